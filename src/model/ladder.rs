@@ -1,0 +1,214 @@
+//! Which rung of overload the server stands on, and whether the gate is shut.
+//!
+//! Three latches, each set by one observation and cleared by a calm second. The rung shown is the
+//! highest one set; **the gate is shut by the pause latch, whatever the rung**. A wait means that the
+//! buffer is full for that sender, so how full the buffer is decides nothing: at tens of millions of
+//! messages a second a healthy buffer is full thousands of times a second, for microseconds.
+
+use std::time::Duration;
+
+/// The time without an event after which a latch clears.
+const CALM: Duration = Duration::from_secs(1);
+
+/// How far overload has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rung {
+    /// Nobody is held up.
+    #[default]
+    Normal,
+    /// Some sender waited longer than a tick for the buffer: TCP flow control is slowing it down.
+    Backpressure,
+    /// Some sender has waited so long that nobody new is let in.
+    Paused,
+    /// Something was aborted or dropped because the buffer was full.
+    Shedding,
+}
+
+impl Rung {
+    /// Every rung, lowest first.
+    pub const ALL: [Rung; 4] = [Rung::Normal, Rung::Backpressure, Rung::Paused, Rung::Shedding];
+
+    /// The rung's name, as in logs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Normal => "normal",
+            Rung::Backpressure => "backpressure",
+            Rung::Paused => "paused",
+            Rung::Shedding => "shedding",
+        }
+    }
+}
+
+/// What the ladder is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct LadderSettings {
+    /// A wait longer than this sets the backpressure latch.
+    pub tick: Duration,
+    /// A wait this long sets the pause latch. `None`: never paused.
+    pub pause_after: Option<Duration>,
+}
+
+/// What the ladder is told at every step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Observation {
+    /// The longest that any sender has been waiting in one send, now.
+    pub longest_wait: Duration,
+    /// Messages and handlers lost to a full buffer so far: only growth counts.
+    pub lost: u64,
+    /// What the consumer has finished so far: only growth counts.
+    pub finished: u64,
+    /// Nothing is in the buffer, nor in the consumer's hands.
+    pub empty: bool,
+}
+
+/// One change of rung, to be logged once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The rung that was left.
+    pub from: Rung,
+    /// The rung that was reached.
+    pub to: Rung,
+    /// How long the rung that was left had lasted.
+    pub lasted: Duration,
+    /// The longest wait seen at this step.
+    pub longest_wait: Duration,
+    /// What was lost on the rung that was left.
+    pub lost: u64,
+}
+
+/// A latch: when it was last given a reason to be set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latch(Option<Duration>);
+
+impl Latch {
+    fn set(&mut self, now: Duration) {
+        self.0 = Some(now);
+    }
+
+    fn is_set(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Clears after a calm second.
+    fn settle(&mut self, now: Duration) {
+        if self.0.is_some_and(|last| now.saturating_sub(last) >= CALM) {
+            self.0 = None;
+        }
+    }
+}
+
+/// The ladder. Feed [`step`](Ladder::step) once a tick.
+#[derive(Clone, Debug)]
+pub struct Ladder {
+    settings: LadderSettings,
+    backpressure: Latch,
+    pause: Latch,
+    shedding: Latch,
+    rung: Rung,
+    rung_since: Duration,
+    lost_at_rung: u64,
+    seconds_in: [Duration; 4],
+    last_step: Duration,
+    lost: u64,
+    finished: u64,
+    finished_at: Option<Duration>,
+}
+
+impl Ladder {
+    /// A ladder on its lowest rung at time `now`.
+    pub fn new(settings: LadderSettings, now: Duration) -> Self {
+        Ladder {
+            settings,
+            backpressure: Latch::default(),
+            pause: Latch::default(),
+            shedding: Latch::default(),
+            rung: Rung::Normal,
+            rung_since: now,
+            lost_at_rung: 0,
+            seconds_in: [Duration::ZERO; 4],
+            last_step: now,
+            lost: 0,
+            finished: 0,
+            finished_at: None,
+        }
+    }
+
+    /// Takes in what was seen at time `now`; says which rung that is, if it is another one.
+    pub fn step(&mut self, now: Duration, seen: Observation) -> Option<Change> {
+        self.seconds_in[self.rung as usize] += now.saturating_sub(self.last_step);
+        self.last_step = now;
+
+        let lost_more = seen.lost > self.lost;
+        self.lost = seen.lost;
+        if seen.finished > self.finished {
+            self.finished = seen.finished;
+            self.finished_at = Some(now);
+        }
+
+        if seen.longest_wait > self.settings.tick {
+            self.backpressure.set(now);
+        }
+        if lost_more {
+            self.shedding.set(now);
+        }
+        if let Some(pause_after) = self.settings.pause_after {
+            // Once shut, half the wait or any loss keeps it shut: the gate must not flap on its own cure.
+            let keeps_shut = self.pause.is_set() && (seen.longest_wait > pause_after / 2 || lost_more);
+            if seen.longest_wait >= pause_after || keeps_shut {
+                self.pause.set(now);
+            }
+        }
+
+        self.backpressure.settle(now);
+        self.shedding.settle(now);
+        // A dead sink has quiet seconds too, once its waiters were aborted: only progress, or a buffer
+        // with nothing left to do, reopens the gate.
+        let progress = self.finished_at.is_some_and(|at| now.saturating_sub(at) <= CALM);
+        if progress || seen.empty {
+            self.pause.settle(now);
+        }
+
+        let rung = self.highest();
+        if rung == self.rung {
+            return None;
+        }
+        let change = Change {
+            from: self.rung,
+            to: rung,
+            lasted: now.saturating_sub(self.rung_since),
+            longest_wait: seen.longest_wait,
+            lost: self.lost.saturating_sub(self.lost_at_rung),
+        };
+        self.rung = rung;
+        self.rung_since = now;
+        self.lost_at_rung = self.lost;
+        Some(change)
+    }
+
+    /// Whether the gate is shut: nobody new is let in.
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_set()
+    }
+
+    /// The rung shown: the highest whose latch is set.
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// Time spent on each rung up to the last step, lowest first.
+    pub fn seconds_in(&self) -> [Duration; 4] {
+        self.seconds_in
+    }
+
+    fn highest(&self) -> Rung {
+        if self.shedding.is_set() {
+            Rung::Shedding
+        } else if self.pause.is_set() {
+            Rung::Paused
+        } else if self.backpressure.is_set() {
+            Rung::Backpressure
+        } else {
+            Rung::Normal
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Which connection is past which deadline, and which is stuck.
+//!
+//! Handlers keep no clock: each publishes what it does and how far it came, and the watch counts ticks
+//! beside it. Nothing is timed per read, and a thread that is blocked needs no timer of its own.
+
+use std::time::Duration;
+
+/// No tick counts for more than this: a machine that stood still cuts nobody.
+const MAX_TICK: Duration = Duration::from_millis(200);
+
+/// What a handler is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Activity {
+    /// Running the handler's own code.
+    #[default]
+    Working = 0,
+    /// Waiting for bytes from its peer.
+    Reading = 1,
+    /// Waiting for room in the buffer.
+    Sending = 2,
+    /// Held back by its rate limit.
+    Pausing = 3,
+    /// Writing a reply.
+    Writing = 4,
+}
+
+impl Activity {
+    /// The activity's name, as in logs and listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activity::Working => "working",
+            Activity::Reading => "reading",
+            Activity::Sending => "sending",
+            Activity::Pausing => "pausing",
+            Activity::Writing => "writing",
+        }
+    }
+}
+
+/// What one connection shows at one tick.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// What the handler is doing.
+    pub activity: Activity,
+    /// Grows by one with every change of activity.
+    pub turns: u32,
+    /// Bytes read so far.
+    pub bytes: u64,
+    /// Frames finished so far.
+    pub frames: u64,
+    /// An unfinished frame has begun.
+    pub inside: bool,
+}
+
+/// The deadlines. `None`: off.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchLimits {
+    /// Longest time inside one unfinished frame, counted while waiting for the peer.
+    pub frame: Option<Duration>,
+    /// Longest time without a byte, counted while waiting for the peer.
+    pub idle: Option<Duration>,
+    /// Longest time in one write of a reply.
+    pub write: Option<Duration>,
+    /// A connection this long in one send, or in its own code, is named.
+    pub warn_after: Duration,
+}
+
+/// The deadline that a connection is past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Breach {
+    /// Too long inside one unfinished frame.
+    Frame,
+    /// Too long without a byte.
+    Idle,
+    /// Too long in one write.
+    Write,
+}
+
+/// What a step of the watch found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing to do.
+    Fine,
+    /// Past a deadline: cut it.
+    Cut(Breach),
+    /// Stuck in one send or in its own code: name it. Said once per stay.
+    Stuck,
+}
+
+/// The counts kept beside one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch {
+    seen: Option<Sample>,
+    in_activity: Duration,
+    idle: Duration,
+    in_frame: Duration,
+    warned: bool,
+}
+
+impl Watch {
+    /// Takes in what a connection shows, `elapsed` after the step before.
+    pub fn step(&mut self, now: Sample, elapsed: Duration, limits: &WatchLimits) -> Verdict {
+        let tick = elapsed.min(MAX_TICK);
+        let Some(before) = self.seen.replace(now) else { return Verdict::Fine };
+
+        if now.turns == before.turns {
+            self.in_activity += tick;
+        } else {
+            self.in_activity = Duration::ZERO;
+            self.warned = false;
+        }
+        // Frame and idle time pass only while the handler waits for its peer: a sender that we hold up
+        // must not be cut for the time that we took.
+        let waits_for_peer = if now.activity == Activity::Reading { tick } else { Duration::ZERO };
+        if now.bytes == before.bytes {
+            self.idle += waits_for_peer;
+        } else {
+            self.idle = Duration::ZERO;
+        }
+        if now.inside && now.frames == before.frames {
+            self.in_frame += waits_for_peer;
+        } else {
+            self.in_frame = Duration::ZERO;
+        }
+        self.judge(now.activity, limits)
+    }
+
+    /// How long the connection has been doing what it does, by the ticks counted.
+    pub fn in_activity(&self) -> Duration {
+        self.in_activity
+    }
+
+    /// How long it has been in one send; zero if it is not in one.
+    pub fn waiting(&self) -> Duration {
+        match self.seen {
+            Some(Sample { activity: Activity::Sending, .. }) => self.in_activity,
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn judge(&mut self, activity: Activity, limits: &WatchLimits) -> Verdict {
+        let past = |spent: Duration, limit: Option<Duration>| limit.is_some_and(|limit| spent >= limit);
+        match activity {
+            Activity::Reading if past(self.in_frame, limits.frame) => Verdict::Cut(Breach::Frame),
+            Activity::Reading if past(self.idle, limits.idle) => Verdict::Cut(Breach::Idle),
+            Activity::Writing if past(self.in_activity, limits.write) => Verdict::Cut(Breach::Write),
+            Activity::Sending | Activity::Working if self.in_activity >= limits.warn_after && !self.warned => {
+                self.warned = true;
+                Verdict::Stuck
+            }
+            _ => Verdict::Fine,
+        }
+    }
+}

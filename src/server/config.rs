@@ -1,0 +1,246 @@
+//! The server's settings, their defaults and their ranges.
+
+use std::fmt;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::ConfigError;
+
+/// How often the watchdog looks. Waits shorter than this are nobody's business.
+pub const TICK: Duration = Duration::from_millis(100);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What a connected sender meets when the buffer stays full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WhenFull {
+    /// Wait up to `send_timeout`, then end the connection. What it had in hand is counted as dropped.
+    #[default]
+    Abort,
+    /// Wait up to `send_timeout` once, then drop the item, counted, and go on. Sends of that
+    /// connection do not wait again until one succeeds.
+    Drop,
+    /// Wait as long as it takes: nothing is ever lost, and threads stay bounded by `max_connections`.
+    Wait,
+}
+
+/// What new clients meet while the gate is shut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnPause {
+    /// They are not accepted: the kernel queues them, up to the backlog. To themselves they look
+    /// connected.
+    #[default]
+    Backlog,
+    /// They are accepted and closed at once, so that a client or a balancer fails over.
+    Close,
+    /// Their connects are refused (ECONNREFUSED). A listener that was handed in already bound
+    /// ([`Builder::listener`](super::Builder::listener)) falls back to `Close`.
+    Refuse,
+}
+
+/// When the gate shuts because senders are held up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PauseAfter {
+    /// After a sixth of `send_timeout`: 5 s with the default of 30 s.
+    #[default]
+    Auto,
+    /// After this long, 100 ms or more. Below `send_timeout`, unless `when_full` is [`WhenFull::Wait`]:
+    /// a wait that long has already been cut off.
+    After(Duration),
+    /// Never.
+    Off,
+}
+
+/// TCP keepalive, as in tcp(7). A dead peer is noticed after `idle + interval * probes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Keepalive {
+    /// Quiet time before the first probe: 1 s to 32,767 s, in whole seconds. Default 60 s.
+    pub idle: Duration,
+    /// Time between probes: 1 s to 32,767 s, in whole seconds. Default 10 s.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is dead: 1 to 127. Default 6.
+    pub probes: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 6 }
+    }
+}
+
+/// Everything that can be set about a server. Start from [`Config::default`] and change fields;
+/// [`Builder::start`](super::Builder::start) checks them.
+///
+/// `None` means that the layer is off, except where it says otherwise.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Connections served at once, each with a thread: 1 to 1,000,000.
+    /// `None` (the default): 1,024, or what the system's limits hold, if that is less. A value that
+    /// was asked for and cannot hold is refused at start.
+    pub max_connections: Option<usize>,
+    /// Connections served at once for one peer address: 1 or more. An IPv4-mapped address counts as
+    /// IPv4, an IPv6 address by its /64. Clients above it are accepted and closed. Default: off.
+    pub max_connections_per_ip: Option<usize>,
+    /// Networks that `max_connections_per_ip` does not count: balancers, NAT. Default: none.
+    pub per_ip_exempt: Vec<IpNet>,
+    /// The buffer's bound in messages: 1 to 16,777,216. Default 100,000. Its slots are allocated at
+    /// start, 16 bytes each.
+    pub buffer_messages: usize,
+    /// The buffer's bound in bytes of heap that its items hold: 4 KiB to 1 TiB. Default 64 MiB.
+    pub buffer_bytes: usize,
+    /// The longest that one send waits for room in the buffer: 1 ms to 24 h. Default 30 s.
+    pub send_timeout: Duration,
+    /// What follows when it waited that long. Default: abort.
+    pub when_full: WhenFull,
+    /// When held-up senders shut the gate. Default: after a sixth of `send_timeout`.
+    pub pause_after: PauseAfter,
+    /// What new clients meet while the gate is shut. Default: the kernel's queue.
+    pub on_pause: OnPause,
+    /// Messages per second that one connection may send, 1 or more. Above it its reads are delayed;
+    /// nothing is dropped. Default: off.
+    pub rate_limit: Option<u64>,
+    /// Connections per second that are accepted, over all listeners, 1 or more. Above it clients wait
+    /// in the kernel's queue. Default: off.
+    pub accept_rate: Option<u64>,
+    /// Longest time inside one unfinished frame, counted only while the handler waits for its peer:
+    /// 100 ms to a year. Acts where the handler reports [`progress`](super::Connection::progress).
+    /// Default 30 s.
+    pub frame_timeout: Option<Duration>,
+    /// Longest time without a byte, counted only while the handler waits for its peer: 100 ms to a
+    /// year. Default: off, because it cuts senders that are honest and quiet.
+    pub idle_timeout: Option<Duration>,
+    /// Longest time in one write(2) of a reply (at most 64 KiB): 100 ms to a year. Default 30 s.
+    pub write_timeout: Option<Duration>,
+    /// TCP keepalive. Default: on, 60 s idle, 10 s interval, 6 probes.
+    pub keepalive: Option<Keepalive>,
+    /// Connections that the kernel queues for us: 1 to 65,535, cut by the kernel to its own
+    /// net.core.somaxconn (listen(2)). `None` (the default): that maximum.
+    pub backlog: Option<u32>,
+    /// Stack of a handler's thread in bytes: 64 KiB to 1 GiB. Untouched pages cost nothing; an
+    /// overflow aborts the process. `None` (the default): std's 2 MiB.
+    pub stack_size: Option<usize>,
+    /// How long a drain may take that nobody gave a deadline: 0 to 24 h. Default 30 s. Handlers have
+    /// three quarters of it, the consumer the rest.
+    pub drain_timeout: Duration,
+    /// A sink this long in one write, or a connection this long in one send or in its own code, is
+    /// named in the log: 100 ms to a day. Default 5 s.
+    pub warn_after: Duration,
+    /// What one handler holds on the heap at most, in bytes, for the memory bound that is computed at
+    /// start. Default 64 KiB; set it to what your handler allocates.
+    pub handler_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_connections: None,
+            max_connections_per_ip: None,
+            per_ip_exempt: Vec::new(),
+            buffer_messages: 100_000,
+            buffer_bytes: 64 << 20,
+            send_timeout: Duration::from_secs(30),
+            when_full: WhenFull::Abort,
+            pause_after: PauseAfter::Auto,
+            on_pause: OnPause::Backlog,
+            rate_limit: None,
+            accept_rate: None,
+            frame_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: None,
+            write_timeout: Some(Duration::from_secs(30)),
+            keepalive: Some(Keepalive::default()),
+            backlog: None,
+            stack_size: None,
+            drain_timeout: Duration::from_secs(30),
+            warn_after: Duration::from_secs(5),
+            handler_bytes: 64 << 10,
+        }
+    }
+}
+
+impl Config {
+    /// The default for [`max_connections`](Config::max_connections), where the system holds it.
+    pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+
+    /// When held-up senders shut the gate, resolved; `None` if never.
+    pub fn effective_pause_after(&self) -> Option<Duration> {
+        match self.pause_after {
+            PauseAfter::Auto => Some((self.send_timeout / 6).max(TICK)),
+            PauseAfter::After(wait) => Some(wait),
+            PauseAfter::Off => None,
+        }
+    }
+
+    /// Checks every value against its range, and the values against each other.
+    ///
+    /// # Errors
+    /// The first setting that does not hold, with its value and what is accepted.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let at_least_one = "1 or more";
+        if let Some(max) = self.max_connections {
+            range("max_connections", max, 1, 1_000_000)?;
+        }
+        if let Some(max) = self.max_connections_per_ip {
+            require("max_connections_per_ip", max, max >= 1, at_least_one)?;
+        }
+        range("buffer_messages", self.buffer_messages, 1, 1 << 24)?;
+        range("buffer_bytes", self.buffer_bytes, 4 << 10, 1 << 40)?;
+        time("send_timeout", Some(self.send_timeout), Duration::from_millis(1), DAY)?;
+        if let Some(rate) = self.rate_limit {
+            require("rate_limit", rate, rate >= 1, at_least_one)?;
+        }
+        if let Some(rate) = self.accept_rate {
+            require("accept_rate", rate, rate >= 1, at_least_one)?;
+        }
+        time("frame_timeout", self.frame_timeout, TICK, YEAR)?;
+        time("idle_timeout", self.idle_timeout, TICK, YEAR)?;
+        time("write_timeout", self.write_timeout, TICK, YEAR)?;
+        if let Some(keepalive) = self.keepalive {
+            let (second, most) = (Duration::from_secs(1), Duration::from_secs(32_767));
+            time("keepalive", Some(keepalive.idle), second, most)?;
+            time("keepalive", Some(keepalive.interval), second, most)?;
+            range("keepalive", keepalive.probes as usize, 1, 127)?;
+        }
+        if let Some(backlog) = self.backlog {
+            range("backlog", backlog as usize, 1, 65_535)?;
+        }
+        if let Some(stack) = self.stack_size {
+            range("stack_size", stack, 64 << 10, 1 << 30)?;
+        }
+        time("drain_timeout", Some(self.drain_timeout), Duration::ZERO, DAY)?;
+        time("warn_after", Some(self.warn_after), TICK, DAY)?;
+        self.check_pause()
+    }
+
+    fn check_pause(&self) -> Result<(), ConfigError> {
+        let PauseAfter::After(wait) = self.pause_after else { return Ok(()) };
+        time("pause_after", Some(wait), TICK, DAY)?;
+        if self.when_full != WhenFull::Wait && wait >= self.send_timeout {
+            return Err(ConfigError::contradiction(
+                "pause_after",
+                format!("{wait:?}"),
+                format!(
+                    "less than send_timeout ({:?}), or it could never act: a wait that long is cut off first",
+                    self.send_timeout
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn require(setting: &'static str, value: impl fmt::Display, holds: bool, accepted: &str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::out_of_range(setting, value.to_string(), accepted.to_owned())) }
+}
+
+fn range(setting: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
+    require(setting, value, (least..=most).contains(&value), &format!("{least} to {most}"))
+}
+
+fn time(setting: &'static str, value: Option<Duration>, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    let Some(value) = value else { return Ok(()) };
+    let accepted = format!("{least:?} to {most:?}");
+    require(setting, format!("{value:?}"), (least..=most).contains(&value), &accepted)
+}

@@ -1,0 +1,231 @@
+//! What can go wrong, one enum per operation.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::ledger::EndReason;
+use super::limits::LimitError;
+
+/// Whatever a handler or a consumer fails with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A setting that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The setting, by its field's name in [`Config`](super::Config).
+    pub setting: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would be accepted.
+    pub accepted: String,
+    /// Whether the value is in range by itself and contradicts another one.
+    pub is_contradiction: bool,
+}
+
+impl ConfigError {
+    /// A value outside its own range.
+    pub fn out_of_range(setting: &'static str, value: String, accepted: String) -> Self {
+        ConfigError { setting, value, accepted, is_contradiction: false }
+    }
+
+    /// A value in range that another value makes impossible.
+    pub fn contradiction(setting: &'static str, value: String, accepted: String) -> Self {
+        ConfigError { setting, value, accepted, is_contradiction: true }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}: accepted is {}", self.setting, self.value, self.accepted)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Why a server did not start. Nothing of it is left running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting does not hold.
+    Config(ConfigError),
+    /// The operating system does not hold what was asked for.
+    Limit(LimitError),
+    /// Neither [`listen`](super::Builder::listen) nor [`listener`](super::Builder::listener) was called.
+    NoListener,
+    /// An address could not be listened on.
+    Listen {
+        /// The address, as asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread or a descriptor of the server's own could not be had.
+    System {
+        /// What it was for.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Limit(error) => error.fmt(f),
+            StartError::NoListener => f.write_str("no address to listen on was given"),
+            StartError::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            StartError::System { what, source } => write!(f, "cannot get {what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Config(error) => Some(error),
+            StartError::Limit(error) => Some(error),
+            StartError::NoListener => None,
+            StartError::Listen { source, .. } | StartError::System { source, .. } => Some(source),
+        }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        StartError::Config(error)
+    }
+}
+
+impl From<LimitError> for StartError {
+    fn from(error: LimitError) -> Self {
+        StartError::Limit(error)
+    }
+}
+
+/// Why a server that was running came to its end by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The consumer returned an error: its text.
+    ConsumerFailed(String),
+    /// The consumer panicked: its message.
+    ConsumerPanicked(String),
+    /// The consumer returned `Ok` although its inbox was not closed.
+    ConsumerLeft,
+    /// A listener failed in a way that retrying does not mend.
+    ListenerFailed {
+        /// Where it listened.
+        address: SocketAddr,
+        /// What the system said.
+        error: String,
+    },
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::ConsumerFailed(error) => write!(f, "the consumer failed: {error}"),
+            ServerError::ConsumerPanicked(message) => write!(f, "the consumer panicked: {message}"),
+            ServerError::ConsumerLeft => f.write_str("the consumer returned before its inbox was closed"),
+            ServerError::ListenerFailed { address, error } => write!(f, "the listener on {address} failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// Why an item was not sent. It comes back, and is already booked as dropped: do not count it again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SendError<T> {
+    /// The buffer stayed full, or the item alone is heavier than the whole bound. The connection
+    /// goes on.
+    Full(T),
+    /// The connection was aborted: it waited `send_timeout` for the buffer, or it was cut by a deadline
+    /// or by hand. End the handler.
+    Aborted(T),
+    /// The server takes nothing more: it shuts down, or its consumer is dead. End the handler.
+    Closed(T),
+}
+
+impl<T> SendError<T> {
+    /// The item that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            SendError::Full(item) | SendError::Aborted(item) | SendError::Closed(item) => item,
+        }
+    }
+
+    /// Whether the handler has to end: everything but [`SendError::Full`].
+    pub fn is_final(&self) -> bool {
+        !matches!(self, SendError::Full(_))
+    }
+
+    fn text(&self) -> &'static str {
+        match self {
+            SendError::Full(_) => "the buffer is full",
+            SendError::Aborted(_) => "the connection was aborted",
+            SendError::Closed(_) => "the server takes nothing more",
+        }
+    }
+}
+
+/// Without the item: payloads stay out of logs.
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::Full(_) => "Full(..)",
+            SendError::Aborted(_) => "Aborted(..)",
+            SendError::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// `?` works in a handler for any item: what becomes the error is the reason, not the item.
+impl<T> From<SendError<T>> for BoxError {
+    fn from(error: SendError<T>) -> Self {
+        Box::new(Ended(match error {
+            SendError::Full(_) => EndReason::Failed,
+            SendError::Aborted(_) => EndReason::Aborted,
+            SendError::Closed(_) => EndReason::Shutdown,
+        }))
+    }
+}
+
+/// Why a connection's reads and writes fail from now on, or why a handler ends it.
+///
+/// Reads and writes that we ended return an [`io::Error`] that wraps this; a handler that ends a
+/// connection for a reason of its own may return it as its error, and it is counted under that reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended(pub EndReason);
+
+impl Ended {
+    /// The reason inside an error of a read or a write, if it was we who ended it.
+    pub fn reason_of(error: &io::Error) -> Option<EndReason> {
+        error.get_ref()?.downcast_ref::<Ended>().map(|ended| ended.0)
+    }
+
+    pub(super) fn into_io(self) -> io::Error {
+        let kind = match self.0 {
+            EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout => io::ErrorKind::TimedOut,
+            EndReason::Reset => io::ErrorKind::ConnectionReset,
+            _ => io::ErrorKind::ConnectionAborted,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the connection was ended: {}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}

@@ -1,0 +1,162 @@
+//! Reasons, and how often each one happened.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A closed set of reasons, each with the name that it has in logs, reports and metrics.
+pub trait Reason: Copy + Eq + fmt::Debug + 'static {
+    /// Every reason, in the order of [`index`](Reason::index).
+    const ALL: &'static [Self];
+    /// Its place in [`ALL`](Reason::ALL).
+    fn index(self) -> usize;
+    /// Its name: lowercase, underscores.
+    fn name(self) -> &'static str;
+}
+
+/// Declares an enum of reasons together with their names.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $vis:vis enum $Name:ident { $($(#[$variant_doc:meta])* $Variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        $vis enum $Name { $($(#[$variant_doc])* $Variant,)+ }
+
+        impl $crate::server::Reason for $Name {
+            const ALL: &'static [Self] = &[$($Name::$Variant,)+];
+            fn index(self) -> usize { self as usize }
+            fn name(self) -> &'static str { match self { $($Name::$Variant => $text,)+ } }
+        }
+
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str($crate::server::Reason::name(*self))
+            }
+        }
+    };
+}
+pub(crate) use reasons;
+
+reasons! {
+    /// Why a message was dropped. There is no other way for one to leave undelivered.
+    pub enum DropReason {
+        /// Its connection was aborted: it waited `send_timeout` for the buffer, or was cut while it did.
+        Aborted = "aborted",
+        /// The buffer stayed full, and `when_full` is drop.
+        Full = "full",
+        /// It is heavier than the whole buffer, or longer than a message may be.
+        Oversize = "oversize",
+        /// The server shut down before it could be delivered.
+        Shutdown = "shutdown",
+        /// The consumer died, or let go of it without saying that it was delivered.
+        SinkFailed = "sink_failed",
+        /// The handler dropped it for a reason of its own.
+        Handler = "handler",
+        /// It had room and yet no slot: a bug in this crate. Always 0.
+        NoSlot = "no_slot",
+    }
+}
+
+reasons! {
+    /// Why a client was turned away.
+    pub enum RejectReason {
+        /// `max_connections` were being served, and `on_pause` turns clients away.
+        MaxConnections = "max_connections",
+        /// Its address had `max_connections_per_ip` already.
+        PerAddress = "per_address",
+        /// The gate was shut because senders were held up.
+        Paused = "paused",
+        /// The system had no descriptor to give (EMFILE, ENFILE).
+        NoDescriptor = "no_descriptor",
+        /// The system had no thread to give.
+        NoThread = "no_thread",
+        /// It was in the kernel's queue when the server shut down.
+        Shutdown = "shutdown",
+    }
+}
+
+reasons! {
+    /// How a connection ended.
+    pub enum EndReason {
+        /// The peer ended its stream.
+        Eof = "eof",
+        /// The handler returned of its own accord.
+        Finished = "finished",
+        /// The peer reset the connection, or the network did.
+        Reset = "reset",
+        /// It waited `send_timeout` for the buffer.
+        SendTimeout = "send_timeout",
+        /// It was aborted by hand.
+        Aborted = "aborted",
+        /// It was too long inside one unfinished frame.
+        FrameTimeout = "frame_timeout",
+        /// It sent no byte for too long.
+        IdleTimeout = "idle_timeout",
+        /// One write of a reply took too long.
+        WriteTimeout = "write_timeout",
+        /// The server shut down, or its consumer died.
+        Shutdown = "shutdown",
+        /// The peer broke its protocol: garbage, or a message that is too long.
+        Protocol = "protocol",
+        /// The handler returned an error.
+        Failed = "failed",
+        /// The handler panicked.
+        Panicked = "panicked",
+    }
+}
+
+/// More than any set of reasons has.
+const MOST_REASONS: usize = 16;
+
+/// How often each reason of a set happened, or how much it amounts to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tally<R> {
+    counts: [u64; MOST_REASONS],
+    of: PhantomData<R>,
+}
+
+impl<R: Reason> Tally<R> {
+    /// Adds `n` to a reason.
+    pub fn add(&mut self, reason: R, n: u64) {
+        self.counts[reason.index()] += n;
+    }
+
+    /// What a reason amounts to.
+    pub fn get(&self, reason: R) -> u64 {
+        self.counts[reason.index()]
+    }
+
+    /// The sum over all reasons.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Every reason with its amount, zero or not.
+    pub fn iter(&self) -> impl Iterator<Item = (R, u64)> + '_ {
+        R::ALL.iter().map(|&reason| (reason, self.get(reason)))
+    }
+}
+
+impl<R> Default for Tally<R> {
+    fn default() -> Self {
+        Tally { counts: [0; MOST_REASONS], of: PhantomData }
+    }
+}
+
+impl<R: Reason> fmt::Debug for Tally<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().filter(|&(_, n)| n > 0).map(|(reason, n)| (reason.name(), n))).finish()
+    }
+}
+
+/// `0`, or `12 (aborted 10, shutdown 2)`.
+impl<R: Reason> fmt::Display for Tally<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.total())?;
+        let mut separator = " (";
+        for (reason, n) in self.iter().filter(|&(_, n)| n > 0) {
+            write!(f, "{separator}{} {n}", reason.name())?;
+            separator = ", ";
+        }
+        if separator == ", " { f.write_str(")") } else { Ok(()) }
+    }
+}
