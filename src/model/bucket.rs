@@ -17,7 +17,12 @@ impl Bucket {
     /// A full bucket that refills at `per_second`, starting at time `now`.
     pub fn new(per_second: f64, now: Duration) -> Self {
         let burst = (per_second / 10.0).max(1.0);
-        Bucket { per_second, burst, tokens: burst, filled_at: now }
+        Bucket {
+            per_second,
+            burst,
+            tokens: burst,
+            filled_at: now,
+        }
     }
 
     /// Takes `tokens`, into debt if need be.

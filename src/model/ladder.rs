@@ -26,7 +26,12 @@ pub enum Rung {
 
 impl Rung {
     /// Every rung, lowest first.
-    pub const ALL: [Rung; 4] = [Rung::Normal, Rung::Backpressure, Rung::Paused, Rung::Shedding];
+    pub const ALL: [Rung; 4] = [
+        Rung::Normal,
+        Rung::Backpressure,
+        Rung::Paused,
+        Rung::Shedding,
+    ];
 
     /// The rung's name, as in logs and reports.
     pub fn name(self) -> &'static str {
@@ -153,7 +158,8 @@ impl Ladder {
         }
         if let Some(pause_after) = self.settings.pause_after {
             // Once shut, half the wait or any loss keeps it shut: the gate must not flap on its own cure.
-            let keeps_shut = self.pause.is_set() && (seen.longest_wait > pause_after / 2 || lost_more);
+            let keeps_shut =
+                self.pause.is_set() && (seen.longest_wait > pause_after / 2 || lost_more);
             if seen.longest_wait >= pause_after || keeps_shut {
                 self.pause.set(now);
             }
@@ -163,7 +169,9 @@ impl Ladder {
         self.shedding.settle(now);
         // A dead sink has quiet seconds too, once its waiters were aborted: only progress, or a buffer
         // with nothing left to do, reopens the gate.
-        let progress = self.finished_at.is_some_and(|at| now.saturating_sub(at) <= CALM);
+        let progress = self
+            .finished_at
+            .is_some_and(|at| now.saturating_sub(at) <= CALM);
         if progress || seen.empty {
             self.pause.settle(now);
         }

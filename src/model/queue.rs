@@ -19,8 +19,11 @@ pub struct Weight {
 impl Weight {
     /// Whether `self` and `more` together stay within `limit` in both dimensions.
     fn fits(self, more: Weight, limit: Weight) -> bool {
-        let within = |used: u64, more: u64, limit: u64| used.checked_add(more).is_some_and(|sum| sum <= limit);
-        within(self.messages, more.messages, limit.messages) && within(self.bytes, more.bytes, limit.bytes)
+        let within = |used: u64, more: u64, limit: u64| {
+            used.checked_add(more).is_some_and(|sum| sum <= limit)
+        };
+        within(self.messages, more.messages, limit.messages)
+            && within(self.bytes, more.bytes, limit.bytes)
     }
 
     fn add(&mut self, more: Weight) {
@@ -29,7 +32,10 @@ impl Weight {
     }
 
     fn sub(&mut self, less: Weight) {
-        debug_assert!(self.messages >= less.messages && self.bytes >= less.bytes, "{self:?} - {less:?}");
+        debug_assert!(
+            self.messages >= less.messages && self.bytes >= less.bytes,
+            "{self:?} - {less:?}"
+        );
         self.messages = self.messages.saturating_sub(less.messages);
         self.bytes = self.bytes.saturating_sub(less.bytes);
     }
@@ -143,7 +149,10 @@ impl<W> Queue<W> {
         self.closed = true;
         let messages = std::mem::take(&mut self.waiting_messages);
         let line = std::mem::take(&mut self.line);
-        (messages, line.into_values().map(|(_, waker)| waker).collect())
+        (
+            messages,
+            line.into_values().map(|(_, waker)| waker).collect(),
+        )
     }
 
     /// What is out: granted and not yet given back.

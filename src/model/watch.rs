@@ -102,7 +102,9 @@ impl Watch {
     /// Takes in what a connection shows, `elapsed` after the step before.
     pub fn step(&mut self, now: Sample, elapsed: Duration, limits: &WatchLimits) -> Verdict {
         let tick = elapsed.min(MAX_TICK);
-        let Some(before) = self.seen.replace(now) else { return Verdict::Fine };
+        let Some(before) = self.seen.replace(now) else {
+            return Verdict::Fine;
+        };
 
         if now.turns == before.turns {
             self.in_activity += tick;
@@ -112,7 +114,11 @@ impl Watch {
         }
         // Frame and idle time pass only while the handler waits for its peer: a sender that we hold up
         // must not be cut for the time that we took.
-        let waits_for_peer = if now.activity == Activity::Reading { tick } else { Duration::ZERO };
+        let waits_for_peer = if now.activity == Activity::Reading {
+            tick
+        } else {
+            Duration::ZERO
+        };
         if now.bytes == before.bytes {
             self.idle += waits_for_peer;
         } else {
@@ -134,18 +140,26 @@ impl Watch {
     /// How long it has been in one send; zero if it is not in one.
     pub fn waiting(&self) -> Duration {
         match self.seen {
-            Some(Sample { activity: Activity::Sending, .. }) => self.in_activity,
+            Some(Sample {
+                activity: Activity::Sending,
+                ..
+            }) => self.in_activity,
             _ => Duration::ZERO,
         }
     }
 
     fn judge(&mut self, activity: Activity, limits: &WatchLimits) -> Verdict {
-        let past = |spent: Duration, limit: Option<Duration>| limit.is_some_and(|limit| spent >= limit);
+        let past =
+            |spent: Duration, limit: Option<Duration>| limit.is_some_and(|limit| spent >= limit);
         match activity {
             Activity::Reading if past(self.in_frame, limits.frame) => Verdict::Cut(Breach::Frame),
             Activity::Reading if past(self.idle, limits.idle) => Verdict::Cut(Breach::Idle),
-            Activity::Writing if past(self.in_activity, limits.write) => Verdict::Cut(Breach::Write),
-            Activity::Sending | Activity::Working if self.in_activity >= limits.warn_after && !self.warned => {
+            Activity::Writing if past(self.in_activity, limits.write) => {
+                Verdict::Cut(Breach::Write)
+            }
+            Activity::Sending | Activity::Working
+                if self.in_activity >= limits.warn_after && !self.warned =>
+            {
                 self.warned = true;
                 Verdict::Stuck
             }

@@ -66,7 +66,11 @@ pub struct Keepalive {
 
 impl Default for Keepalive {
     fn default() -> Self {
-        Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 6 }
+        Keepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(10),
+            probes: 6,
+        }
     }
 }
 
@@ -187,7 +191,12 @@ impl Config {
         }
         range("buffer_messages", self.buffer_messages, 1, 1 << 24)?;
         range("buffer_bytes", self.buffer_bytes, 4 << 10, 1 << 40)?;
-        time("send_timeout", Some(self.send_timeout), Duration::from_millis(1), DAY)?;
+        time(
+            "send_timeout",
+            Some(self.send_timeout),
+            Duration::from_millis(1),
+            DAY,
+        )?;
         if let Some(rate) = self.rate_limit {
             require("rate_limit", rate, rate >= 1, at_least_one)?;
         }
@@ -209,13 +218,20 @@ impl Config {
         if let Some(stack) = self.stack_size {
             range("stack_size", stack, 64 << 10, 1 << 30)?;
         }
-        time("drain_timeout", Some(self.drain_timeout), Duration::ZERO, DAY)?;
+        time(
+            "drain_timeout",
+            Some(self.drain_timeout),
+            Duration::ZERO,
+            DAY,
+        )?;
         time("warn_after", Some(self.warn_after), TICK, DAY)?;
         self.check_pause()
     }
 
     fn check_pause(&self) -> Result<(), ConfigError> {
-        let PauseAfter::After(wait) = self.pause_after else { return Ok(()) };
+        let PauseAfter::After(wait) = self.pause_after else {
+            return Ok(());
+        };
         time("pause_after", Some(wait), TICK, DAY)?;
         if self.when_full != WhenFull::Wait && wait >= self.send_timeout {
             return Err(ConfigError::contradiction(
@@ -231,16 +247,49 @@ impl Config {
     }
 }
 
-fn require(setting: &'static str, value: impl fmt::Display, holds: bool, accepted: &str) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError::out_of_range(setting, value.to_string(), accepted.to_owned())) }
+fn require(
+    setting: &'static str,
+    value: impl fmt::Display,
+    holds: bool,
+    accepted: &str,
+) -> Result<(), ConfigError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError::out_of_range(
+            setting,
+            value.to_string(),
+            accepted.to_owned(),
+        ))
+    }
 }
 
-fn range(setting: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
-    require(setting, value, (least..=most).contains(&value), &format!("{least} to {most}"))
+fn range(
+    setting: &'static str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), ConfigError> {
+    require(
+        setting,
+        value,
+        (least..=most).contains(&value),
+        &format!("{least} to {most}"),
+    )
 }
 
-fn time(setting: &'static str, value: Option<Duration>, least: Duration, most: Duration) -> Result<(), ConfigError> {
+fn time(
+    setting: &'static str,
+    value: Option<Duration>,
+    least: Duration,
+    most: Duration,
+) -> Result<(), ConfigError> {
     let Some(value) = value else { return Ok(()) };
     let accepted = format!("{least:?} to {most:?}");
-    require(setting, format!("{value:?}"), (least..=most).contains(&value), &accepted)
+    require(
+        setting,
+        format!("{value:?}"),
+        (least..=most).contains(&value),
+        &accepted,
+    )
 }

@@ -26,18 +26,32 @@ pub struct ConfigError {
 impl ConfigError {
     /// A value outside its own range.
     pub fn out_of_range(setting: &'static str, value: String, accepted: String) -> Self {
-        ConfigError { setting, value, accepted, is_contradiction: false }
+        ConfigError {
+            setting,
+            value,
+            accepted,
+            is_contradiction: false,
+        }
     }
 
     /// A value in range that another value makes impossible.
     pub fn contradiction(setting: &'static str, value: String, accepted: String) -> Self {
-        ConfigError { setting, value, accepted, is_contradiction: true }
+        ConfigError {
+            setting,
+            value,
+            accepted,
+            is_contradiction: true,
+        }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {}: accepted is {}", self.setting, self.value, self.accepted)
+        write!(
+            f,
+            "{} = {}: accepted is {}",
+            self.setting, self.value, self.accepted
+        )
     }
 }
 
@@ -75,7 +89,9 @@ impl fmt::Display for StartError {
             StartError::Config(error) => error.fmt(f),
             StartError::Limit(error) => error.fmt(f),
             StartError::NoListener => f.write_str("no address to listen on was given"),
-            StartError::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            StartError::Listen { address, source } => {
+                write!(f, "cannot listen on {address}: {source}")
+            }
             StartError::System { what, source } => write!(f, "cannot get {what}: {source}"),
         }
     }
@@ -128,8 +144,12 @@ impl fmt::Display for ServerError {
         match self {
             ServerError::ConsumerFailed(error) => write!(f, "the consumer failed: {error}"),
             ServerError::ConsumerPanicked(message) => write!(f, "the consumer panicked: {message}"),
-            ServerError::ConsumerLeft => f.write_str("the consumer returned before its inbox was closed"),
-            ServerError::ListenerFailed { address, error } => write!(f, "the listener on {address} failed: {error}"),
+            ServerError::ConsumerLeft => {
+                f.write_str("the consumer returned before its inbox was closed")
+            }
+            ServerError::ListenerFailed { address, error } => {
+                write!(f, "the listener on {address} failed: {error}")
+            }
         }
     }
 }
@@ -209,12 +229,17 @@ pub struct Ended(pub EndReason);
 impl Ended {
     /// The reason inside an error of a read or a write, if it was we who ended it.
     pub fn reason_of(error: &io::Error) -> Option<EndReason> {
-        error.get_ref()?.downcast_ref::<Ended>().map(|ended| ended.0)
+        error
+            .get_ref()?
+            .downcast_ref::<Ended>()
+            .map(|ended| ended.0)
     }
 
     pub(super) fn into_io(self) -> io::Error {
         let kind = match self.0 {
-            EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout => io::ErrorKind::TimedOut,
+            EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout => {
+                io::ErrorKind::TimedOut
+            }
             EndReason::Reset => io::ErrorKind::ConnectionReset,
             _ => io::ErrorKind::ConnectionAborted,
         };

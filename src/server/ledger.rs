@@ -138,13 +138,22 @@ impl<R: Reason> Tally<R> {
 
 impl<R> Default for Tally<R> {
     fn default() -> Self {
-        Tally { counts: [0; MOST_REASONS], of: PhantomData }
+        Tally {
+            counts: [0; MOST_REASONS],
+            of: PhantomData,
+        }
     }
 }
 
 impl<R: Reason> fmt::Debug for Tally<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().filter(|&(_, n)| n > 0).map(|(reason, n)| (reason.name(), n))).finish()
+        f.debug_map()
+            .entries(
+                self.iter()
+                    .filter(|&(_, n)| n > 0)
+                    .map(|(reason, n)| (reason.name(), n)),
+            )
+            .finish()
     }
 }
 
@@ -157,6 +166,10 @@ impl<R: Reason> fmt::Display for Tally<R> {
             write!(f, "{separator}{} {n}", reason.name())?;
             separator = ", ";
         }
-        if separator == ", " { f.write_str(")") } else { Ok(()) }
+        if separator == ", " {
+            f.write_str(")")
+        } else {
+            Ok(())
+        }
     }
 }
