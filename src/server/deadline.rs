@@ -26,6 +26,11 @@ impl Deadline {
         self.0.is_some_and(|at| Instant::now() >= at)
     }
 
+    /// The instant `grace` after it; `None` if never.
+    pub(super) fn past(self, grace: Duration) -> Option<Instant> {
+        self.0?.checked_add(grace)
+    }
+
     pub(super) fn sooner(self, other: Deadline) -> Deadline {
         match (self.0, other.0) {
             (Some(a), Some(b)) => Deadline(Some(a.min(b))),

@@ -1,0 +1,340 @@
+//! The shell around [`model::Queue`](crate::model::Queue): one lock, park and unpark.
+//!
+//! The ledger's message counts live under the same lock, so `received = delivered + dropped + in flight`
+//! holds whenever anybody looks. One lock for a batch on its way in, one on its way out, none for a
+//! message.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::deadline::Deadline;
+use super::ledger::{DropReason, EndReason, Tally};
+use super::record::{Place, Record};
+use crate::model::{Activity, Cancel, Queue, Take, Weight};
+
+/// A park is checked again at least this often; it is woken by unpark long before.
+const LONGEST_PARK: Duration = Duration::from_secs(3600);
+
+/// The message side of the ledger, as one consistent reading.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) received: u64,
+    pub(super) delivered: u64,
+    pub(super) dropped: Tally<DropReason>,
+    pub(super) in_flight: u64,
+    pub(super) used: Weight,
+    pub(super) waiting: usize,
+    /// Handlers and messages lost because the buffer was full: what the ladder sheds by.
+    pub(super) lost_to_full: u64,
+}
+
+/// What became of a request for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Taken. The item must be put into the channel.
+    Granted,
+    /// None: the message is booked as dropped, for this reason.
+    Refused(DropReason),
+    /// None: the budget is closed. The message is booked.
+    Closed,
+}
+
+/// What happens to a sender that finds no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// Wait this long, then end the connection.
+    Abort(Duration),
+    /// Wait this long, then drop the message.
+    Drop(Duration),
+    /// Do not wait; drop the message.
+    None,
+    /// Wait as long as it takes.
+    Endless,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Queue<Arc<Record>>,
+    received: u64,
+    delivered: u64,
+    dropped: Tally<DropReason>,
+    lost_to_full: u64,
+    /// What a message is booked as that comes after the close, or was in line at it.
+    closed_for: DropReason,
+    /// What a message is booked as that the consumer lets go of undone.
+    undone: DropReason,
+}
+
+#[derive(Debug)]
+pub(super) struct Budget {
+    inner: Mutex<Inner>,
+    /// Items in the consumer's hands.
+    held: AtomicU64,
+    /// The drain's deadline has passed: the inbox is closed, whatever is still in it.
+    cut: AtomicBool,
+    nudge: Sender<()>,
+}
+
+impl Budget {
+    /// The budget, and what wakes its consumer when somebody begins to wait or the budget is closed.
+    pub(super) fn new(limit: Weight) -> (Budget, Receiver<()>) {
+        let (nudge, nudged) = bounded(1);
+        let inner = Inner {
+            queue: Queue::new(limit),
+            received: 0,
+            delivered: 0,
+            dropped: Tally::default(),
+            lost_to_full: 0,
+            closed_for: DropReason::Shutdown,
+            undone: DropReason::SinkFailed,
+        };
+        let budget = Budget {
+            inner: Mutex::new(inner),
+            held: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
+            nudge,
+        };
+        (budget, nudged)
+    }
+
+    // ---- the way in
+
+    /// Books `weight` as received and gets room for it, or books it as dropped. Blocks as `patience` says,
+    /// parked; a grant, an abort and a close each wake it. The clock is read only when a wait begins.
+    pub(super) fn enter(&self, record: &Arc<Record>, weight: Weight, patience: Patience) -> Room {
+        {
+            let mut inner = self.inner.lock();
+            inner.received += weight.messages;
+            if let Some(end) = record.ended() {
+                return inner.refuse(drop_reason(end), weight.messages);
+            }
+            let waits = !matches!(patience, Patience::None);
+            match inner.queue.take(weight, waits, || Arc::clone(record)) {
+                Take::Granted => return Room::Granted,
+                Take::Queued(ticket) => *record.place.lock() = Place::Queued(ticket),
+                Take::Busy => {
+                    inner.lost_to_full += weight.messages;
+                    return inner.refuse(DropReason::Full, weight.messages);
+                }
+                Take::TooHeavy => return inner.refuse(DropReason::Oversize, weight.messages),
+                Take::Closed => {
+                    inner.refuse(inner.closed_for, weight.messages);
+                    return Room::Closed;
+                }
+            }
+        }
+        let _ = self.nudge.try_send(());
+        self.wait_in_line(record, patience)
+    }
+
+    fn wait_in_line(&self, record: &Arc<Record>, patience: Patience) -> Room {
+        let until = match patience {
+            Patience::Abort(wait) | Patience::Drop(wait) => Deadline::after(wait),
+            Patience::Endless | Patience::None => Deadline::NEVER,
+        };
+        record.enter(Activity::Sending);
+        let room = loop {
+            let place = *record.place.lock();
+            match place {
+                Place::Queued(_) => {}
+                Place::Granted => break Room::Granted,
+                Place::Refused(reason) => break Room::Refused(reason),
+                // Nobody takes a record out of line without saying why, so None cannot be.
+                Place::Closed | Place::None => break Room::Closed,
+            }
+            match until.remaining(LONGEST_PARK) {
+                Some(left) => std::thread::park_timeout(left),
+                None => self.give_up(record, patience),
+            }
+        };
+        *record.place.lock() = Place::None;
+        record.enter(Activity::Working);
+        room
+    }
+
+    /// The wait is over: leave the line, unless a grant came first.
+    fn give_up(&self, record: &Record, patience: Patience) {
+        let (reason, ends) = match patience {
+            Patience::Abort(_) => (DropReason::Aborted, Some(EndReason::SendTimeout)),
+            _ => (DropReason::Full, None),
+        };
+        let wake = self.inner.lock().leave(record, reason, true);
+        if let (Some(_), Some(end)) = (&wake, ends) {
+            record.end(end);
+        }
+        wake_all(wake.unwrap_or_default());
+    }
+
+    /// Sets why a connection ended, takes it out of line and books what it had there. Says whether this
+    /// was its first end; waking its socket is the caller's.
+    pub(super) fn abort(&self, record: &Record, reason: EndReason) -> bool {
+        let (first, wake) = {
+            let mut inner = self.inner.lock();
+            // Under the lock: a send looks at it there before it queues, so none slips in between.
+            let first = record.end(reason);
+            (first, inner.leave(record, drop_reason(reason), false))
+        };
+        wake_all(wake.unwrap_or_default());
+        first
+    }
+
+    /// Books messages that never reach a send: received, and dropped.
+    pub(super) fn dropped(&self, reason: DropReason, messages: u64) {
+        let mut inner = self.inner.lock();
+        inner.received += messages;
+        inner.dropped.add(reason, messages);
+    }
+
+    /// Takes back a grant whose item could not be put into the channel.
+    pub(super) fn undo(&self, weight: Weight, reason: DropReason) {
+        self.settle(weight, |inner| inner.dropped.add(reason, weight.messages));
+    }
+
+    // ---- the way out
+
+    /// The consumer took an item into its hands.
+    pub(super) fn picked_up(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The consumer said that part of an item is delivered.
+    pub(super) fn delivered_some(&self, messages: u64) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            inner.delivered += messages;
+            let woken = inner.queue.give_back(Weight { messages, bytes: 0 });
+            Inner::granted(woken)
+        };
+        wake_all(wake);
+    }
+
+    /// The consumer said that the rest of an item is delivered.
+    pub(super) fn delivered(&self, rest: Weight) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.settle(rest, |inner| inner.delivered += rest.messages);
+    }
+
+    /// The consumer let go of the rest of an item without saying so.
+    pub(super) fn undone(&self, rest: Weight) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.settle(rest, |inner| inner.dropped.add(inner.undone, rest.messages));
+    }
+
+    fn settle(&self, rest: Weight, book: impl FnOnce(&mut Inner)) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            book(&mut inner);
+            let woken = inner.queue.finish(rest);
+            Inner::granted(woken)
+        };
+        wake_all(wake);
+    }
+
+    // ---- ends
+
+    /// Refuses every later send and ends every waiting one. What is in the buffer stays.
+    pub(super) fn close(&self, reason: DropReason) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            if inner.queue.is_closed() {
+                return;
+            }
+            inner.closed_for = reason;
+            let (messages, woken) = inner.queue.close();
+            inner.dropped.add(reason, messages);
+            Inner::placed(woken, Place::Closed)
+        };
+        wake_all(wake);
+        let _ = self.nudge.try_send(());
+    }
+
+    /// From now on the inbox is closed even with something in it, and what is let go of is booked as
+    /// shut down.
+    pub(super) fn cut(&self) {
+        self.close(DropReason::Shutdown);
+        let mut inner = self.inner.lock();
+        if inner.closed_for == DropReason::Shutdown {
+            inner.undone = DropReason::Shutdown;
+        }
+        drop(inner);
+        self.cut.store(true, Ordering::Release);
+        let _ = self.nudge.try_send(());
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Closed, and everything that was granted is in the consumer's hands: nothing more can come.
+    pub(super) fn is_dry(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.queue.is_closed() && inner.queue.items() <= self.held.load(Ordering::Relaxed)
+    }
+
+    /// Somebody waits for room that is in the consumer's hands.
+    pub(super) fn waits_for_consumer(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0 && self.inner.lock().queue.waiting() > 0
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let inner = self.inner.lock();
+        Counts {
+            received: inner.received,
+            delivered: inner.delivered,
+            dropped: inner.dropped,
+            in_flight: inner.queue.in_flight(),
+            used: inner.queue.used(),
+            waiting: inner.queue.waiting(),
+            lost_to_full: inner.lost_to_full,
+        }
+    }
+}
+
+impl Inner {
+    fn refuse(&mut self, reason: DropReason, messages: u64) -> Room {
+        self.dropped.add(reason, messages);
+        Room::Refused(reason)
+    }
+
+    /// Takes a record out of line, books what it had there, and serves the new head. `None`: it was not in
+    /// line any more, and whatever took it out has won.
+    fn leave(&mut self, record: &Record, reason: DropReason, full: bool) -> Option<Vec<Arc<Record>>> {
+        let mut place = record.place.lock();
+        let Place::Queued(ticket) = *place else { return None };
+        let Cancel::Left(weight, woken) = self.queue.cancel(ticket) else { return None };
+        *place = Place::Refused(reason);
+        drop(place);
+        self.dropped.add(reason, weight.messages);
+        if full {
+            self.lost_to_full += weight.messages;
+        }
+        Some(Self::granted(woken))
+    }
+
+    fn granted(woken: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+        Self::placed(woken, Place::Granted)
+    }
+
+    fn placed(woken: Vec<Arc<Record>>, place: Place) -> Vec<Arc<Record>> {
+        for record in &woken {
+            *record.place.lock() = place;
+        }
+        woken
+    }
+}
+
+/// What the messages of a connection are booked as that ended for this reason.
+fn drop_reason(end: EndReason) -> DropReason {
+    if end == EndReason::Shutdown { DropReason::Shutdown } else { DropReason::Aborted }
+}
+
+/// After the lock is released: a woken thread would only run into it.
+fn wake_all(records: Vec<Arc<Record>>) {
+    for record in records {
+        record.unpark();
+    }
+}

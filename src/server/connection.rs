@@ -1,0 +1,211 @@
+//! What a handler holds of its connection: reads, replies, and why they ended.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::RecvFlags;
+
+use super::deadline::Deadline;
+use super::error::Ended;
+use super::ledger::EndReason;
+use super::record::Record;
+use crate::model::{Activity, Bucket};
+
+/// The most that one write(2) of a reply takes: what `write_timeout` is counted for.
+const MOST_PER_WRITE: usize = 64 << 10;
+
+/// A park is checked again at least this often; it is woken by unpark long before.
+const LONGEST_PARK: Duration = Duration::from_secs(3600);
+
+/// One connection, as its handler sees it: [`Read`] and [`Write`], and who it is.
+///
+/// # Reading
+/// [`read`](Read::read) blocks until bytes arrive, the peer ends its stream, a deadline of the
+/// [`Config`](super::Config) cuts the connection, or the server drains. **0 is always the peer's end of
+/// stream.** Whatever we end returns an error that wraps [`Ended`], the same one at every later call;
+/// [`Ended::reason_of`] tells which. While the server drains, what the kernel already held may still be
+/// read; then reads return [`EndReason::Shutdown`], never 0. Where a rate limit is set, a read may be
+/// held back first.
+///
+/// # Writing
+/// [`write`](Write::write) blocks while the peer does not take what it is sent, at most `write_timeout`
+/// for each 64 KiB. Replies still work while the server drains. There is no buffer: flush does nothing.
+///
+/// # Drop
+/// The server drops it when the handler returned; the socket is closed then. Bytes that nobody read are
+/// counted as `unread_bytes`, and the peer gets a reset for them (Linux's close(2) on a TCP socket).
+pub struct Connection {
+    record: Arc<Record>,
+    rate: Option<RateLimit>,
+    /// The first end that was seen; it stays.
+    end: Option<EndReason>,
+    /// While draining: how many bytes may still be read.
+    allowance: Option<u64>,
+}
+
+struct RateLimit {
+    bucket: Bucket,
+    started: Instant,
+    paid: u64,
+}
+
+impl Connection {
+    pub(super) fn new(record: Arc<Record>, messages_per_second: Option<u64>) -> Self {
+        let rate = messages_per_second.map(|rate| RateLimit {
+            bucket: Bucket::new(rate as f64, Duration::ZERO),
+            started: Instant::now(),
+            paid: 0,
+        });
+        Connection { record, rate, end: None, allowance: None }
+    }
+
+    /// The connection's number, unique in the life of the server, from 1.
+    pub fn id(&self) -> u64 {
+        self.record.id
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.record.peer
+    }
+
+    /// Whether the server is shutting down: a handler that does not read should come to its end.
+    pub fn draining(&self) -> bool {
+        self.record.is_draining() || self.record.ended().is_some()
+    }
+
+    /// Reports `finished` more frames, and whether an unfinished one has begun. Without it there is no
+    /// frame deadline. Costs two plain stores.
+    pub fn progress(&mut self, finished: u64, inside: bool) {
+        self.record.progress(finished, inside);
+    }
+
+    /// Reads what is there, without waiting for more: `None` if there is nothing.
+    /// Otherwise as [`read`](Read::read).
+    ///
+    /// # Errors
+    /// As [`read`](Read::read).
+    pub fn read_ready(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.receive(buf, RecvFlags::DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            got => got.map(Some),
+        }
+    }
+
+    /// How the stream ended, as far as reads have seen it.
+    pub(super) fn end(&self) -> Option<EndReason> {
+        self.record.ended().or(self.end)
+    }
+
+    fn receive(&mut self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.hold_to_rate();
+        loop {
+            match self.end() {
+                Some(EndReason::Eof) => return Ok(0),
+                Some(reason) => return Err(Ended(reason).into_io()),
+                None => {}
+            }
+            let most = self.may_read(buf.len());
+            if most == 0 {
+                self.end = Some(EndReason::Shutdown);
+                continue;
+            }
+            self.record.enter(Activity::Reading);
+            let got = rustix::net::recv(&self.record.stream, &mut buf[..most], flags);
+            self.record.enter(Activity::Working);
+            match got {
+                // Our own shutdown(2) makes a read return 0, too. Whoever calls it sets the flag first, so
+                // a 0 without a flag is the peer's. In doubt it counts as ours: half a line must not be
+                // delivered as if it were one.
+                Ok((0, _)) if self.record.ended().is_none() && !self.record.is_draining() => {
+                    self.end = Some(EndReason::Eof);
+                }
+                Ok((0, _)) => {}
+                Ok((n, _)) => {
+                    self.allowance = self.allowance.map(|left| left.saturating_sub(n as u64));
+                    self.record.add_bytes(n);
+                    return Ok(n);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(error) => {
+                    // ECONNRESET is told once, then the kernel says 0: keep it.
+                    self.end = Some(EndReason::Reset);
+                    if self.record.ended().is_none() {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// How much of `wanted` may be read. While draining: what the kernel held when this was first asked.
+    /// A peer that never stops sending cannot hold up a drain; data that arrives after a read-side
+    /// shutdown is still readable on Linux, so the shutdown alone would not end it.
+    fn may_read(&mut self, wanted: usize) -> usize {
+        if !self.record.is_draining() {
+            return wanted;
+        }
+        let left = *self.allowance.get_or_insert_with(|| self.record.unread_bytes());
+        wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// Waits until the messages sent so far are paid for. A drain or an abort ends the wait.
+    fn hold_to_rate(&mut self) {
+        let Some(rate) = &mut self.rate else { return };
+        let sent = self.record.messages();
+        let now = rate.started.elapsed();
+        rate.bucket.take(sent - rate.paid, now);
+        rate.paid = sent;
+        let wait = rate.bucket.wait(now);
+        if wait.is_zero() {
+            return;
+        }
+        let until = Deadline::after(wait);
+        self.record.enter(Activity::Pausing);
+        while !self.draining() {
+            match until.remaining(LONGEST_PARK) {
+                Some(left) => std::thread::park_timeout(left),
+                None => break,
+            }
+        }
+        self.record.enter(Activity::Working);
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf, RecvFlags::empty())
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Some(reason) = self.record.ended() {
+            return Err(Ended(reason).into_io());
+        }
+        self.record.enter(Activity::Writing);
+        let wrote = (&self.record.stream).write(&buf[..buf.len().min(MOST_PER_WRITE)]);
+        self.record.enter(Activity::Working);
+        match (wrote, self.record.ended()) {
+            (Err(_), Some(reason)) => Err(Ended(reason).into_io()),
+            (wrote, _) => wrote,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id()).field("peer", &self.peer()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! The body of one connection's thread.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use log::Level;
+
+use super::connection::Connection;
+use super::error::{BoxError, Ended};
+use super::ledger::EndReason;
+use super::outbox::Outbox;
+use super::reaper::Ending;
+use super::record::Record;
+use super::shared::Shared;
+use super::panic_message;
+
+/// Runs the handler, finds out how the connection ended, lets go of the socket, and announces the end.
+/// Nothing here waits for anybody: not for the log, not for the reaper.
+pub(super) fn run<T>(
+    shared: &Arc<Shared>,
+    record: Arc<Record>,
+    outbox: Outbox<T>,
+    handler: &(dyn Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync),
+) {
+    record.belongs_to_this_thread();
+    let (id, peer) = (record.id, record.peer);
+    let mut connection = Connection::new(Arc::clone(&record), shared.config.rate_limit);
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler(&mut connection, &outbox)));
+    drop(outbox);
+
+    let reason = match outcome {
+        Ok(Ok(())) => connection.end().unwrap_or(EndReason::Finished),
+        Ok(Err(error)) => {
+            let reason = reason_of(&connection, &error);
+            if reason == EndReason::Failed {
+                shared.journal.say_once("connection failed", Level::Warn, || {
+                    format!("connection {id} from {peer} failed: {error}")
+                });
+            }
+            reason
+        }
+        Err(payload) => {
+            let message = panic_message(payload);
+            shared.journal.say_once("handler panicked", Level::Error, || {
+                format!("connection {id} from {peer} ended: its handler panicked: {message}")
+            });
+            EndReason::Panicked
+        }
+    };
+    drop(connection);
+    shared.table.ended(id, reason, record.unread_bytes());
+    drop(record);
+    // As many places as there are permits, and this thread has one: never full.
+    let _ = shared.reaper.try_send(Ending::Handler(id));
+}
+
+/// What we ended, we know best; then what the stream showed; then what the handler says.
+fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
+    if let Some(reason) = connection.end().filter(|&reason| reason != EndReason::Eof) {
+        return reason;
+    }
+    if let Some(Ended(reason)) = error.downcast_ref::<Ended>() {
+        return *reason;
+    }
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => match Ended::reason_of(error) {
+            Some(reason) => reason,
+            None if is_gone(error.kind()) => EndReason::Reset,
+            None => EndReason::Failed,
+        },
+        None => EndReason::Failed,
+    }
+}
+
+fn is_gone(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+    )
+}

@@ -1,0 +1,217 @@
+//! The receiving end of the channel: what the consumer holds.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, TryRecvError, select};
+
+use super::budget::Budget;
+use super::consumer::ConsumerPulse;
+use super::deadline::Deadline;
+use super::outbox::Parcel;
+use crate::model::Weight;
+
+/// A blocked receive looks at its surroundings at least this often.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// What [`Inbox::recv`] found.
+#[derive(Debug)]
+pub enum Received<T> {
+    /// An item. Say [`done`](Delivery::done) when it is delivered.
+    Item(Delivery<T>),
+    /// Nothing came within the tick, or somebody waits for room that you hold: finish what you hold.
+    Tick,
+    /// Nothing will come any more: finish what you hold and return.
+    Closed,
+}
+
+/// The receiving end: the consumer's, and there is one.
+///
+/// It can only receive, and cannot be cloned:
+///
+/// ```compile_fail
+/// fn twice(inbox: &drainline::Inbox<String>) -> drainline::Inbox<String> {
+///     inbox.clone() // returns &Inbox: there is no other one to be had
+/// }
+/// ```
+/// ```compile_fail
+/// fn send(inbox: &drainline::Inbox<String>) {
+///     inbox.send(String::new()); // no such method
+/// }
+/// ```
+pub struct Inbox<T> {
+    receiver: Receiver<Box<Parcel<T>>>,
+    nudged: Receiver<()>,
+    budget: Arc<Budget>,
+    pulse: Arc<ConsumerPulse>,
+}
+
+impl<T> Inbox<T> {
+    pub(super) fn new(
+        receiver: Receiver<Box<Parcel<T>>>,
+        nudged: Receiver<()>,
+        budget: Arc<Budget>,
+        pulse: Arc<ConsumerPulse>,
+    ) -> Self {
+        Inbox { receiver, nudged, budget, pulse }
+    }
+
+    /// Takes the next item. Blocks until one comes, at most `tick`.
+    ///
+    /// [`Received::Tick`] comes sooner when a sender waits for room and you hold deliveries that are not
+    /// done: it may be waiting for those, so finish them then.
+    pub fn recv(&mut self, tick: Duration) -> Received<T> {
+        self.pulse.waits();
+        let received = self.next(tick);
+        self.pulse.works();
+        received
+    }
+
+    /// As [`recv`](Inbox::recv), without waiting.
+    pub fn try_recv(&mut self) -> Received<T> {
+        self.take().unwrap_or(Received::Tick)
+    }
+
+    /// Waits for `duration`, before trying again what failed. `false`: the server's last deadline came
+    /// meanwhile; what you hold will not be delivered any more.
+    pub fn wait(&mut self, duration: Duration) -> bool {
+        self.pulse.waits();
+        let until = Deadline::after(duration);
+        while let Some(left) = until.remaining(SLICE) {
+            if self.is_cut() {
+                break;
+            }
+            // A nudge says that somebody waits for room or that the budget was closed. The first is no
+            // reason to end a back-off, the second is looked at above.
+            let _ = self.nudged.recv_timeout(left);
+        }
+        self.pulse.works();
+        !self.is_cut()
+    }
+
+    /// Whether the server's last deadline has passed: a consumer that waits in a way of its own, such as
+    /// poll(2) on its output, looks at this between slices and returns.
+    pub fn is_cut(&self) -> bool {
+        self.budget.is_cut()
+    }
+
+    /// Gives the consumer a name for the watchdog's warnings: the sink's.
+    pub fn set_name(&self, name: &str) {
+        self.pulse.set_name(name);
+    }
+
+    fn next(&mut self, tick: Duration) -> Received<T> {
+        if let Some(received) = self.take() {
+            return received;
+        }
+        let until = Deadline::after(tick);
+        loop {
+            if self.budget.waits_for_consumer() {
+                return Received::Tick;
+            }
+            let Some(left) = until.remaining(SLICE) else { return Received::Tick };
+            select! {
+                recv(self.receiver) -> parcel => match parcel {
+                    Ok(parcel) => return Received::Item(self.deliver(parcel)),
+                    Err(_) => return Received::Closed,
+                },
+                recv(self.nudged) -> _ => {}
+                default(left) => {}
+            }
+            if let Some(received) = self.take() {
+                return received;
+            }
+        }
+    }
+
+    /// What can be said at once.
+    fn take(&mut self) -> Option<Received<T>> {
+        if self.is_cut() {
+            return Some(Received::Closed);
+        }
+        match self.receiver.try_recv() {
+            Ok(parcel) => Some(Received::Item(self.deliver(parcel))),
+            Err(TryRecvError::Disconnected) => Some(Received::Closed),
+            Err(TryRecvError::Empty) if self.budget.is_dry() => Some(Received::Closed),
+            Err(TryRecvError::Empty) => None,
+        }
+    }
+
+    fn deliver(&self, parcel: Box<Parcel<T>>) -> Delivery<T> {
+        self.budget.picked_up();
+        let Parcel { item, weight } = *parcel;
+        let receipt = Receipt { rest: weight, budget: Arc::clone(&self.budget), is_settled: false };
+        Delivery { item, receipt }
+    }
+}
+
+impl<T> fmt::Debug for Inbox<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("queued", &self.receiver.len()).finish_non_exhaustive()
+    }
+}
+
+/// An item in the consumer's hands. Its room in the buffer comes back when it is done.
+///
+/// # Drop
+/// Dropped before it is [`done`](Delivery::done), what is left of it is booked as dropped because the
+/// sink failed (or as shut down, after the server's last deadline).
+#[must_use = "a delivery that is dropped undone is booked as lost"]
+pub struct Delivery<T> {
+    item: T,
+    receipt: Receipt,
+}
+
+/// Books what becomes of an item: delivered when told so, else lost when it is dropped.
+struct Receipt {
+    rest: Weight,
+    budget: Arc<Budget>,
+    is_settled: bool,
+}
+
+impl<T> Delivery<T> {
+    /// The item.
+    pub fn get(&self) -> &T {
+        &self.item
+    }
+
+    /// Messages of the item that are not delivered yet.
+    pub fn remaining(&self) -> u64 {
+        self.receipt.rest.messages
+    }
+
+    /// Says that all of it is delivered, and gives the item back.
+    pub fn done(mut self) -> T {
+        self.receipt.is_settled = true;
+        self.receipt.budget.delivered(self.receipt.rest);
+        self.item
+    }
+
+    /// Says that the first `messages` of what remains are delivered: at most that many count. Their share
+    /// of the bound in messages comes back now, the bytes when all is done.
+    pub fn done_first(&mut self, messages: u64) {
+        let messages = messages.min(self.receipt.rest.messages);
+        if messages > 0 {
+            self.receipt.rest.messages -= messages;
+            self.receipt.budget.delivered_some(messages);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.budget.undone(self.rest);
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Delivery<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("item", &self.item)
+            .field("remaining", &self.remaining())
+            .finish()
+    }
+}

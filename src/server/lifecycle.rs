@@ -1,0 +1,128 @@
+//! Running, draining, over: who is told, and who waits for whom.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::deadline::Deadline;
+use super::error::ServerError;
+
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    /// Handlers have until here: then the budget is closed and their sockets are cut.
+    handlers: Deadline,
+    /// The consumer has until here: then the inbox is closed with whatever is in it.
+    consumer: Deadline,
+}
+
+#[derive(Debug)]
+struct Inner {
+    drain: Option<Drain>,
+    acceptors: usize,
+    consumer: bool,
+    error: Option<ServerError>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lifecycle {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    stopping: AtomicBool,
+}
+
+/// What a drain's deadlines ask for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    Handlers,
+    Consumer,
+}
+
+impl Lifecycle {
+    pub(super) fn new(acceptors: usize) -> Self {
+        Lifecycle {
+            inner: Mutex::new(Inner { drain: None, acceptors, consumer: true, error: None }),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Sets the deadlines; a second call can only bring them nearer. Says whether this was the first.
+    pub(super) fn begin_drain(&self, within: Duration) -> bool {
+        let next = Drain { handlers: Deadline::after(within / 4 * 3), consumer: Deadline::after(within) };
+        let mut inner = self.inner.lock();
+        let first = inner.drain.is_none();
+        inner.drain = Some(match inner.drain {
+            None => next,
+            Some(set) => Drain {
+                handlers: set.handlers.sooner(next.handlers),
+                consumer: set.consumer.sooner(next.consumer),
+            },
+        });
+        self.stopping.store(true, Ordering::Release);
+        self.changed.notify_all();
+        first
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn due(&self) -> Due {
+        match self.inner.lock().drain {
+            Some(drain) if drain.consumer.has_passed() => Due::Consumer,
+            Some(drain) if drain.handlers.has_passed() => Due::Handlers,
+            _ => Due::Nothing,
+        }
+    }
+
+    /// The first error stays.
+    pub(super) fn fail(&self, error: ServerError) {
+        self.inner.lock().error.get_or_insert(error);
+    }
+
+    pub(super) fn error(&self) -> Option<ServerError> {
+        self.inner.lock().error.clone()
+    }
+
+    pub(super) fn acceptor_ended(&self) {
+        self.inner.lock().acceptors -= 1;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn consumer_ended(&self) {
+        self.inner.lock().consumer = false;
+        self.changed.notify_all();
+    }
+
+    /// A handler's thread was joined; only of interest once the server stops.
+    pub(super) fn handler_joined(&self) {
+        if self.is_stopping() {
+            // The lock orders this after a waiter's look at the table.
+            let _inner = self.inner.lock();
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until every acceptor and the consumer ended and `no_handlers` holds; at most `grace` longer
+    /// than the drain's deadline. Says whether all ended.
+    pub(super) fn wait_over(&self, grace: Duration, no_handlers: impl Fn() -> bool) -> bool {
+        let mut inner = self.inner.lock();
+        loop {
+            if inner.acceptors == 0 && !inner.consumer && no_handlers() {
+                return true;
+            }
+            match inner.drain {
+                None => self.changed.wait(&mut inner),
+                Some(drain) => match drain.consumer.past(grace) {
+                    Some(at) if Instant::now() >= at => return false,
+                    Some(at) => {
+                        self.changed.wait_until(&mut inner, at);
+                    }
+                    None => self.changed.wait(&mut inner),
+                },
+            }
+        }
+    }
+}

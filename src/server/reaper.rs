@@ -1,0 +1,28 @@
+//! Joins the threads of handlers that announced their end, and returns their permits. Nothing else: a
+//! join can take long (a thread_local's destructor), and then only permits wait.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use super::shared::Shared;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    /// The handler of this connection is past its last line.
+    Handler(u64),
+    /// The server is over.
+    Server,
+}
+
+/// The body of the reaper's thread.
+pub(super) fn run(shared: &Arc<Shared>, endings: &Receiver<Ending>) {
+    while let Ok(Ending::Handler(id)) = endings.recv() {
+        if let Some(thread) = shared.table.take_thread(id) {
+            // Its panic was caught and counted by the thread itself.
+            let _ = thread.join();
+        }
+        shared.table.joined(id);
+        shared.lifecycle.handler_joined();
+    }
+}

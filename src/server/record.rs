@@ -1,0 +1,176 @@
+//! What the rest of the server sees of one connection: published by its handler without a lock or a
+//! clock, read by the watchdog once a tick.
+
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::thread::Thread;
+
+use parking_lot::Mutex;
+
+use super::ledger::{DropReason, EndReason, Reason};
+use crate::model::{Activity, Sample, Ticket};
+
+/// Where a connection stands in the line before the buffer. Written under the budget's lock only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Not in line.
+    None,
+    /// In line.
+    Queued(Ticket),
+    /// The budget took on its behalf.
+    Granted,
+    /// Taken out of line; its message is booked as dropped for this reason.
+    Refused(DropReason),
+    /// The budget was closed while it was in line; its message is booked.
+    Closed,
+}
+
+/// One cache line, relaxed: only the handler writes the first five, only others write the rest.
+/// A counter with one writer needs no read-modify-write, so a read costs a handler four plain stores.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Pulse {
+    activity: AtomicU8,
+    inside: AtomicBool,
+    turns: AtomicU32,
+    bytes: AtomicU64,
+    frames: AtomicU64,
+    messages: AtomicU64,
+    /// An [`EndReason`]'s index + 1; 0 while nobody has ended the connection.
+    ended: AtomicU8,
+    drain: AtomicBool,
+    peer_gone: AtomicBool,
+}
+
+/// The shared record of one connection. The descriptor closes when the last holder lets go: that is
+/// the handler's thread, since the table's copy is taken out by the handler itself as it ends.
+#[derive(Debug)]
+pub(super) struct Record {
+    pulse: Pulse,
+    pub(super) id: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) stream: TcpStream,
+    thread: OnceLock<Thread>,
+    pub(super) place: Mutex<Place>,
+}
+
+impl Record {
+    pub(super) fn new(id: u64, peer: SocketAddr, stream: TcpStream) -> Self {
+        Record {
+            pulse: Pulse::default(),
+            id,
+            peer,
+            stream,
+            thread: OnceLock::new(),
+            place: Mutex::new(Place::None),
+        }
+    }
+
+    // ---- the handler's side
+
+    /// Before it has a thread a record needs no waking: every wait looks at its flags first.
+    pub(super) fn belongs_to_this_thread(&self) {
+        let _ = self.thread.set(std::thread::current());
+    }
+
+    pub(super) fn enter(&self, activity: Activity) {
+        self.pulse.activity.store(activity as u8, Ordering::Relaxed);
+        self.pulse.turns.store(self.pulse.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn add_bytes(&self, n: usize) {
+        add(&self.pulse.bytes, n as u64);
+    }
+
+    pub(super) fn add_messages(&self, n: u64) {
+        add(&self.pulse.messages, n);
+    }
+
+    pub(super) fn progress(&self, finished: u64, inside: bool) {
+        if finished > 0 {
+            add(&self.pulse.frames, finished);
+        }
+        self.pulse.inside.store(inside, Ordering::Relaxed);
+    }
+
+    // ---- everybody's side
+
+    pub(super) fn messages(&self) -> u64 {
+        self.pulse.messages.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sample(&self) -> Sample {
+        Sample {
+            activity: activity_of(self.pulse.activity.load(Ordering::Relaxed)),
+            turns: self.pulse.turns.load(Ordering::Relaxed),
+            bytes: self.pulse.bytes.load(Ordering::Relaxed),
+            frames: self.pulse.frames.load(Ordering::Relaxed),
+            inside: self.pulse.inside.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn ended(&self) -> Option<EndReason> {
+        let code = self.pulse.ended.load(Ordering::Acquire);
+        EndReason::ALL.get(usize::from(code).wrapping_sub(1)).copied()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.pulse.drain.load(Ordering::Acquire)
+    }
+
+    pub(super) fn peer_gone(&self) -> bool {
+        self.pulse.peer_gone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_peer_gone(&self) {
+        self.pulse.peer_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets why the connection ended; the first reason stays. Says whether this was the first.
+    pub(super) fn end(&self, reason: EndReason) -> bool {
+        let code = reason.index() as u8 + 1;
+        self.pulse.ended.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Ends whatever wait the handler is in: a blocked read or write by shutdown(2), a park by unpark.
+    /// The reason must have been set before, or a woken read could not tell it from the peer's end.
+    pub(super) fn cut(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.unpark();
+    }
+
+    /// No more reading, replies still work: a blocked read wakes.
+    pub(super) fn drain(&self) {
+        self.pulse.drain.store(true, Ordering::Release);
+        let _ = self.stream.shutdown(Shutdown::Read);
+        self.unpark();
+    }
+
+    pub(super) fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// What the kernel holds of the stream and nobody has read. 0 if it cannot be asked.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        unread_bytes(&self.stream)
+    }
+}
+
+/// FIONREAD: bytes in the receive queue (tcp(7)).
+pub(super) fn unread_bytes(stream: &TcpStream) -> u64 {
+    rustix::io::ioctl_fionread(stream).unwrap_or(0)
+}
+
+/// For a counter that has one writer.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+fn activity_of(code: u8) -> Activity {
+    const ALL: [Activity; 5] =
+        [Activity::Working, Activity::Reading, Activity::Sending, Activity::Pausing, Activity::Writing];
+    ALL.get(usize::from(code)).copied().unwrap_or_default()
+}

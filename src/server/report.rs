@@ -1,0 +1,121 @@
+//! The ledger as others read it: at any moment, and at the end.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::error::ServerError;
+use super::ledger::{DropReason, EndReason, RejectReason, Tally};
+use crate::model::{Activity, Rung, Weight};
+
+/// The server's ledger at one moment.
+///
+/// `received = delivered + dropped + in_flight` holds in every reading, each term summed on its own; so
+/// does `accepted = ended + open`. [`is_balanced`](Stats::is_balanced) checks both.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages that entered a send, or that a handler dropped before one.
+    pub received: u64,
+    /// Messages that the consumer said were delivered.
+    pub delivered: u64,
+    /// Messages that left in any other way, by reason.
+    pub dropped: Tally<DropReason>,
+    /// Messages in the buffer, in the consumer's hands, or waiting for room.
+    pub in_flight: u64,
+    /// What the buffer and the consumer hold against the buffer's two bounds.
+    pub buffered: Weight,
+    /// Senders that wait for room.
+    pub senders_waiting: usize,
+    /// The longest that a sender has been waiting in one send, as of the last tick.
+    pub longest_wait: Duration,
+    /// Connections that were given a handler.
+    pub accepted: u64,
+    /// Connections whose handler has not ended.
+    pub open: u64,
+    /// Clients that were turned away, by reason.
+    pub rejected: Tally<RejectReason>,
+    /// Connections that ended, by reason.
+    pub ended: Tally<EndReason>,
+    /// Bytes that the kernel held when a connection was closed or a client turned away, and that nobody
+    /// read: a lower bound on what a sender without acknowledgements lost.
+    pub unread_bytes: u64,
+    /// Threads of the server that are not joined, by its own count.
+    pub threads: usize,
+    /// The most that `threads` has been.
+    pub threads_peak: usize,
+    /// The rung of the overload ladder.
+    pub rung: Rung,
+    /// Whether the ladder holds the gate shut.
+    pub is_paused: bool,
+    /// Time spent on each rung, lowest first ([`Rung::ALL`]).
+    pub seconds_in: [Duration; 4],
+    /// Log lines that found the journal's queue full.
+    pub log_lines_lost: u64,
+    /// Time since the server started.
+    pub uptime: Duration,
+}
+
+impl Stats {
+    /// Whether the ledger closes.
+    pub fn is_balanced(&self) -> bool {
+        self.received == self.delivered + self.dropped.total() + self.in_flight
+            && self.accepted == self.ended.total() + self.open
+    }
+}
+
+/// How a server ended: its ledger, and what it ended of.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The ledger at the end.
+    pub stats: Stats,
+    /// What ended the server, if it was not asked to.
+    pub error: Option<ServerError>,
+    /// The drain's deadline passed before everything had ended by itself.
+    pub timed_out: bool,
+    /// Connections whose handlers never returned: in an embedder's own code. Their threads go on, and
+    /// they keep their permits.
+    pub stuck: Vec<ConnectionInfo>,
+}
+
+/// One connection, as the watchdog last saw it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Its number.
+    pub id: u64,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// What its handler is doing.
+    pub state: Activity,
+    /// For how long, by the watchdog's ticks.
+    pub in_state: Duration,
+    /// The peer has ended its stream or reset it, while its handler waits for room. What it sent before is
+    /// still delivered.
+    pub peer_gone: bool,
+    /// Why it was ended, if that is under way.
+    pub ended: Option<EndReason>,
+    /// Messages sent to the consumer.
+    pub messages: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// An unfinished frame has begun.
+    pub inside_frame: bool,
+}
+
+/// `17 192.0.2.1:4711 sending, peer gone, for 2.1 s: 1200 messages, 153600 bytes`.
+impl fmt::Display for ConnectionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.id, self.peer, self.state.name())?;
+        if self.peer_gone {
+            f.write_str(", peer gone")?;
+        }
+        if let Some(reason) = self.ended {
+            write!(f, ", ended: {reason}")?;
+        }
+        let seconds = self.in_state.as_secs_f64();
+        write!(f, ", for {seconds:.1} s: {} messages, {} bytes", self.messages, self.bytes)?;
+        if self.inside_frame { f.write_str(", inside a frame") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the server's threads share: the parts, and the few things that touch several of them.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use log::Level;
+use parking_lot::Mutex;
+
+use super::budget::Budget;
+use super::config::Config;
+use super::consumer::ConsumerPulse;
+use super::error::ServerError;
+use super::gate::Gate;
+use super::journal::Journal;
+use super::ledger::EndReason;
+use super::lifecycle::Lifecycle;
+use super::limits::Bound;
+use super::reaper::Ending;
+use super::report::Stats;
+use super::table::Table;
+use crate::model::Rung;
+
+/// The work of a thread, and how it is given one: [`Builder::spawner`](super::Builder::spawner).
+pub type ThreadBody = Box<dyn FnOnce() + Send + 'static>;
+pub(super) type Spawner = Box<dyn Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>> + Send + Sync>;
+
+/// What the watchdog last said of the ladder.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) rung: Rung,
+    pub(super) is_paused: bool,
+    pub(super) seconds_in: [Duration; 4],
+    pub(super) longest_wait: Duration,
+}
+
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) bound: Bound,
+    pub(super) started: Instant,
+    /// Threads of the server that are not handlers: they live as long as it does.
+    pub(super) fixed_threads: usize,
+    pub(super) gate: Arc<Gate>,
+    pub(super) table: Table,
+    pub(super) budget: Arc<Budget>,
+    pub(super) consumer: Arc<ConsumerPulse>,
+    pub(super) reaper: Sender<Ending>,
+    pub(super) standing: Mutex<Standing>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) journal: Journal,
+    pub(super) spawner: Spawner,
+}
+
+impl Shared {
+    /// Time since the server started, for the model.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Starts a drain, or brings its deadline nearer: listeners stop, handlers are told, reads end.
+    /// Returns at once. Within zero everything is cut at once.
+    pub(super) fn drain(&self, within: Duration) {
+        let first = self.lifecycle.begin_drain(within);
+        if within.is_zero() {
+            self.cut_handlers();
+            self.budget.cut();
+        }
+        if first {
+            self.journal.say(Level::Info, format!("draining, for at most {within:?}"));
+            self.table.close();
+            self.table.for_each(|record| record.drain());
+        }
+        self.gate.ring();
+    }
+
+    /// Handlers had their share of the drain: nothing more is taken in, and their sockets are cut. One
+    /// that is in code of its own is left where it is; it keeps its permit, and the report names it.
+    pub(super) fn cut_handlers(&self) {
+        self.table.close();
+        self.budget.close(super::DropReason::Shutdown);
+        self.table.for_each(|record| {
+            self.budget.abort(record, EndReason::Shutdown);
+            record.cut();
+        });
+    }
+
+    /// The server cannot go on: it drains, and says why.
+    pub(super) fn fail(&self, error: ServerError) {
+        self.journal.say(Level::Error, error.to_string());
+        self.lifecycle.fail(error);
+        self.drain(self.config.drain_timeout);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let traffic = self.table.traffic();
+        let counts = self.budget.counts();
+        let standing = *self.standing.lock();
+        Stats {
+            received: counts.received,
+            delivered: counts.delivered,
+            dropped: counts.dropped,
+            in_flight: counts.in_flight,
+            buffered: counts.used,
+            senders_waiting: counts.waiting,
+            longest_wait: standing.longest_wait,
+            accepted: traffic.accepted,
+            open: traffic.open,
+            rejected: traffic.rejected,
+            ended: traffic.ended,
+            unread_bytes: traffic.unread_bytes,
+            threads: self.fixed_threads + traffic.unjoined,
+            threads_peak: self.fixed_threads + traffic.unjoined_peak,
+            rung: standing.rung,
+            is_paused: standing.is_paused,
+            seconds_in: standing.seconds_in,
+            log_lines_lost: self.journal.lost(),
+            uptime: self.started.elapsed(),
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! The table of connections: the shared record, the thread and the permit of each, under one lock.
+//!
+//! Whoever accepts holds the lock across spawn and insert, so that no end overtakes its JoinHandle. Every
+//! connection is counted here as it comes and as it goes, so `accepted = ended + open` holds whenever
+//! anybody looks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::gate::Permit;
+use super::ledger::{EndReason, RejectReason, Tally};
+use super::record::Record;
+use super::report::ConnectionInfo;
+use crate::model::{Sample, Verdict, Watch, WatchLimits};
+
+/// The connection side of the ledger.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) accepted: u64,
+    pub(super) open: u64,
+    pub(super) rejected: Tally<RejectReason>,
+    pub(super) ended: Tally<EndReason>,
+    pub(super) unread_bytes: u64,
+    /// Handlers' threads that are not joined, now and at most so far.
+    pub(super) unjoined: usize,
+    pub(super) unjoined_peak: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Taken out by the handler itself as it ends, so that its own thread closes the socket.
+    record: Option<Arc<Record>>,
+    /// Taken out by the reaper.
+    thread: Option<JoinHandle<()>>,
+    /// Returned when the entry is dropped: after the join.
+    _permit: Permit,
+    watch: Watch,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: BTreeMap<u64, Entry>,
+    last_id: u64,
+    traffic: Traffic,
+    is_closed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    inner: Mutex<Inner>,
+}
+
+/// Why a connection was not admitted.
+#[derive(Debug)]
+pub(super) enum NotAdmitted {
+    Closed,
+    NoThread(io::Error),
+}
+
+impl Table {
+    /// Gives a connection its number, makes its record, and spawns its thread.
+    pub(super) fn admit(
+        &self,
+        record: impl FnOnce(u64) -> Record,
+        permit: Permit,
+        spawn: impl FnOnce(Arc<Record>) -> io::Result<JoinHandle<()>>,
+    ) -> Result<(), NotAdmitted> {
+        let mut inner = self.inner.lock();
+        if inner.is_closed {
+            return Err(NotAdmitted::Closed);
+        }
+        let id = inner.last_id + 1;
+        let record = Arc::new(record(id));
+        let thread = spawn(Arc::clone(&record)).map_err(NotAdmitted::NoThread)?;
+        inner.last_id = id;
+        inner.traffic.accepted += 1;
+        let entry =
+            Entry { record: Some(record), thread: Some(thread), _permit: permit, watch: Watch::default() };
+        inner.entries.insert(id, entry);
+        inner.traffic.unjoined_peak = inner.traffic.unjoined_peak.max(inner.entries.len());
+        Ok(())
+    }
+
+    pub(super) fn rejected(&self, reason: RejectReason, unread_bytes: u64) {
+        let traffic = &mut self.inner.lock().traffic;
+        traffic.rejected.add(reason, 1);
+        traffic.unread_bytes += unread_bytes;
+    }
+
+    /// A handler is at its end: counts it, and lets go of the table's hold on its socket.
+    pub(super) fn ended(&self, id: u64, reason: EndReason, unread_bytes: u64) {
+        let mut inner = self.inner.lock();
+        inner.traffic.ended.add(reason, 1);
+        inner.traffic.unread_bytes += unread_bytes;
+        let record = inner.entries.get_mut(&id).and_then(|entry| entry.record.take());
+        drop(inner);
+        drop(record);
+    }
+
+    /// The thread of a handler that announced its end.
+    pub(super) fn take_thread(&self, id: u64) -> Option<JoinHandle<()>> {
+        self.inner.lock().entries.get_mut(&id)?.thread.take()
+    }
+
+    /// A handler's thread was joined: its permit comes back.
+    pub(super) fn joined(&self, id: u64) {
+        let entry = self.inner.lock().entries.remove(&id);
+        // Outside the lock: the permit rings bells.
+        drop(entry);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.inner.lock().entries.is_empty()
+    }
+
+    /// Admits nobody from now on.
+    pub(super) fn close(&self) {
+        self.inner.lock().is_closed = true;
+    }
+
+    /// Every connection whose handler has not ended.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&Arc<Record>)) {
+        for entry in self.inner.lock().entries.values() {
+            if let Some(record) = &entry.record {
+                visit(record);
+            }
+        }
+    }
+
+    /// One tick of the watch over every connection.
+    pub(super) fn watch(
+        &self,
+        elapsed: Duration,
+        limits: &WatchLimits,
+        mut visit: impl FnMut(&Arc<Record>, Sample, &Watch, Verdict),
+    ) {
+        for entry in self.inner.lock().entries.values_mut() {
+            if let Some(record) = &entry.record {
+                let sample = record.sample();
+                let verdict = entry.watch.step(sample, elapsed, limits);
+                visit(record, sample, &entry.watch, verdict);
+            }
+        }
+    }
+
+    pub(super) fn find(&self, id: u64) -> Option<Arc<Record>> {
+        self.inner.lock().entries.get(&id)?.record.clone()
+    }
+
+    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        let inner = self.inner.lock();
+        let open = inner.entries.values().filter_map(|entry| Some((entry.record.as_ref()?, entry)));
+        open.map(|(record, entry)| {
+            let sample = record.sample();
+            ConnectionInfo {
+                id: record.id,
+                peer: record.peer,
+                state: sample.activity,
+                in_state: entry.watch.in_activity(),
+                peer_gone: record.peer_gone(),
+                ended: record.ended(),
+                messages: record.messages(),
+                bytes: sample.bytes,
+                inside_frame: sample.inside,
+            }
+        })
+        .collect()
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        let inner = self.inner.lock();
+        let open = inner.entries.values().filter(|entry| entry.record.is_some()).count() as u64;
+        Traffic { open, unjoined: inner.entries.len(), ..inner.traffic }
+    }
+}
+

@@ -1,0 +1,202 @@
+//! The tick: deadlines, the ladder, peers that have gone, and names for what is stuck.
+//!
+//! Ten times a second it looks at what everybody publishes, asks the model, and acts: shutdown(2) on a
+//! socket, the gate's pause, a line to the journal. It never waits for anything but its tick.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::config::TICK;
+use super::ledger::EndReason;
+use super::lifecycle::Due;
+use super::record::Record;
+use super::shared::{Shared, Standing};
+use crate::model::{
+    Activity, Breach, Change, Ladder, LadderSettings, Observation, Rung, Sample, Verdict, Watch, WatchLimits,
+};
+
+/// How often sockets of held-up senders are asked whether their peer is still there, in ticks.
+const GONE_EVERY: u32 = 10;
+
+pub(super) struct Watchdog {
+    shared: Arc<Shared>,
+    limits: WatchLimits,
+    ladder: Ladder,
+    ticks: u32,
+    consumer: ConsumerWatch,
+}
+
+/// The sink's counterpart to [`Watch`]: how long the consumer has been in its own code without finishing
+/// anything.
+#[derive(Default)]
+struct ConsumerWatch {
+    turns: u64,
+    finished: u64,
+    stuck_for: Duration,
+    warned: bool,
+}
+
+impl Watchdog {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let config = &shared.config;
+        let limits = WatchLimits {
+            frame: config.frame_timeout,
+            idle: config.idle_timeout,
+            write: config.write_timeout,
+            warn_after: config.warn_after,
+        };
+        let settings = LadderSettings { tick: TICK, pause_after: config.effective_pause_after() };
+        let ladder = Ladder::new(settings, shared.now());
+        Watchdog { shared, limits, ladder, ticks: 0, consumer: ConsumerWatch::default() }
+    }
+
+    /// The body of the watchdog's thread; `is_over` is looked at once a tick, and after an unpark.
+    pub(super) fn run(mut self, is_over: impl Fn() -> bool) {
+        let mut last = Instant::now();
+        while !is_over() {
+            std::thread::park_timeout(TICK);
+            let now = Instant::now();
+            let elapsed = now.duration_since(last);
+            if elapsed >= TICK {
+                last = now;
+                self.tick(elapsed);
+            }
+        }
+    }
+
+    fn tick(&mut self, elapsed: Duration) {
+        self.ticks = self.ticks.wrapping_add(1);
+        let longest_wait = self.watch_connections(elapsed);
+        self.watch_consumer(elapsed);
+        self.step_ladder(longest_wait);
+        match self.shared.lifecycle.due() {
+            Due::Nothing => {}
+            Due::Handlers => self.shared.cut_handlers(),
+            Due::Consumer => {
+                self.shared.cut_handlers();
+                self.shared.budget.cut();
+            }
+        }
+    }
+
+    fn watch_connections(&mut self, elapsed: Duration) -> Duration {
+        let shared = &self.shared;
+        let looks_for_gone = self.ticks % GONE_EVERY == 0 && !shared.lifecycle.is_stopping();
+        let mut longest = Duration::ZERO;
+        shared.table.watch(elapsed, &self.limits, |record, sample, watch, verdict| {
+            longest = longest.max(watch.waiting());
+            if looks_for_gone && sample.activity == Activity::Sending && !record.peer_gone() && is_gone(record) {
+                record.set_peer_gone();
+            }
+            match verdict {
+                Verdict::Fine => {}
+                Verdict::Cut(breach) => cut(shared, record, sample, breach),
+                Verdict::Stuck => name_stuck(shared, record, sample, watch),
+            }
+        });
+        longest
+    }
+
+    fn watch_consumer(&mut self, elapsed: Duration) {
+        let (is_working, turns) = self.shared.consumer.sample();
+        let counts = self.shared.budget.counts();
+        let finished = counts.delivered + counts.dropped.total();
+        let watch = &mut self.consumer;
+        if !is_working || turns != watch.turns || finished != watch.finished {
+            *watch = ConsumerWatch { turns, finished, ..ConsumerWatch::default() };
+            return;
+        }
+        watch.stuck_for += elapsed.min(TICK * 2);
+        if watch.stuck_for >= self.limits.warn_after && !watch.warned {
+            watch.warned = true;
+            let (name, stuck_for) = (self.shared.consumer.name(), watch.stuck_for.as_secs_f64());
+            self.shared.journal.say_once("consumer stuck", Level::Warn, || {
+                format!(
+                    "{name} has finished nothing for {stuck_for:.1} s: {} messages are in flight, {} senders wait",
+                    counts.in_flight, counts.waiting
+                )
+            });
+        }
+    }
+
+    fn step_ladder(&mut self, longest_wait: Duration) {
+        let counts = self.shared.budget.counts();
+        let seen = Observation {
+            longest_wait,
+            lost: counts.lost_to_full,
+            finished: counts.delivered,
+            empty: counts.used.messages == 0,
+        };
+        let change = self.ladder.step(self.shared.now(), seen);
+        *self.shared.standing.lock() = Standing {
+            rung: self.ladder.rung(),
+            is_paused: self.ladder.is_paused(),
+            seconds_in: self.ladder.seconds_in(),
+            longest_wait,
+        };
+        self.shared.gate.set_paused(self.ladder.is_paused());
+        if let Some(change) = change {
+            say_change(&self.shared, change, self.ladder.is_paused());
+        }
+    }
+}
+
+fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
+    let (reason, key, limit) = match breach {
+        Breach::Frame => (EndReason::FrameTimeout, "frame timeout", shared.config.frame_timeout),
+        Breach::Idle => (EndReason::IdleTimeout, "idle timeout", shared.config.idle_timeout),
+        Breach::Write => (EndReason::WriteTimeout, "write timeout", shared.config.write_timeout),
+    };
+    if !shared.budget.abort(record, reason) {
+        return;
+    }
+    record.cut();
+    let (id, peer) = (record.id, record.peer);
+    shared.journal.say_once(key, Level::Warn, || {
+        let limit = limit.unwrap_or_default();
+        let name = key.replace(' ', "_");
+        format!("connection {id} from {peer} is cut: {name} of {limit:?} passed after {} bytes", sample.bytes)
+    });
+}
+
+fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {
+    let (id, peer) = (record.id, record.peer);
+    let gone = if record.peer_gone() { ", peer gone" } else { "" };
+    let waited = watch.in_activity().as_secs_f64();
+    let (key, what) = match sample.activity {
+        Activity::Sending => ("sender held up", "waits for the buffer"),
+        _ => ("handler stuck", "is in its handler's own code"),
+    };
+    shared.journal.say_once(key, Level::Warn, || {
+        format!("connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} bytes read)", sample.bytes)
+    });
+}
+
+/// Each change is logged once: what it comes of, how long the rung before it lasted, and what it cost.
+fn say_change(shared: &Shared, change: Change, is_paused: bool) {
+    let level = if change.to == Rung::Normal { Level::Info } else { Level::Warn };
+    let gate = if is_paused { "shut" } else { "open" };
+    shared.journal.say(
+        level,
+        format!(
+            "overload: {} -> {} after {:.1} s; longest wait {:.1} s, {} lost meanwhile; the gate is {gate}",
+            change.from.name(),
+            change.to.name(),
+            change.lasted.as_secs_f64(),
+            change.longest_wait.as_secs_f64(),
+            change.lost
+        ),
+    );
+}
+
+/// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
+/// alike (RDHUP); a reset is ERR and HUP.
+fn is_gone(record: &Record) -> bool {
+    let mut fds = [PollFd::new(&record.stream, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(gone)
+}
