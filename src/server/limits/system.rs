@@ -362,6 +362,7 @@ mod tests {
             ("sys/fs/cgroup/cpu,pids/docker/x:y/pids.current", "3\n"),
             ("sys/fs/cgroup/cpu,pids/docker/pids.max", "max\n"),
             ("sys/fs/cgroup/cpu,pids/mem/pids.max", "1\n"),
+            ("sys/fs/cgroup/memory/docker/x:y/pids.max", "2\n"),
             (
                 "sys/fs/cgroup/memory/memory.limit_in_bytes",
                 "9223372036854771712\n",
