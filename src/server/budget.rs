@@ -122,7 +122,8 @@ impl Budget {
                 }
                 Take::TooHeavy => return inner.refuse(DropReason::Oversize, weight.messages),
                 Take::Closed => {
-                    inner.refuse(inner.closed_for, weight.messages);
+                    let reason = inner.closed_for;
+                    inner.refuse(reason, weight.messages);
                     return Room::Closed;
                 }
             }
@@ -302,10 +303,19 @@ impl Inner {
 
     /// Takes a record out of line, books what it had there, and serves the new head. `None`: it was not in
     /// line any more, and whatever took it out has won.
-    fn leave(&mut self, record: &Record, reason: DropReason, full: bool) -> Option<Vec<Arc<Record>>> {
+    fn leave(
+        &mut self,
+        record: &Record,
+        reason: DropReason,
+        full: bool,
+    ) -> Option<Vec<Arc<Record>>> {
         let mut place = record.place.lock();
-        let Place::Queued(ticket) = *place else { return None };
-        let Cancel::Left(weight, woken) = self.queue.cancel(ticket) else { return None };
+        let Place::Queued(ticket) = *place else {
+            return None;
+        };
+        let Cancel::Left(weight, woken) = self.queue.cancel(ticket) else {
+            return None;
+        };
         *place = Place::Refused(reason);
         drop(place);
         self.dropped.add(reason, weight.messages);
@@ -329,7 +339,11 @@ impl Inner {
 
 /// What the messages of a connection are booked as that ended for this reason.
 fn drop_reason(end: EndReason) -> DropReason {
-    if end == EndReason::Shutdown { DropReason::Shutdown } else { DropReason::Aborted }
+    if end == EndReason::Shutdown {
+        DropReason::Shutdown
+    } else {
+        DropReason::Aborted
+    }
 }
 
 /// After the lock is released: a woken thread would only run into it.

@@ -59,7 +59,12 @@ impl Connection {
             started: Instant::now(),
             paid: 0,
         });
-        Connection { record, rate, end: None, allowance: None }
+        Connection {
+            record,
+            rate,
+            end: None,
+            allowance: None,
+        }
     }
 
     /// The connection's number, unique in the life of the server, from 1.
@@ -152,7 +157,9 @@ impl Connection {
         if !self.record.is_draining() {
             return wanted;
         }
-        let left = *self.allowance.get_or_insert_with(|| self.record.unread_bytes());
+        let left = *self
+            .allowance
+            .get_or_insert_with(|| self.record.unread_bytes());
         wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
@@ -206,6 +213,9 @@ impl Write for Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("id", &self.id()).field("peer", &self.peer()).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("id", &self.id())
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
     }
 }

@@ -52,7 +52,10 @@ impl ConsumerPulse {
 
     /// Whether it is in its own code, and a number that changes whenever it goes in or out.
     pub(super) fn sample(&self) -> (bool, u64) {
-        (self.working.load(Ordering::Relaxed), self.turns.load(Ordering::Relaxed))
+        (
+            self.working.load(Ordering::Relaxed),
+            self.turns.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -82,13 +85,15 @@ pub(super) fn run<T>(
 
 /// Lets go of one item undone, which books it. An item whose own drop panics is booked all the same.
 fn drain_one<T>(inbox: &mut Inbox<T>) -> Received<()> {
-    let drained = catch_unwind(AssertUnwindSafe(|| match inbox.recv(Duration::from_secs(1)) {
-        Received::Item(delivery) => {
-            drop(delivery);
-            Received::Tick
+    let drained = catch_unwind(AssertUnwindSafe(|| {
+        match inbox.recv(Duration::from_secs(1)) {
+            Received::Item(delivery) => {
+                drop(delivery);
+                Received::Tick
+            }
+            Received::Tick => Received::Tick,
+            Received::Closed => Received::Closed,
         }
-        Received::Tick => Received::Tick,
-        Received::Closed => Received::Closed,
     }));
     drained.unwrap_or(Received::Tick)
 }

@@ -44,7 +44,9 @@ impl Gate {
                 per_address: HashMap::new(),
                 paused: false,
                 missed: false,
-                accepts: config.accept_rate.map(|rate| Bucket::new(rate as f64, Duration::ZERO)),
+                accepts: config
+                    .accept_rate
+                    .map(|rate| Bucket::new(rate as f64, Duration::ZERO)),
             }),
             max_connections,
             max_per_address: config.max_connections_per_ip,
@@ -65,14 +67,19 @@ impl Gate {
             Some(reason) => Err(reason),
             None => {
                 inner.out += 1;
-                Ok(Permit { gate: Arc::clone(self), address: None })
+                Ok(Permit {
+                    gate: Arc::clone(self),
+                    address: None,
+                })
             }
         }
     }
 
     /// Counts the permit against its address, too. `false`: that address has its share.
     pub(super) fn claim(&self, permit: &mut Permit, peer: SocketAddr) -> bool {
-        let Some(max) = self.max_per_address else { return true };
+        let Some(max) = self.max_per_address else {
+            return true;
+        };
         let (address, key) = address_of(peer);
         if self.exempt.iter().any(|network| network.contains(&address)) {
             return true;
@@ -89,7 +96,11 @@ impl Gate {
 
     /// How long the accept rate holds the next client back.
     pub(super) fn accept_wait(&self, now: Duration) -> Duration {
-        self.inner.lock().accepts.as_mut().map_or(Duration::ZERO, |bucket| bucket.wait(now))
+        self.inner
+            .lock()
+            .accepts
+            .as_mut()
+            .map_or(Duration::ZERO, |bucket| bucket.wait(now))
     }
 
     /// A client was accepted.

@@ -10,10 +10,10 @@ use super::connection::Connection;
 use super::error::{BoxError, Ended};
 use super::ledger::EndReason;
 use super::outbox::Outbox;
+use super::panic_message;
 use super::reaper::Ending;
 use super::record::Record;
 use super::shared::Shared;
-use super::panic_message;
 
 /// Runs the handler, finds out how the connection ended, lets go of the socket, and announces the end.
 /// Nothing here waits for anybody: not for the log, not for the reaper.
@@ -21,7 +21,7 @@ pub(super) fn run<T>(
     shared: &Arc<Shared>,
     record: Arc<Record>,
     outbox: Outbox<T>,
-    handler: &(dyn Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync),
+    handler: impl FnOnce(&mut Connection, &Outbox<T>) -> Result<(), BoxError>,
 ) {
     record.belongs_to_this_thread();
     let (id, peer) = (record.id, record.peer);
@@ -34,17 +34,21 @@ pub(super) fn run<T>(
         Ok(Err(error)) => {
             let reason = reason_of(&connection, &error);
             if reason == EndReason::Failed {
-                shared.journal.say_once("connection failed", Level::Warn, || {
-                    format!("connection {id} from {peer} failed: {error}")
-                });
+                shared
+                    .journal
+                    .say_once("connection failed", Level::Warn, || {
+                        format!("connection {id} from {peer} failed: {error}")
+                    });
             }
             reason
         }
         Err(payload) => {
             let message = panic_message(payload);
-            shared.journal.say_once("handler panicked", Level::Error, || {
-                format!("connection {id} from {peer} ended: its handler panicked: {message}")
-            });
+            shared
+                .journal
+                .say_once("handler panicked", Level::Error, || {
+                    format!("connection {id} from {peer} ended: its handler panicked: {message}")
+                });
             EndReason::Panicked
         }
     };
@@ -76,6 +80,8 @@ fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
 fn is_gone(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
     )
 }

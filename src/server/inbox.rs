@@ -54,7 +54,12 @@ impl<T> Inbox<T> {
         budget: Arc<Budget>,
         pulse: Arc<ConsumerPulse>,
     ) -> Self {
-        Inbox { receiver, nudged, budget, pulse }
+        Inbox {
+            receiver,
+            nudged,
+            budget,
+            pulse,
+        }
     }
 
     /// Takes the next item. Blocks until one comes, at most `tick`.
@@ -110,10 +115,12 @@ impl<T> Inbox<T> {
             if self.budget.waits_for_consumer() {
                 return Received::Tick;
             }
-            let Some(left) = until.remaining(SLICE) else { return Received::Tick };
+            let Some(left) = until.remaining(SLICE) else {
+                return Received::Tick;
+            };
             select! {
                 recv(self.receiver) -> parcel => match parcel {
-                    Ok(parcel) => return Received::Item(self.deliver(parcel)),
+                    Ok(parcel) => return Received::Item(self.deliver(*parcel)),
                     Err(_) => return Received::Closed,
                 },
                 recv(self.nudged) -> _ => {}
@@ -131,24 +138,30 @@ impl<T> Inbox<T> {
             return Some(Received::Closed);
         }
         match self.receiver.try_recv() {
-            Ok(parcel) => Some(Received::Item(self.deliver(parcel))),
+            Ok(parcel) => Some(Received::Item(self.deliver(*parcel))),
             Err(TryRecvError::Disconnected) => Some(Received::Closed),
             Err(TryRecvError::Empty) if self.budget.is_dry() => Some(Received::Closed),
             Err(TryRecvError::Empty) => None,
         }
     }
 
-    fn deliver(&self, parcel: Box<Parcel<T>>) -> Delivery<T> {
+    fn deliver(&self, parcel: Parcel<T>) -> Delivery<T> {
         self.budget.picked_up();
-        let Parcel { item, weight } = *parcel;
-        let receipt = Receipt { rest: weight, budget: Arc::clone(&self.budget), is_settled: false };
+        let Parcel { item, weight } = parcel;
+        let receipt = Receipt {
+            rest: weight,
+            budget: Arc::clone(&self.budget),
+            is_settled: false,
+        };
         Delivery { item, receipt }
     }
 }
 
 impl<T> fmt::Debug for Inbox<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("queued", &self.receiver.len()).finish_non_exhaustive()
+        f.debug_struct("Inbox")
+            .field("queued", &self.receiver.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -61,7 +61,9 @@ impl Journal {
             lost: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
-        let journal = Journal { inner: Arc::new(inner) };
+        let journal = Journal {
+            inner: Arc::new(inner),
+        };
         let body = {
             let journal = journal.clone();
             move || journal.run(&queue)
@@ -71,7 +73,15 @@ impl Journal {
 
     /// Hands over a line. Never blocks. Not rate-limited: for what happens once.
     pub fn say(&self, level: Level, text: impl Into<String>) {
-        if self.inner.lines.try_send(Some(Line { level, text: text.into() })).is_err() {
+        if self
+            .inner
+            .lines
+            .try_send(Some(Line {
+                level,
+                text: text.into(),
+            }))
+            .is_err()
+        {
             self.inner.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -92,12 +102,23 @@ impl Journal {
                     std::mem::take(&mut said.left_out)
                 }
                 None => {
-                    said.insert(reason, Said { at: now, level, left_out: 0 });
+                    said.insert(
+                        reason,
+                        Said {
+                            at: now,
+                            level,
+                            left_out: 0,
+                        },
+                    );
                     0
                 }
             }
         };
-        let more = if left_out > 0 { format!(" ({left_out} more like it before)") } else { String::new() };
+        let more = if left_out > 0 {
+            format!(" ({left_out} more like it before)")
+        } else {
+            String::new()
+        };
         self.say(level, text() + &more);
     }
 

@@ -39,10 +39,21 @@ pub(super) enum Due {
     Consumer,
 }
 
+impl Inner {
+    fn is_over(&self, no_handlers: impl Fn() -> bool) -> bool {
+        self.acceptors == 0 && !self.consumer && no_handlers()
+    }
+}
+
 impl Lifecycle {
     pub(super) fn new(acceptors: usize) -> Self {
         Lifecycle {
-            inner: Mutex::new(Inner { drain: None, acceptors, consumer: true, error: None }),
+            inner: Mutex::new(Inner {
+                drain: None,
+                acceptors,
+                consumer: true,
+                error: None,
+            }),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
         }
@@ -50,7 +61,10 @@ impl Lifecycle {
 
     /// Sets the deadlines; a second call can only bring them nearer. Says whether this was the first.
     pub(super) fn begin_drain(&self, within: Duration) -> bool {
-        let next = Drain { handlers: Deadline::after(within / 4 * 3), consumer: Deadline::after(within) };
+        let next = Drain {
+            handlers: Deadline::after(within / 4 * 3),
+            consumer: Deadline::after(within),
+        };
         let mut inner = self.inner.lock();
         let first = inner.drain.is_none();
         inner.drain = Some(match inner.drain {
@@ -69,8 +83,13 @@ impl Lifecycle {
         self.stopping.load(Ordering::Acquire)
     }
 
-    pub(super) fn due(&self) -> Due {
-        match self.inner.lock().drain {
+    /// Nothing is due once all has ended: a cut says that the deadline was missed.
+    pub(super) fn due(&self, no_handlers: impl Fn() -> bool) -> Due {
+        let inner = self.inner.lock();
+        if inner.is_over(no_handlers) {
+            return Due::Nothing;
+        }
+        match inner.drain {
             Some(drain) if drain.consumer.has_passed() => Due::Consumer,
             Some(drain) if drain.handlers.has_passed() => Due::Handlers,
             _ => Due::Nothing,
@@ -110,7 +129,7 @@ impl Lifecycle {
     pub(super) fn wait_over(&self, grace: Duration, no_handlers: impl Fn() -> bool) -> bool {
         let mut inner = self.inner.lock();
         loop {
-            if inner.acceptors == 0 && !inner.consumer && no_handlers() {
+            if inner.is_over(&no_handlers) {
                 return true;
             }
             match inner.drain {

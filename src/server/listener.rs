@@ -45,13 +45,27 @@ impl Listener {
     /// socket, and a second one is bound to it by number.
     pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<Listener> {
         let first = bind(address)?;
-        let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let socket = if address.port() == 0 { bind(bound)? } else { first };
+        let bound = first
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = if address.port() == 0 {
+            bind(bound)?
+        } else {
+            first
+        };
         // The kernel cuts it to net.core.somaxconn (listen(2)).
-        let backlog = config.backlog.map_or(i32::MAX, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX));
+        let backlog = config.backlog.map_or(i32::MAX, |backlog| {
+            i32::try_from(backlog).unwrap_or(i32::MAX)
+        });
         set_inherited_options(&socket, config)?;
         socket.listen(backlog)?;
-        Ok(Listener { socket: socket.into(), address: bound, backlog, can_refuse: true })
+        Ok(Listener {
+            socket: socket.into(),
+            address: bound,
+            backlog,
+            can_refuse: true,
+        })
     }
 
     /// Takes over a listener that is bound and listens already.
@@ -59,12 +73,21 @@ impl Listener {
         socket.set_nonblocking(true)?;
         set_inherited_options(&SockRef::from(&socket), config)?;
         let address = socket.local_addr()?;
-        Ok(Listener { socket, address, backlog: 0, can_refuse: false })
+        Ok(Listener {
+            socket,
+            address,
+            backlog: 0,
+            can_refuse: false,
+        })
     }
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -133,7 +156,16 @@ impl Acceptor {
             OnPause::Backlog | OnPause::Refuse => None,
         };
         let (starved, refuses) = (None, false);
-        Ok(Acceptor { listener, bell, shared, make_handler, on_pause, reserve, starved, refuses })
+        Ok(Acceptor {
+            listener,
+            bell,
+            shared,
+            make_handler,
+            on_pause,
+            reserve,
+            starved,
+            refuses,
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -144,7 +176,8 @@ impl Acceptor {
             }
             if let Err(error) = self.turn() {
                 let (address, error) = (self.listener.address, error.to_string());
-                self.shared.fail(ServerError::ListenerFailed { address, error });
+                self.shared
+                    .fail(ServerError::ListenerFailed { address, error });
                 break;
             }
         }
@@ -159,8 +192,7 @@ impl Acceptor {
     fn turn(&mut self) -> io::Result<()> {
         let shut = self.starving().or_else(|| self.shared.gate.shut());
         let Some(reason) = shut else {
-            self.listen_again()?;
-            if !self.wait(true, None)? {
+            if !self.listen_again()? || !self.wait(true, None)? {
                 return Ok(());
             }
             return match self.admit_burst()? {
@@ -168,7 +200,10 @@ impl Acceptor {
                 Burst::Wait(wait) => self.wait(false, Some(wait)).map(drop),
             };
         };
-        let retry = self.starved.map(|starved| starved.until.saturating_sub(self.shared.now()));
+        let retry = self
+            .starving()
+            .and(self.starved)
+            .map(|starved| starved.until.saturating_sub(self.shared.now()));
         match self.on_pause {
             OnPause::Backlog => self.wait(false, retry).map(drop),
             OnPause::Close => {
@@ -189,8 +224,10 @@ impl Acceptor {
     /// Waits for the bell, for a client if `for_clients`, or for `timeout`. Says whether a client is there.
     /// A listener that is held or shut down is not polled: poll would say POLLHUP at once, for ever.
     fn wait(&self, for_clients: bool, timeout: Option<Duration>) -> io::Result<bool> {
-        let mut fds =
-            [PollFd::new(&*self.bell, PollFlags::IN), PollFd::new(&self.listener.socket, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&*self.bell, PollFlags::IN),
+            PollFd::new(&self.listener.socket, PollFlags::IN),
+        ];
         let watched = if for_clients { 2 } else { 1 };
         // Rounded up: a wait that ends early would only look and wait again.
         let timeout = timeout.map(|wait| wait.saturating_add(Duration::from_micros(1)));
@@ -211,7 +248,9 @@ impl Acceptor {
                 return Ok(Burst::Wait(wait));
             }
             // The permit comes first: who does not come in must stay in the kernel's queue.
-            let Ok(permit) = self.shared.gate.enter() else { return Ok(Burst::Again) };
+            let Ok(permit) = self.shared.gate.enter() else {
+                return Ok(Burst::Again);
+            };
             match self.listener.socket.accept() {
                 Ok((stream, peer)) => {
                     self.shared.gate.accepted(self.shared.now());
@@ -244,7 +283,8 @@ impl Acceptor {
             |id| Record::new(id, peer, stream),
             permit,
             |record| {
-                let mut builder = std::thread::Builder::new().name(format!("handler-{}", record.id));
+                let mut builder =
+                    std::thread::Builder::new().name(format!("handler-{}", record.id));
                 if let Some(bytes) = shared.config.stack_size {
                     builder = builder.stack_size(bytes);
                 }
@@ -337,22 +377,22 @@ impl Acceptor {
         if self.refuses {
             return Ok(());
         }
-        if self.empty_queue(reason).is_err() && self.starved.is_none() {
-            return Ok(());
-        }
+        // Who comes between this and the shutdown is reset by the kernel, uncounted: nobody can see them.
+        let _ = self.empty_queue(reason);
         rustix::net::shutdown(&self.listener.socket, rustix::net::Shutdown::Both)?;
         self.refuses = true;
         Ok(())
     }
 
-    fn listen_again(&mut self) -> io::Result<()> {
+    /// Whether the listener listens.
+    fn listen_again(&mut self) -> io::Result<bool> {
         if !self.refuses {
-            return Ok(());
+            return Ok(true);
         }
         match rustix::net::listen(&self.listener.socket, self.listener.backlog) {
             Ok(()) => {
                 self.refuses = false;
-                Ok(())
+                Ok(true)
             }
             // Somebody else took the port meanwhile; it may come back.
             Err(Errno::ADDRINUSE) => {
@@ -360,7 +400,7 @@ impl Acceptor {
                 self.shared.journal.say_once("address in use", Level::Warn, || {
                     format!("cannot listen on {address} again: another socket has the port; trying on")
                 });
-                self.wait(false, Some(TICK)).map(drop)
+                self.wait(false, Some(TICK)).map(|_| false)
             }
             Err(error) => Err(error.into()),
         }
@@ -373,7 +413,11 @@ impl Acceptor {
             Some(starved) => (starved.backoff * 2).min(LONGEST_BACKOFF),
             None => FIRST_BACKOFF,
         };
-        self.starved = Some(Starved { reason, backoff, until: self.shared.now() + backoff });
+        self.starved = Some(Starved {
+            reason,
+            backoff,
+            until: self.shared.now() + backoff,
+        });
         let address = self.listener.address;
         self.shared.journal.say_once(reason_key(reason), Level::Warn, || {
             let open = self.shared.table.traffic().open;
@@ -404,7 +448,9 @@ impl Refusal {
         match Errno::from_io_error(error) {
             Some(Errno::WOULDBLOCK) => Refusal::NobodyThere,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Refusal::Starved,
-            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) | None => Refusal::Broken,
+            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) | None => {
+                Refusal::Broken
+            }
             Some(_) => Refusal::ClientGone,
         }
     }

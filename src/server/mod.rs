@@ -1,14 +1,76 @@
 //! A thread per connection that cannot leak, for any message type `T`.
+//!
+//! A [`Server`] gives each connection an OS thread that runs your **handler**: it reads from a
+//! [`Connection`] and sends what it made of it into an [`Outbox`]. One thread runs your **consumer**: it
+//! takes [`Delivery`]s from the [`Inbox`] and says which are done. Between the two stands a buffer that is
+//! bounded in messages and in bytes, and around them everything that keeps threads, memory and
+//! descriptors under a [`Bound`] that is known at start. See [`Server`] for how it is used.
+//!
+//! The room knows no framing, no sinks and no command line.
 
+// In the order in which a message passes.
+mod listener;
+
+mod bell;
+mod gate;
+
+mod connection;
+mod handler;
+mod record;
+mod table;
+
+mod outbox;
+
+mod budget;
+
+mod consumer;
+mod inbox;
+
+mod reaper;
+
+mod watchdog;
+
+mod journal;
+
+// What they share, and what is known of them.
+mod builder;
 mod config;
 mod deadline;
 mod error;
+mod handle;
 mod ledger;
-#[allow(dead_code)] // until the builder calls it
+mod lifecycle;
 mod limits;
+mod report;
+mod shared;
 
+pub use builder::{Builder, Server};
 pub use config::{Config, Keepalive, OnPause, PauseAfter, TICK, WhenFull};
+pub use connection::Connection;
 pub use error::{BoxError, ConfigError, Ended, SendError, ServerError, StartError};
+pub use handle::Handle;
+pub use inbox::{Delivery, Inbox, Received};
+pub use journal::Journal;
 pub(crate) use ledger::reasons;
 pub use ledger::{DropReason, EndReason, Reason, RejectReason, Tally};
 pub use limits::{Bound, LimitError};
+pub use outbox::{Outbox, Weigh};
+pub use report::{ConnectionInfo, Report, Stats};
+pub use shared::ThreadBody;
+
+/// What a panic said, if it said it in words.
+fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
+    let message = match payload.downcast_ref::<&'static str>() {
+        Some(text) => (*text).to_owned(),
+        None => match payload.downcast_ref::<String>() {
+            Some(text) => text.clone(),
+            None => "no message".to_owned(),
+        },
+    };
+    // A payload may panic in its own drop; that must not take the thread's last lines with it.
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+    if let Err(again) = dropped {
+        std::mem::forget(again);
+    }
+    message
+}

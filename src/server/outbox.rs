@@ -154,6 +154,8 @@ impl<T: Weigh> Outbox<T> {
 
 impl<T> fmt::Debug for Outbox<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("connection", &self.record.id).finish_non_exhaustive()
+        f.debug_struct("Outbox")
+            .field("connection", &self.record.id)
+            .finish_non_exhaustive()
     }
 }

@@ -76,7 +76,10 @@ impl Record {
 
     pub(super) fn enter(&self, activity: Activity) {
         self.pulse.activity.store(activity as u8, Ordering::Relaxed);
-        self.pulse.turns.store(self.pulse.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.pulse.turns.store(
+            self.pulse.turns.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
     }
 
     pub(super) fn add_bytes(&self, n: usize) {
@@ -112,7 +115,9 @@ impl Record {
 
     pub(super) fn ended(&self) -> Option<EndReason> {
         let code = self.pulse.ended.load(Ordering::Acquire);
-        EndReason::ALL.get(usize::from(code).wrapping_sub(1)).copied()
+        EndReason::ALL
+            .get(usize::from(code).wrapping_sub(1))
+            .copied()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -130,7 +135,10 @@ impl Record {
     /// Sets why the connection ended; the first reason stays. Says whether this was the first.
     pub(super) fn end(&self, reason: EndReason) -> bool {
         let code = reason.index() as u8 + 1;
-        self.pulse.ended.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.pulse
+            .ended
+            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Ends whatever wait the handler is in: a blocked read or write by shutdown(2), a park by unpark.
@@ -170,7 +178,12 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 fn activity_of(code: u8) -> Activity {
-    const ALL: [Activity; 5] =
-        [Activity::Working, Activity::Reading, Activity::Sending, Activity::Pausing, Activity::Writing];
+    const ALL: [Activity; 5] = [
+        Activity::Working,
+        Activity::Reading,
+        Activity::Sending,
+        Activity::Pausing,
+        Activity::Writing,
+    ];
     ALL.get(usize::from(code)).copied().unwrap_or_default()
 }

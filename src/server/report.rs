@@ -115,7 +115,15 @@ impl fmt::Display for ConnectionInfo {
             write!(f, ", ended: {reason}")?;
         }
         let seconds = self.in_state.as_secs_f64();
-        write!(f, ", for {seconds:.1} s: {} messages, {} bytes", self.messages, self.bytes)?;
-        if self.inside_frame { f.write_str(", inside a frame") } else { Ok(()) }
+        write!(
+            f,
+            ", for {seconds:.1} s: {} messages, {} bytes",
+            self.messages, self.bytes
+        )?;
+        if self.inside_frame {
+            f.write_str(", inside a frame")
+        } else {
+            Ok(())
+        }
     }
 }

@@ -26,7 +26,8 @@ use crate::model::Rung;
 
 /// The work of a thread, and how it is given one: [`Builder::spawner`](super::Builder::spawner).
 pub type ThreadBody = Box<dyn FnOnce() + Send + 'static>;
-pub(super) type Spawner = Box<dyn Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>> + Send + Sync>;
+pub(super) type Spawner =
+    Box<dyn Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>> + Send + Sync>;
 
 /// What the watchdog last said of the ladder.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +70,8 @@ impl Shared {
             self.budget.cut();
         }
         if first {
-            self.journal.say(Level::Info, format!("draining, for at most {within:?}"));
+            self.journal
+                .say(Level::Info, format!("draining, for at most {within:?}"));
             self.table.close();
             self.table.for_each(|record| record.drain());
         }
@@ -124,6 +126,8 @@ impl Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

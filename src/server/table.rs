@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -80,8 +79,12 @@ impl Table {
         let thread = spawn(Arc::clone(&record)).map_err(NotAdmitted::NoThread)?;
         inner.last_id = id;
         inner.traffic.accepted += 1;
-        let entry =
-            Entry { record: Some(record), thread: Some(thread), _permit: permit, watch: Watch::default() };
+        let entry = Entry {
+            record: Some(record),
+            thread: Some(thread),
+            _permit: permit,
+            watch: Watch::default(),
+        };
         inner.entries.insert(id, entry);
         inner.traffic.unjoined_peak = inner.traffic.unjoined_peak.max(inner.entries.len());
         Ok(())
@@ -98,7 +101,10 @@ impl Table {
         let mut inner = self.inner.lock();
         inner.traffic.ended.add(reason, 1);
         inner.traffic.unread_bytes += unread_bytes;
-        let record = inner.entries.get_mut(&id).and_then(|entry| entry.record.take());
+        let record = inner
+            .entries
+            .get_mut(&id)
+            .and_then(|entry| entry.record.take());
         drop(inner);
         drop(record);
     }
@@ -155,7 +161,10 @@ impl Table {
 
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
         let inner = self.inner.lock();
-        let open = inner.entries.values().filter_map(|entry| Some((entry.record.as_ref()?, entry)));
+        let open = inner
+            .entries
+            .values()
+            .filter_map(|entry| Some((entry.record.as_ref()?, entry)));
         open.map(|(record, entry)| {
             let sample = record.sample();
             ConnectionInfo {
@@ -175,8 +184,15 @@ impl Table {
 
     pub(super) fn traffic(&self) -> Traffic {
         let inner = self.inner.lock();
-        let open = inner.entries.values().filter(|entry| entry.record.is_some()).count() as u64;
-        Traffic { open, unjoined: inner.entries.len(), ..inner.traffic }
+        let open = inner
+            .entries
+            .values()
+            .filter(|entry| entry.record.is_some())
+            .count() as u64;
+        Traffic {
+            open,
+            unjoined: inner.entries.len(),
+            ..inner.traffic
+        }
     }
 }
-

@@ -15,7 +15,8 @@ use super::lifecycle::Due;
 use super::record::Record;
 use super::shared::{Shared, Standing};
 use crate::model::{
-    Activity, Breach, Change, Ladder, LadderSettings, Observation, Rung, Sample, Verdict, Watch, WatchLimits,
+    Activity, Breach, Change, Ladder, LadderSettings, Observation, Rung, Sample, Verdict, Watch,
+    WatchLimits,
 };
 
 /// How often sockets of held-up senders are asked whether their peer is still there, in ticks.
@@ -48,9 +49,18 @@ impl Watchdog {
             write: config.write_timeout,
             warn_after: config.warn_after,
         };
-        let settings = LadderSettings { tick: TICK, pause_after: config.effective_pause_after() };
+        let settings = LadderSettings {
+            tick: TICK,
+            pause_after: config.effective_pause_after(),
+        };
         let ladder = Ladder::new(settings, shared.now());
-        Watchdog { shared, limits, ladder, ticks: 0, consumer: ConsumerWatch::default() }
+        Watchdog {
+            shared,
+            limits,
+            ladder,
+            ticks: 0,
+            consumer: ConsumerWatch::default(),
+        }
     }
 
     /// The body of the watchdog's thread; `is_over` is looked at once a tick, and after an unpark.
@@ -72,7 +82,7 @@ impl Watchdog {
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
         self.step_ladder(longest_wait);
-        match self.shared.lifecycle.due() {
+        match self.shared.lifecycle.due(|| self.shared.table.is_empty()) {
             Due::Nothing => {}
             Due::Handlers => self.shared.cut_handlers(),
             Due::Consumer => {
@@ -84,19 +94,26 @@ impl Watchdog {
 
     fn watch_connections(&mut self, elapsed: Duration) -> Duration {
         let shared = &self.shared;
-        let looks_for_gone = self.ticks % GONE_EVERY == 0 && !shared.lifecycle.is_stopping();
+        let looks_for_gone =
+            self.ticks.is_multiple_of(GONE_EVERY) && !shared.lifecycle.is_stopping();
         let mut longest = Duration::ZERO;
-        shared.table.watch(elapsed, &self.limits, |record, sample, watch, verdict| {
-            longest = longest.max(watch.waiting());
-            if looks_for_gone && sample.activity == Activity::Sending && !record.peer_gone() && is_gone(record) {
-                record.set_peer_gone();
-            }
-            match verdict {
-                Verdict::Fine => {}
-                Verdict::Cut(breach) => cut(shared, record, sample, breach),
-                Verdict::Stuck => name_stuck(shared, record, sample, watch),
-            }
-        });
+        shared
+            .table
+            .watch(elapsed, &self.limits, |record, sample, watch, verdict| {
+                longest = longest.max(watch.waiting());
+                if looks_for_gone
+                    && sample.activity == Activity::Sending
+                    && !record.peer_gone()
+                    && is_gone(record)
+                {
+                    record.set_peer_gone();
+                }
+                match verdict {
+                    Verdict::Fine => {}
+                    Verdict::Cut(breach) => cut(shared, record, sample, breach),
+                    Verdict::Stuck => name_stuck(shared, record, sample, watch),
+                }
+            });
         longest
     }
 
@@ -106,7 +123,11 @@ impl Watchdog {
         let finished = counts.delivered + counts.dropped.total();
         let watch = &mut self.consumer;
         if !is_working || turns != watch.turns || finished != watch.finished {
-            *watch = ConsumerWatch { turns, finished, ..ConsumerWatch::default() };
+            *watch = ConsumerWatch {
+                turns,
+                finished,
+                ..ConsumerWatch::default()
+            };
             return;
         }
         watch.stuck_for += elapsed.min(TICK * 2);
@@ -146,9 +167,21 @@ impl Watchdog {
 
 fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
     let (reason, key, limit) = match breach {
-        Breach::Frame => (EndReason::FrameTimeout, "frame timeout", shared.config.frame_timeout),
-        Breach::Idle => (EndReason::IdleTimeout, "idle timeout", shared.config.idle_timeout),
-        Breach::Write => (EndReason::WriteTimeout, "write timeout", shared.config.write_timeout),
+        Breach::Frame => (
+            EndReason::FrameTimeout,
+            "frame timeout",
+            shared.config.frame_timeout,
+        ),
+        Breach::Idle => (
+            EndReason::IdleTimeout,
+            "idle timeout",
+            shared.config.idle_timeout,
+        ),
+        Breach::Write => (
+            EndReason::WriteTimeout,
+            "write timeout",
+            shared.config.write_timeout,
+        ),
     };
     if !shared.budget.abort(record, reason) {
         return;
@@ -158,26 +191,40 @@ fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
     shared.journal.say_once(key, Level::Warn, || {
         let limit = limit.unwrap_or_default();
         let name = key.replace(' ', "_");
-        format!("connection {id} from {peer} is cut: {name} of {limit:?} passed after {} bytes", sample.bytes)
+        format!(
+            "connection {id} from {peer} is cut: {name} of {limit:?} passed after {} bytes",
+            sample.bytes
+        )
     });
 }
 
 fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {
     let (id, peer) = (record.id, record.peer);
-    let gone = if record.peer_gone() { ", peer gone" } else { "" };
+    let gone = if record.peer_gone() {
+        ", peer gone"
+    } else {
+        ""
+    };
     let waited = watch.in_activity().as_secs_f64();
     let (key, what) = match sample.activity {
         Activity::Sending => ("sender held up", "waits for the buffer"),
         _ => ("handler stuck", "is in its handler's own code"),
     };
     shared.journal.say_once(key, Level::Warn, || {
-        format!("connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} bytes read)", sample.bytes)
+        format!(
+            "connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} bytes read)",
+            sample.bytes
+        )
     });
 }
 
 /// Each change is logged once: what it comes of, how long the rung before it lasted, and what it cost.
 fn say_change(shared: &Shared, change: Change, is_paused: bool) {
-    let level = if change.to == Rung::Normal { Level::Info } else { Level::Warn };
+    let level = if change.to == Rung::Normal {
+        Level::Info
+    } else {
+        Level::Warn
+    };
     let gate = if is_paused { "shut" } else { "open" };
     shared.journal.say(
         level,
@@ -196,7 +243,10 @@ fn say_change(shared: &Shared, change: Change, is_paused: bool) {
 /// alike (RDHUP); a reset is ERR and HUP.
 fn is_gone(record: &Record) -> bool {
     let mut fds = [PollFd::new(&record.stream, PollFlags::RDHUP)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(gone)
 }

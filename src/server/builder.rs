@@ -1,0 +1,417 @@
+//! Putting a server together, and starting its threads.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use log::Level;
+use parking_lot::Mutex;
+
+use super::bell::Bell;
+use super::budget::Budget;
+use super::config::{Config, OnPause};
+use super::connection::Connection;
+use super::consumer::{self, ConsumerPulse};
+use super::error::{BoxError, StartError};
+use super::gate::Gate;
+use super::handle::{Handle, Threads};
+use super::handler;
+use super::inbox::{Inbox, Received};
+use super::journal::Journal;
+use super::lifecycle::Lifecycle;
+use super::limits::{self, Bound, Needs, System};
+use super::listener::{Acceptor, Listener, MakeHandler};
+use super::outbox::{Outbox, Parcel, Weigh};
+use super::reaper;
+use super::shared::{Shared, Spawner, Standing, ThreadBody};
+use super::table::Table;
+use super::watchdog::Watchdog;
+use crate::model::Weight;
+
+/// Consumer, reaper, watchdog, journal.
+const FIXED_THREADS: usize = 4;
+
+/// How long [`Inbox::recv`] waits at a time where nobody asked for a tick.
+const LONG_TICK: Duration = Duration::from_secs(1);
+
+/// A TCP server for messages of type `T`.
+///
+/// # A server for your own type
+/// ```
+/// use std::io::{BufRead, BufReader, Write};
+/// use std::net::TcpStream;
+/// use std::time::Duration;
+/// use drainline::{Server, Weigh};
+///
+/// struct Reading { sensor: String, value: f64 }
+///
+/// impl Weigh for Reading {
+///     fn bytes(&self) -> usize { self.sensor.capacity() }
+/// }
+///
+/// let (seen, readings) = std::sync::mpsc::channel();
+/// let server = Server::<Reading>::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start_each(
+///         |conn, out| {
+///             for line in BufReader::new(conn).lines() {
+///                 let line = line?;
+///                 if let Some((sensor, value)) = line.split_once(' ') {
+///                     out.send(Reading { sensor: sensor.to_owned(), value: value.parse()? })?;
+///                 }
+///             }
+///             Ok(())
+///         },
+///         move |reading| Ok(seen.send((reading.sensor.clone(), reading.value))?),
+///     )?;
+///
+/// let mut client = TcpStream::connect(server.local_addrs()[0])?;
+/// client.write_all(b"kitchen 21.5\n")?;
+/// drop(client);
+/// assert_eq!(readings.recv()?, ("kitchen".to_owned(), 21.5));
+///
+/// let report = server.shutdown(Duration::from_secs(5));
+/// assert_eq!(report.stats.delivered, 1);
+/// assert!(report.stats.is_balanced());
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+///
+/// # Requests and responses
+/// A handler may reply, and a drain lets it answer the whole requests that were sent:
+/// ```
+/// use std::io::{BufRead, BufReader, Read, Write};
+/// use std::net::TcpStream;
+/// use std::time::Duration;
+/// use drainline::Server;
+///
+/// let server = Server::<String>::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start_each(
+///         |conn, log| {
+///             let mut line = String::new();
+///             loop {
+///                 line.clear();
+///                 if BufReader::with_capacity(256, &mut *conn).read_line(&mut line)? == 0 {
+///                     return Ok(());
+///                 }
+///                 writeln!(conn, "you said {}", line.trim_end())?;
+///                 log.send(line.clone())?;
+///             }
+///         },
+///         |request| {
+///             assert!(request.ends_with('\n'));
+///             Ok(())
+///         },
+///     )?;
+///
+/// let mut client = TcpStream::connect(server.local_addrs()[0])?;
+/// client.write_all(b"hello\n")?;
+/// client.shutdown(std::net::Shutdown::Write)?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "you said hello\n");
+/// # drop(server);
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+pub struct Server<T> {
+    of: PhantomData<T>,
+}
+
+impl<T: Weigh + Send + 'static> Server<T> {
+    /// Begins a server with default settings and no listener.
+    pub fn builder() -> Builder<T> {
+        Builder {
+            config: Config::default(),
+            listeners: Vec::new(),
+            spawner: Box::new(|builder, body| builder.spawn(body)),
+            needs: Needs::default(),
+            of: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Server<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+enum Source {
+    Address(SocketAddr),
+    Inherited(TcpListener),
+}
+
+/// What a server is made of. Each method says what it adds; [`start`](Builder::start) makes it.
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder<T> {
+    config: Config,
+    listeners: Vec<Source>,
+    spawner: Spawner,
+    needs: Needs,
+    of: PhantomData<T>,
+}
+
+impl<T: Weigh + Send + 'static> Builder<T> {
+    /// Replaces the settings. Default: [`Config::default`].
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens on `address`, too. Port 0: one that is free; [`Handle::local_addrs`] tells.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listeners.push(Source::Address(address));
+        self
+    }
+
+    /// Takes over a listener that is bound and listens already. It is made non-blocking.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listeners.push(Source::Inherited(listener));
+        self
+    }
+
+    /// Spawns handlers' threads in a way of your own: with a CPU affinity, a priority, a count of your own.
+    /// The body must run on a new thread. An error turns the client away as `no_thread`, and nobody is
+    /// accepted for a while. Called under a lock of the server: it must not call back into it, nor block
+    /// for long.
+    pub fn spawner(
+        mut self,
+        spawn: impl Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.spawner = Box::new(spawn);
+        self
+    }
+
+    /// Counts threads and descriptors into the bound that the process will still need for itself.
+    /// What it has when it starts the server is counted anyway.
+    pub fn reserve(mut self, threads: u64, descriptors: u64) -> Self {
+        self.needs.other_threads = threads;
+        self.needs.other_descriptors = descriptors;
+        self
+    }
+
+    /// Checks the settings and holds the bound against the operating system; starts nothing.
+    /// Also returns notes for the operator: a default that had to shrink, memory that may not suffice.
+    ///
+    /// # Errors
+    /// As [`start`](Builder::start).
+    pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
+        self.config.check()?;
+        if self.listeners.is_empty() {
+            return Err(StartError::NoListener);
+        }
+        let needs = Needs {
+            listeners: self.listeners.len(),
+            ..self.needs
+        };
+        let fit = limits::fit(&self.config, &needs, &System::read())?;
+        Ok((fit.bound, fit.notes))
+    }
+
+    /// Starts the server. `handler` runs on a thread for each connection, `consumer` on the one consumer
+    /// thread until its inbox is closed; both are told of a shutdown by what they wait in.
+    ///
+    /// A handler that returns an error or panics ends its connection, counted. A consumer that returns an
+    /// error, panics, or returns before its inbox is closed stops the whole server: see
+    /// [`Handle::wait`].
+    ///
+    /// Installs no signal handler, no logger, and nothing else in the process.
+    ///
+    /// # Errors
+    /// A setting that does not hold, a bound that the system cannot hold, an address that cannot be
+    /// listened on. Nothing is left running.
+    pub fn start<H, C>(self, handler: H, consumer: C) -> Result<Handle, StartError>
+    where
+        H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+        C: FnOnce(&mut Inbox<T>) -> Result<(), BoxError> + Send + 'static,
+    {
+        let (bound, notes) = self.check()?;
+        let config = self.config;
+        let mut listeners = Vec::new();
+        let mut inherited = 0;
+        for source in self.listeners {
+            listeners.push(match source {
+                Source::Address(address) => Listener::bind(address, &config)
+                    .map_err(|source| StartError::Listen { address, source })?,
+                Source::Inherited(listener) => {
+                    inherited += 1;
+                    Listener::inherit(listener, &config).map_err(system("an inherited listener"))?
+                }
+            });
+        }
+        let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+        let bells: Vec<_> = listeners
+            .iter()
+            .map(|_| Bell::new().map(Arc::new))
+            .collect::<Result<_, _>>()
+            .map_err(system("an eventfd"))?;
+
+        let (sender, receiver) = bounded::<Box<Parcel<T>>>(config.buffer_messages);
+        let limit = Weight {
+            messages: config.buffer_messages as u64,
+            bytes: config.buffer_bytes as u64,
+        };
+        let (budget, nudged) = Budget::new(limit);
+        let (endings, ended) = bounded(bound.max_connections + 1);
+        let (journal, journal_body) = Journal::new();
+        let shared = Arc::new(Shared {
+            gate: Arc::new(Gate::new(&config, bound.max_connections, bells.clone())),
+            bound,
+            started: Instant::now(),
+            fixed_threads: listeners.len() + FIXED_THREADS,
+            table: Table::default(),
+            budget: Arc::new(budget),
+            consumer: Arc::new(ConsumerPulse::new()),
+            reaper: endings,
+            standing: Mutex::new(Standing::default()),
+            lifecycle: Lifecycle::new(listeners.len()),
+            journal: journal.clone(),
+            spawner: self.spawner,
+            config,
+        });
+
+        // Every acceptor before the first thread: what can fail short of a spawn has failed by then.
+        let make_handler = make_handler(&shared, sender, handler);
+        let acceptors: Vec<_> = listeners
+            .into_iter()
+            .zip(bells)
+            .map(|(listener, bell)| {
+                Acceptor::new(
+                    listener,
+                    bell,
+                    Arc::clone(&shared),
+                    Arc::clone(&make_handler),
+                )
+            })
+            .collect::<Result<_, _>>()
+            .map_err(system("a descriptor in reserve"))?;
+        drop(make_handler);
+
+        let budget = Arc::clone(&shared.budget);
+        let rest = receiver.clone();
+        let inbox = Inbox::new(
+            receiver,
+            nudged,
+            Arc::clone(&budget),
+            Arc::clone(&shared.consumer),
+        );
+        // Books what the consumer never came to take.
+        let drop_rest = Box::new(move || {
+            while let Ok(parcel) = rest.try_recv() {
+                budget.picked_up();
+                budget.undone(parcel.weight);
+            }
+        });
+        let mut threads = Threads::new(Arc::clone(&shared), drop_rest);
+        threads.journal = Some(spawn("journal", journal_body)?);
+        threads.reaper = Some(spawn("reaper", {
+            let shared = Arc::clone(&shared);
+            move || reaper::run(&shared, &ended)
+        })?);
+        threads.watchdog = Some(spawn("watchdog", {
+            let is_over = threads.is_over();
+            let watchdog = Watchdog::new(Arc::clone(&shared));
+            move || watchdog.run(is_over)
+        })?);
+        threads.consumer = Some(spawn("consumer", {
+            let shared = Arc::clone(&shared);
+            move || consumer::run(&shared, inbox, consumer)
+        })?);
+        for acceptor in acceptors {
+            threads
+                .acceptors
+                .push(spawn("acceptor", move || acceptor.run())?);
+        }
+
+        for note in notes {
+            journal.say(Level::Warn, note);
+        }
+        if inherited > 0 && shared.config.on_pause == OnPause::Refuse {
+            journal.say(
+                Level::Warn,
+                "on_pause = refuse: an inherited listener could not come back, so it closes clients instead",
+            );
+        }
+        Ok(Handle::new(addresses, threads))
+    }
+
+    /// Starts the server with a consumer that calls `item` for each item; `Ok` means delivered.
+    ///
+    /// # Errors
+    /// As [`start`](Builder::start).
+    pub fn start_each<H, I>(self, handler: H, mut item: I) -> Result<Handle, StartError>
+    where
+        H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+        I: FnMut(&T) -> Result<(), BoxError> + Send + 'static,
+    {
+        self.start(handler, move |inbox| {
+            loop {
+                match inbox.recv(LONG_TICK) {
+                    Received::Item(delivery) => {
+                        item(delivery.get())?;
+                        drop(delivery.done());
+                    }
+                    Received::Tick => {}
+                    Received::Closed => return Ok(()),
+                }
+            }
+        })
+    }
+}
+
+/// The source of every handler's thread, and of its sending end: when the acceptors are gone, so is it,
+/// and the channel ends with the last handler.
+fn make_handler<T, H>(
+    shared: &Arc<Shared>,
+    sender: crossbeam_channel::Sender<Box<Parcel<T>>>,
+    handler: H,
+) -> MakeHandler
+where
+    T: Weigh + Send + 'static,
+    H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+{
+    let (shared, handler) = (Arc::clone(shared), Arc::new(handler));
+    Arc::new(move |record| {
+        let (shared, handler) = (Arc::clone(&shared), Arc::clone(&handler));
+        let sender = sender.clone();
+        Box::new(move || {
+            let outbox = Outbox::new(
+                sender,
+                Arc::clone(&shared.budget),
+                Arc::clone(&record),
+                &shared.config,
+            );
+            handler::run(&shared, record, outbox, &*handler);
+        })
+    })
+}
+
+fn spawn(
+    name: &'static str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(system(name))
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+impl<T> fmt::Debug for Builder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
