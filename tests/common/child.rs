@@ -1,0 +1,236 @@
+//! The real binary as a child process.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ChildStderr, ChildStdout};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Resource, Signal, getrlimit, prlimit};
+use tempfile::TempDir;
+
+use super::checker::Checker;
+use super::client;
+#[allow(unused_imports)] // not every test file names it
+pub use super::embedded::reexec;
+use super::exit::Exit;
+use super::guard::{Collector, Guarded};
+#[allow(unused_imports)]
+pub use super::launch::{Launch, Stderr, Stdout};
+use super::wait::{DEADLINE, try_wait_for};
+
+/// A running `drainline`. Drop kills it.
+#[derive(Debug)]
+pub struct Drainline {
+    pub(super) guarded: Guarded,
+    pub(super) unread_stdout: Option<ChildStdout>,
+    pub(super) unread_stderr: Option<ChildStderr>,
+    pub(super) stdout: Option<Collector>,
+    pub(super) stderr: Option<Collector>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) port_file: PathBuf,
+    pub(super) addrs: Vec<SocketAddr>,
+    pub(super) _directory: TempDir,
+}
+
+impl Drainline {
+    /// How it is to be started; [`Launch::start`] or [`Launch::spawn`] does so.
+    pub fn with<A: AsRef<OsStr>>(args: &[A]) -> Launch {
+        Launch::new(args)
+    }
+
+    /// Starts it with everything collected; see [`Launch::start`].
+    #[track_caller]
+    pub fn start<A: AsRef<OsStr>>(args: &[A]) -> Drainline {
+        Drainline::with(args).start()
+    }
+
+    #[track_caller]
+    pub(super) fn wait_until_listening(&mut self) {
+        let listening = try_wait_for(DEADLINE, || {
+            if let Ok(text) = fs::read_to_string(&self.port_file) {
+                return Some(Some(text));
+            }
+            self.guarded.ended().is_some().then_some(None)
+        });
+        match listening {
+            Some(Some(text)) => {
+                self.addrs = text
+                    .lines()
+                    .map(|line| line.trim().parse().unwrap())
+                    .collect()
+            }
+            Some(None) => panic!("drainline ended instead of listening: {}", self.wait()),
+            None => panic!(
+                "drainline does not listen after {DEADLINE:?}; stderr:\n{}",
+                self.stderr_text()
+            ),
+        }
+        assert!(!self.addrs.is_empty(), "the port file is empty");
+    }
+
+    /// The first address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// Every address it listens on, in the order of the port file.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// A new connection to it; see [`client::connect`].
+    #[track_caller]
+    pub fn connect(&self) -> TcpStream {
+        client::connect(self.addr())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.guarded.pid()
+    }
+
+    /// # Panics
+    /// When the child has ended.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        self.guarded.signal(signal);
+    }
+
+    /// Sets the soft limit of a resource of the running child, and returns the one before.
+    pub fn limit(&mut self, resource: Resource, soft: Option<u64>) -> Option<u64> {
+        assert!(
+            self.guarded.ended().is_none(),
+            "a limit for a child that has ended"
+        );
+        // The hard limit is inherited and stays, so that it can be raised again.
+        let mut limit = getrlimit(resource);
+        limit.current = soft;
+        prlimit(Some(Pid::from_child(&self.guarded.0)), resource, limit)
+            .unwrap()
+            .current
+    }
+
+    /// Has it ended? Does not block.
+    pub fn has_ended(&mut self) -> bool {
+        self.guarded.ended().is_some()
+    }
+
+    /// Blocks until it ends, for at most [`DEADLINE`].
+    ///
+    /// # Panics
+    /// With its stderr, when it has not ended by then; it is killed.
+    #[track_caller]
+    pub fn wait(&mut self) -> Exit {
+        self.wait_within(DEADLINE)
+    }
+
+    /// As [`wait`](Drainline::wait), with a deadline of the test's own.
+    #[track_caller]
+    pub fn wait_within(&mut self, deadline: Duration) -> Exit {
+        let status = self.guarded.wait(deadline);
+        for collector in [&self.stdout, &self.stderr].into_iter().flatten() {
+            collector.finish();
+        }
+        let stderr = self.stderr_text();
+        match status {
+            Some(status) => Exit::new(status.code(), status.signal(), stderr),
+            None => panic!(
+                "drainline has not ended after {deadline:?} and was killed; stderr:\n{stderr}"
+            ),
+        }
+    }
+
+    /// Asks for a drain (SIGTERM), then [`wait`](Drainline::wait)s.
+    #[track_caller]
+    pub fn terminate(&mut self) -> Exit {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// What stands in its stdout so far: everything, once it was waited for. Nothing when stdout is unread or was given.
+    pub fn stdout_bytes(&self) -> Vec<u8> {
+        match &self.file {
+            Some(path) => fs::read(path).unwrap(),
+            None => self.stdout.as_ref().map_or_else(Vec::new, Collector::bytes),
+        }
+    }
+
+    /// How many bytes stand in its stdout so far; cheap enough to be asked in a loop.
+    pub fn stdout_len(&self) -> u64 {
+        match &self.file {
+            Some(path) => fs::metadata(path).unwrap().len(),
+            None => self
+                .stdout
+                .as_ref()
+                .map_or(0, |stdout| stdout.with(<[u8]>::len) as u64),
+        }
+    }
+
+    /// A checker that has read [`stdout_bytes`](Drainline::stdout_bytes).
+    pub fn checker(&self) -> Checker {
+        Checker::read(&self.stdout_bytes())
+    }
+
+    /// Its stderr so far.
+    pub fn stderr_text(&self) -> String {
+        self.stderr
+            .as_ref()
+            .map_or_else(String::new, Collector::text)
+    }
+
+    /// Begins to read a stdout that was unread: the sink heals.
+    pub fn collect_stdout(&mut self) {
+        self.stdout = self
+            .unread_stdout
+            .take()
+            .map(Collector::start)
+            .or(self.stdout.take());
+    }
+
+    /// Closes the reading end of a stdout that was unread: the next write fails with EPIPE.
+    pub fn close_stdout(&mut self) {
+        self.unread_stdout = None;
+    }
+
+    /// Begins to read a stderr that was unread.
+    pub fn collect_stderr(&mut self) {
+        self.stderr = self
+            .unread_stderr
+            .take()
+            .map(Collector::start)
+            .or(self.stderr.take());
+    }
+
+    /// Fills the pipe of an unread stderr, so that the child's next write to it blocks. Returns how many bytes it took; they
+    /// end with a LF.
+    pub fn fill_stderr(&mut self) -> usize {
+        assert!(
+            self.unread_stderr.is_some(),
+            "stderr is being read: it cannot be filled"
+        );
+        // Opening a pipe by /proc gives a file description of our own, whose O_NONBLOCK is not the child's.
+        let path = format!("/proc/{}/fd/2", self.pid());
+        let mut pipe = OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            .open(path)
+            .unwrap();
+        let mut filled = 0;
+        // Whole pages first, single bytes last: a write of up to PIPE_BUF (4,096) bytes is taken whole or not at all.
+        for block in [&[b'\n'; 4096][..], b"\n"] {
+            loop {
+                match pipe.write(block) {
+                    Ok(taken) => filled += taken,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("filling stderr: {error}"),
+                }
+            }
+        }
+        filled
+    }
+}

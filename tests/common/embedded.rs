@@ -1,0 +1,172 @@
+//! A server embedded through the library, in a process of its own: the test executable runs itself again.
+//!
+//! Threads, descriptors and memory are counted per process, so a test that counts them needs a process in which nothing else
+//! runs. A test file that wants one has an entry beside its tests, which does nothing unless it was asked for:
+//!
+//! ```text
+//! #[test]
+//! fn child_entry() {
+//!     match embedded::role().as_deref() {
+//!         Some("stalled") => {                        // in the child
+//!             let handle = ...;                       // start the server
+//!             embedded::tell(&format!("addr {}", handle.local_addrs()[0]));
+//!             while let Some(word) = embedded::hear() { ... }     // None: the test is done, or gone
+//!         }
+//!         Some(other) => panic!("no such role: {other}"),
+//!         None => {}                                  // an ordinary test run
+//!     }
+//! }
+//!
+//! #[test]
+//! fn threads_stay_below_the_bound() {
+//!     let mut child = Embedded::start("child_entry", "stalled", &[]);
+//!     let addr: SocketAddr = child.wait_line("addr ").parse().unwrap();
+//!     ... proc::threads(child.pid()) ...
+//!     child.say("heal");
+//!     assert_eq!(child.end(), Some(0));
+//! }
+//! ```
+//!
+//! It works under `cargo test` and `cargo nextest run`. The child tells by stderr, because the test runner writes to stdout.
+//! A panic in the child ends it with code 101. The runner has a thread or two of its own there: take a floor before the load.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::{ChildStdin, Command, Stdio};
+
+use super::guard::{Collector, Guarded};
+use super::wait::{DEADLINE, try_wait_for};
+
+const ROLE: &str = "DRAINLINE_CHILD";
+
+/// A command that runs this very test executable, in it only the test `test_name` (with its modules, as `cargo test` lists
+/// it), and there [`role`] says `role`.
+pub fn reexec(test_name: &str, role: &str, envs: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([test_name, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(ROLE, role).envs(envs.iter().copied());
+    command
+}
+
+/// In the child: what it is to be. `None` in an ordinary test run.
+pub fn role() -> Option<String> {
+    env::var(ROLE).ok()
+}
+
+/// In the child: says a line to the test.
+pub fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
+/// In the child: blocks for the test's next line; `None` when it has no more to say or is gone.
+pub fn hear() -> Option<String> {
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line).unwrap_or(0);
+    (read > 0).then(|| line.trim_end().to_owned())
+}
+
+/// In the test: the child. Drop kills it; should the test be killed, the child's [`hear`] says `None`.
+#[derive(Debug)]
+pub struct Embedded {
+    guarded: Guarded,
+    stdin: Option<ChildStdin>,
+    stderr: Collector,
+    stdout: Collector,
+}
+
+impl Embedded {
+    /// Starts the child; see [`reexec`].
+    pub fn start(test_name: &str, role: &str, envs: &[(&str, &str)]) -> Embedded {
+        let mut command = reexec(test_name, role, envs);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut guarded = Guarded(command.spawn().unwrap());
+        let stdin = guarded.0.stdin.take();
+        let stdout = Collector::start(guarded.0.stdout.take().unwrap());
+        let stderr = Collector::start(guarded.0.stderr.take().unwrap());
+        Embedded {
+            guarded,
+            stdin,
+            stderr,
+            stdout,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.guarded.pid()
+    }
+
+    /// Says a line to the child.
+    #[track_caller]
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}")
+            .unwrap_or_else(|error| panic!("the child does not listen: {error}"));
+    }
+
+    /// The first line that the child told with this prefix, without it. Blocks until there is one, for at most [`DEADLINE`].
+    ///
+    /// # Panics
+    /// With what it told instead, when there is none or the child has ended.
+    #[track_caller]
+    pub fn wait_line(&mut self, prefix: &str) -> String {
+        self.wait_lines(prefix, 1).remove(0)
+    }
+
+    /// The first `count` lines that the child told with this prefix, as by [`wait_line`](Embedded::wait_line).
+    #[track_caller]
+    pub fn wait_lines(&mut self, prefix: &str, count: usize) -> Vec<String> {
+        let lines = try_wait_for(DEADLINE, || {
+            // Asked first: what was told before the end has then been collected.
+            let ended = self.guarded.ended().is_some();
+            if ended {
+                self.stderr.finish();
+            }
+            let told = self.stderr.text();
+            // The part after the last LF may be the start of a line.
+            let whole = told.rfind('\n').map_or("", |at| &told[..at]);
+            let lines: Vec<String> = whole
+                .lines()
+                .filter_map(|line| line.strip_prefix(prefix))
+                .take(count)
+                .map(str::to_owned)
+                .collect();
+            (lines.len() == count || ended).then_some(lines)
+        });
+        match lines {
+            Some(lines) if lines.len() == count => lines,
+            _ => panic!(
+                "the child did not tell {count} times {prefix:?}, but:\n{}",
+                self.told()
+            ),
+        }
+    }
+
+    /// All that the child wrote so far.
+    pub fn told(&self) -> String {
+        format!("{}{}", self.stdout.text(), self.stderr.text())
+    }
+
+    /// Has no more to say, and blocks until the child ends, for at most [`DEADLINE`]. Returns its exit code; `None` when a
+    /// signal ended it.
+    ///
+    /// # Panics
+    /// With what it told, when it has not ended by then; it is killed.
+    #[track_caller]
+    pub fn end(&mut self) -> Option<i32> {
+        self.stdin = None;
+        let status = self.guarded.wait(DEADLINE);
+        self.stdout.finish();
+        self.stderr.finish();
+        status
+            .unwrap_or_else(|| {
+                panic!(
+                    "the child has not ended after {DEADLINE:?}; it told:\n{}",
+                    self.told()
+                )
+            })
+            .code()
+    }
+}

@@ -1,0 +1,151 @@
+//! How a `drainline` process ended, and the ledger it left.
+
+use drainline::server::{DropReason, EndReason, Reason, RejectReason};
+use serde_json::Value;
+
+/// The end of a process.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// All of its stderr; empty when nobody read it.
+    pub stderr: String,
+    /// The last line of stderr; `Null` when that is no JSON.
+    pub report: Value,
+}
+
+impl Exit {
+    pub fn new(code: Option<i32>, signal: Option<i32>, stderr: String) -> Exit {
+        let last = stderr.lines().next_back().unwrap_or("");
+        let report = serde_json::from_str(last).unwrap_or(Value::Null);
+        Exit {
+            code,
+            signal,
+            stderr,
+            report,
+        }
+    }
+
+    /// # Panics
+    /// With all of stderr, when the exit code is another.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) {
+        assert!(self.code == Some(code), "expected exit code {code}: {self}");
+    }
+
+    /// A figure of the report by its path: `received`, `dropped.aborted`, `connections.accepted`. A reason that the report
+    /// does not name happened 0 times.
+    ///
+    /// # Panics
+    /// When there is no such figure, no such reason, or no report.
+    #[track_caller]
+    pub fn u64(&self, path: &str) -> u64 {
+        match self.find(path) {
+            Some(value) => value
+                .as_u64()
+                .unwrap_or_else(|| panic!("{path} is {value}, not a count: {self}")),
+            None => {
+                let (reasons, reason) = path.rsplit_once('.').unwrap_or(("", path));
+                let known =
+                    self.find(reasons).is_some_and(Value::is_object) && is_reason(reasons, reason);
+                assert!(known, "the report has no {path}: {self}");
+                0
+            }
+        }
+    }
+
+    /// As [`u64`](Exit::u64), for figures with a fraction: `uptime_seconds`, `seconds_in.paused`. A rung that the report does
+    /// not name must be looked for in [`report`](Exit::report).
+    #[track_caller]
+    pub fn f64(&self, path: &str) -> f64 {
+        let number = self.find(path).and_then(Value::as_f64);
+        number.unwrap_or_else(|| panic!("the report has no number {path}: {self}"))
+    }
+
+    /// The sum of an object of counts: `dropped`, `discarded`, `connections.ended`.
+    #[track_caller]
+    pub fn sum(&self, path: &str) -> u64 {
+        let counts = self.find(path).and_then(Value::as_object);
+        let counts = counts.unwrap_or_else(|| panic!("the report has no object {path}: {self}"));
+        counts
+            .keys()
+            .map(|key| self.u64(&format!("{path}.{key}")))
+            .sum()
+    }
+
+    /// Both equations hold: the report says so, and its own figures add up, each summed here once more.
+    ///
+    /// # Panics
+    /// With the equation that does not hold, and all of stderr.
+    #[track_caller]
+    pub fn assert_balanced(&self) {
+        let left = self.u64("delivered") + self.sum("dropped") + self.u64("in_flight");
+        assert!(
+            self.u64("received") == left,
+            "received is not delivered + dropped + in flight ({left}): {self}"
+        );
+        let read = self.u64("message_bytes")
+            + self.u64("framing_bytes")
+            + self.sum("discarded")
+            + self.u64("pending");
+        let equation = "bytes read is not message + framing + discarded + pending";
+        assert!(
+            self.u64("bytes_read") == read,
+            "{equation} ({read}): {self}"
+        );
+        assert!(
+            self.find("balanced") == Some(&Value::Bool(true)),
+            "the report does not say that it is balanced: {self}"
+        );
+    }
+
+    /// Every connection that was accepted has ended, and nothing is left in a buffer: the state after a drain that was not
+    /// cut short.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        assert!(
+            self.u64("in_flight") == 0 && self.u64("pending") == 0,
+            "something is left in a buffer: {self}"
+        );
+        let (accepted, ended) = (
+            self.u64("connections.accepted"),
+            self.sum("connections.ended"),
+        );
+        assert!(
+            accepted == ended,
+            "{accepted} connections accepted, {ended} ended: {self}"
+        );
+    }
+
+    fn find(&self, path: &str) -> Option<&Value> {
+        path.split('.')
+            .try_fold(&self.report, |value, key| value.get(key))
+    }
+}
+
+/// A misspelt reason must not pass for one that never happened.
+fn is_reason(reasons: &str, reason: &str) -> bool {
+    fn has<R: Reason>(name: &str) -> bool {
+        R::ALL.iter().any(|reason| reason.name() == name)
+    }
+    match reasons {
+        "dropped" => has::<DropReason>(reason),
+        "connections.rejected" => has::<RejectReason>(reason),
+        "connections.ended" => has::<EndReason>(reason),
+        // The reasons of bytes belong to the room above; any name passes here.
+        "discarded" => true,
+        _ => false,
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "exit code {:?}, signal {:?}, stderr:\n{}",
+            self.code, self.signal, self.stderr
+        )
+    }
+}

@@ -1,0 +1,156 @@
+//! How a child process of the real binary is started.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::child::Drainline;
+use super::guard::Guarded;
+
+/// Where the child's stdout goes.
+#[derive(Debug, Default)]
+pub enum Stdout {
+    /// A pipe, collected by a thread.
+    #[default]
+    Collected,
+    /// A pipe that nobody reads, until [`Drainline::collect_stdout`]. The kernel holds 64 KiB of it.
+    Unread,
+    /// A file, made anew.
+    File(PathBuf),
+    /// Whatever the test has at hand.
+    Given(Stdio),
+}
+
+/// Where the child's stderr goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stderr {
+    /// A pipe, collected by a thread.
+    #[default]
+    Collected,
+    /// A pipe that nobody reads, until [`Drainline::collect_stderr`].
+    Unread,
+}
+
+/// How to start the binary. Unless the arguments hold them already, `--listen 127.0.0.1:0`, `--report json` and a
+/// `--port-file` of its own are added.
+#[derive(Debug)]
+pub struct Launch {
+    args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
+    stdout: Stdout,
+    stderr: Stderr,
+    bare: bool,
+}
+
+impl Launch {
+    pub(super) fn new<A: AsRef<OsStr>>(args: &[A]) -> Launch {
+        Launch {
+            args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            envs: Vec::new(),
+            stdout: Stdout::default(),
+            stderr: Stderr::default(),
+            bare: false,
+        }
+    }
+
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Launch {
+        self.envs
+            .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    pub fn stdout(mut self, stdout: Stdout) -> Launch {
+        self.stdout = stdout;
+        self
+    }
+
+    pub fn stderr(mut self, stderr: Stderr) -> Launch {
+        self.stderr = stderr;
+        self
+    }
+
+    /// Adds no argument.
+    pub fn bare(mut self) -> Launch {
+        self.bare = true;
+        self
+    }
+
+    /// Starts it and blocks until it listens, for at most [`DEADLINE`](super::wait::DEADLINE).
+    ///
+    /// # Panics
+    /// With its stderr, when it ended instead.
+    #[track_caller]
+    pub fn start(self) -> Drainline {
+        let mut child = self.spawn();
+        child.wait_until_listening();
+        child
+    }
+
+    /// Starts it and waits for nothing: for a child that is not to listen, as with `--help` or a bad flag.
+    pub fn spawn(self) -> Drainline {
+        let directory = tempfile::tempdir().unwrap();
+        let mut port_file = directory.path().join("ports");
+        let mut args = self.args;
+        if !self.bare {
+            let defaults = [
+                ("--listen", OsString::from("127.0.0.1:0")),
+                ("--report", OsString::from("json")),
+                ("--port-file", port_file.clone().into()),
+            ];
+            for (flag, default) in defaults {
+                if value_of(&args, flag).is_none() {
+                    args.extend([flag.into(), default]);
+                }
+            }
+        }
+        if let Some(given) = value_of(&args, "--port-file") {
+            port_file = given.into();
+        }
+        let collected = matches!(self.stdout, Stdout::Collected);
+        let (stdout, file) = match self.stdout {
+            Stdout::Collected | Stdout::Unread => (Stdio::piped(), None),
+            Stdout::File(path) => (File::create(&path).unwrap().into(), Some(path)),
+            Stdout::Given(stdio) => (stdio, None),
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drainline"));
+        command.args(&args).env_remove("RUST_LOG").envs(self.envs);
+        command
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped());
+        let mut guarded = Guarded(command.spawn().unwrap());
+        let (unread_stdout, unread_stderr) = (guarded.0.stdout.take(), guarded.0.stderr.take());
+        let mut child = Drainline {
+            guarded,
+            unread_stdout,
+            unread_stderr,
+            stdout: None,
+            stderr: None,
+            file,
+            port_file,
+            addrs: Vec::new(),
+            _directory: directory,
+        };
+        if collected {
+            child.collect_stdout();
+        }
+        if self.stderr == Stderr::Collected {
+            child.collect_stderr();
+        }
+        child
+    }
+}
+
+/// The last value of a flag, written `--flag value` or `--flag=value`.
+fn value_of(args: &[OsString], flag: &str) -> Option<OsString> {
+    let glued = format!("{flag}=");
+    args.iter().enumerate().rev().find_map(|(at, arg)| {
+        let text = arg.to_str()?;
+        if text == flag {
+            args.get(at + 1).cloned()
+        } else {
+            text.strip_prefix(&glued).map(OsString::from)
+        }
+    })
+}

@@ -1,0 +1,22 @@
+//! What integration tests share: tagged messages and their checker, a child process that cannot outlive its test,
+//! readings of /proc, clients, and waits with a deadline.
+//!
+//! Every wait here is bounded by [`wait::DEADLINE`] unless its documentation says otherwise, and everything listens and
+//! connects on loopback only.
+
+// Each test file compiles this module anew and uses a part of it, so what one leaves out is not dead.
+#![allow(dead_code)]
+// `pub` here means: for the tests. A test file exports nothing.
+#![allow(unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+pub mod checker;
+pub mod child;
+pub mod client;
+pub mod embedded;
+pub mod exit;
+pub mod guard;
+pub mod launch;
+pub mod proc;
+pub mod tagged;
+pub mod wait;

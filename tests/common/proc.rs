@@ -1,0 +1,144 @@
+//! What the kernel says about a process, read from /proc by its id.
+//!
+//! Each reading panics when the process is gone or, where memory is asked for, has ended and was not waited for.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Threads that the kernel still lists. A joined thread stays on the list for a moment.
+#[track_caller]
+pub fn threads(pid: u32) -> u64 {
+    status(pid, "Threads:")
+}
+
+/// Open descriptors.
+#[track_caller]
+pub fn descriptors(pid: u32) -> u64 {
+    let path = format!("/proc/{pid}/fd");
+    fs::read_dir(&path)
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+        .count() as u64
+}
+
+/// Resident memory now.
+#[track_caller]
+pub fn rss_bytes(pid: u32) -> u64 {
+    status(pid, "VmRSS:") * 1024
+}
+
+/// The most resident memory since the process began.
+#[track_caller]
+pub fn peak_rss_bytes(pid: u32) -> u64 {
+    status(pid, "VmHWM:") * 1024
+}
+
+/// Time on a processor, in user and kernel mode, of all its threads that are or were. Resolution: a clock tick (10 ms).
+#[track_caller]
+pub fn cpu_time(pid: u32) -> Duration {
+    let stat = read(pid, "stat");
+    // The name, in brackets, may hold spaces and brackets of its own: fields are counted after the last one (proc(5)).
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().unwrap())
+        .sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The names of its threads, sorted; a name holds at most 15 bytes (proc(5)).
+pub fn thread_names(pid: u32) -> Vec<String> {
+    let path = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    // A thread that ends between the listing and the reading is left out.
+    let names = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    let mut names: Vec<String> = names.map(|name| name.trim_end().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The highest readings that a [`Watch`] saw.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Peak {
+    pub threads: u64,
+    pub descriptors: u64,
+    /// How many readings were taken.
+    pub samples: u64,
+}
+
+/// Reads a process's threads and descriptors every 5 ms until it is stopped or the process has ended. What rises and falls
+/// between two readings is not seen.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Peak>>,
+}
+
+impl Watch {
+    pub fn start(pid: u32) -> Watch {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || {
+                let mut peak = Peak::default();
+                while !stopped.load(Ordering::Relaxed) {
+                    let Some((threads, descriptors)) = sample(pid) else {
+                        break;
+                    };
+                    peak.threads = peak.threads.max(threads);
+                    peak.descriptors = peak.descriptors.max(descriptors);
+                    peak.samples += 1;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                peak
+            });
+        Watch {
+            stop,
+            thread: Some(thread.unwrap()),
+        }
+    }
+
+    /// Ends the watch; blocks for one reading.
+    pub fn stop(mut self) -> Peak {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn sample(pid: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
+    Some((number(&status, "Threads:")?, descriptors))
+}
+
+#[track_caller]
+fn status(pid: u32, key: &str) -> u64 {
+    let status = read(pid, "status");
+    number(&status, key).unwrap_or_else(|| {
+        panic!("no {key} in the status of process {pid}: has it ended?\n{status}")
+    })
+}
+
+fn number(status: &str, key: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[track_caller]
+fn read(pid: u32, file: &str) -> String {
+    let path = format!("/proc/{pid}/{file}");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}

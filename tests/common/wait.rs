@@ -1,0 +1,46 @@
+//! Waiting for a condition, with a deadline and a name.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes on a busy machine: whoever waits this long has met a bug.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// Blocks until `condition` holds, asking every 10 ms.
+///
+/// # Panics
+/// With `what`, when `deadline` has passed.
+#[track_caller]
+pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
+    wait_for(what, deadline, || condition().then_some(()));
+}
+
+/// Blocks until `value` is there, asking every 10 ms, and returns it.
+///
+/// # Panics
+/// With `what`, when `deadline` has passed.
+#[track_caller]
+pub fn wait_for<T>(what: &str, deadline: Duration, value: impl FnMut() -> Option<T>) -> T {
+    match try_wait_for(deadline, value) {
+        Some(value) => value,
+        None => panic!("waited {deadline:?} in vain: {what}"),
+    }
+}
+
+/// As [`wait_for`], but `None` when `deadline` has passed. It asks at least once.
+pub fn try_wait_for<T>(deadline: Duration, mut value: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + deadline;
+    loop {
+        // The clock is read before the question: a condition that came true during a long pause is still seen.
+        let late = Instant::now() >= end;
+        if let Some(value) = value() {
+            return Some(value);
+        }
+        if late {
+            return None;
+        }
+        thread::sleep(POLL);
+    }
+}
