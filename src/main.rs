@@ -1,2 +1,6 @@
 //! The program.
+
+#[allow(dead_code, unused_imports)]
+mod cli;
+
 fn main() {}

@@ -1,0 +1,264 @@
+//! What was typed: every flag, what it does and what it costs. Declarations only.
+//!
+//! A field's name is the name of the setting in [`drainline::server::Config`], where there is one: by
+//! that name an error of the library finds its flag. Defaults and accepted values are added to each
+//! help text by `help`, choices from their parsers.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Parser};
+use drainline::server::{Keepalive, OnPause, PauseAfter, WhenFull};
+use ipnet::IpNet;
+use log::LevelFilter;
+
+use super::settings::Oversize;
+use super::units::{self, OrAuto, OrOff};
+use super::values::{self, ReportFormat, SinkSpec};
+
+/// A TCP message server that cannot leak: a thread per connection, bounded in threads, memory and
+/// descriptors, with a ledger that accounts for every message.
+#[derive(Debug, Parser)]
+#[command(
+    name = "drainline",
+    version,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(super) struct Args {
+    /// Listens on this address; may be given several times. A name stands for its first IPv4 address.
+    /// Plain TCP knows no authentication, so anything but a loopback address is open to whoever
+    /// reaches it. Each listener costs one thread and one descriptor.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5140")]
+    #[arg(help_heading = "Listening")]
+    pub(super) listen: Vec<String>,
+
+    /// Lets the kernel queue this many connections that are not accepted yet; it cuts the number to
+    /// its own net.core.somaxconn, which auto asks for. Waiting clients cost no thread and no
+    /// descriptor, but to themselves they look connected and may already send. A short queue makes
+    /// bursts of clients wait seconds for a retried SYN.
+    #[arg(long, value_name = "N", default_value = "auto")]
+    #[arg(value_parser = units::or_auto(units::count::<u32>), help_heading = "Listening")]
+    pub(super) backlog: OrAuto<u32>,
+
+    /// Takes messages up to this long, without the delimiter; --oversize decides about longer ones.
+    /// Costs this much memory for each connection that is inside a long message, so it counts in the
+    /// memory bound that is printed at start.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    #[arg(value_parser = units::size, help_heading = "Messages")]
+    pub(super) max_message: usize,
+
+    /// Decides about a message longer than --max-message. truncate delivers its beginning and
+    /// discards the rest; drop discards all of it; close ends its connection. It costs what it
+    /// discards, which is counted. After the first two, reading goes on at the next message.
+    #[arg(long, value_name = "truncate|drop|close", default_value = "truncate")]
+    #[arg(value_parser = values::choice(values::OVERSIZE), help_heading = "Messages")]
+    pub(super) oversize: Oversize,
+
+    /// Bounds the buffer between connections and sink in messages; whichever of this and
+    /// --buffer-bytes is reached first counts. A larger buffer absorbs longer bursts and costs 16
+    /// bytes for each message at start; what it holds is lost in a crash.
+    #[arg(long, value_name = "N", default_value = "100000")]
+    #[arg(value_parser = units::count::<usize>, help_heading = "Buffer")]
+    pub(super) buffer_messages: usize,
+
+    /// Bounds the buffer in bytes of memory that its messages hold. Costs up to that much memory
+    /// while the sink is slower than the senders, and next to none while it keeps up.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(value_parser = units::size, help_heading = "Buffer")]
+    pub(super) buffer_bytes: usize,
+
+    /// Shuts the gate to new clients once a sender has been held up this long by a full buffer, and
+    /// opens it when the sink moves again. auto is a sixth of --send-timeout. Costs new clients their
+    /// wait or their connection (--on-pause), and nothing to those that are served. Has to be less
+    /// than --send-timeout, unless --when-full is wait.
+    #[arg(long, value_name = "TIME", default_value = "auto")]
+    #[arg(value_parser = values::pause_after, help_heading = "Overload: pause")]
+    pub(super) pause_after: PauseAfter,
+
+    /// Decides what new clients meet while the gate is shut: paused, at --max-connections, or out
+    /// of descriptors. backlog leaves them in the kernel's queue, where they wait and look connected;
+    /// close accepts and closes at once, so that a client or a balancer fails over; refuse rejects
+    /// their connect, which also shows to health checks.
+    #[arg(long, value_name = "backlog|close|refuse", default_value = "backlog")]
+    #[arg(value_parser = values::choice(values::ON_PAUSE), help_heading = "Overload: pause")]
+    pub(super) on_pause: OnPause,
+
+    /// Lets a connection wait this long for room in the full buffer before --when-full decides. While
+    /// it waits it reads nothing, so TCP slows its sender. A sink's outage that is shorter costs
+    /// nothing; a longer one costs the messages in hand, and a longer timeout keeps threads busy for
+    /// as long.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(value_parser = units::duration, help_heading = "Overload: cut off")]
+    pub(super) send_timeout: Duration,
+
+    /// Decides about a connection that waited --send-timeout. abort ends it and costs what it had in
+    /// hand; drop costs messages, counted, until there is room again, and keeps the connection; wait
+    /// loses nothing and costs the senders as much time as the sink needs.
+    #[arg(long, value_name = "abort|drop|wait", default_value = "abort")]
+    #[arg(value_parser = values::choice(values::WHEN_FULL), help_heading = "Overload: cut off")]
+    pub(super) when_full: WhenFull,
+
+    /// Serves at most this many connections at once. Each costs a thread, a descriptor and about
+    /// 10 KiB of memory while it is idle, beside the kernel's own. auto is 1024, or as many as the
+    /// system's limits hold; a number that they do not hold is refused at start. Clients above it meet
+    /// --on-pause.
+    #[arg(long, value_name = "N", default_value = "auto")]
+    #[arg(value_parser = units::or_auto(units::count::<usize>))]
+    #[arg(help_heading = "Connection limits")]
+    pub(super) max_connections: OrAuto<usize>,
+
+    /// Serves at most this many connections of one peer at once: an IPv4 address, or the /64 of an
+    /// IPv6 address. Further ones are accepted and closed. Costs clients behind one balancer or NAT
+    /// their connections, unless --per-ip-exempt names it.
+    #[arg(long, value_name = "N", default_value = "off")]
+    #[arg(value_parser = units::or_off(units::count::<usize>))]
+    #[arg(help_heading = "Connection limits")]
+    pub(super) max_connections_per_ip: OrOff<usize>,
+
+    /// Leaves these networks out of --max-connections-per-ip: balancers, NAT. May be given several
+    /// times or separated by commas; a bare address is a network of one. A peer in them can take
+    /// every connection there is.
+    #[arg(
+        long,
+        value_name = "NETWORKS",
+        default_value = "off",
+        value_delimiter = ','
+    )]
+    #[arg(value_parser = units::or_off(values::network), help_heading = "Connection limits")]
+    pub(super) per_ip_exempt: Vec<OrOff<IpNet>>,
+
+    /// Gives each connection's thread this much stack. Untouched stack costs address space and no
+    /// memory; an overflow aborts the whole process.
+    #[arg(long, value_name = "SIZE", default_value = "256KiB")]
+    #[arg(value_parser = units::size, help_heading = "Connection limits")]
+    pub(super) stack_size: usize,
+
+    /// Reads at most this many messages a second from one connection. Faster senders are slowed by
+    /// TCP and wait; nothing is dropped.
+    #[arg(long, value_name = "RATE", default_value = "off")]
+    #[arg(value_parser = units::or_off(units::rate), help_heading = "Rates")]
+    pub(super) rate_limit: OrOff<u64>,
+
+    /// Accepts at most this many connections a second, over all listeners. Further clients wait in
+    /// the kernel's queue, and beyond --backlog for their SYN to be retried.
+    #[arg(long, value_name = "RATE", default_value = "off")]
+    #[arg(value_parser = units::or_off(units::rate), help_heading = "Rates")]
+    pub(super) accept_rate: OrOff<u64>,
+
+    /// Ends a connection that leaves a message unfinished for this long. Time in which the server
+    /// itself holds it up does not count, and a sender that is quiet between messages is never cut.
+    /// Costs a very slow sender its half message; off lets such senders hold threads for ever.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(value_parser = units::or_off(units::duration), help_heading = "Deadlines")]
+    pub(super) frame_timeout: OrOff<Duration>,
+
+    /// Ends a connection that sends nothing for this long. Costs honest, quiet senders their next
+    /// message, which many of them send into the closed connection without noticing.
+    #[arg(long, value_name = "TIME", default_value = "off")]
+    #[arg(value_parser = units::or_off(units::duration), help_heading = "Deadlines")]
+    pub(super) idle_timeout: OrOff<Duration>,
+
+    /// Probes quiet peers by TCP keepalive and ends the connections of dead ones: after this much
+    /// silence, then at this interval, this many times. The last two may be left out. Costs one small
+    /// packet a probe; off keeps a dead peer's thread until something else ends it.
+    #[arg(long, value_name = "IDLE,INTERVAL,PROBES", default_value = "60s,10s,6")]
+    #[arg(value_parser = units::or_off(values::keepalive), help_heading = "Deadlines")]
+    pub(super) keepalive: OrOff<Keepalive>,
+
+    /// Writes the messages there, one a line. stdout may be a pipe, a file or a terminal; file:PATH
+    /// appends, and SIGHUP reopens it; null discards them, which costs all of them and is meant for
+    /// measuring. A sink that is slower than the senders slows them down.
+    #[arg(long, value_name = "stdout|null|file:PATH", default_value = "stdout")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|typed: OsString| values::sink(typed)))]
+    #[arg(help_heading = "Output")]
+    pub(super) sink: SinkSpec,
+
+    /// Writes the ledger in this form as the last line on stderr: text for people, json for programs.
+    /// Costs nothing while messages flow.
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    #[arg(value_parser = values::choice(values::REPORT), help_heading = "Output")]
+    pub(super) report: ReportFormat,
+
+    /// Logs to stderr down to this level. Without it RUST_LOG decides, and without both it is info.
+    /// Lines are limited in rate for each reason, so an overload costs few of them; debug and trace
+    /// are for finding faults.
+    #[arg(long, value_name = "LEVEL")]
+    #[arg(value_parser = values::choice(values::LOG_LEVEL), help_heading = "Output")]
+    pub(super) log_level: Option<LevelFilter>,
+
+    /// Lets a shutdown take this long to deliver what has arrived. Connections have three quarters of
+    /// it, the sink the rest; what is left then is counted as dropped, and the exit code is 4. A
+    /// longer time costs a slower restart.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(value_parser = units::duration, help_heading = "Running")]
+    pub(super) drain_timeout: Duration,
+
+    /// Writes the addresses that were bound, one a line, into this file, whole or not at all. With
+    /// port 0 this is how another program learns the port. Costs one small file, which stays.
+    #[arg(long, value_name = "PATH", help_heading = "Running")]
+    pub(super) port_file: Option<PathBuf>,
+
+    /// Checks the flags against each other and against the system, prints the effective values and
+    /// the bound, and ends: 0 if a start would be sound, else 2 or 78. Costs nothing; nothing is
+    /// listened on.
+    #[arg(long, help_heading = "Running")]
+    pub(super) check: bool,
+
+    /// Prints help: one screen for -h, every flag and its cost for --help.
+    #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
+    pub(super) help: Option<bool>,
+
+    /// Prints the version.
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Running")]
+    pub(super) version: Option<bool>,
+}
+
+/// What each flag accepts, in the words of its error and of its help. Choices tell it themselves.
+pub(super) const ACCEPTED: &[(&str, &str)] = &[
+    (
+        "listen",
+        "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140",
+    ),
+    ("backlog", "1 to 65535, or auto"),
+    ("max_message", "a size such as 64KiB, 1B to 1GiB"),
+    ("buffer_messages", "1 to 16777216"),
+    ("buffer_bytes", "a size such as 64MiB, 4KiB to 1TiB"),
+    (
+        "pause_after",
+        "auto, off, or a duration such as 5s or 500ms, 100ms to 24h",
+    ),
+    ("send_timeout", "a duration such as 5s or 500ms, 1ms to 24h"),
+    ("max_connections", "1 to 1000000, or auto"),
+    ("max_connections_per_ip", "1 or more, or off"),
+    (
+        "per_ip_exempt",
+        "a network such as 10.0.0.0/8 or fd00::/8, an address, or off",
+    ),
+    ("stack_size", "a size such as 256KiB, 64KiB to 1GiB"),
+    (
+        "rate_limit",
+        "a rate such as 1000 or 1000/s, 1/s or more, or off",
+    ),
+    (
+        "accept_rate",
+        "a rate such as 1000 or 1000/s, 1/s or more, or off",
+    ),
+    (
+        "frame_timeout",
+        "a duration such as 30s or 500ms, 100ms to 365d, or off",
+    ),
+    (
+        "idle_timeout",
+        "a duration such as 10m or 1h, 100ms to 365d, or off",
+    ),
+    (
+        "keepalive",
+        "60s or 60s,10s,6 (idle, interval: 1s to 32767s, whole seconds; probes: 1 to 127), or off",
+    ),
+    ("sink", "stdout, null or file:PATH"),
+    ("drain_timeout", "a duration such as 30s, 0s to 24h"),
+    ("port_file", "a path"),
+];

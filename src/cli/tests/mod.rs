@@ -1,0 +1,321 @@
+//! The command line as a user meets it: typed words in; settings, one line or help out.
+
+mod flags;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use drainline::server::{Config, OnPause, PauseAfter, WhenFull};
+
+use self::flags::FLAGS;
+use super::settings::command;
+use super::{Oversize, Parsed, ReportFormat, Settings, SinkSpec, UsageError, parse};
+
+fn typed(words: &[&str]) -> Result<Parsed, UsageError> {
+    parse(
+        std::iter::once("drainline")
+            .chain(words.iter().copied())
+            .map(OsString::from),
+    )
+}
+
+#[track_caller]
+fn settings(words: &[&str]) -> Settings {
+    match typed(words) {
+        Ok(Parsed::Run(settings)) => *settings,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn printed(word: &str) -> String {
+    match typed(&[word]) {
+        Ok(Parsed::Print(text)) => text,
+        other => panic!("{word}: {other:?}"),
+    }
+}
+
+/// Refused in one line that holds each of `parts`.
+#[track_caller]
+fn refused(words: &[&str], code: u8, parts: &[&str]) {
+    let error = typed(words).expect_err(&format!("{words:?}"));
+    assert_eq!(error.code, code, "{error}");
+    assert!(error.line.starts_with("drainline: "), "{error}");
+    assert!(!error.line.contains(char::is_control), "{error:?}");
+    for part in parts {
+        assert!(error.line.contains(part), "{part:?} is not in {error}");
+    }
+}
+
+#[test]
+fn the_example_of_a_bad_value_word_for_word() {
+    let error = typed(&["--send-timeout", "5x"]).expect_err("refused");
+    assert_eq!(
+        error.line,
+        "drainline: --send-timeout 5x: accepted is a duration such as 5s or 500ms, 1ms to 24h"
+    );
+}
+
+#[test]
+fn what_is_no_flag_is_one_line_with_the_nearest_flag() {
+    refused(
+        &["--send-timout", "5s"],
+        2,
+        &["--send-timout", "--send-timeout?"],
+    );
+    refused(&["--frobnicate"], 2, &["--frobnicate", "drainline -h"]);
+    refused(&["-x"], 2, &["-x", "drainline -h"]);
+    refused(&["serve"], 2, &["serve", "flags"]);
+    refused(
+        &["--send-timeout", "-5s"],
+        2,
+        &["--send-timeout -5s: accepted"],
+    );
+    refused(
+        &["--send-timeout", "--check"],
+        2,
+        &["--send-timeout --check"],
+    );
+    refused(
+        &["--port-file", "--check"],
+        2,
+        &["--port-file: a value is missing"],
+    );
+    refused(&["--check=yes"], 2, &["--check", "yes"]);
+    refused(
+        &["--report", "text", "--report", "json"],
+        2,
+        &["--report", "more than once"],
+    );
+    refused(
+        &["--sink", "a\nb\u{1b}[31m"],
+        2,
+        &["--sink", "a\\nb\\u{1b}"],
+    );
+    refused(
+        &["--oversize", "a\nb"],
+        2,
+        &["--oversize", "a\\nb", "close"],
+    );
+    refused(&["--\n"], 2, &[]);
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_need_not_be_utf8_and_nothing_else_may_be_otherwise() {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let words = |flag: &str, value: &[u8]| {
+        [
+            "drainline".into(),
+            flag.into(),
+            OsString::from_vec(value.to_vec()),
+        ]
+    };
+    let Ok(Parsed::Run(settings)) = parse(words("--sink", b"file:/tmp/\xff")) else {
+        panic!("a path is refused");
+    };
+    let SinkSpec::File(path) = settings.sink else {
+        panic!("{:?}", settings.sink);
+    };
+    assert_eq!(path.as_os_str().as_bytes(), b"/tmp/\xff");
+    let error = parse(words("--send-timeout", b"5\xff")).expect_err("refused");
+    assert_eq!(error.code, 2);
+    assert!(
+        !error.line.contains('\n') && error.line.contains("UTF-8"),
+        "{error}"
+    );
+}
+
+#[test]
+fn values_that_contradict_each_other_are_78_and_name_both_flags() {
+    refused(
+        &["--pause-after", "30s"],
+        78,
+        &["--pause-after 30s: accepted is less than --send-timeout (30s)"],
+    );
+    settings(&["--pause-after", "30s", "--when-full", "wait"]);
+    refused(
+        &["--send-timeout", "2s", "--pause-after", "1m"],
+        78,
+        &["--pause-after 1m", "--send-timeout (2s)"],
+    );
+    refused(
+        &["--max-message", "64MiB"],
+        78,
+        &["--max-message 64MiB", "--buffer-bytes (64MiB)"],
+    );
+    refused(
+        &["--buffer-bytes", "64KiB"],
+        78,
+        &["--max-message 64KiB", "--buffer-bytes (64KiB)"],
+    );
+    let (most, above) = (64 * 1024 - 256, 64 * 1024 - 255);
+    settings(&["--buffer-bytes=64KiB", &format!("--max-message={most}")]);
+    refused(
+        &["--buffer-bytes=64KiB", &format!("--max-message={above}")],
+        78,
+        &["--max-message"],
+    );
+    refused(
+        &[
+            "--listen",
+            "127.0.0.1:1",
+            "--listen",
+            "127.0.0.1:2",
+            "--listen",
+            "127.0.0.1:1",
+        ],
+        78,
+        &["--listen 127.0.0.1:1: accepted is each address once"],
+    );
+    settings(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+    refused(
+        &["--per-ip-exempt", "10.0.0.0/8,off"],
+        78,
+        &["--per-ip-exempt 10.0.0.0/8,off"],
+    );
+}
+
+#[test]
+fn without_a_flag_it_is_what_the_design_says() {
+    let settings = settings(&[]);
+    let mut expected = Config::default();
+    expected.stack_size = Some(256 << 10);
+    assert_eq!(format!("{:?}", settings.config), format!("{expected:?}"));
+    assert_eq!(settings.listen, [([127, 0, 0, 1], 5140).into()]);
+    assert_eq!(settings.max_message, 64 << 10);
+    assert_eq!(settings.oversize, Oversize::Truncate);
+    assert_eq!(settings.sink, SinkSpec::Stdout);
+    assert_eq!(settings.report, ReportFormat::Text);
+    assert_eq!(settings.port_file, None);
+    assert!(!settings.check);
+    assert_eq!(settings.log_level, None);
+}
+
+const ALL: &[&str] = &[
+    "--listen=127.0.0.1:1",
+    "--listen=[::1]:2",
+    "--backlog=7",
+    "--max-message=1000",
+    "--oversize=close",
+    "--buffer-messages=16",
+    "--buffer-bytes=1MiB",
+    "--pause-after=1500ms",
+    "--on-pause=refuse",
+    "--send-timeout=1m 30s",
+    "--when-full=drop",
+    "--max-connections=256",
+    "--max-connections-per-ip=3",
+    "--per-ip-exempt=10.1.2.3/8,::1",
+    "--per-ip-exempt=192.0.2.1",
+    "--stack-size=128KiB",
+    "--rate-limit=1000/s",
+    "--accept-rate=50",
+    "--frame-timeout=off",
+    "--idle-timeout=30d",
+    "--keepalive=90s,5s,3",
+    "--sink=file:/tmp/out put",
+    "--report=json",
+    "--drain-timeout=0",
+    "--log-level=debug",
+    "--port-file=/tmp/ports",
+];
+
+#[test]
+fn every_flag_reaches_its_setting() {
+    let settings = settings(ALL);
+    let config = &settings.config;
+    assert_eq!(settings.listen.len(), 2);
+    assert_eq!(config.backlog, Some(7));
+    assert_eq!(settings.max_message, 1000);
+    assert_eq!(settings.oversize, Oversize::Close);
+    assert_eq!(config.buffer_messages, 16);
+    assert_eq!(config.buffer_bytes, 1 << 20);
+    assert_eq!(
+        config.pause_after,
+        PauseAfter::After(Duration::from_millis(1500))
+    );
+    assert_eq!(config.on_pause, OnPause::Refuse);
+    assert_eq!(config.send_timeout, Duration::from_secs(90));
+    assert_eq!(config.when_full, WhenFull::Drop);
+    assert_eq!(config.max_connections, Some(256));
+    assert_eq!(config.max_connections_per_ip, Some(3));
+    let exempt: Vec<String> = config
+        .per_ip_exempt
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(exempt, ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]);
+    assert_eq!(config.stack_size, Some(128 << 10));
+    assert_eq!(config.rate_limit, Some(1000));
+    assert_eq!(config.accept_rate, Some(50));
+    assert_eq!(config.frame_timeout, None);
+    assert_eq!(config.idle_timeout, Some(Duration::from_secs(30 * 86_400)));
+    let keepalive = config.keepalive.expect("on");
+    assert_eq!(keepalive.idle, Duration::from_secs(90));
+    assert_eq!(keepalive.interval, Duration::from_secs(5));
+    assert_eq!(keepalive.probes, 3);
+    assert_eq!(settings.sink, SinkSpec::File("/tmp/out put".into()));
+    assert_eq!(settings.report, ReportFormat::Json);
+    assert_eq!(config.drain_timeout, Duration::ZERO);
+    assert_eq!(settings.log_level, Some(log::LevelFilter::Debug));
+    assert_eq!(settings.port_file, Some("/tmp/ports".into()));
+}
+
+#[test]
+fn what_is_effective_can_be_typed_back_in() {
+    for words in [&[][..], ALL] {
+        let first = settings(words);
+        let told = first.effective();
+        let words: Vec<&str> = told
+            .iter()
+            .flat_map(|(flag, value)| [flag.as_str(), value.as_str()])
+            .collect();
+        let again = settings(&words);
+        assert_eq!(format!("{first:?}"), format!("{again:?}"));
+        assert_eq!(told, again.effective());
+    }
+    let told = settings(ALL).effective();
+    for (flag, ..) in FLAGS {
+        assert!(told.iter().any(|(known, _)| known == flag), "{flag}");
+    }
+}
+
+#[test]
+fn the_short_help_fits_a_screen_and_the_long_one_fits_100_columns() {
+    let short = printed("-h");
+    assert!(
+        short.ends_with('\n') && short.lines().count() <= 24,
+        "{short}"
+    );
+    for line in short.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+        assert_eq!(line, line.trim_end());
+    }
+    assert!(short.trim_end().ends_with("drainline --help"), "{short}");
+    let long = printed("--help");
+    for line in long.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+    for heading in [
+        "Listening:",
+        "Buffer:",
+        "Overload: pause:",
+        "Signals:",
+        "Exit codes:",
+    ] {
+        assert!(long.contains(heading), "{heading} is not in {long}");
+    }
+}
+
+#[test]
+fn the_version_is_printed() {
+    let version = format!("drainline {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(printed("-V"), version);
+    assert_eq!(printed("--version"), version);
+}
+
+#[test]
+fn clap_finds_no_fault_in_the_declarations() {
+    command().debug_assert();
+}

@@ -1,0 +1,199 @@
+//! Durations, sizes and rates, read and printed as people write them.
+//!
+//! A reader's error names what it could not read and nothing else: which values a flag accepts is
+//! told by the flag. What a printer prints, its reader reads back as the same value.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+/// `off`, or a value. Not spelled `Option`, which clap would take for a flag that may be left out.
+pub(crate) type OrOff<T> = Option<T>;
+
+/// `auto`, or a value.
+pub(crate) type OrAuto<T> = Option<T>;
+
+pub(crate) type Unreadable = String;
+
+/// `5s`, `500ms`, `1m30s`, `1m 30s`; a number without a unit is refused.
+pub(crate) fn duration(text: &str) -> Result<Duration, Unreadable> {
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// In one word, so that it needs no quotes in a shell. humantime counts months of 30.44 days, which
+/// nobody reads, so days are the largest unit.
+pub(crate) fn print_duration(value: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    let days = value.as_secs() / DAY;
+    let rest = value - Duration::from_secs(days * DAY);
+    match (days, rest.is_zero()) {
+        (0, _) => compact(rest),
+        (_, true) => format!("{days}d"),
+        (_, false) => format!("{days}d{}", compact(rest)),
+    }
+}
+
+fn compact(value: Duration) -> String {
+    humantime::format_duration(value)
+        .to_string()
+        .replace(' ', "")
+}
+
+/// `65536`, `64KiB` (1,024 bytes each), `64KB` (1,000 bytes each), `1.5MiB`.
+pub(crate) fn size(text: &str) -> Result<usize, Unreadable> {
+    let bytes = text.parse::<ByteSize>()?.as_u64();
+    usize::try_from(bytes).map_err(|error| error.to_string())
+}
+
+/// In the largest unit that holds it exactly: bytesize itself rounds.
+pub(crate) fn print_size(value: usize) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (bytesize::TIB, "TiB"),
+        (bytesize::GIB, "GiB"),
+        (bytesize::MIB, "MiB"),
+        (bytesize::KIB, "KiB"),
+    ];
+    let bytes = value as u64;
+    UNITS
+        .into_iter()
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
+        .map_or_else(
+            || format!("{bytes}B"),
+            |(unit, name)| format!("{}{name}", bytes / unit),
+        )
+}
+
+/// `1000` or `1000/s`.
+pub(crate) fn rate(text: &str) -> Result<u64, Unreadable> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    number
+        .parse()
+        .map_err(|error: std::num::ParseIntError| error.to_string())
+}
+
+pub(crate) fn print_rate(value: u64) -> String {
+    format!("{value}/s")
+}
+
+/// A whole number.
+pub(crate) fn count<T>(text: &str) -> Result<T, Unreadable>
+where
+    T: std::str::FromStr<Err = std::num::ParseIntError>,
+{
+    text.parse()
+        .map_err(|error: std::num::ParseIntError| error.to_string())
+}
+
+/// What `read` reads, or the word `off`.
+pub(crate) fn or_off<T>(
+    read: fn(&str) -> Result<T, Unreadable>,
+) -> impl Fn(&str) -> Result<OrOff<T>, Unreadable> + Clone {
+    or_word("off", read)
+}
+
+/// What `read` reads, or the word `auto`.
+pub(crate) fn or_auto<T>(
+    read: fn(&str) -> Result<T, Unreadable>,
+) -> impl Fn(&str) -> Result<OrAuto<T>, Unreadable> + Clone {
+    or_word("auto", read)
+}
+
+fn or_word<T>(
+    word: &'static str,
+    read: fn(&str) -> Result<T, Unreadable>,
+) -> impl Fn(&str) -> Result<Option<T>, Unreadable> + Clone {
+    move |text| {
+        if text == word {
+            Ok(None)
+        } else {
+            read(text).map(Some)
+        }
+    }
+}
+
+/// `word` where there is no value.
+pub(crate) fn print_or<T>(word: &str, value: Option<T>, print: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| word.to_owned(), print)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, millis) in [
+            ("5s", 5_000),
+            ("500ms", 500),
+            ("1m 30s", 90_000),
+            ("1m30s", 90_000),
+            ("0.5s", 500),
+            ("24h", 86_400_000),
+            ("0", 0),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["5x", "5", "", "s", "-5s", "5s,", "999999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_printed_in_one_word_that_reads_back() {
+        for (millis, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (30_000, "30s"),
+            (90_000, "1m30s"),
+            (1_500, "1s500ms"),
+            (86_400_000, "1d"),
+            (90_000_000, "1d1h"),
+            (365 * 86_400_000, "365d"),
+        ] {
+            let value = Duration::from_millis(millis);
+            assert_eq!(print_duration(value), text);
+            assert_eq!(duration(text), Ok(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_exact_both_ways() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1, "1B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (65_536, "64KiB"),
+            (65_537, "65537B"),
+            (64 << 20, "64MiB"),
+            (3 << 29, "1536MiB"),
+            (1 << 40, "1TiB"),
+        ] {
+            assert_eq!(print_size(bytes), text);
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(size("65536"), Ok(65_536));
+        assert_eq!(size("64 KiB"), Ok(65_536));
+        assert_eq!(size("64kb"), Ok(64_000));
+        assert_eq!(size("1.5MiB"), Ok(3 << 19));
+        for text in ["", "KiB", "64XiB", "-1", "1.5"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_and_words() {
+        assert_eq!(rate("1000"), Ok(1000));
+        assert_eq!(rate("1000/s"), Ok(1000));
+        assert_eq!(rate(&print_rate(7)), Ok(7));
+        for text in ["", "/s", "1000/m", "-1", "1.5"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+        assert_eq!(or_off(rate)("off"), Ok(None));
+        assert_eq!(or_off(rate)("5"), Ok(Some(5)));
+        assert!(or_off(rate)("auto").is_err());
+        assert_eq!(or_auto(count::<u32>)("auto"), Ok(None));
+        assert_eq!(print_or("off", None, print_rate), "off");
+    }
+}
