@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::deadline::Deadline;
@@ -88,15 +90,23 @@ impl Connection {
         self.record.progress(finished, inside);
     }
 
-    /// Reads what is there, without waiting for more: `None` if there is nothing.
-    /// Otherwise as [`read`](Read::read).
+    /// Reads what is there into the spare capacity of `buf`, without waiting. Returns how much, 0 at the
+    /// peer's end of stream, or `None` if there is nothing now (or the server drains: then only
+    /// [`read`](Read::read) tells how much may still be read).
     ///
     /// # Errors
     /// As [`read`](Read::read).
-    pub fn read_ready(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.receive(buf, RecvFlags::DONTWAIT) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            got => got.map(Some),
+    pub fn read_ready(&mut self, buf: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        self.hold_to_rate();
+        if self.end().is_some() || self.record.is_draining() || buf.len() == buf.capacity() {
+            return Ok(None);
+        }
+        self.record.enter(Activity::Reading);
+        let got = rustix::net::recv(&self.record.stream, spare_capacity(buf), RecvFlags::DONTWAIT);
+        self.record.enter(Activity::Working);
+        match got.map(|(_, read)| read) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
+            got => self.ended_or(got),
         }
     }
 
@@ -105,47 +115,28 @@ impl Connection {
         self.record.ended().or(self.end)
     }
 
-    fn receive(&mut self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.hold_to_rate();
-        loop {
-            match self.end() {
-                Some(EndReason::Eof) => return Ok(0),
-                Some(reason) => return Err(Ended(reason).into_io()),
-                None => {}
+    /// What a read(2) said, unless it is only we who ended it: then `None`, and the next look at
+    /// [`end`](Connection::end) tells why.
+    fn ended_or(&mut self, got: Result<usize, Errno>) -> io::Result<Option<usize>> {
+        match got {
+            // Our own shutdown(2) makes a read return 0, too. Whoever calls it sets the flag first, so a 0
+            // without a flag is the peer's. In doubt it counts as ours: half a line must not be delivered as
+            // if it were one.
+            Ok(0) if self.record.ended().is_some() || self.record.is_draining() => Ok(None),
+            Ok(0) => {
+                self.end = Some(EndReason::Eof);
+                Ok(Some(0))
             }
-            let most = self.may_read(buf.len());
-            if most == 0 {
-                self.end = Some(EndReason::Shutdown);
-                continue;
+            Ok(read) => {
+                self.allowance = self.allowance.map(|left| left.saturating_sub(read as u64));
+                self.record.add_bytes(read);
+                Ok(Some(read))
             }
-            self.record.enter(Activity::Reading);
-            let got = rustix::net::recv(&self.record.stream, &mut buf[..most], flags);
-            self.record.enter(Activity::Working);
-            match got {
-                // Our own shutdown(2) makes a read return 0, too. Whoever calls it sets the flag first, so
-                // a 0 without a flag is the peer's. In doubt it counts as ours: half a line must not be
-                // delivered as if it were one.
-                Ok((0, _)) if self.record.ended().is_none() && !self.record.is_draining() => {
-                    self.end = Some(EndReason::Eof);
-                }
-                Ok((0, _)) => {}
-                Ok((n, _)) => {
-                    self.allowance = self.allowance.map(|left| left.saturating_sub(n as u64));
-                    self.record.add_bytes(n);
-                    return Ok(n);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(io::ErrorKind::WouldBlock.into()),
-                Err(error) => {
-                    // ECONNRESET is told once, then the kernel says 0: keep it.
-                    self.end = Some(EndReason::Reset);
-                    if self.record.ended().is_none() {
-                        return Err(error.into());
-                    }
-                }
+            Err(_) if self.record.ended().is_some() => Ok(None),
+            Err(error) => {
+                // ECONNRESET is told once, then the kernel says 0: keep it.
+                self.end = Some(EndReason::Reset);
+                Err(error.into())
             }
         }
     }
@@ -188,7 +179,32 @@ impl Connection {
 
 impl Read for Connection {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.receive(buf, RecvFlags::empty())
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.hold_to_rate();
+        loop {
+            match self.end() {
+                Some(EndReason::Eof) => return Ok(0),
+                Some(reason) => return Err(Ended(reason).into_io()),
+                None => {}
+            }
+            let most = self.may_read(buf.len());
+            if most == 0 {
+                self.end = Some(EndReason::Shutdown);
+                continue;
+            }
+            self.record.enter(Activity::Reading);
+            let got = (&self.record.stream).read(&mut buf[..most]);
+            self.record.enter(Activity::Working);
+            let got = got.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            if got == Err(Errno::INTR) {
+                continue;
+            }
+            if let Some(read) = self.ended_or(got)? {
+                return Ok(read);
+            }
+        }
     }
 }
 

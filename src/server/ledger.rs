@@ -120,6 +120,13 @@ impl<R: Reason> Tally<R> {
         self.counts[reason.index()] += n;
     }
 
+    /// Adds another tally to this one.
+    pub fn add_all(&mut self, other: &Tally<R>) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+
     /// What a reason amounts to.
     pub fn get(&self, reason: R) -> u64 {
         self.counts[reason.index()]

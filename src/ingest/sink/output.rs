@@ -1,0 +1,198 @@
+//! A descriptor that is written to by one thread, which must not be lost to a reader that has stopped.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::{SinkError, Work};
+
+/// How long one poll(2) waits before the deadline is looked at.
+const SLICE: Duration = Duration::from_millis(100);
+/// What a pipe takes without blocking once poll(2) says that it is writable (pipe(7), PIPE_BUF).
+const PIPE_BUF: usize = 4096;
+/// Slices in one writev(2): less than IOV_MAX, more than pays.
+const MOST_SLICES: usize = 64;
+
+#[derive(Debug)]
+enum Kind {
+    /// A regular file, or a device: a write takes as long as it takes, and nothing can wake it.
+    /// Reopening a regular file instead would begin at offset 0 and overwrite it.
+    Blocking(File),
+    /// A pipe, FIFO or terminal, reopened for ourselves with O_NONBLOCK: a file description of its own, so
+    /// that whoever shares the other one does not find it non-blocking.
+    NonBlocking(File),
+    /// A pipe or terminal that could not be reopened (another user's, or no /proc): poll, then little.
+    Polled(OwnedFd),
+    /// A socket (the journal's, under systemd): it cannot be reopened (ENXIO), but asked not to wait.
+    Socket(OwnedFd),
+}
+
+/// A place for bytes: where in a batch it is, and how to write without being lost in it.
+///
+/// Accepted means that write(2) took the byte: the reader's end of a pipe or the system's cache has it. A
+/// batch that was written in part is resumed at that very byte.
+#[derive(Debug)]
+pub struct Output {
+    kind: Kind,
+    /// Bytes of the first batch that are written.
+    offset: usize,
+}
+
+impl Output {
+    /// This process's standard output.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn stdout() -> io::Result<Output> {
+        Self::of(rustix::stdio::stdout(), 1)
+    }
+
+    /// This process's standard error.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn stderr() -> io::Result<Output> {
+        Self::of(rustix::stdio::stderr(), 2)
+    }
+
+    /// A file that was opened by its name, for appending.
+    pub(super) fn file(file: File) -> io::Result<Output> {
+        let is_pipe = matches!(file_type(file.as_fd())?, FileType::Fifo);
+        let kind = if is_pipe { Kind::NonBlocking(file) } else { Kind::Blocking(file) };
+        Ok(Output { kind, offset: 0 })
+    }
+
+    fn of(fd: BorrowedFd<'static>, number: u32) -> io::Result<Output> {
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+        let kind = match file_type(fd)? {
+            FileType::Socket => Kind::Socket(own(fd)?),
+            FileType::Fifo => reopen(number).map_or_else(|_| own(fd).map(Kind::Polled), |kind| Ok(kind))?,
+            FileType::CharacterDevice if rustix::termios::isatty(fd) => {
+                reopen(number).map_or_else(|_| own(fd).map(Kind::Polled), |kind| Ok(kind))?
+            }
+            _ => Kind::Blocking(own(fd)?.into()),
+        };
+        Ok(Output { kind, offset: 0 })
+    }
+
+    /// Puts another place of the same kind in this one's stead. A batch that is written in part is resumed
+    /// there: the reader of the old place has half a message, the new one the other half.
+    pub(super) fn replace(&mut self, other: Output) {
+        self.kind = other.kind;
+    }
+
+    /// Writes batches from the front of `work` until all is written, an error comes, or the deadline has
+    /// passed. Waits for a slow reader in poll(2), a tenth of a second at a time.
+    ///
+    /// # Errors
+    /// EPIPE and EBADF are final; whatever else may pass.
+    pub fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        while work.first().is_some() && !work.is_cut() {
+            let slices: Vec<IoSlice<'_>> = work
+                .batches()
+                .take(MOST_SLICES)
+                .enumerate()
+                .map(|(n, batch)| &batch.as_bytes()[if n == 0 { self.offset } else { 0 }..])
+                .map(IoSlice::new)
+                .collect();
+            match self.write_some(&slices) {
+                Ok(Some(written)) => self.advance(work, written),
+                Ok(None) => {}
+                Err(error) => {
+                    return Err(match Errno::from_io_error(&error) {
+                        Some(Errno::PIPE | Errno::BADF) => SinkError::Fatal(error),
+                        _ => SinkError::Retry(error),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes` within about `patience`; says whether it did. For last words.
+    pub fn write_within(&self, bytes: &[u8], patience: Duration) -> bool {
+        let begun = std::time::Instant::now();
+        let mut at = 0;
+        while at < bytes.len() && begun.elapsed() < patience {
+            match self.write_some(&[IoSlice::new(&bytes[at..])]) {
+                Ok(written) => at += written.unwrap_or(0),
+                Err(_) => return false,
+            }
+        }
+        at == bytes.len()
+    }
+
+    /// One write; `None` if the reader took nothing for a while.
+    fn write_some(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        let first: &[u8] = slices.first().map_or(&[], |slice| slice);
+        let written = match &self.kind {
+            Kind::Blocking(file) => rustix::io::writev(file, slices),
+            Kind::NonBlocking(file) => rustix::io::writev(file, slices),
+            Kind::Socket(fd) => rustix::net::send(fd, first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Kind::Polled(fd) if !is_writable(fd.as_fd())? => Err(Errno::WOULDBLOCK),
+            Kind::Polled(fd) => rustix::io::write(fd, &first[..first.len().min(PIPE_BUF)]),
+        };
+        match written {
+            Ok(written) => Ok(Some(written)),
+            Err(Errno::INTR) => Ok(None),
+            Err(Errno::WOULDBLOCK) => {
+                match &self.kind {
+                    Kind::NonBlocking(file) => is_writable(file.as_fd())?,
+                    Kind::Socket(fd) => is_writable(fd.as_fd())?,
+                    Kind::Blocking(_) | Kind::Polled(_) => false,
+                };
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Books what was written: whole batches, and of the last one the messages whose last byte was.
+    fn advance(&mut self, work: &mut Work<'_>, mut written: usize) {
+        while let Some(batch) = work.first() {
+            let (from, end) = (self.offset, batch.as_bytes().len());
+            if written < end - from {
+                self.offset += written;
+                let messages = batch.count_in(from..self.offset);
+                work.done_first(messages);
+                return;
+            }
+            written -= end - from;
+            self.offset = 0;
+            work.done();
+            if written == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// The same pipe or terminal through a file description of our own (proc_pid_fd(5)).
+fn reopen(number: u32) -> io::Result<Kind> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(flags.bits().cast_signed());
+    options.open(format!("/proc/self/fd/{number}")).map(Kind::NonBlocking)
+}
+
+fn file_type(fd: BorrowedFd<'_>) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+/// Waits a slice for room. A reader that is gone counts as room: the write will say so.
+fn is_writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+    let slice = Timespec::try_from(SLICE).ok();
+    match poll(&mut fds, slice.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

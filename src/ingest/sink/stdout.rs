@@ -1,0 +1,32 @@
+//! Standard output.
+
+use std::io;
+
+use super::{Output, Sink, SinkError, Work};
+
+/// Writes messages, one a line, to standard output. Delivered means that write(2) took the last byte of
+/// the line: a pipe's reader may not have read it yet. A reader that is gone ends the server.
+#[derive(Debug)]
+pub struct Stdout {
+    output: Output,
+}
+
+impl Stdout {
+    /// Standard output as it is now.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn open() -> io::Result<Stdout> {
+        Ok(Stdout { output: Output::stdout()? })
+    }
+}
+
+impl Sink for Stdout {
+    fn name(&self) -> String {
+        "stdout".to_owned()
+    }
+
+    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        self.output.write(work)
+    }
+}
