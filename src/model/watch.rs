@@ -124,7 +124,8 @@ impl Watch {
         } else {
             self.idle = Duration::ZERO;
         }
-        if now.inside && now.frames == before.frames {
+        // Only between two looks into one and the same frame: a deadline may be late, never early.
+        if before.inside && now.inside && now.frames == before.frames {
             self.in_frame += waits_for_peer;
         } else {
             self.in_frame = Duration::ZERO;

@@ -1,0 +1,382 @@
+//! Deadlines by counted ticks: cut exactly when due, and never for time that a peer did not take.
+#![allow(clippy::unwrap_used)]
+
+use drainline::model::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(100);
+const HOUR: Duration = Duration::from_secs(3600);
+const HELD_UP: [Activity; 4] = [
+    Activity::Working,
+    Activity::Sending,
+    Activity::Pausing,
+    Activity::Writing,
+];
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const OFF: WatchLimits = WatchLimits {
+    frame: None,
+    idle: None,
+    write: None,
+    warn_after: Duration::MAX,
+};
+
+fn frame(seconds: u64) -> WatchLimits {
+    WatchLimits {
+        frame: Some(secs(seconds)),
+        ..OFF
+    }
+}
+
+fn idle(seconds: u64) -> WatchLimits {
+    WatchLimits {
+        idle: Some(secs(seconds)),
+        ..OFF
+    }
+}
+
+fn write(seconds: u64) -> WatchLimits {
+    WatchLimits {
+        write: Some(secs(seconds)),
+        ..OFF
+    }
+}
+
+fn warn(seconds: u64) -> WatchLimits {
+    WatchLimits {
+        warn_after: secs(seconds),
+        ..OFF
+    }
+}
+
+/// What a handler publishes, and the watch beside it.
+struct Connection {
+    watch: Watch,
+    shows: Sample,
+    limits: WatchLimits,
+}
+
+impl Connection {
+    /// A connection that the watch has just seen for the first time.
+    fn new(activity: Activity, limits: WatchLimits) -> Self {
+        let mut connection = Connection {
+            watch: Watch::default(),
+            shows: Sample {
+                activity,
+                ..Sample::default()
+            },
+            limits,
+        };
+        assert_eq!(connection.step(TICK), Verdict::Fine, "at first sight");
+        connection
+    }
+
+    /// A reading connection inside an unfinished frame.
+    fn inside(limits: WatchLimits) -> Self {
+        let mut connection = Connection::new(Activity::Reading, limits);
+        connection.shows.inside = true;
+        connection.bytes(1);
+        connection.step(TICK);
+        connection
+    }
+
+    fn turn(&mut self, activity: Activity) {
+        self.shows.activity = activity;
+        self.shows.turns = self.shows.turns.wrapping_add(1);
+    }
+
+    /// A read that brought `bytes`: out of the read and into the next one.
+    fn bytes(&mut self, bytes: u64) {
+        self.turn(Activity::Working);
+        self.shows.bytes += bytes;
+        self.turn(Activity::Reading);
+    }
+
+    /// A read that ended a frame and brought the beginning of the next.
+    fn frame(&mut self) {
+        self.bytes(1);
+        self.shows.frames += 1;
+    }
+
+    fn step(&mut self, elapsed: Duration) -> Verdict {
+        self.watch.step(self.shows, elapsed, &self.limits)
+    }
+
+    /// Ticks on for `time`; the first finding, and when it was made.
+    fn run(&mut self, time: Duration) -> Option<(Duration, Verdict)> {
+        let mut passed = Duration::ZERO;
+        while passed < time {
+            passed += TICK;
+            let verdict = self.step(TICK);
+            if verdict != Verdict::Fine {
+                return Some((passed, verdict));
+            }
+        }
+        None
+    }
+}
+
+#[test]
+fn an_unfinished_frame_is_cut_exactly_when_due() {
+    let mut connection = Connection::inside(frame(30));
+    let cut = (secs(30), Verdict::Cut(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(cut));
+}
+
+#[test]
+fn a_quiet_connection_is_cut_exactly_when_due_inside_a_frame_or_not() {
+    let cut = Some((secs(60), Verdict::Cut(Breach::Idle)));
+    let mut connection = Connection::new(Activity::Reading, idle(60));
+    assert_eq!(connection.run(HOUR), cut);
+    let mut connection = Connection::inside(idle(60));
+    assert_eq!(connection.run(HOUR), cut);
+}
+
+#[test]
+fn one_write_is_cut_exactly_when_due_and_many_are_not() {
+    let mut connection = Connection::new(Activity::Reading, write(30));
+    for _ in 0..100 {
+        connection.turn(Activity::Writing);
+        connection.step(TICK);
+        assert_eq!(connection.run(secs(30) - TICK), None);
+    }
+    connection.turn(Activity::Writing);
+    connection.step(TICK);
+    let cut = (secs(30), Verdict::Cut(Breach::Write));
+    assert_eq!(connection.run(HOUR), Some(cut));
+}
+
+#[test]
+fn a_finished_frame_starts_the_frame_time_anew() {
+    let mut connection = Connection::inside(frame(30));
+    for _ in 0..100 {
+        connection.frame();
+        connection.step(TICK);
+        assert_eq!(connection.run(secs(30) - TICK), None);
+    }
+    let cut = (TICK, Verdict::Cut(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(cut));
+}
+
+#[test]
+fn between_frames_no_frame_time_passes() {
+    let mut connection = Connection::new(Activity::Reading, frame(30));
+    assert_eq!(connection.run(HOUR), None);
+    connection.bytes(1);
+    connection.shows.inside = true;
+    connection.step(TICK);
+    assert_eq!(connection.run(secs(29)), None);
+    connection.frame();
+    connection.shows.inside = false;
+    assert_eq!(connection.run(HOUR), None);
+}
+
+#[test]
+fn a_frame_that_was_given_up_leaves_no_time_behind() {
+    let mut connection = Connection::inside(frame(30));
+    assert_eq!(connection.run(secs(29)), None);
+    connection.shows.inside = false;
+    connection.step(TICK);
+    connection.bytes(1);
+    connection.shows.inside = true;
+    connection.step(TICK);
+    let cut = (secs(30), Verdict::Cut(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(cut));
+}
+
+#[test]
+fn a_byte_in_time_keeps_a_connection_from_being_idle() {
+    let mut connection = Connection::new(Activity::Reading, idle(60));
+    for _ in 0..100 {
+        connection.bytes(1);
+        connection.step(TICK);
+        assert_eq!(connection.run(secs(60) - TICK), None);
+    }
+}
+
+#[test]
+fn a_slow_loris_is_cut_by_the_frame_deadline_while_idle_never_fires() {
+    let mut connection = Connection::inside(WatchLimits {
+        idle: Some(secs(2)),
+        ..frame(30)
+    });
+    for second in 1..30 {
+        assert_eq!(connection.run(secs(1)), None, "second {second}");
+        connection.bytes(1);
+    }
+    let cut = (secs(1), Verdict::Cut(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(cut));
+}
+
+#[test]
+fn time_held_up_counts_neither_to_frame_nor_to_idle() {
+    let both = WatchLimits {
+        idle: Some(secs(30)),
+        ..frame(30)
+    };
+    for activity in HELD_UP {
+        for (limits, breach) in [(frame(30), Breach::Frame), (idle(30), Breach::Idle)] {
+            let mut connection = Connection::inside(limits);
+            assert_eq!(connection.run(secs(20)), None);
+            connection.turn(activity);
+            assert_eq!(connection.run(HOUR), None, "{}", activity.name());
+            connection.turn(Activity::Reading);
+            let cut = (secs(10), Verdict::Cut(breach));
+            assert_eq!(connection.run(HOUR), Some(cut), "{}", activity.name());
+        }
+        // Even past both deadlines: who is in a send is not cut for what it was in before.
+        let mut connection = Connection::inside(both);
+        assert!(connection.run(secs(30)).is_some());
+        connection.turn(activity);
+        assert_eq!(connection.run(HOUR), None, "{}", activity.name());
+    }
+}
+
+#[test]
+fn a_machine_that_stood_still_for_an_hour_cuts_and_names_nobody() {
+    let all = WatchLimits {
+        frame: Some(secs(1)),
+        idle: Some(secs(1)),
+        write: Some(secs(1)),
+        warn_after: secs(1),
+    };
+    let all_activities = HELD_UP.into_iter().chain([Activity::Reading]);
+    for activity in all_activities {
+        let mut connection = Connection::inside(all);
+        connection.turn(activity);
+        connection.step(Duration::ZERO);
+        assert_eq!(connection.step(HOUR), Verdict::Fine, "{}", activity.name());
+        assert_eq!(connection.watch.in_activity(), 2 * TICK);
+        // It is a delay and not a pardon.
+        let found = connection.run(HOUR).map(|(passed, _)| passed);
+        let due = (activity != Activity::Pausing).then_some(secs(1) - 2 * TICK);
+        assert_eq!(found, due, "{}", activity.name());
+    }
+}
+
+#[test]
+fn a_stuck_handler_is_named_once_per_stay_and_again_after_a_new_turn() {
+    for activity in [Activity::Sending, Activity::Working] {
+        let mut connection = Connection::new(activity, warn(5));
+        let named = Some((secs(5), Verdict::Stuck));
+        assert_eq!(connection.run(HOUR), named, "{}", activity.name());
+        assert_eq!(connection.run(HOUR), None, "{}", activity.name());
+        // The same activity again, in a new stay that began between two ticks.
+        connection.turn(activity);
+        connection.step(TICK);
+        assert_eq!(connection.run(HOUR), named, "{}", activity.name());
+        assert_eq!(connection.run(HOUR), None, "{}", activity.name());
+    }
+}
+
+#[test]
+fn who_waits_for_a_peer_or_a_rate_is_not_stuck() {
+    for activity in [Activity::Reading, Activity::Pausing, Activity::Writing] {
+        let mut connection = Connection::new(activity, warn(5));
+        assert_eq!(connection.run(HOUR), None, "{}", activity.name());
+    }
+}
+
+#[test]
+fn limits_that_are_off_never_cut() {
+    let all_activities = HELD_UP.into_iter().chain([Activity::Reading]);
+    for activity in all_activities {
+        let mut connection = Connection::inside(OFF);
+        connection.turn(activity);
+        assert_eq!(connection.run(24 * HOUR), None, "{}", activity.name());
+    }
+}
+
+#[test]
+fn waiting_is_the_time_in_one_send_and_in_nothing_else() {
+    let mut connection = Connection::new(Activity::Sending, OFF);
+    connection.run(secs(7));
+    assert_eq!(connection.watch.waiting(), secs(7));
+    connection.turn(Activity::Sending);
+    connection.step(TICK);
+    assert_eq!(connection.watch.waiting(), Duration::ZERO, "another send");
+    for activity in [Activity::Working, Activity::Reading, Activity::Writing] {
+        connection.turn(activity);
+        connection.run(secs(7));
+        assert_eq!(connection.watch.waiting(), Duration::ZERO);
+        assert_eq!(connection.watch.in_activity(), secs(7) - TICK);
+    }
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Read {
+    PartOfAFrame,
+    WholeFrames,
+    EndOfAFrameAndABeginning,
+}
+
+fn any_reads() -> impl Strategy<Value = Vec<(u64, Read)>> {
+    let read = prop_oneof![
+        6 => Just(Read::PartOfAFrame),
+        1 => Just(Read::WholeFrames),
+        1 => Just(Read::EndOfAFrameAndABeginning),
+    ];
+    prop::collection::vec((1..1_200u64, read), 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Against the true times, to the millisecond, of a peer that reads come from at any moment: no
+    /// deadline ever fires before it is due, nor more than two ticks after.
+    #[test]
+    fn no_deadline_fires_early_nor_more_than_two_ticks_late(
+        reads in any_reads(),
+        ticks in prop::collection::vec(50..=200u64, 16),
+    ) {
+        const FRAME: u64 = 3_000;
+        const IDLE: u64 = 1_000;
+        let limits = WatchLimits {
+            frame: Some(Duration::from_millis(FRAME)),
+            idle: Some(Duration::from_millis(IDLE)),
+            ..OFF
+        };
+        let mut connection = Connection::new(Activity::Reading, limits);
+        let (mut last_byte, mut frame_began) = (0, None);
+        let (mut now, mut ticked) = (0, 0);
+        let mut next_tick = ticks.iter().copied().cycle();
+        let mut tick_at = next_tick.next().unwrap();
+        for (gap, read) in reads {
+            let read_at = now + gap;
+            while tick_at <= read_at {
+                let verdict = connection.step(Duration::from_millis(tick_at - ticked));
+                ticked = tick_at;
+                let quiet = tick_at - last_byte;
+                let in_frame = frame_began.map_or(0, |began| tick_at - began);
+                match verdict {
+                    Verdict::Cut(Breach::Frame) => prop_assert!(in_frame >= FRAME, "early: {in_frame} ms"),
+                    Verdict::Cut(Breach::Idle) => prop_assert!(quiet >= IDLE, "early: {quiet} ms"),
+                    verdict => {
+                        prop_assert_eq!(verdict, Verdict::Fine);
+                        prop_assert!(in_frame < FRAME + 400, "late: {in_frame} ms");
+                        prop_assert!(quiet < IDLE + 400, "late: {quiet} ms");
+                    }
+                }
+                if verdict != Verdict::Fine {
+                    return Ok(());
+                }
+                tick_at += next_tick.next().unwrap();
+            }
+            now = read_at;
+            last_byte = now;
+            connection.bytes(1);
+            connection.shows.inside = read != Read::WholeFrames;
+            connection.shows.frames += u64::from(read != Read::PartOfAFrame);
+            frame_began = match read {
+                Read::PartOfAFrame => frame_began.or(Some(now)),
+                Read::WholeFrames => None,
+                Read::EndOfAFrameAndABeginning => Some(now),
+            };
+        }
+    }
+}
