@@ -1,5 +1,6 @@
 //! A TCP message server that cannot leak.
 
+pub mod ingest;
 pub mod model;
 pub mod server;
 

@@ -1,6 +1,9 @@
-//! The program.
+//! The program: [`drainline`] as a command. It sees nothing of the library but what everybody sees.
 
-#[allow(dead_code, unused_imports)]
+use std::process::ExitCode;
+
 mod cli;
 
-fn main() {}
+fn main() -> ExitCode {
+    cli::run(std::env::args_os())
+}

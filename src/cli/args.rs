@@ -1,6 +1,6 @@
 //! What was typed: every flag, what it does and what it costs. Declarations only.
 //!
-//! A field's name is the name of the setting in [`drainline::server::Config`], where there is one: by
+//! A field's name is the name of the setting in [`drainline::Config`], where there is one: by
 //! that name an error of the library finds its flag. Defaults and accepted values are added to each
 //! help text by `help`, choices from their parsers.
 
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser};
-use drainline::server::{Keepalive, OnPause, PauseAfter, WhenFull};
+use drainline::ingest::Oversize;
+use drainline::{Keepalive, OnPause, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
-use super::settings::Oversize;
 use super::units::{self, OrAuto, OrOff};
 use super::values::{self, ReportFormat, SinkSpec};
 

@@ -1,11 +1,15 @@
-//! The command line: what was typed, what it means, and how it is told.
+//! The command line: what was typed, what it means, the serving, and how it is told.
 //!
 //! In the order data flows: `args` declares the flags, `units` and `values` read one value each,
-//! `settings` holds them against each other, `usage` makes any error one line, `help` prints the rest.
+//! `settings` holds them against each other, `usage` makes any error one line, `help` prints the rest;
+//! then `serve` starts the server, `signals` passes on what the system asks, `report` says how it ended.
 
 mod args;
 mod help;
+mod report;
+mod serve;
 mod settings;
+mod signals;
 mod units;
 mod usage;
 mod values;
@@ -13,6 +17,43 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use settings::{Oversize, Parsed, Settings, parse};
-pub(crate) use usage::UsageError;
-pub(crate) use values::{ReportFormat, SinkSpec};
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use drainline::ingest::sink::Output;
+
+use settings::Parsed;
+
+/// What a stderr that nobody reads may cost.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs the program; `args` begin with its name.
+pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let outcome = match settings::parse(args) {
+        Ok(Parsed::Print(text)) => return print(&text),
+        Ok(Parsed::Run(settings)) if settings.check => {
+            serve::check(&settings).map(|text| print(&text))
+        }
+        Ok(Parsed::Run(settings)) => serve::serve(&settings),
+        Err(error) => Err(error),
+    };
+    outcome.unwrap_or_else(|error| {
+        say(&error.line);
+        ExitCode::from(error.code)
+    })
+}
+
+/// What was asked for goes to stdout; a reader that has enough of it is no failure.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// A line to stderr, which may be a pipe that nobody reads: it is given a second.
+fn say(line: &str) {
+    if let Ok(stderr) = Output::stderr() {
+        stderr.write_within(format!("{line}\n").as_bytes(), PATIENCE);
+    }
+}

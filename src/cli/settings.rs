@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
-use drainline::server::{Config, ConfigError};
+use drainline::ingest::{MESSAGE_OVERHEAD_BYTES, Oversize};
+use drainline::{Config, ConfigError};
 use log::LevelFilter;
 
 use super::args::Args;
@@ -15,17 +16,7 @@ use super::units;
 use super::usage::{self, UsageError};
 use super::values::{self, ReportFormat, SinkSpec};
 
-/// What a message may weigh in the buffer beside its own bytes.
-const OVERHEAD: usize = 256;
-
 const LONGEST_MESSAGE: usize = 1 << 30;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Oversize {
-    Truncate,
-    Drop,
-    Close,
-}
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -158,13 +149,13 @@ impl Settings {
     }
 
     fn check_together(&self, exempt_is_off: bool) -> Result<(), ConfigError> {
-        if self.max_message + OVERHEAD > self.config.buffer_bytes {
+        if self.max_message + MESSAGE_OVERHEAD_BYTES > self.config.buffer_bytes {
             let buffer = units::print_size(self.config.buffer_bytes);
             return Err(ConfigError::contradiction(
                 "max_message",
                 units::print_size(self.max_message),
                 format!(
-                    "at least {OVERHEAD} bytes less than buffer_bytes ({buffer}), or such a message could never be buffered"
+                    "at least {MESSAGE_OVERHEAD_BYTES} bytes less than buffer_bytes ({buffer}), or such a message could never be buffered"
                 ),
             ));
         }

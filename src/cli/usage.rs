@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use drainline::server::ConfigError;
+use drainline::ConfigError;
 
 use super::args::ACCEPTED;
 
@@ -12,7 +12,7 @@ use super::args::ACCEPTED;
 const BAD_VALUE: u8 = 2;
 
 /// Values contradict each other (EX_CONFIG of sysexits.h).
-const CONTRADICTION: u8 = 78;
+pub(super) const CONTRADICTION: u8 = 78;
 
 /// Why nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq)]

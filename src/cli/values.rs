@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use drainline::server::{Keepalive, OnPause, PauseAfter, WhenFull};
+use drainline::{Keepalive, OnPause, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
-use super::settings::Oversize;
 use super::units::{self, Unreadable};
+use drainline::ingest::Oversize;
 
 /// The words of a flag and what each stands for.
 pub(super) type Choices<T> = &'static [(&'static str, T)];

@@ -1,5 +1,6 @@
 //! Whole messages of one read, in one buffer.
 
+use std::fmt;
 use std::mem::size_of;
 
 use memchr::memchr_iter;
@@ -7,7 +8,7 @@ use memchr::memchr_iter;
 use crate::server::{Config, Weigh};
 
 /// Whole messages in one buffer, each followed by a delimiter byte that none of them holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Batch {
     bytes: Vec<u8>,
     messages: u64,
@@ -17,7 +18,11 @@ pub struct Batch {
 impl Batch {
     /// A batch of `messages` messages that `bytes` holds, each ended by `delimiter`.
     pub(super) fn new(bytes: Vec<u8>, messages: u64, delimiter: u8) -> Self {
-        Batch { bytes, messages, delimiter }
+        Batch {
+            bytes,
+            messages,
+            delimiter,
+        }
     }
 
     /// Its messages, in the order in which they came, without their delimiters.
@@ -47,6 +52,16 @@ impl Batch {
 
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.bytes
+    }
+}
+
+/// Without the bytes: payloads stay out of logs.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("messages", &self.messages)
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -15,7 +15,10 @@ impl Pool {
     pub(super) const MOST: usize = 16;
 
     pub(super) fn new(buffer_bytes: usize) -> Self {
-        Pool { buffer_bytes, free: Mutex::new(Vec::with_capacity(Self::MOST)) }
+        Pool {
+            buffer_bytes,
+            free: Mutex::new(Vec::with_capacity(Self::MOST)),
+        }
     }
 
     pub(super) fn buffer_bytes(&self) -> usize {

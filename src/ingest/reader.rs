@@ -51,7 +51,15 @@ impl<'a> Reader<'a> {
         limit: BatchLimit,
         decoder: Delimited,
     ) -> Self {
-        Reader { pool, ledger, limit, decoder, pending: Vec::new(), is_eager: false, pending_booked: 0 }
+        Reader {
+            pool,
+            ledger,
+            limit,
+            decoder,
+            pending: Vec::new(),
+            is_eager: false,
+            pending_booked: 0,
+        }
     }
 
     /// Reads once and cuts what came into messages. `None`: the peer ended its stream.
@@ -63,7 +71,10 @@ impl<'a> Reader<'a> {
         if read == 0 {
             return Ok(None);
         }
-        let mut entry = Entry { read: read as u64, ..Entry::default() };
+        let mut entry = Entry {
+            read: read as u64,
+            ..Entry::default()
+        };
         let frames = self.cut(&mut entry);
         self.book(entry);
         Ok(Some(frames))
@@ -78,7 +89,9 @@ impl<'a> Reader<'a> {
         let mut entry = Entry::default();
         let mut assembly = Assembly::new(self.limit, self.decoder.delimiter(), rest.capacity());
         let mut at = 0;
-        self.decoder.finish(&rest, end, |event| assembly.take(event, &rest, &mut at, &mut entry));
+        self.decoder.finish(&rest, end, |event| {
+            assembly.take(event, &rest, &mut at, &mut entry)
+        });
         if end == End::Eof {
             entry.partial = assembly.frames.finished - assembly.frames.dropped;
         }
@@ -128,7 +141,9 @@ impl<'a> Reader<'a> {
         let input = std::mem::take(&mut self.pending);
         let mut assembly = Assembly::new(self.limit, self.decoder.delimiter(), input.capacity());
         let mut at = 0;
-        let consumed = self.decoder.decode(&input, |event| assembly.take(event, &input, &mut at, entry));
+        let consumed = self
+            .decoder
+            .decode(&input, |event| assembly.take(event, &input, &mut at, entry));
         debug_assert_eq!(consumed, at, "every consumed byte is in an event");
         if consumed == 0 {
             self.pending = input;
@@ -187,7 +202,15 @@ struct Assembly {
 impl Assembly {
     fn new(limit: BatchLimit, delimiter: u8, capacity: usize) -> Self {
         let (bytes, frames) = (Vec::new(), Frames::default());
-        Assembly { limit, delimiter, capacity, whole: None, bytes, messages: 0, frames }
+        Assembly {
+            limit,
+            delimiter,
+            capacity,
+            whole: None,
+            bytes,
+            messages: 0,
+            frames,
+        }
     }
 
     fn take(&mut self, event: Event, input: &[u8], at: &mut usize, entry: &mut Entry) {
@@ -264,10 +287,15 @@ impl Assembly {
     }
 
     fn flush(&mut self) {
-        let (mut bytes, messages) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.messages));
+        let (mut bytes, messages) = (
+            std::mem::take(&mut self.bytes),
+            std::mem::take(&mut self.messages),
+        );
         if messages > 0 {
             bytes.shrink_to_fit();
-            self.frames.batches.push(Batch::new(bytes, messages, self.delimiter));
+            self.frames
+                .batches
+                .push(Batch::new(bytes, messages, self.delimiter));
         }
     }
 

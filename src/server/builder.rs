@@ -86,21 +86,20 @@ const LONG_TICK: Duration = Duration::from_secs(1);
 /// ```
 /// use std::io::{BufRead, BufReader, Read, Write};
 /// use std::net::TcpStream;
-/// use std::time::Duration;
 /// use drainline::Server;
 ///
 /// let server = Server::<String>::builder()
 ///     .listen("127.0.0.1:0".parse()?)
 ///     .start_each(
 ///         |conn, log| {
-///             let mut line = String::new();
+///             let mut conn = BufReader::new(conn);
 ///             loop {
-///                 line.clear();
-///                 if BufReader::with_capacity(256, &mut *conn).read_line(&mut line)? == 0 {
+///                 let mut request = String::new();
+///                 if conn.read_line(&mut request)? == 0 {
 ///                     return Ok(());
 ///                 }
-///                 writeln!(conn, "you said {}", line.trim_end())?;
-///                 log.send(line.clone())?;
+///                 writeln!(conn.get_mut(), "you said {}", request.trim_end())?;
+///                 log.send(request)?;
 ///             }
 ///         },
 ///         |request| {

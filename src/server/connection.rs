@@ -102,7 +102,11 @@ impl Connection {
             return Ok(None);
         }
         self.record.enter(Activity::Reading);
-        let got = rustix::net::recv(&self.record.stream, spare_capacity(buf), RecvFlags::DONTWAIT);
+        let got = rustix::net::recv(
+            &self.record.stream,
+            spare_capacity(buf),
+            RecvFlags::DONTWAIT,
+        );
         self.record.enter(Activity::Working);
         match got.map(|(_, read)| read) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),

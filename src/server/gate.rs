@@ -121,12 +121,6 @@ impl Gate {
         }
     }
 
-    /// Permits that are out.
-    #[cfg(test)]
-    fn out(&self) -> usize {
-        self.inner.lock().out
-    }
-
     /// Wakes every acceptor.
     pub(super) fn ring(&self) {
         for bell in &self.bells {

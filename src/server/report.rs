@@ -79,6 +79,18 @@ pub struct Report {
     pub stuck: Vec<ConnectionInfo>,
 }
 
+impl Report {
+    /// The ledger of a server that has not ended.
+    pub(crate) fn so_far(stats: Stats) -> Self {
+        Report {
+            stats,
+            error: None,
+            timed_out: false,
+            stuck: Vec::new(),
+        }
+    }
+}
+
 /// One connection, as the watchdog last saw it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

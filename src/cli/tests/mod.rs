@@ -5,11 +5,15 @@ mod flags;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use drainline::server::{Config, OnPause, PauseAfter, WhenFull};
+use drainline::{Config, OnPause, PauseAfter, WhenFull};
 
 use self::flags::FLAGS;
 use super::settings::command;
-use super::{Oversize, Parsed, ReportFormat, Settings, SinkSpec, UsageError, parse};
+use drainline::ingest::Oversize;
+
+use super::settings::{Parsed, Settings, parse};
+use super::usage::UsageError;
+use super::values::{ReportFormat, SinkSpec};
 
 fn typed(words: &[&str]) -> Result<Parsed, UsageError> {
     parse(

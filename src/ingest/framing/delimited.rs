@@ -85,13 +85,18 @@ impl Delimited {
                 discard(rest.len(), reason, &mut emit);
             }
             End::Eof if rest.len() > self.max_message => self.too_long(rest.len(), &mut emit),
-            End::Eof => emit(Event::Message { len: rest.len(), is_truncated: false }),
+            End::Eof => emit(Event::Message {
+                len: rest.len(),
+                is_truncated: false,
+            }),
         }
     }
 
     /// Leaves the rest of a message that was too long. `None`: it goes on beyond the input.
     fn skip(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> Option<usize> {
-        let Some(reason) = self.skipping else { return Some(0) };
+        let Some(reason) = self.skipping else {
+            return Some(0);
+        };
         let Some(end) = memchr(self.delimiter, input) else {
             discard(input.len(), reason, emit);
             return None;
@@ -108,21 +113,33 @@ impl Delimited {
         let has_cr = self.strips_cr && memchr(b'\r', block).is_some();
         if !has_cr && !self.has_too_long(block) {
             let messages = memchr_iter(self.delimiter, block).count() as u64;
-            emit(Event::Run { len: block.len(), messages });
+            emit(Event::Run {
+                len: block.len(),
+                messages,
+            });
             return block.len();
         }
         let mut run = Run::default();
         let mut start = 0;
         for end in memchr_iter(self.delimiter, block) {
             let line = &block[start..end];
-            let stripped = if self.strips_cr { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+            let stripped = if self.strips_cr {
+                line.strip_suffix(b"\r").unwrap_or(line)
+            } else {
+                line
+            };
             if stripped.len() == line.len() && line.len() <= self.max_message {
                 run.add(line.len() + 1);
             } else {
                 run.flush(emit);
                 if stripped.len() <= self.max_message {
-                    emit(Event::Message { len: stripped.len(), is_truncated: false });
-                    emit(Event::Framing { len: line.len() - stripped.len() + 1 });
+                    emit(Event::Message {
+                        len: stripped.len(),
+                        is_truncated: false,
+                    });
+                    emit(Event::Framing {
+                        len: line.len() - stripped.len() + 1,
+                    });
                 } else {
                     self.too_long(line.len(), emit);
                     if self.is_broken {
@@ -153,7 +170,10 @@ impl Delimited {
     fn too_long(&mut self, len: usize, emit: &mut impl FnMut(Event)) {
         match self.oversize {
             Oversize::Truncate => {
-                emit(Event::Message { len: self.max_message, is_truncated: true });
+                emit(Event::Message {
+                    len: self.max_message,
+                    is_truncated: true,
+                });
                 discard(len - self.max_message, Discard::Truncated, emit);
                 self.skipping = Some(Discard::Truncated);
             }

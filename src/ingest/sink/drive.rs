@@ -7,9 +7,9 @@ use std::time::Duration;
 use log::Level;
 
 use super::{Backoff, Sink, SinkError, Work};
-use crate::ingest::Shared;
 use crate::ingest::batch::Batch;
-use crate::server::{BoxError, Delivery, Inbox, Journal, Received};
+use crate::ingest::shared::Shared;
+use crate::server::{BoxError, Delivery, Inbox, Received};
 
 /// How soon a request to reopen is seen while nothing flows.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,15 +26,20 @@ pub(in crate::ingest) fn drive(
     let mut backoff = Backoff::new();
     loop {
         let is_closed = take_all(inbox, &mut held);
-        if shared.reopen.swap(false, Ordering::AcqRel) {
-            reopen(sink, shared);
-        }
+        shared.reopen_if_asked(sink);
         while !held.is_empty() && !inbox.is_cut() {
-            let mut work = Work { held: &mut held, inbox, pool: &shared.pool };
+            let mut work = Work {
+                held: &mut held,
+                inbox,
+                pool: &shared.pool,
+            };
             match sink.write(&mut work) {
                 Ok(()) => {
                     if backoff.is_running() {
-                        shared.say(Level::Info, format!("{} takes messages again", sink.name()));
+                        shared.say(
+                            Level::Info,
+                            format!("the sink {} takes messages again", sink.name()),
+                        );
                         backoff.reset();
                     }
                 }
@@ -43,16 +48,17 @@ pub(in crate::ingest) fn drive(
                 }
                 Err(SinkError::Retry(error)) => {
                     let wait = backoff.next_wait();
-                    shared.say_once("sink failed", || {
-                        format!("the sink {} failed: {error}; trying again in {wait:.1?}", sink.name())
-                    });
                     shared.sink_failures.fetch_add(1, Ordering::Relaxed);
+                    shared.say_once("sink failed", Level::Warn, || {
+                        format!(
+                            "the sink {} failed: {error}; trying again in {wait:.1?}",
+                            sink.name()
+                        )
+                    });
                     inbox.wait(wait);
                 }
             }
-            if shared.reopen.swap(false, Ordering::AcqRel) {
-                reopen(sink, shared);
-            }
+            shared.reopen_if_asked(sink);
         }
         if is_closed {
             return Ok(());

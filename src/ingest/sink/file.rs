@@ -39,7 +39,12 @@ impl File {
 /// difference (open(2)).
 fn open(path: &Path) -> io::Result<Output> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new().append(true).create(true).mode(MODE).custom_flags(flags).open(path)?;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(MODE)
+        .custom_flags(flags)
+        .open(path)?;
     Output::file(file)
 }
 

@@ -65,19 +65,22 @@ impl Output {
     /// A file that was opened by its name, for appending.
     pub(super) fn file(file: File) -> io::Result<Output> {
         let is_pipe = matches!(file_type(file.as_fd())?, FileType::Fifo);
-        let kind = if is_pipe { Kind::NonBlocking(file) } else { Kind::Blocking(file) };
+        let kind = if is_pipe {
+            Kind::NonBlocking(file)
+        } else {
+            Kind::Blocking(file)
+        };
         Ok(Output { kind, offset: 0 })
     }
 
     fn of(fd: BorrowedFd<'static>, number: u32) -> io::Result<Output> {
-        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+        let own = || fd.try_clone_to_owned();
+        let reopened = || reopen(number).or_else(|_| own().map(Kind::Polled));
         let kind = match file_type(fd)? {
-            FileType::Socket => Kind::Socket(own(fd)?),
-            FileType::Fifo => reopen(number).map_or_else(|_| own(fd).map(Kind::Polled), |kind| Ok(kind))?,
-            FileType::CharacterDevice if rustix::termios::isatty(fd) => {
-                reopen(number).map_or_else(|_| own(fd).map(Kind::Polled), |kind| Ok(kind))?
-            }
-            _ => Kind::Blocking(own(fd)?.into()),
+            FileType::Socket => Kind::Socket(own()?),
+            FileType::Fifo => reopened()?,
+            FileType::CharacterDevice if rustix::termios::isatty(fd) => reopened()?,
+            _ => Kind::Blocking(own()?.into()),
         };
         Ok(Output { kind, offset: 0 })
     }
@@ -135,7 +138,9 @@ impl Output {
         let written = match &self.kind {
             Kind::Blocking(file) => rustix::io::writev(file, slices),
             Kind::NonBlocking(file) => rustix::io::writev(file, slices),
-            Kind::Socket(fd) => rustix::net::send(fd, first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Kind::Socket(fd) => {
+                rustix::net::send(fd, first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            }
             Kind::Polled(fd) if !is_writable(fd.as_fd())? => Err(Errno::WOULDBLOCK),
             Kind::Polled(fd) => rustix::io::write(fd, &first[..first.len().min(PIPE_BUF)]),
         };
@@ -179,7 +184,9 @@ fn reopen(number: u32) -> io::Result<Kind> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags.bits().cast_signed());
-    options.open(format!("/proc/self/fd/{number}")).map(Kind::NonBlocking)
+    options
+        .open(format!("/proc/self/fd/{number}"))
+        .map(Kind::NonBlocking)
 }
 
 fn file_type(fd: BorrowedFd<'_>) -> io::Result<FileType> {

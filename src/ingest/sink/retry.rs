@@ -22,7 +22,15 @@ impl Backoff {
     /// A back-off at its beginning.
     pub fn new() -> Self {
         // std's hasher keys are random for each process: enough of a seed for jitter.
-        Backoff { next: Self::FIRST, random: RandomState::new().hash_one(0) | 1 }
+        Backoff {
+            next: Self::FIRST,
+            random: RandomState::new().hash_one(0) | 1,
+        }
+    }
+
+    /// Something failed since the last reset.
+    pub fn is_running(&self) -> bool {
+        self.next > Self::FIRST
     }
 
     /// It worked: the next failure begins anew.

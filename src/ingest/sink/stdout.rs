@@ -17,7 +17,9 @@ impl Stdout {
     /// # Errors
     /// It is closed.
     pub fn open() -> io::Result<Stdout> {
-        Ok(Stdout { output: Output::stdout()? })
+        Ok(Stdout {
+            output: Output::stdout()?,
+        })
     }
 }
 

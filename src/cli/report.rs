@@ -1,0 +1,155 @@
+//! How the ledger is told: the last line, the exit code, the list of connections.
+
+use drainline::ingest::{Discard, Handle, Report};
+use drainline::model::Rung;
+use drainline::{Reason, Tally};
+use serde_json::{Map, Value, json};
+
+use super::values::ReportFormat;
+
+/// 1: the sink, the consumer or a listener died. 4: the drain timed out. 3: something was lost. 0: nothing.
+pub(super) fn exit_code(report: &Report) -> u8 {
+    if report.server.error.is_some() {
+        1
+    } else if report.server.timed_out {
+        4
+    } else if is_lossy(report) {
+        3
+    } else {
+        0
+    }
+}
+
+/// Something that was sent to us did not come through, for a reason that is ours. What a peer left
+/// unfinished by resetting its connection is not.
+fn is_lossy(report: &Report) -> bool {
+    let stats = &report.server.stats;
+    let ours = [
+        Discard::Shutdown,
+        Discard::Aborted,
+        Discard::Failed,
+        Discard::Oversize,
+        Discard::Truncated,
+    ];
+    stats.dropped.total() > 0
+        || stats.in_flight > 0
+        || stats.unread_bytes > 0
+        || report.bytes.truncated > 0
+        || ours
+            .iter()
+            .any(|&reason| report.bytes.discarded.get(reason) > 0)
+}
+
+/// The ledger in one line.
+pub(super) fn write(report: &Report, format: ReportFormat) -> String {
+    match format {
+        ReportFormat::Text => text(report),
+        ReportFormat::Json => json(report).to_string(),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let (stats, bytes) = (&report.server.stats, &report.bytes);
+    let mut rungs = String::new();
+    for (rung, time) in Rung::ALL.iter().zip(stats.seconds_in) {
+        if *rung == Rung::Normal || !time.is_zero() {
+            rungs += &format!(" {} {:.1},", rung.name(), time.as_secs_f64());
+        }
+    }
+    format!(
+        "drainline: received {} = delivered {} + dropped {} + in flight {}; truncated {}, partial {}; \
+         bytes read {} = messages {} + framing {} + discarded {} + pending {}; unread {}; \
+         connections accepted {}, rejected {}, ended {}; threads at most {}; seconds{} up {:.1}; {}",
+        stats.received,
+        stats.delivered,
+        stats.dropped,
+        stats.in_flight,
+        bytes.truncated,
+        bytes.partial,
+        bytes.bytes_read,
+        bytes.message_bytes,
+        bytes.framing_bytes,
+        bytes.discarded,
+        bytes.pending,
+        stats.unread_bytes,
+        stats.accepted,
+        stats.rejected,
+        stats.ended,
+        stats.threads_peak,
+        rungs,
+        stats.uptime.as_secs_f64(),
+        if report.is_balanced() {
+            "balanced"
+        } else {
+            "NOT BALANCED"
+        }
+    )
+}
+
+fn json(report: &Report) -> Value {
+    let (stats, bytes) = (&report.server.stats, &report.bytes);
+    let seconds_in: Map<String, Value> = Rung::ALL
+        .iter()
+        .zip(stats.seconds_in)
+        .map(|(rung, time)| (rung.name().to_owned(), json!(time.as_secs_f64())))
+        .collect();
+    json!({
+        "received": stats.received,
+        "delivered": stats.delivered,
+        "dropped": counts(&stats.dropped),
+        "in_flight": stats.in_flight,
+        "truncated": bytes.truncated,
+        "partial": bytes.partial,
+        "bytes_read": bytes.bytes_read,
+        "message_bytes": bytes.message_bytes,
+        "framing_bytes": bytes.framing_bytes,
+        "discarded": counts(&bytes.discarded),
+        "pending": bytes.pending,
+        "unread_bytes": stats.unread_bytes,
+        "connections": {
+            "accepted": stats.accepted,
+            "open": stats.open,
+            "rejected": counts(&stats.rejected),
+            "ended": counts(&stats.ended),
+        },
+        "threads_peak": stats.threads_peak,
+        "seconds_in": seconds_in,
+        "sink_failures": report.sink_failures,
+        "failed_reopens": report.failed_reopens,
+        "log_lines_lost": stats.log_lines_lost,
+        "error": report.server.error.as_ref().map(ToString::to_string),
+        "timed_out": report.server.timed_out,
+        "stuck": report.server.stuck.len(),
+        "balanced": report.is_balanced(),
+        "uptime_seconds": stats.uptime.as_secs_f64(),
+    })
+}
+
+/// Reasons that happened, with their counts.
+fn counts<R: Reason>(tally: &Tally<R>) -> Value {
+    let happened = tally.iter().filter(|&(_, count)| count > 0);
+    happened
+        .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+/// One line for each connection, and where the ladder stands.
+pub(super) fn connections(handle: &Handle) -> String {
+    let connections = handle.connections();
+    let stats = handle.report().server.stats;
+    let mut text = String::new();
+    for connection in &connections {
+        text += &format!("{connection}\n");
+    }
+    text += &format!(
+        "{} connections; overload: {}, the gate is {}, longest wait {:.1} s; in flight {}, {} senders wait",
+        connections.len(),
+        stats.rung.name(),
+        if stats.is_paused { "shut" } else { "open" },
+        stats.longest_wait.as_secs_f64(),
+        stats.in_flight,
+        stats.senders_waiting
+    );
+    text
+}

@@ -1,0 +1,215 @@
+//! Starts the server that the settings ask for, and waits for its end.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use drainline::StartError;
+use drainline::ingest::sink::{File, Null, Stdout};
+use drainline::ingest::{Handle, Ingest, IngestBuilder};
+use log::LevelFilter;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::settings::Settings;
+use super::usage::{CONTRADICTION, UsageError};
+use super::values::SinkSpec;
+use super::{report, say, signals};
+
+/// The main thread and `signals` run beside the server; the file of a sink, and what is open while it is
+/// opened anew.
+const THREADS: u64 = 1;
+const DESCRIPTORS: u64 = 4;
+
+/// Serves until a signal or a failure ends it.
+///
+/// # Errors
+/// It did not start.
+pub(super) fn serve(settings: &Settings) -> Result<ExitCode, UsageError> {
+    start_log(settings.log_level);
+    raise_descriptor_limit();
+    // Before the server, so that a signal that comes while it starts finds somebody.
+    let signals = signals::Signals::register()
+        .map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
+    let handle = Arc::new(start(settings)?);
+    if let Some(path) = &settings.port_file {
+        write_port_file(path, handle.local_addrs())
+            .map_err(|error| failed(&format!("--port-file {}: {error}", path.display())))?;
+    }
+    std::panic::set_hook(handle.journal().panic_hook());
+    say(&banner(settings, &handle));
+
+    let signals = signals
+        .serve(
+            Arc::clone(&handle),
+            settings.config.drain_timeout,
+            settings.report,
+        )
+        .map_err(|error| failed(&format!("cannot get a thread for signals: {error}")))?;
+    let report = handle.wait();
+    signals.end();
+    if let Some(error) = &report.server.error {
+        say(&format!("drainline: {error}"));
+    }
+    say(&report::write(&report, settings.report));
+    Ok(ExitCode::from(report::exit_code(&report)))
+}
+
+/// Says whether the settings are sound, and what they come to.
+///
+/// # Errors
+/// They are not, or the system cannot hold them.
+pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
+    raise_descriptor_limit();
+    if let SinkSpec::File(path) = &settings.sink {
+        check_file(path).map_err(|error| UsageError {
+            line: format!("drainline: --sink file:{}: {error}", path.display()),
+            code: CONTRADICTION,
+        })?;
+    }
+    let (bound, notes) = builder(settings)
+        .check()
+        .map_err(|error| not_started(settings, &error))?;
+    let mut text = String::new();
+    for (flag, value) in settings.effective() {
+        text += &format!("{flag} {value}\n");
+    }
+    text += &format!("{bound}\n");
+    for note in notes {
+        text += &format!("note: {note}\n");
+    }
+    Ok(text)
+}
+
+fn builder(settings: &Settings) -> IngestBuilder {
+    let builder = Ingest::builder()
+        .config(settings.config.clone())
+        .max_message(settings.max_message)
+        .oversize(settings.oversize)
+        .reserve(THREADS, DESCRIPTORS);
+    settings
+        .listen
+        .iter()
+        .fold(builder, |builder, &address| builder.listen(address))
+}
+
+fn start(settings: &Settings) -> Result<Handle, UsageError> {
+    let sink_failed = |error: io::Error| match &settings.sink {
+        SinkSpec::File(path) => failed(&format!("--sink file:{}: {error}", path.display())),
+        SinkSpec::Stdout | SinkSpec::Null => failed(&format!("cannot open the sink: {error}")),
+    };
+    let builder = builder(settings);
+    let started = match &settings.sink {
+        SinkSpec::Stdout => builder.start(Stdout::open().map_err(sink_failed)?),
+        SinkSpec::Null => builder.start(Null),
+        SinkSpec::File(path) => builder.start(File::open(path).map_err(sink_failed)?),
+    };
+    started.map_err(|error| not_started(settings, &error))
+}
+
+fn not_started(settings: &Settings, error: &StartError) -> UsageError {
+    match error {
+        // Both were checked when the flags were read, so this is the library saying the same in its words.
+        StartError::Config(_) | StartError::Limit(_) => UsageError {
+            line: format!("drainline: {}", as_flags(&error.to_string())),
+            code: CONTRADICTION,
+        },
+        StartError::Listen { address, .. } if settings.listen.len() > 1 => {
+            failed(&format!("--listen {address}: {error}"))
+        }
+        _ => failed(&error.to_string()),
+    }
+}
+
+/// The library names settings, the user typed flags.
+fn as_flags(text: &str) -> String {
+    text.replace("max_connections", "--max-connections")
+}
+
+fn failed(what: &str) -> UsageError {
+    UsageError {
+        line: format!("drainline: {what}"),
+        code: 1,
+    }
+}
+
+fn start_log(level: Option<LevelFilter>) {
+    let mut log = env_logger::Builder::new();
+    match level {
+        Some(level) => log.filter_level(level),
+        None => log.filter_level(LevelFilter::Info).parse_default_env(),
+    };
+    log.init();
+}
+
+/// The soft limit is for programs that use select(2) (getrlimit(2)); this one does not.
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        );
+    }
+}
+
+/// What opening it would say, without creating it.
+fn check_file(path: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().append(true).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            rustix::fs::access(
+                folder,
+                rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+            )?;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whole or not there: written beside it and renamed.
+fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let text: String = addresses
+        .iter()
+        .map(|address| format!("{address}\n"))
+        .collect();
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&beside, path)
+}
+
+fn banner(settings: &Settings, handle: &Handle) -> String {
+    let addresses = handle.local_addrs();
+    let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "drainline {}: lines from {} to {}\n{}",
+        env!("CARGO_PKG_VERSION"),
+        listed.join(", "),
+        super::values::print_sink(&settings.sink),
+        handle.bound()
+    );
+    if let Some(first) = addresses.first() {
+        let host = if first.ip().is_unspecified() {
+            "127.0.0.1".to_owned()
+        } else {
+            first.ip().to_string()
+        };
+        text += &format!(
+            "\ntry: echo hello | ncat --send-only {host} {}",
+            first.port()
+        );
+    }
+    text
+}

@@ -1,0 +1,301 @@
+//! Bytes in, messages out: what most people want on top of the [`server`](crate::server) room.
+//!
+//! [`Ingest`] is a server whose handlers cut what they read into messages by a [`Framing`], and whose
+//! consumer hands [`Batch`]es of them to a [`Sink`]. Nothing here replies. Beside the server's ledger of
+//! messages it keeps one of [`Bytes`], and both close.
+
+// In the order in which a message passes.
+mod reader;
+
+pub mod framing;
+
+mod batch;
+mod pool;
+
+pub mod sink;
+
+// What they share, and what is known of them.
+mod handle;
+mod ledger;
+mod shared;
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+
+pub use batch::Batch;
+pub use framing::{Discard, Framing, Oversize};
+pub use handle::{Handle, Report};
+pub use ledger::Bytes;
+pub use sink::{Sink, SinkError, Work};
+
+use batch::BatchLimit;
+use framing::{Delimited, End};
+use ledger::ByteLedger;
+use pool::Pool;
+use reader::{Frames, Reader};
+use shared::Shared;
+
+use crate::server::{
+    Bound, BoxError, Builder, Config, ConfigError, Connection, DropReason, EndReason, Ended,
+    Outbox, SendError, Server, StartError,
+};
+
+/// What a message of the longest kind takes of the buffer beside its own bytes, at most: its delimiter and
+/// the batch around it. `max_message` and this must fit into `buffer_bytes`.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
+
+/// A read buffer's size, where `max_message` asks for no more.
+const READ_BYTES: usize = 64 << 10;
+/// Room to read into behind the longest unfinished message.
+const READ_ROOM: usize = 4 << 10;
+
+/// A server that turns streams of bytes into messages for a sink.
+///
+/// ```
+/// use std::io::Write;
+/// use std::net::TcpStream;
+/// use std::time::Duration;
+/// use drainline::ingest::{Ingest, sink};
+///
+/// let dir = std::env::temp_dir().join(format!("drainline-doc-{}", std::process::id()));
+/// std::fs::create_dir_all(&dir)?;
+/// let server = Ingest::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start(sink::File::open(dir.join("messages.log"))?)?;
+///
+/// TcpStream::connect(server.local_addrs()[0])?.write_all(b"first\nsecond\n")?;
+/// while server.report().server.stats.delivered < 2 {
+///     std::thread::sleep(Duration::from_millis(5));
+/// }
+/// let report = server.shutdown(Duration::from_secs(5));
+/// assert!(report.is_balanced());
+/// assert_eq!(std::fs::read_to_string(dir.join("messages.log"))?, "first\nsecond\n");
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+#[derive(Debug)]
+pub struct Ingest;
+
+impl Ingest {
+    /// Begins a server of lines of up to 64 KiB, with the default [`Config`] and no listener.
+    pub fn builder() -> IngestBuilder {
+        IngestBuilder {
+            server: Server::builder(),
+            config: Config::default(),
+            framing: Framing::default(),
+            max_message: 64 << 10,
+            oversize: Oversize::default(),
+        }
+    }
+}
+
+/// What an ingest server is made of.
+#[must_use = "a builder does nothing until it is started"]
+pub struct IngestBuilder {
+    server: Builder<Batch>,
+    config: Config,
+    framing: Framing,
+    max_message: usize,
+    oversize: Oversize,
+}
+
+impl IngestBuilder {
+    /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// How streams are cut into messages. Default: lines.
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
+    }
+
+    /// The longest message, in bytes without its framing: 1 byte to 1 GiB. Default 64 KiB. With
+    /// [`MESSAGE_OVERHEAD_BYTES`] it must fit into `buffer_bytes`. Enforced while reading: a connection
+    /// never holds more of an unfinished message.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// What happens to a longer one. Default: it is truncated.
+    pub fn oversize(mut self, oversize: Oversize) -> Self {
+        self.oversize = oversize;
+        self
+    }
+
+    /// As [`Builder::listen`].
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.server = self.server.listen(address);
+        self
+    }
+
+    /// As [`Builder::listener`].
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.server = self.server.listener(listener);
+        self
+    }
+
+    /// As [`Builder::reserve`].
+    pub fn reserve(mut self, threads: u64, descriptors: u64) -> Self {
+        self.server = self.server.reserve(threads, descriptors);
+        self
+    }
+
+    /// As [`Builder::check`].
+    ///
+    /// # Errors
+    /// As [`start`](IngestBuilder::start).
+    pub fn check(self) -> Result<(Bound, Vec<String>), StartError> {
+        self.prepare()?.0.check()
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; and a `max_message` out of range, or one that does not fit into
+    /// `buffer_bytes`.
+    pub fn start(self, mut sink: impl Sink) -> Result<Handle, StartError> {
+        let (server, shared) = self.prepare()?;
+        let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
+        let handle = server.start(
+            move |connection, outbox| serve(connection, outbox, &for_handlers),
+            move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
+        )?;
+        let _ = shared.journal.set(handle.journal());
+        Ok(Handle::new(handle, shared))
+    }
+
+    fn prepare(self) -> Result<(Builder<Batch>, Arc<Shared>), StartError> {
+        let IngestBuilder {
+            server,
+            mut config,
+            framing,
+            max_message,
+            oversize,
+        } = self;
+        if !(1..=1 << 30).contains(&max_message) {
+            let accepted = format!("1 to {}", 1 << 30);
+            return Err(ConfigError::out_of_range(
+                "max_message",
+                max_message.to_string(),
+                accepted,
+            )
+            .into());
+        }
+        if max_message + MESSAGE_OVERHEAD_BYTES > config.buffer_bytes {
+            return Err(ConfigError::contradiction(
+                "max_message",
+                max_message.to_string(),
+                format!(
+                    "buffer_bytes ({}) less {MESSAGE_OVERHEAD_BYTES}",
+                    config.buffer_bytes
+                ),
+            )
+            .into());
+        }
+        let read_bytes = READ_BYTES.max(max_message + READ_ROOM);
+        // A batch that waits for room, and what was read behind it or is being read.
+        config.handler_bytes = 2 * read_bytes;
+        let shared = Shared {
+            decoder: Delimited::new(framing, max_message, oversize),
+            limit: BatchLimit::of(&config),
+            pool: Pool::new(read_bytes),
+            ledger: ByteLedger::default(),
+            reopen: AtomicBool::new(false),
+            sink_failures: AtomicU64::new(0),
+            failed_reopens: AtomicU64::new(0),
+            journal: OnceLock::new(),
+        };
+        Ok((server.config(config), Arc::new(shared)))
+    }
+}
+
+impl fmt::Debug for IngestBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngestBuilder")
+            .field("config", &self.config)
+            .field("framing", &self.framing)
+            .field("max_message", &self.max_message)
+            .field("oversize", &self.oversize)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The handler: reads, cuts, sends, until the stream ends.
+fn serve(
+    connection: &mut Connection,
+    outbox: &Outbox<Batch>,
+    shared: &Shared,
+) -> Result<(), BoxError> {
+    let mut reader = Reader::new(
+        &shared.pool,
+        &shared.ledger,
+        shared.limit,
+        shared.decoder.clone(),
+    );
+    loop {
+        let frames = match reader.read(connection) {
+            Ok(Some(frames)) => frames,
+            Ok(None) => return send(reader.finish(End::Eof), outbox),
+            Err(error) => {
+                reader.finish(End::Cut(discard_for(Ended::reason_of(&error))));
+                return Err(error.into());
+            }
+        };
+        connection.progress(frames.finished, reader.is_inside());
+        let is_violation = frames.is_violation;
+        if let Err(error) = send(frames, outbox) {
+            let reason = error.downcast_ref::<Ended>().map(|ended| ended.0);
+            reader.finish(End::Cut(discard_for(reason)));
+            return Err(error);
+        }
+        if is_violation {
+            return Err(Box::new(Ended(EndReason::Protocol)));
+        }
+    }
+}
+
+/// Sends what a read brought. Once a send says that the connection is at its end, the rest is booked as
+/// that one was.
+fn send(frames: Frames, outbox: &Outbox<Batch>) -> Result<(), BoxError> {
+    if frames.dropped > 0 {
+        outbox.dropped(DropReason::Oversize, frames.dropped);
+    }
+    let mut batches = frames.batches.into_iter();
+    while let Some(batch) = batches.next() {
+        match outbox.send(batch) {
+            Ok(()) | Err(SendError::Full(_)) => {}
+            Err(error) => {
+                let rest = batches
+                    .map(|batch| crate::server::Weigh::messages(&batch))
+                    .sum();
+                if rest > 0 {
+                    let aborted = matches!(error, SendError::Aborted(_));
+                    let reason = if aborted {
+                        DropReason::Aborted
+                    } else {
+                        DropReason::Shutdown
+                    };
+                    outbox.dropped(reason, rest);
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the unfinished message is discarded for, by how the stream ended. Without a reason of ours it was
+/// the peer or the network.
+fn discard_for(reason: Option<EndReason>) -> Discard {
+    match reason {
+        None | Some(EndReason::Reset) => Discard::Reset,
+        Some(EndReason::Shutdown) => Discard::Shutdown,
+        Some(_) => Discard::Aborted,
+    }
+}
