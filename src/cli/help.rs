@@ -27,7 +27,7 @@ Exit codes:
 A first try, in two terminals:
   drainline
   echo hello | ncat --send-only 127.0.0.1 5140
-  logger --server 127.0.0.1 --port 5140 --tcp --octet-count=no hello
+  logger --server 127.0.0.1 --port 5140 --tcp hello
 ";
 
 /// `command` with both helps in place of clap's own.
