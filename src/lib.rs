@@ -1,12 +1,33 @@
 //! A TCP message server that cannot leak.
+//!
+//! One OS thread per connection reads a blocking socket and sends what it makes of it into one bounded
+//! buffer. One consumer thread drains it. When the consumer falls behind, senders are slowed, then held at
+//! the gate, then cut off, in an order that you chose; and **threads, memory and descriptors stay under a
+//! [`Bound`] that is known at start**. Every message is accounted for: delivered, or dropped for a named
+//! reason.
+//!
+//! - [`Server`]: for any message type of your own, replies included. Begin here to embed it.
+//! - [`ingest::Ingest`]: lines in, batches out to a [`Sink`](ingest::Sink). What the program does.
+//! - [`design`]: the threads, the way of a message, the shutdown order.
+//! - [`model`]: the decisions, pure.
+//!
+//! The library installs no signal handler and no logger, and keeps no global state. It is for Linux.
 
 pub mod ingest;
 pub mod model;
 pub mod server;
 
+#[doc = include_str!("docs/design.md")]
+pub mod design {}
+
+/// The README's Rust blocks are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use server::{
     Bound, BoxError, Builder, Config, ConfigError, Connection, ConnectionInfo, Delivery,
     DropReason, EndReason, Ended, Handle, Inbox, Journal, Keepalive, LimitError, OnPause, Outbox,
     PauseAfter, Reason, Received, RejectReason, Report, SendError, Server, ServerError, StartError,
-    Stats, Tally, Weigh, WhenFull,
+    Stats, Tally, ThreadBody, Weigh, WhenFull,
 };

@@ -28,16 +28,22 @@ pub enum Received<T> {
 
 /// The receiving end: the consumer's, and there is one.
 ///
-/// It can only receive, and cannot be cloned:
+/// It can only receive, and cannot be cloned. This compiles:
 ///
+/// ```
+/// fn receive(inbox: &mut drainline::Inbox<String>) {
+///     let _ = inbox.recv(std::time::Duration::ZERO);
+/// }
+/// ```
+/// and neither of these does:
 /// ```compile_fail
 /// fn twice(inbox: &drainline::Inbox<String>) -> drainline::Inbox<String> {
-///     inbox.clone() // returns &Inbox: there is no other one to be had
+///     inbox.clone() // a &Inbox: there is no other one to be had
 /// }
 /// ```
 /// ```compile_fail
 /// fn send(inbox: &drainline::Inbox<String>) {
-///     inbox.send(String::new()); // no such method
+///     let _ = inbox.send(String::new()); // no such method
 /// }
 /// ```
 pub struct Inbox<T> {

@@ -130,7 +130,9 @@ impl Journal {
         Box::new(move |info| {
             let thread = std::thread::current();
             let thread = thread.name().unwrap_or("<unnamed>").to_owned();
-            journal.say_once("panic", Level::Error, || format!("thread {thread}: {info}"));
+            journal.say_once("panic", Level::Error, || {
+                format!("thread {thread} {}", info.to_string().replace('\n', " "))
+            });
         })
     }
 

@@ -47,21 +47,27 @@ pub(super) struct Parcel<T> {
 /// The sending end: a handler's way to the consumer.
 ///
 /// It can only send. It is neither `Clone` nor `Sync`, so a connection has at most one send waiting, and
-/// the end of the handlers is the end of the channel:
+/// the end of the handlers is the end of the channel. This compiles:
 ///
+/// ```
+/// fn send(out: &drainline::Outbox<String>) {
+///     let _ = out.send(String::new());
+/// }
+/// ```
+/// and none of these does:
 /// ```compile_fail
 /// fn twice(out: &drainline::Outbox<String>) -> drainline::Outbox<String> {
-///     out.clone() // returns &Outbox: there is no other one to be had
+///     out.clone() // a &Outbox: there is no other one to be had
 /// }
 /// ```
 /// ```compile_fail
-/// fn peek(out: &drainline::Outbox<String>) {
-///     out.recv(std::time::Duration::ZERO); // no such method
+/// fn receive(out: &drainline::Outbox<String>) {
+///     let _ = out.recv(std::time::Duration::ZERO); // no such method
 /// }
 /// ```
 /// ```compile_fail
-/// fn share<T: Sync>() {}
-/// share::<drainline::Outbox<String>>();
+/// fn is_shared<T: Sync>() {}
+/// is_shared::<drainline::Outbox<String>>();
 /// ```
 pub struct Outbox<T> {
     sender: Sender<Box<Parcel<T>>>,
