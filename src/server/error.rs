@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::ledger::EndReason;
-use super::limits::LimitError;
 
 /// Whatever a handler or a consumer fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -56,6 +55,41 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// A `max_connections` that the system cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitError {
+    /// The limit that does not hold it, by the name under which an operator finds it. If several do
+    /// not, the one that holds the fewest connections.
+    pub limit: String,
+    /// What it limits: `"descriptors"`, `"threads"`, `"mappings"`.
+    pub unit: &'static str,
+    /// What it allows, in all.
+    pub allows: u64,
+    /// What would be needed, with what is in use already.
+    pub needed: u64,
+    /// The connections that would need it: what was asked for, or 1 if nothing was.
+    pub max_connections: usize,
+    /// The largest `max_connections` that every limit holds; 0 if there is none.
+    pub fits: usize,
+}
+
+impl fmt::Display for LimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "max_connections = {}: {} allows {} {} and {} are needed; ",
+            self.max_connections, self.limit, self.allows, self.unit, self.needed
+        )?;
+        match self.fits {
+            0 => f.write_str("not even one connection would fit"),
+            fits => write!(f, "up to {fits} would fit"),
+        }
+    }
+}
+
+impl std::error::Error for LimitError {}
 
 /// Why a server did not start. Nothing of it is left running.
 #[derive(Debug)]

@@ -13,9 +13,8 @@ use parking_lot::Mutex;
 use super::journal::Journal;
 use super::ledger::EndReason;
 use super::limits::Bound;
-use super::reaper::Ending;
 use super::report::{ConnectionInfo, Report, Stats};
-use super::shared::Shared;
+use super::shared::{Ending, Shared};
 
 /// What the last deadline's cut may take to be felt by threads that were waiting.
 const GRACE: Duration = Duration::from_millis(250);

@@ -11,9 +11,8 @@ use super::error::{BoxError, Ended};
 use super::ledger::EndReason;
 use super::outbox::Outbox;
 use super::panic_message;
-use super::reaper::Ending;
 use super::record::Record;
-use super::shared::Shared;
+use super::shared::{Ending, Shared};
 
 /// Runs the handler, finds out how the connection ended, lets go of the socket, and announces the end.
 /// Nothing here waits for anybody: not for the log, not for the reaper.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError, select};
 
 use super::budget::Budget;
-use super::consumer::ConsumerPulse;
 use super::deadline::Deadline;
 use super::outbox::Parcel;
+use super::pulse::ConsumerPulse;
 use crate::model::Weight;
 
 /// A blocked receive looks at its surroundings at least this often.

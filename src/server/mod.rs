@@ -25,6 +25,7 @@ mod budget;
 
 mod consumer;
 mod inbox;
+mod pulse;
 
 mod reaper;
 
@@ -47,13 +48,13 @@ mod shared;
 pub use builder::{Builder, Server};
 pub use config::{Config, Keepalive, OnPause, PauseAfter, TICK, WhenFull};
 pub use connection::Connection;
-pub use error::{BoxError, ConfigError, Ended, SendError, ServerError, StartError};
+pub use error::{BoxError, ConfigError, Ended, LimitError, SendError, ServerError, StartError};
 pub use handle::Handle;
 pub use inbox::{Delivery, Inbox, Received};
 pub use journal::Journal;
 pub(crate) use ledger::reasons;
 pub use ledger::{DropReason, EndReason, Reason, RejectReason, Tally};
-pub use limits::{Bound, LimitError};
+pub use limits::Bound;
 pub use outbox::{Outbox, Weigh};
 pub use report::{ConnectionInfo, Report, Stats};
 pub use shared::ThreadBody;

@@ -5,15 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::shared::Shared;
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Ending {
-    /// The handler of this connection is past its last line.
-    Handler(u64),
-    /// The server is over.
-    Server,
-}
+use super::shared::{Ending, Shared};
 
 /// The body of the reaper's thread.
 pub(super) fn run(shared: &Arc<Shared>, endings: &Receiver<Ending>) {

@@ -12,14 +12,13 @@ use parking_lot::Mutex;
 
 use super::budget::Budget;
 use super::config::Config;
-use super::consumer::ConsumerPulse;
 use super::error::ServerError;
 use super::gate::Gate;
 use super::journal::Journal;
 use super::ledger::EndReason;
 use super::lifecycle::Lifecycle;
 use super::limits::Bound;
-use super::reaper::Ending;
+use super::pulse::ConsumerPulse;
 use super::report::Stats;
 use super::table::Table;
 use crate::model::Rung;
@@ -28,6 +27,15 @@ use crate::model::Rung;
 pub type ThreadBody = Box<dyn FnOnce() + Send + 'static>;
 pub(super) type Spawner =
     Box<dyn Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>> + Send + Sync>;
+
+/// What the reaper is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    /// The handler of this connection is past its last line.
+    Handler(u64),
+    /// The server is over.
+    Server,
+}
 
 /// What the watchdog last said of the ladder.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,0 +1,239 @@
+//! Every limit is hit, and named.
+
+#![allow(clippy::unwrap_used)]
+
+use super::system::Level;
+use super::*;
+
+const NEEDS: Needs = Needs {
+    listeners: 1,
+    other_threads: 1,
+    other_descriptors: 2,
+};
+
+/// No limit at all; 5 descriptors, 1 thread and 40 mappings in use, 100 threads on the machine.
+fn free() -> System {
+    System {
+        open_descriptors: 5,
+        own_threads: 1,
+        all_threads: 100,
+        mappings: 40,
+        ..System::default()
+    }
+}
+
+fn asking(max_connections: usize) -> Config {
+    Config {
+        max_connections: Some(max_connections),
+        ..Config::default()
+    }
+}
+
+fn level(limit: &str, max: u64, used: u64) -> Option<Level> {
+    let limit = limit.to_owned();
+    Some(Level { limit, max, used })
+}
+
+/// `system` holds `fits` connections and no more: asked for, that many are granted and one more is
+/// refused by `limit`; not asked for, the default shrinks to it.
+#[track_caller]
+fn holds_exactly(system: &System, limit: &str, allows: u64, fits: usize) {
+    let granted = fit(&asking(fits), &NEEDS, system).unwrap();
+    assert_eq!(granted.bound.max_connections, fits);
+    assert_eq!(granted.notes, [""; 0]);
+
+    let error = fit(&asking(fits + 1), &NEEDS, system).unwrap_err();
+    assert_eq!(
+        (&*error.limit, error.allows, error.fits),
+        (limit, allows, fits)
+    );
+    assert_eq!(error.max_connections, fits + 1);
+    assert!(error.needed > allows, "{error}");
+
+    let shrunk = fit(&Config::default(), &NEEDS, system).unwrap();
+    assert_eq!(shrunk.bound.max_connections, fits);
+    assert_eq!(shrunk.notes.len(), 1);
+    let start = format!("max_connections is {fits} instead of the default 1024: {limit} allows");
+    assert!(shrunk.notes[0].starts_with(&start), "{}", shrunk.notes[0]);
+    assert!(!shrunk.notes[0].contains('\n'));
+}
+
+#[test]
+fn without_limits_the_default_stands_and_the_bound_adds_up() {
+    let mut system = free();
+    (system.receive_buffer_max, system.send_buffer_max) = (6 << 20, 4 << 20);
+    let Fit { bound, notes } = fit(&Config::default(), &NEEDS, &system).unwrap();
+    assert_eq!(notes, [""; 0]);
+    assert_eq!(
+        bound,
+        Bound {
+            max_connections: 1024,
+            threads: 1 + 1 + 4 + 1 + 1024,
+            descriptors: 5 + 3 + 2 + 1024,
+            memory_bytes: 1024 * (80 << 10) + (64 << 20) + 1_600_000 + (8 << 20),
+            kernel_memory_bytes: 1024 * (10 << 20),
+        }
+    );
+    assert_eq!(
+        bound.to_string(),
+        "at most 1024 connections, 1031 threads, 1034 descriptors, 153.5 MiB of memory (and up to \
+         10.0 GiB of kernel socket buffers)"
+    );
+}
+
+#[test]
+fn unknown_socket_buffers_are_not_claimed_to_be_free() {
+    let text = fit(&asking(10), &NEEDS, &free()).unwrap().bound.to_string();
+    assert!(text.ends_with("of memory"), "{text}");
+}
+
+#[test]
+fn descriptors() {
+    let mut system = free();
+    system.descriptors_max = Some(256);
+    holds_exactly(&system, "RLIMIT_NOFILE (ulimit -n)", 256, 246);
+    let error = fit(&asking(5000), &NEEDS, &system).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "max_connections = 5000: RLIMIT_NOFILE (ulimit -n) allows 256 descriptors and 5010 are \
+         needed; up to 246 would fit"
+    );
+}
+
+#[test]
+fn threads_of_the_machine() {
+    let mut system = free();
+    system.threads_max = Some(1000);
+    holds_exactly(&system, "kernel.threads-max", 1000, 1000 - 100 - 6);
+}
+
+#[test]
+fn pids_of_the_machine() {
+    let mut system = free();
+    system.pid_max = Some(1000);
+    holds_exactly(&system, "kernel.pid_max", 1000, 1000 - 100 - 300 - 6);
+}
+
+#[test]
+fn a_container_that_hides_the_machine_still_counts_its_own_threads() {
+    let mut system = free();
+    (system.threads_max, system.all_threads, system.own_threads) = (Some(500), 0, 50);
+    holds_exactly(&system, "kernel.threads-max", 500, 500 - 50 - 6);
+}
+
+#[test]
+fn pids_of_a_cgroup() {
+    let mut system = free();
+    system.pids = level("pids.max of /sys/fs/cgroup/pids/foo", 120, 14);
+    holds_exactly(&system, "pids.max of /sys/fs/cgroup/pids/foo", 120, 100);
+}
+
+#[test]
+fn mappings() {
+    let mut system = free();
+    system.mappings_max = Some(40 + 256 + 4 * (6 + 500) + 3);
+    holds_exactly(&system, "vm.max_map_count", 2323, 500);
+}
+
+#[test]
+fn the_default_mappings_hold_about_16300_threads() {
+    let mut system = free();
+    system.mappings_max = Some(65_530);
+    let error = fit(&asking(20_000), &NEEDS, &system).unwrap_err();
+    assert_eq!((&*error.limit, error.fits), ("vm.max_map_count", 16_302));
+}
+
+#[test]
+fn of_several_limits_the_tightest_is_named() {
+    let mut system = free();
+    system.descriptors_max = Some(400);
+    system.pid_max = Some(500);
+    system.threads_max = Some(900);
+    holds_exactly(&system, "kernel.pid_max", 500, 94);
+}
+
+#[test]
+fn a_system_that_holds_no_connection_refuses_the_default_too() {
+    let mut system = free();
+    system.descriptors_max = Some(10);
+    let error = fit(&Config::default(), &NEEDS, &system).unwrap_err();
+    assert_eq!((error.max_connections, error.fits), (1, 0));
+    assert_eq!(
+        error.to_string(),
+        "max_connections = 1: RLIMIT_NOFILE (ulimit -n) allows 10 descriptors and 11 are needed; \
+         not even one connection would fit"
+    );
+}
+
+#[test]
+fn memory_only_warns() {
+    let mut system = free();
+    system.memory = level("memory.max of /sys/fs/cgroup/foo", 128 << 20, 0);
+    for config in [Config::default(), asking(1024)] {
+        let Fit { bound, notes } = fit(&config, &NEEDS, &system).unwrap();
+        assert_eq!(bound.max_connections, 1024);
+        assert_eq!(
+            notes,
+            [
+                "memory.max of /sys/fs/cgroup/foo allows 128.0 MiB and up to 153.5 MiB may be needed: \
+              a smaller max_connections, buffer_bytes or handler_bytes would fit"
+            ]
+        );
+    }
+    system.memory = level("memory.max of /sys/fs/cgroup/foo", 1 << 30, 0);
+    assert_eq!(
+        fit(&Config::default(), &NEEDS, &system)
+            .unwrap()
+            .notes
+            .len(),
+        0
+    );
+}
+
+#[test]
+fn no_number_overflows() {
+    let most = u64::MAX;
+    let system = System {
+        descriptors_max: Some(most),
+        open_descriptors: most,
+        own_threads: most,
+        all_threads: most,
+        threads_max: Some(most),
+        pid_max: Some(0),
+        pids: level("p", 0, most),
+        mappings_max: Some(most),
+        mappings: most,
+        memory: level("m", 0, most),
+        receive_buffer_max: most,
+        send_buffer_max: most,
+    };
+    let needs = Needs {
+        listeners: usize::MAX,
+        other_threads: most,
+        other_descriptors: most,
+    };
+    let mut config = asking(usize::MAX);
+    (config.handler_bytes, config.buffer_bytes) = (usize::MAX, usize::MAX);
+    assert_eq!(fit(&config, &needs, &system).unwrap_err().fits, 0);
+    let unlimited = System {
+        pids: None,
+        pid_max: None,
+        threads_max: None,
+        mappings_max: None,
+        descriptors_max: None,
+        ..system
+    };
+    let fit = fit(&config, &needs, &unlimited).unwrap();
+    assert_eq!(fit.bound.memory_bytes, most);
+    assert_eq!(fit.notes.len(), 1);
+}
+
+#[test]
+fn sizes_read_as_people_write_them() {
+    let text = |bytes| Bytes(bytes).to_string();
+    assert_eq!(text(0), "0.0 KiB");
+    assert_eq!(text(1536), "1.5 KiB");
+    assert_eq!(text((1 << 20) - 1), "1.0 MiB");
+    assert_eq!(text(12 << 30), "12.0 GiB");
+    assert_eq!(text(u64::MAX), "16777216.0 TiB");
+}
