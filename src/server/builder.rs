@@ -12,6 +12,7 @@ use crossbeam_channel::bounded;
 use log::Level;
 use parking_lot::Mutex;
 
+use super::acceptor::{Acceptor, MakeHandler};
 use super::bell::Bell;
 use super::budget::Budget;
 use super::config::{Config, OnPause};
@@ -25,7 +26,7 @@ use super::inbox::{Inbox, Received};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
 use super::limits::{self, Bound, Needs, System};
-use super::listener::{Acceptor, Listener, MakeHandler};
+use super::listener::Listener;
 use super::outbox::{Outbox, Parcel, Weigh};
 use super::pulse::ConsumerPulse;
 use super::reaper;
@@ -33,9 +34,6 @@ use super::shared::{Shared, Spawner, Standing, ThreadBody};
 use super::table::Table;
 use super::watchdog::Watchdog;
 use crate::model::Weight;
-
-/// Consumer, reaper, watchdog, journal.
-const FIXED_THREADS: usize = 4;
 
 /// How long [`Inbox::recv`] waits at a time where nobody asked for a tick.
 const LONG_TICK: Duration = Duration::from_secs(1);
@@ -266,7 +264,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             gate: Arc::new(Gate::new(&config, bound.max_connections, bells.clone())),
             bound,
             started: Instant::now(),
-            fixed_threads: listeners.len() + FIXED_THREADS,
+            fixed_threads: listeners.len() + limits::OWN_THREADS as usize,
             table: Table::default(),
             budget: Arc::new(budget),
             consumer: Arc::new(ConsumerPulse::new()),

@@ -180,7 +180,7 @@ impl Journal {
             false
         });
         for (reason, level, left_out) in due {
-            log::log!(target: "drainline", level, "{reason}: {left_out} more like it");
+            log::log!(target: "drainline", level, "{left_out} more lines of this kind were left out: {reason}");
         }
     }
 }

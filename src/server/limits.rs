@@ -14,7 +14,7 @@ use super::error::LimitError;
 pub(super) use system::System;
 
 /// Threads that every server has beside its acceptors and handlers: consumer, reaper, watchdog, journal.
-const OWN_THREADS: u64 = 4;
+pub(super) const OWN_THREADS: u64 = 4;
 
 /// The listener, its eventfd, and one client above the connections: it is accepted to be turned away,
 /// while the gate is shut or during a drain, or waits for that as a spare descriptor.

@@ -9,6 +9,7 @@
 //! The room knows no framing, no sinks and no command line.
 
 // In the order in which a message passes.
+mod acceptor;
 mod listener;
 
 mod bell;

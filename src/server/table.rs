@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::gate::Permit;
 use super::ledger::{EndReason, RejectReason, Tally};
-use super::record::Record;
+use super::record::{Record, unread_bytes};
 use super::report::ConnectionInfo;
 use crate::model::{Sample, Verdict, Watch, WatchLimits};
 
@@ -29,6 +30,13 @@ pub(super) struct Traffic {
     /// Handlers' threads that are not joined, now and at most so far.
     pub(super) unjoined: usize,
     pub(super) unjoined_peak: usize,
+}
+
+impl Traffic {
+    fn reject(&mut self, reason: RejectReason, unread_bytes: u64) {
+        self.rejected.add(reason, 1);
+        self.unread_bytes += unread_bytes;
+    }
 }
 
 #[derive(Debug)]
@@ -55,45 +63,65 @@ pub(super) struct Table {
     inner: Mutex<Inner>,
 }
 
-/// Why a connection was not admitted.
+/// What became of a client that was accepted.
 #[derive(Debug)]
-pub(super) enum NotAdmitted {
+pub(super) enum Admitted {
+    Served,
+    /// The server shuts down: rejected, and booked.
     Closed,
+    /// The system had no thread to give: rejected, and booked.
     NoThread(io::Error),
 }
 
 impl Table {
-    /// Gives a connection its number, makes its record, and spawns its thread.
+    /// Gives a connection its number, its record and its thread, or books why not. Where the spawn fails,
+    /// the socket closes with the body that was to hold it.
     pub(super) fn admit(
         &self,
-        record: impl FnOnce(u64) -> Record,
+        stream: TcpStream,
+        peer: SocketAddr,
         permit: Permit,
         spawn: impl FnOnce(Arc<Record>) -> io::Result<JoinHandle<()>>,
-    ) -> Result<(), NotAdmitted> {
+    ) -> Admitted {
         let mut inner = self.inner.lock();
         if inner.is_closed {
-            return Err(NotAdmitted::Closed);
+            inner
+                .traffic
+                .reject(RejectReason::Shutdown, unread_bytes(&stream));
+            return Admitted::Closed;
         }
         let id = inner.last_id + 1;
-        let record = Arc::new(record(id));
-        let thread = spawn(Arc::clone(&record)).map_err(NotAdmitted::NoThread)?;
+        let record = Arc::new(Record::new(id, peer, stream));
+        let thread = match spawn(Arc::clone(&record)) {
+            Ok(thread) => thread,
+            Err(error) => {
+                inner
+                    .traffic
+                    .reject(RejectReason::NoThread, record.unread_bytes());
+                // Outside the lock: a permit that comes back rings bells.
+                drop(inner);
+                drop(permit);
+                return Admitted::NoThread(error);
+            }
+        };
         inner.last_id = id;
         inner.traffic.accepted += 1;
-        let entry = Entry {
-            record: Some(record),
-            thread: Some(thread),
-            _permit: permit,
-            watch: Watch::default(),
-        };
-        inner.entries.insert(id, entry);
+        let (record, thread, watch) = (Some(record), Some(thread), Watch::default());
+        inner.entries.insert(
+            id,
+            Entry {
+                record,
+                thread,
+                _permit: permit,
+                watch,
+            },
+        );
         inner.traffic.unjoined_peak = inner.traffic.unjoined_peak.max(inner.entries.len());
-        Ok(())
+        Admitted::Served
     }
 
     pub(super) fn rejected(&self, reason: RejectReason, unread_bytes: u64) {
-        let traffic = &mut self.inner.lock().traffic;
-        traffic.rejected.add(reason, 1);
-        traffic.unread_bytes += unread_bytes;
+        self.inner.lock().traffic.reject(reason, unread_bytes);
     }
 
     /// A handler is at its end: counts it, and lets go of the table's hold on its socket.

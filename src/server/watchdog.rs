@@ -10,7 +10,7 @@ use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::config::TICK;
-use super::ledger::EndReason;
+use super::ledger::{DropReason, EndReason};
 use super::lifecycle::Due;
 use super::record::Record;
 use super::shared::{Shared, Standing};
@@ -120,7 +120,7 @@ impl Watchdog {
     fn watch_consumer(&mut self, elapsed: Duration) {
         let (is_working, turns) = self.shared.consumer.sample();
         let counts = self.shared.budget.counts();
-        let finished = counts.delivered + counts.dropped.total();
+        let finished = counts.delivered + counts.dropped.get(DropReason::SinkFailed);
         let watch = &mut self.consumer;
         if !is_working || turns != watch.turns || finished != watch.finished {
             *watch = ConsumerWatch {

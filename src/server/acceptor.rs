@@ -1,0 +1,317 @@
+//! The body of a listener's thread: poll, accept in bursts, back off, and what clients meet while the gate
+//! is shut.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::bell::Bell;
+use super::config::{OnPause, TICK};
+use super::error::ServerError;
+use super::gate::Permit;
+use super::ledger::{Reason, RejectReason};
+use super::listener::{Accepted, Listener};
+use super::record::{Record, unread_bytes};
+use super::shared::{Shared, ThreadBody};
+use super::table::Admitted;
+
+/// Accepts in one go before the state is looked at again.
+const BURST: usize = 256;
+/// A refusal for want of descriptors or threads is tried again after this, doubling up to the second.
+const FIRST_BACKOFF: Duration = Duration::from_millis(5);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Makes the body of a connection's thread.
+pub(super) type MakeHandler = Arc<dyn Fn(Arc<Record>) -> ThreadBody + Send + Sync>;
+
+pub(super) struct Acceptor {
+    listener: Listener,
+    bell: Arc<Bell>,
+    shared: Arc<Shared>,
+    make_handler: MakeHandler,
+    on_pause: OnPause,
+    /// Given up for a moment to accept and close a client where the system has no descriptor left.
+    reserve: Option<File>,
+    starved: Option<Starved>,
+}
+
+/// The system had nothing to give; not to be asked again for a while.
+#[derive(Clone, Copy, Debug)]
+struct Starved {
+    reason: RejectReason,
+    backoff: Duration,
+    until: Duration,
+}
+
+/// What ended a burst.
+enum Burst {
+    /// Nobody is there, or something has changed: look at the state again.
+    Over,
+    /// The accept rate holds the next client back this long.
+    Wait(Duration),
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        listener: Listener,
+        bell: Arc<Bell>,
+        shared: Arc<Shared>,
+        make_handler: MakeHandler,
+    ) -> io::Result<Self> {
+        let on_pause = match shared.config.on_pause {
+            OnPause::Refuse if !listener.can_refuse => OnPause::Close,
+            on_pause => on_pause,
+        };
+        let reserve = match on_pause {
+            OnPause::Close => Some(open_reserve()?),
+            OnPause::Backlog | OnPause::Refuse => None,
+        };
+        Ok(Acceptor {
+            listener,
+            bell,
+            shared,
+            make_handler,
+            on_pause,
+            reserve,
+            starved: None,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            self.bell.silence();
+            if self.shared.lifecycle.is_stopping() {
+                break;
+            }
+            if let Err(error) = self.turn() {
+                let (address, error) = (self.listener.address, error.to_string());
+                self.shared
+                    .fail(ServerError::ListenerFailed { address, error });
+                break;
+            }
+        }
+        // Closing a listener resets every client that it has not accepted, half-closed ones too.
+        self.empty_queue(RejectReason::Shutdown);
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        shared.lifecycle.acceptor_ended();
+    }
+
+    /// One look at the gate, and what follows from it.
+    fn turn(&mut self) -> io::Result<()> {
+        let starving = self.starving();
+        let retry = starving.map(|starved| starved.until.saturating_sub(self.shared.now()));
+        match starving
+            .map(|starved| starved.reason)
+            .or_else(|| self.shared.gate.shut())
+        {
+            None => self.admit_clients(),
+            Some(reason) => self.hold_off(reason, retry),
+        }
+    }
+
+    /// The gate is open.
+    fn admit_clients(&mut self) -> io::Result<()> {
+        if !self.listener.listen_again()? {
+            let address = self.listener.address;
+            self.shared
+                .journal
+                .say_once("address in use", Level::Warn, || {
+                    format!(
+                        "cannot listen on {address} again: another socket has the port; trying on"
+                    )
+                });
+            self.wait(false, Some(TICK))?;
+            return Ok(());
+        }
+        // Permits are taken only when somebody is there: two acceptors that took them to look would wake
+        // each other for ever.
+        if self.wait(true, None)?
+            && let Burst::Wait(wait) = self.admit_burst()?
+        {
+            self.wait(false, Some(wait))?;
+        }
+        Ok(())
+    }
+
+    fn admit_burst(&mut self) -> io::Result<Burst> {
+        for _ in 0..BURST {
+            let wait = self.shared.gate.accept_wait(self.shared.now());
+            if !wait.is_zero() {
+                return Ok(Burst::Wait(wait));
+            }
+            // The permit comes first: who does not come in must stay in the kernel's queue.
+            let Ok(permit) = self.shared.gate.enter() else {
+                break;
+            };
+            match self.listener.accept()? {
+                Accepted::Client(stream, peer) => {
+                    self.shared.gate.accepted(self.shared.now());
+                    if !self.admit(stream, peer, permit) {
+                        break;
+                    }
+                }
+                Accepted::Nobody => break,
+                Accepted::Gone => {}
+                Accepted::Starved(error) => {
+                    self.starve(RejectReason::NoDescriptor, &error);
+                    break;
+                }
+            }
+            if self.shared.lifecycle.is_stopping() {
+                break;
+            }
+        }
+        Ok(Burst::Over)
+    }
+
+    /// Gives a client its thread, or turns it away. `false`: the system has no thread to give.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, mut permit: Permit) -> bool {
+        let shared = Arc::clone(&self.shared);
+        if !shared.gate.claim(&mut permit, peer) {
+            self.reject(&stream, peer, RejectReason::PerAddress);
+            return true;
+        }
+        let admitted = shared.table.admit(stream, peer, permit, |record| {
+            let mut builder = std::thread::Builder::new().name(format!("handler-{}", record.id));
+            if let Some(bytes) = shared.config.stack_size {
+                builder = builder.stack_size(bytes);
+            }
+            (shared.spawner)(builder, (self.make_handler)(record))
+        });
+        match admitted {
+            Admitted::Served => self.starved = None,
+            Admitted::Closed => {}
+            Admitted::NoThread(error) => {
+                self.starve(RejectReason::NoThread, &error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The gate is shut.
+    fn hold_off(&mut self, reason: RejectReason, retry: Option<Duration>) -> io::Result<()> {
+        match self.on_pause {
+            OnPause::Backlog => {
+                self.wait(false, retry)?;
+            }
+            OnPause::Close => {
+                if self.wait(true, retry)? {
+                    self.reject_burst(reason)?;
+                }
+            }
+            OnPause::Refuse => {
+                // Who comes between these two is reset by the kernel, uncounted: nobody can see them.
+                self.empty_queue(reason);
+                self.listener.shut_down()?;
+                // Its state changes at most once a tick.
+                std::thread::park_timeout(TICK);
+                self.wait(false, retry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the bell, for a client if `for_clients`, or for `timeout`. Says whether a client is there.
+    /// A listener that is held or shut down is not polled: poll would say POLLHUP at once, for ever.
+    fn wait(&self, for_clients: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        let mut fds = [
+            PollFd::new(&*self.bell, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        let watched = if for_clients { 2 } else { 1 };
+        let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
+        match poll(&mut fds[..watched], timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(for_clients && !fds[1].revents().is_empty()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    // ---- turning clients away
+
+    fn reject(&self, stream: &TcpStream, peer: SocketAddr, reason: RejectReason) {
+        let shared = &self.shared;
+        shared.table.rejected(reason, unread_bytes(stream));
+        shared.journal.say_once(reason.name(), Level::Warn, || {
+            let limit = match reason {
+                RejectReason::PerAddress => shared.config.max_connections_per_ip,
+                RejectReason::MaxConnections => Some(shared.bound.max_connections),
+                _ => None,
+            };
+            let limit = limit
+                .map(|limit| format!(", {limit} are being served"))
+                .unwrap_or_default();
+            format!("{peer} is turned away: {reason}{limit}")
+        });
+    }
+
+    /// Accepts and closes clients while the gate is shut.
+    fn reject_burst(&mut self, reason: RejectReason) -> io::Result<()> {
+        for _ in 0..BURST {
+            match self.listener.accept()? {
+                Accepted::Client(stream, peer) => self.reject(&stream, peer, reason),
+                Accepted::Nobody => break,
+                Accepted::Gone => {}
+                Accepted::Starved(_) => return self.reject_with_reserve(),
+            }
+        }
+        Ok(())
+    }
+
+    /// The descriptor kept in reserve turns one client away; another thread may be quicker to take it, and
+    /// then the client stays in the kernel's queue until the next try.
+    fn reject_with_reserve(&mut self) -> io::Result<()> {
+        drop(self.reserve.take());
+        if let Accepted::Client(stream, peer) = self.listener.accept()? {
+            self.reject(&stream, peer, RejectReason::NoDescriptor);
+        }
+        self.reserve = open_reserve().ok();
+        self.wait(false, Some(FIRST_BACKOFF)).map(drop)
+    }
+
+    /// Accepts whoever is in the kernel's queue, and turns them away, as far as the system lets us.
+    fn empty_queue(&self, reason: RejectReason) {
+        loop {
+            match self.listener.accept() {
+                Ok(Accepted::Client(stream, peer)) => self.reject(&stream, peer, reason),
+                Ok(Accepted::Gone) => {}
+                Ok(Accepted::Nobody | Accepted::Starved(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    // ---- when the system has nothing to give
+
+    fn starve(&mut self, reason: RejectReason, error: &io::Error) {
+        let backoff = match self.starved {
+            Some(starved) => (starved.backoff * 2).min(LONGEST_BACKOFF),
+            None => FIRST_BACKOFF,
+        };
+        self.starved = Some(Starved {
+            reason,
+            backoff,
+            until: self.shared.now() + backoff,
+        });
+        let address = self.listener.address;
+        self.shared.journal.say_once(reason.name(), Level::Warn, || {
+            let open = self.shared.table.traffic().open;
+            format!("nobody is accepted on {address} for now ({reason}): {error}; {open} connections are open")
+        });
+    }
+
+    fn starving(&self) -> Option<Starved> {
+        self.starved
+            .filter(|starved| self.shared.now() < starved.until)
+    }
+}
+
+fn open_reserve() -> io::Result<File> {
+    File::open("/dev/null")
+}
