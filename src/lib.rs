@@ -26,8 +26,8 @@ pub mod design {}
 struct Readme;
 
 pub use server::{
-    Bound, BoxError, Builder, Config, ConfigError, Connection, ConnectionInfo, Delivery,
-    DropReason, EndReason, Ended, Handle, Inbox, Journal, Keepalive, LimitError, OnPause, Outbox,
-    PauseAfter, Reason, Received, RejectReason, Report, SendError, Server, ServerError, StartError,
-    Stats, Tally, ThreadBody, Weigh, WhenFull,
+    Bound, BoxError, Builder, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
+    Delivery, DropReason, EndReason, Ended, Handle, Inbox, Journal, Keepalive, LimitError, OnPause,
+    Outbox, PauseAfter, Reason, Received, RejectReason, Report, SendError, Server, ServerError,
+    StartError, Stats, Tally, ThreadBody, Weigh, WhenFull,
 };

@@ -143,13 +143,16 @@ pub(super) fn connections(handle: &Handle) -> String {
         text += &format!("{connection}\n");
     }
     text += &format!(
-        "{} connections; overload: {}, the gate is {}, longest wait {:.1} s; in flight {}, {} senders wait",
+        "{} connections; overload: {}, the gate is {}, longest wait {:.1} s; in flight {}, {} senders wait; \
+         {} has been busy with one write for {:.1} s",
         connections.len(),
         stats.rung.name(),
         if stats.is_paused { "shut" } else { "open" },
         stats.longest_wait.as_secs_f64(),
         stats.in_flight,
-        stats.senders_waiting
+        stats.senders_waiting,
+        stats.consumer.name,
+        stats.consumer.busy_for.as_secs_f64()
     );
     text
 }

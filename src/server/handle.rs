@@ -65,27 +65,29 @@ impl Threads {
         }
         (self.drop_rest)();
         let until = Instant::now() + GRACE;
-        for acceptor in self.acceptors.drain(..) {
-            join_until(acceptor, until);
-        }
-        if let Some(consumer) = self.consumer.take() {
-            join_until(consumer, until);
+        let mut left = 0;
+        for thread in self.acceptors.drain(..).chain(self.consumer.take()) {
+            left += join_until(thread, until);
         }
         let stuck = shared.table.connections();
         // The reaper may sit in a join that a handler's thread_local holds up; then it is left there.
         let _ = shared.reaper.try_send(Ending::Server);
-        if let Some(reaper) = self.reaper.take() {
-            join_until(reaper, until);
-        }
+        left += self
+            .reaper
+            .take()
+            .map_or(0, |reaper| join_until(reaper, until));
         self.over.store(true, Ordering::Release);
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.thread().unpark();
             let _ = watchdog.join();
         }
+        let mut stats = shared.stats();
+        stats.threads = stats.threads - shared.fixed_threads + left;
+        let (error, timed_out) = (shared.lifecycle.error(), shared.budget.is_cut());
         let report = Report {
-            stats: shared.stats(),
-            error: shared.lifecycle.error(),
-            timed_out: shared.budget.is_cut(),
+            stats,
+            error,
+            timed_out,
             stuck,
         };
         for connection in &report.stuck {
@@ -110,15 +112,16 @@ impl Drop for Threads {
     }
 }
 
-/// Joins a thread that ends within the time; leaves it otherwise.
-fn join_until(thread: JoinHandle<()>, until: Instant) {
+/// Joins a thread that ends within the time; leaves it otherwise. Returns how many it left.
+fn join_until(thread: JoinHandle<()>, until: Instant) -> usize {
     while !thread.is_finished() {
         if Instant::now() >= until {
-            return;
+            return 1;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     let _ = thread.join();
+    0
 }
 
 enum State {

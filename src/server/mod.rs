@@ -57,7 +57,7 @@ pub(crate) use ledger::reasons;
 pub use ledger::{DropReason, EndReason, Reason, RejectReason, Tally};
 pub use limits::Bound;
 pub use outbox::{Outbox, Weigh};
-pub use report::{ConnectionInfo, Report, Stats};
+pub use report::{ConnectionInfo, ConsumerInfo, Report, Stats};
 pub use shared::ThreadBody;
 
 /// What a panic said, if it said it in words.

@@ -50,6 +50,8 @@ pub struct Stats {
     pub is_paused: bool,
     /// Time spent on each rung, lowest first ([`Rung::ALL`]).
     pub seconds_in: [Duration; 4],
+    /// The consumer, as the watchdog last saw it.
+    pub consumer: ConsumerInfo,
     /// Log lines that found the journal's queue full.
     pub log_lines_lost: u64,
     /// Time since the server started.
@@ -89,6 +91,17 @@ impl Report {
             stuck: Vec::new(),
         }
     }
+}
+
+/// The consumer, as the watchdog last saw it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConsumerInfo {
+    /// What it calls itself: a sink's name ([`Inbox::set_name`](super::Inbox::set_name)).
+    pub name: String,
+    /// For how long it has been in its own code without finishing anything; zero while it waits for an item
+    /// or for its next try.
+    pub busy_for: Duration,
 }
 
 /// One connection, as the watchdog last saw it.

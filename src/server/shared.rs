@@ -19,7 +19,7 @@ use super::ledger::EndReason;
 use super::lifecycle::Lifecycle;
 use super::limits::Bound;
 use super::pulse::ConsumerPulse;
-use super::report::Stats;
+use super::report::{ConsumerInfo, Stats};
 use super::table::Table;
 use crate::model::Rung;
 
@@ -37,13 +37,14 @@ pub(super) enum Ending {
     Server,
 }
 
-/// What the watchdog last said of the ladder.
+/// What the watchdog last saw.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Standing {
     pub(super) rung: Rung,
     pub(super) is_paused: bool,
     pub(super) seconds_in: [Duration; 4],
     pub(super) longest_wait: Duration,
+    pub(super) consumer_busy_for: Duration,
 }
 
 pub(super) struct Shared {
@@ -126,6 +127,10 @@ impl Shared {
             rung: standing.rung,
             is_paused: standing.is_paused,
             seconds_in: standing.seconds_in,
+            consumer: ConsumerInfo {
+                name: self.consumer.name(),
+                busy_for: standing.consumer_busy_for,
+            },
             log_lines_lost: self.journal.lost(),
             uptime: self.started.elapsed(),
         }

@@ -36,7 +36,7 @@ pub(super) struct Watchdog {
 struct ConsumerWatch {
     turns: u64,
     finished: u64,
-    stuck_for: Duration,
+    busy_for: Duration,
     warned: bool,
 }
 
@@ -130,13 +130,13 @@ impl Watchdog {
             };
             return;
         }
-        watch.stuck_for += elapsed.min(TICK * 2);
-        if watch.stuck_for >= self.limits.warn_after && !watch.warned {
+        watch.busy_for += elapsed.min(TICK * 2);
+        if watch.busy_for >= self.limits.warn_after && !watch.warned {
             watch.warned = true;
-            let (name, stuck_for) = (self.shared.consumer.name(), watch.stuck_for.as_secs_f64());
+            let (name, busy_for) = (self.shared.consumer.name(), watch.busy_for.as_secs_f64());
             self.shared.journal.say_once("consumer stuck", Level::Warn, || {
                 format!(
-                    "{name} has finished nothing for {stuck_for:.1} s: {} messages are in flight, {} senders wait",
+                    "{name} has finished nothing for {busy_for:.1} s: {} messages are in flight, {} senders wait",
                     counts.in_flight, counts.waiting
                 )
             });
@@ -157,6 +157,7 @@ impl Watchdog {
             is_paused: self.ladder.is_paused(),
             seconds_in: self.ladder.seconds_in(),
             longest_wait,
+            consumer_busy_for: self.consumer.busy_for,
         };
         self.shared.gate.set_paused(self.ladder.is_paused());
         if let Some(change) = change {
