@@ -260,34 +260,23 @@ fn serve(
     }
 }
 
-/// Sends what a read brought. Once a send says that the connection is at its end, the rest is booked as
-/// that one was.
+/// Sends what a read brought. After a send that says that the connection is at its end, the others are
+/// refused at once; they are sent all the same, so that each is booked for the reason that is known there.
 fn send(frames: Frames, outbox: &Outbox<Batch>) -> Result<(), BoxError> {
     if frames.dropped > 0 {
         outbox.dropped(DropReason::Oversize, frames.dropped);
     }
-    let mut batches = frames.batches.into_iter();
-    while let Some(batch) = batches.next() {
+    let mut end = None;
+    for batch in frames.batches {
         match outbox.send(batch) {
             Ok(()) | Err(SendError::Full(_)) => {}
-            Err(error) => {
-                let rest = batches
-                    .map(|batch| crate::server::Weigh::messages(&batch))
-                    .sum();
-                if rest > 0 {
-                    let aborted = matches!(error, SendError::Aborted(_));
-                    let reason = if aborted {
-                        DropReason::Aborted
-                    } else {
-                        DropReason::Shutdown
-                    };
-                    outbox.dropped(reason, rest);
-                }
-                return Err(error.into());
-            }
+            Err(error) => end = end.or(Some(error)),
         }
     }
-    Ok(())
+    match end {
+        None => Ok(()),
+        Some(error) => Err(error.into()),
+    }
 }
 
 /// What the unfinished message is discarded for, by how the stream ended. Without a reason of ours it was

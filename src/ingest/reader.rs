@@ -83,10 +83,14 @@ impl<'a> Reader<'a> {
     /// The last message, if the peer ended its stream inside one; otherwise books what is left as discarded.
     pub(super) fn finish(&mut self, end: End) -> Frames {
         let rest = std::mem::take(&mut self.pending);
+        let mut entry = Entry::default();
         if rest.is_empty() {
+            if end == End::Eof && self.decoder.is_truncating() {
+                entry.partial = 1;
+                self.book(entry);
+            }
             return Frames::default();
         }
-        let mut entry = Entry::default();
         let mut assembly = Assembly::new(self.limit, self.decoder.delimiter(), rest.capacity());
         let mut at = 0;
         self.decoder.finish(&rest, end, |event| {

@@ -197,6 +197,11 @@ impl Drainline {
         self.unread_stdout = None;
     }
 
+    /// Closes the reading end of a stderr that was unread.
+    pub fn close_stderr(&mut self) {
+        self.unread_stderr = None;
+    }
+
     /// Begins to read a stderr that was unread.
     pub fn collect_stderr(&mut self) {
         self.stderr = self

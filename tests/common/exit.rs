@@ -1,7 +1,36 @@
 //! How a `drainline` process ended, and the ledger it left.
 
+use drainline::ingest::Discard;
 use drainline::server::{DropReason, EndReason, Reason, RejectReason};
 use serde_json::Value;
+
+use super::tagged::Sent;
+
+/// What clients counted of what they put into the kernel's hands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Messages, an unterminated last one included where the server takes it as one.
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+impl Counted {
+    pub fn add(&mut self, messages: u64, bytes: usize) {
+        self.messages += messages;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl<'a> FromIterator<&'a Sent> for Counted {
+    fn from_iter<I: IntoIterator<Item = &'a Sent>>(sent: I) -> Counted {
+        let mut sum = Counted::default();
+        for sent in sent {
+            sum.messages += sent.messages;
+            sum.bytes += sent.bytes;
+        }
+        sum
+    }
+}
 
 /// The end of a process.
 #[derive(Debug)]
@@ -119,6 +148,51 @@ impl Exit {
         );
     }
 
+    /// The ledger of a server that is over: [`assert_balanced`](Exit::assert_balanced) and
+    /// [`assert_nothing_left`](Exit::assert_nothing_left).
+    #[track_caller]
+    pub fn assert_closes(&self) {
+        self.assert_balanced();
+        self.assert_nothing_left();
+    }
+
+    /// The ledger closes, and nobody was reset, so it is what the clients counted, to the byte, and what the sink holds.
+    #[track_caller]
+    pub fn assert_whole(&self, sent: &Counted, sink: &[u8]) {
+        self.assert_closes();
+        let counted = Counted {
+            messages: self.u64("received"),
+            bytes: self.u64("bytes_read"),
+        };
+        assert!(
+            counted == *sent && self.u64("unread_bytes") == 0,
+            "clients counted {sent:?}: {self}"
+        );
+        self.assert_delivered(sink);
+    }
+
+    /// The ledger closes, and clients were cut off: they may have put more into the kernel's hands than the server knows
+    /// of, never less. What is delivered is what the sink holds.
+    #[track_caller]
+    pub fn assert_at_most(&self, sent: &Counted, sink: &[u8]) {
+        self.assert_closes();
+        let known = self.u64("bytes_read") + self.u64("unread_bytes");
+        assert!(
+            known <= sent.bytes && self.u64("received") <= sent.messages,
+            "clients counted {sent:?}, which is less: {self}"
+        );
+        self.assert_delivered(sink);
+    }
+
+    #[track_caller]
+    fn assert_delivered(&self, sink: &[u8]) {
+        let lines = sink.iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert!(
+            self.u64("delivered") == lines,
+            "the sink holds {lines} lines: {self}"
+        );
+    }
+
     fn find(&self, path: &str) -> Option<&Value> {
         path.split('.')
             .try_fold(&self.report, |value, key| value.get(key))
@@ -134,8 +208,7 @@ fn is_reason(reasons: &str, reason: &str) -> bool {
         "dropped" => has::<DropReason>(reason),
         "connections.rejected" => has::<RejectReason>(reason),
         "connections.ended" => has::<EndReason>(reason),
-        // The reasons of bytes belong to the room above; any name passes here.
-        "discarded" => true,
+        "discarded" => has::<Discard>(reason),
         _ => false,
     }
 }

@@ -17,6 +17,7 @@ pub mod embedded;
 pub mod exit;
 pub mod guard;
 pub mod launch;
+pub mod ledger;
 pub mod proc;
 pub mod tagged;
 pub mod wait;

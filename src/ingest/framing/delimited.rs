@@ -48,6 +48,11 @@ impl Delimited {
         pending > 0 || self.skipping.is_some()
     }
 
+    /// Whether the beginning of an unfinished message was passed on as all of it, truncated.
+    pub fn is_truncating(&self) -> bool {
+        self.skipping == Some(Discard::Truncated)
+    }
+
     /// Decodes what is whole in `input`. Returns how much was consumed; the rest begins the next input.
     pub fn decode(&mut self, input: &[u8], mut emit: impl FnMut(Event)) -> usize {
         if self.is_broken {

@@ -1,0 +1,191 @@
+//! A message that is longer than it may be costs what the policy says, around the limit to the byte, in the middle of a
+//! stream and at its end, however its bytes arrive; and the ledger closes.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use common::child::Drainline;
+use common::client;
+use common::exit::{Counted, Exit};
+
+const MAX: usize = 64;
+
+/// Contents of a line around the limit: without its LF, with a CR at its end or not.
+fn contents() -> Vec<Vec<u8>> {
+    let line = |len: usize, end: &[u8]| {
+        let mut line: Vec<u8> = (0..len).map(|at| b'a' + (at % 26) as u8).collect();
+        line.extend_from_slice(end);
+        line
+    };
+    let mut contents = Vec::new();
+    for len in [MAX - 1, MAX, MAX + 1, MAX + 2, 10 * MAX] {
+        contents.extend([line(len, b""), line(len, b"\r")]);
+    }
+    contents
+}
+
+/// What a stream of one connection comes to.
+#[derive(Default)]
+struct Expected {
+    sink: Vec<u8>,
+    counted: Counted,
+    oversized: u64,
+    discarded: u64,
+    partial: u64,
+}
+
+impl Expected {
+    /// A line, or an unterminated last one, in which a CR is a byte like any other.
+    fn line(&mut self, content: &[u8], is_terminated: bool, truncates: bool) {
+        self.counted
+            .add(1, content.len() + usize::from(is_terminated));
+        let message = match content.strip_suffix(b"\r") {
+            Some(message) if is_terminated => message,
+            _ => content,
+        };
+        let kept = if message.len() <= MAX {
+            message
+        } else {
+            self.oversized += 1;
+            let kept = if truncates { &message[..MAX] } else { &[] };
+            self.discarded += (content.len() - kept.len()) as u64;
+            if !truncates {
+                return;
+            }
+            kept
+        };
+        self.partial += u64::from(!is_terminated);
+        self.sink.extend_from_slice(kept);
+        self.sink.push(b'\n');
+    }
+}
+
+/// How bytes arrive: all at once, or one by one.
+fn send(stream: &mut TcpStream, bytes: &[u8], one_by_one: bool) {
+    if one_by_one {
+        stream.set_nodelay(true).unwrap();
+        bytes
+            .iter()
+            .for_each(|byte| stream.write_all(&[*byte]).unwrap());
+    } else {
+        stream.write_all(bytes).unwrap();
+    }
+}
+
+/// Every content in the middle of a stream, then every content at the end of a stream of its own; one connection after
+/// the other, so that the sink's order is known.
+fn run(policy: &str) -> (Expected, Exit) {
+    let mut server = Drainline::start(&["--max-message", "64B", "--oversize", policy]);
+    let mut expected = Expected::default();
+    let truncates = policy == "truncate";
+    for one_by_one in [false, true] {
+        let mut bytes = b"first\n".to_vec();
+        expected.line(b"first", true, truncates);
+        for content in contents() {
+            for line in [&content[..], b"between"] {
+                bytes.extend_from_slice(line);
+                bytes.push(b'\n');
+                expected.line(line, true, truncates);
+            }
+        }
+        let mut stream = server.connect();
+        send(&mut stream, &bytes, one_by_one);
+        client::half_close(stream);
+        for content in contents() {
+            let mut stream = server.connect();
+            expected.line(b"before", true, truncates);
+            expected.line(&content, false, truncates);
+            send(
+                &mut stream,
+                &[b"before\n", &content[..]].concat(),
+                one_by_one,
+            );
+            client::half_close(stream);
+        }
+    }
+    let exit = server.terminate();
+    exit.assert_code(3);
+    let sink = server.stdout_bytes();
+    assert!(
+        sink == expected.sink,
+        "the sink holds other messages:\n{}\nexpected:\n{}\n{exit}",
+        sink.escape_ascii(),
+        expected.sink.escape_ascii()
+    );
+    exit.assert_whole(&expected.counted, &sink);
+    assert!(expected.oversized > 20);
+    (expected, exit)
+}
+
+#[test]
+fn truncate_delivers_the_beginning_and_counts_the_tail() {
+    let (expected, exit) = run("truncate");
+    assert_eq!(exit.u64("truncated"), expected.oversized, "{exit}");
+    assert_eq!(
+        exit.u64("discarded.truncated"),
+        expected.discarded,
+        "{exit}"
+    );
+    assert_eq!(
+        (exit.sum("discarded"), exit.sum("dropped")),
+        (expected.discarded, 0),
+        "{exit}"
+    );
+    assert_eq!(exit.u64("partial"), expected.partial, "{exit}");
+}
+
+#[test]
+fn drop_costs_the_whole_message_and_none_beside_it() {
+    let (expected, exit) = run("drop");
+    assert_eq!(exit.u64("dropped.oversize"), expected.oversized, "{exit}");
+    assert_eq!(exit.u64("discarded.oversize"), expected.discarded, "{exit}");
+    assert_eq!(
+        (
+            exit.sum("discarded"),
+            exit.sum("dropped"),
+            exit.u64("truncated")
+        ),
+        (expected.discarded, expected.oversized, 0),
+        "{exit}"
+    );
+    assert_eq!(exit.u64("partial"), expected.partial, "{exit}");
+}
+
+#[test]
+fn close_ends_the_connection_at_the_message_and_costs_what_came_behind_it() {
+    let mut server = Drainline::start(&["--max-message", "64B", "--oversize", "close"]);
+    let (mut sent, mut sink, mut oversized) = (Counted::default(), Vec::new(), 0);
+    for one_by_one in [false, true] {
+        for content in contents() {
+            let mut stream = server.connect();
+            let bytes = [b"before\n", &content[..], b"\nbehind\n"].concat();
+            let is_oversized = content.strip_suffix(b"\r").unwrap_or(&content).len() > MAX;
+            sent.add(if is_oversized { 2 } else { 3 }, bytes.len());
+            sink.extend_from_slice(b"before\n");
+            if is_oversized {
+                oversized += 1;
+                // The server closes on it, so the writing may fail underway.
+                let _ = stream.write_all(&bytes);
+                client::wait_for_close(&mut stream);
+            } else {
+                let message = content.strip_suffix(b"\r").unwrap_or(&content);
+                sink.extend([message, b"\nbehind\n"].concat());
+                send(&mut stream, &bytes, one_by_one);
+                client::half_close(stream);
+            }
+        }
+    }
+    let exit = server.terminate();
+    exit.assert_code(3);
+    let found = server.stdout_bytes();
+    assert!(found == sink, "{}\n{exit}", found.escape_ascii());
+    exit.assert_at_most(&sent, &found);
+    assert_eq!(exit.u64("received"), sent.messages, "{exit}");
+    assert_eq!(exit.u64("dropped.oversize"), oversized, "{exit}");
+    assert_eq!(exit.sum("dropped"), oversized, "{exit}");
+    assert_eq!(exit.u64("connections.ended.protocol"), oversized, "{exit}");
+}
