@@ -4,28 +4,17 @@
 mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use common::client::{self, Closed};
 use common::handlers::{LONG, anywhere, drained, held, lines, wait_open};
-use common::proc;
 use common::wait::{DEADLINE, wait_until};
 use drainline::ingest::framing::Discard;
 use drainline::ingest::{Ingest, Sink, SinkError, Work};
 use drainline::{
     BoxError, Config, Connection, DropReason, EndReason, Inbox, Received, RejectReason, Server,
 };
-
-/// The server's kernel holds this many bytes of `client` that no handler has read.
-#[track_caller]
-fn wait_unread(client: &TcpStream, bytes: u64) {
-    let ends = [client.peer_addr(), client.local_addr()].map(|end| end.unwrap().port());
-    wait_until("bytes in the kernel", DEADLINE, || {
-        proc::unread_bytes(ends[0], ends[1]) == Some(bytes)
-    });
-}
 
 /// A consumer that takes nothing before it is told to, and passes on each item when it is.
 fn gated(
@@ -83,7 +72,7 @@ fn a_drain_delivers_the_whole_lines_that_the_kernel_held() {
     client
         .write_all((sent.join("\n") + "\nhalf").as_bytes())
         .unwrap();
-    wait_unread(&client, sent.join("\n").len() as u64 + 5);
+    client::wait_unread(&client, sent.join("\n").len() as u64 + 5);
     wait_open(&handle, 1);
     handle.drain(LONG);
     release.send(()).unwrap();
@@ -166,7 +155,7 @@ fn whole_requests_are_answered_during_a_drain() {
         .unwrap();
     let mut client = client::connect(handle.local_addrs()[0]);
     client.write_all(b"one\ntwo\nthree\nfo").unwrap();
-    wait_unread(&client, 16);
+    client::wait_unread(&client, 16);
     wait_open(&handle, 1);
     handle.drain(LONG);
     release.send(()).unwrap();
@@ -194,7 +183,7 @@ fn clients_in_the_kernels_queue_are_counted_as_rejected_with_their_bytes() {
     let mut waiting = client::connect_many(addr, 7);
     for client in &mut waiting {
         client.write_all(b"to nobody\n").unwrap();
-        wait_unread(client, 10);
+        client::wait_unread(client, 10);
     }
     let report = drained(&handle);
     assert_eq!(report.stats.rejected.get(RejectReason::Shutdown), 7);
