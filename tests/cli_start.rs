@@ -113,6 +113,19 @@ fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
     assert!(exit.stderr.contains("--max-connections"), "{exit}");
 }
 
+#[test]
+fn a_check_does_not_wait_for_the_reader_of_a_fifo() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let sink = format!("file:{}", fifo.display());
+    let (exit, _) = printed(&["--check", "--sink", &sink]);
+    // As a start would say.
+    exit.assert_code(78);
+    assert!(exit.stderr.contains("No such device or address"), "{exit}");
+}
+
 fn ipv6_is_there() -> bool {
     let there = TcpListener::bind("[::1]:0").is_ok();
     if !there {
