@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use drainline::StartError;
 use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::ingest::{Handle, Ingest, IngestBuilder};
 use log::LevelFilter;
+use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::Settings;
@@ -158,9 +160,14 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// What opening it would say, without creating it.
+/// What opening it would say, without creating it, and without waiting for the reader of a FIFO.
 fn check_file(path: &Path) -> io::Result<()> {
-    match fs::OpenOptions::new().append(true).open(path) {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let opened = fs::OpenOptions::new()
+        .append(true)
+        .custom_flags(flags)
+        .open(path);
+    match opened {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = path

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub use super::embedded::reexec;
 use super::exit::Exit;
 use super::guard::{Collector, Guarded};
 #[allow(unused_imports)]
-pub use super::launch::{Launch, Stderr, Stdout};
+pub use super::launch::{BINARY, Launch, Stderr, Stdout};
 use super::wait::{DEADLINE, try_wait_for};
 
 /// A running `drainline`. Drop kills it.
@@ -82,6 +82,11 @@ impl Drainline {
     /// Every address it listens on, in the order of the port file.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// Where it writes the addresses it listens on.
+    pub fn port_file(&self) -> &Path {
+        &self.port_file
     }
 
     /// A new connection to it; see [`client::connect`].

@@ -5,7 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::wait::{DEADLINE, try_wait_for};
+use super::proc;
+use super::wait::{DEADLINE, try_wait_for, wait_until};
 
 /// How the server ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,16 @@ pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
+}
+
+/// Blocks until the server's kernel holds this many bytes that `client` sent and no handler has read, for at most
+/// [`DEADLINE`].
+#[track_caller]
+pub fn wait_unread(client: &TcpStream, bytes: u64) {
+    let ends = [client.peer_addr(), client.local_addr()].map(|end| end.unwrap().port());
+    wait_until("bytes that nobody reads", DEADLINE, || {
+        proc::unread_bytes(ends[0], ends[1]) == Some(bytes)
+    });
 }
 
 /// Reads until the server closes, and returns what it sent. Blocks for at most [`DEADLINE`].

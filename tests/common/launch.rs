@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 use super::child::Drainline;
 use super::guard::Guarded;
 
+/// The real binary.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_drainline");
+
 /// Where the child's stdout goes.
 #[derive(Debug, Default)]
 pub enum Stdout {
@@ -40,6 +43,7 @@ pub struct Launch {
     envs: Vec<(OsString, OsString)>,
     stdout: Stdout,
     stderr: Stderr,
+    shell: Option<String>,
     bare: bool,
 }
 
@@ -50,6 +54,7 @@ impl Launch {
             envs: Vec::new(),
             stdout: Stdout::default(),
             stderr: Stderr::default(),
+            shell: None,
             bare: false,
         }
     }
@@ -67,6 +72,12 @@ impl Launch {
 
     pub fn stderr(mut self, stderr: Stderr) -> Launch {
         self.stderr = stderr;
+        self
+    }
+
+    /// Runs a line of sh first, in the process that becomes the child: `ulimit -n 64`, `exec >>file`.
+    pub fn shell(mut self, line: impl Into<String>) -> Launch {
+        self.shell = Some(line.into());
         self
     }
 
@@ -113,7 +124,14 @@ impl Launch {
             Stdout::File(path) => (File::create(&path).unwrap().into(), Some(path)),
             Stdout::Given(stdio) => (stdio, None),
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_drainline"));
+        let mut command = match self.shell {
+            None => Command::new(BINARY),
+            Some(line) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), BINARY]);
+                command
+            }
+        };
         command.args(&args).env_remove("RUST_LOG").envs(self.envs);
         command
             .stdin(Stdio::null())

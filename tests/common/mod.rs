@@ -16,6 +16,7 @@ pub mod client;
 pub mod embedded;
 pub mod exit;
 pub mod guard;
+pub mod handlers;
 pub mod launch;
 pub mod ledger;
 pub mod proc;

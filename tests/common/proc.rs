@@ -63,6 +63,19 @@ pub fn thread_names(pid: u32) -> Vec<String> {
     names
 }
 
+/// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at port `remote`, and that
+/// nobody has read yet (proc_net_tcp: the second half of the fifth column). `None`: there is no such connection.
+pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
+    let connections = fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    connections.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let found = columns.get(1)?.ends_with(&local) && columns.get(2)?.ends_with(&remote);
+        let queued = columns.get(4)?.split_once(':')?.1;
+        found.then(|| u64::from_str_radix(queued, 16).unwrap())
+    })
+}
+
 /// The highest readings that a [`Watch`] saw.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Peak {

@@ -1,0 +1,215 @@
+//! How the program ends: each exit code, and what it says then.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpListener;
+
+use common::child::{Drainline, Launch, Stdout};
+use common::client;
+use common::exit::Exit;
+use common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Sends `bytes`, ends the stream, and waits until the server has read all of it.
+fn send(child: &Drainline, bytes: &[u8]) {
+    let mut client = child.connect();
+    client.write_all(bytes).unwrap();
+    client::half_close(client);
+}
+
+/// Did not start: one line on stderr that holds each of `parts`, nothing on stdout, and no port file.
+#[track_caller]
+fn not_started(args: &[&str], code: i32, parts: &[&str]) -> Exit {
+    not_started_by(Drainline::with(args), code, parts)
+}
+
+#[track_caller]
+fn not_started_by(launch: Launch, code: i32, parts: &[&str]) -> Exit {
+    let mut child = launch.spawn();
+    let exit = child.wait();
+    exit.assert_code(code);
+    assert_eq!(exit.stderr.lines().count(), 1, "{exit}");
+    assert!(exit.stderr.starts_with("drainline: "), "{exit}");
+    for part in parts {
+        assert!(exit.stderr.contains(part), "no {part:?}: {exit}");
+    }
+    assert_eq!(child.stdout_bytes(), b"");
+    assert!(!child.port_file().exists());
+    exit
+}
+
+#[test]
+fn it_ends_with_0_when_nothing_was_lost() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut child = Drainline::start::<&str>(&[]);
+        send(&child, b"one\ntwo\nunterminated");
+        child.signal(signal);
+        let exit = child.wait();
+        exit.assert_code(0);
+        exit.assert_balanced();
+        exit.assert_nothing_left();
+        assert_eq!((exit.u64("delivered"), exit.u64("partial")), (3, 1));
+        assert_eq!(child.stdout_bytes(), b"one\ntwo\nunterminated\n");
+    }
+}
+
+#[test]
+fn it_ends_with_1_when_the_port_is_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    not_started(&["--listen", &addr], 1, &[&addr, "in use"]);
+    let both = ["--listen", "127.0.0.1:0", "--listen", &addr];
+    not_started(&both, 1, &[&addr, "in use"]);
+}
+
+#[test]
+fn it_ends_with_1_when_the_sink_cannot_be_opened() {
+    let nowhere = "file:/nowhere at all/messages";
+    not_started(
+        &["--sink", nowhere],
+        1,
+        &["--sink", nowhere, "No such file"],
+    );
+    not_started(&["--sink", "file:/"], 1, &["--sink file:/", "directory"]);
+}
+
+#[test]
+fn it_ends_with_1_by_itself_when_the_reader_of_stdout_is_gone() {
+    let mut child = Drainline::with::<&str>(&[]).stdout(Stdout::Unread).start();
+    let _idle = child.connect();
+    child.close_stdout();
+    let mut client = child.connect();
+    client.write_all(b"to nobody\n").unwrap();
+    let exit = child.wait();
+    exit.assert_code(1);
+    exit.assert_balanced();
+    exit.assert_nothing_left();
+    assert_eq!(exit.u64("dropped.sink_failed"), 1);
+    let error = "the consumer failed: the sink stdout failed for good: Broken pipe";
+    assert!(
+        exit.report["error"].as_str().unwrap().starts_with(error),
+        "{exit}"
+    );
+    assert!(
+        exit.stderr.contains(&format!("\ndrainline: {error}")),
+        "{exit}"
+    );
+}
+
+#[test]
+fn it_ends_with_2_when_one_value_is_bad_and_has_started_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = format!("file:{}", directory.path().join("messages").display());
+    let bad = ["--sink", &sink, "--send-timeout", "5x"];
+    let exit = not_started(&bad, 2, &[]);
+    let line =
+        "drainline: --send-timeout 5x: accepted is a duration such as 5s or 500ms, 1ms to 24h\n";
+    assert_eq!(exit.stderr, line);
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    not_started(
+        &["--max-connections", "0"],
+        2,
+        &["--max-connections 0", "1 to 1000000"],
+    );
+    not_started(
+        &["--oversize", "ignore"],
+        2,
+        &["--oversize ignore", "truncate, drop or close"],
+    );
+    not_started(
+        &["--listen", "nowhere"],
+        2,
+        &["--listen nowhere", "127.0.0.1:5140"],
+    );
+    not_started(
+        &["--send-timout", "5s"],
+        2,
+        &["--send-timout", "--send-timeout"],
+    );
+}
+
+#[test]
+fn it_ends_with_3_when_something_was_dropped_truncated_or_left_unread() {
+    for (oversize, figure) in [("drop", "dropped.oversize"), ("truncate", "truncated")] {
+        let mut child = Drainline::start(&["--max-message", "10B", "--oversize", oversize]);
+        send(&child, b"short\nthis one is too long\nshort\n");
+        let exit = child.terminate();
+        exit.assert_code(3);
+        exit.assert_balanced();
+        assert_eq!(exit.u64(figure), 1, "{exit}");
+    }
+    let mut child = Drainline::start(&["--max-connections", "1"]);
+    let _served = child.connect();
+    let mut waiting = child.connect();
+    waiting.write_all(b"to nobody\n").unwrap();
+    client::wait_unread(&waiting, 10);
+    let exit = child.terminate();
+    exit.assert_code(3);
+    assert_eq!((exit.u64("unread_bytes"), exit.u64("received")), (10, 0));
+    assert_eq!(exit.u64("connections.rejected.shutdown"), 1);
+}
+
+/// A child whose stdout is a full pipe, with messages behind it.
+fn blocked(args: &[&str]) -> Drainline {
+    let child = Drainline::with(args).stdout(Stdout::Unread).start();
+    send(&child, &b"a line of thirty bytes or so..\n".repeat(10_000));
+    child
+}
+
+#[test]
+fn it_ends_with_4_when_the_drain_times_out_and_books_what_a_blocked_pipe_did_not_take() {
+    let mut child = blocked(&["--drain-timeout", "300ms"]);
+    let exit = child.terminate();
+    exit.assert_code(4);
+    exit.assert_balanced();
+    exit.assert_nothing_left();
+    assert_eq!(exit.report["timed_out"], Value::Bool(true));
+    assert_eq!(exit.u64("received"), 10_000);
+    assert!(
+        exit.u64("delivered") > 0 && exit.u64("dropped.shutdown") > 0,
+        "{exit}"
+    );
+}
+
+#[test]
+fn it_ends_with_78_when_values_contradict_each_other_or_the_system_cannot_hold_them() {
+    let contradiction = ["--send-timeout", "2s", "--pause-after", "3s"];
+    not_started(
+        &contradiction,
+        78,
+        &["--pause-after 3s", "--send-timeout (2s)"],
+    );
+    let launch = Drainline::with(&["--max-connections", "100"]).shell("ulimit -n 64");
+    let parts = [
+        "--max-connections",
+        "100",
+        "ulimit -n",
+        "64 descriptors",
+        "needed",
+    ];
+    not_started_by(launch, 78, &parts);
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_that_hangs_at_once_with_the_ledger_printed() {
+    for (first, second, code) in [
+        (Signal::TERM, Signal::TERM, 128 + 15),
+        (Signal::TERM, Signal::INT, 128 + 2),
+    ] {
+        let mut child = blocked(&["--drain-timeout", "1h"]);
+        child.signal(first);
+        wait_until("the drain", DEADLINE, || {
+            child.stderr_text().contains("draining")
+        });
+        child.signal(second);
+        let exit = child.wait();
+        exit.assert_code(code);
+        exit.assert_balanced();
+        assert_eq!(exit.u64("received"), 10_000);
+        assert_eq!(exit.u64("in_flight"), 10_000 - exit.u64("delivered"));
+    }
+}

@@ -1,0 +1,246 @@
+//! The program while it serves: signals, the log, the report, and the clients that people have at hand.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::child::Drainline;
+use common::client;
+use common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+#[test]
+fn a_hangup_reopens_a_renamed_file_even_when_nothing_flows() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, renamed) = (directory.path().join("log"), directory.path().join("log.1"));
+    let mut child = Drainline::start(&["--sink", &format!("file:{}", path.display())]);
+    let mut client = child.connect();
+    client.write_all(b"before\n").unwrap();
+    wait_until("the first line", DEADLINE, || {
+        fs::read(&path).unwrap() == b"before\n"
+    });
+    fs::rename(&path, &renamed).unwrap();
+    child.signal(Signal::HUP);
+    wait_until("the new file", DEADLINE, || path.exists());
+    client.write_all(b"after\n").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("failed_reopens"), 0);
+    assert_eq!(fs::read(&renamed).unwrap(), b"before\n");
+    assert_eq!(fs::read(&path).unwrap(), b"after\n");
+    assert_eq!(child.stdout_bytes(), b"");
+}
+
+#[test]
+fn a_hangup_whose_reopen_fails_keeps_the_old_file_and_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, renamed) = (directory.path().join("log"), directory.path().join("log.1"));
+    let mut child = Drainline::start(&["--sink", &format!("file:{}", path.display())]);
+    fs::rename(&path, &renamed).unwrap();
+    fs::create_dir(&path).unwrap();
+    child.signal(Signal::HUP);
+    wait_until("the failure logged", DEADLINE, || {
+        child
+            .stderr_text()
+            .contains("goes on as it was: reopening failed")
+    });
+    let mut client = child.connect();
+    client.write_all(b"still here\n").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("failed_reopens"), 1);
+    assert_eq!(fs::read(&renamed).unwrap(), b"still here\n");
+}
+
+#[test]
+fn a_usr1_lists_every_connection_with_its_id_its_peer_and_its_state() {
+    let mut child = Drainline::start::<&str>(&[]);
+    let mut clients = client::connect_many(child.addr(), 2);
+    clients[0].write_all(b"one\nhalf").unwrap();
+    wait_until("its line", DEADLINE, || child.stdout_bytes() == b"one\n");
+    // The second may not have been accepted at the first look.
+    wait_until("both listed", DEADLINE, || {
+        child.signal(Signal::USR1);
+        child
+            .stderr_text()
+            .contains("\n2 connections; overload: normal, the gate is open")
+    });
+    let listed = child.stderr_text();
+    for (id, client) in (1..).zip(&clients) {
+        let line = format!("\n{id} {} reading, for ", client.local_addr().unwrap());
+        assert!(listed.contains(&line), "no {line:?} in {listed}");
+    }
+    assert!(
+        listed.contains(": 1 messages, 8 bytes, inside a frame\n"),
+        "{listed}"
+    );
+    child.terminate();
+    assert_eq!(child.stdout_bytes(), b"one\n");
+}
+
+#[test]
+fn rust_log_and_the_log_level_decide_what_is_logged_and_the_flag_wins() {
+    let draining = "INFO  drainline] draining";
+    for (flag, variable, logged) in [
+        (None, None, true),
+        (None, Some("error"), false),
+        (None, Some("drainline=info"), true),
+        (Some("error"), None, false),
+        (Some("off"), Some("trace"), false),
+        (Some("info"), Some("error"), true),
+    ] {
+        let args: Vec<&str> = flag
+            .into_iter()
+            .flat_map(|level| ["--log-level", level])
+            .collect();
+        let mut launch = Drainline::with(&args);
+        if let Some(level) = variable {
+            launch = launch.env("RUST_LOG", level);
+        }
+        let exit = launch.start().terminate();
+        exit.assert_code(0);
+        assert_eq!(
+            exit.stderr.contains(draining),
+            logged,
+            "{flag:?}, {variable:?}: {exit}"
+        );
+        // The banner and the ledger are no log.
+        assert!(
+            exit.stderr.contains("try: ") && exit.report.is_object(),
+            "{exit}"
+        );
+    }
+}
+
+#[test]
+fn the_report_is_one_line_of_text_unless_json_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let ports = directory.path().join("ports").display().to_string();
+    let args = ["--listen", "127.0.0.1:0", "--port-file", &ports];
+    let mut child = Drainline::with(&args).bare().start();
+    let mut client = child.connect();
+    client.write_all(b"one\ntwo").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    exit.assert_code(0);
+    let reports: Vec<&str> = exit
+        .stderr
+        .lines()
+        .filter(|line| line.contains("received"))
+        .collect();
+    assert_eq!(reports, [exit.stderr.lines().next_back().unwrap()]);
+    for part in [
+        "drainline: received 2 = delivered 2 + dropped 0 + in flight 0; truncated 0, partial 1; ",
+        "bytes read 7 = messages 6 + framing 1 + discarded 0 + pending 0; unread 0; ",
+        "connections accepted 1, rejected 0, ended 1 (eof 1); threads at most ",
+        "; balanced",
+    ] {
+        assert!(reports[0].contains(part), "no {part:?} in {}", reports[0]);
+    }
+}
+
+#[test]
+fn the_json_report_has_every_figure_with_its_type() {
+    let mut child = Drainline::start(&["--max-message", "5B", "--oversize", "drop"]);
+    let mut client = child.connect();
+    client.write_all(b"one\ntoo long\ntwo").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    let counts = [
+        "received",
+        "delivered",
+        "in_flight",
+        "truncated",
+        "partial",
+        "bytes_read",
+        "message_bytes",
+        "framing_bytes",
+        "pending",
+        "unread_bytes",
+        "threads_peak",
+        "connections.accepted",
+    ];
+    for path in counts {
+        exit.u64(path);
+    }
+    for path in [
+        "dropped",
+        "discarded",
+        "connections.rejected",
+        "connections.ended",
+    ] {
+        // Each of its values is a count.
+        exit.sum(path);
+    }
+    for rung in ["normal", "backpressure", "paused", "shedding"] {
+        assert!(exit.f64(&format!("seconds_in.{rung}")) >= 0.0);
+    }
+    assert!(exit.f64("uptime_seconds") > 0.0);
+    assert_eq!(exit.report["balanced"], Value::Bool(true));
+    assert_eq!((exit.u64("received"), exit.u64("dropped.oversize")), (3, 1));
+    assert!(exit.u64("discarded.oversize") >= 8, "{exit}");
+    assert_eq!(exit.u64("connections.ended.eof"), 1);
+    assert!(exit.u64("threads_peak") >= 6, "{exit}");
+}
+
+/// The messages of a real client, whose command is given host and port.
+fn delivered_from(program: &str, command: impl FnOnce(&mut Command, &str, &str)) -> Option<String> {
+    if Command::new(program).arg("--version").output().is_err() {
+        eprintln!("left out: {program}, which is not installed");
+        return None;
+    }
+    let mut child = Drainline::start::<&str>(&[]);
+    let (host, port) = (
+        child.addr().ip().to_string(),
+        child.addr().port().to_string(),
+    );
+    let mut client = Command::new(program);
+    client.stdin(Stdio::null());
+    command(&mut client, &host, &port);
+    let sent = client.output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    wait_until("its line", DEADLINE, || child.stdout_len() > 0);
+    let exit = child.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("delivered"), 1);
+    Some(String::from_utf8(child.stdout_bytes()).unwrap())
+}
+
+#[test]
+fn a_real_logger_delivers_its_line() {
+    let line = delivered_from("logger", |logger, host, port| {
+        logger.args([
+            "--server",
+            host,
+            "--port",
+            port,
+            "--tcp",
+            "hello from logger",
+        ]);
+    });
+    if let Some(line) = line {
+        assert!(
+            line.starts_with('<') && line.ends_with("hello from logger\n"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_real_ncat_delivers_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("line");
+    fs::write(&path, "hello from ncat\n").unwrap();
+    let line = delivered_from("ncat", |ncat, host, port| {
+        ncat.args(["--send-only", host, port]);
+        ncat.stdin(fs::File::open(&path).unwrap());
+    });
+    assert!(line.is_none_or(|line| line == "hello from ncat\n"));
+}

@@ -1,0 +1,220 @@
+//! What the program says before it serves: help, the check, the banner, the port file.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use common::child::Drainline;
+use common::exit::Exit;
+use common::wait::{DEADLINE, wait_until};
+
+/// Ran to its end: how, and what it printed.
+#[track_caller]
+fn printed(args: &[&str]) -> (Exit, String) {
+    let mut child = Drainline::with(args).bare().spawn();
+    let exit = child.wait();
+    (exit, String::from_utf8(child.stdout_bytes()).unwrap())
+}
+
+#[test]
+fn help_and_version_go_to_stdout_and_end_with_0() {
+    let version = format!("drainline {}", env!("CARGO_PKG_VERSION"));
+    for (flag, beginning, part) in [
+        ("--help", "Usage: drainline", "Exit codes:"),
+        ("-h", &version[..], "What each flag does"),
+        ("-V", &version[..], &version[..]),
+    ] {
+        let (exit, text) = printed(&[flag]);
+        exit.assert_code(0);
+        assert_eq!(exit.stderr, "", "{flag}");
+        assert!(text.contains(beginning) && text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_good_check_prints_values_and_bound_and_starts_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    // A port in use shows that it does not listen.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let sink = format!("file:{}", path("messages"));
+    let ports = path("ports");
+    let (exit, text) = printed(&[
+        "--check",
+        "--listen",
+        &listen,
+        "--sink",
+        &sink,
+        "--port-file",
+        &ports,
+        "--send-timeout",
+        "2000ms",
+        "--max-connections",
+        "10",
+    ]);
+    exit.assert_code(0);
+    assert_eq!(exit.stderr, "");
+    for line in [
+        format!("--listen {listen}"),
+        format!("--sink {sink}"),
+        "--send-timeout 2s".to_owned(),
+        "--on-pause backlog".to_owned(),
+    ] {
+        assert!(text.lines().any(|it| it == line), "no {line}:\n{text}");
+    }
+    assert!(text.contains("\nat most 10 connections, "), "{text}");
+    assert!(
+        text.contains(" descriptors, ") && text.contains(" of memory"),
+        "{text}"
+    );
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
+    for (args, code, part) in [
+        (
+            &["--check", "--send-timeout", "5x"][..],
+            2,
+            "--send-timeout 5x",
+        ),
+        (
+            &["--check", "--send-timeout", "2s", "--pause-after", "3s"],
+            78,
+            "--pause-after 3s",
+        ),
+        (
+            &["--check", "--sink", "file:/nowhere at all/messages"],
+            78,
+            "No such file",
+        ),
+        (&["--check", "--sink", "file:/"], 78, "directory"),
+    ] {
+        let (exit, text) = printed(args);
+        exit.assert_code(code);
+        assert_eq!((exit.stderr.lines().count(), &text[..]), (1, ""), "{exit}");
+        assert!(exit.stderr.contains(part), "{exit}");
+    }
+    let mut child = Drainline::with(&["--check", "--max-connections", "100"])
+        .shell("ulimit -n 64")
+        .spawn();
+    let exit = child.wait();
+    exit.assert_code(78);
+    assert!(exit.stderr.contains("--max-connections"), "{exit}");
+}
+
+#[test]
+fn a_check_does_not_wait_for_the_reader_of_a_fifo() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let sink = format!("file:{}", fifo.display());
+    let (exit, _) = printed(&["--check", "--sink", &sink]);
+    // As a start would say.
+    exit.assert_code(78);
+    assert!(exit.stderr.contains("No such device or address"), "{exit}");
+}
+
+fn ipv6_is_there() -> bool {
+    let there = TcpListener::bind("[::1]:0").is_ok();
+    if !there {
+        eprintln!("left out: [::1], since this machine has no IPv6");
+    }
+    there
+}
+
+#[test]
+fn the_banner_names_the_addresses_the_bound_and_a_first_command_that_works() {
+    let mut child =
+        Drainline::with(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"]).start();
+    wait_until("the banner", DEADLINE, || {
+        child.stderr_text().contains("try: ")
+    });
+    let banner = child.stderr_text();
+    for addr in child.addrs() {
+        assert!(banner.contains(&addr.to_string()), "{banner}");
+    }
+    for part in ["connections, ", "threads, ", "descriptors, ", "of memory"] {
+        assert!(banner.contains(part), "{banner}");
+    }
+    let first = banner.lines().find_map(|line| line.strip_prefix("try: "));
+    let has_ncat = Command::new("ncat").arg("--version").output().is_ok();
+    if has_ncat {
+        let tried = Command::new("sh").args(["-c", first.unwrap()]).status();
+        assert!(tried.unwrap().success());
+        wait_until("its line", DEADLINE, || child.stdout_bytes() == b"hello\n");
+    } else {
+        eprintln!("left out: the banner's command, since ncat is not installed");
+    }
+    child.terminate().assert_code(0);
+}
+
+#[test]
+fn the_port_file_is_whole_whenever_it_is_there() {
+    let mut listen = vec!["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+    if ipv6_is_there() {
+        listen.extend(["--listen", "[::1]:0"]);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ports");
+    fs::write(&path, "old\n").unwrap();
+    let old = fs::metadata(&path).unwrap().ino();
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = thread::spawn({
+        let (path, stop) = (path.clone(), Arc::clone(&stop));
+        move || {
+            let mut seen = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let text = fs::read_to_string(&path).unwrap();
+                if seen.last() != Some(&text) {
+                    seen.push(text);
+                }
+            }
+            seen
+        }
+    });
+    let path_text = path.display().to_string();
+    listen.extend(["--port-file", &path_text]);
+    let mut child = Drainline::with(&listen).spawn();
+    wait_until("a new port file", DEADLINE, || {
+        fs::metadata(&path).unwrap().ino() != old
+    });
+    let text = fs::read_to_string(&path).unwrap();
+    let addrs: Vec<SocketAddr> = text.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(addrs.len(), listen.len() / 2 - 1);
+    for (number, addr) in addrs.iter().enumerate() {
+        assert_eq!(
+            addr.is_ipv6(),
+            number == 2,
+            "in the order of the flags: {text}"
+        );
+        let mut client = common::client::connect(*addr);
+        client.write_all(format!("to {addr}\n").as_bytes()).unwrap();
+        common::client::half_close(client);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let seen = reader.join().unwrap();
+    assert!(
+        seen.iter().all(|it| it == "old\n" || *it == text),
+        "{seen:?}"
+    );
+    assert_eq!(
+        directory.path().read_dir().unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
+    let exit = child.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("delivered"), addrs.len() as u64);
+}

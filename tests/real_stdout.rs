@@ -1,0 +1,238 @@
+//! Stdout as a user has it: a file, a pipe that others share, a socket, a terminal, nothing.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use common::child::{BINARY, Drainline, Stdout};
+use common::client;
+use common::guard::{Collector, Guarded};
+use common::wait::{DEADLINE, wait_for, wait_until};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process};
+
+fn send(child: &Drainline, bytes: &[u8]) {
+    let mut client = child.connect();
+    client.write_all(bytes).unwrap();
+    client::half_close(client);
+}
+
+fn is_nonblocking(fd: impl AsFd) -> bool {
+    let flags = rustix::fs::fcntl_getfl(fd).unwrap();
+    flags.contains(OFlags::NONBLOCK)
+}
+
+#[test]
+fn a_file_of_the_shell_keeps_what_stood_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    for (redirection, expected) in [
+        // After a header that was written through the same redirection.
+        ("exec >messages; echo header", "header\none\n"),
+        ("exec >>messages", "header\none\none\n"),
+        ("exec >messages", "one\n"),
+    ] {
+        let line = format!("cd '{}'; {redirection}", directory.path().display());
+        let mut child = Drainline::with::<&str>(&[]).shell(line).start();
+        send(&child, b"one\n");
+        child.terminate().assert_code(0);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            expected,
+            "{redirection}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_another_process_appends_to_loses_nothing_of_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let mut shared = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .unwrap();
+    let stdout = Stdout::Given(shared.try_clone().unwrap().into());
+    let mut child = Drainline::with::<&str>(&[]).stdout(stdout).start();
+    for n in 0..3 {
+        writeln!(shared, "other {n}").unwrap();
+        send(&child, format!("ours {n}\n").as_bytes());
+        wait_until("our line", DEADLINE, || {
+            fs::read_to_string(&path)
+                .unwrap()
+                .ends_with(&format!("ours {n}\n"))
+        });
+    }
+    child.terminate().assert_code(0);
+    let expected = "other 0\nours 0\nother 1\nours 1\nother 2\nours 2\n";
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+}
+
+#[test]
+fn a_pipe_shared_with_others_stays_as_it_was_for_them() {
+    let (reader, mut shared) = io::pipe().unwrap();
+    let read = Collector::start(reader);
+    let stdout = Stdout::Given(shared.try_clone().unwrap().into());
+    let mut child = Drainline::with::<&str>(&[]).stdout(stdout).start();
+    send(&child, b"ours\n");
+    wait_until("our line", DEADLINE, || read.bytes() == b"ours\n");
+    assert!(!is_nonblocking(&shared), "while it serves");
+    shared.write_all(b"theirs\n").unwrap();
+    child.terminate().assert_code(0);
+    assert!(!is_nonblocking(&shared), "afterwards");
+    drop((child, shared));
+    read.finish();
+    assert_eq!(read.bytes(), b"ours\ntheirs\n");
+}
+
+/// A child whose stdout is a stream socket, as under systemd, and the socket's both ends.
+fn with_socket(args: &[&str]) -> (Drainline, UnixStream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let stdout = Stdout::Given(OwnedFd::from(theirs.try_clone().unwrap()).into());
+    let child = Drainline::with(args).stdout(stdout).start();
+    (child, ours, theirs)
+}
+
+#[test]
+fn a_socket_takes_the_messages_and_stays_as_it_was_for_others() {
+    let (mut child, mut ours, theirs) = with_socket(&[]);
+    send(&child, b"one\ntwo\n");
+    let mut got = [0; 8];
+    ours.set_read_timeout(Some(DEADLINE)).unwrap();
+    ours.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"one\ntwo\n");
+    assert!(!is_nonblocking(&theirs));
+    child.terminate().assert_code(0);
+}
+
+/// More than a socket, a pipe or a terminal holds.
+fn plenty() -> Vec<u8> {
+    b"a line of thirty bytes or so..\n".repeat(30_000)
+}
+
+#[test]
+fn a_socket_that_nobody_reads_does_not_hold_up_a_shutdown() {
+    let (mut child, _ours, _theirs) = with_socket(&["--drain-timeout", "300ms"]);
+    send(&child, &plenty());
+    let exit = child.terminate();
+    exit.assert_code(4);
+    exit.assert_balanced();
+    assert!(
+        exit.u64("delivered") > 0 && exit.u64("dropped.shutdown") > 0,
+        "{exit}"
+    );
+}
+
+#[test]
+fn a_socket_whose_reader_is_gone_ends_the_server_with_1() {
+    let (mut child, ours, _theirs) = with_socket(&[]);
+    drop(ours);
+    client::connect(child.addr())
+        .write_all(b"to nobody\n")
+        .unwrap();
+    let exit = child.wait();
+    exit.assert_code(1);
+    assert_eq!(exit.u64("dropped.sink_failed"), 1);
+}
+
+#[test]
+fn the_null_device_takes_everything() {
+    let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let stdout = Stdout::Given(null.into());
+    let mut child = Drainline::with::<&str>(&[]).stdout(stdout).start();
+    send(&child, &plenty());
+    let exit = child.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("delivered"), 30_000);
+}
+
+/// The program on a terminal of its own, made by script(1), which copies what it shows to its own stdout and ends with the
+/// program's exit code. Its stderr and its process id stand in files.
+struct OnTerminal {
+    script: Guarded,
+    addr: std::net::SocketAddr,
+    pid: Pid,
+}
+
+fn on_terminal(directory: &Path, arguments: &str) -> Option<OnTerminal> {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("left out: a terminal, since script is not installed");
+        return None;
+    }
+    let command = format!(
+        "echo $$ >pid; exec '{BINARY}' --listen 127.0.0.1:0 --port-file ports --report json {arguments} 2>stderr"
+    );
+    let child: Child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .current_dir(directory)
+        // Where its own stdin has ended it waits for nothing.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let script = Guarded(child);
+    let addr = wait_for("a port", DEADLINE, || {
+        fs::read_to_string(directory.join("ports"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    });
+    let pid = fs::read_to_string(directory.join("pid")).unwrap();
+    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    Some(OnTerminal { script, addr, pid })
+}
+
+impl OnTerminal {
+    fn send(&self, bytes: &[u8]) {
+        let mut client = client::connect(self.addr);
+        client.write_all(bytes).unwrap();
+        client::half_close(client);
+    }
+}
+
+#[test]
+fn a_terminal_shows_the_messages() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut terminal) = on_terminal(directory.path(), "") else {
+        return;
+    };
+    let shown = Collector::start(terminal.script.0.stdout.take().unwrap());
+    terminal.send(b"one\ntwo\n");
+    wait_until("the lines", DEADLINE, || shown.text() == "one\r\ntwo\r\n");
+    kill_process(terminal.pid, Signal::TERM).unwrap();
+    assert_eq!(terminal.script.wait(DEADLINE).unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_stands_still_does_not_hold_up_a_shutdown() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut terminal) = on_terminal(directory.path(), "--drain-timeout 300ms") else {
+        return;
+    };
+    // Nobody reads what script shows, so it stops to read the terminal.
+    terminal.send(&plenty());
+    kill_process(terminal.pid, Signal::TERM).unwrap();
+    let stderr = directory.path().join("stderr");
+    wait_until("the report", DEADLINE, || {
+        fs::read_to_string(&stderr).unwrap().ends_with("}\n")
+    });
+    let shown = Collector::start(terminal.script.0.stdout.take().unwrap());
+    let status = terminal.script.wait(DEADLINE).unwrap();
+    assert_eq!(
+        status.code(),
+        Some(4),
+        "{}",
+        fs::read_to_string(&stderr).unwrap()
+    );
+    shown.finish();
+}
