@@ -10,13 +10,16 @@
 #![allow(unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+pub mod bound;
 pub mod checker;
 pub mod child;
 pub mod client;
+pub mod crowd;
 pub mod embedded;
 pub mod exit;
 pub mod guard;
 pub mod launch;
 pub mod proc;
 pub mod tagged;
+pub mod valve;
 pub mod wait;
