@@ -176,6 +176,14 @@ impl Drainline {
         }
     }
 
+    /// Does `needle` stand in its collected stdout so far?
+    pub fn stdout_contains(&self, needle: &[u8]) -> bool {
+        let found = |bytes: &[u8]| memchr::memmem::find(bytes, needle).is_some();
+        self.stdout
+            .as_ref()
+            .is_some_and(|stdout| stdout.with(found))
+    }
+
     /// A checker that has read [`stdout_bytes`](Drainline::stdout_bytes).
     pub fn checker(&self) -> Checker {
         Checker::read(&self.stdout_bytes())

@@ -10,9 +10,11 @@
 #![allow(unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+pub mod bound;
 pub mod checker;
 pub mod child;
 pub mod client;
+pub mod crowd;
 pub mod embedded;
 pub mod exit;
 pub mod guard;
@@ -21,4 +23,5 @@ pub mod launch;
 pub mod ledger;
 pub mod proc;
 pub mod tagged;
+pub mod valve;
 pub mod wait;

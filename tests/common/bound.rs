@@ -1,0 +1,45 @@
+//! The bound that a server prints at start, read back from its text.
+
+use super::child::Drainline;
+use super::wait::{DEADLINE, wait_for};
+
+/// `at most 256 connections, 262 threads, 270 descriptors, 63.5 MiB of memory`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    pub connections: u64,
+    pub threads: u64,
+    pub descriptors: u64,
+    pub memory_bytes: u64,
+}
+
+impl Bound {
+    /// The first bound in `text`, if there is a whole line of it.
+    pub fn find(text: &str) -> Option<Bound> {
+        let start = text.find("at most ")?;
+        let (line, _) = text[start..].split_once('\n')?;
+        let before = |unit: &str| line.split(unit).next()?.rsplit(' ').next();
+        let count = |unit: &str| before(unit)?.parse().ok();
+        let memory = line.split(" of memory").next()?;
+        let (size, unit) = memory.rsplit(", ").next()?.split_once(' ')?;
+        let power = ["KiB", "MiB", "GiB", "TiB"]
+            .iter()
+            .position(|name| *name == unit)?;
+        let bytes = size.parse::<f64>().ok()? * 1024f64.powi(power as i32 + 1);
+        Some(Bound {
+            connections: count(" connections")?,
+            threads: count(" threads")?,
+            descriptors: count(" descriptors")?,
+            memory_bytes: bytes as u64,
+        })
+    }
+}
+
+impl Drainline {
+    /// The bound that it printed. Blocks until it did, for at most [`DEADLINE`]; stderr has to be collected.
+    #[track_caller]
+    pub fn bound(&self) -> Bound {
+        wait_for("the bound on stderr", DEADLINE, || {
+            Bound::find(&self.stderr_text())
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! 2,000 clients storm a server whose sink has stalled, under each policy for those it cannot take: threads, descriptors and
+//! memory stay under the bound that it printed, the bound is not far above what was used, and once the sink moves the
+//! server serves again.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::io::{ErrorKind, Write};
+
+use common::bound::Bound;
+use common::child::{Drainline, Stdout};
+use common::crowd::{Crowd, End, Load, Outcome, raise_descriptor_limit};
+use common::tagged::Tagged;
+use common::wait::{DEADLINE, wait_until};
+use common::{client, proc};
+
+const CLIENTS: u32 = 2_000;
+/// Those that come first send so much that the served ones among them fill the buffer and then their handlers' hands.
+const HEAVY: u32 = 400;
+const MAX_CONNECTIONS: u64 = 256;
+const NEW_CLIENTS: u32 = 90_000;
+const SIZE: usize = 4_000;
+/// Joined threads that the kernel may still list.
+const NOT_YET_GONE: u64 = 8;
+
+fn load(connection: u32) -> Load {
+    Load {
+        messages: if connection < HEAVY { 40 } else { 1 },
+        size: SIZE,
+    }
+}
+
+/// A server in a storm, and how it was before.
+struct Stormed {
+    child: Drainline,
+    bound: Bound,
+    threads: u64,
+    descriptors: u64,
+    watch: proc::Watch,
+    first: Crowd,
+    second: Crowd,
+}
+
+impl Stormed {
+    /// Half of the clients come; once the gate is shut, because every connection is taken or somebody has waited too long, so
+    /// does the other half.
+    fn start(on_pause: &str) -> Stormed {
+        raise_descriptor_limit(u64::from(CLIENTS) + 200);
+        let max_connections = MAX_CONNECTIONS.to_string();
+        let args = [
+            ["--max-connections", &max_connections],
+            ["--buffer-bytes", "16MiB"],
+            ["--send-timeout", "2s"],
+            ["--pause-after", "1s"],
+            ["--on-pause", on_pause],
+        ];
+        let child = Drainline::with(&args.concat())
+            .stdout(Stdout::Unread)
+            .start();
+        let (pid, addr, bound) = (child.pid(), child.addr(), child.bound());
+        let is_up = || proc::thread_names(pid).iter().any(|name| name == "signals");
+        wait_until("the last of its own threads", DEADLINE, is_up);
+        let (threads, descriptors) = (proc::threads(pid), proc::descriptors(pid));
+        let watch = proc::Watch::start(pid);
+        let first = Crowd::start(addr, 0..CLIENTS / 2, load);
+        wait_until("the gate shut", DEADLINE, || {
+            proc::threads(pid) >= threads + MAX_CONNECTIONS
+                || child.stderr_text().contains("-> paused")
+        });
+        let second = Crowd::start(addr, CLIENTS / 2..CLIENTS, load);
+        Stormed {
+            child,
+            bound,
+            threads,
+            descriptors,
+            watch,
+            first,
+            second,
+        }
+    }
+
+    fn ended(&self) -> usize {
+        self.first.ended() + self.second.ended()
+    }
+
+    /// Those who were let in were cut off in the end, and nothing of them is left.
+    fn wait_for_the_aborts(&self) {
+        let pid = self.child.pid();
+        let is_back =
+            || proc::threads(pid) == self.threads && proc::descriptors(pid) == self.descriptors;
+        wait_until("threads and descriptors back", DEADLINE, is_back);
+    }
+
+    /// The sink moves again: a new client is served, everybody else has come to an end, the bound was kept, and the ledger
+    /// closes.
+    fn heal(mut self, policy: &str) -> Vec<Outcome> {
+        self.child.collect_stdout();
+        let mut outcomes = self.first.finish();
+        outcomes.extend(self.second.finish());
+        let tries = be_served(&self.child);
+
+        let pid = self.child.pid();
+        let is_back =
+            || proc::threads(pid) == self.threads && proc::descriptors(pid) == self.descriptors;
+        wait_until("threads and descriptors back", DEADLINE, is_back);
+        let (bound, peak, memory) = (self.bound, self.watch.stop(), proc::peak_rss_bytes(pid));
+        let times = bound.memory_bytes as f64 / memory as f64;
+        eprintln!(
+            "{policy}: {bound:?}; {peak:?}, memory {memory}: the bound is {times:.2} times that"
+        );
+        assert!(
+            peak.threads <= bound.threads + NOT_YET_GONE,
+            "{peak:?}, {bound:?}"
+        );
+        assert!(peak.descriptors <= bound.descriptors, "{peak:?}, {bound:?}");
+        assert!(memory <= bound.memory_bytes, "{memory} bytes, {bound:?}");
+        assert!(
+            bound.memory_bytes <= 4 * memory,
+            "{memory} bytes, {bound:?}"
+        );
+
+        let exit = self.child.terminate();
+        exit.assert_code(3);
+        exit.assert_balanced();
+        exit.assert_nothing_left();
+        assert!(exit.u64("threads_peak") <= bound.threads, "{exit}");
+        assert!(
+            exit.u64("dropped.aborted") > 0,
+            "nobody was held up: {exit}"
+        );
+        assert!(
+            exit.f64("seconds_in.paused") + exit.f64("seconds_in.shedding") > 0.0,
+            "{exit}"
+        );
+
+        // Whoever was cut off got a part of what it sent through: its beginning.
+        let mut sent: Vec<_> = outcomes
+            .iter()
+            .map(|one| (one.connection, one.messages))
+            .collect();
+        sent.extend((0..tries).map(|nth| (NEW_CLIENTS + nth, 1)));
+        let checker = self.child.checker();
+        checker.expect_prefix(&sent);
+        assert_eq!(checker.total(), exit.u64("delivered"), "{exit}");
+        let bytes: u64 = outcomes.iter().map(|one| one.bytes).sum();
+        let of_new = u64::from(tries) * (SIZE as u64 + 1);
+        assert!(
+            bytes + of_new >= exit.u64("bytes_read") + exit.u64("unread_bytes"),
+            "{bytes} bytes sent: {exit}"
+        );
+        let rejected = exit.sum("connections.rejected");
+        assert!((rejected > 0) == (policy != "backlog"), "{exit}");
+        outcomes
+    }
+}
+
+/// New clients come, as one that is turned away comes again, until the line of one arrives. Says how many.
+fn be_served(child: &Drainline) -> u32 {
+    let mut tries = 0;
+    wait_until("a new client's line", DEADLINE, || {
+        if let Ok(mut stream) = client::try_connect(child.addr(), DEADLINE) {
+            let line = Tagged::new(NEW_CLIENTS + tries).lines(0..1, SIZE);
+            tries += 1;
+            if stream.write_all(&line).is_ok() {
+                client::half_close(stream);
+            }
+        }
+        (0..tries).any(|nth| child.stdout_contains(&Tagged::new(NEW_CLIENTS + nth).line(0, SIZE)))
+    });
+    tries
+}
+
+fn count(outcomes: &[Outcome], end: End) -> usize {
+    outcomes.iter().filter(|one| one.end == end).count()
+}
+
+#[test]
+fn under_backlog_waiting_clients_are_served_once_the_sink_heals() {
+    let stormed = Stormed::start("backlog");
+    stormed.wait_for_the_aborts();
+    // The gate stays shut while the sink is dead: one wave was let in, and the others wait.
+    let ended = stormed.ended();
+    assert!(ended < CLIENTS as usize / 2, "{ended} clients have ended");
+    let outcomes = stormed.heal("backlog");
+    assert_eq!(count(&outcomes, End::Refused), 0);
+    let whole = outcomes
+        .iter()
+        .filter(|one| one.messages == load(one.connection).messages);
+    assert!(whole.count() >= CLIENTS as usize - ended);
+}
+
+#[test]
+fn under_close_clients_above_the_limit_are_closed_at_once() {
+    let stormed = Stormed::start("close");
+    wait_until(
+        "everybody turned away or cut while the sink is dead",
+        DEADLINE,
+        || stormed.ended() == CLIENTS as usize,
+    );
+    stormed.wait_for_the_aborts();
+    let outcomes = stormed.heal("close");
+    assert_eq!(count(&outcomes, End::Refused), 0);
+}
+
+#[test]
+fn under_refuse_connects_are_refused_until_the_sink_heals() {
+    let stormed = Stormed::start("refuse");
+    wait_until(
+        "everybody refused or cut while the sink is dead",
+        DEADLINE,
+        || stormed.ended() == CLIENTS as usize,
+    );
+    stormed.wait_for_the_aborts();
+    let refused = client::try_connect(stormed.child.addr(), DEADLINE).map(drop);
+    let kind = refused.map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::ConnectionRefused));
+    let outcomes = stormed.heal("refuse");
+    assert!(count(&outcomes, End::Refused) > 0);
+}
+
+#[test]
+fn a_listener_that_refused_comes_back_on_the_same_port() {
+    let cycles = if std::env::var_os("DRAINLINE_LONG").is_some() {
+        1_000
+    } else {
+        20
+    };
+    let mut child = Drainline::start(&["--max-connections", "1", "--on-pause", "refuse"]);
+    let addr = child.addr();
+    for cycle in 0..cycles {
+        // While the one before has not been joined this is refused, and tried again.
+        let mut only = client::connect(addr);
+        let line = Tagged::new(cycle).lines(0..1, SIZE);
+        only.write_all(&line).unwrap();
+        wait_until("the listener shut", DEADLINE, || {
+            let probed = client::try_connect(addr, DEADLINE).map(drop);
+            probed.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        });
+    }
+    let exit = child.terminate();
+    exit.assert_code(0);
+    exit.assert_balanced();
+    let sent: Vec<_> = (0..cycles).map(|cycle| (cycle, 1)).collect();
+    child.checker().expect_exact(&sent);
+    assert_eq!(exit.u64("connections.accepted"), u64::from(cycles));
+}
