@@ -18,5 +18,6 @@ pub mod exit;
 pub mod guard;
 pub mod launch;
 pub mod proc;
+pub mod puppets;
 pub mod tagged;
 pub mod wait;
