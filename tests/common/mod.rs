@@ -20,4 +20,5 @@ pub mod launch;
 pub mod proc;
 pub mod puppets;
 pub mod tagged;
+pub mod valve;
 pub mod wait;

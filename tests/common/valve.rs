@@ -1,0 +1,85 @@
+//! A sink that the test opens and shuts, and that keeps what it accepted.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use drainline::ingest::{Sink, SinkError, Work};
+
+use super::checker::Checker;
+
+/// How often a shut valve looks whether the server's last deadline has passed.
+const LOOK: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Default)]
+struct State {
+    is_open: bool,
+    bytes: Vec<u8>,
+}
+
+/// The test's end of it; the server's is [`sink`](Valve::sink).
+#[derive(Debug, Clone, Default)]
+pub struct Valve(Arc<(Mutex<State>, Condvar)>);
+
+impl Valve {
+    /// A sink that accepts nothing: it blocks in its own code, as a write to a pipe that nobody reads does.
+    pub fn shut() -> Valve {
+        Valve::default()
+    }
+
+    pub fn open() -> Valve {
+        let valve = Valve::shut();
+        valve.set_open(true);
+        valve
+    }
+
+    /// Takes effect at the next batch; one that waits goes through at once.
+    pub fn set_open(&self, is_open: bool) {
+        let (state, changed) = &*self.0;
+        state.lock().unwrap().is_open = is_open;
+        changed.notify_all();
+    }
+
+    pub fn sink(&self) -> impl Sink + use<> {
+        ValveSink(self.clone())
+    }
+
+    /// All that it accepted, as lines.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.0.lock().unwrap().bytes.clone()
+    }
+
+    /// How many bytes it accepted.
+    pub fn len(&self) -> usize {
+        self.0.0.lock().unwrap().bytes.len()
+    }
+
+    /// A checker that has read [`bytes`](Valve::bytes).
+    pub fn checker(&self) -> Checker {
+        Checker::read(&self.bytes())
+    }
+}
+
+struct ValveSink(Valve);
+
+impl Sink for ValveSink {
+    fn name(&self) -> String {
+        "valve".to_owned()
+    }
+
+    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        let (state, changed) = &*self.0.0;
+        while let Some(batch) = work.first() {
+            let mut state = state.lock().unwrap();
+            while !state.is_open && !work.is_cut() {
+                state = changed.wait_timeout(state, LOOK).unwrap().0;
+            }
+            if work.is_cut() {
+                break;
+            }
+            state.bytes.extend_from_slice(batch.as_bytes());
+            drop(state);
+            work.done();
+        }
+        Ok(())
+    }
+}
