@@ -113,7 +113,12 @@ impl<T: Weigh> Outbox<T> {
             bytes: (item.bytes() as u64).saturating_add(size_of::<Parcel<T>>() as u64),
         };
         let room = self.budget.enter(&self.record, weight, self.patience());
-        self.given_up.set(room == Room::Refused(DropReason::Full));
+        match room {
+            Room::Granted => self.given_up.set(false),
+            Room::Refused(DropReason::Full) => self.given_up.set(true),
+            // An item that could never fit says nothing about whether there is room.
+            Room::Refused(_) | Room::Closed => {}
+        }
         match room {
             Room::Granted => self.put(item, weight),
             Room::Closed | Room::Refused(DropReason::Shutdown) => Err(SendError::Closed(item)),

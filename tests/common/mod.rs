@@ -22,6 +22,7 @@ pub mod handlers;
 pub mod launch;
 pub mod ledger;
 pub mod proc;
+pub mod puppets;
 pub mod tagged;
 pub mod valve;
 pub mod wait;

@@ -1,91 +1,102 @@
-//! A sink that stalls and heals when it is told to.
+//! A sink that the test opens and shuts, and that keeps what it accepted.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use drainline::Weigh;
 use drainline::ingest::{Sink, SinkError, Work};
 
-/// How soon an opened valve is seen.
-const POLL: Duration = Duration::from_millis(5);
+use super::checker::Checker;
 
-/// The test's hand on a [`Valve::sink`].
-#[derive(Debug, Clone, Default)]
-pub struct Valve(Arc<State>);
+/// How often a shut valve looks whether the server's last deadline has passed.
+const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 struct State {
-    shut: AtomicBool,
-    messages: AtomicU64,
-    bytes: Mutex<Vec<u8>>,
+    is_open: bool,
+    messages: u64,
+    bytes: Vec<u8>,
 }
 
+/// The test's end of it; the server's is [`sink`](Valve::sink).
+#[derive(Debug, Clone, Default)]
+pub struct Valve(Arc<(Mutex<State>, Condvar)>);
+
 impl Valve {
-    /// A valve that lets everything pass.
-    pub fn open() -> Valve {
+    /// A sink that accepts nothing: it blocks in its own code, as a write to a pipe that nobody reads does.
+    pub fn shut() -> Valve {
         Valve::default()
     }
 
-    /// A valve that lets nothing pass.
-    pub fn shut() -> Valve {
-        let valve = Valve::default();
-        valve.stall();
+    pub fn open() -> Valve {
+        let valve = Valve::shut();
+        valve.heal();
         valve
     }
 
-    /// From the next batch on, nothing passes.
+    /// From the next batch on nothing passes.
     pub fn stall(&self) {
-        self.0.shut.store(true, Ordering::Relaxed);
+        self.set_open(false);
     }
 
-    /// Everything passes.
+    /// Everything passes; a batch that waits goes through at once.
     pub fn heal(&self) {
-        self.0.shut.store(false, Ordering::Relaxed);
+        self.set_open(true);
     }
 
-    /// The messages that have passed.
-    pub fn passed(&self) -> u64 {
-        self.0.messages.load(Ordering::Relaxed)
+    fn set_open(&self, is_open: bool) {
+        let (state, changed) = &*self.0;
+        state.lock().unwrap().is_open = is_open;
+        changed.notify_all();
     }
 
-    /// All that has passed: lines.
-    pub fn bytes(&self) -> Vec<u8> {
-        self.0.bytes.lock().unwrap().clone()
-    }
-
-    /// The sink behind it. It keeps what passes.
     pub fn sink(&self) -> impl Sink + use<> {
-        Behind(Arc::clone(&self.0))
+        ValveSink(self.clone())
+    }
+
+    /// All that it accepted, as lines.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.0.lock().unwrap().bytes.clone()
+    }
+
+    /// How many messages it accepted.
+    pub fn passed(&self) -> u64 {
+        self.0.0.lock().unwrap().messages
+    }
+
+    /// How many bytes it accepted.
+    pub fn len(&self) -> usize {
+        self.0.0.lock().unwrap().bytes.len()
+    }
+
+    /// A checker that has read [`bytes`](Valve::bytes).
+    pub fn checker(&self) -> Checker {
+        Checker::read(&self.bytes())
     }
 }
 
-struct Behind(Arc<State>);
+struct ValveSink(Valve);
 
-impl Sink for Behind {
+impl Sink for ValveSink {
     fn name(&self) -> String {
         "valve".to_owned()
     }
 
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        loop {
-            // As a sink that blocks in its own write(2), but that ends with the server.
-            while self.0.shut.load(Ordering::Relaxed) && !work.is_cut() {
-                std::thread::sleep(POLL);
+        let (state, changed) = &*self.0.0;
+        while let Some(batch) = work.first() {
+            let mut state = state.lock().unwrap();
+            while !state.is_open && !work.is_cut() {
+                state = changed.wait_timeout(state, LOOK).unwrap().0;
             }
-            let Some(batch) = work.first() else {
-                return Ok(());
-            };
             if work.is_cut() {
-                return Ok(());
+                break;
             }
-            let messages = batch.iter().count() as u64;
-            self.0
-                .bytes
-                .lock()
-                .unwrap()
-                .extend_from_slice(batch.as_bytes());
+            state.bytes.extend_from_slice(batch.as_bytes());
+            state.messages += batch.messages();
+            drop(state);
             work.done();
-            self.0.messages.fetch_add(messages, Ordering::Relaxed);
         }
+        Ok(())
     }
 }
