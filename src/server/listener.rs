@@ -288,7 +288,7 @@ impl Acceptor {
                 if let Some(bytes) = shared.config.stack_size {
                     builder = builder.stack_size(bytes);
                 }
-                // Where this fails, the stream is dropped with the body.
+                // Where this fails, the body is dropped, and the stream with the table's record.
                 (shared.spawner)(builder, (self.make_handler)(record))
             },
         );
@@ -297,13 +297,18 @@ impl Acceptor {
                 self.starved = None;
                 true
             }
-            Err(NotAdmitted::Closed) => {
-                shared.table.rejected(RejectReason::Shutdown, 0);
+            Err(NotAdmitted::Closed { unread_bytes }) => {
+                let reason = RejectReason::Shutdown;
+                shared.table.rejected(reason, unread_bytes);
                 true
             }
-            Err(NotAdmitted::NoThread(error)) => {
-                shared.table.rejected(RejectReason::NoThread, 0);
-                self.starve(RejectReason::NoThread, &error);
+            Err(NotAdmitted::NoThread {
+                error,
+                unread_bytes,
+            }) => {
+                let reason = RejectReason::NoThread;
+                shared.table.rejected(reason, unread_bytes);
+                self.starve(reason, &error);
                 false
             }
         }

@@ -55,11 +55,11 @@ pub(super) struct Table {
     inner: Mutex<Inner>,
 }
 
-/// Why a connection was not admitted.
+/// Why a connection was not admitted, and what it had sent.
 #[derive(Debug)]
 pub(super) enum NotAdmitted {
-    Closed,
-    NoThread(io::Error),
+    Closed { unread_bytes: u64 },
+    NoThread { error: io::Error, unread_bytes: u64 },
 }
 
 impl Table {
@@ -71,12 +71,16 @@ impl Table {
         spawn: impl FnOnce(Arc<Record>) -> io::Result<JoinHandle<()>>,
     ) -> Result<(), NotAdmitted> {
         let mut inner = self.inner.lock();
-        if inner.is_closed {
-            return Err(NotAdmitted::Closed);
-        }
         let id = inner.last_id + 1;
         let record = Arc::new(record(id));
-        let thread = spawn(Arc::clone(&record)).map_err(NotAdmitted::NoThread)?;
+        if inner.is_closed {
+            let unread_bytes = record.unread_bytes();
+            return Err(NotAdmitted::Closed { unread_bytes });
+        }
+        let thread = spawn(Arc::clone(&record)).map_err(|error| NotAdmitted::NoThread {
+            error,
+            unread_bytes: record.unread_bytes(),
+        })?;
         inner.last_id = id;
         inner.traffic.accepted += 1;
         let entry = Entry {
