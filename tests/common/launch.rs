@@ -2,6 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -40,6 +43,7 @@ pub struct Launch {
     envs: Vec<(OsString, OsString)>,
     stdout: Stdout,
     stderr: Stderr,
+    uid: Option<u32>,
     bare: bool,
 }
 
@@ -50,6 +54,7 @@ impl Launch {
             envs: Vec::new(),
             stdout: Stdout::default(),
             stderr: Stderr::default(),
+            uid: None,
             bare: false,
         }
     }
@@ -67,6 +72,12 @@ impl Launch {
 
     pub fn stderr(mut self, stderr: Stderr) -> Launch {
         self.stderr = stderr;
+        self
+    }
+
+    /// Runs it as another user, which takes root.
+    pub fn uid(mut self, uid: u32) -> Launch {
+        self.uid = Some(uid);
         self
     }
 
@@ -113,7 +124,17 @@ impl Launch {
             Stdout::File(path) => (File::create(&path).unwrap().into(), Some(path)),
             Stdout::Given(stdio) => (stdio, None),
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_drainline"));
+        let binary = File::open(env!("CARGO_BIN_EXE_drainline")).unwrap();
+        let mut command = match self.uid {
+            None => Command::new(env!("CARGO_BIN_EXE_drainline")),
+            Some(uid) => {
+                chown(directory.path(), Some(uid), None).unwrap();
+                // Open already, so that no folder on the way to it has to let that user pass.
+                let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+                command.uid(uid);
+                command
+            }
+        };
         command.args(&args).env_remove("RUST_LOG").envs(self.envs);
         command
             .stdin(Stdio::null())
