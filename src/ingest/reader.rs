@@ -313,3 +313,6 @@ impl Assembly {
         self.frames
     }
 }
+
+#[cfg(test)]
+mod tests;
