@@ -6,7 +6,7 @@ mod common;
 use std::panic::catch_unwind;
 
 use common::checker::{Checker, Tally};
-use common::exit::Exit;
+use common::exit::{Counted, Exit};
 use common::tagged::{SHORTEST, Tagged, parse};
 
 const SIZE: usize = 120;
@@ -167,7 +167,7 @@ fn what_nobody_sent_is_detected() {
 }
 
 const REPORT: &str = r#"{"received":10,"delivered":7,"dropped":{"aborted":2,"full":1},"in_flight":0,"bytes_read":100,
-    "message_bytes":90,"framing_bytes":8,"discarded":{"reset":2},"pending":0,"connections":{"accepted":3,"rejected":{},
+    "message_bytes":90,"framing_bytes":8,"discarded":{"reset":2},"pending":0,"unread_bytes":0,"connections":{"accepted":3,"rejected":{},
     "ended":{"eof":3}},"balanced":true,"uptime_seconds":1.5}"#;
 
 fn exit(report: &str) -> Exit {
@@ -207,6 +207,7 @@ fn a_figure_that_is_not_there_is_no_zero() {
     for path in [
         "no_such",
         "dropped.misspelt",
+        "discarded.misspelt",
         "connections.ended.paused",
         "balanced",
         "no.such",
@@ -225,4 +226,21 @@ fn an_unbalanced_report_is_detected() {
     ] {
         refusal(|| exit(&REPORT.replace(from, to)).assert_balanced());
     }
+}
+
+#[test]
+fn a_ledger_that_is_not_what_clients_and_sink_say_is_detected() {
+    let sent = |messages, bytes| Counted { messages, bytes };
+    let sink = |lines| b"x\n".repeat(lines);
+    exit(REPORT).assert_whole(&sent(10, 100), &sink(7));
+    exit(REPORT).assert_at_most(&sent(11, 120), &sink(7));
+    for (messages, bytes, lines) in [(11, 100, 7), (10, 101, 7), (10, 100, 6)] {
+        refusal(|| exit(REPORT).assert_whole(&sent(messages, bytes), &sink(lines)));
+    }
+    for (messages, bytes, lines) in [(9, 100, 7), (10, 99, 7), (10, 100, 8)] {
+        refusal(|| exit(REPORT).assert_at_most(&sent(messages, bytes), &sink(lines)));
+    }
+    let unread = REPORT.replace("\"unread_bytes\":0", "\"unread_bytes\":1");
+    refusal(|| exit(&unread).assert_whole(&sent(10, 100), &sink(7)));
+    refusal(|| exit(&unread).assert_at_most(&sent(10, 100), &sink(7)));
 }

@@ -13,7 +13,7 @@ use crate::server::{self, Bound, ConnectionInfo, Journal};
 #[derive(Debug)]
 pub struct Handle {
     server: server::Handle,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// Both ledgers, at one moment or at the end.

@@ -1,6 +1,9 @@
 //! Reads a connection and makes batches of whole messages, one read at a time.
 
 use std::io::{self, Read};
+use std::ops::Range;
+
+use memchr::memchr_iter;
 
 use super::batch::{Batch, BatchLimit};
 use super::framing::{Delimited, Discard, End, Event};
@@ -225,7 +228,7 @@ impl Assembly {
                 entry.messages += len as u64 - messages;
                 entry.framing += messages;
                 self.frames.finished += messages;
-                self.add_run(&input[start..*at], messages, start == 0);
+                self.add_run(input, start..*at, messages);
             }
             Event::Message { len, is_truncated } => {
                 *at += len;
@@ -251,15 +254,17 @@ impl Assembly {
         }
     }
 
-    fn add_run(&mut self, run: &[u8], messages: u64, is_first: bool) {
+    fn add_run(&mut self, input: &[u8], run: Range<usize>, messages: u64) {
         // It will weigh its buffer, or its own length if that is less than half of it: see `cut`.
         let weight = self.capacity.min(run.len() * 2);
-        if is_first && self.limit.holds(messages, weight) {
+        if run.start == 0 && self.limit.holds(messages, weight) {
             self.whole = Some((run.len(), messages));
             return;
         }
+        self.unfold(input);
+        let run = &input[run];
         let mut start = 0;
-        for end in memchr::memchr_iter(self.delimiter, run) {
+        for end in memchr_iter(self.delimiter, run) {
             self.add(&run[start..=end], false);
             start = end + 1;
         }
@@ -275,7 +280,7 @@ impl Assembly {
     fn copy_whole(&mut self, run: &[u8]) {
         self.whole = None;
         self.bytes.extend_from_slice(run);
-        self.messages += memchr::memchr_iter(self.delimiter, run).count() as u64;
+        self.messages += memchr_iter(self.delimiter, run).count() as u64;
     }
 
     fn add(&mut self, message: &[u8], needs_delimiter: bool) {
@@ -313,3 +318,6 @@ impl Assembly {
         self.frames
     }
 }
+
+#[cfg(test)]
+mod tests;

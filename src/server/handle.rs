@@ -142,7 +142,7 @@ enum State {
 /// there: Rust cannot end a thread.
 pub struct Handle {
     addresses: Vec<SocketAddr>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     state: Mutex<State>,
 }
 

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use super::ledger::{DropReason, EndReason, Reason};
 use crate::model::{Activity, Sample, Ticket};
 
-/// Where a connection stands in the line before the buffer. Written under the budget's lock only.
+/// Where a connection stands in the line before the buffer. It joins and leaves the line under the budget's
+/// lock; its handler takes the outcome from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// Not in line.
@@ -26,14 +27,17 @@ pub(super) enum Place {
     Closed,
 }
 
+const ACTIVITY_BITS: u32 = 3;
+
 /// One cache line, relaxed: only the handler writes the first five, only others write the rest.
-/// A counter with one writer needs no read-modify-write, so a read costs a handler four plain stores.
+/// A counter with one writer needs no read-modify-write, so a read costs a handler a few plain stores.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Pulse {
-    activity: AtomicU8,
+    /// The [`Activity`] in the lowest bits, and above them the number of changes so far: in one word, so that
+    /// nobody sees a new activity with the time of the old one.
+    activity: AtomicU32,
     inside: AtomicBool,
-    turns: AtomicU32,
     bytes: AtomicU64,
     frames: AtomicU64,
     messages: AtomicU64,
@@ -75,11 +79,10 @@ impl Record {
     }
 
     pub(super) fn enter(&self, activity: Activity) {
-        self.pulse.activity.store(activity as u8, Ordering::Relaxed);
-        self.pulse.turns.store(
-            self.pulse.turns.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
+        let turns = (self.pulse.activity.load(Ordering::Relaxed) >> ACTIVITY_BITS).wrapping_add(1);
+        self.pulse
+            .activity
+            .store(turns << ACTIVITY_BITS | activity as u32, Ordering::Relaxed);
     }
 
     pub(super) fn add_bytes(&self, n: usize) {
@@ -104,9 +107,10 @@ impl Record {
     }
 
     pub(super) fn sample(&self) -> Sample {
+        let word = self.pulse.activity.load(Ordering::Relaxed);
         Sample {
-            activity: activity_of(self.pulse.activity.load(Ordering::Relaxed)),
-            turns: self.pulse.turns.load(Ordering::Relaxed),
+            activity: activity_of(word & ((1 << ACTIVITY_BITS) - 1)),
+            turns: word >> ACTIVITY_BITS,
             bytes: self.pulse.bytes.load(Ordering::Relaxed),
             frames: self.pulse.frames.load(Ordering::Relaxed),
             inside: self.pulse.inside.load(Ordering::Relaxed),
@@ -177,7 +181,7 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
-fn activity_of(code: u8) -> Activity {
+fn activity_of(code: u32) -> Activity {
     const ALL: [Activity; 5] = [
         Activity::Working,
         Activity::Reading,
@@ -185,5 +189,5 @@ fn activity_of(code: u8) -> Activity {
         Activity::Pausing,
         Activity::Writing,
     ];
-    ALL.get(usize::from(code)).copied().unwrap_or_default()
+    ALL.get(code as usize).copied().unwrap_or_default()
 }

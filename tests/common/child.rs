@@ -1,16 +1,13 @@
 //! The real binary as a child process.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use rustix::process::{Pid, Resource, Signal, getrlimit, prlimit};
 use tempfile::TempDir;
 
@@ -19,7 +16,7 @@ use super::client;
 #[allow(unused_imports)] // not every test file names it
 pub use super::embedded::reexec;
 use super::exit::Exit;
-use super::guard::{Collector, Guarded};
+use super::guard::{Collector, Guarded, fill_pipe};
 #[allow(unused_imports)]
 pub use super::launch::{BINARY, Launch, Stderr, Stdout};
 use super::wait::{DEADLINE, try_wait_for};
@@ -231,24 +228,6 @@ impl Drainline {
             self.unread_stderr.is_some(),
             "stderr is being read: it cannot be filled"
         );
-        // Opening a pipe by /proc gives a file description of our own, whose O_NONBLOCK is not the child's.
-        let path = format!("/proc/{}/fd/2", self.pid());
-        let mut pipe = OpenOptions::new()
-            .write(true)
-            .custom_flags(OFlags::NONBLOCK.bits() as i32)
-            .open(path)
-            .unwrap();
-        let mut filled = 0;
-        // Whole pages first, single bytes last: a write of up to PIPE_BUF (4,096) bytes is taken whole or not at all.
-        for block in [&[b'\n'; 4096][..], b"\n"] {
-            loop {
-                match pipe.write(block) {
-                    Ok(taken) => filled += taken,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => panic!("filling stderr: {error}"),
-                }
-            }
-        }
-        filled
+        fill_pipe(self.pid(), 2)
     }
 }

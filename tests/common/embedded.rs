@@ -27,17 +27,19 @@
 //! }
 //! ```
 //!
-//! It works under `cargo test` and `cargo nextest run`. The child tells by stderr, because the test runner writes to stdout.
+//! It works under `cargo test` and `cargo nextest run`. The child tells by stderr, because the test runner writes to stdout;
+//! one whose stderr nobody reads tells by stdout all the same.
 //! A panic in the child ends it with code 101. The runner has a thread or two of its own there: take a floor before the load.
 
 use std::env;
 use std::io::{self, Write};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStderr, ChildStdin, Command, Stdio};
 
-use super::guard::{Collector, Guarded};
+use super::guard::{Collector, Guarded, fill_pipe};
 use super::wait::{DEADLINE, try_wait_for};
 
 const ROLE: &str = "DRAINLINE_CHILD";
+const DEAF: &str = "DRAINLINE_CHILD_STDERR_IS_UNREAD";
 
 /// A command that runs this very test executable, in it only the test `test_name` (with its modules, as `cargo test` lists
 /// it), and there [`role`] says `role`.
@@ -54,8 +56,14 @@ pub fn role() -> Option<String> {
 }
 
 /// In the child: says a line to the test.
+#[allow(clippy::print_stdout)] // the test runner's own stream
 pub fn tell(line: &str) {
-    eprintln!("{line}");
+    if env::var_os(DEAF).is_some() {
+        // The runner's own line about this test is not ended yet.
+        println!("\n{line}");
+    } else {
+        eprintln!("{line}");
+    }
 }
 
 /// In the child: blocks for the test's next line; `None` when it has no more to say or is gone.
@@ -70,14 +78,25 @@ pub fn hear() -> Option<String> {
 pub struct Embedded {
     guarded: Guarded,
     stdin: Option<ChildStdin>,
-    stderr: Collector,
     stdout: Collector,
+    stderr: Option<Collector>,
+    unread_stderr: Option<ChildStderr>,
 }
 
 impl Embedded {
     /// Starts the child; see [`reexec`].
     pub fn start(test_name: &str, role: &str, envs: &[(&str, &str)]) -> Embedded {
-        let mut command = reexec(test_name, role, envs);
+        let mut child = Embedded::spawn(reexec(test_name, role, envs));
+        child.stderr = child.unread_stderr.take().map(Collector::start);
+        child
+    }
+
+    /// Starts the child with a stderr that nobody reads: a pipe that [`fill_stderr`](Embedded::fill_stderr) fills.
+    pub fn start_deaf(test_name: &str, role: &str) -> Embedded {
+        Embedded::spawn(reexec(test_name, role, &[(DEAF, "yes")]))
+    }
+
+    fn spawn(mut command: Command) -> Embedded {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -85,13 +104,28 @@ impl Embedded {
         let mut guarded = Guarded(command.spawn().unwrap());
         let stdin = guarded.0.stdin.take();
         let stdout = Collector::start(guarded.0.stdout.take().unwrap());
-        let stderr = Collector::start(guarded.0.stderr.take().unwrap());
+        let unread_stderr = guarded.0.stderr.take();
         Embedded {
             guarded,
             stdin,
-            stderr,
             stdout,
+            stderr: None,
+            unread_stderr,
         }
+    }
+
+    /// Fills the pipe of an unread stderr, so that the child's next write to it blocks.
+    pub fn fill_stderr(&mut self) {
+        assert!(
+            self.unread_stderr.is_some(),
+            "stderr is being read: it cannot be filled"
+        );
+        fill_pipe(self.pid(), 2);
+    }
+
+    /// What the child tells by.
+    fn voice(&self) -> &Collector {
+        self.stderr.as_ref().unwrap_or(&self.stdout)
     }
 
     pub fn pid(&self) -> u32 {
@@ -122,9 +156,9 @@ impl Embedded {
             // Asked first: what was told before the end has then been collected.
             let ended = self.guarded.ended().is_some();
             if ended {
-                self.stderr.finish();
+                self.voice().finish();
             }
-            let told = self.stderr.text();
+            let told = self.voice().text();
             // The part after the last LF may be the start of a line.
             let whole = told.rfind('\n').map_or("", |at| &told[..at]);
             let lines: Vec<String> = whole
@@ -146,7 +180,11 @@ impl Embedded {
 
     /// All that the child wrote so far.
     pub fn told(&self) -> String {
-        format!("{}{}", self.stdout.text(), self.stderr.text())
+        let stderr = self
+            .stderr
+            .as_ref()
+            .map_or_else(String::new, Collector::text);
+        format!("{}{stderr}", self.stdout.text())
     }
 
     /// Has no more to say, and blocks until the child ends, for at most [`DEADLINE`]. Returns its exit code; `None` when a
@@ -158,8 +196,10 @@ impl Embedded {
     pub fn end(&mut self) -> Option<i32> {
         self.stdin = None;
         let status = self.guarded.wait(DEADLINE);
-        self.stdout.finish();
-        self.stderr.finish();
+        [Some(&self.stdout), self.stderr.as_ref()]
+            .into_iter()
+            .flatten()
+            .for_each(Collector::finish);
         status
             .unwrap_or_else(|| {
                 panic!(

@@ -1,11 +1,14 @@
 //! A child process that cannot outlive its test, and a thread that collects what it writes.
 
-use std::io::Read;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait::{DEADLINE, try_wait_for, wait_until};
@@ -56,6 +59,29 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Fills the pipe that is a process's descriptor `number`, so that its next write to it blocks. Returns how many bytes it
+/// took; they end with a LF.
+pub fn fill_pipe(pid: u32, number: u32) -> usize {
+    // Opening a pipe by /proc gives a file description of our own, whose O_NONBLOCK is not the process's.
+    let mut pipe = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(format!("/proc/{pid}/fd/{number}"))
+        .unwrap();
+    let mut filled = 0;
+    // Whole pages first, single bytes last: a write of up to PIPE_BUF (4,096) bytes is taken whole or not at all.
+    for block in [&[b'\n'; 4096][..], b"\n"] {
+        loop {
+            match pipe.write(block) {
+                Ok(taken) => filled += taken,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("filling a pipe: {error}"),
+            }
+        }
+    }
+    filled
 }
 
 /// A thread that reads a pipe to its end and keeps what it read. It ends with the pipe's last writer.

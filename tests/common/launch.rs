@@ -2,6 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -44,6 +47,7 @@ pub struct Launch {
     stdout: Stdout,
     stderr: Stderr,
     shell: Option<String>,
+    uid: Option<u32>,
     bare: bool,
 }
 
@@ -55,6 +59,7 @@ impl Launch {
             stdout: Stdout::default(),
             stderr: Stderr::default(),
             shell: None,
+            uid: None,
             bare: false,
         }
     }
@@ -78,6 +83,12 @@ impl Launch {
     /// Runs a line of sh first, in the process that becomes the child: `ulimit -n 64`, `exec >>file`.
     pub fn shell(mut self, line: impl Into<String>) -> Launch {
         self.shell = Some(line.into());
+        self
+    }
+
+    /// Runs it as another user, which takes root.
+    pub fn uid(mut self, uid: u32) -> Launch {
+        self.uid = Some(uid);
         self
     }
 
@@ -124,14 +135,22 @@ impl Launch {
             Stdout::File(path) => (File::create(&path).unwrap().into(), Some(path)),
             Stdout::Given(stdio) => (stdio, None),
         };
-        let mut command = match self.shell {
-            None => Command::new(BINARY),
-            Some(line) => {
+        let binary = File::open(BINARY).unwrap();
+        // Open already, so that no folder on the way to it has to let that user pass.
+        let opened = format!("/proc/self/fd/{}", binary.as_raw_fd());
+        let mut command = match (self.shell, self.uid) {
+            (None, None) => Command::new(BINARY),
+            (Some(line), _) => {
                 let mut command = Command::new("sh");
                 command.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), BINARY]);
                 command
             }
+            (None, Some(_)) => Command::new(opened),
         };
+        if let Some(uid) = self.uid {
+            chown(directory.path(), Some(uid), None).unwrap();
+            command.uid(uid);
+        }
         command.args(&args).env_remove("RUST_LOG").envs(self.envs);
         command
             .stdin(Stdio::null())

@@ -23,6 +23,18 @@ pub fn descriptors(pid: u32) -> u64 {
         .count() as u64
 }
 
+/// The numbers of its open descriptors, sorted.
+#[track_caller]
+pub fn descriptor_numbers(pid: u32) -> Vec<u64> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut numbers: Vec<u64> = entries
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 /// Resident memory now.
 #[track_caller]
 pub fn rss_bytes(pid: u32) -> u64 {

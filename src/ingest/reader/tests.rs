@@ -1,0 +1,113 @@
+//! Leaves out one booking of bytes at a time: the ledger says so, whichever it is.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::ingest::{Handle, Ingest, Oversize, sink};
+use crate::server::Tally;
+
+/// Messages with and without a CR, one that is too long, and the beginning of one.
+const INPUT: &[u8] = b"one\ntwo\r\nfar too long\nha";
+/// The end of that one, and the beginning of another.
+const MORE: &[u8] = b"lf\nre";
+
+/// Enters what a read brought into the ledger.
+type Book = fn(&mut Reader<'_>, Entry);
+
+/// A server that nobody connects to: its byte ledger is ours.
+fn server() -> Handle {
+    Ingest::builder()
+        .max_message(8)
+        .oversize(Oversize::Truncate)
+        .listen((std::net::Ipv4Addr::LOCALHOST, 0).into())
+        .start(sink::Null)
+        .unwrap()
+}
+
+/// Books a read of `INPUT`, one of `MORE` and the end of the stream, each as `book` does. Returns whether the ledger
+/// closed after each.
+fn run(book: Book) -> [bool; 3] {
+    let handle = server();
+    let shared = &handle.shared;
+    let mut reader = Reader::new(
+        &shared.pool,
+        &shared.ledger,
+        shared.limit,
+        shared.decoder.clone(),
+    );
+    let closes = || handle.report().is_balanced();
+    assert!(closes());
+    let mut read = |input: &[u8]| {
+        reader.pending.extend_from_slice(input);
+        let mut entry = Entry {
+            read: input.len() as u64,
+            ..Entry::default()
+        };
+        reader.cut(&mut entry);
+        book(&mut reader, entry);
+        closes()
+    };
+    let after_reads = [read(INPUT), read(MORE)];
+    // The stream is cut: what is pending is discarded.
+    let mut entry = Entry::default();
+    entry
+        .discarded
+        .add(Discard::Reset, reader.pending.len() as u64);
+    reader.pending.clear();
+    book(&mut reader, entry);
+    let after_end = closes();
+    let bytes = shared.ledger.read();
+    if after_end {
+        let whole = (INPUT.len() + MORE.len()) as u64;
+        let discarded = [Discard::Truncated, Discard::Reset].map(|why| bytes.discarded.get(why));
+        assert_eq!((bytes.bytes_read, bytes.pending), (whole, 0));
+        assert_eq!((bytes.message_bytes, bytes.framing_bytes), (18, 5));
+        assert_eq!((discarded, bytes.truncated), ([4, 2], 1));
+    }
+    [after_reads[0], after_reads[1], after_end]
+}
+
+#[test]
+fn the_ledger_closes_after_every_read() {
+    assert_eq!(run(|reader, entry| reader.book(entry)), [true; 3]);
+}
+
+#[test]
+fn the_ledger_does_not_close_with_a_booking_left_out() {
+    let ways: [(&str, Book); 6] = [
+        ("bytes read", |reader, entry| {
+            reader.book(Entry { read: 0, ..entry });
+        }),
+        ("message bytes", |reader, entry| {
+            reader.book(Entry {
+                messages: 0,
+                ..entry
+            });
+        }),
+        ("framing bytes", |reader, entry| {
+            reader.book(Entry {
+                framing: 0,
+                ..entry
+            });
+        }),
+        ("discarded", |reader, entry| {
+            reader.book(Entry {
+                discarded: Tally::default(),
+                ..entry
+            });
+        }),
+        ("pending, as it comes", |reader, entry| {
+            reader.ledger.book(&entry);
+        }),
+        ("pending, as it goes", |reader, entry| {
+            let pending_after = reader.pending.len() as u64;
+            reader.ledger.book(&Entry {
+                pending_after,
+                ..entry
+            });
+        }),
+    ];
+    for (left_out, book) in ways {
+        let closes = run(book);
+        assert_ne!(closes, [true; 3], "nobody noticed: {left_out}");
+    }
+}

@@ -1,0 +1,269 @@
+//! Leaves out one booking at a time: the ledger says so, whichever it is.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use super::*;
+use crate::server::{Handle, Server, Stats};
+
+const ONE: Weight = Weight {
+    messages: 1,
+    bytes: 10,
+};
+const TWO: Weight = Weight {
+    messages: 2,
+    bytes: 10,
+};
+
+/// A server that nobody connects to: its budget is ours, and its ledger is the one that everybody reads.
+struct Books {
+    handle: Handle,
+    record: Arc<Record>,
+}
+
+impl Books {
+    fn new() -> Books {
+        let handle = Server::<Vec<u8>>::builder()
+            .listen((Ipv4Addr::LOCALHOST, 0).into())
+            .start_each(|_, _| Ok(()), |_| Ok(()))
+            .unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let record = Record::new(1, stream.peer_addr().unwrap(), stream);
+        Books {
+            handle,
+            record: Arc::new(record),
+        }
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.handle.shared.budget
+    }
+
+    fn is_balanced(&self) -> bool {
+        self.handle.stats().is_balanced()
+    }
+
+    fn enter(&self, weight: Weight) -> Room {
+        self.budget().enter(&self.record, weight, Patience::None)
+    }
+
+    /// As a send that waits enters: it is in line, and nobody is parked.
+    fn queue(&self, weight: Weight) {
+        let mut inner = self.budget().inner.lock();
+        inner.received += weight.messages;
+        let Take::Queued(ticket) = inner.queue.take(weight, true, || Arc::clone(&self.record))
+        else {
+            panic!("there is room")
+        };
+        *self.record.place.lock() = Place::Queued(ticket);
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let limit = self.handle.shared.config.buffer_messages as u64;
+        let rest = Weight {
+            messages: limit - self.budget().counts().used.messages,
+            bytes: 0,
+        };
+        assert_eq!(self.enter(rest), Room::Granted);
+    }
+}
+
+/// A way of a message, as it is and with one booking of it left out.
+struct Way {
+    name: &'static str,
+    whole: fn(&Books),
+    without: fn(&Books),
+}
+
+/// Every line of this file's parent that books, once. What precedes it is booked in full.
+const WAYS: &[Way] = &[
+    Way {
+        name: "received, by a send",
+        whole: |books| assert_eq!(books.enter(TWO), Room::Granted),
+        without: |books| {
+            let mut inner = books.budget().inner.lock();
+            let taken = inner.queue.take(TWO, false, || Arc::clone(&books.record));
+            assert_eq!(taken, Take::Granted);
+        },
+    },
+    Way {
+        name: "in flight, granted",
+        whole: |books| assert_eq!(books.enter(TWO), Room::Granted),
+        without: |books| books.budget().inner.lock().received += TWO.messages,
+    },
+    Way {
+        name: "in flight, waiting",
+        whole: |books| {
+            books.fill();
+            books.queue(TWO);
+        },
+        without: |books| {
+            books.fill();
+            books.queue(TWO);
+            let mut inner = books.budget().inner.lock();
+            let Place::Queued(ticket) = *books.record.place.lock() else {
+                panic!("not in line")
+            };
+            inner.queue.cancel(ticket);
+        },
+    },
+    Way {
+        name: "received, by a handler that drops",
+        whole: |books| books.budget().dropped(DropReason::Handler, 3),
+        without: |books| {
+            books
+                .budget()
+                .inner
+                .lock()
+                .dropped
+                .add(DropReason::Handler, 3)
+        },
+    },
+    Way {
+        name: "dropped, by a handler",
+        whole: |books| books.budget().dropped(DropReason::Handler, 3),
+        without: |books| books.budget().inner.lock().received += 3,
+    },
+    Way {
+        name: "delivered",
+        whole: |books| {
+            books.enter(TWO);
+            books.budget().picked_up();
+            books.budget().delivered(TWO);
+        },
+        without: |books| {
+            books.enter(TWO);
+            books.budget().settle(TWO, |_| {});
+        },
+    },
+    Way {
+        name: "in flight, given back",
+        whole: |books| {
+            books.enter(TWO);
+            books.budget().picked_up();
+            books.budget().delivered(TWO);
+        },
+        without: |books| {
+            books.enter(TWO);
+            books.budget().inner.lock().delivered += TWO.messages;
+        },
+    },
+    Way {
+        name: "delivered in part",
+        whole: |books| {
+            books.enter(TWO);
+            books.budget().delivered_some(1);
+        },
+        without: |books| {
+            books.enter(TWO);
+            books
+                .budget()
+                .inner
+                .lock()
+                .queue
+                .give_back(Weight { bytes: 0, ..ONE });
+        },
+    },
+    Way {
+        name: "dropped, let go of undone",
+        whole: |books| {
+            books.enter(TWO);
+            books.budget().picked_up();
+            books.budget().undone(TWO);
+        },
+        without: |books| {
+            books.enter(TWO);
+            books.budget().settle(TWO, |_| {});
+        },
+    },
+    Way {
+        name: "dropped, a grant undone",
+        whole: |books| {
+            books.enter(TWO);
+            books.budget().undo(TWO, DropReason::NoSlot);
+        },
+        without: |books| {
+            books.enter(TWO);
+            books.budget().settle(TWO, |_| {});
+        },
+    },
+    Way {
+        name: "dropped, refused",
+        whole: |books| {
+            books.fill();
+            assert_eq!(books.enter(ONE), Room::Refused(DropReason::Full));
+        },
+        without: |books| {
+            books.fill();
+            books.budget().inner.lock().received += 1;
+        },
+    },
+    Way {
+        name: "dropped, out of line",
+        whole: |books| {
+            books.fill();
+            books.queue(TWO);
+            assert!(books.budget().abort(&books.record, EndReason::Aborted));
+        },
+        without: |books| {
+            books.fill();
+            books.queue(TWO);
+            let mut inner = books.budget().inner.lock();
+            let Place::Queued(ticket) = *books.record.place.lock() else {
+                panic!("not in line")
+            };
+            assert!(matches!(inner.queue.cancel(ticket), Cancel::Left(TWO, _)));
+        },
+    },
+    Way {
+        name: "dropped, in line at the close",
+        whole: |books| {
+            books.fill();
+            books.queue(TWO);
+            books.budget().close(DropReason::Shutdown);
+        },
+        without: |books| {
+            books.fill();
+            books.queue(TWO);
+            assert_eq!(books.budget().inner.lock().queue.close().0, 2);
+        },
+    },
+];
+
+#[test]
+fn the_ledger_closes_by_every_way_and_not_with_a_booking_left_out() {
+    for way in WAYS {
+        let books = Books::new();
+        assert!(books.is_balanced(), "before {}", way.name);
+        (way.whole)(&books);
+        assert!(books.is_balanced(), "{}", way.name);
+        let books = Books::new();
+        (way.without)(&books);
+        assert!(!books.is_balanced(), "nobody noticed: {}", way.name);
+    }
+}
+
+#[test]
+fn the_ledger_does_not_close_with_a_connection_left_out() {
+    let handle = Books::new().handle;
+    let _client = TcpStream::connect(handle.local_addrs()[0]).unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while handle.stats().ended.total() == 0 && std::time::Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let stats = handle.stats();
+    assert_eq!((stats.accepted, stats.ended.total(), stats.open), (1, 1, 0));
+    assert!(stats.is_balanced());
+    let left_out: [fn(&mut Stats); 3] = [
+        |stats| stats.accepted = 0,
+        |stats| stats.ended = Tally::default(),
+        |stats| stats.open = 1,
+    ];
+    for leave_out in left_out {
+        let mut stats = stats.clone();
+        leave_out(&mut stats);
+        assert!(!stats.is_balanced(), "{stats:?}");
+    }
+}
