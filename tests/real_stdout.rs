@@ -192,7 +192,23 @@ fn on_terminal(directory: &Path, arguments: &str) -> Option<OnTerminal> {
     Some(OnTerminal { script, addr, pid })
 }
 
+/// Should the test fail: without its terminal it might go on for ever.
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        if self.is_alive() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
 impl OnTerminal {
+    /// Its id is still that of this program, and it runs: what has ended has no command line, even while nobody has waited
+    /// for it.
+    fn is_alive(&self) -> bool {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid.as_raw_nonzero()));
+        line.is_ok_and(|line| line.starts_with(BINARY.as_bytes()))
+    }
+
     fn send(&self, bytes: &[u8]) {
         let mut client = client::connect(self.addr);
         client.write_all(bytes).unwrap();
@@ -235,4 +251,22 @@ fn a_terminal_that_stands_still_does_not_hold_up_a_shutdown() {
         fs::read_to_string(&stderr).unwrap()
     );
     shown.finish();
+}
+
+#[test]
+fn a_terminal_that_is_gone_ends_the_server_with_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut terminal) = on_terminal(directory.path(), "") else {
+        return;
+    };
+    let script = &mut terminal.script;
+    script.signal(Signal::KILL);
+    assert_eq!(script.wait(DEADLINE).unwrap().code(), None);
+    terminal.send(b"to nobody\n");
+    wait_until("its end", DEADLINE, || !terminal.is_alive());
+    let stderr = fs::read_to_string(directory.path().join("stderr")).unwrap();
+    assert!(
+        stderr.contains("\ndrainline: the consumer failed: the sink stdout failed for good: "),
+        "{stderr}"
+    );
 }

@@ -18,7 +18,8 @@ use super::shared::{Ending, Shared};
 
 /// What the last deadline's cut may take to be felt by threads that were waiting.
 const GRACE: Duration = Duration::from_millis(250);
-/// What a drop may take in all, and what the journal is given to say its last lines.
+/// What an end may take in all after its deadline, and so a drop: once and again a grace, and what is left
+/// of it for the journal to say its last lines.
 const LAST_SECOND: Duration = Duration::from_secs(1);
 
 /// Every thread of the server that is not a handler, with what ends it. Dropped before it is concluded it
@@ -64,7 +65,9 @@ impl Threads {
             shared.budget.cut();
         }
         (self.drop_rest)();
-        let until = Instant::now() + GRACE;
+        // Whoever waited until the deadline and a grace has spent the first one.
+        let begun = Instant::now();
+        let until = begun + GRACE;
         let mut left = 0;
         for thread in self.acceptors.drain(..).chain(self.consumer.take()) {
             left += join_until(thread, until);
@@ -97,7 +100,7 @@ impl Threads {
         }
         shared.journal.close();
         if let Some(journal) = self.journal.take() {
-            join_until(journal, Instant::now() + LAST_SECOND);
+            join_until(journal, begun + (LAST_SECOND - GRACE));
         }
         report
     }
@@ -199,8 +202,8 @@ impl Handle {
     }
 
     /// Blocks until the server is over, for whatever reason: a [`drain`](Handle::drain), a consumer that
-    /// died, a listener that broke. Without one of these it blocks for ever. With one, at most until the
-    /// drain's deadline, a quarter of a second in which a cut is felt, and a second for the log.
+    /// died, a listener that broke. Without one of these it blocks for ever. With one, at most until a second
+    /// after the drain's deadline: a cut has to be felt, and the log to say its last lines.
     /// Every caller gets the report.
     pub fn wait(&self) -> Report {
         let ended = self

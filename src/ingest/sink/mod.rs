@@ -96,7 +96,7 @@ pub trait Sink: Send + 'static {
 pub enum SinkError {
     /// It may do later: a full disk, a peer that is away.
     Retry(io::Error),
-    /// It will never do: a reader that is gone (EPIPE), a descriptor that is closed (EBADF).
+    /// It will never do: a reader or a terminal that is gone, a descriptor that is closed.
     Fatal(io::Error),
 }
 

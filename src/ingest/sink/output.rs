@@ -95,7 +95,7 @@ impl Output {
     /// passed. Waits for a slow reader in poll(2), a tenth of a second at a time.
     ///
     /// # Errors
-    /// EPIPE and EBADF are final; whatever else may pass.
+    /// EPIPE and EBADF are final, and EIO of what was a terminal; whatever else may pass.
     pub fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
         while work.first().is_some() && !work.is_cut() {
             let slices: Vec<IoSlice<'_>> = work
@@ -109,14 +109,25 @@ impl Output {
                 Ok(Some(written)) => self.advance(work, written),
                 Ok(None) => {}
                 Err(error) => {
-                    return Err(match Errno::from_io_error(&error) {
-                        Some(Errno::PIPE | Errno::BADF) => SinkError::Fatal(error),
-                        _ => SinkError::Retry(error),
+                    return Err(if self.is_gone(&error) {
+                        SinkError::Fatal(error)
+                    } else {
+                        SinkError::Retry(error)
                     });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody will ever take a byte here again. A terminal that was hung up says EIO (write(2)); a
+    /// disk may say it and recover.
+    fn is_gone(&self, error: &io::Error) -> bool {
+        match Errno::from_io_error(error) {
+            Some(Errno::PIPE | Errno::BADF) => true,
+            Some(Errno::IO) => matches!(self.kind, Kind::NonBlocking(_) | Kind::Polled(_)),
+            _ => false,
+        }
     }
 
     /// Writes all of `bytes` within about `patience`; says whether it did. For last words.

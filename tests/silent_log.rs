@@ -1,0 +1,67 @@
+//! A log that nobody reads holds up neither the server nor its end.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use common::client;
+use common::handlers::{anywhere, lines};
+use common::wait::{DEADLINE, wait_until};
+use drainline::{Received, Server};
+
+/// A logger that never comes back from a line: a stderr that nobody reads.
+struct Blocked;
+
+impl log::Log for Blocked {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {
+        loop {
+            thread::park();
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Everything that a shutdown and a drop wait for at their end is stuck: the log, the consumer, a handler.
+#[test]
+fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop() {
+    log::set_logger(&Blocked).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    for drops in [false, true] {
+        let (release, never) = channel::<()>();
+        let handle = Server::builder()
+            .listen(anywhere())
+            .start(lines, move |inbox| {
+                let held = inbox.recv(DEADLINE);
+                assert!(matches!(held, Received::Item(_)));
+                let _ = never.recv();
+                Ok(())
+            })
+            .unwrap();
+        let mut client = client::connect(handle.local_addrs()[0]);
+        client.write_all(b"one\ntwo\n").unwrap();
+        wait_until("both received", DEADLINE, || handle.stats().received == 2);
+        let ended = thread::spawn(move || {
+            if drops {
+                drop(handle);
+                return None;
+            }
+            Some(handle.shutdown(Duration::from_millis(200)))
+        });
+        // The promise is a second after the deadline.
+        wait_until("the end", Duration::from_secs(15), || ended.is_finished());
+        if let Some(report) = ended.join().unwrap() {
+            assert!(report.timed_out && report.stats.is_balanced(), "{report:?}");
+        }
+        client::wait_for_close(&mut client);
+        drop(release);
+    }
+}
