@@ -23,6 +23,9 @@ use super::table::NotAdmitted;
 
 /// Accepts in one go before the state is looked at again.
 const BURST: usize = 256;
+/// Clients that are taken out of the kernel's queue at most to empty it: those that were in it, as far as a
+/// backlog can be set, but not for ever those that keep coming.
+const MOST_QUEUED: usize = 1 << 16;
 /// A refusal for want of descriptors or threads is tried again after this, doubling up to the second.
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
@@ -357,9 +360,9 @@ impl Acceptor {
         self.wait(false, Some(FIRST_BACKOFF)).map(drop)
     }
 
-    /// Accepts whoever is in the kernel's queue, and turns them away.
+    /// Accepts whoever is in the kernel's queue, and turns them away. Ends however fast new ones come.
     fn empty_queue(&mut self, reason: RejectReason) -> io::Result<()> {
-        loop {
+        for _ in 0..MOST_QUEUED {
             match self.listener.socket.accept() {
                 Ok((stream, peer)) => self.reject(&stream, reason, Some(peer)),
                 Err(error) => match Refusal::of(&error) {
@@ -369,6 +372,7 @@ impl Acceptor {
                 },
             }
         }
+        Ok(())
     }
 
     // ---- refuse: the listener goes away and comes back
