@@ -7,6 +7,7 @@
 mod common;
 
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 
 use common::bound::Bound;
 use common::child::{Drainline, Stdout};
@@ -43,8 +44,8 @@ struct Stormed {
 }
 
 impl Stormed {
-    /// Half of the clients come; once the gate is shut, because every connection is taken or somebody has waited too long, so
-    /// does the other half.
+    /// Half of the clients come; once the gate is shut, because every connection is taken or somebody has waited too long,
+    /// and shows it, so does the other half.
     fn start(on_pause: &str) -> Stormed {
         raise_descriptor_limit(u64::from(CLIENTS) + 200);
         let max_connections = MAX_CONNECTIONS.to_string();
@@ -68,6 +69,9 @@ impl Stormed {
             proc::threads(pid) >= threads + MAX_CONNECTIONS
                 || child.stderr_text().contains("-> paused")
         });
+        if on_pause == "refuse" {
+            wait_until("a connect refused", DEADLINE, || is_refused(addr));
+        }
         let second = Crowd::start(addr, CLIENTS / 2..CLIENTS, load);
         Stormed {
             child,
@@ -155,9 +159,14 @@ impl Stormed {
     }
 }
 
+fn is_refused(addr: SocketAddr) -> bool {
+    client::try_connect(addr, DEADLINE)
+        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
 /// New clients come, as one that is turned away comes again, until the line of one arrives. Says how many.
 fn be_served(child: &Drainline) -> u32 {
-    let mut tries = 0;
+    let (mut tries, from) = (0, child.stdout_len());
     wait_until("a new client's line", DEADLINE, || {
         if let Ok(mut stream) = client::try_connect(child.addr(), DEADLINE) {
             let line = Tagged::new(NEW_CLIENTS + tries).lines(0..1, SIZE);
@@ -166,7 +175,8 @@ fn be_served(child: &Drainline) -> u32 {
                 client::half_close(stream);
             }
         }
-        (0..tries).any(|nth| child.stdout_contains(&Tagged::new(NEW_CLIENTS + nth).line(0, SIZE)))
+        (0..tries)
+            .any(|nth| child.stdout_contains(from, &Tagged::new(NEW_CLIENTS + nth).line(0, SIZE)))
     });
     tries
 }
@@ -212,9 +222,7 @@ fn under_refuse_connects_are_refused_until_the_sink_heals() {
         || stormed.ended() == CLIENTS as usize,
     );
     stormed.wait_for_the_aborts();
-    let refused = client::try_connect(stormed.child.addr(), DEADLINE).map(drop);
-    let kind = refused.map_err(|error| error.kind());
-    assert_eq!(kind, Err(ErrorKind::ConnectionRefused));
+    assert!(is_refused(stormed.child.addr()));
     let outcomes = stormed.heal("refuse");
     assert!(count(&outcomes, End::Refused) > 0);
 }
@@ -233,10 +241,7 @@ fn a_listener_that_refused_comes_back_on_the_same_port() {
         let mut only = client::connect(addr);
         let line = Tagged::new(cycle).lines(0..1, SIZE);
         only.write_all(&line).unwrap();
-        wait_until("the listener shut", DEADLINE, || {
-            let probed = client::try_connect(addr, DEADLINE).map(drop);
-            probed.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-        });
+        wait_until("the listener shut", DEADLINE, || is_refused(addr));
     }
     let exit = child.terminate();
     exit.assert_code(0);

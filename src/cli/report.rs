@@ -112,6 +112,7 @@ fn json(report: &Report) -> Value {
             "rejected": counts(&stats.rejected),
             "ended": counts(&stats.ended),
         },
+        "accepts_starved": stats.accepts_starved,
         "threads_peak": stats.threads_peak,
         "seconds_in": seconds_in,
         "sink_failures": report.sink_failures,

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 
 use super::bell::Bell;
 use super::config::{OnPause, TICK};
-use super::error::ServerError;
+use super::error::{ServerError, panic_message};
 use super::gate::Permit;
 use super::ledger::{Reason, RejectReason};
 use super::listener::{Accepted, Listener};
@@ -23,6 +24,9 @@ use super::table::Admitted;
 
 /// Accepts in one go before the state is looked at again.
 const BURST: usize = 256;
+/// Clients that are taken out of the kernel's queue at most to empty it: those that were in it, as far as a
+/// backlog can be set, but not for ever those that keep coming.
+const MOST_QUEUED: usize = 1 << 16;
 /// A refusal for want of descriptors or threads is tried again after this, doubling up to the second.
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
@@ -120,6 +124,7 @@ impl Acceptor {
     fn admit_clients(&mut self) -> io::Result<()> {
         if !self.listener.listen_again()? {
             let address = self.listener.address;
+            self.shared.table.starved();
             self.shared
                 .journal
                 .say_once("address in use", Level::Warn, || {
@@ -183,7 +188,10 @@ impl Acceptor {
             if let Some(bytes) = shared.config.stack_size {
                 builder = builder.stack_size(bytes);
             }
-            (shared.spawner)(builder, (self.make_handler)(record))
+            let body = (self.make_handler)(record);
+            // It may be an embedder's, and a panic in it must not take the acceptor along.
+            catch_unwind(AssertUnwindSafe(|| (shared.spawner)(builder, body)))
+                .unwrap_or_else(|payload| Err(io::Error::other(panic_message(payload))))
         });
         match admitted {
             Admitted::Served => self.starved = None,
@@ -276,9 +284,10 @@ impl Acceptor {
         self.wait(false, Some(FIRST_BACKOFF)).map(drop)
     }
 
-    /// Accepts whoever is in the kernel's queue, and turns them away, as far as the system lets us.
+    /// Accepts whoever is in the kernel's queue, and turns them away, as far as the system lets us. Ends
+    /// however fast new ones come.
     fn empty_queue(&self, reason: RejectReason) {
-        loop {
+        for _ in 0..MOST_QUEUED {
             match self.listener.accept() {
                 Ok(Accepted::Client(stream, peer)) => self.reject(&stream, peer, reason),
                 Ok(Accepted::Gone) => {}
@@ -294,6 +303,7 @@ impl Acceptor {
             Some(starved) => (starved.backoff * 2).min(LONGEST_BACKOFF),
             None => FIRST_BACKOFF,
         };
+        self.shared.table.starved();
         self.starved = Some(Starved {
             reason,
             backoff,

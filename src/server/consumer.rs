@@ -5,10 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{BoxError, ServerError};
+use super::error::{BoxError, ServerError, panic_message};
 use super::inbox::{Inbox, Received};
 use super::ledger::DropReason;
-use super::panic_message;
 use super::shared::Shared;
 
 /// The body of the consumer's thread.
@@ -18,13 +17,16 @@ pub(super) fn run<T>(
     consumer: impl FnOnce(&mut Inbox<T>) -> Result<(), BoxError>,
 ) {
     // The inbox is borrowed, so that whatever the consumer does it is still here.
-    let outcome = catch_unwind(AssertUnwindSafe(|| consumer(&mut inbox)));
+    // What its error says, and does as it is dropped, is its code, too.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        consumer(&mut inbox).map_err(|error| error.to_string())
+    }));
     let error = match outcome {
         Ok(Ok(())) => match inbox.try_recv() {
             Received::Closed => None,
             Received::Item(_) | Received::Tick => Some(ServerError::ConsumerLeft),
         },
-        Ok(Err(error)) => Some(ServerError::ConsumerFailed(error.to_string())),
+        Ok(Err(error)) => Some(ServerError::ConsumerFailed(error)),
         Err(payload) => Some(ServerError::ConsumerPanicked(panic_message(payload))),
     };
     if let Some(error) = error {

@@ -288,3 +288,20 @@ impl fmt::Display for Ended {
 }
 
 impl std::error::Error for Ended {}
+
+/// What a panic said, if it said it in words.
+pub(super) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
+    let message = match payload.downcast_ref::<&'static str>() {
+        Some(text) => (*text).to_owned(),
+        None => match payload.downcast_ref::<String>() {
+            Some(text) => text.clone(),
+            None => "no message".to_owned(),
+        },
+    };
+    // A payload may panic in its own drop; that must not take the thread's last lines with it.
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+    if let Err(again) = dropped {
+        std::mem::forget(again);
+    }
+    message
+}

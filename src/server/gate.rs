@@ -112,11 +112,9 @@ impl Gate {
 
     /// The ladder's word.
     pub(super) fn set_paused(&self, paused: bool) {
-        let mut inner = self.inner.lock();
-        inner.paused = paused;
-        let ring = !paused && std::mem::take(&mut inner.missed);
-        drop(inner);
-        if ring {
+        let changed = std::mem::replace(&mut self.inner.lock().paused, paused) != paused;
+        // Both ways: an acceptor that is to refuse clients must not learn of it from the next one.
+        if changed {
             self.ring();
         }
     }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use log::Level;
 
 use super::connection::Connection;
-use super::error::{BoxError, Ended};
+use super::error::{BoxError, Ended, panic_message};
 use super::ledger::EndReason;
 use super::outbox::Outbox;
-use super::panic_message;
 use super::record::Record;
 use super::shared::{Ending, Shared};
 
@@ -25,33 +24,35 @@ pub(super) fn run<T>(
     record.belongs_to_this_thread();
     let (id, peer) = (record.id, record.peer);
     let mut connection = Connection::new(Arc::clone(&record), shared.config.rate_limit);
-    let outcome = catch_unwind(AssertUnwindSafe(|| handler(&mut connection, &outbox)));
-    drop(outbox);
-
-    let reason = match outcome {
-        Ok(Ok(())) => connection.end().unwrap_or(EndReason::Finished),
-        Ok(Err(error)) => {
-            let reason = reason_of(&connection, &error);
-            if reason == EndReason::Failed {
-                shared
-                    .journal
-                    .say_once("connection failed", Level::Warn, || {
-                        format!("connection {id} from {peer} failed: {error}")
-                    });
+    // Whatever is not our code is in here: the handler, and what its error says and does as it is dropped.
+    // So nothing of it can keep the lines below from being reached.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        match handler(&mut connection, &outbox) {
+            Ok(()) => connection.end().unwrap_or(EndReason::Finished),
+            Err(error) => {
+                let reason = reason_of(&connection, &error);
+                if reason == EndReason::Failed {
+                    shared
+                        .journal
+                        .say_once("connection failed", Level::Warn, || {
+                            format!("connection {id} from {peer} failed: {error}")
+                        });
+                }
+                reason
             }
-            reason
         }
-        Err(payload) => {
-            let message = panic_message(payload);
-            shared
-                .journal
-                .say_once("handler panicked", Level::Error, || {
-                    format!("connection {id} from {peer} ended: its handler panicked: {message}")
-                });
-            EndReason::Panicked
-        }
-    };
+    }));
+    drop(outbox);
     drop(connection);
+    let reason = outcome.unwrap_or_else(|payload| {
+        let message = panic_message(payload);
+        shared
+            .journal
+            .say_once("handler panicked", Level::Error, || {
+                format!("connection {id} from {peer} ended: its handler panicked: {message}")
+            });
+        EndReason::Panicked
+    });
     shared.table.ended(id, reason, record.unread_bytes());
     drop(record);
     // As many places as there are permits, and this thread has one: never full.

@@ -91,11 +91,23 @@ impl Listener {
         };
         match Errno::from_io_error(&error) {
             Some(Errno::WOULDBLOCK) => Ok(Accepted::Nobody),
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                Ok(Accepted::Starved(error))
-            }
-            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) | None => Err(error),
-            Some(_) => Ok(Accepted::Gone),
+            Some(
+                Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::NONET
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH,
+            ) => Ok(Accepted::Gone),
+            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => Err(error),
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM; and whatever nobody has heard of must not be asked for again
+            // at once.
+            _ => Ok(Accepted::Starved(error)),
         }
     }
 

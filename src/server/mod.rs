@@ -59,20 +59,3 @@ pub use limits::Bound;
 pub use outbox::{Outbox, Weigh};
 pub use report::{ConnectionInfo, ConsumerInfo, Report, Stats};
 pub use shared::ThreadBody;
-
-/// What a panic said, if it said it in words.
-fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
-    let message = match payload.downcast_ref::<&'static str>() {
-        Some(text) => (*text).to_owned(),
-        None => match payload.downcast_ref::<String>() {
-            Some(text) => text.clone(),
-            None => "no message".to_owned(),
-        },
-    };
-    // A payload may panic in its own drop; that must not take the thread's last lines with it.
-    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
-    if let Err(again) = dropped {
-        std::mem::forget(again);
-    }
-    message
-}

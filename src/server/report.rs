@@ -40,6 +40,9 @@ pub struct Stats {
     /// Bytes that the kernel held when a connection was closed or a client turned away, and that nobody
     /// read: a lower bound on what a sender without acknowledgements lost.
     pub unread_bytes: u64,
+    /// How often nobody could be accepted for a while: the system had no descriptor, no memory or no thread to
+    /// give, or another socket had taken the port of a listener that came back.
+    pub accepts_starved: u64,
     /// Threads of the server that are not joined, by its own count.
     pub threads: usize,
     /// The most that `threads` has been.

@@ -122,6 +122,7 @@ impl Shared {
             rejected: traffic.rejected,
             ended: traffic.ended,
             unread_bytes: traffic.unread_bytes,
+            accepts_starved: traffic.starved,
             threads: self.fixed_threads + traffic.unjoined,
             threads_peak: self.fixed_threads + traffic.unjoined_peak,
             rung: standing.rung,

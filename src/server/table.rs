@@ -27,6 +27,7 @@ pub(super) struct Traffic {
     pub(super) rejected: Tally<RejectReason>,
     pub(super) ended: Tally<EndReason>,
     pub(super) unread_bytes: u64,
+    pub(super) starved: u64,
     /// Handlers' threads that are not joined, now and at most so far.
     pub(super) unjoined: usize,
     pub(super) unjoined_peak: usize,
@@ -122,6 +123,11 @@ impl Table {
 
     pub(super) fn rejected(&self, reason: RejectReason, unread_bytes: u64) {
         self.inner.lock().traffic.reject(reason, unread_bytes);
+    }
+
+    /// An acceptor could not accept, for want of something that the system had not to give.
+    pub(super) fn starved(&self) {
+        self.inner.lock().traffic.starved += 1;
     }
 
     /// A handler is at its end: counts it, and lets go of the table's hold on its socket.

@@ -173,9 +173,9 @@ impl Drainline {
         }
     }
 
-    /// Does `needle` stand in its collected stdout so far?
-    pub fn stdout_contains(&self, needle: &[u8]) -> bool {
-        let found = |bytes: &[u8]| memchr::memmem::find(bytes, needle).is_some();
+    /// Does `needle` stand in its collected stdout, behind the first `from` bytes?
+    pub fn stdout_contains(&self, from: u64, needle: &[u8]) -> bool {
+        let found = |bytes: &[u8]| memchr::memmem::find(&bytes[from as usize..], needle).is_some();
         self.stdout
             .as_ref()
             .is_some_and(|stdout| stdout.with(found))
