@@ -352,3 +352,6 @@ fn wake_all(records: Vec<Arc<Record>>) {
         record.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests;
