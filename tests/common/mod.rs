@@ -13,6 +13,7 @@
 pub mod checker;
 pub mod child;
 pub mod client;
+pub mod echo;
 pub mod embedded;
 pub mod exit;
 pub mod guard;
