@@ -354,4 +354,6 @@ fn wake_all(records: Vec<Arc<Record>>) {
 }
 
 #[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod tests;

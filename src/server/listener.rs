@@ -154,6 +154,8 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 
 fn set_inherited_options(socket: &Socket, config: &Config) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    // An inherited listener may come with it.
+    socket.set_keepalive(config.keepalive.is_some())?;
     if let Some(keepalive) = config.keepalive {
         let keepalive = TcpKeepalive::new()
             .with_time(keepalive.idle)

@@ -152,6 +152,8 @@ impl Watchdog {
             empty: counts.used.messages == 0,
         };
         let change = self.ladder.step(self.shared.now(), seen);
+        // The gate first: whoever reads that the server is paused may rely on it.
+        self.shared.gate.set_paused(self.ladder.is_paused());
         *self.shared.standing.lock() = Standing {
             rung: self.ladder.rung(),
             is_paused: self.ladder.is_paused(),
@@ -159,7 +161,6 @@ impl Watchdog {
             longest_wait,
             consumer_busy_for: self.consumer.busy_for,
         };
-        self.shared.gate.set_paused(self.ladder.is_paused());
         if let Some(change) = change {
             say_change(&self.shared, change, self.ladder.is_paused());
         }

@@ -15,6 +15,7 @@ pub mod checker;
 pub mod child;
 pub mod client;
 pub mod crowd;
+pub mod echo;
 pub mod embedded;
 pub mod exit;
 pub mod guard;

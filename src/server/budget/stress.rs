@@ -1,0 +1,193 @@
+//! The shell by stress, with waits shorter than a setting can be.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver as Channel, Sender as Entrance, channel};
+use std::thread;
+
+use super::*;
+
+const SENDERS: usize = 64;
+const SENDS_EACH: usize = 400;
+const LIMIT: Weight = Weight {
+    messages: 24,
+    bytes: 240,
+};
+
+/// A small source of numbers (xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+#[derive(Default)]
+struct Counted {
+    granted: AtomicU64,
+    refused: AtomicU64,
+    delivered: AtomicU64,
+}
+
+fn stream() -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    TcpStream::connect(address).expect("a connection")
+}
+
+fn record(id: u64, stream: &TcpStream) -> Arc<Record> {
+    let stream = stream.try_clone().expect("a descriptor");
+    let peer = stream.peer_addr().unwrap_or(([127, 0, 0, 1], 1).into());
+    let record = Arc::new(Record::new(id, peer, stream));
+    record.belongs_to_this_thread();
+    record
+}
+
+fn patience(random: &mut Random) -> Patience {
+    let wait = Duration::from_micros(200 + random.below(1800));
+    match random.below(5) {
+        0 | 1 => Patience::Abort(wait),
+        2 => Patience::Drop(wait),
+        3 => Patience::None,
+        _ => Patience::Endless,
+    }
+}
+
+/// Sends with one record until that has ended, then with another, as connection follows connection.
+fn send(
+    budget: &Budget,
+    place: &Mutex<Arc<Record>>,
+    seed: u64,
+    into: &Entrance<Weight>,
+    counted: &Counted,
+) {
+    let (mut random, stream) = (Random(seed), stream());
+    let mut current = record(seed, &stream);
+    *place.lock() = Arc::clone(&current);
+    for _ in 0..SENDS_EACH {
+        let weight = Weight {
+            messages: 1 + random.below(5),
+            bytes: random.below(60),
+        };
+        match budget.enter(&current, weight, patience(&mut random)) {
+            Room::Granted => {
+                counted
+                    .granted
+                    .fetch_add(weight.messages, Ordering::Relaxed);
+                into.send(weight).expect("the consumer is there");
+            }
+            Room::Refused(_) => {
+                counted
+                    .refused
+                    .fetch_add(weight.messages, Ordering::Relaxed);
+            }
+            Room::Closed => unreachable!("nobody closes it"),
+        }
+        assert_eq!(*current.place.lock(), Place::None);
+        if current.ended().is_some() {
+            current = record(seed, &stream);
+            *place.lock() = Arc::clone(&current);
+        }
+    }
+}
+
+fn consume(budget: &Budget, items: &Channel<Weight>, counted: &Counted) {
+    let mut random = Random(3);
+    while let Ok(mut rest) = items.recv() {
+        budget.picked_up();
+        if random.below(4) == 0 {
+            budget.delivered_some(1);
+            rest.messages -= 1;
+            counted.delivered.fetch_add(1, Ordering::Relaxed);
+        }
+        match random.below(256) {
+            0 => thread::sleep(Duration::from_micros(random.below(2000))),
+            1..16 => {
+                budget.undone(rest);
+                continue;
+            }
+            _ => {}
+        }
+        budget.delivered(rest);
+        counted
+            .delivered
+            .fetch_add(rest.messages, Ordering::Relaxed);
+    }
+}
+
+fn assert_closes(counts: &Counts) {
+    let sum = counts.delivered + counts.dropped.total() + counts.in_flight;
+    assert_eq!(counts.received, sum, "{counts:?}");
+    let within = counts.used.messages <= LIMIT.messages && counts.used.bytes <= LIMIT.bytes;
+    assert!(within, "{counts:?}");
+}
+
+#[test]
+fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
+    let (budget, _nudged) = Budget::new(LIMIT);
+    let counted = Counted::default();
+    let is_over = AtomicBool::new(false);
+    let spare = stream();
+    let places: Vec<_> = (0..SENDERS)
+        .map(|_| Mutex::new(record(0, &spare)))
+        .collect();
+    thread::scope(|scope| {
+        let (into, items) = channel();
+        let (budget, counted, is_over) = (&budget, &counted, &is_over);
+        scope.spawn(|| {
+            let mut random = Random(5);
+            while !is_over.load(Ordering::Relaxed) {
+                let at = random.below(SENDERS as u64) as usize;
+                let victim = Arc::clone(&places[at].lock());
+                budget.abort(&victim, EndReason::Aborted);
+                // As whoever cuts a connection does.
+                victim.unpark();
+                thread::sleep(Duration::from_micros(300));
+            }
+        });
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_closes(&budget.counts());
+                thread::yield_now();
+            }
+        });
+        let consumer = scope.spawn(move || consume(budget, &items, counted));
+        for (seed, place) in (1..).zip(&places) {
+            let into = into.clone();
+            scope.spawn(move || send(budget, place, seed, &into, counted));
+        }
+        drop(into);
+        let consumed = consumer.join();
+        is_over.store(true, Ordering::Relaxed);
+        if consumed.is_err() {
+            // So that whoever waits without end ends, too.
+            budget.close(DropReason::SinkFailed);
+            panic!("the consumer panicked");
+        }
+    });
+
+    let counts = budget.counts();
+    assert_closes(&counts);
+    assert_eq!((counts.in_flight, counts.waiting), (0, 0), "{counts:?}");
+    assert_eq!(counts.used, Weight::default());
+    let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    assert_eq!(counts.delivered, read(&counted.delivered));
+    assert_eq!(
+        counts.received,
+        read(&counted.granted) + read(&counted.refused)
+    );
+    let sink_failed = counts.dropped.get(DropReason::SinkFailed);
+    assert_eq!(read(&counted.granted), counts.delivered + sink_failed);
+    assert_eq!(counts.dropped.total(), read(&counted.refused) + sink_failed);
+    for reason in [
+        DropReason::Aborted,
+        DropReason::Full,
+        DropReason::SinkFailed,
+    ] {
+        assert!(counts.dropped.get(reason) > 0, "{counts:?}");
+    }
+}

@@ -1,0 +1,283 @@
+//! The deadlines: no handler waits on a peer for ever, and nobody is cut for the time that we took.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use common::client;
+use common::echo::{self, ANY};
+use common::tagged::{Cut, Tagged};
+use common::valve::Valve;
+use common::wait::{DEADLINE, wait_until};
+use drainline::ingest::{Discard, Handle, Ingest};
+use drainline::model::Activity;
+use drainline::{Config, EndReason, Ended, PauseAfter, Server};
+
+const SHORT: Duration = Duration::from_millis(300);
+/// Long enough for a client that keeps to it, on a machine that stumbles.
+const KEPT: Duration = Duration::from_secs(1);
+const SIZE: usize = 100;
+
+fn no_deadlines() -> Config {
+    let mut config = Config::default();
+    config.frame_timeout = None;
+    config.write_timeout = None;
+    config
+}
+
+fn start(config: Config, valve: &Valve) -> (Handle, TcpStream) {
+    let server = Ingest::builder()
+        .config(config)
+        .listen(ANY.parse().unwrap())
+        .start(valve.sink())
+        .unwrap();
+    let client = client::connect(server.local_addrs()[0]);
+    (server, client)
+}
+
+#[track_caller]
+fn wait_for_end(server: &Handle, reason: EndReason) {
+    wait_until("the connection's end", DEADLINE, || {
+        server.report().server.stats.ended.get(reason) == 1
+    });
+}
+
+/// Ends it in good order: what was sent arrived, and every connection came to its own end.
+#[track_caller]
+fn assert_arrived(server: Handle, client: TcpStream, valve: &Valve, messages: u64) {
+    client::half_close(client);
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced(), "{report:?}");
+    assert_eq!(report.server.stats.ended.get(EndReason::Eof), 1);
+    valve.checker().expect_exact(&[(1, messages)]);
+}
+
+#[test]
+fn a_frame_that_does_not_end_is_cut_though_bytes_keep_coming() {
+    let mut config = no_deadlines();
+    config.frame_timeout = Some(SHORT);
+    let (server, mut client) = start(config, &Valve::open());
+    client.write_all(b"whole\n").unwrap();
+    let sent = client::trickle(&mut client, &[b'x'; 1000], Duration::from_millis(20));
+    assert!(sent < 1000, "it was never cut");
+    wait_for_end(&server, EndReason::FrameTimeout);
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced(), "{report:?}");
+    assert_eq!(report.server.stats.delivered, 1);
+    assert!(report.bytes.discarded.get(Discard::Aborted) > 0);
+    assert_eq!(
+        report.bytes.discarded.total(),
+        report.bytes.discarded.get(Discard::Aborted)
+    );
+}
+
+#[test]
+fn a_sender_between_frames_may_be_quiet_beyond_the_frame_timeout() {
+    let mut config = no_deadlines();
+    config.frame_timeout = Some(SHORT);
+    let valve = Valve::open();
+    let (server, mut client) = start(config, &valve);
+    for seq in 0..3 {
+        thread::sleep(SHORT * 2);
+        let sent = Tagged::new(1).send(&mut client, seq..seq + 1, SIZE, Cut::Once);
+        assert_eq!(sent.all().messages, 1);
+    }
+    assert_arrived(server, client, &valve, 3);
+}
+
+#[test]
+fn frames_that_end_in_time_are_never_cut_however_long_it_goes_on() {
+    let mut config = no_deadlines();
+    config.frame_timeout = Some(KEPT);
+    let valve = Valve::open();
+    let (server, mut client) = start(config, &valve);
+    let messages = 7;
+    for seq in 0..messages {
+        // There is an unfinished frame at any moment but for an instant: half of one, and half of the next.
+        let line = Tagged::new(1).lines(seq..seq + 1, SIZE);
+        for half in line.chunks(line.len() / 2 + 1) {
+            client.write_all(half).unwrap();
+            thread::sleep(KEPT / 10);
+        }
+    }
+    assert_arrived(server, client, &valve, messages);
+}
+
+#[test]
+fn without_a_frame_timeout_half_a_frame_may_wait() {
+    let valve = Valve::open();
+    let (server, mut client) = start(no_deadlines(), &valve);
+    let line = Tagged::new(1).lines(0..1, SIZE);
+    client.write_all(&line[..50]).unwrap();
+    thread::sleep(SHORT * 3);
+    client.write_all(&line[50..]).unwrap();
+    assert_arrived(server, client, &valve, 1);
+}
+
+#[test]
+fn a_quiet_sender_is_cut_where_the_idle_timeout_is_on() {
+    let mut config = no_deadlines();
+    config.idle_timeout = Some(SHORT);
+    let (server, mut client) = start(config, &Valve::open());
+    client.write_all(b"whole\n").unwrap();
+    client::wait_for_close(&mut client);
+    wait_for_end(&server, EndReason::IdleTimeout);
+    assert_eq!(server.shutdown(DEADLINE).server.stats.delivered, 1);
+}
+
+#[test]
+fn the_idle_timeout_spares_whoever_sends_a_byte_now_and_then() {
+    let mut config = no_deadlines();
+    config.idle_timeout = Some(KEPT);
+    let valve = Valve::open();
+    let (server, mut client) = start(config, &valve);
+    let sent = client::trickle(&mut client, b"a slow sender\n", KEPT / 10);
+    assert_eq!(sent, 14);
+    client::half_close(client);
+    let stats = server.shutdown(DEADLINE).server.stats;
+    assert_eq!((stats.delivered, stats.ended.get(EndReason::Eof)), (1, 1));
+}
+
+#[test]
+fn the_idle_timeout_is_off_by_default() {
+    assert_eq!(Config::default().idle_timeout, None);
+    let valve = Valve::open();
+    let (server, mut client) = start(Config::default(), &valve);
+    thread::sleep(SHORT * 3);
+    let sent = Tagged::new(1).send(&mut client, 0..1, SIZE, Cut::Once);
+    assert_eq!(sent.all().messages, 1);
+    assert_arrived(server, client, &valve, 1);
+}
+
+#[test]
+fn time_in_a_blocked_send_counts_for_no_deadline() {
+    let mut config = no_deadlines();
+    config.buffer_messages = 8;
+    config.send_timeout = DEADLINE * 10;
+    config.pause_after = PauseAfter::Off;
+    config.frame_timeout = Some(SHORT);
+    config.idle_timeout = Some(SHORT);
+    let valve = Valve::shut();
+    let (server, mut client) = start(config, &valve);
+    // Half a frame was read when the handler is held up.
+    let bytes = Tagged::new(1).lines(0..64, SIZE);
+    let (first, rest) = bytes.split_at(bytes.len() - 30);
+    client.write_all(first).unwrap();
+    wait_until("held up inside a frame", DEADLINE, || {
+        let connections = server.connections();
+        connections.iter().any(|connection| {
+            connection.state == Activity::Sending
+                && connection.inside_frame
+                && connection.bytes == first.len() as u64
+        })
+    });
+    client.write_all(rest).unwrap();
+    thread::sleep(SHORT * 4);
+    assert!(!client::is_closed(&client));
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    valve.set_open(true);
+    assert_arrived(server, client, &valve, 64);
+}
+
+#[test]
+fn time_in_a_rate_pause_counts_for_no_deadline() {
+    let mut config = no_deadlines();
+    config.rate_limit = Some(20);
+    config.frame_timeout = Some(SHORT);
+    config.idle_timeout = Some(SHORT);
+    let valve = Valve::open();
+    let (server, mut client) = start(config, &valve);
+    let bytes = Tagged::new(1).lines(0..40, 27);
+    let (first, rest) = bytes.split_at(bytes.len() - 10);
+    client.write_all(first).unwrap();
+    wait_until("a pause inside a frame", DEADLINE, || {
+        let connections = server.connections();
+        connections.iter().any(|connection| {
+            connection.state == Activity::Pausing
+                && connection.inside_frame
+                && connection.in_state > SHORT * 2
+        })
+    });
+    client.write_all(rest).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_arrived(server, client, &valve, 40);
+}
+
+/// A server that replies without end, and how each of its handlers ended.
+fn start_writer(
+    write_timeout: Option<Duration>,
+) -> (drainline::Handle, mpsc::Receiver<Option<EndReason>>) {
+    let mut config = no_deadlines();
+    config.write_timeout = write_timeout;
+    let (ended, how) = mpsc::channel();
+    let server = Server::<Vec<u8>>::builder()
+        .config(config)
+        .listen(ANY.parse().unwrap())
+        .start_each(
+            move |conn, _| {
+                let block = vec![b'x'; 256 << 10];
+                loop {
+                    if let Err(error) = conn.write_all(&block) {
+                        ended.send(Ended::reason_of(&error))?;
+                        return Err(error.into());
+                    }
+                }
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    (server, how)
+}
+
+#[test]
+fn a_peer_that_does_not_read_its_replies_is_cut() {
+    let (server, how) = start_writer(Some(SHORT));
+    let _client = client::connect(server.local_addrs()[0]);
+    let told = how.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(told, Some(EndReason::WriteTimeout));
+    wait_until("the connection's end", DEADLINE, || {
+        server.stats().ended.get(EndReason::WriteTimeout) == 1
+    });
+}
+
+#[test]
+fn a_peer_that_reads_its_replies_is_not_cut() {
+    let (server, how) = start_writer(Some(KEPT));
+    let mut client = client::connect(server.local_addrs()[0]);
+    let end = std::time::Instant::now() + KEPT * 3 / 2;
+    let mut buffer = vec![0; 256 << 10];
+    while std::time::Instant::now() < end {
+        assert!(client.read(&mut buffer).unwrap() > 0);
+    }
+    assert!(how.try_recv().is_err());
+    assert!(server.stats().open == 1);
+}
+
+#[test]
+fn without_a_write_timeout_a_peer_need_not_read() {
+    let (server, how) = start_writer(None);
+    let mut client = client::connect(server.local_addrs()[0]);
+    wait_until("a write that blocks", DEADLINE, || {
+        let connections = server.connections();
+        connections.iter().any(|connection| {
+            connection.state == Activity::Writing && connection.in_state > SHORT * 3
+        })
+    });
+    assert!(how.try_recv().is_err());
+    assert_eq!(client.read(&mut [0]).unwrap(), 1);
+}
+
+#[test]
+fn a_handler_that_reports_no_progress_has_no_frame_deadline() {
+    let mut config = no_deadlines();
+    config.frame_timeout = Some(SHORT);
+    let server = echo::start(config, &[ANY]);
+    let mut client = echo::connect_served(server.local_addrs()[0]);
+    thread::sleep(SHORT * 3);
+    echo::assert_served(&mut client);
+}

@@ -1,0 +1,301 @@
+//! The gate: so many connections in all, a permit that comes back when a thread was joined, and the rate of accepts.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::client::{self, Closed};
+use common::echo::{self, ANY};
+use common::embedded::{self, Embedded};
+use common::proc;
+use common::wait::{DEADLINE, wait_until};
+use drainline::{Config, EndReason, OnPause, RejectReason, Server, Stats};
+
+fn at_most(max_connections: usize) -> Config {
+    let mut config = Config::default();
+    config.max_connections = Some(max_connections);
+    config
+}
+
+#[track_caller]
+fn assert_rejected(stats: &Stats, reason: RejectReason, clients: u64) {
+    assert_eq!(
+        (stats.rejected.get(reason), stats.rejected.total()),
+        (clients, clients),
+        "{stats:?}"
+    );
+}
+
+#[test]
+fn the_client_over_the_limit_waits_and_is_served_when_one_leaves() {
+    let server = echo::start(at_most(3), &[ANY]);
+    let addr = server.local_addrs()[0];
+    let mut served: Vec<_> = (0..3).map(|_| echo::connect_served(addr)).collect();
+    let mut waiting = client::connect(addr);
+    echo::assert_waits(&mut waiting);
+    let stats = server.stats();
+    assert_eq!((stats.accepted, stats.open), (3, 3));
+
+    drop(served.pop());
+    echo::assert_served(&mut waiting);
+    served.iter_mut().for_each(echo::assert_served);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert!(stats.is_balanced(), "{stats:?}");
+    assert_eq!((stats.accepted, stats.threads_peak), (4, 5 + 3));
+    assert_rejected(&stats, RejectReason::MaxConnections, 0);
+}
+
+#[test]
+fn a_crowd_is_served_to_the_last_and_never_more_at_once_than_the_limit() {
+    let server = echo::start(at_most(4), &[ANY]);
+    let addr = server.local_addrs()[0];
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| (0..8).for_each(|_| drop(echo::connect_served(addr))));
+        }
+    });
+    echo::wait_until_joined(&server, 5);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (16 * 8, 0));
+    assert!(stats.threads_peak <= 5 + 4, "{stats:?}");
+}
+
+#[test]
+fn under_close_the_client_over_the_limit_is_closed_and_counted() {
+    let mut config = at_most(2);
+    config.on_pause = OnPause::Close;
+    let server = echo::start(config, &[ANY]);
+    let addr = server.local_addrs()[0];
+    let mut served: Vec<_> = (0..2).map(|_| echo::connect_served(addr)).collect();
+    for _ in 0..5 {
+        assert_eq!(
+            client::wait_for_close(&mut client::connect(addr)),
+            Closed::Clean
+        );
+    }
+    assert_rejected(&server.stats(), RejectReason::MaxConnections, 5);
+    served.iter_mut().for_each(echo::assert_served);
+
+    drop(served.pop());
+    wait_until("somebody else let in", DEADLINE, || {
+        echo::is_served(&mut client::connect(addr), DEADLINE)
+    });
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!(stats.accepted, 3);
+    let rejected = stats.rejected.get(RejectReason::MaxConnections);
+    assert!(rejected >= 5 && rejected == stats.rejected.total());
+}
+
+#[test]
+fn under_refuse_the_client_over_the_limit_cannot_connect_until_one_leaves() {
+    let mut config = at_most(1);
+    config.on_pause = OnPause::Refuse;
+    let server = echo::start(config, &[ANY]);
+    let addr = server.local_addrs()[0];
+    let served = echo::connect_served(addr);
+    wait_until("a connect refused", DEADLINE, || {
+        client::try_connect(addr, DEADLINE).is_err()
+    });
+    drop(served);
+    // Who came in the moment before was turned away.
+    wait_until("served again", DEADLINE, || {
+        client::try_connect(addr, DEADLINE)
+            .is_ok_and(|mut client| echo::is_served(&mut client, DEADLINE))
+    });
+    server.shutdown(DEADLINE);
+}
+
+thread_local! {
+    /// Its destructor runs when the handler's thread ends, after the handler returned.
+    static SLOW_TO_END: RefCell<Option<SlowToEnd>> = const { RefCell::new(None) };
+}
+
+struct SlowToEnd(Receiver<()>);
+
+impl Drop for SlowToEnd {
+    fn drop(&mut self) {
+        let _ = self.0.recv_timeout(DEADLINE);
+    }
+}
+
+#[test]
+fn a_permit_comes_back_when_its_thread_was_joined_and_not_before() {
+    let (let_go, held) = mpsc::channel();
+    let held = Mutex::new(Some(held));
+    let server = Server::<Vec<u8>>::builder()
+        .config(at_most(1))
+        .listen(ANY.parse().unwrap())
+        .start_each(
+            move |conn, out| {
+                if let Some(held) = held.lock().unwrap().take() {
+                    SLOW_TO_END.set(Some(SlowToEnd(held)));
+                }
+                echo::echo(conn, out)
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let addr = server.local_addrs()[0];
+    drop(echo::connect_served(addr));
+    wait_until("the handler's end", DEADLINE, || server.stats().open == 0);
+    let mut next = client::connect(addr);
+    echo::assert_waits(&mut next);
+    assert_eq!(
+        server.stats().threads,
+        5 + 1,
+        "its thread is not joined: the permit is out"
+    );
+
+    let_go.send(()).unwrap();
+    echo::assert_served(&mut next);
+    drop(next);
+    echo::wait_until_joined(&server, 5);
+    server.shutdown(DEADLINE);
+}
+
+#[test]
+fn a_permit_comes_back_however_a_handler_ends() {
+    let server = Server::<Vec<u8>>::builder()
+        .config(at_most(1))
+        .listen(ANY.parse().unwrap())
+        .start_each(
+            |conn, out| {
+                let mut how = [0];
+                conn.read_exact(&mut how)?;
+                match how[0] {
+                    b'p' => panic!("as asked"),
+                    b'e' => Err("as asked".into()),
+                    b'r' => Ok(()),
+                    _ => echo::echo(conn, out),
+                }
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let addr = server.local_addrs()[0];
+    let ends = [
+        (b'p', EndReason::Panicked),
+        (b'e', EndReason::Failed),
+        (b'r', EndReason::Finished),
+        (b'a', EndReason::Aborted),
+        (b'x', EndReason::Reset),
+    ];
+    for (how, reason) in ends {
+        // With one permit, each of these is served because the one before gave its own back.
+        let mut client = client::connect(addr);
+        client.write_all(&[how]).unwrap();
+        if reason == EndReason::Aborted || reason == EndReason::Reset {
+            echo::assert_served(&mut client);
+        }
+        if reason == EndReason::Aborted {
+            assert!(server.abort(server.connections()[0].id));
+        }
+        if reason == EndReason::Reset {
+            client::reset(client);
+        } else {
+            client::wait_for_close(&mut client);
+        }
+        wait_until("its end counted", DEADLINE, || {
+            server.stats().ended.get(reason) == 1
+        });
+    }
+    echo::wait_until_joined(&server, 5);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!((stats.accepted, stats.ended.total()), (5, 5));
+    assert!(stats.is_balanced(), "{stats:?}");
+}
+
+#[test]
+fn the_accept_rate_slows_clients_down_and_turns_nobody_away() {
+    const RATE: u64 = 20;
+    const CLIENTS: u64 = 30;
+    let mut config = Config::default();
+    config.accept_rate = Some(RATE);
+    // Over all listeners together.
+    let server = echo::start(config, &[ANY, ANY]);
+    let began = Instant::now();
+    let mut clients: Vec<_> = (0..CLIENTS as usize)
+        .map(|at| client::connect(server.local_addrs()[at % 2]))
+        .collect();
+    let mut readings = 0;
+    loop {
+        // Asked before the clock is read: what is accepted meanwhile only makes the bound wider.
+        let accepted = server.stats().accepted;
+        let most = RATE as f64 * began.elapsed().as_secs_f64() + RATE as f64 / 10.0 + 2.0;
+        assert!(
+            accepted as f64 <= most,
+            "{accepted} accepted, {most} at most"
+        );
+        readings += 1;
+        if accepted == CLIENTS {
+            break;
+        }
+        assert!(began.elapsed() < DEADLINE, "{accepted} accepted");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(readings > 10);
+    clients.iter_mut().for_each(echo::assert_served);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (CLIENTS, 0));
+}
+
+#[test]
+fn without_an_accept_rate_nobody_waits() {
+    let server = echo::start(Config::default(), &[ANY]);
+    let addr = server.local_addrs()[0];
+    let began = Instant::now();
+    // As above, at a rate of 20 a second, it would take 14 s.
+    for mut client in client::connect_many(addr, 300) {
+        echo::assert_served(&mut client);
+    }
+    assert!(began.elapsed() < Duration::from_secs(14));
+    server.shutdown(DEADLINE);
+}
+
+#[test]
+fn child_entry() {
+    match embedded::role().as_deref() {
+        Some("two listeners, one permit") => {
+            let server = echo::start(at_most(1), &[ANY, ANY]);
+            let addrs = server.local_addrs();
+            embedded::tell(&format!("addrs {} {}", addrs[0], addrs[1]));
+            while embedded::hear().is_some() {}
+        }
+        Some(other) => panic!("no such role: {other}"),
+        None => {}
+    }
+}
+
+#[test]
+fn listeners_share_one_gate_in_turn_and_do_not_spin_while_it_is_shut() {
+    let mut child = Embedded::start("child_entry", "two listeners, one permit", &[]);
+    let told = child.wait_line("addrs ");
+    let addrs: Vec<_> = told.split(' ').map(|addr| addr.parse().unwrap()).collect();
+    let mut served = echo::connect_served(addrs[0]);
+    // Somebody waits at both.
+    let mut waiting: Vec<_> = [0, 1, 0, 1].map(|at| client::connect(addrs[at])).into();
+    waiting.iter_mut().for_each(echo::assert_waits);
+
+    let before = proc::cpu_time(child.pid());
+    thread::sleep(Duration::from_millis(800));
+    let spent = proc::cpu_time(child.pid()) - before;
+    assert!(spent < Duration::from_millis(200), "{spent:?} of 800 ms");
+
+    // One leaves, and somebody else has its place: until all were served, at whichever listener.
+    echo::assert_served(&mut served);
+    drop(served);
+    while !waiting.is_empty() {
+        let at = common::wait::wait_for("a client served", DEADLINE, || {
+            // It was asked with a byte above.
+            waiting.iter_mut().position(echo::is_answered)
+        });
+        drop(waiting.remove(at));
+    }
+    assert_eq!(child.end(), Some(0), "{}", child.told());
+}

@@ -1,0 +1,227 @@
+//! The pause: held-up senders shut the gate, new clients meet what `on_pause` says, and the gate opens when the sink moves.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use common::client::{self, Closed};
+use common::tagged::{Cut, Tagged};
+use common::valve::Valve;
+use common::wait::{DEADLINE, wait_until};
+use drainline::ingest::{Handle, Ingest, Report};
+use drainline::model::Rung;
+use drainline::{Config, OnPause, PauseAfter, RejectReason, Stats};
+
+const SIZE: usize = 100;
+/// More than the buffer and the consumer hold.
+const HELD_UP: u64 = 64;
+
+fn config(on_pause: OnPause) -> Config {
+    let mut config = Config::default();
+    config.buffer_messages = 8;
+    config.send_timeout = DEADLINE * 10;
+    config.pause_after = PauseAfter::After(Duration::from_millis(100));
+    config.on_pause = on_pause;
+    config
+}
+
+/// A server whose sink is stalled, and a sender that it holds up.
+struct Stalled {
+    valve: Valve,
+    server: Handle,
+    addr: SocketAddr,
+    held_up: TcpStream,
+}
+
+fn stats(server: &Handle) -> Stats {
+    server.report().server.stats
+}
+
+impl Stalled {
+    fn start(config: Config, listener: Option<TcpListener>) -> Stalled {
+        let valve = Valve::shut();
+        let builder = Ingest::builder().config(config);
+        let builder = match listener {
+            Some(listener) => builder.listener(listener),
+            None => builder.listen("127.0.0.1:0".parse().unwrap()),
+        };
+        let server = builder.start(valve.sink()).unwrap();
+        let addr = server.local_addrs()[0];
+        let mut held_up = client::connect(addr);
+        let sent = Tagged::new(1).send(&mut held_up, 0..HELD_UP, SIZE, Cut::Once);
+        assert_eq!(sent.all().messages, HELD_UP);
+        wait_until("a sender held up", DEADLINE, || {
+            stats(&server).senders_waiting == 1
+        });
+        Stalled {
+            valve,
+            server,
+            addr,
+            held_up,
+        }
+    }
+
+    fn start_paused(config: Config, listener: Option<TcpListener>) -> Stalled {
+        let stalled = Stalled::start(config, listener);
+        wait_until("the pause", DEADLINE, || stats(&stalled.server).is_paused);
+        assert_eq!(stats(&stalled.server).rung, Rung::Paused);
+        stalled
+    }
+
+    /// The sink moves again: the gate opens, a new client's message arrives, and so do all others.
+    fn heal(self, others: &[(u32, u64)]) -> (Stats, Report) {
+        self.valve.set_open(true);
+        wait_until("the gate open", DEADLINE, || !stats(&self.server).is_paused);
+        let mut new = client::connect(self.addr);
+        assert_eq!(
+            Tagged::new(2)
+                .send(&mut new, 0..1, SIZE, Cut::Once)
+                .all()
+                .messages,
+            1
+        );
+        assert_eq!(client::half_close(new), Closed::Clean);
+        assert_eq!(client::half_close(self.held_up), Closed::Clean);
+        let healed = stats(&self.server);
+        let report = self.server.shutdown(DEADLINE);
+        assert!(report.is_balanced(), "{report:?}");
+        let mut sent = vec![(1, HELD_UP), (2, 1)];
+        sent.extend(others);
+        self.valve.checker().expect_exact(&sent);
+        assert_eq!(report.server.stats.dropped.total(), 0);
+        (healed, report)
+    }
+}
+
+#[test]
+fn backlog_keeps_new_clients_in_the_kernels_queue_and_loses_none_of_theirs() {
+    let stalled = Stalled::start_paused(config(OnPause::Backlog), None);
+    let clients: Vec<u32> = (10..20).collect();
+    let waiting: Vec<_> = clients
+        .iter()
+        .map(|&number| {
+            let mut client = client::connect(stalled.addr);
+            let sent = Tagged::new(number).send(&mut client, 0..3, SIZE, Cut::Once);
+            assert_eq!(sent.all().messages, 3);
+            client
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let paused = stats(&stalled.server);
+    assert_eq!((paused.accepted, paused.rejected.total()), (1, 0));
+    assert!(!waiting.iter().any(client::is_closed));
+    drop(waiting);
+    let sent: Vec<_> = clients.iter().map(|&number| (number, 3)).collect();
+    // They hung up long ago, and their messages arrive all the same.
+    stalled.valve.set_open(true);
+    wait_until("all served", DEADLINE, || {
+        stats(&stalled.server).ended.total() == clients.len() as u64
+    });
+    let (_, report) = stalled.heal(&sent);
+    assert_eq!(report.server.stats.accepted, 2 + 10);
+    assert!(report.server.stats.seconds_in[Rung::Paused as usize] > Duration::ZERO);
+}
+
+#[track_caller]
+fn assert_closes_clients(stalled: &Stalled) {
+    for _ in 0..5 {
+        let mut client = client::connect(stalled.addr);
+        assert_eq!(client::wait_for_close(&mut client), Closed::Clean);
+    }
+    // One that has sent something gets a reset, and its bytes are counted.
+    let mut client = client::connect(stalled.addr);
+    let _ = client.write_all(b"lost\n");
+    client::wait_for_close(&mut client);
+    let paused = stats(&stalled.server);
+    assert_eq!(
+        (paused.accepted, paused.rejected.get(RejectReason::Paused)),
+        (1, 6)
+    );
+    assert!(paused.unread_bytes <= 5);
+    assert!(paused.is_paused, "the one who is held up is there still");
+}
+
+#[test]
+fn close_accepts_new_clients_and_closes_them_at_once() {
+    let stalled = Stalled::start_paused(config(OnPause::Close), None);
+    assert_closes_clients(&stalled);
+    let (_, report) = stalled.heal(&[]);
+    assert_eq!(report.server.stats.rejected.total(), 6);
+}
+
+#[test]
+fn refuse_refuses_connects_and_comes_back_on_the_same_port() {
+    let stalled = Stalled::start_paused(config(OnPause::Refuse), None);
+    wait_until("a connect refused", DEADLINE, || {
+        client::try_connect(stalled.addr, DEADLINE)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    });
+    for _ in 0..20 {
+        let refused = client::try_connect(stalled.addr, DEADLINE).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    assert_eq!(stats(&stalled.server).accepted, 1);
+    assert!(!client::is_closed(&stalled.held_up));
+    let (healed, _) = stalled.heal(&[]);
+    assert_eq!(healed.accepted, 2);
+}
+
+#[test]
+fn an_inherited_listener_falls_back_from_refuse_to_close() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stalled = Stalled::start_paused(config(OnPause::Refuse), Some(listener));
+    assert_closes_clients(&stalled);
+    stalled.heal(&[]);
+}
+
+#[test]
+fn with_the_pause_off_the_gate_stays_open_however_long_a_sender_waits() {
+    let mut config = config(OnPause::Refuse);
+    config.pause_after = PauseAfter::Off;
+    let stalled = Stalled::start(config, None);
+    wait_until("the wait seen", DEADLINE, || {
+        stats(&stalled.server).longest_wait > Duration::from_millis(500)
+    });
+    let seen = stats(&stalled.server);
+    assert_eq!((seen.is_paused, seen.rung), (false, Rung::Backpressure));
+    let client = client::connect(stalled.addr);
+    wait_until("it is let in", DEADLINE, || {
+        stats(&stalled.server).accepted == 2
+    });
+    drop(client);
+    let (_, report) = stalled.heal(&[]);
+    assert_eq!(
+        report.server.stats.seconds_in[Rung::Paused as usize],
+        Duration::ZERO
+    );
+}
+
+#[test]
+fn while_the_sink_is_dead_the_gate_stays_shut_though_everybody_was_aborted() {
+    let mut config = config(OnPause::Close);
+    config.send_timeout = Duration::from_millis(300);
+    let stalled = Stalled::start_paused(config, None);
+    wait_until("the held-up sender aborted", DEADLINE, || {
+        stats(&stalled.server).open == 0
+    });
+    // Longer than the calm second after which a latch clears.
+    wait_until("calm", DEADLINE, || {
+        let seen = stats(&stalled.server);
+        seen.rung == Rung::Paused && !seen.seconds_in[Rung::Shedding as usize].is_zero()
+    });
+    assert!(stats(&stalled.server).is_paused);
+    assert_eq!(
+        client::wait_for_close(&mut client::connect(stalled.addr)),
+        Closed::Clean
+    );
+    stalled.valve.set_open(true);
+    wait_until("the gate open", DEADLINE, || {
+        !stats(&stalled.server).is_paused
+    });
+    let report = stalled.server.shutdown(DEADLINE);
+    assert!(report.is_balanced() && report.server.stats.dropped.total() > 0);
+}

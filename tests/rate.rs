@@ -1,0 +1,126 @@
+//! The rate limit of a connection: it slows reading down, drops nothing, and holds up no drain and no abort.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::client::{self, Closed};
+use common::tagged::Tagged;
+use common::valve::Valve;
+use common::wait::{DEADLINE, wait_until};
+use drainline::ingest::{Handle, Ingest};
+use drainline::model::Activity;
+use drainline::{Config, EndReason};
+
+fn start(rate_limit: Option<u64>, valve: &Valve) -> (Handle, TcpStream) {
+    let mut config = Config::default();
+    config.rate_limit = rate_limit;
+    let server = Ingest::builder()
+        .config(config)
+        .listen("127.0.0.1:0".parse().unwrap())
+        .start(valve.sink())
+        .unwrap();
+    let client = client::connect(server.local_addrs()[0]);
+    (server, client)
+}
+
+#[test]
+fn the_rate_limit_slows_a_sender_down_and_drops_nothing() {
+    const RATE: u64 = 50;
+    const SIZE: usize = 4096;
+    let messages = 100;
+    let bytes = Tagged::new(1).lines(0..messages, SIZE);
+    // The tenth of a second that may come at once, and what one read may bring on top, which is paid for after it.
+    let at_once =
+        RATE as f64 / 10.0 + (64 << 10) as f64 / (bytes.len() as f64 / messages as f64) + 1.0;
+    let valve = Valve::open();
+    let (server, mut client) = start(Some(RATE), &valve);
+    let began = Instant::now();
+    client.write_all(&bytes).unwrap();
+    let mut readings = 0;
+    loop {
+        // Asked before the clock is read: what comes meanwhile only makes the bound wider.
+        let received = server.report().server.stats.received;
+        let most = RATE as f64 * began.elapsed().as_secs_f64() + at_once;
+        assert!(
+            received as f64 <= most,
+            "{received} received, {most} at most"
+        );
+        readings += 1;
+        if received == messages {
+            break;
+        }
+        assert!(began.elapsed() < DEADLINE, "{received} received");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(readings > 10);
+    assert_eq!(client::half_close(client), Closed::Clean);
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced(), "{report:?}");
+    assert_eq!(report.server.stats.dropped.total(), 0);
+    valve.checker().expect_exact(&[(1, messages)]);
+}
+
+#[test]
+fn without_a_rate_limit_nobody_waits() {
+    let valve = Valve::open();
+    let (server, mut client) = start(None, &valve);
+    let began = Instant::now();
+    // At a rate of 1,000 a second it would take 20 s.
+    let bytes = Tagged::new(1).lines(0..20_000, 60);
+    client.write_all(&bytes).unwrap();
+    assert_eq!(client::half_close(client), Closed::Clean);
+    assert!(began.elapsed() < Duration::from_secs(15));
+    server.shutdown(DEADLINE);
+    valve.checker().expect_exact(&[(1, 20_000)]);
+}
+
+const MANY: u64 = 1000;
+
+/// A connection that is paused for a quarter of an hour.
+fn paused(valve: &Valve) -> (Handle, TcpStream) {
+    let (server, mut client) = start(Some(1), valve);
+    let bytes = Tagged::new(1).lines(0..MANY, 60);
+    client.write_all(&bytes).unwrap();
+    wait_until("a pause", DEADLINE, || {
+        let connections = server.connections();
+        connections.iter().any(|connection| {
+            connection.state == Activity::Pausing && !connection.in_state.is_zero()
+        })
+    });
+    (server, client)
+}
+
+#[test]
+fn a_drain_ends_a_rate_pause_at_once_and_takes_in_what_is_there() {
+    let valve = Valve::open();
+    let (server, _client) = paused(&valve);
+    let began = Instant::now();
+    let report = server.shutdown(DEADLINE);
+    // At three quarters of the deadline it would have been cut.
+    assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
+    assert!(
+        report.is_balanced() && !report.server.timed_out,
+        "{report:?}"
+    );
+    valve.checker().expect_exact(&[(1, MANY)]);
+}
+
+#[test]
+fn an_abort_ends_a_rate_pause_at_once() {
+    let valve = Valve::open();
+    let (server, mut client) = paused(&valve);
+    let id = server.connections()[0].id;
+    assert!(server.abort(id));
+    client::wait_for_close(&mut client);
+    wait_until("its end counted", DEADLINE, || {
+        server.report().server.stats.ended.get(EndReason::Aborted) == 1
+    });
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced(), "{report:?}");
+    valve.checker().expect_prefix(&[(1, MANY)]);
+}
