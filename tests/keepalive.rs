@@ -66,11 +66,10 @@ fn keepalive(keepalive: Option<Keepalive>) -> Config {
 }
 
 fn after(idle: Duration) -> Keepalive {
-    let keepalive = Keepalive {
+    Keepalive {
         idle,
         ..Keepalive::default()
-    };
-    keepalive
+    }
 }
 
 #[test]

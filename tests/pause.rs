@@ -74,7 +74,7 @@ impl Stalled {
 
     /// The sink moves again: the gate opens, a new client's message arrives, and so do all others.
     fn heal(self, others: &[(u32, u64)]) -> (Stats, Report) {
-        self.valve.set_open(true);
+        self.valve.heal();
         wait_until("the gate open", DEADLINE, || !stats(&self.server).is_paused);
         let mut new = client::connect(self.addr);
         assert_eq!(
@@ -117,7 +117,7 @@ fn backlog_keeps_new_clients_in_the_kernels_queue_and_loses_none_of_theirs() {
     drop(waiting);
     let sent: Vec<_> = clients.iter().map(|&number| (number, 3)).collect();
     // They hung up long ago, and their messages arrive all the same.
-    stalled.valve.set_open(true);
+    stalled.valve.heal();
     wait_until("all served", DEADLINE, || {
         stats(&stalled.server).ended.total() == clients.len() as u64
     });
@@ -218,7 +218,7 @@ fn while_the_sink_is_dead_the_gate_stays_shut_though_everybody_was_aborted() {
         client::wait_for_close(&mut client::connect(stalled.addr)),
         Closed::Clean
     );
-    stalled.valve.set_open(true);
+    stalled.valve.heal();
     wait_until("the gate open", DEADLINE, || {
         !stats(&stalled.server).is_paused
     });

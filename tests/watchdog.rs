@@ -198,7 +198,7 @@ fn a_sink_that_is_stuck_is_named_with_what_it_holds_up() {
     assert_eq!(sent.all().messages, 3);
     let line = wait_line(&["WARN", "valve has finished nothing for"]);
     assert!(line.contains("messages are in flight"), "{line}");
-    valve.set_open(true);
+    valve.heal();
     assert_eq!(client::half_close(client), Closed::Clean);
     server.shutdown(DEADLINE);
     valve.checker().expect_exact(&[(1, 3)]);
@@ -252,7 +252,7 @@ fn a_peer_that_has_gone_is_shown_and_its_messages_are_delivered() {
     let text = info.to_string();
     assert!(text.contains("sending, peer gone, for "), "{text}");
 
-    valve.set_open(true);
+    valve.heal();
     assert_eq!(client::half_close(stays), Closed::Clean);
     wait_until("its end", DEADLINE, || {
         server.report().server.stats.ended.get(EndReason::Eof) == 2

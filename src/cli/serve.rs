@@ -73,14 +73,14 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     }
     let (bound, notes) = builder(settings)
         .check()
-        .map_err(|error| not_started(settings, &error))?;
+        .map_err(|error| not_started(&error))?;
     let mut text = String::new();
     for (flag, value) in settings.effective() {
         text += &format!("{flag} {value}\n");
     }
     text += &format!("{bound}\n");
     for note in notes {
-        text += &format!("note: {note}\n");
+        text += &format!("note: {}\n", as_flags(&note));
     }
     Ok(text)
 }
@@ -108,26 +108,32 @@ fn start(settings: &Settings) -> Result<Handle, UsageError> {
         SinkSpec::Null => builder.start(Null),
         SinkSpec::File(path) => builder.start(File::open(path).map_err(sink_failed)?),
     };
-    started.map_err(|error| not_started(settings, &error))
+    started.map_err(|error| not_started(&error))
 }
 
-fn not_started(settings: &Settings, error: &StartError) -> UsageError {
+fn not_started(error: &StartError) -> UsageError {
     match error {
         // Both were checked when the flags were read, so this is the library saying the same in its words.
         StartError::Config(_) | StartError::Limit(_) => UsageError {
             line: format!("drainline: {}", as_flags(&error.to_string())),
             code: CONTRADICTION,
         },
-        StartError::Listen { address, .. } if settings.listen.len() > 1 => {
-            failed(&format!("--listen {address}: {error}"))
-        }
+        StartError::Listen { address, source } => failed(&format!("--listen {address}: {source}")),
         _ => failed(&error.to_string()),
     }
 }
 
 /// The library names settings, the user typed flags.
 fn as_flags(text: &str) -> String {
-    text.replace("max_connections", "--max-connections")
+    let settings = [
+        "max_connections",
+        "buffer_bytes",
+        "buffer_messages",
+        "max_message",
+    ];
+    settings.iter().fold(text.to_owned(), |text, setting| {
+        text.replace(setting, &format!("--{}", setting.replace('_', "-")))
+    })
 }
 
 fn failed(what: &str) -> UsageError {

@@ -73,7 +73,8 @@ impl Handle {
     }
 
     /// Asks the sink to open anew what it writes to. It does within a tenth of a second, even when nothing
-    /// flows, unless it is held up in a write. A failure keeps what it had, is logged and counted.
+    /// flows or it is waiting to try again what failed, unless it is held up in a write. A failure keeps what
+    /// it had, is logged and counted.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Release);
     }

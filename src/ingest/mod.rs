@@ -21,8 +21,8 @@ mod shared;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, OnceLock};
 
 pub use batch::Batch;
 pub use framing::{Discard, Framing, Oversize};
@@ -46,10 +46,8 @@ use crate::server::{
 /// the batch around it. `max_message` and this must fit into `buffer_bytes`.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
-/// A read buffer's size, where `max_message` asks for no more.
-const READ_BYTES: usize = 64 << 10;
-/// Room to read into behind the longest unfinished message.
-const READ_ROOM: usize = 4 << 10;
+/// A read buffer's size: a usual message and room to read into behind it.
+const READ_BYTES: usize = 72 << 10;
 
 /// A server that turns streams of bytes into messages for a sink.
 ///
@@ -150,8 +148,8 @@ impl IngestBuilder {
     ///
     /// # Errors
     /// As [`start`](IngestBuilder::start).
-    pub fn check(self) -> Result<(Bound, Vec<String>), StartError> {
-        self.prepare()?.0.check()
+    pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
+        self.server.check_with(&self.server_config()?)
     }
 
     /// Starts the server.
@@ -160,58 +158,47 @@ impl IngestBuilder {
     /// As [`Builder::start`]; and a `max_message` out of range, or one that does not fit into
     /// `buffer_bytes`.
     pub fn start(self, mut sink: impl Sink) -> Result<Handle, StartError> {
-        let (server, shared) = self.prepare()?;
-        let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
-        let handle = server.start(
-            move |connection, outbox| serve(connection, outbox, &for_handlers),
-            move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
-        )?;
-        let _ = shared.journal.set(handle.journal());
-        Ok(Handle::new(handle, shared))
-    }
-
-    fn prepare(self) -> Result<(Builder<Batch>, Arc<Shared>), StartError> {
-        let IngestBuilder {
-            server,
-            mut config,
-            framing,
-            max_message,
-            oversize,
-        } = self;
-        if !(1..=1 << 30).contains(&max_message) {
-            let accepted = format!("1 to {}", 1 << 30);
-            return Err(ConfigError::out_of_range(
-                "max_message",
-                max_message.to_string(),
-                accepted,
-            )
-            .into());
-        }
-        if max_message + MESSAGE_OVERHEAD_BYTES > config.buffer_bytes {
-            return Err(ConfigError::contradiction(
-                "max_message",
-                max_message.to_string(),
-                format!(
-                    "buffer_bytes ({}) less {MESSAGE_OVERHEAD_BYTES}",
-                    config.buffer_bytes
-                ),
-            )
-            .into());
-        }
-        let read_bytes = READ_BYTES.max(max_message + READ_ROOM);
-        // A batch that waits for room, and what was read behind it or is being read.
-        config.handler_bytes = 2 * read_bytes;
-        let shared = Shared {
-            decoder: Delimited::new(framing, max_message, oversize),
+        let config = self.server_config()?;
+        let shared = Arc::new(Shared {
+            decoder: Delimited::new(self.framing, self.max_message, self.oversize),
             limit: BatchLimit::of(&config),
-            pool: Pool::new(read_bytes),
+            pool: Pool::new(READ_BYTES),
             ledger: ByteLedger::default(),
             reopen: AtomicBool::new(false),
             sink_failures: AtomicU64::new(0),
             failed_reopens: AtomicU64::new(0),
-            journal: OnceLock::new(),
+        });
+        let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
+        let handle = self.server.config(config).start(
+            move |connection, outbox| serve(connection, outbox, &for_handlers),
+            move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
+        )?;
+        Ok(Handle::new(handle, shared))
+    }
+
+    /// The server's settings, with what a reader holds; `max_message` is in range and fits.
+    fn server_config(&self) -> Result<Config, ConfigError> {
+        let (max_message, buffer_bytes) = (self.max_message, self.config.buffer_bytes);
+        let value = max_message.to_string();
+        if !(1..=1 << 30).contains(&max_message) {
+            let accepted = format!("1 to {}", 1 << 30);
+            return Err(ConfigError::out_of_range("max_message", value, accepted));
+        }
+        if max_message + MESSAGE_OVERHEAD_BYTES > buffer_bytes {
+            let accepted = format!("buffer_bytes ({buffer_bytes}) less {MESSAGE_OVERHEAD_BYTES}");
+            return Err(ConfigError::contradiction("max_message", value, accepted));
+        }
+        // A batch that waits for room, and what was read behind it or is being read. The buffer of a message
+        // that is longer than usual grows by half.
+        let buffer = if max_message <= READ_BYTES / 9 * 8 {
+            READ_BYTES
+        } else {
+            max_message / 2 * 3
         };
-        Ok((server.config(config), Arc::new(shared)))
+        Ok(Config {
+            handler_bytes: 2 * buffer,
+            ..self.config.clone()
+        })
     }
 }
 

@@ -15,6 +15,9 @@ use crate::server::Connection;
 /// holds no buffer at all.
 const SMALL_READ: usize = 512;
 
+/// A read that is worth a system call has this much room, at least.
+const LEAST_ROOM: usize = 4 << 10;
+
 /// One connection's reader.
 ///
 /// Small reads go by way of the stack into memory of their own size. A read that fills the small buffer is
@@ -127,21 +130,30 @@ impl<'a> Reader<'a> {
         Ok(read)
     }
 
-    /// Gets a whole buffer, with what is pending at its beginning.
+    /// Makes room to read into. The usual buffer is one of the pool's; a message that is longer grows its own,
+    /// by half at least, so that however slowly it comes its bytes are copied a few times and no more.
     fn grow(&mut self) {
-        if self.pending.capacity() < self.pool.buffer_bytes() {
+        let len = self.pending.len();
+        if self.pending.capacity() - len >= LEAST_ROOM {
+            return;
+        }
+        if len + LEAST_ROOM <= self.pool.buffer_bytes() {
             let mut buffer = self.pool.take();
             buffer.extend_from_slice(&self.pending);
             self.pending = buffer;
+        } else {
+            self.pending.reserve_exact((len / 2).max(LEAST_ROOM));
         }
     }
 
-    /// Nothing is there: whoever waits holds no more than what is pending.
+    /// Nothing is there: whoever waits holds little more than what is pending.
     fn shrink(&mut self) {
         self.is_eager = false;
-        let buffer = std::mem::take(&mut self.pending);
-        self.pending = Vec::from(&buffer[..]);
-        self.pool.put(buffer);
+        if self.pending.len() < self.pending.capacity() / 4 {
+            let right_sized = Vec::from(&self.pending[..]);
+            self.pool
+                .put(std::mem::replace(&mut self.pending, right_sized));
+        }
     }
 
     fn cut(&mut self, entry: &mut Entry) -> Frames {

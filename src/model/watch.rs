@@ -23,6 +23,8 @@ pub enum Activity {
     Pausing = 3,
     /// Writing a reply.
     Writing = 4,
+    /// Past its handler; its thread is not joined yet.
+    Ending = 5,
 }
 
 impl Activity {
@@ -34,6 +36,7 @@ impl Activity {
             Activity::Sending => "sending",
             Activity::Pausing => "pausing",
             Activity::Writing => "writing",
+            Activity::Ending => "ending",
         }
     }
 }

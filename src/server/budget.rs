@@ -39,8 +39,6 @@ pub(super) enum Room {
     Granted,
     /// None: the message is booked as dropped, for this reason.
     Refused(DropReason),
-    /// None: the budget is closed. The message is booked.
-    Closed,
 }
 
 /// What happens to a sender that finds no room.
@@ -123,8 +121,7 @@ impl Budget {
                 Take::TooHeavy => return inner.refuse(DropReason::Oversize, weight.messages),
                 Take::Closed => {
                     let reason = inner.closed_for;
-                    inner.refuse(reason, weight.messages);
-                    return Room::Closed;
+                    return inner.refuse(reason, weight.messages);
                 }
             }
         }
@@ -144,8 +141,8 @@ impl Budget {
                 Place::Queued(_) => {}
                 Place::Granted => break Room::Granted,
                 Place::Refused(reason) => break Room::Refused(reason),
-                // Nobody takes a record out of line without saying why, so None cannot be.
-                Place::Closed | Place::None => break Room::Closed,
+                // Nobody takes a record out of line without saying why, so this cannot be.
+                Place::None => break Room::Refused(DropReason::Aborted),
             }
             match until.remaining(LONGEST_PARK) {
                 Some(left) => std::thread::park_timeout(left),
@@ -247,7 +244,7 @@ impl Budget {
             inner.closed_for = reason;
             let (messages, woken) = inner.queue.close();
             inner.dropped.add(reason, messages);
-            Inner::placed(woken, Place::Closed)
+            Inner::placed(woken, Place::Refused(reason))
         };
         wake_all(wake);
         let _ = self.nudge.try_send(());
@@ -264,6 +261,10 @@ impl Budget {
         drop(inner);
         self.cut.store(true, Ordering::Release);
         let _ = self.nudge.try_send(());
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.lock().queue.is_closed()
     }
 
     pub(super) fn is_cut(&self) -> bool {

@@ -202,7 +202,12 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// # Errors
     /// As [`start`](Builder::start).
     pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
-        self.config.check()?;
+        self.check_with(&self.config)
+    }
+
+    /// As [`check`](Builder::check), with other settings.
+    pub(crate) fn check_with(&self, config: &Config) -> Result<(Bound, Vec<String>), StartError> {
+        config.check()?;
         if self.listeners.is_empty() {
             return Err(StartError::NoListener);
         }
@@ -210,7 +215,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             listeners: self.listeners.len(),
             ..self.needs
         };
-        let fit = limits::fit(&self.config, &needs, &System::read())?;
+        let fit = limits::fit(config, &needs, &System::read())?;
         Ok((fit.bound, fit.notes))
     }
 
@@ -300,6 +305,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             nudged,
             Arc::clone(&budget),
             Arc::clone(&shared.consumer),
+            journal.clone(),
         );
         // Books what the consumer never came to take.
         let drop_rest = Box::new(move || {
@@ -341,7 +347,8 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         Ok(Handle::new(addresses, threads))
     }
 
-    /// Starts the server with a consumer that calls `item` for each item; `Ok` means delivered.
+    /// Starts the server with a consumer that calls `item` for each item; `Ok` means delivered. An error stops
+    /// the whole server, as that of any consumer does.
     ///
     /// # Errors
     /// As [`start`](Builder::start).

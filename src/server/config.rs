@@ -20,7 +20,8 @@ pub enum WhenFull {
     #[default]
     Abort,
     /// Wait up to `send_timeout` once, then drop the item, counted, and go on. Sends of that
-    /// connection do not wait again until one succeeds.
+    /// connection do not wait again until one succeeds. A handler that is to go on must not return
+    /// [`SendError::Full`](super::SendError::Full) as its error, as `?` does.
     Drop,
     /// Wait as long as it takes: nothing is ever lost, and threads stay bounded by `max_connections`.
     Wait,
@@ -43,7 +44,8 @@ pub enum OnPause {
 /// When the gate shuts because senders are held up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PauseAfter {
-    /// After a sixth of `send_timeout`: 5 s with the default of 30 s.
+    /// After a sixth of `send_timeout`: 5 s with the default of 30 s. At least 100 ms, so with a `send_timeout`
+    /// of no more than that it never comes to it, unless `when_full` is [`WhenFull::Wait`].
     #[default]
     Auto,
     /// After this long, 100 ms or more. Below `send_timeout`, unless `when_full` is [`WhenFull::Wait`]:
@@ -210,6 +212,10 @@ impl Config {
             let (second, most) = (Duration::from_secs(1), Duration::from_secs(32_767));
             time("keepalive", Some(keepalive.idle), second, most)?;
             time("keepalive", Some(keepalive.interval), second, most)?;
+            for part in [keepalive.idle, keepalive.interval] {
+                let is_whole = part.subsec_nanos() == 0;
+                require("keepalive", format!("{part:?}"), is_whole, "whole seconds")?;
+            }
             range("keepalive", keepalive.probes as usize, 1, 127)?;
         }
         if let Some(backlog) = self.backlog {

@@ -79,7 +79,8 @@ impl Connection {
         self.record.peer
     }
 
-    /// Whether the server is shutting down: a handler that does not read should come to its end.
+    /// Whether the server is shutting down, or this connection was cut: a handler that does not read should come
+    /// to its end.
     pub fn draining(&self) -> bool {
         self.record.is_draining() || self.record.ended().is_some()
     }
@@ -91,22 +92,32 @@ impl Connection {
     }
 
     /// Reads what is there into the spare capacity of `buf`, without waiting. Returns how much, 0 at the
-    /// peer's end of stream, or `None` if there is nothing now (or the server drains: then only
-    /// [`read`](Read::read) tells how much may still be read).
+    /// peer's end of stream, or `None` if there is nothing now, no capacity, or nothing that may be read: then
+    /// [`read`](Read::read) waits, or says why.
     ///
     /// # Errors
     /// As [`read`](Read::read).
     pub fn read_ready(&mut self, buf: &mut Vec<u8>) -> io::Result<Option<usize>> {
         self.hold_to_rate();
-        if self.end().is_some() || self.record.is_draining() || buf.len() == buf.capacity() {
+        let most = self.may_read(buf.capacity() - buf.len());
+        if self.end().is_some() || most == 0 {
             return Ok(None);
         }
         self.record.enter(Activity::Reading);
-        let got = rustix::net::recv(
-            &self.record.stream,
-            spare_capacity(buf),
-            RecvFlags::DONTWAIT,
-        );
+        let got = if most == buf.capacity() - buf.len() {
+            rustix::net::recv(
+                &self.record.stream,
+                spare_capacity(buf),
+                RecvFlags::DONTWAIT,
+            )
+        } else {
+            let len = buf.len();
+            buf.resize(len + most, 0);
+            let got = rustix::net::recv(&self.record.stream, &mut buf[len..], RecvFlags::DONTWAIT);
+            let read = got.map_or(0, |(read, _)| read);
+            buf.truncate(len + read);
+            got
+        };
         self.record.enter(Activity::Working);
         match got.map(|(_, read)| read) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
@@ -126,7 +137,8 @@ impl Connection {
             // Our own shutdown(2) makes a read return 0, too. Whoever calls it sets the flag first, so a 0
             // without a flag is the peer's. In doubt it counts as ours: half a line must not be delivered as
             // if it were one.
-            Ok(0) if self.record.ended().is_some() || self.record.is_draining() => Ok(None),
+            Ok(0) if self.record.ended().is_some() => Ok(None),
+            Ok(0) if self.record.is_draining() && !self.record.is_complete() => Ok(None),
             Ok(0) => {
                 self.end = Some(EndReason::Eof);
                 Ok(Some(0))
@@ -149,7 +161,7 @@ impl Connection {
     /// A peer that never stops sending cannot hold up a drain; data that arrives after a read-side
     /// shutdown is still readable on Linux, so the shutdown alone would not end it.
     fn may_read(&mut self, wanted: usize) -> usize {
-        if !self.record.is_draining() {
+        if !self.record.is_draining() || self.record.is_complete() {
             return wanted;
         }
         let left = *self

@@ -193,8 +193,8 @@ impl std::error::Error for ServerError {}
 /// Why an item was not sent. It comes back, and is already booked as dropped: do not count it again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<T> {
-    /// The buffer stayed full, or the item alone is heavier than the whole bound. The connection
-    /// goes on.
+    /// The buffer stayed full, or the item alone is heavier than the whole bound. The connection may go on: a
+    /// handler that wants that matches on it, since `?` ends it as failed.
     Full(T),
     /// The connection was aborted: it waited `send_timeout` for the buffer, or it was cut by a deadline
     /// or by hand. End the handler.

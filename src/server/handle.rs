@@ -61,8 +61,8 @@ impl Threads {
     fn conclude(&mut self, ended_in_time: bool) -> Report {
         let shared = Arc::clone(&self.shared);
         if !ended_in_time {
-            shared.cut_handlers();
-            shared.budget.cut();
+            shared.cut_consumer();
+            shared.lifecycle.miss();
         }
         (self.drop_rest)();
         // Whoever waited until the deadline and a grace has spent the first one.
@@ -86,7 +86,7 @@ impl Threads {
         }
         let mut stats = shared.stats();
         stats.threads = stats.threads - shared.fixed_threads + left;
-        let (error, timed_out) = (shared.lifecycle.error(), shared.budget.is_cut());
+        let (error, timed_out) = (shared.lifecycle.error(), shared.lifecycle.has_missed());
         let report = Report {
             stats,
             error,
@@ -168,9 +168,14 @@ impl Handle {
         self.shared.bound.clone()
     }
 
-    /// The ledger now. Takes two short locks, and walks the open connections.
+    /// The ledger now, or at the end once [`wait`](Handle::wait) has returned. Takes two short locks, and walks
+    /// the open connections.
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        // Whoever concludes holds the lock for as long as that takes; the ledger is there all the same.
+        match self.state.try_lock().as_deref() {
+            Some(State::Over(report)) => report.stats.clone(),
+            _ => self.shared.stats(),
+        }
     }
 
     /// Every open connection, in the order in which they came.

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, TryRecvError, select};
 
 use super::budget::Budget;
 use super::deadline::Deadline;
+use super::journal::Journal;
 use super::outbox::Parcel;
 use super::pulse::ConsumerPulse;
 use crate::model::Weight;
@@ -51,6 +52,7 @@ pub struct Inbox<T> {
     nudged: Receiver<()>,
     budget: Arc<Budget>,
     pulse: Arc<ConsumerPulse>,
+    journal: Journal,
 }
 
 impl<T> Inbox<T> {
@@ -59,19 +61,22 @@ impl<T> Inbox<T> {
         nudged: Receiver<()>,
         budget: Arc<Budget>,
         pulse: Arc<ConsumerPulse>,
+        journal: Journal,
     ) -> Self {
         Inbox {
             receiver,
             nudged,
             budget,
             pulse,
+            journal,
         }
     }
 
     /// Takes the next item. Blocks until one comes, at most `tick`.
     ///
-    /// [`Received::Tick`] comes sooner when a sender waits for room and you hold deliveries that are not
-    /// done: it may be waiting for those, so finish them then.
+    /// [`Received::Tick`] comes sooner, at once if need be, when a sender waits for room and you hold
+    /// deliveries that are not done: it may be waiting for those, so finish them before you receive again. A
+    /// consumer that lets others finish them waits for them by a means of its own.
     pub fn recv(&mut self, tick: Duration) -> Received<T> {
         self.pulse.waits();
         let received = self.next(tick);
@@ -84,13 +89,15 @@ impl<T> Inbox<T> {
         self.take().unwrap_or(Received::Tick)
     }
 
-    /// Waits for `duration`, before trying again what failed. `false`: the server's last deadline came
-    /// meanwhile; what you hold will not be delivered any more.
+    /// Waits for `duration`, before trying again what failed. Ends early when the server begins to close
+    /// ([`is_closing`](Inbox::is_closing)), so that a last try is made in time. `false`: the server's last
+    /// deadline came meanwhile; what you hold will not be delivered any more.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.pulse.waits();
         let until = Deadline::after(duration);
+        let was_closing = self.is_closing();
         while let Some(left) = until.remaining(SLICE) {
-            if self.is_cut() {
+            if self.is_cut() || self.is_closing() != was_closing {
                 break;
             }
             // A nudge says that somebody waits for room or that the budget was closed. The first is no
@@ -101,10 +108,21 @@ impl<T> Inbox<T> {
         !self.is_cut()
     }
 
+    /// Whether nothing more is taken in: handlers had their share of the drain, or all are gone. What is in
+    /// the buffer still comes.
+    pub fn is_closing(&self) -> bool {
+        self.budget.is_closed()
+    }
+
     /// Whether the server's last deadline has passed: a consumer that waits in a way of its own, such as
     /// poll(2) on its output, looks at this between slices and returns.
     pub fn is_cut(&self) -> bool {
         self.budget.is_cut()
+    }
+
+    /// The server's log, for lines that must not block whoever says them.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Gives the consumer a name for the watchdog's warnings: the sink's.

@@ -29,6 +29,8 @@ pub(super) struct Lifecycle {
     inner: Mutex<Inner>,
     changed: Condvar,
     stopping: AtomicBool,
+    /// A deadline of the drain came before what it was set for had ended.
+    missed: AtomicBool,
 }
 
 /// What a drain's deadlines ask for now.
@@ -56,6 +58,7 @@ impl Lifecycle {
             }),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
         }
     }
 
@@ -83,7 +86,15 @@ impl Lifecycle {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Nothing is due once all has ended: a cut says that the deadline was missed.
+    pub(super) fn miss(&self) {
+        self.missed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Acquire)
+    }
+
+    /// Nothing is due once all has ended.
     pub(super) fn due(&self, no_handlers: impl Fn() -> bool) -> Due {
         let inner = self.inner.lock();
         if inner.is_over(no_handlers) {

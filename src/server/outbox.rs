@@ -15,9 +15,12 @@ use super::ledger::DropReason;
 use super::record::Record;
 use crate::model::Weight;
 
+/// An item that says it holds more messages is counted as if it held these: sums must not overflow.
+const MOST_MESSAGES: u64 = u32::MAX as u64;
+
 /// What an item counts against the buffer's two bounds. Asked once, when it is sent.
 pub trait Weigh {
-    /// Messages that the item holds. An item that says 0 counts as 1.
+    /// Messages that the item holds. An item that says 0 counts as 1, one that says more than 2^32 - 1 as that.
     fn messages(&self) -> u64 {
         1
     }
@@ -109,28 +112,29 @@ impl<T: Weigh> Outbox<T> {
     /// [`SendError::Aborted`] and [`SendError::Closed`]: return from the handler.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         let weight = Weight {
-            messages: item.messages().max(1),
+            messages: item.messages().clamp(1, MOST_MESSAGES),
             bytes: (item.bytes() as u64).saturating_add(size_of::<Parcel<T>>() as u64),
         };
-        let room = self.budget.enter(&self.record, weight, self.patience());
-        match room {
-            Room::Granted => self.given_up.set(false),
-            Room::Refused(DropReason::Full) => self.given_up.set(true),
+        match self.budget.enter(&self.record, weight, self.patience()) {
+            Room::Granted => {
+                self.given_up.set(false);
+                self.put(item, weight)
+            }
+            Room::Refused(DropReason::Full) => {
+                self.given_up.set(true);
+                Err(SendError::Full(item))
+            }
             // An item that could never fit says nothing about whether there is room.
-            Room::Refused(_) | Room::Closed => {}
-        }
-        match room {
-            Room::Granted => self.put(item, weight),
-            Room::Closed | Room::Refused(DropReason::Shutdown) => Err(SendError::Closed(item)),
+            Room::Refused(DropReason::Oversize) => Err(SendError::Full(item)),
             Room::Refused(DropReason::Aborted) => Err(SendError::Aborted(item)),
-            Room::Refused(_) => Err(SendError::Full(item)),
+            Room::Refused(_) => Err(SendError::Closed(item)),
         }
     }
 
-    /// Books messages that the handler drops before they reach a send: received, and dropped for
-    /// `reason`.
+    /// Books messages that the handler drops before they reach a send: received, and dropped for `reason`. At
+    /// most 2^32 - 1 at a time.
     pub fn dropped(&self, reason: DropReason, messages: u64) {
-        self.budget.dropped(reason, messages);
+        self.budget.dropped(reason, messages.min(MOST_MESSAGES));
     }
 
     /// The wait is over: with room granted there is a slot, since every item weighs a message and there are

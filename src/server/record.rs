@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread::Thread;
 
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ledger::{DropReason, EndReason, Reason};
 use crate::model::{Activity, Sample, Ticket};
@@ -23,8 +24,6 @@ pub(super) enum Place {
     Granted,
     /// Taken out of line; its message is booked as dropped for this reason.
     Refused(DropReason),
-    /// The budget was closed while it was in line; its message is booked.
-    Closed,
 }
 
 const ACTIVITY_BITS: u32 = 3;
@@ -44,6 +43,8 @@ struct Pulse {
     /// An [`EndReason`]'s index + 1; 0 while nobody has ended the connection.
     ended: AtomicU8,
     drain: AtomicBool,
+    /// The peer had ended its stream before the drain began: all that will ever come is in the kernel.
+    is_complete: AtomicBool,
     peer_gone: AtomicBool,
 }
 
@@ -128,6 +129,22 @@ impl Record {
         self.pulse.drain.load(Ordering::Acquire)
     }
 
+    pub(super) fn is_complete(&self) -> bool {
+        self.pulse.is_complete.load(Ordering::Acquire)
+    }
+
+    /// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
+    /// alike (RDHUP); a reset is ERR and HUP.
+    pub(super) fn has_peer_gone(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(gone)
+    }
+
     pub(super) fn peer_gone(&self) -> bool {
         self.pulse.peer_gone.load(Ordering::Relaxed)
     }
@@ -152,8 +169,12 @@ impl Record {
         self.unpark();
     }
 
-    /// No more reading, replies still work: a blocked read wakes.
+    /// No more reading, replies still work: a blocked read wakes. A stream that its peer has ended is read to
+    /// that end: it is known, and so is its last message.
     pub(super) fn drain(&self) {
+        if self.has_peer_gone() {
+            self.pulse.is_complete.store(true, Ordering::Release);
+        }
         self.pulse.drain.store(true, Ordering::Release);
         let _ = self.stream.shutdown(Shutdown::Read);
         self.unpark();

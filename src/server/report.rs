@@ -77,7 +77,8 @@ pub struct Report {
     pub stats: Stats,
     /// What ended the server, if it was not asked to.
     pub error: Option<ServerError>,
-    /// The drain's deadline passed before everything had ended by itself.
+    /// A deadline of the drain passed before what it was set for had ended by itself: a handler had to be cut at
+    /// three quarters of it, or something was in the buffer, or a thread still ran, at the end of it.
     pub timed_out: bool,
     /// Connections whose handlers never returned: in an embedder's own code. Their threads go on, and
     /// they keep their permits.

@@ -15,7 +15,7 @@ use super::config::Config;
 use super::error::ServerError;
 use super::gate::Gate;
 use super::journal::Journal;
-use super::ledger::EndReason;
+use super::ledger::{DropReason, EndReason};
 use super::lifecycle::Lifecycle;
 use super::limits::Bound;
 use super::pulse::ConsumerPulse;
@@ -75,8 +75,7 @@ impl Shared {
     pub(super) fn drain(&self, within: Duration) {
         let first = self.lifecycle.begin_drain(within);
         if within.is_zero() {
-            self.cut_handlers();
-            self.budget.cut();
+            self.cut_consumer();
         }
         if first {
             self.journal
@@ -91,11 +90,21 @@ impl Shared {
     /// that is in code of its own is left where it is; it keeps its permit, and the report names it.
     pub(super) fn cut_handlers(&self) {
         self.table.close();
-        self.budget.close(super::DropReason::Shutdown);
+        self.budget.close(DropReason::Shutdown);
         self.table.for_each(|record| {
+            self.lifecycle.miss();
             self.budget.abort(record, EndReason::Shutdown);
             record.cut();
         });
+    }
+
+    /// The last deadline has passed: the inbox is closed with whatever is in it.
+    pub(super) fn cut_consumer(&self) {
+        self.cut_handlers();
+        if self.budget.counts().in_flight > 0 {
+            self.lifecycle.miss();
+        }
+        self.budget.cut();
     }
 
     /// The server cannot go on: it drains, and says why.

@@ -17,7 +17,7 @@ use super::gate::Permit;
 use super::ledger::{EndReason, RejectReason, Tally};
 use super::record::{Record, unread_bytes};
 use super::report::ConnectionInfo;
-use crate::model::{Sample, Verdict, Watch, WatchLimits};
+use crate::model::{Activity, Sample, Verdict, Watch, WatchLimits};
 
 /// The connection side of the ledger.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +49,28 @@ struct Entry {
     /// Returned when the entry is dropped: after the join.
     _permit: Permit,
     watch: Watch,
+    /// What is left to tell of it once its handler has ended.
+    ended: Option<ConnectionInfo>,
+}
+
+impl Entry {
+    fn info(&self) -> Option<ConnectionInfo> {
+        let Some(record) = &self.record else {
+            return self.ended.clone();
+        };
+        let sample = record.sample();
+        Some(ConnectionInfo {
+            id: record.id,
+            peer: record.peer,
+            state: sample.activity,
+            in_state: self.watch.in_activity(),
+            peer_gone: record.peer_gone(),
+            ended: record.ended(),
+            messages: record.messages(),
+            bytes: sample.bytes,
+            inside_frame: sample.inside,
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -107,16 +129,14 @@ impl Table {
         };
         inner.last_id = id;
         inner.traffic.accepted += 1;
-        let (record, thread, watch) = (Some(record), Some(thread), Watch::default());
-        inner.entries.insert(
-            id,
-            Entry {
-                record,
-                thread,
-                _permit: permit,
-                watch,
-            },
-        );
+        let entry = Entry {
+            record: Some(record),
+            thread: Some(thread),
+            _permit: permit,
+            watch: Watch::default(),
+            ended: None,
+        };
+        inner.entries.insert(id, entry);
         inner.traffic.unjoined_peak = inner.traffic.unjoined_peak.max(inner.entries.len());
         Admitted::Served
     }
@@ -135,10 +155,16 @@ impl Table {
         let mut inner = self.inner.lock();
         inner.traffic.ended.add(reason, 1);
         inner.traffic.unread_bytes += unread_bytes;
-        let record = inner
-            .entries
-            .get_mut(&id)
-            .and_then(|entry| entry.record.take());
+        let record = inner.entries.get_mut(&id).and_then(|entry| {
+            let info = entry.info();
+            entry.ended = info.map(|info| ConnectionInfo {
+                state: Activity::Ending,
+                in_state: Duration::ZERO,
+                ended: Some(reason),
+                ..info
+            });
+            entry.record.take()
+        });
         drop(inner);
         drop(record);
     }
@@ -173,18 +199,26 @@ impl Table {
         }
     }
 
-    /// One tick of the watch over every connection.
+    /// One tick of the watch over every connection. `ending` is called once for one whose thread has ended,
+    /// and was not joined for `warn_after`.
     pub(super) fn watch(
         &self,
         elapsed: Duration,
         limits: &WatchLimits,
         mut visit: impl FnMut(&Arc<Record>, Sample, &Watch, Verdict),
+        mut ending: impl FnMut(&ConnectionInfo),
     ) {
         for entry in self.inner.lock().entries.values_mut() {
             if let Some(record) = &entry.record {
                 let sample = record.sample();
                 let verdict = entry.watch.step(sample, elapsed, limits);
                 visit(record, sample, &entry.watch, verdict);
+            } else if let Some(ended) = &mut entry.ended {
+                let before = ended.in_state;
+                ended.in_state += elapsed;
+                if before < limits.warn_after && ended.in_state >= limits.warn_after {
+                    ending(ended);
+                }
             }
         }
     }
@@ -193,27 +227,17 @@ impl Table {
         self.inner.lock().entries.get(&id)?.record.clone()
     }
 
+    /// Every connection whose handler has not ended, and those that a tick has seen unjoined since.
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        let is_told =
+            |info: &ConnectionInfo| info.state != Activity::Ending || !info.in_state.is_zero();
         let inner = self.inner.lock();
-        let open = inner
+        inner
             .entries
             .values()
-            .filter_map(|entry| Some((entry.record.as_ref()?, entry)));
-        open.map(|(record, entry)| {
-            let sample = record.sample();
-            ConnectionInfo {
-                id: record.id,
-                peer: record.peer,
-                state: sample.activity,
-                in_state: entry.watch.in_activity(),
-                peer_gone: record.peer_gone(),
-                ended: record.ended(),
-                messages: record.messages(),
-                bytes: sample.bytes,
-                inside_frame: sample.inside,
-            }
-        })
-        .collect()
+            .filter_map(Entry::info)
+            .filter(is_told)
+            .collect()
     }
 
     pub(super) fn traffic(&self) -> Traffic {

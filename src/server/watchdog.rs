@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::budget::Counts;
 use super::config::TICK;
 use super::ledger::{DropReason, EndReason};
 use super::lifecycle::Due;
 use super::record::Record;
+use super::report::ConnectionInfo;
 use super::shared::{Shared, Standing};
 use crate::model::{
     Activity, Breach, Change, Ladder, LadderSettings, Observation, Rung, Sample, Verdict, Watch,
@@ -85,10 +86,7 @@ impl Watchdog {
         match self.shared.lifecycle.due(|| self.shared.table.is_empty()) {
             Due::Nothing => {}
             Due::Handlers => self.shared.cut_handlers(),
-            Due::Consumer => {
-                self.shared.cut_handlers();
-                self.shared.budget.cut();
-            }
+            Due::Consumer => self.shared.cut_consumer(),
         }
     }
 
@@ -97,30 +95,36 @@ impl Watchdog {
         let looks_for_gone =
             self.ticks.is_multiple_of(GONE_EVERY) && !shared.lifecycle.is_stopping();
         let mut longest = Duration::ZERO;
+        let visit = |record: &Arc<Record>, sample: Sample, watch: &Watch, verdict| {
+            longest = longest.max(watch.waiting());
+            if looks_for_gone
+                && sample.activity == Activity::Sending
+                && !record.peer_gone()
+                && record.has_peer_gone()
+            {
+                record.set_peer_gone();
+            }
+            match verdict {
+                Verdict::Fine => {}
+                Verdict::Cut(breach) => cut(shared, record, sample, breach),
+                Verdict::Stuck => name_stuck(shared, record, sample, watch),
+            }
+        };
+        let name_ending = |ended: &ConnectionInfo| {
+            shared.journal.say_once("not joined", Level::Warn, || {
+                format!("the thread of connection {ended} is not at its end, and holds up the joining of others")
+            });
+        };
         shared
             .table
-            .watch(elapsed, &self.limits, |record, sample, watch, verdict| {
-                longest = longest.max(watch.waiting());
-                if looks_for_gone
-                    && sample.activity == Activity::Sending
-                    && !record.peer_gone()
-                    && is_gone(record)
-                {
-                    record.set_peer_gone();
-                }
-                match verdict {
-                    Verdict::Fine => {}
-                    Verdict::Cut(breach) => cut(shared, record, sample, breach),
-                    Verdict::Stuck => name_stuck(shared, record, sample, watch),
-                }
-            });
+            .watch(elapsed, &self.limits, visit, name_ending);
         longest
     }
 
     fn watch_consumer(&mut self, elapsed: Duration) {
         let (is_working, turns) = self.shared.consumer.sample();
         let counts = self.shared.budget.counts();
-        let finished = counts.delivered + counts.dropped.get(DropReason::SinkFailed);
+        let finished = finished(&counts);
         let watch = &mut self.consumer;
         if !is_working || turns != watch.turns || finished != watch.finished {
             *watch = ConsumerWatch {
@@ -148,7 +152,7 @@ impl Watchdog {
         let seen = Observation {
             longest_wait,
             lost: counts.lost_to_full,
-            finished: counts.delivered,
+            finished: finished(&counts),
             empty: counts.used.messages == 0,
         };
         let change = self.ladder.step(self.shared.now(), seen);
@@ -165,6 +169,11 @@ impl Watchdog {
             say_change(&self.shared, change, self.ladder.is_paused());
         }
     }
+}
+
+/// What the consumer is done with, one way or the other.
+fn finished(counts: &Counts) -> u64 {
+    counts.delivered + counts.dropped.get(DropReason::SinkFailed)
 }
 
 fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
@@ -228,8 +237,7 @@ fn say_change(shared: &Shared, change: Change, is_paused: bool) {
         Level::Warn
     };
     let gate = if is_paused { "shut" } else { "open" };
-    shared.journal.say(
-        level,
+    shared.journal.say_once(change.to.name(), level, || {
         format!(
             "overload: {} -> {} after {:.1} s; longest wait {:.1} s, {} lost meanwhile; the gate is {gate}",
             change.from.name(),
@@ -237,18 +245,6 @@ fn say_change(shared: &Shared, change: Change, is_paused: bool) {
             change.lasted.as_secs_f64(),
             change.longest_wait.as_secs_f64(),
             change.lost
-        ),
-    );
-}
-
-/// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
-/// alike (RDHUP); a reset is ERR and HUP.
-fn is_gone(record: &Record) -> bool {
-    let mut fds = [PollFd::new(&record.stream, PollFlags::RDHUP)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(gone)
+        )
+    });
 }

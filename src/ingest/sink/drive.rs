@@ -1,8 +1,9 @@
 //! The consumer: takes all there is, offers it to the sink, tries again what failed.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::Level;
 
@@ -26,44 +27,64 @@ pub(in crate::ingest) fn drive(
     let mut backoff = Backoff::new();
     loop {
         let is_closed = take_all(inbox, &mut held);
-        shared.reopen_if_asked(sink);
+        shared.reopen_if_asked(sink, inbox.journal());
         while !held.is_empty() && !inbox.is_cut() {
-            let mut work = Work {
+            let before = messages(&held);
+            let outcome = sink.write(&mut Work {
                 held: &mut held,
                 inbox,
                 pool: &shared.pool,
-            };
-            match sink.write(&mut work) {
-                Ok(()) => {
-                    if backoff.is_running() {
-                        shared.say(
-                            Level::Info,
-                            format!("the sink {} takes messages again", sink.name()),
-                        );
-                        backoff.reset();
-                    }
-                }
+            });
+            let took_some = messages(&held) < before;
+            if took_some && backoff.is_running() {
+                inbox.journal().say(
+                    Level::Info,
+                    format!("the sink {} takes messages again", sink.name()),
+                );
+                backoff.reset();
+            }
+            let error = match outcome {
+                Ok(()) if took_some || inbox.is_cut() => continue,
+                // Offering the same at once again would only burn the processor.
+                Ok(()) => io::Error::other("it took nothing and did not say why"),
+                Err(SinkError::Retry(error)) => error,
                 Err(SinkError::Fatal(error)) => {
                     return Err(format!("the sink {} failed for good: {error}", sink.name()).into());
                 }
-                Err(SinkError::Retry(error)) => {
-                    let wait = backoff.next_wait();
-                    shared.sink_failures.fetch_add(1, Ordering::Relaxed);
-                    shared.say_once("sink failed", Level::Warn, || {
-                        format!(
-                            "the sink {} failed: {error}; trying again in {wait:.1?}",
-                            sink.name()
-                        )
-                    });
-                    inbox.wait(wait);
-                }
-            }
-            shared.reopen_if_asked(sink);
+            };
+            shared.sink_failures.fetch_add(1, Ordering::Relaxed);
+            let wait = backoff.next_wait();
+            inbox.journal().say_once("sink failed", Level::Warn, || {
+                format!(
+                    "the sink {} failed: {error}; trying again in {wait:.1?}",
+                    sink.name()
+                )
+            });
+            wait_to_retry(inbox, sink, shared, wait);
         }
         if is_closed {
             return Ok(());
         }
     }
+}
+
+/// Ends early for what may have mended the sink or leaves no more time: a reopen, the server's closing, its
+/// last deadline.
+fn wait_to_retry(inbox: &mut Inbox<Batch>, sink: &mut dyn Sink, shared: &Shared, wait: Duration) {
+    let until = Instant::now() + wait;
+    let was_closing = inbox.is_closing();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let is_over = left.is_zero() || !inbox.wait(left.min(TICK));
+        let is_reopened = shared.reopen_if_asked(sink, inbox.journal());
+        if is_over || is_reopened || inbox.is_closing() != was_closing {
+            return;
+        }
+    }
+}
+
+fn messages(held: &VecDeque<Delivery<Batch>>) -> u64 {
+    held.iter().map(Delivery::remaining).sum()
 }
 
 /// Waits for one item and takes what else is there. Says whether the inbox is closed.

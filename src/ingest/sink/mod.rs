@@ -71,7 +71,8 @@ pub trait Sink: Send + 'static {
     /// What the sink is called in the log.
     fn name(&self) -> String;
 
-    /// Takes batches from the front of `work`, in order, as many as it can.
+    /// Takes batches from the front of `work`, in order: all of them, or until an error. To take nothing and
+    /// return `Ok` counts as a failure that may pass.
     ///
     /// It may block, but whoever waits must end the wait when [`Work::is_cut`] says so, and return then. A
     /// batch that it took in part stays at the front; the sink remembers how far it came, and goes on at

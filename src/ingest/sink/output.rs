@@ -62,13 +62,11 @@ impl Output {
         Self::of(rustix::stdio::stderr(), 2)
     }
 
-    /// A file that was opened by its name, for appending.
+    /// A file that was opened by its name, for appending and with O_NONBLOCK.
     pub(super) fn file(file: File) -> io::Result<Output> {
-        let is_pipe = matches!(file_type(file.as_fd())?, FileType::Fifo);
-        let kind = if is_pipe {
-            Kind::NonBlocking(file)
-        } else {
-            Kind::Blocking(file)
+        let kind = match file_type(file.as_fd())? {
+            FileType::RegularFile => Kind::Blocking(file),
+            _ => Kind::NonBlocking(file),
         };
         Ok(Output { kind, offset: 0 })
     }
@@ -147,8 +145,7 @@ impl Output {
     fn write_some(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         let first: &[u8] = slices.first().map_or(&[], |slice| slice);
         let written = match &self.kind {
-            Kind::Blocking(file) => rustix::io::writev(file, slices),
-            Kind::NonBlocking(file) => rustix::io::writev(file, slices),
+            Kind::Blocking(file) | Kind::NonBlocking(file) => rustix::io::writev(file, slices),
             Kind::Socket(fd) => {
                 rustix::net::send(fd, first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             }
@@ -156,13 +153,15 @@ impl Output {
             Kind::Polled(fd) => rustix::io::write(fd, &first[..first.len().min(PIPE_BUF)]),
         };
         match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => Ok(Some(written)),
             Err(Errno::INTR) => Ok(None),
             Err(Errno::WOULDBLOCK) => {
                 match &self.kind {
-                    Kind::NonBlocking(file) => is_writable(file.as_fd())?,
+                    // Whoever shares its description may have made it non-blocking.
+                    Kind::Blocking(file) | Kind::NonBlocking(file) => is_writable(file.as_fd())?,
                     Kind::Socket(fd) => is_writable(fd.as_fd())?,
-                    Kind::Blocking(_) | Kind::Polled(_) => false,
+                    Kind::Polled(_) => false,
                 };
                 Ok(None)
             }

@@ -85,7 +85,6 @@ fn send(
                     .refused
                     .fetch_add(weight.messages, Ordering::Relaxed);
             }
-            Room::Closed => unreachable!("nobody closes it"),
         }
         assert_eq!(*current.place.lock(), Place::None);
         if current.ended().is_some() {
