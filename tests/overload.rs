@@ -40,6 +40,15 @@ fn send_from(addr: SocketAddr, connections: std::ops::Range<u32>, messages: u64)
     });
 }
 
+/// Calls it at the end of a scope, a panic's included.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 #[test]
 fn an_outage_of_half_of_send_timeout_loses_nothing_with_the_defaults() {
     let mut child = Drainline::with(&["--send-timeout", "4s"])
@@ -94,13 +103,14 @@ fn bulk_senders_at_full_speed_do_not_raise_the_ladder_and_others_are_served() {
                 assert_eq!(client::half_close(stream), Closed::Clean);
             });
         }
+        // Should this thread panic, the senders still end.
+        let _stop = OnDrop(|| stop.store(true, Ordering::Relaxed));
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
             send_from(addr, 6..7, 1);
             messages.fetch_add(1, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(100));
         }
-        stop.store(true, Ordering::Relaxed);
     });
 
     let exit = child.terminate();
