@@ -66,9 +66,10 @@ fn keepalive(keepalive: Option<Keepalive>) -> Config {
 }
 
 fn after(idle: Duration) -> Keepalive {
-    let mut keepalive = Keepalive::default();
-    keepalive.idle = idle;
-    keepalive
+    Keepalive {
+        idle,
+        ..Keepalive::default()
+    }
 }
 
 #[test]

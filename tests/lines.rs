@@ -187,7 +187,7 @@ const POLICIES: [Oversize; 3] = [Oversize::Truncate, Oversize::Drop, Oversize::C
 const ENDS: [End; 2] = [End::Eof, End::Cut(Discard::Reset)];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_split_gives_the_same_messages_and_sums((max, stream, reads) in case()) {
@@ -207,7 +207,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_socket_gives_what_the_reference_gives(
