@@ -38,3 +38,45 @@ impl Deadline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_is_left_is_capped_and_nothing_is_left_once_it_has_passed() {
+        let passed = Deadline::after(Duration::ZERO);
+        assert!(passed.has_passed() && passed.remaining(HOUR).is_none());
+        let far = Deadline::after(HOUR * 2);
+        assert!(!far.has_passed());
+        assert_eq!(far.remaining(HOUR), Some(HOUR));
+        assert!(far.remaining(HOUR * 3) <= Some(HOUR * 2));
+    }
+
+    #[test]
+    fn what_overflows_the_clock_is_never() {
+        for never in [Deadline::NEVER, Deadline::after(Duration::MAX)] {
+            assert!(!never.has_passed());
+            assert_eq!(never.remaining(HOUR), Some(HOUR));
+            assert_eq!(never.past(HOUR), None);
+        }
+        let near = Deadline::after(HOUR);
+        assert_eq!(near.past(Duration::MAX), None);
+    }
+
+    #[test]
+    fn the_sooner_of_two_is_never_only_if_both_are() {
+        let (near, far) = (Deadline::after(HOUR), Deadline::after(HOUR * 2));
+        for (a, b) in [
+            (near, far),
+            (far, near),
+            (near, Deadline::NEVER),
+            (Deadline::NEVER, near),
+        ] {
+            assert_eq!(a.sooner(b).past(HOUR), near.past(HOUR));
+        }
+        assert_eq!(Deadline::NEVER.sooner(Deadline::NEVER).past(HOUR), None);
+    }
+}

@@ -187,3 +187,30 @@ fn address_of(peer: SocketAddr) -> (IpAddr, IpAddr) {
     };
     (address, key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(ip: &str) -> String {
+        address_of(SocketAddr::new(ip.parse().expect("an address"), 1))
+            .1
+            .to_string()
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_however_it_is_written() {
+        assert_eq!(key("192.0.2.7"), "192.0.2.7");
+        assert_eq!(key("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
+    }
+
+    #[test]
+    fn an_ipv6_address_counts_by_its_64_and_an_exempt_network_is_held_against_all_of_it() {
+        assert_eq!(key("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        let peer = SocketAddr::new("2001:db8::5".parse().expect("an address"), 1);
+        assert_eq!(address_of(peer).0, peer.ip());
+    }
+}

@@ -180,3 +180,43 @@ impl<R: Reason> fmt::Display for Tally<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_set_of_reasons_has_a_place_and_a_name_for_each() {
+        fn check<R: Reason>() {
+            assert!(R::ALL.len() <= MOST_REASONS);
+            let mut tally = Tally::default();
+            for (at, &reason) in R::ALL.iter().enumerate() {
+                assert_eq!(reason.index(), at);
+                tally.add(reason, 1);
+            }
+            assert!(tally.iter().all(|(_, n)| n == 1));
+            assert_eq!(tally.total(), R::ALL.len() as u64);
+            let mut names: Vec<_> = R::ALL.iter().map(|reason| reason.name()).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), R::ALL.len(), "two reasons have one name");
+        }
+        check::<DropReason>();
+        check::<RejectReason>();
+        check::<EndReason>();
+    }
+
+    #[test]
+    fn a_tally_says_its_sum_and_what_it_is_made_of() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.to_string(), "0");
+        tally.add(DropReason::Shutdown, 2);
+        assert_eq!(tally.to_string(), "2 (shutdown 2)");
+        let mut more = Tally::default();
+        more.add(DropReason::Aborted, 9);
+        more.add(DropReason::Shutdown, 1);
+        tally.add_all(&more);
+        assert_eq!(tally.to_string(), "12 (aborted 9, shutdown 3)");
+        assert_eq!(format!("{tally:?}"), r#"{"aborted": 9, "shutdown": 3}"#);
+    }
+}
