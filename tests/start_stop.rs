@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -39,14 +40,14 @@ fn dies_of(
     let addr = handle.local_addrs()[0];
     let mut clients = client::connect_many(addr, 4);
     wait_open(&handle, 4);
-    let report = thread::scope(|scope| {
-        let waiting = scope.spawn(|| handle.wait());
-        for client in &mut clients {
-            client.write_all(b"one\ntwo\nthree\n").unwrap();
-        }
-        wait_until("the server's own end", DEADLINE, || waiting.is_finished());
-        waiting.join().unwrap()
-    });
+    let handle = Arc::new(handle);
+    let waiting = Arc::clone(&handle);
+    let waiting = thread::spawn(move || waiting.wait());
+    for client in &mut clients {
+        client.write_all(b"one\ntwo\nthree\n").unwrap();
+    }
+    wait_until("the server's own end", DEADLINE, || waiting.is_finished());
+    let report = waiting.join().unwrap();
     let refused = client::try_connect(addr, DEADLINE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     let stats = &report.stats;
@@ -185,7 +186,7 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
     // The server closes first, so its side of these is what stays in TIME_WAIT.
     let mut clients = client::connect_many(addr, 10);
     wait_open(&first, 10);
-    drained(&first);
+    drained(first);
     for client in &mut clients {
         client::wait_for_close(client);
     }
@@ -193,7 +194,7 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
     let mut client = client::connect(addr);
     client.write_all(b"hello again\n").unwrap();
     wait_until("its line", DEADLINE, || second.stats().delivered == 1);
-    drained(&second);
+    drained(second);
 }
 
 #[test]
