@@ -6,7 +6,8 @@ mod common;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use common::proc;
 use common::wait::{DEADLINE, wait_until};
 use drainline::model::Activity;
 use drainline::{
-    BoxError, Config, DropReason, EndReason, Handle, Inbox, Received, Report, Server, ServerError,
-    StartError, Weigh,
+    BoxError, Config, DropReason, EndReason, Handle, Inbox, Received, RejectReason, Report, Server,
+    ServerError, StartError, Weigh,
 };
 
 /// A server ends by itself because its consumer did: `wait`, called before, returns; everybody was joined; the port is
@@ -195,6 +196,33 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
     client.write_all(b"hello again\n").unwrap();
     wait_until("its line", DEADLINE, || second.stats().delivered == 1);
     drained(second);
+}
+
+#[test]
+fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_bytes() {
+    let (release, gate) = channel();
+    let gate = Mutex::new(gate);
+    let handle = Server::<String>::builder()
+        .listen(anywhere())
+        .spawner(move |builder, body| match gate.lock().unwrap().recv() {
+            Ok(()) => Err(ErrorKind::WouldBlock.into()),
+            // The test has let go of it: there are threads again.
+            Err(_) => builder.spawn(body),
+        })
+        .start_each(lines, |_| Ok(()))
+        .unwrap();
+    let mut client = client::connect(handle.local_addrs()[0]);
+    client.write_all(b"to nobody\n").unwrap();
+    client::wait_unread(&client, 10);
+    release.send(()).unwrap();
+    client::wait_for_close(&mut client);
+    drop(release);
+    let mut client = client::connect(handle.local_addrs()[0]);
+    client.write_all(b"to somebody\n").unwrap();
+    wait_until("its line", DEADLINE, || handle.stats().delivered == 1);
+    let report = drained(handle);
+    assert_eq!(report.stats.rejected.get(RejectReason::NoThread), 1);
+    assert_eq!((report.stats.unread_bytes, report.stats.accepted), (10, 1));
 }
 
 #[test]

@@ -279,30 +279,25 @@ impl Acceptor {
             self.reject(&stream, RejectReason::PerAddress, Some(peer));
             return true;
         }
-        let admitted = shared.table.admit(
-            |id| Record::new(id, peer, stream),
-            permit,
-            |record| {
-                let mut builder =
-                    std::thread::Builder::new().name(format!("handler-{}", record.id));
-                if let Some(bytes) = shared.config.stack_size {
-                    builder = builder.stack_size(bytes);
-                }
-                // Where this fails, the stream is dropped with the body.
-                (shared.spawner)(builder, (self.make_handler)(record))
-            },
-        );
+        let admitted = shared.table.admit(stream, peer, permit, |record| {
+            let mut builder = std::thread::Builder::new().name(format!("handler-{}", record.id));
+            if let Some(bytes) = shared.config.stack_size {
+                builder = builder.stack_size(bytes);
+            }
+            (shared.spawner)(builder, (self.make_handler)(record))
+        });
         match admitted {
             Ok(()) => {
                 self.starved = None;
                 true
             }
-            Err(NotAdmitted::Closed) => {
-                shared.table.rejected(RejectReason::Shutdown, 0);
+            Err(NotAdmitted::Closed(stream)) => {
+                self.reject(&stream, RejectReason::Shutdown, Some(peer));
                 true
             }
-            Err(NotAdmitted::NoThread(error)) => {
-                shared.table.rejected(RejectReason::NoThread, 0);
+            Err(NotAdmitted::NoThread(error, record)) => {
+                let unread = record.unread_bytes();
+                shared.table.rejected(RejectReason::NoThread, unread);
                 self.starve(RejectReason::NoThread, &error);
                 false
             }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -55,28 +56,32 @@ pub(super) struct Table {
     inner: Mutex<Inner>,
 }
 
-/// Why a connection was not admitted.
+/// Why a connection was not admitted, and its stream, so that what nobody will read can be counted.
 #[derive(Debug)]
 pub(super) enum NotAdmitted {
-    Closed,
-    NoThread(io::Error),
+    Closed(TcpStream),
+    NoThread(io::Error, Arc<Record>),
 }
 
 impl Table {
     /// Gives a connection its number, makes its record, and spawns its thread.
     pub(super) fn admit(
         &self,
-        record: impl FnOnce(u64) -> Record,
+        stream: TcpStream,
+        peer: SocketAddr,
         permit: Permit,
         spawn: impl FnOnce(Arc<Record>) -> io::Result<JoinHandle<()>>,
     ) -> Result<(), NotAdmitted> {
         let mut inner = self.inner.lock();
         if inner.is_closed {
-            return Err(NotAdmitted::Closed);
+            return Err(NotAdmitted::Closed(stream));
         }
         let id = inner.last_id + 1;
-        let record = Arc::new(record(id));
-        let thread = spawn(Arc::clone(&record)).map_err(NotAdmitted::NoThread)?;
+        let record = Arc::new(Record::new(id, peer, stream));
+        let thread = match spawn(Arc::clone(&record)) {
+            Ok(thread) => thread,
+            Err(error) => return Err(NotAdmitted::NoThread(error, record)),
+        };
         inner.last_id = id;
         inner.traffic.accepted += 1;
         let entry = Entry {
