@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::client::{self, Closed};
 use common::handlers::{LONG, anywhere, drained, held, lines, wait_open};
-use common::wait::{DEADLINE, wait_until};
+use common::wait::{DEADLINE, wait_until, within};
 use drainline::ingest::framing::Discard;
 use drainline::ingest::{Ingest, Sink, SinkError, Work};
 use drainline::{
@@ -52,7 +52,7 @@ fn a_drain_delivers_what_is_in_the_buffer() {
     // Every handler is gone before the consumer takes its first item.
     wait_open(&handle, 0);
     open.send(()).unwrap();
-    let report = drained(&handle);
+    let report = drained(handle);
     assert_eq!((report.stats.received, report.stats.delivered), (300, 300));
     assert_eq!(delivered.try_iter().count(), 300);
 }
@@ -76,7 +76,7 @@ fn a_drain_delivers_the_whole_lines_that_the_kernel_held() {
     wait_open(&handle, 1);
     handle.drain(LONG);
     release.send(()).unwrap();
-    let report = drained(&handle);
+    let report = drained(handle);
     assert_eq!(delivered.try_iter().collect::<Vec<_>>(), sent);
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 1);
     assert_eq!(
@@ -118,7 +118,7 @@ fn half_a_line_is_discarded_by_a_drain_and_delivered_at_the_peers_end_of_stream(
         server.report().bytes.bytes_read == 20
     });
     assert_eq!(client::half_close(clients.remove(0)), Closed::Clean);
-    let report = server.shutdown(LONG);
+    let report = within("the shutdown", DEADLINE, move || server.shutdown(LONG));
     assert!(report.is_balanced() && !report.server.timed_out);
     assert_eq!(
         (report.server.stats.delivered, report.bytes.partial),
@@ -165,7 +165,7 @@ fn whole_requests_are_answered_during_a_drain() {
         "answer to one\nanswer to two\nanswer to three\n"
     );
     assert_eq!(closed, Closed::Clean);
-    assert_eq!(drained(&handle).stats.delivered, 3);
+    assert_eq!(drained(handle).stats.delivered, 3);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn clients_in_the_kernels_queue_are_counted_as_rejected_with_their_bytes() {
         client.write_all(b"to nobody\n").unwrap();
         client::wait_unread(client, 10);
     }
-    let report = drained(&handle);
+    let report = drained(handle);
     assert_eq!(report.stats.rejected.get(RejectReason::Shutdown), 7);
     assert_eq!(report.stats.rejected.total(), 7);
     assert_eq!(report.stats.unread_bytes, 70);
@@ -214,7 +214,7 @@ fn a_send_in_line_goes_on_during_a_drain_until_it_is_granted() {
     });
     handle.drain(LONG);
     open.send(()).unwrap();
-    let report = drained(&handle);
+    let report = drained(handle);
     // Their BufReaders held all ten lines when the drain began.
     assert_eq!(
         (report.stats.delivered, report.stats.dropped.total()),

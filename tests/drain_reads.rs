@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::client;
 use common::handlers::{LONG, anywhere, drained, wait_open};
-use common::wait::DEADLINE;
+use common::wait::{DEADLINE, within};
 use drainline::{Connection, EndReason, Ended, Server};
 
 /// What a read said: how much, or why the server ended it.
@@ -34,7 +34,7 @@ fn a_handler_that_does_not_read_sees_that_the_server_drains() {
         .unwrap();
     let _client = client::connect(handle.local_addrs()[0]);
     wait_open(&handle, 1);
-    let report = drained(&handle);
+    let report = drained(handle);
     assert_eq!(report.stats.delivered, 1);
     assert_eq!(report.stats.ended.get(EndReason::Finished), 1);
 }
@@ -56,7 +56,7 @@ fn last_reads(conn: &mut Connection) -> [End; 2] {
 
 #[test]
 fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a_cut() {
-    for within in [LONG, Duration::ZERO] {
+    for deadline in [LONG, Duration::ZERO] {
         let (ends, ended) = channel();
         let ends = Mutex::new(ends);
         let handle = Server::<String>::builder()
@@ -78,14 +78,14 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
         let left: Vec<_> = leavers.iter().map(|it| it.local_addr().unwrap()).collect();
         drop(leavers);
         wait_open(&handle, 50);
-        handle.shutdown(within);
+        within("the shutdown", DEADLINE, move || handle.shutdown(deadline));
         for _ in 0..100 {
             let (peer, reads) = ended.recv_timeout(DEADLINE).unwrap();
             if left.contains(&peer) {
                 assert_eq!(reads, [Ok(0), Ok(0)], "{peer} left");
             } else {
                 let cut = Err(Some(EndReason::Shutdown));
-                assert_eq!(reads, [cut, cut], "{peer} stayed, {within:?}");
+                assert_eq!(reads, [cut, cut], "{peer} stayed, {deadline:?}");
             }
         }
     }
@@ -110,7 +110,7 @@ fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
         .unwrap();
     drop(client::connect(handle.local_addrs()[0]));
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
-    let report = drained(&handle);
+    let report = drained(handle);
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
     assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
 }

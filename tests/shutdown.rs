@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::client;
 use common::handlers::{LONG, anywhere, drained, lines, wait_open};
-use common::wait::{DEADLINE, wait_until};
+use common::wait::{DEADLINE, wait_until, within};
 use drainline::model::Activity;
 use drainline::{
     BoxError, Config, Connection, DropReason, EndReason, Handle, Inbox, Outbox, Received, Report,
@@ -26,13 +26,9 @@ const IN_TIME: Duration = Duration::from_secs(20);
 
 /// Shuts down with a deadline that will pass.
 #[track_caller]
-fn cut_short(handle: &Handle, within: Duration) -> Report {
-    let report = thread::scope(|scope| {
-        let shutdown = scope.spawn(|| handle.shutdown(within));
-        wait_until("the end of the shutdown", IN_TIME, || {
-            shutdown.is_finished()
-        });
-        shutdown.join().unwrap()
+fn cut_short(handle: Handle, deadline: Duration) -> Report {
+    let report = within("the end of the shutdown", IN_TIME, move || {
+        handle.shutdown(deadline)
     });
     assert!(report.stats.is_balanced(), "{report:?}");
     report
@@ -65,7 +61,7 @@ fn idle_peers_do_not_hold_up_a_shutdown() {
         .unwrap();
     let mut clients = client::connect_many(handle.local_addrs()[0], 50);
     wait_open(&handle, 50);
-    let report = drained(&handle);
+    let report = drained(handle);
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 50);
     for client in &mut clients {
         client::wait_for_close(client);
@@ -86,7 +82,7 @@ fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
         .unwrap();
     let floods: Vec<_> = (0..3).map(|_| flood(handle.local_addrs()[0])).collect();
     wait_until("a flood", DEADLINE, || handle.stats().delivered > 1000);
-    let report = drained(&handle);
+    let report = drained(handle);
     assert_eq!(report.stats.delivered, report.stats.received);
     for flood in floods {
         flood.join().unwrap();
@@ -108,7 +104,7 @@ fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
         .unwrap();
     let _clients = client::connect_many(handle.local_addrs()[0], 3);
     wait_blocked(&handle, 3, Activity::Writing);
-    let report = cut_short(&handle, SHORT);
+    let report = cut_short(handle, SHORT);
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 3);
     assert!(report.stuck.is_empty() && report.timed_out, "{report:?}");
 }
@@ -138,7 +134,7 @@ fn send_lines(handle: &Handle, lines: usize) -> TcpStream {
 fn a_sink_that_waits_until_the_cut_is_cut_and_what_it_held_is_booked_as_shut_down() {
     let handle = start(blocks_until_cut);
     let _client = send_lines(&handle, 10);
-    let report = cut_short(&handle, Duration::from_millis(400));
+    let report = cut_short(handle, Duration::from_millis(400));
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 10);
     assert_eq!((report.stats.delivered, report.stats.in_flight), (0, 0));
@@ -158,7 +154,7 @@ fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
     wait_until("one taken", DEADLINE, || {
         handle.connections().iter().all(|it| it.messages == 10)
     });
-    let report = cut_short(&handle, Duration::from_millis(400));
+    let report = cut_short(handle, Duration::from_millis(400));
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
     assert_eq!(report.stats.in_flight, 1, "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 9);
@@ -207,7 +203,7 @@ fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
     let mut other = client::connect(handle.local_addrs()[0]);
     other.write_all(b"two\nthree\n").unwrap();
     wait_until("all received", DEADLINE, || handle.stats().received == 3);
-    let report = cut_short(&handle, SHORT);
+    let report = cut_short(handle, SHORT);
     assert!(
         told.recv_timeout(DEADLINE).unwrap(),
         "the consumer could flush before the last deadline"
@@ -233,13 +229,17 @@ fn a_shutdown_from_several_threads_and_once_more_is_one_shutdown() {
     });
     let _clients = client::connect_many(handle.local_addrs()[0], 5);
     wait_open(&handle, 5);
-    let mut reports: Vec<Report> = thread::scope(|scope| {
-        let waiting = scope.spawn(|| handle.wait());
+    let handle = Arc::new(handle);
+    let (waiting, again) = (Arc::clone(&handle), Arc::clone(&handle));
+    let waiting = thread::spawn(move || waiting.wait());
+    let mut reports = within("four shutdowns", IN_TIME, move || {
         let shutdowns: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| handle.shutdown(LONG)))
+            .map(|_| Arc::clone(&again))
+            .map(|handle| thread::spawn(move || handle.shutdown(LONG)))
             .collect();
         let all = shutdowns.into_iter().chain([waiting]);
-        all.map(|thread| thread.join().unwrap()).collect()
+        all.map(|thread| thread.join().unwrap())
+            .collect::<Vec<Report>>()
     });
     reports.push(handle.shutdown(Duration::ZERO));
     reports.push(handle.wait());
@@ -253,14 +253,14 @@ fn a_shutdown_from_several_threads_and_once_more_is_one_shutdown() {
 fn a_second_shutdown_brings_the_deadline_of_the_first_nearer_and_never_farther() {
     let handle = start(blocks_until_cut);
     let _client = send_lines(&handle, 3);
-    thread::scope(|scope| {
-        let first = scope.spawn(|| handle.shutdown(LONG));
-        wait_until("the drain", DEADLINE, || handle.stats().open == 0);
-        handle.drain(Duration::from_millis(200));
-        handle.drain(LONG);
-        wait_until("the first one's end", IN_TIME, || first.is_finished());
-        assert!(first.join().unwrap().timed_out);
-    });
+    let handle = Arc::new(handle);
+    let first = Arc::clone(&handle);
+    let first = thread::spawn(move || first.shutdown(LONG));
+    wait_until("the drain", DEADLINE, || handle.stats().open == 0);
+    handle.drain(Duration::from_millis(200));
+    handle.drain(LONG);
+    wait_until("the first one's end", IN_TIME, || first.is_finished());
+    assert!(first.join().unwrap().timed_out);
 }
 
 /// Counts how many there are.
@@ -305,8 +305,7 @@ fn all_blocked(count: Arc<()>) -> (Handle, Vec<TcpStream>) {
 fn a_drop_without_a_shutdown_cuts_everything_at_once() {
     let count = Arc::new(());
     let (handle, mut clients) = all_blocked(Arc::clone(&count));
-    let dropped = thread::spawn(move || drop(handle));
-    wait_until("the drop", IN_TIME, || dropped.is_finished());
+    within("the drop", IN_TIME, move || drop(handle));
     for client in &mut clients {
         client::wait_for_close(client);
     }
@@ -320,7 +319,7 @@ fn a_drop_without_a_shutdown_cuts_everything_at_once() {
 fn a_shutdown_within_nothing_books_everything_that_it_cut() {
     let (handle, _clients) = all_blocked(Arc::new(()));
     let received = handle.stats().received;
-    let report = cut_short(&handle, Duration::ZERO);
+    let report = cut_short(handle, Duration::ZERO);
     assert_eq!(received, 15, "5 in the buffer, 10 in line");
     assert!(report.timed_out, "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), received);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::client;
 use common::handlers::{anywhere, lines};
-use common::wait::{DEADLINE, wait_until};
+use common::wait::{DEADLINE, wait_until, within};
 use drainline::{Received, Server};
 
 /// A logger that never comes back from a line: a stderr that nobody reads.
@@ -49,16 +49,15 @@ fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop(
         let mut client = client::connect(handle.local_addrs()[0]);
         client.write_all(b"one\ntwo\n").unwrap();
         wait_until("both received", DEADLINE, || handle.stats().received == 2);
-        let ended = thread::spawn(move || {
+        // The promise is a second after the deadline.
+        let report = within("the end", Duration::from_secs(15), move || {
             if drops {
                 drop(handle);
                 return None;
             }
             Some(handle.shutdown(Duration::from_millis(200)))
         });
-        // The promise is a second after the deadline.
-        wait_until("the end", Duration::from_secs(15), || ended.is_finished());
-        if let Some(report) = ended.join().unwrap() {
+        if let Some(report) = report {
             assert!(report.timed_out && report.stats.is_balanced(), "{report:?}");
         }
         client::wait_for_close(&mut client);

@@ -6,6 +6,8 @@ mod common;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -16,8 +18,8 @@ use common::proc;
 use common::wait::{DEADLINE, wait_until};
 use drainline::model::Activity;
 use drainline::{
-    BoxError, Config, DropReason, EndReason, Handle, Inbox, Received, Report, Server, ServerError,
-    StartError, Weigh,
+    BoxError, Config, DropReason, EndReason, Handle, Inbox, Received, RejectReason, Report, Server,
+    ServerError, StartError, Weigh,
 };
 
 /// A server ends by itself because its consumer did: `wait`, called before, returns; everybody was joined; the port is
@@ -39,14 +41,14 @@ fn dies_of(
     let addr = handle.local_addrs()[0];
     let mut clients = client::connect_many(addr, 4);
     wait_open(&handle, 4);
-    let report = thread::scope(|scope| {
-        let waiting = scope.spawn(|| handle.wait());
-        for client in &mut clients {
-            client.write_all(b"one\ntwo\nthree\n").unwrap();
-        }
-        wait_until("the server's own end", DEADLINE, || waiting.is_finished());
-        waiting.join().unwrap()
-    });
+    let handle = Arc::new(handle);
+    let waiting = Arc::clone(&handle);
+    let waiting = thread::spawn(move || waiting.wait());
+    for client in &mut clients {
+        client.write_all(b"one\ntwo\nthree\n").unwrap();
+    }
+    wait_until("the server's own end", DEADLINE, || waiting.is_finished());
+    let report = waiting.join().unwrap();
     let refused = client::try_connect(addr, DEADLINE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     let stats = &report.stats;
@@ -185,7 +187,7 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
     // The server closes first, so its side of these is what stays in TIME_WAIT.
     let mut clients = client::connect_many(addr, 10);
     wait_open(&first, 10);
-    drained(&first);
+    drained(first);
     for client in &mut clients {
         client::wait_for_close(client);
     }
@@ -193,7 +195,34 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
     let mut client = client::connect(addr);
     client.write_all(b"hello again\n").unwrap();
     wait_until("its line", DEADLINE, || second.stats().delivered == 1);
-    drained(&second);
+    drained(second);
+}
+
+#[test]
+fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_bytes() {
+    let (release, gate) = channel();
+    let gate = Mutex::new(gate);
+    let handle = Server::<String>::builder()
+        .listen(anywhere())
+        .spawner(move |builder, body| match gate.lock().unwrap().recv() {
+            Ok(()) => Err(ErrorKind::WouldBlock.into()),
+            // The test has let go of it: there are threads again.
+            Err(_) => builder.spawn(body),
+        })
+        .start_each(lines, |_| Ok(()))
+        .unwrap();
+    let mut client = client::connect(handle.local_addrs()[0]);
+    client.write_all(b"to nobody\n").unwrap();
+    client::wait_unread(&client, 10);
+    release.send(()).unwrap();
+    client::wait_for_close(&mut client);
+    drop(release);
+    let mut client = client::connect(handle.local_addrs()[0]);
+    client.write_all(b"to somebody\n").unwrap();
+    wait_until("its line", DEADLINE, || handle.stats().delivered == 1);
+    let report = drained(handle);
+    assert_eq!(report.stats.rejected.get(RejectReason::NoThread), 1);
+    assert_eq!((report.stats.unread_bytes, report.stats.accepted), (10, 1));
 }
 
 #[test]

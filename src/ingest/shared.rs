@@ -31,10 +31,11 @@ impl Shared {
         }
         let name = sink.name();
         match sink.reopen() {
-            Ok(()) => {
+            Ok(true) => {
                 journal.say(Level::Info, format!("the sink {name} was reopened"));
                 true
             }
+            Ok(false) => false,
             Err(error) => {
                 self.failed_reopens.fetch_add(1, Ordering::Relaxed);
                 let text = format!("the sink {name} goes on as it was: reopening failed: {error}");

@@ -4,12 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
-use std::thread;
 use std::time::Duration;
 
 use drainline::{BoxError, Connection, Handle, Outbox, Report};
 
-use super::wait::{DEADLINE, wait_until};
+use super::wait::{DEADLINE, wait_until, within};
 
 /// Long enough that a shutdown which needs its deadline is told from one that does not.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -48,11 +47,9 @@ pub fn wait_open(handle: &Handle, count: u64) {
 
 /// Shuts down with a deadline that nothing may need, and returns the report of a clean end.
 #[track_caller]
-pub fn drained(handle: &Handle) -> Report {
-    let report = thread::scope(|scope| {
-        let shutdown = scope.spawn(|| handle.shutdown(LONG));
-        wait_until("the end of the drain", DEADLINE, || shutdown.is_finished());
-        shutdown.join().unwrap()
+pub fn drained(handle: Handle) -> Report {
+    let report = within("the end of the drain", DEADLINE, move || {
+        handle.shutdown(LONG)
     });
     assert!(!report.timed_out, "{report:?}");
     assert!(report.stats.is_balanced(), "{report:?}");

@@ -44,3 +44,19 @@ pub fn try_wait_for<T>(deadline: Duration, mut value: impl FnMut() -> Option<T>)
         thread::sleep(POLL);
     }
 }
+
+/// Runs `work` on a thread of its own and returns what it returned. One that has not ended by `deadline` is left behind, so
+/// that the test fails instead of waiting with it.
+///
+/// # Panics
+/// With `what`, when `deadline` has passed; when `work` panicked.
+#[track_caller]
+pub fn within<R: Send + 'static>(
+    what: &str,
+    deadline: Duration,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let thread = thread::spawn(work);
+    wait_until(what, deadline, || thread.is_finished());
+    thread.join().unwrap()
+}

@@ -57,8 +57,8 @@ impl Sink for File {
         self.output.write(work)
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<bool> {
         self.output.replace(open(&self.path)?);
-        Ok(())
+        Ok(true)
     }
 }

@@ -83,12 +83,12 @@ pub trait Sink: Send + 'static {
     /// [`SinkError::Fatal`]: the server stops; what is left is booked as dropped.
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError>;
 
-    /// Opens anew what the sink writes to, where that has a name: for log rotation.
+    /// Opens anew what the sink writes to, where that has a name: for log rotation. `false`: it has none.
     ///
     /// # Errors
     /// The sink goes on with what it had.
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
+    fn reopen(&mut self) -> io::Result<bool> {
+        Ok(false)
     }
 }
 
