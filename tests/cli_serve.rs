@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::child::Drainline;
 use common::client;
+use common::programs::is_installed;
 use common::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -192,8 +193,7 @@ fn the_json_report_has_every_figure_with_its_type() {
 
 /// The messages of a real client, whose command is given host and port.
 fn delivered_from(program: &str, command: impl FnOnce(&mut Command, &str, &str)) -> Option<String> {
-    if Command::new(program).arg("--version").output().is_err() {
-        eprintln!("left out: {program}, which is not installed");
+    if !is_installed(program) {
         return None;
     }
     let mut child = Drainline::start::<&str>(&[]);

@@ -64,15 +64,18 @@ impl Expected {
     }
 }
 
-/// How bytes arrive: all at once, or one by one.
-fn send(stream: &mut TcpStream, bytes: &[u8], one_by_one: bool) {
-    if one_by_one {
-        stream.set_nodelay(true).unwrap();
-        bytes
-            .iter()
-            .for_each(|byte| stream.write_all(&[*byte]).unwrap());
-    } else {
-        stream.write_all(bytes).unwrap();
+/// Sends lines at once, or each line's delimiter only when the line before it has been read.
+fn send(server: &mut Drainline, stream: &mut TcpStream, bytes: &[u8], apart: bool) {
+    if !apart {
+        return stream.write_all(bytes).unwrap();
+    }
+    let mut sent = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let content = line.strip_suffix(b"\n").unwrap_or(line);
+        stream.write_all(content).unwrap();
+        server.wait_until_read(stream, sent + content.len());
+        stream.write_all(&line[content.len()..]).unwrap();
+        sent += line.len();
     }
 }
 
@@ -82,7 +85,7 @@ fn run(policy: &str) -> (Expected, Exit) {
     let mut server = Drainline::start(&["--max-message", "64B", "--oversize", policy]);
     let mut expected = Expected::default();
     let truncates = policy == "truncate";
-    for one_by_one in [false, true] {
+    for apart in [false, true] {
         let mut bytes = b"first\n".to_vec();
         expected.line(b"first", true, truncates);
         for content in contents() {
@@ -93,16 +96,17 @@ fn run(policy: &str) -> (Expected, Exit) {
             }
         }
         let mut stream = server.connect();
-        send(&mut stream, &bytes, one_by_one);
+        send(&mut server, &mut stream, &bytes, apart);
         client::half_close(stream);
         for content in contents() {
             let mut stream = server.connect();
             expected.line(b"before", true, truncates);
             expected.line(&content, false, truncates);
             send(
+                &mut server,
                 &mut stream,
                 &[b"before\n", &content[..]].concat(),
-                one_by_one,
+                apart,
             );
             client::half_close(stream);
         }
@@ -159,7 +163,7 @@ fn drop_costs_the_whole_message_and_none_beside_it() {
 fn close_ends_the_connection_at_the_message_and_costs_what_came_behind_it() {
     let mut server = Drainline::start(&["--max-message", "64B", "--oversize", "close"]);
     let (mut sent, mut sink, mut oversized) = (Counted::default(), Vec::new(), 0);
-    for one_by_one in [false, true] {
+    for apart in [false, true] {
         for content in contents() {
             let mut stream = server.connect();
             let bytes = [b"before\n", &content[..], b"\nbehind\n"].concat();
@@ -174,7 +178,7 @@ fn close_ends_the_connection_at_the_message_and_costs_what_came_behind_it() {
             } else {
                 let message = content.strip_suffix(b"\r").unwrap_or(&content);
                 sink.extend([message, b"\nbehind\n"].concat());
-                send(&mut stream, &bytes, one_by_one);
+                send(&mut server, &mut stream, &bytes, apart);
                 client::half_close(stream);
             }
         }

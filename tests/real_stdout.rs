@@ -15,6 +15,7 @@ use common::child::{BINARY, Drainline, Stdout};
 use common::client;
 use common::exit::Exit;
 use common::guard::{Collector, Guarded};
+use common::programs::is_installed;
 use common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
@@ -166,8 +167,7 @@ struct OnTerminal {
 }
 
 fn on_terminal(directory: &Path, arguments: &str) -> Option<OnTerminal> {
-    if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("left out: a terminal, since script is not installed");
+    if !is_installed("script") {
         return None;
     }
     let command = format!(

@@ -254,3 +254,55 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::server::Server;
+
+    #[test]
+    fn the_ledger_does_not_close_with_a_connection_left_out() {
+        let left_out: [fn(&mut Inner); 4] = [
+            |inner| inner.traffic.accepted -= 1,
+            |inner| inner.traffic.accepted += 1,
+            |inner| inner.traffic.ended = Tally::default(),
+            |inner| {
+                drop(
+                    inner
+                        .entries
+                        .values_mut()
+                        .map(|entry| entry.record.take())
+                        .collect::<Vec<_>>(),
+                )
+            },
+        ];
+        for leave_out in left_out {
+            let handle = Server::<Vec<u8>>::builder()
+                .listen((Ipv4Addr::LOCALHOST, 0).into())
+                .start_each(
+                    |connection, _| Ok(std::io::copy(connection, &mut std::io::sink()).map(drop)?),
+                    |_| Ok(()),
+                )
+                .unwrap();
+            let address = handle.local_addrs()[0];
+            drop(TcpStream::connect(address).unwrap());
+            let _open = TcpStream::connect(address).unwrap();
+            let end = Instant::now() + Duration::from_secs(60);
+            let one_of_each = || {
+                let stats = handle.stats();
+                (stats.accepted, stats.ended.total(), stats.open) == (2, 1, 1)
+            };
+            while !one_of_each() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(one_of_each() && handle.stats().is_balanced());
+            leave_out(&mut handle.shared.table.inner.lock());
+            assert!(!handle.stats().is_balanced(), "{:?}", handle.stats());
+        }
+    }
+}

@@ -19,7 +19,7 @@ use super::exit::Exit;
 use super::guard::{Collector, Guarded, fill_pipe};
 #[allow(unused_imports)]
 pub use super::launch::{BINARY, Launch, Stderr, Stdout};
-use super::wait::{DEADLINE, try_wait_for};
+use super::wait::{DEADLINE, try_wait_for, wait_until};
 
 /// A running `drainline`. Drop kills it.
 #[derive(Debug)]
@@ -115,6 +115,19 @@ impl Drainline {
         prlimit(Some(Pid::from_child(&self.guarded.0)), resource, limit)
             .unwrap()
             .current
+    }
+
+    /// Blocks until it has read `bytes` of a connection, by its own word (SIGUSR1), for at most [`DEADLINE`].
+    #[track_caller]
+    pub fn wait_until_read(&mut self, of: &TcpStream, bytes: usize) {
+        let peer = format!(" {} ", of.local_addr().unwrap());
+        let read = format!(" {bytes} bytes");
+        wait_until("bytes of a connection read", DEADLINE, || {
+            self.signal(Signal::USR1);
+            let told = self.stderr_text();
+            let last = told.lines().rfind(|line| line.contains(&peer));
+            last.is_some_and(|line| line.contains(&read))
+        });
     }
 
     /// Has it ended? Does not block.

@@ -23,6 +23,7 @@ pub mod handlers;
 pub mod launch;
 pub mod ledger;
 pub mod proc;
+pub mod programs;
 pub mod puppets;
 pub mod tagged;
 pub mod valve;
