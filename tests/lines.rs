@@ -11,7 +11,7 @@ use common::echo::ANY;
 use common::valve::Valve;
 use common::wait::DEADLINE;
 use drainline::Config;
-use drainline::ingest::framing::{Delimited, End, Event};
+use drainline::ingest::framing::{Decoder, End, Event};
 use drainline::ingest::{Discard, Framing, Ingest, Oversize};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,6 +19,7 @@ use proptest::prelude::*;
 /// What a stream amounts to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sum {
+    partial: u64,
     messages: Vec<Vec<u8>>,
     truncated: u64,
     dropped: u64,
@@ -54,7 +55,13 @@ fn reference(stream: &[u8], max: usize, oversize: Oversize, end: End) -> Sum {
     match end {
         _ if last.is_empty() => {}
         End::Cut(_) if !is_too_long => sum.discarded_cut += last.len() as u64,
-        _ => sum.line(last, last, max, oversize),
+        _ => {
+            let before = sum.messages.len();
+            sum.line(last, last, max, oversize);
+            if end == End::Eof {
+                sum.partial += (sum.messages.len() - before) as u64;
+            }
+        }
     }
     sum
 }
@@ -98,8 +105,13 @@ impl Sum {
     /// Adds what an event says of the bytes at `at`, and returns how many these are.
     fn take(&mut self, event: Event, bytes: &[u8]) -> usize {
         match event {
-            Event::Run { len, messages } => {
+            Event::Run {
+                len,
+                messages,
+                delimiter,
+            } => {
                 let run = &bytes[..len];
+                assert_eq!(delimiter, b'\n');
                 assert_eq!(run.last(), Some(&b'\n'), "a run ends with a delimiter");
                 let before = self.messages.len();
                 let lines = run[..len - 1].split(|&byte| byte == b'\n');
@@ -129,6 +141,10 @@ impl Sum {
                 self.dropped += 1;
                 0
             }
+            Event::Partial => {
+                self.partial += 1;
+                0
+            }
             Event::Violation => {
                 self.violations += 1;
                 0
@@ -139,7 +155,7 @@ impl Sum {
 
 /// Feeds a stream in reads of the given lengths (the rest in one), keeping what was not consumed, as a reader does.
 fn decode(stream: &[u8], reads: &[usize], max: usize, oversize: Oversize, end: End) -> Sum {
-    let mut decoder = Delimited::new(Framing::Lines, max, oversize);
+    let mut decoder = Decoder::new(Framing::Lines, max, oversize);
     let mut sum = Sum::default();
     let mut pending = Vec::new();
     let mut rest = stream;
@@ -265,7 +281,7 @@ proptest! {
 fn an_unterminated_message_is_not_looked_through_twice() {
     // A message of 8 MiB in reads of 16 bytes: looking through it anew each time would be 2 TiB, minutes of work.
     const MAX: usize = 8 << 20;
-    let mut decoder = Delimited::new(Framing::Lines, MAX, Oversize::Truncate);
+    let mut decoder = Decoder::new(Framing::Lines, MAX, Oversize::Truncate);
     let input = vec![b'x'; MAX];
     let began = Instant::now();
     for end in (16..=MAX).step_by(16) {
@@ -279,7 +295,7 @@ fn an_unterminated_message_is_not_looked_through_twice() {
         len: MAX,
         is_truncated: false,
     };
-    assert_eq!(last, [whole]);
+    assert_eq!(last, [whole, Event::Partial]);
 }
 
 #[test]

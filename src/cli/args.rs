@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser};
-use drainline::ingest::Oversize;
+use drainline::ingest::{Framing, OutputFraming, Oversize};
 use drainline::{Keepalive, OnPause, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
@@ -42,6 +42,21 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value = "auto")]
     #[arg(value_parser = units::or_auto(units::count::<u32>), help_heading = "Listening")]
     pub(super) backlog: OrAuto<u32>,
+
+    /// Cuts what comes in into messages: lines end at LF, and one CR before it is stripped; nul ends a
+    /// message at a NUL byte; octet-counted and length-prefixed ones say how long they are, in decimal
+    /// and a space (RFC 6587) or in four bytes, big-endian; syslog takes a message that begins with a
+    /// count and `<` as octet-counted, and any other as a line. A count that is none costs its
+    /// connection. All but lines and nul cost one more copy of each message.
+    #[arg(long, value_name = "FRAMING", default_value = "lines")]
+    #[arg(value_parser = values::choice(values::FRAMING), help_heading = "Messages")]
+    pub(super) framing: Framing,
+
+    /// Frames messages so where they are written to. A message that may hold what ends one there costs
+    /// the reader of the output: it would see two, and the log says so at start.
+    #[arg(long, value_name = "FRAMING", default_value = "lines")]
+    #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
+    pub(super) output_framing: OutputFraming,
 
     /// Takes messages up to this long, without the delimiter; --oversize decides about longer ones.
     /// Costs this much memory for each connection that is inside a long message, so it counts in the

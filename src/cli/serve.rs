@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::Settings;
 use super::usage::{CONTRADICTION, UsageError};
-use super::values::SinkSpec;
+use super::values::{self, SinkSpec};
 use super::{report, say, signals};
 
 /// The main thread and `signals` run beside the server; the file of a sink, and what is open while it is
@@ -89,6 +89,8 @@ fn builder(settings: &Settings) -> IngestBuilder {
     let builder = Ingest::builder()
         .config(settings.config.clone())
         .max_message(settings.max_message)
+        .framing(settings.framing)
+        .output_framing(settings.output_framing)
         .oversize(settings.oversize)
         .reserve(THREADS, DESCRIPTORS);
     settings
@@ -207,10 +209,11 @@ fn banner(settings: &Settings, handle: &Handle) -> String {
     let addresses = handle.local_addrs();
     let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let mut text = format!(
-        "drainline {}: lines from {} to {}\n{}",
+        "drainline {}: {} from {} to {}\n{}",
         env!("CARGO_PKG_VERSION"),
+        values::print_choice(values::FRAMING, settings.framing),
         listed.join(", "),
-        super::values::print_sink(&settings.sink),
+        values::print_sink(&settings.sink),
         handle.bound()
     );
     if let Some(first) = addresses.first() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
-use drainline::ingest::{MESSAGE_OVERHEAD_BYTES, Oversize};
+use drainline::ingest::{Framing, MESSAGE_OVERHEAD_BYTES, OutputFraming, Oversize};
 use drainline::{Config, ConfigError};
 use log::LevelFilter;
 
@@ -34,6 +34,10 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     /// The longest message in bytes, without its framing.
     pub(crate) max_message: usize,
+    /// How streams are cut into messages.
+    pub(crate) framing: Framing,
+    /// How messages are framed where they are written to.
+    pub(crate) output_framing: OutputFraming,
     /// What becomes of a longer one.
     pub(crate) oversize: Oversize,
     /// Where to listen: at least one address.
@@ -121,6 +125,8 @@ impl Settings {
         let settings = Settings {
             config,
             max_message: args.max_message,
+            framing: args.framing,
+            output_framing: args.output_framing,
             oversize: args.oversize,
             listen,
             sink: args.sink,
@@ -199,6 +205,14 @@ impl Settings {
         }
         flags.extend([
             ("--backlog", auto(config.backlog)),
+            (
+                "--framing",
+                values::print_choice(values::FRAMING, self.framing),
+            ),
+            (
+                "--output-framing",
+                values::print_choice(values::OUTPUT_FRAMING, self.output_framing),
+            ),
             ("--max-message", size(self.max_message)),
             (
                 "--oversize",

@@ -7,15 +7,30 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use drainline::ingest::{Framing, OutputFraming, Oversize};
 use drainline::{Keepalive, OnPause, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::units::{self, Unreadable};
-use drainline::ingest::Oversize;
 
 /// The words of a flag and what each stands for.
 pub(super) type Choices<T> = &'static [(&'static str, T)];
+
+pub(super) const FRAMING: Choices<Framing> = &[
+    ("lines", Framing::Lines),
+    ("nul", Framing::Nul),
+    ("octet-counted", Framing::OctetCounted),
+    ("syslog", Framing::Syslog),
+    ("length-prefixed", Framing::LengthPrefixed),
+];
+
+pub(super) const OUTPUT_FRAMING: Choices<OutputFraming> = &[
+    ("lines", OutputFraming::Lines),
+    ("nul", OutputFraming::Nul),
+    ("octet-counted", OutputFraming::OctetCounted),
+    ("length-prefixed", OutputFraming::LengthPrefixed),
+];
 
 pub(super) const OVERSIZE: Choices<Oversize> = &[
     ("truncate", Oversize::Truncate),

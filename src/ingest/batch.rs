@@ -1,57 +1,106 @@
-//! Whole messages of one read, in one buffer.
+//! Whole messages of one read, in one buffer, as they are written out.
 
 use std::fmt;
 use std::mem::size_of;
+use std::ops::Range;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
+use super::framing::OutputFraming;
 use crate::server::{Config, Weigh};
 
-/// Whole messages in one buffer, each followed by a delimiter byte that none of them holds.
+/// Whole messages in one buffer, framed as they are written out: the one thread that writes copies nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Batch {
     bytes: Vec<u8>,
     messages: u64,
-    delimiter: u8,
+    framing: OutputFraming,
+    /// Where each message ends, where the bytes do not tell: a message may hold the delimiter. Else empty.
+    ends: Vec<u32>,
 }
 
 impl Batch {
-    /// A batch of `messages` messages that `bytes` holds, each ended by `delimiter`.
-    pub(super) fn new(bytes: Vec<u8>, messages: u64, delimiter: u8) -> Self {
+    /// A batch of `messages` messages, written to `bytes` in `framing`.
+    pub(super) fn new(
+        bytes: Vec<u8>,
+        messages: u64,
+        framing: OutputFraming,
+        ends: Vec<u32>,
+    ) -> Self {
         Batch {
             bytes,
             messages,
-            delimiter,
+            framing,
+            ends,
         }
     }
 
-    /// Its messages, in the order in which they came, without their delimiters.
+    /// Its messages, in the order in which they came, without their framing.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        let mut start = 0;
-        memchr_iter(self.delimiter, &self.bytes).map(move |end| {
-            let message = &self.bytes[start..end];
-            start = end + 1;
-            message
-        })
+        self.ranges().map(|(message, _)| &self.bytes[message])
     }
 
-    /// Its messages as they are written to a file of lines: each followed by the delimiter.
+    /// Its messages as they are written out, framing included.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The byte that follows each message.
-    pub fn delimiter(&self) -> u8 {
-        self.delimiter
+    /// How its messages are framed in [`as_bytes`](Batch::as_bytes).
+    pub fn framing(&self) -> OutputFraming {
+        self.framing
     }
 
-    /// How many messages end in these bytes of [`as_bytes`](Batch::as_bytes).
-    pub(super) fn count_in(&self, range: std::ops::Range<usize>) -> u64 {
-        memchr_iter(self.delimiter, &self.bytes[range]).count() as u64
+    /// How many messages end, framing included, in these bytes of [`as_bytes`](Batch::as_bytes).
+    pub(super) fn count_in(&self, range: Range<usize>) -> u64 {
+        match self.framing.delimiter() {
+            Some(delimiter) if self.ends.is_empty() => {
+                memchr_iter(delimiter, &self.bytes[range]).count() as u64
+            }
+            _ => self
+                .ranges()
+                .filter(|&(_, end)| range.start < end && end <= range.end)
+                .count() as u64,
+        }
     }
 
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.bytes
+    }
+
+    /// Where each message is, and where its framing ends.
+    fn ranges(&self) -> impl Iterator<Item = (Range<usize>, usize)> + '_ {
+        let mut start = 0;
+        (0..self.messages).map_while(move |nth| {
+            let (message, end) = self.range(nth as usize, start)?;
+            start = end;
+            Some((message, end))
+        })
+    }
+
+    fn range(&self, nth: usize, start: usize) -> Option<(Range<usize>, usize)> {
+        let rest = self.bytes.get(start..)?;
+        let counted = |header: usize, len: usize| {
+            let message = start + header..start + header + len;
+            (message.clone(), message.end)
+        };
+        match self.framing {
+            OutputFraming::LengthPrefixed => {
+                let len = u32::from_be_bytes(*rest.first_chunk()?) as usize;
+                Some(counted(4, len))
+            }
+            OutputFraming::OctetCounted => {
+                let digits = memchr(b' ', rest)?;
+                let value = |sum: usize, digit: &u8| sum * 10 + usize::from(digit - b'0');
+                Some(counted(digits + 1, rest[..digits].iter().fold(0, value)))
+            }
+            OutputFraming::Lines | OutputFraming::Nul => {
+                let end = match self.ends.get(nth) {
+                    Some(&end) => end as usize,
+                    None => start + memchr(self.framing.delimiter()?, rest)?,
+                };
+                Some((start..end, end + 1))
+            }
+        }
     }
 }
 
@@ -71,7 +120,7 @@ impl Weigh for Batch {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
     }
 }
 

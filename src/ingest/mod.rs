@@ -9,6 +9,7 @@ mod reader;
 
 pub mod framing;
 
+mod assembly;
 mod batch;
 mod pool;
 
@@ -22,19 +23,22 @@ mod shared;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+
+use log::Level;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 pub use batch::Batch;
-pub use framing::{Discard, Framing, Oversize};
+pub use framing::{Discard, Framing, OutputFraming, Oversize};
 pub use handle::{Handle, Report};
 pub use ledger::Bytes;
 pub use sink::{Sink, SinkError, Work};
 
+use assembly::{Form, Frames};
 use batch::BatchLimit;
-use framing::{Delimited, End};
+use framing::{Decoder, End};
 use ledger::ByteLedger;
 use pool::Pool;
-use reader::{Frames, Reader};
+use reader::Reader;
 use shared::Shared;
 
 use crate::server::{
@@ -83,6 +87,7 @@ impl Ingest {
             server: Server::builder(),
             config: Config::default(),
             framing: Framing::default(),
+            output_framing: OutputFraming::default(),
             max_message: 64 << 10,
             oversize: Oversize::default(),
         }
@@ -95,6 +100,7 @@ pub struct IngestBuilder {
     server: Builder<Batch>,
     config: Config,
     framing: Framing,
+    output_framing: OutputFraming,
     max_message: usize,
     oversize: Oversize,
 }
@@ -109,6 +115,13 @@ impl IngestBuilder {
     /// How streams are cut into messages. Default: lines.
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
+        self
+    }
+
+    /// How messages are framed where they are written to. Default: lines. Where a message may hold what ends one
+    /// there ([`OutputFraming::can_tear`]), the log says so at start.
+    pub fn output_framing(mut self, framing: OutputFraming) -> Self {
+        self.output_framing = framing;
         self
     }
 
@@ -149,7 +162,16 @@ impl IngestBuilder {
     /// # Errors
     /// As [`start`](IngestBuilder::start).
     pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
-        self.server.check_with(&self.server_config()?)
+        let (bound, mut notes) = self.server.check_with(&self.server_config()?)?;
+        notes.extend(self.tear_warning());
+        Ok((bound, notes))
+    }
+
+    fn tear_warning(&self) -> Option<String> {
+        let (from, to) = (self.framing, self.output_framing);
+        to.can_tear(from).then(|| {
+            format!("a message that came as {from} may hold what ends one in {to}: a reader of the output would see two")
+        })
     }
 
     /// Starts the server.
@@ -160,8 +182,12 @@ impl IngestBuilder {
     pub fn start(self, mut sink: impl Sink) -> Result<Handle, StartError> {
         let config = self.server_config()?;
         let shared = Arc::new(Shared {
-            decoder: Delimited::new(self.framing, self.max_message, self.oversize),
-            limit: BatchLimit::of(&config),
+            decoder: Decoder::new(self.framing, self.max_message, self.oversize),
+            form: Form {
+                limit: BatchLimit::of(&config),
+                framing: self.output_framing,
+                is_indexed: self.output_framing.can_tear(self.framing),
+            },
             pool: Pool::new(READ_BYTES),
             ledger: ByteLedger::default(),
             reopen: AtomicBool::new(false),
@@ -173,6 +199,9 @@ impl IngestBuilder {
             move |connection, outbox| serve(connection, outbox, &for_handlers),
             move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
         )?;
+        if let Some(warning) = self.tear_warning() {
+            handle.journal().say(Level::Warn, warning);
+        }
         Ok(Handle::new(handle, shared))
     }
 
@@ -222,13 +251,13 @@ fn serve(
     let mut reader = Reader::new(
         &shared.pool,
         &shared.ledger,
-        shared.limit,
+        shared.form,
         shared.decoder.clone(),
     );
     loop {
-        let frames = match reader.read(connection) {
-            Ok(Some(frames)) => frames,
-            Ok(None) => return send(reader.finish(End::Eof), outbox),
+        let (frames, is_last) = match reader.read(connection) {
+            Ok(Some(frames)) => (frames, false),
+            Ok(None) => (reader.finish(End::Eof), true),
             Err(error) => {
                 reader.finish(End::Cut(discard_for(Ended::reason_of(&error))));
                 return Err(error.into());
@@ -243,6 +272,9 @@ fn serve(
         }
         if is_violation {
             return Err(Box::new(Ended(EndReason::Protocol)));
+        }
+        if is_last {
+            return Ok(());
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use log::Level;
 
-use super::batch::BatchLimit;
-use super::framing::Delimited;
+use super::assembly::Form;
+use super::framing::Decoder;
 use super::ledger::ByteLedger;
 use super::pool::Pool;
 use super::sink::Sink;
@@ -14,8 +14,8 @@ use crate::server::Journal;
 #[derive(Debug)]
 pub(super) struct Shared {
     /// A fresh one for each connection is cloned from it.
-    pub(super) decoder: Delimited,
-    pub(super) limit: BatchLimit,
+    pub(super) decoder: Decoder,
+    pub(super) form: Form,
     pub(super) pool: Pool,
     pub(super) ledger: ByteLedger,
     pub(super) reopen: AtomicBool,

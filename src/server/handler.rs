@@ -53,6 +53,10 @@ pub(super) fn run<T>(
             });
         EndReason::Panicked
     });
+    let reason = match reason {
+        EndReason::Eof | EndReason::Reset if record.sample().bytes == 0 => EndReason::Probe,
+        reason => reason,
+    };
     shared.table.ended(id, reason, record.unread_bytes());
     drop(record);
     // As many places as there are permits, and this thread has one: never full.

@@ -79,6 +79,8 @@ reasons! {
     pub enum EndReason {
         /// The peer ended its stream.
         Eof = "eof",
+        /// The peer went without having sent a byte: a health check, or a scan.
+        Probe = "probe",
         /// The handler returned of its own accord.
         Finished = "finished",
         /// The peer reset the connection, or the network did.

@@ -24,6 +24,18 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "accepted is a size such as 64KiB, 1B to 1GiB",
     ),
     (
+        "--framing",
+        &["lines", "nul", "octet-counted", "syslog", "length-prefixed"],
+        &["line", "json"],
+        "accepted is lines, nul, octet-counted, syslog or length-prefixed",
+    ),
+    (
+        "--output-framing",
+        &["lines", "nul", "octet-counted", "length-prefixed"],
+        &["syslog", "LF"],
+        "accepted is lines, nul, octet-counted or length-prefixed",
+    ),
+    (
         "--oversize",
         &["truncate", "drop", "close"],
         &["trunc", "Drop"],

@@ -2,14 +2,12 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{Discard, End, Event, Framing, Oversize};
+use super::{Discard, End, Event, Oversize, discard};
 
-/// The decoder of delimiter framings.
-///
-/// It holds no bytes: the caller keeps what was not consumed and passes it again, with more behind it. It
-/// remembers how far it has looked, so an unterminated message is never looked through twice.
+/// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated message is never
+/// looked through twice.
 #[derive(Clone, Debug)]
-pub struct Delimited {
+pub(super) struct Delimited {
     delimiter: u8,
     strips_cr: bool,
     max_message: usize,
@@ -22,78 +20,116 @@ pub struct Delimited {
 }
 
 impl Delimited {
-    /// A decoder for `framing` that takes messages of up to `max_message` bytes.
-    pub fn new(framing: Framing, max_message: usize, oversize: Oversize) -> Self {
-        let (delimiter, strips_cr) = match framing {
-            Framing::Lines => (b'\n', true),
-        };
+    pub(super) fn lines(max_message: usize, oversize: Oversize) -> Self {
+        Self::new(b'\n', true, max_message, oversize)
+    }
+
+    pub(super) fn nul(max_message: usize, oversize: Oversize) -> Self {
+        Self::new(b'\0', false, max_message, oversize)
+    }
+
+    fn new(delimiter: u8, strips_cr: bool, max_message: usize, oversize: Oversize) -> Self {
+        let (searched, skipping, is_broken) = (0, None, false);
         Delimited {
             delimiter,
             strips_cr,
             max_message,
             oversize,
-            searched: 0,
-            skipping: None,
-            is_broken: false,
+            searched,
+            skipping,
+            is_broken,
         }
     }
 
-    /// The byte that ends a message.
-    pub fn delimiter(&self) -> u8 {
+    pub(super) fn delimiter(&self) -> u8 {
         self.delimiter
     }
 
-    /// Whether an unfinished message has begun, `pending` bytes of it being kept by the caller.
-    pub fn is_inside(&self, pending: usize) -> bool {
-        pending > 0 || self.skipping.is_some()
+    pub(super) fn is_skipping(&self) -> bool {
+        self.skipping.is_some()
     }
 
-    /// Whether the beginning of an unfinished message was passed on as all of it, truncated.
-    pub fn is_truncating(&self) -> bool {
-        self.skipping == Some(Discard::Truncated)
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
-    /// Decodes what is whole in `input`. Returns how much was consumed; the rest begins the next input.
-    pub fn decode(&mut self, input: &[u8], mut emit: impl FnMut(Event)) -> usize {
+    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
         if self.is_broken {
-            return discard(input.len(), Discard::Oversize, &mut emit);
+            return discard(input.len(), Discard::Oversize, emit);
         }
-        let start = match self.skip(input, &mut emit) {
+        let start = match self.skip(input, emit) {
             Some(start) => start,
             None => return input.len(),
         };
         let from = start.max(self.searched);
         let mut at = start;
         if let Some(last) = memrchr(self.delimiter, &input[from..]) {
-            let end = from + last + 1;
-            at += self.decode_whole(&input[at..end], &mut emit);
-            if self.is_broken {
-                return at + discard(input.len() - at, Discard::Oversize, &mut emit);
+            at += self.decode_whole(&input[at..=from + last], emit);
+        }
+        self.decode_beginning(input, at, emit)
+    }
+
+    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole.
+    pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
+        if self.is_broken {
+            return discard(input.len(), Discard::Oversize, emit);
+        }
+        if self.is_skipping() {
+            return self.skip(input, emit).unwrap_or(input.len());
+        }
+        match memchr(self.delimiter, &input[self.searched..]) {
+            None => self.decode_beginning(input, 0, emit),
+            Some(found) => {
+                let end = std::mem::take(&mut self.searched) + found;
+                self.decode_whole(&input[..=end], emit)
             }
         }
-        let rest = &input[at..];
+    }
+
+    /// What is left of `input` from `at` on is the beginning of a message: it stays, unless it is too long
+    /// already.
+    fn decode_beginning(
+        &mut self,
+        input: &[u8],
+        mut at: usize,
+        emit: &mut impl FnMut(Event),
+    ) -> usize {
+        let rest = input.len() - at;
+        if self.is_broken {
+            at += discard(rest, Discard::Oversize, emit);
         // A byte more than the longest message may be its CR.
-        if rest.len() > self.max_message + usize::from(self.strips_cr) {
-            self.too_long(rest.len(), &mut emit);
+        } else if rest > self.max_message + usize::from(self.strips_cr) {
+            self.too_long(rest, emit);
             at = input.len();
         }
         self.searched = input.len() - at;
         at
     }
 
-    /// The stream is at its end; `rest` is what the last decode left.
-    pub fn finish(&mut self, rest: &[u8], end: End, mut emit: impl FnMut(Event)) {
+    pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl FnMut(Event)) {
         self.searched = 0;
         match end {
-            _ if rest.is_empty() => {}
             End::Cut(reason) => {
-                discard(rest.len(), reason, &mut emit);
+                discard(rest.len(), reason, emit);
             }
-            End::Eof if rest.len() > self.max_message => self.too_long(rest.len(), &mut emit),
-            End::Eof => emit(Event::Message {
-                len: rest.len(),
-                is_truncated: false,
-            }),
+            End::Eof if rest.is_empty() => {
+                if self.skipping == Some(Discard::Truncated) {
+                    emit(Event::Partial);
+                }
+            }
+            End::Eof => {
+                if rest.len() > self.max_message {
+                    self.too_long(rest.len(), emit);
+                } else {
+                    emit(Event::Message {
+                        len: rest.len(),
+                        is_truncated: false,
+                    });
+                }
+                if self.skipping != Some(Discard::Oversize) {
+                    emit(Event::Partial);
+                }
+            }
         }
     }
 
@@ -118,13 +154,15 @@ impl Delimited {
         let has_cr = self.strips_cr && memchr(b'\r', block).is_some();
         if !has_cr && !self.has_too_long(block) {
             let messages = memchr_iter(self.delimiter, block).count() as u64;
+            let (len, delimiter) = (block.len(), self.delimiter);
             emit(Event::Run {
-                len: block.len(),
+                len,
                 messages,
+                delimiter,
             });
-            return block.len();
+            return len;
         }
-        let mut run = Run::default();
+        let mut run = Run::new(self.delimiter);
         let mut start = 0;
         for end in memchr_iter(self.delimiter, block) {
             let line = &block[start..end];
@@ -196,29 +234,39 @@ impl Delimited {
 }
 
 /// Messages in a row that go on as they came.
-#[derive(Default)]
 struct Run {
     len: usize,
     messages: u64,
+    delimiter: u8,
 }
 
 impl Run {
+    fn new(delimiter: u8) -> Self {
+        Run {
+            len: 0,
+            messages: 0,
+            delimiter,
+        }
+    }
+
     fn add(&mut self, len: usize) {
         self.len += len;
         self.messages += 1;
     }
 
     fn flush(&mut self, emit: &mut impl FnMut(Event)) {
-        let Run { len, messages } = std::mem::take(self);
+        let Run {
+            len,
+            messages,
+            delimiter,
+        } = *self;
+        *self = Run::new(delimiter);
         if messages > 0 {
-            emit(Event::Run { len, messages });
+            emit(Event::Run {
+                len,
+                messages,
+                delimiter,
+            });
         }
     }
-}
-
-fn discard(len: usize, reason: Discard, emit: &mut impl FnMut(Event)) -> usize {
-    if len > 0 {
-        emit(Event::Discard { len, reason });
-    }
-    len
 }

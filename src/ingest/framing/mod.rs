@@ -1,8 +1,15 @@
 //! Where messages begin and end. No sockets here: bytes in, events out.
 
+mod counted;
+mod decoder;
 mod delimited;
+mod output;
+mod syslog;
 
-pub use delimited::Delimited;
+pub use decoder::Decoder;
+pub use output::OutputFraming;
+
+use std::fmt;
 
 use crate::server::reasons;
 
@@ -14,6 +21,37 @@ pub enum Framing {
     /// messages like any other.
     #[default]
     Lines,
+    /// A message ends at a NUL byte. Whatever else is in it is its own.
+    Nul,
+    /// A decimal count of bytes, a space, and so many bytes (RFC 6587, section 3.4.1). `0 ` is an empty
+    /// message. Anything that is no such count, or one above 16 x `max_message` and 1 MiB, is garbage: the
+    /// connection is closed.
+    OctetCounted,
+    /// As `OctetCounted` where a message begins with a digit from 1 to 9, has at most ten digits, a space and
+    /// `<`, and its count is no garbage; as `Lines` else. For syslog senders of either kind on one port.
+    Syslog,
+    /// A count of bytes as an unsigned 32-bit number, big-endian, and so many bytes. A count above
+    /// 16 x `max_message` and 1 MiB is garbage: the connection is closed.
+    LengthPrefixed,
+}
+
+impl Framing {
+    /// Its name, as in flags and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Framing::Lines => "lines",
+            Framing::Nul => "nul",
+            Framing::OctetCounted => "octet-counted",
+            Framing::Syslog => "syslog",
+            Framing::LengthPrefixed => "length-prefixed",
+        }
+    }
+}
+
+impl fmt::Display for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What happens to a message that is longer than `max_message`.
@@ -35,6 +73,10 @@ reasons! {
         Truncated = "truncated",
         /// A message longer than `max_message`, all of it.
         Oversize = "oversize",
+        /// What follows something that is no count, or one that nobody can mean.
+        Garbage = "garbage",
+        /// A counted message that the peer ended its stream in.
+        Incomplete = "incomplete",
         /// An unfinished message when the connection was reset.
         Reset = "reset",
         /// An unfinished message when the server shut down.
@@ -46,7 +88,7 @@ reasons! {
     }
 }
 
-/// What a decoder finds. Each event but the last two takes up the next `len` bytes of the input, so the
+/// What a decoder finds. Each event but the last three takes up the next `len` bytes of the input, so the
 /// lengths of a call's events add up to what it consumed: no byte is unaccounted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -56,6 +98,8 @@ pub enum Event {
         len: usize,
         /// Messages in them.
         messages: u64,
+        /// The byte after each.
+        delimiter: u8,
     },
     /// One message, without delimiter.
     Message {
@@ -78,6 +122,8 @@ pub enum Event {
     },
     /// A message was too long and is dropped; its bytes are in the `Discard` events around.
     Dropped,
+    /// The message before was unterminated at the end of the stream: a count beside the equation.
+    Partial,
     /// The peer broke the protocol: the connection is to be closed.
     Violation,
 }
@@ -89,4 +135,11 @@ pub enum End {
     Eof,
     /// Anything else: what is unfinished is discarded.
     Cut(Discard),
+}
+
+fn discard(len: usize, reason: Discard, emit: &mut impl FnMut(Event)) -> usize {
+    if len > 0 {
+        emit(Event::Discard { len, reason });
+    }
+    len
 }

@@ -31,19 +31,16 @@ fn run(book: Book) -> [bool; 3] {
     let mut reader = Reader::new(
         &shared.pool,
         &shared.ledger,
-        shared.limit,
+        shared.form,
         shared.decoder.clone(),
     );
     let closes = || handle.report().is_balanced();
     assert!(closes());
     let mut read = |input: &[u8]| {
         reader.pending.extend_from_slice(input);
-        let mut entry = Entry {
-            read: input.len() as u64,
-            ..Entry::default()
-        };
-        reader.cut(&mut entry);
-        book(&mut reader, entry);
+        let (_, entry) = reader.cut();
+        let read = input.len() as u64;
+        book(&mut reader, Entry { read, ..entry });
         closes()
     };
     let after_reads = [read(INPUT), read(MORE)];

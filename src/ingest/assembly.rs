@@ -1,0 +1,213 @@
+//! Makes batches of what a decoder finds, framed as they are written out.
+
+use std::mem::{size_of, take};
+use std::ops::Range;
+
+use memchr::memchr_iter;
+
+use super::batch::{Batch, BatchLimit};
+use super::framing::{Event, OutputFraming};
+use super::ledger::Entry;
+
+/// What a read brought.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Whole messages: one batch, where the limits do not ask for more.
+    pub(super) batches: Vec<Batch>,
+    /// Messages dropped for being too long.
+    pub(super) dropped: u64,
+    /// Messages in `batches` and dropped ones.
+    pub(super) finished: u64,
+    /// The peer broke the protocol.
+    pub(super) is_violation: bool,
+}
+
+/// How batches are made for a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub(super) limit: BatchLimit,
+    pub(super) framing: OutputFraming,
+    /// A message may hold what ends one in `framing`.
+    pub(super) is_indexed: bool,
+}
+
+/// The batches of one input, as they are made. Nothing is copied while all that came is one run that goes out as
+/// it came, in one batch.
+pub(super) struct Assembly<'a> {
+    form: Form,
+    input: &'a [u8],
+    /// What the input's buffer would weigh.
+    capacity: usize,
+    at: usize,
+    /// The input's first bytes are this run, and nothing has been added to it.
+    whole: Option<(usize, u64)>,
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    messages: u64,
+    frames: Frames,
+    entry: Entry,
+}
+
+/// What became of an input.
+pub(super) struct Assembled {
+    /// This many of its first bytes, holding so many messages, are a batch as they are.
+    pub(super) whole: Option<(usize, u64)>,
+    pub(super) frames: Frames,
+    pub(super) entry: Entry,
+}
+
+impl<'a> Assembly<'a> {
+    pub(super) fn new(form: Form, input: &'a [u8], capacity: usize) -> Self {
+        Assembly {
+            form,
+            input,
+            capacity,
+            at: 0,
+            whole: None,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            messages: 0,
+            frames: Frames::default(),
+            entry: Entry::default(),
+        }
+    }
+
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Run {
+                len,
+                messages,
+                delimiter,
+            } => {
+                let run = self.pass(len);
+                self.entry.messages += len as u64 - messages;
+                self.entry.framing += messages;
+                self.frames.finished += messages;
+                self.add_run(run, messages, delimiter);
+            }
+            Event::Message { len, is_truncated } => {
+                let message = self.pass(len);
+                self.entry.messages += len as u64;
+                self.entry.truncated += u64::from(is_truncated);
+                self.frames.finished += 1;
+                self.unfold();
+                self.add(&self.input[message]);
+            }
+            Event::Framing { len } => {
+                self.pass(len);
+                self.entry.framing += len as u64;
+            }
+            Event::Discard { len, reason } => {
+                self.pass(len);
+                self.entry.discarded.add(reason, len as u64);
+            }
+            Event::Dropped => {
+                self.frames.dropped += 1;
+                self.frames.finished += 1;
+            }
+            Event::Partial => self.entry.partial += 1,
+            Event::Violation => self.frames.is_violation = true,
+        }
+    }
+
+    pub(super) fn finish(mut self, consumed: usize) -> Assembled {
+        debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
+        self.flush();
+        let Assembly {
+            whole,
+            frames,
+            entry,
+            ..
+        } = self;
+        let sent = |batch: &Batch| crate::server::Weigh::messages(batch);
+        debug_assert_eq!(
+            frames.batches.iter().map(sent).sum::<u64>()
+                + frames.dropped
+                + whole.map_or(0, |(_, messages)| messages),
+            frames.finished,
+            "every finished message is in a batch or dropped"
+        );
+        Assembled {
+            whole,
+            frames,
+            entry,
+        }
+    }
+
+    /// The next `len` bytes of the input.
+    fn pass(&mut self, len: usize) -> Range<usize> {
+        let start = self.at;
+        self.at += len;
+        start..self.at
+    }
+
+    fn add_run(&mut self, run: Range<usize>, messages: u64, delimiter: u8) {
+        let goes_as_it_is =
+            self.form.framing.delimiter() == Some(delimiter) && !self.form.is_indexed;
+        // It will weigh its buffer, or its own length if that is less than half of it.
+        let weight = self.capacity.min(run.len() * 2);
+        if goes_as_it_is && run.start == 0 && self.form.limit.holds(messages, weight) {
+            self.whole = Some((run.len(), messages));
+            return;
+        }
+        self.unfold();
+        if goes_as_it_is
+            && self
+                .form
+                .limit
+                .holds(self.messages + messages, self.bytes.len() + run.len())
+        {
+            self.bytes.extend_from_slice(&self.input[run]);
+            self.messages += messages;
+            return;
+        }
+        let run = &self.input[run];
+        let mut start = 0;
+        for end in memchr_iter(delimiter, run) {
+            self.add(&run[start..end]);
+            start = end + 1;
+        }
+    }
+
+    /// There is more than the one run: it has to be copied after all.
+    fn unfold(&mut self) {
+        if let Some((len, messages)) = self.whole.take() {
+            self.bytes.extend_from_slice(&self.input[..len]);
+            self.messages += messages;
+        }
+    }
+
+    fn add(&mut self, message: &[u8]) {
+        let more = message.len() + OutputFraming::MOST_BYTES;
+        let ends = (self.ends.len() + 1) * size_of::<u32>();
+        if self.messages > 0
+            && !self
+                .form
+                .limit
+                .holds(self.messages + 1, self.bytes.len() + more + ends)
+        {
+            self.flush();
+        }
+        self.form.framing.write(message, &mut self.bytes);
+        if self.form.is_indexed {
+            // A batch is at most an eighth of the buffer, or one message: below 2^32.
+            self.ends.push((self.bytes.len() - 1) as u32);
+        }
+        self.messages += 1;
+    }
+
+    fn flush(&mut self) {
+        let (mut bytes, mut ends, messages) = (
+            take(&mut self.bytes),
+            take(&mut self.ends),
+            take(&mut self.messages),
+        );
+        if messages > 0 {
+            bytes.shrink_to_fit();
+            ends.shrink_to_fit();
+            self.frames
+                .batches
+                .push(Batch::new(bytes, messages, self.form.framing, ends));
+        }
+    }
+}

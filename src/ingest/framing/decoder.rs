@@ -1,0 +1,72 @@
+//! One decoder for each framing, behind one front.
+
+use super::counted::{Counted, Header};
+use super::delimited::Delimited;
+use super::syslog::Syslog;
+use super::{End, Event, Framing, Oversize};
+
+/// Cuts a stream into messages.
+///
+/// It holds no bytes: the caller keeps what was not consumed and passes it again, with more behind it. However
+/// the stream is split, the events add up to the same messages. Nothing is looked through twice, nothing is
+/// allocated, and what the caller has to keep is at most `max_message` and a header.
+#[derive(Clone, Debug)]
+pub struct Decoder(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Delimited(Delimited),
+    Counted(Counted),
+    Syslog(Syslog),
+}
+
+impl Decoder {
+    /// A decoder for `framing` that takes messages of up to `max_message` bytes.
+    pub fn new(framing: Framing, max_message: usize, oversize: Oversize) -> Self {
+        let counted = |header| Kind::Counted(Counted::new(header, max_message, oversize));
+        Decoder(match framing {
+            Framing::Lines => Kind::Delimited(Delimited::lines(max_message, oversize)),
+            Framing::Nul => Kind::Delimited(Delimited::nul(max_message, oversize)),
+            Framing::OctetCounted => counted(Header::Octets),
+            Framing::LengthPrefixed => counted(Header::Prefix),
+            Framing::Syslog => Kind::Syslog(Syslog::new(max_message, oversize)),
+        })
+    }
+
+    /// The byte that ends each message of a [`Run`](Event::Run); no message holds it. `None`: a message may hold
+    /// any byte.
+    pub fn delimiter(&self) -> Option<u8> {
+        match &self.0 {
+            Kind::Delimited(delimited) => Some(delimited.delimiter()),
+            Kind::Counted(_) | Kind::Syslog(_) => None,
+        }
+    }
+
+    /// Whether an unfinished message has begun, `pending` bytes of it being kept by the caller.
+    pub fn is_inside(&self, pending: usize) -> bool {
+        pending > 0
+            || match &self.0 {
+                Kind::Delimited(delimited) => delimited.is_skipping(),
+                Kind::Counted(counted) => counted.is_skipping(),
+                Kind::Syslog(syslog) => syslog.is_skipping(),
+            }
+    }
+
+    /// Decodes what is whole in `input`. Returns how much was consumed; the rest begins the next input.
+    pub fn decode(&mut self, input: &[u8], mut emit: impl FnMut(Event)) -> usize {
+        match &mut self.0 {
+            Kind::Delimited(delimited) => delimited.decode(input, &mut emit),
+            Kind::Counted(counted) => counted.decode(input, &mut emit),
+            Kind::Syslog(syslog) => syslog.decode(input, &mut emit),
+        }
+    }
+
+    /// The stream is at its end; `rest` is what the last decode left.
+    pub fn finish(&mut self, rest: &[u8], end: End, mut emit: impl FnMut(Event)) {
+        match &mut self.0 {
+            Kind::Delimited(delimited) => delimited.finish(rest, end, &mut emit),
+            Kind::Counted(counted) => counted.finish(rest, end, &mut emit),
+            Kind::Syslog(syslog) => syslog.finish(rest, end, &mut emit),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! How messages are told apart where they are written to.
+
+use std::fmt;
+
+use super::Framing;
+
+/// How messages are written out. A choice of its own: what came in one framing may go out in another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutputFraming {
+    /// A LF after each message.
+    #[default]
+    Lines,
+    /// A NUL byte after each message.
+    Nul,
+    /// The count of its bytes in decimal and a space before each message (RFC 6587, section 3.4.1).
+    OctetCounted,
+    /// The count of its bytes as an unsigned 32-bit number, big-endian, before each message.
+    LengthPrefixed,
+}
+
+impl OutputFraming {
+    /// Its name, as in flags and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            OutputFraming::Lines => "lines",
+            OutputFraming::Nul => "nul",
+            OutputFraming::OctetCounted => "octet-counted",
+            OutputFraming::LengthPrefixed => "length-prefixed",
+        }
+    }
+
+    /// The byte after each message, where there is one.
+    pub fn delimiter(self) -> Option<u8> {
+        match self {
+            OutputFraming::Lines => Some(b'\n'),
+            OutputFraming::Nul => Some(b'\0'),
+            OutputFraming::OctetCounted | OutputFraming::LengthPrefixed => None,
+        }
+    }
+
+    /// Whether a message from `input` may hold what ends one here, so that a reader of the output sees two.
+    pub fn can_tear(self, input: Framing) -> bool {
+        match self {
+            OutputFraming::Lines => input != Framing::Lines,
+            OutputFraming::Nul => input != Framing::Nul,
+            OutputFraming::OctetCounted | OutputFraming::LengthPrefixed => false,
+        }
+    }
+
+    /// What a message takes here at most, beside its own bytes.
+    pub(in crate::ingest) const MOST_BYTES: usize = 11;
+
+    /// Writes a message.
+    pub(in crate::ingest) fn write(self, message: &[u8], to: &mut Vec<u8>) {
+        match self {
+            OutputFraming::OctetCounted => {
+                let mut digits = [0; 10];
+                to.extend_from_slice(decimal(message.len(), &mut digits));
+                to.push(b' ');
+            }
+            // A message is at most 1 GiB.
+            OutputFraming::LengthPrefixed => {
+                to.extend_from_slice(&(message.len() as u32).to_be_bytes())
+            }
+            OutputFraming::Lines | OutputFraming::Nul => {}
+        }
+        to.extend_from_slice(message);
+        to.extend(self.delimiter());
+    }
+}
+
+impl fmt::Display for OutputFraming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The digits of a number below 10^10, without the machinery of formatting: this is done for each message.
+fn decimal(mut number: usize, digits: &mut [u8; 10]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 || at == 0 {
+            return &digits[at..];
+        }
+    }
+}
