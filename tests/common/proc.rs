@@ -113,13 +113,18 @@ impl Watch {
             .name("watch".to_owned())
             .spawn(move || {
                 let mut peak = Peak::default();
-                while !stopped.load(Ordering::Relaxed) {
+                loop {
+                    // Asked first: what is there when the watch is stopped is seen for certain.
+                    let is_last = stopped.load(Ordering::Relaxed);
                     let Some((threads, descriptors)) = sample(pid) else {
                         break;
                     };
                     peak.threads = peak.threads.max(threads);
                     peak.descriptors = peak.descriptors.max(descriptors);
                     peak.samples += 1;
+                    if is_last {
+                        break;
+                    }
                     thread::sleep(Duration::from_millis(5));
                 }
                 peak
