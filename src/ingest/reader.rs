@@ -221,6 +221,9 @@ impl Assembly {
                 entry.messages += len as u64 - messages;
                 entry.framing += messages;
                 self.frames.finished += messages;
+                if start > 0 {
+                    self.unfold(input);
+                }
                 self.add_run(&input[start..*at], messages, start == 0);
             }
             Event::Message { len, is_truncated } => {
