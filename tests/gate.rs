@@ -52,6 +52,26 @@ fn the_client_over_the_limit_waits_and_is_served_when_one_leaves() {
 }
 
 #[test]
+fn whoever_leaves_wakes_the_acceptor() {
+    let server = echo::start(at_most(1), &[ANY]);
+    let addr = server.local_addrs()[0];
+    let mut served = echo::connect_served(addr);
+    let waits = (0..20).map(|_| {
+        let mut next = client::connect(addr);
+        // The acceptor knows that somebody waits before one leaves.
+        thread::sleep(Duration::from_millis(5));
+        let left = Instant::now();
+        drop(std::mem::replace(&mut served, next.try_clone().unwrap()));
+        echo::assert_served(&mut next);
+        left.elapsed()
+    });
+    // Unwoken it would find out with the watchdog's tick, 100 ms apart. Half of all: a machine may stumble now and then.
+    let mut waits: Vec<_> = waits.collect();
+    waits.sort_unstable();
+    assert!(waits[10] < Duration::from_millis(25), "{waits:?}");
+}
+
+#[test]
 fn a_crowd_is_served_to_the_last_and_never_more_at_once_than_the_limit() {
     let server = echo::start(at_most(4), &[ANY]);
     let addr = server.local_addrs()[0];

@@ -222,13 +222,18 @@ proptest! {
     }
 }
 
+/// Mostly short, sometimes about as long as a message may be, sometimes much longer.
+fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![6 => 0usize..20, 2 => 300usize..700, 1 => 700usize..3000]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_socket_gives_what_the_reference_gives(
         max in 300usize..700,
-        seed in vec((any::<u8>(), 0usize..1500, 0u8..4), 1..40),
+        seed in vec((any::<u8>(), length(), 0u8..4), 1..80),
         writes in vec(1usize..1200, 0..60),
     ) {
         let stream: Vec<u8> = seed
@@ -296,6 +301,29 @@ fn an_unterminated_message_is_not_looked_through_twice() {
         is_truncated: false,
     };
     assert_eq!(last, [whole, Event::Partial]);
+}
+
+#[test]
+fn messages_around_a_dropped_one_keep_their_order() {
+    // Whole lines, one that is dropped, and whole lines again, in one read: what came before was put behind, or lost.
+    for before in [1, 10] {
+        let valve = Valve::open();
+        let server = Ingest::builder()
+            .max_message(10)
+            .oversize(Oversize::Drop)
+            .listen(ANY.parse().unwrap())
+            .start(valve.sink())
+            .unwrap();
+        let lines = b"before\n".repeat(before);
+        let mut client = client::connect(server.local_addrs()[0]);
+        let sent = [&lines, &b"much too long\nafter\n"[..]].concat();
+        client.write_all(&sent).unwrap();
+        client::half_close(client);
+        let report = server.shutdown(DEADLINE);
+        assert!(report.is_balanced(), "{report:?}");
+        assert_eq!(valve.bytes(), [&lines, &b"after\n"[..]].concat());
+        assert_eq!(report.server.stats.delivered, before as u64 + 1);
+    }
 }
 
 #[test]

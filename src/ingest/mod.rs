@@ -181,6 +181,7 @@ impl IngestBuilder {
     /// `buffer_bytes`.
     pub fn start(self, mut sink: impl Sink) -> Result<Handle, StartError> {
         let config = self.server_config()?;
+        let warning = self.tear_warning();
         let shared = Arc::new(Shared {
             decoder: Decoder::new(self.framing, self.max_message, self.oversize),
             form: Form {
@@ -199,7 +200,7 @@ impl IngestBuilder {
             move |connection, outbox| serve(connection, outbox, &for_handlers),
             move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
         )?;
-        if let Some(warning) = self.tear_warning() {
+        if let Some(warning) = warning {
             handle.journal().say(Level::Warn, warning);
         }
         Ok(Handle::new(handle, shared))
