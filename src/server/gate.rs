@@ -110,11 +110,13 @@ impl Gate {
         }
     }
 
-    /// The ladder's word.
+    /// The ladder's word. A pause that begins rings, too: an acceptor that waits for a client has to learn
+    /// of it before one comes, or it would go on listening where connects are to be refused.
     pub(super) fn set_paused(&self, paused: bool) {
         let mut inner = self.inner.lock();
+        let begins = paused && !inner.paused;
         inner.paused = paused;
-        let ring = !paused && std::mem::take(&mut inner.missed);
+        let ring = begins || (!paused && std::mem::take(&mut inner.missed));
         drop(inner);
         if ring {
             self.ring();
