@@ -8,11 +8,17 @@ mod common;
 
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use drainline::ingest::Ingest;
+use drainline::{Config, OnPause, PauseAfter};
 
 use common::bound::Bound;
+use common::checker::Checker;
 use common::child::{Drainline, Stdout};
 use common::crowd::{Crowd, End, Load, Outcome, raise_descriptor_limit};
-use common::tagged::Tagged;
+use common::tagged::{Cut, Tagged};
+use common::valve::Valve;
 use common::wait::{DEADLINE, wait_until};
 use common::{client, proc};
 
@@ -227,7 +233,11 @@ fn under_refuse_connects_are_refused_until_the_sink_heals() {
         || stormed.ended() == CLIENTS as usize,
     );
     stormed.wait_for_the_aborts();
-    assert!(is_refused(stormed.child.addr()));
+    assert!(
+        is_refused(stormed.child.addr()),
+        "{}",
+        stormed.child.stderr_text()
+    );
     let outcomes = stormed.heal("refuse");
     assert!(count(&outcomes, End::Refused) > 0);
 }
@@ -254,4 +264,35 @@ fn a_listener_that_refused_comes_back_on_the_same_port() {
     let sent: Vec<_> = (0..cycles).map(|cycle| (cycle, 1)).collect();
     child.checker().expect_exact(&sent);
     assert_eq!(exit.u64("connections.accepted"), u64::from(cycles));
+}
+
+#[test]
+fn a_pause_shuts_a_refusing_listener_before_another_client_comes() {
+    let valve = Valve::shut();
+    let mut config = Config::default();
+    config.buffer_messages = 16;
+    config.on_pause = OnPause::Refuse;
+    config.pause_after = PauseAfter::After(Duration::from_millis(100));
+    let server = Ingest::builder()
+        .config(config)
+        .listen("127.0.0.1:0".parse().unwrap())
+        .start(valve.sink())
+        .unwrap();
+    let addr = server.local_addrs()[0];
+    let stream = &mut client::connect(addr);
+    let sent = Tagged::new(0).send(stream, 0..100, SIZE, Cut::Once).all();
+    wait_until("a pause", DEADLINE, || {
+        server.report().server.stats.is_paused
+    });
+    // Asked without connecting: a connect would tell the server.
+    wait_until("the listener shut", DEADLINE, || !proc::is_listening(addr));
+    valve.heal();
+    wait_until("the listener back", DEADLINE, || proc::is_listening(addr));
+    let new = Tagged::new(1).lines(0..1, SIZE);
+    client::connect(addr).write_all(&new).unwrap();
+    wait_until("the new client's line", DEADLINE, || {
+        valve.passed() == sent.messages + 1
+    });
+    Checker::read(&valve.bytes()).expect_exact(&[(0, 100), (1, 1)]);
+    assert!(server.shutdown(DEADLINE).is_balanced());
 }

@@ -3,6 +3,7 @@
 //! Each reading panics when the process is gone or, where memory is asked for, has ended and was not waited for.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -86,6 +87,23 @@ pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
         let queued = columns.get(4)?.split_once(':')?.1;
         found.then(|| u64::from_str_radix(queued, 16).unwrap())
     })
+}
+
+/// Does a socket of this machine listen on this IPv4 address? Asks without connecting (proc_net_tcp in the kernel's
+/// documentation).
+pub fn is_listening(addr: SocketAddr) -> bool {
+    const LISTEN: &str = "0A";
+    let SocketAddr::V4(addr) = addr else {
+        panic!("{addr} is not IPv4")
+    };
+    // The address as the machine's own number of those four bytes, the port as a number.
+    let ip = u32::from_ne_bytes(addr.ip().octets());
+    let local = format!("{ip:08X}:{:04X}", addr.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut sockets = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    sockets.any(|fields| fields.get(1) == Some(&&*local) && fields.get(3) == Some(&LISTEN))
 }
 
 /// The highest readings that a [`Watch`] saw.
