@@ -112,5 +112,5 @@ fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
     let report = drained(handle);
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
-    assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
+    assert_eq!(report.stats.ended.get(EndReason::Probe), 1);
 }
