@@ -1,0 +1,216 @@
+//! Putting an ingest server together.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use log::Level;
+
+use super::assembly::Form;
+use super::batch::{Batch, BatchLimit};
+use super::framing::{Decoder, Framing, OutputFraming, Oversize};
+use super::handle::Handle;
+use super::handler;
+use super::ledger::ByteLedger;
+use super::pool::Pool;
+use super::shared::Shared;
+use super::sink::{self, Sink};
+use crate::server::{Bound, Builder, Config, ConfigError, Server, StartError};
+
+/// What a message of the longest kind takes of the buffer beside its own bytes, at most: its delimiter and
+/// the batch around it. `max_message` and this must fit into `buffer_bytes`.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
+
+/// A read buffer's size: a usual message and room to read into behind it.
+const READ_BYTES: usize = 72 << 10;
+
+/// A server that turns streams of bytes into messages for a sink.
+///
+/// ```
+/// use std::io::Write;
+/// use std::net::TcpStream;
+/// use std::time::Duration;
+/// use drainline::ingest::{Ingest, sink};
+///
+/// let dir = std::env::temp_dir().join(format!("drainline-doc-{}", std::process::id()));
+/// std::fs::create_dir_all(&dir)?;
+/// let server = Ingest::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start(sink::File::open(dir.join("messages.log"))?)?;
+///
+/// TcpStream::connect(server.local_addrs()[0])?.write_all(b"first\nsecond\n")?;
+/// while server.report().server.stats.delivered < 2 {
+///     std::thread::sleep(Duration::from_millis(5));
+/// }
+/// let report = server.shutdown(Duration::from_secs(5));
+/// assert!(report.is_balanced());
+/// assert_eq!(std::fs::read_to_string(dir.join("messages.log"))?, "first\nsecond\n");
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+#[derive(Debug)]
+pub struct Ingest;
+
+impl Ingest {
+    /// Begins a server of lines of up to 64 KiB, with the default [`Config`] and no listener.
+    pub fn builder() -> IngestBuilder {
+        IngestBuilder {
+            server: Server::builder(),
+            config: Config::default(),
+            framing: Framing::default(),
+            output_framing: OutputFraming::default(),
+            max_message: 64 << 10,
+            oversize: Oversize::default(),
+        }
+    }
+}
+
+/// What an ingest server is made of.
+#[must_use = "a builder does nothing until it is started"]
+pub struct IngestBuilder {
+    server: Builder<Batch>,
+    config: Config,
+    framing: Framing,
+    output_framing: OutputFraming,
+    max_message: usize,
+    oversize: Oversize,
+}
+
+impl IngestBuilder {
+    /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// How streams are cut into messages. Default: lines.
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
+    }
+
+    /// How messages are framed where they are written to. Default: lines. Where a message may hold what ends one
+    /// there ([`OutputFraming::can_tear`]), the log says so at start.
+    pub fn output_framing(mut self, framing: OutputFraming) -> Self {
+        self.output_framing = framing;
+        self
+    }
+
+    /// The longest message, in bytes without its framing: 1 byte to 1 GiB. Default 64 KiB. With
+    /// [`MESSAGE_OVERHEAD_BYTES`] it must fit into `buffer_bytes`. Enforced while reading: a connection
+    /// never holds more of an unfinished message.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// What happens to a longer one. Default: it is truncated.
+    pub fn oversize(mut self, oversize: Oversize) -> Self {
+        self.oversize = oversize;
+        self
+    }
+
+    /// As [`Builder::listen`].
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.server = self.server.listen(address);
+        self
+    }
+
+    /// As [`Builder::listener`].
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.server = self.server.listener(listener);
+        self
+    }
+
+    /// As [`Builder::reserve`].
+    pub fn reserve(mut self, threads: u64, descriptors: u64) -> Self {
+        self.server = self.server.reserve(threads, descriptors);
+        self
+    }
+
+    /// As [`Builder::check`].
+    ///
+    /// # Errors
+    /// As [`start`](IngestBuilder::start).
+    pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
+        let (bound, mut notes) = self.server.check_with(&self.server_config()?)?;
+        notes.extend(self.tear_warning());
+        Ok((bound, notes))
+    }
+
+    fn tear_warning(&self) -> Option<String> {
+        let (from, to) = (self.framing, self.output_framing);
+        to.can_tear(from).then(|| {
+            format!("a message that came as {from} may hold what ends one in {to}: a reader of the output would see two")
+        })
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; and a `max_message` out of range, or one that does not fit into
+    /// `buffer_bytes`.
+    pub fn start(self, mut sink: impl Sink) -> Result<Handle, StartError> {
+        let config = self.server_config()?;
+        let warning = self.tear_warning();
+        let shared = Arc::new(Shared {
+            decoder: Decoder::new(self.framing, self.max_message, self.oversize),
+            form: Form {
+                limit: BatchLimit::of(&config),
+                framing: self.output_framing,
+                is_indexed: self.output_framing.can_tear(self.framing),
+            },
+            pool: Pool::new(READ_BYTES),
+            ledger: ByteLedger::default(),
+            reopen: AtomicBool::new(false),
+            sink_failures: AtomicU64::new(0),
+            failed_reopens: AtomicU64::new(0),
+        });
+        let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
+        let handle = self.server.config(config).start(
+            move |connection, outbox| handler::run(connection, outbox, &for_handlers),
+            move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
+        )?;
+        if let Some(warning) = warning {
+            handle.journal().say(Level::Warn, warning);
+        }
+        Ok(Handle::new(handle, shared))
+    }
+
+    /// The server's settings, with what a reader holds; `max_message` is in range and fits.
+    fn server_config(&self) -> Result<Config, ConfigError> {
+        let (max_message, buffer_bytes) = (self.max_message, self.config.buffer_bytes);
+        let value = max_message.to_string();
+        if !(1..=1 << 30).contains(&max_message) {
+            let accepted = format!("1 to {}", 1 << 30);
+            return Err(ConfigError::out_of_range("max_message", value, accepted));
+        }
+        if max_message + MESSAGE_OVERHEAD_BYTES > buffer_bytes {
+            let accepted = format!("buffer_bytes ({buffer_bytes}) less {MESSAGE_OVERHEAD_BYTES}");
+            return Err(ConfigError::contradiction("max_message", value, accepted));
+        }
+        // A batch that waits for room, and what was read behind it or is being read. The buffer of a message
+        // that is longer than usual grows by half.
+        let buffer = if max_message <= READ_BYTES / 9 * 8 {
+            READ_BYTES
+        } else {
+            max_message / 2 * 3
+        };
+        Ok(Config {
+            handler_bytes: 2 * buffer,
+            ..self.config.clone()
+        })
+    }
+}
+
+impl fmt::Debug for IngestBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngestBuilder")
+            .field("config", &self.config)
+            .field("framing", &self.framing)
+            .field("max_message", &self.max_message)
+            .field("oversize", &self.oversize)
+            .finish_non_exhaustive()
+    }
+}

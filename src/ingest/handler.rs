@@ -1,0 +1,74 @@
+//! What the thread of a connection does: reads, cuts, sends.
+
+use super::assembly::Frames;
+use super::batch::Batch;
+use super::framing::{Discard, End};
+use super::reader::Reader;
+use super::shared::Shared;
+use crate::server::{BoxError, Connection, DropReason, EndReason, Ended, Outbox, SendError};
+
+/// Until the stream ends, or a send says that the connection does.
+pub(super) fn run(
+    connection: &mut Connection,
+    outbox: &Outbox<Batch>,
+    shared: &Shared,
+) -> Result<(), BoxError> {
+    let mut reader = Reader::new(
+        &shared.pool,
+        &shared.ledger,
+        shared.form,
+        shared.decoder.clone(),
+    );
+    loop {
+        let (frames, is_last) = match reader.read(connection) {
+            Ok(Some(frames)) => (frames, false),
+            Ok(None) => (reader.finish(End::Eof), true),
+            Err(error) => {
+                reader.finish(End::Cut(discard_for(Ended::reason_of(&error))));
+                return Err(error.into());
+            }
+        };
+        connection.progress(frames.finished, reader.is_inside());
+        let is_violation = frames.is_violation;
+        if let Err(error) = send(frames, outbox) {
+            let reason = error.downcast_ref::<Ended>().map(|ended| ended.0);
+            reader.finish(End::Cut(discard_for(reason)));
+            return Err(error);
+        }
+        if is_violation {
+            return Err(Box::new(Ended(EndReason::Protocol)));
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends what a read brought. After a send that says that the connection is at its end, the others are
+/// refused at once; they are sent all the same, so that each is booked for the reason that is known there.
+fn send(frames: Frames, outbox: &Outbox<Batch>) -> Result<(), BoxError> {
+    if frames.dropped > 0 {
+        outbox.dropped(DropReason::Oversize, frames.dropped);
+    }
+    let mut end = None;
+    for batch in frames.batches {
+        match outbox.send(batch) {
+            Ok(()) | Err(SendError::Full(_)) => {}
+            Err(error) => end = end.or(Some(error)),
+        }
+    }
+    match end {
+        None => Ok(()),
+        Some(error) => Err(error.into()),
+    }
+}
+
+/// What the unfinished message is discarded for, by how the stream ended. Without a reason of ours it was
+/// the peer or the network.
+fn discard_for(reason: Option<EndReason>) -> Discard {
+    match reason {
+        None | Some(EndReason::Reset) => Discard::Reset,
+        Some(EndReason::Shutdown) => Discard::Shutdown,
+        Some(_) => Discard::Aborted,
+    }
+}
