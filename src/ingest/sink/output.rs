@@ -43,6 +43,8 @@ pub struct Output {
     kind: Kind,
     /// Bytes of the first batch that are written.
     offset: usize,
+    /// They were written to another place.
+    is_moved: bool,
 }
 
 impl Output {
@@ -68,7 +70,11 @@ impl Output {
             FileType::RegularFile => Kind::Blocking(file),
             _ => Kind::NonBlocking(file),
         };
-        Ok(Output { kind, offset: 0 })
+        Ok(Output {
+            kind,
+            offset: 0,
+            is_moved: false,
+        })
     }
 
     fn of(fd: BorrowedFd<'static>, number: u32) -> io::Result<Output> {
@@ -80,13 +86,18 @@ impl Output {
             FileType::CharacterDevice if rustix::termios::isatty(fd) => reopened()?,
             _ => Kind::Blocking(own()?.into()),
         };
-        Ok(Output { kind, offset: 0 })
+        Ok(Output {
+            kind,
+            offset: 0,
+            is_moved: false,
+        })
     }
 
-    /// Puts another place of the same kind in this one's stead. A batch that is written in part is resumed
-    /// there: the reader of the old place has half a message, the new one the other half.
+    /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
+    /// in the new place, and its beginning stays in the old one.
     pub(super) fn replace(&mut self, other: Output) {
         self.kind = other.kind;
+        self.is_moved = true;
     }
 
     /// Writes batches from the front of `work` until all is written, an error comes, or the deadline has
@@ -95,6 +106,11 @@ impl Output {
     /// # Errors
     /// EPIPE and EBADF are final, and EIO of what was a terminal; whatever else may pass.
     pub fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        if std::mem::take(&mut self.is_moved) {
+            self.offset = work
+                .first()
+                .map_or(0, |batch| batch.message_start(self.offset));
+        }
         while work.first().is_some() && !work.is_cut() {
             let slices: Vec<IoSlice<'_>> = work
                 .batches()
