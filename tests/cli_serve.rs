@@ -1,4 +1,4 @@
-//! The program while it serves: signals, the log, the report, and the clients that people have at hand.
+//! The program while it serves: signals, the log, the report.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -6,11 +6,9 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Stdio};
 
 use common::child::Drainline;
 use common::client;
-use common::programs::is_installed;
 use common::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -189,58 +187,4 @@ fn the_json_report_has_every_figure_with_its_type() {
     assert!(exit.u64("discarded.oversize") >= 8, "{exit}");
     assert_eq!(exit.u64("connections.ended.eof"), 1);
     assert!(exit.u64("threads_peak") >= 6, "{exit}");
-}
-
-/// The messages of a real client, whose command is given host and port.
-fn delivered_from(program: &str, command: impl FnOnce(&mut Command, &str, &str)) -> Option<String> {
-    if !is_installed(program) {
-        return None;
-    }
-    let mut child = Drainline::start::<&str>(&[]);
-    let (host, port) = (
-        child.addr().ip().to_string(),
-        child.addr().port().to_string(),
-    );
-    let mut client = Command::new(program);
-    client.stdin(Stdio::null());
-    command(&mut client, &host, &port);
-    let sent = client.output().unwrap();
-    assert!(sent.status.success(), "{sent:?}");
-    wait_until("its line", DEADLINE, || child.stdout_len() > 0);
-    let exit = child.terminate();
-    exit.assert_code(0);
-    assert_eq!(exit.u64("delivered"), 1);
-    Some(String::from_utf8(child.stdout_bytes()).unwrap())
-}
-
-#[test]
-fn a_real_logger_delivers_its_line() {
-    let line = delivered_from("logger", |logger, host, port| {
-        logger.args([
-            "--server",
-            host,
-            "--port",
-            port,
-            "--tcp",
-            "hello from logger",
-        ]);
-    });
-    if let Some(line) = line {
-        assert!(
-            line.starts_with('<') && line.ends_with("hello from logger\n"),
-            "{line}"
-        );
-    }
-}
-
-#[test]
-fn a_real_ncat_delivers_its_line() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("line");
-    fs::write(&path, "hello from ncat\n").unwrap();
-    let line = delivered_from("ncat", |ncat, host, port| {
-        ncat.args(["--send-only", host, port]);
-        ncat.stdin(fs::File::open(&path).unwrap());
-    });
-    assert!(line.is_none_or(|line| line == "hello from ncat\n"));
 }

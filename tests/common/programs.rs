@@ -1,18 +1,74 @@
 //! Programs of others, which tests run against ours where they are installed.
 
-use std::process::Command;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-/// Whether a program is installed. Where it is not, the test says so and leaves its part out; under
+use super::child::Drainline;
+use super::exit::Exit;
+use super::wait::{DEADLINE, wait_until};
+
+/// Where a program is: taken out of its package by CI (`.ci/loggen`), on the PATH, or among the system's daemons, which an
+/// ordinary user's PATH leaves out. It is not run to find out.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain([unpacked, "/usr/sbin".into()]);
+    folders
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// As [`find`]. Where there is no such program the test says so and leaves its part out; under
 /// `DRAINLINE_REQUIRE_CLIENTS`, as in CI, that is a failure.
 #[track_caller]
-pub fn is_installed(program: &str) -> bool {
-    if Command::new(program).arg("--version").output().is_ok() {
-        return true;
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let found = find(program);
+    if found.is_none() {
+        assert!(
+            env::var_os("DRAINLINE_REQUIRE_CLIENTS").is_none(),
+            "{program} is required and not installed"
+        );
+        eprintln!("left out: {program} is not installed");
     }
-    assert!(
-        std::env::var_os("DRAINLINE_REQUIRE_CLIENTS").is_none(),
-        "{program} is required and not installed"
+    found
+}
+
+/// Whether a program is [`installed`].
+#[track_caller]
+pub fn is_installed(program: &str) -> bool {
+    installed(program).is_some()
+}
+
+/// Where a server listens, as command lines have it.
+pub fn address(child: &Drainline) -> (String, String) {
+    let addr = child.addr();
+    (addr.ip().to_string(), addr.port().to_string())
+}
+
+/// Runs a client to its good end. What it wrote to stdout comes back.
+#[track_caller]
+pub fn run(client: &mut Command) -> Vec<u8> {
+    let output = client.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+/// Ends a server once its sink holds everything: nothing is lost, each byte is of a message or of its framing, and the
+/// ledger closes. Blocks for at most twice [`DEADLINE`].
+#[track_caller]
+pub fn finish(mut child: Drainline, is_all: impl Fn(&[u8]) -> bool) -> (Exit, Vec<u8>) {
+    wait_until("all that was sent", DEADLINE, || {
+        is_all(&child.stdout_bytes())
+    });
+    let exit = child.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("unread_bytes"), 0);
+    assert_eq!(
+        exit.u64("bytes_read"),
+        exit.u64("message_bytes") + exit.u64("framing_bytes"),
+        "{exit}"
     );
-    eprintln!("left out: {program} is not installed");
-    false
+    (exit, child.stdout_bytes())
 }

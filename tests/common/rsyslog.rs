@@ -1,0 +1,156 @@
+//! A real rsyslogd whose `omfwd` sends numbered messages to the real binary.
+//!
+//! It runs by a configuration of its own in a folder of its own and reads a file of messages (`imfile`). Its queue is on disk
+//! and saved as it ends, so what goes missing went missing on the way.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::child::Drainline;
+use super::guard::Guarded;
+use super::programs::installed;
+use super::tagged::{self, Tagged};
+use super::wait::{DEADLINE, wait_until};
+
+/// The length of a message, about.
+pub const SIZE: usize = 100;
+/// What rsyslog is told to begin each message with; a counted one must, to be known as syslog.
+pub const PRIORITY: &[u8] = b"<13>";
+
+/// How many messages rsyslog hands to omfwd at a time: what it repeats is repeated from the first of these.
+pub const BATCH: u64 = 1024;
+/// A folder with everything that belongs to one rsyslog, and the file that a drainline appends to.
+#[derive(Debug)]
+pub struct Site {
+    program: PathBuf,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Site {
+    /// `None`: rsyslogd is not installed. `framing` is omfwd's.
+    pub fn new(framing: &str) -> Option<Site> {
+        let program = installed("rsyslogd")?;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, port) = (folder.path(), free_port());
+        fs::create_dir(path.join("work")).unwrap();
+        let configuration = format!(
+            r#"
+            global(workDirectory="{folder}/work")
+            module(load="imfile")
+            main_queue(queue.type="LinkedList" queue.filename="main" queue.saveOnShutdown="on"
+                       queue.dequeueBatchSize="{BATCH}" queue.timeoutShutdown="1")
+            input(type="imfile" file="{folder}/input" tag="input")
+            template(name="bare" type="string" string="{priority}%msg%")
+            action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" TCP_Framing="{framing}"
+                   template="bare" action.resumeRetryCount="-1" action.resumeInterval="1")
+            "#,
+            folder = path.display(),
+            priority = str::from_utf8(PRIORITY).unwrap(),
+        );
+        fs::write(path.join("configuration"), configuration).unwrap();
+        Some(Site {
+            program,
+            folder,
+            port,
+        })
+    }
+
+    /// Gives rsyslog more to send.
+    pub fn write(&self, messages: Range<u64>) {
+        let mut options = File::options();
+        let mut input = options
+            .append(true)
+            .create(true)
+            .open(self.path("input"))
+            .unwrap();
+        input
+            .write_all(&Tagged::new(1).lines(messages, SIZE))
+            .unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts an rsyslog that reads on where the last one ended.
+    pub fn rsyslog(&self) -> Guarded {
+        let mut command = Command::new(&self.program);
+        command.arg("-n").arg("-f").arg(self.path("configuration"));
+        command.arg("-i").arg(self.path("pid"));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Guarded(command.stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Starts a drainline that appends to the same file as the last one.
+    pub fn drainline(&self, framing: &str) -> Drainline {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let sink = format!("file:{}", self.path("sink").display());
+        Drainline::start(&["--framing", framing, "--listen", &listen, "--sink", &sink])
+    }
+
+    pub fn sink_bytes(&self) -> u64 {
+        fs::metadata(self.path("sink")).map_or(0, |file| file.len())
+    }
+
+    /// Blocks until the sink has grown by so many messages.
+    #[track_caller]
+    pub fn wait_for_more(&self, messages: u64) {
+        let from = self.sink_bytes();
+        wait_until("messages", DEADLINE, || {
+            self.sink_bytes() >= from + messages * (SIZE - 15) as u64
+        });
+    }
+
+    /// Blocks until this message ends the sink.
+    #[track_caller]
+    pub fn wait_for(&self, message: u64) {
+        let last = Tagged::new(1).lines(message..message + 1, SIZE);
+        wait_until("the last message", DEADLINE, || {
+            let mut sink = File::open(self.path("sink")).unwrap();
+            let mut end = Vec::new();
+            let is_long_enough = sink.seek(SeekFrom::End(-(last.len() as i64))).is_ok();
+            is_long_enough && sink.read_to_end(&mut end).is_ok() && end == last
+        });
+    }
+
+    /// What arrived, as the numbers of its messages. Each is whole.
+    #[track_caller]
+    pub fn arrived(&self) -> Vec<u64> {
+        let sink = fs::read(self.path("sink")).unwrap();
+        let whole = sink.strip_suffix(b"\n").expect("a LF at the end");
+        let number = |line: &[u8]| {
+            let message = line.strip_prefix(PRIORITY).ok_or("no priority");
+            match message.and_then(tagged::parse) {
+                Ok((1, seq)) => seq,
+                other => panic!("{other:?}: {}", line.escape_ascii()),
+            }
+        };
+        whole.split(|byte| *byte == b'\n').map(number).collect()
+    }
+}
+
+/// A port that nobody has, and none of those that the kernel gives away: a server can come back to it.
+fn free_port() -> u16 {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
+    let mut tries = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    tries.find(is_free).unwrap()
+}
+
+/// Ends an rsyslog as its service manager does.
+#[track_caller]
+pub fn terminate(mut rsyslog: Guarded) {
+    rsyslog.signal(Signal::TERM);
+    let status = rsyslog.wait(DEADLINE);
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+}
