@@ -78,6 +78,25 @@ fn it_ends_with_1_when_the_sink_cannot_be_opened() {
 }
 
 #[test]
+fn it_ends_with_1_when_the_port_file_cannot_be_written_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let inside = folder.join("none").join("ports");
+    for (path, why) in [(&folder, "directory"), (&inside, "No such file")] {
+        let path = path.display().to_string();
+        let mut child = Drainline::with(&["--port-file", &path]).spawn();
+        let exit = child.wait();
+        exit.assert_code(1);
+        // Told before anything was started.
+        assert_eq!(exit.stderr.lines().count(), 1, "{exit}");
+        assert!(exit.stderr.contains(&format!("--port-file {path}: ")));
+        assert!(exit.stderr.contains(why), "{exit}");
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+    }
+}
+
+#[test]
 fn it_ends_with_1_by_itself_when_the_reader_of_stdout_is_gone() {
     let mut child = Drainline::with::<&str>(&[]).stdout(Stdout::Unread).start();
     let _idle = child.connect();

@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +100,28 @@ fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
             "No such file",
         ),
         (&["--check", "--sink", "file:/"], 78, "directory"),
+        (&["--check", "--sink", "file:"], 2, "file:PATH"),
+        (
+            &["--check", "--sink", "file:/dev/null/messages"],
+            78,
+            "Not a directory",
+        ),
+        (&["--check", "--port-file", "/"], 78, "--port-file /: Is a"),
+        (
+            &["--check", "--port-file", "/nowhere at all/ports"],
+            78,
+            "--port-file /nowhere at all/ports: No such file",
+        ),
+        (
+            &["--check", "--output-framing", "csv"],
+            2,
+            "--output-framing csv: accepted is lines, nul, octet-counted or length-prefixed",
+        ),
+        (
+            &["--check", "--max-message", "2MiB", "--buffer-bytes", "1MiB"],
+            78,
+            "--max-message 2MiB",
+        ),
     ] {
         let (exit, text) = printed(args);
         exit.assert_code(code);
@@ -112,6 +134,67 @@ fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
     let exit = child.wait();
     exit.assert_code(78);
     assert!(exit.stderr.contains("--max-connections"), "{exit}");
+}
+
+/// Root may write everywhere, so another user tries.
+#[test]
+fn a_path_that_may_not_be_written_is_found_by_the_check_and_at_start() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can run the program as another user");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let closed = directory.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::write(closed.join("there"), "").unwrap();
+    for folder in [directory.path(), &closed] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = |name: &str| closed.join(name).display().to_string();
+    for (flag, value, path) in [
+        ("--sink", format!("file:{}", path("new")), path("new")),
+        ("--sink", format!("file:{}", path("there")), path("there")),
+        ("--port-file", path("ports"), path("ports")),
+    ] {
+        for (args, code) in [
+            (&["--check", flag, &value][..], 78),
+            (&["--listen", "127.0.0.1:0", flag, &value], 1),
+        ] {
+            let mut child = Drainline::with(args).bare().uid(65534).spawn();
+            let exit = child.wait();
+            exit.assert_code(code);
+            assert_eq!(exit.stderr.lines().count(), 1, "{exit}");
+            assert!(exit.stderr.contains(&path), "{exit}");
+            assert!(exit.stderr.contains("Permission denied"), "{exit}");
+        }
+    }
+    assert_eq!(closed.read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn framings_that_can_tear_a_message_are_named_by_the_check_and_at_start() {
+    for (input, output, can_tear) in [
+        ("lines", "lines", false),
+        ("nul", "lines", true),
+        ("octet-counted", "lines", true),
+        ("syslog", "nul", true),
+        ("syslog", "octet-counted", false),
+    ] {
+        let args = ["--framing", input, "--output-framing", output];
+        let warning = format!("came as {input} may hold what ends one in {output}");
+        let (exit, text) = printed(&[&["--check"], &args[..]].concat());
+        // Allowed all the same.
+        exit.assert_code(0);
+        let note = text
+            .lines()
+            .any(|line| line.starts_with("note: ") && line.contains(&warning));
+        assert_eq!(note, can_tear, "{text}");
+        let mut child = Drainline::start(&args);
+        let exit = child.terminate();
+        exit.assert_code(0);
+        let told = exit.stderr.matches(&warning).count();
+        assert_eq!(told, usize::from(can_tear), "{exit}");
+    }
 }
 
 #[test]

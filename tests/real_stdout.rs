@@ -220,16 +220,23 @@ impl OnTerminal {
 }
 
 #[test]
-fn a_terminal_shows_the_messages() {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(mut terminal) = on_terminal(directory.path(), "") else {
-        return;
-    };
-    let shown = Collector::start(terminal.script.0.stdout.take().unwrap());
-    terminal.send(b"one\ntwo\n");
-    wait_until("the lines", DEADLINE, || shown.text() == "one\r\ntwo\r\n");
-    kill_process(terminal.pid, Signal::TERM).unwrap();
-    assert_eq!(terminal.script.wait(DEADLINE).unwrap().code(), Some(0));
+fn a_terminal_shows_the_messages_as_stdout_and_by_its_name_and_after_a_reopen() {
+    for arguments in ["", "--sink file:/dev/tty"] {
+        let directory = tempfile::tempdir().unwrap();
+        let Some(mut terminal) = on_terminal(directory.path(), arguments) else {
+            return;
+        };
+        let shown = Collector::start(terminal.script.0.stdout.take().unwrap());
+        terminal.send(b"one\ntwo\n");
+        wait_until("the lines", DEADLINE, || shown.text() == "one\r\ntwo\r\n");
+        kill_process(terminal.pid, Signal::HUP).unwrap();
+        terminal.send(b"three\n");
+        wait_until("one more", DEADLINE, || {
+            shown.text() == "one\r\ntwo\r\nthree\r\n"
+        });
+        kill_process(terminal.pid, Signal::TERM).unwrap();
+        assert_eq!(terminal.script.wait(DEADLINE).unwrap().code(), Some(0));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use drainline::StartError;
 use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::ingest::{Handle, Ingest, IngestBuilder};
 use log::LevelFilter;
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::Settings;
@@ -35,10 +35,15 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, UsageError> {
     // Before the server, so that a signal that comes while it starts finds somebody.
     let signals = signals::Signals::register()
         .map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
+    let port_file_failed =
+        |path: &Path, error| failed(&format!("--port-file {}: {error}", path.display()));
+    if let Some(path) = &settings.port_file {
+        check_port_file(path).map_err(|error| port_file_failed(path, error))?;
+    }
     let handle = Arc::new(start(settings)?);
     if let Some(path) = &settings.port_file {
         write_port_file(path, handle.local_addrs())
-            .map_err(|error| failed(&format!("--port-file {}: {error}", path.display())))?;
+            .map_err(|error| port_file_failed(path, error))?;
     }
     std::panic::set_hook(handle.journal().panic_hook());
     say(&banner(settings, &handle));
@@ -65,11 +70,15 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, UsageError> {
 /// They are not, or the system cannot hold them.
 pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     raise_descriptor_limit();
+    let unusable = |what: &str, path: &Path, error: io::Error| UsageError {
+        line: format!("drainline: {what}{}: {error}", path.display()),
+        code: CONTRADICTION,
+    };
     if let SinkSpec::File(path) = &settings.sink {
-        check_file(path).map_err(|error| UsageError {
-            line: format!("drainline: --sink file:{}: {error}", path.display()),
-            code: CONTRADICTION,
-        })?;
+        check_file(path).map_err(|error| unusable("--sink file:", path, error))?;
+    }
+    if let Some(path) = &settings.port_file {
+        check_port_file(path).map_err(|error| unusable("--port-file ", path, error))?;
     }
     let (bound, notes) = builder(settings)
         .check()
@@ -177,19 +186,27 @@ fn check_file(path: &Path) -> io::Result<()> {
         .open(path);
     match opened {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new("."));
-            rustix::fs::access(
-                folder,
-                rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-            )?;
-            Ok(())
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_folder_of(path),
         Err(error) => Err(error),
     }
+}
+
+/// What is there is replaced, unless it is a folder.
+fn check_port_file(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(rustix::io::Errno::ISDIR.into());
+    }
+    check_folder_of(path)
+}
+
+/// Whether a file could be made there.
+fn check_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(())
 }
 
 /// Whole or not there: written beside it and renamed.

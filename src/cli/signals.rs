@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use drainline::ingest::Handle;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator;
 
 use super::values::ReportFormat;
@@ -23,7 +23,7 @@ pub(super) struct Serving {
 
 impl Signals {
     pub(super) fn register() -> io::Result<Signals> {
-        iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map(Signals)
+        iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ]).map(Signals)
     }
 
     /// SIGTERM and SIGINT drain; a second one prints the ledger and ends the process at once. SIGHUP reopens
@@ -41,6 +41,9 @@ impl Signals {
                 match signal {
                     SIGHUP => handle.reopen(),
                     SIGUSR1 => say(&report::connections(&handle)),
+                    // A file that may grow no more (RLIMIT_FSIZE). Left to itself it kills the process;
+                    // caught, the write says EFBIG (setrlimit(2)), and the sink tries again.
+                    SIGXFSZ => {}
                     _ if !is_draining => {
                         is_draining = true;
                         handle.drain(drain_timeout);

@@ -52,12 +52,18 @@ impl Checker {
     /// Adds one message, without its LF, as a consumer in this process was given it.
     pub fn message(&mut self, message: &[u8]) {
         match tagged::parse(message) {
-            Ok((connection, seq)) => self.arrived.entry(connection).or_default().push(seq),
+            Ok((connection, seq)) => self.arrived(connection, seq),
             Err(why) => self.broken(message, why),
         }
     }
 
-    fn broken(&mut self, line: &[u8], why: &str) {
+    /// Adds one message that the test has recognised by itself.
+    pub fn arrived(&mut self, connection: u32, seq: u64) {
+        self.arrived.entry(connection).or_default().push(seq);
+    }
+
+    /// Adds one that is no whole message.
+    pub fn broken(&mut self, line: &[u8], why: &str) {
         self.torn += 1;
         if self.shown.len() < SHOWN {
             let start = line[..line.len().min(80)].escape_ascii();

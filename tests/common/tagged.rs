@@ -195,11 +195,7 @@ pub fn parse(line: &[u8]) -> Result<(u32, u64), &'static str> {
     if line.len() < SHORTEST {
         return Err("too short");
     }
-    if line[0] != b'c' || &line[6..8] != b" s" || line[18] != b' ' {
-        return Err("no header");
-    }
-    let connection = digits(&line[1..6]).ok_or("no connection number")? as u32;
-    let seq = digits(&line[8..18]).ok_or("no sequence number")?;
+    let (connection, seq) = header(line)?;
     let mut whole = Vec::with_capacity(line.len());
     encode(&mut whole, connection, seq, line.len());
     if whole[..line.len() - SEAL] != line[..line.len() - SEAL] {
@@ -208,6 +204,16 @@ pub fn parse(line: &[u8]) -> Result<(u32, u64), &'static str> {
     if whole != line {
         return Err("wrong seal: cut short, or joined to another");
     }
+    Ok((connection, seq))
+}
+
+/// Connection and sequence number that a message begins with, whole or not.
+pub fn header(line: &[u8]) -> Result<(u32, u64), &'static str> {
+    if line.len() < HEADER || line[0] != b'c' || &line[6..8] != b" s" || line[18] != b' ' {
+        return Err("no header");
+    }
+    let connection = digits(&line[1..6]).ok_or("no connection number")? as u32;
+    let seq = digits(&line[8..18]).ok_or("no sequence number")?;
     Ok((connection, seq))
 }
 

@@ -17,6 +17,9 @@ const MODE: u32 = 0o640;
 ///
 /// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to as a pipe
 /// is; it must have a reader when it is opened.
+///
+/// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the process ignores
+/// or catches SIGXFSZ, as the program does; by default that signal kills it (setrlimit(2)).
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,

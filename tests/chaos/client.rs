@@ -1,0 +1,263 @@
+//! A client that plays its sessions, one after the other, and keeps what it sent.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use drainline::ingest::Framing;
+
+use super::common::client;
+use super::common::tagged::{Tagged, XorShift};
+use super::script::{Leave, Session, Step, dice};
+use super::wire::{self, Kind};
+
+/// How often whoever waits looks whether the play is over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What clients sent to one of a server's lives.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Messages begun, by connection.
+    pub begun: Vec<(u32, u64)>,
+    /// Connections of which the server read everything, for certain, if nobody was cut off.
+    pub whole: Vec<Whole>,
+    /// Beginnings of messages before a stream's end, where that makes them messages, and how often each was sent.
+    pub partial: BTreeMap<Vec<u8>, u64>,
+    pub blank: u64,
+    pub bytes: u64,
+    pub sessions: u64,
+}
+
+/// A connection of which everything was read.
+#[derive(Debug)]
+pub struct Whole {
+    pub connection: u32,
+    pub messages: u64,
+    /// So many of them were too long.
+    pub oversize: u64,
+}
+
+/// A server's life, as its clients see it.
+#[derive(Debug)]
+pub struct Life {
+    pub addr: SocketAddr,
+    pub framing: Framing,
+    /// The drain has begun: what a client learns from now on is no proof.
+    pub is_draining: AtomicBool,
+    pub stop: AtomicBool,
+    pub sent: Mutex<Sent>,
+    pub numbers: AtomicU32,
+}
+
+impl Life {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Ends early when the play is over.
+    fn rest(&self, duration: Duration) {
+        let until = Instant::now() + duration;
+        while !self.is_over() && Instant::now() < until {
+            thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+}
+
+/// Plays sessions until the life is over.
+pub fn play(life: &Life, seed: u64, nth: usize, client: u64, from: u64) -> u64 {
+    let mut number = from;
+    while !life.is_over() {
+        let session = Session::draw(seed, nth, client, number);
+        life.rest(session.pause);
+        if let Ok(stream) = client::try_connect(life.addr, Duration::from_millis(300)) {
+            stream.set_write_timeout(Some(LOOK)).unwrap();
+            let connection = life.numbers.fetch_add(1, Ordering::Relaxed);
+            let random = dice(seed, &[4, nth as u64, client, number]);
+            Player::new(life, stream, connection, random).play(&session);
+        }
+        number += 1;
+    }
+    number
+}
+
+struct Player<'a> {
+    life: &'a Life,
+    stream: TcpStream,
+    connection: u32,
+    tagged: Tagged,
+    random: XorShift,
+    next: u64,
+    bytes: u64,
+    blank: u64,
+    oversize: u64,
+    /// The server takes no more.
+    is_cut: bool,
+}
+
+impl<'a> Player<'a> {
+    fn new(life: &'a Life, stream: TcpStream, connection: u32, random: XorShift) -> Player<'a> {
+        Player {
+            life,
+            stream,
+            connection,
+            tagged: Tagged::new(connection),
+            random,
+            next: 0,
+            bytes: 0,
+            blank: 0,
+            oversize: 0,
+            is_cut: false,
+        }
+    }
+
+    fn play(mut self, session: &Session) {
+        for step in &session.steps {
+            self.step(*step);
+        }
+        let mut partial = None;
+        let mut is_whole = false;
+        let inside = matches!(session.leave, Leave::HalfCloseInside | Leave::ResetInside);
+        let before = self.next;
+        let begun = inside.then(|| self.begin());
+        if !self.is_cut && !self.life.is_over() {
+            match session.leave {
+                Leave::HalfCloseInside => {
+                    partial = begun.flatten();
+                    self.half_close();
+                }
+                Leave::HalfClose => is_whole = self.half_close(),
+                Leave::Close => {}
+                Leave::Garbage => {
+                    if let Some(garbage) = wire::garbage(self.life.framing) {
+                        self.put(garbage, usize::MAX);
+                        self.half_close();
+                    }
+                }
+                Leave::Reset | Leave::ResetInside => self.is_cut = true,
+            }
+        }
+        let mut sent = self.life.sent.lock().unwrap();
+        sent.begun.push((self.connection, self.next));
+        if is_whole {
+            sent.whole.push(Whole {
+                connection: self.connection,
+                messages: before,
+                oversize: self.oversize,
+            });
+        }
+        if let Some(partial) = partial {
+            *sent.partial.entry(partial).or_default() += 1;
+        }
+        sent.blank += self.blank;
+        sent.bytes += self.bytes;
+        sent.sessions += 1;
+        drop(sent);
+        // Whoever was cut short may be inside a message, whose beginning would be one at the stream's end.
+        if self.is_cut || self.life.is_over() {
+            client::reset(self.stream);
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Messages { count, size, most } => {
+                let frames: Vec<u8> = (0..count)
+                    .flat_map(|_| self.frame(size, Kind::Plain))
+                    .collect();
+                self.put(&frames, most);
+            }
+            Step::Trickle { size } => {
+                let frame = self.frame(size, Kind::Plain);
+                for byte in frame {
+                    self.put(&[byte], 1);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Step::Wild { count } => {
+                for _ in 0..count {
+                    let frame = self.frame(200, Kind::Wild);
+                    self.put(&frame, usize::MAX);
+                }
+            }
+            Step::Blank => {
+                self.blank += 1;
+                let variant = self.random.next();
+                let (frame, _) = wire::frame(self.life.framing, b"", variant);
+                self.put(&frame, usize::MAX);
+            }
+            Step::Oversize => {
+                self.oversize += 1;
+                let frame = self.frame(0, Kind::Oversize);
+                self.put(&frame, 700);
+            }
+            Step::Quiet(duration) => self.life.rest(duration),
+            Step::Stall(duration) => {
+                let frame = self.frame(100, Kind::Plain);
+                let at = self.random.up_to(frame.len() - 1);
+                self.put(&frame[..at], usize::MAX);
+                self.life.rest(duration);
+                self.put(&frame[at..], usize::MAX);
+            }
+        }
+    }
+
+    fn frame(&mut self, size: usize, kind: Kind) -> Vec<u8> {
+        let (framing, variant) = (self.life.framing, self.random.next());
+        let message = wire::message(framing, &self.tagged, self.next, size, kind);
+        self.next += 1;
+        wire::frame(framing, &message, variant).0
+    }
+
+    /// Sends the beginning of a message. Returns what of it is a message if the stream ends there.
+    fn begin(&mut self) -> Option<Vec<u8>> {
+        let (framing, variant) = (self.life.framing, self.random.next());
+        let message = wire::message(framing, &self.tagged, self.next, 100, Kind::Plain);
+        self.next += 1;
+        let (frame, header) = wire::frame(framing, &message, variant);
+        // Of the message at least a byte, and not all.
+        let len = self.random.up_to(message.len() - 1);
+        self.put(&frame[..header + len], usize::MAX);
+        (header == 0).then(|| message[..len].to_vec())
+    }
+
+    /// Sends all of it, in writes of up to `most` bytes, unless the server cuts us or the play ends.
+    fn put(&mut self, mut bytes: &[u8], most: usize) {
+        while !bytes.is_empty() && !self.is_cut {
+            let len = self.random.up_to(most.min(1 << 20)).min(bytes.len());
+            match self.stream.write(&bytes[..len]) {
+                Ok(taken) => {
+                    self.bytes += taken as u64;
+                    bytes = &bytes[taken..];
+                }
+                Err(error) if is_nothing(error.kind()) => self.is_cut = self.life.is_over(),
+                Err(_) => self.is_cut = true,
+            }
+        }
+    }
+
+    /// Ends the stream and waits for the server's end. Whether the server read everything, if it cut nobody off.
+    fn half_close(&mut self) -> bool {
+        if self.stream.shutdown(Shutdown::Write).is_err() {
+            return false;
+        }
+        self.stream.set_read_timeout(Some(LOOK)).unwrap();
+        loop {
+            match self.stream.read(&mut [0; 64]) {
+                Ok(0) => return !self.life.is_draining.load(Ordering::SeqCst),
+                Err(error) if is_nothing(error.kind()) && !self.life.is_over() => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+fn is_nothing(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,137 @@
+//! Where a server's messages go: a FIFO whose reader stops and starts, or a file that fills up and is rotated.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::process::{Resource, Signal};
+use tempfile::TempDir;
+
+use super::common::child::Drainline;
+
+/// What a reader takes in one go, before it rests.
+const ALL: u64 = u64::MAX;
+const END: u64 = u64::MAX - 1;
+const REST: Duration = Duration::from_millis(2);
+
+pub struct Outlet {
+    directory: TempDir,
+    kind: Kind,
+}
+
+enum Kind {
+    Fifo {
+        pace: Arc<AtomicU64>,
+        reader: JoinHandle<Vec<u8>>,
+    },
+    File {
+        rotated: u32,
+    },
+}
+
+impl Outlet {
+    pub fn new(is_fifo: bool) -> Outlet {
+        let directory = tempfile::tempdir().unwrap();
+        let kind = if is_fifo {
+            let path = directory.path().join("messages");
+            let made = Command::new("mkfifo").arg(&path).status().unwrap();
+            assert!(made.success());
+            let pace = Arc::new(AtomicU64::new(ALL));
+            // The writing end is held too: a server that reopens it, or is not there yet, is no end.
+            let fifo = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+                .open(&path)
+                .unwrap();
+            let of_reader = Arc::clone(&pace);
+            let reader = thread::spawn(move || read(fifo, &of_reader));
+            Kind::Fifo { pace, reader }
+        } else {
+            Kind::File { rotated: 0 }
+        };
+        Outlet { directory, kind }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("messages")
+    }
+
+    fn part(&self, nth: u32) -> PathBuf {
+        self.directory.path().join(format!("messages.{nth}"))
+    }
+
+    /// Lets `more` bytes pass: of a FIFO again and again, of a file once.
+    pub fn let_pass(&self, server: &mut Drainline, more: u64) {
+        match &self.kind {
+            Kind::Fifo { pace, .. } => pace.store(more, Ordering::Relaxed),
+            Kind::File { .. } => {
+                let len = fs::metadata(self.path()).map_or(0, |file| file.len());
+                server.limit(Resource::Fsize, Some(len + more));
+            }
+        }
+    }
+
+    pub fn heal(&self, server: &mut Drainline) {
+        match &self.kind {
+            Kind::Fifo { pace, .. } => pace.store(ALL, Ordering::Relaxed),
+            Kind::File { .. } => _ = server.limit(Resource::Fsize, None),
+        }
+    }
+
+    /// Renames the file, if it is there, and asks for another.
+    pub fn rotate(&mut self, server: &mut Drainline) {
+        let (path, part) = (self.path(), self.directory.path().to_owned());
+        if let Kind::File { rotated } = &mut self.kind {
+            let to = part.join(format!("messages.{rotated}"));
+            if fs::rename(path, to).is_ok() {
+                *rotated += 1;
+            }
+        }
+        server.signal(Signal::HUP);
+    }
+
+    /// All that it got, once the server has ended.
+    pub fn bytes(self) -> Vec<u8> {
+        let parts = match &self.kind {
+            Kind::Fifo { .. } => 0,
+            Kind::File { rotated } => *rotated,
+        };
+        let read = |path: &Path| fs::read(path).unwrap_or_default();
+        let mut bytes: Vec<u8> = (0..parts).flat_map(|nth| read(&self.part(nth))).collect();
+        match self.kind {
+            Kind::File { .. } => {
+                bytes.extend(fs::read(self.directory.path().join("messages")).unwrap_or_default())
+            }
+            Kind::Fifo { pace, reader } => {
+                pace.store(END, Ordering::Relaxed);
+                bytes = reader.join().unwrap();
+            }
+        }
+        bytes
+    }
+}
+
+fn read(mut fifo: File, pace: &AtomicU64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let pace = pace.load(Ordering::Relaxed);
+        let most = (pace as usize).min(buffer.len());
+        let read = fifo.read(&mut buffer[..most]).unwrap_or(0);
+        bytes.extend_from_slice(&buffer[..read]);
+        if read == 0 && pace == END {
+            return bytes;
+        }
+        if read == 0 || pace < END {
+            thread::sleep(REST);
+        }
+    }
+}

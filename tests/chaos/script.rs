@@ -1,0 +1,220 @@
+//! What the seed fixes: each stage's settings, each client's sessions, each fault and when it comes.
+
+use std::time::Duration;
+
+use drainline::ingest::Framing;
+
+use super::common::tagged::XorShift;
+
+/// The longest message that a server takes; see [`OVERSIZE`].
+pub const MAX_MESSAGE: usize = 1024;
+/// What an oversize message has before it is cut.
+pub const OVERSIZE: usize = 3000;
+
+pub const FRAMINGS: [Framing; 5] = [
+    Framing::Lines,
+    Framing::Nul,
+    Framing::OctetCounted,
+    Framing::Syslog,
+    Framing::LengthPrefixed,
+];
+
+/// Draws that depend on where they are drawn, and not on what was drawn elsewhere.
+pub fn dice(seed: u64, place: &[u64]) -> XorShift {
+    let mix = |seed, place: &u64| XorShift::new(seed ^ place.wrapping_add(1)).next();
+    XorShift::new(place.iter().fold(seed, mix))
+}
+
+fn pick<T: Copy>(dice: &mut XorShift, from: &[T]) -> T {
+    from[dice.up_to(from.len()) - 1]
+}
+
+fn one_in(dice: &mut XorShift, n: usize) -> bool {
+    dice.up_to(n) == 1
+}
+
+/// How a server is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub framing: Framing,
+    pub output: &'static str,
+    pub oversize: &'static str,
+    /// It may slow senders down, and loses nothing.
+    pub is_gentle: bool,
+    pub has_fifo: bool,
+    flags: Vec<String>,
+}
+
+impl Settings {
+    pub fn draw(seed: u64, nth: usize) -> Settings {
+        let dice = &mut dice(seed, &[1, nth as u64]);
+        let framing = FRAMINGS[nth];
+        // One in which no message can be torn.
+        let outputs: &[&str] = match framing {
+            Framing::Lines => &["lines", "octet-counted", "length-prefixed"],
+            Framing::Nul => &["nul", "octet-counted", "length-prefixed"],
+            _ => &["octet-counted", "length-prefixed"],
+        };
+        let output = pick(dice, outputs);
+        let oversize = pick(dice, &["truncate", "drop", "close"]);
+        let is_gentle = one_in(dice, 2);
+        let has_fifo = one_in(dice, 2);
+        let mut flags = format!(
+            "--framing {framing} --output-framing {output} --oversize {oversize} --max-message {MAX_MESSAGE} \
+             --drain-timeout 6s --send-timeout 300ms --max-connections {} --buffer-messages {} --buffer-bytes {}KiB",
+            pick(dice, &[4, 6, 64]),
+            pick(dice, &[16, 300, 5000]),
+            pick(dice, &[32, 64, 512]),
+        );
+        flags += if is_gentle {
+            " --when-full wait --frame-timeout off --pause-after 150ms"
+        } else {
+            pick(dice, &[" --when-full abort", " --when-full drop"])
+        };
+        if !is_gentle {
+            flags += pick(dice, &["", " --on-pause close", " --on-pause refuse"]);
+            flags += pick(dice, &[" --frame-timeout 400ms", " --idle-timeout 500ms"]);
+            flags += pick(dice, &[" --pause-after 100ms", " --pause-after off"]);
+        }
+        flags += pick(dice, &["", "", " --rate-limit 2000", " --accept-rate 50"]);
+        Settings {
+            framing,
+            output,
+            oversize,
+            is_gentle,
+            has_fifo,
+            flags: flags.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+
+    pub fn flags(&self) -> Vec<String> {
+        self.flags.clone()
+    }
+}
+
+/// What a client does next.
+#[derive(Debug, Clone, Copy)]
+pub enum Step {
+    /// Messages of up to `size` bytes, cut into writes of up to `most`.
+    Messages {
+        count: u64,
+        size: usize,
+        most: usize,
+    },
+    /// A message, a byte at a time.
+    Trickle {
+        size: usize,
+    },
+    /// Bytes that no text holds.
+    Wild {
+        count: u64,
+    },
+    Blank,
+    Oversize,
+    /// Nothing for a while, between messages.
+    Quiet(Duration),
+    /// Nothing for a while, inside a message.
+    Stall(Duration),
+}
+
+/// How a client leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Ends its stream and waits for the server's end.
+    HalfClose,
+    /// Ends it without a look back.
+    Close,
+    Reset,
+    /// The same, inside a message.
+    HalfCloseInside,
+    ResetInside,
+    /// Sends what no framing knows, or, in one that knows everything, another protocol's hello.
+    Garbage,
+}
+
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub steps: Vec<Step>,
+    pub leave: Leave,
+    /// Before it connects.
+    pub pause: Duration,
+}
+
+impl Session {
+    pub fn draw(seed: u64, nth: usize, client: u64, number: u64) -> Session {
+        let dice = &mut dice(seed, &[2, nth as u64, client, number]);
+        let steps = dice.up_to(6) - usize::from(one_in(dice, 8));
+        Session {
+            steps: (0..steps).map(|_| step(dice)).collect(),
+            leave: match dice.up_to(12) {
+                1..=5 => Leave::HalfClose,
+                6 => Leave::Close,
+                7 => Leave::Reset,
+                8 => Leave::HalfCloseInside,
+                9 | 10 => Leave::ResetInside,
+                _ => Leave::Garbage,
+            },
+            pause: Duration::from_millis(dice.up_to(60) as u64 - 1),
+        }
+    }
+}
+
+fn step(dice: &mut XorShift) -> Step {
+    let while_ms = |dice: &mut XorShift, most| Duration::from_millis(dice.up_to(most) as u64);
+    match dice.up_to(14) {
+        1..=6 => Step::Messages {
+            count: dice.up_to(300) as u64,
+            size: dice.up_to(MAX_MESSAGE - 20),
+            most: pick(dice, &[7, 300, 5000, 100_000]),
+        },
+        7 => Step::Trickle {
+            size: dice.up_to(60),
+        },
+        8 | 9 => Step::Wild {
+            count: dice.up_to(20) as u64,
+        },
+        10 => Step::Blank,
+        11 => Step::Oversize,
+        12 => Step::Quiet(while_ms(dice, 700)),
+        _ => Step::Stall(while_ms(dice, 700)),
+    }
+}
+
+/// What happens to a server and its sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The sink takes no more: a FIFO that nobody reads, a file at its size limit.
+    Stall,
+    /// The sink takes so many bytes, and little by little.
+    Slow(u64),
+    /// The sink takes everything.
+    Heal,
+    Hangup,
+    /// The file is renamed, and a SIGHUP comes.
+    Rotate,
+    Usr1,
+    /// No descriptor is left, or so many.
+    FewDescriptors(u64),
+    ManyDescriptors,
+    /// SIGSTOP, and SIGCONT after a while.
+    Freeze(Duration),
+}
+
+/// The faults of one of a server's lives, each with the time that passes before it.
+pub fn faults(seed: u64, nth: usize, life: u64) -> impl Iterator<Item = (Duration, Fault)> {
+    let mut dice = dice(seed, &[3, nth as u64, life]);
+    std::iter::repeat_with(move || {
+        let fault = match dice.up_to(20) {
+            1..=3 => Fault::Stall,
+            4..=6 => Fault::Slow(dice.up_to(4000) as u64),
+            7..=10 => Fault::Heal,
+            11..=12 => Fault::Hangup,
+            13..=14 => Fault::Rotate,
+            15 => Fault::Usr1,
+            16 => Fault::FewDescriptors(dice.up_to(3) as u64 - 1),
+            17..=18 => Fault::ManyDescriptors,
+            _ => Fault::Freeze(Duration::from_millis(dice.up_to(250) as u64)),
+        };
+        (Duration::from_millis(dice.up_to(300) as u64), fault)
+    })
+}

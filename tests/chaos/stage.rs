@@ -1,0 +1,208 @@
+//! One server with its clients and its faults, twice: drained under load, started again, and ended in peace.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Signal};
+
+use super::Journal;
+use super::client::{self, Life};
+use super::common::child::Drainline;
+use super::common::proc;
+use super::common::wait::{DEADLINE, wait_until};
+use super::outlet::Outlet;
+use super::script::{self, Fault, Settings, dice};
+use super::verdict;
+
+const CLIENTS: u64 = 6;
+/// Begins the line of the journal that says what a life came to.
+pub const CAME_TO: &str = "came to";
+
+/// Threads and descriptors of a server.
+fn held(server: &Drainline) -> (u64, u64) {
+    (proc::threads(server.pid()), proc::descriptors(server.pid()))
+}
+
+pub fn play(journal: &Journal, seed: u64, nth: usize, duration: Duration) {
+    let settings = Settings::draw(seed, nth);
+    journal.note(format_args!("{nth}: {settings:?}"));
+    // The second life's sessions begin where those of the first ended.
+    let mut sessions = vec![0; CLIENTS as usize];
+    for life in 0..2 {
+        Play {
+            journal,
+            seed,
+            nth,
+            life,
+            settings: &settings,
+            limit: None,
+        }
+        .play(duration / 2, &mut sessions);
+    }
+}
+
+struct Play<'a> {
+    journal: &'a Journal,
+    seed: u64,
+    nth: usize,
+    life: u64,
+    settings: &'a Settings,
+    /// How many descriptors the server may have when it may have many.
+    limit: Option<Option<u64>>,
+}
+
+/// Lets the clients go, come what may.
+struct StopAtTheEnd<'a>(&'a Life);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Play<'_> {
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.journal
+            .note(format_args!("{}.{}: {what}", self.nth, self.life));
+    }
+
+    fn play(&mut self, duration: Duration, sessions: &mut [u64]) {
+        let mut outlet = Outlet::new(self.settings.has_fifo);
+        let mut args = self.settings.flags();
+        args.extend([
+            "--sink".to_owned(),
+            format!("file:{}", outlet.path().display()),
+        ]);
+        let mut server = Drainline::start(&args);
+        let floor = floor(&mut server);
+        self.note(format_args!(
+            "starts with {floor:?} threads and descriptors"
+        ));
+        let life = Life {
+            addr: server.addr(),
+            framing: self.settings.framing,
+            is_draining: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            sent: Mutex::default(),
+            numbers: AtomicU32::new(0),
+        };
+        let (seed, nth) = (self.seed, self.nth);
+        let exit = thread::scope(|scope| {
+            let stop = StopAtTheEnd(&life);
+            let players: Vec<_> = (0..)
+                .zip(&*sessions)
+                .map(|(client, &from)| {
+                    let life = &life;
+                    scope.spawn(move || client::play(life, seed, nth, client, from))
+                })
+                .collect();
+            self.harass(&mut server, &mut outlet, duration);
+            if self.life == 0 {
+                life.is_draining.store(true, Ordering::SeqCst);
+                server.signal(Signal::TERM);
+                let patience = dice(seed, &[5, nth as u64]).up_to(700) as u64;
+                self.note(format_args!("drains, and heals after {patience} ms"));
+                thread::sleep(Duration::from_millis(patience));
+                // It may have ended already.
+                if !server.has_ended() {
+                    self.heal(&mut server, &outlet);
+                }
+            } else {
+                self.heal(&mut server, &outlet);
+                drop(stop);
+                for (number, player) in sessions.iter_mut().zip(players) {
+                    *number = player.join().unwrap();
+                }
+                self.note(format_args!("the clients are gone"));
+                wait_until("threads and descriptors at their floor", DEADLINE, || {
+                    held(&server) == floor
+                });
+                server.signal(Signal::TERM);
+                return server.wait();
+            }
+            let exit = server.wait();
+            drop(stop);
+            for (number, player) in sessions.iter_mut().zip(players) {
+                *number = player.join().unwrap();
+            }
+            exit
+        });
+        let output = outlet.bytes();
+        let sent = life.sent.into_inner().unwrap();
+        self.note(format_args!(
+            "{CAME_TO} {:?}: {} sessions, {} received, {} delivered, {} dropped, {} sink failures, rejected {}, ended {}",
+            exit.code,
+            sent.sessions,
+            exit.u64("received"),
+            exit.u64("delivered"),
+            exit.report["dropped"],
+            exit.u64("sink_failures"),
+            exit.report["connections"]["rejected"],
+            exit.report["connections"]["ended"],
+        ));
+        if self.life == 1 {
+            assert!([Some(0), Some(3)].contains(&exit.code), "{exit}");
+            assert!(exit.u64("delivered") > 0, "{exit}");
+        }
+        verdict::judge(self.settings, &exit, &output, sent);
+    }
+
+    /// Fault after fault, for so long.
+    fn harass(&mut self, server: &mut Drainline, outlet: &mut Outlet, duration: Duration) {
+        let end = Instant::now() + duration;
+        for (pause, fault) in script::faults(self.seed, self.nth, self.life) {
+            thread::sleep(pause);
+            if Instant::now() >= end {
+                return;
+            }
+            self.note(format_args!("{fault:?}"));
+            assert!(!server.has_ended(), "it ended: {}", server.wait());
+            self.meet(server, outlet, fault);
+        }
+    }
+
+    fn meet(&mut self, server: &mut Drainline, outlet: &mut Outlet, fault: Fault) {
+        match fault {
+            Fault::Stall => outlet.let_pass(server, 0),
+            Fault::Slow(bytes) => outlet.let_pass(server, bytes),
+            Fault::Heal => outlet.heal(server),
+            Fault::Hangup => server.signal(Signal::HUP),
+            Fault::Rotate => outlet.rotate(server),
+            Fault::Usr1 => server.signal(Signal::USR1),
+            Fault::FewDescriptors(more) => {
+                let numbers = proc::descriptor_numbers(server.pid());
+                let few = numbers.last().map_or(0, |last| last + 1) + more;
+                let before = server.limit(Resource::Nofile, Some(few));
+                self.limit.get_or_insert(before);
+            }
+            Fault::ManyDescriptors => self.restore_descriptors(server),
+            Fault::Freeze(duration) => {
+                server.signal(Signal::STOP);
+                thread::sleep(duration);
+                server.signal(Signal::CONT);
+            }
+        }
+    }
+
+    fn restore_descriptors(&self, server: &mut Drainline) {
+        if let Some(many) = self.limit {
+            server.limit(Resource::Nofile, many);
+        }
+    }
+
+    fn heal(&self, server: &mut Drainline, outlet: &Outlet) {
+        outlet.heal(server);
+        self.restore_descriptors(server);
+    }
+}
+
+/// What it holds before anybody came, its last thread being the one that answers signals.
+fn floor(server: &mut Drainline) -> (u64, u64) {
+    server.signal(Signal::USR1);
+    wait_until("an answer to SIGUSR1", DEADLINE, || {
+        server.stderr_text().contains("0 connections; overload")
+    });
+    held(server)
+}

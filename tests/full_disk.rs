@@ -1,0 +1,187 @@
+//! A file that fills up and has room again: nothing is lost, and every line is whole.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::checker::Checker;
+use common::child::Drainline;
+use common::client;
+use common::exit::Exit;
+use common::tagged::{Cut, Sent, Tagged};
+use common::wait::{DEADLINE, wait_for, wait_until};
+use rustix::process::Resource;
+use tempfile::TempDir;
+
+const SIZE: usize = 120;
+const MESSAGES: u64 = 4000;
+
+fn sink(path: &Path) -> [String; 2] {
+    ["--sink".to_owned(), format!("file:{}", path.display())]
+}
+
+fn send_all(to: &mut TcpStream) -> Sent {
+    Tagged::new(0)
+        .send(to, 0..MESSAGES, SIZE, Cut::Blocks)
+        .all()
+}
+
+fn wait_until_it_fails(server: &Drainline, with: &str) {
+    wait_until("the failure told", DEADLINE, || {
+        server.stderr_text().contains(with)
+    });
+    assert!(server.stderr_text().contains("; trying again in "));
+}
+
+/// It went on at the very byte: no line is torn, and none is there twice.
+#[track_caller]
+fn assert_nothing_lost(exit: &Exit, sent: Sent, path: &Path) {
+    let output = fs::read(path).unwrap();
+    Checker::read(&output).expect_exact(&[(0, MESSAGES)]);
+    exit.assert_code(0);
+    exit.assert_whole(&[sent].iter().collect(), &output);
+    assert!(exit.u64("sink_failures") >= 1, "{exit}");
+    assert!(exit.stderr.contains("takes messages again"), "{exit}");
+}
+
+/// SIGXFSZ, which comes with EFBIG, would kill a process that knows nothing of it.
+#[test]
+fn a_file_at_its_size_limit_fails_and_goes_on_at_the_very_byte_when_the_limit_is_raised() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let mut server = Drainline::start(&sink(&path));
+    // Inside a line, again and again.
+    let limits = [10_001_u64, 10_002, 77_777, 200_003];
+    server.limit(Resource::Fsize, Some(limits[0]));
+    let mut stream = server.connect();
+    let sent = send_all(&mut stream);
+    client::half_close(stream);
+    for limit in limits {
+        server.limit(Resource::Fsize, Some(limit));
+        wait_until("the file at its limit", DEADLINE, || {
+            fs::metadata(&path).unwrap().len() == limit
+        });
+    }
+    wait_until_it_fails(&server, "File too large");
+    assert!(!server.has_ended());
+    server.limit(Resource::Fsize, None);
+    wait_until("the whole file", DEADLINE, || {
+        fs::metadata(&path).unwrap().len() == sent.bytes
+    });
+    assert_nothing_lost(&server.terminate(), sent, &path);
+}
+
+/// A shutdown ends the waiting, and what stands in the file ends where the file was full.
+#[test]
+fn a_file_that_stays_at_its_size_limit_does_not_hold_up_a_shutdown_and_the_rest_is_booked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let mut args = sink(&path).to_vec();
+    args.extend(["--drain-timeout", "400ms"].map(str::to_owned));
+    let mut server = Drainline::start(&args);
+    server.limit(Resource::Fsize, Some(10_001));
+    let mut stream = server.connect();
+    let sent = send_all(&mut stream);
+    client::half_close(stream);
+    wait_until_it_fails(&server, "File too large");
+    let exit = server.terminate();
+    exit.assert_code(4);
+    let output = fs::read(&path).unwrap();
+    assert_eq!(output.len(), 10_001);
+    let whole = output.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    Checker::read(&output[..whole]).expect_prefix(&[(0, MESSAGES)]);
+    exit.assert_whole(&[sent].iter().collect(), &output);
+    assert_eq!(exit.u64("dropped.shutdown"), exit.sum("dropped"), "{exit}");
+}
+
+/// A small file system of its own, unmounted in the end.
+struct Small {
+    directory: TempDir,
+}
+
+impl Small {
+    /// `None`, and said, where this machine does not let us mount.
+    fn mount() -> Option<Small> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(directory.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Small { directory }),
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                eprintln!("left out: a tmpfs cannot be mounted: {}", why.trim());
+                None
+            }
+            Err(error) => {
+                eprintln!("left out: mount: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The length of a file that has taken the last page, to its last byte.
+    fn full_at(&self, path: &Path) -> Option<u64> {
+        let system = rustix::fs::statvfs(self.directory.path()).unwrap();
+        let len = fs::metadata(path).unwrap().len();
+        (system.f_bavail == 0 && len % system.f_bsize == 0).then_some(len)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Lazily: a child that a failing test leaves may still hold the file for a moment.
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.directory.path())
+            .status();
+    }
+}
+
+#[test]
+fn a_file_system_that_fills_up_and_is_freed_loses_nothing_and_tears_no_line() {
+    let Some(small) = Small::mount() else { return };
+    let (path, ballast) = (small.path("messages"), small.path("ballast"));
+    // A page of room is left, then more, then enough: messages take about 460 KiB.
+    let sizes: [u64; 3] = [200 << 10, 130 << 10, 3 << 10];
+    let write = |size: u64| fs::write(&ballast, vec![b'x'; size as usize]).unwrap();
+    write(sizes[0]);
+    let mut server = Drainline::start(&sink(&path));
+    let mut stream = server.connect();
+    let sent = Tagged::new(0)
+        .send(&mut stream, 0..1900, SIZE, Cut::Blocks)
+        .all();
+    client::half_close(stream);
+    wait_until_it_fails(&server, "No space left on device");
+    for size in &sizes[1..] {
+        let before = wait_for("a full file system", DEADLINE, || small.full_at(&path));
+        assert!(before < sent.bytes, "{before}");
+        // Inside a line: no line ends where a page does.
+        assert_ne!(fs::read(&path).unwrap().last(), Some(&b'\n'));
+        assert!(!server.has_ended());
+        let file = fs::OpenOptions::new().write(true).open(&ballast).unwrap();
+        file.set_len(*size).unwrap();
+        wait_until("more in the file", DEADLINE, || {
+            fs::metadata(&path).unwrap().len() > before
+        });
+    }
+    wait_until("the whole file", DEADLINE, || {
+        fs::metadata(&path).unwrap().len() == sent.bytes
+    });
+    let exit = server.terminate();
+    let output = fs::read(&path).unwrap();
+    Checker::read(&output).expect_exact(&[(0, 1900)]);
+    exit.assert_code(0);
+    exit.assert_whole(&[sent].iter().collect(), &output);
+    assert!(exit.u64("sink_failures") >= 1, "{exit}");
+}
