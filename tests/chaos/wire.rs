@@ -66,7 +66,7 @@ pub fn frame(framing: Framing, message: &[u8], variant: u64) -> (Vec<u8>, usize)
         Framing::OctetCounted => octets(),
         Framing::LengthPrefixed => counted((message.len() as u32).to_be_bytes().to_vec()),
         Framing::Syslog if variant.is_multiple_of(2) && !message.is_empty() => octets(),
-        _ if variant % 3 == 0 => delimited(b"\r\n"),
+        _ if variant.is_multiple_of(3) => delimited(b"\r\n"),
         _ => delimited(b"\n"),
     }
 }
