@@ -144,3 +144,6 @@ impl BatchLimit {
         messages <= self.messages && bytes <= self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests;
