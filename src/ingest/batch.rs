@@ -155,35 +155,4 @@ impl BatchLimit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(framing: OutputFraming, messages: &[&[u8]]) -> Batch {
-        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        for message in messages {
-            framing.write(message, &mut bytes);
-            if framing.delimiter().is_some() {
-                ends.push((bytes.len() - 1) as u32);
-            }
-        }
-        Batch::new(bytes, messages.len() as u64, framing, ends)
-    }
-
-    #[test]
-    fn a_message_that_is_written_in_part_begins_where_the_one_before_it_ends() {
-        for (framing, starts) in [
-            (OutputFraming::Lines, [0, 0, 4, 4, 5]),
-            (OutputFraming::OctetCounted, [0, 0, 0, 0, 5]),
-            (OutputFraming::LengthPrefixed, [0, 0, 0, 0, 0]),
-        ] {
-            let batch = batch(framing, &[b"a\nb", b"", b"ccc"]);
-            let seen: Vec<_> = [0, 3, 4, 4, 5]
-                .map(|offset| batch.message_start(offset))
-                .to_vec();
-            assert_eq!(seen, starts, "{framing}");
-            let len = batch.as_bytes().len();
-            assert_eq!(batch.message_start(len), len, "{framing}");
-            assert_eq!(batch.count_in(0..len), 3, "{framing}");
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,8 @@ struct State {
     is_open: bool,
     messages: u64,
     bytes: Vec<u8>,
+    /// Each batch's messages, if somebody wants to know.
+    batches: Option<Vec<Vec<Vec<u8>>>>,
 }
 
 /// The test's end of it; the server's is [`sink`](Valve::sink).
@@ -31,6 +33,13 @@ impl Valve {
     pub fn open() -> Valve {
         let valve = Valve::shut();
         valve.heal();
+        valve
+    }
+
+    /// An open one that also keeps each message for [`messages`](Valve::messages).
+    pub fn keeping_messages() -> Valve {
+        let valve = Valve::open();
+        valve.0.0.lock().unwrap().batches = Some(Vec::new());
         valve
     }
 
@@ -54,7 +63,23 @@ impl Valve {
         ValveSink(self.clone())
     }
 
-    /// All that it accepted, as lines.
+    /// The messages that it accepted, by the batch that they came in.
+    ///
+    /// # Panics
+    /// When it was not made by [`keeping_messages`](Valve::keeping_messages).
+    pub fn batches(&self) -> Vec<Vec<Vec<u8>>> {
+        self.0.0.lock().unwrap().batches.clone().unwrap()
+    }
+
+    /// The messages that it accepted.
+    ///
+    /// # Panics
+    /// As [`batches`](Valve::batches).
+    pub fn messages(&self) -> Vec<Vec<u8>> {
+        self.batches().concat()
+    }
+
+    /// All that it accepted, as it would be written out.
     pub fn bytes(&self) -> Vec<u8> {
         self.0.0.lock().unwrap().bytes.clone()
     }
@@ -94,6 +119,9 @@ impl Sink for ValveSink {
             }
             state.bytes.extend_from_slice(batch.as_bytes());
             state.messages += batch.messages();
+            if let Some(batches) = &mut state.batches {
+                batches.push(batch.iter().map(<[u8]>::to_vec).collect());
+            }
             drop(state);
             work.done();
         }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::ingest::{Handle, Ingest, Oversize, sink};
+use crate::ingest::{Framing, Handle, Ingest, Oversize, sink};
 use crate::server::Tally;
 
 /// Messages with and without a CR, one that is too long, and the beginning of one.
@@ -106,5 +106,24 @@ fn the_ledger_does_not_close_with_a_booking_left_out() {
     for (left_out, book) in ways {
         let closes = run(book);
         assert_ne!(closes, [true; 3], "nobody noticed: {left_out}");
+    }
+}
+
+#[test]
+fn a_count_alone_reserves_nothing() {
+    for (framing, header) in [
+        (Framing::OctetCounted, &b"1048576 "[..]),
+        (Framing::Syslog, b"1048576 <"),
+        (Framing::LengthPrefixed, &[0, 16, 0, 0]),
+    ] {
+        let decoder = Decoder::new(framing, 1 << 20, Oversize::Truncate);
+        let (pool, ledger) = (Pool::new(64), ByteLedger::default());
+        let form = server().shared.form;
+        let mut reader = Reader::new(&pool, &ledger, form, decoder);
+        reader.pending.extend_from_slice(header);
+        reader.cut();
+        assert_eq!(reader.pending, header);
+        assert!(reader.pending.capacity() <= 64, "{framing}: {reader:?}");
+        assert!(reader.is_inside());
     }
 }

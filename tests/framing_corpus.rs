@@ -1,0 +1,68 @@
+//! What a fuzzer asks, without one: each framing's corpus, and what is nearly in it, comes to the same however it is split.
+#![allow(clippy::unwrap_used)]
+
+mod streams;
+
+use std::fs;
+use std::path::Path;
+
+use drainline::ingest::Framing;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use streams::{FRAMINGS, check_fuzzed};
+
+/// The committed inputs of a framing's fuzz target.
+fn corpus(framing: Framing) -> Vec<Vec<u8>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let files = fs::read_dir(dir.join(framing.name())).unwrap();
+    let inputs: Vec<_> = files
+        .map(|file| fs::read(file.unwrap().path()).unwrap())
+        .collect();
+    assert!(!inputs.is_empty(), "no corpus for {framing}");
+    inputs
+}
+
+#[test]
+fn the_corpus_of_each_framing_passes() {
+    for framing in FRAMINGS {
+        for input in corpus(framing) {
+            check_fuzzed(framing, &input);
+        }
+    }
+}
+
+#[test]
+fn what_is_nearly_in_the_corpus_passes() {
+    for framing in FRAMINGS {
+        let inputs = corpus(framing);
+        let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+        let parts = [(); 2].map(|()| {
+            (
+                prop::sample::select(inputs.clone()),
+                any::<prop::sample::Index>(),
+            )
+        });
+        let mut config = ProptestConfig::with_cases(200);
+        config.failure_persistence = None;
+        let outcome = TestRunner::new(config).run(&(parts, changes), |([head, tail], changes)| {
+            // The beginning of one, the end of another, and some bytes of neither.
+            let (head, tail) = ((&head.0, head.1), (&tail.0, tail.1));
+            let mut input = [
+                &head.0[..head.1.index(head.0.len())],
+                &tail.0[tail.1.index(tail.0.len())..],
+            ]
+            .concat();
+            for (at, byte) in changes {
+                let at = at.index(input.len());
+                input[at] = byte;
+            }
+            check_fuzzed(framing, &input);
+            Ok(())
+        });
+        if let Err(failure) = outcome {
+            panic!("{framing}: {failure}");
+        }
+    }
+}

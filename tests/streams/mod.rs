@@ -1,0 +1,134 @@
+//! What holds of every stream, in every framing: however it comes apart, it is what [`reference::amounts_to`] says.
+//!
+//! The property tests and the fuzz targets share this: they differ in where their streams are from.
+
+// Each of them uses a part.
+#![allow(dead_code)]
+#![allow(unreachable_pub)]
+#![allow(clippy::unwrap_used)]
+
+pub mod encode;
+pub mod reference;
+pub mod sum;
+
+use drainline::ingest::framing::{Decoder, End};
+use drainline::ingest::{Discard, Framing, Oversize};
+
+use sum::Sum;
+
+pub const FRAMINGS: [Framing; 5] = [
+    Framing::Lines,
+    Framing::Nul,
+    Framing::OctetCounted,
+    Framing::Syslog,
+    Framing::LengthPrefixed,
+];
+pub const POLICIES: [Oversize; 3] = [Oversize::Truncate, Oversize::Drop, Oversize::Close];
+const ENDS: [End; 2] = [End::Eof, End::Cut(Discard::Reset)];
+
+/// Up to here a stream is also tried a byte at a time.
+const SHORT: usize = 96;
+/// After so many reads, only the end is compared: to compare is more work than to decode.
+const COMPARED: usize = 16;
+
+/// How a stream is cut into messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    pub framing: Framing,
+    pub max: usize,
+    pub oversize: Oversize,
+}
+
+impl Rules {
+    pub fn decoder(self) -> Decoder {
+        Decoder::new(self.framing, self.max, self.oversize)
+    }
+
+    /// What is kept of an unfinished message at most: the longest one and its header, or a CR.
+    fn most_pending(self) -> usize {
+        let (cr, digits_and_space) = (1, 11);
+        match self.framing {
+            Framing::Lines => self.max + cr,
+            Framing::Nul => self.max,
+            Framing::LengthPrefixed => self.max + 3,
+            _ => self.max + digits_and_space,
+        }
+    }
+}
+
+/// Feeds a stream in reads of the given lengths, the rest in one, keeping what was not consumed, as a reader does. After
+/// each of the first reads, and at the end, what was found must be what the reference finds in all that has come, were that
+/// the end.
+///
+/// # Panics
+/// When it is not.
+pub fn check_split(rules: Rules, stream: &[u8], reads: impl IntoIterator<Item = usize>) {
+    let mut decoder = rules.decoder();
+    let mut sum = Sum::default();
+    let mut pending = Vec::new();
+    let mut came = 0_usize;
+    for (nth, read) in reads.into_iter().chain([usize::MAX]).enumerate() {
+        let now = &stream[came..came.saturating_add(read).min(stream.len())];
+        came += now.len();
+        pending.extend_from_slice(now);
+        let mut at = 0;
+        let consumed = decoder.decode(&pending, |event| at += sum.take(event, &pending[at..]));
+        assert_eq!(at, consumed, "the events' lengths are what was consumed");
+        pending.drain(..consumed);
+        assert!(
+            pending.len() <= rules.most_pending(),
+            "{} bytes are kept: {rules:?}",
+            pending.len()
+        );
+        assert!(pending.is_empty() || decoder.is_inside(pending.len()));
+        if nth >= COMPARED && came < stream.len() {
+            continue;
+        }
+        for end in ENDS {
+            let (mut decoder, mut sum) = (decoder.clone(), sum.clone());
+            let mut at = 0;
+            decoder.finish(&pending, end, |event| at += sum.take(event, &pending[at..]));
+            assert_eq!(at, pending.len(), "nothing is left over");
+            assert_eq!(sum.bytes(), came, "no byte is unaccounted for");
+            let expected = reference::amounts_to(rules, &stream[..came], end);
+            assert_eq!(sum, expected, "{rules:?} {end:?} after {came}: {stream:?}");
+        }
+        if came == stream.len() {
+            break;
+        }
+    }
+}
+
+/// Under every policy: in one piece, in reads of these lengths over and over, and a byte at a time.
+///
+/// # Panics
+/// As [`check_split`].
+pub fn check(framing: Framing, max: usize, stream: &[u8], reads: &[usize]) {
+    for oversize in POLICIES {
+        let rules = Rules {
+            framing,
+            max,
+            oversize,
+        };
+        check_split(rules, stream, []);
+        if reads.iter().any(|&read| read > 0) {
+            check_split(rules, stream, reads.iter().copied().cycle());
+        }
+        if stream.len() <= SHORT {
+            check_split(rules, stream, std::iter::repeat(1));
+        }
+    }
+}
+
+/// What a fuzzer's bytes mean: the longest message, three lengths of reads, and the stream.
+///
+/// # Panics
+/// As [`check_split`].
+pub fn check_fuzzed(framing: Framing, data: &[u8]) {
+    const LONGEST: [usize; 8] = [1, 2, 3, 7, 16, 64, 255, 100_000];
+    let Some((&[longest, reads @ ..], stream)) = data.split_first_chunk::<4>() else {
+        return;
+    };
+    let max = LONGEST[usize::from(longest) % LONGEST.len()];
+    check(framing, max, stream, &reads.map(usize::from));
+}

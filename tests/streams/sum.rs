@@ -1,0 +1,131 @@
+//! What a stream amounts to.
+
+use drainline::ingest::Discard;
+use drainline::ingest::framing::Event;
+
+/// What becomes of bytes, in their order. Neighbours that a split could have made of one are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Message { bytes: Vec<u8>, is_truncated: bool },
+    Framing(usize),
+    Discard(usize, Discard),
+    Dropped,
+    Partial,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub found: Vec<Found>,
+    /// What comes after it is discarded, so where among the discarded bytes it was says nothing.
+    pub violations: u64,
+}
+
+impl Sum {
+    pub fn message(&mut self, bytes: &[u8], is_truncated: bool) {
+        self.push(Found::Message {
+            bytes: bytes.to_vec(),
+            is_truncated,
+        });
+    }
+
+    pub fn framing(&mut self, len: usize) {
+        match self.found.last_mut() {
+            Some(Found::Framing(before)) => *before += len,
+            _ if len > 0 => self.push(Found::Framing(len)),
+            _ => {}
+        }
+    }
+
+    pub fn discard(&mut self, len: usize, reason: Discard) {
+        match self.found.last_mut() {
+            Some(Found::Discard(before, why)) if *why == reason => *before += len,
+            _ if len > 0 => self.found.push(Found::Discard(len, reason)),
+            _ => {}
+        }
+    }
+
+    pub fn push(&mut self, found: Found) {
+        assert_eq!(self.violations, 0, "after a violation: {found:?}");
+        self.found.push(found);
+    }
+
+    pub fn messages(&self) -> Vec<&[u8]> {
+        self.found
+            .iter()
+            .filter_map(|found| match found {
+                Found::Message { bytes, .. } => Some(&bytes[..]),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How many times this was found; of what has a length, its bytes.
+    pub fn total(&self, amount: impl Fn(&Found) -> usize) -> u64 {
+        self.found.iter().map(amount).sum::<usize>() as u64
+    }
+
+    pub fn discarded(&self, reason: Discard) -> u64 {
+        self.total(|found| match found {
+            Found::Discard(len, why) if *why == reason => *len,
+            _ => 0,
+        })
+    }
+
+    pub fn bytes(&self) -> usize {
+        let bytes = |found: &Found| match found {
+            Found::Message { bytes, .. } => bytes.len(),
+            Found::Framing(len) | Found::Discard(len, _) => *len,
+            Found::Dropped | Found::Partial => 0,
+        };
+        self.found.iter().map(bytes).sum()
+    }
+
+    /// Adds what an event says of the first of `bytes`, and returns how many these are.
+    ///
+    /// # Panics
+    /// When the event is not true.
+    pub fn take(&mut self, event: Event, bytes: &[u8]) -> usize {
+        match event {
+            Event::Run {
+                len,
+                messages,
+                delimiter,
+            } => {
+                let mut run = &bytes[..len];
+                assert!(messages > 0 && run.last() == Some(&delimiter), "{event:?}");
+                for _ in 0..messages {
+                    let end = run.iter().position(|&byte| byte == delimiter).unwrap();
+                    self.message(&run[..end], false);
+                    self.framing(1);
+                    run = &run[end + 1..];
+                }
+                assert!(run.is_empty(), "a run has more messages than it says");
+                len
+            }
+            Event::Message { len, is_truncated } => {
+                self.message(&bytes[..len], is_truncated);
+                len
+            }
+            Event::Framing { len } => {
+                self.framing(len);
+                len
+            }
+            Event::Discard { len, reason } => {
+                self.discard(len, reason);
+                len
+            }
+            Event::Dropped => {
+                self.push(Found::Dropped);
+                0
+            }
+            Event::Partial => {
+                self.push(Found::Partial);
+                0
+            }
+            Event::Violation => {
+                self.violations += 1;
+                0
+            }
+        }
+    }
+}
