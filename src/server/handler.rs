@@ -57,10 +57,28 @@ pub(super) fn run<T>(
         EndReason::Eof | EndReason::Reset if record.sample().bytes == 0 => EndReason::Probe,
         reason => reason,
     };
+    say_cut(shared, &record, reason);
     shared.table.ended(id, reason, record.unread_bytes());
     drop(record);
     // As many places as there are permits, and this thread has one: never full.
     let _ = shared.reaper.try_send(Ending::Handler(id));
+}
+
+/// Names a connection that was ended for what it did or met. The deadlines are told by the watchdog, which
+/// keeps them.
+fn say_cut(shared: &Shared, record: &Record, reason: EndReason) {
+    let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
+    let journal = &shared.journal;
+    match reason {
+        EndReason::SendTimeout => journal.say_once("send timeout", Level::Warn, || {
+            let limit = shared.config.send_timeout;
+            format!("connection {id} from {peer} is cut: send_timeout of {limit:?} passed after {bytes} bytes")
+        }),
+        EndReason::Protocol => journal.say_once("protocol", Level::Warn, || {
+            format!("connection {id} from {peer} is closed: it broke the protocol within {bytes} bytes")
+        }),
+        _ => {}
+    }
 }
 
 /// What we ended, we know best; then what the stream showed; then what the handler says.

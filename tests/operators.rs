@@ -1,0 +1,224 @@
+//! What whoever operates the program is told: probes are counted and not spoken of, SIGUSR1 shows who waits for what, and
+//! whoever is cut off is named, once for many.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use common::child::{Drainline, Stdout};
+use common::client::{self, Closed};
+use common::exit::Exit;
+use common::tagged::{Cut, SHORTEST, Tagged};
+use common::wait::{DEADLINE, wait_for, wait_until};
+use rustix::process::Signal;
+
+/// How many do the same.
+const MANY: usize = 5;
+
+/// The lines that were logged, without those around a drain.
+fn logged(exit: &Exit) -> Vec<&str> {
+    let logged = exit.stderr.lines().filter(|line| line.starts_with('['));
+    logged.filter(|line| !line.contains("] draining")).collect()
+}
+
+/// The line of the log with `part` in it, which is there once.
+#[track_caller]
+fn the_line<'a>(exit: &'a Exit, part: &str) -> &'a str {
+    let lines = logged(exit);
+    let found: Vec<_> = lines.iter().filter(|line| line.contains(part)).collect();
+    assert_eq!(found.len(), 1, "{part:?}: {exit}");
+    found[0]
+}
+
+/// One of them was named, the others are counted.
+#[track_caller]
+fn assert_one_named(exit: &Exit, peers: &[String], says: &str, kind: &str) {
+    let line = the_line(exit, says);
+    assert!(line.contains(" WARN "), "{line}");
+    let named = peers
+        .iter()
+        .filter(|peer| line.contains(&format!(" from {peer} ")));
+    assert_eq!(named.count(), 1, "{peers:?}: {line}");
+    let others = format!(
+        "{} more lines of this kind were left out: {kind}",
+        peers.len() - 1
+    );
+    the_line(exit, &others);
+}
+
+fn names(clients: &[TcpStream]) -> Vec<String> {
+    let names = clients
+        .iter()
+        .map(|client| client.local_addr().unwrap().to_string());
+    names.collect()
+}
+
+#[test]
+fn a_probe_is_counted_apart_and_logged_by_nobody() {
+    let mut child = Drainline::start(&["--log-level", "trace"]);
+    for _ in 0..MANY {
+        drop(child.connect());
+        client::reset(child.connect());
+    }
+    // Accepted after them.
+    let mut last = child.connect();
+    last.write_all(b"no probe\n").unwrap();
+    assert_eq!(client::half_close(last), Closed::Clean);
+    wait_until("all of them ended", DEADLINE, || {
+        child.signal(Signal::USR1);
+        child.stderr_text().contains("\n0 connections")
+    });
+    let exit = child.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("connections.ended.probe"), 2 * MANY as u64);
+    assert_eq!(exit.u64("connections.ended.eof"), 1);
+    assert_eq!(logged(&exit), [""; 0]);
+}
+
+/// Messages of a client that is held up.
+const EACH: u64 = 1_000;
+
+/// Starts a server whose sink is stuck, and has clients fill it: they wait for its buffer.
+fn held_up(args: &[&str], clients: usize) -> (Drainline, Vec<TcpStream>) {
+    let child = Drainline::with(&[&["--buffer-messages", "8"], args].concat())
+        .stdout(Stdout::Unread)
+        .start();
+    let mut all = client::connect_many(child.addr(), clients);
+    for (connection, client) in (0..).zip(&mut all) {
+        // More than the sink's pipe holds.
+        let sent = Tagged::new(connection).send(client, 0..EACH, 100, Cut::Blocks);
+        assert_eq!(sent.all().messages, EACH);
+    }
+    (child, all)
+}
+
+#[test]
+fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
+    let (mut child, clients) = held_up(&["--when-full", "wait", "--pause-after", "300ms"], 2);
+    let peers = names(&clients);
+    let line_of = |told: &str, part: &str| {
+        let line = told.lines().rfind(|line| line.contains(part));
+        line.unwrap_or_default().to_owned()
+    };
+    let told = wait_for("a pause", DEADLINE, || {
+        child.signal(Signal::USR1);
+        let told = child.stderr_text();
+        let ladder = line_of(&told, "2 connections; ");
+        let is_shown = ladder.starts_with("2 connections; overload: paused, the gate is shut, ");
+        (is_shown && ladder.contains(", 2 senders wait; ")).then_some(told)
+    });
+    for (id, peer) in (1..).zip(&peers) {
+        let line = line_of(&told, &format!("{id} {peer} "));
+        let after = line
+            .split(" sending, for ")
+            .nth(1)
+            .unwrap_or_else(|| panic!("{line}"));
+        let (time, counts) = after.split_once(" s: ").unwrap();
+        assert!(time.parse::<f64>().unwrap() >= 0.1, "{line}");
+        let (messages, bytes) = counts.split_once(" messages, ").unwrap();
+        let bytes = bytes.split(' ').next().unwrap();
+        let (messages, bytes): (u64, u64) = (messages.parse().unwrap(), bytes.parse().unwrap());
+        assert!(bytes > 0 && messages * SHORTEST as u64 <= bytes, "{line}");
+    }
+    let ladder = line_of(&told, "2 connections; ");
+    assert!(
+        ladder.contains("; stdout has been busy with one write for "),
+        "{ladder}"
+    );
+    assert!(
+        !ladder.contains(", longest wait 0.0 s; in flight 0, "),
+        "{ladder}"
+    );
+
+    child.collect_stdout();
+    for client in clients {
+        assert_eq!(client::half_close(client), Closed::Clean);
+    }
+    let exit = child.terminate();
+    exit.assert_code(0);
+    child.checker().expect_exact(&[(0, EACH), (1, EACH)]);
+}
+
+#[test]
+fn senders_that_are_cut_off_are_named_with_the_limit_and_once_for_many() {
+    let (mut child, clients) = held_up(&["--send-timeout", "400ms", "--pause-after", "off"], MANY);
+    let peers = names(&clients);
+    for mut client in clients {
+        client::wait_for_close(&mut client);
+    }
+    child.collect_stdout();
+    let exit = child.terminate();
+    exit.assert_code(3);
+    exit.assert_closes();
+    assert_eq!(exit.u64("connections.ended.send_timeout"), MANY as u64);
+    let says = "is cut: send_timeout of 400ms passed after ";
+    assert_one_named(&exit, &peers, says, "send timeout");
+}
+
+#[test]
+fn peers_that_send_garbage_are_named_and_once_for_many() {
+    let mut child = Drainline::start(&["--framing", "octet-counted"]);
+    let mut clients = client::connect_many(child.addr(), MANY);
+    let peers = names(&clients);
+    for client in &mut clients {
+        client.write_all(b"no count\n").unwrap();
+        client::wait_for_close(client);
+    }
+    let exit = child.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("connections.ended.protocol"), MANY as u64);
+    assert_eq!(exit.u64("discarded.garbage"), MANY as u64 * 9);
+    let says = "is closed: it broke the protocol within 9 bytes";
+    assert_one_named(&exit, &peers, says, "protocol");
+}
+
+#[test]
+fn peers_inside_a_frame_for_too_long_are_named_with_the_limit_and_once_for_many() {
+    let mut child = Drainline::start(&["--frame-timeout", "300ms"]);
+    let mut clients = client::connect_many(child.addr(), MANY);
+    let peers = names(&clients);
+    for client in &mut clients {
+        client.write_all(b"half").unwrap();
+    }
+    for client in &mut clients {
+        client::wait_for_close(client);
+    }
+    let exit = child.terminate();
+    exit.assert_closes();
+    assert_eq!(exit.u64("connections.ended.frame_timeout"), MANY as u64);
+    let says = "is cut: frame_timeout of 300ms passed after 4 bytes";
+    assert_one_named(&exit, &peers, says, "frame timeout");
+}
+
+#[test]
+fn clients_over_the_limit_of_their_address_are_named_with_it_and_once_for_many() {
+    let mut child = Drainline::start(&["--max-connections-per-ip", "1"]);
+    let mut first = child.connect();
+    first.write_all(b"one\n").unwrap();
+    wait_until("its line", DEADLINE, || child.stdout_len() > 0);
+    let mut clients = client::connect_many(child.addr(), MANY);
+    let peers = names(&clients);
+    for client in &mut clients {
+        client::wait_for_close(client);
+    }
+    let exit = child.terminate();
+    assert_eq!(exit.u64("connections.rejected.per_address"), MANY as u64);
+    let line = the_line(&exit, " is turned away: ");
+    assert!(
+        line.ends_with("is turned away: per_address, 1 are being served"),
+        "{line}"
+    );
+    assert!(
+        peers.iter().any(|peer| line.contains(&format!(" {peer} "))),
+        "{line}"
+    );
+    the_line(
+        &exit,
+        "4 more lines of this kind were left out: per_address",
+    );
+}
