@@ -134,7 +134,7 @@ impl Small {
     fn full_at(&self, path: &Path) -> Option<u64> {
         let system = rustix::fs::statvfs(self.directory.path()).unwrap();
         let len = fs::metadata(path).unwrap().len();
-        (system.f_bavail == 0 && len % system.f_bsize == 0).then_some(len)
+        (system.f_bavail == 0 && len.is_multiple_of(system.f_bsize)).then_some(len)
     }
 }
 

@@ -65,8 +65,8 @@ pub fn frame(framing: Framing, message: &[u8], variant: u64) -> (Vec<u8>, usize)
         Framing::Nul => delimited(b"\0"),
         Framing::OctetCounted => octets(),
         Framing::LengthPrefixed => counted((message.len() as u32).to_be_bytes().to_vec()),
-        Framing::Syslog if variant % 2 == 0 && !message.is_empty() => octets(),
-        _ if variant % 3 == 0 => delimited(b"\r\n"),
+        Framing::Syslog if variant.is_multiple_of(2) && !message.is_empty() => octets(),
+        _ if variant.is_multiple_of(3) => delimited(b"\r\n"),
         _ => delimited(b"\n"),
     }
 }
