@@ -162,7 +162,9 @@ fn it_ends_with_3_when_something_was_dropped_truncated_or_left_unread() {
         assert_eq!(exit.u64(figure), 1, "{exit}");
     }
     let mut child = Drainline::start(&["--max-connections", "1"]);
-    let _served = child.connect();
+    let mut served = child.connect();
+    served.write_all(b"x").unwrap();
+    child.wait_until_read(&served, 1);
     let mut waiting = child.connect();
     waiting.write_all(b"to nobody\n").unwrap();
     client::wait_unread(&waiting, 10);

@@ -3,12 +3,14 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::sync::mpsc::{self, Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::client::{self, Closed};
 use common::handlers::{LONG, anywhere, drained, held, lines, wait_open};
+use common::ledger::assert_closes;
 use common::wait::{DEADLINE, wait_until, within};
 use drainline::ingest::framing::Discard;
 use drainline::ingest::{Ingest, Sink, SinkError, Work};
@@ -222,4 +224,41 @@ fn a_send_in_line_goes_on_during_a_drain_until_it_is_granted() {
     );
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 0);
     assert_eq!(delivered.try_iter().count(), 30);
+}
+
+/// A sink that backs off is to make its last try while there is time, and nobody is to wait for that.
+#[test]
+fn a_consumer_that_waits_before_it_tries_again_is_told_when_the_last_handler_is_gone() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let server = Server::<Vec<u8>>::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .start(
+            |connection, out| Ok(out.send(read_all(connection)?)?),
+            |inbox| loop {
+                match inbox.recv(Duration::from_millis(10)) {
+                    Received::Item(delivery) => {
+                        assert!(inbox.wait(HOUR) && inbox.is_closing());
+                        delivery.done();
+                    }
+                    Received::Tick => {}
+                    Received::Closed => return Ok(()),
+                }
+            },
+        )
+        .unwrap();
+    let mut stream = client::connect(server.local_addrs()[0]);
+    stream.write_all(b"a message").unwrap();
+    client::half_close(stream);
+    let report = within("a drain of an hour", DEADLINE, move || {
+        server.shutdown(HOUR)
+    });
+    assert_closes(&report.stats);
+    assert_eq!(report.stats.delivered, 1, "{report:?}");
+    assert!(!report.timed_out, "{report:?}");
+}
+
+fn read_all(connection: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    connection.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

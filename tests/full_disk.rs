@@ -152,8 +152,8 @@ impl Drop for Small {
 fn a_file_system_that_fills_up_and_is_freed_loses_nothing_and_tears_no_line() {
     let Some(small) = Small::mount() else { return };
     let (path, ballast) = (small.path("messages"), small.path("ballast"));
-    // A page of room is left, then more, then enough: messages take about 460 KiB.
-    let sizes: [u64; 3] = [200 << 10, 130 << 10, 3 << 10];
+    // 56 KiB of room are left, then two pages more, inside the same batch, then enough.
+    let sizes: [u64; 3] = [200 << 10, 192 << 10, 3 << 10];
     let write = |size: u64| fs::write(&ballast, vec![b'x'; size as usize]).unwrap();
     write(sizes[0]);
     let mut server = Drainline::start(&sink(&path));

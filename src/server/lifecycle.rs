@@ -94,15 +94,17 @@ impl Lifecycle {
         self.missed.load(Ordering::Acquire)
     }
 
-    /// Nothing is due once all has ended.
+    /// Nothing is due once all has ended. Handlers that have all ended need no more of their time: the
+    /// consumer, which may wait before it tries again, is told so.
     pub(super) fn due(&self, no_handlers: impl Fn() -> bool) -> Due {
         let inner = self.inner.lock();
-        if inner.is_over(no_handlers) {
+        let is_idle = inner.acceptors == 0 && no_handlers();
+        if is_idle && !inner.consumer {
             return Due::Nothing;
         }
         match inner.drain {
             Some(drain) if drain.consumer.has_passed() => Due::Consumer,
-            Some(drain) if drain.handlers.has_passed() => Due::Handlers,
+            Some(drain) if drain.handlers.has_passed() || is_idle => Due::Handlers,
             _ => Due::Nothing,
         }
     }

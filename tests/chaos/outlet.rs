@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +64,8 @@ impl Outlet {
         self.directory.path().join("messages")
     }
 
-    fn part(&self, nth: u32) -> PathBuf {
+    /// Where the file is renamed to.
+    fn rotated(&self, nth: u32) -> PathBuf {
         self.directory.path().join(format!("messages.{nth}"))
     }
 
@@ -88,34 +89,31 @@ impl Outlet {
 
     /// Renames the file, if it is there, and asks for another.
     pub fn rotate(&mut self, server: &mut Drainline) {
-        let (path, part) = (self.path(), self.directory.path().to_owned());
-        if let Kind::File { rotated } = &mut self.kind {
-            let to = part.join(format!("messages.{rotated}"));
-            if fs::rename(path, to).is_ok() {
-                *rotated += 1;
-            }
+        if let Kind::File { rotated: nth } = self.kind
+            && fs::rename(self.path(), self.rotated(nth)).is_ok()
+        {
+            self.kind = Kind::File { rotated: nth + 1 };
         }
         server.signal(Signal::HUP);
     }
 
     /// All that it got, once the server has ended.
     pub fn bytes(self) -> Vec<u8> {
-        let parts = match &self.kind {
-            Kind::Fifo { .. } => 0,
-            Kind::File { rotated } => *rotated,
-        };
-        let read = |path: &Path| fs::read(path).unwrap_or_default();
-        let mut bytes: Vec<u8> = (0..parts).flat_map(|nth| read(&self.part(nth))).collect();
         match self.kind {
-            Kind::File { .. } => {
-                bytes.extend(fs::read(self.directory.path().join("messages")).unwrap_or_default())
+            Kind::File { rotated } => {
+                let parts = (0..rotated).map(|nth| self.rotated(nth));
+                let parts = parts.chain([self.path()]);
+                // The last may not have been opened any more.
+                parts
+                    .filter_map(|part| fs::read(part).ok())
+                    .flatten()
+                    .collect()
             }
             Kind::Fifo { pace, reader } => {
                 pace.store(END, Ordering::Relaxed);
-                bytes = reader.join().unwrap();
+                reader.join().unwrap()
             }
         }
-        bytes
     }
 }
 

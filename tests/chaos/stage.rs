@@ -119,6 +119,7 @@ impl Play<'_> {
                 wait_until("threads and descriptors at their floor", DEADLINE, || {
                     held(&server) == floor
                 });
+                self.note(format_args!("threads and descriptors are at their floor"));
                 server.signal(Signal::TERM);
                 return server.wait();
             }

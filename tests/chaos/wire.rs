@@ -146,7 +146,7 @@ fn read_one<'a>(output: &str, bytes: &'a [u8]) -> Option<(&'a [u8], usize)> {
         "nul" => until(b'\0'),
         "octet-counted" => {
             let (digits, header) = until(b' ')?;
-            let len = std::str::from_utf8(digits).unwrap().parse().unwrap();
+            let len = std::str::from_utf8(digits).ok()?.parse().ok()?;
             counted(header, len)
         }
         "length-prefixed" => counted(4, u32::from_be_bytes(*bytes.first_chunk()?) as usize),
