@@ -200,16 +200,16 @@ fn time_in_a_blocked_send_counts_for_no_deadline() {
 #[test]
 fn time_in_a_rate_pause_counts_for_no_deadline() {
     let mut config = held_up();
-    config.rate_limit = Some(20);
+    config.rate_limit = Some(30);
     let valve = Valve::open();
     let (server, mut client) = start(config, &valve);
-    let bytes = Tagged::new(1).lines(0..40, SIZE);
+    let bytes = Tagged::new(1).lines(0..80, SIZE);
     let (first, rest) = bytes.split_at(bytes.len() - 10);
     client.write_all(first).unwrap();
     wait_inside(&server, Activity::Pausing, KEPT * 3 / 2);
     wait_inside(&server, Activity::Reading, SEEN);
     client.write_all(rest).unwrap();
-    assert_arrived(server, client, &valve, 40);
+    assert_arrived(server, client, &valve, 80);
 }
 
 /// A server that replies without end, and how each of its handlers ended.

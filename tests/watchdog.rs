@@ -111,21 +111,20 @@ fn connections_show_peer_state_and_time_in_it() {
         "{text}"
     );
     wait_until("time goes on", DEADLINE, || {
-        shown(&stage, &sending, Activity::Sending).in_state > Duration::from_secs(1)
+        shown(&stage, &sending, Activity::Sending).in_state > Duration::from_millis(1500)
     });
 
     // A change of state begins anew.
     stage.take(1);
     stage.finish_oldest();
     assert_eq!(sent.wait(), Ok(()));
-    wait_until("it is shown at work", DEADLINE, || {
-        stage.server.connections().iter().any(|connection| {
-            connection.peer == peer(&sending)
-                && connection.state == Activity::Working
-                && connection.messages == 1
-                && connection.in_state < Duration::from_secs(1)
-        })
+    let in_state = wait_for("it is shown at work", DEADLINE, || {
+        let connections = stage.server.connections();
+        let info = connections.iter().find(|info| info.peer == peer(&sending));
+        info.filter(|info| info.state == Activity::Working)
+            .map(|info| info.in_state)
     });
+    assert!(in_state < Duration::from_secs(1), "{in_state:?}");
 }
 
 #[test]
@@ -227,12 +226,15 @@ fn a_consumer_that_waits_for_work_is_not_called_stuck() {
 #[test]
 fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
     collect_log();
+    // Far above what one item takes, and below what all of them do: a machine that stumbles is no stuck consumer.
+    let mut config = config(100);
+    config.warn_after = Duration::from_secs(1);
     let server = Server::<String>::builder()
-        .config(config(100))
+        .config(config)
         .listen(echo::ANY.parse().unwrap())
         .start(
             |_, out| {
-                for _ in 0..25 {
+                for _ in 0..20 {
                     out.send(String::new())?;
                 }
                 Ok(())
@@ -242,7 +244,7 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
                 loop {
                     match inbox.recv(DEADLINE) {
                         Received::Item(delivery) => {
-                            thread::sleep(WARN_AFTER / 5);
+                            thread::sleep(Duration::from_millis(100));
                             delivery.done();
                         }
                         Received::Tick => {}
@@ -253,7 +255,7 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
         )
         .unwrap();
     let _client = client::connect(server.local_addrs()[0]);
-    wait_until("all delivered", DEADLINE, || server.stats().delivered == 25);
+    wait_until("all delivered", DEADLINE, || server.stats().delivered == 20);
     server.shutdown(DEADLINE);
     assert_eq!(lines_with(&["the slow one"]), [""; 0]);
 }

@@ -141,6 +141,15 @@ impl Watch {
         self.in_activity
     }
 
+    /// As [`in_activity`](Watch::in_activity), for what it shows between two steps: zero if it does something
+    /// else by now.
+    pub fn in_activity_of(&self, now: &Sample) -> Duration {
+        match &self.seen {
+            Some(seen) if seen.turns == now.turns => self.in_activity,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// How long it has been in one send; zero if it is not in one.
     pub fn waiting(&self) -> Duration {
         match self.seen {

@@ -109,12 +109,10 @@ impl Acceptor {
 
     /// One look at the gate, and what follows from it.
     fn turn(&mut self) -> io::Result<()> {
-        let starving = self.starving();
-        let retry = starving.map(|starved| starved.until.saturating_sub(self.shared.now()));
-        match starving
-            .map(|starved| starved.reason)
-            .or_else(|| self.shared.gate.shut())
-        {
+        let retry = self
+            .starving()
+            .map(|starved| starved.until.saturating_sub(self.shared.now()));
+        match self.shut() {
             None => self.admit_clients(),
             Some(reason) => self.hold_off(reason, retry),
         }
@@ -211,7 +209,11 @@ impl Acceptor {
                 self.wait(false, retry)?;
             }
             OnPause::Close => {
-                if self.wait(true, retry)? {
+                if !self.wait(true, retry)? {
+                    return Ok(());
+                }
+                // It may have opened meanwhile, and the client came because it did.
+                if let Some(reason) = self.shut() {
                     self.reject_burst(reason)?;
                 }
             }
@@ -314,6 +316,13 @@ impl Acceptor {
             let open = self.shared.table.traffic().open;
             format!("nobody is accepted on {address} for now ({reason}): {error}; {open} connections are open")
         });
+    }
+
+    /// Why nobody may come in now, if so.
+    fn shut(&self) -> Option<RejectReason> {
+        self.starving()
+            .map(|starved| starved.reason)
+            .or_else(|| self.shared.gate.shut())
     }
 
     fn starving(&self) -> Option<Starved> {

@@ -63,7 +63,7 @@ impl Entry {
             id: record.id,
             peer: record.peer,
             state: sample.activity,
-            in_state: self.watch.in_activity(),
+            in_state: self.watch.in_activity_of(&sample),
             peer_gone: record.peer_gone(),
             ended: record.ended(),
             messages: record.messages(),
