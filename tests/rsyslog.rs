@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use common::rsyslog::{BATCH, PRIORITY, SIZE, Site, terminate};
 use common::tagged::Tagged;
+use common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
 
 /// omfwd gathers so many bytes before it writes.
 const BUFFER: u64 = 16 * 1024;
@@ -75,6 +77,13 @@ fn restarts_rsyslog(framing: &str) {
         let rsyslog = site.rsyslog();
         site.wait_for_more(PART / 2);
         terminate(rsyslog);
+        // What it left in the kernel comes first, or two connections would be mixed in the sink.
+        wait_until("its end", DEADLINE, || {
+            drainline.signal(Signal::USR1);
+            let told = drainline.stderr_text();
+            let last = told.lines().rfind(|line| line.contains(" connections; "));
+            last.is_some_and(|line| line.starts_with("0 "))
+        });
     }
     site.write(RESTARTS * PART..ALL);
     let rsyslog = site.rsyslog();
