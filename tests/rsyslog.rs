@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use common::rsyslog::{BATCH, PRIORITY, SIZE, Site, terminate};
 use common::tagged::Tagged;
+use common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
 
 /// omfwd gathers so many bytes before it writes.
 const BUFFER: u64 = 16 * 1024;
@@ -75,6 +77,13 @@ fn restarts_rsyslog(framing: &str) {
         let rsyslog = site.rsyslog();
         site.wait_for_more(PART / 2);
         terminate(rsyslog);
+        // What it left in the kernel comes first, or two connections would be mixed in the sink.
+        wait_until("its end", DEADLINE, || {
+            drainline.signal(Signal::USR1);
+            let told = drainline.stderr_text();
+            let last = told.lines().rfind(|line| line.contains(" connections; "));
+            last.is_some_and(|line| line.starts_with("0 "))
+        });
     }
     site.write(RESTARTS * PART..ALL);
     let rsyslog = site.rsyslog();
@@ -83,21 +92,27 @@ fn restarts_rsyslog(framing: &str) {
     let exit = drainline.terminate();
     exit.assert_code(0);
     exit.assert_closes();
-    assert_eq!(exit.u64("connections.ended.eof"), RESTARTS + 1);
+    // An rsyslog that ends may give its last batch to another worker, which connects anew.
+    let connections = exit.u64("connections.ended.eof");
+    assert!(
+        (RESTARTS + 1..=2 * RESTARTS + 1).contains(&connections),
+        "{exit}"
+    );
     assert_eq!((exit.sum("discarded"), exit.u64("unread_bytes")), (0, 0));
 
-    let arrived = site.arrived();
-    assert_eq!(exit.u64("delivered"), arrived.len() as u64);
-    let mut next = 0;
-    let mut repeats = 0;
-    for number in arrived {
-        assert!(number <= next, "{next} to {number} are missing");
-        assert!(next - number <= BATCH, "after {next} came {number}");
-        repeats += u64::from(number < next);
-        next = number + 1;
-    }
-    assert_eq!(next, ALL);
-    assert!(repeats <= RESTARTS, "sent again {repeats} times");
+    let mut arrived = site.arrived();
+    let total = arrived.len() as u64;
+    assert_eq!(exit.u64("delivered"), total);
+    // Each connection is in order, so the numbers step back only where another one comes in.
+    let back = arrived.windows(2).filter(|pair| pair[1] <= pair[0]).count() as u64;
+    assert!(
+        back < 2 * connections,
+        "{back} steps back, {connections} connections"
+    );
+    arrived.sort_unstable();
+    arrived.dedup();
+    assert!(arrived.into_iter().eq(0..ALL), "some are missing");
+    assert!(total - ALL <= RESTARTS * BATCH, "{total} arrived");
 }
 
 #[test]
