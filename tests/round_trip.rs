@@ -33,10 +33,11 @@ const MAX: usize = BUFFER_BYTES - drainline::ingest::MESSAGE_OVERHEAD_BYTES;
 const BUFFER_BYTES: usize = 4 << 10;
 const BUFFER_MESSAGES: usize = 64;
 
-fn start(from: Framing, to: OutputFraming, sink: impl Sink) -> Handle {
+/// With a buffer that is so many times the smallest.
+fn start(from: Framing, to: OutputFraming, times: usize, sink: impl Sink) -> Handle {
     let mut config = Config::default();
-    config.buffer_messages = BUFFER_MESSAGES;
-    config.buffer_bytes = BUFFER_BYTES;
+    config.buffer_messages = BUFFER_MESSAGES * times;
+    config.buffer_bytes = BUFFER_BYTES * times;
     let builder = Ingest::builder()
         .config(config)
         .framing(from)
@@ -91,7 +92,7 @@ fn check(from: Framing, to: OutputFraming, messages: &[Vec<u8>], write: usize) {
         .map(|message| carried(from, message))
         .collect();
     let valve = Valve::keeping_messages();
-    let server = start(from, to, valve.sink());
+    let server = start(from, to, 1, valve.sink());
     let mut client = client::connect(server.local_addrs()[0]);
     let sent: Vec<u8> = messages
         .iter()
@@ -203,7 +204,13 @@ fn check_partial_writes(from: Framing, to: OutputFraming) {
         })
         .collect();
     let mut pipe = Pipe::new();
-    let server = start(from, to, File::open(pipe.dir.path().join("pipe")).unwrap());
+    // One batch is many times what the pipe holds.
+    let server = start(
+        from,
+        to,
+        128,
+        File::open(pipe.dir.path().join("pipe")).unwrap(),
+    );
     let mut client = client::connect(server.local_addrs()[0]);
     let sent: Vec<u8> = messages
         .iter()
