@@ -109,6 +109,9 @@ impl Acceptor {
 
     /// One look at the gate, and what follows from it.
     fn turn(&mut self) -> io::Result<()> {
+        if self.lacks_reserve() {
+            self.reserve = open_reserve().ok();
+        }
         let retry = self
             .starving()
             .map(|starved| starved.until.saturating_sub(self.shared.now()));
@@ -237,6 +240,8 @@ impl Acceptor {
             PollFd::new(&self.listener, PollFlags::IN),
         ];
         let watched = if for_clients { 2 } else { 1 };
+        // A reserve that is given up is got back as soon as there is a descriptor again.
+        let timeout = timeout.or(self.lacks_reserve().then_some(LONGEST_BACKOFF));
         let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut fds[..watched], timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(for_clients && !fds[1].revents().is_empty()),
@@ -296,6 +301,10 @@ impl Acceptor {
                 Ok(Accepted::Nobody | Accepted::Starved(_)) | Err(_) => return,
             }
         }
+    }
+
+    fn lacks_reserve(&self) -> bool {
+        self.on_pause == OnPause::Close && self.reserve.is_none()
     }
 
     // ---- when the system has nothing to give

@@ -15,6 +15,7 @@ use rustix::process::{Resource, Signal};
 use tempfile::TempDir;
 
 use super::common::child::Drainline;
+use super::wire;
 
 /// What a reader takes in one go, before it rests.
 const ALL: u64 = u64::MAX;
@@ -97,17 +98,21 @@ impl Outlet {
         server.signal(Signal::HUP);
     }
 
-    /// All that it got, once the server has ended.
-    pub fn bytes(self) -> Vec<u8> {
+    /// All that it got, once the server has ended. A message that was written in part when its file was renamed
+    /// begins anew in the next one, so its beginning in the old one is left out.
+    pub fn bytes(self, output: &str) -> Vec<u8> {
         match self.kind {
             Kind::File { rotated } => {
-                let parts = (0..rotated).map(|nth| self.rotated(nth));
-                let parts = parts.chain([self.path()]);
+                let mut bytes = Vec::new();
+                for nth in 0..rotated {
+                    let mut part = fs::read(self.rotated(nth)).unwrap();
+                    let torn = wire::read(output, &part).1.len();
+                    part.truncate(part.len() - torn);
+                    bytes.extend(part);
+                }
                 // The last may not have been opened any more.
-                parts
-                    .filter_map(|part| fs::read(part).ok())
-                    .flatten()
-                    .collect()
+                bytes.extend(fs::read(self.path()).unwrap_or_default());
+                bytes
             }
             Kind::Fifo { pace, reader } => {
                 pace.store(END, Ordering::Relaxed);

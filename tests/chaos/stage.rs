@@ -130,7 +130,7 @@ impl Play<'_> {
             }
             exit
         });
-        let output = outlet.bytes();
+        let output = outlet.bytes(self.settings.output);
         let sent = life.sent.into_inner().unwrap();
         self.note(format_args!(
             "{CAME_TO} {:?}: {} sessions, {} received, {} delivered, {} dropped, {} sink failures, rejected {}, ended {}",

@@ -94,10 +94,20 @@ impl Output {
     }
 
     /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
-    /// in the new place, and its beginning stays in the old one.
+    /// in the new place, and its beginning stays in the old one. Where both are the same file it goes on.
     pub(super) fn replace(&mut self, other: Output) {
+        self.is_moved |= !self.is_same_file(&other);
         self.kind = other.kind;
-        self.is_moved = true;
+    }
+
+    fn is_same_file(&self, other: &Output) -> bool {
+        match (
+            rustix::fs::fstat(&self.kind),
+            rustix::fs::fstat(&other.kind),
+        ) {
+            (Ok(this), Ok(other)) => (this.st_dev, this.st_ino) == (other.st_dev, other.st_ino),
+            _ => false,
+        }
     }
 
     /// Writes batches from the front of `work` until all is written, an error comes, or the deadline has
@@ -173,12 +183,11 @@ impl Output {
             Ok(written) => Ok(Some(written)),
             Err(Errno::INTR) => Ok(None),
             Err(Errno::WOULDBLOCK) => {
-                match &self.kind {
-                    // Whoever shares its description may have made it non-blocking.
-                    Kind::Blocking(file) | Kind::NonBlocking(file) => is_writable(file.as_fd())?,
-                    Kind::Socket(fd) => is_writable(fd.as_fd())?,
-                    Kind::Polled(_) => false,
-                };
+                // Also a blocking one: whoever shares its description may have made it non-blocking. A polled
+                // one has waited.
+                if !matches!(self.kind, Kind::Polled(_)) {
+                    is_writable(self.kind.as_fd())?;
+                }
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -201,6 +210,15 @@ impl Output {
             if written == 0 {
                 return;
             }
+        }
+    }
+}
+
+impl AsFd for Kind {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Kind::Blocking(file) | Kind::NonBlocking(file) => file.as_fd(),
+            Kind::Polled(fd) | Kind::Socket(fd) => fd.as_fd(),
         }
     }
 }
