@@ -11,7 +11,7 @@ use super::Journal;
 use super::client::{self, Life};
 use super::common::child::Drainline;
 use super::common::proc;
-use super::common::wait::{DEADLINE, wait_until};
+use super::common::wait::{DEADLINE, wait_for, wait_until};
 use super::outlet::Outlet;
 use super::script::{self, Fault, Settings, dice};
 use super::verdict;
@@ -205,5 +205,10 @@ fn floor(server: &mut Drainline) -> (u64, u64) {
     wait_until("an answer to SIGUSR1", DEADLINE, || {
         server.stderr_text().contains("0 connections; overload")
     });
-    held(server)
+    // It answers through a descriptor that it closes a moment later.
+    wait_for("readings that stay", DEADLINE, || {
+        let first = held(server);
+        thread::sleep(Duration::from_millis(50));
+        (held(server) == first).then_some(first)
+    })
 }
