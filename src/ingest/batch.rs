@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
-use super::framing::OutputFraming;
+use super::framing::{Count, Header, OutputFraming};
 use crate::server::{Config, Weigh};
 
 /// Whole messages in one buffer, framed as they are written out: the one thread that writes copies nothing.
@@ -88,20 +88,16 @@ impl Batch {
 
     fn range(&self, nth: usize, start: usize) -> Option<(Range<usize>, usize)> {
         let rest = self.bytes.get(start..)?;
-        let counted = |header: usize, len: usize| {
-            let message = start + header..start + header + len;
-            (message.clone(), message.end)
+        let counted = |header: Header| match header.read(rest) {
+            Count::Of { header, message } => {
+                let message = start + header..start + header + message;
+                Some((message.clone(), message.end))
+            }
+            Count::Incomplete | Count::Garbage => None,
         };
         match self.framing {
-            OutputFraming::LengthPrefixed => {
-                let len = u32::from_be_bytes(*rest.first_chunk()?) as usize;
-                Some(counted(4, len))
-            }
-            OutputFraming::OctetCounted => {
-                let digits = memchr(b' ', rest)?;
-                let value = |sum: usize, digit: &u8| sum * 10 + usize::from(digit - b'0');
-                Some(counted(digits + 1, rest[..digits].iter().fold(0, value)))
-            }
+            OutputFraming::LengthPrefixed => counted(Header::Prefix),
+            OutputFraming::OctetCounted => counted(Header::Octets),
             OutputFraming::Lines | OutputFraming::Nul => {
                 let end = match self.ends.get(nth) {
                     Some(&end) => end as usize,

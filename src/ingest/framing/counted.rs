@@ -9,7 +9,7 @@ const LEAST_GARBAGE: usize = 1 << 20;
 
 /// How a message's length is written before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Header {
+pub(in crate::ingest) enum Header {
     /// Decimal digits and a space.
     Octets,
     /// Four bytes, big-endian.
@@ -18,7 +18,7 @@ pub(super) enum Header {
 
 /// What the beginning of a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Count {
+pub(in crate::ingest) enum Count {
     /// It is not all there.
     Incomplete,
     /// It is no count.
@@ -28,7 +28,7 @@ pub(super) enum Count {
 }
 
 impl Header {
-    pub(super) fn read(self, input: &[u8]) -> Count {
+    pub(in crate::ingest) fn read(self, input: &[u8]) -> Count {
         match self {
             Header::Prefix => match input.first_chunk() {
                 None => Count::Incomplete,
@@ -56,7 +56,10 @@ fn read_octets(input: &[u8]) -> Count {
     match input.get(digits) {
         None => Count::Incomplete,
         Some(b' ') => {
-            let value = |sum: usize, digit: &u8| sum * 10 + usize::from(digit - b'0');
+            let value = |sum: usize, digit: &u8| {
+                sum.saturating_mul(10)
+                    .saturating_add(usize::from(digit - b'0'))
+            };
             Count::Of {
                 header: digits + 1,
                 message: input[..digits].iter().fold(0, value),

@@ -6,6 +6,7 @@ mod delimited;
 mod output;
 mod syslog;
 
+pub(super) use counted::{Count, Header};
 pub use decoder::Decoder;
 pub use output::OutputFraming;
 
