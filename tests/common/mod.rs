@@ -25,6 +25,7 @@ pub mod ledger;
 pub mod proc;
 pub mod programs;
 pub mod puppets;
+pub mod relay;
 pub mod rsyslog;
 pub mod tagged;
 pub mod valve;

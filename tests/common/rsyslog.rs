@@ -1,7 +1,8 @@
 //! A real rsyslogd whose `omfwd` sends numbered messages to the real binary.
 //!
-//! It runs by a configuration of its own in a folder of its own and reads a file of messages (`imfile`). Its queue is on disk
-//! and saved as it ends, so what goes missing went missing on the way.
+//! It runs by a configuration of its own in a folder of its own and reads a file of messages (`imfile`). Its queue is on disk,
+//! so what goes missing went missing on the way. All of the queue is: one in memory that is saved to disk as it ends, or that
+//! overflows there, has two workers with a connection each, and no order.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use super::child::Drainline;
 use super::guard::Guarded;
 use super::programs::installed;
+use super::relay::Relay;
 use super::tagged::{self, Tagged};
 use super::wait::{DEADLINE, wait_until};
 
@@ -40,28 +42,41 @@ impl Site {
     pub fn new(framing: &str) -> Option<Site> {
         let program = installed("rsyslogd")?;
         let folder = tempfile::tempdir().unwrap();
-        let (path, port) = (folder.path(), free_port());
-        fs::create_dir(path.join("work")).unwrap();
+        fs::create_dir(folder.path().join("work")).unwrap();
+        let port = free_port();
+        let site = Site {
+            program,
+            folder,
+            port,
+        };
+        site.configure(framing, port);
+        Some(site)
+    }
+
+    /// One with a relay between rsyslog and drainline.
+    pub fn with_relay(framing: &str) -> Option<(Site, Relay)> {
+        let site = Site::new(framing)?;
+        let relay = Relay::to((Ipv4Addr::LOCALHOST, site.port).into());
+        site.configure(framing, relay.address().port());
+        Some((site, relay))
+    }
+
+    fn configure(&self, framing: &str, port: u16) {
         let configuration = format!(
             r#"
             global(workDirectory="{folder}/work")
             module(load="imfile")
-            main_queue(queue.type="LinkedList" queue.filename="main" queue.saveOnShutdown="on"
+            main_queue(queue.type="Disk" queue.filename="main" queue.saveOnShutdown="on"
                        queue.dequeueBatchSize="{BATCH}" queue.timeoutShutdown="1")
             input(type="imfile" file="{folder}/input" tag="input")
             template(name="bare" type="string" string="{priority}%msg%")
             action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" TCP_Framing="{framing}"
                    template="bare" action.resumeRetryCount="-1" action.resumeInterval="1")
             "#,
-            folder = path.display(),
+            folder = self.folder.path().display(),
             priority = str::from_utf8(PRIORITY).unwrap(),
         );
-        fs::write(path.join("configuration"), configuration).unwrap();
-        Some(Site {
-            program,
-            folder,
-            port,
-        })
+        fs::write(self.path("configuration"), configuration).unwrap();
     }
 
     /// Gives rsyslog more to send.
@@ -122,10 +137,15 @@ impl Site {
         });
     }
 
+    /// What arrived.
+    pub fn sink(&self) -> Vec<u8> {
+        fs::read(self.path("sink")).unwrap()
+    }
+
     /// What arrived, as the numbers of its messages. Each is whole.
     #[track_caller]
     pub fn arrived(&self) -> Vec<u64> {
-        let sink = fs::read(self.path("sink")).unwrap();
+        let sink = self.sink();
         let whole = sink.strip_suffix(b"\n").expect("a LF at the end");
         let number = |line: &[u8]| {
             let message = line.strip_prefix(PRIORITY).ok_or("no priority");
