@@ -15,7 +15,7 @@ use log::LevelFilter;
 use super::units::{self, Unreadable};
 
 /// The words of a flag and what each stands for.
-pub(super) type Choices<T> = &'static [(&'static str, T)];
+pub(crate) type Choices<T> = &'static [(&'static str, T)];
 
 pub(super) const FRAMING: Choices<Framing> = &[
     ("lines", Framing::Lines),
@@ -25,7 +25,7 @@ pub(super) const FRAMING: Choices<Framing> = &[
     ("length-prefixed", Framing::LengthPrefixed),
 ];
 
-pub(super) const OUTPUT_FRAMING: Choices<OutputFraming> = &[
+pub(crate) const OUTPUT_FRAMING: Choices<OutputFraming> = &[
     ("lines", OutputFraming::Lines),
     ("nul", OutputFraming::Nul),
     ("octet-counted", OutputFraming::OctetCounted),
@@ -50,7 +50,7 @@ pub(super) const ON_PAUSE: Choices<OnPause> = &[
     ("refuse", OnPause::Refuse),
 ];
 
-pub(super) const REPORT: Choices<ReportFormat> =
+pub(crate) const REPORT: Choices<ReportFormat> =
     &[("text", ReportFormat::Text), ("json", ReportFormat::Json)];
 
 pub(super) const LOG_LEVEL: Choices<LevelFilter> = &[
@@ -83,7 +83,7 @@ pub(crate) enum SinkSpec {
 }
 
 /// Reads one of the words of `choices`.
-pub(super) fn choice<T>(choices: Choices<T>) -> impl TypedValueParser<Value = T>
+pub(crate) fn choice<T>(choices: Choices<T>) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync + 'static,
 {
@@ -96,7 +96,7 @@ where
     })
 }
 
-pub(super) fn print_choice<T: PartialEq>(choices: Choices<T>, value: T) -> String {
+pub(crate) fn print_choice<T: PartialEq>(choices: Choices<T>, value: T) -> String {
     choices
         .iter()
         .find(|(_, known)| *known == value)
@@ -192,7 +192,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, Unreadable> {
 
 /// An address and a port, or a name and a port. A name stands for its first IPv4 address, else for
 /// its first IPv6 address: `localhost` is both, and not every machine has the second.
-pub(super) fn address(text: &str) -> Result<SocketAddr, Unreadable> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, Unreadable> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

@@ -1,0 +1,26 @@
+//! Programs that use a server: `load` sends to one, `verify` reads what came out of it.
+//!
+//! Each has its flags (`args`), its engine, and its report. They see of the library what everybody sees, and share with
+//! the server's command line how flags are read and told.
+
+mod load;
+#[allow(dead_code)]
+mod tag;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::cli::say;
+use crate::cli::usage::UsageError;
+
+/// Runs the command that `args`, the program's name first, begin with. `None`: they name none.
+pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
+    let command: fn(&[OsString]) -> Result<ExitCode, UsageError> = match args.get(1)?.to_str()? {
+        "load" => load::command,
+        _ => return None,
+    };
+    Some(command(&args[1..]).unwrap_or_else(|error| {
+        say(&error.line);
+        ExitCode::from(error.code)
+    }))
+}
