@@ -24,7 +24,7 @@ const maxMessage = 64 << 10
 var (
 	listen      = flag.String("listen", "127.0.0.1:5140", "address to listen on")
 	sink        = flag.String("sink", "null", "null, or the path of a file or FIFO that is appended to")
-	buffer      = flag.Int("buffer-messages", 100_000, "slots of the channel")
+	buffer      = flag.Int("buffer-messages", 1024, "slots of the channel")
 	readBuffer  = flag.Int("read-buffer", 4096, "bytes of each connection's read buffer")
 	sendTimeout = flag.Duration("send-timeout", 30*time.Second, "ends a connection that waited this long for a slot")
 	echo        = flag.Bool("echo", false, "sends each line back")

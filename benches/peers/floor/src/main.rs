@@ -44,13 +44,17 @@ fn main() -> Result<(), Box<dyn error::Error>> {
 
 fn accept(listener: &Socket) {
     loop {
-        let Ok((socket, _)) = listener.accept() else { continue };
+        let Ok((socket, _)) = listener.accept() else {
+            continue;
+        };
         let stream = TcpStream::from(socket);
         OPEN.fetch_add(1, Ordering::Relaxed);
-        let spawned = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-            BYTES.fetch_add(discard(stream), Ordering::Relaxed);
-            OPEN.fetch_sub(1, Ordering::Release);
-        });
+        let spawned = thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                BYTES.fetch_add(discard(stream), Ordering::Relaxed);
+                OPEN.fetch_sub(1, Ordering::Release);
+            });
         spawned.expect("no thread");
     }
 }

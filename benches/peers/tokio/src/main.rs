@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
@@ -40,7 +41,7 @@ impl Args {
             workers: 2,
             is_current_thread: false,
             is_echo: false,
-            buffer_messages: 100_000,
+            buffer_messages: 1024,
             read_buffer: 8 << 10,
         };
         let mut typed = std::env::args().skip(1);
@@ -51,7 +52,9 @@ impl Args {
                 "--listen" => args.listen = value()?.parse().map_err(|error| format!("{error}"))?,
                 "--sink" => args.sink = value()?,
                 "--workers" => args.workers = value()?.parse().map_err(unreadable)?,
-                "--buffer-messages" => args.buffer_messages = value()?.parse().map_err(unreadable)?,
+                "--buffer-messages" => {
+                    args.buffer_messages = value()?.parse().map_err(unreadable)?
+                }
                 "--read-buffer" => args.read_buffer = value()?.parse().map_err(unreadable)?,
                 "--current-thread" => args.is_current_thread = true,
                 "--echo" => args.is_echo = true,
@@ -65,7 +68,9 @@ impl Args {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::read()?;
     let runtime = if args.is_current_thread {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
     } else {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(args.workers)
@@ -81,7 +86,12 @@ async fn serve(args: Args) -> io::Result<()> {
     let out: Box<dyn Write + Send> = if args.sink == "null" {
         Box::new(io::sink())
     } else {
-        Box::new(OpenOptions::new().append(true).create(true).open(&args.sink)?)
+        Box::new(
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&args.sink)?,
+        )
     };
     let (sender, receiver) = mpsc::channel(args.buffer_messages);
     let consumer = tokio::spawn(consume(receiver, out));
@@ -107,7 +117,9 @@ async fn report(consumer: JoinHandle<u64>) {
 
 async fn accept(listener: TcpListener, sender: Sender<String>, read_buffer: usize, is_echo: bool) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let sender = sender.clone();
         tokio::spawn(async move {
             if is_echo {
@@ -123,9 +135,18 @@ async fn read(stream: TcpStream, sender: Sender<String>, read_buffer: usize) {
     let codec = LinesCodec::new_with_max_length(MAX_MESSAGE);
     let mut lines = FramedRead::with_capacity(stream, codec, read_buffer);
     while let Some(Ok(line)) = lines.next().await {
-        if sender.send_timeout(line, SEND_TIMEOUT).await.is_err() {
+        if !send(&sender, line).await {
             return;
         }
+    }
+}
+
+/// The timer is made only where the channel is full.
+async fn send(sender: &Sender<String>, line: String) -> bool {
+    match sender.try_send(line) {
+        Ok(()) => true,
+        Err(TrySendError::Full(line)) => sender.send_timeout(line, SEND_TIMEOUT).await.is_ok(),
+        Err(TrySendError::Closed(_)) => false,
     }
 }
 
@@ -139,7 +160,7 @@ async fn echo(stream: TcpStream, sender: Sender<String>, read_buffer: usize) {
         reply.clear();
         reply.extend_from_slice(line.as_bytes());
         reply.push(b'\n');
-        if sender.send_timeout(line, SEND_TIMEOUT).await.is_err() {
+        if !send(&sender, line).await {
             return;
         }
         if writer.write_all(&reply).await.is_err() {
