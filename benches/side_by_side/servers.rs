@@ -113,11 +113,6 @@ impl Peer {
         command.args(start.entrant.flags);
         Running::start(command, address, start.folder)
     }
-
-    /// Whether its sink is always a file, whatever the scenario says.
-    pub(crate) fn needs_file(self) -> bool {
-        matches!(self, Peer::Rsyslog | Peer::SyslogNg)
-    }
 }
 
 /// Fills in what stands in braces.

@@ -71,10 +71,13 @@ impl Turn<'_> {
         self.entrant.connections.unwrap_or(usual)
     }
 
+    /// Where its messages go: some write to files alone, some nowhere.
     fn sink(&self) -> Sink {
-        match self.entrant.sink.unwrap_or(self.scenario.sink) {
-            Sink::Null if self.entrant.peer.needs_file() => Sink::Tmpfs,
-            sink => sink,
+        let wanted = self.entrant.sink.unwrap_or(self.scenario.sink);
+        match self.entrant.peer {
+            Peer::Rsyslog | Peer::SyslogNg if wanted == Sink::Null => Sink::Tmpfs,
+            Peer::Floor | Peer::Iperf3 | Peer::Library => Sink::Null,
+            _ => wanted,
         }
     }
 

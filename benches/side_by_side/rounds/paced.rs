@@ -44,14 +44,12 @@ pub(super) fn run(turn: Turn<'_>, rate: u32) -> Outcome<Figures> {
     site.wait_for_file(written)?;
 
     // Paced: so many fall into any part of the time.
-    let offered = sent.messages as f64 / sent.seconds;
-    let messages = offered * measured.as_secs_f64();
+    let wanted = turn.connections() as f64 * f64::from(rate);
+    let offered = sent.messages as f64 / (wanted * LOADED.as_secs_f64());
+    let messages = offered * wanted * measured.as_secs_f64();
     let (mut figures, mut latencies) = site.finish(sent.messages, written)?;
-    figures.set(Metric::Rate, offered);
-    figures.set(
-        Metric::Offered,
-        offered / (turn.connections() as f64 * f64::from(rate)),
-    );
+    figures.set(Metric::Rate, offered * wanted);
+    figures.set(Metric::Offered, offered);
     figures.set(Metric::CpuNs, (after - before).as_nanos() as f64 / messages);
     for (metric, share) in [(Metric::LatencyP50Us, 0.5), (Metric::LatencyP99Us, 0.99)] {
         if let Some(latency) = percentile(&mut latencies, share) {
