@@ -32,10 +32,12 @@ pub(crate) enum Metric {
     /// Throughput between 1 s and 2 s after a stall, of what it was before.
     Recovered,
     ListenOverflows,
+    /// The share of the machine that went to processes that have nothing to do with it, or to another machine.
+    Others,
 }
 
 impl Metric {
-    pub(crate) const ALL: [Metric; 16] = [
+    pub(crate) const ALL: [Metric; 17] = [
         Metric::Rate,
         Metric::BytesPerSecond,
         Metric::CpuNs,
@@ -52,6 +54,7 @@ impl Metric {
         Metric::Offered,
         Metric::Recovered,
         Metric::ListenOverflows,
+        Metric::Others,
     ];
 
     /// Its key in JSON.
@@ -73,6 +76,7 @@ impl Metric {
             Metric::Offered => "offered",
             Metric::Recovered => "recovered",
             Metric::ListenOverflows => "listen_overflows",
+            Metric::Others => "others_cpu",
         }
     }
 
@@ -95,6 +99,7 @@ impl Metric {
             Metric::Offered => "offered".to_owned(),
             Metric::Recovered => "recovered".to_owned(),
             Metric::ListenOverflows => "overflows".to_owned(),
+            Metric::Others => "others".to_owned(),
         }
     }
 
@@ -111,6 +116,7 @@ impl Metric {
                 format!("{:.2}", value / 1024.0)
             }
             Metric::PeakOfBound | Metric::Recovered => format!("{value:.2}"),
+            Metric::Others => format!("{:.0} %", value * 100.0),
             Metric::Delivered | Metric::Offered => format!("{:.2} %", value * 100.0),
         }
     }

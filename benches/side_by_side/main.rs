@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -134,25 +134,39 @@ fn players(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Progra
                 provision::program(entrant.peer)
             })
             .clone();
-        let missing = program.as_ref().err().cloned();
-        let mut player = |label: String, program: Option<PathBuf>| {
+        let mut player = |label: String, program: &Program| {
             let row = Row {
                 label,
                 rounds: Vec::new(),
-                missing: missing.clone(),
+                missing: match program {
+                    Ok(program) => unknown_flags(program, entrant),
+                    Err(why) => Some(why.clone()),
+                },
             };
             players.push(Player {
                 entrant: *entrant,
-                program,
+                program: program.clone().ok(),
                 row,
             });
         };
-        player(entrant.label.to_owned(), program.ok());
+        player(entrant.label.to_owned(), &program);
         if let (Peer::Drainline, Some(other)) = (entrant.peer, &args.before) {
-            player(format!("{} (before)", entrant.label), Some(other.clone()));
+            player(format!("{} (before)", entrant.label), &Ok(other.clone()));
         }
     }
     players
+}
+
+/// An older build does without what it does not know, and that is said.
+fn unknown_flags(program: &Path, entrant: &Entrant) -> Option<String> {
+    let known = servers::known_flags(program, entrant.flags);
+    let unknown: Vec<&str> = entrant
+        .flags
+        .chunks(2)
+        .map(|pair| pair[0])
+        .filter(|flag| !known.contains(flag))
+        .collect();
+    (!unknown.is_empty()).then(|| format!("{}: no such flag in this build", unknown.join(", ")))
 }
 
 /// Thousands of connections are held here, and in servers that take over this process's limit.

@@ -1,7 +1,7 @@
 //! A server as a child process: started, waited for, ended, and what it said of what it did.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::Outcome;
+use crate::{Outcome, proc};
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(45);
@@ -56,7 +56,7 @@ impl Running {
 
     fn wait_until_listening(&mut self) -> Outcome<()> {
         let begun = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
+        while !proc::is_listening(self.address)? {
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("it ended with {status}: {}", self.log().trim()).into());
             }

@@ -90,7 +90,9 @@ pub(crate) struct Entrant {
     pub(crate) peer: Peer,
     /// Flags that its server gets beside what the scenario asks for.
     pub(crate) flags: &'static [&'static str],
+    /// What a server that knows several is told to expect, and how it is sent.
     pub(crate) framing: &'static str,
+    pub(crate) sent_as: &'static str,
     /// Instead of the scenario's.
     pub(crate) sink: Option<Sink>,
     /// Instead of the scenario's.
@@ -104,6 +106,7 @@ impl Entrant {
             peer,
             flags: &[],
             framing: "lines",
+            sent_as: "lines",
             sink: None,
             connections: None,
         }
@@ -121,6 +124,12 @@ impl Entrant {
 
     pub(crate) const fn framed(mut self, framing: &'static str) -> Entrant {
         self.framing = framing;
+        self.sent_as = framing;
+        self
+    }
+
+    pub(crate) const fn sent_as(mut self, framing: &'static str) -> Entrant {
+        self.sent_as = framing;
         self
     }
 

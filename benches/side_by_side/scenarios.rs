@@ -45,7 +45,10 @@ const FRAMINGS: &[Entrant] = &[
     DRAINLINE
         .labelled("length-prefixed")
         .framed("length-prefixed"),
-    DRAINLINE.labelled("syslog").framed("syslog"),
+    DRAINLINE
+        .labelled("syslog")
+        .framed("syslog")
+        .sent_as("lines"),
 ];
 const SCALE: &[Entrant] = &[
     DRAINLINE.labelled("1 connection").over(1),

@@ -110,9 +110,22 @@ impl Peer {
             }
             Peer::WriteCall => return Err("it is no server".into()),
         }
-        command.args(start.entrant.flags);
+        command.args(known_flags(start.program, start.entrant.flags));
         Running::start(command, address, start.folder)
     }
+}
+
+/// An entrant's flags, each with its value, if its program knows them: another build may be older.
+pub(crate) fn known_flags(program: &Path, flags: &[&'static str]) -> Vec<&'static str> {
+    if flags.is_empty() {
+        return Vec::new();
+    }
+    let help = Command::new(program).arg("--help").output();
+    let help = help.map_or(Vec::new(), |output| output.stdout);
+    let help = String::from_utf8_lossy(&help);
+    let pairs = flags.chunks(2);
+    let known = pairs.filter(|pair| help.contains(&format!("{} ", pair[0])));
+    known.flatten().copied().collect()
 }
 
 /// Fills in what stands in braces.

@@ -16,7 +16,7 @@ pub(super) fn run(turn: Turn<'_>, message_bytes: usize, duration: Duration) -> O
             "--connections {} --duration {}ms --size {message_bytes} --framing {} --write-size 64KiB --wait-close",
             turn.connections(),
             duration.as_millis(),
-            turn.entrant.framing,
+            turn.entrant.sent_as,
         );
         load::run(
             provision::DRAINLINE.as_ref(),

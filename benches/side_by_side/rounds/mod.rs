@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::Outcome;
 use crate::fifo::Fifo;
 use crate::figures::{Figures, Metric};
-use crate::proc::{self, ThreadWatch};
+use crate::proc::{self, MachineTime, ThreadWatch};
 use crate::process::Running;
 use crate::provision;
 use crate::scenario::{Entrant, Scenario, Sink, Work};
@@ -35,6 +35,12 @@ pub(crate) struct Turn<'a> {
 
 /// Has it measured.
 pub(crate) fn run(turn: Turn<'_>) -> Outcome<Figures> {
+    let before = MachineTime::now()?;
+    let figures = measure(turn)?;
+    Ok(figures.with(Metric::Others, MachineTime::others_since(before)?))
+}
+
+fn measure(turn: Turn<'_>) -> Outcome<Figures> {
     match (turn.entrant.peer, turn.scenario.work) {
         (Peer::Iperf3, Work::Bulk { .. }) => limits::iperf3(turn),
         (Peer::WriteCall, Work::Bulk { .. }) => limits::write_call(turn),
