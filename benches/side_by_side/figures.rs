@@ -103,6 +103,19 @@ impl Metric {
         }
     }
 
+    /// Whether one entrant's by another's says something.
+    pub(crate) fn is_compared(self) -> bool {
+        !matches!(
+            self,
+            Metric::PeakOfBound
+                | Metric::Delivered
+                | Metric::Offered
+                | Metric::Recovered
+                | Metric::ListenOverflows
+                | Metric::Others
+        )
+    }
+
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Metric::Rate if value >= 1e6 => format!("{:.2} M", value / 1e6),

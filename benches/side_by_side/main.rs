@@ -8,6 +8,7 @@ mod echo;
 mod fifo;
 mod figures;
 mod load;
+mod machine;
 mod proc;
 mod process;
 mod provision;
@@ -63,6 +64,11 @@ fn bench(args: &Args) -> Outcome<()> {
         .collect();
     args.check(&chosen)?;
     raise_descriptor_limit()?;
+    let (machine, versions) = (machine::describe(), machine::versions());
+    print(&format!(
+        "{machine}\n{versions}\nmedians of {} rounds\n",
+        args.rounds()
+    ));
     let mut programs = HashMap::new();
     let mut results: Vec<Value> = Vec::new();
     for scenario in chosen {
@@ -70,7 +76,13 @@ fn bench(args: &Args) -> Outcome<()> {
         print(&table::text(scenario, &rows));
         results.push(table::json(scenario, &rows));
         if let Some(path) = &args.json {
-            fs::write(path, format!("{:#}\n", json!(results)))?;
+            let all = json!({
+                "machine": machine,
+                "versions": versions,
+                "rounds": args.rounds(),
+                "scenarios": results,
+            });
+            fs::write(path, format!("{all:#}\n"))?;
         }
     }
     Ok(())

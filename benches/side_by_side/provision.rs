@@ -4,7 +4,6 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::Outcome;
 use crate::servers::{Peer, Program};
 
 /// This checkout, and where its build puts things.
@@ -33,13 +32,11 @@ pub(crate) fn program(peer: Peer) -> Program {
         Peer::Floor => cargo_build("floor", "floor-peer"),
         Peer::Rsyslog => find("rsyslogd", "rsyslog"),
         Peer::SyslogNg => find("syslog-ng", "syslog-ng-core").or_else(|_| {
-            let folder = peers().join("syslog-ng");
+            let unpacked = unpacked_syslog_ng();
             let mut get = Command::new(source("syslog-ng").join("get"));
-            run(
-                get.arg(&folder),
-                "syslog-ng-core, or apt-get and dpkg to unpack it",
-            )?;
-            Ok(folder.join("syslog-ng"))
+            get.args(unpacked.parent());
+            run(&mut get, "syslog-ng-core, or apt-get and dpkg to unpack it")?;
+            Ok(unpacked)
         }),
         Peer::Iperf3 => find("iperf3", "iperf3"),
     }
@@ -48,6 +45,11 @@ pub(crate) fn program(peer: Peer) -> Program {
 /// Files that are to be on the disk, not in memory.
 pub(crate) fn disk_folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Where syslog-ng is once it was had.
+pub(crate) fn unpacked_syslog_ng() -> PathBuf {
+    peers().join("syslog-ng/syslog-ng")
 }
 
 fn peers() -> PathBuf {
@@ -82,19 +84,12 @@ fn find(program: &str, package: &str) -> Program {
 }
 
 fn run(command: &mut Command, needs: &str) -> Result<(), String> {
-    let ran = || -> Outcome<()> {
-        let output = command.stdin(Stdio::null()).output()?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        Err(stderr
-            .lines()
-            .last()
-            .unwrap_or("it failed")
-            .to_owned()
-            .into())
-    };
-    let mut ran = ran;
-    ran().map_err(|error| format!("cannot be had: {error}; needs {needs}"))
+    let failed = |why: &str| format!("cannot be had: {why}; needs {needs}");
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| failed(&error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(failed(stderr.lines().last().unwrap_or("no reason given")))
 }

@@ -46,6 +46,7 @@ pub(crate) fn text(scenario: &Scenario, rows: &[Row]) -> String {
         });
         lines.push([row.label.clone()].into_iter().chain(cells).collect());
     }
+    lines.extend(ratios(rows, &medians, &metrics));
     let mut text = format!("\n{}: {}\n", scenario.name, scenario.what);
     text += &aligned(&lines);
     for row in rows {
@@ -63,6 +64,26 @@ pub(crate) fn text(scenario: &Scenario, rows: &[Row]) -> String {
         let _ = writeln!(text, "  {mark} {}", verdict.text);
     }
     text
+}
+
+/// The first row's figures by each other's.
+fn ratios(rows: &[Row], medians: &[Figures], metrics: &[Metric]) -> Vec<Vec<String>> {
+    let (Some(first), Some(figures)) = (rows.first(), medians.first()) else {
+        return Vec::new();
+    };
+    let others = rows.iter().zip(medians).skip(1);
+    let ratios = others.map(|(row, other)| {
+        let cells = metrics.iter().map(|&metric| {
+            let values = figures.get(metric).zip(other.get(metric));
+            let ratio = values.filter(|&(_, value)| metric.is_compared() && value > 0.0);
+            ratio.map_or(String::new(), |(ours, theirs)| {
+                format!("{:.3} x", ours / theirs)
+            })
+        });
+        let label = format!("{} / {}", first.label, row.label);
+        [label].into_iter().chain(cells).collect()
+    });
+    ratios.collect()
 }
 
 /// First column to the left, all others to the right.
