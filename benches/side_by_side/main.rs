@@ -53,13 +53,12 @@ fn main() -> ExitCode {
 
 fn bench(args: &Args) -> Outcome<()> {
     if args.list {
-        for scenario in scenarios::ALL {
+        for scenario in scenarios::all() {
             print(&format!("{:<24}{}\n", scenario.name, scenario.what));
         }
         return Ok(());
     }
-    let chosen: Vec<&Scenario> = scenarios::ALL
-        .iter()
+    let chosen: Vec<&Scenario> = scenarios::all()
         .filter(|scenario| args.chooses(scenario.name))
         .collect();
     args.check(&chosen)?;
