@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::Outcome;
+use crate::owned::Owned;
 
 /// What `drainline load --report json` said.
 #[derive(Debug, Clone, Copy)]
@@ -18,9 +19,7 @@ pub(crate) struct Sent {
 }
 
 #[derive(Debug)]
-pub(crate) struct Load {
-    child: Child,
-}
+pub(crate) struct Load(Owned);
 
 /// Starts it.
 pub(crate) fn start(program: &Path, address: SocketAddr, args: &[String]) -> Outcome<Load> {
@@ -33,7 +32,7 @@ pub(crate) fn start(program: &Path, address: SocketAddr, args: &[String]) -> Out
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    Ok(Load { child })
+    Ok(Load(Owned::new(child)))
 }
 
 /// Runs it to its end.
@@ -43,7 +42,7 @@ pub(crate) fn run(program: &Path, address: SocketAddr, args: &[String]) -> Outco
 
 impl Load {
     pub(crate) fn wait(self) -> Outcome<Sent> {
-        let output = self.child.wait_with_output()?;
+        let output = self.0.wait_with_output()?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (said(&output.stdout), said(&output.stderr));
         // A progress bar or a log line may stand before it.

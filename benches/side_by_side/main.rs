@@ -9,6 +9,7 @@ mod fifo;
 mod figures;
 mod load;
 mod machine;
+mod owned;
 mod proc;
 mod process;
 mod provision;
@@ -63,6 +64,7 @@ fn bench(args: &Args) -> Outcome<()> {
         .collect();
     args.check(&chosen)?;
     raise_descriptor_limit()?;
+    owned::end_with_signals()?;
     let (machine, versions) = (machine::describe(), machine::versions());
     print(&format!(
         "{machine}\n{versions}\nmedians of {} rounds\n",
@@ -72,6 +74,9 @@ fn bench(args: &Args) -> Outcome<()> {
     let mut results: Vec<Value> = Vec::new();
     for scenario in chosen {
         let rows = measure(scenario, args, &mut programs);
+        if owned::is_interrupted() {
+            return Err("interrupted".into());
+        }
         print(&table::text(scenario, &rows));
         results.push(table::json(scenario, &rows));
         if let Some(path) = &args.json {
@@ -108,6 +113,9 @@ fn measure(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Progra
             let Some(program) = &player.program else {
                 continue;
             };
+            if owned::is_interrupted() {
+                continue;
+            }
             tell(&format!(
                 "{}: round {} of {}: {}",
                 scenario.name,

@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -127,33 +127,38 @@ impl MachineTime {
     }
 }
 
-/// Looks at a process's threads now and then, for the most that there were.
+/// Looks at a process's threads now and then, for the most that there were. Ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ThreadWatch {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
+    most: Arc<AtomicU64>,
 }
 
 impl ThreadWatch {
     const EVERY: Duration = Duration::from_millis(100);
 
     pub(crate) fn start(pid: u32) -> ThreadWatch {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let mut most = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                most = most.max(threads(pid).unwrap_or(0));
-                thread::park_timeout(Self::EVERY);
+        let watch = ThreadWatch {
+            stop: Arc::default(),
+            most: Arc::default(),
+        };
+        let (stop, most) = (Arc::clone(&watch.stop), Arc::clone(&watch.most));
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                most.fetch_max(threads(pid).unwrap_or(0), Ordering::Relaxed);
+                thread::sleep(Self::EVERY);
             }
-            most.max(threads(pid).unwrap_or(0))
         });
-        ThreadWatch { stop, thread }
+        watch
     }
 
-    pub(crate) fn most(self) -> u64 {
+    pub(crate) fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ThreadWatch {
+    fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        self.thread.join().unwrap_or(0)
     }
 }

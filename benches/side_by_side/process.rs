@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::owned::Owned;
 use crate::{Outcome, proc};
 
 const START_WITHIN: Duration = Duration::from_secs(10);
@@ -18,7 +19,7 @@ const END_WITHIN: Duration = Duration::from_secs(45);
 
 #[derive(Debug)]
 pub(crate) struct Running {
-    child: Child,
+    child: Owned,
     pub(crate) address: SocketAddr,
     log: PathBuf,
 }
@@ -35,7 +36,7 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
-        let child = command.spawn()?;
+        let child = Owned::new(command.spawn()?);
         let mut server = Running {
             child,
             address,
@@ -57,8 +58,8 @@ impl Running {
     fn wait_until_listening(&mut self) -> Outcome<()> {
         let begun = Instant::now();
         while !proc::is_listening(self.address)? {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("it ended with {status}: {}", self.log().trim()).into());
+            if self.child.has_ended()? {
+                return Err(format!("it ended: {}", self.log().trim()).into());
             }
             if begun.elapsed() > START_WITHIN {
                 return Err(format!("it does not listen: {}", self.log().trim()).into());
@@ -70,9 +71,9 @@ impl Running {
 
     /// Ends it by SIGTERM. The last JSON object that it printed, if there is one.
     pub(crate) fn stop(mut self) -> Outcome<Option<Value>> {
-        self.signal(Signal::TERM);
+        self.child.signal(Signal::TERM);
         let begun = Instant::now();
-        while self.child.try_wait()?.is_none() {
+        while !self.child.has_ended()? {
             if begun.elapsed() > END_WITHIN {
                 return Err(format!("it does not end: {}", self.log().trim()).into());
             }
@@ -81,20 +82,6 @@ impl Running {
         let log = self.log();
         let report = log.lines().rev().find(|line| line.starts_with('{'));
         Ok(report.map(serde_json::from_str).transpose()?)
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.pid().cast_signed()) {
-            let _ = kill_process(pid, signal);
-        }
-    }
-}
-
-/// Nobody outlives the bench.
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -72,6 +72,7 @@ fn ratios(rows: &[Row], medians: &[Figures], metrics: &[Metric]) -> Vec<Vec<Stri
         return Vec::new();
     };
     let others = rows.iter().zip(medians).skip(1);
+    let others = others.filter(|(_, figures)| !figures.0.is_empty());
     let ratios = others.map(|(row, other)| {
         let cells = metrics.iter().map(|&metric| {
             let values = figures.get(metric).zip(other.get(metric));
