@@ -19,6 +19,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..1000))]
     rounds: u16,
 
+    /// Has a turn taken again, at most so many times, when others took more than a tenth of the machine in it.
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub(crate) retries: u8,
+
     /// Writes everything that was measured to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -4,6 +4,7 @@
 //! something: absolute figures are the machine's.
 
 mod args;
+mod contest;
 mod echo;
 mod fifo;
 mod figures;
@@ -23,17 +24,13 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use args::Args;
-use rounds::Turn;
-use scenario::{Entrant, Scenario};
-use servers::{Peer, Program};
-use table::Row;
+use scenario::Scenario;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -73,7 +70,7 @@ fn bench(args: &Args) -> Outcome<()> {
     let mut programs = HashMap::new();
     let mut results: Vec<Value> = Vec::new();
     for scenario in chosen {
-        let rows = measure(scenario, args, &mut programs);
+        let rows = contest::measure(scenario, args, &mut programs);
         if owned::is_interrupted() {
             return Err("interrupted".into());
         }
@@ -90,102 +87,6 @@ fn bench(args: &Args) -> Outcome<()> {
         }
     }
     Ok(())
-}
-
-/// One who takes part in this run.
-struct Player {
-    entrant: Entrant,
-    program: Option<PathBuf>,
-    row: Row,
-}
-
-/// All rounds of one scenario. Who goes first changes from round to round.
-fn measure(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Program>) -> Vec<Row> {
-    let scenario = Scenario {
-        sink: args.sink.unwrap_or(scenario.sink),
-        ..*scenario
-    };
-    let mut players = players(&scenario, args, programs);
-    for round in 0..args.rounds() {
-        let count = players.len();
-        for turn in 0..count {
-            let player = &mut players[(turn + round) % count];
-            let Some(program) = &player.program else {
-                continue;
-            };
-            if owned::is_interrupted() {
-                continue;
-            }
-            tell(&format!(
-                "{}: round {} of {}: {}",
-                scenario.name,
-                round + 1,
-                args.rounds(),
-                player.row.label
-            ));
-            let figures = rounds::run(Turn {
-                scenario: &scenario,
-                entrant: &player.entrant,
-                program,
-            });
-            match figures {
-                Ok(figures) => player.row.rounds.push(figures),
-                Err(error) => {
-                    tell(&format!("{}: {error}", player.row.label));
-                    player.row.missing = Some(format!("round {} failed: {error}", round + 1));
-                }
-            }
-        }
-    }
-    players.into_iter().map(|player| player.row).collect()
-}
-
-fn players(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Program>) -> Vec<Player> {
-    let mut players = Vec::new();
-    for entrant in scenario.entrants {
-        if !args.lets_play(entrant.label) {
-            continue;
-        }
-        let program = programs
-            .entry(entrant.peer)
-            .or_insert_with(|| {
-                tell(&format!("getting {} ready", entrant.label));
-                provision::program(entrant.peer)
-            })
-            .clone();
-        let mut player = |label: String, program: &Program| {
-            let row = Row {
-                label,
-                rounds: Vec::new(),
-                missing: match program {
-                    Ok(program) => unknown_flags(program, entrant),
-                    Err(why) => Some(why.clone()),
-                },
-            };
-            players.push(Player {
-                entrant: *entrant,
-                program: program.clone().ok(),
-                row,
-            });
-        };
-        player(entrant.label.to_owned(), &program);
-        if let (Peer::Drainline, Some(other)) = (entrant.peer, &args.before) {
-            player(format!("{} (before)", entrant.label), &Ok(other.clone()));
-        }
-    }
-    players
-}
-
-/// An older build does without what it does not know, and that is said.
-fn unknown_flags(program: &Path, entrant: &Entrant) -> Option<String> {
-    let known = servers::known_flags(program, entrant.flags);
-    let unknown: Vec<&str> = entrant
-        .flags
-        .chunks(2)
-        .map(|pair| pair[0])
-        .filter(|flag| !known.contains(flag))
-        .collect();
-    (!unknown.is_empty()).then(|| format!("{}: no such flag in this build", unknown.join(", ")))
 }
 
 /// Thousands of connections are held here, and in servers that take over this process's limit.

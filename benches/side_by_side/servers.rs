@@ -82,6 +82,9 @@ impl Peer {
             }
             Peer::Floor => {
                 command.args(["--listen", &listen]);
+                if let Some(sink) = &sink {
+                    command.args(["--sink", sink]);
+                }
             }
             Peer::Rsyslog => {
                 let text = include_str!("../peers/rsyslog/rsyslog.conf");

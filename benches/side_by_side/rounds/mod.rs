@@ -82,7 +82,8 @@ impl Turn<'_> {
         let wanted = self.entrant.sink.unwrap_or(self.scenario.sink);
         match self.entrant.peer {
             Peer::Rsyslog | Peer::SyslogNg if wanted == Sink::Null => Sink::Tmpfs,
-            Peer::Floor | Peer::Iperf3 | Peer::Library => Sink::Null,
+            Peer::Floor if wanted == Sink::Fifo => Sink::Null,
+            Peer::Iperf3 | Peer::Library => Sink::Null,
             _ => wanted,
         }
     }

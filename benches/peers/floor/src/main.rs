@@ -1,8 +1,10 @@
 //! The least that a thread per connection costs: each reads as drainline reads (64 KiB, a small stack) and discards what it
-//! read. No framing, no channel, no consumer.
+//! read, or writes it to a file as it came. No framing, no channel, no consumer: in that file messages are torn.
 
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{error, thread};
@@ -19,16 +21,20 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 static OPEN: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> Result<(), Box<dyn error::Error>> {
-    let address: SocketAddr = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
-        [flag, address] if flag == "--listen" => address.parse()?,
-        _ => return Err("usage: floor-peer --listen ADDRESS".into()),
+    let (address, sink): (SocketAddr, Option<File>) = match arguments().as_slice() {
+        [listen, address] if listen == "--listen" => (address.parse()?, None),
+        [listen, address, sink, path] if listen == "--listen" && sink == "--sink" => {
+            let file = OpenOptions::new().append(true).create(true).open(path)?;
+            (address.parse()?, Some(file))
+        }
+        _ => return Err("usage: floor-peer --listen ADDRESS [--sink FILE]".into()),
     };
     let mut signals = Signals::new([SIGTERM])?;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    thread::spawn(move || accept(&socket));
+    thread::spawn(move || accept(&socket, sink));
 
     signals.forever().next();
     // Whoever is still being read has its bytes counted when it ends.
@@ -42,27 +48,36 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     Ok(())
 }
 
-fn accept(listener: &Socket) {
+fn arguments() -> Vec<String> {
+    std::env::args().skip(1).collect()
+}
+
+fn accept(listener: &Socket, sink: Option<File>) {
+    let sink = sink.map(Arc::new);
     loop {
         let Ok((socket, _)) = listener.accept() else {
             continue;
         };
         let stream = TcpStream::from(socket);
+        let sink = sink.clone();
         OPEN.fetch_add(1, Ordering::Relaxed);
         let spawned = thread::Builder::new()
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                BYTES.fetch_add(discard(stream), Ordering::Relaxed);
+                BYTES.fetch_add(take(stream, sink.as_deref()), Ordering::Relaxed);
                 OPEN.fetch_sub(1, Ordering::Release);
             });
         spawned.expect("no thread");
     }
 }
 
-fn discard(mut stream: TcpStream) -> u64 {
+fn take(mut stream: TcpStream, mut sink: Option<&File>) -> u64 {
     let mut buffer = vec![0; READ_BYTES];
     let mut bytes = 0;
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        if let Some(file) = &mut sink {
+            file.write_all(&buffer[..read]).expect("the sink failed");
+        }
         bytes += read as u64;
     }
     bytes
