@@ -6,7 +6,7 @@ use std::ops::Range;
 use memchr::memchr_iter;
 
 use super::batch::{Batch, BatchLimit};
-use super::framing::{Event, OutputFraming};
+use super::framing::{Event, OutputFraming, Violation};
 use super::ledger::Entry;
 
 /// What a read brought.
@@ -19,7 +19,7 @@ pub(super) struct Frames {
     /// Messages in `batches` and dropped ones.
     pub(super) finished: u64,
     /// The peer broke the protocol.
-    pub(super) is_violation: bool,
+    pub(super) violation: Option<Violation>,
 }
 
 /// How batches are made for a connection.
@@ -106,7 +106,7 @@ impl<'a> Assembly<'a> {
                 self.frames.finished += 1;
             }
             Event::Partial => self.entry.partial += 1,
-            Event::Violation => self.frames.is_violation = true,
+            Event::Violation(violation) => self.frames.violation = Some(violation),
         }
     }
 

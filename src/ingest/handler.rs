@@ -29,14 +29,14 @@ pub(super) fn run(
             }
         };
         connection.progress(frames.finished, reader.is_inside());
-        let is_violation = frames.is_violation;
+        let violation = frames.violation;
         if let Err(error) = send(frames, outbox) {
             let reason = error.downcast_ref::<Ended>().map(|ended| ended.0);
             reader.finish(End::Cut(discard_for(reason)));
             return Err(error);
         }
-        if is_violation {
-            return Err(Box::new(Ended(EndReason::Protocol)));
+        if let Some(violation) = violation {
+            return Err(Box::new(violation));
         }
         if is_last {
             return Ok(());
