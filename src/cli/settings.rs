@@ -121,6 +121,7 @@ impl Settings {
         config.keepalive = args.keepalive;
         config.backlog = args.backlog;
         config.stack_size = Some(args.stack_size);
+        config.reuse_threads = args.reuse_threads;
         config.drain_timeout = args.drain_timeout;
         let settings = Settings {
             config,
@@ -244,6 +245,7 @@ impl Settings {
             flags.push(("--stack-size", size(stack)));
         }
         flags.extend([
+            ("--reuse-threads", off(config.reuse_threads, time)),
             ("--rate-limit", off(config.rate_limit, units::print_rate)),
             ("--accept-rate", off(config.accept_rate, units::print_rate)),
             ("--frame-timeout", off(config.frame_timeout, time)),

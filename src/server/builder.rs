@@ -394,7 +394,7 @@ where
                 Arc::clone(&record),
                 &shared.config,
             );
-            handler::run(&shared, record, outbox, &*handler);
+            handler::run(&shared, record, outbox, &*handler)
         })
     })
 }

@@ -12,16 +12,17 @@ use super::error::{BoxError, Ended, panic_message};
 use super::ledger::EndReason;
 use super::outbox::Outbox;
 use super::record::Record;
-use super::shared::{Ending, Shared};
+use super::shared::Shared;
 
-/// Runs the handler, finds out how the connection ended, lets go of the socket, and announces the end.
-/// Nothing here waits for anybody: not for the log, not for the reaper.
+/// Runs the handler, finds out how the connection ended, lets go of the socket, and books the end. Says
+/// whether it ended well: then its thread may serve another one. Nothing here waits for anybody: not for the
+/// log, not for the reaper.
 pub(super) fn run<T>(
     shared: &Arc<Shared>,
     record: Arc<Record>,
     outbox: Outbox<T>,
     handler: impl FnOnce(&mut Connection, &Outbox<T>) -> Result<(), BoxError>,
-) {
+) -> bool {
     record.belongs_to_this_thread();
     let (id, peer) = (record.id, record.peer);
     let mut connection = Connection::new(Arc::clone(&record), shared.config.rate_limit);
@@ -55,10 +56,25 @@ pub(super) fn run<T>(
     if reason == EndReason::SendTimeout {
         say_send_timeout(shared, &record);
     }
-    shared.table.ended(id, reason, record.unread_bytes());
-    drop(record);
-    // As many places as there are permits, and this thread has one: never full.
-    let _ = shared.reaper.try_send(Ending::Handler(id));
+    // After its end a stream has nothing left to ask the kernel for.
+    let unread_bytes = match reason {
+        EndReason::Eof => 0,
+        _ => record.unread_bytes(),
+    };
+    shared.table.ended(id, reason, unread_bytes);
+    ended_well(reason)
+}
+
+/// Nothing of ours cut it, no deadline passed, and no code failed.
+fn ended_well(reason: EndReason) -> bool {
+    matches!(
+        reason,
+        EndReason::Eof
+            | EndReason::Finished
+            | EndReason::Probe
+            | EndReason::Reset
+            | EndReason::Protocol
+    )
 }
 
 /// Says what the handler's error says, where that is the reason.

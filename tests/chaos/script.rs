@@ -77,6 +77,7 @@ impl Settings {
             flags += pick(dice, &[" --pause-after 100ms", " --pause-after off"]);
         }
         flags += pick(dice, &["", "", " --rate-limit 2000", " --accept-rate 50"]);
+        flags += pick(dice, &["", " --reuse-threads off", " --reuse-threads 5ms"]);
         Settings {
             framing,
             output,

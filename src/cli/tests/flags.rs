@@ -102,6 +102,12 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "accepted is a size such as 256KiB, 64KiB to 1GiB",
     ),
     (
+        "--reuse-threads",
+        &["off", "1ms", "1h"],
+        &["0s", "61m", "auto"],
+        "accepted is a duration such as 200ms or 5s, 1ms to 1h, or off",
+    ),
+    (
         "--rate-limit",
         &["off", "1", "1000/s"],
         &["0", "10/m"],
