@@ -159,6 +159,27 @@ pub(super) struct Args {
     #[arg(help_heading = "Connection limits")]
     pub(super) reuse_threads: OrOff<Duration>,
 
+    /// Decides whether reads are delayed under many small messages. auto delays them, by at most
+    /// --max-read-delay, while more than 20,000 small reads a second come in: a connection whose
+    /// messages come close together is then read once for about four of them, and costs less than
+    /// half the processor. Costs that much latency, under load only. off sets --max-read-delay aside.
+    #[arg(long, value_name = "auto|off", default_value = "auto", action = ArgAction::Set)]
+    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Small messages")]
+    pub(super) coalesce: bool,
+
+    /// Delays a read by at most this long, where --coalesce lets it. A longer delay helps connections
+    /// that send more seldom; those whose messages come faster are delayed by a part of it.
+    #[arg(long, value_name = "TIME", default_value = "50ms")]
+    #[arg(value_parser = units::duration, help_heading = "Small messages")]
+    pub(super) max_read_delay: Duration,
+
+    /// Decides whether the sink's thread sleeps half a millisecond when it has written all there was,
+    /// while more than 20,000 small reads a second come in: then it takes what came meanwhile in one
+    /// go. Costs that much latency, under load only, and saves a wake-up for each read.
+    #[arg(long, value_name = "auto|off", default_value = "auto", action = ArgAction::Set)]
+    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Small messages")]
+    pub(super) linger: bool,
+
     /// Reads at most this many messages a second from one connection. Faster senders are slowed by
     /// TCP and wait; nothing is dropped.
     #[arg(long, value_name = "RATE", default_value = "off")]
@@ -261,6 +282,7 @@ pub(super) const ACCEPTED: &[(&str, &str)] = &[
         "a network such as 10.0.0.0/8 or fd00::/8, an address, or off",
     ),
     ("stack_size", "a size such as 256KiB, 64KiB to 1GiB"),
+    ("max_read_delay", "a duration such as 50ms, 1ms to 1m"),
     (
         "reuse_threads",
         "a duration such as 200ms or 5s, 1ms to 1h, or off",

@@ -10,11 +10,13 @@
 //! [`Duration`]: std::time::Duration
 
 mod bucket;
+mod coalesce;
 mod ladder;
 mod queue;
 mod watch;
 
 pub use bucket::Bucket;
+pub use coalesce::{Coalesce, Counts, Pace};
 pub use ladder::{Change, Ladder, LadderSettings, Observation, Rung};
 pub use queue::{Cancel, Queue, Take, Ticket, Weight};
 pub use watch::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};

@@ -22,7 +22,7 @@ use super::error::{BoxError, StartError};
 use super::gate::Gate;
 use super::handle::{Handle, Threads};
 use super::handler;
-use super::inbox::{Inbox, Received};
+use super::inbox::{Inbox, Linger, Received};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
 use super::limits::{self, Bound, Needs, System};
@@ -300,12 +300,15 @@ impl<T: Weigh + Send + 'static> Builder<T> {
 
         let budget = Arc::clone(&shared.budget);
         let rest = receiver.clone();
+        let config = &shared.config;
+        let linger = config.linger.then(|| Linger::new(config.busy_reads));
         let inbox = Inbox::new(
             receiver,
             nudged,
             Arc::clone(&budget),
             Arc::clone(&shared.consumer),
             journal.clone(),
+            linger,
         );
         // Books what the consumer never came to take.
         let drop_rest = Box::new(move || {

@@ -42,6 +42,8 @@ const LONGEST_PARK: Duration = Duration::from_secs(3600);
 pub struct Connection {
     record: Arc<Record>,
     rate: Option<RateLimit>,
+    /// The grid on which delayed reads wake is counted from here, for all connections.
+    server_started: Instant,
     /// The first end that was seen; it stays.
     end: Option<EndReason>,
     /// While draining: how many bytes may still be read.
@@ -55,7 +57,11 @@ struct RateLimit {
 }
 
 impl Connection {
-    pub(super) fn new(record: Arc<Record>, messages_per_second: Option<u64>) -> Self {
+    pub(super) fn new(
+        record: Arc<Record>,
+        messages_per_second: Option<u64>,
+        server_started: Instant,
+    ) -> Self {
         let rate = messages_per_second.map(|rate| RateLimit {
             bucket: Bucket::new(rate as f64, Duration::ZERO),
             started: Instant::now(),
@@ -64,6 +70,7 @@ impl Connection {
         Connection {
             record,
             rate,
+            server_started,
             end: None,
             allowance: None,
         }
@@ -89,6 +96,25 @@ impl Connection {
     /// frame deadline. Costs two plain stores.
     pub fn progress(&mut self, finished: u64, inside: bool) {
         self.record.progress(finished, inside);
+    }
+
+    /// Lets the server delay the next read, while it takes so many small ones that waking for each costs more than
+    /// it brings. Returns at once, `false`, or after at most [`max_read_delay`](super::Config::max_read_delay),
+    /// `true`: then most likely several messages are there. A drain and whatever cuts the connection end the
+    /// sleep.
+    ///
+    /// For handlers of one-way messages, before each read, with everything sent that was read before. A handler
+    /// that replies must not call it: its peer would wait for the delay.
+    pub fn delay_read(&mut self) -> bool {
+        self.record.allow_delay();
+        let Some(step) = self.record.read_delay() else {
+            return false;
+        };
+        // All that sleep wake together, on a grid that they share.
+        let past = self.server_started.elapsed().as_nanos() % step.as_nanos().max(1);
+        // Less than the step, which is less than 2^32 microseconds.
+        self.pause(Deadline::after(step - Duration::from_nanos(past as u64)));
+        true
     }
 
     /// Reads what is there into the spare capacity of `buf`, without waiting. Returns how much, 0 at the
@@ -182,6 +208,11 @@ impl Connection {
             return;
         }
         let until = Deadline::after(wait);
+        self.pause(until);
+    }
+
+    /// Sleeps; a drain or an abort ends it.
+    fn pause(&self, until: Deadline) {
         self.record.enter(Activity::Pausing);
         while !self.draining() {
             match until.remaining(LONGEST_PARK) {

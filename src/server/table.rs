@@ -19,7 +19,7 @@ use super::ledger::{EndReason, RejectReason, Tally};
 use super::record::{Record, unread_bytes};
 use super::report::ConnectionInfo;
 use super::worker::{Job, Worker};
-use crate::model::{Activity, Sample, Verdict, Watch, WatchLimits};
+use crate::model::{Activity, Coalesce, Pace, Sample, Verdict, Watch, WatchLimits};
 
 /// The connection side of the ledger.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +45,7 @@ impl Traffic {
 struct Entry {
     record: Arc<Record>,
     watch: Watch,
+    pace: Pace,
     /// The number of its thread.
     thread: u64,
     _claim: Claim,
@@ -232,6 +233,7 @@ impl Table {
         &self,
         elapsed: Duration,
         limits: &WatchLimits,
+        mut coalesce: Option<&mut Coalesce>,
         mut visit: impl FnMut(&Arc<Record>, Sample, &Watch, Verdict),
         mut leaving: impl FnMut(&ConnectionInfo),
     ) {
@@ -239,7 +241,17 @@ impl Table {
         for entry in inner.connections.values_mut() {
             let sample = entry.record.sample();
             let verdict = entry.watch.step(sample, elapsed, limits);
+            if let Some(coalesce) = &mut coalesce
+                && entry.record.may_be_delayed()
+            {
+                let counts = entry.record.counts();
+                let delay = coalesce.step(&mut entry.pace, counts, elapsed);
+                entry.record.set_read_delay(delay);
+            }
             visit(&entry.record, sample, &entry.watch, verdict);
+        }
+        if let Some(coalesce) = coalesce {
+            coalesce.end_tick();
         }
         for thread in inner
             .threads
@@ -297,6 +309,7 @@ impl Inner {
         let entry = Entry {
             record,
             watch: Watch::default(),
+            pace: Pace::default(),
             thread,
             _claim: claim,
         };

@@ -57,7 +57,7 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "--pause-after",
         &["auto", "off", "100ms", "29s"],
         &["99ms", "never", "5"],
-        "accepted is auto, off, or a duration such as 5s or 500ms, 100ms to 24h",
+        "accepted is auto or off, or a duration such as 5s or 500ms, 100ms to 24h",
     ),
     (
         "--on-pause",
@@ -100,6 +100,24 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         &["64KiB", "1GiB"],
         &["63KiB", "1025MiB", "big"],
         "accepted is a size such as 256KiB, 64KiB to 1GiB",
+    ),
+    (
+        "--coalesce",
+        &["auto", "off"],
+        &["on", "50ms"],
+        "accepted is auto or off",
+    ),
+    (
+        "--max-read-delay",
+        &["1ms", "1m"],
+        &["999us", "61s", "off"],
+        "accepted is a duration such as 50ms, 1ms to 1m",
+    ),
+    (
+        "--linger",
+        &["auto", "off"],
+        &["on", "1ms"],
+        "accepted is auto, off",
     ),
     (
         "--reuse-threads",
