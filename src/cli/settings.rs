@@ -122,6 +122,7 @@ impl Settings {
         config.backlog = args.backlog;
         config.stack_size = Some(args.stack_size);
         config.reuse_threads = args.reuse_threads;
+        config.busy_reads = args.busy_reads;
         config.max_read_delay = args.coalesce.then_some(args.max_read_delay);
         config.linger = args.linger;
         config.drain_timeout = args.drain_timeout;
@@ -247,6 +248,7 @@ impl Settings {
             flags.push(("--stack-size", size(stack)));
         }
         flags.push(("--reuse-threads", off(config.reuse_threads, time)));
+        flags.push(("--busy-reads", units::print_rate(config.busy_reads)));
         let is_coalescing = config.max_read_delay.is_some();
         flags.push((
             "--coalesce",

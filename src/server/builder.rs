@@ -22,7 +22,7 @@ use super::error::{BoxError, StartError};
 use super::gate::Gate;
 use super::handle::{Handle, Threads};
 use super::handler;
-use super::inbox::{Inbox, Linger, Received};
+use super::inbox::{Inbox, Received};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
 use super::limits::{self, Bound, Needs, System};
@@ -33,7 +33,7 @@ use super::reaper;
 use super::shared::{Shared, Spawner, Standing, ThreadBody};
 use super::table::Table;
 use super::watchdog::Watchdog;
-use crate::model::Weight;
+use crate::model::{Linger, Weight};
 
 /// How long [`Inbox::recv`] waits at a time where nobody asked for a tick.
 const LONG_TICK: Duration = Duration::from_secs(1);
@@ -301,7 +301,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         let budget = Arc::clone(&shared.budget);
         let rest = receiver.clone();
         let config = &shared.config;
-        let linger = config.linger.then(|| Linger::new(config.busy_reads));
+        let linger = config.linger.then(|| Linger::new(config.busy_reads as f64));
         let inbox = Inbox::new(
             receiver,
             nudged,

@@ -7,21 +7,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, TryRecvError, select};
 
 use super::budget::Budget;
-use super::config::TICK;
 use super::deadline::Deadline;
 use super::journal::Journal;
 use super::outbox::Parcel;
 use super::pulse::ConsumerPulse;
-use crate::model::Weight;
+use crate::model::{Linger, Weight};
 
 /// A blocked receive looks at its surroundings at least this often.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// How long the consumer sleeps where it lingers.
 const LINGER: Duration = Duration::from_micros(500);
-/// An item that holds no more than this is small: a wake-up costs more than what it brings.
-const SMALL_ITEM_BYTES: u64 = 4 << 10;
-
 /// What [`Inbox::recv`] found.
 #[derive(Debug)]
 pub enum Received<T> {
@@ -60,6 +56,7 @@ pub struct Inbox<T> {
     pulse: Arc<ConsumerPulse>,
     journal: Journal,
     linger: Option<Linger>,
+    started: Instant,
 }
 
 impl<T> Inbox<T> {
@@ -78,6 +75,7 @@ impl<T> Inbox<T> {
             pulse,
             journal,
             linger,
+            started: Instant::now(),
         }
     }
 
@@ -144,7 +142,12 @@ impl<T> Inbox<T> {
             return received;
         }
         let until = Deadline::after(tick);
-        if self.linger.as_mut().is_some_and(Linger::is_due) && !self.budget.waits_for_consumer() {
+        let now = self.started.elapsed();
+        let lingers = self
+            .linger
+            .as_mut()
+            .is_some_and(|linger| linger.found_nothing(now));
+        if lingers && !self.budget.waits_for_consumer() {
             std::thread::sleep(LINGER);
             if let Some(received) = self.take() {
                 return received;
@@ -188,7 +191,7 @@ impl<T> Inbox<T> {
         self.budget.picked_up();
         let Parcel { item, weight } = parcel;
         if let Some(linger) = &mut self.linger {
-            linger.took(weight);
+            linger.took(weight.bytes);
         }
         let receipt = Receipt {
             rest: weight,
@@ -204,53 +207,6 @@ impl<T> fmt::Debug for Inbox<T> {
         f.debug_struct("Inbox")
             .field("queued", &self.receiver.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Decides when the consumer, with its inbox empty, sleeps a moment instead of waiting for the next item: a sender
-/// that finds it waiting has to wake it, which costs both of them more than a small item itself does.
-///
-/// Only while many small items come, and after a look that found more than one: then the sleep will most likely
-/// find several again. Where little comes, latency counts, and where items are large a wake-up is cheap.
-#[derive(Debug)]
-pub(super) struct Linger {
-    busy_items_per_second: f64,
-    /// Small items since the window began, and since the inbox was last empty.
-    in_window: u32,
-    since_empty: u32,
-    window_began: Instant,
-    is_busy: bool,
-}
-
-impl Linger {
-    pub(super) fn new(busy_items_per_second: u64) -> Self {
-        Linger {
-            busy_items_per_second: busy_items_per_second as f64,
-            in_window: 0,
-            since_empty: 0,
-            window_began: Instant::now(),
-            is_busy: false,
-        }
-    }
-
-    fn took(&mut self, weight: Weight) {
-        if weight.bytes <= SMALL_ITEM_BYTES {
-            self.in_window += 1;
-            self.since_empty += 1;
-        }
-    }
-
-    /// Asked whenever the inbox is empty.
-    fn is_due(&mut self) -> bool {
-        let elapsed = self.window_began.elapsed();
-        if elapsed >= TICK {
-            self.is_busy =
-                f64::from(self.in_window) >= self.busy_items_per_second * elapsed.as_secs_f64();
-            self.in_window = 0;
-            self.window_began = Instant::now();
-        }
-        let found_several = std::mem::take(&mut self.since_empty) > 1;
-        self.is_busy && found_several
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "--pause-after",
         &["auto", "off", "100ms", "29s"],
         &["99ms", "never", "5"],
-        "accepted is auto or off, or a duration such as 5s or 500ms, 100ms to 24h",
+        "accepted is auto, off, or a duration such as 5s or 500ms, 100ms to 24h",
     ),
     (
         "--on-pause",
@@ -102,6 +102,12 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "accepted is a size such as 256KiB, 64KiB to 1GiB",
     ),
     (
+        "--busy-reads",
+        &["1", "1000000000/s"],
+        &["0", "1000000001", "off"],
+        "accepted is a rate such as 20000 or 20000/s, 1/s to 1000000000/s",
+    ),
+    (
         "--coalesce",
         &["auto", "off"],
         &["on", "50ms"],
@@ -117,7 +123,7 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "--linger",
         &["auto", "off"],
         &["on", "1ms"],
-        "accepted is auto, off",
+        "accepted is auto or off",
     ),
     (
         "--reuse-threads",

@@ -214,6 +214,7 @@ const ALL: &[&str] = &[
     "--per-ip-exempt=192.0.2.1",
     "--stack-size=128KiB",
     "--reuse-threads=2s",
+    "--busy-reads=5000/s",
     "--coalesce=auto",
     "--max-read-delay=20ms",
     "--linger=off",
@@ -256,6 +257,7 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(exempt, ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]);
     assert_eq!(config.stack_size, Some(128 << 10));
     assert_eq!(config.reuse_threads, Some(Duration::from_secs(2)));
+    assert_eq!(config.busy_reads, 5_000);
     assert_eq!(config.max_read_delay, Some(Duration::from_millis(20)));
     assert!(!config.linger);
     assert_eq!(config.rate_limit, Some(1000));
