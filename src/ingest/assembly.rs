@@ -16,6 +16,8 @@ pub(super) struct Frames {
     pub(super) batches: Vec<Batch>,
     /// Messages dropped for being too long.
     pub(super) dropped: u64,
+    /// Messages in `batches` that are the beginning of longer ones.
+    pub(super) truncated: u64,
     /// Messages in `batches` and dropped ones.
     pub(super) finished: u64,
     /// The peer broke the protocol.
@@ -115,10 +117,11 @@ impl<'a> Assembly<'a> {
         self.flush();
         let Assembly {
             whole,
-            frames,
+            mut frames,
             entry,
             ..
         } = self;
+        frames.truncated = entry.truncated;
         let sent = |batch: &Batch| crate::server::Weigh::messages(batch);
         debug_assert_eq!(
             frames.batches.iter().map(sent).sum::<u64>()

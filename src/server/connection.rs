@@ -12,8 +12,10 @@ use rustix::net::RecvFlags;
 
 use super::deadline::Deadline;
 use super::error::Ended;
+use super::journal::Journal;
 use super::ledger::EndReason;
 use super::record::Record;
+use super::shared::Shared;
 use crate::model::{Activity, Bucket};
 
 /// The most that one write(2) of a reply takes: what `write_timeout` is counted for.
@@ -41,9 +43,8 @@ const LONGEST_PARK: Duration = Duration::from_secs(3600);
 /// counted as `unread_bytes`, and the peer gets a reset for them (Linux's close(2) on a TCP socket).
 pub struct Connection {
     record: Arc<Record>,
+    shared: Arc<Shared>,
     rate: Option<RateLimit>,
-    /// The grid on which delayed reads wake is counted from here, for all connections.
-    server_started: Instant,
     /// The first end that was seen; it stays.
     end: Option<EndReason>,
     /// While draining: how many bytes may still be read.
@@ -57,20 +58,16 @@ struct RateLimit {
 }
 
 impl Connection {
-    pub(super) fn new(
-        record: Arc<Record>,
-        messages_per_second: Option<u64>,
-        server_started: Instant,
-    ) -> Self {
-        let rate = messages_per_second.map(|rate| RateLimit {
+    pub(super) fn new(record: Arc<Record>, shared: Arc<Shared>) -> Self {
+        let rate = shared.config.rate_limit.map(|rate| RateLimit {
             bucket: Bucket::new(rate as f64, Duration::ZERO),
             started: Instant::now(),
             paid: 0,
         });
         Connection {
             record,
+            shared,
             rate,
-            server_started,
             end: None,
             allowance: None,
         }
@@ -84,6 +81,11 @@ impl Connection {
     /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.record.peer
+    }
+
+    /// The server's log, for lines that must not block the handler.
+    pub fn journal(&self) -> &Journal {
+        &self.shared.journal
     }
 
     /// Whether the server is shutting down, or this connection was cut: a handler that does not read should come
@@ -111,7 +113,7 @@ impl Connection {
             return false;
         };
         // All that sleep wake together, on a grid that they share.
-        let past = self.server_started.elapsed().as_nanos() % step.as_nanos().max(1);
+        let past = self.shared.now().as_nanos() % step.as_nanos().max(1);
         // Less than the step, which is less than 2^32 microseconds.
         self.pause(Deadline::after(step - Duration::from_nanos(past as u64)));
         true
@@ -282,3 +284,6 @@ impl fmt::Debug for Connection {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,11 +25,7 @@ pub(super) fn run<T>(
 ) -> bool {
     record.belongs_to_this_thread();
     let (id, peer) = (record.id, record.peer);
-    let mut connection = Connection::new(
-        Arc::clone(&record),
-        shared.config.rate_limit,
-        shared.started,
-    );
+    let mut connection = Connection::new(Arc::clone(&record), Arc::clone(shared));
     // Whatever is not our code is in here: the handler, and what its error says and does as it is dropped.
     // So nothing of it can keep the lines below from being reached.
     let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -139,7 +139,7 @@ impl Counted {
                 count: message,
                 most: self.most_counted(),
             },
-            Count::Garbage => Violation::NoCount,
+            Count::Garbage => Violation::no_count(input),
         };
         self.broken = Some(Discard::Garbage);
         emit(Event::Violation(violation));
@@ -185,6 +185,7 @@ impl Counted {
             Oversize::Close => {
                 emit(Event::Dropped);
                 emit(Event::Violation(Violation::Oversize {
+                    at_least: message,
                     max_message: self.max_message,
                 }));
                 self.broken = Some(Discard::Oversize);

@@ -229,6 +229,7 @@ impl Delimited {
         if self.oversize == Oversize::Close {
             self.is_broken = true;
             emit(Event::Violation(Violation::Oversize {
+                at_least: self.max_message + 1,
                 max_message: self.max_message,
             }));
         }
