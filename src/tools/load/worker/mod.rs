@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use super::lane::{Lane, Phase, Step};
+use super::lane::{Lane, Phase, Rendering, Step};
 use super::message::{Batch, now_nanos};
 use super::pacer::Pacer;
 use super::shared::Shared;
@@ -84,6 +84,7 @@ impl<'a> Worker<'a> {
         self.connect_all();
         // From here on the clock runs, for all workers alike.
         let Some(start) = self.shared.begin() else {
+            self.tally.unsent = self.unsent();
             return self.tally;
         };
         self.begin(start);
@@ -101,6 +102,7 @@ impl<'a> Worker<'a> {
             }
             self.wait(start, now);
         }
+        self.shared.hold(self.place);
         self.close_held();
         self.tally.unsent = self.unsent();
         self.tally
@@ -221,7 +223,12 @@ impl<'a> Worker<'a> {
             },
             _ => nanos,
         };
-        let step = lane.step(&self.shared.source, plan.write_size, &mut self.spare, stamp);
+        let mut rendering = Rendering {
+            spare: &mut self.spare,
+            number: &|| self.shared.next_number(),
+            stamp: &stamp,
+        };
+        let step = lane.step(&self.shared.source, plan.write_size, &mut rendering);
         self.tally.messages += lane.messages - messages;
         self.tally.bytes += lane.bytes - bytes;
         if lane.bytes > bytes
