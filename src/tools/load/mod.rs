@@ -18,6 +18,9 @@ mod shared;
 mod tally;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;

@@ -38,20 +38,20 @@ pub(super) fn read(
         offset: 0,
         torn: None,
     };
-    let mut buffer = Vec::new();
+    let mut buffer = vec![0; READ];
+    let mut filled = 0;
     loop {
-        let kept = buffer.len();
-        buffer.resize(kept + READ, 0);
-        let read = match input.read(&mut buffer[kept..]) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                buffer.truncate(kept);
-                continue;
-            }
+        if filled == buffer.len() {
+            buffer.resize(2 * filled, 0);
+        }
+        let read = match input.read(&mut buffer[filled..]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             other => other?,
         };
-        buffer.truncate(kept + read);
-        let cut = cutter.cut(&buffer, read == 0, &mut found)?;
-        buffer.drain(..cut);
+        filled += read;
+        let cut = cutter.cut(&buffer[..filled], read == 0, &mut found)?;
+        buffer.copy_within(cut..filled, 0);
+        filled -= cut;
         if read == 0 {
             return cutter.end(&mut found);
         }

@@ -7,6 +7,9 @@ mod cutter;
 mod report;
 mod tracks;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};

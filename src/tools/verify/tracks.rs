@@ -50,8 +50,6 @@ pub(super) struct Damage {
     pub(super) is_absent: bool,
     /// Missing, of gaps that are kept no longer.
     forgotten: u64,
-    /// Below this there may have been such gaps.
-    floor: u64,
 }
 
 /// What is wrong with all of them.
@@ -116,6 +114,11 @@ impl Tracks {
             show,
             torn: Vec::new(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn keep_gaps(&mut self, most: usize) {
+        self.most_gaps = most;
     }
 
     /// # Errors
@@ -224,7 +227,6 @@ impl Tracks {
                 break;
             };
             damage.forgotten += end - first;
-            damage.floor = end;
             self.gaps -= 1;
             self.total.is_rough = true;
         }
