@@ -15,7 +15,9 @@ use drainline::{Keepalive, OnPause, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
+use super::help::Page;
 use super::units::{self, OrAuto, OrOff};
+use super::usage::Accepted;
 use super::values::{self, ReportFormat, SinkSpec};
 
 /// A TCP message server that cannot leak: a thread per connection, bounded in threads, memory and
@@ -268,7 +270,7 @@ pub(super) struct Args {
 }
 
 /// What each flag accepts, in the words of its error and of its help. Choices tell it themselves.
-pub(super) const ACCEPTED: &[(&str, &str)] = &[
+pub(super) const ACCEPTED: Accepted = &[
     (
         "listen",
         "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140",
@@ -322,3 +324,39 @@ pub(super) const ACCEPTED: &[(&str, &str)] = &[
     ("drain_timeout", "a duration such as 30s, 0s to 24h"),
     ("port_file", "a path"),
 ];
+
+const AFTER: &str = "\
+Durations are written as 500ms, 30s or 1m30s, sizes as 64KiB (1,024 bytes each) or 64KB (1,000).
+
+Signals:
+  SIGTERM, SIGINT  deliver what has arrived, print the ledger and end; a second one ends at once
+  SIGHUP           reopens the file of --sink file:PATH
+  SIGUSR1          lists every connection with its state on stderr
+
+Exit codes:
+  0      nothing was lost
+  1      an address or a file could not be opened, or the sink failed for good
+  2      one value cannot be read or is out of range; nothing was started
+  3      a clean end, but something was dropped, truncated or left unread: the ledger says what
+  4      the drain did not end within --drain-timeout
+  78     values contradict each other, or the system cannot hold them; nothing was started
+  128+N  ended by a second signal N
+
+Commands, each with a --help of its own:
+  drainline load ADDRESS  sends messages to a server, as many and as fast as asked for
+  drainline verify FILE   says what is missing or damaged in what a sink wrote of them
+
+A first try, in two terminals:
+  drainline
+  echo hello | ncat --send-only 127.0.0.1 5140
+  logger --server 127.0.0.1 --port 5140 --tcp hello
+";
+
+/// What the helps say beside the flags.
+pub(super) const PAGE: Page = Page {
+    title: "a TCP message server that cannot leak",
+    usage: "drainline [FLAG VALUE]...",
+    after: AFTER,
+    short_after: "Commands: drainline load ADDRESS, drainline verify FILE (each has a -h)\n",
+    accepted: ACCEPTED,
+};

@@ -2,38 +2,28 @@
 
 use clap::{Arg, Command};
 
-use super::usage;
+use super::usage::{self, Accepted};
 
 const SHORT_WIDTH: usize = 80;
 const LONG_WIDTH: usize = 100;
 
-const AFTER: &str = "\
-Durations are written as 500ms, 30s or 1m30s, sizes as 64KiB (1,024 bytes each) or 64KB (1,000).
-
-Signals:
-  SIGTERM, SIGINT  deliver what has arrived, print the ledger and end; a second one ends at once
-  SIGHUP           reopens the file of --sink file:PATH
-  SIGUSR1          lists every connection with its state on stderr
-
-Exit codes:
-  0      nothing was lost
-  1      an address or a file could not be opened, or the sink failed for good
-  2      one value cannot be read or is out of range; nothing was started
-  3      a clean end, but something was dropped, truncated or left unread: the ledger says what
-  4      the drain did not end within --drain-timeout
-  78     values contradict each other, or the system cannot hold them; nothing was started
-  128+N  ended by a second signal N
-
-A first try, in two terminals:
-  drainline
-  echo hello | ncat --send-only 127.0.0.1 5140
-  logger --server 127.0.0.1 --port 5140 --tcp hello
-";
+/// What a command's helps say beside its flags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page {
+    /// In a few words, what it is.
+    pub(crate) title: &'static str,
+    pub(crate) usage: &'static str,
+    /// The end of the long help.
+    pub(crate) after: &'static str,
+    /// The last lines but one of the short help.
+    pub(crate) short_after: &'static str,
+    pub(crate) accepted: Accepted,
+}
 
 /// `command` with both helps in place of clap's own.
-pub(super) fn install(command: Command) -> Command {
-    let short = short(&command);
-    let long = long(command.clone());
+pub(crate) fn install(command: Command, page: &Page) -> Command {
+    let short = short(&command, page);
+    let long = long(command.clone(), page);
     // clap gives before_help to -h and before_long_help to --help.
     command
         .before_help(short)
@@ -43,9 +33,10 @@ pub(super) fn install(command: Command) -> Command {
 }
 
 /// One screen: every flag by group, with its default or its choices.
-fn short(command: &Command) -> String {
+fn short(command: &Command, page: &Page) -> String {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
-    for arg in command.get_arguments() {
+    let flags = command.get_arguments().filter(|arg| !arg.is_positional());
+    for arg in flags {
         let heading = arg.get_help_heading().unwrap_or_default();
         let item = item(arg);
         match groups.iter_mut().find(|(known, _)| *known == heading) {
@@ -55,10 +46,13 @@ fn short(command: &Command) -> String {
     }
     let indent = 2 + groups.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut text = format!(
-        "drainline {}: a TCP message server that cannot leak\n\
-         Usage: drainline [FLAG VALUE]...\n\n\
+        "{} {}: {}\n\
+         Usage: {}\n\n\
          Each flag is shown with its choices, the default first, or with its default:\n",
-        command.get_version().unwrap_or_default()
+        command.get_name(),
+        env!("CARGO_PKG_VERSION"),
+        page.title,
+        page.usage
     );
     for (name, items) in groups {
         let mut line = format!("{name:indent$}");
@@ -74,7 +68,12 @@ fn short(command: &Command) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    text.push_str("\nWhat each flag does, accepts and costs: drainline --help");
+    text.push('\n');
+    text.push_str(page.short_after);
+    text += &format!(
+        "What each flag does, accepts and costs: {} --help",
+        command.get_name()
+    );
     text
 }
 
@@ -105,13 +104,13 @@ fn default(arg: &Arg) -> Option<String> {
 }
 
 /// Every flag in whole sentences, with its default and what it accepts.
-fn long(command: Command) -> String {
+fn long(command: Command, page: &Page) -> String {
     command
         .mut_args(|arg| {
             let does = arg.get_long_help().or(arg.get_help());
             // clap takes the last full stop from a doc comment of one paragraph.
             let does = does.map(|does| format!("{does}.")).unwrap_or_default();
-            let Some(accepted) = usage::accepted(&arg) else {
+            let Some(accepted) = usage::accepted(&arg, page.accepted) else {
                 return arg.long_help(does);
             };
             let default = default(&arg).map_or_else(String::new, |it| format!("Default: {it}. "));
@@ -119,8 +118,8 @@ fn long(command: Command) -> String {
                 .hide_default_value(true)
                 .hide_possible_values(true)
         })
-        .override_usage("drainline [FLAG VALUE]...")
-        .after_long_help(AFTER)
+        .override_usage(page.usage)
+        .after_long_help(page.after)
         .max_term_width(LONG_WIDTH)
         .render_long_help()
         .to_string()

@@ -5,14 +5,14 @@
 //! then `serve` starts the server, `signals` passes on what the system asks, `report` says how it ended.
 
 mod args;
-mod help;
+pub(crate) mod help;
 mod report;
-mod serve;
+pub(crate) mod serve;
 mod settings;
 mod signals;
-mod units;
-mod usage;
-mod values;
+pub(crate) mod units;
+pub(crate) mod usage;
+pub(crate) mod values;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use settings::Parsed;
 /// What a stderr that nobody reads may cost.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs the program; `args` begin with its name.
+/// Serves; `args` begin with the program's name.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match settings::parse(args) {
         Ok(Parsed::Print(text)) => return print(&text),
@@ -46,13 +46,13 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// What was asked for goes to stdout; a reader that has enough of it is no failure.
-fn print(text: &str) -> ExitCode {
+pub(crate) fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
 /// A line to stderr, which may be a pipe that nobody reads: it is given a second.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     if let Ok(stderr) = Output::stderr() {
         stderr.write_within(format!("{line}\n").as_bytes(), PATIENCE);
     }

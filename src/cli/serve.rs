@@ -164,7 +164,7 @@ fn start_log(level: Option<LevelFilter>) {
 }
 
 /// The soft limit is for programs that use select(2) (getrlimit(2)); this one does not.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         let _ = setrlimit(

@@ -10,7 +10,7 @@ use drainline::ingest::{Framing, MESSAGE_OVERHEAD_BYTES, OutputFraming, Oversize
 use drainline::{Config, ConfigError};
 use log::LevelFilter;
 
-use super::args::Args;
+use super::args::{self, ACCEPTED, Args};
 use super::help;
 use super::units;
 use super::usage::{self, UsageError};
@@ -69,12 +69,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                     Ok(Parsed::Print(error.to_string()))
                 }
-                _ => Err(UsageError::from_clap(&error, &command)),
+                _ => Err(UsageError::from_clap(&error, &command, ACCEPTED)),
             };
         }
     };
     let args = Args::from_arg_matches(&matches)
-        .map_err(|error| UsageError::from_clap(&error, &command))?;
+        .map_err(|error| UsageError::from_clap(&error, &command, ACCEPTED))?;
     let settings = Settings::from_args(args, &command, &matches)?;
     Ok(Parsed::Run(Box::new(settings)))
 }
@@ -83,10 +83,11 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
 pub(super) fn command() -> Command {
     // `-5s` after a flag is a bad value of that flag, not a flag of its own. A path is left out: no
     // value of it is bad, so a flag whose value was forgotten would become a file.
-    help::install(Args::command().mut_args(|arg| {
+    let command = Args::command().mut_args(|arg| {
         let takes_anything = usage::takes_value(&arg) && arg.get_id() != "port_file";
         arg.allow_hyphen_values(takes_anything)
-    }))
+    });
+    help::install(command, &args::PAGE)
 }
 
 impl Settings {
@@ -100,7 +101,7 @@ impl Settings {
             .iter()
             .map(|text| {
                 values::address(text)
-                    .map_err(|why| UsageError::unreadable(command, "listen", text, &why))
+                    .map_err(|why| UsageError::unreadable(command, ACCEPTED, "listen", text, &why))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let exempt_is_off = args.per_ip_exempt.contains(&None);
@@ -142,7 +143,7 @@ impl Settings {
         settings
             .check_ranges()
             .and_then(|()| settings.check_together(exempt_is_off))
-            .map_err(|error| UsageError::from_setting(&error, command, matches))?;
+            .map_err(|error| UsageError::from_setting(&error, command, ACCEPTED, matches))?;
         Ok(settings)
     }
 

@@ -6,13 +6,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use drainline::ConfigError;
 
-use super::args::ACCEPTED;
+/// What each flag of a command accepts, by its id. Choices tell it themselves.
+pub(crate) type Accepted = &'static [(&'static str, &'static str)];
 
 /// One value cannot be read or is out of range.
 const BAD_VALUE: u8 = 2;
 
 /// Values contradict each other (EX_CONFIG of sysexits.h).
-pub(super) const CONTRADICTION: u8 = 78;
+pub(crate) const CONTRADICTION: u8 = 78;
 
 /// Why nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl std::error::Error for UsageError {}
 
 impl UsageError {
     /// `value` of `flag` cannot be read or is out of range.
-    fn bad_value(flag: &str, value: &str, accepted: &str) -> Self {
+    pub(crate) fn bad_value(flag: &str, value: &str, accepted: &str) -> Self {
         let line = if value.is_empty() {
             format!("{flag}: a value is missing: accepted is {accepted}")
         } else {
@@ -43,12 +44,24 @@ impl UsageError {
     }
 
     /// The same, and why it was not accepted.
-    pub(super) fn unreadable(command: &Command, id: &str, value: &str, why: &str) -> Self {
-        let accepted = accepted_of(command, &flag(id));
+    pub(super) fn unreadable(
+        command: &Command,
+        table: Accepted,
+        id: &str,
+        value: &str,
+        why: &str,
+    ) -> Self {
+        let accepted = accepted_of(command, table, &flag(id));
         Self::bad_value(&flag(id), value, &format!("{accepted} ({why})"))
     }
 
-    fn new(code: u8, line: &str) -> Self {
+    /// Values that are each sound and not together.
+    pub(crate) fn contradiction(line: &str) -> Self {
+        Self::new(CONTRADICTION, line)
+    }
+
+    /// `line` in one line, behind the program's name.
+    pub(crate) fn new(code: u8, line: &str) -> Self {
         UsageError {
             line: format!("drainline: {}", one_line(line)),
             code,
@@ -59,6 +72,7 @@ impl UsageError {
     pub(super) fn from_setting(
         error: &ConfigError,
         command: &Command,
+        table: Accepted,
         matches: &ArgMatches,
     ) -> Self {
         let flag = flag(error.setting);
@@ -68,18 +82,18 @@ impl UsageError {
             let line = format!("{flag} {typed}: accepted is {accepted}");
             return Self::new(CONTRADICTION, &line);
         }
-        Self::bad_value(&flag, &typed, &accepted_of(command, &flag))
+        Self::bad_value(&flag, &typed, &accepted_of(command, table, &flag))
     }
 
     /// What clap tells in several lines.
-    pub(super) fn from_clap(error: &clap::Error, command: &Command) -> Self {
+    pub(crate) fn from_clap(error: &clap::Error, command: &Command, table: Accepted) -> Self {
         // clap names a flag as `--send-timeout <TIME>`.
         let full = context(error, ContextKind::InvalidArg);
         let flag = full.split(' ').next().unwrap_or_default();
         let value = context(error, ContextKind::InvalidValue);
         match error.kind() {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-                Self::bad_value(flag, &value, &accepted_of(command, flag))
+                Self::bad_value(flag, &value, &accepted_of(command, table, flag))
             }
             ErrorKind::TooManyValues => {
                 let line = format!("{flag} {value}: accepted is {flag} alone, without a value");
@@ -89,7 +103,7 @@ impl UsageError {
                 let line = format!("{flag}: given more than once: accepted is one value");
                 Self::new(BAD_VALUE, &line)
             }
-            ErrorKind::UnknownArgument => Self::new(BAD_VALUE, &unknown(error, flag)),
+            ErrorKind::UnknownArgument => Self::new(BAD_VALUE, &unknown(error, command, flag)),
             ErrorKind::InvalidUtf8 => Self::new(
                 BAD_VALUE,
                 "a value is not UTF-8: accepted is UTF-8, except in --port-file and --sink file:PATH",
@@ -103,23 +117,41 @@ impl UsageError {
     }
 }
 
-fn unknown(error: &clap::Error, flag: &str) -> String {
+/// Refuses the first of some values, each with its flag's id and whether it is in its range.
+pub(crate) fn check_ranges(
+    values: &[(&str, bool, String)],
+    table: Accepted,
+) -> Result<(), UsageError> {
+    let Some((id, _, value)) = values.iter().find(|(_, is_in_range, _)| !is_in_range) else {
+        return Ok(());
+    };
+    let accepted = table.iter().find(|(known, _)| known == id);
+    let accepted = accepted.map_or("", |(_, text)| text);
+    Err(UsageError::bad_value(&flag(id), value, accepted))
+}
+
+fn unknown(error: &clap::Error, command: &Command, flag: &str) -> String {
     let suggested = context(error, ContextKind::SuggestedArg);
+    let name = command.get_name();
     if !flag.starts_with('-') {
-        format!("{flag}: accepted are flags alone: drainline -h lists them")
+        let alone = match command.get_positionals().next() {
+            None => "flags alone".to_owned(),
+            Some(one) => format!("one {} and flags", one.get_id().as_str().to_uppercase()),
+        };
+        format!("{flag}: accepted are {alone}: {name} -h lists them")
     } else if suggested.is_empty() {
-        format!("{flag}: no such flag: drainline -h lists them")
+        format!("{flag}: no such flag: {name} -h lists them")
     } else {
         format!("{flag}: no such flag: did you mean {suggested}?")
     }
 }
 
 /// What `arg` accepts; `None` where there is no value.
-pub(super) fn accepted(arg: &Arg) -> Option<String> {
+pub(super) fn accepted(arg: &Arg, table: Accepted) -> Option<String> {
     if !takes_value(arg) {
         return None;
     }
-    let told = ACCEPTED.iter().find(|(id, _)| *id == arg.get_id().as_str());
+    let told = table.iter().find(|(id, _)| *id == arg.get_id().as_str());
     if let Some((_, text)) = told {
         return Some((*text).to_owned());
     }
@@ -129,15 +161,15 @@ pub(super) fn accepted(arg: &Arg) -> Option<String> {
     Some(format!("{} or {last}", others.join(", ")))
 }
 
-pub(super) fn takes_value(arg: &Arg) -> bool {
+pub(crate) fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-fn accepted_of(command: &Command, flag: &str) -> String {
+fn accepted_of(command: &Command, table: Accepted, flag: &str) -> String {
     command
         .get_arguments()
         .find(|arg| arg.get_long() == flag.strip_prefix("--"))
-        .and_then(accepted)
+        .and_then(|arg| accepted(arg, table))
         .unwrap_or_default()
 }
 

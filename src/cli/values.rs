@@ -15,7 +15,7 @@ use log::LevelFilter;
 use super::units::{self, Unreadable};
 
 /// The words of a flag and what each stands for.
-pub(super) type Choices<T> = &'static [(&'static str, T)];
+pub(crate) type Choices<T> = &'static [(&'static str, T)];
 
 pub(super) const FRAMING: Choices<Framing> = &[
     ("lines", Framing::Lines),
@@ -25,7 +25,7 @@ pub(super) const FRAMING: Choices<Framing> = &[
     ("length-prefixed", Framing::LengthPrefixed),
 ];
 
-pub(super) const OUTPUT_FRAMING: Choices<OutputFraming> = &[
+pub(crate) const OUTPUT_FRAMING: Choices<OutputFraming> = &[
     ("lines", OutputFraming::Lines),
     ("nul", OutputFraming::Nul),
     ("octet-counted", OutputFraming::OctetCounted),
@@ -53,7 +53,7 @@ pub(super) const ON_PAUSE: Choices<OnPause> = &[
 /// Whether something is done where it pays.
 pub(super) const AUTO_OR_OFF: Choices<bool> = &[("auto", true), ("off", false)];
 
-pub(super) const REPORT: Choices<ReportFormat> =
+pub(crate) const REPORT: Choices<ReportFormat> =
     &[("text", ReportFormat::Text), ("json", ReportFormat::Json)];
 
 pub(super) const LOG_LEVEL: Choices<LevelFilter> = &[
@@ -86,7 +86,7 @@ pub(crate) enum SinkSpec {
 }
 
 /// Reads one of the words of `choices`.
-pub(super) fn choice<T>(choices: Choices<T>) -> impl TypedValueParser<Value = T>
+pub(crate) fn choice<T>(choices: Choices<T>) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync + 'static,
 {
@@ -99,7 +99,7 @@ where
     })
 }
 
-pub(super) fn print_choice<T: PartialEq>(choices: Choices<T>, value: T) -> String {
+pub(crate) fn print_choice<T: PartialEq>(choices: Choices<T>, value: T) -> String {
     choices
         .iter()
         .find(|(_, known)| *known == value)
@@ -195,7 +195,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, Unreadable> {
 
 /// An address and a port, or a name and a port. A name stands for its first IPv4 address, else for
 /// its first IPv6 address: `localhost` is both, and not every machine has the second.
-pub(super) fn address(text: &str) -> Result<SocketAddr, Unreadable> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, Unreadable> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

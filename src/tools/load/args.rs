@@ -1,0 +1,216 @@
+//! What was typed, and the plan that it means.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Parser};
+use drainline::ingest::OutputFraming;
+
+use crate::cli::help::Page;
+use crate::cli::units;
+use crate::cli::usage::UsageError;
+use crate::cli::values::{self, ReportFormat};
+
+use super::limits;
+use super::plan::{Plan, Sizes};
+
+const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+
+/// Sends messages to a server over many connections at once, and says how that went. Meant to cost
+/// the machine little: by default one or two threads serve all connections, and messages are rendered once
+/// and sent again and again.
+#[derive(Debug, Parser)]
+#[command(
+    name = "drainline load",
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(super) struct Args {
+    /// The server's address and port.
+    #[arg(value_name = "ADDRESS")]
+    address: Option<String>,
+
+    /// Keeps this many connections open at once. All are connected before the first message is sent; connects
+    /// that fail then are told. Each costs a descriptor and a local port.
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = units::count::<usize>, help_heading = "Load")]
+    connections: usize,
+
+    /// Sends this many messages on each connection, over all connections that take its place, and ends.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = units::count::<u64>, help_heading = "Load")]
+    messages: Option<u64>,
+
+    /// Sends for this long from when the connections stand; with --messages it is the most that they may take. A
+    /// message that has begun by then is finished, for at most 5 s. Without either flag it is 10s.
+    #[arg(long, value_name = "TIME")]
+    #[arg(value_parser = units::duration, help_heading = "Load")]
+    duration: Option<Duration>,
+
+    /// Sends this many messages a second on each connection, evenly spread over time and over connections,
+    /// whether or not the server keeps up; what is due while a socket is full is sent as soon as it has
+    /// room. Without it messages are sent as fast as the server takes them. Sets TCP_NODELAY.
+    #[arg(long, value_name = "RATE")]
+    #[arg(value_parser = units::rate, help_heading = "Load")]
+    rate: Option<u64>,
+
+    /// Leaves connections open and idle for this long when all is sent; a line on stderr says when that begins.
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    #[arg(value_parser = units::duration, help_heading = "Load")]
+    hold: Duration,
+
+    /// Makes messages this long in bytes, without their framing: one size, or two with a dash for any size from
+    /// the first to the second.
+    #[arg(long, value_name = "SIZE", default_value = "128")]
+    #[arg(value_parser = sizes, help_heading = "Messages")]
+    size: (usize, usize),
+
+    /// Draws the sizes of a range from this number: the same number, the same sizes.
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = units::count::<u64>, help_heading = "Messages")]
+    seed: u64,
+
+    /// Frames messages so: ended by LF or NUL, or after their length in decimal and a space (RFC 6587) or in four
+    /// bytes, big-endian.
+    #[arg(long, value_name = "FRAMING", default_value = "lines")]
+    #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
+    framing: OutputFraming,
+
+    /// Numbers connections from 0, and the messages of each from 0, and writes both into each message with a seal by
+    /// which drainline verify tells a torn one. A connection made in place of another has a number of its own. Costs the
+    /// rendering of each message; it has at least 32 bytes.
+    #[arg(long, help_heading = "Messages")]
+    tagged: bool,
+
+    /// Begins each message with the time in nanoseconds since 1970, as 19 digits and a space. It is the time at which
+    /// the message is handed to the kernel; but where a rate is given and the server held the connection up
+    /// when the message was due, the time at which it was due, so that no wait for the server is left out. How
+    /// late the generator itself is, is reported apart. Costs 20 bytes and the rendering of each message.
+    #[arg(long, help_heading = "Messages")]
+    timed: bool,
+
+    /// Hands at most this much to one write(2).
+    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    #[arg(value_parser = units::size, help_heading = "Connections")]
+    write_size: usize,
+
+    /// Closes each connection after this many messages and makes another in its place, at once. One that
+    /// is refused or reset is tried again, after 10 ms to 1 s; so it is with --duration.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = units::count::<u64>, help_heading = "Connections")]
+    reconnect_every: Option<u64>,
+
+    /// Ends a connection by half, and waits until the server has closed it, before it counts as over or another
+    /// takes its place.
+    #[arg(long, help_heading = "Connections")]
+    wait_close: bool,
+
+    /// Sends from this many threads. auto is 1 with --rate, else 2.
+    #[arg(long, value_name = "N", default_value = "auto")]
+    #[arg(value_parser = units::or_auto(units::count::<usize>), help_heading = "Running")]
+    threads: units::OrAuto<usize>,
+
+    /// Writes the report to stdout in this form: text for people, json for programs.
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    #[arg(value_parser = values::choice(values::REPORT), help_heading = "Running")]
+    pub(super) report: ReportFormat,
+
+    /// Prints help: one screen for -h, every flag and its cost for --help.
+    #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
+    help: Option<bool>,
+}
+
+pub(super) const PAGE: Page = Page {
+    title: "sends messages to a server",
+    usage: "drainline load ADDRESS [FLAG VALUE]...",
+    after: AFTER,
+    short_after: "",
+    accepted: &[
+        ("address", ADDRESS),
+        ("connections", "1 to 1000000"),
+        ("messages", "1 or more"),
+        ("duration", "a duration such as 5s or 500ms, 1ms to 24h"),
+        ("rate", "a rate such as 1000 or 1000/s, 1/s to 10000000/s"),
+        ("hold", "a duration such as 30s, 0s to 24h"),
+        (
+            "size",
+            "a size such as 128 or 1KiB, or two such as 64-1KiB, 1B to 64MiB",
+        ),
+        ("seed", "a whole number"),
+        ("write_size", "a size such as 64KiB, 1B to 16MiB"),
+        ("reconnect_every", "1 or more"),
+        ("threads", "1 to 64, or auto"),
+    ],
+};
+
+const ADDRESS: &str = "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140";
+
+const AFTER: &str = "\
+The report: messages and bytes that the kernel took; from connect to connected; how long a connection waited \
+for room in its socket, each time that it had to.
+
+SIGINT and SIGTERM end it early, with its report; a second one at once.
+
+Exit codes:
+  0   everything was sent, or it was ended early
+  1   the server could not be reached, or something could not be sent
+  2   one value cannot be read or is out of range; nothing was sent
+  78  values contradict each other, or the system cannot hold them; nothing was sent
+
+Examples:
+  drainline load 127.0.0.1:5140 --connections 8 --duration 10s
+  drainline load 127.0.0.1:5140 --connections 500 --rate 100 --duration 10s --report json
+  drainline load 127.0.0.1:5140 --connections 8 --messages 1000 --reconnect-every 1 --wait-close
+  drainline load 127.0.0.1:5140 --tagged --messages 100000, and then: drainline verify FILE
+";
+
+impl Args {
+    /// What the arguments mean, held against each other.
+    ///
+    /// # Errors
+    /// They cannot be read, or are out of range.
+    pub(super) fn plan(&self) -> Result<Plan, UsageError> {
+        let typed = self.address.clone().unwrap_or_default();
+        if typed.is_empty() {
+            let line = format!("load: an address is missing: accepted is {ADDRESS}");
+            return Err(UsageError::new(2, &line));
+        }
+        let address = values::address(&typed)
+            .map_err(|why| UsageError::bad_value("load", &typed, &format!("{ADDRESS} ({why})")))?;
+        let sizes = Sizes {
+            shortest: self.size.0,
+            longest: self.size.1,
+            seed: self.seed,
+        };
+        let threads = self
+            .threads
+            .unwrap_or(if self.rate.is_some() { 1 } else { 2 });
+        let plan = Plan {
+            address,
+            connections: self.connections,
+            messages: self.messages,
+            duration: self.duration.or(match self.messages {
+                None => Some(DEFAULT_DURATION),
+                Some(_) => None,
+            }),
+            rate: self.rate,
+            sizes,
+            framing: self.framing,
+            write_size: self.write_size,
+            reconnect_every: self.reconnect_every,
+            wait_close: self.wait_close,
+            tagged: self.tagged,
+            timed: self.timed,
+            hold: self.hold,
+            threads: threads.min(self.connections),
+        };
+        limits::check(&plan, threads).map(|()| plan)
+    }
+}
+
+/// One size, or two with a dash.
+fn sizes(text: &str) -> Result<(usize, usize), units::Unreadable> {
+    match text.split_once('-') {
+        None => units::size(text).map(|size| (size, size)),
+        Some((shortest, longest)) => Ok((units::size(shortest)?, units::size(longest)?)),
+    }
+}

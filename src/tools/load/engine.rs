@@ -1,0 +1,103 @@
+//! A load from begin to end, for whoever wants one: the command, and the lab.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::plan::Plan;
+use super::shared::{Progress, Shared};
+use super::tally::Summary;
+use super::worker::Worker;
+
+const WATCH: Duration = Duration::from_millis(100);
+
+/// Why nothing was sent.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    /// No connection could be made; why the first failed.
+    Unreachable(String),
+    /// No thread, or no descriptor to wait with.
+    System(io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Unreachable(why) => f.write_str(why),
+            LoadError::System(error) => write!(f, "cannot start a sending thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Sends what `plan` says, on `plan.threads` threads that end before this returns. Blocks as long as that takes; `stop`
+/// ends it early, within 100 ms where the server takes what has begun. Meanwhile `watch` is called about every 100 ms.
+///
+/// # Errors
+/// Nothing was sent.
+pub(crate) fn run(
+    plan: &Plan,
+    stop: &AtomicBool,
+    mut watch: impl FnMut(Progress),
+) -> Result<Summary, LoadError> {
+    let called = Instant::now();
+    let failed = AtomicBool::new(false);
+    let shared = Shared::new(plan, [stop, &failed]);
+    let workers = (0..plan.threads)
+        .map(|place| Worker::new(&shared, place))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(LoadError::System)?;
+    let (ended, ends) = mpsc::channel();
+    let tallies = thread::scope(|scope| {
+        let threads: Vec<_> = workers
+            .into_iter()
+            .enumerate()
+            .map(|(place, worker)| {
+                let ended = ended.clone();
+                let name = format!("load-{place}");
+                let thread = thread::Builder::new()
+                    .name(name)
+                    .spawn_scoped(scope, move || {
+                        let tally = worker.run();
+                        // Whoever waits learns it at once.
+                        drop(ended);
+                        tally
+                    });
+                // The others are not to wait for it, nor to go on without it.
+                thread.inspect_err(|_| {
+                    failed.store(true, Relaxed);
+                    shared.absent();
+                })
+            })
+            .collect();
+        drop(ended);
+        while ends.recv_timeout(WATCH) == Err::<(), _>(RecvTimeoutError::Timeout) {
+            watch(shared.progress());
+        }
+        threads
+            .into_iter()
+            .map(|thread| thread.map(|thread| thread.join().expect("a worker panicked")))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let progress = shared.progress();
+    let start = progress.start.unwrap_or(called);
+    let mut summary = Summary {
+        connecting: start - called,
+        was_stopped: stop.load(Relaxed),
+        ..Summary::default()
+    };
+    for tally in tallies.map_err(LoadError::System)? {
+        summary.add(start, tally);
+    }
+    match progress.start {
+        None if !summary.was_stopped => Err(LoadError::Unreachable(
+            summary.first_error.unwrap_or_default(),
+        )),
+        _ => Ok(summary),
+    }
+}

@@ -1,0 +1,72 @@
+//! What a load is made of.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use drainline::ingest::OutputFraming;
+
+use super::super::tag::{self, mix};
+
+/// One load: what is sent where, how fast, and for how long.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) address: SocketAddr,
+    /// How many are open at once.
+    pub(crate) connections: usize,
+    /// Messages on each of them. `None`: as many as fit into the duration.
+    pub(crate) messages: Option<u64>,
+    /// From when the first connections are open. `None`: as long as the messages take.
+    pub(crate) duration: Option<Duration>,
+    /// Messages a second on each connection. `None`: as fast as the server takes them.
+    pub(crate) rate: Option<u64>,
+    pub(crate) sizes: Sizes,
+    pub(crate) framing: OutputFraming,
+    /// The most bytes of one write(2).
+    pub(crate) write_size: usize,
+    /// Closes a connection after this many messages and makes another in its place.
+    pub(crate) reconnect_every: Option<u64>,
+    /// Ends a connection by half, and waits for the server's end.
+    pub(crate) wait_close: bool,
+    /// Each message says where it belongs, see [`tag`].
+    pub(crate) tagged: bool,
+    /// Each message begins with a time stamp.
+    pub(crate) timed: bool,
+    /// How long connections stay open and idle when all is sent.
+    pub(crate) hold: Duration,
+    /// Threads that send.
+    pub(crate) threads: usize,
+}
+
+impl Plan {
+    /// The shortest message that holds what it has to.
+    pub(crate) fn shortest(&self) -> usize {
+        let tag = if self.tagged { tag::SHORTEST_OF_ANY } else { 0 };
+        let stamp = if self.timed { tag::STAMP } else { 0 };
+        (tag + stamp).max(1)
+    }
+
+    /// A connection that was refused or reset is tried again: time, or the load itself, asks for another.
+    pub(crate) fn retries(&self) -> bool {
+        self.duration.is_some() || self.reconnect_every.is_some()
+    }
+}
+
+/// Lengths of messages in bytes, without framing: each from `shortest` to `longest`, by the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) shortest: usize,
+    pub(crate) longest: usize,
+    pub(crate) seed: u64,
+}
+
+impl Sizes {
+    /// The length of message `seq` of `connection`.
+    pub(crate) fn of(&self, connection: u32, seq: u64) -> usize {
+        let choices = (self.longest - self.shortest) as u64 + 1;
+        if choices == 1 {
+            return self.shortest;
+        }
+        let drawn = mix(self.seed ^ mix(u64::from(connection) ^ mix(seq)));
+        self.shortest + (drawn % choices) as usize
+    }
+}

@@ -1,0 +1,245 @@
+//! What a lane does next: connect, send, close, begin again.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+
+use super::super::lane::{Incoming, Phase};
+use super::{CONNECT_TIMEOUT, RETRIES, RETRY_FIRST, RETRY_LAST, Worker};
+
+impl Worker<'_> {
+    pub(super) fn set(&mut self, lane: usize, phase: Phase) {
+        let is_idle = |phase| matches!(phase, Phase::Held | Phase::Done);
+        let before = std::mem::replace(&mut self.lanes[lane].phase, phase);
+        match (is_idle(before), is_idle(phase)) {
+            (false, true) => self.active -= 1,
+            (true, false) => self.active += 1,
+            _ => {}
+        }
+        match (before == Phase::Connecting, phase == Phase::Connecting) {
+            (false, true) => self.connecting += 1,
+            (true, false) => self.connecting -= 1,
+            _ => {}
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, lane: usize) {
+        let state = &mut self.lanes[lane];
+        if !state.is_queued && state.blocked_since.is_none() {
+            state.is_queued = true;
+            self.queue.push_back(lane);
+        }
+    }
+
+    fn set_timer(&mut self, lane: usize, at: Instant) {
+        self.lanes[lane].timer = Some(at);
+        self.timers.push(std::cmp::Reverse((at, lane)));
+    }
+
+    pub(super) fn connect(&mut self, lane: usize) {
+        let now = Instant::now();
+        self.lanes[lane].connecting_since = now;
+        let is_connected = match self.lanes[lane].connect(self.shared.plan) {
+            Ok(is_connected) => is_connected,
+            Err(error) => return self.not_connected(lane, &error),
+        };
+        self.set(lane, Phase::Connecting);
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if let Some(stream) = &self.lanes[lane].stream
+            && let Err(error) =
+                epoll::add(&self.epoll, stream, EventData::new_u64(lane as u64), flags)
+        {
+            return self.not_connected(lane, &error.into());
+        }
+        if is_connected {
+            self.connected(lane);
+        } else {
+            self.set_timer(lane, now + CONNECT_TIMEOUT);
+        }
+    }
+
+    fn connected(&mut self, lane: usize) {
+        if self.lanes[lane].is_connected_to_itself(self.shared.plan) {
+            return self.not_connected(lane, &io::ErrorKind::ConnectionRefused.into());
+        }
+        self.tally.connects += 1;
+        let state = &self.lanes[lane];
+        self.tally.connect.record(state.connecting_since.elapsed());
+        let quota = self.quota(lane);
+        self.shared.somebody_connected();
+        self.set(lane, Phase::Open);
+        let state = &mut self.lanes[lane];
+        state.open(quota);
+        if self.has_begun {
+            state.held_until = Some(Instant::now());
+            self.enqueue(lane);
+        }
+    }
+
+    /// Messages that the lane's next connection is to send.
+    fn quota(&self, lane: usize) -> u64 {
+        let plan = self.shared.plan;
+        let left = plan
+            .messages
+            .map_or(u64::MAX, |messages| messages - self.lanes[lane].total());
+        left.min(plan.reconnect_every.unwrap_or(u64::MAX))
+    }
+
+    fn not_connected(&mut self, lane: usize, error: &io::Error) {
+        // No port is free: a matter between this machine and itself.
+        if error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error()) {
+            self.tally.port_waits += 1;
+            self.lanes[lane].failures = 0;
+        } else {
+            self.tally.connect_errors += 1;
+            self.tally.keep(error);
+            self.lanes[lane].failures += 1;
+        }
+        self.try_again(lane);
+    }
+
+    /// The connection failed while it was in use.
+    pub(super) fn failed(&mut self, lane: usize, error: &io::Error) {
+        self.tally.write_errors += 1;
+        self.tally.keep(error);
+        self.leave(lane);
+        self.try_again(lane);
+    }
+
+    /// After a while that doubles with each failure.
+    fn try_again(&mut self, lane: usize) {
+        self.leave(lane);
+        let (plan, failures) = (self.shared.plan, self.lanes[lane].failures);
+        let may = plan.duration.is_some() || failures < RETRIES;
+        if !plan.retries() || !may || self.ending.is_some() || self.quota(lane) == 0 {
+            return self.set(lane, Phase::Done);
+        }
+        let wait = RETRY_FIRST * 2u32.pow(failures.saturating_sub(1).min(10));
+        self.set_timer(lane, Instant::now() + wait.min(RETRY_LAST));
+    }
+
+    /// Its connection is over.
+    pub(super) fn leave(&mut self, lane: usize) {
+        if self.lanes[lane].leave(&self.shared.source) {
+            self.tally.cut += 1;
+        }
+        self.set(lane, Phase::Apart);
+    }
+
+    /// This connection has sent what it was to send.
+    pub(super) fn through(&mut self, lane: usize) {
+        let is_last = self.ending.is_some() || self.is_last(lane);
+        if is_last && !self.shared.plan.hold.is_zero() && self.hold_until.is_none() {
+            self.set(lane, Phase::Held);
+        } else {
+            self.close(lane);
+        }
+    }
+
+    fn is_last(&self, lane: usize) -> bool {
+        let messages = self.shared.plan.messages;
+        messages.is_some_and(|messages| self.lanes[lane].total() >= messages)
+    }
+
+    pub(super) fn close(&mut self, lane: usize) {
+        self.lanes[lane].half_close();
+        if self.shared.plan.wait_close {
+            self.set(lane, Phase::Closing);
+        } else {
+            self.closed(lane);
+        }
+    }
+
+    fn closed(&mut self, lane: usize) {
+        self.leave(lane);
+        if self.ending.is_some() || self.quota(lane) == 0 || self.hold_until.is_some() {
+            self.set(lane, Phase::Done);
+        } else {
+            self.connect(lane);
+        }
+    }
+
+    /// Something happened to the lane's socket.
+    pub(super) fn event(&mut self, lane: usize, flags: EventFlags) {
+        let can_read = flags
+            .intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        if self.lanes[lane].phase == Phase::Connecting {
+            match self.lanes[lane].connect_error() {
+                Ok(()) => self.connected(lane),
+                Err(error) => return self.not_connected(lane, &error),
+            }
+        }
+        if can_read {
+            self.read(lane);
+        }
+        let state = &mut self.lanes[lane];
+        if flags.contains(EventFlags::OUT)
+            && state.phase == Phase::Open
+            && let Some(since) = state.blocked_since.take()
+        {
+            state.held_until = Some(Instant::now());
+            self.tally.stall.record(since.elapsed());
+            self.enqueue(lane);
+        }
+    }
+
+    fn read(&mut self, lane: usize) {
+        let incoming = self.lanes[lane].read_away(&mut self.buffer);
+        match (self.lanes[lane].phase, incoming) {
+            (_, Incoming::Nothing) | (Phase::Apart | Phase::Connecting | Phase::Done, _) => {}
+            (Phase::Closing, Incoming::Ended) => {
+                self.tally.last = Some(Instant::now());
+                self.closed(lane);
+            }
+            (Phase::Closing, Incoming::Failed(error)) => {
+                self.tally.write_errors += 1;
+                self.tally.keep(&error);
+                self.closed(lane);
+            }
+            (Phase::Held, Incoming::Ended | Incoming::Failed(_)) => {
+                self.tally.closed_early += 1;
+                self.leave(lane);
+                self.set(lane, Phase::Done);
+            }
+            (Phase::Open, Incoming::Ended) => {
+                self.tally.closed_early += 1;
+                self.leave(lane);
+                self.try_again(lane);
+            }
+            (Phase::Open, Incoming::Failed(error)) => self.failed(lane, &error),
+        }
+    }
+
+    /// Timers that have run out: an attempt to connect that took too long, or the wait before another.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some(std::cmp::Reverse((at, lane))) = self.timers.peek().copied()
+            && at <= now
+        {
+            self.timers.pop();
+            if self.lanes[lane].timer != Some(at) {
+                continue;
+            }
+            self.lanes[lane].timer = None;
+            match self.lanes[lane].phase {
+                Phase::Connecting => self.not_connected(lane, &io::ErrorKind::TimedOut.into()),
+                Phase::Apart if self.has_begun => self.connect(lane),
+                // Until the load begins, each has one attempt.
+                Phase::Apart => self.set_timer(lane, now + Duration::from_millis(10)),
+                Phase::Open | Phase::Closing | Phase::Held | Phase::Done => {}
+            }
+        }
+    }
+
+    /// Messages that were to be sent and were not.
+    pub(super) fn unsent(&self) -> u64 {
+        let plan = self.shared.plan;
+        let asked = |credit| plan.messages.or(plan.rate.map(|_| credit));
+        let unsent = |credit, total| asked(credit).unwrap_or(total).saturating_sub(total);
+        self.lanes
+            .iter()
+            .map(|lane| unsent(lane.credit, lane.total()))
+            .sum()
+    }
+}
