@@ -1,0 +1,69 @@
+//! The least that a thread per connection costs: each reads as drainline reads (64 KiB, a small stack) and discards what it
+//! read. No framing, no channel, no consumer.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use std::{error, thread};
+
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
+use socket2::{Domain, Socket, Type};
+
+const READ_BYTES: usize = 64 << 10;
+const STACK_BYTES: usize = 256 << 10;
+const BACKLOG: i32 = 4096;
+
+static BYTES: AtomicU64 = AtomicU64::new(0);
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+fn main() -> Result<(), Box<dyn error::Error>> {
+    let address: SocketAddr = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [flag, address] if flag == "--listen" => address.parse()?,
+        _ => return Err("usage: floor-peer --listen ADDRESS".into()),
+    };
+    let mut signals = Signals::new([SIGTERM])?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    thread::spawn(move || accept(&socket));
+
+    signals.forever().next();
+    // Whoever is still being read has its bytes counted when it ends.
+    for _ in 0..100 {
+        if OPEN.load(Ordering::Acquire) == 0 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    println!("{{\"bytes\":{}}}", BYTES.load(Ordering::Relaxed));
+    Ok(())
+}
+
+fn accept(listener: &Socket) {
+    loop {
+        let Ok((socket, _)) = listener.accept() else {
+            continue;
+        };
+        let stream = TcpStream::from(socket);
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        let spawned = thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                BYTES.fetch_add(discard(stream), Ordering::Relaxed);
+                OPEN.fetch_sub(1, Ordering::Release);
+            });
+        spawned.expect("no thread");
+    }
+}
+
+fn discard(mut stream: TcpStream) -> u64 {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut bytes = 0;
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        bytes += read as u64;
+    }
+    bytes
+}

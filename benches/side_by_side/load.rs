@@ -1,0 +1,75 @@
+//! The load generator: the program's own, as a child process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::Outcome;
+
+/// What `drainline load --report json` said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) seconds: f64,
+    pub(crate) connects: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Load {
+    child: Child,
+}
+
+/// Starts it.
+pub(crate) fn start(program: &Path, address: SocketAddr, args: &[String]) -> Outcome<Load> {
+    let child = Command::new(program)
+        .arg("load")
+        .arg(address.to_string())
+        .args(args)
+        .args(["--report", "json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    Ok(Load { child })
+}
+
+/// Runs it to its end.
+pub(crate) fn run(program: &Path, address: SocketAddr, args: &[String]) -> Outcome<Sent> {
+    start(program, address, args)?.wait()
+}
+
+impl Load {
+    pub(crate) fn wait(self) -> Outcome<Sent> {
+        let output = self.child.wait_with_output()?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (said(&output.stdout), said(&output.stderr));
+        // A progress bar or a log line may stand before it.
+        let report = [&stdout, &stderr]
+            .into_iter()
+            .find_map(|text| text.lines().rev().find(|line| line.starts_with('{')));
+        let Some(report) = report else {
+            return Err(format!("the load ended with {}: {}", output.status, stderr.trim()).into());
+        };
+        let report: Value = serde_json::from_str(report)?;
+        let number = |key: &str| {
+            report[key]
+                .as_f64()
+                .ok_or(format!("no {key} in the load's report"))
+        };
+        for failed in ["connect_errors", "write_errors"] {
+            let errors = number(failed)?;
+            if errors > 0.0 {
+                return Err(format!("the load had {errors} {failed}: {}", stderr.trim()).into());
+            }
+        }
+        Ok(Sent {
+            messages: number("messages")? as u64,
+            bytes: number("bytes")? as u64,
+            seconds: number("seconds")?,
+            connects: number("connects")? as u64,
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! A server as a child process: started, waited for, ended, and what it said of what it did.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{Outcome, proc};
+
+const START_WITHIN: Duration = Duration::from_secs(10);
+const END_WITHIN: Duration = Duration::from_secs(45);
+
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn start(
+        mut command: Command,
+        address: SocketAddr,
+        folder: &Path,
+    ) -> Outcome<Running> {
+        let log = folder.join("log");
+        let file = File::create(&log)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let child = command.spawn()?;
+        let mut server = Running {
+            child,
+            address,
+            log,
+        };
+        server.wait_until_listening()?;
+        Ok(server)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn wait_until_listening(&mut self) -> Outcome<()> {
+        let begun = Instant::now();
+        while !proc::is_listening(self.address)? {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("it ended with {status}: {}", self.log().trim()).into());
+            }
+            if begun.elapsed() > START_WITHIN {
+                return Err(format!("it does not listen: {}", self.log().trim()).into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Ends it by SIGTERM. The last JSON object that it printed, if there is one.
+    pub(crate) fn stop(mut self) -> Outcome<Option<Value>> {
+        self.signal(Signal::TERM);
+        let begun = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > END_WITHIN {
+                return Err(format!("it does not end: {}", self.log().trim()).into());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let log = self.log();
+        let report = log.lines().rev().find(|line| line.starts_with('{'));
+        Ok(report.map(serde_json::from_str).transpose()?)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.pid().cast_signed()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// Nobody outlives the bench.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address to listen on. Its port is none that the kernel gives to clients (ip_local_port_range begins at 32768).
+pub(crate) fn free_address() -> Outcome<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 20_000;
+    const PORTS: u16 = 10_000;
+    let start = (std::process::id() % u32::from(PORTS)) as u16;
+    for _ in 0..PORTS {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err("no port is free".into())
+}

@@ -1,0 +1,57 @@
+//! What a quiet connection holds.
+
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+
+use super::Turn;
+use super::crowd::gather;
+use crate::figures::{Figures, Metric};
+use crate::scenario::Burst;
+use crate::{Outcome, proc};
+
+/// Whoever gives memory back when it is quiet has done so.
+const QUIET: Duration = Duration::from_secs(2);
+const LINE_BYTES: usize = 128;
+
+pub(super) fn run(turn: Turn<'_>, connections: usize, burst: Option<Burst>) -> Outcome<Figures> {
+    let site = turn.start()?;
+    let fifo = site
+        .fifo
+        .as_ref()
+        .ok_or("lines of idle clients are counted in a FIFO")?;
+    let pid = site.server.pid();
+    let (empty, empty_kernel) = (proc::resident_bytes(pid)?, proc::kernel_bytes()?);
+    let each = |now: u64, empty: u64| now.saturating_sub(empty) as f64 / connections as f64;
+
+    let mut crowd = gather(site.server.address, connections)?;
+    let mut sent = connections as u64;
+    fifo.wait_for_lines(sent);
+    thread::sleep(QUIET);
+    let mut idle = Figures::default()
+        .with(Metric::IdleBytes, each(proc::resident_bytes(pid)?, empty))
+        .with(
+            Metric::KernelBytes,
+            each(proc::kernel_bytes()?, empty_kernel),
+        );
+
+    if let Some(burst) = burst {
+        let line = [&[b'x'; LINE_BYTES], &b"\n"[..]].concat();
+        let lines = burst.bytes / line.len();
+        let bytes = line.repeat(lines);
+        for client in crowd.iter_mut().take(burst.connections) {
+            client.write_all(&bytes)?;
+        }
+        sent += (lines * burst.connections) as u64;
+        fifo.wait_for_lines(sent);
+        thread::sleep(QUIET);
+        idle.set(
+            Metric::IdleBytesAfterBurst,
+            each(proc::resident_bytes(pid)?, empty),
+        );
+    }
+    drop(crowd);
+    let (mut figures, _) = site.finish(sent, 0)?;
+    figures.0.append(&mut idle.0);
+    Ok(figures)
+}

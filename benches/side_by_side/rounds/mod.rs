@@ -1,0 +1,186 @@
+//! One entrant's turn in a round: its server is started anew, warmed up, measured and ended.
+
+mod bulk;
+mod churn;
+mod crowd;
+mod dialogue;
+mod idle;
+mod limits;
+mod paced;
+mod stall;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::Outcome;
+use crate::fifo::Fifo;
+use crate::figures::{Figures, Metric};
+use crate::proc::{self, MachineTime, ThreadWatch};
+use crate::process::Running;
+use crate::provision;
+use crate::scenario::{Entrant, Scenario, Sink, Work};
+use crate::servers::{Peer, Start};
+
+/// What a turn is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) entrant: &'a Entrant,
+    /// The entrant's program.
+    pub(crate) program: &'a Path,
+}
+
+/// Has it measured.
+pub(crate) fn run(turn: Turn<'_>) -> Outcome<Figures> {
+    let before = MachineTime::now()?;
+    let figures = measure(turn)?;
+    Ok(figures.with(Metric::Others, MachineTime::others_since(before)?))
+}
+
+fn measure(turn: Turn<'_>) -> Outcome<Figures> {
+    match (turn.entrant.peer, turn.scenario.work) {
+        (Peer::Iperf3, Work::Bulk { .. }) => limits::iperf3(turn),
+        (Peer::WriteCall, Work::Bulk { .. }) => limits::write_call(turn),
+        (
+            _,
+            Work::Bulk {
+                message_bytes,
+                duration,
+                ..
+            },
+        ) => bulk::run(turn, message_bytes, duration),
+        (_, Work::Paced { rate, .. }) => paced::run(turn, rate),
+        (_, Work::Churn { clients }) => churn::run(turn, clients),
+        (_, Work::Crowd { connections }) => crowd::run(turn, connections),
+        (_, Work::Idle { connections, burst }) => idle::run(turn, connections, burst),
+        (_, Work::Dialogue { clients }) => dialogue::run(turn, clients),
+        (_, Work::Stall { connections }) => stall::run(turn, connections),
+    }
+}
+
+/// A server with its sink, in a folder of its own that goes with it.
+#[derive(Debug)]
+struct Site {
+    server: Running,
+    fifo: Option<Fifo>,
+    file: Option<PathBuf>,
+    threads: ThreadWatch,
+    _folder: TempDir,
+}
+
+impl Turn<'_> {
+    fn connections(&self) -> usize {
+        let usual = self.scenario.work.connections();
+        self.entrant.connections.unwrap_or(usual)
+    }
+
+    /// Where its messages go: some write to files alone, some nowhere.
+    fn sink(&self) -> Sink {
+        let wanted = self.entrant.sink.unwrap_or(self.scenario.sink);
+        match self.entrant.peer {
+            Peer::Rsyslog | Peer::SyslogNg if wanted == Sink::Null => Sink::Tmpfs,
+            Peer::Floor | Peer::Iperf3 | Peer::Library => Sink::Null,
+            _ => wanted,
+        }
+    }
+
+    fn folder(&self) -> Outcome<TempDir> {
+        let folder = match self.sink() {
+            Sink::Disk => provision::disk_folder(),
+            _ => Path::new("/dev/shm"),
+        };
+        Ok(tempfile::Builder::new()
+            .prefix("side-by-side-")
+            .tempdir_in(folder)?)
+    }
+
+    /// Starts the server.
+    fn start(&self) -> Outcome<Site> {
+        let folder = self.folder()?;
+        let (fifo, file) = match self.sink() {
+            Sink::Null => (None, None),
+            Sink::Fifo => (Some(Fifo::create(&folder.path().join("fifo"))?), None),
+            Sink::Tmpfs | Sink::Disk => (None, Some(folder.path().join("messages"))),
+        };
+        let server = self.entrant.peer.start(&Start {
+            entrant: self.entrant,
+            program: self.program,
+            sink: fifo.as_ref().map(Fifo::path).or(file.as_deref()),
+            connections: self.connections(),
+            is_echo: matches!(self.scenario.work, Work::Dialogue { .. }),
+            is_bulk: matches!(self.scenario.work, Work::Bulk { .. } | Work::Stall { .. }),
+            folder: folder.path(),
+        })?;
+        let threads = ThreadWatch::start(server.pid());
+        Ok(Site {
+            server,
+            fifo,
+            file,
+            threads,
+            _folder: folder,
+        })
+    }
+}
+
+impl Site {
+    fn cpu(&self) -> Outcome<Duration> {
+        proc::cpu_time(self.server.pid())
+    }
+
+    /// Waits until a file holds what was sent, as lines. Nothing to wait for where there is none.
+    fn wait_for_file(&self, bytes: u64) -> Outcome<()> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            let size = file.metadata().map_or(0, |file| file.len());
+            if size >= bytes || (size == last && since.elapsed() > PATIENCE) {
+                return Ok(());
+            }
+            if size != last {
+                (last, since) = (size, Instant::now());
+            }
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    /// Ends the server. `sent`: messages, `bytes`: of them as lines; what came of them, with memory and threads.
+    fn finish(self, sent: u64, bytes: u64) -> Outcome<(Figures, Vec<u64>)> {
+        let pid = self.server.pid();
+        let mut figures = Figures::default()
+            .with(Metric::PeakBytes, proc::peak_resident_bytes(pid)? as f64)
+            .with(Metric::Threads, self.threads.most() as f64);
+        let report = self.server.stop()?;
+        let said = |key: &str| report.as_ref().and_then(|report| report[key].as_f64());
+        let mut latencies = Vec::new();
+        let arrived = if let Some(fifo) = self.fifo {
+            let share = fifo.lines() as f64 / sent as f64;
+            latencies = fifo.finish()?;
+            Some(share)
+        } else if let Some(file) = &self.file {
+            Some(file.metadata()?.len() as f64 / bytes as f64)
+        } else {
+            let messages = said("delivered").or(said("messages"));
+            let share = messages.map(|messages| messages / sent as f64);
+            share.or(said("bytes").map(|got| got / bytes as f64))
+        };
+        if let Some(share) = arrived {
+            figures.set(Metric::Delivered, share);
+        }
+        Ok((figures, latencies))
+    }
+}
+
+/// Waits for the rest of a time that began with `begun`.
+fn sleep_until(begun: Instant, after: Duration) {
+    thread::sleep(after.saturating_sub(begun.elapsed()));
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}

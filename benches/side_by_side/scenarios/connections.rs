@@ -1,0 +1,95 @@
+//! Connections themselves: short ones, a crowd, quiet ones, and those that wait for replies.
+
+use super::{ALL_SERVERS, GO, GO_AND_TOKIO, NO_SLOWER_THAN_GO, TOKIO, TOKIO_1};
+use crate::figures::Metric::{
+    CpuNs, Delivered, IdleBytes, IdleBytesAfterBurst, ListenOverflows, Rate, Seconds,
+};
+use crate::scenario::{Burst, Entrant, Scenario, Sink, Target, Work};
+use crate::servers::Peer;
+
+/// The library, in a server that replies.
+const LIBRARY: Entrant = Entrant::new("drainline", Peer::Library);
+
+const IDLE: &[Target] = &[Target::at_most("drainline", IdleBytes, 1.02, &["go"])];
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "request-response-1",
+        what: "request and reply: 1 client",
+        work: Work::Dialogue { clients: 1 },
+        sink: Sink::Null,
+        entrants: &[LIBRARY, GO, TOKIO, TOKIO_1],
+        targets: NO_SLOWER_THAN_GO,
+    },
+    Scenario {
+        name: "request-response-64",
+        what: "request and reply: 64 clients",
+        work: Work::Dialogue { clients: 64 },
+        sink: Sink::Null,
+        entrants: &[LIBRARY, GO, TOKIO, TOKIO_1],
+        targets: NO_SLOWER_THAN_GO,
+    },
+    Scenario {
+        name: "connect-close-8",
+        what: "connect, a line, wait for the close: 8 clients",
+        work: Work::Churn { clients: 8 },
+        sink: Sink::Null,
+        entrants: ALL_SERVERS,
+        targets: &[
+            Target::at_least("drainline", Rate, 1.2, &["go"]),
+            Target::at_most("drainline", CpuNs, 0.8, &["go"]),
+            Target::is_at_least("drainline", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "connects-5000",
+        what: "5,000 connects in sequence, each a line",
+        work: Work::Crowd { connections: 5000 },
+        sink: Sink::Fifo,
+        entrants: GO_AND_TOKIO,
+        targets: &[
+            Target::at_most("drainline", Seconds, 1.1, &["go"]),
+            Target::is_at_most("drainline", ListenOverflows, 0.0),
+            Target::is_at_least("drainline", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "idle-9000",
+        what: "idle: 9,000 connections that sent a line",
+        work: Work::Idle {
+            connections: 9000,
+            burst: None,
+        },
+        sink: Sink::Fifo,
+        entrants: GO_AND_TOKIO,
+        targets: IDLE,
+    },
+    Scenario {
+        name: "idle-15000",
+        what: "idle: 15,000 connections that sent a line",
+        work: Work::Idle {
+            connections: 15_000,
+            burst: None,
+        },
+        sink: Sink::Fifo,
+        entrants: GO_AND_TOKIO,
+        targets: IDLE,
+    },
+    Scenario {
+        name: "idle-burst-4000",
+        what: "idle: 9,000 connections, quiet again after a burst of 60 KB on 4,000 of them",
+        work: Work::Idle {
+            connections: 9000,
+            burst: Some(Burst {
+                connections: 4000,
+                bytes: 60_000,
+            }),
+        },
+        sink: Sink::Fifo,
+        entrants: GO_AND_TOKIO,
+        targets: &[
+            Target::at_most("drainline", IdleBytes, 1.02, &["go"]),
+            Target::at_most("drainline", IdleBytesAfterBurst, 0.6, &["go"]),
+        ],
+    },
+];

@@ -1,0 +1,143 @@
+//! Many connections that send a little each: what a message costs, and how long it takes to the sink.
+
+use super::{ALL_SERVERS, DRAINLINE, FLOOR, GO, GO_AND_TOKIO, NO_SLOWER_THAN_GO, TOKIO, TOKIO_1};
+use crate::figures::Metric::{CpuNs, Delivered, LatencyP50Us, LatencyP99Us};
+use crate::scenario::{Entrant, Scenario, Sink, Target, Work};
+
+/// Neither reads nor the consumer wait for more.
+const OFF: Entrant =
+    DRAINLINE
+        .labelled("drainline, off")
+        .with(&["--coalesce", "off", "--linger", "off"]);
+const LINGER: Entrant =
+    DRAINLINE
+        .labelled("drainline, linger")
+        .with(&["--coalesce", "off", "--linger", "auto"]);
+
+const BOTH_TOKIOS: &[&str] = &["tokio, 2 workers", "tokio, 1 thread"];
+const EVERYBODY_ELSE: &[&str] = &["go", "tokio, 2 workers", "tokio, 1 thread"];
+
+/// The longest that a read is delayed by default, in microseconds.
+const MAX_READ_DELAY_US: f64 = 50_000.0;
+
+const TRICKLE: &[Target] = &[
+    Target::at_most("drainline", CpuNs, 0.4, &["go"]),
+    Target::at_most("drainline", CpuNs, 0.7, BOTH_TOKIOS),
+    Target::at_most("drainline", LatencyP99Us, 1.0, &["go"]).plus(MAX_READ_DELAY_US),
+    Target::is_at_least("drainline", Delivered, 1.0),
+];
+
+const fn paced(connections: usize, rate: u32) -> Work {
+    Work::Paced { connections, rate }
+}
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "trickle-500x100",
+        what: "trickle: 500 connections, 100 messages/s each; CPU and latency to the sink, defaults",
+        work: paced(500, 100),
+        sink: Sink::Fifo,
+        entrants: ALL_SERVERS,
+        targets: TRICKLE,
+    },
+    Scenario {
+        name: "trickle-500x100-off",
+        what: "the same, nothing waits for more; sink null, as the floor has none",
+        work: paced(500, 100),
+        sink: Sink::Null,
+        entrants: &[OFF, FLOOR, GO],
+        targets: &[Target::at_most("drainline, off", CpuNs, 1.4, &["floor"])],
+    },
+    Scenario {
+        name: "trickle-500x100-linger",
+        what: "the same, only the consumer lingers; sink null, as the floor has none",
+        work: paced(500, 100),
+        sink: Sink::Null,
+        entrants: &[LINGER, FLOOR, GO],
+        targets: &[Target::at_most(
+            "drainline, linger",
+            CpuNs,
+            1.15,
+            &["floor"],
+        )],
+    },
+    Scenario {
+        name: "trickle-50x1000",
+        what: "trickle: 50 connections, 1,000 messages/s each; CPU and latency to the sink, defaults",
+        work: paced(50, 1000),
+        sink: Sink::Fifo,
+        entrants: ALL_SERVERS,
+        targets: TRICKLE,
+    },
+    Scenario {
+        name: "trickle-50x1000-off",
+        what: "the same, nothing waits for more; sink null, as the floor has none",
+        work: paced(50, 1000),
+        sink: Sink::Null,
+        entrants: &[OFF, FLOOR, GO],
+        targets: &[Target::at_most("drainline, off", CpuNs, 1.4, &["floor"])],
+    },
+    Scenario {
+        name: "trickle-50x1000-linger",
+        what: "the same, only the consumer lingers; sink null, as the floor has none",
+        work: paced(50, 1000),
+        sink: Sink::Null,
+        entrants: &[LINGER, FLOOR, GO],
+        targets: &[Target::at_most(
+            "drainline, linger",
+            CpuNs,
+            1.15,
+            &["floor"],
+        )],
+    },
+    Scenario {
+        name: "trickle-2000x10",
+        what: "trickle: 2,000 connections, 10 messages/s each, defaults",
+        work: paced(2000, 10),
+        sink: Sink::Fifo,
+        entrants: &[
+            DRAINLINE,
+            DRAINLINE
+                .labelled("drainline, not coalescing")
+                .with(&["--coalesce", "off"]),
+            GO,
+        ],
+        targets: &[Target::at_most(
+            "drainline",
+            CpuNs,
+            1.15,
+            &["drainline, not coalescing"],
+        )],
+    },
+    Scenario {
+        name: "latency-100x100",
+        what: "latency to the sink: 100 connections, 100 messages/s each, defaults",
+        work: paced(100, 100),
+        sink: Sink::Fifo,
+        entrants: GO_AND_TOKIO,
+        targets: &[
+            Target::at_most("drainline", LatencyP50Us, 1.0, EVERYBODY_ELSE),
+            Target::at_most("drainline", LatencyP99Us, 1.0, EVERYBODY_ELSE),
+            Target::is_at_least("drainline", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "latency-500x100",
+        what: "latency to the sink: 500 connections, 100 messages/s each, defaults",
+        work: paced(500, 100),
+        sink: Sink::Fifo,
+        entrants: GO_AND_TOKIO,
+        targets: &[
+            Target::at_most("drainline", LatencyP99Us, 1.0, &["go"]).plus(MAX_READ_DELAY_US),
+            Target::is_at_least("drainline", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "latency-500x100-off",
+        what: "the same, nothing waits for more",
+        work: paced(500, 100),
+        sink: Sink::Fifo,
+        entrants: &[OFF.labelled("drainline"), GO, TOKIO, TOKIO_1],
+        targets: NO_SLOWER_THAN_GO,
+    },
+];

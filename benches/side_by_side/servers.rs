@@ -1,0 +1,145 @@
+//! Who takes part: how each is had, and how it is started.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Outcome;
+use crate::process::{Running, free_address};
+use crate::scenario::Entrant;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Peer {
+    /// The program, on its defaults but for what a scenario needs.
+    Drainline,
+    /// The library in a server that replies: this very program, started with another argument.
+    Library,
+    Go,
+    /// Two workers.
+    Tokio,
+    TokioOneThread,
+    /// Thread per connection, read and discard: the least that the shape costs.
+    Floor,
+    Rsyslog,
+    SyslogNg,
+    /// The loopback's own limit. Its own load.
+    Iperf3,
+    /// One thread that writes from memory: a file's own limit. No server at all.
+    WriteCall,
+}
+
+/// Where a program was found, or why it is not there and how to get it.
+pub(crate) type Program = Result<PathBuf, String>;
+
+/// What a server is started with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start<'a> {
+    pub(crate) entrant: &'a Entrant,
+    pub(crate) program: &'a Path,
+    /// A file or a FIFO; `None` is the null sink.
+    pub(crate) sink: Option<&'a Path>,
+    pub(crate) connections: usize,
+    pub(crate) is_echo: bool,
+    /// Most of what it gets is large: read buffers that are given by hand may be large, too.
+    pub(crate) is_bulk: bool,
+    /// A folder of its own.
+    pub(crate) folder: &'a Path,
+}
+
+impl Peer {
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(self, start: &Start<'_>) -> Outcome<Running> {
+        let address = free_address()?;
+        let mut command = Command::new(start.program);
+        let listen = address.to_string();
+        let sink = start.sink.map(|path| path.display().to_string());
+        let read_buffer = if start.is_bulk { "65536" } else { "4096" };
+        match self {
+            Peer::Drainline => {
+                let sink = sink.map_or("null".to_owned(), |path| format!("file:{path}"));
+                let connections = (start.connections + 64).max(1024).to_string();
+                command.args(["--listen", &listen, "--sink", &sink, "--report", "json"]);
+                command.args(["--max-connections", &connections]);
+                command.args(["--framing", start.entrant.framing]);
+            }
+            Peer::Library => {
+                command.args([crate::echo::ARGUMENT, &listen]);
+            }
+            Peer::Go => {
+                command.args(["-listen", &listen, "-read-buffer", read_buffer]);
+                command.args(["-sink", sink.as_deref().unwrap_or("null")]);
+                command.args(start.is_echo.then_some("-echo"));
+            }
+            Peer::Tokio | Peer::TokioOneThread => {
+                command.args(["--listen", &listen, "--read-buffer", read_buffer]);
+                command.args(["--sink", sink.as_deref().unwrap_or("null")]);
+                command.args(start.is_echo.then_some("--echo"));
+                match self {
+                    Peer::Tokio => command.args(["--workers", "2"]),
+                    _ => command.arg("--current-thread"),
+                };
+            }
+            Peer::Floor => {
+                command.args(["--listen", &listen]);
+            }
+            Peer::Rsyslog => {
+                let text = include_str!("../peers/rsyslog/rsyslog.conf");
+                let configuration = configure(text, address, start)?;
+                command.arg("-n").arg("-f").arg(configuration);
+                command.arg("-i").arg(start.folder.join("rsyslog.pid"));
+            }
+            Peer::SyslogNg => {
+                let text = include_str!("../peers/syslog-ng/syslog-ng.conf");
+                let configuration = configure(text, address, start)?;
+                command
+                    .args(["--foreground", "--no-caps", "--cfgfile"])
+                    .arg(configuration);
+                for (flag, name) in [
+                    ("persist-file", "persist"),
+                    ("pidfile", "pid"),
+                    ("control", "control"),
+                ] {
+                    let path = start.folder.join(format!("syslog-ng.{name}"));
+                    command.arg(format!("--{flag}={}", path.display()));
+                }
+            }
+            Peer::Iperf3 => {
+                let port = address.port().to_string();
+                command.args(["--server", "--bind", "127.0.0.1", "--port", &port]);
+            }
+            Peer::WriteCall => return Err("it is no server".into()),
+        }
+        command.args(known_flags(start.program, start.entrant.flags));
+        Running::start(command, address, start.folder)
+    }
+}
+
+/// An entrant's flags, each with its value, if its program knows them: another build may be older.
+pub(crate) fn known_flags(program: &Path, flags: &[&'static str]) -> Vec<&'static str> {
+    if flags.is_empty() {
+        return Vec::new();
+    }
+    let help = Command::new(program).arg("--help").output();
+    let help = help.map_or(Vec::new(), |output| output.stdout);
+    let help = String::from_utf8_lossy(&help);
+    let pairs = flags.chunks(2);
+    let known = pairs.filter(|pair| help.contains(&format!("{} ", pair[0])));
+    known.flatten().copied().collect()
+}
+
+/// Fills in what stands in braces.
+fn configure(text: &str, address: SocketAddr, start: &Start<'_>) -> Outcome<PathBuf> {
+    let sink = start.sink.ok_or("it writes to files alone")?;
+    let connections = start.connections + 16;
+    let filled = text
+        .replace("{folder}", &start.folder.display().to_string())
+        .replace("{sink}", &sink.display().to_string())
+        .replace("{ip}", &address.ip().to_string())
+        .replace("{port}", &address.port().to_string())
+        .replace("{connections}", &connections.to_string())
+        .replace("{window}", &(connections * 1000).max(100_000).to_string());
+    let path = start.folder.join("configuration");
+    fs::write(&path, filled)?;
+    Ok(path)
+}
