@@ -22,6 +22,9 @@ const SIZE: usize = 100;
 /// Time between two messages of a client.
 const GAP: Duration = Duration::from_millis(5);
 
+/// A test that fails is over some time.
+const MOST: u64 = 5_000;
+
 /// Busy from the first message on.
 fn busy() -> Config {
     let mut config = Config::default();
