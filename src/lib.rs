@@ -9,6 +9,7 @@
 //! - [`Server`]: for any message type of your own, replies included. Begin here to embed it.
 //! - [`ingest::Ingest`]: lines in, batches out to a [`Sink`](ingest::Sink). What the program does.
 //! - [`design`]: the threads, the way of a message, the shutdown order.
+//! - [`tuning`]: what trades one thing for another, and what it costs.
 //! - [`model`]: the decisions, pure.
 //!
 //! The library installs no signal handler and no logger, and keeps no global state. It is for Linux.
@@ -19,6 +20,9 @@ pub mod server;
 
 #[doc = include_str!("docs/design.md")]
 pub mod design {}
+
+#[doc = include_str!("docs/tuning.md")]
+pub mod tuning {}
 
 /// The README's Rust blocks are tests.
 #[cfg(doctest)]

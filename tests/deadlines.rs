@@ -14,7 +14,7 @@ use common::echo::{self, ANY};
 use common::tagged::{Cut, Tagged};
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_until};
-use drainline::ingest::{Discard, Handle, Ingest};
+use drainline::ingest::{Discard, Framing, Handle, Ingest, Oversize};
 use drainline::model::Activity;
 use drainline::{Config, EndReason, Ended, PauseAfter, Server};
 
@@ -74,6 +74,36 @@ fn a_frame_that_does_not_end_is_cut_though_bytes_keep_coming() {
         report.bytes.discarded.total(),
         report.bytes.discarded.get(Discard::Aborted)
     );
+}
+
+#[test]
+fn the_tail_of_a_message_that_was_too_long_is_inside_a_frame_too() {
+    // The beginning of a message of 30 bytes, 8 of which are taken: in each framing what is there of it was read.
+    let tails: [(Framing, &[u8]); 5] = [
+        (Framing::Lines, b"123456789012"),
+        (Framing::Nul, b"123456789012"),
+        (Framing::OctetCounted, b"30 123456789012"),
+        (Framing::Syslog, b"30 <13>56789012"),
+        (Framing::LengthPrefixed, b"\0\0\0\x1e123456789012"),
+    ];
+    for (framing, tail) in tails {
+        for oversize in [Oversize::Truncate, Oversize::Drop] {
+            let mut config = no_deadlines();
+            config.frame_timeout = Some(SHORT);
+            let server = Ingest::builder()
+                .config(config)
+                .framing(framing)
+                .max_message(8)
+                .oversize(oversize)
+                .listen(ANY.parse().unwrap())
+                .start(Valve::open().sink())
+                .unwrap();
+            let mut client = client::connect(server.local_addrs()[0]);
+            client.write_all(tail).unwrap();
+            wait_for_end(&server, EndReason::FrameTimeout);
+            assert!(server.shutdown(DEADLINE).is_balanced());
+        }
+    }
 }
 
 #[test]

@@ -148,8 +148,10 @@ impl Drop for SlowToEnd {
 fn a_permit_comes_back_when_its_thread_was_joined_and_not_before() {
     let (let_go, held) = mpsc::channel();
     let held = Mutex::new(Some(held));
+    let mut config = at_most(1);
+    config.reuse_threads = None;
     let server = Server::<Vec<u8>>::builder()
-        .config(at_most(1))
+        .config(config)
         .listen(ANY.parse().unwrap())
         .start_each(
             move |conn, out| {

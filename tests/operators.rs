@@ -42,11 +42,13 @@ fn assert_one_named(exit: &Exit, peers: &[String], says: &str, kind: &str) {
         .iter()
         .filter(|peer| line.contains(&format!(" from {peer} ")));
     assert_eq!(named.count(), 1, "{peers:?}: {line}");
-    let others = format!(
-        "{} more lines of this kind were left out: {kind}",
-        peers.len() - 1
-    );
-    the_line(exit, &others);
+    if peers.len() > 1 {
+        let others = format!(
+            "{} more lines of this kind were left out: {kind}",
+            peers.len() - 1
+        );
+        the_line(exit, &others);
+    }
 }
 
 fn names(clients: &[TcpStream]) -> Vec<String> {
@@ -173,7 +175,79 @@ fn peers_that_send_garbage_are_named_and_once_for_many() {
     exit.assert_closes();
     assert_eq!(exit.u64("connections.ended.protocol"), MANY as u64);
     assert_eq!(exit.u64("discarded.garbage"), MANY as u64 * 9);
-    let says = "is closed: it broke the protocol within 9 bytes";
+    let says =
+        "is closed after 9 bytes: garbage: no count where a message begins, but \"no count\"";
+    assert_one_named(&exit, &peers, says, "protocol");
+}
+
+#[test]
+fn peers_that_send_counts_beyond_belief_are_named_with_both() {
+    let says = "is closed after 9 bytes: garbage: a count of 99999999 bytes, and 1048576 are the most that one may say";
+    says_what_a_peer_broke(&["--framing", "octet-counted"], b"99999999 ", says);
+}
+
+/// A message of five bytes in each framing.
+const FIVE: &[(&str, &[u8])] = &[
+    ("lines", b"12345\n"),
+    ("nul", b"12345\0"),
+    ("octet-counted", b"5 12345"),
+    ("syslog", b"12345\n"),
+    ("length-prefixed", b"\0\0\0\x0512345"),
+];
+
+#[test]
+fn peers_that_send_too_long_a_message_are_named_with_the_limit() {
+    let says = "oversize: a message of 5 bytes or more, and max_message is 4";
+    for (framing, sends) in FIVE {
+        let close = [
+            "--framing",
+            framing,
+            "--max-message",
+            "4",
+            "--oversize",
+            "close",
+        ];
+        let says = format!("is closed after {} bytes: {says}", sends.len());
+        says_what_a_peer_broke(&close, sends, &says);
+    }
+}
+
+#[test]
+fn a_message_that_is_cut_or_dropped_is_told_with_peer_and_limit() {
+    for (framing, sends) in FIVE {
+        for (policy, became) in [("truncate", "truncated"), ("drop", "dropped")] {
+            let flags = [
+                "--framing",
+                framing,
+                "--max-message",
+                "4",
+                "--oversize",
+                policy,
+            ];
+            let mut child = Drainline::start(&flags);
+            let mut client = child.connect();
+            let peers = [client.local_addr().unwrap().to_string()];
+            client.write_all(sends).unwrap();
+            client.write_all(sends).unwrap();
+            assert_eq!(client::half_close(client), Closed::Clean);
+            let exit = child.terminate();
+            exit.assert_code(3);
+            let says = format!("sent a message of more than 4 bytes (max_message): it is {became}");
+            assert_one_named(&exit, &peers, &says, "oversize");
+        }
+    }
+}
+
+#[track_caller]
+fn says_what_a_peer_broke(flags: &[&str], sends: &[u8], says: &str) {
+    let mut child = Drainline::start(flags);
+    let mut clients = client::connect_many(child.addr(), 1);
+    let peers = names(&clients);
+    clients[0].write_all(sends).unwrap();
+    client::wait_for_close(&mut clients[0]);
+    let exit = child.terminate();
+    assert_eq!(exit.u64("connections.ended.protocol"), 1);
+    exit.assert_closes();
     assert_one_named(&exit, &peers, says, "protocol");
 }
 

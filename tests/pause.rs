@@ -158,19 +158,38 @@ fn close_accepts_new_clients_and_closes_them_at_once() {
     assert!(paused >= 6 && rejected.total() == paused, "{rejected:?}");
 }
 
-#[test]
-fn refuse_refuses_connects_and_comes_back_on_the_same_port() {
+fn start_refusing() -> Stalled {
     let stalled = Stalled::start_paused(config(OnPause::Refuse), None);
     wait_until("a connect refused", DEADLINE, || {
         client::try_connect(stalled.addr, DEADLINE)
             .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     });
+    stalled
+}
+
+#[test]
+fn refuse_refuses_connects_and_comes_back_on_the_same_port() {
+    let stalled = start_refusing();
     for _ in 0..20 {
         let refused = client::try_connect(stalled.addr, DEADLINE).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     }
     assert_eq!(stats(&stalled.server).accepted, 1);
     assert!(!client::is_closed(&stalled.held_up));
+    let (healed, _) = stalled.heal(&[]);
+    assert_eq!(healed.accepted, 2);
+}
+
+#[test]
+fn a_port_that_another_socket_took_meanwhile_is_tried_for_until_it_is_free() {
+    let stalled = start_refusing();
+    let other = TcpListener::bind(stalled.addr).unwrap();
+    stalled.valve.heal();
+    wait_until("tries in vain", DEADLINE, || {
+        stats(&stalled.server).accepts_starved >= 2
+    });
+    assert_eq!(stats(&stalled.server).accepted, 1);
+    drop(other);
     let (healed, _) = stalled.heal(&[]);
     assert_eq!(healed.accepted, 2);
 }

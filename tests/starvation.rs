@@ -270,6 +270,8 @@ fn with_spawner(clients: u32, fails: impl Fn(u64) -> bool + Send + Sync + 'stati
     let mut config = Config::default();
     // A permit that did not come back would be missed.
     config.max_connections = Some(2);
+    // A spawn for each.
+    config.reuse_threads = None;
     let handle = Server::builder()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())

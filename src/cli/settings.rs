@@ -122,6 +122,10 @@ impl Settings {
         config.keepalive = args.keepalive;
         config.backlog = args.backlog;
         config.stack_size = Some(args.stack_size);
+        config.reuse_threads = args.reuse_threads;
+        config.busy_reads = args.busy_reads;
+        config.max_read_delay = args.coalesce.then_some(args.max_read_delay);
+        config.linger = args.linger;
         config.drain_timeout = args.drain_timeout;
         let settings = Settings {
             config,
@@ -244,7 +248,21 @@ impl Settings {
         if let Some(stack) = config.stack_size {
             flags.push(("--stack-size", size(stack)));
         }
+        flags.push(("--reuse-threads", off(config.reuse_threads, time)));
+        flags.push(("--busy-reads", units::print_rate(config.busy_reads)));
+        let is_coalescing = config.max_read_delay.is_some();
+        flags.push((
+            "--coalesce",
+            values::print_choice(values::AUTO_OR_OFF, is_coalescing),
+        ));
+        if let Some(delay) = config.max_read_delay {
+            flags.push(("--max-read-delay", time(delay)));
+        }
         flags.extend([
+            (
+                "--linger",
+                values::print_choice(values::AUTO_OR_OFF, config.linger),
+            ),
             ("--rate-limit", off(config.rate_limit, units::print_rate)),
             ("--accept-rate", off(config.accept_rate, units::print_rate)),
             ("--frame-timeout", off(config.frame_timeout, time)),

@@ -50,6 +50,9 @@ pub(super) const ON_PAUSE: Choices<OnPause> = &[
     ("refuse", OnPause::Refuse),
 ];
 
+/// Whether something is done where it pays.
+pub(super) const AUTO_OR_OFF: Choices<bool> = &[("auto", true), ("off", false)];
+
 pub(crate) const REPORT: Choices<ReportFormat> =
     &[("text", ReportFormat::Text), ("json", ReportFormat::Json)];
 

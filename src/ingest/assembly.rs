@@ -6,7 +6,7 @@ use std::ops::Range;
 use memchr::memchr_iter;
 
 use super::batch::{Batch, BatchLimit};
-use super::framing::{Event, OutputFraming};
+use super::framing::{Event, OutputFraming, Violation};
 use super::ledger::Entry;
 
 /// What a read brought.
@@ -16,10 +16,12 @@ pub(super) struct Frames {
     pub(super) batches: Vec<Batch>,
     /// Messages dropped for being too long.
     pub(super) dropped: u64,
+    /// Messages in `batches` that are the beginning of longer ones.
+    pub(super) truncated: u64,
     /// Messages in `batches` and dropped ones.
     pub(super) finished: u64,
     /// The peer broke the protocol.
-    pub(super) is_violation: bool,
+    pub(super) violation: Option<Violation>,
 }
 
 /// How batches are made for a connection.
@@ -106,7 +108,7 @@ impl<'a> Assembly<'a> {
                 self.frames.finished += 1;
             }
             Event::Partial => self.entry.partial += 1,
-            Event::Violation => self.frames.is_violation = true,
+            Event::Violation(violation) => self.frames.violation = Some(violation),
         }
     }
 
@@ -115,10 +117,11 @@ impl<'a> Assembly<'a> {
         self.flush();
         let Assembly {
             whole,
-            frames,
+            mut frames,
             entry,
             ..
         } = self;
+        frames.truncated = entry.truncated;
         let sent = |batch: &Batch| crate::server::Weigh::messages(batch);
         debug_assert_eq!(
             frames.batches.iter().map(sent).sum::<u64>()

@@ -156,6 +156,7 @@ impl IngestBuilder {
         let warning = self.tear_warning();
         let shared = Arc::new(Shared {
             decoder: Decoder::new(self.framing, self.max_message, self.oversize),
+            max_message: self.max_message,
             form: Form {
                 limit: BatchLimit::of(&config),
                 framing: self.output_framing,

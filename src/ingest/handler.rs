@@ -1,5 +1,7 @@
 //! What the thread of a connection does: reads, cuts, sends.
 
+use log::Level;
+
 use super::assembly::Frames;
 use super::batch::Batch;
 use super::framing::{Discard, End};
@@ -29,19 +31,35 @@ pub(super) fn run(
             }
         };
         connection.progress(frames.finished, reader.is_inside());
-        let is_violation = frames.is_violation;
+        let violation = frames.violation;
+        if violation.is_none() {
+            say_oversize(connection, &frames, shared.max_message);
+        }
         if let Err(error) = send(frames, outbox) {
             let reason = error.downcast_ref::<Ended>().map(|ended| ended.0);
             reader.finish(End::Cut(discard_for(reason)));
             return Err(error);
         }
-        if is_violation {
-            return Err(Box::new(Ended(EndReason::Protocol)));
+        if let Some(violation) = violation {
+            return Err(Box::new(violation));
         }
         if is_last {
             return Ok(());
         }
     }
+}
+
+/// Names a connection whose messages were too long, where that does not end it.
+fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
+    let became = match (frames.truncated, frames.dropped) {
+        (0, 0) => return,
+        (0, _) => "dropped",
+        _ => "truncated",
+    };
+    let (id, peer) = (connection.id(), connection.peer());
+    connection.journal().say_once("oversize", Level::Warn, || {
+        format!("connection {id} from {peer} sent a message of more than {max_message} bytes (max_message): it is {became}")
+    });
 }
 
 /// Sends what a read brought. After a send that says that the connection is at its end, the others are

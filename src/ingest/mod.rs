@@ -25,7 +25,7 @@ mod shared;
 
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, MESSAGE_OVERHEAD_BYTES};
-pub use framing::{Discard, Framing, OutputFraming, Oversize};
+pub use framing::{Discard, Framing, OutputFraming, Oversize, Violation};
 pub use handle::{Handle, Report};
 pub use ledger::Bytes;
 pub use sink::{Sink, SinkError, Work};

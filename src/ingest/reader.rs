@@ -19,8 +19,8 @@ const LEAST_ROOM: usize = 4 << 10;
 /// One connection's reader.
 ///
 /// Small reads go by way of the stack into memory of their own size. A read that fills the small buffer is
-/// the sign of more: then whole buffers are read, without waiting, until nothing is there; only the small
-/// read waits.
+/// the sign of more: then whole buffers are read, without waiting, until little or nothing is there; only the
+/// small read waits.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     pool: &'a Pool,
@@ -88,13 +88,18 @@ impl<'a> Reader<'a> {
     }
 
     fn fill(&mut self, connection: &mut Connection) -> io::Result<usize> {
+        // Nothing here replies, and what was read before is sent. After a delay several messages are there.
+        self.is_eager |= connection.delay_read();
         if self.is_eager {
             self.grow();
-            match connection.read_ready(&mut self.pending)? {
-                Some(read) => return Ok(read),
-                None => self.shrink(),
+            if let Some(read) = connection.read_ready(&mut self.pending)? {
+                // So little is all that there was.
+                self.is_eager = read >= LEAST_ROOM;
+                return Ok(read);
             }
+            self.is_eager = false;
         }
+        self.shrink();
         let mut small = [0; SMALL_READ];
         let read = connection.read(&mut small)?;
         self.pending.extend_from_slice(&small[..read]);
@@ -120,7 +125,6 @@ impl<'a> Reader<'a> {
 
     /// Nothing is there: whoever waits holds little more than what is pending.
     fn shrink(&mut self) {
-        self.is_eager = false;
         if self.pending.len() < self.pending.capacity() / 4 {
             let right_sized = Vec::from(&self.pending[..]);
             self.pool

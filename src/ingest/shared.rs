@@ -16,6 +16,7 @@ pub(super) struct Shared {
     /// A fresh one for each connection is cloned from it.
     pub(super) decoder: Decoder,
     pub(super) form: Form,
+    pub(super) max_message: usize,
     pub(super) pool: Pool,
     pub(super) ledger: ByteLedger,
     pub(super) reopen: AtomicBool,

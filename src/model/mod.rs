@@ -10,11 +10,15 @@
 //! [`Duration`]: std::time::Duration
 
 mod bucket;
+mod coalesce;
 mod ladder;
+mod linger;
 mod queue;
 mod watch;
 
 pub use bucket::Bucket;
+pub use coalesce::{Coalesce, Counts, Pace};
 pub use ladder::{Change, Ladder, LadderSettings, Observation, Rung};
+pub use linger::Linger;
 pub use queue::{Cancel, Queue, Take, Ticket, Weight};
 pub use watch::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};

@@ -15,12 +15,13 @@ use rustix::io::Errno;
 use super::bell::Bell;
 use super::config::{OnPause, TICK};
 use super::error::{ServerError, panic_message};
-use super::gate::Permit;
+use super::gate::Room;
 use super::ledger::{Reason, RejectReason};
 use super::listener::{Accepted, Listener};
 use super::record::{Record, unread_bytes};
-use super::shared::{Shared, ThreadBody};
+use super::shared::Shared;
 use super::table::Admitted;
+use super::worker::{Job, Worker};
 
 /// Accepts in one go before the state is looked at again.
 const BURST: usize = 256;
@@ -31,8 +32,8 @@ const MOST_QUEUED: usize = 1 << 16;
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Makes the body of a connection's thread.
-pub(super) type MakeHandler = Arc<dyn Fn(Arc<Record>) -> ThreadBody + Send + Sync>;
+/// Makes what a connection's thread has to do.
+pub(super) type MakeHandler = Arc<dyn Fn(Arc<Record>) -> Job + Send + Sync>;
 
 pub(super) struct Acceptor {
     listener: Listener,
@@ -152,14 +153,14 @@ impl Acceptor {
             if !wait.is_zero() {
                 return Ok(Burst::Wait(wait));
             }
-            // The permit comes first: who does not come in must stay in the kernel's queue.
-            let Ok(permit) = self.shared.gate.enter() else {
+            // The room comes first: who does not come in must stay in the kernel's queue.
+            let Ok(room) = self.shared.gate.enter() else {
                 break;
             };
             match self.listener.accept()? {
                 Accepted::Client(stream, peer) => {
                     self.shared.gate.accepted(self.shared.now());
-                    if !self.admit(stream, peer, permit) {
+                    if !self.admit(stream, peer, room) {
                         break;
                     }
                 }
@@ -178,22 +179,26 @@ impl Acceptor {
     }
 
     /// Gives a client its thread, or turns it away. `false`: the system has no thread to give.
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, mut permit: Permit) -> bool {
-        let shared = Arc::clone(&self.shared);
-        if !shared.gate.claim(&mut permit, peer) {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, room: Room) -> bool {
+        let shared = &self.shared;
+        let Some(claim) = shared.gate.claim(peer) else {
             self.reject(&stream, peer, RejectReason::PerAddress);
             return true;
-        }
-        let admitted = shared.table.admit(stream, peer, permit, |record| {
-            let mut builder = std::thread::Builder::new().name(format!("handler-{}", record.id));
+        };
+        let job = |record| (self.make_handler)(record);
+        let spawn = |worker: Arc<Worker>, job| {
+            let mut builder =
+                std::thread::Builder::new().name(format!("handler-{}", worker.number));
             if let Some(bytes) = shared.config.stack_size {
                 builder = builder.stack_size(bytes);
             }
-            let body = (self.make_handler)(record);
+            let for_thread = Arc::clone(shared);
+            let body = Box::new(move || worker.run(&for_thread, job));
             // It may be an embedder's, and a panic in it must not take the acceptor along.
             catch_unwind(AssertUnwindSafe(|| (shared.spawner)(builder, body)))
                 .unwrap_or_else(|payload| Err(io::Error::other(panic_message(payload))))
-        });
+        };
+        let admitted = shared.table.admit(stream, peer, room, claim, job, spawn);
         match admitted {
             Admitted::Served => self.starved = None,
             Admitted::Closed => {}

@@ -33,7 +33,7 @@ use super::reaper;
 use super::shared::{Shared, Spawner, Standing, ThreadBody};
 use super::table::Table;
 use super::watchdog::Watchdog;
-use crate::model::Weight;
+use crate::model::{Linger, Weight};
 
 /// How long [`Inbox::recv`] waits at a time where nobody asked for a tick.
 const LONG_TICK: Duration = Duration::from_secs(1);
@@ -300,12 +300,15 @@ impl<T: Weigh + Send + 'static> Builder<T> {
 
         let budget = Arc::clone(&shared.budget);
         let rest = receiver.clone();
+        let config = &shared.config;
+        let linger = config.linger.then(|| Linger::new(config.busy_reads as f64));
         let inbox = Inbox::new(
             receiver,
             nudged,
             Arc::clone(&budget),
             Arc::clone(&shared.consumer),
             journal.clone(),
+            linger,
         );
         // Books what the consumer never came to take.
         let drop_rest = Box::new(move || {
@@ -394,7 +397,7 @@ where
                 Arc::clone(&record),
                 &shared.config,
             );
-            handler::run(&shared, record, outbox, &*handler);
+            handler::run(&shared, record, outbox, &*handler)
         })
     })
 }

@@ -128,6 +128,23 @@ pub struct Config {
     /// Stack of a handler's thread in bytes: 64 KiB to 1 GiB. Untouched pages cost nothing; an
     /// overflow aborts the process. `None` (the default): std's 2 MiB.
     pub stack_size: Option<usize>,
+    /// How long a thread whose connection ended well waits for another one, instead of ending: 1 ms to an hour.
+    /// It keeps its permit, which counts as room for a new client, and its thread-local values. Short
+    /// connections cost two to three times less so; the price is the memory of idle threads for that time.
+    /// `None`: each connection has a thread of its own. Default 200 ms.
+    pub reuse_threads: Option<Duration>,
+    /// Small reads a second, over all connections, from which on `max_read_delay` and `linger` act: 1 to
+    /// 1,000,000,000. Below, wake-ups are cheap and latency counts. Default 20,000.
+    pub busy_reads: u64,
+    /// The longest that a read is delayed while the server is busy, where its handler
+    /// [lets it](super::Connection::delay_read): 1 ms to a minute. A connection whose messages come close
+    /// together then reads once for several of them, about four; the price is that much latency, under load
+    /// only. `None`: never. Default 50 ms.
+    pub max_read_delay: Option<Duration>,
+    /// Whether the consumer, while so many small items come, sleeps half a millisecond when its inbox is empty,
+    /// and then takes all that came: waking it for each costs more than that. The price is that much latency,
+    /// under load only. Default: yes.
+    pub linger: bool,
     /// How long a drain may take that nobody gave a deadline: 0 to 24 h. Default 30 s. Handlers have
     /// three quarters of it, the consumer the rest.
     pub drain_timeout: Duration,
@@ -159,6 +176,10 @@ impl Default for Config {
             keepalive: Some(Keepalive::default()),
             backlog: None,
             stack_size: None,
+            reuse_threads: Some(Duration::from_millis(200)),
+            busy_reads: 20_000,
+            max_read_delay: Some(Duration::from_millis(50)),
+            linger: true,
             drain_timeout: Duration::from_secs(30),
             warn_after: Duration::from_secs(5),
             handler_bytes: 64 << 10,
@@ -224,6 +245,11 @@ impl Config {
         if let Some(stack) = self.stack_size {
             range("stack_size", stack, 64 << 10, 1 << 30)?;
         }
+        let (millisecond, hour) = (Duration::from_millis(1), Duration::from_secs(60 * 60));
+        range("busy_reads", self.busy_reads as usize, 1, 1_000_000_000)?;
+        let minute = Duration::from_secs(60);
+        time("max_read_delay", self.max_read_delay, millisecond, minute)?;
+        time("reuse_threads", self.reuse_threads, millisecond, hour)?;
         time(
             "drain_timeout",
             Some(self.drain_timeout),

@@ -12,8 +12,10 @@ use rustix::net::RecvFlags;
 
 use super::deadline::Deadline;
 use super::error::Ended;
+use super::journal::Journal;
 use super::ledger::EndReason;
 use super::record::Record;
+use super::shared::Shared;
 use crate::model::{Activity, Bucket};
 
 /// The most that one write(2) of a reply takes: what `write_timeout` is counted for.
@@ -41,6 +43,7 @@ const LONGEST_PARK: Duration = Duration::from_secs(3600);
 /// counted as `unread_bytes`, and the peer gets a reset for them (Linux's close(2) on a TCP socket).
 pub struct Connection {
     record: Arc<Record>,
+    shared: Arc<Shared>,
     rate: Option<RateLimit>,
     /// The first end that was seen; it stays.
     end: Option<EndReason>,
@@ -55,14 +58,15 @@ struct RateLimit {
 }
 
 impl Connection {
-    pub(super) fn new(record: Arc<Record>, messages_per_second: Option<u64>) -> Self {
-        let rate = messages_per_second.map(|rate| RateLimit {
+    pub(super) fn new(record: Arc<Record>, shared: Arc<Shared>) -> Self {
+        let rate = shared.config.rate_limit.map(|rate| RateLimit {
             bucket: Bucket::new(rate as f64, Duration::ZERO),
             started: Instant::now(),
             paid: 0,
         });
         Connection {
             record,
+            shared,
             rate,
             end: None,
             allowance: None,
@@ -79,6 +83,11 @@ impl Connection {
         self.record.peer
     }
 
+    /// The server's log, for lines that must not block the handler.
+    pub fn journal(&self) -> &Journal {
+        &self.shared.journal
+    }
+
     /// Whether the server is shutting down, or this connection was cut: a handler that does not read should come
     /// to its end.
     pub fn draining(&self) -> bool {
@@ -89,6 +98,25 @@ impl Connection {
     /// frame deadline. Costs two plain stores.
     pub fn progress(&mut self, finished: u64, inside: bool) {
         self.record.progress(finished, inside);
+    }
+
+    /// Lets the server delay the next read, while it takes so many small ones that waking for each costs more than
+    /// it brings. Returns at once, `false`, or after at most [`max_read_delay`](super::Config::max_read_delay),
+    /// `true`: then most likely several messages are there. A drain and whatever cuts the connection end the
+    /// sleep.
+    ///
+    /// For handlers of one-way messages, before each read, with everything sent that was read before. A handler
+    /// that replies must not call it: its peer would wait for the delay.
+    pub fn delay_read(&mut self) -> bool {
+        self.record.allow_delay();
+        let Some(step) = self.record.read_delay() else {
+            return false;
+        };
+        // All that sleep wake together, on a grid that they share.
+        let past = self.shared.now().as_nanos() % step.as_nanos().max(1);
+        // Less than the step, which is less than 2^32 microseconds.
+        self.pause(Deadline::after(step - Duration::from_nanos(past as u64)));
+        true
     }
 
     /// Reads what is there into the spare capacity of `buf`, without waiting. Returns how much, 0 at the
@@ -182,6 +210,11 @@ impl Connection {
             return;
         }
         let until = Deadline::after(wait);
+        self.pause(until);
+    }
+
+    /// Sleeps; a drain or an abort ends it.
+    fn pause(&self, until: Deadline) {
         self.record.enter(Activity::Pausing);
         while !self.draining() {
             match until.remaining(LONGEST_PARK) {
@@ -251,3 +284,6 @@ impl fmt::Debug for Connection {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

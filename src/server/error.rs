@@ -256,7 +256,9 @@ impl<T> From<SendError<T>> for BoxError {
 /// Why a connection's reads and writes fail from now on, or why a handler ends it.
 ///
 /// Reads and writes that we ended return an [`io::Error`] that wraps this; a handler that ends a
-/// connection for a reason of its own may return it as its error, and it is counted under that reason.
+/// connection for a reason of its own may return it as its error, or an error that has it as its
+/// [`source`](std::error::Error::source), and it is counted under that reason. What such an error says is in
+/// the log line for [`EndReason::Protocol`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended(pub EndReason);
 

@@ -1,24 +1,34 @@
 //! Who may come in: permits in all and per address, the pause, and the accept rate.
 //!
 //! A permit belongs to a thread, from before its client is accepted until the thread is **joined**. So
-//! permits out >= threads alive, always: that is the claim that this server cannot leak, in one line.
+//! permits out >= threads alive, always: that is the claim that this server cannot leak, in one line. A
+//! thread that is parked here, waiting for another client, keeps its permit and counts as room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::bell::Bell;
 use super::config::Config;
+use super::deadline::Deadline;
 use super::ledger::RejectReason;
+use super::worker::{Job, Order, Worker};
 use crate::model::Bucket;
 
-#[derive(Debug)]
+/// How often a thread whose patience is at its end, but that somebody has taken off the stack this very moment,
+/// looks for its order.
+const ORDER_IS_NEAR: Duration = Duration::from_millis(10);
+
 struct Inner {
     out: usize,
+    /// Threads that wait for a client, the one that came last at the back: it is taken first, so that a few
+    /// warm ones serve and the others end.
+    parked: VecDeque<Arc<Worker>>,
+    is_closed: bool,
     per_address: HashMap<IpAddr, usize>,
     paused: bool,
     /// Somebody found the gate shut since the last time it was seen to open.
@@ -26,7 +36,6 @@ struct Inner {
     accepts: Option<Bucket>,
 }
 
-#[derive(Debug)]
 pub(super) struct Gate {
     inner: Mutex<Inner>,
     max_connections: usize,
@@ -41,6 +50,8 @@ impl Gate {
         Gate {
             inner: Mutex::new(Inner {
                 out: 0,
+                parked: VecDeque::new(),
+                is_closed: false,
                 per_address: HashMap::new(),
                 paused: false,
                 missed: false,
@@ -60,38 +71,95 @@ impl Gate {
         self.inner.lock().shut(self.max_connections)
     }
 
-    /// Takes a permit, before the client is accepted: who does not come in stays in the kernel's queue.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Permit, RejectReason> {
+    /// Takes a parked thread or a permit for a new one, before the client is accepted: who does not come in
+    /// stays in the kernel's queue.
+    pub(super) fn enter(self: &Arc<Self>) -> Result<Room, RejectReason> {
         let mut inner = self.inner.lock();
-        match inner.shut(self.max_connections) {
-            Some(reason) => Err(reason),
-            None => {
-                inner.out += 1;
-                Ok(Permit {
-                    gate: Arc::clone(self),
-                    address: None,
-                })
-            }
+        if let Some(reason) = inner.shut(self.max_connections) {
+            return Err(reason);
         }
+        let gate = Arc::clone(self);
+        if let Some(worker) = inner.parked.pop_back() {
+            let worker = Some(worker);
+            return Ok(Room::Parked(Parked { gate, worker }));
+        }
+        inner.out += 1;
+        Ok(Room::New(Permit { gate }))
     }
 
-    /// Counts the permit against its address, too. `false`: that address has its share.
-    pub(super) fn claim(&self, permit: &mut Permit, peer: SocketAddr) -> bool {
+    /// A connection's share of its peer's address. `None`: that address has all of its shares.
+    pub(super) fn claim(self: &Arc<Self>, peer: SocketAddr) -> Option<Claim> {
+        let gate = Arc::clone(self);
         let Some(max) = self.max_per_address else {
-            return true;
+            return Some(Claim { gate, key: None });
         };
         let (address, key) = address_of(peer);
         if self.exempt.iter().any(|network| network.contains(&address)) {
-            return true;
+            return Some(Claim { gate, key: None });
         }
         let mut inner = self.inner.lock();
         let out = inner.per_address.entry(key).or_insert(0);
         if *out >= max {
-            return false;
+            return None;
         }
         *out += 1;
-        permit.address = Some(key);
+        let key = Some(key);
+        Some(Claim { gate, key })
+    }
+
+    /// Where the thread of a connection that ended waits for the next one, at most for `patience`. `None`: it is
+    /// to end.
+    pub(super) fn park(&self, worker: &Arc<Worker>, patience: Duration) -> Option<Job> {
+        if !self.push(worker) {
+            return None;
+        }
+        let until = Deadline::after(patience);
+        loop {
+            match worker.take_order() {
+                Some(Order::Serve(job)) => return Some(job),
+                Some(Order::Leave) => return None,
+                None => {}
+            }
+            match until.remaining(patience) {
+                Some(left) => std::thread::park_timeout(left),
+                // Under the lock of those who take it off: it is either given an order or gone.
+                None if self.leave(worker) => return None,
+                None => std::thread::park_timeout(ORDER_IS_NEAR),
+            }
+        }
+    }
+
+    /// `false`: the gate is closed for good.
+    fn push(&self, worker: &Arc<Worker>) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.is_closed {
+            return false;
+        }
+        inner.parked.push_back(Arc::clone(worker));
+        self.ring_if_missed(inner);
         true
+    }
+
+    fn leave(&self, worker: &Arc<Worker>) -> bool {
+        let mut inner = self.inner.lock();
+        let place = inner
+            .parked
+            .iter()
+            .position(|parked| Arc::ptr_eq(parked, worker));
+        place.and_then(|place| inner.parked.remove(place)).is_some()
+    }
+
+    /// The server stops: parked threads end, and none parks any more.
+    pub(super) fn close(&self) {
+        let parked = {
+            let mut inner = self.inner.lock();
+            inner.is_closed = true;
+            std::mem::take(&mut inner.parked)
+        };
+        for worker in parked {
+            worker.give(Order::Leave);
+        }
+        self.ring();
     }
 
     /// How long the accept rate holds the next client back.
@@ -126,17 +194,8 @@ impl Gate {
         }
     }
 
-    fn give_back(&self, address: Option<IpAddr>) {
-        let mut inner = self.inner.lock();
-        inner.out -= 1;
-        if let Some(address) = address
-            && let Some(out) = inner.per_address.get_mut(&address)
-        {
-            *out -= 1;
-            if *out == 0 {
-                inner.per_address.remove(&address);
-            }
-        }
+    /// There is room again: whoever found none is told, unless the pause shuts the gate anyway.
+    fn ring_if_missed(&self, mut inner: MutexGuard<'_, Inner>) {
         let ring = !inner.paused && std::mem::take(&mut inner.missed);
         drop(inner);
         if ring {
@@ -151,7 +210,7 @@ impl Inner {
     fn shut(&mut self, max_connections: usize) -> Option<RejectReason> {
         let reason = if self.paused {
             Some(RejectReason::Paused)
-        } else if self.out >= max_connections {
+        } else if self.out >= max_connections && self.parked.is_empty() {
             Some(RejectReason::MaxConnections)
         } else {
             None
@@ -161,16 +220,69 @@ impl Inner {
     }
 }
 
+/// Room for one more connection.
+pub(super) enum Room {
+    New(Permit),
+    Parked(Parked),
+}
+
 /// The right to one thread. Dropped after that thread was joined.
-#[derive(Debug)]
 pub(super) struct Permit {
     gate: Arc<Gate>,
-    address: Option<IpAddr>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.give_back(self.address);
+        let mut inner = self.gate.inner.lock();
+        inner.out -= 1;
+        self.gate.ring_if_missed(inner);
+    }
+}
+
+/// A thread that was taken off the stack. Dropped unused, it goes back.
+pub(super) struct Parked {
+    gate: Arc<Gate>,
+    worker: Option<Arc<Worker>>,
+}
+
+impl Parked {
+    pub(super) fn number(&self) -> u64 {
+        self.worker.as_ref().map_or(0, |worker| worker.number)
+    }
+
+    pub(super) fn serve(mut self, job: Job) {
+        if let Some(worker) = self.worker.take() {
+            worker.give(Order::Serve(job));
+        }
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.take()
+            && !self.gate.push(&worker)
+        {
+            worker.give(Order::Leave);
+        }
+    }
+}
+
+/// A connection's share of its peer's address.
+pub(super) struct Claim {
+    gate: Arc<Gate>,
+    key: Option<IpAddr>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut inner = self.gate.inner.lock();
+        if let Some(out) = inner.per_address.get_mut(&key) {
+            *out -= 1;
+            if *out == 0 {
+                inner.per_address.remove(&key);
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The body of one connection's thread.
 
+use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,19 +12,20 @@ use super::error::{BoxError, Ended, panic_message};
 use super::ledger::EndReason;
 use super::outbox::Outbox;
 use super::record::Record;
-use super::shared::{Ending, Shared};
+use super::shared::Shared;
 
-/// Runs the handler, finds out how the connection ended, lets go of the socket, and announces the end.
-/// Nothing here waits for anybody: not for the log, not for the reaper.
+/// Runs the handler, finds out how the connection ended, lets go of the socket, and books the end. Says
+/// whether it ended well: then its thread may serve another one. Nothing here waits for anybody: not for the
+/// log, not for the reaper.
 pub(super) fn run<T>(
     shared: &Arc<Shared>,
     record: Arc<Record>,
     outbox: Outbox<T>,
     handler: impl FnOnce(&mut Connection, &Outbox<T>) -> Result<(), BoxError>,
-) {
+) -> bool {
     record.belongs_to_this_thread();
     let (id, peer) = (record.id, record.peer);
-    let mut connection = Connection::new(Arc::clone(&record), shared.config.rate_limit);
+    let mut connection = Connection::new(Arc::clone(&record), Arc::clone(shared));
     // Whatever is not our code is in here: the handler, and what its error says and does as it is dropped.
     // So nothing of it can keep the lines below from being reached.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -31,13 +33,7 @@ pub(super) fn run<T>(
             Ok(()) => connection.end().unwrap_or(EndReason::Finished),
             Err(error) => {
                 let reason = reason_of(&connection, &error);
-                if reason == EndReason::Failed {
-                    shared
-                        .journal
-                        .say_once("connection failed", Level::Warn, || {
-                            format!("connection {id} from {peer} failed: {error}")
-                        });
-                }
+                say_error(shared, &record, reason, &error);
                 reason
             }
         }
@@ -57,28 +53,53 @@ pub(super) fn run<T>(
         EndReason::Eof | EndReason::Reset if record.sample().bytes == 0 => EndReason::Probe,
         reason => reason,
     };
-    say_cut(shared, &record, reason);
-    shared.table.ended(id, reason, record.unread_bytes());
-    drop(record);
-    // As many places as there are permits, and this thread has one: never full.
-    let _ = shared.reaper.try_send(Ending::Handler(id));
+    if reason == EndReason::SendTimeout {
+        say_send_timeout(shared, &record);
+    }
+    // After its end a stream has nothing left to ask the kernel for.
+    let unread_bytes = match reason {
+        EndReason::Eof => 0,
+        _ => record.unread_bytes(),
+    };
+    shared.table.ended(id, reason, unread_bytes);
+    ended_well(reason)
 }
 
-/// Names a connection that was ended for what it did or met. The deadlines are told by the watchdog, which
-/// keeps them.
-fn say_cut(shared: &Shared, record: &Record, reason: EndReason) {
+/// Nothing of ours cut it, no deadline passed, and no code failed.
+fn ended_well(reason: EndReason) -> bool {
+    matches!(
+        reason,
+        EndReason::Eof
+            | EndReason::Finished
+            | EndReason::Probe
+            | EndReason::Reset
+            | EndReason::Protocol
+    )
+}
+
+/// Says what the handler's error says, where that is the reason.
+fn say_error(shared: &Shared, record: &Record, reason: EndReason, error: &BoxError) {
     let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
     let journal = &shared.journal;
     match reason {
-        EndReason::SendTimeout => journal.say_once("send timeout", Level::Warn, || {
-            let limit = shared.config.send_timeout;
-            format!("connection {id} from {peer} is cut: send_timeout of {limit:?} passed after {bytes} bytes")
+        EndReason::Failed => journal.say_once("connection failed", Level::Warn, || {
+            format!("connection {id} from {peer} failed: {error}")
         }),
         EndReason::Protocol => journal.say_once("protocol", Level::Warn, || {
-            format!("connection {id} from {peer} is closed: it broke the protocol within {bytes} bytes")
+            format!("connection {id} from {peer} is closed after {bytes} bytes: {error}")
         }),
         _ => {}
     }
+}
+
+/// Names a connection that was cut for what it met. The other deadlines are told by the watchdog, which keeps
+/// them.
+fn say_send_timeout(shared: &Shared, record: &Record) {
+    let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
+    shared.journal.say_once("send timeout", Level::Warn, || {
+        let limit = shared.config.send_timeout;
+        format!("connection {id} from {peer} is cut: send_timeout of {limit:?} passed after {bytes} bytes")
+    });
 }
 
 /// What we ended, we know best; then what the stream showed; then what the handler says.
@@ -86,8 +107,8 @@ fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
     if let Some(reason) = connection.end().filter(|&reason| reason != EndReason::Eof) {
         return reason;
     }
-    if let Some(Ended(reason)) = error.downcast_ref::<Ended>() {
-        return *reason;
+    if let Some(reason) = ended_within(error.as_ref()) {
+        return reason;
     }
     match error.downcast_ref::<io::Error>() {
         Some(error) => match Ended::reason_of(error) {
@@ -97,6 +118,12 @@ fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
         },
         None => EndReason::Failed,
     }
+}
+
+/// The reason that an error is, or that it gives as its source.
+fn ended_within(error: &(dyn Error + 'static)) -> Option<EndReason> {
+    let ended = |error: &(dyn Error + 'static)| error.downcast_ref::<Ended>().map(|ended| ended.0);
+    ended(error).or_else(|| error.source().and_then(ended))
 }
 
 fn is_gone(kind: io::ErrorKind) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, select};
 
@@ -11,11 +11,13 @@ use super::deadline::Deadline;
 use super::journal::Journal;
 use super::outbox::Parcel;
 use super::pulse::ConsumerPulse;
-use crate::model::Weight;
+use crate::model::{Linger, Weight};
 
 /// A blocked receive looks at its surroundings at least this often.
 const SLICE: Duration = Duration::from_millis(100);
 
+/// How long the consumer sleeps where it lingers.
+const LINGER: Duration = Duration::from_micros(500);
 /// What [`Inbox::recv`] found.
 #[derive(Debug)]
 pub enum Received<T> {
@@ -53,6 +55,8 @@ pub struct Inbox<T> {
     budget: Arc<Budget>,
     pulse: Arc<ConsumerPulse>,
     journal: Journal,
+    linger: Option<Linger>,
+    started: Instant,
 }
 
 impl<T> Inbox<T> {
@@ -62,6 +66,7 @@ impl<T> Inbox<T> {
         budget: Arc<Budget>,
         pulse: Arc<ConsumerPulse>,
         journal: Journal,
+        linger: Option<Linger>,
     ) -> Self {
         Inbox {
             receiver,
@@ -69,6 +74,8 @@ impl<T> Inbox<T> {
             budget,
             pulse,
             journal,
+            linger,
+            started: Instant::now(),
         }
     }
 
@@ -135,6 +142,17 @@ impl<T> Inbox<T> {
             return received;
         }
         let until = Deadline::after(tick);
+        let now = self.started.elapsed();
+        let lingers = self
+            .linger
+            .as_mut()
+            .is_some_and(|linger| linger.found_nothing(now));
+        if lingers && !self.budget.waits_for_consumer() {
+            std::thread::sleep(LINGER);
+            if let Some(received) = self.take() {
+                return received;
+            }
+        }
         loop {
             if self.budget.waits_for_consumer() {
                 return Received::Tick;
@@ -169,9 +187,12 @@ impl<T> Inbox<T> {
         }
     }
 
-    fn deliver(&self, parcel: Parcel<T>) -> Delivery<T> {
+    fn deliver(&mut self, parcel: Parcel<T>) -> Delivery<T> {
         self.budget.picked_up();
         let Parcel { item, weight } = parcel;
+        if let Some(linger) = &mut self.linger {
+            linger.took(weight.bytes);
+        }
         let receipt = Receipt {
             rest: weight,
             budget: Arc::clone(&self.budget),

@@ -19,6 +19,7 @@ mod connection;
 mod handler;
 mod record;
 mod table;
+mod worker;
 
 mod outbox;
 

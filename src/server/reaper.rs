@@ -9,12 +9,12 @@ use super::shared::{Ending, Shared};
 
 /// The body of the reaper's thread.
 pub(super) fn run(shared: &Arc<Shared>, endings: &Receiver<Ending>) {
-    while let Ok(Ending::Handler(id)) = endings.recv() {
-        if let Some(thread) = shared.table.take_thread(id) {
+    while let Ok(Ending::Handler(number)) = endings.recv() {
+        if let Some(thread) = shared.table.take_thread(number) {
             // Its panic was caught and counted by the thread itself.
             let _ = thread.join();
         }
-        shared.table.joined(id);
+        shared.table.joined(number);
         shared.lifecycle.handler_joined();
     }
 }

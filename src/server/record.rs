@@ -5,12 +5,13 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread::Thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ledger::{DropReason, EndReason, Reason};
-use crate::model::{Activity, Sample, Ticket};
+use crate::model::{Activity, Counts, Sample, Ticket};
 
 /// Where a connection stands in the line before the buffer. It joins and leaves the line under the budget's
 /// lock; its handler takes the outcome from here.
@@ -38,6 +39,7 @@ struct Pulse {
     activity: AtomicU32,
     inside: AtomicBool,
     bytes: AtomicU64,
+    reads: AtomicU64,
     frames: AtomicU64,
     messages: AtomicU64,
     /// An [`EndReason`]'s index + 1; 0 while nobody has ended the connection.
@@ -46,6 +48,8 @@ struct Pulse {
     /// The peer had ended its stream before the drain began: all that will ever come is in the kernel.
     is_complete: AtomicBool,
     peer_gone: AtomicBool,
+    /// The step of the grid on which this connection reads, in microseconds; 0: at once.
+    read_delay_us: AtomicU32,
 }
 
 /// The shared record of one connection. The descriptor closes when the last holder lets go: that is
@@ -57,6 +61,8 @@ pub(super) struct Record {
     pub(super) peer: SocketAddr,
     pub(super) stream: TcpStream,
     thread: OnceLock<Thread>,
+    /// Its handler lets its reads be delayed.
+    may_be_delayed: AtomicBool,
     pub(super) place: Mutex<Place>,
 }
 
@@ -68,6 +74,7 @@ impl Record {
             peer,
             stream,
             thread: OnceLock::new(),
+            may_be_delayed: AtomicBool::new(false),
             place: Mutex::new(Place::None),
         }
     }
@@ -88,6 +95,7 @@ impl Record {
 
     pub(super) fn add_bytes(&self, n: usize) {
         add(&self.pulse.bytes, n as u64);
+        add(&self.pulse.reads, 1);
     }
 
     pub(super) fn add_messages(&self, n: u64) {
@@ -101,7 +109,34 @@ impl Record {
         self.pulse.inside.store(inside, Ordering::Relaxed);
     }
 
+    pub(super) fn allow_delay(&self) {
+        self.may_be_delayed.store(true, Ordering::Relaxed);
+    }
+
+    /// The step of the grid on which this connection is to read.
+    pub(super) fn read_delay(&self) -> Option<Duration> {
+        let delay_us = self.pulse.read_delay_us.load(Ordering::Relaxed);
+        (delay_us > 0).then(|| Duration::from_micros(u64::from(delay_us)))
+    }
+
     // ---- everybody's side
+
+    pub(super) fn may_be_delayed(&self) -> bool {
+        self.may_be_delayed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_read_delay(&self, delay: Option<Duration>) {
+        let delay_us = delay.map_or(0, |delay| delay.as_micros() as u32);
+        self.pulse.read_delay_us.store(delay_us, Ordering::Relaxed);
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            reads: self.pulse.reads.load(Ordering::Relaxed),
+            messages: self.pulse.frames.load(Ordering::Relaxed),
+            bytes: self.pulse.bytes.load(Ordering::Relaxed),
+        }
+    }
 
     pub(super) fn messages(&self) -> u64 {
         self.pulse.messages.load(Ordering::Relaxed)

@@ -31,7 +31,7 @@ pub(super) type Spawner =
 /// What the reaper is told.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ending {
-    /// The handler of this connection is past its last line.
+    /// The handler's thread of this number is past its last line.
     Handler(u64),
     /// The server is over.
     Server,
@@ -83,7 +83,7 @@ impl Shared {
             self.table.close();
             self.table.for_each(|record| record.drain());
         }
-        self.gate.ring();
+        self.gate.close();
     }
 
     /// Handlers had their share of the drain: nothing more is taken in, and their sockets are cut. One

@@ -1,10 +1,11 @@
-//! The table of connections: the shared record, the thread and the permit of each, under one lock.
+//! The tables of connections and of their threads, under one lock: the shared record of each connection, the
+//! JoinHandle and the permit of each thread.
 //!
 //! Whoever accepts holds the lock across spawn and insert, so that no end overtakes its JoinHandle. Every
 //! connection is counted here as it comes and as it goes, so `accepted = ended + open` holds whenever
 //! anybody looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::gate::Permit;
+use super::gate::{Claim, Permit, Room};
 use super::ledger::{EndReason, RejectReason, Tally};
 use super::record::{Record, unread_bytes};
 use super::report::ConnectionInfo;
-use crate::model::{Activity, Sample, Verdict, Watch, WatchLimits};
+use super::worker::{Job, Worker};
+use crate::model::{Activity, Coalesce, Pace, Sample, Verdict, Watch, WatchLimits};
 
 /// The connection side of the ledger.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,26 +42,20 @@ impl Traffic {
     }
 }
 
-#[derive(Debug)]
 struct Entry {
-    /// Taken out by the handler itself as it ends, so that its own thread closes the socket.
-    record: Option<Arc<Record>>,
-    /// Taken out by the reaper.
-    thread: Option<JoinHandle<()>>,
-    /// Returned when the entry is dropped: after the join.
-    _permit: Permit,
+    record: Arc<Record>,
     watch: Watch,
-    /// What is left to tell of it once its handler has ended.
-    ended: Option<ConnectionInfo>,
+    pace: Pace,
+    /// The number of its thread.
+    thread: u64,
+    _claim: Claim,
 }
 
 impl Entry {
-    fn info(&self) -> Option<ConnectionInfo> {
-        let Some(record) = &self.record else {
-            return self.ended.clone();
-        };
+    fn info(&self) -> ConnectionInfo {
+        let record = &self.record;
         let sample = record.sample();
-        Some(ConnectionInfo {
+        ConnectionInfo {
             id: record.id,
             peer: record.peer,
             state: sample.activity,
@@ -69,19 +65,32 @@ impl Entry {
             messages: record.messages(),
             bytes: sample.bytes,
             inside_frame: sample.inside,
-        })
+        }
     }
 }
 
-#[derive(Debug, Default)]
+struct Thread {
+    /// Taken out by the reaper.
+    handle: Option<JoinHandle<()>>,
+    /// Dropped with it: after the join.
+    _permit: Permit,
+    /// The last connection that ended on it.
+    last: Option<ConnectionInfo>,
+    /// It serves no more: it is to be joined.
+    is_leaving: bool,
+}
+
+#[derive(Default)]
 struct Inner {
-    entries: BTreeMap<u64, Entry>,
+    connections: BTreeMap<u64, Entry>,
+    threads: HashMap<u64, Thread>,
     last_id: u64,
+    last_thread: u64,
     traffic: Traffic,
     is_closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Table {
     inner: Mutex<Inner>,
 }
@@ -97,47 +106,60 @@ pub(super) enum Admitted {
 }
 
 impl Table {
-    /// Gives a connection its number, its record and its thread, or books why not. Where the spawn fails,
-    /// the socket closes with the body that was to hold it.
+    /// Gives a connection its number, its record and a thread, or books why not. Where the spawn fails, the
+    /// socket closes with the job that was to hold it.
     pub(super) fn admit(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        permit: Permit,
-        spawn: impl FnOnce(Arc<Record>) -> io::Result<JoinHandle<()>>,
+        room: Room,
+        claim: Claim,
+        job: impl FnOnce(Arc<Record>) -> Job,
+        spawn: impl FnOnce(Arc<Worker>, Job) -> io::Result<JoinHandle<()>>,
     ) -> Admitted {
         let mut inner = self.inner.lock();
         if inner.is_closed {
             inner
                 .traffic
                 .reject(RejectReason::Shutdown, unread_bytes(&stream));
+            // Rooms and claims go back outside the lock: they ring bells.
+            drop(inner);
             return Admitted::Closed;
         }
         let id = inner.last_id + 1;
         let record = Arc::new(Record::new(id, peer, stream));
-        let thread = match spawn(Arc::clone(&record)) {
-            Ok(thread) => thread,
-            Err(error) => {
-                inner
-                    .traffic
-                    .reject(RejectReason::NoThread, record.unread_bytes());
-                // Outside the lock: a permit that comes back rings bells.
+        let job = job(Arc::clone(&record));
+        match room {
+            Room::Parked(parked) => {
+                inner.open(record, parked.number(), claim);
                 drop(inner);
-                drop(permit);
-                return Admitted::NoThread(error);
+                parked.serve(job);
             }
-        };
-        inner.last_id = id;
-        inner.traffic.accepted += 1;
-        let entry = Entry {
-            record: Some(record),
-            thread: Some(thread),
-            _permit: permit,
-            watch: Watch::default(),
-            ended: None,
-        };
-        inner.entries.insert(id, entry);
-        inner.traffic.unjoined_peak = inner.traffic.unjoined_peak.max(inner.entries.len());
+            Room::New(permit) => {
+                let number = inner.last_thread + 1;
+                let handle = match spawn(Worker::new(number), job) {
+                    Ok(handle) => handle,
+                    Err(error) => {
+                        inner
+                            .traffic
+                            .reject(RejectReason::NoThread, record.unread_bytes());
+                        drop(inner);
+                        drop(permit);
+                        return Admitted::NoThread(error);
+                    }
+                };
+                inner.last_thread = number;
+                let thread = Thread {
+                    handle: Some(handle),
+                    _permit: permit,
+                    last: None,
+                    is_leaving: false,
+                };
+                inner.threads.insert(number, thread);
+                inner.traffic.unjoined_peak = inner.traffic.unjoined_peak.max(inner.threads.len());
+                inner.open(record, number, claim);
+            }
+        }
         Admitted::Served
     }
 
@@ -155,34 +177,42 @@ impl Table {
         let mut inner = self.inner.lock();
         inner.traffic.ended.add(reason, 1);
         inner.traffic.unread_bytes += unread_bytes;
-        let record = inner.entries.get_mut(&id).and_then(|entry| {
-            let info = entry.info();
-            entry.ended = info.map(|info| ConnectionInfo {
+        let entry = inner.connections.remove(&id);
+        if let Some(entry) = &entry
+            && let Some(thread) = inner.threads.get_mut(&entry.thread)
+        {
+            thread.last = Some(ConnectionInfo {
                 state: Activity::Ending,
                 in_state: Duration::ZERO,
                 ended: Some(reason),
-                ..info
+                ..entry.info()
             });
-            entry.record.take()
-        });
+        }
         drop(inner);
-        drop(record);
-    }
-
-    /// The thread of a handler that announced its end.
-    pub(super) fn take_thread(&self, id: u64) -> Option<JoinHandle<()>> {
-        self.inner.lock().entries.get_mut(&id)?.thread.take()
-    }
-
-    /// A handler's thread was joined: its permit comes back.
-    pub(super) fn joined(&self, id: u64) {
-        let entry = self.inner.lock().entries.remove(&id);
-        // Outside the lock: the permit rings bells.
         drop(entry);
     }
 
+    /// A thread serves no more. It announces that before it tells the reaper.
+    pub(super) fn leaving(&self, number: u64) {
+        if let Some(thread) = self.inner.lock().threads.get_mut(&number) {
+            thread.is_leaving = true;
+        }
+    }
+
+    /// A thread that announced its end.
+    pub(super) fn take_thread(&self, number: u64) -> Option<JoinHandle<()>> {
+        self.inner.lock().threads.get_mut(&number)?.handle.take()
+    }
+
+    /// A thread was joined: its permit comes back.
+    pub(super) fn joined(&self, number: u64) {
+        let thread = self.inner.lock().threads.remove(&number);
+        // Outside the lock: the permit rings bells.
+        drop(thread);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.inner.lock().entries.is_empty()
+        self.inner.lock().threads.is_empty()
     }
 
     /// Admits nobody from now on.
@@ -192,66 +222,98 @@ impl Table {
 
     /// Every connection whose handler has not ended.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&Arc<Record>)) {
-        for entry in self.inner.lock().entries.values() {
-            if let Some(record) = &entry.record {
-                visit(record);
-            }
+        for entry in self.inner.lock().connections.values() {
+            visit(&entry.record);
         }
     }
 
-    /// One tick of the watch over every connection. `ending` is called once for one whose thread has ended,
-    /// and was not joined for `warn_after`.
+    /// One tick of the watch over every connection. `leaving` is called once for the last connection of a thread
+    /// that is at its end, and was not joined for `warn_after`.
     pub(super) fn watch(
         &self,
         elapsed: Duration,
         limits: &WatchLimits,
+        mut coalesce: Option<&mut Coalesce>,
         mut visit: impl FnMut(&Arc<Record>, Sample, &Watch, Verdict),
-        mut ending: impl FnMut(&ConnectionInfo),
+        mut leaving: impl FnMut(&ConnectionInfo),
     ) {
-        for entry in self.inner.lock().entries.values_mut() {
-            if let Some(record) = &entry.record {
-                let sample = record.sample();
-                let verdict = entry.watch.step(sample, elapsed, limits);
-                visit(record, sample, &entry.watch, verdict);
-            } else if let Some(ended) = &mut entry.ended {
-                let before = ended.in_state;
-                ended.in_state += elapsed;
-                if before < limits.warn_after && ended.in_state >= limits.warn_after {
-                    ending(ended);
+        let inner = &mut *self.inner.lock();
+        for entry in inner.connections.values_mut() {
+            let sample = entry.record.sample();
+            let verdict = entry.watch.step(sample, elapsed, limits);
+            if let Some(coalesce) = &mut coalesce
+                && entry.record.may_be_delayed()
+            {
+                let counts = entry.record.counts();
+                let delay = coalesce.step(&mut entry.pace, counts, elapsed);
+                entry.record.set_read_delay(delay);
+            }
+            visit(&entry.record, sample, &entry.watch, verdict);
+        }
+        if let Some(coalesce) = coalesce {
+            coalesce.end_tick();
+        }
+        for thread in inner
+            .threads
+            .values_mut()
+            .filter(|thread| thread.is_leaving)
+        {
+            if let Some(last) = &mut thread.last {
+                let before = last.in_state;
+                last.in_state += elapsed;
+                if before < limits.warn_after && last.in_state >= limits.warn_after {
+                    leaving(last);
                 }
             }
         }
     }
 
     pub(super) fn find(&self, id: u64) -> Option<Arc<Record>> {
-        self.inner.lock().entries.get(&id)?.record.clone()
+        let inner = self.inner.lock();
+        let entry = inner.connections.get(&id)?;
+        Some(Arc::clone(&entry.record))
     }
 
-    /// Every connection whose handler has not ended, and those that a tick has seen unjoined since.
+    /// Every connection whose handler has not ended, and the last ones of threads that a tick has seen unjoined
+    /// since they ended; by their numbers.
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
-        let is_told =
-            |info: &ConnectionInfo| info.state != Activity::Ending || !info.in_state.is_zero();
         let inner = self.inner.lock();
-        inner
-            .entries
+        let leaving = inner.threads.values().filter(|thread| thread.is_leaving);
+        let unjoined = leaving
+            .filter_map(|thread| thread.last.clone())
+            .filter(|last| !last.in_state.is_zero());
+        let mut all: Vec<_> = inner
+            .connections
             .values()
-            .filter_map(Entry::info)
-            .filter(is_told)
-            .collect()
+            .map(Entry::info)
+            .chain(unjoined)
+            .collect();
+        all.sort_unstable_by_key(|connection| connection.id);
+        all
     }
 
     pub(super) fn traffic(&self) -> Traffic {
         let inner = self.inner.lock();
-        let open = inner
-            .entries
-            .values()
-            .filter(|entry| entry.record.is_some())
-            .count() as u64;
         Traffic {
-            open,
-            unjoined: inner.entries.len(),
+            open: inner.connections.len() as u64,
+            unjoined: inner.threads.len(),
             ..inner.traffic
         }
+    }
+}
+
+impl Inner {
+    fn open(&mut self, record: Arc<Record>, thread: u64, claim: Claim) {
+        self.last_id = record.id;
+        self.traffic.accepted += 1;
+        let entry = Entry {
+            record,
+            watch: Watch::default(),
+            pace: Pace::default(),
+            thread,
+            _claim: claim,
+        };
+        self.connections.insert(self.last_id, entry);
     }
 }
 
@@ -271,15 +333,7 @@ mod tests {
             |inner| inner.traffic.accepted -= 1,
             |inner| inner.traffic.accepted += 1,
             |inner| inner.traffic.ended = Tally::default(),
-            |inner| {
-                drop(
-                    inner
-                        .entries
-                        .values_mut()
-                        .map(|entry| entry.record.take())
-                        .collect::<Vec<_>>(),
-                )
-            },
+            |inner| drop(std::mem::take(&mut inner.connections)),
         ];
         for leave_out in left_out {
             let handle = Server::<Vec<u8>>::builder()

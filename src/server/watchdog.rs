@@ -16,8 +16,8 @@ use super::record::Record;
 use super::report::ConnectionInfo;
 use super::shared::{Shared, Standing};
 use crate::model::{
-    Activity, Breach, Change, Ladder, LadderSettings, Observation, Rung, Sample, Verdict, Watch,
-    WatchLimits,
+    Activity, Breach, Change, Coalesce, Ladder, LadderSettings, Observation, Rung, Sample, Verdict,
+    Watch, WatchLimits,
 };
 
 /// How often sockets of held-up senders are asked whether their peer is still there, in ticks.
@@ -27,6 +27,7 @@ pub(super) struct Watchdog {
     shared: Arc<Shared>,
     limits: WatchLimits,
     ladder: Ladder,
+    coalesce: Option<Coalesce>,
     ticks: u32,
     consumer: ConsumerWatch,
 }
@@ -55,10 +56,14 @@ impl Watchdog {
             pause_after: config.effective_pause_after(),
         };
         let ladder = Ladder::new(settings, shared.now());
+        let coalesce = config
+            .max_read_delay
+            .map(|delay| Coalesce::new(delay, config.busy_reads as f64));
         Watchdog {
             shared,
             limits,
             ladder,
+            coalesce,
             ticks: 0,
             consumer: ConsumerWatch::default(),
         }
@@ -115,9 +120,13 @@ impl Watchdog {
                 format!("the thread of connection {ended} is not at its end, and holds up the joining of others")
             });
         };
-        shared
-            .table
-            .watch(elapsed, &self.limits, visit, name_ending);
+        shared.table.watch(
+            elapsed,
+            &self.limits,
+            self.coalesce.as_mut(),
+            visit,
+            name_ending,
+        );
         longest
     }
 

@@ -1,11 +1,12 @@
 //! Programs that use a server: `load` sends to one, `verify` reads what came out of it.
 //!
-//! Each has its flags (`args`), its engine, and its report. They see of the library what everybody sees, and share with
+//! Each has its flags, its engine, and its report. They see of the library what everybody sees, and share with
 //! the server's command line how flags are read and told.
 
+mod args;
 mod load;
-#[allow(dead_code)]
 mod tag;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use crate::cli::usage::UsageError;
 pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
     let command: fn(&[OsString]) -> Result<ExitCode, UsageError> = match args.get(1)?.to_str()? {
         "load" => load::command,
+        "verify" => verify::command,
         _ => return None,
     };
     Some(command(&args[1..]).unwrap_or_else(|error| {

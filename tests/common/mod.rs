@@ -28,5 +28,6 @@ pub mod puppets;
 pub mod relay;
 pub mod rsyslog;
 pub mod tagged;
+pub mod tool;
 pub mod valve;
 pub mod wait;

@@ -1,23 +1,15 @@
-//! Messages that say where they belong, so that a torn, merged, lost or repeated one is recognised.
-//!
-//! A message is one line of printable ASCII, without its LF:
-//!
-//! ```text
-//! c00017 s0000000042 <filling><seal>
-//! ```
-//!
-//! The filling follows from connection and sequence number, the length from these and the size asked for, and the seal
-//! (8 hex digits) from all three. No proper part of a message is a message, nor is the start of one joined to the end of
-//! another.
+//! Messages that say where they belong, as `drainline load --tagged` sends them, and the senders of the tests.
 
 use std::io::{self, Write};
 use std::ops::Range;
 
-/// `c00017 s0000000042 `
-const HEADER: usize = 19;
-const SEAL: usize = 8;
-/// The shortest message.
-pub const SHORTEST: usize = HEADER + SEAL;
+// One definition for the tests and for the program.
+#[path = "../../src/tools/tag.rs"]
+mod tag;
+
+pub(crate) use tag::SHORTEST;
+use tag::{Tag, mix};
+
 /// How much is gathered before a write, where the cut leaves it open.
 const BLOCK: usize = 64 * 1024;
 
@@ -115,13 +107,13 @@ impl Tagged {
     }
 
     fn append(&self, bytes: &mut Vec<u8>, seq: u64, size: usize) {
-        let less = (mix(tag(self.connection, seq)) & 15) as usize;
-        encode(
-            bytes,
-            self.connection,
+        let less = (mix(mix(u64::from(self.connection)) ^ seq) & 15) as usize;
+        let tag = Tag {
+            connection: self.connection,
             seq,
-            size.saturating_sub(less).max(SHORTEST),
-        );
+            stamp: None,
+        };
+        tag.append(bytes, size.saturating_sub(less).max(SHORTEST));
     }
 
     /// Sends messages `range` as lines, cut into writes as `cut` says, and tells how much was taken.
@@ -192,67 +184,10 @@ fn write(
 
 /// Connection and sequence number of a message (without its LF), or why it is none.
 pub fn parse(line: &[u8]) -> Result<(u32, u64), &'static str> {
-    if line.len() < SHORTEST {
-        return Err("too short");
-    }
-    let (connection, seq) = header(line)?;
-    let mut whole = Vec::with_capacity(line.len());
-    encode(&mut whole, connection, seq, line.len());
-    if whole[..line.len() - SEAL] != line[..line.len() - SEAL] {
-        return Err("foreign bytes in the filling");
-    }
-    if whole != line {
-        return Err("wrong seal: cut short, or joined to another");
-    }
-    Ok((connection, seq))
+    Tag::parse(line).map(|tag| (tag.connection, tag.seq))
 }
 
 /// Connection and sequence number that a message begins with, whole or not.
 pub fn header(line: &[u8]) -> Result<(u32, u64), &'static str> {
-    if line.len() < HEADER || line[0] != b'c' || &line[6..8] != b" s" || line[18] != b' ' {
-        return Err("no header");
-    }
-    let connection = digits(&line[1..6]).ok_or("no connection number")? as u32;
-    let seq = digits(&line[8..18]).ok_or("no sequence number")?;
-    Ok((connection, seq))
-}
-
-fn digits(text: &[u8]) -> Option<u64> {
-    text.iter().try_fold(0, |number, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| number * 10 + u64::from(digit - b'0'))
-    })
-}
-
-/// Appends the message of exactly `length` bytes.
-fn encode(bytes: &mut Vec<u8>, connection: u32, seq: u64, length: usize) {
-    let start = bytes.len();
-    assert!(
-        seq < 10_000_000_000,
-        "sequence number {seq} has more than ten digits"
-    );
-    write!(bytes, "c{connection:05} s{seq:010} ").unwrap();
-    let mut word = tag(connection, seq);
-    while bytes.len() - start < length - SEAL {
-        word = mix(word);
-        // Eight bytes from '0' to 'o': printable, no space, no LF.
-        let eight = (word & 0x3f3f_3f3f_3f3f_3f3f) + 0x3030_3030_3030_3030;
-        bytes.extend_from_slice(&eight.to_le_bytes());
-    }
-    bytes.truncate(start + length - SEAL);
-    let seal = mix(tag(connection, seq) ^ mix(length as u64)) >> 32;
-    write!(bytes, "{seal:08x}").unwrap();
-}
-
-fn tag(connection: u32, seq: u64) -> u64 {
-    mix(u64::from(connection)) ^ seq
-}
-
-/// The finaliser of splitmix64: near inputs give unrelated outputs.
-fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
+    Tag::header(line).map(|(tag, _)| (tag.connection, tag.seq))
 }

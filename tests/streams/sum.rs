@@ -122,7 +122,7 @@ impl Sum {
                 self.push(Found::Partial);
                 0
             }
-            Event::Violation => {
+            Event::Violation(_) => {
                 self.violations += 1;
                 0
             }

@@ -102,6 +102,36 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "accepted is a size such as 256KiB, 64KiB to 1GiB",
     ),
     (
+        "--busy-reads",
+        &["1", "1000000000/s"],
+        &["0", "1000000001", "off"],
+        "accepted is a rate such as 20000 or 20000/s, 1/s to 1000000000/s",
+    ),
+    (
+        "--coalesce",
+        &["auto", "off"],
+        &["on", "50ms"],
+        "accepted is auto or off",
+    ),
+    (
+        "--max-read-delay",
+        &["1ms", "1m"],
+        &["999us", "61s", "off"],
+        "accepted is a duration such as 50ms, 1ms to 1m",
+    ),
+    (
+        "--linger",
+        &["auto", "off"],
+        &["on", "1ms"],
+        "accepted is auto or off",
+    ),
+    (
+        "--reuse-threads",
+        &["off", "1ms", "1h"],
+        &["0s", "61m", "auto"],
+        "accepted is a duration such as 200ms or 5s, 1ms to 1h, or off",
+    ),
+    (
         "--rate-limit",
         &["off", "1", "1000/s"],
         &["0", "10/m"],

@@ -213,6 +213,11 @@ const ALL: &[&str] = &[
     "--per-ip-exempt=10.1.2.3/8,::1",
     "--per-ip-exempt=192.0.2.1",
     "--stack-size=128KiB",
+    "--reuse-threads=2s",
+    "--busy-reads=5000/s",
+    "--coalesce=auto",
+    "--max-read-delay=20ms",
+    "--linger=off",
     "--rate-limit=1000/s",
     "--accept-rate=50",
     "--frame-timeout=off",
@@ -251,6 +256,10 @@ fn every_flag_reaches_its_setting() {
         .collect();
     assert_eq!(exempt, ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]);
     assert_eq!(config.stack_size, Some(128 << 10));
+    assert_eq!(config.reuse_threads, Some(Duration::from_secs(2)));
+    assert_eq!(config.busy_reads, 5_000);
+    assert_eq!(config.max_read_delay, Some(Duration::from_millis(20)));
+    assert!(!config.linger);
     assert_eq!(config.rate_limit, Some(1000));
     assert_eq!(config.accept_rate, Some(50));
     assert_eq!(config.frame_timeout, None);

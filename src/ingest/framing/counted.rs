@@ -1,6 +1,6 @@
 //! Messages that say how long they are.
 
-use super::{Discard, End, Event, Oversize, discard};
+use super::{Discard, End, Event, Oversize, Violation, discard};
 
 /// A count has this many digits at most: 2^32 has ten.
 const MOST_DIGITS: usize = 10;
@@ -102,7 +102,11 @@ impl Counted {
 
     /// Whether a count is nothing that anybody means.
     pub(super) fn is_garbage(&self, message: usize) -> bool {
-        message > LEAST_GARBAGE.max(self.max_message.saturating_mul(16))
+        message > self.most_counted()
+    }
+
+    fn most_counted(&self) -> usize {
+        LEAST_GARBAGE.max(self.max_message.saturating_mul(16))
     }
 
     pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
@@ -126,17 +130,20 @@ impl Counted {
             self.skipping = (len < left).then_some((left - len, reason));
             return discard(len, reason, emit);
         }
-        match self.header.read(input) {
-            Count::Incomplete => 0,
+        let violation = match self.header.read(input) {
+            Count::Incomplete => return 0,
             Count::Of { header, message } if !self.is_garbage(message) => {
-                self.decode_message(input, header, message, emit)
+                return self.decode_message(input, header, message, emit);
             }
-            Count::Of { .. } | Count::Garbage => {
-                self.broken = Some(Discard::Garbage);
-                emit(Event::Violation);
-                discard(input.len(), Discard::Garbage, emit)
-            }
-        }
+            Count::Of { message, .. } => Violation::CountTooLarge {
+                count: message,
+                most: self.most_counted(),
+            },
+            Count::Garbage => Violation::no_count(input),
+        };
+        self.broken = Some(Discard::Garbage);
+        emit(Event::Violation(violation));
+        discard(input.len(), Discard::Garbage, emit)
     }
 
     fn decode_message(
@@ -177,7 +184,10 @@ impl Counted {
             }
             Oversize::Close => {
                 emit(Event::Dropped);
-                emit(Event::Violation);
+                emit(Event::Violation(Violation::Oversize {
+                    at_least: message,
+                    max_message: self.max_message,
+                }));
                 self.broken = Some(Discard::Oversize);
             }
         }

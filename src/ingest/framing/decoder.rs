@@ -21,8 +21,10 @@ enum Kind {
 }
 
 impl Decoder {
-    /// A decoder for `framing` that takes messages of up to `max_message` bytes.
+    /// A decoder for `framing` that takes messages of up to `max_message` bytes: any number; above `isize::MAX`, which no
+    /// message reaches, it is that.
     pub fn new(framing: Framing, max_message: usize, oversize: Oversize) -> Self {
+        let max_message = max_message.min(isize::MAX as usize);
         let counted = |header| Kind::Counted(Counted::new(header, max_message, oversize));
         Decoder(match framing {
             Framing::Lines => Kind::Delimited(Delimited::lines(max_message, oversize)),

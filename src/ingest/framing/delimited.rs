@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{Discard, End, Event, Oversize, discard};
+use super::{Discard, End, Event, Oversize, Violation, discard};
 
 /// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated message is never
 /// looked through twice.
@@ -228,7 +228,10 @@ impl Delimited {
         }
         if self.oversize == Oversize::Close {
             self.is_broken = true;
-            emit(Event::Violation);
+            emit(Event::Violation(Violation::Oversize {
+                at_least: self.max_message + 1,
+                max_message: self.max_message,
+            }));
         }
     }
 }

@@ -5,10 +5,12 @@ mod decoder;
 mod delimited;
 mod output;
 mod syslog;
+mod violation;
 
 pub(super) use counted::{Count, Header};
 pub use decoder::Decoder;
 pub use output::OutputFraming;
+pub use violation::Violation;
 
 use std::fmt;
 
@@ -126,7 +128,7 @@ pub enum Event {
     /// The message before was unterminated at the end of the stream: a count beside the equation.
     Partial,
     /// The peer broke the protocol: the connection is to be closed.
-    Violation,
+    Violation(Violation),
 }
 
 /// How a stream came to its end.

@@ -1,29 +1,19 @@
 //! What was typed, and the plan that it means.
 
-use std::ffi::OsString;
-use std::fs;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, Parser};
 use drainline::ingest::OutputFraming;
-use rustix::process::{Resource, getrlimit};
 
-use crate::cli::help::{self, Page};
+use crate::cli::help::Page;
 use crate::cli::units;
-use crate::cli::usage::{self, UsageError};
+use crate::cli::usage::UsageError;
 use crate::cli::values::{self, ReportFormat};
 
+use super::limits;
 use super::plan::{Plan, Sizes};
 
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
-const LARGEST_MESSAGE: usize = 64 << 20;
-const LARGEST_WRITE: usize = 16 << 20;
-const MOST_CONNECTIONS: usize = 1_000_000;
-const FASTEST: u64 = 10_000_000;
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// Standard streams, an epoll and its kin for each thread, and what the libraries open.
-const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Sends messages to a server over many connections at once, and says how that went. Meant to cost
 /// the machine little: by default one or two threads serve all connections, and messages are rendered once
@@ -34,7 +24,7 @@ const OTHER_DESCRIPTORS: u64 = 32;
     disable_help_flag = true,
     disable_version_flag = true
 )]
-struct Args {
+pub(super) struct Args {
     /// The server's address and port.
     #[arg(value_name = "ADDRESS")]
     address: Option<String>,
@@ -122,14 +112,14 @@ struct Args {
     /// Writes the report to stdout in this form: text for people, json for programs.
     #[arg(long, value_name = "text|json", default_value = "text")]
     #[arg(value_parser = values::choice(values::REPORT), help_heading = "Running")]
-    report: ReportFormat,
+    pub(super) report: ReportFormat,
 
     /// Prints help: one screen for -h, every flag and its cost for --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
     help: Option<bool>,
 }
 
-const PAGE: Page = Page {
+pub(super) const PAGE: Page = Page {
     title: "sends messages to a server",
     usage: "drainline load ADDRESS [FLAG VALUE]...",
     after: AFTER,
@@ -173,41 +163,13 @@ Examples:
   drainline load 127.0.0.1:5140 --tagged --messages 100000, and then: drainline verify FILE
 ";
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub(super) enum Parsed {
-    Run(Box<Plan>, ReportFormat),
-    Print(String),
-}
-
-pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
-    let mut command = command();
-    let matches = match command.try_get_matches_from_mut(args) {
-        Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return Ok(Parsed::Print(error.to_string()));
-        }
-        Err(error) => return Err(UsageError::from_clap(&error, &command, PAGE.accepted)),
-    };
-    let args = Args::from_arg_matches(&matches)
-        .map_err(|error| UsageError::from_clap(&error, &command, PAGE.accepted))?;
-    let report = args.report;
-    Ok(Parsed::Run(Box::new(args.plan()?), report))
-}
-
-fn command() -> Command {
-    help::install(
-        Args::command().mut_args(|arg| {
-            let takes_value = usage::takes_value(&arg) && !arg.is_positional();
-            arg.allow_hyphen_values(takes_value)
-        }),
-        &PAGE,
-    )
-}
-
 impl Args {
-    fn plan(self) -> Result<Plan, UsageError> {
-        let typed = self.address.unwrap_or_default();
+    /// What the arguments mean, held against each other.
+    ///
+    /// # Errors
+    /// They cannot be read, or are out of range.
+    pub(super) fn plan(&self) -> Result<Plan, UsageError> {
+        let typed = self.address.clone().unwrap_or_default();
         if typed.is_empty() {
             let line = format!("load: an address is missing: accepted is {ADDRESS}");
             return Err(UsageError::new(2, &line));
@@ -241,7 +203,7 @@ impl Args {
             hold: self.hold,
             threads: threads.min(self.connections),
         };
-        check(&plan, threads).map(|()| plan)
+        limits::check(&plan, threads).map(|()| plan)
     }
 }
 
@@ -251,109 +213,4 @@ fn sizes(text: &str) -> Result<(usize, usize), units::Unreadable> {
         None => units::size(text).map(|size| (size, size)),
         Some((shortest, longest)) => Ok((units::size(shortest)?, units::size(longest)?)),
     }
-}
-
-fn print_sizes(sizes: &Sizes) -> String {
-    let (shortest, longest) = (
-        units::print_size(sizes.shortest),
-        units::print_size(sizes.longest),
-    );
-    if shortest == longest {
-        shortest
-    } else {
-        format!("{shortest}-{longest}")
-    }
-}
-
-fn check(plan: &Plan, threads: usize) -> Result<(), UsageError> {
-    let accepted = |id| PAGE.accepted.iter().find(|(known, _)| *known == id);
-    let ranges = [
-        (
-            "connections",
-            (1..=MOST_CONNECTIONS).contains(&plan.connections),
-            plan.connections.to_string(),
-        ),
-        ("messages", plan.messages != Some(0), "0".to_owned()),
-        (
-            "duration",
-            plan.duration
-                .is_none_or(|time| (Duration::from_millis(1)..=LONGEST).contains(&time)),
-            units::print_duration(plan.duration.unwrap_or_default()),
-        ),
-        (
-            "rate",
-            plan.rate.is_none_or(|rate| (1..=FASTEST).contains(&rate)),
-            plan.rate.unwrap_or_default().to_string(),
-        ),
-        (
-            "hold",
-            plan.hold <= LONGEST,
-            units::print_duration(plan.hold),
-        ),
-        (
-            "size",
-            1 <= plan.sizes.shortest
-                && plan.sizes.shortest <= plan.sizes.longest
-                && plan.sizes.longest <= LARGEST_MESSAGE,
-            print_sizes(&plan.sizes),
-        ),
-        (
-            "write_size",
-            (1..=LARGEST_WRITE).contains(&plan.write_size),
-            units::print_size(plan.write_size),
-        ),
-        (
-            "reconnect_every",
-            plan.reconnect_every != Some(0),
-            "0".to_owned(),
-        ),
-        ("threads", (1..=64).contains(&threads), threads.to_string()),
-    ];
-    for (id, is_good, value) in ranges {
-        if !is_good {
-            let accepted = accepted(id).map_or("", |(_, text)| text);
-            let flag = format!("--{}", id.replace('_', "-"));
-            return Err(UsageError::bad_value(&flag, &value, accepted));
-        }
-    }
-    if plan.sizes.shortest < plan.shortest() {
-        let why = match (plan.tagged, plan.timed) {
-            (true, true) => "--tagged and --timed need",
-            (true, false) => "--tagged needs",
-            _ => "--timed needs",
-        };
-        let accepted = format!("{} bytes or more ({why} them)", plan.shortest());
-        return Err(UsageError::bad_value(
-            "--size",
-            &print_sizes(&plan.sizes),
-            &accepted,
-        ));
-    }
-    Ok(())
-}
-
-/// Whether this system holds so many connections.
-pub(super) fn check_system(plan: &Plan) -> Result<(), UsageError> {
-    let needed = plan.connections as u64 + plan.threads as u64 + OTHER_DESCRIPTORS;
-    if let Some(limit) = getrlimit(Resource::Nofile).current
-        && needed > limit
-    {
-        return Err(UsageError::contradiction(&format!(
-            "--connections {}: {needed} descriptors are needed, the limit (ulimit -n) is {limit}",
-            plan.connections
-        )));
-    }
-    // One address has no more connections to one port than it has ports.
-    let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ends = ports.split_whitespace().map(str::parse::<usize>);
-    if let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next())
-        && plan.connections > last - first + 1
-    {
-        return Err(UsageError::contradiction(&format!(
-            "--connections {}: this machine has {} local ports (net.ipv4.ip_local_port_range)",
-            plan.connections,
-            last - first + 1
-        )));
-    }
-    Ok(())
 }

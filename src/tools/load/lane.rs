@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
 
-use super::message::{Batch, Ring, Source};
+use super::message::{Batch, Renderer, Ring, Source};
 use super::plan::Plan;
 
 /// Where a lane stands.
@@ -35,6 +35,16 @@ pub(super) enum Step {
     Failed(io::Error),
 }
 
+/// What rendering messages takes.
+pub(super) struct Rendering<'a> {
+    /// Where batches come from and go back to.
+    pub(super) spare: &'a mut Vec<Batch>,
+    /// The number of a connection that is about to send its first message.
+    pub(super) number: &'a dyn Fn() -> u32,
+    /// The time to be stamped on a message of the lane.
+    pub(super) stamp: &'a dyn Fn(u64) -> u64,
+}
+
 /// What a read came to. What the server says is read and forgotten: a close with bytes unread would be a reset.
 #[derive(Debug)]
 pub(super) enum Incoming {
@@ -47,8 +57,8 @@ pub(super) enum Incoming {
 pub(super) struct Lane {
     pub(super) phase: Phase,
     pub(super) stream: Option<TcpStream>,
-    /// Of the connection, among all of the load.
-    pub(super) number: u32,
+    /// Of the connection, among all of the load: from when its first message was rendered.
+    number: Option<u32>,
     /// Whole messages that earlier connections of this lane sent.
     pub(super) before: u64,
     /// Whole messages of this connection that the kernel took, and all bytes.
@@ -77,7 +87,7 @@ impl Lane {
         Lane {
             phase: Phase::Apart,
             stream: None,
-            number: 0,
+            number: None,
             before: 0,
             messages: 0,
             bytes: 0,
@@ -101,10 +111,12 @@ impl Lane {
 
     /// Begins to connect. `true`: it is connected already, as is usual on loopback.
     pub(super) fn connect(&mut self, plan: &Plan) -> io::Result<bool> {
-        let socket = Socket::new(Domain::for_address(plan.address), Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        // Else a message waits until the one before is acknowledged, which may take 40 ms.
-        socket.set_tcp_nodelay(plan.rate.is_some())?;
+        let domain = Domain::for_address(plan.address);
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+        if plan.rate.is_some() {
+            // Else a message waits until the one before is acknowledged, which may take 40 ms.
+            socket.set_tcp_nodelay(true)?;
+        }
         let connected = match socket.connect(&plan.address.into()) {
             Ok(()) => true,
             Err(error)
@@ -119,25 +131,25 @@ impl Lane {
     }
 
     /// What became of a connect that took its time.
-    pub(super) fn connected(&self, plan: &Plan) -> io::Result<()> {
+    pub(super) fn connect_error(&self) -> io::Result<()> {
         let Some(stream) = &self.stream else {
             return Err(ErrorKind::NotConnected.into());
         };
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
+        match stream.take_error()? {
+            Some(error) => Err(error),
+            None => stream.peer_addr().map(|_| ()),
         }
-        stream.peer_addr()?;
-        // While nobody listens on an ephemeral port, the kernel may pick that very port for us and connect us to
-        // ourselves.
-        if stream.local_addr()? == plan.address {
-            return Err(ErrorKind::ConnectionRefused.into());
-        }
-        Ok(())
+    }
+
+    /// While nobody listens on an ephemeral port, the kernel may pick that very port for us and connect us to ourselves.
+    pub(super) fn is_connected_to_itself(&self, plan: &Plan) -> bool {
+        let local = self.stream.as_ref().map(TcpStream::local_addr);
+        local.is_some_and(|local| local.is_ok_and(|local| local == plan.address))
     }
 
     /// A connection begins: it is to send `quota` messages.
-    pub(super) fn open(&mut self, number: u32, quota: u64) {
-        (self.number, self.quota) = (number, quota);
+    pub(super) fn open(&mut self, quota: u64) {
+        (self.number, self.quota) = (None, quota);
         (self.failures, self.timer) = (0, None);
     }
 
@@ -178,20 +190,18 @@ impl Lane {
         self.messages >= self.quota
     }
 
-    /// One write(2), if there is something to write. `stamp` is asked for the time in each message of the lane that is
-    /// rendered; batches come from `spare` and go back there.
+    /// One write(2), if there is something to write.
     pub(super) fn step(
         &mut self,
         source: &Source,
         write_size: usize,
-        spare: &mut Vec<Batch>,
-        stamp: impl FnMut(u64) -> u64,
+        rendering: &mut Rendering<'_>,
     ) -> Step {
         match source {
             Source::Ring(ring) => self.step_ring(ring, write_size),
-            Source::Renderer(_) => {
-                self.render(source, write_size, spare, stamp);
-                self.step_batch(write_size, spare)
+            Source::Renderer(renderer) => {
+                self.render(renderer, write_size, rendering);
+                self.step_batch(write_size, rendering.spare)
             }
         }
     }
@@ -216,24 +226,16 @@ impl Lane {
         }
     }
 
-    fn render(
-        &mut self,
-        source: &Source,
-        write_size: usize,
-        spare: &mut Vec<Batch>,
-        mut stamp: impl FnMut(u64) -> u64,
-    ) {
-        let (Source::Renderer(renderer), None) = (source, &self.rest) else {
-            return;
-        };
+    fn render(&mut self, renderer: &Renderer, write_size: usize, rendering: &mut Rendering<'_>) {
         let allowed = self.allowed();
-        if self.rendered >= allowed {
+        if self.rest.is_some() || self.rendered >= allowed {
             return;
         }
-        let mut batch = spare.pop().unwrap_or_default();
+        let number = *self.number.get_or_insert_with(rendering.number);
+        let mut batch = rendering.spare.pop().unwrap_or_default();
         while self.rendered < allowed && batch.bytes.len() < write_size {
-            let nanos = stamp(self.before + self.rendered);
-            renderer.render(self.number, self.rendered, nanos, &mut batch.bytes);
+            let nanos = (rendering.stamp)(self.before + self.rendered);
+            renderer.render(number, self.rendered, nanos, &mut batch.bytes);
             batch.ends.push(batch.bytes.len());
             self.rendered += 1;
         }

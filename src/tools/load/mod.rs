@@ -1,13 +1,15 @@
 //! `drainline load`: messages for a server, as many and as fast as asked for.
 //!
 //! The engine is for anybody: a [`Plan`], [`engine::run`], a [`Summary`]. In the order data flows: `args` declares the
-//! flags and makes a plan of them; `message` renders what is sent; a `worker` drives many `lane`s by the schedule of its
-//! `pacer`; `tally` and `histogram` count; `report` tells.
+//! flags and makes a plan of them, within `limits`; `message` renders what is sent; a `worker` drives many `lane`s by the schedule of its
+//! `pacer`; `tally` and `histogram` count; `bar` and `report` tell.
 
 mod args;
+mod bar;
 mod engine;
 mod histogram;
 mod lane;
+mod limits;
 mod message;
 mod pacer;
 mod plan;
@@ -15,6 +17,9 @@ mod report;
 mod shared;
 mod tally;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::io;
@@ -28,7 +33,9 @@ use signal_hook::flag;
 use crate::cli::usage::UsageError;
 use crate::cli::{print, say, serve};
 
-use args::Parsed;
+use super::args::{self as command_line, Typed};
+use args::{Args, PAGE};
+use bar::Bar;
 
 /// Something could not be sent.
 const NOT_ALL_SENT: u8 = 1;
@@ -38,24 +45,30 @@ const NOT_ALL_SENT: u8 = 1;
 /// # Errors
 /// Nothing was sent.
 pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
-    let (plan, format) = match args::parse(args)? {
-        Parsed::Print(text) => return Ok(print(&text)),
-        Parsed::Run(plan, format) => (plan, format),
+    let args = match command_line::read::<Args>(args, &PAGE)? {
+        Typed::Print(text) => return Ok(print(&text)),
+        Typed::Args(args) => args,
     };
+    let plan = args.plan()?;
     serve::raise_descriptor_limit();
-    args::check_system(&plan)?;
+    limits::check_system(&plan)?;
     let failed = |what: &str| UsageError::new(NOT_ALL_SENT, what);
     let stop = stop_on_signals()
         .map_err(|error| failed(&format!("load: cannot handle signals: {error}")))?;
+    let bar = Bar::new(&plan);
     let mut told_hold = false;
     let outcome = engine::run(&plan, &stop, |progress| {
-        if progress.holds && !told_hold {
+        if plan.hold.is_zero() || !progress.holds {
+            bar.show(progress);
+        } else if !told_hold {
             told_hold = true;
+            bar.clear();
             say(&report::holding(&plan));
         }
     });
+    bar.clear();
     let summary = outcome.map_err(|error| failed(&format!("load {}: {error}", plan.address)))?;
-    print(&report::write(&summary, format));
+    print(&report::write(&summary, args.report));
     Ok(match summary.has_failed() {
         true => ExitCode::from(NOT_ALL_SENT),
         false => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ pub(super) struct Shared<'a> {
     pub(super) source: Source,
     stop: [&'a AtomicBool; 2],
     numbers: AtomicU32,
+    is_reachable: AtomicBool,
     gate: Mutex<Gate>,
     opened: Condvar,
     pub(super) live: Vec<Live>,
@@ -56,6 +57,7 @@ impl<'a> Shared<'a> {
             source: Source::new(plan),
             stop,
             numbers: AtomicU32::new(0),
+            is_reachable: AtomicBool::new(false),
             gate: Mutex::new(Gate {
                 absent: plan.threads,
                 opened: None,
@@ -69,7 +71,11 @@ impl<'a> Shared<'a> {
         self.stop.iter().any(|stop| stop.load(Relaxed))
     }
 
-    /// Of a new connection.
+    pub(super) fn somebody_connected(&self) {
+        self.is_reachable.store(true, Relaxed);
+    }
+
+    /// Of a connection that is about to send. One that sent nothing has none, so that a reader of what arrived misses none.
     pub(super) fn next_number(&self) -> u32 {
         self.numbers.fetch_add(1, Relaxed)
     }
@@ -92,7 +98,7 @@ impl<'a> Shared<'a> {
         let mut gate = self.gate.lock();
         gate.absent -= 1;
         if gate.absent == 0 {
-            let anybody = self.numbers.load(Relaxed) > 0;
+            let anybody = self.is_reachable.load(Relaxed);
             gate.opened = Some(anybody.then(Instant::now));
             self.opened.notify_all();
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use super::lane::{Lane, Phase, Step};
+use super::lane::{Lane, Phase, Rendering, Step};
 use super::message::{Batch, now_nanos};
 use super::pacer::Pacer;
 use super::shared::Shared;
@@ -84,6 +84,7 @@ impl<'a> Worker<'a> {
         self.connect_all();
         // From here on the clock runs, for all workers alike.
         let Some(start) = self.shared.begin() else {
+            self.tally.unsent = self.unsent();
             return self.tally;
         };
         self.begin(start);
@@ -101,6 +102,7 @@ impl<'a> Worker<'a> {
             }
             self.wait(start, now);
         }
+        self.shared.hold(self.place);
         self.close_held();
         self.tally.unsent = self.unsent();
         self.tally
@@ -155,7 +157,10 @@ impl<'a> Worker<'a> {
             match self.lanes[lane].phase {
                 Phase::Open => {
                     self.lanes[lane].end(&self.shared.source);
-                    self.enqueue(lane);
+                    match self.lanes[lane].is_through() {
+                        true => self.through(lane),
+                        false => self.enqueue(lane),
+                    }
                 }
                 Phase::Apart | Phase::Connecting => self.set(lane, Phase::Done),
                 Phase::Closing | Phase::Held | Phase::Done => {}
@@ -208,27 +213,26 @@ impl<'a> Worker<'a> {
         let plan = self.shared.plan;
         let lane = &mut self.lanes[at];
         let (messages, bytes) = (lane.messages, lane.bytes);
-        // All of a batch is handed over at once, so it has one time.
-        let (now, nanos) = (
-            lane.held_until.map(|_| Instant::now()),
-            stamp_of(plan.timed),
-        );
-        let (held_until, pacer) = (lane.held_until, self.pacer.as_ref());
-        let stamp = |message| match (pacer, held_until, now) {
-            (Some(pacer), Some(until), Some(now)) => match pacer.due(at, message) {
-                due if due <= until => nanos - (now - due).as_nanos() as u64,
+        // All of a batch is handed over at once, so it has one time; but what was due while the server held the lane up
+        // has the time at which it was due.
+        let nanos = if plan.timed { now_nanos() } else { 0 };
+        let held = lane.held_until.zip(self.pacer.as_ref());
+        let held = held.map(|(until, pacer)| (until, pacer, Instant::now()));
+        let stamp =
+            |message| match held.map(|(until, pacer, now)| (until, pacer.due(at, message), now)) {
+                Some((until, due, now)) if due <= until => {
+                    nanos.saturating_sub((now - due).as_nanos() as u64)
+                }
                 _ => nanos,
-            },
-            _ => nanos,
+            };
+        let mut rendering = Rendering {
+            spare: &mut self.spare,
+            number: &|| self.shared.next_number(),
+            stamp: &stamp,
         };
-        let step = lane.step(&self.shared.source, plan.write_size, &mut self.spare, stamp);
+        let step = lane.step(&self.shared.source, plan.write_size, &mut rendering);
         self.tally.messages += lane.messages - messages;
         self.tally.bytes += lane.bytes - bytes;
-        if lane.bytes > bytes
-            && let Some(since) = lane.blocked_since.take()
-        {
-            self.tally.stall.record(since.elapsed());
-        }
         match step {
             Step::More => self.enqueue(at),
             Step::Blocked => {
@@ -239,8 +243,4 @@ impl<'a> Worker<'a> {
             Step::Failed(error) => self.failed(at, &error),
         }
     }
-}
-
-fn stamp_of(is_timed: bool) -> u64 {
-    if is_timed { now_nanos() } else { 0 }
 }

@@ -61,17 +61,17 @@ impl Worker<'_> {
     }
 
     fn connected(&mut self, lane: usize) {
-        if let Err(error) = self.lanes[lane].connected(self.shared.plan) {
-            return self.not_connected(lane, &error);
+        if self.lanes[lane].is_connected_to_itself(self.shared.plan) {
+            return self.not_connected(lane, &io::ErrorKind::ConnectionRefused.into());
         }
         self.tally.connects += 1;
         let state = &self.lanes[lane];
         self.tally.connect.record(state.connecting_since.elapsed());
         let quota = self.quota(lane);
-        let number = self.shared.next_number();
+        self.shared.somebody_connected();
         self.set(lane, Phase::Open);
         let state = &mut self.lanes[lane];
-        state.open(number, quota);
+        state.open(quota);
         if self.has_begun {
             state.held_until = Some(Instant::now());
             self.enqueue(lane);
@@ -147,8 +147,6 @@ impl Worker<'_> {
         self.lanes[lane].half_close();
         if self.shared.plan.wait_close {
             self.set(lane, Phase::Closing);
-            // The server may have been first.
-            self.read(lane);
         } else {
             self.closed(lane);
         }
@@ -168,7 +166,10 @@ impl Worker<'_> {
         let can_read = flags
             .intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         if self.lanes[lane].phase == Phase::Connecting {
-            self.connected(lane);
+            match self.lanes[lane].connect_error() {
+                Ok(()) => self.connected(lane),
+                Err(error) => return self.not_connected(lane, &error),
+            }
         }
         if can_read {
             self.read(lane);

@@ -1,0 +1,76 @@
+//! What a peer may not do.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::server::{EndReason, Ended};
+
+/// What a peer did that its connection is closed for. Its [`source`](Error::source) is an [`Ended`] for
+/// [`EndReason::Protocol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// What it sent is no count where a count has to be.
+    NoCount {
+        /// The first bytes of it; zeros where there are fewer.
+        begins: [u8; 8],
+    },
+    /// It sent a count that nobody can mean.
+    CountTooLarge {
+        /// What it sent, in bytes.
+        count: usize,
+        /// The largest that is taken for one: 16 x `max_message` or 1 MiB, whichever is more.
+        most: usize,
+    },
+    /// It sent a message that is too long, where `oversize` is [`Close`](super::Oversize::Close).
+    Oversize {
+        /// Its length in bytes, as far as it is known: all of it where it was said before.
+        at_least: usize,
+        /// The longest message that is taken, in bytes.
+        max_message: usize,
+    },
+}
+
+impl Violation {
+    pub(super) fn no_count(input: &[u8]) -> Self {
+        let mut begins = [0; 8];
+        let shown = input.len().min(begins.len());
+        begins[..shown].copy_from_slice(&input[..shown]);
+        Violation::NoCount { begins }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::NoCount { begins } => {
+                let begins = begins.escape_ascii();
+                write!(
+                    f,
+                    "garbage: no count where a message begins, but \"{begins}\""
+                )
+            }
+            Violation::CountTooLarge { count, most } => {
+                write!(
+                    f,
+                    "garbage: a count of {count} bytes, and {most} are the most that one may say"
+                )
+            }
+            Violation::Oversize {
+                at_least,
+                max_message,
+            } => {
+                write!(
+                    f,
+                    "oversize: a message of {at_least} bytes or more, and max_message is {max_message}"
+                )
+            }
+        }
+    }
+}
+
+impl Error for Violation {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&Ended(EndReason::Protocol))
+    }
+}

@@ -1,0 +1,131 @@
+//! What was typed.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser};
+use drainline::ingest::OutputFraming;
+
+use crate::cli::help::Page;
+use crate::cli::units;
+use crate::cli::usage::{self, UsageError};
+use crate::cli::values::{self, ReportFormat};
+
+use super::tracks::MOST_CONNECTIONS;
+
+/// Reads what a sink wrote of messages that drainline load --tagged sent, and says for each connection which
+/// are missing, arrived more than once, or after a later one, and which are torn. It reads a file of any size
+/// once, in little memory.
+#[derive(Debug, Parser)]
+#[command(
+    name = "drainline verify",
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(super) struct Args {
+    /// The file that the sink wrote, or - for stdin.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Cuts the input into messages: ended by LF or NUL, or after their length in decimal and a space (RFC 6587) or in
+    /// four bytes, big-endian. It is what the server was given as --output-framing. Where a length is
+    /// damaged, reading goes on at the next whole message.
+    #[arg(long, value_name = "FRAMING", default_value = "lines")]
+    #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
+    framing: OutputFraming,
+
+    /// Expects the connections 0 to N-1 and no others: as many as the load made, if each of them sent something.
+    /// Without it those below the highest number that was seen are expected.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = units::count::<u32>, help_heading = "Expected")]
+    connections: Option<u32>,
+
+    /// Expects the messages 0 to N-1 of each connection and no others. Without it those below the highest
+    /// number that was seen are expected, so the loss of the last ones of a connection cannot be told.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = units::count::<u64>, help_heading = "Expected")]
+    messages: Option<u64>,
+
+    /// Shows at most this many damaged connections, and as many torn messages; the rest is counted.
+    #[arg(long, value_name = "N", default_value = "20")]
+    #[arg(value_parser = units::count::<usize>, help_heading = "Output")]
+    show: usize,
+
+    /// Writes the report to stdout in this form: text for people, json for programs.
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    #[arg(value_parser = values::choice(values::REPORT), help_heading = "Output")]
+    report: ReportFormat,
+
+    /// Prints help: one screen for -h, every flag and its cost for --help.
+    #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
+    help: Option<bool>,
+}
+
+pub(super) const PAGE: Page = Page {
+    title: "finds what is missing or damaged in what a sink wrote",
+    usage: "drainline verify FILE [FLAG VALUE]...",
+    after: AFTER,
+    short_after: "",
+    accepted: &[
+        ("file", "a path, or - for stdin"),
+        ("connections", "1 to 4000000"),
+        ("messages", "1 to 10000000000"),
+        ("show", "0 to 100000"),
+    ],
+};
+
+const AFTER: &str = "\
+Exit codes:
+  0  every message that was expected is there, once, whole, and in the order of its connection
+  1  something is missing or damaged, or the file cannot be read
+  2  one value cannot be read or is out of range
+
+Example, with a server in another terminal (drainline --sink file:/tmp/out):
+  drainline load 127.0.0.1:5140 --tagged --connections 8 --messages 1000 --wait-close
+  drainline verify /tmp/out --connections 8 --messages 1000
+";
+
+/// What is to be verified, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) file: PathBuf,
+    pub(super) framing: OutputFraming,
+    pub(super) connections: Option<u32>,
+    pub(super) messages: Option<u64>,
+    pub(super) show: usize,
+    pub(super) report: ReportFormat,
+}
+
+impl Args {
+    /// # Errors
+    /// A value is missing or out of range.
+    pub(super) fn settings(self) -> Result<Settings, UsageError> {
+        let Some(file) = self.file else {
+            let line = "verify: a file is missing: accepted is a path, or - for stdin";
+            return Err(UsageError::new(2, line));
+        };
+        let ranges = [
+            (
+                "connections",
+                self.connections
+                    .is_none_or(|count| (1..=MOST_CONNECTIONS).contains(&count)),
+                self.connections.unwrap_or_default().to_string(),
+            ),
+            (
+                "messages",
+                self.messages
+                    .is_none_or(|count| (1..=10_000_000_000).contains(&count)),
+                self.messages.unwrap_or_default().to_string(),
+            ),
+            ("show", self.show <= 100_000, self.show.to_string()),
+        ];
+        usage::check_ranges(&ranges, PAGE.accepted)?;
+        Ok(Settings {
+            file,
+            framing: self.framing,
+            connections: self.connections,
+            messages: self.messages,
+            show: self.show,
+            report: self.report,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! How damage is told.
+
+use serde_json::{Value, json};
+
+use crate::cli::values::ReportFormat;
+
+use super::args::Settings;
+use super::tracks::{Damage, Torn, Tracks};
+
+/// Ranges of missing messages that are told of one connection.
+const RANGES: usize = 5;
+
+/// The report, ended by LF.
+pub(super) fn write(tracks: &Tracks, settings: &Settings) -> String {
+    match settings.report {
+        ReportFormat::Text => text(tracks, settings.show),
+        ReportFormat::Json => format!("{}\n", json(tracks, settings.show)),
+    }
+}
+
+fn text(tracks: &Tracks, show: usize) -> String {
+    let mut text = String::new();
+    let mut damaged = tracks.damaged();
+    for (connection, damage) in damaged.by_ref().take(show) {
+        text += &format!("connection {connection}: {}\n", told(damage));
+    }
+    let more = damaged.count();
+    if more > 0 {
+        text += &format!("and {more} more connections\n");
+    }
+    for torn in tracks.first_torn() {
+        text += &format!(
+            "torn at byte {}: {}: {}\n",
+            torn.offset, torn.why, torn.text
+        );
+    }
+    let total = tracks.total();
+    let more = total.torn - tracks.first_torn().len() as u64;
+    if more > 0 {
+        text += &format!("and {more} more torn messages\n");
+    }
+    if total.is_rough {
+        text +=
+            "there are too many gaps to keep: what arrived very late is counted as duplicated\n";
+    }
+    text + &format!(
+        "{} messages of {} connections: {} missing, {} duplicated, {} torn, {} misordered, {} unexpected; \
+         nothing of {} connections\n",
+        total.messages,
+        total.connections,
+        total.missing,
+        total.duplicated,
+        total.torn,
+        total.misordered,
+        total.unexpected,
+        total.absent
+    )
+}
+
+fn told(damage: &Damage) -> String {
+    let mut parts = Vec::new();
+    if damage.is_absent {
+        parts.push("nothing arrived".to_owned());
+    }
+    if damage.missing() > 0 {
+        let ranges: Vec<String> = ranges(damage)
+            .map(|(first, last)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            })
+            .collect();
+        let more = if damage.gaps.len() > RANGES {
+            ", ..."
+        } else {
+            ""
+        };
+        let ranges = ranges.join(", ");
+        parts.push(format!("{} missing ({ranges}{more})", damage.missing()));
+    }
+    for (count, what) in [
+        (damage.duplicated, "duplicated"),
+        (damage.torn, "torn"),
+        (damage.misordered, "misordered"),
+        (damage.unexpected, "unexpected"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    parts.join(", ")
+}
+
+/// The first ranges that are missing, their last ones included.
+fn ranges(damage: &Damage) -> impl Iterator<Item = (u64, u64)> {
+    let first = damage.gaps.iter().take(RANGES);
+    first.map(|(first, end)| (*first, end - 1))
+}
+
+fn json(tracks: &Tracks, show: usize) -> Value {
+    let total = tracks.total();
+    let damaged: Vec<Value> = tracks
+        .damaged()
+        .take(show)
+        .map(|(connection, damage)| {
+            json!({
+                "connection": connection,
+                "missing": damage.missing(),
+                "missing_ranges": ranges(damage).map(|(first, last)| [first, last]).collect::<Vec<_>>(),
+                "duplicated": damage.duplicated,
+                "torn": damage.torn,
+                "misordered": damage.misordered,
+                "unexpected": damage.unexpected,
+                "absent": damage.is_absent,
+            })
+        })
+        .collect();
+    let torn = |torn: &Torn| json!({"offset": torn.offset, "why": torn.why, "text": torn.text, "connection": torn.connection});
+    json!({
+        "messages": total.messages,
+        "connections": total.connections,
+        "missing": total.missing,
+        "duplicated": total.duplicated,
+        "torn": total.torn,
+        "misordered": total.misordered,
+        "unexpected": total.unexpected,
+        "absent": total.absent,
+        "rough": total.is_rough,
+        "clean": total.is_clean(),
+        "damaged": damaged,
+        "damaged_connections": tracks.damaged().count(),
+        "first_torn": tracks.first_torn().iter().map(torn).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,396 @@
+//! Damage of each kind is counted for what it is, however the input comes in pieces.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io::{self, Read};
+
+use drainline::ingest::OutputFraming;
+use proptest::prelude::*;
+
+use super::super::args::{Typed, command, read as read_args};
+use super::super::tag::Tag;
+use super::args::{Args, PAGE, Settings};
+use super::cutter;
+use super::tracks::{Total, Tracks};
+use super::{cutter::Piece, read, report};
+
+const FRAMINGS: [OutputFraming; 4] = [
+    OutputFraming::Lines,
+    OutputFraming::Nul,
+    OutputFraming::OctetCounted,
+    OutputFraming::LengthPrefixed,
+];
+
+fn settings(words: &[&str]) -> Settings {
+    let words: Vec<OsString> = ["verify", "-"]
+        .iter()
+        .chain(words)
+        .map(OsString::from)
+        .collect();
+    match read_args::<Args>(&words, &PAGE) {
+        Ok(Typed::Args(args)) => args.settings().expect("settings"),
+        other => panic!("{words:?}: {:?}", other.err()),
+    }
+}
+
+fn message(connection: u32, seq: u64) -> Vec<u8> {
+    let mut message = Vec::new();
+    let tag = Tag {
+        connection,
+        seq,
+        stamp: None,
+    };
+    tag.append(&mut message, 40 + (seq % 60) as usize);
+    message
+}
+
+fn framed(framing: OutputFraming, message: &[u8]) -> Vec<u8> {
+    let before = match framing {
+        OutputFraming::OctetCounted => format!("{} ", message.len()).into_bytes(),
+        OutputFraming::LengthPrefixed => (message.len() as u32).to_be_bytes().to_vec(),
+        _ => Vec::new(),
+    };
+    let after: Vec<u8> = framing.delimiter().into_iter().collect();
+    [&before, message, &after].concat()
+}
+
+/// One byte at a read, or a few.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self.1.min(buffer.len());
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+fn total(framing: OutputFraming, input: &[u8], piece: usize) -> (Total, Tracks) {
+    let mut settings = settings(&[]);
+    settings.framing = framing;
+    let tracks = read(Pieces(input, piece), &settings).expect("no I/O, no error");
+    (tracks.total(), tracks)
+}
+
+/// Two connections with 20 messages each, in turn.
+fn frames(framing: OutputFraming) -> Vec<Vec<u8>> {
+    let turns = (0..20).flat_map(|seq| [message(0, seq), message(1, seq)]);
+    turns.map(|message| framed(framing, &message)).collect()
+}
+
+#[test]
+fn each_kind_of_damage_is_found_in_each_framing() {
+    for framing in FRAMINGS {
+        for piece in [1, 7, 1 << 20] {
+            let clean = Total {
+                connections: 2,
+                messages: 40,
+                ..Total::default()
+            };
+            let of = |frames: &[Vec<u8>]| total(framing, &frames.concat(), piece).0;
+            assert_eq!(of(&frames(framing)), clean);
+            assert!(clean.is_clean());
+
+            let mut deleted = frames(framing);
+            deleted.remove(10);
+            let expected = Total {
+                messages: 39,
+                missing: 1,
+                ..clean
+            };
+            assert_eq!(of(&deleted), expected, "{framing}: deleted");
+
+            let mut repeated = frames(framing);
+            repeated.insert(11, repeated[10].clone());
+            let expected = Total {
+                messages: 41,
+                duplicated: 1,
+                ..clean
+            };
+            assert_eq!(of(&repeated), expected, "{framing}: repeated");
+
+            let mut swapped = frames(framing);
+            swapped.swap(10, 12);
+            let expected = Total {
+                misordered: 1,
+                ..clean
+            };
+            assert_eq!(of(&swapped), expected, "{framing}: swapped");
+
+            // 13 bytes from the middle of a message: it is torn, and the next is whole.
+            let mut cut = frames(framing);
+            cut[10].drain(22..35);
+            let expected = Total {
+                messages: 39,
+                missing: 1,
+                torn: 1,
+                ..clean
+            };
+            assert_eq!(of(&cut), expected, "{framing}: cut");
+
+            // Two joined: the end of one and the beginning of the next are gone.
+            let mut joined = frames(framing);
+            joined[10].truncate(30);
+            joined[11].drain(..9);
+            let expected = Total {
+                messages: 38,
+                missing: 2,
+                torn: 1,
+                ..clean
+            };
+            assert_eq!(of(&joined), expected, "{framing}: joined");
+
+            let mut changed = frames(framing);
+            changed[10][30] ^= 1;
+            let expected = Total {
+                messages: 39,
+                missing: 1,
+                torn: 1,
+                ..clean
+            };
+            assert_eq!(of(&changed), expected, "{framing}: changed");
+
+            // The last one: that it is missing cannot be told, that it is torn can.
+            let mut ended = frames(framing);
+            ended[39].pop();
+            let expected = Total {
+                messages: 39,
+                torn: 1,
+                ..clean
+            };
+            assert_eq!(of(&ended), expected, "{framing}: ended");
+        }
+    }
+}
+
+#[test]
+fn a_torn_message_is_told_with_its_place_and_connection() {
+    for framing in FRAMINGS {
+        let mut frames = frames(framing);
+        frames[10].drain(35..38);
+        let offset = frames[..10].concat().len() as u64;
+        let (total, tracks) = total(framing, &frames.concat(), 1000);
+        assert_eq!(total.torn, 1);
+        let torn = &tracks.first_torn()[0];
+        assert_eq!(
+            (torn.offset, torn.connection),
+            (offset, Some(0)),
+            "{torn:?}"
+        );
+        let damage: Vec<_> = tracks.damaged().collect();
+        assert_eq!(damage.len(), 1);
+        assert_eq!(
+            (damage[0].0, damage[0].1.torn, damage[0].1.missing()),
+            (0, 1, 1)
+        );
+    }
+}
+
+#[test]
+fn noise_between_counted_messages_is_one_torn_message() {
+    for framing in [OutputFraming::OctetCounted, OutputFraming::LengthPrefixed] {
+        for noise in [
+            &b"\0\0\0\x05"[..],
+            b"99 c",
+            b"12345678901 ",
+            b"\xff\xff\xff\xff",
+            b"x",
+        ] {
+            let input = [
+                framed(framing, &message(0, 0)),
+                noise.to_vec(),
+                framed(framing, &message(0, 1)),
+            ]
+            .concat();
+            let (total, _) = total(framing, &input, 3);
+            assert_eq!(
+                (total.messages, total.torn, total.missing),
+                (2, 1, 0),
+                "{noise:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_expected_and_never_came_is_missing() {
+    let lines = |list: &[(u32, u64)]| -> Vec<u8> {
+        let framed = list
+            .iter()
+            .map(|&(connection, seq)| message(connection, seq));
+        framed.flat_map(|message| framed_line(&message)).collect()
+    };
+    let of = |words: &[&str], list: &[(u32, u64)]| {
+        read(&lines(list)[..], &settings(words))
+            .expect("read")
+            .total()
+    };
+    let list = [(0, 0), (0, 1), (2, 0)];
+    let known = Total {
+        connections: 2,
+        messages: 3,
+        ..Total::default()
+    };
+    assert_eq!(of(&[], &list), Total { absent: 1, ..known });
+    assert_eq!(
+        of(&["--connections=3"], &list),
+        Total { absent: 1, ..known }
+    );
+    assert_eq!(
+        of(&["--connections=5"], &list),
+        Total { absent: 3, ..known }
+    );
+    assert_eq!(
+        of(&["--messages=3", "--connections=3"], &list),
+        Total {
+            absent: 1,
+            missing: 1 + 3 + 2,
+            ..known
+        }
+    );
+    let strangers = Total {
+        connections: 1,
+        unexpected: 1,
+        ..known
+    };
+    assert_eq!(of(&["--connections=1"], &list), strangers);
+    let beyond = Total {
+        absent: 1,
+        missing: 1,
+        unexpected: 1,
+        ..known
+    };
+    assert_eq!(of(&["--messages=1"], &list), beyond);
+    assert!(!of(&["--messages=1"], &[(0, 0), (0, 1)]).is_clean());
+    assert!(of(&["--messages=2"], &[(0, 0), (0, 1)]).is_clean());
+    assert!(of(&[], &[]).is_clean());
+    assert!(!of(&["--connections=1"], &[]).is_clean());
+}
+
+fn framed_line(message: &[u8]) -> Vec<u8> {
+    framed(OutputFraming::Lines, message)
+}
+
+#[test]
+fn an_endless_line_is_one_torn_message_in_bounded_memory() {
+    let endless = io::repeat(b'x').take(200 << 20);
+    let input = endless.chain(&b"\n"[..]);
+    let whole = framed_line(&message(0, 0));
+    let mut found = Vec::new();
+    cutter::read(input.chain(&whole[..]), OutputFraming::Lines, |piece| {
+        found.push(match piece {
+            Piece::Whole(tag) => Ok(tag.seq),
+            Piece::Torn { offset, why, .. } => Err((offset, why)),
+        });
+        Ok(())
+    })
+    .expect("read");
+    assert_eq!(found, [Err((0, "longer than any message")), Ok(0)]);
+}
+
+#[test]
+fn a_connection_too_many_is_an_error() {
+    let line = framed_line(&message(4_000_000, 0));
+    let error = read(&line[..], &settings(&[])).expect_err("too many");
+    assert!(error.to_string().contains("at most 4000000"), "{error}");
+}
+
+#[test]
+fn the_text_says_what_is_where_and_is_bounded() {
+    let mut tracks = Tracks::new(None, Some(10), 3);
+    for connection in 0..6 {
+        for seq in [0, 1, 4, 5, 2, 5, 9] {
+            tracks.arrived(connection, seq).expect("few");
+        }
+    }
+    tracks.finish();
+    let text = report::write(&tracks, &settings(&["--show=3"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert_eq!(
+        lines[2],
+        "connection 2: 4 missing (3, 6-8), 1 duplicated, 1 misordered"
+    );
+    assert_eq!(lines[3], "and 3 more connections");
+    assert!(lines[4].starts_with("42 messages of 6 connections: 24 missing, 6 duplicated"));
+}
+
+#[test]
+fn what_is_no_request_is_one_line() {
+    for (words, part) in [
+        (&["verify"][..], "a file is missing"),
+        (
+            &["verify", "-", "--connections", "0"],
+            "--connections 0: accepted is 1 to 4000000",
+        ),
+        (
+            &["verify", "-", "--connections", "4000001"],
+            "--connections 4000001: accepted",
+        ),
+        (
+            &["verify", "-", "--messages", "0"],
+            "--messages 0: accepted is 1 to",
+        ),
+        (
+            &["verify", "-", "--show", "100001"],
+            "--show 100001: accepted is 0 to",
+        ),
+        (
+            &["verify", "-", "--framing", "syslog"],
+            "--framing syslog: accepted is lines",
+        ),
+        (
+            &["verify", "-", "two"],
+            "two: accepted are one FILE and flags",
+        ),
+    ] {
+        let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let error = match read_args::<Args>(&typed, &PAGE) {
+            Ok(Typed::Args(args)) => args.settings().expect_err("bad"),
+            Ok(Typed::Print(text)) => panic!("{text}"),
+            Err(error) => error,
+        };
+        assert_eq!(error.code, 2, "{error}");
+        assert!(error.line.contains(part), "no {part:?} in {error}");
+    }
+    command::<Args>(&PAGE).debug_assert();
+}
+
+proptest! {
+    /// Against a list of all that arrived.
+    #[test]
+    fn gaps_are_what_a_list_says(seqs in proptest::collection::vec(0u64..40, 0..80)) {
+        let mut tracks = Tracks::new(None, None, 5);
+        let (mut known, mut highest) = (HashSet::new(), None);
+        let (mut duplicated, mut misordered) = (0, 0);
+        for &seq in &seqs {
+            tracks.arrived(0, seq).expect("few");
+            if !known.insert(seq) {
+                duplicated += 1;
+            } else {
+                misordered += u64::from(Some(seq) < highest);
+                highest = highest.max(Some(seq));
+            }
+        }
+        tracks.finish();
+        let missing = highest.map_or(0, |highest| highest + 1 - known.len() as u64);
+        let total = tracks.total();
+        prop_assert_eq!((total.missing, total.duplicated, total.misordered), (missing, duplicated, misordered));
+    }
+
+    /// With fewer gaps than there are, nothing is lost from the counts but which of two kinds it is.
+    #[test]
+    fn forgotten_gaps_are_still_missing(seqs in proptest::collection::vec(0u64..1000, 0..80)) {
+        let mut tracks = Tracks::new(None, None, 5);
+        tracks.keep_gaps(3);
+        for &seq in &seqs {
+            tracks.arrived(0, seq).expect("few");
+        }
+        tracks.finish();
+        let known: HashSet<u64> = seqs.iter().copied().collect();
+        let least = known.iter().max().map_or(0, |highest| highest + 1 - known.len() as u64);
+        let total = tracks.total();
+        prop_assert!(total.missing >= least);
+        prop_assert!(total.is_rough || total.missing == least);
+        prop_assert_eq!(total.is_clean(), least == 0 && seqs.len() == known.len() && seqs.is_sorted());
+    }
+}

@@ -1,0 +1,240 @@
+//! Threads that serve one connection after another: whose may, what they hold while they wait, and that a client never
+//! misses one.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use common::client::{self, Closed};
+use common::echo::{self, ANY};
+use common::wait::{DEADLINE, wait_until};
+use drainline::{BoxError, Config, Connection, EndReason, Handle, OnPause, Outbox, Server};
+
+/// The server's threads beside handlers, with one listener.
+const FIXED: usize = 5;
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(600);
+
+fn config(max_connections: usize, reuse_threads: Option<Duration>) -> Config {
+    let mut config = Config::default();
+    config.max_connections = Some(max_connections);
+    config.reuse_threads = reuse_threads;
+    config
+}
+
+/// Which thread served which connection, in the order in which they came.
+type Served = Arc<Mutex<Vec<(u64, ThreadId)>>>;
+
+/// A server whose clients say how their handler ends: `p` panics, `e` is an error, anything else is echoed.
+fn start(config: Config) -> (Handle, Served) {
+    let served = Served::default();
+    let seen = Arc::clone(&served);
+    let handler = move |conn: &mut Connection, out: &Outbox<Vec<u8>>| -> Result<(), BoxError> {
+        seen.lock()
+            .unwrap()
+            .push((conn.id(), thread::current().id()));
+        let mut how = [0];
+        match conn.read(&mut how)? {
+            0 => Ok(()),
+            _ if how[0] == b'p' => panic!("as asked"),
+            _ if how[0] == b'e' => Err("as asked".into()),
+            _ => {
+                conn.write_all(&how)?;
+                echo::echo(conn, out)
+            }
+        }
+    };
+    let server = Server::<Vec<u8>>::builder()
+        .config(config)
+        .listen(ANY.parse().unwrap())
+        .start_each(handler, |_| Ok(()))
+        .unwrap();
+    (server, served)
+}
+
+/// A connection from its begin to an end that was seen by the server.
+#[track_caller]
+fn serve_one(server: &Handle, addr: SocketAddr) {
+    let ended = server.stats().ended.total();
+    let client = echo::connect_served(addr);
+    assert_eq!(client::half_close(client), Closed::Clean);
+    wait_until("its end", DEADLINE, || server.stats().ended.total() > ended);
+}
+
+fn threads(served: &Served) -> HashSet<ThreadId> {
+    let served = served.lock().unwrap();
+    served.iter().map(|(_, thread)| *thread).collect()
+}
+
+#[test]
+fn connections_one_after_the_other_share_a_thread_and_nothing_else() {
+    let (server, served) = start(config(1, Some(FOR_EVER)));
+    for _ in 0..50 {
+        serve_one(&server, server.local_addrs()[0]);
+    }
+    assert_eq!(threads(&served).len(), 1);
+    let ids: Vec<_> = served.lock().unwrap().iter().map(|(id, _)| *id).collect();
+    assert!(ids.into_iter().eq(1..=50));
+    // Its earlier connections are over, whoever has kept their numbers.
+    let mut client = echo::connect_served(server.local_addrs()[0]);
+    assert!((1..=50).all(|id| !server.abort(id)));
+    echo::assert_served(&mut client);
+    let connections = server.connections();
+    assert_eq!((connections.len(), connections[0].id), (1, 51));
+    assert_eq!(connections[0].bytes, 2);
+    drop(client);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert!(stats.is_balanced());
+    assert_eq!((stats.accepted, stats.threads_peak), (51, FIXED + 1));
+}
+
+#[test]
+fn switched_off_each_connection_has_a_thread_of_its_own() {
+    let (server, served) = start(config(1, None));
+    for _ in 0..10 {
+        serve_one(&server, server.local_addrs()[0]);
+    }
+    assert_eq!(threads(&served).len(), 10);
+    echo::wait_until_joined(&server, FIXED);
+    server.shutdown(DEADLINE);
+}
+
+#[test]
+fn with_every_permit_parked_one_more_client_is_served() {
+    const ALL: usize = 8;
+    for on_pause in [OnPause::Backlog, OnPause::Close, OnPause::Refuse] {
+        let mut config = config(ALL, Some(FOR_EVER));
+        config.on_pause = on_pause;
+        let (server, served) = start(config);
+        let addr = server.local_addrs()[0];
+        let clients: Vec<TcpStream> = (0..ALL).map(|_| echo::connect_served(addr)).collect();
+        drop(clients);
+        wait_until("all of them ended", DEADLINE, || server.stats().open == 0);
+        assert_eq!(server.stats().threads, FIXED + ALL);
+        // Under `refuse` the listener was away while all were served, and comes back within a tick.
+        wait_until("one more client", DEADLINE, || {
+            client::try_connect(addr, DEADLINE)
+                .is_ok_and(|mut client| echo::is_served(&mut client, DEADLINE))
+        });
+        for _ in 0..3 {
+            serve_one(&server, addr);
+        }
+        assert_eq!(threads(&served).len(), ALL);
+        let report = server.shutdown(DEADLINE);
+        assert_eq!(report.stats.threads_peak, FIXED + ALL);
+        assert!(report.stats.is_balanced(), "{report:?}");
+        // None was taken off for a client that did not come, and forgotten.
+        assert!(!report.timed_out, "{report:?}");
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_permit_gets_the_thread_that_parks() {
+    let (server, served) = start(config(1, Some(FOR_EVER)));
+    let addr = server.local_addrs()[0];
+    let first = echo::connect_served(addr);
+    let mut next = client::connect(addr);
+    echo::assert_waits(&mut next);
+    drop(first);
+    echo::assert_served(&mut next);
+    assert_eq!(threads(&served).len(), 1);
+    server.shutdown(DEADLINE);
+}
+
+#[test]
+fn a_thread_waits_no_longer_than_it_is_told() {
+    let (server, _) = start(config(4, Some(Duration::from_millis(1))));
+    for _ in 0..20 {
+        serve_one(&server, server.local_addrs()[0]);
+        echo::wait_until_joined(&server, FIXED);
+    }
+    assert!(server.shutdown(DEADLINE).stats.is_balanced());
+}
+
+#[test]
+fn a_handler_that_did_not_end_well_takes_its_thread_along() {
+    let mut config = config(1, Some(FOR_EVER));
+    config.idle_timeout = Some(Duration::from_millis(300));
+    let (server, served) = start(config);
+    let addr = server.local_addrs()[0];
+    let ends: [(&[u8], EndReason); 4] = [
+        (b"p", EndReason::Panicked),
+        (b"e", EndReason::Failed),
+        (b"a", EndReason::Aborted),
+        (b"i", EndReason::IdleTimeout),
+    ];
+    for (said, reason) in ends {
+        let mut client = client::connect(addr);
+        client.write_all(said).unwrap();
+        if reason == EndReason::Aborted {
+            wait_until("it is served", DEADLINE, || echo::is_answered(&mut client));
+            let id = served.lock().unwrap().last().unwrap().0;
+            assert!(server.abort(id));
+        }
+        wait_until("its end", DEADLINE, || {
+            server.stats().ended.get(reason) == 1
+        });
+        echo::wait_until_joined(&server, FIXED);
+    }
+    assert_eq!(threads(&served).len(), ends.len());
+    server.shutdown(DEADLINE);
+}
+
+#[test]
+fn a_parked_thread_holds_no_share_of_an_address() {
+    let mut config = config(8, Some(FOR_EVER));
+    config.max_connections_per_ip = Some(1);
+    let (server, served) = start(config);
+    for _ in 0..10 {
+        serve_one(&server, server.local_addrs()[0]);
+    }
+    assert_eq!(threads(&served).len(), 1);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (10, 0));
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_parked_threads() {
+    let (server, _) = start(config(8, Some(FOR_EVER)));
+    let addr = server.local_addrs()[0];
+    let clients: Vec<TcpStream> = (0..8).map(|_| echo::connect_served(addr)).collect();
+    drop(clients);
+    wait_until("all of them ended", DEADLINE, || server.stats().open == 0);
+    let report = server.shutdown(DEADLINE);
+    assert!(!report.timed_out && report.stuck.is_empty(), "{report:?}");
+    assert_eq!(report.stats.threads, 0);
+}
+
+#[test]
+fn clients_that_come_and_go_on_two_listeners_are_all_served() {
+    const CLIENTS: usize = 6;
+    const EACH: usize = 200;
+    // Fewer permits than clients, and a patience so short that threads leave while clients come.
+    let config = config(3, Some(Duration::from_millis(1)));
+    let server = echo::start(config, &[ANY, ANY]);
+    let addrs = server.local_addrs().to_vec();
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let addr = addrs[client % addrs.len()];
+            scope.spawn(move || {
+                for round in 0..EACH {
+                    drop(echo::connect_served(addr));
+                    if round % 16 == client {
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                }
+            });
+        }
+    });
+    wait_until("all of them ended", DEADLINE, || server.stats().open == 0);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!(stats.accepted, (CLIENTS * EACH) as u64);
+    assert!(stats.threads_peak <= FIXED + 1 + 3, "{stats:?}");
+    assert!(stats.is_balanced());
+}
