@@ -21,7 +21,7 @@ pub(crate) fn program(peer: Peer) -> Program {
             let built = peers().join("go-peer");
             let mut build = Command::new("go");
             build
-                .args(["build", "-o"])
+                .args(["build", "-buildvcs=false", "-o"])
                 .arg(&built)
                 .arg(".")
                 .current_dir(source("go"));
