@@ -188,7 +188,8 @@ fn a_handler_that_did_not_end_well_takes_its_thread_along() {
 
 #[test]
 fn a_parked_thread_holds_no_share_of_an_address() {
-    let mut config = config(8, Some(FOR_EVER));
+    // With one permit, the next client can only come to the thread that parks.
+    let mut config = config(1, Some(FOR_EVER));
     config.max_connections_per_ip = Some(1);
     let (server, served) = start(config);
     for _ in 0..10 {

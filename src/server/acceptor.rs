@@ -90,7 +90,6 @@ impl Acceptor {
 
     pub(super) fn run(mut self) {
         loop {
-            self.bell.silence();
             if self.shared.lifecycle.is_stopping() {
                 break;
             }
@@ -249,9 +248,16 @@ impl Acceptor {
         let timeout = timeout.or(self.lacks_reserve().then_some(LONGEST_BACKOFF));
         let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut fds[..watched], timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(for_clients && !fds[1].revents().is_empty()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        let has_rung = !fds[0].revents().is_empty();
+        let has_client = for_clients && !fds[1].revents().is_empty();
+        // Whatever it rang for, the next look at the state sees.
+        if has_rung {
+            self.bell.silence();
+        }
+        Ok(has_client)
     }
 
     // ---- turning clients away

@@ -21,7 +21,7 @@ impl Bell {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Before the state is looked at, not after: a ring in between must not be lost.
+    /// Once poll(2) has told of it, and before the state is looked at again: a ring in between must not be lost.
     pub(super) fn silence(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
