@@ -72,7 +72,11 @@ fn what_was_read_before_a_sleep_is_sent() {
     let (server, mut client) = start(busy(), &valve);
     let is_over = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
-        let sender = scope.spawn(|| trickle(&mut client, |_| is_over.load(Ordering::Relaxed)));
+        let sender = scope.spawn(|| {
+            trickle(&mut client, |sent| {
+                sent == MOST || is_over.load(Ordering::Relaxed)
+            })
+        });
         for _ in 0..5 {
             let before = asleep(&server).map_or(0, |one| one.bytes);
             let one = wait_for("another sleep", DEADLINE, || {
