@@ -46,20 +46,19 @@ pub(super) struct Assembly<'a> {
     bytes: Vec<u8>,
     ends: Vec<u32>,
     messages: u64,
-    frames: Frames,
-    entry: Entry,
-}
-
-/// What became of an input.
-pub(super) struct Assembled {
-    /// This many of its first bytes, holding so many messages, are a batch as they are.
-    pub(super) whole: Option<(usize, u64)>,
-    pub(super) frames: Frames,
-    pub(super) entry: Entry,
+    frames: &'a mut Frames,
+    entry: &'a mut Entry,
 }
 
 impl<'a> Assembly<'a> {
-    pub(super) fn new(form: Form, input: &'a [u8], capacity: usize) -> Self {
+    /// What is found in `input`, whose buffer weighs `capacity`, goes into `frames` and `entry`.
+    pub(super) fn new(
+        form: Form,
+        input: &'a [u8],
+        capacity: usize,
+        frames: &'a mut Frames,
+        entry: &'a mut Entry,
+    ) -> Self {
         Assembly {
             form,
             input,
@@ -69,8 +68,8 @@ impl<'a> Assembly<'a> {
             bytes: Vec::new(),
             ends: Vec::new(),
             messages: 0,
-            frames: Frames::default(),
-            entry: Entry::default(),
+            frames,
+            entry,
         }
     }
 
@@ -112,29 +111,21 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    pub(super) fn finish(mut self, consumed: usize) -> Assembled {
+    /// All of the input was passed. What was found is in the frames and in the entry, but for what is returned: so
+    /// many of its first bytes, holding so many messages, are a batch as they are.
+    pub(super) fn finish(mut self, consumed: usize) -> Option<(usize, u64)> {
         debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
         self.flush();
-        let Assembly {
-            whole,
-            mut frames,
-            entry,
-            ..
-        } = self;
-        frames.truncated = entry.truncated;
+        self.frames.truncated = self.entry.truncated;
         let sent = |batch: &Batch| crate::server::Weigh::messages(batch);
         debug_assert_eq!(
-            frames.batches.iter().map(sent).sum::<u64>()
-                + frames.dropped
-                + whole.map_or(0, |(_, messages)| messages),
-            frames.finished,
+            self.frames.batches.iter().map(sent).sum::<u64>()
+                + self.frames.dropped
+                + self.whole.map_or(0, |(_, messages)| messages),
+            self.frames.finished,
             "every finished message is in a batch or dropped"
         );
-        Assembled {
-            whole,
-            frames,
-            entry,
-        }
+        self.whole
     }
 
     /// The next `len` bytes of the input.

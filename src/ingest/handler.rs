@@ -50,6 +50,8 @@ pub(super) fn run(
 }
 
 /// Names a connection whose messages were too long, where that does not end it.
+#[cold]
+#[inline(never)]
 fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
     let became = match (frames.truncated, frames.dropped) {
         (0, 0) => return,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::assembly::{Assembled, Assembly, Form, Frames};
+use super::assembly::{Assembly, Form, Frames};
 use super::batch::Batch;
 use super::framing::{Decoder, Discard, End};
 use super::ledger::{ByteLedger, Entry};
@@ -63,21 +63,25 @@ impl<'a> Reader<'a> {
         if read == 0 {
             return Ok(None);
         }
-        let (frames, entry) = self.cut();
-        self.book(Entry {
+        let mut entry = Entry {
             read: read as u64,
-            ..entry
-        });
+            ..Entry::default()
+        };
+        let frames = self.cut(&mut entry);
+        self.book(entry);
         Ok(Some(frames))
     }
 
     /// The last message, if the peer ended its stream inside one; otherwise books what is left as discarded.
+    #[inline(never)]
     pub(super) fn finish(&mut self, end: End) -> Frames {
         let rest = std::mem::take(&mut self.pending);
-        let mut assembly = Assembly::new(self.form, &rest, rest.capacity());
+        let (mut frames, mut entry) = (Frames::default(), Entry::default());
+        let capacity = rest.capacity();
+        let mut assembly = Assembly::new(self.form, &rest, capacity, &mut frames, &mut entry);
         self.decoder
             .finish(&rest, end, |event| assembly.take(event));
-        let Assembled { frames, entry, .. } = assembly.finish(rest.len());
+        assembly.finish(rest.len());
         self.book(entry);
         frames
     }
@@ -100,6 +104,13 @@ impl<'a> Reader<'a> {
             self.is_eager = false;
         }
         self.shrink();
+        self.read_small(connection)
+    }
+
+    /// On its own: what is on the stack here must not be below what a send needs of it. An idle thread holds each
+    /// page that it ever touched.
+    #[inline(never)]
+    fn read_small(&mut self, connection: &mut Connection) -> io::Result<usize> {
         let mut small = [0; SMALL_READ];
         let read = connection.read(&mut small)?;
         self.pending.extend_from_slice(&small[..read]);
@@ -132,18 +143,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn cut(&mut self) -> (Frames, Entry) {
+    /// On its own, as [`read_small`](Reader::read_small) is.
+    #[inline(never)]
+    fn cut(&mut self, entry: &mut Entry) -> Frames {
         let mut input = std::mem::take(&mut self.pending);
-        let mut assembly = Assembly::new(self.form, &input, input.capacity());
+        let mut frames = Frames::default();
+        let capacity = input.capacity();
+        let mut assembly = Assembly::new(self.form, &input, capacity, &mut frames, entry);
         let consumed = self.decoder.decode(&input, |event| assembly.take(event));
-        let Assembled {
-            whole,
-            mut frames,
-            entry,
-        } = assembly.finish(consumed);
+        let whole = assembly.finish(consumed);
         if consumed == 0 {
             self.pending = input;
-            return (frames, entry);
+            return frames;
         }
         self.pending = Vec::from(&input[consumed..]);
         if let Some((len, messages)) = whole {
@@ -159,7 +170,7 @@ impl<'a> Reader<'a> {
                 .push(Batch::new(bytes, messages, self.form.framing, Vec::new()));
         }
         self.pool.put(input);
-        (frames, entry)
+        frames
     }
 
     fn book(&mut self, mut entry: Entry) {

@@ -78,6 +78,8 @@ fn ended_well(reason: EndReason) -> bool {
 }
 
 /// Says what the handler's error says, where that is the reason.
+#[cold]
+#[inline(never)]
 fn say_error(shared: &Shared, record: &Record, reason: EndReason, error: &BoxError) {
     let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
     let journal = &shared.journal;
@@ -94,6 +96,8 @@ fn say_error(shared: &Shared, record: &Record, reason: EndReason, error: &BoxErr
 
 /// Names a connection that was cut for what it met. The other deadlines are told by the watchdog, which keeps
 /// them.
+#[cold]
+#[inline(never)]
 fn say_send_timeout(shared: &Shared, record: &Record) {
     let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
     shared.journal.say_once("send timeout", Level::Warn, || {

@@ -38,7 +38,8 @@ fn run(book: Book) -> [bool; 3] {
     assert!(closes());
     let mut read = |input: &[u8]| {
         reader.pending.extend_from_slice(input);
-        let (_, entry) = reader.cut();
+        let mut entry = Entry::default();
+        reader.cut(&mut entry);
         let read = input.len() as u64;
         book(&mut reader, Entry { read, ..entry });
         closes()
@@ -121,7 +122,7 @@ fn a_count_alone_reserves_nothing() {
         let form = server().shared.form;
         let mut reader = Reader::new(&pool, &ledger, form, decoder);
         reader.pending.extend_from_slice(header);
-        reader.cut();
+        reader.cut(&mut Entry::default());
         assert_eq!(reader.pending, header);
         assert!(reader.pending.capacity() <= 64, "{framing}: {reader:?}");
         assert!(reader.is_inside());
