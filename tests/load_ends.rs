@@ -68,7 +68,9 @@ fn a_signal_ends_it_with_its_report_and_no_message_in_half() {
 fn deaf() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // Its connections have it from the listener: they are full soon.
-    SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+    SockRef::from(&listener)
+        .set_recv_buffer_size(64 * 1024)
+        .unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
 }
@@ -115,7 +117,7 @@ fn what_a_deaf_server_does_not_take_is_told() {
 fn a_stall_is_measured_and_the_stamps_do_not_leave_it_out() {
     const STALL: Duration = Duration::from_secs(3);
     let (listener, address) = deaf();
-    let flags = ["--timed", "--rate=50", "--duration=4s", "--size=256KiB"];
+    let flags = ["--timed", "--rate=50", "--messages=200", "--size=64KiB"];
     let mut child = start(&address, &flags);
     let stamps = within("the end of the load", DEADLINE, move || {
         let (stream, _) = listener.accept().unwrap();
@@ -163,14 +165,17 @@ fn connections_are_held_open_when_all_is_sent() {
 }
 
 /// Resets each connection that comes, as soon as something was read of it; so many in all.
-fn resetting(listener: TcpListener, count: usize) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
+fn resetting(listener: TcpListener, count: usize) -> impl FnOnce() {
+    let server = thread::spawn(move || {
         for _ in 0..count {
             let (stream, _) = listener.accept().unwrap();
             BufReader::new(&stream).fill_buf().unwrap();
             client::reset(stream);
         }
-    })
+    });
+    || {
+        within("the end of a server", DEADLINE, || server.join().unwrap());
+    }
 }
 
 #[test]
@@ -180,7 +185,7 @@ fn a_connection_that_is_reset_is_told_and_not_tried_again() {
     let server = resetting(listener, 1);
     let mut child = start(&address, &["--messages=100000000"]);
     child.wait().assert_code(1);
-    server.join().unwrap();
+    server();
     let report = report(&child);
     assert_eq!(
         (&report["connects"], &report["connect_errors"]),
@@ -201,7 +206,7 @@ fn a_connection_that_is_reset_or_refused_is_tried_again_where_time_is_left() {
     let server = resetting(listener, 3);
     let mut child = start(&address, &["--duration=1s"]);
     child.wait().assert_code(1);
-    server.join().unwrap();
+    server();
     let report = report(&child);
     assert!(report["connects"].as_u64().unwrap() >= 3, "{report}");
     assert!(report["write_errors"].as_u64().unwrap() >= 3, "{report}");

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use drainline::ingest::OutputFraming;
@@ -11,6 +13,7 @@ use drainline::ingest::{Framing, Oversize};
 use super::super::args::{Typed, command, read};
 use super::super::tag::Tag;
 use super::args::{Args, PAGE};
+use super::lane::{Lane, Rendering, Step};
 use super::message::{Batch, Ring, Source};
 use super::pacer::Pacer;
 use super::plan::{Plan, Sizes};
@@ -114,7 +117,7 @@ fn a_load_without_end_is_no_overflow() {
 fn rendered_messages_have_their_tag_and_stamp_and_size() {
     for (framing, decoded) in FRAMINGS {
         for flags in [&["--tagged"][..], &["--timed"], &["--tagged", "--timed"]] {
-            let mut plan = plan(&[flags, &["--size", "52-300"]].concat());
+            let mut plan = plan(&[flags, &["--size", "52-300", "--seed=9"]].concat());
             plan.framing = framing;
             let Source::Renderer(renderer) = Source::new(&plan) else {
                 panic!("{flags:?} is rendered once");
@@ -166,6 +169,10 @@ fn no_part_of_a_stamped_message_and_no_change_of_it_is_a_message() {
             let mut changed = message.clone();
             changed[at] ^= 1;
             assert!(Tag::parse(&changed).is_err(), "byte {at} changed");
+            for rest in at + 1..message.len() {
+                let without = [&message[..at], &message[rest..]].concat();
+                assert!(Tag::parse(&without).is_err(), "without {at} to {rest}");
+            }
         }
     }
 }
@@ -193,6 +200,57 @@ fn a_batch_counts_what_was_taken_and_is_cut_behind_what_has_begun() {
     }
     let mut batch = batch();
     assert_eq!([batch.take(15), batch.take(1), batch.take(14)], [1, 0, 2]);
+}
+
+/// A lane that has sent until its socket was full, and the other end.
+fn blocked(source: &Source, plan: &Plan) -> (Lane, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stream =
+        TcpStream::connect(listener.local_addr().expect("its address")).expect("connected");
+    stream.set_nonblocking(true).expect("set");
+    let mut lane = Lane::new(Instant::now(), u64::MAX);
+    lane.stream = Some(stream);
+    lane.open(u64::MAX);
+    while matches!(step(&mut lane, source, plan), Step::More) {}
+    (lane, listener.accept().expect("it is there").0)
+}
+
+fn step(lane: &mut Lane, source: &Source, plan: &Plan) -> Step {
+    let mut rendering = Rendering {
+        spare: &mut Vec::new(),
+        number: &|| 7,
+        stamp: &|_| 0,
+    };
+    lane.step(source, plan.write_size, &mut rendering)
+}
+
+#[test]
+fn a_lane_that_ends_finishes_the_message_that_has_begun_and_no_other() {
+    // An odd size: what the kernel takes ends somewhere in a message.
+    for flags in [&["--size=1003"][..], &["--size=1003", "--tagged"]] {
+        let plan = plan(flags);
+        let source = Source::new(&plan);
+        let (mut lane, mut other) = blocked(&source, &plan);
+        let begun = lane.bytes.div_ceil(1004);
+        lane.end(&source);
+        let reader = std::thread::spawn(move || {
+            let mut read = Vec::new();
+            other.read_to_end(&mut read).map(|_| read)
+        });
+        while !matches!(step(&mut lane, &source, &plan), Step::Idle) {
+            std::thread::yield_now();
+        }
+        assert!(lane.is_through());
+        assert_eq!(
+            (lane.total(), lane.bytes),
+            (begun, begun * 1004),
+            "{flags:?}"
+        );
+        assert!(!lane.leave(&source), "a part of a message is left");
+        let read = reader.join().expect("no panic").expect("read");
+        assert_eq!(read.len() as u64, begun * 1004);
+        assert_eq!(messages(Framing::Lines, &read).len() as u64, begun);
+    }
 }
 
 #[test]
