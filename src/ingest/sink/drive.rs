@@ -62,6 +62,22 @@ pub(in crate::ingest) fn drive(
             });
             wait_to_retry(inbox, sink, shared, wait);
         }
+        if !held.is_empty() {
+            // The last deadline.
+            let work = Work {
+                held: &mut held,
+                inbox,
+                pool: &shared.pool,
+            };
+            if sink.is_inside_message(&work) {
+                let text = format!(
+                    "the sink {} ends in half a message: the drain had no more time",
+                    sink.name()
+                );
+                inbox.journal().say(Level::Warn, text);
+            }
+            return Ok(());
+        }
         if is_closed {
             return Ok(());
         }

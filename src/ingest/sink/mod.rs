@@ -90,6 +90,13 @@ pub trait Sink: Send + 'static {
     fn reopen(&mut self) -> io::Result<bool> {
         Ok(false)
     }
+
+    /// Whether what it has written ends in the middle of a message, so that the log can say so. Asked once, when the
+    /// server's last deadline has cut it off; `work` is what is left of what it was offered.
+    fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        let _ = work;
+        false
+    }
 }
 
 /// Why a sink took no more.

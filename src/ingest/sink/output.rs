@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::{SinkError, Work};
+use crate::ingest::batch::Batch;
 
 /// How long one poll(2) waits before the deadline is looked at.
 const SLICE: Duration = Duration::from_millis(100);
@@ -45,6 +46,8 @@ pub struct Output {
     offset: usize,
     /// They were written to another place.
     is_moved: bool,
+    /// A file that was opened by its name, whose end has not been looked at since.
+    is_fresh: bool,
 }
 
 impl Output {
@@ -66,14 +69,16 @@ impl Output {
 
     /// A file that was opened by its name, for appending and with O_NONBLOCK.
     pub(super) fn file(file: File) -> io::Result<Output> {
-        let kind = match file_type(file.as_fd())? {
-            FileType::RegularFile => Kind::Blocking(file),
-            _ => Kind::NonBlocking(file),
-        };
+        let is_regular = file_type(file.as_fd())? == FileType::RegularFile;
         Ok(Output {
-            kind,
+            kind: if is_regular {
+                Kind::Blocking(file)
+            } else {
+                Kind::NonBlocking(file)
+            },
             offset: 0,
             is_moved: false,
+            is_fresh: is_regular,
         })
     }
 
@@ -90,13 +95,18 @@ impl Output {
             kind,
             offset: 0,
             is_moved: false,
+            is_fresh: false,
         })
     }
 
     /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
     /// in the new place, and its beginning stays in the old one. Where both are the same file it goes on.
     pub(super) fn replace(&mut self, other: Output) {
-        self.is_moved |= !self.is_same_file(&other);
+        // What stands unfinished at the end of the same file is ours.
+        if !self.is_same_file(&other) {
+            self.is_moved = true;
+            self.is_fresh = other.is_fresh;
+        }
         self.kind = other.kind;
     }
 
@@ -108,6 +118,49 @@ impl Output {
             (Ok(this), Ok(other)) => (this.st_dev, this.st_ino) == (other.st_dev, other.st_ino),
             _ => false,
         }
+    }
+
+    /// Before the first write to a file that was opened by its name: ends the half message that whoever wrote to it
+    /// before has left there. Else ours would be glued to it. Says whether there was one, as far as the output framing
+    /// shows it and the file may be read.
+    pub(super) fn end_half_message(&mut self, work: &Work<'_>) -> Result<bool, SinkError> {
+        let Some(batch) = work.first().filter(|_| self.is_fresh) else {
+            return Ok(false);
+        };
+        let last = self.last_byte();
+        let missing = batch
+            .framing()
+            .delimiter()
+            // Where nothing is there, or nobody knows what, nothing is missing.
+            .filter(|delimiter| last.is_some_and(|last| last != *delimiter));
+        if let Some(delimiter) = missing {
+            let byte = [delimiter];
+            let slices = [IoSlice::new(&byte)];
+            let write = || self.write_some(&slices).map_err(|error| self.judge(error));
+            while write()?.is_none() {
+                if work.is_cut() {
+                    return Ok(false);
+                }
+            }
+        }
+        self.is_fresh = false;
+        Ok(missing.is_some())
+    }
+
+    fn last_byte(&self) -> Option<u8> {
+        let Kind::Blocking(file) = &self.kind else {
+            return None;
+        };
+        let last = file.metadata().ok()?.len().checked_sub(1)?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, last).ok()?;
+        Some(byte[0])
+    }
+
+    /// Whether what is written of `work`, which is what it was offered last, ends in the middle of a message.
+    pub fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        let is_inside = |batch: &Batch| batch.message_start(self.offset) != self.offset;
+        !self.is_moved && work.first().is_some_and(is_inside)
     }
 
     /// Writes batches from the front of `work` until all is written, an error comes, or the deadline has
@@ -132,16 +185,18 @@ impl Output {
             match self.write_some(&slices) {
                 Ok(Some(written)) => self.advance(work, written),
                 Ok(None) => {}
-                Err(error) => {
-                    return Err(if self.is_gone(&error) {
-                        SinkError::Fatal(error)
-                    } else {
-                        SinkError::Retry(error)
-                    });
-                }
+                Err(error) => return Err(self.judge(error)),
             }
         }
         Ok(())
+    }
+
+    fn judge(&self, error: io::Error) -> SinkError {
+        if self.is_gone(&error) {
+            SinkError::Fatal(error)
+        } else {
+            SinkError::Retry(error)
+        }
     }
 
     /// Whether nobody will ever take a byte here again. A terminal that was hung up says EIO (write(2)); a

@@ -31,4 +31,8 @@ impl Sink for Stdout {
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
         self.output.write(work)
     }
+
+    fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        self.output.is_inside_message(work)
+    }
 }
