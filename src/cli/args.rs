@@ -255,8 +255,8 @@ pub(super) struct Args {
     pub(super) port_file: Option<PathBuf>,
 
     /// Checks the flags against each other and against the system, prints the effective values and
-    /// the bound, and ends: 0 if a start would be sound, else 2 or 78. Costs nothing; nothing is
-    /// listened on.
+    /// the bound, and ends: 0 if a start would be sound, else with the line and the exit code of a
+    /// start: 1, 2 or 78. Costs nothing; nothing is listened on, and no file is left behind.
     #[arg(long, help_heading = "Running")]
     pub(super) check: bool,
 

@@ -1,10 +1,12 @@
 //! The command line: what was typed, what it means, the serving, and how it is told.
 //!
 //! In the order data flows: `args` declares the flags, `units` and `values` read one value each,
-//! `settings` holds them against each other, `usage` makes any error one line, `help` prints the rest;
-//! then `serve` starts the server, `signals` passes on what the system asks, `report` says how it ended.
+//! `settings` holds them against each other, `files` looks at the paths among them, `usage` makes any error
+//! one line, `help` prints the rest; then `serve` starts the server, `signals` passes on what the system asks,
+//! `report` says how it ended.
 
 mod args;
+mod files;
 pub(crate) mod help;
 mod report;
 pub(crate) mod serve;
