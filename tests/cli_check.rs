@@ -168,3 +168,34 @@ fn a_port_file_that_cannot_be_written_is_refused() {
     }
     assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
 }
+
+#[test]
+fn a_port_file_that_would_replace_the_sink_is_a_contradiction() {
+    let (_directory, path) = folder();
+    let text = |name: &str| path.join(name).display().to_string();
+    fs::create_dir(path.join("inner")).unwrap();
+    fs::write(path.join("there"), "").unwrap();
+    symlink(&path, path.join("inner/up")).unwrap();
+    symlink("there", path.join("link")).unwrap();
+    symlink("new", path.join("dangling")).unwrap();
+    for (sink, port_file) in [
+        ("new", "new"),
+        ("there", "there"),
+        ("there", "./there"),
+        ("new", "inner/../new"),
+        ("new", "inner/up/new"),
+        ("link", "there"),
+        ("dangling", "new"),
+        // Its text is written there, before it is renamed.
+        ("new.new", "new"),
+    ] {
+        let (sink, port_file) = (file(path.join(sink)), text(port_file));
+        let part = format!("--port-file {port_file}: accepted is a file other than that of --sink");
+        both_refuse(&["--sink", &sink, "--port-file", &port_file], 78, &part);
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 4);
+    for (sink, port_file) in [("new", "other"), ("there", "inner/there"), ("none", "new")] {
+        let (sink, port_file) = (file(path.join(sink)), text(port_file));
+        check(&["--sink", &sink, "--port-file", &port_file]).assert_code(0);
+    }
+}

@@ -45,6 +45,12 @@ pub(super) fn check_port_file(path: &Path) -> io::Result<()> {
     check_new(path)
 }
 
+/// Whether the port file, or what is renamed to it, would take the place of the sink's file.
+pub(super) fn replaces(port_file: &Path, sink: &Path) -> bool {
+    let sink = resolve(sink);
+    resolve(port_file) == sink || resolve(&beside(port_file)) == sink
+}
+
 /// Whole or not there: written beside it and renamed.
 pub(super) fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
     let beside = beside(path);
@@ -104,6 +110,16 @@ fn follow(path: &Path) -> PathBuf {
         }
     }
     path
+}
+
+/// The one path of a file, as far as it exists.
+fn resolve(path: &Path) -> PathBuf {
+    let path = follow(path);
+    fs::canonicalize(&path).unwrap_or_else(|_| {
+        let (folder, name) = split(&path);
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        folder.join(name)
+    })
 }
 
 /// The folder as the kernel sees it, and the rest, which std would rid of its slash, or of `/.`.
