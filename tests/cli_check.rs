@@ -199,3 +199,31 @@ fn a_port_file_that_would_replace_the_sink_is_a_contradiction() {
         check(&["--sink", &sink, "--port-file", &port_file]).assert_code(0);
     }
 }
+
+/// In its place there is the null device then, opened for reading and writing, by the runtime that started us.
+#[test]
+fn a_stdout_that_is_closed_is_no_sink() {
+    for line in ["exec >&-", "exec 1<>/dev/null"] {
+        for mode in [&["--check"][..], &[]] {
+            let exit = Drainline::with(mode).shell(line).spawn().wait();
+            exit.assert_code(1);
+            assert_eq!(exit.stderr.lines().count(), 1, "{exit}");
+            let said = exit
+                .stderr
+                .starts_with("drainline: --sink stdout: stdout is closed");
+            assert!(said, "{exit}");
+        }
+    }
+    // What is discarded on purpose, and what does not go there.
+    for (line, sink) in [("exec >/dev/null", "stdout"), ("exec >&-", "null")] {
+        let args = ["--sink", sink];
+        let mut child = Drainline::with(&args).shell(line).start();
+        child.terminate().assert_code(0);
+        let args = ["--check", "--sink", sink];
+        Drainline::with(&args)
+            .shell(line)
+            .spawn()
+            .wait()
+            .assert_code(0);
+    }
+}

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, major, minor};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -18,6 +18,8 @@ use crate::ingest::batch::Batch;
 const SLICE: Duration = Duration::from_millis(100);
 /// What a pipe takes without blocking once poll(2) says that it is writable (pipe(7), PIPE_BUF).
 const PIPE_BUF: usize = 4096;
+/// The null device's major and minor number (null(4)).
+const NULL_DEVICE: (u32, u32) = (1, 3);
 /// Slices in one writev(2): less than IOV_MAX, more than pays.
 const MOST_SLICES: usize = 64;
 
@@ -54,7 +56,8 @@ impl Output {
     /// This process's standard output.
     ///
     /// # Errors
-    /// It is closed.
+    /// It is closed, or was when the process began: std opens the null device in its place, for reading and writing,
+    /// and all that is written would be gone. So a null device that was opened so by others is refused, too.
     pub fn stdout() -> io::Result<Output> {
         Self::of(rustix::stdio::stdout(), 1)
     }
@@ -62,7 +65,7 @@ impl Output {
     /// This process's standard error.
     ///
     /// # Errors
-    /// It is closed.
+    /// As [`stdout`](Output::stdout).
     pub fn stderr() -> io::Result<Output> {
         Self::of(rustix::stdio::stderr(), 2)
     }
@@ -83,6 +86,11 @@ impl Output {
     }
 
     fn of(fd: BorrowedFd<'static>, number: u32) -> io::Result<Output> {
+        if is_closed(fd)? {
+            let name = if number == 1 { "stdout" } else { "stderr" };
+            let text = format!("{name} is closed, or the null device opened for reading, too");
+            return Err(io::Error::other(text));
+        }
         let own = || fd.try_clone_to_owned();
         let reopened = || reopen(number).or_else(|_| own().map(Kind::Polled));
         let kind = match file_type(fd)? {
@@ -286,6 +294,15 @@ fn reopen(number: u32) -> io::Result<Kind> {
     options
         .open(format!("/proc/self/fd/{number}"))
         .map(Kind::NonBlocking)
+}
+
+/// Whether it was closed when the process began. std has opened the null device in its place then, for reading and
+/// writing, so that no other file gets the number; a shell opens it for writing alone.
+fn is_closed(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(fd)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == NULL_DEVICE;
+    Ok(is_null && rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE == OFlags::RDWR)
 }
 
 fn file_type(fd: BorrowedFd<'_>) -> io::Result<FileType> {

@@ -15,7 +15,7 @@ impl Stdout {
     /// Standard output as it is now.
     ///
     /// # Errors
-    /// It is closed.
+    /// It is closed, or was when the process began: see [`Output::stdout`].
     pub fn open() -> io::Result<Stdout> {
         Ok(Stdout {
             output: Output::stdout()?,
