@@ -4,13 +4,13 @@
 
 mod common;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::child::Drainline;
+use common::child::{Drainline, Stdout};
 use common::exit::Exit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -225,5 +225,32 @@ fn a_stdout_that_is_closed_is_no_sink() {
             .spawn()
             .wait()
             .assert_code(0);
+    }
+}
+
+fn full() -> Stdout {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    Stdout::Given(full.into())
+}
+
+#[test]
+fn what_cannot_be_printed_is_a_failure_and_a_reader_that_has_enough_is_none() {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["-V"],
+        &["--check", "--sink", "null"],
+    ] {
+        let exit = Drainline::with(args).bare().stdout(full()).spawn().wait();
+        exit.assert_code(1);
+        let line = "drainline: cannot write to stdout: No space left on device (os error 28)\n";
+        assert_eq!(exit.stderr, line, "{args:?}");
+        // Whoever has read enough, or nothing at all.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let gone = Stdout::Given(writer.into());
+        let exit = Drainline::with(args).bare().stdout(gone).spawn().wait();
+        exit.assert_code(0);
+        assert_eq!(exit.stderr, "", "{args:?}");
     }
 }
