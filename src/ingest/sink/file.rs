@@ -13,8 +13,8 @@ use super::{Output, Sink, SinkError, Work};
 /// The mode of a file that is created, before the umask: logs are for their owner and group.
 const MODE: u32 = 0o640;
 
-/// Appends messages, one a line, to a file. Delivered means that write(2) took the last byte of the line:
-/// it is in the system's cache and survives a crash of this process, not one of the machine.
+/// Appends messages, in the output framing, to a file. Delivered means that write(2) took the message's last byte,
+/// framing included: it is in the system's cache and survives a crash of this process, not one of the machine.
 ///
 /// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to as a pipe
 /// is; it must have a reader when it is opened.

@@ -4,8 +4,8 @@ use std::io;
 
 use super::{Output, Sink, SinkError, Work};
 
-/// Writes messages, one a line, to standard output. Delivered means that write(2) took the last byte of
-/// the line: a pipe's reader may not have read it yet. A reader that is gone ends the server.
+/// Writes messages, in the output framing, to standard output. Delivered means that write(2) took the message's last
+/// byte, framing included: a pipe's reader may not have read it yet. A reader that is gone ends the server.
 #[derive(Debug)]
 pub struct Stdout {
     output: Output,
