@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use common::child::Drainline;
 use common::client;
@@ -56,6 +57,40 @@ fn a_hangup_whose_reopen_fails_keeps_the_old_file_and_is_counted() {
     exit.assert_code(0);
     assert_eq!(exit.u64("failed_reopens"), 1);
     assert_eq!(fs::read(&renamed).unwrap(), b"still here\n");
+}
+
+/// As the help has it. A file that is there keeps its mode.
+#[test]
+fn a_file_is_created_for_its_owner_and_group_whatever_the_umask_leaves_of_that() {
+    for (umask, there, expected) in [
+        ("000", None, 0o640),
+        ("022", None, 0o640),
+        ("077", None, 0o600),
+        ("022", Some(0o666), 0o666),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        if let Some(mode) = there {
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let args = ["--sink", &format!("file:{}", path.display())];
+        let mut child = Drainline::with(&args)
+            .shell(format!("umask {umask}"))
+            .start();
+        assert_eq!(mode(), expected, "umask {umask}");
+        fs::rename(&path, directory.path().join("log.1")).unwrap();
+        child.signal(Signal::HUP);
+        wait_until("the new file", DEADLINE, || path.exists());
+        let expected = there.map_or(expected, |_| 0o640);
+        assert_eq!(mode(), expected, "umask {umask}, reopened");
+        child.terminate().assert_code(0);
+    }
+    let mut help = Drainline::with(&["--help"]).bare().spawn();
+    help.wait().assert_code(0);
+    let text = String::from_utf8(help.stdout_bytes()).unwrap();
+    assert!(text.contains(" mode 0640 "), "{text}");
 }
 
 #[test]

@@ -76,6 +76,38 @@ fn a_file_at_its_size_limit_fails_and_goes_on_at_the_very_byte_when_the_limit_is
     assert_nothing_lost(&server.terminate(), sent, &path);
 }
 
+/// Each time a little: that is one outage, and no recovery to speak of.
+#[test]
+fn a_file_that_gets_room_bit_by_bit_does_not_flood_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let mut server = Drainline::start(&sink(&path));
+    let mut limit = 10_001;
+    server.limit(Resource::Fsize, Some(limit));
+    let mut stream = server.connect();
+    let sent = send_all(&mut stream);
+    client::half_close(stream);
+    for _ in 0..20 {
+        wait_until("the file at its limit", DEADLINE, || {
+            fs::metadata(&path).unwrap().len() == limit
+        });
+        limit += 130;
+        server.limit(Resource::Fsize, Some(limit));
+    }
+    server.limit(Resource::Fsize, None);
+    wait_until("the whole file", DEADLINE, || {
+        fs::metadata(&path).unwrap().len() == sent.bytes
+    });
+    let exit = server.terminate();
+    assert_nothing_lost(&exit, sent, &path);
+    assert!(exit.u64("sink_failures") > 10, "{exit}");
+    let seconds = exit.f64("uptime_seconds");
+    for kind in ["; trying again in ", "takes messages again"] {
+        let told = exit.stderr.matches(kind).count();
+        assert!(told as f64 <= 2.0 + seconds / 10.0, "{told} {kind}: {exit}");
+    }
+}
+
 /// A shutdown ends the waiting, and what stands in the file ends where the file was full.
 #[test]
 fn a_file_that_stays_at_its_size_limit_does_not_hold_up_a_shutdown_and_the_rest_is_booked() {

@@ -15,6 +15,7 @@ use common::child::{BINARY, Drainline, Stdout};
 use common::client;
 use common::exit::Exit;
 use common::guard::{Collector, Guarded};
+use common::proc;
 use common::programs::is_installed;
 use common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::fs::OFlags;
@@ -156,6 +157,80 @@ fn the_null_device_takes_everything() {
     let exit = child.terminate();
     exit.assert_code(0);
     assert_eq!(exit.u64("delivered"), 30_000);
+}
+
+/// A server whose stdout is a pipe of another user, which it may not open anew, and the pipe's reading end. Takes root.
+fn with_pipe_of_another(args: &[&str]) -> Option<(Drainline, io::PipeReader)> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can run the program as another user");
+        return None;
+    }
+    let (reader, writer) = io::pipe().unwrap();
+    let stdout = Stdout::Given(writer.into());
+    let child = Drainline::with(args).uid(65534).stdout(stdout).start();
+    // Were it opened anew it would be non-blocking.
+    let inode = rustix::fs::fstat(&reader).unwrap().st_ino;
+    let pipe = format!("pipe:[{inode}]");
+    let mut found = 0;
+    for number in proc::descriptor_numbers(child.pid()) {
+        let of = |what: &str| format!("/proc/{}/{what}/{number}", child.pid());
+        if fs::read_link(of("fd")).is_ok_and(|it| it.as_os_str() == pipe.as_str()) {
+            let info = fs::read_to_string(of("fdinfo")).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            assert_eq!(flags & OFlags::NONBLOCK.bits(), 0, "{info}");
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no descriptor of the pipe");
+    Some((child, reader))
+}
+
+#[test]
+fn a_pipe_of_another_user_is_given_everything_little_by_little() {
+    let Some((mut child, reader)) = with_pipe_of_another(&[]) else {
+        return;
+    };
+    rustix::pipe::fcntl_setpipe_size(&reader, 4096).unwrap();
+    let read = Collector::start(reader);
+    send(&child, &plenty());
+    wait_until("all of it", DEADLINE, || {
+        read.with(<[u8]>::len) == plenty().len()
+    });
+    assert!(read.bytes() == plenty());
+    let exit = child.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("sink_failures"), 0, "{exit}");
+}
+
+#[test]
+fn a_pipe_of_another_user_that_nobody_reads_does_not_hold_up_a_shutdown() {
+    let Some((mut child, _reader)) = with_pipe_of_another(&["--drain-timeout", "300ms"]) else {
+        return;
+    };
+    send(&child, &plenty());
+    let exit = child.terminate();
+    exit.assert_code(4);
+    exit.assert_closes();
+    assert!(
+        exit.u64("delivered") > 0 && exit.u64("dropped.shutdown") > 0,
+        "{exit}"
+    );
+}
+
+#[test]
+fn a_pipe_of_another_user_whose_reader_is_gone_ends_the_server_with_1() {
+    let Some((mut child, reader)) = with_pipe_of_another(&[]) else {
+        return;
+    };
+    drop(reader);
+    client::connect(child.addr())
+        .write_all(b"to nobody\n")
+        .unwrap();
+    let exit = child.wait();
+    exit.assert_code(1);
+    assert_eq!(exit.u64("dropped.sink_failed"), 1);
 }
 
 /// The program on a terminal of its own, made by script(1), which copies what it shows to its own stdout and ends with the

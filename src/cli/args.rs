@@ -221,9 +221,10 @@ pub(super) struct Args {
     #[arg(value_parser = units::or_off(values::keepalive), help_heading = "Deadlines")]
     pub(super) keepalive: OrOff<Keepalive>,
 
-    /// Writes the messages there, one a line. stdout may be a pipe, a file or a terminal; file:PATH
-    /// appends, and SIGHUP reopens it; null discards them, which costs all of them and is meant for
-    /// measuring. A sink that is slower than the senders slows them down.
+    /// Writes the messages there, framed as --output-framing says. stdout may be a pipe, a file or a
+    /// terminal; file:PATH appends, creates the file with mode 0640 before the umask, and SIGHUP reopens
+    /// it; null discards them, which costs all of them and is meant for measuring. A sink that is slower
+    /// than the senders slows them down.
     #[arg(long, value_name = "stdout|null|file:PATH", default_value = "stdout")]
     #[arg(value_parser = OsStringValueParser::new().try_map(|typed: OsString| values::sink(typed)))]
     #[arg(help_heading = "Output")]
@@ -255,8 +256,8 @@ pub(super) struct Args {
     pub(super) port_file: Option<PathBuf>,
 
     /// Checks the flags against each other and against the system, prints the effective values and
-    /// the bound, and ends: 0 if a start would be sound, else 2 or 78. Costs nothing; nothing is
-    /// listened on.
+    /// the bound, and ends: 0 if a start would be sound, else with the line and the exit code of a
+    /// start: 1, 2 or 78. Costs nothing; nothing is listened on, and no file is left behind.
     #[arg(long, help_heading = "Running")]
     pub(super) check: bool,
 

@@ -1,10 +1,12 @@
 //! The command line: what was typed, what it means, the serving, and how it is told.
 //!
 //! In the order data flows: `args` declares the flags, `units` and `values` read one value each,
-//! `settings` holds them against each other, `usage` makes any error one line, `help` prints the rest;
-//! then `serve` starts the server, `signals` passes on what the system asks, `report` says how it ended.
+//! `settings` holds them against each other, `files` looks at the paths among them, `usage` makes any error
+//! one line, `help` prints the rest; then `serve` starts the server, `signals` passes on what the system asks,
+//! `report` says how it ended.
 
 mod args;
+mod files;
 pub(crate) mod help;
 mod report;
 pub(crate) mod serve;
@@ -18,7 +20,7 @@ pub(crate) mod values;
 mod tests;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,10 +47,20 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     })
 }
 
-/// What was asked for goes to stdout; a reader that has enough of it is no failure.
+/// What was asked for goes to stdout; a reader that has enough of it is no failure. A stdout that was closed at the
+/// start is the null device by now, as for whoever wants the exit code alone: nobody can tell them apart.
 pub(crate) fn print(text: &str) -> ExitCode {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("drainline: cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// A line to stderr, which may be a pipe that nobody reads: it is given a second.

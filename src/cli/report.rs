@@ -59,7 +59,7 @@ fn text(report: &Report) -> String {
     format!(
         "drainline: received {} = delivered {} + dropped {} + in flight {}; truncated {}, partial {}; \
          bytes read {} = messages {} + framing {} + discarded {} + pending {}; unread {}; \
-         connections accepted {}, rejected {}, ended {}; threads at most {}; seconds{} up {:.1}; {}",
+         connections accepted {}, rejected {}, ended {}; threads at most {}; seconds{} up {:.1}; {}{}",
         stats.received,
         stats.delivered,
         stats.dropped,
@@ -78,12 +78,32 @@ fn text(report: &Report) -> String {
         stats.threads_peak,
         rungs,
         stats.uptime.as_secs_f64(),
+        faults(report),
         if report.is_balanced() {
             "balanced"
         } else {
             "NOT BALANCED"
         }
     )
+}
+
+/// What went wrong and is in neither equation, where it did.
+fn faults(report: &Report) -> String {
+    let counts = [
+        ("sink failures", report.sink_failures),
+        ("failed reopens", report.failed_reopens),
+        ("log lines lost", report.server.stats.log_lines_lost),
+        ("stuck", report.server.stuck.len() as u64),
+    ];
+    let happened: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{what} {count}"))
+        .collect();
+    match &happened[..] {
+        [] => String::new(),
+        happened => happened.join(", ") + "; ",
+    }
 }
 
 fn json(report: &Report) -> Value {

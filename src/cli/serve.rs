@@ -1,9 +1,6 @@
 //! Starts the server that the settings ask for, and waits for its end.
 
-use std::fs;
-use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,13 +9,12 @@ use drainline::StartError;
 use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::ingest::{Handle, Ingest, IngestBuilder};
 use log::LevelFilter;
-use rustix::fs::{Access, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::Settings;
 use super::usage::{CONTRADICTION, UsageError};
 use super::values::{self, SinkSpec};
-use super::{report, say, signals};
+use super::{files, report, say, signals};
 
 /// The main thread and `signals` run beside the server; the file of a sink, and what is open while it is
 /// opened anew.
@@ -35,15 +31,13 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, UsageError> {
     // Before the server, so that a signal that comes while it starts finds somebody.
     let signals = signals::Signals::register()
         .map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
-    let port_file_failed =
-        |path: &Path, error| failed(&format!("--port-file {}: {error}", path.display()));
     if let Some(path) = &settings.port_file {
-        check_port_file(path).map_err(|error| port_file_failed(path, error))?;
+        files::check_port_file(path).map_err(|error| port_file_failed(path, &error))?;
     }
     let handle = Arc::new(start(settings)?);
     if let Some(path) = &settings.port_file {
-        write_port_file(path, handle.local_addrs())
-            .map_err(|error| port_file_failed(path, error))?;
+        files::write_port_file(path, handle.local_addrs())
+            .map_err(|error| port_file_failed(path, &error))?;
     }
     std::panic::set_hook(handle.journal().panic_hook());
     say(&banner(settings, &handle));
@@ -67,29 +61,39 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, UsageError> {
 /// Says whether the settings are sound, and what they come to.
 ///
 /// # Errors
-/// They are not, or the system cannot hold them.
+/// They are not, or the system cannot hold them, or a file cannot be opened: what a start would say, as far as that
+/// can be told without listening.
 pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     raise_descriptor_limit();
-    let unusable = |what: &str, path: &Path, error: io::Error| UsageError {
-        line: format!("drainline: {what}{}: {error}", path.display()),
-        code: CONTRADICTION,
-    };
-    if let SinkSpec::File(path) = &settings.sink {
-        check_file(path).map_err(|error| unusable("--sink file:", path, error))?;
-    }
-    if let Some(path) = &settings.port_file {
-        check_port_file(path).map_err(|error| unusable("--port-file ", path, error))?;
-    }
-    let (bound, notes) = builder(settings)
-        .check()
-        .map_err(|error| not_started(&error))?;
     let mut text = String::new();
     for (flag, value) in settings.effective() {
         text += &format!("{flag} {value}\n");
     }
+    if let Some(path) = &settings.port_file {
+        files::check_port_file(path).map_err(|error| port_file_failed(path, &error))?;
+    }
+    let mut notes = Vec::new();
+    match &settings.sink {
+        SinkSpec::Null => Ok(()),
+        SinkSpec::Stdout => Stdout::open().map(drop),
+        SinkSpec::File(path) => {
+            if files::is_fifo(path) {
+                let sink = values::print_sink(&settings.sink);
+                notes.push(format!(
+                    "--sink {sink} is a FIFO: a start needs somebody who reads it"
+                ));
+            }
+            files::check_sink(path)
+        }
+    }
+    .map_err(|error| sink_failed(&settings.sink, &error))?;
+    let (bound, more_notes) = builder(settings)
+        .check()
+        .map_err(|error| not_started(&error))?;
     text += &format!("{bound}\n");
+    notes.extend(more_notes.iter().map(|note| as_flags(note)));
     for note in notes {
-        text += &format!("note: {}\n", as_flags(&note));
+        text += &format!("note: {note}\n");
     }
     Ok(text)
 }
@@ -109,10 +113,7 @@ fn builder(settings: &Settings) -> IngestBuilder {
 }
 
 fn start(settings: &Settings) -> Result<Handle, UsageError> {
-    let sink_failed = |error: io::Error| match &settings.sink {
-        SinkSpec::File(path) => failed(&format!("--sink file:{}: {error}", path.display())),
-        SinkSpec::Stdout | SinkSpec::Null => failed(&format!("cannot open the sink: {error}")),
-    };
+    let sink_failed = |error| sink_failed(&settings.sink, &error);
     let builder = builder(settings);
     let started = match &settings.sink {
         SinkSpec::Stdout => builder.start(Stdout::open().map_err(sink_failed)?),
@@ -120,6 +121,14 @@ fn start(settings: &Settings) -> Result<Handle, UsageError> {
         SinkSpec::File(path) => builder.start(File::open(path).map_err(sink_failed)?),
     };
     started.map_err(|error| not_started(&error))
+}
+
+fn sink_failed(sink: &SinkSpec, error: &io::Error) -> UsageError {
+    failed(&format!("--sink {}: {error}", values::print_sink(sink)))
+}
+
+fn port_file_failed(path: &Path, error: &io::Error) -> UsageError {
+    failed(&format!("--port-file {}: {error}", path.display()))
 }
 
 fn not_started(error: &StartError) -> UsageError {
@@ -175,51 +184,6 @@ pub(crate) fn raise_descriptor_limit() {
             },
         );
     }
-}
-
-/// What opening it would say, without creating it, and without waiting for the reader of a FIFO.
-fn check_file(path: &Path) -> io::Result<()> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let opened = fs::OpenOptions::new()
-        .append(true)
-        .custom_flags(flags)
-        .open(path);
-    match opened {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => check_folder_of(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// What is there is replaced, unless it is a folder.
-fn check_port_file(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(rustix::io::Errno::ISDIR.into());
-    }
-    check_folder_of(path)
-}
-
-/// Whether a file could be made there.
-fn check_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
-    Ok(())
-}
-
-/// Whole or not there: written beside it and renamed.
-fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let text: String = addresses
-        .iter()
-        .map(|address| format!("{address}\n"))
-        .collect();
-    let mut file = fs::File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&beside, path)
 }
 
 fn banner(settings: &Settings, handle: &Handle) -> String {

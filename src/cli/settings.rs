@@ -11,6 +11,7 @@ use drainline::{Config, ConfigError};
 use log::LevelFilter;
 
 use super::args::{self, ACCEPTED, Args};
+use super::files;
 use super::help;
 use super::units;
 use super::usage::{self, UsageError};
@@ -182,6 +183,15 @@ impl Settings {
                 "per_ip_exempt",
                 format!("{},off", self.exempt()),
                 "networks or off, not both".to_owned(),
+            ));
+        }
+        if let (SinkSpec::File(sink), Some(port_file)) = (&self.sink, &self.port_file)
+            && files::replaces(port_file, sink)
+        {
+            return Err(ConfigError::contradiction(
+                "port_file",
+                port_file.display().to_string(),
+                "a file other than that of --sink, whose place it would take".to_owned(),
             ));
         }
         Ok(())

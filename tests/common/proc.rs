@@ -76,6 +76,23 @@ pub fn thread_names(pid: u32) -> Vec<String> {
     names
 }
 
+/// The id of the first of its threads with this name.
+pub fn thread_id(pid: u32, name: &str) -> Option<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let named = tasks.flatten().find(|task| {
+        let found = fs::read_to_string(task.path().join("comm"));
+        found.is_ok_and(|found| found.trim_end() == name)
+    });
+    named?.file_name().to_str()?.parse().ok()
+}
+
+/// How often a thread of it has gone to sleep by itself.
+#[track_caller]
+pub fn switches(pid: u32, thread: i32) -> u64 {
+    let status = read(pid, &format!("task/{thread}/status"));
+    number(&status, "voluntary_ctxt_switches:").unwrap()
+}
+
 /// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at port `remote`, and that
 /// nobody has read yet (proc_net_tcp: the second half of the fifth column). `None`: there is no such connection.
 pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: typed words in; settings, one line or help out.
 
 mod flags;
+mod report;
 
 use std::ffi::OsString;
 use std::time::Duration;

@@ -36,15 +36,16 @@ pub(in crate::ingest) fn drive(
                 pool: &shared.pool,
             });
             let took_some = messages(&held) < before;
-            if took_some && backoff.is_running() {
-                inbox.journal().say(
-                    Level::Info,
-                    format!("the sink {} takes messages again", sink.name()),
-                );
-                backoff.reset();
-            }
             let error = match outcome {
-                Ok(()) if took_some || inbox.is_cut() => continue,
+                Ok(()) if took_some || inbox.is_cut() => {
+                    if took_some && backoff.is_running() {
+                        backoff.reset();
+                        inbox.journal().say_once("sink recovered", Level::Info, || {
+                            format!("the sink {} takes messages again", sink.name())
+                        });
+                    }
+                    continue;
+                }
                 // Offering the same at once again would only burn the processor.
                 Ok(()) => io::Error::other("it took nothing and did not say why"),
                 Err(SinkError::Retry(error)) => error,
@@ -53,7 +54,11 @@ pub(in crate::ingest) fn drive(
                 }
             };
             shared.sink_failures.fetch_add(1, Ordering::Relaxed);
-            let wait = backoff.next_wait();
+            let wait = if took_some {
+                backoff.eased_wait()
+            } else {
+                backoff.next_wait()
+            };
             inbox.journal().say_once("sink failed", Level::Warn, || {
                 format!(
                     "the sink {} failed: {error}; trying again in {wait:.1?}",
@@ -61,6 +66,22 @@ pub(in crate::ingest) fn drive(
                 )
             });
             wait_to_retry(inbox, sink, shared, wait);
+        }
+        if !held.is_empty() {
+            // The last deadline.
+            let work = Work {
+                held: &mut held,
+                inbox,
+                pool: &shared.pool,
+            };
+            if sink.is_inside_message(&work) {
+                let text = format!(
+                    "the sink {} ends in half a message: the drain had no more time",
+                    sink.name()
+                );
+                inbox.journal().say(Level::Warn, text);
+            }
+            return Ok(());
         }
         if is_closed {
             return Ok(());

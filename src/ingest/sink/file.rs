@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use log::Level;
 use rustix::fs::OFlags;
 
 use super::{Output, Sink, SinkError, Work};
@@ -12,11 +13,15 @@ use super::{Output, Sink, SinkError, Work};
 /// The mode of a file that is created, before the umask: logs are for their owner and group.
 const MODE: u32 = 0o640;
 
-/// Appends messages, one a line, to a file. Delivered means that write(2) took the last byte of the line:
-/// it is in the system's cache and survives a crash of this process, not one of the machine.
+/// Appends messages, in the output framing, to a file. Delivered means that write(2) took the message's last byte,
+/// framing included: it is in the system's cache and survives a crash of this process, not one of the machine.
 ///
 /// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to as a pipe
 /// is; it must have a reader when it is opened.
+///
+/// A file that does not end in what ends a message was left so by whoever was killed or cut off while it wrote. The
+/// first write after an open ends that half message, so that it stays one of its own, and the log says so. It cannot
+/// where the output framing counts, or where the file may not be read.
 ///
 /// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the process ignores
 /// or catches SIGXFSZ, as the program does; by default that signal kills it (setrlimit(2)).
@@ -39,16 +44,26 @@ impl File {
 }
 
 /// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows no
-/// difference (open(2)).
+/// difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a look at its end.
 fn open(path: &Path) -> io::Result<Output> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .append(true)
         .create(true)
         .mode(MODE)
-        .custom_flags(flags)
-        .open(path)?;
-    Output::file(file)
+        .custom_flags(flags);
+    // Not a FIFO: who holds both of its ends is never told that its reader is gone (fifo(7)).
+    if std::fs::metadata(path).map_or(true, |there| there.is_file()) {
+        match options.clone().read(true).open(path) {
+            Ok(file) if file.metadata()?.is_file() => return Output::file(file),
+            // It may be written only; or it was a file a moment ago.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Output::file(options.open(path)?)
 }
 
 impl Sink for File {
@@ -57,7 +72,17 @@ impl Sink for File {
     }
 
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        if self.output.end_half_message(work)? {
+            let name = self.name();
+            let text =
+                format!("the sink {name} ended in half a message, which is now one of its own");
+            work.inbox.journal().say(Level::Warn, text);
+        }
         self.output.write(work)
+    }
+
+    fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        self.output.is_inside_message(work)
     }
 
     fn reopen(&mut self) -> io::Result<bool> {

@@ -26,19 +26,34 @@ use crate::server::{Delivery, Inbox};
 /// A destination of messages. One thread drives it, so it needs no lock, and it may block.
 ///
 /// **Accepting** a message means that whatever the sink promises has happened to its last byte: its docs
-/// say what that is. Say so with [`Work::done`] at once, since that is when the message counts as
-/// delivered and its room in the buffer comes back.
+/// say what that is. Say so at once, with [`Work::done`] or, inside a batch, [`Work::done_first`]: then the message
+/// counts as delivered and its room in the buffer comes back. Nobody asks for a flush at the end, so to accept must
+/// not mean to keep in a buffer: a sink that gathers messages accepts them when what it gathered is out.
+///
+/// **A batch that was taken in part** stays the first, and is offered again whole, after an error or in the middle of
+/// a message: the sink itself remembers how far it came.
+///
+/// **Waiting** for a place that takes no more is done in [`Work::wait`], or in slices of at most a tenth of a second
+/// or so between which the sink looks at [`Work::is_cut`]. Then the server can always end. What does not come
+/// back is named by the watchdog, and in the end left behind.
+///
+/// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for it: when the drain
+/// is over, or it failed for good, or panicked. Whatever its drop waits for, the server's end waits for, too.
 ///
 /// # A sink of your own
 /// ```
-/// use std::io::Write;
+/// use std::io::{self, Write};
 /// use std::net::TcpStream;
-/// use std::sync::mpsc::{Sender, channel};
+/// use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 /// use std::time::Duration;
 /// use drainline::ingest::{Ingest, Sink, SinkError, Work};
 ///
-/// /// Passes each message to another thread.
-/// struct Forward(Sender<String>);
+/// /// Passes each message to another thread, which may be slow.
+/// struct Forward {
+///     to: SyncSender<String>,
+///     /// Messages of the first batch that were passed on.
+///     passed: usize,
+/// }
 ///
 /// impl Sink for Forward {
 ///     fn name(&self) -> String {
@@ -47,24 +62,52 @@ use crate::server::{Delivery, Inbox};
 ///
 ///     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
 ///         while let Some(batch) = work.first() {
-///             for message in batch.iter() {
-///                 let text = String::from_utf8_lossy(message).into_owned();
-///                 self.0.send(text).map_err(|gone| SinkError::Fatal(std::io::Error::other(gone)))?;
+///             let mut passed = 0;
+///             let outcome = batch.iter().skip(self.passed).try_for_each(|message| {
+///                 self.to.try_send(String::from_utf8_lossy(message).into_owned())?;
+///                 passed += 1;
+///                 Ok(())
+///             });
+///             if outcome.is_ok() {
+///                 self.passed = 0;
+///                 work.done();
+///                 continue;
 ///             }
-///             work.done();
+///             // What was passed on is delivered, whatever becomes of the rest.
+///             self.passed += passed;
+///             work.done_first(passed as u64);
+///             match outcome {
+///                 Err(TrySendError::Disconnected(_)) => {
+///                     return Err(SinkError::Fatal(io::Error::other("nobody receives any more")));
+///                 }
+///                 // It is full. The server may end while we wait.
+///                 _ if !work.wait(Duration::from_millis(1)) => return Ok(()),
+///                 _ => {}
+///             }
 ///         }
 ///         Ok(())
 ///     }
 /// }
 ///
-/// let (forward, seen) = channel();
-/// let server = Ingest::builder().listen("127.0.0.1:0".parse()?).start(Forward(forward))?;
+/// let (to, seen) = sync_channel(1);
+/// let server = Ingest::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start(Forward { to, passed: 0 })?;
 /// TcpStream::connect(server.local_addrs()[0])?.write_all(b"one\r\ntwo\nthr")?;
 /// assert_eq!([seen.recv()?, seen.recv()?, seen.recv()?], ["one", "two", "thr"]);
 ///
 /// let report = server.shutdown(Duration::from_secs(5));
 /// assert_eq!((report.server.stats.delivered, report.bytes.partial), (3, 1));
 /// assert!(report.is_balanced());
+/// # // Whoever receives leaves in the middle of a batch.
+/// # let (to, seen) = sync_channel(1);
+/// # let server = Ingest::builder().listen("127.0.0.1:0".parse()?).start(Forward { to, passed: 0 })?;
+/// # TcpStream::connect(server.local_addrs()[0])?.write_all(b"1\n2\n3\n4\n")?;
+/// # assert_eq!([seen.recv()?, seen.recv()?], ["1", "2"]);
+/// # drop(seen);
+/// # let report = server.wait();
+/// # let delivered = report.server.stats.delivered;
+/// # assert!(report.is_balanced() && (2..=3).contains(&delivered), "{report:?}");
 /// # Ok::<(), drainline::BoxError>(())
 /// ```
 pub trait Sink: Send + 'static {
@@ -75,20 +118,31 @@ pub trait Sink: Send + 'static {
     /// return `Ok` counts as a failure that may pass.
     ///
     /// It may block, but whoever waits must end the wait when [`Work::is_cut`] says so, and return then. A
-    /// batch that it took in part stays at the front; the sink remembers how far it came, and goes on at
-    /// that byte at the next call.
+    /// batch that it took in part stays at the front; the sink goes on at that byte at the next call.
     ///
     /// # Errors
-    /// [`SinkError::Retry`]: the same work is offered again after a while, for ever.
-    /// [`SinkError::Fatal`]: the server stops; what is left is booked as dropped.
+    /// [`SinkError::Retry`]: after a while the same first batch is offered again, and behind it what else was;
+    /// so for ever, until the server's last deadline.
+    /// [`SinkError::Fatal`]: the server stops; what was not accepted is booked as dropped.
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError>;
 
     /// Opens anew what the sink writes to, where that has a name: for log rotation. `false`: it has none.
+    ///
+    /// It comes between two calls of [`write`](Sink::write), on the same thread: soon after it was asked for, also
+    /// while nothing flows, or between a try that failed and the next one. The first batch may have been taken in
+    /// part then, even in the middle of a message.
     ///
     /// # Errors
     /// The sink goes on with what it had.
     fn reopen(&mut self) -> io::Result<bool> {
         Ok(false)
+    }
+
+    /// Whether what it has written ends in the middle of a message, so that the log can say so. Asked once, when the
+    /// server's last deadline has cut it off; `work` is what is left of what it was offered.
+    fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        let _ = work;
+        false
     }
 }
 
@@ -144,12 +198,13 @@ impl Work<'_> {
         }
     }
 
-    /// The server's last deadline has passed: return, whatever is left.
+    /// The server's last deadline has passed: return, whatever is left. It is booked as dropped.
     pub fn is_cut(&self) -> bool {
         self.inbox.is_cut()
     }
 
-    /// Waits; `false` if the server's last deadline came meanwhile.
+    /// Waits, and is not taken for stuck meanwhile. Ends early when the server begins to close, so that a last try is
+    /// made in time; `false`: its last deadline came, as [`is_cut`](Work::is_cut) says from then on.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.inbox.wait(duration)
     }

@@ -3,20 +3,23 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, major, minor};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::{SinkError, Work};
+use crate::ingest::batch::Batch;
 
 /// How long one poll(2) waits before the deadline is looked at.
 const SLICE: Duration = Duration::from_millis(100);
 /// What a pipe takes without blocking once poll(2) says that it is writable (pipe(7), PIPE_BUF).
 const PIPE_BUF: usize = 4096;
+/// The null device's major and minor number (null(4)).
+const NULL_DEVICE: (u32, u32) = (1, 3);
 /// Slices in one writev(2): less than IOV_MAX, more than pays.
 const MOST_SLICES: usize = 64;
 
@@ -45,13 +48,16 @@ pub struct Output {
     offset: usize,
     /// They were written to another place.
     is_moved: bool,
+    /// A file that was opened by its name, whose end has not been looked at since.
+    is_fresh: bool,
 }
 
 impl Output {
     /// This process's standard output.
     ///
     /// # Errors
-    /// It is closed.
+    /// It is closed, or was when the process began: std opens the null device in its place, for reading and writing,
+    /// and all that is written would be gone. So a null device that was opened so by others is refused, too.
     pub fn stdout() -> io::Result<Output> {
         Self::of(rustix::stdio::stdout(), 1)
     }
@@ -59,25 +65,32 @@ impl Output {
     /// This process's standard error.
     ///
     /// # Errors
-    /// It is closed.
+    /// As [`stdout`](Output::stdout).
     pub fn stderr() -> io::Result<Output> {
         Self::of(rustix::stdio::stderr(), 2)
     }
 
     /// A file that was opened by its name, for appending and with O_NONBLOCK.
     pub(super) fn file(file: File) -> io::Result<Output> {
-        let kind = match file_type(file.as_fd())? {
-            FileType::RegularFile => Kind::Blocking(file),
-            _ => Kind::NonBlocking(file),
-        };
+        let is_regular = file_type(file.as_fd())? == FileType::RegularFile;
         Ok(Output {
-            kind,
+            kind: if is_regular {
+                Kind::Blocking(file)
+            } else {
+                Kind::NonBlocking(file)
+            },
             offset: 0,
             is_moved: false,
+            is_fresh: is_regular,
         })
     }
 
     fn of(fd: BorrowedFd<'static>, number: u32) -> io::Result<Output> {
+        if is_closed(fd)? {
+            let name = if number == 1 { "stdout" } else { "stderr" };
+            let text = format!("{name} is closed, or the null device opened for reading, too");
+            return Err(io::Error::other(text));
+        }
         let own = || fd.try_clone_to_owned();
         let reopened = || reopen(number).or_else(|_| own().map(Kind::Polled));
         let kind = match file_type(fd)? {
@@ -90,13 +103,18 @@ impl Output {
             kind,
             offset: 0,
             is_moved: false,
+            is_fresh: false,
         })
     }
 
     /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
     /// in the new place, and its beginning stays in the old one. Where both are the same file it goes on.
     pub(super) fn replace(&mut self, other: Output) {
-        self.is_moved |= !self.is_same_file(&other);
+        // What stands unfinished at the end of the same file is ours.
+        if !self.is_same_file(&other) {
+            self.is_moved = true;
+            self.is_fresh = other.is_fresh;
+        }
         self.kind = other.kind;
     }
 
@@ -108,6 +126,49 @@ impl Output {
             (Ok(this), Ok(other)) => (this.st_dev, this.st_ino) == (other.st_dev, other.st_ino),
             _ => false,
         }
+    }
+
+    /// Before the first write to a file that was opened by its name: ends the half message that whoever wrote to it
+    /// before has left there. Else ours would be glued to it. Says whether there was one, as far as the output framing
+    /// shows it and the file may be read.
+    pub(super) fn end_half_message(&mut self, work: &Work<'_>) -> Result<bool, SinkError> {
+        let Some(batch) = work.first().filter(|_| self.is_fresh) else {
+            return Ok(false);
+        };
+        let last = self.last_byte();
+        let missing = batch
+            .framing()
+            .delimiter()
+            // Where nothing is there, or nobody knows what, nothing is missing.
+            .filter(|delimiter| last.is_some_and(|last| last != *delimiter));
+        if let Some(delimiter) = missing {
+            let byte = [delimiter];
+            let slices = [IoSlice::new(&byte)];
+            let write = || self.write_some(&slices).map_err(|error| self.judge(error));
+            while write()?.is_none() {
+                if work.is_cut() {
+                    return Ok(false);
+                }
+            }
+        }
+        self.is_fresh = false;
+        Ok(missing.is_some())
+    }
+
+    fn last_byte(&self) -> Option<u8> {
+        let Kind::Blocking(file) = &self.kind else {
+            return None;
+        };
+        let last = file.metadata().ok()?.len().checked_sub(1)?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, last).ok()?;
+        Some(byte[0])
+    }
+
+    /// Whether what is written of `work`, which is what it was offered last, ends in the middle of a message.
+    pub fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        let is_inside = |batch: &Batch| batch.message_start(self.offset) != self.offset;
+        !self.is_moved && work.first().is_some_and(is_inside)
     }
 
     /// Writes batches from the front of `work` until all is written, an error comes, or the deadline has
@@ -132,16 +193,18 @@ impl Output {
             match self.write_some(&slices) {
                 Ok(Some(written)) => self.advance(work, written),
                 Ok(None) => {}
-                Err(error) => {
-                    return Err(if self.is_gone(&error) {
-                        SinkError::Fatal(error)
-                    } else {
-                        SinkError::Retry(error)
-                    });
-                }
+                Err(error) => return Err(self.judge(error)),
             }
         }
         Ok(())
+    }
+
+    fn judge(&self, error: io::Error) -> SinkError {
+        if self.is_gone(&error) {
+            SinkError::Fatal(error)
+        } else {
+            SinkError::Retry(error)
+        }
     }
 
     /// Whether nobody will ever take a byte here again. A terminal that was hung up says EIO (write(2)); a
@@ -231,6 +294,15 @@ fn reopen(number: u32) -> io::Result<Kind> {
     options
         .open(format!("/proc/self/fd/{number}"))
         .map(Kind::NonBlocking)
+}
+
+/// Whether it was closed when the process began. std has opened the null device in its place then, for reading and
+/// writing, so that no other file gets the number; a shell opens it for writing alone.
+fn is_closed(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(fd)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == NULL_DEVICE;
+    Ok(is_null && rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE == OFlags::RDWR)
 }
 
 fn file_type(fd: BorrowedFd<'_>) -> io::Result<FileType> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 /// Its longest wait is well below the default `send_timeout`: a short outage costs no connection.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    next: Duration,
+    /// The last wait, before jitter; zero since the last reset.
+    last: Duration,
     random: u64,
 }
 
@@ -23,30 +24,41 @@ impl Backoff {
     pub fn new() -> Self {
         // std's hasher keys are random for each process: enough of a seed for jitter.
         Backoff {
-            next: Self::FIRST,
+            last: Duration::ZERO,
             random: RandomState::new().hash_one(0) | 1,
         }
     }
 
     /// Something failed since the last reset.
     pub fn is_running(&self) -> bool {
-        self.next > Self::FIRST
+        !self.last.is_zero()
     }
 
-    /// It worked: the next failure begins anew.
+    /// It works: the next failure begins anew. For a try that ended well; where it brought something and failed
+    /// all the same, [`eased_wait`](Backoff::eased_wait) is meant.
     pub fn reset(&mut self) {
-        self.next = Self::FIRST;
+        self.last = Duration::ZERO;
     }
 
     /// How long to wait now.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = self.next;
-        self.next = (self.next * 2).min(Self::LONGEST);
+        self.last = (self.last * 2).clamp(Self::FIRST, Self::LONGEST);
+        self.jittered()
+    }
+
+    /// How long to wait now, after a try that brought something before it failed: half as long as the last time.
+    /// What comes bit by bit is soon tried often, and one bit does not end a long outage.
+    pub fn eased_wait(&mut self) -> Duration {
+        self.last = (self.last / 2).max(Self::FIRST);
+        self.jittered()
+    }
+
+    fn jittered(&mut self) -> Duration {
         // xorshift64
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let half = wait / 2;
+        let half = self.last / 2;
         half + half.mul_f64((self.random >> 11) as f64 / (1u64 << 53) as f64)
     }
 }
@@ -71,7 +83,26 @@ mod tests {
             whole = (whole * 2).min(Backoff::LONGEST);
         }
         assert_eq!(whole, Backoff::LONGEST);
+        assert!(backoff.is_running());
         backoff.reset();
+        assert!(!backoff.is_running());
         assert!(backoff.next_wait() <= Backoff::FIRST);
+    }
+
+    #[test]
+    fn is_halved_by_what_a_failing_try_brought() {
+        let mut backoff = Backoff::new();
+        assert!(backoff.eased_wait() <= Backoff::FIRST);
+        for _ in 0..20 {
+            backoff.next_wait();
+        }
+        let mut whole = Backoff::LONGEST;
+        for _ in 0..10 {
+            whole = (whole / 2).max(Backoff::FIRST);
+            let wait = backoff.eased_wait();
+            assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
+        }
+        assert_eq!(whole, Backoff::FIRST);
+        assert!(backoff.is_running());
     }
 }

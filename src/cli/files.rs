@@ -1,0 +1,137 @@
+//! The files that the command line names: whether they can be what they are to be, found out without a trace.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, Mode, OFlags};
+use rustix::io::Errno;
+
+/// So many symbolic links the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// What opening it for a sink would say. Nothing is created, and a FIFO is not opened: its reader would take that
+/// for the end of the stream.
+pub(super) fn check_sink(path: &Path) -> io::Result<()> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    if asks_for_folder(path) {
+        return check_new(path);
+    }
+    match fs::metadata(path) {
+        Ok(_) if is_fifo(path) => Ok(rustix::fs::access(path, Access::WRITE_OK)?),
+        Ok(_) => fs::OpenOptions::new()
+            .append(true)
+            .custom_flags(flags)
+            .open(path)
+            .map(drop),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_new(&follow(path)),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn is_fifo(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
+}
+
+/// What is there is replaced, unless it is a folder.
+pub(super) fn check_port_file(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(Errno::ISDIR.into());
+    }
+    check_new(path)
+}
+
+/// Whether the port file, or what is renamed to it, would take the place of the sink's file.
+pub(super) fn replaces(port_file: &Path, sink: &Path) -> bool {
+    let sink = resolve(sink);
+    resolve(port_file) == sink || resolve(&beside(port_file)) == sink
+}
+
+/// Whole or not there: written beside it and renamed.
+pub(super) fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
+    let beside = beside(path);
+    let text: String = addresses
+        .iter()
+        .map(|address| format!("{address}\n"))
+        .collect();
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&beside, path)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    beside.into()
+}
+
+/// By a slash at its end, which open(2) takes no file for, whatever is there.
+fn asks_for_folder(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b"/")
+}
+
+/// Whether a file of that name, which is not there, could be created.
+fn check_new(path: &Path) -> io::Result<()> {
+    let (folder, _) = split(path);
+    if asks_for_folder(path) {
+        fs::metadata(folder)?;
+        return Err(Errno::ISDIR.into());
+    }
+    check_folder(folder)
+}
+
+/// Whether a file can be created in a folder. Its mode does not tell: there are read-only file systems, and some in
+/// which not even root can. So an unnamed one is made (O_TMPFILE, open(2)), and where the file system knows none of
+/// those, one that is removed at once.
+fn check_folder(folder: &Path) -> io::Result<()> {
+    let (flags, mode) = (OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    match rustix::fs::open(folder, flags | OFlags::TMPFILE, mode) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+            let name = format!(".drainline-check-{}", std::process::id());
+            let path = folder.join(name);
+            rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+            Ok(fs::remove_file(&path)?)
+        }
+        opened => opened.map(drop).map_err(io::Error::from),
+    }
+}
+
+/// Where a symbolic link that leads to nothing would have a file created.
+fn follow(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = split(&path).0.join(target),
+            Err(_) => break,
+        }
+    }
+    path
+}
+
+/// The one path of a file, as far as it exists.
+fn resolve(path: &Path) -> PathBuf {
+    let path = follow(path);
+    fs::canonicalize(&path).unwrap_or_else(|_| {
+        let (folder, name) = split(&path);
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        folder.join(name)
+    })
+}
+
+/// The folder as the kernel sees it, and the rest, which std would rid of its slash, or of `/.`.
+fn split(path: &Path) -> (&Path, &OsStr) {
+    let bytes = path.as_os_str().as_bytes();
+    let named = bytes.iter().rposition(|&byte| byte != b'/').unwrap_or(0);
+    let Some(slash) = bytes[..named].iter().rposition(|&byte| byte == b'/') else {
+        return (Path::new("."), path.as_os_str());
+    };
+    let (folder, name) = bytes.split_at(slash + 1);
+    (
+        Path::new(OsStr::from_bytes(folder)),
+        OsStr::from_bytes(name),
+    )
+}
