@@ -153,41 +153,41 @@ pub(super) struct Args {
     #[arg(value_parser = units::size, help_heading = "Connection limits")]
     pub(super) stack_size: usize,
 
-    /// Lets the thread of a connection that ended well wait this long for the next client, instead of
-    /// ending. Short connections cost two to three times less so; idle threads cost their 10 KiB for
-    /// that time. off gives each connection a thread of its own.
-    #[arg(long, value_name = "TIME", default_value = "200ms")]
-    #[arg(value_parser = units::or_off(units::duration))]
-    #[arg(help_heading = "Connection limits")]
-    pub(super) reuse_threads: OrOff<Duration>,
-
-    /// Counts the server as busy from this many small reads a second on, over all connections:
-    /// --coalesce and --linger act only then. A lower rate saves more of the processor and costs
-    /// latency sooner.
-    #[arg(long, value_name = "RATE", default_value = "20000/s")]
-    #[arg(value_parser = units::rate, help_heading = "Small messages")]
-    pub(super) busy_reads: u64,
-
     /// Decides whether reads are delayed while the server is busy. auto delays them by at most
     /// --max-read-delay: a connection whose messages come close together is then read once for about
     /// four of them, and costs less than half the processor. Costs that much latency, under load
     /// only. off sets --max-read-delay aside.
     #[arg(long, value_name = "auto|off", default_value = "auto", action = ArgAction::Set)]
-    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Small messages")]
+    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Wake-ups")]
     pub(super) coalesce: bool,
 
     /// Delays a read by at most this long, where --coalesce lets it. A longer delay helps connections
     /// that send more seldom; those whose messages come faster are delayed by a part of it.
     #[arg(long, value_name = "TIME", default_value = "50ms")]
-    #[arg(value_parser = units::duration, help_heading = "Small messages")]
+    #[arg(value_parser = units::duration, help_heading = "Wake-ups")]
     pub(super) max_read_delay: Duration,
 
     /// Decides whether the sink's thread, while the server is busy, sleeps half a millisecond when it
     /// has written all there was, and then takes what came meanwhile in one go. Costs that much
     /// latency, under load only, and saves a wake-up for each read.
     #[arg(long, value_name = "auto|off", default_value = "auto", action = ArgAction::Set)]
-    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Small messages")]
+    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Wake-ups")]
     pub(super) linger: bool,
+
+    /// Counts the server as busy from this many small reads a second on, over all connections:
+    /// --coalesce and --linger act only then. A lower rate saves more of the processor and costs
+    /// latency sooner.
+    #[arg(long, value_name = "RATE", default_value = "20000/s")]
+    #[arg(value_parser = units::rate, help_heading = "Wake-ups")]
+    pub(super) busy_reads: u64,
+
+    /// Lets the thread of a connection that ended well wait this long for the next client, instead of
+    /// ending. Short connections cost two to three times less so; idle threads cost their 10 KiB for
+    /// that time. off gives each connection a thread of its own.
+    #[arg(long, value_name = "TIME", default_value = "200ms")]
+    #[arg(value_parser = units::or_off(units::duration))]
+    #[arg(help_heading = "Wake-ups")]
+    pub(super) reuse_threads: OrOff<Duration>,
 
     /// Reads at most this many messages a second from one connection. Faster senders are slowed by
     /// TCP and wait; nothing is dropped.
