@@ -1,4 +1,4 @@
-//! drainline's library in a server that replies to each line, and sends it to its consumer as well: as the other peers do.
+//! drainline's library in a server that replies to each line, and then sends it to its consumer: as the other peers do.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub(crate) fn serve(address: &str) -> Outcome<()> {
                     if lines.read_line(&mut reply)? == 0 {
                         return Ok(());
                     }
-                    out.send(reply.trim_end_matches('\n').to_owned())?;
                     lines.get_mut().write_all(reply.as_bytes())?;
+                    out.send(reply.trim_end_matches('\n').to_owned())?;
                 }
             },
             |_| Ok(()),

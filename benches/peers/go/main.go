@@ -91,18 +91,18 @@ func handle(conn net.Conn, messages chan<- []byte) {
 	timer.Stop()
 	for lines.Scan() {
 		message := append([]byte(nil), lines.Bytes()...)
+		if *echo {
+			replies.Write(message)
+			replies.WriteByte('\n')
+			if replies.Flush() != nil {
+				return
+			}
+		}
 		select {
 		case messages <- message:
 		default:
 			if !sendSlow(messages, message, timer) {
 				dropped.Add(1)
-				return
-			}
-		}
-		if *echo {
-			replies.Write(message)
-			replies.WriteByte('\n')
-			if replies.Flush() != nil {
 				return
 			}
 		}

@@ -160,10 +160,10 @@ async fn echo(stream: TcpStream, sender: Sender<String>, read_buffer: usize) {
         reply.clear();
         reply.extend_from_slice(line.as_bytes());
         reply.push(b'\n');
-        if !send(&sender, line).await {
+        if writer.write_all(&reply).await.is_err() {
             return;
         }
-        if writer.write_all(&reply).await.is_err() {
+        if !send(&sender, line).await {
             return;
         }
     }
