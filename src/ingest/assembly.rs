@@ -8,6 +8,7 @@ use memchr::memchr_iter;
 use super::batch::{Batch, BatchLimit};
 use super::framing::{Event, OutputFraming, Violation};
 use super::ledger::Entry;
+use super::pool::Pool;
 
 /// What a read brought.
 #[derive(Debug, Default)]
@@ -37,6 +38,7 @@ pub(super) struct Form {
 /// it came, in one batch.
 pub(super) struct Assembly<'a> {
     form: Form,
+    pool: &'a Pool,
     input: &'a [u8],
     /// What the input's buffer would weigh.
     capacity: usize,
@@ -54,6 +56,7 @@ impl<'a> Assembly<'a> {
     /// What is found in `input`, whose buffer weighs `capacity`, goes into `frames` and `entry`.
     pub(super) fn new(
         form: Form,
+        pool: &'a Pool,
         input: &'a [u8],
         capacity: usize,
         frames: &'a mut Frames,
@@ -61,6 +64,7 @@ impl<'a> Assembly<'a> {
     ) -> Self {
         Assembly {
             form,
+            pool,
             input,
             capacity,
             at: 0,
@@ -145,6 +149,7 @@ impl<'a> Assembly<'a> {
             return;
         }
         self.unfold();
+        self.make_room();
         if goes_as_it_is
             && self
                 .form
@@ -166,6 +171,7 @@ impl<'a> Assembly<'a> {
     /// There is more than the one run: it has to be copied after all.
     fn unfold(&mut self) {
         if let Some((len, messages)) = self.whole.take() {
+            self.make_room();
             self.bytes.extend_from_slice(&self.input[..len]);
             self.messages += messages;
         }
@@ -182,12 +188,21 @@ impl<'a> Assembly<'a> {
         {
             self.flush();
         }
+        self.make_room();
         self.form.framing.write(message, &mut self.bytes);
         if self.form.is_indexed {
             // A batch is at most an eighth of the buffer, or one message: below 2^32.
             self.ends.push((self.bytes.len() - 1) as u32);
         }
         self.messages += 1;
+    }
+
+    /// Where much is to be written, one of the pool's buffers spares the allocator: they come back from the sink.
+    fn make_room(&mut self) {
+        if self.bytes.capacity() == 0 && self.input.len() >= self.pool.buffer_bytes() / 2
+        {
+            self.bytes = self.pool.take();
+        }
     }
 
     fn flush(&mut self) {
@@ -197,8 +212,13 @@ impl<'a> Assembly<'a> {
             take(&mut self.messages),
         );
         if messages > 0 {
-            bytes.shrink_to_fit();
             ends.shrink_to_fit();
+            // Taken as it is, unless that would pin a large buffer for little, or be too much at once.
+            let weight = bytes.capacity() + ends.capacity() * size_of::<u32>();
+            if bytes.len() < bytes.capacity() / 2 || !self.form.limit.holds(messages, weight) {
+                let right_sized = Vec::from(&bytes[..]);
+                self.pool.put(std::mem::replace(&mut bytes, right_sized));
+            }
             self.frames
                 .batches
                 .push(Batch::new(bytes, messages, self.form.framing, ends));

@@ -78,7 +78,14 @@ impl<'a> Reader<'a> {
         let rest = std::mem::take(&mut self.pending);
         let (mut frames, mut entry) = (Frames::default(), Entry::default());
         let capacity = rest.capacity();
-        let mut assembly = Assembly::new(self.form, &rest, capacity, &mut frames, &mut entry);
+        let mut assembly = Assembly::new(
+            self.form,
+            self.pool,
+            &rest,
+            capacity,
+            &mut frames,
+            &mut entry,
+        );
         self.decoder
             .finish(&rest, end, |event| assembly.take(event));
         assembly.finish(rest.len());
@@ -149,7 +156,8 @@ impl<'a> Reader<'a> {
         let mut input = std::mem::take(&mut self.pending);
         let mut frames = Frames::default();
         let capacity = input.capacity();
-        let mut assembly = Assembly::new(self.form, &input, capacity, &mut frames, entry);
+        let mut assembly =
+            Assembly::new(self.form, self.pool, &input, capacity, &mut frames, entry);
         let consumed = self.decoder.decode(&input, |event| assembly.take(event));
         let whole = assembly.finish(consumed);
         if consumed == 0 {
