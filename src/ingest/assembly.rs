@@ -199,8 +199,7 @@ impl<'a> Assembly<'a> {
 
     /// Where much is to be written, one of the pool's buffers spares the allocator: they come back from the sink.
     fn make_room(&mut self) {
-        if self.bytes.capacity() == 0 && self.input.len() >= self.pool.buffer_bytes() / 2
-        {
+        if self.bytes.capacity() == 0 && self.input.len() >= self.pool.buffer_bytes() / 2 {
             self.bytes = self.pool.take();
         }
     }

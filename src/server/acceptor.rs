@@ -170,7 +170,8 @@ impl Acceptor {
                     break;
                 }
             }
-            if self.shared.lifecycle.is_stopping() {
+            // Asked for by poll, which costs little: accept(2) makes a descriptor before it finds that nobody is there.
+            if self.shared.lifecycle.is_stopping() || !self.wait(true, Some(Duration::ZERO))? {
                 break;
             }
         }
