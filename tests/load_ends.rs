@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -225,6 +225,22 @@ fn a_server_that_ends_a_connection_first_is_told() {
     client::read_to_end(&mut stream);
     child.wait().assert_code(1);
     assert_eq!(report(&child)["closed_early"], 1);
+}
+
+#[test]
+fn a_server_that_talks_without_end_does_not_keep_it_from_sending_or_ending() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut child = start(&address, &["--rate=100", "--messages=50", "--wait-close"]);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut heard = stream.try_clone().unwrap();
+    let talker = thread::spawn(move || while stream.write_all(&[0; 64 * 1024]).is_ok() {});
+    let (bytes, _) = client::read_to_end(&mut heard);
+    assert_eq!(bytes.len(), 50 * 129);
+    heard.shutdown(std::net::Shutdown::Both).unwrap();
+    child.wait().assert_code(0);
+    within("the end of the talk", DEADLINE, || talker.join().unwrap());
+    assert_eq!(report(&child)["messages"], 50);
 }
 
 #[test]
