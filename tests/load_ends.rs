@@ -228,19 +228,23 @@ fn a_server_that_ends_a_connection_first_is_told() {
 }
 
 #[test]
-fn a_server_that_talks_without_end_does_not_keep_it_from_sending_or_ending() {
+fn what_a_server_says_is_read_to_its_end_though_in_parts() {
+    const SAID: usize = 48 * 1024;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut child = start(&address, &["--rate=100", "--messages=50", "--wait-close"]);
+    let mut child = start(&address, &["--rate=1", "--messages=100000"]);
     let (mut stream, _) = listener.accept().unwrap();
-    let mut heard = stream.try_clone().unwrap();
-    let talker = thread::spawn(move || while stream.write_all(&[0; 64 * 1024]).is_ok() {});
-    let (bytes, _) = client::read_to_end(&mut heard);
-    assert_eq!(bytes.len(), 50 * 129);
-    heard.shutdown(std::net::Shutdown::Both).unwrap();
-    child.wait().assert_code(0);
-    within("the end of the talk", DEADLINE, || talker.join().unwrap());
-    assert_eq!(report(&child)["messages"], 50);
+    // All of it is there, the end included, before any of it is read: nothing more will be told of this socket.
+    child.signal(Signal::STOP);
+    stream.write_all(&[b'.'; SAID]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let ports = [stream.peer_addr(), stream.local_addr()].map(|end| end.unwrap().port());
+    wait_until("the end of what was said", DEADLINE, || {
+        proc::unread_bytes(ports[0], ports[1]) == Some(SAID as u64 + 1)
+    });
+    child.signal(Signal::CONT);
+    child.wait().assert_code(1);
+    assert_eq!(report(&child)["closed_early"], 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::message::{Batch, Renderer, Ring, Source};
 use super::plan::Plan;
 
 /// Reads in a row from one connection, however much its server says.
-const READS: usize = 64;
+pub(super) const READS: usize = 8;
 
 /// Where a lane stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

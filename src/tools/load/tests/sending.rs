@@ -1,13 +1,13 @@
 //! What the kernel takes of a message, and when each is due.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use drainline::ingest::Framing;
 
-use super::super::lane::{Lane, Rendering, Step};
+use super::super::lane::{Incoming, Lane, READS, Rendering, Step};
 use super::super::message::{Batch, Source};
 use super::super::pacer::Pacer;
 use super::super::plan::Plan;
@@ -87,6 +87,32 @@ fn a_lane_that_ends_finishes_the_message_that_has_begun_and_no_other() {
         assert_eq!(read.len() as u64, begun * 1004);
         assert_eq!(messages(Framing::Lines, &read).len() as u64, begun);
     }
+}
+
+#[test]
+fn so_much_is_read_at_once_and_no_more() {
+    let (source, plan) = (Source::new(&plan(&[])), plan(&[]));
+    let (mut lane, mut other) = blocked(&source, &plan);
+    other.write_all(&[b'.'; READS + 3]).expect("written");
+    let mut byte = [0];
+    // Not one read before all is there.
+    while lane
+        .stream
+        .as_ref()
+        .expect("open")
+        .peek(&mut [0; READS + 4])
+        .ok()
+        != Some(READS + 3)
+    {
+        std::thread::yield_now();
+    }
+    assert!(matches!(lane.read_away(&mut byte), Incoming::More));
+    assert!(matches!(lane.read_away(&mut byte), Incoming::Nothing));
+    drop(other);
+    while matches!(lane.read_away(&mut byte), Incoming::Nothing) {
+        std::thread::yield_now();
+    }
+    assert!(!matches!(lane.read_away(&mut byte), Incoming::More));
 }
 
 #[test]
