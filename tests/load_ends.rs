@@ -236,6 +236,9 @@ fn what_a_server_says_is_read_to_its_end_though_in_parts() {
     let (mut stream, _) = listener.accept().unwrap();
     // All of it is there, the end included, before any of it is read: nothing more will be told of this socket.
     child.signal(Signal::STOP);
+    wait_until("all of its threads stopped", DEADLINE, || {
+        proc::is_stopped(child.pid())
+    });
     stream.write_all(&[b'.'; SAID]).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let ports = [stream.peer_addr(), stream.local_addr()].map(|end| end.unwrap().port());
