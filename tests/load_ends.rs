@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -223,6 +223,29 @@ fn a_server_that_ends_a_connection_first_is_told() {
     let (mut stream, _): (TcpStream, _) = listener.accept().unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     client::read_to_end(&mut stream);
+    child.wait().assert_code(1);
+    assert_eq!(report(&child)["closed_early"], 1);
+}
+
+#[test]
+fn what_a_server_says_is_read_to_its_end_though_in_parts() {
+    const SAID: usize = 48 * 1024;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut child = start(&address, &["--rate=1", "--messages=100000"]);
+    let (mut stream, _) = listener.accept().unwrap();
+    // All of it is there, the end included, before any of it is read: nothing more will be told of this socket.
+    child.signal(Signal::STOP);
+    wait_until("all of its threads stopped", DEADLINE, || {
+        proc::is_stopped(child.pid())
+    });
+    stream.write_all(&[b'.'; SAID]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let ports = [stream.peer_addr(), stream.local_addr()].map(|end| end.unwrap().port());
+    wait_until("the end of what was said", DEADLINE, || {
+        proc::unread_bytes(ports[0], ports[1]) == Some(SAID as u64 + 1)
+    });
+    child.signal(Signal::CONT);
     child.wait().assert_code(1);
     assert_eq!(report(&child)["closed_early"], 1);
 }

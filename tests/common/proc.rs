@@ -93,6 +93,16 @@ pub fn switches(pid: u32, thread: i32) -> u64 {
     number(&status, "voluntary_ctxt_switches:").unwrap()
 }
 
+/// Is each thread stopped, as by SIGSTOP? That signal stops a thread when it next comes by, not when it is sent.
+pub fn is_stopped(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.into_iter().all(|task| {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        // The state stands behind the name, which may hold anything.
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    })
+}
+
 /// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at port `remote`, and that
 /// nobody has read yet (proc_net_tcp: the second half of the fifth column). `None`: there is no such connection.
 pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {

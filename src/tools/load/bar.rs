@@ -52,11 +52,11 @@ impl Bar {
             None => (elapsed.as_millis() as u64).min(self.millis),
         };
         let rate = progress.messages as f64 / elapsed.as_secs_f64().max(1e-3);
-        self.bar.set_position(position);
         self.bar.set_message(format!(
             "{} messages, {rate:.0}/s, {} connections through",
             progress.messages, progress.through
         ));
+        self.bar.set_position(position);
     }
 
     /// Takes it off the terminal.

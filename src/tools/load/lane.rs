@@ -9,6 +9,9 @@ use socket2::{Domain, Socket, Type};
 use super::message::{Batch, Renderer, Ring, Source};
 use super::plan::Plan;
 
+/// Reads in a row from one connection, however much its server says.
+pub(super) const READS: usize = 8;
+
 /// Where a lane stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -49,6 +52,8 @@ pub(super) struct Rendering<'a> {
 #[derive(Debug)]
 pub(super) enum Incoming {
     Nothing,
+    /// There may be more, and others have waited.
+    More,
     Ended,
     Failed(io::Error),
 }
@@ -266,12 +271,12 @@ impl Lane {
         }
     }
 
-    /// Reads until there is nothing more.
+    /// Reads until there is nothing more, or a good part of it.
     pub(super) fn read_away(&mut self, buffer: &mut [u8]) -> Incoming {
         let Some(stream) = &mut self.stream else {
             return Incoming::Nothing;
         };
-        loop {
+        for _ in 0..READS {
             match stream.read(buffer) {
                 Ok(0) => return Incoming::Ended,
                 Ok(_) => {}
@@ -280,6 +285,7 @@ impl Lane {
                 Err(error) => return Incoming::Failed(error),
             }
         }
+        Incoming::More
     }
 
     /// Ends this side's stream.

@@ -69,7 +69,7 @@ impl<'a> Worker<'a> {
             queue: VecDeque::new(),
             timers: BinaryHeap::new(),
             spare: Vec::new(),
-            buffer: vec![0; 16 * 1024],
+            buffer: vec![0; 4096],
             active: count,
             connecting: 0,
             has_begun: false,

@@ -9,6 +9,12 @@ use rustix::io::Errno;
 use super::super::lane::{Incoming, Phase};
 use super::{CONNECT_TIMEOUT, RETRIES, RETRY_FIRST, RETRY_LAST, Worker};
 
+/// Told once for each change: a socket that stays writable says nothing more.
+const WATCHED: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
+
 impl Worker<'_> {
     pub(super) fn set(&mut self, lane: usize, phase: Phase) {
         let is_idle = |phase| matches!(phase, Phase::Held | Phase::Done);
@@ -46,10 +52,13 @@ impl Worker<'_> {
             Err(error) => return self.not_connected(lane, &error),
         };
         self.set(lane, Phase::Connecting);
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Some(stream) = &self.lanes[lane].stream
-            && let Err(error) =
-                epoll::add(&self.epoll, stream, EventData::new_u64(lane as u64), flags)
+            && let Err(error) = epoll::add(
+                &self.epoll,
+                stream,
+                EventData::new_u64(lane as u64),
+                WATCHED,
+            )
         {
             return self.not_connected(lane, &error.into());
         }
@@ -188,6 +197,13 @@ impl Worker<'_> {
     fn read(&mut self, lane: usize) {
         let incoming = self.lanes[lane].read_away(&mut self.buffer);
         match (self.lanes[lane].phase, incoming) {
+            (_, Incoming::More) => {
+                if let Some(stream) = &self.lanes[lane].stream {
+                    // Watched anew, it is told again.
+                    let data = EventData::new_u64(lane as u64);
+                    let _ = epoll::modify(&self.epoll, stream, data, WATCHED);
+                }
+            }
             (_, Incoming::Nothing) | (Phase::Apart | Phase::Connecting | Phase::Done, _) => {}
             (Phase::Closing, Incoming::Ended) => {
                 self.tally.last = Some(Instant::now());

@@ -1,0 +1,113 @@
+//! What is followed of each connection, and how it is told.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+
+use proptest::prelude::*;
+
+use super::super::super::args::{Typed, command, read as read_args};
+use super::super::args::{Args, PAGE};
+use super::super::report;
+use super::super::tracks::Tracks;
+use super::settings;
+
+#[test]
+fn the_text_says_what_is_where_and_is_bounded() {
+    let mut tracks = Tracks::new(None, Some(10), 3);
+    for connection in 0..6 {
+        for seq in [0, 1, 4, 5, 2, 5, 9] {
+            tracks.arrived(connection, seq).expect("few");
+        }
+    }
+    tracks.finish();
+    let text = report::write(&tracks, &settings(&["--show=3"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert_eq!(
+        lines[2],
+        "connection 2: 4 missing (3, 6-8), 1 duplicated, 1 misordered"
+    );
+    assert_eq!(lines[3], "and 3 more connections");
+    assert!(lines[4].starts_with("42 messages of 6 connections: 24 missing, 6 duplicated"));
+}
+
+#[test]
+fn what_is_no_request_is_one_line() {
+    for (words, part) in [
+        (&["verify"][..], "a file is missing"),
+        (
+            &["verify", "-", "--connections", "0"],
+            "--connections 0: accepted is 1 to 4000000",
+        ),
+        (
+            &["verify", "-", "--connections", "4000001"],
+            "--connections 4000001: accepted",
+        ),
+        (
+            &["verify", "-", "--messages", "0"],
+            "--messages 0: accepted is 1 to",
+        ),
+        (
+            &["verify", "-", "--show", "100001"],
+            "--show 100001: accepted is 0 to",
+        ),
+        (
+            &["verify", "-", "--framing", "syslog"],
+            "--framing syslog: accepted is lines",
+        ),
+        (
+            &["verify", "-", "two"],
+            "two: accepted are one FILE and flags",
+        ),
+    ] {
+        let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let error = match read_args::<Args>(&typed, &PAGE) {
+            Ok(Typed::Args(args)) => args.settings().expect_err("bad"),
+            Ok(Typed::Print(text)) => panic!("{text}"),
+            Err(error) => error,
+        };
+        assert_eq!(error.code, 2, "{error}");
+        assert!(error.line.contains(part), "no {part:?} in {error}");
+    }
+    command::<Args>(&PAGE).debug_assert();
+}
+
+proptest! {
+    /// Against a list of all that arrived.
+    #[test]
+    fn gaps_are_what_a_list_says(seqs in proptest::collection::vec(0u64..40, 0..80)) {
+        let mut tracks = Tracks::new(None, None, 5);
+        let (mut known, mut highest) = (HashSet::new(), None);
+        let (mut duplicated, mut misordered) = (0, 0);
+        for &seq in &seqs {
+            tracks.arrived(0, seq).expect("few");
+            if !known.insert(seq) {
+                duplicated += 1;
+            } else {
+                misordered += u64::from(Some(seq) < highest);
+                highest = highest.max(Some(seq));
+            }
+        }
+        tracks.finish();
+        let missing = highest.map_or(0, |highest| highest + 1 - known.len() as u64);
+        let total = tracks.total();
+        prop_assert_eq!((total.missing, total.duplicated, total.misordered), (missing, duplicated, misordered));
+    }
+
+    /// With fewer gaps than there are, nothing is lost from the counts but which of two kinds it is.
+    #[test]
+    fn forgotten_gaps_are_still_missing(seqs in proptest::collection::vec(0u64..1000, 0..80)) {
+        let mut tracks = Tracks::new(None, None, 5);
+        tracks.keep_gaps(3);
+        for &seq in &seqs {
+            tracks.arrived(0, seq).expect("few");
+        }
+        tracks.finish();
+        let known: HashSet<u64> = seqs.iter().copied().collect();
+        let least = known.iter().max().map_or(0, |highest| highest + 1 - known.len() as u64);
+        let total = tracks.total();
+        prop_assert!(total.missing >= least);
+        prop_assert!(total.is_rough || total.missing == least);
+        prop_assert_eq!(total.is_clean(), least == 0 && seqs.len() == known.len() && seqs.is_sorted());
+    }
+}
