@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::args::Args;
 use crate::figures::{Figures, Metric};
+use crate::peer::Peer;
 use crate::rounds::{self, Turn};
 use crate::scenario::{Entrant, Scenario};
-use crate::servers::{self, Peer, Program};
+use crate::servers::{self, Program};
 use crate::table::Row;
 use crate::{Outcome, owned, provision, tell};
 

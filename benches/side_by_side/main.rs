@@ -16,6 +16,7 @@ mod figures;
 mod load;
 mod machine;
 mod owned;
+mod peer;
 mod proc;
 mod process;
 mod provision;

@@ -4,7 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::servers::{Peer, Program};
+use crate::peer::Peer;
+use crate::servers::Program;
 
 /// This checkout, and where its build puts things.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::figures::Metric;
-use crate::servers::Peer;
+use crate::peer::Peer;
 
 /// One row of what is to be reached, measured in rounds in which each entrant has its turn.
 #[derive(Debug, Clone, Copy)]

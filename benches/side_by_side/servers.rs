@@ -6,28 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
+use crate::peer::Peer;
 use crate::process::{Running, free_address};
 use crate::scenario::Entrant;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Peer {
-    /// The program, on its defaults but for what a scenario needs.
-    Drainline,
-    /// The library in a server that replies: this very program, started with another argument.
-    Library,
-    Go,
-    /// Two workers.
-    Tokio,
-    TokioOneThread,
-    /// Thread per connection, read and discard: the least that the shape costs.
-    Floor,
-    Rsyslog,
-    SyslogNg,
-    /// The loopback's own limit. Its own load.
-    Iperf3,
-    /// One thread that writes from memory: a file's own limit. No server at all.
-    WriteCall,
-}
 
 /// Where a program was found, or why it is not there and how to get it.
 pub(crate) type Program = Result<PathBuf, String>;

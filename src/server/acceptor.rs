@@ -16,6 +16,7 @@ use super::bell::Bell;
 use super::config::{OnPause, TICK};
 use super::error::{ServerError, panic_message};
 use super::gate::Room;
+use super::handler;
 use super::ledger::{Reason, RejectReason};
 use super::listener::{Accepted, Listener};
 use super::record::{Record, unread_bytes};
@@ -193,7 +194,7 @@ impl Acceptor {
                 builder = builder.stack_size(bytes);
             }
             let for_thread = Arc::clone(shared);
-            let body = Box::new(move || worker.run(&for_thread, job));
+            let body = Box::new(move || handler::run_thread(&for_thread, &worker, job));
             // It may be an embedder's, and a panic in it must not take the acceptor along.
             catch_unwind(AssertUnwindSafe(|| (shared.spawner)(builder, body)))
                 .unwrap_or_else(|payload| Err(io::Error::other(panic_message(payload))))

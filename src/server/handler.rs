@@ -1,4 +1,4 @@
-//! The body of one connection's thread.
+//! The body of a connection's thread.
 
 use std::error::Error;
 use std::io;
@@ -12,7 +12,24 @@ use super::error::{BoxError, Ended, panic_message};
 use super::ledger::EndReason;
 use super::outbox::Outbox;
 use super::record::Record;
-use super::shared::Shared;
+use super::shared::{Ending, Shared};
+use super::worker::{Job, Worker};
+
+/// The body of a thread: the first connection, and then those that it is handed while it waits at the gate.
+pub(super) fn run_thread(shared: &Shared, worker: &Arc<Worker>, first: Job) {
+    worker.is_this_thread();
+    let mut job = first;
+    while job() {
+        let patience = shared.config.reuse_threads;
+        match patience.and_then(|patience| shared.gate.park(worker, patience)) {
+            Some(next) => job = next,
+            None => break,
+        }
+    }
+    shared.table.leaving(worker.number);
+    // As many places as there are permits, and this thread has one: never full.
+    let _ = shared.reaper.try_send(Ending::Handler(worker.number));
+}
 
 /// Runs the handler, finds out how the connection ended, lets go of the socket, and books the end. Says
 /// whether it ended well: then its thread may serve another one. Nothing here waits for anybody: not for the

@@ -1,4 +1,5 @@
-//! A handler's thread: it serves a connection, and for a short while waits for another one.
+//! A handler's thread, as those see it who hand it a connection. It serves one, and for a short while waits for
+//! another one.
 //!
 //! Making and joining a thread costs two to three times what a short connection itself costs. A thread whose
 //! connection ended well parks at the gate with its permit, and the next client is handed to it. A thread
@@ -8,8 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
 use parking_lot::Mutex;
-
-use super::shared::{Ending, Shared};
 
 /// One connection's handler, run to its end. Says whether its thread may serve another one.
 pub(super) type Job = Box<dyn FnOnce() -> bool + Send>;
@@ -48,22 +47,8 @@ impl Worker {
         self.order.lock().take()
     }
 
-    /// The body of its thread.
-    pub(super) fn run(self: &Arc<Self>, shared: &Shared, first: Job) {
+    /// It is this thread.
+    pub(super) fn is_this_thread(&self) {
         let _ = self.thread.set(std::thread::current());
-        let mut job = first;
-        while job() {
-            let Some(next) = shared
-                .config
-                .reuse_threads
-                .and_then(|patience| shared.gate.park(self, patience))
-            else {
-                break;
-            };
-            job = next;
-        }
-        shared.table.leaving(self.number);
-        // As many places as there are permits, and this thread has one: never full.
-        let _ = shared.reaper.try_send(Ending::Handler(self.number));
     }
 }

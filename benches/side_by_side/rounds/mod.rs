@@ -18,11 +18,12 @@ use tempfile::TempDir;
 use crate::Outcome;
 use crate::fifo::Fifo;
 use crate::figures::{Figures, Metric};
+use crate::peer::Peer;
 use crate::proc::{self, MachineTime, ThreadWatch};
 use crate::process::Running;
 use crate::provision;
 use crate::scenario::{Entrant, Scenario, Sink, Work};
-use crate::servers::{Peer, Start};
+use crate::servers::Start;
 
 /// What a turn is about.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{DRAINLINE, FLOOR, GO, RSYSLOG, SYSLOG_NG, TOKIO, TOKIO_1};
 use crate::figures::Metric::{BytesPerSecond, CpuNs, Delivered, PeakOfBound, Recovered};
+use crate::peer::Peer;
 use crate::scenario::{Entrant, Scenario, Sink, Target, Work};
-use crate::servers::Peer;
 
 const IPERF3: Entrant = Entrant::new("iperf3", Peer::Iperf3);
 const WRITE: Entrant = Entrant::new("write(2)", Peer::WriteCall);

@@ -4,8 +4,8 @@ use super::{ALL_SERVERS, GO, GO_AND_TOKIO, NO_SLOWER_THAN_GO, TOKIO, TOKIO_1};
 use crate::figures::Metric::{
     CpuNs, Delivered, IdleBytes, IdleBytesAfterBurst, ListenOverflows, Rate, Seconds,
 };
+use crate::peer::Peer;
 use crate::scenario::{Burst, Entrant, Scenario, Sink, Target, Work};
-use crate::servers::Peer;
 
 /// The library, in a server that replies.
 const LIBRARY: Entrant = Entrant::new("drainline", Peer::Library);

@@ -5,8 +5,8 @@ mod connections;
 mod trickle;
 
 use crate::figures::Metric::{Delivered, LatencyP50Us, LatencyP99Us};
+use crate::peer::Peer;
 use crate::scenario::{Entrant, Scenario, Target};
-use crate::servers::Peer;
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     [bulk::ALL, trickle::ALL, connections::ALL]

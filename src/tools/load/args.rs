@@ -203,7 +203,7 @@ impl Args {
             hold: self.hold,
             threads: threads.min(self.connections),
         };
-        limits::check(&plan, threads).map(|()| plan)
+        limits::check(&plan, threads, PAGE.accepted).map(|()| plan)
     }
 }
 

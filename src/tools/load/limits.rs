@@ -6,9 +6,8 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use crate::cli::units;
-use crate::cli::usage::{self, UsageError};
+use crate::cli::usage::{self, Accepted, UsageError};
 
-use super::args::PAGE;
 use super::plan::{Plan, Sizes};
 
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -20,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Each setting in its range, and messages long enough for what is to be in them.
-pub(super) fn check(plan: &Plan, threads: usize) -> Result<(), UsageError> {
+pub(super) fn check(plan: &Plan, threads: usize, accepted: Accepted) -> Result<(), UsageError> {
     let ranges = [
         (
             "connections",
@@ -63,7 +62,7 @@ pub(super) fn check(plan: &Plan, threads: usize) -> Result<(), UsageError> {
         ),
         ("threads", (1..=64).contains(&threads), threads.to_string()),
     ];
-    usage::check_ranges(&ranges, PAGE.accepted)?;
+    usage::check_ranges(&ranges, accepted)?;
     if plan.sizes.shortest < plan.shortest() {
         let why = match (plan.tagged, plan.timed) {
             (true, true) => "--tagged and --timed need",

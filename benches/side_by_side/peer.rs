@@ -1,0 +1,21 @@
+//! Who can take part.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Peer {
+    /// The program, on its defaults but for what a scenario needs.
+    Drainline,
+    /// The library in a server that replies: this very program, started with another argument.
+    Library,
+    Go,
+    /// Two workers.
+    Tokio,
+    TokioOneThread,
+    /// Thread per connection, read and discard: the least that the shape costs.
+    Floor,
+    Rsyslog,
+    SyslogNg,
+    /// The loopback's own limit. Its own load.
+    Iperf3,
+    /// One thread that writes from memory: a file's own limit. No server at all.
+    WriteCall,
+}
