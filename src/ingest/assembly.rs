@@ -149,14 +149,14 @@ impl<'a> Assembly<'a> {
             return;
         }
         self.unfold();
-        self.make_room();
         if goes_as_it_is
             && self
                 .form
                 .limit
                 .holds(self.messages + messages, self.bytes.len() + run.len())
         {
-            self.bytes.extend_from_slice(&self.input[run]);
+            let input = self.input;
+            self.room().extend_from_slice(&input[run]);
             self.messages += messages;
             return;
         }
@@ -171,8 +171,8 @@ impl<'a> Assembly<'a> {
     /// There is more than the one run: it has to be copied after all.
     fn unfold(&mut self) {
         if let Some((len, messages)) = self.whole.take() {
-            self.make_room();
-            self.bytes.extend_from_slice(&self.input[..len]);
+            let input = self.input;
+            self.room().extend_from_slice(&input[..len]);
             self.messages += messages;
         }
     }
@@ -188,8 +188,8 @@ impl<'a> Assembly<'a> {
         {
             self.flush();
         }
-        self.make_room();
-        self.form.framing.write(message, &mut self.bytes);
+        let framing = self.form.framing;
+        framing.write(message, self.room());
         if self.form.is_indexed {
             // A batch is at most an eighth of the buffer, or one message: below 2^32.
             self.ends.push((self.bytes.len() - 1) as u32);
@@ -197,11 +197,13 @@ impl<'a> Assembly<'a> {
         self.messages += 1;
     }
 
-    /// Where much is to be written, one of the pool's buffers spares the allocator: they come back from the sink.
-    fn make_room(&mut self) {
+    /// Where the next batch is written. If that is much, one of the pool's buffers spares the allocator: they come
+    /// back from the sink.
+    fn room(&mut self) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 && self.input.len() >= self.pool.buffer_bytes() / 2 {
             self.bytes = self.pool.take();
         }
+        &mut self.bytes
     }
 
     fn flush(&mut self) {
@@ -215,8 +217,7 @@ impl<'a> Assembly<'a> {
             // Taken as it is, unless that would pin a large buffer for little, or be too much at once.
             let weight = bytes.capacity() + ends.capacity() * size_of::<u32>();
             if bytes.len() < bytes.capacity() / 2 || !self.form.limit.holds(messages, weight) {
-                let right_sized = Vec::from(&bytes[..]);
-                self.pool.put(std::mem::replace(&mut bytes, right_sized));
+                bytes = self.pool.right_sized(bytes);
             }
             self.frames
                 .batches

@@ -42,4 +42,11 @@ impl Pool {
             free.push(buffer);
         }
     }
+
+    /// What `buffer` holds, in memory of its own size; the buffer comes back.
+    pub(super) fn right_sized(&self, buffer: Vec<u8>) -> Vec<u8> {
+        let right_sized = Vec::from(&buffer[..]);
+        self.put(buffer);
+        right_sized
+    }
 }

@@ -144,9 +144,7 @@ impl<'a> Reader<'a> {
     /// Nothing is there: whoever waits holds little more than what is pending.
     fn shrink(&mut self) {
         if self.pending.len() < self.pending.capacity() / 4 {
-            let right_sized = Vec::from(&self.pending[..]);
-            self.pool
-                .put(std::mem::replace(&mut self.pending, right_sized));
+            self.pending = self.pool.right_sized(std::mem::take(&mut self.pending));
         }
     }
 
@@ -165,19 +163,18 @@ impl<'a> Reader<'a> {
             return frames;
         }
         self.pending = Vec::from(&input[consumed..]);
-        if let Some((len, messages)) = whole {
-            // Taken as it is, unless that would pin a large buffer for little.
-            let bytes = if len >= input.capacity() / 2 {
-                input.truncate(len);
-                std::mem::take(&mut input)
-            } else {
-                Vec::from(&input[..len])
-            };
-            frames
-                .batches
-                .push(Batch::new(bytes, messages, self.form.framing, Vec::new()));
+        let Some((len, messages)) = whole else {
+            self.pool.put(input);
+            return frames;
+        };
+        input.truncate(len);
+        // Taken as it is, unless that would pin a large buffer for little.
+        if len < capacity / 2 {
+            input = self.pool.right_sized(input);
         }
-        self.pool.put(input);
+        frames
+            .batches
+            .push(Batch::new(input, messages, self.form.framing, Vec::new()));
         frames
     }
 

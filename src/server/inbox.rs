@@ -18,6 +18,7 @@ const SLICE: Duration = Duration::from_millis(100);
 
 /// How long the consumer sleeps where it lingers.
 const LINGER: Duration = Duration::from_micros(500);
+
 /// What [`Inbox::recv`] found.
 #[derive(Debug)]
 pub enum Received<T> {
@@ -142,11 +143,11 @@ impl<T> Inbox<T> {
             return received;
         }
         let until = Deadline::after(tick);
-        let now = self.started.elapsed();
+        let started = self.started;
         let lingers = self
             .linger
             .as_mut()
-            .is_some_and(|linger| linger.found_nothing(now));
+            .is_some_and(|linger| linger.found_nothing(started.elapsed()));
         if lingers && !self.budget.waits_for_consumer() {
             std::thread::sleep(LINGER);
             if let Some(received) = self.take() {

@@ -29,7 +29,7 @@ pub(super) enum Place {
 
 const ACTIVITY_BITS: u32 = 3;
 
-/// One cache line, relaxed: only the handler writes the first five, only others write the rest.
+/// One cache line, relaxed: only the handler writes the first six, only others write the rest.
 /// A counter with one writer needs no read-modify-write, so a read costs a handler a few plain stores.
 #[derive(Debug, Default)]
 #[repr(align(64))]
