@@ -12,9 +12,9 @@ use std::time::Duration;
 use common::client::{self, Closed};
 use common::echo::{self, ANY};
 use common::tagged::{Cut, Tagged};
-use common::valve::Valve;
+use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_for};
-use drainline::ingest::{Handle, Ingest};
+use drainline::ingest::Handle;
 use drainline::model::Activity;
 use drainline::{Config, ConnectionInfo};
 
@@ -31,16 +31,6 @@ fn busy() -> Config {
     config.busy_reads = 1;
     config.max_read_delay = Some(Duration::from_secs(2));
     config
-}
-
-fn start(config: Config, valve: &Valve) -> (Handle, TcpStream) {
-    let server = Ingest::builder()
-        .config(config)
-        .listen(ANY.parse().unwrap())
-        .start(valve.sink())
-        .unwrap();
-    let client = client::connect(server.local_addrs()[0]);
-    (server, client)
 }
 
 fn send_one(client: &mut TcpStream, connection: u32, seq: u64) {

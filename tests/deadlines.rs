@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::client;
 use common::echo::{self, ANY};
 use common::tagged::{Cut, Tagged};
-use common::valve::Valve;
+use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Discard, Framing, Handle, Ingest, Oversize};
 use drainline::model::Activity;
@@ -28,16 +28,6 @@ fn no_deadlines() -> Config {
     config.frame_timeout = None;
     config.write_timeout = None;
     config
-}
-
-fn start(config: Config, valve: &Valve) -> (Handle, TcpStream) {
-    let server = Ingest::builder()
-        .config(config)
-        .listen(ANY.parse().unwrap())
-        .start(valve.sink())
-        .unwrap();
-    let client = client::connect(server.local_addrs()[0]);
-    (server, client)
 }
 
 #[track_caller]

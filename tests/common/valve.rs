@@ -1,12 +1,15 @@
 //! A sink that the test opens and shuts, and that keeps what it accepted.
 
+use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use drainline::Weigh;
-use drainline::ingest::{Sink, SinkError, Work};
+use drainline::ingest::{Handle, Ingest, Sink, SinkError, Work};
+use drainline::{Config, Weigh};
 
 use super::checker::Checker;
+use super::client;
+use super::echo::ANY;
 
 /// How often a shut valve looks whether the server's last deadline has passed.
 const LOOK: Duration = Duration::from_millis(20);
@@ -127,4 +130,16 @@ impl Sink for ValveSink {
         }
         Ok(())
     }
+}
+
+/// An embedded server that writes to it, and a client of that.
+#[track_caller]
+pub fn start(config: Config, valve: &Valve) -> (Handle, TcpStream) {
+    let server = Ingest::builder()
+        .config(config)
+        .listen(ANY.parse().unwrap())
+        .start(valve.sink())
+        .unwrap();
+    let client = client::connect(server.local_addrs()[0]);
+    (server, client)
 }

@@ -27,8 +27,39 @@ const TRICKLE: &[Target] = &[
     Target::is_at_least("drainline", Delivered, 1.0),
 ];
 
+const NEAR_THE_FLOOR: &[Target] = &[Target::at_most("drainline, off", CpuNs, 1.4, &["floor"])];
+const NEARER_THE_FLOOR: &[Target] = &[Target::at_most(
+    "drainline, linger",
+    CpuNs,
+    1.15,
+    &["floor"],
+)];
+
 const fn paced(connections: usize, rate: u32) -> Work {
     Work::Paced { connections, rate }
+}
+
+/// The floor has no sink, and neither has who is held against it.
+const fn off(name: &'static str, work: Work) -> Scenario {
+    Scenario {
+        name,
+        what: "the same, nothing waits for more; sink null, as the floor has none",
+        work,
+        sink: Sink::Null,
+        entrants: &[OFF, FLOOR, GO],
+        targets: NEAR_THE_FLOOR,
+    }
+}
+
+const fn linger(name: &'static str, work: Work) -> Scenario {
+    Scenario {
+        name,
+        what: "the same, only the consumer lingers; sink null, as the floor has none",
+        work,
+        sink: Sink::Null,
+        entrants: &[LINGER, FLOOR, GO],
+        targets: NEARER_THE_FLOOR,
+    }
 }
 
 pub(super) const ALL: &[Scenario] = &[
@@ -40,27 +71,8 @@ pub(super) const ALL: &[Scenario] = &[
         entrants: ALL_SERVERS,
         targets: TRICKLE,
     },
-    Scenario {
-        name: "trickle-500x100-off",
-        what: "the same, nothing waits for more; sink null, as the floor has none",
-        work: paced(500, 100),
-        sink: Sink::Null,
-        entrants: &[OFF, FLOOR, GO],
-        targets: &[Target::at_most("drainline, off", CpuNs, 1.4, &["floor"])],
-    },
-    Scenario {
-        name: "trickle-500x100-linger",
-        what: "the same, only the consumer lingers; sink null, as the floor has none",
-        work: paced(500, 100),
-        sink: Sink::Null,
-        entrants: &[LINGER, FLOOR, GO],
-        targets: &[Target::at_most(
-            "drainline, linger",
-            CpuNs,
-            1.15,
-            &["floor"],
-        )],
-    },
+    off("trickle-500x100-off", paced(500, 100)),
+    linger("trickle-500x100-linger", paced(500, 100)),
     Scenario {
         name: "trickle-50x1000",
         what: "trickle: 50 connections, 1,000 messages/s each; CPU and latency to the sink, defaults",
@@ -69,27 +81,8 @@ pub(super) const ALL: &[Scenario] = &[
         entrants: ALL_SERVERS,
         targets: TRICKLE,
     },
-    Scenario {
-        name: "trickle-50x1000-off",
-        what: "the same, nothing waits for more; sink null, as the floor has none",
-        work: paced(50, 1000),
-        sink: Sink::Null,
-        entrants: &[OFF, FLOOR, GO],
-        targets: &[Target::at_most("drainline, off", CpuNs, 1.4, &["floor"])],
-    },
-    Scenario {
-        name: "trickle-50x1000-linger",
-        what: "the same, only the consumer lingers; sink null, as the floor has none",
-        work: paced(50, 1000),
-        sink: Sink::Null,
-        entrants: &[LINGER, FLOOR, GO],
-        targets: &[Target::at_most(
-            "drainline, linger",
-            CpuNs,
-            1.15,
-            &["floor"],
-        )],
-    },
+    off("trickle-50x1000-off", paced(50, 1000)),
+    linger("trickle-50x1000-linger", paced(50, 1000)),
     Scenario {
         name: "trickle-2000x10",
         what: "trickle: 2,000 connections, 10 messages/s each, defaults",
