@@ -55,8 +55,9 @@ pub struct Ingest;
 impl Ingest {
     /// Begins a server of lines of up to 64 KiB, with the default [`Config`] and no listener.
     pub fn builder() -> IngestBuilder {
+        let kept = Pool::MOST as u64 * READ_BYTES as u64;
         IngestBuilder {
-            server: Server::builder(),
+            server: Server::builder().reserve_bytes(kept),
             config: Config::default(),
             framing: Framing::default(),
             output_framing: OutputFraming::default(),

@@ -2,22 +2,30 @@
 
 use parking_lot::Mutex;
 
-/// Buffers of one size. Keeps a few; what comes on top is freed.
+/// Buffers of one size. Keeps those that come back, up to a number, and lets go of what nobody asked for lately.
 #[derive(Debug)]
 pub(super) struct Pool {
     buffer_bytes: usize,
-    free: Mutex<Vec<Vec<u8>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    free: Vec<Vec<u8>>,
+    /// The fewest that were free since the last [`trim`](Pool::trim): so many too many.
+    fewest: usize,
 }
 
 impl Pool {
-    /// Buffers kept while nobody uses them: enough for a burst of reads to find one each, little enough to
-    /// be left out of the memory bound's small print.
-    pub(super) const MOST: usize = 16;
+    /// Buffers that are kept free at most: what 100,000 messages of 128 bytes are in, and some. A buffer that is
+    /// not kept costs the next read of its kind a page fault for each of its pages, a third of the read's own time.
+    pub(super) const MOST: usize = 256;
 
     pub(super) fn new(buffer_bytes: usize) -> Self {
+        let (free, fewest) = (Vec::new(), 0);
         Pool {
             buffer_bytes,
-            free: Mutex::new(Vec::with_capacity(Self::MOST)),
+            kept: Mutex::new(Kept { free, fewest }),
         }
     }
 
@@ -27,7 +35,12 @@ impl Pool {
 
     /// An empty buffer with room for [`buffer_bytes`](Pool::buffer_bytes).
     pub(super) fn take(&self) -> Vec<u8> {
-        let kept = self.free.lock().pop();
+        let kept = {
+            let mut kept = self.kept.lock();
+            let buffer = kept.free.pop();
+            kept.fewest = kept.fewest.min(kept.free.len());
+            buffer
+        };
         kept.unwrap_or_else(|| Vec::with_capacity(self.buffer_bytes))
     }
 
@@ -37,9 +50,9 @@ impl Pool {
             return;
         }
         buffer.clear();
-        let mut free = self.free.lock();
-        if free.len() < Self::MOST {
-            free.push(buffer);
+        let mut kept = self.kept.lock();
+        if kept.free.len() < Self::MOST {
+            kept.free.push(buffer);
         }
     }
 
@@ -48,5 +61,57 @@ impl Pool {
         let right_sized = Vec::from(&buffer[..]);
         self.put(buffer);
         right_sized
+    }
+
+    /// Frees the buffers that nobody has asked for since the last time. Called now and then, by the one thread
+    /// that they come back from.
+    pub(super) fn trim(&self) {
+        let surplus = {
+            let mut kept = self.kept.lock();
+            let left = kept.free.len() - kept.fewest.min(kept.free.len());
+            let surplus = kept.free.split_off(left);
+            kept.fewest = left;
+            surplus
+        };
+        drop(surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free(pool: &Pool) -> usize {
+        pool.kept.lock().free.len()
+    }
+
+    fn hold(pool: &Pool, buffers: usize) {
+        let held: Vec<_> = (0..buffers).map(|_| pool.take()).collect();
+        held.into_iter().for_each(|buffer| pool.put(buffer));
+    }
+
+    #[test]
+    fn what_is_in_use_stays_and_the_rest_goes_after_two_looks() {
+        let pool = Pool::new(64);
+        hold(&pool, 10);
+        pool.trim();
+        assert_eq!(free(&pool), 10, "they have just been in use");
+        hold(&pool, 3);
+        pool.trim();
+        assert_eq!(free(&pool), 3, "seven were free all the time");
+        pool.trim();
+        assert_eq!(free(&pool), 0);
+        pool.trim();
+    }
+
+    #[test]
+    fn no_more_are_kept_than_the_bound_counts_and_none_of_another_size() {
+        let pool = Pool::new(64);
+        hold(&pool, Pool::MOST + 1);
+        assert_eq!(free(&pool), Pool::MOST);
+        let pool = Pool::new(64);
+        pool.put(Vec::with_capacity(65));
+        pool.put(Vec::new());
+        assert_eq!(free(&pool), 0);
     }
 }

@@ -126,6 +126,9 @@ impl Budget {
             }
         }
         let _ = self.nudge.try_send(());
+        // A consumer that only wants for a processor has room for us when we are back, and need not wake us: a
+        // park and its wake-up cost several times what this does.
+        std::thread::yield_now();
         self.wait_in_line(record, patience)
     }
 

@@ -196,6 +196,12 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
+    /// Counts bytes into the bound that are kept ready on top of what connections and the buffer hold.
+    pub(crate) fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.needs.other_bytes = bytes;
+        self
+    }
+
     /// Checks the settings and holds the bound against the operating system; starts nothing.
     /// Also returns notes for the operator: a default that had to shrink, memory that may not suffice.
     ///

@@ -54,8 +54,9 @@ pub struct Bound {
     /// Descriptors: one per connection, three per listener, and those that the process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
-    /// connection, the buffer with its slots, and 8 MiB for the process. Stacks count what gets
-    /// touched, not what is reserved. What an embedder holds elsewhere is not in it.
+    /// connection, the buffer with its slots, what [`ingest`](crate::ingest) keeps of read buffers (18 MiB), and
+    /// 8 MiB for the process. Stacks count what gets touched, not what is reserved. What an embedder holds
+    /// elsewhere is not in it.
     pub memory_bytes: u64,
     /// Memory in bytes that the kernel may hold for the sockets on top, if every peer fills every
     /// buffer: the last values of net.ipv4.tcp_rmem and tcp_wmem (tcp(7)) per connection. 0 if the
@@ -90,6 +91,8 @@ pub(super) struct Needs {
     /// Descriptors that the process will still open beside the server's. Those that are open are in
     /// [`System`].
     pub(super) other_descriptors: u64,
+    /// Bytes kept ready on top of what connections and the buffer hold.
+    pub(super) other_bytes: u64,
 }
 
 /// A bound that the system holds, and what its operator should know about it.
@@ -158,6 +161,7 @@ fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System
             connections.saturating_mul(per_connection),
             config.buffer_bytes as u64,
             slots,
+            needs.other_bytes,
             MEMORY_OF_PROCESS,
         ]),
         kernel_memory_bytes: connections.saturating_mul(sockets),

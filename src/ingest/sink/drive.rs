@@ -16,6 +16,8 @@ use crate::server::{BoxError, Delivery, Inbox, Received};
 const TICK: Duration = Duration::from_millis(100);
 /// Batches taken in one go: as many as go into one gathered write.
 const MOST_HELD: usize = 64;
+/// Turns between two looks at the buffers that are not needed any more.
+const TURNS_PER_TRIM: u32 = 4096;
 
 pub(in crate::ingest) fn drive(
     inbox: &mut Inbox<Batch>,
@@ -25,8 +27,14 @@ pub(in crate::ingest) fn drive(
     inbox.set_name(&sink.name());
     let mut held = VecDeque::with_capacity(MOST_HELD);
     let mut backoff = Backoff::new();
+    let mut turns = 0;
     loop {
         let is_closed = take_all(inbox, &mut held);
+        turns += 1;
+        if held.is_empty() || turns == TURNS_PER_TRIM {
+            shared.pool.trim();
+            turns = 0;
+        }
         shared.reopen_if_asked(sink, inbox.journal());
         while !held.is_empty() && !inbox.is_cut() {
             let before = messages(&held);

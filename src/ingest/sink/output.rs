@@ -22,6 +22,8 @@ const PIPE_BUF: usize = 4096;
 const NULL_DEVICE: (u32, u32) = (1, 3);
 /// Slices in one writev(2): less than IOV_MAX, more than pays.
 const MOST_SLICES: usize = 64;
+/// Bytes from which on nothing more is gathered: it would save nothing, and keep buffers from coming back.
+const ENOUGH_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 enum Kind {
@@ -183,20 +185,29 @@ impl Output {
                 .map_or(0, |batch| batch.message_start(self.offset));
         }
         while work.first().is_some() && !work.is_cut() {
-            let slices: Vec<IoSlice<'_>> = work
-                .batches()
-                .take(MOST_SLICES)
-                .enumerate()
-                .map(|(n, batch)| &batch.as_bytes()[if n == 0 { self.offset } else { 0 }..])
-                .map(IoSlice::new)
-                .collect();
-            match self.write_some(&slices) {
+            match self.write_some(&self.gather(work)) {
                 Ok(Some(written)) => self.advance(work, written),
                 Ok(None) => {}
                 Err(error) => return Err(self.judge(error)),
             }
         }
         Ok(())
+    }
+
+    /// What goes into one write.
+    fn gather<'w>(&self, work: &'w Work<'_>) -> Vec<IoSlice<'w>> {
+        let mut gathered = 0;
+        work.batches()
+            .take(MOST_SLICES)
+            .enumerate()
+            .map(|(n, batch)| &batch.as_bytes()[if n == 0 { self.offset } else { 0 }..])
+            .take_while(|bytes| {
+                let is_enough = gathered >= ENOUGH_BYTES;
+                gathered += bytes.len();
+                !is_enough
+            })
+            .map(IoSlice::new)
+            .collect()
     }
 
     fn judge(&self, error: io::Error) -> SinkError {

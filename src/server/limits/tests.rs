@@ -9,6 +9,7 @@ const NEEDS: Needs = Needs {
     listeners: 1,
     other_threads: 1,
     other_descriptors: 2,
+    other_bytes: 1 << 20,
 };
 
 /// No limit at all; 5 descriptors, 1 thread and 40 mappings in use, 100 threads on the machine.
@@ -70,13 +71,13 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
             max_connections: 1024,
             threads: 1 + 1 + 4 + 1 + 1024,
             descriptors: 5 + 3 + 2 + 1024,
-            memory_bytes: 1024 * (80 << 10) + (64 << 20) + 1_600_000 + (8 << 20),
+            memory_bytes: 1024 * (80 << 10) + (64 << 20) + 1_600_000 + (1 << 20) + (8 << 20),
             kernel_memory_bytes: 1024 * (10 << 20),
         }
     );
     assert_eq!(
         bound.to_string(),
-        "at most 1024 connections, 1031 threads, 1034 descriptors, 153.5 MiB of memory (and up to \
+        "at most 1024 connections, 1031 threads, 1034 descriptors, 154.5 MiB of memory (and up to \
          10.0 GiB of kernel socket buffers)"
     );
 }
@@ -175,7 +176,7 @@ fn memory_only_warns() {
         assert_eq!(
             notes,
             [
-                "memory.max of /sys/fs/cgroup/foo allows 128.0 MiB and up to 153.5 MiB may be needed: \
+                "memory.max of /sys/fs/cgroup/foo allows 128.0 MiB and up to 154.5 MiB may be needed: \
               a smaller max_connections, buffer_bytes or handler_bytes would fit"
             ]
         );
@@ -211,6 +212,7 @@ fn no_number_overflows() {
         listeners: usize::MAX,
         other_threads: most,
         other_descriptors: most,
+        other_bytes: most,
     };
     let mut config = asking(usize::MAX);
     (config.handler_bytes, config.buffer_bytes) = (usize::MAX, usize::MAX);
