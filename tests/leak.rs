@@ -98,7 +98,12 @@ fn start(role: &str) -> (Embedded, SocketAddr) {
 #[test]
 fn child_entry() {
     match embedded::role().as_deref() {
-        Some("drainline") => serve(),
+        Some("every means") => serve(|config| config.busy_reads = 1),
+        Some("no means") => serve(|config| {
+            config.max_read_delay = None;
+            config.linger = false;
+            config.reuse_threads = None;
+        }),
         Some("naive") => serve_naively(),
         Some(other) => panic!("no such role: {other}"),
         None => {}
@@ -106,13 +111,14 @@ fn child_entry() {
 }
 
 /// The server under test, with a consumer that drains nothing until it is healed.
-fn serve() {
+fn serve(set: fn(&mut Config)) {
     let valve = Valve::shut();
     let mut config = Config::default();
     config.buffer_messages = BUFFER as usize;
     config.max_connections = Some(256);
     config.send_timeout = Duration::from_millis(200);
     config.pause_after = PauseAfter::Off;
+    set(&mut config);
     let server = Ingest::builder()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
@@ -197,7 +203,16 @@ fn serve_naively() {
 
 #[test]
 fn a_consumer_that_never_drains_leaks_no_thread_and_no_descriptor() {
-    let (mut child, addr) = start("drainline");
+    leaks_nothing("every means");
+}
+
+#[test]
+fn nor_does_it_without_delays_and_with_a_fresh_thread_for_each_connection() {
+    leaks_nothing("no means");
+}
+
+fn leaks_nothing(role: &str) {
+    let (mut child, addr) = start(role);
     let printed = format!("{}\n", child.wait_line("bound "));
     let bound = Bound::find(&printed).unwrap_or_else(|| panic!("no bound in {printed:?}"));
     let flood = flood(&mut child, addr, CLIENTS, DEADLINE);

@@ -79,7 +79,13 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::ingest::{Ingest, sink};
 
     fn free(pool: &Pool) -> usize {
         pool.kept.lock().free.len()
@@ -113,5 +119,20 @@ mod tests {
         pool.put(Vec::with_capacity(65));
         pool.put(Vec::new());
         assert_eq!(free(&pool), 0);
+    }
+
+    #[test]
+    fn a_server_where_nothing_flows_frees_them() {
+        let handle = Ingest::builder()
+            .listen((Ipv4Addr::LOCALHOST, 0).into())
+            .start(sink::Null)
+            .unwrap();
+        let pool = &handle.shared.pool;
+        hold(pool, 10);
+        let end = Instant::now() + Duration::from_secs(60);
+        while free(pool) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(free(pool), 0);
     }
 }
