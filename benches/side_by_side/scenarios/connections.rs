@@ -12,23 +12,20 @@ const LIBRARY: Entrant = Entrant::new("drainline", Peer::Library);
 
 const IDLE: &[Target] = &[Target::at_most("drainline", IdleBytes, 1.02, &["go"])];
 
+const fn dialogue(name: &'static str, what: &'static str, clients: usize) -> Scenario {
+    Scenario {
+        name,
+        what,
+        work: Work::Dialogue { clients },
+        sink: Sink::Null,
+        entrants: &[LIBRARY, GO, TOKIO, TOKIO_1],
+        targets: NO_SLOWER_THAN_GO,
+    }
+}
+
 pub(super) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "request-response-1",
-        what: "request and reply: 1 client",
-        work: Work::Dialogue { clients: 1 },
-        sink: Sink::Null,
-        entrants: &[LIBRARY, GO, TOKIO, TOKIO_1],
-        targets: NO_SLOWER_THAN_GO,
-    },
-    Scenario {
-        name: "request-response-64",
-        what: "request and reply: 64 clients",
-        work: Work::Dialogue { clients: 64 },
-        sink: Sink::Null,
-        entrants: &[LIBRARY, GO, TOKIO, TOKIO_1],
-        targets: NO_SLOWER_THAN_GO,
-    },
+    dialogue("request-response-1", "request and reply: 1 client", 1),
+    dialogue("request-response-64", "request and reply: 64 clients", 64),
     Scenario {
         name: "connect-close-8",
         what: "connect, a line, wait for the close: 8 clients",

@@ -62,25 +62,30 @@ const fn linger(name: &'static str, work: Work) -> Scenario {
     }
 }
 
-pub(super) const ALL: &[Scenario] = &[
+const fn defaults(name: &'static str, what: &'static str, work: Work) -> Scenario {
     Scenario {
-        name: "trickle-500x100",
-        what: "trickle: 500 connections, 100 messages/s each; CPU and latency to the sink, defaults",
-        work: paced(500, 100),
+        name,
+        what,
+        work,
         sink: Sink::Fifo,
         entrants: ALL_SERVERS,
         targets: TRICKLE,
-    },
+    }
+}
+
+pub(super) const ALL: &[Scenario] = &[
+    defaults(
+        "trickle-500x100",
+        "trickle: 500 connections, 100 messages/s each; CPU and latency to the sink, defaults",
+        paced(500, 100),
+    ),
     off("trickle-500x100-off", paced(500, 100)),
     linger("trickle-500x100-linger", paced(500, 100)),
-    Scenario {
-        name: "trickle-50x1000",
-        what: "trickle: 50 connections, 1,000 messages/s each; CPU and latency to the sink, defaults",
-        work: paced(50, 1000),
-        sink: Sink::Fifo,
-        entrants: ALL_SERVERS,
-        targets: TRICKLE,
-    },
+    defaults(
+        "trickle-50x1000",
+        "trickle: 50 connections, 1,000 messages/s each; CPU and latency to the sink, defaults",
+        paced(50, 1000),
+    ),
     off("trickle-50x1000-off", paced(50, 1000)),
     linger("trickle-50x1000-linger", paced(50, 1000)),
     Scenario {
