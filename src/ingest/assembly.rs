@@ -6,6 +6,7 @@ use std::ops::Range;
 use memchr::memchr_iter;
 
 use super::batch::{Batch, BatchLimit};
+use super::buffer::Buffer;
 use super::framing::{Event, OutputFraming, Violation};
 use super::ledger::Entry;
 use super::pool::Pool;
@@ -45,7 +46,7 @@ pub(super) struct Assembly<'a> {
     at: usize,
     /// The input's first bytes are this run, and nothing has been added to it.
     whole: Option<(usize, u64)>,
-    bytes: Vec<u8>,
+    bytes: Buffer,
     ends: Vec<u32>,
     messages: u64,
     frames: &'a mut Frames,
@@ -69,7 +70,7 @@ impl<'a> Assembly<'a> {
             capacity,
             at: 0,
             whole: None,
-            bytes: Vec::new(),
+            bytes: Buffer::default(),
             ends: Vec::new(),
             messages: 0,
             frames,
@@ -156,7 +157,7 @@ impl<'a> Assembly<'a> {
                 .holds(self.messages + messages, self.bytes.len() + run.len())
         {
             let input = self.input;
-            self.room().extend_from_slice(&input[run]);
+            self.room().append(&input[run]);
             self.messages += messages;
             return;
         }
@@ -172,7 +173,7 @@ impl<'a> Assembly<'a> {
     fn unfold(&mut self) {
         if let Some((len, messages)) = self.whole.take() {
             let input = self.input;
-            self.room().extend_from_slice(&input[..len]);
+            self.room().append(&input[..len]);
             self.messages += messages;
         }
     }
@@ -199,7 +200,7 @@ impl<'a> Assembly<'a> {
 
     /// Where the next batch is written. If that is much, one of the pool's buffers spares the allocator: they come
     /// back from the sink.
-    fn room(&mut self) -> &mut Vec<u8> {
+    fn room(&mut self) -> &mut Buffer {
         if self.bytes.capacity() == 0 && self.input.len() >= self.pool.buffer_bytes() / 2 {
             self.bytes = self.pool.take();
         }

@@ -6,13 +6,14 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
+use super::buffer::Buffer;
 use super::framing::{Count, Header, OutputFraming};
 use crate::server::{Config, Weigh};
 
 /// Whole messages in one buffer, framed as they are written out: the one thread that writes copies nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Batch {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     messages: u64,
     framing: OutputFraming,
     /// Where each message ends, where the bytes do not tell: a message may hold the delimiter. Else empty.
@@ -22,7 +23,7 @@ pub struct Batch {
 impl Batch {
     /// A batch of `messages` messages, written to `bytes` in `framing`.
     pub(super) fn new(
-        bytes: Vec<u8>,
+        bytes: Buffer,
         messages: u64,
         framing: OutputFraming,
         ends: Vec<u32>,
@@ -72,7 +73,7 @@ impl Batch {
             .unwrap_or(0)
     }
 
-    pub(super) fn into_buffer(self) -> Vec<u8> {
+    pub(super) fn into_buffer(self) -> Buffer {
         self.bytes
     }
 

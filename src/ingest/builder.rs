@@ -57,7 +57,7 @@ impl Ingest {
     pub fn builder() -> IngestBuilder {
         let kept = Pool::MOST as u64 * READ_BYTES as u64;
         IngestBuilder {
-            server: Server::builder().reserve_bytes(kept),
+            server: Server::builder().reserve_memory(kept, Pool::MOST_MAPPED as u64),
             config: Config::default(),
             framing: Framing::default(),
             output_framing: OutputFraming::default(),

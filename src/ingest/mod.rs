@@ -13,6 +13,7 @@ pub mod framing;
 
 mod assembly;
 mod batch;
+mod buffer;
 mod pool;
 
 pub mod sink;

@@ -2,16 +2,19 @@
 
 use parking_lot::Mutex;
 
+use super::buffer::{Buffer, Maps};
+
 /// Buffers of one size. Keeps those that come back, up to a number, and lets go of what nobody asked for lately.
 #[derive(Debug)]
 pub(super) struct Pool {
     buffer_bytes: usize,
+    maps: Maps,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug)]
 struct Kept {
-    free: Vec<Vec<u8>>,
+    free: Vec<Buffer>,
     /// The fewest that were free since the last [`trim`](Pool::trim): so many too many.
     fewest: usize,
 }
@@ -21,10 +24,15 @@ impl Pool {
     /// not kept costs the next read of its kind a page fault for each of its pages: a tenth of all work in bulk.
     pub(super) const MOST: usize = 256;
 
+    /// Buffers that exist at most as mappings of their own, in use or not: twice the default buffer's worth. Whatever
+    /// is above is the allocator's.
+    pub(super) const MOST_MAPPED: usize = 2048;
+
     pub(super) fn new(buffer_bytes: usize) -> Self {
         let (free, fewest) = (Vec::new(), 0);
         Pool {
             buffer_bytes,
+            maps: Maps::new(Self::MOST_MAPPED),
             kept: Mutex::new(Kept { free, fewest }),
         }
     }
@@ -34,18 +42,18 @@ impl Pool {
     }
 
     /// An empty buffer with room for [`buffer_bytes`](Pool::buffer_bytes).
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(super) fn take(&self) -> Buffer {
         let kept = {
             let mut kept = self.kept.lock();
             let buffer = kept.free.pop();
             kept.fewest = kept.fewest.min(kept.free.len());
             buffer
         };
-        kept.unwrap_or_else(|| Vec::with_capacity(self.buffer_bytes))
+        kept.unwrap_or_else(|| Buffer::mapped(self.buffer_bytes, &self.maps))
     }
 
     /// Takes a buffer back, if it is one of these.
-    pub(super) fn put(&self, mut buffer: Vec<u8>) {
+    pub(super) fn put(&self, mut buffer: Buffer) {
         if buffer.capacity() != self.buffer_bytes {
             return;
         }
@@ -57,8 +65,8 @@ impl Pool {
     }
 
     /// What `buffer` holds, in memory of its own size; the buffer comes back.
-    pub(super) fn right_sized(&self, buffer: Vec<u8>) -> Vec<u8> {
-        let right_sized = Vec::from(&buffer[..]);
+    pub(super) fn right_sized(&self, buffer: Buffer) -> Buffer {
+        let right_sized = Buffer::from(&buffer[..]);
         self.put(buffer);
         right_sized
     }
@@ -116,8 +124,8 @@ mod tests {
         hold(&pool, Pool::MOST + 1);
         assert_eq!(free(&pool), Pool::MOST);
         let pool = Pool::new(64);
-        pool.put(Vec::with_capacity(65));
-        pool.put(Vec::new());
+        pool.put(Buffer::with_capacity(65));
+        pool.put(Buffer::default());
         assert_eq!(free(&pool), 0);
     }
 

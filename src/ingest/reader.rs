@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use super::assembly::{Assembly, Form, Frames};
 use super::batch::Batch;
+use super::buffer::Buffer;
 use super::framing::{Decoder, Discard, End};
 use super::ledger::{ByteLedger, Entry};
 use super::pool::Pool;
@@ -28,7 +29,7 @@ pub(super) struct Reader<'a> {
     form: Form,
     decoder: Decoder,
     /// What is read and not yet whole.
-    pending: Vec<u8>,
+    pending: Buffer,
     /// There was more than a small read takes.
     is_eager: bool,
     /// What the ledger knows of `pending`.
@@ -42,7 +43,7 @@ impl<'a> Reader<'a> {
         form: Form,
         decoder: Decoder,
     ) -> Self {
-        let (pending, is_eager, pending_booked) = (Vec::new(), false, 0);
+        let (pending, is_eager, pending_booked) = (Buffer::default(), false, 0);
         Reader {
             pool,
             ledger,
@@ -103,7 +104,8 @@ impl<'a> Reader<'a> {
         self.is_eager |= connection.delay_read();
         if self.is_eager {
             self.grow();
-            if let Some(read) = connection.read_ready(&mut self.pending)? {
+            let read = self.pending.fill(|free| connection.read_ready(free))?;
+            if let Some(read) = read {
                 // So little is all that there was.
                 self.is_eager = read >= LEAST_ROOM;
                 return Ok(read);
@@ -120,7 +122,7 @@ impl<'a> Reader<'a> {
     fn read_small(&mut self, connection: &mut Connection) -> io::Result<usize> {
         let mut small = [0; SMALL_READ];
         let read = connection.read(&mut small)?;
-        self.pending.extend_from_slice(&small[..read]);
+        self.pending.append(&small[..read]);
         self.is_eager = read == SMALL_READ;
         Ok(read)
     }
@@ -134,7 +136,7 @@ impl<'a> Reader<'a> {
         }
         if len + LEAST_ROOM <= self.pool.buffer_bytes() {
             let mut buffer = self.pool.take();
-            buffer.extend_from_slice(&self.pending);
+            buffer.append(&self.pending);
             self.pending = buffer;
         } else {
             self.pending.reserve_exact((len / 2).max(LEAST_ROOM));
@@ -162,7 +164,7 @@ impl<'a> Reader<'a> {
             self.pending = input;
             return frames;
         }
-        self.pending = Vec::from(&input[consumed..]);
+        self.pending = Buffer::from(&input[consumed..]);
         let Some((len, messages)) = whole else {
             self.pool.put(input);
             return frames;

@@ -196,9 +196,10 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
-    /// Counts bytes into the bound that are kept ready on top of what connections and the buffer hold.
-    pub(crate) fn reserve_bytes(mut self, bytes: u64) -> Self {
-        self.needs.other_bytes = bytes;
+    /// Counts bytes into the bound that are kept ready on top of what connections and the buffer hold, and
+    /// mappings that buffers take.
+    pub(crate) fn reserve_memory(mut self, bytes: u64, mappings: u64) -> Self {
+        (self.needs.other_bytes, self.needs.other_mappings) = (bytes, mappings);
         self
     }
 

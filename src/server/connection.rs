@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
@@ -119,33 +118,20 @@ impl Connection {
         true
     }
 
-    /// Reads what is there into the spare capacity of `buf`, without waiting. Returns how much, 0 at the
-    /// peer's end of stream, or `None` if there is nothing now, no capacity, or nothing that may be read: then
-    /// [`read`](Read::read) waits, or says why.
+    /// Reads what is there into `buf`, without waiting. Returns how much, 0 at the peer's end of stream, or
+    /// `None` if there is nothing now, `buf` is empty, or nothing may be read: then [`read`](Read::read)
+    /// waits, or says why.
     ///
     /// # Errors
     /// As [`read`](Read::read).
-    pub fn read_ready(&mut self, buf: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    pub fn read_ready(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
         self.hold_to_rate();
-        let most = self.may_read(buf.capacity() - buf.len());
+        let most = self.may_read(buf.len());
         if self.end().is_some() || most == 0 {
             return Ok(None);
         }
         self.record.enter(Activity::Reading);
-        let got = if most == buf.capacity() - buf.len() {
-            rustix::net::recv(
-                &self.record.stream,
-                spare_capacity(buf),
-                RecvFlags::DONTWAIT,
-            )
-        } else {
-            let len = buf.len();
-            buf.resize(len + most, 0);
-            let got = rustix::net::recv(&self.record.stream, &mut buf[len..], RecvFlags::DONTWAIT);
-            let read = got.map_or(0, |(read, _)| read);
-            buf.truncate(len + read);
-            got
-        };
+        let got = rustix::net::recv(&self.record.stream, &mut buf[..most], RecvFlags::DONTWAIT);
         self.record.enter(Activity::Working);
         match got.map(|(_, read)| read) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),

@@ -26,7 +26,7 @@ const DESCRIPTORS_PER_LISTENER: u64 = 3;
 const MAPPINGS_PER_THREAD: u64 = 4;
 
 /// Kept free for what the process still maps: the allocator's arenas (glibc: 8 per core, two mappings
-/// each), large buffers, libraries that load late.
+/// each), large blocks, libraries that load late.
 const SPARE_MAPPINGS: u64 = 256;
 
 /// The kernel hands out no pid below this one a second time (RESERVED_PIDS in kernel/pid.c).
@@ -93,6 +93,8 @@ pub(super) struct Needs {
     pub(super) other_descriptors: u64,
     /// Bytes kept ready on top of what connections and the buffer hold.
     pub(super) other_bytes: u64,
+    /// Mappings that buffers may take at most.
+    pub(super) other_mappings: u64,
 }
 
 /// A bound that the system holds, and what its operator should know about it.
@@ -257,6 +259,7 @@ fn ceilings(needs: &Needs, system: &System) -> Vec<Ceiling> {
             system.mappings,
             SPARE_MAPPINGS,
             MAPPINGS_PER_THREAD.saturating_mul(new_threads(needs)),
+            needs.other_mappings,
         ]),
         per_connection: MAPPINGS_PER_THREAD,
     });

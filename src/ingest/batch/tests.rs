@@ -7,7 +7,7 @@ use super::*;
 
 /// A batch of these messages, and where each ends in its bytes. With `is_indexed` they may hold what ends one.
 fn batch(messages: &[Vec<u8>], framing: OutputFraming, is_indexed: bool) -> (Batch, Vec<usize>) {
-    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    let (mut bytes, mut ends) = (Buffer::default(), Vec::new());
     for message in messages {
         framing.write(message, &mut bytes);
         ends.push(bytes.len());

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Framing;
+use crate::ingest::buffer::Buffer;
 
 /// How messages are written out. A choice of its own: what came in one framing may go out in another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,21 +53,21 @@ impl OutputFraming {
     pub(in crate::ingest) const MOST_BYTES: usize = 11;
 
     /// Writes a message.
-    pub(in crate::ingest) fn write(self, message: &[u8], to: &mut Vec<u8>) {
+    pub(in crate::ingest) fn write(self, message: &[u8], to: &mut Buffer) {
         match self {
             OutputFraming::OctetCounted => {
                 let mut digits = [0; 10];
-                to.extend_from_slice(decimal(message.len(), &mut digits));
-                to.push(b' ');
+                to.append(decimal(message.len(), &mut digits));
+                to.append(b" ");
             }
             // A message is at most 1 GiB.
-            OutputFraming::LengthPrefixed => {
-                to.extend_from_slice(&(message.len() as u32).to_be_bytes())
-            }
+            OutputFraming::LengthPrefixed => to.append(&(message.len() as u32).to_be_bytes()),
             OutputFraming::Lines | OutputFraming::Nul => {}
         }
-        to.extend_from_slice(message);
-        to.extend(self.delimiter());
+        to.append(message);
+        if let Some(delimiter) = self.delimiter() {
+            to.append(&[delimiter]);
+        }
     }
 }
 

@@ -1,0 +1,271 @@
+//! Bytes that were read, and the memory that they are in.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use memmap2::MmapMut;
+
+/// Bytes in memory of a fixed size, which is replaced by a larger one when they outgrow it. All of it holds something
+/// from the start, so that a read may go into any part.
+pub(super) struct Buffer {
+    memory: Memory,
+    len: usize,
+}
+
+/// A large buffer that is freed on another thread than the one that allocated it leaves a hole in that thread's arena,
+/// between small things that live long: the allocator cannot give it back to the system. A mapping of its own goes
+/// back as a whole, whoever frees it.
+enum Memory {
+    Heap(Box<[u8]>),
+    Map(Mapping),
+}
+
+/// A number of mappings that may exist at once: the system allows a process so many (vm.max_map_count).
+#[derive(Clone, Debug)]
+pub(super) struct Maps {
+    left: Arc<AtomicUsize>,
+}
+
+/// One of them. It is counted until it is dropped.
+struct Mapping {
+    bytes: MmapMut,
+    maps: Maps,
+}
+
+impl Maps {
+    pub(super) fn new(most: usize) -> Self {
+        Maps {
+            left: Arc::new(AtomicUsize::new(most)),
+        }
+    }
+
+    /// `None` if there are as many as may be, or the system has none.
+    fn map(&self, len: usize) -> Option<Mapping> {
+        let less_one = |left: usize| left.checked_sub(1);
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one)
+            .ok()?;
+        match MmapMut::map_anon(len) {
+            Ok(bytes) => {
+                let maps = self.clone();
+                Some(Mapping { bytes, maps })
+            }
+            Err(_) => {
+                self.give_back();
+                None
+            }
+        }
+    }
+
+    fn give_back(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.maps.give_back();
+    }
+}
+
+impl Buffer {
+    /// Empty, with room for `capacity` bytes in memory of the allocator.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Buffer {
+            memory: Memory::Heap(vec![0; capacity].into_boxed_slice()),
+            len: 0,
+        }
+    }
+
+    /// Empty, with room for `capacity` bytes in a mapping. Where there is none to be had, the allocator's has to do.
+    pub(super) fn mapped(capacity: usize, maps: &Maps) -> Self {
+        match maps.map(capacity) {
+            Some(mapping) => Buffer {
+                memory: Memory::Map(mapping),
+                len: 0,
+            },
+            None => Buffer::with_capacity(capacity),
+        }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.memory().len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Makes room for `more` bytes, and not much more.
+    pub(super) fn reserve_exact(&mut self, more: usize) {
+        if self.capacity() - self.len < more {
+            let mut larger = Buffer::with_capacity(self.len.saturating_add(more));
+            larger.append(self);
+            *self = larger;
+        }
+    }
+
+    /// Adds `bytes`; if there is no room, twice the memory is taken, so that each byte is copied a few times at most.
+    #[inline]
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        if self.capacity() - self.len < bytes.len() {
+            self.reserve_exact(bytes.len().max(self.len));
+        }
+        let end = self.len + bytes.len();
+        let at = self.len..end;
+        self.memory_mut()[at].copy_from_slice(bytes);
+        self.len = end;
+    }
+
+    /// Lets `read` write to what is free, and keeps as much as it says.
+    pub(super) fn fill<E>(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<Option<usize>, E>,
+    ) -> Result<Option<usize>, E> {
+        let free = Range {
+            start: self.len,
+            end: self.capacity(),
+        };
+        let got = read(&mut self.memory_mut()[free])?;
+        self.len = self.capacity().min(self.len + got.unwrap_or(0));
+        Ok(got)
+    }
+
+    fn memory(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Heap(bytes) => bytes,
+            Memory::Map(mapping) => &mapping.bytes,
+        }
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            Memory::Heap(bytes) => bytes,
+            Memory::Map(mapping) => &mut mapping.bytes,
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory()[..self.len]
+    }
+}
+
+/// Empty, without memory.
+impl Default for Buffer {
+    fn default() -> Self {
+        Buffer::from(&[][..])
+    }
+}
+
+/// In memory of just this size.
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Self {
+        Buffer {
+            len: bytes.len(),
+            memory: Memory::Heap(bytes.into()),
+        }
+    }
+}
+
+/// In memory of its own size, which no pool takes back.
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        Buffer::from(&self[..])
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl Eq for Buffer {}
+
+/// Without the bytes: payloads stay out of logs.
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn left(maps: &Maps) -> usize {
+        maps.left.load(Ordering::Relaxed)
+    }
+
+    /// Adds all that was ever read or appended, in parts, and compares.
+    fn grows(mut buffer: Buffer) {
+        let mut naive = Vec::new();
+        for n in 0..100u8 {
+            let part = vec![n; usize::from(n)];
+            buffer.append(&part);
+            naive.extend(part);
+            let read = |free: &mut [u8]| {
+                let read = free.len().min(3);
+                free[..read].fill(n);
+                Ok::<_, ()>(Some(read))
+            };
+            let read = buffer.fill(read).unwrap().unwrap();
+            naive.extend(vec![n; read]);
+            assert_eq!(&buffer[..], naive);
+            assert!(buffer.capacity() <= 2 * naive.len().max(4096));
+        }
+    }
+
+    #[test]
+    fn no_byte_is_lost_when_a_buffer_outgrows_its_memory() {
+        grows(Buffer::default());
+        grows(Buffer::with_capacity(5));
+        grows(Buffer::mapped(4096, &Maps::new(1)));
+    }
+
+    #[test]
+    fn a_read_that_brings_nothing_leaves_it_as_it_was() {
+        let mut buffer = Buffer::with_capacity(4);
+        buffer.append(b"a");
+        assert_eq!(buffer.fill(|_| Ok::<_, ()>(None)), Ok(None));
+        assert_eq!(buffer.fill(|_| Err(7)), Err(7));
+        assert_eq!(&buffer[..], b"a");
+    }
+
+    #[test]
+    fn mappings_are_counted_and_the_heap_serves_when_there_is_none_left() {
+        let maps = Maps::new(2);
+        let mut mapped: Vec<_> = (0..3).map(|_| Buffer::mapped(4096, &maps)).collect();
+        assert_eq!(left(&maps), 0);
+        assert!(matches!(mapped[1].memory, Memory::Map(..)));
+        assert!(matches!(mapped[2].memory, Memory::Heap(_)));
+        assert_eq!(mapped[2].capacity(), 4096);
+        // It outgrows its mapping.
+        mapped[0].append(&[1; 4097]);
+        assert_eq!(left(&maps), 1);
+        drop(mapped);
+        assert_eq!(left(&maps), 2);
+    }
+
+    #[test]
+    fn a_mapping_that_the_system_refuses_is_not_counted() {
+        let maps = Maps::new(1);
+        assert!(maps.map(usize::MAX).is_none());
+        assert_eq!(left(&maps), 1);
+    }
+}
