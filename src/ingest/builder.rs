@@ -55,16 +55,26 @@ pub struct Ingest;
 impl Ingest {
     /// Begins a server of lines of up to 64 KiB, with the default [`Config`] and no listener.
     pub fn builder() -> IngestBuilder {
-        let kept = Pool::MOST as u64 * READ_BYTES as u64;
+        let config = Config::default();
         IngestBuilder {
-            server: Server::builder().reserve_memory(kept, Pool::MOST_MAPPED as u64),
-            config: Config::default(),
+            server: reserve_buffers(Server::builder(), &config),
+            config,
             framing: Framing::default(),
             output_framing: OutputFraming::default(),
             max_message: 64 << 10,
             oversize: Oversize::default(),
         }
     }
+}
+
+fn kept_buffers(config: &Config) -> usize {
+    Pool::worth(READ_BYTES, config.buffer_bytes)
+}
+
+/// The bound counts the buffers that are kept, and the mappings.
+fn reserve_buffers(server: Builder<Batch>, config: &Config) -> Builder<Batch> {
+    let bytes = kept_buffers(config) as u64 * READ_BYTES as u64;
+    server.reserve_memory(bytes, Pool::MOST_MAPPED as u64)
 }
 
 /// What an ingest server is made of.
@@ -81,6 +91,7 @@ pub struct IngestBuilder {
 impl IngestBuilder {
     /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`.
     pub fn config(mut self, config: Config) -> Self {
+        self.server = reserve_buffers(self.server, &config);
         self.config = config;
         self
     }
@@ -163,7 +174,7 @@ impl IngestBuilder {
                 framing: self.output_framing,
                 is_indexed: self.output_framing.can_tear(self.framing),
             },
-            pool: Pool::new(READ_BYTES),
+            pool: Pool::new(READ_BYTES, kept_buffers(&config)),
             ledger: ByteLedger::default(),
             reopen: AtomicBool::new(false),
             sink_failures: AtomicU64::new(0),

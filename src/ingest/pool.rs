@@ -8,6 +8,7 @@ use super::buffer::{Buffer, Maps};
 #[derive(Debug)]
 pub(super) struct Pool {
     buffer_bytes: usize,
+    most_kept: usize,
     maps: Maps,
     kept: Mutex<Kept>,
 }
@@ -20,18 +21,21 @@ struct Kept {
 }
 
 impl Pool {
-    /// Buffers that are kept free at most: what 100,000 messages of 128 bytes are in, and some. A buffer that is
-    /// not kept costs the next read of its kind a page fault for each of its pages: a tenth of all work in bulk.
-    pub(super) const MOST: usize = 256;
-
-    /// Buffers that exist at most as mappings of their own, in use or not: twice the default buffer's worth. Whatever
-    /// is above is the allocator's.
+    /// Buffers that exist at most as mappings of their own, in use or not. Whatever is above is the allocator's.
     pub(super) const MOST_MAPPED: usize = 2048;
 
-    pub(super) fn new(buffer_bytes: usize) -> Self {
+    /// How many buffers of a size are to be kept free at most: as many as what is between handlers and sink can be
+    /// in, so that in bulk those that come back are those that are asked for next. One that is not kept costs a read a
+    /// page fault for each of its pages, which is a tenth of all work with 8 connections and a third with 4,096.
+    pub(super) fn worth(buffer_bytes: usize, of_bytes: usize) -> usize {
+        (of_bytes / buffer_bytes.max(1)).clamp(16, Self::MOST_MAPPED / 2)
+    }
+
+    pub(super) fn new(buffer_bytes: usize, most_kept: usize) -> Self {
         let (free, fewest) = (Vec::new(), 0);
         Pool {
             buffer_bytes,
+            most_kept,
             maps: Maps::new(Self::MOST_MAPPED),
             kept: Mutex::new(Kept { free, fewest }),
         }
@@ -59,7 +63,7 @@ impl Pool {
         }
         buffer.clear();
         let mut kept = self.kept.lock();
-        if kept.free.len() < Self::MOST {
+        if kept.free.len() < self.most_kept {
             kept.free.push(buffer);
         }
     }
@@ -106,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_in_use_stays_and_the_rest_goes_after_two_looks() {
-        let pool = Pool::new(64);
+        let pool = Pool::new(64, 20);
         hold(&pool, 10);
         pool.trim();
         assert_eq!(free(&pool), 10, "they have just been in use");
@@ -120,10 +124,10 @@ mod tests {
 
     #[test]
     fn no_more_are_kept_than_the_bound_counts_and_none_of_another_size() {
-        let pool = Pool::new(64);
-        hold(&pool, Pool::MOST + 1);
-        assert_eq!(free(&pool), Pool::MOST);
-        let pool = Pool::new(64);
+        let pool = Pool::new(64, 20);
+        hold(&pool, 21);
+        assert_eq!(free(&pool), 20);
+        let pool = Pool::new(64, 20);
         pool.put(Buffer::with_capacity(65));
         pool.put(Buffer::default());
         assert_eq!(free(&pool), 0);

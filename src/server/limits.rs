@@ -54,7 +54,7 @@ pub struct Bound {
     /// Descriptors: one per connection, three per listener, and those that the process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
-    /// connection, the buffer with its slots, 18 MiB of read buffers where the ingest room keeps them, and 8 MiB for
+    /// connection, the buffer with its slots, what the ingest room keeps of read buffers, and 8 MiB for
     /// the process. Stacks count what gets touched, not what is reserved. What an embedder holds
     /// elsewhere is not in it.
     pub memory_bytes: u64,

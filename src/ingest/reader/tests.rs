@@ -118,7 +118,7 @@ fn a_count_alone_reserves_nothing() {
         (Framing::LengthPrefixed, &[0, 16, 0, 0]),
     ] {
         let decoder = Decoder::new(framing, 1 << 20, Oversize::Truncate);
-        let (pool, ledger) = (Pool::new(64), ByteLedger::default());
+        let (pool, ledger) = (Pool::new(64, 1), ByteLedger::default());
         let form = server().shared.form;
         let mut reader = Reader::new(&pool, &ledger, form, decoder);
         reader.pending.append(header);
