@@ -82,7 +82,8 @@ pub(super) struct Args {
     pub(super) buffer_messages: usize,
 
     /// Bounds the buffer in bytes of memory that its messages hold. Costs up to that much memory
-    /// while the sink is slower than the senders, and next to none while it keeps up.
+    /// while the sink is slower than the senders, and up to as much again, at most 72 MiB, in read buffers while many
+    /// bytes flow.
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     #[arg(value_parser = units::size, help_heading = "Buffer")]
     pub(super) buffer_bytes: usize,

@@ -157,7 +157,7 @@ impl<'a> Assembly<'a> {
                 .holds(self.messages + messages, self.bytes.len() + run.len())
         {
             let input = self.input;
-            self.room().append(&input[run]);
+            self.room(run.len()).append(&input[run]);
             self.messages += messages;
             return;
         }
@@ -173,7 +173,7 @@ impl<'a> Assembly<'a> {
     fn unfold(&mut self) {
         if let Some((len, messages)) = self.whole.take() {
             let input = self.input;
-            self.room().append(&input[..len]);
+            self.room(len).append(&input[..len]);
             self.messages += messages;
         }
     }
@@ -181,16 +181,16 @@ impl<'a> Assembly<'a> {
     fn add(&mut self, message: &[u8]) {
         let more = message.len() + OutputFraming::MOST_BYTES;
         let ends = (self.ends.len() + 1) * size_of::<u32>();
-        if self.messages > 0
-            && !self
-                .form
-                .limit
-                .holds(self.messages + 1, self.bytes.len() + more + ends)
-        {
+        let limit = &self.form.limit;
+        let is_in_limit = limit.holds(self.messages + 1, self.bytes.len() + more + ends);
+        // One of the pool's buffers is not outgrown: it would not come back.
+        let is_full = self.bytes.capacity() == self.pool.buffer_bytes()
+            && self.bytes.len() + more > self.bytes.capacity();
+        if self.messages > 0 && (is_full || !is_in_limit) {
             self.flush();
         }
         let framing = self.form.framing;
-        framing.write(message, self.room());
+        framing.write(message, self.room(more));
         if self.form.is_indexed {
             // A batch is at most an eighth of the buffer, or one message: below 2^32.
             self.ends.push((self.bytes.len() - 1) as u32);
@@ -198,10 +198,11 @@ impl<'a> Assembly<'a> {
         self.messages += 1;
     }
 
-    /// Where the next batch is written. If that is much, one of the pool's buffers spares the allocator: they come
-    /// back from the sink.
-    fn room(&mut self) -> &mut Buffer {
-        if self.bytes.capacity() == 0 && self.input.len() >= self.pool.buffer_bytes() / 2 {
+    /// Where the next batch is written, of `first` bytes at least. If there is much, one of the pool's buffers spares the
+    /// allocator: they come back from the sink, unless they are outgrown.
+    fn room(&mut self, first: usize) -> &mut Buffer {
+        let whole = self.pool.buffer_bytes();
+        if self.bytes.capacity() == 0 && self.input.len() >= whole / 2 && first <= whole {
             self.bytes = self.pool.take();
         }
         &mut self.bytes

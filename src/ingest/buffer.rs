@@ -1,7 +1,7 @@
 //! Bytes that were read, and the memory that they are in.
 
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,11 +28,14 @@ pub(super) struct Maps {
     left: Arc<AtomicUsize>,
 }
 
-/// One of them. It is counted until it is dropped.
+/// One of them.
 struct Mapping {
     bytes: MmapMut,
-    maps: Maps,
+    /// Dropped after the mapping: until that is gone it counts.
+    _counted: Counted,
 }
+
+struct Counted(Maps);
 
 impl Maps {
     pub(super) fn new(most: usize) -> Self {
@@ -47,26 +50,15 @@ impl Maps {
         self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one)
             .ok()?;
-        match MmapMut::map_anon(len) {
-            Ok(bytes) => {
-                let maps = self.clone();
-                Some(Mapping { bytes, maps })
-            }
-            Err(_) => {
-                self.give_back();
-                None
-            }
-        }
-    }
-
-    fn give_back(&self) {
-        self.left.fetch_add(1, Ordering::Relaxed);
+        let _counted = Counted(self.clone());
+        let bytes = MmapMut::map_anon(len).ok()?;
+        Some(Mapping { bytes, _counted })
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.maps.give_back();
+        self.0.left.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -111,12 +103,19 @@ impl Buffer {
         }
     }
 
-    /// Adds `bytes`; if there is no room, twice the memory is taken, so that each byte is copied a few times at most.
+    /// Makes room for `more` bytes; if there is none, for as much again as it holds at least, so that each byte is copied
+    /// a few times at most.
+    #[inline]
+    pub(super) fn reserve(&mut self, more: usize) {
+        if self.capacity() - self.len < more {
+            self.reserve_exact(more.max(self.len));
+        }
+    }
+
+    /// Adds `bytes`, with room made by [`reserve`](Buffer::reserve).
     #[inline]
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        if self.capacity() - self.len < bytes.len() {
-            self.reserve_exact(bytes.len().max(self.len));
-        }
+        self.reserve(bytes.len());
         let end = self.len + bytes.len();
         let at = self.len..end;
         self.memory_mut()[at].copy_from_slice(bytes);
@@ -128,10 +127,7 @@ impl Buffer {
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Result<Option<usize>, E>,
     ) -> Result<Option<usize>, E> {
-        let free = Range {
-            start: self.len,
-            end: self.capacity(),
-        };
+        let free = self.len..self.capacity();
         let got = read(&mut self.memory_mut()[free])?;
         self.len = self.capacity().min(self.len + got.unwrap_or(0));
         Ok(got)
@@ -177,7 +173,7 @@ impl From<&[u8]> for Buffer {
     }
 }
 
-/// In memory of its own size, which no pool takes back.
+/// In memory of its own size.
 impl Clone for Buffer {
     fn clone(&self) -> Self {
         Buffer::from(&self[..])

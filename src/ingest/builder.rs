@@ -55,26 +55,20 @@ pub struct Ingest;
 impl Ingest {
     /// Begins a server of lines of up to 64 KiB, with the default [`Config`] and no listener.
     pub fn builder() -> IngestBuilder {
-        let config = Config::default();
         IngestBuilder {
-            server: reserve_buffers(Server::builder(), &config),
-            config,
+            server: Server::builder(),
+            config: Config::default(),
             framing: Framing::default(),
             output_framing: OutputFraming::default(),
             max_message: 64 << 10,
             oversize: Oversize::default(),
         }
+        .config(Config::default())
     }
 }
 
 fn kept_buffers(config: &Config) -> usize {
     Pool::worth(READ_BYTES, config.buffer_bytes)
-}
-
-/// The bound counts the buffers that are kept, and the mappings.
-fn reserve_buffers(server: Builder<Batch>, config: &Config) -> Builder<Batch> {
-    let bytes = kept_buffers(config) as u64 * READ_BYTES as u64;
-    server.reserve_memory(bytes, Pool::MOST_MAPPED as u64)
 }
 
 /// What an ingest server is made of.
@@ -89,9 +83,11 @@ pub struct IngestBuilder {
 }
 
 impl IngestBuilder {
-    /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`.
+    /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`. The bound counts `buffer_bytes`
+    /// twice, up to 72 MiB: as much again is kept of read buffers while many bytes flow.
     pub fn config(mut self, config: Config) -> Self {
-        self.server = reserve_buffers(self.server, &config);
+        let bytes = kept_buffers(&config) as u64 * READ_BYTES as u64;
+        self.server = self.server.reserve_memory(bytes, Pool::MOST_MAPPED as u64);
         self.config = config;
         self
     }

@@ -5,6 +5,7 @@ use log::Level;
 use super::assembly::Frames;
 use super::batch::Batch;
 use super::framing::{Discard, End};
+use super::pool::Pool;
 use super::reader::Reader;
 use super::shared::Shared;
 use crate::server::{BoxError, Connection, DropReason, EndReason, Ended, Outbox, SendError};
@@ -35,7 +36,7 @@ pub(super) fn run(
         if violation.is_none() {
             say_oversize(connection, &frames, shared.max_message);
         }
-        if let Err(error) = send(frames, outbox) {
+        if let Err(error) = send(frames, outbox, &shared.pool) {
             let reason = error.downcast_ref::<Ended>().map(|ended| ended.0);
             reader.finish(End::Cut(discard_for(reason)));
             return Err(error);
@@ -66,14 +67,15 @@ fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
 
 /// Sends what a read brought. After a send that says that the connection is at its end, the others are
 /// refused at once; they are sent all the same, so that each is booked for the reason that is known there.
-fn send(frames: Frames, outbox: &Outbox<Batch>) -> Result<(), BoxError> {
+fn send(frames: Frames, outbox: &Outbox<Batch>, pool: &Pool) -> Result<(), BoxError> {
     if frames.dropped > 0 {
         outbox.dropped(DropReason::Oversize, frames.dropped);
     }
     let mut end = None;
     for batch in frames.batches {
         match outbox.send(batch) {
-            Ok(()) | Err(SendError::Full(_)) => {}
+            Ok(()) => {}
+            Err(SendError::Full(batch)) => pool.put(batch.into_buffer()),
             Err(error) => end = end.or(Some(error)),
         }
     }

@@ -75,14 +75,21 @@ impl Pool {
         right_sized
     }
 
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.kept.lock().free.len()
+    }
+
     /// Frees the buffers that nobody has asked for since the last time. Called now and then, by the one thread
-    /// that they come back from.
+    /// that most of them come back from.
     pub(super) fn trim(&self) {
         let surplus = {
             let mut kept = self.kept.lock();
-            let left = kept.free.len().saturating_sub(kept.fewest);
-            kept.fewest = left;
-            kept.free.split_off(left)
+            // From below: those above were in use last.
+            let surplus = kept.fewest.min(kept.free.len());
+            let surplus: Vec<Buffer> = kept.free.drain(..surplus).collect();
+            kept.fewest = kept.free.len();
+            surplus
         };
         // Outside the lock: the system takes its time.
         drop(surplus);
@@ -99,10 +106,6 @@ mod tests {
     use super::*;
     use crate::ingest::{Ingest, sink};
 
-    fn free(pool: &Pool) -> usize {
-        pool.kept.lock().free.len()
-    }
-
     fn hold(pool: &Pool, buffers: usize) {
         let held: Vec<_> = (0..buffers).map(|_| pool.take()).collect();
         held.into_iter().for_each(|buffer| pool.put(buffer));
@@ -113,12 +116,12 @@ mod tests {
         let pool = Pool::new(64, 20);
         hold(&pool, 10);
         pool.trim();
-        assert_eq!(free(&pool), 10, "they have just been in use");
+        assert_eq!(pool.free(), 10, "they have just been in use");
         hold(&pool, 3);
         pool.trim();
-        assert_eq!(free(&pool), 3, "seven were free all the time");
+        assert_eq!(pool.free(), 3, "seven were free all the time");
         pool.trim();
-        assert_eq!(free(&pool), 0);
+        assert_eq!(pool.free(), 0);
         pool.trim();
     }
 
@@ -126,11 +129,11 @@ mod tests {
     fn no_more_are_kept_than_the_bound_counts_and_none_of_another_size() {
         let pool = Pool::new(64, 20);
         hold(&pool, 21);
-        assert_eq!(free(&pool), 20);
+        assert_eq!(pool.free(), 20);
         let pool = Pool::new(64, 20);
         pool.put(Buffer::with_capacity(65));
         pool.put(Buffer::default());
-        assert_eq!(free(&pool), 0);
+        assert_eq!(pool.free(), 0);
     }
 
     #[test]
@@ -142,9 +145,9 @@ mod tests {
         let pool = &handle.shared.pool;
         hold(pool, 10);
         let end = Instant::now() + Duration::from_secs(60);
-        while free(pool) > 0 && Instant::now() < end {
+        while pool.free() > 0 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(free(pool), 0);
+        assert_eq!(pool.free(), 0);
     }
 }

@@ -90,6 +90,7 @@ impl<'a> Reader<'a> {
         self.decoder
             .finish(&rest, end, |event| assembly.take(event));
         assembly.finish(rest.len());
+        self.pool.put(rest);
         self.book(entry);
         frames
     }
@@ -139,7 +140,9 @@ impl<'a> Reader<'a> {
             buffer.append(&self.pending);
             self.pending = buffer;
         } else {
-            self.pending.reserve_exact((len / 2).max(LEAST_ROOM));
+            let mut larger = Buffer::with_capacity(len + (len / 2).max(LEAST_ROOM));
+            larger.append(&self.pending);
+            self.pool.put(std::mem::replace(&mut self.pending, larger));
         }
     }
 

@@ -54,6 +54,7 @@ impl OutputFraming {
 
     /// Writes a message.
     pub(in crate::ingest) fn write(self, message: &[u8], to: &mut Buffer) {
+        to.reserve(message.len() + Self::MOST_BYTES);
         match self {
             OutputFraming::OctetCounted => {
                 let mut digits = [0; 10];

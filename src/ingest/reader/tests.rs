@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::ingest::{Framing, Handle, Ingest, Oversize, sink};
+use crate::ingest::{Framing, Handle, Ingest, OutputFraming, Oversize, sink};
 use crate::server::Tally;
 
 /// Messages with and without a CR, one that is too long, and the beginning of one.
@@ -126,5 +126,37 @@ fn a_count_alone_reserves_nothing() {
         assert_eq!(&reader.pending[..], header);
         assert!(reader.pending.capacity() <= 64, "{framing}: {reader:?}");
         assert!(reader.is_inside());
+    }
+}
+
+/// The pool's buffers come back from wherever they went, however messages are framed on the way out.
+#[test]
+fn no_buffer_of_the_pool_is_lost() {
+    const BUFFER: usize = 8 << 10;
+    for framing in [OutputFraming::Lines, OutputFraming::LengthPrefixed] {
+        let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::default());
+        let form = Form {
+            framing,
+            ..server().shared.form
+        };
+        let decoder = Decoder::new(Framing::Lines, BUFFER * 2, Oversize::Truncate);
+        let mut reader = Reader::new(&pool, &ledger, form, decoder);
+        let taken = [pool.take(), pool.take(), pool.take()];
+        taken.into_iter().for_each(|buffer| pool.put(buffer));
+        // Full of short lines, so that what is added to each makes more of it than a buffer holds; then a long message
+        // that outgrows one; then an end with a buffer in hand.
+        for input in [&b"message\n".repeat(BUFFER / 8)[..], &[b'x'; BUFFER - 1]] {
+            reader.grow();
+            reader.pending.append(input);
+            let frames = reader.cut(&mut Entry::default());
+            for batch in frames.batches {
+                pool.put(batch.into_buffer());
+            }
+        }
+        reader.grow();
+        for batch in reader.finish(End::Eof).batches {
+            pool.put(batch.into_buffer());
+        }
+        assert_eq!(pool.free(), 3, "{framing}");
     }
 }
