@@ -10,6 +10,7 @@
 //! - [`ingest::Ingest`]: lines in, batches out to a [`Sink`](ingest::Sink). What the program does.
 //! - [`design`]: the threads, the way of a message, the shutdown order.
 //! - [`tuning`]: what trades one thing for another, and what it costs.
+//! - [`leaks`]: how servers leak, and which cure is for whom.
 //! - [`model`]: the decisions, pure.
 //!
 //! The library installs no signal handler and no logger, and keeps no global state. It is for Linux.
@@ -23,6 +24,9 @@ pub mod design {}
 
 #[doc = include_str!("docs/tuning.md")]
 pub mod tuning {}
+
+#[doc = include_str!("docs/leaks.md")]
+pub mod leaks {}
 
 /// The README's Rust blocks are tests.
 #[cfg(doctest)]

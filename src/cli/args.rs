@@ -347,6 +347,8 @@ Exit codes:
 Commands, each with a --help of its own:
   drainline load ADDRESS  sends messages to a server, as many and as fast as asked for
   drainline verify FILE   says what is missing or damaged in what a sink wrote of them
+  drainline lab           shows the leak, and compares the cures under one load
+  drainline plan          finds the settings for your rate, your sink and its longest stall
 
 A first try, in two terminals:
   drainline
@@ -359,6 +361,6 @@ pub(super) const PAGE: Page = Page {
     title: "a TCP message server that cannot leak",
     usage: "drainline [FLAG VALUE]...",
     after: AFTER,
-    short_after: "Commands: drainline load ADDRESS, drainline verify FILE (each has a -h)\n",
+    short_after: "Commands: drainline load, verify, lab, plan (each has a -h)\n",
     accepted: ACCEPTED,
 };

@@ -10,7 +10,7 @@ mod files;
 pub(crate) mod help;
 mod report;
 pub(crate) mod serve;
-mod settings;
+pub(crate) mod settings;
 mod signals;
 pub(crate) mod units;
 pub(crate) mod usage;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Parsed::Run(settings)) if settings.check => {
             serve::check(&settings).map(|text| print(&text))
         }
-        Ok(Parsed::Run(settings)) => serve::serve(&settings),
+        Ok(Parsed::Run(settings)) => serve::serve(&settings, |_| Ok(())),
         Err(error) => Err(error),
     };
     outcome.unwrap_or_else(|error| {

@@ -21,11 +21,14 @@ use super::{files, report, say, signals};
 const THREADS: u64 = 1;
 const DESCRIPTORS: u64 = 4;
 
-/// Serves until a signal or a failure ends it.
+/// Serves until a signal or a failure ends it. Calls `started` as soon as it listens.
 ///
 /// # Errors
-/// It did not start.
-pub(super) fn serve(settings: &Settings) -> Result<ExitCode, UsageError> {
+/// It did not start, or `started` failed.
+pub(crate) fn serve(
+    settings: &Settings,
+    started: impl FnOnce(&Arc<Handle>) -> io::Result<()>,
+) -> Result<ExitCode, UsageError> {
     start_log(settings.log_level);
     raise_descriptor_limit();
     // Before the server, so that a signal that comes while it starts finds somebody.
@@ -41,6 +44,7 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, UsageError> {
     }
     std::panic::set_hook(handle.journal().panic_hook());
     say(&banner(settings, &handle));
+    started(&handle).map_err(|error| failed(&error.to_string()))?;
 
     let signals = signals
         .serve(

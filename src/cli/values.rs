@@ -38,13 +38,13 @@ pub(super) const OVERSIZE: Choices<Oversize> = &[
     ("close", Oversize::Close),
 ];
 
-pub(super) const WHEN_FULL: Choices<WhenFull> = &[
+pub(crate) const WHEN_FULL: Choices<WhenFull> = &[
     ("abort", WhenFull::Abort),
     ("drop", WhenFull::Drop),
     ("wait", WhenFull::Wait),
 ];
 
-pub(super) const ON_PAUSE: Choices<OnPause> = &[
+pub(crate) const ON_PAUSE: Choices<OnPause> = &[
     ("backlog", OnPause::Backlog),
     ("close", OnPause::Close),
     ("refuse", OnPause::Refuse),
@@ -137,7 +137,7 @@ pub(super) fn pause_after(text: &str) -> Result<PauseAfter, Unreadable> {
     }
 }
 
-pub(super) fn print_pause_after(value: PauseAfter) -> String {
+pub(crate) fn print_pause_after(value: PauseAfter) -> String {
     match value {
         PauseAfter::Auto => "auto".to_owned(),
         PauseAfter::Off => "off".to_owned(),

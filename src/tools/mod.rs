@@ -1,12 +1,20 @@
-//! Programs that use a server: `load` sends to one, `verify` reads what came out of it.
+//! Programs that use a server: `load` sends to one, `verify` reads what came out of it, `lab` shows what becomes of it
+//! under a load, `plan` finds settings for one. `lab` and `plan` share the `demand`, and the `simulation` of it.
 //!
 //! Each has its flags, its engine, and its report. They see of the library what everybody sees, and share with
 //! the server's command line how flags are read and told.
 
 mod args;
+mod chart;
+mod demand;
+mod figures;
+mod lab;
 mod load;
+mod plan;
+mod simulation;
 mod tag;
 mod verify;
+mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -19,6 +27,9 @@ pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
     let command: fn(&[OsString]) -> Result<ExitCode, UsageError> = match args.get(1)?.to_str()? {
         "load" => load::command,
         "verify" => verify::command,
+        "lab" => lab::command,
+        "lab-server" => lab::server_command,
+        "plan" => plan::command,
         _ => return None,
     };
     Some(command(&args[1..]).unwrap_or_else(|error| {

@@ -14,6 +14,7 @@ use super::limits;
 use super::plan::{Plan, Sizes};
 
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+const FINISH: Duration = Duration::from_secs(5);
 
 /// Sends messages to a server over many connections at once, and says how that went. Meant to cost
 /// the machine little: by default one or two threads serve all connections, and messages are rendered once
@@ -197,6 +198,8 @@ impl Args {
             framing: self.framing,
             write_size: self.write_size,
             reconnect_every: self.reconnect_every,
+            reconnect_after: None,
+            finish: FINISH,
             wait_close: self.wait_close,
             tagged: self.tagged,
             timed: self.timed,

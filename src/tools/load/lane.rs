@@ -85,6 +85,10 @@ pub(super) struct Lane {
     pub(super) timer: Option<Instant>,
     /// Attempts to connect that failed in a row.
     pub(super) failures: u32,
+    /// When it lost its connection to the server's doing, and has not had another since.
+    pub(super) apart_since: Option<Instant>,
+    /// Connections that it has had.
+    pub(super) connects: u64,
 }
 
 impl Lane {
@@ -106,6 +110,8 @@ impl Lane {
             held_until: None,
             timer: None,
             failures: 0,
+            apart_since: None,
+            connects: 0,
         }
     }
 
@@ -152,10 +158,12 @@ impl Lane {
         local.is_some_and(|local| local.is_ok_and(|local| local == plan.address))
     }
 
-    /// A connection begins: it is to send `quota` messages.
-    pub(super) fn open(&mut self, quota: u64) {
+    /// A connection begins: it is to send `quota` messages. Returns since when the lane was without one.
+    pub(super) fn open(&mut self, quota: u64) -> Option<Instant> {
         (self.number, self.quota) = (None, quota);
         (self.failures, self.timer) = (0, None);
+        self.connects += 1;
+        self.apart_since.take()
     }
 
     /// The connection is over. Returns whether the kernel had a message of it in part.

@@ -6,13 +6,13 @@
 
 mod args;
 mod bar;
-mod engine;
-mod histogram;
+pub(super) mod engine;
+pub(super) mod histogram;
 mod lane;
 mod limits;
 mod message;
 mod pacer;
-mod plan;
+pub(super) mod plan;
 mod report;
 mod shared;
 mod tally;

@@ -25,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) write_size: usize,
     /// Closes a connection after this many messages and makes another in its place.
     pub(crate) reconnect_every: Option<u64>,
+    /// Hangs up after about this long on one connection, whatever became of what was sent, and makes another in its
+    /// place: half as long to one and a half times as long, drawn by the seed.
+    pub(crate) reconnect_after: Option<Duration>,
     /// Ends a connection by half, and waits for the server's end.
     pub(crate) wait_close: bool,
     /// Each message says where it belongs, see [`tag`].
@@ -33,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) timed: bool,
     /// How long connections stay open and idle when all is sent.
     pub(crate) hold: Duration,
+    /// What a message that has begun, or the server's end, is given when the time is over.
+    pub(crate) finish: Duration,
     /// Threads that send.
     pub(crate) threads: usize,
 }
@@ -48,6 +53,13 @@ impl Plan {
     /// A connection that was refused or reset is tried again: time, or the load itself, asks for another.
     pub(crate) fn retries(&self) -> bool {
         self.duration.is_some() || self.reconnect_every.is_some()
+    }
+
+    /// How long the `nth` connection of a lane stays before it hangs up.
+    pub(crate) fn stay(&self, lane: usize, nth: u64) -> Option<Duration> {
+        let about = self.reconnect_after?;
+        let drawn = mix(self.sizes.seed ^ mix(lane as u64 ^ mix(nth))) % 1000;
+        Some(about / 2 + about.mul_f64(drawn as f64 / 1000.0))
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Tally {
     pub(super) port_waits: u64,
     pub(super) connect: Histogram,
     pub(super) stall: Histogram,
+    pub(super) apart: Histogram,
     pub(super) late: Histogram,
     /// When something was last sent, or a close came.
     pub(super) last: Option<Instant>,
@@ -60,8 +61,10 @@ pub(crate) struct Summary {
     pub(crate) port_waits: u64,
     /// From a connect to its success.
     pub(crate) connect: Histogram,
-    /// How long a connection waited for room in its socket, each time it had to.
+    /// How long a connection waited for room in its socket, each time it had to, to the end of the load at most.
     pub(crate) stall: Histogram,
+    /// How long a connection that the server had ended or refused was missed, until another stood in its place.
+    pub(crate) apart: Histogram,
     /// How long after it was due a message was looked at: the generator's own lateness.
     pub(crate) late: Histogram,
     pub(crate) first_error: Option<String>,
@@ -82,6 +85,7 @@ impl Summary {
         self.port_waits += tally.port_waits;
         self.connect.merge(&tally.connect);
         self.stall.merge(&tally.stall);
+        self.apart.merge(&tally.apart);
         self.late.merge(&tally.late);
         let last = tally.last.unwrap_or(start);
         self.time = self.time.max(last.saturating_duration_since(start));

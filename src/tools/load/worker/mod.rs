@@ -29,8 +29,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 /// Attempts in a row, where no duration bounds them.
 const RETRIES: u32 = 10;
-/// What a message that has begun, or the server's end, is given when the time is over.
-const FINISH: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
@@ -128,8 +126,11 @@ impl<'a> Worker<'a> {
         let place = (self.place, plan.threads);
         self.pacer = Pacer::new(plan, place, self.lanes.len(), start);
         for lane in 0..self.lanes.len() {
-            if self.lanes[lane].phase == Phase::Open && self.pacer.is_none() {
-                self.enqueue(lane);
+            if self.lanes[lane].phase == Phase::Open {
+                self.stay(lane);
+                if self.pacer.is_none() {
+                    self.enqueue(lane);
+                }
             }
         }
     }
@@ -152,7 +153,7 @@ impl<'a> Worker<'a> {
         while self.pacer.is_some() && !self.queue.is_empty() {
             self.write_in_turn();
         }
-        self.ending = Some(now + FINISH);
+        self.ending = Some(now + self.shared.plan.finish);
         for lane in 0..self.lanes.len() {
             match self.lanes[lane].phase {
                 Phase::Open => {

@@ -80,10 +80,22 @@ impl Worker<'_> {
         self.shared.somebody_connected();
         self.set(lane, Phase::Open);
         let state = &mut self.lanes[lane];
-        state.open(quota);
+        let apart = state.open(quota);
         if self.has_begun {
             state.held_until = Some(Instant::now());
+            if let Some(since) = apart {
+                self.tally.apart.record(since.elapsed());
+            }
+            self.stay(lane);
             self.enqueue(lane);
+        }
+    }
+
+    /// From now on the time runs after which it hangs up.
+    pub(super) fn stay(&mut self, lane: usize) {
+        let among_all = self.place + lane * self.shared.plan.threads;
+        if let Some(stay) = self.shared.plan.stay(among_all, self.lanes[lane].connects) {
+            self.set_timer(lane, Instant::now() + stay);
         }
     }
 
@@ -120,6 +132,9 @@ impl Worker<'_> {
     /// After a while that doubles with each failure.
     fn try_again(&mut self, lane: usize) {
         self.leave(lane);
+        self.lanes[lane]
+            .apart_since
+            .get_or_insert_with(Instant::now);
         let (plan, failures) = (self.shared.plan, self.lanes[lane].failures);
         let may = plan.duration.is_some() || failures < RETRIES;
         if !plan.retries() || !may || self.ending.is_some() || self.quota(lane) == 0 {
@@ -131,6 +146,9 @@ impl Worker<'_> {
 
     /// Its connection is over.
     pub(super) fn leave(&mut self, lane: usize) {
+        if let Some(since) = self.lanes[lane].blocked_since {
+            self.tally.stall.record(since.elapsed());
+        }
         if self.lanes[lane].leave(&self.shared.source) {
             self.tally.cut += 1;
         }
@@ -243,6 +261,10 @@ impl Worker<'_> {
                 Phase::Apart if self.has_begun => self.connect(lane),
                 // Until the load begins, each has one attempt.
                 Phase::Apart => self.set_timer(lane, now + Duration::from_millis(10)),
+                Phase::Open if self.ending.is_none() => {
+                    self.leave(lane);
+                    self.connect(lane);
+                }
                 Phase::Open | Phase::Closing | Phase::Held | Phase::Done => {}
             }
         }

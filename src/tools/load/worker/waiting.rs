@@ -79,7 +79,7 @@ impl Worker<'_> {
                 self.close(lane);
             }
         }
-        let until = now + super::FINISH;
+        let until = now + self.shared.plan.finish;
         while self.active > 0 && Instant::now() < until {
             self.wait_for_events(LOOK);
         }

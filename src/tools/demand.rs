@@ -1,0 +1,86 @@
+//! What a server is put to: its clients, and the sink behind it. Real in `lab`, simulated in `plan`.
+
+use std::time::Duration;
+
+/// Clients, a sink, and how long the clients send. Times count from the start of the load.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Demand {
+    /// At least one; they send side by side.
+    pub(crate) crowds: Vec<Crowd>,
+    pub(crate) sink: SinkPace,
+    /// From when the first connections stand until the last client stops.
+    pub(crate) duration: Duration,
+    /// What is drawn, is drawn from this.
+    pub(crate) seed: u64,
+}
+
+/// Clients that do the same.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Crowd {
+    pub(crate) connections: usize,
+    /// Bytes of a message, without its LF.
+    pub(crate) size: usize,
+    pub(crate) pace: ClientPace,
+    /// When they come and go, within the duration.
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    /// How long a client stays on one connection before it hangs up, whatever became of what it sent, and comes back:
+    /// half as long to one and a half times as long, evenly drawn. `None`: until the end.
+    pub(crate) reconnect: Option<Duration>,
+}
+
+/// How clients send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum ClientPace {
+    /// So many messages a second on each connection.
+    Rate(u64),
+    /// As fast as the server takes them.
+    Greedy,
+    /// One byte a second, and never the end of a message.
+    Drip,
+}
+
+/// How fast the sink takes messages, and when it takes none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SinkPace {
+    /// Messages a second. `None`: as fast as they come.
+    pub(crate) rate: Option<u64>,
+    /// In order of time, without overlap.
+    pub(crate) stalls: Vec<Stall>,
+    /// When the load is over it takes all there is, as fast as it can, unless it is dead for good.
+    pub(crate) catches_up: bool,
+}
+
+/// The sink takes nothing from `at` on, for as long as it `lasts`. One that lasts beyond the load lasts until the
+/// server has ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stall {
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+}
+
+impl Demand {
+    /// Clients at once, at most.
+    pub(crate) fn connections(&self) -> usize {
+        let begins = self.crowds.iter().map(|crowd| crowd.from);
+        let at = |time| {
+            let there = |crowd: &&Crowd| (crowd.from..crowd.until).contains(&time);
+            self.crowds
+                .iter()
+                .filter(there)
+                .map(|crowd| crowd.connections)
+                .sum()
+        };
+        begins.map(at).max().unwrap_or(0)
+    }
+
+    /// When the last stall ends, if the sink recovers while the load lasts.
+    pub(crate) fn recovers_at(&self) -> Option<Duration> {
+        let end = self
+            .sink
+            .stalls
+            .last()
+            .map(|stall| stall.at + stall.lasts)?;
+        (end < self.duration).then_some(end)
+    }
+}

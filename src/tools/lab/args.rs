@@ -1,0 +1,242 @@
+//! What was typed, and the load and the strategies that it means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser};
+
+use crate::cli::help::Page;
+use crate::cli::settings;
+use crate::cli::units;
+use crate::cli::usage::UsageError;
+
+use super::super::demand::{ClientPace, Demand, Stall};
+use super::limits;
+use super::presets::Preset;
+use super::run;
+use super::strategy::{NAMED, Strategy, TELLING};
+
+/// Puts one load to a row of servers, one after the other, each in a process of its own: those that people write
+/// first, each cure alone, and all of them together. Then it says which of them leaked, which lost what, and which
+/// held whom up.
+#[derive(Debug, Parser)]
+#[command(
+    name = "drainline lab",
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(super) struct Args {
+    /// Begins with this load: burst sends five times what the sink takes for a fifth of the time; slow-sink sends three
+    /// times as much all the time; dead-sink has one that stops and does not come back; reconnect-storm has impatient
+    /// clients and a sink that stops for a while; slow-loris has clients that never finish a message; one-greedy-client
+    /// has one that sends all it can.
+    #[arg(long, value_name = "NAME", default_value = "reconnect-storm")]
+    #[arg(value_parser = preset, help_heading = "Load")]
+    preset: Preset,
+
+    /// Sends for this long; a preset is stretched to it. Timeouts of the servers are in proportion.
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    #[arg(value_parser = units::duration, help_heading = "Load")]
+    duration: Duration,
+
+    /// Opens this many connections instead of the preset's, in its first crowd of clients that send at a rate.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = units::count::<usize>, help_heading = "Load")]
+    connections: Option<usize>,
+
+    /// Sends this many messages a second on each of those connections.
+    #[arg(long, value_name = "RATE")]
+    #[arg(value_parser = units::rate, help_heading = "Load")]
+    rate: Option<u64>,
+
+    /// Makes every message this long.
+    #[arg(long, value_name = "SIZE")]
+    #[arg(value_parser = units::size, help_heading = "Load")]
+    size: Option<usize>,
+
+    /// Lets a client of those stay on one connection for about this long: then it hangs up, whatever became of what it
+    /// sent, and comes back, as clients do that have a timeout. off: they stay.
+    #[arg(long, value_name = "TIME")]
+    #[arg(value_parser = units::or_off(units::duration), help_heading = "Load")]
+    reconnect: Option<units::OrOff<Duration>>,
+
+    /// Draws what is drawn from this number: the same number, the same load.
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = units::count::<u64>, help_heading = "Load")]
+    seed: u64,
+
+    /// Lets the sink take this many messages a second. off: as many as come.
+    #[arg(long, value_name = "RATE")]
+    #[arg(value_parser = units::or_off(units::rate), help_heading = "Sink")]
+    sink_rate: Option<units::OrOff<u64>>,
+
+    /// Stops the sink for the first time, at the second: 2s@1s. May be given several times, and takes the place of the
+    /// preset's. One that lasts as long as the load is not over until the server has ended.
+    #[arg(long, value_name = "TIME@TIME")]
+    #[arg(value_parser = stall, help_heading = "Sink")]
+    stall: Vec<Stall>,
+
+    /// Runs these, separated by commas; all for every one of them; custom for none but the flags after `--`. Without it,
+    /// those that show the most.
+    #[arg(long, value_name = "NAMES")]
+    #[arg(help_heading = "Strategies")]
+    strategies: Option<String>,
+
+    /// Writes the report to stdout as one JSON object, with the course of every figure.
+    #[arg(long, help_heading = "Report")]
+    pub(super) json: bool,
+
+    /// Draws the course of each strategy in characters, beneath its sentence.
+    #[arg(long, help_heading = "Report")]
+    pub(super) charts: bool,
+
+    /// Simulates each server that is this program, too, and prints what that says beside what happened: how far
+    /// drainline plan can be trusted.
+    #[arg(long, help_heading = "Report")]
+    pub(super) simulate: bool,
+
+    /// Writes the report with its charts into this file, as one page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Report")]
+    pub(super) html: Option<PathBuf>,
+
+    /// Prints help: one screen for -h, every flag and its cost for --help.
+    #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
+    help: Option<bool>,
+
+    /// Flags of the server, after `--`: it runs as `custom`, after the others.
+    #[arg(last = true, value_name = "FLAGS")]
+    custom: Vec<String>,
+}
+
+pub(super) const PAGE: Page = Page {
+    title: "shows the leak, and compares the cures",
+    usage: "drainline lab [FLAG VALUE]... [-- SERVER FLAGS]",
+    after: AFTER,
+    short_after: "",
+    accepted: &[
+        (
+            "preset",
+            "burst, slow-sink, dead-sink, reconnect-storm, slow-loris or one-greedy-client",
+        ),
+        ("duration", limits::DURATION),
+        ("connections", limits::CONNECTIONS),
+        ("rate", limits::RATE),
+        ("size", limits::SIZE),
+        ("reconnect", limits::RECONNECT),
+        ("seed", "a whole number"),
+        ("sink_rate", limits::SINK_RATE),
+        ("stall", limits::STALL),
+        ("strategies", STRATEGIES),
+        ("html", "a path"),
+    ],
+};
+
+const STRATEGIES: &str = "naive, tight-loop, small-buffer, big-buffer, limit, abort, abort+buffer, pause, rate-limit, \
+                          single-sender, backpressure, layered or custom, several with commas, or all";
+
+const CUSTOM: &str = "custom";
+
+const AFTER: &str = "\
+Strategies that fail: naive (handlers block on a channel that nobody receives from), tight-loop (one thread receives \
+and writes), small-buffer (the same, with ten messages of buffer). Cures alone: big-buffer, limit, abort, \
+abort+buffer, pause, rate-limit, single-sender, backpressure. All together: layered. Each cure is this program with the \
+other layers off; its line in the report says with which flags.
+
+A server that takes more than 3000 threads, 6000 descriptors or 2 GiB is stopped, and the report says so. Clients \
+and servers are on loopback.
+
+Exit codes:
+  0   the report is written
+  1   a server could not be started, or the report not be written
+  2   one value cannot be read or is out of range; nothing was started
+  78  values contradict each other, or the system cannot hold them; nothing was started
+  130 SIGINT ended it, 143 SIGTERM; nothing of it is left running
+
+Examples:
+  drainline lab
+  drainline lab --preset dead-sink --strategies all --html dead-sink.html
+  drainline lab --connections 100 --rate 200 --sink-rate 15000 --stall 2s@1s -- --when-full drop --send-timeout 100ms
+";
+
+/// A load, and who is put to it.
+#[derive(Debug)]
+pub(super) struct Experiment {
+    /// The preset's name.
+    pub(super) load: String,
+    pub(super) demand: Demand,
+    pub(super) strategies: Vec<Strategy>,
+}
+
+impl Args {
+    /// What the arguments mean, held against each other and against the machine.
+    ///
+    /// # Errors
+    /// They cannot be read, are out of range, or contradict each other.
+    pub(super) fn experiment(&self) -> Result<Experiment, UsageError> {
+        let mut demand = self.preset.demand(self.duration);
+        demand.seed = self.seed;
+        if let Some(size) = self.size {
+            demand.crowds.iter_mut().for_each(|crowd| crowd.size = size);
+        }
+        let is_paced = |pace: &ClientPace| matches!(pace, ClientPace::Rate(_));
+        if let Some(crowd) = demand.crowds.iter_mut().find(|crowd| is_paced(&crowd.pace)) {
+            crowd.connections = self.connections.unwrap_or(crowd.connections);
+            crowd.pace = self.rate.map_or(crowd.pace, ClientPace::Rate);
+            crowd.reconnect = self.reconnect.unwrap_or(crowd.reconnect);
+        }
+        demand.sink.rate = self.sink_rate.unwrap_or(demand.sink.rate);
+        if !self.stall.is_empty() {
+            demand.sink.stalls.clone_from(&self.stall);
+            demand.sink.stalls.sort_by_key(|stall| stall.at);
+        }
+        limits::check(&demand)?;
+        Ok(Experiment {
+            load: self.preset.name().to_owned(),
+            demand,
+            strategies: self.strategies()?,
+        })
+    }
+
+    fn strategies(&self) -> Result<Vec<Strategy>, UsageError> {
+        let mut strategies = match self.strategies.as_deref() {
+            None => TELLING.to_vec(),
+            Some("all") => NAMED.to_vec(),
+            Some(names) => names
+                .split(',')
+                .filter(|name| *name != CUSTOM)
+                .map(|name| {
+                    Strategy::named(name)
+                        .ok_or_else(|| UsageError::bad_value("--strategies", name, STRATEGIES))
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        let is_asked = self
+            .strategies
+            .iter()
+            .any(|names| names.split(',').any(|name| name == CUSTOM));
+        if is_asked && self.custom.is_empty() {
+            let line = "--strategies custom: its flags are missing: accepted are those of the server, after --";
+            return Err(UsageError::contradiction(line));
+        }
+        if !self.custom.is_empty() {
+            // As the server would read them, so that what is wrong is said before anything starts.
+            settings::parse(run::server_arguments(&self.custom))?;
+            strategies.push(Strategy::Custom(self.custom.clone()));
+        }
+        Ok(strategies)
+    }
+}
+
+fn preset(name: &str) -> Result<Preset, units::Unreadable> {
+    Preset::named(name).ok_or_else(|| "there is no such preset".to_owned())
+}
+
+/// `2s@1s`.
+fn stall(text: &str) -> Result<Stall, units::Unreadable> {
+    let (lasts, at) = text.split_once('@').ok_or("no @")?;
+    Ok(Stall {
+        at: units::duration(at)?,
+        lasts: units::duration(lasts)?,
+    })
+}

@@ -1,0 +1,100 @@
+//! The clients of a load, by the engine of `drainline load`.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use drainline::ingest::OutputFraming;
+
+use super::super::demand::{ClientPace, Crowd, Demand};
+use super::super::load::engine;
+use super::super::load::histogram::Histogram;
+use super::super::load::plan::{Plan, Sizes};
+use super::drip;
+
+const LOOK: Duration = Duration::from_millis(20);
+const WRITE_SIZE: usize = 64 << 10;
+/// For a message that has begun when the time is over. A server that takes nothing does not hold up the lab.
+const FINISH: Duration = Duration::from_millis(100);
+
+/// What the clients know.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent {
+    /// Whole messages that their kernels took.
+    pub(super) messages: u64,
+    /// Each time that one was held up: its socket was full, or the server had ended or refused its connection.
+    pub(super) held_up: Histogram,
+}
+
+/// Runs all crowds from `start` on. Blocks until the last has gone, or `stop` is set.
+pub(super) fn run(address: SocketAddr, demand: &Demand, start: Instant, stop: &AtomicBool) -> Sent {
+    let crowds = demand.crowds.iter().zip(0..);
+    thread::scope(|scope| {
+        let threads: Vec<_> = crowds
+            .filter_map(|(crowd, place)| {
+                let seed = demand.seed.wrapping_add(place);
+                let body = move || run_crowd(address, crowd, (start, seed), stop);
+                let thread = thread::Builder::new().name(format!("crowd-{place}"));
+                thread.spawn_scoped(scope, body).ok()
+            })
+            .collect();
+        let mut all = Sent::default();
+        for sent in threads.into_iter().filter_map(|thread| thread.join().ok()) {
+            all.messages += sent.messages;
+            all.held_up.merge(&sent.held_up);
+        }
+        all
+    })
+}
+
+fn run_crowd(
+    address: SocketAddr,
+    crowd: &Crowd,
+    (start, seed): (Instant, u64),
+    stop: &AtomicBool,
+) -> Sent {
+    while start.elapsed() < crowd.from && !stop.load(Relaxed) {
+        thread::sleep(LOOK.min(crowd.from.saturating_sub(start.elapsed())));
+    }
+    let rate = match crowd.pace {
+        ClientPace::Rate(rate) => Some(rate),
+        ClientPace::Greedy => None,
+        ClientPace::Drip => {
+            drip::run(address, crowd.connections, start + crowd.until, stop);
+            return Sent::default();
+        }
+    };
+    let plan = Plan {
+        address,
+        connections: crowd.connections,
+        messages: None,
+        duration: Some(crowd.until - crowd.from),
+        rate,
+        sizes: Sizes {
+            shortest: crowd.size,
+            longest: crowd.size,
+            seed,
+        },
+        framing: OutputFraming::Lines,
+        write_size: WRITE_SIZE,
+        reconnect_every: None,
+        reconnect_after: crowd.reconnect,
+        wait_close: false,
+        finish: FINISH,
+        tagged: false,
+        timed: false,
+        hold: Duration::ZERO,
+        threads: 1,
+    };
+    // A server that lets nobody in is a finding, not a failure.
+    let Ok(mut summary) = engine::run(&plan, stop, |_| {}) else {
+        return Sent::default();
+    };
+    summary.stall.merge(&summary.apart);
+    Sent {
+        messages: summary.messages,
+        held_up: summary.stall,
+    }
+}

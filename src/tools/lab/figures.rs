@@ -1,0 +1,149 @@
+//! What was seen, made into figures.
+
+use serde_json::Value;
+
+use super::super::demand::Demand;
+use super::clients::Sent;
+use super::outcome::{Figures, Ledger, Point, Recovery};
+
+/// One run, as it was seen from outside and as the server told it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) threads_before: u64,
+    pub(super) threads_after: u64,
+    pub(super) peak_memory_bytes: u64,
+    pub(super) course: Vec<Point>,
+    /// What came out of the sink's end.
+    pub(super) delivered: u64,
+    /// The ledger, where the server keeps one and could still tell it.
+    pub(super) ledger: Option<Value>,
+    pub(super) has_ledger: bool,
+    pub(super) stopped_at: Option<String>,
+}
+
+pub(super) fn figures(demand: &Demand, seen: &Seen, sent: &Sent) -> Figures {
+    let peak = |of: fn(&Point) -> u64| seen.course.iter().map(of).max().unwrap_or(0);
+    let ledger = seen.ledger.as_ref();
+    let partial = ledger
+        .and_then(|ledger| ledger["partial"].as_u64())
+        .unwrap_or(0);
+    let is_balanced = ledger.and_then(|ledger| ledger["balanced"].as_bool());
+    Figures {
+        peak_threads: peak(|point| point.threads).max(seen.threads_before),
+        threads_before: seen.threads_before,
+        threads_after: seen.threads_after,
+        peak_memory_bytes: seen.peak_memory_bytes,
+        peak_descriptors: peak(|point| point.descriptors),
+        peak_buffered: peak(|point| point.buffered),
+        sent: sent.messages,
+        // Half messages, of clients that hung up inside one, come out too: nobody counts them as sent.
+        delivered: seen.delivered.saturating_sub(partial),
+        lost: ledger
+            .map(|ledger| counts(&ledger["dropped"]))
+            .unwrap_or_default(),
+        rejected: ledger
+            .map(|ledger| counts(&ledger["connections"]["rejected"]))
+            .unwrap_or_default(),
+        held_up_p99: sent.held_up.quantile(0.99),
+        recovery: recovery(demand, &seen.course),
+        ledger: match (seen.has_ledger, is_balanced) {
+            (false, _) => Ledger::None,
+            (true, Some(true)) => Ledger::Closes,
+            (true, _) => Ledger::Open,
+        },
+        stopped_at: seen.stopped_at.clone(),
+    }
+}
+
+fn counts(value: &Value) -> Vec<(String, u64)> {
+    let fields = value.as_object().into_iter().flatten();
+    let counts = fields.map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0)));
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
+/// From the end of the last stall to the first look at which nobody waits and the buffer is all but empty.
+fn recovery(demand: &Demand, course: &[Point]) -> Recovery {
+    let Some(end) = demand.recovers_at() else {
+        return Recovery::NotAsked;
+    };
+    let most = course.iter().map(|point| point.buffered).max().unwrap_or(0);
+    let is_well = |point: &&Point| point.at >= end && point.is_calm(most);
+    match course.iter().find(is_well) {
+        Some(point) => Recovery::After(point.at - end),
+        None => Recovery::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tools::demand::{SinkPace, Stall};
+
+    fn demand(stalls: Vec<Stall>) -> Demand {
+        Demand {
+            crowds: Vec::new(),
+            sink: SinkPace {
+                rate: None,
+                stalls,
+                catches_up: true,
+            },
+            duration: Duration::from_secs(5),
+            seed: 1,
+        }
+    }
+
+    fn point(millis: u64, buffered: u64, wait_millis: u64) -> Point {
+        Point {
+            at: Duration::from_millis(millis),
+            buffered,
+            longest_wait: Duration::from_millis(wait_millis),
+            ..Point::default()
+        }
+    }
+
+    #[test]
+    fn recovery_is_when_the_buffer_is_empty_and_nobody_waits() {
+        let stall = |at, lasts| Stall {
+            at: Duration::from_secs(at),
+            lasts: Duration::from_secs(lasts),
+        };
+        let course = [
+            point(500, 0, 0),
+            point(2000, 20_000, 900),
+            point(3100, 500, 0),
+            point(3200, 10, 200),
+            point(3300, 10, 100),
+        ];
+        let stalled = demand(vec![stall(1, 2)]);
+        let after = Recovery::After(Duration::from_millis(300));
+        assert_eq!(recovery(&stalled, &course), after);
+        assert_eq!(recovery(&stalled, &course[..4]), Recovery::Never);
+        assert_eq!(recovery(&demand(vec![]), &course), Recovery::NotAsked);
+        let dead = demand(vec![stall(1, 9)]);
+        assert_eq!(recovery(&dead, &course), Recovery::NotAsked);
+    }
+
+    #[test]
+    fn a_server_that_was_to_tell_its_ledger_and_did_not_has_an_open_one() {
+        let told = serde_json::json!({
+            "balanced": true, "dropped": {"aborted": 3, "shutdown": 0},
+            "connections": {"rejected": {"paused": 2}}
+        });
+        let mut seen = Seen {
+            has_ledger: true,
+            ledger: Some(told),
+            ..Seen::default()
+        };
+        let of = |seen: &Seen| figures(&demand(vec![]), seen, &Sent::default());
+        let figures = of(&seen);
+        assert_eq!(figures.ledger, Ledger::Closes);
+        assert_eq!(figures.lost, [("aborted".to_owned(), 3)]);
+        assert_eq!(figures.rejected, [("paused".to_owned(), 2)]);
+        seen.ledger = None;
+        assert_eq!(of(&seen).ledger, Ledger::Open);
+        seen.has_ledger = false;
+        assert_eq!(of(&seen).ledger, Ledger::None);
+    }
+}

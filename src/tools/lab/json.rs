@@ -1,0 +1,157 @@
+//! What was found, for programs: everything, with the unit in each field's name.
+
+use serde_json::{Map, Value, json};
+
+use super::super::demand::{ClientPace, Crowd, Demand, Stall};
+use super::columns::COLUMNS;
+use super::outcome::{Figures, Findings, Outcome, Point, Recovery};
+use super::words;
+
+pub(crate) fn json(findings: &Findings) -> Value {
+    json!({
+        "load": findings.load,
+        "demand": demand(&findings.demand),
+        "command": findings.command,
+        "strategies": findings.outcomes.iter().map(outcome).collect::<Vec<_>>(),
+    })
+}
+
+fn demand(demand: &Demand) -> Value {
+    json!({
+        "connections": demand.connections(),
+        "crowds": demand.crowds.iter().map(crowd).collect::<Vec<_>>(),
+        "sink_messages_per_second": demand.sink.rate,
+        "stalls": demand.sink.stalls.iter().map(stall).collect::<Vec<_>>(),
+        "duration_seconds": demand.duration.as_secs_f64(),
+        "seed": demand.seed,
+    })
+}
+
+fn crowd(crowd: &Crowd) -> Value {
+    let (pace, rate) = match crowd.pace {
+        ClientPace::Rate(rate) => ("rate", Some(rate)),
+        ClientPace::Greedy => ("greedy", None),
+        ClientPace::Drip => ("drip", None),
+    };
+    json!({
+        "connections": crowd.connections,
+        "message_bytes": crowd.size,
+        "pace": pace,
+        "messages_per_second_each": rate,
+        "from_seconds": crowd.from.as_secs_f64(),
+        "until_seconds": crowd.until.as_secs_f64(),
+        "reconnect_seconds": crowd.reconnect.map(|stay| stay.as_secs_f64()),
+    })
+}
+
+fn stall(stall: &Stall) -> Value {
+    json!({
+        "at_seconds": stall.at.as_secs_f64(),
+        "lasts_seconds": stall.lasts.as_secs_f64(),
+    })
+}
+
+fn outcome(outcome: &Outcome) -> Value {
+    json!({
+        "strategy": outcome.strategy,
+        "flags": outcome.flags,
+        "by_hand": words::by_hand(outcome),
+        "sentence": outcome.sentence,
+        "figures": figures(&outcome.figures),
+        "simulated": outcome.simulated.as_ref().map(figures),
+        "course": outcome.course.iter().map(point).collect::<Vec<_>>(),
+    })
+}
+
+/// Those of the table, and what they were made of.
+fn figures(of: &Figures) -> Value {
+    let columns = COLUMNS
+        .iter()
+        .map(|column| (column.key, (column.value)(of)));
+    let recovered = match of.recovery {
+        Recovery::NotAsked => Value::Null,
+        Recovery::After(_) => json!(true),
+        Recovery::Never => json!(false),
+    };
+    let parts = [
+        ("threads_before", json!(of.threads_before)),
+        ("threads_after", json!(of.threads_after)),
+        ("peak_descriptors", json!(of.peak_descriptors)),
+        ("peak_buffered_messages", json!(of.peak_buffered)),
+        ("sent_messages", json!(of.sent)),
+        ("lost_messages_by_reason", by_reason(&of.lost)),
+        ("rejected_clients_by_reason", by_reason(&of.rejected)),
+        ("recovered", recovered),
+        ("stopped_at", json!(of.stopped_at)),
+    ];
+    let fields = columns.chain(parts);
+    fields
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn by_reason(counts: &[(String, u64)]) -> Value {
+    let fields = counts
+        .iter()
+        .map(|(reason, count)| (reason.clone(), json!(count)));
+    fields.collect::<Map<_, _>>().into()
+}
+
+fn point(point: &Point) -> Value {
+    json!({
+        "at_seconds": point.at.as_secs_f64(),
+        "threads": point.threads,
+        "memory_bytes": point.memory_bytes,
+        "descriptors": point.descriptors,
+        "buffered_messages": point.buffered,
+        "longest_wait_seconds": point.longest_wait.as_secs_f64(),
+        "delivered_messages": point.delivered,
+        "lost_messages": point.lost,
+        "rejected_clients": point.rejected,
+        "rung": point.rung.map(drainline::model::Rung::name),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake;
+    use super::*;
+
+    #[test]
+    fn everything_is_in_it() {
+        let findings = fake::findings();
+        let value = json(&findings);
+        assert_eq!(value["load"], "slow-sink");
+        assert_eq!(value["demand"]["connections"], 200);
+        assert_eq!(
+            value["demand"]["crowds"][0]["messages_per_second_each"],
+            100
+        );
+        assert_eq!(value["demand"]["stalls"][0]["lasts_seconds"], 2.0);
+        for (outcome, told) in findings.outcomes.iter().zip(
+            value["strategies"]
+                .as_array()
+                .expect("an array of strategies"),
+        ) {
+            let figures = &outcome.figures;
+            assert_eq!(told["strategy"], outcome.strategy);
+            assert_eq!(told["figures"]["threads_left"], figures.threads_left());
+            assert_eq!(told["figures"]["lost_messages"], figures.lost());
+            let points = told["course"].as_array().map(Vec::len);
+            assert_eq!(points, Some(outcome.course.len()));
+            assert_eq!(
+                told["course"][20]["threads"], outcome.course[20].threads,
+                "{}",
+                outcome.strategy
+            );
+        }
+        let layered = &value["strategies"][fake::STRATEGIES.len() - 1];
+        assert_eq!(
+            layered["figures"]["lost_messages_by_reason"]["aborted"],
+            1480
+        );
+        assert_eq!(layered["figures"]["ledger_closes"], true);
+        assert_eq!(layered["course"][0]["rung"], "normal");
+    }
+}

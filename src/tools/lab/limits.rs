@@ -1,0 +1,146 @@
+//! What a run of the lab may take of the machine.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::cli::units;
+use crate::cli::usage::UsageError;
+
+use super::super::demand::{ClientPace, Crowd, Demand};
+use super::outcome::Point;
+use super::words;
+
+/// Where a server is stopped, whatever it does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ceiling {
+    pub(crate) threads: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) descriptors: u64,
+}
+
+pub(super) const CEILING: Ceiling = Ceiling {
+    threads: 3000,
+    memory_bytes: 2 << 30,
+    descriptors: 6000,
+};
+
+/// As many threads as a server may have when each client has one.
+const MOST_CONNECTIONS: usize = 2000;
+const MOST_SIZE: usize = 64 << 10;
+const MOST_RATE: u64 = 1_000_000;
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(600);
+const SHORTEST_STAY: Duration = Duration::from_millis(50);
+/// Of the lab itself, beside one for each client.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+impl Ceiling {
+    /// The first that is reached, as people read it.
+    pub(super) fn reached(&self, point: &Point) -> Option<String> {
+        if point.threads >= self.threads {
+            Some(format!("{} threads", words::count(self.threads)))
+        } else if point.memory_bytes >= self.memory_bytes {
+            let memory = units::print_size(self.memory_bytes as usize);
+            Some(format!("{memory} of memory"))
+        } else if point.descriptors >= self.descriptors {
+            Some(format!("{} descriptors", words::count(self.descriptors)))
+        } else {
+            None
+        }
+    }
+}
+
+/// Each value in its range, all in one duration, and on this machine.
+///
+/// # Errors
+/// The first that is not.
+pub(super) fn check(demand: &Demand) -> Result<(), UsageError> {
+    let duration = demand.duration;
+    if !(SHORTEST..=LONGEST).contains(&duration) {
+        let text = units::print_duration(duration);
+        return Err(UsageError::bad_value("--duration", &text, DURATION));
+    }
+    for crowd in &demand.crowds {
+        check_crowd(crowd)?;
+    }
+    if demand
+        .sink
+        .rate
+        .is_some_and(|rate| !(1..=MOST_RATE).contains(&rate))
+    {
+        let text = demand.sink.rate.unwrap_or(0).to_string();
+        return Err(UsageError::bad_value("--sink-rate", &text, SINK_RATE));
+    }
+    let mut free_from = Duration::ZERO;
+    for stall in &demand.sink.stalls {
+        let text = format!(
+            "{}@{}",
+            units::print_duration(stall.lasts),
+            units::print_duration(stall.at)
+        );
+        if stall.lasts.is_zero() {
+            return Err(UsageError::bad_value("--stall", &text, STALL));
+        }
+        if stall.at >= duration {
+            let line = format!(
+                "--stall {text}: it begins when the load is over (--duration {})",
+                units::print_duration(duration)
+            );
+            return Err(UsageError::contradiction(&line));
+        }
+        if stall.at < free_from {
+            let line = format!("--stall {text}: it begins before the one before it has ended");
+            return Err(UsageError::contradiction(&line));
+        }
+        free_from = stall.at.saturating_add(stall.lasts);
+    }
+    check_system(demand)
+}
+
+fn check_crowd(crowd: &Crowd) -> Result<(), UsageError> {
+    let bad = |flag, value: String, accepted| Err(UsageError::bad_value(flag, &value, accepted));
+    if crowd.connections == 0 {
+        return bad("--connections", "0".to_owned(), CONNECTIONS);
+    }
+    if !(1..=MOST_SIZE).contains(&crowd.size) {
+        return bad("--size", units::print_size(crowd.size), SIZE);
+    }
+    if let ClientPace::Rate(rate) = crowd.pace
+        && !(1..=MOST_RATE).contains(&rate)
+    {
+        return bad("--rate", rate.to_string(), RATE);
+    }
+    if let Some(stay) = crowd.reconnect
+        && stay < SHORTEST_STAY
+    {
+        return bad("--reconnect", units::print_duration(stay), RECONNECT);
+    }
+    Ok(())
+}
+
+fn check_system(demand: &Demand) -> Result<(), UsageError> {
+    let connections = demand.connections();
+    if connections > MOST_CONNECTIONS {
+        return Err(UsageError::contradiction(&format!(
+            "--connections {connections}: the lab holds at most {MOST_CONNECTIONS} at once, so that a server that \
+             leaks does not take the machine"
+        )));
+    }
+    // A server needs one for each, too, and one that leaks needs more.
+    let needed = connections as u64 * 2 + OTHER_DESCRIPTORS;
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if needed > limit => Err(UsageError::contradiction(&format!(
+            "--connections {connections}: {needed} descriptors are needed, the limit (ulimit -n) is {limit}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) const DURATION: &str = "a duration such as 5s, 1s to 10m";
+pub(super) const CONNECTIONS: &str = "1 to 2000";
+pub(super) const SIZE: &str = "a size such as 1KiB, 1B to 64KiB";
+pub(super) const RATE: &str = "a rate such as 100 or 100/s, 1/s to 1000000/s";
+pub(super) const RECONNECT: &str = "a duration such as 500ms, 50ms or more, or off";
+pub(super) const SINK_RATE: &str = "a rate such as 10000 or 10000/s, 1/s to 1000000/s, or off: a sink that takes nothing is a --stall";
+pub(super) const STALL: &str = "a duration, @ and a time, such as 2s@1s";

@@ -1,0 +1,149 @@
+//! `drainline lab`: one load, a row of servers, and what became of each.
+//!
+//! In the order in which it goes: `args` reads the load, one of the `presets` or one's own, within `limits`, and the
+//! `strategy`s; `run` has each one's `process` serve the load's `clients` (`drip` among them) and its `sink`, and keeps
+//! what it sees from outside and the `sample`s that the `child` tells; `figures` and `sentence` say what that comes to:
+//! the `outcome`. `table`, `json` and `page` tell it, in the same `words` and `columns`.
+
+mod args;
+mod bar;
+mod child;
+mod clients;
+mod columns;
+mod drip;
+#[cfg(test)]
+mod fake;
+mod figures;
+mod json;
+mod limits;
+mod outcome;
+mod page;
+mod presets;
+mod process;
+mod run;
+mod sample;
+mod sentence;
+mod simulated;
+mod sink;
+mod strategy;
+mod table;
+mod words;
+
+use std::ffi::OsString;
+use std::fs;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI32};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::cli::print;
+use crate::cli::serve;
+use crate::cli::usage::UsageError;
+
+use super::args::{self as command_line, Typed};
+use args::{Args, PAGE};
+use bar::Bar;
+pub(super) use child::command as server_command;
+use outcome::Findings;
+
+/// Runs `drainline lab`; `args` begin with `lab`.
+///
+/// # Errors
+/// Nothing was started, or a server could not be.
+pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
+    let typed = match command_line::read::<Args>(args, &PAGE)? {
+        Typed::Print(text) => return Ok(print(&text)),
+        Typed::Args(typed) => typed,
+    };
+    let failed = |what: &str| UsageError::new(1, &format!("lab: {what}"));
+    serve::raise_descriptor_limit();
+    let experiment = typed.experiment()?;
+    if let Some(path) = &typed.html {
+        // What cannot be written is said now, and not when all is done.
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
+    }
+    let signals =
+        Signals::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
+    let strategies = &experiment.strategies;
+    let bar = Bar::new(strategies.len(), experiment.demand.duration);
+    let mut outcomes = Vec::new();
+    for (nth, strategy) in strategies.iter().enumerate() {
+        let watch = |point: &_| bar.show(nth, strategy.name(), point);
+        let outcome = run::run(
+            strategy,
+            &experiment.demand,
+            &limits::CEILING,
+            &signals.stop,
+            watch,
+        );
+        if let Some(signal) = signals.caught() {
+            bar.clear();
+            // As a shell counts a process that a signal ended.
+            return Ok(ExitCode::from(128 + signal));
+        }
+        let mut outcome = outcome.map_err(|error| {
+            bar.clear();
+            failed(&format!("{}: {error}", strategy.name()))
+        })?;
+        if typed.simulate {
+            outcome.simulated = simulated::figures(&experiment.demand, &outcome);
+        }
+        outcomes.push(outcome);
+    }
+    bar.clear();
+    let findings = Findings {
+        load: experiment.load,
+        demand: experiment.demand,
+        command: words::command(args.iter().map(|word| word.to_string_lossy())),
+        outcomes,
+    };
+    if let Some(path) = &typed.html {
+        fs::write(path, page::write(&findings))
+            .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
+    }
+    Ok(print(&if typed.json {
+        format!("{}\n", json::json(&findings))
+    } else {
+        table::table(&findings, typed.charts)
+    }))
+}
+
+/// The first SIGINT or SIGTERM, kept for whoever looks.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    number: Arc<AtomicI32>,
+}
+
+impl Signals {
+    fn register() -> std::io::Result<Signals> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let number = Arc::new(AtomicI32::new(0));
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        let (stop_on, number_of) = (Arc::clone(&stop), Arc::clone(&number));
+        let body = move || {
+            for signal in &mut signals {
+                number_of.store(signal, Relaxed);
+                stop_on.store(true, Relaxed);
+            }
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(body)?;
+        Ok(Signals { stop, number })
+    }
+
+    fn caught(&self) -> Option<u8> {
+        u8::try_from(self.number.load(Relaxed))
+            .ok()
+            .filter(|signal| *signal > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Loads that show something, of about five seconds each.
+
+use std::time::Duration;
+
+use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
+
+/// A load with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preset {
+    Burst,
+    SlowSink,
+    DeadSink,
+    ReconnectStorm,
+    SlowLoris,
+    OneGreedyClient,
+}
+
+pub(crate) const PRESETS: [Preset; 6] = [
+    Preset::Burst,
+    Preset::SlowSink,
+    Preset::DeadSink,
+    Preset::ReconnectStorm,
+    Preset::SlowLoris,
+    Preset::OneGreedyClient,
+];
+
+const SIZE: usize = 4000;
+const SEED: u64 = 1;
+
+impl Preset {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Preset::Burst => "burst",
+            Preset::SlowSink => "slow-sink",
+            Preset::DeadSink => "dead-sink",
+            Preset::ReconnectStorm => "reconnect-storm",
+            Preset::SlowLoris => "slow-loris",
+            Preset::OneGreedyClient => "one-greedy-client",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Preset> {
+        PRESETS.into_iter().find(|preset| preset.name() == name)
+    }
+
+    /// The load, for `duration`.
+    pub(crate) fn demand(self, duration: Duration) -> Demand {
+        let part = |part: f64| duration.mul_f64(part);
+        let crowd = |connections, pace, reconnect| Crowd {
+            connections,
+            size: SIZE,
+            pace,
+            from: Duration::ZERO,
+            until: duration,
+            reconnect,
+        };
+        let sink = |rate, stalls| SinkPace {
+            rate,
+            stalls,
+            catches_up: true,
+        };
+        let (crowds, sink) = match self {
+            // A fifth of the time five times as much as the sink takes.
+            Preset::Burst => {
+                let more = Crowd {
+                    from: part(0.2),
+                    until: part(0.4),
+                    ..crowd(100, ClientPace::Rate(400), None)
+                };
+                let steady = crowd(100, ClientPace::Rate(40), None);
+                (vec![steady, more], sink(Some(12_000), vec![]))
+            }
+            // Three times what it takes, all the time, from clients that lose patience.
+            Preset::SlowSink => {
+                let steady = crowd(200, ClientPace::Rate(60), Some(part(0.25)));
+                (vec![steady], sink(Some(4_000), vec![]))
+            }
+            Preset::DeadSink => {
+                let steady = crowd(200, ClientPace::Rate(50), Some(part(0.15)));
+                let dead = Stall {
+                    at: part(0.2),
+                    lasts: duration,
+                };
+                (vec![steady], sink(None, vec![dead]))
+            }
+            Preset::ReconnectStorm => {
+                let steady = crowd(300, ClientPace::Rate(40), Some(part(0.1)));
+                let stall = Stall {
+                    at: part(0.2),
+                    lasts: part(0.4),
+                };
+                (vec![steady], sink(Some(60_000), vec![stall]))
+            }
+            Preset::SlowLoris => {
+                // They come when the others are there.
+                let honest = Crowd {
+                    from: part(0.1),
+                    ..crowd(50, ClientPace::Rate(50), Some(part(0.2)))
+                };
+                let slow = crowd(300, ClientPace::Drip, None);
+                (vec![slow, honest], sink(None, vec![]))
+            }
+            Preset::OneGreedyClient => {
+                let honest = crowd(50, ClientPace::Rate(50), None);
+                let greedy = crowd(1, ClientPace::Greedy, None);
+                (vec![honest, greedy], sink(Some(10_000), vec![]))
+            }
+        };
+        Demand {
+            crowds,
+            sink,
+            duration,
+            seed: SEED,
+        }
+    }
+}

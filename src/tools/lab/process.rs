@@ -1,0 +1,186 @@
+//! A server in a process of its own, seen from outside.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::sample::{Said, Sample};
+
+const LOOK: Duration = Duration::from_millis(5);
+/// Log lines that are kept, for when it does not start.
+const MOST_LINES: usize = 20;
+
+/// The process. Dropped, it is killed.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    heard: Arc<Mutex<Heard>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+/// What it said so far.
+#[derive(Debug, Default)]
+struct Heard {
+    port: Option<u16>,
+    sample: Sample,
+    ledger: Option<Value>,
+    log: Vec<String>,
+}
+
+/// What /proc says of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Usage {
+    pub(super) threads: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) peak_memory_bytes: u64,
+    pub(super) descriptors: u64,
+}
+
+impl Process {
+    /// Starts `drainline lab-server` with these arguments. Returns it with its stdout.
+    pub(super) fn start(args: &[OsString]) -> io::Result<(Process, ChildStdout)> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("lab-server")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A Ctrl-C on the terminal is for the lab; it ends its servers itself.
+            .process_group(0)
+            .spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let mut process = Process {
+            child,
+            heard: Arc::clone(&heard),
+            listener: None,
+        };
+        let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let listen = move || listen(stderr, &heard);
+        process.listener = Some(
+            thread::Builder::new()
+                .name("listener".to_owned())
+                .spawn(listen)?,
+        );
+        Ok((process, stdout))
+    }
+
+    /// The port, once it listens.
+    ///
+    /// # Errors
+    /// It ended, with its last words, or it took too long.
+    pub(super) fn port(&mut self, within: Duration) -> io::Result<u16> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(port) = self.heard.lock().port {
+                return Ok(port);
+            }
+            if self.child.try_wait()?.is_some() {
+                self.join();
+                let last = self.heard.lock().log.pop();
+                return Err(io::Error::other(
+                    last.unwrap_or_else(|| "it ended".to_owned()),
+                ));
+            }
+            if Instant::now() > end {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    pub(super) fn sample(&self) -> Sample {
+        self.heard.lock().sample
+    }
+
+    pub(super) fn ledger(&self) -> Option<Value> {
+        self.heard.lock().ledger.clone()
+    }
+
+    /// `None`: it is no more.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let folder = format!("/proc/{}", self.child.id());
+        let status = fs::read_to_string(format!("{folder}/status")).ok()?;
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Some(Usage {
+            // A process that has ended and is not waited for has no memory to speak of.
+            threads: number("Threads:")?,
+            memory_bytes: number("VmRSS:")? << 10,
+            peak_memory_bytes: number("VmHWM:")? << 10,
+            descriptors: fs::read_dir(format!("{folder}/fd")).ok()?.count() as u64,
+        })
+    }
+
+    /// Asks it to end, in good order.
+    pub(super) fn ask_to_end(&self) {
+        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            // It is not waited for yet, so the number is its own.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Waits for its end, and ends it after this long. What it said last has then been heard.
+    pub(super) fn end(&mut self, within: Duration) -> io::Result<ExitStatus> {
+        let end = Instant::now() + within;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > end {
+                self.child.kill()?;
+                break self.child.wait()?;
+            }
+            thread::sleep(LOOK);
+        };
+        self.join();
+        Ok(status)
+    }
+
+    fn join(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.join();
+    }
+}
+
+/// Until it closes its stderr.
+fn listen(stderr: ChildStderr, heard: &Mutex<Heard>) {
+    for line in BufReader::new(stderr).lines() {
+        let Ok(line) = line else { return };
+        let said = Said::read(&line);
+        let mut heard = heard.lock();
+        match said {
+            Said::Listening(port) => heard.port = Some(port),
+            Said::Sample(sample) => heard.sample = sample,
+            Said::Ledger(ledger) => heard.ledger = Some(ledger),
+            Said::Log(line) => {
+                if heard.log.len() == MOST_LINES {
+                    heard.log.remove(0);
+                }
+                heard.log.push(line);
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One strategy under the load: a server, its clients, its sink, and somebody who watches.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use drainline::model::Rung;
+
+use super::super::demand::Demand;
+use super::child;
+use super::clients::{self, Sent};
+use super::figures::{self, Seen};
+use super::limits::Ceiling;
+use super::outcome::{Outcome, Point};
+use super::process::Process;
+use super::sentence;
+use super::sink::{self, Taken};
+use super::strategy::Strategy;
+
+const START: Duration = Duration::from_secs(10);
+/// A drain of a server that cannot deliver ends after this.
+const DRAIN: &str = "1s";
+const END: Duration = Duration::from_secs(5);
+/// What it is given at least when the load is over, with a sink that now takes all there is: until nothing is in it
+/// and its threads are gone.
+const LEAST_SETTLE: Duration = Duration::from_secs(2);
+
+/// So many looks in a row find nothing left to do.
+const CALM_LOOKS: usize = 5;
+
+/// Runs it. `watch` is called about twenty times a second. Blocks for the load's duration and the time it takes to
+/// settle; `stop` ends it early, and nothing of it is left running.
+///
+/// # Errors
+/// The server did not start, or the system gives no thread or process.
+pub(super) fn run(
+    strategy: &Strategy,
+    demand: &Demand,
+    ceiling: &Ceiling,
+    stop: &AtomicBool,
+    mut watch: impl FnMut(&Point),
+) -> io::Result<Outcome> {
+    let flags = strategy.flags(demand);
+    let (mut server, stdout) = Process::start(&arguments(strategy, flags.as_deref()))?;
+    let port = server.port(START)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let before = server.usage().unwrap_or_default();
+    let (taken, clients_stop) = (Taken::default(), AtomicBool::new(false));
+    let mut seen = Seen {
+        threads_before: before.threads,
+        ..Seen::default()
+    };
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let (taken, clients_stop, duration) = (&taken, &clients_stop, demand.duration);
+        let sink = move || sink::take(stdout, &demand.sink, (start, duration), taken);
+        let send = move || clients::run(address, demand, start, clients_stop);
+        let name = |name: &str| thread::Builder::new().name(name.to_owned());
+        let sink = name("sink").spawn_scoped(scope, sink);
+        let clients = name("clients").spawn_scoped(scope, send);
+        let outcome = match (sink, clients) {
+            (Ok(_), Ok(clients)) => {
+                let is_over = || stop.load(Relaxed) || clients.is_finished();
+                observe(
+                    &server,
+                    demand,
+                    (start, taken),
+                    ceiling,
+                    &mut seen,
+                    is_over,
+                    &mut watch,
+                );
+                clients_stop.store(true, Relaxed);
+                let sent = clients.join().unwrap_or_default();
+                taken.hurry();
+                if seen.stopped_at.is_none() && !stop.load(Relaxed) {
+                    settle(&server, demand, (start, taken), &mut seen, stop, &mut watch);
+                }
+                Ok(sent)
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        clients_stop.store(true, Relaxed);
+        seen.threads_after = server.usage().unwrap_or_default().threads;
+        end(&mut server, flags.is_some(), taken)?;
+        outcome
+    })
+    .map(|sent: Sent| {
+        seen.ledger = server.ledger();
+        seen.delivered = taken.messages();
+        seen.has_ledger = flags.is_some();
+        let figures = figures::figures(demand, &seen, &sent);
+        Outcome {
+            strategy: strategy.name().to_owned(),
+            sentence: sentence::sentence(strategy, demand, &figures),
+            flags,
+            simulated: None,
+            course: seen.course,
+            figures,
+        }
+    })
+}
+
+fn arguments(strategy: &Strategy, flags: Option<&[String]>) -> Vec<OsString> {
+    match flags {
+        None => vec![strategy.name().into()],
+        Some(flags) => server_arguments(flags),
+    }
+}
+
+/// What the program is started with: what the lab needs, and `flags`.
+pub(super) fn server_arguments(flags: &[String]) -> Vec<OsString> {
+    let own =
+        "server --listen 127.0.0.1:0 --sink stdout --report json --log-level warn --drain-timeout";
+    let words = own.split(' ').chain([DRAIN]).map(OsString::from);
+    words.chain(flags.iter().map(OsString::from)).collect()
+}
+
+/// Looks until the clients have gone or a ceiling is reached.
+fn observe(
+    server: &Process,
+    demand: &Demand,
+    (start, taken): (Instant, &Taken),
+    ceiling: &Ceiling,
+    seen: &mut Seen,
+    is_over: impl Fn() -> bool,
+    watch: &mut impl FnMut(&Point),
+) {
+    while !is_over() && start.elapsed() < demand.duration + END {
+        let Some(point) = look(server, (start, taken), seen) else {
+            return;
+        };
+        watch(&point);
+        if let Some(reached) = ceiling.reached(&point) {
+            seen.stopped_at = Some(reached);
+            return;
+        }
+        thread::sleep(child::EVERY);
+    }
+}
+
+/// For how long a server may go on when the load is over.
+pub(super) fn settle_time(demand: &Demand) -> Duration {
+    LEAST_SETTLE.max(demand.duration / 2)
+}
+
+/// Looks until nothing of the load is left in the server, or there is no more time.
+fn settle(
+    server: &Process,
+    demand: &Demand,
+    (start, taken): (Instant, &Taken),
+    seen: &mut Seen,
+    stop: &AtomicBool,
+    watch: &mut impl FnMut(&Point),
+) {
+    let end = Instant::now() + settle_time(demand);
+    let mut calm = 0;
+    while Instant::now() < end && !stop.load(Relaxed) {
+        let Some(point) = look(server, (start, taken), seen) else {
+            return;
+        };
+        watch(&point);
+        let is_open = point.rung.is_none_or(|rung| rung == Rung::Normal);
+        let is_calm = is_open && point.buffered == 0 && point.threads <= seen.threads_before;
+        // A gate that has just opened has clients before it.
+        calm = if is_calm { calm + 1 } else { 0 };
+        if calm == CALM_LOOKS {
+            return;
+        }
+        thread::sleep(child::EVERY);
+    }
+}
+
+/// Keeps how things stand. `None`: the server has ended.
+fn look(server: &Process, (start, taken): (Instant, &Taken), seen: &mut Seen) -> Option<Point> {
+    let usage = server.usage()?;
+    let inside = server.sample();
+    let point = Point {
+        at: start.elapsed(),
+        threads: usage.threads,
+        memory_bytes: usage.memory_bytes,
+        descriptors: usage.descriptors,
+        buffered: inside.buffered,
+        longest_wait: inside.longest_wait,
+        delivered: taken.messages(),
+        lost: inside.lost,
+        rejected: inside.rejected,
+        rung: inside.rung,
+    };
+    seen.peak_memory_bytes = seen.peak_memory_bytes.max(usage.peak_memory_bytes);
+    seen.course.push(point);
+    Some(point)
+}
+
+/// Ends the server: ours in good order, the others as people end them.
+fn end(server: &mut Process, is_ours: bool, taken: &Taken) -> io::Result<()> {
+    let within = if is_ours {
+        server.ask_to_end();
+        END
+    } else {
+        Duration::ZERO
+    };
+    let ended = server.end(within);
+    taken.end();
+    ended.map(drop)
+}

@@ -1,0 +1,118 @@
+//! What a server in the lab tells about itself: a line of JSON on stderr, twenty times a second.
+
+use std::time::Duration;
+
+use drainline::Stats;
+use drainline::model::Rung;
+use serde_json::{Value, json};
+
+/// The inside of a server at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Sample {
+    /// Messages in the buffer, and those of senders that wait for room in it.
+    pub(super) buffered: u64,
+    pub(super) longest_wait: Duration,
+    pub(super) lost: u64,
+    pub(super) rejected: u64,
+    pub(super) rung: Option<Rung>,
+}
+
+/// What a server says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    /// It listens on this port of loopback.
+    Listening(u16),
+    Sample(Sample),
+    /// Its ledger, as the program prints it last.
+    Ledger(Value),
+    /// A line of its log.
+    Log(String),
+}
+
+impl Sample {
+    pub(super) fn of(stats: &Stats) -> Sample {
+        Sample {
+            buffered: stats.in_flight,
+            longest_wait: stats.longest_wait,
+            lost: stats.dropped.total(),
+            rejected: stats.rejected.total(),
+            rung: Some(stats.rung),
+        }
+    }
+
+    pub(super) fn line(&self) -> String {
+        json!({
+            "buffered": self.buffered,
+            "longest_wait_us": self.longest_wait.as_micros() as u64,
+            "lost": self.lost,
+            "rejected": self.rejected,
+            "rung": self.rung.map(Rung::name),
+        })
+        .to_string()
+    }
+}
+
+pub(super) fn listening(port: u16) -> String {
+    json!({ "port": port }).to_string()
+}
+
+impl Said {
+    pub(super) fn read(line: &str) -> Said {
+        let log = || Said::Log(line.to_owned());
+        let Ok(Value::Object(fields)) = serde_json::from_str(line) else {
+            return log();
+        };
+        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+        if let Some(port) = number("port").and_then(|port| u16::try_from(port).ok()) {
+            return Said::Listening(port);
+        }
+        if fields.contains_key("balanced") {
+            return Said::Ledger(Value::Object(fields));
+        }
+        let Some(buffered) = number("buffered") else {
+            return log();
+        };
+        let name = fields.get("rung").and_then(Value::as_str);
+        Said::Sample(Sample {
+            buffered,
+            longest_wait: Duration::from_micros(number("longest_wait_us").unwrap_or(0)),
+            lost: number("lost").unwrap_or(0),
+            rejected: number("rejected").unwrap_or(0),
+            rung: Rung::ALL.into_iter().find(|rung| Some(rung.name()) == name),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let sample = Sample {
+            buffered: 7,
+            longest_wait: Duration::from_micros(1500),
+            lost: 2,
+            rejected: 1,
+            rung: Some(Rung::Paused),
+        };
+        assert_eq!(Said::read(&sample.line()), Said::Sample(sample));
+        let bare = Sample::default();
+        assert_eq!(Said::read(&bare.line()), Said::Sample(bare));
+        assert_eq!(Said::read(&listening(5140)), Said::Listening(5140));
+        assert!(matches!(
+            Said::read(r#"{"balanced":true}"#),
+            Said::Ledger(_)
+        ));
+        for log in [
+            "",
+            "[WARN] the gate is shut",
+            "{}",
+            "{",
+            "[1]",
+            r#"{"port":70000}"#,
+        ] {
+            assert_eq!(Said::read(log), Said::Log(log.to_owned()));
+        }
+    }
+}

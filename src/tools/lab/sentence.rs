@@ -1,0 +1,121 @@
+//! What happened, in a sentence that is made of the figures alone.
+
+use std::time::Duration;
+
+use super::super::demand::Demand;
+use super::outcome::{Figures, Recovery};
+use super::strategy::Strategy;
+use super::words::{self, count};
+
+/// A few threads may be on their way out when they are counted.
+const FEW_THREADS: u64 = 5;
+/// A client that was held up for less than this did not notice.
+const SHORT: Duration = Duration::from_millis(250);
+
+/// The sentence of a strategy.
+pub(super) fn sentence(strategy: &Strategy, demand: &Demand, figures: &Figures) -> String {
+    let parts = [
+        leak(strategy, demand, figures),
+        losses(figures),
+        clients(figures),
+        recovery(figures),
+    ];
+    let text: Vec<String> = parts.into_iter().flatten().collect();
+    let mut text = text.join("; ");
+    if let Some(first) = text.get(..1) {
+        let first = first.to_uppercase();
+        text.replace_range(..1, &first);
+    }
+    text + "."
+}
+
+/// Whether threads are left that nobody needs: more than one for each client that was there.
+fn leak(strategy: &Strategy, demand: &Demand, figures: &Figures) -> Option<String> {
+    let (left, clients) = (figures.threads_left(), demand.connections() as u64);
+    let is_ours = strategy.flags(demand).is_some();
+    if let Some(ceiling) = figures.stopped_at.as_ref().filter(|_| is_ours) {
+        return Some(format!("it was stopped at {ceiling}"));
+    }
+    if let Some(ceiling) = &figures.stopped_at {
+        return Some(format!(
+            "it leaks: it was stopped at {ceiling}, with {} clients",
+            count(clients)
+        ));
+    }
+    if left <= FEW_THREADS {
+        let peak = figures.peak_threads.saturating_sub(figures.threads_before);
+        let many = if peak > clients * 3 / 2 {
+            format!(
+                ", {:.1} for each client",
+                peak as f64 / clients.max(1) as f64
+            )
+        } else {
+            String::new()
+        };
+        return Some(format!(
+            "at most {} threads for {} clients{many}, and none was left",
+            count(peak),
+            count(clients)
+        ));
+    }
+    let why = if !is_ours {
+        "each blocked in a send, its client long gone: it leaks"
+    } else if left > clients {
+        "each with messages of a client that is gone and that the sink has not taken yet"
+    } else {
+        "no more than there were clients, each waiting for the sink"
+    };
+    Some(format!(
+        "{} threads were left when all clients had gone, {why}",
+        count(left)
+    ))
+}
+
+fn losses(figures: &Figures) -> Option<String> {
+    let counted: Vec<String> = figures
+        .lost
+        .iter()
+        .map(|(reason, times)| format!("{} {reason}", count(*times)))
+        .collect();
+    let unseen = figures.unseen();
+    match (figures.delivered, &counted[..]) {
+        (0, _) if figures.sent > 0 => Some("nothing was delivered".to_owned()),
+        (delivered, []) if unseen == 0 => {
+            Some(format!("all {} messages were delivered", count(delivered)))
+        }
+        (delivered, counted) => {
+            let part = words::percent(delivered, figures.sent);
+            let mut text = format!("{part} of the messages were delivered");
+            if !counted.is_empty() {
+                text += &format!(", {}", counted.join(", "));
+            }
+            if unseen > 0 {
+                text += &format!(", {} never reached it or are in no books", count(unseen));
+            }
+            Some(text)
+        }
+    }
+}
+
+fn clients(figures: &Figures) -> Option<String> {
+    let rejected: u64 = figures.rejected.iter().map(|(_, count)| count).sum();
+    let held_up = figures.held_up_p99;
+    let held_up = (held_up >= SHORT)
+        .then(|| format!("clients were held up for up to {}", words::time(held_up)));
+    let rejected = (rejected > 0).then(|| format!("{} times one was turned away", count(rejected)));
+    match (held_up, rejected) {
+        (Some(held_up), Some(rejected)) => Some(format!("{held_up}, and {rejected}")),
+        (held_up, rejected) => held_up.or(rejected),
+    }
+}
+
+fn recovery(figures: &Figures) -> Option<String> {
+    match figures.recovery {
+        Recovery::NotAsked => None,
+        Recovery::After(time) => Some(format!(
+            "it was well again {} after the stall",
+            words::time(time)
+        )),
+        Recovery::Never => Some("it did not recover from the stall".to_owned()),
+    }
+}

@@ -1,0 +1,172 @@
+//! How what was found is said, for the terminal and for the page alike.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use drainline::model::Rung;
+
+pub(super) use super::super::words::{count, memory, time};
+
+use super::super::demand::{ClientPace, Crowd, Demand, SinkPace};
+use super::outcome::{Outcome, Point};
+
+/// What stands where there is nothing to say.
+pub(super) const NOTHING: &str = "–";
+
+/// `1 client`, `200 clients`.
+fn counted(value: u64, what: &str) -> String {
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", count(value))
+}
+
+/// A time that somebody set, exactly.
+pub(super) fn set_time(time: Duration) -> String {
+    if time < Duration::from_secs(1) && !time.is_zero() {
+        format!("{} ms", time.as_secs_f64() * 1e3)
+    } else {
+        format!("{} s", time.as_secs_f64())
+    }
+}
+
+/// Rounded down, so that only all of it is 100 %, and something is never 0.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return NOTHING.to_owned();
+    }
+    let thousandths = u128::from(part) * 1000 / u128::from(whole);
+    match thousandths {
+        0 if part > 0 => "<0.1 %".to_owned(),
+        1000 if part == whole => "100 %".to_owned(),
+        _ => format!("{}.{} %", thousandths / 10, thousandths % 10),
+    }
+}
+
+/// `1,234 aborted, 5 full`; `None`: nothing happened.
+fn by_reason(counts: &[(String, u64)]) -> Option<String> {
+    let happened = counts.iter().filter(|(_, times)| *times > 0);
+    let said: Vec<String> = happened
+        .map(|(reason, times)| format!("{} {reason}", count(*times)))
+        .collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
+/// The load in sentences.
+pub(super) fn demand(demand: &Demand) -> Vec<String> {
+    let mut said: Vec<String> = demand
+        .crowds
+        .iter()
+        .map(|each| crowd(each, demand.duration))
+        .collect();
+    said.push(sink(&demand.sink, demand.duration));
+    said.push(format!(
+        "The load lasts {}; its seed is {}.",
+        set_time(demand.duration),
+        demand.seed
+    ));
+    said
+}
+
+fn crowd(crowd: &Crowd, duration: Duration) -> String {
+    let clients = counted(crowd.connections as u64, "client");
+    let size = counted(crowd.size as u64, "byte");
+    let each = |rate: u64| rate.saturating_mul(crowd.connections as u64);
+    let mut said = match crowd.pace {
+        ClientPace::Rate(rate) => format!(
+            "{clients} with {} of {size} a second each, {} a second in all",
+            counted(rate, "message"),
+            count(each(rate))
+        ),
+        ClientPace::Greedy => {
+            format!("{clients} with messages of {size}, as fast as the server takes them")
+        }
+        ClientPace::Drip => {
+            format!("{clients} with one byte a second each, and never the end of a message")
+        }
+    };
+    if !crowd.from.is_zero() || crowd.until < duration {
+        said += &format!(
+            ", from {} to {}",
+            set_time(crowd.from),
+            set_time(crowd.until)
+        );
+    }
+    if let Some(stay) = crowd.reconnect {
+        said += &format!(
+            "; each hangs up after about {} and comes back",
+            set_time(stay)
+        );
+    }
+    said + "."
+}
+
+fn sink(sink: &SinkPace, duration: Duration) -> String {
+    let mut said = match sink.rate {
+        Some(rate) => format!("The sink takes {} a second", counted(rate, "message")),
+        None => "The sink takes messages as fast as they come".to_owned(),
+    };
+    for (place, stall) in sink.stalls.iter().enumerate() {
+        said += if place == 0 { ", but none " } else { ", nor " };
+        let end = stall.at + stall.lasts;
+        said += &match end < duration {
+            true => format!("from {} to {}", set_time(stall.at), set_time(end)),
+            false => format!("from {} on", set_time(stall.at)),
+        };
+    }
+    said + "."
+}
+
+/// The command that starts the same server by hand; `None`: there is none.
+pub(super) fn by_hand(outcome: &Outcome) -> Option<String> {
+    outcome.flags.as_ref().map(command)
+}
+
+/// The program with these arguments, as a shell takes it.
+pub(super) fn command<W: AsRef<str>>(args: impl IntoIterator<Item = W>) -> String {
+    let words = args.into_iter().map(|word| quoted(word.as_ref()));
+    words.fold("drainline".to_owned(), |line, word| line + " " + &word)
+}
+
+/// As a shell takes it for this one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// What a table has no room for: a name for each line, and the line.
+pub(super) fn details(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let figures = &outcome.figures;
+    let stopped = |at: &String| format!("by the lab, at its ceiling of {at}");
+    [
+        ("stopped", figures.stopped_at.as_ref().map(stopped)),
+        ("lost", by_reason(&figures.lost)),
+        ("rejected", by_reason(&figures.rejected)),
+        ("ladder", ladder(&outcome.course)),
+    ]
+    .into_iter()
+    .filter_map(|(name, line)| Some((name, line?)))
+    .collect()
+}
+
+/// How long the server stood on which rung; `None`: it has no ladder.
+fn ladder(course: &[Point]) -> Option<String> {
+    let mut times = [Duration::ZERO; Rung::ALL.len()];
+    let mut is_there = false;
+    for pair in course.windows(2) {
+        if let Some(rung) = pair[0].rung {
+            is_there = true;
+            times[rung as usize] += pair[1].at.saturating_sub(pair[0].at);
+        }
+    }
+    let stood = Rung::ALL.iter().zip(times);
+    let said: Vec<String> = stood
+        .filter(|(_, time)| !time.is_zero())
+        .map(|(rung, stood)| format!("{} {}", rung.name(), time(stood)))
+        .collect();
+    is_there.then(|| said.join(", "))
+}

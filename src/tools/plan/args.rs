@@ -1,0 +1,207 @@
+//! What was typed.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Parser};
+use drainline::WhenFull;
+
+use crate::cli::help::Page;
+use crate::cli::units;
+use crate::cli::usage::{self, UsageError};
+use crate::cli::values;
+
+use super::situation::Situation;
+
+const FASTEST: u64 = 1_000_000_000;
+const MOST_CONNECTIONS: usize = 1_000_000;
+const LARGEST_MESSAGE: usize = 64 << 20;
+const LEAST_MEMORY: usize = 16 << 20;
+const MOST_MEMORY: usize = 1 << 40;
+const LONGEST_STALL: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Finds the settings for a server from what arrives, what the sink takes, and the longest stall of the sink that is to be
+/// survived: as flags, with the reason for each, what they bound, what they promise, and what happens one
+/// step beyond. It holds them against a simulation that runs the server's own decisions; nothing is started.
+#[derive(Debug, Parser)]
+#[command(
+    name = "drainline plan",
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(super) struct Args {
+    /// Plans for this many messages a second, over all connections. Give the most that arrives for longer than a stall
+    /// lasts, not the average of a day.
+    #[arg(long, value_name = "RATE")]
+    #[arg(value_parser = units::rate, help_heading = "Load")]
+    rate: Option<u64>,
+
+    /// Plans for this many connections at once.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = units::count::<usize>, help_heading = "Load")]
+    connections: Option<usize>,
+
+    /// Plans for messages this long in bytes, without their framing: the usual one. If some are longer than 64 KiB, give
+    /// the longest.
+    #[arg(long, value_name = "SIZE", default_value = "128")]
+    #[arg(value_parser = units::size, help_heading = "Load")]
+    size: usize,
+
+    /// Takes it that the sink accepts this many messages a second when it is well. Without it the sink is taken to keep
+    /// up, and what happens beyond its rate cannot be told.
+    #[arg(long, value_name = "RATE")]
+    #[arg(value_parser = units::rate, help_heading = "Sink")]
+    sink_rate: Option<u64>,
+
+    /// Lets the sink take nothing for this long, now and then, without a loss: a restart, a failover, a full disk.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = units::duration, help_heading = "Sink")]
+    stall: Duration,
+
+    /// Takes this for the server's --when-full. Without it that is abort, which loses nothing where the sink catches up;
+    /// and wait, where more arrives than the sink takes.
+    #[arg(long, value_name = "abort|drop|wait")]
+    #[arg(value_parser = values::choice(values::WHEN_FULL), help_heading = "Server")]
+    when_full: Option<WhenFull>,
+
+    /// Lets the server's bound of memory be this at most, on each machine. The buffer has what connections leave; where it
+    /// does not hold a stall, senders are held up for the rest. Without it a buffer has 1 GiB at most.
+    #[arg(long, value_name = "SIZE")]
+    #[arg(value_parser = units::size, help_heading = "Server")]
+    memory: Option<usize>,
+
+    /// Takes it that one machine handles this many messages a second when it is busy. Machines are planned to be
+    /// busy to 70 %.
+    #[arg(long, value_name = "RATE")]
+    #[arg(value_parser = units::rate, help_heading = "Machines")]
+    capacity: Option<u64>,
+
+    /// Measures that on this machine: starts a server and sends messages to it for 2 s, on up to 500 connections. Costs
+    /// what it measures, and what sending costs is counted with it, so that a machine that only receives takes more.
+    #[arg(long, help_heading = "Machines")]
+    measure: bool,
+
+    /// Draws the course of the simulation, of this load and of what lies beyond it.
+    #[arg(long, help_heading = "Output")]
+    simulate: bool,
+
+    /// Writes the plan as one JSON object.
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+
+    /// Prints help: one screen for -h, every flag and its cost for --help.
+    #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
+    help: Option<bool>,
+}
+
+pub(super) const PAGE: Page = Page {
+    title: "finds the settings for a load, a sink and its longest stall",
+    usage: "drainline plan --rate RATE --connections N [FLAG VALUE]...",
+    after: AFTER,
+    short_after: "",
+    accepted: &[
+        ("rate", RATE),
+        ("connections", CONNECTIONS),
+        ("size", "a size such as 128 or 1KiB, 1B to 64MiB"),
+        ("sink_rate", RATE),
+        ("stall", "a duration such as 10s or 5m, 0s to 12h"),
+        ("memory", "a size such as 512MiB, 16MiB to 1TiB"),
+        ("capacity", RATE),
+    ],
+};
+
+const RATE: &str = "a rate such as 1000 or 1000/s, 1/s to 1000000000/s";
+const CONNECTIONS: &str = "1 to 1000000";
+
+const AFTER: &str = "\
+The plan's first line can be pasted: it starts the server. The limits of the system are those of this machine.
+
+Exit codes:
+  0   there is a plan; that it cannot be lossless is said in it
+  1   --measure failed
+  2   one value cannot be read or is out of range
+  78  values contradict each other, or no machine can hold them
+
+Examples:
+  drainline plan --rate 10000 --connections 500 --sink-rate 20000 --stall 10s
+  drainline plan --rate 50000 --connections 5000 --sink-rate 30000 --simulate
+  drainline plan --rate 2000000 --connections 20000 --measure
+";
+
+/// What is to be planned, and how it is told.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) situation: Situation,
+    pub(super) capacity: Option<u64>,
+    pub(super) measure: bool,
+    pub(super) simulate: bool,
+    pub(super) json: bool,
+}
+
+impl Args {
+    /// # Errors
+    /// A value is missing or out of range, or two contradict each other.
+    pub(super) fn asked(&self) -> Result<Asked, UsageError> {
+        let missing = |flag: &str, accepted: &str| UsageError::bad_value(flag, "", accepted);
+        let rate = self.rate.ok_or_else(|| missing("--rate", RATE))?;
+        let connections = self
+            .connections
+            .ok_or_else(|| missing("--connections", CONNECTIONS))?;
+        let is_rate = |rate: Option<u64>| rate.is_none_or(|rate| (1..=FASTEST).contains(&rate));
+        let print_rate = |rate: Option<u64>| rate.unwrap_or_default().to_string();
+        let is_memory = |bytes: usize| (LEAST_MEMORY..=MOST_MEMORY).contains(&bytes);
+        let ranges = [
+            ("rate", is_rate(self.rate), rate.to_string()),
+            (
+                "connections",
+                (1..=MOST_CONNECTIONS).contains(&connections),
+                connections.to_string(),
+            ),
+            (
+                "size",
+                (1..=LARGEST_MESSAGE).contains(&self.size),
+                units::print_size(self.size),
+            ),
+            (
+                "sink_rate",
+                is_rate(self.sink_rate),
+                print_rate(self.sink_rate),
+            ),
+            (
+                "stall",
+                self.stall <= LONGEST_STALL,
+                units::print_duration(self.stall),
+            ),
+            (
+                "memory",
+                self.memory.is_none_or(is_memory),
+                units::print_size(self.memory.unwrap_or_default()),
+            ),
+            (
+                "capacity",
+                is_rate(self.capacity),
+                print_rate(self.capacity),
+            ),
+        ];
+        usage::check_ranges(&ranges, PAGE.accepted)?;
+        if self.measure && self.capacity.is_some() {
+            let line =
+                "--measure: the capacity is given: accepted is --capacity or --measure, not both";
+            return Err(UsageError::contradiction(line));
+        }
+        Ok(Asked {
+            situation: Situation {
+                rate,
+                size: self.size,
+                connections,
+                sink_rate: self.sink_rate,
+                stall: self.stall,
+                when_full: self.when_full,
+                memory: self.memory.map(|bytes| bytes as u64),
+            },
+            capacity: self.capacity,
+            measure: self.measure,
+            simulate: self.simulate,
+            json: self.json,
+        })
+    }
+}

@@ -1,0 +1,206 @@
+//! What the settings come to: under the load that they are for, and one step beyond it. By simulation, not by guess.
+
+use std::time::Duration;
+
+use drainline::model::Rung;
+use drainline::{DropReason, PauseAfter, Reason, WhenFull};
+
+use crate::cli::units;
+
+use super::super::demand::Demand;
+use super::super::figures::Recovery;
+use super::super::simulation::{self, Scenario, Simulated};
+use super::settings::{Promise, Settings};
+use super::situation::Situation;
+use super::words::{count, rate, seconds};
+
+/// A server that is not shut down before it has delivered everything: a shutdown is not what is looked at.
+const SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_secs(3600);
+const A_WHILE: Duration = Duration::from_secs(60);
+/// The watchdog's: what is seen at the first one after a stall took no longer.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A load, and what becomes of it.
+#[derive(Clone, Debug)]
+pub(super) struct Outlook {
+    /// What load that is.
+    pub(super) what: String,
+    pub(super) demand: Demand,
+    pub(super) simulated: Simulated,
+    /// What happens, in a sentence.
+    pub(super) text: String,
+}
+
+/// The load that the settings are for.
+pub(super) fn expected(situation: &Situation, settings: &Settings) -> Outlook {
+    outlook("this load".to_owned(), situation.demand(), settings)
+}
+
+/// What lies one step beyond it.
+pub(super) fn beyond(situation: &Situation, settings: &Settings) -> Vec<Outlook> {
+    let mut outlooks: Vec<Outlook> = longer_stall(situation, settings).into_iter().collect();
+    match (situation.sink_rate, settings.promise) {
+        (Some(sink), Promise::Lossless { .. }) => {
+            let faster = Situation {
+                rate: sink.saturating_add(sink / 4).max(sink + 1),
+                ..situation.clone()
+            };
+            let what = format!("{}, a quarter more than the sink takes", rate(faster.rate));
+            let demand = lasting(&faster, settings);
+            outlooks.push(outlook(what, demand, settings));
+        }
+        (Some(_), Promise::Held { .. }) => {
+            let mut cut = settings.clone();
+            cut.config.when_full = WhenFull::Abort;
+            cut.config.pause_after = PauseAfter::Auto;
+            let what = "--when-full abort instead".to_owned();
+            // A sink that takes just what arrives needs a stall to fall behind.
+            let demand = match situation.sink_rate == Some(situation.rate) {
+                true => situation.demand(),
+                false => lasting(situation, settings),
+            };
+            outlooks.push(outlook(what, demand, &cut));
+        }
+        _ => {}
+    }
+    outlooks
+}
+
+/// The stall twice over, where there is one.
+pub(super) fn longer_stall(situation: &Situation, settings: &Settings) -> Option<Outlook> {
+    let longer = Situation {
+        stall: situation.stall * 2,
+        ..situation.clone()
+    };
+    let what = format!("a stall of {}", units::print_duration(longer.stall));
+    (!situation.stall.is_zero()).then(|| outlook(what, longer.demand(), settings))
+}
+
+/// Without a stall, until the buffer is full and those who wait have waited long enough to be cut off.
+fn lasting(situation: &Situation, settings: &Settings) -> Demand {
+    let over = situation
+        .rate
+        .saturating_sub(situation.sink_rate.unwrap_or_default());
+    let fills = settings.config.buffer_messages as f64 / over.max(1) as f64;
+    let fills = Duration::try_from_secs_f64(fills).unwrap_or(LONGEST);
+    let lasts = fills
+        .saturating_add(settings.config.send_timeout * 2)
+        .saturating_add(A_WHILE)
+        .min(LONGEST);
+    let endless = Situation {
+        stall: Duration::ZERO,
+        ..situation.clone()
+    };
+    let mut demand = endless.demand();
+    demand.duration = lasts;
+    for crowd in &mut demand.crowds {
+        crowd.until = lasts;
+    }
+    demand
+}
+
+fn outlook(what: String, demand: Demand, settings: &Settings) -> Outlook {
+    let simulated = simulation::run(&Scenario {
+        config: &settings.config,
+        max_message: settings.max_message,
+        demand: &demand,
+        settle: SETTLE,
+    });
+    Outlook {
+        what,
+        text: sentence(&simulated, &demand),
+        demand,
+        simulated,
+    }
+}
+
+fn sentence(simulated: &Simulated, demand: &Demand) -> String {
+    let figures = &simulated.figures;
+    let waits = simulated.course.iter().map(|point| point.longest_wait);
+    let held_up = match waits.max().filter(|wait| !wait.is_zero()) {
+        None => "nobody waits 100 ms for the buffer".to_owned(),
+        Some(wait) => format!("the buffer holds senders up, for {} at most", seconds(wait)),
+    };
+    let peak = format!(
+        "{} messages at most are in it or wait for room",
+        count(figures.peak_buffered)
+    );
+    let shut = Some(shut_for(simulated)).filter(|shut| !shut.is_zero());
+    let shut = shut.map(|shut| format!("the gate is shut for {}", seconds(shut)));
+    let stopped = figures.stopped_at.as_ref();
+    let stopped = stopped.map(|at| format!("it was simulated no further than {at}"));
+    let parts = [
+        Some(losses(simulated)),
+        Some(held_up),
+        Some(peak),
+        shut,
+        recovery(simulated, demand),
+        stopped,
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join("; ")
+}
+
+/// What is lost while the server runs. What is on its way at the end of a simulation is not.
+fn losses(simulated: &Simulated) -> String {
+    let figures = &simulated.figures;
+    let is_end = |reason: &str| reason == DropReason::Shutdown.name();
+    let (ended, lost): (Vec<_>, Vec<_>) =
+        figures.lost.iter().partition(|(reason, _)| is_end(reason));
+    let sum = |counts: &[&(String, u64)]| counts.iter().map(|(_, count)| count).sum::<u64>();
+    let unseen = simulated.unseen - simulated.unseen_at_end;
+    let mut text = match sum(&lost) + unseen {
+        0 => "nothing is lost".to_owned(),
+        all => {
+            let percent = all as f64 * 100.0 / figures.sent.max(1) as f64;
+            let mut reasons: Vec<String> = lost
+                .iter()
+                .map(|(reason, times)| format!("{} {reason}", count(*times)))
+                .collect();
+            if unseen > 0 {
+                reasons.push(format!(
+                    "{} unread when their connection was cut",
+                    count(unseen)
+                ));
+            }
+            format!(
+                "{} of {} messages are lost, {percent:.1} % ({})",
+                count(all),
+                count(figures.sent),
+                reasons.join(", ")
+            )
+        }
+    };
+    let left = sum(&ended) + simulated.unseen_at_end;
+    if left > 0 {
+        text += &format!("; {} are still on their way at the end", count(left));
+    }
+    text
+}
+
+fn recovery(simulated: &Simulated, demand: &Demand) -> Option<String> {
+    let stall_ended = demand.recovers_at()?;
+    let load_lasts = demand.duration.saturating_sub(stall_ended);
+    match simulated.figures.recovery {
+        Recovery::After(time) if time <= TICK => {
+            Some("all is well at once after the stall".to_owned())
+        }
+        Recovery::After(time) if time <= load_lasts => {
+            Some(format!("all is well {} after the stall", seconds(time)))
+        }
+        _ => Some(format!(
+            "the backlog is not gone {} after the stall",
+            seconds(load_lasts)
+        )),
+    }
+}
+
+/// How long the rung was that of a pause or above, as far as the points tell.
+fn shut_for(simulated: &Simulated) -> Duration {
+    let pairs = simulated.course.windows(2);
+    pairs
+        .filter(|pair| pair[1].rung >= Some(Rung::Paused))
+        .map(|pair| pair[1].at - pair[0].at)
+        .sum()
+}

@@ -1,0 +1,157 @@
+//! How large the buffer is.
+
+use std::time::Duration;
+
+use drainline::Config;
+
+use crate::cli::units;
+
+use super::super::simulation;
+use super::settings::{DAY, Settings};
+use super::situation::Situation;
+use super::words::{count, rate, seconds};
+
+/// What the buffer may take of memory where nobody has said how much.
+const MOST_BUFFER: u64 = 1 << 30;
+const MOST_MESSAGES: u64 = 1 << 24;
+pub(super) const MIB: u64 = 1 << 20;
+/// What a place in the buffer takes beside the message, whether it is used or not.
+const SLOT_BYTES: u64 = 16;
+/// A connection that brings more is read in large pieces.
+const BULK_BYTES_PER_SECOND: u64 = 4_000_000;
+
+/// How large a buffer is wanted, and how large one there may be.
+struct Wanted {
+    arrives: u64,
+    messages: u64,
+    bytes: u64,
+    /// What a message weighs.
+    weight: u64,
+    /// Bytes of memory for it.
+    room: u64,
+}
+
+impl Wanted {
+    fn new(situation: &Situation, memory: Option<u64>) -> Wanted {
+        let arrives = situation.arrives_in_stall();
+        let messages = match situation.keeps_up() {
+            true => arrives.saturating_add(arrives.div_ceil(4)),
+            false => 0,
+        };
+        // Where much comes at once, reads are large, and their buffers not full.
+        let each = situation.rate / situation.connections as u64;
+        let is_bulk = each.saturating_mul(situation.size as u64) > BULK_BYTES_PER_SECOND;
+        let weight = simulation::heaviest(situation.size);
+        let weight = if is_bulk { weight * 3 / 2 } else { weight };
+        let bytes = u128::from(messages) * u128::from(weight);
+        Wanted {
+            arrives,
+            messages,
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            weight,
+            room: memory.unwrap_or(MOST_BUFFER),
+        }
+    }
+}
+
+/// Decides how large the buffer is. Returns how long a stall it holds.
+pub(super) fn decide(
+    situation: &Situation,
+    memory: Option<u64>,
+    settings: &mut Settings,
+) -> Duration {
+    let default = Config::default();
+    let wanted = Wanted::new(situation, memory);
+    let fits = (wanted.room / (wanted.weight + SLOT_BYTES)).clamp(1, MOST_MESSAGES);
+    let messages = round_up(wanted.messages.max(default.buffer_messages as u64));
+    let messages = if messages <= fits {
+        messages
+    } else {
+        round_down(fits)
+    };
+    let left = wanted.room.saturating_sub(messages * SLOT_BYTES);
+    let bytes = wanted
+        .bytes
+        .max(default.buffer_bytes as u64)
+        .max(least_buffer(situation));
+    let bytes = match bytes.checked_next_multiple_of(MIB) {
+        Some(bytes) if bytes <= left => bytes,
+        _ => left / MIB * MIB,
+    };
+    settings.config.buffer_messages = messages as usize;
+    settings.config.buffer_bytes = bytes as usize;
+    let held = messages.min(bytes / wanted.weight.max(1));
+    // A quarter more than what arrives was wanted.
+    let holds = held as f64 / 1.25 / situation.rate as f64;
+    let holds = Duration::try_from_secs_f64(holds).unwrap_or(DAY);
+
+    let arriving = format!(
+        "{} for {} are {} messages",
+        rate(situation.rate),
+        units::print_duration(situation.stall),
+        count(wanted.arrives)
+    );
+    let why = if !situation.keeps_up() {
+        "in this load it is always full, and a larger one would only make messages older".to_owned()
+    } else if messages < wanted.messages {
+        format!("{arriving}, which is more than there is room for")
+    } else if wanted.messages <= default.buffer_messages as u64 {
+        format!("{arriving}: the default holds more, and what is not used costs 16 bytes a message")
+    } else {
+        format!("{arriving}, and a quarter more for what comes unevenly")
+    };
+    settings.decide("--buffer-messages", messages.to_string(), why);
+
+    let mut why = format!(
+        "a message of {} weighs up to {} B in the buffer, with its share of the batch around it",
+        units::print_size(situation.size),
+        count(wanted.weight)
+    );
+    if bytes < wanted.bytes {
+        let limit = match memory {
+            Some(_) => "This is what --memory leaves",
+            None => "A larger one takes a --memory that says so",
+        };
+        why += &format!(". {limit}; it holds what arrives in {}", seconds(holds));
+    }
+    settings.decide("--buffer-bytes", units::print_size(bytes as usize), why);
+    let message = longest_message(situation);
+    if message > settings.max_message {
+        settings.max_message = message;
+        let why = "no message is truncated".to_owned();
+        settings.decide("--max-message", units::print_size(message), why);
+    }
+    holds
+}
+
+/// No message is truncated.
+fn longest_message(situation: &Situation) -> usize {
+    const DEFAULT: usize = 64 << 10;
+    match situation.size {
+        size if size > DEFAULT => size.next_multiple_of(1 << 10),
+        _ => DEFAULT,
+    }
+}
+
+/// Below this a buffer is none. A batch is an eighth of it at most; a message that is heavier leaves it half empty.
+pub(super) fn least_buffer(situation: &Situation) -> u64 {
+    (8 * (longest_message(situation) as u64 + 1024)).next_multiple_of(MIB)
+}
+
+/// To two digits.
+pub(super) fn round_up(value: u64) -> u64 {
+    value.div_ceil(unit(value)) * unit(value)
+}
+
+fn round_down(value: u64) -> u64 {
+    value / unit(value) * unit(value)
+}
+
+/// Of its second digit.
+fn unit(value: u64) -> u64 {
+    let mut unit = 1;
+    while value / unit >= 100 {
+        unit *= 10;
+    }
+    unit
+}

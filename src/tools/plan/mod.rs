@@ -1,0 +1,79 @@
+//! `drainline plan`: the settings for a load, and what they are good for.
+//!
+//! In the order data flows: `args` declares the flags and makes a `situation` of them; `settings` decides each setting,
+//! `buffer` the largest of them, and says why; `machines` holds them against the system and finds how many machines it
+//! takes, `measure` what one takes; `beyond` simulates what they come to, and what lies one step beyond; `report` tells.
+
+mod args;
+mod beyond;
+mod buffer;
+mod machines;
+mod measure;
+mod report;
+pub(crate) mod settings;
+pub(crate) mod situation;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::cli::usage::UsageError;
+use crate::cli::{print, serve};
+
+use super::args::{self as command_line, Typed};
+use args::{Args, Asked, PAGE};
+use beyond::Outlook;
+use machines::Machine;
+use measure::Measured;
+
+/// Everything that is told.
+#[derive(Debug)]
+struct Plan {
+    asked: Asked,
+    measured: Option<Measured>,
+    machine: Machine,
+    expected: Outlook,
+    beyond: Vec<Outlook>,
+}
+
+/// Runs `drainline plan`; `args` begin with `plan`.
+///
+/// # Errors
+/// There is no plan.
+pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
+    let asked = match command_line::read::<Args>(args, &PAGE)? {
+        Typed::Print(text) => return Ok(print(&text)),
+        Typed::Args(args) => args.asked()?,
+    };
+    // As the server itself does before it counts.
+    serve::raise_descriptor_limit();
+    let plan = Plan::new(asked)?;
+    Ok(print(&report::write(&plan)))
+}
+
+impl Plan {
+    fn new(asked: Asked) -> Result<Plan, UsageError> {
+        let situation = &asked.situation;
+        let measured = match asked.measure {
+            true => {
+                let alone = settings::settings(situation, None);
+                Some(measure::measure(situation, &alone)?)
+            }
+            false => None,
+        };
+        let capacity = asked
+            .capacity
+            .or(measured.map(|measured| measured.per_second));
+        let machine = machines::find(situation, capacity)?;
+        Ok(Plan {
+            expected: beyond::expected(&machine.share, &machine.settings),
+            beyond: beyond::beyond(&machine.share, &machine.settings),
+            asked,
+            measured,
+            machine,
+        })
+    }
+}

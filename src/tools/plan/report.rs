@@ -1,0 +1,274 @@
+//! How a plan is told.
+
+use serde_json::{Value, json};
+
+use crate::cli::units;
+
+use super::super::chart;
+use super::Plan;
+use super::beyond::Outlook;
+use super::settings::Promise;
+use super::situation::Situation;
+use super::words::{count, rate, seconds};
+
+const WIDTH: usize = 100;
+
+/// The report, ended by LF.
+pub(super) fn write(plan: &Plan) -> String {
+    match plan.asked.json {
+        true => format!("{}\n", json(plan)),
+        false => text(plan),
+    }
+}
+
+/// The command that starts the server.
+fn command(plan: &Plan) -> String {
+    format!("drainline {}", plan.machine.settings.flags().join(" "))
+}
+
+fn text(plan: &Plan) -> String {
+    let machine = &plan.machine;
+    let mut text = format!("{}\n\n", command(plan));
+    text += &wrapped(&load(&plan.asked.situation), 0);
+    text += &wrapped(
+        &format!("Promise: {}.", promise(machine.settings.promise)),
+        0,
+    );
+    if let Some(line) = apart(&machine.share) {
+        text += &wrapped(&line, 0);
+    }
+    text += &wrapped(&format!("Simulated: {}.", plan.expected.text), 0);
+    text += &wrapped(&format!("Bound: {}.", machine.bound), 0);
+    for note in &machine.notes {
+        text += &wrapped(&format!("Note: {note}."), 0);
+    }
+    text += "\nWhy\n";
+    for decided in &machine.settings.decided {
+        text += &wrapped(
+            &format!("{} {}: {}.", decided.flag, decided.value, decided.why),
+            2,
+        );
+    }
+    text += "\nOne step beyond\n";
+    for outlook in &plan.beyond {
+        text += &wrapped(&format!("{}: {}.", outlook.what, outlook.text), 2);
+    }
+    if plan.asked.situation.sink_rate.is_none() {
+        let line = "Above the sink's rate: not known without --sink-rate.";
+        text += &wrapped(line, 2);
+    }
+    text += "\nMachines\n";
+    for line in machines(plan) {
+        text += &wrapped(&line, 2);
+    }
+    if plan.asked.simulate {
+        for outlook in std::iter::once(&plan.expected).chain(&plan.beyond) {
+            text += &format!(
+                "\nSimulated: {}\n{}",
+                outlook.what,
+                chart::draw(&outlook.simulated.course)
+            );
+        }
+    }
+    text
+}
+
+fn load(situation: &Situation) -> String {
+    let sink = match situation.sink_rate {
+        Some(sink) => format!("a sink that takes {}", rate(sink)),
+        None => "a sink that keeps up".to_owned(),
+    };
+    format!(
+        "For {} of {} on {} connections, {sink} and takes nothing for up to {}.",
+        rate(situation.rate),
+        units::print_size(situation.size),
+        count(situation.connections as u64),
+        units::print_duration(situation.stall),
+    )
+}
+
+fn promise(promise: Promise) -> String {
+    match promise {
+        Promise::Lossless { held } if held.is_zero() => {
+            "loses nothing under this load, and no sender is held up by a stall".to_owned()
+        }
+        Promise::Lossless { held } => format!(
+            "loses nothing under this load; the buffer holds the beginning of a stall, and senders are held up for its last {}",
+            seconds(held)
+        ),
+        Promise::Held { rest_per_second: 0 } => {
+            "loses nothing; but the sink has nothing to spare, so what a stall leaves behind never goes away, and senders wait"
+                .to_owned()
+        }
+        Promise::Held { rest_per_second } => format!(
+            "loses nothing, because senders are held to the rate of the sink: {} of what they would send stay with them",
+            rate(rest_per_second)
+        ),
+        Promise::Loses { per_second } => format!(
+            "none. More arrives than the sink takes: senders that cannot be made to wait lose the difference, {} in the long run",
+            rate(per_second)
+        ),
+    }
+}
+
+/// How often there may be such a stall.
+fn apart(situation: &Situation) -> Option<String> {
+    let recovery = situation
+        .recovery()
+        .filter(|recovery| !recovery.is_zero())?;
+    let spare = situation.sink_rate?.checked_sub(situation.rate)?;
+    Some(format!(
+        "Stalls have to be {} apart: so long the sink makes up for one, with the {} that it has to spare.",
+        seconds(recovery),
+        rate(spare)
+    ))
+}
+
+/// How many, why, and behind what.
+fn machines(plan: &Plan) -> Vec<String> {
+    let (machine, situation) = (&plan.machine, &plan.asked.situation);
+    let mut lines = Vec::new();
+    if let Some(measured) = &plan.measured {
+        lines.push(format!(
+            "Measured here: {} of {} at full use, by what {} connections with {} each cost, sending included.",
+            rate(measured.per_second),
+            units::print_size(situation.size),
+            count(measured.connections as u64),
+            rate(measured.rate),
+        ));
+    }
+    match machine.count {
+        1 => lines.push("One.".to_owned()),
+        machines => lines.push(format!(
+            "{}, each started as above, with {} on {} connections. In front of them a TCP load balancer that sends a client \
+             whose connect is refused to another one: HAProxy in mode tcp, nginx's stream module, or IPVS.",
+            count(machines),
+            rate(machine.share.rate),
+            count(machine.share.connections as u64),
+        )),
+    }
+    if let Some(by_rate) = machine.by_rate {
+        lines.push(format!(
+            "{} for the rate, each used to 70 %.",
+            count(by_rate)
+        ));
+    } else {
+        lines.push(
+            "What rate one takes is not known here: --capacity gives it, --measure measures it."
+                .to_owned(),
+        );
+    }
+    if let Some((by_connections, limit)) = &machine.by_connections {
+        let line = format!(
+            "{} for the connections: {limit} holds no more on this one.",
+            count(*by_connections)
+        );
+        lines.push(line);
+    }
+    if let Some(sink) = situation.sink_rate.filter(|sink| *sink < situation.rate) {
+        lines.push(format!(
+            "More of them do not help the sink, which takes {} of {}. Behind them belongs a log that takes what arrives and \
+             keeps it until the sink has come to it: Kafka, or Redis Streams where hours of it fit into memory. It grows by {}, \
+             so the sink has to be made {:.1} times as fast, or the load has to fall below it some time of the day.",
+            rate(sink),
+            rate(situation.rate),
+            rate(situation.rate - sink),
+            situation.rate as f64 / sink as f64,
+        ));
+    }
+    lines
+}
+
+/// In lines of at most [`WIDTH`]; those behind the first are indented further.
+fn wrapped(text: &str, indent: usize) -> String {
+    let (mut lines, mut line) = (String::new(), " ".repeat(indent));
+    let mut is_first = true;
+    for word in text.split(' ') {
+        if !is_first && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines += &format!("{line}\n");
+            line = format!("{}{word}", " ".repeat(indent + 2));
+            continue;
+        }
+        if !is_first {
+            line.push(' ');
+        }
+        line += word;
+        is_first = false;
+    }
+    format!("{lines}{line}\n")
+}
+
+fn json(plan: &Plan) -> Value {
+    let (machine, situation) = (&plan.machine, &plan.asked.situation);
+    let outlook = |outlook: &Outlook| outlook_json(outlook, plan.asked.simulate);
+    let decided =
+        machine.settings.decided.iter().map(
+            |decided| json!({ "flag": decided.flag, "value": decided.value, "why": decided.why }),
+        );
+    json!({
+        "load": {
+            "rate": situation.rate,
+            "size": situation.size,
+            "connections": situation.connections,
+            "sink_rate": situation.sink_rate,
+            "stall_seconds": situation.stall.as_secs_f64(),
+        },
+        "command": command(plan),
+        "settings": decided.collect::<Vec<_>>(),
+        "promise": {
+            "loses_nothing": machine.settings.promise.loses_nothing(),
+            "text": promise(machine.settings.promise),
+        },
+        "bound": {
+            "connections": machine.bound.max_connections,
+            "threads": machine.bound.threads,
+            "descriptors": machine.bound.descriptors,
+            "memory_bytes": machine.bound.memory_bytes,
+            "kernel_memory_bytes": machine.bound.kernel_memory_bytes,
+        },
+        "notes": machine.notes,
+        "expected": outlook(&plan.expected),
+        "beyond": plan.beyond.iter().map(outlook).collect::<Vec<_>>(),
+        "machines": {
+            "count": machine.count,
+            "by_rate": machine.by_rate,
+            "by_connections": machine.by_connections.as_ref().map(|(count, _)| count),
+            "capacity": plan.asked.capacity.or(plan.measured.map(|measured| measured.per_second)),
+            "text": machines(plan),
+        },
+    })
+}
+
+fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
+    let figures = &outlook.simulated.figures;
+    let lost: serde_json::Map<_, _> = figures
+        .lost
+        .iter()
+        .map(|(reason, count)| (reason.clone(), json!(count)))
+        .collect();
+    let course = outlook.simulated.course.iter().map(|point| {
+        json!({
+            "at": point.at.as_secs_f64(),
+            "buffered": point.buffered,
+            "longest_wait": point.longest_wait.as_secs_f64(),
+            "delivered": point.delivered,
+            "lost": point.lost,
+            "rejected": point.rejected,
+            "threads": point.threads,
+            "rung": point.rung.map(|rung| rung.name()),
+        })
+    });
+    json!({
+        "what": outlook.what,
+        "text": outlook.text,
+        "seconds": outlook.demand.duration.as_secs_f64(),
+        "sent": figures.sent,
+        "delivered": figures.delivered,
+        "lost": lost,
+        "unseen": outlook.simulated.unseen,
+        "peak_buffered": figures.peak_buffered,
+        "peak_threads": figures.peak_threads,
+        "held_up_p99_seconds": figures.held_up_p99.as_secs_f64(),
+        "course": with_course.then(|| course.collect::<Vec<_>>()),
+    })
+}

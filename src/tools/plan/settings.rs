@@ -1,0 +1,267 @@
+//! The settings for a situation, why each is what it is, and what they promise.
+
+use std::time::Duration;
+
+use drainline::{Config, OnPause, PauseAfter, WhenFull};
+
+use crate::cli::{units, values};
+
+use super::buffer::{self, round_up};
+use super::situation::Situation;
+use super::words::{count, rate, seconds};
+
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A read, and with it a batch, is no longer than this or one message.
+const LARGEST_BATCH: u64 = 72 << 10;
+
+/// Settings, and what they are good for.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) max_message: usize,
+    pub(crate) promise: Promise,
+    /// Every setting that was decided.
+    pub(crate) decided: Vec<Decided>,
+}
+
+/// A flag, its value and the reason for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) flag: &'static str,
+    pub(crate) value: String,
+    pub(crate) why: String,
+}
+
+/// What becomes of the messages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Promise {
+    /// Nothing is lost. Senders are held up for the last so much of a stall: zero, not at all.
+    Lossless { held: Duration },
+    /// Nothing is lost, because senders are held to the rate of the sink. They keep the rest.
+    Held { rest_per_second: u64 },
+    /// More arrives than the sink takes, and senders are not made to wait.
+    Loses { per_second: u64 },
+}
+
+impl Promise {
+    pub(crate) fn loses_nothing(self) -> bool {
+        !matches!(self, Promise::Loses { .. })
+    }
+}
+
+impl Settings {
+    /// As they can be typed.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let words = |decided: &Decided| [decided.flag.to_owned(), decided.value.clone()];
+        self.decided.iter().flat_map(words).collect()
+    }
+
+    pub(super) fn decide(&mut self, flag: &'static str, value: String, why: String) {
+        self.decided.push(Decided { flag, value, why });
+    }
+}
+
+/// The settings for one machine. `buffer_memory` is what the memory that was given leaves for the buffer.
+pub(crate) fn settings(situation: &Situation, buffer_memory: Option<u64>) -> Settings {
+    let mut settings = Settings {
+        config: Config::default(),
+        max_message: 64 << 10,
+        promise: Promise::Lossless {
+            held: Duration::ZERO,
+        },
+        decided: Vec::new(),
+    };
+    when_full(situation, &mut settings);
+    let holds = buffer::decide(situation, buffer_memory, &mut settings);
+    let line = line_time(situation, &settings.config);
+    promise(situation, holds, &mut settings);
+    send_timeout(situation, line, &mut settings);
+    pause(situation, line, &mut settings);
+    connections(situation, &mut settings);
+    rate_limit(situation, &mut settings);
+    drain(situation, &mut settings);
+    settings
+}
+
+fn when_full(situation: &Situation, settings: &mut Settings) {
+    let keeps_up = situation.keeps_up();
+    let when_full = situation.when_full.unwrap_or(match keeps_up {
+        true => WhenFull::Abort,
+        false => WhenFull::Wait,
+    });
+    let why = match (situation.when_full, when_full) {
+        (Some(_), WhenFull::Abort) => "as asked for: a sender that waits too long is cut off".to_owned(),
+        (Some(_), WhenFull::Drop) => "as asked for: what waits too long is dropped, and its connection kept".to_owned(),
+        (Some(_), WhenFull::Wait) => "as asked for: senders wait as long as it takes, and nothing is dropped".to_owned(),
+        (None, WhenFull::Wait) => format!(
+            "{} arrive and the sink takes {}: no buffer is large enough for that, so the senders have to wait, which TCP \
+             makes them do",
+            rate(situation.rate),
+            rate(situation.sink_rate.unwrap_or_default()),
+        ),
+        (None, _) => "the sink catches up after a stall, so nobody has to wait for ever; who does is stuck, and is cut off \
+                      rather than kept"
+            .to_owned(),
+    };
+    settings.config.when_full = when_full;
+    settings.decide(
+        "--when-full",
+        values::print_choice(values::WHEN_FULL, when_full),
+        why,
+    );
+}
+
+/// How long the last one in line waits where every connection has a batch in it.
+fn line_time(situation: &Situation, config: &Config) -> Duration {
+    let Some(sink) = situation.sink_rate else {
+        return Duration::ZERO;
+    };
+    let batch = LARGEST_BATCH / (situation.size as u64 + 1);
+    let batch = batch.clamp(1, (config.buffer_messages as u64 / 8).max(1));
+    // With less than a batch to send, nobody has one in line.
+    let in_line = (situation.connections as u64).saturating_mul(batch);
+    let in_line = match situation.keeps_up() {
+        true => in_line.min(situation.arrives_in_stall().saturating_mul(2)),
+        false => in_line,
+    };
+    Duration::try_from_secs_f64(in_line as f64 / sink as f64).unwrap_or(DAY)
+}
+
+fn promise(situation: &Situation, holds: Duration, settings: &mut Settings) {
+    let spare = situation
+        .rate
+        .saturating_sub(situation.sink_rate.unwrap_or(situation.rate));
+    settings.promise = match settings.config.when_full {
+        _ if situation.keeps_up() => {
+            let held = situation.stall.saturating_sub(holds);
+            // What the buffer holds was computed with fractions.
+            let held = Some(held).filter(|held| *held >= Duration::from_millis(1));
+            Promise::Lossless {
+                held: held.unwrap_or_default(),
+            }
+        }
+        WhenFull::Wait => Promise::Held {
+            rest_per_second: spare,
+        },
+        WhenFull::Abort | WhenFull::Drop => Promise::Loses { per_second: spare },
+    };
+}
+
+fn send_timeout(situation: &Situation, line: Duration, settings: &mut Settings) {
+    if settings.config.when_full == WhenFull::Wait {
+        return;
+    }
+    let default = Config::default().send_timeout;
+    let needed = situation.stall.saturating_mul(2).saturating_add(line);
+    let timeout = if needed <= default {
+        default
+    } else {
+        whole_seconds(needed)
+    };
+    settings.config.send_timeout = timeout.min(DAY);
+    let mut why = format!(
+        "longer than the stall of {}",
+        units::print_duration(situation.stall)
+    );
+    if !line.is_zero() {
+        why += &format!(
+            ", and than the {} more that the sink may need until it comes to the last in line",
+            seconds(line)
+        );
+    }
+    why += ": nobody is cut off for a stall that lasts twice as long";
+    if situation.stall.is_zero() {
+        why = "the default, which outlasts what is no more than a hiccup of the sink".to_owned();
+    }
+    if needed > DAY {
+        why = "the longest there is".to_owned();
+    }
+    settings.decide(
+        "--send-timeout",
+        units::print_duration(timeout.min(DAY)),
+        why,
+    );
+}
+
+fn pause(situation: &Situation, line: Duration, settings: &mut Settings) {
+    let config = &mut settings.config;
+    let waits = config.when_full == WhenFull::Wait;
+    let (pause, why) = if waits && !situation.keeps_up() {
+        let pause = whole_seconds((line * 2).max(Duration::from_secs(5))).min(DAY);
+        let why = format!(
+            "in this load senders always wait, up to {} each; who waits longer than twice that has a sink that is in trouble, \
+             and nobody new is let in",
+            seconds(line)
+        );
+        (pause, why)
+    } else {
+        let pause = (config.send_timeout / 6).max(Duration::from_secs(1));
+        let pause = Duration::from_secs(pause.as_secs());
+        let why = "a sixth of the time after which somebody is cut off: by then nobody new has to be let in to wait as well";
+        (pause, why.to_owned())
+    };
+    config.pause_after = PauseAfter::After(pause);
+    settings.decide("--pause-after", units::print_duration(pause), why);
+}
+
+fn connections(situation: &Situation, settings: &mut Settings) {
+    let wanted = situation.connections as u64;
+    let most = round_up(wanted + wanted / 4 + 16).min(1_000_000);
+    settings.config.max_connections = Some(most as usize);
+    let why = format!(
+        "{} connections and a quarter more, for those that come back before their old one has ended. Whoever is above waits \
+         in the kernel's queue",
+        count(wanted)
+    );
+    settings.decide("--max-connections", most.to_string(), why);
+}
+
+/// Behind a balancer there are others who may have room.
+pub(super) fn turn_clients_away(settings: &mut Settings) {
+    settings.config.on_pause = OnPause::Refuse;
+    let why =
+        "another machine may have room: who is refused is sent there, and a health check sees it"
+            .to_owned();
+    settings.decide("--on-pause", "refuse".to_owned(), why);
+}
+
+/// Only where each may have twice what it needs and all of them together still no more than the sink takes.
+fn rate_limit(situation: &Situation, settings: &mut Settings) {
+    let connections = situation.connections as u64;
+    let Some(sink) = situation.sink_rate.filter(|_| connections > 1) else {
+        return;
+    };
+    let (share, needed) = (sink / connections, situation.rate.div_ceil(connections));
+    if share < needed * 2 || !situation.keeps_up() {
+        return;
+    }
+    settings.config.rate_limit = Some(share);
+    let why = format!(
+        "an even share of what the sink takes, and at least twice what a connection needs ({}): no sender can take the \
+         others' part of the buffer. It slows, and never drops",
+        rate(needed)
+    );
+    settings.decide("--rate-limit", units::print_rate(share), why);
+}
+
+/// A full buffer takes its time at a shutdown, too.
+fn drain(situation: &Situation, settings: &mut Settings) {
+    let Some(sink) = situation.sink_rate else {
+        return;
+    };
+    let default = Config::default().drain_timeout;
+    let held = settings.config.buffer_messages as u64;
+    let held = held.min(settings.config.buffer_bytes as u64 / (situation.size as u64 + 1));
+    let full = Duration::try_from_secs_f64(held as f64 * 1.25 / sink as f64).unwrap_or(DAY);
+    let full = whole_seconds(full).min(DAY);
+    if full > default {
+        settings.config.drain_timeout = full;
+        let why =
+            "what the sink needs for a full buffer, so that a shutdown loses none of it".to_owned();
+        settings.decide("--drain-timeout", units::print_duration(full), why);
+    }
+}
+
+fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
+}

@@ -1,0 +1,114 @@
+//! What a server is to be set up for.
+
+use std::time::Duration;
+
+use drainline::WhenFull;
+
+use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
+
+/// Before the stall of a simulated course.
+const BEFORE: Duration = Duration::from_secs(5);
+/// After it, at least.
+const AFTER: Duration = Duration::from_secs(5);
+const WITHOUT_END: Duration = Duration::from_secs(60);
+/// The longest course.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// A load, the sink behind it, and how much of its trouble is to be survived.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Situation {
+    /// Messages a second that arrive, over all connections.
+    pub(crate) rate: u64,
+    /// Bytes of a message, without its LF.
+    pub(crate) size: usize,
+    pub(crate) connections: usize,
+    /// Messages a second that the sink takes. `None`: it keeps up with whatever comes.
+    pub(crate) sink_rate: Option<u64>,
+    /// The longest time that the sink may take nothing.
+    pub(crate) stall: Duration,
+    /// `None`: what fits the load.
+    pub(crate) when_full: Option<WhenFull>,
+    /// What the server may take of memory, in bytes.
+    pub(crate) memory: Option<u64>,
+}
+
+impl Situation {
+    /// Whether the sink takes more than what arrives, so that it makes up for a stall some time.
+    pub(crate) fn keeps_up(&self) -> bool {
+        self.sink_rate.is_none_or(|rate| rate > self.rate)
+    }
+
+    /// What arrives while the sink takes nothing.
+    pub(crate) fn arrives_in_stall(&self) -> u64 {
+        let arrives = u128::from(self.rate) * self.stall.as_millis() / 1000;
+        u64::try_from(arrives).unwrap_or(u64::MAX)
+    }
+
+    /// How long the sink needs to make up for the stall. `None`: for ever.
+    pub(crate) fn recovery(&self) -> Option<Duration> {
+        match self.sink_rate {
+            None => Some(Duration::ZERO),
+            Some(sink) => {
+                let spare = sink.checked_sub(self.rate).filter(|spare| *spare > 0)?;
+                let seconds = self.arrives_in_stall() as f64 / spare as f64;
+                Duration::try_from_secs_f64(seconds).ok()
+            }
+        }
+    }
+
+    /// The part of one of several machines that share it evenly; what does not divide is each one's.
+    pub(crate) fn share(&self, machines: u64) -> Situation {
+        let machines = machines.max(1);
+        Situation {
+            rate: self.rate.div_ceil(machines),
+            connections: self
+                .connections
+                .div_ceil(usize::try_from(machines).unwrap_or(usize::MAX)),
+            sink_rate: self.sink_rate.map(|rate| (rate / machines).max(1)),
+            ..self.clone()
+        }
+    }
+
+    /// Clients and a sink that do just that: some time before the stall, the stall, and time to recover from it, an
+    /// hour at most. Messages come evenly; where the rate does not divide, some connections send one a second more.
+    pub(crate) fn demand(&self) -> Demand {
+        let after = match self.recovery() {
+            Some(recovery) => recovery.saturating_mul(2).saturating_add(AFTER),
+            None => WITHOUT_END,
+        };
+        let duration = (BEFORE + self.stall)
+            .saturating_add(after)
+            .min(LONGEST.max(BEFORE + self.stall + AFTER));
+        let connections = self.connections as u64;
+        let (each, more) = (self.rate / connections, self.rate % connections);
+        let crowd = |connections: u64, rate| Crowd {
+            connections: connections as usize,
+            size: self.size,
+            pace: ClientPace::Rate(rate),
+            from: Duration::ZERO,
+            until: duration,
+            reconnect: None,
+        };
+        let crowds = [crowd(more, each + 1), crowd(connections - more, each)];
+        let stall = Stall {
+            at: BEFORE,
+            lasts: self.stall,
+        };
+        Demand {
+            crowds: crowds
+                .into_iter()
+                .filter(|crowd| crowd.connections > 0)
+                .collect(),
+            sink: SinkPace {
+                rate: self.sink_rate,
+                stalls: Some(stall)
+                    .filter(|stall| !stall.lasts.is_zero())
+                    .into_iter()
+                    .collect(),
+                catches_up: false,
+            },
+            duration,
+            seed: 1,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What is planned holds; in `flags`, what is typed.
+
+mod flags;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use drainline::WhenFull;
+use drainline::ingest::Ingest;
+
+use super::super::args::{Typed, read};
+use super::args::{Args, Asked, PAGE};
+use super::beyond::{self, Outlook};
+use super::settings::{Promise, Settings, settings};
+use super::situation::Situation;
+use super::{Plan, machines, report};
+use crate::cli::usage::UsageError;
+
+fn typed(words: &[&str]) -> Result<Asked, UsageError> {
+    let words: Vec<OsString> = ["plan"].iter().chain(words).map(OsString::from).collect();
+    match read::<Args>(&words, &PAGE)? {
+        Typed::Args(args) => args.asked(),
+        Typed::Print(text) => panic!("{text}"),
+    }
+}
+
+#[track_caller]
+fn told(words: &[&str]) -> String {
+    let asked = typed(words).expect("a situation");
+    report::write(&Plan::new(asked).expect("a plan"))
+}
+
+fn situation(rate: u64, connections: usize, sink_rate: Option<u64>, stall: u64) -> Situation {
+    Situation {
+        rate,
+        size: 128,
+        connections,
+        sink_rate,
+        stall: Duration::from_secs(stall),
+        when_full: None,
+        memory: None,
+    }
+}
+
+fn lost(outlook: &Outlook) -> u64 {
+    let dropped: u64 = outlook
+        .simulated
+        .figures
+        .lost
+        .iter()
+        .map(|(_, count)| count)
+        .sum();
+    dropped + outlook.simulated.unseen
+}
+
+fn check(settings: &Settings) {
+    settings.config.check().expect("sound settings");
+    Ingest::builder()
+        .config(settings.config.clone())
+        .max_message(settings.max_message)
+        .listen(([127, 0, 0, 1], 5140).into())
+        .check()
+        .expect("a server that would start");
+}
+
+/// Loads of many shapes.
+fn grid() -> Vec<Situation> {
+    let mut grid = Vec::new();
+    for (rate, connections) in [
+        (7, 20),
+        (1_000, 10),
+        (10_000, 1),
+        (20_000, 300),
+        (3_000, 700),
+    ] {
+        for sink in [None, Some(rate + rate / 20 + 1), Some(rate * 3)] {
+            for stall in [0, 2, 15] {
+                for (size, memory) in [
+                    (128, None),
+                    (20, Some(192 << 20)),
+                    (5_000, Some(256 << 20)),
+                    (100_000, None),
+                ] {
+                    if rate * size as u64 > 200_000_000 {
+                        continue;
+                    }
+                    grid.push(Situation {
+                        size,
+                        memory,
+                        ..situation(rate, connections, sink, stall)
+                    });
+                }
+            }
+        }
+    }
+    grid
+}
+
+#[test]
+fn what_is_promised_holds_in_the_simulation() {
+    let mut held = 0;
+    for situation in grid() {
+        let machine = match machines::find(&situation, None) {
+            Ok(machine) => machine,
+            // With so little memory there is no plan, and it says so.
+            Err(error) => {
+                assert!(
+                    situation.memory.is_some() && error.code == 78,
+                    "{error}: {situation:?}"
+                );
+                continue;
+            }
+        };
+        check(&machine.settings);
+        assert!(machine.settings.promise.loses_nothing());
+        let expected = beyond::expected(&situation, &machine.settings);
+        assert_eq!(lost(&expected), 0, "{situation:?}: {}", expected.text);
+        if machine.settings.promise
+            == (Promise::Lossless {
+                held: Duration::ZERO,
+            })
+        {
+            let mut waits = expected
+                .simulated
+                .course
+                .iter()
+                .map(|point| point.longest_wait);
+            assert!(
+                waits.all(|wait| wait.is_zero()),
+                "{situation:?}: {}",
+                expected.text
+            );
+        } else {
+            held += 1;
+        }
+        if let Some(memory) = situation.memory {
+            assert!(
+                machine.bound.memory_bytes <= memory,
+                "{situation:?}: {}",
+                machine.bound
+            );
+        }
+    }
+    assert!(held > 0, "nobody is ever held up");
+}
+
+#[test]
+fn nobody_is_cut_off_for_a_stall_that_lasts_twice_as_long() {
+    for situation in grid() {
+        let Ok(machine) = machines::find(&situation, None) else {
+            continue;
+        };
+        if let Some(longer) = beyond::longer_stall(&situation, &machine.settings) {
+            assert_eq!(lost(&longer), 0, "{situation:?}: {}", longer.text);
+        }
+    }
+}
+
+#[test]
+fn a_sink_that_is_too_slow_holds_its_senders_or_loses() {
+    let slow = situation(10_000, 100, Some(8_000), 5);
+    let wait = settings(&slow, None);
+    assert_eq!(wait.config.when_full, WhenFull::Wait);
+    assert_eq!(
+        wait.promise,
+        Promise::Held {
+            rest_per_second: 2_000
+        }
+    );
+    check(&wait);
+    assert_eq!(lost(&beyond::expected(&slow, &wait)), 0);
+
+    let abort = Situation {
+        when_full: Some(WhenFull::Abort),
+        ..slow
+    };
+    let abort = settings(&abort, None);
+    assert!(!abort.promise.loses_nothing());
+    check(&abort);
+}
+
+#[test]
+fn as_many_machines_as_rate_and_connections_need() {
+    let one = machines::find(&situation(10_000, 100, None, 1), Some(20_000)).expect("a plan");
+    assert_eq!((one.count, one.by_rate), (1, Some(1)));
+    let rate = machines::find(&situation(100_000, 100, None, 1), Some(20_000)).expect("a plan");
+    assert_eq!(
+        (rate.count, rate.share.rate, rate.share.connections),
+        (8, 12_500, 13)
+    );
+    assert!(rate.settings.flags().contains(&"refuse".to_owned()));
+    check(&rate.settings);
+    let many = machines::find(&situation(100_000, 600_000, None, 1), None).expect("a plan");
+    assert!(
+        many.count > 1 && many.by_connections.is_some(),
+        "{}",
+        many.count
+    );
+    check(&many.settings);
+    assert!(machines::find(&situation(1_000_000_000, 1, None, 1), Some(1)).is_err());
+}
+
+#[test]
+fn the_report_says_what_to_type_and_what_it_is_good_for() {
+    let words = [
+        "--rate=5000",
+        "--connections=100",
+        "--sink-rate=9000",
+        "--stall=10s",
+    ];
+    let text = told(&words);
+    assert!(
+        text.starts_with("drainline --when-full abort --buffer-messages"),
+        "{text}"
+    );
+    for part in [
+        "Promise: loses nothing",
+        "Simulated: nothing is lost; nobody waits",
+        "Bound: at most 150 connections",
+        "--send-timeout 30s: ",
+        "a stall of 20s: nothing is lost",
+        "11,250/s, a quarter more than the sink takes: ",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    assert!(
+        text.lines().skip(1).all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
+    let drawn = told(&[&words[..], &["--simulate"]].concat());
+    assert!(
+        drawn.contains("buffered   |") && drawn.contains('█'),
+        "{drawn}"
+    );
+
+    let json = told(&[&words[..], &["--json", "--simulate"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["promise"]["loses_nothing"], true);
+    assert_eq!(json["expected"]["sent"], json["expected"]["delivered"]);
+    assert!(
+        json["beyond"][1]["course"]
+            .as_array()
+            .is_some_and(|course| course.len() > 10)
+    );
+
+    let slow = told(&["--rate=9000", "--connections=100", "--sink-rate=5000"]);
+    for part in [
+        "held to the rate of the sink",
+        "Kafka",
+        "--when-full abort instead: ",
+    ] {
+        assert!(slow.contains(part), "no {part:?} in {slow}");
+    }
+}

@@ -1,0 +1,141 @@
+//! The buffer: the server's own queue, what is in it, and the ledger of what left.
+
+use std::collections::VecDeque;
+
+use drainline::model::{Cancel, Queue, Take, Ticket, Weight};
+use drainline::{Config, DropReason, Tally};
+
+#[derive(Debug)]
+pub(super) struct Buffer {
+    queue: Queue<usize>,
+    limit: Weight,
+    items: VecDeque<Weight>,
+    messages: u64,
+    pub(super) delivered: u64,
+    pub(super) dropped: Tally<DropReason>,
+    /// What the ladder sheds by.
+    pub(super) lost_to_full: u64,
+}
+
+impl Buffer {
+    pub(super) fn new(config: &Config) -> Self {
+        let limit = Weight {
+            messages: config.buffer_messages as u64,
+            bytes: config.buffer_bytes as u64,
+        };
+        Buffer {
+            queue: Queue::new(limit),
+            limit,
+            items: VecDeque::new(),
+            messages: 0,
+            delivered: 0,
+            dropped: Tally::default(),
+            lost_to_full: 0,
+        }
+    }
+
+    /// Asks for room; what is granted is in the buffer.
+    pub(super) fn offer(&mut self, weight: Weight, waits: bool, connection: usize) -> Take {
+        let take = self.queue.take(weight, waits, || connection);
+        if take == Take::Granted {
+            self.put(weight);
+        }
+        take
+    }
+
+    /// Puts in what was granted to somebody who waited.
+    pub(super) fn put(&mut self, weight: Weight) {
+        self.messages += weight.messages;
+        self.items.push_back(weight);
+    }
+
+    /// Whether this has room now, with nobody before it.
+    pub(super) fn has_room(&self, weight: Weight) -> bool {
+        let used = self.queue.used();
+        self.queue.waiting() == 0
+            && used.messages.saturating_add(weight.messages) <= self.limit.messages
+            && used.bytes.saturating_add(weight.bytes) <= self.limit.bytes
+    }
+
+    /// The first so many messages are delivered. Returns whose turn has come. The bytes of a batch come back with its
+    /// last message, as they do in the server.
+    pub(super) fn deliver(&mut self, mut messages: u64) -> Vec<usize> {
+        let mut woken = Vec::new();
+        while messages > 0
+            && let Some(first) = self.items.front_mut()
+        {
+            let taken = messages.min(first.messages);
+            messages -= taken;
+            self.messages -= taken;
+            self.delivered += taken;
+            if taken == first.messages {
+                let rest = *first;
+                self.items.pop_front();
+                woken.extend(self.queue.finish(rest));
+            } else {
+                first.messages -= taken;
+                woken.extend(self.queue.give_back(Weight {
+                    messages: taken,
+                    bytes: 0,
+                }));
+            }
+        }
+        woken
+    }
+
+    /// Delivers what came and went while nobody looked.
+    pub(super) fn pass(&mut self, messages: u64) {
+        self.delivered += messages;
+    }
+
+    /// Whoever waits with this ticket waits no longer, and loses what it has there. Returns how much that is, and whose
+    /// turn has come; `None`: it was granted meanwhile.
+    pub(super) fn give_up(
+        &mut self,
+        ticket: Ticket,
+        reason: DropReason,
+    ) -> Option<(u64, Vec<usize>)> {
+        let Cancel::Left(weight, woken) = self.queue.cancel(ticket) else {
+            return None;
+        };
+        self.lose_to_full(weight.messages, reason);
+        Some((weight.messages, woken))
+    }
+
+    pub(super) fn lose_to_full(&mut self, messages: u64, reason: DropReason) {
+        self.lost_to_full += messages;
+        self.dropped.add(reason, messages);
+    }
+
+    /// Drops what is left, in the buffer and in line.
+    pub(super) fn close(&mut self) {
+        let (waiting, _) = self.queue.close();
+        self.dropped
+            .add(DropReason::Shutdown, waiting + self.messages);
+        self.items.clear();
+        self.messages = 0;
+    }
+
+    /// In the buffer, without those who wait.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Of the batch that the sink is at.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.items.front().map(|first| first.messages)
+    }
+
+    /// In the buffer and in line.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.queue.in_flight()
+    }
+
+    pub(super) fn used(&self) -> Weight {
+        self.queue.used()
+    }
+
+    pub(super) fn has_waiters(&self) -> bool {
+        self.queue.waiting() > 0
+    }
+}

@@ -1,0 +1,76 @@
+//! A connection, from the kernel's queue to its end.
+
+use std::time::Duration;
+
+use drainline::model::{Bucket, Ticket, Watch, Weight};
+
+/// Where a handler is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// There is none yet: the kernel holds the connection.
+    Queued,
+    /// It has read all there was and waits for more. Its client is there.
+    Idle,
+    /// It is at work.
+    Reading,
+    Sending(Ticket),
+    /// Held back by its rate limit.
+    Pausing,
+    Over,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    pub(super) client: usize,
+    pub(super) crowd: usize,
+    pub(super) place: Place,
+    /// What its client had sent on earlier ones.
+    pub(super) base: u64,
+    /// Messages read. Not kept while it is idle: then it is all that is due.
+    pub(super) read: u64,
+    /// All that was sent, once the client has hung up.
+    pub(super) end: Option<u64>,
+    /// Messages that its sockets had taken when they were full. The client sends nothing until it is told of room.
+    pub(super) full_at: Option<u64>,
+    /// Read, and not yet in the buffer.
+    pub(super) held: u64,
+    /// What waits in line.
+    pub(super) offered: Weight,
+    pub(super) is_eager: bool,
+    /// The last send found no room, and nothing has found room since.
+    pub(super) given_up: Option<u64>,
+    pub(super) turns: u32,
+    pub(super) watch: Watch,
+    pub(super) bucket: Option<Bucket>,
+    /// When the client connected; of one that sends as fast as it can, when it was told of room last.
+    pub(super) since: Duration,
+}
+
+impl Connection {
+    /// The kernel has it.
+    pub(super) fn new(
+        client: usize,
+        crowd: usize,
+        base: u64,
+        now: Duration,
+        rate: Option<u64>,
+    ) -> Self {
+        Connection {
+            client,
+            crowd,
+            place: Place::Queued,
+            base,
+            read: 0,
+            end: None,
+            full_at: None,
+            held: 0,
+            offered: Weight::default(),
+            is_eager: false,
+            given_up: None,
+            turns: 0,
+            watch: Watch::default(),
+            bucket: rate.map(|rate| Bucket::new(rate as f64, now)),
+            since: now,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Any settings, any load: every message is accounted for, and the bounds hold.
+
+use std::time::Duration;
+
+use drainline::{Config, OnPause, WhenFull};
+use proptest::prelude::*;
+
+use super::super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
+use super::super::super::figures::Ledger;
+use super::super::world::World;
+use super::super::{Scenario, Simulated, run};
+
+const MAX_MESSAGE: usize = 1024;
+/// Long enough for the slowest sink.
+const SETTLE: Duration = Duration::from_secs(24 * 3600);
+
+fn millis(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+prop_compose! {
+    fn configs()(
+        when_full in prop_oneof![Just(WhenFull::Abort), Just(WhenFull::Drop), Just(WhenFull::Wait)],
+        on_pause in prop_oneof![Just(OnPause::Backlog), Just(OnPause::Close), Just(OnPause::Refuse)],
+        buffer_messages in 1usize..3_000,
+        buffer_bytes in (4usize << 10)..(1 << 20),
+        send_timeout in millis(100..3_000),
+        max_connections in 1usize..30,
+        backlog in 1u32..40,
+        rate_limit in proptest::option::weighted(0.3, 1u64..500),
+        accept_rate in proptest::option::weighted(0.3, 1u64..100),
+        frame_timeout in millis(100..3_000),
+    ) -> Config {
+        let mut config = Config::default();
+        config.when_full = when_full;
+        config.on_pause = on_pause;
+        config.buffer_messages = buffer_messages;
+        config.buffer_bytes = buffer_bytes;
+        config.send_timeout = send_timeout;
+        config.max_connections = Some(max_connections);
+        config.backlog = Some(backlog);
+        config.rate_limit = rate_limit;
+        config.accept_rate = accept_rate;
+        config.frame_timeout = Some(frame_timeout);
+        config
+    }
+}
+
+prop_compose! {
+    fn crowds()(
+        connections in 1usize..20,
+        size in 1usize..2_000,
+        pace in prop_oneof![
+            4 => (0u64..300).prop_map(ClientPace::Rate),
+            1 => Just(ClientPace::Greedy),
+            1 => Just(ClientPace::Drip),
+        ],
+        from in millis(0..2_000),
+        lasts in millis(1..4_000),
+        reconnect in proptest::option::weighted(0.5, millis(20..2_000)),
+    ) -> Crowd {
+        Crowd { connections, size, pace, from, until: from + lasts, reconnect }
+    }
+}
+
+prop_compose! {
+    fn demands(dead: bool)(
+        crowds in proptest::collection::vec(crowds(), 1..4),
+        rate in proptest::option::weighted(0.8, 1_000u64..20_000),
+        at in millis(0..2_000),
+        lasts in millis(100..3_000),
+        stalls in 0usize..2,
+        catches_up in any::<bool>(),
+        seed in 0u64..9,
+    ) -> Demand {
+        let duration = crowds.iter().map(|crowd| crowd.until).max().unwrap_or_default();
+        let stall = Stall { at, lasts };
+        let ends = at + lasts < duration;
+        let stalls = if stalls == 1 && (dead || ends) { vec![stall] } else { Vec::new() };
+        Demand { crowds, sink: SinkPace { rate, stalls, catches_up }, duration, seed }
+    }
+}
+
+fn scenario<'a>(config: &'a Config, demand: &'a Demand, settle: Duration) -> Scenario<'a> {
+    Scenario {
+        config,
+        max_message: MAX_MESSAGE,
+        demand,
+        settle,
+    }
+}
+
+fn lost(simulated: &Simulated) -> u64 {
+    simulated.figures.lost.iter().map(|(_, count)| count).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn every_message_is_accounted_for(
+        config in configs(),
+        demand in demands(true),
+        settle in millis(0..5_000),
+    ) {
+        let simulated = run(&scenario(&config, &demand, settle));
+        let figures = &simulated.figures;
+        prop_assert_eq!(figures.ledger, Ledger::Closes);
+        prop_assert_eq!(figures.sent, figures.delivered + lost(&simulated) + simulated.unseen);
+        prop_assert_eq!(figures.stopped_at.as_ref(), None);
+        let most = figures.threads_before + config.max_connections.unwrap_or_default() as u64;
+        prop_assert!(figures.peak_threads <= most);
+        for pair in simulated.course.windows(2) {
+            prop_assert!(pair[0].at < pair[1].at);
+            prop_assert!(pair[0].delivered <= pair[1].delivered && pair[0].lost <= pair[1].lost);
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_where_senders_wait(config in configs(), demand in demands(false)) {
+        let mut config = config;
+        config.when_full = WhenFull::Wait;
+        config.on_pause = OnPause::Backlog;
+        let simulated = run(&scenario(&config, &demand, SETTLE));
+        prop_assert_eq!(lost(&simulated), 0);
+        prop_assert_eq!(simulated.unseen, 0);
+        prop_assert_eq!(simulated.figures.threads_left(), 0);
+    }
+
+    #[test]
+    fn adding_up_changes_nothing_that_counts(config in configs(), demand in demands(false)) {
+        let mut config = config;
+        config.rate_limit = None;
+        config.accept_rate = None;
+        config.max_connections = None;
+        config.backlog = None;
+        config.on_pause = OnPause::Backlog;
+        config.when_full = WhenFull::Wait;
+        let mut demand = demand;
+        for crowd in &mut demand.crowds {
+            if crowd.pace == ClientPace::Greedy {
+                // What these send depends on when there was room for it. All others have room in their sockets.
+                crowd.pace = ClientPace::Rate(300);
+            }
+        }
+        let scenario = scenario(&config, &demand, SETTLE);
+        let at_once = run(&scenario);
+        let mut world = World::new(&scenario);
+        world.flows_at_once = false;
+        let one_by_one = world.run();
+        prop_assert_eq!(at_once.figures.sent, one_by_one.figures.sent);
+        prop_assert_eq!(at_once.figures.delivered, one_by_one.figures.delivered);
+    }
+}

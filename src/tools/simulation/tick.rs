@@ -1,0 +1,105 @@
+//! The watchdog's tick: it looks at everybody, asks the model, and acts.
+
+use std::time::Duration;
+
+use drainline::OnPause;
+use drainline::model::{Activity, Observation, Sample, Verdict};
+
+use super::super::demand::ClientPace;
+use super::connection::Place;
+use super::course::Sight;
+use super::world::World;
+
+/// As often as the server's own watchdog looks.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+impl World<'_> {
+    pub(super) fn tick(&mut self) {
+        let (longest_wait, held_bytes) = self.watch_line();
+        self.watch_drips();
+        let seen = Observation {
+            longest_wait,
+            lost: self.buffer.lost_to_full,
+            finished: self.buffer.delivered,
+            empty: self.buffer.used().messages == 0,
+        };
+        // Only the rung is of interest, and that is asked for.
+        let _ = self.ladder.step(self.now, seen);
+        let was_paused = std::mem::replace(&mut self.gate.is_paused, self.ladder.is_paused());
+        self.course.see(Sight {
+            now: self.now,
+            open: self.gate.open,
+            longest_wait,
+            held_bytes,
+            rung: self.ladder.rung(),
+            buffer: &self.buffer,
+            gate: &self.gate,
+        });
+        if self.gate.is_paused == was_paused {
+            return;
+        }
+        match (self.gate.shut(), self.gate.on_pause) {
+            (None, _) => self.admit(),
+            (Some(_), OnPause::Backlog) => {}
+            (Some(reason), OnPause::Close | OnPause::Refuse) => self.empty_queue(reason),
+        }
+    }
+
+    /// The longest wait in line, and what handlers hold there. Nobody else waits for the server.
+    fn watch_line(&mut self) -> (Duration, u64) {
+        let (mut longest, mut held) = (Duration::ZERO, 0);
+        self.count_looks(self.line.len());
+        for &(ticket, id, _) in &self.line {
+            let connection = &mut self.connections[id];
+            if connection.place != Place::Sending(ticket) {
+                continue;
+            }
+            let sample = Sample {
+                activity: Activity::Sending,
+                turns: connection.turns,
+                bytes: connection.read,
+                frames: connection.read,
+                inside: false,
+            };
+            // What it says beside its time is who is to be named in the log.
+            let _ = connection.watch.step(sample, TICK, &self.limits);
+            longest = longest.max(connection.watch.waiting());
+            held += self.crowds[connection.crowd]
+                .reads
+                .held_bytes(connection.held);
+        }
+        (longest, held)
+    }
+
+    /// Who sends byte by byte and never ends a message is past its deadline some time. Nobody else is inside one while
+    /// its handler waits for it.
+    fn watch_drips(&mut self) {
+        for number in 0..self.crowds.len() {
+            let crowd = &self.demand.crowds[number];
+            if crowd.pace != ClientPace::Drip {
+                continue;
+            }
+            let first = self.crowds[number].first;
+            for client in first..first + crowd.connections {
+                let Some(id) = self.clients[client].connection else {
+                    continue;
+                };
+                let connection = &mut self.connections[id];
+                if connection.place != Place::Idle {
+                    continue;
+                }
+                let bytes = self.now.saturating_sub(connection.since).as_secs() + 1;
+                let sample = Sample {
+                    activity: Activity::Reading,
+                    turns: bytes as u32,
+                    bytes,
+                    frames: 0,
+                    inside: true,
+                };
+                if let Verdict::Cut(_) = connection.watch.step(sample, TICK, &self.limits) {
+                    self.end(id, true);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! All there is, and the course of time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use drainline::model::{Ladder, LadderSettings, Ticket, WatchLimits, Weight};
+use drainline::{Config, WhenFull};
+
+use super::super::demand::Demand;
+use super::super::figures::Figures;
+use super::agenda::{Agenda, Event};
+use super::buffer::Buffer;
+use super::clients::Client;
+use super::connection::Connection;
+use super::course::Course;
+use super::gate::Gate;
+use super::reads::Reads;
+use super::schedule::Schedule;
+use super::sink::{self, Sink};
+use super::tick::TICK;
+use super::{Scenario, Simulated};
+
+/// The sink is looked at so often while it works: no reader of the course sees less.
+const LEAST_TURN: Duration = Duration::from_millis(1);
+const LONGEST_TURN: Duration = Duration::from_millis(10);
+
+/// What an hour of almost any load takes; some seconds of a processor.
+const MOST_STEPS: u64 = 100_000_000;
+/// Clients or connections that are looked at in the time of a step.
+const LOOKS_PER_STEP: u64 = 4;
+
+#[derive(Debug)]
+pub(super) struct World<'a> {
+    pub(super) config: &'a Config,
+    pub(super) demand: &'a Demand,
+    /// When the server is shut down at the latest.
+    end: Duration,
+    pub(super) now: Duration,
+    pub(super) agenda: Agenda,
+    pub(super) crowds: Vec<CrowdState>,
+    pub(super) clients: Vec<Client>,
+    pub(super) connections: Vec<Connection>,
+    /// Those of them that are over.
+    pub(super) free: Vec<usize>,
+    /// Connections whose handler does something else than wait for its client.
+    pub(super) busy: usize,
+    pub(super) gate: Gate,
+    pub(super) buffer: Buffer,
+    /// Who waits, since when, first come first; those whose turn has come may still be among them.
+    pub(super) line: VecDeque<(Ticket, usize, Duration)>,
+    /// The head of the line is looked at then.
+    pub(super) is_timeout_set: bool,
+    /// Whose turn has come.
+    pub(super) ready: VecDeque<usize>,
+    pub(super) sink: Sink,
+    pub(super) sink_turn: Option<Duration>,
+    pub(super) ladder: Ladder,
+    pub(super) limits: WatchLimits,
+    pub(super) course: Course,
+    /// Grows while everything that comes finds room.
+    pub(super) calm: u64,
+    /// Clients that send as fast as they can share one processor: it is free again then.
+    pub(super) processor_free: Duration,
+    pub(super) unseen: u64,
+    /// What comes while nobody waits is added up.
+    pub(super) flows_at_once: bool,
+    pub(super) steps: u64,
+}
+
+/// What the clients of a crowd have in common.
+#[derive(Debug)]
+pub(super) struct CrowdState {
+    pub(super) schedule: Schedule,
+    pub(super) reads: Reads,
+    /// The number of its first client.
+    pub(super) first: usize,
+    /// Connections of it whose handlers wait for their clients.
+    pub(super) idle: usize,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(scenario: &Scenario<'a>) -> Self {
+        let (config, demand) = (scenario.config, scenario.demand);
+        let reads = Reads::of(demand, config, scenario.max_message);
+        let (mut crowds, mut clients) = (Vec::new(), Vec::new());
+        for (number, (crowd, reads)) in demand.crowds.iter().zip(reads).enumerate() {
+            crowds.push(CrowdState {
+                schedule: Schedule::new(crowd),
+                reads,
+                first: clients.len(),
+                idle: 0,
+            });
+            clients.extend((0..crowd.connections).map(|place| Client::new(number, place)));
+        }
+        let settings = LadderSettings {
+            tick: TICK,
+            pause_after: config.effective_pause_after(),
+        };
+        World {
+            config,
+            demand,
+            end: demand.duration.saturating_add(scenario.settle),
+            now: Duration::ZERO,
+            agenda: Agenda::default(),
+            crowds,
+            clients,
+            connections: Vec::new(),
+            free: Vec::new(),
+            busy: 0,
+            gate: Gate::new(config),
+            buffer: Buffer::new(config),
+            line: VecDeque::new(),
+            is_timeout_set: false,
+            ready: VecDeque::new(),
+            sink: Sink::new(&demand.sink),
+            sink_turn: None,
+            ladder: Ladder::new(settings, Duration::ZERO),
+            limits: WatchLimits {
+                frame: config.frame_timeout,
+                idle: config.idle_timeout,
+                write: config.write_timeout,
+                warn_after: config.warn_after,
+            },
+            course: Course::new(config, demand),
+            calm: 0,
+            processor_free: Duration::ZERO,
+            unseen: 0,
+            flows_at_once: true,
+            steps: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Simulated {
+        for (number, crowd) in self.demand.crowds.iter().enumerate() {
+            self.agenda.add(crowd.from, Event::Come(number));
+            self.agenda.add(crowd.until, Event::Go(number));
+        }
+        for (at, begins) in sink::edges(&self.demand.sink.stalls, self.demand.duration) {
+            self.agenda.add(at, Event::Stall(begins));
+        }
+        if self.demand.sink.catches_up {
+            self.agenda.add(self.demand.duration, Event::CatchUp);
+        }
+        self.agenda.add(TICK, Event::Tick);
+        // The tick is always on the agenda.
+        while let Some(next) = self.agenda.next_at()
+            && !self.is_over()
+        {
+            self.flow_until(next);
+            if let Some((at, event)) = self.agenda.pop() {
+                self.steps += 1;
+                self.now = at;
+                self.happen(event);
+                self.settle();
+            }
+        }
+        let stopped = self
+            .is_stopped()
+            .then(|| format!("{} million steps of the simulation", MOST_STEPS / 1_000_000));
+        self.finish(stopped)
+    }
+
+    fn is_over(&self) -> bool {
+        let is_quiet =
+            self.gate.open == 0 && self.gate.queue.is_empty() && self.buffer.messages() == 0;
+        (self.now >= self.demand.duration && is_quiet) || self.now >= self.end || self.is_stopped()
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.steps >= MOST_STEPS
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick => {
+                self.tick();
+                self.agenda.add(self.now + TICK, Event::Tick);
+            }
+            Event::Sink if self.sink_turn == Some(self.now) => self.turn_sink(),
+            // Of a turn that was not needed any more.
+            Event::Sink => {}
+            Event::Stall(begins) => self.change_sink(|sink| sink.stall(begins)),
+            Event::CatchUp => self.change_sink(Sink::hurry),
+            Event::Come(crowd) => self.come(crowd),
+            Event::Go(crowd) => self.go(crowd),
+            Event::Connect { client, epoch } if self.clients[client].epoch == epoch => {
+                self.connect(client)
+            }
+            Event::HangUp { client, epoch } if self.clients[client].epoch == epoch => {
+                self.hang_up(client)
+            }
+            Event::Connect { .. } | Event::HangUp { .. } => {}
+            Event::Wake { connection, turns } => self.wake(connection, turns),
+            Event::Timeout => self.time_out(),
+            Event::Admit => self.admit(),
+        }
+    }
+
+    // ---- the sink
+
+    fn change_sink(&mut self, change: impl FnOnce(&mut Sink)) {
+        self.turn_sink();
+        change(&mut self.sink);
+        self.sink.advance(self.now, 0, true);
+        self.deliver_at_once();
+    }
+
+    fn turn_sink(&mut self) {
+        let taken = self.sink.room(self.now).min(self.buffer.messages());
+        let woken = self.buffer.deliver(taken);
+        self.ready.extend(woken);
+        self.sink
+            .advance(self.now, taken, self.buffer.messages() == 0);
+        self.sink_turn = None;
+    }
+
+    /// Sees to it that the sink is looked at again when it is done with the first batch, or with a good part of it.
+    pub(super) fn keep_sink_turning(&mut self) {
+        let Some(first) = self.buffer.first().filter(|_| self.sink_turn.is_none()) else {
+            return;
+        };
+        if let (Some(batch), Some(one)) = (self.sink.time_for(first), self.sink.time_for(1)) {
+            let turn = batch.min(LONGEST_TURN.max(one)).max(LEAST_TURN);
+            self.sink_turn = Some(self.now + turn);
+            self.agenda.add(self.now + turn, Event::Sink);
+        }
+    }
+
+    /// Something was put into the buffer: before, its clock ran for nobody.
+    pub(super) fn was_put(&mut self, weight: Weight) {
+        if self.buffer.messages() == weight.messages {
+            self.sink.advance(self.now, 0, true);
+        }
+        self.deliver_at_once();
+    }
+
+    fn deliver_at_once(&mut self) {
+        if self.sink.is_instant() {
+            let woken = self.buffer.deliver(u64::MAX);
+            self.ready.extend(woken);
+        }
+    }
+
+    /// Those whose turn has come go on, until nobody's has.
+    pub(super) fn settle(&mut self) {
+        while let Some(id) = self.ready.pop_front() {
+            self.granted(id);
+        }
+    }
+
+    // ---- the end
+
+    fn finish(mut self, stopped_at: Option<String>) -> Simulated {
+        let (open, steps) = (self.gate.open, self.steps);
+        let unseen_before = self.unseen;
+        self.end_all();
+        let sent = self.clients.iter().map(|client| client.sent).sum();
+        let (course, figures) =
+            self.course
+                .finish(&self.gate, &self.buffer, open, sent, self.unseen);
+        Simulated {
+            course,
+            figures: Figures {
+                stopped_at,
+                ..figures
+            },
+            unseen: self.unseen,
+            unseen_at_end: self.unseen - unseen_before,
+            steps,
+        }
+    }
+
+    /// So many were looked at, one by one.
+    pub(super) fn count_looks(&mut self, looks: usize) {
+        self.steps += looks as u64 / LOOKS_PER_STEP;
+    }
+
+    pub(super) fn gives_up(&self) -> bool {
+        self.config.when_full != WhenFull::Wait
+    }
+}
