@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -37,8 +36,8 @@ pub(super) fn is_fifo(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
 }
 
-/// What is there is replaced, unless it is a folder.
-pub(super) fn check_port_file(path: &Path) -> io::Result<()> {
+/// Whether a file can be written there as a whole. What is there is replaced, unless it is a folder.
+pub(crate) fn check_replaced(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(Errno::ISDIR.into());
     }
@@ -52,12 +51,8 @@ pub(super) fn replaces(port_file: &Path, sink: &Path) -> bool {
 }
 
 /// Whole or not there: written beside it and renamed.
-pub(super) fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let beside = beside(path);
-    let text: String = addresses
-        .iter()
-        .map(|address| format!("{address}\n"))
-        .collect();
     let mut file = fs::File::create(&beside)?;
     file.write_all(text.as_bytes())?;
     fs::rename(&beside, path)

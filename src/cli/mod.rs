@@ -6,7 +6,7 @@
 //! `report` says how it ended.
 
 mod args;
-mod files;
+pub(crate) mod files;
 pub(crate) mod help;
 mod report;
 pub(crate) mod serve;

@@ -35,12 +35,13 @@ pub(crate) fn serve(
     let signals = signals::Signals::register()
         .map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     if let Some(path) = &settings.port_file {
-        files::check_port_file(path).map_err(|error| port_file_failed(path, &error))?;
+        files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
     }
     let handle = Arc::new(start(settings)?);
     if let Some(path) = &settings.port_file {
-        files::write_port_file(path, handle.local_addrs())
-            .map_err(|error| port_file_failed(path, &error))?;
+        let addresses = handle.local_addrs().iter();
+        let text: String = addresses.map(|address| format!("{address}\n")).collect();
+        files::write_whole(path, &text).map_err(|error| port_file_failed(path, &error))?;
     }
     std::panic::set_hook(handle.journal().panic_hook());
     say(&banner(settings, &handle));
@@ -74,7 +75,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         text += &format!("{flag} {value}\n");
     }
     if let Some(path) = &settings.port_file {
-        files::check_port_file(path).map_err(|error| port_file_failed(path, &error))?;
+        files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
     }
     let mut notes = Vec::new();
     match &settings.sink {

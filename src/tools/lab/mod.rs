@@ -30,7 +30,6 @@ mod table;
 mod words;
 
 use std::ffi::OsString;
-use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,6 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::cli::files;
 use crate::cli::print;
 use crate::cli::serve;
 use crate::cli::usage::UsageError;
@@ -62,10 +62,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let experiment = typed.experiment()?;
     if let Some(path) = &typed.html {
         // What cannot be written is said now, and not when all is done.
-        fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
+        files::check_replaced(path)
             .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
     }
     let signals =
@@ -104,7 +101,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         outcomes,
     };
     if let Some(path) = &typed.html {
-        fs::write(path, page::write(&findings))
+        files::write_whole(path, &page::write(&findings))
             .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
     }
     Ok(print(&if typed.json {
