@@ -21,7 +21,7 @@ use super::{files, report, say, signals};
 const THREADS: u64 = 1;
 const DESCRIPTORS: u64 = 4;
 
-/// Serves until a signal or a failure ends it. Calls `started` as soon as it listens.
+/// Serves until a signal or a failure ends it. Calls `started` when all of its threads run.
 ///
 /// # Errors
 /// It did not start, or `started` failed.
@@ -45,8 +45,6 @@ pub(crate) fn serve(
     }
     std::panic::set_hook(handle.journal().panic_hook());
     say(&banner(settings, &handle));
-    started(&handle).map_err(|error| failed(&error.to_string()))?;
-
     let signals = signals
         .serve(
             Arc::clone(&handle),
@@ -54,6 +52,7 @@ pub(crate) fn serve(
             settings.report,
         )
         .map_err(|error| failed(&format!("cannot get a thread for signals: {error}")))?;
+    started(&handle).map_err(|error| failed(&error.to_string()))?;
     let report = handle.wait();
     signals.end();
     if let Some(error) = &report.server.error {
@@ -101,6 +100,17 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         text += &format!("note: {note}\n");
     }
     Ok(text)
+}
+
+/// Whether the system holds a server of these settings; starts nothing.
+///
+/// # Errors
+/// The line and the exit code of a start.
+pub(crate) fn check_start(settings: &Settings) -> Result<(), UsageError> {
+    builder(settings)
+        .check()
+        .map(drop)
+        .map_err(|error| not_started(&error))
 }
 
 fn builder(settings: &Settings) -> IngestBuilder {

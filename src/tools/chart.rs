@@ -38,7 +38,7 @@ pub(super) fn draw(course: &[Point]) -> String {
             let time = now.at.saturating_sub(before.at).as_secs_f64();
             // A column without a point of its own is like the one before it.
             let rate = match time > 0.0 {
-                true => (of(&now) - of(&before)) as f64 / time,
+                true => of(&now).saturating_sub(of(&before)) as f64 / time,
                 false => rates.last().copied().unwrap_or(0.0),
             };
             rates.push(rate);

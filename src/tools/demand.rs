@@ -76,11 +76,13 @@ impl Demand {
 
     /// When the last stall ends, if the sink recovers while the load lasts.
     pub(crate) fn recovers_at(&self) -> Option<Duration> {
-        let end = self
-            .sink
-            .stalls
-            .last()
-            .map(|stall| stall.at + stall.lasts)?;
+        let end = self.sink.stalls.last().map(Stall::end)?;
         (end < self.duration).then_some(end)
+    }
+}
+
+impl Stall {
+    pub(crate) fn end(&self) -> Duration {
+        self.at.saturating_add(self.lasts)
     }
 }

@@ -50,8 +50,10 @@ pub(crate) struct Figures {
     pub(crate) held_up_p99: Duration,
     pub(crate) recovery: Recovery,
     pub(crate) ledger: Ledger,
-    /// The ceiling at which the lab ended it, as `2,000 threads`.
+    /// Where it was ended: the ceiling of the lab, as `3,000 threads`, or of the simulation.
     pub(crate) stopped_at: Option<String>,
+    /// How it ended by itself, before it was asked to.
+    pub(crate) died: Option<String>,
 }
 
 /// From the end of the last stall until nobody waits and the buffer is all but empty.

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use drainline::ingest::{Framing, OutputFraming};
 
 use crate::cli::help::Page;
-use crate::cli::settings;
+use crate::cli::serve;
+use crate::cli::settings::{self, Parsed};
 use crate::cli::units;
 use crate::cli::usage::UsageError;
 
@@ -26,7 +28,7 @@ use super::strategy::{NAMED, Strategy, TELLING};
     disable_version_flag = true
 )]
 pub(super) struct Args {
-    /// Begins with this load: burst sends five times what the sink takes for a fifth of the time; slow-sink sends three
+    /// Begins with this load: burst sends almost four times what the sink takes for a fifth of the time; slow-sink sends three
     /// times as much all the time; dead-sink has one that stops and does not come back; reconnect-storm has impatient
     /// clients and a sink that stops for a while; slow-loris has clients that never finish a message; one-greedy-client
     /// has one that sends all it can.
@@ -221,11 +223,26 @@ impl Args {
         }
         if !self.custom.is_empty() {
             // As the server would read them, so that what is wrong is said before anything starts.
-            settings::parse(run::server_arguments(&self.custom))?;
+            check_custom(&self.custom)?;
             strategies.push(Strategy::Custom(self.custom.clone()));
         }
         Ok(strategies)
     }
+}
+
+/// Whether a server can be started with them, and be read by the lab.
+fn check_custom(flags: &[String]) -> Result<(), UsageError> {
+    let Parsed::Run(settings) = settings::parse(run::server_arguments(flags))? else {
+        let line = "lab: --help and --version start no server: accepted after -- are flags of one";
+        return Err(UsageError::contradiction(line));
+    };
+    let are_lines =
+        settings.framing == Framing::Lines && settings.output_framing == OutputFraming::Lines;
+    if settings.check || !are_lines {
+        let line = "lab: accepted after -- are flags of a server that takes and gives lines, without --check";
+        return Err(UsageError::contradiction(line));
+    }
+    serve::check_start(&settings)
 }
 
 fn preset(name: &str) -> Result<Preset, units::Unreadable> {

@@ -1,5 +1,6 @@
 //! The clients of a load, by the engine of `drainline load`.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use drainline::ingest::OutputFraming;
 
 use super::super::demand::{ClientPace, Crowd, Demand};
-use super::super::load::engine;
+use super::super::load::engine::{self, LoadError};
 use super::super::load::histogram::Histogram;
 use super::super::load::plan::{Plan, Sizes};
 use super::drip;
@@ -29,21 +30,37 @@ pub(super) struct Sent {
 }
 
 /// Runs all crowds from `start` on. Blocks until the last has gone, or `stop` is set.
-pub(super) fn run(address: SocketAddr, demand: &Demand, start: Instant, stop: &AtomicBool) -> Sent {
+///
+/// # Errors
+/// The system has no thread or no descriptor for them.
+pub(super) fn run(
+    address: SocketAddr,
+    demand: &Demand,
+    start: Instant,
+    stop: &AtomicBool,
+) -> io::Result<Sent> {
     let crowds = demand.crowds.iter().zip(0..);
     thread::scope(|scope| {
         let threads: Vec<_> = crowds
-            .filter_map(|(crowd, place)| {
+            .map(|(crowd, place)| {
                 let seed = demand.seed.wrapping_add(place);
                 let body = move || run_crowd(address, crowd, (start, seed), stop);
                 let thread = thread::Builder::new().name(format!("crowd-{place}"));
-                thread.spawn_scoped(scope, body).ok()
+                thread.spawn_scoped(scope, body)
             })
             .collect();
-        let mut all = Sent::default();
-        for sent in threads.into_iter().filter_map(|thread| thread.join().ok()) {
-            all.messages += sent.messages;
-            all.held_up.merge(&sent.held_up);
+        let mut all = Ok(Sent::default());
+        for thread in threads {
+            let sent = thread.and_then(|thread| {
+                let panicked = |_| Err(io::Error::other("a client's thread panicked"));
+                thread.join().unwrap_or_else(panicked)
+            });
+            all = all.and_then(|mut all: Sent| {
+                let sent = sent?;
+                all.messages += sent.messages;
+                all.held_up.merge(&sent.held_up);
+                Ok(all)
+            });
         }
         all
     })
@@ -54,7 +71,7 @@ fn run_crowd(
     crowd: &Crowd,
     (start, seed): (Instant, u64),
     stop: &AtomicBool,
-) -> Sent {
+) -> io::Result<Sent> {
     while start.elapsed() < crowd.from && !stop.load(Relaxed) {
         thread::sleep(LOOK.min(crowd.from.saturating_sub(start.elapsed())));
     }
@@ -63,7 +80,7 @@ fn run_crowd(
         ClientPace::Greedy => None,
         ClientPace::Drip => {
             drip::run(address, crowd.connections, start + crowd.until, stop);
-            return Sent::default();
+            return Ok(Sent::default());
         }
     };
     let plan = Plan {
@@ -88,13 +105,15 @@ fn run_crowd(
         hold: Duration::ZERO,
         threads: 1,
     };
-    // A server that lets nobody in is a finding, not a failure.
-    let Ok(mut summary) = engine::run(&plan, stop, |_| {}) else {
-        return Sent::default();
+    let mut summary = match engine::run(&plan, stop, |_| {}) {
+        Ok(summary) => summary,
+        // A server that lets nobody in is a finding, not a failure.
+        Err(LoadError::Unreachable(_)) => return Ok(Sent::default()),
+        Err(LoadError::System(error)) => return Err(error),
     };
     summary.stall.merge(&summary.apart);
-    Sent {
+    Ok(Sent {
         messages: summary.messages,
         held_up: summary.stall,
-    }
+    })
 }

@@ -26,7 +26,7 @@ pub(super) const COLUMNS: [Column; 11] = [
         means: "the most threads that the server's process had",
         value: |of| json!(of.peak_threads),
         words: |of| words::count(of.peak_threads),
-        is_bad: |of| of.stopped_at.is_some(),
+        is_bad: |of| of.stopped_at.is_some() || of.died.is_some(),
     },
     Column {
         key: "threads_left",

@@ -48,7 +48,7 @@ pub(super) fn findings() -> Findings {
     Findings {
         load: "slow-sink".to_owned(),
         demand: demand(),
-        command: "drainline lab slow-sink --seed 7".to_owned(),
+        command: "drainline lab --preset slow-sink --seed 7".to_owned(),
         outcomes: STRATEGIES.map(outcome).into(),
     }
 }
@@ -254,6 +254,7 @@ fn figures(strategy: &str, course: &[Point]) -> Figures {
             Ledger::None
         },
         stopped_at: (strategy == "naive").then(|| "900 threads".to_owned()),
+        died: None,
     }
 }
 

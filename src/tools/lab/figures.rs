@@ -19,14 +19,13 @@ pub(super) struct Seen {
     pub(super) ledger: Option<Value>,
     pub(super) has_ledger: bool,
     pub(super) stopped_at: Option<String>,
+    /// It ended before it was asked to.
+    pub(super) died: Option<String>,
 }
 
 pub(super) fn figures(demand: &Demand, seen: &Seen, sent: &Sent) -> Figures {
     let peak = |of: fn(&Point) -> u64| seen.course.iter().map(of).max().unwrap_or(0);
     let ledger = seen.ledger.as_ref();
-    let partial = ledger
-        .and_then(|ledger| ledger["partial"].as_u64())
-        .unwrap_or(0);
     let is_balanced = ledger.and_then(|ledger| ledger["balanced"].as_bool());
     Figures {
         peak_threads: peak(|point| point.threads).max(seen.threads_before),
@@ -36,8 +35,7 @@ pub(super) fn figures(demand: &Demand, seen: &Seen, sent: &Sent) -> Figures {
         peak_descriptors: peak(|point| point.descriptors),
         peak_buffered: peak(|point| point.buffered),
         sent: sent.messages,
-        // Half messages, of clients that hung up inside one, come out too: nobody counts them as sent.
-        delivered: seen.delivered.saturating_sub(partial),
+        delivered: seen.delivered,
         lost: ledger
             .map(|ledger| counts(&ledger["dropped"]))
             .unwrap_or_default(),
@@ -52,6 +50,7 @@ pub(super) fn figures(demand: &Demand, seen: &Seen, sent: &Sent) -> Figures {
             (true, _) => Ledger::Open,
         },
         stopped_at: seen.stopped_at.clone(),
+        died: seen.died.clone(),
     }
 }
 
@@ -66,12 +65,12 @@ fn recovery(demand: &Demand, course: &[Point]) -> Recovery {
     let Some(end) = demand.recovers_at() else {
         return Recovery::NotAsked;
     };
-    let most = course.iter().map(|point| point.buffered).max().unwrap_or(0);
-    let is_well = |point: &&Point| point.at >= end && point.is_calm(most);
-    match course.iter().find(is_well) {
-        Some(point) => Recovery::After(point.at - end),
-        None => Recovery::Never,
-    }
+    let mut most = 0;
+    let well = course.iter().find(|point| {
+        most = most.max(point.buffered);
+        point.at >= end && point.is_calm(most)
+    });
+    well.map_or(Recovery::Never, |point| Recovery::After(point.at - end))
 }
 
 #[cfg(test)]

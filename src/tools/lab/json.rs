@@ -83,6 +83,7 @@ fn figures(of: &Figures) -> Value {
         ("rejected_clients_by_reason", by_reason(&of.rejected)),
         ("recovered", recovered),
         ("stopped_at", json!(of.stopped_at)),
+        ("died", json!(of.died)),
     ];
     let fields = columns.chain(parts);
     fields

@@ -29,6 +29,7 @@ pub(super) const CEILING: Ceiling = Ceiling {
 const MOST_CONNECTIONS: usize = 2000;
 const MOST_SIZE: usize = 64 << 10;
 const MOST_RATE: u64 = 1_000_000;
+const MOST_IN_ALL: u64 = 2_000_000;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 const SHORTEST_STAY: Duration = Duration::from_millis(50);
@@ -79,7 +80,7 @@ pub(super) fn check(demand: &Demand) -> Result<(), UsageError> {
             units::print_duration(stall.lasts),
             units::print_duration(stall.at)
         );
-        if stall.lasts.is_zero() {
+        if stall.lasts.is_zero() || stall.lasts > LONGEST {
             return Err(UsageError::bad_value("--stall", &text, STALL));
         }
         if stall.at >= duration {
@@ -93,9 +94,20 @@ pub(super) fn check(demand: &Demand) -> Result<(), UsageError> {
             let line = format!("--stall {text}: it begins before the one before it has ended");
             return Err(UsageError::contradiction(&line));
         }
-        free_from = stall.at.saturating_add(stall.lasts);
+        free_from = stall.end();
     }
-    check_system(demand)
+    check_system(demand)?;
+    let rate = |crowd: &Crowd| match crowd.pace {
+        ClientPace::Rate(rate) => rate.saturating_mul(crowd.connections as u64),
+        ClientPace::Greedy | ClientPace::Drip => 0,
+    };
+    let all = demand.crowds.iter().map(rate).fold(0, u64::saturating_add);
+    if all > MOST_IN_ALL {
+        return Err(UsageError::contradiction(&format!(
+            "--rate: {all} messages a second over all connections: the lab sends at most {MOST_IN_ALL}"
+        )));
+    }
+    Ok(())
 }
 
 fn check_crowd(crowd: &Crowd) -> Result<(), UsageError> {
@@ -112,7 +124,7 @@ fn check_crowd(crowd: &Crowd) -> Result<(), UsageError> {
         return bad("--rate", rate.to_string(), RATE);
     }
     if let Some(stay) = crowd.reconnect
-        && stay < SHORTEST_STAY
+        && !(SHORTEST_STAY..=LONGEST).contains(&stay)
     {
         return bad("--reconnect", units::print_duration(stay), RECONNECT);
     }
@@ -141,6 +153,6 @@ pub(super) const DURATION: &str = "a duration such as 5s, 1s to 10m";
 pub(super) const CONNECTIONS: &str = "1 to 2000";
 pub(super) const SIZE: &str = "a size such as 1KiB, 1B to 64KiB";
 pub(super) const RATE: &str = "a rate such as 100 or 100/s, 1/s to 1000000/s";
-pub(super) const RECONNECT: &str = "a duration such as 500ms, 50ms or more, or off";
+pub(super) const RECONNECT: &str = "a duration such as 500ms, 50ms to 10m, or off";
 pub(super) const SINK_RATE: &str = "a rate such as 10000 or 10000/s, 1/s to 1000000/s, or off: a sink that takes nothing is a --stall";
-pub(super) const STALL: &str = "a duration, @ and a time, such as 2s@1s";
+pub(super) const STALL: &str = "a duration of at most 10m, @ and a time, such as 2s@1s";

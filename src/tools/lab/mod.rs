@@ -69,6 +69,8 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         Signals::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     let strategies = &experiment.strategies;
     let bar = Bar::new(strategies.len(), experiment.demand.duration);
+    // What was found until then is told all the same.
+    let mut failure = None;
     let mut outcomes = Vec::new();
     for (nth, strategy) in strategies.iter().enumerate() {
         let watch = |point: &_| bar.show(nth, strategy.name(), point);
@@ -84,10 +86,13 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
             // As a shell counts a process that a signal ended.
             return Ok(ExitCode::from(128 + signal));
         }
-        let mut outcome = outcome.map_err(|error| {
-            bar.clear();
-            failed(&format!("{}: {error}", strategy.name()))
-        })?;
+        let mut outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                failure = Some(failed(&format!("{}: {error}", strategy.name())));
+                break;
+            }
+        };
         if typed.simulate {
             outcome.simulated = simulated::figures(&experiment.demand, &outcome);
         }
@@ -100,15 +105,16 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         command: words::command(args.iter().map(|word| word.to_string_lossy())),
         outcomes,
     };
+    let printed = match (findings.outcomes.is_empty(), typed.json) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, true) => print(&format!("{}\n", json::json(&findings))),
+        (false, false) => print(&table::table(&findings, typed.charts)),
+    };
     if let Some(path) = &typed.html {
         files::write_whole(path, &page::write(&findings))
             .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
     }
-    Ok(print(&if typed.json {
-        format!("{}\n", json::json(&findings))
-    } else {
-        table::table(&findings, typed.charts)
-    }))
+    failure.map_or(Ok(printed), Err)
 }
 
 /// The first SIGINT or SIGTERM, kept for whoever looks.

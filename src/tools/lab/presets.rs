@@ -60,7 +60,7 @@ impl Preset {
             catches_up: true,
         };
         let (crowds, sink) = match self {
-            // A fifth of the time five times as much as the sink takes.
+            // A fifth of the time almost four times as much as the sink takes.
             Preset::Burst => {
                 let more = Crowd {
                     from: part(0.2),

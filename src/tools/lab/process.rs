@@ -32,6 +32,7 @@ pub(super) struct Process {
 struct Heard {
     port: Option<u16>,
     sample: Sample,
+    has_sampled: bool,
     ledger: Option<Value>,
     log: Vec<String>,
 }
@@ -50,6 +51,7 @@ impl Process {
     pub(super) fn start(args: &[OsString]) -> io::Result<(Process, ChildStdout)> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("lab-server")
+            .arg(std::process::id().to_string())
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -100,6 +102,15 @@ impl Process {
         }
     }
 
+    /// What it takes before the first client: all of its threads run once it has told how things stand.
+    pub(super) fn at_rest(&self, within: Duration) -> Usage {
+        let end = Instant::now() + within;
+        while !self.heard.lock().has_sampled && Instant::now() < end {
+            thread::sleep(LOOK);
+        }
+        self.usage().unwrap_or_default()
+    }
+
     pub(super) fn sample(&self) -> Sample {
         self.heard.lock().sample
     }
@@ -123,6 +134,19 @@ impl Process {
             peak_memory_bytes: number("VmHWM:")? << 10,
             descriptors: fs::read_dir(format!("{folder}/fd")).ok()?.count() as u64,
         })
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ending(&mut self) -> io::Result<Option<String>> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(None);
+        };
+        self.join();
+        let last = self.heard.lock().log.last().cloned();
+        Ok(Some(last.map_or_else(
+            || status.to_string(),
+            |last| format!("{status}; {last}"),
+        )))
     }
 
     /// Asks it to end, in good order.
@@ -173,7 +197,7 @@ fn listen(stderr: ChildStderr, heard: &Mutex<Heard>) {
         let mut heard = heard.lock();
         match said {
             Said::Listening(port) => heard.port = Some(port),
-            Said::Sample(sample) => heard.sample = sample,
+            Said::Sample(sample) => (heard.sample, heard.has_sampled) = (sample, true),
             Said::Ledger(ledger) => heard.ledger = Some(ledger),
             Said::Log(line) => {
                 if heard.log.len() == MOST_LINES {

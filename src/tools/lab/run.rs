@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use drainline::model::Rung;
 
+use crate::cli::settings::{self, Parsed};
+
 use super::super::demand::Demand;
 use super::child;
 use super::clients::{self, Sent};
@@ -48,16 +50,17 @@ pub(super) fn run(
     let (mut server, stdout) = Process::start(&arguments(strategy, flags.as_deref()))?;
     let port = server.port(START)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let before = server.usage().unwrap_or_default();
+    let before = server.at_rest(START);
     let (taken, clients_stop) = (Taken::default(), AtomicBool::new(false));
     let mut seen = Seen {
         threads_before: before.threads,
         ..Seen::default()
     };
+    let whole = shortest_whole(demand, flags.as_deref());
     let start = Instant::now();
     thread::scope(|scope| {
         let (taken, clients_stop, duration) = (&taken, &clients_stop, demand.duration);
-        let sink = move || sink::take(stdout, &demand.sink, (start, duration), taken);
+        let sink = move || sink::take(stdout, &demand.sink, (start, duration), whole, taken);
         let send = move || clients::run(address, demand, start, clients_stop);
         let name = |name: &str| thread::Builder::new().name(name.to_owned());
         let sink = name("sink").spawn_scoped(scope, sink);
@@ -75,17 +78,22 @@ pub(super) fn run(
                     &mut watch,
                 );
                 clients_stop.store(true, Relaxed);
-                let sent = clients.join().unwrap_or_default();
+                let sent = clients
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("the clients' thread panicked")));
                 taken.hurry();
                 if seen.stopped_at.is_none() && !stop.load(Relaxed) {
                     settle(&server, demand, (start, taken), &mut seen, stop, &mut watch);
                 }
-                Ok(sent)
+                sent
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         clients_stop.store(true, Relaxed);
         seen.threads_after = server.usage().unwrap_or_default().threads;
+        if let Some(how) = server.ending()? {
+            (seen.died, seen.threads_after) = (Some(how), 0);
+        }
         end(&mut server, flags.is_some(), taken)?;
         outcome
     })
@@ -103,6 +111,16 @@ pub(super) fn run(
             figures,
         }
     })
+}
+
+/// The shortest message that is one: a server may truncate them.
+fn shortest_whole(demand: &Demand, flags: Option<&[String]>) -> usize {
+    let shortest = demand.crowds.iter().map(|crowd| crowd.size).min();
+    let longest = match flags.map(|flags| settings::parse(server_arguments(flags))) {
+        Some(Ok(Parsed::Run(settings))) => settings.max_message,
+        _ => usize::MAX,
+    };
+    shortest.unwrap_or(0).min(longest)
 }
 
 fn arguments(strategy: &Strategy, flags: Option<&[String]>) -> Vec<OsString> {

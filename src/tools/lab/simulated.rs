@@ -65,6 +65,9 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
             );
         }
         for row in &ROWS {
+            if (row.words)(&outcome.figures) == words::NOTHING {
+                continue;
+            }
             let (real, said) = ((row.of)(&outcome.figures), (row.of)(simulated));
             text += &format!(
                 "{:<14} {:<14} {:>12} {:>12} {:>9}\n",

@@ -45,17 +45,19 @@ impl Taken {
     }
 }
 
-/// Takes messages until the server closes its end. `start` is when the load began; `load` is how long it lasts.
+/// Takes messages until the server closes its end. `start` is when the load began; `load` is how long it lasts. A message
+/// of fewer than `whole` bytes is half of one, from a client that hung up inside it, and is not counted.
 pub(super) fn take(
     mut pipe: ChildStdout,
     pace: &SinkPace,
     (start, load): (Instant, Duration),
+    whole: usize,
     taken: &Taken,
 ) {
     // Where that is not allowed, a little more is in the pipe.
     let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_BYTES);
     let mut buffer = vec![0; PIPE_BYTES];
-    let mut next = start;
+    let (mut next, mut line) = (start, 0);
     loop {
         wait_out_stalls(pace, start, load, taken);
         let now = Instant::now();
@@ -67,14 +69,19 @@ pub(super) fn take(
                 thread::sleep((next - now).min(LOOK));
                 continue;
             }
-            // No more than a hundredth of a second takes.
+            // No more than a hundredth of a second takes, or a few short messages.
             let most = (rate as usize).saturating_mul(4).clamp(256, PIPE_BYTES);
             buffer.truncate(most);
         }
         match pipe.read(&mut buffer) {
             Ok(0) => return,
             Ok(read) => {
-                let messages = memchr_iter(b'\n', &buffer[..read]).count() as u64;
+                let (mut messages, mut begin) = (0, 0);
+                for end in memchr_iter(b'\n', &buffer[..read]) {
+                    messages += u64::from(line + (end - begin) >= whole);
+                    (line, begin) = (0, end + 1);
+                }
+                line += read - begin;
                 taken.messages.fetch_add(messages, Relaxed);
                 if let Some(rate) = pace.rate {
                     next += Duration::from_secs(messages) / u32::try_from(rate).unwrap_or(u32::MAX);
@@ -88,7 +95,7 @@ pub(super) fn take(
 
 fn wait_out_stalls(pace: &SinkPace, start: Instant, load: Duration, taken: &Taken) {
     for stall in &pace.stalls {
-        let end = stall.at + stall.lasts;
+        let end = stall.end();
         let is_for_good = end >= load;
         loop {
             let at = start.elapsed();

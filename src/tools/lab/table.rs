@@ -121,6 +121,6 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("\n  lost: 1,480 aborted\n"), "{text}");
-        assert!(text.ends_with("\nagain: drainline lab slow-sink --seed 7\n"));
+        assert!(text.ends_with("\nagain: drainline lab --preset slow-sink --seed 7\n"));
     }
 }

@@ -108,7 +108,7 @@ fn sink(sink: &SinkPace, duration: Duration) -> String {
     };
     for (place, stall) in sink.stalls.iter().enumerate() {
         said += if place == 0 { ", but none " } else { ", nor " };
-        let end = stall.at + stall.lasts;
+        let end = stall.end();
         said += &match end < duration {
             true => format!("from {} to {}", set_time(stall.at), set_time(end)),
             false => format!("from {} on", set_time(stall.at)),
@@ -144,6 +144,7 @@ pub(super) fn details(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let stopped = |at: &String| format!("by the lab, at its ceiling of {at}");
     [
         ("stopped", figures.stopped_at.as_ref().map(stopped)),
+        ("died", figures.died.clone()),
         ("lost", by_reason(&figures.lost)),
         ("rejected", by_reason(&figures.rejected)),
         ("ladder", ladder(&outcome.course)),

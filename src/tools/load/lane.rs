@@ -2,12 +2,15 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
 use super::message::{Batch, Renderer, Ring, Source};
 use super::plan::Plan;
+
+/// A connection that stands for so long was not made to be closed.
+const LASTING: Duration = Duration::from_millis(100);
 
 /// Reads in a row from one connection, however much its server says.
 pub(super) const READS: usize = 8;
@@ -85,8 +88,9 @@ pub(super) struct Lane {
     pub(super) timer: Option<Instant>,
     /// Attempts to connect that failed in a row.
     pub(super) failures: u32,
-    /// When it lost its connection to the server's doing, and has not had another since.
+    /// When it lost its connection to the server's doing, and has not had another that lasted.
     pub(super) apart_since: Option<Instant>,
+    opened_at: Option<Instant>,
     /// Connections that it has had.
     pub(super) connects: u64,
 }
@@ -111,6 +115,7 @@ impl Lane {
             timer: None,
             failures: 0,
             apart_since: None,
+            opened_at: None,
             connects: 0,
         }
     }
@@ -158,18 +163,26 @@ impl Lane {
         local.is_some_and(|local| local.is_ok_and(|local| local == plan.address))
     }
 
-    /// A connection begins: it is to send `quota` messages. Returns since when the lane was without one.
-    pub(super) fn open(&mut self, quota: u64) -> Option<Instant> {
+    /// A connection begins: it is to send `quota` messages.
+    pub(super) fn open(&mut self, quota: u64, now: Instant) {
         (self.number, self.quota) = (None, quota);
         (self.failures, self.timer) = (0, None);
         self.connects += 1;
-        self.apart_since.take()
+        self.opened_at = Some(now);
+    }
+
+    /// How long the lane was without a connection, once it has one that lasts: a server that accepts and closes at once
+    /// has not let it in.
+    pub(super) fn reunited(&mut self, now: Instant) -> Option<Duration> {
+        let opened = self.opened_at.filter(|opened| now >= *opened + LASTING)?;
+        self.apart_since.take().map(|since| opened - since)
     }
 
     /// The connection is over. Returns whether the kernel had a message of it in part.
     pub(super) fn leave(&mut self, source: &Source) -> bool {
         let is_inside = self.is_inside(source);
         self.stream = None;
+        self.opened_at = None;
         self.before += self.messages;
         (self.messages, self.bytes, self.rendered) = (0, 0, 0);
         (self.rest, self.blocked_since, self.timer) = (None, None, None);

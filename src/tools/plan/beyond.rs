@@ -142,6 +142,14 @@ fn sentence(simulated: &Simulated, demand: &Demand) -> String {
     parts.join("; ")
 }
 
+/// Messages that are lost while the server runs.
+pub(super) fn lost(simulated: &Simulated) -> u64 {
+    let while_it_runs = |(reason, _): &&(String, u64)| reason != DropReason::Shutdown.name();
+    let dropped = simulated.figures.lost.iter().filter(while_it_runs);
+    let unseen = simulated.unseen.saturating_sub(simulated.unseen_at_end);
+    dropped.map(|(_, count)| count).sum::<u64>() + unseen
+}
+
 /// What is lost while the server runs. What is on its way at the end of a simulation is not.
 fn losses(simulated: &Simulated) -> String {
     let figures = &simulated.figures;
@@ -150,7 +158,7 @@ fn losses(simulated: &Simulated) -> String {
         figures.lost.iter().partition(|(reason, _)| is_end(reason));
     let sum = |counts: &[&(String, u64)]| counts.iter().map(|(_, count)| count).sum::<u64>();
     let unseen = simulated.unseen - simulated.unseen_at_end;
-    let mut text = match sum(&lost) + unseen {
+    let mut text = match self::lost(simulated) {
         0 => "nothing is lost".to_owned(),
         all => {
             let percent = all as f64 * 100.0 / figures.sent.max(1) as f64;

@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use drainline::Config;
 use drainline::ingest::{Ingest, OutputFraming, sink};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -41,7 +40,7 @@ pub(super) fn measure(situation: &Situation, settings: &Settings) -> Result<Meas
     let connections = situation.connections.min(MOST_CONNECTIONS);
     let rate = situation.rate.div_ceil(situation.connections as u64);
     let rate = rate.max(LEAST_RATE.div_ceil(connections as u64));
-    let mut config = Config::default();
+    let mut config = settings.config.clone();
     config.max_connections = Some(connections);
     let server = Ingest::builder()
         .config(config)

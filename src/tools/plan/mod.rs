@@ -28,6 +28,7 @@ use args::{Args, Asked, PAGE};
 use beyond::Outlook;
 use machines::Machine;
 use measure::Measured;
+use settings::Promise;
 
 /// Everything that is told.
 #[derive(Debug)]
@@ -67,9 +68,14 @@ impl Plan {
         let capacity = asked
             .capacity
             .or(measured.map(|measured| measured.per_second));
-        let machine = machines::find(situation, capacity)?;
+        let mut machine = machines::find(situation, capacity)?;
+        let expected = beyond::expected(&machine.share, &machine.settings);
+        let lost = beyond::lost(&expected.simulated);
+        if machine.settings.promise.loses_nothing() && lost > 0 {
+            machine.settings.promise = Promise::Unkept { lost };
+        }
         Ok(Plan {
-            expected: beyond::expected(&machine.share, &machine.settings),
+            expected,
             beyond: beyond::beyond(&machine.share, &machine.settings),
             asked,
             measured,

@@ -104,6 +104,7 @@ fn promise(promise: Promise) -> String {
             "loses nothing, because senders are held to the rate of the sink: {} of what they would send stay with them",
             rate(rest_per_second)
         ),
+        Promise::Unkept { lost } => format!("none: the simulation of this load loses {} messages", count(lost)),
         Promise::Loses { per_second } => format!(
             "none. More arrives than the sink takes: senders that cannot be made to wait lose the difference, {} in the long run",
             rate(per_second)

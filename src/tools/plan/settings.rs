@@ -41,11 +41,13 @@ pub(crate) enum Promise {
     Held { rest_per_second: u64 },
     /// More arrives than the sink takes, and senders are not made to wait.
     Loses { per_second: u64 },
+    /// The simulation loses so many, whatever was computed.
+    Unkept { lost: u64 },
 }
 
 impl Promise {
     pub(crate) fn loses_nothing(self) -> bool {
-        !matches!(self, Promise::Loses { .. })
+        !matches!(self, Promise::Loses { .. } | Promise::Unkept { .. })
     }
 }
 

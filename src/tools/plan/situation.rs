@@ -64,7 +64,11 @@ impl Situation {
             connections: self
                 .connections
                 .div_ceil(usize::try_from(machines).unwrap_or(usize::MAX)),
-            sink_rate: self.sink_rate.map(|rate| (rate / machines).max(1)),
+            // Whether the sink keeps up with all of them is not to change with what does not divide.
+            sink_rate: self.sink_rate.map(|rate| match self.keeps_up() {
+                true => rate.div_ceil(machines),
+                false => (rate / machines).max(1),
+            }),
             ..self.clone()
         }
     }

@@ -128,6 +128,7 @@ impl Course {
             recovery: self.recovery,
             ledger: if closes { Ledger::Closes } else { Ledger::Open },
             stopped_at: None,
+            died: None,
         };
         (self.points, figures)
     }

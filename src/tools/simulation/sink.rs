@@ -93,7 +93,7 @@ pub(super) fn edges(stalls: &[Stall], duration: Duration) -> Vec<(Duration, bool
     let mut edges = Vec::new();
     for stall in stalls {
         edges.push((stall.at, true));
-        let end = stall.at.saturating_add(stall.lasts);
+        let end = stall.end();
         if end < duration {
             edges.push((end, false));
         }

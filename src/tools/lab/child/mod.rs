@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use crate::cli::usage::UsageError;
 use crate::cli::{say, serve, settings};
@@ -32,6 +32,14 @@ pub(crate) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     // Whatever becomes of the lab, nothing of it is left behind.
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| failed(&format!("cannot be ended with the lab: {error}")))?;
+    let lab = args
+        .get(1)
+        .and_then(|pid| pid.to_str()?.parse::<i32>().ok());
+    if lab != getppid().map(|pid| pid.as_raw_nonzero().get()) {
+        // It ended before the signal was asked for, or this was started by hand.
+        return Err(failed("it is a part of `drainline lab`"));
+    }
+    let args = &args[1..];
     let way = args.get(1).and_then(|way| way.to_str()).unwrap_or_default();
     if way == "server" {
         return serve_flags(&args[1..]);
@@ -64,8 +72,8 @@ fn serve_flags(args: &[OsString]) -> Result<ExitCode, UsageError> {
 
 /// Says the port, and from then on how things stand, for as long as there is something to say.
 fn tell(port: u16, mut sample: impl FnMut() -> Option<Sample> + Send + 'static) -> io::Result<()> {
-    say(&listening(port));
     let body = move || {
+        say(&listening(port));
         while let Some(sample) = sample() {
             say(&sample.line());
             thread::sleep(EVERY);

@@ -31,6 +31,7 @@ pub(super) enum Way {
 const CAPACITY: usize = 1000;
 const SMALL_CAPACITY: usize = 10;
 const BACKLOG: i32 = 4096;
+const NO_ROOM: Duration = Duration::from_millis(10);
 
 impl Way {
     pub(super) fn named(name: &str) -> Option<Way> {
@@ -78,8 +79,13 @@ pub(super) fn serve(way: Way) -> io::Result<()> {
     let told = Arc::clone(&books);
     tell(listener.local_addr()?.port(), move || Some(told.sample()))?;
     for (stream, number) in listener.incoming().zip(0..) {
-        let (stream, to, books) = (stream?, handlers_send_to.clone(), Arc::clone(&books));
-        start("handler", move || handle(stream, number, &to, &books))?;
+        let (to, books) = (handlers_send_to.clone(), Arc::clone(&books));
+        let started =
+            stream.and_then(|stream| start("handler", move || handle(stream, number, &to, &books)));
+        if started.is_err() {
+            // Out of descriptors or threads, and none the wiser.
+            thread::sleep(NO_ROOM);
+        }
     }
     Ok(())
 }

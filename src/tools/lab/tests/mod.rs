@@ -117,6 +117,21 @@ fn what_cannot_be_is_refused_in_one_line() {
         &["--connections 1000000", "2000"],
     );
     refused(&["--rate=0"], 2, &["--rate 0"]);
+    refused(&["--rate=1000000"], 78, &["--rate: 300000000 messages"]);
+    refused(
+        &["--stall=18446744073709551615s@1s"],
+        2,
+        &["--stall", "10m"],
+    );
+    refused(&["--reconnect=365d"], 2, &["--reconnect 365d"]);
+    refused(&["--", "--help"], 78, &["--help"]);
+    refused(&["--", "--check"], 78, &["--check"]);
+    refused(&["--", "--output-framing", "nul"], 78, &["lines"]);
+    refused(
+        &["--", "--max-connections", "1000000"],
+        78,
+        &["--max-connections = 1000000"],
+    );
     refused(&["--size=1MiB"], 2, &["--size 1MiB", "64KiB"]);
     refused(&["--reconnect=1ms"], 2, &["--reconnect 1ms"]);
     refused(&["--duration=20ms"], 2, &["--duration 20ms"]);

@@ -46,7 +46,7 @@ fn blocked(source: &Source, plan: &Plan) -> (Lane, TcpStream) {
     stream.set_nonblocking(true).expect("set");
     let mut lane = Lane::new(Instant::now(), u64::MAX);
     lane.stream = Some(stream);
-    lane.open(u64::MAX);
+    lane.open(u64::MAX, Instant::now());
     while matches!(step(&mut lane, source, plan), Step::More) {}
     (lane, listener.accept().expect("it is there").0)
 }

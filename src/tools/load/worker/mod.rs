@@ -20,6 +20,8 @@ use super::tally::Tally;
 /// Between two looks at the clock under a rate: what is due by then goes out together. A thread that slept for each
 /// message would spend more on waking than on sending.
 const TICK: Duration = Duration::from_micros(200);
+/// Messages that are found due between two looks at anything else.
+const MOST_DUE: usize = 100_000;
 /// Between two looks at whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +47,8 @@ pub(super) struct Worker<'a> {
     active: usize,
     connecting: usize,
     has_begun: bool,
-    /// When the time was over: what is unfinished then has until this.
+    /// When the time was over, and until when what was unfinished then has time.
+    ended_at: Option<Instant>,
     ending: Option<Instant>,
     hold_until: Option<Instant>,
     tally: Tally,
@@ -71,6 +74,7 @@ impl<'a> Worker<'a> {
             active: count,
             connecting: 0,
             has_begun: false,
+            ended_at: None,
             ending: None,
             hold_until: None,
             tally: Tally::default(),
@@ -153,8 +157,13 @@ impl<'a> Worker<'a> {
         while self.pacer.is_some() && !self.queue.is_empty() {
             self.write_in_turn();
         }
+        self.ended_at = Some(now);
         self.ending = Some(now + self.shared.plan.finish);
         for lane in 0..self.lanes.len() {
+            self.look_whether_reunited(lane, now);
+            if let Some(since) = self.lanes[lane].apart_since.take() {
+                self.tally.apart.record(now - since);
+            }
             match self.lanes[lane].phase {
                 Phase::Open => {
                     self.lanes[lane].end(&self.shared.source);
@@ -183,7 +192,11 @@ impl<'a> Worker<'a> {
     }
 
     fn pace(&mut self, now: Instant) {
-        while let Some((lane, late)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) {
+        // More than that at once, and it would not be seen when to stop.
+        for _ in 0..MOST_DUE {
+            let Some((lane, late)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) else {
+                return;
+            };
             self.tally.late.record(late);
             self.lanes[lane].credit += 1;
             if self.lanes[lane].phase == Phase::Open {
@@ -212,6 +225,9 @@ impl<'a> Worker<'a> {
 
     fn write(&mut self, at: usize) {
         let plan = self.shared.plan;
+        if self.lanes[at].apart_since.is_some() {
+            self.look_whether_reunited(at, Instant::now());
+        }
         let lane = &mut self.lanes[at];
         let (messages, bytes) = (lane.messages, lane.bytes);
         // All of a batch is handed over at once, so it has one time; but what was due while the server held the lane up

@@ -80,14 +80,18 @@ impl Worker<'_> {
         self.shared.somebody_connected();
         self.set(lane, Phase::Open);
         let state = &mut self.lanes[lane];
-        let apart = state.open(quota);
+        let now = Instant::now();
+        state.open(quota, now);
         if self.has_begun {
-            state.held_until = Some(Instant::now());
-            if let Some(since) = apart {
-                self.tally.apart.record(since.elapsed());
-            }
+            state.held_until = Some(now);
             self.stay(lane);
             self.enqueue(lane);
+        }
+    }
+
+    pub(super) fn look_whether_reunited(&mut self, lane: usize, now: Instant) {
+        if let Some(apart) = self.lanes[lane].reunited(now) {
+            self.tally.apart.record(apart);
         }
     }
 
@@ -146,9 +150,14 @@ impl Worker<'_> {
 
     /// Its connection is over.
     pub(super) fn leave(&mut self, lane: usize) {
+        let now = Instant::now();
         if let Some(since) = self.lanes[lane].blocked_since {
-            self.tally.stall.record(since.elapsed());
+            let until = self.ended_at.unwrap_or(now);
+            self.tally
+                .stall
+                .record(until.saturating_duration_since(since));
         }
+        self.look_whether_reunited(lane, now);
         if self.lanes[lane].leave(&self.shared.source) {
             self.tally.cut += 1;
         }
