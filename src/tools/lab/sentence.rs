@@ -32,8 +32,8 @@ pub(super) fn sentence(strategy: &Strategy, demand: &Demand, figures: &Figures) 
 /// Whether threads are left that nobody needs: more than one for each client that was there.
 fn leak(strategy: &Strategy, demand: &Demand, figures: &Figures) -> Option<String> {
     let (left, clients) = (figures.threads_left(), demand.connections() as u64);
-    if let Some(how) = &figures.died {
-        return Some(format!("it ended by itself ({how})"));
+    if figures.died.is_some() {
+        return Some("it ended by itself".to_owned());
     }
     let is_ours = strategy.flags(demand).is_some();
     if let Some(ceiling) = figures.stopped_at.as_ref().filter(|_| is_ours) {
