@@ -193,10 +193,18 @@ impl Args {
             demand.sink.stalls.sort_by_key(|stall| stall.at);
         }
         limits::check(&demand)?;
+        let strategies = self.strategies()?;
+        // What cannot run is said before anything does.
+        for flags in strategies
+            .iter()
+            .filter_map(|strategy| strategy.flags(&demand))
+        {
+            check_server(&flags)?;
+        }
         Ok(Experiment {
             load: self.preset.name().to_owned(),
             demand,
-            strategies: self.strategies()?,
+            strategies,
         })
     }
 
@@ -222,16 +230,14 @@ impl Args {
             return Err(UsageError::contradiction(line));
         }
         if !self.custom.is_empty() {
-            // As the server would read them, so that what is wrong is said before anything starts.
-            check_custom(&self.custom)?;
             strategies.push(Strategy::Custom(self.custom.clone()));
         }
         Ok(strategies)
     }
 }
 
-/// Whether a server can be started with them, and be read by the lab.
-fn check_custom(flags: &[String]) -> Result<(), UsageError> {
+/// Whether a server with these flags can be started on this machine, and be read by the lab.
+fn check_server(flags: &[String]) -> Result<(), UsageError> {
     let Parsed::Run(settings) = settings::parse(run::server_arguments(flags))? else {
         let line = "lab: --help and --version start no server: accepted after -- are flags of one";
         return Err(UsageError::contradiction(line));
