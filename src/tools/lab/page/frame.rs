@@ -41,11 +41,10 @@ impl Frame {
             .map(|point| point.at.as_secs_f64())
             .fold(load_end, f64::max);
         let within = findings.demand.sink.stalls.iter().map(|stall| {
-            let end = stall.at.saturating_add(stall.lasts);
-            (
-                stall.at.as_secs_f64().min(span),
-                end.as_secs_f64().min(span),
-            )
+            let end = stall.end().as_secs_f64();
+            // One that lasts beyond the load ends with the server.
+            let end = if end < load_end { end } else { span };
+            (stall.at.as_secs_f64().min(span), end)
         });
         Frame {
             stalls: within.collect(),
