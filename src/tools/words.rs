@@ -48,3 +48,12 @@ pub(super) fn time(time: Duration) -> String {
         format!("{seconds:.0} s")
     }
 }
+
+/// `1,234 aborted, 5 full`; `None`: nothing happened.
+pub(super) fn by_reason(counts: &[(String, u64)]) -> Option<String> {
+    let happened = counts.iter().filter(|(_, times)| *times > 0);
+    let said: Vec<String> = happened
+        .map(|(reason, times)| format!("{} {reason}", count(*times)))
+        .collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}

@@ -103,11 +103,7 @@ pub(super) const COLUMNS: [Column; 11] = [
             Recovery::After(time) => json!(time.as_secs_f64()),
             Recovery::NotAsked | Recovery::Never => Value::Null,
         },
-        words: |of| match of.recovery {
-            Recovery::NotAsked => words::NOTHING.to_owned(),
-            Recovery::After(time) => words::time(time),
-            Recovery::Never => "never".to_owned(),
-        },
+        words: |of| words::recovery(of.recovery),
         is_bad: |of| of.recovery == Recovery::Never,
     },
     Column {

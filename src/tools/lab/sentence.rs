@@ -75,22 +75,17 @@ fn leak(strategy: &Strategy, demand: &Demand, figures: &Figures) -> Option<Strin
 }
 
 fn losses(figures: &Figures) -> Option<String> {
-    let counted: Vec<String> = figures
-        .lost
-        .iter()
-        .map(|(reason, times)| format!("{} {reason}", count(*times)))
-        .collect();
     let unseen = figures.unseen();
-    match (figures.delivered, &counted[..]) {
+    match (figures.delivered, words::by_reason(&figures.lost)) {
         (0, _) if figures.sent > 0 => Some("nothing was delivered".to_owned()),
-        (delivered, []) if unseen == 0 => {
+        (delivered, None) if unseen == 0 => {
             Some(format!("all {} messages were delivered", count(delivered)))
         }
         (delivered, counted) => {
             let part = words::percent(delivered, figures.sent);
             let mut text = format!("{part} of the messages were delivered");
-            if !counted.is_empty() {
-                text += &format!(", {}", counted.join(", "));
+            if let Some(counted) = counted {
+                text += &format!(", {counted}");
             }
             if unseen > 0 {
                 text += &format!(", {} never reached it or are in no books", count(unseen));
@@ -101,7 +96,7 @@ fn losses(figures: &Figures) -> Option<String> {
 }
 
 fn clients(figures: &Figures) -> Option<String> {
-    let rejected: u64 = figures.rejected.iter().map(|(_, count)| count).sum();
+    let rejected = figures.rejected();
     let held_up = figures.held_up_p99;
     let held_up = (held_up >= SHORT)
         .then(|| format!("clients were held up for up to {}", words::time(held_up)));

@@ -36,11 +36,7 @@ const ROWS: [Row; 4] = [
     Row {
         what: "recovery",
         of: |of| recovery(of).map_or(f64::INFINITY, |time| time.as_secs_f64()),
-        words: |of| match of.recovery {
-            Recovery::NotAsked => words::NOTHING.to_owned(),
-            Recovery::Never => "never".to_owned(),
-            Recovery::After(time) => words::time(time),
-        },
+        words: |of| words::recovery(of.recovery),
     },
 ];
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use drainline::model::Rung;
 
-pub(super) use super::super::words::{count, memory, time};
+pub(super) use super::super::words::{by_reason, count, memory, time};
 
 use super::super::demand::{ClientPace, Crowd, Demand, SinkPace};
-use super::outcome::{Outcome, Point};
+use super::outcome::{Outcome, Point, Recovery};
 
 /// What stands where there is nothing to say.
 pub(super) const NOTHING: &str = "–";
@@ -30,6 +30,15 @@ pub(super) fn set_time(time: Duration) -> String {
     }
 }
 
+/// How long a recovery took; nothing where there was nothing to recover from.
+pub(super) fn recovery(recovery: Recovery) -> String {
+    match recovery {
+        Recovery::NotAsked => NOTHING.to_owned(),
+        Recovery::After(after) => time(after),
+        Recovery::Never => "never".to_owned(),
+    }
+}
+
 /// Rounded down, so that only all of it is 100 %, and something is never 0.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
@@ -41,15 +50,6 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
         1000 if part == whole => "100 %".to_owned(),
         _ => format!("{}.{} %", thousandths / 10, thousandths % 10),
     }
-}
-
-/// `1,234 aborted, 5 full`; `None`: nothing happened.
-fn by_reason(counts: &[(String, u64)]) -> Option<String> {
-    let happened = counts.iter().filter(|(_, times)| *times > 0);
-    let said: Vec<String> = happened
-        .map(|(reason, times)| format!("{} {reason}", count(*times)))
-        .collect();
-    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// The load in sentences.

@@ -10,7 +10,7 @@ use crate::cli::units;
 use super::super::demand::Demand;
 use super::super::figures::Recovery;
 use super::super::simulation::{self, Scenario, Simulated};
-use super::settings::{Promise, Settings};
+use super::decision::{Promise, Settings};
 use super::situation::Situation;
 use super::words::{count, rate, seconds};
 

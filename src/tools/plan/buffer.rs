@@ -7,7 +7,8 @@ use drainline::Config;
 use crate::cli::units;
 
 use super::super::simulation;
-use super::settings::{DAY, Settings};
+use super::decision::Settings;
+use super::rounding::{DAY, round_down, round_up};
 use super::situation::Situation;
 use super::words::{count, rate, seconds};
 
@@ -136,22 +137,4 @@ fn longest_message(situation: &Situation) -> usize {
 /// Below this a buffer is none. A batch is an eighth of it at most; a message that is heavier leaves it half empty.
 pub(super) fn least_buffer(situation: &Situation) -> u64 {
     (8 * (longest_message(situation) as u64 + 1024)).next_multiple_of(MIB)
-}
-
-/// To two digits.
-pub(super) fn round_up(value: u64) -> u64 {
-    value.div_ceil(unit(value)) * unit(value)
-}
-
-fn round_down(value: u64) -> u64 {
-    value / unit(value) * unit(value)
-}
-
-/// Of its second digit.
-fn unit(value: u64) -> u64 {
-    let mut unit = 1;
-    while value / unit >= 100 {
-        unit *= 10;
-    }
-    unit
 }

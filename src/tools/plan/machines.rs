@@ -6,7 +6,8 @@ use drainline::{Bound, StartError};
 use crate::cli::usage::UsageError;
 
 use super::buffer::{MIB, least_buffer};
-use super::settings::{self, Settings};
+use super::decision::Settings;
+use super::settings;
 use super::situation::Situation;
 
 /// A machine is planned to be used to this part, in percent: what comes unevenly needs the rest.

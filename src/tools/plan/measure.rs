@@ -11,7 +11,7 @@ use crate::cli::usage::UsageError;
 
 use super::super::load::engine;
 use super::super::load::plan::{Plan, Sizes};
-use super::settings::Settings;
+use super::decision::Settings;
 use super::situation::Situation;
 
 const DURATION: Duration = Duration::from_secs(2);

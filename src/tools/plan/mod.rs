@@ -1,15 +1,17 @@
 //! `drainline plan`: the settings for a load, and what they are good for.
 //!
 //! In the order data flows: `args` declares the flags and makes a `situation` of them; `settings` decides each setting,
-//! `buffer` the largest of them, and says why; `machines` holds them against the system and finds how many machines it
+//! `buffer` the largest of them, and says why in a `decision`; `machines` holds them against the system and finds how many machines it
 //! takes, `measure` what one takes; `beyond` simulates what they come to, and what lies one step beyond; `report` tells.
 
 mod args;
 mod beyond;
 mod buffer;
+mod decision;
 mod machines;
 mod measure;
 mod report;
+mod rounding;
 pub(crate) mod settings;
 pub(crate) mod situation;
 mod words;
@@ -26,9 +28,9 @@ use crate::cli::{print, serve};
 use super::args::{self as command_line, Typed};
 use args::{Args, Asked, PAGE};
 use beyond::Outlook;
+use decision::Promise;
 use machines::Machine;
 use measure::Measured;
-use settings::Promise;
 
 /// Everything that is told.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use crate::cli::units;
 use super::super::chart;
 use super::Plan;
 use super::beyond::Outlook;
-use super::settings::Promise;
+use super::decision::Promise;
 use super::situation::Situation;
 use super::words::{count, rate, seconds};
 

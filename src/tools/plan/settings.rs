@@ -6,62 +6,14 @@ use drainline::{Config, OnPause, PauseAfter, WhenFull};
 
 use crate::cli::{units, values};
 
-use super::buffer::{self, round_up};
+use super::buffer;
+use super::decision::{Promise, Settings};
+use super::rounding::{DAY, round_up, whole_seconds};
 use super::situation::Situation;
 use super::words::{count, rate, seconds};
 
-pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A read, and with it a batch, is no longer than this or one message.
 const LARGEST_BATCH: u64 = 72 << 10;
-
-/// Settings, and what they are good for.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) config: Config,
-    pub(crate) max_message: usize,
-    pub(crate) promise: Promise,
-    /// Every setting that was decided.
-    pub(crate) decided: Vec<Decided>,
-}
-
-/// A flag, its value and the reason for it.
-#[derive(Clone, Debug)]
-pub(crate) struct Decided {
-    pub(crate) flag: &'static str,
-    pub(crate) value: String,
-    pub(crate) why: String,
-}
-
-/// What becomes of the messages.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Promise {
-    /// Nothing is lost. Senders are held up for the last so much of a stall: zero, not at all.
-    Lossless { held: Duration },
-    /// Nothing is lost, because senders are held to the rate of the sink. They keep the rest.
-    Held { rest_per_second: u64 },
-    /// More arrives than the sink takes, and senders are not made to wait.
-    Loses { per_second: u64 },
-    /// The simulation loses so many, whatever was computed.
-    Unkept { lost: u64 },
-}
-
-impl Promise {
-    pub(crate) fn loses_nothing(self) -> bool {
-        !matches!(self, Promise::Loses { .. } | Promise::Unkept { .. })
-    }
-}
-
-impl Settings {
-    /// As they can be typed.
-    pub(crate) fn flags(&self) -> Vec<String> {
-        let words = |decided: &Decided| [decided.flag.to_owned(), decided.value.clone()];
-        self.decided.iter().flat_map(words).collect()
-    }
-
-    pub(super) fn decide(&mut self, flag: &'static str, value: String, why: String) {
-        self.decided.push(Decided { flag, value, why });
-    }
-}
 
 /// The settings for one machine. `buffer_memory` is what the memory that was given leaves for the buffer.
 pub(crate) fn settings(situation: &Situation, buffer_memory: Option<u64>) -> Settings {
@@ -262,8 +214,4 @@ fn drain(situation: &Situation, settings: &mut Settings) {
             "what the sink needs for a full buffer, so that a shutdown loses none of it".to_owned();
         settings.decide("--drain-timeout", units::print_duration(full), why);
     }
-}
-
-fn whole_seconds(time: Duration) -> Duration {
-    Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }
