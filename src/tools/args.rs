@@ -46,3 +46,25 @@ pub(super) fn command<T: CommandFactory>(page: &Page) -> Command {
     });
     help::install(command, page)
 }
+
+/// Each flag of a tool is in both of its helps.
+#[cfg(test)]
+pub(super) fn assert_every_flag_is_in_both_helps<T: CommandFactory + FromArgMatches>(
+    tool: &str,
+    page: &Page,
+) {
+    for word in ["-h", "--help"] {
+        let words = [OsString::from(tool), OsString::from(word)];
+        let Ok(Typed::Print(text)) = read::<T>(&words, page) else {
+            panic!("{word} prints nothing");
+        };
+        for arg in command::<T>(page).get_arguments() {
+            if let Some(long) = arg.get_long() {
+                assert!(
+                    text.contains(&format!("--{long}")),
+                    "{long} is not in {word}"
+                );
+            }
+        }
+    }
+}

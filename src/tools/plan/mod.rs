@@ -1,8 +1,9 @@
 //! `drainline plan`: the settings for a load, and what they are good for.
 //!
 //! In the order data flows: `args` declares the flags and makes a `situation` of them; `settings` decides each setting,
-//! `buffer` the largest of them, and says why in a `decision`; `machines` holds them against the system and finds how many machines it
-//! takes, `measure` what one takes; `beyond` simulates what they come to, and what lies one step beyond; `report` tells.
+//! `buffer` the largest of them, and says why in a `decision`; `machines` holds them against the system and finds how
+//! many machines it takes, `measure` what one takes; `beyond` simulates what they come to, and what lies one step
+//! beyond; `report` tells.
 
 mod args;
 mod beyond;

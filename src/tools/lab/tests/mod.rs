@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::super::args::{Typed, command, read};
+use super::super::args::{Typed, assert_every_flag_is_in_both_helps, read};
 use super::super::demand::{ClientPace, Stall};
 use super::args::{Args, Experiment, PAGE};
 use super::presets::PRESETS;
@@ -36,17 +36,7 @@ fn refused(words: &[&str], code: u8, parts: &[&str]) {
 
 #[test]
 fn every_flag_is_in_both_helps() {
-    for word in ["-h", "--help"] {
-        let words = [OsString::from("lab"), OsString::from(word)];
-        let Ok(Typed::Print(text)) = read::<Args>(&words, &PAGE) else {
-            panic!("{word} prints nothing");
-        };
-        for arg in command::<Args>(&PAGE).get_arguments() {
-            if let Some(long) = arg.get_long() {
-                assert!(text.contains(&format!("--{long}")), "{long}: {word}");
-            }
-        }
-    }
+    assert_every_flag_is_in_both_helps::<Args>("lab", &PAGE);
 }
 
 #[test]

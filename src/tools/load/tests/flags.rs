@@ -1,31 +1,17 @@
 //! What is typed.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use drainline::ingest::OutputFraming;
 
-use super::super::super::args::{Typed, command, read};
+use super::super::super::args::{assert_every_flag_is_in_both_helps, command};
 use super::super::args::{Args, PAGE};
 use super::super::plan::Sizes;
 use super::{plan, typed};
 
 #[test]
 fn every_flag_is_in_both_helps_and_reaches_the_plan() {
-    for word in ["-h", "--help"] {
-        let words = [OsString::from("load"), OsString::from(word)];
-        let Ok(Typed::Print(text)) = read::<Args>(&words, &PAGE) else {
-            panic!("{word} prints nothing");
-        };
-        for arg in command::<Args>(&PAGE).get_arguments() {
-            if let Some(long) = arg.get_long() {
-                assert!(
-                    text.contains(&format!("--{long}")),
-                    "{long} is not in {word}"
-                );
-            }
-        }
-    }
+    assert_every_flag_is_in_both_helps::<Args>("load", &PAGE);
     let full = plan(&[
         "--connections=7",
         "--messages=5",

@@ -1,11 +1,10 @@
 //! What is typed.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use drainline::WhenFull;
 
-use super::super::super::args::{Typed, command, read};
+use super::super::super::args::{assert_every_flag_is_in_both_helps, command};
 use super::super::args::{Args, PAGE};
 use super::super::machines;
 use super::super::situation::Situation;
@@ -13,20 +12,7 @@ use super::{situation, typed};
 
 #[test]
 fn every_flag_is_in_both_helps_and_reaches_the_situation() {
-    for word in ["-h", "--help"] {
-        let words = [OsString::from("plan"), OsString::from(word)];
-        let Ok(Typed::Print(text)) = read::<Args>(&words, &PAGE) else {
-            panic!("{word} prints nothing");
-        };
-        for arg in command::<Args>(&PAGE).get_arguments() {
-            if let Some(long) = arg.get_long() {
-                assert!(
-                    text.contains(&format!("--{long}")),
-                    "{long} is not in {word}"
-                );
-            }
-        }
-    }
+    assert_every_flag_is_in_both_helps::<Args>("plan", &PAGE);
     let full = typed(&[
         "--rate=5000/s",
         "--connections=7",
