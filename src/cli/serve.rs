@@ -18,8 +18,8 @@ use super::{files, report, say, signals};
 
 /// The main thread and `signals` run beside the server; the file of a sink, and what is open while it is
 /// opened anew.
-const THREADS: u64 = 1;
-const DESCRIPTORS: u64 = 4;
+pub(crate) const THREADS: u64 = 1;
+pub(crate) const DESCRIPTORS: u64 = 4;
 
 /// Serves until a signal or a failure ends it. Calls `started` when all of its threads run.
 ///

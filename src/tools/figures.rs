@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use drainline::model::Rung;
 
-/// A tick of the watchdog.
-const NO_WAIT: Duration = Duration::from_millis(100);
+/// As often as the server's watchdog looks: a wait or a recovery is told no finer.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// How things stood at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -80,7 +80,7 @@ impl Point {
     /// Nobody waits for longer than anybody may who shares a buffer, and the buffer is all but empty for one that held or
     /// may hold `most` messages: what is in it is on its way.
     pub(crate) fn is_calm(&self, most: u64) -> bool {
-        self.longest_wait <= NO_WAIT && self.buffered <= (most / 50).max(100)
+        self.longest_wait <= TICK && self.buffered <= (most / 50).max(100)
     }
 }
 

@@ -8,7 +8,7 @@ use drainline::{DropReason, PauseAfter, Reason, WhenFull};
 use crate::cli::units;
 
 use super::super::demand::Demand;
-use super::super::figures::Recovery;
+use super::super::figures::{Recovery, TICK};
 use super::super::simulation::{self, Scenario, Simulated};
 use super::decision::{Promise, Settings};
 use super::situation::Situation;
@@ -18,8 +18,6 @@ use super::words::{count, rate, seconds};
 const SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
 const LONGEST: Duration = Duration::from_secs(3600);
 const A_WHILE: Duration = Duration::from_secs(60);
-/// The watchdog's: what is seen at the first one after a stall took no longer.
-const TICK: Duration = Duration::from_millis(100);
 
 /// A load, and what becomes of it.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use drainline::Config;
 
 use crate::cli::units;
 
-use super::super::simulation;
+use super::super::simulation::{self, SLOT_BYTES};
 use super::decision::Settings;
 use super::rounding::{DAY, round_down, round_up};
 use super::situation::Situation;
@@ -16,8 +16,6 @@ use super::words::{count, rate, seconds};
 const MOST_BUFFER: u64 = 1 << 30;
 const MOST_MESSAGES: u64 = 1 << 24;
 pub(super) const MIB: u64 = 1 << 20;
-/// What a place in the buffer takes beside the message, whether it is used or not.
-const SLOT_BYTES: u64 = 16;
 /// A connection that brings more is read in large pieces.
 const BULK_BYTES_PER_SECOND: u64 = 4_000_000;
 

@@ -3,6 +3,7 @@
 use drainline::ingest::Ingest;
 use drainline::{Bound, StartError};
 
+use crate::cli::serve;
 use crate::cli::usage::UsageError;
 
 use super::buffer::{MIB, least_buffer};
@@ -14,9 +15,6 @@ use super::situation::Situation;
 const USED_PERCENT: u64 = 70;
 /// No plan is made for more.
 const MOST_MACHINES: u64 = 10_000;
-/// The main thread and that of signals; a sink's file, and what is open while it is reopened.
-const OTHER_THREADS: u64 = 1;
-const OTHER_DESCRIPTORS: u64 = 4;
 
 /// One machine of as many as it takes.
 #[derive(Clone, Debug)]
@@ -140,6 +138,6 @@ fn check(settings: &Settings) -> Result<(Bound, Vec<String>), StartError> {
         .config(settings.config.clone())
         .max_message(settings.max_message)
         .listen(([127, 0, 0, 1], 5140).into())
-        .reserve(OTHER_THREADS, OTHER_DESCRIPTORS)
+        .reserve(serve::THREADS, serve::DESCRIPTORS)
         .check()
 }

@@ -6,14 +6,12 @@ use drainline::{Config, OnPause, PauseAfter, WhenFull};
 
 use crate::cli::{units, values};
 
+use super::super::simulation::LARGE_READ;
 use super::buffer;
 use super::decision::{Promise, Settings};
 use super::rounding::{DAY, round_up, whole_seconds};
 use super::situation::Situation;
 use super::words::{count, rate, seconds};
-
-/// A read, and with it a batch, is no longer than this or one message.
-const LARGEST_BATCH: u64 = 72 << 10;
 
 /// The settings for one machine. `buffer_memory` is what the memory that was given leaves for the buffer.
 pub(crate) fn settings(situation: &Situation, buffer_memory: Option<u64>) -> Settings {
@@ -70,7 +68,8 @@ fn line_time(situation: &Situation, config: &Config) -> Duration {
     let Some(sink) = situation.sink_rate else {
         return Duration::ZERO;
     };
-    let batch = LARGEST_BATCH / (situation.size as u64 + 1);
+    // A read, and with it a batch, is no longer than this or one message.
+    let batch = LARGE_READ / (situation.size as u64 + 1);
     let batch = batch.clamp(1, (config.buffer_messages as u64 / 8).max(1));
     // With less than a batch to send, nobody has one in line.
     let in_line = (situation.connections as u64).saturating_mul(batch);

@@ -6,11 +6,10 @@ use drainline::model::Rung;
 use drainline::{Config, Reason, Tally};
 
 use super::super::demand::Demand;
-use super::super::figures::{Figures, Ledger, Point, Recovery};
+use super::super::figures::{Figures, Ledger, Point, Recovery, TICK};
 use super::super::load::histogram::Histogram;
 use super::buffer::Buffer;
 use super::gate::Gate;
-use super::tick::TICK;
 
 /// Points of a course at most, or one each tick if it is short.
 const MOST_POINTS: u32 = 1000;
@@ -21,7 +20,7 @@ const OWN_DESCRIPTORS: u64 = 13;
 /// Resident memory of the program without a connection, of an idle thread, and of a slot in the channel: measured.
 const OWN_MEMORY: u64 = 6 << 20;
 const THREAD_MEMORY: u64 = 10 << 10;
-const SLOT_MEMORY: u64 = 16;
+pub(crate) const SLOT_BYTES: u64 = 16;
 
 /// What a tick sees.
 pub(super) struct Sight<'a> {
@@ -70,7 +69,7 @@ impl Course {
             threads: OWN_THREADS + open,
             memory_bytes: OWN_MEMORY
                 + open * THREAD_MEMORY
-                + self.buffer_messages * SLOT_MEMORY
+                + self.buffer_messages * SLOT_BYTES
                 + buffer.used().bytes
                 + sight.held_bytes,
             descriptors: OWN_DESCRIPTORS + open,

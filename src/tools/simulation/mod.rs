@@ -48,7 +48,8 @@ use drainline::Config;
 use super::demand::Demand;
 use super::figures::{Figures, Point};
 
-pub(crate) use reads::heaviest;
+pub(crate) use course::SLOT_BYTES;
+pub(crate) use reads::{LARGE_READ, heaviest};
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use super::super::demand::{ClientPace, Crowd, Demand};
 
 /// A read that waits is this large, and after one that was full come large ones, until little is there.
 const SMALL_READ: u64 = 512;
-const LARGE_READ: u64 = 72 << 10;
+pub(crate) const LARGE_READ: u64 = 72 << 10;
 const LITTLE: u64 = 4 << 10;
 
 /// A batch in the buffer, beside its bytes: itself and its weight, in a box.

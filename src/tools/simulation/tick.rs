@@ -6,12 +6,10 @@ use drainline::OnPause;
 use drainline::model::{Activity, Observation, Sample, Verdict};
 
 use super::super::demand::ClientPace;
+use super::super::figures::TICK;
 use super::connection::Place;
 use super::course::Sight;
 use super::world::World;
-
-/// As often as the server's own watchdog looks.
-pub(super) const TICK: Duration = Duration::from_millis(100);
 
 impl World<'_> {
     pub(super) fn tick(&mut self) {

@@ -7,7 +7,7 @@ use drainline::model::{Ladder, LadderSettings, Ticket, WatchLimits, Weight};
 use drainline::{Config, WhenFull};
 
 use super::super::demand::Demand;
-use super::super::figures::Figures;
+use super::super::figures::{Figures, TICK};
 use super::agenda::{Agenda, Event};
 use super::buffer::Buffer;
 use super::clients::Client;
@@ -17,7 +17,6 @@ use super::gate::Gate;
 use super::reads::Reads;
 use super::schedule::Schedule;
 use super::sink::{self, Sink};
-use super::tick::TICK;
 use super::{Scenario, Simulated};
 
 /// The sink is looked at so often while it works: no reader of the course sees less.
