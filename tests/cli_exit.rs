@@ -171,7 +171,84 @@ fn it_ends_with_3_when_something_was_dropped_truncated_or_left_unread() {
     let exit = child.terminate();
     exit.assert_code(3);
     assert_eq!((exit.u64("unread_bytes"), exit.u64("received")), (10, 0));
+    assert_eq!(exit.u64("unread.rejected.shutdown"), 10);
     assert_eq!(exit.u64("connections.rejected.shutdown"), 1);
+}
+
+#[test]
+fn it_ends_with_0_when_all_that_did_not_come_through_was_the_peers_own_doing() {
+    // Counted framings: around the size of a first read, so that some is read and some is not.
+    for framing in ["octet-counted", "length-prefixed"] {
+        for len in [1, 511, 512, 513, 100_000] {
+            let mut child = Drainline::start(&["--framing", framing]);
+            let mut client = child.connect();
+            let _ = client.write_all(&vec![b'x'; len]);
+            let _ = client.shutdown(std::net::Shutdown::Write);
+            client::wait_for_close(&mut client);
+            let exit = child.terminate();
+            exit.assert_code(0);
+            exit.assert_closes();
+            let unread = exit.u64("unread_bytes");
+            assert_eq!(exit.u64("unread.ended.protocol"), unread, "{exit}");
+            assert!(exit.sum("discarded") + unread <= len as u64, "{exit}");
+        }
+    }
+    let cases: [(&[&str], &str); 3] = [
+        (&["--frame-timeout", "200ms"], "frame_timeout"),
+        (&["--idle-timeout", "200ms"], "idle_timeout"),
+        (&["--max-message", "10B", "--oversize", "close"], "protocol"),
+    ];
+    for (flags, reason) in cases {
+        let mut child = Drainline::start(flags);
+        let mut client = child.connect();
+        client.write_all(b"one\nhalf").unwrap();
+        child.wait_until_read(&client, 8);
+        if reason == "protocol" {
+            let _ = client.write_all(&[b'x'; 100_000]);
+        }
+        client::wait_for_close(&mut client);
+        let exit = child.terminate();
+        exit.assert_code(0);
+        exit.assert_closes();
+        assert_eq!(exit.u64(&format!("connections.ended.{reason}")), 1);
+        assert_eq!((exit.u64("received"), exit.sum("dropped")), (1, 0));
+        assert!(exit.sum("discarded") >= 4, "{exit}");
+    }
+    // Half a message, then a reset.
+    let mut child = Drainline::start(&["--framing", "octet-counted"]);
+    let mut client = child.connect();
+    client.write_all(b"3 one9 half").unwrap();
+    child.wait_until_read(&client, 11);
+    client::reset(client);
+    wait_until("the reset", DEADLINE, || {
+        child.signal(Signal::USR1);
+        child.stderr_text().contains("\n0 connections")
+    });
+    let exit = child.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("discarded.reset"), 6, "{exit}");
+}
+
+#[test]
+fn it_ends_with_3_when_a_send_timeout_cut_a_message_or_left_bytes_unread() {
+    let args = ["--send-timeout", "300ms", "--buffer-messages", "8"];
+    let mut child = Drainline::with(&args).stdout(Stdout::Unread).start();
+    let mut client = child.connect();
+    let lines = b"a line of thirty bytes or so..\n".repeat(100_000);
+    let _ = client.write_all(&lines);
+    client::wait_for_close(&mut client);
+    child.collect_stdout();
+    let exit = child.terminate();
+    exit.assert_code(3);
+    exit.assert_closes();
+    let unread = exit.u64("unread_bytes");
+    assert!(
+        unread > 0 && exit.u64("unread.ended.send_timeout") == unread,
+        "{exit}"
+    );
+    // What it had begun to read of the next message was cut by us, not by hand.
+    let cut = exit.u64("discarded.send_timeout");
+    assert_eq!(exit.sum("discarded"), cut, "{exit}");
 }
 
 /// A child whose stdout is a full pipe, with messages behind it.

@@ -209,6 +209,8 @@ fn the_json_report_has_every_figure_with_its_type() {
         "discarded",
         "connections.rejected",
         "connections.ended",
+        "unread.rejected",
+        "unread.ended",
     ] {
         // Each of its values is a count.
         exit.sum(path);

@@ -59,10 +59,10 @@ fn a_frame_that_does_not_end_is_cut_though_bytes_keep_coming() {
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
     assert_eq!(report.server.stats.delivered, 1);
-    assert!(report.bytes.discarded.get(Discard::Aborted) > 0);
+    assert!(report.bytes.discarded.get(Discard::DeadlinePassed) > 0);
     assert_eq!(
         report.bytes.discarded.total(),
-        report.bytes.discarded.get(Discard::Aborted)
+        report.bytes.discarded.get(Discard::DeadlinePassed)
     );
 }
 

@@ -336,10 +336,12 @@ Signals:
   SIGUSR1          lists every connection with its state on stderr
 
 Exit codes:
-  0      nothing was lost
+  0      drainline lost nothing. What a peer framed wrongly, left unfinished, reset, or lost by a deadline
+         of its own is in the ledger, by reason, and is no loss of drainline's
   1      an address or a file could not be opened, or the sink failed for good
   2      one value cannot be read or is out of range; nothing was started
-  3      a clean end, but something was dropped, truncated or left unread: the ledger says what
+  3      a clean end, but drainline lost or cut something: dropped or truncated, cut off by
+         --send-timeout or the stop, or turned away with unread bytes. The ledger says what
   4      the drain did not end within --drain-timeout
   78     values contradict each other, or the system cannot hold them; nothing was started
   128+N  ended by a second signal N

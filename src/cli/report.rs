@@ -1,43 +1,24 @@
 //! How the ledger is told: the last line, the exit code, the list of connections.
 
-use drainline::ingest::{Discard, Handle, Report};
+use drainline::ingest::{Handle, Report};
 use drainline::model::Rung;
 use drainline::{Reason, Tally};
 use serde_json::{Map, Value, json};
 
 use super::values::ReportFormat;
 
-/// 1: the sink, the consumer or a listener died. 4: the drain timed out. 3: something was lost. 0: nothing.
+/// 1: the sink, the consumer or a listener died. 4: the drain timed out. 3: drainline lost or cut something
+/// ([`Report::is_lossy`] has the rule). 0: it did not.
 pub(super) fn exit_code(report: &Report) -> u8 {
     if report.server.error.is_some() {
         1
     } else if report.server.timed_out {
         4
-    } else if is_lossy(report) {
+    } else if report.is_lossy() {
         3
     } else {
         0
     }
-}
-
-/// Something that was sent to us did not come through, for a reason that is ours. What a peer left
-/// unfinished by resetting its connection is not.
-fn is_lossy(report: &Report) -> bool {
-    let stats = &report.server.stats;
-    let ours = [
-        Discard::Shutdown,
-        Discard::Aborted,
-        Discard::Failed,
-        Discard::Oversize,
-        Discard::Truncated,
-    ];
-    stats.dropped.total() > 0
-        || stats.in_flight > 0
-        || stats.unread_bytes > 0
-        || report.bytes.truncated > 0
-        || ours
-            .iter()
-            .any(|&reason| report.bytes.discarded.get(reason) > 0)
 }
 
 /// The ledger in one line.
@@ -71,7 +52,7 @@ fn text(report: &Report) -> String {
         bytes.framing_bytes,
         bytes.discarded,
         bytes.pending,
-        stats.unread_bytes,
+        unread(report),
         stats.accepted,
         stats.rejected,
         stats.ended,
@@ -85,6 +66,20 @@ fn text(report: &Report) -> String {
             "NOT BALANCED"
         }
     )
+}
+
+/// `0`, or `30 (send_timeout 20, rejected shutdown 10)`.
+fn unread(report: &Report) -> String {
+    let stats = &report.server.stats;
+    let ended = stats.unread_ended.iter().filter(|&(_, bytes)| bytes > 0);
+    let ended = ended.map(|(reason, bytes)| format!("{reason} {bytes}"));
+    let rejected = stats.unread_rejected.iter().filter(|&(_, bytes)| bytes > 0);
+    let rejected = rejected.map(|(reason, bytes)| format!("rejected {reason} {bytes}"));
+    let by_reason: Vec<_> = ended.chain(rejected).collect();
+    match &by_reason[..] {
+        [] => stats.unread_bytes.to_string(),
+        by_reason => format!("{} ({})", stats.unread_bytes, by_reason.join(", ")),
+    }
 }
 
 /// What went wrong and is in neither equation, where it did.
@@ -126,6 +121,10 @@ fn json(report: &Report) -> Value {
         "discarded": counts(&bytes.discarded),
         "pending": bytes.pending,
         "unread_bytes": stats.unread_bytes,
+        "unread": {
+            "ended": counts(&stats.unread_ended),
+            "rejected": counts(&stats.unread_rejected),
+        },
         "connections": {
             "accepted": stats.accepted,
             "open": stats.open,

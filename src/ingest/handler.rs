@@ -37,7 +37,9 @@ pub(super) fn run(
             say_oversize(connection, &frames, shared.max_message);
         }
         if let Err(error) = send(frames, outbox, &shared.pool) {
-            let reason = error.downcast_ref::<Ended>().map(|ended| ended.0);
+            // The error says that it was aborted, and the connection what for.
+            let ended = connection.end().filter(|&end| end != EndReason::Eof);
+            let reason = ended.or_else(|| error.downcast_ref::<Ended>().map(|ended| ended.0));
             reader.finish(End::Cut(discard_for(reason)));
             return Err(error);
         }
@@ -91,6 +93,18 @@ fn discard_for(reason: Option<EndReason>) -> Discard {
     match reason {
         None | Some(EndReason::Reset) => Discard::Reset,
         Some(EndReason::Shutdown) => Discard::Shutdown,
-        Some(_) => Discard::Aborted,
+        Some(EndReason::SendTimeout) => Discard::SendTimeout,
+        Some(EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout) => {
+            Discard::DeadlinePassed
+        }
+        Some(EndReason::Aborted) => Discard::Aborted,
+        Some(
+            EndReason::Eof
+            | EndReason::Probe
+            | EndReason::Finished
+            | EndReason::Protocol
+            | EndReason::Failed
+            | EndReason::Panicked,
+        ) => Discard::Failed,
     }
 }

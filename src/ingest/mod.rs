@@ -22,6 +22,7 @@ pub mod sink;
 mod builder;
 mod handle;
 mod ledger;
+mod loss;
 mod shared;
 
 pub use batch::Batch;

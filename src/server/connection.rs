@@ -140,7 +140,7 @@ impl Connection {
     }
 
     /// How the stream ended, as far as reads have seen it.
-    pub(super) fn end(&self) -> Option<EndReason> {
+    pub(crate) fn end(&self) -> Option<EndReason> {
         self.record.ended().or(self.end)
     }
 

@@ -38,8 +38,12 @@ pub struct Stats {
     /// Connections that ended, by reason.
     pub ended: Tally<EndReason>,
     /// Bytes that the kernel held when a connection was closed or a client turned away, and that nobody
-    /// read: a lower bound on what a sender without acknowledgements lost.
+    /// read: a lower bound on what a sender without acknowledgements lost. The sum of the next two.
     pub unread_bytes: u64,
+    /// Those of connections that ended, by the reason of their end.
+    pub unread_ended: Tally<EndReason>,
+    /// Those of clients that were turned away, by the reason for that.
+    pub unread_rejected: Tally<RejectReason>,
     /// How often nobody could be accepted for a while: the system had no descriptor, no memory or no thread to
     /// give, or another socket had taken the port of a listener that came back.
     pub accepts_starved: u64,

@@ -28,7 +28,9 @@ pub(super) struct Traffic {
     pub(super) open: u64,
     pub(super) rejected: Tally<RejectReason>,
     pub(super) ended: Tally<EndReason>,
-    pub(super) unread_bytes: u64,
+    /// Bytes that nobody read, of connections that ended and of clients that were turned away.
+    pub(super) unread_ended: Tally<EndReason>,
+    pub(super) unread_rejected: Tally<RejectReason>,
     pub(super) starved: u64,
     /// Handlers' threads that are not joined, now and at most so far.
     pub(super) unjoined: usize,
@@ -38,7 +40,7 @@ pub(super) struct Traffic {
 impl Traffic {
     fn reject(&mut self, reason: RejectReason, unread_bytes: u64) {
         self.rejected.add(reason, 1);
-        self.unread_bytes += unread_bytes;
+        self.unread_rejected.add(reason, unread_bytes);
     }
 }
 
@@ -176,7 +178,7 @@ impl Table {
     pub(super) fn ended(&self, id: u64, reason: EndReason, unread_bytes: u64) {
         let mut inner = self.inner.lock();
         inner.traffic.ended.add(reason, 1);
-        inner.traffic.unread_bytes += unread_bytes;
+        inner.traffic.unread_ended.add(reason, unread_bytes);
         let entry = inner.connections.remove(&id);
         if let Some(entry) = &entry
             && let Some(thread) = inner.threads.get_mut(&entry.thread)

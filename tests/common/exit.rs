@@ -206,8 +206,8 @@ fn is_reason(reasons: &str, reason: &str) -> bool {
     }
     match reasons {
         "dropped" => has::<DropReason>(reason),
-        "connections.rejected" => has::<RejectReason>(reason),
-        "connections.ended" => has::<EndReason>(reason),
+        "connections.rejected" | "unread.rejected" => has::<RejectReason>(reason),
+        "connections.ended" | "unread.ended" => has::<EndReason>(reason),
         "discarded" => has::<Discard>(reason),
         _ => false,
     }

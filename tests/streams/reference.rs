@@ -100,13 +100,9 @@ impl Naive {
                 } else {
                     self.too_long(line);
                 }
-                let is_message = self
-                    .sum
-                    .found
-                    .iter()
-                    .rev()
-                    .find(|found| !matches!(found, Found::Discard(..)));
-                if self.end == End::Eof && matches!(is_message, Some(Found::Message { .. })) {
+                let is_message =
+                    line.len() <= self.rules.max || self.rules.oversize == Oversize::Truncate;
+                if self.end == End::Eof && is_message {
                     self.sum.push(Found::Partial);
                 }
             }
@@ -121,9 +117,11 @@ impl Naive {
             self.sum.discard(line.len() - max, Discard::Truncated);
             return true;
         }
-        self.sum.push(Found::Dropped);
-        self.sum.discard(line.len(), Discard::Oversize);
         let closes = self.rules.oversize == Oversize::Close;
+        if !closes {
+            self.sum.push(Found::Dropped);
+        }
+        self.sum.discard(line.len(), Discard::Oversize);
         self.sum.violations += u64::from(closes);
         !closes
     }
@@ -168,7 +166,6 @@ impl Naive {
             }
             Oversize::Close => {
                 self.sum.framing(header);
-                self.sum.push(Found::Dropped);
                 self.sum.discard(body.len(), Discard::Oversize);
                 self.sum.violations += 1;
                 return rest.len();

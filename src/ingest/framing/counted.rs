@@ -183,7 +183,6 @@ impl Counted {
                 self.skipping = Some((message, Discard::Oversize));
             }
             Oversize::Close => {
-                emit(Event::Dropped);
                 emit(Event::Violation(Violation::Oversize {
                     at_least: message,
                     max_message: self.max_message,

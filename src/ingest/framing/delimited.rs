@@ -221,7 +221,9 @@ impl Delimited {
                 self.skipping = Some(Discard::Truncated);
             }
             Oversize::Drop | Oversize::Close => {
-                emit(Event::Dropped);
+                if self.oversize == Oversize::Drop {
+                    emit(Event::Dropped);
+                }
                 discard(len, Discard::Oversize, emit);
                 self.skipping = Some(Discard::Oversize);
             }

@@ -65,7 +65,8 @@ pub enum Oversize {
     Truncate,
     /// All of it is discarded, counted as one message dropped.
     Drop,
-    /// As `Drop`, and the connection is closed.
+    /// The peer broke the protocol: its connection is closed, and what it sent of the message is discarded. It is
+    /// counted as no message.
     Close,
 }
 
@@ -74,7 +75,7 @@ reasons! {
     pub enum Discard {
         /// The tail of a message longer than `max_message`.
         Truncated = "truncated",
-        /// A message longer than `max_message`, all of it.
+        /// A message longer than `max_message`, all of it: it is among the dropped, or closed its connection.
         Oversize = "oversize",
         /// What follows something that is no count, or one that nobody can mean.
         Garbage = "garbage",
@@ -84,7 +85,11 @@ reasons! {
         Reset = "reset",
         /// An unfinished message when the server shut down.
         Shutdown = "shutdown",
-        /// An unfinished message when the connection was cut: by a deadline, a full buffer, or by hand.
+        /// An unfinished message when its connection had waited `send_timeout` for the buffer.
+        SendTimeout = "send_timeout",
+        /// An unfinished message when the peer had let a deadline pass.
+        DeadlinePassed = "deadline_passed",
+        /// An unfinished message when its connection was aborted by hand.
         Aborted = "aborted",
         /// An unfinished message when the connection failed in another way.
         Failed = "failed",
