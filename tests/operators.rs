@@ -7,10 +7,13 @@ mod common;
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::child::{Drainline, Stdout};
 use common::client::{self, Closed};
 use common::exit::Exit;
+use common::proc;
 use common::tagged::{Cut, SHORTEST, Tagged};
 use common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Signal;
@@ -295,4 +298,75 @@ fn clients_over_the_limit_of_their_address_are_named_with_it_and_once_for_many()
         &exit,
         "4 more lines of this kind were left out: per_address",
     );
+}
+
+/// Longer than the sender's patience and the drain's time below.
+const STOPPED_FOR: Duration = Duration::from_secs(6);
+
+/// SIGSTOP, and SIGCONT after [`STOPPED_FOR`]: a paused container, or a machine that was suspended.
+fn stop_and_continue(children: &mut [&mut Drainline]) {
+    for child in &mut *children {
+        child.signal(Signal::STOP);
+        wait_until("it stands still", DEADLINE, || {
+            proc::is_stopped(child.pid())
+        });
+    }
+    thread::sleep(STOPPED_FOR);
+    for child in children {
+        child.signal(Signal::CONT);
+    }
+}
+
+#[track_caller]
+fn wait_held_up(child: &mut Drainline) {
+    wait_until("a sender in line", DEADLINE, || {
+        child.signal(Signal::USR1);
+        child.stderr_text().contains(" sending, for ")
+    });
+}
+
+#[test]
+fn a_process_that_stood_still_cuts_no_sender_and_loses_none_of_its_messages() {
+    let mut held: Vec<_> = ["abort", "drop"]
+        .iter()
+        .map(|when_full| {
+            held_up(
+                &[
+                    "--send-timeout",
+                    "5s",
+                    "--pause-after",
+                    "off",
+                    "--when-full",
+                    when_full,
+                ],
+                1,
+            )
+        })
+        .collect();
+    for (child, _) in &mut held {
+        wait_held_up(child);
+    }
+    stop_and_continue(&mut held.iter_mut().map(|(child, _)| child).collect::<Vec<_>>());
+    for (mut child, mut clients) in held {
+        // It runs again, and its sink goes on well within what is left of the sender's patience.
+        wait_held_up(&mut child);
+        child.collect_stdout();
+        assert_eq!(client::half_close(clients.remove(0)), Closed::Clean);
+        child.terminate().assert_code(0);
+        child.checker().expect_exact(&[(0, EACH)]);
+    }
+}
+
+#[test]
+fn a_drain_counts_the_time_that_the_process_stood_still() {
+    let (mut child, _clients) = held_up(&["--when-full", "wait", "--drain-timeout", "5s"], 1);
+    wait_held_up(&mut child);
+    child.signal(Signal::TERM);
+    wait_until("it drains", DEADLINE, || {
+        child.stderr_text().contains("] draining")
+    });
+    stop_and_continue(&mut [&mut child]);
+    let began = Instant::now();
+    child.wait().assert_code(4);
+    assert!(began.elapsed() < STOPPED_FOR / 2, "{:?}", began.elapsed());
 }

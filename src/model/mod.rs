@@ -14,6 +14,7 @@ mod coalesce;
 mod ladder;
 mod linger;
 mod queue;
+mod running;
 mod watch;
 
 pub use bucket::Bucket;
@@ -21,4 +22,5 @@ pub use coalesce::{Coalesce, Counts, Pace};
 pub use ladder::{Change, Ladder, LadderSettings, Observation, Rung};
 pub use linger::Linger;
 pub use queue::{Cancel, Queue, Take, Ticket, Weight};
+pub use running::RunningTime;
 pub use watch::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};

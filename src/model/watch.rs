@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// No tick counts for more than this: a machine that stood still cuts nobody.
-const MAX_TICK: Duration = Duration::from_millis(200);
+pub(super) const MAX_TICK: Duration = Duration::from_millis(200);
 
 /// What a handler is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -78,6 +78,18 @@ pub enum Breach {
     Idle,
     /// Too long in one write.
     Write,
+}
+
+impl Breach {
+    /// Whether a verdict on what was `seen` still holds for what is shown `now`: who has come on meanwhile is not
+    /// past that deadline any more.
+    pub fn still_holds(self, seen: &Sample, now: &Sample) -> bool {
+        match self {
+            Breach::Frame => now.inside && now.frames == seen.frames,
+            Breach::Idle => now.bytes == seen.bytes,
+            Breach::Write => now.turns == seen.turns,
+        }
+    }
 }
 
 /// What a step of the watch found.

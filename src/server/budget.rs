@@ -11,10 +11,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::deadline::Deadline;
 use super::ledger::{DropReason, EndReason, Tally};
 use super::record::{Place, Record};
-use crate::model::{Activity, Cancel, Queue, Take, Weight};
+use super::running::RunningClock;
+use crate::model::{Activity, Breach, Cancel, Queue, Sample, Take, Weight};
 
 /// A park is checked again at least this often; it is woken by unpark long before.
 const LONGEST_PARK: Duration = Duration::from_secs(3600);
@@ -75,6 +75,8 @@ pub(super) struct Budget {
     /// The drain's deadline has passed: the inbox is closed, whatever is still in it.
     cut: AtomicBool,
     nudge: Sender<()>,
+    /// What senders' patience is held against.
+    clock: RunningClock,
 }
 
 impl Budget {
@@ -95,6 +97,7 @@ impl Budget {
             held: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             nudge,
+            clock: RunningClock::new(),
         };
         (budget, nudged)
     }
@@ -102,12 +105,13 @@ impl Budget {
     // ---- the way in
 
     /// Books `weight` as received and gets room for it, or books it as dropped. Blocks as `patience` says,
-    /// parked; a grant, an abort and a close each wake it. The clock is read only when a wait begins.
+    /// parked; a grant, an abort and a close each wake it. The clock is read only when a wait begins, and stands
+    /// still while the process does.
     pub(super) fn enter(&self, record: &Arc<Record>, weight: Weight, patience: Patience) -> Room {
         {
             let mut inner = self.inner.lock();
             inner.received += weight.messages;
-            if let Some(end) = record.ended() {
+            if let Some(end) = record.ended().filter(|&end| refuses_sends(end)) {
                 return inner.refuse(drop_reason(end), weight.messages);
             }
             let waits = !matches!(patience, Patience::None);
@@ -134,8 +138,8 @@ impl Budget {
 
     fn wait_in_line(&self, record: &Arc<Record>, patience: Patience) -> Room {
         let until = match patience {
-            Patience::Abort(wait) | Patience::Drop(wait) => Deadline::after(wait),
-            Patience::Endless | Patience::None => Deadline::NEVER,
+            Patience::Abort(wait) | Patience::Drop(wait) => self.clock.now().checked_add(wait),
+            Patience::Endless | Patience::None => None,
         };
         record.enter(Activity::Sending);
         let room = loop {
@@ -147,9 +151,13 @@ impl Budget {
                 // Nobody takes a record out of line without saying why, so this cannot be.
                 Place::None => break Room::Refused(DropReason::Aborted),
             }
-            match until.remaining(LONGEST_PARK) {
-                Some(left) => std::thread::park_timeout(left),
-                None => self.give_up(record, patience),
+            // A park is timed by the kernel, whose clock runs on while the process is stopped: what is left is looked
+            // at again after it.
+            let left = until.map_or(LONGEST_PARK, |until| until.saturating_sub(self.clock.now()));
+            if left.is_zero() {
+                self.give_up(record, patience);
+            } else {
+                std::thread::park_timeout(left.min(LONGEST_PARK));
             }
         };
         *record.place.lock() = Place::None;
@@ -181,6 +189,26 @@ impl Budget {
         };
         wake_all(wake.unwrap_or_default());
         first
+    }
+
+    /// Ends a connection that is past a deadline, unless it has come on since it was `seen` so. Decided under the
+    /// lock under which sends queue: whoever is in line has read since, and is not judged by what it showed before.
+    /// Says whether it was ended; waking its socket is the caller's.
+    pub(super) fn expire(
+        &self,
+        record: &Record,
+        reason: EndReason,
+        breach: Breach,
+        seen: &Sample,
+    ) -> bool {
+        let _inner = self.inner.lock();
+        let is_in_line = *record.place.lock() != Place::None;
+        !is_in_line && breach.still_holds(seen, &record.sample()) && record.end(reason)
+    }
+
+    /// The watchdog's tick: what moves the clock of those who wait.
+    pub(super) fn tick(&self) {
+        self.clock.tick();
     }
 
     /// Books messages that never reach a send: received, and dropped.
@@ -339,6 +367,15 @@ impl Inner {
         }
         woken
     }
+}
+
+/// A deadline that was the peer's ends reading and replying. What had been read by then is still sent: the read
+/// may have come back while the verdict was on its way.
+fn refuses_sends(end: EndReason) -> bool {
+    !matches!(
+        end,
+        EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout
+    )
 }
 
 /// What the messages of a connection are booked as that ended for this reason.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    pub(super) const NEVER: Deadline = Deadline(None);
+    #[cfg(test)]
+    const NEVER: Deadline = Deadline(None);
 
     pub(super) fn after(wait: Duration) -> Deadline {
         Deadline(Instant::now().checked_add(wait))

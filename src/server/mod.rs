@@ -24,6 +24,7 @@ mod worker;
 mod outbox;
 
 mod budget;
+mod running;
 
 mod consumer;
 mod inbox;

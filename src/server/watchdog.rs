@@ -85,6 +85,7 @@ impl Watchdog {
 
     fn tick(&mut self, elapsed: Duration) {
         self.ticks = self.ticks.wrapping_add(1);
+        self.shared.budget.tick();
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
         self.step_ladder(longest_wait);
@@ -203,7 +204,7 @@ fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
             shared.config.write_timeout,
         ),
     };
-    if !shared.budget.abort(record, reason) {
+    if !shared.budget.expire(record, reason, breach, &sample) {
         return;
     }
     record.cut();

@@ -145,6 +145,7 @@ fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
                 budget.abort(&victim, EndReason::Aborted);
                 // As whoever cuts a connection does.
                 victim.unpark();
+                budget.tick();
                 thread::sleep(Duration::from_micros(300));
             }
         });

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Instant;
 
 use super::*;
 use crate::server::{Handle, Server};
@@ -243,4 +244,98 @@ fn the_ledger_closes_by_every_way_and_not_with_a_booking_left_out() {
         (way.without)(&books);
         assert!(!books.is_balanced(), "nobody noticed: {}", way.name);
     }
+}
+
+/// A record of a connection that reads, and what the watchdog saw of it.
+fn reading(books: &Books) -> Sample {
+    books.record.enter(Activity::Reading);
+    books.record.sample()
+}
+
+const DEADLINES: [(EndReason, Breach); 3] = [
+    (EndReason::FrameTimeout, Breach::Frame),
+    (EndReason::IdleTimeout, Breach::Idle),
+    (EndReason::WriteTimeout, Breach::Write),
+];
+
+#[test]
+fn a_verdict_on_what_a_connection_showed_before_takes_nothing_out_of_line() {
+    for (reason, breach) in DEADLINES {
+        let books = Books::new();
+        books.fill();
+        books.record.progress(0, true);
+        let seen = reading(&books);
+        // The read comes back with a message just then, and the message waits for room.
+        books.record.add_bytes(10);
+        books.record.progress(1, true);
+        books.record.enter(Activity::Working);
+        books.queue(ONE);
+        assert!(!books.budget().expire(&books.record, reason, breach, &seen));
+        assert!(matches!(*books.record.place.lock(), Place::Queued(_)));
+        assert_eq!(books.record.ended(), None, "{reason:?}");
+        assert_eq!(books.budget().counts().dropped.total(), 0);
+    }
+}
+
+#[test]
+fn a_verdict_ends_only_who_has_not_come_on_since() {
+    for (reason, breach) in DEADLINES {
+        let books = Books::new();
+        books.record.progress(0, true);
+        let seen = reading(&books);
+        books.record.add_bytes(10);
+        books.record.progress(1, true);
+        books.record.enter(Activity::Working);
+        assert!(!books.budget().expire(&books.record, reason, breach, &seen));
+        let seen = reading(&books);
+        assert!(books.budget().expire(&books.record, reason, breach, &seen));
+        assert_eq!(books.record.ended(), Some(reason));
+        assert!(!books.budget().expire(&books.record, reason, breach, &seen));
+    }
+}
+
+#[test]
+fn what_was_read_before_a_deadline_passed_is_still_sent() {
+    for (reason, breach) in DEADLINES {
+        let books = Books::new();
+        books.record.progress(0, true);
+        let seen = reading(&books);
+        assert!(books.budget().expire(&books.record, reason, breach, &seen));
+        assert_eq!(books.enter(ONE), Room::Granted, "{reason:?}");
+        assert!(books.is_balanced());
+    }
+    let books = Books::new();
+    assert!(books.budget().abort(&books.record, EndReason::Aborted));
+    assert_eq!(books.enter(ONE), Room::Refused(DropReason::Aborted));
+}
+
+/// A wait of a sender whose clock the test moves: the server's own watchdog does not tick this budget.
+#[test]
+fn a_sender_is_as_patient_as_its_process_ran() {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let books = Books::new();
+    let (budget, _nudged) = Budget::new(ONE);
+    assert_eq!(
+        budget.enter(&books.record, ONE, Patience::None),
+        Room::Granted
+    );
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            books.record.belongs_to_this_thread();
+            budget.enter(&books.record, ONE, Patience::Drop(PATIENCE))
+        });
+        // Nobody ticks, as in a process that is stopped.
+        std::thread::sleep(PATIENCE * 3);
+        assert!(
+            !sender.is_finished(),
+            "it gave up while its clock stood still"
+        );
+        while !sender.is_finished() {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            budget.tick();
+            std::thread::sleep(PATIENCE / 10);
+        }
+        assert!(matches!(sender.join(), Ok(Room::Refused(DropReason::Full))));
+    });
 }
