@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use common::child::Drainline;
@@ -47,6 +47,11 @@ fn stuck(path: &Path, output: &str, more: &[&str]) -> Drainline {
     let mut args = flags(path, output);
     args.extend(more.iter().map(|&flag| flag.to_owned()));
     let mut server = Drainline::start(&args);
+    fill(&mut server, path);
+    server
+}
+
+fn fill(server: &mut Drainline, path: &Path) {
     server.limit(Resource::Fsize, Some(LIMIT));
     let mut stream = server.connect();
     let _ = Tagged::new(0)
@@ -56,7 +61,6 @@ fn stuck(path: &Path, output: &str, more: &[&str]) -> Drainline {
     wait_until("the file at its limit", DEADLINE, || {
         fs::metadata(path).is_ok_and(|file| file.len() == LIMIT)
     });
-    server
 }
 
 /// Another server's life on the same file: one message, and how it ended.
@@ -240,4 +244,138 @@ fn a_file_that_may_not_be_read_is_appended_to_as_it_is() {
     exit.assert_code(0);
     assert!(!exit.stderr.contains(FOUND), "{exit}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "halfone\n");
+}
+
+/// Where the message begins that [`stuck`] has written in part, in lines: what stood before it was delivered.
+fn begun(lines: &[u8]) -> usize {
+    let whole = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+    whole(&lines[..LIMIT as usize])
+}
+
+/// Gives a stuck server's file room, and waits until what is missing stands in it.
+#[track_caller]
+fn free(mut server: Drainline, path: &Path, expected: &[u8]) -> Exit {
+    server.limit(Resource::Fsize, None);
+    wait_until("all that is missing", DEADLINE, || {
+        fs::metadata(path).unwrap().len() >= expected.len() as u64
+    });
+    let exit = server.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("delivered"), 400, "{exit}");
+    assert!(fs::read(path).unwrap() == expected, "{exit}");
+    exit
+}
+
+fn truncate(path: &Path, len: u64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(len).unwrap();
+}
+
+/// What the log says of a part that is not resumed.
+const TRUNCATED: &str = "was truncated in the middle of a message";
+const APPENDED: &str = "was written to by somebody else in the middle of a message";
+
+/// The rest of a message is no head of a file: a reader of counts would understand nothing of it.
+#[test]
+fn a_file_that_is_truncated_while_it_is_full_begins_with_a_whole_message() {
+    let counted = |bytes: &mut Vec<u8>, message: &[u8]| {
+        bytes.extend(format!("{} ", message.len()).as_bytes());
+        bytes.extend(message);
+    };
+    let prefixed = |bytes: &mut Vec<u8>, message: &[u8]| {
+        bytes.extend((message.len() as u32).to_be_bytes());
+        bytes.extend(message);
+    };
+    let line = |bytes: &mut Vec<u8>, message: &[u8]| {
+        bytes.extend(message);
+        bytes.push(b'\n');
+    };
+    type Write<'a> = &'a dyn Fn(&mut Vec<u8>, &[u8]);
+    let framings: [(&str, Write<'_>); 3] = [
+        ("lines", &line),
+        ("octet-counted", &counted),
+        ("length-prefixed", &prefixed),
+    ];
+    for (output, write) in framings {
+        let (_directory, path) = somewhere();
+        let server = stuck(&path, output, &[]);
+        truncate(&path, 0);
+        // What was whole in it is gone with it; the one that was not comes again.
+        let (mut before, mut expected) = (Vec::new(), Vec::new());
+        for seq in 0..400 {
+            write(&mut before, &Tagged::new(0).line(seq, SIZE));
+            if before.len() as u64 > LIMIT {
+                write(&mut expected, &Tagged::new(0).line(seq, SIZE));
+            }
+        }
+        let exit = free(server, &path, &expected);
+        assert_eq!(exit.stderr.matches(TRUNCATED).count(), 1, "{exit}");
+        assert!(!exit.stderr.contains(FOUND), "{exit}");
+    }
+}
+
+/// What is left of what was there is ended first.
+#[test]
+fn a_file_that_is_cut_shorter_while_it_is_full_keeps_its_half_line_apart() {
+    let (_directory, path) = somewhere();
+    let server = stuck(&path, "lines", &[]);
+    let lines = Tagged::new(0).lines(0..400, SIZE);
+    truncate(&path, 500);
+    let expected = [&lines[..500], b"\n", &lines[begun(&lines)..]].concat();
+    let exit = free(server, &path, &expected);
+    assert!(exit.stderr.contains(TRUNCATED), "{exit}");
+    assert_eq!(exit.stderr.matches(FOUND).count(), 1, "{exit}");
+}
+
+/// Its size does not tell: what stands where the part ended does.
+#[test]
+fn a_file_that_is_truncated_and_has_grown_again_gets_the_message_from_its_beginning() {
+    for (len, ends_in) in [
+        (LIMIT, b'\n'),
+        (LIMIT, b'x'),
+        (LIMIT + 7, b'\n'),
+        (LIMIT + 7, b'x'),
+    ] {
+        let (_directory, path) = somewhere();
+        let server = stuck(&path, "lines", &[]);
+        let mut others = vec![b'x'; len as usize - 1];
+        others.push(ends_in);
+        // In one call, and not truncated first: it may be tried at any moment.
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&others, 0).unwrap();
+        let lines = Tagged::new(0).lines(0..400, SIZE);
+        let end: &[u8] = if ends_in == b'\n' { b"" } else { b"\n" };
+        let expected = [&others, end, &lines[begun(&lines)..]].concat();
+        let exit = free(server, &path, &expected);
+        assert_eq!(exit.stderr.matches(APPENDED).count(), 1, "{exit}");
+    }
+}
+
+/// Both appended to it. Our half and the other's line are one, which cannot be helped; ours is whole behind it.
+#[test]
+fn a_file_that_somebody_else_appends_to_while_it_is_full_gets_the_message_from_its_beginning() {
+    let (_directory, path) = somewhere();
+    let server = stuck(&path, "lines", &[]);
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b" and another's\n").unwrap();
+    let lines = Tagged::new(0).lines(0..400, SIZE);
+    let (half, rest) = (&lines[..LIMIT as usize], &lines[begun(&lines)..]);
+    let expected = [half, b" and another's\n", rest].concat();
+    let exit = free(server, &path, &expected);
+    assert_eq!(exit.stderr.matches(APPENDED).count(), 1, "{exit}");
+}
+
+/// The shell's `>>`, which may not be read, and `>`, which has a place of its own that is behind the end then.
+#[test]
+fn a_stdout_that_is_truncated_while_it_is_full_begins_with_a_whole_message() {
+    for redirection in [">", ">>"] {
+        let (_directory, path) = somewhere();
+        let line = format!("exec {redirection}'{}'", path.display());
+        let mut server = Drainline::with::<&str>(&[]).shell(line).start();
+        fill(&mut server, &path);
+        truncate(&path, 0);
+        let lines = Tagged::new(0).lines(0..400, SIZE);
+        free(server, &path, &lines[begun(&lines)..]);
+    }
 }

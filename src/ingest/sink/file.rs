@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use log::Level;
 use rustix::fs::OFlags;
 
 use super::{Output, Sink, SinkError, Work};
@@ -22,6 +21,10 @@ const MODE: u32 = 0o640;
 /// A file that does not end in what ends a message was left so by whoever was killed or cut off while it wrote. The
 /// first write after an open ends that half message, so that it stays one of its own, and the log says so. It cannot
 /// where the output framing counts, or where the file may not be read.
+///
+/// A message that was written in part, since the disk was full, is resumed at its byte only if that part is still what the
+/// file ends in. If the file was truncated meanwhile, or somebody else has appended to it, the message is written anew, and
+/// the log says so. In an output framing that counts, what somebody else appended to a part spoils that part.
 ///
 /// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the process ignores
 /// or catches SIGXFSZ, as the program does; by default that signal kills it (setrlimit(2)).
@@ -56,28 +59,26 @@ fn open(path: &Path) -> io::Result<Output> {
     // Not a FIFO: who holds both of its ends is never told that its reader is gone (fifo(7)).
     if std::fs::metadata(path).map_or(true, |there| there.is_file()) {
         match options.clone().read(true).open(path) {
-            Ok(file) if file.metadata()?.is_file() => return Output::file(file),
+            Ok(file) if file.metadata()?.is_file() => return Output::file(file, name(path)),
             // It may be written only; or it was a file a moment ago.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
     }
-    Output::file(options.open(path)?)
+    Output::file(options.open(path)?, name(path))
+}
+
+fn name(path: &Path) -> String {
+    format!("file:{}", path.display())
 }
 
 impl Sink for File {
     fn name(&self) -> String {
-        format!("file:{}", self.path.display())
+        self.output.name().to_owned()
     }
 
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        if self.output.end_half_message(work)? {
-            let name = self.name();
-            let text =
-                format!("the sink {name} ended in half a message, which is now one of its own");
-            work.inbox.journal().say(Level::Warn, text);
-        }
         self.output.write(work)
     }
 

@@ -1,0 +1,251 @@
+//! A place for bytes that is written to by one thread, which must not be lost to a reader that has stopped.
+
+mod place;
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use log::Level;
+
+use super::{SinkError, Work};
+use crate::ingest::batch::Batch;
+use place::{Mark, Place, Since};
+
+/// Slices in one writev(2): less than IOV_MAX, more than pays.
+const MOST_SLICES: usize = 64;
+/// Bytes from which on nothing more is gathered: it would save nothing, and keep buffers from coming back.
+const ENOUGH_BYTES: usize = 1 << 20;
+
+/// A place for bytes: where in a batch it is, and how to write without being lost in it.
+///
+/// Accepted means that write(2) took the byte: the reader's end of a pipe or the system's cache has it. A
+/// batch that was written in part is resumed at that very byte. In a regular file only if that part is still what the
+/// file ends in: if the file was truncated, or somebody else has appended to it, the message begins anew, so that it
+/// is whole, and the log says so.
+#[derive(Debug)]
+pub struct Output {
+    place: Place,
+    /// What it is called in the log.
+    name: String,
+    /// Bytes of the first batch that are written.
+    offset: usize,
+    /// They were written to another place.
+    is_moved: bool,
+    /// They end here in a regular file, in the middle of a message.
+    mark: Option<Mark>,
+    /// A file whose end may be half a message of somebody else's, since it has not been looked at.
+    is_fresh: bool,
+}
+
+impl Output {
+    /// This process's standard output.
+    ///
+    /// # Errors
+    /// It is closed, or was when the process began: std opens the null device in its place, for reading and writing,
+    /// and all that is written would be gone. So a null device that was opened so by others is refused, too.
+    pub fn stdout() -> io::Result<Output> {
+        let place = Place::standard(rustix::stdio::stdout(), 1)?;
+        Ok(Self::new(place, "stdout".to_owned()))
+    }
+
+    /// This process's standard error.
+    ///
+    /// # Errors
+    /// As [`stdout`](Output::stdout).
+    pub fn stderr() -> io::Result<Output> {
+        let place = Place::standard(rustix::stdio::stderr(), 2)?;
+        Ok(Self::new(place, "stderr".to_owned()))
+    }
+
+    /// A file that was opened by its name, for appending and with O_NONBLOCK.
+    pub(super) fn file(file: File, name: String) -> io::Result<Output> {
+        let place = Place::named(file)?;
+        let is_fresh = place.is_regular();
+        Ok(Output {
+            is_fresh,
+            ..Self::new(place, name)
+        })
+    }
+
+    fn new(place: Place, name: String) -> Output {
+        Output {
+            place,
+            name,
+            offset: 0,
+            is_moved: false,
+            mark: None,
+            is_fresh: false,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
+    /// in the new place, and its beginning stays in the old one. Where both are the same file it goes on.
+    pub(super) fn replace(&mut self, other: Output) {
+        // What stands unfinished at the end of the same file is ours.
+        if !self.place.is_same_file(&other.place) {
+            self.is_moved = true;
+            self.mark = None;
+            self.is_fresh = other.is_fresh;
+        }
+        self.place = other.place;
+    }
+
+    /// Whether what is written of `work`, which is what it was offered last, ends in the middle of a message.
+    pub fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        let is_inside = |batch: &Batch| batch.message_start(self.offset) != self.offset;
+        !self.is_moved && work.first().is_some_and(is_inside)
+    }
+
+    /// Writes batches from the front of `work` until all is written, an error comes, or the deadline has
+    /// passed. Waits for a slow reader in poll(2), a tenth of a second at a time.
+    ///
+    /// # Errors
+    /// EPIPE and EBADF are final, and EIO of what was a terminal; whatever else may pass.
+    pub fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        if std::mem::take(&mut self.is_moved) {
+            self.begin_anew(work);
+        }
+        while work.first().is_some() && !work.is_cut() {
+            self.look_at_part(work);
+            self.end_half_message(work)?;
+            if self.is_fresh {
+                // The last deadline came first.
+                continue;
+            }
+            match self.place.write_some(&self.gather(work)) {
+                Ok(Some(written)) => self.advance(work, written),
+                Ok(None) => {}
+                Err(error) => return Err(self.judge(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_anew(&mut self, work: &Work<'_>) {
+        let start = |batch: &Batch| batch.message_start(self.offset);
+        self.offset = work.first().map_or(0, start);
+        self.mark = None;
+    }
+
+    /// Before a message that was written in part goes on: begins it anew where its beginning is not what the file ends in
+    /// any more. Its rest would be the head of a truncated file, or the end of somebody else's message.
+    fn look_at_part(&mut self, work: &Work<'_>) {
+        let (Some(mark), Some(batch)) = (self.mark, work.first()) else {
+            return;
+        };
+        let part = &batch.as_bytes()[batch.message_start(self.offset)..self.offset];
+        let what = match self.place.since(mark, part) {
+            Since::Unchanged => return,
+            Since::Shrunk => "was truncated",
+            Since::Overwritten => "was written to by somebody else",
+        };
+        let name = &self.name;
+        work.inbox.journal().say_once("message begun anew", Level::Warn, || {
+            format!(
+                "the sink {name} {what} in the middle of a message, which is written anew, from its beginning"
+            )
+        });
+        self.place.seek_end();
+        self.begin_anew(work);
+        self.is_fresh = true;
+    }
+
+    /// Before the first write to a file that was opened by its name, or that somebody else has changed: ends the half
+    /// message that stands there. Else ours would be glued to it. It cannot where the output framing does not show it, or
+    /// the file may not be read.
+    fn end_half_message(&mut self, work: &Work<'_>) -> Result<(), SinkError> {
+        let Some(batch) = work.first().filter(|_| self.is_fresh) else {
+            return Ok(());
+        };
+        let last = self.place.last_byte();
+        let missing = batch
+            .framing()
+            .delimiter()
+            // Where nothing is there, or nobody knows what, nothing is missing.
+            .filter(|delimiter| last.is_some_and(|last| last != *delimiter));
+        if let Some(delimiter) = missing {
+            let byte = [delimiter];
+            let slices = [IoSlice::new(&byte)];
+            let write = || {
+                let written = self.place.write_some(&slices);
+                written.map_err(|error| self.judge(error))
+            };
+            while write()?.is_none() {
+                if work.is_cut() {
+                    return Ok(());
+                }
+            }
+            let name = &self.name;
+            let text =
+                format!("the sink {name} ended in half a message, which is now one of its own");
+            work.inbox.journal().say(Level::Warn, text);
+        }
+        self.is_fresh = false;
+        Ok(())
+    }
+
+    /// What goes into one write.
+    fn gather<'w>(&self, work: &'w Work<'_>) -> Vec<IoSlice<'w>> {
+        let mut gathered = 0;
+        work.batches()
+            .take(MOST_SLICES)
+            .enumerate()
+            .map(|(n, batch)| &batch.as_bytes()[if n == 0 { self.offset } else { 0 }..])
+            .take_while(|bytes| {
+                let is_enough = gathered >= ENOUGH_BYTES;
+                gathered += bytes.len();
+                !is_enough
+            })
+            .map(IoSlice::new)
+            .collect()
+    }
+
+    fn judge(&self, error: io::Error) -> SinkError {
+        if self.place.is_gone(&error) {
+            SinkError::Fatal(error)
+        } else {
+            SinkError::Retry(error)
+        }
+    }
+
+    /// Writes all of `bytes` within about `patience`; says whether it did. For last words.
+    pub fn write_within(&self, bytes: &[u8], patience: Duration) -> bool {
+        let begun = std::time::Instant::now();
+        let mut at = 0;
+        while at < bytes.len() && begun.elapsed() < patience {
+            match self.place.write_some(&[IoSlice::new(&bytes[at..])]) {
+                Ok(written) => at += written.unwrap_or(0),
+                Err(_) => return false,
+            }
+        }
+        at == bytes.len()
+    }
+
+    /// Books what was written: whole batches, and of the last one the messages whose last byte was.
+    fn advance(&mut self, work: &mut Work<'_>, mut written: usize) {
+        self.mark = None;
+        while let Some(batch) = work.first() {
+            let (from, end) = (self.offset, batch.as_bytes().len());
+            if written < end - from {
+                self.offset += written;
+                let messages = batch.count_in(from..self.offset);
+                if self.place.is_regular() && batch.message_start(self.offset) != self.offset {
+                    self.mark = self.place.mark();
+                }
+                work.done_first(messages);
+                return;
+            }
+            written -= end - from;
+            self.offset = 0;
+            work.done();
+            if written == 0 {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A descriptor, and how it is written to without being lost in it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, SeekFrom, major, minor};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+/// How long one poll(2) waits before the deadline is looked at.
+const SLICE: Duration = Duration::from_millis(100);
+/// What a pipe takes without blocking once poll(2) says that it is writable (pipe(7), PIPE_BUF).
+const PIPE_BUF: usize = 4096;
+/// The null device's major and minor number (null(4)).
+const NULL_DEVICE: (u32, u32) = (1, 3);
+/// Of what was written last, so much is read back to see whether it is still there.
+const READ_BACK: usize = 4096;
+
+#[derive(Debug)]
+enum Kind {
+    /// A regular file, or a device: a write takes as long as it takes, and nothing can wake it.
+    /// Reopening a regular file of the shell's instead would begin at offset 0 and overwrite it.
+    Blocking(File),
+    /// A pipe, FIFO or terminal, reopened for ourselves with O_NONBLOCK: a file description of its own, so
+    /// that whoever shares the other one does not find it non-blocking.
+    NonBlocking(File),
+    /// A pipe or terminal that could not be reopened (another user's, or no /proc): poll, then little.
+    Polled(OwnedFd),
+    /// A socket (the journal's, under systemd): it cannot be reopened (ENXIO), but asked not to wait.
+    Socket(OwnedFd),
+}
+
+/// What an [`Output`](super::Output) writes to.
+#[derive(Debug)]
+pub(super) struct Place {
+    kind: Kind,
+    file_type: FileType,
+    is_terminal: bool,
+}
+
+/// Where a file stood when a message was written to it in part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Where the part ends.
+    end: u64,
+}
+
+/// What became of a part since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    /// It is still what the file ends in, as far as can be told.
+    Unchanged,
+    /// The file was truncated.
+    Shrunk,
+    /// Something else stands behind it, or in its place.
+    Overwritten,
+}
+
+impl Place {
+    /// A standard stream of this process, by its number.
+    pub(super) fn standard(fd: BorrowedFd<'static>, number: u32) -> io::Result<Place> {
+        if is_closed(fd)? {
+            let name = if number == 1 { "stdout" } else { "stderr" };
+            let text = format!("{name} is closed, or the null device opened for reading, too");
+            return Err(io::Error::other(text));
+        }
+        let own = || fd.try_clone_to_owned();
+        let reopened = || reopen(number).or_else(|_| own().map(Kind::Polled));
+        let file_type = file_type(fd)?;
+        let is_terminal = is_terminal(fd, file_type);
+        let kind = match file_type {
+            FileType::Socket => Kind::Socket(own()?),
+            FileType::Fifo => reopened()?,
+            _ if is_terminal => reopened()?,
+            _ => Kind::Blocking(own()?.into()),
+        };
+        Ok(Place {
+            kind,
+            file_type,
+            is_terminal,
+        })
+    }
+
+    /// A file that was opened by its name, for appending and with O_NONBLOCK.
+    pub(super) fn named(file: File) -> io::Result<Place> {
+        let file_type = file_type(file.as_fd())?;
+        let is_terminal = is_terminal(file.as_fd(), file_type);
+        let kind = if file_type == FileType::RegularFile {
+            Kind::Blocking(file)
+        } else {
+            Kind::NonBlocking(file)
+        };
+        Ok(Place {
+            kind,
+            file_type,
+            is_terminal,
+        })
+    }
+
+    pub(super) fn is_regular(&self) -> bool {
+        self.file_type == FileType::RegularFile
+    }
+
+    pub(super) fn is_same_file(&self, other: &Place) -> bool {
+        match (rustix::fs::fstat(self), rustix::fs::fstat(other)) {
+            (Ok(this), Ok(other)) => (this.st_dev, this.st_ino) == (other.st_dev, other.st_ino),
+            _ => false,
+        }
+    }
+
+    /// The last byte of a regular file that may be read.
+    pub(super) fn last_byte(&self) -> Option<u8> {
+        let Kind::Blocking(file) = &self.kind else {
+            return None;
+        };
+        let last = file.metadata().ok()?.len().checked_sub(1)?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, last).ok()?;
+        Some(byte[0])
+    }
+
+    /// Where a regular file stands after a write that took a part.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        if !self.is_regular() {
+            return None;
+        }
+        // After a write to the end of a file the position is where that write ended, whoever has appended since.
+        let end = rustix::fs::tell(self).ok()?;
+        Some(Mark { end })
+    }
+
+    /// Whether a part of a message, which was written up to `mark`, can be gone on with. There is no lock between this look
+    /// and the write: whoever truncates in that very moment is not seen.
+    pub(super) fn since(&self, mark: Mark, part: &[u8]) -> Since {
+        let (Ok(stat), Ok(flags)) = (rustix::fs::fstat(self), rustix::fs::fcntl_getfl(self)) else {
+            return Since::Unchanged;
+        };
+        let size = stat.st_size.cast_unsigned();
+        if size < mark.end {
+            return Since::Shrunk;
+        }
+        // Without O_APPEND our place is ours, whatever stands behind it.
+        if flags.contains(OFlags::APPEND) && size > mark.end || self.is_other(mark, part) {
+            return Since::Overwritten;
+        }
+        Since::Unchanged
+    }
+
+    /// Whether the file, where it may be read, holds something else there: it was truncated, and has grown again.
+    fn is_other(&self, mark: Mark, part: &[u8]) -> bool {
+        let Kind::Blocking(file) = &self.kind else {
+            return false;
+        };
+        let part = &part[part.len().saturating_sub(READ_BACK)..];
+        let mut there = [0; READ_BACK];
+        let there = &mut there[..part.len()];
+        let Some(from) = mark.end.checked_sub(part.len() as u64) else {
+            return true;
+        };
+        file.read_exact_at(there, from).is_ok() && there != part
+    }
+
+    /// Goes to the end of a regular file: one that was opened without O_APPEND and truncated would be written to
+    /// behind a hole.
+    pub(super) fn seek_end(&self) {
+        let _ = rustix::fs::seek(self, SeekFrom::End(0));
+    }
+
+    /// Whether nobody will ever take a byte here again. A terminal that was hung up says EIO (write(2)); a
+    /// disk may say it and recover.
+    pub(super) fn is_gone(&self, error: &io::Error) -> bool {
+        match Errno::from_io_error(error) {
+            Some(Errno::PIPE | Errno::BADF) => true,
+            Some(Errno::IO) => matches!(self.kind, Kind::NonBlocking(_) | Kind::Polled(_)),
+            _ => false,
+        }
+    }
+
+    /// One write; `None` if the reader took nothing for a while.
+    pub(super) fn write_some(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        let first: &[u8] = slices.first().map_or(&[], |slice| slice);
+        let written = match &self.kind {
+            Kind::Blocking(file) | Kind::NonBlocking(file) => rustix::io::writev(file, slices),
+            Kind::Socket(fd) => {
+                rustix::net::send(fd, first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            }
+            Kind::Polled(fd) if !is_writable(fd.as_fd())? => Err(Errno::WOULDBLOCK),
+            Kind::Polled(fd) => rustix::io::write(fd, &first[..first.len().min(PIPE_BUF)]),
+        };
+        match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => Ok(Some(written)),
+            Err(Errno::INTR) => Ok(None),
+            Err(Errno::WOULDBLOCK) => {
+                // Also a blocking one: whoever shares its description may have made it non-blocking. A polled
+                // one has waited.
+                if !matches!(self.kind, Kind::Polled(_)) {
+                    is_writable(self.as_fd())?;
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Place {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.kind {
+            Kind::Blocking(file) | Kind::NonBlocking(file) => file.as_fd(),
+            Kind::Polled(fd) | Kind::Socket(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// The same pipe or terminal through a file description of our own (proc_pid_fd(5)).
+fn reopen(number: u32) -> io::Result<Kind> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(flags.bits().cast_signed());
+    options
+        .open(format!("/proc/self/fd/{number}"))
+        .map(Kind::NonBlocking)
+}
+
+/// Whether it was closed when the process began. std has opened the null device in its place then, for reading and
+/// writing, so that no other file gets the number; a shell opens it for writing alone.
+fn is_closed(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(fd)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == NULL_DEVICE;
+    Ok(is_null && rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE == OFlags::RDWR)
+}
+
+fn file_type(fd: BorrowedFd<'_>) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+fn is_terminal(fd: BorrowedFd<'_>, file_type: FileType) -> bool {
+    file_type == FileType::CharacterDevice && rustix::termios::isatty(fd)
+}
+
+/// Waits a slice for room. A reader that is gone counts as room: the write will say so.
+fn is_writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+    let slice = Timespec::try_from(SLICE).ok();
+    match poll(&mut fds, slice.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
