@@ -14,51 +14,6 @@ use common::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
-#[test]
-fn a_hangup_reopens_a_renamed_file_even_when_nothing_flows() {
-    let directory = tempfile::tempdir().unwrap();
-    let (path, renamed) = (directory.path().join("log"), directory.path().join("log.1"));
-    let mut child = Drainline::start(&["--sink", &format!("file:{}", path.display())]);
-    let mut client = child.connect();
-    client.write_all(b"before\n").unwrap();
-    wait_until("the first line", DEADLINE, || {
-        fs::read(&path).unwrap() == b"before\n"
-    });
-    fs::rename(&path, &renamed).unwrap();
-    child.signal(Signal::HUP);
-    wait_until("the new file", DEADLINE, || path.exists());
-    client.write_all(b"after\n").unwrap();
-    client::half_close(client);
-    let exit = child.terminate();
-    exit.assert_code(0);
-    assert_eq!(exit.u64("failed_reopens"), 0);
-    assert_eq!(fs::read(&renamed).unwrap(), b"before\n");
-    assert_eq!(fs::read(&path).unwrap(), b"after\n");
-    assert_eq!(child.stdout_bytes(), b"");
-}
-
-#[test]
-fn a_hangup_whose_reopen_fails_keeps_the_old_file_and_is_counted() {
-    let directory = tempfile::tempdir().unwrap();
-    let (path, renamed) = (directory.path().join("log"), directory.path().join("log.1"));
-    let mut child = Drainline::start(&["--sink", &format!("file:{}", path.display())]);
-    fs::rename(&path, &renamed).unwrap();
-    fs::create_dir(&path).unwrap();
-    child.signal(Signal::HUP);
-    wait_until("the failure logged", DEADLINE, || {
-        child
-            .stderr_text()
-            .contains("goes on as it was: reopening failed")
-    });
-    let mut client = child.connect();
-    client.write_all(b"still here\n").unwrap();
-    client::half_close(client);
-    let exit = child.terminate();
-    exit.assert_code(0);
-    assert_eq!(exit.u64("failed_reopens"), 1);
-    assert_eq!(fs::read(&renamed).unwrap(), b"still here\n");
-}
-
 /// As the help has it. A file that is there keeps its mode.
 #[test]
 fn a_file_is_created_for_its_owner_and_group_whatever_the_umask_leaves_of_that() {

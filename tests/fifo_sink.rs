@@ -9,7 +9,8 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::checker::Checker;
 use common::child::Drainline;
@@ -113,6 +114,38 @@ fn a_reader_that_is_back_before_the_next_message_costs_nothing() {
     exit.assert_code(0);
     exit.assert_closes();
     Checker::read(&output).expect_exact(&[(0, 4)]);
+}
+
+/// It waits for one, however long, and says so once each time.
+#[test]
+fn a_fifo_that_nobody_reads_for_a_while_is_told_once_and_costs_nothing() {
+    let told = "nobody reads the sink file:";
+    let (_directory, path) = fifo();
+    let mut read = reader(&path);
+    let mut server = start(&path, &[]);
+    let mut stream = server.connect();
+    let mut output = Vec::new();
+    for seq in 0..2 {
+        drop(read);
+        wait_until("the missing reader told", DEADLINE, || {
+            server.stderr_text().matches(told).count() as u64 == seq + 1
+        });
+        // And is looked for again and again.
+        thread::sleep(Duration::from_millis(2500));
+        read = reader(&path);
+        let sent = Tagged::new(0)
+            .send(&mut stream, seq..seq + 1, SIZE, Cut::Once)
+            .all();
+        output.extend(read_exactly(&mut read, sent.bytes as usize));
+        // So that it has been seen.
+        thread::sleep(Duration::from_millis(1500));
+    }
+    client::half_close(stream);
+    let exit = server.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.stderr.matches(told).count(), 2, "{exit}");
+    Checker::read(&output).expect_exact(&[(0, 2)]);
 }
 
 /// Its wait is interrupted and goes on at the very byte; each SIGHUP opens the FIFO anew in a message's middle.

@@ -6,10 +6,13 @@ mod common;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use common::child::{BINARY, Drainline, Stdout};
 use common::client;
@@ -131,15 +134,37 @@ fn assert_shutdown_is_not_held_up(mut child: Drainline) {
     );
 }
 
-/// Whoever read what it writes is gone.
+/// Whoever read what it writes is gone: it ends although nothing comes, so that nobody's message is lost.
 #[track_caller]
-fn assert_ends_for_want_of_a_reader(mut child: Drainline) {
-    client::connect(child.addr())
-        .write_all(b"to nobody\n")
-        .unwrap();
+fn assert_ends_for_want_of_a_reader(mut child: Drainline, had: u64) {
     let exit = child.wait();
     exit.assert_code(1);
-    assert_eq!(exit.u64("dropped.sink_failed"), 1);
+    exit.assert_closes();
+    let books = (exit.u64("received"), exit.u64("delivered"));
+    assert_eq!(books, (had, had), "{exit}");
+    let error = exit.report["error"].as_str().unwrap();
+    assert!(
+        error.contains("the sink stdout failed for good: "),
+        "{exit}"
+    );
+}
+
+/// The next message comes before it notices, or finds nobody.
+#[track_caller]
+fn assert_ends_at_the_next_message(mut child: Drainline) {
+    if let Ok(mut client) = TcpStream::connect(child.addr()) {
+        let _ = client.write_all(b"to nobody\n");
+    }
+    let exit = child.wait();
+    exit.assert_code(1);
+    exit.assert_closes();
+    assert!(exit.u64("dropped.sink_failed") <= 1, "{exit}");
+}
+
+/// So long that it looks more than once: it is not taken for gone.
+fn is_left_alone(child: &mut Drainline) {
+    thread::sleep(Duration::from_millis(2500));
+    assert!(!child.has_ended());
 }
 
 fn plenty() -> Vec<u8> {
@@ -156,7 +181,28 @@ fn a_socket_that_nobody_reads_does_not_hold_up_a_shutdown() {
 fn a_socket_whose_reader_is_gone_ends_the_server_with_1() {
     let (child, ours, _theirs) = with_socket(&[]);
     drop(ours);
-    assert_ends_for_want_of_a_reader(child);
+    assert_ends_at_the_next_message(child);
+}
+
+#[test]
+fn a_pipe_whose_reader_is_gone_ends_the_server_with_1_although_nothing_comes() {
+    let mut child = Drainline::with::<&str>(&[]).stdout(Stdout::Unread).start();
+    send(&child, b"one\n");
+    let _idle = child.connect();
+    is_left_alone(&mut child);
+    child.close_stdout();
+    assert_ends_for_want_of_a_reader(child, 1);
+}
+
+/// Not one that only says no more, as the journal's does from the start.
+#[test]
+fn a_socket_whose_reader_is_gone_ends_the_server_with_1_although_nothing_comes() {
+    let (mut child, ours, _theirs) = with_socket(&[]);
+    send(&child, b"one\n");
+    ours.shutdown(Shutdown::Write).unwrap();
+    is_left_alone(&mut child);
+    drop(ours);
+    assert_ends_for_want_of_a_reader(child, 1);
 }
 
 #[test]
@@ -229,7 +275,7 @@ fn a_pipe_of_another_user_whose_reader_is_gone_ends_the_server_with_1() {
         return;
     };
     drop(reader);
-    assert_ends_for_want_of_a_reader(child);
+    assert_ends_for_want_of_a_reader(child, 0);
 }
 
 /// The program on a terminal of its own, made by script(1), which copies what it shows to its own stdout and ends with the
@@ -336,7 +382,7 @@ fn a_terminal_that_stands_still_does_not_hold_up_a_shutdown() {
 }
 
 #[test]
-fn a_terminal_that_is_gone_ends_the_server_with_1() {
+fn a_terminal_that_is_gone_ends_the_server_with_1_although_nothing_comes() {
     let directory = tempfile::tempdir().unwrap();
     let Some(mut terminal) = on_terminal(directory.path(), "") else {
         return;
@@ -344,7 +390,6 @@ fn a_terminal_that_is_gone_ends_the_server_with_1() {
     let script = &mut terminal.script;
     script.signal(Signal::KILL);
     assert_eq!(script.wait(DEADLINE).unwrap().code(), None);
-    terminal.send(b"to nobody\n");
     wait_until("its end", DEADLINE, || !terminal.is_alive());
     let stderr = fs::read_to_string(directory.path().join("stderr")).unwrap();
     assert!(

@@ -87,6 +87,7 @@ fn faults(report: &Report) -> String {
     let counts = [
         ("sink failures", report.sink_failures),
         ("failed reopens", report.failed_reopens),
+        ("messages to a deleted file", report.unlinked_messages),
         ("log lines lost", report.server.stats.log_lines_lost),
         ("stuck", report.server.stuck.len() as u64),
     ];
@@ -136,6 +137,7 @@ fn json(report: &Report) -> Value {
         "seconds_in": seconds_in,
         "sink_failures": report.sink_failures,
         "failed_reopens": report.failed_reopens,
+        "unlinked_messages": report.unlinked_messages,
         "log_lines_lost": stats.log_lines_lost,
         "error": report.server.error.as_ref().map(ToString::to_string),
         "timed_out": report.server.timed_out,

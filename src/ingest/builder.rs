@@ -175,6 +175,7 @@ impl IngestBuilder {
             reopen: AtomicBool::new(false),
             sink_failures: AtomicU64::new(0),
             failed_reopens: AtomicU64::new(0),
+            unlinked_messages: AtomicU64::new(0),
         });
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
         let handle = self.server.config(config).start(

@@ -28,6 +28,8 @@ pub struct Report {
     pub sink_failures: u64,
     /// How often the sink could not be reopened and went on as it was.
     pub failed_reopens: u64,
+    /// Delivered messages that went to a file that somebody had deleted: gone with it. Known to about a second.
+    pub unlinked_messages: u64,
 }
 
 impl Report {
@@ -100,6 +102,7 @@ impl Handle {
             bytes: self.shared.ledger.read(),
             sink_failures: self.shared.sink_failures.load(Ordering::Relaxed),
             failed_reopens: self.shared.failed_reopens.load(Ordering::Relaxed),
+            unlinked_messages: self.shared.unlinked_messages.load(Ordering::Relaxed),
         }
     }
 }

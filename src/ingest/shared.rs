@@ -22,6 +22,7 @@ pub(super) struct Shared {
     pub(super) reopen: AtomicBool,
     pub(super) sink_failures: AtomicU64,
     pub(super) failed_reopens: AtomicU64,
+    pub(super) unlinked_messages: AtomicU64,
 }
 
 impl Shared {

@@ -14,6 +14,8 @@ use crate::server::{BoxError, Delivery, Inbox, Received};
 
 /// How soon a request to reopen is seen while nothing flows.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the sink looks after what it writes to.
+const LOOK: Duration = Duration::from_secs(1);
 /// Batches taken in one go: as many as go into one gathered write.
 const MOST_HELD: usize = 64;
 /// Turns between two looks at the buffers that are not needed any more.
@@ -25,109 +27,184 @@ pub(in crate::ingest) fn drive(
     shared: &Shared,
 ) -> Result<(), BoxError> {
     inbox.set_name(&sink.name());
-    let mut held = VecDeque::with_capacity(MOST_HELD);
-    let mut backoff = Backoff::new();
-    let mut turns = 0;
-    loop {
-        let is_closed = take_all(inbox, &mut held);
-        turns += 1;
-        if held.is_empty() || turns == TURNS_PER_TRIM {
-            shared.pool.trim();
-            turns = 0;
+    let mut drive = Drive {
+        sink,
+        hands: Hands {
+            inbox,
+            shared,
+            held: VecDeque::with_capacity(MOST_HELD),
+        },
+        backoff: Backoff::new(),
+        next_look: Instant::now() + LOOK,
+    };
+    let outcome = drive.run();
+    if outcome.is_ok() {
+        // What the last second has brought is told. Nothing is left that a failure could cost.
+        let _ = drive.sink.maintain(&mut drive.hands.work());
+    }
+    outcome
+}
+
+struct Drive<'a> {
+    sink: &'a mut dyn Sink,
+    hands: Hands<'a>,
+    backoff: Backoff,
+    next_look: Instant,
+}
+
+/// All but the sink, which is offered what they hold.
+struct Hands<'a> {
+    inbox: &'a mut Inbox<Batch>,
+    shared: &'a Shared,
+    held: VecDeque<Delivery<Batch>>,
+}
+
+impl Hands<'_> {
+    fn work(&mut self) -> Work<'_> {
+        Work {
+            held: &mut self.held,
+            inbox: self.inbox,
+            shared: self.shared,
         }
-        shared.reopen_if_asked(sink, inbox.journal());
-        while !held.is_empty() && !inbox.is_cut() {
-            let before = messages(&held);
-            let outcome = sink.write(&mut Work {
-                held: &mut held,
-                inbox,
-                pool: &shared.pool,
-            });
-            let took_some = messages(&held) < before;
-            let error = match outcome {
-                Ok(()) if took_some || inbox.is_cut() => {
-                    if took_some && backoff.is_running() {
-                        backoff.reset();
-                        inbox.journal().say_once("sink recovered", Level::Info, || {
-                            format!("the sink {} takes messages again", sink.name())
-                        });
-                    }
-                    continue;
-                }
-                // Offering the same at once again would only burn the processor.
-                Ok(()) => io::Error::other("it took nothing and did not say why"),
-                Err(SinkError::Retry(error)) => error,
-                Err(SinkError::Fatal(error)) => {
-                    return Err(format!("the sink {} failed for good: {error}", sink.name()).into());
-                }
-            };
-            shared.sink_failures.fetch_add(1, Ordering::Relaxed);
-            let wait = if took_some {
-                backoff.eased_wait()
-            } else {
-                backoff.next_wait()
-            };
-            inbox.journal().say_once("sink failed", Level::Warn, || {
-                format!(
-                    "the sink {} failed: {error}; trying again in {wait:.1?}",
-                    sink.name()
-                )
-            });
-            wait_to_retry(inbox, sink, shared, wait);
-        }
-        if !held.is_empty() {
-            // The last deadline.
-            let work = Work {
-                held: &mut held,
-                inbox,
-                pool: &shared.pool,
-            };
-            if sink.is_inside_message(&work) {
-                let text = format!(
-                    "the sink {} ends in half a message: the drain had no more time",
-                    sink.name()
-                );
-                inbox.journal().say(Level::Warn, text);
+    }
+}
+
+impl Drive<'_> {
+    fn run(&mut self) -> Result<(), BoxError> {
+        let mut turns = 0;
+        loop {
+            let is_closed = self.take_all();
+            turns += 1;
+            if self.hands.held.is_empty() || turns == TURNS_PER_TRIM {
+                self.hands.shared.pool.trim();
+                turns = 0;
             }
-            return Ok(());
-        }
-        if is_closed {
-            return Ok(());
-        }
-    }
-}
-
-/// Ends early for what may have mended the sink or leaves no more time: a reopen, the server's closing, its
-/// last deadline.
-fn wait_to_retry(inbox: &mut Inbox<Batch>, sink: &mut dyn Sink, shared: &Shared, wait: Duration) {
-    let until = Instant::now() + wait;
-    let was_closing = inbox.is_closing();
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let is_over = left.is_zero() || !inbox.wait(left.min(TICK));
-        let is_reopened = shared.reopen_if_asked(sink, inbox.journal());
-        if is_over || is_reopened || inbox.is_closing() != was_closing {
-            return;
+            self.reopen_if_asked();
+            self.maintain_if_due()?;
+            while !self.hands.held.is_empty() && !self.hands.inbox.is_cut() {
+                self.offer()?;
+            }
+            if !self.hands.held.is_empty() {
+                self.tell_half_message();
+                return Ok(());
+            }
+            if is_closed {
+                return Ok(());
+            }
         }
     }
-}
 
-fn messages(held: &VecDeque<Delivery<Batch>>) -> u64 {
-    held.iter().map(Delivery::remaining).sum()
-}
+    /// Waits for one item and takes what else is there. Says whether the inbox is closed.
+    fn take_all(&mut self) -> bool {
+        let mut received = self.hands.inbox.recv(TICK);
+        loop {
+            match received {
+                Received::Item(delivery) => self.hands.held.push_back(delivery),
+                Received::Tick => return false,
+                Received::Closed => return true,
+            }
+            if self.hands.held.len() == MOST_HELD {
+                return false;
+            }
+            received = self.hands.inbox.try_recv();
+        }
+    }
 
-/// Waits for one item and takes what else is there. Says whether the inbox is closed.
-fn take_all(inbox: &mut Inbox<Batch>, held: &mut VecDeque<Delivery<Batch>>) -> bool {
-    let mut received = inbox.recv(TICK);
-    loop {
-        match received {
-            Received::Item(delivery) => held.push_back(delivery),
-            Received::Tick => return false,
-            Received::Closed => return true,
+    /// Once; and waits where that failed.
+    fn offer(&mut self) -> Result<(), BoxError> {
+        let before = self.messages();
+        let outcome = self.sink.write(&mut self.hands.work());
+        let took_some = self.messages() < before;
+        let error = match outcome {
+            Ok(()) if took_some || self.hands.inbox.is_cut() => {
+                if took_some && self.backoff.is_running() {
+                    self.backoff.reset();
+                    let name = self.sink.name();
+                    let text = || format!("the sink {name} takes messages again");
+                    let journal = self.hands.inbox.journal();
+                    journal.say_once("sink recovered", Level::Info, text);
+                }
+                return Ok(());
+            }
+            // Offering the same at once again would only burn the processor.
+            Ok(()) => io::Error::other("it took nothing and did not say why"),
+            Err(SinkError::Retry(error)) => error,
+            Err(SinkError::Fatal(error)) => return Err(self.failed_for_good(&error)),
+        };
+        let wait = if took_some {
+            self.backoff.eased_wait()
+        } else {
+            self.backoff.next_wait()
+        };
+        self.count_failure(&format!("{error}; trying again in {wait:.1?}"));
+        self.wait_to_retry(wait)
+    }
+
+    /// Ends early for what may have mended the sink or leaves no more time: a reopen, the server's closing, its
+    /// last deadline.
+    fn wait_to_retry(&mut self, wait: Duration) -> Result<(), BoxError> {
+        let until = Instant::now() + wait;
+        let was_closing = self.hands.inbox.is_closing();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let is_over = left.is_zero() || !self.hands.inbox.wait(left.min(TICK));
+            let is_reopened = self.reopen_if_asked();
+            self.maintain_if_due()?;
+            if is_over || is_reopened || self.hands.inbox.is_closing() != was_closing {
+                return Ok(());
+            }
         }
-        if held.len() == MOST_HELD {
-            return false;
+    }
+
+    fn reopen_if_asked(&mut self) -> bool {
+        self.hands
+            .shared
+            .reopen_if_asked(self.sink, self.hands.inbox.journal())
+    }
+
+    fn maintain_if_due(&mut self) -> Result<(), BoxError> {
+        let now = Instant::now();
+        if now < self.next_look {
+            return Ok(());
         }
-        received = inbox.try_recv();
+        self.next_look = now + LOOK;
+        match self.sink.maintain(&mut self.hands.work()) {
+            Ok(()) => {}
+            Err(SinkError::Retry(error)) => self.count_failure(&error.to_string()),
+            Err(SinkError::Fatal(error)) => return Err(self.failed_for_good(&error)),
+        }
+        Ok(())
+    }
+
+    fn count_failure(&self, what: &str) {
+        self.hands
+            .shared
+            .sink_failures
+            .fetch_add(1, Ordering::Relaxed);
+        let name = self.sink.name();
+        let text = || format!("the sink {name} failed: {what}");
+        self.hands
+            .inbox
+            .journal()
+            .say_once("sink failed", Level::Warn, text);
+    }
+
+    fn failed_for_good(&self, error: &io::Error) -> BoxError {
+        format!("the sink {} failed for good: {error}", self.sink.name()).into()
+    }
+
+    /// The last deadline has cut it off.
+    fn tell_half_message(&mut self) {
+        let work = self.hands.work();
+        if self.sink.is_inside_message(&work) {
+            let name = self.sink.name();
+            let text =
+                format!("the sink {name} ends in half a message: the drain had no more time");
+            self.hands.inbox.journal().say(Level::Warn, text);
+        }
+    }
+
+    fn messages(&self) -> u64 {
+        self.hands.held.iter().map(Delivery::remaining).sum()
     }
 }

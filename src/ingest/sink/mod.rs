@@ -6,6 +6,7 @@ mod null;
 mod output;
 mod retry;
 mod stdout;
+mod unlinked;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,7 +21,7 @@ pub use retry::Backoff;
 pub use stdout::Stdout;
 
 use super::batch::Batch;
-use super::pool::Pool;
+use super::shared::Shared;
 use crate::server::{Delivery, Inbox};
 
 /// A destination of messages. One thread drives it, so it needs no lock, and it may block.
@@ -138,6 +139,18 @@ pub trait Sink: Send + 'static {
         Ok(false)
     }
 
+    /// Looks after what the sink writes to. It comes about once a second between two calls of
+    /// [`write`](Sink::write), also while nothing flows or the sink has failed, and once more when nothing is left to
+    /// be written. Whatever takes longer than a look belongs into [`write`](Sink::write).
+    ///
+    /// # Errors
+    /// [`SinkError::Retry`] is counted and logged. [`SinkError::Fatal`] ends the server, as in
+    /// [`write`](Sink::write): a reader that is gone is noticed before the next message comes.
+    fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        let _ = work;
+        Ok(())
+    }
+
     /// Whether what it has written ends in the middle of a message, so that the log can say so. Asked once, when the
     /// server's last deadline has cut it off; `work` is what is left of what it was offered.
     fn is_inside_message(&self, work: &Work<'_>) -> bool {
@@ -170,7 +183,7 @@ impl std::error::Error for SinkError {}
 pub struct Work<'a> {
     held: &'a mut VecDeque<Delivery<Batch>>,
     inbox: &'a mut Inbox<Batch>,
-    pool: &'a Pool,
+    shared: &'a Shared,
 }
 
 impl Work<'_> {
@@ -187,8 +200,13 @@ impl Work<'_> {
     /// The first batch is accepted, to its last byte.
     pub fn done(&mut self) {
         if let Some(delivery) = self.held.pop_front() {
-            self.pool.put(delivery.done().into_buffer());
+            self.shared.pool.put(delivery.done().into_buffer());
         }
+    }
+
+    /// Messages of the first batch that are not accepted yet.
+    fn remaining(&self) -> u64 {
+        self.held.front().map_or(0, Delivery::remaining)
     }
 
     /// The first `messages` of what remains of the first batch are accepted.

@@ -10,6 +10,7 @@ use log::Level;
 
 use super::{SinkError, Work};
 use crate::ingest::batch::Batch;
+pub(super) use place::Reader;
 use place::{Mark, Place, Since};
 
 /// Slices in one writev(2): less than IOV_MAX, more than pays.
@@ -36,6 +37,8 @@ pub struct Output {
     mark: Option<Mark>,
     /// A file whose end may be half a message of somebody else's, since it has not been looked at.
     is_fresh: bool,
+    /// Messages that were accepted in all.
+    accepted: u64,
 }
 
 impl Output {
@@ -76,11 +79,32 @@ impl Output {
             is_moved: false,
             mark: None,
             is_fresh: false,
+            accepted: 0,
         }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Messages that it has accepted in all.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// The names that a regular file has.
+    pub(super) fn links(&self) -> Option<u64> {
+        self.place.stat().map(|stat| stat.st_nlink)
+    }
+
+    /// A regular file's device and inode.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        self.place.stat().map(|stat| (stat.st_dev, stat.st_ino))
+    }
+
+    /// Whether somebody is there to read it.
+    pub(super) fn reader(&self) -> Reader {
+        self.place.reader()
     }
 
     /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
@@ -237,11 +261,13 @@ impl Output {
                 if self.place.is_regular() && batch.message_start(self.offset) != self.offset {
                     self.mark = self.place.mark();
                 }
+                self.accepted += messages;
                 work.done_first(messages);
                 return;
             }
             written -= end - from;
             self.offset = 0;
+            self.accepted += work.remaining();
             work.done();
             if written == 0 {
                 return;

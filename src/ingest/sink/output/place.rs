@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, SeekFrom, major, minor};
+use rustix::fs::{FileType, OFlags, SeekFrom, Stat, major, minor};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -60,6 +60,17 @@ pub(super) enum Since {
     Overwritten,
 }
 
+/// Who reads what is written.
+#[derive(Debug)]
+pub(in crate::ingest::sink) enum Reader {
+    /// Somebody, or nobody has to: a file.
+    There,
+    /// Nobody reads the pipe. Of one that has a name another one may come.
+    Away(io::Error),
+    /// The terminal was hung up, the socket is closed: nobody will ever read it again.
+    Gone(io::Error),
+}
+
 impl Place {
     /// A standard stream of this process, by its number.
     pub(super) fn standard(fd: BorrowedFd<'static>, number: u32) -> io::Result<Place> {
@@ -103,6 +114,38 @@ impl Place {
 
     pub(super) fn is_regular(&self) -> bool {
         self.file_type == FileType::RegularFile
+    }
+
+    /// Of a regular file.
+    pub(super) fn stat(&self) -> Option<Stat> {
+        let stat = || rustix::fs::fstat(self).ok();
+        self.is_regular().then(stat).flatten()
+    }
+
+    /// Asks poll(2), without waiting: what a write would say, before there is something to write.
+    pub(super) fn reader(&self) -> Reader {
+        if let Kind::Blocking(_) = self.kind {
+            return Reader::There;
+        }
+        let mut fds = [PollFd::new(self, PollFlags::empty())];
+        let now = Timespec::default();
+        if poll(&mut fds, Some(&now)).is_err() {
+            return Reader::There;
+        }
+        let found = fds[0].revents();
+        if found.contains(PollFlags::HUP) {
+            let error = if self.is_terminal {
+                Errno::IO
+            } else {
+                Errno::PIPE
+            };
+            return Reader::Gone(error.into());
+        }
+        // Of a socket an error may pass: ask its next write.
+        if found.contains(PollFlags::ERR) && self.file_type == FileType::Fifo {
+            return Reader::Away(Errno::PIPE.into());
+        }
+        Reader::There
     }
 
     pub(super) fn is_same_file(&self, other: &Place) -> bool {

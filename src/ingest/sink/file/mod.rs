@@ -1,0 +1,214 @@
+//! A file that is appended to.
+
+mod name;
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use log::Level;
+use rustix::fs::OFlags;
+
+use self::name::Patience;
+use super::output::Reader;
+use super::unlinked::Unlinked;
+use super::{Output, Sink, SinkError, Work};
+use crate::server::Journal;
+
+/// The mode of a file that is created, before the umask: logs are for their owner and group.
+const MODE: u32 = 0o640;
+
+/// Appends messages, in the output framing, to a file. Delivered means that write(2) took the message's last byte,
+/// framing included: it is in the system's cache and survives a crash of this process, not one of the machine.
+///
+/// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to as a pipe
+/// is; it must have a reader when it is opened.
+///
+/// A file that does not end in what ends a message was left so by whoever was killed or cut off while it wrote. The
+/// first write after an open ends that half message, so that it stays one of its own, and the log says so. It cannot
+/// where the output framing counts, or where the file may not be read.
+///
+/// A message that was written in part, since the disk was full, is resumed at its byte only if that part is still what the
+/// file ends in. If the file was truncated meanwhile, or somebody else has appended to it, the message is written anew, and
+/// the log says so. In an output framing that counts, what somebody else appended to a part spoils that part.
+///
+/// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the process ignores
+/// or catches SIGXFSZ, as the program does; by default that signal kills it (setrlimit(2)).
+/// **Its name** is looked at once a second. A file that was moved away or deleted is written to for 10 s more, so that a
+/// rotation can ask for a reopen; if nobody does, the file is opened or created by its name, and the log says so. A reopen
+/// that fails is tried again until it is done. A file that fails, and not because it is full (EIO, ESTALE: its mount is
+/// gone), is opened anew before each try, if something has its name. Delivered messages that went to a deleted file are
+/// counted in [`Report::unlinked_messages`](crate::ingest::Report::unlinked_messages).
+#[derive(Debug)]
+pub struct File {
+    path: PathBuf,
+    output: Output,
+    /// Device and inode of a regular file, as it was opened: a dead one does not tell any more.
+    identity: Option<(u64, u64)>,
+    unlinked: Unlinked,
+    patience: Patience,
+    /// A reopen failed: it is still to be done.
+    is_reopen_due: bool,
+    /// The last write failed, and not since there was no room.
+    is_dead: bool,
+    is_reader_away: bool,
+}
+
+impl File {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<File> {
+        let path = path.into();
+        let output = open(&path, Missing::IsCreated)?;
+        Ok(File {
+            path,
+            identity: output.identity(),
+            unlinked: Unlinked::of(&output),
+            output,
+            patience: Patience::default(),
+            is_reopen_due: false,
+            is_dead: false,
+            is_reader_away: false,
+        })
+    }
+
+    /// Says whether it is another one.
+    fn open_again(&mut self, missing: Missing) -> io::Result<bool> {
+        let output = open(&self.path, missing)?;
+        let identity = output.identity();
+        let is_another = identity.is_none() || identity != self.identity;
+        self.unlinked.replaced(&self.output, &output);
+        self.output.replace(output);
+        self.identity = identity;
+        self.patience.renew();
+        self.is_reopen_due = false;
+        Ok(is_another)
+    }
+
+    /// Whether its name has been leading elsewhere for too long.
+    fn is_lost(&mut self) -> bool {
+        let Some(identity) = self.identity else {
+            return false;
+        };
+        let leads = name::leads(&self.path, identity);
+        self.patience.is_over(leads)
+    }
+
+    /// Once, until one was there.
+    fn tell_reader_away(&mut self, journal: &Journal) {
+        if !std::mem::replace(&mut self.is_reader_away, true) {
+            let name = self.output.name();
+            let text = format!(
+                "nobody reads the sink {name}: the next message ends the server, unless a reader comes first"
+            );
+            journal.say(Level::Warn, text);
+        }
+    }
+}
+
+/// What becomes of a file that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsCreated,
+    /// A mount that is gone would get a file in its place that it hides when it comes back.
+    IsAnError,
+}
+
+/// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows no
+/// difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a look at its end.
+fn open(path: &Path, missing: Missing) -> io::Result<Output> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options
+        .append(true)
+        .create(missing == Missing::IsCreated)
+        .mode(MODE)
+        .custom_flags(flags);
+    // Not a FIFO: who holds both of its ends is never told that its reader is gone (fifo(7)).
+    if std::fs::metadata(path).map_or(true, |there| there.is_file()) {
+        match options.clone().read(true).open(path) {
+            Ok(file) if file.metadata()?.is_file() => return Output::file(file, title(path)),
+            // It may be written only; or it was a file a moment ago.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Output::file(options.open(path)?, title(path))
+}
+
+fn title(path: &Path) -> String {
+    format!("file:{}", path.display())
+}
+
+impl Sink for File {
+    fn name(&self) -> String {
+        self.output.name().to_owned()
+    }
+
+    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        if std::mem::take(&mut self.is_dead)
+            && let Ok(true) = self.open_again(Missing::IsAnError)
+        {
+            let name = self.output.name();
+            let text = || format!("the sink {name} was opened anew, since it had failed");
+            let journal = work.inbox.journal();
+            journal.say_once("opened anew", Level::Info, text);
+        }
+        let outcome = self.output.write(work);
+        if let Err(SinkError::Retry(error)) = &outcome {
+            self.is_dead = !name::is_full(error);
+        }
+        outcome
+    }
+
+    fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        self.unlinked.look(&self.output, work);
+        let journal = work.inbox.journal();
+        match self.output.reader() {
+            Reader::There => self.is_reader_away = false,
+            // At the end no message comes any more.
+            Reader::Away(_) if work.inbox.is_closing() => {}
+            Reader::Away(_) => self.tell_reader_away(journal),
+            Reader::Gone(error) => return Err(SinkError::Fatal(error)),
+        }
+        let is_lost = self.is_lost();
+        if !is_lost && !self.is_reopen_due {
+            return Ok(());
+        }
+        let was_due = self.is_reopen_due;
+        let opened = self.open_again(Missing::IsCreated);
+        let name = self.output.name();
+        match opened {
+            Ok(_) if was_due => {
+                journal.say(Level::Info, format!("the sink {name} was reopened at last"));
+            }
+            Ok(_) => {
+                let text = format!(
+                    "the file of the sink {name} was moved away or deleted, and for 10 s nobody asked for a reopen: it was opened by its name"
+                );
+                journal.say(Level::Warn, text);
+            }
+            Err(error) => journal.say_once("still not reopened", Level::Warn, || {
+                format!(
+                    "the sink {name} goes on as it was: it cannot be opened by its name: {error}"
+                )
+            }),
+        }
+        Ok(())
+    }
+
+    fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        self.output.is_inside_message(work)
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        // Whatever comes of it: until it is done it is tried again.
+        self.is_reopen_due = true;
+        self.open_again(Missing::IsCreated)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,85 @@
+//! Whether a file that is written to is still the one of its name.
+
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+/// What the name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// To the file that is written to.
+    Here,
+    /// To nothing, or to another file.
+    Elsewhere,
+    /// Nobody can tell: a folder that may not be searched, a dead mount.
+    Unknown,
+}
+
+/// `file` is its device and inode.
+pub(super) fn leads(path: &Path, file: (u64, u64)) -> Leads {
+    match rustix::fs::stat(path) {
+        Ok(stat) if (stat.st_dev, stat.st_ino) == file => Leads::Here,
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Leads::Elsewhere,
+        Err(_) => Leads::Unknown,
+    }
+}
+
+/// Whether a file is at its limit or its disk's, and not dead: another descriptor would be none the better.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+    )
+}
+
+/// Counts the looks that found a name leading elsewhere. Looks, and not time: whoever stood still meanwhile has not
+/// waited for a reopen.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    looks: u32,
+}
+
+impl Patience {
+    /// A rotation renames a file before it asks for a reopen. So long it has for that, in looks a second apart.
+    const LOOKS: u32 = 10;
+
+    /// Whether it is over.
+    pub(super) fn is_over(&mut self, leads: Leads) -> bool {
+        match leads {
+            Leads::Here => self.looks = 0,
+            Leads::Elsewhere => self.looks += 1,
+            Leads::Unknown => {}
+        }
+        self.looks > Self::LOOKS
+    }
+
+    pub(super) fn renew(&mut self) {
+        self.looks = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_seconds_of_leading_elsewhere_and_no_return_between_are_enough() {
+        let mut patience = Patience::default();
+        for _ in 0..3 {
+            for _ in 0..Patience::LOOKS {
+                assert!(!patience.is_over(Leads::Elsewhere));
+            }
+            assert!(!patience.is_over(Leads::Unknown));
+            assert!(!patience.is_over(Leads::Here));
+        }
+        for _ in 0..Patience::LOOKS {
+            assert!(!patience.is_over(Leads::Elsewhere));
+        }
+        assert!(patience.is_over(Leads::Elsewhere));
+        // Until it was opened by its name.
+        assert!(patience.is_over(Leads::Elsewhere));
+        patience.renew();
+        assert!(!patience.is_over(Leads::Elsewhere));
+    }
+}

@@ -1,0 +1,70 @@
+//! Messages that went to a file that was deleted.
+
+use std::sync::atomic::Ordering;
+
+use log::Level;
+
+use super::{Output, Work};
+
+/// What was written to a file since it has no name any more: it is gone with the last descriptor.
+///
+/// The moment of the deletion is known to about a second, by the look before and the look after it: what was
+/// written in that second counts, too.
+#[derive(Debug, Default)]
+pub(super) struct Unlinked {
+    /// It had a name when it was looked at. A file that never had one was meant so.
+    had_name: bool,
+    /// Messages that had been written at the last look.
+    seen: u64,
+    /// Those of a file that is not written to any more.
+    left: u64,
+}
+
+impl Unlinked {
+    /// Looks at it, before it is written to.
+    pub(super) fn of(output: &Output) -> Unlinked {
+        Unlinked {
+            had_name: output.links().is_some_and(|links| links > 0),
+            ..Unlinked::default()
+        }
+    }
+
+    /// Looks at it for the last time, before another one takes its place.
+    pub(super) fn replaced(&mut self, output: &Output, by: &Output) {
+        self.left += self.since(output);
+        let (seen, left) = (output.accepted(), self.left);
+        *self = Unlinked {
+            seen,
+            left,
+            ..Unlinked::of(by)
+        };
+    }
+
+    /// Looks at it; books and tells what went to nowhere since.
+    pub(super) fn look(&mut self, output: &Output, work: &Work<'_>) {
+        let messages = self.since(output) + std::mem::take(&mut self.left);
+        self.seen = output.accepted();
+        if messages == 0 {
+            return;
+        }
+        let counter = &work.shared.unlinked_messages;
+        let all = counter.fetch_add(messages, Ordering::Relaxed) + messages;
+        work.inbox.journal().say_once("unlinked", Level::Warn, || {
+            let name = output.name();
+            format!(
+                "the file of the sink {name} was deleted while it was written to: {all} messages went to it since"
+            )
+        });
+    }
+
+    /// Messages that were written since the last look, if it is deleted.
+    fn since(&mut self, output: &Output) -> u64 {
+        match output.links() {
+            Some(0) if self.had_name => output.accepted() - self.seen,
+            links => {
+                self.had_name |= links.is_some_and(|links| links > 0);
+                0
+            }
+        }
+    }
+}
