@@ -1,13 +1,13 @@
 //! A file that is renamed, deleted, truncated, or dead, with and without a request to reopen it.
 #![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::TcpStream;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -315,4 +315,134 @@ fn a_dead_descriptor_is_given_up_for_what_has_the_name_now() {
         "{exit}"
     );
     assert!(!exit.stderr.contains(BY_NAME), "{exit}");
+}
+
+const NOBODY: u32 = 65534;
+const SOMEBODY: u32 = 65533;
+const NOT_FOLLOWED: &str = "it is not followed";
+
+/// Links and folders of other users take root to make.
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("left out: only root can make another user's link");
+    }
+    is_root
+}
+
+fn link(target: impl AsRef<Path>, at: &Path, owner: u32) {
+    symlink(target, at).unwrap();
+    lchown(at, Some(owner), Some(owner)).unwrap();
+}
+
+/// By its owner: ours, root's, and that of the directory's owner are followed, whatever the kernel's own protection says.
+#[test]
+fn a_link_of_somebody_else_is_not_followed_at_start_and_not_by_check() {
+    if !is_root() {
+        return;
+    }
+    // Who owns the directory, the link, and runs the program, and whether it is followed.
+    let cases = [
+        (0, 0, 0, true),
+        (0, NOBODY, 0, false),
+        (NOBODY, NOBODY, 0, true),
+        (NOBODY, SOMEBODY, 0, false),
+        (NOBODY, 0, 0, true),
+        (0, 0, NOBODY, true),
+        (0, NOBODY, NOBODY, true),
+        (0, SOMEBODY, NOBODY, false),
+        (SOMEBODY, SOMEBODY, NOBODY, true),
+    ];
+    for (folder, owner, user, is_followed) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let (to, shared) = (directory.path().join("to"), directory.path().join("shared"));
+        for made in [&to, &shared] {
+            fs::create_dir(made).unwrap();
+            fs::set_permissions(made, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        chown(&shared, Some(folder), None).unwrap();
+        // The file itself, one that leads on to such a one, and a folder on the way.
+        link(to.join("first"), &shared.join("first"), owner);
+        link("../to/second", &shared.join("leading"), owner);
+        symlink("leading", shared.join("second")).unwrap();
+        link(&to, &shared.join("folder"), owner);
+        for (sink, made) in [
+            ("first", "first"),
+            ("second", "second"),
+            ("folder/third", "third"),
+        ] {
+            let sink = format!("file:{}", shared.join(sink).display());
+            let what = format!("{sink} of {folder}, {owner}, by {user}");
+            let args = ["--sink", &sink];
+            let mut check = Drainline::with(&["--sink", &sink, "--check"])
+                .uid(user)
+                .spawn();
+            let checked = check.wait();
+            assert!(!to.join(made).exists(), "{what}: {checked}");
+            if is_followed {
+                checked.assert_code(0);
+                Drainline::with(&args)
+                    .uid(user)
+                    .start()
+                    .terminate()
+                    .assert_code(0);
+                assert!(to.join(made).exists(), "{what}");
+                continue;
+            }
+            let exit = Drainline::with(&args).uid(user).spawn().wait();
+            for exit in [checked, exit] {
+                exit.assert_code(1);
+                assert!(exit.stderr.contains(NOT_FOLLOWED), "{what}: {exit}");
+                assert!(
+                    exit.stderr.contains(&format!("user {owner},")),
+                    "{what}: {exit}"
+                );
+            }
+            assert!(!to.join(made).exists(), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_somebody_else_puts_there_is_not_followed_at_a_reopen() {
+    if !is_root() {
+        return;
+    }
+    let mut case = Case::start();
+    let target = case.folder().join("target");
+    fs::rename(&case.path, &case.renamed).unwrap();
+    link(&target, &case.path, NOBODY);
+    case.server.signal(Signal::HUP);
+    case.wait_until_logged(NOT_FOLLOWED);
+    case.send("still here\n");
+    case.wait_until_first_holds("first\nstill here\n");
+    assert!(!target.exists());
+    // A file that is there is not written to either.
+    fs::write(&target, "").unwrap();
+    thread::sleep(Duration::from_millis(2500));
+    fs::remove_file(&case.path).unwrap();
+    case.wait_until_logged(AT_LAST);
+    case.send("and there\n");
+    case.wait_until_holds("and there\n");
+    assert_eq!(fs::read(&target).unwrap(), b"");
+    case.end();
+}
+
+#[test]
+fn links_that_lead_in_a_circle_are_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    symlink("two", at("one")).unwrap();
+    symlink("one", at("two")).unwrap();
+    for path in [at("one"), at("one").join("log")] {
+        let sink = format!("file:{}", path.display());
+        for more in [&[][..], &["--check"]] {
+            let exit = Drainline::with(&[&["--sink", &sink], more].concat())
+                .spawn()
+                .wait();
+            exit.assert_code(1);
+            assert!(exit.stderr.contains("symbolic links"), "{exit}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ const MOST_LINKS: usize = 40;
 /// What opening it for a sink would say. Nothing is created, and a FIFO is not opened: its reader would take that
 /// for the end of the stream.
 pub(super) fn check_sink(path: &Path) -> io::Result<()> {
+    drainline::ingest::sink::File::check_links(path)?;
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     if asks_for_folder(path) {
         return check_new(path);

@@ -16,10 +16,10 @@ use super::usage::{CONTRADICTION, UsageError};
 use super::values::{self, SinkSpec};
 use super::{files, report, say, signals};
 
-/// The main thread and `signals` run beside the server; the file of a sink, and what is open while it is
+/// The main thread and `signals` run beside the server; the file of a sink, and two that are open while it is
 /// opened anew.
 pub(crate) const THREADS: u64 = 1;
-pub(crate) const DESCRIPTORS: u64 = 4;
+pub(crate) const DESCRIPTORS: u64 = 5;
 
 /// Serves until a signal or a failure ends it. Calls `started` when all of its threads run.
 ///

@@ -1,14 +1,13 @@
 //! A file that is appended to.
 
 mod name;
+mod walk;
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use log::Level;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use self::name::Patience;
 use super::output::Reader;
@@ -17,7 +16,7 @@ use super::{Output, Sink, SinkError, Work};
 use crate::server::Journal;
 
 /// The mode of a file that is created, before the umask: logs are for their owner and group.
-const MODE: u32 = 0o640;
+const MODE: Mode = Mode::from_raw_mode(0o640);
 
 /// Appends messages, in the output framing, to a file. Delivered means that write(2) took the message's last byte,
 /// framing included: it is in the system's cache and survives a crash of this process, not one of the machine.
@@ -35,6 +34,10 @@ const MODE: u32 = 0o640;
 ///
 /// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the process ignores
 /// or catches SIGXFSZ, as the program does; by default that signal kills it (setrlimit(2)).
+/// **A symbolic link** on the way to the file, or in its place, is followed only if it belongs to this user, to root, or
+/// to the owner of the directory that it is in: nobody else decides what is written to. Whether
+/// fs.protected_symlinks (proc_sys_fs(5)) is on makes no difference.
+///
 /// **Its name** is looked at once a second. A file that was moved away or deleted is written to for 10 s more, so that a
 /// rotation can ask for a reopen; if nobody does, the file is opened or created by its name, and the log says so. A reopen
 /// that fails is tried again until it is done. A file that fails, and not because it is full (EIO, ESTALE: its mount is
@@ -59,7 +62,7 @@ impl File {
     /// Opens or creates the file.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// What open(2) says; a symbolic link that is not followed is told with its owner.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<File> {
         let path = path.into();
         let output = open(&path, Missing::IsCreated)?;
@@ -73,6 +76,14 @@ impl File {
             is_dead: false,
             is_reader_away: false,
         })
+    }
+
+    /// Looks for a symbolic link that [`open`](File::open) would not follow, and opens nothing.
+    ///
+    /// # Errors
+    /// There is one. Whatever else is wrong with the path is not told.
+    pub fn check_links(path: impl AsRef<Path>) -> io::Result<()> {
+        walk::check(path.as_ref())
     }
 
     /// Says whether it is another one.
@@ -120,16 +131,14 @@ enum Missing {
 /// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows no
 /// difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a look at its end.
 fn open(path: &Path, missing: Missing) -> io::Result<Output> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let mut options = OpenOptions::new();
-    options
-        .append(true)
-        .create(missing == Missing::IsCreated)
-        .mode(MODE)
-        .custom_flags(flags);
+    let mut flags = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
+    if missing == Missing::IsCreated {
+        flags |= OFlags::CREATE;
+    }
+    let open = |access| walk::open(path, flags | access, MODE);
     // Not a FIFO: who holds both of its ends is never told that its reader is gone (fifo(7)).
     if std::fs::metadata(path).map_or(true, |there| there.is_file()) {
-        match options.clone().read(true).open(path) {
+        match open(OFlags::RDWR) {
             Ok(file) if file.metadata()?.is_file() => return Output::file(file, title(path)),
             // It may be written only; or it was a file a moment ago.
             Ok(_) => {}
@@ -137,7 +146,7 @@ fn open(path: &Path, missing: Missing) -> io::Result<Output> {
             Err(error) => return Err(error),
         }
     }
-    Output::file(options.open(path)?, title(path))
+    Output::file(open(OFlags::WRONLY)?, title(path))
 }
 
 fn title(path: &Path) -> String {

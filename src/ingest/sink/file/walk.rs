@@ -1,0 +1,209 @@
+//! Opening a file by its name without following a symbolic link that somebody else has put on the way.
+//!
+//! The kernel's own protection (fs.protected_symlinks) may be off, and knows sticky, world-writable folders alone.
+//! So the way is walked here, a component at a time and each from the folder that was found before: what was looked at is
+//! what is gone on from, and no link can be put in its place between the two.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, readlinkat};
+use rustix::io::Errno;
+
+/// So many symbolic links the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+/// To look at, or to go on from.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+const FOLDER: OFlags = LOOK.union(OFlags::DIRECTORY);
+
+/// Opens a file as open(2) does. A symbolic link on the way is followed if it belongs to this user, to root or to the
+/// owner of the folder that it is in. The kernel's own (/proc/self/fd/1) are always followed: nobody else can make one.
+///
+/// # Errors
+/// What open(2) says; and of a link that is not followed, whose it is.
+pub(super) fn open(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
+    let mut walk = Walk::new(path)?;
+    loop {
+        let name = walk.to_last()?;
+        let flags = flags | OFlags::CLOEXEC;
+        match openat(&walk.folder, &*name, flags | OFlags::NOFOLLOW, mode) {
+            Err(Errno::LOOP) => {
+                if walk.follow(&name)? == Link::IsTheKernels {
+                    return Ok(openat(&walk.folder, &*name, flags, mode)?.into());
+                }
+            }
+            opened => return Ok(opened?.into()),
+        }
+    }
+}
+
+/// Looks for a link on the way that [`open`] would not follow. Whatever else is wrong there is for others to tell.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    let outcome = Walk::new(path).and_then(|mut walk| {
+        loop {
+            let name = walk.to_last()?;
+            let is_link = walk.look(&name).is_ok_and(|found| is_link(&found));
+            if !is_link || walk.follow(&name)? == Link::IsTheKernels {
+                return Ok(());
+            }
+        }
+    });
+    match outcome {
+        Err(error)
+            if error
+                .get_ref()
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Foreign>) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why a link is not followed.
+#[derive(Debug)]
+struct Foreign {
+    name: OsString,
+    owner: u32,
+}
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, owner) = (self.name.display(), self.owner);
+        write!(
+            f,
+            "the symbolic link {name} belongs to user {owner}, who is neither this one, root nor the owner of its directory: it is not followed"
+        )
+    }
+}
+
+impl std::error::Error for Foreign {}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// What it leads to is on the way now.
+    IsFollowed,
+    /// It is in /proc, and what it leads to need not have a name.
+    IsTheKernels,
+}
+
+struct Walk {
+    /// Where it has come to.
+    folder: OwnedFd,
+    /// What is still to be walked, the next one last.
+    rest: Vec<OsString>,
+    links: usize,
+}
+
+impl Walk {
+    fn new(path: &Path) -> io::Result<Walk> {
+        let mut walk = Walk {
+            folder: open_at_start(path.as_os_str())?,
+            rest: Vec::new(),
+            links: 0,
+        };
+        walk.push(path.as_os_str());
+        Ok(walk)
+    }
+
+    /// Puts a path before what is left. Of its last component a slash is kept: open(2) takes that for no file.
+    fn push(&mut self, path: &OsStr) {
+        let is_folder = path.as_bytes().ends_with(b"/") && self.rest.is_empty();
+        let names = path.as_bytes().split(|&byte| byte == b'/');
+        let names = names.filter(|name| !name.is_empty()).rev();
+        let from = self.rest.len();
+        self.rest
+            .extend(names.map(|name| OsString::from_vec(name.to_vec())));
+        if is_folder && let Some(last) = self.rest.get_mut(from) {
+            last.push("/");
+        }
+    }
+
+    /// Goes to the folder of the last component, which it returns.
+    fn to_last(&mut self) -> io::Result<OsString> {
+        loop {
+            let Some(name) = self.rest.pop() else {
+                // `/` itself, or nothing.
+                return Ok(OsString::from("."));
+            };
+            if self.rest.is_empty() {
+                return Ok(name);
+            }
+            match openat(
+                &self.folder,
+                &*name,
+                FOLDER | OFlags::NOFOLLOW,
+                Mode::empty(),
+            ) {
+                Ok(folder) => self.folder = folder,
+                // It is no folder: a link, perhaps.
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    if self.follow(&name)? == Link::IsTheKernels {
+                        self.folder = openat(&self.folder, &*name, FOLDER, Mode::empty())?;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn look(&self, name: &OsStr) -> io::Result<OwnedFd> {
+        Ok(openat(
+            &self.folder,
+            name,
+            LOOK | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )?)
+    }
+
+    /// Reads a link and puts what it leads to on the way.
+    fn follow(&mut self, name: &OsStr) -> io::Result<Link> {
+        let link = self.look(name)?;
+        if !is_link(&link) {
+            return Err(Errno::NOTDIR.into());
+        }
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        if fstatfs(&link)?.f_type == PROC_SUPER_MAGIC {
+            return Ok(Link::IsTheKernels);
+        }
+        let owner = fstat(&link)?.st_uid;
+        let trusted = [
+            rustix::process::geteuid().as_raw(),
+            0,
+            fstat(&self.folder)?.st_uid,
+        ];
+        if !trusted.contains(&owner) {
+            let name = name.to_owned();
+            let foreign = Foreign { name, owner };
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, foreign));
+        }
+        let target = OsString::from_vec(readlinkat(&link, c"", Vec::new())?.into_bytes());
+        // Two descriptors at a time are counted.
+        drop(link);
+        if target.as_bytes().starts_with(b"/") {
+            self.folder = open_at_start(&target)?;
+        }
+        self.push(&target);
+        Ok(Link::IsFollowed)
+    }
+}
+
+fn open_at_start(path: &OsStr) -> io::Result<OwnedFd> {
+    let start = match path.as_bytes().first() {
+        None => return Err(Errno::NOENT.into()),
+        Some(b'/') => "/",
+        Some(_) => ".",
+    };
+    Ok(rustix::fs::open(start, FOLDER, Mode::empty())?)
+}
+
+fn is_link(found: impl AsFd) -> bool {
+    fstat(found).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
