@@ -1,4 +1,4 @@
-//! Stdout as a user has it: a file, a pipe that others share, a socket, a terminal, nothing.
+//! Stdout as a user has it: a file, a pipe that others share, a socket, nothing.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -9,20 +9,15 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::child::{BINARY, Drainline, Stdout};
+use common::child::{Drainline, Stdout};
 use common::client;
-use common::exit::Exit;
-use common::guard::{Collector, Guarded};
+use common::guard::Collector;
 use common::proc;
-use common::programs::is_installed;
-use common::wait::{DEADLINE, wait_for, wait_until};
+use common::wait::{DEADLINE, wait_until};
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process};
 
 fn send(child: &Drainline, bytes: &[u8]) {
     let mut client = child.connect();
@@ -278,122 +273,34 @@ fn a_pipe_of_another_user_whose_reader_is_gone_ends_the_server_with_1() {
     assert_ends_for_want_of_a_reader(child, 0);
 }
 
-/// The program on a terminal of its own, made by script(1), which copies what it shows to its own stdout and ends with the
-/// program's exit code. Its stderr and its process id stand in files.
-struct OnTerminal {
-    script: Guarded,
-    addr: std::net::SocketAddr,
-    pid: Pid,
-}
-
-fn on_terminal(directory: &Path, arguments: &str) -> Option<OnTerminal> {
-    if !is_installed("script") {
-        return None;
-    }
-    let command = format!(
-        "echo $$ >pid; exec '{BINARY}' --listen 127.0.0.1:0 --port-file ports --report json {arguments} 2>stderr"
-    );
-    let child: Child = Command::new("script")
-        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-        .current_dir(directory)
-        // Where its own stdin has ended it waits for nothing.
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let script = Guarded(child);
-    let addr = wait_for("a port", DEADLINE, || {
-        fs::read_to_string(directory.join("ports"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    });
-    let pid = fs::read_to_string(directory.join("pid")).unwrap();
-    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-    Some(OnTerminal { script, addr, pid })
-}
-
-/// Should the test fail: without its terminal it might go on for ever.
-impl Drop for OnTerminal {
-    fn drop(&mut self) {
-        if self.is_alive() {
-            let _ = kill_process(self.pid, Signal::KILL);
-        }
-    }
-}
-
-impl OnTerminal {
-    /// Its id is still that of this program, and it runs: what has ended has no command line, even while nobody has waited
-    /// for it.
-    fn is_alive(&self) -> bool {
-        let line = fs::read(format!("/proc/{}/cmdline", self.pid.as_raw_nonzero()));
-        line.is_ok_and(|line| line.starts_with(BINARY.as_bytes()))
-    }
-
-    fn send(&self, bytes: &[u8]) {
-        let mut client = client::connect(self.addr);
-        client.write_all(bytes).unwrap();
-        client::half_close(client);
-    }
-}
-
+/// copytruncate would leave NUL bytes where its messages were.
 #[test]
-fn a_terminal_shows_the_messages_as_stdout_and_by_its_name_and_after_a_reopen() {
-    for arguments in ["", "--sink file:/dev/tty"] {
-        let directory = tempfile::tempdir().unwrap();
-        let Some(mut terminal) = on_terminal(directory.path(), arguments) else {
-            return;
+fn a_file_that_is_not_appended_to_is_told_at_start_and_by_check() {
+    let told = "append with >> instead of >";
+    let directory = tempfile::tempdir().unwrap();
+    let checked = directory.path().join("checked");
+    for (redirection, times) in [(">", 1), (">>", 0)] {
+        let to = |name: &str| {
+            format!(
+                "exec {redirection}'{}'",
+                directory.path().join(name).display()
+            )
         };
-        let shown = Collector::start(terminal.script.0.stdout.take().unwrap());
-        terminal.send(b"one\ntwo\n");
-        wait_until("the lines", DEADLINE, || shown.text() == "one\r\ntwo\r\n");
-        kill_process(terminal.pid, Signal::HUP).unwrap();
-        terminal.send(b"three\n");
-        wait_until("one more", DEADLINE, || {
-            shown.text() == "one\r\ntwo\r\nthree\r\n"
-        });
-        kill_process(terminal.pid, Signal::TERM).unwrap();
-        assert_eq!(terminal.script.wait(DEADLINE).unwrap().code(), Some(0));
+        let mut child = Drainline::with::<&str>(&[]).shell(to("messages")).start();
+        let exit = child.terminate();
+        exit.assert_code(0);
+        assert_eq!(
+            exit.stderr.matches(told).count(),
+            times,
+            "{redirection} {exit}"
+        );
+        let mut check = Drainline::with(&["--check"])
+            .shell(to("checked"))
+            .bare()
+            .spawn();
+        check.wait().assert_code(0);
+        let notes = fs::read_to_string(&checked).unwrap();
+        let of_this_run = notes.matches(told).count();
+        assert_eq!(of_this_run, 1, "{redirection}: {notes}");
     }
-}
-
-#[test]
-fn a_terminal_that_stands_still_does_not_hold_up_a_shutdown() {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(mut terminal) = on_terminal(directory.path(), "--drain-timeout 300ms") else {
-        return;
-    };
-    // Nobody reads what script shows, so it stops to read the terminal.
-    terminal.send(&plenty());
-    kill_process(terminal.pid, Signal::TERM).unwrap();
-    let stderr = directory.path().join("stderr");
-    wait_until("the report", DEADLINE, || {
-        fs::read_to_string(&stderr).unwrap().ends_with("}\n")
-    });
-    let shown = Collector::start(terminal.script.0.stdout.take().unwrap());
-    let status = terminal.script.wait(DEADLINE).unwrap();
-    let exit = Exit::new(status.code(), None, fs::read_to_string(&stderr).unwrap());
-    exit.assert_code(4);
-    exit.assert_balanced();
-    exit.assert_nothing_left();
-    shown.finish();
-}
-
-#[test]
-fn a_terminal_that_is_gone_ends_the_server_with_1_although_nothing_comes() {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(mut terminal) = on_terminal(directory.path(), "") else {
-        return;
-    };
-    let script = &mut terminal.script;
-    script.signal(Signal::KILL);
-    assert_eq!(script.wait(DEADLINE).unwrap().code(), None);
-    wait_until("its end", DEADLINE, || !terminal.is_alive());
-    let stderr = fs::read_to_string(directory.path().join("stderr")).unwrap();
-    assert!(
-        stderr.contains("\ndrainline: the consumer failed: the sink stdout failed for good: "),
-        "{stderr}"
-    );
 }

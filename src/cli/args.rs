@@ -231,6 +231,13 @@ pub(super) struct Args {
     #[arg(help_heading = "Output")]
     pub(super) sink: SinkSpec,
 
+    /// Decides what a terminal is shown, as stdout or by its name. auto shows control characters of messages as \x1b and
+    /// the like, but for the tab: whoever sends messages could else set its title, fill the clipboard or clear the screen.
+    /// off shows messages as they are. Costs nothing where the sink is no terminal.
+    #[arg(long, value_name = "auto|off", default_value = "auto", action = ArgAction::Set)]
+    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Output")]
+    pub(super) terminal_escape: bool,
+
     /// Writes the ledger in this form as the last line on stderr: text for people, json for programs.
     /// Costs nothing while messages flow.
     #[arg(long, value_name = "text|json", default_value = "text")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use drainline::StartError;
 use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::ingest::{Handle, Ingest, IngestBuilder};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::Settings;
@@ -79,7 +79,12 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     let mut notes = Vec::new();
     match &settings.sink {
         SinkSpec::Null => Ok(()),
-        SinkSpec::Stdout => Stdout::open().map(drop),
+        SinkSpec::Stdout => Stdout::open().map(|sink| {
+            let sink = sink.terminal_escape(settings.terminal_escape);
+            let escape = escape_remark("stdout", sink.escapes());
+            let remarks = escape.into_iter().chain(overwrite_remark(&sink));
+            notes.extend(remarks.map(|(_, text)| text));
+        }),
         SinkSpec::File(path) => {
             if files::is_fifo(path) {
                 let sink = values::print_sink(&settings.sink);
@@ -130,12 +135,45 @@ fn builder(settings: &Settings) -> IngestBuilder {
 fn start(settings: &Settings) -> Result<Handle, UsageError> {
     let sink_failed = |error| sink_failed(&settings.sink, &error);
     let builder = builder(settings);
+    let mut remarks = Vec::new();
     let started = match &settings.sink {
-        SinkSpec::Stdout => builder.start(Stdout::open().map_err(sink_failed)?),
+        SinkSpec::Stdout => {
+            let sink = Stdout::open().map_err(sink_failed)?;
+            let sink = sink.terminal_escape(settings.terminal_escape);
+            remarks.extend(escape_remark("stdout", sink.escapes()));
+            remarks.extend(overwrite_remark(&sink));
+            builder.start(sink)
+        }
         SinkSpec::Null => builder.start(Null),
-        SinkSpec::File(path) => builder.start(File::open(path).map_err(sink_failed)?),
+        SinkSpec::File(path) => {
+            let sink = File::open(path).map_err(sink_failed)?;
+            let sink = sink.terminal_escape(settings.terminal_escape);
+            let name = values::print_sink(&settings.sink);
+            remarks.extend(escape_remark(&name, sink.escapes()));
+            builder.start(sink)
+        }
     };
-    started.map_err(|error| not_started(&error))
+    let handle = started.map_err(|error| not_started(&error))?;
+    for (level, text) in remarks {
+        handle.journal().say(level, text);
+    }
+    Ok(handle)
+}
+
+fn escape_remark(sink: &str, escapes: bool) -> Option<(Level, String)> {
+    escapes.then(|| {
+        let text = format!(
+            "{sink} is a terminal: control characters in messages are shown as \\x1b and the like (--terminal-escape off shows messages as they are)"
+        );
+        (Level::Info, text)
+    })
+}
+
+fn overwrite_remark(sink: &Stdout) -> Option<(Level, String)> {
+    sink.is_overwriting().then(|| {
+        let text = "stdout is a file that is not appended to: should it be truncated (logrotate's copytruncate), it begins with NUL bytes from then on; append with >> instead of >";
+        (Level::Warn, text.to_owned())
+    })
 }
 
 fn sink_failed(sink: &SinkSpec, error: &io::Error) -> UsageError {

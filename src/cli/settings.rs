@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     /// Where the messages go.
     pub(crate) sink: SinkSpec,
+    /// Whether a terminal is shown control characters of messages escaped.
+    pub(crate) terminal_escape: bool,
     /// How the ledger is written at the end.
     pub(crate) report: ReportFormat,
     /// Where the bound addresses are written.
@@ -136,6 +138,7 @@ impl Settings {
             oversize: args.oversize,
             listen,
             sink: args.sink,
+            terminal_escape: args.terminal_escape,
             report: args.report,
             port_file: args.port_file,
             check: args.check,
@@ -282,6 +285,10 @@ impl Settings {
                 off(config.keepalive, values::print_keepalive),
             ),
             ("--sink", values::print_sink(&self.sink)),
+            (
+                "--terminal-escape",
+                values::print_choice(values::AUTO_OR_OFF, self.terminal_escape),
+            ),
             (
                 "--report",
                 values::print_choice(values::REPORT, self.report),

@@ -64,6 +64,12 @@ impl Batch {
         }
     }
 
+    /// Whether the byte there is what ends a message, and not one of a message's own.
+    pub(super) fn is_delimiter(&self, at: usize) -> bool {
+        let is_one = self.framing.delimiter() == self.bytes.get(at).copied();
+        is_one && (self.ends.is_empty() || self.ends.binary_search(&(at as u32)).is_ok())
+    }
+
     /// Where the message begins whose bytes, framing included, are written up to `offset`.
     pub(super) fn message_start(&self, offset: usize) -> usize {
         self.ranges()

@@ -169,6 +169,12 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "accepted is 60s or 60s,10s,6",
     ),
     (
+        "--terminal-escape",
+        &["auto", "off"],
+        &["on", "raw"],
+        "accepted is auto or off",
+    ),
+    (
         "--sink",
         &["stdout", "null", "file:/tmp/out"],
         &["file:", "/tmp/out", "kafka"],

@@ -225,6 +225,7 @@ const ALL: &[&str] = &[
     "--idle-timeout=30d",
     "--keepalive=90s,5s,3",
     "--sink=file:/tmp/out put",
+    "--terminal-escape=off",
     "--report=json",
     "--drain-timeout=0",
     "--log-level=debug",
@@ -239,6 +240,7 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(config.backlog, Some(7));
     assert_eq!(settings.max_message, 1000);
     assert_eq!(settings.oversize, Oversize::Close);
+    assert!(!settings.terminal_escape);
     assert_eq!(config.buffer_messages, 16);
     assert_eq!(config.buffer_bytes, 1 << 20);
     assert_eq!(

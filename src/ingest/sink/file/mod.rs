@@ -78,6 +78,18 @@ impl File {
         })
     }
 
+    /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape), should the file be a terminal.
+    #[must_use]
+    pub fn terminal_escape(mut self, is_on: bool) -> File {
+        self.output.set_escaping(is_on);
+        self
+    }
+
+    /// Whether it is a terminal, and control characters in messages are escaped.
+    pub fn escapes(&self) -> bool {
+        self.output.escapes()
+    }
+
     /// Looks for a symbolic link that [`open`](File::open) would not follow, and opens nothing.
     ///
     /// # Errors

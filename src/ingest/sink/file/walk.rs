@@ -28,7 +28,7 @@ const FOLDER: OFlags = LOOK.union(OFlags::DIRECTORY);
 pub(super) fn open(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
     let mut walk = Walk::new(path)?;
     loop {
-        let name = walk.to_last()?;
+        let name = walk.go_to_last()?;
         let flags = flags | OFlags::CLOEXEC;
         match openat(&walk.folder, &*name, flags | OFlags::NOFOLLOW, mode) {
             Err(Errno::LOOP) => {
@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
 pub(super) fn check(path: &Path) -> io::Result<()> {
     let outcome = Walk::new(path).and_then(|mut walk| {
         loop {
-            let name = walk.to_last()?;
+            let name = walk.go_to_last()?;
             let is_link = walk.look(&name).is_ok_and(|found| is_link(&found));
             if !is_link || walk.follow(&name)? == Link::IsTheKernels {
                 return Ok(());
@@ -124,7 +124,7 @@ impl Walk {
     }
 
     /// Goes to the folder of the last component, which it returns.
-    fn to_last(&mut self) -> io::Result<OsString> {
+    fn go_to_last(&mut self) -> io::Result<OsString> {
         loop {
             let Some(name) = self.rest.pop() else {
                 // `/` itself, or nothing.

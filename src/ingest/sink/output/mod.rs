@@ -1,6 +1,7 @@
 //! A place for bytes that is written to by one thread, which must not be lost to a reader that has stopped.
 
 mod place;
+mod terminal;
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -12,6 +13,7 @@ use super::{SinkError, Work};
 use crate::ingest::batch::Batch;
 pub(super) use place::Reader;
 use place::{Mark, Place, Since};
+use terminal::{Piece, Shown};
 
 /// Slices in one writev(2): less than IOV_MAX, more than pays.
 const MOST_SLICES: usize = 64;
@@ -24,6 +26,8 @@ const ENOUGH_BYTES: usize = 1 << 20;
 /// batch that was written in part is resumed at that very byte. In a regular file only if that part is still what the
 /// file ends in: if the file was truncated, or somebody else has appended to it, the message begins anew, so that it
 /// is whole, and the log says so.
+///
+/// A terminal is shown the messages without what it would obey, see [`Stdout`](super::Stdout).
 #[derive(Debug)]
 pub struct Output {
     place: Place,
@@ -31,6 +35,8 @@ pub struct Output {
     name: String,
     /// Bytes of the first batch that are written.
     offset: usize,
+    /// A terminal is shown so much of what stands for the byte behind them.
+    of_next: usize,
     /// They were written to another place.
     is_moved: bool,
     /// They end here in a regular file, in the middle of a message.
@@ -39,6 +45,8 @@ pub struct Output {
     is_fresh: bool,
     /// Messages that were accepted in all.
     accepted: u64,
+    /// A terminal gets the messages' bytes as they are.
+    is_raw: bool,
 }
 
 impl Output {
@@ -76,15 +84,32 @@ impl Output {
             place,
             name,
             offset: 0,
+            of_next: 0,
             is_moved: false,
             mark: None,
             is_fresh: false,
             accepted: 0,
+            is_raw: false,
         }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether what a terminal would obey is escaped, if it is one.
+    pub(super) fn set_escaping(&mut self, is_on: bool) {
+        self.is_raw = !is_on;
+    }
+
+    /// Whether it is a terminal, and what it would obey is escaped.
+    pub(super) fn escapes(&self) -> bool {
+        self.place.is_terminal() && !self.is_raw
+    }
+
+    /// Whether it is a regular file that is not appended to.
+    pub(super) fn is_overwriting(&self) -> bool {
+        self.place.is_overwriting()
     }
 
     /// Messages that it has accepted in all.
@@ -121,7 +146,8 @@ impl Output {
 
     /// Whether what is written of `work`, which is what it was offered last, ends in the middle of a message.
     pub fn is_inside_message(&self, work: &Work<'_>) -> bool {
-        let is_inside = |batch: &Batch| batch.message_start(self.offset) != self.offset;
+        let is_inside =
+            |batch: &Batch| self.of_next > 0 || batch.message_start(self.offset) != self.offset;
         !self.is_moved && work.first().is_some_and(is_inside)
     }
 
@@ -141,11 +167,37 @@ impl Output {
                 // The last deadline came first.
                 continue;
             }
-            match self.place.write_some(&self.gather(work)) {
-                Ok(Some(written)) => self.advance(work, written),
-                Ok(None) => {}
-                Err(error) => return Err(self.judge(error)),
+            if let Err(error) = self.write_once(work) {
+                return Err(self.judge(error));
             }
+        }
+        Ok(())
+    }
+
+    fn write_once(&mut self, work: &mut Work<'_>) -> io::Result<()> {
+        if self.escapes() {
+            return self.show_once(work);
+        }
+        if let Some(written) = self.place.write_some(&self.gather(work))? {
+            self.advance(work, written);
+        }
+        Ok(())
+    }
+
+    /// To a terminal.
+    fn show_once(&mut self, work: &mut Work<'_>) -> io::Result<()> {
+        let Some(batch) = work.first() else {
+            return Ok(());
+        };
+        let before = Shown {
+            offset: self.offset,
+            of_next: self.of_next,
+        };
+        let piece = Piece::of(batch, before);
+        if let Some(written) = self.place.write_some(&[IoSlice::new(piece.as_bytes())])? {
+            let after = before.after(batch, written);
+            self.of_next = after.of_next;
+            self.advance(work, after.offset - before.offset);
         }
         Ok(())
     }
@@ -153,6 +205,7 @@ impl Output {
     fn begin_anew(&mut self, work: &Work<'_>) {
         let start = |batch: &Batch| batch.message_start(self.offset);
         self.offset = work.first().map_or(0, start);
+        self.of_next = 0;
         self.mark = None;
     }
 

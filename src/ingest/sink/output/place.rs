@@ -116,6 +116,16 @@ impl Place {
         self.file_type == FileType::RegularFile
     }
 
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Whether it is a regular file, and written to at a place of our own instead of its end.
+    pub(super) fn is_overwriting(&self) -> bool {
+        let appends = |flags: OFlags| flags.contains(OFlags::APPEND);
+        self.is_regular() && !rustix::fs::fcntl_getfl(self).is_ok_and(appends)
+    }
+
     /// Of a regular file.
     pub(super) fn stat(&self) -> Option<Stat> {
         let stat = || rustix::fs::fstat(self).ok();
@@ -179,7 +189,7 @@ impl Place {
     /// Whether a part of a message, which was written up to `mark`, can be gone on with. There is no lock between this look
     /// and the write: whoever truncates in that very moment is not seen.
     pub(super) fn since(&self, mark: Mark, part: &[u8]) -> Since {
-        let (Ok(stat), Ok(flags)) = (rustix::fs::fstat(self), rustix::fs::fcntl_getfl(self)) else {
+        let Some(stat) = self.stat() else {
             return Since::Unchanged;
         };
         let size = stat.st_size.cast_unsigned();
@@ -187,7 +197,7 @@ impl Place {
             return Since::Shrunk;
         }
         // Without O_APPEND our place is ours, whatever stands behind it.
-        if flags.contains(OFlags::APPEND) && size > mark.end || self.is_other(mark, part) {
+        if size > mark.end && !self.is_overwriting() || self.is_other(mark, part) {
             return Since::Overwritten;
         }
         Since::Unchanged
