@@ -1,22 +1,21 @@
 //! A file that fills up and has room again: nothing is lost, and every line is whole.
 #![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use common::checker::Checker;
 use common::child::Drainline;
 use common::client;
 use common::exit::Exit;
+use common::mount::MountPoint;
 use common::tagged::{Cut, Sent, Tagged};
 use common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Resource;
-use tempfile::TempDir;
 
 const SIZE: usize = 120;
 const MESSAGES: u64 = 4000;
@@ -131,59 +130,20 @@ fn a_file_that_stays_at_its_size_limit_does_not_hold_up_a_shutdown_and_the_rest_
     assert_eq!(exit.u64("dropped.shutdown"), exit.sum("dropped"), "{exit}");
 }
 
-/// A small file system of its own, unmounted in the end.
-struct Small {
-    directory: TempDir,
-}
-
-impl Small {
-    /// `None`, and said, where this machine does not let us mount.
-    fn mount() -> Option<Small> {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-            .arg(directory.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Small { directory }),
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr);
-                eprintln!("left out: a tmpfs cannot be mounted: {}", why.trim());
-                None
-            }
-            Err(error) => {
-                eprintln!("left out: mount: {error}");
-                None
-            }
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// The length of a file that has taken the last page, to its last byte.
-    fn full_at(&self, path: &Path) -> Option<u64> {
-        let system = rustix::fs::statvfs(self.directory.path()).unwrap();
-        let len = fs::metadata(path).unwrap().len();
-        (system.f_bavail == 0 && len.is_multiple_of(system.f_bsize)).then_some(len)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily: a child that a failing test leaves may still hold the file for a moment.
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.directory.path())
-            .status();
-    }
+/// The length of a file that has taken the last page of its file system, to its last byte.
+fn full_at(small: &MountPoint, path: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(small.path()).unwrap();
+    let len = fs::metadata(path).unwrap().len();
+    (system.f_bavail == 0 && len.is_multiple_of(system.f_bsize)).then_some(len)
 }
 
 #[test]
 fn a_file_system_that_fills_up_and_is_freed_loses_nothing_and_tears_no_line() {
-    let Some(small) = Small::mount() else { return };
-    let (path, ballast) = (small.path("messages"), small.path("ballast"));
+    let small = MountPoint::new();
+    if !small.tmpfs() {
+        return;
+    }
+    let (path, ballast) = (small.join("messages"), small.join("ballast"));
     // 56 KiB of room are left, then two pages more, inside the same batch, then enough.
     let sizes: [u64; 3] = [200 << 10, 192 << 10, 3 << 10];
     let write = |size: u64| fs::write(&ballast, vec![b'x'; size as usize]).unwrap();
@@ -196,7 +156,7 @@ fn a_file_system_that_fills_up_and_is_freed_loses_nothing_and_tears_no_line() {
     client::half_close(stream);
     wait_until_it_fails(&server, "No space left on device");
     for size in &sizes[1..] {
-        let before = wait_for("a full file system", DEADLINE, || small.full_at(&path));
+        let before = wait_for("a full file system", DEADLINE, || full_at(&small, &path));
         assert!(before < sent.bytes, "{before}");
         // Inside a line: no line ends where a page does.
         assert_ne!(fs::read(&path).unwrap().last(), Some(&b'\n'));

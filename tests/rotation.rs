@@ -17,6 +17,7 @@ use common::child::Drainline;
 use common::client;
 use common::exit::Exit;
 use common::guard::Guarded;
+use common::mount::{MountPoint, attempt};
 use common::wait::{DEADLINE, wait_until};
 use rustix::process::{Resource, Signal};
 use tempfile::TempDir;
@@ -315,6 +316,92 @@ fn a_dead_descriptor_is_given_up_for_what_has_the_name_now() {
         "{exit}"
     );
     assert!(!exit.stderr.contains(BY_NAME), "{exit}");
+}
+
+/// What the log says of a directory that is not what it was.
+const NO_MOUNT: &str = "its directory was a mount point, and nothing is mounted there";
+
+/// It would be hidden when the mount comes back. The descriptor lives on until it does.
+#[test]
+fn no_file_is_made_where_a_mount_is_missing() {
+    let mounted = MountPoint::new();
+    if !mounted.tmpfs() {
+        return;
+    }
+    let path = mounted.join("log");
+    let mut server = Drainline::start(&["--sink", &format!("file:{}", path.display())]);
+    let mut client = server.connect();
+    let first = File::open(&path).unwrap();
+    assert!(mounted.unmount(true));
+    wait_until("the missing mount told", DEADLINE, || {
+        server.stderr_text().contains(NO_MOUNT)
+    });
+    server.signal(Signal::HUP);
+    wait_until("the failed reopen told", DEADLINE, || {
+        server.stderr_text().contains(FAILED)
+    });
+    assert!(!path.exists());
+    client.write_all(b"one\n").unwrap();
+    wait_until("the old file", DEADLINE, || {
+        first.metadata().unwrap().len() == 4
+    });
+    assert!(mounted.tmpfs());
+    wait_until("the reopen", DEADLINE, || {
+        server.stderr_text().contains(AT_LAST)
+    });
+    client.write_all(b"two\n").unwrap();
+    client::half_close(client);
+    server.terminate().assert_code(0);
+    assert_eq!(fs::read(&path).unwrap(), b"two\n");
+}
+
+/// A dead file is no reason that its mount cannot be taken away, and brings nothing but errors to whoever holds it.
+#[test]
+fn a_file_whose_mount_died_and_came_back_gets_what_was_held_up_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("image");
+    let mounted = MountPoint::new();
+    File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    if !attempt(Command::new("mkfs.ext4").arg("-q").arg(&image)) || !mounted.ext4(&image) {
+        return;
+    }
+    let path = mounted.join("log");
+    fs::write(&path, "before\n").unwrap();
+    // On the disk, before there is none.
+    File::open(&path).unwrap().sync_all().unwrap();
+    let mut server = Drainline::start(&["--sink", &format!("file:{}", path.display())]);
+    let mut client = server.connect();
+    let device = rustix::fs::stat(mounted.path()).unwrap().st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let device = fs::read_link(format!("/sys/dev/block/{major}:{minor}")).unwrap();
+    let trigger = Path::new("/sys/fs/ext4")
+        .join(device.file_name().unwrap())
+        .join("trigger_fs_error");
+    if let Err(error) = fs::write(&trigger, "1") {
+        eprintln!("left out: {}: {error}", trigger.display());
+        return;
+    }
+    client.write_all(b"held up\n").unwrap();
+    wait_until("the failure told", DEADLINE, || {
+        server.stderr_text().contains("; trying again in ")
+    });
+    wait_until("a mount that nobody holds", DEADLINE, || {
+        mounted.unmount(false)
+    });
+    assert!(!path.exists());
+    assert!(mounted.ext4(&image));
+    wait_until("what was held up", DEADLINE, || {
+        fs::read(&path).is_ok_and(|bytes| bytes == b"before\nheld up\n")
+    });
+    client::half_close(client);
+    let exit = server.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("delivered"), 1, "{exit}");
+    assert!(
+        exit.stderr.contains("was opened anew, since it had failed"),
+        "{exit}"
+    );
 }
 
 const NOBODY: u32 = 65534;

@@ -22,6 +22,7 @@ pub mod guard;
 pub mod handlers;
 pub mod launch;
 pub mod ledger;
+pub mod mount;
 pub mod page;
 pub mod proc;
 pub mod programs;

@@ -41,7 +41,8 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 /// **Its name** is looked at once a second. A file that was moved away or deleted is written to for 10 s more, so that a
 /// rotation can ask for a reopen; if nobody does, the file is opened or created by its name, and the log says so. A reopen
 /// that fails is tried again until it is done. A file that fails, and not because it is full (EIO, ESTALE: its mount is
-/// gone), is opened anew before each try, if something has its name. Delivered messages that went to a deleted file are
+/// gone), is opened anew before each try, if something has its name; and let go of where its name says the same, so that
+/// what is dead can be unmounted. In a directory that was a mount point, and is none for now, no file is made. Delivered messages that went to a deleted file are
 /// counted in [`Report::unlinked_messages`](crate::ingest::Report::unlinked_messages).
 #[derive(Debug)]
 pub struct File {
@@ -55,6 +56,10 @@ pub struct File {
     is_reopen_due: bool,
     /// The last write failed, and not since there was no room.
     is_dead: bool,
+    /// It was let go of.
+    is_released: bool,
+    /// Its directory was a mount point.
+    is_mounted: bool,
     is_reader_away: bool,
 }
 
@@ -65,7 +70,7 @@ impl File {
     /// What open(2) says; a symbolic link that is not followed is told with its owner.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<File> {
         let path = path.into();
-        let output = open(&path, Missing::IsCreated)?;
+        let (output, is_mounted) = open(&path, Missing::IsCreated, false)?;
         Ok(File {
             path,
             identity: output.identity(),
@@ -74,6 +79,8 @@ impl File {
             patience: Patience::default(),
             is_reopen_due: false,
             is_dead: false,
+            is_released: false,
+            is_mounted,
             is_reader_away: false,
         })
     }
@@ -98,17 +105,42 @@ impl File {
         walk::check(path.as_ref())
     }
 
-    /// Says whether it is another one.
+    /// Says whether it is another one than before.
     fn open_again(&mut self, missing: Missing) -> io::Result<bool> {
-        let output = open(&self.path, missing)?;
+        let (output, is_mounted) = open(&self.path, missing, self.is_mounted)?;
         let identity = output.identity();
-        let is_another = identity.is_none() || identity != self.identity;
+        let is_another = self.is_released || identity.is_none() || identity != self.identity;
         self.unlinked.replaced(&self.output, &output);
         self.output.replace(output);
         self.identity = identity;
         self.patience.renew();
         self.is_reopen_due = false;
+        self.is_released = false;
+        self.is_mounted = is_mounted;
         Ok(is_another)
+    }
+
+    /// Before a try, after one that failed and not since there was no room: another descriptor may take it.
+    fn revive(&mut self, journal: &Journal) -> io::Result<()> {
+        match self.open_again(Missing::IsAnError) {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let name = self.output.name();
+                let text = || format!("the sink {name} was opened anew, since it had failed");
+                journal.say_once("opened anew", Level::Info, text);
+                Ok(())
+            }
+            Err(error) if self.is_released => Err(error),
+            Err(error) if name::is_mount_dead(&error) => {
+                // While somebody holds it it cannot be unmounted, and if it is all the same, it is what comes back.
+                self.unlinked.replaced(&self.output, &self.output);
+                self.output.release()?;
+                self.is_released = true;
+                Err(error)
+            }
+            // The descriptor is all there is, and may recover.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Whether its name has been leading elsewhere for too long.
@@ -142,23 +174,30 @@ enum Missing {
 
 /// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows no
 /// difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a look at its end.
-fn open(path: &Path, missing: Missing) -> io::Result<Output> {
+/// Says whether its directory is a mount point.
+fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(Output, bool)> {
     let mut flags = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
     if missing == Missing::IsCreated {
         flags |= OFlags::CREATE;
     }
-    let open = |access| walk::open(path, flags | access, MODE);
+    let open = |access| walk::open(path, flags | access, MODE, was_mounted);
     // Not a FIFO: who holds both of its ends is never told that its reader is gone (fifo(7)).
+    let mut opened = None;
     if std::fs::metadata(path).map_or(true, |there| there.is_file()) {
         match open(OFlags::RDWR) {
-            Ok(file) if file.metadata()?.is_file() => return Output::file(file, title(path)),
+            Ok(both) if both.file.metadata()?.is_file() => opened = Some(both),
             // It may be written only; or it was a file a moment ago.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
     }
-    Output::file(open(OFlags::WRONLY)?, title(path))
+    let opened = match opened {
+        Some(both) => both,
+        None => open(OFlags::WRONLY)?,
+    };
+    let output = Output::file(opened.file, title(path))?;
+    Ok((output, opened.is_mounted))
 }
 
 fn title(path: &Path) -> String {
@@ -171,13 +210,10 @@ impl Sink for File {
     }
 
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        if std::mem::take(&mut self.is_dead)
-            && let Ok(true) = self.open_again(Missing::IsAnError)
-        {
-            let name = self.output.name();
-            let text = || format!("the sink {name} was opened anew, since it had failed");
-            let journal = work.inbox.journal();
-            journal.say_once("opened anew", Level::Info, text);
+        if self.is_dead || self.is_released {
+            self.revive(work.inbox.journal())
+                .map_err(SinkError::Retry)?;
+            self.is_dead = false;
         }
         let outcome = self.output.write(work);
         if let Err(SinkError::Retry(error)) = &outcome {

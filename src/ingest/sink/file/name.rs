@@ -33,6 +33,24 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Whether it is not the file alone that is dead, but the mount that it is on.
+pub(super) fn is_mount_dead(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::IO
+                | Errno::STALE
+                | Errno::NOTCONN
+                | Errno::SHUTDOWN
+                | Errno::NODEV
+                | Errno::NXIO
+                | Errno::HOSTDOWN
+                | Errno::UCLEAN
+                | Errno::ROFS
+        )
+    )
+}
+
 /// Counts the looks that found a name leading elsewhere. Looks, and not time: whoever stood still meanwhile has not
 /// waited for a reopen.
 #[derive(Debug, Default)]

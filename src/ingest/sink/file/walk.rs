@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, readlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 /// So many symbolic links the kernel follows (path_resolution(7)).
@@ -20,24 +22,51 @@ const MOST_LINKS: usize = 40;
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const FOLDER: OFlags = LOOK.union(OFlags::DIRECTORY);
 
+/// What was opened.
+pub(super) struct Opened {
+    pub(super) file: File,
+    /// It is in the root of a mount.
+    pub(super) is_mounted: bool,
+}
+
 /// Opens a file as open(2) does. A symbolic link on the way is followed if it belongs to this user, to root or to the
 /// owner of the folder that it is in. The kernel's own (/proc/self/fd/1) are always followed: nobody else can make one.
 ///
+/// Where `was_mounted` says that it is to be in the root of a mount, and there is none, no file is made: it would be hidden
+/// when the mount comes back. One that is there is somebody's will.
+///
 /// # Errors
-/// What open(2) says; and of a link that is not followed, whose it is.
-pub(super) fn open(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
+/// What open(2) says; of a link that is not followed, whose it is.
+pub(super) fn open(
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    was_mounted: bool,
+) -> io::Result<Opened> {
     let mut walk = Walk::new(path)?;
     loop {
         let name = walk.go_to_last()?;
-        let flags = flags | OFlags::CLOEXEC;
-        match openat(&walk.folder, &*name, flags | OFlags::NOFOLLOW, mode) {
+        let is_mounted = walk.is_at_mount();
+        let is_missing = was_mounted && !is_mounted;
+        let mut flags = flags | OFlags::CLOEXEC;
+        flags.set(
+            OFlags::CREATE,
+            flags.contains(OFlags::CREATE) && !is_missing,
+        );
+        let file = match openat(&walk.folder, &*name, flags | OFlags::NOFOLLOW, mode) {
             Err(Errno::LOOP) => {
-                if walk.follow(&name)? == Link::IsTheKernels {
-                    return Ok(openat(&walk.folder, &*name, flags, mode)?.into());
+                if walk.follow(&name)? == Link::IsFollowed {
+                    continue;
                 }
+                openat(&walk.folder, &*name, flags, mode)?.into()
             }
-            opened => return Ok(opened?.into()),
-        }
+            Err(Errno::NOENT) if is_missing => {
+                let text = "its directory was a mount point, and nothing is mounted there";
+                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            }
+            opened => opened?.into(),
+        };
+        return Ok(Opened { file, is_mounted });
     }
 }
 
@@ -149,6 +178,12 @@ impl Walk {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether it stands in the root of another file system than the folder above has.
+    fn is_at_mount(&self) -> bool {
+        let above = statat(&self.folder, c"..", AtFlags::empty());
+        matches!((fstat(&self.folder), above), (Ok(here), Ok(above)) if here.st_dev != above.st_dev)
     }
 
     fn look(&self, name: &OsStr) -> io::Result<OwnedFd> {

@@ -144,6 +144,14 @@ impl Output {
         self.place = other.place;
     }
 
+    /// Lets go of its place, so that a dead mount is not held. It is not to be written to before it is
+    /// [replaced](Output::replace).
+    pub(super) fn release(&mut self) -> io::Result<()> {
+        let nowhere = Self::new(Place::nowhere()?, String::new());
+        self.replace(nowhere);
+        Ok(())
+    }
+
     /// Whether what is written of `work`, which is what it was offered last, ends in the middle of a message.
     pub fn is_inside_message(&self, work: &Work<'_>) -> bool {
         let is_inside =

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, SeekFrom, Stat, major, minor};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat, major, minor};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -93,6 +93,17 @@ impl Place {
             kind,
             file_type,
             is_terminal,
+        })
+    }
+
+    /// Nowhere. It is not to be written to: that would say EBADF.
+    pub(super) fn nowhere() -> io::Result<Place> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty())?;
+        Ok(Place {
+            kind: Kind::Blocking(root.into()),
+            file_type: FileType::Directory,
+            is_terminal: false,
         })
     }
 
