@@ -242,3 +242,6 @@ fn open_at_start(path: &OsStr) -> io::Result<OwnedFd> {
 fn is_link(found: impl AsFd) -> bool {
     fstat(found).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
+
+#[cfg(test)]
+mod tests;
