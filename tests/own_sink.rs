@@ -203,3 +203,61 @@ fn a_sink_that_waits_is_woken_when_the_server_closes_and_cut_at_its_last_deadlin
     // It was dropped before the server had ended, by the thread that drove it.
     assert_eq!(drops.try_recv().as_deref(), Ok("consumer"));
 }
+
+/// Says in turn what it was told to, each time that it is to look after what it writes to; delivers everything.
+struct Maintained(Receiver<Result<(), SinkError>>, Sender<()>);
+
+impl Sink for Maintained {
+    fn name(&self) -> String {
+        "maintained".to_owned()
+    }
+
+    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        while work.first().is_some() {
+            work.done();
+        }
+        Ok(())
+    }
+
+    fn maintain(&mut self, _work: &mut Work<'_>) -> Result<(), SinkError> {
+        let _ = self.1.send(());
+        self.0.try_recv().unwrap_or(Ok(()))
+    }
+}
+
+#[test]
+fn a_sink_looks_after_its_place_while_nothing_flows_and_once_more_at_the_end() {
+    let ((say, said), (looks, looked)) = (mpsc::channel(), mpsc::channel());
+    let (handle, stream) = start(Maintained(said, looks));
+    say.send(Err(SinkError::Retry(io::Error::other("not well"))))
+        .unwrap();
+    wait_until("what may pass counted", DEADLINE, || {
+        handle.report().sink_failures == 1
+    });
+    looked.recv_timeout(DEADLINE).unwrap();
+    client::half_close(stream);
+    let report = handle.shutdown(DEADLINE);
+    assert_both_close(&report);
+    assert!(report.server.error.is_none());
+    assert!(looked.try_iter().count() >= 1, "not at the end");
+}
+
+#[test]
+fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
+    let ((say, said), (looks, _looked)) = (mpsc::channel(), mpsc::channel());
+    let (handle, mut stream) = start(Maintained(said, looks));
+    stream.write_all(b"one\n").unwrap();
+    wait_until("the message", DEADLINE, || {
+        handle.report().server.stats.delivered == 1
+    });
+    say.send(Err(SinkError::Fatal(io::Error::other("gone"))))
+        .unwrap();
+    let report = handle.wait();
+    assert_both_close(&report);
+    let error = report.server.error.unwrap().to_string();
+    assert!(
+        error.contains("maintained failed for good: gone"),
+        "{error}"
+    );
+    assert_eq!(report.server.stats.dropped.total(), 0);
+}

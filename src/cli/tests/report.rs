@@ -10,7 +10,13 @@ use crate::cli::report;
 use crate::cli::values::ReportFormat;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-const FAULTS: [&str; 4] = ["sink failures", "failed reopens", "log lines lost", "stuck"];
+const FAULTS: [&str; 5] = [
+    "sink failures",
+    "failed reopens",
+    "messages to a deleted file",
+    "log lines lost",
+    "stuck",
+];
 
 fn text(report: &Report) -> String {
     report::write(report, ReportFormat::Text)
@@ -44,8 +50,9 @@ fn the_text_names_every_fault_that_happened_and_no_other() {
         "{some}"
     );
     report.failed_reopens = 4;
+    report.unlinked_messages = 2;
     report.server.stuck = connections;
     let all = text(&report);
-    let expected = "; sink failures 3, failed reopens 4, log lines lost 5, stuck 1; balanced";
+    let expected = "; sink failures 3, failed reopens 4, messages to a deleted file 2, log lines lost 5, stuck 1; balanced";
     assert!(all.ends_with(expected), "{all}");
 }

@@ -34,7 +34,7 @@ impl Stdout {
     /// Whether control characters in messages are escaped if it is a terminal. Default: they are.
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> Stdout {
-        self.output.set_escaping(is_on);
+        self.output = self.output.terminal_escape(is_on);
         self
     }
 
@@ -62,6 +62,8 @@ impl Sink for Stdout {
     fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
         self.unlinked.look(&self.output, work);
         match self.output.reader() {
+            // At the end nothing more may come, and then nothing is lost. What does says so itself.
+            _ if work.inbox.is_closing() => Ok(()),
             Reader::There => Ok(()),
             Reader::Away(error) | Reader::Gone(error) => Err(SinkError::Fatal(error)),
         }

@@ -88,7 +88,7 @@ impl File {
     /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape), should the file be a terminal.
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> File {
-        self.output.set_escaping(is_on);
+        self.output = self.output.terminal_escape(is_on);
         self
     }
 

@@ -97,9 +97,11 @@ impl Output {
         &self.name
     }
 
-    /// Whether what a terminal would obey is escaped, if it is one.
-    pub(super) fn set_escaping(&mut self, is_on: bool) {
+    /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape).
+    #[must_use]
+    pub fn terminal_escape(mut self, is_on: bool) -> Output {
         self.is_raw = !is_on;
+        self
     }
 
     /// Whether it is a terminal, and what it would obey is escaped.
