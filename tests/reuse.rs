@@ -239,3 +239,66 @@ fn clients_that_come_and_go_on_two_listeners_are_all_served() {
     assert!(stats.threads_peak <= FIXED + 1 + 3, "{stats:?}");
     assert!(stats.is_balanced());
 }
+
+/// Threads in a thread_local's destructor, and whether they may leave it.
+static LEAVING: Mutex<(usize, bool)> = Mutex::new((0, false));
+
+/// As long as it takes to end a thread.
+struct SlowEnd;
+
+impl Drop for SlowEnd {
+    fn drop(&mut self) {
+        LEAVING.lock().unwrap().0 += 1;
+        while !LEAVING.lock().unwrap().1 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        LEAVING.lock().unwrap().0 -= 1;
+    }
+}
+
+thread_local! {
+    static SLOW_END: SlowEnd = const { SlowEnd };
+}
+
+#[test]
+fn a_few_threads_end_at_once_and_those_that_wait_for_it_serve_clients() {
+    const MANY: usize = 40;
+    let server = Server::<Vec<u8>>::builder()
+        .config(config(MANY, Some(Duration::from_millis(1))))
+        .listen(ANY.parse().unwrap())
+        .start_each(
+            |conn, out| {
+                SLOW_END.with(|_| ());
+                echo::echo(conn, out)
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let addr = server.local_addrs()[0];
+    let clients: Vec<_> = (0..MANY).map(|_| echo::connect_served(addr)).collect();
+    for client in clients {
+        assert_eq!(client::half_close(client), Closed::Clean);
+    }
+    wait_until("all ended", DEADLINE, || {
+        server.stats().ended.total() == MANY as u64
+    });
+    wait_until("somebody leaves", DEADLINE, || {
+        LEAVING.lock().unwrap().0 > 0
+    });
+    // All permits are out, and none comes back: who is served is served by a thread that was to end.
+    let mut client = echo::connect_served(addr);
+    let most = thread::available_parallelism().unwrap().get() + 2;
+    assert!(LEAVING.lock().unwrap().0 <= most);
+    assert_eq!(server.stats().threads, FIXED + MANY);
+    echo::assert_served(&mut client);
+    assert_eq!(client::half_close(client), Closed::Clean);
+
+    // Threads that hang hold up nobody else's end for good.
+    wait_until("the others leave, too", DEADLINE, || {
+        LEAVING.lock().unwrap().0 == MANY
+    });
+    LEAVING.lock().unwrap().1 = true;
+    let report = server.shutdown(DEADLINE);
+    assert!(!report.timed_out, "{report:?}");
+    assert_eq!((report.stats.threads, report.stuck.len()), (0, 0));
+}

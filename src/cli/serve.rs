@@ -53,7 +53,7 @@ pub(crate) fn serve(
         )
         .map_err(|error| failed(&format!("cannot get a thread for signals: {error}")))?;
     started(&handle).map_err(|error| failed(&error.to_string()))?;
-    let report = handle.wait();
+    let report = handle.wait_before_exit();
     signals.end();
     if let Some(error) = &report.server.error {
         say(&format!("drainline: {error}"));

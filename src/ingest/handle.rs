@@ -91,6 +91,11 @@ impl Handle {
         self.with_bytes(self.server.wait())
     }
 
+    /// As [`server::Handle::wait_before_exit`].
+    pub fn wait_before_exit(&self) -> Report {
+        self.with_bytes(self.server.wait_before_exit())
+    }
+
     /// As [`server::Handle::shutdown`].
     pub fn shutdown(&self, within: Duration) -> Report {
         self.with_bytes(self.server.shutdown(within))

@@ -19,6 +19,7 @@ use super::config::{Config, OnPause};
 use super::connection::Connection;
 use super::consumer;
 use super::error::{BoxError, StartError};
+use super::exits::Exits;
 use super::gate::Gate;
 use super::handle::{Handle, Threads};
 use super::handler;
@@ -271,15 +272,22 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         };
         let (budget, nudged) = Budget::new(limit);
         let (endings, ended) = bounded(bound.max_connections + 1);
+        let exits = Arc::new(Exits::new());
         let (journal, journal_body) = Journal::new();
         let shared = Arc::new(Shared {
-            gate: Arc::new(Gate::new(&config, bound.max_connections, bells.clone())),
+            gate: Arc::new(Gate::new(
+                &config,
+                bound.max_connections,
+                Arc::clone(&exits),
+                bells.clone(),
+            )),
             bound,
             started: Instant::now(),
             fixed_threads: listeners.len() + limits::OWN_THREADS as usize,
             table: Table::default(),
             budget: Arc::new(budget),
             consumer: Arc::new(ConsumerPulse::new()),
+            exits,
             reaper: endings,
             standing: Mutex::new(Standing::default()),
             lifecycle: Lifecycle::new(listeners.len()),

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::bell::Bell;
 use super::config::Config;
 use super::deadline::Deadline;
+use super::exits::Exits;
 use super::ledger::RejectReason;
 use super::worker::{Job, Order, Worker};
 use crate::model::Bucket;
@@ -41,12 +42,18 @@ pub(super) struct Gate {
     max_connections: usize,
     max_per_address: Option<usize>,
     exempt: Vec<IpNet>,
+    exits: Arc<Exits>,
     /// One for each acceptor.
     bells: Vec<Arc<Bell>>,
 }
 
 impl Gate {
-    pub(super) fn new(config: &Config, max_connections: usize, bells: Vec<Arc<Bell>>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        max_connections: usize,
+        exits: Arc<Exits>,
+        bells: Vec<Arc<Bell>>,
+    ) -> Self {
         Gate {
             inner: Mutex::new(Inner {
                 out: 0,
@@ -62,26 +69,34 @@ impl Gate {
             max_connections,
             max_per_address: config.max_connections_per_ip,
             exempt: config.per_ip_exempt.clone(),
+            exits,
             bells,
         }
     }
 
     /// Why the gate is shut, if it is. Whoever is told so will hear the bell when that may have changed.
     pub(super) fn shut(&self) -> Option<RejectReason> {
-        self.inner.lock().shut(self.max_connections)
+        self.inner.lock().shut(self.max_connections, &self.exits)
     }
 
     /// Takes a parked thread or a permit for a new one, before the client is accepted: who does not come in
     /// stays in the kernel's queue.
     pub(super) fn enter(self: &Arc<Self>) -> Result<Room, RejectReason> {
         let mut inner = self.inner.lock();
-        if let Some(reason) = inner.shut(self.max_connections) {
+        if let Some(reason) = inner.shut(self.max_connections, &self.exits) {
             return Err(reason);
         }
         let gate = Arc::clone(self);
-        if let Some(worker) = inner.parked.pop_back() {
-            let worker = Some(worker);
-            return Ok(Room::Parked(Parked { gate, worker }));
+        let (parked, is_ending) = match inner.parked.pop_back() {
+            None => (self.exits.take_fit(), true),
+            parked => (parked, false),
+        };
+        if parked.is_some() {
+            return Ok(Room::Parked(Parked {
+                gate,
+                worker: parked,
+                is_ending,
+            }));
         }
         inner.out += 1;
         Ok(Room::New(Permit { gate }))
@@ -194,6 +209,11 @@ impl Gate {
         }
     }
 
+    /// A thread that may serve waits somewhere again.
+    pub(super) fn has_room_again(&self) {
+        self.ring_if_missed(self.inner.lock());
+    }
+
     /// There is room again: whoever found none is told, unless the pause shuts the gate anyway.
     fn ring_if_missed(&self, mut inner: MutexGuard<'_, Inner>) {
         let ring = !inner.paused && std::mem::take(&mut inner.missed);
@@ -207,10 +227,10 @@ impl Gate {
 impl Inner {
     /// Decided under the lock, and the one who is told is remembered under it: so a permit that comes back
     /// at this very moment finds somebody to wake.
-    fn shut(&mut self, max_connections: usize) -> Option<RejectReason> {
+    fn shut(&mut self, max_connections: usize, exits: &Exits) -> Option<RejectReason> {
         let reason = if self.paused {
             Some(RejectReason::Paused)
-        } else if self.out >= max_connections && self.parked.is_empty() {
+        } else if self.out >= max_connections && self.parked.is_empty() && !exits.has_fit() {
             Some(RejectReason::MaxConnections)
         } else {
             None
@@ -243,6 +263,8 @@ impl Drop for Permit {
 pub(super) struct Parked {
     gate: Arc<Gate>,
     worker: Option<Arc<Worker>>,
+    /// It waits for its turn to end, not at the gate.
+    is_ending: bool,
 }
 
 impl Parked {
@@ -259,10 +281,13 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        if let Some(worker) = self.worker.take()
-            && !self.gate.push(&worker)
-        {
-            worker.give(Order::Leave);
+        match self.worker.take() {
+            Some(worker) if self.is_ending => {
+                self.gate.exits.put_back(worker);
+                self.gate.has_room_again();
+            }
+            Some(worker) if !self.gate.push(&worker) => worker.give(Order::Leave),
+            _ => {}
         }
     }
 }

@@ -22,6 +22,13 @@ const GRACE: Duration = Duration::from_millis(250);
 /// of it for the journal to say its last lines.
 const LAST_SECOND: Duration = Duration::from_secs(1);
 
+/// What becomes of handlers' threads that are past their handlers.
+#[derive(Clone, Copy, Debug)]
+enum Remaining {
+    AreJoined,
+    EndWithProcess,
+}
+
 /// Every thread of the server that is not a handler, with what ends it. Dropped before it is concluded it
 /// cuts everything, so that a start that fails halfway leaves nothing running.
 pub(super) struct Threads {
@@ -58,7 +65,7 @@ impl Threads {
     /// Everything that ends has ended, or the deadline has passed: joins what can be joined and closes the
     /// books. The order: acceptors and consumer (ended by the drain), reaper, watchdog, and last whoever
     /// tells of it.
-    fn conclude(&mut self, ended_in_time: bool) -> Report {
+    fn conclude(&mut self, ended_in_time: bool, of_threads: Remaining) -> Report {
         let shared = Arc::clone(&self.shared);
         if !ended_in_time {
             shared.cut_consumer();
@@ -72,7 +79,10 @@ impl Threads {
         for thread in self.acceptors.drain(..).chain(self.consumer.take()) {
             left += join_until(thread, until);
         }
-        let stuck = shared.table.connections();
+        let stuck = match of_threads {
+            Remaining::AreJoined => shared.table.connections(),
+            Remaining::EndWithProcess => shared.table.open_connections(),
+        };
         // The reaper may sit in a join that a handler's thread_local holds up; then it is left there.
         let _ = shared.reaper.try_send(Ending::Server);
         left += self
@@ -110,7 +120,8 @@ impl Drop for Threads {
     fn drop(&mut self) {
         if !self.over.load(Ordering::Acquire) {
             self.shared.drain(Duration::ZERO);
-            self.conclude(false);
+            self.shared.exits.open();
+            self.conclude(false, Remaining::AreJoined);
         }
     }
 }
@@ -211,11 +222,28 @@ impl Handle {
     /// after the drain's deadline: a cut has to be felt, and the log to say its last lines.
     /// Every caller gets the report.
     pub fn wait(&self) -> Report {
-        let ended = self
-            .shared
+        self.wait_for_end();
+        // The sink has all that it will get: now they may end as fast as the system lets them.
+        self.shared.exits.open();
+        let (shared, grace) = (&self.shared, GRACE);
+        let ended = shared
             .lifecycle
-            .wait_over(GRACE, || self.shared.table.is_empty());
-        self.conclude(ended)
+            .wait_over(grace, || shared.table.is_empty());
+        self.conclude(ended, Remaining::AreJoined)
+    }
+
+    /// As [`wait`](Handle::wait), for a process that ends next: handlers' threads that are past their handlers end
+    /// with it. To join thousands can take seconds on a machine that is busy.
+    pub fn wait_before_exit(&self) -> Report {
+        let ended = self.wait_for_end();
+        self.conclude(ended, Remaining::EndWithProcess)
+    }
+
+    /// Blocks until everything but threads that have nothing left to do has ended, or the deadline has passed.
+    fn wait_for_end(&self) -> bool {
+        let (shared, grace) = (&self.shared, GRACE);
+        let no_handlers = || shared.table.has_no_connections();
+        shared.lifecycle.wait_over(grace, no_handlers)
     }
 
     /// [`drain`](Handle::drain), then [`wait`](Handle::wait).
@@ -225,10 +253,10 @@ impl Handle {
     }
 
     /// The first to come concludes; others wait for it and get the same report.
-    fn conclude(&self, ended: bool) -> Report {
+    fn conclude(&self, ended: bool, of_threads: Remaining) -> Report {
         let mut state = self.state.lock();
         if let State::Running(threads) = &mut *state {
-            let report = threads.conclude(ended);
+            let report = threads.conclude(ended, of_threads);
             *state = State::Over(Box::new(report));
         }
         match &*state {

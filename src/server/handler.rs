@@ -19,9 +19,18 @@ use super::worker::{Job, Worker};
 pub(super) fn run_thread(shared: &Shared, worker: &Arc<Worker>, first: Job) {
     worker.is_this_thread();
     let mut job = first;
-    while job() {
-        let patience = shared.config.reuse_threads;
-        match patience.and_then(|patience| shared.gate.park(worker, patience)) {
+    loop {
+        let is_fit = job();
+        let patience = shared.config.reuse_threads.filter(|_| is_fit);
+        let next = patience
+            .and_then(|patience| shared.gate.park(worker, patience))
+            .or_else(|| {
+                let waits = || shared.gate.has_room_again();
+                shared
+                    .exits
+                    .wait_for_turn(worker, patience.is_some(), waits)
+            });
+        match next {
             Some(next) => job = next,
             None => break,
         }

@@ -30,6 +30,7 @@ mod consumer;
 mod inbox;
 mod pulse;
 
+mod exits;
 mod reaper;
 
 mod watchdog;

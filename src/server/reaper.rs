@@ -15,6 +15,7 @@ pub(super) fn run(shared: &Arc<Shared>, endings: &Receiver<Ending>) {
             let _ = thread.join();
         }
         shared.table.joined(number);
+        shared.exits.joined();
         shared.lifecycle.handler_joined();
     }
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::budget::Budget;
 use super::config::Config;
 use super::error::ServerError;
+use super::exits::Exits;
 use super::gate::Gate;
 use super::journal::Journal;
 use super::ledger::{DropReason, EndReason};
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     pub(super) table: Table,
     pub(super) budget: Arc<Budget>,
     pub(super) consumer: Arc<ConsumerPulse>,
+    pub(super) exits: Arc<Exits>,
     pub(super) reaper: Sender<Ending>,
     pub(super) standing: Mutex<Standing>,
     pub(super) lifecycle: Lifecycle,

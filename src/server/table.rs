@@ -213,8 +213,20 @@ impl Table {
         drop(thread);
     }
 
+    /// Every thread is joined.
     pub(super) fn is_empty(&self) -> bool {
         self.inner.lock().threads.is_empty()
+    }
+
+    /// Every handler is at its end, though its thread may not be.
+    pub(super) fn has_no_connections(&self) -> bool {
+        self.inner.lock().connections.is_empty()
+    }
+
+    /// Every connection whose handler has not ended.
+    pub(super) fn open_connections(&self) -> Vec<ConnectionInfo> {
+        let inner = self.inner.lock();
+        inner.connections.values().map(Entry::info).collect()
     }
 
     /// Admits nobody from now on.
@@ -222,10 +234,16 @@ impl Table {
         self.inner.lock().is_closed = true;
     }
 
-    /// Every connection whose handler has not ended.
+    /// Every connection whose handler has not ended. Visited without the lock: who is woken by it wants the lock
+    /// next, and thousands that sleep for it would wake each other one by one.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&Arc<Record>)) {
-        for entry in self.inner.lock().connections.values() {
-            visit(&entry.record);
+        let records: Vec<_> = {
+            let inner = self.inner.lock();
+            let entries = inner.connections.values();
+            entries.map(|entry| Arc::clone(&entry.record)).collect()
+        };
+        for record in records {
+            visit(&record);
         }
     }
 
@@ -328,6 +346,29 @@ mod tests {
 
     use super::*;
     use crate::server::Server;
+
+    #[test]
+    fn connections_are_visited_without_the_lock_that_whoever_is_woken_needs() {
+        let handle = Server::<Vec<u8>>::builder()
+            .listen((Ipv4Addr::LOCALHOST, 0).into())
+            .start_each(
+                |connection, _| Ok(std::io::copy(connection, &mut std::io::sink()).map(drop)?),
+                |_| Ok(()),
+            )
+            .unwrap();
+        let _open = TcpStream::connect(handle.local_addrs()[0]).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut visited = 0;
+        while visited == 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+            let table = &handle.shared.table;
+            table.for_each(|_| {
+                visited += 1;
+                assert!(table.inner.try_lock_for(Duration::from_secs(30)).is_some());
+            });
+        }
+        assert_eq!(visited, 1);
+    }
 
     #[test]
     fn the_ledger_does_not_close_with_a_connection_left_out() {

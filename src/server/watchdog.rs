@@ -89,7 +89,11 @@ impl Watchdog {
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
         self.step_ladder(longest_wait);
-        match self.shared.lifecycle.due(|| self.shared.table.is_empty()) {
+        match self
+            .shared
+            .lifecycle
+            .due(|| self.shared.table.has_no_connections())
+        {
             Due::Nothing => {}
             Due::Handlers => self.shared.cut_handlers(),
             Due::Consumer => self.shared.cut_consumer(),
