@@ -13,6 +13,7 @@ use common::client;
 use common::handlers::{LONG, anywhere, drained, wait_open};
 use common::wait::{DEADLINE, within};
 use drainline::{Connection, EndReason, Ended, Server};
+use rustix::net::SendFlags;
 
 /// What a read said: how much, or why the server ended it.
 type End = Result<usize, Option<EndReason>>;
@@ -113,4 +114,50 @@ fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
     let report = drained(handle);
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
     assert_eq!(report.stats.ended.get(EndReason::Probe), 1);
+}
+
+/// Before and after an urgent byte.
+const AROUND: [usize; 2] = [10, 20_000];
+
+#[test]
+fn an_urgent_byte_hides_nothing_from_a_drain_or_from_what_is_told_as_unread() {
+    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for (reads, inherited) in [(true, None), (false, None), (true, Some(own))] {
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let mut builder = Server::<String>::builder();
+        builder = match inherited {
+            None => builder.listen(anywhere()),
+            Some(listener) => builder.listener(listener),
+        };
+        let handle = builder
+            .start_each(
+                move |conn, _| {
+                    while !conn.draining() {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    let mut read = Vec::new();
+                    if reads {
+                        let _ = conn.read_to_end(&mut read);
+                    }
+                    Ok(tell.lock().unwrap().send(read)?)
+                },
+                |_| Ok(()),
+            )
+            .unwrap();
+        let mut client = client::connect(handle.local_addrs()[0]);
+        client.write_all(&[b'x'; AROUND[0]]).unwrap();
+        rustix::net::send(&client, b"!", SendFlags::OOB).unwrap();
+        client.write_all(&[b'x'; AROUND[1]]).unwrap();
+        let all = AROUND[0] + 1 + AROUND[1];
+        wait_open(&handle, 1);
+        client::wait_unread(&client, all as u64);
+        let report = drained(handle);
+        let read = told.recv_timeout(DEADLINE).unwrap();
+        if reads {
+            assert_eq!((read.len(), read[AROUND[0]]), (all, b'!'));
+        } else {
+            assert_eq!(report.stats.unread_bytes, all as u64);
+        }
+    }
 }

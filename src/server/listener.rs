@@ -154,6 +154,9 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 
 fn set_inherited_options(socket: &Socket, config: &Config) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    // An urgent byte is a byte of the stream. Taken out of it, FIONREAD would count no further than to where it was, and
+    // a drain would leave the rest unread and untold.
+    socket.set_out_of_band_inline(true)?;
     // An inherited listener may come with it.
     socket.set_keepalive(config.keepalive.is_some())?;
     if let Some(keepalive) = config.keepalive {
