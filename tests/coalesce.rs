@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,7 +17,7 @@ use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_for};
 use drainline::ingest::Handle;
 use drainline::model::Activity;
-use drainline::{Config, ConnectionInfo};
+use drainline::{Config, ConnectionInfo, EndReason, Reason};
 
 const SIZE: usize = 100;
 /// Time between two messages of a client.
@@ -53,7 +54,7 @@ fn trickle(client: &mut TcpStream, is_over: impl Fn(u64) -> bool) -> u64 {
 fn asleep(server: &Handle) -> Option<ConnectionInfo> {
     let connections = server.connections();
     let one = connections.first().cloned();
-    one.filter(|one| one.state == Activity::Pausing)
+    one.filter(|one| one.state == Activity::Delayed)
 }
 
 #[test]
@@ -176,4 +177,71 @@ fn with_every_means_off_all_arrives() {
     config.linger = false;
     config.reuse_threads = None;
     all_arrives(config);
+}
+
+/// As soon as its reads are delayed, the client begins a frame that it does not end, and `goes_on` as before or falls
+/// silent. How it ended.
+fn ends_inside_a_frame(config: Config, goes_on: bool) -> EndReason {
+    let valve = Valve::open();
+    let (server, mut client) = start(config, &valve);
+    trickle(&mut client, |sent| {
+        sent == MOST || asleep(&server).is_some()
+    });
+    // Far longer than a deadline, were it kept.
+    for _ in 0..if goes_on { MOST } else { 1 } {
+        if client.write_all(b"x").is_err() {
+            break;
+        }
+        thread::sleep(GAP);
+    }
+    let ended = || {
+        let ended = server.report().server.stats.ended;
+        EndReason::ALL
+            .iter()
+            .copied()
+            .find(|&reason| ended.get(reason) > 0)
+    };
+    let reason = wait_for("its end", DEADLINE, ended);
+    server.shutdown(DEADLINE);
+    reason
+}
+
+#[test]
+fn deadlines_pass_while_reads_are_delayed() {
+    let limit = Some(Duration::from_millis(500));
+    let mut config = busy();
+    // Nobody wakes it but a deadline.
+    config.max_read_delay = Some(Duration::from_secs(60));
+    config.frame_timeout = limit;
+    let mut idle = config.clone();
+    (idle.frame_timeout, idle.idle_timeout) = (None, limit);
+    assert_eq!(
+        ends_inside_a_frame(config.clone(), true),
+        EndReason::FrameTimeout
+    );
+    assert_eq!(ends_inside_a_frame(config, false), EndReason::FrameTimeout);
+    assert_eq!(ends_inside_a_frame(idle, false), EndReason::IdleTimeout);
+}
+
+#[test]
+fn a_frame_that_ended_in_time_is_not_cut_though_its_read_is_delayed_for_longer() {
+    let valve = Valve::open();
+    let mut config = busy();
+    config.max_read_delay = Some(Duration::from_secs(60));
+    config.frame_timeout = Some(Duration::from_millis(500));
+    config.idle_timeout = Some(Duration::from_secs(1));
+    let (server, mut client) = start(config, &valve);
+    // Whatever is read holds the end of one frame and the beginning of another.
+    let lines = Tagged::new(1).lines(0..1000, SIZE);
+    client.write_all(&lines[..SIZE / 2]).unwrap();
+    let mut asleep_for = 0;
+    for bytes in lines[SIZE / 2..].chunks(SIZE) {
+        client.write_all(bytes).unwrap();
+        thread::sleep(GAP);
+        asleep_for += u32::from(asleep(&server).is_some());
+    }
+    assert!(asleep_for > 0);
+    assert_eq!(client::half_close(client), Closed::Clean);
+    server.shutdown(DEADLINE);
+    valve.checker().expect_exact(&[(1, 1000)]);
 }

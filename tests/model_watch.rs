@@ -380,3 +380,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_delayed_read_counts_as_waiting_and_is_over_before_the_deadline_is() {
+    for limits in [frame(30), idle(30)] {
+        let mut connection = Connection::inside(limits);
+        connection.turn(Activity::Delayed);
+        assert!(!connection.watch.is_near_deadline(&limits));
+        // Never cut in its sleep: what the kernel holds may be what it waits for.
+        assert_eq!(connection.run(secs(14)), None);
+        assert!(!connection.watch.is_near_deadline(&limits));
+        assert_eq!(connection.run(secs(2)), None);
+        assert!(connection.watch.is_near_deadline(&limits));
+        connection.turn(Activity::Reading);
+        let verdict = connection.run(HOUR).map(|(after, _)| after);
+        assert!(
+            verdict >= Some(secs(13)) && verdict <= Some(secs(15)),
+            "{verdict:?}"
+        );
+        // Bytes that end the frame begin all of it anew.
+        connection.frame();
+        connection.turn(Activity::Delayed);
+        connection.step(TICK);
+        assert!(!connection.watch.is_near_deadline(&limits));
+    }
+    assert!(!Connection::inside(OFF).watch.is_near_deadline(&OFF));
+}

@@ -25,6 +25,8 @@ pub enum Activity {
     Writing = 4,
     /// Past its handler; its thread is not joined yet.
     Ending = 5,
+    /// Asleep before its next read, so that it brings several messages.
+    Delayed = 6,
 }
 
 impl Activity {
@@ -37,6 +39,7 @@ impl Activity {
             Activity::Pausing => "pausing",
             Activity::Writing => "writing",
             Activity::Ending => "ending",
+            Activity::Delayed => "delayed",
         }
     }
 }
@@ -128,11 +131,10 @@ impl Watch {
             self.warned = false;
         }
         // Frame and idle time pass only while the handler waits for its peer: a sender that we hold up
-        // must not be cut for the time that we took.
-        let waits_for_peer = if now.activity == Activity::Reading {
-            tick
-        } else {
-            Duration::ZERO
+        // must not be cut for the time that we took. A read that is delayed would be such a wait most of the time.
+        let waits_for_peer = match now.activity {
+            Activity::Reading | Activity::Delayed => tick,
+            _ => Duration::ZERO,
         };
         if now.bytes == before.bytes {
             self.idle += waits_for_peer;
@@ -146,6 +148,16 @@ impl Watch {
             self.in_frame = Duration::ZERO;
         }
         self.judge(now.activity, limits)
+    }
+
+    /// Whether so much of the frame or idle deadline is spent that reads are not to be delayed: what the kernel holds
+    /// may end the frame, so the verdict is on a connection that reads.
+    pub fn is_near_deadline(&self, limits: &WatchLimits) -> bool {
+        let is_near = |spent: Duration, limit: Option<Duration>| {
+            limit.is_some_and(|limit| spent + (limit / 2).max(MAX_TICK) >= limit)
+        };
+        let in_frame = self.seen.is_some_and(|seen| seen.inside);
+        in_frame && is_near(self.in_frame, limits.frame) || is_near(self.idle, limits.idle)
     }
 
     /// How long the connection has been doing what it does, by the ticks counted.

@@ -102,7 +102,7 @@ impl Connection {
     /// Lets the server delay the next read, while it takes so many small ones that waking for each costs more than
     /// it brings. Returns at once, `false`, or after at most [`max_read_delay`](super::Config::max_read_delay),
     /// `true`: then most likely several messages are there. A drain and whatever cuts the connection end the
-    /// sleep.
+    /// sleep, and it counts as waiting for the peer: near a deadline there is none.
     ///
     /// For handlers of one-way messages, before each read, with everything sent that was read before. A handler
     /// that replies must not call it: its peer would wait for the delay.
@@ -114,7 +114,10 @@ impl Connection {
         // All that sleep wake together, on a grid that they share.
         let past = self.shared.now().as_nanos() % step.as_nanos().max(1);
         // Less than the step, which is less than 2^32 microseconds.
-        self.pause(Deadline::after(step - Duration::from_nanos(past as u64)));
+        let until = Deadline::after(step - Duration::from_nanos(past as u64));
+        self.sleep(Activity::Delayed, until, || {
+            self.record.read_delay().is_none()
+        });
         true
     }
 
@@ -196,13 +199,13 @@ impl Connection {
             return;
         }
         let until = Deadline::after(wait);
-        self.pause(until);
+        self.sleep(Activity::Pausing, until, || false);
     }
 
-    /// Sleeps; a drain or an abort ends it.
-    fn pause(&self, until: Deadline) {
-        self.record.enter(Activity::Pausing);
-        while !self.draining() {
+    /// Sleeps; a drain or an abort ends it, and whoever unparks it once `is_over`.
+    fn sleep(&self, activity: Activity, until: Deadline, is_over: impl Fn() -> bool) {
+        self.record.enter(activity);
+        while !self.draining() && !is_over() {
             match until.remaining(LONGEST_PARK) {
                 Some(left) => std::thread::park_timeout(left),
                 None => break,

@@ -238,12 +238,14 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 fn activity_of(code: u32) -> Activity {
-    const ALL: [Activity; 5] = [
+    const ALL: [Activity; 7] = [
         Activity::Working,
         Activity::Reading,
         Activity::Sending,
         Activity::Pausing,
         Activity::Writing,
+        Activity::Ending,
+        Activity::Delayed,
     ];
     ALL.get(code as usize).copied().unwrap_or_default()
 }

@@ -266,7 +266,13 @@ impl Table {
             {
                 let counts = entry.record.counts();
                 let delay = coalesce.step(&mut entry.pace, counts, elapsed);
-                entry.record.set_read_delay(delay);
+                let is_near_deadline = entry.watch.is_near_deadline(limits);
+                entry
+                    .record
+                    .set_read_delay(delay.filter(|_| !is_near_deadline));
+                if is_near_deadline && sample.activity == Activity::Delayed {
+                    entry.record.unpark();
+                }
             }
             visit(&entry.record, sample, &entry.watch, verdict);
         }
