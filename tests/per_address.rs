@@ -109,11 +109,7 @@ fn an_ipv4_mapped_address_counts_as_ipv4_over_all_listeners() {
     let [dual, v4] = [0, 1].map(|at| server.local_addrs()[at].port());
     let _served = [served_from(ONE, dual), served_from(ONE, v4)];
     let peers: Vec<_> = server.connections().iter().map(|info| info.peer).collect();
-    assert_ne!(
-        peers[0].is_ipv4(),
-        peers[1].is_ipv4(),
-        "the first is a mapped one: {peers:?}"
-    );
+    assert!(peers.iter().all(SocketAddr::is_ipv4), "{peers:?}");
     assert_turned_away(connect_from(ONE, dual));
     assert_turned_away(connect_from(ONE, v4));
     let _other = served_from(OTHER, dual);
@@ -137,4 +133,37 @@ fn an_exempt_ipv4_network_holds_the_mapped_addresses_too() {
     let _other = served_from(OTHER, port);
     assert_turned_away(connect_from(OTHER, port));
     server.shutdown(DEADLINE);
+}
+
+#[test]
+fn an_ipv4_client_of_an_ipv6_listener_is_told_and_exempt_as_ipv4() {
+    let server = echo::start(at_most_per_ip(1, &["::ffff:127.0.0.2/128"]), &["[::]:0"]);
+    let port = server.local_addrs()[0].port();
+    let _exempt: Vec<_> = (0..3).map(|_| served_from(ONE, port)).collect();
+    let _one = served_from(OTHER, port);
+    assert_turned_away(connect_from(OTHER, port));
+    let mut peers: Vec<_> = server
+        .connections()
+        .iter()
+        .map(|connection| connection.peer.ip().to_string())
+        .collect();
+    peers.sort_unstable();
+    assert_eq!(peers, ["127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.3"]);
+    server.shutdown(DEADLINE);
+}
+
+#[test]
+fn an_address_above_its_share_spends_nothing_of_the_accept_rate() {
+    let mut config = at_most_per_ip(1, &[]);
+    config.accept_rate = Some(1);
+    let server = echo::start(config, &[echo::ANY]);
+    let port = server.local_addrs()[0].port();
+    let _one = served_from(ONE, port);
+    // At one accept a second these alone would take minutes, and whoever comes behind them would wait as long.
+    let greedy: Vec<_> = (0..200).map(|_| connect_from(ONE, port)).collect();
+    let _other = served_from(OTHER, port);
+    greedy.into_iter().for_each(assert_turned_away);
+    let stats = server.shutdown(DEADLINE).stats;
+    let rejected = stats.rejected.get(RejectReason::PerAddress);
+    assert_eq!((stats.accepted, rejected), (2, 200));
 }

@@ -99,7 +99,8 @@ pub(super) struct Args {
     /// Decides what new clients meet while the gate is shut: paused, at --max-connections, or out
     /// of descriptors. backlog leaves them in the kernel's queue, where they wait and look connected;
     /// close accepts and closes at once, so that a client or a balancer fails over; refuse rejects
-    /// their connect, which also shows to health checks.
+    /// their connect, which also shows to health checks, and keeps the port by one more descriptor
+    /// for each listener.
     #[arg(long, value_name = "backlog|close|refuse", default_value = "backlog")]
     #[arg(value_parser = values::choice(values::ON_PAUSE), help_heading = "Overload: pause")]
     pub(super) on_pause: OnPause,

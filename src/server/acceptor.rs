@@ -63,6 +63,15 @@ enum Burst {
     Wait(Duration),
 }
 
+/// What follows on one client.
+enum Next {
+    Go,
+    /// The system has no thread to give.
+    Starved,
+    /// Too many are being turned away.
+    Wait(Duration),
+}
+
 impl Acceptor {
     pub(super) fn new(
         listener: Listener,
@@ -74,10 +83,7 @@ impl Acceptor {
             OnPause::Refuse if !listener.can_refuse => OnPause::Close,
             on_pause => on_pause,
         };
-        let reserve = match on_pause {
-            OnPause::Close => Some(open_reserve()?),
-            OnPause::Backlog | OnPause::Refuse => None,
-        };
+        let reserve = Some(open_reserve()?);
         Ok(Acceptor {
             listener,
             bell,
@@ -158,12 +164,11 @@ impl Acceptor {
                 break;
             };
             match self.listener.accept()? {
-                Accepted::Client(stream, peer) => {
-                    self.shared.gate.accepted(self.shared.now());
-                    if !self.admit(stream, peer, room) {
-                        break;
-                    }
-                }
+                Accepted::Client(stream, peer) => match self.admit(stream, peer, room) {
+                    Next::Go => {}
+                    Next::Starved => break,
+                    Next::Wait(wait) => return Ok(Burst::Wait(wait)),
+                },
                 Accepted::Nobody => break,
                 Accepted::Gone => {}
                 Accepted::Starved(error) => {
@@ -179,13 +184,17 @@ impl Acceptor {
         Ok(Burst::Over)
     }
 
-    /// Gives a client its thread, or turns it away. `false`: the system has no thread to give.
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, room: Room) -> bool {
+    /// Gives a client its thread, or turns it away.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, room: Room) -> Next {
         let shared = &self.shared;
         let Some(claim) = shared.gate.claim(peer) else {
             self.reject(&stream, peer, RejectReason::PerAddress);
-            return true;
+            return match shared.gate.turned_away(shared.now()) {
+                Duration::ZERO => Next::Go,
+                wait => Next::Wait(wait),
+            };
         };
+        shared.gate.admitted(shared.now());
         let job = |record| (self.make_handler)(record);
         let spawn = |worker: Arc<Worker>, job| {
             let mut builder =
@@ -205,10 +214,10 @@ impl Acceptor {
             Admitted::Closed => {}
             Admitted::NoThread(error) => {
                 self.starve(RejectReason::NoThread, &error);
-                return false;
+                return Next::Starved;
             }
         }
-        true
+        Next::Go
     }
 
     /// The gate is shut.
@@ -227,8 +236,11 @@ impl Acceptor {
                 }
             }
             OnPause::Refuse => {
+                if !self.empty_queue(reason) {
+                    // Those that are left would be reset, and nobody would know.
+                    return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
+                }
                 // Who comes between these two is reset by the kernel, uncounted: nobody can see them.
-                self.empty_queue(reason);
                 self.listener.shut_down()?;
                 // Its state changes at most once a tick.
                 std::thread::park_timeout(TICK);
@@ -304,20 +316,26 @@ impl Acceptor {
         self.wait(false, Some(FIRST_BACKOFF)).map(drop)
     }
 
-    /// Accepts whoever is in the kernel's queue, and turns them away, as far as the system lets us. Ends
-    /// however fast new ones come.
-    fn empty_queue(&self, reason: RejectReason) {
+    /// Accepts whoever is in the kernel's queue, and turns them away. Ends however fast new ones come. Without a
+    /// descriptor the one in reserve serves for all of them, one after the other; `false`: another thread was
+    /// quicker to take it.
+    fn empty_queue(&mut self, reason: RejectReason) -> bool {
         for _ in 0..MOST_QUEUED {
             match self.listener.accept() {
                 Ok(Accepted::Client(stream, peer)) => self.reject(&stream, peer, reason),
                 Ok(Accepted::Gone) => {}
-                Ok(Accepted::Nobody | Accepted::Starved(_)) | Err(_) => return,
+                Ok(Accepted::Nobody) | Err(_) => return true,
+                Ok(Accepted::Starved(_)) => match self.reserve.take() {
+                    Some(reserve) => drop(reserve),
+                    None => return false,
+                },
             }
         }
+        true
     }
 
     fn lacks_reserve(&self) -> bool {
-        self.on_pause == OnPause::Close && self.reserve.is_none()
+        self.reserve.is_none()
     }
 
     // ---- when the system has nothing to give

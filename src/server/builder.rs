@@ -219,8 +219,14 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         if self.listeners.is_empty() {
             return Err(StartError::NoListener);
         }
+        // A listener that refuses connects keeps its port by a second socket.
+        let guards = match config.on_pause {
+            OnPause::Refuse => self.listeners.len() as u64,
+            OnPause::Backlog | OnPause::Close => 0,
+        };
         let needs = Needs {
             listeners: self.listeners.len(),
+            other_descriptors: self.needs.other_descriptors.saturating_add(guards),
             ..self.needs
         };
         let fit = limits::fit(config, &needs, &System::read())?;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::bell::Bell;
@@ -24,6 +24,10 @@ use crate::model::Bucket;
 /// looks for its order.
 const ORDER_IS_NEAR: Duration = Duration::from_millis(10);
 
+/// A tenth of a processor's worth. A kernel's queue that one address has filled (4,096 by default) is through in
+/// less than half a second, so that long those behind it wait.
+const TURNS_AWAY_PER_SECOND: f64 = 10_000.0;
+
 struct Inner {
     out: usize,
     /// Threads that wait for a client, the one that came last at the back: it is taken first, so that a few
@@ -35,6 +39,8 @@ struct Inner {
     /// Somebody found the gate shut since the last time it was seen to open.
     missed: bool,
     accepts: Option<Bucket>,
+    /// Where there is an accept rate, clients of an address above its share have one of their own.
+    turns_away: Bucket,
 }
 
 pub(super) struct Gate {
@@ -65,10 +71,16 @@ impl Gate {
                 accepts: config
                     .accept_rate
                     .map(|rate| Bucket::new(rate as f64, Duration::ZERO)),
+                turns_away: Bucket::new(TURNS_AWAY_PER_SECOND, Duration::ZERO),
             }),
             max_connections,
             max_per_address: config.max_connections_per_ip,
-            exempt: config.per_ip_exempt.clone(),
+            exempt: config
+                .per_ip_exempt
+                .iter()
+                .copied()
+                .map(canonical)
+                .collect(),
             exits,
             bells,
         }
@@ -186,11 +198,22 @@ impl Gate {
             .map_or(Duration::ZERO, |bucket| bucket.wait(now))
     }
 
-    /// A client was accepted.
-    pub(super) fn accepted(&self, now: Duration) {
+    /// A client was admitted: it is charged to the accept rate.
+    pub(super) fn admitted(&self, now: Duration) {
         if let Some(bucket) = &mut self.inner.lock().accepts {
             bucket.take(1, now);
         }
+    }
+
+    /// A client above its address's share was turned away. It costs the others nothing of the accept rate, and
+    /// yet not all of a processor: says how long to wait before the next client.
+    pub(super) fn turned_away(&self, now: Duration) -> Duration {
+        let mut inner = self.inner.lock();
+        if inner.accepts.is_none() {
+            return Duration::ZERO;
+        }
+        inner.turns_away.take(1, now);
+        inner.turns_away.wait(now)
     }
 
     /// The ladder's word.
@@ -311,6 +334,19 @@ impl Drop for Claim {
     }
 }
 
+/// A network of IPv4-mapped addresses is one of IPv4, as its addresses are.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    v6.addr()
+        .to_ipv4_mapped()
+        .zip(v6.prefix_len().checked_sub(MAPPED))
+        .and_then(|(v4, prefix)| Ipv4Net::new(v4, prefix).ok())
+        .map_or(network, IpNet::V4)
+}
+
 /// The address as networks are written, and the key under which its connections are counted: an
 /// IPv4-mapped address is IPv4, and an IPv6 host has a whole /64 to itself (RFC 6177, section 2).
 fn address_of(peer: SocketAddr) -> (IpAddr, IpAddr) {
@@ -340,6 +376,16 @@ mod tests {
         assert_eq!(key("192.0.2.7"), "192.0.2.7");
         assert_eq!(key("::ffff:192.0.2.7"), "192.0.2.7");
         assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
+    }
+
+    #[test]
+    fn a_network_of_ipv4_mapped_addresses_is_one_of_ipv4() {
+        let canonical = |net: &str| canonical(net.parse().expect("a network")).to_string();
+        assert_eq!(canonical("::ffff:127.0.0.1/128"), "127.0.0.1/32");
+        assert_eq!(canonical("::ffff:10.0.0.0/104"), "10.0.0.0/8");
+        for same in ["10.0.0.0/8", "fd00::/8", "::/0", "::1/128"] {
+            assert_eq!(canonical(same), same);
+        }
     }
 
     #[test]

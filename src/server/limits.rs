@@ -51,7 +51,8 @@ pub struct Bound {
     /// Threads: one per connection and per listener, the server's own, and those that the process had
     /// when the bound was computed.
     pub threads: u64,
-    /// Descriptors: one per connection, three per listener, and those that the process had open.
+    /// Descriptors: one per connection, three per listener (four with `on_pause` refuse), and those that the
+    /// process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
     /// connection, the buffer with its slots, what the ingest room keeps of read buffers, and 8 MiB for

@@ -2,13 +2,13 @@
 //! back.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use super::config::Config;
+use super::config::{Config, OnPause};
 
 /// A bound socket, listening. It never blocks.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Listener {
     backlog: i32,
     /// Bound by us to a port by its number, so it can be shut down and come back.
     pub(super) can_refuse: bool,
+    /// Keeps the port ours while this socket is shut down: see [`guard`].
+    guard: Option<Socket>,
     is_shut_down: bool,
 }
 
@@ -56,12 +58,17 @@ impl Listener {
             i32::try_from(backlog).unwrap_or(i32::MAX)
         });
         set_inherited_options(&socket, config)?;
-        socket.listen(backlog)?;
+        let guard = match config.on_pause {
+            OnPause::Refuse => Some(guard(bound)?),
+            OnPause::Backlog | OnPause::Close => None,
+        };
+        listen(&SockRef::from(&socket), guard.as_ref(), backlog)?;
         Ok(Listener {
             socket: socket.into(),
             address: bound,
             backlog,
             can_refuse: true,
+            guard,
             is_shut_down: false,
         })
     }
@@ -76,6 +83,7 @@ impl Listener {
             address,
             backlog: 0,
             can_refuse: false,
+            guard: None,
             is_shut_down: false,
         })
     }
@@ -86,7 +94,7 @@ impl Listener {
     /// The listener itself does not work any more.
     pub(super) fn accept(&self) -> io::Result<Accepted> {
         let error = match self.socket.accept() {
-            Ok((stream, peer)) => return Ok(Accepted::Client(stream, peer)),
+            Ok((stream, peer)) => return Ok(Accepted::Client(stream, canonical(peer))),
             Err(error) => error,
         };
         match Errno::from_io_error(&error) {
@@ -124,10 +132,13 @@ impl Listener {
     /// Listens again on the same port. `false`: another socket has it now; it may come back.
     pub(super) fn listen_again(&mut self) -> io::Result<bool> {
         if self.is_shut_down {
-            match rustix::net::listen(&self.socket, self.backlog) {
+            let socket = SockRef::from(&self.socket);
+            match listen(&socket, self.guard.as_ref(), self.backlog) {
                 Ok(()) => self.is_shut_down = false,
-                Err(Errno::ADDRINUSE) => return Ok(false),
-                Err(error) => return Err(error.into()),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(true)
@@ -150,6 +161,42 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// A second socket on the port, for as long as the first may be shut down. A socket with SO_REUSEADDR that
+/// does not listen lets any user bind the port; one without it lets nobody. It is bound with the option, to come
+/// in beside the first and beside what an earlier server left in TIME_WAIT, and then goes without it.
+///
+/// SO_REUSEPORT instead of SO_REUSEADDR would keep others out, too, but a second server of the same user would
+/// start, and none beside a TIME_WAIT of a server that had SO_REUSEADDR. To turn SO_REUSEADDR off and on at the
+/// first socket itself leaves a moment before each listen(2) in which the port is anybody's.
+fn guard(address: SocketAddr) -> io::Result<Socket> {
+    let socket = bind(address)?;
+    socket.set_reuse_address(false)?;
+    Ok(socket)
+}
+
+/// listen(2) is refused beside the guard unless both have SO_REUSEPORT, and one owner: they have it for this one
+/// call. So nobody else of the same user listens beside us later.
+fn listen(socket: &SockRef<'_>, guard: Option<&Socket>, backlog: i32) -> io::Result<()> {
+    let Some(guard) = guard else {
+        return socket.listen(backlog);
+    };
+    socket.set_reuse_port(true)?;
+    guard.set_reuse_port(true)?;
+    let listens = socket.listen(backlog);
+    socket.set_reuse_port(false)?;
+    guard.set_reuse_port(false)?;
+    listens
+}
+
+/// An IPv4 client of an IPv6 socket is told, counted and limited as what it is.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        // An IPv6 address keeps its scope.
+        IpAddr::V6(_) => peer,
+        v4 => SocketAddr::new(v4, peer.port()),
+    }
 }
 
 fn set_inherited_options(socket: &Socket, config: &Config) -> io::Result<()> {
