@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::client;
 use common::echo::{self, ANY};
+use common::puppets::{Item, Stage};
 use common::tagged::{Cut, Tagged};
 use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_until};
@@ -221,15 +222,31 @@ fn time_in_a_blocked_send_counts_for_no_deadline() {
 fn time_in_a_rate_pause_counts_for_no_deadline() {
     let mut config = held_up();
     config.rate_limit = Some(30);
-    let valve = Valve::open();
-    let (server, mut client) = start(config, &valve);
-    let bytes = Tagged::new(1).lines(0..80, SIZE);
-    let (first, rest) = bytes.split_at(bytes.len() - 10);
-    client.write_all(first).unwrap();
-    wait_inside(&server, Activity::Pausing, KEPT * 3 / 2);
-    wait_inside(&server, Activity::Reading, SEEN);
-    client.write_all(rest).unwrap();
-    assert_arrived(server, client, &valve, 80);
+    let stage = Stage::start(config);
+    let mut actor = stage.connect();
+    // More than two seconds' worth at once, inside a frame.
+    let read = actor.run(|conn, out| {
+        conn.progress(0, true);
+        let item = Item {
+            messages: 80,
+            ..Item::light(0)
+        };
+        out.send(item).unwrap();
+        conn.read(&mut [0]).ok()
+    });
+    let wait_in = |state: Activity, long: Duration| {
+        wait_until(&format!("{state:?} inside a frame"), DEADLINE, || {
+            let connections = stage.server.connections();
+            connections.iter().any(|connection| {
+                connection.inside_frame && connection.state == state && connection.in_state >= long
+            })
+        });
+    };
+    wait_in(Activity::Pausing, KEPT * 3 / 2);
+    wait_in(Activity::Reading, SEEN);
+    actor.client.write_all(b".").unwrap();
+    assert_eq!(read.wait(), Some(1));
+    stage.end();
 }
 
 /// A server that replies without end, and how each of its handlers ended.

@@ -124,3 +124,79 @@ fn an_abort_ends_a_rate_pause_at_once() {
     assert!(report.is_balanced(), "{report:?}");
     valve.checker().expect_prefix(&[(1, MANY)]);
 }
+
+#[test]
+fn a_peer_that_is_gone_ends_a_rate_pause_and_what_it_sent_is_delivered() {
+    let valve = Valve::open();
+    let (server, client) = paused(&valve);
+    assert_eq!(client::half_close(client), Closed::Clean);
+    let stats = server.report().server.stats;
+    assert_eq!(stats.ended.get(EndReason::Eof), 1);
+    assert!(server.shutdown(DEADLINE).is_balanced());
+    valve.checker().expect_exact(&[(1, MANY)]);
+}
+
+#[test]
+fn a_peer_that_resets_its_stream_ends_a_rate_pause() {
+    let valve = Valve::open();
+    let (server, client) = paused(&valve);
+    client::reset(client);
+    wait_until("its end", DEADLINE, || {
+        server.report().server.stats.ended.get(EndReason::Reset) == 1
+    });
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced(), "{report:?}");
+    assert_eq!(report.server.stats.dropped.total(), 0);
+    valve.checker().expect_prefix(&[(1, MANY)]);
+}
+
+#[test]
+fn clients_that_are_gone_do_not_hold_the_places_of_others() {
+    const PLACES: usize = 8;
+    let mut config = Config::default();
+    (config.rate_limit, config.max_connections) = (Some(1), Some(PLACES));
+    let valve = Valve::open();
+    let server = Ingest::builder()
+        .config(config)
+        .listen("127.0.0.1:0".parse().unwrap())
+        .start(valve.sink())
+        .unwrap();
+    let addr = server.local_addrs()[0];
+    let each = 10_000;
+    for (nth, mut client) in client::connect_many(addr, PLACES).into_iter().enumerate() {
+        client.write_all(&vec![b'\n'; each]).unwrap();
+        // One ends its stream, the next one is killed.
+        if nth % 2 == 0 {
+            drop(client);
+        } else {
+            client::reset(client);
+        }
+    }
+    let mut honest = client::connect(addr);
+    honest.write_all(&Tagged::new(1).lines(0..1, 60)).unwrap();
+    assert_eq!(client::half_close(honest), Closed::Clean);
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced(), "{report:?}");
+    // Whatever the kernel held of those that ended their streams is there.
+    assert!(report.server.stats.delivered > (each * PLACES / 2) as u64);
+}
+
+#[test]
+fn a_read_brings_no_more_than_a_seconds_worth_however_small_the_messages_are() {
+    const RATE: u64 = 20;
+    let valve = Valve::open();
+    let (server, mut client) = start(Some(RATE), &valve);
+    let began = Instant::now();
+    client.write_all(&vec![b'\n'; 10_000]).unwrap();
+    let mut received = 0;
+    while received < RATE * 5 {
+        received = server.report().server.stats.received;
+        // A second's worth ahead, and twice that where it is not known yet how small they are.
+        let most = RATE as f64 * (began.elapsed().as_secs_f64() + 3.0);
+        assert!(received as f64 <= most, "{received}, {most} at most");
+        assert!(began.elapsed() < DEADLINE, "{received} received");
+        thread::sleep(Duration::from_millis(5));
+    }
+    drop(client);
+    server.shutdown(DEADLINE);
+}

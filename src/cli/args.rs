@@ -192,7 +192,8 @@ pub(super) struct Args {
     pub(super) reuse_threads: OrOff<Duration>,
 
     /// Reads at most this many messages a second from one connection. Faster senders are slowed by
-    /// TCP and wait; nothing is dropped.
+    /// TCP and wait; nothing is dropped. What is left of a stream that its sender has ended or reset
+    /// is read at once.
     #[arg(long, value_name = "RATE", default_value = "off")]
     #[arg(value_parser = units::or_off(units::rate), help_heading = "Rates")]
     pub(super) rate_limit: OrOff<u64>,

@@ -49,9 +49,91 @@ impl Bucket {
     }
 }
 
+/// How much to read at a time under a rate, so that a read brings no more than a second's worth of messages.
+///
+/// How many messages lie in what is not read nobody knows, but a byte holds at most one. So it begins with as many
+/// bytes as there may be messages, goes by what the last read held, and doubles while reads bring no whole message.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadSize {
+    per_second: u64,
+    bytes: u64,
+}
+
+impl ReadSize {
+    /// For `per_second` messages a second.
+    pub fn new(per_second: u64) -> Self {
+        let per_second = per_second.max(1);
+        ReadSize {
+            per_second,
+            bytes: per_second,
+        }
+    }
+
+    /// What to read at most.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// So many bytes were read, and so many messages found in them.
+    pub fn took(&mut self, bytes: u64, messages: u64) {
+        if bytes == 0 {
+            return;
+        }
+        self.bytes = match messages {
+            0 => self.bytes.saturating_mul(2),
+            _ => self
+                .per_second
+                .saturating_mul(bytes / messages)
+                .max(self.per_second),
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Reads a stream of messages of these sizes, all of which is there: the most that a read has brought, and how
+    /// many reads there were.
+    fn reads(per_second: u64, sizes: &[u64]) -> (u64, usize) {
+        let mut size = ReadSize::new(per_second);
+        let ends: Vec<u64> = sizes
+            .iter()
+            .scan(0, |at, size| {
+                *at += size;
+                Some(*at)
+            })
+            .collect();
+        let (mut at, mut most, mut reads) = (0, 0, 0);
+        while at < ends[ends.len() - 1] {
+            let to = at + size.bytes();
+            let messages = ends.iter().filter(|&&end| end > at && end <= to).count() as u64;
+            size.took(size.bytes(), messages);
+            most = most.max(messages);
+            (at, reads) = (to, reads + 1);
+        }
+        (most, reads)
+    }
+
+    #[test]
+    fn a_read_brings_no_more_than_a_seconds_worth_of_messages_of_one_size() {
+        for per_second in [1, 2, 40, 1000] {
+            for size in [1, 2, 100, 65_536] {
+                let (most, _) = reads(per_second, &[size; 3000]);
+                // While it doubles it may find a second's worth more than it began with.
+                assert!(most <= 2 * per_second, "{per_second}, {size}: {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_message_takes_few_reads_though_short_ones_came_before() {
+        let sizes = [vec![1; 50], vec![65_536; 3], vec![1; 50]].concat();
+        let (most, reads) = reads(1, &sizes);
+        assert!(reads < 150, "{reads}");
+        // One read goes beyond what is allowed: the one that had grown for the long message.
+        assert!(most <= 51, "{most}");
+    }
 
     #[test]
     fn holds_the_rate_over_an_hour_whatever_the_size_of_a_take() {

@@ -17,7 +17,7 @@ mod queue;
 mod running;
 mod watch;
 
-pub use bucket::Bucket;
+pub use bucket::{Bucket, ReadSize};
 pub use coalesce::{Coalesce, Counts, Pace};
 pub use ladder::{Change, Ladder, LadderSettings, Observation, Rung};
 pub use linger::Linger;

@@ -105,8 +105,9 @@ pub struct Config {
     pub pause_after: PauseAfter,
     /// What new clients meet while the gate is shut. Default: the kernel's queue.
     pub on_pause: OnPause,
-    /// Messages per second that one connection may send, 1 or more. Above it its reads are delayed;
-    /// nothing is dropped. Default: off.
+    /// Messages per second that one connection may send, 1 or more. Above it its reads are delayed,
+    /// and each brings about a second's worth; nothing is dropped. What is left of a stream that its peer has ended
+    /// or reset is read at once. Default: off.
     pub rate_limit: Option<u64>,
     /// Connections per second that are accepted, over all listeners, 1 or more. Above it clients wait
     /// in the kernel's queue. Default: off.

@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::ledger::EndReason;
 use super::record::Record;
 use super::shared::Shared;
-use crate::model::{Activity, Bucket};
+use crate::model::{Activity, Bucket, ReadSize};
 
 /// The most that one write(2) of a reply takes: what `write_timeout` is counted for.
 const MOST_PER_WRITE: usize = 64 << 10;
@@ -31,7 +31,7 @@ const LONGEST_PARK: Duration = Duration::from_secs(3600);
 /// stream.** Whatever we end returns an error that wraps [`Ended`], the same one at every later call;
 /// [`Ended::reason_of`] tells which. While the server drains, what the kernel already held may still be
 /// read; then reads return [`EndReason::Shutdown`], never 0. Where a rate limit is set, a read may be
-/// held back first.
+/// held back first, and brings about a second's worth; once the peer has ended or reset its stream it is not.
 ///
 /// # Writing
 /// [`write`](Write::write) blocks while the peer does not take what it is sent, at most `write_timeout`
@@ -54,6 +54,9 @@ struct RateLimit {
     bucket: Bucket,
     started: Instant,
     paid: u64,
+    size: ReadSize,
+    /// Read since it was last paid for.
+    read: u64,
 }
 
 impl Connection {
@@ -62,6 +65,8 @@ impl Connection {
             bucket: Bucket::new(rate as f64, Duration::ZERO),
             started: Instant::now(),
             paid: 0,
+            size: ReadSize::new(rate),
+            read: 0,
         });
         Connection {
             record,
@@ -115,9 +120,7 @@ impl Connection {
         let past = self.shared.now().as_nanos() % step.as_nanos().max(1);
         // Less than the step, which is less than 2^32 microseconds.
         let until = Deadline::after(step - Duration::from_nanos(past as u64));
-        self.sleep(Activity::Delayed, until, || {
-            self.record.read_delay().is_none()
-        });
+        self.delay(until);
         true
     }
 
@@ -128,8 +131,8 @@ impl Connection {
     /// # Errors
     /// As [`read`](Read::read).
     pub fn read_ready(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        self.hold_to_rate();
-        let most = self.may_read(buf.len());
+        let most = self.hold_to_rate(buf.len());
+        let most = self.may_read(most);
         if self.end().is_some() || most == 0 {
             return Ok(None);
         }
@@ -162,6 +165,9 @@ impl Connection {
             }
             Ok(read) => {
                 self.allowance = self.allowance.map(|left| left.saturating_sub(read as u64));
+                if let Some(rate) = &mut self.rate {
+                    rate.read += read as u64;
+                }
                 self.record.add_bytes(read);
                 Ok(Some(read))
             }
@@ -187,25 +193,46 @@ impl Connection {
         wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
-    /// Waits until the messages sent so far are paid for. A drain or an abort ends the wait.
-    fn hold_to_rate(&mut self) {
-        let Some(rate) = &mut self.rate else { return };
+    /// Waits until the messages sent so far are paid for. A drain or an abort ends the wait, and so does a peer that
+    /// has ended or reset its stream: nobody is slowed down by it any more, and its place is wanted.
+    /// Returns how much of `wanted` bytes to read.
+    fn hold_to_rate(&mut self, wanted: usize) -> usize {
+        let Some(rate) = &mut self.rate else {
+            return wanted;
+        };
         let sent = self.record.messages();
         let now = rate.started.elapsed();
         rate.bucket.take(sent - rate.paid, now);
-        rate.paid = sent;
-        let wait = rate.bucket.wait(now);
-        if wait.is_zero() {
-            return;
+        rate.size.took(rate.read, sent - rate.paid);
+        (rate.paid, rate.read) = (sent, 0);
+        let (wait, most) = (rate.bucket.wait(now), rate.size.bytes());
+        let is_over = !wait.is_zero() && self.pause(Deadline::after(wait));
+        if is_over || self.draining() {
+            return wanted;
         }
-        let until = Deadline::after(wait);
-        self.sleep(Activity::Pausing, until, || false);
+        wanted.min(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
-    /// Sleeps; a drain or an abort ends it, and whoever unparks it once `is_over`.
-    fn sleep(&self, activity: Activity, until: Deadline, is_over: impl Fn() -> bool) {
-        self.record.enter(activity);
-        while !self.draining() && !is_over() {
+    /// Sleeps in poll(2), which sees what the peer does. Says whether its stream is over. A drain and an abort shut the
+    /// socket down, and poll sees that, too.
+    fn pause(&self, until: Deadline) -> bool {
+        self.record.enter(Activity::Pausing);
+        let mut is_over = false;
+        while !is_over && !self.draining() {
+            match until.remaining(LONGEST_PARK) {
+                Some(left) => is_over = self.record.has_peer_gone_within(left),
+                None => break,
+            }
+        }
+        self.record.enter(Activity::Working);
+        // It may be ours that was seen.
+        is_over && !self.draining()
+    }
+
+    /// Sleeps before a read that is delayed; a drain, an abort and the end of the delay end it, each with an unpark.
+    fn delay(&self, until: Deadline) {
+        self.record.enter(Activity::Delayed);
+        while !self.draining() && self.record.read_delay().is_some() {
             match until.remaining(LONGEST_PARK) {
                 Some(left) => std::thread::park_timeout(left),
                 None => break,
@@ -220,14 +247,14 @@ impl Read for Connection {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.hold_to_rate();
+        let wanted = self.hold_to_rate(buf.len());
         loop {
             match self.end() {
                 Some(EndReason::Eof) => return Ok(0),
                 Some(reason) => return Err(Ended(reason).into_io()),
                 None => {}
             }
-            let most = self.may_read(buf.len());
+            let most = self.may_read(wanted);
             if most == 0 {
                 self.end = Some(EndReason::Shutdown);
                 continue;

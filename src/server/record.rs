@@ -171,13 +171,17 @@ impl Record {
     /// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
     /// alike (RDHUP); a reset is ERR and HUP.
     pub(super) fn has_peer_gone(&self) -> bool {
+        self.has_peer_gone_within(Duration::ZERO)
+    }
+
+    /// As [`has_peer_gone`](Record::has_peer_gone), waiting for it. Our own shutdown(2) looks alike.
+    pub(super) fn has_peer_gone_within(&self, wait: Duration) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
+        let Ok(wait) = Timespec::try_from(wait) else {
+            return false;
         };
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(gone)
+        poll(&mut fds, Some(&wait)).is_ok() && fds[0].revents().intersects(gone)
     }
 
     pub(super) fn peer_gone(&self) -> bool {
