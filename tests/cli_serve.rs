@@ -59,7 +59,7 @@ fn a_usr1_lists_every_connection_with_its_id_its_peer_and_its_state() {
         child.signal(Signal::USR1);
         child
             .stderr_text()
-            .contains("\n2 connections; overload: normal, the gate is open")
+            .contains("\n2 connections; overload: normal, accepting")
     });
     let listed = child.stderr_text();
     for (id, client) in (1..).zip(&clients) {

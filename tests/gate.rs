@@ -15,7 +15,7 @@ use common::echo::{self, ANY};
 use common::embedded::{self, Embedded};
 use common::proc;
 use common::wait::{DEADLINE, wait_until};
-use drainline::{Config, EndReason, OnPause, RejectReason, Server, Stats};
+use drainline::{Config, EndReason, NotAcceptingReason, OnPause, RejectReason, Server, Stats};
 
 fn at_most(max_connections: usize) -> Config {
     let mut config = Config::default();
@@ -129,6 +129,48 @@ fn under_refuse_the_client_over_the_limit_cannot_connect_until_one_leaves() {
             .is_ok_and(|mut client| echo::is_served(&mut client, DEADLINE))
     });
     server.shutdown(DEADLINE);
+}
+
+/// One at the limit, and the state that an operator sees: for each policy.
+#[test]
+fn at_the_limit_the_first_client_that_is_kept_out_is_seen_and_the_time_is_counted() {
+    for on_pause in [OnPause::Backlog, OnPause::Close, OnPause::Refuse] {
+        let mut config = at_most(1);
+        config.on_pause = on_pause;
+        let server = echo::start(config, &[ANY]);
+        let addr = server.local_addrs()[0];
+        let served = echo::connect_served(addr);
+        if on_pause != OnPause::Refuse {
+            thread::sleep(Duration::from_millis(300));
+            let stats = server.stats();
+            assert!(
+                stats.not_accepting.is_none(),
+                "nobody is kept out: {stats:?}"
+            );
+        }
+        let _kept_out = client::try_connect(addr, DEADLINE);
+        let limit = NotAcceptingReason::MaxConnections;
+        wait_until("not accepting", DEADLINE, || {
+            let stats = server.stats();
+            let seconds = stats.not_accepting_seconds;
+            stats
+                .not_accepting
+                .is_some_and(|state| state.reason == limit)
+                && seconds.get(limit) >= Duration::from_millis(500)
+        });
+        drop(served);
+        wait_until("accepting", DEADLINE, || {
+            server.stats().not_accepting.is_none()
+        });
+        let before = server.stats().not_accepting_seconds.get(limit);
+        thread::sleep(Duration::from_millis(300));
+        let stats = server.shutdown(DEADLINE).stats;
+        assert_eq!(
+            stats.not_accepting_seconds.get(limit),
+            before,
+            "{on_pause:?}"
+        );
+    }
 }
 
 thread_local! {
@@ -265,6 +307,10 @@ fn the_accept_rate_slows_clients_down_and_turns_nobody_away() {
     clients.iter_mut().for_each(echo::assert_served);
     let stats = server.shutdown(DEADLINE).stats;
     assert_eq!((stats.accepted, stats.rejected.total()), (CLIENTS, 0));
+    let waited = stats
+        .not_accepting_seconds
+        .get(NotAcceptingReason::AcceptRate);
+    assert!(waited >= Duration::from_millis(500), "{stats:?}");
 }
 
 #[test]

@@ -113,7 +113,8 @@ fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
         child.signal(Signal::USR1);
         let told = child.stderr_text();
         let ladder = line_of(&told, "2 connections; ");
-        let is_shown = ladder.starts_with("2 connections; overload: paused, the gate is shut, ");
+        let is_shown =
+            ladder.starts_with("2 connections; overload: paused, not accepting: paused for ");
         (is_shown && ladder.contains(", 2 senders wait; ")).then_some(told)
     });
     for (id, peer) in (1..).zip(&peers) {

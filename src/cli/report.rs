@@ -2,7 +2,7 @@
 
 use drainline::ingest::{Handle, Report};
 use drainline::model::Rung;
-use drainline::{Reason, Tally};
+use drainline::{Reason, Stats, Tally};
 use serde_json::{Map, Value, json};
 
 use super::values::ReportFormat;
@@ -36,6 +36,18 @@ fn text(report: &Report) -> String {
         if *rung == Rung::Normal || !time.is_zero() {
             rungs += &format!(" {} {:.1},", rung.name(), time.as_secs_f64());
         }
+    }
+    let not_accepting = &stats.not_accepting_seconds;
+    if !not_accepting.total().is_zero() {
+        rungs += &format!(
+            " not accepting {:.1} (",
+            not_accepting.total().as_secs_f64()
+        );
+        let held = not_accepting.iter().filter(|(_, time)| !time.is_zero());
+        let held: Vec<_> = held
+            .map(|(reason, time)| format!("{} {:.1}", reason.name(), time.as_secs_f64()))
+            .collect();
+        rungs += &format!("{}),", held.join(", "));
     }
     format!(
         "drainline: received {} = delivered {} + dropped {} + in flight {}; truncated {}, partial {}; \
@@ -109,6 +121,11 @@ fn json(report: &Report) -> Value {
         .zip(stats.seconds_in)
         .map(|(rung, time)| (rung.name().to_owned(), json!(time.as_secs_f64())))
         .collect();
+    let not_accepting: Map<String, Value> = stats
+        .not_accepting_seconds
+        .iter()
+        .map(|(reason, time)| (reason.name().to_owned(), json!(time.as_secs_f64())))
+        .collect();
     json!({
         "received": stats.received,
         "delivered": stats.delivered,
@@ -135,6 +152,7 @@ fn json(report: &Report) -> Value {
         "accepts_starved": stats.accepts_starved,
         "threads_peak": stats.threads_peak,
         "seconds_in": seconds_in,
+        "not_accepting_seconds": not_accepting,
         "sink_failures": report.sink_failures,
         "failed_reopens": report.failed_reopens,
         "unlinked_messages": report.unlinked_messages,
@@ -145,6 +163,17 @@ fn json(report: &Report) -> Value {
         "balanced": report.is_balanced(),
         "uptime_seconds": stats.uptime.as_secs_f64(),
     })
+}
+
+/// Whether new clients come in, why not, and since when.
+fn accepting(stats: &Stats) -> String {
+    stats.not_accepting.map_or_else(
+        || "accepting".to_owned(),
+        |state| {
+            let lasted = state.lasted.as_secs_f64();
+            format!("not accepting: {} for {lasted:.1} s", state.reason)
+        },
+    )
 }
 
 /// Reasons that happened, with their counts.
@@ -165,11 +194,11 @@ pub(super) fn connections(handle: &Handle) -> String {
         text += &format!("{connection}\n");
     }
     text += &format!(
-        "{} connections; overload: {}, the gate is {}, longest wait {:.1} s; in flight {}, {} senders wait; \
+        "{} connections; overload: {}, {}, longest wait {:.1} s; in flight {}, {} senders wait; \
          {} has been busy with one write for {:.1} s",
         connections.len(),
         stats.rung.name(),
-        if stats.is_paused { "shut" } else { "open" },
+        accepting(&stats),
         stats.longest_wait.as_secs_f64(),
         stats.in_flight,
         stats.senders_waiting,

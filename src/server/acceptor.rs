@@ -17,7 +17,7 @@ use super::config::{OnPause, TICK};
 use super::error::{ServerError, panic_message};
 use super::gate::Room;
 use super::handler;
-use super::ledger::{Reason, RejectReason};
+use super::ledger::{NotAcceptingReason, Reason, RejectReason};
 use super::listener::{Accepted, Listener};
 use super::record::{Record, unread_bytes};
 use super::shared::Shared;
@@ -37,6 +37,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 pub(super) type MakeHandler = Arc<dyn Fn(Arc<Record>) -> Job + Send + Sync>;
 
 pub(super) struct Acceptor {
+    /// Which of the acceptors it is.
+    place: usize,
     listener: Listener,
     bell: Arc<Bell>,
     shared: Arc<Shared>,
@@ -45,6 +47,8 @@ pub(super) struct Acceptor {
     /// Given up for a moment to accept and close a client where the system has no descriptor left.
     reserve: Option<File>,
     starved: Option<Starved>,
+    /// Why somebody is kept out now, as it is published.
+    holds: Option<NotAcceptingReason>,
 }
 
 /// The system had nothing to give; not to be asked again for a while.
@@ -74,6 +78,7 @@ enum Next {
 
 impl Acceptor {
     pub(super) fn new(
+        place: usize,
         listener: Listener,
         bell: Arc<Bell>,
         shared: Arc<Shared>,
@@ -85,6 +90,7 @@ impl Acceptor {
         };
         let reserve = Some(open_reserve()?);
         Ok(Acceptor {
+            place,
             listener,
             bell,
             shared,
@@ -92,6 +98,7 @@ impl Acceptor {
             on_pause,
             reserve,
             starved: None,
+            holds: None,
         })
     }
 
@@ -143,11 +150,19 @@ impl Acceptor {
             self.wait(false, Some(TICK))?;
             return Ok(());
         }
+        if self.starved.is_none() {
+            self.hold(None);
+        } else if !self.wait(true, Some(Duration::ZERO))? {
+            // Nobody is kept out any more.
+            self.starved = None;
+            return Ok(());
+        }
         // Permits are taken only when somebody is there: two acceptors that took them to look would wake
         // each other for ever.
         if self.wait(true, None)?
             && let Burst::Wait(wait) = self.admit_burst()?
         {
+            self.hold(Some(NotAcceptingReason::AcceptRate));
             self.wait(false, Some(wait))?;
         }
         Ok(())
@@ -224,7 +239,11 @@ impl Acceptor {
     fn hold_off(&mut self, reason: RejectReason, retry: Option<Duration>) -> io::Result<()> {
         match self.on_pause {
             OnPause::Backlog => {
-                self.wait(false, retry)?;
+                // Whoever waits is seen once and not asked for again: poll would tell of them at once, for ever.
+                let holds = NotAcceptingReason::from(reason);
+                if self.wait(self.holds != Some(holds), retry)? {
+                    self.hold(Some(holds));
+                }
             }
             OnPause::Close => {
                 if !self.wait(true, retry)? {
@@ -232,10 +251,12 @@ impl Acceptor {
                 }
                 // It may have opened meanwhile, and the client came because it did.
                 if let Some(reason) = self.shut() {
+                    self.hold(Some(reason.into()));
                     self.reject_burst(reason)?;
                 }
             }
             OnPause::Refuse => {
+                self.hold(Some(reason.into()));
                 if !self.empty_queue(reason) {
                     // Those that are left would be reset, and nobody would know.
                     return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
@@ -274,15 +295,25 @@ impl Acceptor {
         Ok(has_client)
     }
 
+    /// Publishes why somebody is kept out, for the watchdog.
+    fn hold(&mut self, reason: Option<NotAcceptingReason>) {
+        if std::mem::replace(&mut self.holds, reason) != reason {
+            self.shared.accepting.hold(self.place, reason);
+        }
+    }
+
     // ---- turning clients away
 
     fn reject(&self, stream: &TcpStream, peer: SocketAddr, reason: RejectReason) {
         let shared = &self.shared;
         shared.table.rejected(reason, unread_bytes(stream));
+        if !matches!(reason, RejectReason::PerAddress | RejectReason::Shutdown) {
+            // The watchdog tells of the state, with its limit.
+            return;
+        }
         shared.journal.say_once(reason.name(), Level::Warn, || {
             let limit = match reason {
                 RejectReason::PerAddress => shared.config.max_connections_per_ip,
-                RejectReason::MaxConnections => Some(shared.bound.max_connections),
                 _ => None,
             };
             let limit = limit
@@ -346,16 +377,14 @@ impl Acceptor {
             None => FIRST_BACKOFF,
         };
         self.shared.table.starved();
+        self.hold(Some(reason.into()));
         self.starved = Some(Starved {
             reason,
             backoff,
             until: self.shared.now() + backoff,
         });
-        let address = self.listener.address;
-        self.shared.journal.say_once(reason.name(), Level::Warn, || {
-            let open = self.shared.table.traffic().open;
-            format!("nobody is accepted on {address} for now ({reason}): {error}; {open} connections are open")
-        });
+        // The watchdog tells of it.
+        self.shared.accepting.set_error(error.to_string());
     }
 
     /// Why nobody may come in now, if so.

@@ -12,6 +12,7 @@ use crossbeam_channel::bounded;
 use log::Level;
 use parking_lot::Mutex;
 
+use super::accepting::Accepting;
 use super::acceptor::{Acceptor, MakeHandler};
 use super::bell::Bell;
 use super::budget::Budget;
@@ -287,6 +288,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
                 Arc::clone(&exits),
                 bells.clone(),
             )),
+            accepting: Accepting::new(listeners.len()),
             bound,
             started: Instant::now(),
             fixed_threads: listeners.len() + limits::OWN_THREADS as usize,
@@ -307,8 +309,10 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         let acceptors: Vec<_> = listeners
             .into_iter()
             .zip(bells)
-            .map(|(listener, bell)| {
+            .enumerate()
+            .map(|(place, (listener, bell))| {
                 Acceptor::new(
+                    place,
                     listener,
                     bell,
                     Arc::clone(&shared),

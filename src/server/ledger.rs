@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// A closed set of reasons, each with the name that it has in logs, reports and metrics.
 pub trait Reason: Copy + Eq + fmt::Debug + 'static {
@@ -71,6 +72,24 @@ reasons! {
         NoThread = "no_thread",
         /// It was in the kernel's queue when the server shut down.
         Shutdown = "shutdown",
+    }
+}
+
+reasons! {
+    /// Why new clients are kept out.
+    pub enum NotAcceptingReason {
+        /// Senders are held up by a full buffer.
+        Paused = "paused",
+        /// `max_connections` are being served.
+        MaxConnections = "max_connections",
+        /// The system had no descriptor to give (EMFILE, ENFILE).
+        NoDescriptor = "no_descriptor",
+        /// The system had no thread to give.
+        NoThread = "no_thread",
+        /// `accept_rate` holds the next client back.
+        AcceptRate = "accept_rate",
+        /// The server shuts down.
+        Draining = "draining",
     }
 }
 
@@ -183,6 +202,52 @@ impl<R: Reason> fmt::Display for Tally<R> {
     }
 }
 
+/// How long each reason of a set held, in all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Spans<R> {
+    spans: [Duration; MOST_REASONS],
+    of: PhantomData<R>,
+}
+
+impl<R: Reason> Spans<R> {
+    pub(super) fn add(&mut self, reason: R, more: Duration) {
+        self.spans[reason.index()] += more;
+    }
+
+    /// How long a reason held.
+    pub fn get(&self, reason: R) -> Duration {
+        self.spans[reason.index()]
+    }
+
+    /// The sum over all reasons.
+    pub fn total(&self) -> Duration {
+        self.spans.iter().sum()
+    }
+
+    /// Every reason with its time, zero or not.
+    pub fn iter(&self) -> impl Iterator<Item = (R, Duration)> + '_ {
+        R::ALL.iter().map(|&reason| (reason, self.get(reason)))
+    }
+}
+
+impl<R> Default for Spans<R> {
+    fn default() -> Self {
+        Spans {
+            spans: [Duration::ZERO; MOST_REASONS],
+            of: PhantomData,
+        }
+    }
+}
+
+impl<R: Reason> fmt::Debug for Spans<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.iter().filter(|(_, span)| !span.is_zero());
+        f.debug_map()
+            .entries(held.map(|(reason, span)| (reason.name(), span)))
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +270,7 @@ mod tests {
         }
         check::<DropReason>();
         check::<RejectReason>();
+        check::<NotAcceptingReason>();
         check::<EndReason>();
     }
 

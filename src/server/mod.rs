@@ -9,6 +9,7 @@
 //! The room knows no framing, no sinks and no command line.
 
 // In the order in which a message passes.
+mod accepting;
 mod acceptor;
 mod listener;
 
@@ -57,8 +58,8 @@ pub use handle::Handle;
 pub use inbox::{Delivery, Inbox, Received};
 pub use journal::Journal;
 pub(crate) use ledger::reasons;
-pub use ledger::{DropReason, EndReason, Reason, RejectReason, Tally};
+pub use ledger::{DropReason, EndReason, NotAcceptingReason, Reason, RejectReason, Spans, Tally};
 pub use limits::Bound;
 pub use outbox::{Outbox, Weigh};
-pub use report::{ConnectionInfo, ConsumerInfo, Report, Stats};
+pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, Stats};
 pub use shared::ThreadBody;

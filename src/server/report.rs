@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::ServerError;
-use super::ledger::{DropReason, EndReason, RejectReason, Tally};
+use super::ledger::{DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, Tally};
 use crate::model::{Activity, Rung, Weight};
 
 /// The server's ledger at one moment.
@@ -55,6 +55,11 @@ pub struct Stats {
     pub rung: Rung,
     /// Whether the ladder holds the gate shut.
     pub is_paused: bool,
+    /// Why new clients are kept out, if they are, as of the last tick. At `max_connections` that begins with the first
+    /// client that is kept out; while connects are refused, with the refusal.
+    pub not_accepting: Option<NotAccepting>,
+    /// How long new clients were kept out, by reason; one reason at a time, so the sum is the time in all.
+    pub not_accepting_seconds: Spans<NotAcceptingReason>,
     /// Time spent on each rung, lowest first ([`Rung::ALL`]).
     pub seconds_in: [Duration; 4],
     /// The consumer, as the watchdog last saw it.
@@ -71,6 +76,16 @@ impl Stats {
         self.received == self.delivered + self.dropped.total() + self.in_flight
             && self.accepted == self.ended.total() + self.open
     }
+}
+
+/// New clients are kept out.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct NotAccepting {
+    /// Why.
+    pub reason: NotAcceptingReason,
+    /// For how long.
+    pub lasted: Duration,
 }
 
 /// How a server ended: its ledger, and what it ended of.

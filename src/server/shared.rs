@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use log::Level;
 use parking_lot::Mutex;
 
+use super::accepting::Accepting;
 use super::budget::Budget;
 use super::config::Config;
 use super::error::ServerError;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     /// Threads of the server that are not handlers: they live as long as it does.
     pub(super) fixed_threads: usize,
     pub(super) gate: Arc<Gate>,
+    pub(super) accepting: Accepting,
     pub(super) table: Table,
     pub(super) budget: Arc<Budget>,
     pub(super) consumer: Arc<ConsumerPulse>,
@@ -82,6 +84,7 @@ impl Shared {
         if first {
             self.journal
                 .say(Level::Info, format!("draining, for at most {within:?}"));
+            self.accepting.drain(self.now());
             self.table.close();
             self.table.for_each(|record| record.drain());
         }
@@ -120,6 +123,7 @@ impl Shared {
         let traffic = self.table.traffic();
         let counts = self.budget.counts();
         let standing = *self.standing.lock();
+        let (not_accepting, not_accepting_seconds) = self.accepting.read(self.now());
         Stats {
             received: counts.received,
             delivered: counts.delivered,
@@ -140,6 +144,8 @@ impl Shared {
             threads_peak: self.fixed_threads + traffic.unjoined_peak,
             rung: standing.rung,
             is_paused: standing.is_paused,
+            not_accepting,
+            not_accepting_seconds,
             seconds_in: standing.seconds_in,
             consumer: ConsumerInfo {
                 name: self.consumer.name(),

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -292,6 +292,16 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// The address that has the most connections, with how many: for a line of the log, since it looks at all of them.
+    pub(super) fn busiest(&self) -> Option<(IpAddr, usize)> {
+        let inner = self.inner.lock();
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for entry in inner.connections.values() {
+            *counts.entry(entry.record.peer.ip()).or_default() += 1;
+        }
+        counts.into_iter().max_by_key(|&(_, count)| count)
     }
 
     pub(super) fn find(&self, id: u64) -> Option<Arc<Record>> {

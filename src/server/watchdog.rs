@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
+use rustix::process::{Resource, getrlimit};
 
 use super::budget::Counts;
-use super::config::TICK;
-use super::ledger::{DropReason, EndReason};
+use super::config::{OnPause, TICK};
+use super::ledger::{DropReason, EndReason, NotAcceptingReason};
 use super::lifecycle::Due;
 use super::record::Record;
-use super::report::ConnectionInfo;
+use super::report::{ConnectionInfo, NotAccepting};
 use super::shared::{Shared, Standing};
 use crate::model::{
     Activity, Breach, Change, Coalesce, Ladder, LadderSettings, Observation, Rung, Sample, Verdict,
@@ -172,6 +173,10 @@ impl Watchdog {
         let change = self.ladder.step(self.shared.now(), seen);
         // The gate first: whoever reads that the server is paused may rely on it.
         self.shared.gate.set_paused(self.ladder.is_paused());
+        let now = self.shared.now();
+        if let Some(state) = self.shared.accepting.step(now, self.ladder.is_paused()) {
+            say_not_accepting(&self.shared, state);
+        }
         *self.shared.standing.lock() = Standing {
             rung: self.ladder.rung(),
             is_paused: self.ladder.is_paused(),
@@ -241,6 +246,55 @@ fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {
             sample.bytes
         )
     });
+}
+
+/// Names the limit that keeps new clients out, and its value.
+fn say_not_accepting(shared: &Shared, state: NotAccepting) {
+    let config = &shared.config;
+    let why = match state.reason {
+        NotAcceptingReason::Paused => {
+            let limit = config.effective_pause_after().unwrap_or_default();
+            format!("a sender has waited pause_after ({limit:?}) for the buffer")
+        }
+        NotAcceptingReason::MaxConnections => {
+            let limit = shared.bound.max_connections;
+            let busiest = shared.table.busiest().map(|(address, count)| {
+                format!(
+                    "; {address} has {count} of them, which max_connections_per_ip \
+                     (--max-connections-per-ip) can limit"
+                )
+            });
+            format!(
+                "max_connections ({limit}) reached{}",
+                busiest.unwrap_or_default()
+            )
+        }
+        NotAcceptingReason::NoDescriptor => {
+            let limit = getrlimit(Resource::Nofile).current;
+            let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+            let open = shared.table.traffic().open;
+            let error = shared.accepting.error();
+            format!("{error}; RLIMIT_NOFILE (ulimit -n) is {limit}, {open} connections are open")
+        }
+        _ => {
+            let threads = shared.table.traffic().unjoined;
+            let error = shared.accepting.error();
+            format!("{error}; {threads} threads of connections are running")
+        }
+    };
+    let meets = match config.on_pause {
+        OnPause::Backlog => "new clients wait",
+        OnPause::Close => "new clients are closed",
+        OnPause::Refuse => "new clients are refused",
+    };
+    shared.journal.say(
+        Level::Warn,
+        format!(
+            "not accepting, for {:.1} s: {}: {why}; {meets}",
+            state.lasted.as_secs_f64(),
+            state.reason
+        ),
+    );
 }
 
 /// Each change is logged once: what it comes of, how long the rung before it lasted, and what it cost.
