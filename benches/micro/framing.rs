@@ -53,7 +53,7 @@ fn frame(framing: Framing, size: usize) -> Vec<u8> {
 fn count(framing: Framing, input: &[u8]) -> u64 {
     let mut decoder = Decoder::new(framing, MAX_MESSAGE, Oversize::Truncate);
     let mut found = 0;
-    let consumed = decoder.decode(input, |event| match event {
+    let consumed = decoder.decode(input, &mut |event| match event {
         Event::Run { messages, .. } => found += messages,
         Event::Message { .. } => found += 1,
         _ => {}

@@ -1,26 +1,26 @@
-//! Makes batches of what a decoder finds, framed as they are written out.
+//! Makes a batch of what a decoder finds, framed as it is written out.
 
-use std::mem::{size_of, take};
+use std::mem::size_of;
 use std::ops::Range;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::batch::{Batch, BatchLimit};
 use super::buffer::Buffer;
-use super::framing::{Event, OutputFraming, Violation};
+use super::framing::{Event, OutputFraming, Take, Violation};
 use super::ledger::Entry;
 use super::pool::Pool;
 
-/// What a read brought.
+/// What one step of decoding brought.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// Whole messages: one batch, where the limits do not ask for more.
-    pub(super) batches: Vec<Batch>,
+    /// Whole messages.
+    pub(super) batch: Option<Batch>,
     /// Messages dropped for being too long.
     pub(super) dropped: u64,
-    /// Messages in `batches` that are the beginning of longer ones.
+    /// Messages in the batch that are the beginning of longer ones.
     pub(super) truncated: u64,
-    /// Messages in `batches` and dropped ones.
+    /// Messages in the batch and dropped ones.
     pub(super) finished: u64,
     /// The peer broke the protocol.
     pub(super) violation: Option<Violation>,
@@ -35,8 +35,24 @@ pub(super) struct Form {
     pub(super) is_indexed: bool,
 }
 
-/// The batches of one input, as they are made. Nothing is copied while all that came is one run that goes out as
-/// it came, in one batch.
+impl Form {
+    /// Messages in a batch that is copied message by message: an index of more would be as large as a read.
+    const MOST_INDEXED: u64 = 4096;
+
+    fn most_messages(&self) -> u64 {
+        let most = self.limit.messages();
+        if self.is_indexed {
+            most.min(Self::MOST_INDEXED)
+        } else {
+            most
+        }
+    }
+}
+
+/// The batch of one input, as it is made. Nothing is copied while all that came is one run that goes out as it came.
+///
+/// It takes what one batch holds and no more: a handler never has a second one, however many messages one read
+/// brought.
 pub(super) struct Assembly<'a> {
     form: Form,
     pool: &'a Pool,
@@ -49,6 +65,8 @@ pub(super) struct Assembly<'a> {
     bytes: Buffer,
     ends: Vec<u32>,
     messages: u64,
+    /// Something found no room.
+    is_full: bool,
     frames: &'a mut Frames,
     entry: &'a mut Entry,
 }
@@ -73,31 +91,133 @@ impl<'a> Assembly<'a> {
             bytes: Buffer::default(),
             ends: Vec::new(),
             messages: 0,
+            is_full: false,
             frames,
             entry,
         }
     }
 
-    pub(super) fn take(&mut self, event: Event) {
+    /// What was found is in the frames and in the entry, but for what is returned: so many of the input's first bytes,
+    /// holding so many messages, are the batch as they are; and whether something found no room in it.
+    pub(super) fn finish(mut self, consumed: usize) -> (Option<(usize, u64)>, bool) {
+        debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
+        self.frames.truncated = self.entry.truncated;
+        debug_assert_eq!(
+            self.messages + self.frames.dropped,
+            self.frames.finished,
+            "every finished message is in the batch or dropped"
+        );
+        if self.whole.is_none() && self.messages > 0 {
+            self.ends.shrink_to_fit();
+            let mut bytes = std::mem::take(&mut self.bytes);
+            // Taken as it is, unless that would pin a large buffer for little, or be too much at once.
+            let weight = bytes.capacity() + self.ends.capacity() * size_of::<u32>();
+            if bytes.len() < bytes.capacity() / 2 || !self.form.limit.holds(self.messages, weight) {
+                bytes = self.pool.right_sized(bytes);
+            }
+            let ends = std::mem::take(&mut self.ends);
+            self.frames.batch = Some(Batch::new(bytes, self.messages, self.form.framing, ends));
+        }
+        (self.whole, self.is_full)
+    }
+
+    /// The next `len` bytes of the input.
+    fn pass(&mut self, len: usize) -> Range<usize> {
+        let start = self.at;
+        self.at += len;
+        start..self.at
+    }
+
+    /// Bytes that a batch holds whose bytes are copied: one of the pool's buffers, which is not outgrown: it would not
+    /// come back.
+    fn most_copied(&self) -> usize {
+        self.form.limit.bytes().min(self.pool.buffer_bytes())
+    }
+
+    /// What is copied, or would have to be if more came.
+    fn copied(&self) -> usize {
+        let whole = self.whole.map_or(0, |(len, _)| len);
+        whole + self.bytes.len() + self.ends.len() * size_of::<u32>()
+    }
+
+    /// How much of a run goes out as it came, in a batch of its own: `len` bytes if all of it does.
+    fn whole_part(&self, run: &[u8], messages: u64, delimiter: u8) -> (usize, u64) {
+        let limit = &self.form.limit;
+        // It will weigh its buffer, or its own length if that is less than half of it.
+        if limit.holds(messages, self.capacity.min(run.len() * 2)) {
+            return (run.len(), messages);
+        }
+        let most = limit.bytes().min(run.len());
+        let (len, messages) = match nth(run, delimiter, limit.messages()) {
+            Some(end) if end < most => (end + 1, limit.messages()),
+            _ => match memrchr(delimiter, &run[..most]) {
+                Some(last) => {
+                    let messages = memchr_iter(delimiter, &run[..=last]).count();
+                    (last + 1, messages as u64)
+                }
+                // A message alone may weigh more.
+                None => (memchr(delimiter, run).map_or(run.len(), |end| end + 1), 1),
+            },
+        };
+        (len, messages)
+    }
+
+    /// There is more than the one run: it has to be copied after all.
+    fn unfold(&mut self) {
+        if let Some((len, _)) = self.whole.take() {
+            let input = self.input;
+            self.room(len).append(&input[..len]);
+        }
+    }
+
+    fn add(&mut self, message: &[u8]) {
+        self.unfold();
+        let framing = self.form.framing;
+        framing.write(
+            message,
+            self.room(message.len() + OutputFraming::MOST_BYTES),
+        );
+        if self.form.is_indexed {
+            // A batch is at most an eighth of the buffer, or one message: below 2^32.
+            self.ends.push((self.bytes.len() - 1) as u32);
+        }
+        self.messages += 1;
+    }
+
+    /// Where the batch is written, of `first` bytes at least. If there is much, one of the pool's buffers spares the
+    /// allocator: they come back from the sink, unless they are outgrown.
+    fn room(&mut self, first: usize) -> &mut Buffer {
+        let whole = self.pool.buffer_bytes();
+        if self.bytes.capacity() == 0 && self.input.len() >= whole / 2 && first <= whole {
+            self.bytes = self.pool.take();
+        }
+        &mut self.bytes
+    }
+
+    fn book_run(&mut self, len: usize, messages: u64) {
+        self.entry.messages += len as u64 - messages;
+        self.entry.framing += messages;
+        self.frames.finished += messages;
+    }
+}
+
+impl Take for Assembly<'_> {
+    fn take(&mut self, event: Event) {
         match event {
             Event::Run {
                 len,
                 messages,
                 delimiter,
             } => {
-                let run = self.pass(len);
-                self.entry.messages += len as u64 - messages;
-                self.entry.framing += messages;
-                self.frames.finished += messages;
-                self.add_run(run, messages, delimiter);
+                self.take_run(len, messages, delimiter);
             }
             Event::Message { len, is_truncated } => {
                 let message = self.pass(len);
                 self.entry.messages += len as u64;
                 self.entry.truncated += u64::from(is_truncated);
                 self.frames.finished += 1;
-                self.unfold();
-                self.add(&self.input[message]);
+                let input = self.input;
+                self.add(&input[message]);
             }
             Event::Framing { len } => {
                 self.pass(len);
@@ -116,114 +236,61 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// All of the input was passed. What was found is in the frames and in the entry, but for what is returned: so
-    /// many of its first bytes, holding so many messages, are a batch as they are.
-    pub(super) fn finish(mut self, consumed: usize) -> Option<(usize, u64)> {
-        debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
-        self.flush();
-        self.frames.truncated = self.entry.truncated;
-        let sent = |batch: &Batch| crate::server::Weigh::messages(batch);
-        debug_assert_eq!(
-            self.frames.batches.iter().map(sent).sum::<u64>()
-                + self.frames.dropped
-                + self.whole.map_or(0, |(_, messages)| messages),
-            self.frames.finished,
-            "every finished message is in a batch or dropped"
-        );
-        self.whole
+    fn has_room(&mut self, len: usize) -> bool {
+        let index = if self.form.is_indexed {
+            size_of::<u32>()
+        } else {
+            0
+        };
+        let more = len + OutputFraming::MOST_BYTES + index;
+        let fits =
+            self.messages < self.form.most_messages() && self.copied() + more <= self.most_copied();
+        // A message alone may weigh more.
+        let has_room = fits || self.messages == 0;
+        self.is_full |= !has_room;
+        has_room
     }
 
-    /// The next `len` bytes of the input.
-    fn pass(&mut self, len: usize) -> Range<usize> {
-        let start = self.at;
-        self.at += len;
-        start..self.at
-    }
-
-    fn add_run(&mut self, run: Range<usize>, messages: u64, delimiter: u8) {
+    fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {
+        let input = self.input;
+        let run = &input[self.at..self.at + len];
         let goes_as_it_is =
             self.form.framing.delimiter() == Some(delimiter) && !self.form.is_indexed;
-        // It will weigh its buffer, or its own length if that is less than half of it.
-        let weight = self.capacity.min(run.len() * 2);
-        if goes_as_it_is && run.start == 0 && self.form.limit.holds(messages, weight) {
-            self.whole = Some((run.len(), messages));
-            return;
+        if goes_as_it_is && self.at == 0 {
+            let (part, messages) = self.whole_part(run, messages, delimiter);
+            self.pass(part);
+            self.book_run(part, messages);
+            self.whole = Some((part, messages));
+            self.messages = messages;
+            self.is_full |= part < len;
+            return part;
         }
-        self.unfold();
         if goes_as_it_is
-            && self
-                .form
-                .limit
-                .holds(self.messages + messages, self.bytes.len() + run.len())
+            && self.form.limit.holds(self.messages + messages, 0)
+            && self.copied() + len <= self.most_copied()
         {
-            let input = self.input;
-            self.room(run.len()).append(&input[run]);
+            self.unfold();
+            self.pass(len);
+            self.book_run(len, messages);
+            self.room(len).append(run);
             self.messages += messages;
-            return;
+            return len;
         }
-        let run = &self.input[run];
         let mut start = 0;
         for end in memchr_iter(delimiter, run) {
+            if !self.has_room(end - start) {
+                break;
+            }
             self.add(&run[start..end]);
+            self.book_run(end + 1 - start, 1);
             start = end + 1;
         }
+        self.pass(start).len()
     }
+}
 
-    /// There is more than the one run: it has to be copied after all.
-    fn unfold(&mut self) {
-        if let Some((len, messages)) = self.whole.take() {
-            let input = self.input;
-            self.room(len).append(&input[..len]);
-            self.messages += messages;
-        }
-    }
-
-    fn add(&mut self, message: &[u8]) {
-        let more = message.len() + OutputFraming::MOST_BYTES;
-        let ends = (self.ends.len() + 1) * size_of::<u32>();
-        let limit = &self.form.limit;
-        let is_in_limit = limit.holds(self.messages + 1, self.bytes.len() + more + ends);
-        // One of the pool's buffers is not outgrown: it would not come back.
-        let is_full = self.bytes.capacity() == self.pool.buffer_bytes()
-            && self.bytes.len() + more > self.bytes.capacity();
-        if self.messages > 0 && (is_full || !is_in_limit) {
-            self.flush();
-        }
-        let framing = self.form.framing;
-        framing.write(message, self.room(more));
-        if self.form.is_indexed {
-            // A batch is at most an eighth of the buffer, or one message: below 2^32.
-            self.ends.push((self.bytes.len() - 1) as u32);
-        }
-        self.messages += 1;
-    }
-
-    /// Where the next batch is written, of `first` bytes at least. If there is much, one of the pool's buffers spares the
-    /// allocator: they come back from the sink, unless they are outgrown.
-    fn room(&mut self, first: usize) -> &mut Buffer {
-        let whole = self.pool.buffer_bytes();
-        if self.bytes.capacity() == 0 && self.input.len() >= whole / 2 && first <= whole {
-            self.bytes = self.pool.take();
-        }
-        &mut self.bytes
-    }
-
-    fn flush(&mut self) {
-        let (mut bytes, mut ends, messages) = (
-            take(&mut self.bytes),
-            take(&mut self.ends),
-            take(&mut self.messages),
-        );
-        if messages > 0 {
-            ends.shrink_to_fit();
-            // Taken as it is, unless that would pin a large buffer for little, or be too much at once.
-            let weight = bytes.capacity() + ends.capacity() * size_of::<u32>();
-            if bytes.len() < bytes.capacity() / 2 || !self.form.limit.holds(messages, weight) {
-                bytes = self.pool.right_sized(bytes);
-            }
-            self.frames
-                .batches
-                .push(Batch::new(bytes, messages, self.form.framing, ends));
-        }
-    }
+/// Where the n-th byte of a kind is, counted from 1, if there are more.
+fn nth(run: &[u8], delimiter: u8, n: u64) -> Option<usize> {
+    let before = usize::try_from(n).ok()?.checked_sub(1)?;
+    memchr_iter(delimiter, run).nth(before)
 }

@@ -152,6 +152,22 @@ impl BatchLimit {
         }
     }
 
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// No more than `messages` at once.
+    pub(super) fn within(self, messages: u64) -> Self {
+        BatchLimit {
+            messages: self.messages.min(messages.max(1)),
+            ..self
+        }
+    }
+
     pub(super) fn holds(&self, messages: u64, bytes: usize) -> bool {
         messages <= self.messages && bytes <= self.bytes
     }

@@ -23,7 +23,7 @@ pub(super) fn run(
         shared.decoder.clone(),
     );
     loop {
-        let (frames, is_last) = match reader.read(connection) {
+        let (frames, is_last) = match reader.next(connection, u64::MAX) {
             Ok(Some(frames)) => (frames, false),
             Ok(None) => (reader.finish(End::Eof), true),
             Err(error) => {
@@ -37,6 +37,11 @@ pub(super) fn run(
             say_oversize(connection, &frames, shared.max_message);
         }
         if let Err(error) = send(frames, outbox, &shared.pool) {
+            // What else was read is refused at once; it is sent all the same, so that it is booked for the reason that
+            // is known there.
+            while let Some(frames) = reader.next_of_rest() {
+                let _ = send(frames, outbox, &shared.pool);
+            }
             // The error says that it was aborted, and the connection what for.
             let ended = connection.end().filter(|&end| end != EndReason::Eof);
             let reason = ended.or_else(|| error.downcast_ref::<Ended>().map(|ended| ended.0));
@@ -67,23 +72,18 @@ fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
     });
 }
 
-/// Sends what a read brought. After a send that says that the connection is at its end, the others are
-/// refused at once; they are sent all the same, so that each is booked for the reason that is known there.
+/// Sends what was found, and books what was dropped of it.
 fn send(frames: Frames, outbox: &Outbox<Batch>, pool: &Pool) -> Result<(), BoxError> {
     if frames.dropped > 0 {
         outbox.dropped(DropReason::Oversize, frames.dropped);
     }
-    let mut end = None;
-    for batch in frames.batches {
-        match outbox.send(batch) {
-            Ok(()) => {}
-            Err(SendError::Full(batch)) => pool.put(batch.into_buffer()),
-            Err(error) => end = end.or(Some(error)),
+    match frames.batch.map(|batch| outbox.send(batch)) {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(SendError::Full(batch))) => {
+            pool.put(batch.into_buffer());
+            Ok(())
         }
-    }
-    match end {
-        None => Ok(()),
-        Some(error) => Err(error.into()),
+        Some(Err(error)) => Err(error.into()),
     }
 }
 

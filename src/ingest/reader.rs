@@ -1,4 +1,4 @@
-//! Reads a connection and makes batches of whole messages, one read at a time.
+//! Reads a connection and makes batches of whole messages, one at a time.
 
 use std::io::{self, Read};
 
@@ -17,6 +17,10 @@ const SMALL_READ: usize = 512;
 /// A read that is worth a system call has this much room, at least.
 const LEAST_ROOM: usize = 4 << 10;
 
+/// Bytes that are looked through for each message that a batch may hold, at least: where batches are small, a whole
+/// read would be searched anew for each.
+const LOOK_AHEAD: usize = 256;
+
 /// One connection's reader.
 ///
 /// Small reads go by way of the stack into memory of their own size. A read that fills the small buffer is
@@ -28,8 +32,11 @@ pub(super) struct Reader<'a> {
     ledger: &'a ByteLedger,
     form: Form,
     decoder: Decoder,
-    /// What is read and not yet whole.
+    /// What is read and not yet in a batch, from `start` on. While more is read it is less than one message.
     pending: Buffer,
+    start: usize,
+    /// Whole messages may be in `pending`: the batch before had no room for them.
+    has_more: bool,
     /// There was more than a small read takes.
     is_eager: bool,
     /// What the ledger knows of `pending`.
@@ -44,60 +51,81 @@ impl<'a> Reader<'a> {
         decoder: Decoder,
     ) -> Self {
         let (pending, is_eager, pending_booked) = (Buffer::default(), false, 0);
+        let (start, has_more) = (0, false);
         Reader {
             pool,
             ledger,
             form,
             decoder,
             pending,
+            start,
+            has_more,
             is_eager,
             pending_booked,
         }
     }
 
-    /// Reads once and cuts what came into messages. `None`: the peer ended its stream.
+    /// The next batch, of `most` messages at most: of what is there, or of one read. `None`: the peer ended its
+    /// stream.
+    ///
+    /// One batch is made at a time, and no more is read before all that is whole is in one: so a handler holds one
+    /// read buffer and one batch, whatever was read.
     ///
     /// # Errors
     /// As [`Connection::read`]. Then, as at the end, [`finish`](Reader::finish) gives the rest.
-    pub(super) fn read(&mut self, connection: &mut Connection) -> io::Result<Option<Frames>> {
-        let read = self.fill(connection)?;
-        if read == 0 {
-            return Ok(None);
+    pub(super) fn next(
+        &mut self,
+        connection: &mut Connection,
+        most: u64,
+    ) -> io::Result<Option<Frames>> {
+        let mut entry = Entry::default();
+        if !self.has_more {
+            let read = self.fill(connection)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            entry.read = read as u64;
         }
-        let mut entry = Entry {
-            read: read as u64,
-            ..Entry::default()
-        };
-        let frames = self.cut(&mut entry);
+        Ok(Some(self.cut_and_book(entry, most)))
+    }
+
+    /// The next batch of what is there, if there may be one: nothing is read.
+    pub(super) fn next_of_rest(&mut self) -> Option<Frames> {
+        self.has_more
+            .then(|| self.cut_and_book(Entry::default(), u64::MAX))
+    }
+
+    fn cut_and_book(&mut self, mut entry: Entry, most: u64) -> Frames {
+        let frames = self.cut(&mut entry, most);
         self.book(entry);
-        Ok(Some(frames))
+        frames
     }
 
     /// The last message, if the peer ended its stream inside one; otherwise books what is left as discarded.
     #[inline(never)]
     pub(super) fn finish(&mut self, end: End) -> Frames {
-        let rest = std::mem::take(&mut self.pending);
+        let buffer = std::mem::take(&mut self.pending);
+        let rest = &buffer[std::mem::take(&mut self.start)..];
+        self.has_more = false;
         let (mut frames, mut entry) = (Frames::default(), Entry::default());
-        let capacity = rest.capacity();
         let mut assembly = Assembly::new(
             self.form,
             self.pool,
-            &rest,
-            capacity,
+            rest,
+            buffer.capacity(),
             &mut frames,
             &mut entry,
         );
-        self.decoder
-            .finish(&rest, end, |event| assembly.take(event));
+        self.decoder.finish(rest, end, &mut assembly);
         assembly.finish(rest.len());
-        self.pool.put(rest);
+        self.pool.put(buffer);
         self.book(entry);
         frames
     }
 
     /// An unfinished message has begun.
     pub(super) fn is_inside(&self) -> bool {
-        self.decoder.is_inside(self.pending.len())
+        self.decoder.is_inside(self.pending.len() - self.start)
     }
 
     fn fill(&mut self, connection: &mut Connection) -> io::Result<usize> {
@@ -155,37 +183,72 @@ impl<'a> Reader<'a> {
 
     /// On its own, as [`read_small`](Reader::read_small) is.
     #[inline(never)]
-    fn cut(&mut self, entry: &mut Entry) -> Frames {
-        let mut input = std::mem::take(&mut self.pending);
-        let mut frames = Frames::default();
-        let capacity = input.capacity();
-        let mut assembly =
-            Assembly::new(self.form, self.pool, &input, capacity, &mut frames, entry);
-        let consumed = self.decoder.decode(&input, |event| assembly.take(event));
-        let whole = assembly.finish(consumed);
-        if consumed == 0 {
-            self.pending = input;
-            return frames;
-        }
-        self.pending = Buffer::from(&input[consumed..]);
-        let Some((len, messages)) = whole else {
-            self.pool.put(input);
-            return frames;
+    fn cut(&mut self, entry: &mut Entry, most: u64) -> Frames {
+        let input = std::mem::take(&mut self.pending);
+        let form = Form {
+            limit: self.form.limit.within(most),
+            ..self.form
         };
-        input.truncate(len);
-        // Taken as it is, unless that would pin a large buffer for little.
-        if len < capacity / 2 {
-            input = self.pool.right_sized(input);
+        let rest = &input[self.start..];
+        let mut window = usize::try_from(form.limit.messages())
+            .unwrap_or(usize::MAX)
+            .saturating_mul(LOOK_AHEAD)
+            .max(LEAST_ROOM);
+        let mut frames = Frames::default();
+        let (consumed, whole) = loop {
+            let seen = &rest[..window.min(rest.len())];
+            let mut assembly =
+                Assembly::new(form, self.pool, seen, input.capacity(), &mut frames, entry);
+            let consumed = self.decoder.decode(seen, &mut assembly);
+            let (whole, is_full) = assembly.finish(consumed);
+            self.has_more = is_full || seen.len() < rest.len();
+            // A message that is longer than what was looked at.
+            if consumed > 0 || seen.len() == rest.len() {
+                break (consumed, whole);
+            }
+            window *= 2;
+        };
+        let at = self.start + consumed;
+        if let Some((len, messages)) = whole {
+            let capacity = input.capacity();
+            // Taken as it is, unless that would pin a large buffer for little, or much would have to move.
+            let is_all = self.start == 0
+                && len >= capacity / 2
+                && input.len() - at <= len
+                && form.limit.holds(messages, capacity);
+            let bytes = if is_all {
+                self.pending = Buffer::from(&input[at..]);
+                self.start = 0;
+                let mut bytes = input;
+                bytes.truncate(len);
+                bytes
+            } else {
+                let bytes = Buffer::from(&input[self.start..self.start + len]);
+                self.keep(input, at);
+                bytes
+            };
+            frames.batch = Some(Batch::new(bytes, messages, form.framing, Vec::new()));
+        } else {
+            self.keep(input, at);
         }
         frames
-            .batches
-            .push(Batch::new(input, messages, self.form.framing, Vec::new()));
-        frames
+    }
+
+    /// What is left of `input` from `at` on.
+    fn keep(&mut self, input: Buffer, at: usize) {
+        if self.has_more || at == 0 {
+            self.pending = input;
+            self.start = at;
+        } else {
+            self.pending = Buffer::from(&input[at..]);
+            self.start = 0;
+            self.pool.put(input);
+        }
     }
 
     fn book(&mut self, mut entry: Entry) {
         entry.pending_before = self.pending_booked;
-        entry.pending_after = self.pending.len() as u64;
+        entry.pending_after = (self.pending.len() - self.start) as u64;
         self.pending_booked = entry.pending_after;
         self.ledger.book(&entry);
     }

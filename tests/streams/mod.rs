@@ -14,7 +14,7 @@ pub mod sum;
 use drainline::ingest::framing::{Decoder, End};
 use drainline::ingest::{Discard, Framing, Oversize};
 
-use sum::Sum;
+use sum::{Limited, Sum};
 
 pub const FRAMINGS: [Framing; 5] = [
     Framing::Lines,
@@ -56,13 +56,13 @@ impl Rules {
     }
 }
 
-/// Feeds a stream in reads of the given lengths, the rest in one, keeping what was not consumed, as a reader does. After
-/// each of the first reads, and at the end, what was found must be what the reference finds in all that has come, were that
-/// the end.
+/// Feeds a stream in reads of the given lengths, the rest in one, keeping what was not consumed, as a reader does, and
+/// takes at most `room` messages at a time. After each of the first reads, and at the end, what was found must be what
+/// the reference finds in all that has come, were that the end.
 ///
 /// # Panics
 /// When it is not.
-pub fn check_split(rules: Rules, stream: &[u8], reads: impl IntoIterator<Item = usize>) {
+pub fn check_split(rules: Rules, stream: &[u8], room: u64, reads: impl IntoIterator<Item = usize>) {
     let mut decoder = rules.decoder();
     let mut sum = Sum::default();
     let mut pending = Vec::new();
@@ -71,10 +71,24 @@ pub fn check_split(rules: Rules, stream: &[u8], reads: impl IntoIterator<Item = 
         let now = &stream[came..came.saturating_add(read).min(stream.len())];
         came += now.len();
         pending.extend_from_slice(now);
-        let mut at = 0;
-        let consumed = decoder.decode(&pending, |event| at += sum.take(event, &pending[at..]));
-        assert_eq!(at, consumed, "the events' lengths are what was consumed");
-        pending.drain(..consumed);
+        loop {
+            let mut batch = Limited::new(&mut sum, &pending, room);
+            let consumed = decoder.decode(&pending, &mut batch);
+            assert_eq!(
+                batch.at, consumed,
+                "the events' lengths are what was consumed"
+            );
+            assert!(
+                batch.taken <= room,
+                "it was not asked whether there is room"
+            );
+            let is_full = batch.is_full;
+            pending.drain(..consumed);
+            if !is_full {
+                break;
+            }
+            assert!(consumed > 0, "it does not go on: {rules:?} {stream:?}");
+        }
         assert!(
             pending.len() <= rules.most_pending(),
             "{} bytes are kept: {rules:?}",
@@ -87,7 +101,9 @@ pub fn check_split(rules: Rules, stream: &[u8], reads: impl IntoIterator<Item = 
         for end in ENDS {
             let (mut decoder, mut sum) = (decoder.clone(), sum.clone());
             let mut at = 0;
-            decoder.finish(&pending, end, |event| at += sum.take(event, &pending[at..]));
+            decoder.finish(&pending, end, &mut |event| {
+                at += sum.take(event, &pending[at..])
+            });
             assert_eq!(at, pending.len(), "nothing is left over");
             assert_eq!(sum.bytes(), came, "no byte is unaccounted for");
             let expected = reference::amounts_to(rules, &stream[..came], end);
@@ -110,12 +126,14 @@ pub fn check(framing: Framing, max: usize, stream: &[u8], reads: &[usize]) {
             max,
             oversize,
         };
-        check_split(rules, stream, []);
-        if reads.iter().any(|&read| read > 0) {
-            check_split(rules, stream, reads.iter().copied().cycle());
+        for room in [u64::MAX, 3, 1] {
+            check_split(rules, stream, room, []);
+            if reads.iter().any(|&read| read > 0) {
+                check_split(rules, stream, room, reads.iter().copied().cycle());
+            }
         }
         if stream.len() <= SHORT {
-            check_split(rules, stream, std::iter::repeat(1));
+            check_split(rules, stream, u64::MAX, std::iter::repeat(1));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a stream amounts to.
 
 use drainline::ingest::Discard;
-use drainline::ingest::framing::Event;
+use drainline::ingest::framing::{Event, Take};
 
 /// What becomes of bytes, in their order. Neighbours that a split could have made of one are one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,5 +127,68 @@ impl Sum {
                 0
             }
         }
+    }
+}
+
+/// What takes a number of messages at most, and is asked again later.
+pub struct Limited<'a> {
+    sum: &'a mut Sum,
+    input: &'a [u8],
+    room: u64,
+    pub at: usize,
+    pub taken: u64,
+    pub is_full: bool,
+}
+
+impl<'a> Limited<'a> {
+    pub fn new(sum: &'a mut Sum, input: &'a [u8], room: u64) -> Self {
+        let (at, taken, is_full) = (0, 0, false);
+        Limited {
+            sum,
+            input,
+            room,
+            at,
+            taken,
+            is_full,
+        }
+    }
+}
+
+impl Take for Limited<'_> {
+    fn take(&mut self, event: Event) {
+        self.taken += match event {
+            Event::Message { .. } => 1,
+            Event::Run { messages, .. } => messages,
+            _ => 0,
+        };
+        self.at += self.sum.take(event, &self.input[self.at..]);
+    }
+
+    fn has_room(&mut self, _: usize) -> bool {
+        let has_room = self.taken < self.room;
+        self.is_full |= !has_room;
+        has_room
+    }
+
+    fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {
+        let fit = messages.min(self.room - self.taken);
+        self.is_full |= fit < messages;
+        let run = &self.input[self.at..self.at + len];
+        let part = match usize::try_from(fit).unwrap().checked_sub(1) {
+            None => return 0,
+            Some(before) => {
+                let mut ends = run
+                    .iter()
+                    .enumerate()
+                    .filter(|&(_, &byte)| byte == delimiter);
+                ends.nth(before).unwrap().0 + 1
+            }
+        };
+        self.take(Event::Run {
+            len: part,
+            messages: fit,
+            delimiter,
+        });
+        part
     }
 }

@@ -1,6 +1,6 @@
 //! Messages that say how long they are.
 
-use super::{Discard, End, Event, Oversize, Violation, discard};
+use super::{Discard, End, Event, Oversize, Take, Violation, discard};
 
 /// A count has this many digits at most: 2^32 has ten.
 const MOST_DIGITS: usize = 10;
@@ -109,7 +109,7 @@ impl Counted {
         LEAST_GARBAGE.max(self.max_message.saturating_mul(16))
     }
 
-    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
+    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         let mut at = 0;
         while at < input.len() {
             match self.decode_one(&input[at..], emit) {
@@ -120,8 +120,8 @@ impl Counted {
         at
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole.
-    pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
+    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
+    pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         if let Some(reason) = self.broken {
             return discard(input.len(), reason, emit);
         }
@@ -142,7 +142,7 @@ impl Counted {
             Count::Garbage => Violation::no_count(input),
         };
         self.broken = Some(Discard::Garbage);
-        emit(Event::Violation(violation));
+        emit.take(Event::Violation(violation));
         discard(input.len(), Discard::Garbage, emit)
     }
 
@@ -151,7 +151,7 @@ impl Counted {
         input: &[u8],
         header: usize,
         message: usize,
-        emit: &mut impl FnMut(Event),
+        emit: &mut impl Take,
     ) -> usize {
         let is_too_long = message > self.max_message;
         let kept = match self.oversize {
@@ -159,12 +159,13 @@ impl Counted {
             Oversize::Truncate => self.max_message,
             Oversize::Drop | Oversize::Close => 0,
         };
-        if input.len() - header < kept {
+        let is_kept = !is_too_long || self.oversize == Oversize::Truncate;
+        if input.len() - header < kept || (is_kept && !emit.has_room(kept)) {
             return 0;
         }
-        emit(Event::Framing { len: header });
+        emit.take(Event::Framing { len: header });
         if !is_too_long {
-            emit(Event::Message {
+            emit.take(Event::Message {
                 len: message,
                 is_truncated: false,
             });
@@ -172,18 +173,18 @@ impl Counted {
         }
         match self.oversize {
             Oversize::Truncate => {
-                emit(Event::Message {
+                emit.take(Event::Message {
                     len: kept,
                     is_truncated: true,
                 });
                 self.skipping = Some((message - kept, Discard::Truncated));
             }
             Oversize::Drop => {
-                emit(Event::Dropped);
+                emit.take(Event::Dropped);
                 self.skipping = Some((message, Discard::Oversize));
             }
             Oversize::Close => {
-                emit(Event::Violation(Violation::Oversize {
+                emit.take(Event::Violation(Violation::Oversize {
                     at_least: message,
                     max_message: self.max_message,
                 }));
@@ -194,7 +195,7 @@ impl Counted {
     }
 
     /// A message that is not whole is not delivered: its count says so.
-    pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl FnMut(Event)) {
+    pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         let reason = match end {
             End::Eof => Discard::Incomplete,
             End::Cut(reason) => reason,

@@ -3,7 +3,7 @@
 use super::counted::{Counted, Header};
 use super::delimited::Delimited;
 use super::syslog::Syslog;
-use super::{End, Event, Framing, Oversize};
+use super::{End, Framing, Oversize, Take};
 
 /// Cuts a stream into messages.
 ///
@@ -54,21 +54,22 @@ impl Decoder {
             }
     }
 
-    /// Decodes what is whole in `input`. Returns how much was consumed; the rest begins the next input.
-    pub fn decode(&mut self, input: &[u8], mut emit: impl FnMut(Event)) -> usize {
+    /// Decodes what is whole in `input`, as far as there is room for it. Returns how much was consumed; the rest begins
+    /// the next input.
+    pub fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         match &mut self.0 {
-            Kind::Delimited(delimited) => delimited.decode(input, &mut emit),
-            Kind::Counted(counted) => counted.decode(input, &mut emit),
-            Kind::Syslog(syslog) => syslog.decode(input, &mut emit),
+            Kind::Delimited(delimited) => delimited.decode(input, emit),
+            Kind::Counted(counted) => counted.decode(input, emit),
+            Kind::Syslog(syslog) => syslog.decode(input, emit),
         }
     }
 
     /// The stream is at its end; `rest` is what the last decode left.
-    pub fn finish(&mut self, rest: &[u8], end: End, mut emit: impl FnMut(Event)) {
+    pub fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         match &mut self.0 {
-            Kind::Delimited(delimited) => delimited.finish(rest, end, &mut emit),
-            Kind::Counted(counted) => counted.finish(rest, end, &mut emit),
-            Kind::Syslog(syslog) => syslog.finish(rest, end, &mut emit),
+            Kind::Delimited(delimited) => delimited.finish(rest, end, emit),
+            Kind::Counted(counted) => counted.finish(rest, end, emit),
+            Kind::Syslog(syslog) => syslog.finish(rest, end, emit),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{Discard, End, Event, Oversize, Violation, discard};
+use super::{Discard, End, Event, Oversize, Take, Violation, discard};
 
 /// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated message is never
 /// looked through twice.
@@ -53,7 +53,7 @@ impl Delimited {
         self.is_broken
     }
 
-    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
+    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         if self.is_broken {
             return discard(input.len(), Discard::Oversize, emit);
         }
@@ -64,13 +64,19 @@ impl Delimited {
         let from = start.max(self.searched);
         let mut at = start;
         if let Some(last) = memrchr(self.delimiter, &input[from..]) {
-            at += self.decode_whole(&input[at..=from + last], emit);
+            let end = from + last + 1;
+            at += self.decode_whole(&input[at..end], emit);
+            if at < end && !self.is_broken {
+                // There was no room for all of it.
+                self.searched = 0;
+                return at;
+            }
         }
         self.decode_beginning(input, at, emit)
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole.
-    pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
+    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
+    pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         if self.is_broken {
             return discard(input.len(), Discard::Oversize, emit);
         }
@@ -88,17 +94,13 @@ impl Delimited {
 
     /// What is left of `input` from `at` on is the beginning of a message: it stays, unless it is too long
     /// already.
-    fn decode_beginning(
-        &mut self,
-        input: &[u8],
-        mut at: usize,
-        emit: &mut impl FnMut(Event),
-    ) -> usize {
+    fn decode_beginning(&mut self, input: &[u8], mut at: usize, emit: &mut impl Take) -> usize {
         let rest = input.len() - at;
         if self.is_broken {
             at += discard(rest, Discard::Oversize, emit);
         // A byte more than the longest message may be its CR.
-        } else if rest > self.max_message + usize::from(self.strips_cr) {
+        } else if rest > self.max_message + usize::from(self.strips_cr) && self.has_room(rest, emit)
+        {
             self.too_long(rest, emit);
             at = input.len();
         }
@@ -106,7 +108,7 @@ impl Delimited {
         at
     }
 
-    pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl FnMut(Event)) {
+    pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         self.searched = 0;
         match end {
             End::Cut(reason) => {
@@ -114,27 +116,27 @@ impl Delimited {
             }
             End::Eof if rest.is_empty() => {
                 if self.skipping == Some(Discard::Truncated) {
-                    emit(Event::Partial);
+                    emit.take(Event::Partial);
                 }
             }
             End::Eof => {
                 if rest.len() > self.max_message {
                     self.too_long(rest.len(), emit);
                 } else {
-                    emit(Event::Message {
+                    emit.take(Event::Message {
                         len: rest.len(),
                         is_truncated: false,
                     });
                 }
                 if self.skipping != Some(Discard::Oversize) {
-                    emit(Event::Partial);
+                    emit.take(Event::Partial);
                 }
             }
         }
     }
 
     /// Leaves the rest of a message that was too long. `None`: it goes on beyond the input.
-    fn skip(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> Option<usize> {
+    fn skip(&mut self, input: &[u8], emit: &mut impl Take) -> Option<usize> {
         let Some(reason) = self.skipping else {
             return Some(0);
         };
@@ -143,26 +145,20 @@ impl Delimited {
             return None;
         };
         discard(end, reason, emit);
-        emit(Event::Framing { len: 1 });
+        emit.take(Event::Framing { len: 1 });
         self.skipping = None;
         Some(end + 1)
     }
 
     /// Decodes a block of whole messages. What needs nothing done to it goes as one run: to count
     /// delimiters costs a tenth of finding each.
-    fn decode_whole(&mut self, block: &[u8], emit: &mut impl FnMut(Event)) -> usize {
+    fn decode_whole(&mut self, block: &[u8], emit: &mut impl Take) -> usize {
         let has_cr = self.strips_cr && memchr(b'\r', block).is_some();
         if !has_cr && !self.has_too_long(block) {
             let messages = memchr_iter(self.delimiter, block).count() as u64;
-            let (len, delimiter) = (block.len(), self.delimiter);
-            emit(Event::Run {
-                len,
-                messages,
-                delimiter,
-            });
-            return len;
+            return emit.take_run(block.len(), messages, self.delimiter);
         }
-        let mut run = Run::new(self.delimiter);
+        let mut run = Run::default();
         let mut start = 0;
         for end in memchr_iter(self.delimiter, block) {
             let line = &block[start..end];
@@ -174,13 +170,16 @@ impl Delimited {
             if stripped.len() == line.len() && line.len() <= self.max_message {
                 run.add(line.len() + 1);
             } else {
-                run.flush(emit);
+                let left = run.flush(self.delimiter, emit);
+                if left > 0 || !self.has_room(stripped.len(), emit) {
+                    return start - left;
+                }
                 if stripped.len() <= self.max_message {
-                    emit(Event::Message {
+                    emit.take(Event::Message {
                         len: stripped.len(),
                         is_truncated: false,
                     });
-                    emit(Event::Framing {
+                    emit.take(Event::Framing {
                         len: line.len() - stripped.len() + 1,
                     });
                 } else {
@@ -189,13 +188,19 @@ impl Delimited {
                         return end;
                     }
                     self.skipping = None;
-                    emit(Event::Framing { len: 1 });
+                    emit.take(Event::Framing { len: 1 });
                 }
             }
             start = end + 1;
         }
-        run.flush(emit);
-        block.len()
+        block.len() - run.flush(self.delimiter, emit)
+    }
+
+    /// Whether what is kept of a message of `len` bytes can be taken now.
+    fn has_room(&self, len: usize, emit: &mut impl Take) -> bool {
+        let kept = len.min(self.max_message);
+        let is_kept = len == kept || self.oversize == Oversize::Truncate;
+        !is_kept || emit.has_room(kept)
     }
 
     /// Whether a message of the block is too long, without finding each: one that is covers a multiple of
@@ -210,10 +215,10 @@ impl Delimited {
     }
 
     /// `len` bytes of a message that is longer than it may be, and whose end may not be there yet.
-    fn too_long(&mut self, len: usize, emit: &mut impl FnMut(Event)) {
+    fn too_long(&mut self, len: usize, emit: &mut impl Take) {
         match self.oversize {
             Oversize::Truncate => {
-                emit(Event::Message {
+                emit.take(Event::Message {
                     len: self.max_message,
                     is_truncated: true,
                 });
@@ -222,7 +227,7 @@ impl Delimited {
             }
             Oversize::Drop | Oversize::Close => {
                 if self.oversize == Oversize::Drop {
-                    emit(Event::Dropped);
+                    emit.take(Event::Dropped);
                 }
                 discard(len, Discard::Oversize, emit);
                 self.skipping = Some(Discard::Oversize);
@@ -230,7 +235,7 @@ impl Delimited {
         }
         if self.oversize == Oversize::Close {
             self.is_broken = true;
-            emit(Event::Violation(Violation::Oversize {
+            emit.take(Event::Violation(Violation::Oversize {
                 at_least: self.max_message + 1,
                 max_message: self.max_message,
             }));
@@ -239,39 +244,24 @@ impl Delimited {
 }
 
 /// Messages in a row that go on as they came.
+#[derive(Default)]
 struct Run {
     len: usize,
     messages: u64,
-    delimiter: u8,
 }
 
 impl Run {
-    fn new(delimiter: u8) -> Self {
-        Run {
-            len: 0,
-            messages: 0,
-            delimiter,
-        }
-    }
-
     fn add(&mut self, len: usize) {
         self.len += len;
         self.messages += 1;
     }
 
-    fn flush(&mut self, emit: &mut impl FnMut(Event)) {
-        let Run {
-            len,
-            messages,
-            delimiter,
-        } = *self;
-        *self = Run::new(delimiter);
-        if messages > 0 {
-            emit(Event::Run {
-                len,
-                messages,
-                delimiter,
-            });
+    /// Begins anew. Returns how many bytes of what was there found no room.
+    fn flush(&mut self, delimiter: u8, emit: &mut impl Take) -> usize {
+        let Run { len, messages } = std::mem::take(self);
+        match messages {
+            0 => 0,
+            _ => len - emit.take_run(len, messages, delimiter),
         }
     }
 }

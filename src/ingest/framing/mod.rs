@@ -136,6 +136,35 @@ pub enum Event {
     Violation(Violation),
 }
 
+/// What a decoder's events go to. A closure takes them all; whoever can hold only so much says so, and is asked again
+/// later: the decoder stops before what found no room, and goes on there when it is called the next time.
+pub trait Take {
+    /// Takes an event.
+    fn take(&mut self, event: Event);
+
+    /// Whether a message of `len` bytes can be taken now. Asked before each [`Message`](Event::Message).
+    fn has_room(&mut self, len: usize) -> bool {
+        let _ = len;
+        true
+    }
+
+    /// Takes a [`Run`](Event::Run), or its first messages. Returns the length of what was taken.
+    fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {
+        self.take(Event::Run {
+            len,
+            messages,
+            delimiter,
+        });
+        len
+    }
+}
+
+impl<F: FnMut(Event)> Take for F {
+    fn take(&mut self, event: Event) {
+        self(event);
+    }
+}
+
 /// How a stream came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -145,9 +174,9 @@ pub enum End {
     Cut(Discard),
 }
 
-fn discard(len: usize, reason: Discard, emit: &mut impl FnMut(Event)) -> usize {
+fn discard(len: usize, reason: Discard, emit: &mut impl Take) -> usize {
     if len > 0 {
-        emit(Event::Discard { len, reason });
+        emit.take(Event::Discard { len, reason });
     }
     len
 }

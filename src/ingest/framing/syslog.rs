@@ -2,7 +2,7 @@
 
 use super::counted::{Count, Counted, Header};
 use super::delimited::Delimited;
-use super::{End, Event, Oversize};
+use super::{End, Oversize, Take};
 
 /// How the next message is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Syslog {
         self.line.is_skipping() || self.counted.is_skipping()
     }
 
-    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl FnMut(Event)) -> usize {
+    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         let mut at = 0;
         while at < input.len() {
             let rest = &input[at..];
@@ -49,7 +49,7 @@ impl Syslog {
         at
     }
 
-    pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl FnMut(Event)) {
+    pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         match self.guess(rest) {
             Guess::Counted => self.counted.finish(rest, end, emit),
             Guess::Line | Guess::Unknown => self.line.finish(rest, end, emit),

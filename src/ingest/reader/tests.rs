@@ -39,7 +39,7 @@ fn run(book: Book) -> [bool; 3] {
     let mut read = |input: &[u8]| {
         reader.pending.append(input);
         let mut entry = Entry::default();
-        reader.cut(&mut entry);
+        reader.cut(&mut entry, u64::MAX);
         let read = input.len() as u64;
         book(&mut reader, Entry { read, ..entry });
         closes()
@@ -122,7 +122,7 @@ fn a_count_alone_reserves_nothing() {
         let form = server().shared.form;
         let mut reader = Reader::new(&pool, &ledger, form, decoder);
         reader.pending.append(header);
-        reader.cut(&mut Entry::default());
+        reader.cut(&mut Entry::default(), u64::MAX);
         assert_eq!(&reader.pending[..], header);
         assert!(reader.pending.capacity() <= 64, "{framing}: {reader:?}");
         assert!(reader.is_inside());
@@ -148,15 +148,75 @@ fn no_buffer_of_the_pool_is_lost() {
         for input in [&b"message\n".repeat(BUFFER / 8)[..], &[b'x'; BUFFER - 1]] {
             reader.grow();
             reader.pending.append(input);
-            let frames = reader.cut(&mut Entry::default());
-            for batch in frames.batches {
+            let frames = reader.cut(&mut Entry::default(), u64::MAX);
+            let rest = std::iter::from_fn(|| reader.next_of_rest());
+            let frames: Vec<_> = std::iter::once(frames).chain(rest).collect();
+            for batch in frames.into_iter().filter_map(|frames| frames.batch) {
                 pool.put(batch.into_buffer());
             }
         }
         reader.grow();
-        for batch in reader.finish(End::Eof).batches {
+        if let Some(batch) = reader.finish(End::Eof).batch {
             pool.put(batch.into_buffer());
         }
         assert_eq!(pool.free(), 3, "{framing}");
+    }
+}
+
+/// However many messages one read brings, in whatever framing they come and go: they leave in batches that each hold
+/// no more than one of the pool's buffers, or one message, and are the same messages.
+#[test]
+fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
+    const BUFFER: usize = 8 << 10;
+    const OUTPUTS: [OutputFraming; 4] = [
+        OutputFraming::Lines,
+        OutputFraming::Nul,
+        OutputFraming::OctetCounted,
+        OutputFraming::LengthPrefixed,
+    ];
+    let inputs: [(Framing, &[u8]); 6] = [
+        (Framing::Lines, b"\n"),
+        (Framing::Lines, b"x\r\n\n"),
+        (Framing::Nul, b"\n\0"),
+        (Framing::OctetCounted, b"0 1 \n"),
+        (Framing::Syslog, b"\n5 <1>\n\n"),
+        (Framing::LengthPrefixed, &[0, 0, 0, 0]),
+    ];
+    for framing in OUTPUTS {
+        for (from, unit) in inputs {
+            for buffer_messages in [8, 80, 1 << 20] {
+                let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::default());
+                let config = crate::server::Config {
+                    buffer_messages,
+                    ..Default::default()
+                };
+                let form = Form {
+                    framing,
+                    limit: crate::ingest::batch::BatchLimit::of(&config),
+                    is_indexed: framing.can_tear(from),
+                };
+                let decoder = Decoder::new(from, BUFFER, Oversize::Truncate);
+                let mut reader = Reader::new(&pool, &ledger, form, decoder);
+                let input = unit.repeat(BUFFER / unit.len());
+                reader.grow();
+                reader.pending.append(&input);
+                let mut entry = Entry::default();
+                let first = reader.cut(&mut entry, u64::MAX);
+                let rest = std::iter::from_fn(|| reader.next_of_rest());
+                let (mut finished, mut sent) = (0, 0);
+                for frames in std::iter::once(first).chain(rest) {
+                    finished += frames.finished;
+                    let Some(batch) = frames.batch else { continue };
+                    let (messages, bytes) = (batch.iter().count() as u64, batch.as_bytes().len());
+                    assert!(messages <= form.limit.messages(), "{from} {framing}");
+                    assert!(bytes <= BUFFER, "{from} {framing}: {bytes} in {messages}");
+                    let weight = crate::server::Weigh::bytes(&batch);
+                    assert!(weight <= BUFFER * 3, "{from} {framing}: {weight}");
+                    sent += messages;
+                }
+                assert_eq!(sent, finished, "{from} {framing}");
+                assert!(reader.pending.len() <= unit.len(), "{from} {framing}");
+            }
+        }
     }
 }

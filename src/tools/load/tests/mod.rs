@@ -40,7 +40,7 @@ fn plan(words: &[&str]) -> Plan {
 fn messages(framing: Framing, stream: &[u8]) -> Vec<Vec<u8>> {
     let mut decoder = Decoder::new(framing, 1 << 20, Oversize::Drop);
     let (mut at, mut found) = (0, Vec::new());
-    let consumed = decoder.decode(stream, |event| match event {
+    let consumed = decoder.decode(stream, &mut |event| match event {
         Event::Run { len, delimiter, .. } => {
             let run = stream[at..at + len - 1].split(|byte| *byte == delimiter);
             found.extend(run.map(<[u8]>::to_vec));
