@@ -21,9 +21,10 @@ use rustix::process::Signal;
 /// How many do the same.
 const MANY: usize = 5;
 
-/// The lines that were logged, without those around a drain.
+/// The lines that were logged, without those at debug and around a drain.
 fn logged(exit: &Exit) -> Vec<&str> {
     let logged = exit.stderr.lines().filter(|line| line.starts_with('['));
+    let logged = logged.filter(|line| !line.contains(" DEBUG "));
     logged.filter(|line| !line.contains("] draining")).collect()
 }
 
@@ -82,6 +83,77 @@ fn a_probe_is_counted_apart_and_logged_by_nobody() {
     assert_eq!(exit.u64("connections.ended.probe"), 2 * MANY as u64);
     assert_eq!(exit.u64("connections.ended.eof"), 1);
     assert_eq!(logged(&exit), [""; 0]);
+}
+
+#[test]
+fn at_debug_each_connections_begin_and_end_are_told_and_no_message() {
+    let mut child = Drainline::start(&["--log-level", "debug", "--max-connections-per-ip", "1"]);
+    let at = child.addr();
+    let mut ids = Vec::new();
+    for (messages, resets) in [(3, false), (1000, true)] {
+        let mut client = child.connect();
+        let peer = client.local_addr().unwrap();
+        let bytes = Tagged::new(0).lines(0..messages, 100);
+        client.write_all(&bytes).unwrap();
+        child.wait_until_read(&client, bytes.len());
+        // One too many.
+        client::wait_for_close(&mut child.connect());
+        if resets {
+            client::reset(client);
+        } else {
+            client::half_close(client);
+        }
+        let reason = if resets { "reset" } else { "eof" };
+        ids.push(wait_for("its begin and end", DEADLINE, || {
+            let told = child.stderr_text();
+            let begin = format!(" from {peer} begins, at {at}");
+            let id = told.split_once(&begin)?.0.rsplit(' ').next()?.to_owned();
+            let end = format!(
+                "connection {id} from {peer} ended, at {at}: {reason}; {messages} messages sent, {} bytes read",
+                bytes.len()
+            );
+            told.contains(&end).then_some(id)
+        }));
+    }
+    assert_eq!(ids, ["1", "2"]);
+    let exit = child.terminate();
+    let debug = exit.stderr.lines().filter(|line| line.contains(" DEBUG "));
+    let turned_away = debug.clone().filter(|line| line.contains("is turned away"));
+    assert_eq!(
+        (debug.clone().count(), turned_away.count()),
+        (6, 2),
+        "{exit}"
+    );
+}
+
+#[test]
+fn at_debug_a_pause_and_a_rate_that_holds_back_are_told() {
+    let args = ["--when-full", "wait", "--pause-after", "300ms"];
+    let (mut child, mut clients) = held_up(&[&args[..], &["--log-level", "debug"]].concat(), 1);
+    wait_until("a pause", DEADLINE, || {
+        let told = child.stderr_text();
+        told.contains(" DEBUG drainline] a pause begins: 1 senders wait")
+    });
+    child.collect_stdout();
+    assert_eq!(client::half_close(clients.remove(0)), Closed::Clean);
+    wait_until("its end", DEADLINE, || {
+        child.stderr_text().contains("] a pause ends: ")
+    });
+    child.terminate().assert_code(0);
+
+    let mut child = Drainline::start(&["--rate-limit", "50", "--log-level", "debug"]);
+    let mut client = child.connect();
+    client
+        .write_all(&Tagged::new(0).lines(0..200, 100))
+        .unwrap();
+    wait_until("all of it read", DEADLINE, || {
+        child.checker().total() == 200
+    });
+    client::half_close(client);
+    let exit = child.terminate();
+    let held = exit.stderr.lines();
+    let held = held.filter(|line| line.contains(" is held back by its rate limit"));
+    assert_eq!(held.count(), 1, "once, however often: {exit}");
 }
 
 /// Messages of a client that is held up.

@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::Write;
+use std::sync::Once;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -30,11 +31,41 @@ impl log::Log for Blocked {
     fn flush(&self) {}
 }
 
+fn block_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| log::set_logger(&Blocked).unwrap());
+    log::set_max_level(log::LevelFilter::Trace);
+}
+
+#[test]
+fn lines_at_debug_leave_the_others_their_room_and_what_is_left_out_is_counted() {
+    const ROOM: u64 = 1024;
+    block_log();
+    let handle = Server::<String>::builder()
+        .listen(anywhere())
+        .start_each(|_, _| Ok(()), |_| Ok(()))
+        .unwrap();
+    let journal = handle.journal();
+    let lost = || handle.stats().log_lines_lost;
+    for nth in 0..3 * ROOM {
+        journal.say_debug(|| nth.to_string());
+    }
+    // One of them may be in the logger's hands.
+    assert!((2 * ROOM - 1..=2 * ROOM).contains(&lost()), "{}", lost());
+    let before = lost();
+    for _ in 0..ROOM {
+        journal.say(log::Level::Warn, "a warning");
+    }
+    assert_eq!(lost(), before);
+    journal.say(log::Level::Warn, "one too many, or the last");
+    journal.say(log::Level::Warn, "one too many");
+    assert!(lost() > before);
+}
+
 /// Everything that a shutdown and a drop wait for at their end is stuck: the log, the consumer, a handler.
 #[test]
 fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop() {
-    log::set_logger(&Blocked).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    block_log();
     for drops in [false, true] {
         let (release, never) = channel::<()>();
         let handle = Server::builder()

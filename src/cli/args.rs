@@ -247,8 +247,9 @@ pub(super) struct Args {
     pub(super) report: ReportFormat,
 
     /// Logs to stderr down to this level. Without it RUST_LOG decides, and without both it is info.
-    /// Lines are limited in rate for each reason, so an overload costs few of them; debug and trace
-    /// are for finding faults.
+    /// Lines are limited in rate for each reason, so an overload costs few of them. debug adds each
+    /// connection's begin and end, each client that is turned away and each pause, and counts what it
+    /// has to leave out.
     #[arg(long, value_name = "LEVEL")]
     #[arg(value_parser = values::choice(values::LOG_LEVEL), help_heading = "Output")]
     pub(super) log_level: Option<LevelFilter>,

@@ -307,6 +307,10 @@ impl Acceptor {
     fn reject(&self, stream: &TcpStream, peer: SocketAddr, reason: RejectReason) {
         let shared = &self.shared;
         shared.table.rejected(reason, unread_bytes(stream));
+        shared.journal.say_debug(|| {
+            let at = self.listener.address;
+            format!("{peer} is turned away at {at}: {reason}")
+        });
         if !matches!(reason, RejectReason::PerAddress | RejectReason::Shutdown) {
             // The watchdog tells of the state, with its limit.
             return;

@@ -57,6 +57,8 @@ struct RateLimit {
     size: ReadSize,
     /// Read since it was last paid for.
     read: u64,
+    /// That it held the connection back was told.
+    is_told: bool,
 }
 
 impl Connection {
@@ -67,6 +69,7 @@ impl Connection {
             paid: 0,
             size: ReadSize::new(rate),
             read: 0,
+            is_told: false,
         });
         Connection {
             record,
@@ -206,6 +209,12 @@ impl Connection {
         rate.size.took(rate.read, sent - rate.paid);
         (rate.paid, rate.read) = (sent, 0);
         let (wait, most) = (rate.bucket.wait(now), rate.size.bytes());
+        if !wait.is_zero() && !std::mem::replace(&mut rate.is_told, true) {
+            self.shared.journal.say_debug(|| {
+                let (id, peer) = (self.record.id, self.record.peer);
+                format!("connection {id} from {peer} is held back by its rate limit, from now on whenever it is faster")
+            });
+        }
         let is_over = !wait.is_zero() && self.pause(Deadline::after(wait));
         if is_over || self.draining() {
             return wanted;

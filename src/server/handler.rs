@@ -51,6 +51,7 @@ pub(super) fn run<T>(
 ) -> bool {
     record.belongs_to_this_thread();
     let (id, peer) = (record.id, record.peer);
+    say_begin(shared, &record);
     let mut connection = Connection::new(Arc::clone(&record), Arc::clone(shared));
     // Whatever is not our code is in here: the handler, and what its error says and does as it is dropped.
     // So nothing of it can keep the lines below from being reached.
@@ -88,7 +89,23 @@ pub(super) fn run<T>(
         _ => record.unread_bytes(),
     };
     shared.table.ended(id, reason, unread_bytes);
+    say_end(shared, &record, reason);
     ended_well(reason)
+}
+
+fn say_begin(shared: &Shared, record: &Record) {
+    shared.journal.say_debug(|| {
+        let (id, peer, at) = (record.id, record.peer, record.listener());
+        format!("connection {id} from {peer} begins, at {at}")
+    });
+}
+
+fn say_end(shared: &Shared, record: &Record, reason: EndReason) {
+    shared.journal.say_debug(|| {
+        let (id, peer, at) = (record.id, record.peer, record.listener());
+        let (messages, bytes) = (record.messages(), record.sample().bytes);
+        format!("connection {id} from {peer} ended, at {at}: {reason}; {messages} messages sent, {bytes} bytes read")
+    });
 }
 
 /// Nothing of ours cut it, no deadline passed, and no code failed.

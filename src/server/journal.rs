@@ -1,7 +1,8 @@
 //! The thread that speaks. Everybody else hands it a line without waiting, so that a log that nobody
 //! reads blocks this thread and no other.
 //!
-//! At most one line for each reason in ten seconds; the next one says how many were left out.
+//! At most one line for each reason in ten seconds; the next one says how many were left out. Lines at debug are not
+//! limited so: they have a part of the queue, and what finds that full is counted.
 
 use std::collections::HashMap;
 use std::panic::PanicHookInfo;
@@ -15,6 +16,8 @@ use parking_lot::Mutex;
 
 /// Lines that wait to be written; what comes on top is counted and left out.
 const QUEUE: usize = 1024;
+/// As many again at debug, which leave the room of the others alone.
+const DEBUG_QUEUE: usize = 1024;
 /// One line for each reason in this time.
 const QUIET: Duration = Duration::from_secs(10);
 /// How often what was left out is looked for.
@@ -39,13 +42,15 @@ struct Inner {
     lines: Sender<Option<Line>>,
     said: Mutex<HashMap<&'static str, Said>>,
     lost: AtomicU64,
+    /// Those at debug, not yet told.
+    lost_debug: AtomicU64,
     closed: AtomicBool,
 }
 
 /// A way to the server's log that never blocks.
 ///
 /// Lines go to whatever logger the process has installed for the [`log`] crate, on the server's own
-/// `journal` thread. A line that finds the queue of 1,024 full is counted and left out.
+/// `journal` thread. A line that finds the queue full, of 1,024 and as many at debug, is counted and left out.
 #[derive(Clone, Debug)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -54,11 +59,12 @@ pub struct Journal {
 impl Journal {
     /// The journal and the body of its thread, which ends after [`close`](Journal::close).
     pub(super) fn new() -> (Journal, impl FnOnce() + Send + 'static) {
-        let (lines, queue) = bounded(QUEUE);
+        let (lines, queue) = bounded(QUEUE + DEBUG_QUEUE);
         let inner = Inner {
             lines,
             said: Mutex::new(HashMap::new()),
             lost: AtomicU64::new(0),
+            lost_debug: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
         let journal = Journal {
@@ -83,6 +89,20 @@ impl Journal {
             .is_err()
         {
             self.inner.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands over a line at debug, which is made only where the process logs at that level. Never blocks, and asks no
+    /// logger. A line that finds 1,024 waiting is counted and left out, and how many were is said at debug.
+    pub fn say_debug(&self, text: impl FnOnce() -> String) {
+        if log::max_level() < Level::Debug {
+            return;
+        }
+        if self.inner.lines.len() < DEBUG_QUEUE {
+            self.say(Level::Debug, text());
+        } else {
+            self.inner.lost.fetch_add(1, Ordering::Relaxed);
+            self.inner.lost_debug.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -157,6 +177,12 @@ impl Journal {
             }
             let is_closed = self.inner.closed.load(Ordering::Acquire);
             self.say_left_out(is_closed);
+            if queue.is_empty() {
+                let lost = self.inner.lost_debug.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    log::debug!(target: "drainline", "{lost} lines at debug were left out: the log was behind");
+                }
+            }
             if is_closed && queue.is_empty() {
                 return;
             }

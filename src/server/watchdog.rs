@@ -172,9 +172,17 @@ impl Watchdog {
         };
         let change = self.ladder.step(self.shared.now(), seen);
         // The gate first: whoever reads that the server is paused may rely on it.
-        self.shared.gate.set_paused(self.ladder.is_paused());
+        let is_paused = self.ladder.is_paused();
+        self.shared.gate.set_paused(is_paused);
+        if is_paused != self.shared.standing.lock().is_paused {
+            self.shared.journal.say_debug(|| {
+                let what = if is_paused { "begins" } else { "ends" };
+                let (waiting, in_flight) = (counts.waiting, counts.in_flight);
+                format!("a pause {what}: {waiting} senders wait, the longest for {longest_wait:.1?}, {in_flight} messages are in flight")
+            });
+        }
         let now = self.shared.now();
-        if let Some(state) = self.shared.accepting.step(now, self.ladder.is_paused()) {
+        if let Some(state) = self.shared.accepting.step(now, is_paused) {
             say_not_accepting(&self.shared, state);
         }
         *self.shared.standing.lock() = Standing {
