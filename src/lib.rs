@@ -35,8 +35,8 @@ struct Readme;
 
 pub use server::{
     Bound, BoxError, Builder, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
-    Delivery, DropReason, EndReason, Ended, Handle, Inbox, Journal, Keepalive, LimitError,
-    NotAccepting, NotAcceptingReason, OnPause, Outbox, PauseAfter, Reason, Received, RejectReason,
-    Report, SendError, Server, ServerError, Spans, StartError, Stats, Tally, ThreadBody, Weigh,
-    WhenFull,
+    Delivery, DropReason, EndReason, Ended, FirstByteTimeout, Handle, Inbox, Journal, Keepalive,
+    LimitError, NotAccepting, NotAcceptingReason, OnPause, Outbox, PauseAfter, Reason, Received,
+    RejectReason, Report, SendError, Server, ServerError, Spans, StartError, Stats, Tally,
+    ThreadBody, Weigh, WhenFull,
 };

@@ -17,7 +17,7 @@ use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Discard, Framing, Handle, Ingest, Oversize};
 use drainline::model::Activity;
-use drainline::{Config, EndReason, Ended, PauseAfter, Server};
+use drainline::{Config, EndReason, Ended, FirstByteTimeout, PauseAfter, Server};
 
 const SHORT: Duration = Duration::from_millis(300);
 /// Long enough for a client that keeps to it, on a machine that stumbles.
@@ -150,6 +150,20 @@ fn a_quiet_sender_is_cut_where_the_idle_timeout_is_on() {
     client.write_all(b"whole\n").unwrap();
     client::wait_for_close(&mut client);
     wait_for_end(&server, EndReason::IdleTimeout);
+    assert_eq!(server.shutdown(DEADLINE).server.stats.delivered, 1);
+}
+
+#[test]
+fn who_never_sends_a_byte_is_cut_where_the_first_byte_timeout_is_set_and_no_other() {
+    let mut config = no_deadlines();
+    config.first_byte_timeout = FirstByteTimeout::After(SHORT);
+    let (server, mut client) = start(config, &Valve::open());
+    client.write_all(b"whole\n").unwrap();
+    let mut silent = client::connect(server.local_addrs()[0]);
+    client::wait_for_close(&mut silent);
+    wait_for_end(&server, EndReason::FirstByteTimeout);
+    thread::sleep(SHORT * 2);
+    assert!(!client::is_closed(&client));
     assert_eq!(server.shutdown(DEADLINE).server.stats.delivered, 1);
 }
 

@@ -21,6 +21,7 @@ fn secs(seconds: u64) -> Duration {
 const OFF: WatchLimits = WatchLimits {
     frame: None,
     idle: None,
+    first_byte: None,
     write: None,
     warn_after: Duration::MAX,
 };
@@ -240,6 +241,7 @@ fn time_held_up_counts_neither_to_frame_nor_to_idle() {
 fn a_machine_that_stood_still_for_an_hour_cuts_and_names_nobody() {
     let all = WatchLimits {
         frame: Some(secs(1)),
+        first_byte: None,
         idle: Some(secs(1)),
         write: Some(secs(1)),
         warn_after: secs(1),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser};
 use drainline::ingest::{Framing, OutputFraming, Oversize};
-use drainline::{Keepalive, OnPause, PauseAfter, WhenFull};
+use drainline::{FirstByteTimeout, Keepalive, OnPause, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -217,6 +217,14 @@ pub(super) struct Args {
     #[arg(value_parser = units::or_off(units::duration), help_heading = "Deadlines")]
     pub(super) idle_timeout: OrOff<Duration>,
 
+    /// Ends a connection that never sends a byte. auto leaves it alone while there is room; while clients are kept
+    /// out at --max-connections, those that have said nothing for 60 s are ended, the oldest first, and
+    /// only as many as are needed. A time acts always, and costs senders that connect early and are
+    /// quiet their connection; off lets one host that connects and says nothing keep all others out.
+    #[arg(long, value_name = "TIME", default_value = "auto")]
+    #[arg(value_parser = values::first_byte_timeout, help_heading = "Deadlines")]
+    pub(super) first_byte_timeout: FirstByteTimeout,
+
     /// Probes quiet peers by TCP keepalive and ends the connections of dead ones: after this much
     /// silence, then at this interval, this many times. The last two may be left out. Costs one small
     /// packet a probe; off keeps a dead peer's thread until something else ends it.
@@ -327,6 +335,10 @@ pub(super) const ACCEPTED: Accepted = &[
     (
         "idle_timeout",
         "a duration such as 10m or 1h, 100ms to 365d, or off",
+    ),
+    (
+        "first_byte_timeout",
+        "auto, off, or a duration such as 10s or 1m, 100ms to 365d",
     ),
     (
         "keepalive",

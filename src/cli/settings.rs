@@ -122,6 +122,7 @@ impl Settings {
         config.accept_rate = args.accept_rate;
         config.frame_timeout = args.frame_timeout;
         config.idle_timeout = args.idle_timeout;
+        config.first_byte_timeout = args.first_byte_timeout;
         config.keepalive = args.keepalive;
         config.backlog = args.backlog;
         config.stack_size = Some(args.stack_size);
@@ -280,6 +281,10 @@ impl Settings {
             ("--accept-rate", off(config.accept_rate, units::print_rate)),
             ("--frame-timeout", off(config.frame_timeout, time)),
             ("--idle-timeout", off(config.idle_timeout, time)),
+            (
+                "--first-byte-timeout",
+                values::print_first_byte_timeout(config.first_byte_timeout),
+            ),
             (
                 "--keepalive",
                 off(config.keepalive, values::print_keepalive),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use drainline::ingest::{Framing, OutputFraming, Oversize};
-use drainline::{Keepalive, OnPause, PauseAfter, WhenFull};
+use drainline::{FirstByteTimeout, Keepalive, OnPause, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -142,6 +142,22 @@ pub(crate) fn print_pause_after(value: PauseAfter) -> String {
         PauseAfter::Auto => "auto".to_owned(),
         PauseAfter::Off => "off".to_owned(),
         PauseAfter::After(wait) => units::print_duration(wait),
+    }
+}
+
+pub(super) fn first_byte_timeout(text: &str) -> Result<FirstByteTimeout, Unreadable> {
+    match text {
+        "auto" => Ok(FirstByteTimeout::Auto),
+        "off" => Ok(FirstByteTimeout::Off),
+        text => units::duration(text).map(FirstByteTimeout::After),
+    }
+}
+
+pub(crate) fn print_first_byte_timeout(value: FirstByteTimeout) -> String {
+    match value {
+        FirstByteTimeout::Auto => "auto".to_owned(),
+        FirstByteTimeout::Off => "off".to_owned(),
+        FirstByteTimeout::After(wait) => units::print_duration(wait),
     }
 }
 

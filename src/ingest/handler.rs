@@ -94,9 +94,12 @@ fn discard_for(reason: Option<EndReason>) -> Discard {
         None | Some(EndReason::Reset) => Discard::Reset,
         Some(EndReason::Shutdown) => Discard::Shutdown,
         Some(EndReason::SendTimeout) => Discard::SendTimeout,
-        Some(EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout) => {
-            Discard::DeadlinePassed
-        }
+        Some(
+            EndReason::FrameTimeout
+            | EndReason::IdleTimeout
+            | EndReason::FirstByteTimeout
+            | EndReason::WriteTimeout,
+        ) => Discard::DeadlinePassed,
         Some(EndReason::Aborted) => Discard::Aborted,
         Some(
             EndReason::Eof

@@ -45,7 +45,10 @@ fn of_unread_at_end(reason: EndReason) -> Fault {
         // Nobody can tell where in them a message begins.
         EndReason::Protocol => Peers,
         // It had its time, and let it pass: for the rest of a message, for a first or next byte, for taking a reply.
-        EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout => Peers,
+        EndReason::FrameTimeout
+        | EndReason::IdleTimeout
+        | EndReason::FirstByteTimeout
+        | EndReason::WriteTimeout => Peers,
     }
 }
 
@@ -148,7 +151,7 @@ mod tests {
             &calm,
             |report| &mut report.server.stats.unread_ended,
             "send_timeout aborted shutdown finished failed panicked",
-            "eof probe reset protocol frame_timeout idle_timeout write_timeout",
+            "eof probe reset protocol frame_timeout idle_timeout first_byte_timeout write_timeout",
         );
         check(
             &calm,

@@ -66,6 +66,8 @@ pub struct WatchLimits {
     pub frame: Option<Duration>,
     /// Longest time without a byte, counted while waiting for the peer.
     pub idle: Option<Duration>,
+    /// Longest time until the first byte, counted while waiting for the peer.
+    pub first_byte: Option<Duration>,
     /// Longest time in one write of a reply.
     pub write: Option<Duration>,
     /// A connection this long in one send, or in its own code, is named.
@@ -81,6 +83,8 @@ pub enum Breach {
     Idle,
     /// Too long in one write.
     Write,
+    /// Too long without a first byte.
+    FirstByte,
 }
 
 impl Breach {
@@ -89,7 +93,7 @@ impl Breach {
     pub fn still_holds(self, seen: &Sample, now: &Sample) -> bool {
         match self {
             Breach::Frame => now.inside && now.frames == seen.frames,
-            Breach::Idle => now.bytes == seen.bytes,
+            Breach::Idle | Breach::FirstByte => now.bytes == seen.bytes,
             Breach::Write => now.turns == seen.turns,
         }
     }
@@ -174,6 +178,14 @@ impl Watch {
         }
     }
 
+    /// How long it has been waited for, if it has said nothing yet; zero if it has.
+    pub fn silent(&self) -> Duration {
+        match self.seen {
+            Some(Sample { bytes: 0, .. }) => self.idle,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// How long it has been in one send; zero if it is not in one.
     pub fn waiting(&self) -> Duration {
         match self.seen {
@@ -191,6 +203,9 @@ impl Watch {
         match activity {
             Activity::Reading if past(self.in_frame, limits.frame) => Verdict::Cut(Breach::Frame),
             Activity::Reading if past(self.idle, limits.idle) => Verdict::Cut(Breach::Idle),
+            Activity::Reading if past(self.silent(), limits.first_byte) => {
+                Verdict::Cut(Breach::FirstByte)
+            }
             Activity::Writing if past(self.in_activity, limits.write) => {
                 Verdict::Cut(Breach::Write)
             }

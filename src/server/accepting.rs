@@ -97,6 +97,11 @@ impl Accepting {
         self.state.lock().step(now, seen)
     }
 
+    /// Somebody is kept out at `max_connections`, as of the last tick.
+    pub(super) fn is_at_max_connections(&self) -> bool {
+        self.state.lock().holding == Some(NotAcceptingReason::MaxConnections)
+    }
+
     pub(super) fn drain(&self, now: Duration) {
         self.state.lock().drain(now);
     }

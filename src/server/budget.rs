@@ -374,7 +374,10 @@ impl Inner {
 fn refuses_sends(end: EndReason) -> bool {
     !matches!(
         end,
-        EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout
+        EndReason::FrameTimeout
+            | EndReason::IdleTimeout
+            | EndReason::FirstByteTimeout
+            | EndReason::WriteTimeout
     )
 }
 

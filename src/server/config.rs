@@ -55,6 +55,19 @@ pub enum PauseAfter {
     Off,
 }
 
+/// How long a new connection may say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FirstByteTimeout {
+    /// For ever, while there is room. While clients are kept out at `max_connections`, connections that have sent no
+    /// byte for 60 s are ended, the oldest first, and only as many as are needed.
+    #[default]
+    Auto,
+    /// This long, 100 ms to a year, whether there is room or not. Cuts senders that connect early and are quiet.
+    After(Duration),
+    /// For ever.
+    Off,
+}
+
 /// TCP keepalive, as in tcp(7). A dead peer is noticed after `idle + interval * probes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Keepalive {
@@ -119,6 +132,9 @@ pub struct Config {
     /// Longest time without a byte, counted only while the handler waits for its peer: 100 ms to a
     /// year. Default: off, because it cuts senders that are honest and quiet.
     pub idle_timeout: Option<Duration>,
+    /// How long a connection may send nothing at all, counted only while the handler waits for its peer. Default: for
+    /// ever while there is room.
+    pub first_byte_timeout: FirstByteTimeout,
     /// Longest time in one write(2) of a reply (at most 64 KiB): 100 ms to a year. Default 30 s.
     pub write_timeout: Option<Duration>,
     /// TCP keepalive. Default: on, 60 s idle, 10 s interval, 6 probes.
@@ -173,6 +189,7 @@ impl Default for Config {
             accept_rate: None,
             frame_timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
+            first_byte_timeout: FirstByteTimeout::Auto,
             write_timeout: Some(Duration::from_secs(30)),
             keepalive: Some(Keepalive::default()),
             backlog: None,
@@ -229,6 +246,9 @@ impl Config {
         }
         time("frame_timeout", self.frame_timeout, TICK, YEAR)?;
         time("idle_timeout", self.idle_timeout, TICK, YEAR)?;
+        if let FirstByteTimeout::After(wait) = self.first_byte_timeout {
+            time("first_byte_timeout", Some(wait), TICK, YEAR)?;
+        }
         time("write_timeout", self.write_timeout, TICK, YEAR)?;
         if let Some(keepalive) = self.keepalive {
             let (second, most) = (Duration::from_secs(1), Duration::from_secs(32_767));

@@ -273,9 +273,10 @@ impl Ended {
 
     pub(super) fn into_io(self) -> io::Error {
         let kind = match self.0 {
-            EndReason::FrameTimeout | EndReason::IdleTimeout | EndReason::WriteTimeout => {
-                io::ErrorKind::TimedOut
-            }
+            EndReason::FrameTimeout
+            | EndReason::IdleTimeout
+            | EndReason::FirstByteTimeout
+            | EndReason::WriteTimeout => io::ErrorKind::TimedOut,
             EndReason::Reset => io::ErrorKind::ConnectionReset,
             _ => io::ErrorKind::ConnectionAborted,
         };

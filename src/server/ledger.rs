@@ -112,6 +112,8 @@ reasons! {
         FrameTimeout = "frame_timeout",
         /// It sent no byte for too long.
         IdleTimeout = "idle_timeout",
+        /// It sent no first byte for too long.
+        FirstByteTimeout = "first_byte_timeout",
         /// One write of a reply took too long.
         WriteTimeout = "write_timeout",
         /// The server shut down, or its consumer died.

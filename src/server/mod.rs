@@ -51,7 +51,7 @@ mod report;
 mod shared;
 
 pub use builder::{Builder, Server};
-pub use config::{Config, Keepalive, OnPause, PauseAfter, TICK, WhenFull};
+pub use config::{Config, FirstByteTimeout, Keepalive, OnPause, PauseAfter, TICK, WhenFull};
 pub use connection::Connection;
 pub use error::{BoxError, ConfigError, Ended, LimitError, SendError, ServerError, StartError};
 pub use handle::Handle;

@@ -19,7 +19,7 @@ use super::ledger::{EndReason, RejectReason, Tally};
 use super::record::{Record, unread_bytes};
 use super::report::ConnectionInfo;
 use super::worker::{Job, Worker};
-use crate::model::{Activity, Coalesce, Pace, Sample, Verdict, Watch, WatchLimits};
+use crate::model::{Activity, Coalesce, MakeRoom, Pace, Sample, Verdict, Watch, WatchLimits};
 
 /// The connection side of the ledger.
 #[derive(Clone, Copy, Debug, Default)]
@@ -254,6 +254,7 @@ impl Table {
         elapsed: Duration,
         limits: &WatchLimits,
         mut coalesce: Option<&mut Coalesce>,
+        make_room: &mut MakeRoom,
         mut visit: impl FnMut(&Arc<Record>, Sample, &Watch, Verdict),
         mut leaving: impl FnMut(&ConnectionInfo),
     ) {
@@ -261,6 +262,7 @@ impl Table {
         for entry in inner.connections.values_mut() {
             let sample = entry.record.sample();
             let verdict = entry.watch.step(sample, elapsed, limits);
+            let verdict = make_room.judge(verdict, &entry.watch, &sample);
             if let Some(coalesce) = &mut coalesce
                 && entry.record.may_be_delayed()
             {
@@ -292,6 +294,14 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// Threads whose connection has ended or was ended, parked ones included.
+    pub(super) fn leaving_threads(&self) -> usize {
+        let inner = self.inner.lock();
+        let serving = inner.connections.values();
+        let serving = serving.filter(|entry| entry.record.ended().is_none());
+        inner.threads.len().saturating_sub(serving.count())
     }
 
     /// The address that has the most connections, with how many: for a line of the log, since it looks at all of them.

@@ -10,15 +10,15 @@ use log::Level;
 use rustix::process::{Resource, getrlimit};
 
 use super::budget::Counts;
-use super::config::{OnPause, TICK};
+use super::config::{FirstByteTimeout, OnPause, TICK};
 use super::ledger::{DropReason, EndReason, NotAcceptingReason};
 use super::lifecycle::Due;
 use super::record::Record;
 use super::report::{ConnectionInfo, NotAccepting};
 use super::shared::{Shared, Standing};
 use crate::model::{
-    Activity, Breach, Change, Coalesce, Ladder, LadderSettings, Observation, Rung, Sample, Verdict,
-    Watch, WatchLimits,
+    Activity, Breach, Change, Coalesce, Ladder, LadderSettings, MakeRoom, Observation, Rung,
+    Sample, Verdict, Watch, WatchLimits,
 };
 
 /// How often sockets of held-up senders are asked whether their peer is still there, in ticks.
@@ -29,6 +29,7 @@ pub(super) struct Watchdog {
     limits: WatchLimits,
     ladder: Ladder,
     coalesce: Option<Coalesce>,
+    make_room: MakeRoom,
     ticks: u32,
     consumer: ConsumerWatch,
 }
@@ -49,6 +50,10 @@ impl Watchdog {
         let limits = WatchLimits {
             frame: config.frame_timeout,
             idle: config.idle_timeout,
+            first_byte: match config.first_byte_timeout {
+                FirstByteTimeout::After(wait) => Some(wait),
+                FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
+            },
             write: config.write_timeout,
             warn_after: config.warn_after,
         };
@@ -65,6 +70,7 @@ impl Watchdog {
             limits,
             ladder,
             coalesce,
+            make_room: MakeRoom::default(),
             ticks: 0,
             consumer: ConsumerWatch::default(),
         }
@@ -126,10 +132,20 @@ impl Watchdog {
                 format!("the thread of connection {ended} is not at its end, and holds up the joining of others")
             });
         };
+        if shared.config.first_byte_timeout == FirstByteTimeout::Auto {
+            let is_kept_out = shared.accepting.is_at_max_connections();
+            let leaving = if is_kept_out {
+                shared.table.leaving_threads()
+            } else {
+                0
+            };
+            self.make_room.begin_tick(is_kept_out, leaving);
+        }
         shared.table.watch(
             elapsed,
             &self.limits,
             self.coalesce.as_mut(),
+            &mut self.make_room,
             visit,
             name_ending,
         );
@@ -215,6 +231,7 @@ fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
             "idle timeout",
             shared.config.idle_timeout,
         ),
+        Breach::FirstByte => return cut_silent(shared, record, sample),
         Breach::Write => (
             EndReason::WriteTimeout,
             "write timeout",
@@ -234,6 +251,24 @@ fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
             sample.bytes
         )
     });
+}
+
+fn cut_silent(shared: &Shared, record: &Record, sample: Sample) {
+    let (reason, breach) = (EndReason::FirstByteTimeout, Breach::FirstByte);
+    if !shared.budget.expire(record, reason, breach, &sample) {
+        return;
+    }
+    record.cut();
+    let (id, peer) = (record.id, record.peer);
+    shared
+        .journal
+        .say_once("first byte timeout", Level::Warn, || {
+            let why = match shared.config.first_byte_timeout {
+                FirstByteTimeout::After(limit) => format!("first_byte_timeout of {limit:?} passed"),
+                _ => "it makes room at max_connections (first_byte_timeout is auto)".to_owned(),
+            };
+            format!("connection {id} from {peer} is cut: it never sent a byte, and {why}")
+        });
 }
 
 fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {
@@ -298,9 +333,9 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
     shared.journal.say(
         Level::Warn,
         format!(
-            "not accepting, for {:.1} s: {}: {why}; {meets}",
-            state.lasted.as_secs_f64(),
-            state.reason
+            "not accepting ({}) for {:.1} s: {why}; {meets}",
+            state.reason,
+            state.lasted.as_secs_f64()
         ),
     );
 }

@@ -277,6 +277,7 @@ impl Sim {
         let watch_limits = WatchLimits {
             frame: None,
             idle: None,
+            first_byte: None,
             write: None,
             warn_after: Duration::MAX,
         };

@@ -156,6 +156,12 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "accepted is a duration such as 10m or 1h, 100ms to 365d, or off",
     ),
     (
+        "--first-byte-timeout",
+        &["auto", "off", "10s", "365d"],
+        &["99ms", "366d", "no"],
+        "accepted is auto, off, or a duration such as 10s or 1m, 100ms to 365d",
+    ),
+    (
         "--keepalive",
         &["off", "60s", "60s,10s", "1s,32767s,127"],
         &[

@@ -6,7 +6,7 @@ mod report;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use drainline::{Config, OnPause, PauseAfter, WhenFull};
+use drainline::{Config, FirstByteTimeout, OnPause, PauseAfter, WhenFull};
 
 use self::flags::FLAGS;
 use super::settings::command;
@@ -223,6 +223,7 @@ const ALL: &[&str] = &[
     "--accept-rate=50",
     "--frame-timeout=off",
     "--idle-timeout=30d",
+    "--first-byte-timeout=20s",
     "--keepalive=90s,5s,3",
     "--sink=file:/tmp/out put",
     "--terminal-escape=off",
@@ -267,6 +268,8 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(config.accept_rate, Some(50));
     assert_eq!(config.frame_timeout, None);
     assert_eq!(config.idle_timeout, Some(Duration::from_secs(30 * 86_400)));
+    let first_byte = FirstByteTimeout::After(Duration::from_secs(20));
+    assert_eq!(config.first_byte_timeout, first_byte);
     let keepalive = config.keepalive.expect("on");
     assert_eq!(keepalive.idle, Duration::from_secs(90));
     assert_eq!(keepalive.interval, Duration::from_secs(5));

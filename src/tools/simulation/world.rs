@@ -117,6 +117,7 @@ impl<'a> World<'a> {
             limits: WatchLimits {
                 frame: config.frame_timeout,
                 idle: config.idle_timeout,
+                first_byte: None,
                 write: config.write_timeout,
                 warn_after: config.warn_after,
             },
