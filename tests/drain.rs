@@ -4,9 +4,10 @@
 mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::client::{self, Closed};
 use common::handlers::{LONG, anywhere, drained, held, lines, wait_open};
@@ -15,7 +16,8 @@ use common::wait::{DEADLINE, wait_until, within};
 use drainline::ingest::framing::Discard;
 use drainline::ingest::{Ingest, Sink, SinkError, Work};
 use drainline::{
-    BoxError, Config, Connection, DropReason, EndReason, Inbox, Received, RejectReason, Server,
+    BoxError, Config, Connection, DropReason, EndReason, Handle, Inbox, Outbox, Received,
+    RejectReason, Server,
 };
 
 /// A consumer that takes nothing before it is told to, and passes on each item when it is.
@@ -170,30 +172,58 @@ fn whole_requests_are_answered_during_a_drain() {
     assert_eq!(drained(handle).stats.delivered, 3);
 }
 
-#[test]
-fn clients_in_the_kernels_queue_are_counted_as_rejected_with_their_bytes() {
+/// A server of one connection, and clients in the kernel's queue that have sent a line each.
+fn queued(
+    handler: impl Fn(&mut Connection, &Outbox<String>) -> Result<(), BoxError> + Send + Sync + 'static,
+) -> (Handle, TcpStream, Vec<TcpStream>) {
     let mut config = Config::default();
     config.max_connections = Some(1);
     let handle = Server::<String>::builder()
         .config(config)
         .listen(anywhere())
-        .start_each(lines, |_| Ok(()))
+        .start_each(handler, |_| Ok(()))
         .unwrap();
     let addr = handle.local_addrs()[0];
-    let _served = client::connect(addr);
+    let served = client::connect(addr);
     wait_open(&handle, 1);
     let mut waiting = client::connect_many(addr, 7);
     for client in &mut waiting {
         client.write_all(b"to nobody\n").unwrap();
         client::wait_unread(client, 10);
     }
+    (handle, served, waiting)
+}
+
+#[test]
+fn clients_in_the_kernels_queue_are_served_as_permits_come_back() {
+    let (handle, _served, waiting) = queued(lines);
+    let addr = handle.local_addrs()[0];
     let report = drained(handle);
+    assert_eq!(report.stats.rejected.total(), 0);
+    assert_eq!(report.stats.unread_bytes, 0);
+    assert_eq!((report.stats.accepted, report.stats.delivered), (8, 7));
+    assert!(!report.timed_out);
+    let refused = client::try_connect(addr, DEADLINE).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    drop(waiting);
+}
+
+#[test]
+fn clients_that_never_got_a_permit_are_counted_as_rejected_with_their_bytes() {
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let (handle, _served, waiting) = queued(move |_, _| {
+        let _ = held.lock().unwrap().recv_timeout(DEADLINE);
+        Ok(())
+    });
+    let began = Instant::now();
+    let report = handle.shutdown(Duration::from_millis(400));
+    assert!(began.elapsed() < DEADLINE, "a drain ends in its time");
     assert_eq!(report.stats.rejected.get(RejectReason::Shutdown), 7);
     assert_eq!(report.stats.rejected.total(), 7);
     assert_eq!(report.stats.unread_bytes, 70);
-    assert_eq!((report.stats.accepted, report.stats.received), (1, 0));
-    let refused = client::try_connect(addr, DEADLINE).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert!(report.timed_out);
+    drop((let_go, waiting));
 }
 
 #[test]

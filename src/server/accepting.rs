@@ -97,9 +97,11 @@ impl Accepting {
         self.state.lock().step(now, seen)
     }
 
-    /// Somebody is kept out at `max_connections`, as of the last tick.
+    /// Somebody is kept out at `max_connections` at this moment.
     pub(super) fn is_at_max_connections(&self) -> bool {
-        self.state.lock().holding == Some(NotAcceptingReason::MaxConnections)
+        let code = NotAcceptingReason::MaxConnections.index() as u8 + 1;
+        let mut held = self.holds.iter().map(|held| held.load(Ordering::Relaxed));
+        held.any(|held| held == code)
     }
 
     pub(super) fn drain(&self, now: Duration) {

@@ -114,11 +114,63 @@ impl Acceptor {
                 break;
             }
         }
+        self.serve_queue();
         // Closing a listener resets every client that it has not accepted, half-closed ones too.
         self.empty_queue(RejectReason::Shutdown);
         let shared = Arc::clone(&self.shared);
         drop(self);
         shared.lifecycle.acceptor_ended();
+    }
+
+    /// Serves whoever was in the kernel's queue when the drain began, as permits come back, until handlers have had
+    /// their share of its time. Those that come later are not waited for, or a drain would last as long as clients
+    /// come. The accept rate is for a server that goes on.
+    fn serve_queue(&mut self) {
+        let mut queued = match self.shared.lifecycle.error() {
+            None => self.listener.close_queue(),
+            // What they send would be dropped.
+            Some(_) => 0,
+        };
+        while queued > 0 {
+            if self.shared.table.is_closed() {
+                self.shared.lifecycle.miss();
+                return;
+            }
+            match self.serve_queued() {
+                Ok(served) => queued = queued.saturating_sub(served),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes one client out of the queue, or waits until that may be possible.
+    fn serve_queued(&mut self) -> io::Result<usize> {
+        if self.lacks_reserve() {
+            self.reserve = open_reserve().ok();
+        }
+        let retry = self
+            .starving()
+            .map(|starved| starved.until.saturating_sub(self.shared.now()));
+        let room = match self.shut() {
+            None => self.shared.gate.enter().ok(),
+            Some(_) => None,
+        };
+        let Some(room) = room else {
+            self.wait(false, retry)?;
+            return Ok(0);
+        };
+        match self.listener.accept()? {
+            Accepted::Client(stream, peer) => {
+                self.admit(stream, peer, room);
+                Ok(1)
+            }
+            Accepted::Gone => Ok(1),
+            Accepted::Nobody => Ok(usize::MAX),
+            Accepted::Starved(error) => {
+                self.starve(RejectReason::NoDescriptor, &error);
+                Ok(0)
+            }
+        }
     }
 
     /// One look at the gate, and what follows from it.

@@ -1,6 +1,7 @@
 //! A listening socket: how it is bound, what accepting from it can mean, and how it goes away and comes
 //! back.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -119,6 +120,31 @@ impl Listener {
         }
     }
 
+    /// Keeps the kernel's queue from growing, and says how many clients are in it. Zero while it is shut down.
+    ///
+    /// The queue's length is TCP_INFO's tcpi_unacked, for which neither rustix nor socket2 has a safe call; the same
+    /// count is the listener's rx_queue in /proc/net/tcp (proc_pid_net(5)). Where there is none, nobody is known to
+    /// wait.
+    pub(super) fn close_queue(&self) -> usize {
+        if self.is_shut_down {
+            return 0;
+        }
+        // Whoever handed a listener in may go on with it, with its own backlog.
+        if self.can_refuse {
+            let _ = rustix::net::listen(&self.socket, 0);
+        }
+        let Ok(inode) = rustix::fs::fstat(&self.socket).map(|stat| stat.st_ino) else {
+            return 0;
+        };
+        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+        let mut tables = tables
+            .iter()
+            .filter_map(|path| fs::read_to_string(path).ok());
+        tables
+            .find_map(|table| queue_of(&table, inode))
+            .unwrap_or_default()
+    }
+
     /// From now on connects are refused (shutdown(2) on a listening socket). Whoever was in the kernel's
     /// queue is reset.
     pub(super) fn shut_down(&mut self) -> io::Result<()> {
@@ -197,6 +223,19 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => peer,
         v4 => SocketAddr::new(v4, peer.port()),
     }
+}
+
+/// `rx_queue` of the listening socket of this inode, in a table of /proc/net.
+fn queue_of(table: &str, inode: u64) -> Option<usize> {
+    const LISTEN: &str = "0A";
+    let inode = inode.to_string();
+    table.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(3);
+        let is_listening = fields.next() == Some(LISTEN);
+        let (_, queued) = fields.next()?.split_once(':')?;
+        let is_it = is_listening && fields.nth(4) == Some(inode.as_str());
+        is_it.then(|| usize::from_str_radix(queued, 16).ok())?
+    })
 }
 
 fn set_inherited_options(socket: &Socket, config: &Config) -> io::Result<()> {

@@ -85,7 +85,11 @@ impl Shared {
             self.journal
                 .say(Level::Info, format!("draining, for at most {within:?}"));
             self.accepting.drain(self.now());
-            self.table.close();
+            // Whoever is in the kernel's queue is still served, unless nothing is taken in any more.
+            self.table.begin_drain();
+            if self.lifecycle.error().is_some() {
+                self.table.close();
+            }
             self.table.for_each(|record| record.drain());
         }
         self.gate.close();
@@ -94,7 +98,10 @@ impl Shared {
     /// Handlers had their share of the drain: nothing more is taken in, and their sockets are cut. One
     /// that is in code of its own is left where it is; it keeps its permit, and the report names it.
     pub(super) fn cut_handlers(&self) {
-        self.table.close();
+        if self.table.close() {
+            // Acceptors may wait for permits.
+            self.gate.ring();
+        }
         self.budget.close(DropReason::Shutdown);
         self.table.for_each(|record| {
             self.lifecycle.miss();

@@ -89,6 +89,7 @@ struct Inner {
     last_id: u64,
     last_thread: u64,
     traffic: Traffic,
+    is_draining: bool,
     is_closed: bool,
 }
 
@@ -130,6 +131,9 @@ impl Table {
         }
         let id = inner.last_id + 1;
         let record = Arc::new(Record::new(id, peer, stream));
+        if inner.is_draining {
+            record.drain();
+        }
         let job = job(Arc::clone(&record));
         match room {
             Room::Parked(parked) => {
@@ -229,9 +233,18 @@ impl Table {
         inner.connections.values().map(Entry::info).collect()
     }
 
-    /// Admits nobody from now on.
-    pub(super) fn close(&self) {
-        self.inner.lock().is_closed = true;
+    /// Whoever is admitted from now on is drained at once; those who were before are the caller's.
+    pub(super) fn begin_drain(&self) {
+        self.inner.lock().is_draining = true;
+    }
+
+    /// Admits nobody from now on. Says whether that is new.
+    pub(super) fn close(&self) -> bool {
+        !std::mem::replace(&mut self.inner.lock().is_closed, true)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.lock().is_closed
     }
 
     /// Every connection whose handler has not ended. Visited without the lock: who is woken by it wants the lock
