@@ -37,8 +37,12 @@ fn count(max: usize) -> impl Strategy<Value = u64> {
 /// A header that claims `count` and so much of a body, or a part of it.
 fn counted(framing: Framing, max: usize) -> impl Strategy<Value = Vec<u8>> {
     let body = prop_oneof![3 => Just(b'x'), 1 => Just(b'1'), 1 => Just(b'\n'), 1 => any::<u8>()];
-    (count(max), body, 0usize..8, any::<bool>()).prop_map(
-        move |(count, byte, missing, is_syslog)| {
+    let end = proptest::sample::select(vec!["", "", "\n", "\r\n", "\r", "é", "€", "🦀"]);
+    let behind = proptest::sample::select(vec!["", "", "\n", "\r\n", "\0", "\r", "\n\n"]);
+    let priority = proptest::sample::select(vec!["<1>", "<13>", "<191>", "<192>", "<", "<1", "<>"]);
+    let around = (priority, end, behind);
+    (count(max), body, 0usize..8, any::<bool>(), around).prop_map(
+        move |(count, byte, missing, is_syslog, (priority, end, behind))| {
             let header = match framing {
                 Framing::LengthPrefixed => (count as u32).to_be_bytes().to_vec(),
                 _ => format!("{count} ").into_bytes(),
@@ -48,19 +52,25 @@ fn counted(framing: Framing, max: usize) -> impl Strategy<Value = Vec<u8>> {
                 .min(4 * max)
                 .saturating_sub(missing.saturating_sub(6));
             let mut body = vec![byte; len];
-            if let (Framing::Syslog, true, Some(first)) = (framing, is_syslog, body.first_mut()) {
-                *first = b'<';
+            if let (Framing::Syslog, true) = (framing, is_syslog) {
+                let priority = &priority.as_bytes()[..priority.len().min(len)];
+                body[..priority.len()].copy_from_slice(priority);
             }
-            [header, body].concat()
+            let end = &end.as_bytes()[..end.len().min(len)];
+            body[len - end.len()..].copy_from_slice(end);
+            [&header, &body, behind.as_bytes()].concat()
         },
     )
 }
 
 fn line(max: usize) -> impl Strategy<Value = Vec<u8>> {
-    let end =
-        proptest::sample::select(vec!["\n", "\r\n", "\r\r\n", "\0", "\n\n", "\0\0", "\r", ""]);
+    let end = proptest::sample::select(vec![
+        "\n", "\r\n", "\r\r\n", "\0", "\n\n", "\0\0", "\r", "", "\n\0", "\0\n",
+    ]);
     let len = prop_oneof![(0..4usize), (max.saturating_sub(2)..max + 4), Just(3 * max)];
-    (len, end).prop_map(|(len, end)| [&vec![b'x'; len], end.as_bytes()].concat())
+    let text = proptest::sample::select(vec!["x", "x", "x", "é", "x€", "🦀", "é🦀x"]);
+    let bytes = |text: &str, len| text.bytes().cycle().take(len).collect::<Vec<_>>();
+    (len, end, text).prop_map(move |(len, end, text)| [&bytes(text, len), end.as_bytes()].concat())
 }
 
 /// What is nearly a count, and whatever else.
@@ -75,6 +85,11 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
         "<",
         " ",
         "10 green bottles\n",
+        "250 <bob@example.com> Recipient ok\n",
+        "9 <1",
+        "4 <1>\n",
+        "3 <13>a",
+        "\u{feff}",
         "5\n",
         "1",
     ];
@@ -98,7 +113,9 @@ fn stream(framing: Framing, max: usize) -> impl Strategy<Value = Vec<u8>> {
         counts => counted(framing, max),
         noises => noise(),
     ];
-    vec(piece, 0..10).prop_map(|pieces| pieces.concat())
+    let start = proptest::sample::select(vec!["", "", "", "\u{feff}"]);
+    (start, vec(piece, 0..10))
+        .prop_map(|(start, pieces)| [start.as_bytes(), &pieces.concat()].concat())
 }
 
 /// The longest message, a stream, and reads.
@@ -177,9 +194,25 @@ fn messages(framing: Framing, stream: &[u8]) -> (Vec<String>, bool) {
 
 #[test]
 fn ten_green_bottles_are_a_line_to_syslog() {
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 20] = [
         ("10 green bottles\n", &["10 green bottles"]),
-        ("10 <reen bottles", &["<reen bott", "les"]),
+        ("10 <reen bottles", &["10 <reen bottles"]),
+        (
+            "<13>a\n250 <bob@example.com> Recipient ok\n<13>b\n250 <1>\n",
+            &["<13>a", "250 <bob@example.com> Recipient ok", "<13>b"],
+        ),
+        ("5 <191>\n", &["<191>"]),
+        ("5 <192>\n", &["5 <192>"]),
+        ("4 <00>5 <000>3 <0>", &["<00>", "<000>", "<0>"]),
+        ("6 <0000>\n", &["6 <0000>"]),
+        ("4 <>ab\n", &["4 <>ab"]),
+        ("5 <1x>a\n", &["5 <1x>a"]),
+        // The count has to cover all of the priority.
+        ("3 <13>a\n", &["3 <13>a"]),
+        ("4 <13>a\n", &["<13>", "a"]),
+        ("2 <1>\n", &["2 <1>"]),
+        ("9 <13", &["9 <13"]),
+        ("9 <13>abcd", &[]),
         (
             "<13>a line\r\n5 <1>xy<13>z\n",
             &["<13>a line", "<1>xy", "<13>z"],
@@ -194,6 +227,110 @@ fn ten_green_bottles_are_a_line_to_syslog() {
         let found = messages(Framing::Syslog, stream.as_bytes());
         assert_eq!(found.0, expected, "{stream:?}");
         assert!(!found.1, "{stream:?}");
+    }
+}
+
+/// What the commonest senders write. Each is cut in the same way however it is split.
+fn arrives(framing: Framing, max: usize, stream: &[u8], expected: &[&str]) {
+    for oversize in POLICIES {
+        let rules = rules(framing, max, oversize);
+        let sum = decode(rules, stream);
+        let found: Vec<_> = sum
+            .messages()
+            .iter()
+            .map(|m| str::from_utf8(m).unwrap())
+            .collect();
+        assert_eq!(
+            (found.as_slice(), sum.violations),
+            (expected, 0),
+            "{rules:?}"
+        );
+        let bytes: usize = expected.iter().map(|message| message.len()).sum();
+        let framing_bytes = sum.total(|found| match found {
+            Found::Framing(len) => *len,
+            _ => 0,
+        });
+        assert_eq!(framing_bytes as usize, stream.len() - bytes, "{rules:?}");
+        for first in 0..stream.len() {
+            check_split(rules, stream, 1, [first]);
+        }
+    }
+}
+
+#[test]
+fn a_lf_that_is_counted_is_framing_in_syslog_and_max_message_counts_the_rest() {
+    let expected = ["<13>a", "<13>b"];
+    arrives(Framing::Syslog, 64, b"6 <13>a\n6 <13>b\n", &expected);
+    arrives(Framing::Syslog, 64, b"7 <13>a\r\n7 <13>b\r\n", &expected);
+    // A message of exactly the longest is whole, with either end.
+    arrives(Framing::Syslog, 5, b"6 <13>a\n7 <13>b\r\n", &expected);
+    // Only one, and only there: what is counted is exact elsewhere.
+    arrives(Framing::Syslog, 64, b"7 <13>a\n\n", &["<13>a\n"]);
+    arrives(Framing::OctetCounted, 64, b"6 <13>a\n", &["<13>a\n"]);
+}
+
+#[test]
+fn one_lf_crlf_or_nul_between_counted_messages_is_framing() {
+    let expected = ["<13>a", "<13>b"];
+    for framing in [Framing::Syslog, Framing::OctetCounted] {
+        for end in ["\n", "\r\n", "\0"] {
+            for last in ["", end] {
+                let stream = format!("5 <13>a{end}5 <13>b{last}");
+                arrives(framing, 64, stream.as_bytes(), &expected);
+            }
+        }
+    }
+    // A message that was too long ends as any other.
+    let stream = b"9 <13>aaaaa\n5 <13>b\n";
+    for framing in [Framing::Syslog, Framing::OctetCounted] {
+        let sum = decode(rules(framing, 5, Oversize::Truncate), stream);
+        assert_eq!(sum.messages(), [b"<13>a", b"<13>b"], "{framing}");
+        assert_eq!(sum.violations, 0);
+    }
+}
+
+#[test]
+fn byte_order_marks_and_the_double_ends_of_gelf_and_perl_are_framing() {
+    let (a, b) = ("{\"a\":1}", "{\"b\":2}");
+    let gelf = format!("{a}\0\n{b}\0\n");
+    arrives(Framing::Nul, 64, gelf.as_bytes(), &[a, b]);
+    arrives(Framing::Nul, 64, b"a\0\n\nb\0", &["a", "\nb"]);
+    arrives(Framing::Nul, 64, b"\na\0", &["\na"]);
+    let expected = ["<13>a", "<13>b"];
+    arrives(Framing::Syslog, 64, b"<13>a\n\0<13>b\n\0", &expected);
+    let marked = "\u{feff}5 <13>a5 <13>b".as_bytes();
+    arrives(Framing::Syslog, 64, marked, &expected);
+    arrives(Framing::OctetCounted, 64, marked, &expected);
+    arrives(
+        Framing::Syslog,
+        64,
+        "\u{feff}<13>a\n<13>b\n".as_bytes(),
+        &expected,
+    );
+    // In the middle of a stream it is part of a message.
+    arrives(
+        Framing::Syslog,
+        64,
+        "<13>a\n\u{feff}b\n".as_bytes(),
+        &["<13>a", "\u{feff}b"],
+    );
+}
+
+#[test]
+fn a_truncated_message_ends_with_a_whole_character() {
+    for framing in FRAMINGS {
+        for (text, expected) in [("<1>é🦀xxxx", "<1>é"), ("<1>abcd€xx", "<1>abcd")] {
+            let stream = match framing {
+                Framing::Syslog => encode::input(Framing::OctetCounted, text.as_bytes()),
+                _ => encode::input(framing, text.as_bytes()),
+            };
+            let rules = rules(framing, 8, Oversize::Truncate);
+            let sum = decode(rules, &stream);
+            assert_eq!(sum.messages(), [expected.as_bytes()], "{framing}");
+            for first in 0..stream.len() {
+                check_split(rules, &stream, 1, [first]);
+            }
+        }
     }
 }
 
@@ -218,7 +355,8 @@ fn what_is_no_count_is_garbage_from_there_on() {
         "-1 x",
         "1x",
         "1\n",
-        "\n",
+        "\n\n",
+        "\rx",
         "1\t",
     ];
     for start in starts {
@@ -227,7 +365,10 @@ fn what_is_no_count_is_garbage_from_there_on() {
         let mut expected = Sum::default();
         expected.framing(2);
         expected.message(b"ok", false);
-        expected.discard(stream.len() - 4, Discard::Garbage);
+        // The first LF may stand between two messages.
+        let between = usize::from(start == "\n\n");
+        expected.framing(between);
+        expected.discard(stream.len() - 4 - between, Discard::Garbage);
         expected.violations = 1;
         assert_eq!(sum, expected, "{start:?}");
     }
@@ -251,7 +392,7 @@ fn a_count_is_garbage_above_16_longest_messages_and_1_mib() {
                     Framing::LengthPrefixed,
                     (count as u32).to_be_bytes().to_vec(),
                 ),
-                (Framing::Syslog, format!("{count} <").into_bytes()),
+                (Framing::Syslog, format!("{count} <1>").into_bytes()),
             ];
             for (framing, header) in headers {
                 let sum = decode(rules(framing, max, Oversize::Drop), &header);
@@ -308,7 +449,7 @@ fn an_unterminated_message_is_not_looked_through_twice() {
         (Framing::Nul, vec![]),
         (Framing::OctetCounted, format!("{MAX} ").into_bytes()),
         (Framing::Syslog, vec![]),
-        (Framing::Syslog, format!("{MAX} <").into_bytes()),
+        (Framing::Syslog, format!("{MAX} <1>").into_bytes()),
         (Framing::LengthPrefixed, (MAX as u32).to_be_bytes().to_vec()),
     ];
     for (framing, mut input) in streams {

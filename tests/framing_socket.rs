@@ -37,7 +37,7 @@ fn stream(framing: Framing, messages: &[(u8, usize, u8)]) -> Vec<u8> {
             (Framing::Lines | Framing::Nul, 3) => [&message, &b"\n\n\0\0"[..]].concat(),
             (Framing::Syslog, 1) => [&message, &b"\r\n"[..]].concat(),
             (Framing::Syslog, 2..) => {
-                encode::input(Framing::OctetCounted, &[b"<", &message[..]].concat())
+                encode::input(Framing::OctetCounted, &[b"<13>", &message[..]].concat())
             }
             _ => encode::input(framing, &message),
         }
@@ -184,12 +184,12 @@ fn a_count_makes_a_connection_hold_no_more_than_came() {
         let mut client = client::connect(server.local_addrs()[0]);
         let mut sent = header.len();
         client.write_all(&header).unwrap();
-        let parts = [1, 1000, MAX - 1002, 2, 100_000, CLAIMED - MAX - 100_001];
+        let parts = [3, 998, MAX - 1002, 2, 100_000, CLAIMED - MAX - 100_001];
         let mut is_first = true;
         for part in parts {
             let mut body = vec![b'x'; part];
             if std::mem::take(&mut is_first) {
-                body[0] = b'<';
+                body[..3].copy_from_slice(b"<1>");
             }
             client.write_all(&body).unwrap();
             sent += part;
@@ -205,7 +205,7 @@ fn a_count_makes_a_connection_hold_no_more_than_came() {
         client::half_close(client);
         let report = server.shutdown(Duration::from_secs(5));
         assert!(report.is_balanced(), "{report:?}");
-        let truncated = [vec![b'<'], vec![b'x'; MAX - 1]].concat();
+        let truncated = [&b"<1>"[..], &[b'x'; MAX - 3]].concat();
         match oversize {
             Oversize::Truncate => assert_eq!(valve.messages(), [truncated, b"next".to_vec()]),
             _ => assert_eq!(valve.messages(), [b"next"]),

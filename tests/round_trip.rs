@@ -74,7 +74,12 @@ fn carried(framing: Framing, message: &[u8]) -> Vec<u8> {
             .collect()
     };
     match framing {
-        Framing::Nul => without(b"\0"),
+        // A LF after a NUL is framing.
+        Framing::Nul => without(if message.first() == Some(&b'\n') {
+            b"\0\n"
+        } else {
+            b"\0"
+        }),
         Framing::Lines => without(b"\n\r"),
         Framing::Syslog => [&b"-"[..], &without(b"\n\r")[..]]
             .concat()

@@ -44,14 +44,20 @@ impl Rules {
         Decoder::new(self.framing, self.max, self.oversize)
     }
 
-    /// What is kept of an unfinished message at most: the longest one and its header, or a CR.
+    /// What is kept of an unfinished message at most: the longest one with its header or its end; and before one that is
+    /// longer is cut, the rest of a character.
     fn most_pending(self) -> usize {
-        let (cr, digits_and_space) = (1, 11);
+        let (cr, end, digits_and_space, character, priority) = (1, 2, 11, 3, 5);
+        let character = match self.oversize {
+            Oversize::Truncate => character - 1,
+            _ => 0,
+        };
         match self.framing {
-            Framing::Lines => self.max + cr,
-            Framing::Nul => self.max,
-            Framing::LengthPrefixed => self.max + 3,
-            _ => self.max + digits_and_space,
+            Framing::Lines => self.max + character.max(cr),
+            Framing::Nul => self.max + character,
+            Framing::LengthPrefixed => self.max + 4 + character,
+            Framing::Syslog => digits_and_space + (self.max + character.max(end)).max(priority),
+            _ => self.max + digits_and_space + character,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The naive twin of the decoders: it has the whole stream before it.
 
+use std::sync::LazyLock;
+
 use drainline::ingest::framing::End;
 use drainline::ingest::{Discard, Framing, Oversize};
 
@@ -12,21 +14,68 @@ pub fn amounts_to(rules: Rules, stream: &[u8], end: End) -> Sum {
         rules,
         end,
         sum: Sum::default(),
+        was_counted: false,
     };
-    let mut rest = stream;
+    let mut rest = match rules.framing {
+        Framing::OctetCounted | Framing::Syslog => naive.without(stream, "\u{feff}".as_bytes()),
+        _ => stream,
+    };
     while !rest.is_empty() {
         let taken = match rules.framing {
             Framing::Lines => naive.delimited(rest, b'\n', true),
             Framing::Nul => naive.delimited(rest, b'\0', false),
+            // What is there may yet be no part of a message.
+            Framing::OctetCounted
+                if rest == b"\r" && rest.len() < stream.len()
+                    || rest.len() == stream.len() && "\u{feff}".as_bytes().starts_with(rest) =>
+            {
+                naive.unfinished(rest)
+            }
             Framing::OctetCounted => naive.counted(rest, octets(rest)),
             Framing::LengthPrefixed => naive.counted(rest, prefix(rest)),
             Framing::Syslog => naive.syslog(rest),
             other => panic!("a framing without a reference: {other}"),
         };
-        rest = &rest[taken..];
+        let (before, after) = rest.split_at(taken);
+        let marks: &[&[u8]] = match rules.framing {
+            Framing::OctetCounted => &[b"\r\n", b"\n", b"\0"],
+            Framing::Syslog if naive.was_counted => &[b"\r\n", b"\n", b"\0"],
+            Framing::Syslog if before.ends_with(b"\n") => &[b"\0"],
+            Framing::Nul if before.ends_with(b"\0") => &[b"\n"],
+            _ => &[],
+        };
+        let is_open = naive.sum.violations == 0;
+        let mark = marks.iter().find(|mark| is_open && after.starts_with(mark));
+        rest = naive.without(after, mark.unwrap_or(&&b""[..]));
     }
     naive.sum
 }
+
+/// Where a message is cut that may have `max` bytes: before a character that would be cut in half. `None`: what is there of
+/// it may be one, and more is to come.
+fn cut(message: &[u8], max: usize, has_end: bool) -> Option<usize> {
+    for start in max.saturating_sub(3)..max {
+        let chars = (2..=4).filter_map(|len| message.get(start..start + len));
+        let mut halves = chars.filter(|bytes| start + bytes.len() > max);
+        let is_char =
+            |bytes: &[u8]| std::str::from_utf8(bytes).is_ok_and(|s| s.chars().count() == 1);
+        if halves.any(is_char) {
+            return Some(start);
+        }
+        let rest = std::str::from_utf8(&message[start..]);
+        let may_be = rest.is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none());
+        if may_be && !has_end {
+            return None;
+        }
+    }
+    Some(max)
+}
+
+/// All that there are, written in all ways.
+static PRIORITIES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let ways = |p: u32| [format!("<{p}>"), format!("<{p:02}>"), format!("<{p:03}>")];
+    (0..192).flat_map(ways).collect()
+});
 
 /// What a counted message begins with.
 enum Start {
@@ -63,10 +112,20 @@ struct Naive {
     rules: Rules,
     end: End,
     sum: Sum,
+    /// The last message was counted.
+    was_counted: bool,
 }
 
 impl Naive {
+    /// What is behind a mark, if there is one.
+    fn without<'a>(&mut self, rest: &'a [u8], mark: &[u8]) -> &'a [u8] {
+        let behind = rest.strip_prefix(mark).unwrap_or(rest);
+        self.sum.framing(rest.len() - behind.len());
+        behind
+    }
+
     fn delimited(&mut self, rest: &[u8], delimiter: u8, strips_cr: bool) -> usize {
+        self.was_counted = false;
         let max = self.rules.max;
         let Some(end) = rest.iter().position(|&byte| byte == delimiter) else {
             self.unterminated(rest, max + usize::from(strips_cr));
@@ -80,7 +139,7 @@ impl Naive {
         if message.len() <= max {
             self.sum.message(message, false);
             self.sum.framing(line.len() - message.len() + 1);
-        } else if self.too_long(line) {
+        } else if self.too_long(line, true) {
             self.sum.framing(1);
         } else {
             self.sum.discard(rest.len() - line.len(), Discard::Oversize);
@@ -92,13 +151,16 @@ impl Naive {
     /// The last line. It is a message at the end of the stream, its CR included; else it is discarded. One that is longer
     /// than `most`, whatever follows, was dealt with before.
     fn unterminated(&mut self, line: &[u8], most: usize) {
+        let max = self.rules.max;
+        let is_kept = line.len() <= most
+            || self.rules.oversize == Oversize::Truncate && cut(line, max, false).is_none();
         match self.end {
-            End::Cut(reason) if line.len() <= most => self.sum.discard(line.len(), reason),
+            End::Cut(reason) if is_kept => self.sum.discard(line.len(), reason),
             _ => {
                 if line.len() <= self.rules.max {
                     self.sum.message(line, false);
                 } else {
-                    self.too_long(line);
+                    self.too_long(line, self.end == End::Eof);
                 }
                 let is_message =
                     line.len() <= self.rules.max || self.rules.oversize == Oversize::Truncate;
@@ -110,11 +172,13 @@ impl Naive {
     }
 
     /// A line that is too long; whether the stream goes on behind it.
-    fn too_long(&mut self, line: &[u8]) -> bool {
+    fn too_long(&mut self, line: &[u8], has_end: bool) -> bool {
         let max = self.rules.max;
         if self.rules.oversize == Oversize::Truncate {
-            self.sum.message(&line[..max], true);
-            self.sum.discard(line.len() - max, Discard::Truncated);
+            // Where it is not known before the end, the stream's end decides.
+            let kept = cut(line, max, has_end).unwrap();
+            self.sum.message(&line[..kept], true);
+            self.sum.discard(line.len() - kept, Discard::Truncated);
             return true;
         }
         let closes = self.rules.oversize == Oversize::Close;
@@ -141,23 +205,37 @@ impl Naive {
                 return rest.len();
             }
         };
+        self.was_counted = true;
         let (max, body) = (self.rules.max, &rest[header..]);
         let there = count.min(body.len());
+        let stripped = match self.rules.framing {
+            Framing::Syslog => 2,
+            _ => 0,
+        };
+        if count <= max + stripped && body.len() < count {
+            return self.unfinished(rest);
+        }
+        let message = match &body[..there] {
+            [message @ .., b'\r', b'\n'] | [message @ .., b'\n'] if stripped > 0 => message,
+            message => message,
+        };
         match self.rules.oversize {
-            _ if count <= max => {
-                if body.len() < count {
-                    return self.unfinished(rest);
-                }
+            _ if count <= max + stripped && message.len() <= max => {
                 self.sum.framing(header);
-                self.sum.message(&body[..count], false);
+                self.sum.message(message, false);
+                self.sum.framing(count - message.len());
             }
             Oversize::Truncate => {
-                if body.len() < max {
+                let has_end = there == count;
+                let Some(kept) = (body.len() >= max)
+                    .then(|| cut(&body[..there], max, has_end))
+                    .flatten()
+                else {
                     return self.unfinished(rest);
-                }
+                };
                 self.sum.framing(header);
-                self.sum.message(&body[..max], true);
-                self.sum.discard(there - max, Discard::Truncated);
+                self.sum.message(&body[..kept], true);
+                self.sum.discard(there - kept, Discard::Truncated);
             }
             Oversize::Drop => {
                 self.sum.framing(header);
@@ -187,11 +265,20 @@ impl Naive {
         let start = octets(rest);
         match start {
             _ if rest[0] == b'0' => {}
-            Start::Count(header, count) if !self.is_garbage(count) => match rest.get(header) {
-                Some(b'<') => return self.counted(rest, start),
-                Some(_) => {}
-                None => return self.undecided(rest),
-            },
+            Start::Count(header, count) if !self.is_garbage(count) => {
+                let body = &rest[header..];
+                let counted = &body[..body.len().min(count as usize)];
+                let has_priority = PRIORITIES.iter().any(|p| counted.starts_with(p.as_bytes()));
+                let may_have = counted.len() < count as usize
+                    && PRIORITIES
+                        .iter()
+                        .any(|p| p.as_bytes().starts_with(counted) && p.len() as u64 <= count);
+                match (has_priority, may_have) {
+                    (true, _) => return self.counted(rest, start),
+                    (false, true) => return self.undecided(rest),
+                    (false, false) => {}
+                }
+            }
             Start::Unfinished => return self.undecided(rest),
             Start::Count(..) | Start::NoCount => {}
         }
@@ -200,6 +287,7 @@ impl Naive {
 
     /// The stream ends before it is known what this is: a line, then, and nobody thought it too long before.
     fn undecided(&mut self, rest: &[u8]) -> usize {
+        self.was_counted = false;
         self.unterminated(rest, rest.len());
         rest.len()
     }

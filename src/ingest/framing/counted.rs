@@ -1,5 +1,7 @@
 //! Messages that say how long they are.
 
+use super::between::Between;
+use super::truncate::kept;
 use super::{Discard, End, Event, Oversize, Take, Violation, discard};
 
 /// A count has this many digits at most: 2^32 has ten.
@@ -75,6 +77,10 @@ pub(super) struct Counted {
     header: Header,
     max_message: usize,
     oversize: Oversize,
+    /// A LF or CRLF at the end of a message is framing.
+    strips_end: bool,
+    /// What may stand before the next message.
+    between: Between,
     /// Bytes of a message that was too long which are still to come, and what they are discarded for.
     skipping: Option<(usize, Discard)>,
     /// The peer broke the protocol: whatever else comes is discarded for this.
@@ -87,8 +93,22 @@ impl Counted {
             header,
             max_message,
             oversize,
+            strips_end: false,
+            between: match header {
+                Header::Octets => Between::Start,
+                Header::Prefix => Between::Nothing,
+            },
             skipping: None,
             broken: None,
+        }
+    }
+
+    /// The counted messages of a stream that has lines, too: what stands between the two is not its affair.
+    pub(super) fn among_lines(max_message: usize, oversize: Oversize) -> Self {
+        Counted {
+            strips_end: true,
+            between: Between::Nothing,
+            ..Counted::new(Header::Octets, max_message, oversize)
         }
     }
 
@@ -112,12 +132,30 @@ impl Counted {
     pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         let mut at = 0;
         while at < input.len() {
-            match self.decode_one(&input[at..], emit) {
-                0 => break,
-                consumed => at += consumed,
+            let rest = &input[at..];
+            let consumed = match self.between.pass(rest, emit) {
+                Some(passed) => passed,
+                None => self.decode_next(rest, emit),
+            };
+            if consumed == 0 {
+                break;
             }
+            at += consumed;
         }
         at
+    }
+
+    /// As [`decode_one`](Counted::decode_one), with an eye on what may stand behind it.
+    fn decode_next(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
+        let consumed = self.decode_one(input, emit);
+        if consumed > 0 {
+            let goes_on = self.is_skipping() || self.is_broken();
+            self.between = match self.header {
+                Header::Octets if !goes_on => Between::Counted,
+                _ => Between::Nothing,
+            };
+        }
+        consumed
     }
 
     /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
@@ -153,24 +191,39 @@ impl Counted {
         message: usize,
         emit: &mut impl Take,
     ) -> usize {
-        let is_too_long = message > self.max_message;
+        let there = &input[header..input.len().min(header.saturating_add(message))];
+        let has_all = there.len() == message;
+        // One that is a little longer may fit when its end is stripped.
+        let strippable = if self.strips_end { 2 } else { 0 };
+        if message <= self.max_message + strippable {
+            if !has_all {
+                return 0;
+            }
+            let len = message - self.end_of(there);
+            if len <= self.max_message {
+                if !emit.has_room(len) {
+                    return 0;
+                }
+                emit.take(Event::Framing { len: header });
+                emit.take(Event::Message {
+                    len,
+                    is_truncated: false,
+                });
+                if len < message {
+                    emit.take(Event::Framing { len: message - len });
+                }
+                return header + message;
+            }
+        }
         let kept = match self.oversize {
-            _ if !is_too_long => message,
-            Oversize::Truncate => self.max_message,
+            Oversize::Truncate if there.len() < self.max_message => return 0,
+            Oversize::Truncate => match kept(there, self.max_message, has_all) {
+                Some(kept) if emit.has_room(kept) => kept,
+                _ => return 0,
+            },
             Oversize::Drop | Oversize::Close => 0,
         };
-        let is_kept = !is_too_long || self.oversize == Oversize::Truncate;
-        if input.len() - header < kept || (is_kept && !emit.has_room(kept)) {
-            return 0;
-        }
         emit.take(Event::Framing { len: header });
-        if !is_too_long {
-            emit.take(Event::Message {
-                len: message,
-                is_truncated: false,
-            });
-            return header + message;
-        }
         match self.oversize {
             Oversize::Truncate => {
                 emit.take(Event::Message {
@@ -192,6 +245,16 @@ impl Counted {
             }
         }
         header + kept
+    }
+
+    /// How many bytes at the end of a whole message are framing.
+    fn end_of(&self, message: &[u8]) -> usize {
+        match message {
+            _ if !self.strips_end => 0,
+            [.., b'\r', b'\n'] => 2,
+            [.., b'\n'] => 1,
+            _ => 0,
+        }
     }
 
     /// A message that is not whole is not delivered: its count says so.

@@ -1,7 +1,9 @@
 //! Messages that end at a delimiter byte.
 
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
+use super::between::Between;
+use super::truncate::kept;
 use super::{Discard, End, Event, Oversize, Take, Violation, discard};
 
 /// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated message is never
@@ -17,6 +19,8 @@ pub(super) struct Delimited {
     /// Inside the rest of a message that was too long.
     skipping: Option<Discard>,
     is_broken: bool,
+    /// What may stand before the next message; never anything before a line.
+    between: Between,
 }
 
 impl Delimited {
@@ -38,6 +42,7 @@ impl Delimited {
             searched,
             skipping,
             is_broken,
+            between: Between::Nothing,
         }
     }
 
@@ -57,20 +62,25 @@ impl Delimited {
         if self.is_broken {
             return discard(input.len(), Discard::Oversize, emit);
         }
-        let start = match self.skip(input, emit) {
+        let mut start = match self.skip(input, emit) {
             Some(start) => start,
             None => return input.len(),
         };
+        start += self.between.pass(&input[start..], emit).unwrap_or(0);
         let from = start.max(self.searched);
         let mut at = start;
         if let Some(last) = memrchr(self.delimiter, &input[from..]) {
             let end = from + last + 1;
             at += self.decode_whole(&input[at..end], emit);
+            if at > start {
+                self.passed(input[at - 1]);
+            }
             if at < end && !self.is_broken {
                 // There was no room for all of it.
                 self.searched = 0;
                 return at;
             }
+            at += self.between.pass(&input[at..], emit).unwrap_or(0);
         }
         self.decode_beginning(input, at, emit)
     }
@@ -99,9 +109,10 @@ impl Delimited {
         if self.is_broken {
             at += discard(rest, Discard::Oversize, emit);
         // A byte more than the longest message may be its CR.
-        } else if rest > self.max_message + usize::from(self.strips_cr) && self.has_room(rest, emit)
+        } else if rest > self.max_message + usize::from(self.strips_cr)
+            && self.has_room(rest, emit)
+            && self.too_long(&input[at..], false, emit)
         {
-            self.too_long(rest, emit);
             at = input.len();
         }
         self.searched = input.len() - at;
@@ -121,7 +132,7 @@ impl Delimited {
             }
             End::Eof => {
                 if rest.len() > self.max_message {
-                    self.too_long(rest.len(), emit);
+                    self.too_long(rest, true, emit);
                 } else {
                     emit.take(Event::Message {
                         len: rest.len(),
@@ -147,20 +158,32 @@ impl Delimited {
         discard(end, reason, emit);
         emit.take(Event::Framing { len: 1 });
         self.skipping = None;
+        self.passed(self.delimiter);
         Some(end + 1)
     }
 
     /// Decodes a block of whole messages. What needs nothing done to it goes as one run: to count
     /// delimiters costs a tenth of finding each.
     fn decode_whole(&mut self, block: &[u8], emit: &mut impl Take) -> usize {
-        let has_cr = self.strips_cr && memchr(b'\r', block).is_some();
-        if !has_cr && !self.has_too_long(block) {
+        let has_more_framing = match self.strips_cr {
+            true => memchr(b'\r', block).is_some(),
+            false => memmem::find(block, b"\0\n").is_some(),
+        };
+        if !has_more_framing && !self.has_too_long(block) {
             let messages = memchr_iter(self.delimiter, block).count() as u64;
             return emit.take_run(block.len(), messages, self.delimiter);
         }
         let mut run = Run::default();
         let mut start = 0;
         for end in memchr_iter(self.delimiter, block) {
+            if start > 0 && !self.strips_cr && block[start] == b'\n' {
+                let left = run.flush(self.delimiter, emit);
+                if left > 0 {
+                    return start - left;
+                }
+                emit.take(Event::Framing { len: 1 });
+                start += 1;
+            }
             let line = &block[start..end];
             let stripped = if self.strips_cr {
                 line.strip_suffix(b"\r").unwrap_or(line)
@@ -183,7 +206,7 @@ impl Delimited {
                         len: line.len() - stripped.len() + 1,
                     });
                 } else {
-                    self.too_long(line.len(), emit);
+                    self.too_long(line, true, emit);
                     if self.is_broken {
                         return end;
                     }
@@ -214,22 +237,34 @@ impl Delimited {
         })
     }
 
-    /// `len` bytes of a message that is longer than it may be, and whose end may not be there yet.
-    fn too_long(&mut self, len: usize, emit: &mut impl Take) {
+    /// Everything up to `last` was passed. After a NUL that ends a message a LF is framing, but not a second one.
+    fn passed(&mut self, last: u8) {
+        self.between = match last {
+            b'\0' if !self.strips_cr => Between::Nul,
+            _ => Between::Nothing,
+        };
+    }
+
+    /// A message is longer than it may be. Its end may not be there yet; `false`: more of it has to come to tell where
+    /// it is cut.
+    fn too_long(&mut self, message: &[u8], has_end: bool, emit: &mut impl Take) -> bool {
         match self.oversize {
             Oversize::Truncate => {
+                let Some(kept) = kept(message, self.max_message, has_end) else {
+                    return false;
+                };
                 emit.take(Event::Message {
-                    len: self.max_message,
+                    len: kept,
                     is_truncated: true,
                 });
-                discard(len - self.max_message, Discard::Truncated, emit);
+                discard(message.len() - kept, Discard::Truncated, emit);
                 self.skipping = Some(Discard::Truncated);
             }
             Oversize::Drop | Oversize::Close => {
                 if self.oversize == Oversize::Drop {
                     emit.take(Event::Dropped);
                 }
-                discard(len, Discard::Oversize, emit);
+                discard(message.len(), Discard::Oversize, emit);
                 self.skipping = Some(Discard::Oversize);
             }
         }
@@ -240,6 +275,7 @@ impl Delimited {
                 max_message: self.max_message,
             }));
         }
+        true
     }
 }
 

@@ -1,10 +1,12 @@
 //! Where messages begin and end. No sockets here: bytes in, events out.
 
+mod between;
 mod counted;
 mod decoder;
 mod delimited;
 mod output;
 mod syslog;
+mod truncate;
 mod violation;
 
 pub(super) use counted::{Count, Header};
@@ -24,14 +26,19 @@ pub enum Framing {
     /// messages like any other.
     #[default]
     Lines,
-    /// A message ends at a NUL byte. Whatever else is in it is its own.
+    /// A message ends at a NUL byte; one LF after that is framing, too, as some senders of GELF write it. Whatever else is
+    /// in a message is its own.
     Nul,
-    /// A decimal count of bytes, a space, and so many bytes (RFC 6587, section 3.4.1). `0 ` is an empty
-    /// message. Anything that is no such count, or one above 16 x `max_message` and 1 MiB, is garbage: the
+    /// A decimal count of bytes, a space, and so many bytes (RFC 6587, section 3.4.1), exactly as they are. `0 ` is an
+    /// empty message. Between two messages one LF, CRLF or NUL is framing, and so is a byte order mark at the start of
+    /// the stream. Anything else that is no such count, or one above 16 x `max_message` and 1 MiB, is garbage: the
     /// connection is closed.
     OctetCounted,
-    /// As `OctetCounted` where a message begins with a digit from 1 to 9, has at most ten digits, a space and
-    /// `<`, and its count is no garbage; as `Lines` else. For syslog senders of either kind on one port.
+    /// For syslog senders of either kind on one port. A message is counted if it begins with a digit from 1 to 9, at most
+    /// nine more, a space, and a whole priority that the count covers: `<`, one to three digits of at most 191, `>`; and
+    /// if its count is no garbage. Else it is a line, as in `Lines`. One LF or CRLF at the end of a counted message is
+    /// framing, because the commonest senders count it; so is what may stand between two messages in `OctetCounted`,
+    /// and a NUL after a line's LF.
     Syslog,
     /// A count of bytes as an unsigned 32-bit number, big-endian, and so many bytes. A count above
     /// 16 x `max_message` and 1 MiB is garbage: the connection is closed.

@@ -1,5 +1,6 @@
 //! Syslog over TCP, where each message is framed as its sender likes: counted, or as a line.
 
+use super::between::Between;
 use super::counted::{Count, Counted, Header};
 use super::delimited::Delimited;
 use super::{End, Oversize, Take};
@@ -18,13 +19,16 @@ enum Guess {
 pub(super) struct Syslog {
     line: Delimited,
     counted: Counted,
+    /// What may stand before the next message.
+    between: Between,
 }
 
 impl Syslog {
     pub(super) fn new(max_message: usize, oversize: Oversize) -> Self {
         Syslog {
             line: Delimited::lines(max_message, oversize),
-            counted: Counted::new(Header::Octets, max_message, oversize),
+            counted: Counted::among_lines(max_message, oversize),
+            between: Between::Start,
         }
     }
 
@@ -36,10 +40,9 @@ impl Syslog {
         let mut at = 0;
         while at < input.len() {
             let rest = &input[at..];
-            let consumed = match self.guess(rest) {
-                Guess::Unknown => 0,
-                Guess::Counted => self.counted.decode_one(rest, emit),
-                Guess::Line => self.line.decode_one(rest, emit),
+            let consumed = match self.between.pass(rest, emit) {
+                Some(passed) => passed,
+                None => self.decode_one(rest, emit),
             };
             if consumed == 0 {
                 break;
@@ -47,6 +50,24 @@ impl Syslog {
             at += consumed;
         }
         at
+    }
+
+    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
+    fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
+        let (consumed, after) = match self.guess(input) {
+            Guess::Unknown => return 0,
+            Guess::Counted => (self.counted.decode_one(input, emit), Between::Counted),
+            Guess::Line => (self.line.decode_one(input, emit), Between::Line),
+        };
+        if consumed > 0 {
+            let is_broken = self.line.is_broken() || self.counted.is_broken();
+            self.between = if self.is_skipping() || is_broken {
+                Between::Nothing
+            } else {
+                after
+            };
+        }
+        consumed
     }
 
     pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
@@ -57,7 +78,7 @@ impl Syslog {
     }
 
     /// What a message begins with says what it is, and so does what is left of one that was too long.
-    /// `10 green bottles` is a line.
+    /// `10 green bottles` is a line, and so is `250 <bob@example.com> Recipient ok`.
     fn guess(&self, input: &[u8]) -> Guess {
         if self.line.is_skipping() || self.line.is_broken() {
             return Guess::Line;
@@ -65,15 +86,39 @@ impl Syslog {
         if self.counted.is_skipping() || self.counted.is_broken() {
             return Guess::Counted;
         }
-        match (input.first(), Header::Octets.read(input)) {
-            (Some(b'1'..=b'9'), Count::Incomplete) => Guess::Unknown,
-            (Some(b'1'..=b'9'), Count::Of { header, message }) => match input.get(header) {
-                _ if self.counted.is_garbage(message) => Guess::Line,
-                None => Guess::Unknown,
-                Some(b'<') => Guess::Counted,
-                Some(_) => Guess::Line,
-            },
-            _ => Guess::Line,
+        if !matches!(input.first(), Some(b'1'..=b'9')) {
+            return Guess::Line;
         }
+        match Header::Octets.read(input) {
+            Count::Incomplete => Guess::Unknown,
+            Count::Of { header, message } if !self.counted.is_garbage(message) => {
+                priority(&input[header..], message)
+            }
+            Count::Of { .. } | Count::Garbage => Guess::Line,
+        }
+    }
+}
+
+/// A count is one where a whole priority is behind it, in the bytes that it counts.
+fn priority(body: &[u8], count: usize) -> Guess {
+    const MOST_DIGITS: usize = 3;
+    const LARGEST: u32 = 191;
+    let body = &body[..body.len().min(count)];
+    let rest = match body.split_first() {
+        None => body,
+        Some((b'<', rest)) => rest,
+        Some(_) => return Guess::Line,
+    };
+    let digits = rest.iter().take(MOST_DIGITS + 1);
+    let digits = digits.take_while(|byte| byte.is_ascii_digit()).count();
+    let value = |sum, digit: &u8| sum * 10 + u32::from(digit - b'0');
+    if digits > MOST_DIGITS || rest[..digits].iter().fold(0, value) > LARGEST {
+        return Guess::Line;
+    }
+    match rest.get(digits) {
+        None if count < digits.max(1) + 2 => Guess::Line,
+        None => Guess::Unknown,
+        Some(b'>') if digits > 0 => Guess::Counted,
+        Some(_) => Guess::Line,
     }
 }

@@ -1,0 +1,51 @@
+//! What may stand between messages and belongs to none.
+
+use super::{Event, Take};
+
+/// What some editors and some of .NET's writers begin a stream of UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Where in its stream a decoder is, when a message is to begin: this decides what may stand before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Between {
+    /// Inside a message, or where nothing may.
+    Nothing,
+    /// At the stream's first byte: a byte order mark.
+    Start,
+    /// After a counted message: one LF, CRLF or NUL. Some senders count their messages, and end them all the same.
+    Counted,
+    /// After a LF: one NUL. Perl's Sys::Syslog ends its messages with both.
+    Line,
+    /// After a NUL: one LF. Some senders of GELF end their messages with both.
+    Nul,
+}
+
+impl Between {
+    /// Passes what stands before the next message. `None`: nothing does. 0: what is there of it may yet turn out to.
+    pub(super) fn pass(&mut self, input: &[u8], emit: &mut impl Take) -> Option<usize> {
+        let len = match self {
+            Between::Nothing => None,
+            Between::Start => begins(input, BYTE_ORDER_MARK),
+            Between::Line => begins(input, b"\0"),
+            Between::Nul => begins(input, b"\n"),
+            Between::Counted => match input.first() {
+                Some(b'\r') => begins(input, b"\r\n"),
+                Some(b'\0') => Some(1),
+                _ => begins(input, b"\n"),
+            },
+        }?;
+        if len > 0 {
+            *self = Between::Nothing;
+            emit.take(Event::Framing { len });
+        }
+        Some(len)
+    }
+}
+
+/// The length of `mark` if `input` begins with it; 0 if more of `input` has to come to tell.
+fn begins(input: &[u8], mark: &[u8]) -> Option<usize> {
+    if input.starts_with(mark) {
+        return Some(mark.len());
+    }
+    mark.starts_with(input).then_some(0)
+}
