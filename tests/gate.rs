@@ -5,6 +5,7 @@ mod common;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -15,7 +16,9 @@ use common::echo::{self, ANY};
 use common::embedded::{self, Embedded};
 use common::proc;
 use common::wait::{DEADLINE, wait_until};
-use drainline::{Config, EndReason, NotAcceptingReason, OnPause, RejectReason, Server, Stats};
+use drainline::{
+    Config, EndReason, Handle, NotAcceptingReason, OnPause, RejectReason, Server, Stats,
+};
 
 fn at_most(max_connections: usize) -> Config {
     let mut config = Config::default();
@@ -128,6 +131,50 @@ fn under_refuse_the_client_over_the_limit_cannot_connect_until_one_leaves() {
         client::try_connect(addr, DEADLINE)
             .is_ok_and(|mut client| echo::is_served(&mut client, DEADLINE))
     });
+    server.shutdown(DEADLINE);
+}
+
+/// A port that is free for both kinds, as far as anybody can tell.
+fn free_port() -> u16 {
+    let dual = TcpListener::bind("[::]:0").unwrap();
+    dual.local_addr().unwrap().port()
+}
+
+#[test]
+fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_in_too() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let serves = |server: &Handle, port: u16| {
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        let _both = [v4, v6].map(echo::connect_served);
+        let peers = server.connections();
+        assert_eq!(peers.iter().filter(|info| info.peer.is_ipv4()).count(), 1);
+    };
+    for on_pause in [OnPause::Backlog, OnPause::Refuse] {
+        for order in [
+            ["0.0.0.0", "[::]"],
+            ["[::]", "0.0.0.0"],
+            ["127.0.0.1", "[::]"],
+        ] {
+            let port = free_port();
+            let mut config = Config::default();
+            config.on_pause = on_pause;
+            let addrs = order.map(|host| format!("{host}:{port}"));
+            let server = echo::start(config, &addrs.each_ref().map(String::as_str));
+            serves(&server, port);
+            server.shutdown(DEADLINE);
+        }
+    }
+    let inherited = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = inherited.local_addr().unwrap().port();
+    let server = Server::<Vec<u8>>::builder()
+        .listener(inherited)
+        .listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+        .start_each(echo::echo, |_| Ok(()))
+        .unwrap();
+    serves(&server, port);
     server.shutdown(DEADLINE);
 }
 

@@ -32,7 +32,7 @@ use super::values::{self, ReportFormat, SinkSpec};
 pub(super) struct Args {
     /// Listens on this address; may be given several times. A name stands for its first IPv4 address.
     /// Plain TCP knows no authentication, so anything but a loopback address is open to whoever
-    /// reaches it. Each listener costs one thread and three descriptors.
+    /// reaches it. [::] takes IPv4 clients, too, unless an IPv4 address is given with the same port. Each listener costs one thread and three descriptors.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5140")]
     #[arg(help_heading = "Listening")]
     pub(super) listen: Vec<String>,

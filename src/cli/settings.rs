@@ -179,7 +179,7 @@ impl Settings {
             return Err(ConfigError::contradiction(
                 "listen",
                 twice.to_string(),
-                "each address once".to_owned(),
+                "each address once, and none beside the wildcard of its kind and port".to_owned(),
             ));
         }
         if exempt_is_off && !self.config.per_ip_exempt.is_empty() {
@@ -208,7 +208,10 @@ impl Settings {
             .iter()
             .enumerate()
             .filter(|(_, address)| fixed(address))
-            .find(|(place, address)| self.listen[..*place].contains(address))
+            .find(|(place, address)| {
+                let mut before = self.listen[..*place].iter();
+                before.any(|other| overlap(other, address))
+            })
             .map(|(_, address)| *address)
     }
 
@@ -323,6 +326,14 @@ impl Settings {
         let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
         texts.join(",")
     }
+}
+
+/// Whether the system would refuse one of them. IPv4 and IPv6 do not meet: `[::]` leaves IPv4 to whoever has it.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && (one == other || a.is_unspecified() || b.is_unspecified() || a.is_ipv4() && a == b)
 }
 
 fn off<T>(value: Option<T>, print: impl FnOnce(T) -> String) -> String {

@@ -146,6 +146,18 @@ enum Source {
     Inherited(TcpListener),
 }
 
+impl Source {
+    /// The port that it has of IPv4, unless any will do.
+    fn v4_port(&self) -> Option<u16> {
+        let address = match self {
+            Source::Address(address) => *address,
+            Source::Inherited(listener) => listener.local_addr().ok()?,
+        };
+        let is_v4 = address.ip().to_canonical().is_ipv4();
+        (is_v4 && address.port() != 0).then_some(address.port())
+    }
+}
+
 /// What a server is made of. Each method says what it adds; [`start`](Builder::start) makes it.
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder<T> {
@@ -163,7 +175,8 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
-    /// Listens on `address`, too. Port 0: one that is free; [`Handle::local_addrs`] tells.
+    /// Listens on `address`, too. Port 0: one that is free; [`Handle::local_addrs`] tells. `[::]` takes IPv4
+    /// clients, too, unless another listener has an IPv4 address with the same port.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listeners.push(Source::Address(address));
         self
@@ -255,10 +268,16 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         let config = self.config;
         let mut listeners = Vec::new();
         let mut inherited = 0;
+        // `[::]` takes IPv4 clients, too, and would be refused a port that an IPv4 listener has.
+        let v4_ports: Vec<u16> = self.listeners.iter().filter_map(Source::v4_port).collect();
         for source in self.listeners {
             listeners.push(match source {
-                Source::Address(address) => Listener::bind(address, &config)
-                    .map_err(|source| StartError::Listen { address, source })?,
+                Source::Address(address) => {
+                    let is_v6 = address.ip().to_canonical().is_ipv6();
+                    let only_v6 = is_v6 && v4_ports.contains(&address.port());
+                    Listener::bind(address, only_v6, &config)
+                        .map_err(|source| StartError::Listen { address, source })?
+                }
                 Source::Inherited(listener) => {
                     inherited += 1;
                     Listener::inherit(listener, &config).map_err(system("an inherited listener"))?

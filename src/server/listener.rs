@@ -43,14 +43,20 @@ impl Listener {
     ///
     /// A socket bound to port 0 that is shut down comes back on another port. So the port is found with one
     /// socket, and a second one is bound to it by number.
-    pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<Listener> {
-        let first = bind(address)?;
+    ///
+    /// `only_v6`: IPv4 clients of `[::]` belong to another listener on the port (ipv6(7), IPV6_V6ONLY).
+    pub(super) fn bind(
+        address: SocketAddr,
+        only_v6: bool,
+        config: &Config,
+    ) -> io::Result<Listener> {
+        let first = bind(address, only_v6)?;
         let bound = first
             .local_addr()?
             .as_socket()
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
         let socket = if address.port() == 0 {
-            bind(bound)?
+            bind(bound, only_v6)?
         } else {
             first
         };
@@ -60,7 +66,7 @@ impl Listener {
         });
         set_inherited_options(&socket, config)?;
         let guard = match config.on_pause {
-            OnPause::Refuse => Some(guard(bound)?),
+            OnPause::Refuse => Some(guard(bound, only_v6)?),
             OnPause::Backlog | OnPause::Close => None,
         };
         listen(&SockRef::from(&socket), guard.as_ref(), backlog)?;
@@ -177,7 +183,7 @@ impl AsFd for Listener {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
+fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -185,6 +191,9 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     )?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
+    if only_v6 {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -196,8 +205,8 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 /// SO_REUSEPORT instead of SO_REUSEADDR would keep others out, too, but a second server of the same user would
 /// start, and none beside a TIME_WAIT of a server that had SO_REUSEADDR. To turn SO_REUSEADDR off and on at the
 /// first socket itself leaves a moment before each listen(2) in which the port is anybody's.
-fn guard(address: SocketAddr) -> io::Result<Socket> {
-    let socket = bind(address)?;
+fn guard(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
+    let socket = bind(address, only_v6)?;
     socket.set_reuse_address(false)?;
     Ok(socket)
 }

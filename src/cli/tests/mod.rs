@@ -171,7 +171,9 @@ fn values_that_contradict_each_other_are_78_and_name_both_flags() {
             "127.0.0.1:1",
         ],
         78,
-        &["--listen 127.0.0.1:1: accepted is each address once"],
+        &[
+            "--listen 127.0.0.1:1: accepted is each address once, and none beside the wildcard of its kind and port",
+        ],
     );
     settings(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
     refused(
