@@ -256,3 +256,36 @@ fn a_violation_closes_the_connection_and_the_messages_before_it_are_kept() {
     assert_eq!((stats.received, stats.dropped.total()), (2, 0));
     assert_eq!(report.bytes.discarded.get(Discard::Oversize), 14);
 }
+
+/// A batch of one message is looked for in less than what was searched in vain for the end of a long one.
+#[test]
+fn a_long_message_in_pieces_is_whole_where_a_batch_holds_one_message() {
+    for framing in FRAMINGS {
+        let mut config = Config::default();
+        config.buffer_messages = 8;
+        let valve = Valve::open();
+        let server = Ingest::builder()
+            .config(config)
+            .framing(framing)
+            .listen(ANY.parse().unwrap())
+            .start(valve.sink())
+            .unwrap();
+        let mut client = client::connect(server.local_addrs()[0]);
+        let long = [&b"<13>"[..], &[b'x'; 60_000]].concat();
+        let mut stream = encode::input(framing, &long);
+        for _ in 0..100 {
+            stream.extend(encode::input(framing, b"<13>short"));
+        }
+        for piece in stream.chunks(3000) {
+            client.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(client::half_close(client), client::Closed::Clean);
+        let report = server.shutdown(DEADLINE);
+        assert!(report.is_balanced(), "{report:?}");
+        assert_eq!(
+            report.server.stats.delivered, 101,
+            "{framing:?}: {report:?}"
+        );
+    }
+}

@@ -67,7 +67,8 @@ impl Delimited {
             None => return input.len(),
         };
         start += self.between.pass(&input[start..], emit).unwrap_or(0);
-        let from = start.max(self.searched);
+        // What is shown now may be less than what was searched before.
+        let from = start.max(self.searched.min(input.len()));
         let mut at = start;
         if let Some(last) = memrchr(self.delimiter, &input[from..]) {
             let end = from + last + 1;
@@ -93,10 +94,12 @@ impl Delimited {
         if self.is_skipping() {
             return self.skip(input, emit).unwrap_or(input.len());
         }
-        match memchr(self.delimiter, &input[self.searched..]) {
+        let searched = self.searched.min(input.len());
+        match memchr(self.delimiter, &input[searched..]) {
             None => self.decode_beginning(input, 0, emit),
             Some(found) => {
-                let end = std::mem::take(&mut self.searched) + found;
+                self.searched = 0;
+                let end = searched + found;
                 self.decode_whole(&input[..=end], emit)
             }
         }
@@ -115,7 +118,12 @@ impl Delimited {
         {
             at = input.len();
         }
-        self.searched = input.len() - at;
+        let left = input.len() - at;
+        self.searched = if at == 0 {
+            self.searched.max(left)
+        } else {
+            left
+        };
         at
     }
 
