@@ -182,12 +182,14 @@ fn clients_that_are_gone_do_not_hold_the_places_of_others() {
 }
 
 #[test]
-fn a_read_brings_no_more_than_a_seconds_worth_however_small_the_messages_are() {
+fn no_more_than_a_seconds_worth_comes_at_once_however_small_the_messages_are() {
     const RATE: u64 = 20;
+    // Reads have grown for a long message before the small ones come.
+    let sent = [&[b'x'; 60_000][..], &[b'\n'; 10_000]].concat();
     let valve = Valve::open();
     let (server, mut client) = start(Some(RATE), &valve);
     let began = Instant::now();
-    client.write_all(&vec![b'\n'; 10_000]).unwrap();
+    client.write_all(&sent).unwrap();
     let mut received = 0;
     while received < RATE * 5 {
         received = server.report().server.stats.received;

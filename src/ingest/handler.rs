@@ -23,7 +23,8 @@ pub(super) fn run(
         shared.decoder.clone(),
     );
     loop {
-        let (frames, is_last) = match reader.next(connection, u64::MAX) {
+        let most = connection.hold_to_rate();
+        let (frames, is_last) = match reader.next(connection, most) {
             Ok(Some(frames)) => (frames, false),
             Ok(None) => (reader.finish(End::Eof), true),
             Err(error) => {

@@ -55,7 +55,8 @@ struct RateLimit {
     started: Instant,
     paid: u64,
     size: ReadSize,
-    /// Read since it was last paid for.
+    /// By the last read, and read by it.
+    sent_at_read: u64,
     read: u64,
     /// That it held the connection back was told.
     is_told: bool,
@@ -68,6 +69,7 @@ impl Connection {
             started: Instant::now(),
             paid: 0,
             size: ReadSize::new(rate),
+            sent_at_read: 0,
             read: 0,
             is_told: false,
         });
@@ -134,7 +136,7 @@ impl Connection {
     /// # Errors
     /// As [`read`](Read::read).
     pub fn read_ready(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        let most = self.hold_to_rate(buf.len());
+        let most = self.paid_size(buf.len());
         let most = self.may_read(most);
         if self.end().is_some() || most == 0 {
             return Ok(None);
@@ -196,30 +198,53 @@ impl Connection {
         wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
+    /// Waits as a read does where a rate limit is set. Returns how many messages to send before the next wait: a
+    /// second's worth, or any number.
+    ///
+    /// For handlers that find many messages in one read, before they send each part of them.
+    pub(crate) fn hold_to_rate(&mut self) -> u64 {
+        match (self.pay(), &self.shared.config.rate_limit) {
+            (false, &Some(rate)) => rate,
+            _ => u64::MAX,
+        }
+    }
+
     /// Waits until the messages sent so far are paid for. A drain or an abort ends the wait, and so does a peer that
-    /// has ended or reset its stream: nobody is slowed down by it any more, and its place is wanted.
-    /// Returns how much of `wanted` bytes to read.
-    fn hold_to_rate(&mut self, wanted: usize) -> usize {
+    /// has ended or reset its stream: nobody is slowed down by it any more, and its place is wanted. Says whether
+    /// there is nothing to hold it to.
+    fn pay(&mut self) -> bool {
         let Some(rate) = &mut self.rate else {
-            return wanted;
+            return true;
         };
         let sent = self.record.messages();
         let now = rate.started.elapsed();
         rate.bucket.take(sent - rate.paid, now);
-        rate.size.took(rate.read, sent - rate.paid);
-        (rate.paid, rate.read) = (sent, 0);
-        let (wait, most) = (rate.bucket.wait(now), rate.size.bytes());
-        if !wait.is_zero() && !std::mem::replace(&mut rate.is_told, true) {
+        rate.paid = sent;
+        let wait = rate.bucket.wait(now);
+        if wait.is_zero() {
+            return self.draining();
+        }
+        if !std::mem::replace(&mut rate.is_told, true) {
             self.shared.journal.say_debug(|| {
                 let (id, peer) = (self.record.id, self.record.peer);
                 format!("connection {id} from {peer} is held back by its rate limit, from now on whenever it is faster")
             });
         }
-        let is_over = !wait.is_zero() && self.pause(Deadline::after(wait));
-        if is_over || self.draining() {
-            return wanted;
+        self.pause(Deadline::after(wait)) || self.draining()
+    }
+
+    /// Waits for its rate, and returns how much of `wanted` bytes to read.
+    fn paid_size(&mut self, wanted: usize) -> usize {
+        let is_free = self.pay();
+        let sent = self.record.messages();
+        match &mut self.rate {
+            Some(rate) if !is_free => {
+                rate.size.took(rate.read, sent - rate.sent_at_read);
+                (rate.sent_at_read, rate.read) = (sent, 0);
+                wanted.min(usize::try_from(rate.size.bytes()).unwrap_or(usize::MAX))
+            }
+            _ => wanted,
         }
-        wanted.min(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     /// Sleeps in poll(2), which sees what the peer does. Says whether its stream is over. A drain and an abort shut the
@@ -256,7 +281,7 @@ impl Read for Connection {
         if buf.is_empty() {
             return Ok(0);
         }
-        let wanted = self.hold_to_rate(buf.len());
+        let wanted = self.paid_size(buf.len());
         loop {
             match self.end() {
                 Some(EndReason::Eof) => return Ok(0),
