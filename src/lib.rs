@@ -25,6 +25,9 @@ pub mod design {}
 #[doc = include_str!("docs/tuning.md")]
 pub mod tuning {}
 
+#[doc = include_str!("docs/senders.md")]
+pub mod senders {}
+
 #[doc = include_str!("docs/leaks.md")]
 pub mod leaks {}
 

@@ -269,3 +269,37 @@ fn the_port_file_is_whole_whenever_it_is_there() {
     exit.assert_code(0);
     assert_eq!(exit.u64("delivered"), addrs.len() as u64);
 }
+
+#[test]
+fn the_line_to_try_works_in_every_framing() {
+    for framing in ["lines", "nul", "octet-counted", "syslog", "length-prefixed"] {
+        let mut child = Drainline::start(&["--framing", framing]);
+        let told = child.stderr_text();
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix("try: "))
+            .unwrap();
+        if !common::programs::is_installed("ncat") {
+            return;
+        }
+        common::programs::run(std::process::Command::new("sh").args(["-c", line]));
+        let exit = child.terminate();
+        exit.assert_code(0);
+        exit.assert_closes();
+        assert_eq!(
+            (exit.u64("received"), exit.u64("partial")),
+            (1, 0),
+            "{line}"
+        );
+        assert_eq!(exit.sum("discarded"), 0, "{line}");
+        assert!(child.stdout_bytes().ends_with(b"hello\n"), "{line}");
+    }
+}
+
+#[test]
+fn nobody_reads_two_messages_for_one_where_none_is_written() {
+    let child = Drainline::start(&["--framing", "nul", "--sink", "null"]);
+    let mut child = child;
+    let exit = child.terminate();
+    assert!(!exit.stderr.contains("would see two"), "{exit}");
+}

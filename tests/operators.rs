@@ -251,8 +251,7 @@ fn peers_that_send_garbage_are_named_and_once_for_many() {
     exit.assert_closes();
     assert_eq!(exit.u64("connections.ended.protocol"), MANY as u64);
     assert_eq!(exit.u64("discarded.garbage"), MANY as u64 * 9);
-    let says =
-        "is closed after 9 bytes: garbage: no count where a message begins, but \"no count\"";
+    let says = r#"is closed after 9 bytes: garbage: no count where a message begins, but "no count\n", which holds LF (framing lines?)"#;
     assert_one_named(&exit, &peers, says, "protocol");
 }
 
@@ -442,4 +441,69 @@ fn a_drain_counts_the_time_that_the_process_stood_still() {
     let began = Instant::now();
     child.wait().assert_code(4);
     assert!(began.elapsed() < STOPPED_FOR / 2, "{:?}", began.elapsed());
+}
+
+#[test]
+fn what_a_peer_speaks_instead_is_told_and_nothing_that_it_did_not_send() {
+    let hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("octet-counted", b"x", "but \"x\""),
+        ("octet-counted", hello, "looks like a TLS handshake"),
+        ("length-prefixed", hello, "looks like a TLS handshake"),
+        (
+            "octet-counted",
+            b"GET / HTTP/1.1\r\n\r\n",
+            "looks like an HTTP request",
+        ),
+        (
+            "octet-counted",
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n",
+            "looks like a PROXY protocol header",
+        ),
+    ];
+    for (framing, sends, says) in cases {
+        says_what_a_peer_broke(&["--framing", framing], sends, says);
+    }
+    // A message that goes on and on.
+    let mut child = Drainline::start(&["--max-message", "8"]);
+    let mut client = child.connect();
+    client.write_all(b"one\0two\0three\0").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    let says =
+        r#"it is truncated; it begins "one\x00two\x00three\x00", which holds NUL (framing nul?)"#;
+    the_line(&exit, says);
+}
+
+#[test]
+fn a_counted_message_that_the_end_of_stream_cuts_short_is_told_once_for_many() {
+    for (framing, sends, of) in [
+        (
+            "octet-counted",
+            &b"20 <13>abc"[..],
+            "7 of its 20 bytes were there",
+        ),
+        ("syslog", b"20 <13>abc", "7 of its 20 bytes were there"),
+        (
+            "length-prefixed",
+            b"\0\0\0\x20ab",
+            "2 of its 32 bytes were there",
+        ),
+        ("octet-counted", b"20", "2 bytes of its count were there"),
+    ] {
+        let mut child = Drainline::start(&["--framing", framing]);
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            let mut client = child.connect();
+            peers.push(client.local_addr().unwrap().to_string());
+            client.write_all(sends).unwrap();
+            client::half_close(client);
+        }
+        let exit = child.terminate();
+        exit.assert_code(0);
+        exit.assert_closes();
+        assert_eq!(exit.u64("discarded.incomplete"), 3 * sends.len() as u64);
+        let says = format!("ended inside a counted message, which is discarded: {of}");
+        assert_one_named(&exit, &peers, &says, "incomplete");
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use drainline::StartError;
 use drainline::ingest::sink::{File, Null, Stdout};
-use drainline::ingest::{Handle, Ingest, IngestBuilder};
+use drainline::ingest::{Framing, Handle, Ingest, IngestBuilder};
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -96,9 +96,12 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         }
     }
     .map_err(|error| sink_failed(&settings.sink, &error))?;
-    let (bound, more_notes) = builder(settings)
-        .check()
-        .map_err(|error| not_started(&error))?;
+    let builder = builder(settings);
+    let (bound, more_notes) = match &settings.sink {
+        SinkSpec::Null => builder.check_without_output(),
+        SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),
+    }
+    .map_err(|error| not_started(&error))?;
     text += &format!("{bound}\n");
     notes.extend(more_notes.iter().map(|note| as_flags(note)));
     for note in notes {
@@ -257,9 +260,21 @@ fn banner(settings: &Settings, handle: &Handle) -> String {
             first.ip().to_string()
         };
         text += &format!(
-            "\ntry: echo hello | ncat --send-only {host} {}",
+            "\ntry: {} | ncat --send-only {host} {}",
+            hello(settings.framing),
             first.port()
         );
     }
     text
+}
+
+/// What a shell writes a message of this framing with.
+fn hello(framing: Framing) -> &'static str {
+    match framing {
+        Framing::Nul => r"printf 'hello\0'",
+        Framing::OctetCounted => "printf '5 hello'",
+        Framing::Syslog => "echo '<13>hello'",
+        Framing::LengthPrefixed => r"printf '\0\0\0\005hello'",
+        _ => "echo hello",
+    }
 }

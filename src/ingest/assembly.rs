@@ -7,7 +7,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use super::batch::{Batch, BatchLimit};
 use super::buffer::Buffer;
-use super::framing::{Event, OutputFraming, Take, Violation};
+use super::framing::{Event, Framing, OutputFraming, Seen, Take, Violation};
 use super::ledger::Entry;
 use super::pool::Pool;
 
@@ -20,6 +20,8 @@ pub(super) struct Frames {
     pub(super) dropped: u64,
     /// Messages in the batch that are the beginning of longer ones.
     pub(super) truncated: u64,
+    /// The first of those that were too long, if they are not what `violation` says.
+    pub(super) oversize: Option<Seen>,
     /// Messages in the batch and dropped ones.
     pub(super) finished: u64,
     /// The peer broke the protocol.
@@ -30,6 +32,7 @@ pub(super) struct Frames {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
     pub(super) limit: BatchLimit,
+    pub(super) input: Framing,
     pub(super) framing: OutputFraming,
     /// A message may hold what ends one in `framing`.
     pub(super) is_indexed: bool,
@@ -194,6 +197,13 @@ impl<'a> Assembly<'a> {
         &mut self.bytes
     }
 
+    /// A message that begins at `start` is too long.
+    fn see(&mut self, start: usize) {
+        let message = &self.input[start..];
+        let seen = || Seen::of(message, self.form.input);
+        self.frames.oversize.get_or_insert_with(seen);
+    }
+
     fn book_run(&mut self, len: usize, messages: u64) {
         self.entry.messages += len as u64 - messages;
         self.entry.framing += messages;
@@ -217,6 +227,9 @@ impl Take for Assembly<'_> {
                 self.entry.truncated += u64::from(is_truncated);
                 self.frames.finished += 1;
                 let input = self.input;
+                if is_truncated {
+                    self.see(message.start);
+                }
                 self.add(&input[message]);
             }
             Event::Framing { len } => {
@@ -228,6 +241,7 @@ impl Take for Assembly<'_> {
                 self.entry.discarded.add(reason, len as u64);
             }
             Event::Dropped => {
+                self.see(self.at);
                 self.frames.dropped += 1;
                 self.frames.finished += 1;
             }

@@ -147,6 +147,14 @@ impl IngestBuilder {
         Ok((bound, notes))
     }
 
+    /// As [`check`](IngestBuilder::check), for a sink that [writes no messages](Sink::writes_messages).
+    ///
+    /// # Errors
+    /// As [`start`](IngestBuilder::start).
+    pub fn check_without_output(&self) -> Result<(Bound, Vec<String>), StartError> {
+        self.server.check_with(&self.server_config()?)
+    }
+
     fn tear_warning(&self) -> Option<String> {
         let (from, to) = (self.framing, self.output_framing);
         to.can_tear(from).then(|| {
@@ -161,12 +169,13 @@ impl IngestBuilder {
     /// `buffer_bytes`.
     pub fn start(self, mut sink: impl Sink) -> Result<Handle, StartError> {
         let config = self.server_config()?;
-        let warning = self.tear_warning();
+        let warning = self.tear_warning().filter(|_| sink.writes_messages());
         let shared = Arc::new(Shared {
             decoder: Decoder::new(self.framing, self.max_message, self.oversize),
             max_message: self.max_message,
             form: Form {
                 limit: BatchLimit::of(&config),
+                input: self.framing,
                 framing: self.output_framing,
                 is_indexed: self.output_framing.can_tear(self.framing),
             },

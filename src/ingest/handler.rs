@@ -26,9 +26,16 @@ pub(super) fn run(
         let most = connection.hold_to_rate();
         let (frames, is_last) = match reader.next(connection, most) {
             Ok(Some(frames)) => (frames, false),
-            Ok(None) => (reader.finish(End::Eof), true),
+            Ok(None) => {
+                say_incomplete(connection, &reader);
+                (reader.finish(End::Eof), true)
+            }
             Err(error) => {
-                reader.finish(End::Cut(discard_for(Ended::reason_of(&error))));
+                let reason = discard_for(Ended::reason_of(&error));
+                if reason == Discard::Reset {
+                    say_incomplete(connection, &reader);
+                }
+                reader.finish(End::Cut(reason));
                 return Err(error.into());
             }
         };
@@ -68,8 +75,26 @@ fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
         _ => "truncated",
     };
     let (id, peer) = (connection.id(), connection.peer());
+    let begins = frames.oversize.map(|seen| format!("; it begins {seen}"));
+    let begins = begins.unwrap_or_default();
     connection.journal().say_once("oversize", Level::Warn, || {
-        format!("connection {id} from {peer} sent a message of more than {max_message} bytes (max_message): it is {became}")
+        format!("connection {id} from {peer} sent a message of more than {max_message} bytes (max_message): it is {became}{begins}")
+    });
+}
+
+/// Names a connection that its peer ended inside a counted message: nothing of it is delivered.
+#[inline(never)]
+fn say_incomplete(connection: &Connection, reader: &Reader<'_>) {
+    let Some((there, of)) = reader.unfinished() else {
+        return;
+    };
+    let (id, peer) = (connection.id(), connection.peer());
+    connection.journal().say_once("incomplete", Level::Warn, || {
+        let what = match of {
+            Some(of) => format!("{there} of its {of} bytes were there"),
+            None => format!("{there} bytes of its count were there"),
+        };
+        format!("connection {id} from {peer} ended inside a counted message, which is discarded: {what}")
     });
 }
 

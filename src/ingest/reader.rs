@@ -123,6 +123,11 @@ impl<'a> Reader<'a> {
         frames
     }
 
+    /// What there is of an unfinished message that is counted, and of how many bytes, where that is known.
+    pub(super) fn unfinished(&self) -> Option<(usize, Option<usize>)> {
+        self.decoder.unfinished(&self.pending[self.start..])
+    }
+
     /// An unfinished message has begun.
     pub(super) fn is_inside(&self) -> bool {
         self.decoder.is_inside(self.pending.len() - self.start)

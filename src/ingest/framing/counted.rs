@@ -2,7 +2,7 @@
 
 use super::between::Between;
 use super::truncate::kept;
-use super::{Discard, End, Event, Oversize, Take, Violation, discard};
+use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Violation, discard};
 
 /// A count has this many digits at most: 2^32 has ten.
 const MOST_DIGITS: usize = 10;
@@ -125,6 +125,27 @@ impl Counted {
         message > self.most_counted()
     }
 
+    fn framing(&self) -> Framing {
+        match self.header {
+            Header::Octets if self.strips_end => Framing::Syslog,
+            Header::Octets => Framing::OctetCounted,
+            Header::Prefix => Framing::LengthPrefixed,
+        }
+    }
+
+    /// How much there is of a message that `rest`, what the last decode left, is the beginning of, and its length, where
+    /// that is known.
+    pub(super) fn unfinished(&self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+        if rest.is_empty() || self.is_skipping() || self.is_broken() {
+            return None;
+        }
+        match self.header.read(rest) {
+            Count::Incomplete => Some((rest.len(), None)),
+            Count::Of { header, message } => Some((rest.len() - header, Some(message))),
+            Count::Garbage => None,
+        }
+    }
+
     fn most_counted(&self) -> usize {
         LEAST_GARBAGE.max(self.max_message.saturating_mul(16))
     }
@@ -176,8 +197,11 @@ impl Counted {
             Count::Of { message, .. } => Violation::CountTooLarge {
                 count: message,
                 most: self.most_counted(),
+                begins: Seen::of(input, self.framing()),
             },
-            Count::Garbage => Violation::no_count(input),
+            Count::Garbage => Violation::NoCount {
+                begins: Seen::of(input, self.framing()),
+            },
         };
         self.broken = Some(Discard::Garbage);
         emit.take(Event::Violation(violation));
@@ -240,6 +264,7 @@ impl Counted {
                 emit.take(Event::Violation(Violation::Oversize {
                     at_least: message,
                     max_message: self.max_message,
+                    begins: Seen::of(there, self.framing()),
                 }));
                 self.broken = Some(Discard::Oversize);
             }

@@ -64,6 +64,16 @@ impl Decoder {
         }
     }
 
+    /// If `rest`, what the last decode left, is the beginning of a counted message: how many bytes of it are there, and of
+    /// how many, where that is known.
+    pub(in crate::ingest) fn unfinished(&self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+        match &self.0 {
+            Kind::Delimited(_) => None,
+            Kind::Counted(counted) => counted.unfinished(rest),
+            Kind::Syslog(syslog) => syslog.unfinished(rest),
+        }
+    }
+
     /// The stream is at its end; `rest` is what the last decode left.
     pub fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         match &mut self.0 {

@@ -4,7 +4,7 @@ use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::between::Between;
 use super::truncate::kept;
-use super::{Discard, End, Event, Oversize, Take, Violation, discard};
+use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Violation, discard};
 
 /// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated message is never
 /// looked through twice.
@@ -43,6 +43,13 @@ impl Delimited {
             skipping,
             is_broken,
             between: Between::Nothing,
+        }
+    }
+
+    fn framing(&self) -> Framing {
+        match self.strips_cr {
+            true => Framing::Lines,
+            false => Framing::Nul,
         }
     }
 
@@ -281,6 +288,7 @@ impl Delimited {
             emit.take(Event::Violation(Violation::Oversize {
                 at_least: self.max_message + 1,
                 max_message: self.max_message,
+                begins: Seen::of(message, self.framing()),
             }));
         }
         true

@@ -5,6 +5,7 @@ mod counted;
 mod decoder;
 mod delimited;
 mod output;
+mod seen;
 mod syslog;
 mod truncate;
 mod violation;
@@ -12,6 +13,7 @@ mod violation;
 pub(super) use counted::{Count, Header};
 pub use decoder::Decoder;
 pub use output::OutputFraming;
+pub use seen::Seen;
 pub use violation::Violation;
 
 use std::fmt;

@@ -77,6 +77,14 @@ impl Syslog {
         }
     }
 
+    /// As [`Counted::unfinished`]; a line is not counted.
+    pub(super) fn unfinished(&self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+        match self.guess(rest) {
+            Guess::Counted => self.counted.unfinished(rest),
+            Guess::Unknown | Guess::Line => None,
+        }
+    }
+
     /// What a message begins with says what it is, and so does what is left of one that was too long.
     /// `10 green bottles` is a line, and so is `250 <bob@example.com> Recipient ok`.
     fn guess(&self, input: &[u8]) -> Guess {

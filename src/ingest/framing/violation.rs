@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::Seen;
 use crate::server::{EndReason, Ended};
 
 /// What a peer did that its connection is closed for. Its [`source`](Error::source) is an [`Ended`] for
@@ -12,8 +13,8 @@ use crate::server::{EndReason, Ended};
 pub enum Violation {
     /// What it sent is no count where a count has to be.
     NoCount {
-        /// The first bytes of it; zeros where there are fewer.
-        begins: [u8; 8],
+        /// The first bytes of it.
+        begins: Seen,
     },
     /// It sent a count that nobody can mean.
     CountTooLarge {
@@ -21,6 +22,8 @@ pub enum Violation {
         count: usize,
         /// The largest that is taken for one: 16 x `max_message` or 1 MiB, whichever is more.
         most: usize,
+        /// The first bytes of it.
+        begins: Seen,
     },
     /// It sent a message that is too long, where `oversize` is [`Close`](super::Oversize::Close).
     Oversize {
@@ -28,41 +31,35 @@ pub enum Violation {
         at_least: usize,
         /// The longest message that is taken, in bytes.
         max_message: usize,
+        /// The first bytes of it.
+        begins: Seen,
     },
-}
-
-impl Violation {
-    pub(super) fn no_count(input: &[u8]) -> Self {
-        let mut begins = [0; 8];
-        let shown = input.len().min(begins.len());
-        begins[..shown].copy_from_slice(&input[..shown]);
-        Violation::NoCount { begins }
-    }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Violation::NoCount { begins } => {
-                let begins = begins.escape_ascii();
-                write!(
-                    f,
-                    "garbage: no count where a message begins, but \"{begins}\""
-                )
+                write!(f, "garbage: no count where a message begins, but {begins}")
             }
-            Violation::CountTooLarge { count, most } => {
+            Violation::CountTooLarge {
+                count,
+                most,
+                begins,
+            } => {
                 write!(
                     f,
-                    "garbage: a count of {count} bytes, and {most} are the most that one may say"
+                    "garbage: a count of {count} bytes, and {most} are the most that one may say: {begins}"
                 )
             }
             Violation::Oversize {
                 at_least,
                 max_message,
+                begins,
             } => {
                 write!(
                     f,
-                    "oversize: a message of {at_least} bytes or more, and max_message is {max_message}"
+                    "oversize: a message of {at_least} bytes or more, and max_message is {max_message}; it begins {begins}"
                 )
             }
         }

@@ -193,6 +193,7 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
                 let form = Form {
                     framing,
                     limit: crate::ingest::batch::BatchLimit::of(&config),
+                    input: from,
                     is_indexed: framing.can_tear(from),
                 };
                 let decoder = Decoder::new(from, BUFFER, Oversize::Truncate);

@@ -127,6 +127,12 @@ pub trait Sink: Send + 'static {
     /// [`SinkError::Fatal`]: the server stops; what was not accepted is booked as dropped.
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError>;
 
+    /// Whether messages are written where somebody may take one for two. If not, nothing is said of that at start. Default:
+    /// yes.
+    fn writes_messages(&self) -> bool {
+        true
+    }
+
     /// Opens anew what the sink writes to, where that has a name: for log rotation. `false`: it has none.
     ///
     /// It comes between two calls of [`write`](Sink::write), on the same thread: soon after it was asked for, also

@@ -12,6 +12,10 @@ impl Sink for Null {
         "null".to_owned()
     }
 
+    fn writes_messages(&self) -> bool {
+        false
+    }
+
     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
         while work.first().is_some() {
             work.done();
