@@ -13,7 +13,8 @@
 //! - [`leaks`]: how servers leak, and which cure is for whom.
 //! - [`model`]: the decisions, pure.
 //!
-//! The library installs no signal handler and no logger, and keeps no global state. It is for Linux.
+//! The library installs no signal handler and no logger, and keeps no global state but
+//! what its servers have promised to need at most. It is for Linux.
 
 pub mod ingest;
 pub mod model;

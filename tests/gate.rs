@@ -1,5 +1,5 @@
 //! The gate: so many connections in all, a permit that comes back when a thread was joined, and the rate of accepts.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
@@ -15,9 +15,9 @@ use common::client::{self, Closed};
 use common::echo::{self, ANY};
 use common::embedded::{self, Embedded};
 use common::proc;
-use common::wait::{DEADLINE, wait_until};
+use common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::{
-    Config, EndReason, Handle, NotAcceptingReason, OnPause, RejectReason, Server, Stats,
+    Config, EndReason, Handle, NotAcceptingReason, OnPause, RejectReason, Server, StartError, Stats,
 };
 
 fn at_most(max_connections: usize) -> Config {
@@ -176,6 +176,30 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
         .unwrap();
     serves(&server, port);
     server.shutdown(DEADLINE);
+}
+
+#[test]
+fn servers_of_one_process_meet_the_limits_together_and_give_back_what_they_promised() {
+    let start = |max_connections: usize| {
+        let builder = Server::<Vec<u8>>::builder().config(at_most(max_connections));
+        let builder = builder.listen(ANY.parse().unwrap());
+        builder.start_each(echo::echo, |_| Ok(()))
+    };
+    let Err(StartError::Limit(limit)) = start(1_000_000) else {
+        eprintln!("skipped: this system holds a million connections");
+        return;
+    };
+    // Each alone, and not both.
+    let most = limit.fits / 3 * 2;
+    let first = start(most).unwrap();
+    match start(most) {
+        Err(StartError::Limit(limit)) => assert!(limit.fits < most, "{limit}"),
+        started => panic!("both started: {started:?}"),
+    }
+    first.shutdown(DEADLINE);
+    // Others in this process come and go.
+    let second = wait_for("what the first had promised", DEADLINE, || start(most).ok());
+    second.shutdown(DEADLINE);
 }
 
 /// One at the limit, and the state that an operator sees: for each policy.

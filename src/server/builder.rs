@@ -27,7 +27,7 @@ use super::handler;
 use super::inbox::{Inbox, Received};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
-use super::limits::{self, Bound, Needs, System};
+use super::limits::{self, Bound, Needs, Promise};
 use super::listener::Listener;
 use super::outbox::{Outbox, Parcel, Weigh};
 use super::pulse::ConsumerPulse;
@@ -229,6 +229,12 @@ impl<T: Weigh + Send + 'static> Builder<T> {
 
     /// As [`check`](Builder::check), with other settings.
     pub(crate) fn check_with(&self, config: &Config) -> Result<(Bound, Vec<String>), StartError> {
+        let needs = self.needs_of(config)?;
+        let fit = limits::fit(config, &needs, &limits::system())?;
+        Ok((fit.bound, fit.notes))
+    }
+
+    fn needs_of(&self, config: &Config) -> Result<Needs, StartError> {
         config.check()?;
         if self.listeners.is_empty() {
             return Err(StartError::NoListener);
@@ -238,13 +244,11 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             OnPause::Refuse => self.listeners.len() as u64,
             OnPause::Backlog | OnPause::Close => 0,
         };
-        let needs = Needs {
+        Ok(Needs {
             listeners: self.listeners.len(),
             other_descriptors: self.needs.other_descriptors.saturating_add(guards),
             ..self.needs
-        };
-        let fit = limits::fit(config, &needs, &System::read())?;
-        Ok((fit.bound, fit.notes))
+        })
     }
 
     /// Starts the server. `handler` runs on a thread for each connection, `consumer` on the one consumer
@@ -264,8 +268,10 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
         C: FnOnce(&mut Inbox<T>) -> Result<(), BoxError> + Send + 'static,
     {
-        let (bound, notes) = self.check()?;
+        let needs = self.needs_of(&self.config)?;
         let config = self.config;
+        let (fit, promise) = Promise::take(&needs, |system| limits::fit(&config, &needs, system))?;
+        let (bound, notes) = (fit.bound, fit.notes);
         let mut listeners = Vec::new();
         let mut inherited = 0;
         // `[::]` takes IPv4 clients, too, and would be refused a port that an IPv4 listener has.
@@ -309,6 +315,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             )),
             accepting: Accepting::new(listeners.len()),
             bound,
+            promise: Mutex::new(Some(promise)),
             started: Instant::now(),
             fixed_threads: listeners.len() + limits::OWN_THREADS as usize,
             table: Table::default(),
@@ -382,6 +389,9 @@ impl<T: Weigh + Send + 'static> Builder<T> {
                 .push(spawn("acceptor", move || acceptor.run())?);
         }
 
+        if let Some(promise) = &*shared.promise.lock() {
+            promise.has_started(Arc::downgrade(&shared.gate));
+        }
         for note in notes {
             journal.say(Level::Warn, note);
         }

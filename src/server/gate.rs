@@ -86,6 +86,12 @@ impl Gate {
         }
     }
 
+    /// Threads that have a permit, and those of them that serve.
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.out, inner.out.saturating_sub(inner.parked.len()))
+    }
+
     /// Why the gate is shut, if it is. Whoever is told so will hear the bell when that may have changed.
     pub(super) fn shut(&self) -> Option<RejectReason> {
         self.inner.lock().shut(self.max_connections, &self.exits)

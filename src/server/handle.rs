@@ -94,6 +94,9 @@ impl Threads {
             watchdog.thread().unpark();
             let _ = watchdog.join();
         }
+        if left == 0 && shared.table.is_empty() {
+            shared.promise.lock().take();
+        }
         let mut stats = shared.stats();
         stats.threads = stats.threads - shared.fixed_threads + left;
         let (error, timed_out) = (shared.lifecycle.error(), shared.lifecycle.has_missed());

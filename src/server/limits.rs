@@ -5,12 +5,14 @@
 //! privileges lift it (setrlimit(2)), so that no file says how much of it is left. A thread that it
 //! refuses is a client rejected and counted while the server runs.
 
+mod promised;
 mod system;
 
 use std::fmt;
 
 use super::config::Config;
 use super::error::LimitError;
+pub(super) use promised::{Promise, system};
 pub(super) use system::System;
 
 /// Threads that every server has beside its acceptors and handlers: consumer, reaper, watchdog, journal.

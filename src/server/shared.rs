@@ -19,7 +19,7 @@ use super::gate::Gate;
 use super::journal::Journal;
 use super::ledger::{DropReason, EndReason};
 use super::lifecycle::Lifecycle;
-use super::limits::Bound;
+use super::limits::{Bound, Promise};
 use super::pulse::ConsumerPulse;
 use super::report::{ConsumerInfo, Stats};
 use super::table::Table;
@@ -52,6 +52,8 @@ pub(super) struct Standing {
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) bound: Bound,
+    /// Given back when all of it has ended; what never ends keeps it.
+    pub(super) promise: Mutex<Option<Promise>>,
     pub(super) started: Instant,
     /// Threads of the server that are not handlers: they live as long as it does.
     pub(super) fixed_threads: usize,

@@ -1,0 +1,119 @@
+//! What the servers of this process have promised, and do not use yet: their limits are met together.
+//!
+//! The one thing that the library keeps for the whole process.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::{Bound, Fit, MAPPINGS_PER_THREAD, Needs, System, descriptors_without, new_threads};
+use crate::server::error::LimitError;
+use crate::server::gate::Gate;
+
+static SERVERS: Mutex<Vec<Promised>> = Mutex::new(Vec::new());
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+struct Promised {
+    id: u64,
+    max_connections: u64,
+    /// Beside its connections.
+    threads: u64,
+    descriptors: u64,
+    mappings: u64,
+    memory_bytes: u64,
+    /// What of it is in use is measured with the process. Without a gate it has not started: all of it is to come.
+    gate: Option<Weak<Gate>>,
+    listeners: u64,
+}
+
+/// Held for as long as the server may use what it promised.
+#[derive(Debug)]
+pub(in crate::server) struct Promise(u64);
+
+impl Promise {
+    /// Holds what `fit` needs, together with all others, against the system.
+    pub(in crate::server) fn take(
+        needs: &Needs,
+        fit: impl FnOnce(&System) -> Result<Fit, LimitError>,
+    ) -> Result<(Fit, Promise), LimitError> {
+        // Locked from the look to the entry: two that start at once must not both find the same room.
+        let mut servers = SERVERS.lock();
+        let system = with_promised(&servers, System::read());
+        let fit = fit(&system)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        servers.push(Promised::new(id, &fit.bound, needs));
+        Ok((fit, Promise(id)))
+    }
+
+    /// From now on what its connections use is seen.
+    pub(in crate::server) fn has_started(&self, gate: Weak<Gate>) {
+        let mut servers = SERVERS.lock();
+        if let Some(server) = servers.iter_mut().find(|server| server.id == self.0) {
+            server.gate = Some(gate);
+        }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        SERVERS.lock().retain(|server| server.id != self.0);
+    }
+}
+
+/// The system, with what other servers of this process may still take counted as in use.
+pub(in crate::server) fn system() -> System {
+    let servers = SERVERS.lock();
+    with_promised(&servers, System::read())
+}
+
+fn with_promised(servers: &[Promised], mut system: System) -> System {
+    for server in servers {
+        let (threads, connections) = server.in_use();
+        let threads_left = (server.threads + server.max_connections).saturating_sub(threads);
+        let descriptors = server.descriptors + server.max_connections;
+        let mappings = server.mappings + server.max_connections * MAPPINGS_PER_THREAD;
+        system.own_threads += threads_left;
+        system.all_threads += threads_left;
+        system.open_descriptors += descriptors.saturating_sub(connections);
+        system.mappings += mappings.saturating_sub(threads * MAPPINGS_PER_THREAD);
+        if let Some(pids) = &mut system.pids {
+            pids.used += threads_left;
+        }
+        if let Some(memory) = &mut system.memory {
+            memory.max = memory.max.saturating_sub(server.memory_bytes);
+        }
+    }
+    system
+}
+
+impl Promised {
+    fn new(id: u64, bound: &Bound, needs: &Needs) -> Self {
+        let nothing = System::default();
+        let threads = new_threads(needs);
+        Promised {
+            id,
+            max_connections: bound.max_connections as u64,
+            threads,
+            descriptors: descriptors_without(needs, &nothing),
+            mappings: threads * MAPPINGS_PER_THREAD + needs.other_mappings,
+            memory_bytes: bound.memory_bytes,
+            gate: None,
+            listeners: needs.listeners as u64,
+        }
+    }
+
+    /// Threads and descriptors that the process shows already.
+    fn in_use(&self) -> (u64, u64) {
+        let Some(gate) = self.gate.as_ref().and_then(Weak::upgrade) else {
+            return (0, 0);
+        };
+        let (threads, connections) = gate.in_use();
+        // Its own threads, and listener, eventfd and reserve of each listener.
+        let own_threads = self.listeners + super::OWN_THREADS;
+        (
+            own_threads + threads as u64,
+            3 * self.listeners + connections as u64,
+        )
+    }
+}
