@@ -278,6 +278,9 @@ fn loggen_sends(framing: &str, options: &[&str]) {
         let next = next.entry(thread.to_owned()).or_default();
         assert!(text.starts_with("<38>"), "{text:?}");
         assert_eq!(text.trim_end().len(), 255, "{text:?}");
+        // It counts the LF that it ends its messages with.
+        let keeps_lf = framing == "octet-counted";
+        assert_eq!(text.ends_with('\n'), keeps_lf, "{text:?}");
         assert_eq!(seq.parse(), Ok(*next), "thread {thread}: {text:?}");
         *next += 1;
     }
@@ -303,4 +306,31 @@ fn loggen_counted() {
 #[test]
 fn loggen_counted_as_syslog() {
     loggen_sends("syslog", &["--syslog-proto"]);
+}
+
+// ---- Perl
+
+#[test]
+fn sys_syslog_as_syslog() {
+    const SCRIPT: &str = r#"
+        use Sys::Syslog qw(:standard :macros setlogsock);
+        setlogsock({ type => "tcp", host => $ARGV[0], port => $ARGV[1] });
+        openlog("app", "ndelay", LOG_USER);
+        syslog(LOG_INFO, "record $_") for 1 .. 100;
+        closelog();
+    "#;
+    let Some(perl) = installed("perl") else {
+        return;
+    };
+    let child = Drainline::start(&["--framing", "syslog"]);
+    let (host, port) = address(&child);
+    run(Command::new(perl).args(["-e", SCRIPT, &host, &port]));
+    let (exit, sink) = finish(child, |sink| lines(sink) == 100);
+    let sink = String::from_utf8(sink).unwrap();
+    for (line, number) in sink.lines().zip(1..) {
+        let is_whole = line.starts_with("<14>") && line.ends_with(&format!("app: record {number}"));
+        assert!(is_whole, "{line:?}");
+    }
+    // A LF and a NUL after each.
+    assert_eq!((exit.u64("framing_bytes"), exit.u64("partial")), (200, 0));
 }

@@ -56,6 +56,39 @@ fn omfwd_counted_as_syslog() {
     omfwd_sends("octet-counted", "syslog");
 }
 
+/// rsyslog's own templates end in a LF, and octet counting counts it.
+#[test]
+fn omfwd_counted_with_a_standard_template_as_syslog() {
+    const MESSAGES: u64 = 500;
+    let Some(site) = Site::new("octet-counted") else {
+        return;
+    };
+    let configuration = fs::read_to_string(site.path("configuration")).unwrap();
+    let standard = "template=\"RSYSLOG_SyslogProtocol23Format\"";
+    let configuration = configuration.replace("template=\"bare\"", standard);
+    fs::write(site.path("configuration"), configuration).unwrap();
+    site.write(0..MESSAGES);
+    let mut drainline = site.drainline("syslog");
+    let rsyslog = site.rsyslog();
+    site.wait_for(MESSAGES - 1);
+    terminate(rsyslog);
+    let exit = drainline.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("received"), MESSAGES);
+    let sink = site.sink();
+    let lines: Vec<_> = sink
+        .strip_suffix(b"\n")
+        .unwrap()
+        .split(|byte| *byte == b'\n')
+        .collect();
+    assert_eq!(lines.len() as u64, MESSAGES);
+    assert!(
+        lines.iter().all(|line| line.starts_with(b"<")),
+        "a blank line"
+    );
+}
+
 // ---- restarted in the middle
 
 /// How often something is restarted, and how many messages are sent before the first time, between two and after the last.
