@@ -29,7 +29,7 @@ const OUTPUTS: [OutputFraming; 4] = [
     OutputFraming::LengthPrefixed,
 ];
 /// With it the smallest buffer that a server may have takes several batches, and the longest message.
-const MAX: usize = BUFFER_BYTES - drainline::ingest::MESSAGE_OVERHEAD_BYTES;
+const MAX: usize = BUFFER_BYTES - 256;
 const BUFFER_BYTES: usize = 4 << 10;
 const BUFFER_MESSAGES: usize = 64;
 

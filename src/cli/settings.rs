@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
-use drainline::ingest::{Framing, MESSAGE_OVERHEAD_BYTES, OutputFraming, Oversize};
+use drainline::ingest::{Framing, OutputFraming, Oversize, message_overhead_bytes};
 use drainline::{Config, ConfigError};
 use log::LevelFilter;
 
@@ -165,13 +165,14 @@ impl Settings {
     }
 
     fn check_together(&self, exempt_is_off: bool) -> Result<(), ConfigError> {
-        if self.max_message + MESSAGE_OVERHEAD_BYTES > self.config.buffer_bytes {
+        let overhead = message_overhead_bytes(self.max_message);
+        if self.max_message + overhead > self.config.buffer_bytes {
             let buffer = units::print_size(self.config.buffer_bytes);
             return Err(ConfigError::contradiction(
                 "max_message",
                 units::print_size(self.max_message),
                 format!(
-                    "at least {MESSAGE_OVERHEAD_BYTES} bytes less than buffer_bytes ({buffer}), or such a message could never be buffered"
+                    "at least {overhead} bytes less than buffer_bytes ({buffer}), or such a message could never be buffered"
                 ),
             ));
         }

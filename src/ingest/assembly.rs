@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::framing::{Event, Framing, OutputFraming, Seen, Take, Violation};
 use super::ledger::Entry;
 use super::pool::Pool;
+use crate::server::heap_bytes;
 
 /// What one step of decoding brought.
 #[derive(Debug, Default)]
@@ -41,6 +42,14 @@ pub(super) struct Form {
 impl Form {
     /// Messages in a batch that is copied message by message: an index of more would be as large as a read.
     const MOST_INDEXED: u64 = 4096;
+
+    /// What the index of a batch takes at most, in bytes.
+    pub(super) fn index_bytes(&self) -> usize {
+        match self.is_indexed {
+            true => heap_bytes(Self::MOST_INDEXED as usize * size_of::<u32>()),
+            false => 0,
+        }
+    }
 
     fn most_messages(&self) -> u64 {
         let most = self.limit.messages();
@@ -150,7 +159,8 @@ impl<'a> Assembly<'a> {
         if limit.holds(messages, self.capacity.min(run.len() * 2)) {
             return (run.len(), messages);
         }
-        let most = limit.bytes().min(run.len());
+        // What is not taken as it is gets copied.
+        let most = self.most_copied().min(run.len());
         let (len, messages) = match nth(run, delimiter, limit.messages()) {
             Some(end) if end < most => (end + 1, limit.messages()),
             _ => match memrchr(delimiter, &run[..most]) {
@@ -187,12 +197,16 @@ impl<'a> Assembly<'a> {
         self.messages += 1;
     }
 
-    /// Where the batch is written, of `first` bytes at least. If there is much, one of the pool's buffers spares the
-    /// allocator: they come back from the sink, unless they are outgrown.
-    fn room(&mut self, first: usize) -> &mut Buffer {
-        let whole = self.pool.buffer_bytes();
-        if self.bytes.capacity() == 0 && self.input.len() >= whole / 2 && first <= whole {
-            self.bytes = self.pool.take();
+    /// Where the batch is written, with room for `more` bytes. If there is much, one of the pool's buffers spares the
+    /// allocator: they come back from the sink. None of them is outgrown but by a message that is alone.
+    fn room(&mut self, more: usize) -> &mut Buffer {
+        let (whole, len) = (self.pool.buffer_bytes(), self.bytes.len());
+        let is_outgrown = self.bytes.capacity() - len < more;
+        let is_much = self.input.len() >= whole / 2 || len.max(more) + len > whole / 2;
+        if is_outgrown && is_much && len + more <= whole && self.most_copied() > whole / 2 {
+            let mut larger = self.pool.take();
+            larger.append(&self.bytes);
+            self.bytes = larger;
         }
         &mut self.bytes
     }

@@ -8,7 +8,7 @@ use memchr::{memchr, memchr_iter};
 
 use super::buffer::Buffer;
 use super::framing::{Count, Header, OutputFraming};
-use crate::server::{Config, Weigh};
+use crate::server::{Config, Weigh, heap_bytes};
 
 /// Whole messages in one buffer, framed as they are written out: the one thread that writes copies nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl Weigh for Batch {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+        self.bytes.weight() + heap_bytes(self.ends.capacity() * size_of::<u32>())
     }
 }
 

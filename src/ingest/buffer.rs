@@ -7,6 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::MmapMut;
 
+use crate::server::heap_bytes;
+
+/// From this size on a buffer is a mapping of its own. glibc maps what is as large, too, but raises its threshold to the
+/// largest that was freed (mallopt(3), M_MMAP_THRESHOLD), and from then on keeps such buffers among small ones.
+pub(super) const MAPPED_FROM: usize = 128 << 10;
+const PAGE: usize = 4096;
+
 /// Bytes in memory of a fixed size, which is replaced by a larger one when they outgrow it. All of it holds something
 /// from the start, so that a read may go into any part.
 pub(super) struct Buffer {
@@ -19,7 +26,9 @@ pub(super) struct Buffer {
 /// back as a whole, whoever frees it.
 enum Memory {
     Heap(Box<[u8]>),
-    Map(Mapping),
+    Map(MmapMut),
+    /// One of a number.
+    Counted(Mapping),
 }
 
 /// A number of mappings that may exist at once: the system allows a process so many (vm.max_map_count).
@@ -63,11 +72,22 @@ impl Drop for Counted {
 }
 
 impl Buffer {
-    /// Empty, with room for `capacity` bytes in memory of the allocator.
+    /// Empty, with room for `capacity` bytes: in memory of the allocator, or, if there are many, in a mapping.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Buffer {
-            memory: Memory::Heap(vec![0; capacity].into_boxed_slice()),
-            len: 0,
+        let mapping = (capacity >= MAPPED_FROM).then(|| MmapMut::map_anon(capacity));
+        let memory = match mapping {
+            Some(Ok(mapping)) => Memory::Map(mapping),
+            // The bound counts all of them, so there is one to be had, unless others of the process took more.
+            _ => Memory::Heap(vec![0; capacity].into_boxed_slice()),
+        };
+        Buffer { memory, len: 0 }
+    }
+
+    /// What its memory takes: the allocator's share, or whole pages.
+    pub(super) fn weight(&self) -> usize {
+        match &self.memory {
+            Memory::Heap(bytes) => heap_bytes(bytes.len()),
+            Memory::Map(_) | Memory::Counted(_) => self.capacity().next_multiple_of(PAGE),
         }
     }
 
@@ -75,7 +95,7 @@ impl Buffer {
     pub(super) fn mapped(capacity: usize, maps: &Maps) -> Self {
         match maps.map(capacity) {
             Some(mapping) => Buffer {
-                memory: Memory::Map(mapping),
+                memory: Memory::Counted(mapping),
                 len: 0,
             },
             None => Buffer::with_capacity(capacity),
@@ -136,14 +156,16 @@ impl Buffer {
     fn memory(&self) -> &[u8] {
         match &self.memory {
             Memory::Heap(bytes) => bytes,
-            Memory::Map(mapping) => &mapping.bytes,
+            Memory::Map(mapping) => mapping,
+            Memory::Counted(mapping) => &mapping.bytes,
         }
     }
 
     fn memory_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
             Memory::Heap(bytes) => bytes,
-            Memory::Map(mapping) => &mut mapping.bytes,
+            Memory::Map(mapping) => mapping,
+            Memory::Counted(mapping) => &mut mapping.bytes,
         }
     }
 }
@@ -166,10 +188,15 @@ impl Default for Buffer {
 /// In memory of just this size.
 impl From<&[u8]> for Buffer {
     fn from(bytes: &[u8]) -> Self {
-        Buffer {
-            len: bytes.len(),
-            memory: Memory::Heap(bytes.into()),
+        if bytes.len() < MAPPED_FROM {
+            return Buffer {
+                len: bytes.len(),
+                memory: Memory::Heap(bytes.into()),
+            };
         }
+        let mut buffer = Buffer::with_capacity(bytes.len());
+        buffer.append(bytes);
+        buffer
     }
 }
 
@@ -248,7 +275,7 @@ mod tests {
         let maps = Maps::new(2);
         let mut mapped: Vec<_> = (0..3).map(|_| Buffer::mapped(4096, &maps)).collect();
         assert_eq!(left(&maps), 0);
-        assert!(matches!(mapped[1].memory, Memory::Map(..)));
+        assert!(matches!(mapped[1].memory, Memory::Counted(..)));
         assert!(matches!(mapped[2].memory, Memory::Heap(_)));
         assert_eq!(mapped[2].capacity(), 4096);
         // It outgrows its mapping.

@@ -9,6 +9,7 @@ use log::Level;
 
 use super::assembly::Form;
 use super::batch::{Batch, BatchLimit};
+use super::buffer::MAPPED_FROM;
 use super::framing::{Decoder, Framing, OutputFraming, Oversize};
 use super::handle::Handle;
 use super::handler;
@@ -16,14 +17,25 @@ use super::ledger::ByteLedger;
 use super::pool::Pool;
 use super::shared::Shared;
 use super::sink::{self, Sink};
-use crate::server::{Bound, Builder, Config, ConfigError, Server, StartError};
+use crate::server::{Bound, BufferMemory, Builder, Config, ConfigError, Server, StartError};
 
-/// What a message of the longest kind takes of the buffer beside its own bytes, at most: its delimiter and
-/// the batch around it. `max_message` and this must fit into `buffer_bytes`.
-pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
+/// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its delimiter, the batch
+/// around it, and what the allocator or the last page adds. `max_message` and this must fit into `buffer_bytes`.
+pub fn message_overhead_bytes(max_message: usize) -> usize {
+    match max_message {
+        0..LARGE_MESSAGE => 256,
+        _ => 256 + PAGE,
+    }
+}
+
+/// From here on a message's buffer may be a mapping, of whole pages.
+const LARGE_MESSAGE: usize = MAPPED_FROM - 256;
+const PAGE: usize = 4096;
 
 /// A read buffer's size: a usual message and room to read into behind it.
 const READ_BYTES: usize = 72 << 10;
+/// Room that a read has at least, with what stands before a counted message.
+const READ_ROOM: usize = 8 << 10;
 
 /// A server that turns streams of bytes into messages for a sink.
 ///
@@ -86,8 +98,6 @@ impl IngestBuilder {
     /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`. The bound counts `buffer_bytes`
     /// twice, up to 72 MiB: as much again is kept of read buffers while many bytes flow.
     pub fn config(mut self, config: Config) -> Self {
-        let bytes = kept_buffers(&config) as u64 * READ_BYTES as u64;
-        self.server = self.server.reserve_memory(bytes, Pool::MOST_MAPPED as u64);
         self.config = config;
         self
     }
@@ -106,7 +116,7 @@ impl IngestBuilder {
     }
 
     /// The longest message, in bytes without its framing: 1 byte to 1 GiB. Default 64 KiB. With
-    /// [`MESSAGE_OVERHEAD_BYTES`] it must fit into `buffer_bytes`. Enforced while reading: a connection
+    /// [`message_overhead_bytes`] it must fit into `buffer_bytes`. Enforced while reading: a connection
     /// never holds more of an unfinished message.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -142,7 +152,9 @@ impl IngestBuilder {
     /// # Errors
     /// As [`start`](IngestBuilder::start).
     pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
-        let (bound, mut notes) = self.server.check_with(&self.server_config()?)?;
+        let (bound, mut notes) = self
+            .server
+            .check_with(&self.server_config()?, self.memory())?;
         notes.extend(self.tear_warning());
         Ok((bound, notes))
     }
@@ -152,7 +164,8 @@ impl IngestBuilder {
     /// # Errors
     /// As [`start`](IngestBuilder::start).
     pub fn check_without_output(&self) -> Result<(Bound, Vec<String>), StartError> {
-        self.server.check_with(&self.server_config()?)
+        self.server
+            .check_with(&self.server_config()?, self.memory())
     }
 
     fn tear_warning(&self) -> Option<String> {
@@ -173,12 +186,7 @@ impl IngestBuilder {
         let shared = Arc::new(Shared {
             decoder: Decoder::new(self.framing, self.max_message, self.oversize),
             max_message: self.max_message,
-            form: Form {
-                limit: BatchLimit::of(&config),
-                input: self.framing,
-                framing: self.output_framing,
-                is_indexed: self.output_framing.can_tear(self.framing),
-            },
+            form: self.form(&config),
             pool: Pool::new(READ_BYTES, kept_buffers(&config)),
             ledger: ByteLedger::default(),
             reopen: AtomicBool::new(false),
@@ -187,7 +195,8 @@ impl IngestBuilder {
             unlinked_messages: AtomicU64::new(0),
         });
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
-        let handle = self.server.config(config).start(
+        let memory = self.memory();
+        let handle = self.server.config(config).buffer_memory(memory).start(
             move |connection, outbox| handler::run(connection, outbox, &for_handlers),
             move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
         )?;
@@ -205,21 +214,56 @@ impl IngestBuilder {
             let accepted = format!("1 to {}", 1 << 30);
             return Err(ConfigError::out_of_range("max_message", value, accepted));
         }
-        if max_message + MESSAGE_OVERHEAD_BYTES > buffer_bytes {
-            let accepted = format!("buffer_bytes ({buffer_bytes}) less {MESSAGE_OVERHEAD_BYTES}");
+        let overhead = message_overhead_bytes(max_message);
+        if max_message + overhead > buffer_bytes {
+            let accepted = format!("buffer_bytes ({buffer_bytes}) less {overhead}");
             return Err(ConfigError::contradiction("max_message", value, accepted));
         }
-        // A batch that waits for room, and what was read behind it or is being read. The buffer of a message
-        // that is longer than usual grows by half.
-        let buffer = if max_message <= READ_BYTES / 9 * 8 {
-            READ_BYTES
-        } else {
-            max_message / 2 * 3
-        };
         Ok(Config {
-            handler_bytes: 2 * buffer,
+            handler_bytes: self.input_bytes()
+                + self.batch_bytes()
+                + self.form(&self.config).index_bytes(),
             ..self.config.clone()
         })
+    }
+
+    /// What is read and not in a batch yet is in one of the pool's buffers, or in one that grows by half each time with
+    /// a message that is longer. While it grows there is the one before, too, but no batch.
+    fn input_bytes(&self) -> usize {
+        if self.max_message + READ_ROOM <= READ_BYTES {
+            return READ_BYTES;
+        }
+        let grown = self.max_message.saturating_mul(3) / 2 + READ_ROOM;
+        grown.max(READ_BYTES).next_multiple_of(PAGE)
+    }
+
+    /// A batch is in one of the pool's buffers, or has a buffer of its own for one message.
+    fn batch_bytes(&self) -> usize {
+        let alone = self.max_message + OutputFraming::MOST_BYTES;
+        alone.max(READ_BYTES).next_multiple_of(PAGE)
+    }
+
+    fn form(&self, config: &Config) -> Form {
+        Form {
+            limit: BatchLimit::of(config),
+            input: self.framing,
+            framing: self.output_framing,
+            is_indexed: self.output_framing.can_tear(self.framing),
+        }
+    }
+
+    /// Bytes and mappings that the bound counts beside the server's own.
+    fn memory(&self) -> BufferMemory {
+        let (input, buffered) = (self.input_bytes(), self.config.buffer_bytes);
+        let is_large = input >= MAPPED_FROM;
+        BufferMemory {
+            setting: "max_message",
+            kept_bytes: (kept_buffers(&self.config) * READ_BYTES) as u64,
+            mappings: (Pool::MOST_MAPPED + if is_large { buffered / MAPPED_FROM } else { 0 })
+                as u64,
+            // What is read, what it grows to, and a batch.
+            mappings_per_connection: if is_large { 3 } else { 0 },
+        }
     }
 }
 

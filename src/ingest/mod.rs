@@ -26,7 +26,7 @@ mod loss;
 mod shared;
 
 pub use batch::Batch;
-pub use builder::{Ingest, IngestBuilder, MESSAGE_OVERHEAD_BYTES};
+pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
 pub use framing::{Discard, Framing, OutputFraming, Oversize, Violation};
 pub use handle::{Handle, Report};
 pub use ledger::Bytes;

@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
             let is_all = self.start == 0
                 && len >= capacity / 2
                 && input.len() - at <= len
-                && form.limit.holds(messages, capacity);
+                && form.limit.holds(messages, input.weight());
             let bytes = if is_all {
                 self.pending = Buffer::from(&input[at..]);
                 self.start = 0;

@@ -27,7 +27,7 @@ use super::handler;
 use super::inbox::{Inbox, Received};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
-use super::limits::{self, Bound, Needs, Promise};
+use super::limits::{self, Bound, BufferMemory, Needs, Promise};
 use super::listener::Listener;
 use super::outbox::{Outbox, Parcel, Weigh};
 use super::pulse::ConsumerPulse;
@@ -211,10 +211,9 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
-    /// Counts bytes into the bound that are kept ready on top of what connections and the buffer hold, and
-    /// mappings that buffers take.
-    pub(crate) fn reserve_memory(mut self, bytes: u64, mappings: u64) -> Self {
-        (self.needs.other_bytes, self.needs.other_mappings) = (bytes, mappings);
+    /// Counts what the room above holds of buffers beside what connections and the buffer hold.
+    pub(crate) fn buffer_memory(mut self, memory: BufferMemory) -> Self {
+        self.needs.memory = memory;
         self
     }
 
@@ -224,17 +223,21 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// # Errors
     /// As [`start`](Builder::start).
     pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
-        self.check_with(&self.config)
+        self.check_with(&self.config, self.needs.memory)
     }
 
     /// As [`check`](Builder::check), with other settings.
-    pub(crate) fn check_with(&self, config: &Config) -> Result<(Bound, Vec<String>), StartError> {
-        let needs = self.needs_of(config)?;
+    pub(crate) fn check_with(
+        &self,
+        config: &Config,
+        memory: BufferMemory,
+    ) -> Result<(Bound, Vec<String>), StartError> {
+        let needs = self.needs_of(config, memory)?;
         let fit = limits::fit(config, &needs, &limits::system())?;
         Ok((fit.bound, fit.notes))
     }
 
-    fn needs_of(&self, config: &Config) -> Result<Needs, StartError> {
+    fn needs_of(&self, config: &Config, memory: BufferMemory) -> Result<Needs, StartError> {
         config.check()?;
         if self.listeners.is_empty() {
             return Err(StartError::NoListener);
@@ -247,6 +250,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         Ok(Needs {
             listeners: self.listeners.len(),
             other_descriptors: self.needs.other_descriptors.saturating_add(guards),
+            memory,
             ..self.needs
         })
     }
@@ -268,7 +272,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
         C: FnOnce(&mut Inbox<T>) -> Result<(), BoxError> + Send + 'static,
     {
-        let needs = self.needs_of(&self.config)?;
+        let needs = self.needs_of(&self.config, self.needs.memory)?;
         let config = self.config;
         let (fit, promise) = Promise::take(&needs, |system| limits::fit(&config, &needs, system))?;
         let (bound, notes) = (fit.bound, fit.notes);

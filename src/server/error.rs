@@ -63,7 +63,7 @@ pub struct LimitError {
     /// The limit that does not hold it, by the name under which an operator finds it. If several do
     /// not, the one that holds the fewest connections.
     pub limit: String,
-    /// What it limits: `"descriptors"`, `"threads"`, `"mappings"`.
+    /// What it limits: `"descriptors"`, `"threads"`, `"mappings"`, `"bytes of address space"`.
     pub unit: &'static str,
     /// What it allows, in all.
     pub allows: u64,

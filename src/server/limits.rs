@@ -27,6 +27,14 @@ const DESCRIPTORS_PER_LISTENER: u64 = 3;
 /// the process aborts (rust-lang/rust#78497): this limit has to be met here or not at all.
 const MAPPINGS_PER_THREAD: u64 = 4;
 
+/// What std reserves for the stack of a thread that asks for no other size.
+const DEFAULT_STACK: u64 = 2 << 20;
+/// A thread's guard page, and its signal stack with its own: it depends on what the processor has to save.
+const BESIDE_STACK: u64 = 64 << 10;
+/// What glibc's malloc reserves for an arena (HEAP_MAX_SIZE). It makes one for each thread, up to a number, and asks for
+/// twice as much for a moment, to align it.
+const ADDRESSES_PER_ARENA: u64 = 64 << 20;
+
 /// Kept free for what the process still maps: the allocator's arenas (glibc: 8 per core, two mappings
 /// each), large blocks, libraries that load late.
 const SPARE_MAPPINGS: u64 = 256;
@@ -94,10 +102,32 @@ pub(super) struct Needs {
     /// Descriptors that the process will still open beside the server's. Those that are open are in
     /// [`System`].
     pub(super) other_descriptors: u64,
-    /// Bytes kept ready on top of what connections and the buffer hold.
-    pub(super) other_bytes: u64,
-    /// Mappings that buffers may take at most.
-    pub(super) other_mappings: u64,
+    /// What the room above holds of buffers.
+    pub(super) memory: BufferMemory,
+}
+
+/// What is held of buffers beside what the buffer and handlers count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BufferMemory {
+    /// The setting that decides how much a handler holds.
+    pub(crate) setting: &'static str,
+    /// Bytes kept ready.
+    pub(crate) kept_bytes: u64,
+    /// Mappings that buffers may take at most, beside those of connections.
+    pub(crate) mappings: u64,
+    /// Mappings that a connection may hold at most, beside its thread's.
+    pub(crate) mappings_per_connection: u64,
+}
+
+impl Default for BufferMemory {
+    fn default() -> Self {
+        BufferMemory {
+            setting: "handler_bytes",
+            kept_bytes: 0,
+            mappings: 0,
+            mappings_per_connection: 0,
+        }
+    }
 }
 
 /// A bound that the system holds, and what its operator should know about it.
@@ -106,6 +136,8 @@ pub(super) struct Fit {
     pub(super) bound: Bound,
     /// One line each: a default that shrank, memory that may not suffice.
     pub(super) notes: Vec<String>,
+    /// Addresses that a connection's thread reserves.
+    addresses_per_thread: u64,
 }
 
 /// The largest bound that `config` asks for and `system` holds. Call it before listeners are bound: the
@@ -115,7 +147,7 @@ pub(super) struct Fit {
 /// The tightest limit, if it does not hold the `max_connections` that was asked for, or not even one
 /// connection. Memory is no such limit: the bound is far above what most loads touch, so it only warns.
 pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit, LimitError> {
-    let tightest = ceilings(needs, system)
+    let tightest = ceilings(config, needs, system)
         .into_iter()
         .min_by_key(Ceiling::fits);
     let mut notes = Vec::new();
@@ -137,14 +169,18 @@ pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit
         && bound.memory_bytes > level.max
     {
         notes.push(format!(
-            "{} allows {} and up to {} may be needed: a smaller max_connections, buffer_bytes or \
-             handler_bytes would fit",
+            "{} is {} and up to {} may be needed: a smaller max_connections, buffer_bytes or {} would fit",
             level.limit,
             Bytes(level.max),
-            Bytes(bound.memory_bytes)
+            Bytes(bound.memory_bytes),
+            needs.memory.setting
         ));
     }
-    Ok(Fit { bound, notes })
+    Ok(Fit {
+        bound,
+        notes,
+        addresses_per_thread: addresses_per_thread(config),
+    })
 }
 
 fn default_or(asked: Option<usize>) -> usize {
@@ -166,7 +202,7 @@ fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System
             connections.saturating_mul(per_connection),
             config.buffer_bytes as u64,
             slots,
-            needs.other_bytes,
+            needs.memory.kept_bytes,
             MEMORY_OF_PROCESS,
         ]),
         kernel_memory_bytes: connections.saturating_mul(sockets),
@@ -197,17 +233,29 @@ struct Ceiling {
     /// Needed without a single connection, with what is in use already.
     fixed: u64,
     per_connection: u64,
+    /// Needed for each connection until it comes to so much in all.
+    at_first: (u64, u64),
 }
 
 impl Ceiling {
     fn fits(&self) -> usize {
-        let left = self.allows.saturating_sub(self.fixed);
-        usize::try_from(left / self.per_connection.max(1)).unwrap_or(usize::MAX)
+        let (each, most) = self.at_first;
+        let fits = |fixed: u64, per_connection: u64| {
+            let left = self.allows.saturating_sub(fixed);
+            usize::try_from(left / per_connection.max(1)).unwrap_or(usize::MAX)
+        };
+        let beyond = fits(self.fixed.saturating_add(most), self.per_connection);
+        beyond.max(fits(self.fixed, self.per_connection.saturating_add(each)))
     }
 
     fn needed(&self, connections: usize) -> u64 {
-        let for_them = self.per_connection.saturating_mul(connections as u64);
-        self.fixed.saturating_add(for_them)
+        let (each, most) = self.at_first;
+        let connections = connections as u64;
+        sum([
+            self.fixed,
+            self.per_connection.saturating_mul(connections),
+            each.saturating_mul(connections).min(most),
+        ])
     }
 
     fn error(self, max_connections: usize) -> LimitError {
@@ -235,7 +283,7 @@ impl Ceiling {
 }
 
 /// Every limit that exists.
-fn ceilings(needs: &Needs, system: &System) -> Vec<Ceiling> {
+fn ceilings(config: &Config, needs: &Needs, system: &System) -> Vec<Ceiling> {
     let threads = |limit: &str, allows: Option<u64>, taken: u64| {
         allows.map(|allows| Ceiling {
             limit: limit.to_owned(),
@@ -243,6 +291,7 @@ fn ceilings(needs: &Needs, system: &System) -> Vec<Ceiling> {
             allows,
             fixed: taken.saturating_add(new_threads(needs)),
             per_connection: 1,
+            at_first: (0, 0),
         })
     };
     // A container may see less of the system than of itself.
@@ -253,6 +302,7 @@ fn ceilings(needs: &Needs, system: &System) -> Vec<Ceiling> {
         allows,
         fixed: descriptors_without(needs, system),
         per_connection: 1,
+        at_first: (0, 0),
     });
     let mappings = system.mappings_max.map(|allows| Ceiling {
         limit: "vm.max_map_count".to_owned(),
@@ -262,9 +312,10 @@ fn ceilings(needs: &Needs, system: &System) -> Vec<Ceiling> {
             system.mappings,
             SPARE_MAPPINGS,
             MAPPINGS_PER_THREAD.saturating_mul(new_threads(needs)),
-            needs.other_mappings,
+            needs.memory.mappings,
         ]),
-        per_connection: MAPPINGS_PER_THREAD,
+        per_connection: MAPPINGS_PER_THREAD.saturating_add(needs.memory.mappings_per_connection),
+        at_first: (0, 0),
     });
     let in_cgroup = system.pids.as_ref();
     [
@@ -277,10 +328,44 @@ fn ceilings(needs: &Needs, system: &System) -> Vec<Ceiling> {
         ),
         in_cgroup.and_then(|level| threads(&level.limit, Some(level.max), level.used)),
         mappings,
+        address_space(config, needs, system),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// RLIMIT_AS counts what is reserved, touched or not: stacks as a whole, and malloc's arenas. There is one for each
+/// thread until there are as many as there may be, so few connections may fit where all arenas do not.
+fn address_space(config: &Config, needs: &Needs, system: &System) -> Option<Ceiling> {
+    let allows = system.address_space_max?;
+    let bound = bound(0, config, needs, system);
+    // One for each thread that there is without connections, and then for each connection's.
+    let arenas = bound.threads.min(system.arenas_max);
+    let arenas_left = system.arenas_max - arenas;
+    Some(Ceiling {
+        limit: "RLIMIT_AS (ulimit -v)".to_owned(),
+        unit: "bytes of address space",
+        allows,
+        fixed: sum([
+            system.address_space,
+            bound.memory_bytes,
+            new_threads(needs).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
+            ADDRESSES_PER_ARENA.saturating_mul(arenas.saturating_add(1)),
+        ]),
+        per_connection: addresses_per_thread(config).saturating_add(config.handler_bytes as u64),
+        at_first: (
+            ADDRESSES_PER_ARENA,
+            ADDRESSES_PER_ARENA.saturating_mul(arenas_left),
+        ),
+    })
+}
+
+fn addresses_per_thread(config: &Config) -> u64 {
+    let stack = config
+        .stack_size
+        .map_or(DEFAULT_STACK, |bytes| bytes as u64);
+    stack.saturating_add(BESIDE_STACK)
 }
 
 fn sum<const N: usize>(terms: [u64; N]) -> u64 {

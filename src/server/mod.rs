@@ -60,6 +60,7 @@ pub use journal::Journal;
 pub(crate) use ledger::reasons;
 pub use ledger::{DropReason, EndReason, NotAcceptingReason, Reason, RejectReason, Spans, Tally};
 pub use limits::Bound;
-pub use outbox::{Outbox, Weigh};
+pub(crate) use limits::BufferMemory;
+pub use outbox::{Outbox, Weigh, heap_bytes};
 pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, Stats};
 pub use shared::ThreadBody;

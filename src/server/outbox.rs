@@ -25,19 +25,29 @@ pub trait Weigh {
         1
     }
 
-    /// Heap that the item holds, in bytes: capacities, not lengths. The item itself is added to it.
+    /// Heap that the item holds, in bytes: [`heap_bytes`] of each allocation's capacity, not of its length. The item
+    /// itself is added to it.
     fn bytes(&self) -> usize;
+}
+
+/// What an allocation of `bytes` takes of the heap: glibc's malloc puts 8 bytes before it, hands out multiples of 16, and
+/// at least 32 (malloc(3) and its `malloc_usable_size`). A vector of no capacity allocates nothing.
+pub fn heap_bytes(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        _ => bytes.saturating_add(8).next_multiple_of(16).max(32),
+    }
 }
 
 impl Weigh for Vec<u8> {
     fn bytes(&self) -> usize {
-        self.capacity()
+        heap_bytes(self.capacity())
     }
 }
 
 impl Weigh for String {
     fn bytes(&self) -> usize {
-        self.capacity()
+        heap_bytes(self.capacity())
     }
 }
 
@@ -113,7 +123,7 @@ impl<T: Weigh> Outbox<T> {
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         let weight = Weight {
             messages: item.messages().clamp(1, MOST_MESSAGES),
-            bytes: (item.bytes() as u64).saturating_add(size_of::<Parcel<T>>() as u64),
+            bytes: (item.bytes() as u64).saturating_add(heap_bytes(size_of::<Parcel<T>>()) as u64),
         };
         match self.budget.enter(&self.record, weight, self.patience()) {
             Room::Granted => {

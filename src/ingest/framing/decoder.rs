@@ -35,7 +35,7 @@ impl Decoder {
         })
     }
 
-    /// The byte that ends each message of a [`Run`](Event::Run); no message holds it. `None`: a message may hold
+    /// The byte that ends each message of a [`Run`](super::Event::Run); no message holds it. `None`: a message may hold
     /// any byte.
     pub fn delimiter(&self) -> Option<u8> {
         match &self.0 {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Bound, Fit, MAPPINGS_PER_THREAD, Needs, System, descriptors_without, new_threads};
+use super::{Fit, MAPPINGS_PER_THREAD, Needs, System, descriptors_without, new_threads};
 use crate::server::error::LimitError;
 use crate::server::gate::Gate;
 
@@ -21,7 +21,10 @@ struct Promised {
     threads: u64,
     descriptors: u64,
     mappings: u64,
+    mappings_per_connection: u64,
     memory_bytes: u64,
+    /// Addresses that a thread reserves.
+    addresses_per_thread: u64,
     /// What of it is in use is measured with the process. Without a gate it has not started: all of it is to come.
     gate: Option<Weak<Gate>>,
     listeners: u64,
@@ -42,7 +45,7 @@ impl Promise {
         let system = with_promised(&servers, System::read());
         let fit = fit(&system)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        servers.push(Promised::new(id, &fit.bound, needs));
+        servers.push(Promised::new(id, &fit, needs));
         Ok((fit, Promise(id)))
     }
 
@@ -72,11 +75,12 @@ fn with_promised(servers: &[Promised], mut system: System) -> System {
         let (threads, connections) = server.in_use();
         let threads_left = (server.threads + server.max_connections).saturating_sub(threads);
         let descriptors = server.descriptors + server.max_connections;
-        let mappings = server.mappings + server.max_connections * MAPPINGS_PER_THREAD;
+        let mappings = server.mappings + server.max_connections * server.mappings_per_connection;
         system.own_threads += threads_left;
         system.all_threads += threads_left;
         system.open_descriptors += descriptors.saturating_sub(connections);
         system.mappings += mappings.saturating_sub(threads * MAPPINGS_PER_THREAD);
+        system.address_space += server.memory_bytes + threads_left * server.addresses_per_thread;
         if let Some(pids) = &mut system.pids {
             pids.used += threads_left;
         }
@@ -88,7 +92,8 @@ fn with_promised(servers: &[Promised], mut system: System) -> System {
 }
 
 impl Promised {
-    fn new(id: u64, bound: &Bound, needs: &Needs) -> Self {
+    fn new(id: u64, fit: &Fit, needs: &Needs) -> Self {
+        let bound = &fit.bound;
         let nothing = System::default();
         let threads = new_threads(needs);
         Promised {
@@ -96,8 +101,10 @@ impl Promised {
             max_connections: bound.max_connections as u64,
             threads,
             descriptors: descriptors_without(needs, &nothing),
-            mappings: threads * MAPPINGS_PER_THREAD + needs.other_mappings,
+            mappings: threads * MAPPINGS_PER_THREAD + needs.memory.mappings,
+            mappings_per_connection: MAPPINGS_PER_THREAD + needs.memory.mappings_per_connection,
             memory_bytes: bound.memory_bytes,
+            addresses_per_thread: fit.addresses_per_thread,
             gate: None,
             listeners: needs.listeners as u64,
         }

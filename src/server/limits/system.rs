@@ -27,8 +27,14 @@ pub(in crate::server) struct System {
     pub(super) mappings_max: Option<u64>,
     /// Of this process.
     pub(super) mappings: u64,
-    /// Of all control groups around this process the one that allows the least memory.
+    /// What allows the least memory: the machine, or one of the control groups around this process.
     pub(super) memory: Option<Level>,
+    /// RLIMIT_AS in bytes, the soft one.
+    pub(super) address_space_max: Option<u64>,
+    /// Bytes that are mapped in this process, used or not.
+    pub(super) address_space: u64,
+    /// The most arenas that glibc's malloc makes: eight for each processor, or MALLOC_ARENA_MAX (mallopt(3)).
+    pub(super) arenas_max: u64,
     /// The largest receive buffer that the kernel grows a TCP socket to, in bytes.
     pub(super) receive_buffer_max: u64,
     /// The largest send buffer, likewise.
@@ -49,9 +55,14 @@ pub(super) struct Level {
 impl System {
     /// Reads `/proc` and the control groups that this process sees.
     pub(in crate::server) fn read() -> System {
+        let system = System::read_under(Path::new("/"));
+        let told = std::env::var("MALLOC_ARENA_MAX").ok();
+        let told = told.and_then(|most| most.parse().ok());
         System {
             descriptors_max: getrlimit(Resource::Nofile).current,
-            ..System::read_under(Path::new("/"))
+            address_space_max: getrlimit(Resource::As).current,
+            arenas_max: told.filter(|&most| most > 0).unwrap_or(system.arenas_max),
+            ..system
         }
     }
 
@@ -67,6 +78,9 @@ impl System {
         };
         System {
             descriptors_max: None,
+            address_space_max: None,
+            address_space: size_of(&text(&proc.join("self/status"))),
+            arenas_max: arenas_max(&text(&proc.join("stat"))),
             open_descriptors: open_descriptors(&proc.join("self/fd")),
             own_threads: own_threads(&text(&proc.join("self/status"))),
             all_threads: all_threads(&text(&proc.join("loadavg"))),
@@ -75,7 +89,11 @@ impl System {
             pids: groups.pids(),
             mappings_max: setting("vm/max_map_count"),
             mappings: text(&proc.join("self/maps")).lines().count() as u64,
-            memory: groups.memory(),
+            memory: groups
+                .memory()
+                .into_iter()
+                .chain(machine_memory(&text(&proc.join("meminfo"))))
+                .min_by_key(|level| level.max),
             receive_buffer_max: last_of("tcp_rmem"),
             send_buffer_max: last_of("tcp_wmem"),
         }
@@ -111,6 +129,35 @@ fn own_threads(status: &str) -> u64 {
         .find_map(|line| line.strip_prefix("Threads:"))
         .and_then(|count| count.trim().parse().ok());
     count.unwrap_or(1)
+}
+
+/// A line of proc_pid_status(5) or proc_meminfo(5) that gives a number of KiB, in bytes.
+fn kib_line(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib.saturating_mul(1024))
+}
+
+fn size_of(status: &str) -> u64 {
+    kib_line(status, "VmSize:").unwrap_or(0)
+}
+
+fn machine_memory(meminfo: &str) -> Option<Level> {
+    Some(Level {
+        limit: "MemTotal of /proc/meminfo".to_owned(),
+        max: kib_line(meminfo, "MemTotal:")?,
+        used: 0,
+    })
+}
+
+/// proc_stat(5) has a line for each processor.
+fn arenas_max(stat: &str) -> u64 {
+    let is_processor = |line: &&str| {
+        line.strip_prefix("cpu")
+            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    let processors = stat.lines().filter(is_processor).count();
+    (processors.max(1) as u64).saturating_mul(8)
 }
 
 /// The fourth field of proc_loadavg(5): runnable threads, a slash, all threads.

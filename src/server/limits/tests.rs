@@ -9,8 +9,12 @@ const NEEDS: Needs = Needs {
     listeners: 1,
     other_threads: 1,
     other_descriptors: 2,
-    other_bytes: 1 << 20,
-    other_mappings: 30,
+    memory: BufferMemory {
+        setting: "handler_bytes",
+        kept_bytes: 1 << 20,
+        mappings: 30,
+        mappings_per_connection: 0,
+    },
 };
 
 /// No limit at all; 5 descriptors, 1 thread and 40 mappings in use, 100 threads on the machine.
@@ -64,7 +68,7 @@ fn holds_exactly(system: &System, limit: &str, allows: u64, fits: usize) {
 fn without_limits_the_default_stands_and_the_bound_adds_up() {
     let mut system = free();
     (system.receive_buffer_max, system.send_buffer_max) = (6 << 20, 4 << 20);
-    let Fit { bound, notes } = fit(&Config::default(), &NEEDS, &system).unwrap();
+    let Fit { bound, notes, .. } = fit(&Config::default(), &NEEDS, &system).unwrap();
     assert_eq!(notes, [""; 0]);
     assert_eq!(
         bound,
@@ -142,7 +146,10 @@ fn the_default_mappings_hold_more_than_15000_threads_beside_mapped_buffers() {
     let mut system = free();
     system.mappings_max = Some(65_530);
     let needs = Needs {
-        other_mappings: 2048,
+        memory: BufferMemory {
+            mappings: 2048,
+            ..NEEDS.memory
+        },
         ..NEEDS
     };
     let error = fit(&asking(20_000), &needs, &system).unwrap_err();
@@ -171,17 +178,40 @@ fn a_system_that_holds_no_connection_refuses_the_default_too() {
     );
 }
 
+/// With all of malloc's arenas, or with few where few connections fit beside so many.
+#[test]
+fn address_space_is_counted_with_whole_stacks_and_arenas() {
+    let mut system = free();
+    system.arenas_max = 16;
+    let config = asking(1);
+    // What the process has, what it holds without a connection, seven threads, and room to align an arena.
+    let own = bound(0, &config, &NEEDS, &system);
+    let fixed = own.memory_bytes + 6 * (DEFAULT_STACK + BESIDE_STACK) + ADDRESSES_PER_ARENA;
+    let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64;
+    let limit = "RLIMIT_AS (ulimit -v)";
+    let all = fixed + 16 * ADDRESSES_PER_ARENA;
+    system.address_space_max = Some(all + 500 * connection + connection - 1);
+    holds_exactly(&system, limit, all + 501 * connection - 1, 500);
+    let few = fixed + own.threads * ADDRESSES_PER_ARENA;
+    let with_arena = connection + ADDRESSES_PER_ARENA;
+    system.address_space_max = Some(few + 3 * with_arena);
+    holds_exactly(&system, limit, few + 3 * with_arena, 3);
+    system.address_space_max = Some(few + with_arena - 1);
+    let error = fit(&config, &NEEDS, &system).unwrap_err();
+    assert_eq!((error.fits, error.unit), (0, "bytes of address space"));
+}
+
 #[test]
 fn memory_only_warns() {
     let mut system = free();
     system.memory = level("memory.max of /sys/fs/cgroup/foo", 128 << 20, 0);
     for config in [Config::default(), asking(1024)] {
-        let Fit { bound, notes } = fit(&config, &NEEDS, &system).unwrap();
+        let Fit { bound, notes, .. } = fit(&config, &NEEDS, &system).unwrap();
         assert_eq!(bound.max_connections, 1024);
         assert_eq!(
             notes,
             [
-                "memory.max of /sys/fs/cgroup/foo allows 128.0 MiB and up to 154.5 MiB may be needed: \
+                "memory.max of /sys/fs/cgroup/foo is 128.0 MiB and up to 154.5 MiB may be needed: \
               a smaller max_connections, buffer_bytes or handler_bytes would fit"
             ]
         );
@@ -210,6 +240,9 @@ fn no_number_overflows() {
         mappings_max: Some(most),
         mappings: most,
         memory: level("m", 0, most),
+        address_space_max: Some(most),
+        address_space: most,
+        arenas_max: most,
         receive_buffer_max: most,
         send_buffer_max: most,
     };
@@ -217,8 +250,12 @@ fn no_number_overflows() {
         listeners: usize::MAX,
         other_threads: most,
         other_descriptors: most,
-        other_bytes: most,
-        other_mappings: most,
+        memory: BufferMemory {
+            setting: "handler_bytes",
+            kept_bytes: most,
+            mappings: most,
+            mappings_per_connection: most,
+        },
     };
     let mut config = asking(usize::MAX);
     (config.handler_bytes, config.buffer_bytes) = (usize::MAX, usize::MAX);
@@ -229,6 +266,7 @@ fn no_number_overflows() {
         threads_max: None,
         mappings_max: None,
         descriptors_max: None,
+        address_space_max: None,
         ..system
     };
     let fit = fit(&config, &needs, &unlimited).unwrap();

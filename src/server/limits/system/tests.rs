@@ -186,11 +186,16 @@ fn every_file_is_read() {
     let root = tree(&[
         ("proc/self/cgroup", "0::/a\n"),
         ("proc/self/mountinfo", V2),
-        ("proc/self/status", "Name:\tx\nThreads:\t5\nSigQ:\t0/1\n"),
+        (
+            "proc/self/status",
+            "Name:\tx\nVmSize:\t    2048 kB\nThreads:\t5\n",
+        ),
         ("proc/self/maps", "1\n2\n3\n"),
         ("proc/self/fd/0", ""),
         ("proc/self/fd/1", ""),
         ("proc/self/fd/3", ""),
+        ("proc/stat", "cpu  1 2\ncpu0 1 1\ncpu1 0 1\nintr 7\n"),
+        ("proc/meminfo", "MemTotal:  8 kB\nMemFree:  2 kB\n"),
         ("proc/loadavg", "0.19 0.13 0.04 2/96 4259\n"),
         ("proc/sys/kernel/threads-max", "192730\n"),
         ("proc/sys/kernel/pid_max", "32768\n"),
@@ -214,6 +219,9 @@ fn every_file_is_read() {
             mappings_max: Some(65_530),
             mappings: 3,
             memory: named("memory.max", &root, folder, 4096, 0),
+            address_space_max: None,
+            address_space: 2 << 20,
+            arenas_max: 16,
             receive_buffer_max: 6_291_456,
             send_buffer_max: 4_194_304,
         }
@@ -221,9 +229,18 @@ fn every_file_is_read() {
 }
 
 #[test]
+fn the_machine_is_a_limit_of_memory_where_no_group_has_less() {
+    let root = tree(&[("proc/meminfo", "MemFree:  2 kB\nMemTotal:  8 kB\n")]);
+    let memory = System::read_under(root.path()).memory.unwrap();
+    assert_eq!(memory.limit, "MemTotal of /proc/meminfo");
+    assert_eq!(memory.max, 8 << 10);
+}
+
+#[test]
 fn without_proc_there_is_no_limit() {
     let expected = System {
         own_threads: 1,
+        arenas_max: 8,
         ..System::default()
     };
     assert_eq!(System::read_under(tree(&[]).path()), expected);
