@@ -5,11 +5,20 @@ use std::collections::VecDeque;
 use drainline::model::{Cancel, Queue, Take, Ticket, Weight};
 use drainline::{Config, DropReason, Tally};
 
+/// What the sink takes next.
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    /// Its bytes come back with its last message, as they do in the server.
+    Batch(Weight),
+    /// Batches of a message each, added up: their bytes come back with them, one by one.
+    Flow(Weight),
+}
+
 #[derive(Debug)]
 pub(super) struct Buffer {
     queue: Queue<usize>,
     limit: Weight,
-    items: VecDeque<Weight>,
+    items: VecDeque<Item>,
     messages: u64,
     pub(super) delivered: u64,
     pub(super) dropped: Tally<DropReason>,
@@ -45,8 +54,20 @@ impl Buffer {
 
     /// Puts in what was granted to somebody who waited.
     pub(super) fn put(&mut self, weight: Weight) {
+        self.push(Item::Batch(weight));
+    }
+
+    /// Puts in what came as many small batches. There is [room](Buffer::has_room) for it.
+    pub(super) fn put_flow(&mut self, weight: Weight) {
+        if self.queue.take(weight, false, || 0) == Take::Granted {
+            self.push(Item::Flow(weight));
+        }
+    }
+
+    fn push(&mut self, item: Item) {
+        let (Item::Batch(weight) | Item::Flow(weight)) = item;
         self.messages += weight.messages;
-        self.items.push_back(weight);
+        self.items.push_back(item);
     }
 
     /// Whether this has room now, with nobody before it.
@@ -57,27 +78,35 @@ impl Buffer {
             && used.bytes.saturating_add(weight.bytes) <= self.limit.bytes
     }
 
-    /// The first so many messages are delivered. Returns whose turn has come. The bytes of a batch come back with its
-    /// last message, as they do in the server.
+    /// The first so many messages are delivered. Returns whose turn has come.
     pub(super) fn deliver(&mut self, mut messages: u64) -> Vec<usize> {
         let mut woken = Vec::new();
         while messages > 0
             && let Some(first) = self.items.front_mut()
         {
-            let taken = messages.min(first.messages);
+            let (left, comes_back_with_each) = match first {
+                Item::Batch(left) => (left, 0),
+                Item::Flow(left) => {
+                    let each = left.bytes / left.messages.max(1);
+                    (left, each)
+                }
+            };
+            let taken = messages.min(left.messages);
             messages -= taken;
             self.messages -= taken;
             self.delivered += taken;
-            if taken == first.messages {
-                let rest = *first;
+            if taken == left.messages {
+                let rest = *left;
                 self.items.pop_front();
                 woken.extend(self.queue.finish(rest));
             } else {
-                first.messages -= taken;
-                woken.extend(self.queue.give_back(Weight {
+                let back = Weight {
                     messages: taken,
-                    bytes: 0,
-                }));
+                    bytes: taken * comes_back_with_each,
+                };
+                left.messages -= back.messages;
+                left.bytes -= back.bytes;
+                woken.extend(self.queue.give_back(back));
             }
         }
         woken
@@ -123,7 +152,10 @@ impl Buffer {
 
     /// Of the batch that the sink is at.
     pub(super) fn first(&self) -> Option<u64> {
-        self.items.front().map(|first| first.messages)
+        self.items.front().map(|first| match first {
+            Item::Batch(left) => left.messages,
+            Item::Flow(_) => 1,
+        })
     }
 
     /// In the buffer and in line.

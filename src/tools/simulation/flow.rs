@@ -95,7 +95,7 @@ impl World<'_> {
         self.buffer.deliver(first);
         self.buffer.pass(passes);
         if stays.messages > 0 {
-            self.buffer.offer(stays, false, 0);
+            self.buffer.put_flow(stays);
         }
         self.calm += u64::from(all > 0);
         for crowd in &mut self.crowds {

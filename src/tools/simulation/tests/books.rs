@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
 use super::super::super::figures::Ledger;
 use super::super::world::World;
-use super::super::{Scenario, Simulated, run};
+use super::super::{Scenario, Simulated, heaviest, run};
 
 const MAX_MESSAGE: usize = 1024;
 /// Long enough for the slowest sink.
@@ -136,6 +136,8 @@ proptest! {
         config.backlog = None;
         config.on_pause = OnPause::Backlog;
         config.when_full = WhenFull::Wait;
+        // Who sends byte by byte, and is cut for it, sends as much as it has connections, and is let in by the tick.
+        config.frame_timeout = None;
         let mut demand = demand;
         for crowd in &mut demand.crowds {
             if crowd.pace == ClientPace::Greedy {
@@ -150,5 +152,49 @@ proptest! {
         let one_by_one = world.run();
         prop_assert_eq!(at_once.figures.sent, one_by_one.figures.sent);
         prop_assert_eq!(at_once.figures.delivered, one_by_one.figures.delivered);
+    }
+}
+
+/// Else all messages of a tick would keep their bytes until the last of them is taken, and senders would wait for room
+/// that there is.
+#[test]
+fn what_was_added_up_makes_room_as_it_is_taken() {
+    let second = Duration::from_secs(1);
+    let until = Duration::from_millis(2_300);
+    let crowd = Crowd {
+        connections: 10,
+        size: 127,
+        pace: ClientPace::Rate(1_000),
+        from: Duration::ZERO,
+        until,
+        reconnect: None,
+    };
+    let stall = Stall {
+        at: second,
+        lasts: second,
+    };
+    let demand = Demand {
+        crowds: vec![crowd],
+        sink: SinkPace {
+            rate: Some(1_000),
+            stalls: vec![stall],
+            catches_up: false,
+        },
+        duration: until,
+        seed: 1,
+    };
+    let mut config = Config::default();
+    config.max_read_delay = None;
+    // All of the second of a stall and of the 300 ms after it, less 300 that the sink takes meanwhile; 9,000 before it.
+    config.buffer_bytes = 21_800 * heaviest(127) as usize;
+    for at_once in [true, false] {
+        let scenario = scenario(&config, &demand, SETTLE);
+        let mut world = World::new(&scenario);
+        world.flows_at_once = at_once;
+        let simulated = world.run();
+        let most = simulated.figures.peak_buffered;
+        assert!((21_600..21_750).contains(&most), "{most}");
+        let waits = simulated.course.iter().map(|point| point.longest_wait);
+        assert_eq!(waits.max(), Some(Duration::ZERO), "at once: {at_once}");
     }
 }
