@@ -120,13 +120,49 @@ fn a_pipe_is_verified_as_a_file_is() {
     }
 }
 
+/// Of an empty file, and of nothing on stdin.
+#[test]
+fn nothing_is_not_taken_for_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty");
+    File::create(&empty).unwrap();
+    for framing in ["lines", "nul", "octet-counted", "length-prefixed"] {
+        let framing = format!("--framing={framing}");
+        for (flags, missing, absent) in [
+            (&[][..], 0, 0),
+            (&["--messages=7"], 7, 1),
+            (&["--connections=3"], 0, 3),
+            (&["--connections=3", "--messages=7"], 21, 3),
+        ] {
+            let flags = [&[framing.as_str()], flags].concat();
+            let (code, report) = verify(&empty, &flags);
+            assert_eq!((code, &report["clean"]), (Some(1), &false.into()));
+            assert_eq!(
+                (&report["missing"], &report["absent"]),
+                (&missing.into(), &absent.into()),
+                "{flags:?}: {report}"
+            );
+        }
+        let launch = Drainline::with(&["verify", "-", &framing]);
+        let (exit, told) = run_by(launch.shell("exec </dev/null".to_owned()));
+        exit.assert_code(1);
+        assert!(told.starts_with("nothing to verify"), "{told}");
+    }
+    // Bytes that are no message are damage, and no end of it.
+    std::fs::write(&empty, "abc").unwrap();
+    let (code, report) = verify(&empty, &["--messages=7"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        (&report["torn"], &report["missing"]),
+        (&1.into(), &7.into())
+    );
+}
+
 #[test]
 fn what_cannot_be_read_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let nowhere = directory.path().join("nowhere").display().to_string();
     let folder = directory.path().display().to_string();
-    let other = directory.path().join("other");
-    File::create(&other).unwrap();
     refused(
         Drainline::with(&["verify", &nowhere]),
         1,
@@ -144,8 +180,4 @@ fn what_cannot_be_read_is_one_line() {
         2,
         &["--framing syslog: accepted is lines"],
     );
-    // An empty one is what was expected only if nothing was.
-    let (code, report) = verify(&other, &[]);
-    assert_eq!((code, report["messages"].as_u64()), (Some(0), Some(0)));
-    assert_eq!(verify(&other, &["--connections=1"]).0, Some(1));
 }

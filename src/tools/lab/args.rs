@@ -230,9 +230,25 @@ impl Args {
             return Err(UsageError::contradiction(line));
         }
         if !self.custom.is_empty() {
+            check_custom(&self.custom)?;
             strategies.push(Strategy::Custom(self.custom.clone()));
         }
         Ok(strategies)
+    }
+}
+
+/// Whether the lab is left what it sets itself.
+fn check_custom(words: &[String]) -> Result<(), UsageError> {
+    let name = |word: &String| word.split('=').next().unwrap_or_default().to_owned();
+    let given = words.iter().map(name).collect::<Vec<_>>();
+    match run::OWN_FLAGS
+        .iter()
+        .find(|(own, _)| given.iter().any(|flag| flag == own))
+    {
+        None => Ok(()),
+        Some((flag, value)) => Err(UsageError::contradiction(&format!(
+            "{flag}: the lab sets it itself, to {value}: accepted after -- are other flags of a server"
+        ))),
     }
 }
 

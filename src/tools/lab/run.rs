@@ -130,11 +130,19 @@ fn arguments(strategy: &Strategy, flags: Option<&[String]>) -> Vec<OsString> {
     }
 }
 
+/// The flags that the lab sets: it has to know where the server listens, and to read what it delivers and says.
+pub(super) const OWN_FLAGS: [(&str, &str); 5] = [
+    ("--listen", "127.0.0.1:0"),
+    ("--sink", "stdout"),
+    ("--report", "json"),
+    ("--log-level", "warn"),
+    ("--drain-timeout", DRAIN),
+];
+
 /// What the program is started with: what the lab needs, and `flags`.
 pub(super) fn server_arguments(flags: &[String]) -> Vec<OsString> {
-    let own =
-        "server --listen 127.0.0.1:0 --sink stdout --report json --log-level warn --drain-timeout";
-    let words = own.split(' ').chain([DRAIN]).map(OsString::from);
+    let own = OWN_FLAGS.iter().flat_map(|(flag, value)| [*flag, *value]);
+    let words = ["server"].into_iter().chain(own).map(OsString::from);
     words.chain(flags.iter().map(OsString::from)).collect()
 }
 

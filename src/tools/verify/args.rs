@@ -76,7 +76,7 @@ pub(super) const PAGE: Page = Page {
 const AFTER: &str = "\
 Exit codes:
   0  every message that was expected is there, once, whole, and in the order of its connection
-  1  something is missing or damaged, or the file cannot be read
+  1  something is missing or damaged, there is nothing to verify, or the file cannot be read
   2  one value cannot be read or is out of range
 
 Example, with a server in another terminal (drainline --sink file:/tmp/out):

@@ -35,6 +35,9 @@ fn text(tracks: &Tracks, show: usize) -> String {
         );
     }
     let total = tracks.total();
+    if total.is_nothing() {
+        return "nothing to verify: the input holds no message\n".to_owned();
+    }
     let more = total.torn - tracks.first_torn().len() as u64;
     if more > 0 {
         text += &format!("and {more} more torn messages\n");

@@ -71,9 +71,18 @@ pub(super) struct Total {
 }
 
 impl Total {
+    /// Something arrived, and nothing is wrong with it.
     pub(super) fn is_clean(&self) -> bool {
+        self.messages > 0 && self.damage() == 0
+    }
+
+    /// Nothing arrived, and nothing was said to be expected.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.messages == 0 && self.damage() == 0
+    }
+
+    fn damage(&self) -> u64 {
         self.missing + self.duplicated + self.torn + self.misordered + self.unexpected + self.absent
-            == 0
     }
 }
 
@@ -165,6 +174,9 @@ impl Tracks {
         if let Some(count) = self.connections {
             self.tracks
                 .resize_with(self.tracks.len().max(count as usize), Track::default);
+        } else if self.messages.is_some() && self.tracks.is_empty() {
+            // There was one connection at least.
+            self.tracks.push(Track::default());
         }
         let expected = self
             .connections

@@ -40,6 +40,20 @@ fn every_flag_is_in_both_helps() {
 }
 
 #[test]
+fn what_the_lab_sets_itself_is_said_to_be_so() {
+    for (flag, _) in run::OWN_FLAGS {
+        let joined = format!("{flag}=x");
+        for words in [&[flag, "x"][..], &[&joined]] {
+            refused(
+                &[&["--"], words].concat(),
+                78,
+                &[flag, "the lab sets it itself"],
+            );
+        }
+    }
+}
+
+#[test]
 fn a_preset_gives_what_is_not_typed() {
     let seconds = Duration::from_secs;
     let bare = experiment(&[]);
