@@ -246,9 +246,12 @@ fn check_custom(words: &[String]) -> Result<(), UsageError> {
         .find(|(own, _)| given.iter().any(|flag| flag == own))
     {
         None => Ok(()),
-        Some((flag, value)) => Err(UsageError::contradiction(&format!(
-            "{flag}: the lab sets it itself, to {value}: accepted after -- are other flags of a server"
-        ))),
+        Some((flag, value)) => Err(UsageError::new(
+            2,
+            &format!(
+                "{flag}: the lab sets it itself, to {value}: accepted after -- are other flags of a server"
+            ),
+        )),
     }
 }
 
