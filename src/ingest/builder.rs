@@ -234,7 +234,7 @@ impl IngestBuilder {
             return READ_BYTES;
         }
         let grown = self.max_message.saturating_mul(3) / 2 + READ_ROOM;
-        grown.max(READ_BYTES).next_multiple_of(PAGE)
+        grown.max(MAPPED_FROM).next_multiple_of(PAGE)
     }
 
     /// A batch is in one of the pool's buffers, or has a buffer of its own for one message.

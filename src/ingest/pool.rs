@@ -2,9 +2,10 @@
 
 use parking_lot::Mutex;
 
-use super::buffer::{Buffer, Maps};
+use super::buffer::{Buffer, MAPPED_FROM, Maps};
 
-/// Buffers of one size. Keeps those that come back, up to a number, and lets go of what nobody asked for lately.
+/// Buffers of one size, and larger ones for longer messages. Keeps those that come back, up to so many bytes, and lets
+/// go of what nobody asked for lately.
 #[derive(Debug)]
 pub(super) struct Pool {
     buffer_bytes: usize,
@@ -18,6 +19,10 @@ struct Kept {
     free: Vec<Buffer>,
     /// The fewest that were free since the last [`trim`](Pool::trim): so many too many.
     fewest: usize,
+    /// Mappings of other sizes. To map and touch a long message's memory anew costs a third of all work with it.
+    large: Vec<Buffer>,
+    large_bytes: usize,
+    fewest_large: usize,
 }
 
 impl Pool {
@@ -32,12 +37,18 @@ impl Pool {
     }
 
     pub(super) fn new(buffer_bytes: usize, most_kept: usize) -> Self {
-        let (free, fewest) = (Vec::new(), 0);
+        let kept = Kept {
+            free: Vec::new(),
+            fewest: 0,
+            large: Vec::new(),
+            large_bytes: 0,
+            fewest_large: 0,
+        };
         Pool {
             buffer_bytes,
             most_kept,
             maps: Maps::new(Self::MOST_MAPPED),
-            kept: Mutex::new(Kept { free, fewest }),
+            kept: Mutex::new(kept),
         }
     }
 
@@ -56,15 +67,38 @@ impl Pool {
         kept.unwrap_or_else(|| Buffer::mapped(self.buffer_bytes, &self.maps))
     }
 
+    /// An empty buffer with room for `capacity` bytes, and for half as many more at most.
+    pub(super) fn take_large(&self, capacity: usize) -> Buffer {
+        let kept = {
+            let mut kept = self.kept.lock();
+            let fits = |buffer: &Buffer| {
+                (capacity..=capacity.saturating_add(capacity / 2)).contains(&buffer.capacity())
+            };
+            let place = kept.large.iter().rposition(fits);
+            let buffer = place.map(|place| kept.large.remove(place));
+            kept.large_bytes -= buffer.as_ref().map_or(0, Buffer::capacity);
+            kept.fewest_large = kept.fewest_large.min(kept.large.len());
+            buffer
+        };
+        kept.unwrap_or_else(|| Buffer::with_capacity(capacity))
+    }
+
     /// Takes a buffer back, if it is one of these.
     pub(super) fn put(&self, mut buffer: Buffer) {
-        if buffer.capacity() != self.buffer_bytes {
+        let (capacity, most) = (buffer.capacity(), self.most_kept * self.buffer_bytes);
+        if capacity != self.buffer_bytes && capacity < MAPPED_FROM {
             return;
         }
         buffer.clear();
         let mut kept = self.kept.lock();
-        if kept.free.len() < self.most_kept {
+        if kept.free.len() * self.buffer_bytes + kept.large_bytes + capacity > most {
+            return;
+        }
+        if capacity == self.buffer_bytes {
             kept.free.push(buffer);
+        } else {
+            kept.large.push(buffer);
+            kept.large_bytes += capacity;
         }
     }
 
@@ -87,8 +121,12 @@ impl Pool {
             let mut kept = self.kept.lock();
             // From below: those above were in use last.
             let surplus = kept.fewest.min(kept.free.len());
-            let surplus: Vec<Buffer> = kept.free.drain(..surplus).collect();
+            let mut surplus: Vec<Buffer> = kept.free.drain(..surplus).collect();
             kept.fewest = kept.free.len();
+            let surplus_large = kept.fewest_large.min(kept.large.len());
+            surplus.extend(kept.large.drain(..surplus_large));
+            kept.large_bytes = kept.large.iter().map(Buffer::capacity).sum();
+            kept.fewest_large = kept.large.len();
             surplus
         };
         // Outside the lock: the system takes its time.
@@ -134,6 +172,27 @@ mod tests {
         pool.put(Buffer::with_capacity(65));
         pool.put(Buffer::default());
         assert_eq!(pool.free(), 0);
+    }
+
+    #[test]
+    fn long_messages_buffers_are_kept_within_the_same_bytes() {
+        const LARGE: usize = MAPPED_FROM;
+        let pool = Pool::new(LARGE / 2, 5);
+        let held: Vec<_> = (0..3).map(|_| pool.take_large(LARGE)).collect();
+        held.into_iter().for_each(|buffer| pool.put(buffer));
+        hold(&pool, 2);
+        let bytes = |pool: &Pool| {
+            let kept = pool.kept.lock();
+            kept.free.len() * LARGE / 2 + kept.large_bytes
+        };
+        assert_eq!((bytes(&pool), pool.free()), (LARGE / 2 * 5, 1));
+        // One that is as large is taken, one that is much larger than asked for is not.
+        assert!(pool.take_large(LARGE / 2).capacity() < LARGE);
+        assert_eq!(pool.take_large(LARGE - 1).capacity(), LARGE);
+        assert_eq!(bytes(&pool), LARGE / 2 * 3);
+        pool.trim();
+        pool.trim();
+        assert_eq!(bytes(&pool), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::assembly::{Assembly, Form, Frames};
 use super::batch::Batch;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, MAPPED_FROM};
 use super::framing::{Decoder, Discard, End};
 use super::ledger::{ByteLedger, Entry};
 use super::pool::Pool;
@@ -39,6 +39,8 @@ pub(super) struct Reader<'a> {
     has_more: bool,
     /// There was more than a small read takes.
     is_eager: bool,
+    /// The room that the last long message came to need.
+    long: usize,
     /// What the ledger knows of `pending`.
     pending_booked: u64,
 }
@@ -51,7 +53,7 @@ impl<'a> Reader<'a> {
         decoder: Decoder,
     ) -> Self {
         let (pending, is_eager, pending_booked) = (Buffer::default(), false, 0);
-        let (start, has_more) = (0, false);
+        let (start, has_more, long) = (0, false, 0);
         Reader {
             pool,
             ledger,
@@ -60,6 +62,7 @@ impl<'a> Reader<'a> {
             pending,
             start,
             has_more,
+            long,
             is_eager,
             pending_booked,
         }
@@ -168,15 +171,15 @@ impl<'a> Reader<'a> {
         if self.pending.capacity() - len >= LEAST_ROOM {
             return;
         }
-        if len + LEAST_ROOM <= self.pool.buffer_bytes() {
-            let mut buffer = self.pool.take();
-            buffer.append(&self.pending);
-            self.pending = buffer;
+        let usual = self.pool.buffer_bytes();
+        let mut larger = if len + LEAST_ROOM <= usual && self.long <= usual {
+            self.pool.take()
         } else {
-            let mut larger = Buffer::with_capacity(len + (len / 2).max(LEAST_ROOM));
-            larger.append(&self.pending);
-            self.pool.put(std::mem::replace(&mut self.pending, larger));
-        }
+            let more = (len + (len / 2).max(LEAST_ROOM)).max(MAPPED_FROM);
+            self.pool.take_large(more.max(self.long))
+        };
+        larger.append(&self.pending);
+        self.pool.put(std::mem::replace(&mut self.pending, larger));
     }
 
     /// Nothing is there: whoever waits holds little more than what is pending.
@@ -214,6 +217,10 @@ impl<'a> Reader<'a> {
             window *= 2;
         };
         let at = self.start + consumed;
+        if frames.finished > 0 {
+            let is_long = frames.finished == 1 && consumed > self.pool.buffer_bytes();
+            self.long = if is_long { input.capacity() } else { 0 };
+        }
         if let Some((len, messages)) = whole {
             let capacity = input.capacity();
             // Taken as it is, unless that would pin a large buffer for little, or much would have to move.
