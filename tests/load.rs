@@ -209,6 +209,21 @@ fn a_rate_is_kept_to_the_message() {
     assert_eq!(report["messages"], 4000);
 }
 
+/// Else one message in a load that lasts would be thousands in a second.
+#[test]
+fn a_load_takes_as_long_as_it_lasts() {
+    for (flags, least) in [
+        (&["--rate=1", "--duration=900ms"][..], 0.9),
+        (&["--duration=300ms", "--reconnect-every=100"], 0.3),
+    ] {
+        let (report, _) = Server::start(&[]).load(flags);
+        assert!(
+            report["seconds"].as_f64() >= Some(least),
+            "{flags:?}: {report}"
+        );
+    }
+}
+
 #[test]
 fn a_rate_goes_on_over_new_connections() {
     let flags = [

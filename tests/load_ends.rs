@@ -113,6 +113,59 @@ fn what_a_deaf_server_does_not_take_is_told() {
     assert_eq!(report["cut"], 1, "{report}");
 }
 
+/// Neither what it did not take is counted as late, nor the time in which it took nothing left out.
+#[test]
+fn a_deaf_server_does_not_look_fast() {
+    let (listener, address) = deaf();
+    let flags = ["--duration=2s", "--rate=100000", "--size=1KiB"];
+    let mut child = start(&address, &flags);
+    let _stream = listener.accept().unwrap();
+    child.wait().assert_code(1);
+    let report = report(&child);
+    let number = |path: &str| report.pointer(path).unwrap().as_f64().unwrap();
+    assert!(number("/seconds") >= 2.0, "{report}");
+    assert!(number("/unsent") > 0.0, "{report}");
+    assert!(number("/late_us/count") <= number("/messages"), "{report}");
+}
+
+#[test]
+fn a_timeout_ends_a_load_that_a_server_takes_nothing_of() {
+    let (listener, address) = deaf();
+    for flags in [
+        &["--messages=9", "--size=8MiB"][..],
+        &["--duration=1h", "--size=8MiB"],
+        &["--duration=1h", "--rate=10000", "--size=64KiB"],
+        // All is taken, and the close never comes.
+        &["--messages=1", "--wait-close"],
+    ] {
+        let mut child = start(&address, &[flags, &["--timeout=500ms"]].concat());
+        let _stream = listener.accept().unwrap();
+        child.wait().assert_code(1);
+        let report = report(&child);
+        assert_eq!(report["timed_out"], true, "{flags:?}: {report}");
+    }
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_told_and_when_it_goes_on() {
+    let (listener, address) = deaf();
+    let mut child = start(&address, &["--messages=9", "--size=8MiB"]);
+    let (mut stream, _) = listener.accept().unwrap();
+    wait_until("a line about the stall", DEADLINE, || {
+        child.stderr_text().contains("has taken nothing for 5 s")
+    });
+    let taken = within("the end of the load", DEADLINE, move || {
+        std::io::copy(&mut stream, &mut std::io::sink()).unwrap()
+    });
+    assert_eq!(taken, 9 * ((8 << 20) + 1));
+    let exit = child.wait();
+    exit.assert_code(0);
+    let lines: Vec<&str> = exit.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{exit}");
+    assert!(lines[1].contains("goes on, after"), "{exit}");
+    assert!(report(&child)["seconds"].as_f64() > Some(5.0));
+}
+
 #[test]
 fn a_stall_is_measured_and_the_stamps_do_not_leave_it_out() {
     const STALL: Duration = Duration::from_secs(3);

@@ -103,6 +103,7 @@ fn run_crowd(
         tagged: false,
         timed: false,
         hold: Duration::ZERO,
+        timeout: None,
         threads: 1,
     };
     let mut summary = match engine::run(&plan, stop, |_| {}) {

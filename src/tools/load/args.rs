@@ -59,6 +59,13 @@ pub(super) struct Args {
     #[arg(value_parser = units::duration, help_heading = "Load")]
     hold: Duration,
 
+    /// Ends the load with exit code 1 when the server has taken no byte and closed no connection for this long, from
+    /// the start, until all is sent. Without it a server that takes nothing is waited for as long as the load
+    /// lasts, which has no end with --messages alone.
+    #[arg(long, value_name = "TIME")]
+    #[arg(value_parser = units::duration, help_heading = "Load")]
+    timeout: Option<Duration>,
+
     /// Makes messages this long in bytes, without their framing: one size, or two with a dash for any size from
     /// the first to the second.
     #[arg(long, value_name = "SIZE", default_value = "128")]
@@ -132,6 +139,7 @@ pub(super) const PAGE: Page = Page {
         ("duration", "a duration such as 5s or 500ms, 1ms to 24h"),
         ("rate", "a rate such as 1000 or 1000/s, 1/s to 10000000/s"),
         ("hold", "a duration such as 30s, 0s to 24h"),
+        ("timeout", "a duration such as 30s, 100ms to 24h"),
         (
             "size",
             "a size such as 128 or 1KiB, or two such as 64-1KiB, 1B to 64MiB",
@@ -146,14 +154,15 @@ pub(super) const PAGE: Page = Page {
 const ADDRESS: &str = "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140";
 
 const AFTER: &str = "\
-The report: messages and bytes that the kernel took; from connect to connected; how long a connection waited \
-for room in its socket, each time that it had to.
+The report: messages and bytes that the kernel took, in the time from when the connections stood until all was taken \
+or the load was over, stalls included; from connect to connected; how long a connection waited for room in its \
+socket, each time that it had to. A server that takes nothing for 5 s is told on stderr, and when it goes on.
 
 SIGINT and SIGTERM end it early, with its report; a second one at once.
 
 Exit codes:
   0   everything was sent, or it was ended early
-  1   the server could not be reached, or something could not be sent
+  1   the server could not be reached, something could not be sent, or --timeout ended it
   2   one value cannot be read or is out of range; nothing was sent
   78  values contradict each other, or the system cannot hold them; nothing was sent
 
@@ -204,6 +213,7 @@ impl Args {
             tagged: self.tagged,
             timed: self.timed,
             hold: self.hold,
+            timeout: self.timeout,
             threads: threads.min(self.connections),
         };
         limits::check(&plan, threads, PAGE.accepted).map(|()| plan)

@@ -59,6 +59,11 @@ impl Bar {
         self.bar.set_position(position);
     }
 
+    /// Takes it off the terminal while a line is written.
+    pub(super) fn say_above(&self, say: impl FnOnce()) {
+        self.bar.suspend(say);
+    }
+
     /// Takes it off the terminal.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();

@@ -76,8 +76,17 @@ pub(crate) fn run(
             })
             .collect();
         drop(ended);
+        let (mut moves, mut moved_at) = (shared.moves(), called);
         while ends.recv_timeout(WATCH) == Err::<(), _>(RecvTimeoutError::Timeout) {
-            watch(shared.progress());
+            let (progress, now) = (shared.progress(), Instant::now());
+            if shared.moves() != moves || progress.holds {
+                (moves, moved_at) = (shared.moves(), now);
+            }
+            let still = now.saturating_duration_since(moved_at);
+            if plan.timeout.is_some_and(|timeout| still >= timeout) {
+                shared.time_out();
+            }
+            watch(Progress { still, ..progress });
         }
         threads
             .into_iter()
@@ -89,15 +98,18 @@ pub(crate) fn run(
     let mut summary = Summary {
         connecting: start - called,
         was_stopped: stop.load(Relaxed),
+        was_timed_out: shared.is_timed_out(),
         ..Summary::default()
     };
     for tally in tallies.map_err(LoadError::System)? {
         summary.add(start, tally);
     }
     match progress.start {
-        None if !summary.was_stopped => Err(LoadError::Unreachable(
-            summary.first_error.unwrap_or_default(),
-        )),
+        None if !summary.was_stopped => {
+            Err(LoadError::Unreachable(summary.first_error.unwrap_or_else(
+                || "nobody answered within --timeout".to_owned(),
+            )))
+        }
         _ => Ok(summary),
     }
 }

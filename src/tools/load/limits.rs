@@ -44,6 +44,12 @@ pub(super) fn check(plan: &Plan, threads: usize, accepted: Accepted) -> Result<(
             units::print_duration(plan.hold),
         ),
         (
+            "timeout",
+            plan.timeout
+                .is_none_or(|time| (Duration::from_millis(100)..=LONGEST).contains(&time)),
+            units::print_duration(plan.timeout.unwrap_or_default()),
+        ),
+        (
             "size",
             1 <= plan.sizes.shortest
                 && plan.sizes.shortest <= plan.sizes.longest

@@ -26,6 +26,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -36,7 +37,10 @@ use crate::cli::{print, say, serve};
 use super::args::{self as command_line, Typed};
 use args::{Args, PAGE};
 use bar::Bar;
+use shared::Progress;
 
+/// A server that takes nothing for so long is told.
+const STILL: Duration = Duration::from_secs(5);
 /// Something could not be sent.
 const NOT_ALL_SENT: u8 = 1;
 
@@ -57,7 +61,9 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         .map_err(|error| failed(&format!("load: cannot handle signals: {error}")))?;
     let bar = Bar::new(&plan);
     let mut told_hold = false;
+    let mut still_for = None;
     let outcome = engine::run(&plan, &stop, |progress| {
+        tell_still(&mut still_for, &progress, &bar);
         if plan.hold.is_zero() || !progress.holds {
             bar.show(progress);
         } else if !told_hold {
@@ -68,11 +74,28 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     });
     bar.clear();
     let summary = outcome.map_err(|error| failed(&format!("load {}: {error}", plan.address)))?;
+    // It may have gone on and been done between two looks.
+    if let Some(after) = still_for.filter(|_| !summary.was_stopped && !summary.has_failed()) {
+        say(&report::moves(after));
+    }
     print(&report::write(&summary, args.report));
     Ok(match summary.has_failed() {
         true => ExitCode::from(NOT_ALL_SENT),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Says once that the server takes nothing, and once that it goes on.
+fn tell_still(still_for: &mut Option<Duration>, progress: &Progress, bar: &Bar) {
+    if progress.still >= STILL {
+        if still_for.replace(progress.still).is_none() {
+            bar.say_above(|| say(&report::still(progress)));
+        }
+    } else if let Some(after) = still_for.take()
+        && !progress.holds
+    {
+        bar.say_above(|| say(&report::moves(after)));
+    }
 }
 
 /// The first SIGINT or SIGTERM sets the flag, a second one ends the process.

@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) hold: Duration,
     /// What a message that has begun, or the server's end, is given when the time is over.
     pub(crate) finish: Duration,
+    /// Ends the load when the server has taken nothing for so long.
+    pub(crate) timeout: Option<Duration>,
     /// Threads that send.
     pub(crate) threads: usize,
 }

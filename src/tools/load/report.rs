@@ -1,18 +1,43 @@
 //! How a load is told.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cli::units;
 use crate::cli::values::ReportFormat;
 
+use super::super::words::count;
 use super::histogram::Histogram;
 use super::plan::Plan;
+use super::shared::Progress;
 use super::tally::Summary;
 
 pub(super) fn holding(plan: &Plan) -> String {
     format!(
         "drainline load: all is sent; connections stay open for {}",
         units::print_duration(plan.hold)
+    )
+}
+
+/// The server takes nothing.
+pub(super) fn still(progress: &Progress) -> String {
+    let what = match progress.start {
+        None => "no connection stands yet",
+        Some(_) => "the server has taken nothing",
+    };
+    format!(
+        "drainline load: {what} for {:.0} s; {} messages are sent",
+        progress.still.as_secs_f64(),
+        count(progress.messages)
+    )
+}
+
+/// It goes on, after so long.
+pub(super) fn moves(after: Duration) -> String {
+    format!(
+        "drainline load: the server goes on, after {:.1} s",
+        after.as_secs_f64()
     )
 }
 
@@ -26,20 +51,21 @@ pub(super) fn write(summary: &Summary, format: ReportFormat) -> String {
 
 fn text(summary: &Summary) -> String {
     let seconds = summary.time.as_secs_f64();
-    let rate = |count: u64| {
-        if seconds > 0.0 {
-            count as f64 / seconds
-        } else {
-            0.0
-        }
-    };
     let mut text = format!(
-        "sent {} messages, {} bytes in {seconds:.3} s: {:.0} messages/s, {:.1} MB/s\n",
-        summary.messages,
-        summary.bytes,
-        rate(summary.messages),
-        rate(summary.bytes) / 1e6,
+        "sent {} messages, {} bytes",
+        summary.messages, summary.bytes
     );
+    // In no time at all there is no rate.
+    if seconds > 0.0 {
+        let (messages, bytes) = (summary.messages as f64, summary.bytes as f64);
+        text += &format!(
+            " in {} s: {} messages/s, {:.1} MB/s",
+            short(seconds, 3),
+            short(messages / seconds, 0),
+            bytes / seconds / 1e6,
+        );
+    }
+    text += "\n";
     text += &format!(
         "{} connections made, the first ones within {:.3} s; {} connects failed, {} connections were reset, \
          {} ended by the server first\n",
@@ -71,10 +97,24 @@ fn text(summary: &Summary) -> String {
             text += &format!("{count} {what}\n");
         }
     }
+    if summary.was_timed_out {
+        text += "ended by --timeout: the server took nothing for so long\n";
+    }
     if let Some(error) = &summary.first_error {
         text += &format!("the first error: {error}\n");
     }
     text
+}
+
+/// With so many decimals, and with more where else no digit would be left.
+fn short(value: f64, decimals: usize) -> String {
+    let more = match value {
+        _ if value >= 9.95 || value == 0.0 => 0,
+        _ if decimals == 0 => 1,
+        _ if value < 0.01 => 3,
+        _ => 0,
+    };
+    format!("{value:.*}", decimals + more)
 }
 
 fn percentiles_text(times: &Histogram) -> String {
@@ -107,6 +147,7 @@ fn json(summary: &Summary) -> Value {
         "late_us": percentiles(&summary.late),
         "first_error": summary.first_error,
         "stopped": summary.was_stopped,
+        "timed_out": summary.was_timed_out,
     })
 }
 

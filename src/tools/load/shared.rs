@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -14,6 +14,8 @@ pub(super) struct Shared<'a> {
     pub(super) plan: &'a Plan,
     pub(super) source: Source,
     stop: [&'a AtomicBool; 2],
+    /// The server has taken nothing for too long.
+    is_timed_out: AtomicBool,
     numbers: AtomicU32,
     is_reachable: AtomicBool,
     gate: Mutex<Gate>,
@@ -34,6 +36,8 @@ pub(super) struct Live {
     messages: AtomicU64,
     bytes: AtomicU64,
     through: AtomicU64,
+    /// Closes by the server.
+    closes: AtomicU64,
     holds: AtomicBool,
 }
 
@@ -48,6 +52,9 @@ pub(crate) struct Progress {
     pub(crate) start: Option<Instant>,
     /// All is sent, and the connections are held.
     pub(crate) holds: bool,
+    /// How long nothing has been taken, and no connection closed by the server, while something is to be sent or
+    /// awaited.
+    pub(crate) still: Duration,
 }
 
 impl<'a> Shared<'a> {
@@ -56,6 +63,7 @@ impl<'a> Shared<'a> {
             plan,
             source: Source::new(plan),
             stop,
+            is_timed_out: AtomicBool::new(false),
             numbers: AtomicU32::new(0),
             is_reachable: AtomicBool::new(false),
             gate: Mutex::new(Gate {
@@ -68,7 +76,15 @@ impl<'a> Shared<'a> {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.stop.iter().any(|stop| stop.load(Relaxed))
+        self.is_timed_out() || self.stop.iter().any(|stop| stop.load(Relaxed))
+    }
+
+    pub(super) fn time_out(&self) {
+        self.is_timed_out.store(true, Relaxed);
+    }
+
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.is_timed_out.load(Relaxed)
     }
 
     pub(super) fn somebody_connected(&self) {
@@ -108,6 +124,12 @@ impl<'a> Shared<'a> {
         self.live[worker].holds.store(true, Relaxed);
     }
 
+    /// Grows whenever the server has done something for the load.
+    pub(super) fn moves(&self) -> u64 {
+        let count = |live: &Live| live.bytes.load(Relaxed) + live.closes.load(Relaxed);
+        self.live.iter().map(count).sum()
+    }
+
     pub(super) fn progress(&self) -> Progress {
         let sum = |count: fn(&Live) -> &AtomicU64| {
             self.live.iter().map(|live| count(live).load(Relaxed)).sum()
@@ -118,6 +140,7 @@ impl<'a> Shared<'a> {
             through: sum(|live| &live.through),
             start: self.gate.lock().opened.flatten(),
             holds: self.live.iter().all(|live| live.holds.load(Relaxed)),
+            still: Duration::ZERO,
         }
     }
 }
@@ -127,5 +150,9 @@ impl Live {
         self.messages.store(tally.messages, Relaxed);
         self.bytes.store(tally.bytes, Relaxed);
         self.through.store(through as u64, Relaxed);
+    }
+
+    pub(super) fn was_closed(&self) {
+        self.closes.fetch_add(1, Relaxed);
     }
 }

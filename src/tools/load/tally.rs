@@ -22,8 +22,10 @@ pub(super) struct Tally {
     pub(super) stall: Histogram,
     pub(super) apart: Histogram,
     pub(super) late: Histogram,
-    /// When something was last sent, or a close came.
+    /// When something was last taken, or a close came.
     pub(super) last: Option<Instant>,
+    /// When its part of the load was over, before connections were held.
+    pub(super) over: Option<Instant>,
     pub(super) first_error: Option<String>,
 }
 
@@ -39,7 +41,8 @@ pub(crate) struct Summary {
     /// Whole messages that the kernel took, and all bytes, framing included.
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
-    /// From when the first connections stood until the last message was taken, or the last close was seen.
+    /// The load's: from when the first connections stood until everything was taken and each awaited close was seen, or
+    /// the time was over, whichever came first; but not before what was taken last.
     pub(crate) time: Duration,
     /// From the start until the first connections stood.
     pub(crate) connecting: Duration,
@@ -69,6 +72,8 @@ pub(crate) struct Summary {
     pub(crate) late: Histogram,
     pub(crate) first_error: Option<String>,
     pub(crate) was_stopped: bool,
+    /// The server had taken nothing for the plan's timeout.
+    pub(crate) was_timed_out: bool,
 }
 
 impl Summary {
@@ -87,14 +92,15 @@ impl Summary {
         self.stall.merge(&tally.stall);
         self.apart.merge(&tally.apart);
         self.late.merge(&tally.late);
-        let last = tally.last.unwrap_or(start);
-        self.time = self.time.max(last.saturating_duration_since(start));
+        let over = tally.over.unwrap_or(start);
+        self.time = self.time.max(over.saturating_duration_since(start));
         self.first_error = self.first_error.take().or(tally.first_error);
     }
 
     /// Something could not be sent, or may not have arrived.
     pub(crate) fn has_failed(&self) -> bool {
         let unsent = if self.was_stopped { 0 } else { self.unsent };
-        self.write_errors + self.closed_early + self.not_closed + self.cut + unsent > 0
+        self.was_timed_out
+            || self.write_errors + self.closed_early + self.not_closed + self.cut + unsent > 0
     }
 }

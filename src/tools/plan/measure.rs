@@ -70,6 +70,7 @@ pub(super) fn measure(situation: &Situation, settings: &Settings) -> Result<Meas
         tagged: false,
         timed: false,
         hold: Duration::ZERO,
+        timeout: None,
         threads: 1,
     };
     let before = processor_time();

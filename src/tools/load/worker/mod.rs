@@ -99,8 +99,11 @@ impl<'a> Worker<'a> {
             self.pace(now);
             self.write_in_turn();
             self.expire(now);
-            if self.active == 0 && self.is_hold_over(now) {
-                break;
+            if self.active == 0 {
+                self.over();
+                if self.is_hold_over(now) {
+                    break;
+                }
             }
             self.wait(start, now);
         }
@@ -158,7 +161,11 @@ impl<'a> Worker<'a> {
             self.write_in_turn();
         }
         self.ended_at = Some(now);
-        self.ending = Some(now + self.shared.plan.finish);
+        self.ending = Some(match self.shared.is_timed_out() {
+            // What has begun has had its time.
+            true => now,
+            false => now + self.shared.plan.finish,
+        });
         for lane in 0..self.lanes.len() {
             self.look_whether_reunited(lane, now);
             if let Some(since) = self.lanes[lane].apart_since.take() {
@@ -178,6 +185,15 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// The load is over, or was when its time was; a wait in vain for what was unfinished then is none of it.
+    fn over(&mut self) {
+        let now = Instant::now();
+        let over = self.ended_at.map_or(now, |ended| {
+            self.tally.last.map_or(ended, |last| last.max(ended))
+        });
+        self.tally.over.get_or_insert(over);
+    }
+
     /// Nobody waits any longer for what is unfinished.
     fn cut(&mut self) {
         for lane in 0..self.lanes.len() {
@@ -194,10 +210,9 @@ impl<'a> Worker<'a> {
     fn pace(&mut self, now: Instant) {
         // More than that at once, and it would not be seen when to stop.
         for _ in 0..MOST_DUE {
-            let Some((lane, late)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) else {
+            let Some((lane, _)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) else {
                 return;
             };
-            self.tally.late.record(late);
             self.lanes[lane].credit += 1;
             if self.lanes[lane].phase == Phase::Open {
                 self.enqueue(lane);
@@ -207,7 +222,7 @@ impl<'a> Worker<'a> {
 
     /// One write for each lane that has something to write.
     fn write_in_turn(&mut self) {
-        let turns = self.queue.len();
+        let (turns, bytes) = (self.queue.len(), self.tally.bytes);
         for _ in 0..turns {
             let Some(lane) = self.queue.pop_front() else {
                 break;
@@ -217,8 +232,10 @@ impl<'a> Worker<'a> {
                 self.write(lane);
             }
         }
-        if turns > 0 {
+        if self.tally.bytes > bytes {
             self.tally.last = Some(Instant::now());
+        }
+        if turns > 0 {
             self.shared.live[self.place].publish(&self.tally, self.lanes.len() - self.active);
         }
     }
@@ -229,7 +246,8 @@ impl<'a> Worker<'a> {
             self.look_whether_reunited(at, Instant::now());
         }
         let lane = &mut self.lanes[at];
-        let (messages, bytes) = (lane.messages, lane.bytes);
+        let (messages, bytes, first) = (lane.messages, lane.bytes, lane.total());
+        let held_until = lane.held_until;
         // All of a batch is handed over at once, so it has one time; but what was due while the server held the lane up
         // has the time at which it was due.
         let nanos = if plan.timed { now_nanos() } else { 0 };
@@ -250,6 +268,16 @@ impl<'a> Worker<'a> {
         let step = lane.step(&self.shared.source, plan.write_size, &mut rendering);
         self.tally.messages += lane.messages - messages;
         self.tally.bytes += lane.bytes - bytes;
+        if let Some(pacer) = &self.pacer {
+            // Of what was sent; and what was due while the server held the lane up was late by its doing.
+            let now = Instant::now();
+            for message in first..lane.total() {
+                let due = pacer.due(at, message);
+                if held_until.is_none_or(|until| due > until) {
+                    self.tally.late.record(now.saturating_duration_since(due));
+                }
+            }
+        }
         match step {
             Step::More => self.enqueue(at),
             Step::Blocked => {

@@ -234,6 +234,7 @@ impl Worker<'_> {
             (_, Incoming::Nothing) | (Phase::Apart | Phase::Connecting | Phase::Done, _) => {}
             (Phase::Closing, Incoming::Ended) => {
                 self.tally.last = Some(Instant::now());
+                self.shared.live[self.place].was_closed();
                 self.closed(lane);
             }
             (Phase::Closing, Incoming::Failed(error)) => {
