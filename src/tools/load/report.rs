@@ -67,10 +67,10 @@ fn text(summary: &Summary) -> String {
     }
     text += "\n";
     text += &format!(
-        "{} connections made, the first ones within {:.3} s; {} connects failed, {} connections were reset, \
+        "{} connections made, the first ones within {} s; {} connects failed, {} connections were reset, \
          {} ended by the server first\n",
         summary.connects,
-        summary.connecting.as_secs_f64(),
+        short(summary.connecting.as_secs_f64(), 3),
         summary.connect_errors,
         summary.write_errors,
         summary.closed_early,
