@@ -71,15 +71,14 @@ fn carried(framing: Framing, message: &[u8]) -> Vec<u8> {
             .iter()
             .copied()
             .filter(|byte| !ends.contains(byte))
-            .collect()
+            .collect::<Vec<u8>>()
     };
     match framing {
         // A LF after a NUL is framing.
-        Framing::Nul => without(if message.first() == Some(&b'\n') {
-            b"\0\n"
-        } else {
-            b"\0"
-        }),
+        Framing::Nul => without(b"\0")
+            .into_iter()
+            .skip_while(|&byte| byte == b'\n')
+            .collect(),
         Framing::Lines => without(b"\n\r"),
         Framing::Syslog => [&b"-"[..], &without(b"\n\r")[..]]
             .concat()
