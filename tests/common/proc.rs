@@ -48,6 +48,12 @@ pub fn peak_rss_bytes(pid: u32) -> u64 {
     status(pid, "VmHWM:") * 1024
 }
 
+/// As [`peak_rss_bytes`], for a process that may have ended: `None` then.
+pub fn last_peak_rss_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(number(&status, "VmHWM:")? * 1024)
+}
+
 /// Time on a processor, in user and kernel mode, of all its threads that are or were. Resolution: a clock tick (10 ms).
 #[track_caller]
 pub fn cpu_time(pid: u32) -> Duration {
@@ -91,6 +97,16 @@ pub fn thread_id(pid: u32, name: &str) -> Option<i32> {
 pub fn switches(pid: u32, thread: i32) -> u64 {
     let status = read(pid, &format!("task/{thread}/status"));
     number(&status, "voluntary_ctxt_switches:").unwrap()
+}
+
+/// Does each thread sleep? One that waits for a processor does not, however long it waits.
+pub fn is_asleep(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // A thread that ends between the listing and the reading is left out.
+    let mut stats = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    stats.all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('S'))
 }
 
 /// Is each thread stopped, as by SIGSTOP? That signal stops a thread when it next comes by, not when it is sent.

@@ -1,0 +1,172 @@
+//! One cell: a server with its settings, what is done to it, and what it took of memory.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::driver::{Group, Script, Sink};
+use crate::common::child::{Drainline, Stdout};
+use crate::common::proc;
+
+/// So long nothing has to move, nor a processor be used, before it counts as settled.
+const SETTLED: Duration = Duration::from_millis(150);
+const ROUND: Duration = Duration::from_millis(2);
+/// The longest that filling takes; what does not settle by then goes on with the next step, as below.
+const FILLING: Duration = Duration::from_secs(15);
+/// The longest that emptying takes. Behind a buffer of few messages the kernel's may hold hours of them.
+const EMPTYING: Duration = Duration::from_millis(1_500);
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// So many more connect. Those that were there stay, and send no more.
+    Connect(usize, Arc<Script>),
+    /// The latest send something else.
+    Send(Arc<Script>),
+    /// The latest send until nothing moves any more.
+    Push,
+    /// The latest send for so long.
+    Flow(Duration),
+    /// The sink takes what comes, from now on.
+    Open,
+    /// The sink takes nothing, from now on.
+    Shut,
+    /// Waits until the sink has taken all there is.
+    Settle,
+}
+
+#[derive(Clone)]
+pub struct Cell {
+    pub name: String,
+    pub args: Vec<String>,
+    pub buffer_bytes: u64,
+    /// Made when they are needed: what they send is large.
+    pub steps: Arc<dyn Fn() -> Vec<Step>>,
+}
+
+/// Resident memory against the bound.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    pub name: String,
+    pub buffer_bytes: u64,
+    pub bound_bytes: u64,
+    pub peak_bytes: u64,
+}
+
+impl Figure {
+    pub fn ratio(&self) -> f64 {
+        self.peak_bytes as f64 / self.bound_bytes as f64
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        write!(
+            f,
+            "{:.3}  {:9.1} of {:9.1} MiB  {}",
+            self.ratio(),
+            mib(self.peak_bytes),
+            mib(self.bound_bytes),
+            self.name
+        )
+    }
+}
+
+/// What runs while a cell does.
+struct Running {
+    child: Drainline,
+    sink: Sink,
+    groups: Vec<Group>,
+    peak_bytes: u64,
+}
+
+impl Cell {
+    /// Blocks for as long as its steps take.
+    pub fn run(&self) -> Figure {
+        let (reader, writer) = io::pipe().unwrap();
+        let child = Drainline::with(&self.args)
+            .stdout(Stdout::Given(writer.into()))
+            .start();
+        let bound_bytes = child.bound().memory_bytes;
+        let mut running = Running {
+            child,
+            sink: Sink::start(reader),
+            groups: Vec::new(),
+            peak_bytes: 0,
+        };
+        for step in (self.steps)() {
+            running.step(&step);
+        }
+        running.drain();
+        Figure {
+            name: self.name.clone(),
+            buffer_bytes: self.buffer_bytes,
+            bound_bytes,
+            peak_bytes: running.peak_bytes,
+        }
+    }
+}
+
+impl Running {
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Connect(connections, script) => {
+                let group = Group::connect(self.child.addr(), *connections, script);
+                self.groups.push(group);
+            }
+            Step::Send(script) => self.groups.last_mut().unwrap().send(script),
+            Step::Push => self.until_settled(true, FILLING),
+            Step::Flow(time) => self.until_settled(true, *time),
+            Step::Open => self.sink.set_open(true),
+            Step::Shut => self.sink.set_open(false),
+            Step::Settle => self.until_settled(false, EMPTYING),
+        }
+        assert!(!self.child.has_ended(), "{}", self.child.stderr_text());
+        self.peak_bytes = proc::peak_rss_bytes(self.child.pid());
+    }
+
+    fn until_settled(&mut self, is_pushing: bool, patience: Duration) {
+        let begun = Instant::now();
+        let (mut moved_at, mut cpu, mut taken) = (begun, Duration::ZERO, 0);
+        while begun.elapsed() < patience {
+            if moved_at.elapsed() >= SETTLED {
+                if proc::is_asleep(self.child.pid()) {
+                    break;
+                }
+                moved_at = Instant::now();
+            }
+            let pushed = match self.groups.last_mut() {
+                Some(group) if is_pushing => group.push(),
+                _ => 0,
+            };
+            if pushed > 0 {
+                moved_at = Instant::now();
+                continue;
+            }
+            let (cpu_now, taken_now) = (proc::cpu_time(self.child.pid()), self.sink.taken());
+            // A tick of the processor's clock is 10 ms.
+            if cpu_now > cpu || taken_now > taken {
+                moved_at = Instant::now();
+            }
+            (cpu, taken) = (cpu_now, taken_now);
+            thread::sleep(ROUND);
+        }
+    }
+
+    /// By SIGTERM: a drain may take memory, too.
+    fn drain(&mut self) {
+        self.sink.set_open(true);
+        self.child.signal(Signal::TERM);
+        let begun = Instant::now();
+        while !self.child.has_ended() && begun.elapsed() < 2 * EMPTYING {
+            if let Some(peak) = proc::last_peak_rss_bytes(self.child.pid()) {
+                self.peak_bytes = self.peak_bytes.max(peak);
+            }
+            thread::sleep(ROUND);
+        }
+    }
+}

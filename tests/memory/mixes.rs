@@ -1,0 +1,266 @@
+//! What the grid has not: loads that somebody chose to be as bad as can be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cell::{Cell, Step};
+use super::driver::{ENDLESS, Part, Script};
+use super::grid::{args, endless, message};
+
+const MIB: u64 = 1 << 20;
+
+fn cell(
+    name: &str,
+    buffer_bytes: u64,
+    settings: &[(&str, &str)],
+    steps: impl Fn() -> Vec<Step> + 'static,
+) -> Cell {
+    let bytes = format!("{buffer_bytes}B");
+    let mut settings = settings.to_vec();
+    settings.push(("--buffer-bytes", &bytes));
+    let told: Vec<String> = settings
+        .iter()
+        .map(|(flag, value)| format!("{} {value}", flag.trim_start_matches('-')))
+        .collect();
+    Cell {
+        name: format!("{name}: {}", told.join(", ")),
+        args: args(&settings),
+        buffer_bytes,
+        steps: Arc::new(steps),
+    }
+}
+
+/// The buffer is filled while the sink stands still, is emptied while more comes, and is filled once more.
+fn fill(connections: usize, script: Arc<Script>) -> Vec<Step> {
+    vec![
+        Step::Connect(connections, script),
+        Step::Push,
+        Step::Open,
+        Step::Flow(Duration::from_millis(700)),
+        Step::Shut,
+        Step::Push,
+        Step::Open,
+        Step::Settle,
+    ]
+}
+
+/// A line, and a read of nothing but ends.
+fn newlines() -> Arc<Script> {
+    let mut text = vec![b'x'; 600];
+    text.extend(vec![b'\n'; 73_100]);
+    Script::new(vec![Part(text, ENDLESS)])
+}
+
+/// Messages of these sizes in turn.
+fn in_turn(framing: &str, sizes: &[usize]) -> Arc<Script> {
+    let text = sizes.iter().flat_map(|size| message(framing, *size));
+    Script::new(vec![Part(text.collect(), ENDLESS)])
+}
+
+pub fn all() -> Vec<Cell> {
+    [
+        newline_floods(),
+        large(),
+        changes(),
+        waves(),
+        unfinished(),
+        policies(),
+    ]
+    .concat()
+}
+
+/// Some of each, for a run of some minutes.
+pub fn some() -> Vec<Cell> {
+    let third = all().into_iter().skip(1).step_by(3);
+    short().into_iter().chain(third).collect()
+}
+
+/// Those that a short run has, too.
+pub fn short() -> Vec<Cell> {
+    let mut cells = newline_floods();
+    cells.truncate(2);
+    cells.extend(unfinished().into_iter().take(2));
+    cells.extend(changes().into_iter().take(2));
+    cells
+}
+
+fn newline_floods() -> Vec<Cell> {
+    let name = "newlines";
+    let small = [("--buffer-messages", "8"), ("--max-connections", "200")];
+    let mut cells = vec![
+        cell(name, MIB, &small, || fill(200, newlines())),
+        cell(name, 64 * MIB, &[("--framing", "syslog")], || {
+            fill(1_000, newlines())
+        }),
+    ];
+    for output in ["octet-counted", "length-prefixed"] {
+        let settings = [("--output-framing", output), ("--max-connections", "200")];
+        cells.push(cell(name, 64 * MIB, &settings, || fill(200, newlines())));
+        let settings = [small.as_slice(), &[("--output-framing", output)]].concat();
+        cells.push(cell(name, MIB, &settings, || fill(200, newlines())));
+    }
+    cells
+}
+
+fn large() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for framing in ["lines", "octet-counted", "syslog", "length-prefixed"] {
+        for buffer_bytes in [64 * MIB, 256 * MIB] {
+            let settings = [
+                ("--framing", framing),
+                ("--max-message", "16MiB"),
+                ("--max-connections", "8"),
+            ];
+            let mut add = |name, sizes: Vec<usize>| {
+                cells.push(cell(name, buffer_bytes, &settings, move || {
+                    fill(8, in_turn(framing, &sizes))
+                }));
+            };
+            add("largest", vec![16 << 20]);
+            add("1 B and the largest in turn", vec![1, 16 << 20]);
+            add(
+                "growing",
+                vec![100, 1 << 20, 3 << 20, 7 << 20, 16 << 20, 64 << 10],
+            );
+            let (tiny, large) = (vec![1; 100_000], [16 << 20, 16 << 20, 16 << 20]);
+            add("tiny, then large", [tiny.as_slice(), &large].concat());
+        }
+    }
+    cells
+}
+
+/// The sink takes all of one sort, then stands still, and another sort comes.
+fn changes() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let loads = [
+        (60_000, 1),
+        (1, 60_000),
+        (1_000, 0),
+        (120_000, 1),
+        (60_000, 100),
+    ];
+    for (connections, buffer_bytes) in [(64, 64 * MIB), (1_000, 64 * MIB), (64, 1024 * MIB)] {
+        let (most, count) = ("16000000", connections.to_string());
+        let settings = [
+            ("--max-connections", count.as_str()),
+            ("--buffer-messages", most),
+            ("--max-message", "128KiB"),
+        ];
+        for (first, then) in loads {
+            let name = format!("{first} B that flow, then {then} B that stand");
+            let steps = move || {
+                vec![
+                    Step::Open,
+                    Step::Connect(connections, endless("lines", first)),
+                    Step::Flow(Duration::from_secs(2)),
+                    Step::Shut,
+                    Step::Send(endless("lines", then)),
+                    Step::Push,
+                    Step::Open,
+                    Step::Settle,
+                ]
+            };
+            cells.push(cell(&name, buffer_bytes, &settings, steps));
+        }
+    }
+    cells
+}
+
+/// One group after the other fills the buffer, which is emptied then, and stays connected: what one freed must not add up
+/// with what the next one takes.
+fn waves() -> Vec<Cell> {
+    let sizes = [[1_000; 16], [60_000; 16], [1; 16]].into_iter();
+    let sizes = sizes.chain([[
+        1, 60_000, 100, 1_000, 10_000, 1, 200_000, 0, 1, 60_000, 100, 1_000, 10_000, 1, 200_000, 0,
+    ]]);
+    let mut cells = Vec::new();
+    for sizes in sizes {
+        for (framing, most) in [("lines", "100000"), ("octet-counted", "16000000")] {
+            let settings = [
+                ("--framing", framing),
+                ("--buffer-messages", most),
+                ("--max-message", "256KiB"),
+                ("--max-connections", "960"),
+            ];
+            let wave = move |size| {
+                [
+                    Step::Shut,
+                    Step::Connect(60, endless(framing, size)),
+                    Step::Push,
+                    Step::Open,
+                    Step::Settle,
+                ]
+            };
+            let name = format!("waves of {} B, {} B, ...", sizes[0], sizes[1]);
+            cells.push(cell(&name, 64 * MIB, &settings, move || {
+                sizes.into_iter().flat_map(wave).collect()
+            }));
+        }
+    }
+    cells
+}
+
+/// Each connection holds a message of which the last byte does not come.
+fn unfinished() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (connections, max, piece) in [
+        (64, 16 << 10, 1),
+        (1_000, 64 << 10, 4096),
+        (1_000, 1 << 20, 8192),
+        (64, 16 << 20, 65_536),
+    ] {
+        for framing in ["octet-counted", "lines", "syslog", "length-prefixed", "nul"] {
+            let (max_text, count) = (format!("{max}B"), connections.to_string());
+            let settings = [
+                ("--framing", framing),
+                ("--max-message", &max_text),
+                ("--max-connections", &count),
+            ];
+            let name = format!("unfinished, in pieces of {piece} B");
+            let steps = move || {
+                let mut text = message(framing, max);
+                text.pop();
+                fill(connections, Script::in_pieces(piece, vec![Part(text, 1)]))
+            };
+            cells.push(cell(&name, 64 * MIB, &settings, steps));
+        }
+    }
+    cells
+}
+
+fn policies() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for framing in ["lines", "octet-counted", "length-prefixed"] {
+        for oversize in ["truncate", "drop"] {
+            let settings = [
+                ("--framing", framing),
+                ("--oversize", oversize),
+                ("--max-message", "1MiB"),
+                ("--max-connections", "64"),
+            ];
+            let steps = move || fill(64, endless(framing, 2 << 20));
+            cells.push(cell("twice the maximum", 64 * MIB, &settings, steps));
+        }
+    }
+    for (when_full, timeout) in [("drop", "100ms"), ("wait", "100ms")] {
+        for size in [1, 1_000, 60_000] {
+            let settings = [
+                ("--when-full", when_full),
+                ("--send-timeout", timeout),
+                ("--buffer-messages", "16000000"),
+                ("--max-connections", "64"),
+            ];
+            let steps = move || {
+                vec![
+                    Step::Connect(64, endless("lines", size)),
+                    Step::Flow(Duration::from_secs(4)),
+                    Step::Open,
+                    Step::Flow(Duration::from_secs(1)),
+                    Step::Settle,
+                ]
+            };
+            cells.push(cell(&format!("{size} B"), 64 * MIB, &settings, steps));
+        }
+    }
+    cells
+}
