@@ -6,11 +6,12 @@ mod common;
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use common::child::{Drainline, Launch, Stdout};
 use common::client;
 use common::exit::Exit;
-use common::wait::{DEADLINE, wait_until};
+use common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -291,6 +292,8 @@ fn a_second_signal_ends_a_drain_that_hangs_at_once_with_the_ledger_printed() {
         wait_until("the drain", DEADLINE, || {
             child.stderr_text().contains("draining")
         });
+        // Within a second it would be the same request.
+        std::thread::sleep(Duration::from_millis(1_500));
         child.signal(second);
         let exit = child.wait();
         exit.assert_code(code);
@@ -298,4 +301,125 @@ fn a_second_signal_ends_a_drain_that_hangs_at_once_with_the_ledger_printed() {
         assert_eq!(exit.u64("received"), 10_000);
         assert_eq!(exit.u64("in_flight"), 10_000 - exit.u64("delivered"));
     }
+}
+
+#[test]
+fn a_stop_that_is_repeated_within_a_second_is_the_same_request() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let in_time = wait_for("signals within a second", DEADLINE, || {
+            let mut child = blocked(&["--drain-timeout", "1h"]);
+            let begun = Instant::now();
+            child.signal(first);
+            wait_until("the drain", DEADLINE, || {
+                child.stderr_text().contains("draining")
+            });
+            child.signal(second);
+            (begun.elapsed() < Duration::from_millis(900)).then_some(child)
+        });
+        let mut child = in_time;
+        // Long enough to be served.
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!child.has_ended());
+        child.collect_stdout();
+        let exit = child.wait();
+        exit.assert_code(0);
+        assert_eq!(exit.u64("delivered"), 10_000);
+    }
+}
+
+/// Started by a parent that has blocked the signals which ask for a stop.
+fn by_one_that_blocks(args: &[&str]) -> Launch {
+    let line = r#"exec env --block-signal=TERM --block-signal=INT "$0" "$@""#;
+    Drainline::with(args).shell(line)
+}
+
+#[test]
+fn a_parent_that_had_blocked_the_signals_does_not_keep_it_from_being_stopped() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = by_one_that_blocks(&[]).start();
+        let address = server.addr().to_string();
+        let mut load = by_one_that_blocks(&["load", &address, "--rate=1", "--duration=1h"])
+            .bare()
+            .spawn();
+        wait_until("a message", DEADLINE, || server.stdout_len() > 0);
+        load.signal(signal);
+        load.wait().assert_code(0);
+        server.signal(signal);
+        server.wait().assert_code(0);
+
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let mut verify = by_one_that_blocks(&["verify", fifo.to_str().unwrap()])
+            .bare()
+            .spawn();
+        // It waits for a writer.
+        wait_until("the open", DEADLINE, || {
+            let comm = std::fs::read_to_string(format!("/proc/{}/comm", verify.pid()));
+            comm.is_ok_and(|comm| comm == "drainline\n")
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        verify.signal(signal);
+        assert_eq!(verify.wait().signal, Some(signal.as_raw()));
+
+        let mut lab = by_one_that_blocks(&["lab", "--duration=10m", "--strategies=layered"])
+            .bare()
+            .spawn();
+        wait_until("a server", DEADLINE, || {
+            let children = format!("/proc/{0}/task/{0}/children", lab.pid());
+            std::fs::read_to_string(children).is_ok_and(|children| !children.is_empty())
+        });
+        lab.signal(signal);
+        lab.wait().assert_code(128 + signal.as_raw());
+    }
+}
+
+#[test]
+fn a_port_file_is_written_beside_whatever_lies_there_and_takes_the_place_of_nothing_but_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let fifo = |name: &str| {
+        let mode = rustix::fs::Mode::RWXU;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path(name), kind, mode, 0).unwrap();
+    };
+    std::fs::write(path("victim"), "mine").unwrap();
+    fifo("a.new");
+    std::os::unix::fs::symlink("victim", path("b.new")).unwrap();
+    std::os::unix::fs::symlink("victim", path("b")).unwrap();
+    std::fs::create_dir(path("c.new")).unwrap();
+    for name in ["a", "b", "c"] {
+        let port_file = path(name).display().to_string();
+        let mut child = Drainline::with(&["--port-file", &port_file])
+            .shell("umask 022")
+            .spawn();
+        wait_until("the port file", DEADLINE, || {
+            std::fs::symlink_metadata(path(name)).is_ok_and(|there| there.is_file())
+        });
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
+        child.terminate().assert_code(0);
+    }
+    assert_eq!(std::fs::read_to_string(path("victim")).unwrap(), "mine");
+    fifo("d");
+    for name in ["d", "/dev/null", "/dev/stdout"] {
+        let port_file = path(name).display().to_string();
+        for check in [&["--check"][..], &[]] {
+            let args = [&["--port-file", &port_file], check].concat();
+            let mut child = Drainline::with(&args).spawn();
+            let exit = child.wait();
+            exit.assert_code(1);
+            let why = format!("--port-file {port_file}: it is no regular file");
+            assert!(exit.stderr.contains(&why), "{exit}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 8);
 }

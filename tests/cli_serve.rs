@@ -67,9 +67,17 @@ fn a_usr1_lists_every_connection_with_its_id_its_peer_and_its_state() {
         assert!(listed.contains(&line), "no {line:?} in {listed}");
     }
     assert!(
-        listed.contains(": 1 messages, 8 bytes, inside a frame\n"),
+        listed.contains(": 1 message, 8 bytes, inside a frame\n"),
         "{listed}"
     );
+    assert!(listed.contains("; stdout is idle\n"), "{listed}");
+    // Also when there is no descriptor left to be had.
+    child.limit(rustix::process::Resource::Nofile, Some(3));
+    drop(clients.pop());
+    wait_until("one listed", DEADLINE, || {
+        child.signal(Signal::USR1);
+        child.stderr_text().contains("\n1 connection; overload: ")
+    });
     child.terminate();
     assert_eq!(child.stdout_bytes(), b"one\n");
 }

@@ -16,7 +16,7 @@ use std::thread;
 use common::child::Drainline;
 use common::exit::Exit;
 use common::programs::is_installed;
-use common::wait::{DEADLINE, wait_until};
+use common::wait::{DEADLINE, wait_for, wait_until};
 
 /// Ran to its end: how, and what it printed.
 #[track_caller]
@@ -274,15 +274,16 @@ fn the_port_file_is_whole_whenever_it_is_there() {
 fn the_line_to_try_works_in_every_framing() {
     for framing in ["lines", "nul", "octet-counted", "syslog", "length-prefixed"] {
         let mut child = Drainline::start(&["--framing", framing]);
-        let told = child.stderr_text();
-        let line = told
-            .lines()
-            .find_map(|line| line.strip_prefix("try: "))
-            .unwrap();
+        let line = wait_for("the line to try", DEADLINE, || {
+            let told = child.stderr_text();
+            let (told, _) = told.rsplit_once('\n')?;
+            let line = told.lines().find_map(|line| line.strip_prefix("try: "))?;
+            Some(line.to_owned())
+        });
         if !common::programs::is_installed("ncat") {
             return;
         }
-        common::programs::run(std::process::Command::new("sh").args(["-c", line]));
+        common::programs::run(std::process::Command::new("sh").args(["-c", &line]));
         let exit = child.terminate();
         exit.assert_code(0);
         exit.assert_closes();

@@ -304,3 +304,58 @@ fn a_file_that_is_not_appended_to_is_told_at_start_and_by_check() {
         assert_eq!(of_this_run, 1, "{redirection}: {notes}");
     }
 }
+
+#[test]
+fn lines_of_the_log_stand_between_messages_where_both_go_to_the_same_place() {
+    const CONNECTIONS: usize = 40;
+    const LEN: usize = 60_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("both");
+    for to in ["", ">>both"] {
+        let line = format!("cd '{}'; exec {to} 2>&1", directory.path().display());
+        let mut child = Drainline::with(&["--log-level", "debug"])
+            .stdout(Stdout::Unread)
+            .shell(line)
+            .start();
+        let message = [&[b'm'; LEN][..], b"\n"].concat();
+        std::thread::scope(|scope| {
+            for _ in 0..CONNECTIONS {
+                scope.spawn(|| {
+                    let mut client = client::connect(child.addr());
+                    client.write_all(&message.repeat(5)).unwrap();
+                    drop(client);
+                });
+            }
+        });
+        child.collect_stdout();
+        wait_until("the last connection", DEADLINE, || {
+            child.signal(rustix::process::Signal::USR1);
+            let all = if to.is_empty() {
+                child.stdout_bytes()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            memchr::memmem::find(&all, b"\n0 connections; ").is_some()
+        });
+        child.signal(rustix::process::Signal::TERM);
+        child.wait();
+        let all = if to.is_empty() {
+            child.stdout_bytes()
+        } else {
+            fs::read(&path).unwrap()
+        };
+        let mut messages = 0;
+        let mut logged = 0;
+        for line in all.split(|byte| *byte == b'\n') {
+            let text = String::from_utf8_lossy(line);
+            if line.len() == LEN && line.iter().all(|byte| *byte == b'm') {
+                messages += 1;
+            } else {
+                assert!(!text.contains("mmmm"), "{}", &text[..text.len().min(300)]);
+                logged += usize::from(text.contains("] connection"));
+            }
+        }
+        assert_eq!(messages, CONNECTIONS * 5);
+        assert!(logged > CONNECTIONS, "{logged} lines");
+    }
+}

@@ -253,3 +253,28 @@ fn of_a_terminal_that_stands_still_as_many_lines_are_delivered_as_are_shown() {
     let line = format!("{}\r\n", HARMLESS.repeat(7));
     assert!(line.repeat(3000).starts_with(&text));
 }
+
+#[test]
+fn a_terminal_that_is_gone_stops_a_server_that_writes_elsewhere_and_has_nothing_to_reopen() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut terminal) = on_terminal(directory.path(), "--sink null") else {
+        return;
+    };
+    terminal.send(b"one\n");
+    let stderr = || fs::read_to_string(directory.path().join("stderr")).unwrap();
+    // While it is there, a SIGHUP is a request that is told.
+    kill_process(terminal.pid, Signal::HUP).unwrap();
+    wait_until("the line", DEADLINE, || {
+        stderr().contains("SIGHUP: there is no file to be opened anew")
+    });
+    terminal.send(b"two\n");
+    terminal.script.signal(Signal::KILL);
+    terminal.script.wait(DEADLINE);
+    wait_until("its end", DEADLINE, || !terminal.is_alive());
+    let stderr = stderr();
+    assert!(
+        stderr.contains("SIGHUP: the terminal is gone: ending"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("\"delivered\":2,"), "{stderr}");
+}

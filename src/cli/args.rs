@@ -354,7 +354,9 @@ Durations are written as 500ms, 30s or 1m30s, sizes as 64KiB (1,024 bytes each) 
 
 Signals:
   SIGTERM, SIGINT  deliver what has arrived, print the ledger and end; a second one ends at once
+                   (within a second of the first it is the same request)
   SIGHUP           reopens the file of --sink file:PATH
+                   the end of the terminal it was started on stops it, unless there is a file or nohup
   SIGUSR1          lists every connection with its state on stderr
 
 Exit codes:

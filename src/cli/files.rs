@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, Mode, OFlags};
@@ -37,32 +37,37 @@ pub(super) fn is_fifo(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
 }
 
-/// Whether a file can be written there as a whole. What is there is replaced, unless it is a folder.
+/// Whether a file can be written there as a whole. A file that is there is replaced, and so is a symbolic link to one, or to
+/// nothing: it may be somebody else's. Whatever else is there is not ours to remove: a folder, a FIFO, /dev/stdout.
 pub(crate) fn check_replaced(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(Errno::ISDIR.into());
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => return Err(Errno::ISDIR.into()),
+        Ok(there) if !there.is_file() => {
+            let text = "it is no regular file, and would be replaced by one";
+            return Err(io::Error::other(text));
+        }
+        _ => {}
     }
     check_new(path)
 }
 
-/// Whether the port file, or what is renamed to it, would take the place of the sink's file.
+/// Whether the port file would take the place of the sink's file.
 pub(super) fn replaces(port_file: &Path, sink: &Path) -> bool {
-    let sink = resolve(sink);
-    resolve(port_file) == sink || resolve(&beside(port_file)) == sink
+    resolve(port_file) == resolve(sink)
 }
 
-/// Whole or not there: written beside it and renamed.
+/// Whole or not there: written beside it, to a new file under a name that nobody can know before (O_EXCL, which follows no
+/// link and waits for no FIFO), and renamed.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let beside = beside(path);
-    let mut file = fs::File::create(&beside)?;
+    check_replaced(path)?;
+    let (folder, _) = split(path);
+    let mut file = tempfile::Builder::new()
+        .prefix(".drainline-")
+        // Less what the umask takes.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
-    fs::rename(&beside, path)
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    beside.into()
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// By a slash at its end, which open(2) takes no file for, whatever is there.

@@ -3,7 +3,7 @@
 //! In the order data flows: `args` declares the flags, `units` and `values` read one value each,
 //! `settings` holds them against each other, `files` looks at the paths among them, `usage` makes any error
 //! one line, `help` prints the rest; then `serve` starts the server, `signals` passes on what the system asks,
-//! `report` says how it ended.
+//! `report` says how it ended, `stderr` writes it.
 
 mod args;
 pub(crate) mod files;
@@ -11,7 +11,8 @@ pub(crate) mod help;
 mod report;
 pub(crate) mod serve;
 pub(crate) mod settings;
-mod signals;
+pub(crate) mod signals;
+mod stderr;
 pub(crate) mod units;
 pub(crate) mod usage;
 pub(crate) mod values;

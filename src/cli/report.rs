@@ -193,17 +193,32 @@ pub(super) fn connections(handle: &Handle) -> String {
     for connection in &connections {
         text += &format!("{connection}\n");
     }
+    let waiting = match stats.senders_waiting {
+        1 => "1 sender waits".to_owned(),
+        senders => format!("{senders} senders wait"),
+    };
     text += &format!(
-        "{} connections; overload: {}, {}, longest wait {:.1} s; in flight {}, {} senders wait; \
-         {} has been busy with one write for {:.1} s",
+        "{} connection{}; overload: {}, {}, longest wait {:.1} s; in flight {}, {waiting}; {}",
         connections.len(),
+        if connections.len() == 1 { "" } else { "s" },
         stats.rung.name(),
         accepting(&stats),
         stats.longest_wait.as_secs_f64(),
         stats.in_flight,
-        stats.senders_waiting,
-        stats.consumer.name,
-        stats.consumer.busy_for.as_secs_f64()
+        consumer(&stats),
     );
     text
+}
+
+/// What the sink is at, by the last tick.
+fn consumer(stats: &Stats) -> String {
+    let (name, busy_for) = (&stats.consumer.name, stats.consumer.busy_for);
+    match stats.in_flight {
+        _ if !busy_for.is_zero() => {
+            let seconds = busy_for.as_secs_f64();
+            format!("{name} has been busy with one write for {seconds:.1} s")
+        }
+        0 => format!("{name} is idle"),
+        _ => format!("{name} is between two writes"),
+    }
 }

@@ -4,22 +4,26 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drainline::StartError;
 use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::ingest::{Framing, Handle, Ingest, IngestBuilder};
+use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::Settings;
+use super::signals::{Hands, Signals};
+use super::stderr::{Between, Lister, Stderr};
 use super::usage::{CONTRADICTION, UsageError};
 use super::values::{self, SinkSpec};
-use super::{files, report, say, signals};
+use super::{files, report};
 
-/// The main thread and `signals` run beside the server; the file of a sink, and two that are open while it is
-/// opened anew.
-pub(crate) const THREADS: u64 = 1;
-pub(crate) const DESCRIPTORS: u64 = 5;
+/// The main thread, `signals` and `lister` run beside the server; stderr, the terminal, the file of a sink, and two that
+/// are open while it is opened anew.
+pub(crate) const THREADS: u64 = 2;
+pub(crate) const DESCRIPTORS: u64 = 7;
 
 /// Serves until a signal or a failure ends it. Calls `started` when all of its threads run.
 ///
@@ -29,36 +33,48 @@ pub(crate) fn serve(
     settings: &Settings,
     started: impl FnOnce(&Arc<Handle>) -> io::Result<()>,
 ) -> Result<ExitCode, UsageError> {
-    start_log(settings.log_level);
+    let stderr = Stderr::open();
+    start_log(settings.log_level, &stderr);
     raise_descriptor_limit();
     // Before the server, so that a signal that comes while it starts finds somebody.
-    let signals = signals::Signals::register()
-        .map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
+    let signals =
+        Signals::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     if let Some(path) = &settings.port_file {
         files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
     }
-    let handle = Arc::new(start(settings)?);
+    let handle = Arc::new(start(settings, &stderr)?);
+    let no_thread = |error| failed(&format!("cannot get a thread for signals: {error}"));
+    let (lister, lists) =
+        Lister::start(Arc::clone(&handle), Arc::clone(&stderr)).map_err(no_thread)?;
+    let hands = Hands {
+        handle: Arc::clone(&handle),
+        stderr: Arc::clone(&stderr),
+        lister: lister.clone(),
+        drain_timeout: settings.config.drain_timeout,
+        format: settings.report,
+        has_file: matches!(settings.sink, SinkSpec::File(_)),
+    };
+    let signals = signals.serve(hands).map_err(no_thread)?;
+    std::panic::set_hook(handle.journal().panic_hook());
     if let Some(path) = &settings.port_file {
         let addresses = handle.local_addrs().iter();
         let text: String = addresses.map(|address| format!("{address}\n")).collect();
-        files::write_whole(path, &text).map_err(|error| port_file_failed(path, &error))?;
+        files::write_whole(path, &text).map_err(|error| {
+            handle.shutdown(Duration::ZERO);
+            port_file_failed(path, &error)
+        })?;
     }
-    std::panic::set_hook(handle.journal().panic_hook());
-    say(&banner(settings, &handle));
-    let signals = signals
-        .serve(
-            Arc::clone(&handle),
-            settings.config.drain_timeout,
-            settings.report,
-        )
-        .map_err(|error| failed(&format!("cannot get a thread for signals: {error}")))?;
+    stderr.say(&banner(settings, &handle));
     started(&handle).map_err(|error| failed(&error.to_string()))?;
     let report = handle.wait_before_exit();
     signals.end();
+    lister.give_way();
+    let _ = lists.join();
+    let mut last = String::new();
     if let Some(error) = &report.server.error {
-        say(&format!("drainline: {error}"));
+        last += &format!("drainline: {error}\n");
     }
-    say(&report::write(&report, settings.report));
+    stderr.say(&(last + &report::write(&report, settings.report)));
     Ok(ExitCode::from(report::exit_code(&report)))
 }
 
@@ -135,7 +151,7 @@ fn builder(settings: &Settings) -> IngestBuilder {
         .fold(builder, |builder, &address| builder.listen(address))
 }
 
-fn start(settings: &Settings) -> Result<Handle, UsageError> {
+fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Handle, UsageError> {
     let sink_failed = |error| sink_failed(&settings.sink, &error);
     let builder = builder(settings);
     let mut remarks = Vec::new();
@@ -145,7 +161,11 @@ fn start(settings: &Settings) -> Result<Handle, UsageError> {
             let sink = sink.terminal_escape(settings.terminal_escape);
             remarks.extend(escape_remark("stdout", sink.escapes()));
             remarks.extend(overwrite_remark(&sink));
-            builder.start(sink)
+            if stderr.is_stdout() {
+                builder.start(Between::new(sink, Arc::clone(stderr)))
+            } else {
+                builder.start(sink)
+            }
         }
         SinkSpec::Null => builder.start(Null),
         SinkSpec::File(path) => {
@@ -153,7 +173,11 @@ fn start(settings: &Settings) -> Result<Handle, UsageError> {
             let sink = sink.terminal_escape(settings.terminal_escape);
             let name = values::print_sink(&settings.sink);
             remarks.extend(escape_remark(&name, sink.escapes()));
-            builder.start(sink)
+            if stderr.is_file(path) {
+                builder.start(Between::new(sink, Arc::clone(stderr)))
+            } else {
+                builder.start(sink)
+            }
         }
     };
     let handle = started.map_err(|error| not_started(&error))?;
@@ -219,8 +243,14 @@ fn failed(what: &str) -> UsageError {
     }
 }
 
-fn start_log(level: Option<LevelFilter>) {
+fn start_log(level: Option<LevelFilter>, stderr: &Arc<Stderr>) {
     let mut log = env_logger::Builder::new();
+    log.target(stderr.log_target());
+    // It looks for a terminal only where it writes to stderr itself.
+    log.write_style(match stderr.takes_colours() {
+        true => WriteStyle::Always,
+        false => WriteStyle::Never,
+    });
     match level {
         Some(level) => log.filter_level(level),
         None => log.filter_level(LevelFilter::Info).parse_default_env(),

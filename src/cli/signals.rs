@@ -1,19 +1,135 @@
-//! What the system asks of the process: one thread waits for the next signal.
+//! What the system asks of the process: one thread waits for the next signal, and for nothing else.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drainline::ingest::Handle;
+use log::Level;
+use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::OFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator;
 
+use super::report;
+use super::stderr::{Lister, Stderr};
 use super::values::ReportFormat;
-use super::{report, say};
+
+/// Within this time of the first one a stop is the same request once more: timeout(1), npm and service managers send it to
+/// the process and to its group, a terminal's Ctrl-C comes beside a SIGTERM.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// Signals that the server catches.
+const CAUGHT: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ];
+
+/// SIGTERM and SIGINT reach this process although its parent had blocked them: execve(2) keeps the mask. Before any other
+/// thread is made, since each has the mask of whoever made it.
+pub(crate) fn unblock_stops() {
+    unblock(&[SIGTERM, SIGINT]);
+}
+
+fn unblock(signals: &[i32]) {
+    let signals = signals.iter().filter_map(|&n| Signal::try_from(n).ok());
+    // It fails for no set that can be written here (pthread_sigmask(3)).
+    let _ = signals.collect::<SigSet>().thread_unblock();
+}
+
+/// Requests to stop, as they come.
+#[derive(Debug, Default)]
+struct Stops {
+    first: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    First,
+    /// The first one once more.
+    Same,
+    /// Somebody has seen that it goes on, and wants it to end now.
+    Again,
+}
+
+impl Stops {
+    fn come(&mut self, now: Instant) -> Stop {
+        match self.first {
+            None => {
+                self.first = Some(now);
+                Stop::First
+            }
+            Some(first) if now.duration_since(first) < SAME_REQUEST => Stop::Same,
+            Some(_) => Stop::Again,
+        }
+    }
+}
+
+/// For a tool: the first SIGINT or SIGTERM, kept for whoever looks. A later one, but for the first one's repetition, ends
+/// the process at once.
+#[derive(Debug)]
+pub(crate) struct StopFlag {
+    flag: Arc<AtomicBool>,
+    number: Arc<AtomicI32>,
+}
+
+impl StopFlag {
+    /// # Errors
+    /// A signal could not be caught, or there is no thread to be had.
+    pub(crate) fn register() -> io::Result<StopFlag> {
+        let (flag, number) = (Arc::default(), Arc::default());
+        let mut signals = iterator::Signals::new([SIGINT, SIGTERM])?;
+        let (set, keep) = (Arc::clone(&flag), Arc::clone(&number));
+        let body = move || {
+            let mut stops = Stops::default();
+            for signal in &mut signals {
+                match stops.come(Instant::now()) {
+                    Stop::First => {
+                        let keep: &AtomicI32 = &keep;
+                        let set: &AtomicBool = &set;
+                        keep.store(signal, Relaxed);
+                        set.store(true, Relaxed);
+                    }
+                    Stop::Same => {}
+                    Stop::Again => std::process::exit(128 + signal),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        thread.spawn(body)?;
+        Ok(StopFlag { flag, number })
+    }
+
+    /// Set by the first one.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
+
+    /// The number of the first one.
+    pub(crate) fn caught(&self) -> Option<u8> {
+        let number = u8::try_from(self.number.load(Relaxed)).ok()?;
+        (number > 0).then_some(number)
+    }
+}
 
 /// Signals that are caught and kept until somebody serves them.
-pub(super) struct Signals(iterator::Signals);
+pub(super) struct Signals {
+    caught: iterator::Signals,
+    terminal: Option<Terminal>,
+}
+
+/// What they are served with.
+pub(super) struct Hands {
+    pub(super) handle: Arc<Handle>,
+    pub(super) stderr: Arc<Stderr>,
+    pub(super) lister: Lister,
+    pub(super) drain_timeout: Duration,
+    pub(super) format: ReportFormat,
+    /// The sink has a file's name: SIGHUP opens it anew.
+    pub(super) has_file: bool,
+}
 
 /// The thread that serves them.
 pub(super) struct Serving {
@@ -22,43 +138,64 @@ pub(super) struct Serving {
 }
 
 impl Signals {
+    /// Catches them from now on.
     pub(super) fn register() -> io::Result<Signals> {
-        iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ]).map(Signals)
+        let terminal = Terminal::that_hangs_up();
+        unblock(&CAUGHT);
+        let caught = iterator::Signals::new(CAUGHT)?;
+        Ok(Signals { caught, terminal })
     }
 
-    /// SIGTERM and SIGINT drain; a second one prints the ledger and ends the process at once. SIGHUP reopens
-    /// the sink, SIGUSR1 lists the connections.
-    pub(super) fn serve(
-        mut self,
-        handle: Arc<Handle>,
-        drain_timeout: Duration,
-        format: ReportFormat,
-    ) -> io::Result<Serving> {
-        let close = self.0.handle();
+    /// SIGTERM and SIGINT drain; a second one, but for a repetition of the first, prints the ledger and ends the process
+    /// at once. SIGHUP reopens the sink, or is the end of the terminal; SIGUSR1 lists the connections.
+    pub(super) fn serve(self, hands: Hands) -> io::Result<Serving> {
+        let Signals {
+            mut caught,
+            terminal,
+        } = self;
+        let close = caught.handle();
         let body = move || {
-            let mut is_draining = false;
-            for signal in &mut self.0 {
+            let mut stops = Stops::default();
+            for signal in &mut caught {
                 match signal {
-                    SIGHUP => handle.reopen(),
-                    SIGUSR1 => say(&report::connections(&handle)),
+                    SIGHUP => hang_up(&hands, terminal.as_ref(), &mut stops),
+                    SIGUSR1 => hands.lister.list(),
                     // A file that may grow no more (RLIMIT_FSIZE). Left to itself it kills the process;
                     // caught, the write says EFBIG (setrlimit(2)), and the sink tries again.
                     SIGXFSZ => {}
-                    _ if !is_draining => {
-                        is_draining = true;
-                        handle.drain(drain_timeout);
-                    }
-                    signal => {
-                        say(&report::write(&handle.report(), format));
-                        std::process::exit(128 + signal);
-                    }
+                    signal => match stops.come(Instant::now()) {
+                        Stop::First => hands.handle.drain(hands.drain_timeout),
+                        Stop::Same => {}
+                        Stop::Again => {
+                            hands.lister.give_way();
+                            let ledger = report::write(&hands.handle.report(), hands.format);
+                            hands.stderr.say(&ledger);
+                            std::process::exit(128 + signal);
+                        }
+                    },
                 }
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(body)?;
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        let thread = thread.spawn(body)?;
         Ok(Serving { close, thread })
+    }
+}
+
+/// A terminal that closed has nobody left who could stop the server. It never ends it at once: whoever closes a terminal
+/// during a drain has asked for nothing new.
+fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
+    let journal = hands.handle.journal();
+    if hands.has_file {
+        journal.say(Level::Info, "SIGHUP: the file of the sink is opened anew");
+        hands.handle.reopen();
+    } else if terminal.is_some_and(Terminal::is_gone) {
+        journal.say(Level::Info, "SIGHUP: the terminal is gone: ending");
+        if stops.come(Instant::now()) == Stop::First {
+            hands.handle.drain(hands.drain_timeout);
+        }
+    } else {
+        journal.say(Level::Info, "SIGHUP: there is no file to be opened anew");
     }
 }
 
@@ -66,5 +203,47 @@ impl Serving {
     pub(super) fn end(self) {
         self.close.close();
         let _ = self.thread.join();
+    }
+}
+
+/// The controlling terminal at the start, which stays open so that it can be asked for even when no descriptor is left.
+#[derive(Debug)]
+struct Terminal(File);
+
+impl Terminal {
+    /// `None`: there is none, or its hanging up is not for us (SIGHUP is ignored: nohup(1)).
+    fn that_hangs_up() -> Option<Terminal> {
+        let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
+        let mut options = std::fs::OpenOptions::new();
+        let tty = options.read(true).custom_flags(flags).open("/dev/tty");
+        tty.ok().filter(|_| !is_ignored(SIGHUP)).map(Terminal)
+    }
+
+    /// It hung up, or is this session's no more: EIO or ENOTTY (tcgetpgrp(3)).
+    fn is_gone(&self) -> bool {
+        rustix::termios::tcgetpgrp(&self.0).is_err()
+    }
+}
+
+/// Whether a signal was ignored by whoever started this process, by the mask in proc_pid_status(5).
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_within_a_second_of_the_first_is_the_same_and_a_later_one_is_another() {
+        let begun = Instant::now();
+        let mut stops = Stops::default();
+        let outcomes = [0, 1, 999, 1_000, 1_500, 99_000]
+            .map(|ms| stops.come(begun + Duration::from_millis(ms)));
+        use Stop::{Again, First, Same};
+        assert_eq!(outcomes, [First, Same, Same, Again, Again, Again]);
     }
 }

@@ -165,8 +165,9 @@ impl fmt::Display for ConnectionInfo {
         let seconds = self.in_state.as_secs_f64();
         write!(
             f,
-            ", for {seconds:.1} s: {} messages, {} bytes",
-            self.messages, self.bytes
+            ", for {seconds:.1} s: {}, {}",
+            counted(self.messages, "message"),
+            counted(self.bytes, "byte")
         )?;
         if self.inside_frame {
             f.write_str(", inside a frame")
@@ -174,4 +175,10 @@ impl fmt::Display for ConnectionInfo {
             Ok(())
         }
     }
+}
+
+/// `1 message`, `2 messages`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }

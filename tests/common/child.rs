@@ -121,7 +121,10 @@ impl Drainline {
     #[track_caller]
     pub fn wait_until_read(&mut self, of: &TcpStream, bytes: usize) {
         let peer = format!(" {} ", of.local_addr().unwrap());
-        let read = format!(" {bytes} bytes");
+        let read = match bytes {
+            1 => " 1 byte".to_owned(),
+            bytes => format!(" {bytes} bytes"),
+        };
         wait_until("bytes of a connection read", DEADLINE, || {
             self.signal(Signal::USR1);
             let told = self.stderr_text();

@@ -31,15 +31,11 @@ mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI32};
-
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::files;
 use crate::cli::print;
 use crate::cli::serve;
+use crate::cli::signals::StopFlag;
 use crate::cli::usage::UsageError;
 
 use super::args::{self as command_line, Typed};
@@ -66,7 +62,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
             .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
     }
     let signals =
-        Signals::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
+        StopFlag::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     let strategies = &experiment.strategies;
     let bar = Bar::new(strategies.len(), experiment.demand.duration);
     // What was found until then is told all the same.
@@ -78,7 +74,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
             strategy,
             &experiment.demand,
             &limits::CEILING,
-            &signals.stop,
+            signals.flag(),
             watch,
         );
         if let Some(signal) = signals.caught() {
@@ -115,37 +111,6 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
             .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
     }
     failure.map_or(Ok(printed), Err)
-}
-
-/// The first SIGINT or SIGTERM, kept for whoever looks.
-struct Signals {
-    stop: Arc<AtomicBool>,
-    number: Arc<AtomicI32>,
-}
-
-impl Signals {
-    fn register() -> std::io::Result<Signals> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let number = Arc::new(AtomicI32::new(0));
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let (stop_on, number_of) = (Arc::clone(&stop), Arc::clone(&number));
-        let body = move || {
-            for signal in &mut signals {
-                number_of.store(signal, Relaxed);
-                stop_on.store(true, Relaxed);
-            }
-        };
-        std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(body)?;
-        Ok(Signals { stop, number })
-    }
-
-    fn caught(&self) -> Option<u8> {
-        u8::try_from(self.number.load(Relaxed))
-            .ok()
-            .filter(|signal| *signal > 0)
-    }
 }
 
 #[cfg(test)]

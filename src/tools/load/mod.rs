@@ -22,15 +22,10 @@ mod worker;
 mod tests;
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-
+use crate::cli::signals::StopFlag;
 use crate::cli::usage::UsageError;
 use crate::cli::{print, say, serve};
 
@@ -57,12 +52,12 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     serve::raise_descriptor_limit();
     limits::check_system(&plan)?;
     let failed = |what: &str| UsageError::new(NOT_ALL_SENT, what);
-    let stop = stop_on_signals()
+    let stop = StopFlag::register()
         .map_err(|error| failed(&format!("load: cannot handle signals: {error}")))?;
     let bar = Bar::new(&plan);
     let mut told_hold = false;
     let mut still_for = None;
-    let outcome = engine::run(&plan, &stop, |progress| {
+    let outcome = engine::run(&plan, stop.flag(), |progress| {
         tell_still(&mut still_for, &progress, &bar);
         if plan.hold.is_zero() || !progress.holds {
             bar.show(progress);
@@ -96,15 +91,4 @@ fn tell_still(still_for: &mut Option<Duration>, progress: &Progress, bar: &Bar) 
     {
         bar.say_above(|| say(&report::moves(after)));
     }
-}
-
-/// The first SIGINT or SIGTERM sets the flag, a second one ends the process.
-fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // Called in this order: the flag is not set yet when the first one looks.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
 }

@@ -305,12 +305,22 @@ impl Output {
         let begun = std::time::Instant::now();
         let mut at = 0;
         while at < bytes.len() && begun.elapsed() < patience {
-            match self.place.write_some(&[IoSlice::new(&bytes[at..])]) {
-                Ok(written) => at += written.unwrap_or(0),
+            match self.write_part(&bytes[at..]) {
+                Ok(written) => at += written,
                 Err(_) => return false,
             }
         }
         at == bytes.len()
+    }
+
+    /// Writes as much of `bytes` as is taken at once, and returns how much that was: 0 after about a tenth of a second in
+    /// which nothing was.
+    ///
+    /// # Errors
+    /// As write(2): EPIPE if the reader is gone.
+    pub fn write_part(&self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.place.write_some(&[IoSlice::new(bytes)])?;
+        Ok(written.unwrap_or(0))
     }
 
     /// Books what was written: whole batches, and of the last one the messages whose last byte was.

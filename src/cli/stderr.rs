@@ -1,0 +1,267 @@
+//! Standard error: opened once, so that it can be written to when no descriptor is left; shared with the log; and never in
+//! the middle of a message, where the sink writes to the same place.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use drainline::ingest::sink::Output;
+use drainline::ingest::{Handle, Sink, SinkError, Work};
+use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{Stat, fstat, stat};
+
+use super::report;
+
+/// What a stderr that nobody reads may cost whoever says something.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at whose turn it is.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// What stands at the end of the place that lines, and perhaps messages, are written to.
+#[derive(Debug, Default)]
+struct Place {
+    /// A message that the sink has written in part, and goes on with.
+    is_inside: bool,
+    /// Something that nobody goes on with: the next line begins on a line of its own.
+    is_torn: bool,
+}
+
+/// This process's standard error.
+#[derive(Debug)]
+pub(super) struct Stderr {
+    /// `None`: it is closed, and whatever is said is gone.
+    output: Option<Output>,
+    /// Whoever holds it writes.
+    place: Mutex<Place>,
+}
+
+impl Stderr {
+    pub(super) fn open() -> Arc<Stderr> {
+        Arc::new(Stderr {
+            output: Output::stderr().ok(),
+            place: Mutex::default(),
+        })
+    }
+
+    /// A line, which is given a second. After that it is also put into the middle of a message: either nobody takes
+    /// anything, or it will not be finished.
+    pub(super) fn say(&self, line: &str) {
+        let end = Instant::now() + PATIENCE;
+        let is_over = || Instant::now() >= end;
+        match self.lock(is_over) {
+            Some(place) => self.write(place, &format!("{line}\n"), is_over),
+            None => drop(self.put(&format!("\n{line}\n"), is_over)),
+        }
+    }
+
+    /// Writes it between two messages, all of it or until `is_over`.
+    fn write(&self, mut place: MutexGuard<'_, Place>, text: &str, is_over: impl Fn() -> bool) {
+        let torn = if place.is_torn { "\n" } else { "" };
+        place.is_torn = !self.put(&format!("{torn}{text}"), is_over);
+        // To whoever waits: else the log could keep the sink from the place, or the sink the log.
+        MutexGuard::unlock_fair(place);
+    }
+
+    /// Whether all of it was written. At least one write is tried.
+    fn put(&self, text: &str, is_over: impl Fn() -> bool) -> bool {
+        let Some(output) = &self.output else {
+            return true;
+        };
+        let mut rest = text.as_bytes();
+        loop {
+            match output.write_part(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(_) => return true,
+            }
+            if rest.is_empty() || is_over() {
+                return rest.is_empty();
+            }
+        }
+    }
+
+    /// Waits until no message is in the middle.
+    fn lock(&self, is_over: impl Fn() -> bool) -> Option<MutexGuard<'_, Place>> {
+        loop {
+            if let Some(place) = self.place.try_lock_for(SLICE) {
+                if !place.is_inside {
+                    return Some(place);
+                }
+                drop(place);
+                thread::sleep(SLICE);
+            }
+            if is_over() {
+                return None;
+            }
+        }
+    }
+
+    /// For the log. Its lines wait for as long as it takes: it is the journal's thread that writes them.
+    pub(super) fn log_target(self: &Arc<Self>) -> env_logger::Target {
+        env_logger::Target::Pipe(Box::new(LogTarget(Arc::clone(self))))
+    }
+
+    /// Whether the log may be coloured.
+    pub(super) fn takes_colours(&self) -> bool {
+        let is_plain = |name: &str, plain: &dyn Fn(&str) -> bool| {
+            std::env::var(name).is_ok_and(|value| plain(&value))
+        };
+        self.output.is_some()
+            && io::stderr().is_terminal()
+            && !is_plain("NO_COLOR", &|value| !value.is_empty())
+            && !is_plain("TERM", &|value| value == "dumb")
+    }
+
+    /// Whether stdout is the same place.
+    pub(super) fn is_stdout(&self) -> bool {
+        self.is_same(fstat(rustix::stdio::stdout()))
+    }
+
+    /// Whether the file of this name is the same place.
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        self.is_same(stat(path))
+    }
+
+    fn is_same(&self, other: rustix::io::Result<Stat>) -> bool {
+        let (Some(_), Ok(this), Ok(other)) = (&self.output, fstat(rustix::stdio::stderr()), other)
+        else {
+            return false;
+        };
+        (this.st_dev, this.st_ino) == (other.st_dev, other.st_ino)
+    }
+}
+
+struct LogTarget(Arc<Stderr>);
+
+impl Write for LogTarget {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(place) = self.0.lock(|| false) {
+            self.0
+                .write(place, &String::from_utf8_lossy(line), || false);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A sink that writes to where stderr goes: it has the place to itself from a message's first byte to its last.
+///
+/// It holds it while it writes all that it is offered. If its reader stands still, nobody could write a line either.
+#[derive(Debug)]
+pub(super) struct Between<S> {
+    sink: S,
+    stderr: Arc<Stderr>,
+}
+
+impl<S: Sink> Between<S> {
+    pub(super) fn new(sink: S, stderr: Arc<Stderr>) -> Between<S> {
+        Between { sink, stderr }
+    }
+}
+
+// Every method of the trait, so that none gets its default.
+impl<S: Sink> Sink for Between<S> {
+    fn name(&self) -> String {
+        self.sink.name()
+    }
+
+    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        // A line may be under way to a reader that stands still.
+        let mut place = loop {
+            match self.stderr.place.try_lock_for(SLICE) {
+                Some(place) => break place,
+                None if work.is_cut() => return Ok(()),
+                None => {}
+            }
+        };
+        let outcome = self.sink.write(work);
+        place.is_inside = self.sink.is_inside_message(work);
+        MutexGuard::unlock_fair(place);
+        outcome
+    }
+
+    fn writes_messages(&self) -> bool {
+        self.sink.writes_messages()
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        self.sink.reopen()
+    }
+
+    fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+        self.sink.maintain(work)
+    }
+
+    fn is_inside_message(&self, work: &Work<'_>) -> bool {
+        self.sink.is_inside_message(work)
+    }
+}
+
+/// Half a message that nobody goes on with keeps no line waiting.
+impl<S> Drop for Between<S> {
+    fn drop(&mut self) {
+        if let Some(mut place) = self.stderr.place.try_lock_for(PATIENCE) {
+            place.is_torn |= std::mem::take(&mut place.is_inside);
+        }
+    }
+}
+
+/// Asks for the list of connections, which a thread of its own writes: one list at a time, and whoever asks waits for none.
+#[derive(Clone, Debug)]
+pub(super) struct Lister {
+    asked: Arc<AtomicBool>,
+    gives_way: Arc<AtomicBool>,
+    thread: thread::Thread,
+}
+
+impl Lister {
+    pub(super) fn start(
+        handle: Arc<Handle>,
+        stderr: Arc<Stderr>,
+    ) -> io::Result<(Lister, JoinHandle<()>)> {
+        let (asked, gives_way) = (Arc::default(), Arc::default());
+        let (is_asked, is_over) = (Arc::clone(&asked), Arc::clone(&gives_way));
+        let body = move || list(&handle, &stderr, &is_asked, &is_over);
+        let thread = thread::Builder::new().name("lister".to_owned());
+        let joins = thread.spawn(body)?;
+        let thread = joins.thread().clone();
+        let lister = Lister {
+            asked,
+            gives_way,
+            thread,
+        };
+        Ok((lister, joins))
+    }
+
+    pub(super) fn list(&self) {
+        self.asked.store(true, Release);
+        self.thread.unpark();
+    }
+
+    /// What is being written is left as it is, for the last line; the thread ends.
+    pub(super) fn give_way(&self) {
+        self.gives_way.store(true, Release);
+        self.thread.unpark();
+    }
+}
+
+fn list(handle: &Handle, stderr: &Stderr, is_asked: &AtomicBool, gives_way: &AtomicBool) {
+    while !gives_way.load(Acquire) {
+        if !is_asked.swap(false, AcqRel) {
+            thread::park();
+            continue;
+        }
+        let text = report::connections(handle) + "\n";
+        let end = Instant::now() + PATIENCE;
+        let is_over = || gives_way.load(Acquire) || Instant::now() >= end;
+        if let Some(place) = stderr.lock(is_over) {
+            stderr.write(place, &text, is_over);
+        }
+    }
+}
