@@ -80,7 +80,13 @@ fn cell([framing, output, messages, bytes, size, connections]: Place) -> Cell {
         Size::Max(max) if connections == 1_000 => max.min(1 << 20),
         Size::Max(max) => max,
     };
-    let max_message = asked.min(buffer_bytes - 256);
+    // Where it is large a message lies in whole pages of its own.
+    let beside = if buffer_bytes > 128 << 10 {
+        256 + 4_096
+    } else {
+        256
+    };
+    let max_message = asked.min(buffer_bytes - beside);
     let size = match SIZES[size] {
         Size::Of(size) => size,
         Size::Max(_) => max_message as usize,
