@@ -216,7 +216,8 @@ fn a_load_takes_as_long_as_it_lasts() {
         (&["--rate=1", "--duration=900ms"][..], 0.9),
         (&["--duration=300ms", "--reconnect-every=100"], 0.3),
     ] {
-        let (report, _) = Server::start(&[]).load(flags);
+        let server = Server::start(&[]);
+        let report = load(&server.child, flags);
         assert!(
             report["seconds"].as_f64() >= Some(least),
             "{flags:?}: {report}"

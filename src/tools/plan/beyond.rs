@@ -32,7 +32,8 @@ pub(super) struct Outlook {
 
 /// The load that the settings are for.
 pub(super) fn expected(situation: &Situation, settings: &Settings) -> Outlook {
-    outlook("this load".to_owned(), situation.demand(), settings)
+    let demand = filling(situation, situation.demand(), settings);
+    outlook("this load".to_owned(), demand, settings)
 }
 
 /// What lies one step beyond it.
@@ -72,7 +73,31 @@ pub(super) fn longer_stall(situation: &Situation, settings: &Settings) -> Option
         ..situation.clone()
     };
     let what = format!("a stall of {}", units::print_duration(longer.stall));
-    (!situation.stall.is_zero()).then(|| outlook(what, longer.demand(), settings))
+    (!situation.stall.is_zero()).then(|| {
+        let demand = filling(&longer, longer.demand(), settings);
+        outlook(what, demand, settings)
+    })
+}
+
+/// Where the sink does not keep up, for so long that the buffer is full and somebody waits.
+fn filling(situation: &Situation, mut demand: Demand, settings: &Settings) -> Demand {
+    if situation
+        .sink_rate
+        .is_some_and(|sink| sink < situation.rate)
+    {
+        let lasts = demand.duration.max(lasting(situation, settings).duration);
+        demand.duration = lasts;
+        for crowd in &mut demand.crowds {
+            crowd.until = lasts;
+        }
+    }
+    demand
+}
+
+/// The longest that somebody waits for the buffer.
+pub(super) fn longest_wait(simulated: &Simulated) -> Duration {
+    let waits = simulated.course.iter().map(|point| point.longest_wait);
+    waits.max().unwrap_or_default()
 }
 
 /// Without a stall, until the buffer is full and those who wait have waited long enough to be cut off.
@@ -115,10 +140,9 @@ fn outlook(what: String, demand: Demand, settings: &Settings) -> Outlook {
 
 fn sentence(simulated: &Simulated, demand: &Demand) -> String {
     let figures = &simulated.figures;
-    let waits = simulated.course.iter().map(|point| point.longest_wait);
-    let held_up = match waits.max().filter(|wait| !wait.is_zero()) {
-        None => "nobody waits 100 ms for the buffer".to_owned(),
-        Some(wait) => format!("the buffer holds senders up, for {} at most", seconds(wait)),
+    let held_up = match longest_wait(simulated) {
+        Duration::ZERO => "nobody waits 100 ms for the buffer".to_owned(),
+        wait => format!("the buffer holds senders up, for {} at most", seconds(wait)),
     };
     let peak = format!(
         "{} messages at most are in it or wait for room",
@@ -127,14 +151,26 @@ fn sentence(simulated: &Simulated, demand: &Demand) -> String {
     let shut = Some(shut_for(simulated)).filter(|shut| !shut.is_zero());
     let shut = shut.map(|shut| format!("the gate is shut for {}", seconds(shut)));
     let stopped = figures.stopped_at.as_ref();
-    let stopped = stopped.map(|at| format!("it was simulated no further than {at}"));
+    let lasts = match stopped {
+        None => format!("{} were simulated", seconds(demand.duration)),
+        Some(at) => format!(
+            "the simulation was ended after {at}, {} into {}: what comes later is not known",
+            seconds(
+                simulated
+                    .course
+                    .last()
+                    .map_or(Duration::ZERO, |last| last.at)
+            ),
+            seconds(demand.duration)
+        ),
+    };
     let parts = [
         Some(losses(simulated)),
         Some(held_up),
         Some(peak),
         shut,
         recovery(simulated, demand),
-        stopped,
+        Some(lasts),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.join("; ")

@@ -80,8 +80,7 @@ pub(super) fn decide(
     settings.config.buffer_messages = messages as usize;
     settings.config.buffer_bytes = bytes as usize;
     let held = messages.min(bytes / wanted.weight.max(1));
-    // A quarter more than what arrives was wanted.
-    let holds = held as f64 / 1.25 / situation.rate as f64;
+    let holds = held as f64 / situation.rate as f64;
     let holds = Duration::try_from_secs_f64(holds).unwrap_or(DAY);
 
     let arriving = format!(
@@ -91,9 +90,11 @@ pub(super) fn decide(
         count(wanted.arrives)
     );
     let why = if !situation.keeps_up() {
-        "in this load it is always full, and a larger one would only make messages older".to_owned()
-    } else if messages < wanted.messages {
+        fills_up(situation, messages)
+    } else if messages < wanted.arrives {
         format!("{arriving}, which is more than there is room for")
+    } else if messages < wanted.messages {
+        format!("{arriving}, and for what comes unevenly as much more as there is room for")
     } else if wanted.messages <= default.buffer_messages as u64 {
         format!("{arriving}: the default holds more, and what is not used costs 16 bytes a message")
     } else {
@@ -111,7 +112,10 @@ pub(super) fn decide(
             Some(_) => "This is what --memory leaves",
             None => "A larger one takes a --memory that says so",
         };
-        why += &format!(". {limit}; it holds what arrives in {}", seconds(holds));
+        why += &format!(
+            ". {limit}; it holds what arrives in {} at least",
+            seconds(holds)
+        );
     }
     settings.decide("--buffer-bytes", units::print_size(bytes as usize), why);
     let message = longest_message(situation);
@@ -121,6 +125,18 @@ pub(super) fn decide(
         settings.decide("--max-message", units::print_size(message), why);
     }
     holds
+}
+
+/// When a buffer is full whose sink does not keep up.
+fn fills_up(situation: &Situation, messages: u64) -> String {
+    let sink = situation.sink_rate.unwrap_or_default();
+    match situation.rate.saturating_sub(sink) {
+        0 => "in this load it keeps what a stall leaves in it, and a larger one would only make messages older".to_owned(),
+        over => format!(
+            "in this load it is full after {} and stays full, and a larger one would only make messages older",
+            seconds(Duration::from_secs(messages / over))
+        ),
+    }
 }
 
 /// No message is truncated.

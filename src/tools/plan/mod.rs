@@ -77,6 +77,15 @@ impl Plan {
         if machine.settings.promise.loses_nothing() && lost > 0 {
             machine.settings.promise = Promise::Unkept { lost };
         }
+        // What was computed takes each message for as heavy as one can be; the simulation weighs them.
+        if let Promise::Lossless { held } = &mut machine.settings.promise
+            && expected.simulated.figures.stopped_at.is_none()
+        {
+            let waits = beyond::longest_wait(&expected.simulated);
+            if waits.is_zero() || held.is_zero() {
+                *held = waits;
+            }
+        }
         Ok(Plan {
             expected,
             beyond: beyond::beyond(&machine.share, &machine.settings),

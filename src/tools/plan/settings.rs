@@ -162,7 +162,7 @@ fn connections(situation: &Situation, settings: &mut Settings) {
     let most = round_up(wanted + wanted / 4 + 16).min(1_000_000);
     settings.config.max_connections = Some(most as usize);
     let why = format!(
-        "{} connections and a quarter more, for those that come back before their old one has ended. Whoever is above waits \
+        "{} connections, a quarter more and 16, for those that come back before their old one has ended. Whoever is above waits \
          in the kernel's queue",
         count(wanted)
     );
@@ -210,7 +210,10 @@ fn drain(situation: &Situation, settings: &mut Settings) {
     if full > default {
         settings.config.drain_timeout = full;
         let why =
-            "what the sink needs for a full buffer, so that a shutdown loses none of it".to_owned();
+            "what the sink needs for a full buffer, so that a shutdown loses none of it. Whoever stops the server has to \
+             wait as long: systemd kills after TimeoutStopSec (90 s), docker stop after --time (10 s), Kubernetes after \
+             terminationGracePeriodSeconds (30 s)"
+                .to_owned();
         settings.decide("--drain-timeout", units::print_duration(full), why);
     }
 }

@@ -201,6 +201,51 @@ fn as_many_machines_as_rate_and_connections_need() {
     assert!(machines::find(&situation(1_000_000_000, 1, None, 1), Some(1)).is_err());
 }
 
+/// The promise, the reasons and the simulation are about the same load.
+#[test]
+fn no_two_statements_contradict_each_other() {
+    for rate in ["100", "1000"] {
+        for connections in ["1", "50"] {
+            for stall in ["0s", "10s", "12h"] {
+                for sink in [None, Some("10"), Some("999"), Some("1050"), Some("100000")] {
+                    if stall == "12h" && (sink.is_some() || rate != "100") {
+                        // Long, and no other.
+                        continue;
+                    }
+                    let mut words = vec!["--rate", rate, "--connections", connections];
+                    words.extend(["--stall", stall]);
+                    words.extend(sink.into_iter().flat_map(|sink| ["--sink-rate", sink]));
+                    let told = told(&words)
+                        .split_whitespace()
+                        .collect::<Vec<_>>()
+                        .join(" ");
+                    let (text, _) = told.split_once("One step beyond").expect("an outlook");
+                    let says = |part: &str| text.contains(part);
+                    let nobody_waits = says("nobody waits 100 ms");
+                    assert!(
+                        !(says("senders are held up for its last") && nobody_waits),
+                        "{told}"
+                    );
+                    assert!(
+                        !says("no sender is held up by a stall") || nobody_waits,
+                        "{told}"
+                    );
+                    assert!(
+                        !(says("stays full") && nobody_waits && !says("1h were simulated")),
+                        "{told}"
+                    );
+                    let is_lost = text.contains(" messages are lost, ");
+                    assert!(!(says("Promise: loses nothing") && is_lost), "{told}");
+                    assert!(
+                        says("were simulated") || says("simulation was ended"),
+                        "{told}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_report_says_what_to_type_and_what_it_is_good_for() {
     let words = [
