@@ -217,11 +217,54 @@ impl<'a> Assembly<'a> {
         let seen = || Seen::of(message, self.form.input);
         self.frames.oversize.get_or_insert_with(seen);
     }
+}
 
-    fn book_run(&mut self, len: usize, messages: u64) {
-        self.entry.messages += len as u64 - messages;
-        self.entry.framing += messages;
-        self.frames.finished += messages;
+impl Assembly<'_> {
+    fn book_run(&mut self, len: usize, messages: u64, delimiter: u8) {
+        let run = Event::Run {
+            len,
+            messages,
+            delimiter,
+        };
+        self.frames.book(run, self.entry);
+    }
+}
+
+impl Frames {
+    /// Books what an event says of bytes and messages.
+    fn book(&mut self, event: Event, entry: &mut Entry) {
+        match event {
+            Event::Run { len, messages, .. } => {
+                entry.messages += len as u64 - messages;
+                entry.framing += messages;
+                self.finished += messages;
+            }
+            Event::Message { len, is_truncated } => {
+                entry.messages += len as u64;
+                entry.truncated += u64::from(is_truncated);
+                self.finished += 1;
+            }
+            Event::Framing { len } => entry.framing += len as u64,
+            Event::Discard { len, reason } => entry.discarded.add(reason, len as u64),
+            Event::Dropped => {
+                self.dropped += 1;
+                self.finished += 1;
+            }
+            Event::Partial => entry.partial += 1,
+            Event::Violation(violation) => self.violation = Some(violation),
+        }
+    }
+}
+
+/// Books messages that nobody takes any more: no batch is made of them.
+pub(super) struct Uncollected<'a> {
+    pub(super) frames: &'a mut Frames,
+    pub(super) entry: &'a mut Entry,
+}
+
+impl Take for Uncollected<'_> {
+    fn take(&mut self, event: Event) {
+        self.frames.book(event, self.entry);
     }
 }
 
@@ -234,34 +277,23 @@ impl Take for Assembly<'_> {
                 delimiter,
             } => {
                 self.take_run(len, messages, delimiter);
+                return;
             }
             Event::Message { len, is_truncated } => {
                 let message = self.pass(len);
-                self.entry.messages += len as u64;
-                self.entry.truncated += u64::from(is_truncated);
-                self.frames.finished += 1;
-                let input = self.input;
                 if is_truncated {
                     self.see(message.start);
                 }
+                let input = self.input;
                 self.add(&input[message]);
             }
-            Event::Framing { len } => {
+            Event::Framing { len } | Event::Discard { len, .. } => {
                 self.pass(len);
-                self.entry.framing += len as u64;
             }
-            Event::Discard { len, reason } => {
-                self.pass(len);
-                self.entry.discarded.add(reason, len as u64);
-            }
-            Event::Dropped => {
-                self.see(self.at);
-                self.frames.dropped += 1;
-                self.frames.finished += 1;
-            }
-            Event::Partial => self.entry.partial += 1,
-            Event::Violation(violation) => self.frames.violation = Some(violation),
+            Event::Dropped => self.see(self.at),
+            Event::Partial | Event::Violation(_) => {}
         }
+        self.frames.book(event, self.entry);
     }
 
     fn has_room(&mut self, len: usize) -> bool {
@@ -287,7 +319,7 @@ impl Take for Assembly<'_> {
         if goes_as_it_is && self.at == 0 {
             let (part, messages) = self.whole_part(run, messages, delimiter);
             self.pass(part);
-            self.book_run(part, messages);
+            self.book_run(part, messages, delimiter);
             self.whole = Some((part, messages));
             self.messages = messages;
             self.is_full |= part < len;
@@ -299,7 +331,7 @@ impl Take for Assembly<'_> {
         {
             self.unfold();
             self.pass(len);
-            self.book_run(len, messages);
+            self.book_run(len, messages, delimiter);
             self.room(len).append(run);
             self.messages += messages;
             return len;
@@ -310,7 +342,7 @@ impl Take for Assembly<'_> {
                 break;
             }
             self.add(&run[start..end]);
-            self.book_run(end + 1 - start, 1);
+            self.book_run(end + 1 - start, 1, delimiter);
             start = end + 1;
         }
         self.pass(start).len()

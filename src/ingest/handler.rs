@@ -45,11 +45,11 @@ pub(super) fn run(
             say_oversize(connection, &frames, shared.max_message);
         }
         if let Err(error) = send(frames, outbox, &shared.pool) {
-            // What else was read is refused at once; it is sent all the same, so that it is booked for the reason that
-            // is known there.
-            while let Some(frames) = reader.next_of_rest() {
-                let _ = send(frames, outbox, &shared.pool);
-            }
+            // What else was read is booked for the same reason, all at once: there may be tens of thousands of messages,
+            // and thousands of connections that are cut with this one.
+            let rest = reader.give_up_rest();
+            outbox.dropped(DropReason::Oversize, rest.dropped);
+            outbox.dropped_after_end(rest.finished - rest.dropped);
             // The error says that it was aborted, and the connection what for.
             let ended = connection.end().filter(|&end| end != EndReason::Eof);
             let reason = ended.or_else(|| error.downcast_ref::<Ended>().map(|ended| ended.0));

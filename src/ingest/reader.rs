@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::assembly::{Assembly, Form, Frames};
+use super::assembly::{Assembly, Form, Frames, Uncollected};
 use super::batch::Batch;
 use super::buffer::{Buffer, MAPPED_FROM};
 use super::framing::{Decoder, Discard, End};
@@ -92,10 +92,21 @@ impl<'a> Reader<'a> {
         Ok(Some(self.cut_and_book(entry, most)))
     }
 
-    /// The next batch of what is there, if there may be one: nothing is read.
-    pub(super) fn next_of_rest(&mut self) -> Option<Frames> {
-        self.has_more
-            .then(|| self.cut_and_book(Entry::default(), u64::MAX))
+    /// Books what is there of whole messages, which nobody takes any more, and says how many they are and how many
+    /// of them are dropped for their length.
+    pub(super) fn give_up_rest(&mut self) -> Frames {
+        let input = std::mem::take(&mut self.pending);
+        let (mut frames, mut entry) = (Frames::default(), Entry::default());
+        let mut uncollected = Uncollected {
+            frames: &mut frames,
+            entry: &mut entry,
+        };
+        let consumed = self.decoder.decode(&input[self.start..], &mut uncollected);
+        self.has_more = false;
+        let at = self.start + consumed;
+        self.keep(input, at);
+        self.book(entry);
+        frames
     }
 
     fn cut_and_book(&mut self, mut entry: Entry, most: u64) -> Frames {

@@ -127,7 +127,7 @@ impl Acceptor {
     /// come. The accept rate is for a server that goes on.
     fn serve_queue(&mut self) {
         let mut queued = match self.shared.lifecycle.error() {
-            None => self.listener.close_queue(),
+            None => self.listener.close_queue(&self.shared.tables),
             // What they send would be dropped.
             Some(_) => 0,
         };

@@ -191,6 +191,22 @@ impl Budget {
         first
     }
 
+    /// [`abort`](Budget::abort) for all of them, under one lock: while thousands send, each lock has a line before it.
+    pub(super) fn abort_all(&self, records: &[Arc<Record>], reason: EndReason) {
+        let mut woken = Vec::new();
+        let mut inner = self.inner.lock();
+        for record in records {
+            record.end(reason);
+            woken.extend(
+                inner
+                    .leave(record, drop_reason(reason), false)
+                    .unwrap_or_default(),
+            );
+        }
+        drop(inner);
+        wake_all(woken);
+    }
+
     /// Ends a connection that is past a deadline, unless it has come on since it was `seen` so. Decided under the
     /// lock under which sends queue: whoever is in line has read since, and is not judged by what it showed before.
     /// Says whether it was ended; waking its socket is the caller's.
@@ -214,6 +230,18 @@ impl Budget {
     /// Books messages that never reach a send: received, and dropped.
     pub(super) fn dropped(&self, reason: DropReason, messages: u64) {
         let mut inner = self.inner.lock();
+        inner.received += messages;
+        inner.dropped.add(reason, messages);
+    }
+
+    /// Books messages that are not sent any more after a send that was refused: received, and dropped for the same
+    /// reason.
+    pub(super) fn dropped_after(&self, record: &Record, messages: u64) {
+        let mut inner = self.inner.lock();
+        let reason = match record.ended().filter(|&end| refuses_sends(end)) {
+            Some(end) => drop_reason(end),
+            None => inner.closed_for,
+        };
         inner.received += messages;
         inner.dropped.add(reason, messages);
     }

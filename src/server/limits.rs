@@ -22,6 +22,9 @@ pub(super) const OWN_THREADS: u64 = 4;
 /// while the gate is shut or during a drain, or waits for that as a spare descriptor.
 const DESCRIPTORS_PER_LISTENER: u64 = 3;
 
+/// The system's table of sockets, which an acceptor reads as a drain begins.
+const OWN_DESCRIPTORS: u64 = 1;
+
 /// What std maps for a thread: its stack and its signal stack, each with a guard page, which is a
 /// mapping of its own. Beyond vm.max_map_count std panics inside the new thread, after clone(2), and
 /// the process aborts (rust-lang/rust#78497): this limit has to be met here or not at all.
@@ -200,6 +203,7 @@ fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System
         descriptors: sum([descriptors_without(needs, system), connections]),
         memory_bytes: sum([
             connections.saturating_mul(per_connection),
+            TOUCHED_PER_THREAD.saturating_mul(needs.listeners as u64),
             config.buffer_bytes as u64,
             slots,
             needs.memory.kept_bytes,
@@ -220,6 +224,7 @@ fn descriptors_without(needs: &Needs, system: &System) -> u64 {
     sum([
         system.open_descriptors,
         of_listeners,
+        OWN_DESCRIPTORS,
         needs.other_descriptors,
     ])
 }

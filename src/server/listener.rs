@@ -2,10 +2,12 @@
 //! back.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -131,7 +133,7 @@ impl Listener {
     /// The queue's length is TCP_INFO's tcpi_unacked, for which neither rustix nor socket2 has a safe call; the same
     /// count is the listener's rx_queue in /proc/net/tcp (proc_pid_net(5)). Where there is none, nobody is known to
     /// wait.
-    pub(super) fn close_queue(&self) -> usize {
+    pub(super) fn close_queue(&self, tables: &Mutex<()>) -> usize {
         if self.is_shut_down {
             return 0;
         }
@@ -139,16 +141,29 @@ impl Listener {
         if self.can_refuse {
             let _ = rustix::net::listen(&self.socket, 0);
         }
+        // Most listeners have nobody waiting, and the tables list every socket of the machine.
+        if !self.has_client() {
+            return 0;
+        }
         let Ok(inode) = rustix::fs::fstat(&self.socket).map(|stat| stat.st_ino) else {
             return 0;
         };
-        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-        let mut tables = tables
+        // One at a time: a table may be long, and so one descriptor and one line are all that it takes.
+        let _one = tables.lock();
+        ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
             .iter()
-            .filter_map(|path| fs::read_to_string(path).ok());
-        tables
-            .find_map(|table| queue_of(&table, inode))
+            .filter_map(|path| fs::File::open(path).ok())
+            .find_map(|table| queue_of(BufReader::new(table), inode))
             .unwrap_or_default()
+    }
+
+    fn has_client(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        !matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
 
     /// From now on connects are refused (shutdown(2) on a listening socket). Whoever was in the kernel's
@@ -235,10 +250,10 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
 }
 
 /// `rx_queue` of the listening socket of this inode, in a table of /proc/net.
-fn queue_of(table: &str, inode: u64) -> Option<usize> {
+fn queue_of(table: impl BufRead, inode: u64) -> Option<usize> {
     const LISTEN: &str = "0A";
     let inode = inode.to_string();
-    table.lines().find_map(|line| {
+    table.lines().map_while(Result::ok).find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(3);
         let is_listening = fields.next() == Some(LISTEN);
         let (_, queued) = fields.next()?.split_once(':')?;

@@ -147,6 +147,13 @@ impl<T: Weigh> Outbox<T> {
         self.budget.dropped(reason, messages.min(MOST_MESSAGES));
     }
 
+    /// Books messages that the handler has in hand after a send that ended its connection: received, and dropped for
+    /// the reason of that send. One lock for all of them.
+    pub(crate) fn dropped_after_end(&self, messages: u64) {
+        self.budget
+            .dropped_after(&self.record, messages.min(MOST_MESSAGES));
+    }
+
     /// The wait is over: with room granted there is a slot, since every item weighs a message and there are
     /// as many slots as messages. A timeout here would be a bug of ours; it is counted, not hidden.
     fn put(&self, item: T, weight: Weight) -> Result<(), SendError<T>> {

@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub(super) reaper: Sender<Ending>,
     pub(super) standing: Mutex<Standing>,
     pub(super) lifecycle: Lifecycle,
+    /// Held by the one acceptor that reads the system's tables of sockets.
+    pub(super) tables: Mutex<()>,
     pub(super) journal: Journal,
     pub(super) spawner: Spawner,
 }
@@ -105,11 +107,14 @@ impl Shared {
             self.gate.ring();
         }
         self.budget.close(DropReason::Shutdown);
-        self.table.for_each(|record| {
+        let records = self.table.records();
+        if !records.is_empty() {
             self.lifecycle.miss();
-            self.budget.abort(record, EndReason::Shutdown);
+        }
+        self.budget.abort_all(&records, EndReason::Shutdown);
+        for record in records {
             record.cut();
-        });
+        }
     }
 
     /// The last deadline has passed: the inbox is closed with whatever is in it.

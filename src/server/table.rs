@@ -250,14 +250,16 @@ impl Table {
     /// Every connection whose handler has not ended. Visited without the lock: who is woken by it wants the lock
     /// next, and thousands that sleep for it would wake each other one by one.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&Arc<Record>)) {
-        let records: Vec<_> = {
-            let inner = self.inner.lock();
-            let entries = inner.connections.values();
-            entries.map(|entry| Arc::clone(&entry.record)).collect()
-        };
-        for record in records {
+        for record in self.records() {
             visit(&record);
         }
+    }
+
+    /// All of them.
+    pub(super) fn records(&self) -> Vec<Arc<Record>> {
+        let inner = self.inner.lock();
+        let entries = inner.connections.values();
+        entries.map(|entry| Arc::clone(&entry.record)).collect()
     }
 
     /// One tick of the watch over every connection. `leaving` is called once for the last connection of a thread

@@ -149,7 +149,11 @@ fn no_buffer_of_the_pool_is_lost() {
             reader.grow();
             reader.pending.append(input);
             let frames = reader.cut(&mut Entry::default(), u64::MAX);
-            let rest = std::iter::from_fn(|| reader.next_of_rest());
+            let rest = std::iter::from_fn(|| {
+                reader
+                    .has_more
+                    .then(|| reader.cut_and_book(Entry::default(), u64::MAX))
+            });
             let frames: Vec<_> = std::iter::once(frames).chain(rest).collect();
             for batch in frames.into_iter().filter_map(|frames| frames.batch) {
                 pool.put(batch.into_buffer());
@@ -203,7 +207,11 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
                 reader.pending.append(&input);
                 let mut entry = Entry::default();
                 let first = reader.cut(&mut entry, u64::MAX);
-                let rest = std::iter::from_fn(|| reader.next_of_rest());
+                let rest = std::iter::from_fn(|| {
+                    reader
+                        .has_more
+                        .then(|| reader.cut_and_book(Entry::default(), u64::MAX))
+                });
                 let (mut finished, mut sent) = (0, 0);
                 for frames in std::iter::once(first).chain(rest) {
                     finished += frames.finished;

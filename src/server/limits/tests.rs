@@ -75,14 +75,19 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
         Bound {
             max_connections: 1024,
             threads: 1 + 1 + 4 + 1 + 1024,
-            descriptors: 5 + 3 + 2 + 1024,
-            memory_bytes: 1024 * (80 << 10) + (64 << 20) + 1_600_000 + (1 << 20) + (8 << 20),
+            descriptors: 5 + 3 + 1 + 2 + 1024,
+            memory_bytes: 1024 * (80 << 10)
+                + (16 << 10)
+                + (64 << 20)
+                + 1_600_000
+                + (1 << 20)
+                + (8 << 20),
             kernel_memory_bytes: 1024 * (10 << 20),
         }
     );
     assert_eq!(
         bound.to_string(),
-        "at most 1024 connections, 1031 threads, 1034 descriptors, 154.5 MiB of memory (and up to \
+        "at most 1024 connections, 1031 threads, 1035 descriptors, 154.5 MiB of memory (and up to \
          10.0 GiB of kernel socket buffers)"
     );
 }
@@ -97,12 +102,12 @@ fn unknown_socket_buffers_are_not_claimed_to_be_free() {
 fn descriptors() {
     let mut system = free();
     system.descriptors_max = Some(256);
-    holds_exactly(&system, "RLIMIT_NOFILE (ulimit -n)", 256, 246);
+    holds_exactly(&system, "RLIMIT_NOFILE (ulimit -n)", 256, 245);
     let error = fit(&asking(5000), &NEEDS, &system).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "max_connections = 5000: RLIMIT_NOFILE (ulimit -n) allows 256 descriptors and 5010 are \
-         needed; up to 246 would fit"
+        "max_connections = 5000: RLIMIT_NOFILE (ulimit -n) allows 256 descriptors and 5011 are \
+         needed; up to 245 would fit"
     );
 }
 
@@ -173,7 +178,7 @@ fn a_system_that_holds_no_connection_refuses_the_default_too() {
     assert_eq!((error.max_connections, error.fits), (1, 0));
     assert_eq!(
         error.to_string(),
-        "max_connections = 1: RLIMIT_NOFILE (ulimit -n) allows 10 descriptors and 11 are needed; \
+        "max_connections = 1: RLIMIT_NOFILE (ulimit -n) allows 10 descriptors and 12 are needed; \
          not even one connection would fit"
     );
 }
