@@ -194,3 +194,29 @@ fn close_ends_the_connection_at_the_message_and_costs_what_came_behind_it() {
     assert!(exit.u64("discarded.oversize") > 0, "{exit}");
     assert_eq!(exit.u64("connections.ended.protocol"), oversized, "{exit}");
 }
+
+/// However small batches are: what one read brought behind such a message is discarded with it.
+#[test]
+fn what_is_read_behind_a_message_that_closes_is_the_peers_doing_whatever_the_buffer_holds() {
+    for buffer_messages in ["3", "100000"] {
+        let limits = ["--max-message", "8193B", "--oversize", "close"];
+        let buffer = ["--buffer-messages", buffer_messages];
+        let mut server =
+            Drainline::start(&[limits, [buffer[0], buffer[1], "--sink", "null"]].concat());
+        let line = |len: usize| [vec![b'x'; len], vec![b'\n']].concat();
+        let bytes = [line(3000).repeat(12), line(16_386), line(50).repeat(20)].concat();
+        let mut stream = server.connect();
+        // The server closes on it, so the writing may fail underway.
+        let _ = stream.write_all(&bytes);
+        client::wait_for_close(&mut stream);
+        let exit = server.terminate();
+        exit.assert_code(0);
+        exit.assert_closes();
+        assert_eq!(exit.u64("received"), 12);
+        assert_eq!(
+            exit.sum("discarded"),
+            exit.u64("discarded.oversize"),
+            "{exit}"
+        );
+    }
+}

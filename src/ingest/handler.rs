@@ -57,6 +57,8 @@ pub(super) fn run(
             return Err(error);
         }
         if let Some(violation) = violation {
+            // What was read behind it is discarded for the same reason.
+            reader.give_up_rest();
             return Err(Box::new(violation));
         }
         if is_last {

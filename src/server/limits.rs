@@ -377,7 +377,7 @@ fn sum<const N: usize>(terms: [u64; N]) -> u64 {
     terms.into_iter().fold(0, u64::saturating_add)
 }
 
-/// A size as people write it, with one decimal.
+/// A size as people write it, with one decimal, never less than it is.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -390,6 +390,7 @@ impl fmt::Display for Bytes {
             size /= 1024.0;
             step += 1;
         }
+        let size = (size * 10.0).ceil() / 10.0;
         write!(f, "{size:.1} {}", unit[step])
     }
 }

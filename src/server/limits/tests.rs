@@ -87,7 +87,7 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
     );
     assert_eq!(
         bound.to_string(),
-        "at most 1024 connections, 1031 threads, 1035 descriptors, 154.5 MiB of memory (and up to \
+        "at most 1024 connections, 1031 threads, 1035 descriptors, 154.6 MiB of memory (and up to \
          10.0 GiB of kernel socket buffers)"
     );
 }
@@ -216,7 +216,7 @@ fn memory_only_warns() {
         assert_eq!(
             notes,
             [
-                "memory.max of /sys/fs/cgroup/foo is 128.0 MiB and up to 154.5 MiB may be needed: \
+                "memory.max of /sys/fs/cgroup/foo is 128.0 MiB and up to 154.6 MiB may be needed: \
               a smaller max_connections, buffer_bytes or handler_bytes would fit"
             ]
         );
