@@ -132,7 +132,7 @@ fn at_debug_a_pause_and_a_rate_that_holds_back_are_told() {
     let (mut child, mut clients) = held_up(&[&args[..], &["--log-level", "debug"]].concat(), 1);
     wait_until("a pause", DEADLINE, || {
         let told = child.stderr_text();
-        told.contains(" DEBUG drainline] a pause begins: 1 senders wait")
+        told.contains(" DEBUG drainline] a pause begins: 1 sender waiting")
     });
     child.collect_stdout();
     assert_eq!(client::half_close(clients.remove(0)), Closed::Clean);

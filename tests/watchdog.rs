@@ -196,7 +196,7 @@ fn a_sink_that_is_stuck_is_named_with_what_it_holds_up() {
     let sent = Tagged::new(1).send(&mut client, 0..3, 100, Cut::Once);
     assert_eq!(sent.all().messages, 3);
     let line = wait_line(&["WARN", "valve has finished nothing for"]);
-    assert!(line.contains("messages are in flight"), "{line}");
+    assert!(line.contains(" in flight, "), "{line}");
     valve.heal();
     assert_eq!(client::half_close(client), Closed::Clean);
     server.shutdown(DEADLINE);

@@ -12,6 +12,7 @@ use std::fmt;
 
 use super::config::Config;
 use super::error::LimitError;
+use super::ledger::counted;
 pub(super) use promised::{Promise, system};
 pub(super) use system::System;
 
@@ -82,10 +83,10 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "at most {} connections, {} threads, {} descriptors, {} of memory",
-            self.max_connections,
-            self.threads,
-            self.descriptors,
+            "at most {}, {}, {}, {} of memory",
+            counted(self.max_connections as u64, "connection"),
+            counted(self.threads, "thread"),
+            counted(self.descriptors, "descriptor"),
             Bytes(self.memory_bytes)
         )?;
         match self.kernel_memory_bytes {

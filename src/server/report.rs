@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::ServerError;
-use super::ledger::{DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, Tally};
+use super::ledger::{
+    DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, Tally, counted,
+};
 use crate::model::{Activity, Rung, Weight};
 
 /// The server's ledger at one moment.
@@ -175,10 +177,4 @@ impl fmt::Display for ConnectionInfo {
             Ok(())
         }
     }
-}
-
-/// `1 message`, `2 messages`.
-pub(crate) fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }

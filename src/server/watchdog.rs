@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::budget::Counts;
 use super::config::{FirstByteTimeout, OnPause, TICK};
-use super::ledger::{DropReason, EndReason, NotAcceptingReason};
+use super::ledger::{DropReason, EndReason, NotAcceptingReason, counted};
 use super::lifecycle::Due;
 use super::record::Record;
 use super::report::{ConnectionInfo, NotAccepting};
@@ -169,12 +169,15 @@ impl Watchdog {
         if watch.busy_for >= self.limits.warn_after && !watch.warned {
             watch.warned = true;
             let (name, busy_for) = (self.shared.consumer.name(), watch.busy_for.as_secs_f64());
-            self.shared.journal.say_once("consumer stuck", Level::Warn, || {
-                format!(
-                    "{name} has finished nothing for {busy_for:.1} s: {} messages are in flight, {} senders wait",
-                    counts.in_flight, counts.waiting
-                )
-            });
+            self.shared
+                .journal
+                .say_once("consumer stuck", Level::Warn, || {
+                    format!(
+                        "{name} has finished nothing for {busy_for:.1} s: {} in flight, {} waiting",
+                        counted(counts.in_flight, "message"),
+                        counted(counts.waiting as u64, "sender")
+                    )
+                });
         }
     }
 
@@ -193,8 +196,11 @@ impl Watchdog {
         if is_paused != self.shared.standing.lock().is_paused {
             self.shared.journal.say_debug(|| {
                 let what = if is_paused { "begins" } else { "ends" };
-                let (waiting, in_flight) = (counts.waiting, counts.in_flight);
-                format!("a pause {what}: {waiting} senders wait, the longest for {longest_wait:.1?}, {in_flight} messages are in flight")
+                let waiting = counted(counts.waiting as u64, "sender");
+                let in_flight = counted(counts.in_flight, "message");
+                format!(
+                    "a pause {what}: {waiting} waiting, the longest for {longest_wait:.1?}, {in_flight} in flight"
+                )
             });
         }
         let now = self.shared.now();
@@ -285,8 +291,8 @@ fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {
     };
     shared.journal.say_once(key, Level::Warn, || {
         format!(
-            "connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} bytes read)",
-            sample.bytes
+            "connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} read)",
+            counted(sample.bytes, "byte")
         )
     });
 }
@@ -317,12 +323,14 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
             let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
             let open = shared.table.traffic().open;
             let error = shared.accepting.error();
-            format!("{error}; RLIMIT_NOFILE (ulimit -n) is {limit}, {open} connections are open")
+            let open = counted(open, "connection");
+            format!("{error}; RLIMIT_NOFILE (ulimit -n) is {limit}, {open} open")
         }
         _ => {
             let threads = shared.table.traffic().unjoined;
             let error = shared.accepting.error();
-            format!("{error}; {threads} threads of connections are running")
+            let threads = counted(threads as u64, "thread");
+            format!("{error}; {threads} of connections running")
         }
     };
     let meets = match config.on_pause {

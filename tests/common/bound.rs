@@ -26,9 +26,9 @@ impl Bound {
             .position(|name| *name == unit)?;
         let bytes = size.parse::<f64>().ok()? * 1024f64.powi(power as i32 + 1);
         Some(Bound {
-            connections: count(" connections")?,
-            threads: count(" threads")?,
-            descriptors: count(" descriptors")?,
+            connections: count(" connection")?,
+            threads: count(" thread")?,
+            descriptors: count(" descriptor")?,
             memory_bytes: bytes as u64,
         })
     }

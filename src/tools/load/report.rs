@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::units;
 use crate::cli::values::ReportFormat;
 
-use super::super::words::count;
+use super::super::words::counted;
 use super::histogram::Histogram;
 use super::plan::Plan;
 use super::shared::Progress;
@@ -27,9 +27,9 @@ pub(super) fn still(progress: &Progress) -> String {
         Some(_) => "the server has taken nothing",
     };
     format!(
-        "drainline load: {what} for {:.0} s; {} messages are sent",
+        "drainline load: {what} for {:.0} s; {} sent",
         progress.still.as_secs_f64(),
-        count(progress.messages)
+        counted(progress.messages, "message")
     )
 }
 
@@ -52,8 +52,9 @@ pub(super) fn write(summary: &Summary, format: ReportFormat) -> String {
 fn text(summary: &Summary) -> String {
     let seconds = summary.time.as_secs_f64();
     let mut text = format!(
-        "sent {} messages, {} bytes",
-        summary.messages, summary.bytes
+        "sent {}, {}",
+        counted(summary.messages, "message"),
+        counted(summary.bytes, "byte")
     );
     // In no time at all there is no rate.
     if seconds > 0.0 {
@@ -67,12 +68,11 @@ fn text(summary: &Summary) -> String {
     }
     text += "\n";
     text += &format!(
-        "{} connections made, the first ones within {} s; {} connects failed, {} connections were reset, \
-         {} ended by the server first\n",
-        summary.connects,
+        "{} made, the first ones within {} s; {} failed, {} reset, {} ended by the server first\n",
+        counted(summary.connects, "connection"),
         short(summary.connecting.as_secs_f64(), 3),
-        summary.connect_errors,
-        summary.write_errors,
+        counted(summary.connect_errors, "connect"),
+        counted(summary.write_errors, "connection"),
         summary.closed_early,
     );
     for (name, times) in [

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::values::ReportFormat;
 
+use super::super::words::counted;
 use super::args::Settings;
 use super::tracks::{Damage, Torn, Tracks};
 
@@ -47,16 +48,15 @@ fn text(tracks: &Tracks, show: usize) -> String {
             "there are too many gaps to keep: what arrived very late is counted as duplicated\n";
     }
     text + &format!(
-        "{} messages of {} connections: {} missing, {} duplicated, {} torn, {} misordered, {} unexpected; \
-         nothing of {} connections\n",
-        total.messages,
-        total.connections,
+        "{} of {}: {} missing, {} duplicated, {} torn, {} misordered, {} unexpected; nothing of {}\n",
+        counted(total.messages, "message"),
+        counted(total.connections, "connection"),
         total.missing,
         total.duplicated,
         total.torn,
         total.misordered,
         total.unexpected,
-        total.absent
+        counted(total.absent, "connection")
     )
 }
 
