@@ -194,7 +194,7 @@ fn messages(framing: Framing, stream: &[u8]) -> (Vec<String>, bool) {
 
 #[test]
 fn ten_green_bottles_are_a_line_to_syslog() {
-    let cases: [(&str, &[&str]); 20] = [
+    let cases: [(&str, &[&str]); 21] = [
         ("10 green bottles\n", &["10 green bottles"]),
         ("10 <reen bottles", &["10 <reen bottles"]),
         (
@@ -211,7 +211,9 @@ fn ten_green_bottles_are_a_line_to_syslog() {
         ("3 <13>a\n", &["3 <13>a"]),
         ("4 <13>a\n", &["<13>", "a"]),
         ("2 <1>\n", &["2 <1>"]),
-        ("9 <13", &["9 <13"]),
+        // Cut short inside its priority: half of a counted message.
+        ("9 <13", &[]),
+        ("9 ", &["9 "]),
         ("9 <13>abcd", &[]),
         (
             "<13>a line\r\n5 <1>xy<13>z\n",

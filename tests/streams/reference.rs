@@ -275,6 +275,8 @@ impl Naive {
                         .any(|p| p.as_bytes().starts_with(counted) && p.len() as u64 <= count);
                 match (has_priority, may_have) {
                     (true, _) => return self.counted(rest, start),
+                    // Half of a counted message is not to be taken for a line.
+                    (false, true) if !counted.is_empty() => return self.unfinished(rest),
                     (false, true) => return self.undecided(rest),
                     (false, false) => {}
                 }

@@ -71,15 +71,24 @@ impl Syslog {
     }
 
     pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
-        match self.guess(rest) {
+        match self.guess_at_end(rest) {
             Guess::Counted => self.counted.finish(rest, end, emit),
             Guess::Line | Guess::Unknown => self.line.finish(rest, end, emit),
         }
     }
 
+    /// Where the stream ends inside what may be a priority, a counted message was cut short: half of one is not to be
+    /// taken for a line.
+    fn guess_at_end(&self, rest: &[u8]) -> Guess {
+        match (self.guess(rest), Header::Octets.read(rest)) {
+            (Guess::Unknown, Count::Of { header, .. }) if rest.len() > header => Guess::Counted,
+            (guess, _) => guess,
+        }
+    }
+
     /// As [`Counted::unfinished`]; a line is not counted.
     pub(super) fn unfinished(&self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
-        match self.guess(rest) {
+        match self.guess_at_end(rest) {
             Guess::Counted => self.counted.unfinished(rest),
             Guess::Unknown | Guess::Line => None,
         }
