@@ -224,7 +224,7 @@ fn not_started(error: &StartError) -> UsageError {
 }
 
 /// The library names settings, the user typed flags.
-fn as_flags(text: &str) -> String {
+pub(crate) fn as_flags(text: &str) -> String {
     let settings = [
         "max_connections",
         "buffer_bytes",

@@ -140,4 +140,8 @@ fn check(settings: &Settings) -> Result<(Bound, Vec<String>), StartError> {
         .listen(([127, 0, 0, 1], 5140).into())
         .reserve(serve::THREADS, serve::DESCRIPTORS)
         .check()
+        .map(|(bound, notes)| {
+            let notes = notes.iter().map(|note| serve::as_flags(note));
+            (bound, notes.collect())
+        })
 }
