@@ -54,7 +54,13 @@ const TOUCHED_PER_THREAD: u64 = 16 << 10;
 const SLOT_BYTES: u64 = 16;
 
 /// The process without a connection: code and data that get touched, the server's own threads.
-const MEMORY_OF_PROCESS: u64 = 8 << 20;
+///
+/// A program that is built without optimisation has code that is several times as large.
+const MEMORY_OF_PROCESS: u64 = if cfg!(debug_assertions) {
+    16 << 20
+} else {
+    8 << 20
+};
 
 /// What a server needs at most, of the whole process: computed at start, before the first thread.
 #[derive(Clone, Debug, PartialEq, Eq)]

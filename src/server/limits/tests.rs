@@ -81,14 +81,17 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
                 + (64 << 20)
                 + 1_600_000
                 + (1 << 20)
-                + (8 << 20),
+                + MEMORY_OF_PROCESS,
             kernel_memory_bytes: 1024 * (10 << 20),
         }
     );
     assert_eq!(
         bound.to_string(),
-        "at most 1024 connections, 1031 threads, 1035 descriptors, 154.6 MiB of memory (and up to \
-         10.0 GiB of kernel socket buffers)"
+        format!(
+            "at most 1024 connections, 1031 threads, 1035 descriptors, {} of memory (and up to \
+             10.0 GiB of kernel socket buffers)",
+            Bytes(bound.memory_bytes)
+        )
     );
 }
 
@@ -215,10 +218,11 @@ fn memory_only_warns() {
         assert_eq!(bound.max_connections, 1024);
         assert_eq!(
             notes,
-            [
-                "memory.max of /sys/fs/cgroup/foo is 128.0 MiB and up to 154.6 MiB may be needed: \
-              a smaller max_connections, buffer_bytes or handler_bytes would fit"
-            ]
+            [format!(
+                "memory.max of /sys/fs/cgroup/foo is 128.0 MiB and up to {} may be needed: \
+                 a smaller max_connections, buffer_bytes or handler_bytes would fit",
+                Bytes(bound.memory_bytes)
+            )]
         );
     }
     system.memory = level("memory.max of /sys/fs/cgroup/foo", 1 << 30, 0);
