@@ -11,22 +11,26 @@ const SILENT: Duration = Duration::from_secs(60);
 const MAX_PER_TICK: usize = 64;
 
 /// Ends only as many as are needed. How many clients are kept out nobody knows, so it begins with one in a tick, and
-/// doubles while clients are still kept out; those that are on their way out count. Who is honest, early and quiet keeps
+/// doubles where that was not enough, never before anybody was due; those that are on their way out count. Who is honest, early and quiet keeps
 /// the connection while there is room, and the oldest of the silent go first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MakeRoom {
     per_tick: usize,
     left: usize,
+    /// The tick before ended somebody.
+    has_ended: bool,
 }
 
 impl MakeRoom {
     /// Begins a tick: whether clients are kept out at the limit, and how many connections were ended and still take room.
     pub fn begin_tick(&mut self, is_kept_out: bool, leaving: usize) {
+        let grown = if self.has_ended { 2 } else { 1 };
         self.per_tick = if is_kept_out {
-            (self.per_tick * 2).clamp(1, MAX_PER_TICK)
+            (self.per_tick * grown).clamp(1, MAX_PER_TICK)
         } else {
             0
         };
+        self.has_ended = false;
         self.left = self.per_tick.saturating_sub(leaving);
     }
 
@@ -40,6 +44,7 @@ impl MakeRoom {
             return verdict;
         }
         self.left -= 1;
+        self.has_ended = true;
         Verdict::Cut(Breach::FirstByte)
     }
 }
@@ -94,6 +99,20 @@ mod tests {
         for _ in 0..10 {
             assert!(ended(&mut room, true, 0) <= MAX_PER_TICK);
         }
+    }
+
+    /// However long clients are kept out before anybody has been silent for long enough.
+    #[test]
+    fn it_begins_with_one_when_the_first_one_is_due() {
+        let mut room = MakeRoom::default();
+        let early = waited(SAYS_NOTHING, 500);
+        for _ in 0..100 {
+            room.begin_tick(true, 0);
+            let verdict = room.judge(Verdict::Fine, &early, &SAYS_NOTHING);
+            assert_eq!(verdict, Verdict::Fine);
+        }
+        assert_eq!(ended(&mut room, true, 0), 1);
+        assert_eq!(ended(&mut room, true, 1), 1);
     }
 
     #[test]
