@@ -8,6 +8,7 @@ mod common;
 use std::fs;
 use std::ops::Range;
 
+use common::exit::Exit;
 use common::rsyslog::{BATCH, PRIORITY, SIZE, Site, terminate};
 use common::tagged::Tagged;
 
@@ -16,20 +17,27 @@ const BUFFER: u64 = 16 * 1024;
 
 // ---- at rest
 
+/// Lets rsyslog forward so many messages, and ends both when the last one is there.
+#[track_caller]
+fn send_all(site: &Site, ours: &str, messages: u64) -> Exit {
+    site.write(0..messages);
+    let mut drainline = site.drainline(ours);
+    let rsyslog = site.rsyslog();
+    site.wait_for(messages - 1);
+    terminate(rsyslog);
+    let exit = drainline.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    exit
+}
+
 #[track_caller]
 fn omfwd_sends(framing: &str, ours: &str) {
     const MESSAGES: u64 = 5_000;
     let Some(site) = Site::new(framing) else {
         return;
     };
-    site.write(0..MESSAGES);
-    let mut drainline = site.drainline(ours);
-    let rsyslog = site.rsyslog();
-    site.wait_for(MESSAGES - 1);
-    terminate(rsyslog);
-    let exit = drainline.terminate();
-    exit.assert_code(0);
-    exit.assert_closes();
+    let exit = send_all(&site, ours, MESSAGES);
     assert!(site.arrived().into_iter().eq(0..MESSAGES));
     assert_eq!(exit.u64("received"), MESSAGES);
     assert_eq!(exit.u64("connections.ended.eof"), 1);
@@ -67,14 +75,7 @@ fn omfwd_counted_with_a_standard_template_as_syslog() {
     let standard = "template=\"RSYSLOG_SyslogProtocol23Format\"";
     let configuration = configuration.replace("template=\"bare\"", standard);
     fs::write(site.path("configuration"), configuration).unwrap();
-    site.write(0..MESSAGES);
-    let mut drainline = site.drainline("syslog");
-    let rsyslog = site.rsyslog();
-    site.wait_for(MESSAGES - 1);
-    terminate(rsyslog);
-    let exit = drainline.terminate();
-    exit.assert_code(0);
-    exit.assert_closes();
+    let exit = send_all(&site, "syslog", MESSAGES);
     assert_eq!(exit.u64("received"), MESSAGES);
     let sink = site.sink();
     let lines: Vec<_> = sink

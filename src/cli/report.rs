@@ -5,6 +5,7 @@ use drainline::model::Rung;
 use drainline::{Reason, Stats, Tally};
 use serde_json::{Map, Value, json};
 
+use super::units::counted;
 use super::values::ReportFormat;
 
 /// 1: the sink, the consumer or a listener died. 4: the drain timed out. 3: drainline lost or cut something
@@ -198,9 +199,8 @@ pub(super) fn connections(handle: &Handle) -> String {
         senders => format!("{senders} senders wait"),
     };
     text += &format!(
-        "{} connection{}; overload: {}, {}, longest wait {:.1} s; in flight {}, {waiting}; {}",
-        connections.len(),
-        if connections.len() == 1 { "" } else { "s" },
+        "{}; overload: {}, {}, longest wait {:.1} s; in flight {}, {waiting}; {}",
+        counted(connections.len() as u64, "connection"),
         stats.rung.name(),
         accepting(&stats),
         stats.longest_wait.as_secs_f64(),

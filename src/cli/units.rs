@@ -15,6 +15,16 @@ pub(crate) type OrAuto<T> = Option<T>;
 
 pub(crate) type Unreadable = String;
 
+/// `1 message`, `1234 messages`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", plural(count))
+}
+
+/// What makes a regular noun of so many.
+pub(crate) fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 /// `5s`, `500ms`, `1m30s`, `1m 30s`; a number without a unit is refused.
 pub(crate) fn duration(text: &str) -> Result<Duration, Unreadable> {
     humantime::parse_duration(text).map_err(|error| error.to_string())

@@ -161,7 +161,7 @@ impl<'a> Assembly<'a> {
         }
         // What is not taken as it is gets copied.
         let most = self.most_copied().min(run.len());
-        let (len, messages) = match nth(run, delimiter, limit.messages()) {
+        match nth(run, delimiter, limit.messages()) {
             Some(end) if end < most => (end + 1, limit.messages()),
             _ => match memrchr(delimiter, &run[..most]) {
                 Some(last) => {
@@ -171,8 +171,7 @@ impl<'a> Assembly<'a> {
                 // A message alone may weigh more.
                 None => (memchr(delimiter, run).map_or(run.len(), |end| end + 1), 1),
             },
-        };
-        (len, messages)
+        }
     }
 
     /// There is more than the one run: it has to be copied after all.
@@ -217,9 +216,7 @@ impl<'a> Assembly<'a> {
         let seen = || Seen::of(message, self.form.input);
         self.frames.oversize.get_or_insert_with(seen);
     }
-}
 
-impl Assembly<'_> {
     fn book_run(&mut self, len: usize, messages: u64, delimiter: u8) {
         let run = Event::Run {
             len,

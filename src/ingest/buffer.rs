@@ -12,7 +12,7 @@ use crate::server::heap_bytes;
 /// From this size on a buffer is a mapping of its own. glibc maps what is as large, too, but raises its threshold to the
 /// largest that was freed (mallopt(3), M_MMAP_THRESHOLD), and from then on keeps such buffers among small ones.
 pub(super) const MAPPED_FROM: usize = 128 << 10;
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// Bytes in memory of a fixed size, which is replaced by a larger one when they outgrow it. All of it holds something
 /// from the start, so that a read may go into any part.

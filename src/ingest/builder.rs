@@ -9,7 +9,7 @@ use log::Level;
 
 use super::assembly::Form;
 use super::batch::{Batch, BatchLimit};
-use super::buffer::MAPPED_FROM;
+use super::buffer::{MAPPED_FROM, PAGE};
 use super::framing::{Decoder, Framing, OutputFraming, Oversize};
 use super::handle::Handle;
 use super::handler;
@@ -30,7 +30,6 @@ pub fn message_overhead_bytes(max_message: usize) -> usize {
 
 /// From here on a message's buffer may be a mapping, of whole pages.
 const LARGE_MESSAGE: usize = MAPPED_FROM - 256;
-const PAGE: usize = 4096;
 
 /// A read buffer's size: a usual message and room to read into behind it.
 const READ_BYTES: usize = 72 << 10;

@@ -89,7 +89,9 @@ impl<'a> Reader<'a> {
             }
             entry.read = read as u64;
         }
-        Ok(Some(self.cut_and_book(entry, most)))
+        let frames = self.cut(&mut entry, most);
+        self.book(entry);
+        Ok(Some(frames))
     }
 
     /// Books what is there of whole messages, which nobody takes any more, and says how many they are and how many
@@ -105,12 +107,6 @@ impl<'a> Reader<'a> {
         self.has_more = false;
         let at = self.start + consumed;
         self.keep(input, at);
-        self.book(entry);
-        frames
-    }
-
-    fn cut_and_book(&mut self, mut entry: Entry, most: u64) -> Frames {
-        let frames = self.cut(&mut entry, most);
         self.book(entry);
         frames
     }

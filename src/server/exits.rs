@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::deadline::Deadline;
 use super::worker::{Job, Order, Worker};
 
 /// Threads that end at once beside those that have a processor to do so: while one is joined the next is under way.
@@ -16,10 +15,6 @@ const MORE_THAN_PROCESSORS: usize = 2;
 
 /// Whoever has waited this long goes: the reaper is held up in a join, and nothing is gained by waiting for it.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// How often a thread that has waited for too long, but that somebody has taken off this very moment, looks for its
-/// order.
-const ORDER_IS_NEAR: Duration = Duration::from_millis(10);
 
 /// Threads that wait, in the order in which they came.
 #[derive(Default)]
@@ -71,19 +66,7 @@ impl Exits {
             inner.waiting.list(fit).push_back(Arc::clone(worker));
         }
         waits();
-        let until = Deadline::after(LONGEST_WAIT);
-        loop {
-            match worker.take_order() {
-                Some(Order::Serve(job)) => return Some(job),
-                Some(Order::Leave) => return None,
-                None => {}
-            }
-            match until.remaining(LONGEST_WAIT) {
-                Some(left) => std::thread::park_timeout(left),
-                None if self.give_up(worker, fit) => return None,
-                None => std::thread::park_timeout(ORDER_IS_NEAR),
-            }
-        }
+        worker.wait_for_order(LONGEST_WAIT, || self.give_up(worker, fit))
     }
 
     /// Whether somebody waits who may serve a client.

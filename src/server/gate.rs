@@ -14,15 +14,10 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::bell::Bell;
 use super::config::Config;
-use super::deadline::Deadline;
 use super::exits::Exits;
 use super::ledger::RejectReason;
 use super::worker::{Job, Order, Worker};
 use crate::model::Bucket;
-
-/// How often a thread whose patience is at its end, but that somebody has taken off the stack this very moment,
-/// looks for its order.
-const ORDER_IS_NEAR: Duration = Duration::from_millis(10);
 
 /// A tenth of a processor's worth. A kernel's queue that one address has filled (4,096 by default) is through in
 /// less than half a second, so that long those behind it wait.
@@ -146,20 +141,7 @@ impl Gate {
         if !self.push(worker) {
             return None;
         }
-        let until = Deadline::after(patience);
-        loop {
-            match worker.take_order() {
-                Some(Order::Serve(job)) => return Some(job),
-                Some(Order::Leave) => return None,
-                None => {}
-            }
-            match until.remaining(patience) {
-                Some(left) => std::thread::park_timeout(left),
-                // Under the lock of those who take it off: it is either given an order or gone.
-                None if self.leave(worker) => return None,
-                None => std::thread::park_timeout(ORDER_IS_NEAR),
-            }
-        }
+        worker.wait_for_order(patience, || self.leave(worker))
     }
 
     /// `false`: the gate is closed for good.

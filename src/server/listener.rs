@@ -159,11 +159,7 @@ impl Listener {
 
     fn has_client(&self) -> bool {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        !matches!(poll(&mut fds, Some(&now)), Ok(0))
+        !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 
     /// From now on connects are refused (shutdown(2) on a listening socket). Whoever was in the kernel's

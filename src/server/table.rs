@@ -386,17 +386,22 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::server::Server;
+    use crate::server::{Handle, Server};
 
-    #[test]
-    fn connections_are_visited_without_the_lock_that_whoever_is_woken_needs() {
-        let handle = Server::<Vec<u8>>::builder()
+    /// A server that reads what its clients send, and sends nothing on.
+    fn reads_all() -> Handle {
+        Server::<Vec<u8>>::builder()
             .listen((Ipv4Addr::LOCALHOST, 0).into())
             .start_each(
                 |connection, _| Ok(std::io::copy(connection, &mut std::io::sink()).map(drop)?),
                 |_| Ok(()),
             )
-            .unwrap();
+            .unwrap()
+    }
+
+    #[test]
+    fn connections_are_visited_without_the_lock_that_whoever_is_woken_needs() {
+        let handle = reads_all();
         let _open = TcpStream::connect(handle.local_addrs()[0]).unwrap();
         let end = Instant::now() + Duration::from_secs(60);
         let mut visited = 0;
@@ -420,13 +425,7 @@ mod tests {
             |inner| drop(std::mem::take(&mut inner.connections)),
         ];
         for leave_out in left_out {
-            let handle = Server::<Vec<u8>>::builder()
-                .listen((Ipv4Addr::LOCALHOST, 0).into())
-                .start_each(
-                    |connection, _| Ok(std::io::copy(connection, &mut std::io::sink()).map(drop)?),
-                    |_| Ok(()),
-                )
-                .unwrap();
+            let handle = reads_all();
             let address = handle.local_addrs()[0];
             drop(TcpStream::connect(address).unwrap());
             let _open = TcpStream::connect(address).unwrap();

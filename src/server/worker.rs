@@ -7,8 +7,11 @@
 
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+
+use super::deadline::Deadline;
 
 /// One connection's handler, run to its end. Says whether its thread may serve another one.
 pub(super) type Job = Box<dyn FnOnce() -> bool + Send>;
@@ -18,6 +21,10 @@ pub(super) enum Order {
     Serve(Job),
     Leave,
 }
+
+/// How often a thread whose patience is at its end, but that somebody has taken off its list this very moment, looks for
+/// its order.
+const ORDER_IS_NEAR: Duration = Duration::from_millis(10);
 
 /// One thread, as others see it.
 pub(super) struct Worker {
@@ -43,8 +50,27 @@ impl Worker {
         }
     }
 
-    pub(super) fn take_order(&self) -> Option<Order> {
-        self.order.lock().take()
+    /// Parks this thread, the worker's, until it is given an order, at most for `patience`: then it calls `leave`, which
+    /// takes it off the list that it waits on, and says whether it was still there. Both under the lock of those who
+    /// take threads off: it is either given an order or gone. `None`: it is to end.
+    pub(super) fn wait_for_order(
+        &self,
+        patience: Duration,
+        leave: impl Fn() -> bool,
+    ) -> Option<Job> {
+        let until = Deadline::after(patience);
+        loop {
+            match self.order.lock().take() {
+                Some(Order::Serve(job)) => return Some(job),
+                Some(Order::Leave) => return None,
+                None => {}
+            }
+            match until.remaining(patience) {
+                Some(left) => std::thread::park_timeout(left),
+                None if leave() => return None,
+                None => std::thread::park_timeout(ORDER_IS_NEAR),
+            }
+        }
     }
 
     /// It is this thread.

@@ -15,12 +15,6 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
-/// `1 message`, `1234 messages`.
-pub(super) fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}
-
 /// `1,234/s`.
 pub(super) fn rate(value: u64) -> String {
     format!("{}/s", count(value))

@@ -152,7 +152,7 @@ fn no_buffer_of_the_pool_is_lost() {
             let rest = std::iter::from_fn(|| {
                 reader
                     .has_more
-                    .then(|| reader.cut_and_book(Entry::default(), u64::MAX))
+                    .then(|| reader.cut(&mut Entry::default(), u64::MAX))
             });
             let frames: Vec<_> = std::iter::once(frames).chain(rest).collect();
             for batch in frames.into_iter().filter_map(|frames| frames.batch) {
@@ -210,7 +210,7 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
                 let rest = std::iter::from_fn(|| {
                     reader
                         .has_more
-                        .then(|| reader.cut_and_book(Entry::default(), u64::MAX))
+                        .then(|| reader.cut(&mut Entry::default(), u64::MAX))
                 });
                 let (mut finished, mut sent) = (0, 0);
                 for frames in std::iter::once(first).chain(rest) {

@@ -116,11 +116,11 @@ impl Promised {
             return (0, 0);
         };
         let (threads, connections) = gate.in_use();
-        // Its own threads, and listener, eventfd and reserve of each listener.
         let own_threads = self.listeners + super::OWN_THREADS;
+        let of_listeners = super::DESCRIPTORS_PER_LISTENER * self.listeners;
         (
             own_threads + threads as u64,
-            3 * self.listeners + connections as u64,
+            of_listeners + connections as u64,
         )
     }
 }

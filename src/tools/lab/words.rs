@@ -11,14 +11,14 @@ pub(super) use super::super::words::{by_reason, count, memory, time};
 
 use super::super::demand::{ClientPace, Crowd, Demand, SinkPace};
 use super::outcome::{Outcome, Point, Recovery};
+use crate::cli::units;
 
 /// What stands where there is nothing to say.
 pub(super) const NOTHING: &str = "–";
 
 /// `1 client`, `200 clients`.
 fn counted(value: u64, what: &str) -> String {
-    let plural = if value == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", count(value))
+    format!("{} {what}{}", count(value), units::plural(value))
 }
 
 /// A time that somebody set, exactly.

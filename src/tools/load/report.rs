@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::units;
+use crate::cli::units::{self, counted};
 use crate::cli::values::ReportFormat;
 
-use super::super::words::counted;
 use super::histogram::Histogram;
 use super::plan::Plan;
 use super::shared::Progress;

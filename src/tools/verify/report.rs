@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::cli::units::counted;
 use crate::cli::values::ReportFormat;
 
-use super::super::words::counted;
 use super::args::Settings;
 use super::tracks::{Damage, Torn, Tracks};
 
