@@ -376,6 +376,36 @@ fn what_is_no_count_is_garbage_from_there_on() {
     }
 }
 
+/// One mark may stand between two messages, and a byte order mark before the first: behind a mark there is a count. A lone CR
+/// at the end of the stream is the beginning of a CRLF only where one may stand.
+#[test]
+fn a_mark_behind_a_mark_is_garbage() {
+    let marked = ["\u{feff}", "1 a\n", "1 a\r\n", "1 a\0"];
+    let again = ["\r", "\r\n", "\n", "\0", "\u{feff}"];
+    for (before, mark) in marked.iter().flat_map(|b| again.map(|mark| (b, mark))) {
+        let stream = [before, mark].concat().into_bytes();
+        let rules = rules(Framing::OctetCounted, 64, Oversize::Truncate);
+        let sum = decode(rules, &stream);
+        let garbage = (sum.discarded(Discard::Garbage), sum.violations);
+        assert_eq!(garbage, (mark.len() as u64, 1), "{stream:?}");
+        for first in 0..stream.len() {
+            check_split(rules, &stream, 1, [first]);
+        }
+    }
+    let unfinished = decode(
+        rules(Framing::OctetCounted, 64, Oversize::Truncate),
+        b"1 a\r",
+    );
+    assert_eq!(unfinished.messages(), [b"a"]);
+    assert_eq!(
+        (
+            unfinished.discarded(Discard::Incomplete),
+            unfinished.violations
+        ),
+        (1, 0)
+    );
+}
+
 #[test]
 fn a_count_is_garbage_above_16_longest_messages_and_1_mib() {
     const MIB: u64 = 1 << 20;

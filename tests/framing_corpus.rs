@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use streams::{FRAMINGS, check_fuzzed};
+use streams::{FRAMINGS, check, check_fuzzed};
 
 /// The committed inputs of a framing's fuzz target.
 fn corpus(framing: Framing) -> Vec<Vec<u8>> {
@@ -63,6 +63,23 @@ fn what_is_nearly_in_the_corpus_passes() {
         });
         if let Err(failure) = outcome {
             panic!("{framing}: {failure}");
+        }
+    }
+}
+
+/// All that may stand between two messages or before the first, in every order, around messages that fit and some that do
+/// not.
+#[test]
+fn every_row_of_marks_and_messages_passes_however_it_is_split() {
+    const PIECES: [&str; 8] = ["\u{feff}", "\r", "\n", "\0", "1 a", "5 <1>b", "0 ", "c"];
+    const LONGEST: u32 = 4;
+    for framing in FRAMINGS {
+        for nth in 0..PIECES.len().pow(LONGEST) {
+            let at = |place| nth / PIECES.len().pow(place) % PIECES.len();
+            let row: String = (0..LONGEST).map(|place| PIECES[at(place)]).collect();
+            for max in [1, 64] {
+                check(framing, max, row.as_bytes(), &[]);
+            }
         }
     }
 }

@@ -20,13 +20,15 @@ pub fn amounts_to(rules: Rules, stream: &[u8], end: End) -> Sum {
         Framing::OctetCounted | Framing::Syslog => naive.without(stream, "\u{feff}".as_bytes()),
         _ => stream,
     };
+    // A message ends here, and nothing stands behind it so far.
+    let mut is_behind = false;
     while !rest.is_empty() {
         let taken = match rules.framing {
             Framing::Lines => naive.delimited(rest, b'\n', true),
             Framing::Nul => naive.delimited(rest, b'\0', false),
             // What is there may yet be no part of a message.
             Framing::OctetCounted
-                if rest == b"\r" && rest.len() < stream.len()
+                if is_behind && rest == b"\r"
                     || rest.len() == stream.len() && "\u{feff}".as_bytes().starts_with(rest) =>
             {
                 naive.unfinished(rest)
@@ -46,6 +48,7 @@ pub fn amounts_to(rules: Rules, stream: &[u8], end: End) -> Sum {
         };
         let is_open = naive.sum.violations == 0;
         let mark = marks.iter().find(|mark| is_open && after.starts_with(mark));
+        is_behind = mark.is_none();
         rest = naive.without(after, mark.unwrap_or(&&b""[..]));
     }
     naive.sum
