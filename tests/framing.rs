@@ -194,7 +194,7 @@ fn messages(framing: Framing, stream: &[u8]) -> (Vec<String>, bool) {
 
 #[test]
 fn ten_green_bottles_are_a_line_to_syslog() {
-    let cases: [(&str, &[&str]); 21] = [
+    let cases: [(&str, &[&str]); 23] = [
         ("10 green bottles\n", &["10 green bottles"]),
         ("10 <reen bottles", &["10 <reen bottles"]),
         (
@@ -223,6 +223,9 @@ fn ten_green_bottles_are_a_line_to_syslog() {
         ("05 <1>xy\n", &["05 <1>xy"]),
         ("12345678901 <\n", &["12345678901 <"]),
         ("1048577 <\n", &["1048577 <"]),
+        ("1048577 <x> abc\n", &["1048577 <x> abc"]),
+        // No count has so many digits.
+        ("12345678901 <13>abc\n", &["12345678901 <13>abc"]),
         ("12", &["12"]),
     ];
     for (stream, expected) in cases {
@@ -297,6 +300,9 @@ fn byte_order_marks_and_the_double_ends_of_gelf_and_perl_are_framing() {
     let gelf = format!("{a}\0\n{b}\0\n");
     arrives(Framing::Nul, 64, gelf.as_bytes(), &[a, b]);
     arrives(Framing::Nul, 64, b"a\0\n\nb\0", &["a", "\nb"]);
+    arrives(Framing::Nul, 64, b"a\0\r\nb\0\r\n", &["a", "b"]);
+    arrives(Framing::Nul, 64, b"a\0\r\n\nb\0\r\n\0", &["a", "\nb", ""]);
+    arrives(Framing::Nul, 64, b"a\0\rb\0\r\0", &["a", "\rb", "\r"]);
     arrives(Framing::Nul, 64, b"\na\0", &["\na"]);
     let expected = ["<13>a", "<13>b"];
     arrives(Framing::Syslog, 64, b"<13>a\n\0<13>b\n\0", &expected);
@@ -407,7 +413,7 @@ fn a_mark_behind_a_mark_is_garbage() {
 }
 
 #[test]
-fn a_count_is_garbage_above_16_longest_messages_and_1_mib() {
+fn a_count_above_16_longest_messages_and_1_mib_is_an_invalid_frame() {
     const MIB: u64 = 1 << 20;
     let cases = [
         (1, MIB),
@@ -427,19 +433,17 @@ fn a_count_is_garbage_above_16_longest_messages_and_1_mib() {
                 (Framing::Syslog, format!("{count} <1>").into_bytes()),
             ];
             for (framing, header) in headers {
-                let sum = decode(rules(framing, max, Oversize::Drop), &header);
+                let rules = rules(framing, max, Oversize::Drop);
+                let sum = decode(rules, &header);
                 let is_dropped = sum.found.contains(&Found::Dropped);
-                let is_line = sum.found.contains(&Found::Partial);
                 let is_garbage = sum.violations == 1 && sum.discarded(Discard::Garbage) > 0;
                 let is_too_much = count > most;
-                let what = (is_dropped, is_line, is_garbage);
-                let expected = match framing {
-                    Framing::Syslog if max > 1 => (!is_too_much, is_too_much, false),
-                    // As a line, too, it is too long.
-                    Framing::Syslog => (true, false, false),
-                    _ => (!is_too_much, false, is_too_much),
-                };
+                let what = (is_dropped, is_garbage);
+                let expected = (!is_too_much, is_too_much);
                 assert_eq!(what, expected, "{framing}, {count} with a longest of {max}");
+                for first in 0..header.len() {
+                    check_split(rules, &header, u64::MAX, [first]);
+                }
             }
         }
     }

@@ -71,7 +71,17 @@ fn what_is_nearly_in_the_corpus_passes() {
 /// not.
 #[test]
 fn every_row_of_marks_and_messages_passes_however_it_is_split() {
-    const PIECES: [&str; 8] = ["\u{feff}", "\r", "\n", "\0", "1 a", "5 <1>b", "0 ", "c"];
+    const PIECES: [&str; 9] = [
+        "\u{feff}",
+        "\r",
+        "\n",
+        "\0",
+        "1 a",
+        "5 <1>b",
+        "0 ",
+        "c",
+        "9999999 <1>",
+    ];
     const LONGEST: u32 = 4;
     for framing in FRAMINGS {
         for nth in 0..PIECES.len().pow(LONGEST) {

@@ -238,7 +238,7 @@ fn senders_that_are_cut_off_are_named_with_the_limit_and_once_for_many() {
 }
 
 #[test]
-fn peers_that_send_garbage_are_named_and_once_for_many() {
+fn peers_that_send_invalid_frames_are_named_and_once_for_many() {
     let mut child = Drainline::start(&["--framing", "octet-counted"]);
     let mut clients = client::connect_many(child.addr(), MANY);
     let peers = names(&clients);
@@ -251,14 +251,47 @@ fn peers_that_send_garbage_are_named_and_once_for_many() {
     exit.assert_closes();
     assert_eq!(exit.u64("connections.ended.protocol"), MANY as u64);
     assert_eq!(exit.u64("discarded.garbage"), MANY as u64 * 9);
-    let says = r#"is closed after 9 bytes: garbage: no count where a message begins, but "no count\n", which holds LF (framing lines?)"#;
+    let says = r#"is closed after 9 bytes: invalid frame: no count where a message begins, but "no count\n", which holds LF (framing lines?)"#;
     assert_one_named(&exit, &peers, says, "protocol");
 }
 
 #[test]
 fn peers_that_send_counts_beyond_belief_are_named_with_both() {
-    let says = "is closed after 9 bytes: garbage: a count of 99999999 bytes, and 1048576 are the most that one may say";
-    says_what_a_peer_broke(&["--framing", "octet-counted"], b"99999999 ", says);
+    let cases: [(_, &[u8], _, _); 3] = [
+        ("octet-counted", b"99999999 ", "99999999", r#""99999999 ""#),
+        (
+            "syslog",
+            b"1048577 <13>abc\n<13>d\n",
+            "1048577",
+            r#""1048577 <13>abc\n<13>d\n""#,
+        ),
+        (
+            "length-prefixed",
+            b"\x00\x10\x00\x01abc",
+            "1048577",
+            r#""\x00\x10\x00\x01abc""#,
+        ),
+    ];
+    for (framing, sends, count, seen) in cases {
+        let says = format!(
+            "is closed after {} bytes: invalid frame: a count of {count} bytes, and 1048576 are the most that one may say; it begins {seen}",
+            sends.len()
+        );
+        says_what_a_peer_broke(&["--framing", framing], sends, &says);
+    }
+}
+
+#[test]
+fn the_largest_count_is_taken_in_syslog() {
+    let mut child = Drainline::start(&["--framing", "syslog", "--oversize", "drop"]);
+    let mut client = client::connect(child.addr());
+    client.write_all(b"1048576 <13>abc\n<13>d\n").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    exit.assert_code(3);
+    exit.assert_closes();
+    assert_eq!(exit.u64("dropped.oversize"), 1);
+    assert_eq!(exit.u64("connections.ended.eof"), 1);
 }
 
 /// A message of five bytes in each framing.

@@ -48,8 +48,8 @@ pub(super) struct Args {
     /// Cuts what comes in into messages: lines end at LF, and one CR before it is stripped; nul ends a
     /// message at a NUL byte; octet-counted and length-prefixed ones say how long they are, in decimal
     /// and a space (RFC 6587) or in four bytes, big-endian; syslog takes a message that begins with a
-    /// count and a whole priority such as `<13>` as octet-counted, and any other as a line. An invalid
-    /// count closes the connection. All but lines and nul cost one more copy of each message.
+    /// count and a whole priority such as `<13>` as octet-counted, and any other as a line. No count
+    /// where one has to be, or one above 16 times --max-message and 1 MiB, closes the connection. All but lines and nul cost one more copy of each message.
     #[arg(long, value_name = "FRAMING", default_value = "lines")]
     #[arg(value_parser = values::choice(values::FRAMING), help_heading = "Messages")]
     pub(super) framing: Framing,

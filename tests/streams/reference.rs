@@ -43,7 +43,7 @@ pub fn amounts_to(rules: Rules, stream: &[u8], end: End) -> Sum {
             Framing::OctetCounted => &[b"\r\n", b"\n", b"\0"],
             Framing::Syslog if naive.was_counted => &[b"\r\n", b"\n", b"\0"],
             Framing::Syslog if before.ends_with(b"\n") => &[b"\0"],
-            Framing::Nul if before.ends_with(b"\0") => &[b"\n"],
+            Framing::Nul if before.ends_with(b"\0") => &[b"\r\n", b"\n"],
             _ => &[],
         };
         let is_open = naive.sum.violations == 0;
@@ -268,7 +268,7 @@ impl Naive {
         let start = octets(rest);
         match start {
             _ if rest[0] == b'0' => {}
-            Start::Count(header, count) if !self.is_garbage(count) => {
+            Start::Count(header, count) => {
                 let body = &rest[header..];
                 let counted = &body[..body.len().min(count as usize)];
                 let has_priority = PRIORITIES.iter().any(|p| counted.starts_with(p.as_bytes()));
@@ -285,7 +285,7 @@ impl Naive {
                 }
             }
             Start::Unfinished => return self.undecided(rest),
-            Start::Count(..) | Start::NoCount => {}
+            Start::NoCount => {}
         }
         self.delimited(rest, b'\n', true)
     }

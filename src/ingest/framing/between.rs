@@ -16,29 +16,31 @@ pub(super) enum Between {
     Counted,
     /// After a LF: one NUL. Perl's Sys::Syslog ends its messages with both.
     Line,
-    /// After a NUL: one LF. Some senders of GELF end their messages with both.
+    /// After a NUL: one LF or CRLF. Some senders of GELF end their messages with both.
     Nul,
 }
 
 impl Between {
     /// Passes what stands before the next message. `None`: nothing does. 0: what is there of it may yet turn out to.
     pub(super) fn pass(&mut self, input: &[u8], emit: &mut impl Take) -> Option<usize> {
-        let len = match self {
-            Between::Nothing => None,
-            Between::Start => begins(input, BYTE_ORDER_MARK),
-            Between::Line => begins(input, b"\0"),
-            Between::Nul => begins(input, b"\n"),
-            Between::Counted => match input.first() {
-                Some(b'\r') => begins(input, b"\r\n"),
-                Some(b'\0') => Some(1),
-                _ => begins(input, b"\n"),
-            },
-        }?;
+        let len = self.len(input)?;
         if len > 0 {
             *self = Between::Nothing;
             emit.take(Event::Framing { len });
         }
         Some(len)
+    }
+
+    /// As [`pass`](Between::pass), which passes so much.
+    pub(super) fn len(self, input: &[u8]) -> Option<usize> {
+        match (self, input.first()) {
+            (Between::Nothing, _) => None,
+            (Between::Start, _) => begins(input, BYTE_ORDER_MARK),
+            (Between::Line, _) => begins(input, b"\0"),
+            (Between::Counted, Some(b'\0')) => Some(1),
+            (Between::Counted | Between::Nul, Some(b'\r')) => begins(input, b"\r\n"),
+            (Between::Counted | Between::Nul, _) => begins(input, b"\n"),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Violation, disca
 
 /// A count has this many digits at most: 2^32 has ten.
 const MOST_DIGITS: usize = 10;
-/// A count above this and above 16 longest messages is nothing that anybody means.
-const LEAST_GARBAGE: usize = 1 << 20;
+/// A count may say so much, and 16 longest messages.
+const MOST_COUNTED: usize = 1 << 20;
 
 /// How a message's length is written before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,11 +120,6 @@ impl Counted {
         self.broken.is_some()
     }
 
-    /// Whether a count is nothing that anybody means.
-    pub(super) fn is_garbage(&self, message: usize) -> bool {
-        message > self.most_counted()
-    }
-
     fn framing(&self) -> Framing {
         match self.header {
             Header::Octets if self.strips_end => Framing::Syslog,
@@ -146,8 +141,9 @@ impl Counted {
         }
     }
 
+    /// A count above this is nothing that anybody means.
     fn most_counted(&self) -> usize {
-        LEAST_GARBAGE.max(self.max_message.saturating_mul(16))
+        MOST_COUNTED.max(self.max_message.saturating_mul(16))
     }
 
     pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
@@ -191,7 +187,7 @@ impl Counted {
         }
         let violation = match self.header.read(input) {
             Count::Incomplete => return 0,
-            Count::Of { header, message } if !self.is_garbage(message) => {
+            Count::Of { header, message } if message <= self.most_counted() => {
                 return self.decode_message(input, header, message, emit);
             }
             Count::Of { message, .. } => Violation::CountTooLarge {

@@ -73,7 +73,10 @@ impl Delimited {
             Some(start) => start,
             None => return input.len(),
         };
-        start += self.between.pass(&input[start..], emit).unwrap_or(0);
+        match self.between.pass(&input[start..], emit) {
+            Some(0) => return self.waits(start),
+            passed => start += passed.unwrap_or(0),
+        }
         // What is shown now may be less than what was searched before.
         let from = start.max(self.searched.min(input.len()));
         let mut at = start;
@@ -88,9 +91,18 @@ impl Delimited {
                 self.searched = 0;
                 return at;
             }
-            at += self.between.pass(&input[at..], emit).unwrap_or(0);
+            match self.between.pass(&input[at..], emit) {
+                Some(0) => return self.waits(at),
+                passed => at += passed.unwrap_or(0),
+            }
         }
         self.decode_beginning(input, at, emit)
+    }
+
+    /// What follows `at` is too little to tell whether it is framing.
+    fn waits(&mut self, at: usize) -> usize {
+        self.searched = 0;
+        at
     }
 
     /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
@@ -182,7 +194,9 @@ impl Delimited {
     fn decode_whole(&mut self, block: &[u8], emit: &mut impl Take) -> usize {
         let has_more_framing = match self.strips_cr {
             true => memchr(b'\r', block).is_some(),
-            false => memmem::find(block, b"\0\n").is_some(),
+            false => [&b"\0\n"[..], b"\0\r\n"]
+                .into_iter()
+                .any(|end| memmem::find(block, end).is_some()),
         };
         if !has_more_framing && !self.has_too_long(block) {
             let messages = memchr_iter(self.delimiter, block).count() as u64;
@@ -191,13 +205,17 @@ impl Delimited {
         let mut run = Run::default();
         let mut start = 0;
         for end in memchr_iter(self.delimiter, block) {
-            if start > 0 && !self.strips_cr && block[start] == b'\n' {
+            let behind = match self.strips_cr {
+                false if start > 0 => Between::Nul.len(&block[start..=end]),
+                _ => None,
+            };
+            if let Some(len) = behind {
                 let left = run.flush(self.delimiter, emit);
                 if left > 0 {
                     return start - left;
                 }
-                emit.take(Event::Framing { len: 1 });
-                start += 1;
+                emit.take(Event::Framing { len });
+                start += len;
             }
             let line = &block[start..end];
             let stripped = if self.strips_cr {
@@ -252,7 +270,7 @@ impl Delimited {
         })
     }
 
-    /// Everything up to `last` was passed. After a NUL that ends a message a LF is framing, but not a second one.
+    /// Everything up to `last` was passed. After a NUL that ends a message a LF or CRLF is framing, but not a second one.
     fn passed(&mut self, last: u8) {
         self.between = match last {
             b'\0' if !self.strips_cr => Between::Nul,

@@ -28,22 +28,22 @@ pub enum Framing {
     /// messages like any other.
     #[default]
     Lines,
-    /// A message ends at a NUL byte; one LF after that is framing, too, as some senders of GELF write it. Whatever else is
-    /// in a message is its own.
+    /// A message ends at a NUL byte; one LF or CRLF after that is framing, too, as some senders of GELF write it. Whatever
+    /// else is in a message is its own.
     Nul,
     /// A decimal count of bytes, a space, and so many bytes (RFC 6587, section 3.4.1), exactly as they are. `0 ` is an
     /// empty message. Between two messages one LF, CRLF or NUL is framing, and so is a byte order mark at the start of
-    /// the stream. Anything else that is no such count, or one above 16 x `max_message` and 1 MiB, is garbage: the
-    /// connection is closed.
+    /// the stream. Anything else that is no such count, or one above 16 x `max_message` and 1 MiB, is an invalid frame:
+    /// the connection is closed.
     OctetCounted,
     /// For syslog senders of either kind on one port. A message is counted if it begins with a digit from 1 to 9, at most
-    /// nine more, a space, and a whole priority that the count covers: `<`, one to three digits of at most 191, `>`; and
-    /// if its count is no garbage. Else it is a line, as in `Lines`. One LF or CRLF at the end of a counted message is
-    /// framing, because the commonest senders count it; so is what may stand between two messages in `OctetCounted`,
-    /// and a NUL after a line's LF.
+    /// nine more, a space, and a whole priority that the count covers: `<`, one to three digits of at most 191, `>`. Else
+    /// it is a line, as in `Lines`. A count that is too large for `OctetCounted` closes the connection here, too. One LF
+    /// or CRLF at the end of a counted message is framing, because the commonest senders count it; so is what may stand
+    /// between two messages in `OctetCounted`, and a NUL after a line's LF.
     Syslog,
     /// A count of bytes as an unsigned 32-bit number, big-endian, and so many bytes. A count above
-    /// 16 x `max_message` and 1 MiB is garbage: the connection is closed.
+    /// 16 x `max_message` and 1 MiB is an invalid frame: the connection is closed.
     LengthPrefixed,
 }
 
@@ -86,7 +86,7 @@ reasons! {
         Truncated = "truncated",
         /// A message longer than `max_message`, all of it: it is among the dropped, or closed its connection.
         Oversize = "oversize",
-        /// What follows something that is no count, or one that nobody can mean.
+        /// An invalid frame and what follows it: no count where one has to be, or one that is too large.
         Garbage = "garbage",
         /// A counted message that the peer ended its stream in.
         Incomplete = "incomplete",

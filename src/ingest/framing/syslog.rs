@@ -108,15 +108,14 @@ impl Syslog {
         }
         match Header::Octets.read(input) {
             Count::Incomplete => Guess::Unknown,
-            Count::Of { header, message } if !self.counted.is_garbage(message) => {
-                priority(&input[header..], message)
-            }
-            Count::Of { .. } | Count::Garbage => Guess::Line,
+            Count::Of { header, message } => priority(&input[header..], message),
+            Count::Garbage => Guess::Line,
         }
     }
 }
 
-/// A count is one where a whole priority is behind it, in the bytes that it counts.
+/// A count is one where a whole priority is behind it, in the bytes that it counts, and be it too large: as a line it would
+/// be delivered with its count in it, and so would the rest of its message, in pieces.
 fn priority(body: &[u8], count: usize) -> Guess {
     const MOST_DIGITS: usize = 3;
     const LARGEST: u32 = 191;

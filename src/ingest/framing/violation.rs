@@ -16,7 +16,7 @@ pub enum Violation {
         /// The first bytes of it.
         begins: Seen,
     },
-    /// It sent a count that nobody can mean.
+    /// It sent a count that is too large for anybody to mean it.
     CountTooLarge {
         /// What it sent, in bytes.
         count: usize,
@@ -40,7 +40,10 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Violation::NoCount { begins } => {
-                write!(f, "garbage: no count where a message begins, but {begins}")
+                write!(
+                    f,
+                    "invalid frame: no count where a message begins, but {begins}"
+                )
             }
             Violation::CountTooLarge {
                 count,
@@ -49,7 +52,7 @@ impl fmt::Display for Violation {
             } => {
                 write!(
                     f,
-                    "garbage: a count of {count} bytes, and {most} are the most that one may say: {begins}"
+                    "invalid frame: a count of {count} bytes, and {most} are the most that one may say; it begins {begins}"
                 )
             }
             Violation::Oversize {
