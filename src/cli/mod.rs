@@ -8,6 +8,7 @@
 mod args;
 pub(crate) mod files;
 pub(crate) mod help;
+pub(crate) mod one_arena;
 mod report;
 pub(crate) mod serve;
 pub(crate) mod settings;
@@ -36,10 +37,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match settings::parse(args) {
         Ok(Parsed::Print(text)) => return print(&text),
-        Ok(Parsed::Run(settings)) if settings.check => {
-            serve::check(&settings).map(|text| print(&text))
+        Ok(Parsed::Run(settings)) => {
+            one_arena::ensure();
+            match settings.check {
+                true => serve::check(&settings).map(|text| print(&text)),
+                false => serve::serve(&settings, |_| Ok(())),
+            }
         }
-        Ok(Parsed::Run(settings)) => serve::serve(&settings, |_| Ok(())),
         Err(error) => Err(error),
     };
     outcome.unwrap_or_else(|error| {

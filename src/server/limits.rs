@@ -5,6 +5,7 @@
 //! privileges lift it (setrlimit(2)), so that no file says how much of it is left. A thread that it
 //! refuses is a client rejected and counted while the server runs.
 
+mod arenas;
 mod promised;
 mod system;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use super::config::Config;
 use super::error::LimitError;
 use super::ledger::counted;
+pub use arenas::MallocArenas;
 pub(super) use promised::{Promise, system};
 pub(super) use system::System;
 
@@ -35,8 +37,8 @@ const MAPPINGS_PER_THREAD: u64 = 4;
 const DEFAULT_STACK: u64 = 2 << 20;
 /// A thread's guard page, and its signal stack with its own: it depends on what the processor has to save.
 const BESIDE_STACK: u64 = 64 << 10;
-/// What glibc's malloc reserves for an arena (HEAP_MAX_SIZE). It makes one for each thread, up to a number, and asks for
-/// twice as much for a moment, to align it.
+/// What glibc's malloc reserves at a time for an arena beside the first (HEAP_MAX_SIZE). It asks for twice as much for a
+/// moment, to align it. The first one grows as it is used.
 const ADDRESSES_PER_ARENA: u64 = 64 << 20;
 
 /// Kept free for what the process still maps: the allocator's arenas (glibc: 8 per core, two mappings
@@ -79,6 +81,11 @@ pub struct Bound {
     /// the process. Stacks count what gets touched, not what is reserved. What an embedder holds
     /// elsewhere is not in it.
     pub memory_bytes: u64,
+    /// Memory in bytes that glibc's malloc may keep on top, free and not given back to the system: `buffer_bytes` for each
+    /// arena beside the first ([`MallocArenas`]), if the buffer was once filled by threads of that arena alone and
+    /// something that lives long lies at its top. 0 with MALLOC_ARENA_MAX=1 in the environment, and where malloc is not
+    /// glibc's. It is not known here whether the program has another allocator.
+    pub arena_memory_bytes: u64,
     /// Memory in bytes that the kernel may hold for the sockets on top, if every peer fills every
     /// buffer: the last values of net.ipv4.tcp_rmem and tcp_wmem (tcp(7)) per connection. 0 if the
     /// system does not tell.
@@ -95,9 +102,20 @@ impl fmt::Display for Bound {
             counted(self.descriptors, "descriptor"),
             Bytes(self.memory_bytes)
         )?;
-        match self.kernel_memory_bytes {
-            0 => Ok(()),
-            bytes => write!(f, " (and up to {} of kernel socket buffers)", Bytes(bytes)),
+        let on_top = [
+            (
+                self.arena_memory_bytes,
+                "that malloc keeps unless MALLOC_ARENA_MAX is 1",
+            ),
+            (self.kernel_memory_bytes, "of kernel socket buffers"),
+        ];
+        let on_top = on_top.into_iter().filter(|(bytes, _)| *bytes > 0);
+        let on_top: Vec<String> = on_top
+            .map(|(bytes, what)| format!("up to {} {what}", Bytes(bytes)))
+            .collect();
+        match on_top.is_empty() {
+            true => Ok(()),
+            false => write!(f, " (and {})", on_top.join(", ")),
         }
     }
 }
@@ -175,14 +193,19 @@ pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit
         }
     };
     let bound = bound(max_connections, config, needs, system);
+    let memory_bytes = bound.memory_bytes.saturating_add(bound.arena_memory_bytes);
     if let Some(level) = &system.memory
-        && bound.memory_bytes > level.max
+        && memory_bytes > level.max
     {
+        let one_arena = match bound.memory_bytes <= level.max {
+            true => "MALLOC_ARENA_MAX=1, ",
+            false => "",
+        };
         notes.push(format!(
-            "{} is {} and up to {} may be needed: a smaller max_connections, buffer_bytes or {} would fit",
+            "{} is {} and up to {} may be needed: {one_arena}a smaller max_connections, buffer_bytes or {} would fit",
             level.limit,
             Bytes(level.max),
-            Bytes(bound.memory_bytes),
+            Bytes(memory_bytes),
             needs.memory.setting
         ));
     }
@@ -204,9 +227,11 @@ fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System
     let sockets = system
         .receive_buffer_max
         .saturating_add(system.send_buffer_max);
+    let threads = sum([system.own_threads, new_threads(needs), connections]);
+    let arenas = threads.min(system.arenas_max);
     Bound {
         max_connections,
-        threads: sum([system.own_threads, new_threads(needs), connections]),
+        threads,
         descriptors: sum([descriptors_without(needs, system), connections]),
         memory_bytes: sum([
             connections.saturating_mul(per_connection),
@@ -216,8 +241,13 @@ fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System
             needs.memory.kept_bytes,
             MEMORY_OF_PROCESS,
         ]),
+        arena_memory_bytes: beside_the_first(arenas).saturating_mul(config.buffer_bytes as u64),
         kernel_memory_bytes: connections.saturating_mul(sockets),
     }
+}
+
+fn beside_the_first(arenas: u64) -> u64 {
+    arenas.saturating_sub(1)
 }
 
 /// Threads that will start, without the handlers.
@@ -355,6 +385,12 @@ fn address_space(config: &Config, needs: &Needs, system: &System) -> Option<Ceil
     // One for each thread that there is without connections, and then for each connection's.
     let arenas = bound.threads.min(system.arenas_max);
     let arenas_left = system.arenas_max - arenas;
+    // What it keeps, and what of its last piece is not used yet.
+    let per_arena = ADDRESSES_PER_ARENA.saturating_add(config.buffer_bytes as u64);
+    let to_align = match system.arenas_max {
+        0 | 1 => 0,
+        _ => ADDRESSES_PER_ARENA,
+    };
     Some(Ceiling {
         limit: "RLIMIT_AS (ulimit -v)".to_owned(),
         unit: "bytes of address space",
@@ -363,13 +399,11 @@ fn address_space(config: &Config, needs: &Needs, system: &System) -> Option<Ceil
             system.address_space,
             bound.memory_bytes,
             new_threads(needs).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
-            ADDRESSES_PER_ARENA.saturating_mul(arenas.saturating_add(1)),
+            per_arena.saturating_mul(beside_the_first(arenas)),
+            to_align,
         ]),
         per_connection: addresses_per_thread(config).saturating_add(config.handler_bytes as u64),
-        at_first: (
-            ADDRESSES_PER_ARENA,
-            ADDRESSES_PER_ARENA.saturating_mul(arenas_left),
-        ),
+        at_first: (per_arena, per_arena.saturating_mul(arenas_left)),
     })
 }
 

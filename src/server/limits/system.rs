@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
+use super::arenas::{MallocArenas, eight_for_each_processor};
+
 /// The limits of the system and what is in use of each. `None` where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::server) struct System {
@@ -33,7 +35,7 @@ pub(in crate::server) struct System {
     pub(super) address_space_max: Option<u64>,
     /// Bytes that are mapped in this process, used or not.
     pub(super) address_space: u64,
-    /// The most arenas that glibc's malloc makes: eight for each processor, or MALLOC_ARENA_MAX (mallopt(3)).
+    /// The most arenas that malloc makes.
     pub(super) arenas_max: u64,
     /// The largest receive buffer that the kernel grows a TCP socket to, in bytes.
     pub(super) receive_buffer_max: u64,
@@ -55,14 +57,11 @@ pub(super) struct Level {
 impl System {
     /// Reads `/proc` and the control groups that this process sees.
     pub(in crate::server) fn read() -> System {
-        let system = System::read_under(Path::new("/"));
-        let told = std::env::var("MALLOC_ARENA_MAX").ok();
-        let told = told.and_then(|most| most.parse().ok());
         System {
             descriptors_max: getrlimit(Resource::Nofile).current,
             address_space_max: getrlimit(Resource::As).current,
-            arenas_max: told.filter(|&most| most > 0).unwrap_or(system.arenas_max),
-            ..system
+            arenas_max: MallocArenas::of_process().max(),
+            ..System::read_under(Path::new("/"))
         }
     }
 
@@ -80,7 +79,7 @@ impl System {
             descriptors_max: None,
             address_space_max: None,
             address_space: size_of(&text(&proc.join("self/status"))),
-            arenas_max: arenas_max(&text(&proc.join("stat"))),
+            arenas_max: eight_for_each_processor(&text(&proc.join("stat"))),
             open_descriptors: open_descriptors(&proc.join("self/fd")),
             own_threads: own_threads(&text(&proc.join("self/status"))),
             all_threads: all_threads(&text(&proc.join("loadavg"))),
@@ -101,7 +100,7 @@ impl System {
 }
 
 /// A file's text, empty if there is none. Paths in `/proc` may hold any byte, so it is read lossily.
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -148,16 +147,6 @@ fn machine_memory(meminfo: &str) -> Option<Level> {
         max: kib_line(meminfo, "MemTotal:")?,
         used: 0,
     })
-}
-
-/// proc_stat(5) has a line for each processor.
-fn arenas_max(stat: &str) -> u64 {
-    let is_processor = |line: &&str| {
-        line.strip_prefix("cpu")
-            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-    };
-    let processors = stat.lines().filter(is_processor).count();
-    (processors.max(1) as u64).saturating_mul(8)
 }
 
 /// The fourth field of proc_loadavg(5): runnable threads, a slash, all threads.

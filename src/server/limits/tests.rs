@@ -82,6 +82,7 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
                 + 1_600_000
                 + (1 << 20)
                 + MEMORY_OF_PROCESS,
+            arena_memory_bytes: 0,
             kernel_memory_bytes: 1024 * (10 << 20),
         }
     );
@@ -196,17 +197,66 @@ fn address_space_is_counted_with_whole_stacks_and_arenas() {
     let own = bound(0, &config, &NEEDS, &system);
     let fixed = own.memory_bytes + 6 * (DEFAULT_STACK + BESIDE_STACK) + ADDRESSES_PER_ARENA;
     let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64;
+    let arena = ADDRESSES_PER_ARENA + config.buffer_bytes as u64;
     let limit = "RLIMIT_AS (ulimit -v)";
-    let all = fixed + 16 * ADDRESSES_PER_ARENA;
+    let all = fixed + 15 * arena;
     system.address_space_max = Some(all + 500 * connection + connection - 1);
     holds_exactly(&system, limit, all + 501 * connection - 1, 500);
-    let few = fixed + own.threads * ADDRESSES_PER_ARENA;
-    let with_arena = connection + ADDRESSES_PER_ARENA;
+    let few = fixed + (own.threads - 1) * arena;
+    let with_arena = connection + arena;
     system.address_space_max = Some(few + 3 * with_arena);
     holds_exactly(&system, limit, few + 3 * with_arena, 3);
     system.address_space_max = Some(few + with_arena - 1);
     let error = fit(&config, &NEEDS, &system).unwrap_err();
     assert_eq!((error.fits, error.unit), (0, "bytes of address space"));
+}
+
+/// The first one grows as it is used: nothing is reserved for it.
+#[test]
+fn address_space_with_one_arena_is_that_of_memory_and_stacks() {
+    let mut system = free();
+    system.arenas_max = 1;
+    let config = asking(1);
+    let own = bound(0, &config, &NEEDS, &system);
+    let fixed = own.memory_bytes + 6 * (DEFAULT_STACK + BESIDE_STACK);
+    let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64;
+    let allows = fixed + 100 * connection;
+    system.address_space_max = Some(allows);
+    holds_exactly(&system, "RLIMIT_AS (ulimit -v)", allows, 100);
+}
+
+/// As many arenas as there may be, or as there are threads.
+#[test]
+fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_that() {
+    let mut system = free();
+    system.arenas_max = 16;
+    let of =
+        |connections, system: &System| fit(&asking(connections), &NEEDS, system).unwrap().bound;
+    assert_eq!(of(100, &system).arena_memory_bytes, 15 * (64 << 20));
+    assert_eq!(of(2, &system).arena_memory_bytes, (7 + 2 - 1) * (64 << 20));
+    let text = of(100, &system).to_string();
+    let said = "of memory (and up to 960.0 MiB that malloc keeps unless MALLOC_ARENA_MAX is 1)";
+    assert!(text.ends_with(said), "{text}");
+    system.receive_buffer_max = 1 << 20;
+    let text = of(100, &system).to_string();
+    let said = "MALLOC_ARENA_MAX is 1, up to 100.0 MiB of kernel socket buffers)";
+    assert!(text.ends_with(said), "{text}");
+    system.arenas_max = 1;
+    assert_eq!(of(100, &system).arena_memory_bytes, 0);
+}
+
+#[test]
+fn memory_that_only_the_arenas_take_is_warned_of_with_what_ends_it() {
+    let mut system = free();
+    system.arenas_max = 16;
+    system.memory = level("memory.max of /sys/fs/cgroup/foo", 512 << 20, 0);
+    let Fit { bound, notes, .. } = fit(&asking(10), &NEEDS, &system).unwrap();
+    let all = Bytes(bound.memory_bytes + bound.arena_memory_bytes);
+    assert_eq!(notes.len(), 1);
+    let said = format!("up to {all} may be needed: MALLOC_ARENA_MAX=1, a smaller max_connections");
+    assert!(notes[0].contains(&said), "{}", notes[0]);
+    system.arenas_max = 1;
+    assert_eq!(fit(&asking(10), &NEEDS, &system).unwrap().notes, [""; 0]);
 }
 
 #[test]

@@ -225,6 +225,7 @@ fn json(plan: &Plan) -> Value {
             "threads": machine.bound.threads,
             "descriptors": machine.bound.descriptors,
             "memory_bytes": machine.bound.memory_bytes,
+            "arena_memory_bytes": machine.bound.arena_memory_bytes,
             "kernel_memory_bytes": machine.bound.kernel_memory_bytes,
         },
         "notes": machine.notes,
