@@ -5,8 +5,8 @@
 
 mod common;
 
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use common::proc;
 use common::tagged::{Cut, Tagged};
 use common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::{Config, Connection, Outbox, RejectReason, Server};
-use rustix::process::{Resource, geteuid};
+use rustix::process::{Resource, Signal, geteuid};
 
 const SIZE: usize = 120;
 const EACH: u64 = 5;
@@ -190,6 +190,87 @@ fn without_descriptors_clients_are_closed_where_that_is_the_policy_and_served_wh
         exit.code == Some(0),
         "{exit}"
     );
+}
+
+/// Clients that connected and sent while there was nothing to accept them with, not even the descriptor in reserve: the
+/// server may use no descriptor but the three that it was started with.
+fn without_any_descriptor(on_pause: &str, drain: &str) -> (Drainline, Option<u64>, Vec<TcpStream>) {
+    let args = ["--on-pause", on_pause, "--drain-timeout", drain];
+    let mut server = Drainline::start(&[&args[..], &["--max-connections", "8"]].concat());
+    let limit = server.limit(Resource::Nofile, Some(3));
+    let connect = |_| {
+        let mut client = server.connect();
+        client.write_all(b"hello\n").unwrap();
+        client
+    };
+    let clients = (0..4).map(connect).collect();
+    (server, limit, clients)
+}
+
+#[test]
+fn clients_that_never_get_a_descriptor_are_told_and_counted_when_the_server_stops() {
+    for on_pause in ["backlog", "close", "refuse"] {
+        let (mut server, _, clients) = without_any_descriptor(on_pause, "1s");
+        wait_until("the want told", DEADLINE, || {
+            server.stderr_text().contains("no_descriptor")
+        });
+        let told = server.stderr_text();
+        assert!(told.contains("; new clients wait\n"), "{on_pause}: {told}");
+        for client in &clients {
+            client::wait_unread(client, 6);
+        }
+        // The end of a stream stands in the system's table as a byte, and is none.
+        clients[0].shutdown(Shutdown::Write).unwrap();
+        client::wait_unread(&clients[0], 7);
+        let exit = server.terminate();
+        // It waited for a descriptor for as long as handlers have.
+        exit.assert_code(4);
+        assert_eq!(exit.u64("connections.rejected.shutdown"), 4, "{exit}");
+        assert_eq!(exit.u64("unread.rejected.shutdown"), 24, "{exit}");
+        let told = "4 clients turned away in the queue of 127.0.0.1:";
+        assert!(exit.stderr.contains(told), "{exit}");
+    }
+}
+
+#[test]
+fn a_descriptor_that_comes_back_while_the_server_stops_serves_whoever_waited_for_one() {
+    for on_pause in ["backlog", "close", "refuse"] {
+        let (mut server, limit, clients) = without_any_descriptor(on_pause, "1h");
+        server.signal(Signal::TERM);
+        wait_until("the drain", DEADLINE, || {
+            server.stderr_text().contains("draining")
+        });
+        server.limit(Resource::Nofile, limit);
+        let exit = server.wait();
+        exit.assert_code(0);
+        assert_eq!(server.stdout_bytes(), b"hello\n".repeat(4), "{exit}");
+        assert_eq!(exit.sum("connections.rejected"), 0, "{exit}");
+        drop(clients);
+    }
+}
+
+#[test]
+fn without_descriptors_clients_that_are_refused_too_late_are_counted() {
+    let mut server = Drainline::start(&["--max-connections", "128", "--on-pause", "refuse"]);
+    let (_, idle) = take_descriptors(&mut server);
+    // The first one shows the want. It has connected by then, and one beside it may have.
+    let mut connected = Vec::new();
+    let refused = wait_for("a connect refused", DEADLINE, || {
+        let client = client::try_connect(server.addr(), DEADLINE);
+        client.map(|client| connected.push(client)).err()
+    });
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    wait_until("the want told", DEADLINE, || {
+        server.stderr_text().contains("; new clients are refused\n")
+    });
+    for client in &mut connected {
+        client::wait_for_close(client);
+    }
+    drop(idle);
+    let exit = server.terminate();
+    let rejected = exit.sum("connections.rejected");
+    assert_eq!(rejected, connected.len() as u64, "{exit}");
+    assert_eq!(exit.u64("connections.rejected.no_descriptor"), rejected);
 }
 
 #[test]

@@ -32,7 +32,7 @@ use super::values::{self, ReportFormat, SinkSpec};
 pub(super) struct Args {
     /// Listens on this address; may be given several times. A name stands for its first IPv4 address.
     /// Plain TCP knows no authentication, so anything but a loopback address is open to whoever
-    /// reaches it. [::] takes IPv4 clients, too, unless an IPv4 address is given with the same port. Each listener costs one thread and three descriptors.
+    /// reaches it. [::] takes IPv4 clients, too, unless an IPv4 address is given with the same port. Each listener costs one thread and four descriptors.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5140")]
     #[arg(help_heading = "Listening")]
     pub(super) listen: Vec<String>,
@@ -100,7 +100,8 @@ pub(super) struct Args {
     /// of descriptors. backlog leaves them in the kernel's queue, where they wait and look connected;
     /// close accepts and closes at once, so that a client or a balancer fails over; refuse rejects
     /// their connect, which also shows to health checks, and keeps the port by one more descriptor
-    /// for each listener.
+    /// for each listener. One descriptor is kept in reserve to turn clients away with when all others
+    /// are taken; where even that is gone, new clients wait whatever is set here.
     #[arg(long, value_name = "backlog|close|refuse", default_value = "backlog")]
     #[arg(value_parser = values::choice(values::ON_PAUSE), help_heading = "Overload: pause")]
     pub(super) on_pause: OnPause,

@@ -25,8 +25,30 @@ const BY_WEIGHT: [NotAcceptingReason; 5] = [
     NotAcceptingReason::AcceptRate,
 ];
 
+/// What becomes of new clients while they are kept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meets {
+    Wait,
+    Closed,
+    Refused,
+}
+
+impl Meets {
+    const ALL: [Meets; 3] = [Meets::Wait, Meets::Closed, Meets::Refused];
+
+    fn told(self) -> &'static str {
+        match self {
+            Meets::Wait => "wait",
+            Meets::Closed => "are closed",
+            Meets::Refused => "are refused",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Accepting {
+    /// What clients meet at each acceptor, as it last said.
+    meets: Vec<AtomicU8>,
     /// Why each acceptor keeps clients out now: the reason's index + 1, or 0.
     holds: Vec<AtomicU8>,
     /// Reasons for which somebody was kept out since the last tick, a bit each.
@@ -56,6 +78,9 @@ struct Current {
 impl Accepting {
     pub(super) fn new(acceptors: usize) -> Self {
         Accepting {
+            meets: (0..acceptors)
+                .map(|_| AtomicU8::new(Meets::Wait as u8))
+                .collect(),
             holds: (0..acceptors).map(|_| AtomicU8::new(0)).collect(),
             noted: AtomicU32::new(0),
             error: Mutex::new(String::new()),
@@ -64,12 +89,24 @@ impl Accepting {
     }
 
     /// What an acceptor, by its place, keeps clients out for from now on.
-    pub(super) fn hold(&self, place: usize, reason: Option<NotAcceptingReason>) {
+    pub(super) fn hold(&self, place: usize, reason: Option<NotAcceptingReason>, meets: Meets) {
+        self.meets[place].store(meets as u8, Ordering::Relaxed);
         let code = reason.map_or(0, |reason| reason.index() as u8 + 1);
         self.holds[place].store(code, Ordering::Relaxed);
         if let Some(reason) = reason.filter(|&reason| reason != NotAcceptingReason::AcceptRate) {
             self.noted.fetch_or(1 << reason.index(), Ordering::Relaxed);
         }
+    }
+
+    /// What new clients do or suffer, of all acceptors: `wait`, `are closed or wait`.
+    pub(super) fn meets(&self) -> String {
+        let is_met = |meets: &Meets| {
+            let mut met = self.meets.iter().map(|met| met.load(Ordering::Relaxed));
+            met.any(|met| met == *meets as u8)
+        };
+        let met = Meets::ALL.into_iter().filter(is_met).map(Meets::told);
+        let met: Vec<_> = met.collect();
+        met.join(" or ")
     }
 
     /// What the system said when it had no descriptor or no thread to give.

@@ -12,12 +12,13 @@ use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::accepting::Meets;
 use super::bell::Bell;
 use super::config::{OnPause, TICK};
 use super::error::{ServerError, panic_message};
 use super::gate::Room;
 use super::handler;
-use super::ledger::{NotAcceptingReason, Reason, RejectReason};
+use super::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use super::listener::{Accepted, Listener};
 use super::record::{Record, unread_bytes};
 use super::shared::Shared;
@@ -47,8 +48,9 @@ pub(super) struct Acceptor {
     /// Given up for a moment to accept and close a client where the system has no descriptor left.
     reserve: Option<File>,
     starved: Option<Starved>,
-    /// Why somebody is kept out now, as it is published.
+    /// Why somebody is kept out now, and what clients meet, as it is published.
     holds: Option<NotAcceptingReason>,
+    meets: Meets,
 }
 
 /// The system had nothing to give; not to be asked again for a while.
@@ -88,6 +90,8 @@ impl Acceptor {
             OnPause::Refuse if !listener.can_refuse => OnPause::Close,
             on_pause => on_pause,
         };
+        let meets = meets(on_pause);
+        shared.accepting.hold(place, None, meets);
         let reserve = Some(open_reserve()?);
         Ok(Acceptor {
             place,
@@ -99,6 +103,7 @@ impl Acceptor {
             reserve,
             starved: None,
             holds: None,
+            meets,
         })
     }
 
@@ -116,18 +121,20 @@ impl Acceptor {
         }
         self.serve_queue();
         // Closing a listener resets every client that it has not accepted, half-closed ones too.
-        self.empty_queue(RejectReason::Shutdown);
+        if !self.empty_queue(RejectReason::Shutdown) {
+            self.reject_unseen(RejectReason::Shutdown);
+        }
         let shared = Arc::clone(&self.shared);
         drop(self);
         shared.lifecycle.acceptor_ended();
     }
 
-    /// Serves whoever was in the kernel's queue when the drain began, as permits come back, until handlers have had
-    /// their share of its time. Those that come later are not waited for, or a drain would last as long as clients
-    /// come. The accept rate is for a server that goes on.
+    /// Serves whoever was in the kernel's queue when the drain began, as permits and descriptors come back, until handlers
+    /// have had their share of its time. Those that come later are not waited for where the queue's length is known, or a
+    /// drain would last as long as clients come. The accept rate is for a server that goes on.
     fn serve_queue(&mut self) {
         let mut queued = match self.shared.lifecycle.error() {
-            None => self.listener.close_queue(&self.shared.tables),
+            None => self.listener.close_queue().unwrap_or(MOST_QUEUED),
             // What they send would be dropped.
             Some(_) => 0,
         };
@@ -145,9 +152,6 @@ impl Acceptor {
 
     /// Takes one client out of the queue, or waits until that may be possible.
     fn serve_queued(&mut self) -> io::Result<usize> {
-        if self.lacks_reserve() {
-            self.reserve = open_reserve().ok();
-        }
         let retry = self
             .starving()
             .map(|starved| starved.until.saturating_sub(self.shared.now()));
@@ -167,7 +171,10 @@ impl Acceptor {
             Accepted::Gone => Ok(1),
             Accepted::Nobody => Ok(usize::MAX),
             Accepted::Starved(error) => {
-                self.starve(RejectReason::NoDescriptor, &error);
+                // Better served with it now than turned away with it later.
+                if self.reserve.take().is_none() {
+                    self.starve(RejectReason::NoDescriptor, &error);
+                }
                 Ok(0)
             }
         }
@@ -347,10 +354,19 @@ impl Acceptor {
         Ok(has_client)
     }
 
-    /// Publishes why somebody is kept out, for the watchdog.
+    /// Publishes why somebody is kept out, for the watchdog, and what clients meet: without even the reserve nobody can be
+    /// turned away, whatever the policy.
     fn hold(&mut self, reason: Option<NotAcceptingReason>) {
-        if std::mem::replace(&mut self.holds, reason) != reason {
-            self.shared.accepting.hold(self.place, reason);
+        let is_helpless = reason == Some(NotAcceptingReason::NoDescriptor)
+            && self.lacks_reserve()
+            && !self.listener.is_shut_down;
+        let meets = match is_helpless {
+            true => Meets::Wait,
+            false => meets(self.on_pause),
+        };
+        if (self.holds, self.meets) != (reason, meets) {
+            (self.holds, self.meets) = (reason, meets);
+            self.shared.accepting.hold(self.place, reason, meets);
         }
     }
 
@@ -358,7 +374,7 @@ impl Acceptor {
 
     fn reject(&self, stream: &TcpStream, peer: SocketAddr, reason: RejectReason) {
         let shared = &self.shared;
-        shared.table.rejected(reason, unread_bytes(stream));
+        shared.table.rejected(reason, 1, unread_bytes(stream));
         shared.journal.say_debug(|| {
             let at = self.listener.address;
             format!("{peer} is turned away at {at}: {reason}")
@@ -405,7 +421,7 @@ impl Acceptor {
 
     /// Accepts whoever is in the kernel's queue, and turns them away. Ends however fast new ones come. Without a
     /// descriptor the one in reserve serves for all of them, one after the other; `false`: another thread was
-    /// quicker to take it.
+    /// quicker to take it, and somebody is left.
     fn empty_queue(&mut self, reason: RejectReason) -> bool {
         for _ in 0..MOST_QUEUED {
             match self.listener.accept() {
@@ -414,11 +430,28 @@ impl Acceptor {
                 Ok(Accepted::Nobody) | Err(_) => return true,
                 Ok(Accepted::Starved(_)) => match self.reserve.take() {
                     Some(reserve) => drop(reserve),
-                    None => return false,
+                    // accept(2) asks for a descriptor before it looks for a client.
+                    None => return !self.listener.has_client(),
                 },
             }
         }
         true
+    }
+
+    /// Books whoever is left in the kernel's queue: there is no descriptor to accept them with.
+    fn reject_unseen(&self, reason: RejectReason) {
+        let shared = &self.shared;
+        let queued = self.listener.queued();
+        if queued.clients == 0 {
+            return;
+        }
+        let clients = queued.clients as u64;
+        shared.table.rejected(reason, clients, queued.unread_bytes);
+        let (at, clients) = (self.listener.address, counted(clients, "client"));
+        let text = format!(
+            "{clients} turned away in the queue of {at}: {reason}, and no descriptor was left to accept with"
+        );
+        shared.journal.say(Level::Warn, text);
     }
 
     fn lacks_reserve(&self) -> bool {
@@ -453,6 +486,14 @@ impl Acceptor {
     fn starving(&self) -> Option<Starved> {
         self.starved
             .filter(|starved| self.shared.now() < starved.until)
+    }
+}
+
+fn meets(on_pause: OnPause) -> Meets {
+    match on_pause {
+        OnPause::Backlog => Meets::Wait,
+        OnPause::Close => Meets::Closed,
+        OnPause::Refuse => Meets::Refused,
     }
 }
 

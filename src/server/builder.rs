@@ -329,7 +329,6 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             reaper: endings,
             standing: Mutex::new(Standing::default()),
             lifecycle: Lifecycle::new(listeners.len()),
-            tables: Mutex::new(()),
             journal: journal.clone(),
             spawner: self.spawner,
             config,

@@ -27,7 +27,8 @@ pub enum WhenFull {
     Wait,
 }
 
-/// What new clients meet while the gate is shut.
+/// What new clients meet while the gate is shut. To turn them away takes a descriptor, of which each listener keeps one in
+/// reserve; where even that cannot be had, they wait in the kernel's queue under each of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnPause {
     /// They are not accepted: the kernel queues them, up to the backlog. To themselves they look

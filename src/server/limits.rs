@@ -21,12 +21,10 @@ pub(super) use system::System;
 /// Threads that every server has beside its acceptors and handlers: consumer, reaper, watchdog, journal.
 pub(super) const OWN_THREADS: u64 = 4;
 
-/// The listener, its eventfd, and one client above the connections: it is accepted to be turned away,
-/// while the gate is shut or during a drain, or waits for that as a spare descriptor.
-const DESCRIPTORS_PER_LISTENER: u64 = 3;
-
-/// The system's table of sockets, which an acceptor reads as a drain begins.
-const OWN_DESCRIPTORS: u64 = 1;
+/// The listener, its eventfd, the system's table of sockets, which tells who is in its queue, and one client above the
+/// connections: it is accepted to be turned away, while the gate is shut or during a drain, or waits for that as a spare
+/// descriptor.
+const DESCRIPTORS_PER_LISTENER: u64 = 4;
 
 /// What std maps for a thread: its stack and its signal stack, each with a guard page, which is a
 /// mapping of its own. Beyond vm.max_map_count std panics inside the new thread, after clone(2), and
@@ -73,7 +71,7 @@ pub struct Bound {
     /// Threads: one per connection and per listener, the server's own, and those that the process had
     /// when the bound was computed.
     pub threads: u64,
-    /// Descriptors: one per connection, three per listener (four with `on_pause` refuse), and those that the
+    /// Descriptors: one per connection, four per listener (five with `on_pause` refuse), and those that the
     /// process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
@@ -261,7 +259,6 @@ fn descriptors_without(needs: &Needs, system: &System) -> u64 {
     sum([
         system.open_descriptors,
         of_listeners,
-        OWN_DESCRIPTORS,
         needs.other_descriptors,
     ])
 }

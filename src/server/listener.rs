@@ -1,17 +1,16 @@
 //! A listening socket: how it is bound, what accepting from it can mean, and how it goes away and comes
 //! back.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::config::{Config, OnPause};
+use super::queued::{Queued, SocketTable};
 
 /// A bound socket, listening. It never blocks.
 #[derive(Debug)]
@@ -23,7 +22,9 @@ pub(super) struct Listener {
     pub(super) can_refuse: bool,
     /// Keeps the port ours while this socket is shut down: see [`guard`].
     guard: Option<Socket>,
-    is_shut_down: bool,
+    pub(super) is_shut_down: bool,
+    /// Where there is none, nobody knows how many are in its queue.
+    table: Option<SocketTable>,
 }
 
 /// What became of one accept(2).
@@ -79,6 +80,7 @@ impl Listener {
             can_refuse: true,
             guard,
             is_shut_down: false,
+            table: SocketTable::open(bound),
         })
     }
 
@@ -94,6 +96,7 @@ impl Listener {
             can_refuse: false,
             guard: None,
             is_shut_down: false,
+            table: SocketTable::open(address),
         })
     }
 
@@ -128,36 +131,46 @@ impl Listener {
         }
     }
 
-    /// Keeps the kernel's queue from growing, and says how many clients are in it. Zero while it is shut down.
-    ///
-    /// The queue's length is TCP_INFO's tcpi_unacked, for which neither rustix nor socket2 has a safe call; the same
-    /// count is the listener's rx_queue in /proc/net/tcp (proc_pid_net(5)). Where there is none, nobody is known to
-    /// wait.
-    pub(super) fn close_queue(&self, tables: &Mutex<()>) -> usize {
-        if self.is_shut_down {
-            return 0;
-        }
+    /// Keeps the kernel's queue from growing, and says how many clients are in it. `None`: somebody is, and the system
+    /// does not tell how many.
+    pub(super) fn close_queue(&self) -> Option<usize> {
         // Whoever handed a listener in may go on with it, with its own backlog.
-        if self.can_refuse {
+        if self.can_refuse && !self.is_shut_down {
             let _ = rustix::net::listen(&self.socket, 0);
         }
-        // Most listeners have nobody waiting, and the tables list every socket of the machine.
+        // Most listeners have nobody waiting, and the table lists every socket of the machine.
         if !self.has_client() {
-            return 0;
+            return Some(0);
         }
-        let Ok(inode) = rustix::fs::fstat(&self.socket).map(|stat| stat.st_ino) else {
-            return 0;
-        };
-        // One at a time: a table may be long, and so one descriptor and one line are all that it takes.
-        let _one = tables.lock();
-        ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
-            .iter()
-            .filter_map(|path| fs::File::open(path).ok())
-            .find_map(|table| queue_of(BufReader::new(table), inode))
-            .unwrap_or_default()
+        self.table.as_ref()?.length(self.inode()?)
     }
 
-    fn has_client(&self) -> bool {
+    /// Who is in the kernel's queue, without accepting them. Where the system does not tell how many, it is one at least.
+    pub(super) fn queued(&self) -> Queued {
+        if !self.has_client() {
+            return Queued::default();
+        }
+        let told = self.table.as_ref().zip(self.inode());
+        let told = told.and_then(|(table, inode)| table.queued(inode));
+        let Queued {
+            clients,
+            unread_bytes,
+        } = told.unwrap_or_default();
+        Queued {
+            clients: clients.max(1),
+            unread_bytes,
+        }
+    }
+
+    fn inode(&self) -> Option<u64> {
+        rustix::fs::fstat(&self.socket).ok().map(|stat| stat.st_ino)
+    }
+
+    /// Somebody is in the kernel's queue.
+    pub(super) fn has_client(&self) -> bool {
+        if self.is_shut_down {
+            return false;
+        }
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
         !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
@@ -243,19 +256,6 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => peer,
         v4 => SocketAddr::new(v4, peer.port()),
     }
-}
-
-/// `rx_queue` of the listening socket of this inode, in a table of /proc/net.
-fn queue_of(table: impl BufRead, inode: u64) -> Option<usize> {
-    const LISTEN: &str = "0A";
-    let inode = inode.to_string();
-    table.lines().map_while(Result::ok).find_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(3);
-        let is_listening = fields.next() == Some(LISTEN);
-        let (_, queued) = fields.next()?.split_once(':')?;
-        let is_it = is_listening && fields.nth(4) == Some(inode.as_str());
-        is_it.then(|| usize::from_str_radix(queued, 16).ok())?
-    })
 }
 
 fn set_inherited_options(socket: &Socket, config: &Config) -> io::Result<()> {

@@ -12,6 +12,7 @@
 mod accepting;
 mod acceptor;
 mod listener;
+mod queued;
 
 mod bell;
 mod gate;

@@ -66,8 +66,6 @@ pub(super) struct Shared {
     pub(super) reaper: Sender<Ending>,
     pub(super) standing: Mutex<Standing>,
     pub(super) lifecycle: Lifecycle,
-    /// Held by the one acceptor that reads the system's tables of sockets.
-    pub(super) tables: Mutex<()>,
     pub(super) journal: Journal,
     pub(super) spawner: Spawner,
 }

@@ -38,8 +38,8 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    fn reject(&mut self, reason: RejectReason, unread_bytes: u64) {
-        self.rejected.add(reason, 1);
+    fn reject(&mut self, reason: RejectReason, clients: u64, unread_bytes: u64) {
+        self.rejected.add(reason, clients);
         self.unread_rejected.add(reason, unread_bytes);
     }
 }
@@ -124,7 +124,7 @@ impl Table {
         if inner.is_closed {
             inner
                 .traffic
-                .reject(RejectReason::Shutdown, unread_bytes(&stream));
+                .reject(RejectReason::Shutdown, 1, unread_bytes(&stream));
             // Rooms and claims go back outside the lock: they ring bells.
             drop(inner);
             return Admitted::Closed;
@@ -148,7 +148,7 @@ impl Table {
                     Err(error) => {
                         inner
                             .traffic
-                            .reject(RejectReason::NoThread, record.unread_bytes());
+                            .reject(RejectReason::NoThread, 1, record.unread_bytes());
                         drop(inner);
                         drop(permit);
                         return Admitted::NoThread(error);
@@ -169,8 +169,9 @@ impl Table {
         Admitted::Served
     }
 
-    pub(super) fn rejected(&self, reason: RejectReason, unread_bytes: u64) {
-        self.inner.lock().traffic.reject(reason, unread_bytes);
+    pub(super) fn rejected(&self, reason: RejectReason, clients: u64, unread_bytes: u64) {
+        let mut inner = self.inner.lock();
+        inner.traffic.reject(reason, clients, unread_bytes);
     }
 
     /// An acceptor could not accept, for want of something that the system had not to give.

@@ -333,15 +333,16 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
             format!("{error}; {threads} of connections running")
         }
     };
-    let meets = match config.on_pause {
-        OnPause::Backlog => "new clients wait",
-        OnPause::Close => "new clients are closed",
-        OnPause::Refuse => "new clients are refused",
+    let meets = shared.accepting.meets();
+    // Each is accepted before it is known that there is no thread for it.
+    let but = match (state.reason, config.on_pause) {
+        (NotAcceptingReason::NoThread, OnPause::Backlog) => ", and each try closes one",
+        _ => "",
     };
     shared.journal.say(
         Level::Warn,
         format!(
-            "not accepting ({}) for {:.1} s: {why}; {meets}",
+            "not accepting ({}) for {:.1} s: {why}; new clients {meets}{but}",
             state.reason,
             state.lasted.as_secs_f64()
         ),
