@@ -213,7 +213,7 @@ impl<'a> Assembly<'a> {
     /// A message that begins at `start` is too long.
     fn see(&mut self, start: usize) {
         let message = &self.input[start..];
-        let seen = || Seen::of(message, self.form.input);
+        let seen = || Seen::of_too_long(message, self.form.input);
         self.frames.oversize.get_or_insert_with(seen);
     }
 

@@ -1,10 +1,13 @@
 //! What the thread of a connection does: reads, cuts, sends.
 
+use std::error::Error;
+use std::fmt;
+
 use log::Level;
 
 use super::assembly::Frames;
 use super::batch::Batch;
-use super::framing::{Discard, End};
+use super::framing::{Discard, End, Unfinished};
 use super::pool::Pool;
 use super::reader::Reader;
 use super::shared::Shared;
@@ -31,12 +34,17 @@ pub(super) fn run(
                 (reader.finish(End::Eof), true)
             }
             Err(error) => {
-                let reason = discard_for(Ended::reason_of(&error));
+                let ended = Ended::reason_of(&error);
+                let reason = discard_for(ended);
                 if reason == Discard::Reset {
                     say_incomplete(connection, &reader);
                 }
+                let cut_inside = ended
+                    .filter(|_| reason == Discard::DeadlinePassed)
+                    .zip(reader.unfinished())
+                    .map(|(ended, unfinished)| CutInside(Ended(ended), unfinished));
                 reader.finish(End::Cut(reason));
-                return Err(error.into());
+                return Err(cut_inside.map_or_else(|| error.into(), BoxError::from));
             }
         };
         connection.progress(frames.finished, reader.is_inside());
@@ -67,6 +75,22 @@ pub(super) fn run(
     }
 }
 
+/// A deadline passed inside a message: what there was of it stands in the line that names the connection.
+#[derive(Debug)]
+struct CutInside(Ended, Unfinished);
+
+impl fmt::Display for CutInside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.1.fmt(f)
+    }
+}
+
+impl Error for CutInside {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
 /// Names a connection whose messages were too long, where that does not end it.
 #[cold]
 #[inline(never)]
@@ -87,16 +111,15 @@ fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
 /// Names a connection that its peer ended inside a counted message: nothing of it is delivered.
 #[inline(never)]
 fn say_incomplete(connection: &Connection, reader: &Reader<'_>) {
-    let Some((there, of)) = reader.unfinished() else {
+    let Some(unfinished) = reader.unfinished() else {
         return;
     };
+    if !unfinished.is_counted() {
+        return;
+    }
     let (id, peer) = (connection.id(), connection.peer());
     connection.journal().say_once("incomplete", Level::Warn, || {
-        let what = match of {
-            Some(of) => format!("{there} of its {of} bytes were there"),
-            None => format!("{there} bytes of its count were there"),
-        };
-        format!("connection {id} from {peer} ended inside a counted message, which is discarded: {what}")
+        format!("connection {id} from {peer} ended inside a counted message, which is discarded: {unfinished}")
     });
 }
 

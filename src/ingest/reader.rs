@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::assembly::{Assembly, Form, Frames, Uncollected};
 use super::batch::Batch;
 use super::buffer::{Buffer, MAPPED_FROM};
-use super::framing::{Decoder, Discard, End};
+use super::framing::{Decoder, Discard, End, Unfinished};
 use super::ledger::{ByteLedger, Entry};
 use super::pool::Pool;
 use crate::server::Connection;
@@ -133,8 +133,8 @@ impl<'a> Reader<'a> {
         frames
     }
 
-    /// What there is of an unfinished message that is counted, and of how many bytes, where that is known.
-    pub(super) fn unfinished(&self) -> Option<(usize, Option<usize>)> {
+    /// What there is of an unfinished message.
+    pub(super) fn unfinished(&self) -> Option<Unfinished> {
         self.decoder.unfinished(&self.pending[self.start..])
     }
 

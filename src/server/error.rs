@@ -258,7 +258,7 @@ impl<T> From<SendError<T>> for BoxError {
 /// Reads and writes that we ended return an [`io::Error`] that wraps this; a handler that ends a
 /// connection for a reason of its own may return it as its error, or an error that has it as its
 /// [`source`](std::error::Error::source), and it is counted under that reason. What such an error says is in
-/// the log line for [`EndReason::Protocol`].
+/// the log line for [`EndReason::Protocol`], and behind the limit in the one for a time limit that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended(pub EndReason);
 

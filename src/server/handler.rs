@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use log::Level;
 
+use super::config::FirstByteTimeout;
 use super::connection::Connection;
 use super::error::{BoxError, Ended, panic_message};
-use super::ledger::EndReason;
+use super::ledger::{EndReason, counted};
 use super::outbox::Outbox;
 use super::record::Record;
 use super::shared::{Ending, Shared};
@@ -57,32 +58,30 @@ pub(super) fn run<T>(
     // So nothing of it can keep the lines below from being reached.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         match handler(&mut connection, &outbox) {
-            Ok(()) => connection.end().unwrap_or(EndReason::Finished),
+            Ok(()) => (connection.end().unwrap_or(EndReason::Finished), None),
             Err(error) => {
                 let reason = reason_of(&connection, &error);
                 say_error(shared, &record, reason, &error);
-                reason
+                (reason, of_an_end(&error).then(|| error.to_string()))
             }
         }
     }));
     drop(outbox);
     drop(connection);
-    let reason = outcome.unwrap_or_else(|payload| {
+    let (reason, what) = outcome.unwrap_or_else(|payload| {
         let message = panic_message(payload);
         shared
             .journal
             .say_once("handler panicked", Level::Error, || {
                 format!("connection {id} from {peer} ended: its handler panicked: {message}")
             });
-        EndReason::Panicked
+        (EndReason::Panicked, None)
     });
     let reason = match reason {
         EndReason::Eof | EndReason::Reset if record.sample().bytes == 0 => EndReason::Probe,
         reason => reason,
     };
-    if reason == EndReason::SendTimeout {
-        say_send_timeout(shared, &record);
-    }
+    say_cut(shared, &record, reason, what);
     // After its end a stream has nothing left to ask the kernel for.
     let unread_bytes = match reason {
         EndReason::Eof => 0,
@@ -104,7 +103,10 @@ fn say_end(shared: &Shared, record: &Record, reason: EndReason) {
     shared.journal.say_debug(|| {
         let (id, peer, at) = (record.id, record.peer, record.listener());
         let (messages, bytes) = (record.messages(), record.sample().bytes);
-        format!("connection {id} from {peer} ended, at {at}: {reason}; {messages} messages sent, {bytes} bytes read")
+        let (messages, bytes) = (counted(messages, "message"), counted(bytes, "byte"));
+        format!(
+            "connection {id} from {peer} ended, at {at}: {reason}; {messages} sent, {bytes} read"
+        )
     });
 }
 
@@ -131,22 +133,47 @@ fn say_error(shared: &Shared, record: &Record, reason: EndReason, error: &BoxErr
             format!("connection {id} from {peer} failed: {error}")
         }),
         EndReason::Protocol => journal.say_once("protocol", Level::Warn, || {
-            format!("connection {id} from {peer} is closed after {bytes} bytes: {error}")
+            let bytes = counted(bytes, "byte");
+            format!("connection {id} from {peer} is closed after {bytes}: {error}")
         }),
         _ => {}
     }
 }
 
-/// Names a connection that was cut for what it met. The other deadlines are told by the watchdog, which keeps
-/// them.
-#[cold]
+/// Names a connection that was cut for a time limit, with the limit, and what its handler says of it.
 #[inline(never)]
-fn say_send_timeout(shared: &Shared, record: &Record) {
+fn say_cut(shared: &Shared, record: &Record, reason: EndReason, what: Option<String>) {
+    let config = &shared.config;
+    let (key, limit) = match reason {
+        EndReason::SendTimeout => ("send timeout", Some(config.send_timeout)),
+        EndReason::FrameTimeout => ("frame timeout", config.frame_timeout),
+        EndReason::IdleTimeout => ("idle timeout", config.idle_timeout),
+        EndReason::WriteTimeout => ("write timeout", config.write_timeout),
+        EndReason::FirstByteTimeout => return say_silent(shared, record),
+        _ => return,
+    };
     let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
-    shared.journal.say_once("send timeout", Level::Warn, || {
-        let limit = shared.config.send_timeout;
-        format!("connection {id} from {peer} is cut: send_timeout of {limit:?} passed after {bytes} bytes")
+    shared.journal.say_once(key, Level::Warn, || {
+        let limit = limit.unwrap_or_default();
+        let bytes = counted(bytes, "byte");
+        let what = what.map(|what| format!(": {what}")).unwrap_or_default();
+        format!(
+            "connection {id} from {peer} is cut: {reason} of {limit:?} passed after {bytes}{what}"
+        )
     });
+}
+
+fn say_silent(shared: &Shared, record: &Record) {
+    let (id, peer) = (record.id, record.peer);
+    shared
+        .journal
+        .say_once("first byte timeout", Level::Warn, || {
+            let why = match shared.config.first_byte_timeout {
+                FirstByteTimeout::After(limit) => format!("first_byte_timeout of {limit:?} passed"),
+                _ => "it makes room at max_connections (first_byte_timeout is auto)".to_owned(),
+            };
+            format!("connection {id} from {peer} is cut: it never sent a byte, and {why}")
+        });
 }
 
 /// What we ended, we know best; then what the stream showed; then what the handler says.
@@ -165,6 +192,11 @@ fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
         },
         None => EndReason::Failed,
     }
+}
+
+/// Whether an error says more of an end than its reason: [`Ended`] is its source.
+fn of_an_end(error: &BoxError) -> bool {
+    error.source().is_some_and(|source| source.is::<Ended>())
 }
 
 /// The reason that an error is, or that it gives as its source.

@@ -58,8 +58,8 @@ pub use error::{BoxError, ConfigError, Ended, LimitError, SendError, ServerError
 pub use handle::Handle;
 pub use inbox::{Delivery, Inbox, Received};
 pub use journal::Journal;
-pub(crate) use ledger::reasons;
 pub use ledger::{DropReason, EndReason, NotAcceptingReason, Reason, RejectReason, Spans, Tally};
+pub(crate) use ledger::{counted, reasons};
 pub(crate) use limits::BufferMemory;
 pub use limits::{Bound, MallocArenas};
 pub use outbox::{Outbox, Weigh, heap_bytes};

@@ -225,56 +225,17 @@ fn finished(counts: &Counts) -> u64 {
     counts.delivered + counts.dropped.get(DropReason::SinkFailed)
 }
 
+/// Its handler's thread names it, with what the handler knows of what came.
 fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
-    let (reason, key, limit) = match breach {
-        Breach::Frame => (
-            EndReason::FrameTimeout,
-            "frame timeout",
-            shared.config.frame_timeout,
-        ),
-        Breach::Idle => (
-            EndReason::IdleTimeout,
-            "idle timeout",
-            shared.config.idle_timeout,
-        ),
-        Breach::FirstByte => return cut_silent(shared, record, sample),
-        Breach::Write => (
-            EndReason::WriteTimeout,
-            "write timeout",
-            shared.config.write_timeout,
-        ),
+    let reason = match breach {
+        Breach::Frame => EndReason::FrameTimeout,
+        Breach::Idle => EndReason::IdleTimeout,
+        Breach::FirstByte => EndReason::FirstByteTimeout,
+        Breach::Write => EndReason::WriteTimeout,
     };
-    if !shared.budget.expire(record, reason, breach, &sample) {
-        return;
+    if shared.budget.expire(record, reason, breach, &sample) {
+        record.cut();
     }
-    record.cut();
-    let (id, peer) = (record.id, record.peer);
-    shared.journal.say_once(key, Level::Warn, || {
-        let limit = limit.unwrap_or_default();
-        let name = key.replace(' ', "_");
-        format!(
-            "connection {id} from {peer} is cut: {name} of {limit:?} passed after {} bytes",
-            sample.bytes
-        )
-    });
-}
-
-fn cut_silent(shared: &Shared, record: &Record, sample: Sample) {
-    let (reason, breach) = (EndReason::FirstByteTimeout, Breach::FirstByte);
-    if !shared.budget.expire(record, reason, breach, &sample) {
-        return;
-    }
-    record.cut();
-    let (id, peer) = (record.id, record.peer);
-    shared
-        .journal
-        .say_once("first byte timeout", Level::Warn, || {
-            let why = match shared.config.first_byte_timeout {
-                FirstByteTimeout::After(limit) => format!("first_byte_timeout of {limit:?} passed"),
-                _ => "it makes room at max_connections (first_byte_timeout is auto)".to_owned(),
-            };
-            format!("connection {id} from {peer} is cut: it never sent a byte, and {why}")
-        });
 }
 
 fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {

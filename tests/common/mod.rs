@@ -30,6 +30,7 @@ pub mod puppets;
 pub mod relay;
 pub mod rsyslog;
 pub mod tagged;
+pub mod told;
 pub mod tool;
 pub mod valve;
 pub mod wait;

@@ -2,7 +2,7 @@
 
 use super::between::Between;
 use super::truncate::kept;
-use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Violation, discard};
+use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Violation, discard};
 
 /// A count has this many digits at most: 2^32 has ten.
 const MOST_DIGITS: usize = 10;
@@ -128,15 +128,22 @@ impl Counted {
         }
     }
 
-    /// How much there is of a message that `rest`, what the last decode left, is the beginning of, and its length, where
-    /// that is known.
-    pub(super) fn unfinished(&self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
-        if rest.is_empty() || self.is_skipping() || self.is_broken() {
-            return None;
+    /// As [`Decoder::unfinished`](super::Decoder::unfinished). `None`: what is there may yet be framing, too.
+    pub(super) fn unfinished(&self, rest: &[u8]) -> Option<Unfinished> {
+        if self.is_skipping() {
+            return Some(Unfinished::TooLong);
         }
         match self.header.read(rest) {
-            Count::Incomplete => Some((rest.len(), None)),
-            Count::Of { header, message } => Some((rest.len() - header, Some(message))),
+            _ if rest.is_empty() => None,
+            Count::Incomplete => Some(Unfinished::NoCount {
+                there: rest.len(),
+                begins: Seen::of(rest, self.framing()),
+            }),
+            Count::Of { header, message } => Some(Unfinished::Counted {
+                there: rest.len() - header,
+                of: message,
+                begins: Seen::of_framed(rest),
+            }),
             Count::Garbage => None,
         }
     }
@@ -260,7 +267,7 @@ impl Counted {
                 emit.take(Event::Violation(Violation::Oversize {
                     at_least: message,
                     max_message: self.max_message,
-                    begins: Seen::of(there, self.framing()),
+                    begins: Seen::of_framed(there),
                 }));
                 self.broken = Some(Discard::Oversize);
             }

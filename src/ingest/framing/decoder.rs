@@ -3,7 +3,7 @@
 use super::counted::{Counted, Header};
 use super::delimited::Delimited;
 use super::syslog::Syslog;
-use super::{End, Framing, Oversize, Take};
+use super::{End, Framing, Oversize, Take, Unfinished};
 
 /// Cuts a stream into messages.
 ///
@@ -64,11 +64,10 @@ impl Decoder {
         }
     }
 
-    /// If `rest`, what the last decode left, is the beginning of a counted message: how many bytes of it are there, and of
-    /// how many, where that is known.
-    pub(in crate::ingest) fn unfinished(&self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+    /// What there is of an unfinished message, of which `rest` is what the last decode left.
+    pub(in crate::ingest) fn unfinished(&self, rest: &[u8]) -> Option<Unfinished> {
         match &self.0 {
-            Kind::Delimited(_) => None,
+            Kind::Delimited(delimited) => delimited.unfinished(rest),
             Kind::Counted(counted) => counted.unfinished(rest),
             Kind::Syslog(syslog) => syslog.unfinished(rest),
         }

@@ -4,12 +4,13 @@ use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::between::Between;
 use super::truncate::kept;
-use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Violation, discard};
+use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Violation, discard};
 
 /// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated message is never
 /// looked through twice.
 #[derive(Clone, Debug)]
 pub(super) struct Delimited {
+    framing: Framing,
     delimiter: u8,
     strips_cr: bool,
     max_message: usize,
@@ -25,31 +26,31 @@ pub(super) struct Delimited {
 
 impl Delimited {
     pub(super) fn lines(max_message: usize, oversize: Oversize) -> Self {
-        Self::new(b'\n', true, max_message, oversize)
+        Self::new(Framing::Lines, max_message, oversize)
     }
 
     pub(super) fn nul(max_message: usize, oversize: Oversize) -> Self {
-        Self::new(b'\0', false, max_message, oversize)
+        Self::new(Framing::Nul, max_message, oversize)
     }
 
-    fn new(delimiter: u8, strips_cr: bool, max_message: usize, oversize: Oversize) -> Self {
+    /// The lines of a stream that has counted messages, too.
+    pub(super) fn among_counted(max_message: usize, oversize: Oversize) -> Self {
+        Self::new(Framing::Syslog, max_message, oversize)
+    }
+
+    fn new(framing: Framing, max_message: usize, oversize: Oversize) -> Self {
         let (searched, skipping, is_broken) = (0, None, false);
+        let is_nul = framing == Framing::Nul;
         Delimited {
-            delimiter,
-            strips_cr,
+            framing,
+            delimiter: if is_nul { b'\0' } else { b'\n' },
+            strips_cr: !is_nul,
             max_message,
             oversize,
             searched,
             skipping,
             is_broken,
             between: Between::Nothing,
-        }
-    }
-
-    fn framing(&self) -> Framing {
-        match self.strips_cr {
-            true => Framing::Lines,
-            false => Framing::Nul,
         }
     }
 
@@ -170,6 +171,19 @@ impl Delimited {
                     emit.take(Event::Partial);
                 }
             }
+        }
+    }
+
+    /// As [`Decoder::unfinished`](super::Decoder::unfinished).
+    pub(super) fn unfinished(&self, rest: &[u8]) -> Option<Unfinished> {
+        match rest.len() {
+            _ if self.is_skipping() => Some(Unfinished::TooLong),
+            0 => None,
+            there => Some(Unfinished::Undelimited {
+                delimiter: self.delimiter,
+                there,
+                begins: Seen::of(rest, self.framing),
+            }),
         }
     }
 
@@ -306,7 +320,7 @@ impl Delimited {
             emit.take(Event::Violation(Violation::Oversize {
                 at_least: self.max_message + 1,
                 max_message: self.max_message,
-                begins: Seen::of(message, self.framing()),
+                begins: Seen::of(message, self.framing),
             }));
         }
         true

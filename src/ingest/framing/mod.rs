@@ -8,12 +8,14 @@ mod output;
 mod seen;
 mod syslog;
 mod truncate;
+mod unfinished;
 mod violation;
 
 pub(super) use counted::{Count, Header};
 pub use decoder::Decoder;
 pub use output::OutputFraming;
 pub use seen::Seen;
+pub(super) use unfinished::Unfinished;
 pub use violation::Violation;
 
 use std::fmt;

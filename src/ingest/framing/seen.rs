@@ -20,13 +20,31 @@ pub struct Seen {
 impl Seen {
     /// Of a message, or as much as there is of it, in a stream of this framing.
     pub(in crate::ingest) fn of(message: &[u8], framing: Framing) -> Self {
+        let looked_at = &message[..message.len().min(LOOKED_AT)];
+        let looks_like = another_protocol(message).or_else(|| another_framing(looked_at, framing));
+        Seen {
+            looks_like,
+            ..Seen::of_framed(message)
+        }
+    }
+
+    /// As [`of`](Seen::of), of a message that is framed as it should be: no other framing is guessed at.
+    pub(in crate::ingest) fn of_framed(message: &[u8]) -> Self {
         let (mut bytes, len) = ([0; SHOWN], message.len().min(SHOWN));
         bytes[..len].copy_from_slice(&message[..len]);
-        let looked_at = &message[..message.len().min(LOOKED_AT)];
         Seen {
             bytes,
             len,
-            looks_like: looks_like(looked_at, framing),
+            looks_like: another_protocol(message),
+        }
+    }
+
+    /// Of a message that is too long, in a stream of this framing.
+    pub(in crate::ingest) fn of_too_long(message: &[u8], framing: Framing) -> Self {
+        match framing {
+            // Its count was one.
+            Framing::OctetCounted | Framing::LengthPrefixed => Seen::of_framed(message),
+            _ => Seen::of(message, framing),
         }
     }
 
@@ -52,7 +70,7 @@ impl fmt::Debug for Seen {
     }
 }
 
-fn looks_like(message: &[u8], framing: Framing) -> Option<&'static str> {
+fn another_protocol(message: &[u8]) -> Option<&'static str> {
     const METHODS: [&[u8]; 10] = [
         b"GET ",
         b"HEAD ",
@@ -66,25 +84,36 @@ fn looks_like(message: &[u8], framing: Framing) -> Option<&'static str> {
         b"PRI * ",
     ];
     let begins = |with: &[u8]| message.starts_with(with);
-    let holds = |byte| memchr::memchr(byte, message).is_some();
-    let digits = message
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let is_counted = digits > 0 && message[digits..].starts_with(b" <");
-    let is_syslog = begins(b"<") && message.get(1).is_some_and(u8::is_ascii_digit);
-    let takes_lines = matches!(framing, Framing::Lines | Framing::Syslog);
-    let takes_counts = matches!(framing, Framing::OctetCounted | Framing::Syslog);
     Some(match message {
         [0x16, 3, 0..=4, ..] => "looks like a TLS handshake",
         _ if METHODS.into_iter().any(begins) => "looks like an HTTP request",
         _ if begins(b"PROXY ") || begins(b"\r\n\r\n\0\r\nQUIT\n") => {
             "looks like a PROXY protocol header"
         }
+        _ => return None,
+    })
+}
+
+/// Which framing it may have instead.
+fn another_framing(message: &[u8], framing: Framing) -> Option<&'static str> {
+    let digits = message
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let is_counted = digits > 0 && message[digits..].starts_with(b" <");
+    let is_syslog = message.starts_with(b"<") && message.get(1).is_some_and(u8::is_ascii_digit);
+    let takes_lines = matches!(framing, Framing::Lines | Framing::Syslog);
+    let takes_counts = matches!(framing, Framing::OctetCounted | Framing::Syslog);
+    // What is first ends a message: GELF may have a LF behind its NUL, and Perl's syslog a NUL behind its LF.
+    let end = memchr::memchr2(b'\n', b'\0', message).map(|at| message[at]);
+    Some(match (framing, message) {
         _ if is_counted && !takes_counts => "looks like a counted message (framing syslog?)",
+        (Framing::LengthPrefixed, [1..=255, _, 0, 0, ..]) => "looks like a little-endian length",
+        (Framing::LengthPrefixed, [0, ..] | [_, 0, ..] | [_, _, 0, ..]) => return None,
+        (Framing::Nul, _) if end != Some(b'\n') => return None,
+        _ if end == Some(b'\0') => "holds NUL (framing nul?)",
         _ if is_syslog && !takes_lines => "looks like a line of syslog (framing syslog?)",
-        _ if takes_lines && holds(b'\0') => "holds NUL (framing nul?)",
-        _ if !takes_lines && holds(b'\n') => "holds LF (framing lines?)",
+        _ if end == Some(b'\n') && !takes_lines => "holds LF (framing lines?)",
         _ => return None,
     })
 }
@@ -105,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_others_speak_is_known() {
-        let cases: [(&[u8], Framing, &str); 9] = [
+        let cases: [(&[u8], Framing, &str); 17] = [
             (b"\x16\x03\x01\x02\0\x01", Framing::LengthPrefixed, "TLS"),
             (b"GET / HTTP/1.1\r\n", Framing::OctetCounted, "HTTP"),
             (b"PROXY TCP4 1.2.3.4 ", Framing::OctetCounted, "PROXY"),
@@ -119,15 +148,34 @@ mod tests {
             (b"abc\0abc", Framing::Lines, "(framing nul?)"),
             (b"abc\n", Framing::Nul, "(framing lines?)"),
             (b"abc\n", Framing::LengthPrefixed, "(framing lines?)"),
+            (b"abc\0", Framing::OctetCounted, "(framing nul?)"),
+            (b"<13>abc\0", Framing::OctetCounted, "(framing nul?)"),
+            (b"{\"a\":1}\0\n", Framing::OctetCounted, "(framing nul?)"),
+            (b"<13>abc\n\0", Framing::OctetCounted, "(framing syslog?)"),
+            (b"hello\0", Framing::LengthPrefixed, "(framing nul?)"),
+            (b"\x05\0\0\0hello", Framing::LengthPrefixed, "little-endian"),
+            (b"<13>abc\n", Framing::Nul, "(framing syslog?)"),
+            (b"007 <13>abc", Framing::Nul, "(framing syslog?)"),
         ];
         for (bytes, framing, says) in cases {
             let seen = Seen::of(bytes, framing).to_string();
             assert!(seen.contains(says), "{framing}: {seen}");
         }
-        assert!(
-            !Seen::of(b"12 <13>a", Framing::Syslog)
-                .to_string()
-                .contains("looks")
-        );
+    }
+
+    #[test]
+    fn what_is_framed_as_it_should_be_is_not_taken_for_another_framing() {
+        let cases: [(&[u8], Framing); 6] = [
+            (b"12 <13>a", Framing::Syslog),
+            (b"<13>abc", Framing::Lines),
+            (b"<13>abc", Framing::Nul),
+            (b"<13>a\nb\0", Framing::OctetCounted),
+            (b"a\nb", Framing::LengthPrefixed),
+            (b"x\0", Framing::LengthPrefixed),
+        ];
+        for (bytes, framing) in cases {
+            let seen = Seen::of_too_long(bytes, framing).to_string();
+            assert!(!seen.contains("which"), "{framing}: {seen}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::between::Between;
 use super::counted::{Count, Counted, Header};
 use super::delimited::Delimited;
-use super::{End, Oversize, Take};
+use super::{End, Oversize, Take, Unfinished};
 
 /// How the next message is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) struct Syslog {
 impl Syslog {
     pub(super) fn new(max_message: usize, oversize: Oversize) -> Self {
         Syslog {
-            line: Delimited::lines(max_message, oversize),
+            line: Delimited::among_counted(max_message, oversize),
             counted: Counted::among_lines(max_message, oversize),
             between: Between::Start,
         }
@@ -86,11 +86,11 @@ impl Syslog {
         }
     }
 
-    /// As [`Counted::unfinished`]; a line is not counted.
-    pub(super) fn unfinished(&self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+    /// As [`Decoder::unfinished`](super::Decoder::unfinished).
+    pub(super) fn unfinished(&self, rest: &[u8]) -> Option<Unfinished> {
         match self.guess_at_end(rest) {
             Guess::Counted => self.counted.unfinished(rest),
-            Guess::Unknown | Guess::Line => None,
+            Guess::Unknown | Guess::Line => self.line.unfinished(rest),
         }
     }
 
