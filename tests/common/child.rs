@@ -133,6 +133,18 @@ impl Drainline {
         });
     }
 
+    /// Blocks until no connection is open, by its own word (SIGUSR1), for at most [`DEADLINE`]. An end that is on its way when
+    /// a drain begins is not the peer's.
+    #[track_caller]
+    pub fn wait_until_all_ended(&mut self) {
+        wait_until("every connection's end", DEADLINE, || {
+            self.signal(Signal::USR1);
+            let told = self.stderr_text();
+            let last = told.lines().rfind(|line| line.contains("; overload: "));
+            last.is_some_and(|line| line.starts_with("0 connections; "))
+        });
+    }
+
     /// Has it ended? Does not block.
     pub fn has_ended(&mut self) -> bool {
         self.guarded.ended().is_some()

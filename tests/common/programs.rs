@@ -54,13 +54,14 @@ pub fn run(client: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Ends a server once its sink holds everything: nothing is lost, each byte is of a message or of its framing, and the
-/// ledger closes. Blocks for at most twice [`DEADLINE`].
+/// Ends a server once its sink holds everything and its clients' ends are seen: nothing is lost, each byte is of a message or of its framing, and the
+/// ledger closes. Blocks for at most three times [`DEADLINE`].
 #[track_caller]
 pub fn finish(mut child: Drainline, is_all: impl Fn(&[u8]) -> bool) -> (Exit, Vec<u8>) {
     wait_until("all that was sent", DEADLINE, || {
         is_all(&child.stdout_bytes())
     });
+    child.wait_until_all_ended();
     let exit = child.terminate();
     exit.assert_code(0);
     exit.assert_closes();
