@@ -167,7 +167,17 @@ fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
         "{ladder}"
     );
     assert!(
-        !ladder.contains(", longest wait 0.0 s; in flight 0, "),
+        !ladder.contains(", longest wait 0.0 s; ") && !ladder.contains("; in flight 0, "),
+        "{ladder}"
+    );
+    // How long in all, and for each reason, as in the ledger.
+    let (_, in_all) = ladder
+        .split_once("; seconds of not accepting in all ")
+        .unwrap_or_else(|| panic!("{ladder}"));
+    let (in_all, by_reason) = in_all.split_once(" (paused ").unwrap();
+    let (paused, _) = by_reason.split_once("); in flight ").unwrap();
+    assert!(
+        in_all == paused && in_all.parse::<f64>().unwrap() > 0.0,
         "{ladder}"
     );
 

@@ -38,17 +38,8 @@ fn text(report: &Report) -> String {
             rungs += &format!(" {} {:.1},", rung.name(), time.as_secs_f64());
         }
     }
-    let not_accepting = &stats.not_accepting_seconds;
-    if !not_accepting.total().is_zero() {
-        rungs += &format!(
-            " not accepting {:.1} (",
-            not_accepting.total().as_secs_f64()
-        );
-        let held = not_accepting.iter().filter(|(_, time)| !time.is_zero());
-        let held: Vec<_> = held
-            .map(|(reason, time)| format!("{} {:.1}", reason.name(), time.as_secs_f64()))
-            .collect();
-        rungs += &format!("{}),", held.join(", "));
+    if let Some(kept_out) = kept_out(stats) {
+        rungs += &format!(" not accepting {kept_out},");
     }
     format!(
         "drainline: received {} = delivered {} + dropped {} + in flight {}; truncated {}, partial {}; \
@@ -177,6 +168,18 @@ fn accepting(stats: &Stats) -> String {
     )
 }
 
+/// For how many seconds new clients were kept out, and why: `3.4 (paused 1.2, max_connections 2.2)`.
+fn kept_out(stats: &Stats) -> Option<String> {
+    let spans = &stats.not_accepting_seconds;
+    let by_reason = spans.iter().filter(|(_, time)| !time.is_zero());
+    let by_reason: Vec<_> = by_reason
+        .map(|(reason, time)| format!("{reason} {:.1}", time.as_secs_f64()))
+        .collect();
+    let total = spans.total();
+    let seconds = total.as_secs_f64();
+    (!total.is_zero()).then(|| format!("{seconds:.1} ({})", by_reason.join(", ")))
+}
+
 /// Reasons that happened, with their counts.
 fn counts<R: Reason>(tally: &Tally<R>) -> Value {
     let happened = tally.iter().filter(|&(_, count)| count > 0);
@@ -198,12 +201,15 @@ pub(super) fn connections(handle: &Handle) -> String {
         1 => "1 sender waits".to_owned(),
         senders => format!("{senders} senders wait"),
     };
+    let kept_out = kept_out(&stats);
+    let kept_out = kept_out.map(|seconds| format!("seconds of not accepting in all {seconds}; "));
     text += &format!(
-        "{}; overload: {}, {}, longest wait {:.1} s; in flight {}, {waiting}; {}",
+        "{}; overload: {}, {}, longest wait {:.1} s; {}in flight {}, {waiting}; {}",
         counted(connections.len() as u64, "connection"),
         stats.rung.name(),
         accepting(&stats),
         stats.longest_wait.as_secs_f64(),
+        kept_out.unwrap_or_default(),
         stats.in_flight,
         consumer(&stats),
     );
