@@ -101,6 +101,25 @@ impl Case {
     }
 }
 
+/// Whoever sends one a millisecond gets no line for each.
+#[test]
+fn hangups_that_follow_each_other_all_reopen_and_are_logged_once_with_their_count() {
+    const HANGUPS: usize = 6;
+    let mut case = Case::start();
+    for _ in 0..HANGUPS {
+        fs::rename(&case.path, &case.renamed).unwrap();
+        case.server.signal(Signal::HUP);
+        wait_until("the new file", DEADLINE, || case.path.exists());
+    }
+    let exit = case.end();
+    let others = HANGUPS - 1;
+    for (text, reason) in [("SIGHUP: the file", "SIGHUP"), ("was reopened", "reopened")] {
+        assert_eq!(exit.stderr.matches(text).count(), 1, "{exit}");
+        let told = format!("{others} more lines of this kind were left out: {reason}\n");
+        assert!(exit.stderr.contains(&told), "{told:?}: {exit}");
+    }
+}
+
 #[test]
 fn a_hangup_reopens_a_renamed_file_even_when_nothing_flows() {
     let mut case = Case::start();

@@ -187,15 +187,21 @@ impl Signals {
 fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
     let journal = hands.handle.journal();
     if hands.has_file {
-        journal.say(Level::Info, "SIGHUP: the file of the sink is opened anew");
+        journal.say_once("SIGHUP", Level::Info, || {
+            "SIGHUP: the file of the sink is opened anew".to_owned()
+        });
         hands.handle.reopen();
     } else if terminal.is_some_and(Terminal::is_gone) {
-        journal.say(Level::Info, "SIGHUP: the terminal is gone: ending");
+        journal.say_once("SIGHUP, the terminal is gone", Level::Info, || {
+            "SIGHUP: the terminal is gone: ending".to_owned()
+        });
         if stops.come(Instant::now()) == Stop::First {
             hands.handle.drain(hands.drain_timeout);
         }
     } else {
-        journal.say(Level::Info, "SIGHUP: there is no file to be opened anew");
+        journal.say_once("SIGHUP", Level::Info, || {
+            "SIGHUP: there is no file to be opened anew".to_owned()
+        });
     }
 }
 

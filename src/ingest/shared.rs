@@ -34,14 +34,17 @@ impl Shared {
         let name = sink.name();
         match sink.reopen() {
             Ok(true) => {
-                journal.say(Level::Info, format!("the sink {name} was reopened"));
+                journal.say_once("reopened", Level::Info, || {
+                    format!("the sink {name} was reopened")
+                });
                 true
             }
             Ok(false) => false,
             Err(error) => {
                 self.failed_reopens.fetch_add(1, Ordering::Relaxed);
-                let text = format!("the sink {name} goes on as it was: reopening failed: {error}");
-                journal.say(Level::Error, text);
+                journal.say_once("not reopened", Level::Error, || {
+                    format!("the sink {name} goes on as it was: reopening failed: {error}")
+                });
                 false
             }
         }

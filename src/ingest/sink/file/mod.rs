@@ -241,7 +241,9 @@ impl Sink for File {
         let name = self.output.name();
         match opened {
             Ok(_) if was_due => {
-                journal.say(Level::Info, format!("the sink {name} was reopened at last"));
+                journal.say_once("reopened at last", Level::Info, || {
+                    format!("the sink {name} was reopened at last")
+                });
             }
             Ok(_) => {
                 let text = format!(
