@@ -264,7 +264,8 @@ pub(super) struct Args {
     pub(super) log_level: Option<LevelFilter>,
 
     /// Lets a shutdown take this long to deliver what has arrived. Connections have three quarters of
-    /// it, the sink the rest; what is left then is counted as dropped, and the exit code is 4. A
+    /// it, the sink the rest; what is left then is counted as dropped, and the exit code is 4. Last
+    /// lines for a stderr that nobody reads hold up the end for a second and a half more at most. A
     /// longer time costs a slower restart.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     #[arg(value_parser = units::duration, help_heading = "Running")]

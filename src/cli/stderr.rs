@@ -16,8 +16,10 @@ use rustix::fs::{Stat, fstat, stat};
 
 use super::report;
 
-/// What a stderr that nobody reads may cost whoever says something.
+/// What a stderr that nobody reads may cost whoever says something, from when it stands still.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// And however long it has been standing: its reader may come at this moment.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Between two looks at whose turn it is.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -37,6 +39,8 @@ pub(super) struct Stderr {
     output: Option<Output>,
     /// Whoever holds it writes.
     place: Mutex<Place>,
+    /// Since when it takes nothing, if it took nothing of what it was last offered.
+    stands_since: Mutex<Option<Instant>>,
 }
 
 impl Stderr {
@@ -44,13 +48,14 @@ impl Stderr {
         Arc::new(Stderr {
             output: Output::stderr().ok(),
             place: Mutex::default(),
+            stands_since: Mutex::default(),
         })
     }
 
-    /// A line, which is given a second. After that it is also put into the middle of a message: either nobody takes
-    /// anything, or it will not be finished.
+    /// A line, which is given a second, or what is left of it where stderr stands still already. After that it is also put
+    /// into the middle of a message: either nobody takes anything, or it will not be finished.
     pub(super) fn say(&self, line: &str) {
-        let end = Instant::now() + PATIENCE;
+        let end = patience_ends(*self.stands_since.lock(), Instant::now());
         let is_over = || Instant::now() >= end;
         match self.lock(is_over) {
             Some(place) => self.write(place, &format!("{line}\n"), is_over),
@@ -74,12 +79,23 @@ impl Stderr {
         let mut rest = text.as_bytes();
         loop {
             match output.write_part(rest) {
-                Ok(written) => rest = &rest[written..],
+                Ok(written) => {
+                    self.took(written);
+                    rest = &rest[written..];
+                }
                 Err(_) => return true,
             }
             if rest.is_empty() || is_over() {
                 return rest.is_empty();
             }
+        }
+    }
+
+    fn took(&self, written: usize) {
+        let mut since = self.stands_since.lock();
+        match written {
+            0 => drop(since.get_or_insert_with(Instant::now)),
+            _ => *since = None,
         }
     }
 
@@ -132,6 +148,12 @@ impl Stderr {
         };
         (this.st_dev, this.st_ino) == (other.st_dev, other.st_ino)
     }
+}
+
+/// Lines that come one after the other wait for one and the same reader, and so for no more than a second in all.
+fn patience_ends(stands_since: Option<Instant>, now: Instant) -> Instant {
+    let ends = stands_since.unwrap_or(now) + PATIENCE;
+    ends.max(now + LEAST_PATIENCE)
 }
 
 struct LogTarget(Arc<Stderr>);
@@ -263,5 +285,22 @@ fn list(handle: &Handle, stderr: &Stderr, is_asked: &AtomicBool, gives_way: &Ato
         if let Some(place) = stderr.lock(is_over) {
             stderr.write(place, &text, is_over);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stderr_that_stands_still_has_used_up_the_patience_of_the_lines_that_come_later() {
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        let patience = |since| patience_ends(since, now).duration_since(now);
+        let stood_for = |time| patience(now.checked_sub(time));
+        assert_eq!(patience(None), ms(1000));
+        assert_eq!(stood_for(ms(0)), ms(1000));
+        assert_eq!(stood_for(ms(750)), ms(250));
+        assert_eq!(stood_for(ms(60_000)), ms(100));
     }
 }
