@@ -299,8 +299,15 @@ fn the_line_to_try_works_in_every_framing() {
 
 #[test]
 fn nobody_reads_two_messages_for_one_where_none_is_written() {
-    let child = Drainline::start(&["--framing", "nul", "--sink", "null"]);
-    let mut child = child;
-    let exit = child.terminate();
-    assert!(!exit.stderr.contains("would see two"), "{exit}");
+    const WARNS: &str = "a reader of the output would see two";
+    for (sink, warns) in [("stdout", true), ("null", false)] {
+        let args = ["--framing", "nul", "--sink", sink];
+        let exit = Drainline::start(&args).terminate();
+        assert_eq!(exit.stderr.contains(WARNS), warns, "{exit}");
+        let mut check = Drainline::with(&[&["--check"], &args[..]].concat()).spawn();
+        check.wait().assert_code(0);
+        let told = String::from_utf8(check.stdout_bytes()).unwrap();
+        assert!(told.contains("\nat most "), "{told}");
+        assert_eq!(told.contains(WARNS), warns, "{told}");
+    }
 }

@@ -22,9 +22,12 @@ pub struct Bytes {
     pub discarded: Tally<Discard>,
     /// Bytes of unfinished messages that readers hold.
     pub pending: u64,
-    /// Messages that are the beginning of a longer one. They are among the received.
+    /// Messages that are the beginning of a longer one: how often a peer sent more than `max_message`. They are among the
+    /// received, whatever became of them: one that was dropped later is among the dropped, too, so this and the next stand
+    /// beside the equations.
     pub truncated: u64,
-    /// Messages that the peer ended its stream in, without a delimiter. They are among the received.
+    /// Messages that the peer ended its stream in, without a delimiter. They are among the received, whatever became of
+    /// them.
     pub partial: u64,
 }
 
