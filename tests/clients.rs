@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use common::child::Drainline;
 use common::exit::Counted;
 use common::guard::Guarded;
-use common::programs::{address, finish, installed, run};
+use common::programs::{address, counted, finish, installed, run};
 use common::tagged::Tagged;
 use common::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
@@ -22,28 +22,6 @@ const LONG: usize = 10_000;
 
 fn lines(sink: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', sink).count()
-}
-
-/// The messages of a sink that writes them octet-counted, in which no byte is ambiguous.
-#[track_caller]
-fn counted(mut sink: &[u8]) -> Vec<&[u8]> {
-    let mut messages = Vec::new();
-    while let Some((count, rest)) = try_count(sink) {
-        messages.push(&rest[..count]);
-        sink = &rest[count..];
-    }
-    messages
-}
-
-/// The first message's count and what follows it, if all of that message is there.
-fn try_count(sink: &[u8]) -> Option<(usize, &[u8])> {
-    let space = memchr::memchr(b' ', sink)?;
-    let count = std::str::from_utf8(&sink[..space])
-        .unwrap()
-        .parse()
-        .unwrap();
-    let rest = &sink[space + 1..];
-    (rest.len() >= count).then_some((count, rest))
 }
 
 // ---- logger

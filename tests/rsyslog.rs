@@ -9,7 +9,7 @@ use std::fs;
 use std::ops::Range;
 
 use common::exit::Exit;
-use common::rsyslog::{BATCH, PRIORITY, SIZE, Site, terminate};
+use common::rsyslog::{BATCH, PRIORITY, SIZE, Site};
 use common::tagged::Tagged;
 
 /// omfwd gathers so many bytes before it writes.
@@ -24,7 +24,7 @@ fn send_all(site: &Site, ours: &str, messages: u64) -> Exit {
     let mut drainline = site.drainline(ours);
     let rsyslog = site.rsyslog();
     site.wait_for(messages - 1);
-    terminate(rsyslog);
+    rsyslog.terminate();
     let exit = drainline.terminate();
     exit.assert_code(0);
     exit.assert_closes();
@@ -109,12 +109,12 @@ fn restarts_rsyslog(framing: &str) {
         site.write(part * PART..(part + 1) * PART);
         let rsyslog = site.rsyslog();
         site.wait_for_more(PART / 2);
-        terminate(rsyslog);
+        rsyslog.terminate();
     }
     site.write(RESTARTS * PART..ALL);
     let rsyslog = site.rsyslog();
     site.wait_for(ALL - 1);
-    terminate(rsyslog);
+    rsyslog.terminate();
     let sent = relay.finish();
     let exit = drainline.terminate();
     exit.assert_code(0);
@@ -226,7 +226,7 @@ fn restarts_drainline(framing: &str) {
     }
     site.write(RESTARTS * PART..ALL);
     site.wait_for(ALL - 1);
-    terminate(rsyslog);
+    rsyslog.terminate();
     exits.push(drainline.terminate());
 
     let arrived = site.arrived();

@@ -48,6 +48,14 @@ impl Guarded {
         status
     }
 
+    /// Ends the child as a service manager does, and well. Blocks for at most [`DEADLINE`].
+    #[track_caller]
+    pub fn terminate(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait(DEADLINE);
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    }
+
     fn kill(&mut self) {
         // Both fail only for a child that was waited for.
         let _ = self.0.kill();

@@ -8,7 +8,7 @@ use super::child::Drainline;
 use super::exit::Exit;
 use super::wait::{DEADLINE, wait_until};
 
-/// Where a program is: taken out of its package by CI (`.ci/loggen`), on the PATH, or among the system's daemons, which an
+/// Where a program is: taken out of its package by CI (`benches/peers/syslog-ng/get`), on the PATH, or among the system's daemons, which an
 /// ordinary user's PATH leaves out. It is not run to find out.
 pub fn find(program: &str) -> Option<PathBuf> {
     let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
@@ -72,4 +72,26 @@ pub fn finish(mut child: Drainline, is_all: impl Fn(&[u8]) -> bool) -> (Exit, Ve
         "{exit}"
     );
     (exit, child.stdout_bytes())
+}
+
+/// The messages of a sink that writes them octet-counted, in which no byte is ambiguous, as far as they are whole.
+#[track_caller]
+pub fn counted(mut sink: &[u8]) -> Vec<&[u8]> {
+    let mut messages = Vec::new();
+    while let Some((count, rest)) = try_count(sink) {
+        messages.push(&rest[..count]);
+        sink = &rest[count..];
+    }
+    messages
+}
+
+/// The first message's count and what follows it, if all of that message is there.
+fn try_count(sink: &[u8]) -> Option<(usize, &[u8])> {
+    let space = memchr::memchr(b' ', sink)?;
+    let count = std::str::from_utf8(&sink[..space])
+        .unwrap()
+        .parse()
+        .unwrap();
+    let rest = &sink[space + 1..];
+    (rest.len() >= count).then_some((count, rest))
 }

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::child::Drainline;
@@ -165,12 +164,4 @@ fn free_port() -> u16 {
     let mut tries = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     tries.find(is_free).unwrap()
-}
-
-/// Ends an rsyslog as its service manager does.
-#[track_caller]
-pub fn terminate(mut rsyslog: Guarded) {
-    rsyslog.signal(Signal::TERM);
-    let status = rsyslog.wait(DEADLINE);
-    assert!(status.is_some_and(|status| status.success()), "{status:?}");
 }
