@@ -115,7 +115,7 @@ fn hangups_that_follow_each_other_all_reopen_and_are_logged_once_with_their_coun
     let others = HANGUPS - 1;
     for (text, reason) in [("SIGHUP: the file", "SIGHUP"), ("was reopened", "reopened")] {
         assert_eq!(exit.stderr.matches(text).count(), 1, "{exit}");
-        let told = format!("{others} more lines of this kind were left out: {reason}\n");
+        let told = format!("suppressed {others} similar messages: {reason}\n");
         assert!(exit.stderr.contains(&told), "{told:?}: {exit}");
     }
 }

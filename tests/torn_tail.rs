@@ -178,10 +178,7 @@ fn a_message_that_is_half_written_when_its_file_is_reopened_goes_on_where_it_was
     let (_directory, path) = somewhere();
     let mut server = stuck(&path, "lines", &[]);
     // The log has a line for the first, and counts the other.
-    for told in [
-        "was reopened",
-        "1 more lines of this kind were left out: reopened",
-    ] {
+    for told in ["was reopened", "suppressed 1 similar message: reopened"] {
         server.signal(Signal::HUP);
         wait_until(told, DEADLINE, || server.stderr_text().contains(told));
     }

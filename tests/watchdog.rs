@@ -159,7 +159,7 @@ fn a_connection_stuck_in_one_send_is_named_and_of_several_like_it_only_one() {
     thread::sleep(Duration::from_millis(200));
     assert_eq!(named(), 1);
     stage.end();
-    wait_line(&["2 more lines of this kind were left out: sender held up"]);
+    wait_line(&["suppressed 2 similar messages: sender held up"]);
 }
 
 #[test]

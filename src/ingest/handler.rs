@@ -11,7 +11,9 @@ use super::framing::{Discard, End, Unfinished};
 use super::pool::Pool;
 use super::reader::Reader;
 use super::shared::Shared;
-use crate::server::{BoxError, Connection, DropReason, EndReason, Ended, Outbox, SendError};
+use crate::server::{
+    BoxError, Connection, DropReason, EndReason, Ended, Outbox, SendError, counted,
+};
 
 /// Until the stream ends, or a send says that the connection does.
 pub(super) fn run(
@@ -104,7 +106,8 @@ fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
     let begins = frames.oversize.map(|seen| format!("; it begins {seen}"));
     let begins = begins.unwrap_or_default();
     connection.journal().say_once("oversize", Level::Warn, || {
-        format!("connection {id} from {peer} sent a message of more than {max_message} bytes (max_message): it is {became}{begins}")
+        let max_message = counted(max_message as u64, "byte");
+        format!("connection {id} from {peer} sent a message of more than {max_message} (max_message): it is {became}{begins}")
     });
 }
 

@@ -389,7 +389,7 @@ impl Acceptor {
                 _ => None,
             };
             let limit = limit
-                .map(|limit| format!(", {limit} are being served"))
+                .map(|limit| format!(", max_connections_per_ip ({limit}) reached"))
                 .unwrap_or_default();
             format!("{peer} is turned away: {reason}{limit}")
         });

@@ -14,6 +14,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::Level;
 use parking_lot::Mutex;
 
+use super::ledger::counted;
+
 /// Lines that wait to be written; what comes on top is counted and left out.
 const QUEUE: usize = 1024;
 /// As many again at debug, which leave the room of the others alone.
@@ -180,7 +182,8 @@ impl Journal {
             if queue.is_empty() {
                 let lost = self.inner.lost_debug.swap(0, Ordering::Relaxed);
                 if lost > 0 {
-                    log::debug!(target: "drainline", "{lost} lines at debug were left out: the log was behind");
+                    let lost = counted(lost, "line");
+                    log::debug!(target: "drainline", "suppressed {lost} at debug: the log was behind");
                 }
             }
             if is_closed && queue.is_empty() {
@@ -206,7 +209,8 @@ impl Journal {
             false
         });
         for (reason, level, left_out) in due {
-            log::log!(target: "drainline", level, "{left_out} more lines of this kind were left out: {reason}");
+            let left_out = counted(left_out, "similar message");
+            log::log!(target: "drainline", level, "suppressed {left_out}: {reason}");
         }
     }
 }

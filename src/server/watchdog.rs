@@ -317,10 +317,14 @@ fn say_change(shared: &Shared, change: Change, is_paused: bool) {
     } else {
         Level::Warn
     };
-    let gate = if is_paused { "shut" } else { "open" };
+    let paused = if is_paused {
+        "; not accepting (paused)"
+    } else {
+        ""
+    };
     shared.journal.say_once(change.to.name(), level, || {
         format!(
-            "overload: {} -> {} after {:.1} s; longest wait {:.1} s, {} lost meanwhile; the gate is {gate}",
+            "overload: {} -> {} after {:.1} s; longest wait {:.1} s, {} lost meanwhile{paused}",
             change.from.name(),
             change.to.name(),
             change.lasted.as_secs_f64(),

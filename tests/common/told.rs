@@ -30,10 +30,7 @@ pub fn assert_one_named(exit: &Exit, peers: &[String], says: &str, kind: &str) {
         .filter(|peer| line.contains(&format!(" from {peer} ")));
     assert_eq!(named.count(), 1, "{peers:?}: {line}");
     if peers.len() > 1 {
-        let others = format!(
-            "{} more lines of this kind were left out: {kind}",
-            peers.len() - 1
-        );
+        let others = format!("suppressed {} similar messages: {kind}", peers.len() - 1);
         the_line(exit, &others);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use log::Level;
 
 use super::{Output, Work};
+use crate::server::counted;
 
 /// What was written to a file since it has no name any more: it is gone with the last descriptor.
 ///
@@ -50,9 +51,9 @@ impl Unlinked {
         let counter = &work.shared.unlinked_messages;
         let all = counter.fetch_add(messages, Ordering::Relaxed) + messages;
         work.inbox.journal().say_once("unlinked", Level::Warn, || {
-            let name = output.name();
+            let (name, all) = (output.name(), counted(all, "message"));
             format!(
-                "the file of the sink {name} was deleted while it was written to: {all} messages went to it since"
+                "the file of the sink {name} was deleted while it was written to: {all} went to it since"
             )
         });
     }

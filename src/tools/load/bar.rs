@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::plan::Plan;
 use super::shared::Progress;
+use crate::cli::units::counted;
 
 /// A line on stderr that is drawn anew; nothing where stderr is no terminal.
 pub(super) struct Bar {
@@ -53,8 +54,9 @@ impl Bar {
         };
         let rate = progress.messages as f64 / elapsed.as_secs_f64().max(1e-3);
         self.bar.set_message(format!(
-            "{} messages, {rate:.0}/s, {} connections through",
-            progress.messages, progress.through
+            "{}, {rate:.0}/s, {} through",
+            counted(progress.messages, "message"),
+            counted(progress.through, "connection")
         ));
         self.bar.set_position(position);
     }

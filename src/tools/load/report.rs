@@ -83,17 +83,18 @@ fn text(summary: &Summary) -> String {
             text += &format!("{name}: {}\n", percentiles_text(times));
         }
     }
-    for (count, what) in [
-        (summary.unsent, "messages were not sent"),
-        (summary.cut, "messages were sent in part"),
+    for (count, of, what) in [
+        (summary.unsent, "message", "not sent"),
+        (summary.cut, "message", "sent in part"),
         (
             summary.not_closed,
-            "connections were not closed by the server in time",
+            "connection",
+            "not closed by the server in time",
         ),
-        (summary.port_waits, "times no local port was free"),
+        (summary.port_waits, "time", "no local port was free"),
     ] {
         if count > 0 {
-            text += &format!("{count} {what}\n");
+            text += &format!("{} {what}\n", counted(count, of));
         }
     }
     if summary.was_timed_out {
@@ -119,11 +120,11 @@ fn short(value: f64, decimals: usize) -> String {
 fn percentiles_text(times: &Histogram) -> String {
     let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     format!(
-        "p50 {:.3} ms, p99 {:.3} ms, longest {:.3} ms ({} times)",
+        "p50 {:.3} ms, p99 {:.3} ms, longest {:.3} ms ({})",
         millis(times.quantile(0.5)),
         millis(times.quantile(0.99)),
         millis(times.max()),
-        times.count()
+        counted(times.count(), "time")
     )
 }
 

@@ -27,7 +27,7 @@ fn text(tracks: &Tracks, show: usize) -> String {
     }
     let more = damaged.count();
     if more > 0 {
-        text += &format!("and {more} more connections\n");
+        text += &format!("and {}\n", counted(more as u64, "more connection"));
     }
     for torn in tracks.first_torn() {
         text += &format!(
@@ -41,7 +41,7 @@ fn text(tracks: &Tracks, show: usize) -> String {
     }
     let more = total.torn - tracks.first_torn().len() as u64;
     if more > 0 {
-        text += &format!("and {more} more torn messages\n");
+        text += &format!("and {}\n", counted(more, "more torn message"));
     }
     if total.is_rough {
         text +=
