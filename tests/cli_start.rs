@@ -154,6 +154,45 @@ fn a_path_that_may_not_be_written_is_found_by_the_check_and_at_start() {
     assert_eq!(closed.read_dir().unwrap().count(), 1);
 }
 
+/// In a directory where everybody may put one, and which is not sticky: the kernel would follow it.
+#[test]
+fn a_link_of_another_user_on_the_way_to_a_file_that_is_written_whole_is_not_followed() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can make a link of another user");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let shared = directory.path().join("shared");
+    let target = directory.path().join("target");
+    for folder in [&shared, &target] {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    std::os::unix::fs::chown(&shared, Some(65533), None).unwrap();
+    let link = shared.join("link");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+    let file = link.join("new").display().to_string();
+    for args in [
+        &["--check", "--port-file", &file][..],
+        &["--listen", "127.0.0.1:0", "--port-file", &file],
+        &["lab", "--html", &file],
+    ] {
+        let mut child = Drainline::with(args).bare().spawn();
+        let exit = child.wait();
+        exit.assert_code(1);
+        let why = "the symbolic link link belongs to user 65534";
+        assert!(exit.stderr.contains(why), "{args:?} {exit}");
+    }
+    assert_eq!(target.read_dir().unwrap().count(), 0);
+    // The directory's owner may.
+    std::os::unix::fs::lchown(&link, Some(65533), None).unwrap();
+    let mut child = Drainline::with(&["--check", "--port-file", &file])
+        .bare()
+        .spawn();
+    child.wait().assert_code(0);
+}
+
 #[test]
 fn framings_that_can_tear_a_message_are_named_by_the_check_and_at_start() {
     for (input, output, can_tear) in [

@@ -1,13 +1,15 @@
 //! The files that the command line names: whether they can be what they are to be, found out without a trace.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// So many symbolic links the kernel follows (path_resolution(7)).
@@ -40,15 +42,27 @@ pub(super) fn is_fifo(path: &Path) -> bool {
 /// Whether a file can be written there as a whole. A file that is there is replaced, and so is a symbolic link to one, or to
 /// nothing: it may be somebody else's. Whatever else is there is not ours to remove: a folder, a FIFO, /dev/stdout.
 pub(crate) fn check_replaced(path: &Path) -> io::Result<()> {
-    match fs::metadata(path) {
-        Ok(there) if there.is_dir() => return Err(Errno::ISDIR.into()),
-        Ok(there) if !there.is_file() => {
-            let text = "it is no regular file, and would be replaced by one";
-            return Err(io::Error::other(text));
+    find_replaced(path).map(drop)
+}
+
+/// The folder of a file that can be replaced, which it is written to whatever becomes of its path, and its name there.
+fn find_replaced(path: &Path) -> io::Result<(OwnedFd, OsString)> {
+    let (folder, name) = drainline::ingest::sink::File::find_folder(path)?;
+    if let Ok(there) = rustix::fs::statat(&folder, &*name, AtFlags::empty()) {
+        match FileType::from_raw_mode(there.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(Errno::ISDIR.into()),
+            _ => {
+                let text = "it is no regular file, and would be replaced by one";
+                return Err(io::Error::other(text));
+            }
         }
-        _ => {}
     }
-    check_new(path)
+    if asks_for_folder(path) {
+        return Err(Errno::ISDIR.into());
+    }
+    check_folder(&folder)?;
+    Ok((folder, name))
 }
 
 /// Whether the port file would take the place of the sink's file.
@@ -59,15 +73,18 @@ pub(super) fn replaces(port_file: &Path, sink: &Path) -> bool {
 /// Whole or not there: written beside it, to a new file under a name that nobody can know before (O_EXCL, which follows no
 /// link and waits for no FIFO), and renamed.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    check_replaced(path)?;
-    let (folder, _) = split(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(".drainline-")
-        // Less what the umask takes.
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    let (folder, name) = find_replaced(path)?;
+    let new = format!(".drainline-{:016x}", RandomState::new().hash_one(path));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    // Less what the umask takes.
+    let file = rustix::fs::openat(&folder, &*new, flags, Mode::from_raw_mode(0o666))?;
+    let written = fs::File::from(file)
+        .write_all(text.as_bytes())
+        .and_then(|()| Ok(rustix::fs::renameat(&folder, &*new, &folder, &*name)?));
+    if written.is_err() {
+        let _ = rustix::fs::unlinkat(&folder, &*new, AtFlags::empty());
+    }
+    written
 }
 
 /// By a slash at its end, which open(2) takes no file for, whatever is there.
@@ -82,20 +99,21 @@ fn check_new(path: &Path) -> io::Result<()> {
         fs::metadata(folder)?;
         return Err(Errno::ISDIR.into());
     }
-    check_folder(folder)
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    check_folder(rustix::fs::open(folder, flags, Mode::empty())?)
 }
 
 /// Whether a file can be created in a folder. Its mode does not tell: there are read-only file systems, and some in
 /// which not even root can. So an unnamed one is made (O_TMPFILE, open(2)), and where the file system knows none of
 /// those, one that is removed at once.
-fn check_folder(folder: &Path) -> io::Result<()> {
+fn check_folder(folder: impl AsFd) -> io::Result<()> {
     let (flags, mode) = (OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
-    match rustix::fs::open(folder, flags | OFlags::TMPFILE, mode) {
+    match rustix::fs::openat(&folder, c".", flags | OFlags::TMPFILE, mode) {
         Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
             let name = format!(".drainline-check-{}", std::process::id());
-            let path = folder.join(name);
-            rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
-            Ok(fs::remove_file(&path)?)
+            let flags = flags | OFlags::CREATE | OFlags::EXCL;
+            rustix::fs::openat(&folder, &*name, flags, mode)?;
+            Ok(rustix::fs::unlinkat(&folder, &*name, AtFlags::empty())?)
         }
         opened => opened.map(drop).map_err(io::Error::from),
     }

@@ -3,7 +3,9 @@
 mod name;
 mod walk;
 
+use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use log::Level;
@@ -103,6 +105,15 @@ impl File {
     /// There is one. Whatever else is wrong with the path is not told.
     pub fn check_links(path: impl AsRef<Path>) -> io::Result<()> {
         walk::check(path.as_ref())
+    }
+
+    /// The folder of a file, to be used with openat(2) and the like, and the file's name in it. On the way to it the symbolic
+    /// links are followed that [`open`](File::open) would follow; whether the name is one is not looked at.
+    ///
+    /// # Errors
+    /// There is no such folder, or a link on the way is not followed.
+    pub fn find_folder(path: impl AsRef<Path>) -> io::Result<(OwnedFd, OsString)> {
+        walk::find_folder(path.as_ref())
     }
 
     /// Says whether it is another one than before.

@@ -70,6 +70,13 @@ pub(super) fn open(
     }
 }
 
+/// The folder of a file, found as [`open`] finds it, and the file's name there, of which nothing is known.
+pub(super) fn find_folder(path: &Path) -> io::Result<(OwnedFd, OsString)> {
+    let mut walk = Walk::new(path)?;
+    let name = walk.go_to_last()?;
+    Ok((walk.folder, name))
+}
+
 /// Looks for a link on the way that [`open`] would not follow. Whatever else is wrong there is for others to tell.
 pub(super) fn check(path: &Path) -> io::Result<()> {
     let outcome = Walk::new(path).and_then(|mut walk| {
