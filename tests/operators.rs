@@ -148,6 +148,10 @@ fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
             ladder.starts_with("2 connections; overload: paused, not accepting: paused for ");
         (is_shown && ladder.contains(", 2 senders wait; ")).then_some(told)
     });
+    wait_until("the change is told", DEADLINE, || {
+        let told = child.stderr_text();
+        line_of(&told, " -> paused after ").ends_with(" lost meanwhile; not accepting (paused)")
+    });
     for (id, peer) in (1..).zip(&peers) {
         let line = line_of(&told, &format!("{id} {peer} "));
         let after = line
