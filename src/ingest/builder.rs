@@ -95,7 +95,9 @@ pub struct IngestBuilder {
 
 impl IngestBuilder {
     /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`. The bound counts `buffer_bytes`
-    /// twice, up to 72 MiB: as much again is kept of read buffers while many bytes flow.
+    /// twice, the second time up to 144 MiB: as much may lie free in the allocator's memory, or is kept of read buffers
+    /// while many bytes flow. Where `max_message` is above 64 KiB it counts them twice as a whole, and up to 72 MiB of read
+    /// buffers.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -255,9 +257,16 @@ impl IngestBuilder {
     fn memory(&self) -> BufferMemory {
         let (input, buffered) = (self.input_bytes(), self.config.buffer_bytes);
         let is_large = input >= MAPPED_FROM;
+        let kept = kept_buffers(&self.config) * READ_BYTES;
+        // The buffer once more: what was in the allocator's memory may lie free below a small thing that lives long, while
+        // what it holds now is in mappings. The pool's own are then not free ones.
+        let kept_bytes = match is_large {
+            true => kept.saturating_add(buffered),
+            false => kept.max(buffered.min(Pool::MOST_MAPPED * READ_BYTES)),
+        };
         BufferMemory {
             setting: "max_message",
-            kept_bytes: (kept_buffers(&self.config) * READ_BYTES) as u64,
+            kept_bytes: kept_bytes as u64,
             mappings: (Pool::MOST_MAPPED + if is_large { buffered / MAPPED_FROM } else { 0 })
                 as u64,
             // What is read, what it grows to, and a batch.

@@ -132,6 +132,19 @@ pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
     })
 }
 
+/// Bytes that the kernel holds for all connections of a server at this IPv4 address together, and that it has not read yet.
+pub fn unread_at(addr: SocketAddr) -> u64 {
+    let local = format!(":{:04X}", addr.port());
+    let connections = fs::read_to_string("/proc/net/tcp").unwrap();
+    let unread = connections.lines().filter_map(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let is_own = columns.next()?.ends_with(&local);
+        let queued = columns.nth(2)?.split_once(':')?.1;
+        is_own.then(|| u64::from_str_radix(queued, 16).unwrap())
+    });
+    unread.sum()
+}
+
 /// Does a socket of this machine listen on this IPv4 address? Asks without connecting (proc_net_tcp in the kernel's
 /// documentation).
 pub fn is_listening(addr: SocketAddr) -> bool {

@@ -28,6 +28,8 @@ pub enum Step {
     Send(Arc<Script>),
     /// The latest send until nothing moves any more.
     Push,
+    /// As [`Push`](Step::Push), but a connection sends its next piece when the one before was read: each is a read of its own.
+    Trickle,
     /// The latest send for so long.
     Flow(Duration),
     /// The sink takes what comes, from now on.
@@ -76,6 +78,13 @@ impl fmt::Display for Figure {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Sending {
+    Nothing,
+    Freely,
+    PieceByPiece,
+}
+
 /// What runs while a cell does.
 struct Running {
     child: Drainline,
@@ -119,17 +128,18 @@ impl Running {
                 self.groups.push(group);
             }
             Step::Send(script) => self.groups.last_mut().unwrap().send(script),
-            Step::Push => self.until_settled(true, FILLING),
-            Step::Flow(time) => self.until_settled(true, *time),
+            Step::Push => self.until_settled(Sending::Freely, FILLING),
+            Step::Trickle => self.until_settled(Sending::PieceByPiece, FILLING),
+            Step::Flow(time) => self.until_settled(Sending::Freely, *time),
             Step::Open => self.sink.set_open(true),
             Step::Shut => self.sink.set_open(false),
-            Step::Settle => self.until_settled(false, EMPTYING),
+            Step::Settle => self.until_settled(Sending::Nothing, EMPTYING),
         }
         assert!(!self.child.has_ended(), "{}", self.child.stderr_text());
         self.peak_bytes = proc::peak_rss_bytes(self.child.pid());
     }
 
-    fn until_settled(&mut self, is_pushing: bool, patience: Duration) {
+    fn until_settled(&mut self, sending: Sending, patience: Duration) {
         let begun = Instant::now();
         let (mut moved_at, mut cpu, mut taken) = (begun, Duration::ZERO, 0);
         while begun.elapsed() < patience {
@@ -139,11 +149,7 @@ impl Running {
                 }
                 moved_at = Instant::now();
             }
-            let pushed = match self.groups.last_mut() {
-                Some(group) if is_pushing => group.push(),
-                _ => 0,
-            };
-            if pushed > 0 {
+            if self.push(sending) > 0 {
                 moved_at = Instant::now();
                 continue;
             }
@@ -154,6 +160,27 @@ impl Running {
             }
             (cpu, taken) = (cpu_now, taken_now);
             thread::sleep(ROUND);
+        }
+    }
+
+    /// Returns how many bytes the kernel took.
+    fn push(&mut self, sending: Sending) -> usize {
+        let Some(group) = self.groups.last_mut() else {
+            return 0;
+        };
+        match sending {
+            Sending::Nothing => 0,
+            Sending::Freely => group.push(),
+            Sending::PieceByPiece => {
+                let begun = Instant::now();
+                while proc::unread_at(self.child.addr()) > 0 {
+                    // The server has stopped reading: its buffer is full.
+                    if begun.elapsed() > ROUND {
+                        return 0;
+                    }
+                }
+                group.push()
+            }
         }
     }
 

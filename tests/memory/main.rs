@@ -17,6 +17,7 @@ mod grid;
 mod mixes;
 
 use std::env;
+use std::time::Instant;
 
 use cell::{Cell, Figure};
 
@@ -44,8 +45,9 @@ fn resident_memory_stays_below_the_printed_bound_and_comes_near_it() {
     let (cells, is_cover) = chosen();
     let mut figures: Vec<Figure> = Vec::new();
     for cell in &cells {
+        let begun = Instant::now();
         let figure = cell.run();
-        eprintln!("{figure}");
+        eprintln!("{:5.1} s  {figure}", begun.elapsed().as_secs_f64());
         figures.push(figure);
     }
     figures.sort_by(|one, other| other.ratio().total_cmp(&one.ratio()));

@@ -64,6 +64,7 @@ pub fn all() -> Vec<Cell> {
         changes(),
         waves(),
         unfinished(),
+        parts(),
         policies(),
     ]
     .concat()
@@ -81,6 +82,7 @@ pub fn short() -> Vec<Cell> {
     cells.truncate(2);
     cells.extend(unfinished().into_iter().take(2));
     cells.extend(changes().into_iter().take(2));
+    cells.extend(parts());
     cells
 }
 
@@ -226,6 +228,78 @@ fn unfinished() -> Vec<Cell> {
         }
     }
     cells
+}
+
+/// What fills most of a buffer, each message in a batch of its own in the allocator's memory, and then a part of one that
+/// lies at the top of it: by so many connections together.
+fn filling(buffer_bytes: u64, connections: usize, size: usize, part: usize) -> Arc<Script> {
+    let batch_bytes = size as u64 + 200;
+    let count = buffer_bytes / 16 * 15 / batch_bytes / connections as u64;
+    let parts = vec![
+        Part(message("lines", size), count),
+        Part(vec![b'y'; part], 1),
+    ];
+    Script::in_pieces(size + 1, parts)
+}
+
+/// Connections fill the buffer and leave a part of a message where its memory ends. The sink takes all, and what is free below
+/// such a part stays with the allocator.
+fn parts() -> Vec<Cell> {
+    let trickle = |connections, script| {
+        [
+            Step::Shut,
+            Step::Connect(connections, script),
+            Step::Trickle,
+            Step::Open,
+            Step::Settle,
+        ]
+    };
+    let one_by_one = move || {
+        let wave = |_| trickle(1, filling(64 * MIB, 1, 30_000, 900));
+        (0..3).flat_map(wave).collect()
+    };
+    let then = move |last: Arc<Script>| {
+        let filled = trickle(16, filling(192 * MIB, 16, 30_000, 900));
+        let last = [Step::Shut, Step::Connect(16, last), Step::Push, Step::Open];
+        filled
+            .into_iter()
+            .chain(last)
+            .chain([Step::Settle])
+            .collect()
+    };
+    // So many parts that nothing of the next size fits between them.
+    let scattered = move || {
+        let shares = trickle(900, filling(64 * MIB, 900, 3_000, 900));
+        let between = trickle(60, filling(64 * MIB, 60, 65_000, 60_000));
+        shares.into_iter().chain(between).collect()
+    };
+    let few = ("--max-connections", "32");
+    vec![
+        cell(
+            "parts of one connection after the other",
+            64 * MIB,
+            &[few],
+            one_by_one,
+        ),
+        cell(
+            "parts, then mappings of the pool",
+            192 * MIB,
+            &[few, ("--buffer-messages", "2000000")],
+            move || then(endless("lines", 200)),
+        ),
+        cell(
+            "parts, then mappings of their own",
+            192 * MIB,
+            &[few, ("--max-message", "1MiB")],
+            move || then(endless("lines", 1_000_000)),
+        ),
+        cell(
+            "parts of many",
+            64 * MIB,
+            &[("--max-connections", "1000")],
+            scattered,
+        ),
+    ]
 }
 
 fn policies() -> Vec<Cell> {
