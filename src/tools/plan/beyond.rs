@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use drainline::model::Rung;
 use drainline::{DropReason, PauseAfter, Reason, WhenFull};
 
 use crate::cli::units;
 
 use super::super::demand::Demand;
-use super::super::figures::{Recovery, TICK};
 use super::super::simulation::{self, Scenario, Simulated};
 use super::decision::{Promise, Settings};
+use super::sentence::sentence;
 use super::situation::Situation;
-use super::words::{count, rate, seconds};
+use super::words::rate;
 
 /// A server that is not shut down before it has delivered everything: a shutdown is not what is looked at.
 const SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -132,48 +131,10 @@ fn outlook(what: String, demand: Demand, settings: &Settings) -> Outlook {
     });
     Outlook {
         what,
-        text: sentence(&simulated, &demand),
+        text: sentence(&simulated, &demand, &settings.config),
         demand,
         simulated,
     }
-}
-
-fn sentence(simulated: &Simulated, demand: &Demand) -> String {
-    let figures = &simulated.figures;
-    let held_up = match longest_wait(simulated) {
-        Duration::ZERO => "nobody waits 100 ms for the buffer".to_owned(),
-        wait => format!("the buffer holds senders up, for {} at most", seconds(wait)),
-    };
-    let peak = format!(
-        "{} messages at most are in it or wait for room",
-        count(figures.peak_buffered)
-    );
-    let shut = Some(shut_for(simulated)).filter(|shut| !shut.is_zero());
-    let shut = shut.map(|shut| format!("the gate is shut for {}", seconds(shut)));
-    let stopped = figures.stopped_at.as_ref();
-    let lasts = match stopped {
-        None => format!("{} were simulated", seconds(demand.duration)),
-        Some(at) => format!(
-            "the simulation was ended after {at}, {} into {}: what comes later is not known",
-            seconds(
-                simulated
-                    .course
-                    .last()
-                    .map_or(Duration::ZERO, |last| last.at)
-            ),
-            seconds(demand.duration)
-        ),
-    };
-    let parts = [
-        Some(losses(simulated)),
-        Some(held_up),
-        Some(peak),
-        shut,
-        recovery(simulated, demand),
-        Some(lasts),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    parts.join("; ")
 }
 
 /// Messages that are lost while the server runs.
@@ -182,67 +143,4 @@ pub(super) fn lost(simulated: &Simulated) -> u64 {
     let dropped = simulated.figures.lost.iter().filter(while_it_runs);
     let unseen = simulated.unseen.saturating_sub(simulated.unseen_at_end);
     dropped.map(|(_, count)| count).sum::<u64>() + unseen
-}
-
-/// What is lost while the server runs. What is on its way at the end of a simulation is not.
-fn losses(simulated: &Simulated) -> String {
-    let figures = &simulated.figures;
-    let is_end = |reason: &str| reason == DropReason::Shutdown.name();
-    let (ended, lost): (Vec<_>, Vec<_>) =
-        figures.lost.iter().partition(|(reason, _)| is_end(reason));
-    let sum = |counts: &[&(String, u64)]| counts.iter().map(|(_, count)| count).sum::<u64>();
-    let unseen = simulated.unseen - simulated.unseen_at_end;
-    let mut text = match self::lost(simulated) {
-        0 => "nothing is lost".to_owned(),
-        all => {
-            let percent = all as f64 * 100.0 / figures.sent.max(1) as f64;
-            let mut reasons: Vec<String> = lost
-                .iter()
-                .map(|(reason, times)| format!("{} {reason}", count(*times)))
-                .collect();
-            if unseen > 0 {
-                reasons.push(format!(
-                    "{} unread when their connection was cut",
-                    count(unseen)
-                ));
-            }
-            format!(
-                "{} of {} messages are lost, {percent:.1} % ({})",
-                count(all),
-                count(figures.sent),
-                reasons.join(", ")
-            )
-        }
-    };
-    let left = sum(&ended) + simulated.unseen_at_end;
-    if left > 0 {
-        text += &format!("; {} are still on their way at the end", count(left));
-    }
-    text
-}
-
-fn recovery(simulated: &Simulated, demand: &Demand) -> Option<String> {
-    let stall_ended = demand.recovers_at()?;
-    let load_lasts = demand.duration.saturating_sub(stall_ended);
-    match simulated.figures.recovery {
-        Recovery::After(time) if time <= TICK => {
-            Some("all is well at once after the stall".to_owned())
-        }
-        Recovery::After(time) if time <= load_lasts => {
-            Some(format!("all is well {} after the stall", seconds(time)))
-        }
-        _ => Some(format!(
-            "the backlog is not gone {} after the stall",
-            seconds(load_lasts)
-        )),
-    }
-}
-
-/// How long the rung was that of a pause or above, as far as the points tell.
-fn shut_for(simulated: &Simulated) -> Duration {
-    let pairs = simulated.course.windows(2);
-    pairs
-        .filter(|pair| pair[1].rung >= Some(Rung::Paused))
-        .map(|pair| pair[1].at - pair[0].at)
-        .sum()
 }

@@ -3,7 +3,7 @@
 //! In the order data flows: `args` declares the flags and makes a `situation` of them; `settings` decides each setting,
 //! `buffer` the largest of them, and says why in a `decision`; `machines` holds them against the system and finds how
 //! many machines it takes, `measure` what one takes; `beyond` simulates what they come to, and what lies one step
-//! beyond; `report` tells.
+//! beyond, and a `sentence` tells each; `report` tells all.
 
 mod args;
 mod beyond;
@@ -13,6 +13,7 @@ mod machines;
 mod measure;
 mod report;
 mod rounding;
+mod sentence;
 pub(crate) mod settings;
 pub(crate) mod situation;
 mod words;

@@ -6,7 +6,7 @@ use crate::cli::units;
 
 use super::super::chart;
 use super::Plan;
-use super::beyond::Outlook;
+use super::beyond::{self, Outlook};
 use super::decision::Promise;
 use super::situation::Situation;
 use super::words::{count, rate, seconds};
@@ -97,7 +97,8 @@ fn promise(promise: Promise) -> String {
             seconds(held)
         ),
         Promise::Held { rest_per_second: 0 } => {
-            "loses nothing; but the sink has nothing to spare, so what a stall leaves behind never goes away, and senders wait"
+            "loses nothing; but the sink has nothing to spare, so what a stall leaves behind never goes away, and senders wait \
+             once the buffer is full"
                 .to_owned()
         }
         Promise::Held { rest_per_second } => format!(
@@ -105,6 +106,11 @@ fn promise(promise: Promise) -> String {
             rate(rest_per_second)
         ),
         Promise::Unkept { lost } => format!("none: the simulation of this load loses {} messages", count(lost)),
+        Promise::Loses { per_second: 0 } => {
+            "none. The sink has nothing to spare, so what a stall leaves behind never goes away: senders that find the buffer \
+             full and cannot be made to wait lose messages"
+                .to_owned()
+        }
         Promise::Loses { per_second } => format!(
             "none. More arrives than the sink takes: senders that cannot be made to wait lose the difference, {} in the long run",
             rate(per_second)
@@ -243,6 +249,7 @@ fn json(plan: &Plan) -> Value {
 
 fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
     let figures = &outlook.simulated.figures;
+    let watched = &outlook.simulated.watched;
     let lost: serde_json::Map<_, _> = figures
         .lost
         .iter()
@@ -264,6 +271,23 @@ fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
         "what": outlook.what,
         "text": outlook.text,
         "seconds": outlook.demand.duration.as_secs_f64(),
+        "simulated_seconds": watched.at_end.at.as_secs_f64(),
+        "stopped_at": figures.stopped_at,
+        "at_end": {
+            "offered": watched.at_end.offered,
+            "delivered": watched.at_end.delivered,
+            "in_server": watched.at_end.in_server,
+            "in_sockets": watched.at_end.in_sockets,
+            "at_senders": watched.at_end.at_senders,
+            "lost": watched.at_end.lost,
+        },
+        "most": {
+            "in_sockets": watched.most.in_sockets,
+            "at_senders": watched.most.at_senders,
+            "at_one_sender": watched.most.at_one_sender,
+            "unread_for_seconds": watched.most.late.as_secs_f64(),
+            "waited_for_buffer_seconds": beyond::longest_wait(&outlook.simulated).as_secs_f64(),
+        },
         "sent": figures.sent,
         "delivered": figures.delivered,
         "lost": lost,

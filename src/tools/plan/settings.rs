@@ -45,6 +45,11 @@ fn when_full(situation: &Situation, settings: &mut Settings) {
         (Some(_), WhenFull::Abort) => "as asked for: a sender that waits too long is cut off".to_owned(),
         (Some(_), WhenFull::Drop) => "as asked for: what waits too long is dropped, and its connection kept".to_owned(),
         (Some(_), WhenFull::Wait) => "as asked for: senders wait as long as it takes, and nothing is dropped".to_owned(),
+        (None, WhenFull::Wait) if situation.sink_rate == Some(situation.rate) => {
+            "the sink takes what arrives and no more, so what a stall leaves behind stays for ever: senders that find no room \
+             have to wait, which TCP makes them do"
+                .to_owned()
+        }
         (None, WhenFull::Wait) => format!(
             "{} arrive and the sink takes {}: no buffer is large enough for that, so the senders have to wait, which TCP \
              makes them do",
@@ -142,8 +147,11 @@ fn pause(situation: &Situation, line: Duration, settings: &mut Settings) {
     let (pause, why) = if waits && !situation.keeps_up() {
         let pause = whole_seconds((line * 2).max(Duration::from_secs(5))).min(DAY);
         let why = format!(
-            "in this load senders always wait, up to {} each; who waits longer than twice that has a sink that is in trouble, \
-             and nobody new is let in",
+            "{}, up to {} each; who waits longer than twice that has a sink that is in trouble, and nobody new is let in",
+            match situation.sink_rate == Some(situation.rate) {
+                true => "in this load senders wait once the buffer is full",
+                false => "in this load senders always wait",
+            },
             seconds(line)
         );
         (pause, why)

@@ -15,6 +15,8 @@ pub(super) enum Event {
     Stall(bool),
     /// The load is over, and the sink takes all there is.
     CatchUp,
+    /// The load is over: where are its messages?
+    LoadEnds,
     /// The clients of a crowd come, or go for good.
     Come(usize),
     Go(usize),

@@ -62,6 +62,12 @@ impl Course {
         }
     }
 
+    /// Whether the next point is.
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        let last = self.points.last();
+        last.is_none_or(|last| now >= last.at + self.every)
+    }
+
     pub(super) fn see(&mut self, sight: Sight<'_>) {
         let (open, buffer) = (sight.open as u64, sight.buffer);
         let point = Point {
@@ -89,10 +95,7 @@ impl Course {
         }
         self.peaks = highest(self.peaks, point);
         let seen = self.last.map_or(point, |last| highest(last, point));
-        let is_due = self
-            .points
-            .last()
-            .is_none_or(|last| sight.now >= last.at + self.every);
+        let is_due = self.is_due(sight.now);
         self.last = Some(seen);
         if is_due {
             self.points.push(seen);

@@ -5,7 +5,7 @@
 //! how many messages a read brings. Around them, in the order in which a message passes: a `schedule` says when the
 //! clients of a crowd are due to send; `clients` connect, meet the `gate`, and hang up; `handlers` make `reads` and
 //! send what they brought into the `buffer`; the `sink` takes it out. The `tick` is the watchdog's, and what it sees is
-//! the `course`. The `world` holds all that, and an `agenda` of what
+//! the `course`, with the `whereabouts` of all messages. The `world` holds all that, and an `agenda` of what
 //! comes next; between two events is the `flow`.
 //!
 //! While nobody waits, the flow between two events is added up at once, and from the moment when somebody may have to
@@ -33,6 +33,7 @@ mod sink;
 
 mod course;
 mod tick;
+mod whereabouts;
 
 mod agenda;
 mod flow;
@@ -50,6 +51,7 @@ use super::figures::{Figures, Point};
 
 pub(crate) use course::SLOT_BYTES;
 pub(crate) use reads::{LARGE_READ, heaviest};
+pub(crate) use whereabouts::{Watched, Whereabouts};
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,7 @@ pub(crate) struct Scenario<'a> {
 pub(crate) struct Simulated {
     pub(crate) course: Vec<Point>,
     pub(crate) figures: Figures,
+    pub(crate) watched: Watched,
     /// Messages that kernels held of connections that were cut or never accepted; counted on its own, not by difference.
     pub(crate) unseen: u64,
     /// Those of them that were still on their way when the server was shut down.
@@ -76,7 +79,7 @@ pub(crate) struct Simulated {
     pub(crate) steps: u64,
 }
 
-/// Simulates. Ends after a hundred million steps at the latest: then the figures say where it was stopped.
+/// Simulates. Ends after [`MOST_STEPS`](world::MOST_STEPS) at the latest: then the figures say where it was stopped.
 pub(crate) fn run(scenario: &Scenario<'_>) -> Simulated {
     world::World::new(scenario).run()
 }

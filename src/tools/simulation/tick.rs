@@ -15,6 +15,7 @@ impl World<'_> {
     pub(super) fn tick(&mut self) {
         let (longest_wait, held_bytes) = self.watch_line();
         self.watch_drips();
+        self.watch_messages();
         let seen = Observation {
             longest_wait,
             lost: self.buffer.lost_to_full,

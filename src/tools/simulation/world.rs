@@ -17,14 +17,16 @@ use super::gate::Gate;
 use super::reads::Reads;
 use super::schedule::Schedule;
 use super::sink::{self, Sink};
+use super::whereabouts::Watched;
 use super::{Scenario, Simulated};
 
 /// The sink is looked at so often while it works: no reader of the course sees less.
 const LEAST_TURN: Duration = Duration::from_millis(1);
 const LONGEST_TURN: Duration = Duration::from_millis(10);
 
-/// What an hour of almost any load takes; some seconds of a processor.
-const MOST_STEPS: u64 = 100_000_000;
+/// Some seconds of a slow processor: what an hour of thousands of messages a second takes that wait for room, or of any
+/// number that do not.
+pub(super) const MOST_STEPS: u64 = 20_000_000;
 /// Clients or connections that are looked at in the time of a step.
 const LOOKS_PER_STEP: u64 = 4;
 
@@ -56,6 +58,7 @@ pub(super) struct World<'a> {
     pub(super) ladder: Ladder,
     pub(super) limits: WatchLimits,
     pub(super) course: Course,
+    pub(super) watched: Watched,
     /// Grows while everything that comes finds room.
     pub(super) calm: u64,
     /// Clients that send as fast as they can share one processor: it is free again then.
@@ -122,6 +125,7 @@ impl<'a> World<'a> {
                 warn_after: config.warn_after,
             },
             course: Course::new(config, demand),
+            watched: Watched::default(),
             calm: 0,
             processor_free: Duration::ZERO,
             unseen: 0,
@@ -131,6 +135,8 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn run(mut self) -> Simulated {
+        // Before the clients go.
+        self.agenda.add(self.demand.duration, Event::LoadEnds);
         for (number, crowd) in self.demand.crowds.iter().enumerate() {
             self.agenda.add(crowd.from, Event::Come(number));
             self.agenda.add(crowd.until, Event::Go(number));
@@ -180,6 +186,7 @@ impl<'a> World<'a> {
             // Of a turn that was not needed any more.
             Event::Sink => {}
             Event::Stall(begins) => self.change_sink(|sink| sink.stall(begins)),
+            Event::LoadEnds => self.see_the_end(),
             Event::CatchUp => self.change_sink(Sink::hurry),
             Event::Come(crowd) => self.come(crowd),
             Event::Go(crowd) => self.go(crowd),
@@ -252,6 +259,7 @@ impl<'a> World<'a> {
 
     fn finish(mut self, stopped_at: Option<String>) -> Simulated {
         let (open, steps) = (self.gate.open, self.steps);
+        self.see_the_end();
         let unseen_before = self.unseen;
         self.end_all();
         let sent = self.clients.iter().map(|client| client.sent).sum();
@@ -264,6 +272,7 @@ impl<'a> World<'a> {
                 stopped_at,
                 ..figures
             },
+            watched: self.watched,
             unseen: self.unseen,
             unseen_at_end: self.unseen - unseen_before,
             steps,

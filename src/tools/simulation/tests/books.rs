@@ -107,6 +107,7 @@ proptest! {
         let figures = &simulated.figures;
         prop_assert_eq!(figures.ledger, Ledger::Closes);
         prop_assert_eq!(figures.sent, figures.delivered + lost(&simulated) + simulated.unseen);
+        prop_assert!(simulated.watched.at_end.closes(), "{:?}", simulated.watched.at_end);
         prop_assert_eq!(figures.stopped_at.as_ref(), None);
         let most = figures.threads_before + config.max_connections.unwrap_or_default() as u64;
         prop_assert!(figures.peak_threads <= most);

@@ -1,0 +1,179 @@
+//! What becomes of a load, in a sentence that is made of what was simulated alone.
+
+use std::time::Duration;
+
+use drainline::model::Rung;
+use drainline::{Config, DropReason, Reason};
+
+use crate::cli::units;
+
+use super::super::demand::{ClientPace, Demand};
+use super::super::figures::{Recovery, TICK};
+use super::super::simulation::{Simulated, Whereabouts};
+use super::beyond::{longest_wait, lost};
+use super::words::{count, seconds};
+
+/// What the end of a load takes in any case.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// The parts of it are about: losses, waiting, the fullest that the buffer was, the gate, the time after a stall, and
+/// where every message is when the load ends.
+pub(super) fn sentence(simulated: &Simulated, demand: &Demand, config: &Config) -> String {
+    let shut = Some(shut_for(simulated)).filter(|shut| !shut.is_zero());
+    let parts = [
+        Some(losses(simulated)),
+        Some(waits(simulated)),
+        held_back(simulated, demand, config),
+        Some(format!(
+            "{} messages at most are in it or wait for room",
+            count(simulated.figures.peak_buffered)
+        )),
+        shut.map(|shut| format!("the gate is shut for {}", seconds(shut))),
+        recovery(simulated, demand),
+        Some(how_long(simulated, demand)),
+        Some(whereabouts(&simulated.watched.at_end)),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join("; ")
+}
+
+/// What is lost while the server runs. What is on its way at the end of a simulation is not.
+fn losses(simulated: &Simulated) -> String {
+    let figures = &simulated.figures;
+    let all = lost(simulated);
+    if all == 0 {
+        return "nothing is lost".to_owned();
+    }
+    let while_it_runs = |(reason, _): &&(String, u64)| reason != DropReason::Shutdown.name();
+    let dropped = figures.lost.iter().filter(while_it_runs);
+    let mut reasons: Vec<String> = dropped
+        .map(|(reason, times)| format!("{} {reason}", count(*times)))
+        .collect();
+    let unseen = simulated.unseen - simulated.unseen_at_end;
+    if unseen > 0 {
+        reasons.push(format!(
+            "{} unread when their connection was cut",
+            count(unseen)
+        ));
+    }
+    format!(
+        "{} of {} messages are lost, {:.1} % ({})",
+        count(all),
+        count(figures.sent),
+        all as f64 * 100.0 / figures.sent.max(1) as f64,
+        reasons.join(", ")
+    )
+}
+
+fn waits(simulated: &Simulated) -> String {
+    match longest_wait(simulated) {
+        Duration::ZERO => "nobody waits 100 ms for the buffer".to_owned(),
+        wait => format!("the buffer holds senders up, for {} at most", seconds(wait)),
+    }
+}
+
+/// What is not read when it is due, and who keeps it meanwhile.
+fn held_back(simulated: &Simulated, demand: &Demand, config: &Config) -> Option<String> {
+    let most = &simulated.watched.most;
+    if most.late <= TICK {
+        return None;
+    }
+    let mut text = String::new();
+    if let Some(limit) = config.rate_limit.filter(|limit| is_above(*limit, demand)) {
+        text = format!(
+            "--rate-limit {} holds senders back: ",
+            units::print_rate(limit)
+        );
+    }
+    text += &format!("messages are unread for up to {}", seconds(most.late));
+    text += &match (most.in_sockets, most.at_senders) {
+        (sockets, 0) => format!(", at most {} of them in sockets", count(sockets)),
+        (sockets, senders) => format!(
+            ", at most {} of them in sockets and {} that senders have to keep, {} each",
+            count(sockets),
+            count(senders),
+            count(most.at_one_sender)
+        ),
+    };
+    Some(text)
+}
+
+/// Whether somebody sends more than the limit lets through.
+fn is_above(limit: u64, demand: &Demand) -> bool {
+    let mut paces = demand.crowds.iter().map(|crowd| crowd.pace);
+    paces.any(|pace| match pace {
+        ClientPace::Rate(rate) => rate > limit,
+        ClientPace::Greedy => true,
+        ClientPace::Drip => false,
+    })
+}
+
+/// `None`: there was no stall, or none that the simulation saw the end of.
+fn recovery(simulated: &Simulated, demand: &Demand) -> Option<String> {
+    let stall_ended = demand.recovers_at()?;
+    let seen = simulated.watched.at_end.at.checked_sub(stall_ended)?;
+    let well = match (simulated.figures.recovery, simulated.watched.caught_up) {
+        (Recovery::After(calm), Some(caught_up)) => Some(calm.max(caught_up)),
+        _ => None,
+    };
+    match well.filter(|well| *well <= seen) {
+        Some(well) if well <= TICK => Some("all is well at once after the stall".to_owned()),
+        Some(well) => Some(format!("all is well {} after the stall", seconds(well))),
+        None => Some(format!(
+            "the backlog is not gone {} after the stall",
+            seconds(seen)
+        )),
+    }
+}
+
+fn how_long(simulated: &Simulated, demand: &Demand) -> String {
+    let load = seconds(demand.duration);
+    let last = simulated.course.last();
+    let until = last.map_or(Duration::ZERO, |last| last.at);
+    let after = seconds(until.saturating_sub(demand.duration));
+    match &simulated.figures.stopped_at {
+        Some(steps) if until < demand.duration => format!(
+            "the simulation was ended after {steps}, {} into {load}: what comes later is not known",
+            seconds(until)
+        ),
+        Some(steps) => format!(
+            "{load} were simulated, and {after} without load until {steps}: what comes later is not known"
+        ),
+        None if until > demand.duration + A_MOMENT => {
+            format!("{load} were simulated, and {after} without load until nothing was left")
+        }
+        None => format!("{load} were simulated"),
+    }
+}
+
+/// Where all messages are that were due.
+fn whereabouts(end: &Whereabouts) -> String {
+    let offered = count(end.offered);
+    if end.delivered == end.offered {
+        return format!("all {offered} messages of that time are delivered");
+    }
+    let places = [
+        (end.delivered, "delivered"),
+        (end.in_server, "in the buffer or waiting for room in it"),
+        (end.in_sockets, "unread in sockets"),
+        (end.at_senders, "with their senders"),
+        (end.lost, "lost"),
+    ];
+    let filled = places.iter().filter(|(messages, _)| *messages > 0);
+    let said: Vec<String> = filled
+        .map(|(messages, place)| format!("{} {place}", count(*messages)))
+        .collect();
+    format!(
+        "of {offered} messages of that time, at its end: {}",
+        said.join(", ")
+    )
+}
+
+/// How long the rung was that of a pause or above, as far as the points tell.
+fn shut_for(simulated: &Simulated) -> Duration {
+    let pairs = simulated.course.windows(2);
+    pairs
+        .filter(|pair| pair[1].rung >= Some(Rung::Paused))
+        .map(|pair| pair[1].at - pair[0].at)
+        .sum()
+}
