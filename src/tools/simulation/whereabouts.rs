@@ -8,6 +8,9 @@ use super::clients::Client;
 use super::connection::Place;
 use super::world::{CrowdState, World};
 
+/// To look at every connection costs more than what happens between two ticks.
+const LOOKS: u32 = 200;
+
 /// Messages by where they are: offered = delivered + lost + in the server + in sockets + with the senders. Each is
 /// counted on its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,10 +39,11 @@ pub(crate) struct Whereabouts {
 pub(crate) struct Watched {
     /// When the load ended, or the simulation, whichever was first.
     pub(crate) at_end: Whereabouts,
-    /// The most that was ever in each place, as far as the points of the course tell.
+    /// The most that was in each place at any look.
     pub(crate) most: Whereabouts,
     /// From the end of the last stall until no message was late any more.
     pub(crate) caught_up: Option<Duration>,
+    next_look: Duration,
 }
 
 impl Whereabouts {
@@ -62,16 +66,18 @@ impl Watched {
 }
 
 impl World<'_> {
-    /// Looks where the messages are when a point of the course is due, and after a stall until none is late.
+    /// Looks where the messages are, some hundred times.
     pub(super) fn watch_messages(&mut self) {
         if self.is_load_over() {
             return;
         }
         let stall_ended = self.demand.recovers_at().filter(|end| self.now >= *end);
         let catches_up = stall_ended.filter(|_| self.watched.caught_up.is_none());
-        if catches_up.is_none() && !self.course.is_due(self.now) {
+        let may_be_seen_at_once = catches_up.is_some() && self.reads_all_at_once();
+        if self.now < self.watched.next_look && !may_be_seen_at_once {
             return;
         }
+        self.watched.next_look = self.now + (self.demand.duration / LOOKS).max(TICK);
         let now = self.look_around();
         self.watched.see(&now);
         if let Some(end) = catches_up.filter(|_| now.late <= TICK) {

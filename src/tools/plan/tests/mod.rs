@@ -1,6 +1,7 @@
-//! What is planned holds; in `flags`, what is typed.
+//! What is planned holds; in `flags`, what is typed; in `outlooks`, what is told.
 
 mod flags;
+mod outlooks;
 
 use std::ffi::OsString;
 use std::time::Duration;

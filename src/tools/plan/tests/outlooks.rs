@@ -1,0 +1,198 @@
+//! What the outlooks tell, held against a tank: what flows in, what flows out, and how much it holds.
+
+use drainline::WhenFull;
+
+use super::super::beyond::{self, Outlook};
+use super::super::decision::Settings;
+use super::super::machines;
+use super::super::situation::Situation;
+use super::situation;
+use crate::tools::demand::{ClientPace, Demand};
+
+/// What a tank comes to that is filled by all senders at once and emptied by the sink.
+#[derive(Debug)]
+struct Tank {
+    offered: f64,
+    /// That the sink can take while the load lasts.
+    takes: f64,
+    /// That would be in a buffer without an end, at most and at the end.
+    highest: f64,
+    left: f64,
+    /// That the rate limit keeps out of it.
+    kept_out: f64,
+    /// From the end of the stall until it is empty, where it gets empty.
+    empties: Option<f64>,
+}
+
+impl Tank {
+    fn of(demand: &Demand, settings: &Settings) -> Tank {
+        let lasts = demand.duration.as_secs_f64();
+        let (mut offered, mut comes) = (0.0, 0.0);
+        for crowd in &demand.crowds {
+            let ClientPace::Rate(rate) = crowd.pace else {
+                panic!("a client without a rate");
+            };
+            let limit = settings.config.rate_limit.unwrap_or(u64::MAX);
+            offered += (rate * crowd.connections as u64) as f64;
+            comes += (rate.min(limit) * crowd.connections as u64) as f64;
+        }
+        let stall = demand.sink.stalls.first();
+        let at = stall.map_or(0.0, |stall| stall.at.as_secs_f64());
+        let stalls = stall.map_or(0.0, |stall| stall.lasts.as_secs_f64());
+        let sink = demand.sink.rate.map_or(f64::INFINITY, |rate| rate as f64);
+        let grows = (comes - sink).max(0.0);
+        let highest_in_stall = grows * at + comes * stalls;
+        let after = lasts - at - stalls;
+        let left = (highest_in_stall + (comes - sink) * after).max(0.0);
+        let empties = (sink > comes && stalls > 0.0).then(|| comes * stalls / (sink - comes));
+        Tank {
+            offered: offered * lasts,
+            takes: sink * (lasts - stalls),
+            highest: highest_in_stall.max(left),
+            left,
+            kept_out: (offered - comes) * lasts,
+            empties: empties.filter(|time| *time < after),
+        }
+    }
+}
+
+fn number(text: &str) -> f64 {
+    text.replace(',', "").parse().expect("a number")
+}
+
+/// The number before this part of the text; 0 where it is not there.
+fn before(text: &str, part: &str) -> f64 {
+    text.split_once(part).map_or(0.0, |(before, _)| {
+        let word = before.rsplit([' ', '(']).next().unwrap_or_default();
+        number(word)
+    })
+}
+
+fn told_time(text: &str) -> f64 {
+    // `1h2m`, `20 s`, `1.5 s` and `900 ms`.
+    match text.split_once(' ') {
+        None => crate::cli::units::duration(text)
+            .expect("a time")
+            .as_secs_f64(),
+        Some((millis, "ms")) => number(millis) / 1e3,
+        Some((seconds, _)) => number(seconds),
+    }
+}
+
+/// How much two ways to say the same may differ: a tenth, and what is on its way in a second.
+fn is_about(told: f64, is: f64, rate: f64) -> bool {
+    (told - is).abs() <= is.abs() * 0.1 + rate + 100.0
+}
+
+fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
+    let (tank, text) = (Tank::of(&outlook.demand, settings), outlook.text.as_str());
+    let what = format!("{}: {text}; {tank:?}; {:?}", outlook.what, settings.flags());
+    let rate = tank.offered / outlook.demand.duration.as_secs_f64();
+    let capacity = settings.config.buffer_messages as f64;
+    let says = |part: &str| text.contains(part);
+
+    // Where every message is, and that all of them are somewhere.
+    let end = &outlook.simulated.watched.at_end;
+    assert!(end.closes(), "{what}");
+    if says("simulation was ended") {
+        assert!(
+            says("is not known") && end.at < outlook.demand.duration,
+            "{what}"
+        );
+        return;
+    }
+    assert!(is_about(end.offered as f64, tank.offered, rate), "{what}");
+    let all = ["all ", " messages of that time are delivered"];
+    if says(all[1]) {
+        assert!(before(text, all[1]) as u64 == end.offered, "{what}");
+        assert!(is_about(0.0, tank.left + tank.kept_out, rate), "{what}");
+    } else {
+        let offered = before(text, " messages of that time, at its end: ");
+        let (_, parts) = text.split_once("at its end: ").expect("the parts");
+        let places = [
+            before(parts, " delivered"),
+            before(parts, " in the buffer"),
+            before(parts, " unread in sockets"),
+            before(parts, " with their senders"),
+            before(parts, " lost"),
+        ];
+        assert_eq!(offered, places.iter().sum::<f64>(), "{what}");
+        assert!(places[0] <= tank.takes * 1.01 + 100.0, "{what}");
+        if settings.config.when_full == WhenFull::Wait || !says("messages are lost") {
+            let out = places[1] + places[2] + places[3];
+            assert!(is_about(out, tank.left + tank.kept_out, rate), "{what}");
+        }
+    }
+
+    // Who waits.
+    if says("nobody waits 100 ms") {
+        assert!(tank.highest <= capacity * 1.02 + 100.0, "{what}");
+        assert_eq!(says("are unread for up to"), tank.kept_out > rate, "{what}");
+    } else {
+        // The second's worth that a rate limit lets through at once may fill a buffer for a moment.
+        let may_burst = tank.kept_out > 0.0 || rate > 1e5;
+        assert!(may_burst || tank.highest * 4.0 >= capacity, "{what}");
+        assert!(says("are unread for up to"), "{what}");
+    }
+    // Nobody is lost whom somebody waits for.
+    if says("nothing is lost") && settings.config.when_full == WhenFull::Abort {
+        let waits = beyond::longest_wait(&outlook.simulated);
+        assert!(waits <= settings.config.send_timeout, "{what}");
+    }
+    if settings.config.when_full == WhenFull::Wait {
+        assert!(says("nothing is lost"), "{what}");
+    }
+
+    // When it is over.
+    if let Some((_, told)) = text.split_once("all is well ") {
+        let (told, _) = told.split_once(" after the stall").expect("a time");
+        let told = if told == "at once" {
+            0.0
+        } else {
+            told_time(told)
+        };
+        let empties = tank.empties.unwrap_or(f64::INFINITY);
+        assert!((told - empties).abs() <= empties * 0.1 + 2.0, "{what}");
+    }
+    if says("the backlog is not gone") {
+        assert!(tank.empties.is_none(), "{what}");
+    }
+}
+
+#[test]
+fn every_claim_of_an_outlook_is_true_of_a_tank() {
+    let mut seen = 0;
+    for (rate, connections) in [(100, 1), (1_000, 10), (20_000, 300), (3_000, 10_000)] {
+        for sink in [
+            None,
+            Some(rate / 2),
+            Some(rate * 9 / 10),
+            Some(rate),
+            Some(rate * 11 / 10),
+            Some(rate * 4),
+        ] {
+            for stall in [0, 10] {
+                for memory in [None, Some(64 << 20)] {
+                    let situation = Situation {
+                        memory,
+                        ..situation(rate, connections, sink, stall)
+                    };
+                    let Ok(machine) = machines::find(&situation, None) else {
+                        continue;
+                    };
+                    let mut outlooks = vec![beyond::expected(&machine.share, &machine.settings)];
+                    outlooks.extend(beyond::beyond(&machine.share, &machine.settings));
+                    for outlook in &outlooks {
+                        let mut settings = machine.settings.clone();
+                        if outlook.what.starts_with("--when-full abort") {
+                            settings.config.when_full = WhenFull::Abort;
+                        }
+                        hold_against_a_tank(outlook, &settings);
+                        seen += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen > 60, "{seen} outlooks");
+}
