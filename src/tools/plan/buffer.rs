@@ -83,6 +83,7 @@ pub(super) fn decide(
     let holds = held as f64 / situation.rate as f64;
     let holds = Duration::try_from_secs_f64(holds).unwrap_or(DAY);
 
+    let unused = "what is not used costs 16 bytes a message";
     let arriving = format!(
         "{} for {} are {} messages",
         rate(situation.rate),
@@ -95,8 +96,12 @@ pub(super) fn decide(
         format!("{arriving}, which is more than there is room for")
     } else if messages < wanted.messages {
         format!("{arriving}, and for what comes unevenly as much more as there is room for")
+    } else if messages < default.buffer_messages as u64 {
+        format!("{arriving}: what there is room for holds more")
+    } else if situation.stall.is_zero() {
+        format!("the default, as there is no stall to hold; {unused}")
     } else if wanted.messages <= default.buffer_messages as u64 {
-        format!("{arriving}: the default holds more, and what is not used costs 16 bytes a message")
+        format!("{arriving}: the default holds more, and {unused}")
     } else {
         format!("{arriving}, and a quarter more for what comes unevenly")
     };
@@ -108,14 +113,11 @@ pub(super) fn decide(
         count(wanted.weight)
     );
     if bytes < wanted.bytes {
-        let limit = match memory {
-            Some(_) => "This is what --memory leaves",
-            None => "A larger one takes a --memory that says so",
+        let holds = format!("it holds what arrives in {} at least", seconds(holds));
+        why += &match memory {
+            Some(_) => format!(". This is what --memory leaves; {holds}"),
+            None => format!(". Without --memory a plan takes no more; {holds}"),
         };
-        why += &format!(
-            ". {limit}; it holds what arrives in {} at least",
-            seconds(holds)
-        );
     }
     settings.decide("--buffer-bytes", units::print_size(bytes as usize), why);
     let message = longest_message(situation);

@@ -78,12 +78,18 @@ fn load(situation: &Situation) -> String {
         Some(sink) => format!("a sink that takes {}", rate(sink)),
         None => "a sink that keeps up".to_owned(),
     };
+    let stall = match situation.stall.is_zero() {
+        true => "never stalls".to_owned(),
+        false => format!(
+            "takes nothing for up to {}",
+            units::print_duration(situation.stall)
+        ),
+    };
     format!(
-        "For {} of {} on {} connections, {sink} and takes nothing for up to {}.",
+        "For {} of {} on {} connections, {sink} and {stall}.",
         rate(situation.rate),
         units::print_size(situation.size),
         count(situation.connections as u64),
-        units::print_duration(situation.stall),
     )
 }
 

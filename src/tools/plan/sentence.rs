@@ -30,8 +30,12 @@ pub(super) fn sentence(simulated: &Simulated, demand: &Demand, config: &Config) 
         )),
         shut.map(|shut| format!("the gate is shut for {}", seconds(shut))),
         recovery(simulated, demand),
-        Some(how_long(simulated, demand)),
-        Some(whereabouts(&simulated.watched.at_end)),
+        Some(format!(
+            "{} {}",
+            end(simulated, demand),
+            whereabouts(&simulated.watched.at_end)
+        )),
+        afterwards(simulated, demand),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.join("; ")
@@ -56,11 +60,12 @@ fn losses(simulated: &Simulated) -> String {
             count(unseen)
         ));
     }
+    let offered = simulated.watched.at_end.offered;
     format!(
         "{} of {} messages are lost, {:.1} % ({})",
         count(all),
-        count(figures.sent),
-        all as f64 * 100.0 / figures.sent.max(1) as f64,
+        count(offered),
+        all as f64 * 100.0 / offered.max(1) as f64,
         reasons.join(", ")
     )
 }
@@ -117,32 +122,30 @@ fn recovery(simulated: &Simulated, demand: &Demand) -> Option<String> {
         _ => None,
     };
     match well.filter(|well| *well <= seen) {
-        Some(well) if well <= TICK => Some("all is well at once after the stall".to_owned()),
-        Some(well) => Some(format!("all is well {} after the stall", seconds(well))),
+        Some(well) if well <= TICK => {
+            Some("the backlog is gone at once after the stall".to_owned())
+        }
+        Some(well) => Some(format!(
+            "the backlog is gone {} after the stall",
+            seconds(well)
+        )),
         None => Some(format!(
-            "the backlog is not gone {} after the stall",
+            "the backlog is not gone at the end, {} after the stall",
             seconds(seen)
         )),
     }
 }
 
-fn how_long(simulated: &Simulated, demand: &Demand) -> String {
+/// Of the load, or of what was simulated of it.
+fn end(simulated: &Simulated, demand: &Demand) -> String {
     let load = seconds(demand.duration);
-    let last = simulated.course.last();
-    let until = last.map_or(Duration::ZERO, |last| last.at);
-    let after = seconds(until.saturating_sub(demand.duration));
+    let end = simulated.watched.at_end.at;
     match &simulated.figures.stopped_at {
-        Some(steps) if until < demand.duration => format!(
-            "the simulation was ended after {steps}, {} into {load}: what comes later is not known",
-            seconds(until)
+        Some(steps) if end < demand.duration => format!(
+            "the simulation was stopped after {steps}, {} into a load of {load}: what comes later is not known; by then",
+            seconds(end)
         ),
-        Some(steps) => format!(
-            "{load} were simulated, and {after} without load until {steps}: what comes later is not known"
-        ),
-        None if until > demand.duration + A_MOMENT => {
-            format!("{load} were simulated, and {after} without load until nothing was left")
-        }
-        None => format!("{load} were simulated"),
+        _ => format!("after {load}, when the simulated load ends,"),
     }
 }
 
@@ -150,13 +153,12 @@ fn how_long(simulated: &Simulated, demand: &Demand) -> String {
 fn whereabouts(end: &Whereabouts) -> String {
     let offered = count(end.offered);
     if end.delivered == end.offered {
-        return format!("all {offered} messages of that time are delivered");
+        return format!("all {offered} messages are delivered");
     }
     let places = [
-        (end.delivered, "delivered"),
-        (end.in_server, "in the buffer or waiting for room in it"),
+        (end.in_server, "in the server"),
         (end.in_sockets, "unread in sockets"),
-        (end.at_senders, "with their senders"),
+        (end.at_senders, "still with their senders"),
         (end.lost, "lost"),
     ];
     let filled = places.iter().filter(|(messages, _)| *messages > 0);
@@ -164,9 +166,32 @@ fn whereabouts(end: &Whereabouts) -> String {
         .map(|(messages, place)| format!("{} {place}", count(*messages)))
         .collect();
     format!(
-        "of {offered} messages of that time, at its end: {}",
+        "{} of {offered} messages are delivered, {}",
+        count(end.delivered),
         said.join(", ")
     )
+}
+
+/// What becomes of the rest when the load is over, where there is one.
+fn afterwards(simulated: &Simulated, demand: &Demand) -> Option<String> {
+    let last = simulated.course.last()?;
+    let after = last.at.checked_sub(demand.duration)?;
+    let more = lost(simulated).saturating_sub(simulated.watched.at_end.lost);
+    let lost = Some(more).filter(|more| *more > 0);
+    let lost = lost.map_or(String::new(), |more| {
+        format!(", and {} more are lost", count(more))
+    });
+    match &simulated.figures.stopped_at {
+        Some(steps) => Some(format!(
+            "the simulation was stopped after {steps}, {} later{lost}: what comes then is not known",
+            seconds(after)
+        )),
+        None if after > A_MOMENT || more > 0 => Some(format!(
+            "{} later the server has nothing left{lost}",
+            seconds(after)
+        )),
+        None => None,
+    }
 }
 
 /// How long the rung was that of a pause or above, as far as the points tell.

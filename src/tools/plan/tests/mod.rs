@@ -232,13 +232,13 @@ fn no_two_statements_contradict_each_other() {
                         "{told}"
                     );
                     assert!(
-                        !(says("stays full") && nobody_waits && !says("1h were simulated")),
+                        !(says("stays full") && nobody_waits && !says("after 1h, when")),
                         "{told}"
                     );
                     let is_lost = text.contains(" messages are lost, ");
                     assert!(!(says("Promise: loses nothing") && is_lost), "{told}");
                     assert!(
-                        says("were simulated") || says("simulation was ended"),
+                        says("when the simulated load ends") || says("simulation was stopped"),
                         "{told}"
                     );
                 }

@@ -6,6 +6,7 @@ use super::super::beyond::{self, Outlook};
 use super::super::decision::Settings;
 use super::super::machines;
 use super::super::situation::Situation;
+use super::super::words::count;
 use super::situation;
 use crate::tools::demand::{ClientPace, Demand};
 
@@ -94,7 +95,7 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
     // Where every message is, and that all of them are somewhere.
     let end = &outlook.simulated.watched.at_end;
     assert!(end.closes(), "{what}");
-    if says("simulation was ended") {
+    if says("simulation was stopped") {
         assert!(
             says("is not known") && end.at < outlook.demand.duration,
             "{what}"
@@ -102,22 +103,33 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
         return;
     }
     assert!(is_about(end.offered as f64, tank.offered, rate), "{what}");
-    let all = ["all ", " messages of that time are delivered"];
-    if says(all[1]) {
-        assert!(before(text, all[1]) as u64 == end.offered, "{what}");
+    let (_, parts) = text
+        .split_once("when the simulated load ends, ")
+        .expect("the end");
+    if parts.starts_with("all ") {
+        assert!(
+            before(parts, " messages are delivered") as u64 == end.offered,
+            "{what}"
+        );
         assert!(is_about(0.0, tank.left + tank.kept_out, rate), "{what}");
     } else {
-        let offered = before(text, " messages of that time, at its end: ");
-        let (_, parts) = text.split_once("at its end: ").expect("the parts");
+        let offered = before(parts, " messages are delivered");
+        let (parts, later) = parts.split_once(';').unwrap_or((parts, ""));
         let places = [
-            before(parts, " delivered"),
-            before(parts, " in the buffer"),
+            before(parts, " of "),
+            before(parts, " in the server"),
             before(parts, " unread in sockets"),
-            before(parts, " with their senders"),
+            before(parts, " still with their senders"),
             before(parts, " lost"),
         ];
         assert_eq!(offered, places.iter().sum::<f64>(), "{what}");
         assert!(places[0] <= tank.takes * 1.01 + 100.0, "{what}");
+        // The loss of all is that at the end, and what is lost later.
+        let lost = before(
+            text,
+            &format!(" of {} messages are lost", count(offered as u64)),
+        );
+        assert_eq!(lost, places[4] + before(later, " more are lost"), "{what}");
         if settings.config.when_full == WhenFull::Wait || !says("messages are lost") {
             let out = places[1] + places[2] + places[3];
             assert!(is_about(out, tank.left + tank.kept_out, rate), "{what}");
@@ -144,7 +156,7 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
     }
 
     // When it is over.
-    if let Some((_, told)) = text.split_once("all is well ") {
+    if let Some((_, told)) = text.split_once("the backlog is gone ") {
         let (told, _) = told.split_once(" after the stall").expect("a time");
         let told = if told == "at once" {
             0.0
