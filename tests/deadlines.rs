@@ -153,18 +153,55 @@ fn a_quiet_sender_is_cut_where_the_idle_timeout_is_on() {
     assert_eq!(server.shutdown(DEADLINE).server.stats.delivered, 1);
 }
 
+/// Waits until the first connection has been silent for so long, by the server's own clock.
+#[track_caller]
+fn wait_silent(server: &Handle, long: Duration) {
+    wait_until("a silent connection", DEADLINE, || {
+        let connections = server.connections();
+        let first = connections.iter().min_by_key(|connection| connection.id);
+        first.is_some_and(|first| first.state == Activity::Reading && first.in_state >= long)
+    });
+}
+
 #[test]
 fn who_never_sends_a_byte_is_cut_where_the_first_byte_timeout_is_set_and_no_other() {
     let mut config = no_deadlines();
     config.first_byte_timeout = FirstByteTimeout::After(SHORT);
     let (server, mut client) = start(config, &Valve::open());
     client.write_all(b"whole\n").unwrap();
+    wait_until("the message", DEADLINE, || {
+        server.report().server.stats.delivered == 1
+    });
     let mut silent = client::connect(server.local_addrs()[0]);
     client::wait_for_close(&mut silent);
     wait_for_end(&server, EndReason::FirstByteTimeout);
-    thread::sleep(SHORT * 2);
+    wait_silent(&server, SHORT * 2);
     assert!(!client::is_closed(&client));
     assert_eq!(server.shutdown(DEADLINE).server.stats.delivered, 1);
+}
+
+#[test]
+fn who_comes_early_and_is_silent_keeps_the_connection_while_there_is_room() {
+    let mut config = no_deadlines();
+    config.max_connections = Some(2);
+    config.first_byte_timeout = FirstByteTimeout::Auto;
+    let valve = Valve::open();
+    let (server, mut early) = start(config, &valve);
+    // Others come and go meanwhile, and find room each time.
+    for number in 0..5 {
+        let mut other = client::connect(server.local_addrs()[0]);
+        let sent = Tagged::new(number).send(&mut other, 0..1, SIZE, Cut::Once);
+        assert_eq!(sent.all().messages, 1);
+        client::half_close(other);
+        wait_silent(&server, SHORT * (number + 1));
+    }
+    let sent = Tagged::new(9).send(&mut early, 0..1, SIZE, Cut::Once);
+    assert_eq!(sent.all().messages, 1);
+    client::half_close(early);
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced(), "{report:?}");
+    let stats = report.server.stats;
+    assert_eq!((stats.delivered, stats.ended.get(EndReason::Eof)), (6, 6));
 }
 
 #[test]

@@ -6,7 +6,8 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::child::{Drainline, Stderr};
 use common::client;
@@ -14,6 +15,7 @@ use common::embedded::{self, Embedded};
 use common::tagged::{Cut, Tagged};
 use common::wait::{DEADLINE, wait_until};
 use drainline::{EndReason, Server};
+use rustix::process::Signal;
 
 const SIZE: usize = 120;
 
@@ -35,10 +37,34 @@ fn a_stderr_that_nobody_reads_holds_up_neither_lines_nor_the_end() {
     }
     let _ = tagged.send(&mut stream, 10..20, SIZE, Cut::Once).all();
     client::half_close(stream);
-    server.signal(rustix::process::Signal::USR1);
+    server.signal(Signal::USR1);
     let exit = server.terminate();
     exit.assert_code(0);
     server.checker().expect_exact(&[(0, 20)]);
+}
+
+#[test]
+fn a_list_that_nobody_reads_holds_up_no_stop() {
+    let waits = (0..3).map(|_| {
+        let mut server = Drainline::with(&["--sink", "null"])
+            .stderr(Stderr::Unread)
+            .start();
+        let mut stream = server.connect();
+        assert!(server.fill_stderr() > 0);
+        server.signal(Signal::USR1);
+        // Of two signals that are pending together the stop may be the first to be served.
+        thread::sleep(Duration::from_millis(200));
+        server.signal(Signal::TERM);
+        let asked = Instant::now();
+        client::wait_for_close(&mut stream);
+        let wait = asked.elapsed();
+        server.wait().assert_code(0);
+        wait
+    });
+    // The list is given up after a second: so long the stop would wait, were both served by one thread. A machine may
+    // stumble now and then, but not always.
+    let shortest = waits.min().unwrap();
+    assert!(shortest < Duration::from_millis(500), "{shortest:?}");
 }
 
 #[test]

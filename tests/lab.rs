@@ -199,7 +199,7 @@ fn whatever_ends_it_no_server_is_left() {
 
 #[test]
 fn what_is_wrong_is_said_before_anything_starts() {
-    let bad: [(&[&str], i32, &[&str]); 5] = [
+    let bad: [(&[&str], i32, &[&str]); 6] = [
         (&["--stall=1s@9s"], 78, &["--stall 1s@9s", "--duration 5s"]),
         (&["--sink-rate=0"], 2, &["--sink-rate 0"]),
         (&["--connections=100000"], 78, &["--connections 100000"]),
@@ -208,6 +208,11 @@ fn what_is_wrong_is_said_before_anything_starts() {
             &["--html=/nonexistent/page.html"],
             1,
             &["--html /nonexistent/page.html"],
+        ),
+        (
+            &["--", "--sink", "file:x"],
+            2,
+            &["--sink", "the lab sets it itself"],
         ),
     ];
     for (flags, code, parts) in bad {

@@ -143,6 +143,7 @@ mod tests {
         says(None, Some("0"), Set(16));
         says(None, Some(""), Set(16));
         says(None, Some("one"), Set(16));
+        says(None, Some("0x0"), Set(16));
         says(Some("glibc.malloc.arena_max=0"), Some("2"), Set(2));
     }
 
