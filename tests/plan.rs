@@ -4,9 +4,10 @@
 
 mod common;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -171,6 +172,64 @@ fn a_real_server_keeps_the_promise_and_loses_nothing_one_step_beyond_it() {
         2,
     );
     assert!(exit.u64("dropped.full") > 1000, "{exit}");
+}
+
+/// A report without what is of the machine, of the process or of the build: what is open already when a process starts, the
+/// stacks of a debug build, and what there is of memory beside them. Each paragraph is a line.
+fn of_any_machine(report: &str) -> String {
+    let paragraphs = report.replace("\n  ", " ");
+    let lines = paragraphs.lines().filter(|line| !line.starts_with("Note:"));
+    let words = lines.map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let of_process = |next: &[&str]| match next {
+            ["descriptors,", ..] | [_, "of", "memory", ..] => true,
+            _ => false,
+        };
+        let told = (0..words.len()).map(|at| match of_process(&words[at + 1..]) {
+            true => "N",
+            false => words[at],
+        });
+        told.collect::<Vec<_>>().join(" ")
+    });
+    words.collect::<Vec<_>>().join("\n")
+}
+
+/// Each block that shows what a plan says, with the command before it.
+fn shown_plans(document: &str) -> Vec<(Vec<&str>, &str)> {
+    // Every other piece is in a block.
+    let blocks: Vec<&str> = document.split("```").skip(1).step_by(2).collect();
+    let pairs = blocks.windows(2).filter_map(|pair| {
+        let command = pair[0].strip_prefix("sh\n")?.trim();
+        let flags = command.strip_prefix("drainline plan ")?;
+        let shown = pair[1].strip_prefix("text\ndrainline ")?;
+        Some((flags.split(' ').collect(), shown.trim_end()))
+    });
+    pairs.collect()
+}
+
+#[test]
+fn what_documents_show_of_plans_is_what_they_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = fs::read_dir(root.join("src/docs")).unwrap();
+    let documents = documents.map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for path in documents.chain([root.join("README.md")]) {
+        for (flags, shown) in shown_plans(&fs::read_to_string(&path).unwrap()) {
+            let (exit, told) = run(&[&["plan"], &flags[..]].concat());
+            exit.assert_code(0);
+            let (shown, told) = (
+                of_any_machine(&format!("drainline {shown}")),
+                of_any_machine(&told),
+            );
+            assert!(
+                told.starts_with(&shown),
+                "{}: shows\n{shown}\nbut is told\n{told}",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "the README shows one");
 }
 
 #[test]
