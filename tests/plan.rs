@@ -181,10 +181,8 @@ fn of_any_machine(report: &str) -> String {
     let lines = paragraphs.lines().filter(|line| !line.starts_with("Note:"));
     let words = lines.map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let of_process = |next: &[&str]| match next {
-            ["descriptors,", ..] | [_, "of", "memory", ..] => true,
-            _ => false,
-        };
+        let of_process =
+            |next: &[&str]| matches!(next, ["descriptors,", ..] | [_, "of", "memory", ..]);
         let told = (0..words.len()).map(|at| match of_process(&words[at + 1..]) {
             true => "N",
             false => words[at],

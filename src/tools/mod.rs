@@ -5,6 +5,7 @@
 //! the server's command line how flags are read and told.
 
 mod args;
+mod bar;
 mod chart;
 mod demand;
 mod figures;

@@ -40,7 +40,7 @@ use crate::cli::usage::UsageError;
 
 use super::args::{self as command_line, Typed};
 use args::{Args, PAGE};
-use bar::Bar;
+use bar::LabBar;
 pub(super) use child::command as server_command;
 use outcome::Findings;
 
@@ -64,7 +64,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let signals =
         StopFlag::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     let strategies = &experiment.strategies;
-    let bar = Bar::new(strategies.len(), experiment.demand.duration);
+    let bar = LabBar::new(strategies.len(), experiment.demand.duration);
     // What was found until then is told all the same.
     let mut failure = None;
     let mut outcomes = Vec::new();

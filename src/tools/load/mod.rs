@@ -31,7 +31,7 @@ use crate::cli::{print, say, serve};
 
 use super::args::{self as command_line, Typed};
 use args::{Args, PAGE};
-use bar::Bar;
+use bar::LoadBar;
 use shared::Progress;
 
 /// A server that takes nothing for so long is told.
@@ -54,7 +54,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let failed = |what: &str| UsageError::new(NOT_ALL_SENT, what);
     let stop = StopFlag::register()
         .map_err(|error| failed(&format!("load: cannot handle signals: {error}")))?;
-    let bar = Bar::new(&plan);
+    let bar = LoadBar::new(&plan);
     let mut told_hold = false;
     let mut still_for = None;
     let outcome = engine::run(&plan, stop.flag(), |progress| {
@@ -81,7 +81,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
 }
 
 /// Says once that the server takes nothing, and once that it goes on.
-fn tell_still(still_for: &mut Option<Duration>, progress: &Progress, bar: &Bar) {
+fn tell_still(still_for: &mut Option<Duration>, progress: &Progress, bar: &LoadBar) {
     if progress.still >= STILL {
         if still_for.replace(progress.still).is_none() {
             bar.say_above(|| say(&report::still(progress)));

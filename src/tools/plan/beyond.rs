@@ -6,6 +6,7 @@ use drainline::{DropReason, PauseAfter, Reason, WhenFull};
 
 use crate::cli::units;
 
+use super::super::bar::Bar;
 use super::super::demand::Demand;
 use super::super::simulation::{self, Scenario, Simulated};
 use super::decision::{Promise, Settings};
@@ -123,12 +124,17 @@ fn lasting(situation: &Situation, settings: &Settings) -> Demand {
 }
 
 fn outlook(what: String, demand: Demand, settings: &Settings) -> Outlook {
-    let simulated = simulation::run(&Scenario {
+    let scenario = Scenario {
         config: &settings.config,
         max_message: settings.max_message,
         demand: &demand,
         settle: SETTLE,
+    };
+    let bar = Bar::new(simulation::WHOLE);
+    let simulated = simulation::run_watched(&scenario, &mut |done| {
+        bar.show(done, || format!("simulating {what}"));
     });
+    bar.clear();
     Outlook {
         what,
         text: sentence(&simulated, &demand, &settings.config),

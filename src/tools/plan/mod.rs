@@ -80,11 +80,10 @@ impl Plan {
             machine.settings.promise = Promise::Unkept { lost };
         }
         // What was computed takes each message for as heavy as one can be; the simulation weighs them.
-        if let Promise::Lossless { held } = &mut machine.settings.promise
-            && expected.simulated.figures.stopped_at.is_none()
-        {
+        if let Promise::Lossless { held } = &mut machine.settings.promise {
             let waits = beyond::longest_wait(&expected.simulated);
-            if waits.is_zero() || held.is_zero() {
+            let is_whole = expected.simulated.figures.stopped_at.is_none();
+            if held.is_zero() || (waits.is_zero() && is_whole) {
                 *held = waits;
             }
         }

@@ -8,6 +8,7 @@ use super::super::chart;
 use super::Plan;
 use super::beyond::{self, Outlook};
 use super::decision::Promise;
+use super::sentence;
 use super::situation::Situation;
 use super::words::{count, rate, seconds};
 
@@ -30,10 +31,7 @@ fn text(plan: &Plan) -> String {
     let machine = &plan.machine;
     let mut text = format!("{}\n\n", command(plan));
     text += &wrapped(&load(&plan.asked.situation), 0);
-    text += &wrapped(
-        &format!("Promise: {}.", promise(machine.settings.promise)),
-        0,
-    );
+    text += &wrapped(&format!("Promise: {}.", promised(plan)), 0);
     if let Some(line) = apart(&machine.share) {
         text += &wrapped(&line, 0);
     }
@@ -91,6 +89,18 @@ fn load(situation: &Situation) -> String {
         units::print_size(situation.size),
         count(situation.connections as u64),
     )
+}
+
+/// The promise, and how far a simulation bears it out where not to its end.
+fn promised(plan: &Plan) -> String {
+    let expected = &plan.expected;
+    let text = promise(plan.machine.settings.promise);
+    match sentence::simulated_alone(&expected.simulated, &expected.demand) {
+        Some(part) if plan.machine.settings.promise.loses_nothing() => {
+            format!("{text}. This is computed: a simulation bears it out for {part} alone")
+        }
+        _ => text,
+    }
 }
 
 fn promise(promise: Promise) -> String {
@@ -230,7 +240,7 @@ fn json(plan: &Plan) -> Value {
         "settings": decided.collect::<Vec<_>>(),
         "promise": {
             "loses_nothing": machine.settings.promise.loses_nothing(),
-            "text": promise(machine.settings.promise),
+            "text": promised(plan),
         },
         "bound": {
             "connections": machine.bound.max_connections,

@@ -9,7 +9,7 @@ use crate::cli::units;
 
 use super::super::demand::{ClientPace, Demand};
 use super::super::figures::{Recovery, TICK};
-use super::super::simulation::{Simulated, Whereabouts};
+use super::super::simulation::Simulated;
 use super::beyond::{longest_wait, lost};
 use super::words::{count, seconds};
 
@@ -21,7 +21,11 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 pub(super) fn sentence(simulated: &Simulated, demand: &Demand, config: &Config) -> String {
     let shut = Some(shut_for(simulated)).filter(|shut| !shut.is_zero());
     let parts = [
-        Some(losses(simulated)),
+        Some(format!(
+            "{}{}",
+            simulated_part(simulated, demand),
+            losses(simulated)
+        )),
         Some(waits(simulated)),
         held_back(simulated, demand, config),
         Some(format!(
@@ -30,11 +34,7 @@ pub(super) fn sentence(simulated: &Simulated, demand: &Demand, config: &Config) 
         )),
         shut.map(|shut| format!("the gate is shut for {}", seconds(shut))),
         recovery(simulated, demand),
-        Some(format!(
-            "{} {}",
-            end(simulated, demand),
-            whereabouts(&simulated.watched.at_end)
-        )),
+        Some(whereabouts(simulated, demand)),
         afterwards(simulated, demand),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -62,12 +62,19 @@ fn losses(simulated: &Simulated) -> String {
     }
     let offered = simulated.watched.at_end.offered;
     format!(
-        "{} of {} messages are lost, {:.1} % ({})",
+        "{} of {} messages are lost, {} ({})",
         count(all),
         count(offered),
-        all as f64 * 100.0 / offered.max(1) as f64,
+        percent(all, offered),
         reasons.join(", ")
     )
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    match part as f64 * 100.0 / whole.max(1) as f64 {
+        percent if percent < 0.1 => "less than 0.1 %".to_owned(),
+        percent => format!("{percent:.1} %"),
+    }
 }
 
 fn waits(simulated: &Simulated) -> String {
@@ -136,24 +143,30 @@ fn recovery(simulated: &Simulated, demand: &Demand) -> Option<String> {
     }
 }
 
-/// Of the load, or of what was simulated of it.
-fn end(simulated: &Simulated, demand: &Demand) -> String {
-    let load = seconds(demand.duration);
+/// How much of a load was simulated where it was not all of it.
+pub(super) fn simulated_alone(simulated: &Simulated, demand: &Demand) -> Option<String> {
     let end = simulated.watched.at_end.at;
-    match &simulated.figures.stopped_at {
-        Some(steps) if end < demand.duration => format!(
-            "the simulation was stopped after {steps}, {} into a load of {load}: what comes later is not known; by then",
-            seconds(end)
-        ),
-        _ => format!("after {load}, when the simulated load ends,"),
-    }
+    (end < demand.duration)
+        .then(|| format!("the first {} of {}", seconds(end), seconds(demand.duration)))
 }
 
-/// Where all messages are that were due.
-fn whereabouts(end: &Whereabouts) -> String {
+/// What everything behind it is about; empty where that is the whole load.
+fn simulated_part(simulated: &Simulated, demand: &Demand) -> String {
+    simulated_alone(simulated, demand).map_or(String::new(), |part| {
+        format!("only {part} were simulated, and what comes later is not known; until then ")
+    })
+}
+
+/// Where all messages are that were due when the load ended, or the simulation.
+fn whereabouts(simulated: &Simulated, demand: &Demand) -> String {
+    let end = &simulated.watched.at_end;
     let offered = count(end.offered);
+    let when = match end.at < demand.duration {
+        true => "at its end".to_owned(),
+        false => format!("after {}, when the simulated load ends,", seconds(end.at)),
+    };
     if end.delivered == end.offered {
-        return format!("all {offered} messages are delivered");
+        return format!("{when} all {offered} messages are delivered");
     }
     let places = [
         (end.in_server, "in the server"),
@@ -166,7 +179,7 @@ fn whereabouts(end: &Whereabouts) -> String {
         .map(|(messages, place)| format!("{} {place}", count(*messages)))
         .collect();
     format!(
-        "{} of {offered} messages are delivered, {}",
+        "{when} {} of {offered} messages are delivered, {}",
         count(end.delivered),
         said.join(", ")
     )
@@ -182,8 +195,8 @@ fn afterwards(simulated: &Simulated, demand: &Demand) -> Option<String> {
         format!(", and {} more are lost", count(more))
     });
     match &simulated.figures.stopped_at {
-        Some(steps) => Some(format!(
-            "the simulation was stopped after {steps}, {} later{lost}: what comes then is not known",
+        Some(_) => Some(format!(
+            "{} later, when the simulation ends, the server has some left{lost}",
             seconds(after)
         )),
         None if after > A_MOMENT || more > 0 => Some(format!(

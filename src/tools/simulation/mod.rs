@@ -51,7 +51,8 @@ use super::figures::{Figures, Point};
 
 pub(crate) use course::SLOT_BYTES;
 pub(crate) use reads::{LARGE_READ, heaviest};
-pub(crate) use whereabouts::{Watched, Whereabouts};
+pub(crate) use whereabouts::Watched;
+pub(crate) use world::WHOLE;
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
@@ -81,5 +82,10 @@ pub(crate) struct Simulated {
 
 /// Simulates. Ends after [`MOST_STEPS`](world::MOST_STEPS) at the latest: then the figures say where it was stopped.
 pub(crate) fn run(scenario: &Scenario<'_>) -> Simulated {
-    world::World::new(scenario).run()
+    run_watched(scenario, &mut |_| {})
+}
+
+/// As [`run`]. Tells `watch` from time to time how far it is, in [`WHOLE`] parts of the way.
+pub(crate) fn run_watched(scenario: &Scenario<'_>, watch: &mut dyn FnMut(u64)) -> Simulated {
+    world::World::new(scenario).run(watch)
 }

@@ -44,6 +44,8 @@ pub(super) struct Reads {
     small: u64,
     large: u64,
     little: u64,
+    /// A rate limit lets a read bring no more than a second's worth, as `model::ReadSize` sees to.
+    paid: u64,
     /// A batch holds at most so many.
     most: u64,
     most_bytes: u64,
@@ -79,6 +81,7 @@ impl Reads {
             small: messages(SMALL_READ),
             large: messages(LARGE_READ),
             little: messages(LITTLE),
+            paid: config.rate_limit.unwrap_or(u64::MAX),
             most: (config.buffer_messages as u64 / 8)
                 .min(most_bytes / bytes)
                 .max(1),
@@ -91,7 +94,7 @@ impl Reads {
     /// How many of `there` a read brings, and whether the next one is a large one.
     pub(super) fn read(&self, there: u64, is_eager: bool) -> (u64, bool) {
         let most = if is_eager { self.large } else { self.small };
-        let read = there.min(most);
+        let read = there.min(most).min(self.paid);
         let full = if is_eager { self.little } else { self.small };
         (read, read >= full)
     }

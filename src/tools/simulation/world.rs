@@ -27,6 +27,8 @@ const LONGEST_TURN: Duration = Duration::from_millis(10);
 /// Some seconds of a slow processor: what an hour of thousands of messages a second takes that wait for room, or of any
 /// number that do not.
 pub(super) const MOST_STEPS: u64 = 20_000_000;
+/// The way of a simulation, to its end or to its last step.
+pub(crate) const WHOLE: u64 = 1000;
 /// Clients or connections that are looked at in the time of a step.
 const LOOKS_PER_STEP: u64 = 4;
 
@@ -134,7 +136,7 @@ impl<'a> World<'a> {
         }
     }
 
-    pub(super) fn run(mut self) -> Simulated {
+    pub(super) fn run(mut self, watch: &mut dyn FnMut(u64)) -> Simulated {
         // Before the clients go.
         self.agenda.add(self.demand.duration, Event::LoadEnds);
         for (number, crowd) in self.demand.crowds.iter().enumerate() {
@@ -148,6 +150,7 @@ impl<'a> World<'a> {
             self.agenda.add(self.demand.duration, Event::CatchUp);
         }
         self.agenda.add(TICK, Event::Tick);
+        let mut tell_at = MOST_STEPS / WHOLE;
         // The tick is always on the agenda.
         while let Some(next) = self.agenda.next_at()
             && !self.is_over()
@@ -159,11 +162,22 @@ impl<'a> World<'a> {
                 self.happen(event);
                 self.settle();
             }
+            if self.steps >= tell_at {
+                tell_at = self.steps + MOST_STEPS / WHOLE;
+                watch(self.done());
+            }
         }
         let stopped = self
             .is_stopped()
             .then(|| format!("{} million steps of the simulation", MOST_STEPS / 1_000_000));
         self.finish(stopped)
+    }
+
+    /// Of the whole way. Who is done with the load may have some of it to go.
+    fn done(&self) -> u64 {
+        let of_load = self.now.as_secs_f64() / self.demand.duration.as_secs_f64();
+        let of_steps = self.steps as f64 / MOST_STEPS as f64;
+        (of_load.max(of_steps).min(1.0) * WHOLE as f64) as u64
     }
 
     fn is_over(&self) -> bool {

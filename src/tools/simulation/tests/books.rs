@@ -150,7 +150,7 @@ proptest! {
         let at_once = run(&scenario);
         let mut world = World::new(&scenario);
         world.flows_at_once = false;
-        let one_by_one = world.run();
+        let one_by_one = world.run(&mut |_| {});
         prop_assert_eq!(at_once.figures.sent, one_by_one.figures.sent);
         prop_assert_eq!(at_once.figures.delivered, one_by_one.figures.delivered);
     }
@@ -192,7 +192,7 @@ fn what_was_added_up_makes_room_as_it_is_taken() {
         let scenario = scenario(&config, &demand, SETTLE);
         let mut world = World::new(&scenario);
         world.flows_at_once = at_once;
-        let simulated = world.run();
+        let simulated = world.run(&mut |_| {});
         let most = simulated.figures.peak_buffered;
         assert!((21_600..21_750).contains(&most), "{most}");
         let waits = simulated.course.iter().map(|point| point.longest_wait);

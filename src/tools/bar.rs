@@ -1,0 +1,43 @@
+//! How far something is, on a terminal.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A line on stderr that is drawn anew; nothing where stderr is no terminal.
+pub(super) struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    /// `way`: what is done at the end.
+    pub(super) fn new(way: u64) -> Bar {
+        let target = match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(way), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:20} {percent:>3} % {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Bar { bar }
+    }
+
+    /// So much of the way is done, and this is to be said of it.
+    pub(super) fn show(&self, done: u64, say: impl FnOnce() -> String) {
+        if !self.bar.is_hidden() {
+            self.bar.set_message(say());
+            self.bar.set_position(done);
+        }
+    }
+
+    /// Takes it off the terminal while a line is written.
+    pub(super) fn say_above(&self, say: impl FnOnce()) {
+        self.bar.suspend(say);
+    }
+
+    /// Takes it off the terminal.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
