@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -184,24 +184,45 @@ fn refuse_refuses_connects_and_comes_back_on_the_same_port() {
     assert_eq!(healed.accepted, 2);
 }
 
-/// Whether a user other than root can listen on the port, with the options that let a socket share it.
-fn can_be_taken_by_another_user(addr: SocketAddr) -> bool {
-    const TAKE: &str = "
+/// Binds and listens in every way that a user has, and in two steps: a bind that is allowed, in the other family alone,
+/// makes the kernel forget to look for conflicts at the next one.
+const TAKE: &str = "
 import socket, sys
-for options in [], [socket.SO_REUSEADDR], [socket.SO_REUSEPORT], [socket.SO_REUSEADDR, socket.SO_REUSEPORT]:
-    for host in sys.argv[1], '':
-        taker = socket.socket()
-        for option in options:
-            taker.setsockopt(socket.SOL_SOCKET, option, 1)
-        try:
-            taker.bind((host, int(sys.argv[2])))
-            taker.listen()
-            print('taken', options, host)
-        except OSError:
-            pass
+host, port = sys.argv[1], int(sys.argv[2])
+v4, v6 = socket.AF_INET, socket.AF_INET6
+ways = [[], [socket.SO_REUSEADDR], [socket.SO_REUSEPORT], [socket.SO_REUSEADDR, socket.SO_REUSEPORT]]
+alone = [(v4, '0.0.0.0', None), (v6, '::', 1)]
+both = [(v6, '::', 0)]
+own = [(v6 if ':' in host else v4, host, None)]
+
+def take(family, host, only_v6, options):
+    taker = socket.socket(family)
+    for option in options:
+        taker.setsockopt(socket.SOL_SOCKET, option, 1)
+    if only_v6 is not None:
+        taker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_v6)
+    try:
+        taker.bind((host, port))
+        taker.listen()
+        return taker
+    except OSError:
         taker.close()
+
+for first in [None] + [(*place, way) for place in alone for way in ways]:
+    kept = first and take(*first)
+    for place in own + both:
+        for way in ways:
+            taken = take(*place, way)
+            if taken:
+                print('taken', first, place, way)
+                taken.close()
+    if kept:
+        kept.close()
 print('tried')
 ";
+
+/// The ways in which a user other than root can listen on the port, as its own family or both have it.
+fn taken_by_another_user(addr: SocketAddr) -> String {
     let (host, port) = (addr.ip().to_string(), addr.port().to_string());
     let output = Command::new("/usr/bin/python3")
         .args(["-c", TAKE, &host, &port])
@@ -210,7 +231,49 @@ print('tried')
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.ends_with("tried\n"), "{output:?}");
-    told.contains("taken")
+    told.trim_end_matches("tried\n").to_owned()
+}
+
+fn has_another_user() -> bool {
+    let has = geteuid().is_root() && Path::new("/usr/bin/python3").exists();
+    if !has {
+        eprintln!("skipped: a second user: it takes root and python3");
+    }
+    has
+}
+
+#[test]
+fn under_refuse_the_port_is_ours_in_both_families_while_it_is_shut_down() {
+    if !has_another_user() {
+        return;
+    }
+    for host in ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"] {
+        let mut config = config(OnPause::Refuse);
+        config.max_connections = Some(1);
+        let server = Ingest::builder()
+            .config(config)
+            .listen((host.parse::<IpAddr>().unwrap(), 0).into())
+            .start(Valve::shut().sink())
+            .unwrap();
+        let addr = server.local_addrs()[0];
+        let reached = match host {
+            "0.0.0.0" | "::ffff:127.0.0.1" => (Ipv4Addr::LOCALHOST, addr.port()).into(),
+            "::" => (Ipv6Addr::LOCALHOST, addr.port()).into(),
+            _ => addr,
+        };
+        let open = client::connect(reached);
+        wait_until("a connect refused", DEADLINE, || {
+            client::try_connect(reached, DEADLINE)
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        });
+        assert_eq!(taken_by_another_user(addr), "", "{host}");
+        drop(open);
+        wait_until("it is back", DEADLINE, || {
+            client::try_connect(reached, DEADLINE).is_ok()
+        });
+        assert_eq!(taken_by_another_user(addr), "", "{host}, listening");
+        server.shutdown(DEADLINE);
+    }
 }
 
 #[test]
@@ -221,10 +284,8 @@ fn under_refuse_the_port_stays_ours_while_it_is_shut_down() {
         let taken = TcpListener::bind(stalled.addr).unwrap_err();
         assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     }
-    if geteuid().is_root() && Path::new("/usr/bin/python3").exists() {
-        assert!(!can_be_taken_by_another_user(stalled.addr));
-    } else {
-        eprintln!("skipped: a second user: it takes root and python3");
+    if has_another_user() {
+        assert_eq!(taken_by_another_user(stalled.addr), "");
     }
     // Connections that are open, and others that are in TIME_WAIT, do not keep it from coming back.
     let addr = stalled.addr;

@@ -99,9 +99,9 @@ pub(super) struct Args {
     /// Decides what new clients meet while the gate is shut: paused, at --max-connections, or out
     /// of descriptors. backlog leaves them in the kernel's queue, where they wait and look connected;
     /// close accepts and closes at once, so that a client or a balancer fails over; refuse rejects
-    /// their connect, which also shows to health checks, and keeps the port by one more descriptor
-    /// for each listener. One descriptor is kept in reserve to turn clients away with when all others
-    /// are taken; where even that is gone, new clients wait whatever is set here.
+    /// their connect, which also shows to health checks, and keeps the port, in IPv4 and IPv6, by
+    /// two more descriptors for each listener. One descriptor is kept in reserve to turn clients away
+    /// with when all others are taken; where even that is gone, new clients wait whatever is set here.
     #[arg(long, value_name = "backlog|close|refuse", default_value = "backlog")]
     #[arg(value_parser = values::choice(values::ON_PAUSE), help_heading = "Overload: pause")]
     pub(super) on_pause: OnPause,

@@ -242,9 +242,9 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         if self.listeners.is_empty() {
             return Err(StartError::NoListener);
         }
-        // A listener that refuses connects keeps its port by a second socket.
+        // A listener that refuses connects keeps its port by two more sockets, one for each family.
         let guards = match config.on_pause {
-            OnPause::Refuse => self.listeners.len() as u64,
+            OnPause::Refuse => 2 * self.listeners.len() as u64,
             OnPause::Backlog | OnPause::Close => 0,
         };
         Ok(Needs {
@@ -293,6 +293,9 @@ impl<T: Weigh + Send + 'static> Builder<T> {
                     Listener::inherit(listener, &config).map_err(system("an inherited listener"))?
                 }
             });
+        }
+        for listener in &mut listeners {
+            listener.guard_other_family();
         }
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
         let bells: Vec<_> = listeners

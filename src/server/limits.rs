@@ -71,7 +71,7 @@ pub struct Bound {
     /// Threads: one per connection and per listener, the server's own, and those that the process had
     /// when the bound was computed.
     pub threads: u64,
-    /// Descriptors: one per connection, four per listener (five with `on_pause` refuse), and those that the
+    /// Descriptors: one per connection, four per listener (six with `on_pause` refuse), and those that the
     /// process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per

@@ -2,7 +2,7 @@
 //! back.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,6 +22,8 @@ pub(super) struct Listener {
     pub(super) can_refuse: bool,
     /// Keeps the port ours while this socket is shut down: see [`guard`].
     guard: Option<Socket>,
+    /// Keeps the same port of the other family from everybody: see [`Listener::guard_other_family`].
+    other_family: Option<Socket>,
     pub(super) is_shut_down: bool,
     /// Where there is none, nobody knows how many are in its queue.
     table: Option<SocketTable>,
@@ -79,9 +81,26 @@ impl Listener {
             backlog,
             can_refuse: true,
             guard,
+            other_family: None,
             is_shut_down: false,
             table: SocketTable::open(bound),
         })
+    }
+
+    /// Whoever has the port in the other family alone, with SO_REUSEPORT, is then allowed to bind it in both: the kernel
+    /// takes the user and the wildcard address for those that it has last let in (`sk_reuseport_match` in
+    /// net/ipv4/inet_connection_sock.c), and does not look for conflicts with our socket, which is not listening while it is
+    /// shut down. So that port is ours, too. Call it when all listeners are bound: where another one of ours, or a program
+    /// that was there before, has the port in that family, it stays theirs.
+    pub(super) fn guard_other_family(&mut self) {
+        if self.guard.is_some() {
+            let others: IpAddr = match self.address.ip().to_canonical() {
+                IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED.into(),
+            };
+            let others = SocketAddr::new(others, self.address.port());
+            self.other_family = guard(others, others.is_ipv6()).ok();
+        }
     }
 
     /// Takes over a listener that is bound and listens already.
@@ -95,6 +114,7 @@ impl Listener {
             backlog: 0,
             can_refuse: false,
             guard: None,
+            other_family: None,
             is_shut_down: false,
             table: SocketTable::open(address),
         })
