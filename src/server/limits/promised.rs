@@ -125,3 +125,92 @@ impl Promised {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Config;
+    use crate::server::exits::Exits;
+    use crate::server::limits::system::Level;
+    use crate::server::limits::{DESCRIPTORS_PER_LISTENER, OWN_THREADS};
+
+    fn promised(gate: Option<&Arc<Gate>>) -> Promised {
+        Promised {
+            id: 0,
+            max_connections: 10,
+            threads: 5,
+            descriptors: 7,
+            mappings: 30,
+            mappings_per_connection: 6,
+            memory_bytes: 1_000,
+            addresses_per_thread: 100,
+            gate: gate.map(Arc::downgrade),
+            listeners: 1,
+        }
+    }
+
+    fn level(max: u64, used: u64) -> Option<Level> {
+        Some(Level {
+            limit: "a limit".to_owned(),
+            max,
+            used,
+        })
+    }
+
+    fn used_up_to(servers: &[Promised]) -> System {
+        let system = System {
+            open_descriptors: 1,
+            own_threads: 2,
+            all_threads: 3,
+            pids: level(9_999, 4),
+            mappings: 5,
+            memory: level(9_999, 0),
+            address_space: 6,
+            ..System::default()
+        };
+        with_promised(servers, system)
+    }
+
+    #[test]
+    fn what_each_server_may_still_take_counts_in_every_limit() {
+        let expected = System {
+            open_descriptors: 1 + 2 * (7 + 10),
+            own_threads: 2 + 2 * (5 + 10),
+            all_threads: 3 + 2 * (5 + 10),
+            pids: level(9_999, 4 + 2 * (5 + 10)),
+            mappings: 5 + 2 * (30 + 10 * 6),
+            memory: level(9_999 - 2 * 1_000, 0),
+            address_space: 6 + 2 * (1_000 + (5 + 10) * 100),
+            ..System::default()
+        };
+        assert_eq!(used_up_to(&[promised(None), promised(None)]), expected);
+    }
+
+    /// The process shows those already.
+    #[test]
+    fn what_a_server_has_taken_is_not_counted_twice() {
+        let gate = Arc::new(Gate::new(
+            &Config::default(),
+            10,
+            Arc::new(Exits::new()),
+            Vec::new(),
+        ));
+        let _three: Vec<_> = (0..3).map(|_| gate.enter().ok()).collect();
+        // One thread of the listener, the server's own, and the connections'.
+        let threads = 1 + OWN_THREADS + 3;
+        let descriptors = DESCRIPTORS_PER_LISTENER + 3;
+        let expected = System {
+            open_descriptors: 1 + (7 + 10) - descriptors,
+            own_threads: 2 + (5 + 10) - threads,
+            all_threads: 3 + (5 + 10) - threads,
+            pids: level(9_999, 4 + (5 + 10) - threads),
+            mappings: 5 + (30 + 10 * 6) - threads * MAPPINGS_PER_THREAD,
+            memory: level(9_999 - 1_000, 0),
+            address_space: 6 + 1_000 + ((5 + 10) - threads) * 100,
+            ..System::default()
+        };
+        assert_eq!(used_up_to(&[promised(Some(&gate))]), expected);
+    }
+}
