@@ -8,12 +8,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::child::Drainline;
+use common::child::{BINARY, Drainline};
 use common::exit::Exit;
+use common::programs::is_installed;
 use common::tool::{load, refused, run};
 use rustix::fs::OFlags;
 use serde_json::Value;
@@ -228,6 +229,32 @@ fn what_documents_show_of_plans_is_what_they_say() {
         }
     }
     assert!(seen > 0, "the README shows one");
+}
+
+#[test]
+fn a_terminal_shows_how_far_a_simulation_is_and_nothing_of_that_stays() {
+    if !is_installed("script") {
+        return;
+    }
+    let plan = format!("'{BINARY}' plan --rate 10000 --connections 100 --sink-rate 5000");
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--command", &plan, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Were it ended, script would end what it runs.
+    let stdin = script.stdin.take();
+    let shown = script.wait_with_output().unwrap();
+    drop(stdin);
+    assert!(shown.status.success());
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let (before, wiped) = shown.rsplit_once("\x1b[2K").expect("a line that was wiped");
+    assert!(before.contains("% simulating this load"), "{before:?}");
+    assert!(before.contains("% simulating a stall of 20s"), "{before:?}");
+    assert!(wiped.starts_with("drainline --when-full"), "{wiped:?}");
 }
 
 #[test]

@@ -114,6 +114,7 @@ const CONNECTIONS: &str = "1 to 1000000";
 
 const AFTER: &str = "\
 The plan's first line can be pasted: it starts the server. The limits of the system are those of this machine.
+What is simulated takes seconds at most: of a load that would take longer, the report says how much was simulated.
 
 Exit codes:
   0   there is a plan; that it cannot be lossless is said in it
