@@ -46,7 +46,7 @@ pub struct Cell {
     pub args: Vec<String>,
     pub buffer_bytes: u64,
     /// Made when they are needed: what they send is large.
-    pub steps: Arc<dyn Fn() -> Vec<Step>>,
+    pub steps: Arc<dyn Fn() -> Vec<Step> + Send + Sync>,
 }
 
 /// Resident memory against the bound.

@@ -13,7 +13,7 @@ fn cell(
     name: &str,
     buffer_bytes: u64,
     settings: &[(&str, &str)],
-    steps: impl Fn() -> Vec<Step> + 'static,
+    steps: impl Fn() -> Vec<Step> + Send + Sync + 'static,
 ) -> Cell {
     let bytes = format!("{buffer_bytes}B");
     let mut settings = settings.to_vec();
