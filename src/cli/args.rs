@@ -220,8 +220,9 @@ pub(super) struct Args {
 
     /// Ends a connection that never sends a byte. auto leaves it alone while there is room; while clients are kept
     /// out at --max-connections, those that have said nothing for 60 s are ended, the oldest first, and
-    /// only as many as are needed. A time acts always, and costs senders that connect early and are
-    /// quiet their connection; off lets one host that connects and says nothing keep all others out.
+    /// only as many as are needed (with --on-pause refuse, where nobody sees who is refused, one at least). A
+    /// time acts always, and costs senders that connect early and are quiet their connection; off lets one host
+    /// that connects and says nothing keep all others out.
     #[arg(long, value_name = "TIME", default_value = "auto")]
     #[arg(value_parser = values::first_byte_timeout, help_heading = "Deadlines")]
     pub(super) first_byte_timeout: FirstByteTimeout,

@@ -60,7 +60,8 @@ pub enum PauseAfter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FirstByteTimeout {
     /// For ever, while there is room. While clients are kept out at `max_connections`, connections that have sent no
-    /// byte for 60 s are ended, the oldest first, and only as many as are needed.
+    /// byte for 60 s are ended, the oldest first, and only as many as are needed. Under [`OnPause::Refuse`], where
+    /// nobody can see who is refused, one at least, whoever comes.
     #[default]
     Auto,
     /// This long, 100 ms to a year, whether there is room or not. Cuts senders that connect early and are quiet.
