@@ -12,6 +12,7 @@ use std::process::Command;
 
 use common::child::{Drainline, Stdout};
 use common::exit::Exit;
+use common::wait::{DEADLINE, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use tempfile::TempDir;
@@ -119,6 +120,37 @@ fn a_sink_that_can_be_opened_passes_the_check_and_nothing_is_created() {
 }
 
 /// A writer that comes and goes is the end of the stream for whoever reads.
+/// The line `at most ...`.
+fn bound(text: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with("at most "));
+    line.unwrap_or_else(|| panic!("no bound in {text}"))
+        .to_owned()
+}
+
+#[test]
+fn a_check_comes_to_the_bound_of_a_start() {
+    let (_directory, path) = folder();
+    for sink in [
+        "null".to_owned(),
+        "stdout".to_owned(),
+        file(path.join("new")),
+    ] {
+        let args = ["--listen", "127.0.0.1:0", "--sink", &sink];
+        let mut checked = Drainline::with(&[&["--check"], &args[..]].concat())
+            .bare()
+            .spawn();
+        checked.wait().assert_code(0);
+        let checked = String::from_utf8(checked.stdout_bytes()).unwrap();
+        let mut started = Drainline::with(&args).bare().spawn();
+        wait_until("a start", DEADLINE, || {
+            started.stderr_text().contains("\ntry: ") || started.has_ended()
+        });
+        let said = started.stderr_text();
+        started.terminate().assert_code(0);
+        assert_eq!(bound(&checked), bound(&said), "{sink}");
+    }
+}
+
 #[test]
 fn a_check_does_not_end_the_reader_of_a_fifo_and_says_that_a_start_needs_one() {
     let (_directory, path) = folder();

@@ -19,6 +19,7 @@ use drainline::ingest::{Handle, Ingest, Report};
 use drainline::model::Rung;
 use drainline::{Config, OnPause, PauseAfter, RejectReason, StartError, Stats};
 use rustix::process::geteuid;
+use socket2::{Domain, Socket, Type};
 
 const SIZE: usize = 100;
 /// More than the buffer and the consumer hold.
@@ -292,6 +293,31 @@ fn under_refuse_the_port_stays_ours_while_it_is_shut_down() {
     let (healed, _) = stalled.heal(&[]);
     assert_eq!((healed.accepted, healed.accepts_starved), (2, 0));
     drop(TcpListener::bind(addr).unwrap());
+}
+
+/// Whoever was there first can take the port in both families while ours is shut down, so it is not.
+#[test]
+fn beside_another_program_in_the_other_family_clients_are_closed_instead_of_refused() {
+    let ours: TcpListener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = ours.local_addr().unwrap();
+    let theirs = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    theirs.set_only_v6(true).unwrap();
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
+    theirs.bind(&both.into()).unwrap();
+    drop(ours);
+    let mut config = config(OnPause::Refuse);
+    config.max_connections = Some(1);
+    let server = Ingest::builder()
+        .config(config)
+        .listen(addr)
+        .start(Valve::shut().sink())
+        .unwrap();
+    let _open = client::connect(addr);
+    wait_until("a client closed", DEADLINE, || {
+        drop(client::connect(addr));
+        stats(&server).rejected.get(RejectReason::MaxConnections) > 0
+    });
+    server.shutdown(DEADLINE);
 }
 
 #[test]

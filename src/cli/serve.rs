@@ -14,7 +14,7 @@ use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::Settings;
-use super::signals::{Hands, Signals};
+use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
 use super::usage::{CONTRADICTION, UsageError};
 use super::values::{self, SinkSpec};
@@ -24,6 +24,10 @@ use super::{files, report};
 /// are open while it is opened anew.
 pub(crate) const THREADS: u64 = 2;
 pub(crate) const DESCRIPTORS: u64 = 7;
+
+/// What a start has open when it counts, beside stderr, the terminal and stdout: the pipe of signals, and a sink's file.
+const PIPE_OF_SIGNALS: u64 = 2;
+const SINK_FILE: u64 = 1;
 
 /// Serves until a signal or a failure ends it. Calls `started` when all of its threads run.
 ///
@@ -85,6 +89,10 @@ pub(crate) fn serve(
 /// can be told without listening.
 pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     raise_descriptor_limit();
+    // Open as they are in a start, which counts them.
+    let _stderr = Stderr::open();
+    let _terminal = Terminal::that_hangs_up();
+    let mut stdout = None;
     let mut text = String::new();
     for (flag, value) in settings.effective() {
         text += &format!("{flag} {value}\n");
@@ -100,6 +108,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
             let escape = escape_remark("stdout", sink.escapes());
             let remarks = escape.into_iter().chain(overwrite_remark(&sink));
             notes.extend(remarks.map(|(_, text)| text));
+            stdout = Some(sink);
         }),
         SinkSpec::File(path) => {
             if files::is_fifo(path) {
@@ -112,12 +121,17 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         }
     }
     .map_err(|error| sink_failed(&settings.sink, &error))?;
-    let builder = builder(settings);
+    let not_open = match &settings.sink {
+        SinkSpec::File(_) => PIPE_OF_SIGNALS + SINK_FILE,
+        SinkSpec::Null | SinkSpec::Stdout => PIPE_OF_SIGNALS,
+    };
+    let builder = builder(settings).reserve(THREADS, DESCRIPTORS + not_open);
     let (bound, more_notes) = match &settings.sink {
         SinkSpec::Null => builder.check_without_output(),
         SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),
     }
     .map_err(|error| not_started(&error))?;
+    drop(stdout);
     text += &format!("{bound}\n");
     notes.extend(more_notes.iter().map(|note| as_flags(note)));
     for note in notes {

@@ -214,11 +214,11 @@ impl Serving {
 
 /// The controlling terminal at the start, which stays open so that it can be asked for even when no descriptor is left.
 #[derive(Debug)]
-struct Terminal(File);
+pub(super) struct Terminal(File);
 
 impl Terminal {
     /// `None`: there is none, or its hanging up is not for us (SIGHUP is ignored: nohup(1)).
-    fn that_hangs_up() -> Option<Terminal> {
+    pub(super) fn that_hangs_up() -> Option<Terminal> {
         let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
         let mut options = std::fs::OpenOptions::new();
         let tty = options.read(true).custom_flags(flags).open("/dev/tty");

@@ -87,7 +87,7 @@ impl Acceptor {
         make_handler: MakeHandler,
     ) -> io::Result<Self> {
         let on_pause = match shared.config.on_pause {
-            OnPause::Refuse if !listener.can_refuse => OnPause::Close,
+            OnPause::Refuse if !listener.can_refuse() => OnPause::Close,
             on_pause => on_pause,
         };
         let meets = meets(on_pause);

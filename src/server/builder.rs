@@ -28,7 +28,7 @@ use super::inbox::{Inbox, Received};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
 use super::limits::{self, Bound, BufferMemory, Needs, Promise};
-use super::listener::Listener;
+use super::listener::{self, Listener};
 use super::outbox::{Outbox, Parcel, Weigh};
 use super::pulse::ConsumerPulse;
 use super::reaper;
@@ -294,9 +294,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
                 }
             });
         }
-        for listener in &mut listeners {
-            listener.guard_other_family();
-        }
+        let unguarded = listener::guard_other_families(&mut listeners);
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
         let bells: Vec<_> = listeners
             .iter()
@@ -406,6 +404,15 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             journal.say(
                 Level::Warn,
                 "on_pause = refuse: an inherited listener could not come back, so it closes clients instead",
+            );
+        }
+        for address in unguarded {
+            journal.say(
+                Level::Warn,
+                format!(
+                    "on_pause = refuse: another program has port {} in the other family, and could take it from {address} while that is shut down, so it closes clients instead",
+                    address.port()
+                ),
             );
         }
         Ok(Handle::new(addresses, threads))

@@ -18,8 +18,8 @@ pub(super) struct Listener {
     socket: TcpListener,
     pub(super) address: SocketAddr,
     backlog: i32,
-    /// Bound by us to a port by its number, so it can be shut down and come back.
-    pub(super) can_refuse: bool,
+    /// Whoever handed it in may go on with it, and it may not come back when it was shut down.
+    pub(super) is_inherited: bool,
     /// Keeps the port ours while this socket is shut down: see [`guard`].
     guard: Option<Socket>,
     /// Keeps the same port of the other family from everybody: see [`Listener::guard_other_family`].
@@ -79,7 +79,7 @@ impl Listener {
             socket: socket.into(),
             address: bound,
             backlog,
-            can_refuse: true,
+            is_inherited: false,
             guard,
             other_family: None,
             is_shut_down: false,
@@ -90,17 +90,25 @@ impl Listener {
     /// Whoever has the port in the other family alone, with SO_REUSEPORT, is then allowed to bind it in both: the kernel
     /// takes the user and the wildcard address for those that it has last let in (`sk_reuseport_match` in
     /// net/ipv4/inet_connection_sock.c), and does not look for conflicts with our socket, which is not listening while it is
-    /// shut down. So that port is ours, too. Call it when all listeners are bound: where another one of ours, or a program
-    /// that was there before, has the port in that family, it stays theirs.
-    pub(super) fn guard_other_family(&mut self) {
-        if self.guard.is_some() {
-            let others: IpAddr = match self.address.ip().to_canonical() {
-                IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED.into(),
-                IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED.into(),
-            };
-            let others = SocketAddr::new(others, self.address.port());
-            self.other_family = guard(others, others.is_ipv6()).ok();
-        }
+    /// shut down. So that port is ours, too. Call it when all listeners are bound: it fails where another one of ours has
+    /// the port in that family, or somebody else who was there before.
+    fn guard_other_family(&mut self) -> io::Result<()> {
+        let others: IpAddr = match self.is_v4() {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let others = SocketAddr::new(others, self.address.port());
+        self.other_family = Some(guard(others, others.is_ipv6())?);
+        Ok(())
+    }
+
+    fn is_v4(&self) -> bool {
+        self.address.ip().to_canonical().is_ipv4()
+    }
+
+    /// It can be shut down and come back, and meanwhile the port is ours.
+    pub(super) fn can_refuse(&self) -> bool {
+        self.guard.is_some()
     }
 
     /// Takes over a listener that is bound and listens already.
@@ -112,7 +120,7 @@ impl Listener {
             socket,
             address,
             backlog: 0,
-            can_refuse: false,
+            is_inherited: true,
             guard: None,
             other_family: None,
             is_shut_down: false,
@@ -155,7 +163,7 @@ impl Listener {
     /// does not tell how many.
     pub(super) fn close_queue(&self) -> Option<usize> {
         // Whoever handed a listener in may go on with it, with its own backlog.
-        if self.can_refuse && !self.is_shut_down {
+        if !self.is_inherited && !self.is_shut_down {
             let _ = rustix::net::listen(&self.socket, 0);
         }
         // Most listeners have nobody waiting, and the table lists every socket of the machine.
@@ -219,6 +227,40 @@ impl Listener {
         }
         Ok(true)
     }
+}
+
+/// Keeps the ports of those that may be shut down from everybody in the other family, too. Where somebody else has that
+/// already, they close clients instead of refusing them; returns their addresses.
+pub(super) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr> {
+    let mut unguarded = Vec::new();
+    for place in 0..listeners.len() {
+        let listener = &mut listeners[place];
+        if listener.guard.is_none() {
+            continue;
+        }
+        let is_taken = match listener.guard_other_family() {
+            Ok(()) => false,
+            // A system without IPv6 has nobody there.
+            Err(error) => error.kind() == io::ErrorKind::AddrInUse,
+        };
+        if is_taken && !has_other_family(listeners, place) {
+            listeners[place].guard = None;
+            unguarded.push(listeners[place].address);
+        }
+    }
+    unguarded
+}
+
+/// The port is ours in both families: this one takes both, or another one has the other, or guards it.
+fn has_other_family(listeners: &[Listener], place: usize) -> bool {
+    let own = &listeners[place];
+    let takes_both = || SockRef::from(&own.socket).only_v6().is_ok_and(|only| !only);
+    let is_wildcard_v6 = own.address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let mut others = listeners.iter().filter(|other| {
+        other.address.port() == own.address.port()
+            && (other.is_v4() != own.is_v4() || other.other_family.is_some())
+    });
+    is_wildcard_v6 && takes_both() || others.next().is_some()
 }
 
 impl AsFd for Listener {

@@ -198,8 +198,9 @@ impl Watchdog {
                 let what = if is_paused { "begins" } else { "ends" };
                 let waiting = counted(counts.waiting as u64, "sender");
                 let in_flight = counted(counts.in_flight, "message");
+                let seconds = longest_wait.as_secs_f64();
                 format!(
-                    "a pause {what}: {waiting} waiting, the longest for {longest_wait:.1?}, {in_flight} in flight"
+                    "a pause {what}: {waiting} waiting, the longest for {seconds:.1} s, {in_flight} in flight"
                 )
             });
         }
