@@ -177,6 +177,40 @@ fn what_a_peer_speaks_instead_is_told_and_nothing_that_it_did_not_send() {
     for (framing, sends, says) in cases {
         says_what_a_peer_broke(&["--framing", framing], sends, says);
     }
+    // It holds what ends messages: what is left when it is cut does not begin with it.
+    let cut_later: [(&str, &[u8], &str); 4] = [
+        (
+            "lines",
+            b"\x16\x03\x01\0\x08\x01\n\x03\x03abc",
+            "looks like a TLS handshake",
+        ),
+        (
+            "nul",
+            b"\x16\x03\x01\0\x08\x01\n\x03\x03abc",
+            "looks like a TLS handshake",
+        ),
+        (
+            "lines",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11",
+            "looks like a PROXY protocol header",
+        ),
+        (
+            "syslog",
+            b"GET / HTTP/1.1\r\nHost: a",
+            "looks like an HTTP request",
+        ),
+    ];
+    for (framing, sends, says) in cut_later {
+        let mut child = Drainline::start(&["--framing", framing, "--frame-timeout", "300ms"]);
+        let mut clients = client::connect_many(child.addr(), 1);
+        let peers = names(&clients);
+        clients[0].write_all(sends).unwrap();
+        client::wait_for_close(&mut clients[0]);
+        let exit = child.terminate();
+        exit.assert_closes();
+        let says = format!("; what came first {says}");
+        assert_one_named(&exit, &peers, &says, "frame timeout");
+    }
     // A message that goes on and on.
     let mut child = Drainline::start(&["--max-message", "8"]);
     let mut client = child.connect();

@@ -137,6 +137,7 @@ fn nothing_is_not_taken_for_everything() {
             let flags = [&[framing.as_str()], flags].concat();
             let (code, report) = verify(&empty, &flags);
             assert_eq!((code, &report["clean"]), (Some(1), &false.into()));
+            assert_eq!(report["nothing"], absent == 0);
             assert_eq!(
                 (&report["missing"], &report["absent"]),
                 (&missing.into(), &absent.into()),

@@ -7,7 +7,7 @@ use log::Level;
 
 use super::assembly::Frames;
 use super::batch::Batch;
-use super::framing::{Discard, End, Unfinished};
+use super::framing::{Discard, End};
 use super::pool::Pool;
 use super::reader::Reader;
 use super::shared::Shared;
@@ -44,7 +44,10 @@ pub(super) fn run(
                 let cut_inside = ended
                     .filter(|_| reason == Discard::DeadlinePassed)
                     .zip(reader.unfinished())
-                    .map(|(ended, unfinished)| CutInside(Ended(ended), unfinished));
+                    .map(|(ended, unfinished)| Told {
+                        text: with_opening(unfinished, &reader),
+                        ended: Ended(ended),
+                    });
                 reader.finish(End::Cut(reason));
                 return Err(cut_inside.map_or_else(|| error.into(), BoxError::from));
             }
@@ -52,7 +55,7 @@ pub(super) fn run(
         connection.progress(frames.finished, reader.is_inside());
         let violation = frames.violation;
         if violation.is_none() {
-            say_oversize(connection, &frames, shared.max_message);
+            say_oversize(connection, &frames, shared.max_message, &reader);
         }
         if let Err(error) = send(frames, outbox, &shared.pool) {
             // What else was read is booked for the same reason, all at once: there may be tens of thousands of messages,
@@ -69,7 +72,10 @@ pub(super) fn run(
         if let Some(violation) = violation {
             // What was read behind it is discarded for the same reason.
             reader.give_up_rest();
-            return Err(Box::new(violation));
+            return Err(Box::new(Told {
+                text: with_opening(violation, &reader),
+                ended: Ended(EndReason::Protocol),
+            }));
         }
         if is_last {
             return Ok(());
@@ -77,26 +83,38 @@ pub(super) fn run(
     }
 }
 
-/// A deadline passed inside a message: what there was of it stands in the line that names the connection.
+/// What ends a connection, with what was seen of its stream for the line that names it.
 #[derive(Debug)]
-struct CutInside(Ended, Unfinished);
+struct Told {
+    text: String,
+    ended: Ended,
+}
 
-impl fmt::Display for CutInside {
+impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.1.fmt(f)
+        f.write_str(&self.text)
     }
 }
 
-impl Error for CutInside {
+impl Error for Told {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
+        Some(&self.ended)
+    }
+}
+
+/// What was seen, and what the stream's first bytes look like, unless that is said already.
+fn with_opening(seen: impl fmt::Display, reader: &Reader<'_>) -> String {
+    let text = seen.to_string();
+    match reader.looks_like() {
+        Some(what) if !text.contains(what) => format!("{text}; what came first {what}"),
+        _ => text,
     }
 }
 
 /// Names a connection whose messages were too long, where that does not end it.
 #[cold]
 #[inline(never)]
-fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
+fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize, reader: &Reader<'_>) {
     let became = match (frames.truncated, frames.dropped) {
         (0, 0) => return,
         (0, _) => "dropped",
@@ -107,7 +125,9 @@ fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize) {
     let begins = begins.unwrap_or_default();
     connection.journal().say_once("oversize", Level::Warn, || {
         let max_message = counted(max_message as u64, "byte");
-        format!("connection {id} from {peer} sent a message of more than {max_message} (max_message): it is {became}{begins}")
+        let seen = format!("it is {became}{begins}");
+        let seen = with_opening(seen, reader);
+        format!("connection {id} from {peer} sent a message of more than {max_message} (max_message): {seen}")
     });
 }
 
@@ -122,6 +142,7 @@ fn say_incomplete(connection: &Connection, reader: &Reader<'_>) {
     }
     let (id, peer) = (connection.id(), connection.peer());
     connection.journal().say_once("incomplete", Level::Warn, || {
+        let unfinished = with_opening(unfinished, reader);
         format!("connection {id} from {peer} ended inside a counted message, which is discarded: {unfinished}")
     });
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::assembly::{Assembly, Form, Frames, Uncollected};
 use super::batch::Batch;
 use super::buffer::{Buffer, MAPPED_FROM};
-use super::framing::{Decoder, Discard, End, Unfinished};
+use super::framing::{Decoder, Discard, End, Unfinished, protocol_of};
 use super::ledger::{ByteLedger, Entry};
 use super::pool::Pool;
 use crate::server::Connection;
@@ -43,6 +43,16 @@ pub(super) struct Reader<'a> {
     long: usize,
     /// What the ledger knows of `pending`.
     pending_booked: u64,
+    opening: Opening,
+}
+
+/// The first bytes of the stream, of the first read that brought any.
+#[derive(Debug)]
+enum Opening {
+    Awaited,
+    Messages,
+    /// They look like this protocol's.
+    LooksLike(&'static str),
 }
 
 impl<'a> Reader<'a> {
@@ -65,6 +75,7 @@ impl<'a> Reader<'a> {
             long,
             is_eager,
             pending_booked,
+            opening: Opening::Awaited,
         }
     }
 
@@ -88,10 +99,23 @@ impl<'a> Reader<'a> {
                 return Ok(None);
             }
             entry.read = read as u64;
+            if matches!(self.opening, Opening::Awaited) {
+                self.opening = protocol_of(&self.pending[self.start..])
+                    .map_or(Opening::Messages, Opening::LooksLike);
+            }
         }
         let frames = self.cut(&mut entry, most);
         self.book(entry);
         Ok(Some(frames))
+    }
+
+    /// What the stream's first bytes look like, if that is another protocol than messages: what it was cut for may begin
+    /// anywhere, behind whatever ended a message in there.
+    pub(super) fn looks_like(&self) -> Option<&'static str> {
+        match self.opening {
+            Opening::LooksLike(what) => Some(what),
+            Opening::Awaited | Opening::Messages => None,
+        }
     }
 
     /// Books what is there of whole messages, which nobody takes any more, and says how many they are and how many

@@ -20,7 +20,7 @@ use super::gate::Room;
 use super::handler;
 use super::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use super::listener::{Accepted, Listener};
-use super::record::{Record, unread_bytes};
+use super::record::{Record, listener_of, unread_bytes};
 use super::shared::Shared;
 use super::table::Admitted;
 use super::worker::{Job, Worker};
@@ -376,7 +376,7 @@ impl Acceptor {
         let shared = &self.shared;
         shared.table.rejected(reason, 1, unread_bytes(stream));
         shared.journal.say_debug(|| {
-            let at = self.listener.address;
+            let at = listener_of(stream);
             format!("{peer} is turned away at {at}: {reason}")
         });
         if !matches!(reason, RejectReason::PerAddress | RejectReason::Shutdown) {

@@ -227,15 +227,19 @@ impl Record {
 
     /// Where the peer connected to, for the log: a system call.
     pub(super) fn listener(&self) -> String {
-        match self.stream.local_addr() {
-            Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
-            Err(error) => error.to_string(),
-        }
+        listener_of(&self.stream)
     }
 
     /// What the kernel holds of the stream and nobody has read. 0 if it cannot be asked.
     pub(super) fn unread_bytes(&self) -> u64 {
         unread_bytes(&self.stream)
+    }
+}
+
+pub(super) fn listener_of(stream: &TcpStream) -> String {
+    match stream.local_addr() {
+        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+        Err(error) => error.to_string(),
     }
 }
 

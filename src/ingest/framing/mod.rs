@@ -15,6 +15,7 @@ pub(super) use counted::{Count, Header};
 pub use decoder::Decoder;
 pub use output::OutputFraming;
 pub use seen::Seen;
+pub(in crate::ingest) use seen::protocol_of;
 pub(super) use unfinished::Unfinished;
 pub use violation::Violation;
 

@@ -21,7 +21,7 @@ impl Seen {
     /// Of a message, or as much as there is of it, in a stream of this framing.
     pub(in crate::ingest) fn of(message: &[u8], framing: Framing) -> Self {
         let looked_at = &message[..message.len().min(LOOKED_AT)];
-        let looks_like = another_protocol(message).or_else(|| another_framing(looked_at, framing));
+        let looks_like = protocol_of(message).or_else(|| another_framing(looked_at, framing));
         Seen {
             looks_like,
             ..Seen::of_framed(message)
@@ -35,7 +35,7 @@ impl Seen {
         Seen {
             bytes,
             len,
-            looks_like: another_protocol(message),
+            looks_like: protocol_of(message),
         }
     }
 
@@ -70,7 +70,8 @@ impl fmt::Debug for Seen {
     }
 }
 
-fn another_protocol(message: &[u8]) -> Option<&'static str> {
+/// What the first bytes of a stream or of a message look like, where that is another protocol than messages.
+pub(in crate::ingest) fn protocol_of(message: &[u8]) -> Option<&'static str> {
     const METHODS: [&[u8]; 10] = [
         b"GET ",
         b"HEAD ",

@@ -98,7 +98,10 @@ fn text(summary: &Summary) -> String {
         }
     }
     if summary.was_timed_out {
-        text += "ended by --timeout: the server took nothing for so long\n";
+        text += match summary.unsent {
+            0 => "ended by --timeout: the server closed no connection for so long\n",
+            _ => "ended by --timeout: the server took nothing for so long\n",
+        };
     }
     if let Some(error) = &summary.first_error {
         text += &format!("the first error: {error}\n");

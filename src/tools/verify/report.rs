@@ -129,6 +129,7 @@ fn json(tracks: &Tracks, show: usize) -> Value {
         "absent": total.absent,
         "rough": total.is_rough,
         "clean": total.is_clean(),
+        "nothing": total.is_nothing(),
         "damaged": damaged,
         "damaged_connections": tracks.damaged().count(),
         "first_torn": tracks.first_torn().iter().map(torn).collect::<Vec<_>>(),
