@@ -6,8 +6,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Write};
-use std::net::SocketAddr;
+use std::io::Write;
 use std::time::Duration;
 
 use drainline::ingest::Ingest;
@@ -76,7 +75,7 @@ impl Stormed {
                 || child.stderr_text().contains("-> paused")
         });
         if on_pause == "refuse" {
-            wait_until("a connect refused", DEADLINE, || is_refused(addr));
+            wait_until("a connect refused", DEADLINE, || client::is_refused(addr));
         }
         let second = Crowd::start(addr, CLIENTS / 2..CLIENTS, load);
         Stormed {
@@ -170,11 +169,6 @@ impl Stormed {
     }
 }
 
-fn is_refused(addr: SocketAddr) -> bool {
-    client::try_connect(addr, DEADLINE)
-        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-}
-
 /// New clients come, as one that is turned away comes again, until the line of one arrives. Says how many.
 fn be_served(child: &Drainline) -> u32 {
     let (mut tries, from) = (0, child.stdout_len());
@@ -234,7 +228,7 @@ fn under_refuse_connects_are_refused_until_the_sink_heals() {
     );
     stormed.wait_for_the_aborts();
     assert!(
-        is_refused(stormed.child.addr()),
+        client::is_refused(stormed.child.addr()),
         "{}",
         stormed.child.stderr_text()
     );
@@ -256,7 +250,7 @@ fn a_listener_that_refused_comes_back_on_the_same_port() {
         let mut only = client::connect(addr);
         let line = Tagged::new(cycle).lines(0..1, SIZE);
         only.write_all(&line).unwrap();
-        wait_until("the listener shut", DEADLINE, || is_refused(addr));
+        wait_until("the listener shut", DEADLINE, || client::is_refused(addr));
     }
     let exit = child.terminate();
     exit.assert_code(0);

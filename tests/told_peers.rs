@@ -9,6 +9,7 @@ use std::io::Write;
 
 use common::child::Drainline;
 use common::client::{self, Closed};
+use common::exit::Exit;
 use common::told::{assert_one_named, names, the_line};
 use common::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
@@ -125,16 +126,23 @@ fn a_message_that_is_cut_or_dropped_is_told_with_peer_and_limit() {
     }
 }
 
+/// Has a peer send this, and waits until its connection is closed. Returns how the server ended then, and the peer's name.
+#[track_caller]
+fn send_until_closed(flags: &[&str], sends: &[u8]) -> (Exit, [String; 1]) {
+    let mut child = Drainline::start(flags);
+    let mut client = child.connect();
+    let peer = client.local_addr().unwrap().to_string();
+    client.write_all(sends).unwrap();
+    client::wait_for_close(&mut client);
+    let exit = child.terminate();
+    exit.assert_closes();
+    (exit, [peer])
+}
+
 #[track_caller]
 fn says_what_a_peer_broke(flags: &[&str], sends: &[u8], says: &str) {
-    let mut child = Drainline::start(flags);
-    let mut clients = client::connect_many(child.addr(), 1);
-    let peers = names(&clients);
-    clients[0].write_all(sends).unwrap();
-    client::wait_for_close(&mut clients[0]);
-    let exit = child.terminate();
+    let (exit, peers) = send_until_closed(flags, sends);
     assert_eq!(exit.u64("connections.ended.protocol"), 1);
-    exit.assert_closes();
     assert_one_named(&exit, &peers, says, "protocol");
 }
 
@@ -201,13 +209,8 @@ fn what_a_peer_speaks_instead_is_told_and_nothing_that_it_did_not_send() {
         ),
     ];
     for (framing, sends, says) in cut_later {
-        let mut child = Drainline::start(&["--framing", framing, "--frame-timeout", "300ms"]);
-        let mut clients = client::connect_many(child.addr(), 1);
-        let peers = names(&clients);
-        clients[0].write_all(sends).unwrap();
-        client::wait_for_close(&mut clients[0]);
-        let exit = child.terminate();
-        exit.assert_closes();
+        let flags = ["--framing", framing, "--frame-timeout", "300ms"];
+        let (exit, peers) = send_until_closed(&flags, sends);
         let says = format!("; what came first {says}");
         assert_one_named(&exit, &peers, &says, "frame timeout");
     }
@@ -289,14 +292,9 @@ fn what_there_is_of_a_message_is_told_when_a_deadline_passes_inside_it() {
         ("--idle-timeout", "idle_timeout"),
     ] {
         for (framing, sends, says) in BEGINNINGS {
-            let mut child = Drainline::start(&["--framing", framing, flag, "200ms"]);
-            let mut clients = client::connect_many(child.addr(), 1);
-            let peers = names(&clients);
-            clients[0].write_all(sends).unwrap();
-            client::wait_for_close(&mut clients[0]);
-            let exit = child.terminate();
+            let flags = ["--framing", framing, flag, "200ms"];
+            let (exit, peers) = send_until_closed(&flags, sends);
             exit.assert_code(0);
-            exit.assert_closes();
             assert_eq!(exit.u64("discarded.deadline_passed"), sends.len() as u64);
             let says = format!("is cut: {reason} of 200ms passed after {says}");
             assert_one_named(&exit, &peers, &says, reason);
@@ -325,12 +323,7 @@ fn a_deadline_that_passes_outside_of_a_message_or_in_the_rest_of_a_long_one_is_t
         ),
     ];
     for (flags, sends, says) in cases {
-        let mut child = Drainline::start(flags);
-        let mut client = child.connect();
-        client.write_all(sends).unwrap();
-        client::wait_for_close(&mut client);
-        let exit = child.terminate();
-        exit.assert_closes();
+        let (exit, _) = send_until_closed(flags, sends);
         let says = format!(" is cut: {says}");
         assert!(the_line(&exit, " is cut: ").ends_with(&says), "{exit}");
     }

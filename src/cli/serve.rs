@@ -92,7 +92,6 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     // Open as they are in a start, which counts them.
     let _stderr = Stderr::open();
     let _terminal = Terminal::that_hangs_up();
-    let mut stdout = None;
     let mut text = String::new();
     for (flag, value) in settings.effective() {
         text += &format!("{flag} {value}\n");
@@ -101,14 +100,14 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
     }
     let mut notes = Vec::new();
-    match &settings.sink {
-        SinkSpec::Null => Ok(()),
+    let _stdout = match &settings.sink {
+        SinkSpec::Null => Ok(None),
         SinkSpec::Stdout => Stdout::open().map(|sink| {
             let sink = sink.terminal_escape(settings.terminal_escape);
             let escape = escape_remark("stdout", sink.escapes());
             let remarks = escape.into_iter().chain(overwrite_remark(&sink));
             notes.extend(remarks.map(|(_, text)| text));
-            stdout = Some(sink);
+            Some(sink)
         }),
         SinkSpec::File(path) => {
             if files::is_fifo(path) {
@@ -117,7 +116,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
                     "--sink {sink} is a FIFO: a start needs somebody who reads it"
                 ));
             }
-            files::check_sink(path)
+            files::check_sink(path).map(|()| None)
         }
     }
     .map_err(|error| sink_failed(&settings.sink, &error))?;
@@ -131,7 +130,6 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),
     }
     .map_err(|error| not_started(&error))?;
-    drop(stdout);
     text += &format!("{bound}\n");
     notes.extend(more_notes.iter().map(|note| as_flags(note)));
     for note in notes {

@@ -185,23 +185,23 @@ impl Signals {
 /// A terminal that closed has nobody left who could stop the server. It never ends it at once: whoever closes a terminal
 /// during a drain has asked for nothing new.
 fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
-    let journal = hands.handle.journal();
+    let say = |reason, text: &str| {
+        let journal = hands.handle.journal();
+        journal.say_once(reason, Level::Info, || text.to_owned());
+    };
     if hands.has_file {
-        journal.say_once("SIGHUP", Level::Info, || {
-            "SIGHUP: the file of the sink is opened anew".to_owned()
-        });
+        say("SIGHUP", "SIGHUP: the file of the sink is opened anew");
         hands.handle.reopen();
     } else if terminal.is_some_and(Terminal::is_gone) {
-        journal.say_once("SIGHUP, the terminal is gone", Level::Info, || {
-            "SIGHUP: the terminal is gone: ending".to_owned()
-        });
+        say(
+            "SIGHUP, the terminal is gone",
+            "SIGHUP: the terminal is gone: ending",
+        );
         if stops.come(Instant::now()) == Stop::First {
             hands.handle.drain(hands.drain_timeout);
         }
     } else {
-        journal.say_once("SIGHUP", Level::Info, || {
-            "SIGHUP: there is no file to be opened anew".to_owned()
-        });
+        say("SIGHUP", "SIGHUP: there is no file to be opened anew");
     }
 }
 

@@ -57,31 +57,32 @@ pub(super) fn run<T>(
     // Whatever is not our code is in here: the handler, and what its error says and does as it is dropped.
     // So nothing of it can keep the lines below from being reached.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        match handler(&mut connection, &outbox) {
-            Ok(()) => (connection.end().unwrap_or(EndReason::Finished), None),
-            Err(error) => {
-                let reason = reason_of(&connection, &error);
-                say_error(shared, &record, reason, &error);
-                (reason, of_an_end(&error).then(|| error.to_string()))
-            }
+        let error = handler(&mut connection, &outbox).err();
+        let reason = match &error {
+            None => connection.end().unwrap_or(EndReason::Finished),
+            Some(error) => reason_of(&connection, error),
+        };
+        say_cut(shared, &record, reason, error.as_ref());
+        if let Some(error) = &error {
+            say_error(shared, &record, reason, error);
         }
+        reason
     }));
     drop(outbox);
     drop(connection);
-    let (reason, what) = outcome.unwrap_or_else(|payload| {
+    let reason = outcome.unwrap_or_else(|payload| {
         let message = panic_message(payload);
         shared
             .journal
             .say_once("handler panicked", Level::Error, || {
                 format!("connection {id} from {peer} ended: its handler panicked: {message}")
             });
-        (EndReason::Panicked, None)
+        EndReason::Panicked
     });
     let reason = match reason {
         EndReason::Eof | EndReason::Reset if record.sample().bytes == 0 => EndReason::Probe,
         reason => reason,
     };
-    say_cut(shared, &record, reason, what);
     // After its end a stream has nothing left to ask the kernel for.
     let unread_bytes = match reason {
         EndReason::Eof => 0,
@@ -142,7 +143,7 @@ fn say_error(shared: &Shared, record: &Record, reason: EndReason, error: &BoxErr
 
 /// Names a connection that was cut for a time limit, with the limit, and what its handler says of it.
 #[inline(never)]
-fn say_cut(shared: &Shared, record: &Record, reason: EndReason, what: Option<String>) {
+fn say_cut(shared: &Shared, record: &Record, reason: EndReason, error: Option<&BoxError>) {
     let config = &shared.config;
     let (key, limit) = match reason {
         EndReason::SendTimeout => ("send timeout", Some(config.send_timeout)),
@@ -156,6 +157,7 @@ fn say_cut(shared: &Shared, record: &Record, reason: EndReason, what: Option<Str
     shared.journal.say_once(key, Level::Warn, || {
         let limit = limit.unwrap_or_default();
         let bytes = counted(bytes, "byte");
+        let what = error.filter(|error| is_of_an_end(error));
         let what = what.map(|what| format!(": {what}")).unwrap_or_default();
         format!(
             "connection {id} from {peer} is cut: {reason} of {limit:?} passed after {bytes}{what}"
@@ -195,7 +197,7 @@ fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
 }
 
 /// Whether an error says more of an end than its reason: [`Ended`] is its source.
-fn of_an_end(error: &BoxError) -> bool {
+fn is_of_an_end(error: &BoxError) -> bool {
     error.source().is_some_and(|source| source.is::<Ended>())
 }
 

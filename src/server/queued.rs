@@ -94,35 +94,28 @@ impl Row<'_> {
 }
 
 fn length(table: impl BufRead, inode: u64) -> Option<usize> {
-    table.lines().map_while(Result::ok).find_map(|line| {
-        let row = Row::parse(&line)?;
-        row.is_listener(inode).then_some(row.received as usize)
-    })
+    let (_, clients) = find_listener(&mut table.lines().map_while(Result::ok), inode)?;
+    Some(clients)
 }
 
 /// Listeners stand before what connected to them.
 fn queued(table: impl BufRead, inode: u64) -> Option<Queued> {
-    let mut found: Option<(String, Queued)> = None;
-    for line in table.lines().map_while(Result::ok) {
-        let Some(row) = Row::parse(&line) else {
-            continue;
-        };
-        match &mut found {
-            None if row.is_listener(inode) => {
-                let clients = row.received as usize;
-                let queued = Queued {
-                    clients,
-                    unread_bytes: 0,
-                };
-                found = Some((row.local.to_owned(), queued));
-            }
-            None => {}
-            Some((listener, queued)) => {
-                queued.unread_bytes += row.sent_to(listener).unwrap_or_default();
-            }
-        }
-    }
-    found.map(|(_, queued)| queued)
+    let mut lines = table.lines().map_while(Result::ok);
+    let (local, clients) = find_listener(&mut lines, inode)?;
+    let sent = lines.filter_map(|line| Row::parse(&line)?.sent_to(&local));
+    Some(Queued {
+        clients,
+        unread_bytes: sent.sum(),
+    })
+}
+
+/// The listener's address as the table writes it, and how many are in its queue. Reads no further.
+fn find_listener(lines: &mut impl Iterator<Item = String>, inode: u64) -> Option<(String, usize)> {
+    lines.find_map(|line| {
+        let row = Row::parse(&line)?;
+        let found = || (row.local.to_owned(), row.received as usize);
+        row.is_listener(inode).then(found)
+    })
 }
 
 #[cfg(test)]

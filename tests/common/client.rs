@@ -29,6 +29,11 @@ pub fn try_connect(addr: SocketAddr, within: Duration) -> io::Result<TcpStream> 
     Ok(stream)
 }
 
+/// Whether a connect meets nobody that listens. It may take [`DEADLINE`].
+pub fn is_refused(addr: SocketAddr) -> bool {
+    try_connect(addr, DEADLINE).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Connects, trying again every 10 ms while it fails. Blocks for at most twice [`DEADLINE`].
 ///
 /// # Panics

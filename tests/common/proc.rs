@@ -119,34 +119,58 @@ pub fn is_stopped(pid: u32) -> bool {
     })
 }
 
+/// A row of the system's table of IPv4 sockets (proc_net_tcp in the kernel's documentation). Addresses and ports stand in it
+/// as hexadecimal numbers.
+struct Socket {
+    local: String,
+    remote: String,
+    state: String,
+    /// Bytes that the kernel holds and that nobody has read yet.
+    unread: u64,
+}
+
+fn sockets() -> impl Iterator<Item = Socket> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows: Vec<_> = table.lines().skip(1).map(Socket::parse).collect();
+    rows.into_iter()
+}
+
+impl Socket {
+    fn parse(line: &str) -> Socket {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let mut next = || columns.next().unwrap().to_owned();
+        let (local, remote, state, queues) = (next(), next(), next(), next());
+        let (_, unread) = queues.split_once(':').unwrap();
+        Socket {
+            local,
+            remote,
+            state,
+            unread: u64::from_str_radix(unread, 16).unwrap(),
+        }
+    }
+}
+
+fn port(port: u16) -> String {
+    format!(":{port:04X}")
+}
+
 /// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at port `remote`, and that
-/// nobody has read yet (proc_net_tcp: the second half of the fifth column). `None`: there is no such connection.
+/// nobody has read yet. `None`: there is no such connection.
 pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
-    let connections = fs::read_to_string("/proc/net/tcp").unwrap();
-    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
-    connections.lines().find_map(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let found = columns.get(1)?.ends_with(&local) && columns.get(2)?.ends_with(&remote);
-        let queued = columns.get(4)?.split_once(':')?.1;
-        found.then(|| u64::from_str_radix(queued, 16).unwrap())
-    })
+    let (local, remote) = (port(local), port(remote));
+    let is_it =
+        |socket: &Socket| socket.local.ends_with(&local) && socket.remote.ends_with(&remote);
+    sockets().find(is_it).map(|socket| socket.unread)
 }
 
 /// Bytes that the kernel holds for all connections of a server at this IPv4 address together, and that it has not read yet.
 pub fn unread_at(addr: SocketAddr) -> u64 {
-    let local = format!(":{:04X}", addr.port());
-    let connections = fs::read_to_string("/proc/net/tcp").unwrap();
-    let unread = connections.lines().filter_map(|line| {
-        let mut columns = line.split_ascii_whitespace().skip(1);
-        let is_own = columns.next()?.ends_with(&local);
-        let queued = columns.nth(2)?.split_once(':')?.1;
-        is_own.then(|| u64::from_str_radix(queued, 16).unwrap())
-    });
-    unread.sum()
+    let local = port(addr.port());
+    let own = sockets().filter(|socket| socket.local.ends_with(&local));
+    own.map(|socket| socket.unread).sum()
 }
 
-/// Does a socket of this machine listen on this IPv4 address? Asks without connecting (proc_net_tcp in the kernel's
-/// documentation).
+/// Does a socket of this machine listen on this IPv4 address? Asks without connecting.
 pub fn is_listening(addr: SocketAddr) -> bool {
     const LISTEN: &str = "0A";
     let SocketAddr::V4(addr) = addr else {
@@ -154,12 +178,8 @@ pub fn is_listening(addr: SocketAddr) -> bool {
     };
     // The address as the machine's own number of those four bytes, the port as a number.
     let ip = u32::from_ne_bytes(addr.ip().octets());
-    let local = format!("{ip:08X}:{:04X}", addr.port());
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let mut sockets = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    sockets.any(|fields| fields.get(1) == Some(&&*local) && fields.get(3) == Some(&LISTEN))
+    let local = format!("{ip:08X}{}", port(addr.port()));
+    sockets().any(|socket| socket.local == local && socket.state == LISTEN)
 }
 
 /// The highest readings that a [`Watch`] saw.

@@ -8,8 +8,9 @@ use super::child::Drainline;
 use super::exit::Exit;
 use super::wait::{DEADLINE, wait_until};
 
-/// Where a program is: taken out of its package by CI (`benches/peers/syslog-ng/get`), on the PATH, or among the system's daemons, which an
-/// ordinary user's PATH leaves out. It is not run to find out.
+/// Where a program is: taken out of its package by CI (`benches/peers/syslog-ng/get`), on the
+/// PATH, or among the system's daemons, which an ordinary user's PATH leaves out. It is not run to
+/// find out.
 pub fn find(program: &str) -> Option<PathBuf> {
     let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
     let path = env::var_os("PATH").unwrap_or_default();
@@ -54,8 +55,9 @@ pub fn run(client: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Ends a server once its sink holds everything and its clients' ends are seen: nothing is lost, each byte is of a message or of its framing, and the
-/// ledger closes. Blocks for at most three times [`DEADLINE`].
+/// Ends a server once its sink holds everything and its clients' ends are seen: nothing is lost,
+/// each byte is of a message or of its framing, and the ledger closes. Blocks for at most three
+/// times [`DEADLINE`].
 #[track_caller]
 pub fn finish(mut child: Drainline, is_all: impl Fn(&[u8]) -> bool) -> (Exit, Vec<u8>) {
     wait_until("all that was sent", DEADLINE, || {

@@ -21,10 +21,10 @@ impl Seen {
     /// Of a message, or as much as there is of it, in a stream of this framing.
     pub(in crate::ingest) fn of(message: &[u8], framing: Framing) -> Self {
         let looked_at = &message[..message.len().min(LOOKED_AT)];
-        let looks_like = protocol_of(message).or_else(|| another_framing(looked_at, framing));
+        let seen = Seen::of_framed(message);
         Seen {
-            looks_like,
-            ..Seen::of_framed(message)
+            looks_like: (seen.looks_like).or_else(|| another_framing(looked_at, framing)),
+            ..seen
         }
     }
 

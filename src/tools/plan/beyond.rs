@@ -145,8 +145,15 @@ fn outlook(what: String, demand: Demand, settings: &Settings) -> Outlook {
 
 /// Messages that are lost while the server runs.
 pub(super) fn lost(simulated: &Simulated) -> u64 {
+    losses(simulated).map(|(_, count)| count).sum()
+}
+
+/// What they are lost for, and how many. What is on its way at the end of a simulation is not.
+pub(super) fn losses(simulated: &Simulated) -> impl Iterator<Item = (&str, u64)> {
     let while_it_runs = |(reason, _): &&(String, u64)| reason != DropReason::Shutdown.name();
     let dropped = simulated.figures.lost.iter().filter(while_it_runs);
+    let dropped = dropped.map(|(reason, count)| (reason.as_str(), *count));
     let unseen = simulated.unseen.saturating_sub(simulated.unseen_at_end);
-    dropped.map(|(_, count)| count).sum::<u64>() + unseen
+    let unseen = (unseen > 0).then_some(("unread when their connection was cut", unseen));
+    dropped.chain(unseen)
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use drainline::Config;
 use drainline::model::Rung;
-use drainline::{Config, DropReason, Reason};
 
 use crate::cli::units;
 
 use super::super::demand::{ClientPace, Demand};
 use super::super::figures::{Recovery, TICK};
 use super::super::simulation::Simulated;
-use super::beyond::{longest_wait, lost};
+use super::beyond::{self, longest_wait, lost};
 use super::words::{count, seconds};
 
 /// What the end of a load takes in any case.
@@ -41,25 +41,15 @@ pub(super) fn sentence(simulated: &Simulated, demand: &Demand, config: &Config) 
     parts.join("; ")
 }
 
-/// What is lost while the server runs. What is on its way at the end of a simulation is not.
+/// What is lost while the server runs.
 fn losses(simulated: &Simulated) -> String {
-    let figures = &simulated.figures;
     let all = lost(simulated);
     if all == 0 {
         return "nothing is lost".to_owned();
     }
-    let while_it_runs = |(reason, _): &&(String, u64)| reason != DropReason::Shutdown.name();
-    let dropped = figures.lost.iter().filter(while_it_runs);
-    let mut reasons: Vec<String> = dropped
-        .map(|(reason, times)| format!("{} {reason}", count(*times)))
+    let reasons: Vec<String> = beyond::losses(simulated)
+        .map(|(reason, times)| format!("{} {reason}", count(times)))
         .collect();
-    let unseen = simulated.unseen - simulated.unseen_at_end;
-    if unseen > 0 {
-        reasons.push(format!(
-            "{} unread when their connection was cut",
-            count(unseen)
-        ));
-    }
     let offered = simulated.watched.at_end.offered;
     format!(
         "{} of {} messages are lost, {} ({})",
