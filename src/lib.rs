@@ -40,7 +40,7 @@ struct Readme;
 pub use server::{
     Bound, BoxError, Builder, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
     Delivery, DropReason, EndReason, Ended, FirstByteTimeout, Handle, Inbox, Journal, Keepalive,
-    LimitError, MallocArenas, NotAccepting, NotAcceptingReason, OnPause, Outbox, PauseAfter,
-    Reason, Received, RejectReason, Report, SendError, Server, ServerError, Spans, StartError,
-    Stats, Tally, ThreadBody, Weigh, WhenFull,
+    LimitError, Malloc, MallocSetting, NotAccepting, NotAcceptingReason, OnPause, Outbox,
+    PauseAfter, Reason, Received, RejectReason, Report, SendError, Server, ServerError, Spans,
+    StartError, Stats, Tally, ThreadBody, Weigh, WhenFull,
 };

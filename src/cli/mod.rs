@@ -8,7 +8,7 @@
 mod args;
 pub(crate) mod files;
 pub(crate) mod help;
-pub(crate) mod one_arena;
+pub(crate) mod malloc;
 mod report;
 pub(crate) mod serve;
 pub(crate) mod settings;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match settings::parse(args) {
         Ok(Parsed::Print(text)) => return print(&text),
         Ok(Parsed::Run(settings)) => {
-            one_arena::ensure();
+            malloc::ensure();
             match settings.check {
                 true => serve::check(&settings).map(|text| print(&text)),
                 false => serve::serve(&settings, |_| Ok(())),

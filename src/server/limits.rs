@@ -5,7 +5,7 @@
 //! privileges lift it (setrlimit(2)), so that no file says how much of it is left. A thread that it
 //! refuses is a client rejected and counted while the server runs.
 
-mod arenas;
+mod malloc;
 mod promised;
 mod system;
 
@@ -14,7 +14,7 @@ use std::fmt;
 use super::config::Config;
 use super::error::LimitError;
 use super::ledger::counted;
-pub use arenas::MallocArenas;
+pub use malloc::{Malloc, MallocSetting};
 pub(super) use promised::{Promise, system};
 pub(super) use system::System;
 
@@ -62,6 +62,9 @@ const MEMORY_OF_PROCESS: u64 = if cfg!(debug_assertions) {
     8 << 20
 };
 
+const WITHOUT_PROC: &str = "without /proc the descriptors, threads, mappings and addresses that the process has already \
+    are not known, and not in the bound";
+
 /// What a server needs at most, of the whole process: computed at start, before the first thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -80,14 +83,28 @@ pub struct Bound {
     /// elsewhere is not in it.
     pub memory_bytes: u64,
     /// Memory in bytes that glibc's malloc may keep on top, free and not given back to the system: `buffer_bytes` for each
-    /// arena beside the first ([`MallocArenas`]), if the buffer was once filled by threads of that arena alone and
+    /// arena beside the first ([`Malloc::arenas_max`]), if the buffer was once filled by threads of that arena alone and
     /// something that lives long lies at its top. 0 with MALLOC_ARENA_MAX=1 in the environment, and where malloc is not
     /// glibc's. It is not known here whether the program has another allocator.
     pub arena_memory_bytes: u64,
+    /// Memory in bytes that glibc's malloc may keep for threads on top ([`Malloc::thread_cache_bytes`]): 235 KiB for each.
+    /// 0 with `GLIBC_TUNABLES=glibc.malloc.tcache_count=0` in the environment, and where malloc is not glibc's.
+    pub thread_cache_memory_bytes: u64,
     /// Memory in bytes that the kernel may hold for the sockets on top, if every peer fills every
     /// buffer: the last values of net.ipv4.tcp_rmem and tcp_wmem (tcp(7)) per connection. 0 if the
     /// system does not tell.
     pub kernel_memory_bytes: u64,
+}
+
+impl Bound {
+    /// Resident memory in bytes, with all that malloc may keep.
+    pub fn memory_with_malloc_bytes(&self) -> u64 {
+        sum([
+            self.memory_bytes,
+            self.arena_memory_bytes,
+            self.thread_cache_memory_bytes,
+        ])
+    }
 }
 
 impl fmt::Display for Bound {
@@ -103,7 +120,11 @@ impl fmt::Display for Bound {
         let on_top = [
             (
                 self.arena_memory_bytes,
-                "that malloc keeps unless MALLOC_ARENA_MAX is 1",
+                "in malloc's arenas unless MALLOC_ARENA_MAX is 1",
+            ),
+            (
+                self.thread_cache_memory_bytes,
+                "in malloc's caches of threads unless GLIBC_TUNABLES has glibc.malloc.tcache_count=0",
             ),
             (self.kernel_memory_bytes, "of kernel socket buffers"),
         ];
@@ -190,17 +211,20 @@ pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit
             asked.min(fits)
         }
     };
+    if system.is_without_proc {
+        notes.push(WITHOUT_PROC.to_owned());
+    }
     let bound = bound(max_connections, config, needs, system);
-    let memory_bytes = bound.memory_bytes.saturating_add(bound.arena_memory_bytes);
+    let memory_bytes = bound.memory_with_malloc_bytes();
     if let Some(level) = &system.memory
         && memory_bytes > level.max
     {
-        let one_arena = match bound.memory_bytes <= level.max {
-            true => "MALLOC_ARENA_MAX=1, ",
+        let without_malloc = match bound.memory_bytes <= level.max {
+            true => "MALLOC_ARENA_MAX=1 with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, ",
             false => "",
         };
         notes.push(format!(
-            "{} is {} and up to {} may be needed: {one_arena}a smaller max_connections, buffer_bytes or {} would fit",
+            "{} is {} and up to {} may be needed: {without_malloc}a smaller max_connections, buffer_bytes or {} would fit",
             level.limit,
             Bytes(level.max),
             Bytes(memory_bytes),
@@ -240,6 +264,7 @@ fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System
             MEMORY_OF_PROCESS,
         ]),
         arena_memory_bytes: beside_the_first(arenas).saturating_mul(config.buffer_bytes as u64),
+        thread_cache_memory_bytes: threads.saturating_mul(system.thread_cache_bytes),
         kernel_memory_bytes: connections.saturating_mul(sockets),
     }
 }
@@ -395,11 +420,16 @@ fn address_space(config: &Config, needs: &Needs, system: &System) -> Option<Ceil
         fixed: sum([
             system.address_space,
             bound.memory_bytes,
+            bound.thread_cache_memory_bytes,
             new_threads(needs).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
             per_arena.saturating_mul(beside_the_first(arenas)),
             to_align,
         ]),
-        per_connection: addresses_per_thread(config).saturating_add(config.handler_bytes as u64),
+        per_connection: sum([
+            addresses_per_thread(config),
+            config.handler_bytes as u64,
+            system.thread_cache_bytes,
+        ]),
         at_first: (per_arena, per_arena.saturating_mul(arenas_left)),
     })
 }

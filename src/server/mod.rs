@@ -61,7 +61,7 @@ pub use journal::Journal;
 pub use ledger::{DropReason, EndReason, NotAcceptingReason, Reason, RejectReason, Spans, Tally};
 pub(crate) use ledger::{counted, reasons};
 pub(crate) use limits::BufferMemory;
-pub use limits::{Bound, MallocArenas};
+pub use limits::{Bound, Malloc, MallocSetting};
 pub use outbox::{Outbox, Weigh, heap_bytes};
 pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, Stats};
 pub use shared::ThreadBody;

@@ -17,6 +17,8 @@ const SETTLED: Duration = Duration::from_millis(150);
 const ROUND: Duration = Duration::from_millis(2);
 /// The longest that filling takes; what does not settle by then goes on with the next step, as below.
 const FILLING: Duration = Duration::from_secs(15);
+/// The longest that it takes piece by piece: on a busy machine a round waits for the server.
+const TRICKLING: Duration = Duration::from_secs(90);
 /// The longest that emptying takes. Behind a buffer of few messages the kernel's may hold hours of them.
 const EMPTYING: Duration = Duration::from_millis(1_500);
 
@@ -129,7 +131,7 @@ impl Running {
             }
             Step::Send(script) => self.groups.last_mut().unwrap().send(script),
             Step::Push => self.until_settled(Sending::Freely, FILLING),
-            Step::Trickle => self.until_settled(Sending::PieceByPiece, FILLING),
+            Step::Trickle => self.until_settled(Sending::PieceByPiece, TRICKLING),
             Step::Flow(time) => self.until_settled(Sending::Freely, *time),
             Step::Open => self.sink.set_open(true),
             Step::Shut => self.sink.set_open(false),

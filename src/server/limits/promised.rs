@@ -22,7 +22,7 @@ struct Promised {
     descriptors: u64,
     mappings: u64,
     mappings_per_connection: u64,
-    /// With what malloc's arenas may keep of it.
+    /// With what malloc may keep of it.
     memory_bytes: u64,
     /// Addresses that a thread reserves.
     addresses_per_thread: u64,
@@ -104,7 +104,7 @@ impl Promised {
             descriptors: descriptors_without(needs, &nothing),
             mappings: threads * MAPPINGS_PER_THREAD + needs.memory.mappings,
             mappings_per_connection: MAPPINGS_PER_THREAD + needs.memory.mappings_per_connection,
-            memory_bytes: bound.memory_bytes.saturating_add(bound.arena_memory_bytes),
+            memory_bytes: bound.memory_with_malloc_bytes(),
             addresses_per_thread: fit.addresses_per_thread,
             gate: None,
             listeners: needs.listeners as u64,

@@ -6,11 +6,13 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::arenas::{MallocArenas, eight_for_each_processor};
+use super::malloc::Malloc;
 
 /// The limits of the system and what is in use of each. `None` where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::server) struct System {
+    /// Nothing tells what this process has in use already.
+    pub(super) is_without_proc: bool,
     /// RLIMIT_NOFILE, the soft one: it is the one that accept(2) meets.
     pub(super) descriptors_max: Option<u64>,
     /// Open in this process.
@@ -37,6 +39,8 @@ pub(in crate::server) struct System {
     pub(super) address_space: u64,
     /// The most arenas that malloc makes.
     pub(super) arenas_max: u64,
+    /// The most bytes that malloc keeps for each thread.
+    pub(super) thread_cache_bytes: u64,
     /// The largest receive buffer that the kernel grows a TCP socket to, in bytes.
     pub(super) receive_buffer_max: u64,
     /// The largest send buffer, likewise.
@@ -57,10 +61,12 @@ pub(super) struct Level {
 impl System {
     /// Reads `/proc` and the control groups that this process sees.
     pub(in crate::server) fn read() -> System {
+        let malloc = Malloc::of_process();
         System {
             descriptors_max: getrlimit(Resource::Nofile).current,
             address_space_max: getrlimit(Resource::As).current,
-            arenas_max: MallocArenas::of_process().max(),
+            arenas_max: malloc.arenas_max.value(),
+            thread_cache_bytes: malloc.thread_cache_bytes.value(),
             ..System::read_under(Path::new("/"))
         }
     }
@@ -76,10 +82,12 @@ impl System {
             mounts: text(&proc.join("self/mountinfo")),
         };
         System {
+            is_without_proc: !proc.join("self").exists(),
             descriptors_max: None,
             address_space_max: None,
             address_space: size_of(&text(&proc.join("self/status"))),
-            arenas_max: eight_for_each_processor(&text(&proc.join("stat"))),
+            arenas_max: 0,
+            thread_cache_bytes: 0,
             open_descriptors: open_descriptors(&proc.join("self/fd")),
             own_threads: own_threads(&text(&proc.join("self/status"))),
             all_threads: all_threads(&text(&proc.join("loadavg"))),

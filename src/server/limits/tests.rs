@@ -83,6 +83,7 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
                 + (1 << 20)
                 + MEMORY_OF_PROCESS,
             arena_memory_bytes: 0,
+            thread_cache_memory_bytes: 0,
             kernel_memory_bytes: 1024 * (10 << 20),
         }
     );
@@ -216,10 +217,12 @@ fn address_space_is_counted_with_whole_stacks_and_arenas() {
 fn address_space_with_one_arena_is_that_of_memory_and_stacks() {
     let mut system = free();
     system.arenas_max = 1;
+    system.thread_cache_bytes = 100_000;
     let config = asking(1);
     let own = bound(0, &config, &NEEDS, &system);
-    let fixed = own.memory_bytes + 6 * (DEFAULT_STACK + BESIDE_STACK);
-    let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64;
+    let caches = own.threads * system.thread_cache_bytes;
+    let fixed = own.memory_bytes + caches + 6 * (DEFAULT_STACK + BESIDE_STACK);
+    let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64 + 100_000;
     let allows = fixed + 100 * connection;
     system.address_space_max = Some(allows);
     holds_exactly(&system, "RLIMIT_AS (ulimit -v)", allows, 100);
@@ -235,7 +238,7 @@ fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_th
     assert_eq!(of(100, &system).arena_memory_bytes, 15 * (64 << 20));
     assert_eq!(of(2, &system).arena_memory_bytes, (7 + 2 - 1) * (64 << 20));
     let text = of(100, &system).to_string();
-    let said = "of memory (and up to 960.0 MiB that malloc keeps unless MALLOC_ARENA_MAX is 1)";
+    let said = "of memory (and up to 960.0 MiB in malloc's arenas unless MALLOC_ARENA_MAX is 1)";
     assert!(text.ends_with(said), "{text}");
     system.receive_buffer_max = 1 << 20;
     let text = of(100, &system).to_string();
@@ -245,15 +248,44 @@ fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_th
     assert_eq!(of(100, &system).arena_memory_bytes, 0);
 }
 
+/// Each thread's, of which there are seven beside those of connections.
 #[test]
-fn memory_that_only_the_arenas_take_is_warned_of_with_what_ends_it() {
+fn caches_of_threads_are_counted_for_each_and_the_text_says_what_ends_them() {
+    let mut system = free();
+    system.thread_cache_bytes = 1 << 20;
+    let bound = fit(&asking(100), &NEEDS, &system).unwrap().bound;
+    assert_eq!(bound.threads, 107);
+    assert_eq!(bound.thread_cache_memory_bytes, 107 << 20);
+    let text = bound.to_string();
+    let said = "(and up to 107.0 MiB in malloc's caches of threads unless GLIBC_TUNABLES has \
+        glibc.malloc.tcache_count=0)";
+    assert!(text.ends_with(said), "{text}");
+    assert_eq!(
+        bound.memory_with_malloc_bytes(),
+        bound.memory_bytes + (107 << 20)
+    );
+}
+
+#[test]
+fn what_is_not_known_without_proc_is_said() {
+    let mut system = free();
+    system.is_without_proc = true;
+    let notes = fit(&asking(10), &NEEDS, &system).unwrap().notes;
+    assert_eq!(notes, [WITHOUT_PROC]);
+}
+
+#[test]
+fn memory_that_only_malloc_keeps_is_warned_of_with_what_ends_it() {
     let mut system = free();
     system.arenas_max = 16;
     system.memory = level("memory.max of /sys/fs/cgroup/foo", 512 << 20, 0);
     let Fit { bound, notes, .. } = fit(&asking(10), &NEEDS, &system).unwrap();
-    let all = Bytes(bound.memory_bytes + bound.arena_memory_bytes);
+    let all = Bytes(bound.memory_with_malloc_bytes());
     assert_eq!(notes.len(), 1);
-    let said = format!("up to {all} may be needed: MALLOC_ARENA_MAX=1, a smaller max_connections");
+    let said = format!(
+        "up to {all} may be needed: MALLOC_ARENA_MAX=1 with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, \
+        a smaller max_connections"
+    );
     assert!(notes[0].contains(&said), "{}", notes[0]);
     system.arenas_max = 1;
     assert_eq!(fit(&asking(10), &NEEDS, &system).unwrap().notes, [""; 0]);
@@ -289,6 +321,7 @@ fn memory_only_warns() {
 fn no_number_overflows() {
     let most = u64::MAX;
     let system = System {
+        is_without_proc: false,
         descriptors_max: Some(most),
         open_descriptors: most,
         own_threads: most,
@@ -302,6 +335,7 @@ fn no_number_overflows() {
         address_space_max: Some(most),
         address_space: most,
         arenas_max: most,
+        thread_cache_bytes: most,
         receive_buffer_max: most,
         send_buffer_max: most,
     };

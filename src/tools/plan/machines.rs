@@ -90,7 +90,7 @@ fn fit(share: &Situation, count: u64) -> Result<Fit, UsageError> {
         // Its slots, and what is lost in rounding to whole MiB, are in it.
         let mut least = least_buffer(share) / 4 * 5 + MIB;
         let is_too_much = match bound(least) {
-            Ok((bound, _)) => memory_of(&bound) > memory,
+            Ok((bound, _)) => bound.memory_with_malloc_bytes() > memory,
             Err(error) => return not_held(error),
         };
         if is_too_much {
@@ -106,7 +106,7 @@ fn fit(share: &Situation, count: u64) -> Result<Fit, UsageError> {
         while too_much - least > memory / 100 {
             let half = least + (too_much - least) / 2;
             match bound(half) {
-                Ok((bound, _)) if memory_of(&bound) <= memory => least = half,
+                Ok((bound, _)) if bound.memory_with_malloc_bytes() <= memory => least = half,
                 _ => too_much = half,
             }
         }
@@ -119,11 +119,6 @@ fn fit(share: &Situation, count: u64) -> Result<Fit, UsageError> {
         Ok((bound, notes)) => Ok(Fit::Holds(Box::new((settings, bound, notes)))),
         Err(error) => not_held(error),
     }
-}
-
-/// With what malloc's arenas may keep, where somebody wants more than one.
-fn memory_of(bound: &Bound) -> u64 {
-    bound.memory_bytes.saturating_add(bound.arena_memory_bytes)
 }
 
 fn not_held(error: StartError) -> Result<Fit, UsageError> {

@@ -25,7 +25,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::cli::usage::UsageError;
-use crate::cli::{one_arena, print, serve};
+use crate::cli::{malloc, print, serve};
 
 use super::args::{self as command_line, Typed};
 use args::{Args, Asked, PAGE};
@@ -54,7 +54,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         Typed::Args(args) => args.asked()?,
     };
     // As the server itself does before it counts.
-    one_arena::ensure();
+    malloc::ensure();
     serve::raise_descriptor_limit();
     let plan = Plan::new(asked)?;
     Ok(print(&report::write(&plan)))

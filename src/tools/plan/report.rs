@@ -248,6 +248,7 @@ fn json(plan: &Plan) -> Value {
             "descriptors": machine.bound.descriptors,
             "memory_bytes": machine.bound.memory_bytes,
             "arena_memory_bytes": machine.bound.arena_memory_bytes,
+            "thread_cache_memory_bytes": machine.bound.thread_cache_memory_bytes,
             "kernel_memory_bytes": machine.bound.kernel_memory_bytes,
         },
         "notes": machine.notes,

@@ -209,6 +209,7 @@ fn every_file_is_read() {
     assert_eq!(
         System::read_under(root.path()),
         System {
+            is_without_proc: false,
             descriptors_max: None,
             open_descriptors: 2,
             own_threads: 5,
@@ -221,7 +222,8 @@ fn every_file_is_read() {
             memory: named("memory.max", &root, folder, 4096, 0),
             address_space_max: None,
             address_space: 2 << 20,
-            arenas_max: 16,
+            arenas_max: 0,
+            thread_cache_bytes: 0,
             receive_buffer_max: 6_291_456,
             send_buffer_max: 4_194_304,
         }
@@ -239,8 +241,8 @@ fn the_machine_is_a_limit_of_memory_where_no_group_has_less() {
 #[test]
 fn without_proc_there_is_no_limit() {
     let expected = System {
+        is_without_proc: true,
         own_threads: 1,
-        arenas_max: 8,
         ..System::default()
     };
     assert_eq!(System::read_under(tree(&[]).path()), expected);

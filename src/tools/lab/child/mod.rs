@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use crate::cli::usage::UsageError;
-use crate::cli::{one_arena, say, serve, settings};
+use crate::cli::{malloc, say, serve, settings};
 
 use super::sample::{Sample, listening};
 
@@ -58,7 +58,7 @@ fn serve_flags(args: &[OsString]) -> Result<ExitCode, UsageError> {
         settings::Parsed::Run(settings) => settings,
         settings::Parsed::Print(text) => return Ok(crate::cli::print(&text)),
     };
-    one_arena::ensure();
+    malloc::ensure();
     serve::serve(&settings, |handle| {
         let port = handle
             .local_addrs()

@@ -1,0 +1,435 @@
+//! What glibc's malloc may keep of memory that is free, and who says so.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::thread;
+
+use super::system::text;
+
+/// The settings of glibc's malloc that decide how much memory it keeps from the system although it is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Malloc {
+    /// The most arenas. malloc makes one more for a thread that has none, until there are so many, by default eight for
+    /// each processor. What lies free in an arena goes back to the system from its top only, so a small thing that lives
+    /// long keeps all that is free below it. `MALLOC_ARENA_MAX` or `glibc.malloc.arena_max`.
+    pub arenas_max: MallocSetting,
+    /// The most bytes that a thread keeps of what it freed, for itself alone, until it ends: so many pieces of each of 64
+    /// sizes of up to 1 KiB. `glibc.malloc.tcache_count`; 0 ends it.
+    pub thread_cache_bytes: MallocSetting,
+}
+
+/// A number that malloc goes by, and who has decided it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MallocSetting {
+    /// glibc's own: nobody has said anything.
+    Default(u64),
+    /// By an environment variable, `GLIBC_TUNABLES` or an older one.
+    Set(u64),
+    /// Whatever is set: malloc is not glibc's, or the process has more privileges than whoever started it (a set-user-ID
+    /// program, or one with file capabilities) and the environment does not count (secure-execution mode in ld.so(8)).
+    Fixed(u64),
+}
+
+impl MallocSetting {
+    /// The number.
+    pub fn value(self) -> u64 {
+        match self {
+            MallocSetting::Default(value)
+            | MallocSetting::Set(value)
+            | MallocSetting::Fixed(value) => value,
+        }
+    }
+
+    fn map(self, change: impl Fn(u64) -> u64) -> Self {
+        match self {
+            MallocSetting::Default(value) => MallocSetting::Default(change(value)),
+            MallocSetting::Set(value) => MallocSetting::Set(change(value)),
+            MallocSetting::Fixed(value) => MallocSetting::Fixed(change(value)),
+        }
+    }
+}
+
+impl Malloc {
+    /// What holds for this process, by the environment as it is now: malloc has read it before `main`. It is not known
+    /// here whether the program has another allocator.
+    pub fn of_process() -> Malloc {
+        if cfg!(not(target_env = "gnu")) {
+            return Malloc {
+                arenas_max: MallocSetting::Fixed(1),
+                thread_cache_bytes: MallocSetting::Fixed(0),
+            };
+        }
+        let processors = processors();
+        if is_privileged() {
+            let Malloc {
+                arenas_max,
+                thread_cache_bytes,
+            } = Environment::default().malloc(processors);
+            return Malloc {
+                arenas_max: MallocSetting::Fixed(arenas_max.value()),
+                thread_cache_bytes: MallocSetting::Fixed(thread_cache_bytes.value()),
+            };
+        }
+        Environment::of_process().malloc(processors)
+    }
+
+    /// `GLIBC_TUNABLES` as the process was started with it, empty without. ld.so of older versions writes a NUL behind each
+    /// tunable that it takes, so that getenv(3) finds the first one only; the rest is found in `/proc/self/environ`.
+    pub fn tunables() -> OsString {
+        let first = env::var_os(TUNABLES).unwrap_or_default();
+        let is_variable = |entry: &[u8]| {
+            env::vars_os().any(|(name, value)| {
+                let value = value.as_bytes();
+                entry
+                    .strip_prefix(name.as_bytes())
+                    .and_then(|rest| rest.strip_prefix(b"="))
+                    == Some(value)
+            })
+        };
+        let environ = fs::read("/proc/self/environ").unwrap_or_default();
+        uncut(&environ, first.as_bytes(), is_variable).map_or(first, OsString::from_vec)
+    }
+}
+
+/// The variables that malloc reads.
+#[derive(Clone, Debug, Default)]
+struct Environment {
+    tunables: String,
+    arena_max: Option<String>,
+    arena_test: Option<String>,
+}
+
+impl Environment {
+    fn of_process() -> Environment {
+        let told = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Environment {
+            tunables: Malloc::tunables().to_string_lossy().into_owned(),
+            arena_max: told("MALLOC_ARENA_MAX"),
+            arena_test: told("MALLOC_ARENA_TEST"),
+        }
+    }
+
+    fn malloc(&self, processors: u64) -> Malloc {
+        const ARENA_TEST: u64 = 8;
+        const TCACHE_COUNT: u64 = 7;
+        // The number of processors is asked for when there is one arena more than that.
+        let test = self.said("arena_test", self.arena_test.as_deref(), ARENA_TEST, |_| {
+            true
+        });
+        let unasked = test.value().saturating_add(1);
+        let by_default = processors.saturating_mul(8).max(unasked);
+        let pieces = self.said("tcache_count", None, TCACHE_COUNT, |count| {
+            count <= TCACHE_COUNT_MAX
+        });
+        let largest = self.said("tcache_max", None, TCACHE_MAX, |_| true).value();
+        Malloc {
+            arenas_max: self.said("arena_max", self.arena_max.as_deref(), by_default, |max| {
+                max > 0
+            }),
+            thread_cache_bytes: pieces.map(|pieces| thread_cache_bytes(pieces, largest)),
+        }
+    }
+
+    /// The last tunable that malloc takes counts, and the older variable only without one. A value that it does not take
+    /// leaves the default, and is somebody's will.
+    fn said(
+        &self,
+        name: &str,
+        older: Option<&str>,
+        by_default: u64,
+        is_taken: impl Fn(u64) -> bool,
+    ) -> MallocSetting {
+        let of_tunables = entries(&self.tunables).filter_map(|entry| {
+            let (full_name, value) = entry.split_once('=')?;
+            (full_name.strip_prefix("glibc.malloc.")? == name).then_some(value)
+        });
+        let values: Vec<&str> = older.into_iter().chain(of_tunables).collect();
+        let numbers = values.iter().rev().filter_map(|value| number(value));
+        let mut numbers = numbers.map(|number| match number {
+            Number::Whole(value) => value,
+            Number::Begins(value) => value.max(by_default),
+        });
+        match (numbers.find(|&number| is_taken(number)), values.is_empty()) {
+            (Some(number), _) => MallocSetting::Set(number),
+            (None, false) => MallocSetting::Set(by_default),
+            (None, true) => MallocSetting::Default(by_default),
+        }
+    }
+}
+
+const TUNABLES: &str = "GLIBC_TUNABLES";
+
+/// What stands behind the variable in the process's memory and is no variable itself belongs to it.
+fn uncut(environ: &[u8], first: &[u8], is_variable: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let environ = environ.strip_suffix(b"\0")?;
+    let mut entries = environ.split(|byte| *byte == 0);
+    entries.find(|entry| {
+        let value = entry.strip_prefix(TUNABLES.as_bytes());
+        value.and_then(|value| value.strip_prefix(b"=")) == Some(first)
+    })?;
+    let rest = entries.take_while(|entry| !is_variable(entry));
+    let all: Vec<&[u8]> = std::iter::once(first).chain(rest).collect();
+    Some(all.join(&b':'))
+}
+
+/// The most of `glibc.malloc.tcache_count`: malloc takes none above.
+const TCACHE_COUNT_MAX: u64 = u16::MAX as u64;
+/// The default of `glibc.malloc.tcache_max`, in bytes.
+const TCACHE_MAX: u64 = 1032;
+
+/// A chunk of malloc takes 32 bytes at least and sizes are 16 apart. Newer versions (glibc 2.42) may be told to keep
+/// larger ones, each size twice the one before.
+fn thread_cache_bytes(pieces: u64, largest: u64) -> u64 {
+    const SIZES: u64 = 64;
+    let small = SIZES * 32 + 16 * (SIZES * (SIZES - 1) / 2);
+    let large = match largest > TCACHE_MAX {
+        true => largest
+            .checked_next_power_of_two()
+            .unwrap_or(u64::MAX)
+            .saturating_mul(2),
+        false => 0,
+    };
+    pieces.saturating_mul(small.saturating_add(large))
+}
+
+/// Tunables stand with a colon between. Where one has two equals signs, or the last has none, newer versions (glibc 2.39)
+/// ignore all of them.
+fn entries(tunables: &str) -> impl Iterator<Item = &str> {
+    let last = tunables.rsplit(':').next().unwrap_or_default();
+    let is_ill_formed = |entry: &str| entry.matches('=').count() > 1;
+    let all_ignored =
+        tunables.split(':').any(is_ill_formed) || (!last.is_empty() && !last.contains('='));
+    let taken = if all_ignored { "" } else { tunables };
+    taken.split(':')
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    Whole(u64),
+    /// Something follows: older versions take the number, newer ones the default.
+    Begins(u64),
+}
+
+/// As ld.so reads one: decimal, or after 0x hexadecimal, or after 0 octal.
+fn number(value: &str) -> Option<Number> {
+    let value = value.trim_start();
+    let (digits, radix) = match (value.strip_prefix("0x"), value.starts_with('0')) {
+        (Some(digits), _) => (digits, 16),
+        (None, true) => (value, 8),
+        (None, false) => (value, 10),
+    };
+    let end = digits
+        .find(|digit: char| !digit.is_digit(radix))
+        .unwrap_or(digits.len());
+    let (digits, rest) = digits.split_at(end);
+    if digits.is_empty() {
+        return None;
+    }
+    // Too large for malloc's size_t is the largest.
+    let value = u64::from_str_radix(digits, radix).unwrap_or(u64::MAX);
+    match rest.is_empty() {
+        true => Some(Number::Whole(value)),
+        false => Some(Number::Begins(value)),
+    }
+}
+
+/// As malloc counts them: those that are online, by the first of these files that can be read, and else those that this
+/// process may run on. It takes two where none of it can be known. The largest of all is never too few.
+fn processors() -> u64 {
+    let allowed = thread::available_parallelism().map_or(0, |count| count.get() as u64);
+    let online = online(&text(Path::new("/sys/devices/system/cpu/online")));
+    let running = lines_of_processors(&text(Path::new("/proc/stat")));
+    [2, allowed, online, running].into_iter().fold(0, u64::max)
+}
+
+/// Numbers and ranges with commas between: `0-3,6`.
+fn online(list: &str) -> u64 {
+    let count = |range: &str| -> Option<u64> {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    };
+    let counts = list.trim().split(',').filter_map(count);
+    counts.fold(0, u64::saturating_add)
+}
+
+/// proc_stat(5) has a line for each processor.
+fn lines_of_processors(stat: &str) -> u64 {
+    let is_processor = |line: &&str| {
+        line.strip_prefix("cpu")
+            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    stat.lines().filter(is_processor).count() as u64
+}
+
+/// By AT_SECURE (getauxval(3)). A privileged process may be kept from that file itself.
+fn is_privileged() -> bool {
+    match fs::read("/proc/self/auxv") {
+        Ok(auxv) => at_secure(&auxv),
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    }
+}
+
+/// Pairs of a key and a value, each as long as an address.
+fn at_secure(auxv: &[u8]) -> bool {
+    const AT_SECURE: usize = 23;
+    const WORD: usize = size_of::<usize>();
+    let word = |bytes: &[u8]| bytes.try_into().map(usize::from_ne_bytes).unwrap_or(0);
+    let mut pairs = auxv.chunks_exact(2 * WORD);
+    pairs.any(|pair| word(&pair[..WORD]) == AT_SECURE && word(&pair[WORD..]) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MallocSetting::{Default, Set};
+    use super::*;
+
+    fn told(tunables: &str, arena_max: Option<&str>, arena_test: Option<&str>) -> Malloc {
+        let environment = Environment {
+            tunables: tunables.to_owned(),
+            arena_max: arena_max.map(str::to_owned),
+            arena_test: arena_test.map(str::to_owned),
+        };
+        environment.malloc(2)
+    }
+
+    #[track_caller]
+    fn arenas(tunables: &str, arena_max: Option<&str>, expected: MallocSetting) {
+        assert_eq!(told(tunables, arena_max, None).arenas_max, expected);
+    }
+
+    #[track_caller]
+    fn cache(tunables: &str, expected: MallocSetting) {
+        assert_eq!(told(tunables, None, None).thread_cache_bytes, expected);
+    }
+
+    #[test]
+    fn a_number_of_either_variable_counts_and_the_tunable_above_the_other() {
+        arenas("", None, Default(16));
+        arenas("", Some("1"), Set(1));
+        arenas("", Some("4"), Set(4));
+        arenas("glibc.malloc.arena_max=2", None, Set(2));
+        arenas("glibc.malloc.arena_max=2", Some("1"), Set(2));
+        arenas("glibc.malloc.arena_test=2", None, Default(16));
+        let twice = "a.b.c=1:glibc.malloc.arena_max=3:glibc.malloc.arena_max=5";
+        arenas(twice, None, Set(5));
+    }
+
+    #[test]
+    fn what_malloc_does_not_take_leaves_the_default_and_is_somebodys_will() {
+        arenas("", Some("0"), Set(16));
+        arenas("", Some(""), Set(16));
+        arenas("", Some("one"), Set(16));
+        arenas("", Some("0x0"), Set(16));
+        arenas("glibc.malloc.arena_max=0", Some("2"), Set(2));
+        cache("glibc.malloc.tcache_count=70000", Set(7 * SMALL));
+    }
+
+    #[test]
+    fn malloc_asks_how_many_processors_there_are_when_it_has_more_arenas_than_the_test() {
+        let arenas = |tunables, variable| told(tunables, None, variable).arenas_max;
+        assert_eq!(arenas("", Some("100")), Default(101));
+        assert_eq!(
+            arenas("glibc.malloc.arena_test=50", Some("100")),
+            Default(51)
+        );
+        assert_eq!(arenas("", Some("0")), Default(16));
+        let alone = Environment::default().malloc(1);
+        assert_eq!(alone.arenas_max, Default(9));
+    }
+
+    /// Of each size one, with what malloc has beside: 32, 48, .. 1040 bytes.
+    const SMALL: u64 = 34_304;
+
+    #[test]
+    fn a_threads_cache_has_so_many_pieces_of_each_size() {
+        cache("", Default(7 * SMALL));
+        cache("glibc.malloc.tcache_count=0", Set(0));
+        cache("glibc.malloc.tcache_count=100", Set(100 * SMALL));
+        // A size is not a count: the count is still glibc's own.
+        cache("glibc.malloc.tcache_max=100", Default(7 * SMALL));
+        let all = 2048 + 4096 + 8192 + 16_384 + 32_768;
+        let cached = told("glibc.malloc.tcache_max=20000", None, None).thread_cache_bytes;
+        assert!(cached.value() >= 7 * (SMALL + all), "{cached:?}");
+    }
+
+    #[test]
+    fn tunables_that_a_newer_glibc_ignores_set_nothing() {
+        let of = "glibc.malloc.tcache_count=0";
+        for ignored in [
+            format!("{of}:glibc.malloc.check"),
+            format!("glibc.malloc.check=1=2:{of}"),
+        ] {
+            cache(&ignored, Default(7 * SMALL));
+        }
+        for taken in [format!("{of}:"), format!("check:{of}"), format!(":{of}")] {
+            cache(&taken, Set(0));
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_ld_so_reads_them() {
+        use Number::{Begins, Whole};
+        for (value, expected) in [
+            ("12", Some(Whole(12))),
+            (" 12", Some(Whole(12))),
+            ("0x10", Some(Whole(16))),
+            ("010", Some(Whole(8))),
+            ("0", Some(Whole(0))),
+            ("99999999999999999999", Some(Whole(u64::MAX))),
+            ("3x", Some(Begins(3))),
+            ("09", Some(Begins(0))),
+            ("0x", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(number(value), expected, "{value}");
+        }
+        arenas("", Some("3x"), Set(16));
+        arenas("", Some("30x"), Set(30));
+    }
+
+    #[test]
+    fn tunables_that_were_cut_behind_each_are_whole_again() {
+        let is_variable = |entry: &[u8]| entry.starts_with(b"HOME=");
+        let whole = |environ: &[u8]| uncut(environ, b"a=1", is_variable).map(String::from_utf8);
+        let all = "a=1:b=2:c:d=3";
+        let cut = b"PATH=/\0GLIBC_TUNABLES=a=1\0b=2\0c:d=3\0HOME=/root\0";
+        assert_eq!(whole(cut), Some(Ok(all.to_owned())));
+        let last = b"PATH=/\0GLIBC_TUNABLES=a=1\0b=2\0c:d=3\0";
+        assert_eq!(whole(last), Some(Ok(all.to_owned())));
+        let alone = b"GLIBC_TUNABLES=a=1\0HOME=/root\0";
+        assert_eq!(whole(alone), Some(Ok("a=1".to_owned())));
+        // As when the program has changed it since, or /proc is not there.
+        assert_eq!(whole(b"GLIBC_TUNABLES=b=1\0"), None);
+        assert_eq!(whole(b""), None);
+    }
+
+    #[test]
+    fn processors_are_counted_by_whatever_can_be_read() {
+        assert_eq!(online("0-3,6\n"), 5);
+        assert_eq!(online("0\n"), 1);
+        assert_eq!(online(""), 0);
+        assert_eq!(online("0-x,3-1,0-18446744073709551615"), 0);
+        assert_eq!(lines_of_processors("cpu  1 2\ncpu0 1\ncpu1 2\nintr 5\n"), 2);
+        assert_eq!(lines_of_processors(""), 0);
+        assert!(processors() >= 2);
+    }
+
+    #[test]
+    fn a_privileged_process_is_told_by_its_auxiliary_vector() {
+        let auxv = |pairs: &[[usize; 2]]| -> Vec<u8> {
+            let words = pairs.iter().flatten();
+            words.flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        assert!(at_secure(&auxv(&[[6, 4096], [23, 1], [0, 0]])));
+        assert!(!at_secure(&auxv(&[[6, 23], [23, 0], [0, 0]])));
+        assert!(!at_secure(&[]));
+    }
+}
