@@ -307,39 +307,38 @@ fn parts() -> Vec<Cell> {
 /// What a message takes while it comes in small reads is freed by its connection's thread, in every size that malloc may keep
 /// for that thread alone.
 fn small_pieces() -> Vec<Cell> {
-    // In each row there is every size once, and malloc keeps some pieces of a size.
-    let small = |kib: u64, rows: usize, connections: &'static str| {
-        let settings = [
-            ("--framing", "octet-counted"),
-            ("--output-framing", "octet-counted"),
-            ("--max-connections", connections),
-            ("--coalesce", "off"),
-            ("--linger", "off"),
-            ("--max-message", "16KiB"),
-        ];
-        let count = connections.parse().unwrap();
-        let steps = move || {
-            let sizes = (48..=2064).step_by(32);
-            let halves = |size| {
-                let whole = message("octet-counted", size);
-                let (begin, end) = whole.split_at(size / 2);
-                [Part(begin.to_vec(), 1), Part(end.to_vec(), 1)]
-            };
-            let parts = sizes.cycle().take(rows * 64).flat_map(halves).collect();
-            vec![
-                Step::Open,
-                Step::Connect(count, Script::in_pieces(500, parts)),
-                Step::Trickle,
-                Step::Shut,
-                Step::Send(endless("octet-counted", 60)),
-                Step::Push,
-                Step::Open,
-                Step::Settle,
-            ]
+    // malloc keeps some pieces of a size.
+    const EACH_SIZE: usize = 8;
+    let settings = [
+        ("--framing", "octet-counted"),
+        ("--output-framing", "octet-counted"),
+        ("--max-connections", "50"),
+        ("--coalesce", "off"),
+        ("--linger", "off"),
+        ("--max-message", "16KiB"),
+    ];
+    let steps = || {
+        let sizes = (48..=2064).step_by(32);
+        let halves = |size| {
+            let whole = message("octet-counted", size);
+            let (begin, end) = whole.split_at(size / 2);
+            [Part(begin.to_vec(), 1), Part(end.to_vec(), 1)]
         };
-        cell("pieces of every small size", kib << 10, &settings, steps)
+        let all = sizes.cycle().take(EACH_SIZE * 64);
+        let parts = all.flat_map(halves).collect();
+        vec![
+            Step::Open,
+            Step::Connect(50, Script::in_pieces(500, parts)),
+            Step::Trickle,
+            Step::Shut,
+            Step::Send(endless("octet-counted", 60)),
+            Step::Push,
+            Step::Open,
+            Step::Settle,
+        ]
     };
-    vec![small(64, 8, "50"), small(1024, 3, "200")]
+    let name = "pieces of every small size";
+    vec![cell(name, 64 << 10, &settings, steps)]
 }
 
 fn policies() -> Vec<Cell> {
