@@ -1,17 +1,21 @@
 //! How many handlers' threads end at once. Each end unmaps a stack, and thousands that do so in one moment queue
 //! for the kernel's lock on the process's mappings, each with a wake-up of its own: whoever needs memory meanwhile,
 //! a new client's thread first of all, waits behind them.
+//!
+//! They go in batches. Where each that is joined let the next one go, every end would wait for the reaper to get a
+//! processor, and the reaper for every end: thousands of times in turn, each a slice of whatever else runs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use super::crowd_lock::CrowdLock;
 use super::worker::{Job, Order, Worker};
 
-/// Threads that end at once beside those that have a processor to do so: while one is joined the next is under way.
-const MORE_THAN_PROCESSORS: usize = 2;
+/// Threads that end at once, at most.
+const AT_ONCE: usize = 64;
+/// The next ones go when no more than these are left of them: so that some are always on their way.
+const LEFT: usize = 8;
 
 /// Whoever has waited this long goes: the reaper is held up in a join, and nothing is gained by waiting for it.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -34,15 +38,14 @@ struct Inner {
 /// Where threads wait for their turn to end. They have neither a socket nor a share of an address, and keep their
 /// permits until they are joined.
 pub(super) struct Exits {
-    inner: Mutex<Inner>,
+    inner: CrowdLock<Inner>,
 }
 
 impl Exits {
     pub(super) fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Exits {
-            inner: Mutex::new(Inner {
-                at_once: processors + MORE_THAN_PROCESSORS,
+            inner: CrowdLock::new(Inner {
+                at_once: AT_ONCE,
                 ending: 0,
                 waiting: Waiting::default(),
             }),
@@ -59,7 +62,7 @@ impl Exits {
     ) -> Option<Job> {
         {
             let mut inner = self.inner.lock();
-            if inner.ending < inner.at_once {
+            if inner.may_go() {
                 inner.ending += 1;
                 return None;
             }
@@ -83,7 +86,7 @@ impl Exits {
     /// A thread that was taken off waits on.
     pub(super) fn put_back(&self, worker: Arc<Worker>) {
         let mut inner = self.inner.lock();
-        if inner.ending < inner.at_once {
+        if inner.may_go() {
             inner.ending += 1;
             drop(inner);
             worker.give(Order::Leave);
@@ -92,20 +95,20 @@ impl Exits {
         }
     }
 
-    /// A thread that was let go is joined: the next one may end.
+    /// A thread that was let go is joined. If few are left of those that were, the next ones may end.
     pub(super) fn joined(&self) {
         let next = {
             let mut inner = self.inner.lock();
-            let next = match inner.waiting.spent.pop_front() {
-                None => inner.waiting.fit.pop_front(),
-                next => next,
-            };
-            if next.is_none() {
-                inner.ending -= 1;
+            inner.ending -= 1;
+            if inner.ending > LEFT {
+                return;
             }
+            let more = inner.at_once - inner.ending;
+            let next = inner.waiting.take(more);
+            inner.ending += next.len();
             next
         };
-        if let Some(worker) = next {
+        for worker in next {
             worker.give(Order::Leave);
         }
     }
@@ -115,11 +118,11 @@ impl Exits {
         let waiting = {
             let mut inner = self.inner.lock();
             inner.at_once = usize::MAX;
-            let waiting = std::mem::take(&mut inner.waiting);
-            inner.ending += waiting.fit.len() + waiting.spent.len();
+            let waiting = inner.waiting.take(usize::MAX);
+            inner.ending += waiting.len();
             waiting
         };
-        for worker in waiting.fit.into_iter().chain(waiting.spent) {
+        for worker in waiting {
             worker.give(Order::Leave);
         }
     }
@@ -135,8 +138,99 @@ impl Exits {
     }
 }
 
+impl Inner {
+    /// Whoever comes while others wait does not go before them.
+    fn may_go(&self) -> bool {
+        self.ending < self.at_once && self.waiting.is_empty()
+    }
+}
+
 impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.fit.is_empty() && self.spent.is_empty()
+    }
+
+    /// Takes off so many, those first that serve nobody any more.
+    fn take(&mut self, most: usize) -> Vec<Arc<Worker>> {
+        let spent = self.spent.len().min(most);
+        let fit = self.fit.len().min(most - spent);
+        let spent = self.spent.drain(..spent);
+        spent.chain(self.fit.drain(..fit)).collect()
+    }
+
     fn list(&mut self, fit: bool) -> &mut VecDeque<Arc<Worker>> {
         if fit { &mut self.fit } else { &mut self.spent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A whole batch was let go, and behind it wait so many threads: spent ones, then fit ones.
+    fn with_waiting(spent: usize, fit: usize) -> (Exits, Vec<Arc<Worker>>) {
+        let exits = Exits::new();
+        let workers: Vec<_> = (0..spent + fit)
+            .map(|number| Worker::new(number as u64))
+            .collect();
+        {
+            let mut inner = exits.inner.lock();
+            inner.ending = AT_ONCE;
+            inner.waiting.spent.extend(workers[..spent].iter().cloned());
+            inner.waiting.fit.extend(workers[spent..].iter().cloned());
+        }
+        (exits, workers)
+    }
+
+    fn is_told_to_leave(worker: &Arc<Worker>) -> bool {
+        let has_no_order = Cell::new(false);
+        let next = worker.wait_for_order(Duration::ZERO, || {
+            has_no_order.set(true);
+            true
+        });
+        assert!(next.is_none());
+        !has_no_order.get()
+    }
+
+    fn told(workers: &[Arc<Worker>]) -> usize {
+        workers
+            .iter()
+            .filter(|worker| is_told_to_leave(worker))
+            .count()
+    }
+
+    #[test]
+    fn threads_are_let_go_in_batches_and_not_one_for_each_that_is_joined() {
+        let (exits, workers) = with_waiting(10, 2 * AT_ONCE);
+        let batch = AT_ONCE - LEFT;
+        for _ in 1..batch {
+            exits.joined();
+            assert_eq!(told(&workers), 0);
+        }
+        exits.joined();
+        assert_eq!(told(&workers[..batch]), batch, "those that came first");
+        assert_eq!(told(&workers[batch..]), 0);
+        for _ in 0..batch {
+            exits.joined();
+        }
+        assert_eq!(told(&workers[batch..]), batch);
+    }
+
+    #[test]
+    fn nobody_goes_before_those_that_wait_and_all_go_once_it_is_open() {
+        let (exits, workers) = with_waiting(0, 3);
+        (0..20).for_each(|_| exits.joined());
+        let taken = exits.take_fit().expect("one that may serve");
+        exits.put_back(Arc::clone(&taken));
+        assert!(!is_told_to_leave(&taken), "two others wait");
+        exits.open();
+        assert_eq!(told(&workers), 3);
+        let late = Worker::new(3);
+        assert!(exits.wait_for_turn(&late, true, || ()).is_none());
+        // As many as were let go come to be joined.
+        (0..AT_ONCE - 20 + 3 + 1).for_each(|_| exits.joined());
+        assert_eq!(exits.inner.lock().ending, 0);
     }
 }

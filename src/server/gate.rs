@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 
 use super::bell::Bell;
 use super::config::Config;
+use super::crowd_lock::CrowdLock;
 use super::exits::Exits;
 use super::ledger::RejectReason;
 use super::worker::{Job, Order, Worker};
@@ -39,7 +40,7 @@ struct Inner {
 }
 
 pub(super) struct Gate {
-    inner: Mutex<Inner>,
+    inner: CrowdLock<Inner>,
     max_connections: usize,
     max_per_address: Option<usize>,
     exempt: Vec<IpNet>,
@@ -56,7 +57,7 @@ impl Gate {
         bells: Vec<Arc<Bell>>,
     ) -> Self {
         Gate {
-            inner: Mutex::new(Inner {
+            inner: CrowdLock::new(Inner {
                 out: 0,
                 parked: VecDeque::new(),
                 is_closed: false,

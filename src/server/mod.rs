@@ -42,6 +42,7 @@ mod journal;
 // What they share, and what is known of them.
 mod builder;
 mod config;
+mod crowd_lock;
 mod deadline;
 mod error;
 mod handle;
