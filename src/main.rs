@@ -7,7 +7,6 @@ mod cli;
 mod tools;
 
 fn main() -> ExitCode {
-    cli::signals::unblock_stops();
     let args: Vec<OsString> = std::env::args_os().collect();
     tools::run(&args).unwrap_or_else(|| cli::run(args))
 }

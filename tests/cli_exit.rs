@@ -381,6 +381,62 @@ fn a_parent_that_had_blocked_the_signals_does_not_keep_it_from_being_stopped() {
     }
 }
 
+/// Started with each of these signals blocked, and sent before it was this program.
+fn with_pending(signals: &[&str], args: &[&str]) -> Launch {
+    let each = |format: &str| -> String {
+        let words = signals.iter().map(|name| format.replace("NAME", name));
+        words.collect()
+    };
+    let (block, send) = (each(" --block-signal=NAME"), each("kill -NAME $$; "));
+    let line = format!(r#"exec env{block} sh -c '{send}exec "$0" "$@"' "$0" "$@""#);
+    Drainline::with(args).shell(line)
+}
+
+/// Whoever unblocks a signal before it catches it is killed by one that came before.
+#[test]
+fn a_signal_that_was_pending_when_it_started_is_served_like_any_other() {
+    for stops in [&["TERM"][..], &["INT"], &["TERM", "INT"]] {
+        let mut stopped = with_pending(stops, &[]).spawn();
+        let exit = stopped.wait();
+        exit.assert_code(0);
+        exit.assert_closes();
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    let sink = format!("file:{}", path.display());
+    let mut server = with_pending(&["HUP", "USR1", "XFSZ"], &["--sink", &sink]).start();
+    for told in ["SIGHUP: the file of the sink", "0 connections; "] {
+        wait_until(told, DEADLINE, || server.stderr_text().contains(told));
+    }
+    send(&server, b"one\n");
+    let exit = server.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(std::fs::read(path).unwrap(), b"one\n");
+}
+
+/// They have nothing to finish.
+#[test]
+fn a_stop_that_was_pending_when_a_tool_started_ends_it() {
+    let tools: [&[&str]; 4] = [
+        &["load", "127.0.0.1:1", "--duration=1h"],
+        &["verify", "/dev/zero"],
+        &["plan", "--help"],
+        &["--check"],
+    ];
+    for args in tools {
+        for signal in [Signal::TERM, Signal::INT] {
+            let name = match signal {
+                Signal::TERM => "TERM",
+                _ => "INT",
+            };
+            let mut tool = with_pending(&[name], args).bare().spawn();
+            assert_eq!(tool.wait().signal, Some(signal.as_raw()), "{args:?}");
+        }
+    }
+}
+
 #[test]
 fn a_port_file_is_written_beside_whatever_lies_there_and_takes_the_place_of_nothing_but_a_file() {
     let directory = tempfile::tempdir().unwrap();

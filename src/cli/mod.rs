@@ -36,11 +36,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Serves; `args` begin with the program's name.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match settings::parse(args) {
-        Ok(Parsed::Print(text)) => return print(&text),
+        Ok(Parsed::Print(text)) => {
+            signals::unblock_stops();
+            return print(&text);
+        }
         Ok(Parsed::Run(settings)) => {
             malloc::ensure();
             match settings.check {
-                true => serve::check(&settings).map(|text| print(&text)),
+                true => {
+                    signals::unblock_stops();
+                    serve::check(&settings).map(|text| print(&text))
+                }
                 false => serve::serve(&settings, |_| Ok(())),
             }
         }

@@ -27,8 +27,9 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// Signals that the server catches.
 const CAUGHT: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ];
 
-/// SIGTERM and SIGINT reach this process although its parent had blocked them: execve(2) keeps the mask. Before any other
-/// thread is made, since each has the mask of whoever made it.
+/// SIGTERM and SIGINT reach this process although its parent had blocked them: execve(2) keeps the mask, and what is pending
+/// behind it. Before any other thread is made, since each has the mask of whoever made it. Not in a server, which catches
+/// them first ([`Signals::register`]): one that is pending comes at this moment, and is the end of a process that does not.
 pub(crate) fn unblock_stops() {
     unblock(&[SIGTERM, SIGINT]);
 }
@@ -138,11 +139,11 @@ pub(super) struct Serving {
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Catches them from now on, and those that came before and were blocked.
     pub(super) fn register() -> io::Result<Signals> {
         let terminal = Terminal::that_hangs_up();
-        unblock(&CAUGHT);
         let caught = iterator::Signals::new(CAUGHT)?;
+        unblock(&CAUGHT);
         Ok(Signals { caught, terminal })
     }
 

@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::cli::say;
+use crate::cli::signals;
 use crate::cli::usage::UsageError;
 
 /// Runs the command that `args`, the program's name first, begin with. `None`: they name none.
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
         "plan" => plan::command,
         _ => return None,
     };
+    signals::unblock_stops();
     Some(command(&args[1..]).unwrap_or_else(|error| {
         say(&error.line);
         ExitCode::from(error.code)
