@@ -244,6 +244,15 @@ fn a_stdout_that_is_closed_is_no_sink() {
             assert!(said, "{exit}");
         }
     }
+    for mode in [&["--check"][..], &[]] {
+        let exit = Drainline::with(mode)
+            .shell("exec 1</dev/null")
+            .spawn()
+            .wait();
+        exit.assert_code(1);
+        let said = "drainline: --sink stdout: stdout is opened for reading alone\n";
+        assert_eq!(exit.stderr, said);
+    }
     // What is discarded on purpose, and what does not go there.
     for (line, sink) in [("exec >/dev/null", "stdout"), ("exec >&-", "null")] {
         let args = ["--sink", sink];

@@ -64,6 +64,17 @@ fn start(path: &Path, flags: &[&str]) -> Drainline {
     Drainline::start(&args)
 }
 
+#[test]
+fn a_fifo_that_nobody_reads_at_the_start_is_told_and_no_server_is_started() {
+    let (_directory, path) = fifo();
+    let sink = format!("file:{}", path.display());
+    let exit = Drainline::with(&["--sink", &sink]).spawn().wait();
+    exit.assert_code(1);
+    let said =
+        format!("drainline: --sink {sink}: nobody reads this FIFO: start its reader first\n");
+    assert_eq!(exit.stderr, said);
+}
+
 /// EPIPE is final, as it is for stdout: nobody knows whether another reader will come.
 #[test]
 fn a_fifo_whose_reader_is_gone_ends_the_server_with_1_at_the_next_message() {

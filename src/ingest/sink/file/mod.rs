@@ -69,10 +69,11 @@ impl File {
     /// Opens or creates the file.
     ///
     /// # Errors
-    /// What open(2) says; a symbolic link that is not followed is told with its owner.
+    /// What open(2) says; a symbolic link that is not followed is told with its owner. A FIFO needs a reader.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<File> {
         let path = path.into();
-        let (output, is_mounted) = open(&path, Missing::IsCreated, false)?;
+        let (output, is_mounted) = open(&path, Missing::IsCreated, false)
+            .map_err(|error| name::explain_at_start(error, &path))?;
         Ok(File {
             path,
             identity: output.identity(),

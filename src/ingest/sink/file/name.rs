@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 /// What the name leads to.
@@ -22,6 +23,20 @@ pub(super) fn leads(path: &Path, file: (u64, u64)) -> Leads {
         Ok(stat) if (stat.st_dev, stat.st_ino) == file => Leads::Here,
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Leads::Elsewhere,
         Err(_) => Leads::Unknown,
+    }
+}
+
+/// A FIFO without a reader is "No such device or address" (fifo(7)), though it is there.
+pub(super) fn explain_at_start(error: io::Error, path: &Path) -> io::Error {
+    let is_fifo = || {
+        let stat = rustix::fs::stat(path);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) if is_fifo() => {
+            io::Error::other("nobody reads this FIFO: start its reader first")
+        }
+        _ => error,
     }
 }
 

@@ -74,10 +74,16 @@ pub(in crate::ingest::sink) enum Reader {
 impl Place {
     /// A standard stream of this process, by its number.
     pub(super) fn standard(fd: BorrowedFd<'static>, number: u32) -> io::Result<Place> {
-        if is_closed(fd)? {
-            let name = if number == 1 { "stdout" } else { "stderr" };
-            let text = format!("{name} is closed, or the null device opened for reading, too");
-            return Err(io::Error::other(text));
+        let name = if number == 1 { "stdout" } else { "stderr" };
+        let why = match rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE {
+            OFlags::RDONLY => Some("is opened for reading alone"),
+            OFlags::RDWR if is_null_device(fd)? => {
+                Some("is closed, or the null device opened for reading, too")
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(io::Error::other(format!("{name} {why}")));
         }
         let own = || fd.try_clone_to_owned();
         let reopened = || reopen(number).or_else(|_| own().map(Kind::Polled));
@@ -293,11 +299,10 @@ fn reopen(number: u32) -> io::Result<Kind> {
 
 /// Whether it was closed when the process began. std has opened the null device in its place then, for reading and
 /// writing, so that no other file gets the number; a shell opens it for writing alone.
-fn is_closed(fd: BorrowedFd<'_>) -> io::Result<bool> {
+fn is_null_device(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let stat = rustix::fs::fstat(fd)?;
-    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && (major(stat.st_rdev), minor(stat.st_rdev)) == NULL_DEVICE;
-    Ok(is_null && rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE == OFlags::RDWR)
+    let device = (major(stat.st_rdev), minor(stat.st_rdev));
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device == NULL_DEVICE)
 }
 
 fn file_type(fd: BorrowedFd<'_>) -> io::Result<FileType> {
