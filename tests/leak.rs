@@ -28,8 +28,6 @@ use common::{client, proc};
 const CLIENTS: u32 = 5_000;
 const BUFFER: u32 = 16;
 const NEW_CLIENT: u32 = 90_000;
-/// Joined threads that the kernel may still list.
-const NOT_YET_GONE: u64 = 8;
 const SIZE: usize = 64;
 const AT_ONCE: u32 = 16;
 
@@ -217,10 +215,7 @@ fn leaks_nothing(role: &str) {
     let bound = Bound::find(&printed).unwrap_or_else(|| panic!("no bound in {printed:?}"));
     let flood = flood(&mut child, addr, CLIENTS, DEADLINE);
     eprintln!("{bound:?}\n{flood:?}");
-    assert!(
-        flood.peak.threads <= bound.threads + NOT_YET_GONE,
-        "{flood:?}, {bound:?}"
-    );
+    assert!(flood.peak.threads <= bound.threads, "{flood:?}, {bound:?}");
     assert!(
         flood.peak.descriptors <= bound.descriptors,
         "{flood:?}, {bound:?}"

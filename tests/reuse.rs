@@ -7,6 +7,9 @@ mod common;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -15,6 +18,9 @@ use common::client::{self, Closed};
 use common::echo::{self, ANY};
 use common::wait::{DEADLINE, wait_until};
 use drainline::{BoxError, Config, Connection, EndReason, Handle, OnPause, Outbox, Server};
+use memmap2::{Advice, MmapMut};
+use rustix::process::Pid;
+use rustix::thread::gettid;
 
 /// The server's threads beside handlers, with one listener.
 const FIXED: usize = 5;
@@ -103,6 +109,52 @@ fn switched_off_each_connection_has_a_thread_of_its_own() {
     assert_eq!(threads(&served).len(), 10);
     echo::wait_until_joined(&server, FIXED);
     server.shutdown(DEADLINE);
+}
+
+/// pthread_join(3) returns a moment before the kernel has taken a thread off its list, where whatever limits threads counts it.
+/// That moment is long while somebody changes the process's mappings.
+#[test]
+fn a_thread_is_off_the_kernels_list_before_its_permit_serves_another() {
+    const CONNECTIONS: usize = 2_000;
+    const MAPPED: usize = 64 << 20;
+    /// The thread of the connection before, and how often it was still on the list.
+    static BEFORE: Mutex<(Option<Pid>, usize)> = Mutex::new((None, 0));
+    let is_listed = |thread: Pid| {
+        let path = format!("/proc/self/task/{}", thread.as_raw_nonzero());
+        Path::new(&path).exists()
+    };
+    let server = Server::<Vec<u8>>::builder()
+        .config(config(1, None))
+        .listen(ANY.parse().unwrap())
+        .start_each(
+            move |_, _| {
+                let mut before = BEFORE.lock().unwrap();
+                before.1 += usize::from(before.0.replace(gettid()).is_some_and(is_listed));
+                Ok(())
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let addr = server.local_addrs()[0];
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut memory = MmapMut::map_anon(MAPPED).unwrap();
+            memory.advise(Advice::NoHugePage).unwrap();
+            memory.fill(1);
+            while !is_over.load(Relaxed) {
+                memory = memory.make_read_only().unwrap().make_mut().unwrap();
+            }
+        });
+        for _ in 0..CONNECTIONS {
+            drop(client::connect(addr));
+        }
+        wait_until("all ended", DEADLINE, || {
+            server.stats().ended.total() == CONNECTIONS as u64
+        });
+        is_over.store(true, Relaxed);
+    });
+    assert_eq!(BEFORE.lock().unwrap().1, 0, "threads beside the one permit");
 }
 
 #[test]

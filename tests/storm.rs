@@ -27,8 +27,6 @@ const HEAVY: u32 = 400;
 const MAX_CONNECTIONS: u64 = 256;
 const NEW_CLIENTS: u32 = 90_000;
 const SIZE: usize = 4_000;
-/// Joined threads that the kernel may still list.
-const NOT_YET_GONE: u64 = 8;
 
 fn load(connection: u32) -> Load {
     Load {
@@ -118,10 +116,7 @@ impl Stormed {
         eprintln!(
             "{policy}: {bound:?}; {peak:?}, memory {memory}: the bound is {times:.2} times that"
         );
-        assert!(
-            peak.threads <= bound.threads + NOT_YET_GONE,
-            "{peak:?}, {bound:?}"
-        );
+        assert!(peak.threads <= bound.threads, "{peak:?}, {bound:?}");
         assert!(peak.descriptors <= bound.descriptors, "{peak:?}, {bound:?}");
         assert!(memory <= bound.memory_bytes, "{memory} bytes, {bound:?}");
         assert!(

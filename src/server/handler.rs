@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use log::Level;
+use rustix::thread::gettid;
 
 use super::config::FirstByteTimeout;
 use super::connection::Connection;
@@ -38,7 +39,10 @@ pub(super) fn run_thread(shared: &Shared, worker: &Arc<Worker>, first: Job) {
     }
     shared.table.leaving(worker.number);
     // As many places as there are permits, and this thread has one: never full.
-    let _ = shared.reaper.try_send(Ending::Handler(worker.number));
+    let _ = shared.reaper.try_send(Ending::Handler {
+        number: worker.number,
+        thread: gettid(),
+    });
 }
 
 /// Runs the handler, finds out how the connection ended, lets go of the socket, and books the end. Says

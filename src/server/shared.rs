@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::Level;
 use parking_lot::Mutex;
+use rustix::process::Pid;
 
 use super::accepting::Accepting;
 use super::budget::Budget;
@@ -34,7 +35,11 @@ pub(super) type Spawner =
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ending {
     /// The handler's thread of this number is past its last line.
-    Handler(u64),
+    Handler {
+        number: u64,
+        /// As the kernel numbers it.
+        thread: Pid,
+    },
     /// The server is over.
     Server,
 }
