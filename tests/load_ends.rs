@@ -96,6 +96,29 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(child.stdout_bytes(), b"");
 }
 
+/// What had begun may still be taken.
+#[test]
+fn whoever_waits_after_a_signal_for_a_server_that_takes_nothing_does_so_asleep() {
+    let (_listener, address) = deaf();
+    let mut child = start(&address, &["--connections=4", "--messages=100000000"]);
+    let pid = child.pid();
+    wait_until("a load that has to wait", DEADLINE, || {
+        proc::is_asleep(pid) && proc::cpu_time(pid) > Duration::ZERO
+    });
+    let (before, begun) = (proc::cpu_time(pid), Instant::now());
+    child.signal(Signal::TERM);
+    let mut used = Duration::ZERO;
+    wait_until("its end", DEADLINE, || {
+        let has_ended = child.has_ended();
+        if !has_ended {
+            used = proc::cpu_time(pid) - before;
+        }
+        has_ended
+    });
+    let passed = begun.elapsed();
+    assert!(used < passed / 10, "{used:?} of {passed:?}");
+}
+
 #[test]
 fn what_a_deaf_server_does_not_take_is_told() {
     let (listener, address) = deaf();

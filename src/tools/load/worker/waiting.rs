@@ -23,7 +23,8 @@ impl Worker<'_> {
             due.map(|due| due.max(now + TICK)),
             end.filter(|_| self.ending.is_none()),
             self.ending.filter(|_| self.active > 0),
-            self.hold_until,
+            // A stop sets it to the moment, while what has begun is still awaited.
+            self.hold_until.filter(|_| self.active == 0),
             self.timers.peek().map(|std::cmp::Reverse((at, _))| *at),
         ];
         let next = times.into_iter().flatten().min();
