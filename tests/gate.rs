@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -132,6 +134,36 @@ fn under_refuse_the_client_over_the_limit_cannot_connect_until_one_leaves() {
             .is_ok_and(|mut client| echo::is_served(&mut client, DEADLINE))
     });
     server.shutdown(DEADLINE);
+}
+
+/// The kernel resets whoever is in its queue when a port is shut down, and tells nobody.
+#[test]
+fn under_refuse_whoever_has_connected_is_accepted_or_counted_as_rejected() {
+    const LISTENERS: usize = 8;
+    /// For each of them a port or more is shut down.
+    const SERVED: u64 = 50;
+    let mut config = at_most(1);
+    config.on_pause = OnPause::Refuse;
+    let server = echo::start(config, &[ANY; LISTENERS]);
+    let connected = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for &addr in server.local_addrs() {
+            let (server, connected) = (&server, &connected);
+            scope.spawn(move || {
+                while server.stats().accepted < SERVED {
+                    if let Ok(client) = client::try_connect(addr, DEADLINE) {
+                        connected.fetch_add(1, Relaxed);
+                        // Leaves nothing in the kernel's table of sockets, which the server reads.
+                        client::reset(client);
+                    }
+                }
+            });
+        }
+    });
+    let stats = server.shutdown(DEADLINE).stats;
+    assert!(stats.is_balanced(), "{stats:?}");
+    let booked = stats.accepted + stats.rejected.total();
+    assert_eq!(booked, connected.into_inner(), "{stats:?}");
 }
 
 /// A port that is free for both kinds, as far as anybody can tell.

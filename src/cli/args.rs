@@ -88,20 +88,22 @@ pub(super) struct Args {
     #[arg(value_parser = units::size, help_heading = "Buffer")]
     pub(super) buffer_bytes: usize,
 
-    /// Shuts the gate to new clients once a sender has been held up this long by a full buffer, and
-    /// opens it when the sink moves again. auto is a sixth of --send-timeout. Costs new clients their
+    /// Stops accepting new clients once a sender has been held up this long by a full buffer, and
+    /// accepts again when the sink moves. auto is a sixth of --send-timeout. Costs new clients their
     /// wait or their connection (--on-pause), and nothing to those that are served. Has to be less
     /// than --send-timeout, unless --when-full is wait.
     #[arg(long, value_name = "TIME", default_value = "auto")]
     #[arg(value_parser = values::pause_after, help_heading = "Overload: pause")]
     pub(super) pause_after: PauseAfter,
 
-    /// Decides what new clients meet while the gate is shut: paused, at --max-connections, or out
-    /// of descriptors. backlog leaves them in the kernel's queue, where they wait and look connected;
-    /// close accepts and closes at once, so that a client or a balancer fails over; refuse rejects
-    /// their connect, which also shows to health checks, and keeps the port, in IPv4 and IPv6, by
-    /// two more descriptors for each listener. One descriptor is kept in reserve to turn clients away
-    /// with when all others are taken; where even that is gone, new clients wait whatever is set here.
+    /// Decides what happens to new clients while drainline is not accepting: paused, at
+    /// --max-connections, or out of descriptors. backlog leaves them in the kernel's queue, where they
+    /// wait and look connected; close accepts and closes at once, so that a client or a balancer fails
+    /// over; refuse rejects their connect, which also shows to health checks, and keeps the port, in
+    /// IPv4 and IPv6, by two more descriptors for each listener. Connects that have begun when it stops
+    /// accepting are given 200 ms, accepted, closed and counted; a new one meanwhile is answered after
+    /// a second, when TCP repeats it. One descriptor is kept in reserve to turn clients away with when
+    /// all others are taken; where even that is gone, new clients wait whatever is set here.
     #[arg(long, value_name = "backlog|close|refuse", default_value = "backlog")]
     #[arg(value_parser = values::choice(values::ON_PAUSE), help_heading = "Overload: pause")]
     pub(super) on_pause: OnPause,

@@ -34,6 +34,9 @@ const MOST_QUEUED: usize = 1 << 16;
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
+/// Clients that have begun to connect may take this long, mostly a round trip, before the port is shut down.
+const LONGEST_HANDSHAKE: Duration = Duration::from_millis(200);
+
 /// Makes what a connection's thread has to do.
 pub(super) type MakeHandler = Arc<dyn Fn(Arc<Record>) -> Job + Send + Sync>;
 
@@ -48,6 +51,8 @@ pub(super) struct Acceptor {
     /// Given up for a moment to accept and close a client where the system has no descriptor left.
     reserve: Option<File>,
     starved: Option<Starved>,
+    /// So long a listener that is to be shut down waits for connects that have begun.
+    half_open_until: Duration,
     /// Why somebody is kept out now, and what clients meet, as it is published.
     holds: Option<NotAcceptingReason>,
     meets: Meets,
@@ -102,6 +107,7 @@ impl Acceptor {
             on_pause,
             reserve,
             starved: None,
+            half_open_until: Duration::ZERO,
             holds: None,
             meets,
         })
@@ -316,12 +322,18 @@ impl Acceptor {
             }
             OnPause::Refuse => {
                 self.hold(Some(reason.into()));
-                if !self.empty_queue(reason) {
-                    // Those that are left would be reset, and nobody would know.
-                    return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
+                if !self.listener.is_shut_down {
+                    // Looked at before the queue, into which they come.
+                    let somebody_comes = self.somebody_comes();
+                    if !self.empty_queue(reason) {
+                        // Those that are left would be reset, and nobody would know.
+                        return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
+                    }
+                    if somebody_comes {
+                        return self.wait(true, Some(FIRST_BACKOFF)).map(drop);
+                    }
+                    self.listener.shut_down()?;
                 }
-                // Who comes between these two is reset by the kernel, uncounted: nobody can see them.
-                self.listener.shut_down()?;
                 // Its state changes at most once a tick.
                 std::thread::park_timeout(TICK);
                 self.wait(false, retry)?;
@@ -417,6 +429,16 @@ impl Acceptor {
         }
         self.reserve = open_reserve().ok();
         self.wait(false, Some(FIRST_BACKOFF)).map(drop)
+    }
+
+    /// No connect begins any more; whether one has begun that the listener waits for before it is shut down.
+    fn somebody_comes(&mut self) -> bool {
+        let now = self.shared.now();
+        // Where the kernel takes no filter, who comes between the last accept and the shutdown is reset, uncounted.
+        if self.listener.ignore_connects().unwrap_or(false) {
+            self.half_open_until = now + LONGEST_HANDSHAKE;
+        }
+        now < self.half_open_until && self.listener.has_half_open()
     }
 
     /// Accepts whoever is in the kernel's queue, and turns them away. Ends however fast new ones come. Without a

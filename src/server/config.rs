@@ -37,8 +37,12 @@ pub enum OnPause {
     Backlog,
     /// They are accepted and closed at once, so that a client or a balancer fails over.
     Close,
-    /// Their connects are refused (ECONNREFUSED). A listener that was handed in already bound
-    /// ([`Builder::listener`](super::Builder::listener)) falls back to `Close`.
+    /// Their connects are refused (ECONNREFUSED). Those that have begun when accepting ends are given 200 ms, and
+    /// are accepted, closed and counted. No other connect is answered meanwhile: TCP repeats it after a second.
+    /// The kernel resets, and nobody can count, a client whose handshake takes longer or goes by a SYN cookie.
+    ///
+    /// A listener that was handed in already bound ([`Builder::listener`](super::Builder::listener)) falls back to
+    /// `Close`.
     Refuse,
 }
 

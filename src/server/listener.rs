@@ -7,10 +7,26 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use super::config::{Config, OnPause};
 use super::queued::{Queued, SocketTable};
+
+/// Drops a segment with SYN, and keeps all others whole: a filter of a TCP socket begins at the TCP header (socket(7),
+/// SO_ATTACH_FILTER), whose 14th byte has the flags (RFC 9293, section 3.1).
+const NO_SYN: &[SockFilter] = {
+    const LOAD_BYTE: u16 = 0x30;
+    const SKIP_UNLESS_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    &[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(SKIP_UNLESS_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
 
 /// A bound socket, listening. It never blocks.
 #[derive(Debug)]
@@ -25,6 +41,7 @@ pub(super) struct Listener {
     /// Keeps the same port of the other family from everybody: see [`Listener::guard_other_family`].
     other_family: Option<Socket>,
     pub(super) is_shut_down: bool,
+    ignores_connects: bool,
     /// Where there is none, nobody knows how many are in its queue.
     table: Option<SocketTable>,
 }
@@ -83,6 +100,7 @@ impl Listener {
             guard,
             other_family: None,
             is_shut_down: false,
+            ignores_connects: false,
             table: SocketTable::open(bound),
         })
     }
@@ -124,6 +142,7 @@ impl Listener {
             guard: None,
             other_family: None,
             is_shut_down: false,
+            ignores_connects: false,
             table: SocketTable::open(address),
         })
     }
@@ -203,18 +222,45 @@ impl Listener {
         !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 
+    /// From now on the kernel drops the packet that begins a connect: its sender tries again, first after a second. Connects
+    /// that have begun go on. Says whether that is new.
+    pub(super) fn ignore_connects(&mut self) -> io::Result<bool> {
+        let is_new = !self.ignores_connects && !self.is_shut_down;
+        if is_new {
+            SockRef::from(&self.socket).attach_filter(NO_SYN)?;
+            self.ignores_connects = true;
+        }
+        Ok(is_new)
+    }
+
+    fn heed_connects(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.ignores_connects) {
+            SockRef::from(&self.socket).detach_filter()?;
+        }
+        Ok(())
+    }
+
+    /// Somebody's connect has begun, and has neither failed nor come to the queue: to themselves they may look connected.
+    /// As far as the system tells.
+    pub(super) fn has_half_open(&self) -> bool {
+        let table = self.table.as_ref().zip(self.inode());
+        let half_open = table.and_then(|(table, inode)| table.half_open(inode));
+        half_open.is_some_and(|clients| clients > 0)
+    }
+
     /// From now on connects are refused (shutdown(2) on a listening socket). Whoever was in the kernel's
-    /// queue is reset.
+    /// queue, or on the way to it, is reset.
     pub(super) fn shut_down(&mut self) -> io::Result<()> {
         if !self.is_shut_down {
             rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both)?;
             self.is_shut_down = true;
         }
-        Ok(())
+        self.heed_connects()
     }
 
     /// Listens again on the same port. `false`: another socket has it now; it may come back.
     pub(super) fn listen_again(&mut self) -> io::Result<bool> {
+        self.heed_connects()?;
         if self.is_shut_down {
             let socket = SockRef::from(&self.socket);
             match listen(&socket, self.guard.as_ref(), self.backlog) {

@@ -39,6 +39,11 @@ impl SocketTable {
         queued(self.read()?, inode)
     }
 
+    /// How many connects to this listener have begun and are not in its queue: reads all sockets of the machine.
+    pub(super) fn half_open(&self, inode: u64) -> Option<usize> {
+        half_open(self.read()?, inode)
+    }
+
     fn read(&self) -> Option<impl BufRead> {
         let mut file = &self.0;
         file.rewind().ok()?;
@@ -75,16 +80,28 @@ impl Row<'_> {
         self.state == LISTEN && self.inode == inode
     }
 
-    /// What a client in the queue has sent. Before it is accepted it has no inode.
-    fn sent_to(&self, listener: &str) -> Option<u64> {
-        const ESTABLISHED: &str = "01";
-        const CLOSE_WAIT: &str = "08";
-        let (address, port) = listener.split_once(':')?;
+    /// A client of this listener that is not accepted: until then it has no inode.
+    fn came_to(&self, listener: &str) -> bool {
+        let Some((address, port)) = listener.split_once(':') else {
+            return false;
+        };
         let is_any = address.bytes().all(|digit| digit == b'0');
         let is_its = self.local == listener
             || (is_any && self.local.rsplit_once(':').is_some_and(|own| own.1 == port));
+        self.inode == 0 && is_its
+    }
+
+    fn is_half_open(&self, listener: &str) -> bool {
+        const SYN_RECV: &str = "03";
+        self.state == SYN_RECV && self.came_to(listener)
+    }
+
+    /// What a client in the queue has sent.
+    fn sent_to(&self, listener: &str) -> Option<u64> {
+        const ESTABLISHED: &str = "01";
+        const CLOSE_WAIT: &str = "08";
         match self.state {
-            _ if self.inode != 0 || !is_its => None,
+            _ if !self.came_to(listener) => None,
             ESTABLISHED => Some(self.received),
             // The end of its stream counts as a byte.
             CLOSE_WAIT => Some(self.received.saturating_sub(1)),
@@ -107,6 +124,14 @@ fn queued(table: impl BufRead, inode: u64) -> Option<Queued> {
         clients,
         unread_bytes: sent.sum(),
     })
+}
+
+fn half_open(table: impl BufRead, inode: u64) -> Option<usize> {
+    let mut lines = table.lines().map_while(Result::ok);
+    let (local, _) = find_listener(&mut lines, inode)?;
+    let half_open =
+        lines.filter(|line| Row::parse(line).is_some_and(|row| row.is_half_open(&local)));
+    Some(half_open.count())
 }
 
 /// The listener's address as the table writes it, and how many are in its queue. Reads no further.
@@ -133,6 +158,9 @@ mod tests {
    6: 0100007F:1415 0100007F:9003 04 00000000:00000500 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
    7: 0200007F:1416 0100007F:9004 01 00000000:00000007 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
    8: 0100007F:9000 0100007F:1415 01 00000000:00000600 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
+   9: 0100007F:1415 0100007F:9005 03 00000000:00000000 01:00000019 00000000     0        0 0 1 0
+  10: 0300007F:1416 0100007F:9006 03 00000000:00000000 01:00000019 00000000     0        0 0 1 0
+  11: 0300007F:1416 0100007F:9007 03 00000000:00000000 01:00000019 00000000     0        0 0 1 0
 ";
 
     fn of(inode: u64) -> Option<(usize, u64)> {
@@ -149,5 +177,11 @@ mod tests {
         assert_eq!(of(10), Some((9, 0)));
         assert_eq!(of(12), Some((1, 7)), "it listens on every address");
         assert_eq!(of(77), None);
+    }
+
+    #[test]
+    fn connects_that_have_begun_are_told_by_the_listener_that_they_came_to() {
+        let half_open = [10, 11, 12, 77].map(|inode| half_open(TABLE.as_bytes(), inode));
+        assert_eq!(half_open, [Some(0), Some(1), Some(2), None]);
     }
 }
