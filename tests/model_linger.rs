@@ -6,18 +6,19 @@ use drainline::model::Linger;
 
 const BUSY: f64 = 20_000.0;
 const SMALL: u64 = 700;
+const SLEEP: Duration = Duration::from_micros(500);
 
 /// An hour of looks that find so many items each, with so much time between them. How many looks were followed by a sleep
 /// once it has run for a second.
 fn sleeps_in(looks: u64, every: Duration, items: u64, bytes: u64) -> u64 {
-    let mut linger = Linger::new(BUSY);
+    let mut linger = Linger::new(BUSY, SLEEP);
     let mut now = Duration::ZERO;
     let mut sleeps = 0;
     for _ in 0..looks {
         now += every;
         (0..items).for_each(|_| linger.took(bytes));
         let sleeps_now = linger.found_nothing(now);
-        sleeps += u64::from(sleeps_now && now > Duration::from_secs(1));
+        sleeps += u64::from(sleeps_now == Some(SLEEP) && now > Duration::from_secs(1));
     }
     sleeps
 }
@@ -46,10 +47,12 @@ fn it_waits_where_each_look_finds_one() {
 fn it_waits_where_little_comes() {
     // 10,000/s, also after a busy time.
     assert_eq!(sleeps_in(100_000, Duration::from_micros(200), 2, SMALL), 0);
-    let mut linger = Linger::new(BUSY);
+    let mut linger = Linger::new(BUSY, SLEEP);
     let mut look = |millis: u64, items: u64| {
         (0..items).for_each(|_| linger.took(SMALL));
-        linger.found_nothing(Duration::from_millis(millis))
+        linger
+            .found_nothing(Duration::from_millis(millis))
+            .is_some()
     };
     assert!(!look(1, 2));
     assert!(look(101, 5_000));

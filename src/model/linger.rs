@@ -15,6 +15,7 @@ const SMALL_ITEM_BYTES: u64 = 4 << 10;
 #[derive(Clone, Debug)]
 pub struct Linger {
     busy_items_per_second: f64,
+    sleep: Duration,
     in_window: u64,
     since_empty: u64,
     window_began: Duration,
@@ -22,10 +23,11 @@ pub struct Linger {
 }
 
 impl Linger {
-    /// It acts from so many small items a second on.
-    pub fn new(busy_items_per_second: f64) -> Self {
+    /// It acts from so many small items a second on, with a sleep of this length.
+    pub fn new(busy_items_per_second: f64, sleep: Duration) -> Self {
         Linger {
             busy_items_per_second,
+            sleep,
             in_window: 0,
             since_empty: 0,
             window_began: Duration::ZERO,
@@ -41,8 +43,8 @@ impl Linger {
         }
     }
 
-    /// The consumer found nothing at time `now`: whether it is to sleep.
-    pub fn found_nothing(&mut self, now: Duration) -> bool {
+    /// The consumer found nothing at time `now`: how long it is to sleep, if at all.
+    pub fn found_nothing(&mut self, now: Duration) -> Option<Duration> {
         let window = now.saturating_sub(self.window_began);
         if window >= WINDOW {
             self.is_busy =
@@ -51,6 +53,6 @@ impl Linger {
             self.window_began = now;
         }
         let found_several = std::mem::take(&mut self.since_empty) > 1;
-        self.is_busy && found_several
+        (self.is_busy && found_several).then_some(self.sleep)
     }
 }

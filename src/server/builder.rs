@@ -39,6 +39,8 @@ use crate::model::{Linger, Weight};
 
 /// How long [`Inbox::recv`] waits at a time where nobody asked for a tick.
 const LONG_TICK: Duration = Duration::from_secs(1);
+/// How long the consumer sleeps where it lingers.
+const LINGER: Duration = Duration::from_micros(500);
 
 /// A TCP server for messages of type `T`.
 ///
@@ -357,7 +359,9 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         let budget = Arc::clone(&shared.budget);
         let rest = receiver.clone();
         let config = &shared.config;
-        let linger = config.linger.then(|| Linger::new(config.busy_reads as f64));
+        let linger = config
+            .linger
+            .then(|| Linger::new(config.busy_reads as f64, LINGER));
         let inbox = Inbox::new(
             receiver,
             nudged,

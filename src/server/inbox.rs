@@ -16,9 +16,6 @@ use crate::model::{Linger, Weight};
 /// A blocked receive looks at its surroundings at least this often.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// How long the consumer sleeps where it lingers.
-const LINGER: Duration = Duration::from_micros(500);
-
 /// What [`Inbox::recv`] found.
 #[derive(Debug)]
 pub enum Received<T> {
@@ -144,12 +141,15 @@ impl<T> Inbox<T> {
         }
         let until = Deadline::after(tick);
         let started = self.started;
-        let lingers = self
+        let linger = self
             .linger
             .as_mut()
-            .is_some_and(|linger| linger.found_nothing(started.elapsed()));
-        if lingers && !self.budget.waits_for_consumer() {
-            std::thread::sleep(LINGER);
+            .and_then(|linger| linger.found_nothing(started.elapsed()));
+        if let Some(sleep) = linger
+            && !self.budget.waits_for_consumer()
+        {
+            // A small buffer is full before that: whoever finds no room ends the sleep.
+            let _ = self.nudged.recv_timeout(sleep);
             if let Some(received) = self.take() {
                 return received;
             }
@@ -272,5 +272,51 @@ impl<T: fmt::Debug> fmt::Debug for Delivery<T> {
             .field("item", &self.item)
             .field("remaining", &self.remaining())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    /// As a sender that finds no room does, and the end.
+    #[test]
+    fn a_nudge_ends_a_sleep() {
+        let limit = Weight {
+            messages: 1,
+            bytes: 1,
+        };
+        let (budget, nudged) = Budget::new(limit);
+        let (_sender, receiver) = bounded(1);
+        let (budget, pulse) = (Arc::new(budget), Arc::new(ConsumerPulse::new()));
+        let mut linger = Linger::new(0.0, Duration::from_secs(3600));
+        (0..2).for_each(|_| linger.took(1));
+        let mut inbox = Inbox::<()>::new(
+            receiver,
+            nudged,
+            Arc::clone(&budget),
+            Arc::clone(&pulse),
+            Journal::new().0,
+            Some(linger),
+        );
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            // From then on it counts as busy.
+            thread::sleep(Duration::from_millis(200));
+            let received = inbox.recv(Duration::from_secs(3600));
+            let _ = tell.send(matches!(received, Received::Closed));
+        });
+        while pulse.sample().1 == 0 {
+            thread::yield_now();
+        }
+        // By now it sleeps, or is about to.
+        thread::sleep(Duration::from_millis(50));
+        budget.cut();
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
     }
 }
