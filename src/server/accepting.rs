@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::ledger::{NotAcceptingReason, Reason, RejectReason, Spans};
 use super::report::NotAccepting;
 
-/// Between two clients who are kept out it is still one and the same state.
+/// Between two clients who are kept out it is still one and the same state, as to since when. It is told only while it holds.
 const CALM: Duration = Duration::from_secs(1);
 /// One line for each reason in this time.
 const QUIET: Duration = Duration::from_secs(10);
@@ -208,7 +208,9 @@ impl State {
         if let Some(reason) = self.holding {
             spans.add(reason, now.saturating_sub(self.last));
         }
-        (self.current.map(|current| current.told(now)), spans)
+        let holds = |current: &Current| self.holding == Some(current.reason);
+        let current = self.current.filter(holds);
+        (current.map(|current| current.told(now)), spans)
     }
 }
 
@@ -257,10 +259,21 @@ mod tests {
             (NotAcceptingReason::MaxConnections, TICK * 298)
         );
         assert_eq!(spans.get(NotAcceptingReason::MaxConnections), TICK * 100);
-        for tick in 301..=310 {
-            state.step(TICK * tick, None);
+        let mut lasted_at = |tick: u32, seen: bool| {
+            let seen = seen.then_some(NotAcceptingReason::MaxConnections);
+            state.step(TICK * tick, seen);
+            state.read(TICK * tick).0.map(|now| now.lasted)
+        };
+        assert_eq!(
+            lasted_at(301, false),
+            None,
+            "nobody is kept out at this tick"
+        );
+        assert_eq!(lasted_at(302, true), Some(TICK * 300));
+        for tick in 303..=312 {
+            assert_eq!(lasted_at(tick, false), None);
         }
-        assert!(state.read(TICK * 310).0.is_none(), "a calm second ends it");
+        assert_eq!(lasted_at(313, true), Some(TICK), "a calm second ended it");
     }
 
     #[test]
