@@ -166,6 +166,33 @@ fn under_refuse_whoever_has_connected_is_accepted_or_counted_as_rejected() {
     assert_eq!(booked, connected.into_inner(), "{stats:?}");
 }
 
+/// The kernel resets whoever is in its queue when a listener is closed, too.
+#[test]
+fn whoever_has_connected_before_a_listener_is_closed_is_accepted_or_counted_as_rejected() {
+    const STOPS: usize = 6;
+    const LISTENERS: usize = 8;
+    for _ in 0..STOPS {
+        let server = echo::start(at_most(100), &[ANY; LISTENERS]);
+        let connected = AtomicU64::new(0);
+        let (connected, addrs) = (&connected, server.local_addrs().to_vec());
+        let stats = thread::scope(|scope| {
+            for addr in addrs {
+                scope.spawn(move || {
+                    while let Ok(client) = client::try_connect(addr, DEADLINE) {
+                        connected.fetch_add(1, Relaxed);
+                        client::reset(client);
+                    }
+                });
+            }
+            wait_until("clients", DEADLINE, || server.stats().accepted > 200);
+            server.shutdown(DEADLINE).stats
+        });
+        assert!(stats.is_balanced(), "{stats:?}");
+        let booked = stats.accepted + stats.rejected.total();
+        assert_eq!(booked, connected.load(Relaxed), "{stats:?}");
+    }
+}
+
 /// A port that is free for both kinds, as far as anybody can tell.
 fn free_port() -> u16 {
     let dual = TcpListener::bind("[::]:0").unwrap();

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::accepting::Meets;
 use super::bell::Bell;
 use super::config::{OnPause, TICK};
+use super::deadline::Deadline;
 use super::error::{ServerError, panic_message};
 use super::gate::Room;
 use super::handler;
@@ -52,7 +53,7 @@ pub(super) struct Acceptor {
     reserve: Option<File>,
     starved: Option<Starved>,
     /// So long a listener that is to be shut down waits for connects that have begun.
-    half_open_until: Duration,
+    half_open_until: Option<Deadline>,
     /// Why somebody is kept out now, and what clients meet, as it is published.
     holds: Option<NotAcceptingReason>,
     meets: Meets,
@@ -107,7 +108,7 @@ impl Acceptor {
             on_pause,
             reserve,
             starved: None,
-            half_open_until: Duration::ZERO,
+            half_open_until: None,
             holds: None,
             meets,
         })
@@ -126,6 +127,8 @@ impl Acceptor {
             }
         }
         self.serve_queue();
+        // They come to the queue, and are counted there.
+        while self.somebody_comes() && self.wait(false, Some(FIRST_BACKOFF)).is_ok() {}
         // Closing a listener resets every client that it has not accepted, half-closed ones too.
         if !self.empty_queue(RejectReason::Shutdown) {
             self.reject_unseen(RejectReason::Shutdown);
@@ -139,6 +142,7 @@ impl Acceptor {
     /// have had their share of its time. Those that come later are not waited for where the queue's length is known, or a
     /// drain would last as long as clients come. The accept rate is for a server that goes on.
     fn serve_queue(&mut self) {
+        self.ignore_connects();
         let mut queued = match self.shared.lifecycle.error() {
             None => self.listener.close_queue().unwrap_or(MOST_QUEUED),
             // What they send would be dropped.
@@ -323,14 +327,17 @@ impl Acceptor {
             OnPause::Refuse => {
                 self.hold(Some(reason.into()));
                 if !self.listener.is_shut_down {
-                    // Looked at before the queue, into which they come.
-                    let somebody_comes = self.somebody_comes();
+                    // Those that are left would be reset, and nobody would know: they wait, as do new ones.
                     if !self.empty_queue(reason) {
-                        // Those that are left would be reset, and nobody would know.
+                        self.listener.heed_connects()?;
                         return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
                     }
-                    if somebody_comes {
+                    if self.somebody_comes() {
                         return self.wait(true, Some(FIRST_BACKOFF)).map(drop);
+                    }
+                    // Whoever came meanwhile. A stop serves them.
+                    if self.shared.lifecycle.is_stopping() || !self.empty_queue(reason) {
+                        return Ok(());
                     }
                     self.listener.shut_down()?;
                 }
@@ -431,14 +438,20 @@ impl Acceptor {
         self.wait(false, Some(FIRST_BACKOFF)).map(drop)
     }
 
-    /// No connect begins any more; whether one has begun that the listener waits for before it is shut down.
-    fn somebody_comes(&mut self) -> bool {
-        let now = self.shared.now();
-        // Where the kernel takes no filter, who comes between the last accept and the shutdown is reset, uncounted.
+    /// No connect begins any more. Where the kernel takes no filter, who comes between the last accept and the end of the
+    /// listener is reset, uncounted.
+    fn ignore_connects(&mut self) {
         if self.listener.ignore_connects().unwrap_or(false) {
-            self.half_open_until = now + LONGEST_HANDSHAKE;
+            self.half_open_until = Some(Deadline::after(LONGEST_HANDSHAKE));
         }
-        now < self.half_open_until && self.listener.has_half_open()
+    }
+
+    /// As [`ignore_connects`](Acceptor::ignore_connects); whether a connect has begun that the listener waits for before it
+    /// is shut down or closed.
+    fn somebody_comes(&mut self) -> bool {
+        self.ignore_connects();
+        let until = self.half_open_until;
+        until.is_some_and(|until| self.listener.has_half_open(until))
     }
 
     /// Accepts whoever is in the kernel's queue, and turns them away. Ends however fast new ones come. Without a

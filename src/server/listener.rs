@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use super::config::{Config, OnPause};
+use super::deadline::Deadline;
 use super::queued::{Queued, SocketTable};
 
 /// Drops a segment with SYN, and keeps all others whole: a filter of a TCP socket begins at the TCP header (socket(7),
@@ -181,8 +182,9 @@ impl Listener {
     /// Keeps the kernel's queue from growing, and says how many clients are in it. `None`: somebody is, and the system
     /// does not tell how many.
     pub(super) fn close_queue(&self) -> Option<usize> {
-        // Whoever handed a listener in may go on with it, with its own backlog.
-        if !self.is_inherited && !self.is_shut_down {
+        // Whoever handed a listener in may go on with it, with its own backlog. And where connects are ignored, those that
+        // have begun need room in it.
+        if !self.is_inherited && !self.is_shut_down && !self.ignores_connects {
             let _ = rustix::net::listen(&self.socket, 0);
         }
         // Most listeners have nobody waiting, and the table lists every socket of the machine.
@@ -223,9 +225,9 @@ impl Listener {
     }
 
     /// From now on the kernel drops the packet that begins a connect: its sender tries again, first after a second. Connects
-    /// that have begun go on. Says whether that is new.
+    /// that have begun go on. Says whether that is new. A listener that was handed in goes on as it is.
     pub(super) fn ignore_connects(&mut self) -> io::Result<bool> {
-        let is_new = !self.ignores_connects && !self.is_shut_down;
+        let is_new = !self.ignores_connects && !self.is_shut_down && !self.is_inherited;
         if is_new {
             SockRef::from(&self.socket).attach_filter(NO_SYN)?;
             self.ignores_connects = true;
@@ -233,7 +235,7 @@ impl Listener {
         Ok(is_new)
     }
 
-    fn heed_connects(&mut self) -> io::Result<()> {
+    pub(super) fn heed_connects(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.ignores_connects) {
             SockRef::from(&self.socket).detach_filter()?;
         }
@@ -241,10 +243,10 @@ impl Listener {
     }
 
     /// Somebody's connect has begun, and has neither failed nor come to the queue: to themselves they may look connected.
-    /// As far as the system tells.
-    pub(super) fn has_half_open(&self) -> bool {
+    /// As far as the system tells, and tells by this deadline.
+    pub(super) fn has_half_open(&self, until: Deadline) -> bool {
         let table = self.table.as_ref().zip(self.inode());
-        let half_open = table.and_then(|(table, inode)| table.half_open(inode));
+        let half_open = table.and_then(|(table, inode)| table.half_open(inode, until));
         half_open.is_some_and(|clients| clients > 0)
     }
 

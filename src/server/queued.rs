@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
 use std::net::SocketAddr;
 
+use super::deadline::Deadline;
+
 /// The table that has the listeners of one family.
 #[derive(Debug)]
 pub(super) struct SocketTable(File);
@@ -39,9 +41,10 @@ impl SocketTable {
         queued(self.read()?, inode)
     }
 
-    /// How many connects to this listener have begun and are not in its queue: reads all sockets of the machine.
-    pub(super) fn half_open(&self, inode: u64) -> Option<usize> {
-        half_open(self.read()?, inode)
+    /// How many connects to this listener have begun and are not in its queue: reads all sockets of the machine, until this
+    /// deadline.
+    pub(super) fn half_open(&self, inode: u64, until: Deadline) -> Option<usize> {
+        half_open(self.read()?, inode, until)
     }
 
     fn read(&self) -> Option<impl BufRead> {
@@ -126,8 +129,9 @@ fn queued(table: impl BufRead, inode: u64) -> Option<Queued> {
     })
 }
 
-fn half_open(table: impl BufRead, inode: u64) -> Option<usize> {
-    let mut lines = table.lines().map_while(Result::ok);
+fn half_open(table: impl BufRead, inode: u64, until: Deadline) -> Option<usize> {
+    let lines = table.lines().map_while(Result::ok);
+    let mut lines = lines.take_while(|_| !until.has_passed());
     let (local, _) = find_listener(&mut lines, inode)?;
     let half_open =
         lines.filter(|line| Row::parse(line).is_some_and(|row| row.is_half_open(&local)));
@@ -145,7 +149,11 @@ fn find_listener(lines: &mut impl Iterator<Item = String>, inode: u64) -> Option
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     const TABLE: &str = "\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -181,7 +189,11 @@ mod tests {
 
     #[test]
     fn connects_that_have_begun_are_told_by_the_listener_that_they_came_to() {
-        let half_open = [10, 11, 12, 77].map(|inode| half_open(TABLE.as_bytes(), inode));
-        assert_eq!(half_open, [Some(0), Some(1), Some(2), None]);
+        let of = |time| {
+            let until = Deadline::after(time);
+            [10, 11, 12, 77].map(|inode| half_open(TABLE.as_bytes(), inode, until))
+        };
+        assert_eq!(of(HOUR), [Some(0), Some(1), Some(2), None]);
+        assert_eq!(of(Duration::ZERO), [None; 4], "it is too late to look");
     }
 }
