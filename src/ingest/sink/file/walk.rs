@@ -54,7 +54,10 @@ pub(super) fn open(
             flags.contains(OFlags::CREATE) && !is_missing,
         );
         let file = match openat(&walk.folder, &*name, flags | OFlags::NOFOLLOW, mode) {
-            Err(Errno::LOOP) => {
+            // Of another user's link in a sticky folder, /tmp first of all, the kernel says EACCES where a file may be made.
+            Err(error)
+                if error == Errno::LOOP || (error == Errno::ACCESS && walk.is_at_link(&name)) =>
+            {
                 if walk.follow(&name)? == Link::IsFollowed {
                     continue;
                 }
@@ -82,8 +85,7 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
     let outcome = Walk::new(path).and_then(|mut walk| {
         loop {
             let name = walk.go_to_last()?;
-            let is_link = walk.look(&name).is_ok_and(|found| is_link(&found));
-            if !is_link || walk.follow(&name)? == Link::IsTheKernels {
+            if !walk.is_at_link(&name) || walk.follow(&name)? == Link::IsTheKernels {
                 return Ok(());
             }
         }
@@ -200,6 +202,10 @@ impl Walk {
             LOOK | OFlags::NOFOLLOW,
             Mode::empty(),
         )?)
+    }
+
+    fn is_at_link(&self, name: &OsStr) -> bool {
+        self.look(name).is_ok_and(|found| is_link(&found))
     }
 
     /// Reads a link and puts what it leads to on the way.
