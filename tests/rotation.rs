@@ -458,6 +458,7 @@ fn a_link_of_somebody_else_is_not_followed_at_start_and_not_by_check() {
         (0, NOBODY, NOBODY, true),
         (0, SOMEBODY, NOBODY, false),
         (SOMEBODY, SOMEBODY, NOBODY, true),
+        (SOMEBODY, 0, NOBODY, true),
     ];
     // As /tmp is, and as it is not: in a sticky one the kernel has a word, too, and other errors.
     let cases = [0o777, 0o1777]

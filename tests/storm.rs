@@ -234,7 +234,7 @@ fn under_refuse_connects_are_refused_until_the_sink_heals() {
 #[test]
 fn a_listener_that_refused_comes_back_on_the_same_port() {
     let cycles = if std::env::var_os("DRAINLINE_LONG").is_some() {
-        1_000
+        300
     } else {
         20
     };

@@ -112,6 +112,10 @@ impl Budget {
             let mut inner = self.inner.lock();
             inner.received += weight.messages;
             if let Some(end) = record.ended().filter(|&end| refuses_sends(end)) {
+                // What it had read behind the message that was in line.
+                if end == EndReason::SendTimeout {
+                    inner.lost_to_full += weight.messages;
+                }
                 return inner.refuse(drop_reason(end), weight.messages);
             }
             let waits = !matches!(patience, Patience::None);

@@ -309,6 +309,19 @@ fn what_was_read_before_a_deadline_passed_is_still_sent() {
     assert_eq!(books.enter(ONE), Room::Refused(DropReason::Aborted));
 }
 
+/// So that the log's "lost meanwhile" is the ledger's number.
+#[test]
+fn what_was_read_behind_a_message_that_waited_too_long_is_lost_to_a_full_buffer_too() {
+    for (reason, lost) in [(EndReason::SendTimeout, 2), (EndReason::Aborted, 0)] {
+        let books = Books::new();
+        assert!(books.budget().abort(&books.record, reason));
+        assert_eq!(books.enter(TWO), Room::Refused(DropReason::Aborted));
+        let counts = books.budget().counts();
+        assert_eq!(counts.lost_to_full, lost, "{reason:?}");
+        assert_eq!(counts.dropped.get(DropReason::Aborted), 2);
+    }
+}
+
 /// A wait of a sender whose clock the test moves: the server's own watchdog does not tick this budget.
 #[test]
 fn a_sender_is_as_patient_as_its_process_ran() {
