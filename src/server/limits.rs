@@ -6,6 +6,7 @@
 //! refuses is a client rejected and counted while the server runs.
 
 mod malloc;
+mod processors;
 mod promised;
 mod system;
 

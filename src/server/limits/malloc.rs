@@ -5,10 +5,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
-use std::thread;
 
-use super::system::text;
+use super::processors::processors;
 
 /// The settings of glibc's malloc that decide how much memory it keeps from the system although it is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,35 +237,6 @@ fn number(value: &str) -> Option<Number> {
     }
 }
 
-/// As malloc counts them: those that are online, by the first of these files that can be read, and else those that this
-/// process may run on. It takes two where none of it can be known. The largest of all is never too few.
-fn processors() -> u64 {
-    let allowed = thread::available_parallelism().map_or(0, |count| count.get() as u64);
-    let online = online(&text(Path::new("/sys/devices/system/cpu/online")));
-    let running = lines_of_processors(&text(Path::new("/proc/stat")));
-    [2, allowed, online, running].into_iter().fold(0, u64::max)
-}
-
-/// Numbers and ranges with commas between: `0-3,6`.
-fn online(list: &str) -> u64 {
-    let count = |range: &str| -> Option<u64> {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        last.checked_sub(first)?.checked_add(1)
-    };
-    let counts = list.trim().split(',').filter_map(count);
-    counts.fold(0, u64::saturating_add)
-}
-
-/// proc_stat(5) has a line for each processor.
-fn lines_of_processors(stat: &str) -> u64 {
-    let is_processor = |line: &&str| {
-        line.strip_prefix("cpu")
-            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-    };
-    stat.lines().filter(is_processor).count() as u64
-}
-
 /// By AT_SECURE (getauxval(3)). A privileged process may be kept from that file itself.
 fn is_privileged() -> bool {
     match fs::read("/proc/self/auxv") {
@@ -409,17 +378,6 @@ mod tests {
         // As when the program has changed it since, or /proc is not there.
         assert_eq!(whole(b"GLIBC_TUNABLES=b=1\0"), None);
         assert_eq!(whole(b""), None);
-    }
-
-    #[test]
-    fn processors_are_counted_by_whatever_can_be_read() {
-        assert_eq!(online("0-3,6\n"), 5);
-        assert_eq!(online("0\n"), 1);
-        assert_eq!(online(""), 0);
-        assert_eq!(online("0-x,3-1,0-18446744073709551615"), 0);
-        assert_eq!(lines_of_processors("cpu  1 2\ncpu0 1\ncpu1 2\nintr 5\n"), 2);
-        assert_eq!(lines_of_processors(""), 0);
-        assert!(processors() >= 2);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl System {
 }
 
 /// A file's text, empty if there is none. Paths in `/proc` may hold any byte, so it is read lossily.
-pub(super) fn text(path: &Path) -> String {
+fn text(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
