@@ -17,7 +17,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use drainline::{Malloc, MallocSetting};
 use nix::unistd::execve;
 
-const ARENA_MAX: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+const ARENA_MAX: &str = "MALLOC_ARENA_MAX";
 const TUNABLES: &str = "GLIBC_TUNABLES";
 const NO_THREAD_CACHES: &str = "glibc.malloc.tcache_count=0";
 
@@ -30,15 +30,14 @@ pub(crate) fn ensure() {
     let malloc = Malloc::of_process();
     let mut missing = Vec::new();
     if matches!(malloc.arenas_max, MallocSetting::Default(_)) {
-        missing.push((ARENA_MAX.0, OsString::from(ARENA_MAX.1)));
+        missing.push((ARENA_MAX, OsString::from("1")));
     }
     if matches!(malloc.thread_cache_bytes, MallocSetting::Default(_)) {
         let tunables = Malloc::tunables();
-        // Set already, and ignored: the tunables that somebody set are ill-formed.
-        if tunables.as_bytes().ends_with(NO_THREAD_CACHES.as_bytes()) {
-            return;
+        // Else it is set already, and ignored: the tunables that somebody set are ill-formed.
+        if !tunables.as_bytes().ends_with(NO_THREAD_CACHES.as_bytes()) {
+            missing.push((TUNABLES, with_another(tunables)));
         }
-        missing.push((TUNABLES, with_another(tunables)));
     }
     if !missing.is_empty() {
         let _ = execute_again(&missing);

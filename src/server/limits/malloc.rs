@@ -65,13 +65,10 @@ impl Malloc {
         }
         let processors = processors();
         if is_privileged() {
-            let Malloc {
-                arenas_max,
-                thread_cache_bytes,
-            } = Environment::default().malloc(processors);
+            let unset = Environment::default().malloc(processors);
             return Malloc {
-                arenas_max: MallocSetting::Fixed(arenas_max.value()),
-                thread_cache_bytes: MallocSetting::Fixed(thread_cache_bytes.value()),
+                arenas_max: MallocSetting::Fixed(unset.arenas_max.value()),
+                thread_cache_bytes: MallocSetting::Fixed(unset.thread_cache_bytes.value()),
             };
         }
         Environment::of_process().malloc(processors)

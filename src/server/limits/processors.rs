@@ -7,6 +7,7 @@ use std::thread;
 /// process may run on. It takes two where none of it can be known. The largest of all is never too few.
 pub(super) fn processors() -> u64 {
     let allowed = thread::available_parallelism().map_or(0, |count| count.get() as u64);
+    let text = |path| fs::read_to_string(path).unwrap_or_default();
     let online = online(&text("/sys/devices/system/cpu/online"));
     let running = lines_of_processors(&text("/proc/stat"));
     [2, allowed, online, running].into_iter().fold(0, u64::max)
@@ -30,11 +31,6 @@ fn lines_of_processors(stat: &str) -> u64 {
             .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
     };
     stat.lines().filter(is_processor).count() as u64
-}
-
-/// A file's text, empty if there is none.
-fn text(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -77,6 +77,8 @@ impl Place {
         let name = if number == 1 { "stdout" } else { "stderr" };
         let why = match rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE {
             OFlags::RDONLY => Some("is opened for reading alone"),
+            // std has opened the null device for reading and writing in the place of one that was closed when the
+            // process began, so that no other file gets the number; a shell opens it for writing alone.
             OFlags::RDWR if is_null_device(fd)? => {
                 Some("is closed, or the null device opened for reading, too")
             }
@@ -297,8 +299,6 @@ fn reopen(number: u32) -> io::Result<Kind> {
         .map(Kind::NonBlocking)
 }
 
-/// Whether it was closed when the process began. std has opened the null device in its place then, for reading and
-/// writing, so that no other file gets the number; a shell opens it for writing alone.
 fn is_null_device(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let stat = rustix::fs::fstat(fd)?;
     let device = (major(stat.st_rdev), minor(stat.st_rdev));
