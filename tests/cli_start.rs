@@ -16,6 +16,7 @@ use std::thread;
 use common::child::Drainline;
 use common::exit::Exit;
 use common::programs::is_installed;
+use common::root::is_root;
 use common::wait::{DEADLINE, wait_for, wait_until};
 
 /// Ran to its end: how, and what it printed.
@@ -122,8 +123,7 @@ fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
 /// Root may write everywhere, so another user tries.
 #[test]
 fn a_path_that_may_not_be_written_is_found_by_the_check_and_at_start() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("left out: only root can run the program as another user");
+    if !is_root("run the program as another user") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -157,8 +157,7 @@ fn a_path_that_may_not_be_written_is_found_by_the_check_and_at_start() {
 /// In a directory where everybody may put one, and which is not sticky: the kernel would follow it.
 #[test]
 fn a_link_of_another_user_on_the_way_to_a_file_that_is_written_whole_is_not_followed() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("left out: only root can make a link of another user");
+    if !is_root("make a link of another user") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

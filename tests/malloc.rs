@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::child::{BINARY, Drainline};
+use common::root::is_root;
 
 /// What a bound says of arenas beside the first.
 const ARENAS: &str = "in malloc's arenas unless MALLOC_ARENA_MAX is 1";
@@ -186,8 +187,7 @@ fn a_program_whose_file_is_gone_serves_with_what_it_has_and_says_so() {
 /// it there would execute the program for ever.
 #[test]
 fn a_privileged_program_keeps_what_it_has_and_says_so() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: it takes root to make a set-user-ID program");
+    if !is_root("make a set-user-ID program") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ use common::child::{Drainline, Stdout};
 use common::client;
 use common::guard::Collector;
 use common::proc;
+use common::root::is_root;
 use common::wait::{DEADLINE, wait_until};
 use rustix::fs::OFlags;
 
@@ -213,8 +214,7 @@ fn the_null_device_takes_everything() {
 
 /// A server whose stdout is a pipe of another user, which it may not open anew, and the pipe's reading end. Takes root.
 fn with_pipe_of_another(args: &[&str]) -> Option<(Drainline, io::PipeReader)> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("left out: only root can run the program as another user");
+    if !is_root("run the program as another user") {
         return None;
     }
     let (reader, writer) = io::pipe().unwrap();

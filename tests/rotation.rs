@@ -18,6 +18,7 @@ use common::client;
 use common::exit::Exit;
 use common::guard::Guarded;
 use common::mount::{MountPoint, attempt};
+use common::root::is_root;
 use common::wait::{DEADLINE, wait_until};
 use rustix::process::{Resource, Signal};
 use tempfile::TempDir;
@@ -427,15 +428,6 @@ const NOBODY: u32 = 65534;
 const SOMEBODY: u32 = 65533;
 const NOT_FOLLOWED: &str = "it is not followed";
 
-/// Links and folders of other users take root to make.
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        eprintln!("left out: only root can make another user's link");
-    }
-    is_root
-}
-
 fn link(target: impl AsRef<Path>, at: &Path, owner: u32) {
     symlink(target, at).unwrap();
     lchown(at, Some(owner), Some(owner)).unwrap();
@@ -444,7 +436,7 @@ fn link(target: impl AsRef<Path>, at: &Path, owner: u32) {
 /// By its owner: ours, root's, and that of the directory's owner are followed, whatever the kernel's own protection says.
 #[test]
 fn a_link_of_somebody_else_is_not_followed_at_start_and_not_by_check() {
-    if !is_root() {
+    if !is_root("make another user's link") {
         return;
     }
     // Who owns the directory, the link, and runs the program, and whether it is followed.
@@ -518,7 +510,7 @@ fn a_link_of_somebody_else_is_not_followed_at_start_and_not_by_check() {
 
 #[test]
 fn a_link_that_somebody_else_puts_there_is_not_followed_at_a_reopen() {
-    if !is_root() {
+    if !is_root("make another user's link") {
         return;
     }
     let mut case = Case::start();

@@ -20,10 +20,11 @@ use common::client;
 use common::exit::Counted;
 use common::ledger::assert_closes;
 use common::proc;
+use common::root::is_root;
 use common::tagged::{Cut, Tagged};
 use common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::{Config, Connection, Outbox, RejectReason, Server};
-use rustix::process::{Resource, Signal, geteuid};
+use rustix::process::{Resource, Signal};
 
 const SIZE: usize = 120;
 const EACH: u64 = 5;
@@ -277,8 +278,7 @@ fn without_descriptors_clients_that_are_refused_too_late_are_counted() {
 fn without_threads_a_client_is_turned_away_and_the_next_one_served_when_there_are_some() {
     let name =
         "without_threads_a_client_is_turned_away_and_the_next_one_served_when_there_are_some";
-    if !geteuid().is_root() {
-        eprintln!("skipped: {name}: it takes root to run a process as a user of its own");
+    if !is_root("run a process as a user of its own") {
         return;
     }
     // A user that has no other process, since RLIMIT_NPROC counts them all.

@@ -13,6 +13,7 @@ use common::child::Drainline;
 use common::client;
 use common::exit::Exit;
 use common::proc;
+use common::root::is_root;
 use common::tagged::{Cut, Tagged};
 use common::wait::{DEADLINE, wait_until};
 use rustix::process::{Resource, Signal};
@@ -233,8 +234,7 @@ fn a_message_that_is_half_written_in_one_file_is_whole_in_the_next_and_its_half_
 /// A log that its writer may not read is appended to, torn or not. Root reads everything, so another user tries.
 #[test]
 fn a_file_that_may_not_be_read_is_appended_to_as_it_is() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("left out: only root can run the program as another user");
+    if !is_root("run the program as another user") {
         return;
     }
     let (directory, path) = somewhere();

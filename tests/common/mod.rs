@@ -28,6 +28,7 @@ pub mod proc;
 pub mod programs;
 pub mod puppets;
 pub mod relay;
+pub mod root;
 pub mod rsyslog;
 pub mod tagged;
 pub mod told;
