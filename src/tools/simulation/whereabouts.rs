@@ -127,8 +127,12 @@ impl World<'_> {
         seen
     }
 
-    /// Whether every client has a rate and a handler that waits for it: then nothing is unread.
+    /// Whether every client has a rate and a handler that waits for it, and nobody else has a connection: then nothing
+    /// is unread. Who hung up and came back may have left one behind that a rate limit holds.
     fn reads_all_at_once(&self) -> bool {
+        if self.connections.len() - self.free.len() > self.clients.len() {
+            return false;
+        }
         let has_rate = |pace| matches!(pace, ClientPace::Rate(_));
         let is_read = |crowd: &CrowdState| crowd.idle == crowd.schedule.clients();
         let mut crowds = self.crowds.iter().zip(&self.demand.crowds);

@@ -267,6 +267,23 @@ fn a_rate_limit_holds_back_and_loses_nothing() {
 }
 
 #[test]
+fn what_a_rate_limit_holds_of_a_connection_that_was_left_is_in_sockets() {
+    let mut crowds = vec![crowd(1, ClientPace::Rate(101), 4)];
+    // It came back shortly before the end: the bucket of the connection that it left was empty then.
+    crowds[0].until = Duration::from_millis(3_240);
+    crowds[0].reconnect = Some(Duration::from_millis(794));
+    let mut demand = demand(crowds, None, &[]);
+    demand.seed = 5;
+    let config = config(|config| {
+        config.rate_limit = Some(82);
+        config.frame_timeout = None;
+    });
+    let watched = simulate(&config, &demand).watched;
+    assert!(watched.at_end.closes(), "{:?}", watched.at_end);
+    assert!(watched.most.in_sockets > 0, "{:?}", watched.most);
+}
+
+#[test]
 fn an_hour_of_thousands_is_little_work() {
     let crowds = vec![crowd(5_000, ClientPace::Rate(10), 3_600)];
     let demand = demand(crowds, Some(80_000), &[stall(600, 1), stall(1_800, 1)]);
