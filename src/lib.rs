@@ -11,13 +11,13 @@
 //! - [`design`]: the threads, the way of a message, the shutdown order.
 //! - [`tuning`]: what trades one thing for another, and what it costs.
 //! - [`leaks`]: how servers leak, and which cure is for whom.
-//! - [`model`]: the decisions, pure.
+//! - [`policy`]: the decisions, pure.
 //!
 //! The library installs no signal handler and no logger, and keeps no global state but
 //! what its servers have promised to need at most. It is for Linux.
 
 pub mod ingest;
-pub mod model;
+pub mod policy;
 pub mod server;
 
 #[doc = include_str!("docs/design.md")]

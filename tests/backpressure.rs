@@ -13,7 +13,7 @@ use common::tagged::{Cut, Tagged};
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Handle, Ingest};
-use drainline::model::{Activity, Rung};
+use drainline::policy::{Activity, Rung};
 use drainline::{Config, PauseAfter};
 
 const SIZE: usize = 1000;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::puppets::{Actor, Answer, Item, Stage};
 use common::wait::{DEADLINE, wait_until};
-use drainline::model::Weight;
+use drainline::policy::Weight;
 use drainline::{Config, DropReason, PauseAfter, Received, SendError};
 
 type Sent = Answer<Result<(), SendError<Item>>>;

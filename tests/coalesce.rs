@@ -16,7 +16,7 @@ use common::tagged::{Cut, Tagged};
 use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_for};
 use drainline::ingest::Handle;
-use drainline::model::Activity;
+use drainline::policy::Activity;
 use drainline::{Config, ConnectionInfo, EndReason, Reason};
 
 const SIZE: usize = 100;

@@ -16,7 +16,7 @@ use common::tagged::{Cut, Tagged};
 use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Discard, Framing, Handle, Ingest, Oversize};
-use drainline::model::Activity;
+use drainline::policy::Activity;
 use drainline::{Config, EndReason, Ended, FirstByteTimeout, PauseAfter, Server};
 
 const SHORT: Duration = Duration::from_millis(300);

@@ -1,7 +1,7 @@
 //! The token bucket: however takes are split and spread, the rate holds.
 #![allow(clippy::unwrap_used)]
 
-use drainline::model::Bucket;
+use drainline::policy::Bucket;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -62,6 +62,19 @@ proptest! {
             prop_assert_eq!(bucket.wait(now), Duration::ZERO);
             bucket.take(size, now);
             now += Duration::from_secs_f64(size as f64 / rate as f64 * 1.001);
+        }
+    }
+}
+
+#[test]
+fn after_the_wait_that_it_was_told_nobody_is_told_another() {
+    for rate in [3, 7, 1_024, 99_999, 1_000_000_000] {
+        let mut bucket = Bucket::new(rate as f64, Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for size in 1..2_000 {
+            bucket.take(size, now);
+            now += bucket.wait(now);
+            assert_eq!(bucket.wait(now), Duration::ZERO, "{size} at {rate}/s");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use drainline::model::{Coalesce, Counts, Pace};
+use drainline::policy::{Coalesce, Counts, Pace};
 
 const TICK: Duration = Duration::from_millis(100);
 const BUSY: f64 = 20_000.0;

@@ -3,7 +3,7 @@
 
 mod sim;
 
-use drainline::model::{Change, Ladder, LadderSettings, Observation, Rung};
+use drainline::policy::{Change, Ladder, LadderSettings, Observation, Rung};
 use proptest::prelude::*;
 use sim::{Load, Settings, Sim, TICK, WhenFull};
 use std::time::Duration;

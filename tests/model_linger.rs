@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::Linger;
+use drainline::policy::Linger;
 
 const BUSY: f64 = 20_000.0;
 const SMALL: u64 = 700;

@@ -1,7 +1,7 @@
 //! The buffer's line against a naive twin: any order of take, cancel, give back, finish and close.
 #![allow(clippy::unwrap_used)]
 
-use drainline::model::{Cancel, Queue, Take, Ticket, Weight};
+use drainline::policy::{Cancel, Queue, Take, Ticket, Weight};
 use proptest::prelude::*;
 
 /// Small enough that everything happens often: full in one dimension, in the other, in both.

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use drainline::ingest::Ingest;
-use drainline::model::Rung;
+use drainline::policy::Rung;
 use drainline::{Config, WhenFull};
 
 use common::child::{Drainline, Stdout};

@@ -17,7 +17,7 @@ use common::tagged::{Cut, Tagged};
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::ingest::{Handle, Ingest, Report};
-use drainline::model::Rung;
+use drainline::policy::Rung;
 use drainline::{Config, OnPause, PauseAfter, RejectReason, StartError, Stats};
 use socket2::{Domain, Socket, Type};
 

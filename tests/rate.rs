@@ -13,7 +13,7 @@ use common::tagged::Tagged;
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Handle, Ingest};
-use drainline::model::Activity;
+use drainline::policy::Activity;
 use drainline::{Config, EndReason};
 
 fn start(rate_limit: Option<u64>, valve: &Valve) -> (Handle, TcpStream) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::client;
 use common::handlers::{LONG, anywhere, drained, lines, wait_open};
 use common::wait::{DEADLINE, wait_until, within};
-use drainline::model::Activity;
+use drainline::policy::Activity;
 use drainline::{
     BoxError, Config, Connection, DropReason, EndReason, Handle, Inbox, Outbox, Received, Report,
     Server,

@@ -16,7 +16,7 @@ use common::embedded::{self, Embedded};
 use common::handlers::{anywhere, drained, lines, wait_open};
 use common::proc;
 use common::wait::{DEADLINE, wait_until};
-use drainline::model::Activity;
+use drainline::policy::Activity;
 use drainline::{
     BoxError, Config, DropReason, EndReason, Handle, Inbox, Received, RejectReason, Report, Server,
     ServerError, StartError, Weigh,

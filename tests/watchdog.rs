@@ -16,7 +16,7 @@ use common::tagged::{Cut, Tagged};
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::ingest::Ingest;
-use drainline::model::Activity;
+use drainline::policy::Activity;
 use drainline::{Config, ConnectionInfo, EndReason, OnPause, PauseAfter, Received, Server};
 
 /// What is stuck for longer is named.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::client::{self, Closed};
 use common::puppets::{Actor, Item, Stage};
 use common::wait::{DEADLINE, wait_until};
-use drainline::model::Rung;
+use drainline::policy::Rung;
 use drainline::{Config, DropReason, EndReason, Ended, PauseAfter, SendError, WhenFull};
 
 const TIMEOUT: Duration = Duration::from_millis(200);

@@ -1,7 +1,7 @@
 //! Who may put how much into the buffer: the decision alone, without its lock.
 
 use criterion::Criterion;
-use drainline::model::{Queue, Take, Weight};
+use drainline::policy::{Queue, Take, Weight};
 
 const LIMIT: Weight = Weight {
     messages: 100_000,

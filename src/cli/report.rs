@@ -1,7 +1,7 @@
 //! How the ledger is told: the last line, the exit code, the list of connections.
 
 use drainline::ingest::{Handle, Report};
-use drainline::model::Rung;
+use drainline::policy::Rung;
 use drainline::{Reason, Stats, Tally};
 use serde_json::{Map, Value, json};
 

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use log::Level;
 
-use super::assembly::Form;
+use super::batch::buffer::{MAPPED_FROM, PAGE};
+use super::batch::builder::Form;
+use super::batch::pool::Pool;
 use super::batch::{Batch, BatchLimit};
-use super::buffer::{MAPPED_FROM, PAGE};
 use super::framing::{Decoder, Framing, OutputFraming, Oversize};
 use super::handle::Handle;
 use super::handler;
 use super::ledger::ByteLedger;
-use super::pool::Pool;
 use super::shared::Shared;
 use super::sink::{self, Sink};
 use crate::server::{Bound, BufferMemory, Builder, Config, ConfigError, Server, StartError};

@@ -5,10 +5,10 @@ use std::fmt;
 
 use log::Level;
 
-use super::assembly::Frames;
 use super::batch::Batch;
+use super::batch::builder::Frames;
+use super::batch::pool::Pool;
 use super::framing::{Discard, End};
-use super::pool::Pool;
 use super::reader::Reader;
 use super::shared::Shared;
 use crate::server::{

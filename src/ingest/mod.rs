@@ -11,10 +11,7 @@ mod reader;
 
 pub mod framing;
 
-mod assembly;
 mod batch;
-mod buffer;
-mod pool;
 
 pub mod sink;
 

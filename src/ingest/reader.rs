@@ -2,12 +2,12 @@
 
 use std::io::{self, Read};
 
-use super::assembly::{Assembly, Form, Frames, Uncollected};
 use super::batch::Batch;
-use super::buffer::{Buffer, MAPPED_FROM};
+use super::batch::buffer::{Buffer, MAPPED_FROM};
+use super::batch::builder::{Assembly, Form, Frames, Uncollected};
+use super::batch::pool::Pool;
 use super::framing::{Decoder, Discard, End, Unfinished, protocol_of};
 use super::ledger::{ByteLedger, Entry};
-use super::pool::Pool;
 use crate::server::Connection;
 
 /// A first read into this much stack costs neither a page nor a system call more, and an idle connection

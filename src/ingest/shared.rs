@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use log::Level;
 
-use super::assembly::Form;
+use super::batch::builder::Form;
+use super::batch::pool::Pool;
 use super::framing::Decoder;
 use super::ledger::ByteLedger;
-use super::pool::Pool;
 use super::sink::Sink;
 use crate::server::Journal;
 

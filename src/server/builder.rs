@@ -12,30 +12,31 @@ use crossbeam_channel::bounded;
 use log::Level;
 use parking_lot::Mutex;
 
-use super::accepting::Accepting;
-use super::acceptor::{Acceptor, MakeHandler};
-use super::bell::Bell;
-use super::budget::Budget;
 use super::config::{Config, OnPause};
-use super::connection::Connection;
-use super::consumer;
+use super::ends::connection::Connection;
+use super::ends::receiver::{Inbox, Received};
+use super::ends::sender::{Outbox, Parcel, Weigh};
 use super::error::{BoxError, StartError};
-use super::exits::Exits;
-use super::gate::Gate;
-use super::handle::{Handle, Threads};
-use super::handler;
-use super::inbox::{Inbox, Received};
-use super::journal::Journal;
-use super::lifecycle::Lifecycle;
-use super::limits::{self, Bound, BufferMemory, Needs, Promise};
-use super::listener::{self, Listener};
-use super::outbox::{Outbox, Parcel, Weigh};
-use super::pulse::ConsumerPulse;
-use super::reaper;
-use super::shared::{Shared, Spawner, Standing, ThreadBody};
-use super::table::Table;
-use super::watchdog::Watchdog;
-use crate::model::{Linger, Weight};
+use super::limits::{self, Bound, BufferMemory, Needs};
+use super::running::{Handle, Threads};
+use super::state::accepting::Accepting;
+use super::state::admission::Gate;
+use super::state::consumer_state::ConsumerPulse;
+use super::state::exits::Exits;
+use super::state::lifecycle::Lifecycle;
+use super::state::listener::{self, Listener};
+use super::state::logger::Journal;
+use super::state::promise::{self, Promise};
+use super::state::quota::Budget;
+use super::state::table::Table;
+use super::state::waker::Bell;
+use super::state::{Shared, Spawner, Standing, ThreadBody};
+use super::threads::acceptor::{Acceptor, MakeHandler};
+use super::threads::consumer;
+use super::threads::handler;
+use super::threads::reaper;
+use super::threads::watchdog::Watchdog;
+use crate::policy::{Linger, Weight};
 
 /// How long [`Inbox::recv`] waits at a time where nobody asked for a tick.
 const LONG_TICK: Duration = Duration::from_secs(1);
@@ -235,7 +236,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         memory: BufferMemory,
     ) -> Result<(Bound, Vec<String>), StartError> {
         let needs = self.needs_of(config, memory)?;
-        let fit = limits::fit(config, &needs, &limits::system())?;
+        let fit = limits::fit(config, &needs, &promise::system())?;
         Ok((fit.bound, fit.notes))
     }
 

@@ -8,61 +8,35 @@
 //!
 //! The room knows no framing, no sinks and no command line.
 
-// In the order in which a message passes.
-mod accepting;
-mod acceptor;
-mod listener;
-mod queued;
-
-mod bell;
-mod gate;
-
-mod connection;
-mod handler;
-mod record;
-mod table;
-mod worker;
-
-mod outbox;
-
-mod budget;
-mod running;
-
-mod consumer;
-mod inbox;
-mod pulse;
-
-mod exits;
-mod reaper;
-
-mod watchdog;
-
-mod journal;
-
-// What they share, and what is known of them.
+// What runs, what user code holds, and what both share: arrows go down this list only.
 mod builder;
+mod running;
+mod threads;
+
+mod ends;
+
+mod state;
+
+mod limits;
+
 mod config;
-mod crowd_lock;
 mod deadline;
 mod error;
-mod handle;
 mod ledger;
-mod lifecycle;
-mod limits;
 mod report;
-mod shared;
 
 pub use builder::{Builder, Server};
 pub use config::{Config, FirstByteTimeout, Keepalive, OnPause, PauseAfter, TICK, WhenFull};
-pub use connection::Connection;
 pub use error::{BoxError, ConfigError, Ended, LimitError, SendError, ServerError, StartError};
-pub use handle::Handle;
-pub use inbox::{Delivery, Inbox, Received};
-pub use journal::Journal;
 pub use ledger::{DropReason, EndReason, NotAcceptingReason, Reason, RejectReason, Spans, Tally};
 pub(crate) use ledger::{counted, reasons};
 pub(crate) use limits::BufferMemory;
 pub use limits::{Bound, Malloc, MallocSetting};
-pub use outbox::{Outbox, Weigh, heap_bytes};
 pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, Stats};
-pub use shared::ThreadBody;
+
+pub use ends::connection::Connection;
+pub use ends::receiver::{Delivery, Inbox, Received};
+pub use ends::sender::{Outbox, Weigh, heap_bytes};
+pub use running::Handle;
+pub use state::ThreadBody;
+pub use state::logger::Journal;

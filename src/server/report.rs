@@ -8,7 +8,7 @@ use super::error::ServerError;
 use super::ledger::{
     DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, Tally, counted,
 };
-use crate::model::{Activity, Rung, Weight};
+use crate::policy::{Activity, Rung, Weight};
 
 /// The server's ledger at one moment.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 use super::figures::Point;
 use super::words::{self, count, time};

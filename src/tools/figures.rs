@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 /// As often as the server's watchdog looks: a wait or a recovery is told no finer.
 pub(crate) const TICK: Duration = Duration::from_millis(100);

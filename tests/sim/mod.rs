@@ -1,7 +1,7 @@
 //! A server without threads, sockets or clock: clients, a gate, the real queue, watch and ladder, and a
 //! sink with a rate. Hours of overload pass in milliseconds.
 
-use drainline::model::{
+use drainline::policy::{
     Activity, Cancel, Change, Ladder, LadderSettings, Observation, Queue, Rung, Sample, Take,
     Ticket, Verdict, Watch, WatchLimits, Weight,
 };

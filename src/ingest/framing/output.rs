@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Framing;
-use crate::ingest::buffer::Buffer;
+use crate::ingest::batch::buffer::Buffer;
 
 /// How messages are written out. A choice of its own: what came in one framing may go out in another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,9 +1,9 @@
 //! Where messages go.
 
 mod drive;
+mod fd_writer;
 mod file;
 mod null;
-mod output;
 mod retry;
 mod stdout;
 mod unlinked;
@@ -14,9 +14,9 @@ use std::io;
 use std::time::Duration;
 
 pub(super) use drive::drive;
+pub use fd_writer::Output;
 pub use file::File;
 pub use null::Null;
-pub use output::Output;
 pub use retry::Backoff;
 pub use stdout::Stdout;
 

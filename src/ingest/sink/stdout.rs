@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::output::Reader;
+use super::fd_writer::Reader;
 use super::unlinked::Unlinked;
 use super::{Output, Sink, SinkError, Work};
 

@@ -12,50 +12,50 @@ use super::malloc::Malloc;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::server) struct System {
     /// Nothing tells what this process has in use already.
-    pub(super) is_without_proc: bool,
+    pub(in crate::server) is_without_proc: bool,
     /// RLIMIT_NOFILE, the soft one: it is the one that accept(2) meets.
-    pub(super) descriptors_max: Option<u64>,
+    pub(in crate::server) descriptors_max: Option<u64>,
     /// Open in this process.
-    pub(super) open_descriptors: u64,
+    pub(in crate::server) open_descriptors: u64,
     /// Of this process.
-    pub(super) own_threads: u64,
+    pub(in crate::server) own_threads: u64,
     /// Of the whole machine, kernel threads included.
-    pub(super) all_threads: u64,
+    pub(in crate::server) all_threads: u64,
     /// kernel.threads-max.
-    pub(super) threads_max: Option<u64>,
+    pub(in crate::server) threads_max: Option<u64>,
     /// kernel.pid_max: a thread takes a number from the same space.
-    pub(super) pid_max: Option<u64>,
+    pub(in crate::server) pid_max: Option<u64>,
     /// Of all control groups around this process the one with the fewest threads left.
-    pub(super) pids: Option<Level>,
+    pub(in crate::server) pids: Option<Level>,
     /// vm.max_map_count.
-    pub(super) mappings_max: Option<u64>,
+    pub(in crate::server) mappings_max: Option<u64>,
     /// Of this process.
-    pub(super) mappings: u64,
+    pub(in crate::server) mappings: u64,
     /// What allows the least memory: the machine, or one of the control groups around this process.
-    pub(super) memory: Option<Level>,
+    pub(in crate::server) memory: Option<Level>,
     /// RLIMIT_AS in bytes, the soft one.
-    pub(super) address_space_max: Option<u64>,
+    pub(in crate::server) address_space_max: Option<u64>,
     /// Bytes that are mapped in this process, used or not.
-    pub(super) address_space: u64,
+    pub(in crate::server) address_space: u64,
     /// The most arenas that malloc makes.
-    pub(super) arenas_max: u64,
+    pub(in crate::server) arenas_max: u64,
     /// The most bytes that malloc keeps for each thread.
-    pub(super) thread_cache_bytes: u64,
+    pub(in crate::server) thread_cache_bytes: u64,
     /// The largest receive buffer that the kernel grows a TCP socket to, in bytes.
-    pub(super) receive_buffer_max: u64,
+    pub(in crate::server) receive_buffer_max: u64,
     /// The largest send buffer, likewise.
-    pub(super) send_buffer_max: u64,
+    pub(in crate::server) send_buffer_max: u64,
 }
 
 /// The limit of one control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Level {
+pub(in crate::server) struct Level {
     /// The file, as an operator finds it.
-    pub(super) limit: String,
-    pub(super) max: u64,
+    pub(in crate::server) limit: String,
+    pub(in crate::server) max: u64,
     /// In use by everybody in the group, this process included. 0 for memory: most of what a group
     /// uses is page cache, which gives way.
-    pub(super) used: u64,
+    pub(in crate::server) used: u64,
 }
 
 impl System {

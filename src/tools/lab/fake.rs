@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
 use super::outcome::{Figures, Findings, Ledger, Outcome, Point, Recovery};

@@ -110,7 +110,7 @@ fn point(point: &Point) -> Value {
         "delivered_messages": point.delivered,
         "lost_messages": point.lost,
         "rejected_clients": point.rejected,
-        "rung": point.rung.map(drainline::model::Rung::name),
+        "rung": point.rung.map(drainline::policy::Rung::name),
     })
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 use crate::cli::settings::{self, Parsed};
 

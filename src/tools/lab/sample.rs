@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drainline::Stats;
-use drainline::model::Rung;
+use drainline::policy::Rung;
 use serde_json::{Value, json};
 
 /// The inside of a server at one moment.

@@ -5,7 +5,7 @@ mod tests;
 
 use std::time::Duration;
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 pub(super) use super::super::words::{by_reason, count, memory, time};
 

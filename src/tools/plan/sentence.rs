@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drainline::Config;
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 use crate::cli::units;
 

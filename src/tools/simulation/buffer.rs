@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use drainline::model::{Cancel, Queue, Take, Ticket, Weight};
+use drainline::policy::{Cancel, Queue, Take, Ticket, Weight};
 use drainline::{Config, DropReason, Tally};
 
 /// What the sink takes next.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::{Bucket, Ticket, Watch, Weight};
+use drainline::policy::{Bucket, Ticket, Watch, Weight};
 
 /// Where a handler is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

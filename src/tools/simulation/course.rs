@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 use drainline::{Config, Reason, Tally};
 
 use super::super::demand::Demand;

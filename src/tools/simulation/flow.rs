@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::Weight;
+use drainline::policy::Weight;
 
 use super::super::demand::ClientPace;
 use super::clients::Client;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use drainline::model::Bucket;
+use drainline::policy::Bucket;
 use drainline::{Config, OnPause, RejectReason, Tally};
 
 /// The longest queue of an ordinary Linux (net.core.somaxconn in listen(2)).

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::{Take, Ticket, Weight};
+use drainline::policy::{Take, Ticket, Weight};
 use drainline::{DropReason, WhenFull};
 
 use super::super::demand::ClientPace;

@@ -13,11 +13,11 @@
 //!
 //! Not in it: what processors take (but for clients that send as fast as they can), and what a network delays.
 //!
-//! [`Queue`]: drainline::model::Queue
-//! [`Ladder`]: drainline::model::Ladder
-//! [`Watch`]: drainline::model::Watch
-//! [`Bucket`]: drainline::model::Bucket
-//! [`Coalesce`]: drainline::model::Coalesce
+//! [`Queue`]: drainline::policy::Queue
+//! [`Ladder`]: drainline::policy::Ladder
+//! [`Watch`]: drainline::policy::Watch
+//! [`Bucket`]: drainline::policy::Bucket
+//! [`Coalesce`]: drainline::policy::Coalesce
 
 mod schedule;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use drainline::Config;
 use drainline::ingest::Batch;
-use drainline::model::{Coalesce, Counts, Pace, Weight};
+use drainline::policy::{Coalesce, Counts, Pace, Weight};
 
 use super::super::demand::{ClientPace, Crowd, Demand};
 
@@ -44,7 +44,7 @@ pub(super) struct Reads {
     small: u64,
     large: u64,
     little: u64,
-    /// A rate limit lets a read bring no more than a second's worth, as `model::ReadSize` sees to.
+    /// A rate limit lets a read bring no more than a second's worth, as `policy::ReadSize` sees to.
     paid: u64,
     /// A batch holds at most so many.
     most: u64,

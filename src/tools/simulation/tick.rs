@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drainline::OnPause;
-use drainline::model::{Activity, Observation, Sample, Verdict};
+use drainline::policy::{Activity, Observation, Sample, Verdict};
 
 use super::super::demand::ClientPace;
 use super::super::figures::TICK;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use drainline::model::{Ladder, LadderSettings, Ticket, WatchLimits, Weight};
+use drainline::policy::{Ladder, LadderSettings, Ticket, WatchLimits, Weight};
 use drainline::{Config, WhenFull};
 
 use super::super::demand::Demand;

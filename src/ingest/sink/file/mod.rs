@@ -12,7 +12,7 @@ use log::Level;
 use rustix::fs::{Mode, OFlags};
 
 use self::name::Patience;
-use super::output::Reader;
+use super::fd_writer::Reader;
 use super::unlinked::Unlinked;
 use super::{Output, Sink, SinkError, Work};
 use crate::server::Journal;

@@ -1,6 +1,6 @@
 //! The ladder as a band along the time axis: the worse, the higher and the further from the page's own colour.
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 use super::super::outcome::Point;
 use super::frame::{BAND_BOTTOM, BAND_TOP, Frame};

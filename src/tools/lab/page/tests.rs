@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 
 use super::super::fake::{self, STRATEGIES};
 use super::super::outcome::{Findings, Point};

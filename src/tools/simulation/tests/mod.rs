@@ -4,7 +4,7 @@ mod books;
 
 use std::time::Duration;
 
-use drainline::model::Rung;
+use drainline::policy::Rung;
 use drainline::{Config, OnPause, WhenFull};
 
 use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};

@@ -1,0 +1,353 @@
+//! Makes a batch of what a decoder finds, framed as it is written out.
+
+use std::mem::size_of;
+use std::ops::Range;
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+use super::buffer::Buffer;
+use super::pool::Pool;
+use super::{Batch, BatchLimit};
+use crate::ingest::framing::{Event, Framing, OutputFraming, Seen, Take, Violation};
+use crate::ingest::ledger::Entry;
+use crate::server::heap_bytes;
+
+/// What one step of decoding brought.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    /// Whole messages.
+    pub(crate) batch: Option<Batch>,
+    /// Messages dropped for being too long.
+    pub(crate) dropped: u64,
+    /// Messages in the batch that are the beginning of longer ones.
+    pub(crate) truncated: u64,
+    /// The first of those that were too long, if they are not what `violation` says.
+    pub(crate) oversize: Option<Seen>,
+    /// Messages in the batch and dropped ones.
+    pub(crate) finished: u64,
+    /// The peer broke the protocol.
+    pub(crate) violation: Option<Violation>,
+}
+
+/// How batches are made for a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    pub(crate) limit: BatchLimit,
+    pub(crate) input: Framing,
+    pub(crate) framing: OutputFraming,
+    /// A message may hold what ends one in `framing`.
+    pub(crate) is_indexed: bool,
+}
+
+impl Form {
+    /// Messages in a batch that is copied message by message: an index of more would be as large as a read.
+    const MOST_INDEXED: u64 = 4096;
+
+    /// What the index of a batch takes at most, in bytes.
+    pub(crate) fn index_bytes(&self) -> usize {
+        match self.is_indexed {
+            true => heap_bytes(Self::MOST_INDEXED as usize * size_of::<u32>()),
+            false => 0,
+        }
+    }
+
+    fn most_messages(&self) -> u64 {
+        let most = self.limit.messages();
+        if self.is_indexed {
+            most.min(Self::MOST_INDEXED)
+        } else {
+            most
+        }
+    }
+}
+
+/// The batch of one input, as it is made. Nothing is copied while all that came is one run that goes out as it came.
+///
+/// It takes what one batch holds and no more: a handler never has a second one, however many messages one read
+/// brought.
+pub(crate) struct Assembly<'a> {
+    form: Form,
+    pool: &'a Pool,
+    input: &'a [u8],
+    /// What the input's buffer would weigh.
+    capacity: usize,
+    at: usize,
+    /// The input's first bytes are this run, and nothing has been added to it.
+    whole: Option<(usize, u64)>,
+    bytes: Buffer,
+    ends: Vec<u32>,
+    messages: u64,
+    /// Something found no room.
+    is_full: bool,
+    frames: &'a mut Frames,
+    entry: &'a mut Entry,
+}
+
+impl<'a> Assembly<'a> {
+    /// What is found in `input`, whose buffer weighs `capacity`, goes into `frames` and `entry`.
+    pub(crate) fn new(
+        form: Form,
+        pool: &'a Pool,
+        input: &'a [u8],
+        capacity: usize,
+        frames: &'a mut Frames,
+        entry: &'a mut Entry,
+    ) -> Self {
+        Assembly {
+            form,
+            pool,
+            input,
+            capacity,
+            at: 0,
+            whole: None,
+            bytes: Buffer::default(),
+            ends: Vec::new(),
+            messages: 0,
+            is_full: false,
+            frames,
+            entry,
+        }
+    }
+
+    /// What was found is in the frames and in the entry, but for what is returned: so many of the input's first bytes,
+    /// holding so many messages, are the batch as they are; and whether something found no room in it.
+    pub(crate) fn finish(mut self, consumed: usize) -> (Option<(usize, u64)>, bool) {
+        debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
+        self.frames.truncated = self.entry.truncated;
+        debug_assert_eq!(
+            self.messages + self.frames.dropped,
+            self.frames.finished,
+            "every finished message is in the batch or dropped"
+        );
+        if self.whole.is_none() && self.messages > 0 {
+            self.ends.shrink_to_fit();
+            let mut bytes = std::mem::take(&mut self.bytes);
+            // Taken as it is, unless that would pin a large buffer for little, or be too much at once.
+            let weight = bytes.capacity() + self.ends.capacity() * size_of::<u32>();
+            if bytes.len() < bytes.capacity() / 2 || !self.form.limit.holds(self.messages, weight) {
+                bytes = self.pool.right_sized(bytes);
+            }
+            let ends = std::mem::take(&mut self.ends);
+            self.frames.batch = Some(Batch::new(bytes, self.messages, self.form.framing, ends));
+        }
+        (self.whole, self.is_full)
+    }
+
+    /// The next `len` bytes of the input.
+    fn pass(&mut self, len: usize) -> Range<usize> {
+        let start = self.at;
+        self.at += len;
+        start..self.at
+    }
+
+    /// Bytes that a batch holds whose bytes are copied: one of the pool's buffers, which is not outgrown: it would not
+    /// come back.
+    fn most_copied(&self) -> usize {
+        self.form.limit.bytes().min(self.pool.buffer_bytes())
+    }
+
+    /// What is copied, or would have to be if more came.
+    fn copied(&self) -> usize {
+        let whole = self.whole.map_or(0, |(len, _)| len);
+        whole + self.bytes.len() + self.ends.len() * size_of::<u32>()
+    }
+
+    /// How much of a run goes out as it came, in a batch of its own: `len` bytes if all of it does.
+    fn whole_part(&self, run: &[u8], messages: u64, delimiter: u8) -> (usize, u64) {
+        let limit = &self.form.limit;
+        // It will weigh its buffer, or its own length if that is less than half of it.
+        if limit.holds(messages, self.capacity.min(run.len() * 2)) {
+            return (run.len(), messages);
+        }
+        // What is not taken as it is gets copied.
+        let most = self.most_copied().min(run.len());
+        match nth(run, delimiter, limit.messages()) {
+            Some(end) if end < most => (end + 1, limit.messages()),
+            _ => match memrchr(delimiter, &run[..most]) {
+                Some(last) => {
+                    let messages = memchr_iter(delimiter, &run[..=last]).count();
+                    (last + 1, messages as u64)
+                }
+                // A message alone may weigh more.
+                None => (memchr(delimiter, run).map_or(run.len(), |end| end + 1), 1),
+            },
+        }
+    }
+
+    /// There is more than the one run: it has to be copied after all.
+    fn unfold(&mut self) {
+        if let Some((len, _)) = self.whole.take() {
+            let input = self.input;
+            self.room(len).append(&input[..len]);
+        }
+    }
+
+    fn add(&mut self, message: &[u8]) {
+        self.unfold();
+        let framing = self.form.framing;
+        framing.write(
+            message,
+            self.room(message.len() + OutputFraming::MOST_BYTES),
+        );
+        if self.form.is_indexed {
+            // A batch is at most an eighth of the buffer, or one message: below 2^32.
+            self.ends.push((self.bytes.len() - 1) as u32);
+        }
+        self.messages += 1;
+    }
+
+    /// Where the batch is written, with room for `more` bytes. If there is much, one of the pool's buffers spares the
+    /// allocator: they come back from the sink. None of them is outgrown but by a message that is alone.
+    fn room(&mut self, more: usize) -> &mut Buffer {
+        let (whole, len) = (self.pool.buffer_bytes(), self.bytes.len());
+        let is_outgrown = self.bytes.capacity() - len < more;
+        let is_much = self.input.len() >= whole / 2 || len.max(more) + len > whole / 2;
+        if is_outgrown && is_much && len + more <= whole && self.most_copied() > whole / 2 {
+            let mut larger = self.pool.take();
+            larger.append(&self.bytes);
+            self.bytes = larger;
+        }
+        &mut self.bytes
+    }
+
+    /// A message that begins at `start` is too long.
+    fn see(&mut self, start: usize) {
+        let message = &self.input[start..];
+        let seen = || Seen::of_too_long(message, self.form.input);
+        self.frames.oversize.get_or_insert_with(seen);
+    }
+
+    fn book_run(&mut self, len: usize, messages: u64, delimiter: u8) {
+        let run = Event::Run {
+            len,
+            messages,
+            delimiter,
+        };
+        self.frames.book(run, self.entry);
+    }
+}
+
+impl Frames {
+    /// Books what an event says of bytes and messages.
+    fn book(&mut self, event: Event, entry: &mut Entry) {
+        match event {
+            Event::Run { len, messages, .. } => {
+                entry.messages += len as u64 - messages;
+                entry.framing += messages;
+                self.finished += messages;
+            }
+            Event::Message { len, is_truncated } => {
+                entry.messages += len as u64;
+                entry.truncated += u64::from(is_truncated);
+                self.finished += 1;
+            }
+            Event::Framing { len } => entry.framing += len as u64,
+            Event::Discard { len, reason } => entry.discarded.add(reason, len as u64),
+            Event::Dropped => {
+                self.dropped += 1;
+                self.finished += 1;
+            }
+            Event::Partial => entry.partial += 1,
+            Event::Violation(violation) => self.violation = Some(violation),
+        }
+    }
+}
+
+/// Books messages that nobody takes any more: no batch is made of them.
+pub(crate) struct Uncollected<'a> {
+    pub(crate) frames: &'a mut Frames,
+    pub(crate) entry: &'a mut Entry,
+}
+
+impl Take for Uncollected<'_> {
+    fn take(&mut self, event: Event) {
+        self.frames.book(event, self.entry);
+    }
+}
+
+impl Take for Assembly<'_> {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Run {
+                len,
+                messages,
+                delimiter,
+            } => {
+                self.take_run(len, messages, delimiter);
+                return;
+            }
+            Event::Message { len, is_truncated } => {
+                let message = self.pass(len);
+                if is_truncated {
+                    self.see(message.start);
+                }
+                let input = self.input;
+                self.add(&input[message]);
+            }
+            Event::Framing { len } | Event::Discard { len, .. } => {
+                self.pass(len);
+            }
+            Event::Dropped => self.see(self.at),
+            Event::Partial | Event::Violation(_) => {}
+        }
+        self.frames.book(event, self.entry);
+    }
+
+    fn has_room(&mut self, len: usize) -> bool {
+        let index = if self.form.is_indexed {
+            size_of::<u32>()
+        } else {
+            0
+        };
+        let more = len + OutputFraming::MOST_BYTES + index;
+        let fits =
+            self.messages < self.form.most_messages() && self.copied() + more <= self.most_copied();
+        // A message alone may weigh more.
+        let has_room = fits || self.messages == 0;
+        self.is_full |= !has_room;
+        has_room
+    }
+
+    fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {
+        let input = self.input;
+        let run = &input[self.at..self.at + len];
+        let goes_as_it_is =
+            self.form.framing.delimiter() == Some(delimiter) && !self.form.is_indexed;
+        if goes_as_it_is && self.at == 0 {
+            let (part, messages) = self.whole_part(run, messages, delimiter);
+            self.pass(part);
+            self.book_run(part, messages, delimiter);
+            self.whole = Some((part, messages));
+            self.messages = messages;
+            self.is_full |= part < len;
+            return part;
+        }
+        if goes_as_it_is
+            && self.form.limit.holds(self.messages + messages, 0)
+            && self.copied() + len <= self.most_copied()
+        {
+            self.unfold();
+            self.pass(len);
+            self.book_run(len, messages, delimiter);
+            self.room(len).append(run);
+            self.messages += messages;
+            return len;
+        }
+        let mut start = 0;
+        for end in memchr_iter(delimiter, run) {
+            if !self.has_room(end - start) {
+                break;
+            }
+            self.add(&run[start..end]);
+            self.book_run(end + 1 - start, 1, delimiter);
+            start = end + 1;
+        }
+        self.pass(start).len()
+    }
+}
+
+/// Where the n-th byte of a kind is, counted from 1, if there are more.
+fn nth(run: &[u8], delimiter: u8, n: u64) -> Option<usize> {
+    let before = usize::try_from(n).ok()?.checked_sub(1)?;
+    memchr_iter(delimiter, run).nth(before)
+}

@@ -1,0 +1,181 @@
+//! Whole messages of one read, in one buffer, as they are written out.
+
+pub(crate) mod buffer;
+pub(crate) mod builder;
+pub(crate) mod pool;
+
+use std::fmt;
+use std::mem::size_of;
+use std::ops::Range;
+
+use memchr::{memchr, memchr_iter};
+
+use super::framing::{Count, Header, OutputFraming};
+use crate::server::{Config, Weigh, heap_bytes};
+use buffer::Buffer;
+
+/// Whole messages in one buffer, framed as they are written out: the one thread that writes copies nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Batch {
+    bytes: Buffer,
+    messages: u64,
+    framing: OutputFraming,
+    /// Where each message ends, where the bytes do not tell: a message may hold the delimiter. Else empty.
+    ends: Vec<u32>,
+}
+
+impl Batch {
+    /// A batch of `messages` messages, written to `bytes` in `framing`.
+    pub(crate) fn new(
+        bytes: Buffer,
+        messages: u64,
+        framing: OutputFraming,
+        ends: Vec<u32>,
+    ) -> Self {
+        Batch {
+            bytes,
+            messages,
+            framing,
+            ends,
+        }
+    }
+
+    /// Its messages, in the order in which they came, without their framing.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        self.ranges().map(|(message, _)| &self.bytes[message])
+    }
+
+    /// Its messages as they are written out, framing included.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How its messages are framed in [`as_bytes`](Batch::as_bytes).
+    pub fn framing(&self) -> OutputFraming {
+        self.framing
+    }
+
+    /// How many messages end, framing included, in these bytes of [`as_bytes`](Batch::as_bytes).
+    pub(crate) fn count_in(&self, range: Range<usize>) -> u64 {
+        match self.framing.delimiter() {
+            Some(delimiter) if self.ends.is_empty() => {
+                memchr_iter(delimiter, &self.bytes[range]).count() as u64
+            }
+            _ => self
+                .ranges()
+                .filter(|&(_, end)| range.start < end && end <= range.end)
+                .count() as u64,
+        }
+    }
+
+    /// Whether the byte there is what ends a message, and not one of a message's own.
+    pub(crate) fn is_delimiter(&self, at: usize) -> bool {
+        let is_one = self.framing.delimiter() == self.bytes.get(at).copied();
+        is_one && (self.ends.is_empty() || self.ends.binary_search(&(at as u32)).is_ok())
+    }
+
+    /// Where the message begins whose bytes, framing included, are written up to `offset`.
+    pub(crate) fn message_start(&self, offset: usize) -> usize {
+        self.ranges()
+            .map(|(_, end)| end)
+            .take_while(|&end| end <= offset)
+            .last()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn into_buffer(self) -> Buffer {
+        self.bytes
+    }
+
+    /// Where each message is, and where its framing ends.
+    fn ranges(&self) -> impl Iterator<Item = (Range<usize>, usize)> + '_ {
+        let mut start = 0;
+        (0..self.messages).map_while(move |nth| {
+            let (message, end) = self.range(nth as usize, start)?;
+            start = end;
+            Some((message, end))
+        })
+    }
+
+    fn range(&self, nth: usize, start: usize) -> Option<(Range<usize>, usize)> {
+        let rest = self.bytes.get(start..)?;
+        let counted = |header: Header| match header.read(rest) {
+            Count::Of { header, message } => {
+                let message = start + header..start + header + message;
+                Some((message.clone(), message.end))
+            }
+            Count::Incomplete | Count::Garbage => None,
+        };
+        match self.framing {
+            OutputFraming::LengthPrefixed => counted(Header::Prefix),
+            OutputFraming::OctetCounted => counted(Header::Octets),
+            OutputFraming::Lines | OutputFraming::Nul => {
+                let end = match self.ends.get(nth) {
+                    Some(&end) => end as usize,
+                    None => start + memchr(self.framing.delimiter()?, rest)?,
+                };
+                Some((start..end, end + 1))
+            }
+        }
+    }
+}
+
+/// Without the bytes: payloads stay out of logs.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("messages", &self.messages)
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Weigh for Batch {
+    fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.weight() + heap_bytes(self.ends.capacity() * size_of::<u32>())
+    }
+}
+
+/// How much a batch may hold: an eighth of either bound of the buffer, so that one that waits for room at
+/// the head of the line leaves at most that much idle. A single message may weigh more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimit {
+    messages: u64,
+    bytes: usize,
+}
+
+impl BatchLimit {
+    pub(crate) fn of(config: &Config) -> Self {
+        BatchLimit {
+            messages: (config.buffer_messages as u64 / 8).max(1),
+            bytes: (config.buffer_bytes / 8).saturating_sub(size_of::<Batch>() * 2),
+        }
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// No more than `messages` at once.
+    pub(crate) fn within(self, messages: u64) -> Self {
+        BatchLimit {
+            messages: self.messages.min(messages.max(1)),
+            ..self
+        }
+    }
+
+    pub(crate) fn holds(&self, messages: u64, bytes: usize) -> bool {
+        messages <= self.messages && bytes <= self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;

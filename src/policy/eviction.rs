@@ -1,0 +1,138 @@
+//! Which silent connections give way while clients are kept out at the limit.
+
+use std::time::Duration;
+
+use super::{Activity, Sample, Verdict, Watch};
+use crate::policy::Breach;
+
+/// Who has said nothing for this long gives way.
+const SILENT: Duration = Duration::from_secs(60);
+/// Ends in one tick at most.
+const MAX_PER_TICK: usize = 64;
+
+/// Ends only as many as are needed. How many clients are kept out nobody knows, so it begins with one in a tick, and
+/// doubles where that was not enough, never before anybody was due; those that are on their way out count. Who is honest, early and quiet keeps
+/// the connection while there is room, and the oldest of the silent go first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MakeRoom {
+    per_tick: usize,
+    left: usize,
+    /// The tick before ended somebody.
+    has_ended: bool,
+}
+
+impl MakeRoom {
+    /// Begins a tick: whether clients are kept out at the limit, and how many connections were ended and still take room.
+    pub fn begin_tick(&mut self, is_kept_out: bool, leaving: usize) {
+        let grown = if self.has_ended { 2 } else { 1 };
+        self.per_tick = if is_kept_out {
+            (self.per_tick * grown).clamp(1, MAX_PER_TICK)
+        } else {
+            0
+        };
+        self.has_ended = false;
+        self.left = self.per_tick.saturating_sub(leaving);
+    }
+
+    /// The verdict on a connection, asked for the oldest first.
+    pub fn judge(&mut self, verdict: Verdict, watch: &Watch, now: &Sample) -> Verdict {
+        let gives_way = self.left > 0
+            && verdict == Verdict::Fine
+            && now.activity == Activity::Reading
+            && watch.silent() >= SILENT;
+        if !gives_way {
+            return verdict;
+        }
+        self.left -= 1;
+        self.has_ended = true;
+        Verdict::Cut(Breach::FirstByte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::WatchLimits;
+
+    const TICK: Duration = Duration::from_millis(100);
+    const OFF: WatchLimits = WatchLimits {
+        frame: None,
+        idle: None,
+        first_byte: None,
+        write: None,
+        warn_after: Duration::MAX,
+    };
+    const SAYS_NOTHING: Sample = Sample {
+        activity: Activity::Reading,
+        turns: 1,
+        bytes: 0,
+        frames: 0,
+        inside: false,
+    };
+
+    fn waited(sample: Sample, ticks: u32) -> Watch {
+        let mut watch = Watch::default();
+        for _ in 0..=ticks {
+            assert_eq!(watch.step(sample, TICK, &OFF), Verdict::Fine);
+        }
+        watch
+    }
+
+    /// How many of a thousand silent ones are ended in each tick, where as many leave only in the next.
+    fn ended(room: &mut MakeRoom, is_kept_out: bool, leaving: usize) -> usize {
+        let watch = waited(SAYS_NOTHING, 600);
+        room.begin_tick(is_kept_out, leaving);
+        (0..1000)
+            .filter(|_| room.judge(Verdict::Fine, &watch, &SAYS_NOTHING) != Verdict::Fine)
+            .count()
+    }
+
+    #[test]
+    fn only_while_clients_are_kept_out_and_only_as_many_as_are_needed() {
+        let mut room = MakeRoom::default();
+        assert_eq!(ended(&mut room, false, 0), 0);
+        assert_eq!(ended(&mut room, true, 0), 1);
+        assert_eq!(ended(&mut room, true, 1), 1);
+        assert_eq!(ended(&mut room, true, 0), 4);
+        assert_eq!(ended(&mut room, false, 0), 0);
+        assert_eq!(ended(&mut room, true, 0), 1);
+        for _ in 0..10 {
+            assert!(ended(&mut room, true, 0) <= MAX_PER_TICK);
+        }
+    }
+
+    /// However long clients are kept out before anybody has been silent for long enough.
+    #[test]
+    fn it_begins_with_one_when_the_first_one_is_due() {
+        let mut room = MakeRoom::default();
+        let early = waited(SAYS_NOTHING, 500);
+        for _ in 0..100 {
+            room.begin_tick(true, 0);
+            let verdict = room.judge(Verdict::Fine, &early, &SAYS_NOTHING);
+            assert_eq!(verdict, Verdict::Fine);
+        }
+        assert_eq!(ended(&mut room, true, 0), 1);
+        assert_eq!(ended(&mut room, true, 1), 1);
+    }
+
+    #[test]
+    fn who_has_said_something_or_came_a_moment_ago_or_is_not_waited_for_keeps_the_connection() {
+        let mut room = MakeRoom::default();
+        let spoke = Sample {
+            bytes: 1,
+            ..SAYS_NOTHING
+        };
+        let works = Sample {
+            activity: Activity::Working,
+            ..SAYS_NOTHING
+        };
+        for (sample, ticks) in [(spoke, 6000), (SAYS_NOTHING, 599), (works, 6000)] {
+            room.begin_tick(true, 0);
+            let watch = waited(sample, ticks);
+            assert_eq!(room.judge(Verdict::Fine, &watch, &sample), Verdict::Fine);
+        }
+        let watch = waited(SAYS_NOTHING, 600);
+        let cut = Verdict::Cut(Breach::FirstByte);
+        assert_eq!(room.judge(Verdict::Fine, &watch, &SAYS_NOTHING), cut);
+    }
+}

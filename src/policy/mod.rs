@@ -1,0 +1,28 @@
+//! The decisions, and nothing else.
+//!
+//! Everything here is pure: inputs and a time go in, a decision comes out. There is no clock, no
+//! lock, no socket and no thread, so a test steps through an hour of overload in microseconds, and a
+//! simulation runs the very code that the server runs. Times are [`Duration`]s since any fixed start.
+//!
+//! The room is public, so that simulations can use it, and **outside semver**: it changes with the
+//! server.
+//!
+//! [`Duration`]: std::time::Duration
+
+mod coalesce;
+mod eviction;
+mod linger;
+mod overload;
+mod running_time;
+mod token_bucket;
+mod watch;
+mod weighted_semaphore;
+
+pub use coalesce::{Coalesce, Counts, Pace};
+pub use eviction::MakeRoom;
+pub use linger::Linger;
+pub use overload::{Change, Ladder, LadderSettings, Observation, Rung};
+pub use running_time::RunningTime;
+pub use token_bucket::{Bucket, ReadSize};
+pub use watch::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};
+pub use weighted_semaphore::{Cancel, Queue, Take, Ticket, Weight};

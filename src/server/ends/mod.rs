@@ -1,0 +1,6 @@
+//! What user code holds: a handler its connection and the sending end of the buffer, the consumer the
+//! receiving end.
+
+pub(crate) mod connection;
+pub(crate) mod receiver;
+pub(crate) mod sender;

@@ -1,0 +1,468 @@
+//! The bound against the operating system: what a configuration can need at most, computed before the
+//! first thread starts, and held against what the system can give.
+//!
+//! RLIMIT_NPROC is not among the limits: it counts every thread of the user, in all processes, and
+//! privileges lift it (setrlimit(2)), so that no file says how much of it is left. A thread that it
+//! refuses is a client rejected and counted while the server runs.
+
+mod malloc;
+mod processors;
+mod system;
+
+use std::fmt;
+
+use super::config::Config;
+use super::error::LimitError;
+use super::ledger::counted;
+pub use malloc::{Malloc, MallocSetting};
+#[cfg(test)]
+pub(super) use system::Level;
+pub(super) use system::System;
+
+/// Threads that every server has beside its acceptors and handlers: consumer, reaper, watchdog, journal.
+pub(super) const OWN_THREADS: u64 = 4;
+
+/// The listener, its eventfd, the system's table of sockets, which tells who is in its queue, and one client above the
+/// connections: it is accepted to be turned away, while the gate is shut or during a drain, or waits for that as a spare
+/// descriptor.
+pub(super) const DESCRIPTORS_PER_LISTENER: u64 = 4;
+
+/// What std maps for a thread: its stack and its signal stack, each with a guard page, which is a
+/// mapping of its own. Beyond vm.max_map_count std panics inside the new thread, after clone(2), and
+/// the process aborts (rust-lang/rust#78497): this limit has to be met here or not at all.
+pub(super) const MAPPINGS_PER_THREAD: u64 = 4;
+
+/// What std reserves for the stack of a thread that asks for no other size.
+const DEFAULT_STACK: u64 = 2 << 20;
+/// A thread's guard page, and its signal stack with its own: it depends on what the processor has to save.
+const BESIDE_STACK: u64 = 64 << 10;
+/// What glibc's malloc reserves at a time for an arena beside the first (HEAP_MAX_SIZE). It asks for twice as much for a
+/// moment, to align it. The first one grows as it is used.
+const ADDRESSES_PER_ARENA: u64 = 64 << 20;
+
+/// Kept free for what the process still maps: the allocator's arenas (glibc: 8 per core, two mappings
+/// each), large blocks, libraries that load late.
+const SPARE_MAPPINGS: u64 = 256;
+
+/// The kernel hands out no pid below this one a second time (RESERVED_PIDS in kernel/pid.c).
+const RESERVED_PIDS: u64 = 300;
+
+/// Pages of a thread that get touched, whatever `stack_size` reserves: 9.8 KiB were measured with an
+/// idle connection (stack, thread-local storage, signal stack, the record), a deep frame takes one more.
+const TOUCHED_PER_THREAD: u64 = 16 << 10;
+
+/// A boxed item's slot in the channel: the pointer and the slot's stamp.
+const SLOT_BYTES: u64 = 16;
+
+/// The process without a connection: code and data that get touched, the server's own threads.
+///
+/// A program that is built without optimisation has code that is several times as large.
+const MEMORY_OF_PROCESS: u64 = if cfg!(debug_assertions) {
+    16 << 20
+} else {
+    8 << 20
+};
+
+const WITHOUT_PROC: &str = "without /proc the descriptors, threads, mappings and addresses that the process has already \
+    are not known, and not in the bound";
+
+/// What a server needs at most, of the whole process: computed at start, before the first thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bound {
+    /// Connections served at once.
+    pub max_connections: usize,
+    /// Threads: one per connection and per listener, the server's own, and those that the process had
+    /// when the bound was computed.
+    pub threads: u64,
+    /// Descriptors: one per connection, four per listener (six with `on_pause` refuse), and those that the
+    /// process had open.
+    pub descriptors: u64,
+    /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
+    /// connection, the buffer with its slots, what the ingest room keeps of read buffers, and 8 MiB for
+    /// the process. Stacks count what gets touched, not what is reserved. What an embedder holds
+    /// elsewhere is not in it.
+    pub memory_bytes: u64,
+    /// Memory in bytes that glibc's malloc may keep on top, free and not given back to the system: `buffer_bytes` for each
+    /// arena beside the first ([`Malloc::arenas_max`]), if the buffer was once filled by threads of that arena alone and
+    /// something that lives long lies at its top. 0 with MALLOC_ARENA_MAX=1 in the environment, and where malloc is not
+    /// glibc's. It is not known here whether the program has another allocator.
+    pub arena_memory_bytes: u64,
+    /// Memory in bytes that glibc's malloc may keep for threads on top ([`Malloc::thread_cache_bytes`]): 235 KiB for each.
+    /// 0 with `GLIBC_TUNABLES=glibc.malloc.tcache_count=0` in the environment, and where malloc is not glibc's.
+    pub thread_cache_memory_bytes: u64,
+    /// Memory in bytes that the kernel may hold for the sockets on top, if every peer fills every
+    /// buffer: the last values of net.ipv4.tcp_rmem and tcp_wmem (tcp(7)) per connection. 0 if the
+    /// system does not tell.
+    pub kernel_memory_bytes: u64,
+}
+
+impl Bound {
+    /// Resident memory in bytes, with all that malloc may keep.
+    pub fn memory_with_malloc_bytes(&self) -> u64 {
+        sum([
+            self.memory_bytes,
+            self.arena_memory_bytes,
+            self.thread_cache_memory_bytes,
+        ])
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "at most {}, {}, {}, {} of memory",
+            counted(self.max_connections as u64, "connection"),
+            counted(self.threads, "thread"),
+            counted(self.descriptors, "descriptor"),
+            Bytes(self.memory_bytes)
+        )?;
+        let on_top = [
+            (
+                self.arena_memory_bytes,
+                "in malloc's arenas unless MALLOC_ARENA_MAX is 1",
+            ),
+            (
+                self.thread_cache_memory_bytes,
+                "in malloc's caches of threads unless GLIBC_TUNABLES has glibc.malloc.tcache_count=0",
+            ),
+            (self.kernel_memory_bytes, "of kernel socket buffers"),
+        ];
+        let on_top = on_top.into_iter().filter(|(bytes, _)| *bytes > 0);
+        let on_top: Vec<String> = on_top
+            .map(|(bytes, what)| format!("up to {} {what}", Bytes(bytes)))
+            .collect();
+        match on_top.is_empty() {
+            true => Ok(()),
+            false => write!(f, " (and {})", on_top.join(", ")),
+        }
+    }
+}
+
+/// What is known about the process beside the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Needs {
+    /// Listeners, those that were handed in included.
+    pub(super) listeners: usize,
+    /// Threads that the process will still start beside the server's. Those that run are in [`System`].
+    pub(super) other_threads: u64,
+    /// Descriptors that the process will still open beside the server's. Those that are open are in
+    /// [`System`].
+    pub(super) other_descriptors: u64,
+    /// What the room above holds of buffers.
+    pub(super) memory: BufferMemory,
+}
+
+/// What is held of buffers beside what the buffer and handlers count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BufferMemory {
+    /// The setting that decides how much a handler holds.
+    pub(crate) setting: &'static str,
+    /// Bytes kept ready.
+    pub(crate) kept_bytes: u64,
+    /// Mappings that buffers may take at most, beside those of connections.
+    pub(crate) mappings: u64,
+    /// Mappings that a connection may hold at most, beside its thread's.
+    pub(crate) mappings_per_connection: u64,
+}
+
+impl Default for BufferMemory {
+    fn default() -> Self {
+        BufferMemory {
+            setting: "handler_bytes",
+            kept_bytes: 0,
+            mappings: 0,
+            mappings_per_connection: 0,
+        }
+    }
+}
+
+/// A bound that the system holds, and what its operator should know about it.
+#[derive(Clone, Debug)]
+pub(super) struct Fit {
+    pub(super) bound: Bound,
+    /// One line each: a default that shrank, memory that may not suffice.
+    pub(super) notes: Vec<String>,
+    /// Addresses that a connection's thread reserves.
+    pub(super) addresses_per_thread: u64,
+}
+
+/// The largest bound that `config` asks for and `system` holds. Call it before listeners are bound: the
+/// descriptors of those that are open already would be counted twice.
+///
+/// # Errors
+/// The tightest limit, if it does not hold the `max_connections` that was asked for, or not even one
+/// connection. Memory is no such limit: the bound is far above what most loads touch, so it only warns.
+pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit, LimitError> {
+    let tightest = ceilings(config, needs, system)
+        .into_iter()
+        .min_by_key(Ceiling::fits);
+    let mut notes = Vec::new();
+    let max_connections = match tightest {
+        None => default_or(config.max_connections),
+        Some(ceiling) => {
+            let (asked, fits) = (default_or(config.max_connections), ceiling.fits());
+            if fits == 0 || (config.max_connections.is_some() && asked > fits) {
+                return Err(ceiling.error(config.max_connections.unwrap_or(1)));
+            }
+            if asked > fits {
+                notes.push(ceiling.note());
+            }
+            asked.min(fits)
+        }
+    };
+    if system.is_without_proc {
+        notes.push(WITHOUT_PROC.to_owned());
+    }
+    let bound = bound(max_connections, config, needs, system);
+    let memory_bytes = bound.memory_with_malloc_bytes();
+    if let Some(level) = &system.memory
+        && memory_bytes > level.max
+    {
+        let without_malloc = match bound.memory_bytes <= level.max {
+            true => "MALLOC_ARENA_MAX=1 with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, ",
+            false => "",
+        };
+        notes.push(format!(
+            "{} is {} and up to {} may be needed: {without_malloc}a smaller max_connections, buffer_bytes or {} would fit",
+            level.limit,
+            Bytes(level.max),
+            Bytes(memory_bytes),
+            needs.memory.setting
+        ));
+    }
+    Ok(Fit {
+        bound,
+        notes,
+        addresses_per_thread: addresses_per_thread(config),
+    })
+}
+
+fn default_or(asked: Option<usize>) -> usize {
+    asked.unwrap_or(Config::DEFAULT_MAX_CONNECTIONS)
+}
+
+fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System) -> Bound {
+    let connections = max_connections as u64;
+    let per_connection = TOUCHED_PER_THREAD.saturating_add(config.handler_bytes as u64);
+    let slots = SLOT_BYTES.saturating_mul(config.buffer_messages as u64);
+    let sockets = system
+        .receive_buffer_max
+        .saturating_add(system.send_buffer_max);
+    let threads = sum([system.own_threads, new_threads(needs), connections]);
+    let arenas = threads.min(system.arenas_max);
+    Bound {
+        max_connections,
+        threads,
+        descriptors: sum([descriptors_without(needs, system), connections]),
+        memory_bytes: sum([
+            connections.saturating_mul(per_connection),
+            TOUCHED_PER_THREAD.saturating_mul(needs.listeners as u64),
+            config.buffer_bytes as u64,
+            slots,
+            needs.memory.kept_bytes,
+            MEMORY_OF_PROCESS,
+        ]),
+        arena_memory_bytes: beside_the_first(arenas).saturating_mul(config.buffer_bytes as u64),
+        thread_cache_memory_bytes: threads.saturating_mul(system.thread_cache_bytes),
+        kernel_memory_bytes: connections.saturating_mul(sockets),
+    }
+}
+
+fn beside_the_first(arenas: u64) -> u64 {
+    arenas.saturating_sub(1)
+}
+
+/// Threads that will start, without the handlers.
+pub(super) fn new_threads(needs: &Needs) -> u64 {
+    sum([needs.listeners as u64, OWN_THREADS, needs.other_threads])
+}
+
+/// Descriptors of the whole process, without the connections.
+pub(super) fn descriptors_without(needs: &Needs, system: &System) -> u64 {
+    let of_listeners = DESCRIPTORS_PER_LISTENER.saturating_mul(needs.listeners as u64);
+    sum([
+        system.open_descriptors,
+        of_listeners,
+        needs.other_descriptors,
+    ])
+}
+
+/// One limit against a need that grows with the connections.
+#[derive(Debug)]
+struct Ceiling {
+    limit: String,
+    unit: &'static str,
+    allows: u64,
+    /// Needed without a single connection, with what is in use already.
+    fixed: u64,
+    per_connection: u64,
+    /// Needed for each connection until it comes to so much in all.
+    at_first: (u64, u64),
+}
+
+impl Ceiling {
+    fn fits(&self) -> usize {
+        let (each, most) = self.at_first;
+        let fits = |fixed: u64, per_connection: u64| {
+            let left = self.allows.saturating_sub(fixed);
+            usize::try_from(left / per_connection.max(1)).unwrap_or(usize::MAX)
+        };
+        let beyond = fits(self.fixed.saturating_add(most), self.per_connection);
+        beyond.max(fits(self.fixed, self.per_connection.saturating_add(each)))
+    }
+
+    fn needed(&self, connections: usize) -> u64 {
+        let (each, most) = self.at_first;
+        let connections = connections as u64;
+        sum([
+            self.fixed,
+            self.per_connection.saturating_mul(connections),
+            each.saturating_mul(connections).min(most),
+        ])
+    }
+
+    fn error(self, max_connections: usize) -> LimitError {
+        LimitError {
+            needed: self.needed(max_connections),
+            fits: self.fits(),
+            limit: self.limit,
+            unit: self.unit,
+            allows: self.allows,
+            max_connections,
+        }
+    }
+
+    fn note(&self) -> String {
+        let default = Config::DEFAULT_MAX_CONNECTIONS;
+        format!(
+            "max_connections is {} instead of the default {default}: {} allows {} {} and {} would be needed",
+            self.fits(),
+            self.limit,
+            self.allows,
+            self.unit,
+            self.needed(default)
+        )
+    }
+}
+
+/// Every limit that exists.
+fn ceilings(config: &Config, needs: &Needs, system: &System) -> Vec<Ceiling> {
+    let threads = |limit: &str, allows: Option<u64>, taken: u64| {
+        allows.map(|allows| Ceiling {
+            limit: limit.to_owned(),
+            unit: "threads",
+            allows,
+            fixed: taken.saturating_add(new_threads(needs)),
+            per_connection: 1,
+            at_first: (0, 0),
+        })
+    };
+    // A container may see less of the system than of itself.
+    let running = system.all_threads.max(system.own_threads);
+    let descriptors = system.descriptors_max.map(|allows| Ceiling {
+        limit: "RLIMIT_NOFILE (ulimit -n)".to_owned(),
+        unit: "descriptors",
+        allows,
+        fixed: descriptors_without(needs, system),
+        per_connection: 1,
+        at_first: (0, 0),
+    });
+    let mappings = system.mappings_max.map(|allows| Ceiling {
+        limit: "vm.max_map_count".to_owned(),
+        unit: "mappings",
+        allows,
+        fixed: sum([
+            system.mappings,
+            SPARE_MAPPINGS,
+            MAPPINGS_PER_THREAD.saturating_mul(new_threads(needs)),
+            needs.memory.mappings,
+        ]),
+        per_connection: MAPPINGS_PER_THREAD.saturating_add(needs.memory.mappings_per_connection),
+        at_first: (0, 0),
+    });
+    let in_cgroup = system.pids.as_ref();
+    [
+        descriptors,
+        threads("kernel.threads-max", system.threads_max, running),
+        threads(
+            "kernel.pid_max",
+            system.pid_max,
+            running.saturating_add(RESERVED_PIDS),
+        ),
+        in_cgroup.and_then(|level| threads(&level.limit, Some(level.max), level.used)),
+        mappings,
+        address_space(config, needs, system),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// RLIMIT_AS counts what is reserved, touched or not: stacks as a whole, and malloc's arenas. There is one for each
+/// thread until there are as many as there may be, so few connections may fit where all arenas do not.
+fn address_space(config: &Config, needs: &Needs, system: &System) -> Option<Ceiling> {
+    let allows = system.address_space_max?;
+    let bound = bound(0, config, needs, system);
+    // One for each thread that there is without connections, and then for each connection's.
+    let arenas = bound.threads.min(system.arenas_max);
+    let arenas_left = system.arenas_max - arenas;
+    // What it keeps, and what of its last piece is not used yet.
+    let per_arena = ADDRESSES_PER_ARENA.saturating_add(config.buffer_bytes as u64);
+    let to_align = match system.arenas_max {
+        0 | 1 => 0,
+        _ => ADDRESSES_PER_ARENA,
+    };
+    Some(Ceiling {
+        limit: "RLIMIT_AS (ulimit -v)".to_owned(),
+        unit: "bytes of address space",
+        allows,
+        fixed: sum([
+            system.address_space,
+            bound.memory_bytes,
+            bound.thread_cache_memory_bytes,
+            new_threads(needs).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
+            per_arena.saturating_mul(beside_the_first(arenas)),
+            to_align,
+        ]),
+        per_connection: sum([
+            addresses_per_thread(config),
+            config.handler_bytes as u64,
+            system.thread_cache_bytes,
+        ]),
+        at_first: (per_arena, per_arena.saturating_mul(arenas_left)),
+    })
+}
+
+fn addresses_per_thread(config: &Config) -> u64 {
+    let stack = config
+        .stack_size
+        .map_or(DEFAULT_STACK, |bytes| bytes as u64);
+    stack.saturating_add(BESIDE_STACK)
+}
+
+fn sum<const N: usize>(terms: [u64; N]) -> u64 {
+    terms.into_iter().fold(0, u64::saturating_add)
+}
+
+/// A size as people write it, with one decimal, never less than it is.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = ["KiB", "MiB", "GiB", "TiB"];
+        let mut size = self.0 as f64 / 1024.0;
+        let mut step = 0;
+        // What would be rounded to 1024.0 is written in the next unit.
+        while size >= 1023.95 && step + 1 < unit.len() {
+            size /= 1024.0;
+            step += 1;
+        }
+        let size = (size * 10.0).ceil() / 10.0;
+        write!(f, "{size:.1} {}", unit[step])
+    }
+}
+
+#[cfg(test)]
+mod tests;

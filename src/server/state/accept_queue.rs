@@ -1,0 +1,199 @@
+//! Who is in a listener's queue, by the kernel's table of sockets (proc_pid_net(5)).
+//!
+//! The queue's length is TCP_INFO's tcpi_unacked, too, for which neither rustix nor socket2 has a safe call. The table is
+//! opened at start: where it is needed most, no descriptor is left to open it with.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek};
+use std::net::SocketAddr;
+
+use crate::server::deadline::Deadline;
+
+/// The table that has the listeners of one family.
+#[derive(Debug)]
+pub(crate) struct SocketTable(File);
+
+/// Clients that are connected and not accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) clients: usize,
+    /// What they have sent.
+    pub(crate) unread_bytes: u64,
+}
+
+impl SocketTable {
+    /// `None`: the system shows none.
+    pub(crate) fn open(address: SocketAddr) -> Option<SocketTable> {
+        let path = match address {
+            SocketAddr::V4(_) => "/proc/self/net/tcp",
+            SocketAddr::V6(_) => "/proc/self/net/tcp6",
+        };
+        File::open(path).ok().map(SocketTable)
+    }
+
+    /// How many are in the queue of the listener with this inode. `None`: it is not in the table.
+    pub(crate) fn length(&self, inode: u64) -> Option<usize> {
+        length(self.read()?, inode)
+    }
+
+    /// As [`length`](SocketTable::length), with what they have sent: reads all sockets of the machine.
+    pub(crate) fn queued(&self, inode: u64) -> Option<Queued> {
+        queued(self.read()?, inode)
+    }
+
+    /// How many connects to this listener have begun and are not in its queue: reads all sockets of the machine, until this
+    /// deadline.
+    pub(crate) fn half_open(&self, inode: u64, until: Deadline) -> Option<usize> {
+        half_open(self.read()?, inode, until)
+    }
+
+    fn read(&self) -> Option<impl BufRead> {
+        let mut file = &self.0;
+        file.rewind().ok()?;
+        Some(BufReader::new(file))
+    }
+}
+
+/// One socket.
+struct Row<'a> {
+    /// Address and port, as the table writes them.
+    local: &'a str,
+    state: &'a str,
+    /// `rx_queue`: of a listener the clients, of any other the bytes.
+    received: u64,
+    inode: u64,
+}
+
+impl Row<'_> {
+    fn parse(line: &str) -> Option<Row<'_>> {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let local = fields.next()?;
+        let state = fields.nth(1)?;
+        let (_, received) = fields.next()?.split_once(':')?;
+        Some(Row {
+            local,
+            state,
+            received: u64::from_str_radix(received, 16).ok()?,
+            inode: fields.nth(4)?.parse().ok()?,
+        })
+    }
+
+    fn is_listener(&self, inode: u64) -> bool {
+        const LISTEN: &str = "0A";
+        self.state == LISTEN && self.inode == inode
+    }
+
+    /// A client of this listener that is not accepted: until then it has no inode.
+    fn came_to(&self, listener: &str) -> bool {
+        let Some((address, port)) = listener.split_once(':') else {
+            return false;
+        };
+        let is_any = address.bytes().all(|digit| digit == b'0');
+        let is_its = self.local == listener
+            || (is_any && self.local.rsplit_once(':').is_some_and(|own| own.1 == port));
+        self.inode == 0 && is_its
+    }
+
+    fn is_half_open(&self, listener: &str) -> bool {
+        const SYN_RECV: &str = "03";
+        self.state == SYN_RECV && self.came_to(listener)
+    }
+
+    /// What a client in the queue has sent.
+    fn sent_to(&self, listener: &str) -> Option<u64> {
+        const ESTABLISHED: &str = "01";
+        const CLOSE_WAIT: &str = "08";
+        match self.state {
+            _ if !self.came_to(listener) => None,
+            ESTABLISHED => Some(self.received),
+            // The end of its stream counts as a byte.
+            CLOSE_WAIT => Some(self.received.saturating_sub(1)),
+            _ => None,
+        }
+    }
+}
+
+fn length(table: impl BufRead, inode: u64) -> Option<usize> {
+    let (_, clients) = find_listener(&mut table.lines().map_while(Result::ok), inode)?;
+    Some(clients)
+}
+
+/// Listeners stand before what connected to them.
+fn queued(table: impl BufRead, inode: u64) -> Option<Queued> {
+    let mut lines = table.lines().map_while(Result::ok);
+    let (local, clients) = find_listener(&mut lines, inode)?;
+    let sent = lines.filter_map(|line| Row::parse(&line)?.sent_to(&local));
+    Some(Queued {
+        clients,
+        unread_bytes: sent.sum(),
+    })
+}
+
+fn half_open(table: impl BufRead, inode: u64, until: Deadline) -> Option<usize> {
+    let lines = table.lines().map_while(Result::ok);
+    let mut lines = lines.take_while(|_| !until.has_passed());
+    let (local, _) = find_listener(&mut lines, inode)?;
+    let half_open =
+        lines.filter(|line| Row::parse(line).is_some_and(|row| row.is_half_open(&local)));
+    Some(half_open.count())
+}
+
+/// The listener's address as the table writes it, and how many are in its queue. Reads no further.
+fn find_listener(lines: &mut impl Iterator<Item = String>, inode: u64) -> Option<(String, usize)> {
+    lines.find_map(|line| {
+        let row = Row::parse(&line)?;
+        let found = || (row.local.to_owned(), row.received as usize);
+        row.is_listener(inode).then(found)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    const TABLE: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1414 00000000:0000 0A 00000000:00000009 00:00000000 00000000     0        0 10 1 0 100 0 0 10 0
+   1: 0100007F:1415 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 11 1 0 100 0 0 10 0
+   2: 00000000:1416 00000000:0000 0A 00000000:00000001 00:00000000 00000000     0        0 12 1 0 100 0 0 10 0
+   3: 0100007F:1415 0100007F:9000 01 00000000:00000020 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
+   4: 0100007F:1415 0100007F:9001 08 00000000:00000003 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
+   5: 0100007F:1415 0100007F:9002 01 00000000:00000400 00:00000000 00000000     0        0 77 1 0 20 4 30 10 -1
+   6: 0100007F:1415 0100007F:9003 04 00000000:00000500 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
+   7: 0200007F:1416 0100007F:9004 01 00000000:00000007 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
+   8: 0100007F:9000 0100007F:1415 01 00000000:00000600 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1
+   9: 0100007F:1415 0100007F:9005 03 00000000:00000000 01:00000019 00000000     0        0 0 1 0
+  10: 0300007F:1416 0100007F:9006 03 00000000:00000000 01:00000019 00000000     0        0 0 1 0
+  11: 0300007F:1416 0100007F:9007 03 00000000:00000000 01:00000019 00000000     0        0 0 1 0
+";
+
+    fn of(inode: u64) -> Option<(usize, u64)> {
+        assert_eq!(
+            length(TABLE.as_bytes(), inode),
+            queued(TABLE.as_bytes(), inode).map(|queued| queued.clients)
+        );
+        queued(TABLE.as_bytes(), inode).map(|queued| (queued.clients, queued.unread_bytes))
+    }
+
+    #[test]
+    fn a_listeners_queue_is_told_with_what_those_in_it_have_sent_and_nothing_of_others() {
+        assert_eq!(of(11), Some((3, 0x20 + 2)));
+        assert_eq!(of(10), Some((9, 0)));
+        assert_eq!(of(12), Some((1, 7)), "it listens on every address");
+        assert_eq!(of(77), None);
+    }
+
+    #[test]
+    fn connects_that_have_begun_are_told_by_the_listener_that_they_came_to() {
+        let of = |time| {
+            let until = Deadline::after(time);
+            [10, 11, 12, 77].map(|inode| half_open(TABLE.as_bytes(), inode, until))
+        };
+        assert_eq!(of(HOUR), [Some(0), Some(1), Some(2), None]);
+        assert_eq!(of(Duration::ZERO), [None; 4], "it is too late to look");
+    }
+}

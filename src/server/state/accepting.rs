@@ -1,0 +1,299 @@
+//! Whether new clients come in, and why not: one state with a reason, and the time spent in each.
+//!
+//! Acceptors publish that they keep somebody out; the watchdog looks once a tick. So a client that waits for less than
+//! a tick is nobody's business, and a server that is always at its limit costs no clock and no lock for each client.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, Spans};
+use crate::server::report::NotAccepting;
+
+/// Between two clients who are kept out it is still one and the same state, as to since when. It is told only while it holds.
+const CALM: Duration = Duration::from_secs(1);
+/// One line for each reason in this time.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The one that is told where several hold: what the system lacks, what the sink holds up, what was configured.
+const BY_WEIGHT: [NotAcceptingReason; 5] = [
+    NotAcceptingReason::NoDescriptor,
+    NotAcceptingReason::NoThread,
+    NotAcceptingReason::Paused,
+    NotAcceptingReason::MaxConnections,
+    NotAcceptingReason::AcceptRate,
+];
+
+/// What becomes of new clients while they are kept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meets {
+    Wait,
+    Closed,
+    Refused,
+}
+
+impl Meets {
+    const ALL: [Meets; 3] = [Meets::Wait, Meets::Closed, Meets::Refused];
+
+    fn told(self) -> &'static str {
+        match self {
+            Meets::Wait => "wait",
+            Meets::Closed => "are closed",
+            Meets::Refused => "are refused",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    /// What clients meet at each acceptor, as it last said.
+    meets: Vec<AtomicU8>,
+    /// Why each acceptor keeps clients out now: the reason's index + 1, or 0.
+    holds: Vec<AtomicU8>,
+    /// Reasons for which somebody was kept out since the last tick, a bit each.
+    noted: AtomicU32,
+    /// What the system said when it had nothing to give.
+    error: Mutex<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Current>,
+    /// What holds since the last tick.
+    holding: Option<NotAcceptingReason>,
+    last: Duration,
+    spans: Spans<NotAcceptingReason>,
+    said: [Option<Duration>; NotAcceptingReason::ALL.len()],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    reason: NotAcceptingReason,
+    since: Duration,
+    seen: Duration,
+}
+
+impl Accepting {
+    pub(crate) fn new(acceptors: usize) -> Self {
+        Accepting {
+            meets: (0..acceptors)
+                .map(|_| AtomicU8::new(Meets::Wait as u8))
+                .collect(),
+            holds: (0..acceptors).map(|_| AtomicU8::new(0)).collect(),
+            noted: AtomicU32::new(0),
+            error: Mutex::new(String::new()),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    /// What an acceptor, by its place, keeps clients out for from now on.
+    pub(crate) fn hold(&self, place: usize, reason: Option<NotAcceptingReason>, meets: Meets) {
+        self.meets[place].store(meets as u8, Ordering::Relaxed);
+        let code = reason.map_or(0, |reason| reason.index() as u8 + 1);
+        self.holds[place].store(code, Ordering::Relaxed);
+        if let Some(reason) = reason.filter(|&reason| reason != NotAcceptingReason::AcceptRate) {
+            self.noted.fetch_or(1 << reason.index(), Ordering::Relaxed);
+        }
+    }
+
+    /// What new clients do or suffer, of all acceptors: `wait`, `are closed or wait`.
+    pub(crate) fn meets(&self) -> String {
+        let is_met = |meets: &Meets| {
+            let mut met = self.meets.iter().map(|met| met.load(Ordering::Relaxed));
+            met.any(|met| met == *meets as u8)
+        };
+        let met = Meets::ALL.into_iter().filter(is_met).map(Meets::told);
+        let met: Vec<_> = met.collect();
+        met.join(" or ")
+    }
+
+    /// What the system said when it had no descriptor or no thread to give.
+    pub(crate) fn set_error(&self, error: String) {
+        *self.error.lock() = error;
+    }
+
+    pub(crate) fn error(&self) -> String {
+        self.error.lock().clone()
+    }
+
+    /// One tick. Says why nobody new is taken, where a line about that is due.
+    pub(crate) fn step(&self, now: Duration, is_paused: bool) -> Option<NotAccepting> {
+        let noted = self.noted.swap(0, Ordering::Relaxed);
+        let holds = |reason: NotAcceptingReason| {
+            let code = reason.index() as u8 + 1;
+            (reason == NotAcceptingReason::Paused && is_paused)
+                || noted & (1 << reason.index()) != 0
+                || self
+                    .holds
+                    .iter()
+                    .any(|held| held.load(Ordering::Relaxed) == code)
+        };
+        let seen = BY_WEIGHT.into_iter().find(|&reason| holds(reason));
+        self.state.lock().step(now, seen)
+    }
+
+    /// Somebody is kept out at `max_connections` at this moment.
+    pub(crate) fn is_at_max_connections(&self) -> bool {
+        let code = NotAcceptingReason::MaxConnections.index() as u8 + 1;
+        let mut held = self.holds.iter().map(|held| held.load(Ordering::Relaxed));
+        held.any(|held| held == code)
+    }
+
+    pub(crate) fn drain(&self, now: Duration) {
+        self.state.lock().drain(now);
+    }
+
+    /// Why nobody new is taken, if so, and how long that was the case in all, for each reason.
+    pub(crate) fn read(&self, now: Duration) -> (Option<NotAccepting>, Spans<NotAcceptingReason>) {
+        self.state.lock().read(now)
+    }
+}
+
+impl State {
+    /// What a tick has seen is charged with the time since the one before.
+    fn step(&mut self, now: Duration, seen: Option<NotAcceptingReason>) -> Option<NotAccepting> {
+        let is_draining = self.holding == Some(NotAcceptingReason::Draining);
+        let seen = if is_draining { self.holding } else { seen };
+        let elapsed = now.saturating_sub(self.last);
+        let before = std::mem::replace(&mut self.last, now);
+        self.holding = seen;
+        let Some(reason) = seen else {
+            self.current = self
+                .current
+                .filter(|current| now.saturating_sub(current.seen) < CALM);
+            return None;
+        };
+        self.spans.add(reason, elapsed);
+        let current = match self.current {
+            Some(current) if current.reason == reason => Current {
+                seen: now,
+                ..current
+            },
+            _ => Current {
+                reason,
+                since: before,
+                seen: now,
+            },
+        };
+        self.current = Some(current);
+        let said = &mut self.said[reason.index()];
+        let is_due = said.is_none_or(|said| now.saturating_sub(said) >= QUIET);
+        let is_told = !matches!(
+            reason,
+            NotAcceptingReason::AcceptRate | NotAcceptingReason::Draining
+        );
+        (is_told && is_due).then(|| {
+            *said = Some(now);
+            current.told(now)
+        })
+    }
+
+    /// To the end.
+    fn drain(&mut self, now: Duration) {
+        if let Some(reason) = self.holding.replace(NotAcceptingReason::Draining) {
+            self.spans.add(reason, now.saturating_sub(self.last));
+        }
+        self.last = now;
+        self.current = Some(Current {
+            reason: NotAcceptingReason::Draining,
+            since: now,
+            seen: now,
+        });
+    }
+
+    fn read(&self, now: Duration) -> (Option<NotAccepting>, Spans<NotAcceptingReason>) {
+        let mut spans = self.spans;
+        if let Some(reason) = self.holding {
+            spans.add(reason, now.saturating_sub(self.last));
+        }
+        let holds = |current: &Current| self.holding == Some(current.reason);
+        let current = self.current.filter(holds);
+        (current.map(|current| current.told(now)), spans)
+    }
+}
+
+impl Current {
+    fn told(&self, now: Duration) -> NotAccepting {
+        NotAccepting {
+            reason: self.reason,
+            lasted: now.saturating_sub(self.since),
+        }
+    }
+}
+
+impl From<RejectReason> for NotAcceptingReason {
+    fn from(reason: RejectReason) -> Self {
+        match reason {
+            RejectReason::Paused => NotAcceptingReason::Paused,
+            RejectReason::NoDescriptor => NotAcceptingReason::NoDescriptor,
+            RejectReason::NoThread => NotAcceptingReason::NoThread,
+            RejectReason::Shutdown => NotAcceptingReason::Draining,
+            RejectReason::MaxConnections | RejectReason::PerAddress => {
+                NotAcceptingReason::MaxConnections
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_client_kept_out_now_and_then_is_one_state_with_its_own_ticks_and_a_line_in_ten_seconds() {
+        let mut state = State::default();
+        let mut lines = 0;
+        for tick in 1..=300 {
+            let seen = (tick % 3 == 0).then_some(NotAcceptingReason::MaxConnections);
+            lines += usize::from(state.step(TICK * tick, seen).is_some());
+        }
+        let (now, spans) = state.read(TICK * 300);
+        let now = now.expect("not accepting");
+        assert_eq!(lines, 3);
+        assert_eq!(
+            (now.reason, now.lasted),
+            (NotAcceptingReason::MaxConnections, TICK * 298)
+        );
+        assert_eq!(spans.get(NotAcceptingReason::MaxConnections), TICK * 100);
+        let mut lasted_at = |tick: u32, seen: bool| {
+            let seen = seen.then_some(NotAcceptingReason::MaxConnections);
+            state.step(TICK * tick, seen);
+            state.read(TICK * tick).0.map(|now| now.lasted)
+        };
+        assert_eq!(
+            lasted_at(301, false),
+            None,
+            "nobody is kept out at this tick"
+        );
+        assert_eq!(lasted_at(302, true), Some(TICK * 300));
+        for tick in 303..=312 {
+            assert_eq!(lasted_at(tick, false), None);
+        }
+        assert_eq!(lasted_at(313, true), Some(TICK), "a calm second ended it");
+    }
+
+    #[test]
+    fn the_rates_waits_are_counted_without_a_line_and_a_drain_ends_all_other_reasons() {
+        let mut state = State::default();
+        let rate = Some(NotAcceptingReason::AcceptRate);
+        assert!(state.step(TICK, rate).is_none());
+        state.drain(TICK * 2);
+        assert!(
+            state
+                .step(TICK * 3, Some(NotAcceptingReason::Paused))
+                .is_none()
+        );
+        let (now, spans) = state.read(TICK * 5);
+        assert_eq!(
+            now.map(|now| now.reason),
+            Some(NotAcceptingReason::Draining)
+        );
+        assert_eq!(spans.get(NotAcceptingReason::AcceptRate), TICK * 2);
+        assert_eq!(spans.get(NotAcceptingReason::Draining), TICK * 3);
+        assert_eq!(spans.total(), TICK * 5);
+    }
+}

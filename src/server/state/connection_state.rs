@@ -1,0 +1,267 @@
+//! What the rest of the server sees of one connection: published by its handler without a lock or a
+//! clock, read by the watchdog once a tick.
+
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::policy::{Activity, Counts, Sample, Ticket};
+use crate::server::ledger::{DropReason, EndReason, Reason};
+
+/// Where a connection stands in the line before the buffer. It joins and leaves the line under the budget's
+/// lock; its handler takes the outcome from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Not in line.
+    None,
+    /// In line.
+    Queued(Ticket),
+    /// The budget took on its behalf.
+    Granted,
+    /// Taken out of line; its message is booked as dropped for this reason.
+    Refused(DropReason),
+}
+
+const ACTIVITY_BITS: u32 = 3;
+
+/// One cache line, relaxed: only the handler writes the first six, only others write the rest.
+/// A counter with one writer needs no read-modify-write, so a read costs a handler a few plain stores.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Pulse {
+    /// The [`Activity`] in the lowest bits, and above them the number of changes so far: in one word, so that
+    /// nobody sees a new activity with the time of the old one.
+    activity: AtomicU32,
+    inside: AtomicBool,
+    bytes: AtomicU64,
+    reads: AtomicU64,
+    frames: AtomicU64,
+    messages: AtomicU64,
+    /// An [`EndReason`]'s index + 1; 0 while nobody has ended the connection.
+    ended: AtomicU8,
+    drain: AtomicBool,
+    /// The peer had ended its stream before the drain began: all that will ever come is in the kernel.
+    is_complete: AtomicBool,
+    peer_gone: AtomicBool,
+    /// The step of the grid on which this connection reads, in microseconds; 0: at once.
+    read_delay_us: AtomicU32,
+}
+
+/// The shared record of one connection. The descriptor closes when the last holder lets go: that is
+/// the handler's thread, since the table's copy is taken out by the handler itself as it ends.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pulse: Pulse,
+    pub(crate) id: u64,
+    pub(crate) peer: SocketAddr,
+    pub(crate) stream: TcpStream,
+    thread: OnceLock<Thread>,
+    /// Its handler lets its reads be delayed.
+    may_be_delayed: AtomicBool,
+    pub(crate) place: Mutex<Place>,
+}
+
+impl Record {
+    pub(crate) fn new(id: u64, peer: SocketAddr, stream: TcpStream) -> Self {
+        Record {
+            pulse: Pulse::default(),
+            id,
+            peer,
+            stream,
+            thread: OnceLock::new(),
+            may_be_delayed: AtomicBool::new(false),
+            place: Mutex::new(Place::None),
+        }
+    }
+
+    // ---- the handler's side
+
+    /// Before it has a thread a record needs no waking: every wait looks at its flags first.
+    pub(crate) fn belongs_to_this_thread(&self) {
+        let _ = self.thread.set(std::thread::current());
+    }
+
+    pub(crate) fn enter(&self, activity: Activity) {
+        let turns = (self.pulse.activity.load(Ordering::Relaxed) >> ACTIVITY_BITS).wrapping_add(1);
+        self.pulse
+            .activity
+            .store(turns << ACTIVITY_BITS | activity as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_bytes(&self, n: usize) {
+        add(&self.pulse.bytes, n as u64);
+        add(&self.pulse.reads, 1);
+    }
+
+    pub(crate) fn add_messages(&self, n: u64) {
+        add(&self.pulse.messages, n);
+    }
+
+    pub(crate) fn progress(&self, finished: u64, inside: bool) {
+        if finished > 0 {
+            add(&self.pulse.frames, finished);
+        }
+        self.pulse.inside.store(inside, Ordering::Relaxed);
+    }
+
+    pub(crate) fn allow_delay(&self) {
+        self.may_be_delayed.store(true, Ordering::Relaxed);
+    }
+
+    /// The step of the grid on which this connection is to read.
+    pub(crate) fn read_delay(&self) -> Option<Duration> {
+        let delay_us = self.pulse.read_delay_us.load(Ordering::Relaxed);
+        (delay_us > 0).then(|| Duration::from_micros(u64::from(delay_us)))
+    }
+
+    // ---- everybody's side
+
+    pub(crate) fn may_be_delayed(&self) -> bool {
+        self.may_be_delayed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_read_delay(&self, delay: Option<Duration>) {
+        let delay_us = delay.map_or(0, |delay| delay.as_micros() as u32);
+        self.pulse.read_delay_us.store(delay_us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            reads: self.pulse.reads.load(Ordering::Relaxed),
+            messages: self.pulse.frames.load(Ordering::Relaxed),
+            bytes: self.pulse.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.pulse.messages.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn sample(&self) -> Sample {
+        let word = self.pulse.activity.load(Ordering::Relaxed);
+        Sample {
+            activity: activity_of(word & ((1 << ACTIVITY_BITS) - 1)),
+            turns: word >> ACTIVITY_BITS,
+            bytes: self.pulse.bytes.load(Ordering::Relaxed),
+            frames: self.pulse.frames.load(Ordering::Relaxed),
+            inside: self.pulse.inside.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn ended(&self) -> Option<EndReason> {
+        let code = self.pulse.ended.load(Ordering::Acquire);
+        EndReason::ALL
+            .get(usize::from(code).wrapping_sub(1))
+            .copied()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.pulse.drain.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.pulse.is_complete.load(Ordering::Acquire)
+    }
+
+    /// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
+    /// alike (RDHUP); a reset is ERR and HUP.
+    pub(crate) fn has_peer_gone(&self) -> bool {
+        self.has_peer_gone_within(Duration::ZERO)
+    }
+
+    /// As [`has_peer_gone`](Record::has_peer_gone), waiting for it. Our own shutdown(2) looks alike.
+    pub(crate) fn has_peer_gone_within(&self, wait: Duration) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let Ok(wait) = Timespec::try_from(wait) else {
+            return false;
+        };
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        poll(&mut fds, Some(&wait)).is_ok() && fds[0].revents().intersects(gone)
+    }
+
+    pub(crate) fn peer_gone(&self) -> bool {
+        self.pulse.peer_gone.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_peer_gone(&self) {
+        self.pulse.peer_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets why the connection ended; the first reason stays. Says whether this was the first.
+    pub(crate) fn end(&self, reason: EndReason) -> bool {
+        let code = reason.index() as u8 + 1;
+        self.pulse
+            .ended
+            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Ends whatever wait the handler is in: a blocked read or write by shutdown(2), a park by unpark.
+    /// The reason must have been set before, or a woken read could not tell it from the peer's end.
+    pub(crate) fn cut(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.unpark();
+    }
+
+    /// No more reading, replies still work: a blocked read wakes. A stream that its peer has ended is read to
+    /// that end: it is known, and so is its last message.
+    pub(crate) fn drain(&self) {
+        if self.has_peer_gone() {
+            self.pulse.is_complete.store(true, Ordering::Release);
+        }
+        self.pulse.drain.store(true, Ordering::Release);
+        let _ = self.stream.shutdown(Shutdown::Read);
+        self.unpark();
+    }
+
+    pub(crate) fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Where the peer connected to, for the log: a system call.
+    pub(crate) fn listener(&self) -> String {
+        listener_of(&self.stream)
+    }
+
+    /// What the kernel holds of the stream and nobody has read. 0 if it cannot be asked.
+    pub(crate) fn unread_bytes(&self) -> u64 {
+        unread_bytes(&self.stream)
+    }
+}
+
+pub(crate) fn listener_of(stream: &TcpStream) -> String {
+    match stream.local_addr() {
+        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// FIONREAD: bytes in the receive queue (tcp(7)).
+pub(crate) fn unread_bytes(stream: &TcpStream) -> u64 {
+    rustix::io::ioctl_fionread(stream).unwrap_or(0)
+}
+
+/// For a counter that has one writer.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+fn activity_of(code: u32) -> Activity {
+    const ALL: [Activity; 7] = [
+        Activity::Working,
+        Activity::Reading,
+        Activity::Sending,
+        Activity::Pausing,
+        Activity::Writing,
+        Activity::Ending,
+        Activity::Delayed,
+    ];
+    ALL.get(code as usize).copied().unwrap_or_default()
+}

@@ -1,0 +1,236 @@
+//! How many handlers' threads end at once. Each end unmaps a stack, and thousands that do so in one moment queue
+//! for the kernel's lock on the process's mappings, each with a wake-up of its own: whoever needs memory meanwhile,
+//! a new client's thread first of all, waits behind them.
+//!
+//! They go in batches. Where each that is joined let the next one go, every end would wait for the reaper to get a
+//! processor, and the reaper for every end: thousands of times in turn, each a slice of whatever else runs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::crowd_lock::CrowdLock;
+use super::handler_thread::{Job, Order, Worker};
+
+/// Threads that end at once, at most.
+const AT_ONCE: usize = 64;
+/// The next ones go when no more than these are left of them: so that some are always on their way.
+const LEFT: usize = 8;
+
+/// Whoever has waited this long goes: the reaper is held up in a join, and nothing is gained by waiting for it.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Threads that wait, in the order in which they came.
+#[derive(Default)]
+struct Waiting {
+    /// Those that may serve a client instead.
+    fit: VecDeque<Arc<Worker>>,
+    spent: VecDeque<Arc<Worker>>,
+}
+
+struct Inner {
+    at_once: usize,
+    /// Let go and not joined.
+    ending: usize,
+    waiting: Waiting,
+}
+
+/// Where threads wait for their turn to end. They have neither a socket nor a share of an address, and keep their
+/// permits until they are joined.
+pub(crate) struct Exits {
+    inner: CrowdLock<Inner>,
+}
+
+impl Exits {
+    pub(crate) fn new() -> Self {
+        Exits {
+            inner: CrowdLock::new(Inner {
+                at_once: AT_ONCE,
+                ending: 0,
+                waiting: Waiting::default(),
+            }),
+        }
+    }
+
+    /// Blocks this thread, the worker's, until it may end: then the reaper must be told of it next. One that is
+    /// `fit` may be handed a client instead, once `waits` was called.
+    pub(crate) fn wait_for_turn(
+        &self,
+        worker: &Arc<Worker>,
+        fit: bool,
+        waits: impl FnOnce(),
+    ) -> Option<Job> {
+        {
+            let mut inner = self.inner.lock();
+            if inner.may_go() {
+                inner.ending += 1;
+                return None;
+            }
+            inner.waiting.list(fit).push_back(Arc::clone(worker));
+        }
+        waits();
+        worker.wait_for_order(LONGEST_WAIT, || self.give_up(worker, fit))
+    }
+
+    /// Whether somebody waits who may serve a client.
+    pub(crate) fn has_fit(&self) -> bool {
+        !self.inner.lock().waiting.fit.is_empty()
+    }
+
+    /// Takes off a thread that may serve a client: it must be given an order. The one that has waited longest would
+    /// end next.
+    pub(crate) fn take_fit(&self) -> Option<Arc<Worker>> {
+        self.inner.lock().waiting.fit.pop_back()
+    }
+
+    /// A thread that was taken off waits on.
+    pub(crate) fn put_back(&self, worker: Arc<Worker>) {
+        let mut inner = self.inner.lock();
+        if inner.may_go() {
+            inner.ending += 1;
+            drop(inner);
+            worker.give(Order::Leave);
+        } else {
+            inner.waiting.fit.push_back(worker);
+        }
+    }
+
+    /// A thread that was let go is joined. If few are left of those that were, the next ones may end.
+    pub(crate) fn joined(&self) {
+        let next = {
+            let mut inner = self.inner.lock();
+            inner.ending -= 1;
+            if inner.ending > LEFT {
+                return;
+            }
+            let more = inner.at_once - inner.ending;
+            let next = inner.waiting.take(more);
+            inner.ending += next.len();
+            next
+        };
+        for worker in next {
+            worker.give(Order::Leave);
+        }
+    }
+
+    /// From now on nobody waits.
+    pub(crate) fn open(&self) {
+        let waiting = {
+            let mut inner = self.inner.lock();
+            inner.at_once = usize::MAX;
+            let waiting = inner.waiting.take(usize::MAX);
+            inner.ending += waiting.len();
+            waiting
+        };
+        for worker in waiting {
+            worker.give(Order::Leave);
+        }
+    }
+
+    /// `false`: it was taken off meanwhile, and its order is on its way.
+    fn give_up(&self, worker: &Arc<Worker>, fit: bool) -> bool {
+        let mut inner = self.inner.lock();
+        let list = inner.waiting.list(fit);
+        let place = list.iter().position(|other| Arc::ptr_eq(other, worker));
+        let has_left = place.and_then(|place| list.remove(place)).is_some();
+        inner.ending += usize::from(has_left);
+        has_left
+    }
+}
+
+impl Inner {
+    /// Whoever comes while others wait does not go before them.
+    fn may_go(&self) -> bool {
+        self.ending < self.at_once && self.waiting.is_empty()
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.fit.is_empty() && self.spent.is_empty()
+    }
+
+    /// Takes off so many, those first that serve nobody any more.
+    fn take(&mut self, most: usize) -> Vec<Arc<Worker>> {
+        let spent = self.spent.len().min(most);
+        let fit = self.fit.len().min(most - spent);
+        let spent = self.spent.drain(..spent);
+        spent.chain(self.fit.drain(..fit)).collect()
+    }
+
+    fn list(&mut self, fit: bool) -> &mut VecDeque<Arc<Worker>> {
+        if fit { &mut self.fit } else { &mut self.spent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A whole batch was let go, and behind it wait so many threads: spent ones, then fit ones.
+    fn with_waiting(spent: usize, fit: usize) -> (Exits, Vec<Arc<Worker>>) {
+        let exits = Exits::new();
+        let workers: Vec<_> = (0..spent + fit)
+            .map(|number| Worker::new(number as u64))
+            .collect();
+        {
+            let mut inner = exits.inner.lock();
+            inner.ending = AT_ONCE;
+            inner.waiting.spent.extend(workers[..spent].iter().cloned());
+            inner.waiting.fit.extend(workers[spent..].iter().cloned());
+        }
+        (exits, workers)
+    }
+
+    fn is_told_to_leave(worker: &Arc<Worker>) -> bool {
+        let has_no_order = Cell::new(false);
+        let next = worker.wait_for_order(Duration::ZERO, || {
+            has_no_order.set(true);
+            true
+        });
+        assert!(next.is_none());
+        !has_no_order.get()
+    }
+
+    fn told(workers: &[Arc<Worker>]) -> usize {
+        workers
+            .iter()
+            .filter(|worker| is_told_to_leave(worker))
+            .count()
+    }
+
+    #[test]
+    fn threads_are_let_go_in_batches_and_not_one_for_each_that_is_joined() {
+        let (exits, workers) = with_waiting(10, 2 * AT_ONCE);
+        let batch = AT_ONCE - LEFT;
+        for _ in 1..batch {
+            exits.joined();
+            assert_eq!(told(&workers), 0);
+        }
+        exits.joined();
+        assert_eq!(told(&workers[..batch]), batch, "those that came first");
+        assert_eq!(told(&workers[batch..]), 0);
+        for _ in 0..batch {
+            exits.joined();
+        }
+        assert_eq!(told(&workers[batch..]), batch);
+    }
+
+    #[test]
+    fn nobody_goes_before_those_that_wait_and_all_go_once_it_is_open() {
+        let (exits, workers) = with_waiting(0, 3);
+        (0..20).for_each(|_| exits.joined());
+        let taken = exits.take_fit().expect("one that may serve");
+        exits.put_back(Arc::clone(&taken));
+        assert!(!is_told_to_leave(&taken), "two others wait");
+        exits.open();
+        assert_eq!(told(&workers), 3);
+        let late = Worker::new(3);
+        assert!(exits.wait_for_turn(&late, true, || ()).is_none());
+        // As many as were let go come to be joined.
+        (0..AT_ONCE - 20 + 3 + 1).for_each(|_| exits.joined());
+        assert_eq!(exits.inner.lock().ending, 0);
+    }
+}

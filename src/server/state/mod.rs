@@ -1,0 +1,201 @@
+//! What the server's threads share: the parts, and the few things that touch several of them.
+
+pub(crate) mod accept_queue;
+pub(crate) mod accepting;
+pub(crate) mod admission;
+pub(crate) mod connection_state;
+pub(crate) mod consumer_state;
+pub(crate) mod crowd_lock;
+pub(crate) mod exits;
+pub(crate) mod handler_thread;
+pub(crate) mod lifecycle;
+pub(crate) mod listener;
+pub(crate) mod logger;
+pub(crate) mod promise;
+pub(crate) mod quota;
+pub(crate) mod running_clock;
+pub(crate) mod table;
+pub(crate) mod waker;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use log::Level;
+use parking_lot::Mutex;
+use rustix::process::Pid;
+
+use crate::policy::Rung;
+use crate::server::config::Config;
+use crate::server::error::ServerError;
+use crate::server::ledger::{DropReason, EndReason};
+use crate::server::limits::Bound;
+use crate::server::report::{ConsumerInfo, Stats};
+use accepting::Accepting;
+use admission::Gate;
+use consumer_state::ConsumerPulse;
+use exits::Exits;
+use lifecycle::Lifecycle;
+use logger::Journal;
+use promise::Promise;
+use quota::Budget;
+use table::Table;
+
+/// The work of a thread, and how it is given one: [`Builder::spawner`](crate::server::Builder::spawner).
+pub type ThreadBody = Box<dyn FnOnce() + Send + 'static>;
+pub(crate) type Spawner =
+    Box<dyn Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>> + Send + Sync>;
+
+/// What the reaper is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    /// The handler's thread of this number is past its last line.
+    Handler {
+        number: u64,
+        /// As the kernel numbers it.
+        thread: Pid,
+    },
+    /// The server is over.
+    Server,
+}
+
+/// What the watchdog last saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) rung: Rung,
+    pub(crate) is_paused: bool,
+    pub(crate) seconds_in: [Duration; 4],
+    pub(crate) longest_wait: Duration,
+    pub(crate) consumer_busy_for: Duration,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) bound: Bound,
+    /// Given back when all of it has ended; what never ends keeps it.
+    pub(in crate::server) promise: Mutex<Option<Promise>>,
+    pub(crate) started: Instant,
+    /// Threads of the server that are not handlers: they live as long as it does.
+    pub(crate) fixed_threads: usize,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) accepting: Accepting,
+    pub(crate) table: Table,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) consumer: Arc<ConsumerPulse>,
+    pub(crate) exits: Arc<Exits>,
+    pub(crate) reaper: Sender<Ending>,
+    pub(crate) standing: Mutex<Standing>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) journal: Journal,
+    pub(crate) spawner: Spawner,
+}
+
+impl Shared {
+    /// Time since the server started, for the model.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Starts a drain, or brings its deadline nearer: listeners stop, handlers are told, reads end.
+    /// Returns at once. Within zero everything is cut at once.
+    pub(crate) fn drain(&self, within: Duration) {
+        let first = self.lifecycle.begin_drain(within);
+        if within.is_zero() {
+            self.cut_consumer();
+        }
+        if first {
+            self.journal
+                .say(Level::Info, format!("draining, for at most {within:?}"));
+            self.accepting.drain(self.now());
+            // Whoever is in the kernel's queue is still served, unless nothing is taken in any more.
+            self.table.begin_drain();
+            if self.lifecycle.error().is_some() {
+                self.table.close();
+            }
+            self.table.for_each(|record| record.drain());
+        }
+        self.gate.close();
+    }
+
+    /// Handlers had their share of the drain: nothing more is taken in, and their sockets are cut. One
+    /// that is in code of its own is left where it is; it keeps its permit, and the report names it.
+    pub(crate) fn cut_handlers(&self) {
+        if self.table.close() {
+            // Acceptors may wait for permits.
+            self.gate.ring();
+        }
+        self.budget.close(DropReason::Shutdown);
+        let records = self.table.records();
+        if !records.is_empty() {
+            self.lifecycle.miss();
+        }
+        self.budget.abort_all(&records, EndReason::Shutdown);
+        for record in records {
+            record.cut();
+        }
+    }
+
+    /// The last deadline has passed: the inbox is closed with whatever is in it.
+    pub(crate) fn cut_consumer(&self) {
+        self.cut_handlers();
+        if self.budget.counts().in_flight > 0 {
+            self.lifecycle.miss();
+        }
+        self.budget.cut();
+    }
+
+    /// The server cannot go on: it drains, and says why.
+    pub(crate) fn fail(&self, error: ServerError) {
+        self.journal.say(Level::Error, error.to_string());
+        self.lifecycle.fail(error);
+        self.drain(self.config.drain_timeout);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let traffic = self.table.traffic();
+        let counts = self.budget.counts();
+        let standing = *self.standing.lock();
+        let (not_accepting, not_accepting_seconds) = self.accepting.read(self.now());
+        Stats {
+            received: counts.received,
+            delivered: counts.delivered,
+            dropped: counts.dropped,
+            in_flight: counts.in_flight,
+            buffered: counts.used,
+            senders_waiting: counts.waiting,
+            longest_wait: standing.longest_wait,
+            accepted: traffic.accepted,
+            open: traffic.open,
+            rejected: traffic.rejected,
+            ended: traffic.ended,
+            unread_bytes: traffic.unread_ended.total() + traffic.unread_rejected.total(),
+            unread_ended: traffic.unread_ended,
+            unread_rejected: traffic.unread_rejected,
+            accepts_starved: traffic.starved,
+            threads: self.fixed_threads + traffic.unjoined,
+            threads_peak: self.fixed_threads + traffic.unjoined_peak,
+            rung: standing.rung,
+            is_paused: standing.is_paused,
+            not_accepting,
+            not_accepting_seconds,
+            seconds_in: standing.seconds_in,
+            consumer: ConsumerInfo {
+                name: self.consumer.name(),
+                busy_for: standing.consumer_busy_for,
+            },
+            log_lines_lost: self.journal.lost(),
+            uptime: self.started.elapsed(),
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

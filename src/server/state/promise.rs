@@ -1,0 +1,218 @@
+//! What the servers of this process have promised, and do not use yet: their limits are met together.
+//!
+//! The one thing that the library keeps for the whole process.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::admission::Gate;
+use crate::server::error::LimitError;
+use crate::server::limits::{
+    DESCRIPTORS_PER_LISTENER, Fit, MAPPINGS_PER_THREAD, Needs, OWN_THREADS, System,
+    descriptors_without, new_threads,
+};
+
+static SERVERS: Mutex<Vec<Promised>> = Mutex::new(Vec::new());
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+struct Promised {
+    id: u64,
+    max_connections: u64,
+    /// Beside its connections.
+    threads: u64,
+    descriptors: u64,
+    mappings: u64,
+    mappings_per_connection: u64,
+    /// With what malloc may keep of it.
+    memory_bytes: u64,
+    /// Addresses that a thread reserves.
+    addresses_per_thread: u64,
+    /// What of it is in use is measured with the process. Without a gate it has not started: all of it is to come.
+    gate: Option<Weak<Gate>>,
+    listeners: u64,
+}
+
+/// Held for as long as the server may use what it promised.
+#[derive(Debug)]
+pub(in crate::server) struct Promise(u64);
+
+impl Promise {
+    /// Holds what `fit` needs, together with all others, against the system.
+    pub(in crate::server) fn take(
+        needs: &Needs,
+        fit: impl FnOnce(&System) -> Result<Fit, LimitError>,
+    ) -> Result<(Fit, Promise), LimitError> {
+        // Locked from the look to the entry: two that start at once must not both find the same room.
+        let mut servers = SERVERS.lock();
+        let system = with_promised(&servers, System::read());
+        let fit = fit(&system)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        servers.push(Promised::new(id, &fit, needs));
+        Ok((fit, Promise(id)))
+    }
+
+    /// From now on what its connections use is seen.
+    pub(in crate::server) fn has_started(&self, gate: Weak<Gate>) {
+        let mut servers = SERVERS.lock();
+        if let Some(server) = servers.iter_mut().find(|server| server.id == self.0) {
+            server.gate = Some(gate);
+        }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        SERVERS.lock().retain(|server| server.id != self.0);
+    }
+}
+
+/// The system, with what other servers of this process may still take counted as in use.
+pub(in crate::server) fn system() -> System {
+    let servers = SERVERS.lock();
+    with_promised(&servers, System::read())
+}
+
+fn with_promised(servers: &[Promised], mut system: System) -> System {
+    for server in servers {
+        let (threads, connections) = server.in_use();
+        let threads_left = (server.threads + server.max_connections).saturating_sub(threads);
+        let descriptors = server.descriptors + server.max_connections;
+        let mappings = server.mappings + server.max_connections * server.mappings_per_connection;
+        system.own_threads += threads_left;
+        system.all_threads += threads_left;
+        system.open_descriptors += descriptors.saturating_sub(connections);
+        system.mappings += mappings.saturating_sub(threads * MAPPINGS_PER_THREAD);
+        system.address_space += server.memory_bytes + threads_left * server.addresses_per_thread;
+        if let Some(pids) = &mut system.pids {
+            pids.used += threads_left;
+        }
+        if let Some(memory) = &mut system.memory {
+            memory.max = memory.max.saturating_sub(server.memory_bytes);
+        }
+    }
+    system
+}
+
+impl Promised {
+    fn new(id: u64, fit: &Fit, needs: &Needs) -> Self {
+        let bound = &fit.bound;
+        let nothing = System::default();
+        let threads = new_threads(needs);
+        Promised {
+            id,
+            max_connections: bound.max_connections as u64,
+            threads,
+            descriptors: descriptors_without(needs, &nothing),
+            mappings: threads * MAPPINGS_PER_THREAD + needs.memory.mappings,
+            mappings_per_connection: MAPPINGS_PER_THREAD + needs.memory.mappings_per_connection,
+            memory_bytes: bound.memory_with_malloc_bytes(),
+            addresses_per_thread: fit.addresses_per_thread,
+            gate: None,
+            listeners: needs.listeners as u64,
+        }
+    }
+
+    /// Threads and descriptors that the process shows already.
+    fn in_use(&self) -> (u64, u64) {
+        let Some(gate) = self.gate.as_ref().and_then(Weak::upgrade) else {
+            return (0, 0);
+        };
+        let (threads, connections) = gate.in_use();
+        let own_threads = self.listeners + OWN_THREADS;
+        let of_listeners = DESCRIPTORS_PER_LISTENER * self.listeners;
+        (
+            own_threads + threads as u64,
+            of_listeners + connections as u64,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Config;
+    use crate::server::limits::Level;
+    use crate::server::state::exits::Exits;
+
+    fn promised(gate: Option<&Arc<Gate>>) -> Promised {
+        Promised {
+            id: 0,
+            max_connections: 10,
+            threads: 5,
+            descriptors: 7,
+            mappings: 30,
+            mappings_per_connection: 6,
+            memory_bytes: 1_000,
+            addresses_per_thread: 100,
+            gate: gate.map(Arc::downgrade),
+            listeners: 1,
+        }
+    }
+
+    fn level(max: u64, used: u64) -> Option<Level> {
+        Some(Level {
+            limit: "a limit".to_owned(),
+            max,
+            used,
+        })
+    }
+
+    fn used_up_to(servers: &[Promised]) -> System {
+        let system = System {
+            open_descriptors: 1,
+            own_threads: 2,
+            all_threads: 3,
+            pids: level(9_999, 4),
+            mappings: 5,
+            memory: level(9_999, 0),
+            address_space: 6,
+            ..System::default()
+        };
+        with_promised(servers, system)
+    }
+
+    #[test]
+    fn what_each_server_may_still_take_counts_in_every_limit() {
+        let expected = System {
+            open_descriptors: 1 + 2 * (7 + 10),
+            own_threads: 2 + 2 * (5 + 10),
+            all_threads: 3 + 2 * (5 + 10),
+            pids: level(9_999, 4 + 2 * (5 + 10)),
+            mappings: 5 + 2 * (30 + 10 * 6),
+            memory: level(9_999 - 2 * 1_000, 0),
+            address_space: 6 + 2 * (1_000 + (5 + 10) * 100),
+            ..System::default()
+        };
+        assert_eq!(used_up_to(&[promised(None), promised(None)]), expected);
+    }
+
+    /// The process shows those already.
+    #[test]
+    fn what_a_server_has_taken_is_not_counted_twice() {
+        let gate = Arc::new(Gate::new(
+            &Config::default(),
+            10,
+            Arc::new(Exits::new()),
+            Vec::new(),
+        ));
+        let _three: Vec<_> = (0..3).map(|_| gate.enter().ok()).collect();
+        // One thread of the listener, the server's own, and the connections'.
+        let threads = 1 + OWN_THREADS + 3;
+        let descriptors = DESCRIPTORS_PER_LISTENER + 3;
+        let expected = System {
+            open_descriptors: 1 + (7 + 10) - descriptors,
+            own_threads: 2 + (5 + 10) - threads,
+            all_threads: 3 + (5 + 10) - threads,
+            pids: level(9_999, 4 + (5 + 10) - threads),
+            mappings: 5 + (30 + 10 * 6) - threads * MAPPINGS_PER_THREAD,
+            memory: level(9_999 - 1_000, 0),
+            address_space: 6 + 1_000 + ((5 + 10) - threads) * 100,
+            ..System::default()
+        };
+        assert_eq!(used_up_to(&[promised(Some(&gate))]), expected);
+    }
+}

@@ -1,0 +1,435 @@
+//! The shell around [`policy::Queue`](crate::policy::Queue): one lock, park and unpark.
+//!
+//! The ledger's message counts live under the same lock, so `received = delivered + dropped + in flight`
+//! holds whenever anybody looks. One lock for a batch on its way in, one on its way out, none for a
+//! message.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::connection_state::{Place, Record};
+use super::running_clock::RunningClock;
+use crate::policy::{Activity, Breach, Cancel, Queue, Sample, Take, Weight};
+use crate::server::ledger::{DropReason, EndReason, Tally};
+
+/// A park is checked again at least this often; it is woken by unpark long before.
+const LONGEST_PARK: Duration = Duration::from_secs(3600);
+
+/// The message side of the ledger, as one consistent reading.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) received: u64,
+    pub(crate) delivered: u64,
+    pub(crate) dropped: Tally<DropReason>,
+    pub(crate) in_flight: u64,
+    pub(crate) used: Weight,
+    pub(crate) waiting: usize,
+    /// Handlers and messages lost because the buffer was full: what the ladder sheds by.
+    pub(crate) lost_to_full: u64,
+}
+
+/// What became of a request for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Taken. The item must be put into the channel.
+    Granted,
+    /// None: the message is booked as dropped, for this reason.
+    Refused(DropReason),
+}
+
+/// What happens to a sender that finds no room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Wait this long, then end the connection.
+    Abort(Duration),
+    /// Wait this long, then drop the message.
+    Drop(Duration),
+    /// Do not wait; drop the message.
+    None,
+    /// Wait as long as it takes.
+    Endless,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Queue<Arc<Record>>,
+    received: u64,
+    delivered: u64,
+    dropped: Tally<DropReason>,
+    lost_to_full: u64,
+    /// What a message is booked as that comes after the close, or was in line at it.
+    closed_for: DropReason,
+    /// What a message is booked as that the consumer lets go of undone.
+    undone: DropReason,
+}
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    inner: Mutex<Inner>,
+    /// Items in the consumer's hands.
+    held: AtomicU64,
+    /// The drain's deadline has passed: the inbox is closed, whatever is still in it.
+    cut: AtomicBool,
+    nudge: Sender<()>,
+    /// What senders' patience is held against.
+    clock: RunningClock,
+}
+
+impl Budget {
+    /// The budget, and what wakes its consumer when somebody begins to wait or the budget is closed.
+    pub(crate) fn new(limit: Weight) -> (Budget, Receiver<()>) {
+        let (nudge, nudged) = bounded(1);
+        let inner = Inner {
+            queue: Queue::new(limit),
+            received: 0,
+            delivered: 0,
+            dropped: Tally::default(),
+            lost_to_full: 0,
+            closed_for: DropReason::Shutdown,
+            undone: DropReason::SinkFailed,
+        };
+        let budget = Budget {
+            inner: Mutex::new(inner),
+            held: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
+            nudge,
+            clock: RunningClock::new(),
+        };
+        (budget, nudged)
+    }
+
+    // ---- the way in
+
+    /// Books `weight` as received and gets room for it, or books it as dropped. Blocks as `patience` says,
+    /// parked; a grant, an abort and a close each wake it. The clock is read only when a wait begins, and stands
+    /// still while the process does.
+    pub(crate) fn enter(&self, record: &Arc<Record>, weight: Weight, patience: Patience) -> Room {
+        {
+            let mut inner = self.inner.lock();
+            inner.received += weight.messages;
+            if let Some(end) = record.ended().filter(|&end| refuses_sends(end)) {
+                // What it had read behind the message that was in line.
+                if end == EndReason::SendTimeout {
+                    inner.lost_to_full += weight.messages;
+                }
+                return inner.refuse(drop_reason(end), weight.messages);
+            }
+            let waits = !matches!(patience, Patience::None);
+            match inner.queue.take(weight, waits, || Arc::clone(record)) {
+                Take::Granted => return Room::Granted,
+                Take::Queued(ticket) => *record.place.lock() = Place::Queued(ticket),
+                Take::Busy => {
+                    inner.lost_to_full += weight.messages;
+                    return inner.refuse(DropReason::Full, weight.messages);
+                }
+                Take::TooHeavy => return inner.refuse(DropReason::Oversize, weight.messages),
+                Take::Closed => {
+                    let reason = inner.closed_for;
+                    return inner.refuse(reason, weight.messages);
+                }
+            }
+        }
+        let _ = self.nudge.try_send(());
+        // A consumer that only wants for a processor has room for us when we are back, and need not wake us: a
+        // park and its wake-up cost several times what this does.
+        std::thread::yield_now();
+        self.wait_in_line(record, patience)
+    }
+
+    fn wait_in_line(&self, record: &Arc<Record>, patience: Patience) -> Room {
+        let until = match patience {
+            Patience::Abort(wait) | Patience::Drop(wait) => self.clock.now().checked_add(wait),
+            Patience::Endless | Patience::None => None,
+        };
+        record.enter(Activity::Sending);
+        let room = loop {
+            let place = *record.place.lock();
+            match place {
+                Place::Queued(_) => {}
+                Place::Granted => break Room::Granted,
+                Place::Refused(reason) => break Room::Refused(reason),
+                // Nobody takes a record out of line without saying why, so this cannot be.
+                Place::None => break Room::Refused(DropReason::Aborted),
+            }
+            // A park is timed by the kernel, whose clock runs on while the process is stopped: what is left is looked
+            // at again after it.
+            let left = until.map_or(LONGEST_PARK, |until| until.saturating_sub(self.clock.now()));
+            if left.is_zero() {
+                self.give_up(record, patience);
+            } else {
+                std::thread::park_timeout(left.min(LONGEST_PARK));
+            }
+        };
+        *record.place.lock() = Place::None;
+        record.enter(Activity::Working);
+        room
+    }
+
+    /// The wait is over: leave the line, unless a grant came first.
+    fn give_up(&self, record: &Record, patience: Patience) {
+        let (reason, ends) = match patience {
+            Patience::Abort(_) => (DropReason::Aborted, Some(EndReason::SendTimeout)),
+            _ => (DropReason::Full, None),
+        };
+        let wake = self.inner.lock().leave(record, reason, true);
+        if let (Some(_), Some(end)) = (&wake, ends) {
+            record.end(end);
+        }
+        wake_all(wake.unwrap_or_default());
+    }
+
+    /// Sets why a connection ended, takes it out of line and books what it had there. Says whether this
+    /// was its first end; waking its socket is the caller's.
+    pub(crate) fn abort(&self, record: &Record, reason: EndReason) -> bool {
+        let (first, wake) = {
+            let mut inner = self.inner.lock();
+            // Under the lock: a send looks at it there before it queues, so none slips in between.
+            let first = record.end(reason);
+            (first, inner.leave(record, drop_reason(reason), false))
+        };
+        wake_all(wake.unwrap_or_default());
+        first
+    }
+
+    /// [`abort`](Budget::abort) for all of them, under one lock: while thousands send, each lock has a line before it.
+    pub(crate) fn abort_all(&self, records: &[Arc<Record>], reason: EndReason) {
+        let mut woken = Vec::new();
+        let mut inner = self.inner.lock();
+        for record in records {
+            record.end(reason);
+            woken.extend(
+                inner
+                    .leave(record, drop_reason(reason), false)
+                    .unwrap_or_default(),
+            );
+        }
+        drop(inner);
+        wake_all(woken);
+    }
+
+    /// Ends a connection that is past a deadline, unless it has come on since it was `seen` so. Decided under the
+    /// lock under which sends queue: whoever is in line has read since, and is not judged by what it showed before.
+    /// Says whether it was ended; waking its socket is the caller's.
+    pub(crate) fn expire(
+        &self,
+        record: &Record,
+        reason: EndReason,
+        breach: Breach,
+        seen: &Sample,
+    ) -> bool {
+        let _inner = self.inner.lock();
+        let is_in_line = *record.place.lock() != Place::None;
+        !is_in_line && breach.still_holds(seen, &record.sample()) && record.end(reason)
+    }
+
+    /// The watchdog's tick: what moves the clock of those who wait.
+    pub(crate) fn tick(&self) {
+        self.clock.tick();
+    }
+
+    /// Books messages that never reach a send: received, and dropped.
+    pub(crate) fn dropped(&self, reason: DropReason, messages: u64) {
+        let mut inner = self.inner.lock();
+        inner.received += messages;
+        inner.dropped.add(reason, messages);
+    }
+
+    /// Books messages that are not sent any more after a send that was refused: received, and dropped for the same
+    /// reason.
+    pub(crate) fn dropped_after(&self, record: &Record, messages: u64) {
+        let mut inner = self.inner.lock();
+        let reason = match record.ended().filter(|&end| refuses_sends(end)) {
+            Some(end) => drop_reason(end),
+            None => inner.closed_for,
+        };
+        inner.received += messages;
+        inner.dropped.add(reason, messages);
+    }
+
+    /// Takes back a grant whose item could not be put into the channel.
+    pub(crate) fn undo(&self, weight: Weight, reason: DropReason) {
+        self.settle(weight, |inner| inner.dropped.add(reason, weight.messages));
+    }
+
+    // ---- the way out
+
+    /// The consumer took an item into its hands.
+    pub(crate) fn picked_up(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The consumer said that part of an item is delivered.
+    pub(crate) fn delivered_some(&self, messages: u64) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            inner.delivered += messages;
+            let woken = inner.queue.give_back(Weight { messages, bytes: 0 });
+            Inner::granted(woken)
+        };
+        wake_all(wake);
+    }
+
+    /// The consumer said that the rest of an item is delivered.
+    pub(crate) fn delivered(&self, rest: Weight) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.settle(rest, |inner| inner.delivered += rest.messages);
+    }
+
+    /// The consumer let go of the rest of an item without saying so.
+    pub(crate) fn undone(&self, rest: Weight) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.settle(rest, |inner| inner.dropped.add(inner.undone, rest.messages));
+    }
+
+    fn settle(&self, rest: Weight, book: impl FnOnce(&mut Inner)) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            book(&mut inner);
+            let woken = inner.queue.finish(rest);
+            Inner::granted(woken)
+        };
+        wake_all(wake);
+    }
+
+    // ---- ends
+
+    /// Refuses every later send and ends every waiting one. What is in the buffer stays.
+    pub(crate) fn close(&self, reason: DropReason) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            if inner.queue.is_closed() {
+                return;
+            }
+            inner.closed_for = reason;
+            let (messages, woken) = inner.queue.close();
+            inner.dropped.add(reason, messages);
+            Inner::placed(woken, Place::Refused(reason))
+        };
+        wake_all(wake);
+        let _ = self.nudge.try_send(());
+    }
+
+    /// From now on the inbox is closed even with something in it, and what is let go of is booked as
+    /// shut down.
+    pub(crate) fn cut(&self) {
+        self.close(DropReason::Shutdown);
+        let mut inner = self.inner.lock();
+        if inner.closed_for == DropReason::Shutdown {
+            inner.undone = DropReason::Shutdown;
+        }
+        drop(inner);
+        self.cut.store(true, Ordering::Release);
+        let _ = self.nudge.try_send(());
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.lock().queue.is_closed()
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Closed, and everything that was granted is in the consumer's hands: nothing more can come.
+    pub(crate) fn is_dry(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.queue.is_closed() && inner.queue.items() <= self.held.load(Ordering::Relaxed)
+    }
+
+    /// Somebody waits for room that is in the consumer's hands.
+    pub(crate) fn waits_for_consumer(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0 && self.inner.lock().queue.waiting() > 0
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let inner = self.inner.lock();
+        Counts {
+            received: inner.received,
+            delivered: inner.delivered,
+            dropped: inner.dropped,
+            in_flight: inner.queue.in_flight(),
+            used: inner.queue.used(),
+            waiting: inner.queue.waiting(),
+            lost_to_full: inner.lost_to_full,
+        }
+    }
+}
+
+impl Inner {
+    fn refuse(&mut self, reason: DropReason, messages: u64) -> Room {
+        self.dropped.add(reason, messages);
+        Room::Refused(reason)
+    }
+
+    /// Takes a record out of line, books what it had there, and serves the new head. `None`: it was not in
+    /// line any more, and whatever took it out has won.
+    fn leave(
+        &mut self,
+        record: &Record,
+        reason: DropReason,
+        full: bool,
+    ) -> Option<Vec<Arc<Record>>> {
+        let mut place = record.place.lock();
+        let Place::Queued(ticket) = *place else {
+            return None;
+        };
+        let Cancel::Left(weight, woken) = self.queue.cancel(ticket) else {
+            return None;
+        };
+        *place = Place::Refused(reason);
+        drop(place);
+        self.dropped.add(reason, weight.messages);
+        if full {
+            self.lost_to_full += weight.messages;
+        }
+        Some(Self::granted(woken))
+    }
+
+    fn granted(woken: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+        Self::placed(woken, Place::Granted)
+    }
+
+    fn placed(woken: Vec<Arc<Record>>, place: Place) -> Vec<Arc<Record>> {
+        for record in &woken {
+            *record.place.lock() = place;
+        }
+        woken
+    }
+}
+
+/// A deadline that was the peer's ends reading and replying. What had been read by then is still sent: the read
+/// may have come back while the verdict was on its way.
+fn refuses_sends(end: EndReason) -> bool {
+    !matches!(
+        end,
+        EndReason::FrameTimeout
+            | EndReason::IdleTimeout
+            | EndReason::FirstByteTimeout
+            | EndReason::WriteTimeout
+    )
+}
+
+/// What the messages of a connection are booked as that ended for this reason.
+fn drop_reason(end: EndReason) -> DropReason {
+    if end == EndReason::Shutdown {
+        DropReason::Shutdown
+    } else {
+        DropReason::Aborted
+    }
+}
+
+/// After the lock is released: a woken thread would only run into it.
+fn wake_all(records: Vec<Arc<Record>>) {
+    for record in records {
+        record.unpark();
+    }
+}
+
+#[cfg(test)]
+mod stress;
+#[cfg(test)]
+mod tests;

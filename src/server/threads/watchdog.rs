@@ -1,0 +1,336 @@
+//! The tick: deadlines, the ladder, peers that have gone, and names for what is stuck.
+//!
+//! Ten times a second it looks at what everybody publishes, asks the model, and acts: shutdown(2) on a
+//! socket, the gate's pause, a line to the journal. It never waits for anything but its tick.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::Level;
+use rustix::process::{Resource, getrlimit};
+
+use crate::policy::{
+    Activity, Breach, Change, Coalesce, Ladder, LadderSettings, MakeRoom, Observation, Rung,
+    Sample, Verdict, Watch, WatchLimits,
+};
+use crate::server::config::{FirstByteTimeout, OnPause, TICK};
+use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, counted};
+use crate::server::report::{ConnectionInfo, NotAccepting};
+use crate::server::state::connection_state::Record;
+use crate::server::state::lifecycle::Due;
+use crate::server::state::quota::Counts;
+use crate::server::state::{Shared, Standing};
+
+/// How often sockets of held-up senders are asked whether their peer is still there, in ticks.
+const GONE_EVERY: u32 = 10;
+
+pub(crate) struct Watchdog {
+    shared: Arc<Shared>,
+    limits: WatchLimits,
+    ladder: Ladder,
+    coalesce: Option<Coalesce>,
+    make_room: MakeRoom,
+    ticks: u32,
+    consumer: ConsumerWatch,
+}
+
+/// The sink's counterpart to [`Watch`]: how long the consumer has been in its own code without finishing
+/// anything.
+#[derive(Default)]
+struct ConsumerWatch {
+    turns: u64,
+    finished: u64,
+    busy_for: Duration,
+    warned: bool,
+}
+
+impl Watchdog {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let config = &shared.config;
+        let limits = WatchLimits {
+            frame: config.frame_timeout,
+            idle: config.idle_timeout,
+            first_byte: match config.first_byte_timeout {
+                FirstByteTimeout::After(wait) => Some(wait),
+                FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
+            },
+            write: config.write_timeout,
+            warn_after: config.warn_after,
+        };
+        let settings = LadderSettings {
+            tick: TICK,
+            pause_after: config.effective_pause_after(),
+        };
+        let ladder = Ladder::new(settings, shared.now());
+        let coalesce = config
+            .max_read_delay
+            .map(|delay| Coalesce::new(delay, config.busy_reads as f64));
+        Watchdog {
+            shared,
+            limits,
+            ladder,
+            coalesce,
+            make_room: MakeRoom::default(),
+            ticks: 0,
+            consumer: ConsumerWatch::default(),
+        }
+    }
+
+    /// The body of the watchdog's thread; `is_over` is looked at once a tick, and after an unpark.
+    pub(crate) fn run(mut self, is_over: impl Fn() -> bool) {
+        let mut last = Instant::now();
+        while !is_over() {
+            std::thread::park_timeout(TICK);
+            let now = Instant::now();
+            let elapsed = now.duration_since(last);
+            if elapsed >= TICK {
+                last = now;
+                self.tick(elapsed);
+            }
+        }
+    }
+
+    fn tick(&mut self, elapsed: Duration) {
+        self.ticks = self.ticks.wrapping_add(1);
+        self.shared.budget.tick();
+        let longest_wait = self.watch_connections(elapsed);
+        self.watch_consumer(elapsed);
+        self.step_ladder(longest_wait);
+        match self
+            .shared
+            .lifecycle
+            .due(|| self.shared.table.has_no_connections())
+        {
+            Due::Nothing => {}
+            Due::Handlers => self.shared.cut_handlers(),
+            Due::Consumer => self.shared.cut_consumer(),
+        }
+    }
+
+    fn watch_connections(&mut self, elapsed: Duration) -> Duration {
+        let shared = &self.shared;
+        let looks_for_gone =
+            self.ticks.is_multiple_of(GONE_EVERY) && !shared.lifecycle.is_stopping();
+        let mut longest = Duration::ZERO;
+        let visit = |record: &Arc<Record>, sample: Sample, watch: &Watch, verdict| {
+            longest = longest.max(watch.waiting());
+            if looks_for_gone
+                && sample.activity == Activity::Sending
+                && !record.peer_gone()
+                && record.has_peer_gone()
+            {
+                record.set_peer_gone();
+            }
+            match verdict {
+                Verdict::Fine => {}
+                Verdict::Cut(breach) => cut(shared, record, sample, breach),
+                Verdict::Stuck => name_stuck(shared, record, sample, watch),
+            }
+        };
+        let name_ending = |ended: &ConnectionInfo| {
+            shared.journal.say_once("not joined", Level::Warn, || {
+                format!("the thread of connection {ended} is not at its end, and holds up the joining of others")
+            });
+        };
+        if shared.config.first_byte_timeout == FirstByteTimeout::Auto {
+            let is_kept_out = shared.accepting.is_at_max_connections();
+            let leaving = if is_kept_out {
+                shared.table.leaving_threads()
+            } else {
+                0
+            };
+            self.make_room.begin_tick(is_kept_out, leaving);
+        }
+        shared.table.watch(
+            elapsed,
+            &self.limits,
+            self.coalesce.as_mut(),
+            &mut self.make_room,
+            visit,
+            name_ending,
+        );
+        longest
+    }
+
+    fn watch_consumer(&mut self, elapsed: Duration) {
+        let (is_working, turns) = self.shared.consumer.sample();
+        let counts = self.shared.budget.counts();
+        let finished = finished(&counts);
+        let watch = &mut self.consumer;
+        if !is_working || turns != watch.turns || finished != watch.finished {
+            *watch = ConsumerWatch {
+                turns,
+                finished,
+                ..ConsumerWatch::default()
+            };
+            return;
+        }
+        watch.busy_for += elapsed.min(TICK * 2);
+        if watch.busy_for >= self.limits.warn_after && !watch.warned {
+            watch.warned = true;
+            let (name, busy_for) = (self.shared.consumer.name(), watch.busy_for.as_secs_f64());
+            self.shared
+                .journal
+                .say_once("consumer stuck", Level::Warn, || {
+                    format!(
+                        "{name} has finished nothing for {busy_for:.1} s: {} in flight, {} waiting",
+                        counted(counts.in_flight, "message"),
+                        counted(counts.waiting as u64, "sender")
+                    )
+                });
+        }
+    }
+
+    fn step_ladder(&mut self, longest_wait: Duration) {
+        let counts = self.shared.budget.counts();
+        let seen = Observation {
+            longest_wait,
+            lost: counts.lost_to_full,
+            finished: finished(&counts),
+            empty: counts.used.messages == 0,
+        };
+        let change = self.ladder.step(self.shared.now(), seen);
+        // The gate first: whoever reads that the server is paused may rely on it.
+        let is_paused = self.ladder.is_paused();
+        self.shared.gate.set_paused(is_paused);
+        if is_paused != self.shared.standing.lock().is_paused {
+            self.shared.journal.say_debug(|| {
+                let what = if is_paused { "begins" } else { "ends" };
+                let waiting = counted(counts.waiting as u64, "sender");
+                let in_flight = counted(counts.in_flight, "message");
+                let seconds = longest_wait.as_secs_f64();
+                format!(
+                    "a pause {what}: {waiting} waiting, the longest for {seconds:.1} s, {in_flight} in flight"
+                )
+            });
+        }
+        let now = self.shared.now();
+        if let Some(state) = self.shared.accepting.step(now, is_paused) {
+            say_not_accepting(&self.shared, state);
+        }
+        *self.shared.standing.lock() = Standing {
+            rung: self.ladder.rung(),
+            is_paused: self.ladder.is_paused(),
+            seconds_in: self.ladder.seconds_in(),
+            longest_wait,
+            consumer_busy_for: self.consumer.busy_for,
+        };
+        if let Some(change) = change {
+            say_change(&self.shared, change, self.ladder.is_paused());
+        }
+    }
+}
+
+/// What the consumer is done with, one way or the other.
+fn finished(counts: &Counts) -> u64 {
+    counts.delivered + counts.dropped.get(DropReason::SinkFailed)
+}
+
+/// Its handler's thread names it, with what the handler knows of what came.
+fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
+    let reason = match breach {
+        Breach::Frame => EndReason::FrameTimeout,
+        Breach::Idle => EndReason::IdleTimeout,
+        Breach::FirstByte => EndReason::FirstByteTimeout,
+        Breach::Write => EndReason::WriteTimeout,
+    };
+    if shared.budget.expire(record, reason, breach, &sample) {
+        record.cut();
+    }
+}
+
+fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {
+    let (id, peer) = (record.id, record.peer);
+    let gone = if record.peer_gone() {
+        ", peer gone"
+    } else {
+        ""
+    };
+    let waited = watch.in_activity().as_secs_f64();
+    let (key, what) = match sample.activity {
+        Activity::Sending => ("sender held up", "waits for the buffer"),
+        _ => ("handler stuck", "is in its handler's own code"),
+    };
+    shared.journal.say_once(key, Level::Warn, || {
+        format!(
+            "connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} read)",
+            counted(sample.bytes, "byte")
+        )
+    });
+}
+
+/// Names the limit that keeps new clients out, and its value.
+fn say_not_accepting(shared: &Shared, state: NotAccepting) {
+    let config = &shared.config;
+    let why = match state.reason {
+        NotAcceptingReason::Paused => {
+            let limit = config.effective_pause_after().unwrap_or_default();
+            format!("a sender has waited pause_after ({limit:?}) for the buffer")
+        }
+        NotAcceptingReason::MaxConnections => {
+            let limit = shared.bound.max_connections;
+            let busiest = shared.table.busiest().map(|(address, count)| {
+                format!(
+                    "; {address} has {count} of them, which max_connections_per_ip \
+                     (--max-connections-per-ip) can limit"
+                )
+            });
+            format!(
+                "max_connections ({limit}) reached{}",
+                busiest.unwrap_or_default()
+            )
+        }
+        NotAcceptingReason::NoDescriptor => {
+            let limit = getrlimit(Resource::Nofile).current;
+            let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+            let open = shared.table.traffic().open;
+            let error = shared.accepting.error();
+            let open = counted(open, "connection");
+            format!("{error}; RLIMIT_NOFILE (ulimit -n) is {limit}, {open} open")
+        }
+        _ => {
+            let threads = shared.table.traffic().unjoined;
+            let error = shared.accepting.error();
+            let threads = counted(threads as u64, "thread");
+            format!("{error}; {threads} of connections running")
+        }
+    };
+    let meets = shared.accepting.meets();
+    // Each is accepted before it is known that there is no thread for it.
+    let but = match (state.reason, config.on_pause) {
+        (NotAcceptingReason::NoThread, OnPause::Backlog) => ", and each try closes one",
+        _ => "",
+    };
+    shared.journal.say(
+        Level::Warn,
+        format!(
+            "not accepting ({}) for {:.1} s: {why}; new clients {meets}{but}",
+            state.reason,
+            state.lasted.as_secs_f64()
+        ),
+    );
+}
+
+/// Each change is logged once: what it comes of, how long the rung before it lasted, and what it cost.
+fn say_change(shared: &Shared, change: Change, is_paused: bool) {
+    let level = if change.to == Rung::Normal {
+        Level::Info
+    } else {
+        Level::Warn
+    };
+    let paused = if is_paused {
+        "; not accepting (paused)"
+    } else {
+        ""
+    };
+    shared.journal.say_once(change.to.name(), level, || {
+        format!(
+            "overload: {} -> {} after {:.1} s; longest wait {:.1} s, {} lost meanwhile{paused}",
+            change.from.name(),
+            change.to.name(),
+            change.lasted.as_secs_f64(),
+            change.longest_wait.as_secs_f64(),
+            change.lost
+        )
+    });
+}
