@@ -74,10 +74,10 @@ fn carried(framing: Framing, message: &[u8]) -> Vec<u8> {
             .collect::<Vec<u8>>()
     };
     match framing {
-        // A LF after a NUL is framing.
+        // A LF or CRLF after a NUL is framing.
         Framing::Nul => without(b"\0")
             .into_iter()
-            .skip_while(|&byte| byte == b'\n')
+            .skip_while(|byte| b"\r\n".contains(byte))
             .collect(),
         Framing::Lines => without(b"\n\r"),
         Framing::Syslog => [&b"-"[..], &without(b"\n\r")[..]]
