@@ -3,7 +3,7 @@
 //! One OS thread per connection reads a blocking socket and sends what it makes of it into one bounded
 //! buffer. One consumer thread drains it. When the consumer falls behind, senders are slowed, then held at
 //! the gate, then cut off, in an order that you chose; and **threads, memory and descriptors stay under a
-//! [`Bound`] that is known at start**. Every message is accounted for: delivered, or dropped for a named
+//! [`ResourceLimits`] that is known at start**. Every message is accounted for: delivered, or dropped for a named
 //! reason.
 //!
 //! - [`Server`]: for any message type of your own, replies included. Begin here to embed it.
@@ -37,10 +37,11 @@ pub mod leaks {}
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use policy::OverloadLevel;
 pub use server::{
-    Bound, BoxError, Builder, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
-    Delivery, DropReason, EndReason, Ended, FirstByteTimeout, Handle, Inbox, Journal, Keepalive,
-    LimitError, Malloc, MallocSetting, NotAccepting, NotAcceptingReason, OnPause, Outbox,
-    PauseAfter, Reason, Received, RejectReason, Report, SendError, Server, ServerError, Spans,
-    StartError, Stats, Tally, ThreadBody, Weigh, WhenFull,
+    BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
+    Counters, Delivery, Discard, DropReason, EndReason, Ended, FirstByteTimeout, Keepalive,
+    LimitError, Logger, Malloc, MallocSetting, NotAccepting, NotAcceptingReason, OnOverload,
+    PauseAfter, Reason, Received, Receiver, RejectReason, Report, ResourceLimits, SendError,
+    Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats, ThreadBody, Weigh, WhenFull,
 };

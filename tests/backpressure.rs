@@ -12,13 +12,13 @@ use common::client::{self, Closed};
 use common::tagged::{Cut, Tagged};
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_until};
-use drainline::ingest::{Handle, Ingest};
-use drainline::policy::{Activity, Rung};
-use drainline::{Config, PauseAfter};
+use drainline::ingest::Ingest;
+use drainline::policy::{Activity, OverloadLevel};
+use drainline::{Config, PauseAfter, Server};
 
 const SIZE: usize = 1000;
 
-fn start(valve: &Valve) -> Handle {
+fn start(valve: &Valve) -> Server {
     let mut config = Config::default();
     config.buffer_messages = 64;
     config.send_timeout = DEADLINE * 10;
@@ -59,7 +59,7 @@ fn a_held_up_sender_is_slowed_by_tcp_and_loses_nothing() {
     let taken = write_until_held_up(&mut client, &bytes);
 
     // The handler waits, and reads nothing meanwhile.
-    let held_up = |server: &Handle| {
+    let held_up = |server: &Server| {
         let connection = server.connections().pop().unwrap();
         (connection.state == Activity::Sending).then_some(connection.bytes)
     };
@@ -69,11 +69,11 @@ fn a_held_up_sender_is_slowed_by_tcp_and_loses_nothing() {
     let read = held_up(&server);
     thread::sleep(Duration::from_millis(300));
     assert_eq!(held_up(&server), read);
-    let stats = server.report().server.stats;
+    let stats = server.report().stats;
     assert_eq!(stats.buffered.messages, 64);
     assert!(stats.in_flight < 64 + 128, "{stats:?}");
     wait_until("it is seen", DEADLINE, || {
-        server.report().server.stats.rung == Rung::Backpressure
+        server.report().stats.overload == OverloadLevel::Backpressure
     });
 
     valve.heal();
@@ -81,7 +81,7 @@ fn a_held_up_sender_is_slowed_by_tcp_and_loses_nothing() {
     assert_eq!(client::half_close(client), Closed::Clean);
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
-    assert_eq!(report.server.stats.delivered, messages);
+    assert_eq!(report.stats.delivered, messages);
     assert_eq!(report.bytes.bytes_read, bytes.len() as u64);
     valve.checker().expect_exact(&[(1, messages)]);
 }
@@ -96,8 +96,9 @@ fn a_buffer_that_is_never_full_holds_nobody_up() {
         assert_eq!(sent.all().messages, 1);
     }
     assert_eq!(client::half_close(client), Closed::Clean);
-    let stats = server.shutdown(DEADLINE).server.stats;
+    let stats = server.shutdown(DEADLINE).stats;
     assert_eq!((stats.delivered, stats.dropped.total()), (60, 0));
-    assert_eq!(stats.seconds_in[1..], [Duration::ZERO; 3]);
+    let normal = stats.overload_seconds.get(OverloadLevel::Normal);
+    assert_eq!(stats.overload_seconds.total(), normal);
     valve.checker().expect_exact(&[(1, 60)]);
 }

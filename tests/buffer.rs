@@ -178,11 +178,11 @@ fn room_comes_back_when_an_item_is_done_and_not_when_it_is_taken() {
 
     // Its messages come back one by one, and its bytes with the last word.
     let bytes = buffered(&stage).bytes;
-    stage.consumer(|_, held| held[0].done_first(2)).wait();
+    stage.consumer(|_, held| held[0].ack_first(2)).wait();
     assert_eq!(buffered(&stage), Weight { messages: 8, bytes });
     next.assert_pending();
     let remaining = stage.consumer(|_, held| {
-        held[0].done_first(1);
+        held[0].ack_first(1);
         held[0].remaining()
     });
     assert_eq!(remaining.wait(), 7);
@@ -195,7 +195,7 @@ fn room_comes_back_when_an_item_is_done_and_not_when_it_is_taken() {
     assert_eq!(stage.server.stats().delivered, 3);
 
     // More than there is counts as what there is.
-    stage.consumer(|_, held| held[0].done_first(100)).wait();
+    stage.consumer(|_, held| held[0].ack_first(100)).wait();
     assert_eq!(stage.server.stats().delivered, 10);
     assert_eq!(buffered(&stage).messages, 3);
     stage.finish_oldest();
@@ -211,7 +211,7 @@ fn bytes_wait_for_the_last_word_even_when_every_message_is_done() {
     send_all(&first, [heavy(0, 8192 - nothing)]);
     let next = send_waiting(&stage, &second, Item::light(1));
     stage.take(1);
-    stage.consumer(|_, held| held[0].done_first(1)).wait();
+    stage.consumer(|_, held| held[0].ack_first(1)).wait();
     assert_eq!(
         buffered(&stage),
         Weight {
@@ -232,7 +232,7 @@ fn a_delivery_that_is_let_go_of_undone_is_booked_as_lost_and_gives_its_room_back
     send_all(&first, [many(0, 4), many(1, 6)]);
     let next = send_waiting(&stage, &second, many(2, 9));
     stage.take(2);
-    stage.consumer(|_, held| held[1].done_first(4)).wait();
+    stage.consumer(|_, held| held[1].ack_first(4)).wait();
     stage.consumer(|_, held| held.clear()).wait();
     assert_eq!(next.wait(), Ok(()));
     let stats = stage.server.stats();
@@ -251,7 +251,7 @@ fn a_delivery_that_is_let_go_of_undone_is_booked_as_lost_and_gives_its_room_back
 /// What a receive of at most ten deadlines found, if it came back at all.
 fn receive(stage: &Stage) -> Answer<String> {
     stage.consumer(|inbox, _| match inbox.recv(DEADLINE * 10) {
-        Received::Tick => "tick".to_owned(),
+        Received::Timeout | Received::RoomWanted => "tick".to_owned(),
         other => format!("{other:?}"),
     })
 }
@@ -317,7 +317,7 @@ fn a_receive_waits_for_its_tick_when_nobody_waits() {
     let tick = Duration::from_millis(100);
     let waited = stage.consumer(move |inbox, _| {
         let began = Instant::now();
-        let is_tick = matches!(inbox.recv(tick), Received::Tick);
+        let is_tick = matches!(inbox.recv(tick), Received::Timeout | Received::RoomWanted);
         (is_tick, began.elapsed())
     });
     let (is_tick, waited) = waited.wait();
@@ -330,11 +330,11 @@ fn a_look_into_the_inbox_does_not_wait() {
     let stage = stage(2, 1 << 20);
     send_all(&stage.connect(), [Item::light(7)]);
     let looks = stage.consumer(|inbox, held| {
-        let Received::Item(delivery) = inbox.try_recv() else {
+        let Received::Message(delivery) = inbox.try_recv() else {
             panic!("an item was sent");
         };
         held.push(delivery);
-        matches!(inbox.try_recv(), Received::Tick)
+        matches!(inbox.try_recv(), Received::Timeout | Received::RoomWanted)
     });
     assert!(looks.wait());
     assert_eq!(stage.finish_oldest(), Item::light(7));

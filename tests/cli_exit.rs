@@ -53,7 +53,7 @@ fn it_ends_with_0_when_nothing_was_lost() {
         exit.assert_code(0);
         exit.assert_balanced();
         exit.assert_nothing_left();
-        assert_eq!((exit.u64("delivered"), exit.u64("partial")), (3, 1));
+        assert_eq!((exit.u64("delivered"), exit.u64("unterminated")), (3, 1));
         assert_eq!(child.stdout_bytes(), b"one\ntwo\nunterminated\n");
     }
 }
@@ -178,21 +178,24 @@ fn it_ends_with_0_when_all_that_did_not_come_through_was_the_peers_own_doing() {
             exit.assert_code(0);
             exit.assert_closes();
             let unread = exit.u64("unread_bytes");
-            assert_eq!(exit.u64("unread.ended.protocol"), unread, "{exit}");
+            assert_eq!(exit.u64("unread.ended.protocol_error"), unread, "{exit}");
             assert!(exit.sum("discarded") + unread <= len as u64, "{exit}");
         }
     }
     let cases: [(&[&str], &str); 3] = [
         (&["--frame-timeout", "200ms"], "frame_timeout"),
         (&["--idle-timeout", "200ms"], "idle_timeout"),
-        (&["--max-message", "10B", "--oversize", "close"], "protocol"),
+        (
+            &["--max-message", "10B", "--oversize", "close"],
+            "protocol_error",
+        ),
     ];
     for (flags, reason) in cases {
         let mut child = Drainline::start(flags);
         let mut client = child.connect();
         client.write_all(b"one\nhalf").unwrap();
         child.wait_until_read(&client, 8);
-        if reason == "protocol" {
+        if reason == "protocol_error" {
             let _ = client.write_all(&[b'x'; 100_000]);
         }
         client::wait_for_close(&mut client);

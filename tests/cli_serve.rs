@@ -155,7 +155,7 @@ fn the_json_report_has_every_figure_with_its_type() {
         "delivered",
         "in_flight",
         "truncated",
-        "partial",
+        "unterminated",
         "bytes_read",
         "message_bytes",
         "framing_bytes",
@@ -178,8 +178,8 @@ fn the_json_report_has_every_figure_with_its_type() {
         // Each of its values is a count.
         exit.sum(path);
     }
-    for rung in ["normal", "backpressure", "paused", "shedding"] {
-        assert!(exit.f64(&format!("seconds_in.{rung}")) >= 0.0);
+    for level in ["normal", "backpressure", "paused", "shedding"] {
+        assert!(exit.f64(&format!("overload_seconds.{level}")) >= 0.0);
     }
     assert!(exit.f64("uptime_seconds") > 0.0);
     assert_eq!(exit.report["balanced"], Value::Bool(true));

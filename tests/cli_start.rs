@@ -70,7 +70,7 @@ fn a_good_check_prints_values_and_bound_and_starts_nothing() {
         format!("--listen {listen}"),
         format!("--sink {sink}"),
         "--send-timeout 2s".to_owned(),
-        "--on-pause backlog".to_owned(),
+        "--on-overload backlog".to_owned(),
     ] {
         assert!(text.lines().any(|it| it == line), "no {line}:\n{text}");
     }
@@ -326,7 +326,7 @@ fn the_line_to_try_works_in_every_framing() {
         exit.assert_code(0);
         exit.assert_closes();
         assert_eq!(
-            (exit.u64("received"), exit.u64("partial")),
+            (exit.u64("received"), exit.u64("unterminated")),
             (1, 0),
             "{line}"
         );

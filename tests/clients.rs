@@ -196,9 +196,9 @@ fn hello_is_garbage(framing: &str) {
     // Nothing of ours was lost.
     exit.assert_code(0);
     exit.assert_closes();
-    assert_eq!(exit.u64("connections.ended.protocol"), 1, "{exit}");
+    assert_eq!(exit.u64("connections.ended.protocol_error"), 1, "{exit}");
     assert_eq!(
-        exit.u64("discarded.garbage"),
+        exit.u64("discarded.invalid_frame"),
         exit.u64("bytes_read"),
         "{exit}"
     );
@@ -310,5 +310,8 @@ fn sys_syslog_as_syslog() {
         assert!(is_whole, "{line:?}");
     }
     // A LF and a NUL after each.
-    assert_eq!((exit.u64("framing_bytes"), exit.u64("partial")), (200, 0));
+    assert_eq!(
+        (exit.u64("framing_bytes"), exit.u64("unterminated")),
+        (200, 0)
+    );
 }

@@ -88,7 +88,7 @@ fn syslog_handler_with_nul() {
     assert!(sink == meant, "{} bytes of {}", sink.len(), meant.len());
     assert_eq!(exit.u64("received"), RECORDS);
     assert_eq!(exit.u64("framing_bytes"), RECORDS);
-    assert_eq!((exit.u64("partial"), exit.u64("truncated")), (0, 0));
+    assert_eq!((exit.u64("unterminated"), exit.u64("truncated")), (0, 0));
 }
 
 #[test]
@@ -102,5 +102,5 @@ fn syslog_handler_asked_to_end_with_lf_in_lines() {
     let (exit, sink) = finish(child, |sink| sink.len() >= meant.len());
     assert!(sink == meant, "{} bytes of {}", sink.len(), meant.len());
     assert_eq!(exit.u64("received"), RECORDS);
-    assert_eq!(exit.u64("partial"), 0);
+    assert_eq!(exit.u64("unterminated"), 0);
 }

@@ -15,7 +15,7 @@ use common::echo::{self, ANY};
 use common::tagged::{Cut, Tagged};
 use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_for};
-use drainline::ingest::Handle;
+use drainline::Server;
 use drainline::policy::Activity;
 use drainline::{Config, ConnectionInfo, EndReason, Reason};
 
@@ -51,7 +51,7 @@ fn trickle(client: &mut TcpStream, is_over: impl Fn(u64) -> bool) -> u64 {
 }
 
 /// The only connection, if it sleeps before a read.
-fn asleep(server: &Handle) -> Option<ConnectionInfo> {
+fn asleep(server: &Server) -> Option<ConnectionInfo> {
     let connections = server.connections();
     let one = connections.first().cloned();
     one.filter(|one| one.state == Activity::Delayed)
@@ -157,7 +157,7 @@ fn all_arrives(config: Config) {
     });
     assert_eq!(client::half_close(bulk), Closed::Clean);
     let report = server.shutdown(DEADLINE);
-    assert!(report.is_balanced() && !report.server.timed_out);
+    assert!(report.is_balanced() && !report.timed_out);
     let mut sent: Vec<_> = (1..=CLIENTS).map(|connection| (connection, EACH)).collect();
     sent.push((0, BULK));
     valve.checker().expect_exact(&sent);
@@ -195,7 +195,7 @@ fn ends_inside_a_frame(config: Config, goes_on: bool) -> EndReason {
         thread::sleep(GAP);
     }
     let ended = || {
-        let ended = server.report().server.stats.ended;
+        let ended = server.report().stats.ended;
         EndReason::ALL
             .iter()
             .copied()

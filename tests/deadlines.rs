@@ -15,9 +15,9 @@ use common::puppets::{Item, Stage};
 use common::tagged::{Cut, Tagged};
 use common::valve::{Valve, start};
 use common::wait::{DEADLINE, wait_until};
-use drainline::ingest::{Discard, Framing, Handle, Ingest, Oversize};
+use drainline::ingest::{Framing, Ingest, Oversize};
 use drainline::policy::Activity;
-use drainline::{Config, EndReason, Ended, FirstByteTimeout, PauseAfter, Server};
+use drainline::{Config, Discard, EndReason, Ended, FirstByteTimeout, PauseAfter, Server};
 
 const SHORT: Duration = Duration::from_millis(300);
 /// Long enough for a client that keeps to it, on a machine that stumbles.
@@ -32,19 +32,19 @@ fn no_deadlines() -> Config {
 }
 
 #[track_caller]
-fn wait_for_end(server: &Handle, reason: EndReason) {
+fn wait_for_end(server: &Server, reason: EndReason) {
     wait_until("the connection's end", DEADLINE, || {
-        server.report().server.stats.ended.get(reason) == 1
+        server.report().stats.ended.get(reason) == 1
     });
 }
 
 /// Ends it in good order: what was sent arrived, and every connection came to its own end.
 #[track_caller]
-fn assert_arrived(server: Handle, client: TcpStream, valve: &Valve, messages: u64) {
+fn assert_arrived(server: Server, client: TcpStream, valve: &Valve, messages: u64) {
     client::half_close(client);
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
-    assert_eq!(report.server.stats.ended.get(EndReason::Eof), 1);
+    assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
     valve.checker().expect_exact(&[(1, messages)]);
 }
 
@@ -59,7 +59,7 @@ fn a_frame_that_does_not_end_is_cut_though_bytes_keep_coming() {
     wait_for_end(&server, EndReason::FrameTimeout);
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
-    assert_eq!(report.server.stats.delivered, 1);
+    assert_eq!(report.stats.delivered, 1);
     assert!(report.bytes.discarded.get(Discard::DeadlinePassed) > 0);
     assert_eq!(
         report.bytes.discarded.total(),
@@ -150,12 +150,12 @@ fn a_quiet_sender_is_cut_where_the_idle_timeout_is_on() {
     client.write_all(b"whole\n").unwrap();
     client::wait_for_close(&mut client);
     wait_for_end(&server, EndReason::IdleTimeout);
-    assert_eq!(server.shutdown(DEADLINE).server.stats.delivered, 1);
+    assert_eq!(server.shutdown(DEADLINE).stats.delivered, 1);
 }
 
 /// Waits until the first connection has been silent for so long, by the server's own clock.
 #[track_caller]
-fn wait_silent(server: &Handle, long: Duration) {
+fn wait_silent(server: &Server, long: Duration) {
     wait_until("a silent connection", DEADLINE, || {
         let connections = server.connections();
         let first = connections.iter().min_by_key(|connection| connection.id);
@@ -170,14 +170,14 @@ fn who_never_sends_a_byte_is_cut_where_the_first_byte_timeout_is_set_and_no_othe
     let (server, mut client) = start(config, &Valve::open());
     client.write_all(b"whole\n").unwrap();
     wait_until("the message", DEADLINE, || {
-        server.report().server.stats.delivered == 1
+        server.report().stats.delivered == 1
     });
     let mut silent = client::connect(server.local_addrs()[0]);
     client::wait_for_close(&mut silent);
     wait_for_end(&server, EndReason::FirstByteTimeout);
     wait_silent(&server, SHORT * 2);
     assert!(!client::is_closed(&client));
-    assert_eq!(server.shutdown(DEADLINE).server.stats.delivered, 1);
+    assert_eq!(server.shutdown(DEADLINE).stats.delivered, 1);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn who_comes_early_and_is_silent_keeps_the_connection_while_there_is_room() {
     client::half_close(early);
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
-    let stats = report.server.stats;
+    let stats = report.stats;
     assert_eq!((stats.delivered, stats.ended.get(EndReason::Eof)), (6, 6));
 }
 
@@ -213,7 +213,7 @@ fn the_idle_timeout_spares_whoever_sends_a_byte_now_and_then() {
     let sent = client::trickle(&mut client, b"a slow sender\n", KEPT / 10);
     assert_eq!(sent, 14);
     client::half_close(client);
-    let stats = server.shutdown(DEADLINE).server.stats;
+    let stats = server.shutdown(DEADLINE).stats;
     assert_eq!((stats.delivered, stats.ended.get(EndReason::Eof)), (1, 1));
 }
 
@@ -230,7 +230,7 @@ fn the_idle_timeout_is_off_by_default() {
 
 /// Waits until the connection has been inside a frame and in this state for so long.
 #[track_caller]
-fn wait_inside(server: &Handle, state: Activity, long: Duration) {
+fn wait_inside(server: &Server, state: Activity, long: Duration) {
     wait_until(&format!("{state:?} inside a frame"), DEADLINE, || {
         let connections = server.connections();
         connections.iter().any(|connection| {
@@ -303,11 +303,11 @@ fn time_in_a_rate_pause_counts_for_no_deadline() {
 /// A server that replies without end, and how each of its handlers ended.
 fn start_writer(
     write_timeout: Option<Duration>,
-) -> (drainline::Handle, mpsc::Receiver<Option<EndReason>>) {
+) -> (drainline::Server, mpsc::Receiver<Option<EndReason>>) {
     let mut config = no_deadlines();
     config.write_timeout = write_timeout;
     let (ended, how) = mpsc::channel();
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .config(config)
         .listen(ANY.parse().unwrap())
         .start_each(

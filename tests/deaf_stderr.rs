@@ -115,7 +115,7 @@ fn child_entry() {
 fn serve_panics() {
     log::set_logger(&ToStderr).unwrap();
     log::set_max_level(log::LevelFilter::Info);
-    let handle = Server::<Vec<u8>>::builder()
+    let handle = Server::builder::<Vec<u8>>()
         .listen("127.0.0.1:0".parse().unwrap())
         .start_each(
             |connection, out| {
@@ -132,13 +132,13 @@ fn serve_panics() {
             },
         )
         .unwrap();
-    std::panic::set_hook(handle.journal().panic_hook());
+    std::panic::set_hook(handle.logger().panic_hook());
     embedded::tell(&format!("addr {}", handle.local_addrs()[0]));
     embedded::hear();
     let begun = Instant::now();
     let stats = handle.shutdown(DEADLINE).stats;
     let took = begun.elapsed().as_millis();
-    let panicked = stats.ended.get(EndReason::Panicked);
+    let panicked = stats.ended.get(EndReason::HandlerPanicked);
     embedded::tell(&format!(
         "end panicked {panicked} delivered {} open {} balanced {}",
         stats.delivered,

@@ -5,7 +5,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::{self, Receiver, channel};
+use std::sync::mpsc::{self, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,24 +13,23 @@ use common::client::{self, Closed};
 use common::handlers::{LONG, anywhere, drained, held, lines, wait_open};
 use common::ledger::assert_closes;
 use common::wait::{DEADLINE, wait_until, within};
-use drainline::ingest::framing::Discard;
-use drainline::ingest::{Ingest, Sink, SinkError, Work};
+use drainline::ingest::{Batches, Ingest, Sink, SinkError};
 use drainline::{
-    BoxError, Config, Connection, DropReason, EndReason, Handle, Inbox, Outbox, Received,
-    RejectReason, Server,
+    BoxError, Config, Connection, Discard, DropReason, EndReason, Received, Receiver, RejectReason,
+    Sender, Server,
 };
 
 /// A consumer that takes nothing before it is told to, and passes on each item when it is.
 fn gated(
-    open: Receiver<()>,
+    open: mpsc::Receiver<()>,
     seen: mpsc::Sender<String>,
-) -> impl FnOnce(&mut Inbox<String>) -> Result<(), BoxError> {
+) -> impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> {
     move |inbox| {
         open.recv()?;
         loop {
             match inbox.recv(DEADLINE) {
-                Received::Item(delivery) => seen.send(delivery.done())?,
-                Received::Tick => {}
+                Received::Message(delivery) => seen.send(delivery.ack())?,
+                Received::Timeout | Received::RoomWanted => {}
                 Received::Closed => return Ok(()),
             }
         }
@@ -98,10 +97,10 @@ impl Sink for Kept {
         "kept".to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        while let Some(batch) = work.first() {
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while let Some(batch) = batches.first() {
             self.0.lock().unwrap().extend_from_slice(batch.as_bytes());
-            work.done();
+            batches.ack();
         }
         Ok(())
     }
@@ -123,11 +122,8 @@ fn half_a_line_is_discarded_by_a_drain_and_delivered_at_the_peers_end_of_stream(
     });
     assert_eq!(client::half_close(clients.remove(0)), Closed::Clean);
     let report = within("the shutdown", DEADLINE, move || server.shutdown(LONG));
-    assert!(report.is_balanced() && !report.server.timed_out);
-    assert_eq!(
-        (report.server.stats.delivered, report.bytes.partial),
-        (3, 1)
-    );
+    assert!(report.is_balanced() && !report.timed_out);
+    assert_eq!((report.stats.delivered, report.bytes.unterminated), (3, 1));
     assert_eq!(report.bytes.discarded.get(Discard::Shutdown), 4);
     let mut delivered: Vec<Vec<u8>> = kept
         .lock()
@@ -142,7 +138,7 @@ fn half_a_line_is_discarded_by_a_drain_and_delivered_at_the_peers_end_of_stream(
 #[test]
 fn whole_requests_are_answered_during_a_drain() {
     let (release, gate) = channel();
-    let answer = |conn: &mut Connection, log: &drainline::Outbox<String>| {
+    let answer = |conn: &mut Connection, log: &drainline::Sender<String>| {
         let mut conn = BufReader::new(conn);
         loop {
             let mut request = String::new();
@@ -174,11 +170,11 @@ fn whole_requests_are_answered_during_a_drain() {
 
 /// A server of one connection, and clients in the kernel's queue that have sent a line each.
 fn queued(
-    handler: impl Fn(&mut Connection, &Outbox<String>) -> Result<(), BoxError> + Send + Sync + 'static,
-) -> (Handle, TcpStream, Vec<TcpStream>) {
+    handler: impl Fn(&mut Connection, &Sender<String>) -> Result<(), BoxError> + Send + Sync + 'static,
+) -> (Server, TcpStream, Vec<TcpStream>) {
     let mut config = Config::default();
     config.max_connections = Some(1);
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .config(config)
         .listen(anywhere())
         .start_each(handler, |_| Ok(()))
@@ -260,17 +256,17 @@ fn a_send_in_line_goes_on_during_a_drain_until_it_is_granted() {
 #[test]
 fn a_consumer_that_waits_before_it_tries_again_is_told_when_the_last_handler_is_gone() {
     const HOUR: Duration = Duration::from_secs(3600);
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .listen("127.0.0.1:0".parse().unwrap())
         .start(
             |connection, out| Ok(out.send(read_all(connection)?)?),
             |inbox| loop {
                 match inbox.recv(Duration::from_millis(10)) {
-                    Received::Item(delivery) => {
+                    Received::Message(delivery) => {
                         assert!(inbox.wait(HOUR) && inbox.is_closing());
-                        delivery.done();
+                        delivery.ack();
                     }
-                    Received::Tick => {}
+                    Received::Timeout | Received::RoomWanted => {}
                     Received::Closed => return Ok(()),
                 }
             },

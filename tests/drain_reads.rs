@@ -20,7 +20,7 @@ type End = Result<usize, Option<EndReason>>;
 
 #[test]
 fn a_handler_that_does_not_read_sees_that_the_server_drains() {
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .listen(anywhere())
         .start_each(
             |conn, out| {
@@ -37,7 +37,7 @@ fn a_handler_that_does_not_read_sees_that_the_server_drains() {
     wait_open(&handle, 1);
     let report = drained(handle);
     assert_eq!(report.stats.delivered, 1);
-    assert_eq!(report.stats.ended.get(EndReason::Finished), 1);
+    assert_eq!(report.stats.ended.get(EndReason::HandlerReturned), 1);
 }
 
 /// Reads to the end, and once more; tells what the last two reads said.
@@ -60,7 +60,7 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
     for deadline in [LONG, Duration::ZERO] {
         let (ends, ended) = channel();
         let ends = Mutex::new(ends);
-        let handle = Server::<String>::builder()
+        let handle = Server::builder::<String>()
             .listen(anywhere())
             .start_each(
                 move |conn, _| {
@@ -96,7 +96,7 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
 fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .listen(anywhere())
         .start_each(
             move |conn, _| {
@@ -113,7 +113,7 @@ fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
     let report = drained(handle);
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
-    assert_eq!(report.stats.ended.get(EndReason::Probe), 1);
+    assert_eq!(report.stats.ended.get(EndReason::NoData), 1);
 }
 
 /// Before and after an urgent byte.
@@ -125,7 +125,7 @@ fn an_urgent_byte_hides_nothing_from_a_drain_or_from_what_is_told_as_unread() {
     for (reads, inherited) in [(true, None), (false, None), (true, Some(own))] {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
-        let mut builder = Server::<String>::builder();
+        let mut builder = Server::builder::<String>();
         builder = match inherited {
             None => builder.listen(anywhere()),
             Some(listener) => builder.listener(listener),

@@ -29,7 +29,7 @@ fn a_large_message_never_starves_among_many_small_ones() {
     config.buffer_bytes = LARGE + (4 << 10);
     let arrived = Arc::new(Mutex::new([0; SMALL_SENDERS + 1]));
     let seen = Arc::clone(&arrived);
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start_each(

@@ -25,13 +25,13 @@ struct Full {
 }
 
 impl Full {
-    fn start(places: usize, first_byte_timeout: &str, on_pause: &str) -> Full {
+    fn start(places: usize, first_byte_timeout: &str, on_overload: &str) -> Full {
         let places_text = places.to_string();
         let mut server = Drainline::start(
             &[
                 ["--max-connections", &places_text],
                 ["--first-byte-timeout", first_byte_timeout],
-                ["--on-pause", on_pause],
+                ["--on-overload", on_overload],
             ]
             .concat(),
         );
@@ -95,17 +95,17 @@ fn say(server: &Drainline, client: &mut TcpStream, line: &str) {
 
 #[test]
 fn with_a_time_all_that_are_silent_go_when_it_has_passed_and_without_one_nobody_does() {
-    for on_pause in POLICIES {
-        let off = Full::start(3, "off", on_pause);
-        let auto = Full::start(3, "auto", on_pause);
-        let one = Full::start(3, "1s", on_pause);
+    for on_overload in POLICIES {
+        let off = Full::start(3, "off", on_overload);
+        let auto = Full::start(3, "auto", on_overload);
+        let one = Full::start(3, "1s", on_overload);
         // A place comes back only by that.
         let _late = one.let_in(DEADLINE);
         wait_until("the end of the silent", DEADLINE, || one.closed() == [0, 1]);
-        assert_eq!(one.end(), 2, "{on_pause}");
+        assert_eq!(one.end(), 2, "{on_overload}");
         for other in [off, auto] {
-            assert_eq!(other.closed(), [0; 0], "{on_pause}");
-            assert_eq!(other.end(), 0, "{on_pause}");
+            assert_eq!(other.closed(), [0; 0], "{on_overload}");
+            assert_eq!(other.end(), 0, "{on_overload}");
         }
     }
 }
@@ -119,21 +119,21 @@ fn for_a_client_that_is_kept_out_the_oldest_of_the_silent_gives_way_after_a_minu
         return;
     }
     // Not under `refuse`, where nobody can see whether somebody is refused.
-    let calm = ["backlog", "close"].map(|on_pause| Full::start(PLACES, "auto", on_pause));
-    let servers = POLICIES.map(|on_pause| {
-        let off = Full::start(PLACES, "off", on_pause);
-        let auto = Full::start(PLACES, "auto", on_pause);
-        (on_pause, off, auto)
+    let calm = ["backlog", "close"].map(|on_overload| Full::start(PLACES, "auto", on_overload));
+    let servers = POLICIES.map(|on_overload| {
+        let off = Full::start(PLACES, "off", on_overload);
+        let auto = Full::start(PLACES, "auto", on_overload);
+        (on_overload, off, auto)
     });
     // Most of it is waiting.
-    let threads = servers.map(|(on_pause, off, auto)| {
+    let threads = servers.map(|(on_overload, off, auto)| {
         thread::spawn(move || {
             let mut late = auto.let_in(DEADLINE * 3);
-            assert_eq!(auto.closed(), [0], "{on_pause}");
+            assert_eq!(auto.closed(), [0], "{on_overload}");
             say(&auto.server, &mut late, "and again");
-            assert_eq!(auto.end(), 1, "{on_pause}");
-            assert_eq!(off.closed(), [0; 0], "{on_pause}");
-            assert_eq!(off.end(), 0, "{on_pause}");
+            assert_eq!(auto.end(), 1, "{on_overload}");
+            assert_eq!(off.closed(), [0; 0], "{on_overload}");
+            assert_eq!(off.end(), 0, "{on_overload}");
         })
     });
     for thread in threads {

@@ -6,8 +6,9 @@ mod streams;
 
 use std::time::{Duration, Instant};
 
+use drainline::Discard;
 use drainline::ingest::framing::{End, Event};
-use drainline::ingest::{Discard, Framing, Oversize};
+use drainline::ingest::{Framing, Oversize};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -376,7 +377,7 @@ fn what_is_no_count_is_garbage_from_there_on() {
         // The first LF may stand between two messages.
         let between = usize::from(start == "\n\n");
         expected.framing(between);
-        expected.discard(stream.len() - 4 - between, Discard::Garbage);
+        expected.discard(stream.len() - 4 - between, Discard::InvalidFrame);
         expected.violations = 1;
         assert_eq!(sum, expected, "{start:?}");
     }
@@ -392,7 +393,7 @@ fn a_mark_behind_a_mark_is_garbage() {
         let stream = [before, mark].concat().into_bytes();
         let rules = rules(Framing::OctetCounted, 64, Oversize::Truncate);
         let sum = decode(rules, &stream);
-        let garbage = (sum.discarded(Discard::Garbage), sum.violations);
+        let garbage = (sum.discarded(Discard::InvalidFrame), sum.violations);
         assert_eq!(garbage, (mark.len() as u64, 1), "{stream:?}");
         for first in 0..stream.len() {
             check_split(rules, &stream, 1, [first]);
@@ -436,7 +437,7 @@ fn a_count_above_16_longest_messages_and_1_mib_is_an_invalid_frame() {
                 let rules = rules(framing, max, Oversize::Drop);
                 let sum = decode(rules, &header);
                 let is_dropped = sum.found.contains(&Found::Dropped);
-                let is_garbage = sum.violations == 1 && sum.discarded(Discard::Garbage) > 0;
+                let is_garbage = sum.violations == 1 && sum.discarded(Discard::InvalidFrame) > 0;
                 let is_too_much = count > most;
                 let what = (is_dropped, is_garbage);
                 let expected = (!is_too_much, is_too_much);
@@ -513,7 +514,7 @@ fn an_unterminated_message_is_not_looked_through_twice() {
         };
         match is_counted {
             true => assert_eq!(last, [unfinished]),
-            false => assert_eq!(last, [whole, Event::Partial]),
+            false => assert_eq!(last, [whole, Event::Unterminated]),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use common::embedded::{self, Embedded};
 use common::proc;
 use common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::{
-    Config, EndReason, Handle, NotAcceptingReason, OnPause, RejectReason, Server, StartError, Stats,
+    Config, EndReason, NotAcceptingReason, OnOverload, RejectReason, Server, StartError, Stats,
 };
 
 fn at_most(max_connections: usize) -> Config {
@@ -94,7 +94,7 @@ fn a_crowd_is_served_to_the_last_and_never_more_at_once_than_the_limit() {
 #[test]
 fn under_close_the_client_over_the_limit_is_closed_and_counted() {
     let mut config = at_most(2);
-    config.on_pause = OnPause::Close;
+    config.on_overload = OnOverload::Close;
     let server = echo::start(config, &[ANY]);
     let addr = server.local_addrs()[0];
     let mut served: Vec<_> = (0..2).map(|_| echo::connect_served(addr)).collect();
@@ -120,7 +120,7 @@ fn under_close_the_client_over_the_limit_is_closed_and_counted() {
 #[test]
 fn under_refuse_the_client_over_the_limit_cannot_connect_until_one_leaves() {
     let mut config = at_most(1);
-    config.on_pause = OnPause::Refuse;
+    config.on_overload = OnOverload::Refuse;
     let server = echo::start(config, &[ANY]);
     let addr = server.local_addrs()[0];
     let served = echo::connect_served(addr);
@@ -143,7 +143,7 @@ fn under_refuse_whoever_has_connected_is_accepted_or_counted_as_rejected() {
     /// For each of them a port or more is shut down.
     const SERVED: u64 = 50;
     let mut config = at_most(1);
-    config.on_pause = OnPause::Refuse;
+    config.on_overload = OnOverload::Refuse;
     let server = echo::start(config, &[ANY; LISTENERS]);
     let connected = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -204,14 +204,14 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
     if TcpListener::bind("[::1]:0").is_err() {
         return;
     }
-    let serves = |server: &Handle, port: u16| {
+    let serves = |server: &Server, port: u16| {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
         let _both = [v4, v6].map(echo::connect_served);
         let peers = server.connections();
         assert_eq!(peers.iter().filter(|info| info.peer.is_ipv4()).count(), 1);
     };
-    for on_pause in [OnPause::Backlog, OnPause::Refuse] {
+    for on_overload in [OnOverload::Backlog, OnOverload::Refuse] {
         for order in [
             ["0.0.0.0", "[::]"],
             ["[::]", "0.0.0.0"],
@@ -219,7 +219,7 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
         ] {
             let port = free_port();
             let mut config = Config::default();
-            config.on_pause = on_pause;
+            config.on_overload = on_overload;
             let addrs = order.map(|host| format!("{host}:{port}"));
             let server = echo::start(config, &addrs.each_ref().map(String::as_str));
             serves(&server, port);
@@ -228,7 +228,7 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
     }
     let inherited = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = inherited.local_addr().unwrap().port();
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .listener(inherited)
         .listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
         .start_each(echo::echo, |_| Ok(()))
@@ -240,7 +240,7 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
 #[test]
 fn servers_of_one_process_meet_the_limits_together_and_give_back_what_they_promised() {
     let start = |max_connections: usize| {
-        let builder = Server::<Vec<u8>>::builder().config(at_most(max_connections));
+        let builder = Server::builder::<Vec<u8>>().config(at_most(max_connections));
         let builder = builder.listen(ANY.parse().unwrap());
         builder.start_each(echo::echo, |_| Ok(()))
     };
@@ -264,13 +264,13 @@ fn servers_of_one_process_meet_the_limits_together_and_give_back_what_they_promi
 /// One at the limit, and the state that an operator sees: for each policy.
 #[test]
 fn at_the_limit_the_first_client_that_is_kept_out_is_seen_and_the_time_is_counted() {
-    for on_pause in [OnPause::Backlog, OnPause::Close, OnPause::Refuse] {
+    for on_overload in [OnOverload::Backlog, OnOverload::Close, OnOverload::Refuse] {
         let mut config = at_most(1);
-        config.on_pause = on_pause;
+        config.on_overload = on_overload;
         let server = echo::start(config, &[ANY]);
         let addr = server.local_addrs()[0];
         let served = echo::connect_served(addr);
-        if on_pause != OnPause::Refuse {
+        if on_overload != OnOverload::Refuse {
             thread::sleep(Duration::from_millis(300));
             let stats = server.stats();
             assert!(
@@ -298,7 +298,7 @@ fn at_the_limit_the_first_client_that_is_kept_out_is_seen_and_the_time_is_counte
         assert_eq!(
             stats.not_accepting_seconds.get(limit),
             before,
-            "{on_pause:?}"
+            "{on_overload:?}"
         );
     }
 }
@@ -308,7 +308,7 @@ thread_local! {
     static SLOW_TO_END: RefCell<Option<SlowToEnd>> = const { RefCell::new(None) };
 }
 
-struct SlowToEnd(Receiver<()>);
+struct SlowToEnd(mpsc::Receiver<()>);
 
 impl Drop for SlowToEnd {
     fn drop(&mut self) {
@@ -322,7 +322,7 @@ fn a_permit_comes_back_when_its_thread_was_joined_and_not_before() {
     let held = Mutex::new(Some(held));
     let mut config = at_most(1);
     config.reuse_threads = None;
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .config(config)
         .listen(ANY.parse().unwrap())
         .start_each(
@@ -355,7 +355,7 @@ fn a_permit_comes_back_when_its_thread_was_joined_and_not_before() {
 
 #[test]
 fn a_permit_comes_back_however_a_handler_ends() {
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .config(at_most(1))
         .listen(ANY.parse().unwrap())
         .start_each(
@@ -374,9 +374,9 @@ fn a_permit_comes_back_however_a_handler_ends() {
         .unwrap();
     let addr = server.local_addrs()[0];
     let ends = [
-        (b'p', EndReason::Panicked),
-        (b'e', EndReason::Failed),
-        (b'r', EndReason::Finished),
+        (b'p', EndReason::HandlerPanicked),
+        (b'e', EndReason::HandlerError),
+        (b'r', EndReason::HandlerReturned),
         (b'a', EndReason::Aborted),
         (b'x', EndReason::Reset),
     ];

@@ -5,7 +5,7 @@ mod common;
 
 use std::panic::catch_unwind;
 
-use common::checker::{Checker, Tally};
+use common::checker::{Checker, Counters};
 use common::exit::{Counted, Exit};
 use common::tagged::{SHORTEST, Tagged, parse};
 
@@ -88,11 +88,11 @@ fn everything_in_order_is_exact_and_a_prefix() {
 fn a_missing_message_is_detected() {
     let output = lines(3, [0, 1, 3]);
     let checker = Checker::read(&output);
-    let tally = Tally {
+    let tally = Counters {
         seen: 3,
         missing: 1,
         first_missing: Some(2),
-        ..Tally::default()
+        ..Counters::default()
     };
     assert_eq!(checker.tally(3, 4), tally);
     assert!(refuses_exact(&output, &[(3, 4)]).contains("first_missing: Some(2)"));
@@ -109,10 +109,10 @@ fn a_duplicated_message_is_detected() {
     let output = lines(3, [0, 1, 1, 2]);
     assert_eq!(
         Checker::read(&output).tally(3, 3),
-        Tally {
+        Counters {
             seen: 4,
             duplicated: 1,
-            ..Tally::default()
+            ..Counters::default()
         }
     );
     refuses_exact(&output, &[(3, 3)]);
@@ -125,10 +125,10 @@ fn swapped_messages_are_detected() {
     let output = lines(3, [0, 2, 1, 3]);
     assert_eq!(
         Checker::read(&output).tally(3, 4),
-        Tally {
+        Counters {
             seen: 4,
             misordered: 1,
-            ..Tally::default()
+            ..Counters::default()
         }
     );
     refuses_exact(&output, &[(3, 4)]);
@@ -157,16 +157,16 @@ fn what_nobody_sent_is_detected() {
     assert!(refuses_exact(&lines(4, [0]), &[(3, 0)]).contains("connection 4 sent nothing"));
     assert_eq!(
         Checker::read(&lines(3, [0, 1])).tally(3, 1),
-        Tally {
+        Counters {
             seen: 2,
             beyond: 1,
-            ..Tally::default()
+            ..Counters::default()
         }
     );
     refusal(|| Checker::read(&lines(3, [0, 1])).expect_prefix(&[(3, 1)]));
 }
 
-const REPORT: &str = r#"{"received":10,"delivered":7,"dropped":{"aborted":2,"full":1},"in_flight":0,"bytes_read":100,
+const REPORT: &str = r#"{"received":10,"delivered":7,"dropped":{"connection_closed":2,"full":1},"in_flight":0,"bytes_read":100,
     "message_bytes":90,"framing_bytes":8,"discarded":{"reset":2},"pending":0,"unread_bytes":0,"connections":{"accepted":3,"rejected":{},
     "ended":{"eof":3}},"balanced":true,"uptime_seconds":1.5}"#;
 
@@ -187,7 +187,7 @@ fn a_report_is_read_by_path() {
     assert_eq!(
         (
             exit.u64("received"),
-            exit.u64("dropped.aborted"),
+            exit.u64("dropped.connection_closed"),
             exit.u64("connections.ended.eof")
         ),
         (10, 2, 3)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::echo::{self, ANY};
 use common::wait::{DEADLINE, wait_for};
-use drainline::{Config, Handle, Keepalive};
+use drainline::{Config, Keepalive, Server};
 
 /// The kernel's ticks a second in /proc.
 const HZ: u64 = 100;
@@ -45,7 +45,7 @@ fn timer(client: &TcpStream) -> (u64, Duration) {
 const KEEPALIVE: u64 = 2;
 
 #[track_caller]
-fn assert_probes_after(server: &Handle, idle: Duration) {
+fn assert_probes_after(server: &Server, idle: Duration) {
     let client = echo::connect_served(server.local_addrs()[0]);
     let (active, when) = timer(&client);
     assert_eq!(active, KEEPALIVE);

@@ -17,9 +17,9 @@ use std::time::Duration;
 use drainline::ingest::Ingest;
 use drainline::{Config, DropReason, EndReason, PauseAfter};
 
-use common::bound::Bound;
 use common::checker::Checker;
 use common::embedded::{self, Embedded};
+use common::limits::ResourceLimits;
 use common::tagged::Tagged;
 use common::valve::Valve;
 use common::wait::{DEADLINE, try_wait_for, wait_until};
@@ -122,13 +122,13 @@ fn serve(set: fn(&mut Config)) {
         .listen("127.0.0.1:0".parse().unwrap())
         .start(valve.sink())
         .unwrap();
-    embedded::tell(&format!("bound {}", server.bound()));
+    embedded::tell(&format!("bound {}", server.limits()));
     embedded::tell(&format!("addr {}", server.local_addrs()[0]));
     while let Some(asked) = embedded::hear() {
         match asked.split_once(' ') {
             Some(("see", count)) => {
                 let count = count.parse().unwrap();
-                let received = || server.report().server.stats.received;
+                let received = || server.report().stats.received;
                 wait_until("every client seen", DEADLINE, || received() >= count);
                 embedded::tell("seen");
             }
@@ -143,7 +143,7 @@ fn serve(set: fn(&mut Config)) {
         }
     }
     let report = server.shutdown(DEADLINE);
-    let stats = &report.server.stats;
+    let stats = &report.stats;
     assert!(report.is_balanced(), "{report:?}");
     let sent = u64::from(CLIENTS) + 1;
     let aborted = u64::from(CLIENTS - BUFFER);
@@ -152,14 +152,18 @@ fn serve(set: fn(&mut Config)) {
         (sent, sent - aborted),
         "{stats:?}"
     );
-    assert_eq!(stats.dropped.get(DropReason::Aborted), aborted, "{stats:?}");
+    assert_eq!(
+        stats.dropped.get(DropReason::ConnectionClosed),
+        aborted,
+        "{stats:?}"
+    );
     assert_eq!(
         stats.ended.get(EndReason::SendTimeout),
         aborted,
         "{stats:?}"
     );
     assert!(
-        stats.threads_peak as u64 <= server.bound().threads,
+        stats.threads_peak as u64 <= server.limits().threads,
         "{stats:?}"
     );
     let came: Vec<_> = (0..CLIENTS)
@@ -212,7 +216,7 @@ fn nor_does_it_without_delays_and_with_a_fresh_thread_for_each_connection() {
 fn leaks_nothing(role: &str) {
     let (mut child, addr) = start(role);
     let printed = format!("{}\n", child.wait_line("bound "));
-    let bound = Bound::find(&printed).unwrap_or_else(|| panic!("no bound in {printed:?}"));
+    let bound = ResourceLimits::find(&printed).unwrap_or_else(|| panic!("no bound in {printed:?}"));
     let flood = flood(&mut child, addr, CLIENTS, DEADLINE);
     eprintln!("{bound:?}\n{flood:?}");
     assert!(flood.peak.threads <= bound.threads, "{flood:?}, {bound:?}");

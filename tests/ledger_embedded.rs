@@ -15,18 +15,18 @@ use common::ledger::assert_closes;
 use common::tagged::{Cut, Sent, Tagged};
 use common::wait::{DEADLINE, wait_until};
 use drainline::{
-    BoxError, Builder, Config, Connection, DropReason, EndReason, Inbox, Outbox, Received, Server,
-    ServerError,
+    BoxError, Builder, Config, Connection, DropReason, EndReason, Received, Receiver, Sender,
+    Server, ServerError,
 };
 
 const SIZE: usize = 120;
 
 fn server() -> Builder<Vec<u8>> {
-    Server::<Vec<u8>>::builder().listen("127.0.0.1:0".parse().unwrap())
+    Server::builder::<Vec<u8>>().listen("127.0.0.1:0".parse().unwrap())
 }
 
 /// Sends each line; does as a line says that is an order.
-fn obey(connection: &mut Connection, out: &Outbox<Vec<u8>>) -> Result<(), BoxError> {
+fn obey(connection: &mut Connection, out: &Sender<Vec<u8>>) -> Result<(), BoxError> {
     let mut lines = BufReader::new(connection);
     loop {
         let mut line = Vec::new();
@@ -85,7 +85,11 @@ fn a_handler_that_panics_or_fails_ends_its_own_connection_and_its_permit_returns
     assert_closes(&stats);
     let counts: Vec<_> = (0..=3 * EACH).map(|connection| (connection, 10)).collect();
     seen.lock().unwrap().expect_exact(&counts);
-    let ends = [EndReason::Panicked, EndReason::Failed, EndReason::Finished];
+    let ends = [
+        EndReason::HandlerPanicked,
+        EndReason::HandlerError,
+        EndReason::HandlerReturned,
+    ];
     assert!(
         ends.iter()
             .all(|&end| stats.ended.get(end) == u64::from(EACH)),
@@ -104,18 +108,18 @@ enum Death {
 
 const LIVES_FOR: u64 = 50;
 
-fn consume(inbox: &mut Inbox<Vec<u8>>, seen: &Seen, death: Death) -> Result<(), BoxError> {
+fn consume(inbox: &mut Receiver<Vec<u8>>, seen: &Seen, death: Death) -> Result<(), BoxError> {
     loop {
         match inbox.recv(Duration::from_secs(1)) {
-            Received::Item(delivery) if total(seen) == LIVES_FOR => match death {
+            Received::Message(delivery) if total(seen) == LIVES_FOR => match death {
                 Death::Error => {
                     return Err(format!("died at {} bytes", delivery.get().len()).into());
                 }
                 Death::Panic => panic!("died as told"),
                 Death::Leaves => return Ok(()),
             },
-            Received::Item(delivery) => seen.lock().unwrap().message(&delivery.done()),
-            Received::Tick => {}
+            Received::Message(delivery) => seen.lock().unwrap().message(&delivery.ack()),
+            Received::Timeout | Received::RoomWanted => {}
             Received::Closed => return Ok(()),
         }
     }
@@ -195,7 +199,7 @@ fn a_send_that_was_refused_is_booked_once_and_what_a_handler_drops_is_booked_too
                 for line in BufReader::new(connection).split(b'\n') {
                     let line = line?;
                     match line.as_slice() {
-                        b"spam" => out.dropped(DropReason::Handler, 3),
+                        b"spam" => out.dropped(DropReason::ByHandler, 3),
                         b"giant" => assert!(out.send(vec![0; 5000]).is_err()),
                         _ => out.send(line)?,
                     }
@@ -220,6 +224,6 @@ fn a_send_that_was_refused_is_booked_once_and_what_a_handler_drops_is_booked_too
     assert_closes(&stats);
     assert_eq!((stats.received, stats.delivered), (8, 3), "{stats:?}");
     let dropped =
-        [DropReason::Handler, DropReason::Oversize].map(|reason| stats.dropped.get(reason));
+        [DropReason::ByHandler, DropReason::Oversize].map(|reason| stats.dropped.get(reason));
     assert_eq!(dropped, [3, 2], "{stats:?}");
 }

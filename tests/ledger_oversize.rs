@@ -139,7 +139,7 @@ fn truncate_delivers_the_beginning_and_counts_the_tail() {
         (expected.discarded, 0),
         "{exit}"
     );
-    assert_eq!(exit.u64("partial"), expected.partial, "{exit}");
+    assert_eq!(exit.u64("unterminated"), expected.partial, "{exit}");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn drop_costs_the_whole_message_and_none_beside_it() {
         (expected.discarded, expected.oversized, 0),
         "{exit}"
     );
-    assert_eq!(exit.u64("partial"), expected.partial, "{exit}");
+    assert_eq!(exit.u64("unterminated"), expected.partial, "{exit}");
 }
 
 #[test]
@@ -192,7 +192,11 @@ fn close_ends_the_connection_at_the_message_and_costs_what_came_behind_it() {
     assert_eq!(exit.u64("received"), sent.messages, "{exit}");
     assert_eq!(exit.sum("dropped"), 0, "{exit}");
     assert!(exit.u64("discarded.oversize") > 0, "{exit}");
-    assert_eq!(exit.u64("connections.ended.protocol"), oversized, "{exit}");
+    assert_eq!(
+        exit.u64("connections.ended.protocol_error"),
+        oversized,
+        "{exit}"
+    );
 }
 
 /// However small batches are: what one read brought behind such a message is discarded with it.

@@ -16,8 +16,8 @@ use common::exit::Counted;
 use common::ledger::assert_both_close;
 use common::tagged::{Cut, Sent, Tagged};
 use common::wait::DEADLINE;
-use drainline::ingest::{Handle, Ingest, Report, Sink, SinkError, Work};
-use drainline::{Config, DropReason, ServerError};
+use drainline::ingest::{Batches, Ingest, Sink, SinkError};
+use drainline::{Config, DropReason, Report, Server, ServerError};
 
 const SIZE: usize = 120;
 const SENDERS: u32 = 6;
@@ -45,8 +45,8 @@ struct Planned<P> {
 }
 
 impl<P: Fn(u32) -> Step + Send + 'static> Planned<P> {
-    fn take(&mut self, work: &mut Work<'_>, most: u64) {
-        let Some(batch) = work.first() else { return };
+    fn take(&mut self, batches: &mut Batches<'_>, most: u64) {
+        let Some(batch) = batches.first() else { return };
         let mut written = self.written.lock().unwrap();
         let mut messages = batch.iter().skip(self.taken);
         let mut now = 0;
@@ -59,10 +59,10 @@ impl<P: Fn(u32) -> Step + Send + 'static> Planned<P> {
         drop(messages);
         if is_done {
             self.taken = 0;
-            work.done();
+            batches.ack();
         } else {
             self.taken += now;
-            work.done_first(now as u64);
+            batches.ack_first(now as u64);
         }
     }
 }
@@ -72,13 +72,13 @@ impl<P: Fn(u32) -> Step + Send + 'static> Sink for Planned<P> {
         "planned".to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.calls += 1;
         match (self.plan)(self.calls) {
-            Step::Take(most) => self.take(work, most),
+            Step::Take(most) => self.take(batches, most),
             Step::TakeAll => {
-                while work.first().is_some() {
-                    self.take(work, u64::MAX);
+                while batches.first().is_some() {
+                    self.take(batches, u64::MAX);
                 }
             }
             Step::Retry => return Err(SinkError::Retry(io::Error::other("not now"))),
@@ -155,7 +155,7 @@ impl Run {
         };
         assert_both_close(&run.report);
         let lines = run.written.iter().filter(|byte| **byte == b'\n').count() as u64;
-        assert_eq!(run.report.server.stats.delivered, lines, "{:?}", run.report);
+        assert_eq!(run.report.stats.delivered, lines, "{:?}", run.report);
         run
     }
 
@@ -169,7 +169,7 @@ impl Run {
     #[track_caller]
     fn assert_whole(&self) {
         let sent: Counted = self.sent.iter().collect();
-        let (stats, bytes) = (&self.report.server.stats, &self.report.bytes);
+        let (stats, bytes) = (&self.report.stats, &self.report.bytes);
         let counted = Counted {
             messages: stats.received,
             bytes: bytes.bytes_read,
@@ -181,7 +181,7 @@ impl Run {
             "{stats:?}"
         );
         assert_eq!(self.written.len() as u64, sent.bytes, "{:?}", self.report);
-        assert!(self.report.server.error.is_none() && !self.report.server.timed_out);
+        assert!(self.report.error.is_none() && !self.report.timed_out);
         Checker::read(&self.written).expect_exact(&self.counts());
     }
 
@@ -189,7 +189,7 @@ impl Run {
     #[track_caller]
     fn assert_ended_by_sink(&self) {
         let sent: Counted = self.sent.iter().collect();
-        let (stats, bytes) = (&self.report.server.stats, &self.report.bytes);
+        let (stats, bytes) = (&self.report.stats, &self.report.bytes);
         assert!(
             bytes.bytes_read + stats.unread_bytes <= sent.bytes,
             "{:?}",
@@ -207,7 +207,7 @@ impl Run {
 }
 
 /// Looks at the ledger until told to stop, and once more: it closes in every reading.
-fn look(handle: Arc<Handle>, is_over: Arc<AtomicBool>) -> thread::JoinHandle<()> {
+fn look(handle: Arc<Server>, is_over: Arc<AtomicBool>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         loop {
             let is_last = is_over.load(Ordering::Relaxed);
@@ -231,7 +231,7 @@ fn a_sink_that_fails_for_a_while_loses_nothing() {
         false,
     );
     run.assert_whole();
-    assert_eq!(run.report.sink_failures, 3);
+    assert_eq!(run.report.sink.failures, 3);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_sink_that_takes_batches_in_part_and_fails_between_loses_and_repeats_nothing
         false,
     );
     run.assert_whole();
-    assert!(run.report.sink_failures > 0);
+    assert!(run.report.sink.failures > 0);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_sink_that_fails_for_good_inside_a_batch_has_delivered_what_it_took() {
         true,
     );
     run.assert_ended_by_sink();
-    let error = run.report.server.error.as_ref().unwrap().to_string();
+    let error = run.report.error.as_ref().unwrap().to_string();
     assert!(
         error.contains("planned failed for good: never again"),
         "{error}"
@@ -274,7 +274,7 @@ fn a_sink_that_panics_inside_a_batch_has_delivered_what_it_took() {
         true,
     );
     run.assert_ended_by_sink();
-    let error = run.report.server.error.clone();
+    let error = run.report.error.clone();
     assert_eq!(
         error,
         Some(ServerError::ConsumerPanicked("as planned".to_owned()))

@@ -78,7 +78,7 @@ fn half_lines_in_flight_are_discarded_and_not_delivered() {
         .expect_exact(&(0..8).map(|connection| (connection, 3)).collect::<Vec<_>>());
     assert_eq!(exit.u64("discarded.shutdown"), halves + 6, "{exit}");
     assert_eq!(
-        (exit.sum("discarded"), exit.u64("partial")),
+        (exit.sum("discarded"), exit.u64("unterminated")),
         (halves + 6, 0),
         "{exit}"
     );

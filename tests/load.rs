@@ -39,7 +39,7 @@ impl Server {
         exit.assert_balanced();
         assert_eq!(report["messages"], exit.report["received"], "{report}");
         assert_eq!(report["bytes"], exit.report["bytes_read"], "{report}");
-        assert_eq!(exit.u64("partial"), 0);
+        assert_eq!(exit.u64("unterminated"), 0);
         for error in [
             "connect_errors",
             "write_errors",
@@ -85,7 +85,7 @@ fn every_framing_arrives_whole() {
     for framing in ["lines", "nul", "octet-counted", "length-prefixed"] {
         let server = Server::start(&["--framing", framing, "--output-framing", framing]);
         let flags = [
-            "--tagged",
+            "--numbered",
             "--connections=5",
             "--messages=300",
             "--size=32-900",
@@ -119,7 +119,7 @@ fn untagged_messages_have_the_size_that_was_asked_for() {
 
 #[test]
 fn small_and_large_writes_arrive_whole() {
-    for tagged in [&["--tagged"][..], &[]] {
+    for tagged in [&["--numbered"][..], &[]] {
         for size in ["1", "7", "200", "1MiB"] {
             let flags = ["--connections=2", "--messages=300", "--write-size", size];
             let (_, written) = Server::start(&[]).load(&[&flags, tagged].concat());
@@ -135,7 +135,7 @@ fn small_and_large_writes_arrive_whole() {
 #[test]
 fn a_connection_is_replaced_after_its_messages() {
     let flags = [
-        "--tagged",
+        "--numbered",
         "--connections=4",
         "--messages=90",
         "--reconnect-every=30",
@@ -149,7 +149,7 @@ fn a_connection_is_replaced_after_its_messages() {
     assert_eq!(report["connect_us"]["count"], 12);
     written.assert_clean(&["--connections=12", "--messages=30"]);
     // What is left over is the last one's.
-    let flags = ["--tagged", "--messages=100", "--reconnect-every=30"];
+    let flags = ["--numbered", "--messages=100", "--reconnect-every=30"];
     let (report, written) = Server::start(&[]).load(&flags);
     assert_eq!(
         (&report["messages"], &report["connects"]),
@@ -162,7 +162,7 @@ fn a_connection_is_replaced_after_its_messages() {
 #[test]
 fn short_lived_connections_go_on_for_the_duration() {
     let flags = [
-        "--tagged",
+        "--numbered",
         "--connections=4",
         "--duration=500ms",
         "--reconnect-every=1",
@@ -228,7 +228,7 @@ fn a_load_takes_as_long_as_it_lasts() {
 #[test]
 fn a_rate_goes_on_over_new_connections() {
     let flags = [
-        "--tagged",
+        "--numbered",
         "--rate=200",
         "--messages=100",
         "--connections=3",
@@ -263,7 +263,8 @@ fn stamps_are_the_time_of_sending() {
     };
     for flags in [&["--messages=2000"][..], &["--messages=50", "--rate=200"]] {
         let before = nanos();
-        let (_, written) = Server::start(&[]).load(&[flags, &["--timed", "--size=60"]].concat());
+        let (_, written) =
+            Server::start(&[]).load(&[flags, &["--timestamped", "--size=60"]].concat());
         let stamps = stamps(&written.path);
         assert!(stamps.is_sorted() && stamps[0] >= before && *stamps.last().unwrap() <= nanos());
     }
@@ -272,7 +273,7 @@ fn stamps_are_the_time_of_sending() {
 #[test]
 fn many_connections_share_few_threads() {
     let flags = [
-        "--tagged",
+        "--numbered",
         "--connections=400",
         "--messages=20",
         "--threads=2",

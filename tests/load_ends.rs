@@ -40,7 +40,7 @@ fn a_signal_ends_it_with_its_report_and_no_message_in_half() {
         let sink = format!("file:{}", path.display());
         let mut server = Drainline::start(&["--sink", &sink]);
         let address = server.addr().to_string();
-        let flags = [&["--tagged", "--duration=1h", "--wait-close"], flags].concat();
+        let flags = [&["--numbered", "--duration=1h", "--wait-close"], flags].concat();
         let mut child = start(&address, &flags);
         wait_until("messages in the sink", DEADLINE, || {
             fs::metadata(&path).is_ok_and(|file| file.len() > 100_000)
@@ -52,7 +52,7 @@ fn a_signal_ends_it_with_its_report_and_no_message_in_half() {
         let exit = server.terminate();
         exit.assert_code(0);
         assert_eq!(
-            (&report["messages"], exit.u64("partial")),
+            (&report["messages"], exit.u64("unterminated")),
             (&exit.report["received"], 0)
         );
         let (code, told) = verify(&path, &["--connections=4"]);
@@ -194,7 +194,12 @@ fn a_server_that_takes_nothing_is_told_and_when_it_goes_on() {
 fn a_stall_is_measured_and_the_stamps_do_not_leave_it_out() {
     const STALL: Duration = Duration::from_secs(3);
     let (listener, address) = deaf();
-    let flags = ["--timed", "--rate=50", "--messages=200", "--size=64KiB"];
+    let flags = [
+        "--timestamped",
+        "--rate=50",
+        "--messages=200",
+        "--size=64KiB",
+    ];
     let mut child = start(&address, &flags);
     let stamps = within("the end of the load", DEADLINE, move || {
         let (stream, _) = listener.accept().unwrap();
@@ -355,7 +360,7 @@ fn what_cannot_be_is_one_line() {
             &["--rate 0: accepted is a rate"],
         ),
         (
-            &[address, "--tagged", "--size", "20"],
+            &[address, "--numbered", "--size", "20"],
             2,
             &["--size 20B", "32 bytes or more"],
         ),

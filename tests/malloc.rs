@@ -59,7 +59,7 @@ fn a_server_has_one_arena_and_no_caches_and_is_otherwise_as_it_was_started() {
     let child = Drainline::with(&["--sink", "null"])
         .env("BESIDE", "it")
         .start();
-    child.bound();
+    child.limits();
     tells(&child.stderr_text(), false, false);
     let pid = child.pid();
     assert_eq!(settings_of_malloc(pid), [NO_CACHES, ONE_ARENA]);
@@ -116,7 +116,7 @@ fn what_somebody_set_stays_and_the_bound_counts_it() {
         let child = Drainline::with(&["--sink", "null"])
             .env(name, value)
             .start();
-        child.bound();
+        child.limits();
         assert_eq!(settings_of_malloc(child.pid()), found);
         let told = child.stderr_text();
         assert!(told.contains(says), "{told}");
@@ -130,7 +130,7 @@ fn both_can_be_set_by_tunables() {
     let child = Drainline::with(&["--sink", "null"])
         .env("GLIBC_TUNABLES", text)
         .start();
-    child.bound();
+    child.limits();
     assert_eq!(
         settings_of_malloc(child.pid()),
         [format!("GLIBC_TUNABLES={text}")]
@@ -149,7 +149,7 @@ fn ill_formed_tunables_are_kept_and_take_no_effect() {
     let child = Drainline::with(&["--sink", "null"])
         .env("GLIBC_TUNABLES", "a=b=c")
         .start();
-    child.bound();
+    child.limits();
     let found = settings_of_malloc(child.pid());
     let kept = "GLIBC_TUNABLES=a=b=c:glibc.malloc.tcache_count=0";
     assert_eq!(found, [kept, ONE_ARENA]);
@@ -173,7 +173,7 @@ fn a_program_whose_file_is_gone_serves_with_what_it_has_and_says_so() {
             "exec 9<{path}; rm {path}; exec /proc/self/fd/9 \"$@\""
         ))
         .start();
-    child.bound();
+    child.limits();
     tells(&child.stderr_text(), true, true);
     assert_eq!(settings_of_malloc(child.pid()), [""; 0]);
     let status = fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();

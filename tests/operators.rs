@@ -39,7 +39,7 @@ fn a_probe_is_counted_apart_and_logged_by_nobody() {
     let exit = child.terminate();
     exit.assert_code(0);
     exit.assert_closes();
-    assert_eq!(exit.u64("connections.ended.probe"), 2 * MANY as u64);
+    assert_eq!(exit.u64("connections.ended.no_data"), 2 * MANY as u64);
     assert_eq!(exit.u64("connections.ended.eof"), 1);
     assert_eq!(logged(&exit), [""; 0]);
 }
@@ -87,7 +87,7 @@ fn at_debug_each_connections_begin_and_end_are_told_and_no_message() {
 
 #[test]
 fn at_debug_a_pause_and_a_rate_that_holds_back_are_told() {
-    let args = ["--when-full", "wait", "--pause-after", "300ms"];
+    let args = ["--when-full", "block", "--pause-after", "300ms"];
     let (mut child, mut clients) = held_up(&[&args[..], &["--log-level", "debug"]].concat(), 1);
     wait_until("a pause", DEADLINE, || {
         let told = child.stderr_text();
@@ -134,7 +134,7 @@ fn held_up(args: &[&str], clients: usize) -> (Drainline, Vec<TcpStream>) {
 
 #[test]
 fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
-    let (mut child, clients) = held_up(&["--when-full", "wait", "--pause-after", "300ms"], 2);
+    let (mut child, clients) = held_up(&["--when-full", "block", "--pause-after", "300ms"], 2);
     let peers = names(&clients);
     let line_of = |told: &str, part: &str| {
         let line = told.lines().rfind(|line| line.contains(part));
@@ -143,10 +143,10 @@ fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
     let told = wait_for("a pause", DEADLINE, || {
         child.signal(Signal::USR1);
         let told = child.stderr_text();
-        let ladder = line_of(&told, "2 connections; ");
+        let overload = line_of(&told, "2 connections; ");
         let is_shown =
-            ladder.starts_with("2 connections; overload: paused, not accepting: paused for ");
-        (is_shown && ladder.contains(", 2 senders wait; ")).then_some(told)
+            overload.starts_with("2 connections; overload: paused, not accepting: paused for ");
+        (is_shown && overload.contains(", 2 senders wait; ")).then_some(told)
     });
     wait_until("the change is told", DEADLINE, || {
         let told = child.stderr_text();
@@ -165,24 +165,24 @@ fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
         let (messages, bytes): (u64, u64) = (messages.parse().unwrap(), bytes.parse().unwrap());
         assert!(bytes > 0 && messages * SHORTEST as u64 <= bytes, "{line}");
     }
-    let ladder = line_of(&told, "2 connections; ");
+    let overload = line_of(&told, "2 connections; ");
     assert!(
-        ladder.contains("; stdout has been busy with one write for "),
-        "{ladder}"
+        overload.contains("; stdout has been busy with one write for "),
+        "{overload}"
     );
     assert!(
-        !ladder.contains(", longest wait 0.0 s; ") && !ladder.contains("; in flight 0, "),
-        "{ladder}"
+        !overload.contains(", longest wait 0.0 s; ") && !overload.contains("; in flight 0, "),
+        "{overload}"
     );
     // How long in all, and for each reason, as in the ledger.
-    let (_, in_all) = ladder
+    let (_, in_all) = overload
         .split_once("; seconds of not accepting in all ")
-        .unwrap_or_else(|| panic!("{ladder}"));
+        .unwrap_or_else(|| panic!("{overload}"));
     let (in_all, by_reason) = in_all.split_once(" (paused ").unwrap();
     let (paused, _) = by_reason.split_once("); in flight ").unwrap();
     assert!(
         in_all == paused && in_all.parse::<f64>().unwrap() > 0.0,
-        "{ladder}"
+        "{overload}"
     );
 
     child.collect_stdout();
@@ -294,7 +294,7 @@ fn a_process_that_stood_still_cuts_no_sender_and_loses_none_of_its_messages() {
 
 #[test]
 fn a_drain_counts_the_time_that_the_process_stood_still() {
-    let (mut child, _clients) = held_up(&["--when-full", "wait", "--drain-timeout", "5s"], 1);
+    let (mut child, _clients) = held_up(&["--when-full", "block", "--drain-timeout", "5s"], 1);
     wait_held_up(&mut child);
     child.signal(Signal::TERM);
     wait_until("it drains", DEADLINE, || {

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use drainline::ingest::Ingest;
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 use drainline::{Config, WhenFull};
 
 use common::child::{Drainline, Stdout};
@@ -74,7 +74,7 @@ fn an_outage_of_half_of_send_timeout_loses_nothing_with_the_defaults() {
     exit.assert_balanced();
     exit.assert_nothing_left();
     assert!(
-        exit.f64("seconds_in.paused") > 0.0,
+        exit.f64("overload_seconds.paused") > 0.0,
         "it was no outage: {exit}"
     );
     let mut sent: Vec<_> = (0..8).map(|number| (number, messages)).collect();
@@ -118,9 +118,9 @@ fn bulk_senders_at_full_speed_do_not_raise_the_ladder_and_others_are_served() {
     exit.assert_balanced();
     exit.assert_nothing_left();
     let rate = bytes.into_inner() as f64 / exit.f64("uptime_seconds") / 1e6;
-    eprintln!("{rate:.0} MB/s; {}", exit.report["seconds_in"]);
-    for rung in ["seconds_in.paused", "seconds_in.shedding"] {
-        assert_eq!(exit.f64(rung), 0.0, "{rung}: {exit}");
+    eprintln!("{rate:.0} MB/s; {}", exit.report["overload_seconds"]);
+    for level in ["overload_seconds.paused", "overload_seconds.shedding"] {
+        assert_eq!(exit.f64(level), 0.0, "{level}: {exit}");
     }
     assert_eq!(exit.u64("delivered"), messages.into_inner(), "{exit}");
 }
@@ -164,7 +164,7 @@ fn waiting_for_a_stalled_sink_loses_nothing_and_full_speed_returns() {
     let valve = Valve::open();
     let mut config = Config::default();
     config.buffer_messages = 1_000;
-    config.when_full = WhenFull::Wait;
+    config.when_full = WhenFull::Block;
     config.send_timeout = Duration::from_millis(200);
     let server = Ingest::builder()
         .config(config)
@@ -172,7 +172,7 @@ fn waiting_for_a_stalled_sink_loses_nothing_and_full_speed_returns() {
         .start(valve.sink())
         .unwrap();
     let addr = server.local_addrs()[0];
-    let stats = || server.report().server.stats;
+    let stats = || server.report().stats;
     let messages = 20_000;
     let timed = |connections| {
         let begun = Instant::now();
@@ -191,14 +191,16 @@ fn waiting_for_a_stalled_sink_loses_nothing_and_full_speed_returns() {
     assert_eq!(stats().senders_waiting, 4);
     valve.heal();
     stalled.join().unwrap();
-    wait_until("the ladder down", DEADLINE, || stats().rung == Rung::Normal);
+    wait_until("the overload down", DEADLINE, || {
+        stats().overload == OverloadLevel::Normal
+    });
 
     let after = timed(8..12);
     eprintln!("4 x {messages} messages before: {before:?}, after: {after:?}");
     assert!(after < before * 10, "{after:?} after, {before:?} before");
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
-    assert_eq!(report.server.stats.dropped.total(), 0, "{report:?}");
+    assert_eq!(report.stats.dropped.total(), 0, "{report:?}");
     let sent: Vec<_> = (0..12).map(|number| (number, messages)).collect();
     common::checker::Checker::read(&valve.bytes()).expect_exact(&sent);
 }

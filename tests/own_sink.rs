@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use common::client;
 use common::ledger::assert_both_close;
 use common::wait::{DEADLINE, wait_until};
-use drainline::DropReason;
-use drainline::ingest::{Handle, Ingest, Sink, SinkError, Work};
+use drainline::ingest::{Batches, Ingest, Sink, SinkError};
+use drainline::{DropReason, Server};
 
-fn start(sink: impl Sink) -> (Handle, TcpStream) {
+fn start(sink: impl Sink) -> (Server, TcpStream) {
     let handle = Ingest::builder()
         .listen("127.0.0.1:0".parse().unwrap())
         .start(sink)
@@ -57,8 +57,8 @@ impl Sink for Halting {
         "halting".to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        while let Some(batch) = work.first() {
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while let Some(batch) = batches.first() {
             self.tell(Event::Offered(batch.iter().count()));
             let mut taken = 0;
             let most = if self.place == 0 {
@@ -73,11 +73,11 @@ impl Sink for Halting {
             }
             if self.place == 0 {
                 self.taken += taken;
-                work.done_first(taken as u64);
+                batches.ack_first(taken as u64);
                 return Err(SinkError::Retry(io::Error::other("full")));
             }
             self.taken = 0;
-            work.done();
+            batches.ack();
         }
         Ok(())
     }
@@ -113,20 +113,20 @@ fn a_sink_is_reopened_while_nothing_flows_and_in_the_middle_of_a_batch() {
     }
     stream.write_all(b"a\nb\nc\nd\n").unwrap();
     wait_until("half of the batch taken", DEADLINE, || {
-        handle.report().server.stats.delivered == 2
+        handle.report().stats.delivered == 2
     });
     // It is tried for ever, and offered the same.
     wait_until("two more tries", DEADLINE, || {
-        handle.report().sink_failures >= 3
+        handle.report().sink.failures >= 3
     });
     handle.reopen();
     wait_until("the other half", DEADLINE, || {
-        handle.report().server.stats.delivered == 4
+        handle.report().stats.delivered == 4
     });
     client::half_close(stream);
     let report = handle.shutdown(DEADLINE);
     assert_both_close(&report);
-    assert_eq!(report.failed_reopens, 1);
+    assert_eq!(report.sink.failed_reopens, 1);
 
     let events = events.lock().unwrap().clone();
     let is_offer = |event: &&Event| matches!(event, Event::Offered(_));
@@ -154,9 +154,9 @@ fn a_sink_is_reopened_while_nothing_flows_and_in_the_middle_of_a_batch() {
 /// Takes nothing, and waits as the trait has it.
 struct Waiting {
     /// What each wait said, and whether the sink was cut.
-    waits: Sender<(bool, bool)>,
+    waits: mpsc::Sender<(bool, bool)>,
     /// The thread that it was dropped on.
-    dropped: Sender<String>,
+    dropped: mpsc::Sender<String>,
 }
 
 impl Sink for Waiting {
@@ -164,11 +164,11 @@ impl Sink for Waiting {
         "waiting".to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         loop {
             // Longer than the test takes, unless something ends it.
-            let goes_on = work.wait(Duration::from_secs(3600));
-            self.waits.send((goes_on, work.is_cut())).unwrap();
+            let goes_on = batches.wait(Duration::from_secs(3600));
+            self.waits.send((goes_on, batches.is_cut())).unwrap();
             if !goes_on {
                 return Ok(());
             }
@@ -190,36 +190,36 @@ fn a_sink_that_waits_is_woken_when_the_server_closes_and_cut_at_its_last_deadlin
     let (handle, mut stream) = start(Waiting { waits, dropped });
     stream.write_all(b"one\ntwo\n").unwrap();
     wait_until("both received", DEADLINE, || {
-        handle.report().server.stats.received == 2
+        handle.report().stats.received == 2
     });
     client::half_close(stream);
     let report = handle.shutdown(Duration::from_secs(2));
     assert_both_close(&report);
-    assert!(report.server.timed_out && report.server.stuck.is_empty());
-    let dropped = report.server.stats.dropped.get(DropReason::Shutdown);
-    assert_eq!((dropped, report.sink_failures), (2, 0));
-    let all = |from: Receiver<(bool, bool)>| from.try_iter().collect::<Vec<_>>();
+    assert!(report.timed_out && report.stuck.is_empty());
+    let dropped = report.stats.dropped.get(DropReason::Shutdown);
+    assert_eq!((dropped, report.sink.failures), (2, 0));
+    let all = |from: mpsc::Receiver<(bool, bool)>| from.try_iter().collect::<Vec<_>>();
     assert_eq!(all(waited), [(true, false), (false, true)]);
     // It was dropped before the server had ended, by the thread that drove it.
     assert_eq!(drops.try_recv().as_deref(), Ok("consumer"));
 }
 
 /// Says in turn what it was told to, each time that it is to look after what it writes to; delivers everything.
-struct Maintained(Receiver<Result<(), SinkError>>, Sender<()>);
+struct Maintained(mpsc::Receiver<Result<(), SinkError>>, mpsc::Sender<()>);
 
 impl Sink for Maintained {
     fn name(&self) -> String {
         "maintained".to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        while work.first().is_some() {
-            work.done();
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while batches.first().is_some() {
+            batches.ack();
         }
         Ok(())
     }
 
-    fn maintain(&mut self, _work: &mut Work<'_>) -> Result<(), SinkError> {
+    fn maintain(&mut self, _work: &mut Batches<'_>) -> Result<(), SinkError> {
         let _ = self.1.send(());
         self.0.try_recv().unwrap_or(Ok(()))
     }
@@ -232,13 +232,13 @@ fn a_sink_looks_after_its_place_while_nothing_flows_and_once_more_at_the_end() {
     say.send(Err(SinkError::Retry(io::Error::other("not well"))))
         .unwrap();
     wait_until("what may pass counted", DEADLINE, || {
-        handle.report().sink_failures == 1
+        handle.report().sink.failures == 1
     });
     looked.recv_timeout(DEADLINE).unwrap();
     client::half_close(stream);
     let report = handle.shutdown(DEADLINE);
     assert_both_close(&report);
-    assert!(report.server.error.is_none());
+    assert!(report.error.is_none());
     assert!(looked.try_iter().count() >= 1, "not at the end");
 }
 
@@ -248,16 +248,16 @@ fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
     let (handle, mut stream) = start(Maintained(said, looks));
     stream.write_all(b"one\n").unwrap();
     wait_until("the message", DEADLINE, || {
-        handle.report().server.stats.delivered == 1
+        handle.report().stats.delivered == 1
     });
     say.send(Err(SinkError::Fatal(io::Error::other("gone"))))
         .unwrap();
     let report = handle.wait();
     assert_both_close(&report);
-    let error = report.server.error.unwrap().to_string();
+    let error = report.error.unwrap().to_string();
     assert!(
         error.contains("maintained failed for good: gone"),
         "{error}"
     );
-    assert_eq!(report.server.stats.dropped.total(), 0);
+    assert_eq!(report.stats.dropped.total(), 0);
 }

@@ -1,4 +1,4 @@
-//! The pause: held-up senders shut the gate, new clients meet what `on_pause` says, and the gate opens when the sink moves.
+//! The pause: held-up senders shut the gate, new clients meet what `on_overload` says, and the gate opens when the sink moves.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -16,34 +16,34 @@ use common::root::is_root;
 use common::tagged::{Cut, Tagged};
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_for, wait_until};
-use drainline::ingest::{Handle, Ingest, Report};
-use drainline::policy::Rung;
-use drainline::{Config, OnPause, PauseAfter, RejectReason, StartError, Stats};
+use drainline::ingest::Ingest;
+use drainline::policy::OverloadLevel;
+use drainline::{Config, OnOverload, PauseAfter, RejectReason, Report, Server, StartError, Stats};
 use socket2::{Domain, Socket, Type};
 
 const SIZE: usize = 100;
 /// More than the buffer and the consumer hold.
 const HELD_UP: u64 = 64;
 
-fn config(on_pause: OnPause) -> Config {
+fn config(on_overload: OnOverload) -> Config {
     let mut config = Config::default();
     config.buffer_messages = 8;
     config.send_timeout = DEADLINE * 10;
     config.pause_after = PauseAfter::After(Duration::from_millis(100));
-    config.on_pause = on_pause;
+    config.on_overload = on_overload;
     config
 }
 
 /// A server whose sink is stalled, and a sender that it holds up.
 struct Stalled {
     valve: Valve,
-    server: Handle,
+    server: Server,
     addr: SocketAddr,
     held_up: TcpStream,
 }
 
-fn stats(server: &Handle) -> Stats {
-    server.report().server.stats
+fn stats(server: &Server) -> Stats {
+    server.report().stats
 }
 
 impl Stalled {
@@ -73,7 +73,7 @@ impl Stalled {
     fn start_paused(config: Config, listener: Option<TcpListener>) -> Stalled {
         let stalled = Stalled::start(config, listener);
         wait_until("the pause", DEADLINE, || stats(&stalled.server).is_paused);
-        assert_eq!(stats(&stalled.server).rung, Rung::Paused);
+        assert_eq!(stats(&stalled.server).overload, OverloadLevel::Paused);
         stalled
     }
 
@@ -100,14 +100,14 @@ impl Stalled {
         let mut sent = vec![(1, HELD_UP), (2, 1)];
         sent.extend(others);
         self.valve.checker().expect_exact(&sent);
-        assert_eq!(report.server.stats.dropped.total(), 0);
+        assert_eq!(report.stats.dropped.total(), 0);
         (healed, report)
     }
 }
 
 #[test]
 fn backlog_keeps_new_clients_in_the_kernels_queue_and_loses_none_of_theirs() {
-    let stalled = Stalled::start_paused(config(OnPause::Backlog), None);
+    let stalled = Stalled::start_paused(config(OnOverload::Backlog), None);
     let clients: Vec<u32> = (10..20).collect();
     let waiting: Vec<_> = clients
         .iter()
@@ -130,8 +130,8 @@ fn backlog_keeps_new_clients_in_the_kernels_queue_and_loses_none_of_theirs() {
         stats(&stalled.server).ended.total() == clients.len() as u64
     });
     let (_, report) = stalled.heal(&sent);
-    assert_eq!(report.server.stats.accepted, 2 + 10);
-    assert!(report.server.stats.seconds_in[Rung::Paused as usize] > Duration::ZERO);
+    assert_eq!(report.stats.accepted, 2 + 10);
+    assert!(report.stats.overload_seconds.get(OverloadLevel::Paused) > Duration::ZERO);
 }
 
 #[track_caller]
@@ -155,16 +155,16 @@ fn assert_closes_clients(stalled: &Stalled) {
 
 #[test]
 fn close_accepts_new_clients_and_closes_them_at_once() {
-    let stalled = Stalled::start_paused(config(OnPause::Close), None);
+    let stalled = Stalled::start_paused(config(OnOverload::Close), None);
     assert_closes_clients(&stalled);
     let (_, report) = stalled.heal(&[]);
-    let rejected = report.server.stats.rejected;
+    let rejected = report.stats.rejected;
     let paused = rejected.get(RejectReason::Paused);
     assert!(paused >= 6 && rejected.total() == paused, "{rejected:?}");
 }
 
 fn start_refusing() -> Stalled {
-    let stalled = Stalled::start_paused(config(OnPause::Refuse), None);
+    let stalled = Stalled::start_paused(config(OnOverload::Refuse), None);
     wait_until("a connect refused", DEADLINE, || {
         client::is_refused(stalled.addr)
     });
@@ -248,7 +248,7 @@ fn under_refuse_the_port_is_ours_in_both_families_while_it_is_shut_down() {
         return;
     }
     for host in ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"] {
-        let mut config = config(OnPause::Refuse);
+        let mut config = config(OnOverload::Refuse);
         config.max_connections = Some(1);
         let server = Ingest::builder()
             .config(config)
@@ -303,7 +303,7 @@ fn beside_another_program_in_the_other_family_clients_are_closed_instead_of_refu
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
     theirs.bind(&both.into()).unwrap();
     drop(ours);
-    let mut config = config(OnPause::Refuse);
+    let mut config = config(OnOverload::Refuse);
     config.max_connections = Some(1);
     let server = Ingest::builder()
         .config(config)
@@ -327,12 +327,12 @@ fn under_refuse_a_start_beside_what_an_earlier_server_left_in_time_wait_works() 
     drop(earlier.accept().unwrap());
     drop((client, earlier));
     let server = Ingest::builder()
-        .config(config(OnPause::Refuse))
+        .config(config(OnOverload::Refuse))
         .listen(addr)
         .start(Valve::shut().sink())
         .unwrap();
     let error = Ingest::builder()
-        .config(config(OnPause::Refuse))
+        .config(config(OnOverload::Refuse))
         .listen(addr)
         .start(Valve::shut().sink())
         .unwrap_err();
@@ -346,21 +346,24 @@ fn under_refuse_a_start_beside_what_an_earlier_server_left_in_time_wait_works() 
 #[test]
 fn an_inherited_listener_falls_back_from_refuse_to_close() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let stalled = Stalled::start_paused(config(OnPause::Refuse), Some(listener));
+    let stalled = Stalled::start_paused(config(OnOverload::Refuse), Some(listener));
     assert_closes_clients(&stalled);
     stalled.heal(&[]);
 }
 
 #[test]
 fn with_the_pause_off_the_gate_stays_open_however_long_a_sender_waits() {
-    let mut config = config(OnPause::Refuse);
+    let mut config = config(OnOverload::Refuse);
     config.pause_after = PauseAfter::Off;
     let stalled = Stalled::start(config, None);
     wait_until("the wait seen", DEADLINE, || {
         stats(&stalled.server).longest_wait > Duration::from_millis(500)
     });
     let seen = stats(&stalled.server);
-    assert_eq!((seen.is_paused, seen.rung), (false, Rung::Backpressure));
+    assert_eq!(
+        (seen.is_paused, seen.overload),
+        (false, OverloadLevel::Backpressure)
+    );
     let client = client::connect(stalled.addr);
     wait_until("it is let in", DEADLINE, || {
         stats(&stalled.server).accepted == 2
@@ -368,14 +371,14 @@ fn with_the_pause_off_the_gate_stays_open_however_long_a_sender_waits() {
     drop(client);
     let (_, report) = stalled.heal(&[]);
     assert_eq!(
-        report.server.stats.seconds_in[Rung::Paused as usize],
+        report.stats.overload_seconds.get(OverloadLevel::Paused),
         Duration::ZERO
     );
 }
 
 #[test]
 fn while_the_sink_is_dead_the_gate_stays_shut_though_everybody_was_aborted() {
-    let mut config = config(OnPause::Close);
+    let mut config = config(OnOverload::Close);
     config.send_timeout = Duration::from_millis(300);
     let stalled = Stalled::start_paused(config, None);
     wait_until("the held-up sender aborted", DEADLINE, || {
@@ -384,7 +387,8 @@ fn while_the_sink_is_dead_the_gate_stays_shut_though_everybody_was_aborted() {
     // Longer than the calm second after which a latch clears.
     wait_until("calm", DEADLINE, || {
         let seen = stats(&stalled.server);
-        seen.rung == Rung::Paused && !seen.seconds_in[Rung::Shedding as usize].is_zero()
+        seen.overload == OverloadLevel::Paused
+            && !seen.overload_seconds.get(OverloadLevel::Shedding).is_zero()
     });
     assert!(stats(&stalled.server).is_paused);
     assert_eq!(
@@ -396,5 +400,5 @@ fn while_the_sink_is_dead_the_gate_stays_shut_though_everybody_was_aborted() {
         !stats(&stalled.server).is_paused
     });
     let report = stalled.server.shutdown(DEADLINE);
-    assert!(report.is_balanced() && report.server.stats.dropped.total() > 0);
+    assert!(report.is_balanced() && report.stats.dropped.total() > 0);
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use common::client::{self, Closed};
 use common::echo::{self, ANY};
 use common::wait::{DEADLINE, wait_until};
-use drainline::{BoxError, Config, Connection, EndReason, Handle, OnPause, Outbox, Server};
+use drainline::{BoxError, Config, Connection, EndReason, OnOverload, Sender, Server};
 use memmap2::{Advice, MmapMut};
 use rustix::process::Pid;
 use rustix::thread::gettid;
@@ -38,10 +38,10 @@ fn config(max_connections: usize, reuse_threads: Option<Duration>) -> Config {
 type Served = Arc<Mutex<Vec<(u64, ThreadId)>>>;
 
 /// A server whose clients say how their handler ends: `p` panics, `e` is an error, anything else is echoed.
-fn start(config: Config) -> (Handle, Served) {
+fn start(config: Config) -> (Server, Served) {
     let served = Served::default();
     let seen = Arc::clone(&served);
-    let handler = move |conn: &mut Connection, out: &Outbox<Vec<u8>>| -> Result<(), BoxError> {
+    let handler = move |conn: &mut Connection, out: &Sender<Vec<u8>>| -> Result<(), BoxError> {
         seen.lock()
             .unwrap()
             .push((conn.id(), thread::current().id()));
@@ -56,7 +56,7 @@ fn start(config: Config) -> (Handle, Served) {
             }
         }
     };
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .config(config)
         .listen(ANY.parse().unwrap())
         .start_each(handler, |_| Ok(()))
@@ -66,7 +66,7 @@ fn start(config: Config) -> (Handle, Served) {
 
 /// A connection from its begin to an end that was seen by the server.
 #[track_caller]
-fn serve_one(server: &Handle, addr: SocketAddr) {
+fn serve_one(server: &Server, addr: SocketAddr) {
     let ended = server.stats().ended.total();
     let client = echo::connect_served(addr);
     assert_eq!(client::half_close(client), Closed::Clean);
@@ -123,7 +123,7 @@ fn a_thread_is_off_the_kernels_list_before_its_permit_serves_another() {
         let path = format!("/proc/self/task/{}", thread.as_raw_nonzero());
         Path::new(&path).exists()
     };
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .config(config(1, None))
         .listen(ANY.parse().unwrap())
         .start_each(
@@ -160,9 +160,9 @@ fn a_thread_is_off_the_kernels_list_before_its_permit_serves_another() {
 #[test]
 fn with_every_permit_parked_one_more_client_is_served() {
     const ALL: usize = 8;
-    for on_pause in [OnPause::Backlog, OnPause::Close, OnPause::Refuse] {
+    for on_overload in [OnOverload::Backlog, OnOverload::Close, OnOverload::Refuse] {
         let mut config = config(ALL, Some(FOR_EVER));
-        config.on_pause = on_pause;
+        config.on_overload = on_overload;
         let (server, served) = start(config);
         let addr = server.local_addrs()[0];
         let clients: Vec<TcpStream> = (0..ALL).map(|_| echo::connect_served(addr)).collect();
@@ -216,8 +216,8 @@ fn a_handler_that_did_not_end_well_takes_its_thread_along() {
     let (server, served) = start(config);
     let addr = server.local_addrs()[0];
     let ends: [(&[u8], EndReason); 4] = [
-        (b"p", EndReason::Panicked),
-        (b"e", EndReason::Failed),
+        (b"p", EndReason::HandlerPanicked),
+        (b"e", EndReason::HandlerError),
         (b"a", EndReason::Aborted),
         (b"i", EndReason::IdleTimeout),
     ];
@@ -316,7 +316,7 @@ thread_local! {
 fn a_batch_of_threads_ends_at_once_and_those_that_wait_for_it_serve_clients() {
     const AT_ONCE: usize = 64;
     const MANY: usize = AT_ONCE + 40;
-    let server = Server::<Vec<u8>>::builder()
+    let server = Server::builder::<Vec<u8>>()
         .config(config(MANY, Some(Duration::from_millis(1))))
         .listen(ANY.parse().unwrap())
         .start_each(

@@ -13,9 +13,9 @@ use common::client;
 use common::echo::ANY;
 use common::valve::Valve;
 use common::wait::{DEADLINE, wait_until};
-use drainline::Config;
 use drainline::ingest::sink::File;
-use drainline::ingest::{Framing, Handle, Ingest, OutputFraming, Sink};
+use drainline::ingest::{Framing, Ingest, OutputFraming, Sink};
+use drainline::{Config, Server};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -34,7 +34,7 @@ const BUFFER_BYTES: usize = 4 << 10;
 const BUFFER_MESSAGES: usize = 64;
 
 /// With a buffer that is so many times the smallest.
-fn start(from: Framing, to: OutputFraming, times: usize, sink: impl Sink) -> Handle {
+fn start(from: Framing, to: OutputFraming, times: usize, sink: impl Sink) -> Server {
     let mut config = Config::default();
     config.buffer_messages = BUFFER_MESSAGES * times;
     config.buffer_bytes = BUFFER_BYTES * times;
@@ -108,7 +108,7 @@ fn check(from: Framing, to: OutputFraming, messages: &[Vec<u8>], write: usize) {
     client::half_close(client);
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
-    let stats = report.server.stats;
+    let stats = report.stats;
     assert_eq!(
         stats.delivered,
         messages.len() as u64,
@@ -234,7 +234,7 @@ fn check_partial_writes(from: Framing, to: OutputFraming) {
                 let there = read.len() + pipe.len();
                 let whole = ends.iter().filter(|&&end| end <= there).count() as u64;
                 let is_something_to_read = pipe.len() > 0 || there == written.len();
-                is_something_to_read && server.report().server.stats.delivered == whole
+                is_something_to_read && server.report().stats.delivered == whole
             },
         );
         if read.len() == written.len() {
@@ -247,7 +247,7 @@ fn check_partial_writes(from: Framing, to: OutputFraming) {
     sender.join().unwrap();
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
-    assert_eq!(report.server.stats.delivered, messages.len() as u64);
+    assert_eq!(report.stats.delivered, messages.len() as u64);
     assert!(read == written, "{from} to {to}: other bytes");
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{self, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -15,8 +15,7 @@ use common::handlers::{LONG, anywhere, drained, lines, wait_open};
 use common::wait::{DEADLINE, wait_until, within};
 use drainline::policy::Activity;
 use drainline::{
-    BoxError, Config, Connection, DropReason, EndReason, Handle, Inbox, Outbox, Received, Report,
-    Server,
+    BoxError, Config, Connection, DropReason, EndReason, Received, Receiver, Report, Sender, Server,
 };
 
 /// A deadline that passes. Handlers are cut after three quarters of it, half a second before its end.
@@ -26,7 +25,7 @@ const IN_TIME: Duration = Duration::from_secs(20);
 
 /// Shuts down with a deadline that will pass.
 #[track_caller]
-fn cut_short(handle: Handle, deadline: Duration) -> Report {
+fn cut_short(handle: Server, deadline: Duration) -> Report {
     let report = within("the end of the shutdown", IN_TIME, move || {
         handle.shutdown(deadline)
     });
@@ -35,8 +34,8 @@ fn cut_short(handle: Handle, deadline: Duration) -> Report {
 }
 
 fn start(
-    consumer: impl FnOnce(&mut Inbox<String>) -> Result<(), BoxError> + Send + 'static,
-) -> Handle {
+    consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
+) -> Server {
     Server::builder()
         .listen(anywhere())
         .start(lines, consumer)
@@ -44,7 +43,7 @@ fn start(
 }
 
 /// Takes one item, then waits in a loop of its own that looks at nothing but the last deadline.
-fn blocks_until_cut(inbox: &mut Inbox<String>) -> Result<(), BoxError> {
+fn blocks_until_cut(inbox: &mut Receiver<String>) -> Result<(), BoxError> {
     let held = inbox.recv(DEADLINE);
     while !inbox.is_cut() {
         thread::sleep(Duration::from_millis(5));
@@ -55,7 +54,7 @@ fn blocks_until_cut(inbox: &mut Inbox<String>) -> Result<(), BoxError> {
 
 #[test]
 fn idle_peers_do_not_hold_up_a_shutdown() {
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .listen(anywhere())
         .start_each(lines, |_| Ok(()))
         .unwrap();
@@ -76,7 +75,7 @@ fn flood(addr: SocketAddr) -> JoinHandle<()> {
 
 #[test]
 fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .listen(anywhere())
         .start_each(lines, |_| Ok(()))
         .unwrap();
@@ -91,7 +90,7 @@ fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
 
 #[test]
 fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .listen(anywhere())
         .start_each(
             |conn, _| {
@@ -111,7 +110,7 @@ fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
 
 /// So many handlers have been in one and the same wait for several ticks.
 #[track_caller]
-fn wait_blocked(handle: &Handle, count: usize, state: Activity) {
+fn wait_blocked(handle: &Server, count: usize, state: Activity) {
     wait_until("blocked handlers", DEADLINE, || {
         let connections = handle.connections();
         let blocked = connections
@@ -121,7 +120,7 @@ fn wait_blocked(handle: &Handle, count: usize, state: Activity) {
     });
 }
 
-fn send_lines(handle: &Handle, lines: usize) -> TcpStream {
+fn send_lines(handle: &Server, lines: usize) -> TcpStream {
     let mut client = client::connect(handle.local_addrs()[0]);
     client.write_all(&b"x\n".repeat(lines)).unwrap();
     wait_until("the lines received", DEADLINE, || {
@@ -163,20 +162,20 @@ fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
 
 /// Holds everything undone until the inbox is closed, then tells whether that came before the last deadline.
 fn flushes_at_the_end(
-    told: Sender<bool>,
-) -> impl FnOnce(&mut Inbox<String>) -> Result<(), BoxError> + Send {
+    told: mpsc::Sender<bool>,
+) -> impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send {
     move |inbox| {
         let mut held = Vec::new();
         loop {
             match inbox.recv(DEADLINE) {
-                Received::Item(delivery) => held.push(delivery),
-                Received::Tick => {}
+                Received::Message(delivery) => held.push(delivery),
+                Received::Timeout | Received::RoomWanted => {}
                 Received::Closed => break,
             }
         }
         told.send(!inbox.is_cut())?;
         for delivery in held {
-            drop(delivery.done());
+            drop(delivery.ack());
         }
         Ok(())
     }
@@ -186,7 +185,7 @@ fn flushes_at_the_end(
 fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
     let (release, never) = channel::<()>();
     let (never, (tell, told)) = (Mutex::new(never), channel());
-    let handler = move |conn: &mut Connection, out: &Outbox<String>| {
+    let handler = move |conn: &mut Connection, out: &Sender<String>| {
         if conn.id() == 1 {
             out.send("before it is stuck".to_owned())?;
             let _ = never.lock().unwrap().recv();
@@ -273,7 +272,7 @@ impl drainline::Weigh for Counted {
 }
 
 /// A server whose every part is blocked: readers, senders in line, and its consumer.
-fn all_blocked(count: Arc<()>) -> (Handle, Vec<TcpStream>) {
+fn all_blocked(count: Arc<()>) -> (Server, Vec<TcpStream>) {
     let mut config = Config::default();
     config.buffer_messages = 5;
     let handle = Server::builder()

@@ -41,24 +41,24 @@ fn block_log() {
 fn lines_at_debug_leave_the_others_their_room_and_what_is_left_out_is_counted() {
     const ROOM: u64 = 1024;
     block_log();
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .listen(anywhere())
         .start_each(|_, _| Ok(()), |_| Ok(()))
         .unwrap();
-    let journal = handle.journal();
+    let logger = handle.logger();
     let lost = || handle.stats().log_lines_lost;
     for nth in 0..3 * ROOM {
-        journal.say_debug(|| nth.to_string());
+        logger.log_debug(|| nth.to_string());
     }
     // One of them may be in the logger's hands.
     assert!((2 * ROOM - 1..=2 * ROOM).contains(&lost()), "{}", lost());
     let before = lost();
     for _ in 0..ROOM {
-        journal.say(log::Level::Warn, "a warning");
+        logger.log(log::Level::Warn, "a warning");
     }
     assert_eq!(lost(), before);
-    journal.say(log::Level::Warn, "one too many, or the last");
-    journal.say(log::Level::Warn, "one too many");
+    logger.log(log::Level::Warn, "one too many, or the last");
+    logger.log(log::Level::Warn, "one too many");
     assert!(lost() > before);
 }
 
@@ -72,7 +72,7 @@ fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop(
             .listen(anywhere())
             .start(lines, move |inbox| {
                 let held = inbox.recv(DEADLINE);
-                assert!(matches!(held, Received::Item(_)));
+                assert!(matches!(held, Received::Message(_)));
                 let _ = never.recv();
                 Ok(())
             })

@@ -18,7 +18,7 @@ use common::proc;
 use common::wait::{DEADLINE, wait_until};
 use drainline::policy::Activity;
 use drainline::{
-    BoxError, Config, DropReason, EndReason, Handle, Inbox, Received, RejectReason, Report, Server,
+    BoxError, Config, DropReason, EndReason, Received, Receiver, RejectReason, Report, Server,
     ServerError, StartError, Weigh,
 };
 
@@ -26,15 +26,15 @@ use drainline::{
 /// closed; what was not delivered is booked.
 #[track_caller]
 fn dies_of(
-    consumer: impl FnOnce(&mut Inbox<String>) -> Result<(), BoxError> + Send + 'static,
+    consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
 ) -> Report {
     let handle = Server::builder()
         .listen(anywhere())
         .start(lines, move |inbox| {
-            let Received::Item(first) = inbox.recv(DEADLINE) else {
+            let Received::Message(first) = inbox.recv(DEADLINE) else {
                 panic!("no first item");
             };
-            drop(first.done());
+            drop(first.ack());
             consumer(inbox)
         })
         .unwrap();
@@ -102,7 +102,7 @@ impl Weigh for Half {
 }
 
 /// Handlers that block each in the way that the first byte of their client says; a consumer that finishes nothing.
-fn blocking_server() -> Handle {
+fn blocking_server() -> Server {
     let mut config = Config::default();
     config.buffer_messages = 1000;
     config.rate_limit = Some(1);
@@ -171,7 +171,7 @@ fn an_abort_ends_a_blocked_reader_writer_or_sender_and_a_rate_pause_and_nobody_e
     let stats = handle.stats();
     assert_eq!((stats.open, stats.ended.total()), (1, 4));
     // What was in line is dropped; what had room stays in flight.
-    assert_eq!(stats.dropped.get(DropReason::Aborted), 500);
+    assert_eq!(stats.dropped.get(DropReason::ConnectionClosed), 500);
     assert_eq!((stats.dropped.total(), stats.in_flight), (500, 1000));
     assert!(!client::is_closed(&bystander));
 }
@@ -179,7 +179,7 @@ fn an_abort_ends_a_blocked_reader_writer_or_sender_and_a_rate_pause_and_nobody_e
 #[test]
 fn a_server_can_be_started_again_on_the_same_port_at_once() {
     let start = |addr: SocketAddr| {
-        let server = Server::<String>::builder().listen(addr);
+        let server = Server::builder::<String>().listen(addr);
         server.start_each(lines, |_| Ok(())).unwrap()
     };
     let first = start(anywhere());
@@ -202,7 +202,7 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
 fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_bytes() {
     let (release, gate) = channel();
     let gate = Mutex::new(gate);
-    let handle = Server::<String>::builder()
+    let handle = Server::builder::<String>()
         .listen(anywhere())
         .spawner(move |builder, body| match gate.lock().unwrap().recv() {
             Ok(()) => Err(ErrorKind::WouldBlock.into()),
@@ -232,7 +232,7 @@ fn child_entry() {
             let taken: SocketAddr = std::env::var("TAKEN").unwrap().parse().unwrap();
             embedded::tell("ready");
             while let Some(word) = embedded::hear() {
-                let mut server = Server::<String>::builder().listen(anywhere());
+                let mut server = Server::builder::<String>().listen(anywhere());
                 if word == "taken" {
                     server = server.listen(taken);
                 } else {

@@ -23,7 +23,7 @@ use common::proc;
 use common::root::is_root;
 use common::tagged::{Cut, Tagged};
 use common::wait::{DEADLINE, wait_for, wait_until};
-use drainline::{Config, Connection, Outbox, RejectReason, Server};
+use drainline::{Config, Connection, RejectReason, Sender, Server};
 use rustix::process::{Resource, Signal};
 
 const SIZE: usize = 120;
@@ -151,7 +151,7 @@ fn without_descriptors_clients_wait_in_the_backlog_and_are_served_when_there_are
 #[test]
 fn without_descriptors_clients_are_closed_where_that_is_the_policy_and_served_when_there_are_some()
 {
-    let mut server = Drainline::start(&["--max-connections", "128", "--on-pause", "close"]);
+    let mut server = Drainline::start(&["--max-connections", "128", "--on-overload", "close"]);
     let pid = server.pid();
     let mut sent = Counted::default();
     let mut held = server.connect();
@@ -195,8 +195,11 @@ fn without_descriptors_clients_are_closed_where_that_is_the_policy_and_served_wh
 
 /// Clients that connected and sent while there was nothing to accept them with, not even the descriptor in reserve: the
 /// server may use no descriptor but the three that it was started with.
-fn without_any_descriptor(on_pause: &str, drain: &str) -> (Drainline, Option<u64>, Vec<TcpStream>) {
-    let args = ["--on-pause", on_pause, "--drain-timeout", drain];
+fn without_any_descriptor(
+    on_overload: &str,
+    drain: &str,
+) -> (Drainline, Option<u64>, Vec<TcpStream>) {
+    let args = ["--on-overload", on_overload, "--drain-timeout", drain];
     let mut server = Drainline::start(&[&args[..], &["--max-connections", "8"]].concat());
     let limit = server.limit(Resource::Nofile, Some(3));
     let connect = |_| {
@@ -210,13 +213,16 @@ fn without_any_descriptor(on_pause: &str, drain: &str) -> (Drainline, Option<u64
 
 #[test]
 fn clients_that_never_get_a_descriptor_are_told_and_counted_when_the_server_stops() {
-    for on_pause in ["backlog", "close", "refuse"] {
-        let (mut server, _, clients) = without_any_descriptor(on_pause, "1s");
+    for on_overload in ["backlog", "close", "refuse"] {
+        let (mut server, _, clients) = without_any_descriptor(on_overload, "1s");
         wait_until("the want told", DEADLINE, || {
             server.stderr_text().contains("no_descriptor")
         });
         let told = server.stderr_text();
-        assert!(told.contains("; new clients wait\n"), "{on_pause}: {told}");
+        assert!(
+            told.contains("; new clients wait\n"),
+            "{on_overload}: {told}"
+        );
         for client in &clients {
             client::wait_unread(client, 6);
         }
@@ -235,8 +241,8 @@ fn clients_that_never_get_a_descriptor_are_told_and_counted_when_the_server_stop
 
 #[test]
 fn a_descriptor_that_comes_back_while_the_server_stops_serves_whoever_waited_for_one() {
-    for on_pause in ["backlog", "close", "refuse"] {
-        let (mut server, limit, clients) = without_any_descriptor(on_pause, "1h");
+    for on_overload in ["backlog", "close", "refuse"] {
+        let (mut server, limit, clients) = without_any_descriptor(on_overload, "1h");
         server.signal(Signal::TERM);
         wait_until("the drain", DEADLINE, || {
             server.stderr_text().contains("draining")
@@ -252,7 +258,7 @@ fn a_descriptor_that_comes_back_while_the_server_stops_serves_whoever_waited_for
 
 #[test]
 fn without_descriptors_clients_that_are_refused_too_late_are_counted() {
-    let mut server = Drainline::start(&["--max-connections", "128", "--on-pause", "refuse"]);
+    let mut server = Drainline::start(&["--max-connections", "128", "--on-overload", "refuse"]);
     let (_, idle) = take_descriptors(&mut server);
     // The first one shows the want. It has connected by then, and one beside it may have.
     let mut connected = Vec::new();
@@ -333,7 +339,7 @@ fn without_threads_a_client_is_turned_away_and_the_next_one_served_when_there_ar
     assert!(exit.u64("unread_bytes") > 0, "{exit}");
 }
 
-fn forward(connection: &mut Connection, out: &Outbox<Vec<u8>>) -> Result<(), drainline::BoxError> {
+fn forward(connection: &mut Connection, out: &Sender<Vec<u8>>) -> Result<(), drainline::BoxError> {
     use std::io::BufRead;
     for line in io::BufReader::new(connection).split(b'\n') {
         out.send(line?)?;

@@ -14,8 +14,8 @@ use common::puppets::Item;
 use common::tagged::XorShift;
 use common::wait::DEADLINE;
 use drainline::{
-    BoxError, Config, Connection, DropReason, EndReason, Handle, Inbox, Outbox, PauseAfter,
-    Received, Report, SendError, Server, WhenFull,
+    BoxError, Config, Connection, DropReason, EndReason, PauseAfter, Received, Receiver, Report,
+    SendError, Sender, Server, WhenFull,
 };
 
 /// How long each test lasts.
@@ -45,7 +45,7 @@ fn item(random: &mut XorShift) -> Item {
     }
 }
 
-fn handler(conn: &mut Connection, out: &Outbox<Item>, counted: &Counted) -> Result<(), BoxError> {
+fn handler(conn: &mut Connection, out: &Sender<Item>, counted: &Counted) -> Result<(), BoxError> {
     let mut random = XorShift::new(conn.id());
     while !conn.draining() {
         let item = item(&mut random);
@@ -64,13 +64,13 @@ fn handler(conn: &mut Connection, out: &Outbox<Item>, counted: &Counted) -> Resu
 }
 
 /// Holds items undone as long as it may, is slow now and then, and lets go of one in sixteen.
-fn consumer(inbox: &mut Inbox<Item>, counted: &Counted) -> Result<(), BoxError> {
+fn consumer(inbox: &mut Receiver<Item>, counted: &Counted) -> Result<(), BoxError> {
     let mut random = XorShift::new(7);
     let mut held = Vec::new();
     loop {
         let received = inbox.recv(Duration::from_secs(1));
         let is_closed = matches!(received, Received::Closed);
-        if let Received::Item(delivery) = received {
+        if let Received::Message(delivery) = received {
             held.push(delivery);
             if random.up_to(4) > 1 {
                 continue;
@@ -78,13 +78,13 @@ fn consumer(inbox: &mut Inbox<Item>, counted: &Counted) -> Result<(), BoxError> 
         }
         for mut delivery in held.drain(..) {
             let first = delivery.remaining().min(random.up_to(3) as u64);
-            delivery.done_first(first);
+            delivery.ack_first(first);
             counted.done.fetch_add(first, Relaxed);
             if random.up_to(16) == 1 {
                 counted.let_go.fetch_add(delivery.remaining(), Relaxed);
             } else {
                 counted.done.fetch_add(delivery.remaining(), Relaxed);
-                let _ = delivery.done();
+                let _ = delivery.ack();
             }
         }
         if random.up_to(64) == 1 {
@@ -97,7 +97,7 @@ fn consumer(inbox: &mut Inbox<Item>, counted: &Counted) -> Result<(), BoxError> 
 }
 
 /// Keeps as many connections as are served at once; nobody reads from or writes to one.
-fn keep_connected(server: &Handle, is_over: &AtomicBool) {
+fn keep_connected(server: &Server, is_over: &AtomicBool) {
     let _over = Over(is_over);
     while !is_over.load(Relaxed) {
         if server.stats().open < HANDLERS as u64 {
@@ -108,7 +108,7 @@ fn keep_connected(server: &Handle, is_over: &AtomicBool) {
     }
 }
 
-fn abort_now_and_then(server: &Handle, is_over: &AtomicBool) {
+fn abort_now_and_then(server: &Server, is_over: &AtomicBool) {
     let _over = Over(is_over);
     let mut random = XorShift::new(42);
     while !is_over.load(Relaxed) {
@@ -121,7 +121,7 @@ fn abort_now_and_then(server: &Handle, is_over: &AtomicBool) {
 }
 
 /// Returns how many readings it took.
-fn read_all_along(server: &Handle, is_over: &AtomicBool) -> u64 {
+fn read_all_along(server: &Server, is_over: &AtomicBool) -> u64 {
     let _over = Over(is_over);
     let mut readings = 0;
     while !is_over.load(Relaxed) {
@@ -156,7 +156,7 @@ fn stress(when_full: WhenFull, send_timeout: Duration) -> (Report, Arc<Counted>)
     config.pause_after = PauseAfter::Off;
     let counted = Arc::new(Counted::default());
     let (for_handlers, for_consumer) = (Arc::clone(&counted), Arc::clone(&counted));
-    let server = Server::<Item>::builder()
+    let server = Server::builder::<Item>()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(
@@ -202,7 +202,7 @@ fn assert_exact(report: &Report, counted: &Counted) {
     assert_eq!(sent, done + let_go, "{seen}");
     assert_eq!(stats.delivered, done, "{seen}");
     assert_eq!(dropped(DropReason::SinkFailed), let_go, "{seen}");
-    assert_eq!(dropped(DropReason::Aborted), aborted, "{seen}");
+    assert_eq!(dropped(DropReason::ConnectionClosed), aborted, "{seen}");
     assert_eq!(
         dropped(DropReason::Full) + dropped(DropReason::Oversize),
         full,
@@ -231,7 +231,7 @@ fn stress_drop() {
 
 #[test]
 fn stress_wait() {
-    let (report, _) = stress(WhenFull::Wait, Duration::from_millis(1));
+    let (report, _) = stress(WhenFull::Block, Duration::from_millis(1));
     assert_eq!(report.stats.dropped.get(DropReason::Full), 0);
     assert_eq!(report.stats.ended.get(EndReason::SendTimeout), 0);
     assert!(report.stats.ended.get(EndReason::Aborted) > 0);

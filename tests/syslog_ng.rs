@@ -80,7 +80,7 @@ fn syslog_ng_sends(driver: &str, begins: &str, around: fn(usize) -> usize) {
     assert_eq!(exit.u64("connections.ended.eof"), 1, "{exit}");
     let around: usize = messages.iter().map(|message| around(message.len())).sum();
     assert_eq!(exit.u64("framing_bytes"), around as u64, "{exit}");
-    assert_eq!((exit.sum("discarded"), exit.u64("partial")), (0, 0));
+    assert_eq!((exit.sum("discarded"), exit.u64("unterminated")), (0, 0));
 }
 
 /// A count, a space, and a LF that is in the count.

@@ -29,10 +29,10 @@ fn peers_that_send_invalid_frames_are_named_and_once_for_many() {
     let exit = child.terminate();
     exit.assert_code(0);
     exit.assert_closes();
-    assert_eq!(exit.u64("connections.ended.protocol"), MANY as u64);
-    assert_eq!(exit.u64("discarded.garbage"), MANY as u64 * 9);
+    assert_eq!(exit.u64("connections.ended.protocol_error"), MANY as u64);
+    assert_eq!(exit.u64("discarded.invalid_frame"), MANY as u64 * 9);
     let says = r#"is closed after 9 bytes: invalid frame: no count where a message begins, but "no count\n", which holds LF (framing lines?)"#;
-    assert_one_named(&exit, &peers, says, "protocol");
+    assert_one_named(&exit, &peers, says, "protocol_error");
 }
 
 #[test]
@@ -142,8 +142,8 @@ fn send_until_closed(flags: &[&str], sends: &[u8]) -> (Exit, [String; 1]) {
 #[track_caller]
 fn says_what_a_peer_broke(flags: &[&str], sends: &[u8], says: &str) {
     let (exit, peers) = send_until_closed(flags, sends);
-    assert_eq!(exit.u64("connections.ended.protocol"), 1);
-    assert_one_named(&exit, &peers, says, "protocol");
+    assert_eq!(exit.u64("connections.ended.protocol_error"), 1);
+    assert_one_named(&exit, &peers, says, "protocol_error");
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Written {
         let sink = format!("file:{}", path.display());
         let mut server = Drainline::start(&["--sink", &sink]);
         let tagged = [
-            "--tagged",
+            "--numbered",
             "--connections=4",
             "--messages=100",
             "--wait-close",
@@ -62,7 +62,7 @@ impl Written {
 
 #[test]
 fn what_a_server_wrote_is_clean() {
-    for flags in [&[][..], &["--timed"], &["--size=32-3000"]] {
+    for flags in [&[][..], &["--timestamped"], &["--size=32-3000"]] {
         let written = Written::new(flags);
         assert_eq!(written.lines.len(), 400);
         assert_eq!(written.verify(), (Some(0), [0, 0, 0, 0]), "{flags:?}");

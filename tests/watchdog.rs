@@ -17,7 +17,7 @@ use common::valve::Valve;
 use common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::ingest::Ingest;
 use drainline::policy::Activity;
-use drainline::{Config, ConnectionInfo, EndReason, OnPause, PauseAfter, Received, Server};
+use drainline::{Config, ConnectionInfo, EndReason, OnOverload, PauseAfter, Received, Server};
 
 /// What is stuck for longer is named.
 const WARN_AFTER: Duration = Duration::from_millis(200);
@@ -206,7 +206,7 @@ fn a_sink_that_is_stuck_is_named_with_what_it_holds_up() {
 #[test]
 fn a_consumer_that_waits_for_work_is_not_called_stuck() {
     collect_log();
-    let server = Server::<String>::builder()
+    let server = Server::builder::<String>()
         .config(config(8))
         .listen(echo::ANY.parse().unwrap())
         .start(
@@ -229,7 +229,7 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
     // Far above what one item takes, and below what all of them do: a machine that stumbles is no stuck consumer.
     let mut config = config(100);
     config.warn_after = Duration::from_secs(1);
-    let server = Server::<String>::builder()
+    let server = Server::builder::<String>()
         .config(config)
         .listen(echo::ANY.parse().unwrap())
         .start(
@@ -243,11 +243,11 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
                 inbox.set_name("the slow one");
                 loop {
                     match inbox.recv(DEADLINE) {
-                        Received::Item(delivery) => {
+                        Received::Message(delivery) => {
                             thread::sleep(Duration::from_millis(100));
-                            delivery.done();
+                            delivery.ack();
                         }
-                        Received::Tick => {}
+                        Received::Timeout | Received::RoomWanted => {}
                         Received::Closed => return Ok(()),
                     }
                 }
@@ -291,7 +291,7 @@ fn a_peer_that_has_gone_is_shown_and_its_messages_are_delivered() {
     valve.heal();
     assert_eq!(client::half_close(stays), Closed::Clean);
     wait_until("its end", DEADLINE, || {
-        server.report().server.stats.ended.get(EndReason::Eof) == 2
+        server.report().stats.ended.get(EndReason::Eof) == 2
     });
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");
@@ -302,9 +302,9 @@ fn a_peer_that_has_gone_is_shown_and_its_messages_are_delivered() {
 fn that_an_inherited_listener_cannot_refuse_is_said_at_start() {
     collect_log();
     let mut config = config(8);
-    config.on_pause = OnPause::Refuse;
+    config.on_overload = OnOverload::Refuse;
     let listener = TcpListener::bind(echo::ANY).unwrap();
     let server = echo::start_on(config, listener);
-    wait_line(&["WARN", "on_pause = refuse: an inherited listener"]);
+    wait_line(&["WARN", "on_overload = refuse: an inherited listener"]);
     server.shutdown(DEADLINE);
 }

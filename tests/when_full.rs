@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::client::{self, Closed};
 use common::puppets::{Actor, Item, Stage};
 use common::wait::{DEADLINE, wait_until};
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 use drainline::{Config, DropReason, EndReason, Ended, PauseAfter, SendError, WhenFull};
 
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -63,13 +63,21 @@ fn abort_ends_the_connection_after_the_timeout_and_gives_the_item_back() {
 
     assert_eq!(client::wait_for_close(&mut actor.client), Closed::Clean);
     wait_until("the loss seen", DEADLINE, || {
-        stage.server.stats().seconds_in[Rung::Shedding as usize] > Duration::ZERO
+        stage
+            .server
+            .stats()
+            .overload_seconds
+            .get(OverloadLevel::Shedding)
+            > Duration::ZERO
     });
     wait_until("its end counted", DEADLINE, || {
         stage.server.stats().ended.get(EndReason::SendTimeout) == 1
     });
     let report = stage.end();
-    assert_eq!(report.stats.dropped.get(DropReason::Aborted), MANY + 1);
+    assert_eq!(
+        report.stats.dropped.get(DropReason::ConnectionClosed),
+        MANY + 1
+    );
     assert_eq!(
         (report.stats.received, report.stats.delivered),
         (MANY + 2, 1)
@@ -149,13 +157,13 @@ fn drop_spends_the_patience_of_one_connection_and_of_no_other() {
 
 #[test]
 fn wait_waits_beyond_every_timeout_and_loses_nothing() {
-    let (stage, _first) = full_stage(WhenFull::Wait);
+    let (stage, _first) = full_stage(WhenFull::Block);
     let actor = stage.connect();
     let sent = actor.send(Item::light(1));
     thread::sleep(TIMEOUT * 4);
     sent.assert_pending();
     wait_until("the wait seen", DEADLINE, || {
-        stage.server.stats().rung == Rung::Backpressure
+        stage.server.stats().overload == OverloadLevel::Backpressure
     });
     stage.take(1);
     stage.finish_oldest();
@@ -169,7 +177,7 @@ fn wait_waits_beyond_every_timeout_and_loses_nothing() {
 
 #[test]
 fn an_abort_by_hand_ends_a_wait_that_has_no_end() {
-    let (stage, _first) = full_stage(WhenFull::Wait);
+    let (stage, _first) = full_stage(WhenFull::Block);
     let actor = stage.connect();
     let id = actor.id();
     let sent = actor.send(Item::light(1));
@@ -182,6 +190,6 @@ fn an_abort_by_hand_ends_a_wait_that_has_no_end() {
     assert_eq!(sent.wait(), Err(SendError::Aborted(Item::light(1))));
     drop(actor);
     let report = stage.end();
-    assert_eq!(report.stats.dropped.get(DropReason::Aborted), 1);
+    assert_eq!(report.stats.dropped.get(DropReason::ConnectionClosed), 1);
     assert_eq!(report.stats.ended.get(EndReason::Aborted), 1);
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use drainline::{BoxError, Connection, Handle, Outbox, Server};
+use drainline::{BoxError, Connection, Sender, Server};
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 
@@ -23,11 +23,11 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 }
 
 /// A server with so many quiet connections.
-fn serve(connections: usize) -> Result<(Handle, Vec<TcpStream>), BoxError> {
-    let server = Server::<Vec<u8>>::builder()
+fn serve(connections: usize) -> Result<(Server, Vec<TcpStream>), BoxError> {
+    let server = Server::builder::<Vec<u8>>()
         .listen("127.0.0.1:0".parse()?)
         .start_each(
-            |conn: &mut Connection, _: &Outbox<Vec<u8>>| Ok(conn.read_exact(&mut [0])?),
+            |conn: &mut Connection, _: &Sender<Vec<u8>>| Ok(conn.read_exact(&mut [0])?),
             |_| Ok(()),
         )?;
     let address = server.local_addrs()[0];

@@ -1,8 +1,8 @@
 //! What the parts cost, each alone: `cargo bench --bench micro`.
 
-mod budget;
 mod framing;
 mod ledger;
+mod quota;
 mod send;
 
 use criterion::{criterion_group, criterion_main};
@@ -11,7 +11,7 @@ criterion_group!(
     benches,
     framing::bench,
     send::bench,
-    budget::bench,
+    quota::bench,
     ledger::bench
 );
 criterion_main!(benches);

@@ -1,12 +1,12 @@
-//! An item's way from an Outbox through the Inbox, and its room's way back, in a server that runs.
+//! An item's way from an Sender through the Receiver, and its room's way back, in a server that runs.
 
 use std::net::TcpStream;
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use drainline::{BoxError, Connection, Handle, Outbox, Server};
+use drainline::{BoxError, Connection, Sender, Server};
 
 const ITEM_BYTES: usize = 128;
 /// What the last item of an order begins with.
@@ -27,10 +27,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 /// A server whose handlers send as many items as they are told.
 struct Relay {
     // Dropped first: it ends the handlers.
-    orders: Vec<Sender<u64>>,
+    orders: Vec<mpsc::Sender<u64>>,
     /// Once for each order that the consumer has had the last item of.
-    finished: Receiver<()>,
-    _server: Handle,
+    finished: mpsc::Receiver<()>,
+    _server: Server,
     _clients: Vec<TcpStream>,
 }
 
@@ -40,10 +40,10 @@ impl Relay {
             (0..senders).map(|_| mpsc::channel::<u64>()).unzip();
         let taken = Mutex::new(taken);
         let (finish, finished) = mpsc::channel();
-        let server = Server::<Vec<u8>>::builder()
+        let server = Server::builder::<Vec<u8>>()
             .listen("127.0.0.1:0".parse()?)
             .start_each(
-                move |_: &mut Connection, out: &Outbox<Vec<u8>>| {
+                move |_: &mut Connection, out: &Sender<Vec<u8>>| {
                     let orders = taken.lock().map_err(|_| "a handler panicked")?.pop();
                     for items in orders.into_iter().flatten() {
                         for left in (0..items).rev() {

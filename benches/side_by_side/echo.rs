@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
-use drainline::{Connection, Outbox, Server};
+use drainline::{Connection, Sender, Server};
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
@@ -14,10 +14,10 @@ pub(crate) const ARGUMENT: &str = "--echo-server";
 
 pub(crate) fn serve(address: &str) -> Outcome<()> {
     let mut signals = Signals::new([SIGTERM])?;
-    let server = Server::<String>::builder()
+    let server = Server::builder::<String>()
         .listen(address.parse()?)
         .start_each(
-            |conn: &mut Connection, out: &Outbox<String>| {
+            |conn: &mut Connection, out: &Sender<String>| {
                 let mut lines = BufReader::new(conn);
                 let mut reply = String::new();
                 loop {

@@ -10,7 +10,7 @@ use crate::peer::Peer;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    pub(crate) work: Work,
+    pub(crate) work: Batches,
     pub(crate) sink: Sink,
     pub(crate) entrants: &'static [Entrant],
     pub(crate) targets: &'static [Target],
@@ -18,7 +18,7 @@ pub(crate) struct Scenario {
 
 /// What is done to a server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Work {
+pub(crate) enum Batches {
     /// Messages of 128 bytes, if not said otherwise, as fast as they go.
     Bulk {
         connections: usize,
@@ -48,25 +48,25 @@ pub(crate) struct Burst {
     pub(crate) bytes: usize,
 }
 
-impl Work {
+impl Batches {
     /// What its figures are for one of.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Work::Bulk { .. } | Work::Paced { .. } | Work::Stall { .. } => "message",
-            Work::Churn { .. } | Work::Crowd { .. } | Work::Idle { .. } => "connection",
-            Work::Dialogue { .. } => "request",
+            Batches::Bulk { .. } | Batches::Paced { .. } | Batches::Stall { .. } => "message",
+            Batches::Churn { .. } | Batches::Crowd { .. } | Batches::Idle { .. } => "connection",
+            Batches::Dialogue { .. } => "request",
         }
     }
 
     /// The most connections at a time.
     pub(crate) fn connections(self) -> usize {
         match self {
-            Work::Bulk { connections, .. }
-            | Work::Paced { connections, .. }
-            | Work::Crowd { connections }
-            | Work::Idle { connections, .. }
-            | Work::Stall { connections } => connections,
-            Work::Churn { clients } | Work::Dialogue { clients } => clients,
+            Batches::Bulk { connections, .. }
+            | Batches::Paced { connections, .. }
+            | Batches::Crowd { connections }
+            | Batches::Idle { connections, .. }
+            | Batches::Stall { connections } => connections,
+            Batches::Churn { clients } | Batches::Dialogue { clients } => clients,
         }
     }
 }

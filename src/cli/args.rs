@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser};
 use drainline::ingest::{Framing, OutputFraming, Oversize};
-use drainline::{FirstByteTimeout, Keepalive, OnPause, PauseAfter, WhenFull};
+use drainline::{FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -90,8 +90,8 @@ pub(super) struct Args {
 
     /// Stops accepting new clients once a sender has been held up this long by a full buffer, and
     /// accepts again when the sink moves. auto is a sixth of --send-timeout. Costs new clients their
-    /// wait or their connection (--on-pause), and nothing to those that are served. Has to be less
-    /// than --send-timeout, unless --when-full is wait.
+    /// wait or their connection (--on-overload), and nothing to those that are served. Has to be less
+    /// than --send-timeout, unless --when-full is block.
     #[arg(long, value_name = "TIME", default_value = "auto")]
     #[arg(value_parser = values::pause_after, help_heading = "Overload: pause")]
     pub(super) pause_after: PauseAfter,
@@ -106,7 +106,7 @@ pub(super) struct Args {
     /// all others are taken; where even that is gone, new clients wait whatever is set here.
     #[arg(long, value_name = "backlog|close|refuse", default_value = "backlog")]
     #[arg(value_parser = values::choice(values::ON_PAUSE), help_heading = "Overload: pause")]
-    pub(super) on_pause: OnPause,
+    pub(super) on_overload: OnOverload,
 
     /// Lets a connection wait this long for room in the full buffer before --when-full decides. While
     /// it waits it reads nothing, so TCP slows its sender. A sink's outage that is shorter costs
@@ -119,14 +119,14 @@ pub(super) struct Args {
     /// Decides about a connection that waited --send-timeout. abort ends it and costs what it had in
     /// hand; drop costs messages, counted, until there is room again, and keeps the connection; wait
     /// loses nothing and costs the senders as much time as the sink needs.
-    #[arg(long, value_name = "abort|drop|wait", default_value = "abort")]
+    #[arg(long, value_name = "abort|drop|block", default_value = "abort")]
     #[arg(value_parser = values::choice(values::WHEN_FULL), help_heading = "Overload: cut off")]
     pub(super) when_full: WhenFull,
 
     /// Serves at most this many connections at once. Each costs a thread, a descriptor and about
     /// 10 KiB of memory while it is idle, beside the kernel's own. auto is 1024, or as many as the
     /// system's limits hold; a number that they do not hold is refused at start. Clients above it meet
-    /// --on-pause.
+    /// --on-overload.
     #[arg(long, value_name = "N", default_value = "auto")]
     #[arg(value_parser = units::or_auto(units::count::<usize>))]
     #[arg(help_heading = "Connection limits")]
@@ -222,7 +222,7 @@ pub(super) struct Args {
 
     /// Ends a connection that never sends a byte. auto leaves it alone while there is room; while clients are kept
     /// out at --max-connections, those that have said nothing for 60 s are ended, the oldest first, and
-    /// only as many as are needed (with --on-pause refuse, where nobody sees who is refused, one at least). A
+    /// only as many as are needed (with --on-overload refuse, where nobody sees who is refused, one at least). A
     /// time acts always, and costs senders that connect early and are quiet their connection; off lets one host
     /// that connects and says nothing keep all others out.
     #[arg(long, value_name = "TIME", default_value = "auto")]
@@ -242,20 +242,20 @@ pub(super) struct Args {
     /// than the senders slows them down.
     #[arg(long, value_name = "stdout|null|file:PATH", default_value = "stdout")]
     #[arg(value_parser = OsStringValueParser::new().try_map(|typed: OsString| values::sink(typed)))]
-    #[arg(help_heading = "Output")]
+    #[arg(help_heading = "FdWriter")]
     pub(super) sink: SinkSpec,
 
     /// Decides what a terminal is shown, as stdout or by its name. auto shows control characters of messages as \x1b and
     /// the like, but for the tab: whoever sends messages could else set its title, fill the clipboard or clear the screen.
     /// off shows messages as they are. Costs nothing where the sink is no terminal.
     #[arg(long, value_name = "auto|off", default_value = "auto", action = ArgAction::Set)]
-    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "Output")]
+    #[arg(value_parser = values::choice(values::AUTO_OR_OFF), help_heading = "FdWriter")]
     pub(super) terminal_escape: bool,
 
     /// Writes the ledger in this form as the last line on stderr: text for people, json for programs.
     /// Costs nothing while messages flow.
     #[arg(long, value_name = "text|json", default_value = "text")]
-    #[arg(value_parser = values::choice(values::REPORT), help_heading = "Output")]
+    #[arg(value_parser = values::choice(values::REPORT), help_heading = "FdWriter")]
     pub(super) report: ReportFormat,
 
     /// Logs to stderr down to this level. Without it RUST_LOG decides, and without both it is info.
@@ -263,7 +263,7 @@ pub(super) struct Args {
     /// connection's begin and end, each client that is turned away and each pause, and counts what it
     /// has to leave out.
     #[arg(long, value_name = "LEVEL")]
-    #[arg(value_parser = values::choice(values::LOG_LEVEL), help_heading = "Output")]
+    #[arg(value_parser = values::choice(values::LOG_LEVEL), help_heading = "FdWriter")]
     pub(super) log_level: Option<LevelFilter>,
 
     /// Lets a shutdown take this long to deliver what has arrived. Connections have three quarters of

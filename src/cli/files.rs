@@ -13,7 +13,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// So many symbolic links the kernel follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// What opening it for a sink would say. Nothing is created, and a FIFO is not opened: its reader would take that
 /// for the end of the stream.
@@ -122,7 +122,7 @@ fn check_folder(folder: impl AsFd) -> io::Result<()> {
 /// Where a symbolic link that leads to nothing would have a file created.
 fn follow(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
             Ok(target) => path = split(&path).0.join(target),
             Err(_) => break,

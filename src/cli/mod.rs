@@ -26,7 +26,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use drainline::ingest::sink::Output;
+use drainline::ingest::sink::FdWriter;
 
 use settings::Parsed;
 
@@ -76,7 +76,7 @@ pub(crate) fn print(text: &str) -> ExitCode {
 
 /// A line to stderr, which may be a pipe that nobody reads: it is given a second.
 pub(crate) fn say(line: &str) {
-    if let Ok(stderr) = Output::stderr() {
+    if let Ok(stderr) = FdWriter::stderr() {
         stderr.write_within(format!("{line}\n").as_bytes(), PATIENCE);
     }
 }

@@ -1,8 +1,7 @@
 //! How the ledger is told: the last line, the exit code, the list of connections.
 
-use drainline::ingest::{Handle, Report};
-use drainline::policy::Rung;
-use drainline::{Reason, Stats, Tally};
+use drainline::policy::OverloadLevel;
+use drainline::{Counters, Reason, Report, Server, Spans, Stats};
 use serde_json::{Map, Value, json};
 
 use super::units::counted;
@@ -11,9 +10,9 @@ use super::values::ReportFormat;
 /// 1: the sink, the consumer or a listener died. 4: the drain timed out. 3: drainline lost or cut something
 /// ([`Report::is_lossy`] has the rule). 0: it did not.
 pub(super) fn exit_code(report: &Report) -> u8 {
-    if report.server.error.is_some() {
+    if report.error.is_some() {
         1
-    } else if report.server.timed_out {
+    } else if report.timed_out {
         4
     } else if report.is_lossy() {
         3
@@ -31,18 +30,18 @@ pub(super) fn write(report: &Report, format: ReportFormat) -> String {
 }
 
 fn text(report: &Report) -> String {
-    let (stats, bytes) = (&report.server.stats, &report.bytes);
-    let mut rungs = String::new();
-    for (rung, time) in Rung::ALL.iter().zip(stats.seconds_in) {
-        if *rung == Rung::Normal || !time.is_zero() {
-            rungs += &format!(" {} {:.1},", rung.name(), time.as_secs_f64());
+    let (stats, bytes) = (&report.stats, &report.bytes);
+    let mut levels = String::new();
+    for (level, time) in stats.overload_seconds.iter() {
+        if level == OverloadLevel::Normal || !time.is_zero() {
+            levels += &format!(" {} {:.1},", level.name(), time.as_secs_f64());
         }
     }
     if let Some(kept_out) = kept_out(stats) {
-        rungs += &format!(" not accepting {kept_out},");
+        levels += &format!(" not accepting {kept_out},");
     }
     format!(
-        "drainline: received {} = delivered {} + dropped {} + in flight {}; truncated {}, partial {}; \
+        "drainline: received {} = delivered {} + dropped {} + in flight {}; truncated {}, unterminated {}; \
          bytes read {} = messages {} + framing {} + discarded {} + pending {}; unread {}; \
          connections accepted {}, rejected {}, ended {}; threads at most {}; seconds{} up {:.1}; {}{}",
         stats.received,
@@ -50,7 +49,7 @@ fn text(report: &Report) -> String {
         stats.dropped,
         stats.in_flight,
         bytes.truncated,
-        bytes.partial,
+        bytes.unterminated,
         bytes.bytes_read,
         bytes.message_bytes,
         bytes.framing_bytes,
@@ -61,7 +60,7 @@ fn text(report: &Report) -> String {
         stats.rejected,
         stats.ended,
         stats.threads_peak,
-        rungs,
+        levels,
         stats.uptime.as_secs_f64(),
         faults(report),
         if report.is_balanced() {
@@ -74,7 +73,7 @@ fn text(report: &Report) -> String {
 
 /// `0`, or `30 (send_timeout 20, rejected shutdown 10)`.
 fn unread(report: &Report) -> String {
-    let stats = &report.server.stats;
+    let stats = &report.stats;
     let ended = stats.unread_ended.iter().filter(|&(_, bytes)| bytes > 0);
     let ended = ended.map(|(reason, bytes)| format!("{reason} {bytes}"));
     let rejected = stats.unread_rejected.iter().filter(|&(_, bytes)| bytes > 0);
@@ -89,11 +88,11 @@ fn unread(report: &Report) -> String {
 /// What went wrong and is in neither equation, where it did.
 fn faults(report: &Report) -> String {
     let counts = [
-        ("sink failures", report.sink_failures),
-        ("failed reopens", report.failed_reopens),
-        ("messages to a deleted file", report.unlinked_messages),
-        ("log lines lost", report.server.stats.log_lines_lost),
-        ("stuck", report.server.stuck.len() as u64),
+        ("sink failures", report.sink.failures),
+        ("failed reopens", report.sink.failed_reopens),
+        ("messages to a deleted file", report.sink.unlinked_messages),
+        ("log lines lost", report.stats.log_lines_lost),
+        ("stuck", report.stuck.len() as u64),
     ];
     let happened: Vec<String> = counts
         .iter()
@@ -107,24 +106,14 @@ fn faults(report: &Report) -> String {
 }
 
 fn json(report: &Report) -> Value {
-    let (stats, bytes) = (&report.server.stats, &report.bytes);
-    let seconds_in: Map<String, Value> = Rung::ALL
-        .iter()
-        .zip(stats.seconds_in)
-        .map(|(rung, time)| (rung.name().to_owned(), json!(time.as_secs_f64())))
-        .collect();
-    let not_accepting: Map<String, Value> = stats
-        .not_accepting_seconds
-        .iter()
-        .map(|(reason, time)| (reason.name().to_owned(), json!(time.as_secs_f64())))
-        .collect();
+    let (stats, bytes) = (&report.stats, &report.bytes);
     json!({
         "received": stats.received,
         "delivered": stats.delivered,
         "dropped": counts(&stats.dropped),
         "in_flight": stats.in_flight,
         "truncated": bytes.truncated,
-        "partial": bytes.partial,
+        "unterminated": bytes.unterminated,
         "bytes_read": bytes.bytes_read,
         "message_bytes": bytes.message_bytes,
         "framing_bytes": bytes.framing_bytes,
@@ -143,15 +132,15 @@ fn json(report: &Report) -> Value {
         },
         "accepts_starved": stats.accepts_starved,
         "threads_peak": stats.threads_peak,
-        "seconds_in": seconds_in,
-        "not_accepting_seconds": not_accepting,
-        "sink_failures": report.sink_failures,
-        "failed_reopens": report.failed_reopens,
-        "unlinked_messages": report.unlinked_messages,
+        "overload_seconds": seconds(&stats.overload_seconds),
+        "not_accepting_seconds": seconds(&stats.not_accepting_seconds),
+        "sink_failures": report.sink.failures,
+        "failed_reopens": report.sink.failed_reopens,
+        "unlinked_messages": report.sink.unlinked_messages,
         "log_lines_lost": stats.log_lines_lost,
-        "error": report.server.error.as_ref().map(ToString::to_string),
-        "timed_out": report.server.timed_out,
-        "stuck": report.server.stuck.len(),
+        "error": report.error.as_ref().map(ToString::to_string),
+        "timed_out": report.timed_out,
+        "stuck": report.stuck.len(),
         "balanced": report.is_balanced(),
         "uptime_seconds": stats.uptime.as_secs_f64(),
     })
@@ -180,8 +169,17 @@ fn kept_out(stats: &Stats) -> Option<String> {
     (!total.is_zero()).then(|| format!("{seconds:.1} ({})", by_reason.join(", ")))
 }
 
+/// Every reason, with its time in seconds.
+fn seconds<R: Reason>(spans: &Spans<R>) -> Value {
+    spans
+        .iter()
+        .map(|(reason, time)| (reason.name().to_owned(), json!(time.as_secs_f64())))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
 /// Reasons that happened, with their counts.
-fn counts<R: Reason>(tally: &Tally<R>) -> Value {
+fn counts<R: Reason>(tally: &Counters<R>) -> Value {
     let happened = tally.iter().filter(|&(_, count)| count > 0);
     happened
         .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
@@ -189,10 +187,10 @@ fn counts<R: Reason>(tally: &Tally<R>) -> Value {
         .into()
 }
 
-/// One line for each connection, and where the ladder stands.
-pub(super) fn connections(handle: &Handle) -> String {
-    let connections = handle.connections();
-    let stats = handle.report().server.stats;
+/// One line for each connection, and where the overload stands.
+pub(super) fn connections(server: &Server) -> String {
+    let connections = server.connections();
+    let stats = server.report().stats;
     let mut text = String::new();
     for connection in &connections {
         text += &format!("{connection}\n");
@@ -206,7 +204,7 @@ pub(super) fn connections(handle: &Handle) -> String {
     text += &format!(
         "{}; overload: {}, {}, longest wait {:.1} s; {}in flight {}, {waiting}; {}",
         counted(connections.len() as u64, "connection"),
-        stats.rung.name(),
+        stats.overload.name(),
         accepting(&stats),
         stats.longest_wait.as_secs_f64(),
         kept_out.unwrap_or_default(),

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drainline::StartError;
 use drainline::ingest::sink::{File, Null, Stdout};
-use drainline::ingest::{Framing, Handle, Ingest, IngestBuilder};
+use drainline::ingest::{Framing, Ingest, IngestBuilder};
+use drainline::{Server, StartError};
 use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,7 +35,7 @@ const SINK_FILE: u64 = 1;
 /// It did not start, or `started` failed.
 pub(crate) fn serve(
     settings: &Settings,
-    started: impl FnOnce(&Arc<Handle>) -> io::Result<()>,
+    started: impl FnOnce(&Arc<Server>) -> io::Result<()>,
 ) -> Result<ExitCode, UsageError> {
     let stderr = Stderr::open();
     start_log(settings.log_level, &stderr);
@@ -59,7 +59,7 @@ pub(crate) fn serve(
         has_file: matches!(settings.sink, SinkSpec::File(_)),
     };
     let signals = signals.serve(hands).map_err(no_thread)?;
-    std::panic::set_hook(handle.journal().panic_hook());
+    std::panic::set_hook(handle.logger().panic_hook());
     if let Some(path) = &settings.port_file {
         let addresses = handle.local_addrs().iter();
         let text: String = addresses.map(|address| format!("{address}\n")).collect();
@@ -75,7 +75,7 @@ pub(crate) fn serve(
     lister.give_way();
     let _ = lists.join();
     let mut last = String::new();
-    if let Some(error) = &report.server.error {
+    if let Some(error) = &report.error {
         last += &format!("drainline: {error}\n");
     }
     stderr.say(&(last + &report::write(&report, settings.report)));
@@ -163,7 +163,7 @@ fn builder(settings: &Settings) -> IngestBuilder {
         .fold(builder, |builder, &address| builder.listen(address))
 }
 
-fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Handle, UsageError> {
+fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Server, UsageError> {
     let sink_failed = |error| sink_failed(&settings.sink, &error);
     let builder = builder(settings);
     let mut remarks = Vec::new();
@@ -194,7 +194,7 @@ fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Handle, UsageError
     };
     let handle = started.map_err(|error| not_started(&error))?;
     for (level, text) in remarks {
-        handle.journal().say(level, text);
+        handle.logger().log(level, text);
     }
     Ok(handle)
 }
@@ -284,7 +284,7 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-fn banner(settings: &Settings, handle: &Handle) -> String {
+fn banner(settings: &Settings, handle: &Server) -> String {
     let addresses = handle.local_addrs();
     let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let mut text = format!(
@@ -293,7 +293,7 @@ fn banner(settings: &Settings, handle: &Handle) -> String {
         values::print_choice(values::FRAMING, settings.framing),
         listed.join(", "),
         values::print_sink(&settings.sink),
-        handle.bound()
+        handle.limits()
     );
     if let Some(first) = addresses.first() {
         let host = if first.ip().is_unspecified() {

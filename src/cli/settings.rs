@@ -17,7 +17,7 @@ use super::units;
 use super::usage::{self, UsageError};
 use super::values::{self, ReportFormat, SinkSpec};
 
-const LONGEST_MESSAGE: usize = 1 << 30;
+const MAX_MESSAGE: usize = 1 << 30;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Settings {
         config.send_timeout = args.send_timeout;
         config.when_full = args.when_full;
         config.pause_after = args.pause_after;
-        config.on_pause = args.on_pause;
+        config.on_overload = args.on_overload;
         config.rate_limit = args.rate_limit;
         config.accept_rate = args.accept_rate;
         config.frame_timeout = args.frame_timeout;
@@ -154,7 +154,7 @@ impl Settings {
 
     /// The library checks its own settings and its own contradictions.
     fn check_ranges(&self) -> Result<(), ConfigError> {
-        if !(1..=LONGEST_MESSAGE).contains(&self.max_message) {
+        if !(1..=MAX_MESSAGE).contains(&self.max_message) {
             return Err(ConfigError::out_of_range(
                 "max_message",
                 units::print_size(self.max_message),
@@ -248,8 +248,8 @@ impl Settings {
                 values::print_pause_after(config.pause_after),
             ),
             (
-                "--on-pause",
-                values::print_choice(values::ON_PAUSE, config.on_pause),
+                "--on-overload",
+                values::print_choice(values::ON_PAUSE, config.on_overload),
             ),
             ("--send-timeout", time(config.send_timeout)),
             (

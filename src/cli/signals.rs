@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use drainline::ingest::Handle;
+use drainline::Server;
 use log::Level;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::OFlags;
@@ -123,7 +123,7 @@ pub(super) struct Signals {
 
 /// What they are served with.
 pub(super) struct Hands {
-    pub(super) handle: Arc<Handle>,
+    pub(super) handle: Arc<Server>,
     pub(super) stderr: Arc<Stderr>,
     pub(super) lister: Lister,
     pub(super) drain_timeout: Duration,
@@ -187,8 +187,8 @@ impl Signals {
 /// during a drain has asked for nothing new.
 fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
     let say = |reason, text: &str| {
-        let journal = hands.handle.journal();
-        journal.say_once(reason, Level::Info, || text.to_owned());
+        let logger = hands.handle.logger();
+        logger.log_limited(reason, Level::Info, || text.to_owned());
     };
     if hands.has_file {
         say("SIGHUP", "SIGHUP: the file of the sink is opened anew");

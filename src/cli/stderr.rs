@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use drainline::ingest::sink::Output;
-use drainline::ingest::{Handle, Sink, SinkError, Work};
+use drainline::Server;
+use drainline::ingest::sink::FdWriter;
+use drainline::ingest::{Batches, Sink, SinkError};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Stat, fstat, stat};
 
@@ -19,7 +20,7 @@ use super::report;
 /// What a stderr that nobody reads may cost whoever says something, from when it stands still.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// And however long it has been standing: its reader may come at this moment.
-const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+const MIN_PATIENCE: Duration = Duration::from_millis(100);
 /// Between two looks at whose turn it is.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -36,7 +37,7 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Stderr {
     /// `None`: it is closed, and whatever is said is gone.
-    output: Option<Output>,
+    output: Option<FdWriter>,
     /// Whoever holds it writes.
     place: Mutex<Place>,
     /// Since when it takes nothing, if it took nothing of what it was last offered.
@@ -46,7 +47,7 @@ pub(super) struct Stderr {
 impl Stderr {
     pub(super) fn open() -> Arc<Stderr> {
         Arc::new(Stderr {
-            output: Output::stderr().ok(),
+            output: FdWriter::stderr().ok(),
             place: Mutex::default(),
             stands_since: Mutex::default(),
         })
@@ -115,7 +116,7 @@ impl Stderr {
         }
     }
 
-    /// For the log. Its lines wait for as long as it takes: it is the journal's thread that writes them.
+    /// For the log. Its lines wait for as long as it takes: it is the logger's thread that writes them.
     pub(super) fn log_target(self: &Arc<Self>) -> env_logger::Target {
         env_logger::Target::Pipe(Box::new(LogTarget(Arc::clone(self))))
     }
@@ -153,7 +154,7 @@ impl Stderr {
 /// Lines that come one after the other wait for one and the same reader, and so for no more than a second in all.
 fn patience_ends(stands_since: Option<Instant>, now: Instant) -> Instant {
     let ends = stands_since.unwrap_or(now) + PATIENCE;
-    ends.max(now + LEAST_PATIENCE)
+    ends.max(now + MIN_PATIENCE)
 }
 
 struct LogTarget(Arc<Stderr>);
@@ -193,7 +194,7 @@ impl<S: Sink> Sink for Between<S> {
         self.sink.name()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+    fn write(&mut self, work: &mut Batches<'_>) -> Result<(), SinkError> {
         // A line may be under way to a reader that stands still.
         let mut place = loop {
             match self.stderr.place.try_lock_for(SLICE) {
@@ -216,11 +217,11 @@ impl<S: Sink> Sink for Between<S> {
         self.sink.reopen()
     }
 
-    fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+    fn maintain(&mut self, work: &mut Batches<'_>) -> Result<(), SinkError> {
         self.sink.maintain(work)
     }
 
-    fn is_inside_message(&self, work: &Work<'_>) -> bool {
+    fn is_inside_message(&self, work: &Batches<'_>) -> bool {
         self.sink.is_inside_message(work)
     }
 }
@@ -244,7 +245,7 @@ pub(super) struct Lister {
 
 impl Lister {
     pub(super) fn start(
-        handle: Arc<Handle>,
+        handle: Arc<Server>,
         stderr: Arc<Stderr>,
     ) -> io::Result<(Lister, JoinHandle<()>)> {
         let (asked, gives_way) = (Arc::default(), Arc::default());
@@ -273,7 +274,7 @@ impl Lister {
     }
 }
 
-fn list(handle: &Handle, stderr: &Stderr, is_asked: &AtomicBool, gives_way: &AtomicBool) {
+fn list(handle: &Server, stderr: &Stderr, is_asked: &AtomicBool, gives_way: &AtomicBool) {
     while !gives_way.load(Acquire) {
         if !is_asked.swap(false, AcqRel) {
             thread::park();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use drainline::ingest::{Framing, OutputFraming, Oversize};
-use drainline::{FirstByteTimeout, Keepalive, OnPause, PauseAfter, WhenFull};
+use drainline::{FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -41,13 +41,13 @@ pub(super) const OVERSIZE: Choices<Oversize> = &[
 pub(crate) const WHEN_FULL: Choices<WhenFull> = &[
     ("abort", WhenFull::Abort),
     ("drop", WhenFull::Drop),
-    ("wait", WhenFull::Wait),
+    ("block", WhenFull::Block),
 ];
 
-pub(crate) const ON_PAUSE: Choices<OnPause> = &[
-    ("backlog", OnPause::Backlog),
-    ("close", OnPause::Close),
-    ("refuse", OnPause::Refuse),
+pub(crate) const ON_PAUSE: Choices<OnOverload> = &[
+    ("backlog", OnOverload::Backlog),
+    ("close", OnOverload::Close),
+    ("refuse", OnOverload::Refuse),
 ];
 
 /// Whether something is done where it pays.

@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use log::Level;
 
 use super::batch::buffer::{MAPPED_FROM, PAGE};
-use super::batch::builder::Form;
+use super::batch::builder::BatchFormat;
 use super::batch::pool::Pool;
 use super::batch::{Batch, BatchLimit};
 use super::framing::{Decoder, Framing, OutputFraming, Oversize};
-use super::handle::Handle;
 use super::handler;
 use super::ledger::ByteLedger;
 use super::shared::Shared;
 use super::sink::{self, Sink};
-use crate::server::{Bound, BufferMemory, Builder, Config, ConfigError, Server, StartError};
+use crate::server::{
+    BufferMemory, Builder, Config, ConfigError, ResourceLimits, Server, StartError,
+};
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its delimiter, the batch
 /// around it, and what the allocator or the last page adds. `max_message` and this must fit into `buffer_bytes`.
@@ -51,7 +52,7 @@ const READ_ROOM: usize = 8 << 10;
 ///     .start(sink::File::open(dir.join("messages.log"))?)?;
 ///
 /// TcpStream::connect(server.local_addrs()[0])?.write_all(b"first\nsecond\n")?;
-/// while server.report().server.stats.delivered < 2 {
+/// while server.report().stats.delivered < 2 {
 ///     std::thread::sleep(Duration::from_millis(5));
 /// }
 /// let report = server.shutdown(Duration::from_secs(5));
@@ -152,7 +153,7 @@ impl IngestBuilder {
     ///
     /// # Errors
     /// As [`start`](IngestBuilder::start).
-    pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
+    pub fn check(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
         let (bound, mut notes) = self
             .server
             .check_with(&self.server_config()?, self.memory())?;
@@ -164,7 +165,7 @@ impl IngestBuilder {
     ///
     /// # Errors
     /// As [`start`](IngestBuilder::start).
-    pub fn check_without_output(&self) -> Result<(Bound, Vec<String>), StartError> {
+    pub fn check_without_output(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
         self.server
             .check_with(&self.server_config()?, self.memory())
     }
@@ -181,30 +182,43 @@ impl IngestBuilder {
     /// # Errors
     /// As [`Builder::start`]; and a `max_message` out of range, or one that does not fit into
     /// `buffer_bytes`.
-    pub fn start(self, mut sink: impl Sink) -> Result<Handle, StartError> {
+    pub fn start(self, sink: impl Sink) -> Result<Server, StartError> {
         let config = self.server_config()?;
-        let warning = self.tear_warning().filter(|_| sink.writes_messages());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(self.shared(&config));
+        self.start_with(config, shared, sink)
+    }
+
+    pub(super) fn shared(&self, config: &Config) -> Shared {
+        Shared {
             decoder: Decoder::new(self.framing, self.max_message, self.oversize),
             max_message: self.max_message,
-            form: self.form(&config),
-            pool: Pool::new(READ_BYTES, kept_buffers(&config)),
+            form: self.form(config),
+            pool: Pool::new(READ_BYTES, kept_buffers(config)),
             ledger: ByteLedger::default(),
             reopen: AtomicBool::new(false),
             sink_failures: AtomicU64::new(0),
             failed_reopens: AtomicU64::new(0),
             unlinked_messages: AtomicU64::new(0),
-        });
+        }
+    }
+
+    pub(super) fn start_with(
+        self,
+        config: Config,
+        shared: Arc<Shared>,
+        mut sink: impl Sink,
+    ) -> Result<Server, StartError> {
+        let warning = self.tear_warning().filter(|_| sink.writes_messages());
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
         let memory = self.memory();
-        let handle = self.server.config(config).buffer_memory(memory).start(
-            move |connection, outbox| handler::run(connection, outbox, &for_handlers),
-            move |inbox| sink::drive(inbox, &mut sink, &for_consumer),
+        let server = self.server.config(config).buffer_memory(memory).start(
+            move |connection, sender| handler::run(connection, sender, &for_handlers),
+            move |receiver| sink::drive(receiver, &mut sink, &for_consumer),
         )?;
         if let Some(warning) = warning {
-            handle.journal().say(Level::Warn, warning);
+            server.logger().log(Level::Warn, warning);
         }
-        Ok(Handle::new(handle, shared))
+        Ok(server.below(shared))
     }
 
     /// The server's settings, with what a reader holds; `max_message` is in range and fits.
@@ -240,12 +254,12 @@ impl IngestBuilder {
 
     /// A batch is in one of the pool's buffers, or has a buffer of its own for one message.
     fn batch_bytes(&self) -> usize {
-        let alone = self.max_message + OutputFraming::MOST_BYTES;
+        let alone = self.max_message + OutputFraming::MAX_BYTES;
         alone.max(READ_BYTES).next_multiple_of(PAGE)
     }
 
-    fn form(&self, config: &Config) -> Form {
-        Form {
+    fn form(&self, config: &Config) -> BatchFormat {
+        BatchFormat {
             limit: BatchLimit::of(config),
             input: self.framing,
             framing: self.output_framing,
@@ -262,13 +276,12 @@ impl IngestBuilder {
         // what it holds now is in mappings. The pool's own are then not free ones.
         let kept_bytes = match is_large {
             true => kept.saturating_add(buffered),
-            false => kept.max(buffered.min(Pool::MOST_MAPPED * READ_BYTES)),
+            false => kept.max(buffered.min(Pool::MAX_MAPPED * READ_BYTES)),
         };
         BufferMemory {
             setting: "max_message",
             kept_bytes: kept_bytes as u64,
-            mappings: (Pool::MOST_MAPPED + if is_large { buffered / MAPPED_FROM } else { 0 })
-                as u64,
+            mappings: (Pool::MAX_MAPPED + if is_large { buffered / MAPPED_FROM } else { 0 }) as u64,
             // What is read, what it grows to, and a batch.
             mappings_per_connection: if is_large { 3 } else { 0 },
         }

@@ -6,19 +6,19 @@ use std::fmt;
 use log::Level;
 
 use super::batch::Batch;
-use super::batch::builder::Frames;
+use super::batch::builder::Decoded;
 use super::batch::pool::Pool;
-use super::framing::{Discard, End};
+use super::framing::End;
 use super::reader::Reader;
 use super::shared::Shared;
 use crate::server::{
-    BoxError, Connection, DropReason, EndReason, Ended, Outbox, SendError, counted,
+    BoxError, Connection, Discard, DropReason, EndReason, Ended, SendError, Sender, counted,
 };
 
 /// Until the stream ends, or a send says that the connection does.
 pub(super) fn run(
     connection: &mut Connection,
-    outbox: &Outbox<Batch>,
+    sender: &Sender<Batch>,
     shared: &Shared,
 ) -> Result<(), BoxError> {
     let mut reader = Reader::new(
@@ -57,12 +57,12 @@ pub(super) fn run(
         if violation.is_none() {
             say_oversize(connection, &frames, shared.max_message, &reader);
         }
-        if let Err(error) = send(frames, outbox, &shared.pool) {
+        if let Err(error) = send(frames, sender, &shared.pool) {
             // What else was read is booked for the same reason, all at once: there may be tens of thousands of messages,
             // and thousands of connections that are cut with this one.
             let rest = reader.give_up_rest();
-            outbox.dropped(DropReason::Oversize, rest.dropped);
-            outbox.dropped_after_end(rest.finished - rest.dropped);
+            sender.dropped(DropReason::Oversize, rest.dropped);
+            sender.dropped_after_end(rest.finished - rest.dropped);
             // The error says that it was aborted, and the connection what for.
             let ended = connection.end().filter(|&end| end != EndReason::Eof);
             let reason = ended.or_else(|| error.downcast_ref::<Ended>().map(|ended| ended.0));
@@ -74,7 +74,7 @@ pub(super) fn run(
             reader.give_up_rest();
             return Err(Box::new(Told {
                 text: with_opening(violation, &reader),
-                ended: Ended(EndReason::Protocol),
+                ended: Ended(EndReason::ProtocolError),
             }));
         }
         if is_last {
@@ -114,7 +114,12 @@ fn with_opening(seen: impl fmt::Display, reader: &Reader<'_>) -> String {
 /// Names a connection whose messages were too long, where that does not end it.
 #[cold]
 #[inline(never)]
-fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize, reader: &Reader<'_>) {
+fn say_oversize(
+    connection: &Connection,
+    frames: &Decoded,
+    max_message: usize,
+    reader: &Reader<'_>,
+) {
     let became = match (frames.truncated, frames.dropped) {
         (0, 0) => return,
         (0, _) => "dropped",
@@ -123,7 +128,7 @@ fn say_oversize(connection: &Connection, frames: &Frames, max_message: usize, re
     let (id, peer) = (connection.id(), connection.peer());
     let begins = frames.oversize.map(|seen| format!("; it begins {seen}"));
     let begins = begins.unwrap_or_default();
-    connection.journal().say_once("oversize", Level::Warn, || {
+    connection.logger().log_limited("oversize", Level::Warn, || {
         let max_message = counted(max_message as u64, "byte");
         let seen = format!("it is {became}{begins}");
         let seen = with_opening(seen, reader);
@@ -141,18 +146,18 @@ fn say_incomplete(connection: &Connection, reader: &Reader<'_>) {
         return;
     }
     let (id, peer) = (connection.id(), connection.peer());
-    connection.journal().say_once("incomplete", Level::Warn, || {
+    connection.logger().log_limited("incomplete", Level::Warn, || {
         let unfinished = with_opening(unfinished, reader);
         format!("connection {id} from {peer} ended inside a counted message, which is discarded: {unfinished}")
     });
 }
 
 /// Sends what was found, and books what was dropped of it.
-fn send(frames: Frames, outbox: &Outbox<Batch>, pool: &Pool) -> Result<(), BoxError> {
+fn send(frames: Decoded, sender: &Sender<Batch>, pool: &Pool) -> Result<(), BoxError> {
     if frames.dropped > 0 {
-        outbox.dropped(DropReason::Oversize, frames.dropped);
+        sender.dropped(DropReason::Oversize, frames.dropped);
     }
-    match frames.batch.map(|batch| outbox.send(batch)) {
+    match frames.batch.map(|batch| sender.send(batch)) {
         None | Some(Ok(())) => Ok(()),
         Some(Err(SendError::Full(batch))) => {
             pool.put(batch.into_buffer());
@@ -178,11 +183,11 @@ fn discard_for(reason: Option<EndReason>) -> Discard {
         Some(EndReason::Aborted) => Discard::Aborted,
         Some(
             EndReason::Eof
-            | EndReason::Probe
-            | EndReason::Finished
-            | EndReason::Protocol
-            | EndReason::Failed
-            | EndReason::Panicked,
+            | EndReason::NoData
+            | EndReason::HandlerReturned
+            | EndReason::ProtocolError
+            | EndReason::HandlerError
+            | EndReason::HandlerPanicked,
         ) => Discard::Failed,
     }
 }

@@ -17,14 +17,10 @@ pub mod sink;
 
 // What they share, and what is known of them.
 mod builder;
-mod handle;
 mod ledger;
-mod loss;
 mod shared;
 
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
-pub use framing::{Discard, Framing, OutputFraming, Oversize, Violation};
-pub use handle::{Handle, Report};
-pub use ledger::Bytes;
-pub use sink::{Sink, SinkError, Work};
+pub use framing::{Framing, OutputFraming, Oversize, Violation};
+pub use sink::{Batches, Sink, SinkError};

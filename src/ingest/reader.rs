@@ -4,18 +4,18 @@ use std::io::{self, Read};
 
 use super::batch::Batch;
 use super::batch::buffer::{Buffer, MAPPED_FROM};
-use super::batch::builder::{Assembly, Form, Frames, Uncollected};
+use super::batch::builder::{BatchBuilder, BatchFormat, Decoded, Uncollected};
 use super::batch::pool::Pool;
-use super::framing::{Decoder, Discard, End, Unfinished, protocol_of};
+use super::framing::{Decoder, End, Unfinished, protocol_of};
 use super::ledger::{ByteLedger, Entry};
-use crate::server::Connection;
+use crate::server::{Connection, Discard};
 
 /// A first read into this much stack costs neither a page nor a system call more, and an idle connection
 /// holds no buffer at all.
 const SMALL_READ: usize = 512;
 
 /// A read that is worth a system call has this much room, at least.
-const LEAST_ROOM: usize = 4 << 10;
+const MIN_ROOM: usize = 4 << 10;
 
 /// Bytes that are looked through for each message that a batch may hold, at least: where batches are small, a whole
 /// read would be searched anew for each.
@@ -30,7 +30,7 @@ const LOOK_AHEAD: usize = 256;
 pub(super) struct Reader<'a> {
     pool: &'a Pool,
     ledger: &'a ByteLedger,
-    form: Form,
+    form: BatchFormat,
     decoder: Decoder,
     /// What is read and not yet in a batch, from `start` on. While more is read it is less than one message.
     pending: Buffer,
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
     pub(super) fn new(
         pool: &'a Pool,
         ledger: &'a ByteLedger,
-        form: Form,
+        form: BatchFormat,
         decoder: Decoder,
     ) -> Self {
         let (pending, is_eager, pending_booked) = (Buffer::default(), false, 0);
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         &mut self,
         connection: &mut Connection,
         most: u64,
-    ) -> io::Result<Option<Frames>> {
+    ) -> io::Result<Option<Decoded>> {
         let mut entry = Entry::default();
         if !self.has_more {
             let read = self.fill(connection)?;
@@ -120,9 +120,9 @@ impl<'a> Reader<'a> {
 
     /// Books what is there of whole messages, which nobody takes any more, and says how many they are and how many
     /// of them are dropped for their length.
-    pub(super) fn give_up_rest(&mut self) -> Frames {
+    pub(super) fn give_up_rest(&mut self) -> Decoded {
         let input = std::mem::take(&mut self.pending);
-        let (mut frames, mut entry) = (Frames::default(), Entry::default());
+        let (mut frames, mut entry) = (Decoded::default(), Entry::default());
         let mut uncollected = Uncollected {
             frames: &mut frames,
             entry: &mut entry,
@@ -137,12 +137,12 @@ impl<'a> Reader<'a> {
 
     /// The last message, if the peer ended its stream inside one; otherwise books what is left as discarded.
     #[inline(never)]
-    pub(super) fn finish(&mut self, end: End) -> Frames {
+    pub(super) fn finish(&mut self, end: End) -> Decoded {
         let buffer = std::mem::take(&mut self.pending);
         let rest = &buffer[std::mem::take(&mut self.start)..];
         self.has_more = false;
-        let (mut frames, mut entry) = (Frames::default(), Entry::default());
-        let mut assembly = Assembly::new(
+        let (mut frames, mut entry) = (Decoded::default(), Entry::default());
+        let mut assembly = BatchBuilder::new(
             self.form,
             self.pool,
             rest,
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
             let read = self.pending.fill(|free| connection.read_ready(free))?;
             if let Some(read) = read {
                 // So little is all that there was.
-                self.is_eager = read >= LEAST_ROOM;
+                self.is_eager = read >= MIN_ROOM;
                 return Ok(read);
             }
             self.is_eager = false;
@@ -199,14 +199,14 @@ impl<'a> Reader<'a> {
     /// by half at least, so that however slowly it comes its bytes are copied a few times and no more.
     fn grow(&mut self) {
         let len = self.pending.len();
-        if self.pending.capacity() - len >= LEAST_ROOM {
+        if self.pending.capacity() - len >= MIN_ROOM {
             return;
         }
         let usual = self.pool.buffer_bytes();
-        let mut larger = if len + LEAST_ROOM <= usual && self.long <= usual {
+        let mut larger = if len + MIN_ROOM <= usual && self.long <= usual {
             self.pool.take()
         } else {
-            let more = (len + (len / 2).max(LEAST_ROOM)).max(MAPPED_FROM);
+            let more = (len + (len / 2).max(MIN_ROOM)).max(MAPPED_FROM);
             self.pool.take_large(more.max(self.long))
         };
         larger.append(&self.pending);
@@ -222,9 +222,9 @@ impl<'a> Reader<'a> {
 
     /// On its own, as [`read_small`](Reader::read_small) is.
     #[inline(never)]
-    fn cut(&mut self, entry: &mut Entry, most: u64) -> Frames {
+    fn cut(&mut self, entry: &mut Entry, most: u64) -> Decoded {
         let input = std::mem::take(&mut self.pending);
-        let form = Form {
+        let form = BatchFormat {
             limit: self.form.limit.within(most),
             ..self.form
         };
@@ -232,12 +232,12 @@ impl<'a> Reader<'a> {
         let mut window = usize::try_from(form.limit.messages())
             .unwrap_or(usize::MAX)
             .saturating_mul(LOOK_AHEAD)
-            .max(LEAST_ROOM);
-        let mut frames = Frames::default();
+            .max(MIN_ROOM);
+        let mut frames = Decoded::default();
         let (consumed, whole) = loop {
             let seen = &rest[..window.min(rest.len())];
             let mut assembly =
-                Assembly::new(form, self.pool, seen, input.capacity(), &mut frames, entry);
+                BatchBuilder::new(form, self.pool, seen, input.capacity(), &mut frames, entry);
             let consumed = self.decoder.decode(seen, &mut assembly);
             let (whole, is_full) = assembly.finish(consumed);
             self.has_more = is_full || seen.len() < rest.len();

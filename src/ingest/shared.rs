@@ -4,18 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use log::Level;
 
-use super::batch::builder::Form;
+use super::batch::builder::BatchFormat;
 use super::batch::pool::Pool;
 use super::framing::Decoder;
 use super::ledger::ByteLedger;
 use super::sink::Sink;
-use crate::server::Journal;
+use crate::server::{Layer, Logger, Report};
 
 #[derive(Debug)]
 pub(super) struct Shared {
     /// A fresh one for each connection is cloned from it.
     pub(super) decoder: Decoder,
-    pub(super) form: Form,
+    pub(super) form: BatchFormat,
     pub(super) max_message: usize,
     pub(super) pool: Pool,
     pub(super) ledger: ByteLedger,
@@ -27,14 +27,14 @@ pub(super) struct Shared {
 
 impl Shared {
     /// A failed reopen keeps what the sink had, and is counted. Says whether it was reopened.
-    pub(super) fn reopen_if_asked(&self, sink: &mut dyn Sink, journal: &Journal) -> bool {
+    pub(super) fn reopen_if_asked(&self, sink: &mut dyn Sink, logger: &Logger) -> bool {
         if !self.reopen.swap(false, Ordering::AcqRel) {
             return false;
         }
         let name = sink.name();
         match sink.reopen() {
             Ok(true) => {
-                journal.say_once("reopened", Level::Info, || {
+                logger.log_limited("reopened", Level::Info, || {
                     format!("the sink {name} was reopened")
                 });
                 true
@@ -42,11 +42,24 @@ impl Shared {
             Ok(false) => false,
             Err(error) => {
                 self.failed_reopens.fetch_add(1, Ordering::Relaxed);
-                journal.say_once("not reopened", Level::Error, || {
+                logger.log_limited("not reopened", Level::Error, || {
                     format!("the sink {name} goes on as it was: reopening failed: {error}")
                 });
                 false
             }
         }
+    }
+}
+
+impl Layer for Shared {
+    fn complete(&self, report: &mut Report) {
+        report.bytes = self.ledger.read();
+        report.sink.failures = self.sink_failures.load(Ordering::Relaxed);
+        report.sink.failed_reopens = self.failed_reopens.load(Ordering::Relaxed);
+        report.sink.unlinked_messages = self.unlinked_messages.load(Ordering::Relaxed);
+    }
+
+    fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
     }
 }

@@ -15,9 +15,9 @@ const BULK_BYTES_PER_SECOND: f64 = 4e6;
 /// Reads that a delay should hold.
 const READS_PER_DELAY: f64 = 4.0;
 /// With fewer than this, no delay pays.
-const FEWEST_READS_PER_DELAY: f64 = 2.0;
+const MIN_READS_PER_DELAY: f64 = 2.0;
 /// The longest delay is halved at most so often: a sleep much shorter than a millisecond saves nothing.
-const MOST_HALVINGS: u32 = 6;
+const MAX_HALVINGS: u32 = 6;
 /// The share of the newest tick in the averages.
 const NEWEST: f64 = 0.25;
 
@@ -119,10 +119,10 @@ impl Coalesce {
     /// holds at least a few.
     fn delay_for(&self, reads_per_second: f64) -> Option<Duration> {
         let reads = |delay: Duration| delay.as_secs_f64() * reads_per_second;
-        if reads(self.max_delay) < FEWEST_READS_PER_DELAY {
+        if reads(self.max_delay) < MIN_READS_PER_DELAY {
             return None;
         }
-        (0..=MOST_HALVINGS)
+        (0..=MAX_HALVINGS)
             .rev()
             .map(|halvings| self.max_delay / 2u32.pow(halvings))
             .find(|&delay| reads(delay) >= READS_PER_DELAY)

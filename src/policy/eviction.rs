@@ -14,14 +14,14 @@ const MAX_PER_TICK: usize = 64;
 /// doubles where that was not enough, never before anybody was due; those that are on their way out count. Who is honest, early and quiet keeps
 /// the connection while there is room, and the oldest of the silent go first.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct MakeRoom {
+pub struct Eviction {
     per_tick: usize,
     left: usize,
     /// The tick before ended somebody.
     has_ended: bool,
 }
 
-impl MakeRoom {
+impl Eviction {
     /// Begins a tick: whether clients are kept out at the limit, and how many connections were ended and still take room.
     pub fn begin_tick(&mut self, is_kept_out: bool, leaving: usize) {
         let grown = if self.has_ended { 2 } else { 1 };
@@ -79,7 +79,7 @@ mod tests {
     }
 
     /// How many of a thousand silent ones are ended in each tick, where as many leave only in the next.
-    fn ended(room: &mut MakeRoom, is_kept_out: bool, leaving: usize) -> usize {
+    fn ended(room: &mut Eviction, is_kept_out: bool, leaving: usize) -> usize {
         let watch = waited(SAYS_NOTHING, 600);
         room.begin_tick(is_kept_out, leaving);
         (0..1000)
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_while_clients_are_kept_out_and_only_as_many_as_are_needed() {
-        let mut room = MakeRoom::default();
+        let mut room = Eviction::default();
         assert_eq!(ended(&mut room, false, 0), 0);
         assert_eq!(ended(&mut room, true, 0), 1);
         assert_eq!(ended(&mut room, true, 1), 1);
@@ -104,7 +104,7 @@ mod tests {
     /// However long clients are kept out before anybody has been silent for long enough.
     #[test]
     fn it_begins_with_one_when_the_first_one_is_due() {
-        let mut room = MakeRoom::default();
+        let mut room = Eviction::default();
         let early = waited(SAYS_NOTHING, 500);
         for _ in 0..100 {
             room.begin_tick(true, 0);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn who_has_said_something_or_came_a_moment_ago_or_is_not_waited_for_keeps_the_connection() {
-        let mut room = MakeRoom::default();
+        let mut room = Eviction::default();
         let spoke = Sample {
             bytes: 1,
             ..SAYS_NOTHING

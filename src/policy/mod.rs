@@ -19,10 +19,10 @@ mod watch;
 mod weighted_semaphore;
 
 pub use coalesce::{Coalesce, Counts, Pace};
-pub use eviction::MakeRoom;
+pub use eviction::Eviction;
 pub use linger::Linger;
-pub use overload::{Change, Ladder, LadderSettings, Observation, Rung};
+pub use overload::{Change, Observation, Overload, OverloadLevel, OverloadSettings};
 pub use running_time::RunningTime;
-pub use token_bucket::{Bucket, ReadSize};
+pub use token_bucket::{ReadSize, TokenBucket};
 pub use watch::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};
-pub use weighted_semaphore::{Cancel, Queue, Take, Ticket, Weight};
+pub use weighted_semaphore::{Acquire, Cancel, Ticket, Weight, WeightedSemaphore};

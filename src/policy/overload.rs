@@ -1,7 +1,7 @@
-//! Which rung of overload the server stands on, and whether the gate is shut.
+//! Which level of overload the server stands on, and whether the gate is shut.
 //!
-//! Three latches, each set by one observation and cleared by a calm second. The rung shown is the
-//! highest one set; **the gate is shut by the pause latch, whatever the rung**. A wait means that the
+//! Three latches, each set by one observation and cleared by a calm second. The level shown is the
+//! highest one set; **the gate is shut by the pause latch, whatever the level**. A wait means that the
 //! buffer is full for that sender, so how full the buffer is decides nothing: at tens of millions of
 //! messages a second a healthy buffer is full thousands of times a second, for microseconds.
 
@@ -12,7 +12,7 @@ const CALM: Duration = Duration::from_secs(1);
 
 /// How far overload has gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rung {
+pub enum OverloadLevel {
     /// Nobody is held up.
     #[default]
     Normal,
@@ -24,36 +24,36 @@ pub enum Rung {
     Shedding,
 }
 
-impl Rung {
-    /// Every rung, lowest first.
-    pub const ALL: [Rung; 4] = [
-        Rung::Normal,
-        Rung::Backpressure,
-        Rung::Paused,
-        Rung::Shedding,
+impl OverloadLevel {
+    /// Every level, lowest first.
+    pub const ALL: [OverloadLevel; 4] = [
+        OverloadLevel::Normal,
+        OverloadLevel::Backpressure,
+        OverloadLevel::Paused,
+        OverloadLevel::Shedding,
     ];
 
-    /// The rung's name, as in logs and reports.
+    /// The level's name, as in logs and reports.
     pub fn name(self) -> &'static str {
         match self {
-            Rung::Normal => "normal",
-            Rung::Backpressure => "backpressure",
-            Rung::Paused => "paused",
-            Rung::Shedding => "shedding",
+            OverloadLevel::Normal => "normal",
+            OverloadLevel::Backpressure => "backpressure",
+            OverloadLevel::Paused => "paused",
+            OverloadLevel::Shedding => "shedding",
         }
     }
 }
 
-/// What the ladder is told once.
+/// What the overload is told once.
 #[derive(Clone, Copy, Debug)]
-pub struct LadderSettings {
+pub struct OverloadSettings {
     /// A wait longer than this sets the backpressure latch.
     pub tick: Duration,
     /// A wait this long sets the pause latch. `None`: never paused.
     pub pause_after: Option<Duration>,
 }
 
-/// What the ladder is told at every step.
+/// What the overload is told at every step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Observation {
     /// The longest that any sender has been waiting in one send, now.
@@ -66,18 +66,18 @@ pub struct Observation {
     pub empty: bool,
 }
 
-/// One change of rung, to be logged once.
+/// One change of level, to be logged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The rung that was left.
-    pub from: Rung,
-    /// The rung that was reached.
-    pub to: Rung,
-    /// How long the rung that was left had lasted.
+    /// The level that was left.
+    pub from: OverloadLevel,
+    /// The level that was reached.
+    pub to: OverloadLevel,
+    /// How long the level that was left had lasted.
     pub lasted: Duration,
     /// The longest wait seen at this step.
     pub longest_wait: Duration,
-    /// What was lost on the rung that was left.
+    /// What was lost on the level that was left.
     pub lost: u64,
 }
 
@@ -102,35 +102,35 @@ impl Latch {
     }
 }
 
-/// The ladder. Feed [`step`](Ladder::step) once a tick.
+/// The overload. Feed [`step`](Overload::step) once a tick.
 #[derive(Clone, Debug)]
-pub struct Ladder {
-    settings: LadderSettings,
+pub struct Overload {
+    settings: OverloadSettings,
     backpressure: Latch,
     pause: Latch,
     shedding: Latch,
-    rung: Rung,
+    level: OverloadLevel,
     rung_since: Duration,
     lost_at_rung: u64,
-    seconds_in: [Duration; 4],
+    overload_seconds: [Duration; 4],
     last_step: Duration,
     lost: u64,
     finished: u64,
     finished_at: Option<Duration>,
 }
 
-impl Ladder {
-    /// A ladder on its lowest rung at time `now`.
-    pub fn new(settings: LadderSettings, now: Duration) -> Self {
-        Ladder {
+impl Overload {
+    /// A overload on its lowest level at time `now`.
+    pub fn new(settings: OverloadSettings, now: Duration) -> Self {
+        Overload {
             settings,
             backpressure: Latch::default(),
             pause: Latch::default(),
             shedding: Latch::default(),
-            rung: Rung::Normal,
+            level: OverloadLevel::Normal,
             rung_since: now,
             lost_at_rung: 0,
-            seconds_in: [Duration::ZERO; 4],
+            overload_seconds: [Duration::ZERO; 4],
             last_step: now,
             lost: 0,
             finished: 0,
@@ -138,9 +138,9 @@ impl Ladder {
         }
     }
 
-    /// Takes in what was seen at time `now`; says which rung that is, if it is another one.
+    /// Takes in what was seen at time `now`; says which level that is, if it is another one.
     pub fn step(&mut self, now: Duration, seen: Observation) -> Option<Change> {
-        self.seconds_in[self.rung as usize] += now.saturating_sub(self.last_step);
+        self.overload_seconds[self.level as usize] += now.saturating_sub(self.last_step);
         self.last_step = now;
 
         let lost_more = seen.lost > self.lost;
@@ -176,18 +176,18 @@ impl Ladder {
             self.pause.settle(now);
         }
 
-        let rung = self.highest();
-        if rung == self.rung {
+        let level = self.highest();
+        if level == self.level {
             return None;
         }
         let change = Change {
-            from: self.rung,
-            to: rung,
+            from: self.level,
+            to: level,
             lasted: now.saturating_sub(self.rung_since),
             longest_wait: seen.longest_wait,
             lost: self.lost.saturating_sub(self.lost_at_rung),
         };
-        self.rung = rung;
+        self.level = level;
         self.rung_since = now;
         self.lost_at_rung = self.lost;
         Some(change)
@@ -198,25 +198,25 @@ impl Ladder {
         self.pause.is_set()
     }
 
-    /// The rung shown: the highest whose latch is set.
-    pub fn rung(&self) -> Rung {
-        self.rung
+    /// The level shown: the highest whose latch is set.
+    pub fn level(&self) -> OverloadLevel {
+        self.level
     }
 
-    /// Time spent on each rung up to the last step, lowest first.
-    pub fn seconds_in(&self) -> [Duration; 4] {
-        self.seconds_in
+    /// Time spent on each level up to the last step, lowest first.
+    pub fn overload_seconds(&self) -> [Duration; 4] {
+        self.overload_seconds
     }
 
-    fn highest(&self) -> Rung {
+    fn highest(&self) -> OverloadLevel {
         if self.shedding.is_set() {
-            Rung::Shedding
+            OverloadLevel::Shedding
         } else if self.pause.is_set() {
-            Rung::Paused
+            OverloadLevel::Paused
         } else if self.backpressure.is_set() {
-            Rung::Backpressure
+            OverloadLevel::Backpressure
         } else {
-            Rung::Normal
+            OverloadLevel::Normal
         }
     }
 }

@@ -9,18 +9,18 @@ const ROUNDING_SECONDS: f64 = 2e-9;
 ///
 /// A tenth of a second's worth (at least one) may be taken in a burst.
 #[derive(Clone, Debug)]
-pub struct Bucket {
+pub struct TokenBucket {
     per_second: f64,
     burst: f64,
     tokens: f64,
     filled_at: Duration,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full bucket that refills at `per_second`, starting at time `now`.
     pub fn new(per_second: f64, now: Duration) -> Self {
         let burst = (per_second / 10.0).max(1.0);
-        Bucket {
+        TokenBucket {
             per_second,
             burst,
             tokens: burst,
@@ -143,7 +143,7 @@ mod tests {
     fn holds_the_rate_over_an_hour_whatever_the_size_of_a_take() {
         for size in [1, 7, 1_000] {
             let mut now = Duration::ZERO;
-            let mut bucket = Bucket::new(100.0, now);
+            let mut bucket = TokenBucket::new(100.0, now);
             let mut taken = 0;
             while now < Duration::from_secs(3600) {
                 bucket.take(size, now);
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_rest_saves_up_no_more_than_the_burst() {
-        let mut bucket = Bucket::new(100.0, Duration::ZERO);
+        let mut bucket = TokenBucket::new(100.0, Duration::ZERO);
         let later = Duration::from_secs(3600);
         bucket.take(10, later);
         assert_eq!(bucket.wait(later).as_millis(), 10);

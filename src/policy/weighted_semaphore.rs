@@ -45,12 +45,12 @@ impl Weight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// What became of a [`Queue::take`].
+/// What became of a [`WeightedSemaphore::take`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Take {
+pub enum Acquire {
     /// Taken: nobody was waiting and it fits.
     Granted,
-    /// Not now: wait for a grant, or [`cancel`](Queue::cancel).
+    /// Not now: wait for a grant, or [`cancel`](WeightedSemaphore::cancel).
     Queued(Ticket),
     /// Not now, and the caller did not want to wait.
     Busy,
@@ -60,18 +60,18 @@ pub enum Take {
     Closed,
 }
 
-/// What became of a [`Queue::cancel`].
+/// What became of a [`WeightedSemaphore::cancel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cancel<W> {
     /// The ticket left the line with this weight; the new head may have been served: wake these.
     Left(Weight, Vec<W>),
-    /// The ticket was no longer in line: it had been granted, or ended by [`close`](Queue::close).
+    /// The ticket was no longer in line: it had been granted, or ended by [`close`](WeightedSemaphore::close).
     Gone,
 }
 
 /// The buffer's bound and the line before it. `W` is whatever the caller wakes a waiter by.
 #[derive(Debug)]
-pub struct Queue<W> {
+pub struct WeightedSemaphore<W> {
     limit: Weight,
     used: Weight,
     /// Items granted and not yet finished.
@@ -82,10 +82,10 @@ pub struct Queue<W> {
     closed: bool,
 }
 
-impl<W> Queue<W> {
+impl<W> WeightedSemaphore<W> {
     /// An empty queue that holds at most `limit`.
     pub fn new(limit: Weight) -> Self {
-        Queue {
+        WeightedSemaphore {
             limit,
             used: Weight::default(),
             items: 0,
@@ -97,25 +97,25 @@ impl<W> Queue<W> {
     }
 
     /// Asks for room. With `wait`, what does not fit now joins the line and `waker` is kept for it.
-    pub fn take(&mut self, weight: Weight, wait: bool, waker: impl FnOnce() -> W) -> Take {
+    pub fn acquire(&mut self, weight: Weight, wait: bool, waker: impl FnOnce() -> W) -> Acquire {
         if self.closed {
-            return Take::Closed;
+            return Acquire::Closed;
         }
         if !Weight::default().fits(weight, self.limit) {
-            return Take::TooHeavy;
+            return Acquire::TooHeavy;
         }
         if self.line.is_empty() && self.used.fits(weight, self.limit) {
             self.grant(weight);
-            return Take::Granted;
+            return Acquire::Granted;
         }
         if !wait {
-            return Take::Busy;
+            return Acquire::Busy;
         }
         let ticket = Ticket(self.next);
         self.next += 1;
         self.waiting_messages += weight.messages;
         self.line.insert(ticket, (weight, waker()));
-        Take::Queued(ticket)
+        Acquire::Queued(ticket)
     }
 
     /// Leaves the line. The new head may fit where the old one did not, so it is served here: this is
@@ -175,7 +175,7 @@ impl<W> Queue<W> {
         self.used.messages + self.waiting_messages
     }
 
-    /// Whether [`close`](Queue::close) was called.
+    /// Whether [`close`](WeightedSemaphore::close) was called.
     pub fn is_closed(&self) -> bool {
         self.closed
     }

@@ -8,141 +8,40 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel as channel;
 use log::Level;
 use parking_lot::Mutex;
 
-use super::config::{Config, OnPause};
+use super::config::{Config, OnOverload};
 use super::ends::connection::Connection;
-use super::ends::receiver::{Inbox, Received};
-use super::ends::sender::{Outbox, Parcel, Weigh};
+use super::ends::receiver::{Received, Receiver};
+use super::ends::sender::{Envelope, Sender, Weigh};
 use super::error::{BoxError, StartError};
-use super::limits::{self, Bound, BufferMemory, Needs};
-use super::running::{Handle, Threads};
+use super::limits::{self, BufferMemory, Requirements, ResourceLimits};
+use super::running::{Server, Threads};
 use super::state::accepting::Accepting;
-use super::state::admission::Gate;
-use super::state::consumer_state::ConsumerPulse;
+use super::state::admission::Admission;
+use super::state::consumer_state::ConsumerState;
 use super::state::exits::Exits;
+use super::state::handler_thread::Serve;
 use super::state::lifecycle::Lifecycle;
 use super::state::listener::{self, Listener};
-use super::state::logger::Journal;
+use super::state::logger::Logger;
 use super::state::promise::{self, Promise};
-use super::state::quota::Budget;
+use super::state::quota::Quota;
 use super::state::table::Table;
-use super::state::waker::Bell;
-use super::state::{Shared, Spawner, Standing, ThreadBody};
-use super::threads::acceptor::{Acceptor, MakeHandler};
-use super::threads::consumer;
-use super::threads::handler;
-use super::threads::reaper;
+use super::state::waker::Waker;
+use super::state::{Ending, OverloadSnapshot, Shared, Spawner, ThreadBody};
+use super::threads::acceptor::Acceptor;
+use super::threads::handler::Handlers;
 use super::threads::watchdog::Watchdog;
+use super::threads::{consumer, reaper};
 use crate::policy::{Linger, Weight};
 
-/// How long [`Inbox::recv`] waits at a time where nobody asked for a tick.
+/// How long [`Receiver::recv`] waits at a time where nobody asked for a tick.
 const LONG_TICK: Duration = Duration::from_secs(1);
 /// How long the consumer sleeps where it lingers.
 const LINGER: Duration = Duration::from_micros(500);
-
-/// A TCP server for messages of type `T`.
-///
-/// # A server for your own type
-/// ```
-/// use std::io::{BufRead, BufReader, Write};
-/// use std::net::TcpStream;
-/// use std::time::Duration;
-/// use drainline::{Server, Weigh};
-///
-/// struct Reading { sensor: String, value: f64 }
-///
-/// impl Weigh for Reading {
-///     fn bytes(&self) -> usize { self.sensor.capacity() }
-/// }
-///
-/// let (seen, readings) = std::sync::mpsc::channel();
-/// let server = Server::<Reading>::builder()
-///     .listen("127.0.0.1:0".parse()?)
-///     .start_each(
-///         |conn, out| {
-///             for line in BufReader::new(conn).lines() {
-///                 let line = line?;
-///                 if let Some((sensor, value)) = line.split_once(' ') {
-///                     out.send(Reading { sensor: sensor.to_owned(), value: value.parse()? })?;
-///                 }
-///             }
-///             Ok(())
-///         },
-///         move |reading| Ok(seen.send((reading.sensor.clone(), reading.value))?),
-///     )?;
-///
-/// let mut client = TcpStream::connect(server.local_addrs()[0])?;
-/// client.write_all(b"kitchen 21.5\n")?;
-/// drop(client);
-/// assert_eq!(readings.recv()?, ("kitchen".to_owned(), 21.5));
-///
-/// let report = server.shutdown(Duration::from_secs(5));
-/// assert_eq!(report.stats.delivered, 1);
-/// assert!(report.stats.is_balanced());
-/// # Ok::<(), drainline::BoxError>(())
-/// ```
-///
-/// # Requests and responses
-/// A handler may reply, and a drain lets it answer the whole requests that were sent:
-/// ```
-/// use std::io::{BufRead, BufReader, Read, Write};
-/// use std::net::TcpStream;
-/// use drainline::Server;
-///
-/// let server = Server::<String>::builder()
-///     .listen("127.0.0.1:0".parse()?)
-///     .start_each(
-///         |conn, log| {
-///             let mut conn = BufReader::new(conn);
-///             loop {
-///                 let mut request = String::new();
-///                 if conn.read_line(&mut request)? == 0 {
-///                     return Ok(());
-///                 }
-///                 writeln!(conn.get_mut(), "you said {}", request.trim_end())?;
-///                 log.send(request)?;
-///             }
-///         },
-///         |request| {
-///             assert!(request.ends_with('\n'));
-///             Ok(())
-///         },
-///     )?;
-///
-/// let mut client = TcpStream::connect(server.local_addrs()[0])?;
-/// client.write_all(b"hello\n")?;
-/// client.shutdown(std::net::Shutdown::Write)?;
-/// let mut answer = String::new();
-/// client.read_to_string(&mut answer)?;
-/// assert_eq!(answer, "you said hello\n");
-/// # drop(server);
-/// # Ok::<(), drainline::BoxError>(())
-/// ```
-pub struct Server<T> {
-    of: PhantomData<T>,
-}
-
-impl<T: Weigh + Send + 'static> Server<T> {
-    /// Begins a server with default settings and no listener.
-    pub fn builder() -> Builder<T> {
-        Builder {
-            config: Config::default(),
-            listeners: Vec::new(),
-            spawner: Box::new(|builder, body| builder.spawn(body)),
-            needs: Needs::default(),
-            of: PhantomData,
-        }
-    }
-}
-
-impl<T> fmt::Debug for Server<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Server")
-    }
-}
 
 enum Source {
     Address(SocketAddr),
@@ -167,8 +66,21 @@ pub struct Builder<T> {
     config: Config,
     listeners: Vec<Source>,
     spawner: Spawner,
-    needs: Needs,
+    requirements: Requirements,
     of: PhantomData<T>,
+}
+
+impl Server {
+    /// Begins a server for messages of type `T`, with default settings and no listener.
+    pub fn builder<T: Weigh + Send + 'static>() -> Builder<T> {
+        Builder {
+            config: Config::default(),
+            listeners: Vec::new(),
+            spawner: Box::new(|builder, body| builder.spawn(body)),
+            requirements: Requirements::default(),
+            of: PhantomData,
+        }
+    }
 }
 
 impl<T: Weigh + Send + 'static> Builder<T> {
@@ -178,7 +90,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
-    /// Listens on `address`, too. Port 0: one that is free; [`Handle::local_addrs`] tells. `[::]` takes IPv4
+    /// Listens on `address`, too. Port 0: one that is free; [`Server::local_addrs`] tells. `[::]` takes IPv4
     /// clients, too, unless another listener has an IPv4 address with the same port.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listeners.push(Source::Address(address));
@@ -209,14 +121,14 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// Counts threads and descriptors into the bound that the process will still need for itself.
     /// What it has when it starts the server is counted anyway.
     pub fn reserve(mut self, threads: u64, descriptors: u64) -> Self {
-        self.needs.other_threads = threads;
-        self.needs.other_descriptors = descriptors;
+        self.requirements.other_threads = threads;
+        self.requirements.other_descriptors = descriptors;
         self
     }
 
     /// Counts what the room above holds of buffers beside what connections and the buffer hold.
     pub(crate) fn buffer_memory(mut self, memory: BufferMemory) -> Self {
-        self.needs.memory = memory;
+        self.requirements.memory = memory;
         self
     }
 
@@ -225,8 +137,8 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     ///
     /// # Errors
     /// As [`start`](Builder::start).
-    pub fn check(&self) -> Result<(Bound, Vec<String>), StartError> {
-        self.check_with(&self.config, self.needs.memory)
+    pub fn check(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
+        self.check_with(&self.config, self.requirements.memory)
     }
 
     /// As [`check`](Builder::check), with other settings.
@@ -234,193 +146,82 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         &self,
         config: &Config,
         memory: BufferMemory,
-    ) -> Result<(Bound, Vec<String>), StartError> {
-        let needs = self.needs_of(config, memory)?;
-        let fit = limits::fit(config, &needs, &promise::system())?;
-        Ok((fit.bound, fit.notes))
+    ) -> Result<(ResourceLimits, Vec<String>), StartError> {
+        let requirements = self.requirements_of(config, memory)?;
+        let fit = limits::fit(config, &requirements, &promise::system())?;
+        Ok((fit.limits, fit.notes))
     }
 
-    fn needs_of(&self, config: &Config, memory: BufferMemory) -> Result<Needs, StartError> {
+    fn requirements_of(
+        &self,
+        config: &Config,
+        memory: BufferMemory,
+    ) -> Result<Requirements, StartError> {
         config.check()?;
         if self.listeners.is_empty() {
             return Err(StartError::NoListener);
         }
         // A listener that refuses connects keeps its port by two more sockets, one for each family.
-        let guards = match config.on_pause {
-            OnPause::Refuse => 2 * self.listeners.len() as u64,
-            OnPause::Backlog | OnPause::Close => 0,
+        let guards = match config.on_overload {
+            OnOverload::Refuse => 2 * self.listeners.len() as u64,
+            OnOverload::Backlog | OnOverload::Close => 0,
         };
-        Ok(Needs {
+        Ok(Requirements {
             listeners: self.listeners.len(),
-            other_descriptors: self.needs.other_descriptors.saturating_add(guards),
+            other_descriptors: self.requirements.other_descriptors.saturating_add(guards),
             memory,
-            ..self.needs
+            ..self.requirements
         })
     }
 
     /// Starts the server. `handler` runs on a thread for each connection, `consumer` on the one consumer
-    /// thread until its inbox is closed; both are told of a shutdown by what they wait in.
+    /// thread until its receiver is closed; both are told of a shutdown by what they wait in.
     ///
     /// A handler that returns an error or panics ends its connection, counted. A consumer that returns an
-    /// error, panics, or returns before its inbox is closed stops the whole server: see
-    /// [`Handle::wait`].
+    /// error, panics, or returns before its receiver is closed stops the whole server: see
+    /// [`Server::wait`].
     ///
     /// Installs no signal handler, no logger, and nothing else in the process.
     ///
     /// # Errors
-    /// A setting that does not hold, a bound that the system cannot hold, an address that cannot be
+    /// A setting that does not hold, limits that the system cannot hold, an address that cannot be
     /// listened on. Nothing is left running.
-    pub fn start<H, C>(self, handler: H, consumer: C) -> Result<Handle, StartError>
+    pub fn start<H, C>(self, handler: H, consumer: C) -> Result<Server, StartError>
     where
-        H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
-        C: FnOnce(&mut Inbox<T>) -> Result<(), BoxError> + Send + 'static,
+        H: Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+        C: FnOnce(&mut Receiver<T>) -> Result<(), BoxError> + Send + 'static,
     {
-        let needs = self.needs_of(&self.config, self.needs.memory)?;
+        let requirements = self.requirements_of(&self.config, self.requirements.memory)?;
         let config = self.config;
-        let (fit, promise) = Promise::take(&needs, |system| limits::fit(&config, &needs, system))?;
-        let (bound, notes) = (fit.bound, fit.notes);
-        let mut listeners = Vec::new();
-        let mut inherited = 0;
-        // `[::]` takes IPv4 clients, too, and would be refused a port that an IPv4 listener has.
-        let v4_ports: Vec<u16> = self.listeners.iter().filter_map(Source::v4_port).collect();
-        for source in self.listeners {
-            listeners.push(match source {
-                Source::Address(address) => {
-                    let is_v6 = address.ip().to_canonical().is_ipv6();
-                    let only_v6 = is_v6 && v4_ports.contains(&address.port());
-                    Listener::bind(address, only_v6, &config)
-                        .map_err(|source| StartError::Listen { address, source })?
-                }
-                Source::Inherited(listener) => {
-                    inherited += 1;
-                    Listener::inherit(listener, &config).map_err(system("an inherited listener"))?
-                }
-            });
-        }
-        let unguarded = listener::guard_other_families(&mut listeners);
-        let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
-        let bells: Vec<_> = listeners
-            .iter()
-            .map(|_| Bell::new().map(Arc::new))
-            .collect::<Result<_, _>>()
-            .map_err(system("an eventfd"))?;
-
-        let (sender, receiver) = bounded::<Box<Parcel<T>>>(config.buffer_messages);
-        let limit = Weight {
-            messages: config.buffer_messages as u64,
-            bytes: config.buffer_bytes as u64,
-        };
-        let (budget, nudged) = Budget::new(limit);
-        let (endings, ended) = bounded(bound.max_connections + 1);
-        let exits = Arc::new(Exits::new());
-        let (journal, journal_body) = Journal::new();
-        let shared = Arc::new(Shared {
-            gate: Arc::new(Gate::new(
-                &config,
-                bound.max_connections,
-                Arc::clone(&exits),
-                bells.clone(),
-            )),
-            accepting: Accepting::new(listeners.len()),
-            bound,
-            promise: Mutex::new(Some(promise)),
-            started: Instant::now(),
-            fixed_threads: listeners.len() + limits::OWN_THREADS as usize,
-            table: Table::default(),
-            budget: Arc::new(budget),
-            consumer: Arc::new(ConsumerPulse::new()),
-            exits,
-            reaper: endings,
-            standing: Mutex::new(Standing::default()),
-            lifecycle: Lifecycle::new(listeners.len()),
-            journal: journal.clone(),
-            spawner: self.spawner,
-            config,
-        });
+        let (fitted, promise) = Promise::take(&requirements, |system| {
+            limits::fit(&config, &requirements, system)
+        })?;
+        let bound = Bound::all(self.listeners, &config)?;
+        let (channel, queued) = channel::bounded::<Box<Envelope<T>>>(config.buffer_messages);
+        let parts = Parts::new(config, fitted.limits, promise, self.spawner, bound.wakers());
+        let shared = Arc::clone(&parts.shared);
 
         // Every acceptor before the first thread: what can fail short of a spawn has failed by then.
-        let make_handler = make_handler(&shared, sender, handler);
-        let acceptors: Vec<_> = listeners
-            .into_iter()
-            .zip(bells)
-            .enumerate()
-            .map(|(place, (listener, bell))| {
-                Acceptor::new(
-                    place,
-                    listener,
-                    bell,
-                    Arc::clone(&shared),
-                    Arc::clone(&make_handler),
-                )
-            })
-            .collect::<Result<_, _>>()
-            .map_err(system("a descriptor in reserve"))?;
-        drop(make_handler);
-
-        let budget = Arc::clone(&shared.budget);
-        let rest = receiver.clone();
-        let config = &shared.config;
-        let linger = config
-            .linger
-            .then(|| Linger::new(config.busy_reads as f64, LINGER));
-        let inbox = Inbox::new(
-            receiver,
-            nudged,
-            Arc::clone(&budget),
-            Arc::clone(&shared.consumer),
-            journal.clone(),
-            linger,
-        );
-        // Books what the consumer never came to take.
-        let drop_rest = Box::new(move || {
-            while let Ok(parcel) = rest.try_recv() {
-                budget.picked_up();
-                budget.undone(parcel.weight);
-            }
+        let addresses = bound.addresses();
+        let notes = [fitted.notes, bound.notes(&shared.config)].concat();
+        let handlers = Arc::new(Handlers {
+            shared: Arc::clone(&shared),
+            channel,
+            handler,
         });
-        let mut threads = Threads::new(Arc::clone(&shared), drop_rest);
-        threads.journal = Some(spawn("journal", journal_body)?);
-        threads.reaper = Some(spawn("reaper", {
-            let shared = Arc::clone(&shared);
-            move || reaper::run(&shared, &ended)
-        })?);
-        threads.watchdog = Some(spawn("watchdog", {
-            let is_over = threads.is_over();
-            let watchdog = Watchdog::new(Arc::clone(&shared));
-            move || watchdog.run(is_over)
-        })?);
-        threads.consumer = Some(spawn("consumer", {
-            let shared = Arc::clone(&shared);
-            move || consumer::run(&shared, inbox, consumer)
-        })?);
-        for acceptor in acceptors {
-            threads
-                .acceptors
-                .push(spawn("acceptor", move || acceptor.run())?);
-        }
+        let acceptors = bound.acceptors(&shared, handlers)?;
+        let receiver = parts.receiver(queued.clone());
+        let threads = parts.start(queued, acceptors, move |shared| {
+            consumer::run(&shared, receiver, consumer);
+        })?;
 
         if let Some(promise) = &*shared.promise.lock() {
-            promise.has_started(Arc::downgrade(&shared.gate));
+            promise.has_started(Arc::downgrade(&shared.admission));
         }
         for note in notes {
-            journal.say(Level::Warn, note);
+            shared.logger.log(Level::Warn, note);
         }
-        if inherited > 0 && shared.config.on_pause == OnPause::Refuse {
-            journal.say(
-                Level::Warn,
-                "on_pause = refuse: an inherited listener could not come back, so it closes clients instead",
-            );
-        }
-        for address in unguarded {
-            journal.say(
-                Level::Warn,
-                format!(
-                    "on_pause = refuse: another program has port {} in the other family, and could take it from {address} while that is shut down, so it closes clients instead",
-                    address.port()
-                ),
-            );
-        }
-        Ok(Handle::new(addresses, threads))
+        Ok(Server::new(addresses, threads))
     }
 
     /// Starts the server with a consumer that calls `item` for each item; `Ok` means delivered. An error stops
@@ -428,19 +229,19 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     ///
     /// # Errors
     /// As [`start`](Builder::start).
-    pub fn start_each<H, I>(self, handler: H, mut item: I) -> Result<Handle, StartError>
+    pub fn start_each<H, I>(self, handler: H, mut item: I) -> Result<Server, StartError>
     where
-        H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+        H: Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
         I: FnMut(&T) -> Result<(), BoxError> + Send + 'static,
     {
-        self.start(handler, move |inbox| {
+        self.start(handler, move |receiver| {
             loop {
-                match inbox.recv(LONG_TICK) {
-                    Received::Item(delivery) => {
+                match receiver.recv(LONG_TICK) {
+                    Received::Message(delivery) => {
                         item(delivery.get())?;
-                        drop(delivery.done());
+                        drop(delivery.ack());
                     }
-                    Received::Tick => {}
+                    Received::Timeout | Received::RoomWanted => {}
                     Received::Closed => return Ok(()),
                 }
             }
@@ -448,31 +249,192 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     }
 }
 
-/// The source of every handler's thread, and of its sending end: when the acceptors are gone, so is it,
-/// and the channel ends with the last handler.
-fn make_handler<T, H>(
-    shared: &Arc<Shared>,
-    sender: crossbeam_channel::Sender<Box<Parcel<T>>>,
-    handler: H,
-) -> MakeHandler
-where
-    T: Weigh + Send + 'static,
-    H: Fn(&mut Connection, &Outbox<T>) -> Result<(), BoxError> + Send + Sync + 'static,
-{
-    let (shared, handler) = (Arc::clone(shared), Arc::new(handler));
-    Arc::new(move |record| {
-        let (shared, handler) = (Arc::clone(&shared), Arc::clone(&handler));
-        let sender = sender.clone();
-        Box::new(move || {
-            let outbox = Outbox::new(
-                sender,
-                Arc::clone(&shared.budget),
-                Arc::clone(&record),
-                &shared.config,
-            );
-            handler::run(&shared, record, outbox, &*handler)
+/// The listeners of a server that starts.
+struct Bound {
+    listeners: Vec<(Listener, Arc<Waker>)>,
+    inherited: usize,
+    unguarded: Vec<SocketAddr>,
+}
+
+impl Bound {
+    fn all(sources: Vec<Source>, config: &Config) -> Result<Self, StartError> {
+        // `[::]` takes IPv4 clients, too, and would be refused a port that an IPv4 listener has.
+        let v4_ports: Vec<u16> = sources.iter().filter_map(Source::v4_port).collect();
+        let mut listeners = Vec::new();
+        let mut inherited = 0;
+        for source in sources {
+            listeners.push(match source {
+                Source::Address(address) => {
+                    let is_v6 = address.ip().to_canonical().is_ipv6();
+                    let only_v6 = is_v6 && v4_ports.contains(&address.port());
+                    Listener::bind(address, only_v6, config)
+                        .map_err(|source| StartError::Listen { address, source })?
+                }
+                Source::Inherited(listener) => {
+                    inherited += 1;
+                    Listener::inherit(listener, config).map_err(system("an inherited listener"))?
+                }
+            });
+        }
+        let unguarded = listener::guard_other_families(&mut listeners);
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| Ok((listener, Arc::new(Waker::new()?))))
+            .collect::<io::Result<_>>()
+            .map_err(system("an eventfd"))?;
+        Ok(Bound {
+            listeners,
+            inherited,
+            unguarded,
         })
-    })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.iter();
+        listeners.map(|(listener, _)| listener.address).collect()
+    }
+
+    fn wakers(&self) -> Vec<Arc<Waker>> {
+        let listeners = self.listeners.iter();
+        listeners.map(|(_, waker)| Arc::clone(waker)).collect()
+    }
+
+    /// What an operator should know of them.
+    fn notes(&self, config: &Config) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.inherited > 0 && config.on_overload == OnOverload::Refuse {
+            let why = "an inherited listener could not come back";
+            notes.push(format!(
+                "on_overload = refuse: {why}, so it closes clients instead"
+            ));
+        }
+        notes.extend(self.unguarded.iter().map(|address| {
+            let port = address.port();
+            format!("on_overload = refuse: another program has port {port} in the other family, and could take it from {address} while that is shut down, so it closes clients instead")
+        }));
+        notes
+    }
+
+    fn acceptors(
+        self,
+        shared: &Arc<Shared>,
+        handler: Arc<dyn Serve>,
+    ) -> Result<Vec<Acceptor>, StartError> {
+        let listeners = self.listeners.into_iter().enumerate();
+        let acceptors = listeners.map(|(number, (listener, waker))| {
+            let (shared, handler) = (Arc::clone(shared), Arc::clone(&handler));
+            Acceptor::new(number, listener, waker, shared, handler)
+        });
+        acceptors
+            .collect::<io::Result<_>>()
+            .map_err(system("a descriptor in reserve"))
+    }
+}
+
+/// What the threads of a server that starts share, and the ends of it that only one of them has.
+struct Parts {
+    shared: Arc<Shared>,
+    nudged: channel::Receiver<()>,
+    endings: channel::Receiver<Ending>,
+    logger_body: ThreadBody,
+}
+
+impl Parts {
+    fn new(
+        config: Config,
+        limits: ResourceLimits,
+        promise: Promise,
+        spawner: Spawner,
+        wakers: Vec<Arc<Waker>>,
+    ) -> Self {
+        let (quota, nudged) = Quota::new(Weight {
+            messages: config.buffer_messages as u64,
+            bytes: config.buffer_bytes as u64,
+        });
+        let (reaper, endings) = channel::bounded(limits.max_connections + 1);
+        let (logger, logger_body) = Logger::new();
+        let exits = Arc::new(Exits::new());
+        let listeners = wakers.len();
+        let admission = Admission::new(&config, limits.max_connections, Arc::clone(&exits), wakers);
+        let shared = Arc::new(Shared {
+            admission: Arc::new(admission),
+            accepting: Accepting::new(listeners),
+            limits,
+            promise: Mutex::new(Some(promise)),
+            started: Instant::now(),
+            fixed_threads: listeners + limits::OWN_THREADS as usize,
+            table: Table::default(),
+            quota: Arc::new(quota),
+            consumer: Arc::new(ConsumerState::new()),
+            exits,
+            reaper,
+            snapshot: Mutex::new(OverloadSnapshot::default()),
+            lifecycle: Lifecycle::new(listeners),
+            logger,
+            spawner,
+            config,
+        });
+        Parts {
+            shared,
+            nudged,
+            endings,
+            logger_body: Box::new(logger_body),
+        }
+    }
+
+    fn receiver<T>(&self, queued: channel::Receiver<Box<Envelope<T>>>) -> Receiver<T> {
+        let (shared, config) = (&self.shared, &self.shared.config);
+        let linger = config
+            .linger
+            .then(|| Linger::new(config.busy_reads as f64, LINGER));
+        Receiver::new(
+            queued,
+            self.nudged.clone(),
+            Arc::clone(&shared.quota),
+            Arc::clone(&shared.consumer),
+            shared.logger.clone(),
+            linger,
+        )
+    }
+
+    /// Starts every thread but the handlers'. Where one fails, those that run are ended.
+    fn start<T: Send + 'static>(
+        self,
+        queued: channel::Receiver<Box<Envelope<T>>>,
+        acceptors: Vec<Acceptor>,
+        consumer: impl FnOnce(Arc<Shared>) + Send + 'static,
+    ) -> Result<Threads, StartError> {
+        let shared = &self.shared;
+        let quota = Arc::clone(&shared.quota);
+        // Books what the consumer never came to take.
+        let drop_rest = Box::new(move || {
+            while let Ok(envelope) = queued.try_recv() {
+                quota.picked_up();
+                quota.nack(envelope.weight);
+            }
+        });
+        let mut threads = Threads::new(Arc::clone(shared), drop_rest);
+        threads.logger = Some(spawn("logger", self.logger_body)?);
+        threads.reaper = Some(spawn("reaper", {
+            let (shared, endings) = (Arc::clone(shared), self.endings);
+            move || reaper::run(&shared, &endings)
+        })?);
+        threads.watchdog = Some(spawn("watchdog", {
+            let is_over = threads.is_over();
+            let watchdog = Watchdog::new(Arc::clone(shared));
+            move || watchdog.run(is_over)
+        })?);
+        threads.consumer = Some(spawn("consumer", {
+            let shared = Arc::clone(shared);
+            move || consumer(shared)
+        })?);
+        for acceptor in acceptors {
+            threads
+                .acceptors
+                .push(spawn("acceptor", move || acceptor.run())?);
+        }
+        Ok(threads)
+    }
 }
 
 fn spawn(

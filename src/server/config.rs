@@ -24,13 +24,13 @@ pub enum WhenFull {
     /// [`SendError::Full`](super::SendError::Full) as its error, as `?` does.
     Drop,
     /// Wait as long as it takes: nothing is ever lost, and threads stay bounded by `max_connections`.
-    Wait,
+    Block,
 }
 
 /// What new clients meet while the gate is shut. To turn them away takes a descriptor, of which each listener keeps one in
 /// reserve; where even that cannot be had, they wait in the kernel's queue under each of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnPause {
+pub enum OnOverload {
     /// They are not accepted: the kernel queues them, up to the backlog. To themselves they look
     /// connected.
     #[default]
@@ -50,10 +50,10 @@ pub enum OnPause {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PauseAfter {
     /// After a sixth of `send_timeout`: 5 s with the default of 30 s. At least 100 ms, so with a `send_timeout`
-    /// of no more than that it never comes to it, unless `when_full` is [`WhenFull::Wait`].
+    /// of no more than that it never comes to it, unless `when_full` is [`WhenFull::Block`].
     #[default]
     Auto,
-    /// After this long, 100 ms or more. Below `send_timeout`, unless `when_full` is [`WhenFull::Wait`]:
+    /// After this long, 100 ms or more. Below `send_timeout`, unless `when_full` is [`WhenFull::Block`]:
     /// a wait that long has already been cut off.
     After(Duration),
     /// Never.
@@ -64,7 +64,7 @@ pub enum PauseAfter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FirstByteTimeout {
     /// For ever, while there is room. While clients are kept out at `max_connections`, connections that have sent no
-    /// byte for 60 s are ended, the oldest first, and only as many as are needed. Under [`OnPause::Refuse`], where
+    /// byte for 60 s are ended, the oldest first, and only as many as are needed. Under [`OnOverload::Refuse`], where
     /// nobody can see who is refused, one at least, whoever comes.
     #[default]
     Auto,
@@ -120,10 +120,10 @@ pub struct Config {
     pub send_timeout: Duration,
     /// What follows when it waited that long. Default: abort.
     pub when_full: WhenFull,
-    /// When held-up senders shut the gate. Default: after a sixth of `send_timeout`.
+    /// When held-up senders shut the admission. Default: after a sixth of `send_timeout`.
     pub pause_after: PauseAfter,
     /// What new clients meet while the gate is shut. Default: the kernel's queue.
-    pub on_pause: OnPause,
+    pub on_overload: OnOverload,
     /// Messages per second that one connection may send, 1 or more. Above it its reads are delayed,
     /// and each brings about a second's worth; nothing is dropped. What is left of a stream that its peer has ended
     /// or reset is read at once. Default: off.
@@ -164,7 +164,7 @@ pub struct Config {
     /// together then reads once for several of them, about four; the price is that much latency, under load
     /// only. `None`: never. Default 50 ms.
     pub max_read_delay: Option<Duration>,
-    /// Whether the consumer, while so many small items come, sleeps half a millisecond when its inbox is empty,
+    /// Whether the consumer, while so many small items come, sleeps half a millisecond when its receiver is empty,
     /// and then takes all that came: waking it for each costs more than that. The price is that much latency,
     /// under load only. Default: yes.
     pub linger: bool,
@@ -190,7 +190,7 @@ impl Default for Config {
             send_timeout: Duration::from_secs(30),
             when_full: WhenFull::Abort,
             pause_after: PauseAfter::Auto,
-            on_pause: OnPause::Backlog,
+            on_overload: OnOverload::Backlog,
             rate_limit: None,
             accept_rate: None,
             frame_timeout: Some(Duration::from_secs(30)),
@@ -215,7 +215,7 @@ impl Config {
     /// The default for [`max_connections`](Config::max_connections), where the system holds it.
     pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 
-    /// When held-up senders shut the gate, resolved; `None` if never.
+    /// When held-up senders shut the admission, resolved; `None` if never.
     pub fn effective_pause_after(&self) -> Option<Duration> {
         match self.pause_after {
             PauseAfter::Auto => Some((self.send_timeout / 6).max(TICK)),
@@ -292,7 +292,7 @@ impl Config {
             return Ok(());
         };
         time("pause_after", Some(wait), TICK, DAY)?;
-        if self.when_full != WhenFull::Wait && wait >= self.send_timeout {
+        if self.when_full != WhenFull::Block && wait >= self.send_timeout {
             return Err(ConfigError::contradiction(
                 "pause_after",
                 format!("{wait:?}"),

@@ -14,6 +14,10 @@ impl Deadline {
         Deadline(Instant::now().checked_add(wait))
     }
 
+    pub(super) fn at(at: Instant) -> Deadline {
+        Deadline(Some(at))
+    }
+
     /// What is left, at most `cap`; `None` once it has passed.
     pub(super) fn remaining(self, cap: Duration) -> Option<Duration> {
         let left = match self.0 {

@@ -162,7 +162,7 @@ pub enum ServerError {
     ConsumerFailed(String),
     /// The consumer panicked: its message.
     ConsumerPanicked(String),
-    /// The consumer returned `Ok` although its inbox was not closed.
+    /// The consumer returned `Ok` although its receiver was not closed.
     ConsumerLeft,
     /// A listener failed in a way that retrying does not mend.
     ListenerFailed {
@@ -179,7 +179,7 @@ impl fmt::Display for ServerError {
             ServerError::ConsumerFailed(error) => write!(f, "the consumer failed: {error}"),
             ServerError::ConsumerPanicked(message) => write!(f, "the consumer panicked: {message}"),
             ServerError::ConsumerLeft => {
-                f.write_str("the consumer returned before its inbox was closed")
+                f.write_str("the consumer returned before its receiver was closed")
             }
             ServerError::ListenerFailed { address, error } => {
                 write!(f, "the listener on {address} failed: {error}")
@@ -246,7 +246,7 @@ impl<T> fmt::Display for SendError<T> {
 impl<T> From<SendError<T>> for BoxError {
     fn from(error: SendError<T>) -> Self {
         Box::new(Ended(match error {
-            SendError::Full(_) => EndReason::Failed,
+            SendError::Full(_) => EndReason::HandlerError,
             SendError::Aborted(_) => EndReason::Aborted,
             SendError::Closed(_) => EndReason::Shutdown,
         }))
@@ -258,7 +258,7 @@ impl<T> From<SendError<T>> for BoxError {
 /// Reads and writes that we ended return an [`io::Error`] that wraps this; a handler that ends a
 /// connection for a reason of its own may return it as its error, or an error that has it as its
 /// [`source`](std::error::Error::source), and it is counted under that reason. What such an error says is in
-/// the log line for [`EndReason::Protocol`], and behind the limit in the one for a time limit that passed.
+/// the log line for [`EndReason::ProtocolError`], and behind the limit in the one for a time limit that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended(pub EndReason);
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::error::ServerError;
 use super::ledger::{
-    DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, Tally, counted,
+    Bytes, Counters, DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, counted,
 };
-use crate::policy::{Activity, Rung, Weight};
+use crate::policy::{Activity, OverloadLevel, Weight};
 
 /// The server's ledger at one moment.
 ///
@@ -22,7 +22,7 @@ pub struct Stats {
     /// Messages that the consumer said were delivered.
     pub delivered: u64,
     /// Messages that left in any other way, by reason.
-    pub dropped: Tally<DropReason>,
+    pub dropped: Counters<DropReason>,
     /// Messages in the buffer, in the consumer's hands, or waiting for room.
     pub in_flight: u64,
     /// What the buffer and the consumer hold against the buffer's two bounds.
@@ -36,16 +36,16 @@ pub struct Stats {
     /// Connections whose handler has not ended.
     pub open: u64,
     /// Clients that were turned away, by reason.
-    pub rejected: Tally<RejectReason>,
+    pub rejected: Counters<RejectReason>,
     /// Connections that ended, by reason.
-    pub ended: Tally<EndReason>,
+    pub ended: Counters<EndReason>,
     /// Bytes that the kernel held when a connection was closed or a client turned away, and that nobody
     /// read: a lower bound on what a sender without acknowledgements lost. The sum of the next two.
     pub unread_bytes: u64,
     /// Those of connections that ended, by the reason of their end.
-    pub unread_ended: Tally<EndReason>,
+    pub unread_ended: Counters<EndReason>,
     /// Those of clients that were turned away, by the reason for that.
-    pub unread_rejected: Tally<RejectReason>,
+    pub unread_rejected: Counters<RejectReason>,
     /// How often nobody could be accepted for a while: the system had no descriptor, no memory or no thread to
     /// give, or another socket had taken the port of a listener that came back.
     pub accepts_starved: u64,
@@ -53,20 +53,20 @@ pub struct Stats {
     pub threads: usize,
     /// The most that `threads` has been.
     pub threads_peak: usize,
-    /// The rung of the overload ladder.
-    pub rung: Rung,
-    /// Whether the ladder holds the gate shut.
+    /// How the server stands, as of the last tick.
+    pub overload: OverloadLevel,
+    /// Whether new clients are kept out because senders are held up.
     pub is_paused: bool,
     /// Why new clients are kept out, if they are, as of the last tick. At `max_connections` that begins with the first
     /// client that is kept out; while connects are refused, with the refusal.
     pub not_accepting: Option<NotAccepting>,
     /// How long new clients were kept out, by reason; one reason at a time, so the sum is the time in all.
     pub not_accepting_seconds: Spans<NotAcceptingReason>,
-    /// Time spent on each rung, lowest first ([`Rung::ALL`]).
-    pub seconds_in: [Duration; 4],
+    /// How long the server stood at each level of overload.
+    pub overload_seconds: Spans<OverloadLevel>,
     /// The consumer, as the watchdog last saw it.
     pub consumer: ConsumerInfo,
-    /// Log lines that found the journal's queue full.
+    /// Log lines that found the logger's queue full.
     pub log_lines_lost: u64,
     /// Time since the server started.
     pub uptime: Duration,
@@ -94,8 +94,12 @@ pub struct NotAccepting {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The ledger at the end.
+    /// The ledger of messages and connections at the end.
     pub stats: Stats,
+    /// The ledger of bytes at the end.
+    pub bytes: Bytes,
+    /// What became of the sink. Zeros where there is none.
+    pub sink: SinkCounts,
     /// What ended the server, if it was not asked to.
     pub error: Option<ServerError>,
     /// A deadline of the drain passed before what it was set for had ended by itself: a handler had to be cut at
@@ -106,11 +110,30 @@ pub struct Report {
     pub stuck: Vec<ConnectionInfo>,
 }
 
+/// How a sink fared.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct SinkCounts {
+    /// How often it failed and was tried again.
+    pub failures: u64,
+    /// How often it could not be reopened and went on as it was.
+    pub failed_reopens: u64,
+    /// Delivered messages that went to a file that somebody had deleted: gone with it. Known to about a second.
+    pub unlinked_messages: u64,
+}
+
 impl Report {
+    /// Whether both ledgers close.
+    pub fn is_balanced(&self) -> bool {
+        self.stats.is_balanced() && self.bytes.is_balanced()
+    }
+
     /// The ledger of a server that has not ended.
     pub(crate) fn so_far(stats: Stats) -> Self {
         Report {
             stats,
+            bytes: Bytes::default(),
+            sink: SinkCounts::default(),
             error: None,
             timed_out: false,
             stuck: Vec::new(),
@@ -122,7 +145,7 @@ impl Report {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerInfo {
-    /// What it calls itself: a sink's name ([`Inbox::set_name`](super::Inbox::set_name)).
+    /// What it calls itself: a sink's name ([`Receiver::set_name`](super::Receiver::set_name)).
     pub name: String,
     /// For how long it has been in its own code without finishing anything; zero while it waits for an item
     /// or for its next try.

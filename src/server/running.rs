@@ -11,15 +11,15 @@ use log::Level;
 use parking_lot::Mutex;
 
 use super::ledger::EndReason;
-use super::limits::Bound;
+use super::limits::ResourceLimits;
 use super::report::{ConnectionInfo, Report, Stats};
-use super::state::logger::Journal;
+use super::state::logger::Logger;
 use super::state::{Ending, Shared};
 
 /// What the last deadline's cut may take to be felt by threads that were waiting.
 const GRACE: Duration = Duration::from_millis(250);
 /// What an end may take in all after its deadline, and so a drop: once and again a grace, and what is left
-/// of it for the journal to say its last lines.
+/// of it for the logger to say its last lines.
 const LAST_SECOND: Duration = Duration::from_secs(1);
 
 /// What becomes of handlers' threads that are past their handlers.
@@ -40,7 +40,7 @@ pub(super) struct Threads {
     pub(super) consumer: Option<JoinHandle<()>>,
     pub(super) reaper: Option<JoinHandle<()>>,
     pub(super) watchdog: Option<JoinHandle<()>>,
-    pub(super) journal: Option<JoinHandle<()>>,
+    pub(super) logger: Option<JoinHandle<()>>,
 }
 
 impl Threads {
@@ -53,7 +53,7 @@ impl Threads {
             consumer: None,
             reaper: None,
             watchdog: None,
-            journal: None,
+            logger: None,
         }
     }
 
@@ -101,19 +101,19 @@ impl Threads {
         stats.threads = stats.threads - shared.fixed_threads + left;
         let (error, timed_out) = (shared.lifecycle.error(), shared.lifecycle.has_missed());
         let report = Report {
-            stats,
             error,
             timed_out,
             stuck,
+            ..Report::so_far(stats)
         };
         for connection in &report.stuck {
-            shared.journal.say_once("left behind", Level::Error, || {
+            shared.logger.log_limited("left behind", Level::Error, || {
                 format!("left behind in its handler's own code: connection {connection}")
             });
         }
-        shared.journal.close();
-        if let Some(journal) = self.journal.take() {
-            join_until(journal, begun + (LAST_SECOND - GRACE));
+        shared.logger.close();
+        if let Some(logger) = self.logger.take() {
+            join_until(logger, begun + (LAST_SECOND - GRACE));
         }
         report
     }
@@ -146,10 +146,87 @@ enum State {
     Over(Box<Report>),
 }
 
-/// A running server.
+/// A running TCP server. [`Server::builder`] makes one for messages of a type of your own,
+/// [`Ingest::builder`](crate::ingest::Ingest::builder) one for lines and other framings.
 ///
+/// # A server for your own type
+/// ```
+/// use std::io::{BufRead, BufReader, Write};
+/// use std::net::TcpStream;
+/// use std::time::Duration;
+/// use drainline::{Server, Weigh};
+///
+/// struct Reading { sensor: String, value: f64 }
+///
+/// impl Weigh for Reading {
+///     fn bytes(&self) -> usize { self.sensor.capacity() }
+/// }
+///
+/// let (seen, readings) = std::sync::mpsc::channel();
+/// let server = Server::builder::<Reading>()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start_each(
+///         |conn, out| {
+///             for line in BufReader::new(conn).lines() {
+///                 let line = line?;
+///                 if let Some((sensor, value)) = line.split_once(' ') {
+///                     out.send(Reading { sensor: sensor.to_owned(), value: value.parse()? })?;
+///                 }
+///             }
+///             Ok(())
+///         },
+///         move |reading| Ok(seen.send((reading.sensor.clone(), reading.value))?),
+///     )?;
+///
+/// let mut client = TcpStream::connect(server.local_addrs()[0])?;
+/// client.write_all(b"kitchen 21.5\n")?;
+/// drop(client);
+/// assert_eq!(readings.recv()?, ("kitchen".to_owned(), 21.5));
+///
+/// let report = server.shutdown(Duration::from_secs(5));
+/// assert_eq!(report.stats.delivered, 1);
+/// assert!(report.stats.is_balanced());
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+///
+/// # Requests and responses
+/// A handler may reply, and a drain lets it answer the whole requests that were sent:
+/// ```
+/// use std::io::{BufRead, BufReader, Read, Write};
+/// use std::net::TcpStream;
+/// use drainline::Server;
+///
+/// let server = Server::builder::<String>()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start_each(
+///         |conn, log| {
+///             let mut conn = BufReader::new(conn);
+///             loop {
+///                 let mut request = String::new();
+///                 if conn.read_line(&mut request)? == 0 {
+///                     return Ok(());
+///                 }
+///                 writeln!(conn.get_mut(), "you said {}", request.trim_end())?;
+///                 log.send(request)?;
+///             }
+///         },
+///         |request| {
+///             assert!(request.ends_with('\n'));
+///             Ok(())
+///         },
+///     )?;
+///
+/// let mut client = TcpStream::connect(server.local_addrs()[0])?;
+/// client.write_all(b"hello\n")?;
+/// client.shutdown(std::net::Shutdown::Write)?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "you said hello\n");
+/// # drop(server);
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
 /// # Close semantics
-/// [`shutdown`](Handle::shutdown) and [`drain`](Handle::drain) end it in good order: listeners stop, what
+/// [`shutdown`](Server::shutdown) and [`drain`](Server::drain) end it in good order: listeners stop, what
 /// the kernel holds for each connection is read and whole messages are sent, the consumer takes what is in
 /// the buffer. Handlers have three quarters of the time, the consumer the rest; then everything that waits
 /// is cut, and what is left is booked as dropped.
@@ -157,19 +234,32 @@ enum State {
 /// **Dropping** the handle is a shutdown within zero: sockets are cut, the rest is booked, one warning is
 /// logged. It blocks for at most a second. A handler or a consumer that is in code of its own is left
 /// there: Rust cannot end a thread.
-pub struct Handle {
+pub struct Server {
     addresses: Vec<SocketAddr>,
     pub(super) shared: Arc<Shared>,
     state: Mutex<State>,
+    layer: Option<Arc<dyn Layer>>,
 }
 
-impl Handle {
+/// What stands on a server, and has a part in its report.
+pub(crate) trait Layer: Send + Sync {
+    fn complete(&self, report: &mut Report);
+    fn reopen(&self);
+}
+
+impl Server {
     pub(super) fn new(addresses: Vec<SocketAddr>, threads: Threads) -> Self {
-        Handle {
+        Server {
             addresses,
             shared: Arc::clone(&threads.shared),
             state: Mutex::new(State::Running(threads)),
+            layer: None,
         }
+    }
+
+    pub(crate) fn below(mut self, layer: Arc<dyn Layer>) -> Self {
+        self.layer = Some(layer);
+        self
     }
 
     /// Where it listens, in the order in which the listeners were added.
@@ -178,11 +268,11 @@ impl Handle {
     }
 
     /// What it needs at most, as computed at start.
-    pub fn bound(&self) -> Bound {
-        self.shared.bound.clone()
+    pub fn limits(&self) -> ResourceLimits {
+        self.shared.limits.clone()
     }
 
-    /// The ledger now, or at the end once [`wait`](Handle::wait) has returned. Takes two short locks, and walks
+    /// The ledger now, or at the end once [`wait`](Server::wait) has returned. Takes two short locks, and walks
     /// the open connections.
     pub fn stats(&self) -> Stats {
         // Whoever concludes holds the lock for as long as that takes; the ledger is there all the same.
@@ -190,6 +280,31 @@ impl Handle {
             Some(State::Over(report)) => report.stats.clone(),
             _ => self.shared.stats(),
         }
+    }
+
+    /// Both ledgers now, or at the end once [`wait`](Server::wait) has returned.
+    pub fn report(&self) -> Report {
+        let report = match self.state.try_lock().as_deref() {
+            Some(State::Over(report)) => (**report).clone(),
+            _ => Report::so_far(self.shared.stats()),
+        };
+        self.complete(report)
+    }
+
+    /// Asks the sink to open anew what it writes to. It does within a tenth of a second, even when nothing
+    /// flows or it is waiting to try again what failed, unless it is held up in a write. A failure keeps what
+    /// it had, is logged and counted. Without a sink it does nothing.
+    pub fn reopen(&self) {
+        if let Some(layer) = &self.layer {
+            layer.reopen();
+        }
+    }
+
+    fn complete(&self, mut report: Report) -> Report {
+        if let Some(layer) = &self.layer {
+            layer.complete(&mut report);
+        }
+        report
     }
 
     /// Every open connection, in the order in which they came.
@@ -201,26 +316,26 @@ impl Handle {
     /// has in a waiting send is booked as aborted. `false`: there is no such connection, or it was ended
     /// already. Does not wait for its handler.
     pub fn abort(&self, id: u64) -> bool {
-        let Some(record) = self.shared.table.find(id) else {
+        let Some(state) = self.shared.table.find(id) else {
             return false;
         };
-        let first = self.shared.budget.abort(&record, EndReason::Aborted);
-        record.cut();
+        let first = self.shared.quota.abort(&state, EndReason::Aborted);
+        state.cut();
         first
     }
 
     /// The server's log, for lines that must not block whoever says them.
-    pub fn journal(&self) -> Journal {
-        self.shared.journal.clone()
+    pub fn logger(&self) -> Logger {
+        self.shared.logger.clone()
     }
 
     /// Begins a shutdown that has `within` to end, and returns at once. A second call can only bring the
-    /// deadline nearer. Collect the report with [`wait`](Handle::wait).
+    /// deadline nearer. Collect the report with [`wait`](Server::wait).
     pub fn drain(&self, within: Duration) {
         self.shared.drain(within);
     }
 
-    /// Blocks until the server is over, for whatever reason: a [`drain`](Handle::drain), a consumer that
+    /// Blocks until the server is over, for whatever reason: a [`drain`](Server::drain), a consumer that
     /// died, a listener that broke. Without one of these it blocks for ever. With one, at most until a second
     /// after the drain's deadline: a cut has to be felt, and the log to say its last lines.
     /// Every caller gets the report.
@@ -235,7 +350,7 @@ impl Handle {
         self.conclude(ended, Remaining::AreJoined)
     }
 
-    /// As [`wait`](Handle::wait), for a process that ends next: handlers' threads that are past their handlers end
+    /// As [`wait`](Server::wait), for a process that ends next: handlers' threads that are past their handlers end
     /// with it. To join thousands can take seconds on a machine that is busy.
     pub fn wait_before_exit(&self) -> Report {
         let ended = self.wait_for_end();
@@ -249,7 +364,7 @@ impl Handle {
         shared.lifecycle.wait_over(grace, no_handlers)
     }
 
-    /// [`drain`](Handle::drain), then [`wait`](Handle::wait).
+    /// [`drain`](Server::drain), then [`wait`](Server::wait).
     pub fn shutdown(&self, within: Duration) -> Report {
         self.drain(within);
         self.wait()
@@ -263,27 +378,27 @@ impl Handle {
             *state = State::Over(Box::new(report));
         }
         match &*state {
-            State::Over(report) => (**report).clone(),
+            State::Over(report) => self.complete((**report).clone()),
             State::Running(_) => unreachable!("it was concluded above"),
         }
     }
 }
 
-impl Drop for Handle {
+impl Drop for Server {
     fn drop(&mut self) {
         if let State::Running(_) = *self.state.get_mut() {
             if !self.shared.lifecycle.is_stopping() {
                 let text = "the server's handle was dropped without a shutdown: everything is cut";
-                self.shared.journal.say(Level::Warn, text);
+                self.shared.logger.log(Level::Warn, text);
             }
             self.shutdown(Duration::ZERO);
         }
     }
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
+        f.debug_struct("Server")
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 
 use super::figures::Point;
 use super::words::{self, count, time};
@@ -57,11 +57,11 @@ pub(super) fn draw(course: &[Point]) -> String {
     );
     row("delivered", flow(&|point| point.delivered), &rate);
     row("lost", flow(&|point| point.lost), &rate);
-    if course.iter().any(|point| point.rung.is_some()) {
-        let rungs: String = columns.iter().map(|points| rung(points)).collect();
+    if course.iter().any(|point| point.level.is_some()) {
+        let levels: String = columns.iter().map(|points| level_of(points)).collect();
         text += &format!(
-            "  {:<10} |{rungs}| . normal, b backpressure, p paused, s shedding\n",
-            "ladder"
+            "  {:<10} |{levels}| . normal, b backpressure, p paused, s shedding\n",
+            "overload"
         );
     }
     let end = time(last.at);
@@ -87,12 +87,12 @@ fn columns(course: &[Point], end: Duration) -> Vec<Vec<Point>> {
     columns
 }
 
-fn rung(points: &[Point]) -> char {
-    match points.iter().filter_map(|point| point.rung).max() {
+fn level_of(points: &[Point]) -> char {
+    match points.iter().filter_map(|point| point.level).max() {
         None => ' ',
-        Some(Rung::Normal) => '.',
-        Some(Rung::Backpressure) => 'b',
-        Some(Rung::Paused) => 'p',
-        Some(Rung::Shedding) => 's',
+        Some(OverloadLevel::Normal) => '.',
+        Some(OverloadLevel::Backpressure) => 'b',
+        Some(OverloadLevel::Paused) => 'p',
+        Some(OverloadLevel::Shedding) => 's',
     }
 }

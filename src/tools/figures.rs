@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 
 /// As often as the server's watchdog looks: a wait or a recovery is told no finer.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -24,8 +24,8 @@ pub(crate) struct Point {
     pub(crate) lost: u64,
     /// Clients turned away so far.
     pub(crate) rejected: u64,
-    /// Where the ladder stood, where there is one.
-    pub(crate) rung: Option<Rung>,
+    /// Where the overload stood, where there is one.
+    pub(crate) level: Option<OverloadLevel>,
 }
 
 /// What the course comes to.

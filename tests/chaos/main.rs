@@ -26,15 +26,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// What happened so far; said when the test fails.
-struct Journal {
+struct Logger {
     seed: u64,
     begun: Instant,
     lines: Mutex<Vec<String>>,
 }
 
-impl Journal {
-    fn new(seed: u64) -> Journal {
-        Journal {
+impl Logger {
+    fn new(seed: u64) -> Logger {
+        Logger {
             seed,
             begun: Instant::now(),
             lines: Mutex::default(),
@@ -52,7 +52,7 @@ impl Journal {
     }
 }
 
-impl Drop for Journal {
+impl Drop for Logger {
     fn drop(&mut self) {
         if thread::panicking() {
             let lines = self
@@ -72,7 +72,7 @@ fn whatever_comes_the_ledger_closes_every_message_is_whole_and_nothing_leaks() {
     };
     let is_long = env::var_os("DRAINLINE_LONG").is_some();
     let duration = Duration::from_secs(if is_long { 60 } else { 10 });
-    let journal = Journal::new(seed);
+    let journal = Logger::new(seed);
     thread::scope(|scope| {
         for nth in 0..script::FRAMINGS.len() {
             let journal = &journal;
@@ -83,7 +83,7 @@ fn whatever_comes_the_ledger_closes_every_message_is_whole_and_nothing_leaks() {
 }
 
 /// What each of the lives came to.
-fn summary(journal: &Journal) -> String {
+fn summary(journal: &Logger) -> String {
     let lines = journal.lines.lock().unwrap();
     let lives = lines.iter().filter(|line| line.contains(stage::CAME_TO));
     lives.cloned().collect::<Vec<_>>().join("\n")

@@ -67,12 +67,12 @@ impl Settings {
             pick(dice, &[32, 64, 512]),
         );
         flags += if is_gentle {
-            " --when-full wait --frame-timeout off --pause-after 150ms"
+            " --when-full block --frame-timeout off --pause-after 150ms"
         } else {
             pick(dice, &[" --when-full abort", " --when-full drop"])
         };
         if !is_gentle {
-            flags += pick(dice, &["", " --on-pause close", " --on-pause refuse"]);
+            flags += pick(dice, &["", " --on-overload close", " --on-overload refuse"]);
             flags += pick(dice, &[" --frame-timeout 400ms", " --idle-timeout 500ms"]);
             flags += pick(dice, &[" --pause-after 100ms", " --pause-after off"]);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Signal};
 
-use super::Journal;
+use super::Logger;
 use super::client::{self, Life};
 use super::common::child::Drainline;
 use super::common::proc;
@@ -25,7 +25,7 @@ fn held(server: &Drainline) -> (u64, u64) {
     (proc::threads(server.pid()), proc::descriptors(server.pid()))
 }
 
-pub fn play(journal: &Journal, seed: u64, nth: usize, duration: Duration) {
+pub fn play(journal: &Logger, seed: u64, nth: usize, duration: Duration) {
     let settings = Settings::draw(seed, nth);
     journal.note(format_args!("{nth}: {settings:?}"));
     // The second life's sessions begin where those of the first ended.
@@ -44,7 +44,7 @@ pub fn play(journal: &Journal, seed: u64, nth: usize, duration: Duration) {
 }
 
 struct Play<'a> {
-    journal: &'a Journal,
+    journal: &'a Logger,
     seed: u64,
     nth: usize,
     life: u64,

@@ -9,7 +9,7 @@ const SHOWN: usize = 5;
 
 /// What arrived of one connection, held against the messages `0..count` that it sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Counters {
     /// Messages that arrived, repeated ones included.
     pub seen: u64,
     /// Messages of the range that never arrived.
@@ -90,8 +90,8 @@ impl Checker {
     }
 
     /// What arrived of `connection`, which sent `0..count`.
-    pub fn tally(&self, connection: u32, count: u64) -> Tally {
-        let mut tally = Tally::default();
+    pub fn tally(&self, connection: u32, count: u64) -> Counters {
+        let mut tally = Counters::default();
         let mut known = HashSet::new();
         let mut highest = None;
         for &seq in self.arrived.get(&connection).map_or(&[][..], Vec::as_slice) {
@@ -148,7 +148,7 @@ impl Checker {
     }
 
     #[track_caller]
-    fn expect(&self, what: &str, sent: &[(u32, u64)], complete: impl Fn(&Tally) -> bool) {
+    fn expect(&self, what: &str, sent: &[(u32, u64)], complete: impl Fn(&Counters) -> bool) {
         let mut faults = self.shown.clone();
         let mut count = self.torn;
         let mut fault = |text: String| {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use drainline::{BoxError, Config, Connection, Handle, Outbox, Server};
+use drainline::{BoxError, Config, Connection, Sender, Server};
 
 use super::client;
 use super::wait::{DEADLINE, wait_until};
@@ -14,8 +14,8 @@ pub const ANY: &str = "127.0.0.1:0";
 
 /// A server with one listener for each address.
 #[track_caller]
-pub fn start(config: Config, addrs: &[&str]) -> Handle {
-    let mut builder = Server::<Vec<u8>>::builder().config(config);
+pub fn start(config: Config, addrs: &[&str]) -> Server {
+    let mut builder = Server::builder::<Vec<u8>>().config(config);
     for addr in addrs {
         builder = builder.listen(addr.parse().unwrap());
     }
@@ -24,8 +24,8 @@ pub fn start(config: Config, addrs: &[&str]) -> Handle {
 
 /// A server on a listener that is there already.
 #[track_caller]
-pub fn start_on(config: Config, listener: TcpListener) -> Handle {
-    let builder = Server::<Vec<u8>>::builder().config(config);
+pub fn start_on(config: Config, listener: TcpListener) -> Server {
+    let builder = Server::builder::<Vec<u8>>().config(config);
     builder
         .listener(listener)
         .start_each(echo, |_| Ok(()))
@@ -33,7 +33,7 @@ pub fn start_on(config: Config, listener: TcpListener) -> Handle {
 }
 
 /// The handler.
-pub fn echo(conn: &mut Connection, _: &Outbox<Vec<u8>>) -> Result<(), BoxError> {
+pub fn echo(conn: &mut Connection, _: &Sender<Vec<u8>>) -> Result<(), BoxError> {
     let mut buffer = [0; 1024];
     loop {
         match conn.read(&mut buffer)? {
@@ -88,7 +88,7 @@ pub fn is_answered(client: &mut TcpStream) -> bool {
 
 /// Blocks until the server has no more than `threads` that are not joined, handlers that ended included.
 #[track_caller]
-pub fn wait_until_joined(server: &Handle, threads: usize) {
+pub fn wait_until_joined(server: &Server, threads: usize) {
     wait_until("threads joined", DEADLINE, || {
         server.stats().threads <= threads
     });

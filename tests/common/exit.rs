@@ -1,6 +1,6 @@
 //! How a `drainline` process ended, and the ledger it left.
 
-use drainline::ingest::Discard;
+use drainline::Discard;
 use drainline::server::{DropReason, EndReason, Reason, RejectReason};
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ impl Exit {
         assert!(self.code == Some(code), "expected exit code {code}: {self}");
     }
 
-    /// A figure of the report by its path: `received`, `dropped.aborted`, `connections.accepted`. A reason that the report
+    /// A figure of the report by its path: `received`, `dropped.connection_closed`, `connections.accepted`. A reason that the report
     /// does not name happened 0 times.
     ///
     /// # Panics
@@ -85,7 +85,7 @@ impl Exit {
         }
     }
 
-    /// As [`u64`](Exit::u64), for figures with a fraction: `uptime_seconds`, `seconds_in.paused`. A rung that the report does
+    /// As [`u64`](Exit::u64), for figures with a fraction: `uptime_seconds`, `overload_seconds.paused`. A level that the report does
     /// not name must be looked for in [`report`](Exit::report).
     #[track_caller]
     pub fn f64(&self, path: &str) -> f64 {

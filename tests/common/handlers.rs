@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use drainline::{BoxError, Connection, Handle, Outbox, Report};
+use drainline::{BoxError, Connection, Report, Sender, Server};
 
 use super::wait::{DEADLINE, wait_until, within};
 
@@ -19,7 +19,7 @@ pub fn anywhere() -> SocketAddr {
 }
 
 /// Sends each line of the connection, without its LF, until the stream ends.
-pub fn lines(conn: &mut Connection, out: &Outbox<String>) -> Result<(), BoxError> {
+pub fn lines(conn: &mut Connection, out: &Sender<String>) -> Result<(), BoxError> {
     for line in BufReader::new(conn).lines() {
         out.send(line?)?;
     }
@@ -28,8 +28,8 @@ pub fn lines(conn: &mut Connection, out: &Outbox<String>) -> Result<(), BoxError
 /// A handler that does not read before it is told to, then runs `handler`.
 pub fn held(
     held: Receiver<()>,
-    handler: impl Fn(&mut Connection, &Outbox<String>) -> Result<(), BoxError> + Send + Sync + 'static,
-) -> impl Fn(&mut Connection, &Outbox<String>) -> Result<(), BoxError> + Send + Sync + 'static {
+    handler: impl Fn(&mut Connection, &Sender<String>) -> Result<(), BoxError> + Send + Sync + 'static,
+) -> impl Fn(&mut Connection, &Sender<String>) -> Result<(), BoxError> + Send + Sync + 'static {
     let held = Mutex::new(held);
     move |conn, out| {
         held.lock().unwrap().recv()?;
@@ -39,7 +39,7 @@ pub fn held(
 
 /// Blocks until so many connections are open.
 #[track_caller]
-pub fn wait_open(handle: &Handle, count: u64) {
+pub fn wait_open(handle: &Server, count: u64) {
     wait_until("connections open", DEADLINE, || {
         handle.stats().open == count
     });
@@ -47,7 +47,7 @@ pub fn wait_open(handle: &Handle, count: u64) {
 
 /// Shuts down with a deadline that nothing may need, and returns the report of a clean end.
 #[track_caller]
-pub fn drained(handle: Handle) -> Report {
+pub fn drained(handle: Server) -> Report {
     let report = within("the end of the drain", DEADLINE, move || {
         handle.shutdown(LONG)
     });

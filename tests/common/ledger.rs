@@ -1,7 +1,7 @@
 //! What the ledger of an embedded server must say once it is over; [`Exit`](super::exit::Exit) does so for the binary's.
 
-use drainline::ingest;
-use drainline::server::{Reason, Stats, Tally};
+use drainline::Report;
+use drainline::server::{Counters, Reason, Stats};
 
 /// The server's equations hold, by its own word and summed here once more, and nothing is left: in the buffer or open.
 ///
@@ -23,8 +23,8 @@ pub fn assert_closes(stats: &Stats) {
 /// # Panics
 /// With the ledger.
 #[track_caller]
-pub fn assert_both_close(report: &ingest::Report) {
-    assert_closes(&report.server.stats);
+pub fn assert_both_close(report: &Report) {
+    assert_closes(&report.stats);
     let bytes = &report.bytes;
     let out = bytes.message_bytes + bytes.framing_bytes + sum(&bytes.discarded) + bytes.pending;
     assert_eq!(bytes.bytes_read, out, "bytes in and out: {bytes:?}");
@@ -32,6 +32,6 @@ pub fn assert_both_close(report: &ingest::Report) {
     assert_eq!(bytes.pending, 0, "{bytes:?}");
 }
 
-fn sum<R: Reason>(tally: &Tally<R>) -> u64 {
+fn sum<R: Reason>(tally: &Counters<R>) -> u64 {
     R::ALL.iter().map(|&reason| tally.get(reason)).sum()
 }

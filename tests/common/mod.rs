@@ -10,7 +10,6 @@
 #![allow(unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-pub mod bound;
 pub mod checker;
 pub mod child;
 pub mod client;
@@ -22,6 +21,7 @@ pub mod guard;
 pub mod handlers;
 pub mod launch;
 pub mod ledger;
+pub mod limits;
 pub mod mount;
 pub mod page;
 pub mod proc;

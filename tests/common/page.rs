@@ -13,7 +13,7 @@ use super::wait::DEADLINE;
 const CHARTS: [&str; 6] = ["threads", "memory", "buffered", "wait", "delivered", "lost"];
 
 /// A page can be sent by mail, and opens at once on a phone.
-const MOST_BYTES: usize = 1_000_000;
+const MAX_BYTES: usize = 1_000_000;
 
 /// A page as the browser has it.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub fn check_page(path: &Path, report: &Value) {
     };
     check(&page, report);
     let bytes = std::fs::metadata(path).unwrap().len();
-    assert!(bytes < MOST_BYTES as u64, "{bytes} bytes");
+    assert!(bytes < MAX_BYTES as u64, "{bytes} bytes");
 }
 
 /// Whether a page is as wide as a screen of `width`, so that nobody has to push it to and fro; see [`open`].
@@ -204,9 +204,9 @@ fn check_chart(page: &Opened, chart: &str, strategy: &Value) {
     };
     assert!(points.split(' ').all(has_numbers), "{what}: {points:?}");
     let mut course = strategy["course"].as_array().unwrap().iter();
-    let has_ladder = course.any(|point| point["rung"].is_string());
-    let rungs = figure.iter().filter(|tag| tag.get("data-rung").is_some());
-    assert_eq!(rungs.count() > 0, has_ladder, "{what}: the ladder");
+    let has_overload = course.any(|point| point["overload"].is_string());
+    let levels = figure.iter().filter(|tag| tag.get("data-level").is_some());
+    assert_eq!(levels.count() > 0, has_overload, "{what}: the overload");
 }
 
 /// The tags behind the one that `is_begin`, up to the next of that name.

@@ -2,10 +2,10 @@
 
 use std::net::TcpStream;
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
-use drainline::{Config, Connection, Delivery, Handle, Inbox, Outbox, Received, Report, Server};
+use drainline::{Config, Connection, Delivery, Received, Receiver, Report, Sender, Server};
 use drainline::{SendError, Weigh};
 
 use super::client;
@@ -44,13 +44,13 @@ impl Weigh for Item {
 }
 
 type Held = Vec<Delivery<Item>>;
-type ConsumerTask = Box<dyn FnOnce(&mut Inbox<Item>, &mut Held) + Send>;
-type HandlerTask = Box<dyn FnOnce(&mut Connection, &Outbox<Item>) + Send>;
+type ConsumerTask = Box<dyn FnOnce(&mut Receiver<Item>, &mut Held) + Send>;
+type HandlerTask = Box<dyn FnOnce(&mut Connection, &Sender<Item>) + Send>;
 
 /// What a puppet will answer.
 #[derive(Debug)]
 #[must_use]
-pub struct Answer<R>(Receiver<R>);
+pub struct Answer<R>(mpsc::Receiver<R>);
 
 impl<R> Answer<R> {
     /// Blocks until it is there, for at most [`DEADLINE`].
@@ -80,16 +80,16 @@ impl<R> Answer<R> {
 #[derive(Debug)]
 pub struct Stage {
     // Before the server, so that its puppet knows that the play is over.
-    consumer: Sender<ConsumerTask>,
-    arrivals: Receiver<Sender<HandlerTask>>,
-    pub server: Handle,
+    consumer: mpsc::Sender<ConsumerTask>,
+    arrivals: mpsc::Receiver<mpsc::Sender<HandlerTask>>,
+    pub server: Server,
 }
 
 /// One connection: the client's end, and the handler's strings.
 #[derive(Debug)]
 pub struct Actor {
     pub client: TcpStream,
-    tasks: Sender<HandlerTask>,
+    tasks: mpsc::Sender<HandlerTask>,
 }
 
 impl Stage {
@@ -98,7 +98,7 @@ impl Stage {
         let (consumer, consumer_tasks) = mpsc::channel::<ConsumerTask>();
         let (arrived, arrivals) = mpsc::channel();
         let arrived = Mutex::new(arrived);
-        let server = Server::<Item>::builder()
+        let server = Server::builder::<Item>()
             .config(config)
             .listen("127.0.0.1:0".parse().unwrap())
             .start(
@@ -121,10 +121,10 @@ impl Stage {
                     }
                     // The rest is delivered.
                     loop {
-                        held.drain(..).for_each(|delivery| _ = delivery.done());
+                        held.drain(..).for_each(|delivery| _ = delivery.ack());
                         match inbox.recv(LOOK) {
-                            Received::Item(delivery) => held.push(delivery),
-                            Received::Tick => {}
+                            Received::Message(delivery) => held.push(delivery),
+                            Received::Timeout | Received::RoomWanted => {}
                             Received::Closed => return Ok(()),
                         }
                     }
@@ -148,7 +148,7 @@ impl Stage {
     /// Has the consumer do something with its inbox and with the deliveries that it holds, undone, oldest first.
     pub fn consumer<R: Send + 'static>(
         &self,
-        task: impl FnOnce(&mut Inbox<Item>, &mut Held) -> R + Send + 'static,
+        task: impl FnOnce(&mut Receiver<Item>, &mut Held) -> R + Send + 'static,
     ) -> Answer<R> {
         let (sender, answer) = mpsc::channel();
         self.consumer
@@ -165,7 +165,7 @@ impl Stage {
         let taken = self.consumer(move |inbox, held| {
             for _ in 0..items {
                 match inbox.recv(DEADLINE) {
-                    Received::Item(delivery) => held.push(delivery),
+                    Received::Message(delivery) => held.push(delivery),
                     other => return Err(format!("{other:?} instead of an item")),
                 }
             }
@@ -177,7 +177,7 @@ impl Stage {
     /// Has the consumer finish the oldest delivery that it holds.
     #[track_caller]
     pub fn finish_oldest(&self) -> Item {
-        self.consumer(|_, held| held.remove(0).done()).wait()
+        self.consumer(|_, held| held.remove(0).ack()).wait()
     }
 
     /// Lets the consumer deliver the rest, and ends the server in good order; a handler's task must be able to end.
@@ -196,7 +196,7 @@ impl Actor {
     /// Has the handler do something.
     pub fn run<R: Send + 'static>(
         &self,
-        task: impl FnOnce(&mut Connection, &Outbox<Item>) -> R + Send + 'static,
+        task: impl FnOnce(&mut Connection, &Sender<Item>) -> R + Send + 'static,
     ) -> Answer<R> {
         let (sender, answer) = mpsc::channel();
         self.tasks

@@ -1,4 +1,4 @@
-//! Messages that say where they belong, as `drainline load --tagged` sends them, and the senders of the tests.
+//! Messages that say where they belong, as `drainline load --numbered` sends them, and the senders of the tests.
 
 use std::io::{self, Write};
 use std::ops::Range;

@@ -4,8 +4,8 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use drainline::ingest::{Handle, Ingest, Sink, SinkError, Work};
-use drainline::{Config, Weigh};
+use drainline::ingest::{Batches, Ingest, Sink, SinkError};
+use drainline::{Config, Server, Weigh};
 
 use super::checker::Checker;
 use super::client;
@@ -110,14 +110,14 @@ impl Sink for ValveSink {
         "valve".to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         let (state, changed) = &*self.0.0;
-        while let Some(batch) = work.first() {
+        while let Some(batch) = batches.first() {
             let mut state = state.lock().unwrap();
-            while !state.is_open && !work.is_cut() {
+            while !state.is_open && !batches.is_cut() {
                 state = changed.wait_timeout(state, LOOK).unwrap().0;
             }
-            if work.is_cut() {
+            if batches.is_cut() {
                 break;
             }
             state.bytes.extend_from_slice(batch.as_bytes());
@@ -126,7 +126,7 @@ impl Sink for ValveSink {
                 batches.push(batch.iter().map(<[u8]>::to_vec).collect());
             }
             drop(state);
-            work.done();
+            batches.ack();
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Sink for ValveSink {
 
 /// An embedded server that writes to it, and a client of that.
 #[track_caller]
-pub fn start(config: Config, valve: &Valve) -> (Handle, TcpStream) {
+pub fn start(config: Config, valve: &Valve) -> (Server, TcpStream) {
     let server = Ingest::builder()
         .config(config)
         .listen(ANY.parse().unwrap())

@@ -102,7 +102,7 @@ impl Cell {
         let child = Drainline::with(&self.args)
             .stdout(Stdout::Given(writer.into()))
             .start();
-        let bound_bytes = child.bound().memory_bytes;
+        let bound_bytes = child.limits().memory_bytes;
         let mut running = Running {
             child,
             sink: Sink::start(reader),

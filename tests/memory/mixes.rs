@@ -355,7 +355,7 @@ fn policies() -> Vec<Cell> {
             cells.push(cell("twice the maximum", 64 * MIB, &settings, steps));
         }
     }
-    for (when_full, timeout) in [("drop", "100ms"), ("wait", "100ms")] {
+    for (when_full, timeout) in [("drop", "100ms"), ("block", "100ms")] {
         for size in [1, 1_000, 60_000] {
             let settings = [
                 ("--when-full", when_full),

@@ -1,9 +1,9 @@
-//! A server without threads, sockets or clock: clients, a gate, the real queue, watch and ladder, and a
+//! A server without threads, sockets or clock: clients, a gate, the real queue, watch and overload, and a
 //! sink with a rate. Hours of overload pass in milliseconds.
 
 use drainline::policy::{
-    Activity, Cancel, Change, Ladder, LadderSettings, Observation, Queue, Rung, Sample, Take,
-    Ticket, Verdict, Watch, WatchLimits, Weight,
+    Acquire, Activity, Cancel, Change, Observation, Overload, OverloadLevel, OverloadSettings,
+    Sample, Ticket, Verdict, Watch, WatchLimits, Weight, WeightedSemaphore,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const STEP: Duration = Duration::from_millis(20);
 pub(super) enum WhenFull {
     Abort,
     Drop,
-    Wait,
+    Block,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +70,8 @@ impl Client {
 pub(super) struct Sim {
     pub(super) now: Duration,
     pub(super) clients: Vec<Client>,
-    pub(super) ladder: Ladder,
-    queue: Queue<usize>,
+    pub(super) overload: Overload,
+    queue: WeightedSemaphore<usize>,
     settings: Settings,
     /// Items in the buffer, and what is left of the one in the consumer's hands.
     channel: VecDeque<u64>,
@@ -84,22 +84,22 @@ pub(super) struct Sim {
     /// When each abort happened.
     pub(super) aborts: Vec<Duration>,
     pub(super) changes: Vec<Change>,
-    pub(super) highest: Rung,
+    pub(super) highest: OverloadLevel,
     /// Each time the gate shut or opened.
     pub(super) gate: Vec<(Duration, &'static str)>,
 }
 
 impl Sim {
     pub(super) fn new(settings: Settings) -> Self {
-        let ladder_settings = LadderSettings {
+        let ladder_settings = OverloadSettings {
             tick: TICK,
             pause_after: settings.pause_after,
         };
         Sim {
             now: Duration::ZERO,
             clients: Vec::new(),
-            ladder: Ladder::new(ladder_settings, Duration::ZERO),
-            queue: Queue::new(Weight {
+            overload: Overload::new(ladder_settings, Duration::ZERO),
+            queue: WeightedSemaphore::new(Weight {
                 messages: settings.buffer_messages,
                 bytes: u64::MAX,
             }),
@@ -112,7 +112,7 @@ impl Sim {
             dropped: 0,
             aborts: Vec::new(),
             changes: Vec::new(),
-            highest: Rung::Normal,
+            highest: OverloadLevel::Normal,
             gate: Vec::new(),
         }
     }
@@ -234,13 +234,13 @@ impl Sim {
             client.shows.bytes += messages;
             client.turn(Activity::Sending);
             let weight = Weight { messages, bytes: 0 };
-            match self.queue.take(weight, !client.impatient, || id) {
-                Take::Granted => self.sent(id, Duration::ZERO),
-                Take::Queued(ticket) => {
+            match self.queue.acquire(weight, !client.impatient, || id) {
+                Acquire::Granted => self.sent(id, Duration::ZERO),
+                Acquire::Queued(ticket) => {
                     let since = self.now;
                     client.state = State::Sending { ticket, since };
                 }
-                Take::Busy => {
+                Acquire::Busy => {
                     self.dropped += messages;
                     self.next_read(id);
                     return;
@@ -254,7 +254,7 @@ impl Sim {
         let State::Sending { ticket, since } = self.clients[id].state else {
             return;
         };
-        if self.settings.when_full == WhenFull::Wait
+        if self.settings.when_full == WhenFull::Block
             || self.now - since < self.settings.send_timeout
         {
             return;
@@ -290,22 +290,22 @@ impl Sim {
             assert_eq!(verdict, Verdict::Fine);
             longest_wait = longest_wait.max(client.watch.waiting());
         }
-        let was_shut = self.ladder.is_paused();
+        let was_shut = self.overload.is_paused();
         let seen = Observation {
             longest_wait,
             lost: self.lost(),
             finished: self.delivered,
             empty: self.queue.items() == 0,
         };
-        self.changes.extend(self.ladder.step(self.now, seen));
-        self.highest = self.highest.max(self.ladder.rung());
-        match (was_shut, self.ladder.is_paused()) {
+        self.changes.extend(self.overload.step(self.now, seen));
+        self.highest = self.highest.max(self.overload.level());
+        match (was_shut, self.overload.is_paused()) {
             (false, true) => self.gate.push((self.now, "shut")),
             (true, false) => self.gate.push((self.now, "open")),
             _ => {}
         }
         self.check();
-        if !self.ladder.is_paused() {
+        if !self.overload.is_paused() {
             self.admit();
         }
     }
@@ -329,7 +329,7 @@ impl Sim {
         assert_eq!(self.received, self.delivered + self.dropped + in_flight);
         assert!(self.queue.used().messages <= self.settings.buffer_messages);
         assert_eq!(self.queue.items() as usize, self.channel.len());
-        let on_all_rungs: Duration = self.ladder.seconds_in().iter().sum();
-        assert_eq!(on_all_rungs, self.now, "seconds_in adds up");
+        let on_all_levels: Duration = self.overload.overload_seconds().iter().sum();
+        assert_eq!(on_all_levels, self.now, "overload_seconds adds up");
     }
 }

@@ -11,8 +11,9 @@ pub mod encode;
 pub mod reference;
 pub mod sum;
 
+use drainline::Discard;
 use drainline::ingest::framing::{Decoder, End};
-use drainline::ingest::{Discard, Framing, Oversize};
+use drainline::ingest::{Framing, Oversize};
 
 use sum::{Limited, Sum};
 

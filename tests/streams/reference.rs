@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
+use drainline::Discard;
 use drainline::ingest::framing::End;
-use drainline::ingest::{Discard, Framing, Oversize};
+use drainline::ingest::{Framing, Oversize};
 
 use super::Rules;
 use super::sum::{Found, Sum};
@@ -203,7 +204,7 @@ impl Naive {
             Start::Count(header, count) if !self.is_garbage(count) => (header, count as usize),
             Start::Unfinished => return self.unfinished(rest),
             Start::Count(..) | Start::NoCount => {
-                self.sum.discard(rest.len(), Discard::Garbage);
+                self.sum.discard(rest.len(), Discard::InvalidFrame);
                 self.sum.violations += 1;
                 return rest.len();
             }

@@ -1,6 +1,6 @@
 //! What a stream amounts to.
 
-use drainline::ingest::Discard;
+use drainline::Discard;
 use drainline::ingest::framing::{Event, Take};
 
 /// What becomes of bytes, in their order. Neighbours that a split could have made of one are one.
@@ -118,7 +118,7 @@ impl Sum {
                 self.push(Found::Dropped);
                 0
             }
-            Event::Partial => {
+            Event::Unterminated => {
                 self.push(Found::Partial);
                 0
             }

@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::Turn;
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
-use crate::scenario::Work;
+use crate::scenario::Batches;
 
 /// iperf3 against itself, with as many connections and the same size of a write.
 pub(super) fn iperf3(turn: Turn<'_>) -> Outcome<Figures> {
-    let Work::Bulk {
+    let Batches::Bulk {
         duration,
         message_bytes,
         ..
@@ -45,7 +45,7 @@ pub(super) fn iperf3(turn: Turn<'_>) -> Outcome<Figures> {
 /// One thread that writes from memory, in blocks of 64 KiB.
 pub(super) fn write_call(turn: Turn<'_>) -> Outcome<Figures> {
     const BLOCK_BYTES: usize = 64 << 10;
-    let Work::Bulk {
+    let Batches::Bulk {
         duration,
         message_bytes,
         ..

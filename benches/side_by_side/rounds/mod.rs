@@ -22,7 +22,7 @@ use crate::peer::Peer;
 use crate::proc::{self, MachineTime, ThreadWatch};
 use crate::process::Running;
 use crate::provision;
-use crate::scenario::{Entrant, Scenario, Sink, Work};
+use crate::scenario::{Batches, Entrant, Scenario, Sink};
 use crate::servers::Start;
 
 /// What a turn is about.
@@ -43,22 +43,22 @@ pub(crate) fn run(turn: Turn<'_>) -> Outcome<Figures> {
 
 fn measure(turn: Turn<'_>) -> Outcome<Figures> {
     match (turn.entrant.peer, turn.scenario.work) {
-        (Peer::Iperf3, Work::Bulk { .. }) => limits::iperf3(turn),
-        (Peer::WriteCall, Work::Bulk { .. }) => limits::write_call(turn),
+        (Peer::Iperf3, Batches::Bulk { .. }) => limits::iperf3(turn),
+        (Peer::WriteCall, Batches::Bulk { .. }) => limits::write_call(turn),
         (
             _,
-            Work::Bulk {
+            Batches::Bulk {
                 message_bytes,
                 duration,
                 ..
             },
         ) => bulk::run(turn, message_bytes, duration),
-        (_, Work::Paced { rate, .. }) => paced::run(turn, rate),
-        (_, Work::Churn { clients }) => churn::run(turn, clients),
-        (_, Work::Crowd { connections }) => crowd::run(turn, connections),
-        (_, Work::Idle { connections, burst }) => idle::run(turn, connections, burst),
-        (_, Work::Dialogue { clients }) => dialogue::run(turn, clients),
-        (_, Work::Stall { connections }) => stall::run(turn, connections),
+        (_, Batches::Paced { rate, .. }) => paced::run(turn, rate),
+        (_, Batches::Churn { clients }) => churn::run(turn, clients),
+        (_, Batches::Crowd { connections }) => crowd::run(turn, connections),
+        (_, Batches::Idle { connections, burst }) => idle::run(turn, connections, burst),
+        (_, Batches::Dialogue { clients }) => dialogue::run(turn, clients),
+        (_, Batches::Stall { connections }) => stall::run(turn, connections),
     }
 }
 
@@ -112,8 +112,11 @@ impl Turn<'_> {
             program: self.program,
             sink: fifo.as_ref().map(Fifo::path).or(file.as_deref()),
             connections: self.connections(),
-            is_echo: matches!(self.scenario.work, Work::Dialogue { .. }),
-            is_bulk: matches!(self.scenario.work, Work::Bulk { .. } | Work::Stall { .. }),
+            is_echo: matches!(self.scenario.work, Batches::Dialogue { .. }),
+            is_bulk: matches!(
+                self.scenario.work,
+                Batches::Bulk { .. } | Batches::Stall { .. }
+            ),
             folder: folder.path(),
         })?;
         let threads = ThreadWatch::start(server.pid());

@@ -16,7 +16,7 @@ const MESSAGE_BYTES: u64 = 128;
 pub(super) fn run(turn: Turn<'_>, rate: u32) -> Outcome<Figures> {
     let site = turn.start()?;
     let args = format!(
-        "--connections {} --duration {}ms --rate {rate} --size {MESSAGE_BYTES} --timed --wait-close",
+        "--connections {} --duration {}ms --rate {rate} --size {MESSAGE_BYTES} --timestamped --wait-close",
         turn.connections(),
         LOADED.as_millis(),
     );

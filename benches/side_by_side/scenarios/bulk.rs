@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{DRAINLINE, FLOOR, GO, RSYSLOG, SYSLOG_NG, TOKIO, TOKIO_1};
 use crate::figures::Metric::{BytesPerSecond, CpuNs, Delivered, PeakOfBound, Recovered};
 use crate::peer::Peer;
-use crate::scenario::{Entrant, Scenario, Sink, Target, Work};
+use crate::scenario::{Batches, Entrant, Scenario, Sink, Target};
 
 const IPERF3: Entrant = Entrant::new("iperf3", Peer::Iperf3);
 const WRITE: Entrant = Entrant::new("write(2)", Peer::WriteCall);
@@ -56,8 +56,8 @@ const FILE: &[Target] = &[
     Target::is_at_least("drainline", Delivered, 1.0),
 ];
 
-const fn bulk(message_bytes: usize, milliseconds: u64) -> Work {
-    Work::Bulk {
+const fn bulk(message_bytes: usize, milliseconds: u64) -> Batches {
+    Batches::Bulk {
         connections: 8,
         message_bytes,
         duration: Duration::from_millis(milliseconds),
@@ -121,9 +121,9 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "stall-10s",
         what: "the sink stalls for 10 s under 1,000 senders that wait",
-        work: Work::Stall { connections: 1000 },
+        work: Batches::Stall { connections: 1000 },
         sink: Sink::Fifo,
-        entrants: &[DRAINLINE.with(&["--when-full", "wait"])],
+        entrants: &[DRAINLINE.with(&["--when-full", "block"])],
         targets: &[
             Target::is_at_most("drainline", PeakOfBound, 1.0),
             Target::is_at_least("drainline", Delivered, 1.0),

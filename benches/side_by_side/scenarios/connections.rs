@@ -5,7 +5,7 @@ use crate::figures::Metric::{
     CpuNs, Delivered, IdleBytes, IdleBytesAfterBurst, ListenOverflows, Rate, Seconds,
 };
 use crate::peer::Peer;
-use crate::scenario::{Burst, Entrant, Scenario, Sink, Target, Work};
+use crate::scenario::{Batches, Burst, Entrant, Scenario, Sink, Target};
 
 /// The library, in a server that replies.
 const LIBRARY: Entrant = Entrant::new("drainline", Peer::Library);
@@ -16,7 +16,7 @@ const fn dialogue(name: &'static str, what: &'static str, clients: usize) -> Sce
     Scenario {
         name,
         what,
-        work: Work::Dialogue { clients },
+        work: Batches::Dialogue { clients },
         sink: Sink::Null,
         entrants: &[LIBRARY, GO, TOKIO, TOKIO_1],
         targets: NO_SLOWER_THAN_GO,
@@ -29,7 +29,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "connect-close-8",
         what: "connect, a line, wait for the close: 8 clients",
-        work: Work::Churn { clients: 8 },
+        work: Batches::Churn { clients: 8 },
         sink: Sink::Null,
         entrants: ALL_SERVERS,
         targets: &[
@@ -41,7 +41,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "connects-5000",
         what: "5,000 connects in sequence, each a line",
-        work: Work::Crowd { connections: 5000 },
+        work: Batches::Crowd { connections: 5000 },
         sink: Sink::Fifo,
         entrants: GO_AND_TOKIO,
         targets: &[
@@ -53,7 +53,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "idle-9000",
         what: "idle: 9,000 connections that sent a line",
-        work: Work::Idle {
+        work: Batches::Idle {
             connections: 9000,
             burst: None,
         },
@@ -64,7 +64,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "idle-15000",
         what: "idle: 15,000 connections that sent a line",
-        work: Work::Idle {
+        work: Batches::Idle {
             connections: 15_000,
             burst: None,
         },
@@ -75,7 +75,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "idle-burst-4000",
         what: "idle: 9,000 connections, quiet again after a burst of 60 KB on 4,000 of them",
-        work: Work::Idle {
+        work: Batches::Idle {
             connections: 9000,
             burst: Some(Burst {
                 connections: 4000,

@@ -2,7 +2,7 @@
 
 use super::{ALL_SERVERS, DRAINLINE, FLOOR, GO, GO_AND_TOKIO, NO_SLOWER_THAN_GO, TOKIO, TOKIO_1};
 use crate::figures::Metric::{CpuNs, Delivered, LatencyP50Us, LatencyP99Us};
-use crate::scenario::{Entrant, Scenario, Sink, Target, Work};
+use crate::scenario::{Batches, Entrant, Scenario, Sink, Target};
 
 /// Neither reads nor the consumer wait for more.
 const OFF: Entrant =
@@ -35,12 +35,12 @@ const NEARER_THE_FLOOR: &[Target] = &[Target::at_most(
     &["floor"],
 )];
 
-const fn paced(connections: usize, rate: u32) -> Work {
-    Work::Paced { connections, rate }
+const fn paced(connections: usize, rate: u32) -> Batches {
+    Batches::Paced { connections, rate }
 }
 
 /// The floor has no sink, and neither has who is held against it.
-const fn off(name: &'static str, work: Work) -> Scenario {
+const fn off(name: &'static str, work: Batches) -> Scenario {
     Scenario {
         name,
         what: "the same, nothing waits for more; sink null, as the floor has none",
@@ -51,7 +51,7 @@ const fn off(name: &'static str, work: Work) -> Scenario {
     }
 }
 
-const fn linger(name: &'static str, work: Work) -> Scenario {
+const fn linger(name: &'static str, work: Batches) -> Scenario {
     Scenario {
         name,
         what: "the same, only the consumer lingers; sink null, as the floor has none",
@@ -62,7 +62,7 @@ const fn linger(name: &'static str, work: Work) -> Scenario {
     }
 }
 
-const fn defaults(name: &'static str, what: &'static str, work: Work) -> Scenario {
+const fn defaults(name: &'static str, what: &'static str, work: Batches) -> Scenario {
     Scenario {
         name,
         what,

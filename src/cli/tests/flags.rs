@@ -60,7 +60,7 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
         "accepted is auto, off, or a duration such as 5s or 500ms, 100ms to 24h",
     ),
     (
-        "--on-pause",
+        "--on-overload",
         &["backlog", "close", "refuse"],
         &["reject"],
         "accepted is backlog, close or refuse",
@@ -73,9 +73,9 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
     ),
     (
         "--when-full",
-        &["abort", "drop", "wait"],
+        &["abort", "drop", "block"],
         &["block"],
-        "accepted is abort, drop or wait",
+        "accepted is abort, drop or block",
     ),
     (
         "--max-connections",

@@ -6,7 +6,7 @@ mod report;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use drainline::{Config, FirstByteTimeout, OnPause, PauseAfter, WhenFull};
+use drainline::{Config, FirstByteTimeout, OnOverload, PauseAfter, WhenFull};
 
 use self::flags::FLAGS;
 use super::settings::command;
@@ -138,7 +138,7 @@ fn values_that_contradict_each_other_are_78_and_name_both_flags() {
         78,
         &["--pause-after 30s: accepted is less than --send-timeout (30s)"],
     );
-    settings(&["--pause-after", "30s", "--when-full", "wait"]);
+    settings(&["--pause-after", "30s", "--when-full", "block"]);
     refused(
         &["--send-timeout", "2s", "--pause-after", "1m"],
         78,
@@ -208,7 +208,7 @@ const ALL: &[&str] = &[
     "--buffer-messages=16",
     "--buffer-bytes=1MiB",
     "--pause-after=1500ms",
-    "--on-pause=refuse",
+    "--on-overload=refuse",
     "--send-timeout=1m 30s",
     "--when-full=drop",
     "--max-connections=256",
@@ -250,7 +250,7 @@ fn every_flag_reaches_its_setting() {
         config.pause_after,
         PauseAfter::After(Duration::from_millis(1500))
     );
-    assert_eq!(config.on_pause, OnPause::Refuse);
+    assert_eq!(config.on_overload, OnOverload::Refuse);
     assert_eq!(config.send_timeout, Duration::from_secs(90));
     assert_eq!(config.when_full, WhenFull::Drop);
     assert_eq!(config.max_connections, Some(256));

@@ -3,8 +3,9 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use drainline::Report;
+use drainline::ingest::Ingest;
 use drainline::ingest::sink::Null;
-use drainline::ingest::{Ingest, Report};
 
 use crate::cli::report;
 use crate::cli::values::ReportFormat;
@@ -42,16 +43,16 @@ fn the_text_names_every_fault_that_happened_and_no_other() {
     for fault in FAULTS {
         assert!(!calm.contains(fault), "{calm}");
     }
-    report.sink_failures = 3;
-    report.server.stats.log_lines_lost = 5;
+    report.sink.failures = 3;
+    report.stats.log_lines_lost = 5;
     let some = text(&report);
     assert!(
         some.contains("; sink failures 3, log lines lost 5; "),
         "{some}"
     );
-    report.failed_reopens = 4;
-    report.unlinked_messages = 2;
-    report.server.stuck = connections;
+    report.sink.failed_reopens = 4;
+    report.sink.unlinked_messages = 2;
+    report.stuck = connections;
     let all = text(&report);
     let expected = "; sink failures 3, failed reopens 4, messages to a deleted file 2, log lines lost 5, stuck 1; balanced";
     assert!(all.ends_with(expected), "{all}");

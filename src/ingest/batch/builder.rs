@@ -14,7 +14,7 @@ use crate::server::heap_bytes;
 
 /// What one step of decoding brought.
 #[derive(Debug, Default)]
-pub(crate) struct Frames {
+pub(crate) struct Decoded {
     /// Whole messages.
     pub(crate) batch: Option<Batch>,
     /// Messages dropped for being too long.
@@ -31,7 +31,7 @@ pub(crate) struct Frames {
 
 /// How batches are made for a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Form {
+pub(crate) struct BatchFormat {
     pub(crate) limit: BatchLimit,
     pub(crate) input: Framing,
     pub(crate) framing: OutputFraming,
@@ -39,14 +39,14 @@ pub(crate) struct Form {
     pub(crate) is_indexed: bool,
 }
 
-impl Form {
+impl BatchFormat {
     /// Messages in a batch that is copied message by message: an index of more would be as large as a read.
-    const MOST_INDEXED: u64 = 4096;
+    const MAX_INDEXED: u64 = 4096;
 
     /// What the index of a batch takes at most, in bytes.
     pub(crate) fn index_bytes(&self) -> usize {
         match self.is_indexed {
-            true => heap_bytes(Self::MOST_INDEXED as usize * size_of::<u32>()),
+            true => heap_bytes(Self::MAX_INDEXED as usize * size_of::<u32>()),
             false => 0,
         }
     }
@@ -54,7 +54,7 @@ impl Form {
     fn most_messages(&self) -> u64 {
         let most = self.limit.messages();
         if self.is_indexed {
-            most.min(Self::MOST_INDEXED)
+            most.min(Self::MAX_INDEXED)
         } else {
             most
         }
@@ -65,8 +65,8 @@ impl Form {
 ///
 /// It takes what one batch holds and no more: a handler never has a second one, however many messages one read
 /// brought.
-pub(crate) struct Assembly<'a> {
-    form: Form,
+pub(crate) struct BatchBuilder<'a> {
+    form: BatchFormat,
     pool: &'a Pool,
     input: &'a [u8],
     /// What the input's buffer would weigh.
@@ -79,21 +79,21 @@ pub(crate) struct Assembly<'a> {
     messages: u64,
     /// Something found no room.
     is_full: bool,
-    frames: &'a mut Frames,
+    frames: &'a mut Decoded,
     entry: &'a mut Entry,
 }
 
-impl<'a> Assembly<'a> {
+impl<'a> BatchBuilder<'a> {
     /// What is found in `input`, whose buffer weighs `capacity`, goes into `frames` and `entry`.
     pub(crate) fn new(
-        form: Form,
+        form: BatchFormat,
         pool: &'a Pool,
         input: &'a [u8],
         capacity: usize,
-        frames: &'a mut Frames,
+        frames: &'a mut Decoded,
         entry: &'a mut Entry,
     ) -> Self {
-        Assembly {
+        BatchBuilder {
             form,
             pool,
             input,
@@ -185,10 +185,7 @@ impl<'a> Assembly<'a> {
     fn add(&mut self, message: &[u8]) {
         self.unfold();
         let framing = self.form.framing;
-        framing.write(
-            message,
-            self.room(message.len() + OutputFraming::MOST_BYTES),
-        );
+        framing.write(message, self.room(message.len() + OutputFraming::MAX_BYTES));
         if self.form.is_indexed {
             // A batch is at most an eighth of the buffer, or one message: below 2^32.
             self.ends.push((self.bytes.len() - 1) as u32);
@@ -227,7 +224,7 @@ impl<'a> Assembly<'a> {
     }
 }
 
-impl Frames {
+impl Decoded {
     /// Books what an event says of bytes and messages.
     fn book(&mut self, event: Event, entry: &mut Entry) {
         match event {
@@ -247,7 +244,7 @@ impl Frames {
                 self.dropped += 1;
                 self.finished += 1;
             }
-            Event::Partial => entry.partial += 1,
+            Event::Unterminated => entry.unterminated += 1,
             Event::Violation(violation) => self.violation = Some(violation),
         }
     }
@@ -255,7 +252,7 @@ impl Frames {
 
 /// Books messages that nobody takes any more: no batch is made of them.
 pub(crate) struct Uncollected<'a> {
-    pub(crate) frames: &'a mut Frames,
+    pub(crate) frames: &'a mut Decoded,
     pub(crate) entry: &'a mut Entry,
 }
 
@@ -265,7 +262,7 @@ impl Take for Uncollected<'_> {
     }
 }
 
-impl Take for Assembly<'_> {
+impl Take for BatchBuilder<'_> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Run {
@@ -288,7 +285,7 @@ impl Take for Assembly<'_> {
                 self.pass(len);
             }
             Event::Dropped => self.see(self.at),
-            Event::Partial | Event::Violation(_) => {}
+            Event::Unterminated | Event::Violation(_) => {}
         }
         self.frames.book(event, self.entry);
     }
@@ -299,7 +296,7 @@ impl Take for Assembly<'_> {
         } else {
             0
         };
-        let more = len + OutputFraming::MOST_BYTES + index;
+        let more = len + OutputFraming::MAX_BYTES + index;
         let fits =
             self.messages < self.form.most_messages() && self.copied() + more <= self.most_copied();
         // A message alone may weigh more.

@@ -27,13 +27,13 @@ struct Kept {
 
 impl Pool {
     /// Buffers that exist at most as mappings of their own, in use or not. Whatever is above is the allocator's.
-    pub(crate) const MOST_MAPPED: usize = 2048;
+    pub(crate) const MAX_MAPPED: usize = 2048;
 
     /// How many buffers of a size are to be kept free at most: as many as what is between handlers and sink can be
     /// in, so that in bulk those that come back are those that are asked for next. One that is not kept costs a read a
     /// page fault for each of its pages, which is a tenth of all work with 8 connections and a third with 4,096.
     pub(crate) fn worth(buffer_bytes: usize, of_bytes: usize) -> usize {
-        (of_bytes / buffer_bytes.max(1)).clamp(16, Self::MOST_MAPPED / 2)
+        (of_bytes / buffer_bytes.max(1)).clamp(16, Self::MAX_MAPPED / 2)
     }
 
     pub(crate) fn new(buffer_bytes: usize, most_kept: usize) -> Self {
@@ -47,7 +47,7 @@ impl Pool {
         Pool {
             buffer_bytes,
             most_kept,
-            maps: Maps::new(Self::MOST_MAPPED),
+            maps: Maps::new(Self::MAX_MAPPED),
             kept: Mutex::new(kept),
         }
     }
@@ -139,10 +139,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use super::*;
     use crate::ingest::{Ingest, sink};
+    use crate::server::Config;
 
     fn hold(pool: &Pool, buffers: usize) {
         let held: Vec<_> = (0..buffers).map(|_| pool.take()).collect();
@@ -197,11 +199,13 @@ mod tests {
 
     #[test]
     fn a_server_where_nothing_flows_frees_them() {
-        let handle = Ingest::builder()
-            .listen((Ipv4Addr::LOCALHOST, 0).into())
-            .start(sink::Null)
+        let builder = Ingest::builder().listen((Ipv4Addr::LOCALHOST, 0).into());
+        let config = Config::default();
+        let shared = Arc::new(builder.shared(&config));
+        let _server = builder
+            .start_with(config, Arc::clone(&shared), sink::Null)
             .unwrap();
-        let pool = &handle.shared.pool;
+        let pool = &shared.pool;
         hold(pool, 10);
         let end = Instant::now() + Duration::from_secs(60);
         while pool.free() > 0 && Instant::now() < end {

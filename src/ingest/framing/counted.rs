@@ -5,9 +5,9 @@ use super::truncate::kept;
 use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Violation, discard};
 
 /// A count has this many digits at most: 2^32 has ten.
-const MOST_DIGITS: usize = 10;
+const MAX_DIGITS: usize = 10;
 /// A count may say so much, and 16 longest messages.
-const MOST_COUNTED: usize = 1 << 20;
+const MAX_COUNTED: usize = 1 << 20;
 
 /// How a message's length is written before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Header {
 fn read_octets(input: &[u8]) -> Count {
     let digits = input
         .iter()
-        .take(MOST_DIGITS)
+        .take(MAX_DIGITS)
         .take_while(|byte| byte.is_ascii_digit())
         .count();
     let has_leading_zero = digits > 1 && input[0] == b'0';
@@ -150,7 +150,7 @@ impl Counted {
 
     /// A count above this is nothing that anybody means.
     fn most_counted(&self) -> usize {
-        MOST_COUNTED.max(self.max_message.saturating_mul(16))
+        MAX_COUNTED.max(self.max_message.saturating_mul(16))
     }
 
     pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
@@ -206,9 +206,9 @@ impl Counted {
                 begins: Seen::of(input, self.framing()),
             },
         };
-        self.broken = Some(Discard::Garbage);
+        self.broken = Some(Discard::InvalidFrame);
         emit.take(Event::Violation(violation));
-        discard(input.len(), Discard::Garbage, emit)
+        discard(input.len(), Discard::InvalidFrame, emit)
     }
 
     fn decode_message(

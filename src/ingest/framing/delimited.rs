@@ -155,7 +155,7 @@ impl Delimited {
             }
             End::Eof if rest.is_empty() => {
                 if self.skipping == Some(Discard::Truncated) {
-                    emit.take(Event::Partial);
+                    emit.take(Event::Unterminated);
                 }
             }
             End::Eof => {
@@ -168,7 +168,7 @@ impl Delimited {
                     });
                 }
                 if self.skipping != Some(Discard::Oversize) {
-                    emit.take(Event::Partial);
+                    emit.take(Event::Unterminated);
                 }
             }
         }

@@ -21,7 +21,7 @@ pub use violation::Violation;
 
 use std::fmt;
 
-use crate::server::reasons;
+use crate::server::Discard;
 
 /// How a stream of bytes is cut into messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -82,32 +82,6 @@ pub enum Oversize {
     Close,
 }
 
-reasons! {
-    /// Why bytes that were read became no message.
-    pub enum Discard {
-        /// The tail of a message longer than `max_message`.
-        Truncated = "truncated",
-        /// A message longer than `max_message`, all of it: it is among the dropped, or closed its connection.
-        Oversize = "oversize",
-        /// An invalid frame and what follows it: no count where one has to be, or one that is too large.
-        Garbage = "garbage",
-        /// A counted message that the peer ended its stream in.
-        Incomplete = "incomplete",
-        /// An unfinished message when the connection was reset.
-        Reset = "reset",
-        /// An unfinished message when the server shut down.
-        Shutdown = "shutdown",
-        /// An unfinished message when its connection had waited `send_timeout` for the buffer.
-        SendTimeout = "send_timeout",
-        /// An unfinished message when the peer had let a deadline pass.
-        DeadlinePassed = "deadline_passed",
-        /// An unfinished message when its connection was aborted by hand.
-        Aborted = "aborted",
-        /// An unfinished message when the connection failed in another way.
-        Failed = "failed",
-    }
-}
-
 /// What a decoder finds. Each event but the last three takes up the next `len` bytes of the input, so the
 /// lengths of a call's events add up to what it consumed: no byte is unaccounted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +117,7 @@ pub enum Event {
     /// A message was too long and is dropped; its bytes are in the `Discard` events around.
     Dropped,
     /// The message before was unterminated at the end of the stream: a count beside the equation.
-    Partial,
+    Unterminated,
     /// The peer broke the protocol: the connection is to be closed.
     Violation(Violation),
 }

@@ -50,11 +50,11 @@ impl OutputFraming {
     }
 
     /// What a message takes here at most, beside its own bytes.
-    pub(in crate::ingest) const MOST_BYTES: usize = 11;
+    pub(in crate::ingest) const MAX_BYTES: usize = 11;
 
     /// Writes a message.
     pub(in crate::ingest) fn write(self, message: &[u8], to: &mut Buffer) {
-        to.reserve(message.len() + Self::MOST_BYTES);
+        to.reserve(message.len() + Self::MAX_BYTES);
         match self {
             OutputFraming::OctetCounted => {
                 let mut digits = [0; 10];

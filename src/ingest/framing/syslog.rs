@@ -117,7 +117,7 @@ impl Syslog {
 /// A count is one where a whole priority is behind it, in the bytes that it counts, and be it too large: as a line it would
 /// be delivered with its count in it, and so would the rest of its message, in pieces.
 fn priority(body: &[u8], count: usize) -> Guess {
-    const MOST_DIGITS: usize = 3;
+    const MAX_DIGITS: usize = 3;
     const LARGEST: u32 = 191;
     let body = &body[..body.len().min(count)];
     let rest = match body.split_first() {
@@ -125,10 +125,10 @@ fn priority(body: &[u8], count: usize) -> Guess {
         Some((b'<', rest)) => rest,
         Some(_) => return Guess::Line,
     };
-    let digits = rest.iter().take(MOST_DIGITS + 1);
+    let digits = rest.iter().take(MAX_DIGITS + 1);
     let digits = digits.take_while(|byte| byte.is_ascii_digit()).count();
     let value = |sum, digit: &u8| sum * 10 + u32::from(digit - b'0');
-    if digits > MOST_DIGITS || rest[..digits].iter().fold(0, value) > LARGEST {
+    if digits > MAX_DIGITS || rest[..digits].iter().fold(0, value) > LARGEST {
         return Guess::Line;
     }
     match rest.get(digits) {

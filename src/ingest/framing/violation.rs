@@ -7,7 +7,7 @@ use super::Seen;
 use crate::server::{EndReason, Ended};
 
 /// What a peer did that its connection is closed for. Its [`source`](Error::source) is an [`Ended`] for
-/// [`EndReason::Protocol`].
+/// [`EndReason::ProtocolError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
@@ -71,6 +71,6 @@ impl fmt::Display for Violation {
 
 impl Error for Violation {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&Ended(EndReason::Protocol))
+        Some(&Ended(EndReason::ProtocolError))
     }
 }

@@ -1,9 +1,12 @@
 //! Leaves out one booking of bytes at a time: the ledger says so, whichever it is.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use super::*;
-use crate::ingest::{Framing, Handle, Ingest, OutputFraming, Oversize, sink};
-use crate::server::Tally;
+use crate::ingest::shared::Shared;
+use crate::ingest::{Framing, Ingest, OutputFraming, Oversize, sink};
+use crate::server::{Config, Counters, Server};
 
 /// Messages with and without a CR, one that is too long, and the beginning of one.
 const INPUT: &[u8] = b"one\ntwo\r\nfar too long\nha";
@@ -14,27 +17,28 @@ const MORE: &[u8] = b"lf\nre";
 type Book = fn(&mut Reader<'_>, Entry);
 
 /// A server that nobody connects to: its byte ledger is ours.
-fn server() -> Handle {
-    Ingest::builder()
+fn server() -> (Server, Arc<Shared>) {
+    let builder = Ingest::builder()
         .max_message(8)
         .oversize(Oversize::Truncate)
-        .listen((std::net::Ipv4Addr::LOCALHOST, 0).into())
-        .start(sink::Null)
-        .unwrap()
+        .listen((std::net::Ipv4Addr::LOCALHOST, 0).into());
+    let config = Config::default();
+    let shared = Arc::new(builder.shared(&config));
+    let server = builder.start_with(config, Arc::clone(&shared), sink::Null);
+    (server.unwrap(), shared)
 }
 
 /// Books a read of `INPUT`, one of `MORE` and the end of the stream, each as `book` does. Returns whether the ledger
 /// closed after each.
 fn run(book: Book) -> [bool; 3] {
-    let handle = server();
-    let shared = &handle.shared;
+    let (server, shared) = server();
     let mut reader = Reader::new(
         &shared.pool,
         &shared.ledger,
         shared.form,
         shared.decoder.clone(),
     );
-    let closes = || handle.report().is_balanced();
+    let closes = || server.report().is_balanced();
     assert!(closes());
     let mut read = |input: &[u8]| {
         reader.pending.append(input);
@@ -89,7 +93,7 @@ fn the_ledger_does_not_close_with_a_booking_left_out() {
         }),
         ("discarded", |reader, entry| {
             reader.book(Entry {
-                discarded: Tally::default(),
+                discarded: Counters::default(),
                 ..entry
             });
         }),
@@ -119,7 +123,7 @@ fn a_count_alone_reserves_nothing() {
     ] {
         let decoder = Decoder::new(framing, 1 << 20, Oversize::Truncate);
         let (pool, ledger) = (Pool::new(64, 1), ByteLedger::default());
-        let form = server().shared.form;
+        let form = server().1.form;
         let mut reader = Reader::new(&pool, &ledger, form, decoder);
         reader.pending.append(header);
         reader.cut(&mut Entry::default(), u64::MAX);
@@ -135,9 +139,9 @@ fn no_buffer_of_the_pool_is_lost() {
     const BUFFER: usize = 8 << 10;
     for framing in [OutputFraming::Lines, OutputFraming::LengthPrefixed] {
         let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::default());
-        let form = Form {
+        let form = BatchFormat {
             framing,
-            ..server().shared.form
+            ..server().1.form
         };
         let decoder = Decoder::new(Framing::Lines, BUFFER * 2, Oversize::Truncate);
         let mut reader = Reader::new(&pool, &ledger, form, decoder);
@@ -194,7 +198,7 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
                     buffer_messages,
                     ..Default::default()
                 };
-                let form = Form {
+                let form = BatchFormat {
                     framing,
                     limit: crate::ingest::batch::BatchLimit::of(&config),
                     input: from,

@@ -7,32 +7,32 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::{Backoff, Sink, SinkError, Work};
+use super::{Backoff, Batches, Sink, SinkError};
 use crate::ingest::batch::Batch;
 use crate::ingest::shared::Shared;
-use crate::server::{BoxError, Delivery, Inbox, Received};
+use crate::server::{BoxError, Delivery, Received, Receiver};
 
 /// How soon a request to reopen is seen while nothing flows.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the sink looks after what it writes to.
 const LOOK: Duration = Duration::from_secs(1);
 /// Batches taken in one go: as many as go into one gathered write.
-const MOST_HELD: usize = 64;
+const MAX_HELD: usize = 64;
 /// Turns between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
 
 pub(in crate::ingest) fn drive(
-    inbox: &mut Inbox<Batch>,
+    receiver: &mut Receiver<Batch>,
     sink: &mut dyn Sink,
     shared: &Shared,
 ) -> Result<(), BoxError> {
-    inbox.set_name(&sink.name());
+    receiver.set_name(&sink.name());
     let mut drive = Drive {
         sink,
         hands: Hands {
-            inbox,
+            receiver,
             shared,
-            held: VecDeque::with_capacity(MOST_HELD),
+            held: VecDeque::with_capacity(MAX_HELD),
         },
         backoff: Backoff::new(),
         next_look: Instant::now() + LOOK,
@@ -40,7 +40,7 @@ pub(in crate::ingest) fn drive(
     let outcome = drive.run();
     if outcome.is_ok() {
         // What the last second has brought is told. Nothing is left that a failure could cost.
-        let _ = drive.sink.maintain(&mut drive.hands.work());
+        let _ = drive.sink.maintain(&mut drive.hands.batches());
     }
     outcome
 }
@@ -54,16 +54,16 @@ struct Drive<'a> {
 
 /// All but the sink, which is offered what they hold.
 struct Hands<'a> {
-    inbox: &'a mut Inbox<Batch>,
+    receiver: &'a mut Receiver<Batch>,
     shared: &'a Shared,
     held: VecDeque<Delivery<Batch>>,
 }
 
 impl Hands<'_> {
-    fn work(&mut self) -> Work<'_> {
-        Work {
+    fn batches(&mut self) -> Batches<'_> {
+        Batches {
             held: &mut self.held,
-            inbox: self.inbox,
+            receiver: self.receiver,
             shared: self.shared,
         }
     }
@@ -81,7 +81,7 @@ impl Drive<'_> {
             }
             self.reopen_if_asked();
             self.maintain_if_due()?;
-            while !self.hands.held.is_empty() && !self.hands.inbox.is_cut() {
+            while !self.hands.held.is_empty() && !self.hands.receiver.is_cut() {
                 self.offer()?;
             }
             if !self.hands.held.is_empty() {
@@ -94,35 +94,35 @@ impl Drive<'_> {
         }
     }
 
-    /// Waits for one item and takes what else is there. Says whether the inbox is closed.
+    /// Waits for one item and takes what else is there. Says whether the receiver is closed.
     fn take_all(&mut self) -> bool {
-        let mut received = self.hands.inbox.recv(TICK);
+        let mut received = self.hands.receiver.recv(TICK);
         loop {
             match received {
-                Received::Item(delivery) => self.hands.held.push_back(delivery),
-                Received::Tick => return false,
+                Received::Message(delivery) => self.hands.held.push_back(delivery),
+                Received::Timeout | Received::RoomWanted => return false,
                 Received::Closed => return true,
             }
-            if self.hands.held.len() == MOST_HELD {
+            if self.hands.held.len() == MAX_HELD {
                 return false;
             }
-            received = self.hands.inbox.try_recv();
+            received = self.hands.receiver.try_recv();
         }
     }
 
     /// Once; and waits where that failed.
     fn offer(&mut self) -> Result<(), BoxError> {
         let before = self.messages();
-        let outcome = self.sink.write(&mut self.hands.work());
+        let outcome = self.sink.write(&mut self.hands.batches());
         let took_some = self.messages() < before;
         let error = match outcome {
-            Ok(()) if took_some || self.hands.inbox.is_cut() => {
+            Ok(()) if took_some || self.hands.receiver.is_cut() => {
                 if took_some && self.backoff.is_running() {
                     self.backoff.reset();
                     let name = self.sink.name();
                     let text = || format!("the sink {name} takes messages again");
-                    let journal = self.hands.inbox.journal();
-                    journal.say_once("sink recovered", Level::Info, text);
+                    let logger = self.hands.receiver.logger();
+                    logger.log_limited("sink recovered", Level::Info, text);
                 }
                 return Ok(());
             }
@@ -144,13 +144,13 @@ impl Drive<'_> {
     /// last deadline.
     fn wait_to_retry(&mut self, wait: Duration) -> Result<(), BoxError> {
         let until = Instant::now() + wait;
-        let was_closing = self.hands.inbox.is_closing();
+        let was_closing = self.hands.receiver.is_closing();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let is_over = left.is_zero() || !self.hands.inbox.wait(left.min(TICK));
+            let is_over = left.is_zero() || !self.hands.receiver.wait(left.min(TICK));
             let is_reopened = self.reopen_if_asked();
             self.maintain_if_due()?;
-            if is_over || is_reopened || self.hands.inbox.is_closing() != was_closing {
+            if is_over || is_reopened || self.hands.receiver.is_closing() != was_closing {
                 return Ok(());
             }
         }
@@ -159,7 +159,7 @@ impl Drive<'_> {
     fn reopen_if_asked(&mut self) -> bool {
         self.hands
             .shared
-            .reopen_if_asked(self.sink, self.hands.inbox.journal())
+            .reopen_if_asked(self.sink, self.hands.receiver.logger())
     }
 
     fn maintain_if_due(&mut self) -> Result<(), BoxError> {
@@ -168,7 +168,7 @@ impl Drive<'_> {
             return Ok(());
         }
         self.next_look = now + LOOK;
-        match self.sink.maintain(&mut self.hands.work()) {
+        match self.sink.maintain(&mut self.hands.batches()) {
             Ok(()) => {}
             Err(SinkError::Retry(error)) => self.count_failure(&error.to_string()),
             Err(SinkError::Fatal(error)) => return Err(self.failed_for_good(&error)),
@@ -184,9 +184,9 @@ impl Drive<'_> {
         let name = self.sink.name();
         let text = || format!("the sink {name} failed: {what}");
         self.hands
-            .inbox
-            .journal()
-            .say_once("sink failed", Level::Warn, text);
+            .receiver
+            .logger()
+            .log_limited("sink failed", Level::Warn, text);
     }
 
     fn failed_for_good(&self, error: &io::Error) -> BoxError {
@@ -195,12 +195,12 @@ impl Drive<'_> {
 
     /// The last deadline has cut it off.
     fn tell_half_message(&mut self) {
-        let work = self.hands.work();
-        if self.sink.is_inside_message(&work) {
+        let batches = self.hands.batches();
+        if self.sink.is_inside_message(&batches) {
             let name = self.sink.name();
             let text =
                 format!("the sink {name} ends in half a message: the drain had no more time");
-            self.hands.inbox.journal().say(Level::Warn, text);
+            self.hands.receiver.logger().log(Level::Warn, text);
         }
     }
 

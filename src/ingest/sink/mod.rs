@@ -14,7 +14,7 @@ use std::io;
 use std::time::Duration;
 
 pub(super) use drive::drive;
-pub use fd_writer::Output;
+pub use fd_writer::FdWriter;
 pub use file::File;
 pub use null::Null;
 pub use retry::Backoff;
@@ -22,20 +22,20 @@ pub use stdout::Stdout;
 
 use super::batch::Batch;
 use super::shared::Shared;
-use crate::server::{Delivery, Inbox};
+use crate::server::{Delivery, Receiver};
 
 /// A destination of messages. One thread drives it, so it needs no lock, and it may block.
 ///
 /// **Accepting** a message means that whatever the sink promises has happened to its last byte: its docs
-/// say what that is. Say so at once, with [`Work::done`] or, inside a batch, [`Work::done_first`]: then the message
+/// say what that is. Say so at once, with [`Batches::ack`] or, inside a batch, [`Batches::ack_first`]: then the message
 /// counts as delivered and its room in the buffer comes back. Nobody asks for a flush at the end, so to accept must
 /// not mean to keep in a buffer: a sink that gathers messages accepts them when what it gathered is out.
 ///
 /// **A batch that was taken in part** stays the first, and is offered again whole, after an error or in the middle of
 /// a message: the sink itself remembers how far it came.
 ///
-/// **Waiting** for a place that takes no more is done in [`Work::wait`], or in slices of at most a tenth of a second
-/// or so between which the sink looks at [`Work::is_cut`]. Then the server can always end. What does not come
+/// **Waiting** for a place that takes no more is done in [`Batches::wait`], or in slices of at most a tenth of a second
+/// or so between which the sink looks at [`Batches::is_cut`]. Then the server can always end. What does not come
 /// back is named by the watchdog, and in the end left behind.
 ///
 /// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for it: when the drain
@@ -47,7 +47,7 @@ use crate::server::{Delivery, Inbox};
 /// use std::net::TcpStream;
 /// use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 /// use std::time::Duration;
-/// use drainline::ingest::{Ingest, Sink, SinkError, Work};
+/// use drainline::ingest::{Ingest, Sink, SinkError, Batches};
 ///
 /// /// Passes each message to another thread, which may be slow.
 /// struct Forward {
@@ -61,8 +61,8 @@ use crate::server::{Delivery, Inbox};
 ///         "forward".to_owned()
 ///     }
 ///
-///     fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-///         while let Some(batch) = work.first() {
+///     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+///         while let Some(batch) = batches.first() {
 ///             let mut passed = 0;
 ///             let outcome = batch.iter().skip(self.passed).try_for_each(|message| {
 ///                 self.to.try_send(String::from_utf8_lossy(message).into_owned())?;
@@ -71,18 +71,18 @@ use crate::server::{Delivery, Inbox};
 ///             });
 ///             if outcome.is_ok() {
 ///                 self.passed = 0;
-///                 work.done();
+///                 batches.ack();
 ///                 continue;
 ///             }
 ///             // What was passed on is delivered, whatever becomes of the rest.
 ///             self.passed += passed;
-///             work.done_first(passed as u64);
+///             batches.ack_first(passed as u64);
 ///             match outcome {
 ///                 Err(TrySendError::Disconnected(_)) => {
 ///                     return Err(SinkError::Fatal(io::Error::other("nobody receives any more")));
 ///                 }
 ///                 // It is full. The server may end while we wait.
-///                 _ if !work.wait(Duration::from_millis(1)) => return Ok(()),
+///                 _ if !batches.wait(Duration::from_millis(1)) => return Ok(()),
 ///                 _ => {}
 ///             }
 ///         }
@@ -98,7 +98,7 @@ use crate::server::{Delivery, Inbox};
 /// assert_eq!([seen.recv()?, seen.recv()?, seen.recv()?], ["one", "two", "thr"]);
 ///
 /// let report = server.shutdown(Duration::from_secs(5));
-/// assert_eq!((report.server.stats.delivered, report.bytes.partial), (3, 1));
+/// assert_eq!((report.stats.delivered, report.bytes.unterminated), (3, 1));
 /// assert!(report.is_balanced());
 /// # // Whoever receives leaves in the middle of a batch.
 /// # let (to, seen) = sync_channel(1);
@@ -107,7 +107,7 @@ use crate::server::{Delivery, Inbox};
 /// # assert_eq!([seen.recv()?, seen.recv()?], ["1", "2"]);
 /// # drop(seen);
 /// # let report = server.wait();
-/// # let delivered = report.server.stats.delivered;
+/// # let delivered = report.stats.delivered;
 /// # assert!(report.is_balanced() && (2..=3).contains(&delivered), "{report:?}");
 /// # Ok::<(), drainline::BoxError>(())
 /// ```
@@ -115,17 +115,17 @@ pub trait Sink: Send + 'static {
     /// What the sink is called in the log.
     fn name(&self) -> String;
 
-    /// Takes batches from the front of `work`, in order: all of them, or until an error. To take nothing and
+    /// Takes batches from the front of `batches`, in order: all of them, or until an error. To take nothing and
     /// return `Ok` counts as a failure that may pass.
     ///
-    /// It may block, but whoever waits must end the wait when [`Work::is_cut`] says so, and return then. A
+    /// It may block, but whoever waits must end the wait when [`Batches::is_cut`] says so, and return then. A
     /// batch that it took in part stays at the front; the sink goes on at that byte at the next call.
     ///
     /// # Errors
     /// [`SinkError::Retry`]: after a while the same first batch is offered again, and behind it what else was;
     /// so for ever, until the server's last deadline.
     /// [`SinkError::Fatal`]: the server stops; what was not accepted is booked as dropped.
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError>;
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError>;
 
     /// Whether messages are written where somebody may take one for two. If not, nothing is said of that at start. Default:
     /// yes.
@@ -152,15 +152,15 @@ pub trait Sink: Send + 'static {
     /// # Errors
     /// [`SinkError::Retry`] is counted and logged. [`SinkError::Fatal`] ends the server, as in
     /// [`write`](Sink::write): a reader that is gone is noticed before the next message comes.
-    fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        let _ = work;
+    fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let _ = batches;
         Ok(())
     }
 
     /// Whether what it has written ends in the middle of a message, so that the log can say so. Asked once, when the
-    /// server's last deadline has cut it off; `work` is what is left of what it was offered.
-    fn is_inside_message(&self, work: &Work<'_>) -> bool {
-        let _ = work;
+    /// server's last deadline has cut it off; `batches` is what is left of what it was offered.
+    fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
+        let _ = batches;
         false
     }
 }
@@ -186,13 +186,13 @@ impl std::error::Error for SinkError {}
 
 /// What lies before a sink.
 #[derive(Debug)]
-pub struct Work<'a> {
+pub struct Batches<'a> {
     held: &'a mut VecDeque<Delivery<Batch>>,
-    inbox: &'a mut Inbox<Batch>,
+    receiver: &'a mut Receiver<Batch>,
     shared: &'a Shared,
 }
 
-impl Work<'_> {
+impl Batches<'_> {
     /// The batches to be written, in order.
     pub fn batches(&self) -> impl Iterator<Item = &Batch> + '_ {
         self.held.iter().map(Delivery::get)
@@ -204,9 +204,9 @@ impl Work<'_> {
     }
 
     /// The first batch is accepted, to its last byte.
-    pub fn done(&mut self) {
+    pub fn ack(&mut self) {
         if let Some(delivery) = self.held.pop_front() {
-            self.shared.pool.put(delivery.done().into_buffer());
+            self.shared.pool.put(delivery.ack().into_buffer());
         }
     }
 
@@ -216,20 +216,20 @@ impl Work<'_> {
     }
 
     /// The first `messages` of what remains of the first batch are accepted.
-    pub fn done_first(&mut self, messages: u64) {
+    pub fn ack_first(&mut self, messages: u64) {
         if let Some(delivery) = self.held.front_mut() {
-            delivery.done_first(messages);
+            delivery.ack_first(messages);
         }
     }
 
     /// The server's last deadline has passed: return, whatever is left. It is booked as dropped.
     pub fn is_cut(&self) -> bool {
-        self.inbox.is_cut()
+        self.receiver.is_cut()
     }
 
     /// Waits, and is not taken for stuck meanwhile. Ends early when the server begins to close, so that a last try is
-    /// made in time; `false`: its last deadline came, as [`is_cut`](Work::is_cut) says from then on.
+    /// made in time; `false`: its last deadline came, as [`is_cut`](Batches::is_cut) says from then on.
     pub fn wait(&mut self, duration: Duration) -> bool {
-        self.inbox.wait(duration)
+        self.receiver.wait(duration)
     }
 }

@@ -1,6 +1,6 @@
 //! The sink that takes everything and keeps nothing.
 
-use super::{Sink, SinkError, Work};
+use super::{Batches, Sink, SinkError};
 
 /// Discards what it accepts: for measuring, and for servers whose ledger is all that is wanted.
 /// Delivered means that the message was read and counted.
@@ -16,9 +16,9 @@ impl Sink for Null {
         false
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        while work.first().is_some() {
-            work.done();
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while batches.first().is_some() {
+            batches.ack();
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::fd_writer::Reader;
 use super::unlinked::Unlinked;
-use super::{Output, Sink, SinkError, Work};
+use super::{Batches, FdWriter, Sink, SinkError};
 
 /// Writes messages, in the output framing, to standard output. Delivered means that write(2) took the message's last
 /// byte, framing included: a pipe's reader may not have read it yet. A reader that is gone ends the server: within a
@@ -16,7 +16,7 @@ use super::{Output, Sink, SinkError, Work};
 /// terminal is written to so.
 #[derive(Debug)]
 pub struct Stdout {
-    output: Output,
+    output: FdWriter,
     unlinked: Unlinked,
 }
 
@@ -24,9 +24,9 @@ impl Stdout {
     /// Standard output as it is now.
     ///
     /// # Errors
-    /// It is closed, or was when the process began: see [`Output::stdout`].
+    /// It is closed, or was when the process began: see [`FdWriter::stdout`].
     pub fn open() -> io::Result<Stdout> {
-        let output = Output::stdout()?;
+        let output = FdWriter::stdout()?;
         let unlinked = Unlinked::of(&output);
         Ok(Stdout { output, unlinked })
     }
@@ -55,21 +55,21 @@ impl Sink for Stdout {
         "stdout".to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        self.output.write(work)
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        self.output.write(batches)
     }
 
-    fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        self.unlinked.look(&self.output, work);
+    fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        self.unlinked.look(&self.output, batches);
         match self.output.reader() {
             // At the end nothing more may come, and then nothing is lost. What does says so itself.
-            _ if work.inbox.is_closing() => Ok(()),
+            _ if batches.receiver.is_closing() => Ok(()),
             Reader::There => Ok(()),
             Reader::Away(error) | Reader::Gone(error) => Err(SinkError::Fatal(error)),
         }
     }
 
-    fn is_inside_message(&self, work: &Work<'_>) -> bool {
-        self.output.is_inside_message(work)
+    fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
+        self.output.is_inside_message(batches)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use log::Level;
 
-use super::{Output, Work};
+use super::{Batches, FdWriter};
 use crate::server::counted;
 
 /// What was written to a file since it has no name any more: it is gone with the last descriptor.
@@ -23,7 +23,7 @@ pub(super) struct Unlinked {
 
 impl Unlinked {
     /// Looks at it, before it is written to.
-    pub(super) fn of(output: &Output) -> Unlinked {
+    pub(super) fn of(output: &FdWriter) -> Unlinked {
         Unlinked {
             had_name: output.links().is_some_and(|links| links > 0),
             ..Unlinked::default()
@@ -31,7 +31,7 @@ impl Unlinked {
     }
 
     /// Looks at it for the last time, before another one takes its place.
-    pub(super) fn replaced(&mut self, output: &Output, by: &Output) {
+    pub(super) fn replaced(&mut self, output: &FdWriter, by: &FdWriter) {
         self.left += self.since(output);
         let (seen, left) = (output.accepted(), self.left);
         *self = Unlinked {
@@ -42,15 +42,15 @@ impl Unlinked {
     }
 
     /// Looks at it; books and tells what went to nowhere since.
-    pub(super) fn look(&mut self, output: &Output, work: &Work<'_>) {
+    pub(super) fn look(&mut self, output: &FdWriter, batches: &Batches<'_>) {
         let messages = self.since(output) + std::mem::take(&mut self.left);
         self.seen = output.accepted();
         if messages == 0 {
             return;
         }
-        let counter = &work.shared.unlinked_messages;
+        let counter = &batches.shared.unlinked_messages;
         let all = counter.fetch_add(messages, Ordering::Relaxed) + messages;
-        work.inbox.journal().say_once("unlinked", Level::Warn, || {
+        batches.receiver.logger().log_limited("unlinked", Level::Warn, || {
             let (name, all) = (output.name(), counted(all, "message"));
             format!(
                 "the file of the sink {name} was deleted while it was written to: {all} went to it since"
@@ -59,7 +59,7 @@ impl Unlinked {
     }
 
     /// Messages that were written since the last look, if it is deleted.
-    fn since(&mut self, output: &Output) -> u64 {
+    fn since(&mut self, output: &FdWriter) -> u64 {
         match output.links() {
             Some(0) if self.had_name => output.accepted() - self.seen,
             links => {

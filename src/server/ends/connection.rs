@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::policy::{Activity, Bucket, ReadSize};
+use crate::policy::{Activity, ReadSize, TokenBucket};
 use crate::server::deadline::Deadline;
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
-use crate::server::state::connection_state::Record;
-use crate::server::state::logger::Journal;
+use crate::server::state::connection_state::ConnectionState;
+use crate::server::state::logger::Logger;
 
 /// The most that one write(2) of a reply takes: what `write_timeout` is counted for.
-const MOST_PER_WRITE: usize = 64 << 10;
+const MAX_PER_WRITE: usize = 64 << 10;
 
 /// A park is checked again at least this often; it is woken by unpark long before.
-const LONGEST_PARK: Duration = Duration::from_secs(3600);
+const MAX_PARK: Duration = Duration::from_secs(3600);
 
 /// One connection, as its handler sees it: [`Read`] and [`Write`], and who it is.
 ///
@@ -41,7 +41,7 @@ const LONGEST_PARK: Duration = Duration::from_secs(3600);
 /// The server drops it when the handler returned; the socket is closed then. Bytes that nobody read are
 /// counted as `unread_bytes`, and the peer gets a reset for them (Linux's close(2) on a TCP socket).
 pub struct Connection {
-    record: Arc<Record>,
+    state: Arc<ConnectionState>,
     shared: Arc<Shared>,
     rate: Option<RateLimit>,
     /// The first end that was seen; it stays.
@@ -51,7 +51,7 @@ pub struct Connection {
 }
 
 struct RateLimit {
-    bucket: Bucket,
+    bucket: TokenBucket,
     started: Instant,
     paid: u64,
     size: ReadSize,
@@ -63,9 +63,9 @@ struct RateLimit {
 }
 
 impl Connection {
-    pub(crate) fn new(record: Arc<Record>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(state: Arc<ConnectionState>, shared: Arc<Shared>) -> Self {
         let rate = shared.config.rate_limit.map(|rate| RateLimit {
-            bucket: Bucket::new(rate as f64, Duration::ZERO),
+            bucket: TokenBucket::new(rate as f64, Duration::ZERO),
             started: Instant::now(),
             paid: 0,
             size: ReadSize::new(rate),
@@ -74,7 +74,7 @@ impl Connection {
             is_told: false,
         });
         Connection {
-            record,
+            state,
             shared,
             rate,
             end: None,
@@ -84,29 +84,29 @@ impl Connection {
 
     /// The connection's number, unique in the life of the server, from 1.
     pub fn id(&self) -> u64 {
-        self.record.id
+        self.state.id
     }
 
     /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
-        self.record.peer
+        self.state.peer
     }
 
     /// The server's log, for lines that must not block the handler.
-    pub fn journal(&self) -> &Journal {
-        &self.shared.journal
+    pub fn logger(&self) -> &Logger {
+        &self.shared.logger
     }
 
     /// Whether the server is shutting down, or this connection was cut: a handler that does not read should come
     /// to its end.
     pub fn draining(&self) -> bool {
-        self.record.is_draining() || self.record.ended().is_some()
+        self.state.is_draining() || self.state.ended().is_some()
     }
 
     /// Reports `finished` more frames, and whether an unfinished one has begun. Without it there is no
     /// frame deadline. Costs two plain stores.
     pub fn progress(&mut self, finished: u64, inside: bool) {
-        self.record.progress(finished, inside);
+        self.state.progress(finished, inside);
     }
 
     /// Lets the server delay the next read, while it takes so many small ones that waking for each costs more than
@@ -117,8 +117,8 @@ impl Connection {
     /// For handlers of one-way messages, before each read, with everything sent that was read before. A handler
     /// that replies must not call it: its peer would wait for the delay.
     pub fn delay_read(&mut self) -> bool {
-        self.record.allow_delay();
-        let Some(step) = self.record.read_delay() else {
+        self.state.allow_delay();
+        let Some(step) = self.state.read_delay() else {
             return false;
         };
         // All that sleep wake together, on a grid that they share.
@@ -141,9 +141,9 @@ impl Connection {
         if self.end().is_some() || most == 0 {
             return Ok(None);
         }
-        self.record.enter(Activity::Reading);
-        let got = rustix::net::recv(&self.record.stream, &mut buf[..most], RecvFlags::DONTWAIT);
-        self.record.enter(Activity::Working);
+        self.state.enter(Activity::Reading);
+        let got = rustix::net::recv(&self.state.stream, &mut buf[..most], RecvFlags::DONTWAIT);
+        self.state.enter(Activity::Working);
         match got.map(|(_, read)| read) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
             got => self.ended_or(got),
@@ -152,7 +152,7 @@ impl Connection {
 
     /// How the stream ended, as far as reads have seen it.
     pub(crate) fn end(&self) -> Option<EndReason> {
-        self.record.ended().or(self.end)
+        self.state.ended().or(self.end)
     }
 
     /// What a read(2) said, unless it is only we who ended it: then `None`, and the next look at
@@ -162,8 +162,8 @@ impl Connection {
             // Our own shutdown(2) makes a read return 0, too. Whoever calls it sets the flag first, so a 0
             // without a flag is the peer's. In doubt it counts as ours: half a line must not be delivered as
             // if it were one.
-            Ok(0) if self.record.ended().is_some() => Ok(None),
-            Ok(0) if self.record.is_draining() && !self.record.is_complete() => Ok(None),
+            Ok(0) if self.state.ended().is_some() => Ok(None),
+            Ok(0) if self.state.is_draining() && !self.state.is_complete() => Ok(None),
             Ok(0) => {
                 self.end = Some(EndReason::Eof);
                 Ok(Some(0))
@@ -173,10 +173,10 @@ impl Connection {
                 if let Some(rate) = &mut self.rate {
                     rate.read += read as u64;
                 }
-                self.record.add_bytes(read);
+                self.state.add_bytes(read);
                 Ok(Some(read))
             }
-            Err(_) if self.record.ended().is_some() => Ok(None),
+            Err(_) if self.state.ended().is_some() => Ok(None),
             Err(error) => {
                 // ECONNRESET is told once, then the kernel says 0: keep it.
                 self.end = Some(EndReason::Reset);
@@ -189,12 +189,12 @@ impl Connection {
     /// A peer that never stops sending cannot hold up a drain; data that arrives after a read-side
     /// shutdown is still readable on Linux, so the shutdown alone would not end it.
     fn may_read(&mut self, wanted: usize) -> usize {
-        if !self.record.is_draining() || self.record.is_complete() {
+        if !self.state.is_draining() || self.state.is_complete() {
             return wanted;
         }
         let left = *self
             .allowance
-            .get_or_insert_with(|| self.record.unread_bytes());
+            .get_or_insert_with(|| self.state.unread_bytes());
         wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
@@ -216,7 +216,7 @@ impl Connection {
         let Some(rate) = &mut self.rate else {
             return true;
         };
-        let sent = self.record.messages();
+        let sent = self.state.messages();
         let now = rate.started.elapsed();
         rate.bucket.take(sent - rate.paid, now);
         rate.paid = sent;
@@ -225,8 +225,8 @@ impl Connection {
             return self.draining();
         }
         if !std::mem::replace(&mut rate.is_told, true) {
-            self.shared.journal.say_debug(|| {
-                let (id, peer) = (self.record.id, self.record.peer);
+            self.shared.logger.log_debug(|| {
+                let (id, peer) = (self.state.id, self.state.peer);
                 format!("connection {id} from {peer} is held back by its rate limit, from now on whenever it is faster")
             });
         }
@@ -236,7 +236,7 @@ impl Connection {
     /// Waits for its rate, and returns how much of `wanted` bytes to read.
     fn paid_size(&mut self, wanted: usize) -> usize {
         let is_free = self.pay();
-        let sent = self.record.messages();
+        let sent = self.state.messages();
         match &mut self.rate {
             Some(rate) if !is_free => {
                 rate.size.took(rate.read, sent - rate.sent_at_read);
@@ -250,29 +250,29 @@ impl Connection {
     /// Sleeps in poll(2), which sees what the peer does. Says whether its stream is over. A drain and an abort shut the
     /// socket down, and poll sees that, too.
     fn pause(&self, until: Deadline) -> bool {
-        self.record.enter(Activity::Pausing);
+        self.state.enter(Activity::Pausing);
         let mut is_over = false;
         while !is_over && !self.draining() {
-            match until.remaining(LONGEST_PARK) {
-                Some(left) => is_over = self.record.has_peer_gone_within(left),
+            match until.remaining(MAX_PARK) {
+                Some(left) => is_over = self.state.has_peer_gone_within(left),
                 None => break,
             }
         }
-        self.record.enter(Activity::Working);
+        self.state.enter(Activity::Working);
         // It may be ours that was seen.
         is_over && !self.draining()
     }
 
     /// Sleeps before a read that is delayed; a drain, an abort and the end of the delay end it, each with an unpark.
     fn delay(&self, until: Deadline) {
-        self.record.enter(Activity::Delayed);
-        while !self.draining() && self.record.read_delay().is_some() {
-            match until.remaining(LONGEST_PARK) {
+        self.state.enter(Activity::Delayed);
+        while !self.draining() && self.state.read_delay().is_some() {
+            match until.remaining(MAX_PARK) {
                 Some(left) => std::thread::park_timeout(left),
                 None => break,
             }
         }
-        self.record.enter(Activity::Working);
+        self.state.enter(Activity::Working);
     }
 }
 
@@ -293,9 +293,9 @@ impl Read for Connection {
                 self.end = Some(EndReason::Shutdown);
                 continue;
             }
-            self.record.enter(Activity::Reading);
-            let got = (&self.record.stream).read(&mut buf[..most]);
-            self.record.enter(Activity::Working);
+            self.state.enter(Activity::Reading);
+            let got = (&self.state.stream).read(&mut buf[..most]);
+            self.state.enter(Activity::Working);
             let got = got.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
             if got == Err(Errno::INTR) {
                 continue;
@@ -309,13 +309,13 @@ impl Read for Connection {
 
 impl Write for Connection {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if let Some(reason) = self.record.ended() {
+        if let Some(reason) = self.state.ended() {
             return Err(Ended(reason).into_io());
         }
-        self.record.enter(Activity::Writing);
-        let wrote = (&self.record.stream).write(&buf[..buf.len().min(MOST_PER_WRITE)]);
-        self.record.enter(Activity::Working);
-        match (wrote, self.record.ended()) {
+        self.state.enter(Activity::Writing);
+        let wrote = (&self.state.stream).write(&buf[..buf.len().min(MAX_PER_WRITE)]);
+        self.state.enter(Activity::Working);
+        match (wrote, self.state.ended()) {
             (Err(_), Some(reason)) => Err(Ended(reason).into_io()),
             (wrote, _) => wrote,
         }

@@ -4,25 +4,28 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError, select};
+use crossbeam_channel as channel;
+use crossbeam_channel::{TryRecvError, select};
 
-use super::sender::Parcel;
+use super::sender::Envelope;
 use crate::policy::{Linger, Weight};
 use crate::server::deadline::Deadline;
-use crate::server::state::consumer_state::ConsumerPulse;
-use crate::server::state::logger::Journal;
-use crate::server::state::quota::Budget;
+use crate::server::state::consumer_state::ConsumerState;
+use crate::server::state::logger::Logger;
+use crate::server::state::quota::Quota;
 
 /// A blocked receive looks at its surroundings at least this often.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// What [`Inbox::recv`] found.
+/// What [`Receiver::recv`] brought.
 #[derive(Debug)]
 pub enum Received<T> {
-    /// An item. Say [`done`](Delivery::done) when it is delivered.
-    Item(Delivery<T>),
-    /// Nothing came within the tick, or somebody waits for room that you hold: finish what you hold.
-    Tick,
+    /// A message. Say [`ack`](Delivery::ack) when it is delivered.
+    Message(Delivery<T>),
+    /// Nothing came in time.
+    Timeout,
+    /// A sender waits for room, and deliveries that are not acknowledged hold it: finish those first.
+    RoomWanted,
     /// Nothing will come any more: finish what you hold and return.
     Closed,
 }
@@ -32,121 +35,134 @@ pub enum Received<T> {
 /// It can only receive, and cannot be cloned. This compiles:
 ///
 /// ```
-/// fn receive(inbox: &mut drainline::Inbox<String>) {
-///     let _ = inbox.recv(std::time::Duration::ZERO);
+/// fn receive(receiver: &mut drainline::Receiver<String>) {
+///     let _ = receiver.recv(std::time::Duration::ZERO);
 /// }
 /// ```
 /// and neither of these does:
 /// ```compile_fail
-/// fn twice(inbox: &drainline::Inbox<String>) -> drainline::Inbox<String> {
-///     inbox.clone() // a &Inbox: there is no other one to be had
+/// fn twice(receiver: &drainline::Receiver<String>) -> drainline::Receiver<String> {
+///     receiver.clone() // a &Receiver: there is no other one to be had
 /// }
 /// ```
 /// ```compile_fail
-/// fn send(inbox: &drainline::Inbox<String>) {
-///     let _ = inbox.send(String::new()); // no such method
+/// fn send(receiver: &drainline::Receiver<String>) {
+///     let _ = receiver.send(String::new()); // no such method
 /// }
 /// ```
-pub struct Inbox<T> {
-    receiver: Receiver<Box<Parcel<T>>>,
-    nudged: Receiver<()>,
-    budget: Arc<Budget>,
-    pulse: Arc<ConsumerPulse>,
-    journal: Journal,
+pub struct Receiver<T> {
+    channel: channel::Receiver<Box<Envelope<T>>>,
+    nudged: channel::Receiver<()>,
+    quota: Arc<Quota>,
+    state: Arc<ConsumerState>,
+    logger: Logger,
     linger: Option<Linger>,
     started: Instant,
+    /// When it was last said that room is wanted, and what had left the consumer's hands by then.
+    told: Option<(Instant, u64)>,
 }
 
-impl<T> Inbox<T> {
+impl<T> Receiver<T> {
     pub(crate) fn new(
-        receiver: Receiver<Box<Parcel<T>>>,
-        nudged: Receiver<()>,
-        budget: Arc<Budget>,
-        pulse: Arc<ConsumerPulse>,
-        journal: Journal,
+        channel: channel::Receiver<Box<Envelope<T>>>,
+        nudged: channel::Receiver<()>,
+        quota: Arc<Quota>,
+        state: Arc<ConsumerState>,
+        logger: Logger,
         linger: Option<Linger>,
     ) -> Self {
-        Inbox {
-            receiver,
+        Receiver {
+            channel,
             nudged,
-            budget,
-            pulse,
-            journal,
+            quota,
+            state,
+            logger,
             linger,
             started: Instant::now(),
+            told: None,
         }
     }
 
-    /// Takes the next item. Blocks until one comes, at most `tick`.
+    /// Takes the next message. Blocks until one comes, at most `timeout`.
     ///
-    /// [`Received::Tick`] comes sooner, at once if need be, when a sender waits for room and you hold
-    /// deliveries that are not done: it may be waiting for those, so finish them before you receive again. A
-    /// consumer that lets others finish them waits for them by a means of its own.
-    pub fn recv(&mut self, tick: Duration) -> Received<T> {
-        self.pulse.waits();
-        let received = self.next(tick);
-        self.pulse.works();
+    /// [`Received::RoomWanted`] comes sooner, at once if need be, when a sender waits for room that your
+    /// deliveries hold: finish them before you receive again. It is said once, and then again ten times a
+    /// second while none of them is finished, so a consumer that leaves them to another thread may simply
+    /// go on receiving.
+    pub fn recv(&mut self, timeout: Duration) -> Received<T> {
+        self.recv_by(Deadline::after(timeout))
+    }
+
+    /// As [`recv`](Receiver::recv), until a moment: for a consumer with a timer of its own. What is there already comes
+    /// even when the moment has passed.
+    pub fn recv_until(&mut self, until: Instant) -> Received<T> {
+        self.recv_by(Deadline::at(until))
+    }
+
+    fn recv_by(&mut self, until: Deadline) -> Received<T> {
+        self.state.waits();
+        let received = self.next(until);
+        self.state.works();
         received
     }
 
-    /// As [`recv`](Inbox::recv), without waiting.
+    /// As [`recv`](Receiver::recv), without waiting.
     pub fn try_recv(&mut self) -> Received<T> {
-        self.take().unwrap_or(Received::Tick)
+        self.take().unwrap_or(Received::Timeout)
     }
 
     /// Waits for `duration`, before trying again what failed. Ends early when the server begins to close
-    /// ([`is_closing`](Inbox::is_closing)), so that a last try is made in time. `false`: the server's last
+    /// ([`is_closing`](Receiver::is_closing)), so that a last try is made in time. `false`: the server's last
     /// deadline came meanwhile; what you hold will not be delivered any more.
     pub fn wait(&mut self, duration: Duration) -> bool {
-        self.pulse.waits();
+        self.state.waits();
         let until = Deadline::after(duration);
         let was_closing = self.is_closing();
         while let Some(left) = until.remaining(SLICE) {
             if self.is_cut() || self.is_closing() != was_closing {
                 break;
             }
-            // A nudge says that somebody waits for room or that the budget was closed. The first is no
+            // A nudge says that somebody waits for room or that the quota was closed. The first is no
             // reason to end a back-off, the second is looked at above.
             let _ = self.nudged.recv_timeout(left);
         }
-        self.pulse.works();
+        self.state.works();
         !self.is_cut()
     }
 
     /// Whether nothing more is taken in: handlers had their share of the drain, or all are gone. What is in
     /// the buffer still comes.
     pub fn is_closing(&self) -> bool {
-        self.budget.is_closed()
+        self.quota.is_closed()
     }
 
     /// Whether the server's last deadline has passed: a consumer that waits in a way of its own, such as
     /// poll(2) on its output, looks at this between slices and returns.
     pub fn is_cut(&self) -> bool {
-        self.budget.is_cut()
+        self.quota.is_cut()
     }
 
     /// The server's log, for lines that must not block whoever says them.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
+    pub fn logger(&self) -> &Logger {
+        &self.logger
     }
 
     /// Gives the consumer a name for the watchdog's warnings: the sink's.
     pub fn set_name(&self, name: &str) {
-        self.pulse.set_name(name);
+        self.state.set_name(name);
     }
 
-    fn next(&mut self, tick: Duration) -> Received<T> {
+    fn next(&mut self, until: Deadline) -> Received<T> {
         if let Some(received) = self.take() {
             return received;
         }
-        let until = Deadline::after(tick);
         let started = self.started;
         let linger = self
             .linger
             .as_mut()
             .and_then(|linger| linger.found_nothing(started.elapsed()));
-        if let Some(sleep) = linger
-            && !self.budget.waits_for_consumer()
+        if let Some(sleep) = linger.and_then(|sleep| until.remaining(sleep))
+            && !self.quota.waits_for_consumer()
         {
             // A small buffer is full before that: whoever finds no room ends the sleep.
             let _ = self.nudged.recv_timeout(sleep);
@@ -155,15 +171,15 @@ impl<T> Inbox<T> {
             }
         }
         loop {
-            if self.budget.waits_for_consumer() {
-                return Received::Tick;
+            if self.quota.waits_for_consumer() && self.is_to_be_told() {
+                return Received::RoomWanted;
             }
             let Some(left) = until.remaining(SLICE) else {
-                return Received::Tick;
+                return Received::Timeout;
             };
             select! {
-                recv(self.receiver) -> parcel => match parcel {
-                    Ok(parcel) => return Received::Item(self.deliver(*parcel)),
+                recv(self.channel) -> envelope => match envelope {
+                    Ok(envelope) => return Received::Message(self.deliver(*envelope)),
                     Err(_) => return Received::Closed,
                 },
                 recv(self.nudged) -> _ => {}
@@ -175,38 +191,50 @@ impl<T> Inbox<T> {
         }
     }
 
+    /// A consumer that goes on receiving with its hands full would else be told as fast as it can ask.
+    fn is_to_be_told(&mut self) -> bool {
+        let finished = self.quota.finished();
+        let is_new = self
+            .told
+            .is_none_or(|(at, before)| before != finished || at.elapsed() >= SLICE);
+        if is_new {
+            self.told = Some((Instant::now(), finished));
+        }
+        is_new
+    }
+
     /// What can be said at once.
     fn take(&mut self) -> Option<Received<T>> {
         if self.is_cut() {
             return Some(Received::Closed);
         }
-        match self.receiver.try_recv() {
-            Ok(parcel) => Some(Received::Item(self.deliver(*parcel))),
+        match self.channel.try_recv() {
+            Ok(envelope) => Some(Received::Message(self.deliver(*envelope))),
             Err(TryRecvError::Disconnected) => Some(Received::Closed),
-            Err(TryRecvError::Empty) if self.budget.is_dry() => Some(Received::Closed),
+            Err(TryRecvError::Empty) if self.quota.is_dry() => Some(Received::Closed),
             Err(TryRecvError::Empty) => None,
         }
     }
 
-    fn deliver(&mut self, parcel: Parcel<T>) -> Delivery<T> {
-        self.budget.picked_up();
-        let Parcel { item, weight } = parcel;
+    fn deliver(&mut self, envelope: Envelope<T>) -> Delivery<T> {
+        self.quota.picked_up();
+        let Envelope { item, weight } = envelope;
         if let Some(linger) = &mut self.linger {
             linger.took(weight.bytes);
         }
         let receipt = Receipt {
             rest: weight,
-            budget: Arc::clone(&self.budget),
+            quota: Arc::clone(&self.quota),
             is_settled: false,
         };
         Delivery { item, receipt }
     }
 }
 
-impl<T> fmt::Debug for Inbox<T> {
+impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox")
-            .field("queued", &self.receiver.len())
+        f.debug_struct("Receiver")
+            .field("queued", &self.channel.len())
             .finish_non_exhaustive()
     }
 }
@@ -214,9 +242,9 @@ impl<T> fmt::Debug for Inbox<T> {
 /// An item in the consumer's hands. Its room in the buffer comes back when it is done.
 ///
 /// # Drop
-/// Dropped before it is [`done`](Delivery::done), what is left of it is booked as dropped because the
+/// Dropped before it is [`ack`](Delivery::ack), what is left of it is booked as dropped because the
 /// sink failed (or as shut down, after the server's last deadline).
-#[must_use = "a delivery that is dropped undone is booked as lost"]
+#[must_use = "a delivery that is dropped without an ack is booked as lost"]
 pub struct Delivery<T> {
     item: T,
     receipt: Receipt,
@@ -225,7 +253,7 @@ pub struct Delivery<T> {
 /// Books what becomes of an item: delivered when told so, else lost when it is dropped.
 struct Receipt {
     rest: Weight,
-    budget: Arc<Budget>,
+    quota: Arc<Quota>,
     is_settled: bool,
 }
 
@@ -241,19 +269,19 @@ impl<T> Delivery<T> {
     }
 
     /// Says that all of it is delivered, and gives the item back.
-    pub fn done(mut self) -> T {
+    pub fn ack(mut self) -> T {
         self.receipt.is_settled = true;
-        self.receipt.budget.delivered(self.receipt.rest);
+        self.receipt.quota.delivered(self.receipt.rest);
         self.item
     }
 
     /// Says that the first `messages` of what remains are delivered: at most that many count. Their share
     /// of the bound in messages comes back now, the bytes when all is done.
-    pub fn done_first(&mut self, messages: u64) {
+    pub fn ack_first(&mut self, messages: u64) {
         let messages = messages.min(self.receipt.rest.messages);
         if messages > 0 {
             self.receipt.rest.messages -= messages;
-            self.receipt.budget.delivered_some(messages);
+            self.receipt.quota.delivered_some(messages);
         }
     }
 }
@@ -261,7 +289,7 @@ impl<T> Delivery<T> {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.budget.undone(self.rest);
+            self.quota.nack(self.rest);
         }
     }
 }
@@ -291,32 +319,32 @@ mod tests {
             messages: 1,
             bytes: 1,
         };
-        let (budget, nudged) = Budget::new(limit);
+        let (quota, nudged) = Quota::new(limit);
         let (_sender, receiver) = bounded(1);
-        let (budget, pulse) = (Arc::new(budget), Arc::new(ConsumerPulse::new()));
+        let (quota, state) = (Arc::new(quota), Arc::new(ConsumerState::new()));
         let mut linger = Linger::new(0.0, Duration::from_secs(3600));
         (0..2).for_each(|_| linger.took(1));
-        let mut inbox = Inbox::<()>::new(
+        let mut receiver = Receiver::<()>::new(
             receiver,
             nudged,
-            Arc::clone(&budget),
-            Arc::clone(&pulse),
-            Journal::new().0,
+            Arc::clone(&quota),
+            Arc::clone(&state),
+            Logger::new().0,
             Some(linger),
         );
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             // From then on it counts as busy.
             thread::sleep(Duration::from_millis(200));
-            let received = inbox.recv(Duration::from_secs(3600));
+            let received = receiver.recv(Duration::from_secs(3600));
             let _ = tell.send(matches!(received, Received::Closed));
         });
-        while pulse.sample().1 == 0 {
+        while state.sample().1 == 0 {
             thread::yield_now();
         }
         // By now it sleeps, or is about to.
         thread::sleep(Duration::from_millis(50));
-        budget.cut();
+        quota.cut();
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
     }
 }

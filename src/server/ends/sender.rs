@@ -6,17 +6,18 @@ use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{SendTimeoutError, Sender};
+use crossbeam_channel as channel;
+use crossbeam_channel::SendTimeoutError;
 
 use crate::policy::Weight;
 use crate::server::config::{Config, WhenFull};
 use crate::server::error::SendError;
 use crate::server::ledger::DropReason;
-use crate::server::state::connection_state::Record;
-use crate::server::state::quota::{Budget, Patience, Room};
+use crate::server::state::connection_state::ConnectionState;
+use crate::server::state::quota::{Acquired, Patience, Quota};
 
 /// An item that says it holds more messages is counted as if it held these: sums must not overflow.
-const MOST_MESSAGES: u64 = u32::MAX as u64;
+const MAX_MESSAGES: u64 = u32::MAX as u64;
 
 /// What an item counts against the buffer's two bounds. Asked once, when it is sent.
 pub trait Weigh {
@@ -52,7 +53,7 @@ impl Weigh for String {
 }
 
 /// An item in the channel, with what it was weighed at. Boxed, so that a slot is one word.
-pub(crate) struct Parcel<T> {
+pub(crate) struct Envelope<T> {
     pub(crate) item: T,
     pub(crate) weight: Weight,
 }
@@ -63,47 +64,47 @@ pub(crate) struct Parcel<T> {
 /// the end of the handlers is the end of the channel. This compiles:
 ///
 /// ```
-/// fn send(out: &drainline::Outbox<String>) {
+/// fn send(out: &drainline::Sender<String>) {
 ///     let _ = out.send(String::new());
 /// }
 /// ```
 /// and none of these does:
 /// ```compile_fail
-/// fn twice(out: &drainline::Outbox<String>) -> drainline::Outbox<String> {
-///     out.clone() // a &Outbox: there is no other one to be had
+/// fn twice(out: &drainline::Sender<String>) -> drainline::Sender<String> {
+///     out.clone() // a &Sender: there is no other one to be had
 /// }
 /// ```
 /// ```compile_fail
-/// fn receive(out: &drainline::Outbox<String>) {
+/// fn receive(out: &drainline::Sender<String>) {
 ///     let _ = out.recv(std::time::Duration::ZERO); // no such method
 /// }
 /// ```
 /// ```compile_fail
 /// fn is_shared<T: Sync>() {}
-/// is_shared::<drainline::Outbox<String>>();
+/// is_shared::<drainline::Sender<String>>();
 /// ```
-pub struct Outbox<T> {
-    sender: Sender<Box<Parcel<T>>>,
-    budget: Arc<Budget>,
-    record: Arc<Record>,
+pub struct Sender<T> {
+    channel: channel::Sender<Box<Envelope<T>>>,
+    quota: Arc<Quota>,
+    state: Arc<ConnectionState>,
     when_full: WhenFull,
     send_timeout: Duration,
     /// `WhenFull::Drop`: the last send found no room, so the next one does not wait. The Cell also keeps
-    /// the Outbox from being Sync.
+    /// the Sender from being Sync.
     given_up: Cell<bool>,
 }
 
-impl<T: Weigh> Outbox<T> {
+impl<T: Weigh> Sender<T> {
     pub(crate) fn new(
-        sender: Sender<Box<Parcel<T>>>,
-        budget: Arc<Budget>,
-        record: Arc<Record>,
+        channel: channel::Sender<Box<Envelope<T>>>,
+        quota: Arc<Quota>,
+        state: Arc<ConnectionState>,
         config: &Config,
     ) -> Self {
-        Outbox {
-            sender,
-            budget,
-            record,
+        Sender {
+            channel,
+            quota,
+            state,
             when_full: config.when_full,
             send_timeout: config.send_timeout,
             given_up: Cell::new(false),
@@ -114,7 +115,7 @@ impl<T: Weigh> Outbox<T> {
     /// says so.
     ///
     /// Blocks while the buffer has no room for it, first come, first served: at most `send_timeout`, or as
-    /// long as it takes where `when_full` is [`WhenFull::Wait`]. Room, an abort and a shutdown end the
+    /// long as it takes where `when_full` is [`WhenFull::Block`]. Room, an abort and a shutdown end the
     /// wait.
     ///
     /// # Errors
@@ -122,54 +123,55 @@ impl<T: Weigh> Outbox<T> {
     /// [`SendError::Aborted`] and [`SendError::Closed`]: return from the handler.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         let weight = Weight {
-            messages: item.messages().clamp(1, MOST_MESSAGES),
-            bytes: (item.bytes() as u64).saturating_add(heap_bytes(size_of::<Parcel<T>>()) as u64),
+            messages: item.messages().clamp(1, MAX_MESSAGES),
+            bytes: (item.bytes() as u64)
+                .saturating_add(heap_bytes(size_of::<Envelope<T>>()) as u64),
         };
-        match self.budget.enter(&self.record, weight, self.patience()) {
-            Room::Granted => {
+        match self.quota.acquire(&self.state, weight, self.patience()) {
+            Acquired::Granted => {
                 self.given_up.set(false);
                 self.put(item, weight)
             }
-            Room::Refused(DropReason::Full) => {
+            Acquired::Refused(DropReason::Full) => {
                 self.given_up.set(true);
                 Err(SendError::Full(item))
             }
             // An item that could never fit says nothing about whether there is room.
-            Room::Refused(DropReason::Oversize) => Err(SendError::Full(item)),
-            Room::Refused(DropReason::Aborted) => Err(SendError::Aborted(item)),
-            Room::Refused(_) => Err(SendError::Closed(item)),
+            Acquired::Refused(DropReason::Oversize) => Err(SendError::Full(item)),
+            Acquired::Refused(DropReason::ConnectionClosed) => Err(SendError::Aborted(item)),
+            Acquired::Refused(_) => Err(SendError::Closed(item)),
         }
     }
 
     /// Books messages that the handler drops before they reach a send: received, and dropped for `reason`. At
     /// most 2^32 - 1 at a time.
     pub fn dropped(&self, reason: DropReason, messages: u64) {
-        self.budget.dropped(reason, messages.min(MOST_MESSAGES));
+        self.quota.dropped(reason, messages.min(MAX_MESSAGES));
     }
 
     /// Books messages that the handler has in hand after a send that ended its connection: received, and dropped for
     /// the reason of that send. One lock for all of them.
     pub(crate) fn dropped_after_end(&self, messages: u64) {
-        self.budget
-            .dropped_after(&self.record, messages.min(MOST_MESSAGES));
+        self.quota
+            .dropped_after(&self.state, messages.min(MAX_MESSAGES));
     }
 
     /// The wait is over: with room granted there is a slot, since every item weighs a message and there are
     /// as many slots as messages. A timeout here would be a bug of ours; it is counted, not hidden.
     fn put(&self, item: T, weight: Weight) -> Result<(), SendError<T>> {
-        let parcel = Box::new(Parcel { item, weight });
-        match self.sender.send_timeout(parcel, self.send_timeout) {
+        let envelope = Box::new(Envelope { item, weight });
+        match self.channel.send_timeout(envelope, self.send_timeout) {
             Ok(()) => {
-                self.record.add_messages(weight.messages);
+                self.state.add_messages(weight.messages);
                 Ok(())
             }
-            Err(SendTimeoutError::Timeout(parcel)) => {
-                self.budget.undo(weight, DropReason::NoSlot);
-                Err(SendError::Full(parcel.item))
+            Err(SendTimeoutError::Timeout(envelope)) => {
+                self.quota.undo(weight, DropReason::NoSlot);
+                Err(SendError::Full(envelope.item))
             }
-            Err(SendTimeoutError::Disconnected(parcel)) => {
-                self.budget.undo(weight, DropReason::Shutdown);
-                Err(SendError::Closed(parcel.item))
+            Err(SendTimeoutError::Disconnected(envelope)) => {
+                self.quota.undo(weight, DropReason::Shutdown);
+                Err(SendError::Closed(envelope.item))
             }
         }
     }
@@ -179,15 +181,15 @@ impl<T: Weigh> Outbox<T> {
             WhenFull::Abort => Patience::Abort(self.send_timeout),
             WhenFull::Drop if self.given_up.get() => Patience::None,
             WhenFull::Drop => Patience::Drop(self.send_timeout),
-            WhenFull::Wait => Patience::Endless,
+            WhenFull::Block => Patience::Endless,
         }
     }
 }
 
-impl<T> fmt::Debug for Outbox<T> {
+impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox")
-            .field("connection", &self.record.id)
+        f.debug_struct("Sender")
+            .field("connection", &self.state.id)
             .finish_non_exhaustive()
     }
 }

@@ -19,7 +19,7 @@ pub use malloc::{Malloc, MallocSetting};
 pub(super) use system::Level;
 pub(super) use system::System;
 
-/// Threads that every server has beside its acceptors and handlers: consumer, reaper, watchdog, journal.
+/// Threads that every server has beside its acceptors and handlers: consumer, reaper, watchdog, logger.
 pub(super) const OWN_THREADS: u64 = 4;
 
 /// The listener, its eventfd, the system's table of sockets, which tells who is in its queue, and one client above the
@@ -48,7 +48,7 @@ const SPARE_MAPPINGS: u64 = 256;
 const RESERVED_PIDS: u64 = 300;
 
 /// Pages of a thread that get touched, whatever `stack_size` reserves: 9.8 KiB were measured with an
-/// idle connection (stack, thread-local storage, signal stack, the record), a deep frame takes one more.
+/// idle connection (stack, thread-local storage, signal stack, the state), a deep frame takes one more.
 const TOUCHED_PER_THREAD: u64 = 16 << 10;
 
 /// A boxed item's slot in the channel: the pointer and the slot's stamp.
@@ -66,16 +66,16 @@ const MEMORY_OF_PROCESS: u64 = if cfg!(debug_assertions) {
 const WITHOUT_PROC: &str = "without /proc the descriptors, threads, mappings and addresses that the process has already \
     are not known, and not in the bound";
 
-/// What a server needs at most, of the whole process: computed at start, before the first thread.
+/// What a server requirements at most, of the whole process: computed at start, before the first thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Bound {
+pub struct ResourceLimits {
     /// Connections served at once.
     pub max_connections: usize,
     /// Threads: one per connection and per listener, the server's own, and those that the process had
     /// when the bound was computed.
     pub threads: u64,
-    /// Descriptors: one per connection, four per listener (six with `on_pause` refuse), and those that the
+    /// Descriptors: one per connection, four per listener (six with `on_overload` refuse), and those that the
     /// process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
@@ -97,7 +97,7 @@ pub struct Bound {
     pub kernel_memory_bytes: u64,
 }
 
-impl Bound {
+impl ResourceLimits {
     /// Resident memory in bytes, with all that malloc may keep.
     pub fn memory_with_malloc_bytes(&self) -> u64 {
         sum([
@@ -108,7 +108,7 @@ impl Bound {
     }
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for ResourceLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -142,7 +142,7 @@ impl fmt::Display for Bound {
 
 /// What is known about the process beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Needs {
+pub(super) struct Requirements {
     /// Listeners, those that were handed in included.
     pub(super) listeners: usize,
     /// Threads that the process will still start beside the server's. Those that run are in [`System`].
@@ -180,8 +180,8 @@ impl Default for BufferMemory {
 
 /// A bound that the system holds, and what its operator should know about it.
 #[derive(Clone, Debug)]
-pub(super) struct Fit {
-    pub(super) bound: Bound,
+pub(super) struct FittedLimits {
+    pub(super) limits: ResourceLimits,
     /// One line each: a default that shrank, memory that may not suffice.
     pub(super) notes: Vec<String>,
     /// Addresses that a connection's thread reserves.
@@ -194,10 +194,14 @@ pub(super) struct Fit {
 /// # Errors
 /// The tightest limit, if it does not hold the `max_connections` that was asked for, or not even one
 /// connection. Memory is no such limit: the bound is far above what most loads touch, so it only warns.
-pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit, LimitError> {
-    let tightest = ceilings(config, needs, system)
+pub(super) fn fit(
+    config: &Config,
+    requirements: &Requirements,
+    system: &System,
+) -> Result<FittedLimits, LimitError> {
+    let tightest = ceilings(config, requirements, system)
         .into_iter()
-        .min_by_key(Ceiling::fits);
+        .min_by_key(SystemLimit::fits);
     let mut notes = Vec::new();
     let max_connections = match tightest {
         None => default_or(config.max_connections),
@@ -215,12 +219,12 @@ pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit
     if system.is_without_proc {
         notes.push(WITHOUT_PROC.to_owned());
     }
-    let bound = bound(max_connections, config, needs, system);
-    let memory_bytes = bound.memory_with_malloc_bytes();
+    let limits = limits(max_connections, config, requirements, system);
+    let memory_bytes = limits.memory_with_malloc_bytes();
     if let Some(level) = &system.memory
         && memory_bytes > level.max
     {
-        let without_malloc = match bound.memory_bytes <= level.max {
+        let without_malloc = match limits.memory_bytes <= level.max {
             true => "MALLOC_ARENA_MAX=1 with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, ",
             false => "",
         };
@@ -229,11 +233,11 @@ pub(super) fn fit(config: &Config, needs: &Needs, system: &System) -> Result<Fit
             level.limit,
             Bytes(level.max),
             Bytes(memory_bytes),
-            needs.memory.setting
+            requirements.memory.setting
         ));
     }
-    Ok(Fit {
-        bound,
+    Ok(FittedLimits {
+        limits,
         notes,
         addresses_per_thread: addresses_per_thread(config),
     })
@@ -243,25 +247,30 @@ fn default_or(asked: Option<usize>) -> usize {
     asked.unwrap_or(Config::DEFAULT_MAX_CONNECTIONS)
 }
 
-fn bound(max_connections: usize, config: &Config, needs: &Needs, system: &System) -> Bound {
+fn limits(
+    max_connections: usize,
+    config: &Config,
+    requirements: &Requirements,
+    system: &System,
+) -> ResourceLimits {
     let connections = max_connections as u64;
     let per_connection = TOUCHED_PER_THREAD.saturating_add(config.handler_bytes as u64);
     let slots = SLOT_BYTES.saturating_mul(config.buffer_messages as u64);
     let sockets = system
         .receive_buffer_max
         .saturating_add(system.send_buffer_max);
-    let threads = sum([system.own_threads, new_threads(needs), connections]);
+    let threads = sum([system.own_threads, new_threads(requirements), connections]);
     let arenas = threads.min(system.arenas_max);
-    Bound {
+    ResourceLimits {
         max_connections,
         threads,
-        descriptors: sum([descriptors_without(needs, system), connections]),
+        descriptors: sum([descriptors_without(requirements, system), connections]),
         memory_bytes: sum([
             connections.saturating_mul(per_connection),
-            TOUCHED_PER_THREAD.saturating_mul(needs.listeners as u64),
+            TOUCHED_PER_THREAD.saturating_mul(requirements.listeners as u64),
             config.buffer_bytes as u64,
             slots,
-            needs.memory.kept_bytes,
+            requirements.memory.kept_bytes,
             MEMORY_OF_PROCESS,
         ]),
         arena_memory_bytes: beside_the_first(arenas).saturating_mul(config.buffer_bytes as u64),
@@ -275,23 +284,27 @@ fn beside_the_first(arenas: u64) -> u64 {
 }
 
 /// Threads that will start, without the handlers.
-pub(super) fn new_threads(needs: &Needs) -> u64 {
-    sum([needs.listeners as u64, OWN_THREADS, needs.other_threads])
+pub(super) fn new_threads(requirements: &Requirements) -> u64 {
+    sum([
+        requirements.listeners as u64,
+        OWN_THREADS,
+        requirements.other_threads,
+    ])
 }
 
 /// Descriptors of the whole process, without the connections.
-pub(super) fn descriptors_without(needs: &Needs, system: &System) -> u64 {
-    let of_listeners = DESCRIPTORS_PER_LISTENER.saturating_mul(needs.listeners as u64);
+pub(super) fn descriptors_without(requirements: &Requirements, system: &System) -> u64 {
+    let of_listeners = DESCRIPTORS_PER_LISTENER.saturating_mul(requirements.listeners as u64);
     sum([
         system.open_descriptors,
         of_listeners,
-        needs.other_descriptors,
+        requirements.other_descriptors,
     ])
 }
 
 /// One limit against a need that grows with the connections.
 #[derive(Debug)]
-struct Ceiling {
+struct SystemLimit {
     limit: String,
     unit: &'static str,
     allows: u64,
@@ -302,7 +315,7 @@ struct Ceiling {
     at_first: (u64, u64),
 }
 
-impl Ceiling {
+impl SystemLimit {
     fn fits(&self) -> usize {
         let (each, most) = self.at_first;
         let fits = |fixed: u64, per_connection: u64| {
@@ -348,38 +361,39 @@ impl Ceiling {
 }
 
 /// Every limit that exists.
-fn ceilings(config: &Config, needs: &Needs, system: &System) -> Vec<Ceiling> {
+fn ceilings(config: &Config, requirements: &Requirements, system: &System) -> Vec<SystemLimit> {
     let threads = |limit: &str, allows: Option<u64>, taken: u64| {
-        allows.map(|allows| Ceiling {
+        allows.map(|allows| SystemLimit {
             limit: limit.to_owned(),
             unit: "threads",
             allows,
-            fixed: taken.saturating_add(new_threads(needs)),
+            fixed: taken.saturating_add(new_threads(requirements)),
             per_connection: 1,
             at_first: (0, 0),
         })
     };
     // A container may see less of the system than of itself.
     let running = system.all_threads.max(system.own_threads);
-    let descriptors = system.descriptors_max.map(|allows| Ceiling {
+    let descriptors = system.descriptors_max.map(|allows| SystemLimit {
         limit: "RLIMIT_NOFILE (ulimit -n)".to_owned(),
         unit: "descriptors",
         allows,
-        fixed: descriptors_without(needs, system),
+        fixed: descriptors_without(requirements, system),
         per_connection: 1,
         at_first: (0, 0),
     });
-    let mappings = system.mappings_max.map(|allows| Ceiling {
+    let mappings = system.mappings_max.map(|allows| SystemLimit {
         limit: "vm.max_map_count".to_owned(),
         unit: "mappings",
         allows,
         fixed: sum([
             system.mappings,
             SPARE_MAPPINGS,
-            MAPPINGS_PER_THREAD.saturating_mul(new_threads(needs)),
-            needs.memory.mappings,
+            MAPPINGS_PER_THREAD.saturating_mul(new_threads(requirements)),
+            requirements.memory.mappings,
         ]),
-        per_connection: MAPPINGS_PER_THREAD.saturating_add(needs.memory.mappings_per_connection),
+        per_connection: MAPPINGS_PER_THREAD
+            .saturating_add(requirements.memory.mappings_per_connection),
         at_first: (0, 0),
     });
     let in_cgroup = system.pids.as_ref();
@@ -393,7 +407,7 @@ fn ceilings(config: &Config, needs: &Needs, system: &System) -> Vec<Ceiling> {
         ),
         in_cgroup.and_then(|level| threads(&level.limit, Some(level.max), level.used)),
         mappings,
-        address_space(config, needs, system),
+        address_space(config, requirements, system),
     ]
     .into_iter()
     .flatten()
@@ -402,11 +416,15 @@ fn ceilings(config: &Config, needs: &Needs, system: &System) -> Vec<Ceiling> {
 
 /// RLIMIT_AS counts what is reserved, touched or not: stacks as a whole, and malloc's arenas. There is one for each
 /// thread until there are as many as there may be, so few connections may fit where all arenas do not.
-fn address_space(config: &Config, needs: &Needs, system: &System) -> Option<Ceiling> {
+fn address_space(
+    config: &Config,
+    requirements: &Requirements,
+    system: &System,
+) -> Option<SystemLimit> {
     let allows = system.address_space_max?;
-    let bound = bound(0, config, needs, system);
+    let limits = limits(0, config, requirements, system);
     // One for each thread that there is without connections, and then for each connection's.
-    let arenas = bound.threads.min(system.arenas_max);
+    let arenas = limits.threads.min(system.arenas_max);
     let arenas_left = system.arenas_max - arenas;
     // What it keeps, and what of its last piece is not used yet.
     let per_arena = ADDRESSES_PER_ARENA.saturating_add(config.buffer_bytes as u64);
@@ -414,15 +432,15 @@ fn address_space(config: &Config, needs: &Needs, system: &System) -> Option<Ceil
         0 | 1 => 0,
         _ => ADDRESSES_PER_ARENA,
     };
-    Some(Ceiling {
+    Some(SystemLimit {
         limit: "RLIMIT_AS (ulimit -v)".to_owned(),
         unit: "bytes of address space",
         allows,
         fixed: sum([
             system.address_space,
-            bound.memory_bytes,
-            bound.thread_cache_memory_bytes,
-            new_threads(needs).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
+            limits.memory_bytes,
+            limits.thread_cache_memory_bytes,
+            new_threads(requirements).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
             per_arena.saturating_mul(beside_the_first(arenas)),
             to_align,
         ]),

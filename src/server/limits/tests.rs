@@ -5,7 +5,7 @@
 use super::system::Level;
 use super::*;
 
-const NEEDS: Needs = Needs {
+const NEEDS: Requirements = Requirements {
     listeners: 1,
     other_threads: 1,
     other_descriptors: 2,
@@ -45,7 +45,7 @@ fn level(limit: &str, max: u64, used: u64) -> Option<Level> {
 #[track_caller]
 fn holds_exactly(system: &System, limit: &str, allows: u64, fits: usize) {
     let granted = fit(&asking(fits), &NEEDS, system).unwrap();
-    assert_eq!(granted.bound.max_connections, fits);
+    assert_eq!(granted.limits.max_connections, fits);
     assert_eq!(granted.notes, [""; 0]);
 
     let error = fit(&asking(fits + 1), &NEEDS, system).unwrap_err();
@@ -57,7 +57,7 @@ fn holds_exactly(system: &System, limit: &str, allows: u64, fits: usize) {
     assert!(error.needed > allows, "{error}");
 
     let shrunk = fit(&Config::default(), &NEEDS, system).unwrap();
-    assert_eq!(shrunk.bound.max_connections, fits);
+    assert_eq!(shrunk.limits.max_connections, fits);
     assert_eq!(shrunk.notes.len(), 1);
     let start = format!("max_connections is {fits} instead of the default 1024: {limit} allows");
     assert!(shrunk.notes[0].starts_with(&start), "{}", shrunk.notes[0]);
@@ -68,11 +68,11 @@ fn holds_exactly(system: &System, limit: &str, allows: u64, fits: usize) {
 fn without_limits_the_default_stands_and_the_bound_adds_up() {
     let mut system = free();
     (system.receive_buffer_max, system.send_buffer_max) = (6 << 20, 4 << 20);
-    let Fit { bound, notes, .. } = fit(&Config::default(), &NEEDS, &system).unwrap();
+    let FittedLimits { limits, notes, .. } = fit(&Config::default(), &NEEDS, &system).unwrap();
     assert_eq!(notes, [""; 0]);
     assert_eq!(
-        bound,
-        Bound {
+        limits,
+        ResourceLimits {
             max_connections: 1024,
             threads: 1 + 1 + 4 + 1 + 1024,
             descriptors: 5 + 4 + 2 + 1024,
@@ -88,18 +88,21 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
         }
     );
     assert_eq!(
-        bound.to_string(),
+        limits.to_string(),
         format!(
             "at most 1024 connections, 1031 threads, 1035 descriptors, {} of memory (and up to \
              10.0 GiB of kernel socket buffers)",
-            Bytes(bound.memory_bytes)
+            Bytes(limits.memory_bytes)
         )
     );
 }
 
 #[test]
 fn unknown_socket_buffers_are_not_claimed_to_be_free() {
-    let text = fit(&asking(10), &NEEDS, &free()).unwrap().bound.to_string();
+    let text = fit(&asking(10), &NEEDS, &free())
+        .unwrap()
+        .limits
+        .to_string();
     assert!(text.ends_with("of memory"), "{text}");
 }
 
@@ -155,14 +158,14 @@ fn mappings() {
 fn the_default_mappings_hold_more_than_15000_threads_beside_mapped_buffers() {
     let mut system = free();
     system.mappings_max = Some(65_530);
-    let needs = Needs {
+    let requirements = Requirements {
         memory: BufferMemory {
             mappings: 2048,
             ..NEEDS.memory
         },
         ..NEEDS
     };
-    let error = fit(&asking(20_000), &needs, &system).unwrap_err();
+    let error = fit(&asking(20_000), &requirements, &system).unwrap_err();
     assert_eq!((&*error.limit, error.fits), ("vm.max_map_count", 15_790));
 }
 
@@ -195,7 +198,7 @@ fn address_space_is_counted_with_whole_stacks_and_arenas() {
     system.arenas_max = 16;
     let config = asking(1);
     // What the process has, what it holds without a connection, seven threads, and room to align an arena.
-    let own = bound(0, &config, &NEEDS, &system);
+    let own = limits(0, &config, &NEEDS, &system);
     let fixed = own.memory_bytes + 6 * (DEFAULT_STACK + BESIDE_STACK) + ADDRESSES_PER_ARENA;
     let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64;
     let arena = ADDRESSES_PER_ARENA + config.buffer_bytes as u64;
@@ -219,7 +222,7 @@ fn address_space_with_one_arena_is_that_of_memory_and_stacks() {
     system.arenas_max = 1;
     system.thread_cache_bytes = 100_000;
     let config = asking(1);
-    let own = bound(0, &config, &NEEDS, &system);
+    let own = limits(0, &config, &NEEDS, &system);
     let caches = own.threads * system.thread_cache_bytes;
     let fixed = own.memory_bytes + caches + 6 * (DEFAULT_STACK + BESIDE_STACK);
     let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64 + 100_000;
@@ -234,7 +237,7 @@ fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_th
     let mut system = free();
     system.arenas_max = 16;
     let of =
-        |connections, system: &System| fit(&asking(connections), &NEEDS, system).unwrap().bound;
+        |connections, system: &System| fit(&asking(connections), &NEEDS, system).unwrap().limits;
     assert_eq!(of(100, &system).arena_memory_bytes, 15 * (64 << 20));
     assert_eq!(of(2, &system).arena_memory_bytes, (7 + 2 - 1) * (64 << 20));
     let text = of(100, &system).to_string();
@@ -253,16 +256,16 @@ fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_th
 fn caches_of_threads_are_counted_for_each_and_the_text_says_what_ends_them() {
     let mut system = free();
     system.thread_cache_bytes = 1 << 20;
-    let bound = fit(&asking(100), &NEEDS, &system).unwrap().bound;
-    assert_eq!(bound.threads, 107);
-    assert_eq!(bound.thread_cache_memory_bytes, 107 << 20);
-    let text = bound.to_string();
+    let limits = fit(&asking(100), &NEEDS, &system).unwrap().limits;
+    assert_eq!(limits.threads, 107);
+    assert_eq!(limits.thread_cache_memory_bytes, 107 << 20);
+    let text = limits.to_string();
     let said = "(and up to 107.0 MiB in malloc's caches of threads unless GLIBC_TUNABLES has \
         glibc.malloc.tcache_count=0)";
     assert!(text.ends_with(said), "{text}");
     assert_eq!(
-        bound.memory_with_malloc_bytes(),
-        bound.memory_bytes + (107 << 20)
+        limits.memory_with_malloc_bytes(),
+        limits.memory_bytes + (107 << 20)
     );
 }
 
@@ -279,8 +282,8 @@ fn memory_that_only_malloc_keeps_is_warned_of_with_what_ends_it() {
     let mut system = free();
     system.arenas_max = 16;
     system.memory = level("memory.max of /sys/fs/cgroup/foo", 512 << 20, 0);
-    let Fit { bound, notes, .. } = fit(&asking(10), &NEEDS, &system).unwrap();
-    let all = Bytes(bound.memory_with_malloc_bytes());
+    let FittedLimits { limits, notes, .. } = fit(&asking(10), &NEEDS, &system).unwrap();
+    let all = Bytes(limits.memory_with_malloc_bytes());
     assert_eq!(notes.len(), 1);
     let said = format!(
         "up to {all} may be needed: MALLOC_ARENA_MAX=1 with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, \
@@ -296,14 +299,14 @@ fn memory_only_warns() {
     let mut system = free();
     system.memory = level("memory.max of /sys/fs/cgroup/foo", 128 << 20, 0);
     for config in [Config::default(), asking(1024)] {
-        let Fit { bound, notes, .. } = fit(&config, &NEEDS, &system).unwrap();
-        assert_eq!(bound.max_connections, 1024);
+        let FittedLimits { limits, notes, .. } = fit(&config, &NEEDS, &system).unwrap();
+        assert_eq!(limits.max_connections, 1024);
         assert_eq!(
             notes,
             [format!(
                 "memory.max of /sys/fs/cgroup/foo is 128.0 MiB and up to {} may be needed: \
                  a smaller max_connections, buffer_bytes or handler_bytes would fit",
-                Bytes(bound.memory_bytes)
+                Bytes(limits.memory_bytes)
             )]
         );
     }
@@ -339,7 +342,7 @@ fn no_number_overflows() {
         receive_buffer_max: most,
         send_buffer_max: most,
     };
-    let needs = Needs {
+    let requirements = Requirements {
         listeners: usize::MAX,
         other_threads: most,
         other_descriptors: most,
@@ -352,7 +355,7 @@ fn no_number_overflows() {
     };
     let mut config = asking(usize::MAX);
     (config.handler_bytes, config.buffer_bytes) = (usize::MAX, usize::MAX);
-    assert_eq!(fit(&config, &needs, &system).unwrap_err().fits, 0);
+    assert_eq!(fit(&config, &requirements, &system).unwrap_err().fits, 0);
     let unlimited = System {
         pids: None,
         pid_max: None,
@@ -362,8 +365,8 @@ fn no_number_overflows() {
         address_space_max: None,
         ..system
     };
-    let fit = fit(&config, &needs, &unlimited).unwrap();
-    assert_eq!(fit.bound.memory_bytes, most);
+    let fit = fit(&config, &requirements, &unlimited).unwrap();
+    assert_eq!(fit.limits.memory_bytes, most);
     assert_eq!(fit.notes.len(), 1);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A permit belongs to a thread, from before its client is accepted until the thread is **joined**. So
 //! permits out >= threads alive, always: that is the claim that this server cannot leak, in one line. A
-//! thread that is parked here, waiting for another client, keeps its permit and counts as room.
+//! thread that is idle here, waiting for another client, keeps its permit and counts as room.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,9 +14,9 @@ use parking_lot::MutexGuard;
 
 use super::crowd_lock::CrowdLock;
 use super::exits::Exits;
-use super::handler_thread::{Job, Order, Worker};
-use super::waker::Bell;
-use crate::policy::Bucket;
+use super::handler_thread::{Command, HandlerThread, Job};
+use super::waker::Waker;
+use crate::policy::TokenBucket;
 use crate::server::config::Config;
 use crate::server::ledger::RejectReason;
 
@@ -28,46 +28,46 @@ struct Inner {
     out: usize,
     /// Threads that wait for a client, the one that came last at the back: it is taken first, so that a few
     /// warm ones serve and the others end.
-    parked: VecDeque<Arc<Worker>>,
+    idle: VecDeque<Arc<HandlerThread>>,
     is_closed: bool,
     per_address: HashMap<IpAddr, usize>,
     paused: bool,
-    /// Somebody found the gate shut since the last time it was seen to open.
+    /// Somebody was not let in since the last time that accepting went on.
     missed: bool,
-    accepts: Option<Bucket>,
+    accepts: Option<TokenBucket>,
     /// Where there is an accept rate, clients of an address above its share have one of their own.
-    turns_away: Bucket,
+    turns_away: TokenBucket,
 }
 
-pub(crate) struct Gate {
+pub(crate) struct Admission {
     inner: CrowdLock<Inner>,
     max_connections: usize,
     max_per_address: Option<usize>,
     exempt: Vec<IpNet>,
     exits: Arc<Exits>,
     /// One for each acceptor.
-    bells: Vec<Arc<Bell>>,
+    wakers: Vec<Arc<Waker>>,
 }
 
-impl Gate {
+impl Admission {
     pub(crate) fn new(
         config: &Config,
         max_connections: usize,
         exits: Arc<Exits>,
-        bells: Vec<Arc<Bell>>,
+        wakers: Vec<Arc<Waker>>,
     ) -> Self {
-        Gate {
+        Admission {
             inner: CrowdLock::new(Inner {
                 out: 0,
-                parked: VecDeque::new(),
+                idle: VecDeque::new(),
                 is_closed: false,
                 per_address: HashMap::new(),
                 paused: false,
                 missed: false,
                 accepts: config
                     .accept_rate
-                    .map(|rate| Bucket::new(rate as f64, Duration::ZERO)),
-                turns_away: Bucket::new(TURNS_AWAY_PER_SECOND, Duration::ZERO),
+                    .map(|rate| TokenBucket::new(rate as f64, Duration::ZERO)),
+                turns_away: TokenBucket::new(TURNS_AWAY_PER_SECOND, Duration::ZERO),
             }),
             max_connections,
             max_per_address: config.max_connections_per_ip,
@@ -78,53 +78,61 @@ impl Gate {
                 .map(canonical)
                 .collect(),
             exits,
-            bells,
+            wakers,
         }
     }
 
     /// Threads that have a permit, and those of them that serve.
     pub(crate) fn in_use(&self) -> (usize, usize) {
         let inner = self.inner.lock();
-        (inner.out, inner.out.saturating_sub(inner.parked.len()))
+        (inner.out, inner.out.saturating_sub(inner.idle.len()))
     }
 
-    /// Why the gate is shut, if it is. Whoever is told so will hear the bell when that may have changed.
-    pub(crate) fn shut(&self) -> Option<RejectReason> {
-        self.inner.lock().shut(self.max_connections, &self.exits)
+    /// Why nobody is accepted, if so. Whoever is told so is woken when that may have changed.
+    pub(crate) fn not_accepting(&self) -> Option<RejectReason> {
+        self.inner
+            .lock()
+            .not_accepting(self.max_connections, &self.exits)
     }
 
-    /// Takes a parked thread or a permit for a new one, before the client is accepted: who does not come in
+    /// Takes an idle thread or a permit for a new one, before the client is accepted: who does not come in
     /// stays in the kernel's queue.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Room, RejectReason> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Slot, RejectReason> {
         let mut inner = self.inner.lock();
-        if let Some(reason) = inner.shut(self.max_connections, &self.exits) {
+        if let Some(reason) = inner.not_accepting(self.max_connections, &self.exits) {
             return Err(reason);
         }
-        let gate = Arc::clone(self);
-        let (parked, is_ending) = match inner.parked.pop_back() {
+        let admission = Arc::clone(self);
+        let (idle, is_ending) = match inner.idle.pop_back() {
             None => (self.exits.take_fit(), true),
-            parked => (parked, false),
+            idle => (idle, false),
         };
-        if parked.is_some() {
-            return Ok(Room::Parked(Parked {
-                gate,
-                worker: parked,
+        if idle.is_some() {
+            return Ok(Slot::Idle(IdleThread {
+                admission,
+                thread: idle,
                 is_ending,
             }));
         }
         inner.out += 1;
-        Ok(Room::New(Permit { gate }))
+        Ok(Slot::New(Permit { admission }))
     }
 
     /// A connection's share of its peer's address. `None`: that address has all of its shares.
-    pub(crate) fn claim(self: &Arc<Self>, peer: SocketAddr) -> Option<Claim> {
-        let gate = Arc::clone(self);
+    pub(crate) fn try_acquire_address(self: &Arc<Self>, peer: SocketAddr) -> Option<AddressPermit> {
+        let admission = Arc::clone(self);
         let Some(max) = self.max_per_address else {
-            return Some(Claim { gate, key: None });
+            return Some(AddressPermit {
+                admission,
+                key: None,
+            });
         };
         let (address, key) = address_of(peer);
         if self.exempt.iter().any(|network| network.contains(&address)) {
-            return Some(Claim { gate, key: None });
+            return Some(AddressPermit {
+                admission,
+                key: None,
+            });
         }
         let mut inner = self.inner.lock();
         let out = inner.per_address.entry(key).or_insert(0);
@@ -133,49 +141,46 @@ impl Gate {
         }
         *out += 1;
         let key = Some(key);
-        Some(Claim { gate, key })
+        Some(AddressPermit { admission, key })
     }
 
     /// Where the thread of a connection that ended waits for the next one, at most for `patience`. `None`: it is
     /// to end.
-    pub(crate) fn park(&self, worker: &Arc<Worker>, patience: Duration) -> Option<Job> {
-        if !self.push(worker) {
+    pub(crate) fn wait_idle(&self, thread: &Arc<HandlerThread>, patience: Duration) -> Option<Job> {
+        if !self.push(thread) {
             return None;
         }
-        worker.wait_for_order(patience, || self.leave(worker))
+        thread.wait_for_command(patience, || self.leave(thread))
     }
 
-    /// `false`: the gate is closed for good.
-    fn push(&self, worker: &Arc<Worker>) -> bool {
+    /// `false`: nobody is accepted any more.
+    fn push(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
         if inner.is_closed {
             return false;
         }
-        inner.parked.push_back(Arc::clone(worker));
-        self.ring_if_missed(inner);
+        inner.idle.push_back(Arc::clone(thread));
+        self.wake_if_missed(inner);
         true
     }
 
-    fn leave(&self, worker: &Arc<Worker>) -> bool {
+    fn leave(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
-        let place = inner
-            .parked
-            .iter()
-            .position(|parked| Arc::ptr_eq(parked, worker));
-        place.and_then(|place| inner.parked.remove(place)).is_some()
+        let place = inner.idle.iter().position(|idle| Arc::ptr_eq(idle, thread));
+        place.and_then(|place| inner.idle.remove(place)).is_some()
     }
 
-    /// The server stops: parked threads end, and none parks any more.
+    /// The server stops: idle threads end, and none waits any more.
     pub(crate) fn close(&self) {
-        let parked = {
+        let idle = {
             let mut inner = self.inner.lock();
             inner.is_closed = true;
-            std::mem::take(&mut inner.parked)
+            std::mem::take(&mut inner.idle)
         };
-        for worker in parked {
-            worker.give(Order::Leave);
+        for thread in idle {
+            thread.give(Command::Exit);
         }
-        self.ring();
+        self.wake();
     }
 
     /// How long the accept rate holds the next client back.
@@ -205,33 +210,33 @@ impl Gate {
         inner.turns_away.wait(now)
     }
 
-    /// The ladder's word.
+    /// The overload's word.
     pub(crate) fn set_paused(&self, paused: bool) {
         let changed = std::mem::replace(&mut self.inner.lock().paused, paused) != paused;
         // Both ways: an acceptor that is to refuse clients must not learn of it from the next one.
         if changed {
-            self.ring();
+            self.wake();
         }
     }
 
     /// Wakes every acceptor.
-    pub(crate) fn ring(&self) {
-        for bell in &self.bells {
-            bell.ring();
+    pub(crate) fn wake(&self) {
+        for waker in &self.wakers {
+            waker.wake();
         }
     }
 
     /// A thread that may serve waits somewhere again.
-    pub(crate) fn has_room_again(&self) {
-        self.ring_if_missed(self.inner.lock());
+    pub(crate) fn has_slot_again(&self) {
+        self.wake_if_missed(self.inner.lock());
     }
 
-    /// There is room again: whoever found none is told, unless the pause shuts the gate anyway.
-    fn ring_if_missed(&self, mut inner: MutexGuard<'_, Inner>) {
+    /// There is room again: whoever found none is told, unless it is paused anyway.
+    fn wake_if_missed(&self, mut inner: MutexGuard<'_, Inner>) {
         let ring = !inner.paused && std::mem::take(&mut inner.missed);
         drop(inner);
         if ring {
-            self.ring();
+            self.wake();
         }
     }
 }
@@ -239,10 +244,10 @@ impl Gate {
 impl Inner {
     /// Decided under the lock, and the one who is told is remembered under it: so a permit that comes back
     /// at this very moment finds somebody to wake.
-    fn shut(&mut self, max_connections: usize, exits: &Exits) -> Option<RejectReason> {
+    fn not_accepting(&mut self, max_connections: usize, exits: &Exits) -> Option<RejectReason> {
         let reason = if self.paused {
             Some(RejectReason::Paused)
-        } else if self.out >= max_connections && self.parked.is_empty() && !exits.has_fit() {
+        } else if self.out >= max_connections && self.idle.is_empty() && !exits.has_fit() {
             Some(RejectReason::MaxConnections)
         } else {
             None
@@ -252,68 +257,68 @@ impl Inner {
     }
 }
 
-/// Room for one more connection.
-pub(crate) enum Room {
+/// Slot for one more connection.
+pub(crate) enum Slot {
     New(Permit),
-    Parked(Parked),
+    Idle(IdleThread),
 }
 
 /// The right to one thread. Dropped after that thread was joined.
 pub(crate) struct Permit {
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut inner = self.gate.inner.lock();
+        let mut inner = self.admission.inner.lock();
         inner.out -= 1;
-        self.gate.ring_if_missed(inner);
+        self.admission.wake_if_missed(inner);
     }
 }
 
 /// A thread that was taken off the stack. Dropped unused, it goes back.
-pub(crate) struct Parked {
-    gate: Arc<Gate>,
-    worker: Option<Arc<Worker>>,
-    /// It waits for its turn to end, not at the gate.
+pub(crate) struct IdleThread {
+    admission: Arc<Admission>,
+    thread: Option<Arc<HandlerThread>>,
+    /// It waits for its turn to end, not at the admission.
     is_ending: bool,
 }
 
-impl Parked {
+impl IdleThread {
     pub(crate) fn number(&self) -> u64 {
-        self.worker.as_ref().map_or(0, |worker| worker.number)
+        self.thread.as_ref().map_or(0, |thread| thread.number)
     }
 
     pub(crate) fn serve(mut self, job: Job) {
-        if let Some(worker) = self.worker.take() {
-            worker.give(Order::Serve(job));
+        if let Some(thread) = self.thread.take() {
+            thread.give(Command::Serve(job));
         }
     }
 }
 
-impl Drop for Parked {
+impl Drop for IdleThread {
     fn drop(&mut self) {
-        match self.worker.take() {
-            Some(worker) if self.is_ending => {
-                self.gate.exits.put_back(worker);
-                self.gate.has_room_again();
+        match self.thread.take() {
+            Some(thread) if self.is_ending => {
+                self.admission.exits.put_back(thread);
+                self.admission.has_slot_again();
             }
-            Some(worker) if !self.gate.push(&worker) => worker.give(Order::Leave),
+            Some(thread) if !self.admission.push(&thread) => thread.give(Command::Exit),
             _ => {}
         }
     }
 }
 
 /// A connection's share of its peer's address.
-pub(crate) struct Claim {
-    gate: Arc<Gate>,
+pub(crate) struct AddressPermit {
+    admission: Arc<Admission>,
     key: Option<IpAddr>,
 }
 
-impl Drop for Claim {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
-        let mut inner = self.gate.inner.lock();
+        let mut inner = self.admission.inner.lock();
         if let Some(out) = inner.per_address.get_mut(&key) {
             *out -= 1;
             if *out == 0 {

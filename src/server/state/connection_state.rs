@@ -13,15 +13,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::policy::{Activity, Counts, Sample, Ticket};
 use crate::server::ledger::{DropReason, EndReason, Reason};
 
-/// Where a connection stands in the line before the buffer. It joins and leaves the line under the budget's
+/// Where a connection stands in the line before the buffer. It joins and leaves the line under the quota's
 /// lock; its handler takes the outcome from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum WaitState {
     /// Not in line.
     None,
     /// In line.
     Queued(Ticket),
-    /// The budget took on its behalf.
+    /// The quota took on its behalf.
     Granted,
     /// Taken out of line; its message is booked as dropped for this reason.
     Refused(DropReason),
@@ -33,7 +33,7 @@ const ACTIVITY_BITS: u32 = 3;
 /// A counter with one writer needs no read-modify-write, so a read costs a handler a few plain stores.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Pulse {
+struct Published {
     /// The [`Activity`] in the lowest bits, and above them the number of changes so far: in one word, so that
     /// nobody sees a new activity with the time of the old one.
     activity: AtomicU32,
@@ -52,61 +52,62 @@ struct Pulse {
     read_delay_us: AtomicU32,
 }
 
-/// The shared record of one connection. The descriptor closes when the last holder lets go: that is
+/// The shared state of one connection. The descriptor closes when the last holder lets go: that is
 /// the handler's thread, since the table's copy is taken out by the handler itself as it ends.
 #[derive(Debug)]
-pub(crate) struct Record {
-    pulse: Pulse,
+pub(crate) struct ConnectionState {
+    published: Published,
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
     pub(crate) stream: TcpStream,
     thread: OnceLock<Thread>,
     /// Its handler lets its reads be delayed.
     may_be_delayed: AtomicBool,
-    pub(crate) place: Mutex<Place>,
+    pub(crate) wait: Mutex<WaitState>,
 }
 
-impl Record {
+impl ConnectionState {
     pub(crate) fn new(id: u64, peer: SocketAddr, stream: TcpStream) -> Self {
-        Record {
-            pulse: Pulse::default(),
+        ConnectionState {
+            published: Published::default(),
             id,
             peer,
             stream,
             thread: OnceLock::new(),
             may_be_delayed: AtomicBool::new(false),
-            place: Mutex::new(Place::None),
+            wait: Mutex::new(WaitState::None),
         }
     }
 
     // ---- the handler's side
 
-    /// Before it has a thread a record needs no waking: every wait looks at its flags first.
+    /// Before it has a thread a state needs no waking: every wait looks at its flags first.
     pub(crate) fn belongs_to_this_thread(&self) {
         let _ = self.thread.set(std::thread::current());
     }
 
     pub(crate) fn enter(&self, activity: Activity) {
-        let turns = (self.pulse.activity.load(Ordering::Relaxed) >> ACTIVITY_BITS).wrapping_add(1);
-        self.pulse
+        let turns =
+            (self.published.activity.load(Ordering::Relaxed) >> ACTIVITY_BITS).wrapping_add(1);
+        self.published
             .activity
             .store(turns << ACTIVITY_BITS | activity as u32, Ordering::Relaxed);
     }
 
     pub(crate) fn add_bytes(&self, n: usize) {
-        add(&self.pulse.bytes, n as u64);
-        add(&self.pulse.reads, 1);
+        add(&self.published.bytes, n as u64);
+        add(&self.published.reads, 1);
     }
 
     pub(crate) fn add_messages(&self, n: u64) {
-        add(&self.pulse.messages, n);
+        add(&self.published.messages, n);
     }
 
     pub(crate) fn progress(&self, finished: u64, inside: bool) {
         if finished > 0 {
-            add(&self.pulse.frames, finished);
+            add(&self.published.frames, finished);
         }
-        self.pulse.inside.store(inside, Ordering::Relaxed);
+        self.published.inside.store(inside, Ordering::Relaxed);
     }
 
     pub(crate) fn allow_delay(&self) {
@@ -115,7 +116,7 @@ impl Record {
 
     /// The step of the grid on which this connection is to read.
     pub(crate) fn read_delay(&self) -> Option<Duration> {
-        let delay_us = self.pulse.read_delay_us.load(Ordering::Relaxed);
+        let delay_us = self.published.read_delay_us.load(Ordering::Relaxed);
         (delay_us > 0).then(|| Duration::from_micros(u64::from(delay_us)))
     }
 
@@ -127,45 +128,47 @@ impl Record {
 
     pub(crate) fn set_read_delay(&self, delay: Option<Duration>) {
         let delay_us = delay.map_or(0, |delay| delay.as_micros() as u32);
-        self.pulse.read_delay_us.store(delay_us, Ordering::Relaxed);
+        self.published
+            .read_delay_us
+            .store(delay_us, Ordering::Relaxed);
     }
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
-            reads: self.pulse.reads.load(Ordering::Relaxed),
-            messages: self.pulse.frames.load(Ordering::Relaxed),
-            bytes: self.pulse.bytes.load(Ordering::Relaxed),
+            reads: self.published.reads.load(Ordering::Relaxed),
+            messages: self.published.frames.load(Ordering::Relaxed),
+            bytes: self.published.bytes.load(Ordering::Relaxed),
         }
     }
 
     pub(crate) fn messages(&self) -> u64 {
-        self.pulse.messages.load(Ordering::Relaxed)
+        self.published.messages.load(Ordering::Relaxed)
     }
 
     pub(crate) fn sample(&self) -> Sample {
-        let word = self.pulse.activity.load(Ordering::Relaxed);
+        let word = self.published.activity.load(Ordering::Relaxed);
         Sample {
             activity: activity_of(word & ((1 << ACTIVITY_BITS) - 1)),
             turns: word >> ACTIVITY_BITS,
-            bytes: self.pulse.bytes.load(Ordering::Relaxed),
-            frames: self.pulse.frames.load(Ordering::Relaxed),
-            inside: self.pulse.inside.load(Ordering::Relaxed),
+            bytes: self.published.bytes.load(Ordering::Relaxed),
+            frames: self.published.frames.load(Ordering::Relaxed),
+            inside: self.published.inside.load(Ordering::Relaxed),
         }
     }
 
     pub(crate) fn ended(&self) -> Option<EndReason> {
-        let code = self.pulse.ended.load(Ordering::Acquire);
+        let code = self.published.ended.load(Ordering::Acquire);
         EndReason::ALL
             .get(usize::from(code).wrapping_sub(1))
             .copied()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.pulse.drain.load(Ordering::Acquire)
+        self.published.drain.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.pulse.is_complete.load(Ordering::Acquire)
+        self.published.is_complete.load(Ordering::Acquire)
     }
 
     /// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
@@ -174,7 +177,7 @@ impl Record {
         self.has_peer_gone_within(Duration::ZERO)
     }
 
-    /// As [`has_peer_gone`](Record::has_peer_gone), waiting for it. Our own shutdown(2) looks alike.
+    /// As [`has_peer_gone`](ConnectionState::has_peer_gone), waiting for it. Our own shutdown(2) looks alike.
     pub(crate) fn has_peer_gone_within(&self, wait: Duration) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
         let Ok(wait) = Timespec::try_from(wait) else {
@@ -185,17 +188,17 @@ impl Record {
     }
 
     pub(crate) fn peer_gone(&self) -> bool {
-        self.pulse.peer_gone.load(Ordering::Relaxed)
+        self.published.peer_gone.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_peer_gone(&self) {
-        self.pulse.peer_gone.store(true, Ordering::Relaxed);
+        self.published.peer_gone.store(true, Ordering::Relaxed);
     }
 
     /// Sets why the connection ended; the first reason stays. Says whether this was the first.
     pub(crate) fn end(&self, reason: EndReason) -> bool {
         let code = reason.index() as u8 + 1;
-        self.pulse
+        self.published
             .ended
             .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -212,9 +215,9 @@ impl Record {
     /// that end: it is known, and so is its last message.
     pub(crate) fn drain(&self) {
         if self.has_peer_gone() {
-            self.pulse.is_complete.store(true, Ordering::Release);
+            self.published.is_complete.store(true, Ordering::Release);
         }
-        self.pulse.drain.store(true, Ordering::Release);
+        self.published.drain.store(true, Ordering::Release);
         let _ = self.stream.shutdown(Shutdown::Read);
         self.unpark();
     }

@@ -1,4 +1,4 @@
-//! What the watchdog sees of the consumer, as a connection's record is what it sees of a handler.
+//! What the watchdog sees of the consumer, as a connection's state is what it sees of a handler.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -6,16 +6,16 @@ use parking_lot::Mutex;
 
 /// What the watchdog sees of the consumer.
 #[derive(Debug)]
-pub(crate) struct ConsumerPulse {
+pub(crate) struct ConsumerState {
     /// In its own code: at the sink, not waiting for an item or for its next try.
     working: AtomicBool,
     turns: AtomicU64,
     name: Mutex<String>,
 }
 
-impl ConsumerPulse {
+impl ConsumerState {
     pub(crate) fn new() -> Self {
-        ConsumerPulse {
+        ConsumerState {
             working: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             name: Mutex::new("the consumer".to_owned()),

@@ -3,7 +3,7 @@
 use parking_lot::{Mutex, MutexGuard};
 
 /// Whoever has given way so often waits asleep: its holder is in no hurry to run.
-const MOST_YIELDS: u32 = 1_000;
+const MAX_YIELDS: u32 = 1_000;
 
 /// A mutex whose waiters stay awake and give way.
 ///
@@ -19,7 +19,7 @@ impl<T> CrowdLock<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        for _ in 0..MOST_YIELDS {
+        for _ in 0..MAX_YIELDS {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::crowd_lock::CrowdLock;
-use super::handler_thread::{Job, Order, Worker};
+use super::handler_thread::{Command, HandlerThread, Job};
 
 /// Threads that end at once, at most.
 const AT_ONCE: usize = 64;
@@ -18,14 +18,14 @@ const AT_ONCE: usize = 64;
 const LEFT: usize = 8;
 
 /// Whoever has waited this long goes: the reaper is held up in a join, and nothing is gained by waiting for it.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Threads that wait, in the order in which they came.
 #[derive(Default)]
 struct Waiting {
     /// Those that may serve a client instead.
-    fit: VecDeque<Arc<Worker>>,
-    spent: VecDeque<Arc<Worker>>,
+    fit: VecDeque<Arc<HandlerThread>>,
+    spent: VecDeque<Arc<HandlerThread>>,
 }
 
 struct Inner {
@@ -52,11 +52,11 @@ impl Exits {
         }
     }
 
-    /// Blocks this thread, the worker's, until it may end: then the reaper must be told of it next. One that is
+    /// Blocks this thread, the thread's, until it may end: then the reaper must be told of it next. One that is
     /// `fit` may be handed a client instead, once `waits` was called.
     pub(crate) fn wait_for_turn(
         &self,
-        worker: &Arc<Worker>,
+        thread: &Arc<HandlerThread>,
         fit: bool,
         waits: impl FnOnce(),
     ) -> Option<Job> {
@@ -66,10 +66,10 @@ impl Exits {
                 inner.ending += 1;
                 return None;
             }
-            inner.waiting.list(fit).push_back(Arc::clone(worker));
+            inner.waiting.list(fit).push_back(Arc::clone(thread));
         }
         waits();
-        worker.wait_for_order(LONGEST_WAIT, || self.give_up(worker, fit))
+        thread.wait_for_command(MAX_WAIT, || self.give_up(thread, fit))
     }
 
     /// Whether somebody waits who may serve a client.
@@ -79,19 +79,19 @@ impl Exits {
 
     /// Takes off a thread that may serve a client: it must be given an order. The one that has waited longest would
     /// end next.
-    pub(crate) fn take_fit(&self) -> Option<Arc<Worker>> {
+    pub(crate) fn take_fit(&self) -> Option<Arc<HandlerThread>> {
         self.inner.lock().waiting.fit.pop_back()
     }
 
     /// A thread that was taken off waits on.
-    pub(crate) fn put_back(&self, worker: Arc<Worker>) {
+    pub(crate) fn put_back(&self, thread: Arc<HandlerThread>) {
         let mut inner = self.inner.lock();
         if inner.may_go() {
             inner.ending += 1;
             drop(inner);
-            worker.give(Order::Leave);
+            thread.give(Command::Exit);
         } else {
-            inner.waiting.fit.push_back(worker);
+            inner.waiting.fit.push_back(thread);
         }
     }
 
@@ -108,8 +108,8 @@ impl Exits {
             inner.ending += next.len();
             next
         };
-        for worker in next {
-            worker.give(Order::Leave);
+        for thread in next {
+            thread.give(Command::Exit);
         }
     }
 
@@ -122,16 +122,16 @@ impl Exits {
             inner.ending += waiting.len();
             waiting
         };
-        for worker in waiting {
-            worker.give(Order::Leave);
+        for thread in waiting {
+            thread.give(Command::Exit);
         }
     }
 
     /// `false`: it was taken off meanwhile, and its order is on its way.
-    fn give_up(&self, worker: &Arc<Worker>, fit: bool) -> bool {
+    fn give_up(&self, thread: &Arc<HandlerThread>, fit: bool) -> bool {
         let mut inner = self.inner.lock();
         let list = inner.waiting.list(fit);
-        let place = list.iter().position(|other| Arc::ptr_eq(other, worker));
+        let place = list.iter().position(|other| Arc::ptr_eq(other, thread));
         let has_left = place.and_then(|place| list.remove(place)).is_some();
         inner.ending += usize::from(has_left);
         has_left
@@ -151,14 +151,14 @@ impl Waiting {
     }
 
     /// Takes off so many, those first that serve nobody any more.
-    fn take(&mut self, most: usize) -> Vec<Arc<Worker>> {
+    fn take(&mut self, most: usize) -> Vec<Arc<HandlerThread>> {
         let spent = self.spent.len().min(most);
         let fit = self.fit.len().min(most - spent);
         let spent = self.spent.drain(..spent);
         spent.chain(self.fit.drain(..fit)).collect()
     }
 
-    fn list(&mut self, fit: bool) -> &mut VecDeque<Arc<Worker>> {
+    fn list(&mut self, fit: bool) -> &mut VecDeque<Arc<HandlerThread>> {
         if fit { &mut self.fit } else { &mut self.spent }
     }
 }
@@ -170,23 +170,23 @@ mod tests {
     use super::*;
 
     /// A whole batch was let go, and behind it wait so many threads: spent ones, then fit ones.
-    fn with_waiting(spent: usize, fit: usize) -> (Exits, Vec<Arc<Worker>>) {
+    fn with_waiting(spent: usize, fit: usize) -> (Exits, Vec<Arc<HandlerThread>>) {
         let exits = Exits::new();
-        let workers: Vec<_> = (0..spent + fit)
-            .map(|number| Worker::new(number as u64))
+        let threads: Vec<_> = (0..spent + fit)
+            .map(|number| HandlerThread::new(number as u64))
             .collect();
         {
             let mut inner = exits.inner.lock();
             inner.ending = AT_ONCE;
-            inner.waiting.spent.extend(workers[..spent].iter().cloned());
-            inner.waiting.fit.extend(workers[spent..].iter().cloned());
+            inner.waiting.spent.extend(threads[..spent].iter().cloned());
+            inner.waiting.fit.extend(threads[spent..].iter().cloned());
         }
-        (exits, workers)
+        (exits, threads)
     }
 
-    fn is_told_to_leave(worker: &Arc<Worker>) -> bool {
+    fn is_told_to_leave(thread: &Arc<HandlerThread>) -> bool {
         let has_no_order = Cell::new(false);
-        let next = worker.wait_for_order(Duration::ZERO, || {
+        let next = thread.wait_for_command(Duration::ZERO, || {
             has_no_order.set(true);
             true
         });
@@ -194,40 +194,40 @@ mod tests {
         !has_no_order.get()
     }
 
-    fn told(workers: &[Arc<Worker>]) -> usize {
-        workers
+    fn told(threads: &[Arc<HandlerThread>]) -> usize {
+        threads
             .iter()
-            .filter(|worker| is_told_to_leave(worker))
+            .filter(|thread| is_told_to_leave(thread))
             .count()
     }
 
     #[test]
     fn threads_are_let_go_in_batches_and_not_one_for_each_that_is_joined() {
-        let (exits, workers) = with_waiting(10, 2 * AT_ONCE);
+        let (exits, threads) = with_waiting(10, 2 * AT_ONCE);
         let batch = AT_ONCE - LEFT;
         for _ in 1..batch {
             exits.joined();
-            assert_eq!(told(&workers), 0);
+            assert_eq!(told(&threads), 0);
         }
         exits.joined();
-        assert_eq!(told(&workers[..batch]), batch, "those that came first");
-        assert_eq!(told(&workers[batch..]), 0);
+        assert_eq!(told(&threads[..batch]), batch, "those that came first");
+        assert_eq!(told(&threads[batch..]), 0);
         for _ in 0..batch {
             exits.joined();
         }
-        assert_eq!(told(&workers[batch..]), batch);
+        assert_eq!(told(&threads[batch..]), batch);
     }
 
     #[test]
     fn nobody_goes_before_those_that_wait_and_all_go_once_it_is_open() {
-        let (exits, workers) = with_waiting(0, 3);
+        let (exits, threads) = with_waiting(0, 3);
         (0..20).for_each(|_| exits.joined());
         let taken = exits.take_fit().expect("one that may serve");
         exits.put_back(Arc::clone(&taken));
         assert!(!is_told_to_leave(&taken), "two others wait");
         exits.open();
-        assert_eq!(told(&workers), 3);
-        let late = Worker::new(3);
+        assert_eq!(told(&threads), 3);
+        let late = HandlerThread::new(3);
         assert!(exits.wait_for_turn(&late, true, || ()).is_none());
         // As many as were let go come to be joined.
         (0..AT_ONCE - 20 + 3 + 1).for_each(|_| exits.joined());

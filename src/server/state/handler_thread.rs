@@ -11,64 +11,74 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::connection_state::ConnectionState;
 use crate::server::deadline::Deadline;
 
-/// One connection's handler, run to its end. Says whether its thread may serve another one.
-pub(crate) type Job = Box<dyn FnOnce() -> bool + Send>;
+/// Runs an embedder's handler for a connection, to its end.
+pub(crate) trait Serve: Send + Sync {
+    /// Says whether the connection ended well: then its thread may serve another one.
+    fn serve(&self, connection: Arc<ConnectionState>) -> bool;
+}
+
+/// A connection, and what serves it. Whoever has it holds the sending end of the buffer open.
+pub(crate) struct Job {
+    pub(crate) connection: Arc<ConnectionState>,
+    pub(crate) handler: Arc<dyn Serve>,
+}
 
 /// What a parked thread is woken for.
-pub(crate) enum Order {
+pub(crate) enum Command {
     Serve(Job),
-    Leave,
+    Exit,
 }
 
 /// How often a thread whose patience is at its end, but that somebody has taken off its list this very moment, looks for
-/// its order.
-const ORDER_IS_NEAR: Duration = Duration::from_millis(10);
+/// its command.
+const COMMAND_IS_NEAR: Duration = Duration::from_millis(10);
 
 /// One thread, as others see it.
-pub(crate) struct Worker {
+pub(crate) struct HandlerThread {
     pub(crate) number: u64,
     thread: OnceLock<Thread>,
-    order: Mutex<Option<Order>>,
+    command: Mutex<Option<Command>>,
 }
 
-impl Worker {
+impl HandlerThread {
     pub(crate) fn new(number: u64) -> Arc<Self> {
-        Arc::new(Worker {
+        Arc::new(HandlerThread {
             number,
             thread: OnceLock::new(),
-            order: Mutex::new(None),
+            command: Mutex::new(None),
         })
     }
 
-    /// Whoever took it off the stack of parked threads gives it exactly one order, or puts it back.
-    pub(crate) fn give(&self, order: Order) {
-        *self.order.lock() = Some(order);
+    /// Whoever took it off the stack of parked threads gives it exactly one command, or puts it back.
+    pub(crate) fn give(&self, command: Command) {
+        *self.command.lock() = Some(command);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
 
-    /// Parks this thread, the worker's, until it is given an order, at most for `patience`: then it calls `leave`, which
+    /// Parks this thread, the thread's, until it is given an command, at most for `patience`: then it calls `leave`, which
     /// takes it off the list that it waits on, and says whether it was still there. Both under the lock of those who
-    /// take threads off: it is either given an order or gone. `None`: it is to end.
-    pub(crate) fn wait_for_order(
+    /// take threads off: it is either given an command or gone. `None`: it is to end.
+    pub(crate) fn wait_for_command(
         &self,
         patience: Duration,
         leave: impl Fn() -> bool,
     ) -> Option<Job> {
         let until = Deadline::after(patience);
         loop {
-            match self.order.lock().take() {
-                Some(Order::Serve(job)) => return Some(job),
-                Some(Order::Leave) => return None,
+            match self.command.lock().take() {
+                Some(Command::Serve(job)) => return Some(job),
+                Some(Command::Exit) => return None,
                 None => {}
             }
             match until.remaining(patience) {
                 Some(left) => std::thread::park_timeout(left),
                 None if leave() => return None,
-                None => std::thread::park_timeout(ORDER_IS_NEAR),
+                None => std::thread::park_timeout(COMMAND_IS_NEAR),
             }
         }
     }

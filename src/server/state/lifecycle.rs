@@ -10,9 +10,9 @@ use crate::server::error::ServerError;
 
 #[derive(Clone, Copy, Debug)]
 struct Drain {
-    /// Handlers have until here: then the budget is closed and their sockets are cut.
+    /// Handlers have until here: then the quota is closed and their sockets are cut.
     handlers: Deadline,
-    /// The consumer has until here: then the inbox is closed with whatever is in it.
+    /// The consumer has until here: then the receiver is closed with whatever is in it.
     consumer: Deadline,
 }
 

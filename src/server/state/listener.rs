@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use super::accept_queue::{Queued, SocketTable};
-use crate::server::config::{Config, OnPause};
+use crate::server::config::{Config, OnOverload};
 use crate::server::deadline::Deadline;
 
 /// Drops a segment with SYN, and keeps all others whole: a filter of a TCP socket begins at the TCP header (socket(7),
@@ -88,9 +88,9 @@ impl Listener {
             i32::try_from(backlog).unwrap_or(i32::MAX)
         });
         set_inherited_options(&socket, config)?;
-        let guard = match config.on_pause {
-            OnPause::Refuse => Some(guard(bound, only_v6)?),
-            OnPause::Backlog | OnPause::Close => None,
+        let guard = match config.on_overload {
+            OnOverload::Refuse => Some(guard(bound, only_v6)?),
+            OnOverload::Backlog | OnOverload::Close => None,
         };
         listen(&SockRef::from(&socket), guard.as_ref(), backlog)?;
         Ok(Listener {

@@ -52,15 +52,15 @@ struct Inner {
 /// A way to the server's log that never blocks.
 ///
 /// Lines go to whatever logger the process has installed for the [`log`] crate, on the server's own
-/// `journal` thread. A line that finds the queue full, of 1,024 and as many at debug, is counted and left out.
+/// `logger` thread. A line that finds the queue full, of 1,024 and as many at debug, is counted and left out.
 #[derive(Clone, Debug)]
-pub struct Journal {
+pub struct Logger {
     inner: Arc<Inner>,
 }
 
-impl Journal {
-    /// The journal and the body of its thread, which ends after [`close`](Journal::close).
-    pub(crate) fn new() -> (Journal, impl FnOnce() + Send + 'static) {
+impl Logger {
+    /// The logger and the body of its thread, which ends after [`close`](Logger::close).
+    pub(crate) fn new() -> (Logger, impl FnOnce() + Send + 'static) {
         let (lines, queue) = bounded(QUEUE + DEBUG_QUEUE);
         let inner = Inner {
             lines,
@@ -69,18 +69,18 @@ impl Journal {
             lost_debug: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
-        let journal = Journal {
+        let logger = Logger {
             inner: Arc::new(inner),
         };
         let body = {
-            let journal = journal.clone();
-            move || journal.run(&queue)
+            let logger = logger.clone();
+            move || logger.run(&queue)
         };
-        (journal, body)
+        (logger, body)
     }
 
     /// Hands over a line. Never blocks. Not rate-limited: for what happens once.
-    pub fn say(&self, level: Level, text: impl Into<String>) {
+    pub fn log(&self, level: Level, text: impl Into<String>) {
         if self
             .inner
             .lines
@@ -96,12 +96,12 @@ impl Journal {
 
     /// Hands over a line at debug, which is made only where the process logs at that level. Never blocks, and asks no
     /// logger. A line that finds 1,024 waiting is counted and left out, and how many were is said at debug.
-    pub fn say_debug(&self, text: impl FnOnce() -> String) {
+    pub fn log_debug(&self, text: impl FnOnce() -> String) {
         if log::max_level() < Level::Debug {
             return;
         }
         if self.inner.lines.len() < DEBUG_QUEUE {
-            self.say(Level::Debug, text());
+            self.log(Level::Debug, text());
         } else {
             self.inner.lost.fetch_add(1, Ordering::Relaxed);
             self.inner.lost_debug.fetch_add(1, Ordering::Relaxed);
@@ -110,7 +110,7 @@ impl Journal {
 
     /// Hands over a line, at most one for each `reason` in ten seconds; others are counted, and only the
     /// lines that are said are made. Never blocks.
-    pub fn say_once(&self, reason: &'static str, level: Level, text: impl FnOnce() -> String) {
+    pub fn log_limited(&self, reason: &'static str, level: Level, text: impl FnOnce() -> String) {
         let now = Instant::now();
         let left_out = {
             let mut said = self.inner.said.lock();
@@ -141,18 +141,18 @@ impl Journal {
         } else {
             String::new()
         };
-        self.say(level, text() + &more);
+        self.log(level, text() + &more);
     }
 
-    /// A panic hook that hands its line to this journal instead of writing to stderr from the thread that
+    /// A panic hook that hands its line to this logger instead of writing to stderr from the thread that
     /// panicked, as std's does: a stderr that nobody reads would block it there. The library installs
     /// nothing; give it to [`std::panic::set_hook`] if your process wants it.
     pub fn panic_hook(&self) -> Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync + 'static> {
-        let journal = self.clone();
+        let logger = self.clone();
         Box::new(move |info| {
             let thread = std::thread::current();
             let thread = thread.name().unwrap_or("<unnamed>").to_owned();
-            journal.say_once("panic", Level::Error, || {
+            logger.log_limited("panic", Level::Error, || {
                 format!("thread {thread} {}", info.to_string().replace('\n', " "))
             });
         })

@@ -28,20 +28,20 @@ use log::Level;
 use parking_lot::Mutex;
 use rustix::process::Pid;
 
-use crate::policy::Rung;
+use crate::policy::OverloadLevel;
 use crate::server::config::Config;
 use crate::server::error::ServerError;
-use crate::server::ledger::{DropReason, EndReason};
-use crate::server::limits::Bound;
+use crate::server::ledger::{DropReason, EndReason, Spans};
+use crate::server::limits::ResourceLimits;
 use crate::server::report::{ConsumerInfo, Stats};
 use accepting::Accepting;
-use admission::Gate;
-use consumer_state::ConsumerPulse;
+use admission::Admission;
+use consumer_state::ConsumerState;
 use exits::Exits;
 use lifecycle::Lifecycle;
-use logger::Journal;
+use logger::Logger;
 use promise::Promise;
-use quota::Budget;
+use quota::Quota;
 use table::Table;
 
 /// The work of a thread, and how it is given one: [`Builder::spawner`](crate::server::Builder::spawner).
@@ -64,32 +64,32 @@ pub(crate) enum Ending {
 
 /// What the watchdog last saw.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Standing {
-    pub(crate) rung: Rung,
+pub(crate) struct OverloadSnapshot {
+    pub(crate) level: OverloadLevel,
     pub(crate) is_paused: bool,
-    pub(crate) seconds_in: [Duration; 4],
+    pub(crate) seconds: Spans<OverloadLevel>,
     pub(crate) longest_wait: Duration,
     pub(crate) consumer_busy_for: Duration,
 }
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) bound: Bound,
+    pub(crate) limits: ResourceLimits,
     /// Given back when all of it has ended; what never ends keeps it.
     pub(in crate::server) promise: Mutex<Option<Promise>>,
     pub(crate) started: Instant,
     /// Threads of the server that are not handlers: they live as long as it does.
     pub(crate) fixed_threads: usize,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) accepting: Accepting,
     pub(crate) table: Table,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) consumer: Arc<ConsumerPulse>,
+    pub(crate) quota: Arc<Quota>,
+    pub(crate) consumer: Arc<ConsumerState>,
     pub(crate) exits: Arc<Exits>,
     pub(crate) reaper: Sender<Ending>,
-    pub(crate) standing: Mutex<Standing>,
+    pub(crate) snapshot: Mutex<OverloadSnapshot>,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) journal: Journal,
+    pub(crate) logger: Logger,
     pub(crate) spawner: Spawner,
 }
 
@@ -107,17 +107,17 @@ impl Shared {
             self.cut_consumer();
         }
         if first {
-            self.journal
-                .say(Level::Info, format!("draining, for at most {within:?}"));
+            self.logger
+                .log(Level::Info, format!("draining, for at most {within:?}"));
             self.accepting.drain(self.now());
             // Whoever is in the kernel's queue is still served, unless nothing is taken in any more.
             self.table.begin_drain();
             if self.lifecycle.error().is_some() {
                 self.table.close();
             }
-            self.table.for_each(|record| record.drain());
+            self.table.for_each(|state| state.drain());
         }
-        self.gate.close();
+        self.admission.close();
     }
 
     /// Handlers had their share of the drain: nothing more is taken in, and their sockets are cut. One
@@ -125,68 +125,68 @@ impl Shared {
     pub(crate) fn cut_handlers(&self) {
         if self.table.close() {
             // Acceptors may wait for permits.
-            self.gate.ring();
+            self.admission.wake();
         }
-        self.budget.close(DropReason::Shutdown);
-        let records = self.table.records();
-        if !records.is_empty() {
+        self.quota.close(DropReason::Shutdown);
+        let states = self.table.states();
+        if !states.is_empty() {
             self.lifecycle.miss();
         }
-        self.budget.abort_all(&records, EndReason::Shutdown);
-        for record in records {
-            record.cut();
+        self.quota.abort_all(&states, EndReason::Shutdown);
+        for state in states {
+            state.cut();
         }
     }
 
-    /// The last deadline has passed: the inbox is closed with whatever is in it.
+    /// The last deadline has passed: the receiver is closed with whatever is in it.
     pub(crate) fn cut_consumer(&self) {
         self.cut_handlers();
-        if self.budget.counts().in_flight > 0 {
+        if self.quota.counts().in_flight > 0 {
             self.lifecycle.miss();
         }
-        self.budget.cut();
+        self.quota.cut();
     }
 
     /// The server cannot go on: it drains, and says why.
     pub(crate) fn fail(&self, error: ServerError) {
-        self.journal.say(Level::Error, error.to_string());
+        self.logger.log(Level::Error, error.to_string());
         self.lifecycle.fail(error);
         self.drain(self.config.drain_timeout);
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let traffic = self.table.traffic();
-        let counts = self.budget.counts();
-        let standing = *self.standing.lock();
+        let connections = self.table.counts();
+        let messages = self.quota.counts();
+        let snapshot = *self.snapshot.lock();
         let (not_accepting, not_accepting_seconds) = self.accepting.read(self.now());
         Stats {
-            received: counts.received,
-            delivered: counts.delivered,
-            dropped: counts.dropped,
-            in_flight: counts.in_flight,
-            buffered: counts.used,
-            senders_waiting: counts.waiting,
-            longest_wait: standing.longest_wait,
-            accepted: traffic.accepted,
-            open: traffic.open,
-            rejected: traffic.rejected,
-            ended: traffic.ended,
-            unread_bytes: traffic.unread_ended.total() + traffic.unread_rejected.total(),
-            unread_ended: traffic.unread_ended,
-            unread_rejected: traffic.unread_rejected,
-            accepts_starved: traffic.starved,
-            threads: self.fixed_threads + traffic.unjoined,
-            threads_peak: self.fixed_threads + traffic.unjoined_peak,
-            rung: standing.rung,
-            is_paused: standing.is_paused,
+            received: messages.received,
+            delivered: messages.delivered,
+            dropped: messages.dropped,
+            in_flight: messages.in_flight,
+            buffered: messages.used,
+            senders_waiting: messages.waiting,
+            longest_wait: snapshot.longest_wait,
+            accepted: connections.accepted,
+            open: connections.open,
+            rejected: connections.rejected,
+            ended: connections.ended,
+            unread_bytes: connections.unread_ended.total() + connections.unread_rejected.total(),
+            unread_ended: connections.unread_ended,
+            unread_rejected: connections.unread_rejected,
+            accepts_starved: connections.starved,
+            threads: self.fixed_threads + connections.unjoined,
+            threads_peak: self.fixed_threads + connections.unjoined_peak,
+            overload: snapshot.level,
+            is_paused: snapshot.is_paused,
             not_accepting,
             not_accepting_seconds,
-            seconds_in: standing.seconds_in,
+            overload_seconds: snapshot.seconds,
             consumer: ConsumerInfo {
                 name: self.consumer.name(),
-                busy_for: standing.consumer_busy_for,
+                busy_for: snapshot.consumer_busy_for,
             },
-            log_lines_lost: self.journal.lost(),
+            log_lines_lost: self.logger.lost(),
             uptime: self.started.elapsed(),
         }
     }

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::admission::Gate;
+use super::admission::Admission;
 use crate::server::error::LimitError;
 use crate::server::limits::{
-    DESCRIPTORS_PER_LISTENER, Fit, MAPPINGS_PER_THREAD, Needs, OWN_THREADS, System,
+    DESCRIPTORS_PER_LISTENER, FittedLimits, MAPPINGS_PER_THREAD, OWN_THREADS, Requirements, System,
     descriptors_without, new_threads,
 };
 
@@ -29,8 +29,8 @@ struct Promised {
     memory_bytes: u64,
     /// Addresses that a thread reserves.
     addresses_per_thread: u64,
-    /// What of it is in use is measured with the process. Without a gate it has not started: all of it is to come.
-    gate: Option<Weak<Gate>>,
+    /// What of it is in use is measured with the process. Without an admission it has not started: all of it is to come.
+    admission: Option<Weak<Admission>>,
     listeners: u64,
 }
 
@@ -39,25 +39,25 @@ struct Promised {
 pub(in crate::server) struct Promise(u64);
 
 impl Promise {
-    /// Holds what `fit` needs, together with all others, against the system.
+    /// Holds what `fit` requirements, together with all others, against the system.
     pub(in crate::server) fn take(
-        needs: &Needs,
-        fit: impl FnOnce(&System) -> Result<Fit, LimitError>,
-    ) -> Result<(Fit, Promise), LimitError> {
+        requirements: &Requirements,
+        fit: impl FnOnce(&System) -> Result<FittedLimits, LimitError>,
+    ) -> Result<(FittedLimits, Promise), LimitError> {
         // Locked from the look to the entry: two that start at once must not both find the same room.
         let mut servers = SERVERS.lock();
         let system = with_promised(&servers, System::read());
         let fit = fit(&system)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        servers.push(Promised::new(id, &fit, needs));
+        servers.push(Promised::new(id, &fit, requirements));
         Ok((fit, Promise(id)))
     }
 
     /// From now on what its connections use is seen.
-    pub(in crate::server) fn has_started(&self, gate: Weak<Gate>) {
+    pub(in crate::server) fn has_started(&self, admission: Weak<Admission>) {
         let mut servers = SERVERS.lock();
         if let Some(server) = servers.iter_mut().find(|server| server.id == self.0) {
-            server.gate = Some(gate);
+            server.admission = Some(admission);
         }
     }
 }
@@ -96,30 +96,31 @@ fn with_promised(servers: &[Promised], mut system: System) -> System {
 }
 
 impl Promised {
-    fn new(id: u64, fit: &Fit, needs: &Needs) -> Self {
-        let bound = &fit.bound;
+    fn new(id: u64, fit: &FittedLimits, requirements: &Requirements) -> Self {
+        let limits = &fit.limits;
         let nothing = System::default();
-        let threads = new_threads(needs);
+        let threads = new_threads(requirements);
         Promised {
             id,
-            max_connections: bound.max_connections as u64,
+            max_connections: limits.max_connections as u64,
             threads,
-            descriptors: descriptors_without(needs, &nothing),
-            mappings: threads * MAPPINGS_PER_THREAD + needs.memory.mappings,
-            mappings_per_connection: MAPPINGS_PER_THREAD + needs.memory.mappings_per_connection,
-            memory_bytes: bound.memory_with_malloc_bytes(),
+            descriptors: descriptors_without(requirements, &nothing),
+            mappings: threads * MAPPINGS_PER_THREAD + requirements.memory.mappings,
+            mappings_per_connection: MAPPINGS_PER_THREAD
+                + requirements.memory.mappings_per_connection,
+            memory_bytes: limits.memory_with_malloc_bytes(),
             addresses_per_thread: fit.addresses_per_thread,
-            gate: None,
-            listeners: needs.listeners as u64,
+            admission: None,
+            listeners: requirements.listeners as u64,
         }
     }
 
     /// Threads and descriptors that the process shows already.
     fn in_use(&self) -> (u64, u64) {
-        let Some(gate) = self.gate.as_ref().and_then(Weak::upgrade) else {
+        let Some(admission) = self.admission.as_ref().and_then(Weak::upgrade) else {
             return (0, 0);
         };
-        let (threads, connections) = gate.in_use();
+        let (threads, connections) = admission.in_use();
         let own_threads = self.listeners + OWN_THREADS;
         let of_listeners = DESCRIPTORS_PER_LISTENER * self.listeners;
         (
@@ -138,7 +139,7 @@ mod tests {
     use crate::server::limits::Level;
     use crate::server::state::exits::Exits;
 
-    fn promised(gate: Option<&Arc<Gate>>) -> Promised {
+    fn promised(admission: Option<&Arc<Admission>>) -> Promised {
         Promised {
             id: 0,
             max_connections: 10,
@@ -148,7 +149,7 @@ mod tests {
             mappings_per_connection: 6,
             memory_bytes: 1_000,
             addresses_per_thread: 100,
-            gate: gate.map(Arc::downgrade),
+            admission: admission.map(Arc::downgrade),
             listeners: 1,
         }
     }
@@ -193,13 +194,13 @@ mod tests {
     /// The process shows those already.
     #[test]
     fn what_a_server_has_taken_is_not_counted_twice() {
-        let gate = Arc::new(Gate::new(
+        let admission = Arc::new(Admission::new(
             &Config::default(),
             10,
             Arc::new(Exits::new()),
             Vec::new(),
         ));
-        let _three: Vec<_> = (0..3).map(|_| gate.enter().ok()).collect();
+        let _three: Vec<_> = (0..3).map(|_| admission.try_acquire().ok()).collect();
         // One thread of the listener, the server's own, and the connections'.
         let threads = 1 + OWN_THREADS + 3;
         let descriptors = DESCRIPTORS_PER_LISTENER + 3;
@@ -213,6 +214,6 @@ mod tests {
             address_space: 6 + 1_000 + ((5 + 10) - threads) * 100,
             ..System::default()
         };
-        assert_eq!(used_up_to(&[promised(Some(&gate))]), expected);
+        assert_eq!(used_up_to(&[promised(Some(&admission))]), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! The shell around [`policy::Queue`](crate::policy::Queue): one lock, park and unpark.
+//! The shell around [`policy::WeightedSemaphore`](crate::policy::WeightedSemaphore): one lock, park and unpark.
 //!
 //! The ledger's message counts live under the same lock, so `received = delivered + dropped + in flight`
 //! holds whenever anybody looks. One lock for a batch on its way in, one on its way out, none for a
@@ -11,30 +11,30 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::connection_state::{Place, Record};
+use super::connection_state::{ConnectionState, WaitState};
 use super::running_clock::RunningClock;
-use crate::policy::{Activity, Breach, Cancel, Queue, Sample, Take, Weight};
-use crate::server::ledger::{DropReason, EndReason, Tally};
+use crate::policy::{Acquire, Activity, Breach, Cancel, Sample, Weight, WeightedSemaphore};
+use crate::server::ledger::{Counters, DropReason, EndReason};
 
 /// A park is checked again at least this often; it is woken by unpark long before.
-const LONGEST_PARK: Duration = Duration::from_secs(3600);
+const MAX_PARK: Duration = Duration::from_secs(3600);
 
 /// The message side of the ledger, as one consistent reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) received: u64,
     pub(crate) delivered: u64,
-    pub(crate) dropped: Tally<DropReason>,
+    pub(crate) dropped: Counters<DropReason>,
     pub(crate) in_flight: u64,
     pub(crate) used: Weight,
     pub(crate) waiting: usize,
-    /// Handlers and messages lost because the buffer was full: what the ladder sheds by.
+    /// Handlers and messages lost because the buffer was full: what the overload sheds by.
     pub(crate) lost_to_full: u64,
 }
 
 /// What became of a request for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum Acquired {
     /// Taken. The item must be put into the channel.
     Granted,
     /// None: the message is booked as dropped, for this reason.
@@ -56,50 +56,50 @@ pub(crate) enum Patience {
 
 #[derive(Debug)]
 struct Inner {
-    queue: Queue<Arc<Record>>,
+    semaphore: WeightedSemaphore<Arc<ConnectionState>>,
     received: u64,
     delivered: u64,
-    dropped: Tally<DropReason>,
+    dropped: Counters<DropReason>,
     lost_to_full: u64,
     /// What a message is booked as that comes after the close, or was in line at it.
     closed_for: DropReason,
     /// What a message is booked as that the consumer lets go of undone.
-    undone: DropReason,
+    nacked_as: DropReason,
 }
 
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct Quota {
     inner: Mutex<Inner>,
     /// Items in the consumer's hands.
     held: AtomicU64,
-    /// The drain's deadline has passed: the inbox is closed, whatever is still in it.
+    /// The drain's deadline has passed: the receiver is closed, whatever is still in it.
     cut: AtomicBool,
     nudge: Sender<()>,
     /// What senders' patience is held against.
     clock: RunningClock,
 }
 
-impl Budget {
-    /// The budget, and what wakes its consumer when somebody begins to wait or the budget is closed.
-    pub(crate) fn new(limit: Weight) -> (Budget, Receiver<()>) {
+impl Quota {
+    /// The quota, and what wakes its consumer when somebody begins to wait or the quota is closed.
+    pub(crate) fn new(limit: Weight) -> (Quota, Receiver<()>) {
         let (nudge, nudged) = bounded(1);
         let inner = Inner {
-            queue: Queue::new(limit),
+            semaphore: WeightedSemaphore::new(limit),
             received: 0,
             delivered: 0,
-            dropped: Tally::default(),
+            dropped: Counters::default(),
             lost_to_full: 0,
             closed_for: DropReason::Shutdown,
-            undone: DropReason::SinkFailed,
+            nacked_as: DropReason::SinkFailed,
         };
-        let budget = Budget {
+        let quota = Quota {
             inner: Mutex::new(inner),
             held: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             nudge,
             clock: RunningClock::new(),
         };
-        (budget, nudged)
+        (quota, nudged)
     }
 
     // ---- the way in
@@ -107,11 +107,16 @@ impl Budget {
     /// Books `weight` as received and gets room for it, or books it as dropped. Blocks as `patience` says,
     /// parked; a grant, an abort and a close each wake it. The clock is read only when a wait begins, and stands
     /// still while the process does.
-    pub(crate) fn enter(&self, record: &Arc<Record>, weight: Weight, patience: Patience) -> Room {
+    pub(crate) fn acquire(
+        &self,
+        state: &Arc<ConnectionState>,
+        weight: Weight,
+        patience: Patience,
+    ) -> Acquired {
         {
             let mut inner = self.inner.lock();
             inner.received += weight.messages;
-            if let Some(end) = record.ended().filter(|&end| refuses_sends(end)) {
+            if let Some(end) = state.ended().filter(|&end| refuses_sends(end)) {
                 // What it had read behind the message that was in line.
                 if end == EndReason::SendTimeout {
                     inner.lost_to_full += weight.messages;
@@ -119,15 +124,15 @@ impl Budget {
                 return inner.refuse(drop_reason(end), weight.messages);
             }
             let waits = !matches!(patience, Patience::None);
-            match inner.queue.take(weight, waits, || Arc::clone(record)) {
-                Take::Granted => return Room::Granted,
-                Take::Queued(ticket) => *record.place.lock() = Place::Queued(ticket),
-                Take::Busy => {
+            match inner.semaphore.acquire(weight, waits, || Arc::clone(state)) {
+                Acquire::Granted => return Acquired::Granted,
+                Acquire::Queued(ticket) => *state.wait.lock() = WaitState::Queued(ticket),
+                Acquire::Busy => {
                     inner.lost_to_full += weight.messages;
                     return inner.refuse(DropReason::Full, weight.messages);
                 }
-                Take::TooHeavy => return inner.refuse(DropReason::Oversize, weight.messages),
-                Take::Closed => {
+                Acquire::TooHeavy => return inner.refuse(DropReason::Oversize, weight.messages),
+                Acquire::Closed => {
                     let reason = inner.closed_for;
                     return inner.refuse(reason, weight.messages);
                 }
@@ -137,73 +142,73 @@ impl Budget {
         // A consumer that only wants for a processor has room for us when we are back, and need not wake us: a
         // park and its wake-up cost several times what this does.
         std::thread::yield_now();
-        self.wait_in_line(record, patience)
+        self.wait_in_line(state, patience)
     }
 
-    fn wait_in_line(&self, record: &Arc<Record>, patience: Patience) -> Room {
+    fn wait_in_line(&self, state: &Arc<ConnectionState>, patience: Patience) -> Acquired {
         let until = match patience {
             Patience::Abort(wait) | Patience::Drop(wait) => self.clock.now().checked_add(wait),
             Patience::Endless | Patience::None => None,
         };
-        record.enter(Activity::Sending);
+        state.enter(Activity::Sending);
         let room = loop {
-            let place = *record.place.lock();
-            match place {
-                Place::Queued(_) => {}
-                Place::Granted => break Room::Granted,
-                Place::Refused(reason) => break Room::Refused(reason),
-                // Nobody takes a record out of line without saying why, so this cannot be.
-                Place::None => break Room::Refused(DropReason::Aborted),
+            let wait = *state.wait.lock();
+            match wait {
+                WaitState::Queued(_) => {}
+                WaitState::Granted => break Acquired::Granted,
+                WaitState::Refused(reason) => break Acquired::Refused(reason),
+                // Nobody takes a state out of line without saying why, so this cannot be.
+                WaitState::None => break Acquired::Refused(DropReason::ConnectionClosed),
             }
             // A park is timed by the kernel, whose clock runs on while the process is stopped: what is left is looked
             // at again after it.
-            let left = until.map_or(LONGEST_PARK, |until| until.saturating_sub(self.clock.now()));
+            let left = until.map_or(MAX_PARK, |until| until.saturating_sub(self.clock.now()));
             if left.is_zero() {
-                self.give_up(record, patience);
+                self.give_up(state, patience);
             } else {
-                std::thread::park_timeout(left.min(LONGEST_PARK));
+                std::thread::park_timeout(left.min(MAX_PARK));
             }
         };
-        *record.place.lock() = Place::None;
-        record.enter(Activity::Working);
+        *state.wait.lock() = WaitState::None;
+        state.enter(Activity::Working);
         room
     }
 
     /// The wait is over: leave the line, unless a grant came first.
-    fn give_up(&self, record: &Record, patience: Patience) {
+    fn give_up(&self, state: &ConnectionState, patience: Patience) {
         let (reason, ends) = match patience {
-            Patience::Abort(_) => (DropReason::Aborted, Some(EndReason::SendTimeout)),
+            Patience::Abort(_) => (DropReason::ConnectionClosed, Some(EndReason::SendTimeout)),
             _ => (DropReason::Full, None),
         };
-        let wake = self.inner.lock().leave(record, reason, true);
+        let wake = self.inner.lock().leave(state, reason, true);
         if let (Some(_), Some(end)) = (&wake, ends) {
-            record.end(end);
+            state.end(end);
         }
         wake_all(wake.unwrap_or_default());
     }
 
     /// Sets why a connection ended, takes it out of line and books what it had there. Says whether this
     /// was its first end; waking its socket is the caller's.
-    pub(crate) fn abort(&self, record: &Record, reason: EndReason) -> bool {
+    pub(crate) fn abort(&self, state: &ConnectionState, reason: EndReason) -> bool {
         let (first, wake) = {
             let mut inner = self.inner.lock();
             // Under the lock: a send looks at it there before it queues, so none slips in between.
-            let first = record.end(reason);
-            (first, inner.leave(record, drop_reason(reason), false))
+            let first = state.end(reason);
+            (first, inner.leave(state, drop_reason(reason), false))
         };
         wake_all(wake.unwrap_or_default());
         first
     }
 
-    /// [`abort`](Budget::abort) for all of them, under one lock: while thousands send, each lock has a line before it.
-    pub(crate) fn abort_all(&self, records: &[Arc<Record>], reason: EndReason) {
+    /// [`abort`](Quota::abort) for all of them, under one lock: while thousands send, each lock has a line before it.
+    pub(crate) fn abort_all(&self, states: &[Arc<ConnectionState>], reason: EndReason) {
         let mut woken = Vec::new();
         let mut inner = self.inner.lock();
-        for record in records {
-            record.end(reason);
+        for state in states {
+            state.end(reason);
             woken.extend(
                 inner
-                    .leave(record, drop_reason(reason), false)
+                    .leave(state, drop_reason(reason), false)
                     .unwrap_or_default(),
             );
         }
@@ -212,18 +217,18 @@ impl Budget {
     }
 
     /// Ends a connection that is past a deadline, unless it has come on since it was `seen` so. Decided under the
-    /// lock under which sends queue: whoever is in line has read since, and is not judged by what it showed before.
+    /// lock under which sends semaphore: whoever is in line has read since, and is not judged by what it showed before.
     /// Says whether it was ended; waking its socket is the caller's.
     pub(crate) fn expire(
         &self,
-        record: &Record,
+        state: &ConnectionState,
         reason: EndReason,
         breach: Breach,
         seen: &Sample,
     ) -> bool {
         let _inner = self.inner.lock();
-        let is_in_line = *record.place.lock() != Place::None;
-        !is_in_line && breach.still_holds(seen, &record.sample()) && record.end(reason)
+        let is_in_line = *state.wait.lock() != WaitState::None;
+        !is_in_line && breach.still_holds(seen, &state.sample()) && state.end(reason)
     }
 
     /// The watchdog's tick: what moves the clock of those who wait.
@@ -240,9 +245,9 @@ impl Budget {
 
     /// Books messages that are not sent any more after a send that was refused: received, and dropped for the same
     /// reason.
-    pub(crate) fn dropped_after(&self, record: &Record, messages: u64) {
+    pub(crate) fn dropped_after(&self, state: &ConnectionState, messages: u64) {
         let mut inner = self.inner.lock();
-        let reason = match record.ended().filter(|&end| refuses_sends(end)) {
+        let reason = match state.ended().filter(|&end| refuses_sends(end)) {
             Some(end) => drop_reason(end),
             None => inner.closed_for,
         };
@@ -267,7 +272,7 @@ impl Budget {
         let wake = {
             let mut inner = self.inner.lock();
             inner.delivered += messages;
-            let woken = inner.queue.give_back(Weight { messages, bytes: 0 });
+            let woken = inner.semaphore.give_back(Weight { messages, bytes: 0 });
             Inner::granted(woken)
         };
         wake_all(wake);
@@ -280,16 +285,18 @@ impl Budget {
     }
 
     /// The consumer let go of the rest of an item without saying so.
-    pub(crate) fn undone(&self, rest: Weight) {
+    pub(crate) fn nack(&self, rest: Weight) {
         self.held.fetch_sub(1, Ordering::Relaxed);
-        self.settle(rest, |inner| inner.dropped.add(inner.undone, rest.messages));
+        self.settle(rest, |inner| {
+            inner.dropped.add(inner.nacked_as, rest.messages)
+        });
     }
 
     fn settle(&self, rest: Weight, book: impl FnOnce(&mut Inner)) {
         let wake = {
             let mut inner = self.inner.lock();
             book(&mut inner);
-            let woken = inner.queue.finish(rest);
+            let woken = inner.semaphore.finish(rest);
             Inner::granted(woken)
         };
         wake_all(wake);
@@ -301,25 +308,25 @@ impl Budget {
     pub(crate) fn close(&self, reason: DropReason) {
         let wake = {
             let mut inner = self.inner.lock();
-            if inner.queue.is_closed() {
+            if inner.semaphore.is_closed() {
                 return;
             }
             inner.closed_for = reason;
-            let (messages, woken) = inner.queue.close();
+            let (messages, woken) = inner.semaphore.close();
             inner.dropped.add(reason, messages);
-            Inner::placed(woken, Place::Refused(reason))
+            Inner::out_of_line(woken, WaitState::Refused(reason))
         };
         wake_all(wake);
         let _ = self.nudge.try_send(());
     }
 
-    /// From now on the inbox is closed even with something in it, and what is let go of is booked as
+    /// From now on the receiver is closed even with something in it, and what is let go of is booked as
     /// shut down.
     pub(crate) fn cut(&self) {
         self.close(DropReason::Shutdown);
         let mut inner = self.inner.lock();
         if inner.closed_for == DropReason::Shutdown {
-            inner.undone = DropReason::Shutdown;
+            inner.nacked_as = DropReason::Shutdown;
         }
         drop(inner);
         self.cut.store(true, Ordering::Release);
@@ -327,7 +334,7 @@ impl Budget {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.inner.lock().queue.is_closed()
+        self.inner.lock().semaphore.is_closed()
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -337,12 +344,18 @@ impl Budget {
     /// Closed, and everything that was granted is in the consumer's hands: nothing more can come.
     pub(crate) fn is_dry(&self) -> bool {
         let inner = self.inner.lock();
-        inner.queue.is_closed() && inner.queue.items() <= self.held.load(Ordering::Relaxed)
+        inner.semaphore.is_closed() && inner.semaphore.items() <= self.held.load(Ordering::Relaxed)
+    }
+
+    /// Messages that are through, delivered or not.
+    pub(crate) fn finished(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.delivered + inner.dropped.total()
     }
 
     /// Somebody waits for room that is in the consumer's hands.
     pub(crate) fn waits_for_consumer(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > 0 && self.inner.lock().queue.waiting() > 0
+        self.held.load(Ordering::Relaxed) > 0 && self.inner.lock().semaphore.waiting() > 0
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -351,37 +364,37 @@ impl Budget {
             received: inner.received,
             delivered: inner.delivered,
             dropped: inner.dropped,
-            in_flight: inner.queue.in_flight(),
-            used: inner.queue.used(),
-            waiting: inner.queue.waiting(),
+            in_flight: inner.semaphore.in_flight(),
+            used: inner.semaphore.used(),
+            waiting: inner.semaphore.waiting(),
             lost_to_full: inner.lost_to_full,
         }
     }
 }
 
 impl Inner {
-    fn refuse(&mut self, reason: DropReason, messages: u64) -> Room {
+    fn refuse(&mut self, reason: DropReason, messages: u64) -> Acquired {
         self.dropped.add(reason, messages);
-        Room::Refused(reason)
+        Acquired::Refused(reason)
     }
 
-    /// Takes a record out of line, books what it had there, and serves the new head. `None`: it was not in
+    /// Takes a state out of line, books what it had there, and serves the new head. `None`: it was not in
     /// line any more, and whatever took it out has won.
     fn leave(
         &mut self,
-        record: &Record,
+        state: &ConnectionState,
         reason: DropReason,
         full: bool,
-    ) -> Option<Vec<Arc<Record>>> {
-        let mut place = record.place.lock();
-        let Place::Queued(ticket) = *place else {
+    ) -> Option<Vec<Arc<ConnectionState>>> {
+        let mut wait = state.wait.lock();
+        let WaitState::Queued(ticket) = *wait else {
             return None;
         };
-        let Cancel::Left(weight, woken) = self.queue.cancel(ticket) else {
+        let Cancel::Left(weight, woken) = self.semaphore.cancel(ticket) else {
             return None;
         };
-        *place = Place::Refused(reason);
-        drop(place);
+        *wait = WaitState::Refused(reason);
+        drop(wait);
         self.dropped.add(reason, weight.messages);
         if full {
             self.lost_to_full += weight.messages;
@@ -389,13 +402,13 @@ impl Inner {
         Some(Self::granted(woken))
     }
 
-    fn granted(woken: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
-        Self::placed(woken, Place::Granted)
+    fn granted(woken: Vec<Arc<ConnectionState>>) -> Vec<Arc<ConnectionState>> {
+        Self::out_of_line(woken, WaitState::Granted)
     }
 
-    fn placed(woken: Vec<Arc<Record>>, place: Place) -> Vec<Arc<Record>> {
-        for record in &woken {
-            *record.place.lock() = place;
+    fn out_of_line(woken: Vec<Arc<ConnectionState>>, wait: WaitState) -> Vec<Arc<ConnectionState>> {
+        for state in &woken {
+            *state.wait.lock() = wait;
         }
         woken
     }
@@ -418,14 +431,14 @@ fn drop_reason(end: EndReason) -> DropReason {
     if end == EndReason::Shutdown {
         DropReason::Shutdown
     } else {
-        DropReason::Aborted
+        DropReason::ConnectionClosed
     }
 }
 
 /// After the lock is released: a woken thread would only run into it.
-fn wake_all(records: Vec<Arc<Record>>) {
-    for record in records {
-        record.unpark();
+fn wake_all(states: Vec<Arc<ConnectionState>>) {
+    for state in states {
+        state.unpark();
     }
 }
 

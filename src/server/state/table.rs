@@ -1,4 +1,4 @@
-//! The tables of connections and of their threads, under one lock: the shared record of each connection, the
+//! The tables of connections and of their threads, under one lock: the shared state of each connection, the
 //! JoinHandle and the permit of each thread.
 //!
 //! Whoever accepts holds the lock across spawn and insert, so that no end overtakes its JoinHandle. Every
@@ -6,37 +6,38 @@
 //! anybody looks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::admission::{Claim, Permit, Room};
-use super::connection_state::{Record, unread_bytes};
+use super::admission::{AddressPermit, Permit};
+use super::connection_state::ConnectionState;
 use super::crowd_lock::CrowdLock;
-use super::handler_thread::{Job, Worker};
-use crate::policy::{Activity, Coalesce, MakeRoom, Pace, Sample, Verdict, Watch, WatchLimits};
-use crate::server::ledger::{EndReason, RejectReason, Tally};
+use super::handler_thread::HandlerThread;
+use parking_lot::MutexGuard;
+
+use crate::policy::{Activity, Coalesce, Eviction, Pace, Sample, Verdict, Watch, WatchLimits};
+use crate::server::ledger::{Counters, EndReason, RejectReason};
 use crate::server::report::ConnectionInfo;
 
 /// The connection side of the ledger.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Traffic {
+pub(crate) struct ConnectionCounts {
     pub(crate) accepted: u64,
     pub(crate) open: u64,
-    pub(crate) rejected: Tally<RejectReason>,
-    pub(crate) ended: Tally<EndReason>,
+    pub(crate) rejected: Counters<RejectReason>,
+    pub(crate) ended: Counters<EndReason>,
     /// Bytes that nobody read, of connections that ended and of clients that were turned away.
-    pub(crate) unread_ended: Tally<EndReason>,
-    pub(crate) unread_rejected: Tally<RejectReason>,
+    pub(crate) unread_ended: Counters<EndReason>,
+    pub(crate) unread_rejected: Counters<RejectReason>,
     pub(crate) starved: u64,
     /// Handlers' threads that are not joined, now and at most so far.
     pub(crate) unjoined: usize,
     pub(crate) unjoined_peak: usize,
 }
 
-impl Traffic {
+impl ConnectionCounts {
     fn reject(&mut self, reason: RejectReason, clients: u64, unread_bytes: u64) {
         self.rejected.add(reason, clients);
         self.unread_rejected.add(reason, unread_bytes);
@@ -44,26 +45,26 @@ impl Traffic {
 }
 
 struct Entry {
-    record: Arc<Record>,
+    state: Arc<ConnectionState>,
     watch: Watch,
     pace: Pace,
     /// The number of its thread.
     thread: u64,
-    _claim: Claim,
+    _address: AddressPermit,
 }
 
 impl Entry {
     fn info(&self) -> ConnectionInfo {
-        let record = &self.record;
-        let sample = record.sample();
+        let state = &self.state;
+        let sample = state.sample();
         ConnectionInfo {
-            id: record.id,
-            peer: record.peer,
+            id: state.id,
+            peer: state.peer,
             state: sample.activity,
             in_state: self.watch.in_activity_of(&sample),
-            peer_gone: record.peer_gone(),
-            ended: record.ended(),
-            messages: record.messages(),
+            peer_gone: state.peer_gone(),
+            ended: state.ended(),
+            messages: state.messages(),
             bytes: sample.bytes,
             inside_frame: sample.inside,
         }
@@ -87,7 +88,7 @@ struct Inner {
     threads: HashMap<u64, Thread>,
     last_id: u64,
     last_thread: u64,
-    traffic: Traffic,
+    counts: ConnectionCounts,
     is_draining: bool,
     is_closed: bool,
 }
@@ -97,92 +98,28 @@ pub(crate) struct Table {
     inner: CrowdLock<Inner>,
 }
 
-/// What became of a client that was accepted.
-#[derive(Debug)]
-pub(crate) enum Admitted {
-    Served,
-    /// The server shuts down: rejected, and booked.
-    Closed,
-    /// The system had no thread to give: rejected, and booked.
-    NoThread(io::Error),
-}
-
 impl Table {
-    /// Gives a connection its number, its record and a thread, or books why not. Where the spawn fails, the
-    /// socket closes with the job that was to hold it.
-    pub(crate) fn admit(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        room: Room,
-        claim: Claim,
-        job: impl FnOnce(Arc<Record>) -> Job,
-        spawn: impl FnOnce(Arc<Worker>, Job) -> io::Result<JoinHandle<()>>,
-    ) -> Admitted {
-        let mut inner = self.inner.lock();
-        if inner.is_closed {
-            inner
-                .traffic
-                .reject(RejectReason::Shutdown, 1, unread_bytes(&stream));
-            // Rooms and claims go back outside the lock: they ring bells.
-            drop(inner);
-            return Admitted::Closed;
-        }
-        let id = inner.last_id + 1;
-        let record = Arc::new(Record::new(id, peer, stream));
-        if inner.is_draining {
-            record.drain();
-        }
-        let job = job(Arc::clone(&record));
-        match room {
-            Room::Parked(parked) => {
-                inner.open(record, parked.number(), claim);
-                drop(inner);
-                parked.serve(job);
-            }
-            Room::New(permit) => {
-                let number = inner.last_thread + 1;
-                let handle = match spawn(Worker::new(number), job) {
-                    Ok(handle) => handle,
-                    Err(error) => {
-                        inner
-                            .traffic
-                            .reject(RejectReason::NoThread, 1, record.unread_bytes());
-                        drop(inner);
-                        drop(permit);
-                        return Admitted::NoThread(error);
-                    }
-                };
-                inner.last_thread = number;
-                let thread = Thread {
-                    handle: Some(handle),
-                    _permit: permit,
-                    last: None,
-                    is_leaving: false,
-                };
-                inner.threads.insert(number, thread);
-                inner.traffic.unjoined_peak = inner.traffic.unjoined_peak.max(inner.threads.len());
-                inner.open(record, number, claim);
-            }
-        }
-        Admitted::Served
+    /// The way in. Held across the making of a thread and its entry, so that whoever looks for a
+    /// connection's thread finds both or neither.
+    pub(crate) fn entrance(&self) -> Entrance<'_> {
+        Entrance(self.inner.lock())
     }
 
     pub(crate) fn rejected(&self, reason: RejectReason, clients: u64, unread_bytes: u64) {
         let mut inner = self.inner.lock();
-        inner.traffic.reject(reason, clients, unread_bytes);
+        inner.counts.reject(reason, clients, unread_bytes);
     }
 
     /// An acceptor could not accept, for want of something that the system had not to give.
     pub(crate) fn starved(&self) {
-        self.inner.lock().traffic.starved += 1;
+        self.inner.lock().counts.starved += 1;
     }
 
     /// A handler is at its end: counts it, and lets go of the table's hold on its socket.
     pub(crate) fn ended(&self, id: u64, reason: EndReason, unread_bytes: u64) {
         let mut inner = self.inner.lock();
-        inner.traffic.ended.add(reason, 1);
-        inner.traffic.unread_ended.add(reason, unread_bytes);
+        inner.counts.ended.add(reason, 1);
+        inner.counts.unread_ended.add(reason, unread_bytes);
         let entry = inner.connections.remove(&id);
         if let Some(entry) = &entry
             && let Some(thread) = inner.threads.get_mut(&entry.thread)
@@ -213,7 +150,7 @@ impl Table {
     /// A thread was joined: its permit comes back.
     pub(crate) fn joined(&self, number: u64) {
         let thread = self.inner.lock().threads.remove(&number);
-        // Outside the lock: the permit rings bells.
+        // Outside the lock: the permit rings wakers.
         drop(thread);
     }
 
@@ -249,17 +186,17 @@ impl Table {
 
     /// Every connection whose handler has not ended. Visited without the lock: who is woken by it wants the lock
     /// next, and thousands that sleep for it would wake each other one by one.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Arc<Record>)) {
-        for record in self.records() {
-            visit(&record);
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Arc<ConnectionState>)) {
+        for state in self.states() {
+            visit(&state);
         }
     }
 
     /// All of them.
-    pub(crate) fn records(&self) -> Vec<Arc<Record>> {
+    pub(crate) fn states(&self) -> Vec<Arc<ConnectionState>> {
         let inner = self.inner.lock();
         let entries = inner.connections.values();
-        entries.map(|entry| Arc::clone(&entry.record)).collect()
+        entries.map(|entry| Arc::clone(&entry.state)).collect()
     }
 
     /// One tick of the watch over every connection. `leaving` is called once for the last connection of a thread
@@ -269,29 +206,29 @@ impl Table {
         elapsed: Duration,
         limits: &WatchLimits,
         mut coalesce: Option<&mut Coalesce>,
-        make_room: &mut MakeRoom,
-        mut visit: impl FnMut(&Arc<Record>, Sample, &Watch, Verdict),
+        make_room: &mut Eviction,
+        mut visit: impl FnMut(&Arc<ConnectionState>, Sample, &Watch, Verdict),
         mut leaving: impl FnMut(&ConnectionInfo),
     ) {
         let inner = &mut *self.inner.lock();
         for entry in inner.connections.values_mut() {
-            let sample = entry.record.sample();
+            let sample = entry.state.sample();
             let verdict = entry.watch.step(sample, elapsed, limits);
             let verdict = make_room.judge(verdict, &entry.watch, &sample);
             if let Some(coalesce) = &mut coalesce
-                && entry.record.may_be_delayed()
+                && entry.state.may_be_delayed()
             {
-                let counts = entry.record.counts();
+                let counts = entry.state.counts();
                 let delay = coalesce.step(&mut entry.pace, counts, elapsed);
                 let is_near_deadline = entry.watch.is_near_deadline(limits);
                 entry
-                    .record
+                    .state
                     .set_read_delay(delay.filter(|_| !is_near_deadline));
                 if is_near_deadline && sample.activity == Activity::Delayed {
-                    entry.record.unpark();
+                    entry.state.unpark();
                 }
             }
-            visit(&entry.record, sample, &entry.watch, verdict);
+            visit(&entry.state, sample, &entry.watch, verdict);
         }
         if let Some(coalesce) = coalesce {
             coalesce.end_tick();
@@ -315,7 +252,7 @@ impl Table {
     pub(crate) fn leaving_threads(&self) -> usize {
         let inner = self.inner.lock();
         let serving = inner.connections.values();
-        let serving = serving.filter(|entry| entry.record.ended().is_none());
+        let serving = serving.filter(|entry| entry.state.ended().is_none());
         inner.threads.len().saturating_sub(serving.count())
     }
 
@@ -324,15 +261,15 @@ impl Table {
         let inner = self.inner.lock();
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for entry in inner.connections.values() {
-            *counts.entry(entry.record.peer.ip()).or_default() += 1;
+            *counts.entry(entry.state.peer.ip()).or_default() += 1;
         }
         counts.into_iter().max_by_key(|&(_, count)| count)
     }
 
-    pub(crate) fn find(&self, id: u64) -> Option<Arc<Record>> {
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<ConnectionState>> {
         let inner = self.inner.lock();
         let entry = inner.connections.get(&id)?;
-        Some(Arc::clone(&entry.record))
+        Some(Arc::clone(&entry.state))
     }
 
     /// Every connection whose handler has not ended, and the last ones of threads that a tick has seen unjoined
@@ -353,28 +290,76 @@ impl Table {
         all
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
+    pub(crate) fn counts(&self) -> ConnectionCounts {
         let inner = self.inner.lock();
-        Traffic {
+        ConnectionCounts {
             open: inner.connections.len() as u64,
             unjoined: inner.threads.len(),
-            ..inner.traffic
+            ..inner.counts
         }
     }
 }
 
-impl Inner {
-    fn open(&mut self, record: Arc<Record>, thread: u64, claim: Claim) {
-        self.last_id = record.id;
-        self.traffic.accepted += 1;
+/// The table, locked for one client that was accepted.
+pub(crate) struct Entrance<'a>(MutexGuard<'a, Inner>);
+
+impl Entrance<'_> {
+    /// The server shuts down: nobody enters any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed
+    }
+
+    /// The state of the next connection. It is in the table when a thread has it
+    /// ([`enter`](Entrance::enter)).
+    pub(crate) fn next(&self, stream: TcpStream, peer: SocketAddr) -> Arc<ConnectionState> {
+        let state = Arc::new(ConnectionState::new(self.0.last_id + 1, peer, stream));
+        if self.0.is_draining {
+            state.drain();
+        }
+        state
+    }
+
+    /// The handler's thread that is to be made next.
+    pub(crate) fn next_thread(&self) -> Arc<HandlerThread> {
+        HandlerThread::new(self.0.last_thread + 1)
+    }
+
+    pub(crate) fn reject(&mut self, reason: RejectReason, unread_bytes: u64) {
+        self.0.counts.reject(reason, 1, unread_bytes);
+    }
+
+    /// A handler's thread was made. It keeps its permit until it is joined.
+    pub(crate) fn enter_thread(&mut self, number: u64, handle: JoinHandle<()>, permit: Permit) {
+        let inner = &mut *self.0;
+        inner.last_thread = number;
+        let thread = Thread {
+            handle: Some(handle),
+            _permit: permit,
+            last: None,
+            is_leaving: false,
+        };
+        inner.threads.insert(number, thread);
+        inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
+    }
+
+    /// A connection has the thread of this number.
+    pub(crate) fn enter(
+        &mut self,
+        state: Arc<ConnectionState>,
+        thread: u64,
+        permit: AddressPermit,
+    ) {
+        let inner = &mut *self.0;
+        inner.last_id = state.id;
+        inner.counts.accepted += 1;
         let entry = Entry {
-            record,
+            state,
             watch: Watch::default(),
             pace: Pace::default(),
             thread,
-            _claim: claim,
+            _address: permit,
         };
-        self.connections.insert(self.last_id, entry);
+        inner.connections.insert(inner.last_id, entry);
     }
 }
 
@@ -386,11 +371,11 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::server::{Handle, Server};
+    use crate::server::Server;
 
     /// A server that reads what its clients send, and sends nothing on.
-    fn reads_all() -> Handle {
-        Server::<Vec<u8>>::builder()
+    fn reads_all() -> Server {
+        Server::builder::<Vec<u8>>()
             .listen((Ipv4Addr::LOCALHOST, 0).into())
             .start_each(
                 |connection, _| Ok(std::io::copy(connection, &mut std::io::sink()).map(drop)?),
@@ -421,9 +406,9 @@ mod tests {
     #[test]
     fn the_ledger_does_not_close_with_a_connection_left_out() {
         let left_out: [fn(&mut Inner); 4] = [
-            |inner| inner.traffic.accepted -= 1,
-            |inner| inner.traffic.accepted += 1,
-            |inner| inner.traffic.ended = Tally::default(),
+            |inner| inner.counts.accepted -= 1,
+            |inner| inner.counts.accepted += 1,
+            |inner| inner.counts.ended = Counters::default(),
             |inner| drop(std::mem::take(&mut inner.connections)),
         ];
         for leave_out in left_out {

@@ -6,28 +6,28 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{EventfdFlags, eventfd};
 
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct Waker(OwnedFd);
 
-impl Bell {
-    pub(crate) fn new() -> io::Result<Bell> {
-        Ok(Bell(eventfd(
+impl Waker {
+    pub(crate) fn new() -> io::Result<Waker> {
+        Ok(Waker(eventfd(
             0,
             EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC,
         )?))
     }
 
     /// Never blocks: a counter that is full has long been ringing.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     /// Once poll(2) has told of it, and before the state is looked at again: a ring in between must not be lost.
-    pub(crate) fn silence(&self) {
+    pub(crate) fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

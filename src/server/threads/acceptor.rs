@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,42 +12,38 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::handler;
-use crate::server::config::{OnPause, TICK};
+use crate::server::config::{OnOverload, TICK};
 use crate::server::deadline::Deadline;
-use crate::server::error::{ServerError, panic_message};
+use crate::server::error::ServerError;
 use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use crate::server::state::Shared;
 use crate::server::state::accepting::Meets;
-use crate::server::state::admission::Room;
-use crate::server::state::connection_state::{Record, listener_of, unread_bytes};
-use crate::server::state::handler_thread::{Job, Worker};
+use crate::server::state::admission::Slot;
+use crate::server::state::connection_state::{listener_of, unread_bytes};
+use crate::server::state::handler_thread::{Job, Serve};
 use crate::server::state::listener::{Accepted, Listener};
-use crate::server::state::table::Admitted;
-use crate::server::state::waker::Bell;
+use crate::server::state::waker::Waker;
 
 /// Accepts in one go before the state is looked at again.
 const BURST: usize = 256;
 /// Clients that are taken out of the kernel's queue at most to empty it: those that were in it, as far as a
 /// backlog can be set, but not for ever those that keep coming.
-const MOST_QUEUED: usize = 1 << 16;
+const MAX_QUEUED: usize = 1 << 16;
 /// A refusal for want of descriptors or threads is tried again after this, doubling up to the second.
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Clients that have begun to connect may take this long, mostly a round trip, before the port is shut down.
-const LONGEST_HANDSHAKE: Duration = Duration::from_millis(200);
-
-/// Makes what a connection's thread has to do.
-pub(crate) type MakeHandler = Arc<dyn Fn(Arc<Record>) -> Job + Send + Sync>;
+const MAX_HANDSHAKE: Duration = Duration::from_millis(200);
 
 pub(crate) struct Acceptor {
     /// Which of the acceptors it is.
     place: usize,
     listener: Listener,
-    bell: Arc<Bell>,
+    waker: Arc<Waker>,
     shared: Arc<Shared>,
-    make_handler: MakeHandler,
-    on_pause: OnPause,
+    handler: Arc<dyn Serve>,
+    on_overload: OnOverload,
     /// Given up for a moment to accept and close a client where the system has no descriptor left.
     reserve: Option<File>,
     starved: Option<Starved>,
@@ -88,24 +83,24 @@ impl Acceptor {
     pub(crate) fn new(
         place: usize,
         listener: Listener,
-        bell: Arc<Bell>,
+        waker: Arc<Waker>,
         shared: Arc<Shared>,
-        make_handler: MakeHandler,
+        handler: Arc<dyn Serve>,
     ) -> io::Result<Self> {
-        let on_pause = match shared.config.on_pause {
-            OnPause::Refuse if !listener.can_refuse() => OnPause::Close,
-            on_pause => on_pause,
+        let on_overload = match shared.config.on_overload {
+            OnOverload::Refuse if !listener.can_refuse() => OnOverload::Close,
+            on_overload => on_overload,
         };
-        let meets = meets(on_pause);
+        let meets = meets(on_overload);
         shared.accepting.hold(place, None, meets);
         let reserve = Some(open_reserve()?);
         Ok(Acceptor {
             place,
             listener,
-            bell,
+            waker,
             shared,
-            make_handler,
-            on_pause,
+            handler,
+            on_overload,
             reserve,
             starved: None,
             half_open_until: None,
@@ -144,7 +139,7 @@ impl Acceptor {
     fn serve_queue(&mut self) {
         self.ignore_connects();
         let mut queued = match self.shared.lifecycle.error() {
-            None => self.listener.close_queue().unwrap_or(MOST_QUEUED),
+            None => self.listener.close_queue().unwrap_or(MAX_QUEUED),
             // What they send would be dropped.
             Some(_) => 0,
         };
@@ -165,17 +160,17 @@ impl Acceptor {
         let retry = self
             .starving()
             .map(|starved| starved.until.saturating_sub(self.shared.now()));
-        let room = match self.shut() {
-            None => self.shared.gate.enter().ok(),
+        let slot = match self.not_accepting() {
+            None => self.shared.admission.try_acquire().ok(),
             Some(_) => None,
         };
-        let Some(room) = room else {
+        let Some(slot) = slot else {
             self.wait(false, retry)?;
             return Ok(0);
         };
         match self.listener.accept()? {
             Accepted::Client(stream, peer) => {
-                self.admit(stream, peer, room);
+                self.admit(stream, peer, slot);
                 Ok(1)
             }
             Accepted::Gone => Ok(1),
@@ -190,7 +185,7 @@ impl Acceptor {
         }
     }
 
-    /// One look at the gate, and what follows from it.
+    /// One look at the admission, and what follows from it.
     fn turn(&mut self) -> io::Result<()> {
         if self.lacks_reserve() {
             self.reserve = open_reserve().ok();
@@ -198,7 +193,7 @@ impl Acceptor {
         let retry = self
             .starving()
             .map(|starved| starved.until.saturating_sub(self.shared.now()));
-        match self.shut() {
+        match self.not_accepting() {
             None => self.admit_clients(),
             Some(reason) => self.hold_off(reason, retry),
         }
@@ -210,8 +205,8 @@ impl Acceptor {
             let address = self.listener.address;
             self.shared.table.starved();
             self.shared
-                .journal
-                .say_once("address in use", Level::Warn, || {
+                .logger
+                .log_limited("address in use", Level::Warn, || {
                     format!(
                         "cannot listen on {address} again: another socket has the port; trying on"
                     )
@@ -239,16 +234,16 @@ impl Acceptor {
 
     fn admit_burst(&mut self) -> io::Result<Burst> {
         for _ in 0..BURST {
-            let wait = self.shared.gate.accept_wait(self.shared.now());
+            let wait = self.shared.admission.accept_wait(self.shared.now());
             if !wait.is_zero() {
                 return Ok(Burst::Wait(wait));
             }
             // The room comes first: who does not come in must stay in the kernel's queue.
-            let Ok(room) = self.shared.gate.enter() else {
+            let Ok(slot) = self.shared.admission.try_acquire() else {
                 break;
             };
             match self.listener.accept()? {
-                Accepted::Client(stream, peer) => match self.admit(stream, peer, room) {
+                Accepted::Client(stream, peer) => match self.admit(stream, peer, slot) {
                     Next::Go => {}
                     Next::Starved => break,
                     Next::Wait(wait) => return Ok(Burst::Wait(wait)),
@@ -269,62 +264,76 @@ impl Acceptor {
     }
 
     /// Gives a client its thread, or turns it away.
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, room: Room) -> Next {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, slot: Slot) -> Next {
         let shared = &self.shared;
-        let Some(claim) = shared.gate.claim(peer) else {
+        let Some(address) = shared.admission.try_acquire_address(peer) else {
             self.reject(&stream, peer, RejectReason::PerAddress);
-            return match shared.gate.turned_away(shared.now()) {
+            return match shared.admission.turned_away(shared.now()) {
                 Duration::ZERO => Next::Go,
                 wait => Next::Wait(wait),
             };
         };
-        shared.gate.admitted(shared.now());
-        let job = |record| (self.make_handler)(record);
-        let spawn = |worker: Arc<Worker>, job| {
-            let mut builder =
-                std::thread::Builder::new().name(format!("handler-{}", worker.number));
-            if let Some(bytes) = shared.config.stack_size {
-                builder = builder.stack_size(bytes);
-            }
-            let for_thread = Arc::clone(shared);
-            let body = Box::new(move || handler::run_thread(&for_thread, &worker, job));
-            // It may be an embedder's, and a panic in it must not take the acceptor along.
-            catch_unwind(AssertUnwindSafe(|| (shared.spawner)(builder, body)))
-                .unwrap_or_else(|payload| Err(io::Error::other(panic_message(payload))))
+        shared.admission.admitted(shared.now());
+        let mut table = shared.table.entrance();
+        if table.is_closed() {
+            table.reject(RejectReason::Shutdown, unread_bytes(&stream));
+            // The permits go back without the lock: they wake acceptors.
+            drop(table);
+            return Next::Go;
+        }
+        let connection = table.next(stream, peer);
+        let job = Job {
+            connection: Arc::clone(&connection),
+            handler: Arc::clone(&self.handler),
         };
-        let admitted = shared.table.admit(stream, peer, room, claim, job, spawn);
-        match admitted {
-            Admitted::Served => self.starved = None,
-            Admitted::Closed => {}
-            Admitted::NoThread(error) => {
-                self.starve(RejectReason::NoThread, &error);
-                return Next::Starved;
+        match slot {
+            Slot::Idle(thread) => {
+                table.enter(connection, thread.number(), address);
+                drop(table);
+                thread.serve(job);
+            }
+            Slot::New(permit) => {
+                let thread = table.next_thread();
+                let number = thread.number;
+                match handler::spawn(shared, thread, job) {
+                    Ok(handle) => {
+                        table.enter_thread(number, handle, permit);
+                        table.enter(connection, number, address);
+                    }
+                    Err(error) => {
+                        table.reject(RejectReason::NoThread, connection.unread_bytes());
+                        drop(table);
+                        self.starve(RejectReason::NoThread, &error);
+                        return Next::Starved;
+                    }
+                }
             }
         }
+        self.starved = None;
         Next::Go
     }
 
     /// The gate is shut.
     fn hold_off(&mut self, reason: RejectReason, retry: Option<Duration>) -> io::Result<()> {
-        match self.on_pause {
-            OnPause::Backlog => {
+        match self.on_overload {
+            OnOverload::Backlog => {
                 // Whoever waits is seen once and not asked for again: poll would tell of them at once, for ever.
                 let holds = NotAcceptingReason::from(reason);
                 if self.wait(self.holds != Some(holds), retry)? {
                     self.hold(Some(holds));
                 }
             }
-            OnPause::Close => {
+            OnOverload::Close => {
                 if !self.wait(true, retry)? {
                     return Ok(());
                 }
                 // It may have opened meanwhile, and the client came because it did.
-                if let Some(reason) = self.shut() {
+                if let Some(reason) = self.not_accepting() {
                     self.hold(Some(reason.into()));
                     self.reject_burst(reason)?;
                 }
             }
-            OnPause::Refuse => {
+            OnOverload::Refuse => {
                 self.hold(Some(reason.into()));
                 if !self.listener.is_shut_down {
                     // Those that are left would be reset, and nobody would know: they wait, as do new ones.
@@ -349,16 +358,16 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Waits for the bell, for a client if `for_clients`, or for `timeout`. Says whether a client is there.
+    /// Waits for the waker, for a client if `for_clients`, or for `timeout`. Says whether a client is there.
     /// A listener that is held or shut down is not polled: poll would say POLLHUP at once, for ever.
     fn wait(&self, for_clients: bool, timeout: Option<Duration>) -> io::Result<bool> {
         let mut fds = [
-            PollFd::new(&*self.bell, PollFlags::IN),
+            PollFd::new(&*self.waker, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
         let watched = if for_clients { 2 } else { 1 };
         // A reserve that is given up is got back as soon as there is a descriptor again.
-        let timeout = timeout.or(self.lacks_reserve().then_some(LONGEST_BACKOFF));
+        let timeout = timeout.or(self.lacks_reserve().then_some(MAX_BACKOFF));
         let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut fds[..watched], timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -368,7 +377,7 @@ impl Acceptor {
         let has_client = for_clients && !fds[1].revents().is_empty();
         // Whatever it rang for, the next look at the state sees.
         if has_rung {
-            self.bell.silence();
+            self.waker.clear();
         }
         Ok(has_client)
     }
@@ -381,7 +390,7 @@ impl Acceptor {
             && !self.listener.is_shut_down;
         let meets = match is_helpless {
             true => Meets::Wait,
-            false => meets(self.on_pause),
+            false => meets(self.on_overload),
         };
         if (self.holds, self.meets) != (reason, meets) {
             (self.holds, self.meets) = (reason, meets);
@@ -394,7 +403,7 @@ impl Acceptor {
     fn reject(&self, stream: &TcpStream, peer: SocketAddr, reason: RejectReason) {
         let shared = &self.shared;
         shared.table.rejected(reason, 1, unread_bytes(stream));
-        shared.journal.say_debug(|| {
+        shared.logger.log_debug(|| {
             let at = listener_of(stream);
             format!("{peer} is turned away at {at}: {reason}")
         });
@@ -402,7 +411,7 @@ impl Acceptor {
             // The watchdog tells of the state, with its limit.
             return;
         }
-        shared.journal.say_once(reason.name(), Level::Warn, || {
+        shared.logger.log_limited(reason.name(), Level::Warn, || {
             let limit = match reason {
                 RejectReason::PerAddress => shared.config.max_connections_per_ip,
                 _ => None,
@@ -442,7 +451,7 @@ impl Acceptor {
     /// listener is reset, uncounted.
     fn ignore_connects(&mut self) {
         if self.listener.ignore_connects().unwrap_or(false) {
-            self.half_open_until = Some(Deadline::after(LONGEST_HANDSHAKE));
+            self.half_open_until = Some(Deadline::after(MAX_HANDSHAKE));
         }
     }
 
@@ -458,7 +467,7 @@ impl Acceptor {
     /// descriptor the one in reserve serves for all of them, one after the other; `false`: another thread was
     /// quicker to take it, and somebody is left.
     fn empty_queue(&mut self, reason: RejectReason) -> bool {
-        for _ in 0..MOST_QUEUED {
+        for _ in 0..MAX_QUEUED {
             match self.listener.accept() {
                 Ok(Accepted::Client(stream, peer)) => self.reject(&stream, peer, reason),
                 Ok(Accepted::Gone) => {}
@@ -486,7 +495,7 @@ impl Acceptor {
         let text = format!(
             "{clients} turned away in the queue of {at}: {reason}, and no descriptor was left to accept with"
         );
-        shared.journal.say(Level::Warn, text);
+        shared.logger.log(Level::Warn, text);
     }
 
     fn lacks_reserve(&self) -> bool {
@@ -497,7 +506,7 @@ impl Acceptor {
 
     fn starve(&mut self, reason: RejectReason, error: &io::Error) {
         let backoff = match self.starved {
-            Some(starved) => (starved.backoff * 2).min(LONGEST_BACKOFF),
+            Some(starved) => (starved.backoff * 2).min(MAX_BACKOFF),
             None => FIRST_BACKOFF,
         };
         self.shared.table.starved();
@@ -512,10 +521,10 @@ impl Acceptor {
     }
 
     /// Why nobody may come in now, if so.
-    fn shut(&self) -> Option<RejectReason> {
+    fn not_accepting(&self) -> Option<RejectReason> {
         self.starving()
             .map(|starved| starved.reason)
-            .or_else(|| self.shared.gate.shut())
+            .or_else(|| self.shared.admission.not_accepting())
     }
 
     fn starving(&self) -> Option<Starved> {
@@ -524,11 +533,11 @@ impl Acceptor {
     }
 }
 
-fn meets(on_pause: OnPause) -> Meets {
-    match on_pause {
-        OnPause::Backlog => Meets::Wait,
-        OnPause::Close => Meets::Closed,
-        OnPause::Refuse => Meets::Refused,
+fn meets(on_overload: OnOverload) -> Meets {
+    match on_overload {
+        OnOverload::Backlog => Meets::Wait,
+        OnOverload::Close => Meets::Closed,
+        OnOverload::Refuse => Meets::Refused,
     }
 }
 

@@ -4,110 +4,159 @@ use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
+use crossbeam_channel as channel;
 use log::Level;
 use rustix::thread::gettid;
 
 use crate::server::config::FirstByteTimeout;
 use crate::server::ends::connection::Connection;
-use crate::server::ends::sender::Outbox;
+use crate::server::ends::sender::{Envelope, Sender, Weigh};
 use crate::server::error::{BoxError, Ended, panic_message};
 use crate::server::ledger::{EndReason, counted};
-use crate::server::state::connection_state::Record;
-use crate::server::state::handler_thread::{Job, Worker};
+use crate::server::state::connection_state::ConnectionState;
+use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
 use crate::server::state::{Ending, Shared};
 
-/// The body of a thread: the first connection, and then those that it is handed while it waits at the gate.
-pub(crate) fn run_thread(shared: &Shared, worker: &Arc<Worker>, first: Job) {
-    worker.is_this_thread();
+/// Gives a handler's thread its first connection. The spawner may be an embedder's, and a panic in it must not take the
+/// acceptor along.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    thread: Arc<HandlerThread>,
+    first: Job,
+) -> io::Result<JoinHandle<()>> {
+    let mut builder = std::thread::Builder::new().name(format!("handler-{}", thread.number));
+    if let Some(bytes) = shared.config.stack_size {
+        builder = builder.stack_size(bytes);
+    }
+    let for_thread = Arc::clone(shared);
+    let body = Box::new(move || run_thread(&for_thread, &thread, first));
+    catch_unwind(AssertUnwindSafe(|| (shared.spawner)(builder, body)))
+        .unwrap_or_else(|payload| Err(io::Error::other(panic_message(payload))))
+}
+
+/// The first connection, and then those that the thread is handed while it is idle.
+fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
+    thread.is_this_thread();
     let mut job = first;
     loop {
-        let is_fit = job();
+        // With the job goes its hold on the buffer.
+        let Job {
+            connection,
+            handler,
+        } = job;
+        let is_fit = handler.serve(connection);
+        drop(handler);
         let patience = shared.config.reuse_threads.filter(|_| is_fit);
         let next = patience
-            .and_then(|patience| shared.gate.park(worker, patience))
+            .and_then(|patience| shared.admission.wait_idle(thread, patience))
             .or_else(|| {
-                let waits = || shared.gate.has_room_again();
+                let waits = || shared.admission.has_slot_again();
                 shared
                     .exits
-                    .wait_for_turn(worker, patience.is_some(), waits)
+                    .wait_for_turn(thread, patience.is_some(), waits)
             });
         match next {
             Some(next) => job = next,
             None => break,
         }
     }
-    shared.table.leaving(worker.number);
+    shared.table.leaving(thread.number);
     // As many places as there are permits, and this thread has one: never full.
     let _ = shared.reaper.try_send(Ending::Handler {
-        number: worker.number,
+        number: thread.number,
         thread: gettid(),
     });
+}
+
+/// What serves connections for as long as there are acceptors: an embedder's handler, and the sending end that it is
+/// given. When the last acceptor and the last handler are gone, so is it, and the channel ends.
+pub(crate) struct Handlers<T, H> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) channel: channel::Sender<Box<Envelope<T>>>,
+    pub(crate) handler: H,
+}
+
+impl<T, H> Serve for Handlers<T, H>
+where
+    T: Weigh + Send + 'static,
+    H: Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+{
+    fn serve(&self, connection: Arc<ConnectionState>) -> bool {
+        let sender = Sender::new(
+            self.channel.clone(),
+            Arc::clone(&self.shared.quota),
+            Arc::clone(&connection),
+            &self.shared.config,
+        );
+        run(&self.shared, connection, sender, &self.handler)
+    }
 }
 
 /// Runs the handler, finds out how the connection ended, lets go of the socket, and books the end. Says
 /// whether it ended well: then its thread may serve another one. Nothing here waits for anybody: not for the
 /// log, not for the reaper.
-pub(crate) fn run<T>(
+fn run<T>(
     shared: &Arc<Shared>,
-    record: Arc<Record>,
-    outbox: Outbox<T>,
-    handler: impl FnOnce(&mut Connection, &Outbox<T>) -> Result<(), BoxError>,
+    state: Arc<ConnectionState>,
+    sender: Sender<T>,
+    handler: impl FnOnce(&mut Connection, &Sender<T>) -> Result<(), BoxError>,
 ) -> bool {
-    record.belongs_to_this_thread();
-    let (id, peer) = (record.id, record.peer);
-    say_begin(shared, &record);
-    let mut connection = Connection::new(Arc::clone(&record), Arc::clone(shared));
+    state.belongs_to_this_thread();
+    let (id, peer) = (state.id, state.peer);
+    log_begin(shared, &state);
+    let mut connection = Connection::new(Arc::clone(&state), Arc::clone(shared));
     // Whatever is not our code is in here: the handler, and what its error says and does as it is dropped.
     // So nothing of it can keep the lines below from being reached.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let error = handler(&mut connection, &outbox).err();
+        let error = handler(&mut connection, &sender).err();
         let reason = match &error {
-            None => connection.end().unwrap_or(EndReason::Finished),
+            None => connection.end().unwrap_or(EndReason::HandlerReturned),
             Some(error) => reason_of(&connection, error),
         };
-        say_cut(shared, &record, reason, error.as_ref());
+        log_cut(shared, &state, reason, error.as_ref());
         if let Some(error) = &error {
-            say_error(shared, &record, reason, error);
+            log_error(shared, &state, reason, error);
         }
         reason
     }));
-    drop(outbox);
+    drop(sender);
     drop(connection);
     let reason = outcome.unwrap_or_else(|payload| {
         let message = panic_message(payload);
         shared
-            .journal
-            .say_once("handler panicked", Level::Error, || {
+            .logger
+            .log_limited("handler panicked", Level::Error, || {
                 format!("connection {id} from {peer} ended: its handler panicked: {message}")
             });
-        EndReason::Panicked
+        EndReason::HandlerPanicked
     });
     let reason = match reason {
-        EndReason::Eof | EndReason::Reset if record.sample().bytes == 0 => EndReason::Probe,
+        EndReason::Eof | EndReason::Reset if state.sample().bytes == 0 => EndReason::NoData,
         reason => reason,
     };
     // After its end a stream has nothing left to ask the kernel for.
     let unread_bytes = match reason {
         EndReason::Eof => 0,
-        _ => record.unread_bytes(),
+        _ => state.unread_bytes(),
     };
     shared.table.ended(id, reason, unread_bytes);
-    say_end(shared, &record, reason);
+    log_end(shared, &state, reason);
     ended_well(reason)
 }
 
-fn say_begin(shared: &Shared, record: &Record) {
-    shared.journal.say_debug(|| {
-        let (id, peer, at) = (record.id, record.peer, record.listener());
+fn log_begin(shared: &Shared, state: &ConnectionState) {
+    shared.logger.log_debug(|| {
+        let (id, peer, at) = (state.id, state.peer, state.listener());
         format!("connection {id} from {peer} begins, at {at}")
     });
 }
 
-fn say_end(shared: &Shared, record: &Record, reason: EndReason) {
-    shared.journal.say_debug(|| {
-        let (id, peer, at) = (record.id, record.peer, record.listener());
-        let (messages, bytes) = (record.messages(), record.sample().bytes);
+fn log_end(shared: &Shared, state: &ConnectionState, reason: EndReason) {
+    shared.logger.log_debug(|| {
+        let (id, peer, at) = (state.id, state.peer, state.listener());
+        let (messages, bytes) = (state.messages(), state.sample().bytes);
         let (messages, bytes) = (counted(messages, "message"), counted(bytes, "byte"));
         format!(
             "connection {id} from {peer} ended, at {at}: {reason}; {messages} sent, {bytes} read"
@@ -120,24 +169,24 @@ fn ended_well(reason: EndReason) -> bool {
     matches!(
         reason,
         EndReason::Eof
-            | EndReason::Finished
-            | EndReason::Probe
+            | EndReason::HandlerReturned
+            | EndReason::NoData
             | EndReason::Reset
-            | EndReason::Protocol
+            | EndReason::ProtocolError
     )
 }
 
 /// Says what the handler's error says, where that is the reason.
 #[cold]
 #[inline(never)]
-fn say_error(shared: &Shared, record: &Record, reason: EndReason, error: &BoxError) {
-    let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
-    let journal = &shared.journal;
+fn log_error(shared: &Shared, state: &ConnectionState, reason: EndReason, error: &BoxError) {
+    let (id, peer, bytes) = (state.id, state.peer, state.sample().bytes);
+    let logger = &shared.logger;
     match reason {
-        EndReason::Failed => journal.say_once("connection failed", Level::Warn, || {
+        EndReason::HandlerError => logger.log_limited("connection failed", Level::Warn, || {
             format!("connection {id} from {peer} failed: {error}")
         }),
-        EndReason::Protocol => journal.say_once("protocol", Level::Warn, || {
+        EndReason::ProtocolError => logger.log_limited("protocol error", Level::Warn, || {
             let bytes = counted(bytes, "byte");
             format!("connection {id} from {peer} is closed after {bytes}: {error}")
         }),
@@ -147,18 +196,18 @@ fn say_error(shared: &Shared, record: &Record, reason: EndReason, error: &BoxErr
 
 /// Names a connection that was cut for a time limit, with the limit, and what its handler says of it.
 #[inline(never)]
-fn say_cut(shared: &Shared, record: &Record, reason: EndReason, error: Option<&BoxError>) {
+fn log_cut(shared: &Shared, state: &ConnectionState, reason: EndReason, error: Option<&BoxError>) {
     let config = &shared.config;
     let (key, limit) = match reason {
         EndReason::SendTimeout => ("send timeout", Some(config.send_timeout)),
         EndReason::FrameTimeout => ("frame timeout", config.frame_timeout),
         EndReason::IdleTimeout => ("idle timeout", config.idle_timeout),
         EndReason::WriteTimeout => ("write timeout", config.write_timeout),
-        EndReason::FirstByteTimeout => return say_silent(shared, record),
+        EndReason::FirstByteTimeout => return log_silent(shared, state),
         _ => return,
     };
-    let (id, peer, bytes) = (record.id, record.peer, record.sample().bytes);
-    shared.journal.say_once(key, Level::Warn, || {
+    let (id, peer, bytes) = (state.id, state.peer, state.sample().bytes);
+    shared.logger.log_limited(key, Level::Warn, || {
         let limit = limit.unwrap_or_default();
         let bytes = counted(bytes, "byte");
         let what = error.filter(|error| is_of_an_end(error));
@@ -169,11 +218,11 @@ fn say_cut(shared: &Shared, record: &Record, reason: EndReason, error: Option<&B
     });
 }
 
-fn say_silent(shared: &Shared, record: &Record) {
-    let (id, peer) = (record.id, record.peer);
+fn log_silent(shared: &Shared, state: &ConnectionState) {
+    let (id, peer) = (state.id, state.peer);
     shared
-        .journal
-        .say_once("first byte timeout", Level::Warn, || {
+        .logger
+        .log_limited("first byte timeout", Level::Warn, || {
             let why = match shared.config.first_byte_timeout {
                 FirstByteTimeout::After(limit) => format!("first_byte_timeout of {limit:?} passed"),
                 _ => "it makes room at max_connections (first_byte_timeout is auto)".to_owned(),
@@ -194,9 +243,9 @@ fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
         Some(error) => match Ended::reason_of(error) {
             Some(reason) => reason,
             None if is_gone(error.kind()) => EndReason::Reset,
-            None => EndReason::Failed,
+            None => EndReason::HandlerError,
         },
-        None => EndReason::Failed,
+        None => EndReason::HandlerError,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::server::state::{Ending, Shared};
 const LOOKS: usize = 50;
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 /// A debugger that has stopped keeps a thread that ended on the list for as long as it likes.
-const LONGEST_RELEASE: Duration = Duration::from_secs(1);
+const MAX_RELEASE: Duration = Duration::from_secs(1);
 
 /// The body of the reaper's thread.
 pub(crate) fn run(shared: &Arc<Shared>, endings: &Receiver<Ending>) {
@@ -40,8 +40,8 @@ fn wait_until_released(thread: Pid) {
         }
         std::thread::yield_now();
     }
-    let until = Deadline::after(LONGEST_RELEASE);
-    while is_there() && until.remaining(LONGEST_RELEASE).is_some() {
+    let until = Deadline::after(MAX_RELEASE);
+    while is_there() && until.remaining(MAX_RELEASE).is_some() {
         std::thread::sleep(BETWEEN_LOOKS);
     }
 }

@@ -1,7 +1,7 @@
-//! The tick: deadlines, the ladder, peers that have gone, and names for what is stuck.
+//! The tick: deadlines, the overload, peers that have gone, and names for what is stuck.
 //!
 //! Ten times a second it looks at what everybody publishes, asks the model, and acts: shutdown(2) on a
-//! socket, the gate's pause, a line to the journal. It never waits for anything but its tick.
+//! socket, the gate's pause, a line to the logger. It never waits for anything but its tick.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use log::Level;
 use rustix::process::{Resource, getrlimit};
 
 use crate::policy::{
-    Activity, Breach, Change, Coalesce, Ladder, LadderSettings, MakeRoom, Observation, Rung,
-    Sample, Verdict, Watch, WatchLimits,
+    Activity, Breach, Change, Coalesce, Eviction, Observation, Overload, OverloadLevel,
+    OverloadSettings, Sample, Verdict, Watch, WatchLimits,
 };
-use crate::server::config::{FirstByteTimeout, OnPause, TICK};
-use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, counted};
+use crate::server::config::{FirstByteTimeout, OnOverload, TICK};
+use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
 use crate::server::report::{ConnectionInfo, NotAccepting};
-use crate::server::state::connection_state::Record;
+use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::lifecycle::Due;
 use crate::server::state::quota::Counts;
-use crate::server::state::{Shared, Standing};
+use crate::server::state::{OverloadSnapshot, Shared};
 
 /// How often sockets of held-up senders are asked whether their peer is still there, in ticks.
 const GONE_EVERY: u32 = 10;
@@ -27,9 +27,9 @@ const GONE_EVERY: u32 = 10;
 pub(crate) struct Watchdog {
     shared: Arc<Shared>,
     limits: WatchLimits,
-    ladder: Ladder,
+    overload: Overload,
     coalesce: Option<Coalesce>,
-    make_room: MakeRoom,
+    make_room: Eviction,
     ticks: u32,
     consumer: ConsumerWatch,
 }
@@ -57,20 +57,20 @@ impl Watchdog {
             write: config.write_timeout,
             warn_after: config.warn_after,
         };
-        let settings = LadderSettings {
+        let settings = OverloadSettings {
             tick: TICK,
             pause_after: config.effective_pause_after(),
         };
-        let ladder = Ladder::new(settings, shared.now());
+        let overload = Overload::new(settings, shared.now());
         let coalesce = config
             .max_read_delay
             .map(|delay| Coalesce::new(delay, config.busy_reads as f64));
         Watchdog {
             shared,
             limits,
-            ladder,
+            overload,
             coalesce,
-            make_room: MakeRoom::default(),
+            make_room: Eviction::default(),
             ticks: 0,
             consumer: ConsumerWatch::default(),
         }
@@ -92,10 +92,10 @@ impl Watchdog {
 
     fn tick(&mut self, elapsed: Duration) {
         self.ticks = self.ticks.wrapping_add(1);
-        self.shared.budget.tick();
+        self.shared.quota.tick();
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
-        self.step_ladder(longest_wait);
+        self.step_overload(longest_wait);
         match self
             .shared
             .lifecycle
@@ -112,23 +112,23 @@ impl Watchdog {
         let looks_for_gone =
             self.ticks.is_multiple_of(GONE_EVERY) && !shared.lifecycle.is_stopping();
         let mut longest = Duration::ZERO;
-        let visit = |record: &Arc<Record>, sample: Sample, watch: &Watch, verdict| {
+        let visit = |state: &Arc<ConnectionState>, sample: Sample, watch: &Watch, verdict| {
             longest = longest.max(watch.waiting());
             if looks_for_gone
                 && sample.activity == Activity::Sending
-                && !record.peer_gone()
-                && record.has_peer_gone()
+                && !state.peer_gone()
+                && state.has_peer_gone()
             {
-                record.set_peer_gone();
+                state.set_peer_gone();
             }
             match verdict {
                 Verdict::Fine => {}
-                Verdict::Cut(breach) => cut(shared, record, sample, breach),
-                Verdict::Stuck => name_stuck(shared, record, sample, watch),
+                Verdict::Cut(breach) => cut(shared, state, sample, breach),
+                Verdict::Stuck => name_stuck(shared, state, sample, watch),
             }
         };
         let name_ending = |ended: &ConnectionInfo| {
-            shared.journal.say_once("not joined", Level::Warn, || {
+            shared.logger.log_limited("not joined", Level::Warn, || {
                 format!("the thread of connection {ended} is not at its end, and holds up the joining of others")
             });
         };
@@ -154,7 +154,7 @@ impl Watchdog {
 
     fn watch_consumer(&mut self, elapsed: Duration) {
         let (is_working, turns) = self.shared.consumer.sample();
-        let counts = self.shared.budget.counts();
+        let counts = self.shared.quota.counts();
         let finished = finished(&counts);
         let watch = &mut self.consumer;
         if !is_working || turns != watch.turns || finished != watch.finished {
@@ -170,8 +170,8 @@ impl Watchdog {
             watch.warned = true;
             let (name, busy_for) = (self.shared.consumer.name(), watch.busy_for.as_secs_f64());
             self.shared
-                .journal
-                .say_once("consumer stuck", Level::Warn, || {
+                .logger
+                .log_limited("consumer stuck", Level::Warn, || {
                     format!(
                         "{name} has finished nothing for {busy_for:.1} s: {} in flight, {} waiting",
                         counted(counts.in_flight, "message"),
@@ -181,20 +181,20 @@ impl Watchdog {
         }
     }
 
-    fn step_ladder(&mut self, longest_wait: Duration) {
-        let counts = self.shared.budget.counts();
+    fn step_overload(&mut self, longest_wait: Duration) {
+        let counts = self.shared.quota.counts();
         let seen = Observation {
             longest_wait,
             lost: counts.lost_to_full,
             finished: finished(&counts),
             empty: counts.used.messages == 0,
         };
-        let change = self.ladder.step(self.shared.now(), seen);
+        let change = self.overload.step(self.shared.now(), seen);
         // The gate first: whoever reads that the server is paused may rely on it.
-        let is_paused = self.ladder.is_paused();
-        self.shared.gate.set_paused(is_paused);
-        if is_paused != self.shared.standing.lock().is_paused {
-            self.shared.journal.say_debug(|| {
+        let is_paused = self.overload.is_paused();
+        self.shared.admission.set_paused(is_paused);
+        if is_paused != self.shared.snapshot.lock().is_paused {
+            self.shared.logger.log_debug(|| {
                 let what = if is_paused { "begins" } else { "ends" };
                 let waiting = counted(counts.waiting as u64, "sender");
                 let in_flight = counted(counts.in_flight, "message");
@@ -208,15 +208,15 @@ impl Watchdog {
         if let Some(state) = self.shared.accepting.step(now, is_paused) {
             say_not_accepting(&self.shared, state);
         }
-        *self.shared.standing.lock() = Standing {
-            rung: self.ladder.rung(),
-            is_paused: self.ladder.is_paused(),
-            seconds_in: self.ladder.seconds_in(),
+        *self.shared.snapshot.lock() = OverloadSnapshot {
+            level: self.overload.level(),
+            is_paused: self.overload.is_paused(),
+            seconds: Spans::of(&self.overload.overload_seconds()),
             longest_wait,
             consumer_busy_for: self.consumer.busy_for,
         };
         if let Some(change) = change {
-            say_change(&self.shared, change, self.ladder.is_paused());
+            say_change(&self.shared, change, self.overload.is_paused());
         }
     }
 }
@@ -227,31 +227,27 @@ fn finished(counts: &Counts) -> u64 {
 }
 
 /// Its handler's thread names it, with what the handler knows of what came.
-fn cut(shared: &Shared, record: &Record, sample: Sample, breach: Breach) {
+fn cut(shared: &Shared, state: &ConnectionState, sample: Sample, breach: Breach) {
     let reason = match breach {
         Breach::Frame => EndReason::FrameTimeout,
         Breach::Idle => EndReason::IdleTimeout,
         Breach::FirstByte => EndReason::FirstByteTimeout,
         Breach::Write => EndReason::WriteTimeout,
     };
-    if shared.budget.expire(record, reason, breach, &sample) {
-        record.cut();
+    if shared.quota.expire(state, reason, breach, &sample) {
+        state.cut();
     }
 }
 
-fn name_stuck(shared: &Shared, record: &Record, sample: Sample, watch: &Watch) {
-    let (id, peer) = (record.id, record.peer);
-    let gone = if record.peer_gone() {
-        ", peer gone"
-    } else {
-        ""
-    };
+fn name_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &Watch) {
+    let (id, peer) = (state.id, state.peer);
+    let gone = if state.peer_gone() { ", peer gone" } else { "" };
     let waited = watch.in_activity().as_secs_f64();
     let (key, what) = match sample.activity {
         Activity::Sending => ("sender held up", "waits for the buffer"),
         _ => ("handler stuck", "is in its handler's own code"),
     };
-    shared.journal.say_once(key, Level::Warn, || {
+    shared.logger.log_limited(key, Level::Warn, || {
         format!(
             "connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} read)",
             counted(sample.bytes, "byte")
@@ -268,7 +264,7 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
             format!("a sender has waited pause_after ({limit:?}) for the buffer")
         }
         NotAcceptingReason::MaxConnections => {
-            let limit = shared.bound.max_connections;
+            let limit = shared.limits.max_connections;
             let busiest = shared.table.busiest().map(|(address, count)| {
                 format!(
                     "; {address} has {count} of them, which max_connections_per_ip \
@@ -283,13 +279,13 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
         NotAcceptingReason::NoDescriptor => {
             let limit = getrlimit(Resource::Nofile).current;
             let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
-            let open = shared.table.traffic().open;
+            let open = shared.table.counts().open;
             let error = shared.accepting.error();
             let open = counted(open, "connection");
             format!("{error}; RLIMIT_NOFILE (ulimit -n) is {limit}, {open} open")
         }
         _ => {
-            let threads = shared.table.traffic().unjoined;
+            let threads = shared.table.counts().unjoined;
             let error = shared.accepting.error();
             let threads = counted(threads as u64, "thread");
             format!("{error}; {threads} of connections running")
@@ -297,11 +293,11 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
     };
     let meets = shared.accepting.meets();
     // Each is accepted before it is known that there is no thread for it.
-    let but = match (state.reason, config.on_pause) {
-        (NotAcceptingReason::NoThread, OnPause::Backlog) => ", and each try closes one",
+    let but = match (state.reason, config.on_overload) {
+        (NotAcceptingReason::NoThread, OnOverload::Backlog) => ", and each try closes one",
         _ => "",
     };
-    shared.journal.say(
+    shared.logger.log(
         Level::Warn,
         format!(
             "not accepting ({}) for {:.1} s: {why}; new clients {meets}{but}",
@@ -311,9 +307,9 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
     );
 }
 
-/// Each change is logged once: what it comes of, how long the rung before it lasted, and what it cost.
+/// Each change is logged once: what it comes of, how long the level before it lasted, and what it cost.
 fn say_change(shared: &Shared, change: Change, is_paused: bool) {
-    let level = if change.to == Rung::Normal {
+    let level = if change.to == OverloadLevel::Normal {
         Level::Info
     } else {
         Level::Warn
@@ -323,7 +319,7 @@ fn say_change(shared: &Shared, change: Change, is_paused: bool) {
     } else {
         ""
     };
-    shared.journal.say_once(change.to.name(), level, || {
+    shared.logger.log_limited(change.to.name(), level, || {
         format!(
             "overload: {} -> {} after {:.1} s; longest wait {:.1} s, {} lost meanwhile{paused}",
             change.from.name(),

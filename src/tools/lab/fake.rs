@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 
 use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
 use super::outcome::{Figures, Findings, Ledger, Outcome, Point, Recovery};
@@ -63,7 +63,7 @@ struct Shape {
     /// A second.
     delivered: fn(f64) -> f64,
     lost: fn(f64) -> f64,
-    rung: fn(f64) -> Option<Rung>,
+    level: fn(f64) -> Option<OverloadLevel>,
 }
 
 fn stalled(at: f64) -> bool {
@@ -109,14 +109,14 @@ fn shape(strategy: &str) -> Shape {
                 0.0
             }
         },
-        rung: |at| {
+        level: |at| {
             Some(match at {
-                2.1..2.3 => Rung::Backpressure,
-                2.3..2.5 => Rung::Paused,
-                2.5..3.25 => Rung::Shedding,
-                3.25..4.55 => Rung::Paused,
-                4.55..5.45 => Rung::Backpressure,
-                _ => Rung::Normal,
+                2.1..2.3 => OverloadLevel::Backpressure,
+                2.3..2.5 => OverloadLevel::Paused,
+                2.5..3.25 => OverloadLevel::Shedding,
+                3.25..4.55 => OverloadLevel::Paused,
+                4.55..5.45 => OverloadLevel::Backpressure,
+                _ => OverloadLevel::Normal,
             })
         },
     };
@@ -128,7 +128,7 @@ fn shape(strategy: &str) -> Shape {
             wait_seconds: |at| at,
             delivered: |_| 0.0,
             lost: |_| 0.0,
-            rung: |_| None,
+            level: |_| None,
         },
         "tight-loop" => Shape {
             threads: |at| {
@@ -138,7 +138,7 @@ fn shape(strategy: &str) -> Shape {
                     500.0 - (at - 5.0) * 100.0
                 }
             },
-            rung: |_| None,
+            level: |_| None,
             lost: |_| 0.0,
             ..cured
         },
@@ -147,7 +147,7 @@ fn shape(strategy: &str) -> Shape {
             buffered: |at| backlog(at, 40_000.0),
             wait_seconds: |_| 0.0002,
             lost: |_| 0.0,
-            rung: |_| Some(Rung::Normal),
+            level: |_| Some(OverloadLevel::Normal),
             ..cured
         },
         "limit" => Shape {
@@ -172,11 +172,11 @@ fn shape(strategy: &str) -> Shape {
                 }
             },
             lost: |_| 0.0,
-            rung: |at| {
+            level: |at| {
                 Some(if (2.1..4.3).contains(&at) {
-                    Rung::Backpressure
+                    OverloadLevel::Backpressure
                 } else {
-                    Rung::Normal
+                    OverloadLevel::Normal
                 })
             },
             ..cured
@@ -209,7 +209,7 @@ pub(super) fn outcome(strategy: &str) -> Outcome {
             delivered: delivered as u64,
             lost: f64::round(lost) as u64,
             rejected: 0,
-            rung: (shape.rung)(seconds),
+            level: (shape.level)(seconds),
         });
     }
     let figures = figures(strategy, &course);
@@ -230,7 +230,7 @@ fn figures(strategy: &str, course: &[Point]) -> Figures {
         0 => Vec::new(),
         _ => vec![(reason.to_owned(), count)],
     };
-    let is_counted = last.rung.is_some();
+    let is_counted = last.level.is_some();
     Figures {
         peak_threads: most(|point| point.threads),
         threads_before: if is_counted { 7 } else { 3 },
@@ -240,7 +240,7 @@ fn figures(strategy: &str, course: &[Point]) -> Figures {
         peak_buffered: most(|point| point.buffered),
         sent: 118_400,
         delivered: last.delivered,
-        lost: counted("aborted", last.lost),
+        lost: counted("connection_closed", last.lost),
         rejected: counted("paused", if strategy == "layered" { 31 } else { 0 }),
         held_up_p99: most_wait(course).mul_f64(0.97),
         recovery: match strategy {
@@ -266,11 +266,11 @@ fn most_wait(course: &[Point]) -> Duration {
 fn flags(strategy: &str) -> Option<&'static str> {
     Some(match strategy {
         "big-buffer" => {
-            "--when-full wait --buffer-messages 1000000 --buffer-bytes 512MiB --pause-after off"
+            "--when-full block --buffer-messages 1000000 --buffer-bytes 512MiB --pause-after off"
         }
-        "limit" => "--max-connections 20 --when-full wait --pause-after off",
+        "limit" => "--max-connections 20 --when-full block --pause-after off",
         "abort+buffer" => "--send-timeout 500ms --buffer-messages 20000 --pause-after off",
-        "backpressure" => "--when-full wait --pause-after off --buffer-messages 20000",
+        "backpressure" => "--when-full block --pause-after off --buffer-messages 20000",
         "layered" => {
             "--send-timeout 500ms --pause-after 300ms --buffer-messages 20000 --max-connections 1024"
         }

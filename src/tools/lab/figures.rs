@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_server_that_was_to_tell_its_ledger_and_did_not_has_an_open_one() {
         let told = serde_json::json!({
-            "balanced": true, "dropped": {"aborted": 3, "shutdown": 0},
+            "balanced": true, "dropped": {"connection_closed": 3, "shutdown": 0},
             "connections": {"rejected": {"paused": 2}}
         });
         let mut seen = Seen {
@@ -138,7 +138,7 @@ mod tests {
         let of = |seen: &Seen| figures(&demand(vec![]), seen, &Sent::default());
         let figures = of(&seen);
         assert_eq!(figures.ledger, Ledger::Closes);
-        assert_eq!(figures.lost, [("aborted".to_owned(), 3)]);
+        assert_eq!(figures.lost, [("connection_closed".to_owned(), 3)]);
         assert_eq!(figures.rejected, [("paused".to_owned(), 2)]);
         seen.ledger = None;
         assert_eq!(of(&seen).ledger, Ledger::Open);

@@ -110,7 +110,7 @@ fn point(point: &Point) -> Value {
         "delivered_messages": point.delivered,
         "lost_messages": point.lost,
         "rejected_clients": point.rejected,
-        "rung": point.rung.map(drainline::policy::Rung::name),
+        "overload": point.level.map(drainline::policy::OverloadLevel::name),
     })
 }
 
@@ -149,10 +149,10 @@ mod tests {
         }
         let layered = &value["strategies"][fake::STRATEGIES.len() - 1];
         assert_eq!(
-            layered["figures"]["lost_messages_by_reason"]["aborted"],
+            layered["figures"]["lost_messages_by_reason"]["connection_closed"],
             1480
         );
         assert_eq!(layered["figures"]["ledger_closes"], true);
-        assert_eq!(layered["course"][0]["rung"], "normal");
+        assert_eq!(layered["course"][0]["overload"], "normal");
     }
 }

@@ -26,10 +26,10 @@ pub(super) const CEILING: Ceiling = Ceiling {
 };
 
 /// As many threads as a server may have when each client has one.
-const MOST_CONNECTIONS: usize = 2000;
-const MOST_SIZE: usize = 64 << 10;
-const MOST_RATE: u64 = 1_000_000;
-const MOST_IN_ALL: u64 = 2_000_000;
+const MAX_CONNECTIONS: usize = 2000;
+const MAX_SIZE: usize = 64 << 10;
+const MAX_RATE: u64 = 1_000_000;
+const MAX_IN_ALL: u64 = 2_000_000;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 const SHORTEST_STAY: Duration = Duration::from_millis(50);
@@ -68,7 +68,7 @@ pub(super) fn check(demand: &Demand) -> Result<(), UsageError> {
     if demand
         .sink
         .rate
-        .is_some_and(|rate| !(1..=MOST_RATE).contains(&rate))
+        .is_some_and(|rate| !(1..=MAX_RATE).contains(&rate))
     {
         let text = demand.sink.rate.unwrap_or(0).to_string();
         return Err(UsageError::bad_value("--sink-rate", &text, SINK_RATE));
@@ -102,9 +102,9 @@ pub(super) fn check(demand: &Demand) -> Result<(), UsageError> {
         ClientPace::Greedy | ClientPace::Drip => 0,
     };
     let all = demand.crowds.iter().map(rate).fold(0, u64::saturating_add);
-    if all > MOST_IN_ALL {
+    if all > MAX_IN_ALL {
         return Err(UsageError::contradiction(&format!(
-            "--rate: {all} messages a second over all connections: the lab sends at most {MOST_IN_ALL}"
+            "--rate: {all} messages a second over all connections: the lab sends at most {MAX_IN_ALL}"
         )));
     }
     Ok(())
@@ -115,11 +115,11 @@ fn check_crowd(crowd: &Crowd) -> Result<(), UsageError> {
     if crowd.connections == 0 {
         return bad("--connections", "0".to_owned(), CONNECTIONS);
     }
-    if !(1..=MOST_SIZE).contains(&crowd.size) {
+    if !(1..=MAX_SIZE).contains(&crowd.size) {
         return bad("--size", units::print_size(crowd.size), SIZE);
     }
     if let ClientPace::Rate(rate) = crowd.pace
-        && !(1..=MOST_RATE).contains(&rate)
+        && !(1..=MAX_RATE).contains(&rate)
     {
         return bad("--rate", rate.to_string(), RATE);
     }
@@ -133,9 +133,9 @@ fn check_crowd(crowd: &Crowd) -> Result<(), UsageError> {
 
 fn check_system(demand: &Demand) -> Result<(), UsageError> {
     let connections = demand.connections();
-    if connections > MOST_CONNECTIONS {
+    if connections > MAX_CONNECTIONS {
         return Err(UsageError::contradiction(&format!(
-            "--connections {connections}: the lab holds at most {MOST_CONNECTIONS} at once, so that a server that \
+            "--connections {connections}: the lab holds at most {MAX_CONNECTIONS} at once, so that a server that \
              leaks does not take the machine"
         )));
     }

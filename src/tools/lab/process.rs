@@ -17,7 +17,7 @@ use super::sample::{Said, Sample};
 
 const LOOK: Duration = Duration::from_millis(5);
 /// Log lines that are kept, for when it does not start.
-const MOST_LINES: usize = 20;
+const MAX_LINES: usize = 20;
 
 /// The process. Dropped, it is killed.
 #[derive(Debug)]
@@ -200,7 +200,7 @@ fn listen(stderr: ChildStderr, heard: &Mutex<Heard>) {
             Said::Sample(sample) => (heard.sample, heard.has_sampled) = (sample, true),
             Said::Ledger(ledger) => heard.ledger = Some(ledger),
             Said::Log(line) => {
-                if heard.log.len() == MOST_LINES {
+                if heard.log.len() == MAX_LINES {
                     heard.log.remove(0);
                 }
                 heard.log.push(line);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 
 use crate::cli::settings::{self, Parsed};
 
@@ -29,7 +29,7 @@ const DRAIN: &str = "1s";
 const END: Duration = Duration::from_secs(5);
 /// What it is given at least when the load is over, with a sink that now takes all there is: until nothing is in it
 /// and its threads are gone.
-const LEAST_SETTLE: Duration = Duration::from_secs(2);
+const MIN_SETTLE: Duration = Duration::from_secs(2);
 
 /// So many looks in a row find nothing left to do.
 const CALM_LOOKS: usize = 5;
@@ -171,7 +171,7 @@ fn observe(
 
 /// For how long a server may go on when the load is over.
 pub(super) fn settle_time(demand: &Demand) -> Duration {
-    LEAST_SETTLE.max(demand.duration / 2)
+    MIN_SETTLE.max(demand.duration / 2)
 }
 
 /// Looks until nothing of the load is left in the server, or there is no more time.
@@ -190,7 +190,9 @@ fn settle(
             return;
         };
         watch(&point);
-        let is_open = point.rung.is_none_or(|rung| rung == Rung::Normal);
+        let is_open = point
+            .level
+            .is_none_or(|level| level == OverloadLevel::Normal);
         let is_calm = is_open && point.buffered == 0 && point.threads <= seen.threads_before;
         // A gate that has just opened has clients before it.
         calm = if is_calm { calm + 1 } else { 0 };
@@ -215,7 +217,7 @@ fn look(server: &Process, (start, taken): (Instant, &Taken), seen: &mut Seen) ->
         delivered: taken.messages(),
         lost: inside.lost,
         rejected: inside.rejected,
-        rung: inside.rung,
+        level: inside.level,
     };
     seen.peak_memory_bytes = seen.peak_memory_bytes.max(usage.peak_memory_bytes);
     seen.course.push(point);

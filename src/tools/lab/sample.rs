@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drainline::Stats;
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 use serde_json::{Value, json};
 
 /// The inside of a server at one moment.
@@ -14,7 +14,7 @@ pub(super) struct Sample {
     pub(super) longest_wait: Duration,
     pub(super) lost: u64,
     pub(super) rejected: u64,
-    pub(super) rung: Option<Rung>,
+    pub(super) level: Option<OverloadLevel>,
 }
 
 /// What a server says.
@@ -36,7 +36,7 @@ impl Sample {
             longest_wait: stats.longest_wait,
             lost: stats.dropped.total(),
             rejected: stats.rejected.total(),
-            rung: Some(stats.rung),
+            level: Some(stats.overload),
         }
     }
 
@@ -46,7 +46,7 @@ impl Sample {
             "longest_wait_us": self.longest_wait.as_micros() as u64,
             "lost": self.lost,
             "rejected": self.rejected,
-            "rung": self.rung.map(Rung::name),
+            "overload": self.level.map(OverloadLevel::name),
         })
         .to_string()
     }
@@ -72,13 +72,15 @@ impl Said {
         let Some(buffered) = number("buffered") else {
             return log();
         };
-        let name = fields.get("rung").and_then(Value::as_str);
+        let name = fields.get("overload").and_then(Value::as_str);
         Said::Sample(Sample {
             buffered,
             longest_wait: Duration::from_micros(number("longest_wait_us").unwrap_or(0)),
             lost: number("lost").unwrap_or(0),
             rejected: number("rejected").unwrap_or(0),
-            rung: Rung::ALL.into_iter().find(|rung| Some(rung.name()) == name),
+            level: OverloadLevel::ALL
+                .into_iter()
+                .find(|level| Some(level.name()) == name),
         })
     }
 }
@@ -94,7 +96,7 @@ mod tests {
             longest_wait: Duration::from_micros(1500),
             lost: 2,
             rejected: 1,
-            rung: Some(Rung::Paused),
+            level: Some(OverloadLevel::Paused),
         };
         assert_eq!(Said::read(&sample.line()), Said::Sample(sample));
         let bare = Sample::default();

@@ -117,7 +117,7 @@ impl Strategy {
             }
             Strategy::Limit => {
                 let half = (demand.connections() / 2).max(1).to_string();
-                alone(&[("--max-connections", &half), ("--on-pause", "close")])
+                alone(&[("--max-connections", &half), ("--on-overload", "close")])
             }
             Strategy::Abort => {
                 alone(&[("--when-full", "abort"), ("--send-timeout", &send_timeout)])
@@ -129,7 +129,7 @@ impl Strategy {
             ]),
             Strategy::Pause => alone(&[
                 ("--pause-after", &scaled(SEND_TIMEOUT / 6)),
-                ("--on-pause", "close"),
+                ("--on-overload", "close"),
             ]),
             Strategy::RateLimit => alone(&[("--rate-limit", &fair_share(demand).to_string())]),
             Strategy::Layered => Some(flags(&[
@@ -148,7 +148,7 @@ fn alone(on: &[(&str, &str)]) -> Vec<String> {
     let off = [
         ("--max-connections", connections.as_str()),
         ("--buffer-messages", &buffer),
-        ("--when-full", "wait"),
+        ("--when-full", "block"),
         ("--pause-after", "off"),
         ("--frame-timeout", "off"),
         ("--keepalive", "off"),

@@ -117,7 +117,7 @@ mod tests {
             assert!(text.contains(&line), "{line}{text}");
         }
         assert!(
-            text.contains("\n  by hand: drainline --when-full wait"),
+            text.contains("\n  by hand: drainline --when-full block"),
             "{text}"
         );
         assert!(text.contains("\n  lost: 1,480 aborted\n"), "{text}");

@@ -5,7 +5,7 @@ mod tests;
 
 use std::time::Duration;
 
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 
 pub(super) use super::super::words::{by_reason, count, memory, time};
 
@@ -147,27 +147,27 @@ pub(super) fn details(outcome: &Outcome) -> Vec<(&'static str, String)> {
         ("died", figures.died.clone()),
         ("lost", by_reason(&figures.lost)),
         ("rejected", by_reason(&figures.rejected)),
-        ("ladder", ladder(&outcome.course)),
+        ("overload", overload(&outcome.course)),
     ]
     .into_iter()
     .filter_map(|(name, line)| Some((name, line?)))
     .collect()
 }
 
-/// How long the server stood on which rung; `None`: it has no ladder.
-fn ladder(course: &[Point]) -> Option<String> {
-    let mut times = [Duration::ZERO; Rung::ALL.len()];
+/// How long the server stood on which level; `None`: it has no overload.
+fn overload(course: &[Point]) -> Option<String> {
+    let mut times = [Duration::ZERO; OverloadLevel::ALL.len()];
     let mut is_there = false;
     for pair in course.windows(2) {
-        if let Some(rung) = pair[0].rung {
+        if let Some(level) = pair[0].level {
             is_there = true;
-            times[rung as usize] += pair[1].at.saturating_sub(pair[0].at);
+            times[level as usize] += pair[1].at.saturating_sub(pair[0].at);
         }
     }
-    let stood = Rung::ALL.iter().zip(times);
+    let stood = OverloadLevel::ALL.iter().zip(times);
     let said: Vec<String> = stood
         .filter(|(_, time)| !time.is_zero())
-        .map(|(rung, stood)| format!("{} {}", rung.name(), time(stood)))
+        .map(|(level, stood)| format!("{} {}", level.name(), time(stood)))
         .collect();
     is_there.then(|| said.join(", "))
 }

@@ -87,14 +87,14 @@ pub(super) struct Args {
     /// which drainline verify tells a torn one. A connection made in place of another has a number of its own. Costs the
     /// rendering of each message; it has at least 32 bytes.
     #[arg(long, help_heading = "Messages")]
-    tagged: bool,
+    numbered: bool,
 
     /// Begins each message with the time in nanoseconds since 1970, as 19 digits and a space. It is the time at which
     /// the message is handed to the kernel; but where a rate is given and the server held the connection up
     /// when the message was due, the time at which it was due, so that no wait for the server is left out. How
     /// late the generator itself is, is reported apart. Costs 20 bytes and the rendering of each message.
     #[arg(long, help_heading = "Messages")]
-    timed: bool,
+    timestamped: bool,
 
     /// Hands at most this much to one write(2).
     #[arg(long, value_name = "SIZE", default_value = "64KiB")]
@@ -170,7 +170,7 @@ Examples:
   drainline load 127.0.0.1:5140 --connections 8 --duration 10s
   drainline load 127.0.0.1:5140 --connections 500 --rate 100 --duration 10s --report json
   drainline load 127.0.0.1:5140 --connections 8 --messages 1000 --reconnect-every 1 --wait-close
-  drainline load 127.0.0.1:5140 --tagged --messages 100000, and then: drainline verify FILE
+  drainline load 127.0.0.1:5140 --numbered --messages 100000, and then: drainline verify FILE
 ";
 
 impl Args {
@@ -210,8 +210,8 @@ impl Args {
             reconnect_after: None,
             finish: FINISH,
             wait_close: self.wait_close,
-            tagged: self.tagged,
-            timed: self.timed,
+            numbered: self.numbered,
+            timestamped: self.timestamped,
             hold: self.hold,
             timeout: self.timeout,
             threads: threads.min(self.connections),

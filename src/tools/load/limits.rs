@@ -10,9 +10,9 @@ use crate::cli::usage::{self, Accepted, UsageError};
 
 use super::plan::{Plan, Sizes};
 
-const LARGEST_MESSAGE: usize = 64 << 20;
-const LARGEST_WRITE: usize = 16 << 20;
-const MOST_CONNECTIONS: usize = 1_000_000;
+const MAX_MESSAGE: usize = 64 << 20;
+const MAX_WRITE: usize = 16 << 20;
+const MAX_CONNECTIONS: usize = 1_000_000;
 const FASTEST: u64 = 10_000_000;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Standard streams, an epoll and its kin for each thread, and what the libraries open.
@@ -23,7 +23,7 @@ pub(super) fn check(plan: &Plan, threads: usize, accepted: Accepted) -> Result<(
     let ranges = [
         (
             "connections",
-            (1..=MOST_CONNECTIONS).contains(&plan.connections),
+            (1..=MAX_CONNECTIONS).contains(&plan.connections),
             plan.connections.to_string(),
         ),
         ("messages", plan.messages != Some(0), "0".to_owned()),
@@ -53,12 +53,12 @@ pub(super) fn check(plan: &Plan, threads: usize, accepted: Accepted) -> Result<(
             "size",
             1 <= plan.sizes.shortest
                 && plan.sizes.shortest <= plan.sizes.longest
-                && plan.sizes.longest <= LARGEST_MESSAGE,
+                && plan.sizes.longest <= MAX_MESSAGE,
             print_sizes(&plan.sizes),
         ),
         (
             "write_size",
-            (1..=LARGEST_WRITE).contains(&plan.write_size),
+            (1..=MAX_WRITE).contains(&plan.write_size),
             units::print_size(plan.write_size),
         ),
         (
@@ -70,10 +70,10 @@ pub(super) fn check(plan: &Plan, threads: usize, accepted: Accepted) -> Result<(
     ];
     usage::check_ranges(&ranges, accepted)?;
     if plan.sizes.shortest < plan.shortest() {
-        let why = match (plan.tagged, plan.timed) {
-            (true, true) => "--tagged and --timed need",
-            (true, false) => "--tagged needs",
-            _ => "--timed needs",
+        let why = match (plan.numbered, plan.timestamped) {
+            (true, true) => "--numbered and --timestamped need",
+            (true, false) => "--numbered needs",
+            _ => "--timestamped needs",
         };
         let accepted = format!("{} bytes or more ({why} them)", plan.shortest());
         return Err(UsageError::bad_value(

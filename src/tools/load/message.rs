@@ -9,7 +9,7 @@ use super::plan::{Plan, Sizes};
 
 /// Messages in a ring whose sizes differ, unless they are large.
 const VARIED: usize = 4096;
-const LARGEST_RING_BYTES: usize = 4 << 20;
+const MAX_RING_BYTES: usize = 4 << 20;
 
 /// Where a load's bytes come from.
 #[derive(Debug)]
@@ -20,12 +20,12 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn new(plan: &Plan) -> Source {
-        if plan.tagged || plan.timed {
+        if plan.numbered || plan.timestamped {
             Source::Renderer(Renderer {
                 sizes: plan.sizes,
                 framing: plan.framing,
-                tagged: plan.tagged,
-                timed: plan.timed,
+                numbered: plan.numbered,
+                timestamped: plan.timestamped,
                 filling: filling(plan.sizes.longest),
             })
         } else {
@@ -56,7 +56,7 @@ impl Ring {
         // So long that a write is whole messages where messages are small.
         while ends.is_empty()
             || bytes.len() + frame_bytes(sizes.longest) <= write_size
-            || (ends.len() < varied && bytes.len() < LARGEST_RING_BYTES)
+            || (ends.len() < varied && bytes.len() < MAX_RING_BYTES)
         {
             let length = sizes.of(0, ends.len() as u64);
             frame(framing, length, &mut bytes, |bytes| {
@@ -106,8 +106,8 @@ impl Ring {
 pub(super) struct Renderer {
     sizes: Sizes,
     framing: OutputFraming,
-    tagged: bool,
-    timed: bool,
+    numbered: bool,
+    timestamped: bool,
     filling: Vec<u8>,
 }
 
@@ -115,9 +115,9 @@ impl Renderer {
     /// Appends message `seq` of `connection`, stamped with `nanos` where messages are.
     pub(super) fn render(&self, connection: u32, seq: u64, nanos: u64, to: &mut Vec<u8>) {
         let length = self.sizes.of(connection, seq);
-        let stamp = self.timed.then_some(nanos);
+        let stamp = self.timestamped.then_some(nanos);
         frame(self.framing, length, to, |bytes| {
-            if self.tagged {
+            if self.numbered {
                 let tag = Tag {
                     connection,
                     seq,

@@ -31,9 +31,9 @@ pub(crate) struct Plan {
     /// Ends a connection by half, and waits for the server's end.
     pub(crate) wait_close: bool,
     /// Each message says where it belongs, see [`tag`].
-    pub(crate) tagged: bool,
+    pub(crate) numbered: bool,
     /// Each message begins with a time stamp.
-    pub(crate) timed: bool,
+    pub(crate) timestamped: bool,
     /// How long connections stay open and idle when all is sent.
     pub(crate) hold: Duration,
     /// What a message that has begun, or the server's end, is given when the time is over.
@@ -47,8 +47,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// The shortest message that holds what it has to.
     pub(crate) fn shortest(&self) -> usize {
-        let tag = if self.tagged { tag::SHORTEST_OF_ANY } else { 0 };
-        let stamp = if self.timed { tag::STAMP } else { 0 };
+        let tag = if self.numbered { tag::SHORTEST_OF_ANY } else { 0 };
+        let stamp = if self.timestamped { tag::STAMP } else { 0 };
         (tag + stamp).max(1)
     }
 

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::message::Source;
 use super::plan::Plan;
-use super::tally::Tally;
+use super::tally::Counters;
 
 pub(super) struct Shared<'a> {
     pub(super) plan: &'a Plan,
@@ -18,13 +18,13 @@ pub(super) struct Shared<'a> {
     is_timed_out: AtomicBool,
     numbers: AtomicU32,
     is_reachable: AtomicBool,
-    gate: Mutex<Gate>,
+    gate: Mutex<Admission>,
     opened: Condvar,
     pub(super) live: Vec<Live>,
 }
 
 /// What each worker waits at when it has connected, so that the clock runs for all alike.
-struct Gate {
+struct Admission {
     absent: usize,
     /// When all were there; `None` inside: nobody had a connection.
     opened: Option<Option<Instant>>,
@@ -66,7 +66,7 @@ impl<'a> Shared<'a> {
             is_timed_out: AtomicBool::new(false),
             numbers: AtomicU32::new(0),
             is_reachable: AtomicBool::new(false),
-            gate: Mutex::new(Gate {
+            gate: Mutex::new(Admission {
                 absent: plan.threads,
                 opened: None,
             }),
@@ -146,7 +146,7 @@ impl<'a> Shared<'a> {
 }
 
 impl Live {
-    pub(super) fn publish(&self, tally: &Tally, through: usize) {
+    pub(super) fn publish(&self, tally: &Counters, through: usize) {
         self.messages.store(tally.messages, Relaxed);
         self.bytes.store(tally.bytes, Relaxed);
         self.through.store(through as u64, Relaxed);

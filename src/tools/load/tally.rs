@@ -7,7 +7,7 @@ use super::histogram::Histogram;
 
 /// Counted by one worker.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) connects: u64,
@@ -29,7 +29,7 @@ pub(super) struct Tally {
     pub(super) first_error: Option<String>,
 }
 
-impl Tally {
+impl Counters {
     pub(super) fn keep(&mut self, error: &io::Error) {
         self.first_error.get_or_insert_with(|| error.to_string());
     }
@@ -77,7 +77,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn add(&mut self, start: Instant, tally: Tally) {
+    pub(super) fn add(&mut self, start: Instant, tally: Counters) {
         self.messages += tally.messages;
         self.bytes += tally.bytes;
         self.connects += tally.connects;

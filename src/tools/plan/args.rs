@@ -13,11 +13,11 @@ use crate::cli::values;
 use super::situation::Situation;
 
 const FASTEST: u64 = 1_000_000_000;
-const MOST_CONNECTIONS: usize = 1_000_000;
-const LARGEST_MESSAGE: usize = 64 << 20;
-const LEAST_MEMORY: usize = 16 << 20;
-const MOST_MEMORY: usize = 1 << 40;
-const LONGEST_STALL: Duration = Duration::from_secs(12 * 60 * 60);
+const MAX_CONNECTIONS: usize = 1_000_000;
+const MAX_MESSAGE: usize = 64 << 20;
+const MIN_MEMORY: usize = 16 << 20;
+const MAX_MEMORY: usize = 1 << 40;
+const MAX_STALL: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Finds the settings for a server from what arrives, what the sink takes, and the longest stall of the sink that is to be
 /// survived: as flags, with the reason for each, what they bound, what they promise, and what happens one
@@ -59,7 +59,7 @@ pub(super) struct Args {
 
     /// Takes this for the server's --when-full. Without it that is abort, which loses nothing where the sink catches up;
     /// and wait, where more arrives than the sink takes.
-    #[arg(long, value_name = "abort|drop|wait")]
+    #[arg(long, value_name = "abort|drop|block")]
     #[arg(value_parser = values::choice(values::WHEN_FULL), help_heading = "Server")]
     when_full: Option<WhenFull>,
 
@@ -149,17 +149,17 @@ impl Args {
             .ok_or_else(|| missing("--connections", CONNECTIONS))?;
         let is_rate = |rate: Option<u64>| rate.is_none_or(|rate| (1..=FASTEST).contains(&rate));
         let print_rate = |rate: Option<u64>| rate.unwrap_or_default().to_string();
-        let is_memory = |bytes: usize| (LEAST_MEMORY..=MOST_MEMORY).contains(&bytes);
+        let is_memory = |bytes: usize| (MIN_MEMORY..=MAX_MEMORY).contains(&bytes);
         let ranges = [
             ("rate", is_rate(self.rate), rate.to_string()),
             (
                 "connections",
-                (1..=MOST_CONNECTIONS).contains(&connections),
+                (1..=MAX_CONNECTIONS).contains(&connections),
                 connections.to_string(),
             ),
             (
                 "size",
-                (1..=LARGEST_MESSAGE).contains(&self.size),
+                (1..=MAX_MESSAGE).contains(&self.size),
                 units::print_size(self.size),
             ),
             (
@@ -169,7 +169,7 @@ impl Args {
             ),
             (
                 "stall",
-                self.stall <= LONGEST_STALL,
+                self.stall <= MAX_STALL,
                 units::print_duration(self.stall),
             ),
             (

@@ -13,8 +13,8 @@ use super::situation::Situation;
 use super::words::{count, rate, seconds};
 
 /// What the buffer may take of memory where nobody has said how much.
-const MOST_BUFFER: u64 = 1 << 30;
-const MOST_MESSAGES: u64 = 1 << 24;
+const MAX_BUFFER: u64 = 1 << 30;
+const MAX_MESSAGES: u64 = 1 << 24;
 pub(super) const MIB: u64 = 1 << 20;
 /// A connection that brings more is read in large pieces.
 const BULK_BYTES_PER_SECOND: u64 = 4_000_000;
@@ -48,7 +48,7 @@ impl Wanted {
             messages,
             bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
             weight,
-            room: memory.unwrap_or(MOST_BUFFER),
+            room: memory.unwrap_or(MAX_BUFFER),
         }
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn decide(
 ) -> Duration {
     let default = Config::default();
     let wanted = Wanted::new(situation, memory);
-    let fits = (wanted.room / (wanted.weight + SLOT_BYTES)).clamp(1, MOST_MESSAGES);
+    let fits = (wanted.room / (wanted.weight + SLOT_BYTES)).clamp(1, MAX_MESSAGES);
     let messages = round_up(wanted.messages.max(default.buffer_messages as u64));
     let messages = if messages <= fits {
         messages

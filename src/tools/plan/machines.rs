@@ -1,7 +1,7 @@
 //! How many machines it takes, and what one of them holds.
 
 use drainline::ingest::Ingest;
-use drainline::{Bound, StartError};
+use drainline::{ResourceLimits, StartError};
 
 use crate::cli::serve;
 use crate::cli::usage::UsageError;
@@ -14,7 +14,7 @@ use super::situation::Situation;
 /// A machine is planned to be used to this part, in percent: what comes unevenly needs the rest.
 const USED_PERCENT: u64 = 70;
 /// No plan is made for more.
-const MOST_MACHINES: u64 = 10_000;
+const MAX_MACHINES: u64 = 10_000;
 
 /// One machine of as many as it takes.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Machine {
     pub(super) by_connections: Option<(u64, String)>,
     pub(super) share: Situation,
     pub(super) settings: Settings,
-    pub(super) bound: Bound,
+    pub(super) bound: ResourceLimits,
     pub(super) notes: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn find(situation: &Situation, capacity: Option<u64>) -> Result<Machi
     });
     let mut by_connections = None;
     let mut count = by_rate.unwrap_or(1);
-    while count <= MOST_MACHINES {
+    while count <= MAX_MACHINES {
         let share = situation.share(count);
         match fit(&share, count)? {
             Fit::Holds(fitted) => {
@@ -69,12 +69,12 @@ pub(super) fn find(situation: &Situation, capacity: Option<u64>) -> Result<Machi
         }
     }
     Err(UsageError::contradiction(&format!(
-        "plan: {count} machines would be needed: no plan is made for more than {MOST_MACHINES}"
+        "plan: {count} machines would be needed: no plan is made for more than {MAX_MACHINES}"
     )))
 }
 
 enum Fit {
-    Holds(Box<(Settings, Bound, Vec<String>)>),
+    Holds(Box<(Settings, ResourceLimits, Vec<String>)>),
     /// Of the connections that are wanted, so many fit.
     Of {
         wanted: usize,
@@ -133,7 +133,7 @@ fn not_held(error: StartError) -> Result<Fit, UsageError> {
 }
 
 /// The bound of a server with these settings on this machine, as it would print it at start.
-fn check(settings: &Settings) -> Result<(Bound, Vec<String>), StartError> {
+fn check(settings: &Settings) -> Result<(ResourceLimits, Vec<String>), StartError> {
     Ingest::builder()
         .config(settings.config.clone())
         .max_message(settings.max_message)

@@ -15,9 +15,9 @@ use super::decision::Settings;
 use super::situation::Situation;
 
 const DURATION: Duration = Duration::from_secs(2);
-const MOST_CONNECTIONS: usize = 500;
+const MAX_CONNECTIONS: usize = 500;
 /// With fewer messages a second the process's own ticking would be what is measured.
-const LEAST_RATE: u64 = 5_000;
+const MIN_RATE: u64 = 5_000;
 const FAILED: u8 = 1;
 
 /// What was measured.
@@ -37,9 +37,9 @@ pub(super) struct Measured {
 /// The server did not start, or nothing arrived.
 pub(super) fn measure(situation: &Situation, settings: &Settings) -> Result<Measured, UsageError> {
     let failed = |why: String| UsageError::new(FAILED, &format!("--measure: {why}"));
-    let connections = situation.connections.min(MOST_CONNECTIONS);
+    let connections = situation.connections.min(MAX_CONNECTIONS);
     let rate = situation.rate.div_ceil(situation.connections as u64);
-    let rate = rate.max(LEAST_RATE.div_ceil(connections as u64));
+    let rate = rate.max(MIN_RATE.div_ceil(connections as u64));
     let mut config = settings.config.clone();
     config.max_connections = Some(connections);
     let server = Ingest::builder()
@@ -78,7 +78,7 @@ pub(super) fn measure(situation: &Situation, settings: &Settings) -> Result<Meas
         .map_err(|error| failed(error.to_string()))?;
     let used = processor_time().saturating_sub(before).as_secs_f64();
     let report = server.shutdown(DURATION);
-    let delivered = report.server.stats.delivered;
+    let delivered = report.stats.delivered;
     if delivered == 0 || used <= 0.0 {
         return Err(failed("nothing arrived".to_owned()));
     }

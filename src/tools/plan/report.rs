@@ -36,7 +36,7 @@ fn text(plan: &Plan) -> String {
         text += &wrapped(&line, 0);
     }
     text += &wrapped(&format!("Simulated: {}.", plan.expected.text), 0);
-    text += &wrapped(&format!("Bound: {}.", machine.bound), 0);
+    text += &wrapped(&format!("ResourceLimits: {}.", machine.bound), 0);
     for note in &machine.notes {
         text += &wrapped(&format!("Note: {note}."), 0);
     }
@@ -281,7 +281,7 @@ fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
             "lost": point.lost,
             "rejected": point.rejected,
             "threads": point.threads,
-            "rung": point.rung.map(|rung| rung.name()),
+            "overload": point.level.map(|level| level.name()),
         })
     });
     json!({

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drainline::Config;
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 
 use crate::cli::units;
 
@@ -197,11 +197,11 @@ fn afterwards(simulated: &Simulated, demand: &Demand) -> Option<String> {
     }
 }
 
-/// How long the rung was that of a pause or above, as far as the points tell.
+/// How long the level was that of a pause or above, as far as the points tell.
 fn shut_for(simulated: &Simulated) -> Duration {
     let pairs = simulated.course.windows(2);
     pairs
-        .filter(|pair| pair[1].rung >= Some(Rung::Paused))
+        .filter(|pair| pair[1].level >= Some(OverloadLevel::Paused))
         .map(|pair| pair[1].at - pair[0].at)
         .sum()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::{Config, OnPause, PauseAfter, WhenFull};
+use drainline::{Config, OnOverload, PauseAfter, WhenFull};
 
 use crate::cli::{units, values};
 
@@ -39,18 +39,18 @@ fn when_full(situation: &Situation, settings: &mut Settings) {
     let keeps_up = situation.keeps_up();
     let when_full = situation.when_full.unwrap_or(match keeps_up {
         true => WhenFull::Abort,
-        false => WhenFull::Wait,
+        false => WhenFull::Block,
     });
     let why = match (situation.when_full, when_full) {
         (Some(_), WhenFull::Abort) => "as asked for: a sender that waits too long is cut off".to_owned(),
         (Some(_), WhenFull::Drop) => "as asked for: what waits too long is dropped, and its connection kept".to_owned(),
-        (Some(_), WhenFull::Wait) => "as asked for: senders wait as long as it takes, and nothing is dropped".to_owned(),
-        (None, WhenFull::Wait) if situation.sink_rate == Some(situation.rate) => {
+        (Some(_), WhenFull::Block) => "as asked for: senders wait as long as it takes, and nothing is dropped".to_owned(),
+        (None, WhenFull::Block) if situation.sink_rate == Some(situation.rate) => {
             "the sink takes what arrives and no more, so what a stall leaves behind stays for ever: senders that find no room \
              have to wait, which TCP makes them do"
                 .to_owned()
         }
-        (None, WhenFull::Wait) => format!(
+        (None, WhenFull::Block) => format!(
             "{} arrive and the sink takes {}: no buffer is large enough for that, so the senders have to wait, which TCP \
              makes them do",
             rate(situation.rate),
@@ -98,7 +98,7 @@ fn promise(situation: &Situation, holds: Duration, settings: &mut Settings) {
                 held: held.unwrap_or_default(),
             }
         }
-        WhenFull::Wait => Promise::Held {
+        WhenFull::Block => Promise::Held {
             rest_per_second: spare,
         },
         WhenFull::Abort | WhenFull::Drop => Promise::Loses { per_second: spare },
@@ -106,7 +106,7 @@ fn promise(situation: &Situation, holds: Duration, settings: &mut Settings) {
 }
 
 fn send_timeout(situation: &Situation, line: Duration, settings: &mut Settings) {
-    if settings.config.when_full == WhenFull::Wait {
+    if settings.config.when_full == WhenFull::Block {
         return;
     }
     let default = Config::default().send_timeout;
@@ -143,7 +143,7 @@ fn send_timeout(situation: &Situation, line: Duration, settings: &mut Settings) 
 
 fn pause(situation: &Situation, line: Duration, settings: &mut Settings) {
     let config = &mut settings.config;
-    let waits = config.when_full == WhenFull::Wait;
+    let waits = config.when_full == WhenFull::Block;
     let (pause, why) = if waits && !situation.keeps_up() {
         let pause = whole_seconds((line * 2).max(Duration::from_secs(5))).min(DAY);
         let why = format!(
@@ -179,11 +179,11 @@ fn connections(situation: &Situation, settings: &mut Settings) {
 
 /// Behind a balancer there are others who may have room.
 pub(super) fn turn_clients_away(settings: &mut Settings) {
-    settings.config.on_pause = OnPause::Refuse;
+    settings.config.on_overload = OnOverload::Refuse;
     let why =
         "another machine may have room: who is refused is sent there, and a health check sees it"
             .to_owned();
-    settings.decide("--on-pause", "refuse".to_owned(), why);
+    settings.decide("--on-overload", "refuse".to_owned(), why);
 }
 
 /// Only where each may have twice what it needs and all of them together still no more than the sink takes.

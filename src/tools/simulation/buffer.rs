@@ -1,9 +1,9 @@
-//! The buffer: the server's own queue, what is in it, and the ledger of what left.
+//! The buffer: the server's own semaphore, what is in it, and the ledger of what left.
 
 use std::collections::VecDeque;
 
-use drainline::policy::{Cancel, Queue, Take, Ticket, Weight};
-use drainline::{Config, DropReason, Tally};
+use drainline::policy::{Acquire, Cancel, Ticket, Weight, WeightedSemaphore};
+use drainline::{Config, Counters, DropReason};
 
 /// What the sink takes next.
 #[derive(Clone, Copy, Debug)]
@@ -16,13 +16,13 @@ enum Item {
 
 #[derive(Debug)]
 pub(super) struct Buffer {
-    queue: Queue<usize>,
+    semaphore: WeightedSemaphore<usize>,
     limit: Weight,
     items: VecDeque<Item>,
     messages: u64,
     pub(super) delivered: u64,
-    pub(super) dropped: Tally<DropReason>,
-    /// What the ladder sheds by.
+    pub(super) dropped: Counters<DropReason>,
+    /// What the overload sheds by.
     pub(super) lost_to_full: u64,
 }
 
@@ -33,20 +33,20 @@ impl Buffer {
             bytes: config.buffer_bytes as u64,
         };
         Buffer {
-            queue: Queue::new(limit),
+            semaphore: WeightedSemaphore::new(limit),
             limit,
             items: VecDeque::new(),
             messages: 0,
             delivered: 0,
-            dropped: Tally::default(),
+            dropped: Counters::default(),
             lost_to_full: 0,
         }
     }
 
     /// Asks for room; what is granted is in the buffer.
-    pub(super) fn offer(&mut self, weight: Weight, waits: bool, connection: usize) -> Take {
-        let take = self.queue.take(weight, waits, || connection);
-        if take == Take::Granted {
+    pub(super) fn offer(&mut self, weight: Weight, waits: bool, connection: usize) -> Acquire {
+        let take = self.semaphore.acquire(weight, waits, || connection);
+        if take == Acquire::Granted {
             self.put(weight);
         }
         take
@@ -59,7 +59,7 @@ impl Buffer {
 
     /// Puts in what came as many small batches. There is [room](Buffer::has_room) for it.
     pub(super) fn put_flow(&mut self, weight: Weight) {
-        if self.queue.take(weight, false, || 0) == Take::Granted {
+        if self.semaphore.acquire(weight, false, || 0) == Acquire::Granted {
             self.push(Item::Flow(weight));
         }
     }
@@ -72,8 +72,8 @@ impl Buffer {
 
     /// Whether this has room now, with nobody before it.
     pub(super) fn has_room(&self, weight: Weight) -> bool {
-        let used = self.queue.used();
-        self.queue.waiting() == 0
+        let used = self.semaphore.used();
+        self.semaphore.waiting() == 0
             && used.messages.saturating_add(weight.messages) <= self.limit.messages
             && used.bytes.saturating_add(weight.bytes) <= self.limit.bytes
     }
@@ -98,7 +98,7 @@ impl Buffer {
             if taken == left.messages {
                 let rest = *left;
                 self.items.pop_front();
-                woken.extend(self.queue.finish(rest));
+                woken.extend(self.semaphore.finish(rest));
             } else {
                 let back = Weight {
                     messages: taken,
@@ -106,7 +106,7 @@ impl Buffer {
                 };
                 left.messages -= back.messages;
                 left.bytes -= back.bytes;
-                woken.extend(self.queue.give_back(back));
+                woken.extend(self.semaphore.give_back(back));
             }
         }
         woken
@@ -124,7 +124,7 @@ impl Buffer {
         ticket: Ticket,
         reason: DropReason,
     ) -> Option<(u64, Vec<usize>)> {
-        let Cancel::Left(weight, woken) = self.queue.cancel(ticket) else {
+        let Cancel::Left(weight, woken) = self.semaphore.cancel(ticket) else {
             return None;
         };
         self.lose_to_full(weight.messages, reason);
@@ -138,7 +138,7 @@ impl Buffer {
 
     /// Drops what is left, in the buffer and in line.
     pub(super) fn close(&mut self) {
-        let (waiting, _) = self.queue.close();
+        let (waiting, _) = self.semaphore.close();
         self.dropped
             .add(DropReason::Shutdown, waiting + self.messages);
         self.items.clear();
@@ -160,14 +160,14 @@ impl Buffer {
 
     /// In the buffer and in line.
     pub(super) fn in_flight(&self) -> u64 {
-        self.queue.in_flight()
+        self.semaphore.in_flight()
     }
 
     pub(super) fn used(&self) -> Weight {
-        self.queue.used()
+        self.semaphore.used()
     }
 
     pub(super) fn has_waiters(&self) -> bool {
-        self.queue.waiting() > 0
+        self.semaphore.waiting() > 0
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::{DropReason, OnPause, RejectReason};
+use drainline::{DropReason, OnOverload, RejectReason};
 
 use super::super::demand::ClientPace;
 use super::super::tag::mix;
@@ -12,10 +12,10 @@ use super::world::World;
 
 /// A client that was refused or cut tries again after this, doubling up to the second: as `drainline load` does.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(1);
 /// A SYN that the kernel's full queue did not take is sent again after a second, doubling (tcp_syn_retries in tcp(7)).
 const FIRST_SYN_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_SYN_RETRY: Duration = Duration::from_secs(64);
+const MAX_SYN_RETRY: Duration = Duration::from_secs(64);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
@@ -77,18 +77,18 @@ impl World<'_> {
         self.clients[client].epoch += 1;
         self.catch_up(crowd);
         if let Some(reason) = self.gate.shut() {
-            match self.gate.on_pause {
-                OnPause::Backlog => {}
-                OnPause::Close => {
+            match self.gate.on_overload {
+                OnOverload::Backlog => {}
+                OnOverload::Close => {
                     self.gate.rejected.add(reason, 1);
                     self.send_in_vain(client);
-                    return self.retry(client, FIRST_RETRY, LONGEST_RETRY);
+                    return self.retry(client, FIRST_RETRY, MAX_RETRY);
                 }
-                OnPause::Refuse => return self.retry(client, FIRST_RETRY, LONGEST_RETRY),
+                OnOverload::Refuse => return self.retry(client, FIRST_RETRY, MAX_RETRY),
             }
         }
         if self.gate.is_queue_full() {
-            return self.retry(client, FIRST_SYN_RETRY, LONGEST_SYN_RETRY);
+            return self.retry(client, FIRST_SYN_RETRY, MAX_SYN_RETRY);
         }
         let connection = Connection::new(client, crowd, sent, self.now, self.config.rate_limit);
         let id = match self.free.pop() {
@@ -215,7 +215,7 @@ impl World<'_> {
             self.clients[client].connection = None;
             if cut {
                 self.clients[client].epoch += 1;
-                self.retry(client, FIRST_RETRY, LONGEST_RETRY);
+                self.retry(client, FIRST_RETRY, MAX_RETRY);
             }
         }
     }

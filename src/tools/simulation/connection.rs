@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::policy::{Bucket, Ticket, Watch, Weight};
+use drainline::policy::{Ticket, TokenBucket, Watch, Weight};
 
 /// Where a handler is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) struct Connection {
     pub(super) given_up: Option<u64>,
     pub(super) turns: u32,
     pub(super) watch: Watch,
-    pub(super) bucket: Option<Bucket>,
+    pub(super) bucket: Option<TokenBucket>,
     /// When the client connected; of one that sends as fast as it can, when it was told of room last.
     pub(super) since: Duration,
 }
@@ -69,7 +69,7 @@ impl Connection {
             given_up: None,
             turns: 0,
             watch: Watch::default(),
-            bucket: rate.map(|rate| Bucket::new(rate as f64, now)),
+            bucket: rate.map(|rate| TokenBucket::new(rate as f64, now)),
             since: now,
         }
     }

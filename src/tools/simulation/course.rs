@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use drainline::policy::Rung;
-use drainline::{Config, Reason, Tally};
+use drainline::policy::OverloadLevel;
+use drainline::{Config, Counters, Reason};
 
 use super::super::demand::Demand;
 use super::super::figures::{Figures, Ledger, Point, Recovery, TICK};
 use super::super::load::histogram::Histogram;
 use super::buffer::Buffer;
-use super::gate::Gate;
+use super::gate::Admission;
 
 /// Points of a course at most, or one each tick if it is short.
-const MOST_POINTS: u32 = 1000;
+const MAX_POINTS: u32 = 1000;
 
 /// Threads and descriptors of the program without a connection.
 const OWN_THREADS: u64 = 7;
@@ -29,9 +29,9 @@ pub(super) struct Sight<'a> {
     pub(super) longest_wait: Duration,
     /// In the hands of handlers that wait.
     pub(super) held_bytes: u64,
-    pub(super) rung: Rung,
+    pub(super) level: OverloadLevel,
     pub(super) buffer: &'a Buffer,
-    pub(super) gate: &'a Gate,
+    pub(super) gate: &'a Admission,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Course {
         let recovers_at = demand.recovers_at();
         Course {
             points: Vec::new(),
-            every: (demand.duration / MOST_POINTS).max(TICK),
+            every: (demand.duration / MAX_POINTS).max(TICK),
             last: None,
             peaks: Point::default(),
             held_up: Histogram::default(),
@@ -84,7 +84,7 @@ impl Course {
             delivered: buffer.delivered,
             lost: buffer.dropped.total(),
             rejected: sight.gate.rejected.total(),
-            rung: Some(sight.rung),
+            level: Some(sight.level),
         };
         if let Some(at) = self.recovers_at
             && sight.now >= at
@@ -106,7 +106,7 @@ impl Course {
     /// The points and the figures, when everything has come to its end.
     pub(super) fn finish(
         mut self,
-        gate: &Gate,
+        gate: &Admission,
         buffer: &Buffer,
         open: usize,
         sent: u64,
@@ -144,13 +144,13 @@ fn highest(before: Point, now: Point) -> Point {
         descriptors: before.descriptors.max(now.descriptors),
         buffered: before.buffered.max(now.buffered),
         longest_wait: before.longest_wait.max(now.longest_wait),
-        rung: before.rung.max(now.rung),
+        level: before.level.max(now.level),
         ..now
     }
 }
 
 /// Those that happened.
-fn named<R: Reason>(tally: &Tally<R>) -> Vec<(String, u64)> {
+fn named<R: Reason>(tally: &Counters<R>) -> Vec<(String, u64)> {
     let happened = tally.iter().filter(|(_, count)| *count > 0);
     happened
         .map(|(reason, count)| (reason.name().to_owned(), count))

@@ -3,42 +3,42 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use drainline::policy::Bucket;
-use drainline::{Config, OnPause, RejectReason, Tally};
+use drainline::policy::TokenBucket;
+use drainline::{Config, Counters, OnOverload, RejectReason};
 
 /// The longest queue of an ordinary Linux (net.core.somaxconn in listen(2)).
 const SOMAXCONN: usize = 4096;
 
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Admission {
     max_connections: usize,
     backlog: usize,
-    pub(super) on_pause: OnPause,
+    pub(super) on_overload: OnOverload,
     pub(super) is_paused: bool,
     /// Connections that have a thread.
     pub(super) open: usize,
     /// The kernel's queue: connected, as far as the clients know.
     pub(super) queue: VecDeque<usize>,
-    accepts: Option<Bucket>,
-    pub(super) rejected: Tally<RejectReason>,
+    accepts: Option<TokenBucket>,
+    pub(super) rejected: Counters<RejectReason>,
     /// Somebody is letting in: whoever makes room meanwhile need not.
     pub(super) is_admitting: bool,
 }
 
-impl Gate {
+impl Admission {
     pub(super) fn new(config: &Config) -> Self {
         let accepts = config.accept_rate;
-        Gate {
+        Admission {
             max_connections: config
                 .max_connections
                 .unwrap_or(Config::DEFAULT_MAX_CONNECTIONS),
             backlog: config.backlog.map_or(SOMAXCONN, |backlog| backlog as usize),
-            on_pause: config.on_pause,
+            on_overload: config.on_overload,
             is_paused: false,
             open: 0,
             queue: VecDeque::new(),
-            accepts: accepts.map(|rate| Bucket::new(rate as f64, Duration::ZERO)),
-            rejected: Tally::default(),
+            accepts: accepts.map(|rate| TokenBucket::new(rate as f64, Duration::ZERO)),
+            rejected: Counters::default(),
             is_admitting: false,
         }
     }

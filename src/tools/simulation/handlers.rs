@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::policy::{Take, Ticket, Weight};
+use drainline::policy::{Acquire, Ticket, Weight};
 use drainline::{DropReason, WhenFull};
 
 use super::super::demand::ClientPace;
@@ -44,22 +44,22 @@ impl World<'_> {
         let is_impatient = connection.given_up == Some(self.calm);
         let waits = !(self.config.when_full == WhenFull::Drop && is_impatient);
         match self.buffer.offer(weight, waits, id) {
-            Take::Granted => {
+            Acquire::Granted => {
                 self.was_put(weight);
                 self.sent(id, weight);
             }
-            Take::Queued(ticket) => {
+            Acquire::Queued(ticket) => {
                 self.connections[id].offered = weight;
                 self.set_place(id, Place::Sending(ticket));
                 self.line.push_back((ticket, id, self.now));
                 self.set_timeout();
                 return false;
             }
-            Take::Busy => {
+            Acquire::Busy => {
                 self.buffer.lose_to_full(weight.messages, DropReason::Full);
                 self.connections[id].held -= weight.messages;
             }
-            Take::TooHeavy | Take::Closed => {
+            Acquire::TooHeavy | Acquire::Closed => {
                 self.buffer
                     .dropped
                     .add(DropReason::Oversize, weight.messages);
@@ -197,7 +197,7 @@ impl World<'_> {
         let reason = if is_drop {
             DropReason::Full
         } else {
-            DropReason::Aborted
+            DropReason::ConnectionClosed
         };
         // `None`: its turn has come this very moment, which counts.
         let Some((messages, woken)) = self.buffer.give_up(ticket, reason) else {
@@ -211,7 +211,7 @@ impl World<'_> {
             self.run_handler(id);
         } else {
             let rest = std::mem::take(&mut self.connections[id].held);
-            self.buffer.dropped.add(DropReason::Aborted, rest);
+            self.buffer.dropped.add(DropReason::ConnectionClosed, rest);
             self.end(id, true);
         }
     }

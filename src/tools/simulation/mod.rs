@@ -1,7 +1,7 @@
 //! What a server would do under a [`Demand`], on a simulated clock: an hour of thousands of clients in seconds.
 //!
-//! The decisions are the server's own: [`Queue`] says who may put how much into the buffer, [`Ladder`] whether the gate
-//! is shut, [`Watch`] which connection is past a deadline, [`Bucket`] how long a rate holds somebody back, [`Coalesce`]
+//! The decisions are the server's own: [`WeightedSemaphore`] says who may put how much into the buffer, [`Overload`] whether the gate
+//! is shut, [`Watch`] which connection is past a deadline, [`TokenBucket`] how long a rate holds somebody back, [`Coalesce`]
 //! how many messages a read brings. Around them, in the order in which a message passes: a `schedule` says when the
 //! clients of a crowd are due to send; `clients` connect, meet the `gate`, and hang up; `handlers` make `reads` and
 //! send what they brought into the `buffer`; the `sink` takes it out. The `tick` is the watchdog's, and what it sees is
@@ -13,10 +13,10 @@
 //!
 //! Not in it: what processors take (but for clients that send as fast as they can), and what a network delays.
 //!
-//! [`Queue`]: drainline::policy::Queue
-//! [`Ladder`]: drainline::policy::Ladder
+//! [`WeightedSemaphore`]: drainline::policy::WeightedSemaphore
+//! [`Overload`]: drainline::policy::Overload
 //! [`Watch`]: drainline::policy::Watch
-//! [`Bucket`]: drainline::policy::Bucket
+//! [`TokenBucket`]: drainline::policy::TokenBucket
 //! [`Coalesce`]: drainline::policy::Coalesce
 
 mod schedule;
@@ -80,7 +80,7 @@ pub(crate) struct Simulated {
     pub(crate) steps: u64,
 }
 
-/// Simulates. Ends after [`MOST_STEPS`](world::MOST_STEPS) at the latest: then the figures say where it was stopped.
+/// Simulates. Ends after [`MAX_STEPS`](world::MAX_STEPS) at the latest: then the figures say where it was stopped.
 pub(crate) fn run(scenario: &Scenario<'_>) -> Simulated {
     run_watched(scenario, &mut |_| {})
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::OnPause;
+use drainline::OnOverload;
 use drainline::policy::{Activity, Observation, Sample, Verdict};
 
 use super::super::demand::ClientPace;
@@ -22,25 +22,25 @@ impl World<'_> {
             finished: self.buffer.delivered,
             empty: self.buffer.used().messages == 0,
         };
-        // Only the rung is of interest, and that is asked for.
-        let _ = self.ladder.step(self.now, seen);
-        let was_paused = std::mem::replace(&mut self.gate.is_paused, self.ladder.is_paused());
+        // Only the level is of interest, and that is asked for.
+        let _ = self.overload.step(self.now, seen);
+        let was_paused = std::mem::replace(&mut self.gate.is_paused, self.overload.is_paused());
         self.course.see(Sight {
             now: self.now,
             open: self.gate.open,
             longest_wait,
             held_bytes,
-            rung: self.ladder.rung(),
+            level: self.overload.level(),
             buffer: &self.buffer,
             gate: &self.gate,
         });
         if self.gate.is_paused == was_paused {
             return;
         }
-        match (self.gate.shut(), self.gate.on_pause) {
+        match (self.gate.shut(), self.gate.on_overload) {
             (None, _) => self.admit(),
-            (Some(_), OnPause::Backlog) => {}
-            (Some(reason), OnPause::Close | OnPause::Refuse) => self.empty_queue(reason),
+            (Some(_), OnOverload::Backlog) => {}
+            (Some(reason), OnOverload::Close | OnOverload::Refuse) => self.empty_queue(reason),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use drainline::policy::{Ladder, LadderSettings, Ticket, WatchLimits, Weight};
+use drainline::policy::{Overload, OverloadSettings, Ticket, WatchLimits, Weight};
 use drainline::{Config, WhenFull};
 
 use super::super::demand::Demand;
@@ -13,7 +13,7 @@ use super::buffer::Buffer;
 use super::clients::Client;
 use super::connection::Connection;
 use super::course::Course;
-use super::gate::Gate;
+use super::gate::Admission;
 use super::reads::Reads;
 use super::schedule::Schedule;
 use super::sink::{self, Sink};
@@ -21,12 +21,12 @@ use super::whereabouts::Watched;
 use super::{Scenario, Simulated};
 
 /// The sink is looked at so often while it works: no reader of the course sees less.
-const LEAST_TURN: Duration = Duration::from_millis(1);
-const LONGEST_TURN: Duration = Duration::from_millis(10);
+const MIN_TURN: Duration = Duration::from_millis(1);
+const MAX_TURN: Duration = Duration::from_millis(10);
 
 /// Some seconds of a slow processor: what an hour of thousands of messages a second takes that wait for room, or of any
 /// number that do not.
-pub(super) const MOST_STEPS: u64 = 20_000_000;
+pub(super) const MAX_STEPS: u64 = 20_000_000;
 /// The way of a simulation, to its end or to its last step.
 pub(crate) const WHOLE: u64 = 1000;
 /// Clients or connections that are looked at in the time of a step.
@@ -47,7 +47,7 @@ pub(super) struct World<'a> {
     pub(super) free: Vec<usize>,
     /// Connections whose handler does something else than wait for its client.
     pub(super) busy: usize,
-    pub(super) gate: Gate,
+    pub(super) gate: Admission,
     pub(super) buffer: Buffer,
     /// Who waits, since when, first come first; those whose turn has come may still be among them.
     pub(super) line: VecDeque<(Ticket, usize, Duration)>,
@@ -57,7 +57,7 @@ pub(super) struct World<'a> {
     pub(super) ready: VecDeque<usize>,
     pub(super) sink: Sink,
     pub(super) sink_turn: Option<Duration>,
-    pub(super) ladder: Ladder,
+    pub(super) overload: Overload,
     pub(super) limits: WatchLimits,
     pub(super) course: Course,
     pub(super) watched: Watched,
@@ -96,7 +96,7 @@ impl<'a> World<'a> {
             });
             clients.extend((0..crowd.connections).map(|place| Client::new(number, place)));
         }
-        let settings = LadderSettings {
+        let settings = OverloadSettings {
             tick: TICK,
             pause_after: config.effective_pause_after(),
         };
@@ -111,14 +111,14 @@ impl<'a> World<'a> {
             connections: Vec::new(),
             free: Vec::new(),
             busy: 0,
-            gate: Gate::new(config),
+            gate: Admission::new(config),
             buffer: Buffer::new(config),
             line: VecDeque::new(),
             is_timeout_set: false,
             ready: VecDeque::new(),
             sink: Sink::new(&demand.sink),
             sink_turn: None,
-            ladder: Ladder::new(settings, Duration::ZERO),
+            overload: Overload::new(settings, Duration::ZERO),
             limits: WatchLimits {
                 frame: config.frame_timeout,
                 idle: config.idle_timeout,
@@ -150,7 +150,7 @@ impl<'a> World<'a> {
             self.agenda.add(self.demand.duration, Event::CatchUp);
         }
         self.agenda.add(TICK, Event::Tick);
-        let mut tell_at = MOST_STEPS / WHOLE;
+        let mut tell_at = MAX_STEPS / WHOLE;
         // The tick is always on the agenda.
         while let Some(next) = self.agenda.next_at()
             && !self.is_over()
@@ -163,20 +163,20 @@ impl<'a> World<'a> {
                 self.settle();
             }
             if self.steps >= tell_at {
-                tell_at = self.steps + MOST_STEPS / WHOLE;
+                tell_at = self.steps + MAX_STEPS / WHOLE;
                 watch(self.done());
             }
         }
         let stopped = self
             .is_stopped()
-            .then(|| format!("{} million steps of the simulation", MOST_STEPS / 1_000_000));
+            .then(|| format!("{} million steps of the simulation", MAX_STEPS / 1_000_000));
         self.finish(stopped)
     }
 
     /// Of the whole way. Who is done with the load may have some of it to go.
     fn done(&self) -> u64 {
         let of_load = self.now.as_secs_f64() / self.demand.duration.as_secs_f64();
-        let of_steps = self.steps as f64 / MOST_STEPS as f64;
+        let of_steps = self.steps as f64 / MAX_STEPS as f64;
         (of_load.max(of_steps).min(1.0) * WHOLE as f64) as u64
     }
 
@@ -187,7 +187,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.steps >= MOST_STEPS
+        self.steps >= MAX_STEPS
     }
 
     fn happen(&mut self, event: Event) {
@@ -241,7 +241,7 @@ impl<'a> World<'a> {
             return;
         };
         if let (Some(batch), Some(one)) = (self.sink.time_for(first), self.sink.time_for(1)) {
-            let turn = batch.min(LONGEST_TURN.max(one)).max(LEAST_TURN);
+            let turn = batch.min(MAX_TURN.max(one)).max(MIN_TURN);
             self.sink_turn = Some(self.now + turn);
             self.agenda.add(self.now + turn, Event::Sink);
         }
@@ -299,6 +299,6 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn gives_up(&self) -> bool {
-        self.config.when_full != WhenFull::Wait
+        self.config.when_full != WhenFull::Block
     }
 }

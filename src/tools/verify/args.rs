@@ -10,9 +10,9 @@ use crate::cli::units;
 use crate::cli::usage::{self, UsageError};
 use crate::cli::values::{self, ReportFormat};
 
-use super::tracks::MOST_CONNECTIONS;
+use super::tracks::MAX_CONNECTIONS;
 
-/// Reads what a sink wrote of messages that drainline load --tagged sent, and says for each connection which
+/// Reads what a sink wrote of messages that drainline load --numbered sent, and says for each connection which
 /// are missing, arrived more than once, or after a later one, and which are torn. It reads a file of any size
 /// once, in little memory.
 #[derive(Debug, Parser)]
@@ -80,7 +80,7 @@ Exit codes:
   2  one value cannot be read or is out of range
 
 Example, with a server in another terminal (drainline --sink file:/tmp/out):
-  drainline load 127.0.0.1:5140 --tagged --connections 8 --messages 1000 --wait-close
+  drainline load 127.0.0.1:5140 --numbered --connections 8 --messages 1000 --wait-close
   drainline verify /tmp/out --connections 8 --messages 1000
 ";
 
@@ -107,7 +107,7 @@ impl Args {
             (
                 "connections",
                 self.connections
-                    .is_none_or(|count| (1..=MOST_CONNECTIONS).contains(&count)),
+                    .is_none_or(|count| (1..=MAX_CONNECTIONS).contains(&count)),
                 self.connections.unwrap_or_default().to_string(),
             ),
             (

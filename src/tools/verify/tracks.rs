@@ -6,9 +6,9 @@ use std::io;
 use super::super::tag::Tag;
 
 /// Connections that can be told apart; 64 MB of memory.
-pub(super) const MOST_CONNECTIONS: u32 = 4_000_000;
+pub(super) const MAX_CONNECTIONS: u32 = 4_000_000;
 /// Gaps that are kept, over all connections; about 50 MB of memory.
-const MOST_GAPS: usize = 1_000_000;
+const MAX_GAPS: usize = 1_000_000;
 
 /// Everything that arrived.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Tracks {
             connections,
             messages,
             gaps: 0,
-            most_gaps: MOST_GAPS,
+            most_gaps: MAX_GAPS,
             total: Total::default(),
             show,
             torn: Vec::new(),
@@ -133,9 +133,9 @@ impl Tracks {
     /// # Errors
     /// There are more connections than can be told apart.
     pub(super) fn arrived(&mut self, connection: u32, seq: u64) -> io::Result<()> {
-        if connection >= MOST_CONNECTIONS {
+        if connection >= MAX_CONNECTIONS {
             return Err(io::Error::other(format!(
-                "connection {connection}: at most {MOST_CONNECTIONS} can be told apart"
+                "connection {connection}: at most {MAX_CONNECTIONS} can be told apart"
             )));
         }
         self.total.messages += 1;
@@ -159,7 +159,7 @@ impl Tracks {
     pub(super) fn torn(&mut self, torn: Torn) {
         self.total.torn += 1;
         if let Some(connection) = torn.connection
-            && connection < self.connections.unwrap_or(MOST_CONNECTIONS)
+            && connection < self.connections.unwrap_or(MAX_CONNECTIONS)
             && (connection as usize) < self.tracks.len()
         {
             self.track(connection).damage().torn += 1;

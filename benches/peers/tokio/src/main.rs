@@ -20,7 +20,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 const MAX_MESSAGE: usize = 64 << 10;
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKLOG: u32 = 4096;
-const MOST_PER_WRITE: usize = 1024;
+const MAX_PER_WRITE: usize = 1024;
 
 struct Args {
     listen: SocketAddr,
@@ -171,9 +171,9 @@ async fn echo(stream: TcpStream, sender: Sender<String>, read_buffer: usize) {
 
 async fn consume(mut receiver: Receiver<String>, mut out: Box<dyn Write + Send>) -> u64 {
     let mut messages = 0;
-    let mut taken = Vec::with_capacity(MOST_PER_WRITE);
+    let mut taken = Vec::with_capacity(MAX_PER_WRITE);
     let mut block = Vec::with_capacity(MAX_MESSAGE);
-    while receiver.recv_many(&mut taken, MOST_PER_WRITE).await > 0 {
+    while receiver.recv_many(&mut taken, MAX_PER_WRITE).await > 0 {
         messages += taken.len() as u64;
         for line in taken.drain(..) {
             block.extend_from_slice(line.as_bytes());

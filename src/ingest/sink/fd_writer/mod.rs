@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::{SinkError, Work};
+use super::{Batches, SinkError};
 use crate::ingest::batch::Batch;
 pub(super) use place::Reader;
 use place::{Mark, Place, Since};
 use terminal::{Piece, Shown};
 
 /// Slices in one writev(2): less than IOV_MAX, more than pays.
-const MOST_SLICES: usize = 64;
+const MAX_SLICES: usize = 64;
 /// Bytes from which on nothing more is gathered: it would save nothing, and keep buffers from coming back.
 const ENOUGH_BYTES: usize = 1 << 20;
 
@@ -29,7 +29,7 @@ const ENOUGH_BYTES: usize = 1 << 20;
 ///
 /// A terminal is shown the messages without what it would obey, see [`Stdout`](super::Stdout).
 #[derive(Debug)]
-pub struct Output {
+pub struct FdWriter {
     place: Place,
     /// What it is called in the log.
     name: String,
@@ -49,13 +49,13 @@ pub struct Output {
     is_raw: bool,
 }
 
-impl Output {
+impl FdWriter {
     /// This process's standard output.
     ///
     /// # Errors
     /// It is closed, or was when the process began: std opens the null device in its place, for reading and writing,
     /// and all that is written would be gone. So a null device that was opened so by others is refused, too.
-    pub fn stdout() -> io::Result<Output> {
+    pub fn stdout() -> io::Result<FdWriter> {
         let place = Place::standard(rustix::stdio::stdout(), 1)?;
         Ok(Self::new(place, "stdout".to_owned()))
     }
@@ -63,24 +63,24 @@ impl Output {
     /// This process's standard error.
     ///
     /// # Errors
-    /// As [`stdout`](Output::stdout).
-    pub fn stderr() -> io::Result<Output> {
+    /// As [`stdout`](FdWriter::stdout).
+    pub fn stderr() -> io::Result<FdWriter> {
         let place = Place::standard(rustix::stdio::stderr(), 2)?;
         Ok(Self::new(place, "stderr".to_owned()))
     }
 
     /// A file that was opened by its name, for appending and with O_NONBLOCK.
-    pub(super) fn file(file: File, name: String) -> io::Result<Output> {
+    pub(super) fn file(file: File, name: String) -> io::Result<FdWriter> {
         let place = Place::named(file)?;
         let is_fresh = place.is_regular();
-        Ok(Output {
+        Ok(FdWriter {
             is_fresh,
             ..Self::new(place, name)
         })
     }
 
-    fn new(place: Place, name: String) -> Output {
-        Output {
+    fn new(place: Place, name: String) -> FdWriter {
+        FdWriter {
             place,
             name,
             offset: 0,
@@ -99,7 +99,7 @@ impl Output {
 
     /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape).
     #[must_use]
-    pub fn terminal_escape(mut self, is_on: bool) -> Output {
+    pub fn terminal_escape(mut self, is_on: bool) -> FdWriter {
         self.is_raw = !is_on;
         self
     }
@@ -136,7 +136,7 @@ impl Output {
 
     /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
     /// in the new place, and its beginning stays in the old one. Where both are the same file it goes on.
-    pub(super) fn replace(&mut self, other: Output) {
+    pub(super) fn replace(&mut self, other: FdWriter) {
         // What stands unfinished at the end of the same file is ours.
         if !self.place.is_same_file(&other.place) {
             self.is_moved = true;
@@ -147,56 +147,56 @@ impl Output {
     }
 
     /// Lets go of its place, so that a dead mount is not held. It is not to be written to before it is
-    /// [replaced](Output::replace).
+    /// [replaced](FdWriter::replace).
     pub(super) fn release(&mut self) -> io::Result<()> {
         let nowhere = Self::new(Place::nowhere()?, String::new());
         self.replace(nowhere);
         Ok(())
     }
 
-    /// Whether what is written of `work`, which is what it was offered last, ends in the middle of a message.
-    pub fn is_inside_message(&self, work: &Work<'_>) -> bool {
+    /// Whether what is written of `batches`, which is what it was offered last, ends in the middle of a message.
+    pub fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
         let is_inside =
             |batch: &Batch| self.of_next > 0 || batch.message_start(self.offset) != self.offset;
-        !self.is_moved && work.first().is_some_and(is_inside)
+        !self.is_moved && batches.first().is_some_and(is_inside)
     }
 
-    /// Writes batches from the front of `work` until all is written, an error comes, or the deadline has
+    /// Writes batches from the front of `batches` until all is written, an error comes, or the deadline has
     /// passed. Waits for a slow reader in poll(2), a tenth of a second at a time.
     ///
     /// # Errors
     /// EPIPE and EBADF are final, and EIO of what was a terminal; whatever else may pass.
-    pub fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+    pub fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         if std::mem::take(&mut self.is_moved) {
-            self.begin_anew(work);
+            self.begin_anew(batches);
         }
-        while work.first().is_some() && !work.is_cut() {
-            self.look_at_part(work);
-            self.end_half_message(work)?;
+        while batches.first().is_some() && !batches.is_cut() {
+            self.look_at_part(batches);
+            self.end_half_message(batches)?;
             if self.is_fresh {
                 // The last deadline came first.
                 continue;
             }
-            if let Err(error) = self.write_once(work) {
+            if let Err(error) = self.write_once(batches) {
                 return Err(self.judge(error));
             }
         }
         Ok(())
     }
 
-    fn write_once(&mut self, work: &mut Work<'_>) -> io::Result<()> {
+    fn write_once(&mut self, batches: &mut Batches<'_>) -> io::Result<()> {
         if self.escapes() {
-            return self.show_once(work);
+            return self.show_once(batches);
         }
-        if let Some(written) = self.place.write_some(&self.gather(work))? {
-            self.advance(work, written);
+        if let Some(written) = self.place.write_some(&self.gather(batches))? {
+            self.advance(batches, written);
         }
         Ok(())
     }
 
     /// To a terminal.
-    fn show_once(&mut self, work: &mut Work<'_>) -> io::Result<()> {
-        let Some(batch) = work.first() else {
+    fn show_once(&mut self, batches: &mut Batches<'_>) -> io::Result<()> {
+        let Some(batch) = batches.first() else {
             return Ok(());
         };
         let before = Shown {
@@ -207,22 +207,22 @@ impl Output {
         if let Some(written) = self.place.write_some(&[IoSlice::new(piece.as_bytes())])? {
             let after = before.after(batch, written);
             self.of_next = after.of_next;
-            self.advance(work, after.offset - before.offset);
+            self.advance(batches, after.offset - before.offset);
         }
         Ok(())
     }
 
-    fn begin_anew(&mut self, work: &Work<'_>) {
+    fn begin_anew(&mut self, batches: &Batches<'_>) {
         let start = |batch: &Batch| batch.message_start(self.offset);
-        self.offset = work.first().map_or(0, start);
+        self.offset = batches.first().map_or(0, start);
         self.of_next = 0;
         self.mark = None;
     }
 
     /// Before a message that was written in part goes on: begins it anew where its beginning is not what the file ends in
     /// any more. Its rest would be the head of a truncated file, or the end of somebody else's message.
-    fn look_at_part(&mut self, work: &Work<'_>) {
-        let (Some(mark), Some(batch)) = (self.mark, work.first()) else {
+    fn look_at_part(&mut self, batches: &Batches<'_>) {
+        let (Some(mark), Some(batch)) = (self.mark, batches.first()) else {
             return;
         };
         let part = &batch.as_bytes()[batch.message_start(self.offset)..self.offset];
@@ -232,21 +232,21 @@ impl Output {
             Since::Overwritten => "was written to by somebody else",
         };
         let name = &self.name;
-        work.inbox.journal().say_once("message begun anew", Level::Warn, || {
+        batches.receiver.logger().log_limited("message begun anew", Level::Warn, || {
             format!(
                 "the sink {name} {what} in the middle of a message, which is written anew, from its beginning"
             )
         });
         self.place.seek_end();
-        self.begin_anew(work);
+        self.begin_anew(batches);
         self.is_fresh = true;
     }
 
     /// Before the first write to a file that was opened by its name, or that somebody else has changed: ends the half
     /// message that stands there. Else ours would be glued to it. It cannot where the output framing does not show it, or
     /// the file may not be read.
-    fn end_half_message(&mut self, work: &Work<'_>) -> Result<(), SinkError> {
-        let Some(batch) = work.first().filter(|_| self.is_fresh) else {
+    fn end_half_message(&mut self, batches: &Batches<'_>) -> Result<(), SinkError> {
+        let Some(batch) = batches.first().filter(|_| self.is_fresh) else {
             return Ok(());
         };
         let last = self.place.last_byte();
@@ -263,24 +263,25 @@ impl Output {
                 written.map_err(|error| self.judge(error))
             };
             while write()?.is_none() {
-                if work.is_cut() {
+                if batches.is_cut() {
                     return Ok(());
                 }
             }
             let name = &self.name;
             let text =
                 format!("the sink {name} ended in half a message, which is now one of its own");
-            work.inbox.journal().say(Level::Warn, text);
+            batches.receiver.logger().log(Level::Warn, text);
         }
         self.is_fresh = false;
         Ok(())
     }
 
     /// What goes into one write.
-    fn gather<'w>(&self, work: &'w Work<'_>) -> Vec<IoSlice<'w>> {
+    fn gather<'w>(&self, batches: &'w Batches<'_>) -> Vec<IoSlice<'w>> {
         let mut gathered = 0;
-        work.batches()
-            .take(MOST_SLICES)
+        batches
+            .batches()
+            .take(MAX_SLICES)
             .enumerate()
             .map(|(n, batch)| &batch.as_bytes()[if n == 0 { self.offset } else { 0 }..])
             .take_while(|bytes| {
@@ -324,9 +325,9 @@ impl Output {
     }
 
     /// Books what was written: whole batches, and of the last one the messages whose last byte was.
-    fn advance(&mut self, work: &mut Work<'_>, mut written: usize) {
+    fn advance(&mut self, batches: &mut Batches<'_>, mut written: usize) {
         self.mark = None;
-        while let Some(batch) = work.first() {
+        while let Some(batch) = batches.first() {
             let (from, end) = (self.offset, batch.as_bytes().len());
             if written < end - from {
                 self.offset += written;
@@ -335,13 +336,13 @@ impl Output {
                     self.mark = self.place.mark();
                 }
                 self.accepted += messages;
-                work.done_first(messages);
+                batches.ack_first(messages);
                 return;
             }
             written -= end - from;
             self.offset = 0;
-            self.accepted += work.remaining();
-            work.done();
+            self.accepted += batches.remaining();
+            batches.ack();
             if written == 0 {
                 return;
             }

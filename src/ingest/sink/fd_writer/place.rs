@@ -30,11 +30,11 @@ enum Kind {
     NonBlocking(File),
     /// A pipe or terminal that could not be reopened (another user's, or no /proc): poll, then little.
     Polled(OwnedFd),
-    /// A socket (the journal's, under systemd): it cannot be reopened (ENXIO), but asked not to wait.
+    /// A socket (the logger's, under systemd): it cannot be reopened (ENXIO), but asked not to wait.
     Socket(OwnedFd),
 }
 
-/// What an [`Output`](super::Output) writes to.
+/// What an [`FdWriter`](super::FdWriter) writes to.
 #[derive(Debug)]
 pub(super) struct Place {
     kind: Kind,

@@ -14,8 +14,8 @@ use rustix::fs::{Mode, OFlags};
 use self::name::Patience;
 use super::fd_writer::Reader;
 use super::unlinked::Unlinked;
-use super::{Output, Sink, SinkError, Work};
-use crate::server::Journal;
+use super::{Batches, FdWriter, Sink, SinkError};
+use crate::server::Logger;
 
 /// The mode of a file that is created, before the umask: logs are for their owner and group.
 const MODE: Mode = Mode::from_raw_mode(0o640);
@@ -49,7 +49,7 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
-    output: Output,
+    output: FdWriter,
     /// Device and inode of a regular file, as it was opened: a dead one does not tell any more.
     identity: Option<(u64, u64)>,
     unlinked: Unlinked,
@@ -133,13 +133,13 @@ impl File {
     }
 
     /// Before a try, after one that failed and not since there was no room: another descriptor may take it.
-    fn revive(&mut self, journal: &Journal) -> io::Result<()> {
+    fn revive(&mut self, logger: &Logger) -> io::Result<()> {
         match self.open_again(Missing::IsAnError) {
             Ok(false) => Ok(()),
             Ok(true) => {
                 let name = self.output.name();
                 let text = || format!("the sink {name} was opened anew, since it had failed");
-                journal.say_once("opened anew", Level::Info, text);
+                logger.log_limited("opened anew", Level::Info, text);
                 Ok(())
             }
             Err(error) if self.is_released => Err(error),
@@ -165,13 +165,13 @@ impl File {
     }
 
     /// Once, until one was there.
-    fn tell_reader_away(&mut self, journal: &Journal) {
+    fn tell_reader_away(&mut self, logger: &Logger) {
         if !std::mem::replace(&mut self.is_reader_away, true) {
             let name = self.output.name();
             let text = format!(
                 "nobody reads the sink {name}: the next message ends the server, unless a reader comes first"
             );
-            journal.say(Level::Warn, text);
+            logger.log(Level::Warn, text);
         }
     }
 }
@@ -187,7 +187,7 @@ enum Missing {
 /// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows no
 /// difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a look at its end.
 /// Says whether its directory is a mount point.
-fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(Output, bool)> {
+fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(FdWriter, bool)> {
     let mut flags = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
     if missing == Missing::IsCreated {
         flags |= OFlags::CREATE;
@@ -208,7 +208,7 @@ fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(Output,
         Some(both) => both,
         None => open(OFlags::WRONLY)?,
     };
-    let output = Output::file(opened.file, title(path))?;
+    let output = FdWriter::file(opened.file, title(path))?;
     Ok((output, opened.is_mounted))
 }
 
@@ -221,27 +221,27 @@ impl Sink for File {
         self.output.name().to_owned()
     }
 
-    fn write(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         if self.is_dead || self.is_released {
-            self.revive(work.inbox.journal())
+            self.revive(batches.receiver.logger())
                 .map_err(SinkError::Retry)?;
             self.is_dead = false;
         }
-        let outcome = self.output.write(work);
+        let outcome = self.output.write(batches);
         if let Err(SinkError::Retry(error)) = &outcome {
             self.is_dead = !name::is_full(error);
         }
         outcome
     }
 
-    fn maintain(&mut self, work: &mut Work<'_>) -> Result<(), SinkError> {
-        self.unlinked.look(&self.output, work);
-        let journal = work.inbox.journal();
+    fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        self.unlinked.look(&self.output, batches);
+        let logger = batches.receiver.logger();
         match self.output.reader() {
             Reader::There => self.is_reader_away = false,
             // At the end no message comes any more.
-            Reader::Away(_) if work.inbox.is_closing() => {}
-            Reader::Away(_) => self.tell_reader_away(journal),
+            Reader::Away(_) if batches.receiver.is_closing() => {}
+            Reader::Away(_) => self.tell_reader_away(logger),
             Reader::Gone(error) => return Err(SinkError::Fatal(error)),
         }
         let is_lost = self.is_lost();
@@ -253,7 +253,7 @@ impl Sink for File {
         let name = self.output.name();
         match opened {
             Ok(_) if was_due => {
-                journal.say_once("reopened at last", Level::Info, || {
+                logger.log_limited("reopened at last", Level::Info, || {
                     format!("the sink {name} was reopened at last")
                 });
             }
@@ -261,9 +261,9 @@ impl Sink for File {
                 let text = format!(
                     "the file of the sink {name} was moved away or deleted, and for 10 s nobody asked for a reopen: it was opened by its name"
                 );
-                journal.say(Level::Warn, text);
+                logger.log(Level::Warn, text);
             }
-            Err(error) => journal.say_once("still not reopened", Level::Warn, || {
+            Err(error) => logger.log_limited("still not reopened", Level::Warn, || {
                 format!(
                     "the sink {name} goes on as it was: it cannot be opened by its name: {error}"
                 )
@@ -272,8 +272,8 @@ impl Sink for File {
         Ok(())
     }
 
-    fn is_inside_message(&self, work: &Work<'_>) -> bool {
-        self.output.is_inside_message(work)
+    fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
+        self.output.is_inside_message(batches)
     }
 
     fn reopen(&mut self) -> io::Result<bool> {

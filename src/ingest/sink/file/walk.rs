@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 /// So many symbolic links the kernel follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 /// To look at, or to go on from.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const FOLDER: OFlags = LOOK.union(OFlags::DIRECTORY);
@@ -215,7 +215,7 @@ impl Walk {
             return Err(Errno::NOTDIR.into());
         }
         self.links += 1;
-        if self.links > MOST_LINKS {
+        if self.links > MAX_LINKS {
             return Err(Errno::LOOP.into());
         }
         if fstatfs(&link)?.f_type == PROC_SUPER_MAGIC {

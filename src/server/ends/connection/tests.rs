@@ -5,20 +5,20 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use crate::server::{Config, EndReason, Handle, Server};
+use crate::server::{Config, EndReason, Server};
 
 /// Longer than any machine takes to end a sleep, shorter than the sleep.
 const SOON: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A server whose handler says when it is about to sleep before its next read, and when it did.
-fn start() -> (Handle, TcpStream, Receiver<bool>) {
+fn start() -> (Server, TcpStream, Receiver<bool>) {
     let (say, said) = mpsc::channel();
     let config = Config {
         max_read_delay: Some(LONGEST),
         ..Config::default()
     };
-    let server = Server::<String>::builder()
+    let server = Server::builder::<String>()
         .config(config)
         .listen((Ipv4Addr::LOCALHOST, 0).into())
         .start_each(
@@ -39,8 +39,8 @@ fn start() -> (Handle, TcpStream, Receiver<bool>) {
     let mut delayed = false;
     while !delayed {
         std::thread::sleep(Duration::from_millis(1));
-        server.shared.table.for_each(|record| {
-            record.set_read_delay(Some(LONGEST));
+        server.shared.table.for_each(|state| {
+            state.set_read_delay(Some(LONGEST));
             delayed = true;
         });
     }
@@ -49,7 +49,7 @@ fn start() -> (Handle, TcpStream, Receiver<bool>) {
     (server, client, said)
 }
 
-fn wait_for_end(server: &Handle, reason: EndReason) -> Duration {
+fn wait_for_end(server: &Server, reason: EndReason) -> Duration {
     let began = Instant::now();
     while server.stats().ended.get(reason) == 0 && began.elapsed() < LONGEST * 2 {
         std::thread::sleep(Duration::from_millis(1));

@@ -39,12 +39,12 @@ fn stream() -> TcpStream {
     TcpStream::connect(address).expect("a connection")
 }
 
-fn record(id: u64, stream: &TcpStream) -> Arc<Record> {
+fn state(id: u64, stream: &TcpStream) -> Arc<ConnectionState> {
     let stream = stream.try_clone().expect("a descriptor");
     let peer = stream.peer_addr().unwrap_or(([127, 0, 0, 1], 1).into());
-    let record = Arc::new(Record::new(id, peer, stream));
-    record.belongs_to_this_thread();
-    record
+    let state = Arc::new(ConnectionState::new(id, peer, stream));
+    state.belongs_to_this_thread();
+    state
 }
 
 fn patience(random: &mut Random) -> Patience {
@@ -57,61 +57,61 @@ fn patience(random: &mut Random) -> Patience {
     }
 }
 
-/// Sends with one record until that has ended, then with another, as connection follows connection.
+/// Sends with one state until that has ended, then with another, as connection follows connection.
 fn send(
-    budget: &Budget,
-    place: &Mutex<Arc<Record>>,
+    quota: &Quota,
+    place: &Mutex<Arc<ConnectionState>>,
     seed: u64,
     into: &Entrance<Weight>,
     counted: &Counted,
 ) {
     let (mut random, stream) = (Random(seed), stream());
-    let mut current = record(seed, &stream);
+    let mut current = state(seed, &stream);
     *place.lock() = Arc::clone(&current);
     for _ in 0..SENDS_EACH {
         let weight = Weight {
             messages: 1 + random.below(5),
             bytes: random.below(60),
         };
-        match budget.enter(&current, weight, patience(&mut random)) {
-            Room::Granted => {
+        match quota.acquire(&current, weight, patience(&mut random)) {
+            Acquired::Granted => {
                 counted
                     .granted
                     .fetch_add(weight.messages, Ordering::Relaxed);
                 into.send(weight).expect("the consumer is there");
             }
-            Room::Refused(_) => {
+            Acquired::Refused(_) => {
                 counted
                     .refused
                     .fetch_add(weight.messages, Ordering::Relaxed);
             }
         }
-        assert_eq!(*current.place.lock(), Place::None);
+        assert_eq!(*current.wait.lock(), WaitState::None);
         if current.ended().is_some() {
-            current = record(seed, &stream);
+            current = state(seed, &stream);
             *place.lock() = Arc::clone(&current);
         }
     }
 }
 
-fn consume(budget: &Budget, items: &Channel<Weight>, counted: &Counted) {
+fn consume(quota: &Quota, items: &Channel<Weight>, counted: &Counted) {
     let mut random = Random(3);
     while let Ok(mut rest) = items.recv() {
-        budget.picked_up();
+        quota.picked_up();
         if random.below(4) == 0 {
-            budget.delivered_some(1);
+            quota.delivered_some(1);
             rest.messages -= 1;
             counted.delivered.fetch_add(1, Ordering::Relaxed);
         }
         match random.below(256) {
             0 => thread::sleep(Duration::from_micros(random.below(2000))),
             1..16 => {
-                budget.undone(rest);
+                quota.nack(rest);
                 continue;
             }
             _ => {}
         }
-        budget.delivered(rest);
+        quota.delivered(rest);
         counted
             .delivered
             .fetch_add(rest.messages, Ordering::Relaxed);
@@ -127,50 +127,48 @@ fn assert_closes(counts: &Counts) {
 
 #[test]
 fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
-    let (budget, _nudged) = Budget::new(LIMIT);
+    let (quota, _nudged) = Quota::new(LIMIT);
     let counted = Counted::default();
     let is_over = AtomicBool::new(false);
     let spare = stream();
-    let places: Vec<_> = (0..SENDERS)
-        .map(|_| Mutex::new(record(0, &spare)))
-        .collect();
+    let places: Vec<_> = (0..SENDERS).map(|_| Mutex::new(state(0, &spare))).collect();
     thread::scope(|scope| {
         let (into, items) = channel();
-        let (budget, counted, is_over) = (&budget, &counted, &is_over);
+        let (quota, counted, is_over) = (&quota, &counted, &is_over);
         scope.spawn(|| {
             let mut random = Random(5);
             while !is_over.load(Ordering::Relaxed) {
                 let at = random.below(SENDERS as u64) as usize;
                 let victim = Arc::clone(&places[at].lock());
-                budget.abort(&victim, EndReason::Aborted);
+                quota.abort(&victim, EndReason::Aborted);
                 // As whoever cuts a connection does.
                 victim.unpark();
-                budget.tick();
+                quota.tick();
                 thread::sleep(Duration::from_micros(300));
             }
         });
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                assert_closes(&budget.counts());
+                assert_closes(&quota.counts());
                 thread::yield_now();
             }
         });
-        let consumer = scope.spawn(move || consume(budget, &items, counted));
+        let consumer = scope.spawn(move || consume(quota, &items, counted));
         for (seed, place) in (1..).zip(&places) {
             let into = into.clone();
-            scope.spawn(move || send(budget, place, seed, &into, counted));
+            scope.spawn(move || send(quota, place, seed, &into, counted));
         }
         drop(into);
         let consumed = consumer.join();
         is_over.store(true, Ordering::Relaxed);
         if consumed.is_err() {
             // So that whoever waits without end ends, too.
-            budget.close(DropReason::SinkFailed);
+            quota.close(DropReason::SinkFailed);
             panic!("the consumer panicked");
         }
     });
 
-    let counts = budget.counts();
+    let counts = quota.counts();
     assert_closes(&counts);
     assert_eq!((counts.in_flight, counts.waiting), (0, 0), "{counts:?}");
     assert_eq!(counts.used, Weight::default());
@@ -184,7 +182,7 @@ fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
     assert_eq!(read(&counted.granted), counts.delivered + sink_failed);
     assert_eq!(counts.dropped.total(), read(&counted.refused) + sink_failed);
     for reason in [
-        DropReason::Aborted,
+        DropReason::ConnectionClosed,
         DropReason::Full,
         DropReason::SinkFailed,
     ] {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Instant;
 
 use super::*;
-use crate::server::{Handle, Server};
+use crate::server::Server;
 
 const ONE: Weight = Weight {
     messages: 1,
@@ -16,58 +16,60 @@ const TWO: Weight = Weight {
     bytes: 10,
 };
 
-/// A server that nobody connects to: its budget is ours, and its ledger is the one that everybody reads.
+/// A server that nobody connects to: its quota is ours, and its ledger is the one that everybody reads.
 struct Books {
-    handle: Handle,
-    record: Arc<Record>,
+    server: Server,
+    state: Arc<ConnectionState>,
 }
 
 impl Books {
     fn new() -> Books {
-        let handle = Server::<Vec<u8>>::builder()
+        let server = Server::builder::<Vec<u8>>()
             .listen((Ipv4Addr::LOCALHOST, 0).into())
             .start_each(|_, _| Ok(()), |_| Ok(()))
             .unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let record = Record::new(1, stream.peer_addr().unwrap(), stream);
+        let state = ConnectionState::new(1, stream.peer_addr().unwrap(), stream);
         Books {
-            handle,
-            record: Arc::new(record),
+            server,
+            state: Arc::new(state),
         }
     }
 
-    fn budget(&self) -> &Budget {
-        &self.handle.shared.budget
+    fn quota(&self) -> &Quota {
+        &self.server.shared.quota
     }
 
     fn is_balanced(&self) -> bool {
-        self.handle.stats().is_balanced()
+        self.server.stats().is_balanced()
     }
 
-    fn enter(&self, weight: Weight) -> Room {
-        self.budget().enter(&self.record, weight, Patience::None)
+    fn enter(&self, weight: Weight) -> Acquired {
+        self.quota().acquire(&self.state, weight, Patience::None)
     }
 
     /// As a send that waits enters: it is in line, and nobody is parked.
-    fn queue(&self, weight: Weight) {
-        let mut inner = self.budget().inner.lock();
+    fn semaphore(&self, weight: Weight) {
+        let mut inner = self.quota().inner.lock();
         inner.received += weight.messages;
-        let Take::Queued(ticket) = inner.queue.take(weight, true, || Arc::clone(&self.record))
+        let Acquire::Queued(ticket) = inner
+            .semaphore
+            .acquire(weight, true, || Arc::clone(&self.state))
         else {
             panic!("there is room")
         };
-        *self.record.place.lock() = Place::Queued(ticket);
+        *self.state.wait.lock() = WaitState::Queued(ticket);
     }
 
     /// Takes all the room there is.
     fn fill(&self) {
-        let limit = self.handle.shared.config.buffer_messages as u64;
+        let limit = self.server.shared.config.buffer_messages as u64;
         let rest = Weight {
-            messages: limit - self.budget().counts().used.messages,
+            messages: limit - self.quota().counts().used.messages,
             bytes: 0,
         };
-        assert_eq!(self.enter(rest), Room::Granted);
+        assert_eq!(self.enter(rest), Acquired::Granted);
     }
 }
 
@@ -82,88 +84,90 @@ struct Way {
 const WAYS: &[Way] = &[
     Way {
         name: "received, by a send",
-        whole: |books| assert_eq!(books.enter(TWO), Room::Granted),
+        whole: |books| assert_eq!(books.enter(TWO), Acquired::Granted),
         without: |books| {
-            let mut inner = books.budget().inner.lock();
-            let taken = inner.queue.take(TWO, false, || Arc::clone(&books.record));
-            assert_eq!(taken, Take::Granted);
+            let mut inner = books.quota().inner.lock();
+            let taken = inner
+                .semaphore
+                .acquire(TWO, false, || Arc::clone(&books.state));
+            assert_eq!(taken, Acquire::Granted);
         },
     },
     Way {
         name: "in flight, granted",
-        whole: |books| assert_eq!(books.enter(TWO), Room::Granted),
-        without: |books| books.budget().inner.lock().received += TWO.messages,
+        whole: |books| assert_eq!(books.enter(TWO), Acquired::Granted),
+        without: |books| books.quota().inner.lock().received += TWO.messages,
     },
     Way {
         name: "in flight, waiting",
         whole: |books| {
             books.fill();
-            books.queue(TWO);
+            books.semaphore(TWO);
         },
         without: |books| {
             books.fill();
-            books.queue(TWO);
-            let mut inner = books.budget().inner.lock();
-            let Place::Queued(ticket) = *books.record.place.lock() else {
+            books.semaphore(TWO);
+            let mut inner = books.quota().inner.lock();
+            let WaitState::Queued(ticket) = *books.state.wait.lock() else {
                 panic!("not in line")
             };
-            inner.queue.cancel(ticket);
+            inner.semaphore.cancel(ticket);
         },
     },
     Way {
         name: "received, by a handler that drops",
-        whole: |books| books.budget().dropped(DropReason::Handler, 3),
+        whole: |books| books.quota().dropped(DropReason::ByHandler, 3),
         without: |books| {
             books
-                .budget()
+                .quota()
                 .inner
                 .lock()
                 .dropped
-                .add(DropReason::Handler, 3)
+                .add(DropReason::ByHandler, 3)
         },
     },
     Way {
         name: "dropped, by a handler",
-        whole: |books| books.budget().dropped(DropReason::Handler, 3),
-        without: |books| books.budget().inner.lock().received += 3,
+        whole: |books| books.quota().dropped(DropReason::ByHandler, 3),
+        without: |books| books.quota().inner.lock().received += 3,
     },
     Way {
         name: "delivered",
         whole: |books| {
             books.enter(TWO);
-            books.budget().picked_up();
-            books.budget().delivered(TWO);
+            books.quota().picked_up();
+            books.quota().delivered(TWO);
         },
         without: |books| {
             books.enter(TWO);
-            books.budget().settle(TWO, |_| {});
+            books.quota().settle(TWO, |_| {});
         },
     },
     Way {
         name: "in flight, given back",
         whole: |books| {
             books.enter(TWO);
-            books.budget().picked_up();
-            books.budget().delivered(TWO);
+            books.quota().picked_up();
+            books.quota().delivered(TWO);
         },
         without: |books| {
             books.enter(TWO);
-            books.budget().inner.lock().delivered += TWO.messages;
+            books.quota().inner.lock().delivered += TWO.messages;
         },
     },
     Way {
         name: "delivered in part",
         whole: |books| {
             books.enter(TWO);
-            books.budget().delivered_some(1);
+            books.quota().delivered_some(1);
         },
         without: |books| {
             books.enter(TWO);
             books
-                .budget()
+                .quota()
                 .inner
                 .lock()
-                .queue
+                .semaphore
                 .give_back(Weight { bytes: 0, ..ONE });
         },
     },
@@ -171,64 +175,67 @@ const WAYS: &[Way] = &[
         name: "dropped, let go of undone",
         whole: |books| {
             books.enter(TWO);
-            books.budget().picked_up();
-            books.budget().undone(TWO);
+            books.quota().picked_up();
+            books.quota().nack(TWO);
         },
         without: |books| {
             books.enter(TWO);
-            books.budget().settle(TWO, |_| {});
+            books.quota().settle(TWO, |_| {});
         },
     },
     Way {
         name: "dropped, a grant undone",
         whole: |books| {
             books.enter(TWO);
-            books.budget().undo(TWO, DropReason::NoSlot);
+            books.quota().undo(TWO, DropReason::NoSlot);
         },
         without: |books| {
             books.enter(TWO);
-            books.budget().settle(TWO, |_| {});
+            books.quota().settle(TWO, |_| {});
         },
     },
     Way {
         name: "dropped, refused",
         whole: |books| {
             books.fill();
-            assert_eq!(books.enter(ONE), Room::Refused(DropReason::Full));
+            assert_eq!(books.enter(ONE), Acquired::Refused(DropReason::Full));
         },
         without: |books| {
             books.fill();
-            books.budget().inner.lock().received += 1;
+            books.quota().inner.lock().received += 1;
         },
     },
     Way {
         name: "dropped, out of line",
         whole: |books| {
             books.fill();
-            books.queue(TWO);
-            assert!(books.budget().abort(&books.record, EndReason::Aborted));
+            books.semaphore(TWO);
+            assert!(books.quota().abort(&books.state, EndReason::Aborted));
         },
         without: |books| {
             books.fill();
-            books.queue(TWO);
-            let mut inner = books.budget().inner.lock();
-            let Place::Queued(ticket) = *books.record.place.lock() else {
+            books.semaphore(TWO);
+            let mut inner = books.quota().inner.lock();
+            let WaitState::Queued(ticket) = *books.state.wait.lock() else {
                 panic!("not in line")
             };
-            assert!(matches!(inner.queue.cancel(ticket), Cancel::Left(TWO, _)));
+            assert!(matches!(
+                inner.semaphore.cancel(ticket),
+                Cancel::Left(TWO, _)
+            ));
         },
     },
     Way {
         name: "dropped, in line at the close",
         whole: |books| {
             books.fill();
-            books.queue(TWO);
-            books.budget().close(DropReason::Shutdown);
+            books.semaphore(TWO);
+            books.quota().close(DropReason::Shutdown);
         },
         without: |books| {
             books.fill();
-            books.queue(TWO);
-            assert_eq!(books.budget().inner.lock().queue.close().0, 2);
+            books.semaphore(TWO);
+            assert_eq!(books.quota().inner.lock().semaphore.close().0, 2);
         },
     },
 ];
@@ -246,10 +253,10 @@ fn the_ledger_closes_by_every_way_and_not_with_a_booking_left_out() {
     }
 }
 
-/// A record of a connection that reads, and what the watchdog saw of it.
+/// A state of a connection that reads, and what the watchdog saw of it.
 fn reading(books: &Books) -> Sample {
-    books.record.enter(Activity::Reading);
-    books.record.sample()
+    books.state.enter(Activity::Reading);
+    books.state.sample()
 }
 
 const DEADLINES: [(EndReason, Breach); 3] = [
@@ -263,17 +270,17 @@ fn a_verdict_on_what_a_connection_showed_before_takes_nothing_out_of_line() {
     for (reason, breach) in DEADLINES {
         let books = Books::new();
         books.fill();
-        books.record.progress(0, true);
+        books.state.progress(0, true);
         let seen = reading(&books);
         // The read comes back with a message just then, and the message waits for room.
-        books.record.add_bytes(10);
-        books.record.progress(1, true);
-        books.record.enter(Activity::Working);
-        books.queue(ONE);
-        assert!(!books.budget().expire(&books.record, reason, breach, &seen));
-        assert!(matches!(*books.record.place.lock(), Place::Queued(_)));
-        assert_eq!(books.record.ended(), None, "{reason:?}");
-        assert_eq!(books.budget().counts().dropped.total(), 0);
+        books.state.add_bytes(10);
+        books.state.progress(1, true);
+        books.state.enter(Activity::Working);
+        books.semaphore(ONE);
+        assert!(!books.quota().expire(&books.state, reason, breach, &seen));
+        assert!(matches!(*books.state.wait.lock(), WaitState::Queued(_)));
+        assert_eq!(books.state.ended(), None, "{reason:?}");
+        assert_eq!(books.quota().counts().dropped.total(), 0);
     }
 }
 
@@ -281,16 +288,16 @@ fn a_verdict_on_what_a_connection_showed_before_takes_nothing_out_of_line() {
 fn a_verdict_ends_only_who_has_not_come_on_since() {
     for (reason, breach) in DEADLINES {
         let books = Books::new();
-        books.record.progress(0, true);
+        books.state.progress(0, true);
         let seen = reading(&books);
-        books.record.add_bytes(10);
-        books.record.progress(1, true);
-        books.record.enter(Activity::Working);
-        assert!(!books.budget().expire(&books.record, reason, breach, &seen));
+        books.state.add_bytes(10);
+        books.state.progress(1, true);
+        books.state.enter(Activity::Working);
+        assert!(!books.quota().expire(&books.state, reason, breach, &seen));
         let seen = reading(&books);
-        assert!(books.budget().expire(&books.record, reason, breach, &seen));
-        assert_eq!(books.record.ended(), Some(reason));
-        assert!(!books.budget().expire(&books.record, reason, breach, &seen));
+        assert!(books.quota().expire(&books.state, reason, breach, &seen));
+        assert_eq!(books.state.ended(), Some(reason));
+        assert!(!books.quota().expire(&books.state, reason, breach, &seen));
     }
 }
 
@@ -298,15 +305,18 @@ fn a_verdict_ends_only_who_has_not_come_on_since() {
 fn what_was_read_before_a_deadline_passed_is_still_sent() {
     for (reason, breach) in DEADLINES {
         let books = Books::new();
-        books.record.progress(0, true);
+        books.state.progress(0, true);
         let seen = reading(&books);
-        assert!(books.budget().expire(&books.record, reason, breach, &seen));
-        assert_eq!(books.enter(ONE), Room::Granted, "{reason:?}");
+        assert!(books.quota().expire(&books.state, reason, breach, &seen));
+        assert_eq!(books.enter(ONE), Acquired::Granted, "{reason:?}");
         assert!(books.is_balanced());
     }
     let books = Books::new();
-    assert!(books.budget().abort(&books.record, EndReason::Aborted));
-    assert_eq!(books.enter(ONE), Room::Refused(DropReason::Aborted));
+    assert!(books.quota().abort(&books.state, EndReason::Aborted));
+    assert_eq!(
+        books.enter(ONE),
+        Acquired::Refused(DropReason::ConnectionClosed)
+    );
 }
 
 /// So that the log's "lost meanwhile" is the ledger's number.
@@ -314,29 +324,32 @@ fn what_was_read_before_a_deadline_passed_is_still_sent() {
 fn what_was_read_behind_a_message_that_waited_too_long_is_lost_to_a_full_buffer_too() {
     for (reason, lost) in [(EndReason::SendTimeout, 2), (EndReason::Aborted, 0)] {
         let books = Books::new();
-        assert!(books.budget().abort(&books.record, reason));
-        assert_eq!(books.enter(TWO), Room::Refused(DropReason::Aborted));
-        let counts = books.budget().counts();
+        assert!(books.quota().abort(&books.state, reason));
+        assert_eq!(
+            books.enter(TWO),
+            Acquired::Refused(DropReason::ConnectionClosed)
+        );
+        let counts = books.quota().counts();
         assert_eq!(counts.lost_to_full, lost, "{reason:?}");
-        assert_eq!(counts.dropped.get(DropReason::Aborted), 2);
+        assert_eq!(counts.dropped.get(DropReason::ConnectionClosed), 2);
     }
 }
 
-/// A wait of a sender whose clock the test moves: the server's own watchdog does not tick this budget.
+/// A wait of a sender whose clock the test moves: the server's own watchdog does not tick this quota.
 #[test]
 fn a_sender_is_as_patient_as_its_process_ran() {
     const PATIENCE: Duration = Duration::from_millis(500);
     let books = Books::new();
-    let (budget, _nudged) = Budget::new(ONE);
+    let (quota, _nudged) = Quota::new(ONE);
     assert_eq!(
-        budget.enter(&books.record, ONE, Patience::None),
-        Room::Granted
+        quota.acquire(&books.state, ONE, Patience::None),
+        Acquired::Granted
     );
     let began = Instant::now();
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            books.record.belongs_to_this_thread();
-            budget.enter(&books.record, ONE, Patience::Drop(PATIENCE))
+            books.state.belongs_to_this_thread();
+            quota.acquire(&books.state, ONE, Patience::Drop(PATIENCE))
         });
         // Nobody ticks, as in a process that is stopped.
         std::thread::sleep(PATIENCE * 3);
@@ -346,9 +359,12 @@ fn a_sender_is_as_patient_as_its_process_ran() {
         );
         while !sender.is_finished() {
             assert!(began.elapsed() < Duration::from_secs(60));
-            budget.tick();
+            quota.tick();
             std::thread::sleep(PATIENCE / 10);
         }
-        assert!(matches!(sender.join(), Ok(Room::Refused(DropReason::Full))));
+        assert!(matches!(
+            sender.join(),
+            Ok(Acquired::Refused(DropReason::Full))
+        ));
     });
 }

@@ -66,7 +66,7 @@ fn serve_flags(args: &[OsString]) -> Result<ExitCode, UsageError> {
             .map_or(0, |address| address.port());
         let handle = Arc::downgrade(handle);
         tell(port, move || {
-            Some(Sample::of(&handle.upgrade()?.report().server.stats))
+            Some(Sample::of(&handle.upgrade()?.report().stats))
         })
     })
 }

@@ -4,7 +4,7 @@ use super::super::outcome::{Outcome, Point};
 use super::super::words;
 use super::escape;
 use super::frame::{self, BOTTOM, Frame, HEIGHT, LEFT, RIGHT, TOP, WIDTH};
-use super::ladder;
+use super::levels;
 use super::scale::Scale;
 use super::series::{self, Sample};
 
@@ -139,7 +139,7 @@ impl Row {
             frame.behind(),
             self.grid(),
             self.line(samples, &id, frame),
-            ladder::band(&outcome.course, frame),
+            levels::band(&outcome.course, frame),
             frame.axis(),
             axis = chart.axis,
         )

@@ -11,7 +11,7 @@ pub(super) const LEFT: f64 = 52.0;
 pub(super) const RIGHT: f64 = 352.0;
 pub(super) const TOP: f64 = 28.0;
 pub(super) const BOTTOM: f64 = 150.0;
-/// The ladder's band, under the time axis.
+/// The overload's band, under the time axis.
 pub(super) const BAND_TOP: f64 = 153.0;
 pub(super) const BAND_BOTTOM: f64 = 165.0;
 const NAMES: f64 = 179.0;

@@ -1,11 +1,11 @@
 //! The report page: what a run of the lab found, in one HTML file that asks nobody for anything.
 //!
 //! In the order data flows: `series` makes of a course what a chart draws, `scale` finds an axis that holds every
-//! strategy's, `frame` draws what is the same in each chart, `ladder` the band under it, `chart` one chart of it all.
+//! strategy's, `frame` draws what is the same in each chart, `overload` the band under it, `chart` one chart of it all.
 
 mod chart;
 mod frame;
-mod ladder;
+mod levels;
 mod scale;
 mod series;
 
@@ -132,8 +132,8 @@ fn key() -> String {
         "<section class=\"key\">\n<h2>How to read the charts</h2>\n\
          <p>Every strategy has the same charts on the same scales, over the time since the load began. A shaded span: the \
          sink takes nothing. The dashed line: the load ends, and all clients have gone. The band under the time axis is \
-         the server's ladder of overload; the higher it stands, the worse:</p>\n{}</section>\n",
-        ladder::legend()
+         the server's overload of overload; the higher it stands, the worse:</p>\n{}</section>\n",
+        levels::legend()
     )
 }
 

@@ -9,7 +9,7 @@ const FLAT: f64 = 50.0;
 const STEPS: f64 = 5.0;
 
 /// Named values of a logarithmic axis, 0 included, at most.
-const MOST_DECADES: usize = 7;
+const MAX_DECADES: usize = 7;
 
 /// From 0 at the bottom to `top`.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Scale {
             Kind::Linear { step } => multiples(step, self.top),
             Kind::Logarithmic { floor } => {
                 let decades = (self.top / floor).log10().floor() as usize + 1;
-                let every = decades.div_ceil(MOST_DECADES - 1);
+                let every = decades.div_ceil(MAX_DECADES - 1);
                 let named = (0..decades).step_by(every);
                 let values = named.map(|decade| floor * 10f64.powi(decade as i32));
                 std::iter::once(0.0).chain(values).collect()
@@ -161,7 +161,7 @@ mod tests {
         assert!((far.part(1000.0) - far.part(100.0) - decade).abs() < 1e-9);
         assert!((far.part(1.0) - decade).abs() < 1e-9);
         let wide = scale(&[&[3e9], &[1.0]], 1.0).ticks();
-        assert!(wide.len() <= MOST_DECADES, "{wide:?}");
+        assert!(wide.len() <= MAX_DECADES, "{wide:?}");
         // Who never has more than the floor is of no interest.
         assert!(!scale(&[&[45.0], &[0.01]], 1.0).is_logarithmic());
     }

@@ -4,7 +4,7 @@ use super::super::outcome::Point;
 
 /// A strategy's page has six charts, and a page may have a dozen strategies: at so many samples each, and some 12 bytes
 /// a sample, it stays well below 1 MB.
-pub(super) const MOST_SAMPLES: usize = 300;
+pub(super) const MAX_SAMPLES: usize = 300;
 
 /// A rate over less time than this shows the scheduler more than the server. A little less than a tenth of a second, so
 /// that the machine's doing does not make three of every two points.
@@ -34,7 +34,7 @@ pub(super) fn rates(course: &[Point], sum: fn(&Point) -> u64) -> Vec<Sample> {
     };
     let span = last.at.saturating_sub(first.at).as_secs_f64();
     // Each window has two samples.
-    let window = (span * 2.0 / (MOST_SAMPLES - 2) as f64).max(SHORTEST_WINDOW);
+    let window = (span * 2.0 / (MAX_SAMPLES - 2) as f64).max(SHORTEST_WINDOW);
     let mut begin = first;
     for point in course {
         let time = point.at.saturating_sub(begin.at).as_secs_f64();
@@ -55,11 +55,11 @@ pub(super) fn rates(course: &[Point], sum: fn(&Point) -> u64) -> Vec<Sample> {
 /// The first and the last, and between them the lowest and the highest of each of as many stretches as there is room for:
 /// no peak is lost.
 fn thin(samples: Vec<Sample>) -> Vec<Sample> {
-    if samples.len() <= MOST_SAMPLES {
+    if samples.len() <= MAX_SAMPLES {
         return samples;
     }
     let inner = &samples[1..samples.len() - 1];
-    let stretch = inner.len().div_ceil((MOST_SAMPLES - 2) / 2);
+    let stretch = inner.len().div_ceil((MAX_SAMPLES - 2) / 2);
     let mut thinned = vec![samples[0]];
     for stretch in inner.chunks(stretch) {
         let by_value = |a: &&Sample, b: &&Sample| a.value.total_cmp(&b.value);
@@ -103,7 +103,7 @@ mod tests {
     fn thinning_keeps_the_ends_and_every_peak() {
         let long = course(100_000, |tick| if tick == 54_321 { 999 } else { tick % 7 });
         let thinned = states(&long, |point| point.threads as f64);
-        assert!(thinned.len() <= MOST_SAMPLES, "{}", thinned.len());
+        assert!(thinned.len() <= MAX_SAMPLES, "{}", thinned.len());
         assert!(thinned.iter().any(|sample| sample.value == 999.0));
         assert!(thinned.is_sorted_by_key(|sample| sample.at));
         let ends = [thinned[0].at, thinned[thinned.len() - 1].at];
@@ -115,7 +115,7 @@ mod tests {
         for points in [0, 1, 2, 3, 100, 100_000] {
             let grows = course(points, |tick| tick * tick);
             let samples = rates(&grows, |point| point.delivered);
-            assert!(samples.len() <= MOST_SAMPLES, "{}", samples.len());
+            assert!(samples.len() <= MAX_SAMPLES, "{}", samples.len());
             let area: f64 = samples
                 .chunks(2)
                 .map(|window| (window[1].at - window[0].at) * window[0].value)

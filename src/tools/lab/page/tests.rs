@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::policy::Rung;
+use drainline::policy::OverloadLevel;
 
 use super::super::fake::{self, STRATEGIES};
 use super::super::outcome::{Findings, Point};
@@ -36,8 +36,8 @@ fn each_strategy_has_each_chart_with_its_line_inside_it() {
             for (x, y) in points {
                 assert!((LEFT..=RIGHT).contains(&x) && (TOP..=BOTTOM).contains(&y));
             }
-            let has_ladder = !["naive", "tight-loop"].contains(&strategy);
-            assert_eq!(figure.contains("data-series=\"ladder\""), has_ladder);
+            let has_overload = !["naive", "tight-loop"].contains(&strategy);
+            assert_eq!(figure.contains("data-series=\"overload\""), has_overload);
             assert!(figure.contains(">sink stalls<"));
         }
     }
@@ -106,7 +106,7 @@ fn a_page_stays_below_a_megabyte() {
             delivered: tick * tick,
             lost: tick * tick / 7,
             rejected: tick,
-            rung: Some(Rung::ALL[(wild % 4) as usize]),
+            level: Some(OverloadLevel::ALL[(wild % 4) as usize]),
         }
     };
     let course: Vec<Point> = (0..100_000).map(point).collect();
@@ -122,7 +122,7 @@ fn a_page_stays_below_a_megabyte() {
         let points = rest.split('"').next().unwrap_or_default();
         points.split(' ').count()
     });
-    assert!(most.max() <= Some(series::MOST_SAMPLES));
+    assert!(most.max() <= Some(series::MAX_SAMPLES));
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn colours_can_be_told_from_the_page() {
                 assert!(contrast >= least, "{name} on {ground}: {contrast:.2}");
             }
         }
-        // The worse the rung, the further from the page: told apart without colour, as far as grey goes.
-        let rungs = Rung::ALL.map(|rung| contrast(scheme(rung.name()), scheme("page")));
-        assert!(rungs.is_sorted(), "{rungs:?}");
+        // The worse the level, the further from the page: told apart without colour, as far as grey goes.
+        let levels = OverloadLevel::ALL.map(|level| contrast(scheme(level.name()), scheme("page")));
+        assert!(levels.is_sorted(), "{levels:?}");
     }
 }
 

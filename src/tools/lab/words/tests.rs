@@ -117,7 +117,7 @@ fn details_are_what_happened() {
             ("lost", "1,480 aborted".to_owned()),
             ("rejected", "31 paused".to_owned()),
             (
-                "ladder",
+                "overload",
                 "normal 4.65 s, backpressure 1.10 s, paused 1.50 s, shedding 750 ms".to_owned()
             ),
         ]

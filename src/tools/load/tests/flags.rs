@@ -21,8 +21,8 @@ fn every_flag_is_in_both_helps_and_reaches_the_plan() {
         "--size=100-2KiB",
         "--seed=9",
         "--framing=nul",
-        "--tagged",
-        "--timed",
+        "--numbered",
+        "--timestamped",
         "--write-size=1KiB",
         "--reconnect-every=2",
         "--wait-close",
@@ -85,15 +85,15 @@ fn what_is_no_load_is_one_line() {
             "--size 1-x: accepted is a size",
         ),
         (
-            &[address, "--size", "31", "--tagged"],
-            "--size 31B: accepted is 32 bytes or more (--tagged",
+            &[address, "--size", "31", "--numbered"],
+            "--size 31B: accepted is 32 bytes or more (--numbered",
         ),
         (
-            &[address, "--size", "19-90", "--timed"],
+            &[address, "--size", "19-90", "--timestamped"],
             "--size 19B-90B: accepted is 20 bytes or more",
         ),
         (
-            &[address, "--size", "51", "--timed", "--tagged"],
+            &[address, "--size", "51", "--timestamped", "--numbered"],
             "--size 51B: accepted is 52 bytes or more",
         ),
         (

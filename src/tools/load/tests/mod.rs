@@ -113,7 +113,11 @@ fn a_load_without_end_is_no_overflow() {
 #[test]
 fn rendered_messages_have_their_tag_and_stamp_and_size() {
     for (framing, decoded) in FRAMINGS {
-        for flags in [&["--tagged"][..], &["--timed"], &["--tagged", "--timed"]] {
+        for flags in [
+            &["--numbered"][..],
+            &["--timestamped"],
+            &["--numbered", "--timestamped"],
+        ] {
             let mut plan = plan(&[flags, &["--size", "52-300", "--seed=9"]].concat());
             plan.framing = framing;
             let Source::Renderer(renderer) = Source::new(&plan) else {
@@ -128,12 +132,12 @@ fn rendered_messages_have_their_tag_and_stamp_and_size() {
             for (seq, message) in found.iter().enumerate() {
                 let seq = seq as u64;
                 assert_eq!(message.len(), plan.sizes.of(3, seq));
-                if plan.timed {
+                if plan.timestamped {
                     let stamp = format!("{} ", 1_764_000_000_000_000_000 + seq);
                     assert!(message.starts_with(stamp.as_bytes()));
                 }
-                if plan.tagged {
-                    let stamp = plan.timed.then_some(1_764_000_000_000_000_000 + seq);
+                if plan.numbered {
+                    let stamp = plan.timestamped.then_some(1_764_000_000_000_000_000 + seq);
                     let tag = Tag {
                         connection: 3,
                         seq,

@@ -63,7 +63,7 @@ fn step(lane: &mut Lane, source: &Source, plan: &Plan) -> Step {
 #[test]
 fn a_lane_that_ends_finishes_the_message_that_has_begun_and_no_other() {
     // An odd size: what the kernel takes ends somewhere in a message.
-    for flags in [&["--size=1003"][..], &["--size=1003", "--tagged"]] {
+    for flags in [&["--size=1003"][..], &["--size=1003", "--numbered"]] {
         let plan = plan(flags);
         let source = Source::new(&plan);
         let (mut lane, mut other) = blocked(&source, &plan);

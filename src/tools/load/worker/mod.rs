@@ -15,13 +15,13 @@ use super::lane::{Lane, Phase, Rendering, Step};
 use super::message::{Batch, now_nanos};
 use super::pacer::Pacer;
 use super::shared::Shared;
-use super::tally::Tally;
+use super::tally::Counters;
 
 /// Between two looks at the clock under a rate: what is due by then goes out together. A thread that slept for each
 /// message would spend more on waking than on sending.
 const TICK: Duration = Duration::from_micros(200);
 /// Messages that are found due between two looks at anything else.
-const MOST_DUE: usize = 100_000;
+const MAX_DUE: usize = 100_000;
 /// Between two looks at whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ const RETRY_LAST: Duration = Duration::from_secs(1);
 /// Attempts in a row, where no duration bounds them.
 const RETRIES: u32 = 10;
 
-pub(super) struct Worker<'a> {
+pub(super) struct HandlerThread<'a> {
     shared: &'a Shared<'a>,
     place: usize,
     epoll: OwnedFd,
@@ -51,15 +51,15 @@ pub(super) struct Worker<'a> {
     ended_at: Option<Instant>,
     ending: Option<Instant>,
     hold_until: Option<Instant>,
-    tally: Tally,
+    tally: Counters,
 }
 
-impl<'a> Worker<'a> {
-    pub(super) fn new(shared: &'a Shared<'a>, place: usize) -> io::Result<Worker<'a>> {
+impl<'a> HandlerThread<'a> {
+    pub(super) fn new(shared: &'a Shared<'a>, place: usize) -> io::Result<HandlerThread<'a>> {
         let plan = shared.plan;
         let count = (place..plan.connections).step_by(plan.threads).len();
         let credit = if plan.rate.is_some() { 0 } else { u64::MAX };
-        Ok(Worker {
+        Ok(HandlerThread {
             shared,
             place,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -77,12 +77,12 @@ impl<'a> Worker<'a> {
             ended_at: None,
             ending: None,
             hold_until: None,
-            tally: Tally::default(),
+            tally: Counters::default(),
         })
     }
 
     /// Connects, sends, holds, closes. Blocks until that is done or the load is stopped.
-    pub(super) fn run(mut self) -> Tally {
+    pub(super) fn run(mut self) -> Counters {
         self.connect_all();
         // From here on the clock runs, for all workers alike.
         let Some(start) = self.shared.begin() else {
@@ -209,7 +209,7 @@ impl<'a> Worker<'a> {
 
     fn pace(&mut self, now: Instant) {
         // More than that at once, and it would not be seen when to stop.
-        for _ in 0..MOST_DUE {
+        for _ in 0..MAX_DUE {
             let Some((lane, _)) = self.pacer.as_mut().and_then(|pacer| pacer.take(now)) else {
                 return;
             };
@@ -250,7 +250,7 @@ impl<'a> Worker<'a> {
         let held_until = lane.held_until;
         // All of a batch is handed over at once, so it has one time; but what was due while the server held the lane up
         // has the time at which it was due.
-        let nanos = if plan.timed { now_nanos() } else { 0 };
+        let nanos = if plan.timestamped { now_nanos() } else { 0 };
         let held = lane.held_until.zip(self.pacer.as_ref());
         let held = held.map(|(until, pacer)| (until, pacer, Instant::now()));
         let stamp =

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::super::lane::Phase;
-use super::{LOOK, TICK, Worker};
+use super::{HandlerThread, LOOK, TICK};
 
 /// Taken from the kernel at once.
 const EVENTS: usize = 256;
 
-impl Worker<'_> {
+impl HandlerThread<'_> {
     /// Until something can be done: a socket is ready, a message is due, a timer runs out; at most [`LOOK`].
     pub(super) fn wait(&mut self, start: Instant, now: Instant) {
         if !self.queue.is_empty() {

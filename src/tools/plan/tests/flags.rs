@@ -83,7 +83,7 @@ fn what_cannot_be_planned_is_one_line() {
         (
             &["--when-full", "cry"],
             2,
-            "--when-full cry: accepted is abort, drop or wait",
+            "--when-full cry: accepted is abort, drop or block",
         ),
         (
             &["--capacity=9", "--measure"],

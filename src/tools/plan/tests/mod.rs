@@ -162,7 +162,7 @@ fn nobody_is_cut_off_for_a_stall_that_lasts_twice_as_long() {
 fn a_sink_that_is_too_slow_holds_its_senders_or_loses() {
     let slow = situation(10_000, 100, Some(8_000), 5);
     let wait = settings(&slow, None);
-    assert_eq!(wait.config.when_full, WhenFull::Wait);
+    assert_eq!(wait.config.when_full, WhenFull::Block);
     assert_eq!(
         wait.promise,
         Promise::Held {
@@ -264,7 +264,7 @@ fn the_report_says_what_to_type_and_what_it_is_good_for() {
     for part in [
         "Promise: loses nothing",
         "Simulated: nothing is lost; nobody waits",
-        "Bound: at most 150 connections",
+        "ResourceLimits: at most 150 connections",
         "--send-timeout 30s: ",
         "a stall of 20s: nothing is lost",
         "11,250/s, a quarter more than the sink takes: ",

@@ -132,7 +132,7 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
             &format!(" of {} messages are lost", count(offered as u64)),
         );
         assert_eq!(lost, places[4] + before(later, " more are lost"), "{what}");
-        if settings.config.when_full == WhenFull::Wait || !says("messages are lost") {
+        if settings.config.when_full == WhenFull::Block || !says("messages are lost") {
             let out = places[1] + places[2] + places[3];
             assert!(is_about(out, tank.left + tank.kept_out, rate), "{what}");
         }
@@ -154,7 +154,7 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
         let waits = beyond::longest_wait(&outlook.simulated);
         assert!(waits <= settings.config.send_timeout, "{what}");
     }
-    if settings.config.when_full == WhenFull::Wait {
+    if settings.config.when_full == WhenFull::Block {
         assert!(says("nothing is lost"), "{what}");
     }
 

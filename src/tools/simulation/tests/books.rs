@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drainline::{Config, OnPause, WhenFull};
+use drainline::{Config, OnOverload, WhenFull};
 use proptest::prelude::*;
 
 use super::super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
@@ -20,8 +20,8 @@ fn millis(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
 
 prop_compose! {
     fn configs()(
-        when_full in prop_oneof![Just(WhenFull::Abort), Just(WhenFull::Drop), Just(WhenFull::Wait)],
-        on_pause in prop_oneof![Just(OnPause::Backlog), Just(OnPause::Close), Just(OnPause::Refuse)],
+        when_full in prop_oneof![Just(WhenFull::Abort), Just(WhenFull::Drop), Just(WhenFull::Block)],
+        on_overload in prop_oneof![Just(OnOverload::Backlog), Just(OnOverload::Close), Just(OnOverload::Refuse)],
         buffer_messages in 1usize..3_000,
         buffer_bytes in (4usize << 10)..(1 << 20),
         send_timeout in millis(100..3_000),
@@ -33,7 +33,7 @@ prop_compose! {
     ) -> Config {
         let mut config = Config::default();
         config.when_full = when_full;
-        config.on_pause = on_pause;
+        config.on_overload = on_overload;
         config.buffer_messages = buffer_messages;
         config.buffer_bytes = buffer_bytes;
         config.send_timeout = send_timeout;
@@ -120,8 +120,8 @@ proptest! {
     #[test]
     fn nothing_is_lost_where_senders_wait(config in configs(), demand in demands(false)) {
         let mut config = config;
-        config.when_full = WhenFull::Wait;
-        config.on_pause = OnPause::Backlog;
+        config.when_full = WhenFull::Block;
+        config.on_overload = OnOverload::Backlog;
         let simulated = run(&scenario(&config, &demand, SETTLE));
         prop_assert_eq!(lost(&simulated), 0);
         prop_assert_eq!(simulated.unseen, 0);
@@ -135,8 +135,8 @@ proptest! {
         config.accept_rate = None;
         config.max_connections = None;
         config.backlog = None;
-        config.on_pause = OnPause::Backlog;
-        config.when_full = WhenFull::Wait;
+        config.on_overload = OnOverload::Backlog;
+        config.when_full = WhenFull::Block;
         // Who sends byte by byte, and is cut for it, sends as much as it has connections, and is let in by the tick.
         config.frame_timeout = None;
         let mut demand = demand;

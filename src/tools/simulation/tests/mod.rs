@@ -4,8 +4,8 @@ mod books;
 
 use std::time::Duration;
 
-use drainline::policy::Rung;
-use drainline::{Config, OnPause, WhenFull};
+use drainline::policy::OverloadLevel;
+use drainline::{Config, OnOverload, WhenFull};
 
 use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
 use super::super::figures::{Ledger, Recovery};
@@ -131,19 +131,22 @@ fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_cut() {
     assert!(
         held.course
             .iter()
-            .any(|point| point.rung == Some(Rung::Paused))
+            .any(|point| point.level == Some(OverloadLevel::Paused))
     );
 
     let cut = simulate(&small(WhenFull::Abort, 5), &demand);
     assert!(
-        lost_for(&cut, "aborted") > 0 && cut.unseen > 0,
+        lost_for(&cut, "connection_closed") > 0 && cut.unseen > 0,
         "{:?}",
         cut.figures
     );
     let dropped = simulate(&small(WhenFull::Drop, 5), &demand);
     assert!(lost_for(&dropped, "full") > 0, "{:?}", dropped.figures);
-    assert_eq!((lost_for(&dropped, "aborted"), dropped.unseen), (0, 0));
-    let waited = simulate(&small(WhenFull::Wait, 5), &demand);
+    assert_eq!(
+        (lost_for(&dropped, "connection_closed"), dropped.unseen),
+        (0, 0)
+    );
+    let waited = simulate(&small(WhenFull::Block, 5), &demand);
     assert_eq!((lost(&waited), waited.unseen), (0, 0));
     assert_eq!(waited.figures.delivered, 50 * 100 * 60);
 }
@@ -158,14 +161,14 @@ fn under_a_dead_sink_one_wave_is_cut_and_then_the_gate_stays_shut() {
         .course
         .iter()
         .rfind(|point| point.at <= demand.duration);
-    assert_eq!(end.expect("a course").rung, Some(Rung::Paused));
+    assert_eq!(end.expect("a course").level, Some(OverloadLevel::Paused));
     let later = simulated
         .course
         .iter()
         .filter(|point| point.at > SECOND * 40 && point.at < demand.duration);
     assert!(later.clone().count() > 100);
     for point in later {
-        assert_eq!(point.rung, Some(Rung::Paused), "{point:?}");
+        assert_eq!(point.level, Some(OverloadLevel::Paused), "{point:?}");
     }
     assert_eq!(simulated.figures.recovery, Recovery::NotAsked);
 }
@@ -215,23 +218,23 @@ fn clients_above_the_limit_wait_in_the_queue_or_are_turned_away() {
     let mut crowds = vec![crowd(30, ClientPace::Rate(10), 20)];
     crowds[0].reconnect = Some(SECOND);
     let demand = demand(crowds, None, &[]);
-    let limited = |on_pause| {
+    let limited = |on_overload| {
         config(|config| {
             config.max_connections = Some(20);
-            config.on_pause = on_pause;
+            config.on_overload = on_overload;
         })
     };
-    let queued = simulate(&limited(OnPause::Backlog), &demand);
+    let queued = simulate(&limited(OnOverload::Backlog), &demand);
     assert_eq!(queued.figures.delivered, queued.figures.sent);
     assert!(queued.figures.rejected.is_empty());
     assert_eq!(
         queued.figures.peak_threads,
         queued.figures.threads_before + 20
     );
-    let closed = simulate(&limited(OnPause::Close), &demand);
+    let closed = simulate(&limited(OnOverload::Close), &demand);
     assert_eq!(closed.figures.rejected[0].0, "max_connections");
     assert!(closed.unseen > 0, "they sent before they knew");
-    let refused = simulate(&limited(OnPause::Refuse), &demand);
+    let refused = simulate(&limited(OnOverload::Refuse), &demand);
     assert_eq!(refused.unseen, 0);
     assert!(refused.figures.rejected.is_empty(), "nobody sees them");
 }
@@ -301,7 +304,7 @@ fn overload_is_bounded_work() {
     let demand = demand(crowds, Some(40_000), &[]);
     let config = config(|config| {
         config.max_connections = Some(6_000);
-        config.when_full = WhenFull::Wait;
+        config.when_full = WhenFull::Block;
     });
     let simulated = simulate(&config, &demand);
     assert!(simulated.figures.stopped_at.is_none());

@@ -33,7 +33,7 @@ fn tree() -> tempfile::TempDir {
     }
     symlink(directory.path(), at("absolute")).expect("a link");
     // One more than are followed, and as many.
-    for count in [MOST_LINKS, MOST_LINKS + 1] {
+    for count in [MAX_LINKS, MAX_LINKS + 1] {
         let mut target = PathBuf::from("file");
         for nth in 1..=count {
             let name = format!("chain-{count}-{nth}");

@@ -5,16 +5,16 @@ use super::wait::{DEADLINE, wait_for};
 
 /// `at most 256 connections, 262 threads, 270 descriptors, 63.5 MiB of memory`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bound {
+pub struct ResourceLimits {
     pub connections: u64,
     pub threads: u64,
     pub descriptors: u64,
     pub memory_bytes: u64,
 }
 
-impl Bound {
+impl ResourceLimits {
     /// The first bound in `text`, if there is a whole line of it.
-    pub fn find(text: &str) -> Option<Bound> {
+    pub fn find(text: &str) -> Option<ResourceLimits> {
         let start = text.find("at most ")?;
         let (line, _) = text[start..].split_once('\n')?;
         let before = |unit: &str| line.split(unit).next()?.rsplit(' ').next();
@@ -25,7 +25,7 @@ impl Bound {
             .iter()
             .position(|name| *name == unit)?;
         let bytes = size.parse::<f64>().ok()? * 1024f64.powi(power as i32 + 1);
-        Some(Bound {
+        Some(ResourceLimits {
             connections: count(" connection")?,
             threads: count(" thread")?,
             descriptors: count(" descriptor")?,
@@ -37,9 +37,9 @@ impl Bound {
 impl Drainline {
     /// The bound that it printed. Blocks until it did, for at most [`DEADLINE`]; stderr has to be collected.
     #[track_caller]
-    pub fn bound(&self) -> Bound {
+    pub fn limits(&self) -> ResourceLimits {
         wait_for("the bound on stderr", DEADLINE, || {
-            Bound::find(&self.stderr_text())
+            ResourceLimits::find(&self.stderr_text())
         })
     }
 }

@@ -1,9 +1,9 @@
-//! The ladder in a simulated server: each kind of overload ends as the design says.
+//! The overload in a simulated server: each kind of overload ends as the design says.
 #![allow(clippy::unwrap_used)]
 
 mod sim;
 
-use drainline::policy::{Change, Ladder, LadderSettings, Observation, Rung};
+use drainline::policy::{Change, Observation, Overload, OverloadLevel, OverloadSettings};
 use proptest::prelude::*;
 use sim::{Load, Settings, Sim, TICK, WhenFull};
 use std::time::Duration;
@@ -52,7 +52,11 @@ fn heal(sim: &mut Sim, times: u64) -> Duration {
     sim.run(secs(60));
     let (opened, what) = *sim.gate.last().unwrap();
     assert_eq!(what, "open");
-    assert_eq!(sim.ladder.rung(), Rung::Normal, "back to normal");
+    assert_eq!(
+        sim.overload.level(),
+        OverloadLevel::Normal,
+        "back to normal"
+    );
     assert_eq!(sim.inside(), sim.clients.len(), "everybody is let in again");
     opened - healed
 }
@@ -72,7 +76,7 @@ fn a_dead_sink_under_abort(clients: usize) {
     assert_eq!(sim.aborts.len(), clients, "a second wave");
     assert_eq!(sim.inside(), 0, "somebody was let in to be aborted");
     assert_eq!(sim.gate, [(shut, "shut")]);
-    assert_eq!(sim.ladder.rung(), Rung::Paused);
+    assert_eq!(sim.overload.level(), OverloadLevel::Paused);
 
     let opened_after = heal(&mut sim, 2);
     assert!(opened_after <= secs(2), "open after {opened_after:?}");
@@ -98,7 +102,7 @@ fn a_dead_sink_under_drop_stays_shut_and_keeps_its_connections() {
     assert_eq!(sim.gate.len(), 1, "{:?}", sim.gate);
     assert_eq!(sim.inside(), 50);
     assert_eq!(sim.aborts, []);
-    assert_eq!(sim.ladder.rung(), Rung::Shedding);
+    assert_eq!(sim.overload.level(), OverloadLevel::Shedding);
     // Once nobody waits, nobody waits again: each second drops what each second brings.
     let before = sim.dropped;
     sim.run(secs(100));
@@ -122,13 +126,13 @@ fn a_dead_sink_stays_shut_when_nobody_sends_any_more() {
         // Nothing was lost and nobody waited for an hour: the first progress is enough.
         sim.sink_rate = 100;
         sim.run(TICK);
-        assert!(!sim.ladder.is_paused(), "{when_full:?}");
+        assert!(!sim.overload.is_paused(), "{when_full:?}");
     }
 }
 
 #[test]
 fn an_hour_of_wait_loses_nothing_and_opens_a_second_after_healing() {
-    let mut sim = before_a_dead_sink(WhenFull::Wait, 50);
+    let mut sim = before_a_dead_sink(WhenFull::Block, 50);
     sim.run(secs(60));
     sim.add(10, every_second(10));
     sim.run(HOUR);
@@ -140,7 +144,7 @@ fn an_hour_of_wait_loses_nothing_and_opens_a_second_after_healing() {
     let about_a_second = Duration::from_millis(900)..=Duration::from_millis(1_200);
     assert!(about_a_second.contains(&opened_after), "{opened_after:?}");
     assert_eq!(sim.lost(), 0);
-    assert_eq!(sim.highest, Rung::Paused);
+    assert_eq!(sim.highest, OverloadLevel::Paused);
     sim.hush();
     sim.run(secs(60));
     assert_eq!(sim.delivered, sim.received, "everything arrives in the end");
@@ -155,7 +159,7 @@ fn a_slow_sink_with_greedy_senders_stays_open_for_others() {
     sim.add(20, every_second(1));
     sim.run(HOUR);
     assert_eq!(sim.gate, [], "paused");
-    assert_eq!(sim.highest, Rung::Backpressure);
+    assert_eq!(sim.highest, OverloadLevel::Backpressure);
     assert_eq!(sim.lost(), 0);
     for client in &sim.clients[10..] {
         assert!(client.sent > 500, "{client:?}");
@@ -205,8 +209,12 @@ fn with_pause_off_the_gate_never_shuts_and_wave_follows_wave() {
     sim.run(secs(600));
     assert_eq!(sim.gate, []);
     assert!(sim.aborts.len() > 100, "{}", sim.aborts.len());
-    assert!(sim.changes.iter().all(|change| change.to != Rung::Paused));
-    assert_eq!(sim.highest, Rung::Shedding);
+    assert!(
+        sim.changes
+            .iter()
+            .all(|change| change.to != OverloadLevel::Paused)
+    );
+    assert_eq!(sim.highest, OverloadLevel::Shedding);
 }
 
 #[test]
@@ -217,10 +225,10 @@ fn each_change_says_from_where_to_where_how_long_it_lasted_and_what_it_cost() {
     heal(&mut sim, 2);
     let way: Vec<_> = sim.changes.iter().map(|change| change.to).collect();
     let (normal, held, paused, shed) = (
-        Rung::Normal,
-        Rung::Backpressure,
-        Rung::Paused,
-        Rung::Shedding,
+        OverloadLevel::Normal,
+        OverloadLevel::Backpressure,
+        OverloadLevel::Paused,
+        OverloadLevel::Shedding,
     );
     assert_eq!(way, [held, paused, shed, paused, normal]);
     assert_eq!(sim.changes[1].longest_wait, secs(5));
@@ -228,17 +236,17 @@ fn each_change_says_from_where_to_where_how_long_it_lasted_and_what_it_cost() {
         sim.changes.iter().map(|change| change.lost).sum::<u64>(),
         lost
     );
-    let seconds_in = sim.ladder.seconds_in();
-    let lasted = |rung| {
-        let left = sim.changes.iter().filter(|change| change.from == rung);
+    let overload_seconds = sim.overload.overload_seconds();
+    let lasted = |level| {
+        let left = sim.changes.iter().filter(|change| change.from == level);
         left.map(|change| change.lasted).sum::<Duration>()
     };
-    assert_eq!(seconds_in[held as usize], lasted(held));
-    assert_eq!(seconds_in[paused as usize], lasted(paused));
-    assert_eq!(seconds_in[shed as usize], lasted(shed));
+    assert_eq!(overload_seconds[held as usize], lasted(held));
+    assert_eq!(overload_seconds[paused as usize], lasted(paused));
+    assert_eq!(overload_seconds[shed as usize], lasted(shed));
 }
 
-/// One step of a ladder: what was seen, and how long after the step before.
+/// One step of a overload: what was seen, and how long after the step before.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     wait_ms: u64,
@@ -268,11 +276,11 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 /// The design's table of latches, read off the whole history at every step.
-fn rung_by_the_table(
+fn level_by_the_table(
     history: &[(u64, Step)],
     was_paused: bool,
     pause_after: Option<u64>,
-) -> (Rung, bool) {
+) -> (OverloadLevel, bool) {
     let (now, last) = *history.last().unwrap();
     let within = |millis: u64, inclusive: bool| {
         let recent = move |at: u64| now - at < millis || (inclusive && now - at == millis);
@@ -289,13 +297,13 @@ fn rung_by_the_table(
         let progress = last.empty || within(1_000, true).any(|step| step.finished > 0);
         last.wait_ms >= pause_after || (was_paused && !(calm && progress))
     });
-    let rung = match (shedding, paused, held_up) {
-        (true, ..) => Rung::Shedding,
-        (_, true, _) => Rung::Paused,
-        (.., true) => Rung::Backpressure,
-        _ => Rung::Normal,
+    let level = match (shedding, paused, held_up) {
+        (true, ..) => OverloadLevel::Shedding,
+        (_, true, _) => OverloadLevel::Paused,
+        (.., true) => OverloadLevel::Backpressure,
+        _ => OverloadLevel::Normal,
     };
-    (rung, paused)
+    (level, paused)
 }
 
 proptest! {
@@ -306,17 +314,17 @@ proptest! {
         steps in prop::collection::vec(any_step(), 1..150),
         pause_after in prop::option::weighted(0.9, Just(1_000u64)),
     ) {
-        let settings = LadderSettings { tick: TICK, pause_after: pause_after.map(Duration::from_millis) };
+        let settings = OverloadSettings { tick: TICK, pause_after: pause_after.map(Duration::from_millis) };
         let began = secs(7);
-        let mut ladder = Ladder::new(settings, began);
+        let mut overload = Overload::new(settings, began);
         let mut history = Vec::new();
         let (mut now, mut seen) = (0, Observation::default());
-        let (mut rung, mut paused) = (Rung::Normal, false);
+        let (mut level, mut paused) = (OverloadLevel::Normal, false);
         let (mut rung_since, mut lost_at_rung) = (0, 0);
-        let mut seconds_in = [0; 4];
+        let mut overload_seconds = [0; 4];
         for step in steps {
             now += step.elapsed_ms;
-            seconds_in[rung as usize] += step.elapsed_ms;
+            overload_seconds[level as usize] += step.elapsed_ms;
             history.push((now, step));
             seen = Observation {
                 longest_wait: Duration::from_millis(step.wait_ms),
@@ -324,22 +332,22 @@ proptest! {
                 finished: seen.finished + step.finished,
                 empty: step.empty,
             };
-            let change = ladder.step(began + Duration::from_millis(now), seen);
+            let change = overload.step(began + Duration::from_millis(now), seen);
 
-            let (to, is_paused) = rung_by_the_table(&history, paused, pause_after);
+            let (to, is_paused) = level_by_the_table(&history, paused, pause_after);
             paused = is_paused;
-            let expected = (to != rung).then(|| Change {
-                from: rung,
+            let expected = (to != level).then(|| Change {
+                from: level,
                 to,
                 lasted: Duration::from_millis(now - rung_since),
                 longest_wait: seen.longest_wait,
                 lost: seen.lost - lost_at_rung,
             });
             prop_assert_eq!(change, expected);
-            prop_assert_eq!((ladder.rung(), ladder.is_paused()), (to, is_paused));
-            prop_assert_eq!(ladder.seconds_in(), seconds_in.map(Duration::from_millis));
-            if to != rung {
-                (rung, rung_since, lost_at_rung) = (to, now, seen.lost);
+            prop_assert_eq!((overload.level(), overload.is_paused()), (to, is_paused));
+            prop_assert_eq!(overload.overload_seconds(), overload_seconds.map(Duration::from_millis));
+            if to != level {
+                (level, rung_since, lost_at_rung) = (to, now, seen.lost);
             }
         }
     }

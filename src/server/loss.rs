@@ -4,9 +4,8 @@
 //! reset, or lost by a deadline of its own is counted and is its own doing: else any scanner would make every stop
 //! look like a loss.
 
-use super::framing::Discard;
-use super::handle::Report;
-use crate::server::{DropReason, EndReason, Reason, RejectReason, Tally};
+use super::ledger::{Counters, Discard, DropReason, EndReason, Reason, RejectReason};
+use super::report::Report;
 
 /// Whose doing it is that something did not come through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +19,12 @@ use Fault::{Ours, Peers};
 /// A whole message, or one that was too long for a limit of ours: whoever sent it takes it for sent.
 fn of_dropped(reason: DropReason) -> Fault {
     match reason {
-        DropReason::Aborted
+        DropReason::ConnectionClosed
         | DropReason::Full
         | DropReason::Oversize
         | DropReason::Shutdown
         | DropReason::SinkFailed
-        | DropReason::Handler
+        | DropReason::ByHandler
         | DropReason::NoSlot => Ours,
     }
 }
@@ -37,13 +36,13 @@ fn of_unread_at_end(reason: EndReason) -> Fault {
         EndReason::SendTimeout
         | EndReason::Aborted
         | EndReason::Shutdown
-        | EndReason::Finished
-        | EndReason::Failed
-        | EndReason::Panicked => Ours,
+        | EndReason::HandlerReturned
+        | EndReason::HandlerError
+        | EndReason::HandlerPanicked => Ours,
         // It went by itself: nothing of it can still be there, or the reset took it.
-        EndReason::Eof | EndReason::Probe | EndReason::Reset => Peers,
+        EndReason::Eof | EndReason::NoData | EndReason::Reset => Peers,
         // Nobody can tell where in them a message begins.
-        EndReason::Protocol => Peers,
+        EndReason::ProtocolError => Peers,
         // It had its time, and let it pass: for the rest of a message, for a first or next byte, for taking a reply.
         EndReason::FrameTimeout
         | EndReason::IdleTimeout
@@ -77,7 +76,9 @@ fn of_discarded(reason: Discard) -> Fault {
         | Discard::Failed => Ours,
         // A message that we dropped is counted as dropped. Where its length closes the connection, it broke the rules.
         Discard::Oversize => Peers,
-        Discard::Garbage | Discard::Incomplete | Discard::Reset | Discard::DeadlinePassed => Peers,
+        Discard::InvalidFrame | Discard::Incomplete | Discard::Reset | Discard::DeadlinePassed => {
+            Peers
+        }
     }
 }
 
@@ -88,7 +89,7 @@ impl Report {
     /// What a peer framed wrongly, left unfinished, reset, or lost by a deadline of its own (or because its address had
     /// its share of the connections) is in the ledger, and is no loss of ours.
     pub fn is_lossy(&self) -> bool {
-        let stats = &self.server.stats;
+        let stats = &self.stats;
         stats.in_flight > 0
             || self.bytes.truncated > 0
             || has_ours(&stats.dropped, of_dropped)
@@ -98,7 +99,7 @@ impl Report {
     }
 }
 
-fn has_ours<R: Reason>(tally: &Tally<R>, fault_of: fn(R) -> Fault) -> bool {
+fn has_ours<R: Reason>(tally: &Counters<R>, fault_of: fn(R) -> Fault) -> bool {
     tally
         .iter()
         .any(|(reason, amount)| amount > 0 && fault_of(reason) == Ours)
@@ -118,7 +119,7 @@ mod tests {
     /// reason is in one of the two.
     fn check<R: Reason>(
         calm: &Report,
-        set: fn(&mut Report) -> &mut Tally<R>,
+        set: fn(&mut Report) -> &mut Counters<R>,
         ours: &str,
         peers: &str,
     ) {
@@ -143,19 +144,19 @@ mod tests {
         assert!(!calm.is_lossy());
         check(
             &calm,
-            |report| &mut report.server.stats.dropped,
+            |report| &mut report.stats.dropped,
             "aborted full oversize shutdown sink_failed handler no_slot",
             "",
         );
         check(
             &calm,
-            |report| &mut report.server.stats.unread_ended,
+            |report| &mut report.stats.unread_ended,
             "send_timeout aborted shutdown finished failed panicked",
-            "eof probe reset protocol frame_timeout idle_timeout first_byte_timeout write_timeout",
+            "eof no_data reset protocol_error frame_timeout idle_timeout first_byte_timeout write_timeout",
         );
         check(
             &calm,
-            |report| &mut report.server.stats.unread_rejected,
+            |report| &mut report.stats.unread_rejected,
             "max_connections paused no_descriptor no_thread shutdown",
             "per_address",
         );
@@ -166,7 +167,7 @@ mod tests {
             "oversize garbage incomplete reset deadline_passed",
         );
         let counts: [fn(&mut Report); 2] = [
-            |report| report.server.stats.in_flight = 1,
+            |report| report.stats.in_flight = 1,
             |report| report.bytes.truncated = 1,
         ];
         for count in counts {
@@ -177,10 +178,10 @@ mod tests {
         // How connections and clients ended is no loss by itself.
         let mut report = calm.clone();
         for &reason in EndReason::ALL {
-            report.server.stats.ended.add(reason, 1);
+            report.stats.ended.add(reason, 1);
         }
         for &reason in RejectReason::ALL {
-            report.server.stats.rejected.add(reason, 1);
+            report.stats.rejected.add(reason, 1);
         }
         assert!(!report.is_lossy());
     }

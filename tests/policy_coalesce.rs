@@ -20,14 +20,14 @@ struct Crowd {
 
 /// What each of them sends.
 #[derive(Clone, Copy)]
-struct Traffic {
+struct ConnectionCounts {
     writes_per_second: f64,
     messages_per_write: f64,
     bytes_per_message: f64,
 }
 
-fn lines(writes_per_second: f64) -> Traffic {
-    Traffic {
+fn lines(writes_per_second: f64) -> ConnectionCounts {
+    ConnectionCounts {
         writes_per_second,
         messages_per_write: 1.0,
         bytes_per_message: 128.0,
@@ -46,7 +46,7 @@ impl Crowd {
     }
 
     /// So many ticks of this traffic, read as the last delay has it.
-    fn runs(&mut self, ticks: u32, traffic: Traffic) -> Option<Duration> {
+    fn runs(&mut self, ticks: u32, traffic: ConnectionCounts) -> Option<Duration> {
         for _ in 0..ticks {
             let writes = traffic.writes_per_second * TICK.as_secs_f64();
             let most_reads = self
@@ -102,7 +102,7 @@ fn nobody_is_delayed_while_the_process_has_little_to_do() {
     assert_eq!(Crowd::of(100).runs(50, lines(100.0)), None);
     assert_eq!(Crowd::of(1).runs(50, lines(15_000.0)), None);
     // Many messages, and few reads.
-    let blocks = Traffic {
+    let blocks = ConnectionCounts {
         writes_per_second: 100.0,
         messages_per_write: 50.0,
         bytes_per_message: 64.0,
@@ -140,12 +140,12 @@ fn delays_last_until_half_the_rate_that_began_them() {
 
 #[test]
 fn several_messages_a_write_count_as_the_one_read_that_they_are() {
-    let writes = Traffic {
+    let writes = ConnectionCounts {
         messages_per_write: 10.0,
         ..lines(100.0)
     };
     assert_eq!(Crowd::of(500).runs(50, writes), millis(50.0));
-    let seldom = Traffic {
+    let seldom = ConnectionCounts {
         messages_per_write: 10.0,
         ..lines(20.0)
     };

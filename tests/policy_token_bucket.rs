@@ -1,7 +1,7 @@
 //! The token bucket: however takes are split and spread, the rate holds.
 #![allow(clippy::unwrap_used)]
 
-use drainline::policy::Bucket;
+use drainline::policy::TokenBucket;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ proptest! {
         let rate = rate as f64;
         let burst = (rate / 10.0).max(1.0);
         let mut now = Duration::ZERO;
-        let mut bucket = Bucket::new(rate, now);
+        let mut bucket = TokenBucket::new(rate, now);
         let (mut taken, mut waited) = (0u64, Duration::ZERO);
         // Beside it: the sums since the last moment at which the bucket can have been full.
         let mut windows: Vec<(Duration, u64)> = Vec::new();
@@ -57,7 +57,7 @@ proptest! {
     #[test]
     fn below_its_rate_nobody_ever_waits(rate in 1..1_000u64, sizes in prop::collection::vec(1..20u64, 1..200)) {
         let mut now = Duration::ZERO;
-        let mut bucket = Bucket::new(rate as f64, now);
+        let mut bucket = TokenBucket::new(rate as f64, now);
         for size in sizes {
             prop_assert_eq!(bucket.wait(now), Duration::ZERO);
             bucket.take(size, now);
@@ -69,7 +69,7 @@ proptest! {
 #[test]
 fn after_the_wait_that_it_was_told_nobody_is_told_another() {
     for rate in [3, 7, 1_024, 99_999, 1_000_000_000] {
-        let mut bucket = Bucket::new(rate as f64, Duration::ZERO);
+        let mut bucket = TokenBucket::new(rate as f64, Duration::ZERO);
         let mut now = Duration::ZERO;
         for size in 1..2_000 {
             bucket.take(size, now);
@@ -81,7 +81,7 @@ fn after_the_wait_that_it_was_told_nobody_is_told_another() {
 
 #[test]
 fn a_clock_that_steps_back_gives_nothing_twice() {
-    let mut bucket = Bucket::new(100.0, Duration::ZERO);
+    let mut bucket = TokenBucket::new(100.0, Duration::ZERO);
     let later = Duration::from_secs(10);
     bucket.take(110, later);
     let wait = bucket.wait(later);
@@ -92,7 +92,7 @@ fn a_clock_that_steps_back_gives_nothing_twice() {
 
 #[test]
 fn a_debt_that_overflows_every_duration_is_still_a_wait() {
-    let mut bucket = Bucket::new(1e-9, Duration::ZERO);
+    let mut bucket = TokenBucket::new(1e-9, Duration::ZERO);
     bucket.take(u64::MAX, Duration::ZERO);
     assert_eq!(bucket.wait(Duration::ZERO), Duration::MAX);
 }

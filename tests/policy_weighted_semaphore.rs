@@ -1,7 +1,7 @@
 //! The buffer's line against a naive twin: any order of take, cancel, give back, finish and close.
 #![allow(clippy::unwrap_used)]
 
-use drainline::policy::{Cancel, Queue, Take, Ticket, Weight};
+use drainline::policy::{Acquire, Cancel, Ticket, Weight, WeightedSemaphore};
 use proptest::prelude::*;
 
 /// Small enough that everything happens often: full in one dimension, in the other, in both.
@@ -72,7 +72,7 @@ impl Twin {
         used.messages + more.messages <= LIMIT.messages && used.bytes + more.bytes <= LIMIT.bytes
     }
 
-    fn take(&mut self, asked: Weight, wait: bool) -> &'static str {
+    fn acquire(&mut self, asked: Weight, wait: bool) -> &'static str {
         let (answer, state) = if self.closed {
             ("closed", State::Over)
         } else if asked.messages > LIMIT.messages || asked.bytes > LIMIT.bytes {
@@ -110,7 +110,7 @@ impl Twin {
 /// One thing that may happen. Numbers pick among what is there.
 #[derive(Clone, Debug)]
 enum Op {
-    Take { asked: Weight, wait: bool },
+    Acquire { asked: Weight, wait: bool },
     Cancel { pick: usize },
     GiveBack { pick: usize, part: Weight },
     Finish { pick: usize },
@@ -131,7 +131,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     let pick = any::<usize>();
     prop_oneof![
         40 => (any_weight(), prop::bool::weighted(0.8))
-            .prop_map(|(asked, wait)| Op::Take { asked, wait }),
+            .prop_map(|(asked, wait)| Op::Acquire { asked, wait }),
         15 => pick.prop_map(|pick| Op::Cancel { pick }),
         15 => (pick, 0..=4u64, 0..=16u64).prop_map(|(pick, messages, bytes)| Op::GiveBack {
             pick,
@@ -142,16 +142,16 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The queue and its twin, taking the same steps.
+/// The semaphore and its twin, taking the same steps.
 struct Pair {
-    queue: Queue<usize>,
+    semaphore: WeightedSemaphore<usize>,
     twin: Twin,
 }
 
 impl Pair {
     fn step(&mut self, op: &Op) {
         match *op {
-            Op::Take { asked, wait } => self.take(asked, wait),
+            Op::Acquire { asked, wait } => self.acquire(asked, wait),
             Op::Cancel { pick } => self.cancel(pick),
             Op::GiveBack { pick, part } => {
                 let Some((id, left)) = self.pick_out(pick) else {
@@ -162,7 +162,7 @@ impl Pair {
                     left.messages - part.messages,
                     left.bytes - part.bytes,
                 ));
-                let woken = self.queue.give_back(part);
+                let woken = self.semaphore.give_back(part);
                 assert_eq!(woken, self.twin.serve(), "woken by a give back");
             }
             Op::Finish { pick } => {
@@ -170,7 +170,7 @@ impl Pair {
                     return;
                 };
                 self.twin.entries[id].state = State::Over;
-                let woken = self.queue.finish(left);
+                let woken = self.semaphore.finish(left);
                 assert_eq!(woken, self.twin.serve(), "woken by a finish");
             }
             Op::Close => self.close(),
@@ -186,23 +186,27 @@ impl Pair {
         }
     }
 
-    fn take(&mut self, asked: Weight, wait: bool) {
+    fn acquire(&mut self, asked: Weight, wait: bool) {
         let id = self.twin.entries.len();
         let mut waker_kept = false;
-        let answer = self.queue.take(asked, wait, || {
+        let answer = self.semaphore.acquire(asked, wait, || {
             waker_kept = true;
             id
         });
         let said = match answer {
-            Take::Granted => "granted",
-            Take::Queued(_) => "queued",
-            Take::Busy => "busy",
-            Take::TooHeavy => "too heavy",
-            Take::Closed => "closed",
+            Acquire::Granted => "granted",
+            Acquire::Queued(_) => "queued",
+            Acquire::Busy => "busy",
+            Acquire::TooHeavy => "too heavy",
+            Acquire::Closed => "closed",
         };
-        assert_eq!(said, self.twin.take(asked, wait), "{asked:?}, wait: {wait}");
+        assert_eq!(
+            said,
+            self.twin.acquire(asked, wait),
+            "{asked:?}, wait: {wait}"
+        );
         assert_eq!(waker_kept, said == "queued", "a waker is made to be kept");
-        if let Take::Queued(ticket) = answer {
+        if let Acquire::Queued(ticket) = answer {
             self.twin.entries[id].ticket = Some(ticket);
         }
     }
@@ -224,7 +228,7 @@ impl Pair {
             Cancel::Gone
         };
         let ticket = self.twin.entries[queued[nth]].ticket.unwrap();
-        assert_eq!(self.queue.cancel(ticket), expected);
+        assert_eq!(self.semaphore.cancel(ticket), expected);
     }
 
     fn close(&mut self) {
@@ -237,25 +241,28 @@ impl Pair {
             self.twin.entries[id].state = State::Over;
         }
         self.twin.closed = true;
-        assert_eq!(self.queue.close(), expected);
+        assert_eq!(self.semaphore.close(), expected);
     }
 
     /// What holds after every step, whatever the step was.
     fn check(&self) {
-        let (queue, twin) = (&self.queue, &self.twin);
-        assert_eq!(queue.used(), twin.used());
-        assert_eq!(queue.items(), twin.out().len() as u64);
-        assert_eq!(queue.waiting(), twin.waiting().len());
-        assert_eq!(queue.in_flight(), twin.in_flight());
-        assert_eq!(queue.is_closed(), twin.closed);
+        let (semaphore, twin) = (&self.semaphore, &self.twin);
+        assert_eq!(semaphore.used(), twin.used());
+        assert_eq!(semaphore.items(), twin.out().len() as u64);
+        assert_eq!(semaphore.waiting(), twin.waiting().len());
+        assert_eq!(semaphore.in_flight(), twin.in_flight());
+        assert_eq!(semaphore.is_closed(), twin.closed);
 
-        let used = queue.used();
+        let used = semaphore.used();
         assert!(used.messages <= LIMIT.messages && used.bytes <= LIMIT.bytes);
         if let Some(&head) = twin.waiting().first() {
             let head = twin.entries[head].weight;
             assert!(!twin.has_room_for(head), "a fitting head was left waiting");
         }
-        assert!(!twin.closed || queue.waiting() == 0, "waiting after close");
+        assert!(
+            !twin.closed || semaphore.waiting() == 0,
+            "waiting after close"
+        );
 
         // Whoever was granted from the line came before everybody who still waits in it.
         let ticket_of = |id: &usize| twin.entries[*id].ticket;
@@ -280,7 +287,7 @@ proptest! {
 
     #[test]
     fn any_order_of_steps_agrees_with_the_naive_twin(ops in prop::collection::vec(any_op(), 1..120)) {
-        let mut pair = Pair { queue: Queue::new(LIMIT), twin: Twin::default() };
+        let mut pair = Pair { semaphore: WeightedSemaphore::new(LIMIT), twin: Twin::default() };
         for op in &ops {
             pair.step(op);
             pair.check();
@@ -291,61 +298,76 @@ proptest! {
     fn when_everything_out_is_finished_everybody_was_served_and_nothing_is_left(
         asked in prop::collection::vec(any_weight(), 1..60)
     ) {
-        let mut pair = Pair { queue: Queue::new(LIMIT), twin: Twin::default() };
+        let mut pair = Pair { semaphore: WeightedSemaphore::new(LIMIT), twin: Twin::default() };
         for &asked in &asked {
-            pair.take(asked, true);
+            pair.acquire(asked, true);
         }
         while !pair.twin.out().is_empty() {
             pair.step(&Op::Finish { pick: 0 });
             pair.check();
         }
-        prop_assert_eq!(pair.queue.waiting(), 0);
-        prop_assert_eq!(pair.queue.items(), 0);
-        prop_assert_eq!(pair.queue.in_flight(), 0);
-        prop_assert_eq!(pair.queue.used(), weight(0, 0));
+        prop_assert_eq!(pair.semaphore.waiting(), 0);
+        prop_assert_eq!(pair.semaphore.items(), 0);
+        prop_assert_eq!(pair.semaphore.in_flight(), 0);
+        prop_assert_eq!(pair.semaphore.used(), weight(0, 0));
     }
 }
 
-fn queued<W>(queue: &mut Queue<W>, asked: Weight, waker: W) -> Ticket {
-    match queue.take(asked, true, || waker) {
-        Take::Queued(ticket) => ticket,
+fn queued<W>(semaphore: &mut WeightedSemaphore<W>, asked: Weight, waker: W) -> Ticket {
+    match semaphore.acquire(asked, true, || waker) {
+        Acquire::Queued(ticket) => ticket,
         other => panic!("{other:?} instead of queued"),
     }
 }
 
 #[test]
 fn a_cancelled_head_lets_those_behind_it_through() {
-    let mut queue = Queue::new(LIMIT);
-    assert_eq!(queue.take(weight(8, 8), true, || "holder"), Take::Granted);
-    let heavy = queued(&mut queue, weight(9, 9), "heavy");
-    queued(&mut queue, weight(1, 1), "light");
-    queued(&mut queue, weight(1, 1), "lighter");
-    queued(&mut queue, weight(1, 1), "one too many");
+    let mut semaphore = WeightedSemaphore::new(LIMIT);
+    assert_eq!(
+        semaphore.acquire(weight(8, 8), true, || "holder"),
+        Acquire::Granted
+    );
+    let heavy = queued(&mut semaphore, weight(9, 9), "heavy");
+    queued(&mut semaphore, weight(1, 1), "light");
+    queued(&mut semaphore, weight(1, 1), "lighter");
+    queued(&mut semaphore, weight(1, 1), "one too many");
     let woken = vec!["light", "lighter"];
-    assert_eq!(queue.cancel(heavy), Cancel::Left(weight(9, 9), woken));
-    assert_eq!(queue.waiting(), 1);
+    assert_eq!(semaphore.cancel(heavy), Cancel::Left(weight(9, 9), woken));
+    assert_eq!(semaphore.waiting(), 1);
 }
 
 #[test]
 fn a_grant_beats_the_timeout_that_comes_after_it() {
-    let mut queue = Queue::new(LIMIT);
-    assert_eq!(queue.take(LIMIT, true, || "holder"), Take::Granted);
-    let ticket = queued(&mut queue, weight(1, 1), "waiter");
-    assert_eq!(queue.finish(LIMIT), vec!["waiter"]);
-    assert_eq!(queue.cancel(ticket), Cancel::Gone);
-    assert_eq!(queue.used(), weight(1, 1), "the grant stands");
+    let mut semaphore = WeightedSemaphore::new(LIMIT);
+    assert_eq!(
+        semaphore.acquire(LIMIT, true, || "holder"),
+        Acquire::Granted
+    );
+    let ticket = queued(&mut semaphore, weight(1, 1), "waiter");
+    assert_eq!(semaphore.finish(LIMIT), vec!["waiter"]);
+    assert_eq!(semaphore.cancel(ticket), Cancel::Gone);
+    assert_eq!(semaphore.used(), weight(1, 1), "the grant stands");
 }
 
 #[test]
 fn nothing_is_granted_after_close_and_what_was_granted_stays() {
-    let mut queue = Queue::new(LIMIT);
-    assert_eq!(queue.take(LIMIT, true, || "holder"), Take::Granted);
-    let ticket = queued(&mut queue, weight(3, 1), "waiter");
-    assert_eq!(queue.close(), (3, vec!["waiter"]));
-    assert_eq!((queue.items(), queue.in_flight()), (1, LIMIT.messages));
-    assert_eq!(queue.finish(LIMIT), Vec::<&str>::new());
-    assert_eq!(queue.cancel(ticket), Cancel::Gone);
-    assert_eq!(queue.take(weight(1, 1), true, || "late"), Take::Closed);
-    assert_eq!(queue.close(), (0, Vec::new()));
-    assert_eq!((queue.items(), queue.in_flight()), (0, 0));
+    let mut semaphore = WeightedSemaphore::new(LIMIT);
+    assert_eq!(
+        semaphore.acquire(LIMIT, true, || "holder"),
+        Acquire::Granted
+    );
+    let ticket = queued(&mut semaphore, weight(3, 1), "waiter");
+    assert_eq!(semaphore.close(), (3, vec!["waiter"]));
+    assert_eq!(
+        (semaphore.items(), semaphore.in_flight()),
+        (1, LIMIT.messages)
+    );
+    assert_eq!(semaphore.finish(LIMIT), Vec::<&str>::new());
+    assert_eq!(semaphore.cancel(ticket), Cancel::Gone);
+    assert_eq!(
+        semaphore.acquire(weight(1, 1), true, || "late"),
+        Acquire::Closed
+    );
+    assert_eq!(semaphore.close(), (0, Vec::new()));
+    assert_eq!((semaphore.items(), semaphore.in_flight()), (0, 0));
 }
