@@ -372,6 +372,9 @@ mod tests {
         more.add(DropReason::Shutdown, 1);
         counters.add_all(&more);
         assert_eq!(counters.to_string(), "12 (connection_closed 9, shutdown 3)");
-        assert_eq!(format!("{counters:?}"), r#"{"connection_closed": 9, "shutdown": 3}"#);
+        assert_eq!(
+            format!("{counters:?}"),
+            r#"{"connection_closed": 9, "shutdown": 3}"#
+        );
     }
 }
