@@ -39,7 +39,7 @@ fn every_flag_is_in_both_helps_and_reaches_the_plan() {
     assert_eq!(full.hold, Duration::from_secs(1));
     assert_eq!((full.framing, full.write_size), (OutputFraming::Nul, 1024));
     assert_eq!((full.reconnect_every, full.threads), (Some(2), 3));
-    assert!(full.tagged && full.timed && full.wait_close);
+    assert!(full.numbered && full.timestamped && full.wait_close);
     let bare = plan(&[]);
     assert_eq!(bare.duration, Some(Duration::from_secs(10)));
     assert_eq!(plan(&["--messages=5"]).duration, None);
