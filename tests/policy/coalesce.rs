@@ -1,5 +1,4 @@
 //! Which reads are delayed and by how much: stepped through, without a clock or a socket.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! The token bucket: however takes are split and spread, the rate holds.
-#![allow(clippy::unwrap_used)]
 
 use drainline::policy::TokenBucket;
 use proptest::prelude::*;

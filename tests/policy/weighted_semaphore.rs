@@ -1,5 +1,4 @@
 //! The buffer's line against a naive twin: any order of take, cancel, give back, finish and close.
-#![allow(clippy::unwrap_used)]
 
 use drainline::policy::{Acquire, Cancel, Ticket, Weight, WeightedSemaphore};
 use proptest::prelude::*;

@@ -1,5 +1,4 @@
 //! Deadlines by counted ticks: cut exactly when due, and never for time that a peer did not take.
-#![allow(clippy::unwrap_used)]
 
 use drainline::policy::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};
 use proptest::prelude::*;
