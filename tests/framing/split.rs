@@ -1,8 +1,5 @@
 //! Every framing: however a stream is split, the same messages, totals and sums come of it, no byte is unaccounted for,
 //! and hostile input costs little.
-#![allow(clippy::unwrap_used)]
-
-mod streams;
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +9,8 @@ use drainline::ingest::{Framing, Oversize};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use streams::sum::{Found, Sum};
-use streams::{FRAMINGS, POLICIES, Rules, check, check_split, encode};
+use crate::streams::sum::{Found, Sum};
+use crate::streams::{FRAMINGS, POLICIES, Rules, check, check_split, encode};
 
 /// Counts around everything that a decoder compares them with.
 fn count(max: usize) -> impl Strategy<Value = u64> {

@@ -1,25 +1,21 @@
 //! Every framing through a socket: what a server reads, in whatever pieces, is what the reference finds in the stream,
 //! and the ledger says the same.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-mod streams;
 
 use std::io::Write;
 use std::time::Duration;
 
-use common::client;
-use common::echo::ANY;
-use common::valve::Valve;
-use common::wait::{DEADLINE, wait_until};
+use crate::common::client;
+use crate::common::echo::ANY;
+use crate::common::valve::Valve;
+use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::framing::End;
 use drainline::ingest::{Framing, Ingest, Oversize};
 use drainline::{Config, Discard, Reason};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use streams::sum::Found;
-use streams::{FRAMINGS, Rules, encode, reference};
+use crate::streams::sum::Found;
+use crate::streams::{FRAMINGS, Rules, encode, reference};
 
 /// Mostly short, sometimes about as long as a message may be, sometimes much longer.
 fn length() -> impl Strategy<Value = usize> {

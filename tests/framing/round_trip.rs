@@ -1,18 +1,14 @@
 //! Messages of any bytes come out as they went in, whatever the two framings: through a real server, in batches that its
 //! buffer splits, and by a sink that takes them a part at a time.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-mod streams;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 
-use common::client;
-use common::echo::ANY;
-use common::valve::Valve;
-use common::wait::{DEADLINE, wait_until};
+use crate::common::client;
+use crate::common::echo::ANY;
+use crate::common::valve::Valve;
+use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::sink::File;
 use drainline::ingest::{Framing, Ingest, OutputFraming, Sink};
 use drainline::{Config, Server};
@@ -20,7 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use streams::{FRAMINGS, encode};
+use crate::streams::{FRAMINGS, encode};
 
 const OUTPUTS: [OutputFraming; 4] = [
     OutputFraming::Lines,

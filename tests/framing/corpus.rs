@@ -1,7 +1,4 @@
 //! What a fuzzer asks, without one: each framing's corpus, and what is nearly in it, comes to the same however it is split.
-#![allow(clippy::unwrap_used)]
-
-mod streams;
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use streams::{FRAMINGS, check, check_fuzzed};
+use crate::streams::{FRAMINGS, check, check_fuzzed};
 
 /// The committed inputs of a framing's fuzz target.
 fn corpus(framing: Framing) -> Vec<Vec<u8>> {
