@@ -10,9 +10,14 @@ use proptest::test_runner::TestRunner;
 
 use crate::streams::{FRAMINGS, check, check_fuzzed};
 
-/// The committed inputs of a framing's fuzz target.
+/// The committed inputs of a framing's fuzz target. The published package holds neither.
 fn corpus(framing: Framing) -> Vec<Vec<u8>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    if !fuzz.exists() {
+        eprintln!("left out: the corpus is in the repository, and this is the package");
+        return Vec::new();
+    }
+    let dir = fuzz.join("corpus");
     let files = fs::read_dir(dir.join(framing.name())).unwrap();
     let inputs: Vec<_> = files
         .map(|file| fs::read(file.unwrap().path()).unwrap())
@@ -34,6 +39,9 @@ fn the_corpus_of_each_framing_passes() {
 fn what_is_nearly_in_the_corpus_passes() {
     for framing in FRAMINGS {
         let inputs = corpus(framing);
+        if inputs.is_empty() {
+            return;
+        }
         let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
         let parts = [(); 2].map(|()| {
             (

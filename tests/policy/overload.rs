@@ -1,8 +1,8 @@
 //! The overload in a simulated server: each kind of overload ends as the design says.
 
+use crate::sim::{Load, Settings, Sim, TICK, WhenFull};
 use drainline::policy::{Change, Observation, Overload, OverloadLevel, OverloadSettings};
 use proptest::prelude::*;
-use crate::sim::{Load, Settings, Sim, TICK, WhenFull};
 use std::time::Duration;
 
 const HOUR: Duration = secs(3600);

@@ -1,4 +1,4 @@
-//! The page as a text. What a browser makes of it is in tests/lab_page.rs.
+//! The page as a text. What a browser makes of it is in tests/tools/lab_page.rs.
 
 use std::time::Duration;
 

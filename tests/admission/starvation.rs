@@ -1,0 +1,413 @@
+//! A system that has no descriptor or no thread to give: nobody is lost without being counted, nothing spins, and when
+//! there is something again, clients are served again.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::checker::Checker;
+use crate::common::child::Drainline;
+use crate::common::client;
+use crate::common::exit::Counted;
+use crate::common::ledger::assert_closes;
+use crate::common::proc;
+use crate::common::root::is_root;
+use crate::common::tagged::{Cut, Tagged};
+use crate::common::wait::{DEADLINE, wait_for, wait_until};
+use drainline::{Config, Connection, RejectReason, Sender, Server};
+use rustix::process::{Resource, Signal};
+
+const SIZE: usize = 120;
+const EACH: u64 = 5;
+/// Clients that come while there is nothing to give.
+const STARVED: u32 = 6;
+
+/// Takes away every descriptor that is not in use. Returns the soft limit before, and the clients that fill the gaps.
+fn take_descriptors(server: &mut Drainline) -> (Option<u64>, Vec<TcpStream>) {
+    let pid = server.pid();
+    // What the server opened has low numbers. What it was started with may have any.
+    let low = || {
+        let mut numbers = proc::descriptor_numbers(pid);
+        numbers.retain(|&number| number < 64);
+        numbers
+    };
+    let limit = low().last().unwrap() + 1;
+    let mut idle = Vec::new();
+    while (low().len() as u64) < limit {
+        let before = low().len();
+        idle.push(server.connect());
+        wait_until("one more descriptor", DEADLINE, || low().len() > before);
+    }
+    (server.limit(Resource::Nofile, Some(limit)), idle)
+}
+
+/// Sets how many threads that user may have, as that user, who needs no privilege for it. `false`: it cannot be done here.
+fn limit_threads(server: &Drainline, uid: u32, soft: u64) -> bool {
+    let mut command = Command::new("prlimit");
+    command
+        .arg(format!("--pid={}", server.pid()))
+        .arg(format!("--nproc={soft}:"));
+    command
+        .uid(uid)
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn lines(stream: &mut TcpStream, connection: u32, sent: &mut Counted) {
+    let lines = Tagged::new(connection)
+        .send(stream, 0..EACH, SIZE, Cut::Once)
+        .all();
+    sent.add(lines.messages, lines.bytes as usize);
+}
+
+/// A server that starves has nothing to do: it takes next to no time on a processor.
+fn assert_does_not_spin(pid: u32) {
+    let before = proc::cpu_time(pid);
+    thread::sleep(Duration::from_secs(1));
+    let taken = proc::cpu_time(pid) - before;
+    assert!(
+        taken < Duration::from_millis(300),
+        "{taken:?} of processor time in one second"
+    );
+}
+
+/// Comes again as a new client until one is served: the server may still be waiting before it asks the system again.
+/// Returns the connections tried.
+fn come_until_served(server: &Drainline, first: u32, sent: &mut Counted) -> u32 {
+    let mut next = first;
+    wait_for("a new client served", DEADLINE, || {
+        let mut stream = client::try_connect(server.addr(), DEADLINE).ok()?;
+        // Turned away, it may fail in the middle; how much of it was taken is known all the same.
+        let taken = Tagged::new(next).send(&mut stream, 0..EACH, SIZE, Cut::Once);
+        sent.add(taken.messages, taken.bytes as usize);
+        next += 1;
+        client::half_close(stream);
+        let checker = server.checker();
+        (first..next)
+            .any(|connection| checker.seen(connection) == EACH)
+            .then_some(next)
+    })
+}
+
+#[test]
+fn without_descriptors_clients_wait_in_the_backlog_and_are_served_when_there_are_some() {
+    let mut server = Drainline::start(&["--max-connections", "128"]);
+    let pid = server.pid();
+    let mut sent = Counted::default();
+    let mut held = server.connect();
+    lines(&mut held, 0, &mut sent);
+    wait_until("the first client's lines", DEADLINE, || {
+        server.checker().seen(0) == EACH
+    });
+    let (limit, idle) = take_descriptors(&mut server);
+    let floor = proc::descriptors(pid);
+    let mut waiting = Vec::new();
+    for connection in 1..=STARVED {
+        let mut stream = server.connect();
+        lines(&mut stream, connection, &mut sent);
+        waiting.push(stream);
+    }
+    wait_until("the want told", DEADLINE, || {
+        server.stderr_text().contains("no_descriptor")
+    });
+    assert_does_not_spin(pid);
+    assert_eq!(
+        (server.checker().total(), proc::descriptors(pid)),
+        (EACH, floor)
+    );
+
+    server.limit(Resource::Nofile, limit);
+    let last = STARVED + 1;
+    let mut stream = server.connect();
+    lines(&mut stream, last, &mut sent);
+    waiting.push(stream);
+    waiting.into_iter().for_each(|stream| {
+        client::half_close(stream);
+    });
+    wait_until("descriptors back at the floor", DEADLINE, || {
+        proc::descriptors(pid) <= floor
+    });
+    drop((idle, held));
+    let exit = server.terminate();
+    exit.assert_code(0);
+    exit.assert_whole(&sent, &server.stdout_bytes());
+    server.checker().expect_exact(
+        &(0..=last)
+            .map(|connection| (connection, EACH))
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(exit.sum("connections.rejected"), 0, "{exit}");
+}
+
+#[test]
+fn without_descriptors_clients_are_closed_where_that_is_the_policy_and_served_when_there_are_some()
+{
+    let mut server = Drainline::start(&["--max-connections", "128", "--on-overload", "close"]);
+    let pid = server.pid();
+    let mut sent = Counted::default();
+    let mut held = server.connect();
+    lines(&mut held, 0, &mut sent);
+    wait_until("the first client's lines", DEADLINE, || {
+        server.checker().seen(0) == EACH
+    });
+    let (limit, idle) = take_descriptors(&mut server);
+    for connection in 1..=STARVED {
+        let mut stream = server.connect();
+        let taken = Tagged::new(connection).send(&mut stream, 0..EACH, SIZE, Cut::Once);
+        sent.add(taken.messages, taken.bytes as usize);
+        client::wait_for_close(&mut stream);
+    }
+    assert_does_not_spin(pid);
+    assert_eq!(server.checker().total(), EACH);
+
+    server.limit(Resource::Nofile, limit);
+    let next = come_until_served(&server, STARVED + 1, &mut sent);
+    client::half_close(held);
+    drop(idle);
+    let exit = server.terminate();
+    exit.assert_at_most(&sent, &server.stdout_bytes());
+    server.checker().expect_prefix(
+        &(0..next)
+            .map(|connection| (connection, EACH))
+            .collect::<Vec<_>>(),
+    );
+    let rejected = exit.u64("connections.rejected.no_descriptor");
+    assert_eq!(rejected, exit.sum("connections.rejected"), "{exit}");
+    assert!(
+        (STARVED.into()..u64::from(next - 1)).contains(&rejected),
+        "{exit}"
+    );
+    assert_eq!(
+        exit.u64("unread_bytes") == 0,
+        exit.code == Some(0),
+        "{exit}"
+    );
+}
+
+/// Clients that connected and sent while there was nothing to accept them with, not even the descriptor in reserve: the
+/// server may use no descriptor but the three that it was started with.
+fn without_any_descriptor(
+    on_overload: &str,
+    drain: &str,
+) -> (Drainline, Option<u64>, Vec<TcpStream>) {
+    let args = ["--on-overload", on_overload, "--drain-timeout", drain];
+    let mut server = Drainline::start(&[&args[..], &["--max-connections", "8"]].concat());
+    let limit = server.limit(Resource::Nofile, Some(3));
+    let connect = |_| {
+        let mut client = server.connect();
+        client.write_all(b"hello\n").unwrap();
+        client
+    };
+    let clients = (0..4).map(connect).collect();
+    (server, limit, clients)
+}
+
+#[test]
+fn clients_that_never_get_a_descriptor_are_told_and_counted_when_the_server_stops() {
+    for on_overload in ["backlog", "close", "refuse"] {
+        let (mut server, _, clients) = without_any_descriptor(on_overload, "1s");
+        wait_until("the want told", DEADLINE, || {
+            server.stderr_text().contains("no_descriptor")
+        });
+        let told = server.stderr_text();
+        assert!(
+            told.contains("; new clients wait\n"),
+            "{on_overload}: {told}"
+        );
+        for client in &clients {
+            client::wait_unread(client, 6);
+        }
+        // The end of a stream stands in the system's table as a byte, and is none.
+        clients[0].shutdown(Shutdown::Write).unwrap();
+        client::wait_unread(&clients[0], 7);
+        let exit = server.terminate();
+        // It waited for a descriptor for as long as handlers have.
+        exit.assert_code(4);
+        assert_eq!(exit.u64("connections.rejected.shutdown"), 4, "{exit}");
+        assert_eq!(exit.u64("unread.rejected.shutdown"), 24, "{exit}");
+        let told = "4 clients turned away in the queue of 127.0.0.1:";
+        assert!(exit.stderr.contains(told), "{exit}");
+    }
+}
+
+#[test]
+fn a_descriptor_that_comes_back_while_the_server_stops_serves_whoever_waited_for_one() {
+    for on_overload in ["backlog", "close", "refuse"] {
+        let (mut server, limit, clients) = without_any_descriptor(on_overload, "1h");
+        server.signal(Signal::TERM);
+        wait_until("the drain", DEADLINE, || {
+            server.stderr_text().contains("draining")
+        });
+        server.limit(Resource::Nofile, limit);
+        let exit = server.wait();
+        exit.assert_code(0);
+        assert_eq!(server.stdout_bytes(), b"hello\n".repeat(4), "{exit}");
+        assert_eq!(exit.sum("connections.rejected"), 0, "{exit}");
+        drop(clients);
+    }
+}
+
+#[test]
+fn without_descriptors_clients_that_are_refused_too_late_are_counted() {
+    let mut server = Drainline::start(&["--max-connections", "128", "--on-overload", "refuse"]);
+    let (_, idle) = take_descriptors(&mut server);
+    // The first one shows the want. It has connected by then, and one beside it may have.
+    let mut connected = Vec::new();
+    let refused = wait_for("a connect refused", DEADLINE, || {
+        let client = client::try_connect(server.addr(), DEADLINE);
+        client.map(|client| connected.push(client)).err()
+    });
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    wait_until("the want told", DEADLINE, || {
+        server.stderr_text().contains("; new clients are refused\n")
+    });
+    for client in &mut connected {
+        client::wait_for_close(client);
+    }
+    drop(idle);
+    let exit = server.terminate();
+    let rejected = exit.sum("connections.rejected");
+    assert_eq!(rejected, connected.len() as u64, "{exit}");
+    assert_eq!(exit.u64("connections.rejected.no_descriptor"), rejected);
+}
+
+#[test]
+fn without_threads_a_client_is_turned_away_and_the_next_one_served_when_there_are_some() {
+    let name =
+        "without_threads_a_client_is_turned_away_and_the_next_one_served_when_there_are_some";
+    if !is_root("run a process as a user of its own") {
+        return;
+    }
+    // A user that has no other process, since RLIMIT_NPROC counts them all.
+    let uid = 1_000_000_000 + std::process::id();
+    let mut server = Drainline::with(&["--max-connections", "128"])
+        .uid(uid)
+        .start();
+    let pid = server.pid();
+    let mut sent = Counted::default();
+    let mut held = server.connect();
+    lines(&mut held, 0, &mut sent);
+    wait_until("the first client's lines", DEADLINE, || {
+        server.checker().seen(0) == EACH
+    });
+    let threads = proc::threads(pid);
+    if !limit_threads(&server, uid, threads) {
+        eprintln!("skipped: {name}: prlimit(1) cannot limit a process of user {uid}");
+        return;
+    }
+    for connection in 1..=STARVED {
+        let mut stream = server.connect();
+        let taken = Tagged::new(connection).send(&mut stream, 0..EACH, SIZE, Cut::Once);
+        sent.add(taken.messages, taken.bytes as usize);
+        client::wait_for_close(&mut stream);
+    }
+    assert!(
+        server.stderr_text().contains("no_thread"),
+        "{}",
+        server.stderr_text()
+    );
+    assert_does_not_spin(pid);
+    assert_eq!(
+        (server.checker().total(), proc::threads(pid)),
+        (EACH, threads)
+    );
+
+    assert!(limit_threads(&server, uid, threads + 16));
+    let next = come_until_served(&server, STARVED + 1, &mut sent);
+    client::half_close(held);
+    let exit = server.terminate();
+    exit.assert_at_most(&sent, &server.stdout_bytes());
+    server.checker().expect_prefix(
+        &(0..next)
+            .map(|connection| (connection, EACH))
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(
+        exit.u64("connections.rejected.no_thread"),
+        u64::from(STARVED),
+        "{exit}"
+    );
+    assert!(exit.u64("unread_bytes") > 0, "{exit}");
+}
+
+fn forward(connection: &mut Connection, out: &Sender<Vec<u8>>) -> Result<(), drainline::BoxError> {
+    use std::io::BufRead;
+    for line in io::BufReader::new(connection).split(b'\n') {
+        out.send(line?)?;
+    }
+    Ok(())
+}
+
+/// Clients one after the other before a spawner that fails where `fails` says so, for its n-th call. Each is told by a
+/// close, whatever became of it.
+fn with_spawner(clients: u32, fails: impl Fn(u64) -> bool + Send + Sync + 'static) {
+    let (calls, failures) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
+    let failed = Arc::clone(&failures);
+    let seen = Arc::new(Mutex::new(Checker::default()));
+    let counted = Arc::clone(&seen);
+    let mut config = Config::default();
+    // A permit that did not come back would be missed.
+    config.max_connections = Some(2);
+    // A spawn for each.
+    config.reuse_threads = None;
+    let handle = Server::builder()
+        .config(config)
+        .listen("127.0.0.1:0".parse().unwrap())
+        .spawner(move |builder, body| {
+            if fails(calls.fetch_add(1, Ordering::Relaxed)) {
+                failed.fetch_add(1, Ordering::Relaxed);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            builder.spawn(body)
+        })
+        .start_each(forward, move |line| {
+            counted.lock().unwrap().message(line);
+            Ok(())
+        })
+        .unwrap();
+    let mut sent = Counted::default();
+    for connection in 0..clients {
+        let mut stream = client::connect(handle.local_addrs()[0]);
+        let taken = Tagged::new(connection).send(&mut stream, 0..EACH, SIZE, Cut::Once);
+        sent.add(taken.messages, taken.bytes as usize);
+        client::half_close(stream);
+    }
+    let stats = handle.shutdown(DEADLINE).stats;
+    assert_closes(&stats);
+    let failures = failures.load(Ordering::Relaxed);
+    let rejected = stats.rejected.get(RejectReason::NoThread);
+    assert!(failures > 0 && stats.accepted > 0, "{stats:?}");
+    assert_eq!(
+        (rejected, stats.rejected.total()),
+        (failures, failures),
+        "{stats:?}"
+    );
+    assert_eq!(stats.accepted + rejected, u64::from(clients), "{stats:?}");
+    assert_eq!(stats.delivered, stats.accepted * EACH, "{stats:?}");
+    let checker = seen.lock().unwrap();
+    checker.expect_prefix(
+        &(0..clients)
+            .map(|connection| (connection, EACH))
+            .collect::<Vec<_>>(),
+    );
+    let served = (0..clients)
+        .filter(|&connection| checker.seen(connection) == EACH)
+        .count();
+    assert_eq!(served as u64, stats.accepted, "{stats:?}");
+    assert_eq!(checker.seen(clients - 1), EACH, "the last client is served");
+}
+
+#[test]
+fn a_spawn_that_fails_now_and_then_costs_that_client_alone() {
+    with_spawner(40, |call| call % 3 == 1);
+}
+
+#[test]
+fn spawns_that_fail_for_a_while_cost_those_clients_alone() {
+    with_spawner(10, |call| (2..7).contains(&call));
+}

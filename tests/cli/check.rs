@@ -1,0 +1,291 @@
+//! What `--check` says of files is what a start says, and it leaves no trace of having looked.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::child::{Drainline, Stdout};
+use crate::common::exit::Exit;
+use crate::common::wait::{DEADLINE, wait_until};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use tempfile::TempDir;
+
+fn folder() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    (directory, path)
+}
+
+fn file(path: impl AsRef<Path>) -> String {
+    format!("file:{}", path.as_ref().display())
+}
+
+fn check(args: &[&str]) -> Exit {
+    let args = [&["--check"], args].concat();
+    Drainline::with(&args).bare().spawn().wait()
+}
+
+/// Refused by the check and at start with the same one line and the same code.
+#[track_caller]
+fn both_refuse(args: &[&str], code: i32, part: &str) {
+    let checked = check(args);
+    let started = Drainline::with(&[&["--listen", "127.0.0.1:0"], args].concat())
+        .bare()
+        .spawn()
+        .wait();
+    for exit in [&checked, &started] {
+        exit.assert_code(code);
+        assert_eq!(exit.stderr.lines().count(), 1, "{args:?}: {exit}");
+        assert!(exit.stderr.contains(part), "{args:?}: {exit}");
+    }
+    assert_eq!(checked.stderr, started.stderr);
+}
+
+#[test]
+fn a_sink_that_a_start_refuses_is_refused_by_the_check_in_the_same_words() {
+    let (_directory, path) = folder();
+    fs::write(path.join("there"), "").unwrap();
+    symlink("/nowhere at all/messages", path.join("dangling")).unwrap();
+    symlink("dangling", path.join("to-dangling")).unwrap();
+    symlink("loop", path.join("loop")).unwrap();
+    let _socket = UnixListener::bind(path.join("socket")).unwrap();
+    let before = fs::read_dir(&path).unwrap().count();
+    let slash = |name: &str| format!("{}/", file(path.join(name)));
+    for (sink, part) in [
+        ("file:/nowhere at all/messages".to_owned(), "No such file"),
+        ("file:/".to_owned(), "Is a directory"),
+        (file(&path), "Is a directory"),
+        (slash("new"), "Is a directory"),
+        (slash("there"), "Is a directory"),
+        (slash("none/new"), "No such file"),
+        (file(path.join("there/new")), "Not a directory"),
+        (file(path.join("new/.")), "No such file"),
+        (file(path.join("dangling")), "No such file"),
+        (file(path.join("to-dangling")), "No such file"),
+        (file(path.join("loop")), "symbolic links"),
+        (file(path.join("socket")), "No such device or address"),
+        (file(path.join("n".repeat(300))), "File name too long"),
+    ] {
+        both_refuse(&["--sink", &sink], 1, part);
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), before);
+}
+
+/// Also by root, to whom the folder's mode is no obstacle.
+#[test]
+fn a_sink_in_a_folder_in_which_nobody_can_create_is_refused() {
+    let system = Path::new("/sys/kernel");
+    if !system.is_dir() {
+        eprintln!("left out: this machine has no {}", system.display());
+        return;
+    }
+    let exit = Drainline::with(&["--sink", &file(system.join("none"))])
+        .spawn()
+        .wait();
+    exit.assert_code(1);
+    let why = exit.stderr.trim_end().rsplit(": ").next().unwrap();
+    both_refuse(&["--sink", &file(system.join("none"))], 1, why);
+}
+
+#[test]
+fn a_sink_that_can_be_opened_passes_the_check_and_nothing_is_created() {
+    let (_directory, path) = folder();
+    fs::write(path.join("there"), "as it was").unwrap();
+    fs::create_dir(path.join("empty")).unwrap();
+    symlink("there", path.join("link")).unwrap();
+    symlink("empty/new", path.join("dangling")).unwrap();
+    for sink in [
+        "there",
+        "link",
+        "dangling",
+        "new",
+        "empty/new",
+        "empty/../new",
+    ] {
+        let exit = check(&["--sink", &file(path.join(sink))]);
+        exit.assert_code(0);
+        assert_eq!(exit.stderr, "", "{sink}");
+    }
+    check(&["--sink", "file:/dev/null"]).assert_code(0);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(path.join("empty")).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(path.join("there")).unwrap(), "as it was");
+}
+
+/// A writer that comes and goes is the end of the stream for whoever reads.
+/// The line `at most ...`.
+fn bound(text: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with("at most "));
+    line.unwrap_or_else(|| panic!("no bound in {text}"))
+        .to_owned()
+}
+
+#[test]
+fn a_check_comes_to_the_bound_of_a_start() {
+    let (_directory, path) = folder();
+    for sink in [
+        "null".to_owned(),
+        "stdout".to_owned(),
+        file(path.join("new")),
+    ] {
+        let args = ["--listen", "127.0.0.1:0", "--sink", &sink];
+        let mut checked = Drainline::with(&[&["--check"], &args[..]].concat())
+            .bare()
+            .spawn();
+        checked.wait().assert_code(0);
+        let checked = String::from_utf8(checked.stdout_bytes()).unwrap();
+        let mut started = Drainline::with(&args).bare().spawn();
+        wait_until("a start", DEADLINE, || {
+            started.stderr_text().contains("\ntry: ") || started.has_ended()
+        });
+        let said = started.stderr_text();
+        started.terminate().assert_code(0);
+        assert_eq!(bound(&checked), bound(&said), "{sink}");
+    }
+}
+
+#[test]
+fn a_check_does_not_end_the_reader_of_a_fifo_and_says_that_a_start_needs_one() {
+    let (_directory, path) = folder();
+    let fifo = path.join("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let note = format!("note: --sink {} is a FIFO", file(&fifo));
+    let passes = || {
+        let mut child = Drainline::with(&["--check", "--sink", &file(&fifo)])
+            .bare()
+            .spawn();
+        child.wait().assert_code(0);
+        let text = String::from_utf8(child.stdout_bytes()).unwrap();
+        assert!(text.contains(&note), "{text}");
+    };
+    // Nobody reads: it does not wait for anybody.
+    passes();
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let reader = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(&fifo)
+        .unwrap();
+    passes();
+    let mut fds = [PollFd::new(&reader, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).unwrap();
+    // It is said once a writer has been there and is gone.
+    assert_eq!(fds[0].revents(), PollFlags::empty());
+}
+
+#[test]
+fn a_port_file_that_cannot_be_written_is_refused() {
+    let (_directory, path) = folder();
+    let text = |name: &str| path.join(name).display().to_string();
+    for (port_file, part) in [
+        ("/".to_owned(), "Is a directory"),
+        (format!("{}/", text("new")), "Is a directory"),
+        (text("none/ports"), "No such file"),
+        ("/dev/null/ports".to_owned(), "Not a directory"),
+    ] {
+        both_refuse(&["--port-file", &port_file], 1, part);
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+}
+
+#[test]
+fn a_port_file_that_would_replace_the_sink_is_a_contradiction() {
+    let (_directory, path) = folder();
+    let text = |name: &str| path.join(name).display().to_string();
+    fs::create_dir(path.join("inner")).unwrap();
+    fs::write(path.join("there"), "").unwrap();
+    symlink(&path, path.join("inner/up")).unwrap();
+    symlink("there", path.join("link")).unwrap();
+    symlink("new", path.join("dangling")).unwrap();
+    for (sink, port_file) in [
+        ("new", "new"),
+        ("there", "there"),
+        ("there", "./there"),
+        ("new", "inner/../new"),
+        ("new", "inner/up/new"),
+        ("link", "there"),
+        ("dangling", "new"),
+    ] {
+        let (sink, port_file) = (file(path.join(sink)), text(port_file));
+        let part = format!("--port-file {port_file}: accepted is a file other than that of --sink");
+        both_refuse(&["--sink", &sink, "--port-file", &port_file], 78, &part);
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 4);
+    for (sink, port_file) in [("new", "other"), ("there", "inner/there"), ("none", "new")] {
+        let (sink, port_file) = (file(path.join(sink)), text(port_file));
+        check(&["--sink", &sink, "--port-file", &port_file]).assert_code(0);
+    }
+}
+
+/// In its place there is the null device then, opened for reading and writing, by the runtime that started us.
+#[test]
+fn a_stdout_that_is_closed_is_no_sink() {
+    for line in ["exec >&-", "exec 1<>/dev/null"] {
+        for mode in [&["--check"][..], &[]] {
+            let exit = Drainline::with(mode).shell(line).spawn().wait();
+            exit.assert_code(1);
+            assert_eq!(exit.stderr.lines().count(), 1, "{exit}");
+            let said = exit
+                .stderr
+                .starts_with("drainline: --sink stdout: stdout is closed");
+            assert!(said, "{exit}");
+        }
+    }
+    for mode in [&["--check"][..], &[]] {
+        let exit = Drainline::with(mode)
+            .shell("exec 1</dev/null")
+            .spawn()
+            .wait();
+        exit.assert_code(1);
+        let said = "drainline: --sink stdout: stdout is opened for reading alone\n";
+        assert_eq!(exit.stderr, said);
+    }
+    // What is discarded on purpose, and what does not go there.
+    for (line, sink) in [("exec >/dev/null", "stdout"), ("exec >&-", "null")] {
+        let args = ["--sink", sink];
+        let mut child = Drainline::with(&args).shell(line).start();
+        child.terminate().assert_code(0);
+        let args = ["--check", "--sink", sink];
+        Drainline::with(&args)
+            .shell(line)
+            .spawn()
+            .wait()
+            .assert_code(0);
+    }
+}
+
+fn full() -> Stdout {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    Stdout::Given(full.into())
+}
+
+#[test]
+fn what_cannot_be_printed_is_a_failure_and_a_reader_that_has_enough_is_none() {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["-V"],
+        &["--check", "--sink", "null"],
+    ] {
+        let exit = Drainline::with(args).bare().stdout(full()).spawn().wait();
+        exit.assert_code(1);
+        let line = "drainline: cannot write to stdout: No space left on device (os error 28)\n";
+        assert_eq!(exit.stderr, line, "{args:?}");
+        // Whoever has read enough, or nothing at all.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let gone = Stdout::Given(writer.into());
+        let exit = Drainline::with(args).bare().stdout(gone).spawn().wait();
+        exit.assert_code(0);
+        assert_eq!(exit.stderr, "", "{args:?}");
+    }
+}

@@ -1,0 +1,186 @@
+//! The program while it serves: signals, the log, the report.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::common::child::Drainline;
+use crate::common::client;
+use crate::common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// As the help has it. A file that is there keeps its mode.
+#[test]
+fn a_file_is_created_for_its_owner_and_group_whatever_the_umask_leaves_of_that() {
+    for (umask, there, expected) in [
+        ("000", None, 0o640),
+        ("022", None, 0o640),
+        ("077", None, 0o600),
+        ("022", Some(0o666), 0o666),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        if let Some(mode) = there {
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let args = ["--sink", &format!("file:{}", path.display())];
+        let mut child = Drainline::with(&args)
+            .shell(format!("umask {umask}"))
+            .start();
+        assert_eq!(mode(), expected, "umask {umask}");
+        fs::rename(&path, directory.path().join("log.1")).unwrap();
+        child.signal(Signal::HUP);
+        wait_until("the new file", DEADLINE, || path.exists());
+        let expected = there.map_or(expected, |_| 0o640);
+        assert_eq!(mode(), expected, "umask {umask}, reopened");
+        child.terminate().assert_code(0);
+    }
+    let mut help = Drainline::with(&["--help"]).bare().spawn();
+    help.wait().assert_code(0);
+    let text = String::from_utf8(help.stdout_bytes()).unwrap();
+    assert!(text.contains(" mode 0640 "), "{text}");
+}
+
+#[test]
+fn a_usr1_lists_every_connection_with_its_id_its_peer_and_its_state() {
+    let mut child = Drainline::start::<&str>(&[]);
+    let mut clients = client::connect_many(child.addr(), 2);
+    clients[0].write_all(b"one\nhalf").unwrap();
+    wait_until("its line", DEADLINE, || child.stdout_bytes() == b"one\n");
+    // The second may not have been accepted at the first look.
+    wait_until("both listed", DEADLINE, || {
+        child.signal(Signal::USR1);
+        child
+            .stderr_text()
+            .contains("\n2 connections; overload: normal, accepting")
+    });
+    let listed = child.stderr_text();
+    for (id, client) in (1..).zip(&clients) {
+        let line = format!("\n{id} {} reading, for ", client.local_addr().unwrap());
+        assert!(listed.contains(&line), "no {line:?} in {listed}");
+    }
+    assert!(
+        listed.contains(": 1 message, 8 bytes, inside a frame\n"),
+        "{listed}"
+    );
+    assert!(listed.contains("; stdout is idle\n"), "{listed}");
+    // Also when there is no descriptor left to be had.
+    child.limit(rustix::process::Resource::Nofile, Some(3));
+    drop(clients.pop());
+    wait_until("one listed", DEADLINE, || {
+        child.signal(Signal::USR1);
+        child.stderr_text().contains("\n1 connection; overload: ")
+    });
+    child.terminate();
+    assert_eq!(child.stdout_bytes(), b"one\n");
+}
+
+#[test]
+fn rust_log_and_the_log_level_decide_what_is_logged_and_the_flag_wins() {
+    let draining = "INFO  drainline] draining";
+    for (flag, variable, logged) in [
+        (None, None, true),
+        (None, Some("error"), false),
+        (None, Some("drainline=info"), true),
+        (Some("error"), None, false),
+        (Some("off"), Some("trace"), false),
+        (Some("info"), Some("error"), true),
+    ] {
+        let args: Vec<&str> = flag
+            .into_iter()
+            .flat_map(|level| ["--log-level", level])
+            .collect();
+        let mut launch = Drainline::with(&args);
+        if let Some(level) = variable {
+            launch = launch.env("RUST_LOG", level);
+        }
+        let exit = launch.start().terminate();
+        exit.assert_code(0);
+        assert_eq!(
+            exit.stderr.contains(draining),
+            logged,
+            "{flag:?}, {variable:?}: {exit}"
+        );
+        // The banner and the ledger are no log.
+        assert!(
+            exit.stderr.contains("try: ") && exit.report.is_object(),
+            "{exit}"
+        );
+    }
+}
+
+#[test]
+fn the_report_is_one_line_of_text_unless_json_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let ports = directory.path().join("ports").display().to_string();
+    let args = ["--listen", "127.0.0.1:0", "--port-file", &ports];
+    let mut child = Drainline::with(&args).bare().start();
+    let mut client = child.connect();
+    client.write_all(b"one\ntwo").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    exit.assert_code(0);
+    let reports: Vec<&str> = exit
+        .stderr
+        .lines()
+        .filter(|line| line.contains("received"))
+        .collect();
+    assert_eq!(reports, [exit.stderr.lines().next_back().unwrap()]);
+    for part in [
+        "drainline: received 2 = delivered 2 + dropped 0 + in flight 0; truncated 0, partial 1; ",
+        "bytes read 7 = messages 6 + framing 1 + discarded 0 + pending 0; unread 0; ",
+        "connections accepted 1, rejected 0, ended 1 (eof 1); threads at most ",
+        "; balanced",
+    ] {
+        assert!(reports[0].contains(part), "no {part:?} in {}", reports[0]);
+    }
+}
+
+#[test]
+fn the_json_report_has_every_figure_with_its_type() {
+    let mut child = Drainline::start(&["--max-message", "5B", "--oversize", "drop"]);
+    let mut client = child.connect();
+    client.write_all(b"one\ntoo long\ntwo").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    let counts = [
+        "received",
+        "delivered",
+        "in_flight",
+        "truncated",
+        "unterminated",
+        "bytes_read",
+        "message_bytes",
+        "framing_bytes",
+        "pending",
+        "unread_bytes",
+        "threads_peak",
+        "connections.accepted",
+    ];
+    for path in counts {
+        exit.u64(path);
+    }
+    for path in [
+        "dropped",
+        "discarded",
+        "connections.rejected",
+        "connections.ended",
+        "unread.rejected",
+        "unread.ended",
+    ] {
+        // Each of its values is a count.
+        exit.sum(path);
+    }
+    for level in ["normal", "backpressure", "paused", "shedding"] {
+        assert!(exit.f64(&format!("overload_seconds.{level}")) >= 0.0);
+    }
+    assert!(exit.f64("uptime_seconds") > 0.0);
+    assert_eq!(exit.report["balanced"], Value::Bool(true));
+    assert_eq!((exit.u64("received"), exit.u64("dropped.oversize")), (3, 1));
+    assert!(exit.u64("discarded.oversize") >= 8, "{exit}");
+    assert_eq!(exit.u64("connections.ended.eof"), 1);
+    assert!(exit.u64("threads_peak") >= 6, "{exit}");
+}

@@ -1,0 +1,15 @@
+//! Deadlines: no connection waits on its peer for ever, nobody is cut for time that the server
+//! itself took, and whatever is stuck is named.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+#[cfg(feature = "cli")]
+mod first_byte;
+mod keepalive;
+mod rate;
+#[cfg(feature = "cli")]
+mod slow_loris;
+mod timeouts;
+mod watchdog;

@@ -1,0 +1,326 @@
+//! A shutdown ends within its deadline whatever peers, handlers and sinks do, and books what it left.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{self, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::common::client;
+use crate::common::handlers::{LONG, anywhere, drained, lines, wait_open};
+use crate::common::wait::{DEADLINE, wait_until, within};
+use drainline::policy::Activity;
+use drainline::{
+    BoxError, Config, Connection, DropReason, EndReason, Received, Receiver, Report, Sender, Server,
+};
+
+/// A deadline that passes. Handlers are cut after three quarters of it, half a second before its end.
+const SHORT: Duration = Duration::from_secs(2);
+/// What may be left of it on a busy machine: whatever hangs here hangs for ever.
+const IN_TIME: Duration = Duration::from_secs(20);
+
+/// Shuts down with a deadline that will pass.
+#[track_caller]
+fn cut_short(handle: Server, deadline: Duration) -> Report {
+    let report = within("the end of the shutdown", IN_TIME, move || {
+        handle.shutdown(deadline)
+    });
+    assert!(report.stats.is_balanced(), "{report:?}");
+    report
+}
+
+fn start(
+    consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
+) -> Server {
+    Server::builder()
+        .listen(anywhere())
+        .start(lines, consumer)
+        .unwrap()
+}
+
+/// Takes one item, then waits in a loop of its own that looks at nothing but the last deadline.
+fn blocks_until_cut(inbox: &mut Receiver<String>) -> Result<(), BoxError> {
+    let held = inbox.recv(DEADLINE);
+    while !inbox.is_cut() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    drop(held);
+    Ok(())
+}
+
+#[test]
+fn idle_peers_do_not_hold_up_a_shutdown() {
+    let handle = Server::builder::<String>()
+        .listen(anywhere())
+        .start_each(lines, |_| Ok(()))
+        .unwrap();
+    let mut clients = client::connect_many(handle.local_addrs()[0], 50);
+    wait_open(&handle, 50);
+    let report = drained(handle);
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), 50);
+    for client in &mut clients {
+        client::wait_for_close(client);
+    }
+}
+
+/// Sends lines until the connection is gone.
+fn flood(addr: SocketAddr) -> JoinHandle<()> {
+    let mut stream = client::connect(addr);
+    thread::spawn(move || while stream.write_all(&b"again and again\n".repeat(1000)).is_ok() {})
+}
+
+#[test]
+fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
+    let handle = Server::builder::<String>()
+        .listen(anywhere())
+        .start_each(lines, |_| Ok(()))
+        .unwrap();
+    let floods: Vec<_> = (0..3).map(|_| flood(handle.local_addrs()[0])).collect();
+    wait_until("a flood", DEADLINE, || handle.stats().delivered > 1000);
+    let report = drained(handle);
+    assert_eq!(report.stats.delivered, report.stats.received);
+    for flood in floods {
+        flood.join().unwrap();
+    }
+}
+
+#[test]
+fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
+    let handle = Server::builder::<String>()
+        .listen(anywhere())
+        .start_each(
+            |conn, _| {
+                loop {
+                    conn.write_all(&[b'x'; 64 << 10])?;
+                }
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let _clients = client::connect_many(handle.local_addrs()[0], 3);
+    wait_blocked(&handle, 3, Activity::Writing);
+    let report = cut_short(handle, SHORT);
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), 3);
+    assert!(report.stuck.is_empty() && report.timed_out, "{report:?}");
+}
+
+/// So many handlers have been in one and the same wait for several ticks.
+#[track_caller]
+fn wait_blocked(handle: &Server, count: usize, state: Activity) {
+    wait_until("blocked handlers", DEADLINE, || {
+        let connections = handle.connections();
+        let blocked = connections
+            .iter()
+            .filter(|it| it.state == state && it.in_state > Duration::from_millis(250));
+        blocked.count() == count
+    });
+}
+
+fn send_lines(handle: &Server, lines: usize) -> TcpStream {
+    let mut client = client::connect(handle.local_addrs()[0]);
+    client.write_all(&b"x\n".repeat(lines)).unwrap();
+    wait_until("the lines received", DEADLINE, || {
+        handle.stats().received == lines as u64
+    });
+    client
+}
+
+#[test]
+fn a_sink_that_waits_until_the_cut_is_cut_and_what_it_held_is_booked_as_shut_down() {
+    let handle = start(blocks_until_cut);
+    let _client = send_lines(&handle, 10);
+    let report = cut_short(handle, Duration::from_millis(400));
+    assert!(report.timed_out && report.error.is_none(), "{report:?}");
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 10);
+    assert_eq!((report.stats.delivered, report.stats.in_flight), (0, 0));
+    assert!(report.stuck.is_empty());
+}
+
+#[test]
+fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
+    let (release, never) = channel::<()>();
+    let handle = start(move |inbox| {
+        let held = inbox.recv(DEADLINE);
+        let _ = never.recv();
+        drop(held);
+        Ok(())
+    });
+    let _client = send_lines(&handle, 10);
+    wait_until("one taken", DEADLINE, || {
+        handle.connections().iter().all(|it| it.messages == 10)
+    });
+    let report = cut_short(handle, Duration::from_millis(400));
+    assert!(report.timed_out && report.error.is_none(), "{report:?}");
+    assert_eq!(report.stats.in_flight, 1, "{report:?}");
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 9);
+    drop(release);
+}
+
+/// Holds everything undone until the inbox is closed, then tells whether that came before the last deadline.
+fn flushes_at_the_end(
+    told: mpsc::Sender<bool>,
+) -> impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send {
+    move |inbox| {
+        let mut held = Vec::new();
+        loop {
+            match inbox.recv(DEADLINE) {
+                Received::Message(delivery) => held.push(delivery),
+                Received::Timeout | Received::RoomWanted => {}
+                Received::Closed => break,
+            }
+        }
+        told.send(!inbox.is_cut())?;
+        for delivery in held {
+            drop(delivery.ack());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
+    let (release, never) = channel::<()>();
+    let (never, (tell, told)) = (Mutex::new(never), channel());
+    let handler = move |conn: &mut Connection, out: &Sender<String>| {
+        if conn.id() == 1 {
+            out.send("before it is stuck".to_owned())?;
+            let _ = never.lock().unwrap().recv();
+            return Ok(());
+        }
+        lines(conn, out)
+    };
+    let handle = Server::builder()
+        .listen(anywhere())
+        .start(handler, flushes_at_the_end(tell))
+        .unwrap();
+    let stuck = client::connect(handle.local_addrs()[0]);
+    wait_until("one received", DEADLINE, || handle.stats().received == 1);
+    let mut other = client::connect(handle.local_addrs()[0]);
+    other.write_all(b"two\nthree\n").unwrap();
+    wait_until("all received", DEADLINE, || handle.stats().received == 3);
+    let report = cut_short(handle, SHORT);
+    assert!(
+        told.recv_timeout(DEADLINE).unwrap(),
+        "the consumer could flush before the last deadline"
+    );
+    assert_eq!((report.stats.delivered, report.stats.in_flight), (3, 0));
+    assert!(report.timed_out, "{report:?}");
+    let [left] = &report.stuck[..] else {
+        panic!("one is stuck: {report:?}");
+    };
+    assert_eq!(
+        (left.id, left.peer, left.state),
+        (1, stuck.local_addr().unwrap(), Activity::Working)
+    );
+    assert_eq!((report.stats.open, report.stats.ended.total()), (1, 1));
+    drop(release);
+}
+
+#[test]
+fn a_shutdown_from_several_threads_and_once_more_is_one_shutdown() {
+    let handle = start(|inbox| {
+        while !matches!(inbox.recv(DEADLINE), Received::Closed) {}
+        Ok(())
+    });
+    let _clients = client::connect_many(handle.local_addrs()[0], 5);
+    wait_open(&handle, 5);
+    let handle = Arc::new(handle);
+    let (waiting, again) = (Arc::clone(&handle), Arc::clone(&handle));
+    let waiting = thread::spawn(move || waiting.wait());
+    let mut reports = within("four shutdowns", IN_TIME, move || {
+        let shutdowns: Vec<_> = (0..4)
+            .map(|_| Arc::clone(&again))
+            .map(|handle| thread::spawn(move || handle.shutdown(LONG)))
+            .collect();
+        let all = shutdowns.into_iter().chain([waiting]);
+        all.map(|thread| thread.join().unwrap())
+            .collect::<Vec<Report>>()
+    });
+    reports.push(handle.shutdown(Duration::ZERO));
+    reports.push(handle.wait());
+    for report in &reports {
+        assert_eq!(format!("{report:?}"), format!("{:?}", reports[0]));
+        assert!(!report.timed_out, "{report:?}");
+    }
+}
+
+#[test]
+fn a_second_shutdown_brings_the_deadline_of_the_first_nearer_and_never_farther() {
+    let handle = start(blocks_until_cut);
+    let _client = send_lines(&handle, 3);
+    let handle = Arc::new(handle);
+    let first = Arc::clone(&handle);
+    let first = thread::spawn(move || first.shutdown(LONG));
+    wait_until("the drain", DEADLINE, || handle.stats().open == 0);
+    handle.drain(Duration::from_millis(200));
+    handle.drain(LONG);
+    wait_until("the first one's end", IN_TIME, || first.is_finished());
+    assert!(first.join().unwrap().timed_out);
+}
+
+/// Counts how many there are.
+struct Counted(#[allow(dead_code)] Arc<()>);
+
+impl drainline::Weigh for Counted {
+    fn bytes(&self) -> usize {
+        1000
+    }
+}
+
+/// A server whose every part is blocked: readers, senders in line, and its consumer.
+fn all_blocked(count: Arc<()>) -> (Server, Vec<TcpStream>) {
+    let mut config = Config::default();
+    config.buffer_messages = 5;
+    let handle = Server::builder()
+        .config(config)
+        .listen(anywhere())
+        .start(
+            move |conn, out| {
+                while conn.id() % 2 == 0 {
+                    out.send(Counted(Arc::clone(&count)))?;
+                }
+                std::io::Read::read(conn, &mut [0])?;
+                Ok(())
+            },
+            |inbox| {
+                let held = inbox.recv(DEADLINE);
+                while inbox.wait(DEADLINE) {}
+                drop(held);
+                Ok(())
+            },
+        )
+        .unwrap();
+    let clients = client::connect_many(handle.local_addrs()[0], 20);
+    wait_blocked(&handle, 10, Activity::Sending);
+    wait_blocked(&handle, 10, Activity::Reading);
+    (handle, clients)
+}
+
+#[test]
+fn a_drop_without_a_shutdown_cuts_everything_at_once() {
+    let count = Arc::new(());
+    let (handle, mut clients) = all_blocked(Arc::clone(&count));
+    within("the drop", IN_TIME, move || drop(handle));
+    for client in &mut clients {
+        client::wait_for_close(client);
+    }
+    // No item is left anywhere, nor is the handler that made them.
+    wait_until("every item let go of", DEADLINE, || {
+        Arc::strong_count(&count) == 1
+    });
+}
+
+#[test]
+fn a_shutdown_within_nothing_books_everything_that_it_cut() {
+    let (handle, _clients) = all_blocked(Arc::new(()));
+    let received = handle.stats().received;
+    let report = cut_short(handle, Duration::ZERO);
+    assert_eq!(received, 15, "5 in the buffer, 10 in line");
+    assert!(report.timed_out, "{report:?}");
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), received);
+    assert_eq!(
+        (report.stats.received, report.stats.in_flight),
+        (received, 0)
+    );
+}

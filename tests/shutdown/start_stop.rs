@@ -1,0 +1,282 @@
+//! A server whose consumer dies ends by itself and says why; one connection can be aborted; a port can be had again at
+//! once; a start that fails leaves nothing behind.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::client;
+use crate::common::embedded::{self, Embedded};
+use crate::common::handlers::{anywhere, drained, lines, wait_open};
+use crate::common::proc;
+use crate::common::wait::{DEADLINE, wait_until};
+use drainline::policy::Activity;
+use drainline::{
+    BoxError, Config, DropReason, EndReason, Received, Receiver, RejectReason, Report, Server,
+    ServerError, StartError, Weigh,
+};
+
+/// A server ends by itself because its consumer did: `wait`, called before, returns; everybody was joined; the port is
+/// closed; what was not delivered is booked.
+#[track_caller]
+fn dies_of(
+    consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
+) -> Report {
+    let handle = Server::builder()
+        .listen(anywhere())
+        .start(lines, move |inbox| {
+            let Received::Message(first) = inbox.recv(DEADLINE) else {
+                panic!("no first item");
+            };
+            drop(first.ack());
+            consumer(inbox)
+        })
+        .unwrap();
+    let addr = handle.local_addrs()[0];
+    let mut clients = client::connect_many(addr, 4);
+    wait_open(&handle, 4);
+    let handle = Arc::new(handle);
+    let waiting = Arc::clone(&handle);
+    let waiting = thread::spawn(move || waiting.wait());
+    for client in &mut clients {
+        client.write_all(b"one\ntwo\nthree\n").unwrap();
+    }
+    wait_until("the server's own end", DEADLINE, || waiting.is_finished());
+    let report = waiting.join().unwrap();
+    let refused = client::try_connect(addr, DEADLINE).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let stats = &report.stats;
+    assert!(stats.is_balanced() && !report.timed_out, "{report:?}");
+    assert!(report.stuck.is_empty() && stats.open == 0, "{report:?}");
+    assert_eq!((stats.delivered, stats.in_flight), (1, 0), "{report:?}");
+    assert_eq!(
+        stats.dropped.get(DropReason::SinkFailed),
+        stats.received - 1,
+        "{report:?}"
+    );
+    // A shutdown that comes too late learns the same.
+    assert_eq!(handle.shutdown(Duration::ZERO).error, report.error);
+    report
+}
+
+#[test]
+fn a_consumer_that_fails_ends_the_server_with_its_error() {
+    let report = dies_of(|_| Err("the disk is gone".into()));
+    assert_eq!(
+        report.error,
+        Some(ServerError::ConsumerFailed("the disk is gone".to_owned()))
+    );
+}
+
+#[test]
+fn a_consumer_that_panics_ends_the_server_with_its_message() {
+    let report = dies_of(|_| panic!("as the test asks"));
+    assert_eq!(
+        report.error,
+        Some(ServerError::ConsumerPanicked("as the test asks".to_owned()))
+    );
+}
+
+#[test]
+fn a_consumer_that_leaves_early_ends_the_server_too() {
+    assert_eq!(dies_of(|_| Ok(())).error, Some(ServerError::ConsumerLeft));
+}
+
+/// Half of a buffer of a thousand messages, and the work of a thousand seconds for a rate of one in two.
+struct Half;
+
+impl Weigh for Half {
+    fn messages(&self) -> u64 {
+        500
+    }
+
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Handlers that block each in the way that the first byte of their client says; a consumer that finishes nothing.
+fn blocking_server() -> Server {
+    let mut config = Config::default();
+    config.buffer_messages = 1000;
+    config.rate_limit = Some(1);
+    Server::builder()
+        .config(config)
+        .listen(anywhere())
+        .start(
+            |conn, out| {
+                let mut kind = [0];
+                conn.read_exact(&mut kind)?;
+                match kind[0] {
+                    b'p' => out.send(Half)?,
+                    b's' => loop {
+                        out.send(Half)?;
+                    },
+                    b'w' => loop {
+                        conn.write_all(&[b'x'; 64 << 10])?;
+                    },
+                    _ => {}
+                }
+                Ok(io::copy(conn, &mut io::sink()).map(drop)?)
+            },
+            |inbox| {
+                let _held = inbox.recv(DEADLINE);
+                while inbox.wait(DEADLINE) {}
+                Ok(())
+            },
+        )
+        .unwrap()
+}
+
+#[test]
+fn an_abort_ends_a_blocked_reader_writer_or_sender_and_a_rate_pause_and_nobody_else() {
+    let handle = blocking_server();
+    let addr = handle.local_addrs()[0];
+    let bystander = client::connect(addr);
+    wait_open(&handle, 1);
+    for (n, (kind, state)) in [
+        (b'r', Activity::Reading),
+        (b'w', Activity::Writing),
+        (b'p', Activity::Pausing),
+        (b's', Activity::Sending),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = client::connect(addr);
+        client.write_all(&[kind]).unwrap();
+        let mut id = 0;
+        wait_until("a blocked handler", DEADLINE, || {
+            handle.connections().iter().any(|it| {
+                id = it.id;
+                it.peer == client.local_addr().unwrap()
+                    && it.state == state
+                    && it.in_state > Duration::from_millis(250)
+            })
+        });
+        assert!(handle.abort(id), "{state:?}");
+        wait_until("its end", DEADLINE, || {
+            handle.stats().ended.get(EndReason::Aborted) == n as u64 + 1
+        });
+        client::wait_for_close(&mut client);
+        assert!(!handle.abort(id), "it has ended");
+    }
+    assert!(!handle.abort(999), "there is no such connection");
+    let stats = handle.stats();
+    assert_eq!((stats.open, stats.ended.total()), (1, 4));
+    // What was in line is dropped; what had room stays in flight.
+    assert_eq!(stats.dropped.get(DropReason::ConnectionClosed), 500);
+    assert_eq!((stats.dropped.total(), stats.in_flight), (500, 1000));
+    assert!(!client::is_closed(&bystander));
+}
+
+#[test]
+fn a_server_can_be_started_again_on_the_same_port_at_once() {
+    let start = |addr: SocketAddr| {
+        let server = Server::builder::<String>().listen(addr);
+        server.start_each(lines, |_| Ok(())).unwrap()
+    };
+    let first = start(anywhere());
+    let addr = first.local_addrs()[0];
+    // The server closes first, so its side of these is what stays in TIME_WAIT.
+    let mut clients = client::connect_many(addr, 10);
+    wait_open(&first, 10);
+    drained(first);
+    for client in &mut clients {
+        client::wait_for_close(client);
+    }
+    let second = start(addr);
+    let mut client = client::connect(addr);
+    client.write_all(b"hello again\n").unwrap();
+    wait_until("its line", DEADLINE, || second.stats().delivered == 1);
+    drained(second);
+}
+
+#[test]
+fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_bytes() {
+    let (release, gate) = channel();
+    let gate = Mutex::new(gate);
+    let handle = Server::builder::<String>()
+        .listen(anywhere())
+        .spawner(move |builder, body| match gate.lock().unwrap().recv() {
+            Ok(()) => Err(ErrorKind::WouldBlock.into()),
+            // The test has let go of it: there are threads again.
+            Err(_) => builder.spawn(body),
+        })
+        .start_each(lines, |_| Ok(()))
+        .unwrap();
+    let mut client = client::connect(handle.local_addrs()[0]);
+    client.write_all(b"to nobody\n").unwrap();
+    client::wait_unread(&client, 10);
+    release.send(()).unwrap();
+    client::wait_for_close(&mut client);
+    drop(release);
+    let mut client = client::connect(handle.local_addrs()[0]);
+    client.write_all(b"to somebody\n").unwrap();
+    wait_until("its line", DEADLINE, || handle.stats().delivered == 1);
+    let report = drained(handle);
+    assert_eq!(report.stats.rejected.get(RejectReason::NoThread), 1);
+    assert_eq!((report.stats.unread_bytes, report.stats.accepted), (10, 1));
+}
+
+#[test]
+fn child_entry() {
+    match embedded::role().as_deref() {
+        Some("fails to start") => {
+            let taken: SocketAddr = std::env::var("TAKEN").unwrap().parse().unwrap();
+            embedded::tell("ready");
+            while let Some(word) = embedded::hear() {
+                let mut server = Server::builder::<String>().listen(anywhere());
+                if word == "taken" {
+                    server = server.listen(taken);
+                } else {
+                    let mut config = Config::default();
+                    config.send_timeout = Duration::ZERO;
+                    server = server.config(config);
+                }
+                let error = server.start_each(lines, |_| Ok(())).unwrap_err();
+                match error {
+                    StartError::Listen { address, source } => {
+                        embedded::tell(&format!("failed {address} {:?}", source.kind()));
+                    }
+                    error => embedded::tell(&format!("failed {error}")),
+                }
+            }
+        }
+        Some(other) => panic!("no such role: {other}"),
+        None => {}
+    }
+}
+
+#[test]
+fn a_start_that_fails_names_what_failed_and_leaves_no_thread_and_no_listener_behind() {
+    let taken = TcpListener::bind(anywhere()).unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let mut child = Embedded::start(
+        "start_stop::child_entry",
+        "fails to start",
+        &[("TAKEN", &addr)],
+    );
+    child.wait_line("ready");
+    let before = (
+        proc::thread_names(child.pid()),
+        proc::descriptors(child.pid()),
+    );
+    child.say("taken");
+    assert_eq!(child.wait_line("failed "), format!("{addr} AddrInUse"));
+    child.say("setting");
+    let failed = child.wait_lines("failed ", 2).remove(1);
+    assert!(failed.starts_with("send_timeout = 0ns: "), "{failed}");
+    // A thread that was joined may stay on the kernel's list for a moment; one that was left behind stays.
+    wait_until("threads and descriptors as before", DEADLINE, || {
+        let after = (
+            proc::thread_names(child.pid()),
+            proc::descriptors(child.pid()),
+        );
+        after == before
+    });
+    assert_eq!(child.end(), Some(0), "{}", child.told());
+}

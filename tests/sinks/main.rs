@@ -1,0 +1,20 @@
+//! Sinks: a file, a FIFO, stdout and sinks of one's own, full, slow, rotated, gone and back: no
+//! message is torn, lost or written twice, and an end is never held up.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+#[cfg(feature = "cli")]
+mod fifo;
+#[cfg(feature = "cli")]
+mod full_disk;
+mod own;
+#[cfg(feature = "cli")]
+mod rotation;
+#[cfg(feature = "cli")]
+mod stdout;
+#[cfg(feature = "cli")]
+mod terminal;
+#[cfg(feature = "cli")]
+mod torn_tail;

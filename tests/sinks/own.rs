@@ -1,0 +1,260 @@
+//! What the trait `Sink` promises to a sink of one's own: when it is reopened, what it is offered again, how it waits, and
+//! where it ends.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::client;
+use crate::common::ledger::assert_both_close;
+use crate::common::wait::{DEADLINE, wait_until};
+use drainline::ingest::{Batches, Ingest, Sink, SinkError};
+use drainline::{DropReason, Server};
+
+fn start(sink: impl Sink) -> (Server, TcpStream) {
+    let handle = Ingest::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .start(sink)
+        .unwrap();
+    let stream = client::connect(handle.local_addrs()[0]);
+    (handle, stream)
+}
+
+/// What happened to a sink, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Event {
+    /// A first batch of so many messages was offered.
+    Offered(usize),
+    /// It went to the place of this number.
+    Took(usize, String),
+    Reopened,
+}
+
+/// Takes `most` messages at each call and fails then, until it was reopened.
+struct Halting {
+    most: usize,
+    taken: usize,
+    place: usize,
+    /// What the next reopens say.
+    reopens: Vec<io::Result<bool>>,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Halting {
+    fn tell(&self, event: Event) {
+        self.events.lock().unwrap().push(event);
+    }
+}
+
+impl Sink for Halting {
+    fn name(&self) -> String {
+        "halting".to_owned()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while let Some(batch) = batches.first() {
+            self.tell(Event::Offered(batch.iter().count()));
+            let mut taken = 0;
+            let most = if self.place == 0 {
+                self.most - self.taken
+            } else {
+                usize::MAX
+            };
+            for message in batch.iter().skip(self.taken).take(most) {
+                let text = String::from_utf8(message.to_vec()).unwrap();
+                self.tell(Event::Took(self.place, text));
+                taken += 1;
+            }
+            if self.place == 0 {
+                self.taken += taken;
+                batches.ack_first(taken as u64);
+                return Err(SinkError::Retry(io::Error::other("full")));
+            }
+            self.taken = 0;
+            batches.ack();
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        self.tell(Event::Reopened);
+        let outcome = self.reopens.remove(0);
+        self.place += usize::from(matches!(outcome, Ok(true)));
+        outcome
+    }
+}
+
+#[test]
+fn a_sink_is_reopened_while_nothing_flows_and_in_the_middle_of_a_batch() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let reopened = || {
+        let events = events.lock().unwrap();
+        events.iter().filter(|it| **it == Event::Reopened).count()
+    };
+    let (handle, mut stream) = start(Halting {
+        most: 2,
+        taken: 0,
+        place: 0,
+        reopens: vec![Ok(false), Err(io::Error::other("not now")), Ok(true)],
+        events: Arc::clone(&events),
+    });
+    // It has no name; then its name cannot be opened.
+    for count in 1..=2 {
+        handle.reopen();
+        wait_until("a reopen while nothing flows", DEADLINE, || {
+            reopened() == count
+        });
+    }
+    stream.write_all(b"a\nb\nc\nd\n").unwrap();
+    wait_until("half of the batch taken", DEADLINE, || {
+        handle.report().stats.delivered == 2
+    });
+    // It is tried for ever, and offered the same.
+    wait_until("two more tries", DEADLINE, || {
+        handle.report().sink.failures >= 3
+    });
+    handle.reopen();
+    wait_until("the other half", DEADLINE, || {
+        handle.report().stats.delivered == 4
+    });
+    client::half_close(stream);
+    let report = handle.shutdown(DEADLINE);
+    assert_both_close(&report);
+    assert_eq!(report.sink.failed_reopens, 1);
+
+    let events = events.lock().unwrap().clone();
+    let is_offer = |event: &&Event| matches!(event, Event::Offered(_));
+    assert!(
+        events
+            .iter()
+            .filter(is_offer)
+            .all(|it| *it == Event::Offered(4)),
+        "{events:?}"
+    );
+    let others: Vec<_> = events.into_iter().filter(|it| !is_offer(&it)).collect();
+    let took = |place, text: &str| Event::Took(place, text.to_owned());
+    let expected = [
+        Event::Reopened,
+        Event::Reopened,
+        took(0, "a"),
+        took(0, "b"),
+        Event::Reopened,
+        took(1, "c"),
+        took(1, "d"),
+    ];
+    assert_eq!(others, expected);
+}
+
+/// Takes nothing, and waits as the trait has it.
+struct Waiting {
+    /// What each wait said, and whether the sink was cut.
+    waits: mpsc::Sender<(bool, bool)>,
+    /// The thread that it was dropped on.
+    dropped: mpsc::Sender<String>,
+}
+
+impl Sink for Waiting {
+    fn name(&self) -> String {
+        "waiting".to_owned()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        loop {
+            // Longer than the test takes, unless something ends it.
+            let goes_on = batches.wait(Duration::from_secs(3600));
+            self.waits.send((goes_on, batches.is_cut())).unwrap();
+            if !goes_on {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        // Nobody listens where the test has failed.
+        let _ = self.dropped.send(name);
+    }
+}
+
+#[test]
+fn a_sink_that_waits_is_woken_when_the_server_closes_and_cut_at_its_last_deadline() {
+    let ((waits, waited), (dropped, drops)) = (mpsc::channel(), mpsc::channel());
+    let (handle, mut stream) = start(Waiting { waits, dropped });
+    stream.write_all(b"one\ntwo\n").unwrap();
+    wait_until("both received", DEADLINE, || {
+        handle.report().stats.received == 2
+    });
+    client::half_close(stream);
+    let report = handle.shutdown(Duration::from_secs(2));
+    assert_both_close(&report);
+    assert!(report.timed_out && report.stuck.is_empty());
+    let dropped = report.stats.dropped.get(DropReason::Shutdown);
+    assert_eq!((dropped, report.sink.failures), (2, 0));
+    let all = |from: mpsc::Receiver<(bool, bool)>| from.try_iter().collect::<Vec<_>>();
+    assert_eq!(all(waited), [(true, false), (false, true)]);
+    // It was dropped before the server had ended, by the thread that drove it.
+    assert_eq!(drops.try_recv().as_deref(), Ok("consumer"));
+}
+
+/// Says in turn what it was told to, each time that it is to look after what it writes to; delivers everything.
+struct Maintained(mpsc::Receiver<Result<(), SinkError>>, mpsc::Sender<()>);
+
+impl Sink for Maintained {
+    fn name(&self) -> String {
+        "maintained".to_owned()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while batches.first().is_some() {
+            batches.ack();
+        }
+        Ok(())
+    }
+
+    fn maintain(&mut self, _work: &mut Batches<'_>) -> Result<(), SinkError> {
+        let _ = self.1.send(());
+        self.0.try_recv().unwrap_or(Ok(()))
+    }
+}
+
+#[test]
+fn a_sink_looks_after_its_place_while_nothing_flows_and_once_more_at_the_end() {
+    let ((say, said), (looks, looked)) = (mpsc::channel(), mpsc::channel());
+    let (handle, stream) = start(Maintained(said, looks));
+    say.send(Err(SinkError::Retry(io::Error::other("not well"))))
+        .unwrap();
+    wait_until("what may pass counted", DEADLINE, || {
+        handle.report().sink.failures == 1
+    });
+    looked.recv_timeout(DEADLINE).unwrap();
+    client::half_close(stream);
+    let report = handle.shutdown(DEADLINE);
+    assert_both_close(&report);
+    assert!(report.error.is_none());
+    assert!(looked.try_iter().count() >= 1, "not at the end");
+}
+
+#[test]
+fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
+    let ((say, said), (looks, _looked)) = (mpsc::channel(), mpsc::channel());
+    let (handle, mut stream) = start(Maintained(said, looks));
+    stream.write_all(b"one\n").unwrap();
+    wait_until("the message", DEADLINE, || {
+        handle.report().stats.delivered == 1
+    });
+    say.send(Err(SinkError::Fatal(io::Error::other("gone"))))
+        .unwrap();
+    let report = handle.wait();
+    assert_both_close(&report);
+    let error = report.error.unwrap().to_string();
+    assert!(
+        error.contains("maintained failed for good: gone"),
+        "{error}"
+    );
+    assert_eq!(report.stats.dropped.total(), 0);
+}
