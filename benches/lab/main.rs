@@ -40,7 +40,7 @@ fn main() -> Result<(), Failure> {
         let flags = ["--simulate", STRATEGIES, "--preset", preset];
         for strategy in strategies(&flags)? {
             for (what, of) in FIGURES {
-                let (real, said) = (of(&strategy["figures"]), of(&strategy["simulated"]));
+                let (real, said) = (of(&strategy["metrics"]), of(&strategy["simulated"]));
                 println!(
                     "{preset:<18} {:<13} {what:<14} {real:>10.2} {said:>10.2} {:>6}",
                     strategy["strategy"].as_str().unwrap_or_default(),
@@ -99,7 +99,7 @@ fn keeps_its_promise(connections: u64, rate: u64, sink: u64, stall: &str) -> Res
     ]);
     of_lab.extend(flags);
     let lab = drainline("lab", &of_lab)?;
-    let figures = &lab["strategies"][0]["figures"];
+    let figures = &lab["strategies"][0]["metrics"];
     let promised = plan["promise"]["loses_nothing"] == true;
     let [sent, delivered, lost, unseen] = [
         "sent_messages",

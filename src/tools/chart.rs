@@ -1,21 +1,21 @@
-//! A course in characters.
+//! A timeline in characters.
 
 use std::time::Duration;
 
 use drainline::policy::OverloadLevel;
 
-use super::figures::Point;
+use super::metrics::Point;
 use super::words::{self, count, time};
 
 const COLUMNS: usize = 64;
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A row for each thing that has a course, with its highest value.
-pub(super) fn draw(course: &[Point]) -> String {
-    let Some(last) = course.last().filter(|last| !last.at.is_zero()) else {
+/// A row for each thing that has a timeline, with its highest value.
+pub(super) fn draw(timeline: &[Point]) -> String {
+    let Some(last) = timeline.last().filter(|last| !last.at.is_zero()) else {
         return String::new();
     };
-    let columns = columns(course, last.at);
+    let columns = columns(timeline, last.at);
     let mut text = String::new();
     let mut row = |name: &str, values: Vec<f64>, print: &dyn Fn(f64) -> String| {
         let most = values.iter().copied().fold(0.0, f64::max);
@@ -57,7 +57,7 @@ pub(super) fn draw(course: &[Point]) -> String {
     );
     row("delivered", flow(&|point| point.delivered), &rate);
     row("lost", flow(&|point| point.lost), &rate);
-    if course.iter().any(|point| point.level.is_some()) {
+    if timeline.iter().any(|point| point.level.is_some()) {
         let levels: String = columns.iter().map(|points| level_of(points)).collect();
         text += &format!(
             "  {:<10} |{levels}| . normal, b backpressure, p paused, s shedding\n",
@@ -70,9 +70,9 @@ pub(super) fn draw(course: &[Point]) -> String {
 }
 
 /// The points of each column; where there is none, the one before.
-fn columns(course: &[Point], end: Duration) -> Vec<Vec<Point>> {
+fn columns(timeline: &[Point], end: Duration) -> Vec<Vec<Point>> {
     let mut columns = vec![Vec::new(); COLUMNS];
-    for point in course {
+    for point in timeline {
         let place = point.at.as_secs_f64() / end.as_secs_f64() * COLUMNS as f64;
         let place = (place.ceil() as usize).clamp(1, COLUMNS) - 1;
         columns[place].push(*point);

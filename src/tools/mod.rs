@@ -1,5 +1,5 @@
 //! Programs that use a server: `load` sends to one, `verify` reads what came out of it, `lab` shows what becomes of it
-//! under a load, `plan` finds settings for one. `lab` and `plan` share the `demand`, and the `simulation` of it.
+//! under a load, `plan` finds settings for one. `lab` and `plan` share the `workload`, and the `simulation` of it.
 //!
 //! Each has its flags, its engine, and its report. They see of the library what everybody sees, and share with
 //! the server's command line how flags are read and told.
@@ -7,15 +7,15 @@
 mod args;
 mod bar;
 mod chart;
-mod demand;
-mod figures;
 mod lab;
 mod load;
+mod metrics;
 mod plan;
 mod simulation;
 mod tag;
 mod verify;
 mod words;
+mod workload;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -168,11 +168,11 @@ fn check_row(page: &Opened, strategy: &Value) {
     // One cell has a small chart instead of a figure.
     let figures: Vec<_> = cells
         .iter()
-        .filter_map(|cell| Some((cell.get("data-figure")?, cell)))
+        .filter_map(|cell| Some((cell.get("data-metric")?, cell)))
         .collect();
     assert_eq!(figures.len() + 1, cells.len(), "{}", name(strategy));
     for (figure, cell) in figures {
-        let told = &strategy["figures"][figure];
+        let told = &strategy["metrics"][figure];
         let shown: Value = serde_json::from_str(cell.get("data-value").unwrap()).unwrap();
         assert_eq!(shown, *told, "{}: {figure}", name(strategy));
         if let (Some(count), false) = (told.as_u64(), figure.ends_with("_bytes")) {
@@ -203,8 +203,8 @@ fn check_chart(page: &Opened, chart: &str, strategy: &Value) {
             .is_some_and(|(x, y)| number(x) && number(y))
     };
     assert!(points.split(' ').all(has_numbers), "{what}: {points:?}");
-    let mut course = strategy["course"].as_array().unwrap().iter();
-    let has_overload = course.any(|point| point["overload"].is_string());
+    let mut timeline = strategy["timeline"].as_array().unwrap().iter();
+    let has_overload = timeline.any(|point| point["overload"].is_string());
     let levels = figure.iter().filter(|tag| tag.get("data-level").is_some());
     assert_eq!(levels.count() > 0, has_overload, "{what}: the overload");
 }

@@ -29,16 +29,16 @@ fn outcomes(flags: &[&str]) -> Vec<Value> {
     report["strategies"].as_array().unwrap().clone()
 }
 
-/// Without the course, which nobody reads in a failure.
+/// Without the timeline, which nobody reads in a failure.
 fn brief(outcome: &Value) -> String {
-    format!("{}: {}", outcome["strategy"], outcome["figures"])
+    format!("{}: {}", outcome["strategy"], outcome["metrics"])
 }
 
-fn figure(outcome: &Value, name: &str) -> u64 {
-    let figure = &outcome["figures"][name];
-    figure
+fn metric(outcome: &Value, name: &str) -> u64 {
+    let metric = &outcome["metrics"][name];
+    metric
         .as_u64()
-        .unwrap_or_else(|| panic!("{name}: {figure}"))
+        .unwrap_or_else(|| panic!("{name}: {metric}"))
 }
 
 #[test]
@@ -62,29 +62,29 @@ fn what_is_naive_leaks_and_the_cures_do_not() {
     let (naive, cured) = outcomes.split_first().unwrap();
 
     // More threads than there ever were clients, and they stay.
-    let left = figure(naive, "threads_left");
+    let left = metric(naive, "threads_left");
     assert!(
         left > 2 * CLIENTS,
         "naive no longer leaks: {}",
         brief(naive)
     );
-    assert_eq!(figure(naive, "delivered_messages"), 0);
+    assert_eq!(metric(naive, "delivered_messages"), 0);
     assert!(naive["flags"].is_null());
 
     for outcome in cured {
         assert!(
-            figure(outcome, "threads_left") <= 5,
+            metric(outcome, "threads_left") <= 5,
             "it leaks: {}",
             brief(outcome)
         );
         assert_eq!(
-            outcome["figures"]["ledger_closes"],
+            outcome["metrics"]["ledger_closes"],
             true,
             "{}",
             brief(outcome)
         );
         assert!(
-            figure(outcome, "delivered_messages") > 0,
+            metric(outcome, "delivered_messages") > 0,
             "{}",
             brief(outcome)
         );
@@ -92,10 +92,10 @@ fn what_is_naive_leaks_and_the_cures_do_not() {
     let of = |name: &str| cured.iter().find(|it| it["strategy"] == name).unwrap();
     for lossless in ["backpressure", "layered"] {
         let outcome = of(lossless);
-        assert_eq!(figure(outcome, "unseen_messages"), 0, "{}", brief(outcome));
+        assert_eq!(metric(outcome, "unseen_messages"), 0, "{}", brief(outcome));
         assert_eq!(
-            figure(outcome, "delivered_messages"),
-            figure(outcome, "sent_messages"),
+            metric(outcome, "delivered_messages"),
+            metric(outcome, "sent_messages"),
             "{}",
             brief(outcome)
         );
@@ -132,7 +132,7 @@ fn a_server_that_takes_too_much_is_stopped_and_the_report_says_so() {
     let report: Value = serde_json::from_str(&stdout).unwrap();
     let outcome = &report["strategies"][0];
     assert_eq!(
-        outcome["figures"]["stopped_at"],
+        outcome["metrics"]["stopped_at"],
         "3,000 threads",
         "{}",
         brief(outcome)
@@ -241,7 +241,7 @@ fn the_simulation_says_who_loses_and_who_loses_most() {
         count("lost_messages") + count("unseen_messages")
     };
     for outcome in &outcomes {
-        let (real, said) = (lost(&outcome["figures"]), lost(&outcome["simulated"]));
+        let (real, said) = (lost(&outcome["metrics"]), lost(&outcome["simulated"]));
         assert_eq!(real > 0, said > 0, "{}: {real} and {said}", brief(outcome));
         assert_eq!(
             real > 0,

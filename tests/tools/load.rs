@@ -40,7 +40,7 @@ impl Server {
             "connect_errors",
             "write_errors",
             "unsent",
-            "cut",
+            "partial",
             "closed_early",
         ] {
             assert_eq!(report[error], 0, "{report}");

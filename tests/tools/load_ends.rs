@@ -130,7 +130,7 @@ fn what_a_deaf_server_does_not_take_is_told() {
         (&0.into(), &9.into()),
         "{report}"
     );
-    assert_eq!(report["cut"], 1, "{report}");
+    assert_eq!(report["partial"], 1, "{report}");
 }
 
 /// Neither what it did not take is counted as late, nor the time in which it took nothing left out.

@@ -52,13 +52,13 @@ fn where_a_plan_promises_to_lose_nothing_the_lab_loses_nothing() {
         let of_lab = of_lab.map(str::to_owned);
         let flags: Vec<String> = flags.map(str::to_owned).collect();
         let lab = json(&[&of_lab[..], &same, &load, &flags].concat());
-        let figures = &lab["strategies"][0]["figures"];
-        assert!(figures["sent_messages"].as_u64() > Some(1000), "{figures}");
+        let metrics = &lab["strategies"][0]["metrics"];
+        assert!(metrics["sent_messages"].as_u64() > Some(1000), "{metrics}");
         assert_eq!(
-            figures["delivered_messages"], figures["sent_messages"],
-            "{command}: {figures}"
+            metrics["delivered_messages"], metrics["sent_messages"],
+            "{command}: {metrics}"
         );
-        assert_eq!(figures["lost_messages"], 0, "{command}: {figures}");
-        assert_eq!(figures["ledger_closes"], true, "{command}: {figures}");
+        assert_eq!(metrics["lost_messages"], 0, "{command}: {metrics}");
+        assert_eq!(metrics["ledger_closes"], true, "{command}: {metrics}");
     }
 }

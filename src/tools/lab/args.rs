@@ -12,7 +12,7 @@ use crate::cli::settings::{self, Parsed};
 use crate::cli::units;
 use crate::cli::usage::UsageError;
 
-use super::super::demand::{ClientPace, Demand, Stall};
+use super::super::workload::{ClientPace, Stall, Workload};
 use super::limits;
 use super::presets::Preset;
 use super::run;
@@ -84,11 +84,11 @@ pub(super) struct Args {
     #[arg(help_heading = "Strategies")]
     strategies: Option<String>,
 
-    /// Writes the report to stdout as one JSON object, with the course of every figure.
+    /// Writes the report to stdout as one JSON object, with the timeline of every metric.
     #[arg(long, help_heading = "Report")]
     pub(super) json: bool,
 
-    /// Draws the course of each strategy in characters, beneath its sentence.
+    /// Draws the timeline of each strategy in characters, beneath its sentence.
     #[arg(long, help_heading = "Report")]
     pub(super) charts: bool,
 
@@ -166,7 +166,7 @@ Examples:
 pub(super) struct Experiment {
     /// The preset's name.
     pub(super) load: String,
-    pub(super) demand: Demand,
+    pub(super) workload: Workload,
     pub(super) strategies: Vec<Strategy>,
 }
 
@@ -176,34 +176,41 @@ impl Args {
     /// # Errors
     /// They cannot be read, are out of range, or contradict each other.
     pub(super) fn experiment(&self) -> Result<Experiment, UsageError> {
-        let mut demand = self.preset.demand(self.duration);
-        demand.seed = self.seed;
+        let mut workload = self.preset.workload(self.duration);
+        workload.seed = self.seed;
         if let Some(size) = self.size {
-            demand.crowds.iter_mut().for_each(|crowd| crowd.size = size);
+            workload
+                .crowds
+                .iter_mut()
+                .for_each(|crowd| crowd.size = size);
         }
         let is_paced = |pace: &ClientPace| matches!(pace, ClientPace::Rate(_));
-        if let Some(crowd) = demand.crowds.iter_mut().find(|crowd| is_paced(&crowd.pace)) {
+        if let Some(crowd) = workload
+            .crowds
+            .iter_mut()
+            .find(|crowd| is_paced(&crowd.pace))
+        {
             crowd.connections = self.connections.unwrap_or(crowd.connections);
             crowd.pace = self.rate.map_or(crowd.pace, ClientPace::Rate);
             crowd.reconnect = self.reconnect.unwrap_or(crowd.reconnect);
         }
-        demand.sink.rate = self.sink_rate.unwrap_or(demand.sink.rate);
+        workload.sink.rate = self.sink_rate.unwrap_or(workload.sink.rate);
         if !self.stall.is_empty() {
-            demand.sink.stalls.clone_from(&self.stall);
-            demand.sink.stalls.sort_by_key(|stall| stall.at);
+            workload.sink.stalls.clone_from(&self.stall);
+            workload.sink.stalls.sort_by_key(|stall| stall.at);
         }
-        limits::check(&demand)?;
+        limits::check(&workload)?;
         let strategies = self.strategies()?;
         // What cannot run is said before anything does.
         for flags in strategies
             .iter()
-            .filter_map(|strategy| strategy.flags(&demand))
+            .filter_map(|strategy| strategy.flags(&workload))
         {
             check_server(&flags)?;
         }
         Ok(Experiment {
             load: self.preset.name().to_owned(),
-            demand,
+            workload,
             strategies,
         })
     }

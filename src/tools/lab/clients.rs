@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use drainline::ingest::OutputFraming;
 
-use super::super::demand::{ClientPace, Crowd, Demand};
 use super::super::load::engine::{self, LoadError};
 use super::super::load::histogram::Histogram;
 use super::super::load::plan::{Plan, Sizes};
+use super::super::workload::{ClientPace, Crowd, Workload};
 use super::drip;
 
 const LOOK: Duration = Duration::from_millis(20);
@@ -35,15 +35,15 @@ pub(super) struct Sent {
 /// The system has no thread or no descriptor for them.
 pub(super) fn run(
     address: SocketAddr,
-    demand: &Demand,
+    workload: &Workload,
     start: Instant,
     stop: &AtomicBool,
 ) -> io::Result<Sent> {
-    let crowds = demand.crowds.iter().zip(0..);
+    let crowds = workload.crowds.iter().zip(0..);
     thread::scope(|scope| {
         let threads: Vec<_> = crowds
             .map(|(crowd, place)| {
-                let seed = demand.seed.wrapping_add(place);
+                let seed = workload.seed.wrapping_add(place);
                 let body = move || run_crowd(address, crowd, (start, seed), stop);
                 let thread = thread::Builder::new().name(format!("crowd-{place}"));
                 thread.spawn_scoped(scope, body)

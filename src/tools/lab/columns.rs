@@ -1,11 +1,11 @@
-//! The figures that every table of the lab has, in their order.
+//! The metrics that every table of the lab has, in their order.
 
 use serde_json::{Value, json};
 
-use super::outcome::{Figures, Ledger, Recovery};
+use super::outcome::{Ledger, Metrics, Recovery};
 use super::words;
 
-/// One figure of a strategy.
+/// One metric of a strategy.
 pub(super) struct Column {
     /// Its name in JSON, with its unit.
     pub(super) key: &'static str,
@@ -13,10 +13,10 @@ pub(super) struct Column {
     pub(super) head: &'static str,
     /// What it is.
     pub(super) means: &'static str,
-    pub(super) value: fn(&Figures) -> Value,
-    pub(super) words: fn(&Figures) -> String,
+    pub(super) value: fn(&Metrics) -> Value,
+    pub(super) words: fn(&Metrics) -> String,
     /// Whether it is what nobody wants to see.
-    pub(super) is_bad: fn(&Figures) -> bool,
+    pub(super) is_bad: fn(&Metrics) -> bool,
 }
 
 pub(super) const COLUMNS: [Column; 11] = [

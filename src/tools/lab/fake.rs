@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use drainline::policy::OverloadLevel;
 
-use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
-use super::outcome::{Figures, Findings, Ledger, Outcome, Point, Recovery};
+use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
+use super::outcome::{Findings, Ledger, Metrics, Outcome, Point, Recovery};
 
 pub(super) const STRATEGIES: [&str; 7] = [
     "naive",
@@ -17,12 +17,12 @@ pub(super) const STRATEGIES: [&str; 7] = [
     "layered",
 ];
 
-/// The course has a point every 50 ms for so long: the load, and 2 s for the server to settle.
+/// The timeline has a point every 50 ms for so long: the load, and 2 s for the server to settle.
 const POINTS: u64 = 161;
 
 /// 200 clients that come back every 1.5 s, and a sink that stalls from second 1 to 3.
-pub(super) fn demand() -> Demand {
-    Demand {
+pub(super) fn workload() -> Workload {
+    Workload {
         crowds: vec![Crowd {
             connections: 200,
             size: 120,
@@ -47,7 +47,7 @@ pub(super) fn demand() -> Demand {
 pub(super) fn findings() -> Findings {
     Findings {
         load: "slow-sink".to_owned(),
-        demand: demand(),
+        workload: workload(),
         command: "drainline lab --preset slow-sink --seed 7".to_owned(),
         outcomes: STRATEGIES.map(outcome).into(),
     }
@@ -187,7 +187,7 @@ fn shape(strategy: &str) -> Shape {
 
 pub(super) fn outcome(strategy: &str) -> Outcome {
     let shape = shape(strategy);
-    let mut course: Vec<Point> = Vec::new();
+    let mut timeline: Vec<Point> = Vec::new();
     let (mut delivered, mut lost) = (0.0, 0.0);
     for tick in 0..POINTS {
         let at = Duration::from_millis(tick * 50);
@@ -198,7 +198,7 @@ pub(super) fn outcome(strategy: &str) -> Outcome {
         }
         // As a process that starts and a scheduler that has other things to do would have it.
         let ragged = ((tick * 7919) % 13) as f64 / 13.0;
-        course.push(Point {
+        timeline.push(Point {
             at,
             threads: (shape.threads)(seconds) as u64,
             memory_bytes: (((shape.memory_mib)(seconds) + ragged * 0.3) * f64::from(1 << 20))
@@ -212,26 +212,26 @@ pub(super) fn outcome(strategy: &str) -> Outcome {
             level: (shape.level)(seconds),
         });
     }
-    let figures = figures(strategy, &course);
+    let metrics = metrics(strategy, &timeline);
     Outcome {
         strategy: strategy.to_owned(),
         flags: flags(strategy).map(|flags| flags.split(' ').map(str::to_owned).collect()),
-        course,
-        figures,
+        timeline,
+        metrics,
         sentence: sentence(strategy).to_owned(),
         simulated: None,
     }
 }
 
-fn figures(strategy: &str, course: &[Point]) -> Figures {
-    let last = course.last().copied().unwrap_or_default();
-    let most = |value: fn(&Point) -> u64| course.iter().map(value).max().unwrap_or(0);
+fn metrics(strategy: &str, timeline: &[Point]) -> Metrics {
+    let last = timeline.last().copied().unwrap_or_default();
+    let most = |value: fn(&Point) -> u64| timeline.iter().map(value).max().unwrap_or(0);
     let counted = |reason: &str, count| match count {
         0 => Vec::new(),
         _ => vec![(reason.to_owned(), count)],
     };
     let is_counted = last.level.is_some();
-    Figures {
+    Metrics {
         peak_threads: most(|point| point.threads),
         threads_before: if is_counted { 7 } else { 3 },
         threads_after: last.threads,
@@ -242,7 +242,7 @@ fn figures(strategy: &str, course: &[Point]) -> Figures {
         delivered: last.delivered,
         lost: counted("connection_closed", last.lost),
         rejected: counted("paused", if strategy == "layered" { 31 } else { 0 }),
-        held_up_p99: most_wait(course).mul_f64(0.97),
+        held_up_p99: most_wait(timeline).mul_f64(0.97),
         recovery: match strategy {
             "naive" => Recovery::Never,
             "limit" => Recovery::After(Duration::from_millis(62)),
@@ -258,8 +258,8 @@ fn figures(strategy: &str, course: &[Point]) -> Figures {
     }
 }
 
-fn most_wait(course: &[Point]) -> Duration {
-    let waits = course.iter().map(|point| point.longest_wait);
+fn most_wait(timeline: &[Point]) -> Duration {
+    let waits = timeline.iter().map(|point| point.longest_wait);
     waits.max().unwrap_or_default()
 }
 
@@ -288,10 +288,10 @@ fn sentence(strategy: &str) -> &'static str {
         }
         "big-buffer" => "Nothing was lost and nobody waited, for 168 MiB of memory.",
         "limit" => "It stayed small, and served one client in ten.",
-        "abort+buffer" => "It held 20,000 messages, then cut off who had waited 500 ms.",
+        "abort+buffer" => "It held 20,000 messages, then disconnected who had waited 500 ms.",
         "backpressure" => "Nothing was lost: the clients waited instead, for up to 1.30 s.",
         _ => {
-            "Clients were slowed, then kept out, then cut off; it recovered 2.05 s after the stall."
+            "Clients were slowed, then kept out, then disconnected; it recovered 2.05 s after the stall."
         }
     }
 }

@@ -2,28 +2,28 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::demand::{ClientPace, Crowd, Demand, Stall};
+use super::super::workload::{ClientPace, Crowd, Stall, Workload};
 use super::columns::COLUMNS;
-use super::outcome::{Figures, Findings, Outcome, Point, Recovery};
+use super::outcome::{Findings, Metrics, Outcome, Point, Recovery};
 use super::words;
 
 pub(crate) fn json(findings: &Findings) -> Value {
     json!({
         "load": findings.load,
-        "demand": demand(&findings.demand),
+        "workload": workload(&findings.workload),
         "command": findings.command,
         "strategies": findings.outcomes.iter().map(outcome).collect::<Vec<_>>(),
     })
 }
 
-fn demand(demand: &Demand) -> Value {
+fn workload(workload: &Workload) -> Value {
     json!({
-        "connections": demand.connections(),
-        "crowds": demand.crowds.iter().map(crowd).collect::<Vec<_>>(),
-        "sink_messages_per_second": demand.sink.rate,
-        "stalls": demand.sink.stalls.iter().map(stall).collect::<Vec<_>>(),
-        "duration_seconds": demand.duration.as_secs_f64(),
-        "seed": demand.seed,
+        "connections": workload.connections(),
+        "crowds": workload.crowds.iter().map(crowd).collect::<Vec<_>>(),
+        "sink_messages_per_second": workload.sink.rate,
+        "stalls": workload.sink.stalls.iter().map(stall).collect::<Vec<_>>(),
+        "duration_seconds": workload.duration.as_secs_f64(),
+        "seed": workload.seed,
     })
 }
 
@@ -57,14 +57,14 @@ fn outcome(outcome: &Outcome) -> Value {
         "flags": outcome.flags,
         "by_hand": words::by_hand(outcome),
         "sentence": outcome.sentence,
-        "figures": figures(&outcome.figures),
-        "simulated": outcome.simulated.as_ref().map(figures),
-        "course": outcome.course.iter().map(point).collect::<Vec<_>>(),
+        "metrics": metrics(&outcome.metrics),
+        "simulated": outcome.simulated.as_ref().map(metrics),
+        "timeline": outcome.timeline.iter().map(point).collect::<Vec<_>>(),
     })
 }
 
 /// Those of the table, and what they were made of.
-fn figures(of: &Figures) -> Value {
+fn metrics(of: &Metrics) -> Value {
     let columns = COLUMNS
         .iter()
         .map(|column| (column.key, (column.value)(of)));
@@ -124,35 +124,35 @@ mod tests {
         let findings = fake::findings();
         let value = json(&findings);
         assert_eq!(value["load"], "slow-sink");
-        assert_eq!(value["demand"]["connections"], 200);
+        assert_eq!(value["workload"]["connections"], 200);
         assert_eq!(
-            value["demand"]["crowds"][0]["messages_per_second_each"],
+            value["workload"]["crowds"][0]["messages_per_second_each"],
             100
         );
-        assert_eq!(value["demand"]["stalls"][0]["lasts_seconds"], 2.0);
+        assert_eq!(value["workload"]["stalls"][0]["lasts_seconds"], 2.0);
         for (outcome, told) in findings.outcomes.iter().zip(
             value["strategies"]
                 .as_array()
                 .expect("an array of strategies"),
         ) {
-            let figures = &outcome.figures;
+            let metrics = &outcome.metrics;
             assert_eq!(told["strategy"], outcome.strategy);
-            assert_eq!(told["figures"]["threads_left"], figures.threads_left());
-            assert_eq!(told["figures"]["lost_messages"], figures.lost());
-            let points = told["course"].as_array().map(Vec::len);
-            assert_eq!(points, Some(outcome.course.len()));
+            assert_eq!(told["metrics"]["threads_left"], metrics.threads_left());
+            assert_eq!(told["metrics"]["lost_messages"], metrics.lost());
+            let points = told["timeline"].as_array().map(Vec::len);
+            assert_eq!(points, Some(outcome.timeline.len()));
             assert_eq!(
-                told["course"][20]["threads"], outcome.course[20].threads,
+                told["timeline"][20]["threads"], outcome.timeline[20].threads,
                 "{}",
                 outcome.strategy
             );
         }
         let layered = &value["strategies"][fake::STRATEGIES.len() - 1];
         assert_eq!(
-            layered["figures"]["lost_messages_by_reason"]["connection_closed"],
+            layered["metrics"]["lost_messages_by_reason"]["connection_closed"],
             1480
         );
-        assert_eq!(layered["figures"]["ledger_closes"], true);
-        assert_eq!(layered["course"][0]["overload"], "normal");
+        assert_eq!(layered["metrics"]["ledger_closes"], true);
+        assert_eq!(layered["timeline"][0]["overload"], "normal");
     }
 }

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::cli::units;
 use crate::cli::usage::UsageError;
 
-use super::super::demand::{ClientPace, Crowd, Demand};
+use super::super::workload::{ClientPace, Crowd, Workload};
 use super::outcome::Point;
 use super::words;
 
@@ -56,25 +56,25 @@ impl Ceiling {
 ///
 /// # Errors
 /// The first that is not.
-pub(super) fn check(demand: &Demand) -> Result<(), UsageError> {
-    let duration = demand.duration;
+pub(super) fn check(workload: &Workload) -> Result<(), UsageError> {
+    let duration = workload.duration;
     if !(SHORTEST..=LONGEST).contains(&duration) {
         let text = units::print_duration(duration);
         return Err(UsageError::bad_value("--duration", &text, DURATION));
     }
-    for crowd in &demand.crowds {
+    for crowd in &workload.crowds {
         check_crowd(crowd)?;
     }
-    if demand
+    if workload
         .sink
         .rate
         .is_some_and(|rate| !(1..=MAX_RATE).contains(&rate))
     {
-        let text = demand.sink.rate.unwrap_or(0).to_string();
+        let text = workload.sink.rate.unwrap_or(0).to_string();
         return Err(UsageError::bad_value("--sink-rate", &text, SINK_RATE));
     }
     let mut free_from = Duration::ZERO;
-    for stall in &demand.sink.stalls {
+    for stall in &workload.sink.stalls {
         let text = format!(
             "{}@{}",
             units::print_duration(stall.lasts),
@@ -96,12 +96,16 @@ pub(super) fn check(demand: &Demand) -> Result<(), UsageError> {
         }
         free_from = stall.end();
     }
-    check_system(demand)?;
+    check_system(workload)?;
     let rate = |crowd: &Crowd| match crowd.pace {
         ClientPace::Rate(rate) => rate.saturating_mul(crowd.connections as u64),
         ClientPace::Greedy | ClientPace::Drip => 0,
     };
-    let all = demand.crowds.iter().map(rate).fold(0, u64::saturating_add);
+    let all = workload
+        .crowds
+        .iter()
+        .map(rate)
+        .fold(0, u64::saturating_add);
     if all > MAX_IN_ALL {
         return Err(UsageError::contradiction(&format!(
             "--rate: {all} messages a second over all connections: the lab sends at most {MAX_IN_ALL}"
@@ -131,8 +135,8 @@ fn check_crowd(crowd: &Crowd) -> Result<(), UsageError> {
     Ok(())
 }
 
-fn check_system(demand: &Demand) -> Result<(), UsageError> {
-    let connections = demand.connections();
+fn check_system(workload: &Workload) -> Result<(), UsageError> {
+    let connections = workload.connections();
     if connections > MAX_CONNECTIONS {
         return Err(UsageError::contradiction(&format!(
             "--connections {connections}: the lab holds at most {MAX_CONNECTIONS} at once, so that a server that \

@@ -2,7 +2,7 @@
 //!
 //! In the order in which it goes: `args` reads the load, one of the `presets` or one's own, within `limits`, and the
 //! `strategy`s; `run` has each one's `process` serve the load's `clients` (`drip` among them) and its `sink`, and keeps
-//! what it sees from outside and the `sample`s that the `child` tells; `figures` and `sentence` say what that comes to:
+//! what it sees from outside and the `sample`s that the `child` tells; `metrics` and `sentence` say what that comes to:
 //! the `outcome`. `table`, `json` and `page` tell it, in the same `words` and `columns`.
 
 mod args;
@@ -13,11 +13,11 @@ mod columns;
 mod drip;
 #[cfg(test)]
 mod fake;
-mod figures;
+mod html;
 mod json;
 mod limits;
+mod metrics;
 mod outcome;
-mod page;
 mod presets;
 mod process;
 mod run;
@@ -64,7 +64,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let signals =
         StopFlag::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     let strategies = &experiment.strategies;
-    let bar = LabBar::new(strategies.len(), experiment.demand.duration);
+    let bar = LabBar::new(strategies.len(), experiment.workload.duration);
     // What was found until then is told all the same.
     let mut failure = None;
     let mut outcomes = Vec::new();
@@ -72,7 +72,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         let watch = |point: &_| bar.show(nth, strategy.name(), point);
         let outcome = run::run(
             strategy,
-            &experiment.demand,
+            &experiment.workload,
             &limits::CEILING,
             signals.flag(),
             watch,
@@ -90,14 +90,14 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
             }
         };
         if typed.simulate {
-            outcome.simulated = simulated::figures(&experiment.demand, &outcome);
+            outcome.simulated = simulated::metrics(&experiment.workload, &outcome);
         }
         outcomes.push(outcome);
     }
     bar.clear();
     let findings = Findings {
         load: experiment.load,
-        demand: experiment.demand,
+        workload: experiment.workload,
         command: words::command(args.iter().map(|word| word.to_string_lossy())),
         outcomes,
     };
@@ -107,7 +107,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         (false, false) => print(&table::table(&findings, typed.charts)),
     };
     if let Some(path) = &typed.html {
-        files::write_whole(path, &page::write(&findings))
+        files::write_whole(path, &html::write(&findings))
             .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
     }
     failure.map_or(Ok(printed), Err)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
+use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
 
 /// A load with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Preset {
     }
 
     /// The load, for `duration`.
-    pub(crate) fn demand(self, duration: Duration) -> Demand {
+    pub(crate) fn workload(self, duration: Duration) -> Workload {
         let part = |part: f64| duration.mul_f64(part);
         let crowd = |connections, pace, reconnect| Crowd {
             connections,
@@ -106,7 +106,7 @@ impl Preset {
                 (vec![honest, greedy], sink(Some(10_000), vec![]))
             }
         };
-        Demand {
+        Workload {
             crowds,
             sink,
             duration,

@@ -12,11 +12,11 @@ use drainline::policy::OverloadLevel;
 
 use crate::cli::settings::{self, Parsed};
 
-use super::super::demand::Demand;
+use super::super::workload::Workload;
 use super::child;
 use super::clients::{self, Sent};
-use super::figures::{self, Seen};
 use super::limits::Ceiling;
+use super::metrics::{self, Seen};
 use super::outcome::{Outcome, Point};
 use super::process::Process;
 use super::sentence;
@@ -41,12 +41,12 @@ const CALM_LOOKS: usize = 5;
 /// The server did not start, or the system gives no thread or process.
 pub(super) fn run(
     strategy: &Strategy,
-    demand: &Demand,
+    workload: &Workload,
     ceiling: &Ceiling,
     stop: &AtomicBool,
     mut watch: impl FnMut(&Point),
 ) -> io::Result<Outcome> {
-    let flags = strategy.flags(demand);
+    let flags = strategy.flags(workload);
     let (mut server, stdout) = Process::start(&arguments(strategy, flags.as_deref()))?;
     let port = server.port(START)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -56,12 +56,12 @@ pub(super) fn run(
         threads_before: before.threads,
         ..Seen::default()
     };
-    let whole = shortest_whole(demand, flags.as_deref());
+    let whole = shortest_whole(workload, flags.as_deref());
     let start = Instant::now();
     thread::scope(|scope| {
-        let (taken, clients_stop, duration) = (&taken, &clients_stop, demand.duration);
-        let sink = move || sink::take(stdout, &demand.sink, (start, duration), whole, taken);
-        let send = move || clients::run(address, demand, start, clients_stop);
+        let (taken, clients_stop, duration) = (&taken, &clients_stop, workload.duration);
+        let sink = move || sink::take(stdout, &workload.sink, (start, duration), whole, taken);
+        let send = move || clients::run(address, workload, start, clients_stop);
         let name = |name: &str| thread::Builder::new().name(name.to_owned());
         let sink = name("sink").spawn_scoped(scope, sink);
         let clients = name("clients").spawn_scoped(scope, send);
@@ -70,7 +70,7 @@ pub(super) fn run(
                 let is_over = || stop.load(Relaxed) || clients.is_finished();
                 observe(
                     &server,
-                    demand,
+                    workload,
                     (start, taken),
                     ceiling,
                     &mut seen,
@@ -83,7 +83,14 @@ pub(super) fn run(
                     .unwrap_or_else(|_| Err(io::Error::other("the clients' thread panicked")));
                 taken.hurry();
                 if seen.stopped_at.is_none() && !stop.load(Relaxed) {
-                    settle(&server, demand, (start, taken), &mut seen, stop, &mut watch);
+                    settle(
+                        &server,
+                        workload,
+                        (start, taken),
+                        &mut seen,
+                        stop,
+                        &mut watch,
+                    );
                 }
                 sent
             }
@@ -101,21 +108,21 @@ pub(super) fn run(
         seen.ledger = server.ledger();
         seen.delivered = taken.messages();
         seen.has_ledger = flags.is_some();
-        let figures = figures::figures(demand, &seen, &sent);
+        let metrics = metrics::metrics(workload, &seen, &sent);
         Outcome {
             strategy: strategy.name().to_owned(),
-            sentence: sentence::sentence(strategy, demand, &figures),
+            sentence: sentence::sentence(strategy, workload, &metrics),
             flags,
             simulated: None,
-            course: seen.course,
-            figures,
+            timeline: seen.timeline,
+            metrics,
         }
     })
 }
 
 /// The shortest message that is one: a server may truncate them.
-fn shortest_whole(demand: &Demand, flags: Option<&[String]>) -> usize {
-    let shortest = demand.crowds.iter().map(|crowd| crowd.size).min();
+fn shortest_whole(workload: &Workload, flags: Option<&[String]>) -> usize {
+    let shortest = workload.crowds.iter().map(|crowd| crowd.size).min();
     let longest = match flags.map(|flags| settings::parse(server_arguments(flags))) {
         Some(Ok(Parsed::Run(settings))) => settings.max_message,
         _ => usize::MAX,
@@ -149,14 +156,14 @@ pub(super) fn server_arguments(flags: &[String]) -> Vec<OsString> {
 /// Looks until the clients have gone or a ceiling is reached.
 fn observe(
     server: &Process,
-    demand: &Demand,
+    workload: &Workload,
     (start, taken): (Instant, &Taken),
     ceiling: &Ceiling,
     seen: &mut Seen,
     is_over: impl Fn() -> bool,
     watch: &mut impl FnMut(&Point),
 ) {
-    while !is_over() && start.elapsed() < demand.duration + END {
+    while !is_over() && start.elapsed() < workload.duration + END {
         let Some(point) = look(server, (start, taken), seen) else {
             return;
         };
@@ -170,20 +177,20 @@ fn observe(
 }
 
 /// For how long a server may go on when the load is over.
-pub(super) fn settle_time(demand: &Demand) -> Duration {
-    MIN_SETTLE.max(demand.duration / 2)
+pub(super) fn settle_time(workload: &Workload) -> Duration {
+    MIN_SETTLE.max(workload.duration / 2)
 }
 
 /// Looks until nothing of the load is left in the server, or there is no more time.
 fn settle(
     server: &Process,
-    demand: &Demand,
+    workload: &Workload,
     (start, taken): (Instant, &Taken),
     seen: &mut Seen,
     stop: &AtomicBool,
     watch: &mut impl FnMut(&Point),
 ) {
-    let end = Instant::now() + settle_time(demand);
+    let end = Instant::now() + settle_time(workload);
     let mut calm = 0;
     while Instant::now() < end && !stop.load(Relaxed) {
         let Some(point) = look(server, (start, taken), seen) else {
@@ -194,7 +201,7 @@ fn settle(
             .level
             .is_none_or(|level| level == OverloadLevel::Normal);
         let is_calm = is_open && point.buffered == 0 && point.threads <= seen.threads_before;
-        // A gate that has just opened has clients before it.
+        // A server that has just begun to accept again has clients waiting.
         calm = if is_calm { calm + 1 } else { 0 };
         if calm == CALM_LOOKS {
             return;
@@ -220,7 +227,7 @@ fn look(server: &Process, (start, taken): (Instant, &Taken), seen: &mut Seen) ->
         level: inside.level,
     };
     seen.peak_memory_bytes = seen.peak_memory_bytes.max(usage.peak_memory_bytes);
-    seen.course.push(point);
+    seen.timeline.push(point);
     Some(point)
 }
 

@@ -108,7 +108,7 @@ mod tests {
         ));
         for log in [
             "",
-            "[WARN] the gate is shut",
+            "[WARN] not accepting",
             "{}",
             "{",
             "[1]",

@@ -1,9 +1,9 @@
-//! What happened, in a sentence that is made of the figures alone.
+//! What happened, in a sentence that is made of the metrics alone.
 
 use std::time::Duration;
 
-use super::super::demand::Demand;
-use super::outcome::{Figures, Recovery};
+use super::super::workload::Workload;
+use super::outcome::{Metrics, Recovery};
 use super::strategy::Strategy;
 use super::words::{self, count};
 
@@ -13,12 +13,12 @@ const FEW_THREADS: u64 = 5;
 const SHORT: Duration = Duration::from_millis(250);
 
 /// The sentence of a strategy.
-pub(super) fn sentence(strategy: &Strategy, demand: &Demand, figures: &Figures) -> String {
+pub(super) fn sentence(strategy: &Strategy, workload: &Workload, metrics: &Metrics) -> String {
     let parts = [
-        leak(strategy, demand, figures),
-        losses(figures),
-        clients(figures),
-        recovery(figures),
+        leak(strategy, workload, metrics),
+        losses(metrics),
+        clients(metrics),
+        recovery(metrics),
     ];
     let text: Vec<String> = parts.into_iter().flatten().collect();
     let mut text = text.join("; ");
@@ -30,23 +30,23 @@ pub(super) fn sentence(strategy: &Strategy, demand: &Demand, figures: &Figures) 
 }
 
 /// Whether threads are left that nobody needs: more than one for each client that was there.
-fn leak(strategy: &Strategy, demand: &Demand, figures: &Figures) -> Option<String> {
-    let (left, clients) = (figures.threads_left(), demand.connections() as u64);
-    if figures.died.is_some() {
+fn leak(strategy: &Strategy, workload: &Workload, metrics: &Metrics) -> Option<String> {
+    let (left, clients) = (metrics.threads_left(), workload.connections() as u64);
+    if metrics.died.is_some() {
         return Some("it ended by itself".to_owned());
     }
-    let is_ours = strategy.flags(demand).is_some();
-    if let Some(ceiling) = figures.stopped_at.as_ref().filter(|_| is_ours) {
+    let is_ours = strategy.flags(workload).is_some();
+    if let Some(ceiling) = metrics.stopped_at.as_ref().filter(|_| is_ours) {
         return Some(format!("it was stopped at {ceiling}"));
     }
-    if let Some(ceiling) = &figures.stopped_at {
+    if let Some(ceiling) = &metrics.stopped_at {
         return Some(format!(
             "it leaks: it was stopped at {ceiling}, with {} clients",
             count(clients)
         ));
     }
     if left <= FEW_THREADS {
-        let peak = figures.peak_threads.saturating_sub(figures.threads_before);
+        let peak = metrics.peak_threads.saturating_sub(metrics.threads_before);
         let many = if peak > clients * 3 / 2 {
             format!(
                 ", {:.1} for each client",
@@ -74,15 +74,15 @@ fn leak(strategy: &Strategy, demand: &Demand, figures: &Figures) -> Option<Strin
     ))
 }
 
-fn losses(figures: &Figures) -> Option<String> {
-    let unseen = figures.unseen();
-    match (figures.delivered, words::by_reason(&figures.lost)) {
-        (0, _) if figures.sent > 0 => Some("nothing was delivered".to_owned()),
+fn losses(metrics: &Metrics) -> Option<String> {
+    let unseen = metrics.unseen();
+    match (metrics.delivered, words::by_reason(&metrics.lost)) {
+        (0, _) if metrics.sent > 0 => Some("nothing was delivered".to_owned()),
         (delivered, None) if unseen == 0 => {
             Some(format!("all {} messages were delivered", count(delivered)))
         }
         (delivered, counted) => {
-            let part = words::percent(delivered, figures.sent);
+            let part = words::percent(delivered, metrics.sent);
             let mut text = format!("{part} of the messages were delivered");
             if let Some(counted) = counted {
                 text += &format!(", {counted}");
@@ -95,9 +95,9 @@ fn losses(figures: &Figures) -> Option<String> {
     }
 }
 
-fn clients(figures: &Figures) -> Option<String> {
-    let rejected = figures.rejected();
-    let held_up = figures.held_up_p99;
+fn clients(metrics: &Metrics) -> Option<String> {
+    let rejected = metrics.rejected();
+    let held_up = metrics.held_up_p99;
     let held_up = (held_up >= SHORT)
         .then(|| format!("clients were held up for up to {}", words::time(held_up)));
     let rejected = (rejected > 0).then(|| format!("{} times one was turned away", count(rejected)));
@@ -107,8 +107,8 @@ fn clients(figures: &Figures) -> Option<String> {
     }
 }
 
-fn recovery(figures: &Figures) -> Option<String> {
-    match figures.recovery {
+fn recovery(metrics: &Metrics) -> Option<String> {
+    match metrics.recovery {
         Recovery::NotAsked => None,
         Recovery::After(time) => Some(format!(
             "it was well again {} after the stall",

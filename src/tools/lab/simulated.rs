@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crate::cli::settings::{self, Parsed};
 
-use super::super::demand::Demand;
 use super::super::simulation::{self, Scenario};
-use super::outcome::{Figures, Outcome, Recovery};
+use super::super::workload::Workload;
+use super::outcome::{Metrics, Outcome, Recovery};
 use super::run::{self, settle_time};
 use super::words;
 
-/// One figure, from both.
+/// One metric, from both.
 struct Row {
     what: &'static str,
-    of: fn(&Figures) -> f64,
-    words: fn(&Figures) -> String,
+    of: fn(&Metrics) -> f64,
+    words: fn(&Metrics) -> String,
 }
 
 const ROWS: [Row; 4] = [
@@ -40,14 +40,14 @@ const ROWS: [Row; 4] = [
     },
 ];
 
-fn recovery(of: &Figures) -> Option<Duration> {
+fn recovery(of: &Metrics) -> Option<Duration> {
     match of.recovery {
         Recovery::After(time) => Some(time),
         Recovery::NotAsked | Recovery::Never => None,
     }
 }
 
-/// A line for each figure of each strategy that was simulated, ended by LF; nothing if none was.
+/// A line for each metric of each strategy that was simulated, ended by LF; nothing if none was.
 pub(super) fn table(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
@@ -57,19 +57,19 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         if text.is_empty() {
             text = format!(
                 "\n{:<14} {:<14} {:>12} {:>12} {:>9}\n",
-                "strategy", "figure", "lab", "simulation", "ratio"
+                "strategy", "metric", "lab", "simulation", "ratio"
             );
         }
         for row in &ROWS {
-            if (row.words)(&outcome.figures) == words::NOTHING {
+            if (row.words)(&outcome.metrics) == words::NOTHING {
                 continue;
             }
-            let (real, said) = ((row.of)(&outcome.figures), (row.of)(simulated));
+            let (real, said) = ((row.of)(&outcome.metrics), (row.of)(simulated));
             text += &format!(
                 "{:<14} {:<14} {:>12} {:>12} {:>9}\n",
                 outcome.strategy,
                 row.what,
-                (row.words)(&outcome.figures),
+                (row.words)(&outcome.metrics),
                 (row.words)(simulated),
                 ratio(real, said)
             );
@@ -89,7 +89,7 @@ fn ratio(real: f64, said: f64) -> String {
 }
 
 /// `None`: the lab alone has such a server.
-pub(super) fn figures(demand: &Demand, outcome: &Outcome) -> Option<Figures> {
+pub(super) fn metrics(workload: &Workload, outcome: &Outcome) -> Option<Metrics> {
     let flags = outcome.flags.as_ref()?;
     let Ok(Parsed::Run(settings)) = settings::parse(run::server_arguments(flags)) else {
         return None;
@@ -97,8 +97,8 @@ pub(super) fn figures(demand: &Demand, outcome: &Outcome) -> Option<Figures> {
     let scenario = Scenario {
         config: &settings.config,
         max_message: settings.max_message,
-        demand,
-        settle: settle_time(demand),
+        workload,
+        settle: settle_time(workload),
     };
-    Some(simulation::run(&scenario).figures)
+    Some(simulation::run(&scenario).metrics)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memchr_iter;
 
-use super::super::demand::SinkPace;
+use super::super::workload::SinkPace;
 
 /// The pipe holds no more than this: what is in it counts as delivered for the server and not yet for us. A page is
 /// the least (F_SETPIPE_SZ of fcntl(2)).

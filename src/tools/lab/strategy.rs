@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::units;
 
-use super::super::demand::{ClientPace, Demand};
+use super::super::workload::{ClientPace, Workload};
 
 /// A server that the lab puts to its load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) enum Strategy {
     BigBuffer,
     /// A few connections, and no more.
     Limit,
-    /// Whoever is stuck is cut off.
+    /// Whoever is stuck is disconnected.
     Abort,
     /// The same, behind a usual buffer.
     AbortAndBuffer,
@@ -67,7 +67,7 @@ pub(super) const TELLING: [Strategy; 6] = [
 const TYPICAL_RUN: Duration = Duration::from_secs(150);
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
-/// Nothing is cut sooner: the watchdog looks ten times a second.
+/// Nobody is disconnected sooner: the watchdog looks ten times a second.
 const SHORTEST: Duration = Duration::from_millis(200);
 
 /// Connections where there is no limit to speak of, buffer where it is not the cure, connections where they are.
@@ -98,9 +98,9 @@ impl Strategy {
     }
 
     /// The flags that start the same server by hand, for a load like this; `None`: it is none of ours.
-    pub(crate) fn flags(&self, demand: &Demand) -> Option<Vec<String>> {
+    pub(crate) fn flags(&self, workload: &Workload) -> Option<Vec<String>> {
         let scaled = |full: Duration| {
-            let part = demand.duration.as_secs_f64() / TYPICAL_RUN.as_secs_f64();
+            let part = workload.duration.as_secs_f64() / TYPICAL_RUN.as_secs_f64();
             let millis = (full.as_millis() as f64 * part).round() as u64;
             units::print_duration(Duration::from_millis(millis).clamp(SHORTEST, full))
         };
@@ -116,7 +116,7 @@ impl Strategy {
                 alone(&[("--buffer-messages", "1000000"), ("--buffer-bytes", "1GiB")])
             }
             Strategy::Limit => {
-                let half = (demand.connections() / 2).max(1).to_string();
+                let half = (workload.connections() / 2).max(1).to_string();
                 alone(&[("--max-connections", &half), ("--on-overload", "close")])
             }
             Strategy::Abort => {
@@ -131,7 +131,7 @@ impl Strategy {
                 ("--pause-after", &scaled(SEND_TIMEOUT / 6)),
                 ("--on-overload", "close"),
             ]),
-            Strategy::RateLimit => alone(&[("--rate-limit", &fair_share(demand).to_string())]),
+            Strategy::RateLimit => alone(&[("--rate-limit", &fair_share(workload).to_string())]),
             Strategy::Layered => Some(flags(&[
                 ("--send-timeout", &send_timeout),
                 ("--frame-timeout", &scaled(FRAME_TIMEOUT)),
@@ -164,14 +164,14 @@ fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// What a connection may send so that all together send what the sink takes, or what the honest ones send.
-fn fair_share(demand: &Demand) -> u64 {
-    let honest = demand.crowds.iter().filter_map(|crowd| match crowd.pace {
+fn fair_share(workload: &Workload) -> u64 {
+    let honest = workload.crowds.iter().filter_map(|crowd| match crowd.pace {
         ClientPace::Rate(rate) => Some(rate),
         ClientPace::Greedy | ClientPace::Drip => None,
     });
-    let of_sink = demand
+    let of_sink = workload
         .sink
         .rate
-        .map(|rate| rate / demand.connections().max(1) as u64);
+        .map(|rate| rate / workload.connections().max(1) as u64);
     of_sink.or(honest.min()).unwrap_or(1).max(1)
 }

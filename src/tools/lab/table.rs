@@ -8,32 +8,32 @@ use super::words;
 
 const GAP: &str = "  ";
 
-/// The load, a line of figures for each strategy, then what happened to each, with its course if that is wanted. Ended
+/// The load, a line of metrics for each strategy, then what happened to each, with its timeline if that is wanted. Ended
 /// by LF.
 pub(crate) fn table(findings: &Findings, with_charts: bool) -> String {
     let mut text = format!("{}:\n", findings.load);
-    for sentence in words::demand(&findings.demand) {
+    for sentence in words::workload(&findings.workload) {
         text += &format!("{GAP}{sentence}\n");
     }
     text.push('\n');
-    text += &figures(&findings.outcomes);
+    text += &metrics(&findings.outcomes);
     for outcome in &findings.outcomes {
         text.push('\n');
         text += &story(outcome);
         if with_charts {
-            text += &chart::draw(&outcome.course);
+            text += &chart::draw(&outcome.timeline);
         }
     }
     text + &simulated::table(&findings.outcomes) + &format!("\nagain: {}\n", findings.command)
 }
 
 /// The first column to the left, the others, which are numbers, to the right.
-fn figures(outcomes: &[Outcome]) -> String {
+fn metrics(outcomes: &[Outcome]) -> String {
     let mut rows = heads();
     for outcome in outcomes {
         let cells = COLUMNS
             .iter()
-            .map(|column| (column.words)(&outcome.figures));
+            .map(|column| (column.words)(&outcome.metrics));
         rows.push(
             [outcome.strategy.clone()]
                 .into_iter()
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn the_table_fits_a_terminal_and_its_columns_stand_straight() {
         let findings = fake::findings();
-        let text = figures(&findings.outcomes);
+        let text = metrics(&findings.outcomes);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2 + fake::STRATEGIES.len());
         for line in &lines {
@@ -120,7 +120,10 @@ mod tests {
             text.contains("\n  by hand: drainline --when-full block"),
             "{text}"
         );
-        assert!(text.contains("\n  lost: 1,480 aborted\n"), "{text}");
+        assert!(
+            text.contains("\n  lost: 1,480 connection_closed\n"),
+            "{text}"
+        );
         assert!(text.ends_with("\nagain: drainline lab --preset slow-sink --seed 7\n"));
     }
 }

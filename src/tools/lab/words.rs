@@ -9,7 +9,7 @@ use drainline::policy::OverloadLevel;
 
 pub(super) use super::super::words::{by_reason, count, memory, time};
 
-use super::super::demand::{ClientPace, Crowd, Demand, SinkPace};
+use super::super::workload::{ClientPace, Crowd, SinkPace, Workload};
 use super::outcome::{Outcome, Point, Recovery};
 use crate::cli::units;
 
@@ -53,17 +53,17 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 }
 
 /// The load in sentences.
-pub(super) fn demand(demand: &Demand) -> Vec<String> {
-    let mut said: Vec<String> = demand
+pub(super) fn workload(workload: &Workload) -> Vec<String> {
+    let mut said: Vec<String> = workload
         .crowds
         .iter()
-        .map(|each| crowd(each, demand.duration))
+        .map(|each| crowd(each, workload.duration))
         .collect();
-    said.push(sink(&demand.sink, demand.duration));
+    said.push(sink(&workload.sink, workload.duration));
     said.push(format!(
         "The load lasts {}; its seed is {}.",
-        set_time(demand.duration),
-        demand.seed
+        set_time(workload.duration),
+        workload.seed
     ));
     said
 }
@@ -140,14 +140,14 @@ fn quoted(word: &str) -> String {
 
 /// What a table has no room for: a name for each line, and the line.
 pub(super) fn details(outcome: &Outcome) -> Vec<(&'static str, String)> {
-    let figures = &outcome.figures;
+    let metrics = &outcome.metrics;
     let stopped = |at: &String| format!("by the lab, at its ceiling of {at}");
     [
-        ("stopped", figures.stopped_at.as_ref().map(stopped)),
-        ("died", figures.died.clone()),
-        ("lost", by_reason(&figures.lost)),
-        ("rejected", by_reason(&figures.rejected)),
-        ("overload", overload(&outcome.course)),
+        ("stopped", metrics.stopped_at.as_ref().map(stopped)),
+        ("died", metrics.died.clone()),
+        ("lost", by_reason(&metrics.lost)),
+        ("rejected", by_reason(&metrics.rejected)),
+        ("overload", overload(&outcome.timeline)),
     ]
     .into_iter()
     .filter_map(|(name, line)| Some((name, line?)))
@@ -155,10 +155,10 @@ pub(super) fn details(outcome: &Outcome) -> Vec<(&'static str, String)> {
 }
 
 /// How long the server stood on which level; `None`: it has no overload.
-fn overload(course: &[Point]) -> Option<String> {
+fn overload(timeline: &[Point]) -> Option<String> {
     let mut times = [Duration::ZERO; OverloadLevel::ALL.len()];
     let mut is_there = false;
-    for pair in course.windows(2) {
+    for pair in timeline.windows(2) {
         if let Some(level) = pair[0].level {
             is_there = true;
             times[level as usize] += pair[1].at.saturating_sub(pair[0].at);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::plan::Plan;
 use super::shared::{Progress, Shared};
 use super::tally::Summary;
-use super::worker::HandlerThread;
+use super::worker::Worker;
 
 const WATCH: Duration = Duration::from_millis(100);
 
@@ -49,7 +49,7 @@ pub(crate) fn run(
     let failed = AtomicBool::new(false);
     let shared = Shared::new(plan, [stop, &failed]);
     let workers = (0..plan.threads)
-        .map(|place| HandlerThread::new(&shared, place))
+        .map(|place| Worker::new(&shared, place))
         .collect::<Result<Vec<_>, _>>()
         .map_err(LoadError::System)?;
     let (ended, ends) = mpsc::channel();

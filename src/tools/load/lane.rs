@@ -194,7 +194,7 @@ impl Lane {
         self.quota = self.messages + u64::from(self.is_inside(source));
         self.rendered = self.quota;
         if let Some(batch) = &mut self.rest {
-            batch.cut();
+            batch.drop_unsent();
         }
     }
 

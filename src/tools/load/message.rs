@@ -171,7 +171,7 @@ impl Batch {
     }
 
     /// Leaves of what is not taken only the rest of a message that has begun.
-    pub(super) fn cut(&mut self) {
+    pub(super) fn drop_unsent(&mut self) {
         let is_inside = self.begun();
         self.ends.truncate(self.messages + usize::from(is_inside));
         self.bytes.truncate(self.ends.last().copied().unwrap_or(0));

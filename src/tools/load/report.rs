@@ -85,7 +85,7 @@ fn text(summary: &Summary) -> String {
     }
     for (count, of, what) in [
         (summary.unsent, "message", "not sent"),
-        (summary.cut, "message", "sent in part"),
+        (summary.partial, "message", "sent in part"),
         (
             summary.not_closed,
             "connection",
@@ -143,7 +143,7 @@ fn json(summary: &Summary) -> Value {
         "closed_early": summary.closed_early,
         "not_closed": summary.not_closed,
         "unsent": summary.unsent,
-        "cut": summary.cut,
+        "partial": summary.partial,
         "port_waits": summary.port_waits,
         "connect_us": percentiles(&summary.connect),
         "stall_us": percentiles(&summary.stall),

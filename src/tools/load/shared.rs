@@ -18,13 +18,13 @@ pub(super) struct Shared<'a> {
     is_timed_out: AtomicBool,
     numbers: AtomicU32,
     is_reachable: AtomicBool,
-    gate: Mutex<Admission>,
+    barrier: Mutex<Barrier>,
     opened: Condvar,
     pub(super) live: Vec<Live>,
 }
 
 /// What each worker waits at when it has connected, so that the clock runs for all alike.
-struct Admission {
+struct Barrier {
     absent: usize,
     /// When all were there; `None` inside: nobody had a connection.
     opened: Option<Option<Instant>>,
@@ -66,7 +66,7 @@ impl<'a> Shared<'a> {
             is_timed_out: AtomicBool::new(false),
             numbers: AtomicU32::new(0),
             is_reachable: AtomicBool::new(false),
-            gate: Mutex::new(Admission {
+            barrier: Mutex::new(Barrier {
                 absent: plan.threads,
                 opened: None,
             }),
@@ -100,22 +100,22 @@ impl<'a> Shared<'a> {
     /// that was; or `None`: nobody could.
     pub(super) fn begin(&self) -> Option<Instant> {
         self.absent();
-        let mut gate = self.gate.lock();
+        let mut barrier = self.barrier.lock();
         loop {
-            match gate.opened {
+            match barrier.opened {
                 Some(start) => return start,
-                None => self.opened.wait(&mut gate),
+                None => self.opened.wait(&mut barrier),
             }
         }
     }
 
     /// One worker fewer is waited for.
     pub(super) fn absent(&self) {
-        let mut gate = self.gate.lock();
-        gate.absent -= 1;
-        if gate.absent == 0 {
+        let mut barrier = self.barrier.lock();
+        barrier.absent -= 1;
+        if barrier.absent == 0 {
             let anybody = self.is_reachable.load(Relaxed);
-            gate.opened = Some(anybody.then(Instant::now));
+            barrier.opened = Some(anybody.then(Instant::now));
             self.opened.notify_all();
         }
     }
@@ -138,7 +138,7 @@ impl<'a> Shared<'a> {
             messages: sum(|live| &live.messages),
             bytes: sum(|live| &live.bytes),
             through: sum(|live| &live.through),
-            start: self.gate.lock().opened.flatten(),
+            start: self.barrier.lock().opened.flatten(),
             holds: self.live.iter().all(|live| live.holds.load(Relaxed)),
             still: Duration::ZERO,
         }

@@ -15,7 +15,7 @@ pub(super) struct Counters {
     pub(super) write_errors: u64,
     pub(super) closed_early: u64,
     pub(super) not_closed: u64,
-    pub(super) cut: u64,
+    pub(super) partial: u64,
     pub(super) unsent: u64,
     pub(super) port_waits: u64,
     pub(super) connect: Histogram,
@@ -57,7 +57,7 @@ pub(crate) struct Summary {
     /// Connections whose end by the server was not awaited any longer.
     pub(crate) not_closed: u64,
     /// Messages of which the kernel took a part alone.
-    pub(crate) cut: u64,
+    pub(crate) partial: u64,
     /// Messages that were to be sent and were not.
     pub(crate) unsent: u64,
     /// Times that no local port was free.
@@ -85,7 +85,7 @@ impl Summary {
         self.write_errors += tally.write_errors;
         self.closed_early += tally.closed_early;
         self.not_closed += tally.not_closed;
-        self.cut += tally.cut;
+        self.partial += tally.partial;
         self.unsent += tally.unsent;
         self.port_waits += tally.port_waits;
         self.connect.merge(&tally.connect);
@@ -101,6 +101,6 @@ impl Summary {
     pub(crate) fn has_failed(&self) -> bool {
         let unsent = if self.was_stopped { 0 } else { self.unsent };
         self.was_timed_out
-            || self.write_errors + self.closed_early + self.not_closed + self.cut + unsent > 0
+            || self.write_errors + self.closed_early + self.not_closed + self.partial + unsent > 0
     }
 }

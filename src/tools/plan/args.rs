@@ -10,7 +10,7 @@ use crate::cli::units;
 use crate::cli::usage::{self, UsageError};
 use crate::cli::values;
 
-use super::situation::Situation;
+use super::inputs::Inputs;
 
 const FASTEST: u64 = 1_000_000_000;
 const MAX_CONNECTIONS: usize = 1_000_000;
@@ -80,7 +80,7 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Machines")]
     measure: bool,
 
-    /// Draws the course of the simulation, of this load and of what lies beyond it.
+    /// Draws the timeline of the simulation, of this load and of what lies beyond it.
     #[arg(long, help_heading = "Output")]
     simulate: bool,
 
@@ -131,7 +131,7 @@ Examples:
 /// What is to be planned, and how it is told.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    pub(super) situation: Situation,
+    pub(super) inputs: Inputs,
     pub(super) capacity: Option<u64>,
     pub(super) measure: bool,
     pub(super) simulate: bool,
@@ -190,7 +190,7 @@ impl Args {
             return Err(UsageError::contradiction(line));
         }
         Ok(Asked {
-            situation: Situation {
+            inputs: Inputs {
                 rate,
                 size: self.size,
                 connections,

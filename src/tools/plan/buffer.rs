@@ -8,8 +8,8 @@ use crate::cli::units;
 
 use super::super::simulation::{self, SLOT_BYTES};
 use super::decision::Settings;
+use super::inputs::Inputs;
 use super::rounding::{DAY, round_down, round_up};
-use super::situation::Situation;
 use super::words::{count, rate, seconds};
 
 /// What the buffer may take of memory where nobody has said how much.
@@ -31,16 +31,16 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn new(situation: &Situation, memory: Option<u64>) -> Wanted {
-        let arrives = situation.arrives_in_stall();
-        let messages = match situation.keeps_up() {
+    fn new(inputs: &Inputs, memory: Option<u64>) -> Wanted {
+        let arrives = inputs.arrives_in_stall();
+        let messages = match inputs.keeps_up() {
             true => arrives.saturating_add(arrives.div_ceil(4)),
             false => 0,
         };
         // Where much comes at once, reads are large, and their buffers not full.
-        let each = situation.rate / situation.connections as u64;
-        let is_bulk = each.saturating_mul(situation.size as u64) > BULK_BYTES_PER_SECOND;
-        let weight = simulation::heaviest(situation.size);
+        let each = inputs.rate / inputs.connections as u64;
+        let is_bulk = each.saturating_mul(inputs.size as u64) > BULK_BYTES_PER_SECOND;
+        let weight = simulation::heaviest(inputs.size);
         let weight = if is_bulk { weight * 3 / 2 } else { weight };
         let bytes = u128::from(messages) * u128::from(weight);
         Wanted {
@@ -54,13 +54,9 @@ impl Wanted {
 }
 
 /// Decides how large the buffer is. Returns how long a stall it holds.
-pub(super) fn decide(
-    situation: &Situation,
-    memory: Option<u64>,
-    settings: &mut Settings,
-) -> Duration {
+pub(super) fn decide(inputs: &Inputs, memory: Option<u64>, settings: &mut Settings) -> Duration {
     let default = Config::default();
-    let wanted = Wanted::new(situation, memory);
+    let wanted = Wanted::new(inputs, memory);
     let fits = (wanted.room / (wanted.weight + SLOT_BYTES)).clamp(1, MAX_MESSAGES);
     let messages = round_up(wanted.messages.max(default.buffer_messages as u64));
     let messages = if messages <= fits {
@@ -72,7 +68,7 @@ pub(super) fn decide(
     let bytes = wanted
         .bytes
         .max(default.buffer_bytes as u64)
-        .max(least_buffer(situation));
+        .max(least_buffer(inputs));
     let bytes = match bytes.checked_next_multiple_of(MIB) {
         Some(bytes) if bytes <= left => bytes,
         _ => left / MIB * MIB,
@@ -80,25 +76,25 @@ pub(super) fn decide(
     settings.config.buffer_messages = messages as usize;
     settings.config.buffer_bytes = bytes as usize;
     let held = messages.min(bytes / wanted.weight.max(1));
-    let holds = held as f64 / situation.rate as f64;
+    let holds = held as f64 / inputs.rate as f64;
     let holds = Duration::try_from_secs_f64(holds).unwrap_or(DAY);
 
     let unused = "what is not used costs 16 bytes a message";
     let arriving = format!(
         "{} for {} are {} messages",
-        rate(situation.rate),
-        units::print_duration(situation.stall),
+        rate(inputs.rate),
+        units::print_duration(inputs.stall),
         count(wanted.arrives)
     );
-    let why = if !situation.keeps_up() {
-        fills_up(situation, messages)
+    let why = if !inputs.keeps_up() {
+        fills_up(inputs, messages)
     } else if messages < wanted.arrives {
         format!("{arriving}, which is more than there is room for")
     } else if messages < wanted.messages {
         format!("{arriving}, and for what comes unevenly as much more as there is room for")
     } else if messages < default.buffer_messages as u64 {
         format!("{arriving}: what there is room for holds more")
-    } else if situation.stall.is_zero() {
+    } else if inputs.stall.is_zero() {
         format!("the default, as there is no stall to hold; {unused}")
     } else if wanted.messages <= default.buffer_messages as u64 {
         format!("{arriving}: the default holds more, and {unused}")
@@ -109,7 +105,7 @@ pub(super) fn decide(
 
     let mut why = format!(
         "a message of {} weighs up to {} B in the buffer, with its share of the batch around it",
-        units::print_size(situation.size),
+        units::print_size(inputs.size),
         count(wanted.weight)
     );
     if bytes < wanted.bytes {
@@ -120,7 +116,7 @@ pub(super) fn decide(
         };
     }
     settings.decide("--buffer-bytes", units::print_size(bytes as usize), why);
-    let message = longest_message(situation);
+    let message = longest_message(inputs);
     if message > settings.max_message {
         settings.max_message = message;
         let why = "no message is truncated".to_owned();
@@ -130,9 +126,9 @@ pub(super) fn decide(
 }
 
 /// When a buffer is full whose sink does not keep up.
-fn fills_up(situation: &Situation, messages: u64) -> String {
-    let sink = situation.sink_rate.unwrap_or_default();
-    match situation.rate.saturating_sub(sink) {
+fn fills_up(inputs: &Inputs, messages: u64) -> String {
+    let sink = inputs.sink_rate.unwrap_or_default();
+    match inputs.rate.saturating_sub(sink) {
         0 => "in this load it keeps what a stall leaves in it, and a larger one would only make messages older".to_owned(),
         over => format!(
             "in this load it is full after {} and stays full, and a larger one would only make messages older",
@@ -142,15 +138,15 @@ fn fills_up(situation: &Situation, messages: u64) -> String {
 }
 
 /// No message is truncated.
-fn longest_message(situation: &Situation) -> usize {
+fn longest_message(inputs: &Inputs) -> usize {
     const DEFAULT: usize = 64 << 10;
-    match situation.size {
+    match inputs.size {
         size if size > DEFAULT => size.next_multiple_of(1 << 10),
         _ => DEFAULT,
     }
 }
 
 /// Below this a buffer is none. A batch is an eighth of it at most; a message that is heavier leaves it half empty.
-pub(super) fn least_buffer(situation: &Situation) -> u64 {
-    (8 * (longest_message(situation) as u64 + 1024)).next_multiple_of(MIB)
+pub(super) fn least_buffer(inputs: &Inputs) -> u64 {
+    (8 * (longest_message(inputs) as u64 + 1024)).next_multiple_of(MIB)
 }

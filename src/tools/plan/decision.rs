@@ -1,4 +1,4 @@
-//! What is decided for a situation: settings, the reason for each, and what they promise.
+//! What is decided for the inputs: settings, the reason for each, and what they promise.
 
 use std::time::Duration;
 

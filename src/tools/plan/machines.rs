@@ -8,8 +8,8 @@ use crate::cli::usage::UsageError;
 
 use super::buffer::{MIB, least_buffer};
 use super::decision::Settings;
+use super::inputs::Inputs;
 use super::settings;
-use super::situation::Situation;
 
 /// A machine is planned to be used to this part, in percent: what comes unevenly needs the rest.
 const USED_PERCENT: u64 = 70;
@@ -24,7 +24,7 @@ pub(super) struct Machine {
     pub(super) by_rate: Option<u64>,
     /// As many as its limits ask for, and the limit that does.
     pub(super) by_connections: Option<(u64, String)>,
-    pub(super) share: Situation,
+    pub(super) share: Inputs,
     pub(super) settings: Settings,
     pub(super) bound: ResourceLimits,
     pub(super) notes: Vec<String>,
@@ -35,15 +35,15 @@ pub(super) struct Machine {
 ///
 /// # Errors
 /// None holds it, however many they are.
-pub(super) fn find(situation: &Situation, capacity: Option<u64>) -> Result<Machine, UsageError> {
+pub(super) fn find(inputs: &Inputs, capacity: Option<u64>) -> Result<Machine, UsageError> {
     let by_rate = capacity.map(|capacity| {
         let used = u128::from(capacity) * u128::from(USED_PERCENT) / 100;
-        u64::try_from(u128::from(situation.rate).div_ceil(used.max(1))).unwrap_or(u64::MAX)
+        u64::try_from(u128::from(inputs.rate).div_ceil(used.max(1))).unwrap_or(u64::MAX)
     });
     let mut by_connections = None;
     let mut count = by_rate.unwrap_or(1);
     while count <= MAX_MACHINES {
-        let share = situation.share(count);
+        let share = inputs.share(count);
         match fit(&share, count)? {
             Fit::Holds(fitted) => {
                 let (settings, bound, notes) = *fitted;
@@ -83,7 +83,7 @@ enum Fit {
     },
 }
 
-fn fit(share: &Situation, count: u64) -> Result<Fit, UsageError> {
+fn fit(share: &Inputs, count: u64) -> Result<Fit, UsageError> {
     let mut settings = settings::settings(share, None);
     if let Some(memory) = share.memory {
         let bound = |buffer| check(&settings::settings(share, Some(buffer)));

@@ -12,7 +12,7 @@ use crate::cli::usage::UsageError;
 use super::super::load::engine;
 use super::super::load::plan::{Plan, Sizes};
 use super::decision::Settings;
-use super::situation::Situation;
+use super::inputs::Inputs;
 
 const DURATION: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: usize = 500;
@@ -30,15 +30,15 @@ pub(super) struct Measured {
     pub(super) rate: u64,
 }
 
-/// Sends messages of the situation's size to a server of these settings, at the rate of one of its connections, and
+/// Sends messages of the planned size to a server of these settings, at the rate of one of its connections, and
 /// takes what that costs of the processors. What sending costs is in it, so a machine that only receives takes more.
 ///
 /// # Errors
 /// The server did not start, or nothing arrived.
-pub(super) fn measure(situation: &Situation, settings: &Settings) -> Result<Measured, UsageError> {
+pub(super) fn measure(inputs: &Inputs, settings: &Settings) -> Result<Measured, UsageError> {
     let failed = |why: String| UsageError::new(FAILED, &format!("--measure: {why}"));
-    let connections = situation.connections.min(MAX_CONNECTIONS);
-    let rate = situation.rate.div_ceil(situation.connections as u64);
+    let connections = inputs.connections.min(MAX_CONNECTIONS);
+    let rate = inputs.rate.div_ceil(inputs.connections as u64);
     let rate = rate.max(MIN_RATE.div_ceil(connections as u64));
     let mut config = settings.config.clone();
     config.max_connections = Some(connections);
@@ -59,8 +59,8 @@ pub(super) fn measure(situation: &Situation, settings: &Settings) -> Result<Meas
         duration: Some(DURATION),
         rate: Some(rate),
         sizes: Sizes {
-            shortest: situation.size,
-            longest: situation.size,
+            shortest: inputs.size,
+            longest: inputs.size,
             seed: 1,
         },
         framing: OutputFraming::Lines,

@@ -1,21 +1,21 @@
 //! `drainline plan`: the settings for a load, and what they are good for.
 //!
-//! In the order data flows: `args` declares the flags and makes a `situation` of them; `settings` decides each setting,
+//! In the order data flows: `args` declares the flags and makes the `inputs` of them; `settings` decides each setting,
 //! `buffer` the largest of them, and says why in a `decision`; `machines` holds them against the system and finds how
 //! many machines it takes, `measure` what one takes; `beyond` simulates what they come to, and what lies one step
 //! beyond, and a `sentence` tells each; `report` tells all.
 
 mod args;
-mod beyond;
 mod buffer;
 mod decision;
+pub(crate) mod inputs;
 mod machines;
 mod measure;
 mod report;
 mod rounding;
 mod sentence;
 pub(crate) mod settings;
-pub(crate) mod situation;
+mod what_if;
 mod words;
 
 #[cfg(test)]
@@ -29,10 +29,10 @@ use crate::cli::{malloc, print, serve};
 
 use super::args::{self as command_line, Typed};
 use args::{Args, Asked, PAGE};
-use beyond::Outlook;
 use decision::Promise;
 use machines::Machine;
 use measure::Measured;
+use what_if::Outlook;
 
 /// Everything that is told.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct Plan {
     measured: Option<Measured>,
     machine: Machine,
     expected: Outlook,
-    beyond: Vec<Outlook>,
+    what_if: Vec<Outlook>,
 }
 
 /// Runs `drainline plan`; `args` begin with `plan`.
@@ -62,34 +62,34 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
 
 impl Plan {
     fn new(asked: Asked) -> Result<Plan, UsageError> {
-        let situation = &asked.situation;
+        let inputs = &asked.inputs;
         let measured = match asked.measure {
             true => {
-                let alone = settings::settings(situation, None);
-                Some(measure::measure(situation, &alone)?)
+                let alone = settings::settings(inputs, None);
+                Some(measure::measure(inputs, &alone)?)
             }
             false => None,
         };
         let capacity = asked
             .capacity
             .or(measured.map(|measured| measured.per_second));
-        let mut machine = machines::find(situation, capacity)?;
-        let expected = beyond::expected(&machine.share, &machine.settings);
-        let lost = beyond::lost(&expected.simulated);
+        let mut machine = machines::find(inputs, capacity)?;
+        let expected = what_if::expected(&machine.share, &machine.settings);
+        let lost = expected.simulated.lost();
         if machine.settings.promise.loses_nothing() && lost > 0 {
             machine.settings.promise = Promise::Unkept { lost };
         }
         // What was computed takes each message for as heavy as one can be; the simulation weighs them.
         if let Promise::Lossless { held } = &mut machine.settings.promise {
-            let waits = beyond::longest_wait(&expected.simulated);
-            let is_whole = expected.simulated.figures.stopped_at.is_none();
+            let waits = expected.simulated.longest_wait();
+            let is_whole = expected.simulated.metrics.stopped_at.is_none();
             if held.is_zero() || (waits.is_zero() && is_whole) {
                 *held = waits;
             }
         }
         Ok(Plan {
             expected,
-            beyond: beyond::beyond(&machine.share, &machine.settings),
+            what_if: what_if::what_if(&machine.share, &machine.settings),
             asked,
             measured,
             machine,

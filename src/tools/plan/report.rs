@@ -6,10 +6,10 @@ use crate::cli::units;
 
 use super::super::chart;
 use super::Plan;
-use super::beyond::{self, Outlook};
 use super::decision::Promise;
+use super::inputs::Inputs;
 use super::sentence;
-use super::situation::Situation;
+use super::what_if::Outlook;
 use super::words::{count, rate, seconds};
 
 const WIDTH: usize = 100;
@@ -30,13 +30,13 @@ fn command(plan: &Plan) -> String {
 fn text(plan: &Plan) -> String {
     let machine = &plan.machine;
     let mut text = format!("{}\n\n", command(plan));
-    text += &wrapped(&load(&plan.asked.situation), 0);
+    text += &wrapped(&load(&plan.asked.inputs), 0);
     text += &wrapped(&format!("Promise: {}.", promised(plan)), 0);
     if let Some(line) = apart(&machine.share) {
         text += &wrapped(&line, 0);
     }
     text += &wrapped(&format!("Simulated: {}.", plan.expected.text), 0);
-    text += &wrapped(&format!("ResourceLimits: {}.", machine.bound), 0);
+    text += &wrapped(&format!("Limits: {}.", machine.bound), 0);
     for note in &machine.notes {
         text += &wrapped(&format!("Note: {note}."), 0);
     }
@@ -48,10 +48,10 @@ fn text(plan: &Plan) -> String {
         );
     }
     text += "\nOne step beyond\n";
-    for outlook in &plan.beyond {
+    for outlook in &plan.what_if {
         text += &wrapped(&format!("{}: {}.", outlook.what, outlook.text), 2);
     }
-    if plan.asked.situation.sink_rate.is_none() {
+    if plan.asked.inputs.sink_rate.is_none() {
         let line = "Above the sink's rate: not known without --sink-rate.";
         text += &wrapped(line, 2);
     }
@@ -60,34 +60,34 @@ fn text(plan: &Plan) -> String {
         text += &wrapped(&line, 2);
     }
     if plan.asked.simulate {
-        for outlook in std::iter::once(&plan.expected).chain(&plan.beyond) {
+        for outlook in std::iter::once(&plan.expected).chain(&plan.what_if) {
             text += &format!(
                 "\nSimulated: {}\n{}",
                 outlook.what,
-                chart::draw(&outlook.simulated.course)
+                chart::draw(&outlook.simulated.timeline)
             );
         }
     }
     text
 }
 
-fn load(situation: &Situation) -> String {
-    let sink = match situation.sink_rate {
+fn load(inputs: &Inputs) -> String {
+    let sink = match inputs.sink_rate {
         Some(sink) => format!("a sink that takes {}", rate(sink)),
         None => "a sink that keeps up".to_owned(),
     };
-    let stall = match situation.stall.is_zero() {
+    let stall = match inputs.stall.is_zero() {
         true => "never stalls".to_owned(),
         false => format!(
             "takes nothing for up to {}",
-            units::print_duration(situation.stall)
+            units::print_duration(inputs.stall)
         ),
     };
     format!(
         "For {} of {} on {} connections, {sink} and {stall}.",
-        rate(situation.rate),
-        units::print_size(situation.size),
-        count(situation.connections as u64),
+        rate(inputs.rate),
+        units::print_size(inputs.size),
+        count(inputs.connections as u64),
     )
 }
 
@@ -95,7 +95,7 @@ fn load(situation: &Situation) -> String {
 fn promised(plan: &Plan) -> String {
     let expected = &plan.expected;
     let text = promise(plan.machine.settings.promise);
-    match sentence::simulated_alone(&expected.simulated, &expected.demand) {
+    match sentence::simulated_alone(&expected.simulated, &expected.workload) {
         Some(part) if plan.machine.settings.promise.loses_nothing() => {
             format!("{text}. This is computed: a simulation bears it out for {part} alone")
         }
@@ -135,11 +135,9 @@ fn promise(promise: Promise) -> String {
 }
 
 /// How often there may be such a stall.
-fn apart(situation: &Situation) -> Option<String> {
-    let recovery = situation
-        .recovery()
-        .filter(|recovery| !recovery.is_zero())?;
-    let spare = situation.sink_rate?.checked_sub(situation.rate)?;
+fn apart(inputs: &Inputs) -> Option<String> {
+    let recovery = inputs.recovery().filter(|recovery| !recovery.is_zero())?;
+    let spare = inputs.sink_rate?.checked_sub(inputs.rate)?;
     Some(format!(
         "Stalls have to be {} apart: so long the sink makes up for one, with the {} that it has to spare.",
         seconds(recovery),
@@ -149,13 +147,13 @@ fn apart(situation: &Situation) -> Option<String> {
 
 /// How many, why, and behind what.
 fn machines(plan: &Plan) -> Vec<String> {
-    let (machine, situation) = (&plan.machine, &plan.asked.situation);
+    let (machine, inputs) = (&plan.machine, &plan.asked.inputs);
     let mut lines = Vec::new();
     if let Some(measured) = &plan.measured {
         lines.push(format!(
             "Measured here: {} of {} at full use, by what {} connections with {} each cost, sending included.",
             rate(measured.per_second),
-            units::print_size(situation.size),
+            units::print_size(inputs.size),
             count(measured.connections as u64),
             rate(measured.rate),
         ));
@@ -188,15 +186,15 @@ fn machines(plan: &Plan) -> Vec<String> {
         );
         lines.push(line);
     }
-    if let Some(sink) = situation.sink_rate.filter(|sink| *sink < situation.rate) {
+    if let Some(sink) = inputs.sink_rate.filter(|sink| *sink < inputs.rate) {
         lines.push(format!(
             "More of them do not help the sink, which takes {} of {}. Behind them belongs a log that takes what arrives and \
              keeps it until the sink has come to it: Kafka, or Redis Streams where hours of it fit into memory. It grows by {}, \
              so the sink has to be made {:.1} times as fast, or the load has to fall below it some time of the day.",
             rate(sink),
-            rate(situation.rate),
-            rate(situation.rate - sink),
-            situation.rate as f64 / sink as f64,
+            rate(inputs.rate),
+            rate(inputs.rate - sink),
+            inputs.rate as f64 / sink as f64,
         ));
     }
     lines
@@ -222,7 +220,7 @@ fn wrapped(text: &str, indent: usize) -> String {
 }
 
 fn json(plan: &Plan) -> Value {
-    let (machine, situation) = (&plan.machine, &plan.asked.situation);
+    let (machine, inputs) = (&plan.machine, &plan.asked.inputs);
     let outlook = |outlook: &Outlook| outlook_json(outlook, plan.asked.simulate);
     let decided =
         machine.settings.decided.iter().map(
@@ -230,11 +228,11 @@ fn json(plan: &Plan) -> Value {
         );
     json!({
         "load": {
-            "rate": situation.rate,
-            "size": situation.size,
-            "connections": situation.connections,
-            "sink_rate": situation.sink_rate,
-            "stall_seconds": situation.stall.as_secs_f64(),
+            "rate": inputs.rate,
+            "size": inputs.size,
+            "connections": inputs.connections,
+            "sink_rate": inputs.sink_rate,
+            "stall_seconds": inputs.stall.as_secs_f64(),
         },
         "command": command(plan),
         "settings": decided.collect::<Vec<_>>(),
@@ -242,7 +240,7 @@ fn json(plan: &Plan) -> Value {
             "loses_nothing": machine.settings.promise.loses_nothing(),
             "text": promised(plan),
         },
-        "bound": {
+        "limits": {
             "connections": machine.bound.max_connections,
             "threads": machine.bound.threads,
             "descriptors": machine.bound.descriptors,
@@ -253,7 +251,7 @@ fn json(plan: &Plan) -> Value {
         },
         "notes": machine.notes,
         "expected": outlook(&plan.expected),
-        "beyond": plan.beyond.iter().map(outlook).collect::<Vec<_>>(),
+        "what_if": plan.what_if.iter().map(outlook).collect::<Vec<_>>(),
         "machines": {
             "count": machine.count,
             "by_rate": machine.by_rate,
@@ -265,14 +263,14 @@ fn json(plan: &Plan) -> Value {
 }
 
 fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
-    let figures = &outlook.simulated.figures;
+    let metrics = &outlook.simulated.metrics;
     let watched = &outlook.simulated.watched;
-    let lost: serde_json::Map<_, _> = figures
+    let lost: serde_json::Map<_, _> = metrics
         .lost
         .iter()
         .map(|(reason, count)| (reason.clone(), json!(count)))
         .collect();
-    let course = outlook.simulated.course.iter().map(|point| {
+    let timeline = outlook.simulated.timeline.iter().map(|point| {
         json!({
             "at": point.at.as_secs_f64(),
             "buffered": point.buffered,
@@ -287,9 +285,9 @@ fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
     json!({
         "what": outlook.what,
         "text": outlook.text,
-        "seconds": outlook.demand.duration.as_secs_f64(),
+        "seconds": outlook.workload.duration.as_secs_f64(),
         "simulated_seconds": watched.at_end.at.as_secs_f64(),
-        "stopped_at": figures.stopped_at,
+        "stopped_at": metrics.stopped_at,
         "at_end": {
             "offered": watched.at_end.offered,
             "delivered": watched.at_end.delivered,
@@ -303,15 +301,15 @@ fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
             "at_senders": watched.most.at_senders,
             "at_one_sender": watched.most.at_one_sender,
             "unread_for_seconds": watched.most.late.as_secs_f64(),
-            "waited_for_buffer_seconds": beyond::longest_wait(&outlook.simulated).as_secs_f64(),
+            "waited_for_buffer_seconds": outlook.simulated.longest_wait().as_secs_f64(),
         },
-        "sent": figures.sent,
-        "delivered": figures.delivered,
+        "sent": metrics.sent,
+        "delivered": metrics.delivered,
         "lost": lost,
         "unseen": outlook.simulated.unseen,
-        "peak_buffered": figures.peak_buffered,
-        "peak_threads": figures.peak_threads,
-        "held_up_p99_seconds": figures.held_up_p99.as_secs_f64(),
-        "course": with_course.then(|| course.collect::<Vec<_>>()),
+        "peak_buffered": metrics.peak_buffered,
+        "peak_threads": metrics.peak_threads,
+        "held_up_p99_seconds": metrics.held_up_p99.as_secs_f64(),
+        "timeline": with_course.then(|| timeline.collect::<Vec<_>>()),
     })
 }

@@ -7,35 +7,34 @@ use drainline::policy::OverloadLevel;
 
 use crate::cli::units;
 
-use super::super::demand::{ClientPace, Demand};
-use super::super::figures::{Recovery, TICK};
+use super::super::metrics::{Recovery, TICK};
 use super::super::simulation::Simulated;
-use super::beyond::{self, longest_wait, lost};
+use super::super::workload::{ClientPace, Workload};
 use super::words::{count, seconds};
 
 /// What the end of a load takes in any case.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
-/// The parts of it are about: losses, waiting, the fullest that the buffer was, the gate, the time after a stall, and
+/// The parts of it are about: losses, waiting, the fullest that the buffer was, how long new clients are not accepted, the time after a stall, and
 /// where every message is when the load ends.
-pub(super) fn sentence(simulated: &Simulated, demand: &Demand, config: &Config) -> String {
-    let shut = Some(shut_for(simulated)).filter(|shut| !shut.is_zero());
+pub(super) fn sentence(simulated: &Simulated, workload: &Workload, config: &Config) -> String {
+    let paused = Some(not_accepting_for(simulated)).filter(|paused| !paused.is_zero());
     let parts = [
         Some(format!(
             "{}{}",
-            simulated_part(simulated, demand),
+            simulated_part(simulated, workload),
             losses(simulated)
         )),
         Some(waits(simulated)),
-        held_back(simulated, demand, config),
+        held_back(simulated, workload, config),
         Some(format!(
             "{} messages at most are in it or wait for room",
-            count(simulated.figures.peak_buffered)
+            count(simulated.metrics.peak_buffered)
         )),
-        shut.map(|shut| format!("the gate is shut for {}", seconds(shut))),
-        recovery(simulated, demand),
-        Some(whereabouts(simulated, demand)),
-        afterwards(simulated, demand),
+        paused.map(|paused| format!("new clients are not accepted for {}", seconds(paused))),
+        recovery(simulated, workload),
+        Some(whereabouts(simulated, workload)),
+        afterwards(simulated, workload),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.join("; ")
@@ -43,11 +42,12 @@ pub(super) fn sentence(simulated: &Simulated, demand: &Demand, config: &Config) 
 
 /// What is lost while the server runs.
 fn losses(simulated: &Simulated) -> String {
-    let all = lost(simulated);
+    let all = simulated.lost();
     if all == 0 {
         return "nothing is lost".to_owned();
     }
-    let reasons: Vec<String> = beyond::losses(simulated)
+    let reasons: Vec<String> = simulated
+        .losses()
         .map(|(reason, times)| format!("{} {reason}", count(times)))
         .collect();
     let offered = simulated.watched.at_end.offered;
@@ -68,20 +68,20 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 fn waits(simulated: &Simulated) -> String {
-    match longest_wait(simulated) {
+    match simulated.longest_wait() {
         Duration::ZERO => "nobody waits 100 ms for the buffer".to_owned(),
         wait => format!("the buffer holds senders up, for {} at most", seconds(wait)),
     }
 }
 
 /// What is not read when it is due, and who keeps it meanwhile.
-fn held_back(simulated: &Simulated, demand: &Demand, config: &Config) -> Option<String> {
+fn held_back(simulated: &Simulated, workload: &Workload, config: &Config) -> Option<String> {
     let most = &simulated.watched.most;
     if most.late <= TICK {
         return None;
     }
     let mut text = String::new();
-    if let Some(limit) = config.rate_limit.filter(|limit| is_above(*limit, demand)) {
+    if let Some(limit) = config.rate_limit.filter(|limit| is_above(*limit, workload)) {
         text = format!(
             "--rate-limit {} holds senders back: ",
             units::print_rate(limit)
@@ -101,8 +101,8 @@ fn held_back(simulated: &Simulated, demand: &Demand, config: &Config) -> Option<
 }
 
 /// Whether somebody sends more than the limit lets through.
-fn is_above(limit: u64, demand: &Demand) -> bool {
-    let mut paces = demand.crowds.iter().map(|crowd| crowd.pace);
+fn is_above(limit: u64, workload: &Workload) -> bool {
+    let mut paces = workload.crowds.iter().map(|crowd| crowd.pace);
     paces.any(|pace| match pace {
         ClientPace::Rate(rate) => rate > limit,
         ClientPace::Greedy => true,
@@ -111,10 +111,10 @@ fn is_above(limit: u64, demand: &Demand) -> bool {
 }
 
 /// `None`: there was no stall, or none that the simulation saw the end of.
-fn recovery(simulated: &Simulated, demand: &Demand) -> Option<String> {
-    let stall_ended = demand.recovers_at()?;
+fn recovery(simulated: &Simulated, workload: &Workload) -> Option<String> {
+    let stall_ended = workload.recovers_at()?;
     let seen = simulated.watched.at_end.at.checked_sub(stall_ended)?;
-    let well = match (simulated.figures.recovery, simulated.watched.caught_up) {
+    let well = match (simulated.metrics.recovery, simulated.watched.caught_up) {
         (Recovery::After(calm), Some(caught_up)) => Some(calm.max(caught_up)),
         _ => None,
     };
@@ -134,24 +134,29 @@ fn recovery(simulated: &Simulated, demand: &Demand) -> Option<String> {
 }
 
 /// How much of a load was simulated where it was not all of it.
-pub(super) fn simulated_alone(simulated: &Simulated, demand: &Demand) -> Option<String> {
+pub(super) fn simulated_alone(simulated: &Simulated, workload: &Workload) -> Option<String> {
     let end = simulated.watched.at_end.at;
-    (end < demand.duration)
-        .then(|| format!("the first {} of {}", seconds(end), seconds(demand.duration)))
+    (end < workload.duration).then(|| {
+        format!(
+            "the first {} of {}",
+            seconds(end),
+            seconds(workload.duration)
+        )
+    })
 }
 
 /// What everything behind it is about; empty where that is the whole load.
-fn simulated_part(simulated: &Simulated, demand: &Demand) -> String {
-    simulated_alone(simulated, demand).map_or(String::new(), |part| {
+fn simulated_part(simulated: &Simulated, workload: &Workload) -> String {
+    simulated_alone(simulated, workload).map_or(String::new(), |part| {
         format!("only {part} were simulated, and what comes later is not known; until then ")
     })
 }
 
 /// Where all messages are that were due when the load ended, or the simulation.
-fn whereabouts(simulated: &Simulated, demand: &Demand) -> String {
+fn whereabouts(simulated: &Simulated, workload: &Workload) -> String {
     let end = &simulated.watched.at_end;
     let offered = count(end.offered);
-    let when = match end.at < demand.duration {
+    let when = match end.at < workload.duration {
         true => "at its end".to_owned(),
         false => format!("after {}, when the simulated load ends,", seconds(end.at)),
     };
@@ -176,15 +181,17 @@ fn whereabouts(simulated: &Simulated, demand: &Demand) -> String {
 }
 
 /// What becomes of the rest when the load is over, where there is one.
-fn afterwards(simulated: &Simulated, demand: &Demand) -> Option<String> {
-    let last = simulated.course.last()?;
-    let after = last.at.checked_sub(demand.duration)?;
-    let more = lost(simulated).saturating_sub(simulated.watched.at_end.lost);
+fn afterwards(simulated: &Simulated, workload: &Workload) -> Option<String> {
+    let last = simulated.timeline.last()?;
+    let after = last.at.checked_sub(workload.duration)?;
+    let more = simulated
+        .lost()
+        .saturating_sub(simulated.watched.at_end.lost);
     let lost = Some(more).filter(|more| *more > 0);
     let lost = lost.map_or(String::new(), |more| {
         format!(", and {} more are lost", count(more))
     });
-    match &simulated.figures.stopped_at {
+    match &simulated.metrics.stopped_at {
         Some(_) => Some(format!(
             "{} later, when the simulation ends, the server has some left{lost}",
             seconds(after)
@@ -198,8 +205,8 @@ fn afterwards(simulated: &Simulated, demand: &Demand) -> Option<String> {
 }
 
 /// How long the level was that of a pause or above, as far as the points tell.
-fn shut_for(simulated: &Simulated) -> Duration {
-    let pairs = simulated.course.windows(2);
+fn not_accepting_for(simulated: &Simulated) -> Duration {
+    let pairs = simulated.timeline.windows(2);
     pairs
         .filter(|pair| pair[1].level >= Some(OverloadLevel::Paused))
         .map(|pair| pair[1].at - pair[0].at)

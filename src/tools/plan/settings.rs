@@ -1,4 +1,4 @@
-//! The settings for a situation, why each is what it is, and what they promise.
+//! The settings for the inputs, why each is what it is, and what they promise.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::cli::{units, values};
 use super::super::simulation::LARGE_READ;
 use super::buffer;
 use super::decision::{Promise, Settings};
+use super::inputs::Inputs;
 use super::rounding::{DAY, round_up, whole_seconds};
-use super::situation::Situation;
 use super::words::{count, rate, seconds};
 
 /// The settings for one machine. `buffer_memory` is what the memory that was given leaves for the buffer.
-pub(crate) fn settings(situation: &Situation, buffer_memory: Option<u64>) -> Settings {
+pub(crate) fn settings(inputs: &Inputs, buffer_memory: Option<u64>) -> Settings {
     let mut settings = Settings {
         config: Config::default(),
         max_message: 64 << 10,
@@ -23,29 +23,29 @@ pub(crate) fn settings(situation: &Situation, buffer_memory: Option<u64>) -> Set
         },
         decided: Vec::new(),
     };
-    when_full(situation, &mut settings);
-    let holds = buffer::decide(situation, buffer_memory, &mut settings);
-    let line = line_time(situation, &settings.config);
-    promise(situation, holds, &mut settings);
-    send_timeout(situation, line, &mut settings);
-    pause(situation, line, &mut settings);
-    connections(situation, &mut settings);
-    rate_limit(situation, &mut settings);
-    drain(situation, &mut settings);
+    when_full(inputs, &mut settings);
+    let holds = buffer::decide(inputs, buffer_memory, &mut settings);
+    let line = line_time(inputs, &settings.config);
+    promise(inputs, holds, &mut settings);
+    send_timeout(inputs, line, &mut settings);
+    pause(inputs, line, &mut settings);
+    connections(inputs, &mut settings);
+    rate_limit(inputs, &mut settings);
+    drain(inputs, &mut settings);
     settings
 }
 
-fn when_full(situation: &Situation, settings: &mut Settings) {
-    let keeps_up = situation.keeps_up();
-    let when_full = situation.when_full.unwrap_or(match keeps_up {
+fn when_full(inputs: &Inputs, settings: &mut Settings) {
+    let keeps_up = inputs.keeps_up();
+    let when_full = inputs.when_full.unwrap_or(match keeps_up {
         true => WhenFull::Abort,
         false => WhenFull::Block,
     });
-    let why = match (situation.when_full, when_full) {
-        (Some(_), WhenFull::Abort) => "as asked for: a sender that waits too long is cut off".to_owned(),
+    let why = match (inputs.when_full, when_full) {
+        (Some(_), WhenFull::Abort) => "as asked for: a sender that waits too long is disconnected".to_owned(),
         (Some(_), WhenFull::Drop) => "as asked for: what waits too long is dropped, and its connection kept".to_owned(),
         (Some(_), WhenFull::Block) => "as asked for: senders wait as long as it takes, and nothing is dropped".to_owned(),
-        (None, WhenFull::Block) if situation.sink_rate == Some(situation.rate) => {
+        (None, WhenFull::Block) if inputs.sink_rate == Some(inputs.rate) => {
             "the sink takes what arrives and no more, so what a stall leaves behind stays for ever: senders that find no room \
              have to wait, which TCP makes them do"
                 .to_owned()
@@ -53,10 +53,10 @@ fn when_full(situation: &Situation, settings: &mut Settings) {
         (None, WhenFull::Block) => format!(
             "{} arrive and the sink takes {}: no buffer is large enough for that, so the senders have to wait, which TCP \
              makes them do",
-            rate(situation.rate),
-            rate(situation.sink_rate.unwrap_or_default()),
+            rate(inputs.rate),
+            rate(inputs.sink_rate.unwrap_or_default()),
         ),
-        (None, _) => "the sink catches up after a stall, so nobody has to wait for ever; who does is stuck, and is cut off \
+        (None, _) => "the sink catches up after a stall, so nobody has to wait for ever; who does is stuck, and is disconnected \
                       rather than kept"
             .to_owned(),
     };
@@ -69,29 +69,29 @@ fn when_full(situation: &Situation, settings: &mut Settings) {
 }
 
 /// How long the last one in line waits where every connection has a batch in it.
-fn line_time(situation: &Situation, config: &Config) -> Duration {
-    let Some(sink) = situation.sink_rate else {
+fn line_time(inputs: &Inputs, config: &Config) -> Duration {
+    let Some(sink) = inputs.sink_rate else {
         return Duration::ZERO;
     };
     // A read, and with it a batch, is no longer than this or one message.
-    let batch = LARGE_READ / (situation.size as u64 + 1);
+    let batch = LARGE_READ / (inputs.size as u64 + 1);
     let batch = batch.clamp(1, (config.buffer_messages as u64 / 8).max(1));
     // With less than a batch to send, nobody has one in line.
-    let in_line = (situation.connections as u64).saturating_mul(batch);
-    let in_line = match situation.keeps_up() {
-        true => in_line.min(situation.arrives_in_stall().saturating_mul(2)),
+    let in_line = (inputs.connections as u64).saturating_mul(batch);
+    let in_line = match inputs.keeps_up() {
+        true => in_line.min(inputs.arrives_in_stall().saturating_mul(2)),
         false => in_line,
     };
     Duration::try_from_secs_f64(in_line as f64 / sink as f64).unwrap_or(DAY)
 }
 
-fn promise(situation: &Situation, holds: Duration, settings: &mut Settings) {
-    let spare = situation
+fn promise(inputs: &Inputs, holds: Duration, settings: &mut Settings) {
+    let spare = inputs
         .rate
-        .saturating_sub(situation.sink_rate.unwrap_or(situation.rate));
+        .saturating_sub(inputs.sink_rate.unwrap_or(inputs.rate));
     settings.promise = match settings.config.when_full {
-        _ if situation.keeps_up() => {
-            let held = situation.stall.saturating_sub(holds);
+        _ if inputs.keeps_up() => {
+            let held = inputs.stall.saturating_sub(holds);
             // What the buffer holds was computed with fractions.
             let held = Some(held).filter(|held| *held >= Duration::from_millis(1));
             Promise::Lossless {
@@ -105,12 +105,12 @@ fn promise(situation: &Situation, holds: Duration, settings: &mut Settings) {
     };
 }
 
-fn send_timeout(situation: &Situation, line: Duration, settings: &mut Settings) {
+fn send_timeout(inputs: &Inputs, line: Duration, settings: &mut Settings) {
     if settings.config.when_full == WhenFull::Block {
         return;
     }
     let default = Config::default().send_timeout;
-    let needed = situation.stall.saturating_mul(2).saturating_add(line);
+    let needed = inputs.stall.saturating_mul(2).saturating_add(line);
     let timeout = if needed <= default {
         default
     } else {
@@ -119,7 +119,7 @@ fn send_timeout(situation: &Situation, line: Duration, settings: &mut Settings) 
     settings.config.send_timeout = timeout.min(DAY);
     let mut why = format!(
         "longer than the stall of {}",
-        units::print_duration(situation.stall)
+        units::print_duration(inputs.stall)
     );
     if !line.is_zero() {
         why += &format!(
@@ -127,8 +127,8 @@ fn send_timeout(situation: &Situation, line: Duration, settings: &mut Settings) 
             seconds(line)
         );
     }
-    why += ": nobody is cut off for a stall that lasts twice as long";
-    if situation.stall.is_zero() {
+    why += ": nobody is disconnected for a stall that lasts twice as long";
+    if inputs.stall.is_zero() {
         why = "the default, which outlasts what is no more than a hiccup of the sink".to_owned();
     }
     if needed > DAY {
@@ -141,14 +141,14 @@ fn send_timeout(situation: &Situation, line: Duration, settings: &mut Settings) 
     );
 }
 
-fn pause(situation: &Situation, line: Duration, settings: &mut Settings) {
+fn pause(inputs: &Inputs, line: Duration, settings: &mut Settings) {
     let config = &mut settings.config;
     let waits = config.when_full == WhenFull::Block;
-    let (pause, why) = if waits && !situation.keeps_up() {
+    let (pause, why) = if waits && !inputs.keeps_up() {
         let pause = whole_seconds((line * 2).max(Duration::from_secs(5))).min(DAY);
         let why = format!(
             "{}, up to {} each; who waits longer than twice that has a sink that is in trouble, and nobody new is let in",
-            match situation.sink_rate == Some(situation.rate) {
+            match inputs.sink_rate == Some(inputs.rate) {
                 true => "in this load senders wait once the buffer is full",
                 false => "in this load senders always wait",
             },
@@ -158,15 +158,15 @@ fn pause(situation: &Situation, line: Duration, settings: &mut Settings) {
     } else {
         let pause = (config.send_timeout / 6).max(Duration::from_secs(1));
         let pause = Duration::from_secs(pause.as_secs());
-        let why = "a sixth of the time after which somebody is cut off: by then nobody new has to be let in to wait as well";
+        let why = "a sixth of the time after which somebody is disconnected: by then nobody new has to be let in to wait as well";
         (pause, why.to_owned())
     };
     config.pause_after = PauseAfter::After(pause);
     settings.decide("--pause-after", units::print_duration(pause), why);
 }
 
-fn connections(situation: &Situation, settings: &mut Settings) {
-    let wanted = situation.connections as u64;
+fn connections(inputs: &Inputs, settings: &mut Settings) {
+    let wanted = inputs.connections as u64;
     let most = round_up(wanted + wanted / 4 + 16).min(1_000_000);
     settings.config.max_connections = Some(most as usize);
     let why = format!(
@@ -187,13 +187,13 @@ pub(super) fn turn_clients_away(settings: &mut Settings) {
 }
 
 /// Only where each may have twice what it needs and all of them together still no more than the sink takes.
-fn rate_limit(situation: &Situation, settings: &mut Settings) {
-    let connections = situation.connections as u64;
-    let Some(sink) = situation.sink_rate.filter(|_| connections > 1) else {
+fn rate_limit(inputs: &Inputs, settings: &mut Settings) {
+    let connections = inputs.connections as u64;
+    let Some(sink) = inputs.sink_rate.filter(|_| connections > 1) else {
         return;
     };
-    let (share, needed) = (sink / connections, situation.rate.div_ceil(connections));
-    if share < needed * 2 || !situation.keeps_up() {
+    let (share, needed) = (sink / connections, inputs.rate.div_ceil(connections));
+    if share < needed * 2 || !inputs.keeps_up() {
         return;
     }
     settings.config.rate_limit = Some(share);
@@ -206,13 +206,13 @@ fn rate_limit(situation: &Situation, settings: &mut Settings) {
 }
 
 /// A full buffer takes its time at a shutdown, too.
-fn drain(situation: &Situation, settings: &mut Settings) {
-    let Some(sink) = situation.sink_rate else {
+fn drain(inputs: &Inputs, settings: &mut Settings) {
+    let Some(sink) = inputs.sink_rate else {
         return;
     };
     let default = Config::default().drain_timeout;
     let held = settings.config.buffer_messages as u64;
-    let held = held.min(settings.config.buffer_bytes as u64 / (situation.size as u64 + 1));
+    let held = held.min(settings.config.buffer_bytes as u64 / (inputs.size as u64 + 1));
     let full = Duration::try_from_secs_f64(held as f64 * 1.25 / sink as f64).unwrap_or(DAY);
     let full = whole_seconds(full).min(DAY);
     if full > default {

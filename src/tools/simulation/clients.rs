@@ -4,47 +4,20 @@ use std::time::Duration;
 
 use drainline::{DropReason, OnOverload, RejectReason};
 
-use super::super::demand::ClientPace;
 use super::super::tag::mix;
-use super::agenda::Event;
-use super::connection::{Connection, Place};
-use super::world::World;
+use super::super::workload::ClientPace;
+use super::connection::{Client, Connection, Place};
+use super::event_queue::Event;
+use super::simulator::Simulator;
 
-/// A client that was refused or cut tries again after this, doubling up to the second: as `drainline load` does.
+/// A client that was refused or disconnected tries again after this, doubling up to the second: as `drainline load` does.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const MAX_RETRY: Duration = Duration::from_secs(1);
 /// A SYN that the kernel's full queue did not take is sent again after a second, doubling (tcp_syn_retries in tcp(7)).
 const FIRST_SYN_RETRY: Duration = Duration::from_secs(1);
 const MAX_SYN_RETRY: Duration = Duration::from_secs(64);
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client {
-    pub(super) crowd: usize,
-    /// Its number in the crowd.
-    pub(super) place: usize,
-    /// Whole messages that the kernel took, on the connections that it has left.
-    pub(super) sent: u64,
-    pub(super) connection: Option<usize>,
-    /// Grows with each connection, and when it goes: what was planned before is out of date.
-    pub(super) epoch: u32,
-    /// Attempts in a row that failed.
-    failures: u32,
-}
-
-impl Client {
-    pub(super) fn new(crowd: usize, place: usize) -> Self {
-        Client {
-            crowd,
-            place,
-            sent: 0,
-            connection: None,
-            epoch: 0,
-            failures: 0,
-        }
-    }
-}
-
-impl World<'_> {
+impl Simulator<'_> {
     pub(super) fn come(&mut self, crowd: usize) {
         for client in self.clients_of(crowd) {
             self.connect(client);
@@ -61,7 +34,7 @@ impl World<'_> {
 
     fn clients_of(&self, crowd: usize) -> std::ops::Range<usize> {
         let first = self.crowds[crowd].first;
-        first..first + self.demand.crowds[crowd].connections
+        first..first + self.workload.crowds[crowd].connections
     }
 
     pub(super) fn hang_up(&mut self, client: usize) {
@@ -71,23 +44,23 @@ impl World<'_> {
 
     pub(super) fn connect(&mut self, client: usize) {
         let Client { crowd, sent, .. } = self.clients[client];
-        if self.now >= self.demand.crowds[crowd].until {
+        if self.now >= self.workload.crowds[crowd].until {
             return;
         }
         self.clients[client].epoch += 1;
         self.catch_up(crowd);
-        if let Some(reason) = self.gate.shut() {
-            match self.gate.on_overload {
+        if let Some(reason) = self.admission.not_accepting() {
+            match self.admission.on_overload {
                 OnOverload::Backlog => {}
                 OnOverload::Close => {
-                    self.gate.rejected.add(reason, 1);
+                    self.admission.rejected.add(reason, 1);
                     self.send_in_vain(client);
                     return self.retry(client, FIRST_RETRY, MAX_RETRY);
                 }
                 OnOverload::Refuse => return self.retry(client, FIRST_RETRY, MAX_RETRY),
             }
         }
-        if self.gate.is_queue_full() {
+        if self.admission.is_queue_full() {
             return self.retry(client, FIRST_SYN_RETRY, MAX_SYN_RETRY);
         }
         let connection = Connection::new(client, crowd, sent, self.now, self.config.rate_limit);
@@ -104,18 +77,18 @@ impl World<'_> {
         self.clients[client].connection = Some(id);
         self.clients[client].failures = 0;
         self.plan_hang_up(client);
-        self.gate.queue.push_back(id);
+        self.admission.queue.push_back(id);
         self.admit();
     }
 
-    /// Half as long to one and a half times as long as the demand says.
+    /// Half as long to one and a half times as long as the workload says.
     fn plan_hang_up(&mut self, client: usize) {
         let Client { crowd, epoch, .. } = self.clients[client];
-        if let Some(stay) = self.demand.crowds[crowd].reconnect {
-            let drawn = mix(self.demand.seed ^ mix(client as u64 ^ mix(u64::from(epoch))));
+        if let Some(stay) = self.workload.crowds[crowd].reconnect {
+            let drawn = mix(self.workload.seed ^ mix(client as u64 ^ mix(u64::from(epoch))));
             let part = drawn as f64 / u64::MAX as f64;
             let stay = stay.mul_f64(0.5 + part).max(Duration::from_millis(1));
-            self.agenda
+            self.event_queue
                 .add(self.now + stay, Event::HangUp { client, epoch });
         }
     }
@@ -125,7 +98,7 @@ impl World<'_> {
         self.clients[client].failures += 1;
         let wait = first.saturating_mul(1 << failures.min(20)).min(longest);
         let epoch = self.clients[client].epoch;
-        self.agenda
+        self.event_queue
             .add(self.now + wait, Event::Connect { client, epoch });
     }
 
@@ -147,7 +120,7 @@ impl World<'_> {
         let Some(id) = self.clients[client].connection.take() else {
             return;
         };
-        let pace = self.demand.crowds[self.clients[client].crowd].pace;
+        let pace = self.workload.crowds[self.clients[client].crowd].pace;
         let took = match pace {
             // An unterminated last message is delivered as one.
             ClientPace::Drip => 1,
@@ -167,43 +140,43 @@ impl World<'_> {
 
     /// Lets in whoever may come in.
     pub(super) fn admit(&mut self) {
-        if self.gate.is_admitting {
+        if self.admission.is_admitting {
             return;
         }
-        self.gate.is_admitting = true;
+        self.admission.is_admitting = true;
         loop {
-            match self.gate.next(self.now) {
+            match self.admission.next(self.now) {
                 Ok(Some(id)) => {
                     self.set_place(id, Place::Reading);
                     self.run_handler(id);
                 }
                 Ok(None) => break,
                 Err(wait) => {
-                    self.agenda.add(self.now + wait, Event::Admit);
+                    self.event_queue.add(self.now + wait, Event::Admit);
                     break;
                 }
             }
         }
-        self.gate.is_admitting = false;
+        self.admission.is_admitting = false;
     }
 
     /// Turns away who is in the kernel's queue.
     pub(super) fn empty_queue(&mut self, reason: RejectReason) {
-        while let Some(id) = self.gate.queue.pop_front() {
-            self.gate.rejected.add(reason, 1);
+        while let Some(id) = self.admission.queue.pop_front() {
+            self.admission.rejected.add(reason, 1);
             self.leave(id, true);
         }
     }
 
-    /// A handler is at its end: of the stream, or because it was `cut`.
-    pub(super) fn end(&mut self, id: usize, cut: bool) {
-        self.leave(id, cut);
-        self.gate.open -= 1;
+    /// A handler is at its end: of the stream, or because the server disconnected its client.
+    pub(super) fn end(&mut self, id: usize, is_disconnected: bool) {
+        self.leave(id, is_disconnected);
+        self.admission.open -= 1;
         self.admit();
     }
 
     /// A connection is no more. What the kernel holds of it, nobody sees.
-    fn leave(&mut self, id: usize, cut: bool) {
+    fn leave(&mut self, id: usize, is_disconnected: bool) {
         let took = self.took(id);
         self.record_held_up(id);
         let Connection { client, end, .. } = self.connections[id];
@@ -213,7 +186,7 @@ impl World<'_> {
         if end.is_none() {
             self.clients[client].sent += took;
             self.clients[client].connection = None;
-            if cut {
+            if is_disconnected {
                 self.clients[client].epoch += 1;
                 self.retry(client, FIRST_RETRY, MAX_RETRY);
             }
@@ -246,7 +219,7 @@ impl World<'_> {
         let Some(full_at) = connection.full_at.filter(|_| connection.end.is_none()) else {
             return;
         };
-        let since = match self.demand.crowds[connection.crowd].pace {
+        let since = match self.workload.crowds[connection.crowd].pace {
             ClientPace::Greedy | ClientPace::Drip => connection.since,
             // Since the first message that found no room was due, or it was told of the room that it then had none of.
             ClientPace::Rate(_) => {
@@ -257,6 +230,6 @@ impl World<'_> {
             }
         };
         let time = self.now.saturating_sub(since);
-        self.course.held_up.record(time);
+        self.timeline.held_up.record(time);
     }
 }

@@ -4,6 +4,33 @@ use std::time::Duration;
 
 use drainline::policy::{Ticket, TokenBucket, Watch, Weight};
 
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub(super) crowd: usize,
+    /// Its number in the crowd.
+    pub(super) place: usize,
+    /// Whole messages that the kernel took, on the connections that it has left.
+    pub(super) sent: u64,
+    pub(super) connection: Option<usize>,
+    /// Grows with each connection, and when it goes: what was planned before is out of date.
+    pub(super) epoch: u32,
+    /// Attempts in a row that failed.
+    pub(super) failures: u32,
+}
+
+impl Client {
+    pub(super) fn new(crowd: usize, place: usize) -> Self {
+        Client {
+            crowd,
+            place,
+            sent: 0,
+            connection: None,
+            epoch: 0,
+            failures: 0,
+        }
+    }
+}
+
 /// Where a handler is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {

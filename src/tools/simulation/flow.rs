@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use drainline::policy::Weight;
 
-use super::super::demand::ClientPace;
-use super::clients::Client;
-use super::connection::Place;
-use super::world::{CrowdState, World};
+use super::super::workload::ClientPace;
+use super::connection::{Client, Place};
+use super::simulator::{CrowdState, Simulator};
 
-impl World<'_> {
+impl Simulator<'_> {
     /// Everything that clients are due to send until then, and nothing else happens.
     pub(super) fn flow_until(&mut self, until: Duration) {
         if self.flow_at_once(until) {
@@ -17,7 +16,7 @@ impl World<'_> {
         }
         loop {
             self.keep_sink_turning();
-            let until = self.agenda.next_at().unwrap_or(until);
+            let until = self.event_queue.next_at().unwrap_or(until);
             let flowing = self.crowds.iter().filter(|crowd| crowd.idle > 0);
             let next = flowing
                 .filter_map(|crowd| {
@@ -147,7 +146,7 @@ impl World<'_> {
     /// Whether the rate limit may hold somebody back who is due to send.
     fn holds_to_rate(&self) -> bool {
         self.config.rate_limit.is_some_and(|limit| {
-            let mut paces = self.demand.crowds.iter().map(|crowd| crowd.pace);
+            let mut paces = self.workload.crowds.iter().map(|crowd| crowd.pace);
             paces.any(|pace| matches!(pace, ClientPace::Rate(rate) if rate > limit))
         })
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use drainline::policy::{Acquire, Ticket, Weight};
 use drainline::{DropReason, WhenFull};
 
-use super::super::demand::ClientPace;
-use super::agenda::Event;
+use super::super::workload::ClientPace;
 use super::connection::{Connection, Place};
-use super::world::World;
+use super::event_queue::Event;
+use super::simulator::Simulator;
 
 /// Bytes a second that one processor reads and cuts, of clients that send as fast as they are read. It only decides
 /// where the sink is faster than that.
@@ -18,7 +18,7 @@ const GREEDY_BYTES_PER_SECOND: u64 = 1_000_000_000;
 /// sender's half alone, of which a third has to be free (sk_stream_is_writeable); measured on loopback, with both.
 const STILL_FULL_PERCENT: u64 = 60;
 
-impl World<'_> {
+impl Simulator<'_> {
     /// Goes on until it has to wait for something.
     pub(super) fn run_handler(&mut self, id: usize) {
         loop {
@@ -112,7 +112,7 @@ impl World<'_> {
             }
             return false;
         }
-        let is_greedy = self.demand.crowds[self.connections[id].crowd].pace == ClientPace::Greedy;
+        let is_greedy = self.workload.crowds[self.connections[id].crowd].pace == ClientPace::Greedy;
         let connection = &mut self.connections[id];
         let reads = &self.crowds[connection.crowd].reads;
         let (read, is_eager) = reads.read(there, connection.is_eager);
@@ -144,7 +144,7 @@ impl World<'_> {
             connection: id,
             turns: self.connections[id].turns,
         };
-        self.agenda.add(self.now.saturating_add(wait), event);
+        self.event_queue.add(self.now.saturating_add(wait), event);
     }
 
     pub(super) fn wake(&mut self, id: usize, turns: u32) {
@@ -165,7 +165,7 @@ impl World<'_> {
         {
             self.is_timeout_set = true;
             let at = since.saturating_add(self.config.send_timeout);
-            self.agenda.add(at.max(self.now), Event::Timeout);
+            self.event_queue.add(at.max(self.now), Event::Timeout);
         }
     }
 
@@ -228,7 +228,7 @@ impl World<'_> {
         self.catch_up(number);
         let (connection, crowd) = (&self.connections[id], &self.crowds[number]);
         let most = connection.read + crowd.reads.socket;
-        let sent = match self.demand.crowds[number].pace {
+        let sent = match self.workload.crowds[number].pace {
             ClientPace::Rate(_) if connection.place == Place::Idle => {
                 return self.due_on(connection);
             }

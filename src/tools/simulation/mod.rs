@@ -1,11 +1,11 @@
-//! What a server would do under a [`Demand`], on a simulated clock: an hour of thousands of clients in seconds.
+//! What a server would do under a [`Workload`], on a simulated clock: an hour of thousands of clients in seconds.
 //!
-//! The decisions are the server's own: [`WeightedSemaphore`] says who may put how much into the buffer, [`Overload`] whether the gate
-//! is shut, [`Watch`] which connection is past a deadline, [`TokenBucket`] how long a rate holds somebody back, [`Coalesce`]
+//! The decisions are the server's own: [`WeightedSemaphore`] says who may put how much into the buffer, [`Overload`] whether new
+//! clients are accepted, [`Watch`] which connection is past a deadline, [`TokenBucket`] how long a rate holds somebody back, [`Coalesce`]
 //! how many messages a read brings. Around them, in the order in which a message passes: a `schedule` says when the
-//! clients of a crowd are due to send; `clients` connect, meet the `gate`, and hang up; `handlers` make `reads` and
+//! clients of a crowd are due to send; `clients` connect, meet the `admission`, and hang up; `handlers` make `reads` and
 //! send what they brought into the `buffer`; the `sink` takes it out. The `tick` is the watchdog's, and what it sees is
-//! the `course`, with the `whereabouts` of all messages. The `world` holds all that, and an `agenda` of what
+//! the `timeline`, with the `whereabouts` of all messages. The `simulator` holds all that, and an `event_queue` of what
 //! comes next; between two events is the `flow`.
 //!
 //! While nobody waits, the flow between two events is added up at once, and from the moment when somebody may have to
@@ -21,8 +21,8 @@
 
 mod schedule;
 
+mod admission;
 mod clients;
-mod gate;
 
 mod connection;
 mod handlers;
@@ -31,28 +31,27 @@ mod reads;
 mod buffer;
 mod sink;
 
-mod course;
 mod tick;
+mod timeline;
 mod whereabouts;
 
-mod agenda;
+mod event_queue;
 mod flow;
-mod world;
+mod simulator;
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use drainline::Config;
+use drainline::{Config, DropReason, Reason};
 
-use super::demand::Demand;
-use super::figures::{Figures, Point};
+use super::metrics::{Metrics, Point};
+use super::workload::Workload;
 
-pub(crate) use course::SLOT_BYTES;
 pub(crate) use reads::{LARGE_READ, heaviest};
-pub(crate) use whereabouts::Watched;
-pub(crate) use world::WHOLE;
+pub(crate) use simulator::WHOLE;
+pub(crate) use timeline::{SLOT_BYTES, Watched};
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +60,7 @@ pub(crate) struct Scenario<'a> {
     pub(crate) config: &'a Config,
     /// A longer message is truncated to this, in bytes.
     pub(crate) max_message: usize,
-    pub(crate) demand: &'a Demand,
+    pub(crate) workload: &'a Workload,
     /// How long the server may go on delivering after the load, before it is shut down and what is left is dropped.
     pub(crate) settle: Duration,
 }
@@ -69,10 +68,10 @@ pub(crate) struct Scenario<'a> {
 /// What it came to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Simulated {
-    pub(crate) course: Vec<Point>,
-    pub(crate) figures: Figures,
+    pub(crate) timeline: Vec<Point>,
+    pub(crate) metrics: Metrics,
     pub(crate) watched: Watched,
-    /// Messages that kernels held of connections that were cut or never accepted; counted on its own, not by difference.
+    /// Messages that kernels held of disconnected or never accepted connections; counted on its own, not by difference.
     pub(crate) unseen: u64,
     /// Those of them that were still on their way when the server was shut down.
     pub(crate) unseen_at_end: u64,
@@ -80,12 +79,36 @@ pub(crate) struct Simulated {
     pub(crate) steps: u64,
 }
 
-/// Simulates. Ends after [`MAX_STEPS`](world::MAX_STEPS) at the latest: then the figures say where it was stopped.
+impl Simulated {
+    /// The longest time that any sender waited for room in the buffer.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        let waits = self.timeline.iter().map(|point| point.longest_wait);
+        waits.max().unwrap_or_default()
+    }
+
+    /// Messages that were lost while the server ran.
+    pub(crate) fn lost(&self) -> u64 {
+        self.losses().map(|(_, count)| count).sum()
+    }
+
+    /// The messages behind [`lost`](Simulated::lost) by reason. What was on its way when the
+    /// simulation ended is not lost.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (&str, u64)> {
+        let while_it_runs = |(reason, _): &&(String, u64)| reason != DropReason::Shutdown.name();
+        let dropped = self.metrics.lost.iter().filter(while_it_runs);
+        let dropped = dropped.map(|(reason, count)| (reason.as_str(), *count));
+        let unseen = self.unseen.saturating_sub(self.unseen_at_end);
+        let unseen = (unseen > 0).then_some(("unread when their connection ended", unseen));
+        dropped.chain(unseen)
+    }
+}
+
+/// Simulates. Ends after [`MAX_STEPS`](simulator::MAX_STEPS) at the latest: then the metrics say where it was stopped.
 pub(crate) fn run(scenario: &Scenario<'_>) -> Simulated {
     run_watched(scenario, &mut |_| {})
 }
 
 /// As [`run`]. Tells `watch` from time to time how far it is, in [`WHOLE`] parts of the way.
 pub(crate) fn run_watched(scenario: &Scenario<'_>, watch: &mut dyn FnMut(u64)) -> Simulated {
-    world::World::new(scenario).run(watch)
+    simulator::Simulator::new(scenario).run(watch)
 }

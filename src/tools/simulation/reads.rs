@@ -7,7 +7,7 @@ use drainline::Config;
 use drainline::ingest::Batch;
 use drainline::policy::{Coalesce, Counts, Pace, Weight};
 
-use super::super::demand::{ClientPace, Crowd, Demand};
+use super::super::workload::{ClientPace, Crowd, Workload};
 
 /// A read that waits is this large, and after one that was full come large ones, until little is there.
 const SMALL_READ: u64 = 512;
@@ -57,9 +57,9 @@ pub(super) struct Reads {
 
 impl Reads {
     /// Of each crowd.
-    pub(super) fn of(demand: &Demand, config: &Config, max_message: usize) -> Vec<Reads> {
-        let delays = delays(demand, config);
-        let crowds = demand.crowds.iter().zip(delays);
+    pub(super) fn of(workload: &Workload, config: &Config, max_message: usize) -> Vec<Reads> {
+        let delays = delays(workload, config);
+        let crowds = workload.crowds.iter().zip(delays);
         crowds
             .map(|(crowd, delay)| Reads::new(crowd, config, max_message, delay))
             .collect()
@@ -131,18 +131,18 @@ impl Reads {
 
 /// How long the reads of each crowd are delayed while the server keeps up: as the server itself decides, of clients that
 /// each have their rate.
-fn delays(demand: &Demand, config: &Config) -> Vec<Option<Duration>> {
+fn delays(workload: &Workload, config: &Config) -> Vec<Option<Duration>> {
     /// Long enough for a message of every client that has a rate; and what is decided after the first is decided.
     const LOOK: Duration = Duration::from_secs(1);
     const LOOKS: u64 = 3;
-    let mut delays = vec![None; demand.crowds.len()];
+    let mut delays = vec![None; workload.crowds.len()];
     let Some(longest) = config.max_read_delay else {
         return delays;
     };
     let mut coalesce = Coalesce::new(longest, config.busy_reads as f64);
-    let mut paces = vec![Pace::default(); demand.crowds.len()];
+    let mut paces = vec![Pace::default(); workload.crowds.len()];
     for look in 1..=LOOKS {
-        for ((crowd, pace), delay) in demand.crowds.iter().zip(&mut paces).zip(&mut delays) {
+        for ((crowd, pace), delay) in workload.crowds.iter().zip(&mut paces).zip(&mut delays) {
             let ClientPace::Rate(rate) = crowd.pace else {
                 continue;
             };

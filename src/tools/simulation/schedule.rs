@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::demand::{ClientPace, Crowd};
+use super::super::workload::{ClientPace, Crowd};
 
 const SECOND: u128 = 1_000_000_000;
 

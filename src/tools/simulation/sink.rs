@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::demand::{SinkPace, Stall};
+use super::super::workload::{SinkPace, Stall};
 
 const SECOND: u128 = 1_000_000_000;
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use drainline::OnOverload;
 use drainline::policy::{Activity, Observation, Sample, Verdict};
 
-use super::super::demand::ClientPace;
-use super::super::figures::TICK;
+use super::super::metrics::TICK;
+use super::super::workload::ClientPace;
 use super::connection::Place;
-use super::course::Sight;
-use super::world::World;
+use super::simulator::Simulator;
+use super::timeline::Sight;
 
-impl World<'_> {
+impl Simulator<'_> {
     pub(super) fn tick(&mut self) {
         let (longest_wait, held_bytes) = self.watch_line();
         self.watch_drips();
@@ -24,20 +24,21 @@ impl World<'_> {
         };
         // Only the level is of interest, and that is asked for.
         let _ = self.overload.step(self.now, seen);
-        let was_paused = std::mem::replace(&mut self.gate.is_paused, self.overload.is_paused());
-        self.course.see(Sight {
+        let was_paused =
+            std::mem::replace(&mut self.admission.is_paused, self.overload.is_paused());
+        self.timeline.see(Sight {
             now: self.now,
-            open: self.gate.open,
+            open: self.admission.open,
             longest_wait,
             held_bytes,
             level: self.overload.level(),
             buffer: &self.buffer,
-            gate: &self.gate,
+            admission: &self.admission,
         });
-        if self.gate.is_paused == was_paused {
+        if self.admission.is_paused == was_paused {
             return;
         }
-        match (self.gate.shut(), self.gate.on_overload) {
+        match (self.admission.not_accepting(), self.admission.on_overload) {
             (None, _) => self.admit(),
             (Some(_), OnOverload::Backlog) => {}
             (Some(reason), OnOverload::Close | OnOverload::Refuse) => self.empty_queue(reason),
@@ -74,7 +75,7 @@ impl World<'_> {
     /// its handler waits for it.
     fn watch_drips(&mut self) {
         for number in 0..self.crowds.len() {
-            let crowd = &self.demand.crowds[number];
+            let crowd = &self.workload.crowds[number];
             if crowd.pace != ClientPace::Drip {
                 continue;
             }

@@ -2,82 +2,28 @@
 
 use std::time::Duration;
 
-use super::super::demand::ClientPace;
-use super::super::figures::TICK;
-use super::clients::Client;
-use super::connection::Place;
-use super::world::{CrowdState, World};
+use super::super::metrics::TICK;
+use super::super::workload::ClientPace;
+use super::connection::{Client, Place};
+use super::simulator::{CrowdState, Simulator};
+use super::timeline::Whereabouts;
 
 /// To look at every connection costs more than what happens between two ticks.
 const LOOKS: u32 = 200;
 
-/// Messages by where they are: offered = delivered + lost + in the server + in sockets + with the senders. Each is
-/// counted on its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Whereabouts {
-    /// Since the load began.
-    pub(crate) at: Duration,
-    /// What the clients were to send; of those that send as fast as they can, what they sent.
-    pub(crate) offered: u64,
-    pub(crate) delivered: u64,
-    /// Dropped, or in the kernel when its connection was cut.
-    pub(crate) lost: u64,
-    /// In the buffer, or in a handler's hands that waits for room in it.
-    pub(crate) in_server: u64,
-    /// Taken by the kernel, and not read.
-    pub(crate) in_sockets: u64,
-    /// Due, and not taken by the kernel: who sends has to keep them.
-    pub(crate) at_senders: u64,
-    /// The most that one sender has to keep.
-    pub(crate) at_one_sender: u64,
-    /// How long the oldest of those that nobody has read has been due.
-    pub(crate) late: Duration,
-}
-
-/// What was seen of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Watched {
-    /// When the load ended, or the simulation, whichever was first.
-    pub(crate) at_end: Whereabouts,
-    /// The most that was in each place at any look.
-    pub(crate) most: Whereabouts,
-    /// From the end of the last stall until no message was late any more.
-    pub(crate) caught_up: Option<Duration>,
-    next_look: Duration,
-}
-
-impl Whereabouts {
-    #[cfg(test)]
-    pub(crate) fn closes(&self) -> bool {
-        let placed = self.delivered + self.lost + self.in_server;
-        self.offered == placed + self.in_sockets + self.at_senders
-    }
-}
-
-impl Watched {
-    fn see(&mut self, now: &Whereabouts) {
-        let most = &mut self.most;
-        most.in_server = most.in_server.max(now.in_server);
-        most.in_sockets = most.in_sockets.max(now.in_sockets);
-        most.at_senders = most.at_senders.max(now.at_senders);
-        most.at_one_sender = most.at_one_sender.max(now.at_one_sender);
-        most.late = most.late.max(now.late);
-    }
-}
-
-impl World<'_> {
+impl Simulator<'_> {
     /// Looks where the messages are, some hundred times.
     pub(super) fn watch_messages(&mut self) {
         if self.is_load_over() {
             return;
         }
-        let stall_ended = self.demand.recovers_at().filter(|end| self.now >= *end);
+        let stall_ended = self.workload.recovers_at().filter(|end| self.now >= *end);
         let catches_up = stall_ended.filter(|_| self.watched.caught_up.is_none());
         let may_be_seen_at_once = catches_up.is_some() && self.reads_all_at_once();
         if self.now < self.watched.next_look && !may_be_seen_at_once {
             return;
         }
-        self.watched.next_look = self.now + (self.demand.duration / LOOKS).max(TICK);
+        self.watched.next_look = self.now + (self.workload.duration / LOOKS).max(TICK);
         let now = self.look_around();
         self.watched.see(&now);
         if let Some(end) = catches_up.filter(|_| now.late <= TICK) {
@@ -109,7 +55,7 @@ impl World<'_> {
         for number in 0..self.crowds.len() {
             self.catch_up(number);
             let schedule = &self.crowds[number].schedule;
-            seen.offered += match self.demand.crowds[number].pace {
+            seen.offered += match self.workload.crowds[number].pace {
                 ClientPace::Rate(_) => schedule.due(),
                 ClientPace::Greedy | ClientPace::Drip => 0,
             };
@@ -135,8 +81,8 @@ impl World<'_> {
         }
         let has_rate = |pace| matches!(pace, ClientPace::Rate(_));
         let is_read = |crowd: &CrowdState| crowd.idle == crowd.schedule.clients();
-        let mut crowds = self.crowds.iter().zip(&self.demand.crowds);
-        crowds.all(|(crowd, demand)| is_read(crowd) && has_rate(demand.pace))
+        let mut crowds = self.crowds.iter().zip(&self.workload.crowds);
+        crowds.all(|(crowd, workload)| is_read(crowd) && has_rate(workload.pace))
     }
 
     fn look_at_connection(&mut self, id: usize, seen: &mut Whereabouts) {
@@ -168,7 +114,7 @@ impl World<'_> {
             ..
         } = self.clients[client];
         let taken = sent + connection.map_or(0, |id| self.took(id));
-        let due = match self.demand.crowds[crowd].pace {
+        let due = match self.workload.crowds[crowd].pace {
             ClientPace::Rate(_) => self.crowds[crowd].schedule.due_of(place),
             ClientPace::Greedy | ClientPace::Drip => {
                 seen.offered += taken;
@@ -187,7 +133,7 @@ impl World<'_> {
     /// When the `nth` message of a client is due; of one that has no rate, now.
     fn due_time(&self, client: usize, nth: u64) -> Duration {
         let Client { crowd, place, .. } = self.clients[client];
-        match self.demand.crowds[crowd].pace {
+        match self.workload.crowds[crowd].pace {
             ClientPace::Rate(_) => self.crowds[crowd].schedule.due_time(place, nth),
             ClientPace::Greedy | ClientPace::Drip => self.now,
         }

@@ -10,7 +10,7 @@ use crate::cli::units;
 use crate::cli::usage::{self, UsageError};
 use crate::cli::values::{self, ReportFormat};
 
-use super::tracks::MAX_CONNECTIONS;
+use super::sequence_check::MAX_CONNECTIONS;
 
 /// Reads what a sink wrote of messages that drainline load --numbered sent, and says for each connection which
 /// are missing, arrived more than once, or after a later one, and which are torn. It reads a file of any size

@@ -1,11 +1,11 @@
 //! `drainline verify`: what a sink wrote of a tagged load, held against what was sent.
 //!
-//! `args` declares the flags; `cutter` cuts the input into messages; `tracks` follows each connection; `report` tells.
+//! `args` declares the flags; `splitter` splits the input into messages; `sequence_check` follows each connection; `report` tells.
 
 mod args;
-mod cutter;
 mod report;
-mod tracks;
+mod sequence_check;
+mod splitter;
 
 #[cfg(test)]
 mod tests;
@@ -21,8 +21,8 @@ use crate::cli::usage::UsageError;
 
 use super::args::{self as command_line, Typed};
 use args::{Args, PAGE, Settings};
-use cutter::Piece;
-use tracks::{Torn, Tracks};
+use sequence_check::{SequenceCheck, Torn};
+use splitter::Piece;
 
 /// Something is missing or damaged, or could not be read.
 const DAMAGED: u8 = 1;
@@ -45,23 +45,24 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     } else {
         Box::new(File::open(&settings.file).map_err(failed)?)
     };
-    let tracks = read(input, &settings).map_err(failed)?;
-    print(&report::write(&tracks, &settings));
-    Ok(match tracks.total().is_clean() {
+    let sequence_check = read(input, &settings).map_err(failed)?;
+    print(&report::write(&sequence_check, &settings));
+    Ok(match sequence_check.total().is_clean() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(DAMAGED),
     })
 }
 
-fn read(input: impl Read, settings: &Settings) -> io::Result<Tracks> {
-    let mut tracks = Tracks::new(settings.connections, settings.messages, settings.show);
-    cutter::read(input, settings.framing, |piece| match piece {
-        Piece::Whole(tag) => tracks.arrived(tag.connection, tag.seq),
+fn read(input: impl Read, settings: &Settings) -> io::Result<SequenceCheck> {
+    let mut sequence_check =
+        SequenceCheck::new(settings.connections, settings.messages, settings.show);
+    splitter::read(input, settings.framing, |piece| match piece {
+        Piece::Whole(tag) => sequence_check.arrived(tag.connection, tag.seq),
         Piece::Torn { offset, bytes, why } => {
-            tracks.torn(Torn::new(offset, bytes, why));
+            sequence_check.torn(Torn::new(offset, bytes, why));
             Ok(())
         }
     })?;
-    tracks.finish();
-    Ok(tracks)
+    sequence_check.finish();
+    Ok(sequence_check)
 }

@@ -6,22 +6,22 @@ use crate::cli::units::counted;
 use crate::cli::values::ReportFormat;
 
 use super::args::Settings;
-use super::tracks::{Damage, Torn, Tracks};
+use super::sequence_check::{Damage, SequenceCheck, Torn};
 
 /// Ranges of missing messages that are told of one connection.
 const RANGES: usize = 5;
 
 /// The report, ended by LF.
-pub(super) fn write(tracks: &Tracks, settings: &Settings) -> String {
+pub(super) fn write(sequence_check: &SequenceCheck, settings: &Settings) -> String {
     match settings.report {
-        ReportFormat::Text => text(tracks, settings.show),
-        ReportFormat::Json => format!("{}\n", json(tracks, settings.show)),
+        ReportFormat::Text => text(sequence_check, settings.show),
+        ReportFormat::Json => format!("{}\n", json(sequence_check, settings.show)),
     }
 }
 
-fn text(tracks: &Tracks, show: usize) -> String {
+fn text(sequence_check: &SequenceCheck, show: usize) -> String {
     let mut text = String::new();
-    let mut damaged = tracks.damaged();
+    let mut damaged = sequence_check.damaged();
     for (connection, damage) in damaged.by_ref().take(show) {
         text += &format!("connection {connection}: {}\n", told(damage));
     }
@@ -29,17 +29,17 @@ fn text(tracks: &Tracks, show: usize) -> String {
     if more > 0 {
         text += &format!("and {}\n", counted(more as u64, "more connection"));
     }
-    for torn in tracks.first_torn() {
+    for torn in sequence_check.first_torn() {
         text += &format!(
             "torn at byte {}: {}: {}\n",
             torn.offset, torn.why, torn.text
         );
     }
-    let total = tracks.total();
+    let total = sequence_check.total();
     if total.is_nothing() {
         return "nothing to verify: the input holds no message\n".to_owned();
     }
-    let more = total.torn - tracks.first_torn().len() as u64;
+    let more = total.torn - sequence_check.first_torn().len() as u64;
     if more > 0 {
         text += &format!("and {}\n", counted(more, "more torn message"));
     }
@@ -99,9 +99,9 @@ fn ranges(damage: &Damage) -> impl Iterator<Item = (u64, u64)> {
     first.map(|(first, end)| (*first, end - 1))
 }
 
-fn json(tracks: &Tracks, show: usize) -> Value {
-    let total = tracks.total();
-    let damaged: Vec<Value> = tracks
+fn json(sequence_check: &SequenceCheck, show: usize) -> Value {
+    let total = sequence_check.total();
+    let damaged: Vec<Value> = sequence_check
         .damaged()
         .take(show)
         .map(|(connection, damage)| {
@@ -131,7 +131,7 @@ fn json(tracks: &Tracks, show: usize) -> Value {
         "clean": total.is_clean(),
         "nothing": total.is_nothing(),
         "damaged": damaged,
-        "damaged_connections": tracks.damaged().count(),
-        "first_torn": tracks.first_torn().iter().map(torn).collect::<Vec<_>>(),
+        "damaged_connections": sequence_check.damaged().count(),
+        "first_torn": sequence_check.first_torn().iter().map(torn).collect::<Vec<_>>(),
     })
 }

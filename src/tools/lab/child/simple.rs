@@ -91,7 +91,7 @@ pub(super) fn serve(way: Way) -> io::Result<()> {
 }
 
 /// With a queue that is long enough: behind std's 128 the clients of a load wait for a second for their SYN to be tried
-/// again, and every course would begin later than it says.
+/// again, and every timeline would begin later than it says.
 fn listen() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;

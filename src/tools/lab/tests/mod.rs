@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::super::args::{Typed, assert_every_flag_is_in_both_helps, read};
-use super::super::demand::{ClientPace, Stall};
+use super::super::workload::{ClientPace, Stall};
 use super::args::{Args, Experiment, PAGE};
 use super::presets::PRESETS;
 use super::run;
@@ -58,7 +58,7 @@ fn a_preset_gives_what_is_not_typed() {
     let seconds = Duration::from_secs;
     let bare = experiment(&[]);
     assert_eq!(
-        (&*bare.load, bare.demand.duration),
+        (&*bare.load, bare.workload.duration),
         ("reconnect-storm", seconds(5))
     );
     assert_eq!(bare.strategies, TELLING);
@@ -78,17 +78,17 @@ fn a_preset_gives_what_is_not_typed() {
         "--when-full",
         "drop",
     ]);
-    let demand = &own.demand;
-    let honest = &demand.crowds[1];
+    let workload = &own.workload;
+    let honest = &workload.crowds[1];
     assert_eq!((honest.connections, honest.size), (7, 1024));
     assert_eq!((honest.pace, honest.reconnect), (ClientPace::Rate(9), None));
-    assert_eq!(demand.crowds[0].pace, ClientPace::Drip);
-    assert_eq!((demand.seed, demand.sink.rate), (3, Some(70)));
+    assert_eq!(workload.crowds[0].pace, ClientPace::Drip);
+    assert_eq!((workload.seed, workload.sink.rate), (3, Some(70)));
     let stall = |lasts, at| Stall {
         lasts: seconds(lasts),
         at: seconds(at),
     };
-    assert_eq!(demand.sink.stalls, [stall(2, 1), stall(1, 5)]);
+    assert_eq!(workload.sink.stalls, [stall(2, 1), stall(1, 5)]);
     let custom = Strategy::Custom(vec!["--when-full".to_owned(), "drop".to_owned()]);
     let strategies = [Strategy::AbortAndBuffer, Strategy::Layered, custom];
     assert_eq!(own.strategies, strategies);
@@ -158,10 +158,10 @@ fn server_settings(flags: &[String]) -> Settings {
 fn every_cure_is_a_server_that_can_be_started_under_every_preset() {
     for preset in PRESETS {
         for duration in [1, 5, 600].map(Duration::from_secs) {
-            let demand = preset.demand(duration);
-            super::limits::check(&demand).expect("a preset in its limits");
+            let workload = preset.workload(duration);
+            super::limits::check(&workload).expect("a preset in its limits");
             for strategy in NAMED {
-                if let Some(flags) = strategy.flags(&demand) {
+                if let Some(flags) = strategy.flags(&workload) {
                     server_settings(&flags);
                 }
             }
@@ -171,8 +171,8 @@ fn every_cure_is_a_server_that_can_be_started_under_every_preset() {
 
 #[test]
 fn what_is_layered_differs_from_the_defaults_in_time_alone() {
-    let demand = PRESETS[0].demand(Duration::from_secs(5));
-    let flags = Strategy::Layered.flags(&demand).expect("flags");
+    let workload = PRESETS[0].workload(Duration::from_secs(5));
+    let flags = Strategy::Layered.flags(&workload).expect("flags");
     let mut settings = server_settings(&flags);
     assert_eq!(settings.config.send_timeout, Duration::from_secs(1));
     assert_eq!(settings.config.frame_timeout, Some(Duration::from_secs(1)));

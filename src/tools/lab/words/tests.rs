@@ -1,6 +1,6 @@
-//! How figures, loads and commands are said.
+//! How metrics, loads and commands are said.
 
-use super::super::super::demand::Stall;
+use super::super::super::workload::Stall;
 use super::super::fake;
 use super::*;
 
@@ -59,9 +59,9 @@ fn only_all_of_it_is_100_percent() {
 
 #[test]
 fn a_demand_is_said_in_sentences() {
-    let mut asked = fake::demand();
+    let mut asked = fake::workload();
     assert_eq!(
-        demand(&asked),
+        workload(&asked),
         [
             "200 clients with 100 messages of 120 bytes a second each, 20,000 a second in all; \
              each hangs up after about 1.5 s and comes back.",
@@ -84,7 +84,7 @@ fn a_demand_is_said_in_sentences() {
         lasts: end,
     });
     assert_eq!(
-        demand(&asked)[..2],
+        workload(&asked)[..2],
         [
             "1 client with messages of 1 byte, as fast as the server takes them, from 1 s to 6 s.",
             "The sink takes messages as fast as they come, but none from 1 s to 3 s, nor from 4.5 s on.",
@@ -114,7 +114,7 @@ fn details_are_what_happened() {
     assert_eq!(
         details(&outcome),
         [
-            ("lost", "1,480 aborted".to_owned()),
+            ("lost", "1,480 connection_closed".to_owned()),
             ("rejected", "31 paused".to_owned()),
             (
                 "overload",

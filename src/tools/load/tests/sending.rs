@@ -30,7 +30,7 @@ fn a_batch_counts_what_was_taken_and_is_cut_behind_what_has_begun() {
         let mut batch = batch();
         assert_eq!(batch.take(taken), whole);
         assert_eq!(batch.begun(), begun, "{taken} bytes");
-        batch.cut();
+        batch.drop_unsent();
         assert_eq!(batch.bytes.len(), left, "{taken} bytes");
         assert_eq!(batch.is_done(), !begun);
     }

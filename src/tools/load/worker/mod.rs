@@ -32,7 +32,7 @@ const RETRY_LAST: Duration = Duration::from_secs(1);
 /// Attempts in a row, where no duration bounds them.
 const RETRIES: u32 = 10;
 
-pub(super) struct HandlerThread<'a> {
+pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
     place: usize,
     epoll: OwnedFd,
@@ -54,12 +54,12 @@ pub(super) struct HandlerThread<'a> {
     tally: Counters,
 }
 
-impl<'a> HandlerThread<'a> {
-    pub(super) fn new(shared: &'a Shared<'a>, place: usize) -> io::Result<HandlerThread<'a>> {
+impl<'a> Worker<'a> {
+    pub(super) fn new(shared: &'a Shared<'a>, place: usize) -> io::Result<Worker<'a>> {
         let plan = shared.plan;
         let count = (place..plan.connections).step_by(plan.threads).len();
         let credit = if plan.rate.is_some() { 0 } else { u64::MAX };
-        Ok(HandlerThread {
+        Ok(Worker {
             shared,
             place,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -94,7 +94,7 @@ impl<'a> HandlerThread<'a> {
             let now = Instant::now();
             self.look_at_the_time(start, now);
             if self.ending.is_some_and(|deadline| now >= deadline) {
-                self.cut();
+                self.give_up();
             }
             self.pace(now);
             self.write_in_turn();
@@ -195,7 +195,7 @@ impl<'a> HandlerThread<'a> {
     }
 
     /// Nobody waits any longer for what is unfinished.
-    fn cut(&mut self) {
+    fn give_up(&mut self) {
         for lane in 0..self.lanes.len() {
             match self.lanes[lane].phase {
                 Phase::Held | Phase::Done => continue,

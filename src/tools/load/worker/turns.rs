@@ -7,7 +7,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::super::lane::{Incoming, Phase};
-use super::{CONNECT_TIMEOUT, HandlerThread, RETRIES, RETRY_FIRST, RETRY_LAST};
+use super::{CONNECT_TIMEOUT, RETRIES, RETRY_FIRST, RETRY_LAST, Worker};
 
 /// Told once for each change: a socket that stays writable says nothing more.
 const WATCHED: EventFlags = EventFlags::IN
@@ -15,7 +15,7 @@ const WATCHED: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
 
-impl HandlerThread<'_> {
+impl Worker<'_> {
     pub(super) fn set(&mut self, lane: usize, phase: Phase) {
         let is_idle = |phase| matches!(phase, Phase::Held | Phase::Done);
         let before = std::mem::replace(&mut self.lanes[lane].phase, phase);
@@ -159,7 +159,7 @@ impl HandlerThread<'_> {
         }
         self.look_whether_reunited(lane, now);
         if self.lanes[lane].leave(&self.shared.source) {
-            self.tally.cut += 1;
+            self.tally.partial += 1;
         }
         self.set(lane, Phase::Apart);
     }

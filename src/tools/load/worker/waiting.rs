@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::super::lane::Phase;
-use super::{HandlerThread, LOOK, TICK};
+use super::{LOOK, TICK, Worker};
 
 /// Taken from the kernel at once.
 const EVENTS: usize = 256;
 
-impl HandlerThread<'_> {
+impl Worker<'_> {
     /// Until something can be done: a socket is ready, a message is due, a timer runs out; at most [`LOOK`].
     pub(super) fn wait(&mut self, start: Instant, now: Instant) {
         if !self.queue.is_empty() {
@@ -84,6 +84,6 @@ impl HandlerThread<'_> {
         while self.active > 0 && Instant::now() < until {
             self.wait_for_events(LOOK);
         }
-        self.cut();
+        self.give_up();
     }
 }

@@ -6,9 +6,9 @@ use drainline::WhenFull;
 
 use super::super::super::args::{assert_every_flag_is_in_both_helps, command};
 use super::super::args::{Args, PAGE};
+use super::super::inputs::Inputs;
 use super::super::machines;
-use super::super::situation::Situation;
-use super::{situation, typed};
+use super::{inputs, typed};
 
 #[test]
 fn every_flag_is_in_both_helps_and_reaches_the_situation() {
@@ -25,10 +25,10 @@ fn every_flag_is_in_both_helps_and_reaches_the_situation() {
         "--simulate",
         "--json",
     ])
-    .expect("a situation");
+    .expect("inputs");
     assert_eq!(
-        full.situation,
-        Situation {
+        full.inputs,
+        Inputs {
             rate: 5000,
             size: 1024,
             connections: 7,
@@ -40,8 +40,8 @@ fn every_flag_is_in_both_helps_and_reaches_the_situation() {
     );
     assert_eq!(full.capacity, Some(70_000));
     assert!(full.simulate && full.json && !full.measure);
-    let bare = typed(&["--rate=1", "--connections=1"]).expect("a situation");
-    assert_eq!(bare.situation, situation(1, 1, None, 10));
+    let bare = typed(&["--rate=1", "--connections=1"]).expect("inputs");
+    assert_eq!(bare.inputs, inputs(1, 1, None, 10));
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn what_cannot_be_planned_is_one_line() {
         assert!(!error.line.contains('\n'), "{error}");
         assert!(error.line.contains(part), "no {part:?} in {error}");
     }
-    let tight = Situation {
+    let tight = Inputs {
         memory: Some(16 << 20),
-        ..situation(100, 500, None, 1)
+        ..inputs(100, 500, None, 1)
     };
     let error = machines::find(&tight, None).expect_err("no room for a buffer");
     assert_eq!(error.code, 78, "{error}");

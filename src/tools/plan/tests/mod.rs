@@ -11,10 +11,10 @@ use drainline::ingest::Ingest;
 
 use super::super::args::{Typed, read};
 use super::args::{Args, Asked, PAGE};
-use super::beyond::{self, Outlook};
 use super::decision::{Promise, Settings};
+use super::inputs::Inputs;
 use super::settings::settings;
-use super::situation::Situation;
+use super::what_if::{self, Outlook};
 use super::{Plan, machines, report};
 use crate::cli::usage::UsageError;
 
@@ -28,12 +28,12 @@ fn typed(words: &[&str]) -> Result<Asked, UsageError> {
 
 #[track_caller]
 fn told(words: &[&str]) -> String {
-    let asked = typed(words).expect("a situation");
+    let asked = typed(words).expect("inputs");
     report::write(&Plan::new(asked).expect("a plan"))
 }
 
-fn situation(rate: u64, connections: usize, sink_rate: Option<u64>, stall: u64) -> Situation {
-    Situation {
+fn inputs(rate: u64, connections: usize, sink_rate: Option<u64>, stall: u64) -> Inputs {
+    Inputs {
         rate,
         size: 128,
         connections,
@@ -47,7 +47,7 @@ fn situation(rate: u64, connections: usize, sink_rate: Option<u64>, stall: u64) 
 fn lost(outlook: &Outlook) -> u64 {
     let dropped: u64 = outlook
         .simulated
-        .figures
+        .metrics
         .lost
         .iter()
         .map(|(_, count)| count)
@@ -66,7 +66,7 @@ fn check(settings: &Settings) {
 }
 
 /// Loads of many shapes.
-fn grid() -> Vec<Situation> {
+fn grid() -> Vec<Inputs> {
     let mut grid = Vec::new();
     for (rate, connections) in [
         (7, 20),
@@ -86,10 +86,10 @@ fn grid() -> Vec<Situation> {
                     if rate * size as u64 > 200_000_000 {
                         continue;
                     }
-                    grid.push(Situation {
+                    grid.push(Inputs {
                         size,
                         memory,
-                        ..situation(rate, connections, sink, stall)
+                        ..inputs(rate, connections, sink, stall)
                     });
                 }
             }
@@ -101,22 +101,22 @@ fn grid() -> Vec<Situation> {
 #[test]
 fn what_is_promised_holds_in_the_simulation() {
     let mut held = 0;
-    for situation in grid() {
-        let machine = match machines::find(&situation, None) {
+    for inputs in grid() {
+        let machine = match machines::find(&inputs, None) {
             Ok(machine) => machine,
             // With so little memory there is no plan, and it says so.
             Err(error) => {
                 assert!(
-                    situation.memory.is_some() && error.code == 78,
-                    "{error}: {situation:?}"
+                    inputs.memory.is_some() && error.code == 78,
+                    "{error}: {inputs:?}"
                 );
                 continue;
             }
         };
         check(&machine.settings);
         assert!(machine.settings.promise.loses_nothing());
-        let expected = beyond::expected(&situation, &machine.settings);
-        assert_eq!(lost(&expected), 0, "{situation:?}: {}", expected.text);
+        let expected = what_if::expected(&inputs, &machine.settings);
+        assert_eq!(lost(&expected), 0, "{inputs:?}: {}", expected.text);
         if machine.settings.promise
             == (Promise::Lossless {
                 held: Duration::ZERO,
@@ -124,21 +124,21 @@ fn what_is_promised_holds_in_the_simulation() {
         {
             let mut waits = expected
                 .simulated
-                .course
+                .timeline
                 .iter()
                 .map(|point| point.longest_wait);
             assert!(
                 waits.all(|wait| wait.is_zero()),
-                "{situation:?}: {}",
+                "{inputs:?}: {}",
                 expected.text
             );
         } else {
             held += 1;
         }
-        if let Some(memory) = situation.memory {
+        if let Some(memory) = inputs.memory {
             assert!(
                 machine.bound.memory_bytes <= memory,
-                "{situation:?}: {}",
+                "{inputs:?}: {}",
                 machine.bound
             );
         }
@@ -148,19 +148,19 @@ fn what_is_promised_holds_in_the_simulation() {
 
 #[test]
 fn nobody_is_cut_off_for_a_stall_that_lasts_twice_as_long() {
-    for situation in grid() {
-        let Ok(machine) = machines::find(&situation, None) else {
+    for inputs in grid() {
+        let Ok(machine) = machines::find(&inputs, None) else {
             continue;
         };
-        if let Some(longer) = beyond::longer_stall(&situation, &machine.settings) {
-            assert_eq!(lost(&longer), 0, "{situation:?}: {}", longer.text);
+        if let Some(longer) = what_if::longer_stall(&inputs, &machine.settings) {
+            assert_eq!(lost(&longer), 0, "{inputs:?}: {}", longer.text);
         }
     }
 }
 
 #[test]
 fn a_sink_that_is_too_slow_holds_its_senders_or_loses() {
-    let slow = situation(10_000, 100, Some(8_000), 5);
+    let slow = inputs(10_000, 100, Some(8_000), 5);
     let wait = settings(&slow, None);
     assert_eq!(wait.config.when_full, WhenFull::Block);
     assert_eq!(
@@ -170,9 +170,9 @@ fn a_sink_that_is_too_slow_holds_its_senders_or_loses() {
         }
     );
     check(&wait);
-    assert_eq!(lost(&beyond::expected(&slow, &wait)), 0);
+    assert_eq!(lost(&what_if::expected(&slow, &wait)), 0);
 
-    let abort = Situation {
+    let abort = Inputs {
         when_full: Some(WhenFull::Abort),
         ..slow
     };
@@ -183,23 +183,23 @@ fn a_sink_that_is_too_slow_holds_its_senders_or_loses() {
 
 #[test]
 fn as_many_machines_as_rate_and_connections_need() {
-    let one = machines::find(&situation(10_000, 100, None, 1), Some(20_000)).expect("a plan");
+    let one = machines::find(&inputs(10_000, 100, None, 1), Some(20_000)).expect("a plan");
     assert_eq!((one.count, one.by_rate), (1, Some(1)));
-    let rate = machines::find(&situation(100_000, 100, None, 1), Some(20_000)).expect("a plan");
+    let rate = machines::find(&inputs(100_000, 100, None, 1), Some(20_000)).expect("a plan");
     assert_eq!(
         (rate.count, rate.share.rate, rate.share.connections),
         (8, 12_500, 13)
     );
     assert!(rate.settings.flags().contains(&"refuse".to_owned()));
     check(&rate.settings);
-    let many = machines::find(&situation(100_000, 600_000, None, 1), None).expect("a plan");
+    let many = machines::find(&inputs(100_000, 600_000, None, 1), None).expect("a plan");
     assert!(
         many.count > 1 && many.by_connections.is_some(),
         "{}",
         many.count
     );
     check(&many.settings);
-    assert!(machines::find(&situation(1_000_000_000, 1, None, 1), Some(1)).is_err());
+    assert!(machines::find(&inputs(1_000_000_000, 1, None, 1), Some(1)).is_err());
 }
 
 /// The promise, the reasons and the simulation are about the same load.
@@ -286,9 +286,9 @@ fn the_report_says_what_to_type_and_what_it_is_good_for() {
     assert_eq!(json["promise"]["loses_nothing"], true);
     assert_eq!(json["expected"]["sent"], json["expected"]["delivered"]);
     assert!(
-        json["beyond"][1]["course"]
+        json["what_if"][1]["timeline"]
             .as_array()
-            .is_some_and(|course| course.len() > 10)
+            .is_some_and(|timeline| timeline.len() > 10)
     );
 
     let slow = told(&["--rate=9000", "--connections=100", "--sink-rate=5000"]);

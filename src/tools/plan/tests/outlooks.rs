@@ -2,14 +2,14 @@
 
 use drainline::WhenFull;
 
-use super::super::beyond::{self, Outlook};
 use super::super::decision::Settings;
+use super::super::inputs::Inputs;
 use super::super::machines;
-use super::super::situation::Situation;
+use super::super::what_if::{self, Outlook};
 use super::super::words::count;
 use super::super::{Plan, report};
-use super::situation;
-use crate::tools::demand::{ClientPace, Demand};
+use super::inputs;
+use crate::tools::workload::{ClientPace, Workload};
 
 /// What a tank comes to that is filled by all senders at once and emptied by the sink.
 #[derive(Debug)]
@@ -27,10 +27,10 @@ struct Tank {
 }
 
 impl Tank {
-    fn of(demand: &Demand, settings: &Settings) -> Tank {
-        let lasts = demand.duration.as_secs_f64();
+    fn of(workload: &Workload, settings: &Settings) -> Tank {
+        let lasts = workload.duration.as_secs_f64();
         let (mut offered, mut comes) = (0.0, 0.0);
-        for crowd in &demand.crowds {
+        for crowd in &workload.crowds {
             let ClientPace::Rate(rate) = crowd.pace else {
                 panic!("a client without a rate");
             };
@@ -38,10 +38,10 @@ impl Tank {
             offered += (rate * crowd.connections as u64) as f64;
             comes += (rate.min(limit) * crowd.connections as u64) as f64;
         }
-        let stall = demand.sink.stalls.first();
+        let stall = workload.sink.stalls.first();
         let at = stall.map_or(0.0, |stall| stall.at.as_secs_f64());
         let stalls = stall.map_or(0.0, |stall| stall.lasts.as_secs_f64());
-        let sink = demand.sink.rate.map_or(f64::INFINITY, |rate| rate as f64);
+        let sink = workload.sink.rate.map_or(f64::INFINITY, |rate| rate as f64);
         let grows = (comes - sink).max(0.0);
         let highest_in_stall = grows * at + comes * stalls;
         let after = lasts - at - stalls;
@@ -87,9 +87,9 @@ fn is_about(told: f64, is: f64, rate: f64) -> bool {
 }
 
 fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
-    let (tank, text) = (Tank::of(&outlook.demand, settings), outlook.text.as_str());
+    let (tank, text) = (Tank::of(&outlook.workload, settings), outlook.text.as_str());
     let what = format!("{}: {text}; {tank:?}; {:?}", outlook.what, settings.flags());
-    let rate = tank.offered / outlook.demand.duration.as_secs_f64();
+    let rate = tank.offered / outlook.workload.duration.as_secs_f64();
     let capacity = settings.config.buffer_messages as f64;
     let says = |part: &str| text.contains(part);
 
@@ -98,10 +98,10 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
     assert!(end.closes(), "{what}");
     assert_eq!(
         says("what comes later is not known"),
-        end.at < outlook.demand.duration,
+        end.at < outlook.workload.duration,
         "{what}"
     );
-    if end.at < outlook.demand.duration {
+    if end.at < outlook.workload.duration {
         return;
     }
     assert!(is_about(end.offered as f64, tank.offered, rate), "{what}");
@@ -145,13 +145,13 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
     } else {
         // A rate limit lets through what a second pays for and a tenth of one, of everybody at once.
         let limit = settings.config.rate_limit.unwrap_or_default();
-        let burst = limit as f64 * 1.1 * outlook.demand.connections() as f64;
+        let burst = limit as f64 * 1.1 * outlook.workload.connections() as f64;
         assert!(tank.highest + burst >= capacity * 0.5, "{what}");
         assert!(says("are unread for up to"), "{what}");
     }
     // Nobody is lost whom somebody waits for.
     if says("nothing is lost") && settings.config.when_full == WhenFull::Abort {
-        let waits = beyond::longest_wait(&outlook.simulated);
+        let waits = outlook.simulated.longest_wait();
         assert!(waits <= settings.config.send_timeout, "{what}");
     }
     if settings.config.when_full == WhenFull::Block {
@@ -175,12 +175,12 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
 }
 
 /// Holds what is told of a load against a tank. Says how many outlooks there are; with too little memory, none.
-fn hold_all(situation: &Situation) -> usize {
-    let Ok(machine) = machines::find(situation, None) else {
+fn hold_all(inputs: &Inputs) -> usize {
+    let Ok(machine) = machines::find(inputs, None) else {
         return 0;
     };
-    let mut outlooks = vec![beyond::expected(&machine.share, &machine.settings)];
-    outlooks.extend(beyond::beyond(&machine.share, &machine.settings));
+    let mut outlooks = vec![what_if::expected(&machine.share, &machine.settings)];
+    outlooks.extend(what_if::what_if(&machine.share, &machine.settings));
     for outlook in &outlooks {
         let mut settings = machine.settings.clone();
         if outlook.what.starts_with("--when-full abort") {
@@ -205,9 +205,9 @@ fn every_claim_of_an_outlook_is_true_of_a_tank() {
         ] {
             for stall in [0, 15] {
                 for memory in [None, Some(64 << 20)] {
-                    seen += hold_all(&Situation {
+                    seen += hold_all(&Inputs {
                         memory,
-                        ..situation(rate, connections, sink, stall)
+                        ..inputs(rate, connections, sink, stall)
                     });
                 }
             }
@@ -221,9 +221,9 @@ fn every_claim_is_true_of_half_a_day_and_of_any_memory() {
     let mut seen = 0;
     for sink in [None, Some(200)] {
         for memory in [None, Some(1 << 40)] {
-            seen += hold_all(&Situation {
+            seen += hold_all(&Inputs {
                 memory,
-                ..situation(100, 10, sink, 12 * 60 * 60)
+                ..inputs(100, 10, sink, 12 * 60 * 60)
             });
         }
     }
@@ -233,11 +233,11 @@ fn every_claim_is_true_of_half_a_day_and_of_any_memory() {
 #[test]
 fn what_was_not_simulated_is_told_and_not_promised() {
     let words = ["--rate=100000", "--connections=10000", "--sink-rate=99999"];
-    let asked = super::typed(&[&words[..], &["--stall=1h"]].concat()).expect("a situation");
-    let machine = machines::find(&asked.situation, None).expect("a machine");
+    let asked = super::typed(&[&words[..], &["--stall=1h"]].concat()).expect("inputs");
+    let machine = machines::find(&asked.inputs, None).expect("a machine");
     let told = report::write(&Plan {
-        expected: beyond::expected(&machine.share, &machine.settings),
-        beyond: Vec::new(),
+        expected: what_if::expected(&machine.share, &machine.settings),
+        what_if: Vec::new(),
         asked,
         measured: None,
         machine,

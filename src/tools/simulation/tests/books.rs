@@ -5,9 +5,9 @@ use std::time::Duration;
 use drainline::{Config, OnOverload, WhenFull};
 use proptest::prelude::*;
 
-use super::super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
-use super::super::super::figures::Ledger;
-use super::super::world::World;
+use super::super::super::metrics::Ledger;
+use super::super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
+use super::super::simulator::Simulator;
 use super::super::{Scenario, Simulated, heaviest, run};
 
 const MAX_MESSAGE: usize = 1024;
@@ -64,7 +64,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn demands(dead: bool)(
+    fn workloads(dead: bool)(
         crowds in proptest::collection::vec(crowds(), 1..4),
         rate in proptest::option::weighted(0.8, 1_000u64..20_000),
         at in millis(0..2_000),
@@ -72,26 +72,26 @@ prop_compose! {
         stalls in 0usize..2,
         catches_up in any::<bool>(),
         seed in 0u64..9,
-    ) -> Demand {
+    ) -> Workload {
         let duration = crowds.iter().map(|crowd| crowd.until).max().unwrap_or_default();
         let stall = Stall { at, lasts };
         let ends = at + lasts < duration;
         let stalls = if stalls == 1 && (dead || ends) { vec![stall] } else { Vec::new() };
-        Demand { crowds, sink: SinkPace { rate, stalls, catches_up }, duration, seed }
+        Workload { crowds, sink: SinkPace { rate, stalls, catches_up }, duration, seed }
     }
 }
 
-fn scenario<'a>(config: &'a Config, demand: &'a Demand, settle: Duration) -> Scenario<'a> {
+fn scenario<'a>(config: &'a Config, workload: &'a Workload, settle: Duration) -> Scenario<'a> {
     Scenario {
         config,
         max_message: MAX_MESSAGE,
-        demand,
+        workload,
         settle,
     }
 }
 
 fn lost(simulated: &Simulated) -> u64 {
-    simulated.figures.lost.iter().map(|(_, count)| count).sum()
+    simulated.metrics.lost.iter().map(|(_, count)| count).sum()
 }
 
 proptest! {
@@ -100,36 +100,36 @@ proptest! {
     #[test]
     fn every_message_is_accounted_for(
         config in configs(),
-        demand in demands(true),
+        workload in workloads(true),
         settle in millis(0..5_000),
     ) {
-        let simulated = run(&scenario(&config, &demand, settle));
-        let figures = &simulated.figures;
-        prop_assert_eq!(figures.ledger, Ledger::Closes);
-        prop_assert_eq!(figures.sent, figures.delivered + lost(&simulated) + simulated.unseen);
+        let simulated = run(&scenario(&config, &workload, settle));
+        let metrics = &simulated.metrics;
+        prop_assert_eq!(metrics.ledger, Ledger::Closes);
+        prop_assert_eq!(metrics.sent, metrics.delivered + lost(&simulated) + simulated.unseen);
         prop_assert!(simulated.watched.at_end.closes(), "{:?}", simulated.watched.at_end);
-        prop_assert_eq!(figures.stopped_at.as_ref(), None);
-        let most = figures.threads_before + config.max_connections.unwrap_or_default() as u64;
-        prop_assert!(figures.peak_threads <= most);
-        for pair in simulated.course.windows(2) {
+        prop_assert_eq!(metrics.stopped_at.as_ref(), None);
+        let most = metrics.threads_before + config.max_connections.unwrap_or_default() as u64;
+        prop_assert!(metrics.peak_threads <= most);
+        for pair in simulated.timeline.windows(2) {
             prop_assert!(pair[0].at < pair[1].at);
             prop_assert!(pair[0].delivered <= pair[1].delivered && pair[0].lost <= pair[1].lost);
         }
     }
 
     #[test]
-    fn nothing_is_lost_where_senders_wait(config in configs(), demand in demands(false)) {
+    fn nothing_is_lost_where_senders_wait(config in configs(), workload in workloads(false)) {
         let mut config = config;
         config.when_full = WhenFull::Block;
         config.on_overload = OnOverload::Backlog;
-        let simulated = run(&scenario(&config, &demand, SETTLE));
+        let simulated = run(&scenario(&config, &workload, SETTLE));
         prop_assert_eq!(lost(&simulated), 0);
         prop_assert_eq!(simulated.unseen, 0);
-        prop_assert_eq!(simulated.figures.threads_left(), 0);
+        prop_assert_eq!(simulated.metrics.threads_left(), 0);
     }
 
     #[test]
-    fn adding_up_changes_nothing_that_counts(config in configs(), demand in demands(false)) {
+    fn adding_up_changes_nothing_that_counts(config in configs(), workload in workloads(false)) {
         let mut config = config;
         config.rate_limit = None;
         config.accept_rate = None;
@@ -137,22 +137,22 @@ proptest! {
         config.backlog = None;
         config.on_overload = OnOverload::Backlog;
         config.when_full = WhenFull::Block;
-        // Who sends byte by byte, and is cut for it, sends as much as it has connections, and is let in by the tick.
+        // Who sends byte by byte, and is disconnected for that, sends as much as it has connections, and is let in by the tick.
         config.frame_timeout = None;
-        let mut demand = demand;
-        for crowd in &mut demand.crowds {
+        let mut workload = workload;
+        for crowd in &mut workload.crowds {
             if crowd.pace == ClientPace::Greedy {
                 // What these send depends on when there was room for it. All others have room in their sockets.
                 crowd.pace = ClientPace::Rate(300);
             }
         }
-        let scenario = scenario(&config, &demand, SETTLE);
+        let scenario = scenario(&config, &workload, SETTLE);
         let at_once = run(&scenario);
-        let mut world = World::new(&scenario);
-        world.flows_at_once = false;
-        let one_by_one = world.run(&mut |_| {});
-        prop_assert_eq!(at_once.figures.sent, one_by_one.figures.sent);
-        prop_assert_eq!(at_once.figures.delivered, one_by_one.figures.delivered);
+        let mut simulator = Simulator::new(&scenario);
+        simulator.flows_at_once = false;
+        let one_by_one = simulator.run(&mut |_| {});
+        prop_assert_eq!(at_once.metrics.sent, one_by_one.metrics.sent);
+        prop_assert_eq!(at_once.metrics.delivered, one_by_one.metrics.delivered);
     }
 }
 
@@ -174,7 +174,7 @@ fn what_was_added_up_makes_room_as_it_is_taken() {
         at: second,
         lasts: second,
     };
-    let demand = Demand {
+    let workload = Workload {
         crowds: vec![crowd],
         sink: SinkPace {
             rate: Some(1_000),
@@ -189,13 +189,13 @@ fn what_was_added_up_makes_room_as_it_is_taken() {
     // All of the second of a stall and of the 300 ms after it, less 300 that the sink takes meanwhile; 9,000 before it.
     config.buffer_bytes = 21_800 * heaviest(127) as usize;
     for at_once in [true, false] {
-        let scenario = scenario(&config, &demand, SETTLE);
-        let mut world = World::new(&scenario);
-        world.flows_at_once = at_once;
-        let simulated = world.run(&mut |_| {});
-        let most = simulated.figures.peak_buffered;
+        let scenario = scenario(&config, &workload, SETTLE);
+        let mut simulator = Simulator::new(&scenario);
+        simulator.flows_at_once = at_once;
+        let simulated = simulator.run(&mut |_| {});
+        let most = simulated.metrics.peak_buffered;
         assert!((21_600..21_750).contains(&most), "{most}");
-        let waits = simulated.course.iter().map(|point| point.longest_wait);
+        let waits = simulated.timeline.iter().map(|point| point.longest_wait);
         assert_eq!(waits.max(), Some(Duration::ZERO), "at once: {at_once}");
     }
 }

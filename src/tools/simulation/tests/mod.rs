@@ -7,8 +7,8 @@ use std::time::Duration;
 use drainline::policy::OverloadLevel;
 use drainline::{Config, OnOverload, WhenFull};
 
-use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
-use super::super::figures::{Ledger, Recovery};
+use super::super::metrics::{Ledger, Recovery};
+use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
 use super::{Scenario, Simulated, run};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,8 +32,8 @@ fn stall(at: u64, lasts: u64) -> Stall {
     }
 }
 
-fn demand(crowds: Vec<Crowd>, rate: Option<u64>, stalls: &[Stall]) -> Demand {
-    Demand {
+fn workload(crowds: Vec<Crowd>, rate: Option<u64>, stalls: &[Stall]) -> Workload {
+    Workload {
         duration: crowds
             .iter()
             .map(|crowd| crowd.until)
@@ -57,28 +57,28 @@ fn config(change: impl FnOnce(&mut Config)) -> Config {
 }
 
 #[track_caller]
-fn simulate(config: &Config, demand: &Demand) -> Simulated {
+fn simulate(config: &Config, workload: &Workload) -> Simulated {
     let simulated = run(&Scenario {
         config,
         max_message: 64 << 10,
-        demand,
+        workload,
         settle: MINUTE,
     });
     assert_eq!(
-        simulated.figures.ledger,
+        simulated.metrics.ledger,
         Ledger::Closes,
         "{:?}",
-        simulated.figures
+        simulated.metrics
     );
     simulated
 }
 
 fn lost(simulated: &Simulated) -> u64 {
-    simulated.figures.lost.iter().map(|(_, count)| count).sum()
+    simulated.metrics.lost.iter().map(|(_, count)| count).sum()
 }
 
 fn lost_for(simulated: &Simulated, reason: &str) -> u64 {
-    let mut lost = simulated.figures.lost.iter();
+    let mut lost = simulated.metrics.lost.iter();
     lost.find(|(name, _)| name == reason)
         .map_or(0, |(_, count)| *count)
 }
@@ -86,34 +86,34 @@ fn lost_for(simulated: &Simulated, reason: &str) -> u64 {
 #[test]
 fn a_stall_that_the_buffer_holds_costs_nothing_and_holds_up_nobody() {
     let crowds = vec![crowd(50, ClientPace::Rate(100), 30)];
-    let demand = demand(crowds, Some(20_000), &[stall(5, 10)]);
-    let simulated = simulate(&Config::default(), &demand);
-    let figures = &simulated.figures;
-    assert_eq!((figures.sent, figures.delivered), (150_000, 150_000));
+    let workload = workload(crowds, Some(20_000), &[stall(5, 10)]);
+    let simulated = simulate(&Config::default(), &workload);
+    let metrics = &simulated.metrics;
+    assert_eq!((metrics.sent, metrics.delivered), (150_000, 150_000));
     assert_eq!((lost(&simulated), simulated.unseen), (0, 0));
     assert!(
-        (49_000..52_000).contains(&figures.peak_buffered),
-        "{figures:?}"
+        (49_000..52_000).contains(&metrics.peak_buffered),
+        "{metrics:?}"
     );
     assert!(
         simulated
-            .course
+            .timeline
             .iter()
             .all(|point| point.longest_wait.is_zero())
     );
     // 50,000 messages, of which 15,000 more go than come in each second.
-    let Recovery::After(time) = figures.recovery else {
-        panic!("{figures:?}");
+    let Recovery::After(time) = metrics.recovery else {
+        panic!("{metrics:?}");
     };
     assert!((3.1..3.5).contains(&time.as_secs_f64()), "{time:?}");
-    assert_eq!(figures.peak_threads, figures.threads_before + 50);
-    assert_eq!(figures.threads_left(), 0);
+    assert_eq!(metrics.peak_threads, metrics.threads_before + 50);
+    assert_eq!(metrics.threads_left(), 0);
 }
 
 #[test]
 fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_cut() {
     let crowds = vec![crowd(50, ClientPace::Rate(100), 60)];
-    let demand = demand(crowds, Some(20_000), &[stall(5, 20)]);
+    let workload = workload(crowds, Some(20_000), &[stall(5, 20)]);
     let small = |when_full, seconds| {
         config(|config| {
             config.buffer_messages = 10_000;
@@ -121,56 +121,56 @@ fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_cut() {
             config.send_timeout = SECOND * seconds;
         })
     };
-    let held = simulate(&small(WhenFull::Abort, 30), &demand);
-    assert_eq!((lost(&held), held.unseen), (0, 0), "{:?}", held.figures);
-    let longest = held.course.iter().map(|point| point.longest_wait).max();
+    let held = simulate(&small(WhenFull::Abort, 30), &workload);
+    assert_eq!((lost(&held), held.unseen), (0, 0), "{:?}", held.metrics);
+    let longest = held.timeline.iter().map(|point| point.longest_wait).max();
     assert!(
         longest > Some(SECOND * 15) && longest < Some(SECOND * 20),
         "{longest:?}"
     );
     assert!(
-        held.course
+        held.timeline
             .iter()
             .any(|point| point.level == Some(OverloadLevel::Paused))
     );
 
-    let cut = simulate(&small(WhenFull::Abort, 5), &demand);
+    let aborted = simulate(&small(WhenFull::Abort, 5), &workload);
     assert!(
-        lost_for(&cut, "connection_closed") > 0 && cut.unseen > 0,
+        lost_for(&aborted, "connection_closed") > 0 && aborted.unseen > 0,
         "{:?}",
-        cut.figures
+        aborted.metrics
     );
-    let dropped = simulate(&small(WhenFull::Drop, 5), &demand);
-    assert!(lost_for(&dropped, "full") > 0, "{:?}", dropped.figures);
+    let dropped = simulate(&small(WhenFull::Drop, 5), &workload);
+    assert!(lost_for(&dropped, "full") > 0, "{:?}", dropped.metrics);
     assert_eq!(
         (lost_for(&dropped, "connection_closed"), dropped.unseen),
         (0, 0)
     );
-    let waited = simulate(&small(WhenFull::Block, 5), &demand);
+    let waited = simulate(&small(WhenFull::Block, 5), &workload);
     assert_eq!((lost(&waited), waited.unseen), (0, 0));
-    assert_eq!(waited.figures.delivered, 50 * 100 * 60);
+    assert_eq!(waited.metrics.delivered, 50 * 100 * 60);
 }
 
 #[test]
 fn under_a_dead_sink_one_wave_is_cut_and_then_the_gate_stays_shut() {
     let crowds = vec![crowd(20, ClientPace::Rate(1000), 120)];
-    let demand = demand(crowds, Some(50_000), &[stall(1, 600)]);
+    let workload = workload(crowds, Some(50_000), &[stall(1, 600)]);
     let config = config(|config| config.send_timeout = SECOND * 10);
-    let simulated = simulate(&config, &demand);
+    let simulated = simulate(&config, &workload);
     let end = simulated
-        .course
+        .timeline
         .iter()
-        .rfind(|point| point.at <= demand.duration);
-    assert_eq!(end.expect("a course").level, Some(OverloadLevel::Paused));
+        .rfind(|point| point.at <= workload.duration);
+    assert_eq!(end.expect("a timeline").level, Some(OverloadLevel::Paused));
     let later = simulated
-        .course
+        .timeline
         .iter()
-        .filter(|point| point.at > SECOND * 40 && point.at < demand.duration);
+        .filter(|point| point.at > SECOND * 40 && point.at < workload.duration);
     assert!(later.clone().count() > 100);
     for point in later {
         assert_eq!(point.level, Some(OverloadLevel::Paused), "{point:?}");
     }
-    assert_eq!(simulated.figures.recovery, Recovery::NotAsked);
+    assert_eq!(simulated.metrics.recovery, Recovery::NotAsked);
 }
 
 #[test]
@@ -179,18 +179,18 @@ fn one_greedy_client_takes_no_more_than_its_turns() {
         crowd(1, ClientPace::Greedy, 20),
         crowd(10, ClientPace::Rate(10), 20),
     ];
-    let demand = demand(crowds, Some(10_000), &[]);
+    let workload = workload(crowds, Some(10_000), &[]);
     let config = config(|config| config.buffer_messages = 10_000);
-    let simulated = simulate(&config, &demand);
+    let simulated = simulate(&config, &workload);
     assert_eq!(lost(&simulated), 0);
     // The sink's rate is what both get together.
     assert!(
-        simulated.figures.delivered >= 199_000,
+        simulated.metrics.delivered >= 199_000,
         "{:?}",
-        simulated.figures
+        simulated.metrics
     );
     let longest = simulated
-        .course
+        .timeline
         .iter()
         .map(|point| point.longest_wait)
         .max();
@@ -200,72 +200,72 @@ fn one_greedy_client_takes_no_more_than_its_turns() {
 #[test]
 fn who_sends_byte_by_byte_is_cut_and_comes_back() {
     let crowds = vec![crowd(5, ClientPace::Drip, 100)];
-    let demand = demand(crowds, None, &[]);
-    let cut = simulate(&Config::default(), &demand);
+    let workload = workload(crowds, None, &[]);
+    let aborted = simulate(&Config::default(), &workload);
     assert_eq!(
-        cut.figures.delivered, 5,
+        aborted.metrics.delivered, 5,
         "what they had begun when they went"
     );
-    let away = cut
-        .course
+    let away = aborted
+        .timeline
         .iter()
-        .filter(|point| point.threads < cut.figures.peak_threads);
-    assert!(away.count() >= 3, "cut each 30 s");
+        .filter(|point| point.threads < aborted.metrics.peak_threads);
+    assert!(away.count() >= 3, "disconnected each 30 s");
 }
 
 #[test]
 fn clients_above_the_limit_wait_in_the_queue_or_are_turned_away() {
     let mut crowds = vec![crowd(30, ClientPace::Rate(10), 20)];
     crowds[0].reconnect = Some(SECOND);
-    let demand = demand(crowds, None, &[]);
+    let workload = workload(crowds, None, &[]);
     let limited = |on_overload| {
         config(|config| {
             config.max_connections = Some(20);
             config.on_overload = on_overload;
         })
     };
-    let queued = simulate(&limited(OnOverload::Backlog), &demand);
-    assert_eq!(queued.figures.delivered, queued.figures.sent);
-    assert!(queued.figures.rejected.is_empty());
+    let queued = simulate(&limited(OnOverload::Backlog), &workload);
+    assert_eq!(queued.metrics.delivered, queued.metrics.sent);
+    assert!(queued.metrics.rejected.is_empty());
     assert_eq!(
-        queued.figures.peak_threads,
-        queued.figures.threads_before + 20
+        queued.metrics.peak_threads,
+        queued.metrics.threads_before + 20
     );
-    let closed = simulate(&limited(OnOverload::Close), &demand);
-    assert_eq!(closed.figures.rejected[0].0, "max_connections");
+    let closed = simulate(&limited(OnOverload::Close), &workload);
+    assert_eq!(closed.metrics.rejected[0].0, "max_connections");
     assert!(closed.unseen > 0, "they sent before they knew");
-    let refused = simulate(&limited(OnOverload::Refuse), &demand);
+    let refused = simulate(&limited(OnOverload::Refuse), &workload);
     assert_eq!(refused.unseen, 0);
-    assert!(refused.figures.rejected.is_empty(), "nobody sees them");
+    assert!(refused.metrics.rejected.is_empty(), "nobody sees them");
 }
 
 #[test]
 fn the_same_seed_is_the_same_course() {
     let mut crowds = vec![crowd(40, ClientPace::Rate(50), 20)];
     crowds[0].reconnect = Some(SECOND);
-    let mut demand = demand(crowds, Some(1_500), &[stall(3, 4)]);
+    let mut workload = workload(crowds, Some(1_500), &[stall(3, 4)]);
     let config = config(|config| {
         config.buffer_messages = 2_000;
         config.send_timeout = SECOND * 2;
     });
-    let first = simulate(&config, &demand);
-    assert_eq!(first, simulate(&config, &demand));
-    demand.seed = 2;
-    assert_ne!(first, simulate(&config, &demand));
+    let first = simulate(&config, &workload);
+    assert_eq!(first, simulate(&config, &workload));
+    workload.seed = 2;
+    assert_ne!(first, simulate(&config, &workload));
 }
 
 #[test]
 fn a_rate_limit_holds_back_and_loses_nothing() {
     let crowds = vec![crowd(4, ClientPace::Rate(500), 10)];
-    let demand = demand(crowds, None, &[]);
+    let workload = workload(crowds, None, &[]);
     let config = config(|config| config.rate_limit = Some(100));
-    let simulated = simulate(&config, &demand);
+    let simulated = simulate(&config, &workload);
     assert_eq!(lost(&simulated), 0);
     let during = simulated
-        .course
+        .timeline
         .iter()
-        .rfind(|point| point.at <= demand.duration);
-    let delivered = during.expect("a course").delivered;
+        .rfind(|point| point.at <= workload.duration);
+    let delivered = during.expect("a timeline").delivered;
     assert!((3_900..6_300).contains(&delivered), "{delivered}");
 }
 
@@ -275,13 +275,13 @@ fn what_a_rate_limit_holds_of_a_connection_that_was_left_is_in_sockets() {
     // It came back shortly before the end: the bucket of the connection that it left was empty then.
     crowds[0].until = Duration::from_millis(3_240);
     crowds[0].reconnect = Some(Duration::from_millis(794));
-    let mut demand = demand(crowds, None, &[]);
-    demand.seed = 5;
+    let mut workload = workload(crowds, None, &[]);
+    workload.seed = 5;
     let config = config(|config| {
         config.rate_limit = Some(82);
         config.frame_timeout = None;
     });
-    let watched = simulate(&config, &demand).watched;
+    let watched = simulate(&config, &workload).watched;
     assert!(watched.at_end.closes(), "{:?}", watched.at_end);
     assert!(watched.most.in_sockets > 0, "{:?}", watched.most);
 }
@@ -289,38 +289,38 @@ fn what_a_rate_limit_holds_of_a_connection_that_was_left_is_in_sockets() {
 #[test]
 fn an_hour_of_thousands_is_little_work() {
     let crowds = vec![crowd(5_000, ClientPace::Rate(10), 3_600)];
-    let demand = demand(crowds, Some(80_000), &[stall(600, 1), stall(1_800, 1)]);
+    let workload = workload(crowds, Some(80_000), &[stall(600, 1), stall(1_800, 1)]);
     let config = config(|config| config.max_connections = Some(6_000));
-    let simulated = simulate(&config, &demand);
-    assert_eq!(simulated.figures.delivered, 180_000_000);
+    let simulated = simulate(&config, &workload);
+    assert_eq!(simulated.metrics.delivered, 180_000_000);
     assert_eq!(lost(&simulated), 0);
     assert!(simulated.steps < 200_000, "{}", simulated.steps);
-    assert!(simulated.course.len() < 1_100);
+    assert!(simulated.timeline.len() < 1_100);
 }
 
 #[test]
 fn overload_is_bounded_work() {
     let crowds = vec![crowd(5_000, ClientPace::Rate(10), 600)];
-    let demand = demand(crowds, Some(40_000), &[]);
+    let workload = workload(crowds, Some(40_000), &[]);
     let config = config(|config| {
         config.max_connections = Some(6_000);
         config.when_full = WhenFull::Block;
     });
-    let simulated = simulate(&config, &demand);
-    assert!(simulated.figures.stopped_at.is_none());
+    let simulated = simulate(&config, &workload);
+    assert!(simulated.metrics.stopped_at.is_none());
     assert!(simulated.steps < 10_000_000, "{}", simulated.steps);
-    let delivered = simulated.figures.delivered;
+    let delivered = simulated.metrics.delivered;
     assert!((23_900_000..30_000_000).contains(&delivered), "{delivered}");
 }
 
 #[test]
 fn a_client_whose_socket_is_full_waits_for_a_good_part_of_it() {
-    let demand = demand(vec![crowd(4, ClientPace::Greedy, 6)], Some(10_000), &[]);
+    let workload = workload(vec![crowd(4, ClientPace::Greedy, 6)], Some(10_000), &[]);
     let config = config(|config| config.buffer_messages = 5_000);
-    let simulated = simulate(&config, &demand);
+    let simulated = simulate(&config, &workload);
     // A server of these settings was sent 183,049 messages, and its clients waited 4.7 s each time.
-    let figures = &simulated.figures;
-    assert!((165_000..200_000).contains(&figures.sent), "{figures:?}");
-    let seconds = figures.held_up_p99.as_secs_f64();
+    let metrics = &simulated.metrics;
+    assert!((165_000..200_000).contains(&metrics.sent), "{metrics:?}");
+    let seconds = metrics.held_up_p99.as_secs_f64();
     assert!((3.8..5.6).contains(&seconds), "{seconds}");
 }

@@ -1,7 +1,7 @@
-//! Damage of each kind is counted for what it is, however the input comes in pieces; in `tracks`, how it is
+//! Damage of each kind is counted for what it is, however the input comes in pieces; in `sequence_check`, how it is
 //! followed and told.
 
-mod tracks;
+mod sequence_check;
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -11,9 +11,9 @@ use drainline::ingest::OutputFraming;
 use super::super::args::{Typed, read as read_args};
 use super::super::tag::Tag;
 use super::args::{Args, PAGE, Settings};
-use super::cutter;
-use super::tracks::{Total, Tracks};
-use super::{cutter::Piece, read};
+use super::sequence_check::{SequenceCheck, Total};
+use super::splitter;
+use super::{read, splitter::Piece};
 
 const FRAMINGS: [OutputFraming; 4] = [
     OutputFraming::Lines,
@@ -65,11 +65,11 @@ impl Read for Pieces<'_> {
     }
 }
 
-fn total(framing: OutputFraming, input: &[u8], piece: usize) -> (Total, Tracks) {
+fn total(framing: OutputFraming, input: &[u8], piece: usize) -> (Total, SequenceCheck) {
     let mut settings = settings(&[]);
     settings.framing = framing;
-    let tracks = read(Pieces(input, piece), &settings).expect("no I/O, no error");
-    (tracks.total(), tracks)
+    let sequence_check = read(Pieces(input, piece), &settings).expect("no I/O, no error");
+    (sequence_check.total(), sequence_check)
 }
 
 /// Two connections with 20 messages each, in turn.
@@ -118,15 +118,15 @@ fn each_kind_of_damage_is_found_in_each_framing() {
             assert_eq!(of(&swapped), expected, "{framing}: swapped");
 
             // 13 bytes from the middle of a message: it is torn, and the next is whole.
-            let mut cut = frames(framing);
-            cut[10].drain(22..35);
+            let mut torn = frames(framing);
+            torn[10].drain(22..35);
             let expected = Total {
                 messages: 39,
                 missing: 1,
                 torn: 1,
                 ..clean
             };
-            assert_eq!(of(&cut), expected, "{framing}: cut");
+            assert_eq!(of(&torn), expected, "{framing}: torn");
 
             // Two joined: the end of one and the beginning of the next are gone.
             let mut joined = frames(framing);
@@ -169,15 +169,15 @@ fn a_torn_message_is_told_with_its_place_and_connection() {
         let mut frames = frames(framing);
         frames[10].drain(35..38);
         let offset = frames[..10].concat().len() as u64;
-        let (total, tracks) = total(framing, &frames.concat(), 1000);
+        let (total, sequence_check) = total(framing, &frames.concat(), 1000);
         assert_eq!(total.torn, 1);
-        let torn = &tracks.first_torn()[0];
+        let torn = &sequence_check.first_torn()[0];
         assert_eq!(
             (torn.offset, torn.connection),
             (offset, Some(0)),
             "{torn:?}"
         );
-        let damage: Vec<_> = tracks.damaged().collect();
+        let damage: Vec<_> = sequence_check.damaged().collect();
         assert_eq!(damage.len(), 1);
         assert_eq!(
             (damage[0].0, damage[0].1.torn, damage[0].1.missing()),
@@ -277,7 +277,7 @@ fn an_endless_line_is_one_torn_message_in_bounded_memory() {
     let input = endless.chain(&b"\n"[..]);
     let whole = framed_line(&message(0, 0));
     let mut found = Vec::new();
-    cutter::read(input.chain(&whole[..]), OutputFraming::Lines, |piece| {
+    splitter::read(input.chain(&whole[..]), OutputFraming::Lines, |piece| {
         found.push(match piece {
             Piece::Whole(tag) => Ok(tag.seq),
             Piece::Torn { offset, why, .. } => Err((offset, why)),

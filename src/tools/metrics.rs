@@ -1,4 +1,4 @@
-//! What a server came to under a demand, real or simulated: its figures, and their course.
+//! What a server came to under a workload, real or simulated: its metrics, and their timeline.
 
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ pub(crate) struct Point {
     pub(crate) level: Option<OverloadLevel>,
 }
 
-/// What the course comes to.
+/// What the timeline comes to.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Figures {
+pub(crate) struct Metrics {
     pub(crate) peak_threads: u64,
     /// Threads before the first client, and when the load had ended and the server had been given time to settle.
     pub(crate) threads_before: u64,
@@ -84,14 +84,14 @@ impl Point {
     }
 }
 
-impl Figures {
+impl Metrics {
     /// Threads that are still there after all clients have gone.
     pub(crate) fn threads_left(&self) -> u64 {
         self.threads_after.saturating_sub(self.threads_before)
     }
 
     /// Messages that the clients sent, and that were neither delivered nor counted as dropped: what kernels held of
-    /// connections that were cut or never accepted, and what a server without a ledger lost.
+    /// disconnected or never accepted connections, and what a server without a ledger lost.
     pub(crate) fn unseen(&self) -> u64 {
         self.sent.saturating_sub(self.delivered + self.lost())
     }

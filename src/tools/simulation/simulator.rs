@@ -1,4 +1,4 @@
-//! All there is, and the course of time.
+//! All there is, and the passing of time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,21 +6,19 @@ use std::time::Duration;
 use drainline::policy::{Overload, OverloadSettings, Ticket, WatchLimits, Weight};
 use drainline::{Config, WhenFull};
 
-use super::super::demand::Demand;
-use super::super::figures::{Figures, TICK};
-use super::agenda::{Agenda, Event};
+use super::super::metrics::{Metrics, TICK};
+use super::super::workload::Workload;
+use super::admission::Admission;
 use super::buffer::Buffer;
-use super::clients::Client;
-use super::connection::Connection;
-use super::course::Course;
-use super::gate::Admission;
+use super::connection::{Client, Connection};
+use super::event_queue::{Event, EventQueue};
 use super::reads::Reads;
 use super::schedule::Schedule;
 use super::sink::{self, Sink};
-use super::whereabouts::Watched;
+use super::timeline::{Timeline, Watched};
 use super::{Scenario, Simulated};
 
-/// The sink is looked at so often while it works: no reader of the course sees less.
+/// The sink is looked at so often while it works: no reader of the timeline sees less.
 const MIN_TURN: Duration = Duration::from_millis(1);
 const MAX_TURN: Duration = Duration::from_millis(10);
 
@@ -33,13 +31,13 @@ pub(crate) const WHOLE: u64 = 1000;
 const LOOKS_PER_STEP: u64 = 4;
 
 #[derive(Debug)]
-pub(super) struct World<'a> {
+pub(super) struct Simulator<'a> {
     pub(super) config: &'a Config,
-    pub(super) demand: &'a Demand,
+    pub(super) workload: &'a Workload,
     /// When the server is shut down at the latest.
     end: Duration,
     pub(super) now: Duration,
-    pub(super) agenda: Agenda,
+    pub(super) event_queue: EventQueue,
     pub(super) crowds: Vec<CrowdState>,
     pub(super) clients: Vec<Client>,
     pub(super) connections: Vec<Connection>,
@@ -47,7 +45,7 @@ pub(super) struct World<'a> {
     pub(super) free: Vec<usize>,
     /// Connections whose handler does something else than wait for its client.
     pub(super) busy: usize,
-    pub(super) gate: Admission,
+    pub(super) admission: Admission,
     pub(super) buffer: Buffer,
     /// Who waits, since when, first come first; those whose turn has come may still be among them.
     pub(super) line: VecDeque<(Ticket, usize, Duration)>,
@@ -59,7 +57,7 @@ pub(super) struct World<'a> {
     pub(super) sink_turn: Option<Duration>,
     pub(super) overload: Overload,
     pub(super) limits: WatchLimits,
-    pub(super) course: Course,
+    pub(super) timeline: Timeline,
     pub(super) watched: Watched,
     /// Grows while everything that comes finds room.
     pub(super) calm: u64,
@@ -82,12 +80,12 @@ pub(super) struct CrowdState {
     pub(super) idle: usize,
 }
 
-impl<'a> World<'a> {
+impl<'a> Simulator<'a> {
     pub(super) fn new(scenario: &Scenario<'a>) -> Self {
-        let (config, demand) = (scenario.config, scenario.demand);
-        let reads = Reads::of(demand, config, scenario.max_message);
+        let (config, workload) = (scenario.config, scenario.workload);
+        let reads = Reads::of(workload, config, scenario.max_message);
         let (mut crowds, mut clients) = (Vec::new(), Vec::new());
-        for (number, (crowd, reads)) in demand.crowds.iter().zip(reads).enumerate() {
+        for (number, (crowd, reads)) in workload.crowds.iter().zip(reads).enumerate() {
             crowds.push(CrowdState {
                 schedule: Schedule::new(crowd),
                 reads,
@@ -100,23 +98,23 @@ impl<'a> World<'a> {
             tick: TICK,
             pause_after: config.effective_pause_after(),
         };
-        World {
+        Simulator {
             config,
-            demand,
-            end: demand.duration.saturating_add(scenario.settle),
+            workload,
+            end: workload.duration.saturating_add(scenario.settle),
             now: Duration::ZERO,
-            agenda: Agenda::default(),
+            event_queue: EventQueue::default(),
             crowds,
             clients,
             connections: Vec::new(),
             free: Vec::new(),
             busy: 0,
-            gate: Admission::new(config),
+            admission: Admission::new(config),
             buffer: Buffer::new(config),
             line: VecDeque::new(),
             is_timeout_set: false,
             ready: VecDeque::new(),
-            sink: Sink::new(&demand.sink),
+            sink: Sink::new(&workload.sink),
             sink_turn: None,
             overload: Overload::new(settings, Duration::ZERO),
             limits: WatchLimits {
@@ -126,7 +124,7 @@ impl<'a> World<'a> {
                 write: config.write_timeout,
                 warn_after: config.warn_after,
             },
-            course: Course::new(config, demand),
+            timeline: Timeline::new(config, workload),
             watched: Watched::default(),
             calm: 0,
             processor_free: Duration::ZERO,
@@ -138,25 +136,26 @@ impl<'a> World<'a> {
 
     pub(super) fn run(mut self, watch: &mut dyn FnMut(u64)) -> Simulated {
         // Before the clients go.
-        self.agenda.add(self.demand.duration, Event::LoadEnds);
-        for (number, crowd) in self.demand.crowds.iter().enumerate() {
-            self.agenda.add(crowd.from, Event::Come(number));
-            self.agenda.add(crowd.until, Event::Go(number));
+        self.event_queue
+            .add(self.workload.duration, Event::LoadEnds);
+        for (number, crowd) in self.workload.crowds.iter().enumerate() {
+            self.event_queue.add(crowd.from, Event::Come(number));
+            self.event_queue.add(crowd.until, Event::Go(number));
         }
-        for (at, begins) in sink::edges(&self.demand.sink.stalls, self.demand.duration) {
-            self.agenda.add(at, Event::Stall(begins));
+        for (at, begins) in sink::edges(&self.workload.sink.stalls, self.workload.duration) {
+            self.event_queue.add(at, Event::Stall(begins));
         }
-        if self.demand.sink.catches_up {
-            self.agenda.add(self.demand.duration, Event::CatchUp);
+        if self.workload.sink.catches_up {
+            self.event_queue.add(self.workload.duration, Event::CatchUp);
         }
-        self.agenda.add(TICK, Event::Tick);
+        self.event_queue.add(TICK, Event::Tick);
         let mut tell_at = MAX_STEPS / WHOLE;
-        // The tick is always on the agenda.
-        while let Some(next) = self.agenda.next_at()
+        // The tick is always in the queue.
+        while let Some(next) = self.event_queue.next_at()
             && !self.is_over()
         {
             self.flow_until(next);
-            if let Some((at, event)) = self.agenda.pop() {
+            if let Some((at, event)) = self.event_queue.pop() {
                 self.steps += 1;
                 self.now = at;
                 self.happen(event);
@@ -175,15 +174,18 @@ impl<'a> World<'a> {
 
     /// Of the whole way. Who is done with the load may have some of it to go.
     fn done(&self) -> u64 {
-        let of_load = self.now.as_secs_f64() / self.demand.duration.as_secs_f64();
+        let of_load = self.now.as_secs_f64() / self.workload.duration.as_secs_f64();
         let of_steps = self.steps as f64 / MAX_STEPS as f64;
         (of_load.max(of_steps).min(1.0) * WHOLE as f64) as u64
     }
 
     fn is_over(&self) -> bool {
-        let is_quiet =
-            self.gate.open == 0 && self.gate.queue.is_empty() && self.buffer.messages() == 0;
-        (self.now >= self.demand.duration && is_quiet) || self.now >= self.end || self.is_stopped()
+        let is_quiet = self.admission.open == 0
+            && self.admission.queue.is_empty()
+            && self.buffer.messages() == 0;
+        (self.now >= self.workload.duration && is_quiet)
+            || self.now >= self.end
+            || self.is_stopped()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -194,7 +196,7 @@ impl<'a> World<'a> {
         match event {
             Event::Tick => {
                 self.tick();
-                self.agenda.add(self.now + TICK, Event::Tick);
+                self.event_queue.add(self.now + TICK, Event::Tick);
             }
             Event::Sink if self.sink_turn == Some(self.now) => self.turn_sink(),
             // Of a turn that was not needed any more.
@@ -243,7 +245,7 @@ impl<'a> World<'a> {
         if let (Some(batch), Some(one)) = (self.sink.time_for(first), self.sink.time_for(1)) {
             let turn = batch.min(MAX_TURN.max(one)).max(MIN_TURN);
             self.sink_turn = Some(self.now + turn);
-            self.agenda.add(self.now + turn, Event::Sink);
+            self.event_queue.add(self.now + turn, Event::Sink);
         }
     }
 
@@ -272,19 +274,19 @@ impl<'a> World<'a> {
     // ---- the end
 
     fn finish(mut self, stopped_at: Option<String>) -> Simulated {
-        let (open, steps) = (self.gate.open, self.steps);
+        let (open, steps) = (self.admission.open, self.steps);
         self.see_the_end();
         let unseen_before = self.unseen;
         self.end_all();
         let sent = self.clients.iter().map(|client| client.sent).sum();
-        let (course, figures) =
-            self.course
-                .finish(&self.gate, &self.buffer, open, sent, self.unseen);
+        let (timeline, metrics) =
+            self.timeline
+                .finish(&self.admission, &self.buffer, open, sent, self.unseen);
         Simulated {
-            course,
-            figures: Figures {
+            timeline,
+            metrics: Metrics {
                 stopped_at,
-                ..figures
+                ..metrics
             },
             watched: self.watched,
             unseen: self.unseen,

@@ -1,4 +1,4 @@
-//! From a course to the values that a chart draws: their rates, and no more of them than a chart can show.
+//! From a timeline to the values that a chart draws: their rates, and no more of them than a chart can show.
 
 use super::super::outcome::Point;
 
@@ -18,8 +18,8 @@ pub(super) struct Sample {
 }
 
 /// What stands at each time.
-pub(super) fn states(course: &[Point], value: fn(&Point) -> f64) -> Vec<Sample> {
-    let samples = course.iter().map(|point| Sample {
+pub(super) fn states(timeline: &[Point], value: fn(&Point) -> f64) -> Vec<Sample> {
+    let samples = timeline.iter().map(|point| Sample {
         at: point.at.as_secs_f64(),
         value: value(point),
     });
@@ -27,16 +27,16 @@ pub(super) fn states(course: &[Point], value: fn(&Point) -> f64) -> Vec<Sample> 
 }
 
 /// How much was added to a sum, a second: level over each window, so that the area is what was added.
-pub(super) fn rates(course: &[Point], sum: fn(&Point) -> u64) -> Vec<Sample> {
+pub(super) fn rates(timeline: &[Point], sum: fn(&Point) -> u64) -> Vec<Sample> {
     let mut samples = Vec::new();
-    let (Some(first), Some(last)) = (course.first(), course.last()) else {
+    let (Some(first), Some(last)) = (timeline.first(), timeline.last()) else {
         return samples;
     };
     let span = last.at.saturating_sub(first.at).as_secs_f64();
     // Each window has two samples.
     let window = (span * 2.0 / (MAX_SAMPLES - 2) as f64).max(SHORTEST_WINDOW);
     let mut begin = first;
-    for point in course {
+    for point in timeline {
         let time = point.at.saturating_sub(begin.at).as_secs_f64();
         let is_last = std::ptr::eq(point, last);
         if time < window && !(is_last && time > 0.0) {
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    fn course(points: u64, value: fn(u64) -> u64) -> Vec<Point> {
+    fn timeline(points: u64, value: fn(u64) -> u64) -> Vec<Point> {
         let point = |tick| Point {
             at: Duration::from_millis(tick * 50),
             threads: value(tick),
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn thinning_keeps_the_ends_and_every_peak() {
-        let long = course(100_000, |tick| if tick == 54_321 { 999 } else { tick % 7 });
+        let long = timeline(100_000, |tick| if tick == 54_321 { 999 } else { tick % 7 });
         let thinned = states(&long, |point| point.threads as f64);
         assert!(thinned.len() <= MAX_SAMPLES, "{}", thinned.len());
         assert!(thinned.iter().any(|sample| sample.value == 999.0));
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_area_under_a_rate_is_what_was_added() {
         for points in [0, 1, 2, 3, 100, 100_000] {
-            let grows = course(points, |tick| tick * tick);
+            let grows = timeline(points, |tick| tick * tick);
             let samples = rates(&grows, |point| point.delivered);
             assert!(samples.len() <= MAX_SAMPLES, "{}", samples.len());
             let area: f64 = samples
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_sum_that_falls_is_no_rate() {
-        let falls = course(50, |tick| 1000 - tick);
+        let falls = timeline(50, |tick| 1000 - tick);
         let samples = rates(&falls, |point| point.delivered);
         assert!(samples.iter().all(|sample| sample.value == 0.0));
     }

@@ -43,8 +43,8 @@ impl Admission {
         }
     }
 
-    /// Why the gate is shut, if it is.
-    pub(super) fn shut(&self) -> Option<RejectReason> {
+    /// Why new clients are not accepted, if they are not.
+    pub(super) fn not_accepting(&self) -> Option<RejectReason> {
         if self.is_paused {
             Some(RejectReason::Paused)
         } else if self.open >= self.max_connections {
@@ -61,7 +61,7 @@ impl Admission {
 
     /// Takes the next one out of the queue, if it may come in; or says how long the accept rate holds it back.
     pub(super) fn next(&mut self, now: Duration) -> Result<Option<usize>, Duration> {
-        if self.queue.is_empty() || self.shut().is_some() {
+        if self.queue.is_empty() || self.not_accepting().is_some() {
             return Ok(None);
         }
         if let Some(accepts) = &mut self.accepts {

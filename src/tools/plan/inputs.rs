@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use drainline::WhenFull;
 
-use super::super::demand::{ClientPace, Crowd, Demand, SinkPace, Stall};
+use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
 
-/// Before the stall of a simulated course.
+/// Before the stall of a simulated timeline.
 const BEFORE: Duration = Duration::from_secs(5);
 /// After it, at least.
 const AFTER: Duration = Duration::from_secs(5);
 const WITHOUT_END: Duration = Duration::from_secs(60);
-/// The longest course.
+/// The longest timeline.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A load, the sink behind it, and how much of its trouble is to be survived.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Situation {
+pub(crate) struct Inputs {
     /// Messages a second that arrive, over all connections.
     pub(crate) rate: u64,
     /// Bytes of a message, without its LF.
@@ -32,7 +32,7 @@ pub(crate) struct Situation {
     pub(crate) memory: Option<u64>,
 }
 
-impl Situation {
+impl Inputs {
     /// Whether the sink takes more than what arrives, so that it makes up for a stall some time.
     pub(crate) fn keeps_up(&self) -> bool {
         self.sink_rate.is_none_or(|rate| rate > self.rate)
@@ -57,9 +57,9 @@ impl Situation {
     }
 
     /// The part of one of several machines that share it evenly; what does not divide is each one's.
-    pub(crate) fn share(&self, machines: u64) -> Situation {
+    pub(crate) fn share(&self, machines: u64) -> Inputs {
         let machines = machines.max(1);
-        Situation {
+        Inputs {
             rate: self.rate.div_ceil(machines),
             connections: self
                 .connections
@@ -75,7 +75,7 @@ impl Situation {
 
     /// Clients and a sink that do just that: some time before the stall, the stall, and time to recover from it, an
     /// hour at most. Messages come evenly; where the rate does not divide, some connections send one a second more.
-    pub(crate) fn demand(&self) -> Demand {
+    pub(crate) fn workload(&self) -> Workload {
         let after = match self.recovery() {
             Some(recovery) => recovery.saturating_mul(2).saturating_add(AFTER),
             None => WITHOUT_END,
@@ -98,7 +98,7 @@ impl Situation {
             at: BEFORE,
             lasts: self.stall,
         };
-        Demand {
+        Workload {
             crowds: crowds
                 .into_iter()
                 .filter(|crowd| crowd.connections > 0)

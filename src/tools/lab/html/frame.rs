@@ -23,7 +23,7 @@ const CAPTION_WIDTH: f64 = 58.0;
 
 /// Times in seconds since the load began.
 pub(super) struct Frame {
-    /// Where the axis ends: when the last course does, or the load.
+    /// Where the axis ends: when the last timeline does, or the load.
     span: f64,
     load_end: f64,
     /// Within the span.
@@ -32,15 +32,15 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(findings: &Findings) -> Frame {
-        let load_end = findings.demand.duration.as_secs_f64();
+        let load_end = findings.workload.duration.as_secs_f64();
         let ends = findings
             .outcomes
             .iter()
-            .filter_map(|outcome| outcome.course.last());
+            .filter_map(|outcome| outcome.timeline.last());
         let span = ends
             .map(|point| point.at.as_secs_f64())
             .fold(load_end, f64::max);
-        let within = findings.demand.sink.stalls.iter().map(|stall| {
+        let within = findings.workload.sink.stalls.iter().map(|stall| {
             let end = stall.end().as_secs_f64();
             // One that lasts beyond the load ends with the server.
             let end = if end < load_end { end } else { span };

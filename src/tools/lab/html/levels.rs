@@ -17,8 +17,8 @@ struct Piece {
 }
 
 /// Nothing, where there is no overload. A path for each level that was stood on.
-pub(super) fn band(course: &[Point], frame: &Frame) -> String {
-    let pieces = pieces(course);
+pub(super) fn band(timeline: &[Point], frame: &Frame) -> String {
+    let pieces = pieces(timeline);
     if pieces.is_empty() {
         return String::new();
     }
@@ -42,7 +42,7 @@ pub(super) fn legend() -> String {
         "nobody is held up",
         "senders wait, and TCP slows them down",
         "nobody new is let in",
-        "something was cut off or dropped",
+        "somebody was disconnected or something dropped",
     ];
     let mut html = String::from("<ul class=\"levels\">\n");
     for (level, means) in OverloadLevel::ALL.into_iter().zip(means) {
@@ -68,13 +68,13 @@ fn bar(level: OverloadLevel, from: f64, to: f64, bottom: f64) -> String {
 }
 
 /// Where the overload moved more often than the band can show, the highest level of each stretch.
-fn pieces(course: &[Point]) -> Vec<Piece> {
-    let stretch = course.len().div_ceil(MAX_PIECES).max(1);
+fn pieces(timeline: &[Point]) -> Vec<Piece> {
+    let stretch = timeline.len().div_ceil(MAX_PIECES).max(1);
     let mut pieces: Vec<Piece> = Vec::new();
-    for begin in (0..course.len()).step_by(stretch) {
-        let stretch = &course[begin..(begin + stretch).min(course.len())];
+    for begin in (0..timeline.len()).step_by(stretch) {
+        let stretch = &timeline[begin..(begin + stretch).min(timeline.len())];
         // A level stands until the next point is seen.
-        let Some(end) = course.get(begin + stretch.len()).or(stretch.last()) else {
+        let Some(end) = timeline.get(begin + stretch.len()).or(stretch.last()) else {
             continue;
         };
         let Some(level) = stretch.iter().filter_map(|point| point.level).max() else {
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    fn course(points: usize, level: fn(usize) -> Option<OverloadLevel>) -> Vec<Point> {
+    fn timeline(points: usize, level: fn(usize) -> Option<OverloadLevel>) -> Vec<Point> {
         let point = |tick: usize| Point {
             at: Duration::from_secs(tick as u64),
             level: level(tick),
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_rung_stands_until_the_next_is_seen() {
-        let climbs = course(5, |tick| Some(OverloadLevel::ALL[tick / 2]));
+        let climbs = timeline(5, |tick| Some(OverloadLevel::ALL[tick / 2]));
         let piece = |from, to, level| Piece { from, to, level };
         assert_eq!(
             pieces(&climbs),
@@ -116,13 +116,13 @@ mod tests {
                 piece(4.0, 4.0, OverloadLevel::Paused),
             ]
         );
-        assert_eq!(pieces(&course(5, |_| None)), []);
+        assert_eq!(pieces(&timeline(5, |_| None)), []);
         assert_eq!(pieces(&[]), []);
     }
 
     #[test]
     fn a_band_that_flaps_has_few_pieces_and_shows_the_worst() {
-        let flaps = course(100_000, |tick| Some(OverloadLevel::ALL[tick % 2]));
+        let flaps = timeline(100_000, |tick| Some(OverloadLevel::ALL[tick % 2]));
         let shown = pieces(&flaps);
         assert!(shown.len() <= MAX_PIECES);
         assert!(
@@ -130,7 +130,7 @@ mod tests {
                 .iter()
                 .all(|piece| piece.level == OverloadLevel::Backpressure)
         );
-        let spike = course(100_000, |tick| match tick {
+        let spike = timeline(100_000, |tick| match tick {
             60_000 => Some(OverloadLevel::Shedding),
             _ => Some(OverloadLevel::Normal),
         });

@@ -12,9 +12,9 @@ const MAX_GAPS: usize = 1_000_000;
 
 /// Everything that arrived.
 #[derive(Debug)]
-pub(super) struct Tracks {
+pub(super) struct SequenceCheck {
     /// By number: the load numbers its connections from 0.
-    tracks: Vec<Track>,
+    sequence_check: Vec<Track>,
     connections: Option<u32>,
     messages: Option<u64>,
     gaps: usize,
@@ -111,10 +111,14 @@ impl Torn {
     }
 }
 
-impl Tracks {
-    pub(super) fn new(connections: Option<u32>, messages: Option<u64>, show: usize) -> Tracks {
-        Tracks {
-            tracks: Vec::new(),
+impl SequenceCheck {
+    pub(super) fn new(
+        connections: Option<u32>,
+        messages: Option<u64>,
+        show: usize,
+    ) -> SequenceCheck {
+        SequenceCheck {
+            sequence_check: Vec::new(),
             connections,
             messages,
             gaps: 0,
@@ -160,7 +164,7 @@ impl Tracks {
         self.total.torn += 1;
         if let Some(connection) = torn.connection
             && connection < self.connections.unwrap_or(MAX_CONNECTIONS)
-            && (connection as usize) < self.tracks.len()
+            && (connection as usize) < self.sequence_check.len()
         {
             self.track(connection).damage().torn += 1;
         }
@@ -172,16 +176,18 @@ impl Tracks {
     /// Nothing more comes: what is expected and is not there is missing.
     pub(super) fn finish(&mut self) {
         if let Some(count) = self.connections {
-            self.tracks
-                .resize_with(self.tracks.len().max(count as usize), Track::default);
-        } else if self.messages.is_some() && self.tracks.is_empty() {
+            self.sequence_check.resize_with(
+                self.sequence_check.len().max(count as usize),
+                Track::default,
+            );
+        } else if self.messages.is_some() && self.sequence_check.is_empty() {
             // There was one connection at least.
-            self.tracks.push(Track::default());
+            self.sequence_check.push(Track::default());
         }
         let expected = self
             .connections
-            .map_or(self.tracks.len(), |count| count as usize);
-        for track in &mut self.tracks[..expected] {
+            .map_or(self.sequence_check.len(), |count| count as usize);
+        for track in &mut self.sequence_check[..expected] {
             if track.next == 0 {
                 track.damage().is_absent = true;
             }
@@ -193,7 +199,7 @@ impl Tracks {
             }
         }
         let mut total = self.total;
-        for track in &self.tracks {
+        for track in &self.sequence_check {
             total.connections += u64::from(track.next > 0);
             let Some(damage) = &track.damage else {
                 continue;
@@ -219,16 +225,16 @@ impl Tracks {
 
     /// Each connection with something wrong.
     pub(super) fn damaged(&self) -> impl Iterator<Item = (u32, &Damage)> {
-        let numbered = self.tracks.iter().enumerate();
+        let numbered = self.sequence_check.iter().enumerate();
         numbered.filter_map(|(number, track)| Some((number as u32, track.damage.as_deref()?)))
     }
 
     fn track(&mut self, connection: u32) -> &mut Track {
         let at = connection as usize;
-        if self.tracks.len() <= at {
-            self.tracks.resize_with(at + 1, Track::default);
+        if self.sequence_check.len() <= at {
+            self.sequence_check.resize_with(at + 1, Track::default);
         }
-        &mut self.tracks[at]
+        &mut self.sequence_check[at]
     }
 
     /// Keeps the gaps within their bound, at the cost of this connection's oldest.

@@ -1,17 +1,17 @@
-//! What can be seen of it, as points and figures.
+//! What can be seen of it, as points and metrics.
 
 use std::time::Duration;
 
 use drainline::policy::OverloadLevel;
 use drainline::{Config, Counters, Reason};
 
-use super::super::demand::Demand;
-use super::super::figures::{Figures, Ledger, Point, Recovery, TICK};
 use super::super::load::histogram::Histogram;
+use super::super::metrics::{Ledger, Metrics, Point, Recovery, TICK};
+use super::super::workload::Workload;
+use super::admission::Admission;
 use super::buffer::Buffer;
-use super::gate::Admission;
 
-/// Points of a course at most, or one each tick if it is short.
+/// Points of a timeline at most, or one each tick if it is short.
 const MAX_POINTS: u32 = 1000;
 
 /// Threads and descriptors of the program without a connection.
@@ -31,11 +31,11 @@ pub(super) struct Sight<'a> {
     pub(super) held_bytes: u64,
     pub(super) level: OverloadLevel,
     pub(super) buffer: &'a Buffer,
-    pub(super) gate: &'a Admission,
+    pub(super) admission: &'a Admission,
 }
 
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct Timeline {
     points: Vec<Point>,
     every: Duration,
     /// The last point and the highest of everything since.
@@ -47,12 +47,12 @@ pub(super) struct Course {
     recovery: Recovery,
 }
 
-impl Course {
-    pub(super) fn new(config: &Config, demand: &Demand) -> Self {
-        let recovers_at = demand.recovers_at();
-        Course {
+impl Timeline {
+    pub(super) fn new(config: &Config, workload: &Workload) -> Self {
+        let recovers_at = workload.recovers_at();
+        Timeline {
             points: Vec::new(),
-            every: (demand.duration / MAX_POINTS).max(TICK),
+            every: (workload.duration / MAX_POINTS).max(TICK),
             last: None,
             peaks: Point::default(),
             held_up: Histogram::default(),
@@ -83,7 +83,7 @@ impl Course {
             longest_wait: sight.longest_wait,
             delivered: buffer.delivered,
             lost: buffer.dropped.total(),
-            rejected: sight.gate.rejected.total(),
+            rejected: sight.admission.rejected.total(),
             level: Some(sight.level),
         };
         if let Some(at) = self.recovers_at
@@ -103,19 +103,19 @@ impl Course {
         }
     }
 
-    /// The points and the figures, when everything has come to its end.
+    /// The points and the metrics, when everything has come to its end.
     pub(super) fn finish(
         mut self,
-        gate: &Admission,
+        admission: &Admission,
         buffer: &Buffer,
         open: usize,
         sent: u64,
         unseen: u64,
-    ) -> (Vec<Point>, Figures) {
+    ) -> (Vec<Point>, Metrics) {
         self.points.extend(self.last.take());
         let dropped = buffer.dropped.total();
         let closes = sent == buffer.delivered + dropped + unseen;
-        let figures = Figures {
+        let metrics = Metrics {
             peak_threads: self.peaks.threads,
             threads_before: OWN_THREADS,
             threads_after: OWN_THREADS + open as u64,
@@ -125,14 +125,14 @@ impl Course {
             sent,
             delivered: buffer.delivered,
             lost: named(&buffer.dropped),
-            rejected: named(&gate.rejected),
+            rejected: named(&admission.rejected),
             held_up_p99: self.held_up.quantile(0.99),
             recovery: self.recovery,
             ledger: if closes { Ledger::Closes } else { Ledger::Open },
             stopped_at: None,
             died: None,
         };
-        (self.points, figures)
+        (self.points, metrics)
     }
 }
 
@@ -155,4 +155,58 @@ fn named<R: Reason>(tally: &Counters<R>) -> Vec<(String, u64)> {
     happened
         .map(|(reason, count)| (reason.name().to_owned(), count))
         .collect()
+}
+
+/// Messages by where they are: offered = delivered + lost + in the server + in sockets + with the senders. Each is
+/// counted on its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Whereabouts {
+    /// Since the load began.
+    pub(crate) at: Duration,
+    /// What the clients were to send; of those that send as fast as they can, what they sent.
+    pub(crate) offered: u64,
+    pub(crate) delivered: u64,
+    /// Dropped, or in the kernel when its connection was disconnected.
+    pub(crate) lost: u64,
+    /// In the buffer, or in a handler's hands that waits for room in it.
+    pub(crate) in_server: u64,
+    /// Taken by the kernel, and not read.
+    pub(crate) in_sockets: u64,
+    /// Due, and not taken by the kernel: who sends has to keep them.
+    pub(crate) at_senders: u64,
+    /// The most that one sender has to keep.
+    pub(crate) at_one_sender: u64,
+    /// How long the oldest of those that nobody has read has been due.
+    pub(crate) late: Duration,
+}
+
+/// What was seen of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Watched {
+    /// When the load ended, or the simulation, whichever was first.
+    pub(crate) at_end: Whereabouts,
+    /// The most that was in each place at any look.
+    pub(crate) most: Whereabouts,
+    /// From the end of the last stall until no message was late any more.
+    pub(crate) caught_up: Option<Duration>,
+    pub(super) next_look: Duration,
+}
+
+impl Whereabouts {
+    #[cfg(test)]
+    pub(crate) fn closes(&self) -> bool {
+        let placed = self.delivered + self.lost + self.in_server;
+        self.offered == placed + self.in_sockets + self.at_senders
+    }
+}
+
+impl Watched {
+    pub(super) fn see(&mut self, now: &Whereabouts) {
+        let most = &mut self.most;
+        most.in_server = most.in_server.max(now.in_server);
+        most.in_sockets = most.in_sockets.max(now.in_sockets);
+        most.at_senders = most.at_senders.max(now.at_senders);
+        most.at_one_sender = most.at_one_sender.max(now.at_one_sender);
+        most.late = most.late.max(now.late);
+    }
 }

@@ -43,12 +43,12 @@ pub(super) enum Event {
 
 /// In order of time, and at one time in the order in which they were added.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct EventQueue {
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     added: u64,
 }
 
-impl Agenda {
+impl EventQueue {
     pub(super) fn add(&mut self, at: Duration, event: Event) {
         self.added += 1;
         self.events.push(Reverse((at, self.added, event)));

@@ -29,7 +29,7 @@ fn each_strategy_has_each_chart_with_its_line_inside_it() {
     let page = write(&fake::findings());
     for strategy in STRATEGIES {
         for chart in &CHARTS {
-            let figure = figure(&page, chart.key, strategy);
+            let figure = figure_of(&page, chart.key, strategy);
             let points = points(figure, chart.key);
             assert!(points.len() > 50, "{strategy}, {}: {points:?}", chart.key);
             assert!(points.is_sorted_by_key(|(x, _)| *x));
@@ -50,7 +50,7 @@ fn strategies_share_their_scales() {
         let grids: Vec<Vec<&str>> = STRATEGIES
             .iter()
             .map(|strategy| {
-                let lines = figure(&page, chart.key, strategy).split('<');
+                let lines = figure_of(&page, chart.key, strategy).split('<');
                 let is_scale = |part: &&str| part.contains("grid") || part.contains("value");
                 lines.filter(is_scale).collect()
             })
@@ -59,8 +59,8 @@ fn strategies_share_their_scales() {
         assert!(grids.iter().all(|grid| *grid == grids[0]), "{}", chart.key);
     }
     // 900 threads flatten nobody who has 27; waits of 8 s would, whoever never waits.
-    assert!(!figure(&page, "threads", "naive").contains("log scale"));
-    assert!(figure(&page, "wait", "naive").contains("log scale"));
+    assert!(!figure_of(&page, "threads", "naive").contains("log scale"));
+    assert!(figure_of(&page, "wait", "naive").contains("log scale"));
 }
 
 #[test]
@@ -73,9 +73,9 @@ fn nothing_from_outside_is_markup() {
     outcome.strategy = hostile.to_owned();
     outcome.flags = Some(vec![hostile.to_owned()]);
     outcome.sentence = hostile.to_owned();
-    outcome.figures.lost = vec![(hostile.to_owned(), 5)];
-    outcome.figures.rejected = vec![(hostile.to_owned(), 5)];
-    outcome.figures.stopped_at = Some(hostile.to_owned());
+    outcome.metrics.lost = vec![(hostile.to_owned(), 5)];
+    outcome.metrics.rejected = vec![(hostile.to_owned(), 5)];
+    outcome.metrics.stopped_at = Some(hostile.to_owned());
     let page = write(&findings);
     assert_balanced(&page);
     assert!(!page.contains("<script") && !page.contains('\u{1b}'));
@@ -109,12 +109,12 @@ fn a_page_stays_below_a_megabyte() {
             level: Some(OverloadLevel::ALL[(wild % 4) as usize]),
         }
     };
-    let course: Vec<Point> = (0..100_000).map(point).collect();
+    let timeline: Vec<Point> = (0..100_000).map(point).collect();
     let mut findings = fake::findings();
     findings.outcomes.extend(fake::findings().outcomes);
     findings.outcomes.truncate(12);
     for outcome in &mut findings.outcomes {
-        outcome.course.clone_from(&course);
+        outcome.timeline.clone_from(&timeline);
     }
     let page = write(&findings);
     assert!(page.len() < 1_000_000, "{}", page.len());
@@ -129,12 +129,12 @@ fn a_page_stays_below_a_megabyte() {
 fn what_ended_at_once_is_told_nevertheless() {
     let mut findings = fake::findings();
     for (outcome, points) in findings.outcomes.iter_mut().zip(0..) {
-        outcome.course.truncate(points);
+        outcome.timeline.truncate(points);
     }
     let page = write(&findings);
     assert_balanced(&page);
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
-    let naive = figure(&page, "threads", "naive");
+    let naive = figure_of(&page, "threads", "naive");
     assert!(
         naive.contains("ended before it could be watched"),
         "{naive}"
@@ -205,7 +205,7 @@ fn contrast(one: f64, other: f64) -> f64 {
     (one.max(other) + 0.05) / (one.min(other) + 0.05)
 }
 
-fn figure<'a>(page: &'a str, chart: &str, strategy: &str) -> &'a str {
+fn figure_of<'a>(page: &'a str, chart: &str, strategy: &str) -> &'a str {
     let head = format!("<figure data-chart=\"{chart}\" data-strategy=\"{strategy}\">");
     let (_, rest) = page.split_once(&head).expect(&head);
     rest.split_once("</figure>").expect("an end").0

@@ -1,4 +1,4 @@
-//! Cuts a sink's output into messages, and goes on behind those that are none.
+//! Splits a sink's output into messages, and goes on behind those that are none.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -33,7 +33,7 @@ pub(super) fn read(
     framing: OutputFraming,
     mut found: impl FnMut(Piece<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut cutter = Cutter {
+    let mut splitter = Splitter {
         framing,
         offset: 0,
         torn: None,
@@ -49,16 +49,16 @@ pub(super) fn read(
             other => other?,
         };
         filled += read;
-        let cut = cutter.cut(&buffer[..filled], read == 0, &mut found)?;
-        buffer.copy_within(cut..filled, 0);
-        filled -= cut;
+        let done = splitter.split(&buffer[..filled], read == 0, &mut found)?;
+        buffer.copy_within(done..filled, 0);
+        filled -= done;
         if read == 0 {
-            return cutter.end(&mut found);
+            return splitter.end(&mut found);
         }
     }
 }
 
-struct Cutter {
+struct Splitter {
     framing: OutputFraming,
     /// Of the next byte in the input.
     offset: u64,
@@ -80,9 +80,9 @@ enum At {
     None(&'static str),
 }
 
-impl Cutter {
+impl Splitter {
     /// Returns how many bytes of `input` are done with.
-    fn cut(
+    fn split(
         &mut self,
         input: &[u8],
         is_last: bool,

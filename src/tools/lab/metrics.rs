@@ -1,10 +1,10 @@
-//! What was seen, made into figures.
+//! What was seen, made into metrics.
 
 use serde_json::Value;
 
-use super::super::demand::Demand;
+use super::super::workload::Workload;
 use super::clients::Sent;
-use super::outcome::{Figures, Ledger, Point, Recovery};
+use super::outcome::{Ledger, Metrics, Point, Recovery};
 
 /// One run, as it was seen from outside and as the server told it.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +12,7 @@ pub(super) struct Seen {
     pub(super) threads_before: u64,
     pub(super) threads_after: u64,
     pub(super) peak_memory_bytes: u64,
-    pub(super) course: Vec<Point>,
+    pub(super) timeline: Vec<Point>,
     /// What came out of the sink's end.
     pub(super) delivered: u64,
     /// The ledger, where the server keeps one and could still tell it.
@@ -23,11 +23,11 @@ pub(super) struct Seen {
     pub(super) died: Option<String>,
 }
 
-pub(super) fn figures(demand: &Demand, seen: &Seen, sent: &Sent) -> Figures {
-    let peak = |of: fn(&Point) -> u64| seen.course.iter().map(of).max().unwrap_or(0);
+pub(super) fn metrics(workload: &Workload, seen: &Seen, sent: &Sent) -> Metrics {
+    let peak = |of: fn(&Point) -> u64| seen.timeline.iter().map(of).max().unwrap_or(0);
     let ledger = seen.ledger.as_ref();
     let is_balanced = ledger.and_then(|ledger| ledger["balanced"].as_bool());
-    Figures {
+    Metrics {
         peak_threads: peak(|point| point.threads).max(seen.threads_before),
         threads_before: seen.threads_before,
         threads_after: seen.threads_after,
@@ -43,7 +43,7 @@ pub(super) fn figures(demand: &Demand, seen: &Seen, sent: &Sent) -> Figures {
             .map(|ledger| counts(&ledger["connections"]["rejected"]))
             .unwrap_or_default(),
         held_up_p99: sent.held_up.quantile(0.99),
-        recovery: recovery(demand, &seen.course),
+        recovery: recovery(workload, &seen.timeline),
         ledger: match (seen.has_ledger, is_balanced) {
             (false, _) => Ledger::None,
             (true, Some(true)) => Ledger::Closes,
@@ -61,12 +61,12 @@ fn counts(value: &Value) -> Vec<(String, u64)> {
 }
 
 /// From the end of the last stall to the first look at which nobody waits and the buffer is all but empty.
-fn recovery(demand: &Demand, course: &[Point]) -> Recovery {
-    let Some(end) = demand.recovers_at() else {
+fn recovery(workload: &Workload, timeline: &[Point]) -> Recovery {
+    let Some(end) = workload.recovers_at() else {
         return Recovery::NotAsked;
     };
     let mut most = 0;
-    let well = course.iter().find(|point| {
+    let well = timeline.iter().find(|point| {
         most = most.max(point.buffered);
         point.at >= end && point.is_calm(most)
     });
@@ -78,10 +78,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tools::demand::{SinkPace, Stall};
+    use crate::tools::workload::{SinkPace, Stall};
 
-    fn demand(stalls: Vec<Stall>) -> Demand {
-        Demand {
+    fn workload(stalls: Vec<Stall>) -> Workload {
+        Workload {
             crowds: Vec::new(),
             sink: SinkPace {
                 rate: None,
@@ -108,20 +108,20 @@ mod tests {
             at: Duration::from_secs(at),
             lasts: Duration::from_secs(lasts),
         };
-        let course = [
+        let timeline = [
             point(500, 0, 0),
             point(2000, 20_000, 900),
             point(3100, 500, 0),
             point(3200, 10, 200),
             point(3300, 10, 100),
         ];
-        let stalled = demand(vec![stall(1, 2)]);
+        let stalled = workload(vec![stall(1, 2)]);
         let after = Recovery::After(Duration::from_millis(300));
-        assert_eq!(recovery(&stalled, &course), after);
-        assert_eq!(recovery(&stalled, &course[..4]), Recovery::Never);
-        assert_eq!(recovery(&demand(vec![]), &course), Recovery::NotAsked);
-        let dead = demand(vec![stall(1, 9)]);
-        assert_eq!(recovery(&dead, &course), Recovery::NotAsked);
+        assert_eq!(recovery(&stalled, &timeline), after);
+        assert_eq!(recovery(&stalled, &timeline[..4]), Recovery::Never);
+        assert_eq!(recovery(&workload(vec![]), &timeline), Recovery::NotAsked);
+        let dead = workload(vec![stall(1, 9)]);
+        assert_eq!(recovery(&dead, &timeline), Recovery::NotAsked);
     }
 
     #[test]
@@ -135,11 +135,11 @@ mod tests {
             ledger: Some(told),
             ..Seen::default()
         };
-        let of = |seen: &Seen| figures(&demand(vec![]), seen, &Sent::default());
-        let figures = of(&seen);
-        assert_eq!(figures.ledger, Ledger::Closes);
-        assert_eq!(figures.lost, [("connection_closed".to_owned(), 3)]);
-        assert_eq!(figures.rejected, [("paused".to_owned(), 2)]);
+        let of = |seen: &Seen| metrics(&workload(vec![]), seen, &Sent::default());
+        let metrics = of(&seen);
+        assert_eq!(metrics.ledger, Ledger::Closes);
+        assert_eq!(metrics.lost, [("connection_closed".to_owned(), 3)]);
+        assert_eq!(metrics.rejected, [("paused".to_owned(), 2)]);
         seen.ledger = None;
         assert_eq!(of(&seen).ledger, Ledger::Open);
         seen.has_ledger = false;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Clients, a sink, and how long the clients send. Times count from the start of the load.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Demand {
+pub(crate) struct Workload {
     /// At least one; they send side by side.
     pub(crate) crowds: Vec<Crowd>,
     pub(crate) sink: SinkPace,
@@ -59,7 +59,7 @@ pub(crate) struct Stall {
     pub(crate) lasts: Duration,
 }
 
-impl Demand {
+impl Workload {
     /// Clients at once, at most.
     pub(crate) fn connections(&self) -> usize {
         let begins = self.crowds.iter().map(|crowd| crowd.from);

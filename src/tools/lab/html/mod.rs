@@ -1,6 +1,6 @@
 //! The report page: what a run of the lab found, in one HTML file that asks nobody for anything.
 //!
-//! In the order data flows: `series` makes of a course what a chart draws, `scale` finds an axis that holds every
+//! In the order data flows: `series` makes of a timeline what a chart draws, `scale` finds an axis that holds every
 //! strategy's, `frame` draws what is the same in each chart, `overload` the band under it, `chart` one chart of it all.
 
 mod chart;
@@ -58,7 +58,7 @@ pub(crate) fn write(findings: &Findings) -> String {
 }
 
 fn head(findings: &Findings) -> String {
-    let load: String = words::demand(&findings.demand)
+    let load: String = words::workload(&findings.workload)
         .iter()
         .map(|sentence| format!("<li>{}</li>\n", escape(sentence)))
         .collect();
@@ -97,23 +97,23 @@ fn table(outcomes: &[Outcome], rows: &[Row]) -> String {
                 .map_or_else(String::new, |row| row.spark(place))
         );
         for column in &COLUMNS {
-            let figures = &outcome.figures;
-            let bad = if (column.is_bad)(figures) {
+            let metrics = &outcome.metrics;
+            let bad = if (column.is_bad)(metrics) {
                 " class=\"bad\""
             } else {
                 ""
             };
             html += &format!(
-                "<td role=\"cell\"{bad} data-head=\"{}\" data-figure=\"{}\" data-value=\"{}\">{}</td>",
+                "<td role=\"cell\"{bad} data-head=\"{}\" data-metric=\"{}\" data-value=\"{}\">{}</td>",
                 column.head,
                 column.key,
-                (column.value)(figures),
-                escape(&(column.words)(figures))
+                (column.value)(metrics),
+                escape(&(column.words)(metrics))
             );
         }
         html += "</tr>\n";
     }
-    html + "</tbody>\n</table>\n<p class=\"to-glossary\"><a href=\"#figures\">What the figures mean</a></p>\n"
+    html + "</tbody>\n</table>\n<p class=\"to-glossary\"><a href=\"#metrics\">What the metrics mean</a></p>\n"
 }
 
 fn glossary() -> String {
@@ -122,7 +122,7 @@ fn glossary() -> String {
         .map(|column| format!("<dt>{}</dt><dd>{}</dd>\n", column.head, column.means))
         .collect();
     format!(
-        "<section class=\"glossary\" id=\"figures\">\n<h2>What the figures mean</h2>\n<dl>\n{terms}</dl>\n</section>\n"
+        "<section class=\"glossary\" id=\"metrics\">\n<h2>What the metrics mean</h2>\n<dl>\n{terms}</dl>\n</section>\n"
     )
 }
 
@@ -132,7 +132,7 @@ fn key() -> String {
         "<section class=\"key\">\n<h2>How to read the charts</h2>\n\
          <p>Every strategy has the same charts on the same scales, over the time since the load began. A shaded span: the \
          sink takes nothing. The dashed line: the load ends, and all clients have gone. The band under the time axis is \
-         the server's overload of overload; the higher it stands, the worse:</p>\n{}</section>\n",
+         the server's level of overload; the higher it stands, the worse:</p>\n{}</section>\n",
         levels::legend()
     )
 }

@@ -8,19 +8,19 @@ use proptest::prelude::*;
 use super::super::super::args::{Typed, command, read as read_args};
 use super::super::args::{Args, PAGE};
 use super::super::report;
-use super::super::tracks::Tracks;
+use super::super::sequence_check::SequenceCheck;
 use super::settings;
 
 #[test]
 fn the_text_says_what_is_where_and_is_bounded() {
-    let mut tracks = Tracks::new(None, Some(10), 3);
+    let mut sequence_check = SequenceCheck::new(None, Some(10), 3);
     for connection in 0..6 {
         for seq in [0, 1, 4, 5, 2, 5, 9] {
-            tracks.arrived(connection, seq).expect("few");
+            sequence_check.arrived(connection, seq).expect("few");
         }
     }
-    tracks.finish();
-    let text = report::write(&tracks, &settings(&["--show=3"]));
+    sequence_check.finish();
+    let text = report::write(&sequence_check, &settings(&["--show=3"]));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
     assert_eq!(
@@ -76,11 +76,11 @@ proptest! {
     /// Against a list of all that arrived.
     #[test]
     fn gaps_are_what_a_list_says(seqs in proptest::collection::vec(0u64..40, 0..80)) {
-        let mut tracks = Tracks::new(None, None, 5);
+        let mut sequence_check = SequenceCheck::new(None, None, 5);
         let (mut known, mut highest) = (HashSet::new(), None);
         let (mut duplicated, mut misordered) = (0, 0);
         for &seq in &seqs {
-            tracks.arrived(0, seq).expect("few");
+            sequence_check.arrived(0, seq).expect("few");
             if !known.insert(seq) {
                 duplicated += 1;
             } else {
@@ -88,24 +88,24 @@ proptest! {
                 highest = highest.max(Some(seq));
             }
         }
-        tracks.finish();
+        sequence_check.finish();
         let missing = highest.map_or(0, |highest| highest + 1 - known.len() as u64);
-        let total = tracks.total();
+        let total = sequence_check.total();
         prop_assert_eq!((total.missing, total.duplicated, total.misordered), (missing, duplicated, misordered));
     }
 
     /// With fewer gaps than there are, nothing is lost from the counts but which of two kinds it is.
     #[test]
     fn forgotten_gaps_are_still_missing(seqs in proptest::collection::vec(0u64..1000, 1..80)) {
-        let mut tracks = Tracks::new(None, None, 5);
-        tracks.keep_gaps(3);
+        let mut sequence_check = SequenceCheck::new(None, None, 5);
+        sequence_check.keep_gaps(3);
         for &seq in &seqs {
-            tracks.arrived(0, seq).expect("few");
+            sequence_check.arrived(0, seq).expect("few");
         }
-        tracks.finish();
+        sequence_check.finish();
         let known: HashSet<u64> = seqs.iter().copied().collect();
         let least = known.iter().max().map_or(0, |highest| highest + 1 - known.len() as u64);
-        let total = tracks.total();
+        let total = sequence_check.total();
         prop_assert!(total.missing >= least);
         prop_assert!(total.is_rough || total.missing == least);
         prop_assert_eq!(total.is_clean(), least == 0 && seqs.len() == known.len() && seqs.is_sorted());

@@ -29,11 +29,11 @@ pub(super) static CHARTS: [Chart; 6] = [
         key: "threads",
         title: "Threads",
         axis: "threads of the process",
-        series: |course| series::states(course, |point| point.threads as f64),
+        series: |timeline| series::states(timeline, |point| point.threads as f64),
         tick: large,
         floor: 1.0,
         note: |of| {
-            let (peak, left) = (of.figures.peak_threads, of.figures.threads_left());
+            let (peak, left) = (of.metrics.peak_threads, of.metrics.threads_left());
             format!("peak {}, {} left", words::count(peak), words::count(left))
         },
     },
@@ -41,28 +41,28 @@ pub(super) static CHARTS: [Chart; 6] = [
         key: "memory",
         title: "Memory",
         axis: "resident memory of the process",
-        series: |course| {
+        series: |timeline| {
             let mib = |point: &Point| point.memory_bytes as f64 / f64::from(1 << 20);
-            series::states(course, mib)
+            series::states(timeline, mib)
         },
         tick: |mib| format!("{} MiB", large(mib)),
         floor: 1.0,
-        note: |of| format!("peak {}", words::memory(of.figures.peak_memory_bytes)),
+        note: |of| format!("peak {}", words::memory(of.metrics.peak_memory_bytes)),
     },
     Chart {
         key: "buffered",
         title: "Buffered",
         axis: "messages, with those of waiting senders",
-        series: |course| series::states(course, |point| point.buffered as f64),
+        series: |timeline| series::states(timeline, |point| point.buffered as f64),
         tick: large,
         floor: 1.0,
-        note: |of| format!("peak {}", words::count(of.figures.peak_buffered)),
+        note: |of| format!("peak {}", words::count(of.metrics.peak_buffered)),
     },
     Chart {
         key: "wait",
         title: "Longest wait",
         axis: "of the sender that waits longest",
-        series: |course| series::states(course, |point| point.longest_wait.as_secs_f64()),
+        series: |timeline| series::states(timeline, |point| point.longest_wait.as_secs_f64()),
         tick: |time| {
             if time > 0.0 {
                 frame::seconds(time)
@@ -72,7 +72,7 @@ pub(super) static CHARTS: [Chart; 6] = [
         },
         floor: 1e-3,
         note: |of| {
-            let waits = of.course.iter().map(|point| point.longest_wait);
+            let waits = of.timeline.iter().map(|point| point.longest_wait);
             format!("longest {}", words::time(waits.max().unwrap_or_default()))
         },
     },
@@ -80,19 +80,19 @@ pub(super) static CHARTS: [Chart; 6] = [
         key: "delivered",
         title: "Delivered",
         axis: "messages per second",
-        series: |course| series::rates(course, |point| point.delivered),
+        series: |timeline| series::rates(timeline, |point| point.delivered),
         tick: large,
         floor: 1.0,
-        note: |of| format!("{} in all", words::count(of.figures.delivered)),
+        note: |of| format!("{} in all", words::count(of.metrics.delivered)),
     },
     Chart {
         key: "lost",
         title: "Lost",
         axis: "messages per second",
-        series: |course| series::rates(course, |point| point.lost),
+        series: |timeline| series::rates(timeline, |point| point.lost),
         tick: large,
         floor: 1.0,
-        note: |of| format!("{} in all", words::count(of.figures.lost())),
+        note: |of| format!("{} in all", words::count(of.metrics.lost())),
     },
 ];
 
@@ -107,7 +107,7 @@ impl Row {
     pub(super) fn new(chart: &'static Chart, outcomes: &[Outcome]) -> Row {
         let series: Vec<Vec<Sample>> = outcomes
             .iter()
-            .map(|outcome| (chart.series)(&outcome.course))
+            .map(|outcome| (chart.series)(&outcome.timeline))
             .collect();
         Row {
             chart,
@@ -139,7 +139,7 @@ impl Row {
             frame.behind(),
             self.grid(),
             self.line(samples, &id, frame),
-            levels::band(&outcome.course, frame),
+            levels::band(&outcome.timeline, frame),
             frame.axis(),
             axis = chart.axis,
         )
