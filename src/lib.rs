@@ -1,20 +1,28 @@
-//! A TCP message server that cannot leak.
+//! A TCP message server that cannot leak. Linux only.
 //!
-//! One OS thread per connection reads a blocking socket and sends what it makes of it into one bounded
-//! buffer. One consumer thread drains it. When the consumer falls behind, senders are slowed, then held at
-//! the gate, then cut off, in an order that you chose; and **threads, memory and descriptors stay under a
-//! [`ResourceLimits`] that is known at start**. Every message is accounted for: delivered, or dropped for a named
-//! reason.
+//! One OS thread per connection reads a blocking socket and sends messages into one bounded buffer.
+//! One consumer thread drains it. While the consumer falls behind, senders are slowed; then no new
+//! client is accepted; then connections that waited too long are closed, or whatever you chose
+//! instead. **Threads, memory and descriptors stay under [`ResourceLimits`] that are known at
+//! start.** Every message is accounted for: delivered, or dropped for a named reason.
 //!
-//! - [`Server`]: for any message type of your own, replies included. Begin here to embed it.
-//! - [`ingest::Ingest`]: lines in, batches out to a [`Sink`](ingest::Sink). What the program does.
-//! - [`design`]: the threads, the way of a message, the shutdown order.
-//! - [`tuning`]: what trades one thing for another, and what it costs.
-//! - [`leaks`]: how servers leak, and which cure is for whom.
+//! - [`Server`]: for messages of your own type, with replies. Begin here to embed drainline.
+//! - [`ingest::Ingest`]: lines in, batches out to a [`Sink`](ingest::Sink), as the program does it.
 //! - [`policy`]: the decisions, pure.
 //!
-//! The library installs no signal handler and no logger, and keeps no global state but
-//! what its servers have promised to need at most. It is for Linux.
+//! Long texts:
+//!
+//! - [`design`]: the terms, the threads, the way of a message, the order of a shutdown.
+//! - [`limits`]: what is guaranteed, and what cannot be.
+//! - [`tuning`]: what each setting trades for what.
+//! - [`senders`]: which sender needs which framing.
+//! - [`sinks`]: files, rotation, terminals.
+//! - [`leaks`]: how servers leak, and which cure is for whom.
+//! - [`benchmarks`]: figures, and where drainline loses.
+//! - [`contributing`]: how to add a flag, a reason, a framing, a sink.
+//!
+//! The library installs no signal handler and no logger. Its only global state is what the servers
+//! of the process have promised to need at most.
 
 pub mod ingest;
 pub mod policy;
@@ -23,14 +31,26 @@ pub mod server;
 #[doc = include_str!("docs/design.md")]
 pub mod design {}
 
+#[doc = include_str!("docs/limits.md")]
+pub mod limits {}
+
 #[doc = include_str!("docs/tuning.md")]
 pub mod tuning {}
 
 #[doc = include_str!("docs/senders.md")]
 pub mod senders {}
 
+#[doc = include_str!("docs/sinks.md")]
+pub mod sinks {}
+
 #[doc = include_str!("docs/leaks.md")]
 pub mod leaks {}
+
+#[doc = include_str!("docs/benchmarks.md")]
+pub mod benchmarks {}
+
+#[doc = include_str!("docs/contributing.md")]
+pub mod contributing {}
 
 /// The README's Rust blocks are tests.
 #[cfg(doctest)]
