@@ -11,7 +11,7 @@ use super::batch::buffer::{MAPPED_FROM, PAGE};
 use super::batch::builder::BatchFormat;
 use super::batch::pool::Pool;
 use super::batch::{Batch, BatchLimit};
-use super::framing::{Decoder, Framing, OutputFraming, Oversize};
+use super::framing::{Decoder, Framing, OutputFraming, Oversize, check_max_message};
 use super::handler;
 use super::ledger::ByteLedger;
 use super::shared::Shared;
@@ -192,7 +192,7 @@ impl IngestBuilder {
         Shared {
             decoder: Decoder::new(self.framing, self.max_message, self.oversize),
             max_message: self.max_message,
-            form: self.form(config),
+            format: self.format(config),
             pool: Pool::new(READ_BYTES, kept_buffers(config)),
             ledger: ByteLedger::default(),
             reopen: AtomicBool::new(false),
@@ -224,20 +224,17 @@ impl IngestBuilder {
     /// The server's settings, with what a reader holds; `max_message` is in range and fits.
     fn server_config(&self) -> Result<Config, ConfigError> {
         let (max_message, buffer_bytes) = (self.max_message, self.config.buffer_bytes);
-        let value = max_message.to_string();
-        if !(1..=1 << 30).contains(&max_message) {
-            let accepted = format!("1 to {}", 1 << 30);
-            return Err(ConfigError::out_of_range("max_message", value, accepted));
-        }
+        check_max_message(max_message)?;
         let overhead = message_overhead_bytes(max_message);
         if max_message + overhead > buffer_bytes {
+            let value = max_message.to_string();
             let accepted = format!("buffer_bytes ({buffer_bytes}) less {overhead}");
             return Err(ConfigError::contradiction("max_message", value, accepted));
         }
         Ok(Config {
             handler_bytes: self.input_bytes()
                 + self.batch_bytes()
-                + self.form(&self.config).index_bytes(),
+                + self.format(&self.config).index_bytes(),
             ..self.config.clone()
         })
     }
@@ -258,7 +255,7 @@ impl IngestBuilder {
         alone.max(READ_BYTES).next_multiple_of(PAGE)
     }
 
-    fn form(&self, config: &Config) -> BatchFormat {
+    fn format(&self, config: &Config) -> BatchFormat {
         BatchFormat {
             limit: BatchLimit::of(config),
             input: self.framing,

@@ -1,13 +1,21 @@
 //! Bytes in, messages out: what most people want on top of the [`server`](crate::server) room.
 //!
-//! [`Ingest`] is a server whose handlers cut what they read into messages by a [`Framing`], and whose
-//! consumer hands [`Batch`]es of them to a [`Sink`]. Nothing here replies. Beside the server's ledger of
-//! messages it keeps one of [`Bytes`], and both close.
+//! [`Ingest`] is a server whose handlers cut what they read into messages by a [`Framing`], and
+//! whose consumer hands [`Batch`]es of them to a [`Sink`]. It replies to nobody. Beside the
+//! server's ledger of messages it keeps one of [`Bytes`](crate::Bytes), and both close.
+//!
+//! [`ReadMessages`] gives the same messages to a handler of your own, which may reply:
+//! `conn.messages(framing, max_message)`.
 
 // In the order in which a message passes.
 mod handler;
 
 mod reader;
+
+mod messages;
+
+mod incoming;
+mod stream_end;
 
 pub mod framing;
 
@@ -23,4 +31,5 @@ mod shared;
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
 pub use framing::{Framing, OutputFraming, Oversize, Violation};
+pub use messages::{Messages, ReadMessages, messages_bytes};
 pub use sink::{Batches, Sink, SinkError};

@@ -15,7 +15,7 @@ use crate::server::{Layer, Logger, Report};
 pub(super) struct Shared {
     /// A fresh one for each connection is cloned from it.
     pub(super) decoder: Decoder,
-    pub(super) form: BatchFormat,
+    pub(super) format: BatchFormat,
     pub(super) max_message: usize,
     pub(super) pool: Pool,
     pub(super) ledger: ByteLedger,

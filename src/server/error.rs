@@ -265,10 +265,10 @@ pub struct Ended(pub EndReason);
 impl Ended {
     /// The reason inside an error of a read or a write, if it was we who ended it.
     pub fn reason_of(error: &io::Error) -> Option<EndReason> {
-        error
-            .get_ref()?
-            .downcast_ref::<Ended>()
-            .map(|ended| ended.0)
+        let error = error.get_ref()?;
+        let ended = error.downcast_ref::<Ended>();
+        let ended = ended.or_else(|| error.source()?.downcast_ref());
+        ended.map(|ended| ended.0)
     }
 
     pub(super) fn into_io(self) -> io::Error {

@@ -114,6 +114,13 @@ impl Buffer {
         self.len = self.len.min(len);
     }
 
+    /// Removes the first `len` bytes.
+    pub(crate) fn remove_front(&mut self, len: usize) {
+        let end = self.len;
+        self.memory_mut().copy_within(len..end, 0);
+        self.len = end - len;
+    }
+
     /// Makes room for `more` bytes, and not much more.
     pub(crate) fn reserve_exact(&mut self, more: usize) {
         if self.capacity() - self.len < more {
@@ -259,6 +266,17 @@ mod tests {
         grows(Buffer::default());
         grows(Buffer::with_capacity(5));
         grows(Buffer::mapped(4096, &Maps::new(1)));
+    }
+
+    #[test]
+    fn what_is_removed_is_the_front() {
+        let mut buffer = Buffer::with_capacity(8);
+        buffer.append(b"abcdef");
+        for (len, left) in [(0, "abcdef"), (4, "ef"), (2, "")] {
+            buffer.remove_front(len);
+            assert_eq!(&buffer[..], left.as_bytes());
+        }
+        assert_eq!(buffer.capacity(), 8);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl BatchFormat {
 /// It takes what one batch holds and no more: a handler never has a second one, however many messages one read
 /// brought.
 pub(crate) struct BatchBuilder<'a> {
-    form: BatchFormat,
+    format: BatchFormat,
     pool: &'a Pool,
     input: &'a [u8],
     /// What the input's buffer would weigh.
@@ -79,22 +79,22 @@ pub(crate) struct BatchBuilder<'a> {
     messages: u64,
     /// Something found no room.
     is_full: bool,
-    frames: &'a mut Decoded,
+    decoded: &'a mut Decoded,
     entry: &'a mut Entry,
 }
 
 impl<'a> BatchBuilder<'a> {
-    /// What is found in `input`, whose buffer weighs `capacity`, goes into `frames` and `entry`.
+    /// What is found in `input`, whose buffer weighs `capacity`, goes into `decoded` and `entry`.
     pub(crate) fn new(
-        form: BatchFormat,
+        format: BatchFormat,
         pool: &'a Pool,
         input: &'a [u8],
         capacity: usize,
-        frames: &'a mut Decoded,
+        decoded: &'a mut Decoded,
         entry: &'a mut Entry,
     ) -> Self {
         BatchBuilder {
-            form,
+            format,
             pool,
             input,
             capacity,
@@ -104,19 +104,19 @@ impl<'a> BatchBuilder<'a> {
             ends: Vec::new(),
             messages: 0,
             is_full: false,
-            frames,
+            decoded,
             entry,
         }
     }
 
-    /// What was found is in the frames and in the entry, but for what is returned: so many of the input's first bytes,
+    /// What was found is in the decoded and in the entry, but for what is returned: so many of the input's first bytes,
     /// holding so many messages, are the batch as they are; and whether something found no room in it.
     pub(crate) fn finish(mut self, consumed: usize) -> (Option<(usize, u64)>, bool) {
         debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
-        self.frames.truncated = self.entry.truncated;
+        self.decoded.truncated = self.entry.truncated;
         debug_assert_eq!(
-            self.messages + self.frames.dropped,
-            self.frames.finished,
+            self.messages + self.decoded.dropped,
+            self.decoded.finished,
             "every finished message is in the batch or dropped"
         );
         if self.whole.is_none() && self.messages > 0 {
@@ -124,11 +124,12 @@ impl<'a> BatchBuilder<'a> {
             let mut bytes = std::mem::take(&mut self.bytes);
             // Taken as it is, unless that would pin a large buffer for little, or be too much at once.
             let weight = bytes.capacity() + self.ends.capacity() * size_of::<u32>();
-            if bytes.len() < bytes.capacity() / 2 || !self.form.limit.holds(self.messages, weight) {
+            if bytes.len() < bytes.capacity() / 2 || !self.format.limit.holds(self.messages, weight)
+            {
                 bytes = self.pool.right_sized(bytes);
             }
             let ends = std::mem::take(&mut self.ends);
-            self.frames.batch = Some(Batch::new(bytes, self.messages, self.form.framing, ends));
+            self.decoded.batch = Some(Batch::new(bytes, self.messages, self.format.framing, ends));
         }
         (self.whole, self.is_full)
     }
@@ -143,7 +144,7 @@ impl<'a> BatchBuilder<'a> {
     /// Bytes that a batch holds whose bytes are copied: one of the pool's buffers, which is not outgrown: it would not
     /// come back.
     fn most_copied(&self) -> usize {
-        self.form.limit.bytes().min(self.pool.buffer_bytes())
+        self.format.limit.bytes().min(self.pool.buffer_bytes())
     }
 
     /// What is copied, or would have to be if more came.
@@ -154,7 +155,7 @@ impl<'a> BatchBuilder<'a> {
 
     /// How much of a run goes out as it came, in a batch of its own: `len` bytes if all of it does.
     fn whole_part(&self, run: &[u8], messages: u64, delimiter: u8) -> (usize, u64) {
-        let limit = &self.form.limit;
+        let limit = &self.format.limit;
         // It will weigh its buffer, or its own length if that is less than half of it.
         if limit.holds(messages, self.capacity.min(run.len() * 2)) {
             return (run.len(), messages);
@@ -184,9 +185,9 @@ impl<'a> BatchBuilder<'a> {
 
     fn add(&mut self, message: &[u8]) {
         self.unfold();
-        let framing = self.form.framing;
+        let framing = self.format.framing;
         framing.write(message, self.room(message.len() + OutputFraming::MAX_BYTES));
-        if self.form.is_indexed {
+        if self.format.is_indexed {
             // A batch is at most an eighth of the buffer, or one message: below 2^32.
             self.ends.push((self.bytes.len() - 1) as u32);
         }
@@ -210,8 +211,8 @@ impl<'a> BatchBuilder<'a> {
     /// A message that begins at `start` is too long.
     fn see(&mut self, start: usize) {
         let message = &self.input[start..];
-        let seen = || Seen::of_too_long(message, self.form.input);
-        self.frames.oversize.get_or_insert_with(seen);
+        let seen = || Seen::of_too_long(message, self.format.input);
+        self.decoded.oversize.get_or_insert_with(seen);
     }
 
     fn book_run(&mut self, len: usize, messages: u64, delimiter: u8) {
@@ -220,7 +221,7 @@ impl<'a> BatchBuilder<'a> {
             messages,
             delimiter,
         };
-        self.frames.book(run, self.entry);
+        self.decoded.book(run, self.entry);
     }
 }
 
@@ -252,13 +253,13 @@ impl Decoded {
 
 /// Books messages that nobody takes any more: no batch is made of them.
 pub(crate) struct Uncollected<'a> {
-    pub(crate) frames: &'a mut Decoded,
+    pub(crate) decoded: &'a mut Decoded,
     pub(crate) entry: &'a mut Entry,
 }
 
 impl Take for Uncollected<'_> {
     fn take(&mut self, event: Event) {
-        self.frames.book(event, self.entry);
+        self.decoded.book(event, self.entry);
     }
 }
 
@@ -287,18 +288,18 @@ impl Take for BatchBuilder<'_> {
             Event::Dropped => self.see(self.at),
             Event::Unterminated | Event::Violation(_) => {}
         }
-        self.frames.book(event, self.entry);
+        self.decoded.book(event, self.entry);
     }
 
     fn has_room(&mut self, len: usize) -> bool {
-        let index = if self.form.is_indexed {
+        let index = if self.format.is_indexed {
             size_of::<u32>()
         } else {
             0
         };
         let more = len + OutputFraming::MAX_BYTES + index;
-        let fits =
-            self.messages < self.form.most_messages() && self.copied() + more <= self.most_copied();
+        let fits = self.messages < self.format.most_messages()
+            && self.copied() + more <= self.most_copied();
         // A message alone may weigh more.
         let has_room = fits || self.messages == 0;
         self.is_full |= !has_room;
@@ -309,7 +310,7 @@ impl Take for BatchBuilder<'_> {
         let input = self.input;
         let run = &input[self.at..self.at + len];
         let goes_as_it_is =
-            self.form.framing.delimiter() == Some(delimiter) && !self.form.is_indexed;
+            self.format.framing.delimiter() == Some(delimiter) && !self.format.is_indexed;
         if goes_as_it_is && self.at == 0 {
             let (part, messages) = self.whole_part(run, messages, delimiter);
             self.pass(part);
@@ -320,7 +321,7 @@ impl Take for BatchBuilder<'_> {
             return part;
         }
         if goes_as_it_is
-            && self.form.limit.holds(self.messages + messages, 0)
+            && self.format.limit.holds(self.messages + messages, 0)
             && self.copied() + len <= self.most_copied()
         {
             self.unfold();

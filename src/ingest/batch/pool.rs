@@ -36,6 +36,14 @@ impl Pool {
         (of_bytes / buffer_bytes.max(1)).clamp(16, Self::MAX_MAPPED / 2)
     }
 
+    /// A pool that keeps no buffers and maps none: for one connection.
+    pub(crate) fn of_nothing(buffer_bytes: usize) -> Self {
+        Pool {
+            maps: Maps::new(0),
+            ..Pool::new(buffer_bytes, 0)
+        }
+    }
+
     pub(crate) fn new(buffer_bytes: usize, most_kept: usize) -> Self {
         let kept = Kept {
             free: Vec::new(),

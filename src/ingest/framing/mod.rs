@@ -21,7 +21,19 @@ pub use violation::Violation;
 
 use std::fmt;
 
-use crate::server::Discard;
+use crate::server::{ConfigError, Discard};
+
+/// The largest `max_message` that there may be, in bytes.
+pub(crate) const MAX_MESSAGE: usize = 1 << 30;
+
+/// Whether `max_message` is in its range.
+pub(in crate::ingest) fn check_max_message(max_message: usize) -> Result<(), ConfigError> {
+    if (1..=MAX_MESSAGE).contains(&max_message) {
+        return Ok(());
+    }
+    let (value, accepted) = (max_message.to_string(), format!("1 to {MAX_MESSAGE}"));
+    Err(ConfigError::out_of_range("max_message", value, accepted))
+}
 
 /// How a stream of bytes is cut into messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

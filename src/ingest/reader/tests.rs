@@ -35,15 +35,15 @@ fn run(book: Book) -> [bool; 3] {
     let mut reader = Reader::new(
         &shared.pool,
         &shared.ledger,
-        shared.form,
+        shared.format,
         shared.decoder.clone(),
     );
     let closes = || server.report().is_balanced();
     assert!(closes());
     let mut read = |input: &[u8]| {
-        reader.pending.append(input);
+        reader.incoming.pending.append(input);
         let mut entry = Entry::default();
-        reader.cut(&mut entry, u64::MAX);
+        reader.decode(&mut entry, u64::MAX);
         let read = input.len() as u64;
         book(&mut reader, Entry { read, ..entry });
         closes()
@@ -53,8 +53,8 @@ fn run(book: Book) -> [bool; 3] {
     let mut entry = Entry::default();
     entry
         .discarded
-        .add(Discard::Reset, reader.pending.len() as u64);
-    reader.pending.clear();
+        .add(Discard::Reset, reader.incoming.pending.len() as u64);
+    reader.incoming.pending.clear();
     book(&mut reader, entry);
     let after_end = closes();
     let bytes = shared.ledger.read();
@@ -101,7 +101,7 @@ fn the_ledger_does_not_close_with_a_booking_left_out() {
             reader.ledger.book(&entry);
         }),
         ("pending, as it goes", |reader, entry| {
-            let pending_after = reader.pending.len() as u64;
+            let pending_after = reader.incoming.pending.len() as u64;
             reader.ledger.book(&Entry {
                 pending_after,
                 ..entry
@@ -123,13 +123,16 @@ fn a_count_alone_reserves_nothing() {
     ] {
         let decoder = Decoder::new(framing, 1 << 20, Oversize::Truncate);
         let (pool, ledger) = (Pool::new(64, 1), ByteLedger::default());
-        let form = server().1.form;
-        let mut reader = Reader::new(&pool, &ledger, form, decoder);
-        reader.pending.append(header);
-        reader.cut(&mut Entry::default(), u64::MAX);
-        assert_eq!(&reader.pending[..], header);
-        assert!(reader.pending.capacity() <= 64, "{framing}: {reader:?}");
-        assert!(reader.is_inside());
+        let format = server().1.format;
+        let mut reader = Reader::new(&pool, &ledger, format, decoder);
+        reader.incoming.pending.append(header);
+        reader.decode(&mut Entry::default(), u64::MAX);
+        assert_eq!(&reader.incoming.pending[..], header);
+        assert!(
+            reader.incoming.pending.capacity() <= 64,
+            "{framing}: {reader:?}"
+        );
+        assert!(reader.incoming.is_inside());
     }
 }
 
@@ -139,31 +142,31 @@ fn no_buffer_of_the_pool_is_lost() {
     const BUFFER: usize = 8 << 10;
     for framing in [OutputFraming::Lines, OutputFraming::LengthPrefixed] {
         let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::default());
-        let form = BatchFormat {
+        let format = BatchFormat {
             framing,
-            ..server().1.form
+            ..server().1.format
         };
         let decoder = Decoder::new(Framing::Lines, BUFFER * 2, Oversize::Truncate);
-        let mut reader = Reader::new(&pool, &ledger, form, decoder);
+        let mut reader = Reader::new(&pool, &ledger, format, decoder);
         let taken = [pool.take(), pool.take(), pool.take()];
         taken.into_iter().for_each(|buffer| pool.put(buffer));
         // Full of short lines, so that what is added to each makes more of it than a buffer holds; then a long message
         // that outgrows one; then an end with a buffer in hand.
         for input in [&b"message\n".repeat(BUFFER / 8)[..], &[b'x'; BUFFER - 1]] {
-            reader.grow();
-            reader.pending.append(input);
-            let frames = reader.cut(&mut Entry::default(), u64::MAX);
+            reader.incoming.grow(reader.pool);
+            reader.incoming.pending.append(input);
+            let frames = reader.decode(&mut Entry::default(), u64::MAX);
             let rest = std::iter::from_fn(|| {
                 reader
                     .has_more
-                    .then(|| reader.cut(&mut Entry::default(), u64::MAX))
+                    .then(|| reader.decode(&mut Entry::default(), u64::MAX))
             });
             let frames: Vec<_> = std::iter::once(frames).chain(rest).collect();
             for batch in frames.into_iter().filter_map(|frames| frames.batch) {
                 pool.put(batch.into_buffer());
             }
         }
-        reader.grow();
+        reader.incoming.grow(reader.pool);
         if let Some(batch) = reader.finish(End::Eof).batch {
             pool.put(batch.into_buffer());
         }
@@ -198,37 +201,40 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
                     buffer_messages,
                     ..Default::default()
                 };
-                let form = BatchFormat {
+                let format = BatchFormat {
                     framing,
                     limit: crate::ingest::batch::BatchLimit::of(&config),
                     input: from,
                     is_indexed: framing.can_tear(from),
                 };
                 let decoder = Decoder::new(from, BUFFER, Oversize::Truncate);
-                let mut reader = Reader::new(&pool, &ledger, form, decoder);
+                let mut reader = Reader::new(&pool, &ledger, format, decoder);
                 let input = unit.repeat(BUFFER / unit.len());
-                reader.grow();
-                reader.pending.append(&input);
+                reader.incoming.grow(reader.pool);
+                reader.incoming.pending.append(&input);
                 let mut entry = Entry::default();
-                let first = reader.cut(&mut entry, u64::MAX);
+                let first = reader.decode(&mut entry, u64::MAX);
                 let rest = std::iter::from_fn(|| {
                     reader
                         .has_more
-                        .then(|| reader.cut(&mut Entry::default(), u64::MAX))
+                        .then(|| reader.decode(&mut Entry::default(), u64::MAX))
                 });
                 let (mut finished, mut sent) = (0, 0);
                 for frames in std::iter::once(first).chain(rest) {
                     finished += frames.finished;
                     let Some(batch) = frames.batch else { continue };
                     let (messages, bytes) = (batch.iter().count() as u64, batch.as_bytes().len());
-                    assert!(messages <= form.limit.messages(), "{from} {framing}");
+                    assert!(messages <= format.limit.messages(), "{from} {framing}");
                     assert!(bytes <= BUFFER, "{from} {framing}: {bytes} in {messages}");
                     let weight = crate::server::Weigh::bytes(&batch);
                     assert!(weight <= BUFFER * 3, "{from} {framing}: {weight}");
                     sent += messages;
                 }
                 assert_eq!(sent, finished, "{from} {framing}");
-                assert!(reader.pending.len() <= unit.len(), "{from} {framing}");
+                assert!(
+                    reader.incoming.pending.len() <= unit.len(),
+                    "{from} {framing}"
+                );
             }
         }
     }

@@ -12,7 +12,7 @@ use rustix::net::RecvFlags;
 use crate::policy::{Activity, ReadSize, TokenBucket};
 use crate::server::deadline::Deadline;
 use crate::server::error::Ended;
-use crate::server::ledger::EndReason;
+use crate::server::ledger::{DropReason, EndReason};
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::logger::Logger;
@@ -95,6 +95,17 @@ impl Connection {
     /// The server's log, for lines that must not block the handler.
     pub fn logger(&self) -> &Logger {
         &self.shared.logger
+    }
+
+    /// What the limits count for this connection's handler on the heap, in bytes.
+    pub(crate) fn handler_bytes(&self) -> usize {
+        self.shared.config.handler_bytes
+    }
+
+    /// Books messages that a handler dropped and that were not sent, as
+    /// [`Sender::dropped`](super::sender::Sender::dropped) does.
+    pub(crate) fn record_dropped(&self, reason: DropReason, messages: u64) {
+        self.shared.quota.dropped(reason, messages);
     }
 
     /// Whether the server is shutting down, or this connection was cut: a handler that does not read should come
