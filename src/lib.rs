@@ -57,11 +57,14 @@ pub mod contributing {}
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use policy::OverloadLevel;
+pub use ipnet::IpNet;
+pub use log::Level;
+pub use policy::{Activity, OverloadLevel, Weight};
 pub use server::{
     BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
-    Counters, Delivery, Discard, DropReason, EndReason, Ended, FirstByteTimeout, Keepalive,
-    LimitError, Logger, Malloc, MallocSetting, NotAccepting, NotAcceptingReason, OnOverload,
-    PauseAfter, Reason, Received, Receiver, RejectReason, Report, ResourceLimits, SendError,
-    Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats, ThreadBody, Weigh, WhenFull,
+    Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal, FirstByteTimeout, Keepalive,
+    LimitError, Listen, Logger, Malloc, MallocSetting, NotAccepting, NotAcceptingReason,
+    OnOverload, PauseAfter, Reason, Received, Receiver, RejectReason, Reply, Report, RequestError,
+    ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats,
+    ThreadBody, TrySendError, Weigh, WhenFull, Writer, heap_bytes,
 };

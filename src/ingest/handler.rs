@@ -41,7 +41,7 @@ pub(super) fn run(
                 return Err(inside.map_or_else(|| error.into(), BoxError::from));
             }
         };
-        connection.progress(decoded.finished, reader.incoming().is_inside());
+        connection.frame_progress(decoded.finished, reader.incoming().is_inside());
         let violation = decoded.violation;
         if let (None, Some(became)) = (violation, became(&decoded)) {
             let begins = decoded.oversize;
@@ -80,7 +80,7 @@ fn became(decoded: &Decoded) -> Option<&'static str> {
 /// Sends what was found, and books what was dropped of it.
 fn send(decoded: Decoded, sender: &Sender<Batch>, pool: &Pool) -> Result<(), BoxError> {
     if decoded.dropped > 0 {
-        sender.dropped(DropReason::Oversize, decoded.dropped);
+        sender.record_dropped(DropReason::Oversize, decoded.dropped);
     }
     match decoded.batch.map(|batch| sender.send(batch)) {
         None | Some(Ok(())) => Ok(()),
@@ -101,8 +101,8 @@ fn book_unsent(
     error: &BoxError,
 ) {
     let rest = reader.give_up_rest();
-    sender.dropped(DropReason::Oversize, rest.dropped);
-    sender.dropped_after_end(rest.finished - rest.dropped);
+    sender.record_dropped(DropReason::Oversize, rest.dropped);
+    sender.record_dropped_after_end(rest.finished - rest.dropped);
     // The error says that the connection was aborted, and the connection what for.
     let ended = connection.end().filter(|&end| end != EndReason::Eof);
     let reason = ended.or_else(|| error.downcast_ref::<Ended>().map(|ended| ended.0));

@@ -289,7 +289,7 @@ impl Messages<'_> {
         }
         let finished = self.found.messages + dropped;
         self.connection
-            .progress(finished, self.incoming.is_inside());
+            .frame_progress(finished, self.incoming.is_inside());
         self.found.messages > 0 || self.found.violation.is_some()
     }
 

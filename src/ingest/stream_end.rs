@@ -89,7 +89,7 @@ pub(super) fn log_oversize(
     became: &str,
     begins: Option<Seen>,
 ) {
-    let (id, peer) = (connection.id(), connection.peer());
+    let (id, peer) = (connection.id(), connection.peer_addr());
     let begins = begins.map(|seen| format!("; it begins {seen}"));
     let begins = begins.unwrap_or_default();
     connection.logger().log_limited("oversize", Level::Warn, || {
@@ -111,7 +111,7 @@ pub(super) fn log_incomplete(connection: &Connection, incoming: &Incoming) {
     if !unfinished.is_counted() {
         return;
     }
-    let (id, peer) = (connection.id(), connection.peer());
+    let (id, peer) = (connection.id(), connection.peer_addr());
     connection
         .logger()
         .log_limited("incomplete", Level::Warn, || {

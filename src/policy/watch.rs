@@ -27,6 +27,8 @@ pub enum Activity {
     Ending = 5,
     /// Asleep before its next read, so that it brings several messages.
     Delayed = 6,
+    /// Waiting for the consumer's answer to a request.
+    Asking = 7,
 }
 
 impl Activity {
@@ -40,6 +42,7 @@ impl Activity {
             Activity::Writing => "writing",
             Activity::Ending => "ending",
             Activity::Delayed => "delayed",
+            Activity::Asking => "asking",
         }
     }
 }
@@ -209,7 +212,7 @@ impl Watch {
             Activity::Writing if past(self.in_activity, limits.write) => {
                 Verdict::Cut(Breach::Write)
             }
-            Activity::Sending | Activity::Working
+            Activity::Sending | Activity::Working | Activity::Asking
                 if self.in_activity >= limits.warn_after && !self.warned =>
             {
                 self.warned = true;

@@ -3,68 +3,42 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel as channel;
 use log::Level;
-use parking_lot::Mutex;
 
 use super::config::{Config, OnOverload};
 use super::ends::connection::Connection;
 use super::ends::receiver::{Received, Receiver};
-use super::ends::sender::{Envelope, Sender, Weigh};
+use super::ends::sender::{Envelope, Sender};
+use super::ends::weigh::Weigh;
 use super::error::{BoxError, StartError};
 use super::limits::{self, BufferMemory, Requirements, ResourceLimits};
-use super::running::{Server, Threads};
-use super::state::accepting::Accepting;
-use super::state::admission::Admission;
-use super::state::consumer_state::ConsumerState;
-use super::state::exits::Exits;
+use super::listen::{Bound, Listen};
+use super::parts::Parts;
+use super::running::Server;
 use super::state::handler_thread::Serve;
-use super::state::lifecycle::Lifecycle;
-use super::state::listener::{self, Listener};
-use super::state::logger::Logger;
 use super::state::promise::{self, Promise};
-use super::state::quota::Quota;
-use super::state::table::Table;
-use super::state::waker::Waker;
-use super::state::{Ending, OverloadSnapshot, Shared, Spawner, ThreadBody};
-use super::threads::acceptor::Acceptor;
+use super::state::{Shared, Spawner, ThreadBody};
+use super::threads::consumer;
 use super::threads::handler::Handlers;
-use super::threads::watchdog::Watchdog;
-use super::threads::{consumer, reaper};
-use crate::policy::{Linger, Weight};
 
-/// How long [`Receiver::recv`] waits at a time where nobody asked for a tick.
-const LONG_TICK: Duration = Duration::from_secs(1);
-/// How long the consumer sleeps where it lingers.
-const LINGER: Duration = Duration::from_micros(500);
+/// How long a consumer that does nothing else waits for a message at a time.
+const MAX_RECV: Duration = Duration::from_secs(1);
 
-enum Source {
-    Address(SocketAddr),
-    Inherited(TcpListener),
-}
-
-impl Source {
-    /// The port that it has of IPv4, unless any will do.
-    fn v4_port(&self) -> Option<u16> {
-        let address = match self {
-            Source::Address(address) => *address,
-            Source::Inherited(listener) => listener.local_addr().ok()?,
-        };
-        let is_v4 = address.ip().to_canonical().is_ipv4();
-        (is_v4 && address.port() != 0).then_some(address.port())
-    }
-}
+type Handler<T> =
+    Box<dyn Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static>;
 
 /// What a server is made of. Each method says what it adds; [`start`](Builder::start) makes it.
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder<T> {
     config: Config,
-    listeners: Vec<Source>,
+    /// Each with a handler of its own, if it has one.
+    listeners: Vec<(Listen, Option<Handler<T>>)>,
     spawner: Spawner,
     requirements: Requirements,
     of: PhantomData<T>,
@@ -93,13 +67,44 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// Listens on `address`, too. Port 0: one that is free; [`Server::local_addrs`] tells. `[::]` takes IPv4
     /// clients, too, unless another listener has an IPv4 address with the same port.
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listeners.push(Source::Address(address));
+        self.listeners.push((Listen::on(address), None));
         self
     }
 
-    /// Takes over a listener that is bound and listens already. It is made non-blocking.
-    pub fn listener(mut self, listener: TcpListener) -> Self {
-        self.listeners.push(Source::Inherited(listener));
+    /// Adds a listener: one with a name, or one that is bound already.
+    pub fn listener(mut self, listener: impl Into<Listen>) -> Self {
+        self.listeners.push((listener.into(), None));
+        self
+    }
+
+    /// Adds a listener whose connections have a handler of their own, not that of
+    /// [`start`](Builder::start). All share the buffer, the consumer and the limits.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use drainline::{Listen, Server};
+    ///
+    /// let server = Server::builder::<String>()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .listener_with(
+    ///         Listen::on("127.0.0.1:0".parse()?).named("health"),
+    ///         |conn, _| Ok(writeln!(&*conn, "{} is up", conn.listener())?),
+    ///     )
+    ///     .start_each(|_, _| Ok(()), |_| Ok(()))?;
+    ///
+    /// let mut answer = String::new();
+    /// TcpStream::connect(server.local_addrs()[1])?.read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "health is up\n");
+    /// # Ok::<(), drainline::BoxError>(())
+    /// ```
+    pub fn listener_with(
+        mut self,
+        listener: impl Into<Listen>,
+        handler: impl Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.listeners
+            .push((listener.into(), Some(Box::new(handler))));
         self
     }
 
@@ -196,7 +201,8 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         let (fitted, promise) = Promise::take(&requirements, |system| {
             limits::fit(&config, &requirements, system)
         })?;
-        let bound = Bound::all(self.listeners, &config)?;
+        let (listens, own_handlers): (Vec<_>, Vec<_>) = self.listeners.into_iter().unzip();
+        let bound = Bound::all(listens, &config)?;
         let (channel, queued) = channel::bounded::<Box<Envelope<T>>>(config.buffer_messages);
         let parts = Parts::new(config, fitted.limits, promise, self.spawner, bound.wakers());
         let shared = Arc::clone(&parts.shared);
@@ -204,11 +210,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         // Every acceptor before the first thread: what can fail short of a spawn has failed by then.
         let addresses = bound.addresses();
         let notes = [fitted.notes, bound.notes(&shared.config)].concat();
-        let handlers = Arc::new(Handlers {
-            shared: Arc::clone(&shared),
-            channel,
-            handler,
-        });
+        let handlers = serves(&shared, channel, handler, own_handlers);
         let acceptors = bound.acceptors(&shared, handlers)?;
         let receiver = parts.receiver(queued.clone());
         let threads = parts.start(queued, acceptors, move |shared| {
@@ -224,22 +226,29 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         Ok(Server::new(addresses, threads))
     }
 
-    /// Starts the server with a consumer that calls `item` for each item; `Ok` means delivered. An error stops
+    /// Starts the server with a consumer that calls `deliver` for each message; `Ok` means delivered.
+    /// An error means that this message cannot be: it is logged, and counted as dropped for
+    /// [`Refused`](super::DropReason::Refused), and the server goes on. An error that is a [`Fatal`] stops
     /// the whole server, as that of any consumer does.
     ///
     /// # Errors
     /// As [`start`](Builder::start).
-    pub fn start_each<H, I>(self, handler: H, mut item: I) -> Result<Server, StartError>
+    pub fn start_each<H, D>(self, handler: H, mut deliver: D) -> Result<Server, StartError>
     where
         H: Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
-        I: FnMut(&T) -> Result<(), BoxError> + Send + 'static,
+        D: FnMut(T) -> Result<(), BoxError> + Send + 'static,
     {
         self.start(handler, move |receiver| {
             loop {
-                match receiver.recv(LONG_TICK) {
+                match receiver.recv(MAX_RECV) {
                     Received::Message(delivery) => {
-                        item(delivery.get())?;
-                        drop(delivery.ack());
+                        let refused = delivery.deliver_by(&mut deliver)?;
+                        if let Some(error) = refused {
+                            let logger = receiver.logger();
+                            logger.log_limited("message refused", Level::Warn, || {
+                                format!("the consumer refused a message: {error}")
+                            });
+                        }
                     }
                     Received::Timeout | Received::RoomWanted => {}
                     Received::Closed => return Ok(()),
@@ -249,206 +258,64 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     }
 }
 
-/// The listeners of a server that starts.
-struct Bound {
-    listeners: Vec<(Listener, Arc<Waker>)>,
-    inherited: usize,
-    unguarded: Vec<SocketAddr>,
+impl Builder<()> {
+    /// Starts a server whose handlers send no messages: they reply, and the rest is the same.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::{Shutdown, TcpStream};
+    /// use drainline::Server;
+    ///
+    /// let server = Server::builder()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .serve(|conn| Ok(std::io::copy(&mut &*conn, &mut &*conn).map(drop)?))?;
+    ///
+    /// let mut client = TcpStream::connect(server.local_addrs()[0])?;
+    /// client.write_all(b"hello")?;
+    /// client.shutdown(Shutdown::Write)?;
+    /// let mut echo = String::new();
+    /// client.read_to_string(&mut echo)?;
+    /// assert_eq!(echo, "hello");
+    /// # Ok::<(), drainline::BoxError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`start`](Builder::start).
+    pub fn serve<H>(self, handler: H) -> Result<Server, StartError>
+    where
+        H: Fn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        self.start_each(move |connection, _| handler(connection), |()| Ok(()))
+    }
 }
 
-impl Bound {
-    fn all(sources: Vec<Source>, config: &Config) -> Result<Self, StartError> {
-        // `[::]` takes IPv4 clients, too, and would be refused a port that an IPv4 listener has.
-        let v4_ports: Vec<u16> = sources.iter().filter_map(Source::v4_port).collect();
-        let mut listeners = Vec::new();
-        let mut inherited = 0;
-        for source in sources {
-            listeners.push(match source {
-                Source::Address(address) => {
-                    let is_v6 = address.ip().to_canonical().is_ipv6();
-                    let only_v6 = is_v6 && v4_ports.contains(&address.port());
-                    Listener::bind(address, only_v6, config)
-                        .map_err(|source| StartError::Listen { address, source })?
-                }
-                Source::Inherited(listener) => {
-                    inherited += 1;
-                    Listener::inherit(listener, config).map_err(system("an inherited listener"))?
-                }
-            });
+/// What serves the connections of each listener: the handler of all, or its own.
+fn serves<T, H>(
+    shared: &Arc<Shared>,
+    channel: channel::Sender<Box<Envelope<T>>>,
+    handler: H,
+    own_handlers: Vec<Option<Handler<T>>>,
+) -> Vec<Arc<dyn Serve>>
+where
+    T: Weigh + Send + 'static,
+    H: Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
+{
+    let of_all: Arc<dyn Serve> = Arc::new(Handlers {
+        shared: Arc::clone(shared),
+        channel: channel.clone(),
+        handler,
+    });
+    let serve = |own| -> Arc<dyn Serve> {
+        match own {
+            None => Arc::clone(&of_all),
+            Some(handler) => Arc::new(Handlers {
+                shared: Arc::clone(shared),
+                channel: channel.clone(),
+                handler,
+            }),
         }
-        let unguarded = listener::guard_other_families(&mut listeners);
-        let listeners = listeners
-            .into_iter()
-            .map(|listener| Ok((listener, Arc::new(Waker::new()?))))
-            .collect::<io::Result<_>>()
-            .map_err(system("an eventfd"))?;
-        Ok(Bound {
-            listeners,
-            inherited,
-            unguarded,
-        })
-    }
-
-    fn addresses(&self) -> Vec<SocketAddr> {
-        let listeners = self.listeners.iter();
-        listeners.map(|(listener, _)| listener.address).collect()
-    }
-
-    fn wakers(&self) -> Vec<Arc<Waker>> {
-        let listeners = self.listeners.iter();
-        listeners.map(|(_, waker)| Arc::clone(waker)).collect()
-    }
-
-    /// What an operator should know of them.
-    fn notes(&self, config: &Config) -> Vec<String> {
-        let mut notes = Vec::new();
-        if self.inherited > 0 && config.on_overload == OnOverload::Refuse {
-            let why = "an inherited listener could not come back";
-            notes.push(format!(
-                "on_overload = refuse: {why}, so it closes clients instead"
-            ));
-        }
-        notes.extend(self.unguarded.iter().map(|address| {
-            let port = address.port();
-            format!("on_overload = refuse: another program has port {port} in the other family, and could take it from {address} while that is shut down, so it closes clients instead")
-        }));
-        notes
-    }
-
-    fn acceptors(
-        self,
-        shared: &Arc<Shared>,
-        handler: Arc<dyn Serve>,
-    ) -> Result<Vec<Acceptor>, StartError> {
-        let listeners = self.listeners.into_iter().enumerate();
-        let acceptors = listeners.map(|(number, (listener, waker))| {
-            let (shared, handler) = (Arc::clone(shared), Arc::clone(&handler));
-            Acceptor::new(number, listener, waker, shared, handler)
-        });
-        acceptors
-            .collect::<io::Result<_>>()
-            .map_err(system("a descriptor in reserve"))
-    }
-}
-
-/// What the threads of a server that starts share, and the ends of it that only one of them has.
-struct Parts {
-    shared: Arc<Shared>,
-    nudged: channel::Receiver<()>,
-    endings: channel::Receiver<Ending>,
-    logger_body: ThreadBody,
-}
-
-impl Parts {
-    fn new(
-        config: Config,
-        limits: ResourceLimits,
-        promise: Promise,
-        spawner: Spawner,
-        wakers: Vec<Arc<Waker>>,
-    ) -> Self {
-        let (quota, nudged) = Quota::new(Weight {
-            messages: config.buffer_messages as u64,
-            bytes: config.buffer_bytes as u64,
-        });
-        let (reaper, endings) = channel::bounded(limits.max_connections + 1);
-        let (logger, logger_body) = Logger::new();
-        let exits = Arc::new(Exits::new());
-        let listeners = wakers.len();
-        let admission = Admission::new(&config, limits.max_connections, Arc::clone(&exits), wakers);
-        let shared = Arc::new(Shared {
-            admission: Arc::new(admission),
-            accepting: Accepting::new(listeners),
-            limits,
-            promise: Mutex::new(Some(promise)),
-            started: Instant::now(),
-            fixed_threads: listeners + limits::OWN_THREADS as usize,
-            table: Table::default(),
-            quota: Arc::new(quota),
-            consumer: Arc::new(ConsumerState::new()),
-            exits,
-            reaper,
-            snapshot: Mutex::new(OverloadSnapshot::default()),
-            lifecycle: Lifecycle::new(listeners),
-            logger,
-            spawner,
-            config,
-        });
-        Parts {
-            shared,
-            nudged,
-            endings,
-            logger_body: Box::new(logger_body),
-        }
-    }
-
-    fn receiver<T>(&self, queued: channel::Receiver<Box<Envelope<T>>>) -> Receiver<T> {
-        let (shared, config) = (&self.shared, &self.shared.config);
-        let linger = config
-            .linger
-            .then(|| Linger::new(config.busy_reads as f64, LINGER));
-        Receiver::new(
-            queued,
-            self.nudged.clone(),
-            Arc::clone(&shared.quota),
-            Arc::clone(&shared.consumer),
-            shared.logger.clone(),
-            linger,
-        )
-    }
-
-    /// Starts every thread but the handlers'. Where one fails, those that run are ended.
-    fn start<T: Send + 'static>(
-        self,
-        queued: channel::Receiver<Box<Envelope<T>>>,
-        acceptors: Vec<Acceptor>,
-        consumer: impl FnOnce(Arc<Shared>) + Send + 'static,
-    ) -> Result<Threads, StartError> {
-        let shared = &self.shared;
-        let quota = Arc::clone(&shared.quota);
-        // Books what the consumer never came to take.
-        let drop_rest = Box::new(move || {
-            while let Ok(envelope) = queued.try_recv() {
-                quota.picked_up();
-                quota.nack(envelope.weight);
-            }
-        });
-        let mut threads = Threads::new(Arc::clone(shared), drop_rest);
-        threads.logger = Some(spawn("logger", self.logger_body)?);
-        threads.reaper = Some(spawn("reaper", {
-            let (shared, endings) = (Arc::clone(shared), self.endings);
-            move || reaper::run(&shared, &endings)
-        })?);
-        threads.watchdog = Some(spawn("watchdog", {
-            let is_over = threads.is_over();
-            let watchdog = Watchdog::new(Arc::clone(shared));
-            move || watchdog.run(is_over)
-        })?);
-        threads.consumer = Some(spawn("consumer", {
-            let shared = Arc::clone(shared);
-            move || consumer(shared)
-        })?);
-        for acceptor in acceptors {
-            threads
-                .acceptors
-                .push(spawn("acceptor", move || acceptor.run())?);
-        }
-        Ok(threads)
-    }
-}
-
-fn spawn(
-    name: &'static str,
-    body: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(system(name))
-}
-
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
-    move |source| StartError::System { what, source }
+    };
+    own_handlers.into_iter().map(serve).collect()
 }
 
 impl<T> fmt::Debug for Builder<T> {

@@ -190,6 +190,99 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
+/// An error of a consumer that cannot go on: [`start_each`](crate::Builder::start_each) stops the server
+/// for it, as for the end of any consumer.
+#[derive(Debug)]
+pub struct Fatal(pub BoxError);
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Fatal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Why an item was not sent at once. It comes back, and is booked nowhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum TrySendError<T> {
+    /// There is no room now, or others wait for it.
+    Full(T),
+    /// It is heavier than the whole buffer: there will never be room.
+    TooHeavy(T),
+    /// The connection or the server has ended: end the handler.
+    Ended(T),
+}
+
+impl<T> TrySendError<T> {
+    /// The item that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            TrySendError::Full(item) | TrySendError::TooHeavy(item) | TrySendError::Ended(item) => {
+                item
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for TrySendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TrySendError::Full(_) => "Full(..)",
+            TrySendError::TooHeavy(_) => "TooHeavy(..)",
+            TrySendError::Ended(_) => "Ended(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for TrySendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TrySendError::Full(_) => "the buffer is full",
+            TrySendError::TooHeavy(_) => "the message is heavier than the whole buffer",
+            TrySendError::Ended(_) => "the connection has ended",
+        })
+    }
+}
+
+impl<T> std::error::Error for TrySendError<T> {}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The buffer stayed full, or the request alone is heavier than the whole buffer. The connection may
+    /// go on.
+    Full,
+    /// The consumer let go of the request without an answer, or is dead. The connection may go on.
+    Unanswered,
+    /// The connection ended, or the server did: end the handler.
+    Ended(Ended),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Full => f.write_str("the buffer is full"),
+            RequestError::Unanswered => f.write_str("the consumer gave no answer"),
+            RequestError::Ended(ended) => ended.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RequestError::Ended(ended) => Some(ended),
+            RequestError::Full | RequestError::Unanswered => None,
+        }
+    }
+}
+
 /// Why an item was not sent. It comes back, and is already booked as dropped: do not count it again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<T> {

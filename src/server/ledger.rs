@@ -51,6 +51,8 @@ reasons! {
         Shutdown = "shutdown",
         /// The consumer died, or let go of it without saying that it was delivered.
         SinkFailed = "sink_failed",
+        /// The consumer said that it can never be delivered.
+        Refused = "refused",
         /// The handler dropped it for a reason of its own.
         ByHandler = "by_handler",
         /// It had room and yet no slot: a bug in this crate. Always 0.

@@ -24,6 +24,7 @@ fn of_dropped(reason: DropReason) -> Fault {
         | DropReason::Oversize
         | DropReason::Shutdown
         | DropReason::SinkFailed
+        | DropReason::Refused
         | DropReason::ByHandler
         | DropReason::NoSlot => Ours,
     }
@@ -112,8 +113,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ingest::Ingest;
-    use crate::ingest::sink::Null;
+    use crate::server::Server;
 
     /// Each reason alone in a ledger in which nothing else happened: `ours` are a loss, `peers` are none, and every
     /// reason is in one of the two.
@@ -136,22 +136,22 @@ mod tests {
 
     #[test]
     fn a_loss_is_what_drainline_lost_or_cut_for_every_reason_there_is() {
-        let builder = Ingest::builder().listen(([127, 0, 0, 1], 0).into());
+        let builder = Server::builder().listen(([127, 0, 0, 1], 0).into());
         let calm = builder
-            .start(Null)
+            .serve(|_| Ok(()))
             .unwrap()
             .shutdown(Duration::from_secs(60));
         assert!(!calm.is_lossy());
         check(
             &calm,
             |report| &mut report.stats.dropped,
-            "aborted full oversize shutdown sink_failed handler no_slot",
+            "connection_closed full oversize shutdown sink_failed refused by_handler no_slot",
             "",
         );
         check(
             &calm,
             |report| &mut report.stats.unread_ended,
-            "send_timeout aborted shutdown finished failed panicked",
+            "send_timeout aborted shutdown handler_returned handler_error handler_panicked",
             "eof no_data reset protocol_error frame_timeout idle_timeout first_byte_timeout write_timeout",
         );
         check(
@@ -164,7 +164,7 @@ mod tests {
             &calm,
             |report| &mut report.bytes.discarded,
             "truncated send_timeout shutdown aborted failed",
-            "oversize garbage incomplete reset deadline_passed",
+            "oversize invalid_frame incomplete reset deadline_passed",
         );
         let counts: [fn(&mut Report); 2] = [
             |report| report.stats.in_flight = 1,

@@ -10,6 +10,8 @@
 
 // What runs, what user code holds, and what both share: arrows go down this list only.
 mod builder;
+mod listen;
+mod parts;
 mod running;
 mod threads;
 
@@ -28,7 +30,10 @@ mod report;
 
 pub use builder::Builder;
 pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, TICK, WhenFull};
-pub use error::{BoxError, ConfigError, Ended, LimitError, SendError, ServerError, StartError};
+pub use error::{
+    BoxError, ConfigError, Ended, Fatal, LimitError, RequestError, SendError, ServerError,
+    StartError, TrySendError,
+};
 pub(crate) use ledger::counted;
 pub use ledger::{
     Bytes, Counters, Discard, DropReason, EndReason, NotAcceptingReason, Reason, RejectReason,
@@ -36,11 +41,15 @@ pub use ledger::{
 };
 pub(crate) use limits::BufferMemory;
 pub use limits::{Malloc, MallocSetting, ResourceLimits};
+pub use listen::Listen;
 pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, SinkCounts, Stats};
 
 pub use ends::connection::Connection;
 pub use ends::receiver::{Delivery, Received, Receiver};
-pub use ends::sender::{Sender, Weigh, heap_bytes};
+pub use ends::reply::Reply;
+pub use ends::sender::Sender;
+pub use ends::weigh::{Weigh, heap_bytes};
+pub use ends::writer::Writer;
 pub(crate) use running::Layer;
 pub use running::Server;
 pub use state::ThreadBody;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ServerError;
@@ -160,6 +161,8 @@ pub struct ConnectionInfo {
     pub id: u64,
     /// The peer's address.
     pub peer: SocketAddr,
+    /// The name of the listener that accepted it; without a name, that listener's address.
+    pub listener: Arc<str>,
     /// What its handler is doing.
     pub state: Activity,
     /// For how long, by the watchdog's ticks.

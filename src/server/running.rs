@@ -68,7 +68,7 @@ impl Threads {
     fn conclude(&mut self, ended_in_time: bool, of_threads: Remaining) -> Report {
         let shared = Arc::clone(&self.shared);
         if !ended_in_time {
-            shared.cut_consumer();
+            shared.time_out_consumer();
             shared.lifecycle.miss();
         }
         (self.drop_rest)();
@@ -234,6 +234,7 @@ enum State {
 /// **Dropping** the handle is a shutdown within zero: sockets are cut, the rest is booked, one warning is
 /// logged. It blocks for at most a second. A handler or a consumer that is in code of its own is left
 /// there: Rust cannot end a thread.
+#[must_use = "a server that is dropped is shut down at once"]
 pub struct Server {
     addresses: Vec<SocketAddr>,
     pub(super) shared: Arc<Shared>,
@@ -320,7 +321,7 @@ impl Server {
             return false;
         };
         let first = self.shared.quota.abort(&state, EndReason::Aborted);
-        state.cut();
+        state.disconnect();
         first
     }
 

@@ -366,7 +366,7 @@ fn with_spawner(clients: u32, fails: impl Fn(u64) -> bool + Send + Sync + 'stati
             builder.spawn(body)
         })
         .start_each(forward, move |line| {
-            counted.lock().unwrap().message(line);
+            counted.lock().unwrap().message(&line);
             Ok(())
         })
         .unwrap();

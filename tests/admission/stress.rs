@@ -44,7 +44,7 @@ fn item(random: &mut XorShift) -> Item {
 
 fn handler(conn: &mut Connection, out: &Sender<Item>, counted: &Counted) -> Result<(), BoxError> {
     let mut random = XorShift::new(conn.id());
-    while !conn.draining() {
+    while !conn.is_draining() {
         let item = item(&mut random);
         let outcome = match out.send(item) {
             Ok(()) => &counted.sent,

@@ -39,7 +39,7 @@ fn a_large_message_never_starves_among_many_small_ones() {
             },
             move |message| {
                 thread::sleep(Duration::from_micros(100));
-                let (connection, _) = parse(message)?;
+                let (connection, _) = parse(&message)?;
                 seen.lock().unwrap()[connection as usize] += 1;
                 Ok(())
             },

@@ -123,7 +123,7 @@ fn serve_panics() {
                 Ok(())
             },
             |line| {
-                embedded::tell(&format!("line {}", String::from_utf8_lossy(line)));
+                embedded::tell(&format!("line {}", String::from_utf8_lossy(&line)));
                 Ok(())
             },
         )

@@ -130,7 +130,7 @@ fn the_report_is_one_line_of_text_unless_json_is_asked_for() {
         .collect();
     assert_eq!(reports, [exit.stderr.lines().next_back().unwrap()]);
     for part in [
-        "drainline: received 2 = delivered 2 + dropped 0 + in flight 0; truncated 0, partial 1; ",
+        "drainline: received 2 = delivered 2 + dropped 0 + in flight 0; truncated 0, unterminated 1; ",
         "bytes read 7 = messages 6 + framing 1 + discarded 0 + pending 0; unread 0; ",
         "connections accepted 1, rejected 0, ended 1 (eof 1); threads at most ",
         "; balanced",

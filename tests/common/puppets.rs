@@ -109,7 +109,7 @@ impl Stage {
                     loop {
                         match tasks.recv_timeout(LOOK) {
                             Ok(task) => task(conn, out),
-                            Err(RecvTimeoutError::Timeout) if !conn.draining() => {}
+                            Err(RecvTimeoutError::Timeout) if !conn.is_draining() => {}
                             Err(_) => return Ok(()),
                         }
                     }

@@ -274,7 +274,7 @@ fn time_in_a_rate_pause_counts_for_no_deadline() {
     let mut actor = stage.connect();
     // More than two seconds' worth at once, inside a frame.
     let read = actor.run(|conn, out| {
-        conn.progress(0, true);
+        conn.frame_progress(0, true);
         let item = Item {
             messages: 80,
             ..Item::light(0)

@@ -57,7 +57,7 @@ fn a_handler_that_panics_or_fails_ends_its_own_connection_and_its_permit_returns
     let handle = server()
         .config(config)
         .start_each(obey, move |line| {
-            counted.lock().unwrap().message(line);
+            counted.lock().unwrap().message(&line);
             Ok(())
         })
         .unwrap();
@@ -196,7 +196,7 @@ fn a_send_that_was_refused_is_booked_once_and_what_a_handler_drops_is_booked_too
                 for line in BufReader::new(connection).split(b'\n') {
                     let line = line?;
                     match line.as_slice() {
-                        b"spam" => out.dropped(DropReason::ByHandler, 3),
+                        b"spam" => out.record_dropped(DropReason::ByHandler, 3),
                         b"giant" => assert!(out.send(vec![0; 5000]).is_err()),
                         _ => out.send(line)?,
                     }

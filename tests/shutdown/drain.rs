@@ -63,9 +63,7 @@ fn a_drain_delivers_the_whole_lines_that_the_kernel_held() {
     let (seen, delivered) = channel();
     let handle = Server::builder()
         .listen(anywhere())
-        .start_each(held(gate, lines), move |line: &String| {
-            Ok(seen.send(line.clone())?)
-        })
+        .start_each(held(gate, lines), move |line: String| Ok(seen.send(line)?))
         .unwrap();
     let mut client = client::connect(handle.local_addrs()[0]);
     let sent: Vec<String> = (0..2000).map(|n| format!("line {n}")).collect();

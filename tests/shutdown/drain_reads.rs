@@ -21,7 +21,7 @@ fn a_handler_that_does_not_read_sees_that_the_server_drains() {
         .listen(anywhere())
         .start_each(
             |conn, out| {
-                while !conn.draining() {
+                while !conn.is_draining() {
                     thread::sleep(Duration::from_millis(1));
                 }
                 // It may still send its last words.
@@ -62,7 +62,7 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
             .start_each(
                 move |conn, _| {
                     let reads = last_reads(conn);
-                    Ok(ends.lock().unwrap().send((conn.peer(), reads))?)
+                    Ok(ends.lock().unwrap().send((conn.peer_addr(), reads))?)
                 },
                 |_| Ok(()),
             )
@@ -98,7 +98,7 @@ fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
         .start_each(
             move |conn, _| {
                 tell.lock().unwrap().send(last_reads(conn))?;
-                while !conn.draining() {
+                while !conn.is_draining() {
                     thread::sleep(Duration::from_millis(1));
                 }
                 Ok(tell.lock().unwrap().send(last_reads(conn))?)
@@ -130,7 +130,7 @@ fn an_urgent_byte_hides_nothing_from_a_drain_or_from_what_is_told_as_unread() {
         let handle = builder
             .start_each(
                 move |conn, _| {
-                    while !conn.draining() {
+                    while !conn.is_draining() {
                         thread::sleep(Duration::from_millis(1));
                     }
                     let mut read = Vec::new();

@@ -42,7 +42,7 @@ fn start(
 /// Takes one item, then waits in a loop of its own that looks at nothing but the last deadline.
 fn blocks_until_cut(inbox: &mut Receiver<String>) -> Result<(), BoxError> {
     let held = inbox.recv(DEADLINE);
-    while !inbox.is_cut() {
+    while !inbox.is_timed_out() {
         thread::sleep(Duration::from_millis(5));
     }
     drop(held);
@@ -170,7 +170,7 @@ fn flushes_at_the_end(
                 Received::Closed => break,
             }
         }
-        told.send(!inbox.is_cut())?;
+        told.send(!inbox.is_timed_out())?;
         for delivery in held {
             drop(delivery.ack());
         }

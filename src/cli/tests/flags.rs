@@ -74,7 +74,7 @@ pub(super) const FLAGS: &[(&str, &[&str], &[&str], &str)] = &[
     (
         "--when-full",
         &["abort", "drop", "block"],
-        &["block"],
+        &["wait"],
         "accepted is abort, drop or block",
     ),
     (

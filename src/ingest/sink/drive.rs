@@ -81,7 +81,7 @@ impl Drive<'_> {
             }
             self.reopen_if_asked();
             self.maintain_if_due()?;
-            while !self.hands.held.is_empty() && !self.hands.receiver.is_cut() {
+            while !self.hands.held.is_empty() && !self.hands.receiver.is_timed_out() {
                 self.offer()?;
             }
             if !self.hands.held.is_empty() {
@@ -116,7 +116,7 @@ impl Drive<'_> {
         let outcome = self.sink.write(&mut self.hands.batches());
         let took_some = self.messages() < before;
         let error = match outcome {
-            Ok(()) if took_some || self.hands.receiver.is_cut() => {
+            Ok(()) if took_some || self.hands.receiver.is_timed_out() => {
                 if took_some && self.backoff.is_running() {
                     self.backoff.reset();
                     let name = self.sink.name();

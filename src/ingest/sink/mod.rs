@@ -224,7 +224,7 @@ impl Batches<'_> {
 
     /// The server's last deadline has passed: return, whatever is left. It is booked as dropped.
     pub fn is_cut(&self) -> bool {
-        self.receiver.is_cut()
+        self.receiver.is_timed_out()
     }
 
     /// Waits, and is not taken for stuck meanwhile. Ends early when the server begins to close, so that a last try is

@@ -3,4 +3,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod receiver;
+pub(crate) mod reply;
 pub(crate) mod sender;
+pub(crate) mod weigh;
+pub(crate) mod writer;

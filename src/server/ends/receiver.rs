@@ -10,6 +10,7 @@ use crossbeam_channel::{TryRecvError, select};
 use super::sender::Envelope;
 use crate::policy::{Linger, Weight};
 use crate::server::deadline::Deadline;
+use crate::server::error::{BoxError, Fatal};
 use crate::server::state::consumer_state::ConsumerState;
 use crate::server::state::logger::Logger;
 use crate::server::state::quota::Quota;
@@ -119,7 +120,7 @@ impl<T> Receiver<T> {
         let until = Deadline::after(duration);
         let was_closing = self.is_closing();
         while let Some(left) = until.remaining(SLICE) {
-            if self.is_cut() || self.is_closing() != was_closing {
+            if self.is_timed_out() || self.is_closing() != was_closing {
                 break;
             }
             // A nudge says that somebody waits for room or that the quota was closed. The first is no
@@ -127,7 +128,7 @@ impl<T> Receiver<T> {
             let _ = self.nudged.recv_timeout(left);
         }
         self.state.works();
-        !self.is_cut()
+        !self.is_timed_out()
     }
 
     /// Whether nothing more is taken in: handlers had their share of the drain, or all are gone. What is in
@@ -138,8 +139,8 @@ impl<T> Receiver<T> {
 
     /// Whether the server's last deadline has passed: a consumer that waits in a way of its own, such as
     /// poll(2) on its output, looks at this between slices and returns.
-    pub fn is_cut(&self) -> bool {
-        self.quota.is_cut()
+    pub fn is_timed_out(&self) -> bool {
+        self.quota.is_timed_out()
     }
 
     /// The server's log, for lines that must not block whoever says them.
@@ -205,7 +206,7 @@ impl<T> Receiver<T> {
 
     /// What can be said at once.
     fn take(&mut self) -> Option<Received<T>> {
-        if self.is_cut() {
+        if self.is_timed_out() {
             return Some(Received::Closed);
         }
         match self.channel.try_recv() {
@@ -273,6 +274,35 @@ impl<T> Delivery<T> {
         self.receipt.is_settled = true;
         self.receipt.quota.delivered(self.receipt.rest);
         self.item
+    }
+
+    /// Says that what is left of the message can never be delivered: it is booked as dropped for
+    /// [`Refused`](crate::DropReason::Refused), and the server goes on.
+    pub fn refuse(mut self) {
+        self.receipt.is_settled = true;
+        self.receipt.quota.refused(self.receipt.rest);
+    }
+
+    /// Hands the message to `deliver`, and books what becomes of it: delivered, refused for the error that
+    /// is returned, or, by a [`Fatal`] error, nothing that is known.
+    pub(crate) fn deliver_by(
+        self,
+        deliver: impl FnOnce(T) -> Result<(), BoxError>,
+    ) -> Result<Option<BoxError>, BoxError> {
+        let Delivery { item, mut receipt } = self;
+        match deliver(item) {
+            Ok(()) => {
+                receipt.is_settled = true;
+                receipt.quota.delivered(receipt.rest);
+                Ok(None)
+            }
+            Err(error) if error.is::<Fatal>() => Err(error),
+            Err(error) => {
+                receipt.is_settled = true;
+                receipt.quota.refused(receipt.rest);
+                Ok(Some(error))
+            }
+        }
     }
 
     /// Says that the first `messages` of what remains are delivered: at most that many count. Their share
@@ -344,7 +374,7 @@ mod tests {
         }
         // By now it sleeps, or is about to.
         thread::sleep(Duration::from_millis(50));
-        quota.cut();
+        quota.time_out();
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
     }
 }

@@ -9,48 +9,14 @@ use std::time::Duration;
 use crossbeam_channel as channel;
 use crossbeam_channel::SendTimeoutError;
 
-use crate::policy::Weight;
+use super::reply::{NoAnswer, Reply};
+use super::weigh::{MAX_MESSAGES, Weigh, heap_bytes};
+use crate::policy::{Activity, Weight};
 use crate::server::config::{Config, WhenFull};
-use crate::server::error::SendError;
-use crate::server::ledger::DropReason;
+use crate::server::error::{Ended, RequestError, SendError, TrySendError};
+use crate::server::ledger::{DropReason, EndReason};
 use crate::server::state::connection_state::ConnectionState;
-use crate::server::state::quota::{Acquired, Patience, Quota};
-
-/// An item that says it holds more messages is counted as if it held these: sums must not overflow.
-const MAX_MESSAGES: u64 = u32::MAX as u64;
-
-/// What an item counts against the buffer's two bounds. Asked once, when it is sent.
-pub trait Weigh {
-    /// Messages that the item holds. An item that says 0 counts as 1, one that says more than 2^32 - 1 as that.
-    fn messages(&self) -> u64 {
-        1
-    }
-
-    /// Heap that the item holds, in bytes: [`heap_bytes`] of each allocation's capacity, not of its length. The item
-    /// itself is added to it.
-    fn bytes(&self) -> usize;
-}
-
-/// What an allocation of `bytes` takes of the heap: glibc's malloc puts 8 bytes before it, hands out multiples of 16, and
-/// at least 32 (malloc(3) and its `malloc_usable_size`). A vector of no capacity allocates nothing.
-pub fn heap_bytes(bytes: usize) -> usize {
-    match bytes {
-        0 => 0,
-        _ => bytes.saturating_add(8).next_multiple_of(16).max(32),
-    }
-}
-
-impl Weigh for Vec<u8> {
-    fn bytes(&self) -> usize {
-        heap_bytes(self.capacity())
-    }
-}
-
-impl Weigh for String {
-    fn bytes(&self) -> usize {
-        heap_bytes(self.capacity())
-    }
-}
+use crate::server::state::quota::{Acquired, Patience, Quota, Unavailable};
 
 /// An item in the channel, with what it was weighed at. Boxed, so that a slot is one word.
 pub(crate) struct Envelope<T> {
@@ -122,11 +88,7 @@ impl<T: Weigh> Sender<T> {
     /// The item comes back, already booked as dropped. [`SendError::Full`]: go on.
     /// [`SendError::Aborted`] and [`SendError::Closed`]: return from the handler.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
-        let weight = Weight {
-            messages: item.messages().clamp(1, MAX_MESSAGES),
-            bytes: (item.bytes() as u64)
-                .saturating_add(heap_bytes(size_of::<Envelope<T>>()) as u64),
-        };
+        let weight = weigh(&item);
         match self.quota.acquire(&self.state, weight, self.patience()) {
             Acquired::Granted => {
                 self.given_up.set(false);
@@ -143,15 +105,99 @@ impl<T: Weigh> Sender<T> {
         }
     }
 
+    /// Sends one message if there is room at once, and without going before others that wait for room.
+    /// Never blocks.
+    ///
+    /// # Errors
+    /// The message comes back, and is booked nowhere: send it later, or keep it.
+    pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
+        let weight = weigh(&item);
+        match self.quota.try_acquire(&self.state, weight) {
+            Ok(()) => self
+                .put(item, weight)
+                .map_err(|error| TrySendError::Ended(error.into_inner())),
+            Err(Unavailable::Busy) => Err(TrySendError::Full(item)),
+            Err(Unavailable::TooHeavy) => Err(TrySendError::TooHeavy(item)),
+            Err(Unavailable::Ended) => Err(TrySendError::Ended(item)),
+        }
+    }
+
+    /// Sends a message that asks for an answer, and waits for that answer. `make` is given the [`Reply`]
+    /// that goes into the message; whoever has the message answers.
+    ///
+    /// Blocks as [`send`](Sender::send) does, and then until the answer is there, the reply is dropped
+    /// (a consumer that let go of it, or is dead), or the connection ends: an abort and the last deadline
+    /// of a drain end the wait. In a drain requests are answered as ever.
+    ///
+    /// ```
+    /// use std::io::{BufRead, BufReader, Read, Write};
+    /// use std::net::TcpStream;
+    /// use drainline::{Reply, Server, Weigh};
+    ///
+    /// struct Count { word: String, reply: Reply<usize> }
+    ///
+    /// impl Weigh for Count {
+    ///     fn bytes(&self) -> usize { drainline::heap_bytes(self.word.capacity()) }
+    /// }
+    ///
+    /// let mut words: Vec<String> = Vec::new();
+    /// let server = Server::builder::<Count>()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .start_each(
+    ///         |conn, out| {
+    ///             for word in BufReader::new(&*conn).lines() {
+    ///                 let word = word?;
+    ///                 let count = out.request(|reply| Count { word, reply })?;
+    ///                 writeln!(&*conn, "{count}")?;
+    ///             }
+    ///             Ok(())
+    ///         },
+    ///         move |Count { word, reply }| {
+    ///             words.push(word);
+    ///             reply.send(words.len());
+    ///             Ok(())
+    ///         },
+    ///     )?;
+    ///
+    /// let mut client = TcpStream::connect(server.local_addrs()[0])?;
+    /// client.write_all(b"one\ntwo\n")?;
+    /// client.shutdown(std::net::Shutdown::Write)?;
+    /// let mut counts = String::new();
+    /// client.read_to_string(&mut counts)?;
+    /// assert_eq!(counts, "1\n2\n");
+    /// # Ok::<(), drainline::BoxError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`RequestError`]. A request that could not be sent is booked as dropped.
+    pub fn request<R>(&self, make: impl FnOnce(Reply<R>) -> T) -> Result<R, RequestError> {
+        let (reply, answer) = Reply::new();
+        let ended = |reason: Option<EndReason>| {
+            RequestError::Ended(Ended(reason.unwrap_or(EndReason::Shutdown)))
+        };
+        match self.send(make(reply)) {
+            Ok(()) => {}
+            Err(SendError::Full(_)) => return Err(RequestError::Full),
+            Err(_) => return Err(ended(self.state.ended())),
+        }
+        self.state.enter(Activity::Asking);
+        let outcome = answer.wait(|| self.state.ended());
+        self.state.enter(Activity::Working);
+        outcome.map_err(|none| match none {
+            NoAnswer::Dropped => RequestError::Unanswered,
+            NoAnswer::Ended(reason) => ended(Some(reason)),
+        })
+    }
+
     /// Books messages that the handler drops before they reach a send: received, and dropped for `reason`. At
     /// most 2^32 - 1 at a time.
-    pub fn dropped(&self, reason: DropReason, messages: u64) {
+    pub fn record_dropped(&self, reason: DropReason, messages: u64) {
         self.quota.dropped(reason, messages.min(MAX_MESSAGES));
     }
 
     /// Books messages that the handler has in hand after a send that ended its connection: received, and dropped for
     /// the reason of that send. One lock for all of them.
-    pub(crate) fn dropped_after_end(&self, messages: u64) {
+    pub(crate) fn record_dropped_after_end(&self, messages: u64) {
         self.quota
             .dropped_after(&self.state, messages.min(MAX_MESSAGES));
     }
@@ -183,6 +229,14 @@ impl<T: Weigh> Sender<T> {
             WhenFull::Drop => Patience::Drop(self.send_timeout),
             WhenFull::Block => Patience::Endless,
         }
+    }
+}
+
+fn weigh<T: Weigh>(item: &T) -> Weight {
+    let envelope = heap_bytes(size_of::<Envelope<T>>()) as u64;
+    Weight {
+        messages: item.messages().clamp(1, MAX_MESSAGES),
+        bytes: (item.bytes() as u64).saturating_add(envelope),
     }
 }
 

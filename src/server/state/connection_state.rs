@@ -2,8 +2,8 @@
 //! clock, read by the watchdog once a tick.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -28,6 +28,34 @@ pub(crate) enum WaitState {
 }
 
 const ACTIVITY_BITS: u32 = 3;
+
+/// Which listener accepted a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerName {
+    index: u32,
+    name: Arc<str>,
+}
+
+impl ListenerName {
+    pub(crate) fn new(index: usize, name: &str) -> Self {
+        ListenerName {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            name: name.into(),
+        }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+}
 
 /// One cache line, relaxed: only the handler writes the first six, only others write the rest.
 /// A counter with one writer needs no read-modify-write, so a read costs a handler a few plain stores.
@@ -60,6 +88,11 @@ pub(crate) struct ConnectionState {
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
     pub(crate) stream: TcpStream,
+    pub(crate) listener: ListenerName,
+    /// Held for one write, so that those of several threads do not mix.
+    pub(crate) writing: Mutex<()>,
+    /// The handler has returned.
+    is_over: AtomicBool,
     thread: OnceLock<Thread>,
     /// Its handler lets its reads be delayed.
     may_be_delayed: AtomicBool,
@@ -67,12 +100,20 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(id: u64, peer: SocketAddr, stream: TcpStream) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        peer: SocketAddr,
+        stream: TcpStream,
+        listener: ListenerName,
+    ) -> Self {
         ConnectionState {
             published: Published::default(),
             id,
             peer,
             stream,
+            listener,
+            writing: Mutex::new(()),
+            is_over: AtomicBool::new(false),
             thread: OnceLock::new(),
             may_be_delayed: AtomicBool::new(false),
             wait: Mutex::new(WaitState::None),
@@ -103,7 +144,7 @@ impl ConnectionState {
         add(&self.published.messages, n);
     }
 
-    pub(crate) fn progress(&self, finished: u64, inside: bool) {
+    pub(crate) fn frame_progress(&self, finished: u64, inside: bool) {
         if finished > 0 {
             add(&self.published.frames, finished);
         }
@@ -173,18 +214,36 @@ impl ConnectionState {
 
     /// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
     /// alike (RDHUP); a reset is ERR and HUP.
-    pub(crate) fn has_peer_gone(&self) -> bool {
-        self.has_peer_gone_within(Duration::ZERO)
+    pub(crate) fn poll_peer_gone(&self) -> bool {
+        self.poll_peer_gone_within(Duration::ZERO)
     }
 
-    /// As [`has_peer_gone`](ConnectionState::has_peer_gone), waiting for it. Our own shutdown(2) looks alike.
-    pub(crate) fn has_peer_gone_within(&self, wait: Duration) -> bool {
+    /// As [`poll_peer_gone`](ConnectionState::poll_peer_gone), waiting for it. Our own shutdown(2) looks alike.
+    pub(crate) fn poll_peer_gone_within(&self, wait: Duration) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
         let Ok(wait) = Timespec::try_from(wait) else {
             return false;
         };
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         poll(&mut fds, Some(&wait)).is_ok() && fds[0].revents().intersects(gone)
+    }
+
+    /// Waits until there is something to read, an end included.
+    pub(crate) fn poll_readable(&self, wait: Duration) {
+        self.poll(PollFlags::IN, wait);
+    }
+
+    /// Waits until the kernel takes bytes, or the socket is shut down.
+    pub(crate) fn poll_writable(&self, wait: Duration) {
+        self.poll(PollFlags::OUT, wait);
+    }
+
+    fn poll(&self, events: PollFlags, wait: Duration) {
+        let mut fds = [PollFd::new(&self.stream, events)];
+        if let Ok(wait) = Timespec::try_from(wait) {
+            // Whoever waits looks for itself what there is.
+            let _ = poll(&mut fds, Some(&wait));
+        }
     }
 
     pub(crate) fn peer_gone(&self) -> bool {
@@ -206,15 +265,35 @@ impl ConnectionState {
 
     /// Ends whatever wait the handler is in: a blocked read or write by shutdown(2), a park by unpark.
     /// The reason must have been set before, or a woken read could not tell it from the peer's end.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn disconnect(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
         self.unpark();
+    }
+
+    /// As [`disconnect`](ConnectionState::disconnect), for reads alone: a goodbye can still be written.
+    pub(crate) fn stop_reading(&self) {
+        let _ = self.stream.shutdown(Shutdown::Read);
+        self.unpark();
+    }
+
+    /// The handler has returned: writes of other threads are over, too. One that is under way holds the
+    /// lock, and a shutdown(2) ends it.
+    pub(crate) fn end_writers(&self) {
+        self.is_over.store(true, Ordering::Release);
+        if self.writing.try_lock().is_none() {
+            let _ = self.stream.shutdown(Shutdown::Both);
+            drop(self.writing.lock());
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// No more reading, replies still work: a blocked read wakes. A stream that its peer has ended is read to
     /// that end: it is known, and so is its last message.
     pub(crate) fn drain(&self) {
-        if self.has_peer_gone() {
+        if self.poll_peer_gone() {
             self.published.is_complete.store(true, Ordering::Release);
         }
         self.published.drain.store(true, Ordering::Release);
@@ -228,21 +307,9 @@ impl ConnectionState {
         }
     }
 
-    /// Where the peer connected to, for the log: a system call.
-    pub(crate) fn listener(&self) -> String {
-        listener_of(&self.stream)
-    }
-
     /// What the kernel holds of the stream and nobody has read. 0 if it cannot be asked.
     pub(crate) fn unread_bytes(&self) -> u64 {
         unread_bytes(&self.stream)
-    }
-}
-
-pub(crate) fn listener_of(stream: &TcpStream) -> String {
-    match stream.local_addr() {
-        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
-        Err(error) => error.to_string(),
     }
 }
 
@@ -257,7 +324,7 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 fn activity_of(code: u32) -> Activity {
-    const ALL: [Activity; 7] = [
+    const ALL: [Activity; 8] = [
         Activity::Working,
         Activity::Reading,
         Activity::Sending,
@@ -265,6 +332,7 @@ fn activity_of(code: u32) -> Activity {
         Activity::Writing,
         Activity::Ending,
         Activity::Delayed,
+        Activity::Asking,
     ];
     ALL.get(code as usize).copied().unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use super::accept_queue::{Queued, SocketTable};
+use super::connection_state::ListenerName;
 use crate::server::config::{Config, OnOverload};
 use crate::server::deadline::Deadline;
 
@@ -34,6 +35,7 @@ const NO_SYN: &[SockFilter] = {
 pub(crate) struct Listener {
     socket: TcpListener,
     pub(crate) address: SocketAddr,
+    pub(crate) name: ListenerName,
     backlog: i32,
     /// Whoever handed it in may go on with it, and it may not come back when it was shut down.
     pub(crate) is_inherited: bool,
@@ -96,6 +98,7 @@ impl Listener {
         Ok(Listener {
             socket: socket.into(),
             address: bound,
+            name: ListenerName::new(0, ""),
             backlog,
             is_inherited: false,
             guard,
@@ -138,6 +141,7 @@ impl Listener {
         Ok(Listener {
             socket,
             address,
+            name: ListenerName::new(0, ""),
             backlog: 0,
             is_inherited: true,
             guard: None,

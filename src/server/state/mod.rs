@@ -104,7 +104,7 @@ impl Shared {
     pub(crate) fn drain(&self, within: Duration) {
         let first = self.lifecycle.begin_drain(within);
         if within.is_zero() {
-            self.cut_consumer();
+            self.time_out_consumer();
         }
         if first {
             self.logger
@@ -122,7 +122,7 @@ impl Shared {
 
     /// Handlers had their share of the drain: nothing more is taken in, and their sockets are cut. One
     /// that is in code of its own is left where it is; it keeps its permit, and the report names it.
-    pub(crate) fn cut_handlers(&self) {
+    pub(crate) fn disconnect_handlers(&self) {
         if self.table.close() {
             // Acceptors may wait for permits.
             self.admission.wake();
@@ -134,17 +134,17 @@ impl Shared {
         }
         self.quota.abort_all(&states, EndReason::Shutdown);
         for state in states {
-            state.cut();
+            state.disconnect();
         }
     }
 
     /// The last deadline has passed: the receiver is closed with whatever is in it.
-    pub(crate) fn cut_consumer(&self) {
-        self.cut_handlers();
+    pub(crate) fn time_out_consumer(&self) {
+        self.disconnect_handlers();
         if self.quota.counts().in_flight > 0 {
             self.lifecycle.miss();
         }
-        self.quota.cut();
+        self.quota.time_out();
     }
 
     /// The server cannot go on: it drains, and says why.

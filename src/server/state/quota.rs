@@ -41,6 +41,14 @@ pub(crate) enum Acquired {
     Refused(DropReason),
 }
 
+/// Why a sender that does not wait has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unavailable {
+    Busy,
+    TooHeavy,
+    Ended,
+}
+
 /// What happens to a sender that finds no room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Patience {
@@ -73,7 +81,9 @@ pub(crate) struct Quota {
     /// Items in the consumer's hands.
     held: AtomicU64,
     /// The drain's deadline has passed: the receiver is closed, whatever is still in it.
-    cut: AtomicBool,
+    timed_out: AtomicBool,
+    /// The log was told of the first item that was let go of without a word.
+    nacked: AtomicBool,
     nudge: Sender<()>,
     /// What senders' patience is held against.
     clock: RunningClock,
@@ -95,7 +105,8 @@ impl Quota {
         let quota = Quota {
             inner: Mutex::new(inner),
             held: AtomicU64::new(0),
-            cut: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
+            nacked: AtomicBool::new(false),
             nudge,
             clock: RunningClock::new(),
         };
@@ -143,6 +154,28 @@ impl Quota {
         // park and its wake-up cost several times what this does.
         std::thread::yield_now();
         self.wait_in_line(state, patience)
+    }
+
+    /// Gets room for `weight` if there is some at once, and books it as received then. Books nothing
+    /// otherwise.
+    pub(crate) fn try_acquire(
+        &self,
+        state: &Arc<ConnectionState>,
+        weight: Weight,
+    ) -> Result<(), Unavailable> {
+        let mut inner = self.inner.lock();
+        if state.ended().is_some_and(refuses_sends) {
+            return Err(Unavailable::Ended);
+        }
+        match inner.semaphore.acquire(weight, false, || Arc::clone(state)) {
+            Acquire::Granted => {
+                inner.received += weight.messages;
+                Ok(())
+            }
+            Acquire::Busy | Acquire::Queued(_) => Err(Unavailable::Busy),
+            Acquire::TooHeavy => Err(Unavailable::TooHeavy),
+            Acquire::Closed => Err(Unavailable::Ended),
+        }
     }
 
     fn wait_in_line(&self, state: &Arc<ConnectionState>, patience: Patience) -> Acquired {
@@ -292,6 +325,20 @@ impl Quota {
         });
     }
 
+    /// The consumer said that the rest of an item can never be delivered.
+    pub(crate) fn refused(&self, rest: Weight) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.settle(rest, |inner| {
+            inner.dropped.add(DropReason::Refused, rest.messages);
+        });
+    }
+
+    /// Whether a consumer has let go of an item without a word for the first time.
+    pub(crate) fn is_first_nack(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.dropped.get(DropReason::SinkFailed) > 0 && !self.nacked.swap(true, Ordering::Relaxed)
+    }
+
     fn settle(&self, rest: Weight, book: impl FnOnce(&mut Inner)) {
         let wake = {
             let mut inner = self.inner.lock();
@@ -322,14 +369,14 @@ impl Quota {
 
     /// From now on the receiver is closed even with something in it, and what is let go of is booked as
     /// shut down.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn time_out(&self) {
         self.close(DropReason::Shutdown);
         let mut inner = self.inner.lock();
         if inner.closed_for == DropReason::Shutdown {
             inner.nacked_as = DropReason::Shutdown;
         }
         drop(inner);
-        self.cut.store(true, Ordering::Release);
+        self.timed_out.store(true, Ordering::Release);
         let _ = self.nudge.try_send(());
     }
 
@@ -337,8 +384,8 @@ impl Quota {
         self.inner.lock().semaphore.is_closed()
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
+    pub(crate) fn is_timed_out(&self) -> bool {
+        self.timed_out.load(Ordering::Acquire)
     }
 
     /// Closed, and everything that was granted is in the consumer's hands: nothing more can come.

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::admission::{AddressPermit, Permit};
-use super::connection_state::ConnectionState;
+use super::connection_state::{ConnectionState, ListenerName};
 use super::crowd_lock::CrowdLock;
 use super::handler_thread::HandlerThread;
 use parking_lot::MutexGuard;
@@ -60,6 +60,7 @@ impl Entry {
         ConnectionInfo {
             id: state.id,
             peer: state.peer,
+            listener: state.listener.shared(),
             state: sample.activity,
             in_state: self.watch.in_activity_of(&sample),
             peer_gone: state.peer_gone(),
@@ -311,8 +312,18 @@ impl Entrance<'_> {
 
     /// The state of the next connection. It is in the table when a thread has it
     /// ([`enter`](Entrance::enter)).
-    pub(crate) fn next(&self, stream: TcpStream, peer: SocketAddr) -> Arc<ConnectionState> {
-        let state = Arc::new(ConnectionState::new(self.0.last_id + 1, peer, stream));
+    pub(crate) fn next(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: ListenerName,
+    ) -> Arc<ConnectionState> {
+        let state = Arc::new(ConnectionState::new(
+            self.0.last_id + 1,
+            peer,
+            stream,
+            listener,
+        ));
         if self.0.is_draining {
             state.drain();
         }

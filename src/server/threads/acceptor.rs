@@ -19,7 +19,7 @@ use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use crate::server::state::Shared;
 use crate::server::state::accepting::Meets;
 use crate::server::state::admission::Slot;
-use crate::server::state::connection_state::{listener_of, unread_bytes};
+use crate::server::state::connection_state::unread_bytes;
 use crate::server::state::handler_thread::{Job, Serve};
 use crate::server::state::listener::{Accepted, Listener};
 use crate::server::state::waker::Waker;
@@ -37,8 +37,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_HANDSHAKE: Duration = Duration::from_millis(200);
 
 pub(crate) struct Acceptor {
-    /// Which of the acceptors it is.
-    place: usize,
     listener: Listener,
     waker: Arc<Waker>,
     shared: Arc<Shared>,
@@ -81,7 +79,6 @@ enum Next {
 
 impl Acceptor {
     pub(crate) fn new(
-        place: usize,
         listener: Listener,
         waker: Arc<Waker>,
         shared: Arc<Shared>,
@@ -92,10 +89,9 @@ impl Acceptor {
             on_overload => on_overload,
         };
         let meets = meets(on_overload);
-        shared.accepting.hold(place, None, meets);
+        shared.accepting.hold(listener.name.index(), None, meets);
         let reserve = Some(open_reserve()?);
         Ok(Acceptor {
-            place,
             listener,
             waker,
             shared,
@@ -281,7 +277,7 @@ impl Acceptor {
             drop(table);
             return Next::Go;
         }
-        let connection = table.next(stream, peer);
+        let connection = table.next(stream, peer, self.listener.name.clone());
         let job = Job {
             connection: Arc::clone(&connection),
             handler: Arc::clone(&self.handler),
@@ -394,7 +390,9 @@ impl Acceptor {
         };
         if (self.holds, self.meets) != (reason, meets) {
             (self.holds, self.meets) = (reason, meets);
-            self.shared.accepting.hold(self.place, reason, meets);
+            self.shared
+                .accepting
+                .hold(self.listener.name.index(), reason, meets);
         }
     }
 
@@ -404,7 +402,7 @@ impl Acceptor {
         let shared = &self.shared;
         shared.table.rejected(reason, 1, unread_bytes(stream));
         shared.logger.log_debug(|| {
-            let at = listener_of(stream);
+            let at = self.listener.name.name();
             format!("{peer} is turned away at {at}: {reason}")
         });
         if !matches!(reason, RejectReason::PerAddress | RejectReason::Shutdown) {

@@ -12,7 +12,8 @@ use rustix::thread::gettid;
 
 use crate::server::config::FirstByteTimeout;
 use crate::server::ends::connection::Connection;
-use crate::server::ends::sender::{Envelope, Sender, Weigh};
+use crate::server::ends::sender::{Envelope, Sender};
+use crate::server::ends::weigh::Weigh;
 use crate::server::error::{BoxError, Ended, panic_message};
 use crate::server::ledger::{EndReason, counted};
 use crate::server::state::connection_state::ConnectionState;
@@ -121,6 +122,7 @@ fn run<T>(
         }
         reason
     }));
+    state.end_writers();
     drop(sender);
     drop(connection);
     let reason = outcome.unwrap_or_else(|payload| {
@@ -148,14 +150,14 @@ fn run<T>(
 
 fn log_begin(shared: &Shared, state: &ConnectionState) {
     shared.logger.log_debug(|| {
-        let (id, peer, at) = (state.id, state.peer, state.listener());
+        let (id, peer, at) = (state.id, state.peer, state.listener.name());
         format!("connection {id} from {peer} begins, at {at}")
     });
 }
 
 fn log_end(shared: &Shared, state: &ConnectionState, reason: EndReason) {
     shared.logger.log_debug(|| {
-        let (id, peer, at) = (state.id, state.peer, state.listener());
+        let (id, peer, at) = (state.id, state.peer, state.listener.name());
         let (messages, bytes) = (state.messages(), state.sample().bytes);
         let (messages, bytes) = (counted(messages, "message"), counted(bytes, "byte"));
         format!(

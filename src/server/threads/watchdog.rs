@@ -29,7 +29,7 @@ pub(crate) struct Watchdog {
     limits: WatchLimits,
     overload: Overload,
     coalesce: Option<Coalesce>,
-    make_room: Eviction,
+    eviction: Eviction,
     ticks: u32,
     consumer: ConsumerWatch,
 }
@@ -70,7 +70,7 @@ impl Watchdog {
             limits,
             overload,
             coalesce,
-            make_room: Eviction::default(),
+            eviction: Eviction::default(),
             ticks: 0,
             consumer: ConsumerWatch::default(),
         }
@@ -95,6 +95,7 @@ impl Watchdog {
         self.shared.quota.tick();
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
+        self.tell_first_nack();
         self.step_overload(longest_wait);
         match self
             .shared
@@ -102,8 +103,19 @@ impl Watchdog {
             .due(|| self.shared.table.has_no_connections())
         {
             Due::Nothing => {}
-            Due::Handlers => self.shared.cut_handlers(),
-            Due::Consumer => self.shared.cut_consumer(),
+            Due::Handlers => self.shared.disconnect_handlers(),
+            Due::Consumer => self.shared.time_out_consumer(),
+        }
+    }
+
+    /// Said once: an embedder's consumer that forgets to acknowledge would else only be seen in the ledger.
+    fn tell_first_nack(&self) {
+        let shared = &self.shared;
+        if shared.lifecycle.error().is_none() && shared.quota.is_first_nack() {
+            shared.logger.log(
+                Level::Warn,
+                "the consumer dropped a delivery without an ack: it is counted as dropped (sink_failed)",
+            );
         }
     }
 
@@ -117,13 +129,13 @@ impl Watchdog {
             if looks_for_gone
                 && sample.activity == Activity::Sending
                 && !state.peer_gone()
-                && state.has_peer_gone()
+                && state.poll_peer_gone()
             {
                 state.set_peer_gone();
             }
             match verdict {
                 Verdict::Fine => {}
-                Verdict::Cut(breach) => cut(shared, state, sample, breach),
+                Verdict::Cut(breach) => expire(shared, state, sample, breach),
                 Verdict::Stuck => name_stuck(shared, state, sample, watch),
             }
         };
@@ -139,13 +151,13 @@ impl Watchdog {
             } else {
                 0
             };
-            self.make_room.begin_tick(is_kept_out, leaving);
+            self.eviction.begin_tick(is_kept_out, leaving);
         }
         shared.table.watch(
             elapsed,
             &self.limits,
             self.coalesce.as_mut(),
-            &mut self.make_room,
+            &mut self.eviction,
             visit,
             name_ending,
         );
@@ -206,7 +218,7 @@ impl Watchdog {
         }
         let now = self.shared.now();
         if let Some(state) = self.shared.accepting.step(now, is_paused) {
-            say_not_accepting(&self.shared, state);
+            log_not_accepting(&self.shared, state);
         }
         *self.shared.snapshot.lock() = OverloadSnapshot {
             level: self.overload.level(),
@@ -216,7 +228,7 @@ impl Watchdog {
             consumer_busy_for: self.consumer.busy_for,
         };
         if let Some(change) = change {
-            say_change(&self.shared, change, self.overload.is_paused());
+            log_change(&self.shared, change, self.overload.is_paused());
         }
     }
 }
@@ -227,15 +239,19 @@ fn finished(counts: &Counts) -> u64 {
 }
 
 /// Its handler's thread names it, with what the handler knows of what came.
-fn cut(shared: &Shared, state: &ConnectionState, sample: Sample, breach: Breach) {
+fn expire(shared: &Shared, state: &ConnectionState, sample: Sample, breach: Breach) {
     let reason = match breach {
         Breach::Frame => EndReason::FrameTimeout,
         Breach::Idle => EndReason::IdleTimeout,
         Breach::FirstByte => EndReason::FirstByteTimeout,
         Breach::Write => EndReason::WriteTimeout,
     };
-    if shared.quota.expire(state, reason, breach, &sample) {
-        state.cut();
+    if !shared.quota.expire(state, reason, breach, &sample) {
+        return;
+    }
+    match reason {
+        EndReason::IdleTimeout => state.stop_reading(),
+        _ => state.disconnect(),
     }
 }
 
@@ -245,6 +261,7 @@ fn name_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &
     let waited = watch.in_activity().as_secs_f64();
     let (key, what) = match sample.activity {
         Activity::Sending => ("sender held up", "waits for the buffer"),
+        Activity::Asking => ("request unanswered", "waits for the consumer's answer"),
         _ => ("handler stuck", "is in its handler's own code"),
     };
     shared.logger.log_limited(key, Level::Warn, || {
@@ -256,7 +273,7 @@ fn name_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &
 }
 
 /// Names the limit that keeps new clients out, and its value.
-fn say_not_accepting(shared: &Shared, state: NotAccepting) {
+fn log_not_accepting(shared: &Shared, state: NotAccepting) {
     let config = &shared.config;
     let why = match state.reason {
         NotAcceptingReason::Paused => {
@@ -308,7 +325,7 @@ fn say_not_accepting(shared: &Shared, state: NotAccepting) {
 }
 
 /// Each change is logged once: what it comes of, how long the level before it lasted, and what it cost.
-fn say_change(shared: &Shared, change: Change, is_paused: bool) {
+fn log_change(shared: &Shared, change: Change, is_paused: bool) {
     let level = if change.to == OverloadLevel::Normal {
         Level::Info
     } else {

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver as Channel, Sender as Entrance, channel};
 use std::thread;
 
 use super::*;
+use crate::server::state::connection_state::ListenerName;
 
 const SENDERS: usize = 64;
 const SENDS_EACH: usize = 400;
@@ -42,7 +43,12 @@ fn stream() -> TcpStream {
 fn state(id: u64, stream: &TcpStream) -> Arc<ConnectionState> {
     let stream = stream.try_clone().expect("a descriptor");
     let peer = stream.peer_addr().unwrap_or(([127, 0, 0, 1], 1).into());
-    let state = Arc::new(ConnectionState::new(id, peer, stream));
+    let state = Arc::new(ConnectionState::new(
+        id,
+        peer,
+        stream,
+        ListenerName::new(0, ""),
+    ));
     state.belongs_to_this_thread();
     state
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::server::Server;
+use crate::server::state::connection_state::ListenerName;
 
 const ONE: Weight = Weight {
     messages: 1,
@@ -30,7 +31,12 @@ impl Books {
             .unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let state = ConnectionState::new(1, stream.peer_addr().unwrap(), stream);
+        let state = ConnectionState::new(
+            1,
+            stream.peer_addr().unwrap(),
+            stream,
+            ListenerName::new(0, ""),
+        );
         Books {
             server,
             state: Arc::new(state),
@@ -270,11 +276,11 @@ fn a_verdict_on_what_a_connection_showed_before_takes_nothing_out_of_line() {
     for (reason, breach) in DEADLINES {
         let books = Books::new();
         books.fill();
-        books.state.progress(0, true);
+        books.state.frame_progress(0, true);
         let seen = reading(&books);
         // The read comes back with a message just then, and the message waits for room.
         books.state.add_bytes(10);
-        books.state.progress(1, true);
+        books.state.frame_progress(1, true);
         books.state.enter(Activity::Working);
         books.semaphore(ONE);
         assert!(!books.quota().expire(&books.state, reason, breach, &seen));
@@ -288,10 +294,10 @@ fn a_verdict_on_what_a_connection_showed_before_takes_nothing_out_of_line() {
 fn a_verdict_ends_only_who_has_not_come_on_since() {
     for (reason, breach) in DEADLINES {
         let books = Books::new();
-        books.state.progress(0, true);
+        books.state.frame_progress(0, true);
         let seen = reading(&books);
         books.state.add_bytes(10);
-        books.state.progress(1, true);
+        books.state.frame_progress(1, true);
         books.state.enter(Activity::Working);
         assert!(!books.quota().expire(&books.state, reason, breach, &seen));
         let seen = reading(&books);
@@ -305,7 +311,7 @@ fn a_verdict_ends_only_who_has_not_come_on_since() {
 fn what_was_read_before_a_deadline_passed_is_still_sent() {
     for (reason, breach) in DEADLINES {
         let books = Books::new();
-        books.state.progress(0, true);
+        books.state.frame_progress(0, true);
         let seen = reading(&books);
         assert!(books.quota().expire(&books.state, reason, breach, &seen));
         assert_eq!(books.enter(ONE), Acquired::Granted, "{reason:?}");

@@ -1,0 +1,140 @@
+//! What writes to a peer from another thread than its handler's.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use crate::server::deadline::Deadline;
+use crate::server::error::Ended;
+use crate::server::ledger::EndReason;
+use crate::server::state::Shared;
+use crate::server::state::connection_state::ConnectionState;
+
+/// A wait for the peer is looked at again at least this often; a shutdown(2) ends it long before.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// The most that is handed to the kernel at a time: what `write_timeout` is counted for.
+const MAX_PER_WRITE: usize = 64 << 10;
+
+/// Writes to a connection's peer from any thread, while its handler reads: a subscription that pushes, a
+/// timer. Clones write to the same connection.
+///
+/// A writer keeps nothing alive: when the handler has returned, each write fails, and one that is under
+/// way is ended. Let the handler block in a read: a drain, an abort and a peer that has gone wake the
+/// read, and the handler's return ends the writers.
+///
+/// # Writing
+/// [`write`](Write::write) takes all of its buffer, and blocks until the kernel has it, at most
+/// `write_timeout` for each 64 KiB; where that passes, the connection ends as
+/// [`write_timeout`](EndReason::WriteTimeout). What one call writes is not torn apart by another thread's
+/// write; a call of the handler itself is one unit up to 64 KiB. Until the handler returns, a drain leaves
+/// writers alone.
+///
+/// # Errors
+/// An error that wraps [`Ended`] once the connection has ended. Part of the buffer may have been written
+/// by then.
+#[derive(Clone)]
+pub struct Writer {
+    id: u64,
+    state: Weak<ConnectionState>,
+    shared: Weak<Shared>,
+}
+
+impl Writer {
+    pub(super) fn new(state: &Arc<ConnectionState>, shared: &Arc<Shared>) -> Self {
+        Writer {
+            id: state.id,
+            state: Arc::downgrade(state),
+            shared: Arc::downgrade(shared),
+        }
+    }
+
+    /// The number of its connection.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether its connection has ended: every later write fails.
+    pub fn is_closed(&self) -> bool {
+        let state = self.state.upgrade();
+        state.is_none_or(|state| state.ended().is_some() || state.is_over())
+    }
+
+    fn write_all_of(&self, buf: &[u8]) -> io::Result<()> {
+        let ended = |reason| Err(Ended(reason).into_io());
+        let (Some(state), Some(shared)) = (self.state.upgrade(), self.shared.upgrade()) else {
+            return ended(EndReason::HandlerReturned);
+        };
+        let _turn = state.writing.lock();
+        if state.is_over() {
+            return ended(state.ended().unwrap_or(EndReason::HandlerReturned));
+        }
+        for part in buf.chunks(MAX_PER_WRITE) {
+            let until = shared.config.write_timeout.map(Deadline::after);
+            if let Err(reason) = write_part(&state, part, until) {
+                if reason == EndReason::WriteTimeout {
+                    shared.quota.abort(&state, reason);
+                    state.disconnect();
+                }
+                return ended(state.ended().unwrap_or(reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes all of a part, waiting for the peer in poll(2), which sees a shutdown(2), too.
+fn write_part(
+    state: &ConnectionState,
+    mut part: &[u8],
+    until: Option<Deadline>,
+) -> Result<(), EndReason> {
+    while !part.is_empty() {
+        if let Some(reason) = state.ended() {
+            return Err(reason);
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::send(&state.stream, part, flags) {
+            Ok(wrote) => part = &part[wrote..],
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let left = until.map_or(Some(MAX_WAIT), |until| until.remaining(MAX_WAIT));
+                state.poll_writable(left.ok_or(EndReason::WriteTimeout)?);
+            }
+            Err(_) => return Err(EndReason::Reset),
+        }
+    }
+    Ok(())
+}
+
+impl Write for Writer {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_all_of(buf).map(|()| buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for &Writer {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_all_of(buf).map(|()| buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("connection", &self.id)
+            .finish_non_exhaustive()
+    }
+}

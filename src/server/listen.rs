@@ -1,0 +1,167 @@
+//! Where a server listens.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use super::config::{Config, OnOverload};
+use super::error::StartError;
+use super::state::Shared;
+use super::state::connection_state::ListenerName;
+use super::state::handler_thread::Serve;
+use super::state::listener::{self, Listener};
+use super::state::waker::Waker;
+use super::threads::acceptor::Acceptor;
+
+/// Where a server listens, and what that listener is called.
+#[derive(Debug)]
+#[must_use = "a listener does nothing until a builder has it"]
+pub struct Listen {
+    source: Source,
+    name: Option<String>,
+}
+
+impl Listen {
+    /// On an address. Port 0: one that is free; [`Server::local_addrs`](crate::Server::local_addrs) tells.
+    pub fn on(address: SocketAddr) -> Self {
+        Source::Address(address).into()
+    }
+
+    /// Names the listener, for [`Connection::listener`](crate::Connection::listener), [`ConnectionInfo`](crate::ConnectionInfo) and the
+    /// log. Default: its address.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Listen::on(address)
+    }
+}
+
+/// Takes over a listener that is bound and listens already. It is made non-blocking.
+impl From<TcpListener> for Listen {
+    fn from(listener: TcpListener) -> Self {
+        Source::Inherited(listener).into()
+    }
+}
+
+impl From<Source> for Listen {
+    fn from(source: Source) -> Self {
+        Listen { source, name: None }
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    Address(SocketAddr),
+    Inherited(TcpListener),
+}
+
+impl Source {
+    /// The port that it has of IPv4, unless any will do.
+    fn v4_port(&self) -> Option<u16> {
+        let address = match self {
+            Source::Address(address) => *address,
+            Source::Inherited(listener) => listener.local_addr().ok()?,
+        };
+        let is_v4 = address.ip().to_canonical().is_ipv4();
+        (is_v4 && address.port() != 0).then_some(address.port())
+    }
+}
+
+/// The listeners of a server that starts.
+pub(super) struct Bound {
+    listeners: Vec<(Listener, Arc<Waker>)>,
+    inherited: usize,
+    unguarded: Vec<SocketAddr>,
+}
+
+impl Bound {
+    pub(super) fn all(listens: Vec<Listen>, config: &Config) -> Result<Self, StartError> {
+        // `[::]` takes IPv4 clients, too, and would be refused a port that an IPv4 listener has.
+        let v4_ports: Vec<u16> = listens
+            .iter()
+            .filter_map(|listen| listen.source.v4_port())
+            .collect();
+        let mut listeners = Vec::new();
+        let mut names = Vec::new();
+        let mut inherited = 0;
+        for Listen { source, name } in listens {
+            names.push(name);
+            listeners.push(match source {
+                Source::Address(address) => {
+                    let is_v6 = address.ip().to_canonical().is_ipv6();
+                    let only_v6 = is_v6 && v4_ports.contains(&address.port());
+                    Listener::bind(address, only_v6, config)
+                        .map_err(|source| StartError::Listen { address, source })?
+                }
+                Source::Inherited(listener) => {
+                    inherited += 1;
+                    Listener::inherit(listener, config).map_err(system("an inherited listener"))?
+                }
+            });
+        }
+        let unguarded = listener::guard_other_families(&mut listeners);
+        for (index, (listener, name)) in listeners.iter_mut().zip(names).enumerate() {
+            let name = name.unwrap_or_else(|| listener.address.to_string());
+            listener.name = ListenerName::new(index, &name);
+        }
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| Ok((listener, Arc::new(Waker::new()?))))
+            .collect::<io::Result<_>>()
+            .map_err(system("an eventfd"))?;
+        Ok(Bound {
+            listeners,
+            inherited,
+            unguarded,
+        })
+    }
+
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.iter();
+        listeners.map(|(listener, _)| listener.address).collect()
+    }
+
+    pub(super) fn wakers(&self) -> Vec<Arc<Waker>> {
+        let listeners = self.listeners.iter();
+        listeners.map(|(_, waker)| Arc::clone(waker)).collect()
+    }
+
+    /// What an operator should know of them.
+    pub(super) fn notes(&self, config: &Config) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.inherited > 0 && config.on_overload == OnOverload::Refuse {
+            let why = "an inherited listener could not come back";
+            notes.push(format!(
+                "on_overload = refuse: {why}, so it closes clients instead"
+            ));
+        }
+        notes.extend(self.unguarded.iter().map(|address| {
+            let port = address.port();
+            format!("on_overload = refuse: another program has port {port} in the other family, and could take it from {address} while that is shut down, so it closes clients instead")
+        }));
+        notes
+    }
+
+    pub(super) fn acceptors(
+        self,
+        shared: &Arc<Shared>,
+        handlers: Vec<Arc<dyn Serve>>,
+    ) -> Result<Vec<Acceptor>, StartError> {
+        let listeners = self.listeners.into_iter().zip(handlers);
+        let acceptors = listeners.map(|((listener, waker), handler)| {
+            Acceptor::new(listener, waker, Arc::clone(shared), handler)
+        });
+        acceptors
+            .collect::<io::Result<_>>()
+            .map_err(system("a descriptor in reserve"))
+    }
+}
+
+pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}

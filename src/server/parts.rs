@@ -1,0 +1,150 @@
+//! What a server is put together from, and the start of its threads.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel as channel;
+use parking_lot::Mutex;
+
+use super::config::Config;
+use super::ends::receiver::Receiver;
+use super::ends::sender::Envelope;
+use super::error::StartError;
+use super::limits::{self, ResourceLimits};
+use super::listen::system;
+use super::running::Threads;
+use super::state::accepting::Accepting;
+use super::state::admission::Admission;
+use super::state::consumer_state::ConsumerState;
+use super::state::exits::Exits;
+use super::state::lifecycle::Lifecycle;
+use super::state::logger::Logger;
+use super::state::promise::Promise;
+use super::state::quota::Quota;
+use super::state::table::Table;
+use super::state::waker::Waker;
+use super::state::{Ending, OverloadSnapshot, Shared, Spawner, ThreadBody};
+use super::threads::acceptor::Acceptor;
+use super::threads::reaper;
+use super::threads::watchdog::Watchdog;
+use crate::policy::{Linger, Weight};
+
+/// How long the consumer sleeps where it lingers.
+const LINGER: Duration = Duration::from_micros(500);
+
+/// What the threads of a server that starts share, and the ends of it that only one of them has.
+pub(super) struct Parts {
+    pub(super) shared: Arc<Shared>,
+    nudged: channel::Receiver<()>,
+    endings: channel::Receiver<Ending>,
+    logger_body: ThreadBody,
+}
+
+impl Parts {
+    pub(super) fn new(
+        config: Config,
+        limits: ResourceLimits,
+        promise: Promise,
+        spawner: Spawner,
+        wakers: Vec<Arc<Waker>>,
+    ) -> Self {
+        let (quota, nudged) = Quota::new(Weight {
+            messages: config.buffer_messages as u64,
+            bytes: config.buffer_bytes as u64,
+        });
+        let (reaper, endings) = channel::bounded(limits.max_connections + 1);
+        let (logger, logger_body) = Logger::new();
+        let exits = Arc::new(Exits::new());
+        let listeners = wakers.len();
+        let admission = Admission::new(&config, limits.max_connections, Arc::clone(&exits), wakers);
+        let shared = Arc::new(Shared {
+            admission: Arc::new(admission),
+            accepting: Accepting::new(listeners),
+            limits,
+            promise: Mutex::new(Some(promise)),
+            started: Instant::now(),
+            fixed_threads: listeners + limits::OWN_THREADS as usize,
+            table: Table::default(),
+            quota: Arc::new(quota),
+            consumer: Arc::new(ConsumerState::new()),
+            exits,
+            reaper,
+            snapshot: Mutex::new(OverloadSnapshot::default()),
+            lifecycle: Lifecycle::new(listeners),
+            logger,
+            spawner,
+            config,
+        });
+        Parts {
+            shared,
+            nudged,
+            endings,
+            logger_body: Box::new(logger_body),
+        }
+    }
+
+    pub(super) fn receiver<T>(&self, queued: channel::Receiver<Box<Envelope<T>>>) -> Receiver<T> {
+        let (shared, config) = (&self.shared, &self.shared.config);
+        let linger = config
+            .linger
+            .then(|| Linger::new(config.busy_reads as f64, LINGER));
+        Receiver::new(
+            queued,
+            self.nudged.clone(),
+            Arc::clone(&shared.quota),
+            Arc::clone(&shared.consumer),
+            shared.logger.clone(),
+            linger,
+        )
+    }
+
+    /// Starts every thread but the handlers'. Where one fails, those that run are ended.
+    pub(super) fn start<T: Send + 'static>(
+        self,
+        queued: channel::Receiver<Box<Envelope<T>>>,
+        acceptors: Vec<Acceptor>,
+        consumer: impl FnOnce(Arc<Shared>) + Send + 'static,
+    ) -> Result<Threads, StartError> {
+        let shared = &self.shared;
+        let quota = Arc::clone(&shared.quota);
+        // Books what the consumer never came to take.
+        let drop_rest = Box::new(move || {
+            while let Ok(envelope) = queued.try_recv() {
+                quota.picked_up();
+                quota.nack(envelope.weight);
+            }
+        });
+        let mut threads = Threads::new(Arc::clone(shared), drop_rest);
+        threads.logger = Some(spawn("logger", self.logger_body)?);
+        threads.reaper = Some(spawn("reaper", {
+            let (shared, endings) = (Arc::clone(shared), self.endings);
+            move || reaper::run(&shared, &endings)
+        })?);
+        threads.watchdog = Some(spawn("watchdog", {
+            let is_over = threads.is_over();
+            let watchdog = Watchdog::new(Arc::clone(shared));
+            move || watchdog.run(is_over)
+        })?);
+        threads.consumer = Some(spawn("consumer", {
+            let shared = Arc::clone(shared);
+            move || consumer(shared)
+        })?);
+        for acceptor in acceptors {
+            threads
+                .acceptors
+                .push(spawn("acceptor", move || acceptor.run())?);
+        }
+        Ok(threads)
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(system(name))
+}
