@@ -1,0 +1,151 @@
+//! What a consumer is told, and what it may say.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use drainline::{
+    BoxError, Connection, DropReason, Fatal, Received, Sender, ServerError, TrySendError,
+};
+
+use super::builder;
+use super::common::client;
+use super::common::wait::{DEADLINE, wait_until, within};
+
+/// Sends each byte that it reads as a message.
+fn bytes(conn: &mut Connection, out: &Sender<char>) -> Result<(), BoxError> {
+    let mut byte = [0; 1];
+    while std::io::Read::read(conn, &mut byte)? > 0 {
+        out.send(byte[0].into())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_message_that_is_refused_is_counted_and_the_server_goes_on_unless_it_is_fatal() {
+    let (seen, delivered) = channel();
+    let server = builder(|_| {})
+        .start_each(bytes, move |letter| match letter {
+            'b' => Err("no b's here".into()),
+            'f' => Err(Fatal("the disk is gone".into()).into()),
+            _ => Ok(seen.send(letter)?),
+        })
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(b"abc").unwrap();
+    assert_eq!(delivered.recv_timeout(DEADLINE), Ok('a'));
+    assert_eq!(delivered.recv_timeout(DEADLINE), Ok('c'));
+    assert_eq!(server.stats().dropped.get(DropReason::Refused), 1);
+    client.write_all(b"f").unwrap();
+    let report = within("the end", DEADLINE, move || server.wait());
+    assert!(report.is_balanced() && report.is_lossy(), "{report:?}");
+    assert_eq!(report.stats.dropped.get(DropReason::SinkFailed), 1);
+    match report.error {
+        Some(ServerError::ConsumerFailed(error)) => assert_eq!(error, "the disk is gone"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_timer_of_the_consumers_own_comes_when_it_is_due_though_messages_flow() {
+    let (tell, told) = channel();
+    let server = builder(|_| {})
+        .start(bytes, move |receiver| {
+            let mut due = Instant::now() + Duration::from_millis(50);
+            let mut since = 0;
+            loop {
+                match receiver.recv_until(due) {
+                    Received::Message(delivery) => since += u32::from(delivery.ack() == 'x'),
+                    Received::Timeout => {
+                        due += Duration::from_millis(50);
+                        tell.send(std::mem::take(&mut since))?;
+                    }
+                    Received::RoomWanted => {}
+                    Received::Closed => return Ok(()),
+                }
+            }
+        })
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(b"xxx").unwrap();
+    let mut seen = 0;
+    while seen < 3 {
+        seen += told.recv_timeout(DEADLINE).unwrap();
+    }
+}
+
+/// It was told 49 million times in 5 s.
+#[test]
+fn a_consumer_that_does_not_heed_that_room_is_wanted_does_not_spin() {
+    let wanted = Arc::new(AtomicU32::new(0));
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let server = builder(|config| config.buffer_messages = 1)
+        .start(bytes, {
+            let (wanted, held) = (Arc::clone(&wanted), Arc::clone(&held));
+            move |receiver| {
+                loop {
+                    match receiver.recv(DEADLINE) {
+                        Received::Message(delivery) => held.lock().unwrap().push(delivery),
+                        Received::RoomWanted => drop(wanted.fetch_add(1, Ordering::Relaxed)),
+                        Received::Timeout => {}
+                        Received::Closed => return Ok(()),
+                    }
+                }
+            }
+        })
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(b"ab").unwrap();
+    let begun = Instant::now();
+    wait_until("room wanted three times", DEADLINE, || {
+        wanted.load(Ordering::Relaxed) >= 3
+    });
+    let told = wanted.load(Ordering::Relaxed);
+    let most = begun.elapsed().as_millis() / 100 + 2;
+    assert!(u128::from(told) <= most, "{told} of {most}");
+    // Another thread acknowledges, and the next one comes.
+    held.lock().unwrap().pop().unwrap().ack();
+    wait_until("the second", DEADLINE, || held.lock().unwrap().len() == 1);
+    held.lock().unwrap().pop().unwrap().ack();
+}
+
+#[test]
+fn what_is_only_tried_is_booked_when_it_was_sent() {
+    let (tell, told) = channel();
+    let server = builder(|config| config.buffer_messages = 1)
+        .start(
+            move |_, out| {
+                let full = loop {
+                    match out.try_send("x".to_owned()) {
+                        Ok(()) => {}
+                        Err(TrySendError::Full(item)) => break item,
+                        Err(other) => panic!("{other:?}"),
+                    }
+                };
+                let heavy = out.try_send("x".repeat(128 << 20)).unwrap_err();
+                tell.send((full, matches!(heavy, TrySendError::TooHeavy(_))))?;
+                Ok(())
+            },
+            |receiver| {
+                let mut held = Vec::new();
+                loop {
+                    match receiver.recv(DEADLINE) {
+                        Received::Message(delivery) => held.push(delivery),
+                        Received::Closed => break,
+                        Received::Timeout | Received::RoomWanted => {}
+                    }
+                }
+                held.into_iter().for_each(|one| drop(one.ack()));
+                Ok(())
+            },
+        )
+        .unwrap();
+    let _client = client::connect(server.local_addrs()[0]);
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(("x".to_owned(), true)));
+    let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
+    let stats = &report.stats;
+    assert!(report.is_balanced() && !report.is_lossy(), "{report:?}");
+    assert_eq!((stats.received, stats.delivered), (1, 1));
+}

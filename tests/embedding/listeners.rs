@@ -1,0 +1,51 @@
+//! Listeners with names, and with handlers of their own.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::mpsc::channel;
+
+use drainline::Listen;
+
+use super::builder;
+use super::common::client;
+use super::common::handlers::anywhere;
+use super::common::wait::{DEADLINE, wait_until};
+
+#[test]
+fn a_connection_knows_its_listener_and_each_listener_may_have_its_handler() {
+    let bound = TcpListener::bind(anywhere()).unwrap();
+    let (tell, told) = channel();
+    let server = builder::<String>(|_| {})
+        .listener(Listen::on(anywhere()).named("plain"))
+        .listener_with(Listen::from(bound).named("admin"), |conn, _| {
+            let (name, index) = (conn.listener(), conn.listener_index());
+            Ok(writeln!(&*conn, "{name} {index} {}", conn.local_addr()?)?)
+        })
+        .start_each(
+            |conn, out| Ok(out.send(format!("{} {}", conn.listener(), conn.listener_index()))?),
+            move |message| Ok(tell.send(message)?),
+        )
+        .unwrap();
+    let addresses = server.local_addrs();
+    let mut admin = client::connect(addresses[2]);
+    let (said, _) = client::read_to_end(&mut admin);
+    let expected = format!("admin 2 {}\n", addresses[2]);
+    assert_eq!(String::from_utf8(said).unwrap(), expected);
+    let _unnamed = client::connect(addresses[0]);
+    let expected = format!("{} 0", addresses[0]);
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(expected));
+    let _named = client::connect(addresses[1]);
+    assert_eq!(told.recv_timeout(DEADLINE).as_deref(), Ok("plain 1"));
+}
+
+#[test]
+fn connections_are_listed_with_their_listener() {
+    let server = builder(|_| {})
+        .listener(Listen::on(anywhere()).named("plain"))
+        .serve(|conn| Ok(std::io::copy(conn, &mut std::io::sink()).map(drop)?))
+        .unwrap();
+    let _client = client::connect(server.local_addrs()[1]);
+    wait_until("a connection", DEADLINE, || server.stats().open == 1);
+    let connections = server.connections();
+    assert_eq!(&*connections[0].listener, "plain");
+}

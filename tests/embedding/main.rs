@@ -1,0 +1,25 @@
+//! The library as an embedder meets it: what handlers and consumers are given, and whole programs.
+#![allow(clippy::unwrap_used)]
+// `pub` in a module here means: for the other modules.
+#![allow(unreachable_pub)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod connection;
+mod consumer;
+mod listeners;
+mod requests;
+mod writers;
+
+use drainline::{Builder, Config, Server, Weigh};
+
+/// A server on a free port of loopback. Small: the servers of a process promise their limits together.
+fn builder<T: Weigh + Send + 'static>(change: impl FnOnce(&mut Config)) -> Builder<T> {
+    let mut config = Config::default();
+    config.max_connections = Some(10);
+    change(&mut config);
+    Server::builder()
+        .config(config)
+        .listen(common::handlers::anywhere())
+}
