@@ -86,9 +86,12 @@ fn a_peer_that_takes_nothing_ends_by_the_write_timeout() {
     assert_eq!(report.stats.ended.get(EndReason::WriteTimeout), 1);
 }
 
+/// Ends a connection from one side; what is left of the client lives on.
+type End = fn(&Server, TcpStream) -> Option<TcpStream>;
+
 #[test]
 fn a_write_that_is_under_way_ends_with_the_connection() {
-    let ends: [fn(&Server, TcpStream) -> Option<TcpStream>; 3] = [
+    let ends: [End; 3] = [
         |server, client| {
             assert!(server.abort(1));
             Some(client)
