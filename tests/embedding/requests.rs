@@ -79,9 +79,12 @@ fn an_answer_comes_back_even_while_the_server_drains() {
     assert!(!report.timed_out && report.is_balanced(), "{report:?}");
 }
 
+/// What a consumer does with a request.
+type Way = fn(Reply<u32>) -> Result<(), BoxError>;
+
 #[test]
 fn a_consumer_that_lets_go_of_a_request_or_dies_ends_the_wait() {
-    let ways: [fn(Reply<u32>) -> Result<(), BoxError>; 3] = [
+    let ways: [Way; 3] = [
         |reply| {
             drop(reply);
             Ok(())
