@@ -78,7 +78,7 @@ fn keeps_its_promise(connections: u64, rate: u64, sink: u64, stall: &str) -> Res
     let of_plan = [
         format!("--rate={}", each * connections),
         format!("--stall={stall}"),
-        "--json".to_owned(),
+        "--json=-".to_owned(),
     ];
     let plan = drainline("plan", &[&same[..], &of_plan].concat())?;
     let command = plan["command"].as_str().unwrap_or_default();
@@ -94,7 +94,7 @@ fn keeps_its_promise(connections: u64, rate: u64, sink: u64, stall: &str) -> Res
     of_lab.extend([
         format!("--rate={each}"),
         format!("--stall={stall}@1s"),
-        "--json".to_owned(),
+        "--json=-".to_owned(),
         "--".to_owned(),
     ]);
     of_lab.extend(flags);
@@ -115,7 +115,7 @@ fn keeps_its_promise(connections: u64, rate: u64, sink: u64, stall: &str) -> Res
 }
 
 fn strategies(flags: &[&str]) -> Result<Vec<Value>, Failure> {
-    let flags: Vec<String> = ["--json"]
+    let flags: Vec<String> = ["--json=-"]
         .iter()
         .chain(flags)
         .map(|flag| (*flag).to_owned())

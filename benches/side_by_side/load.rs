@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::owned::Owned;
 
-/// What `drainline load --report json` said.
+/// What `drainline load --json -` said.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) messages: u64,
@@ -27,7 +27,7 @@ pub(crate) fn start(program: &Path, address: SocketAddr, args: &[String]) -> Out
         .arg("load")
         .arg(address.to_string())
         .args(args)
-        .args(["--report", "json"])
+        .args(["--json", "-"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

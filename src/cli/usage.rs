@@ -117,19 +117,6 @@ impl UsageError {
     }
 }
 
-/// Refuses the first of some values, each with its flag's id and whether it is in its range.
-pub(crate) fn check_ranges(
-    values: &[(&str, bool, String)],
-    table: Accepted,
-) -> Result<(), UsageError> {
-    let Some((id, _, value)) = values.iter().find(|(_, is_in_range, _)| !is_in_range) else {
-        return Ok(());
-    };
-    let accepted = table.iter().find(|(known, _)| known == id);
-    let accepted = accepted.map_or("", |(_, text)| text);
-    Err(UsageError::bad_value(&flag(id), value, accepted))
-}
-
 fn unknown(error: &clap::Error, command: &Command, flag: &str) -> String {
     let suggested = context(error, ContextKind::SuggestedArg);
     let name = command.get_name();

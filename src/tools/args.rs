@@ -1,12 +1,24 @@
-//! How a tool's command line is read.
+//! How a tool reads its command line, and where its report goes.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
+use serde_json::Value;
 
 use crate::cli::help::{self, Page};
+use crate::cli::units::Unreadable;
 use crate::cli::usage::{self, UsageError};
+use crate::cli::{files, print};
+
+/// What `--json` accepts.
+pub(super) const JSON: (&str, &str) = ("json", "a path, or - for stdout");
+
+/// The file could not be written.
+const NOT_WRITTEN: u8 = 1;
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -45,6 +57,72 @@ pub(super) fn command<T: CommandFactory>(page: &Page) -> Command {
         arg.allow_hyphen_values(takes_value)
     });
     help::install(command, page)
+}
+
+/// Reads what `read` reads, and refuses a value outside `range`; `off` and `auto` are in any range.
+pub(super) fn within<T: PartialOrd + Clone, V: Clone + Into<Option<T>>>(
+    read: impl Fn(&str) -> Result<V, Unreadable> + Clone,
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<V, Unreadable> + Clone {
+    move |text| {
+        let value = read(text)?;
+        let number: Option<T> = value.clone().into();
+        match number.is_none_or(|number| range.contains(&number)) {
+            true => Ok(value),
+            false => Err("out of range".to_owned()),
+        }
+    }
+}
+
+/// The `--json FILE|-` of each tool.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Output {
+    /// Writes the report as one JSON object to this file, beside the text on stdout. With - the JSON
+    /// goes to stdout, and there is no text.
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    json: Option<PathBuf>,
+}
+
+impl Output {
+    /// Says before a tool's work begins that its report could not be written.
+    ///
+    /// # Errors
+    /// The file cannot be created or replaced.
+    pub(super) fn check(&self) -> Result<(), UsageError> {
+        let file = self.json.as_deref().filter(|path| !is_stdout(path));
+        file.map_or(Ok(()), |path| {
+            files::check_replaced(path).map_err(|error| not_written(path, &error))
+        })
+    }
+
+    /// Prints `text` and writes `json` to its file, or prints `json` alone. Both end with LF.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn write(
+        &self,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<ExitCode, UsageError> {
+        let Some(path) = &self.json else {
+            return Ok(print(&text()));
+        };
+        let json = format!("{}\n", json());
+        if is_stdout(path) {
+            return Ok(print(&json));
+        }
+        let printed = print(&text());
+        files::write_whole(path, &json).map_err(|error| not_written(path, &error))?;
+        Ok(printed)
+    }
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> UsageError {
+    UsageError::new(NOT_WRITTEN, &format!("--json {}: {error}", path.display()))
 }
 
 /// Each flag of a tool is in both of its helps.

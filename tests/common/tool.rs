@@ -28,7 +28,7 @@ pub fn run_by(launch: Launch) -> (Exit, String) {
 #[track_caller]
 pub fn load(server: &Drainline, flags: &[&str]) -> Value {
     let address = server.addr().to_string();
-    let (exit, stdout) = run(&[&["load", &address, "--report", "json"], flags].concat());
+    let (exit, stdout) = run(&[&["load", &address, "--json", "-"], flags].concat());
     exit.assert_code(0);
     assert_eq!(exit.stderr, "");
     serde_json::from_str(&stdout).unwrap()
@@ -38,7 +38,7 @@ pub fn load(server: &Drainline, flags: &[&str]) -> Value {
 #[track_caller]
 pub fn verify(file: &Path, flags: &[&str]) -> (Option<i32>, Value) {
     let file = file.to_str().unwrap();
-    let (exit, stdout) = run(&[&["verify", file, "--report", "json"], flags].concat());
+    let (exit, stdout) = run(&[&["verify", file, "--json", "-"], flags].concat());
     assert_eq!(exit.stderr, "");
     (exit.code, serde_json::from_str(&stdout).unwrap())
 }

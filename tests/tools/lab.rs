@@ -17,7 +17,7 @@ const STORM: [&str; 7] = [
     "--rate=100",
     "--reconnect=200ms",
     "--stall=1s@400ms",
-    "--json",
+    "--json=-",
 ];
 const CLIENTS: u64 = 60;
 
@@ -125,7 +125,7 @@ fn a_server_that_takes_too_much_is_stopped_and_the_report_says_so() {
         "--connections=1500",
         "--reconnect=500ms",
         "--rate=10",
-        "--json",
+        "--json=-",
     ];
     let (exit, stdout) = run(&flags);
     exit.assert_code(0);
@@ -221,7 +221,7 @@ fn a_short_lab_is_told_as_a_table() {
     let flags: Vec<&str> = STORM
         .iter()
         .copied()
-        .filter(|flag| *flag != "--json")
+        .filter(|flag| *flag != "--json=-")
         .collect();
     let (exit, stdout) = run(&[&flags[..], &["--strategies=layered"]].concat());
     exit.assert_code(0);

@@ -17,7 +17,7 @@ fn short_run() -> (TempDir, PathBuf, Value) {
         "lab",
         "--duration=2s",
         "--strategies=naive,abort,layered",
-        "--json",
+        "--json=-",
         "--html",
         path.to_str().unwrap(),
     ]);

@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 /// A load that is under way.
 fn start(address: &str, flags: &[&str]) -> Drainline {
-    let args = [&["load", address, "--report", "json"], flags].concat();
+    let args = [&["load", address, "--json", "-"], flags].concat();
     Drainline::with(&args).bare().spawn()
 }
 

@@ -13,7 +13,7 @@ use crate::common::exit::Exit;
 use crate::common::programs::is_installed;
 use crate::common::tool::{load, refused, run};
 use rustix::fs::OFlags;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LOADS: [&[&str]; 6] = [
     &["--rate=10000", "--connections=50", "--sink-rate=20000"],
@@ -39,15 +39,30 @@ const LOADS: [&[&str]; 6] = [
     ],
 ];
 
+/// What `drainline plan` says of a load.
+fn planned(load: &[&str]) -> Value {
+    let (exit, plan) = run(&[&["plan", "--json=-"], load].concat());
+    exit.assert_code(0);
+    serde_json::from_str(&plan).unwrap()
+}
+
+/// The flags of the server that a plan says to start.
+fn flags(plan: &Value) -> Vec<&str> {
+    let command = plan["command"].as_str().unwrap();
+    let flags = command.strip_prefix("drainline ").unwrap();
+    flags.split(' ').collect()
+}
+
 #[test]
 fn the_first_line_is_a_server_that_starts() {
     for load in LOADS {
-        let (exit, plan) = run(&[&["plan"], load].concat());
+        let plan = planned(load);
+        let (exit, text) = run(&[&["plan"], load].concat());
         exit.assert_code(0);
         assert_eq!(exit.stderr, "", "{load:?}");
-        let mut words = plan.lines().next().unwrap().split(' ');
-        assert_eq!(words.next(), Some("drainline"));
-        let flags: Vec<&str> = words.collect();
+        let command = plan["command"].as_str().unwrap();
+        assert_eq!(text.lines().next(), Some(command));
+        let flags = flags(&plan);
         let (exit, checked) = run(&[&flags[..], &["--check"]].concat());
         exit.assert_code(0);
         for flag in flags.chunks(2) {
@@ -57,13 +72,13 @@ fn the_first_line_is_a_server_that_starts() {
                 "no {line} in {checked}"
             );
         }
-        // The bound is that of the server, but for what each process has open on its own.
-        let bound = checked
-            .lines()
-            .find(|line| line.starts_with("at most "))
-            .unwrap();
-        let connections = bound.split(',').next().unwrap();
-        assert!(plan.contains(connections), "no {connections:?} in {plan}");
+        // The limits are those of the server, but for what each process has open on its own.
+        let connections = &plan["limits"]["connections"];
+        let limits = format!("at most {connections} connections,");
+        assert!(
+            checked.lines().any(|line| line.starts_with(&limits)),
+            "no {limits:?} in {checked}"
+        );
     }
 }
 
@@ -142,18 +157,21 @@ fn load_all(server: &Drainline, flags: &[&str]) -> u64 {
 #[test]
 fn a_real_server_keeps_the_promise_and_loses_nothing_one_step_beyond_it() {
     let words = [
-        "plan",
         "--rate=4000",
         "--connections=20",
         "--sink-rate=12000",
         "--stall=2s",
         "--memory=40MiB",
     ];
-    let (exit, plan) = run(&words);
-    exit.assert_code(0);
-    assert!(plan.contains("Promise: loses nothing"), "{plan}");
-    assert!(plan.contains("a stall of 4s: nothing is lost"), "{plan}");
-    let flags: Vec<&str> = plan.lines().next().unwrap().split(' ').skip(1).collect();
+    let plan = planned(&words);
+    assert_eq!(plan["promise"]["loses_nothing"], true, "{plan}");
+    let longer = &plan["what_if"][0];
+    assert_eq!(longer["what"], "a stall of 4s", "{plan}");
+    assert_eq!(
+        (&longer["lost"], &longer["unseen"]),
+        (&json!({}), &json!(0))
+    );
+    let flags = flags(&plan);
     for stall in [2, 4] {
         let exit = serve(&flags, stall);
         exit.assert_code(0);
@@ -255,16 +273,7 @@ fn a_terminal_shows_how_far_a_simulation_is_and_nothing_of_that_stays() {
 
 #[test]
 fn measuring_ends_soon_and_finds_something() {
-    let words = [
-        "plan",
-        "--rate=1000",
-        "--connections=20",
-        "--measure",
-        "--json",
-    ];
-    let (exit, plan) = run(&words);
-    exit.assert_code(0);
-    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let plan = planned(&["--rate=1000", "--connections=20", "--measure"]);
     assert!(
         plan["machines"]["capacity"].as_u64().unwrap() > 1000,
         "{plan}"

@@ -28,7 +28,7 @@ fn where_a_plan_promises_to_lose_nothing_the_lab_loses_nothing() {
         ];
         let of_plan = [
             "plan".to_owned(),
-            "--json".to_owned(),
+            "--json=-".to_owned(),
             format!("--rate={}", connections * each),
             format!("--stall={stall}ms"),
         ];
@@ -38,7 +38,7 @@ fn where_a_plan_promises_to_lose_nothing_the_lab_loses_nothing() {
         let flags = command.strip_prefix("drainline ").unwrap().split(' ');
         let of_lab = [
             "lab",
-            "--json",
+            "--json=-",
             "--preset=slow-sink",
             "--duration=4s",
             "--reconnect=off",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::common::child::Drainline;
 use crate::common::tool::{load, refused, run, run_by, verify};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// What a server wrote: 4 connections, 100 messages each.
@@ -177,4 +178,36 @@ fn what_cannot_be_read_is_one_line() {
         2,
         &["--framing syslog: accepted is lines"],
     );
+}
+
+/// Each tool has the same flag: `--json FILE` writes the report beside the text, `--json -` in its
+/// place, and what cannot be written is said before anything is done.
+#[test]
+fn every_tool_writes_its_report_as_json_to_a_file_or_to_stdout() {
+    let written = Written::new(&[]);
+    let input = written.path.to_str().unwrap();
+    let server = Drainline::start(&["--sink", "null"]);
+    let address = server.addr().to_string();
+    let tools = [
+        (&["verify", input][..], "clean"),
+        (&["load", &address, "--messages=3"], "connects"),
+        (&["plan", "--rate=100", "--connections=5"], "promise"),
+        (&["lab", "--duration=1s", "--strategies=limit"], "workload"),
+    ];
+    for (words, key) in tools {
+        let file = written.path.with_extension(key);
+        let (exit, text) = run(&[words, &["--json", file.to_str().unwrap()]].concat());
+        exit.assert_code(0);
+        assert!(!text.is_empty() && !text.starts_with('{'), "{text}");
+        let report: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(!report[key].is_null(), "{report}");
+
+        let (exit, stdout) = run(&[words, &["--json=-"]].concat());
+        exit.assert_code(0);
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        assert!(!report[key].is_null(), "{report}");
+
+        let nowhere = Drainline::with(&[words, &["--json=/nowhere/report"]].concat());
+        refused(nowhere, 1, &["--json /nowhere/report: "]);
+    }
 }

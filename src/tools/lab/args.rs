@@ -12,6 +12,7 @@ use crate::cli::settings::{self, Parsed};
 use crate::cli::units;
 use crate::cli::usage::UsageError;
 
+use super::super::args::{JSON, Output, within};
 use super::super::workload::{ClientPace, Stall, Workload};
 use super::limits;
 use super::presets::Preset;
@@ -38,28 +39,29 @@ pub(super) struct Args {
 
     /// Sends for this long; a preset is stretched to it. Timeouts of the servers are in proportion.
     #[arg(long, value_name = "TIME", default_value = "5s")]
-    #[arg(value_parser = units::duration, help_heading = "Load")]
+    #[arg(value_parser = within(units::duration, limits::DURATIONS), help_heading = "Load")]
     duration: Duration,
 
     /// Opens this many connections instead of the preset's, in its first crowd of clients that send at a rate.
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = units::count::<usize>, help_heading = "Load")]
+    #[arg(value_parser = within(units::count::<usize>, 1..=usize::MAX), help_heading = "Load")]
     connections: Option<usize>,
 
     /// Sends this many messages a second on each of those connections.
     #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = units::rate, help_heading = "Load")]
+    #[arg(value_parser = within(units::rate, limits::RATES), help_heading = "Load")]
     rate: Option<u64>,
 
     /// Makes every message this long.
     #[arg(long, value_name = "SIZE")]
-    #[arg(value_parser = units::size, help_heading = "Load")]
+    #[arg(value_parser = within(units::size, limits::SIZES), help_heading = "Load")]
     size: Option<usize>,
 
     /// Lets a client of those stay on one connection for about this long: then it hangs up, whatever became of what it
     /// sent, and comes back, as clients do that have a timeout. off: they stay.
     #[arg(long, value_name = "TIME")]
-    #[arg(value_parser = units::or_off(units::duration), help_heading = "Load")]
+    #[arg(value_parser = within(units::or_off(units::duration), limits::STAYS))]
+    #[arg(help_heading = "Load")]
     reconnect: Option<units::OrOff<Duration>>,
 
     /// Draws what is drawn from this number: the same number, the same load.
@@ -69,7 +71,8 @@ pub(super) struct Args {
 
     /// Lets the sink take this many messages a second. off: as many as come.
     #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = units::or_off(units::rate), help_heading = "Sink")]
+    #[arg(value_parser = within(units::or_off(units::rate), limits::RATES))]
+    #[arg(help_heading = "Sink")]
     sink_rate: Option<units::OrOff<u64>>,
 
     /// Stops the sink for the first time, at the second: 2s@1s. May be given several times, and takes the place of the
@@ -84,23 +87,22 @@ pub(super) struct Args {
     #[arg(help_heading = "Strategies")]
     strategies: Option<String>,
 
-    /// Writes the report to stdout as one JSON object, with the timeline of every metric.
-    #[arg(long, help_heading = "Report")]
-    pub(super) json: bool,
-
     /// Draws the timeline of each strategy in characters, beneath its sentence.
-    #[arg(long, help_heading = "Report")]
+    #[arg(long, help_heading = "Output")]
     pub(super) charts: bool,
 
     /// Simulates each server that is this program, too, and prints what that says beside what happened: how far
     /// drainline plan can be trusted.
-    #[arg(long, help_heading = "Report")]
+    #[arg(long, help_heading = "Output")]
     pub(super) simulate: bool,
 
     /// Writes the report with its charts into this file, as one page that needs nothing else.
     #[arg(long, value_name = "FILE")]
-    #[arg(help_heading = "Report")]
+    #[arg(help_heading = "Output")]
     pub(super) html: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) output: Output,
 
     /// Prints help: one screen for -h, every flag and its cost for --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
@@ -131,6 +133,7 @@ pub(super) const PAGE: Page = Page {
         ("stall", limits::STALL),
         ("strategies", STRATEGIES),
         ("html", "a path"),
+        JSON,
     ],
 };
 
@@ -286,6 +289,6 @@ fn stall(text: &str) -> Result<Stall, units::Unreadable> {
     let (lasts, at) = text.split_once('@').ok_or("no @")?;
     Ok(Stall {
         at: units::duration(at)?,
-        lasts: units::duration(lasts)?,
+        lasts: within(units::duration, limits::STALLS)(lasts)?,
     })
 }

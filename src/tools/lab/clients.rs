@@ -7,8 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drainline::ingest::OutputFraming;
-
 use super::super::load::engine::{self, LoadError};
 use super::super::load::histogram::Histogram;
 use super::super::load::plan::{Plan, Sizes};
@@ -16,7 +14,6 @@ use super::super::workload::{ClientPace, Crowd, Workload};
 use super::drip;
 
 const LOOK: Duration = Duration::from_millis(20);
-const WRITE_SIZE: usize = 64 << 10;
 /// For a message that has begun when the time is over. A server that takes nothing does not hold up the lab.
 const FINISH: Duration = Duration::from_millis(100);
 
@@ -84,27 +81,12 @@ fn run_crowd(
         }
     };
     let plan = Plan {
-        address,
-        connections: crowd.connections,
-        messages: None,
         duration: Some(crowd.until - crowd.from),
         rate,
-        sizes: Sizes {
-            shortest: crowd.size,
-            longest: crowd.size,
-            seed,
-        },
-        framing: OutputFraming::Lines,
-        write_size: WRITE_SIZE,
-        reconnect_every: None,
+        sizes: Sizes::new(crowd.size, crowd.size, seed),
         reconnect_after: crowd.reconnect,
-        wait_close: false,
         finish: FINISH,
-        numbered: false,
-        timestamped: false,
-        hold: Duration::ZERO,
-        timeout: None,
-        threads: 1,
+        ..Plan::new(address, crowd.connections)
     };
     let mut summary = match engine::run(&plan, stop, |_| {}) {
         Ok(summary) => summary,

@@ -1,5 +1,6 @@
 //! What a run of the lab may take of the machine.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
@@ -27,12 +28,14 @@ pub(super) const CEILING: Ceiling = Ceiling {
 
 /// As many threads as a server may have when each client has one.
 const MAX_CONNECTIONS: usize = 2000;
-const MAX_SIZE: usize = 64 << 10;
-const MAX_RATE: u64 = 1_000_000;
-const MAX_IN_ALL: u64 = 2_000_000;
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(600);
-const SHORTEST_STAY: Duration = Duration::from_millis(50);
+/// Messages a second over all connections.
+const MAX_RATE_IN_ALL: u64 = 2_000_000;
+const MAX_TIME: Duration = Duration::from_secs(600);
+pub(super) const DURATIONS: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_TIME;
+pub(super) const STALLS: RangeInclusive<Duration> = Duration::from_nanos(1)..=MAX_TIME;
+pub(super) const STAYS: RangeInclusive<Duration> = Duration::from_millis(50)..=MAX_TIME;
+pub(super) const SIZES: RangeInclusive<usize> = 1..=64 << 10;
+pub(super) const RATES: RangeInclusive<u64> = 1..=1_000_000;
 /// Of the lab itself, beside one for each client.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -52,27 +55,12 @@ impl Ceiling {
     }
 }
 
-/// Each value in its range, all in one duration, and on this machine.
+/// What is typed fits together, and fits this machine.
 ///
 /// # Errors
-/// The first that is not.
+/// The first contradiction.
 pub(super) fn check(workload: &Workload) -> Result<(), UsageError> {
     let duration = workload.duration;
-    if !(SHORTEST..=LONGEST).contains(&duration) {
-        let text = units::print_duration(duration);
-        return Err(UsageError::bad_value("--duration", &text, DURATION));
-    }
-    for crowd in &workload.crowds {
-        check_crowd(crowd)?;
-    }
-    if workload
-        .sink
-        .rate
-        .is_some_and(|rate| !(1..=MAX_RATE).contains(&rate))
-    {
-        let text = workload.sink.rate.unwrap_or(0).to_string();
-        return Err(UsageError::bad_value("--sink-rate", &text, SINK_RATE));
-    }
     let mut free_from = Duration::ZERO;
     for stall in &workload.sink.stalls {
         let text = format!(
@@ -80,9 +68,6 @@ pub(super) fn check(workload: &Workload) -> Result<(), UsageError> {
             units::print_duration(stall.lasts),
             units::print_duration(stall.at)
         );
-        if stall.lasts.is_zero() || stall.lasts > LONGEST {
-            return Err(UsageError::bad_value("--stall", &text, STALL));
-        }
         if stall.at >= duration {
             let line = format!(
                 "--stall {text}: it begins when the load is over (--duration {})",
@@ -106,31 +91,10 @@ pub(super) fn check(workload: &Workload) -> Result<(), UsageError> {
         .iter()
         .map(rate)
         .fold(0, u64::saturating_add);
-    if all > MAX_IN_ALL {
+    if all > MAX_RATE_IN_ALL {
         return Err(UsageError::contradiction(&format!(
-            "--rate: {all} messages a second over all connections: the lab sends at most {MAX_IN_ALL}"
+            "--rate: {all} messages a second over all connections: the lab sends at most {MAX_RATE_IN_ALL}"
         )));
-    }
-    Ok(())
-}
-
-fn check_crowd(crowd: &Crowd) -> Result<(), UsageError> {
-    let bad = |flag, value: String, accepted| Err(UsageError::bad_value(flag, &value, accepted));
-    if crowd.connections == 0 {
-        return bad("--connections", "0".to_owned(), CONNECTIONS);
-    }
-    if !(1..=MAX_SIZE).contains(&crowd.size) {
-        return bad("--size", units::print_size(crowd.size), SIZE);
-    }
-    if let ClientPace::Rate(rate) = crowd.pace
-        && !(1..=MAX_RATE).contains(&rate)
-    {
-        return bad("--rate", rate.to_string(), RATE);
-    }
-    if let Some(stay) = crowd.reconnect
-        && !(SHORTEST_STAY..=LONGEST).contains(&stay)
-    {
-        return bad("--reconnect", units::print_duration(stay), RECONNECT);
     }
     Ok(())
 }

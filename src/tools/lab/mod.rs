@@ -56,6 +56,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let failed = |what: &str| UsageError::new(1, &format!("lab: {what}"));
     serve::raise_descriptor_limit();
     let experiment = typed.experiment()?;
+    typed.output.check()?;
     if let Some(path) = &typed.html {
         // What cannot be written is said now, and not when all is done.
         files::check_replaced(path)
@@ -101,10 +102,10 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         command: words::command(args.iter().map(|word| word.to_string_lossy())),
         outcomes,
     };
-    let printed = match (findings.outcomes.is_empty(), typed.json) {
-        (true, _) => ExitCode::SUCCESS,
-        (false, true) => print(&format!("{}\n", json::json(&findings))),
-        (false, false) => print(&table::table(&findings, typed.charts)),
+    let text = || table::table(&findings, typed.charts);
+    let printed = match findings.outcomes.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => typed.output.write(text, || json::json(&findings))?,
     };
     if let Some(path) = &typed.html {
         files::write_whole(path, &html::write(&findings))

@@ -8,13 +8,22 @@ use drainline::ingest::OutputFraming;
 use crate::cli::help::Page;
 use crate::cli::units;
 use crate::cli::usage::UsageError;
-use crate::cli::values::{self, ReportFormat};
+use crate::cli::values;
 
+use super::super::args::{JSON, Output, within};
 use super::limits;
 use super::plan::{Plan, Sizes};
 
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
-const FINISH: Duration = Duration::from_secs(5);
+
+const MAX_CONNECTIONS: usize = 1_000_000;
+const MAX_RATE: u64 = 10_000_000;
+const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+const MIN_DURATION: Duration = Duration::from_millis(1);
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_MESSAGE: usize = 64 << 20;
+const MAX_WRITE: usize = 16 << 20;
+const MAX_THREADS: usize = 64;
 
 /// Sends messages to a server over many connections at once, and says how that went. Meant to cost
 /// the machine little: by default one or two threads serve all connections, and messages are rendered once
@@ -33,44 +42,44 @@ pub(super) struct Args {
     /// Keeps this many connections open at once. All are connected before the first message is sent; connects
     /// that fail then are told. Each costs a descriptor and a local port.
     #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = units::count::<usize>, help_heading = "Load")]
+    #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
     connections: usize,
 
     /// Sends this many messages on each connection, over all connections that take its place, and ends.
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = units::count::<u64>, help_heading = "Load")]
+    #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Load")]
     messages: Option<u64>,
 
     /// Sends for this long from when the connections stand; with --messages it is the most that they may take. A
     /// message that has begun by then is finished, for at most 5 s. Without either flag it is 10s.
     #[arg(long, value_name = "TIME")]
-    #[arg(value_parser = units::duration, help_heading = "Load")]
+    #[arg(value_parser = within(units::duration, MIN_DURATION..=MAX_TIME), help_heading = "Load")]
     duration: Option<Duration>,
 
     /// Sends this many messages a second on each connection, evenly spread over time and over connections,
     /// whether or not the server keeps up; what is due while a socket is full is sent as soon as it has
     /// room. Without it messages are sent as fast as the server takes them. Sets TCP_NODELAY.
     #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = units::rate, help_heading = "Load")]
+    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
     rate: Option<u64>,
 
     /// Leaves connections open and idle for this long when all is sent; a line on stderr says when that begins.
     #[arg(long, value_name = "TIME", default_value = "0s")]
-    #[arg(value_parser = units::duration, help_heading = "Load")]
+    #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_TIME), help_heading = "Load")]
     hold: Duration,
 
     /// Ends the load with exit code 1 when the server has taken no byte and closed no connection for this long, from
     /// the start, until all is sent. Without it a server that takes nothing is waited for as long as the load
     /// lasts, which has no end with --messages alone.
     #[arg(long, value_name = "TIME")]
-    #[arg(value_parser = units::duration, help_heading = "Load")]
+    #[arg(value_parser = within(units::duration, MIN_TIMEOUT..=MAX_TIME), help_heading = "Load")]
     timeout: Option<Duration>,
 
     /// Makes messages this long in bytes, without their framing: one size, or two with a dash for any size from
     /// the first to the second.
     #[arg(long, value_name = "SIZE", default_value = "128")]
     #[arg(value_parser = sizes, help_heading = "Messages")]
-    size: (usize, usize),
+    size: Sizes,
 
     /// Draws the sizes of a range from this number: the same number, the same sizes.
     #[arg(long, value_name = "N", default_value = "1")]
@@ -98,13 +107,13 @@ pub(super) struct Args {
 
     /// Hands at most this much to one write(2).
     #[arg(long, value_name = "SIZE", default_value = "64KiB")]
-    #[arg(value_parser = units::size, help_heading = "Connections")]
+    #[arg(value_parser = within(units::size, 1..=MAX_WRITE), help_heading = "Connections")]
     write_size: usize,
 
     /// Closes each connection after this many messages and makes another in its place, at once. One that
     /// is refused or reset is tried again, after 10 ms to 1 s; so it is with --duration.
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = units::count::<u64>, help_heading = "Connections")]
+    #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Connections")]
     reconnect_every: Option<u64>,
 
     /// Ends a connection by half, and waits until the server has closed it, before it counts as over or another
@@ -114,13 +123,12 @@ pub(super) struct Args {
 
     /// Sends from this many threads. auto is 1 with --rate, else 2.
     #[arg(long, value_name = "N", default_value = "auto")]
-    #[arg(value_parser = units::or_auto(units::count::<usize>), help_heading = "Running")]
+    #[arg(value_parser = within(units::or_auto(units::count::<usize>), 1..=MAX_THREADS))]
+    #[arg(help_heading = "Running")]
     threads: units::OrAuto<usize>,
 
-    /// Writes the report to stdout in this form: text for people, json for programs.
-    #[arg(long, value_name = "text|json", default_value = "text")]
-    #[arg(value_parser = values::choice(values::REPORT), help_heading = "Running")]
-    pub(super) report: ReportFormat,
+    #[command(flatten)]
+    pub(super) output: Output,
 
     /// Prints help: one screen for -h, every flag and its cost for --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
@@ -148,6 +156,7 @@ pub(super) const PAGE: Page = Page {
         ("write_size", "a size such as 64KiB, 1B to 16MiB"),
         ("reconnect_every", "1 or more"),
         ("threads", "1 to 64, or auto"),
+        JSON,
     ],
 };
 
@@ -168,7 +177,7 @@ Exit codes:
 
 Examples:
   drainline load 127.0.0.1:5140 --connections 8 --duration 10s
-  drainline load 127.0.0.1:5140 --connections 500 --rate 100 --duration 10s --report json
+  drainline load 127.0.0.1:5140 --connections 500 --rate 100 --duration 10s --json -
   drainline load 127.0.0.1:5140 --connections 8 --messages 1000 --reconnect-every 1 --wait-close
   drainline load 127.0.0.1:5140 --numbered --messages 100000, and then: drainline verify FILE
 ";
@@ -186,44 +195,40 @@ impl Args {
         }
         let address = values::address(&typed)
             .map_err(|why| UsageError::bad_value("load", &typed, &format!("{ADDRESS} ({why})")))?;
-        let sizes = Sizes {
-            shortest: self.size.0,
-            longest: self.size.1,
-            seed: self.seed,
-        };
+        let default_duration = || self.messages.is_none().then_some(DEFAULT_DURATION);
         let threads = self
             .threads
             .unwrap_or(if self.rate.is_some() { 1 } else { 2 });
         let plan = Plan {
-            address,
-            connections: self.connections,
             messages: self.messages,
-            duration: self.duration.or(match self.messages {
-                None => Some(DEFAULT_DURATION),
-                Some(_) => None,
-            }),
+            duration: self.duration.or_else(default_duration),
             rate: self.rate,
-            sizes,
+            sizes: Sizes {
+                seed: self.seed,
+                ..self.size
+            },
             framing: self.framing,
             write_size: self.write_size,
             reconnect_every: self.reconnect_every,
-            reconnect_after: None,
-            finish: FINISH,
             wait_close: self.wait_close,
             numbered: self.numbered,
             timestamped: self.timestamped,
             hold: self.hold,
             timeout: self.timeout,
             threads: threads.min(self.connections),
+            ..Plan::new(address, self.connections)
         };
-        limits::check(&plan, threads, PAGE.accepted).map(|()| plan)
+        limits::check(&plan).map(|()| plan)
     }
 }
 
 /// One size, or two with a dash.
-fn sizes(text: &str) -> Result<(usize, usize), units::Unreadable> {
-    match text.split_once('-') {
-        None => units::size(text).map(|size| (size, size)),
-        Some((shortest, longest)) => Ok((units::size(shortest)?, units::size(longest)?)),
+fn sizes(text: &str) -> Result<Sizes, units::Unreadable> {
+    let size = within(units::size, 1..=MAX_MESSAGE);
+    let (shortest, longest) = text.split_once('-').unwrap_or((text, text));
+    let (shortest, longest) = (size(shortest)?, size(longest)?);
+    match shortest <= longest {
+        true => Ok(Sizes::new(shortest, longest, 0)),
+        false => Err("the first size is the larger one".to_owned()),
     }
 }

@@ -49,6 +49,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         Typed::Args(args) => args,
     };
     let plan = args.plan()?;
+    args.output.check()?;
     serve::raise_descriptor_limit();
     limits::check_system(&plan)?;
     let failed = |what: &str| UsageError::new(NOT_ALL_SENT, what);
@@ -73,7 +74,8 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     if let Some(after) = still_for.filter(|_| !summary.was_stopped && !summary.has_failed()) {
         say(&report::moves(after));
     }
-    print(&report::write(&summary, args.report));
+    let (text, json) = (|| report::text(&summary), || report::json(&summary));
+    args.output.write(text, json)?;
     Ok(match summary.has_failed() {
         true => ExitCode::from(NOT_ALL_SENT),
         false => ExitCode::SUCCESS,

@@ -44,7 +44,34 @@ pub(crate) struct Plan {
     pub(crate) threads: usize,
 }
 
+/// What a message that has begun, or the server's end, is given when the time is over.
+const FINISH: Duration = Duration::from_secs(5);
+
 impl Plan {
+    /// Sends messages of 128 bytes as fast as the server takes them, from one thread, until it is
+    /// stopped.
+    pub(crate) fn new(address: SocketAddr, connections: usize) -> Plan {
+        Plan {
+            address,
+            connections,
+            messages: None,
+            duration: None,
+            rate: None,
+            sizes: Sizes::new(128, 128, 1),
+            framing: OutputFraming::Lines,
+            write_size: 64 << 10,
+            reconnect_every: None,
+            reconnect_after: None,
+            wait_close: false,
+            numbered: false,
+            timestamped: false,
+            hold: Duration::ZERO,
+            finish: FINISH,
+            timeout: None,
+            threads: 1,
+        }
+    }
+
     /// The shortest message that holds what it has to.
     pub(crate) fn shortest(&self) -> usize {
         let tag = if self.numbered {
@@ -78,6 +105,14 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
+    pub(crate) fn new(shortest: usize, longest: usize, seed: u64) -> Sizes {
+        Sizes {
+            shortest,
+            longest,
+            seed,
+        }
+    }
+
     /// The length of message `seq` of `connection`.
     pub(crate) fn of(&self, connection: u32, seq: u64) -> usize {
         let choices = (self.longest - self.shortest) as u64 + 1;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::units::{self, counted};
-use crate::cli::values::ReportFormat;
 
 use super::histogram::Histogram;
 use super::plan::Plan;
@@ -41,14 +40,7 @@ pub(super) fn moves(after: Duration) -> String {
 }
 
 /// The report, ended by LF.
-pub(super) fn write(summary: &Summary, format: ReportFormat) -> String {
-    match format {
-        ReportFormat::Text => text(summary),
-        ReportFormat::Json => format!("{}\n", json(summary)),
-    }
-}
-
-fn text(summary: &Summary) -> String {
+pub(super) fn text(summary: &Summary) -> String {
     let seconds = summary.time.as_secs_f64();
     let mut text = format!(
         "sent {}, {}",
@@ -131,7 +123,7 @@ fn percentiles_text(times: &Histogram) -> String {
     )
 }
 
-fn json(summary: &Summary) -> Value {
+pub(super) fn json(summary: &Summary) -> Value {
     json!({
         "messages": summary.messages,
         "bytes": summary.bytes,

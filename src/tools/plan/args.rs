@@ -7,12 +7,13 @@ use drainline::WhenFull;
 
 use crate::cli::help::Page;
 use crate::cli::units;
-use crate::cli::usage::{self, UsageError};
+use crate::cli::usage::UsageError;
 use crate::cli::values;
 
+use super::super::args::{JSON, Output, within};
 use super::inputs::Inputs;
 
-const FASTEST: u64 = 1_000_000_000;
+const MAX_RATE: u64 = 1_000_000_000;
 const MAX_CONNECTIONS: usize = 1_000_000;
 const MAX_MESSAGE: usize = 64 << 20;
 const MIN_MEMORY: usize = 16 << 20;
@@ -32,29 +33,29 @@ pub(super) struct Args {
     /// Plans for this many messages a second, over all connections. Give the most that arrives for longer than a stall
     /// lasts, not the average of a day.
     #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = units::rate, help_heading = "Load")]
+    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
     rate: Option<u64>,
 
     /// Plans for this many connections at once.
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = units::count::<usize>, help_heading = "Load")]
+    #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
     connections: Option<usize>,
 
     /// Plans for messages this long in bytes, without their framing: the usual one. If some are longer than 64 KiB, give
     /// the longest.
     #[arg(long, value_name = "SIZE", default_value = "128")]
-    #[arg(value_parser = units::size, help_heading = "Load")]
+    #[arg(value_parser = within(units::size, 1..=MAX_MESSAGE), help_heading = "Load")]
     size: usize,
 
     /// Takes it that the sink accepts this many messages a second when it is well. Without it the sink is taken to keep
     /// up, and what happens beyond its rate cannot be told.
     #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = units::rate, help_heading = "Sink")]
+    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Sink")]
     sink_rate: Option<u64>,
 
     /// Lets the sink take nothing for this long, now and then, without a loss: a restart, a failover, a full disk.
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = units::duration, help_heading = "Sink")]
+    #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_STALL), help_heading = "Sink")]
     stall: Duration,
 
     /// Takes this for the server's --when-full. Without it that is abort, which loses nothing where the sink catches up;
@@ -66,27 +67,26 @@ pub(super) struct Args {
     /// Lets the server's bound of memory be this at most, on each machine. The buffer has what connections leave; where it
     /// does not hold a stall, senders are held up for the rest. Without it a buffer has 1 GiB at most.
     #[arg(long, value_name = "SIZE")]
-    #[arg(value_parser = units::size, help_heading = "Server")]
+    #[arg(value_parser = within(units::size, MIN_MEMORY..=MAX_MEMORY), help_heading = "Server")]
     memory: Option<usize>,
 
     /// Takes it that one machine handles this many messages a second when it is busy. Machines are planned to be
     /// busy to 70 %.
     #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = units::rate, help_heading = "Machines")]
-    capacity: Option<u64>,
+    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Machines")]
+    pub(super) capacity: Option<u64>,
 
     /// Measures that on this machine: starts a server and sends messages to it for 2 s, on up to 500 connections. Costs
     /// what it measures, and what sending costs is counted with it, so that a machine that only receives takes more.
     #[arg(long, help_heading = "Machines")]
-    measure: bool,
+    pub(super) measure: bool,
 
     /// Draws the timeline of the simulation, of this load and of what lies beyond it.
     #[arg(long, help_heading = "Output")]
-    simulate: bool,
+    pub(super) simulate: bool,
 
-    /// Writes the plan as one JSON object.
-    #[arg(long, help_heading = "Output")]
-    json: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
 
     /// Prints help: one screen for -h, every flag and its cost for --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
@@ -106,6 +106,7 @@ pub(super) const PAGE: Page = Page {
         ("stall", "a duration such as 10s or 5m, 0s to 12h"),
         ("memory", "a size such as 512MiB, 16MiB to 1TiB"),
         ("capacity", RATE),
+        JSON,
     ],
 };
 
@@ -128,81 +129,30 @@ Examples:
   drainline plan --rate 2000000 --connections 20000 --measure
 ";
 
-/// What is to be planned, and how it is told.
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) inputs: Inputs,
-    pub(super) capacity: Option<u64>,
-    pub(super) measure: bool,
-    pub(super) simulate: bool,
-    pub(super) json: bool,
-}
-
 impl Args {
+    /// What the plan is made for.
+    ///
     /// # Errors
-    /// A value is missing or out of range, or two contradict each other.
-    pub(super) fn asked(&self) -> Result<Asked, UsageError> {
+    /// A value is missing, or two contradict each other.
+    pub(super) fn inputs(&self) -> Result<Inputs, UsageError> {
         let missing = |flag: &str, accepted: &str| UsageError::bad_value(flag, "", accepted);
         let rate = self.rate.ok_or_else(|| missing("--rate", RATE))?;
         let connections = self
             .connections
             .ok_or_else(|| missing("--connections", CONNECTIONS))?;
-        let is_rate = |rate: Option<u64>| rate.is_none_or(|rate| (1..=FASTEST).contains(&rate));
-        let print_rate = |rate: Option<u64>| rate.unwrap_or_default().to_string();
-        let is_memory = |bytes: usize| (MIN_MEMORY..=MAX_MEMORY).contains(&bytes);
-        let ranges = [
-            ("rate", is_rate(self.rate), rate.to_string()),
-            (
-                "connections",
-                (1..=MAX_CONNECTIONS).contains(&connections),
-                connections.to_string(),
-            ),
-            (
-                "size",
-                (1..=MAX_MESSAGE).contains(&self.size),
-                units::print_size(self.size),
-            ),
-            (
-                "sink_rate",
-                is_rate(self.sink_rate),
-                print_rate(self.sink_rate),
-            ),
-            (
-                "stall",
-                self.stall <= MAX_STALL,
-                units::print_duration(self.stall),
-            ),
-            (
-                "memory",
-                self.memory.is_none_or(is_memory),
-                units::print_size(self.memory.unwrap_or_default()),
-            ),
-            (
-                "capacity",
-                is_rate(self.capacity),
-                print_rate(self.capacity),
-            ),
-        ];
-        usage::check_ranges(&ranges, PAGE.accepted)?;
         if self.measure && self.capacity.is_some() {
             let line =
                 "--measure: the capacity is given: accepted is --capacity or --measure, not both";
             return Err(UsageError::contradiction(line));
         }
-        Ok(Asked {
-            inputs: Inputs {
-                rate,
-                size: self.size,
-                connections,
-                sink_rate: self.sink_rate,
-                stall: self.stall,
-                when_full: self.when_full,
-                memory: self.memory.map(|bytes| bytes as u64),
-            },
-            capacity: self.capacity,
-            measure: self.measure,
-            simulate: self.simulate,
-            json: self.json,
+        Ok(Inputs {
+            rate,
+            size: self.size,
+            connections,
+            sink_rate: self.sink_rate,
+            stall: self.stall,
+            when_full: self.when_full,
+            memory: self.memory.map(|bytes| bytes as u64),
         })
     }
 }

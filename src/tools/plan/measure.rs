@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use drainline::ingest::{Ingest, OutputFraming, sink};
+use drainline::ingest::{Ingest, sink};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::usage::UsageError;
@@ -51,27 +51,12 @@ pub(super) fn measure(inputs: &Inputs, settings: &Settings) -> Result<Measured, 
     let address = server.local_addrs().first().copied();
     let address = address.ok_or_else(|| failed("the server has no address".to_owned()))?;
     let plan = Plan {
-        reconnect_after: None,
-        finish: Duration::from_secs(1),
-        address,
-        connections,
-        messages: None,
         duration: Some(DURATION),
         rate: Some(rate),
-        sizes: Sizes {
-            shortest: inputs.size,
-            longest: inputs.size,
-            seed: 1,
-        },
-        framing: OutputFraming::Lines,
-        write_size: 64 << 10,
-        reconnect_every: None,
+        sizes: Sizes::new(inputs.size, inputs.size, 1),
         wait_close: true,
-        numbered: false,
-        timestamped: false,
-        hold: Duration::ZERO,
-        timeout: None,
-        threads: 1,
+        finish: Duration::from_secs(1),
+        ..Plan::new(address, connections)
     };
     let before = processor_time();
     engine::run(&plan, &AtomicBool::new(false), |_| {})

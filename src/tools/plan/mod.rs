@@ -28,8 +28,9 @@ use crate::cli::usage::UsageError;
 use crate::cli::{malloc, print, serve};
 
 use super::args::{self as command_line, Typed};
-use args::{Args, Asked, PAGE};
+use args::{Args, PAGE};
 use decision::Promise;
+use inputs::Inputs;
 use machines::Machine;
 use measure::Measured;
 use what_if::Outlook;
@@ -37,7 +38,9 @@ use what_if::Outlook;
 /// Everything that is told.
 #[derive(Debug)]
 struct Plan {
-    asked: Asked,
+    inputs: Inputs,
+    /// Messages a second that a machine takes, as given or as measured.
+    capacity: Option<u64>,
     measured: Option<Measured>,
     machine: Machine,
     expected: Outlook,
@@ -49,31 +52,35 @@ struct Plan {
 /// # Errors
 /// There is no plan.
 pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
-    let asked = match command_line::read::<Args>(args, &PAGE)? {
+    let args = match command_line::read::<Args>(args, &PAGE)? {
         Typed::Print(text) => return Ok(print(&text)),
-        Typed::Args(args) => args.asked()?,
+        Typed::Args(args) => args,
     };
+    let inputs = args.inputs()?;
+    args.output.check()?;
     // As the server itself does before it counts.
     malloc::ensure();
     serve::raise_descriptor_limit();
-    let plan = Plan::new(asked)?;
-    Ok(print(&report::write(&plan)))
+    let plan = Plan::new(inputs, &args)?;
+    args.output.write(
+        || report::text(&plan, args.simulate),
+        || report::json(&plan, args.simulate),
+    )
 }
 
 impl Plan {
-    fn new(asked: Asked) -> Result<Plan, UsageError> {
-        let inputs = &asked.inputs;
-        let measured = match asked.measure {
+    fn new(inputs: Inputs, args: &Args) -> Result<Plan, UsageError> {
+        let measured = match args.measure {
             true => {
-                let alone = settings::settings(inputs, None);
-                Some(measure::measure(inputs, &alone)?)
+                let alone = settings::settings(&inputs, None);
+                Some(measure::measure(&inputs, &alone)?)
             }
             false => None,
         };
-        let capacity = asked
+        let capacity = args
             .capacity
             .or(measured.map(|measured| measured.per_second));
-        let mut machine = machines::find(inputs, capacity)?;
+        let mut machine = machines::find(&inputs, capacity)?;
         let expected = what_if::expected(&machine.share, &machine.settings);
         let lost = expected.simulated.lost();
         if machine.settings.promise.loses_nothing() && lost > 0 {
@@ -90,7 +97,8 @@ impl Plan {
         Ok(Plan {
             expected,
             what_if: what_if::what_if(&machine.share, &machine.settings),
-            asked,
+            inputs,
+            capacity,
             measured,
             machine,
         })

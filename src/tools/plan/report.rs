@@ -14,23 +14,16 @@ use super::words::{count, rate, seconds};
 
 const WIDTH: usize = 100;
 
-/// The report, ended by LF.
-pub(super) fn write(plan: &Plan) -> String {
-    match plan.asked.json {
-        true => format!("{}\n", json(plan)),
-        false => text(plan),
-    }
-}
-
 /// The command that starts the server.
 fn command(plan: &Plan) -> String {
     format!("drainline {}", plan.machine.settings.flags().join(" "))
 }
 
-fn text(plan: &Plan) -> String {
+/// The report, ended by LF; with the timelines of the simulations if they are asked for.
+pub(super) fn text(plan: &Plan, with_timelines: bool) -> String {
     let machine = &plan.machine;
     let mut text = format!("{}\n\n", command(plan));
-    text += &wrapped(&load(&plan.asked.inputs), 0);
+    text += &wrapped(&load(&plan.inputs), 0);
     text += &wrapped(&format!("Promise: {}.", promised(plan)), 0);
     if let Some(line) = apart(&machine.share) {
         text += &wrapped(&line, 0);
@@ -51,7 +44,7 @@ fn text(plan: &Plan) -> String {
     for outlook in &plan.what_if {
         text += &wrapped(&format!("{}: {}.", outlook.what, outlook.text), 2);
     }
-    if plan.asked.inputs.sink_rate.is_none() {
+    if plan.inputs.sink_rate.is_none() {
         let line = "Above the sink's rate: not known without --sink-rate.";
         text += &wrapped(line, 2);
     }
@@ -59,7 +52,7 @@ fn text(plan: &Plan) -> String {
     for line in machines(plan) {
         text += &wrapped(&line, 2);
     }
-    if plan.asked.simulate {
+    if with_timelines {
         for outlook in std::iter::once(&plan.expected).chain(&plan.what_if) {
             text += &format!(
                 "\nSimulated: {}\n{}",
@@ -147,7 +140,7 @@ fn apart(inputs: &Inputs) -> Option<String> {
 
 /// How many, why, and behind what.
 fn machines(plan: &Plan) -> Vec<String> {
-    let (machine, inputs) = (&plan.machine, &plan.asked.inputs);
+    let (machine, inputs) = (&plan.machine, &plan.inputs);
     let mut lines = Vec::new();
     if let Some(measured) = &plan.measured {
         lines.push(format!(
@@ -219,9 +212,9 @@ fn wrapped(text: &str, indent: usize) -> String {
     format!("{lines}{line}\n")
 }
 
-fn json(plan: &Plan) -> Value {
-    let (machine, inputs) = (&plan.machine, &plan.asked.inputs);
-    let outlook = |outlook: &Outlook| outlook_json(outlook, plan.asked.simulate);
+pub(super) fn json(plan: &Plan, with_timelines: bool) -> Value {
+    let (machine, inputs) = (&plan.machine, &plan.inputs);
+    let outlook = |outlook: &Outlook| outlook_json(outlook, with_timelines);
     let decided =
         machine.settings.decided.iter().map(
             |decided| json!({ "flag": decided.flag, "value": decided.value, "why": decided.why }),
@@ -256,13 +249,13 @@ fn json(plan: &Plan) -> Value {
             "count": machine.count,
             "by_rate": machine.by_rate,
             "by_connections": machine.by_connections.as_ref().map(|(count, _)| count),
-            "capacity": plan.asked.capacity.or(plan.measured.map(|measured| measured.per_second)),
+            "capacity": plan.capacity,
             "text": machines(plan),
         },
     })
 }
 
-fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
+fn outlook_json(outlook: &Outlook, with_timeline: bool) -> Value {
     let metrics = &outlook.simulated.metrics;
     let watched = &outlook.simulated.watched;
     let lost: serde_json::Map<_, _> = metrics
@@ -310,6 +303,6 @@ fn outlook_json(outlook: &Outlook, with_course: bool) -> Value {
         "peak_buffered": metrics.peak_buffered,
         "peak_threads": metrics.peak_threads,
         "held_up_p99_seconds": metrics.held_up_p99.as_secs_f64(),
-        "timeline": with_course.then(|| timeline.collect::<Vec<_>>()),
+        "timeline": with_timeline.then(|| timeline.collect::<Vec<_>>()),
     })
 }

@@ -1,16 +1,20 @@
 //! What was typed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser};
 use drainline::ingest::OutputFraming;
 
 use crate::cli::help::Page;
 use crate::cli::units;
-use crate::cli::usage::{self, UsageError};
-use crate::cli::values::{self, ReportFormat};
+use crate::cli::usage::UsageError;
+use crate::cli::values;
 
+use super::super::args::{JSON, Output, within};
 use super::sequence_check::MAX_CONNECTIONS;
+
+const MAX_MESSAGES: u64 = 10_000_000_000;
+const MAX_SHOWN: usize = 100_000;
 
 /// Reads what a sink wrote of messages that drainline load --numbered sent, and says for each connection which
 /// are missing, arrived more than once, or after a later one, and which are torn. It reads a file of any size
@@ -31,29 +35,27 @@ pub(super) struct Args {
     /// damaged, reading goes on at the next whole message.
     #[arg(long, value_name = "FRAMING", default_value = "lines")]
     #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
-    framing: OutputFraming,
+    pub(super) framing: OutputFraming,
 
     /// Expects the connections 0 to N-1 and no others: as many as the load made, if each of them sent something.
     /// Without it those below the highest number that was seen are expected.
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = units::count::<u32>, help_heading = "Expected")]
-    connections: Option<u32>,
+    #[arg(value_parser = within(units::count::<u32>, 1..=MAX_CONNECTIONS), help_heading = "Expected")]
+    pub(super) connections: Option<u32>,
 
     /// Expects the messages 0 to N-1 of each connection and no others. Without it those below the highest
     /// number that was seen are expected, so the loss of the last ones of a connection cannot be told.
     #[arg(long, value_name = "N")]
-    #[arg(value_parser = units::count::<u64>, help_heading = "Expected")]
-    messages: Option<u64>,
+    #[arg(value_parser = within(units::count::<u64>, 1..=MAX_MESSAGES), help_heading = "Expected")]
+    pub(super) messages: Option<u64>,
 
     /// Shows at most this many damaged connections, and as many torn messages; the rest is counted.
     #[arg(long, value_name = "N", default_value = "20")]
-    #[arg(value_parser = units::count::<usize>, help_heading = "Output")]
-    show: usize,
+    #[arg(value_parser = within(units::count::<usize>, 0..=MAX_SHOWN), help_heading = "Output")]
+    pub(super) show: usize,
 
-    /// Writes the report to stdout in this form: text for people, json for programs.
-    #[arg(long, value_name = "text|json", default_value = "text")]
-    #[arg(value_parser = values::choice(values::REPORT), help_heading = "Output")]
-    report: ReportFormat,
+    #[command(flatten)]
+    pub(super) output: Output,
 
     /// Prints help: one screen for -h, every flag and its cost for --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
@@ -70,6 +72,7 @@ pub(super) const PAGE: Page = Page {
         ("connections", "1 to 4000000"),
         ("messages", "1 to 10000000000"),
         ("show", "0 to 100000"),
+        JSON,
     ],
 };
 
@@ -84,48 +87,12 @@ Example, with a server in another terminal (drainline --sink file:/tmp/out):
   drainline verify /tmp/out --connections 8 --messages 1000
 ";
 
-/// What is to be verified, and how.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) file: PathBuf,
-    pub(super) framing: OutputFraming,
-    pub(super) connections: Option<u32>,
-    pub(super) messages: Option<u64>,
-    pub(super) show: usize,
-    pub(super) report: ReportFormat,
-}
-
 impl Args {
     /// # Errors
-    /// A value is missing or out of range.
-    pub(super) fn settings(self) -> Result<Settings, UsageError> {
-        let Some(file) = self.file else {
-            let line = "verify: a file is missing: accepted is a path, or - for stdin";
-            return Err(UsageError::new(2, line));
-        };
-        let ranges = [
-            (
-                "connections",
-                self.connections
-                    .is_none_or(|count| (1..=MAX_CONNECTIONS).contains(&count)),
-                self.connections.unwrap_or_default().to_string(),
-            ),
-            (
-                "messages",
-                self.messages
-                    .is_none_or(|count| (1..=10_000_000_000).contains(&count)),
-                self.messages.unwrap_or_default().to_string(),
-            ),
-            ("show", self.show <= 100_000, self.show.to_string()),
-        ];
-        usage::check_ranges(&ranges, PAGE.accepted)?;
-        Ok(Settings {
-            file,
-            framing: self.framing,
-            connections: self.connections,
-            messages: self.messages,
-            show: self.show,
-            report: self.report,
-        })
+    /// No file is named.
+    pub(super) fn file(&self) -> Result<&Path, UsageError> {
+        let line = "verify: a file is missing: accepted is a path, or - for stdin";
+        let missing = || UsageError::new(2, line);
+        self.file.as_deref().ok_or_else(missing)
     }
 }

@@ -20,7 +20,7 @@ use crate::cli::print;
 use crate::cli::usage::UsageError;
 
 use super::args::{self as command_line, Typed};
-use args::{Args, PAGE, Settings};
+use args::{Args, PAGE};
 use sequence_check::{SequenceCheck, Torn};
 use splitter::Piece;
 
@@ -32,31 +32,35 @@ const DAMAGED: u8 = 1;
 /// # Errors
 /// Nothing was verified.
 pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
-    let settings = match command_line::read::<Args>(args, &PAGE)? {
+    let args = match command_line::read::<Args>(args, &PAGE)? {
         Typed::Print(text) => return Ok(print(&text)),
-        Typed::Args(args) => args.settings()?,
+        Typed::Args(args) => args,
     };
+    let file = args.file()?;
+    args.output.check()?;
     let failed = |error: io::Error| {
-        let line = format!("verify {}: {error}", settings.file.display());
+        let line = format!("verify {}: {error}", file.display());
         UsageError::new(DAMAGED, &line)
     };
-    let input: Box<dyn Read> = if settings.file == Path::new("-") {
+    let input: Box<dyn Read> = if file == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
-        Box::new(File::open(&settings.file).map_err(failed)?)
+        Box::new(File::open(file).map_err(failed)?)
     };
-    let sequence_check = read(input, &settings).map_err(failed)?;
-    print(&report::write(&sequence_check, &settings));
+    let sequence_check = read(input, &args).map_err(failed)?;
+    args.output.write(
+        || report::text(&sequence_check, args.show),
+        || report::json(&sequence_check, args.show),
+    )?;
     Ok(match sequence_check.total().is_clean() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(DAMAGED),
     })
 }
 
-fn read(input: impl Read, settings: &Settings) -> io::Result<SequenceCheck> {
-    let mut sequence_check =
-        SequenceCheck::new(settings.connections, settings.messages, settings.show);
-    splitter::read(input, settings.framing, |piece| match piece {
+fn read(input: impl Read, args: &Args) -> io::Result<SequenceCheck> {
+    let mut sequence_check = SequenceCheck::new(args.connections, args.messages, args.show);
+    splitter::read(input, args.framing, |piece| match piece {
         Piece::Whole(tag) => sequence_check.arrived(tag.connection, tag.seq),
         Piece::Torn { offset, bytes, why } => {
             sequence_check.torn(Torn::new(offset, bytes, why));

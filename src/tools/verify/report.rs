@@ -3,23 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::cli::units::counted;
-use crate::cli::values::ReportFormat;
 
-use super::args::Settings;
 use super::sequence_check::{Damage, SequenceCheck, Torn};
 
 /// Ranges of missing messages that are told of one connection.
 const RANGES: usize = 5;
 
 /// The report, ended by LF.
-pub(super) fn write(sequence_check: &SequenceCheck, settings: &Settings) -> String {
-    match settings.report {
-        ReportFormat::Text => text(sequence_check, settings.show),
-        ReportFormat::Json => format!("{}\n", json(sequence_check, settings.show)),
-    }
-}
-
-fn text(sequence_check: &SequenceCheck, show: usize) -> String {
+pub(super) fn text(sequence_check: &SequenceCheck, show: usize) -> String {
     let mut text = String::new();
     let mut damaged = sequence_check.damaged();
     for (connection, damage) in damaged.by_ref().take(show) {
@@ -99,7 +90,7 @@ fn ranges(damage: &Damage) -> impl Iterator<Item = (u64, u64)> {
     first.map(|(first, end)| (*first, end - 1))
 }
 
-fn json(sequence_check: &SequenceCheck, show: usize) -> Value {
+pub(super) fn json(sequence_check: &SequenceCheck, show: usize) -> Value {
     let total = sequence_check.total();
     let damaged: Vec<Value> = sequence_check
         .damaged()

@@ -10,7 +10,7 @@ use drainline::WhenFull;
 use drainline::ingest::Ingest;
 
 use super::super::args::{Typed, read};
-use super::args::{Args, Asked, PAGE};
+use super::args::{Args, PAGE};
 use super::decision::{Promise, Settings};
 use super::inputs::Inputs;
 use super::settings::settings;
@@ -18,18 +18,18 @@ use super::what_if::{self, Outlook};
 use super::{Plan, machines, report};
 use crate::cli::usage::UsageError;
 
-fn typed(words: &[&str]) -> Result<Asked, UsageError> {
+fn typed(words: &[&str]) -> Result<(Inputs, Args), UsageError> {
     let words: Vec<OsString> = ["plan"].iter().chain(words).map(OsString::from).collect();
     match read::<Args>(&words, &PAGE)? {
-        Typed::Args(args) => args.asked(),
+        Typed::Args(args) => Ok((args.inputs()?, args)),
         Typed::Print(text) => panic!("{text}"),
     }
 }
 
 #[track_caller]
-fn told(words: &[&str]) -> String {
-    let asked = typed(words).expect("inputs");
-    report::write(&Plan::new(asked).expect("a plan"))
+fn plan(words: &[&str]) -> Plan {
+    let (inputs, args) = typed(words).expect("inputs");
+    Plan::new(inputs, &args).expect("a plan")
 }
 
 fn inputs(rate: u64, connections: usize, sink_rate: Option<u64>, stall: u64) -> Inputs {
@@ -216,7 +216,7 @@ fn no_two_statements_contradict_each_other() {
                     let mut words = vec!["--rate", rate, "--connections", connections];
                     words.extend(["--stall", stall]);
                     words.extend(sink.into_iter().flat_map(|sink| ["--sink-rate", sink]));
-                    let told = told(&words)
+                    let told = report::text(&plan(&words), false)
                         .split_whitespace()
                         .collect::<Vec<_>>()
                         .join(" ");
@@ -256,7 +256,8 @@ fn the_report_says_what_to_type_and_what_it_is_good_for() {
         "--sink-rate=9000",
         "--stall=10s",
     ];
-    let text = told(&words);
+    let plan_of_words = plan(&words);
+    let text = report::text(&plan_of_words, false);
     assert!(
         text.starts_with("drainline --when-full abort --buffer-messages"),
         "{text}"
@@ -264,7 +265,7 @@ fn the_report_says_what_to_type_and_what_it_is_good_for() {
     for part in [
         "Promise: loses nothing",
         "Simulated: nothing is lost; nobody waits",
-        "ResourceLimits: at most 150 connections",
+        "Limits: at most 150 connections",
         "--send-timeout 30s: ",
         "a stall of 20s: nothing is lost",
         "11,250/s, a quarter more than the sink takes: ",
@@ -275,14 +276,13 @@ fn the_report_says_what_to_type_and_what_it_is_good_for() {
         text.lines().skip(1).all(|line| line.chars().count() <= 100),
         "{text}"
     );
-    let drawn = told(&[&words[..], &["--simulate"]].concat());
+    let drawn = report::text(&plan_of_words, true);
     assert!(
         drawn.contains("buffered   |") && drawn.contains('█'),
         "{drawn}"
     );
 
-    let json = told(&[&words[..], &["--json", "--simulate"]].concat());
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let json = report::json(&plan_of_words, true);
     assert_eq!(json["promise"]["loses_nothing"], true);
     assert_eq!(json["expected"]["sent"], json["expected"]["delivered"]);
     assert!(
@@ -291,7 +291,8 @@ fn the_report_says_what_to_type_and_what_it_is_good_for() {
             .is_some_and(|timeline| timeline.len() > 10)
     );
 
-    let slow = told(&["--rate=9000", "--connections=100", "--sink-rate=5000"]);
+    let slow = plan(&["--rate=9000", "--connections=100", "--sink-rate=5000"]);
+    let slow = report::text(&slow, false);
     for part in [
         "held to the rate of the sink",
         "Kafka",

@@ -233,15 +233,17 @@ fn every_claim_is_true_of_half_a_day_and_of_any_memory() {
 #[test]
 fn what_was_not_simulated_is_told_and_not_promised() {
     let words = ["--rate=100000", "--connections=10000", "--sink-rate=99999"];
-    let asked = super::typed(&[&words[..], &["--stall=1h"]].concat()).expect("inputs");
-    let machine = machines::find(&asked.inputs, None).expect("a machine");
-    let told = report::write(&Plan {
+    let (inputs, _) = super::typed(&[&words[..], &["--stall=1h"]].concat()).expect("inputs");
+    let machine = machines::find(&inputs, None).expect("a machine");
+    let plan = Plan {
         expected: what_if::expected(&machine.share, &machine.settings),
         what_if: Vec::new(),
-        asked,
+        inputs,
+        capacity: None,
         measured: None,
         machine,
-    });
+    };
+    let told = report::text(&plan, false);
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
     let (promise, outlook) = told
         .split_once("Simulated: only the first ")

@@ -10,7 +10,7 @@ use drainline::ingest::OutputFraming;
 
 use super::super::args::{Typed, read as read_args};
 use super::super::tag::Tag;
-use super::args::{Args, PAGE, Settings};
+use super::args::{Args, PAGE};
 use super::sequence_check::{SequenceCheck, Total};
 use super::splitter;
 use super::{read, splitter::Piece};
@@ -22,14 +22,14 @@ const FRAMINGS: [OutputFraming; 4] = [
     OutputFraming::LengthPrefixed,
 ];
 
-fn settings(words: &[&str]) -> Settings {
+fn settings(words: &[&str]) -> Args {
     let words: Vec<OsString> = ["verify", "-"]
         .iter()
         .chain(words)
         .map(OsString::from)
         .collect();
     match read_args::<Args>(&words, &PAGE) {
-        Ok(Typed::Args(args)) => args.settings().expect("settings"),
+        Ok(Typed::Args(args)) => args,
         other => panic!("{words:?}: {:?}", other.err()),
     }
 }

@@ -9,7 +9,6 @@ use super::super::super::args::{Typed, command, read as read_args};
 use super::super::args::{Args, PAGE};
 use super::super::report;
 use super::super::sequence_check::SequenceCheck;
-use super::settings;
 
 #[test]
 fn the_text_says_what_is_where_and_is_bounded() {
@@ -20,7 +19,7 @@ fn the_text_says_what_is_where_and_is_bounded() {
         }
     }
     sequence_check.finish();
-    let text = report::write(&sequence_check, &settings(&["--show=3"]));
+    let text = report::text(&sequence_check, 3);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
     assert_eq!(
@@ -62,7 +61,7 @@ fn what_is_no_request_is_one_line() {
     ] {
         let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
         let error = match read_args::<Args>(&typed, &PAGE) {
-            Ok(Typed::Args(args)) => args.settings().expect_err("bad"),
+            Ok(Typed::Args(args)) => args.file().expect_err("bad"),
             Ok(Typed::Print(text)) => panic!("{text}"),
             Err(error) => error,
         };
