@@ -1,4 +1,4 @@
-//! The gate: so many connections in all, a permit that comes back when a thread was joined, and the rate of accepts.
+//! The limit: so many connections in all, a permit that comes back when a thread was joined, and the rate of accepts.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -14,10 +14,17 @@ use crate::common::client::{self, Closed};
 use crate::common::echo::{self, ANY};
 use crate::common::embedded::{self, Embedded};
 use crate::common::proc;
-use crate::common::wait::{DEADLINE, wait_for, wait_until};
+use crate::common::wait::{DEADLINE, stays, wait_for, wait_until, wait_until_prompt};
 use drainline::{
     Config, EndReason, NotAcceptingReason, OnOverload, RejectReason, Server, StartError, Stats,
 };
+
+/// The watchdog's.
+const TICK: Duration = Duration::from_millis(100);
+/// Longer than it takes to see what is not to happen.
+const A_WHILE: Duration = Duration::from_millis(300);
+/// How often a rate is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 fn at_most(max_connections: usize) -> Config {
     let mut config = Config::default();
@@ -58,19 +65,17 @@ fn whoever_leaves_wakes_the_acceptor() {
     let server = echo::start(at_most(1), &[ANY]);
     let addr = server.local_addrs()[0];
     let mut served = echo::connect_served(addr);
-    let waits = (0..20).map(|_| {
+    // Unwoken it would find out with the watchdog's tick.
+    wait_until_prompt(TICK, || {
         let mut next = client::connect(addr);
-        // The acceptor knows that somebody waits before one leaves.
-        thread::sleep(Duration::from_millis(5));
+        wait_until("somebody is seen to wait", DEADLINE, || {
+            server.stats().not_accepting.is_some()
+        });
         let left = Instant::now();
         drop(std::mem::replace(&mut served, next.try_clone().unwrap()));
         echo::assert_served(&mut next);
         left.elapsed()
     });
-    // Unwoken it would find out with the watchdog's tick, 100 ms apart. Half of all: a machine may stumble now and then.
-    let mut waits: Vec<_> = waits.collect();
-    waits.sort_unstable();
-    assert!(waits[10] < Duration::from_millis(25), "{waits:?}");
 }
 
 #[test]
@@ -236,26 +241,30 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
 
 #[test]
 fn servers_of_one_process_meet_the_limits_together_and_give_back_what_they_promised() {
-    let start = |max_connections: usize| {
-        let builder = Server::builder::<Vec<u8>>().config(at_most(max_connections));
-        let builder = builder.listen(ANY.parse().unwrap());
-        builder.start_each(echo::echo, |_| Ok(()))
-    };
-    let Err(StartError::Limit(limit)) = start(1_000_000) else {
-        eprintln!("skipped: this system holds a million connections");
-        return;
-    };
-    // Each alone, and not both.
-    let most = limit.fits / 3 * 2;
-    let first = start(most).unwrap();
-    match start(most) {
-        Err(StartError::Limit(limit)) => assert!(limit.fits < most, "{limit}"),
-        started => panic!("both started: {started:?}"),
-    }
-    first.shutdown(DEADLINE);
-    // Others in this process come and go.
-    let second = wait_for("what the first had promised", DEADLINE, || start(most).ok());
-    second.shutdown(DEADLINE);
+    embedded::alone(
+        "limit::servers_of_one_process_meet_the_limits_together_and_give_back_what_they_promised",
+        || {
+            let start = |max_connections: usize| {
+                let builder = Server::builder::<Vec<u8>>().config(at_most(max_connections));
+                let builder = builder.listen(ANY.parse().unwrap());
+                builder.start_each(echo::echo, |_| Ok(()))
+            };
+            let Err(StartError::Limit(limit)) = start(1_000_000) else {
+                eprintln!("skipped: this system holds a million connections");
+                return;
+            };
+            // Each alone, and not both.
+            let most = limit.fits / 3 * 2;
+            let first = start(most).unwrap();
+            match start(most) {
+                Err(StartError::Limit(limit)) => assert!(limit.fits < most, "{limit}"),
+                started => panic!("both started: {started:?}"),
+            }
+            first.shutdown(DEADLINE);
+            let second = wait_for("what the first had promised", DEADLINE, || start(most).ok());
+            second.shutdown(DEADLINE);
+        },
+    );
 }
 
 /// One at the limit, and the state that an operator sees: for each policy.
@@ -268,12 +277,9 @@ fn at_the_limit_the_first_client_that_is_kept_out_is_seen_and_the_time_is_counte
         let addr = server.local_addrs()[0];
         let served = echo::connect_served(addr);
         if on_overload != OnOverload::Refuse {
-            thread::sleep(Duration::from_millis(300));
-            let stats = server.stats();
-            assert!(
-                stats.not_accepting.is_none(),
-                "nobody is kept out: {stats:?}"
-            );
+            stays("nobody is kept out", A_WHILE, || {
+                server.stats().not_accepting.is_none()
+            });
         }
         let _kept_out = client::try_connect(addr, DEADLINE);
         let limit = NotAcceptingReason::MaxConnections;
@@ -290,13 +296,10 @@ fn at_the_limit_the_first_client_that_is_kept_out_is_seen_and_the_time_is_counte
             server.stats().not_accepting.is_none()
         });
         let before = server.stats().not_accepting_seconds.get(limit);
-        thread::sleep(Duration::from_millis(300));
-        let stats = server.shutdown(DEADLINE).stats;
-        assert_eq!(
-            stats.not_accepting_seconds.get(limit),
-            before,
-            "{on_overload:?}"
-        );
+        stays("no time is counted", A_WHILE, || {
+            server.stats().not_accepting_seconds.get(limit) == before
+        });
+        server.shutdown(DEADLINE);
     }
 }
 
@@ -428,7 +431,7 @@ fn the_accept_rate_slows_clients_down_and_turns_nobody_away() {
             break;
         }
         assert!(began.elapsed() < DEADLINE, "{accepted} accepted");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(LOOK);
     }
     assert!(readings > 10);
     clients.iter_mut().for_each(echo::assert_served);
@@ -468,7 +471,8 @@ fn child_entry() {
 }
 
 #[test]
-fn listeners_share_one_gate_in_turn_and_do_not_spin_while_it_is_shut() {
+fn listeners_share_one_limit_in_turn_and_do_not_spin_while_nobody_is_accepted() {
+    const SHUT_FOR: Duration = Duration::from_millis(800);
     let mut child = Embedded::start("limit::child_entry", "two listeners, one permit", &[]);
     let told = child.wait_line("addrs ");
     let addrs: Vec<_> = told.split(' ').map(|addr| addr.parse().unwrap()).collect();
@@ -478,15 +482,15 @@ fn listeners_share_one_gate_in_turn_and_do_not_spin_while_it_is_shut() {
     waiting.iter_mut().for_each(echo::assert_waits);
 
     let before = proc::cpu_time(child.pid());
-    thread::sleep(Duration::from_millis(800));
+    thread::sleep(SHUT_FOR);
     let spent = proc::cpu_time(child.pid()) - before;
-    assert!(spent < Duration::from_millis(200), "{spent:?} of 800 ms");
+    assert!(spent < SHUT_FOR / 4, "{spent:?} of {SHUT_FOR:?}");
 
     // One leaves, and somebody else has its place: until all were served, at whichever listener.
     echo::assert_served(&mut served);
     drop(served);
     while !waiting.is_empty() {
-        let at = crate::common::wait::wait_for("a client served", DEADLINE, || {
+        let at = wait_for("a client served", DEADLINE, || {
             // It was asked with a byte above.
             waiting.iter_mut().position(echo::is_answered)
         });

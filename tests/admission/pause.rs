@@ -5,14 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use crate::common::client::{self, Closed};
 use crate::common::root::is_root;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
-use crate::common::wait::{DEADLINE, wait_for, wait_until};
+use crate::common::wait::{DEADLINE, stays, wait_for, wait_until};
 use drainline::ingest::Ingest;
 use drainline::policy::OverloadLevel;
 use drainline::{Config, OnOverload, PauseAfter, RejectReason, Report, Server, StartError, Stats};
@@ -115,10 +114,11 @@ fn backlog_keeps_new_clients_in_the_kernels_queue_and_loses_none_of_theirs() {
             client
         })
         .collect();
-    thread::sleep(Duration::from_millis(300));
-    let paused = stats(&stalled.server);
-    assert_eq!((paused.accepted, paused.rejected.total()), (1, 0));
-    assert!(!waiting.iter().any(client::is_closed));
+    stays("they wait", Duration::from_millis(300), || {
+        let paused = stats(&stalled.server);
+        (paused.accepted, paused.rejected.total()) == (1, 0)
+            && !waiting.iter().any(client::is_closed)
+    });
     drop(waiting);
     let sent: Vec<_> = clients.iter().map(|&number| (number, 3)).collect();
     // They hung up long ago, and their messages arrive all the same.

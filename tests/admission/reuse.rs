@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::common::client::{self, Closed};
 use crate::common::echo::{self, ANY};
+use crate::common::embedded;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::{BoxError, Config, Connection, EndReason, OnOverload, Sender, Server};
 use memmap2::{Advice, MmapMut};
@@ -21,6 +22,8 @@ use rustix::thread::gettid;
 
 /// The server's threads beside handlers, with one listener.
 const FIXED: usize = 5;
+/// How often a thread that is held looks whether it may go.
+const LOOK: Duration = Duration::from_millis(1);
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(600);
 
@@ -112,46 +115,51 @@ fn switched_off_each_connection_has_a_thread_of_its_own() {
 /// That moment is long while somebody changes the process's mappings.
 #[test]
 fn a_thread_is_off_the_kernels_list_before_its_permit_serves_another() {
-    const CONNECTIONS: usize = 2_000;
-    const MAPPED: usize = 64 << 20;
-    /// The thread of the connection before, and how often it was still on the list.
-    static BEFORE: Mutex<(Option<Pid>, usize)> = Mutex::new((None, 0));
-    let is_listed = |thread: Pid| {
-        let path = format!("/proc/self/task/{}", thread.as_raw_nonzero());
-        Path::new(&path).exists()
-    };
-    let server = Server::builder::<Vec<u8>>()
-        .config(config(1, None))
-        .listen(ANY.parse().unwrap())
-        .start_each(
-            move |_, _| {
-                let mut before = BEFORE.lock().unwrap();
-                before.1 += usize::from(before.0.replace(gettid()).is_some_and(is_listed));
-                Ok(())
-            },
-            |_| Ok(()),
-        )
-        .unwrap();
-    let addr = server.local_addrs()[0];
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut memory = MmapMut::map_anon(MAPPED).unwrap();
-            memory.advise(Advice::NoHugePage).unwrap();
-            memory.fill(1);
-            while !is_over.load(Relaxed) {
-                memory = memory.make_read_only().unwrap().make_mut().unwrap();
-            }
-        });
-        for _ in 0..CONNECTIONS {
-            drop(client::connect(addr));
-        }
-        wait_until("all ended", DEADLINE, || {
-            server.stats().ended.total() == CONNECTIONS as u64
-        });
-        is_over.store(true, Relaxed);
-    });
-    assert_eq!(BEFORE.lock().unwrap().1, 0, "threads beside the one permit");
+    embedded::alone(
+        "reuse::a_thread_is_off_the_kernels_list_before_its_permit_serves_another",
+        || {
+            const CONNECTIONS: usize = 2_000;
+            const MAPPED: usize = 64 << 20;
+            /// The thread of the connection before, and how often it was still on the list.
+            static BEFORE: Mutex<(Option<Pid>, usize)> = Mutex::new((None, 0));
+            let is_listed = |thread: Pid| {
+                let path = format!("/proc/self/task/{}", thread.as_raw_nonzero());
+                Path::new(&path).exists()
+            };
+            let server = Server::builder::<Vec<u8>>()
+                .config(config(1, None))
+                .listen(ANY.parse().unwrap())
+                .start_each(
+                    move |_, _| {
+                        let mut before = BEFORE.lock().unwrap();
+                        before.1 += usize::from(before.0.replace(gettid()).is_some_and(is_listed));
+                        Ok(())
+                    },
+                    |_| Ok(()),
+                )
+                .unwrap();
+            let addr = server.local_addrs()[0];
+            let is_over = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut memory = MmapMut::map_anon(MAPPED).unwrap();
+                    memory.advise(Advice::NoHugePage).unwrap();
+                    memory.fill(1);
+                    while !is_over.load(Relaxed) {
+                        memory = memory.make_read_only().unwrap().make_mut().unwrap();
+                    }
+                });
+                for _ in 0..CONNECTIONS {
+                    drop(client::connect(addr));
+                }
+                wait_until("all ended", DEADLINE, || {
+                    server.stats().ended.total() == CONNECTIONS as u64
+                });
+                is_over.store(true, Relaxed);
+            });
+            assert_eq!(BEFORE.lock().unwrap().1, 0, "threads beside the one permit");
+        },
+    );
 }
 
 #[test]
@@ -265,8 +273,9 @@ fn a_shutdown_does_not_wait_for_parked_threads() {
 fn clients_that_come_and_go_on_two_listeners_are_all_served() {
     const CLIENTS: usize = 6;
     const EACH: usize = 200;
+    const REUSED_FOR: Duration = Duration::from_millis(1);
     // Fewer permits than clients, and a patience so short that threads leave while clients come.
-    let config = config(3, Some(Duration::from_millis(1)));
+    let config = config(3, Some(REUSED_FOR));
     let server = echo::start(config, &[ANY, ANY]);
     let addrs = server.local_addrs().to_vec();
     thread::scope(|scope| {
@@ -276,7 +285,8 @@ fn clients_that_come_and_go_on_two_listeners_are_all_served() {
                 for round in 0..EACH {
                     drop(echo::connect_served(addr));
                     if round % 16 == client {
-                        thread::sleep(Duration::from_millis(2));
+                        // Longer than a thread waits for a client.
+                        thread::sleep(REUSED_FOR * 2);
                     }
                 }
             });
@@ -299,7 +309,7 @@ impl Drop for SlowEnd {
     fn drop(&mut self) {
         LEAVING.lock().unwrap().0 += 1;
         while !LEAVING.lock().unwrap().1 {
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(LOOK);
         }
         LEAVING.lock().unwrap().0 -= 1;
     }

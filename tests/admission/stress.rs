@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::client;
 use crate::common::puppets::Item;
 use crate::common::tagged::XorShift;
-use crate::common::wait::DEADLINE;
+use crate::common::wait::{DEADLINE, try_wait_for};
 use drainline::{
     BoxError, Config, Connection, DropReason, EndReason, PauseAfter, Received, Receiver, Report,
     SendError, Sender, Server, WhenFull,
@@ -61,11 +61,11 @@ fn handler(conn: &mut Connection, out: &Sender<Item>, counted: &Counted) -> Resu
 }
 
 /// Holds items undone as long as it may, is slow now and then, and lets go of one in sixteen.
-fn consumer(inbox: &mut Receiver<Item>, counted: &Counted) -> Result<(), BoxError> {
+fn consumer(receiver: &mut Receiver<Item>, counted: &Counted) -> Result<(), BoxError> {
     let mut random = XorShift::new(7);
     let mut held = Vec::new();
     loop {
-        let received = inbox.recv(Duration::from_secs(1));
+        let received = receiver.recv(Duration::from_secs(1));
         let is_closed = matches!(received, Received::Closed);
         if let Received::Message(delivery) = received {
             held.push(delivery);
@@ -85,7 +85,8 @@ fn consumer(inbox: &mut Receiver<Item>, counted: &Counted) -> Result<(), BoxErro
             }
         }
         if random.up_to(64) == 1 {
-            thread::sleep(Duration::from_micros(random.up_to(3000) as u64));
+            let stumble = Duration::from_micros(random.up_to(3000) as u64);
+            thread::sleep(stumble);
         }
         if is_closed {
             return Ok(());
@@ -158,7 +159,7 @@ fn stress(when_full: WhenFull, send_timeout: Duration) -> (Report, Arc<Counted>)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(
             move |conn, out| handler(conn, out, &for_handlers),
-            move |inbox| consumer(inbox, &for_consumer),
+            move |receiver| consumer(receiver, &for_consumer),
         )
         .unwrap();
     let is_over = AtomicBool::new(false);
@@ -166,10 +167,7 @@ fn stress(when_full: WhenFull, send_timeout: Duration) -> (Report, Arc<Counted>)
         scope.spawn(|| keep_connected(&server, &is_over));
         scope.spawn(|| abort_now_and_then(&server, &is_over));
         let reader = scope.spawn(|| read_all_along(&server, &is_over));
-        let end = Instant::now() + LASTS;
-        while Instant::now() < end && !is_over.load(Relaxed) {
-            thread::sleep(Duration::from_millis(10));
-        }
+        try_wait_for(LASTS, || is_over.load(Relaxed).then_some(()));
         is_over.store(true, Relaxed);
         assert!(reader.join().unwrap() > 0);
     });

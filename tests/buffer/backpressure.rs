@@ -2,18 +2,19 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
-use std::thread;
 use std::time::Duration;
 
 use crate::common::client::{self, Closed};
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
-use crate::common::wait::{DEADLINE, wait_until};
+use crate::common::wait::{DEADLINE, stays, wait_until};
 use drainline::ingest::Ingest;
 use drainline::policy::{Activity, OverloadLevel};
 use drainline::{Config, PauseAfter, Server};
 
 const SIZE: usize = 1000;
+/// Longer than it takes to see what is not to happen.
+const A_WHILE: Duration = Duration::from_millis(300);
 
 fn start(valve: &Valve) -> Server {
     let mut config = Config::default();
@@ -64,8 +65,7 @@ fn a_held_up_sender_is_slowed_by_tcp_and_loses_nothing() {
         held_up(&server).is_some()
     });
     let read = held_up(&server);
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(held_up(&server), read);
+    stays("nothing more is read", A_WHILE, || held_up(&server) == read);
     let stats = server.report().stats;
     assert_eq!(stats.buffered.messages, 64);
     assert!(stats.in_flight < 64 + 128, "{stats:?}");

@@ -93,7 +93,7 @@ fn never_sleeps(config: Config) {
         let sender = scope.spawn(|| trickle(&mut client, |sent| sent == 200));
         while !sender.is_finished() {
             assert!(asleep(&server).is_none());
-            thread::sleep(Duration::from_micros(100));
+            thread::sleep(GAP / 50);
         }
     });
     assert_eq!(client::half_close(client), Closed::Clean);

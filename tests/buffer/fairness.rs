@@ -17,6 +17,8 @@ const SMALL: usize = 100;
 const SMALL_SENDERS: usize = 64;
 /// How often each sender has to come through.
 const TURNS: u64 = 30;
+/// What the sink takes for a message.
+const SINK_TAKES: Duration = Duration::from_micros(100);
 
 #[test]
 fn a_large_message_never_starves_among_many_small_ones() {
@@ -38,7 +40,7 @@ fn a_large_message_never_starves_among_many_small_ones() {
                 Ok(())
             },
             move |message| {
-                thread::sleep(Duration::from_micros(100));
+                thread::sleep(SINK_TAKES);
                 let (connection, _) = parse(&message)?;
                 seen.lock().unwrap()[connection as usize] += 1;
                 Ok(())

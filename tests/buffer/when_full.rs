@@ -1,12 +1,11 @@
 //! What a sender meets when the buffer stays full: `when_full` and `send_timeout`.
 
 use std::io::Read;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client::{self, Closed};
 use crate::common::puppets::{Actor, Item, Stage};
-use crate::common::wait::{DEADLINE, wait_until};
+use crate::common::wait::{DEADLINE, stays, wait_until};
 use drainline::policy::OverloadLevel;
 use drainline::{Config, DropReason, EndReason, Ended, PauseAfter, SendError, WhenFull};
 
@@ -157,8 +156,7 @@ fn wait_waits_beyond_every_timeout_and_loses_nothing() {
     let (stage, _first) = full_stage(WhenFull::Block);
     let actor = stage.connect();
     let sent = actor.send(Item::light(1));
-    thread::sleep(TIMEOUT * 4);
-    sent.assert_pending();
+    stays("it waits", TIMEOUT * 4, || sent.is_pending());
     wait_until("the wait seen", DEADLINE, || {
         stage.server.stats().overload == OverloadLevel::Backpressure
     });

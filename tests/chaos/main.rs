@@ -72,19 +72,19 @@ fn whatever_comes_the_ledger_closes_every_message_is_whole_and_nothing_leaks() {
     };
     let is_long = env::var_os("DRAINLINE_LONG").is_some();
     let duration = Duration::from_secs(if is_long { 60 } else { 10 });
-    let journal = Logger::new(seed);
+    let logger = Logger::new(seed);
     thread::scope(|scope| {
         for nth in 0..script::FRAMINGS.len() {
-            let journal = &journal;
-            scope.spawn(move || stage::play(journal, seed, nth, duration));
+            let logger = &logger;
+            scope.spawn(move || stage::play(logger, seed, nth, duration));
         }
     });
-    eprintln!("seed {seed}\n{}", summary(&journal));
+    eprintln!("seed {seed}\n{}", summary(&logger));
 }
 
 /// What each of the lives came to.
-fn summary(journal: &Logger) -> String {
-    let lines = journal.lines.lock().unwrap();
+fn summary(logger: &Logger) -> String {
+    let lines = logger.lines.lock().unwrap();
     let lives = lines.iter().filter(|line| line.contains(stage::CAME_TO));
     lives.cloned().collect::<Vec<_>>().join("\n")
 }

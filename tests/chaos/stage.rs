@@ -17,7 +17,7 @@ use super::script::{self, Fault, Settings, dice};
 use super::verdict;
 
 const CLIENTS: u64 = 6;
-/// Begins the line of the journal that says what a life came to.
+/// Begins the line of the logger that says what a life came to.
 pub const CAME_TO: &str = "came to";
 
 /// Threads and descriptors of a server.
@@ -25,14 +25,14 @@ fn held(server: &Drainline) -> (u64, u64) {
     (proc::threads(server.pid()), proc::descriptors(server.pid()))
 }
 
-pub fn play(journal: &Logger, seed: u64, nth: usize, duration: Duration) {
+pub fn play(logger: &Logger, seed: u64, nth: usize, duration: Duration) {
     let settings = Settings::draw(seed, nth);
-    journal.note(format_args!("{nth}: {settings:?}"));
+    logger.note(format_args!("{nth}: {settings:?}"));
     // The second life's sessions begin where those of the first ended.
     let mut sessions = vec![0; CLIENTS as usize];
     for life in 0..2 {
         Play {
-            journal,
+            logger,
             seed,
             nth,
             life,
@@ -44,7 +44,7 @@ pub fn play(journal: &Logger, seed: u64, nth: usize, duration: Duration) {
 }
 
 struct Play<'a> {
-    journal: &'a Logger,
+    logger: &'a Logger,
     seed: u64,
     nth: usize,
     life: u64,
@@ -64,7 +64,7 @@ impl Drop for StopAtTheEnd<'_> {
 
 impl Play<'_> {
     fn note(&self, what: std::fmt::Arguments<'_>) {
-        self.journal
+        self.logger
             .note(format_args!("{}.{}: {what}", self.nth, self.life));
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::common::child::{Drainline, Launch, Stdout};
 use crate::common::client;
 use crate::common::exit::Exit;
+use crate::common::proc;
 use crate::common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -282,6 +283,8 @@ fn it_ends_with_78_when_values_contradict_each_other_or_the_system_cannot_hold_t
 
 #[test]
 fn a_second_signal_ends_a_drain_that_hangs_at_once_with_the_ledger_printed() {
+    /// Within a second it would be the same request.
+    const ANOTHER_REQUEST: Duration = Duration::from_millis(1_500);
     for (first, second, code) in [
         (Signal::TERM, Signal::TERM, 128 + 15),
         (Signal::TERM, Signal::INT, 128 + 2),
@@ -291,8 +294,7 @@ fn a_second_signal_ends_a_drain_that_hangs_at_once_with_the_ledger_printed() {
         wait_until("the drain", DEADLINE, || {
             child.stderr_text().contains("draining")
         });
-        // Within a second it would be the same request.
-        std::thread::sleep(Duration::from_millis(1_500));
+        std::thread::sleep(ANOTHER_REQUEST);
         child.signal(second);
         let exit = child.wait();
         exit.assert_code(code);
@@ -312,12 +314,10 @@ fn a_stop_that_is_repeated_within_a_second_is_the_same_request() {
             wait_until("the drain", DEADLINE, || {
                 child.stderr_text().contains("draining")
             });
-            child.signal(second);
+            child.signal_served(second);
             (begun.elapsed() < Duration::from_millis(900)).then_some(child)
         });
         let mut child = in_time;
-        // Long enough to be served.
-        std::thread::sleep(Duration::from_millis(200));
         assert!(!child.has_ended());
         child.collect_stdout();
         let exit = child.wait();
@@ -362,9 +362,8 @@ fn a_parent_that_had_blocked_the_signals_does_not_keep_it_from_being_stopped() {
         // It waits for a writer.
         wait_until("the open", DEADLINE, || {
             let comm = std::fs::read_to_string(format!("/proc/{}/comm", verify.pid()));
-            comm.is_ok_and(|comm| comm == "drainline\n")
+            comm.is_ok_and(|comm| comm == "drainline\n") && proc::is_asleep(verify.pid())
         });
-        std::thread::sleep(Duration::from_millis(200));
         verify.signal(signal);
         assert_eq!(verify.wait().signal, Some(signal.as_raw()));
 

@@ -19,7 +19,8 @@ use super::exit::Exit;
 use super::guard::{Collector, Guarded, fill_pipe};
 #[allow(unused_imports)]
 pub use super::launch::{BINARY, Launch, Stderr, Stdout};
-use super::wait::{DEADLINE, try_wait_for, wait_until};
+use super::proc;
+use super::wait::{DEADLINE, try_wait_for, wait_for, wait_until};
 
 /// A running `drainline`. Drop kills it.
 #[derive(Debug)]
@@ -101,6 +102,20 @@ impl Drainline {
     #[track_caller]
     pub fn signal(&mut self, signal: Signal) {
         self.guarded.signal(signal);
+    }
+
+    /// Sends a signal, and blocks until the thread that serves them has taken it and sleeps again, for at most [`DEADLINE`].
+    #[track_caller]
+    pub fn signal_served(&mut self, signal: Signal) {
+        let pid = self.pid();
+        let thread = wait_for("the thread that serves signals", DEADLINE, || {
+            proc::thread_id(pid, "signals")
+        });
+        let slept = proc::switches(pid, thread);
+        self.signal(signal);
+        wait_until("a signal served", DEADLINE, || {
+            proc::switches(pid, thread) > slept
+        });
     }
 
     /// Sets the soft limit of a resource of the running child, and returns the one before.

@@ -8,8 +8,8 @@
 //! fn child_entry() {
 //!     match embedded::role().as_deref() {
 //!         Some("stalled") => {                        // in the child
-//!             let handle = ...;                       // start the server
-//!             embedded::tell(&format!("addr {}", handle.local_addrs()[0]));
+//!             let server = ...;                       // start the server
+//!             embedded::tell(&format!("addr {}", server.local_addrs()[0]));
 //!             while let Some(word) = embedded::hear() { ... }     // None: the test is done, or gone
 //!         }
 //!         Some(other) => panic!("no such role: {other}"),
@@ -39,6 +39,7 @@ use super::guard::{Collector, Guarded, fill_pipe};
 use super::wait::{DEADLINE, try_wait_for};
 
 const ROLE: &str = "DRAINLINE_CHILD";
+const ALONE: &str = "alone";
 const DEAF: &str = "DRAINLINE_CHILD_STDERR_IS_UNREAD";
 
 /// A command that runs this very test executable, in it only the test `test_name` (with its modules, as `cargo test` lists
@@ -53,6 +54,21 @@ pub fn reexec(test_name: &str, role: &str, envs: &[(&str, &str)]) -> Command {
 /// In the child: what it is to be. `None` in an ordinary test run.
 pub fn role() -> Option<String> {
     env::var(ROLE).ok()
+}
+
+/// Runs the body of a test in a process of its own, where nobody else meets what it does to its process. `test_name` is the
+/// test's own, with its modules.
+#[track_caller]
+pub fn alone(test_name: &str, body: impl FnOnce()) {
+    if role().is_some() {
+        tell(ALONE);
+        return body();
+    }
+    let mut child = Embedded::start(test_name, ALONE, &[]);
+    // It did run: a name that no test has runs none, and ends well.
+    child.wait_line(ALONE);
+    let code = child.end();
+    assert_eq!(code, Some(0), "{}", child.told());
 }
 
 /// In the child: says a line to the test.

@@ -39,17 +39,17 @@ pub fn held(
 
 /// Blocks until so many connections are open.
 #[track_caller]
-pub fn wait_open(handle: &Server, count: u64) {
+pub fn wait_open(server: &Server, count: u64) {
     wait_until("connections open", DEADLINE, || {
-        handle.stats().open == count
+        server.stats().open == count
     });
 }
 
 /// Shuts down with a deadline that nothing may need, and returns the report of a clean end.
 #[track_caller]
-pub fn drained(handle: Server) -> Report {
+pub fn drained(server: Server) -> Report {
     let report = within("the end of the drain", DEADLINE, move || {
-        handle.shutdown(LONG)
+        server.shutdown(LONG)
     });
     assert!(!report.timed_out, "{report:?}");
     assert!(report.stats.is_balanced(), "{report:?}");

@@ -65,14 +65,16 @@ impl<R> Answer<R> {
         }
     }
 
+    /// Whether the answer is still to come. An answer that is there is lost.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.0.try_recv(), Err(TryRecvError::Empty))
+    }
+
     /// # Panics
     /// When the answer is there already.
     #[track_caller]
     pub fn assert_pending(&self) {
-        assert!(
-            matches!(self.0.try_recv(), Err(TryRecvError::Empty)),
-            "it should still wait"
-        );
+        assert!(self.is_pending(), "it should still wait");
     }
 }
 
@@ -114,15 +116,15 @@ impl Stage {
                         }
                     }
                 },
-                move |inbox| {
+                move |receiver| {
                     let mut held = Held::new();
                     while let Ok(task) = consumer_tasks.recv() {
-                        task(inbox, &mut held);
+                        task(receiver, &mut held);
                     }
                     // The rest is delivered.
                     loop {
                         held.drain(..).for_each(|delivery| _ = delivery.ack());
-                        match inbox.recv(LOOK) {
+                        match receiver.recv(LOOK) {
                             Received::Message(delivery) => held.push(delivery),
                             Received::Timeout | Received::RoomWanted => {}
                             Received::Closed => return Ok(()),
@@ -145,15 +147,15 @@ impl Stage {
         Actor { client, tasks }
     }
 
-    /// Has the consumer do something with its inbox and with the deliveries that it holds, undone, oldest first.
+    /// Has the consumer do something with its receiver and with the deliveries that it holds, undone, oldest first.
     pub fn consumer<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Receiver<Item>, &mut Held) -> R + Send + 'static,
     ) -> Answer<R> {
         let (sender, answer) = mpsc::channel();
         self.consumer
-            .send(Box::new(move |inbox, held| {
-                let _ = sender.send(task(inbox, held));
+            .send(Box::new(move |receiver, held| {
+                let _ = sender.send(task(receiver, held));
             }))
             .unwrap();
         Answer(answer)
@@ -162,9 +164,9 @@ impl Stage {
     /// Has the consumer take items that are there, and hold them.
     #[track_caller]
     pub fn take(&self, items: usize) {
-        let taken = self.consumer(move |inbox, held| {
+        let taken = self.consumer(move |receiver, held| {
             for _ in 0..items {
-                match inbox.recv(DEADLINE) {
+                match receiver.recv(DEADLINE) {
                     Received::Message(delivery) => held.push(delivery),
                     other => return Err(format!("{other:?} instead of an item")),
                 }

@@ -29,6 +29,41 @@ pub fn wait_for<T>(what: &str, deadline: Duration, value: impl FnMut() -> Option
     }
 }
 
+/// Lets `time` pass and asks all along, every 10 ms: what is not to happen has not. A slow machine asks less often and sees
+/// less, and does not fail.
+///
+/// # Panics
+/// With `what`, when `condition` does not hold.
+#[track_caller]
+pub fn stays(what: &str, time: Duration, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
+    loop {
+        let is_last = Instant::now() >= end;
+        assert!(condition(), "{what} no more");
+        if is_last {
+            return;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Blocks until what somebody is woken for was prompt 18 times of 20: well within `unwoken`, the time after which they would
+/// look by themselves. A machine that stumbles is given more rounds, for at most [`DEADLINE`]; whoever is not woken is too
+/// late every other time.
+///
+/// # Panics
+/// With the times of the last round, when none was prompt.
+#[track_caller]
+pub fn wait_until_prompt(unwoken: Duration, mut time_one: impl FnMut() -> Duration) {
+    let mut times = Vec::new();
+    let prompt = try_wait_for(DEADLINE, || {
+        times = (0..20).map(|_| time_one()).collect();
+        let prompt = times.iter().filter(|time| **time < unwoken / 2);
+        (prompt.count() >= 18).then_some(())
+    });
+    assert!(prompt.is_some(), "not woken within {unwoken:?}: {times:?}");
+}
+
 /// As [`wait_for`], but `None` when `deadline` has passed. It asks at least once.
 pub fn try_wait_for<T>(deadline: Duration, mut value: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;

@@ -13,6 +13,9 @@ use drainline::ingest::Ingest;
 use drainline::policy::Activity;
 use drainline::{Config, EndReason, Server};
 
+/// How often a rate is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
 fn start(rate_limit: Option<u64>, valve: &Valve) -> (Server, TcpStream) {
     let mut config = Config::default();
     config.rate_limit = rate_limit;
@@ -52,7 +55,7 @@ fn the_rate_limit_slows_a_sender_down_and_drops_nothing() {
             break;
         }
         assert!(began.elapsed() < DEADLINE, "{received} received");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(LOOK);
     }
     assert!(readings > 10);
     assert_eq!(client::half_close(client), Closed::Clean);
@@ -191,7 +194,7 @@ fn no_more_than_a_seconds_worth_comes_at_once_however_small_the_messages_are() {
         let most = RATE as f64 * (began.elapsed().as_secs_f64() + 3.0);
         assert!(received as f64 <= most, "{received}, {most} at most");
         assert!(began.elapsed() < DEADLINE, "{received} received");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(LOOK);
     }
     drop(client);
     server.shutdown(DEADLINE);

@@ -29,6 +29,7 @@ fn trickle(lorises: &mut Vec<TcpStream>) {
 
 #[test]
 fn slow_lorises_are_cut_while_quiet_honest_senders_stay() {
+    const BETWEEN_BYTES: Duration = Duration::from_millis(50);
     let mut server = Drainline::start(&["--frame-timeout", "1s", "--max-connections", "600"]);
     let floor = proc::threads(server.pid());
     let mut honest: Vec<_> = (0..HONEST).map(|_| server.connect()).collect();
@@ -41,7 +42,7 @@ fn slow_lorises_are_cut_while_quiet_honest_senders_stay() {
     while !lorises.is_empty() {
         trickle(&mut lorises);
         assert!(began.elapsed() < DEADLINE, "{} are left", lorises.len());
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(BETWEEN_BYTES);
     }
     // Their threads are gone, and the honest ones' are not.
     wait_until("threads joined", DEADLINE, || {

@@ -19,6 +19,8 @@ use drainline::{Config, Discard, EndReason, Ended, FirstByteTimeout, PauseAfter,
 const SHORT: Duration = Duration::from_millis(300);
 /// Long enough for a client that keeps to it, on a machine that stumbles.
 const KEPT: Duration = Duration::from_secs(1);
+/// Longer than a deadline that is kept: nobody who may be quiet is cut meanwhile.
+const QUIET: Duration = SHORT.saturating_mul(3);
 const SIZE: usize = 100;
 
 fn no_deadlines() -> Config {
@@ -101,7 +103,7 @@ fn a_sender_between_frames_may_be_quiet_beyond_the_frame_timeout() {
     let valve = Valve::open();
     let (server, mut client) = start(config, &valve);
     for seq in 0..3 {
-        thread::sleep(SHORT * 2);
+        thread::sleep(QUIET);
         let sent = Tagged::new(1).send(&mut client, seq..seq + 1, SIZE, Cut::Once);
         assert_eq!(sent.all().messages, 1);
     }
@@ -134,7 +136,7 @@ fn without_a_frame_timeout_half_a_frame_may_wait() {
     let (server, mut client) = start(no_deadlines(), &valve);
     let line = Tagged::new(1).lines(0..1, SIZE);
     client.write_all(&line[..50]).unwrap();
-    thread::sleep(SHORT * 3);
+    thread::sleep(QUIET);
     client.write_all(&line[50..]).unwrap();
     assert_arrived(server, client, &valve, 1);
 }
@@ -219,7 +221,7 @@ fn the_idle_timeout_is_off_by_default() {
     assert_eq!(Config::default().idle_timeout, None);
     let valve = Valve::open();
     let (server, mut client) = start(Config::default(), &valve);
-    thread::sleep(SHORT * 3);
+    thread::sleep(QUIET);
     let sent = Tagged::new(1).send(&mut client, 0..1, SIZE, Cut::Once);
     assert_eq!(sent.all().messages, 1);
     assert_arrived(server, client, &valve, 1);
@@ -367,6 +369,6 @@ fn a_handler_that_reports_no_progress_has_no_frame_deadline() {
     config.frame_timeout = Some(SHORT);
     let server = echo::start(config, &[ANY]);
     let mut client = echo::connect_served(server.local_addrs()[0]);
-    thread::sleep(SHORT * 3);
+    thread::sleep(QUIET);
     echo::assert_served(&mut client);
 }

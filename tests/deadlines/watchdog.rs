@@ -11,7 +11,7 @@ use crate::common::echo;
 use crate::common::puppets::{Actor, Item, Stage};
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
-use crate::common::wait::{DEADLINE, wait_for, wait_until};
+use crate::common::wait::{DEADLINE, stays, wait_for, wait_until};
 use drainline::ingest::Ingest;
 use drainline::policy::Activity;
 use drainline::{Config, ConnectionInfo, EndReason, OnOverload, PauseAfter, Received, Server};
@@ -153,8 +153,7 @@ fn a_connection_stuck_in_one_send_is_named_and_of_several_like_it_only_one() {
         });
         past.count() == 3
     });
-    thread::sleep(Duration::from_millis(200));
-    assert_eq!(named(), 1);
+    stays("one is named", WARN_AFTER, || named() == 1);
     stage.end();
     wait_line(&["suppressed 2 similar messages: sender held up"]);
 }
@@ -208,14 +207,16 @@ fn a_consumer_that_waits_for_work_is_not_called_stuck() {
         .listen(echo::ANY.parse().unwrap())
         .start(
             |_, _| Ok(()),
-            |inbox| {
-                inbox.set_name("the idle one");
-                while !matches!(inbox.recv(DEADLINE), Received::Closed) {}
+            |receiver| {
+                receiver.set_name("the idle one");
+                while !matches!(receiver.recv(DEADLINE), Received::Closed) {}
                 Ok(())
             },
         )
         .unwrap();
-    thread::sleep(WARN_AFTER * 4);
+    stays("it is not named", WARN_AFTER * 4, || {
+        lines_with(&["the idle one"]).is_empty()
+    });
     server.shutdown(DEADLINE);
     assert_eq!(lines_with(&["the idle one"]), [""; 0]);
 }
@@ -226,6 +227,7 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
     // Far above what one item takes, and below what all of them do: a machine that stumbles is no stuck consumer.
     let mut config = config(100);
     config.warn_after = Duration::from_secs(1);
+    const EACH: Duration = Duration::from_millis(100);
     let server = Server::builder::<String>()
         .config(config)
         .listen(echo::ANY.parse().unwrap())
@@ -236,12 +238,12 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
                 }
                 Ok(())
             },
-            |inbox| {
-                inbox.set_name("the slow one");
+            |receiver| {
+                receiver.set_name("the slow one");
                 loop {
-                    match inbox.recv(DEADLINE) {
+                    match receiver.recv(DEADLINE) {
                         Received::Message(delivery) => {
-                            thread::sleep(Duration::from_millis(100));
+                            thread::sleep(EACH);
                             delivery.ack();
                         }
                         Received::Timeout | Received::RoomWanted => {}

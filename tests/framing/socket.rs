@@ -272,9 +272,14 @@ fn a_long_message_in_pieces_is_whole_where_a_batch_holds_one_message() {
         for _ in 0..100 {
             stream.extend(encode::input(framing, b"<13>short"));
         }
+        let mut sent = 0;
         for piece in stream.chunks(3000) {
             client.write_all(piece).unwrap();
-            std::thread::sleep(Duration::from_millis(1));
+            sent += piece.len() as u64;
+            // Each is a read of its own.
+            wait_until("a piece read", DEADLINE, || {
+                server.report().bytes.bytes_read == sent
+            });
         }
         assert_eq!(client::half_close(client), client::Closed::Clean);
         let report = server.shutdown(DEADLINE);

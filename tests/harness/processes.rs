@@ -105,7 +105,7 @@ fn child_entry() {
         }
         Some("threads") => {
             let _threads: Vec<_> = (0..20)
-                .map(|_| thread::spawn(|| thread::sleep(DEADLINE)))
+                .map(|_| thread::spawn(|| thread::park_timeout(DEADLINE)))
                 .collect();
             let _stream = TcpStream::connect(std::env::var("ADDR").unwrap()).unwrap();
             embedded::tell("ready");

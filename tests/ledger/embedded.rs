@@ -54,14 +54,14 @@ fn a_handler_that_panics_or_fails_ends_its_own_connection_and_its_permit_returns
     let counted = Arc::clone(&seen);
     let mut config = Config::default();
     config.max_connections = Some(1);
-    let handle = server()
+    let server = server()
         .config(config)
         .start_each(obey, move |line| {
             counted.lock().unwrap().message(&line);
             Ok(())
         })
         .unwrap();
-    let addr = handle.local_addrs()[0];
+    let addr = server.local_addrs()[0];
     // One after the other through a single permit: each finds it only if the one before has returned it.
     let orders = [&b"panic\n"[..], b"fail\n", b"return\n"];
     for connection in 0..3 * EACH {
@@ -78,7 +78,7 @@ fn a_handler_that_panics_or_fails_ends_its_own_connection_and_its_permit_returns
         .all();
     client::half_close(last);
 
-    let stats = handle.shutdown(DEADLINE).stats;
+    let stats = server.shutdown(DEADLINE).stats;
     assert_closes(&stats);
     let counts: Vec<_> = (0..=3 * EACH).map(|connection| (connection, 10)).collect();
     seen.lock().unwrap().expect_exact(&counts);
@@ -105,9 +105,9 @@ enum Death {
 
 const LIVES_FOR: u64 = 50;
 
-fn consume(inbox: &mut Receiver<Vec<u8>>, seen: &Seen, death: Death) -> Result<(), BoxError> {
+fn consume(receiver: &mut Receiver<Vec<u8>>, seen: &Seen, death: Death) -> Result<(), BoxError> {
     loop {
-        match inbox.recv(Duration::from_secs(1)) {
+        match receiver.recv(Duration::from_secs(1)) {
             Received::Message(delivery) if total(seen) == LIVES_FOR => match death {
                 Death::Error => {
                     return Err(format!("died at {} bytes", delivery.get().len()).into());
@@ -130,11 +130,11 @@ fn a_consumer_that_dies_ends_the_server_and_every_message_after_it_is_booked_to_
         let mut config = Config::default();
         // Little room, so that senders wait for the consumer when it dies.
         config.buffer_messages = 16;
-        let handle = server()
+        let server = server()
             .config(config)
-            .start(obey, move |inbox| consume(inbox, &consumers, death))
+            .start(obey, move |receiver| consume(receiver, &consumers, death))
             .unwrap();
-        let addr = handle.local_addrs()[0];
+        let addr = server.local_addrs()[0];
         // Connected before anything is sent, since the server is soon over.
         let streams = client::connect_many(addr, 6);
         let senders: Vec<_> = (0..)
@@ -149,7 +149,7 @@ fn a_consumer_that_dies_ends_the_server_and_every_message_after_it_is_booked_to_
             })
             .collect();
         // Nobody asked it to end: it is over by itself, with every handler joined.
-        let report = handle.wait();
+        let report = server.wait();
         let sent: Vec<Sent> = senders
             .into_iter()
             .map(|sender| sender.join().unwrap())
@@ -189,7 +189,7 @@ fn a_send_that_was_refused_is_booked_once_and_what_a_handler_drops_is_booked_too
     let count = Arc::clone(&delivered);
     let mut config = Config::default();
     config.buffer_bytes = 4096;
-    let handle = server()
+    let server = server()
         .config(config)
         .start_each(
             |connection, out| {
@@ -209,7 +209,7 @@ fn a_send_that_was_refused_is_booked_once_and_what_a_handler_drops_is_booked_too
             },
         )
         .unwrap();
-    let mut stream = client::connect(handle.local_addrs()[0]);
+    let mut stream = client::connect(server.local_addrs()[0]);
     stream
         .write_all(b"one\nspam\ngiant\ntwo\ngiant\nthree\n")
         .unwrap();
@@ -217,7 +217,7 @@ fn a_send_that_was_refused_is_booked_once_and_what_a_handler_drops_is_booked_too
     wait_until("three delivered", DEADLINE, || {
         delivered.load(Ordering::Relaxed) == 3
     });
-    let stats = handle.shutdown(DEADLINE).stats;
+    let stats = server.shutdown(DEADLINE).stats;
     assert_closes(&stats);
     assert_eq!((stats.received, stats.delivered), (8, 3), "{stats:?}");
     let dropped =

@@ -106,16 +106,16 @@ impl Run {
         let mut config = Config::default();
         // Little room: senders are held up by a sink that does not take.
         config.buffer_messages = 64;
-        let handle = Ingest::builder()
+        let server = Ingest::builder()
             .config(config)
             .listen("127.0.0.1:0".parse().unwrap())
             .start(sink)
             .unwrap();
-        let handle = Arc::new(handle);
+        let server = Arc::new(server);
         let is_over = Arc::new(AtomicBool::new(false));
-        let looks = look(Arc::clone(&handle), Arc::clone(&is_over));
+        let looks = look(Arc::clone(&server), Arc::clone(&is_over));
 
-        let streams = client::connect_many(handle.local_addrs()[0], SENDERS as usize);
+        let streams = client::connect_many(server.local_addrs()[0], SENDERS as usize);
         let senders: Vec<_> = (0..)
             .zip(streams)
             .map(|(connection, mut stream)| {
@@ -137,10 +137,10 @@ impl Run {
                 .collect()
         };
         let (report, sent) = if ends_by_itself {
-            (handle.wait(), join())
+            (server.wait(), join())
         } else {
             let sent = join();
-            (handle.shutdown(DEADLINE), sent)
+            (server.shutdown(DEADLINE), sent)
         };
         is_over.store(true, Ordering::Relaxed);
         looks.join().unwrap();
@@ -203,17 +203,20 @@ impl Run {
     }
 }
 
+/// How often the ledger is looked at.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Looks at the ledger until told to stop, and once more: it closes in every reading.
-fn look(handle: Arc<Server>, is_over: Arc<AtomicBool>) -> thread::JoinHandle<()> {
+fn look(server: Arc<Server>, is_over: Arc<AtomicBool>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         loop {
             let is_last = is_over.load(Ordering::Relaxed);
-            let report = handle.report();
+            let report = server.report();
             assert!(report.is_balanced(), "{report:?}");
             if is_last {
                 return;
             }
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(LOOK);
         }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::thread;
+use std::time::Duration;
 
 use crate::common::child::{Drainline, Stdout};
 use crate::common::client;
@@ -254,6 +255,7 @@ fn a_stalled_sink_costs_senders_that_drop_exactly_what_is_dropped() {
 
 #[test]
 fn a_stalled_sink_costs_senders_that_wait_nothing() {
+    const STALL: Duration = Duration::from_millis(500);
     let mut server = stalled(&["--when-full", "block"]);
     let senders = flood(&server, 6, 2_000);
     // Held up for longer than send_timeout, which says nothing here.
@@ -261,7 +263,7 @@ fn a_stalled_sink_costs_senders_that_wait_nothing() {
         server.signal(rustix::process::Signal::USR1);
         server.stderr_text().contains("6 senders wait")
     });
-    thread::sleep(std::time::Duration::from_millis(500));
+    thread::sleep(STALL);
     server.collect_stdout();
     let sent = join(senders);
     let counts = pairs(&sent);

@@ -21,10 +21,10 @@ fn gated(
     open: mpsc::Receiver<()>,
     seen: mpsc::Sender<String>,
 ) -> impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> {
-    move |inbox| {
+    move |receiver| {
         open.recv()?;
         loop {
-            match inbox.recv(DEADLINE) {
+            match receiver.recv(DEADLINE) {
                 Received::Message(delivery) => seen.send(delivery.ack())?,
                 Received::Timeout | Received::RoomWanted => {}
                 Received::Closed => return Ok(()),
@@ -37,22 +37,22 @@ fn gated(
 fn a_drain_delivers_what_is_in_the_buffer() {
     let (open, gate) = channel();
     let (seen, delivered) = channel();
-    let handle = Server::builder()
+    let server = Server::builder()
         .listen(anywhere())
         .start(lines, gated(gate, seen))
         .unwrap();
-    let mut clients = client::connect_many(handle.local_addrs()[0], 3);
+    let mut clients = client::connect_many(server.local_addrs()[0], 3);
     for client in &mut clients {
         client.write_all(&b"x\n".repeat(100)).unwrap();
     }
     wait_until("300 messages in the buffer", DEADLINE, || {
-        handle.stats().in_flight == 300
+        server.stats().in_flight == 300
     });
-    handle.drain(LONG);
+    server.drain(LONG);
     // Every handler is gone before the consumer takes its first item.
-    wait_open(&handle, 0);
+    wait_open(&server, 0);
     open.send(()).unwrap();
-    let report = drained(handle);
+    let report = drained(server);
     assert_eq!((report.stats.received, report.stats.delivered), (300, 300));
     assert_eq!(delivered.try_iter().count(), 300);
 }
@@ -61,20 +61,20 @@ fn a_drain_delivers_what_is_in_the_buffer() {
 fn a_drain_delivers_the_whole_lines_that_the_kernel_held() {
     let (release, gate) = channel();
     let (seen, delivered) = channel();
-    let handle = Server::builder()
+    let server = Server::builder()
         .listen(anywhere())
         .start_each(held(gate, lines), move |line: String| Ok(seen.send(line)?))
         .unwrap();
-    let mut client = client::connect(handle.local_addrs()[0]);
+    let mut client = client::connect(server.local_addrs()[0]);
     let sent: Vec<String> = (0..2000).map(|n| format!("line {n}")).collect();
     client
         .write_all((sent.join("\n") + "\nhalf").as_bytes())
         .unwrap();
     client::wait_unread(&client, sent.join("\n").len() as u64 + 5);
-    wait_open(&handle, 1);
-    handle.drain(LONG);
+    wait_open(&server, 1);
+    server.drain(LONG);
     release.send(()).unwrap();
-    let report = drained(handle);
+    let report = drained(server);
     assert_eq!(delivered.try_iter().collect::<Vec<_>>(), sent);
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 1);
     assert_eq!(
@@ -144,15 +144,15 @@ fn whole_requests_are_answered_during_a_drain() {
             log.send(request)?;
         }
     };
-    let handle = Server::builder()
+    let server = Server::builder()
         .listen(anywhere())
         .start_each(held(gate, answer), |_| Ok(()))
         .unwrap();
-    let mut client = client::connect(handle.local_addrs()[0]);
+    let mut client = client::connect(server.local_addrs()[0]);
     client.write_all(b"one\ntwo\nthree\nfo").unwrap();
     client::wait_unread(&client, 16);
-    wait_open(&handle, 1);
-    handle.drain(LONG);
+    wait_open(&server, 1);
+    server.drain(LONG);
     release.send(()).unwrap();
     let (answers, closed) = client::read_to_end(&mut client);
     assert_eq!(
@@ -160,7 +160,7 @@ fn whole_requests_are_answered_during_a_drain() {
         "answer to one\nanswer to two\nanswer to three\n"
     );
     assert_eq!(closed, Closed::Clean);
-    assert_eq!(drained(handle).stats.delivered, 3);
+    assert_eq!(drained(server).stats.delivered, 3);
 }
 
 /// A server of one connection, and clients in the kernel's queue that have sent a line each.
@@ -169,27 +169,27 @@ fn queued(
 ) -> (Server, TcpStream, Vec<TcpStream>) {
     let mut config = Config::default();
     config.max_connections = Some(1);
-    let handle = Server::builder::<String>()
+    let server = Server::builder::<String>()
         .config(config)
         .listen(anywhere())
         .start_each(handler, |_| Ok(()))
         .unwrap();
-    let addr = handle.local_addrs()[0];
+    let addr = server.local_addrs()[0];
     let served = client::connect(addr);
-    wait_open(&handle, 1);
+    wait_open(&server, 1);
     let mut waiting = client::connect_many(addr, 7);
     for client in &mut waiting {
         client.write_all(b"to nobody\n").unwrap();
         client::wait_unread(client, 10);
     }
-    (handle, served, waiting)
+    (server, served, waiting)
 }
 
 #[test]
 fn clients_in_the_kernels_queue_are_served_as_permits_come_back() {
-    let (handle, _served, waiting) = queued(lines);
-    let addr = handle.local_addrs()[0];
-    let report = drained(handle);
+    let (server, _served, waiting) = queued(lines);
+    let addr = server.local_addrs()[0];
+    let report = drained(server);
     assert_eq!(report.stats.rejected.total(), 0);
     assert_eq!(report.stats.unread_bytes, 0);
     assert_eq!((report.stats.accepted, report.stats.delivered), (8, 7));
@@ -203,12 +203,12 @@ fn clients_in_the_kernels_queue_are_served_as_permits_come_back() {
 fn clients_that_never_got_a_permit_are_counted_as_rejected_with_their_bytes() {
     let (let_go, held) = std::sync::mpsc::channel::<()>();
     let held = Mutex::new(held);
-    let (handle, _served, waiting) = queued(move |_, _| {
+    let (server, _served, waiting) = queued(move |_, _| {
         let _ = held.lock().unwrap().recv_timeout(DEADLINE);
         Ok(())
     });
     let began = Instant::now();
-    let report = handle.shutdown(Duration::from_millis(400));
+    let report = server.shutdown(Duration::from_millis(400));
     assert!(began.elapsed() < DEADLINE, "a drain ends in its time");
     assert_eq!(report.stats.rejected.get(RejectReason::Shutdown), 7);
     assert_eq!(report.stats.rejected.total(), 7);
@@ -223,21 +223,21 @@ fn a_send_in_line_goes_on_during_a_drain_until_it_is_granted() {
     config.buffer_messages = 4;
     let (open, gate) = channel();
     let (seen, delivered) = channel();
-    let handle = Server::builder()
+    let server = Server::builder()
         .config(config)
         .listen(anywhere())
         .start(lines, gated(gate, seen))
         .unwrap();
-    let mut clients = client::connect_many(handle.local_addrs()[0], 3);
+    let mut clients = client::connect_many(server.local_addrs()[0], 3);
     for client in &mut clients {
         client.write_all(&b"x\n".repeat(10)).unwrap();
     }
     wait_until("3 senders in line", DEADLINE, || {
-        handle.stats().senders_waiting == 3
+        server.stats().senders_waiting == 3
     });
-    handle.drain(LONG);
+    server.drain(LONG);
     open.send(()).unwrap();
-    let report = drained(handle);
+    let report = drained(server);
     // Their BufReaders held all ten lines when the drain began.
     assert_eq!(
         (report.stats.delivered, report.stats.dropped.total()),
@@ -255,10 +255,10 @@ fn a_consumer_that_waits_before_it_tries_again_is_told_when_the_last_handler_is_
         .listen("127.0.0.1:0".parse().unwrap())
         .start(
             |connection, out| Ok(out.send(read_all(connection)?)?),
-            |inbox| loop {
-                match inbox.recv(Duration::from_millis(10)) {
+            |receiver| loop {
+                match receiver.recv(Duration::from_millis(10)) {
                     Received::Message(delivery) => {
-                        assert!(inbox.wait(HOUR) && inbox.is_closing());
+                        assert!(receiver.wait(HOUR) && receiver.is_closing());
                         delivery.ack();
                     }
                     Received::Timeout | Received::RoomWanted => {}

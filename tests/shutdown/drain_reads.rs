@@ -3,12 +3,11 @@
 use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::thread;
 use std::time::Duration;
 
 use crate::common::client;
 use crate::common::handlers::{LONG, anywhere, drained, wait_open};
-use crate::common::wait::{DEADLINE, within};
+use crate::common::wait::{DEADLINE, wait_until, within};
 use drainline::{Connection, EndReason, Ended, Server};
 use rustix::net::SendFlags;
 
@@ -17,22 +16,20 @@ type End = Result<usize, Option<EndReason>>;
 
 #[test]
 fn a_handler_that_does_not_read_sees_that_the_server_drains() {
-    let handle = Server::builder::<String>()
+    let server = Server::builder::<String>()
         .listen(anywhere())
         .start_each(
             |conn, out| {
-                while !conn.is_draining() {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                wait_until("the drain", DEADLINE, || conn.is_draining());
                 // It may still send its last words.
                 Ok(out.send("drained".to_owned())?)
             },
             |_| Ok(()),
         )
         .unwrap();
-    let _client = client::connect(handle.local_addrs()[0]);
-    wait_open(&handle, 1);
-    let report = drained(handle);
+    let _client = client::connect(server.local_addrs()[0]);
+    wait_open(&server, 1);
+    let report = drained(server);
     assert_eq!(report.stats.delivered, 1);
     assert_eq!(report.stats.ended.get(EndReason::HandlerReturned), 1);
 }
@@ -57,7 +54,7 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
     for deadline in [LONG, Duration::ZERO] {
         let (ends, ended) = channel();
         let ends = Mutex::new(ends);
-        let handle = Server::builder::<String>()
+        let server = Server::builder::<String>()
             .listen(anywhere())
             .start_each(
                 move |conn, _| {
@@ -67,16 +64,16 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
                 |_| Ok(()),
             )
             .unwrap();
-        let mut clients = client::connect_many(handle.local_addrs()[0], 100);
+        let mut clients = client::connect_many(server.local_addrs()[0], 100);
         let leavers = clients.split_off(50);
-        wait_open(&handle, 100);
+        wait_open(&server, 100);
         for client in &mut clients {
             client.write_all(b"in a message").unwrap();
         }
         let left: Vec<_> = leavers.iter().map(|it| it.local_addr().unwrap()).collect();
         drop(leavers);
-        wait_open(&handle, 50);
-        within("the shutdown", DEADLINE, move || handle.shutdown(deadline));
+        wait_open(&server, 50);
+        within("the shutdown", DEADLINE, move || server.shutdown(deadline));
         for _ in 0..100 {
             let (peer, reads) = ended.recv_timeout(DEADLINE).unwrap();
             if left.contains(&peer) {
@@ -93,22 +90,20 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
 fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
-    let handle = Server::builder::<String>()
+    let server = Server::builder::<String>()
         .listen(anywhere())
         .start_each(
             move |conn, _| {
                 tell.lock().unwrap().send(last_reads(conn))?;
-                while !conn.is_draining() {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                wait_until("the drain", DEADLINE, || conn.is_draining());
                 Ok(tell.lock().unwrap().send(last_reads(conn))?)
             },
             |_| Ok(()),
         )
         .unwrap();
-    drop(client::connect(handle.local_addrs()[0]));
+    drop(client::connect(server.local_addrs()[0]));
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
-    let report = drained(handle);
+    let report = drained(server);
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), [Ok(0); 2]);
     assert_eq!(report.stats.ended.get(EndReason::NoData), 1);
 }
@@ -127,12 +122,10 @@ fn an_urgent_byte_hides_nothing_from_a_drain_or_from_what_is_told_as_unread() {
             None => builder.listen(anywhere()),
             Some(listener) => builder.listener(listener),
         };
-        let handle = builder
+        let server = builder
             .start_each(
                 move |conn, _| {
-                    while !conn.is_draining() {
-                        thread::sleep(Duration::from_millis(1));
-                    }
+                    wait_until("the drain", DEADLINE, || conn.is_draining());
                     let mut read = Vec::new();
                     if reads {
                         let _ = conn.read_to_end(&mut read);
@@ -142,14 +135,14 @@ fn an_urgent_byte_hides_nothing_from_a_drain_or_from_what_is_told_as_unread() {
                 |_| Ok(()),
             )
             .unwrap();
-        let mut client = client::connect(handle.local_addrs()[0]);
+        let mut client = client::connect(server.local_addrs()[0]);
         client.write_all(&[b'x'; AROUND[0]]).unwrap();
         rustix::net::send(&client, b"!", SendFlags::OOB).unwrap();
         client.write_all(&[b'x'; AROUND[1]]).unwrap();
         let all = AROUND[0] + 1 + AROUND[1];
-        wait_open(&handle, 1);
+        wait_open(&server, 1);
         client::wait_unread(&client, all as u64);
-        let report = drained(handle);
+        let report = drained(server);
         let read = told.recv_timeout(DEADLINE).unwrap();
         if reads {
             assert_eq!((read.len(), read[AROUND[0]]), (all, b'!'));

@@ -22,9 +22,9 @@ const IN_TIME: Duration = Duration::from_secs(20);
 
 /// Shuts down with a deadline that will pass.
 #[track_caller]
-fn cut_short(handle: Server, deadline: Duration) -> Report {
+fn cut_short(server: Server, deadline: Duration) -> Report {
     let report = within("the end of the shutdown", IN_TIME, move || {
-        handle.shutdown(deadline)
+        server.shutdown(deadline)
     });
     assert!(report.stats.is_balanced(), "{report:?}");
     report
@@ -40,24 +40,22 @@ fn start(
 }
 
 /// Takes one item, then waits in a loop of its own that looks at nothing but the last deadline.
-fn blocks_until_cut(inbox: &mut Receiver<String>) -> Result<(), BoxError> {
-    let held = inbox.recv(DEADLINE);
-    while !inbox.is_timed_out() {
-        thread::sleep(Duration::from_millis(5));
-    }
+fn blocks_until_cut(receiver: &mut Receiver<String>) -> Result<(), BoxError> {
+    let held = receiver.recv(DEADLINE);
+    wait_until("the last deadline", LONG, || receiver.is_timed_out());
     drop(held);
     Ok(())
 }
 
 #[test]
 fn idle_peers_do_not_hold_up_a_shutdown() {
-    let handle = Server::builder::<String>()
+    let server = Server::builder::<String>()
         .listen(anywhere())
         .start_each(lines, |_| Ok(()))
         .unwrap();
-    let mut clients = client::connect_many(handle.local_addrs()[0], 50);
-    wait_open(&handle, 50);
-    let report = drained(handle);
+    let mut clients = client::connect_many(server.local_addrs()[0], 50);
+    wait_open(&server, 50);
+    let report = drained(server);
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 50);
     for client in &mut clients {
         client::wait_for_close(client);
@@ -72,13 +70,13 @@ fn flood(addr: SocketAddr) -> JoinHandle<()> {
 
 #[test]
 fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
-    let handle = Server::builder::<String>()
+    let server = Server::builder::<String>()
         .listen(anywhere())
         .start_each(lines, |_| Ok(()))
         .unwrap();
-    let floods: Vec<_> = (0..3).map(|_| flood(handle.local_addrs()[0])).collect();
-    wait_until("a flood", DEADLINE, || handle.stats().delivered > 1000);
-    let report = drained(handle);
+    let floods: Vec<_> = (0..3).map(|_| flood(server.local_addrs()[0])).collect();
+    wait_until("a flood", DEADLINE, || server.stats().delivered > 1000);
+    let report = drained(server);
     assert_eq!(report.stats.delivered, report.stats.received);
     for flood in floods {
         flood.join().unwrap();
@@ -87,7 +85,7 @@ fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
 
 #[test]
 fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
-    let handle = Server::builder::<String>()
+    let server = Server::builder::<String>()
         .listen(anywhere())
         .start_each(
             |conn, _| {
@@ -98,18 +96,18 @@ fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
             |_| Ok(()),
         )
         .unwrap();
-    let _clients = client::connect_many(handle.local_addrs()[0], 3);
-    wait_blocked(&handle, 3, Activity::Writing);
-    let report = cut_short(handle, SHORT);
+    let _clients = client::connect_many(server.local_addrs()[0], 3);
+    wait_blocked(&server, 3, Activity::Writing);
+    let report = cut_short(server, SHORT);
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 3);
     assert!(report.stuck.is_empty() && report.timed_out, "{report:?}");
 }
 
 /// So many handlers have been in one and the same wait for several ticks.
 #[track_caller]
-fn wait_blocked(handle: &Server, count: usize, state: Activity) {
+fn wait_blocked(server: &Server, count: usize, state: Activity) {
     wait_until("blocked handlers", DEADLINE, || {
-        let connections = handle.connections();
+        let connections = server.connections();
         let blocked = connections
             .iter()
             .filter(|it| it.state == state && it.in_state > Duration::from_millis(250));
@@ -117,20 +115,20 @@ fn wait_blocked(handle: &Server, count: usize, state: Activity) {
     });
 }
 
-fn send_lines(handle: &Server, lines: usize) -> TcpStream {
-    let mut client = client::connect(handle.local_addrs()[0]);
+fn send_lines(server: &Server, lines: usize) -> TcpStream {
+    let mut client = client::connect(server.local_addrs()[0]);
     client.write_all(&b"x\n".repeat(lines)).unwrap();
     wait_until("the lines received", DEADLINE, || {
-        handle.stats().received == lines as u64
+        server.stats().received == lines as u64
     });
     client
 }
 
 #[test]
 fn a_sink_that_waits_until_the_cut_is_cut_and_what_it_held_is_booked_as_shut_down() {
-    let handle = start(blocks_until_cut);
-    let _client = send_lines(&handle, 10);
-    let report = cut_short(handle, Duration::from_millis(400));
+    let server = start(blocks_until_cut);
+    let _client = send_lines(&server, 10);
+    let report = cut_short(server, Duration::from_millis(400));
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 10);
     assert_eq!((report.stats.delivered, report.stats.in_flight), (0, 0));
@@ -140,37 +138,37 @@ fn a_sink_that_waits_until_the_cut_is_cut_and_what_it_held_is_booked_as_shut_dow
 #[test]
 fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
     let (release, never) = channel::<()>();
-    let handle = start(move |inbox| {
-        let held = inbox.recv(DEADLINE);
+    let server = start(move |receiver| {
+        let held = receiver.recv(DEADLINE);
         let _ = never.recv();
         drop(held);
         Ok(())
     });
-    let _client = send_lines(&handle, 10);
+    let _client = send_lines(&server, 10);
     wait_until("one taken", DEADLINE, || {
-        handle.connections().iter().all(|it| it.messages == 10)
+        server.connections().iter().all(|it| it.messages == 10)
     });
-    let report = cut_short(handle, Duration::from_millis(400));
+    let report = cut_short(server, Duration::from_millis(400));
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
     assert_eq!(report.stats.in_flight, 1, "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 9);
     drop(release);
 }
 
-/// Holds everything undone until the inbox is closed, then tells whether that came before the last deadline.
+/// Holds everything undone until the receiver is closed, then tells whether that came before the last deadline.
 fn flushes_at_the_end(
     told: mpsc::Sender<bool>,
 ) -> impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send {
-    move |inbox| {
+    move |receiver| {
         let mut held = Vec::new();
         loop {
-            match inbox.recv(DEADLINE) {
+            match receiver.recv(DEADLINE) {
                 Received::Message(delivery) => held.push(delivery),
                 Received::Timeout | Received::RoomWanted => {}
                 Received::Closed => break,
             }
         }
-        told.send(!inbox.is_timed_out())?;
+        told.send(!receiver.is_timed_out())?;
         for delivery in held {
             drop(delivery.ack());
         }
@@ -190,16 +188,16 @@ fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
         }
         lines(conn, out)
     };
-    let handle = Server::builder()
+    let server = Server::builder()
         .listen(anywhere())
         .start(handler, flushes_at_the_end(tell))
         .unwrap();
-    let stuck = client::connect(handle.local_addrs()[0]);
-    wait_until("one received", DEADLINE, || handle.stats().received == 1);
-    let mut other = client::connect(handle.local_addrs()[0]);
+    let stuck = client::connect(server.local_addrs()[0]);
+    wait_until("one received", DEADLINE, || server.stats().received == 1);
+    let mut other = client::connect(server.local_addrs()[0]);
     other.write_all(b"two\nthree\n").unwrap();
-    wait_until("all received", DEADLINE, || handle.stats().received == 3);
-    let report = cut_short(handle, SHORT);
+    wait_until("all received", DEADLINE, || server.stats().received == 3);
+    let report = cut_short(server, SHORT);
     assert!(
         told.recv_timeout(DEADLINE).unwrap(),
         "the consumer could flush before the last deadline"
@@ -219,26 +217,26 @@ fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
 
 #[test]
 fn a_shutdown_from_several_threads_and_once_more_is_one_shutdown() {
-    let handle = start(|inbox| {
-        while !matches!(inbox.recv(DEADLINE), Received::Closed) {}
+    let server = start(|receiver| {
+        while !matches!(receiver.recv(DEADLINE), Received::Closed) {}
         Ok(())
     });
-    let _clients = client::connect_many(handle.local_addrs()[0], 5);
-    wait_open(&handle, 5);
-    let handle = Arc::new(handle);
-    let (waiting, again) = (Arc::clone(&handle), Arc::clone(&handle));
+    let _clients = client::connect_many(server.local_addrs()[0], 5);
+    wait_open(&server, 5);
+    let server = Arc::new(server);
+    let (waiting, again) = (Arc::clone(&server), Arc::clone(&server));
     let waiting = thread::spawn(move || waiting.wait());
     let mut reports = within("four shutdowns", IN_TIME, move || {
         let shutdowns: Vec<_> = (0..4)
             .map(|_| Arc::clone(&again))
-            .map(|handle| thread::spawn(move || handle.shutdown(LONG)))
+            .map(|server| thread::spawn(move || server.shutdown(LONG)))
             .collect();
         let all = shutdowns.into_iter().chain([waiting]);
         all.map(|thread| thread.join().unwrap())
             .collect::<Vec<Report>>()
     });
-    reports.push(handle.shutdown(Duration::ZERO));
-    reports.push(handle.wait());
+    reports.push(server.shutdown(Duration::ZERO));
+    reports.push(server.wait());
     for report in &reports {
         assert_eq!(format!("{report:?}"), format!("{:?}", reports[0]));
         assert!(!report.timed_out, "{report:?}");
@@ -247,14 +245,14 @@ fn a_shutdown_from_several_threads_and_once_more_is_one_shutdown() {
 
 #[test]
 fn a_second_shutdown_brings_the_deadline_of_the_first_nearer_and_never_farther() {
-    let handle = start(blocks_until_cut);
-    let _client = send_lines(&handle, 3);
-    let handle = Arc::new(handle);
-    let first = Arc::clone(&handle);
+    let server = start(blocks_until_cut);
+    let _client = send_lines(&server, 3);
+    let server = Arc::new(server);
+    let first = Arc::clone(&server);
     let first = thread::spawn(move || first.shutdown(LONG));
-    wait_until("the drain", DEADLINE, || handle.stats().open == 0);
-    handle.drain(Duration::from_millis(200));
-    handle.drain(LONG);
+    wait_until("the drain", DEADLINE, || server.stats().open == 0);
+    server.drain(Duration::from_millis(200));
+    server.drain(LONG);
     wait_until("the first one's end", IN_TIME, || first.is_finished());
     assert!(first.join().unwrap().timed_out);
 }
@@ -272,7 +270,7 @@ impl drainline::Weigh for Counted {
 fn all_blocked(count: Arc<()>) -> (Server, Vec<TcpStream>) {
     let mut config = Config::default();
     config.buffer_messages = 5;
-    let handle = Server::builder()
+    let server = Server::builder()
         .config(config)
         .listen(anywhere())
         .start(
@@ -283,25 +281,25 @@ fn all_blocked(count: Arc<()>) -> (Server, Vec<TcpStream>) {
                 std::io::Read::read(conn, &mut [0])?;
                 Ok(())
             },
-            |inbox| {
-                let held = inbox.recv(DEADLINE);
-                while inbox.wait(DEADLINE) {}
+            |receiver| {
+                let held = receiver.recv(DEADLINE);
+                while receiver.wait(DEADLINE) {}
                 drop(held);
                 Ok(())
             },
         )
         .unwrap();
-    let clients = client::connect_many(handle.local_addrs()[0], 20);
-    wait_blocked(&handle, 10, Activity::Sending);
-    wait_blocked(&handle, 10, Activity::Reading);
-    (handle, clients)
+    let clients = client::connect_many(server.local_addrs()[0], 20);
+    wait_blocked(&server, 10, Activity::Sending);
+    wait_blocked(&server, 10, Activity::Reading);
+    (server, clients)
 }
 
 #[test]
 fn a_drop_without_a_shutdown_cuts_everything_at_once() {
     let count = Arc::new(());
-    let (handle, mut clients) = all_blocked(Arc::clone(&count));
-    within("the drop", IN_TIME, move || drop(handle));
+    let (server, mut clients) = all_blocked(Arc::clone(&count));
+    within("the drop", IN_TIME, move || drop(server));
     for client in &mut clients {
         client::wait_for_close(client);
     }
@@ -313,9 +311,9 @@ fn a_drop_without_a_shutdown_cuts_everything_at_once() {
 
 #[test]
 fn a_shutdown_within_nothing_books_everything_that_it_cut() {
-    let (handle, _clients) = all_blocked(Arc::new(()));
-    let received = handle.stats().received;
-    let report = cut_short(handle, Duration::ZERO);
+    let (server, _clients) = all_blocked(Arc::new(()));
+    let received = server.stats().received;
+    let report = cut_short(server, Duration::ZERO);
     assert_eq!(received, 15, "5 in the buffer, 10 in line");
     assert!(report.timed_out, "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), received);

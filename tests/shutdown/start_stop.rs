@@ -25,21 +25,21 @@ use drainline::{
 fn dies_of(
     consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
 ) -> Report {
-    let handle = Server::builder()
+    let server = Server::builder()
         .listen(anywhere())
-        .start(lines, move |inbox| {
-            let Received::Message(first) = inbox.recv(DEADLINE) else {
+        .start(lines, move |receiver| {
+            let Received::Message(first) = receiver.recv(DEADLINE) else {
                 panic!("no first item");
             };
             drop(first.ack());
-            consumer(inbox)
+            consumer(receiver)
         })
         .unwrap();
-    let addr = handle.local_addrs()[0];
+    let addr = server.local_addrs()[0];
     let mut clients = client::connect_many(addr, 4);
-    wait_open(&handle, 4);
-    let handle = Arc::new(handle);
-    let waiting = Arc::clone(&handle);
+    wait_open(&server, 4);
+    let server = Arc::new(server);
+    let waiting = Arc::clone(&server);
     let waiting = thread::spawn(move || waiting.wait());
     for client in &mut clients {
         client.write_all(b"one\ntwo\nthree\n").unwrap();
@@ -58,7 +58,7 @@ fn dies_of(
         "{report:?}"
     );
     // A shutdown that comes too late learns the same.
-    assert_eq!(handle.shutdown(Duration::ZERO).error, report.error);
+    assert_eq!(server.shutdown(Duration::ZERO).error, report.error);
     report
 }
 
@@ -122,9 +122,9 @@ fn blocking_server() -> Server {
                 }
                 Ok(io::copy(conn, &mut io::sink()).map(drop)?)
             },
-            |inbox| {
-                let _held = inbox.recv(DEADLINE);
-                while inbox.wait(DEADLINE) {}
+            |receiver| {
+                let _held = receiver.recv(DEADLINE);
+                while receiver.wait(DEADLINE) {}
                 Ok(())
             },
         )
@@ -133,10 +133,10 @@ fn blocking_server() -> Server {
 
 #[test]
 fn an_abort_ends_a_blocked_reader_writer_or_sender_and_a_rate_pause_and_nobody_else() {
-    let handle = blocking_server();
-    let addr = handle.local_addrs()[0];
+    let server = blocking_server();
+    let addr = server.local_addrs()[0];
     let bystander = client::connect(addr);
-    wait_open(&handle, 1);
+    wait_open(&server, 1);
     for (n, (kind, state)) in [
         (b'r', Activity::Reading),
         (b'w', Activity::Writing),
@@ -150,22 +150,22 @@ fn an_abort_ends_a_blocked_reader_writer_or_sender_and_a_rate_pause_and_nobody_e
         client.write_all(&[kind]).unwrap();
         let mut id = 0;
         wait_until("a blocked handler", DEADLINE, || {
-            handle.connections().iter().any(|it| {
+            server.connections().iter().any(|it| {
                 id = it.id;
                 it.peer == client.local_addr().unwrap()
                     && it.state == state
                     && it.in_state > Duration::from_millis(250)
             })
         });
-        assert!(handle.abort(id), "{state:?}");
+        assert!(server.abort(id), "{state:?}");
         wait_until("its end", DEADLINE, || {
-            handle.stats().ended.get(EndReason::Aborted) == n as u64 + 1
+            server.stats().ended.get(EndReason::Aborted) == n as u64 + 1
         });
         client::wait_for_close(&mut client);
-        assert!(!handle.abort(id), "it has ended");
+        assert!(!server.abort(id), "it has ended");
     }
-    assert!(!handle.abort(999), "there is no such connection");
-    let stats = handle.stats();
+    assert!(!server.abort(999), "there is no such connection");
+    let stats = server.stats();
     assert_eq!((stats.open, stats.ended.total()), (1, 4));
     // What was in line is dropped; what had room stays in flight.
     assert_eq!(stats.dropped.get(DropReason::ConnectionClosed), 500);
@@ -199,7 +199,7 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
 fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_bytes() {
     let (release, gate) = channel();
     let gate = Mutex::new(gate);
-    let handle = Server::builder::<String>()
+    let server = Server::builder::<String>()
         .listen(anywhere())
         .spawner(move |builder, body| match gate.lock().unwrap().recv() {
             Ok(()) => Err(ErrorKind::WouldBlock.into()),
@@ -208,16 +208,16 @@ fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_byte
         })
         .start_each(lines, |_| Ok(()))
         .unwrap();
-    let mut client = client::connect(handle.local_addrs()[0]);
+    let mut client = client::connect(server.local_addrs()[0]);
     client.write_all(b"to nobody\n").unwrap();
     client::wait_unread(&client, 10);
     release.send(()).unwrap();
     client::wait_for_close(&mut client);
     drop(release);
-    let mut client = client::connect(handle.local_addrs()[0]);
+    let mut client = client::connect(server.local_addrs()[0]);
     client.write_all(b"to somebody\n").unwrap();
-    wait_until("its line", DEADLINE, || handle.stats().delivered == 1);
-    let report = drained(handle);
+    wait_until("its line", DEADLINE, || server.stats().delivered == 1);
+    let report = drained(server);
     assert_eq!(report.stats.rejected.get(RejectReason::NoThread), 1);
     assert_eq!((report.stats.unread_bytes, report.stats.accepted), (10, 1));
 }

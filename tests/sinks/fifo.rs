@@ -14,7 +14,7 @@ use crate::common::client;
 use crate::common::guard::Collector;
 use crate::common::proc;
 use crate::common::tagged::{Cut, Tagged};
-use crate::common::wait::{DEADLINE, wait_until};
+use crate::common::wait::{DEADLINE, stays, wait_until};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -126,6 +126,8 @@ fn a_reader_that_is_back_before_the_next_message_costs_nothing() {
 /// It waits for one, however long, and says so once each time.
 #[test]
 fn a_fifo_that_nobody_reads_for_a_while_is_told_once_and_costs_nothing() {
+    /// A reader is looked for every second, and a reader that is back is not told.
+    const SEEN_WITHIN: Duration = Duration::from_millis(1500);
     let told = "nobody reads the sink file:";
     let (_directory, path) = fifo();
     let mut read = reader(&path);
@@ -138,14 +140,17 @@ fn a_fifo_that_nobody_reads_for_a_while_is_told_once_and_costs_nothing() {
             server.stderr_text().matches(told).count() as u64 == seq + 1
         });
         // And is looked for again and again.
-        thread::sleep(Duration::from_millis(2500));
+        let time = Duration::from_millis(2500);
+        stays("told once", time, || {
+            server.stderr_text().matches(told).count() as u64 == seq + 1
+        });
         read = reader(&path);
         let sent = Tagged::new(0)
             .send(&mut stream, seq..seq + 1, SIZE, Cut::Once)
             .all();
         output.extend(read_exactly(&mut read, sent.bytes as usize));
         // So that it has been seen.
-        thread::sleep(Duration::from_millis(1500));
+        thread::sleep(SEEN_WITHIN);
     }
     client::half_close(stream);
     let exit = server.terminate();

@@ -15,12 +15,12 @@ use drainline::ingest::{Batches, Ingest, Sink, SinkError};
 use drainline::{DropReason, Server};
 
 fn start(sink: impl Sink) -> (Server, TcpStream) {
-    let handle = Ingest::builder()
+    let server = Ingest::builder()
         .listen("127.0.0.1:0".parse().unwrap())
         .start(sink)
         .unwrap();
-    let stream = client::connect(handle.local_addrs()[0]);
-    (handle, stream)
+    let stream = client::connect(server.local_addrs()[0]);
+    (server, stream)
 }
 
 /// What happened to a sink, in order.
@@ -94,7 +94,7 @@ fn a_sink_is_reopened_while_nothing_flows_and_in_the_middle_of_a_batch() {
         let events = events.lock().unwrap();
         events.iter().filter(|it| **it == Event::Reopened).count()
     };
-    let (handle, mut stream) = start(Halting {
+    let (server, mut stream) = start(Halting {
         most: 2,
         taken: 0,
         place: 0,
@@ -103,25 +103,25 @@ fn a_sink_is_reopened_while_nothing_flows_and_in_the_middle_of_a_batch() {
     });
     // It has no name; then its name cannot be opened.
     for count in 1..=2 {
-        handle.reopen();
+        server.reopen();
         wait_until("a reopen while nothing flows", DEADLINE, || {
             reopened() == count
         });
     }
     stream.write_all(b"a\nb\nc\nd\n").unwrap();
     wait_until("half of the batch taken", DEADLINE, || {
-        handle.report().stats.delivered == 2
+        server.report().stats.delivered == 2
     });
     // It is tried for ever, and offered the same.
     wait_until("two more tries", DEADLINE, || {
-        handle.report().sink.failures >= 3
+        server.report().sink.failures >= 3
     });
-    handle.reopen();
+    server.reopen();
     wait_until("the other half", DEADLINE, || {
-        handle.report().stats.delivered == 4
+        server.report().stats.delivered == 4
     });
     client::half_close(stream);
-    let report = handle.shutdown(DEADLINE);
+    let report = server.shutdown(DEADLINE);
     assert_both_close(&report);
     assert_eq!(report.sink.failed_reopens, 1);
 
@@ -184,13 +184,13 @@ impl Drop for Waiting {
 #[test]
 fn a_sink_that_waits_is_woken_when_the_server_closes_and_cut_at_its_last_deadline() {
     let ((waits, waited), (dropped, drops)) = (mpsc::channel(), mpsc::channel());
-    let (handle, mut stream) = start(Waiting { waits, dropped });
+    let (server, mut stream) = start(Waiting { waits, dropped });
     stream.write_all(b"one\ntwo\n").unwrap();
     wait_until("both received", DEADLINE, || {
-        handle.report().stats.received == 2
+        server.report().stats.received == 2
     });
     client::half_close(stream);
-    let report = handle.shutdown(Duration::from_secs(2));
+    let report = server.shutdown(Duration::from_secs(2));
     assert_both_close(&report);
     assert!(report.timed_out && report.stuck.is_empty());
     let dropped = report.stats.dropped.get(DropReason::Shutdown);
@@ -225,15 +225,15 @@ impl Sink for Maintained {
 #[test]
 fn a_sink_looks_after_its_place_while_nothing_flows_and_once_more_at_the_end() {
     let ((say, said), (looks, looked)) = (mpsc::channel(), mpsc::channel());
-    let (handle, stream) = start(Maintained(said, looks));
+    let (server, stream) = start(Maintained(said, looks));
     say.send(Err(SinkError::Retry(io::Error::other("not well"))))
         .unwrap();
     wait_until("what may pass counted", DEADLINE, || {
-        handle.report().sink.failures == 1
+        server.report().sink.failures == 1
     });
     looked.recv_timeout(DEADLINE).unwrap();
     client::half_close(stream);
-    let report = handle.shutdown(DEADLINE);
+    let report = server.shutdown(DEADLINE);
     assert_both_close(&report);
     assert!(report.error.is_none());
     assert!(looked.try_iter().count() >= 1, "not at the end");
@@ -242,14 +242,14 @@ fn a_sink_looks_after_its_place_while_nothing_flows_and_once_more_at_the_end() {
 #[test]
 fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
     let ((say, said), (looks, _looked)) = (mpsc::channel(), mpsc::channel());
-    let (handle, mut stream) = start(Maintained(said, looks));
+    let (server, mut stream) = start(Maintained(said, looks));
     stream.write_all(b"one\n").unwrap();
     wait_until("the message", DEADLINE, || {
-        handle.report().stats.delivered == 1
+        server.report().stats.delivered == 1
     });
     say.send(Err(SinkError::Fatal(io::Error::other("gone"))))
         .unwrap();
-    let report = handle.wait();
+    let report = server.wait();
     assert_both_close(&report);
     let error = report.error.unwrap().to_string();
     assert!(

@@ -23,8 +23,11 @@ use tempfile::TempDir;
 const BY_NAME: &str = "nobody asked for a reopen";
 const FAILED: &str = "goes on as it was: reopening failed";
 const AT_LAST: &str = "was reopened at last";
-/// Longer than a file that was moved away is left alone.
-const LONG: Duration = Duration::from_secs(13);
+/// So long a file that was moved away is left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+const LONGER: Duration = Duration::from_secs(13);
+/// A reopen that failed is tried every second.
+const SOME_TRIES: Duration = Duration::from_millis(2500);
 
 /// A server, and the file that it began with, held so that it can be read whatever becomes of its name.
 struct Case {
@@ -192,7 +195,7 @@ fn a_renamed_file_is_left_alone_for_a_while_and_then_opened_by_its_name() {
     let mut case = Case::start();
     fs::rename(&case.path, &case.renamed).unwrap();
     // Others may put a new one there (logrotate's create), which changes nothing.
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(LEFT_ALONE / 2);
     fs::write(&case.path, "new\n").unwrap();
     case.send("to the old one\n");
     case.wait_until_first_holds("first\nto the old one\n");
@@ -243,7 +246,7 @@ fn a_file_that_is_copied_and_truncated_is_written_to_from_its_beginning() {
         .unwrap();
     case.send("after\n");
     case.wait_until_holds("after\n");
-    thread::sleep(LONG);
+    thread::sleep(LONGER);
     case.send("and on\n");
     case.wait_until_holds("after\nand on\n");
     let exit = case.end();
@@ -279,7 +282,7 @@ fn links_devices_and_fifos_are_left_alone() {
     // A FIFO that was moved away has its reader still.
     fs::rename(at("fifo"), at("moved")).unwrap();
     let mut client = servers[0].connect();
-    thread::sleep(LONG);
+    thread::sleep(LONGER);
     client.write_all(b"through the link\n").unwrap();
     client::half_close(client);
     for server in &mut servers {
@@ -520,7 +523,7 @@ fn a_link_that_somebody_else_puts_there_is_not_followed_at_a_reopen() {
     assert!(!target.exists());
     // A file that is there is not written to either.
     fs::write(&target, "").unwrap();
-    thread::sleep(Duration::from_millis(2500));
+    thread::sleep(SOME_TRIES);
     fs::remove_file(&case.path).unwrap();
     case.wait_until_logged(AT_LAST);
     case.send("and there\n");

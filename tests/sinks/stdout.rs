@@ -5,7 +5,6 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::thread;
 use std::time::Duration;
 
 use crate::common::child::{Drainline, Stdout};
@@ -13,7 +12,7 @@ use crate::common::client;
 use crate::common::guard::Collector;
 use crate::common::proc;
 use crate::common::root::is_root;
-use crate::common::wait::{DEADLINE, wait_until};
+use crate::common::wait::{DEADLINE, stays, wait_until};
 use rustix::fs::OFlags;
 
 fn send(child: &Drainline, bytes: &[u8]) {
@@ -155,8 +154,8 @@ fn assert_ends_at_the_next_message(mut child: Drainline) {
 
 /// So long that it looks more than once: it is not taken for gone.
 fn is_left_alone(child: &mut Drainline) {
-    thread::sleep(Duration::from_millis(2500));
-    assert!(!child.has_ended());
+    let time = Duration::from_millis(2500);
+    stays("it serves", time, || !child.has_ended());
 }
 
 fn plenty() -> Vec<u8> {
@@ -186,7 +185,7 @@ fn a_pipe_whose_reader_is_gone_ends_the_server_with_1_although_nothing_comes() {
     assert_ends_for_want_of_a_reader(child, 1);
 }
 
-/// Not one that only says no more, as the journal's does from the start.
+/// Not a reader that only says no more, as the log's does from the start.
 #[test]
 fn a_socket_whose_reader_is_gone_ends_the_server_with_1_although_nothing_comes() {
     let (mut child, ours, _theirs) = with_socket(&[]);

@@ -86,6 +86,7 @@ fn the_first_line_is_a_server_that_starts() {
 /// many lines there were.
 fn take(mut fifo: File, rate: u64, stall_at: Duration, stall: Duration) -> u64 {
     const LINE: usize = 129;
+    const LOOK: Duration = Duration::from_millis(2);
     let mut buffer = vec![0; 64 << 10];
     let mut bytes = 0;
     let mut start = Instant::now();
@@ -108,7 +109,7 @@ fn take(mut fifo: File, rate: u64, stall_at: Duration, stall: Duration) -> u64 {
         if bytes < LINE {
             start = Instant::now();
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(LOOK);
     }
 }
 
