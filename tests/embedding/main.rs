@@ -5,10 +5,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code)]
+#[path = "../streams/encode.rs"]
+mod encode;
 
 mod connection;
 mod consumer;
 mod listeners;
+mod messages;
 mod requests;
 mod writers;
 

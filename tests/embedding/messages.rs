@@ -1,11 +1,5 @@
 //! `conn.messages(..)`: whole messages for any handler, in every framing, within the printed
 //! limits whatever the peer sends.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-#[allow(unreachable_pub, dead_code)]
-#[path = "streams/encode.rs"]
-mod encode;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,11 +8,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::client::{self, Closed};
-use common::embedded::{self, Embedded};
-use common::handlers::{anywhere, drained};
-use common::proc;
-use common::wait::{DEADLINE, within};
+use crate::common::client::{self, Closed};
+use crate::common::embedded::{self, Embedded};
+use crate::common::handlers::{anywhere, drained};
+use crate::common::proc;
+use crate::common::wait::{DEADLINE, within};
+use crate::encode;
 use drainline::ingest::{Framing, Oversize, ReadMessages, messages_bytes};
 use drainline::policy::Activity;
 use drainline::{
@@ -489,7 +484,7 @@ fn flood(addr: SocketAddr, bytes: usize) -> usize {
 /// is sent a byte now and then. Returns what it told at its end.
 fn hostile(role: &'static str) -> (usize, Embedded) {
     const SENT: usize = 200 << 20;
-    let mut child = Embedded::start("child_entry", role, &[]);
+    let mut child = Embedded::start("messages::child_entry", role, &[]);
     let limit: u64 = child.wait_line("limit ").parse().unwrap();
     let addr: SocketAddr = child.wait_line("addr ").parse().unwrap();
     let taken = within("the flood", DEADLINE, move || flood(addr, SENT));
