@@ -59,7 +59,7 @@ fn what_others_push_reaches_the_peer_while_its_handler_reads() {
 
 #[test]
 fn what_one_call_writes_is_not_torn_apart_by_another() {
-    const EACH: usize = 300_000;
+    const EACH: usize = 4 << 20;
     let (_server, mut client, writer) = subscribed(Some(DEADLINE));
     let writers: Vec<_> = (b'a'..=b'd')
         .map(|letter| {
