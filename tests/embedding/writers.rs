@@ -64,7 +64,7 @@ fn what_one_call_writes_is_not_torn_apart_by_another() {
     let writers: Vec<_> = (b'a'..=b'd')
         .map(|letter| {
             let mut writer = writer.clone();
-            thread::spawn(move || writer.write_all(&[letter; EACH]).unwrap())
+            thread::spawn(move || writer.write_all(&vec![letter; EACH]).unwrap())
         })
         .collect();
     let mut all = vec![0; 4 * EACH];

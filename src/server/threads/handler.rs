@@ -188,7 +188,7 @@ fn log_error(shared: &Shared, state: &ConnectionState, reason: EndReason, error:
         EndReason::HandlerError => logger.log_limited("connection failed", Level::Warn, || {
             format!("connection {id} from {peer} failed: {error}")
         }),
-        EndReason::ProtocolError => logger.log_limited("protocol error", Level::Warn, || {
+        EndReason::ProtocolError => logger.log_limited("protocol_error", Level::Warn, || {
             let bytes = counted(bytes, "byte");
             format!("connection {id} from {peer} is closed after {bytes}: {error}")
         }),
