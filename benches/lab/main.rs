@@ -1,5 +1,6 @@
-//! How far the simulation can be trusted, and the plans that are made with it: the lab's presets, measured and simulated,
-//! and a grid of loads under the settings that `drainline plan` finds for them. Takes some four minutes.
+//! How far the simulation can be trusted, and the plans that are made with it: the lab's presets,
+//! measured and simulated, and a grid of loads under the settings that `drainline plan` finds for
+//! them. Takes some four minutes.
 #![allow(clippy::print_stdout)]
 
 use std::process::Command;
@@ -67,7 +68,8 @@ fn main() -> Result<(), Failure> {
     }
 }
 
-/// Plans for a load, and puts the plan to it. `false`: it promised to lose nothing, and lost something.
+/// Plans for a load, and puts the plan to it. `false`: it promised to lose nothing, and lost
+/// something.
 fn keeps_its_promise(connections: u64, rate: u64, sink: u64, stall: &str) -> Result<bool, Failure> {
     let each = rate / connections;
     let same = [

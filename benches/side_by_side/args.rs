@@ -11,7 +11,8 @@ use crate::scenario::{Scenario, Sink};
 #[derive(Debug, Parser)]
 #[command(name = "side_by_side")]
 pub(crate) struct Args {
-    /// Runs this scenario alone; may be given several times. Without it all are run, which takes an hour.
+    /// Runs this scenario alone; may be given several times. Without it all are run, which takes an
+    /// hour.
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
 
@@ -19,7 +20,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..1000))]
     rounds: u16,
 
-    /// Has a turn taken again, at most so many times, when others took more than a tenth of the machine in it.
+    /// Has a turn taken again, at most so many times, when others took more than a tenth of the
+    /// machine in it.
     #[arg(long, value_name = "N", default_value = "2")]
     pub(crate) retries: u8,
 

@@ -1,4 +1,5 @@
-//! drainline's library in a server that replies to each line, and then sends it to its consumer: as the other peers do.
+//! drainline's library in a server that replies to each line, and then sends it to its consumer: as
+//! the other peers do.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;

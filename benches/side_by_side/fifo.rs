@@ -28,7 +28,8 @@ struct Shared {
     lines: AtomicU64,
     bytes: AtomicU64,
     is_stalled: AtomicBool,
-    /// Nanoseconds since the epoch: messages that were sent before this time or after that are not timed.
+    /// Nanoseconds since the epoch: messages that were sent before this time or after that are not
+    /// timed.
     timed_from: AtomicU64,
     timed_until: AtomicU64,
 }
@@ -97,7 +98,8 @@ impl Fifo {
         true
     }
 
-    /// Ends the reading, when nobody writes any more. The latencies of the timed messages, in nanoseconds.
+    /// Ends the reading, when nobody writes any more. The latencies of the timed messages, in
+    /// nanoseconds.
     pub(crate) fn finish(self) -> Outcome<Vec<u64>> {
         self.stall(false);
         OpenOptions::new()

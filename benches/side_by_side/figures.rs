@@ -32,7 +32,8 @@ pub(crate) enum Metric {
     /// Throughput between 1 s and 2 s after a stall, of what it was before.
     Recovered,
     ListenOverflows,
-    /// The share of the machine that went to processes that have nothing to do with it, or to another machine.
+    /// The share of the machine that went to processes that have nothing to do with it, or to
+    /// another machine.
     Others,
 }
 

@@ -1,12 +1,14 @@
-//! The same load against drainline and its peers, one after the other in each round, and one table with ratios.
+//! The same load against drainline and its peers, one after the other in each round, and one table
+//! with ratios.
 //!
-//! `cargo bench --bench side_by_side -- --scenario bulk-128`; `--list` names the scenarios. Only ratios within one run mean
-//! something: absolute figures are the machine's.
+//! `cargo bench --bench side_by_side -- --scenario bulk-128`; `--list` names the scenarios. Only
+//! ratios within one run mean something: absolute figures are the machine's.
 //!
-//! What is the same for everybody: the load (`drainline load`, the same bytes for the same time), the longest backlog that can
-//! be set, a server started anew for each turn, and a warm-up that is not measured. Processor time is the server's alone,
-//! ended threads included. A message counts when the consumer has had it or when it is in the file, and the share of those
-//! that were sent stands in the table, as does what others took of the machine meanwhile.
+//! What is the same for everybody: the load (`drainline load`, the same bytes for the same time),
+//! the longest backlog that can be set, a server started anew for each turn, and a warm-up that is
+//! not measured. Processor time is the server's alone, ended threads included. A message counts
+//! when the consumer has had it or when it is in the file, and the share of those that were sent
+//! stands in the table, as does what others took of the machine meanwhile.
 
 mod args;
 mod contest;

@@ -60,7 +60,8 @@ impl Drop for Owned {
     }
 }
 
-/// SIGINT and SIGTERM end the children; what is being measured fails, and everything is cleared away.
+/// SIGINT and SIGTERM end the children; what is being measured fails, and everything is cleared
+/// away.
 pub(crate) fn end_with_signals() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {

@@ -45,7 +45,8 @@ fn number(path: &str, key: &str) -> Outcome<u64> {
     Ok(first.ok_or(format!("no {key} in {path}"))?.parse()?)
 }
 
-/// What the kernel holds for itself on the whole machine: stacks, page tables, sockets and what belongs to them.
+/// What the kernel holds for itself on the whole machine: stacks, page tables, sockets and what
+/// belongs to them.
 pub(crate) fn kernel_bytes() -> Outcome<u64> {
     let mut kib = 0;
     for key in ["KernelStack:", "PageTables:", "SUnreclaim:"] {
@@ -84,7 +85,8 @@ pub(crate) fn is_listening(address: SocketAddr) -> Outcome<bool> {
     }))
 }
 
-/// Processor time since some moment: of everybody, and of this process with all that it has waited for.
+/// Processor time since some moment: of everybody, and of this process with all that it has waited
+/// for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MachineTime {
     everybody: Duration,
@@ -97,7 +99,8 @@ impl MachineTime {
         let text = fs::read_to_string("/proc/stat")?;
         let numbers = text.lines().next().unwrap_or("").split_whitespace().skip(1);
         let ticks: Vec<u64> = numbers.map(str::parse).collect::<Result<_, _>>()?;
-        // user, nice, system, (idle, iowait,) irq, softirq, steal; what follows is in user already (proc_stat(5)).
+        // user, nice, system, (idle, iowait,) irq, softirq, steal; what follows is in user already
+        // (proc_stat(5)).
         let [user, nice, system, _, _, irq, softirq, steal, ..] = ticks[..] else {
             return Err("/proc/stat has another form".into());
         };
@@ -116,7 +119,8 @@ impl MachineTime {
         })
     }
 
-    /// The share of the machine that went to others since then. Whoever was a child has to be waited for.
+    /// The share of the machine that went to others since then. Whoever was a child has to be
+    /// waited for.
     pub(crate) fn others_since(before: MachineTime) -> Outcome<f64> {
         let now = MachineTime::now()?;
         let everybody = (now.everybody - before.everybody).as_secs_f64();
@@ -127,7 +131,8 @@ impl MachineTime {
     }
 }
 
-/// Looks at a process's threads now and then, for the most that there were. Ends when it is dropped.
+/// Looks at a process's threads now and then, for the most that there were. Ends when it is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct ThreadWatch {
     stop: Arc<AtomicBool>,

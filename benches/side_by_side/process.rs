@@ -85,7 +85,8 @@ impl Running {
     }
 }
 
-/// An address to listen on. Its port is none that the kernel gives to clients (ip_local_port_range begins at 32768).
+/// An address to listen on. Its port is none that the kernel gives to clients (ip_local_port_range
+/// begins at 32768).
 pub(crate) fn free_address() -> Outcome<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 20_000;

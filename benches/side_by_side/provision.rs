@@ -1,4 +1,5 @@
-//! How each peer's program is had: found on the machine, or built or unpacked into `target/peers` when it is first used.
+//! How each peer's program is had: found on the machine, or built or unpacked into `target/peers`
+//! when it is first used.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,12 @@
 //! Which connections' reads are delayed, so that one read brings what several would have.
 //!
-//! Waking a thread costs the same whether it then reads one message or ten. So while the process takes many
-//! small reads a second, a connection whose messages come close together sleeps before its next read, as a
-//! network card moderates its interrupts. All of them wake on one grid.
+//! Waking a thread costs the same whether it then reads one message or ten. So while the process
+//! takes many small reads a second, a connection whose messages come close together sleeps before
+//! its next read, as a network card moderates its interrupts. All of them wake on one grid.
 //!
-//! It pays only where a delay holds at least two of a connection's reads; elsewhere it would cost its time and
-//! bring nothing. So each is decided for by its own measured gap, once a tick, and nobody is delayed while
-//! the process has little to do and latency counts.
+//! It pays only where a delay holds at least two of a connection's reads; elsewhere it would cost
+//! its time and bring nothing. So each is decided for by its own measured gap, once a tick, and
+//! nobody is delayed while the process has little to do and latency counts.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ const BULK_BYTES_PER_SECOND: f64 = 4e6;
 const READS_PER_DELAY: f64 = 4.0;
 /// With fewer than this, no delay pays.
 const MIN_READS_PER_DELAY: f64 = 2.0;
-/// The longest delay is halved at most so often: a sleep much shorter than a millisecond saves nothing.
+/// The longest delay is halved at most so often: a sleep much shorter than a millisecond saves
+/// nothing.
 const MAX_HALVINGS: u32 = 6;
 /// The share of the newest tick in the averages.
 const NEWEST: f64 = 0.25;
@@ -53,8 +54,8 @@ pub struct Counts {
 }
 
 impl Coalesce {
-    /// Reads are delayed by at most `max_delay`, once there are `busy_reads_per_second` over all connections, and
-    /// until there are less than half as many.
+    /// Reads are delayed by at most `max_delay`, once there are `busy_reads_per_second` over all
+    /// connections, and until there are less than half as many.
     pub fn new(max_delay: Duration, busy_reads_per_second: f64) -> Self {
         Coalesce {
             max_delay,
@@ -64,8 +65,8 @@ impl Coalesce {
         }
     }
 
-    /// Takes in what one connection shows, `elapsed` after the step before. Returns the step of the grid on which
-    /// it is to read; `None`: it reads at once.
+    /// Takes in what one connection shows, `elapsed` after the step before. Returns the step of the
+    /// grid on which it is to read; `None`: it reads at once.
     pub fn step(&mut self, pace: &mut Pace, now: Counts, elapsed: Duration) -> Option<Duration> {
         let seconds = elapsed.as_secs_f64();
         let before = pace.seen.replace(now).filter(|_| seconds > 0.0)?;
@@ -115,8 +116,8 @@ impl Coalesce {
         self.is_busy
     }
 
-    /// The smallest power-of-two part of the longest delay that holds enough reads; the longest itself, if that
-    /// holds at least a few.
+    /// The smallest power-of-two part of the longest delay that holds enough reads; the longest
+    /// itself, if that holds at least a few.
     fn delay_for(&self, reads_per_second: f64) -> Option<Duration> {
         let reads = |delay: Duration| delay.as_secs_f64() * reads_per_second;
         if reads(self.max_delay) < MIN_READS_PER_DELAY {

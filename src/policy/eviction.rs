@@ -10,9 +10,10 @@ const SILENT: Duration = Duration::from_secs(60);
 /// Ends in one tick at most.
 const MAX_PER_TICK: usize = 64;
 
-/// Ends only as many as are needed. How many clients are kept out nobody knows, so it begins with one in a tick, and
-/// doubles where that was not enough, never before anybody was due; those that are on their way out count. Who is honest, early and quiet keeps
-/// the connection while there is room, and the oldest of the silent go first.
+/// Ends only as many as are needed. How many clients are kept out nobody knows, so it begins with
+/// one in a tick, and doubles where that was not enough, never before anybody was due; those that
+/// are on their way out count. Who is honest, early and quiet keeps the connection while there is
+/// room, and the oldest of the silent go first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Eviction {
     per_tick: usize,
@@ -22,7 +23,8 @@ pub struct Eviction {
 }
 
 impl Eviction {
-    /// Begins a tick: whether clients are kept out at the limit, and how many connections were ended and still take room.
+    /// Begins a tick: whether clients are kept out at the limit, and how many connections were
+    /// ended and still take room.
     pub fn begin_tick(&mut self, is_kept_out: bool, leaving: usize) {
         let grown = if self.has_ended { 2 } else { 1 };
         self.per_tick = if is_kept_out {
@@ -78,7 +80,8 @@ mod tests {
         watch
     }
 
-    /// How many of a thousand silent ones are ended in each tick, where as many leave only in the next.
+    /// How many of a thousand silent ones are ended in each tick, where as many leave only in the
+    /// next.
     fn ended(room: &mut Eviction, is_kept_out: bool, leaving: usize) -> usize {
         let watch = waited(SAYS_NOTHING, 600);
         room.begin_tick(is_kept_out, leaving);

@@ -7,11 +7,12 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// An item that holds no more than this is small: waking for it costs more than what it brings.
 const SMALL_ITEM_BYTES: u64 = 4 << 10;
 
-/// A sender that finds the consumer waiting has to wake it, which costs both of them more than a small item itself
-/// does.
+/// A sender that finds the consumer waiting has to wake it, which costs both of them more than a
+/// small item itself does.
 ///
-/// So it sleeps, while many small items come, and after a look that found more than one: then the sleep will most
-/// likely find several again. Where little comes, latency counts, and where items are large a wake-up is cheap.
+/// So it sleeps, while many small items come, and after a look that found more than one: then the
+/// sleep will most likely find several again. Where little comes, latency counts, and where items
+/// are large a wake-up is cheap.
 #[derive(Clone, Debug)]
 pub struct Linger {
     busy_items_per_second: f64,

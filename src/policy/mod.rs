@@ -1,8 +1,9 @@
 //! The decisions, and nothing else.
 //!
 //! Everything here is pure: inputs and a time go in, a decision comes out. There is no clock, no
-//! lock, no socket and no thread, so a test steps through an hour of overload in microseconds, and a
-//! simulation runs the very code that the server runs. Times are [`Duration`]s since any fixed start.
+//! lock, no socket and no thread, so a test steps through an hour of overload in microseconds, and
+//! a simulation runs the very code that the server runs. Times are [`Duration`]s since any fixed
+//! start.
 //!
 //! The room is public, so that simulations can use it, and **outside semver**: it changes with the
 //! server.

@@ -1,9 +1,10 @@
-//! Which level of overload the server stands on, and whether the gate is shut.
+//! Which level of overload the server stands on, and whether new clients are accepted.
 //!
 //! Three latches, each set by one observation and cleared by a calm second. The level shown is the
-//! highest one set; **the gate is shut by the pause latch, whatever the level**. A wait means that the
-//! buffer is full for that sender, so how full the buffer is decides nothing: at tens of millions of
-//! messages a second a healthy buffer is full thousands of times a second, for microseconds.
+//! highest one set; **the pause latch alone keeps new clients out, whatever the level**. A wait
+//! means that the buffer is full for that sender, so how full the buffer is decides nothing: at
+//! tens of millions of messages a second a healthy buffer is full thousands of times a second, for
+//! microseconds.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub enum OverloadLevel {
     Normal,
     /// Some sender waited longer than a tick for the buffer: TCP flow control is slowing it down.
     Backpressure,
-    /// Some sender has waited so long that nobody new is let in.
+    /// Some sender has waited so long that no new client is accepted.
     Paused,
     /// Something was aborted or dropped because the buffer was full.
     Shedding,
@@ -44,7 +45,7 @@ impl OverloadLevel {
     }
 }
 
-/// What the overload is told once.
+/// What [`Overload`] is told once.
 #[derive(Clone, Copy, Debug)]
 pub struct OverloadSettings {
     /// A wait longer than this sets the backpressure latch.
@@ -53,7 +54,7 @@ pub struct OverloadSettings {
     pub pause_after: Option<Duration>,
 }
 
-/// What the overload is told at every step.
+/// What [`Overload`] is told at every step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Observation {
     /// The longest that any sender has been waiting in one send, now.
@@ -102,7 +103,7 @@ impl Latch {
     }
 }
 
-/// The overload. Feed [`step`](Overload::step) once a tick.
+/// Decides how overloaded the server is. Feed [`step`](Overload::step) once a tick.
 #[derive(Clone, Debug)]
 pub struct Overload {
     settings: OverloadSettings,
@@ -110,8 +111,8 @@ pub struct Overload {
     pause: Latch,
     shedding: Latch,
     level: OverloadLevel,
-    rung_since: Duration,
-    lost_at_rung: u64,
+    level_since: Duration,
+    lost_at_level: u64,
     overload_seconds: [Duration; 4],
     last_step: Duration,
     lost: u64,
@@ -120,7 +121,7 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// A overload on its lowest level at time `now`.
+    /// Starts on the lowest level at time `now`.
     pub fn new(settings: OverloadSettings, now: Duration) -> Self {
         Overload {
             settings,
@@ -128,8 +129,8 @@ impl Overload {
             pause: Latch::default(),
             shedding: Latch::default(),
             level: OverloadLevel::Normal,
-            rung_since: now,
-            lost_at_rung: 0,
+            level_since: now,
+            lost_at_level: 0,
             overload_seconds: [Duration::ZERO; 4],
             last_step: now,
             lost: 0,
@@ -157,18 +158,19 @@ impl Overload {
             self.shedding.set(now);
         }
         if let Some(pause_after) = self.settings.pause_after {
-            // Once shut, half the wait or any loss keeps it shut: the gate must not flap on its own cure.
-            let keeps_shut =
+            // Once paused, half the wait or any loss keeps it so: a pause must not flap on its own
+            // cure.
+            let stays_paused =
                 self.pause.is_set() && (seen.longest_wait > pause_after / 2 || lost_more);
-            if seen.longest_wait >= pause_after || keeps_shut {
+            if seen.longest_wait >= pause_after || stays_paused {
                 self.pause.set(now);
             }
         }
 
         self.backpressure.settle(now);
         self.shedding.settle(now);
-        // A dead sink has quiet seconds too, once its waiters were aborted: only progress, or a buffer
-        // with nothing left to do, reopens the gate.
+        // A dead sink has quiet seconds too, once its waiters were aborted: only progress, or a
+        // buffer with nothing left to do, ends the pause.
         let progress = self
             .finished_at
             .is_some_and(|at| now.saturating_sub(at) <= CALM);
@@ -183,17 +185,17 @@ impl Overload {
         let change = Change {
             from: self.level,
             to: level,
-            lasted: now.saturating_sub(self.rung_since),
+            lasted: now.saturating_sub(self.level_since),
             longest_wait: seen.longest_wait,
-            lost: self.lost.saturating_sub(self.lost_at_rung),
+            lost: self.lost.saturating_sub(self.lost_at_level),
         };
         self.level = level;
-        self.rung_since = now;
-        self.lost_at_rung = self.lost;
+        self.level_since = now;
+        self.lost_at_level = self.lost;
         Some(change)
     }
 
-    /// Whether the gate is shut: nobody new is let in.
+    /// Whether the pause latch is set: no new client is accepted.
     pub fn is_paused(&self) -> bool {
         self.pause.is_set()
     }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::watch::MAX_TICK;
 
-/// A clock that is moved by ticks, and by each at most as far as one counts for: of a machine or a process that
-/// stood still for an hour it knows a fifth of a second.
+/// A clock that is moved by ticks, and by each at most as far as one counts for: of a machine or a
+/// process that stood still for an hour it knows a fifth of a second.
 ///
-/// Between two ticks it runs on, within the same bound, so it is as exact as whoever asks it, and never goes
-/// backwards. Where ticks come late it is late, never early.
+/// Between two ticks it runs on, within the same limit, so it is as exact as whoever asks it, and
+/// never goes backwards. Where ticks come late it is late, never early.
 #[derive(Clone, Copy, Debug)]
 pub struct RunningTime {
     ran: Duration,

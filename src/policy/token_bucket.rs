@@ -53,10 +53,12 @@ impl TokenBucket {
     }
 }
 
-/// How much to read at a time under a rate, so that a read brings no more than a second's worth of messages.
+/// How much to read at a time under a rate, so that a read brings no more than a second's worth of
+/// messages.
 ///
-/// How many messages lie in what is not read nobody knows, but a byte holds at most one. So it begins with as many
-/// bytes as there may be messages, goes by what the last read held, and doubles while reads bring no whole message.
+/// How many messages lie in what is not read nobody knows, but a byte holds at most one. So it
+/// begins with as many bytes as there may be messages, goes by what the last read held, and doubles
+/// while reads bring no whole message.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadSize {
     per_second: u64,
@@ -97,8 +99,8 @@ impl ReadSize {
 mod tests {
     use super::*;
 
-    /// Reads a stream of messages of these sizes, all of which is there: the most that a read has brought, and how
-    /// many reads there were.
+    /// Reads a stream of messages of these sizes, all of which is there: the most that a read has
+    /// brought, and how many reads there were.
     fn reads(per_second: u64, sizes: &[u64]) -> (u64, usize) {
         let mut size = ReadSize::new(per_second);
         let ends: Vec<u64> = sizes

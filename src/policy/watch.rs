@@ -1,7 +1,8 @@
 //! Which connection is past which deadline, and which is stuck.
 //!
-//! Handlers keep no clock: each publishes what it does and how far it came, and the watch counts ticks
-//! beside it. Nothing is timed per read, and a thread that is blocked needs no timer of its own.
+//! Handlers keep no clock: each publishes what it does and how far it came, and the watch counts
+//! ticks beside it. Nothing is timed per read, and a thread that is blocked needs no timer of its
+//! own.
 
 use std::time::Duration;
 
@@ -91,8 +92,8 @@ pub enum Breach {
 }
 
 impl Breach {
-    /// Whether a verdict on what was `seen` still holds for what is shown `now`: who has come on meanwhile is not
-    /// past that deadline any more.
+    /// Whether a verdict on what was `seen` still holds for what is shown `now`: who has come on
+    /// meanwhile is not past that deadline any more.
     pub fn still_holds(self, seen: &Sample, now: &Sample) -> bool {
         match self {
             Breach::Frame => now.inside && now.frames == seen.frames,
@@ -107,7 +108,7 @@ impl Breach {
 pub enum Verdict {
     /// Nothing to do.
     Fine,
-    /// Past a deadline: cut it.
+    /// Past a deadline: the connection is to be ended.
     Cut(Breach),
     /// Stuck in one send or in its own code: name it. Said once per stay.
     Stuck,
@@ -137,8 +138,9 @@ impl Watch {
             self.in_activity = Duration::ZERO;
             self.warned = false;
         }
-        // Frame and idle time pass only while the handler waits for its peer: a sender that we hold up
-        // must not be cut for the time that we took. A read that is delayed would be such a wait most of the time.
+        // Frame and idle time pass only while the handler waits for its peer: a sender that we hold
+        // up must not time out for the time that we took. A read that is delayed would be such a
+        // wait most of the time.
         let waits_for_peer = match now.activity {
             Activity::Reading | Activity::Delayed => tick,
             _ => Duration::ZERO,
@@ -157,8 +159,8 @@ impl Watch {
         self.judge(now.activity, limits)
     }
 
-    /// Whether so much of the frame or idle deadline is spent that reads are not to be delayed: what the kernel holds
-    /// may end the frame, so the verdict is on a connection that reads.
+    /// Whether so much of the frame or idle deadline is spent that reads are not to be delayed:
+    /// what the kernel holds may end the frame, so the verdict is on a connection that reads.
     pub fn is_near_deadline(&self, limits: &WatchLimits) -> bool {
         let is_near = |spent: Duration, limit: Option<Duration>| {
             limit.is_some_and(|limit| spent + (limit / 2).max(MAX_TICK) >= limit)
@@ -172,8 +174,8 @@ impl Watch {
         self.in_activity
     }
 
-    /// As [`in_activity`](Watch::in_activity), for what it shows between two steps: zero if it does something
-    /// else by now.
+    /// As [`in_activity`](Watch::in_activity), for what it shows between two steps: zero if it does
+    /// something else by now.
     pub fn in_activity_of(&self, now: &Sample) -> Duration {
         match &self.seen {
             Some(seen) if seen.turns == now.turns => self.in_activity,

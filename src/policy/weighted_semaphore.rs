@@ -1,13 +1,13 @@
 //! Who may put how much into the buffer.
 //!
-//! A bound in two dimensions (messages and bytes), shared first come, first served. Whoever does not
-//! fit waits by ticket; whatever comes back is granted to the head **on its behalf**, so a grant and a
-//! timeout can never both happen to one waiter, and no wake-up is lost. Each operation returns whom to
-//! wake; waking is the caller's, after its lock is released.
+//! A limit in two dimensions (messages and bytes), shared first come, first served. Whoever does
+//! not fit waits by ticket; whatever comes back is granted to the head **on its behalf**, so a
+//! grant and a timeout can never both happen to one waiter, and no wake-up is lost. Each operation
+//! returns whom to wake; waking is the caller's, after its lock is released.
 
 use std::collections::BTreeMap;
 
-/// How much an item counts against the buffer's bound, in both dimensions.
+/// How much an item counts against the buffer's limit, in both dimensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
     /// Messages that the item holds.
@@ -45,7 +45,7 @@ impl Weight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// What became of a [`WeightedSemaphore::take`].
+/// What became of a [`WeightedSemaphore::acquire`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquire {
     /// Taken: nobody was waiting and it fits.
@@ -54,7 +54,7 @@ pub enum Acquire {
     Queued(Ticket),
     /// Not now, and the caller did not want to wait.
     Busy,
-    /// Never: the item alone is heavier than the whole bound.
+    /// Never: the item alone is heavier than the whole limit.
     TooHeavy,
     /// Never: the queue was closed.
     Closed,
@@ -65,11 +65,12 @@ pub enum Acquire {
 pub enum Cancel<W> {
     /// The ticket left the line with this weight; the new head may have been served: wake these.
     Left(Weight, Vec<W>),
-    /// The ticket was no longer in line: it had been granted, or ended by [`close`](WeightedSemaphore::close).
+    /// The ticket was no longer in line: it had been granted, or ended by
+    /// [`close`](WeightedSemaphore::close).
     Gone,
 }
 
-/// The buffer's bound and the line before it. `W` is whatever the caller wakes a waiter by.
+/// The buffer's limit and the line before it. `W` is whatever the caller wakes a waiter by.
 #[derive(Debug)]
 pub struct WeightedSemaphore<W> {
     limit: Weight,
@@ -118,8 +119,8 @@ impl<W> WeightedSemaphore<W> {
         Acquire::Queued(ticket)
     }
 
-    /// Leaves the line. The new head may fit where the old one did not, so it is served here: this is
-    /// the classic lost wake-up.
+    /// Leaves the line. The new head may fit where the old one did not, so it is served here: this
+    /// is the classic lost wake-up.
     pub fn cancel(&mut self, ticket: Ticket) -> Cancel<W> {
         match self.line.remove(&ticket) {
             None => Cancel::Gone,

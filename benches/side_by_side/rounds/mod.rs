@@ -154,7 +154,8 @@ impl Site {
         }
     }
 
-    /// Ends the server. `sent`: messages, `bytes`: of them as lines; what came of them, with memory and threads.
+    /// Ends the server. `sent`: messages, `bytes`: of them as lines; what came of them, with memory
+    /// and threads.
     fn finish(self, sent: u64, bytes: u64) -> Outcome<(Figures, Vec<u64>)> {
         let pid = self.server.pid();
         let mut figures = Figures::default()

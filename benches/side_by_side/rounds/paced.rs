@@ -1,4 +1,5 @@
-//! Many connections that send a little each, at a pace: what a message costs, and how long it takes to the sink.
+//! Many connections that send a little each, at a pace: what a message costs, and how long it takes
+//! to the sink.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! A sink that takes nothing for a while: what is held meanwhile, what is lost, and how soon it is over.
+//! A sink that takes nothing for a while: what is held meanwhile, what is lost, and how soon it is
+//! over.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! The least that a thread per connection costs: each reads as drainline reads (64 KiB, a small stack) and discards what it
-//! read, or writes it to a file as it came. No framing, no channel, no consumer: in that file messages are torn.
+//! The least that a thread per connection costs: each reads as drainline reads (64 KiB, a small
+//! stack) and discards what it read, or writes it to a file as it came. No framing, no channel, no
+//! consumer: in that file messages are torn.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! The server of drainline's shape as one would write it with tokio: a task for each connection, lines by `LinesCodec`, a
-//! bounded mpsc channel with `send_timeout`, one consumer.
+//! The server of drainline's shape as one would write it with tokio: a task for each connection,
+//! lines by `LinesCodec`, a bounded mpsc channel with `send_timeout`, one consumer.
 //!
 //! The consumer takes all there is at a time and writes it at once.
 
@@ -108,7 +108,8 @@ async fn serve(args: Args) -> io::Result<()> {
     Ok(())
 }
 
-/// The consumer ends with the last connection. While some are still open, what was consumed is not known.
+/// The consumer ends with the last connection. While some are still open, what was consumed is not
+/// known.
 async fn report(consumer: JoinHandle<u64>) {
     if let Ok(Ok(messages)) = tokio::time::timeout(Duration::from_secs(1), consumer).await {
         println!("{{\"messages\":{messages}}}");
