@@ -23,7 +23,7 @@ impl Bar {
         Bar { bar }
     }
 
-    /// So much of the way is done, and this is to be said of it.
+    /// Shows that `done` of the way is done, with what `say` says of that.
     pub(super) fn show(&self, done: u64, say: impl FnOnce() -> String) {
         if !self.bar.is_hidden() {
             self.bar.set_message(say());
@@ -31,12 +31,12 @@ impl Bar {
         }
     }
 
-    /// Takes it off the terminal while a line is written.
+    /// Takes the bar off the terminal while `say` writes a line.
     pub(super) fn say_above(&self, say: impl FnOnce()) {
         self.bar.suspend(say);
     }
 
-    /// Takes it off the terminal.
+    /// Takes the bar off the terminal.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }

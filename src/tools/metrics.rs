@@ -32,7 +32,8 @@ pub(crate) struct Point {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Metrics {
     pub(crate) peak_threads: u64,
-    /// Threads before the first client, and when the load had ended and the server had been given time to settle.
+    /// Threads before the first client, and when the load had ended and the server had been given
+    /// time to settle.
     pub(crate) threads_before: u64,
     pub(crate) threads_after: u64,
     pub(crate) peak_memory_bytes: u64,
@@ -77,8 +78,8 @@ pub(crate) enum Ledger {
 }
 
 impl Point {
-    /// Nobody waits for longer than anybody may who shares a buffer, and the buffer is all but empty for one that held or
-    /// may hold `most` messages: what is in it is on its way.
+    /// Nobody waits for longer than anybody may who shares a buffer, and the buffer is all but
+    /// empty for one that held or may hold `most` messages: what is in it is on its way.
     pub(crate) fn is_calm(&self, most: u64) -> bool {
         self.longest_wait <= TICK && self.buffered <= (most / 50).max(100)
     }
@@ -90,8 +91,9 @@ impl Metrics {
         self.threads_after.saturating_sub(self.threads_before)
     }
 
-    /// Messages that the clients sent, and that were neither delivered nor counted as dropped: what kernels held of
-    /// disconnected or never accepted connections, and what a server without a ledger lost.
+    /// Messages that the clients sent, and that were neither delivered nor counted as dropped: what
+    /// kernels held of disconnected or never accepted connections, and what a server without a
+    /// ledger lost.
     pub(crate) fn unseen(&self) -> u64 {
         self.sent.saturating_sub(self.delivered + self.lost())
     }

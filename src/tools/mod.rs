@@ -1,8 +1,9 @@
-//! Programs that use a server: `load` sends to one, `verify` reads what came out of it, `lab` shows what becomes of it
-//! under a load, `plan` finds settings for one. `lab` and `plan` share the `workload`, and the `simulation` of it.
+//! Programs that use a server: `load` sends to one, `verify` reads what came out of it, `lab` shows
+//! what becomes of it under a load, `plan` finds settings for one. `lab` and `plan` share the
+//! `workload`, and the `simulation` of it.
 //!
-//! Each has its flags, its engine, and its report. They see of the library what everybody sees, and share with
-//! the server's command line how flags are read and told.
+//! Each has its flags, its engine, and its report. They see of the library what everybody sees, and
+//! share with the server's command line how flags are read and told.
 
 mod args;
 mod bar;

@@ -7,10 +7,10 @@
 //! 1764000000123456789 c00017 s0000000042 <filling><seal>
 //! ```
 //!
-//! A connection number has five digits, or more where it needs them. The second form is stamped: it begins with a
-//! time in nanoseconds since 1970. The filling follows from connection and sequence number; the seal (8 hex digits)
-//! from these, the stamp and the length. No proper part of a message is a message, nor is the start of one joined to
-//! the end of another.
+//! A connection number has five digits, or more where it needs them. The second form is stamped: it
+//! begins with a time in nanoseconds since 1970. The filling follows from connection and sequence
+//! number; the seal (8 hex digits) from these, the stamp and the length. No proper part of a
+//! message is a message, nor is the start of one joined to the end of another.
 //!
 //! The tests of this crate include this file, so it needs nothing but std.
 
@@ -159,7 +159,8 @@ fn value(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Appends the last `width` digits of `number`, without the machinery of formatting: this is done for each message.
+/// Appends the last `width` digits of `number`, without the machinery of formatting: this is done
+/// for each message.
 fn digits(bytes: &mut Vec<u8>, mut number: u64, width: usize) {
     let start = bytes.len();
     bytes.resize(start + width, b'0');

@@ -1,4 +1,5 @@
-//! What a server is put to: its clients, and the sink behind it. Real in `lab`, simulated in `plan`.
+//! What a server is put to: its clients, and the sink behind it. Real in `lab`, simulated in
+//! `plan`.
 
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ pub(crate) struct Crowd {
     /// When they come and go, within the duration.
     pub(crate) from: Duration,
     pub(crate) until: Duration,
-    /// How long a client stays on one connection before it hangs up, whatever became of what it sent, and comes back:
-    /// half as long to one and a half times as long, evenly drawn. `None`: until the end.
+    /// How long a client stays on one connection before it hangs up, whatever became of what it
+    /// sent, and comes back: half as long to one and a half times as long, evenly drawn. `None`:
+    /// until the end.
     pub(crate) reconnect: Option<Duration>,
 }
 
@@ -51,8 +53,8 @@ pub(crate) struct SinkPace {
     pub(crate) catches_up: bool,
 }
 
-/// The sink takes nothing from `at` on, for as long as it `lasts`. One that lasts beyond the load lasts until the
-/// server has ended.
+/// The sink takes nothing from `at` on, for as long as it `lasts`. One that lasts beyond the load
+/// lasts until the server has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Stall {
     pub(crate) at: Duration,

@@ -1,4 +1,5 @@
-//! The lab's report page shows in a real browser what the lab's JSON report says, and a page that does not is found out.
+//! The lab's report page shows in a real browser what the lab's JSON report says, and a page that
+//! does not is found out.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,5 @@
-//! `drainline load` against a server: what it says that it sent is what the server received, in every way of sending.
+//! `drainline load` against a server: what it says that it sent is what the server received, in
+//! every way of sending.
 
 use std::fs;
 use std::path::{Path, PathBuf};

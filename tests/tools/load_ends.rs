@@ -81,7 +81,8 @@ fn a_second_signal_ends_it_at_once() {
     wait_until("bytes that nobody reads", DEADLINE, || {
         proc::unread_bytes(ports[0], ports[1]) > Some(0)
     });
-    // A signal that comes while the one before is still to be served is the same one: so more than two.
+    // A signal that comes while the one before is still to be served is the same one: so more than
+    // two.
     wait_until("the end by a second signal", DEADLINE, || {
         if !child.has_ended() {
             child.signal(Signal::INT);
@@ -208,7 +209,8 @@ fn a_stall_is_measured_and_the_stamps_do_not_leave_it_out() {
     });
     child.wait().assert_code(0);
     assert_eq!(stamps.len(), 200);
-    // Had each the time of its write, those behind the stall would begin about 3 s after those before.
+    // Had each the time of its write, those behind the stall would begin about 3 s after those
+    // before.
     let gaps: Vec<u64> = stamps
         .windows(2)
         .map(|two| two[1].saturating_sub(two[0]))
@@ -289,7 +291,8 @@ fn a_connection_that_is_reset_or_refused_is_tried_again_where_time_is_left() {
     assert!(report["connects"].as_u64().unwrap() >= 3, "{report}");
     assert!(report["write_errors"].as_u64().unwrap() >= 3, "{report}");
     let refused = report["connect_errors"].as_u64().unwrap();
-    // At once, after 10 ms, 20, 40, ...: a second has room for seven, and a hurried loop would make thousands.
+    // At once, after 10 ms, 20, 40, ...: a second has room for seven, and a hurried loop would make
+    // thousands.
     assert!((1..=20).contains(&refused), "{report}");
 }
 
@@ -312,7 +315,8 @@ fn what_a_server_says_is_read_to_its_end_though_in_parts() {
     let address = listener.local_addr().unwrap().to_string();
     let mut child = start(&address, &["--rate=1", "--messages=100000"]);
     let (mut stream, _) = listener.accept().unwrap();
-    // All of it is there, the end included, before any of it is read: nothing more will be told of this socket.
+    // All of it is there, the end included, before any of it is read: nothing more will be told of
+    // this socket.
     child.signal(Signal::STOP);
     wait_until("all of its threads stopped", DEADLINE, || {
         proc::is_stopped(child.pid())

@@ -82,8 +82,8 @@ fn the_first_line_is_a_server_that_starts() {
     }
 }
 
-/// Takes at most `rate` lines of 129 bytes a second, and nothing for the time of the stall. Ends with its writer; says how
-/// many lines there were.
+/// Takes at most `rate` lines of 129 bytes a second, and nothing for the time of the stall. Ends
+/// with its writer; says how many lines there were.
 fn take(mut fifo: File, rate: u64, stall_at: Duration, stall: Duration) -> u64 {
     const LINE: usize = 129;
     const LOOK: Duration = Duration::from_millis(2);
@@ -113,7 +113,8 @@ fn take(mut fifo: File, rate: u64, stall_at: Duration, stall: Duration) -> u64 {
     }
 }
 
-/// A server with these flags under 4,000/s on 20 connections, with a sink of 12,000/s that stalls for so long.
+/// A server with these flags under 4,000/s on 20 connections, with a sink of 12,000/s that stalls
+/// for so long.
 fn serve(flags: &[&str], stall: u64) -> Exit {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
@@ -190,8 +191,9 @@ fn a_real_server_keeps_the_promise_and_loses_nothing_one_step_beyond_it() {
     assert!(exit.u64("dropped.full") > 1000, "{exit}");
 }
 
-/// A report without what is of the machine, of the process or of the build: what is open already when a process starts, the
-/// stacks of a debug build, and what there is of memory beside them. Each paragraph is a line.
+/// A report without what is of the machine, of the process or of the build: what is open already
+/// when a process starts, the stacks of a debug build, and what there is of memory beside them.
+/// Each paragraph is a line.
 fn of_any_machine(report: &str) -> String {
     let paragraphs = report.replace("\n  ", " ");
     let lines = paragraphs.lines().filter(|line| !line.starts_with("Note:"));

@@ -3,7 +3,8 @@
 use crate::common::tool::run;
 use serde_json::Value;
 
-/// Connections, messages a second on each, their size, what the sink takes, its stall in milliseconds.
+/// Connections, messages a second on each, their size, what the sink takes, its stall in
+/// milliseconds.
 const LOADS: [(u64, u64, u64, u64, u64); 4] = [
     (50, 100, 200, 50_000, 1000),
     (20, 50, 4000, 5_000, 1200),

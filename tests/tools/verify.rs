@@ -45,7 +45,8 @@ impl Written {
         self.lines.iter().position(holds).unwrap()
     }
 
-    /// Writes the lines back, and verifies them. Returns the exit code and missing, duplicated, torn, misordered.
+    /// Writes the lines back, and verifies them. Returns the exit code and missing, duplicated,
+    /// torn, misordered.
     fn verify(&self) -> (Option<i32>, [u64; 4]) {
         fs::write(&self.path, self.lines.concat()).unwrap();
         let (code, report) = verify(&self.path, &["--connections=4", "--messages=100"]);

@@ -1,4 +1,5 @@
-//! Many connections that send a little each: what a message costs, and how long it takes to the sink.
+//! Many connections that send a little each: what a message costs, and how long it takes to the
+//! sink.
 
 use super::{ALL_SERVERS, DRAINLINE, FLOOR, GO, GO_AND_TOKIO, NO_SLOWER_THAN_GO, TOKIO, TOKIO_1};
 use crate::figures::Metric::{CpuNs, Delivered, LatencyP50Us, LatencyP99Us};

@@ -19,9 +19,9 @@ use super::presets::Preset;
 use super::run;
 use super::strategy::{NAMED, Strategy, TELLING};
 
-/// Puts one load to a row of servers, one after the other, each in a process of its own: those that people write
-/// first, each cure alone, and all of them together. Then it says which of them leaked, which lost what, and which
-/// held whom up.
+/// Puts one load to a row of servers, one after the other, each in a process of its own: those that
+/// people write first, each cure alone, and all of them together. Then it says which of them
+/// leaked, which lost what, and which held whom up.
 #[derive(Debug, Parser)]
 #[command(
     name = "drainline lab",
@@ -29,10 +29,11 @@ use super::strategy::{NAMED, Strategy, TELLING};
     disable_version_flag = true
 )]
 pub(super) struct Args {
-    /// Begins with this load: burst sends almost four times what the sink takes for a fifth of the time; slow-sink sends three
-    /// times as much all the time; dead-sink has one that stops and does not come back; reconnect-storm has impatient
-    /// clients and a sink that stops for a while; slow-loris has clients that never finish a message; one-greedy-client
-    /// has one that sends all it can.
+    /// Begins with this load: burst sends almost four times what the sink takes for a fifth of the
+    /// time; slow-sink sends three times as much all the time; dead-sink has one that stops and
+    /// does not come back; reconnect-storm has impatient clients and a sink that stops for a while;
+    /// slow-loris has clients that never finish a message; one-greedy-client has one that sends all
+    /// it can.
     #[arg(long, value_name = "NAME", default_value = "reconnect-storm")]
     #[arg(value_parser = preset, help_heading = "Load")]
     preset: Preset,
@@ -42,7 +43,8 @@ pub(super) struct Args {
     #[arg(value_parser = within(units::duration, limits::DURATIONS), help_heading = "Load")]
     duration: Duration,
 
-    /// Opens this many connections instead of the preset's, in its first crowd of clients that send at a rate.
+    /// Opens this many connections instead of the preset's, in its first crowd of clients that send
+    /// at a rate.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<usize>, 1..=usize::MAX), help_heading = "Load")]
     connections: Option<usize>,
@@ -57,8 +59,9 @@ pub(super) struct Args {
     #[arg(value_parser = within(units::size, limits::SIZES), help_heading = "Load")]
     size: Option<usize>,
 
-    /// Lets a client of those stay on one connection for about this long: then it hangs up, whatever became of what it
-    /// sent, and comes back, as clients do that have a timeout. off: they stay.
+    /// Lets a client of those stay on one connection for about this long: then it hangs up,
+    /// whatever became of what it sent, and comes back, as clients do that have a timeout. off:
+    /// they stay.
     #[arg(long, value_name = "TIME")]
     #[arg(value_parser = within(units::or_off(units::duration), limits::STAYS))]
     #[arg(help_heading = "Load")]
@@ -75,14 +78,15 @@ pub(super) struct Args {
     #[arg(help_heading = "Sink")]
     sink_rate: Option<units::OrOff<u64>>,
 
-    /// Stops the sink for the first time, at the second: 2s@1s. May be given several times, and takes the place of the
-    /// preset's. One that lasts as long as the load is not over until the server has ended.
+    /// Stops the sink for the first time, at the second: 2s@1s. May be given several times, and
+    /// takes the place of the preset's. One that lasts as long as the load is not over until the
+    /// server has ended.
     #[arg(long, value_name = "TIME@TIME")]
     #[arg(value_parser = stall, help_heading = "Sink")]
     stall: Vec<Stall>,
 
-    /// Runs these, separated by commas; all for every one of them; custom for none but the flags after `--`. Without it,
-    /// those that show the most.
+    /// Runs these, separated by commas; all for every one of them; custom for none but the flags
+    /// after `--`. Without it, those that show the most.
     #[arg(long, value_name = "NAMES")]
     #[arg(help_heading = "Strategies")]
     strategies: Option<String>,
@@ -91,8 +95,8 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Output")]
     pub(super) charts: bool,
 
-    /// Simulates each server that is this program, too, and prints what that says beside what happened: how far
-    /// drainline plan can be trusted.
+    /// Simulates each server that is this program, too, and prints what that says beside what
+    /// happened: how far drainline plan can be trusted.
     #[arg(long, help_heading = "Output")]
     pub(super) simulate: bool,
 

@@ -1,7 +1,7 @@
 //! The clients of a load, by the engine of `drainline load`.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -11,18 +11,22 @@ use super::super::load::engine::{self, LoadError};
 use super::super::load::histogram::Histogram;
 use super::super::load::plan::{Plan, Sizes};
 use super::super::workload::{ClientPace, Crowd, Workload};
-use super::drip;
 
 const LOOK: Duration = Duration::from_millis(20);
-/// For a message that has begun when the time is over. A server that takes nothing does not hold up the lab.
+/// For a message that has begun when the time is over. A server that takes nothing does not hold up
+/// the lab.
 const FINISH: Duration = Duration::from_millis(100);
+/// Between two bytes of a slow loris, and how long its connect may take.
+const BETWEEN_BYTES: Duration = Duration::from_secs(1);
+const CONNECT: Duration = Duration::from_millis(100);
 
 /// What the clients know.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
     /// Whole messages that their kernels took.
     pub(super) messages: u64,
-    /// Each time that one was held up: its socket was full, or the server had ended or refused its connection.
+    /// Each time that one was held up: its socket was full, or the server had ended or refused its
+    /// connection.
     pub(super) held_up: Histogram,
 }
 
@@ -76,7 +80,7 @@ fn run_crowd(
         ClientPace::Rate(rate) => Some(rate),
         ClientPace::Greedy => None,
         ClientPace::Drip => {
-            drip::run(address, crowd.connections, start + crowd.until, stop);
+            run_slow_lorises(address, crowd.connections, start + crowd.until, stop);
             return Ok(Sent::default());
         }
     };
@@ -88,15 +92,55 @@ fn run_crowd(
         finish: FINISH,
         ..Plan::new(address, crowd.connections)
     };
-    let mut summary = match engine::run(&plan, stop, |_| {}) {
-        Ok(summary) => summary,
+    let mut counters = match engine::run(&plan, stop, |_| {}) {
+        Ok(summary) => summary.counters,
         // A server that lets nobody in is a finding, not a failure.
         Err(LoadError::Unreachable(_)) => return Ok(Sent::default()),
         Err(LoadError::System(error)) => return Err(error),
     };
-    summary.stall.merge(&summary.apart);
+    counters.stall.merge(&counters.apart);
     Ok(Sent {
-        messages: summary.messages,
-        held_up: summary.stall,
+        messages: counters.messages,
+        held_up: counters.stall,
     })
+}
+
+/// Keeps `connections` open until `until`, each sending a byte a second; one that is ended comes
+/// back within that second.
+fn run_slow_lorises(address: SocketAddr, connections: usize, until: Instant, stop: &AtomicBool) {
+    let mut streams: Vec<Option<TcpStream>> = Vec::new();
+    streams.resize_with(connections, || None);
+    let mut due = Instant::now();
+    let is_over = || stop.load(Relaxed) || Instant::now() >= until;
+    while !is_over() {
+        for stream in &mut streams {
+            if is_over() {
+                return;
+            }
+            if stream.is_none() {
+                *stream = connect(address);
+            }
+            if stream.as_ref().is_some_and(|stream| !drip(stream)) {
+                *stream = None;
+            }
+        }
+        due += BETWEEN_BYTES;
+        while Instant::now() < due && !is_over() {
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, CONNECT).ok()?;
+    stream.set_nonblocking(true).ok()?;
+    Some(stream)
+}
+
+/// `false`: the connection is over.
+fn drip(mut stream: &TcpStream) -> bool {
+    match stream.write_all(b"x") {
+        Ok(()) => true,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::super::words;
 use super::outcome::{Ledger, Metrics, Recovery};
-use super::words;
 
 /// One metric of a strategy.
 pub(super) struct Column {

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use super::super::workload::{ClientPace, Crowd, Stall, Workload};
 use super::columns::COLUMNS;
 use super::outcome::{Findings, Metrics, Outcome, Point, Recovery};
-use super::words;
 
 pub(crate) fn json(findings: &Findings) -> Value {
     json!({
@@ -55,7 +54,7 @@ fn outcome(outcome: &Outcome) -> Value {
     json!({
         "strategy": outcome.strategy,
         "flags": outcome.flags,
-        "by_hand": words::by_hand(outcome),
+        "by_hand": outcome.by_hand(),
         "sentence": outcome.sentence,
         "metrics": metrics(&outcome.metrics),
         "simulated": outcome.simulated.as_ref().map(metrics),

@@ -8,9 +8,9 @@ use rustix::process::{Resource, getrlimit};
 use crate::cli::units;
 use crate::cli::usage::UsageError;
 
+use super::super::words;
 use super::super::workload::{ClientPace, Crowd, Workload};
 use super::outcome::Point;
-use super::words;
 
 /// Where a server is stopped, whatever it does.
 #[derive(Clone, Copy, Debug, PartialEq)]

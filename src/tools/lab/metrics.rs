@@ -60,7 +60,8 @@ fn counts(value: &Value) -> Vec<(String, u64)> {
     counts.filter(|(_, count)| *count > 0).collect()
 }
 
-/// From the end of the last stall to the first look at which nobody waits and the buffer is all but empty.
+/// From the end of the last stall to the first look at which nobody waits and the buffer is all but
+/// empty.
 fn recovery(workload: &Workload, timeline: &[Point]) -> Recovery {
     let Some(end) = workload.recovers_at() else {
         return Recovery::NotAsked;

@@ -1,16 +1,15 @@
 //! `drainline lab`: one load, a row of servers, and what became of each.
 //!
-//! In the order in which it goes: `args` reads the load, one of the `presets` or one's own, within `limits`, and the
-//! `strategy`s; `run` has each one's `process` serve the load's `clients` (`drip` among them) and its `sink`, and keeps
-//! what it sees from outside and the `sample`s that the `child` tells; `metrics` and `sentence` say what that comes to:
-//! the `outcome`. `table`, `json` and `page` tell it, in the same `words` and `columns`.
+//! In the order in which it goes: `args` reads the load, one of the `presets` or one's own, within
+//! `limits`, and the `strategy`s; `run` has each one's `process` serve the load's `clients` and its
+//! `sink`, and keeps what it sees from outside and the `sample`s that the `child` tells; `metrics`
+//! and `sentence` say what that comes to: the `outcome`. `table`, `json` and `html` tell it, in the
+//! same `columns`.
 
 mod args;
-mod bar;
 mod child;
 mod clients;
 mod columns;
-mod drip;
 #[cfg(test)]
 mod fake;
 mod html;
@@ -27,7 +26,6 @@ mod simulated;
 mod sink;
 mod strategy;
 mod table;
-mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,10 +37,10 @@ use crate::cli::signals::StopFlag;
 use crate::cli::usage::UsageError;
 
 use super::args::{self as command_line, Typed};
+use super::bar::Bar;
 use args::{Args, PAGE};
-use bar::LabBar;
 pub(super) use child::command as server_command;
-use outcome::Findings;
+use outcome::{Findings, Point};
 
 /// Runs `drainline lab`; `args` begin with `lab`.
 ///
@@ -65,12 +63,25 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let signals =
         StopFlag::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     let strategies = &experiment.strategies;
-    let bar = LabBar::new(strategies.len(), experiment.workload.duration);
+    let each = experiment.workload.duration.as_millis() as u64;
+    let bar = Bar::new(each * strategies.len() as u64);
     // What was found until then is told all the same.
     let mut failure = None;
     let mut outcomes = Vec::new();
     for (nth, strategy) in strategies.iter().enumerate() {
-        let watch = |point: &_| bar.show(nth, strategy.name(), point);
+        let watch = |point: &Point| {
+            let done = each * nth as u64 + each.min(point.at.as_millis() as u64);
+            bar.show(done, || {
+                format!(
+                    "{}: {} threads, {} MiB, {} messages in the buffer, {} delivered",
+                    strategy.name(),
+                    point.threads,
+                    point.memory_bytes >> 20,
+                    point.buffered,
+                    point.delivered
+                )
+            });
+        };
         let outcome = run::run(
             strategy,
             &experiment.workload,
@@ -99,7 +110,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let findings = Findings {
         load: experiment.load,
         workload: experiment.workload,
-        command: words::command(args.iter().map(|word| word.to_string_lossy())),
+        command: outcome::command(args.iter().map(|word| word.to_string_lossy())),
         outcomes,
     };
     let text = || table::table(&findings, typed.charts);

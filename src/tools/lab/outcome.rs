@@ -1,6 +1,11 @@
 //! What a run of the lab found.
 
+use std::time::Duration;
+
+use drainline::policy::OverloadLevel;
+
 pub(super) use super::super::metrics::{Ledger, Metrics, Point, Recovery};
+use super::super::words::{by_reason, time};
 use super::super::workload::Workload;
 
 /// Everything that a run of the lab found.
@@ -28,4 +33,101 @@ pub(super) struct Outcome {
     pub(super) sentence: String,
     /// What the simulation says of the same server under the same load, if it was asked.
     pub(super) simulated: Option<Metrics>,
+}
+
+impl Outcome {
+    /// The command that starts the same server by hand; `None`: it exists in the lab alone.
+    pub(super) fn by_hand(&self) -> Option<String> {
+        self.flags.as_ref().map(command)
+    }
+
+    /// What a table has no room for: a name for each line, and the line.
+    pub(super) fn details(&self) -> Vec<(&'static str, String)> {
+        let metrics = &self.metrics;
+        let stopped = |at: &String| format!("by the lab, at its ceiling of {at}");
+        [
+            ("stopped", metrics.stopped_at.as_ref().map(stopped)),
+            ("died", metrics.died.clone()),
+            ("lost", by_reason(&metrics.lost)),
+            ("rejected", by_reason(&metrics.rejected)),
+            ("overload", overload(&self.timeline)),
+        ]
+        .into_iter()
+        .filter_map(|(name, line)| Some((name, line?)))
+        .collect()
+    }
+}
+
+/// The program with these arguments, as a shell takes it.
+pub(super) fn command<W: AsRef<str>>(args: impl IntoIterator<Item = W>) -> String {
+    let words = args.into_iter().map(|word| quoted(word.as_ref()));
+    words.fold("drainline".to_owned(), |line, word| line + " " + &word)
+}
+
+/// As a shell takes it for this one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// How long the server stood on which level; `None`: it has no overload.
+fn overload(timeline: &[Point]) -> Option<String> {
+    let mut times = [Duration::ZERO; OverloadLevel::ALL.len()];
+    let mut is_there = false;
+    for pair in timeline.windows(2) {
+        if let Some(level) = pair[0].level {
+            is_there = true;
+            times[level as usize] += pair[1].at.saturating_sub(pair[0].at);
+        }
+    }
+    let stood = OverloadLevel::ALL.iter().zip(times);
+    let said: Vec<String> = stood
+        .filter(|(_, time)| !time.is_zero())
+        .map(|(level, stood)| format!("{} {}", level.name(), time(stood)))
+        .collect();
+    is_there.then(|| said.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake;
+
+    #[test]
+    fn a_command_survives_the_shell() {
+        let mut outcome = fake::findings().outcomes.remove(0);
+        outcome.flags = None;
+        assert_eq!(outcome.by_hand(), None);
+        outcome.flags = Some(
+            ["--sink", "file:/a b", "it's", ""]
+                .map(str::to_owned)
+                .into(),
+        );
+        assert_eq!(
+            outcome.by_hand().as_deref(),
+            Some(r"drainline --sink 'file:/a b' 'it'\''s' ''")
+        );
+    }
+
+    #[test]
+    fn details_are_what_happened() {
+        let outcome = fake::outcome("layered");
+        assert_eq!(
+            outcome.details(),
+            [
+                ("lost", "1,480 connection_closed".to_owned()),
+                ("rejected", "31 paused".to_owned()),
+                (
+                    "overload",
+                    "normal 4.65 s, backpressure 1.10 s, paused 1.50 s, shedding 750 ms".to_owned()
+                ),
+            ]
+        );
+        let naive = fake::outcome("naive");
+        let stopped = "by the lab, at its ceiling of 900 threads".to_owned();
+        assert_eq!(naive.details(), [("stopped", stopped)]);
+    }
 }

@@ -102,7 +102,8 @@ impl Process {
         }
     }
 
-    /// What it takes before the first client: all of its threads run once it has told how things stand.
+    /// What it takes before the first client: all of its threads run once it has told how things
+    /// stand.
     pub(super) fn at_rest(&self, within: Duration) -> Usage {
         let end = Instant::now() + within;
         while !self.heard.lock().has_sampled && Instant::now() < end {

@@ -27,15 +27,15 @@ const START: Duration = Duration::from_secs(10);
 /// A drain of a server that cannot deliver ends after this.
 const DRAIN: &str = "1s";
 const END: Duration = Duration::from_secs(5);
-/// What it is given at least when the load is over, with a sink that now takes all there is: until nothing is in it
-/// and its threads are gone.
+/// What it is given at least when the load is over, with a sink that now takes all there is: until
+/// nothing is in it and its threads are gone.
 const MIN_SETTLE: Duration = Duration::from_secs(2);
 
 /// So many looks in a row find nothing left to do.
 const CALM_LOOKS: usize = 5;
 
-/// Runs it. `watch` is called about twenty times a second. Blocks for the load's duration and the time it takes to
-/// settle; `stop` ends it early, and nothing of it is left running.
+/// Runs it. `watch` is called about twenty times a second. Blocks for the load's duration and the
+/// time it takes to settle; `stop` ends it early, and nothing of it is left running.
 ///
 /// # Errors
 /// The server did not start, or the system gives no thread or process.
@@ -137,7 +137,8 @@ fn arguments(strategy: &Strategy, flags: Option<&[String]>) -> Vec<OsString> {
     }
 }
 
-/// The flags that the lab sets: it has to know where the server listens, and to read what it delivers and says.
+/// The flags that the lab sets: it has to know where the server listens, and to read what it
+/// delivers and says.
 pub(super) const OWN_FLAGS: [(&str, &str); 5] = [
     ("--listen", "127.0.0.1:0"),
     ("--sink", "stdout"),

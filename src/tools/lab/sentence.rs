@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::super::words::{self, count};
 use super::super::workload::Workload;
 use super::outcome::{Metrics, Recovery};
 use super::strategy::Strategy;
-use super::words::{self, count};
 
 /// A few threads may be on their way out when they are counted.
 const FEW_THREADS: u64 = 5;

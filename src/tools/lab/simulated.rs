@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::cli::settings::{self, Parsed};
 
 use super::super::simulation::{self, Scenario};
+use super::super::words;
 use super::super::workload::Workload;
 use super::outcome::{Metrics, Outcome, Recovery};
 use super::run::{self, settle_time};
-use super::words;
 
 /// One metric, from both.
 struct Row {

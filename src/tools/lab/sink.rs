@@ -11,8 +11,8 @@ use memchr::memchr_iter;
 
 use super::super::workload::SinkPace;
 
-/// The pipe holds no more than this: what is in it counts as delivered for the server and not yet for us. A page is
-/// the least (F_SETPIPE_SZ of fcntl(2)).
+/// The pipe holds no more than this: what is in it counts as delivered for the server and not yet
+/// for us. A page is the least (F_SETPIPE_SZ of fcntl(2)).
 const PIPE_BYTES: usize = 16 << 10;
 /// A sink that was ahead of its messages may take so much time's worth of them at once.
 const SLACK: Duration = Duration::from_millis(20);
@@ -25,7 +25,8 @@ pub(super) struct Taken {
     messages: AtomicU64,
     /// Nothing more is asked of the server: the sink takes what is left as fast as it comes.
     is_over: AtomicBool,
-    /// The load has ended while the sink was dead for good, and so has the server: it need not wait any longer.
+    /// The load has ended while the sink was dead for good, and so has the server: it need not wait
+    /// any longer.
     is_ended: AtomicBool,
 }
 
@@ -45,8 +46,9 @@ impl Taken {
     }
 }
 
-/// Takes messages until the server closes its end. `start` is when the load began; `load` is how long it lasts. A message
-/// of fewer than `whole` bytes is half of one, from a client that hung up inside it, and is not counted.
+/// Takes messages until the server closes its end. `start` is when the load began; `load` is how
+/// long it lasts. A message of fewer than `whole` bytes is half of one, from a client that hung up
+/// inside it, and is not counted.
 pub(super) fn take(
     mut pipe: ChildStdout,
     pace: &SinkPace,

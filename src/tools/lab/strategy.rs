@@ -1,4 +1,5 @@
-//! What stands between many senders and one slow sink: the ways that fail, the cures alone, and all of them together.
+//! What stands between many senders and one slow sink: the ways that fail, the cures alone, and all
+//! of them together.
 
 use std::time::Duration;
 
@@ -70,7 +71,8 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// Nobody is disconnected sooner: the watchdog looks ten times a second.
 const SHORTEST: Duration = Duration::from_millis(200);
 
-/// Connections where there is no limit to speak of, buffer where it is not the cure, connections where they are.
+/// Connections where there is no limit to speak of, buffer where it is not the cure, connections
+/// where they are.
 const ALL_CONNECTIONS: usize = 4096;
 const LITTLE_BUFFER: usize = 1000;
 
@@ -97,7 +99,8 @@ impl Strategy {
         NAMED.into_iter().find(|strategy| strategy.name() == name)
     }
 
-    /// The flags that start the same server by hand, for a load like this; `None`: it is none of ours.
+    /// The flags that start the same server by hand, for a load like this; `None`: it is none of
+    /// ours.
     pub(crate) fn flags(&self, workload: &Workload) -> Option<Vec<String>> {
         let scaled = |full: Duration| {
             let part = workload.duration.as_secs_f64() / TYPICAL_RUN.as_secs_f64();
@@ -163,7 +166,8 @@ fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-/// What a connection may send so that all together send what the sink takes, or what the honest ones send.
+/// What a connection may send so that all together send what the sink takes, or what the honest
+/// ones send.
 fn fair_share(workload: &Workload) -> u64 {
     let honest = workload.crowds.iter().filter_map(|crowd| match crowd.pace {
         ClientPace::Rate(rate) => Some(rate),

@@ -1,15 +1,15 @@
 //! What was found, for a terminal.
 
 use super::super::chart;
+use super::super::words;
 use super::columns::COLUMNS;
 use super::outcome::{Findings, Outcome};
 use super::simulated;
-use super::words;
 
 const GAP: &str = "  ";
 
-/// The load, a line of metrics for each strategy, then what happened to each, with its timeline if that is wanted. Ended
-/// by LF.
+/// The load, a line of metrics for each strategy, then what happened to each, with its timeline if
+/// that is wanted. Ended by LF.
 pub(crate) fn table(findings: &Findings, with_charts: bool) -> String {
     let mut text = format!("{}:\n", findings.load);
     for sentence in words::workload(&findings.workload) {
@@ -78,10 +78,10 @@ fn heads() -> Vec<Vec<String>> {
 
 fn story(outcome: &Outcome) -> String {
     let mut text = format!("{}: {}\n", outcome.strategy, outcome.sentence);
-    for (name, line) in words::details(outcome) {
+    for (name, line) in outcome.details() {
         text += &format!("{GAP}{name}: {line}\n");
     }
-    if let Some(command) = words::by_hand(outcome) {
+    if let Some(command) = outcome.by_hand() {
         text += &format!("{GAP}by hand: {command}\n");
     }
     text

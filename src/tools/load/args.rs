@@ -26,8 +26,8 @@ const MAX_WRITE: usize = 16 << 20;
 const MAX_THREADS: usize = 64;
 
 /// Sends messages to a server over many connections at once, and says how that went. Meant to cost
-/// the machine little: by default one or two threads serve all connections, and messages are rendered once
-/// and sent again and again.
+/// the machine little: by default one or two threads serve all connections, and messages are
+/// rendered once and sent again and again.
 #[derive(Debug, Parser)]
 #[command(
     name = "drainline load",
@@ -39,44 +39,48 @@ pub(super) struct Args {
     #[arg(value_name = "ADDRESS")]
     address: Option<String>,
 
-    /// Keeps this many connections open at once. All are connected before the first message is sent; connects
-    /// that fail then are told. Each costs a descriptor and a local port.
+    /// Keeps this many connections open at once. All are connected before the first message is
+    /// sent; connects that fail then are told. Each costs a descriptor and a local port.
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
     connections: usize,
 
-    /// Sends this many messages on each connection, over all connections that take its place, and ends.
+    /// Sends this many messages on each connection, over all connections that take its place, and
+    /// ends.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Load")]
     messages: Option<u64>,
 
-    /// Sends for this long from when the connections stand; with --messages it is the most that they may take. A
-    /// message that has begun by then is finished, for at most 5 s. Without either flag it is 10s.
+    /// Sends for this long from when the connections stand; with --messages it is the most that
+    /// they may take. A message that has begun by then is finished, for at most 5 s. Without either
+    /// flag it is 10s.
     #[arg(long, value_name = "TIME")]
     #[arg(value_parser = within(units::duration, MIN_DURATION..=MAX_TIME), help_heading = "Load")]
     duration: Option<Duration>,
 
-    /// Sends this many messages a second on each connection, evenly spread over time and over connections,
-    /// whether or not the server keeps up; what is due while a socket is full is sent as soon as it has
-    /// room. Without it messages are sent as fast as the server takes them. Sets TCP_NODELAY.
+    /// Sends this many messages a second on each connection, evenly spread over time and over
+    /// connections, whether or not the server keeps up; what is due while a socket is full is sent
+    /// as soon as it has room. Without it messages are sent as fast as the server takes them. Sets
+    /// TCP_NODELAY.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
     rate: Option<u64>,
 
-    /// Leaves connections open and idle for this long when all is sent; a line on stderr says when that begins.
+    /// Leaves connections open and idle for this long when all is sent; a line on stderr says when
+    /// that begins.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_TIME), help_heading = "Load")]
     hold: Duration,
 
-    /// Ends the load with exit code 1 when the server has taken no byte and closed no connection for this long, from
-    /// the start, until all is sent. Without it a server that takes nothing is waited for as long as the load
-    /// lasts, which has no end with --messages alone.
+    /// Ends the load with exit code 1 when the server has taken no byte and closed no connection
+    /// for this long, from the start, until all is sent. Without it a server that takes nothing is
+    /// waited for as long as the load lasts, which has no end with --messages alone.
     #[arg(long, value_name = "TIME")]
     #[arg(value_parser = within(units::duration, MIN_TIMEOUT..=MAX_TIME), help_heading = "Load")]
     timeout: Option<Duration>,
 
-    /// Makes messages this long in bytes, without their framing: one size, or two with a dash for any size from
-    /// the first to the second.
+    /// Makes messages this long in bytes, without their framing: one size, or two with a dash for
+    /// any size from the first to the second.
     #[arg(long, value_name = "SIZE", default_value = "128")]
     #[arg(value_parser = sizes, help_heading = "Messages")]
     size: Sizes,
@@ -86,22 +90,24 @@ pub(super) struct Args {
     #[arg(value_parser = units::count::<u64>, help_heading = "Messages")]
     seed: u64,
 
-    /// Frames messages so: ended by LF or NUL, or after their length in decimal and a space (RFC 6587) or in four
-    /// bytes, big-endian.
+    /// Frames messages so: ended by LF or NUL, or after their length in decimal and a space (RFC
+    /// 6587) or in four bytes, big-endian.
     #[arg(long, value_name = "FRAMING", default_value = "lines")]
     #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
     framing: OutputFraming,
 
-    /// Numbers connections from 0, and the messages of each from 0, and writes both into each message with a seal by
-    /// which drainline verify tells a torn one. A connection made in place of another has a number of its own. Costs the
-    /// rendering of each message; it has at least 32 bytes.
+    /// Numbers connections from 0, and the messages of each from 0, and writes both into each
+    /// message with a seal by which drainline verify tells a torn one. A connection made in place
+    /// of another has a number of its own. Costs the rendering of each message; it has at least 32
+    /// bytes.
     #[arg(long, help_heading = "Messages")]
     numbered: bool,
 
-    /// Begins each message with the time in nanoseconds since 1970, as 19 digits and a space. It is the time at which
-    /// the message is handed to the kernel; but where a rate is given and the server held the connection up
-    /// when the message was due, the time at which it was due, so that no wait for the server is left out. How
-    /// late the generator itself is, is reported apart. Costs 20 bytes and the rendering of each message.
+    /// Begins each message with the time in nanoseconds since 1970, as 19 digits and a space. It is
+    /// the time at which the message is handed to the kernel; but where a rate is given and the
+    /// server held the connection up when the message was due, the time at which it was due, so
+    /// that no wait for the server is left out. How late the generator itself is, is reported
+    /// apart. Costs 20 bytes and the rendering of each message.
     #[arg(long, help_heading = "Messages")]
     timestamped: bool,
 
@@ -110,14 +116,14 @@ pub(super) struct Args {
     #[arg(value_parser = within(units::size, 1..=MAX_WRITE), help_heading = "Connections")]
     write_size: usize,
 
-    /// Closes each connection after this many messages and makes another in its place, at once. One that
-    /// is refused or reset is tried again, after 10 ms to 1 s; so it is with --duration.
+    /// Closes each connection after this many messages and makes another in its place, at once. One
+    /// that is refused or reset is tried again, after 10 ms to 1 s; so it is with --duration.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Connections")]
     reconnect_every: Option<u64>,
 
-    /// Ends a connection by half, and waits until the server has closed it, before it counts as over or another
-    /// takes its place.
+    /// Ends a connection by half, and waits until the server has closed it, before it counts as
+    /// over or another takes its place.
     #[arg(long, help_heading = "Connections")]
     wait_close: bool,
 

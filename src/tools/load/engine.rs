@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::Plan;
 use super::shared::{Progress, Shared};
-use super::tally::Summary;
+use super::tally::{Counters, Summary};
 use super::worker::Worker;
 
 const WATCH: Duration = Duration::from_millis(100);
@@ -35,8 +35,9 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Sends what `plan` says, on `plan.threads` threads that end before this returns. Blocks as long as that takes; `stop`
-/// ends it early, within 100 ms where the server takes what has begun. Meanwhile `watch` is called about every 100 ms.
+/// Sends what `plan` says, on `plan.threads` threads that end before this returns. Blocks as long
+/// as that takes; `stop` ends it early, within 100 ms where the server takes what has begun.
+/// Meanwhile `watch` is called about every 100 ms.
 ///
 /// # Errors
 /// Nothing was sent.
@@ -95,21 +96,22 @@ pub(crate) fn run(
     });
     let progress = shared.progress();
     let start = progress.start.unwrap_or(called);
-    let mut summary = Summary {
-        connecting: start - called,
-        was_stopped: stop.load(Relaxed),
-        was_timed_out: shared.is_timed_out(),
-        ..Summary::default()
-    };
+    let mut counters = Counters::default();
     for tally in tallies.map_err(LoadError::System)? {
-        summary.add(start, tally);
+        counters.add(tally);
     }
-    match progress.start {
-        None if !summary.was_stopped => {
-            Err(LoadError::Unreachable(summary.first_error.unwrap_or_else(
-                || "nobody answered within --timeout".to_owned(),
-            )))
-        }
-        _ => Ok(summary),
+    let was_stopped = stop.load(Relaxed);
+    if progress.start.is_none() && !was_stopped {
+        let nobody = || "nobody answered within --timeout".to_owned();
+        let why = counters.first_error.unwrap_or_else(nobody);
+        return Err(LoadError::Unreachable(why));
     }
+    let over = counters.over.unwrap_or(start);
+    Ok(Summary {
+        counters,
+        time: over.saturating_duration_since(start),
+        connecting: start - called,
+        was_stopped,
+        was_timed_out: shared.is_timed_out(),
+    })
 }

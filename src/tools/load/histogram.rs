@@ -45,7 +45,8 @@ impl Histogram {
         self.count
     }
 
-    /// The time that `part` (0 to 1) of all are not longer than: at most 3 % too long. Zero where nothing was seen.
+    /// The time that `part` (0 to 1) of all are not longer than: at most 3 % too long. Zero where
+    /// nothing was seen.
     pub(crate) fn quantile(&self, part: f64) -> Duration {
         let rank = ((self.count as f64 * part).ceil() as u64).max(1);
         let mut seen = 0;

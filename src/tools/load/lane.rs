@@ -51,7 +51,8 @@ pub(super) struct Rendering<'a> {
     pub(super) stamp: &'a dyn Fn(u64) -> u64,
 }
 
-/// What a read came to. What the server says is read and forgotten: a close with bytes unread would be a reset.
+/// What a read came to. What the server says is read and forgotten: a close with bytes unread would
+/// be a reset.
 #[derive(Debug)]
 pub(super) enum Incoming {
     Nothing,
@@ -157,7 +158,8 @@ impl Lane {
         }
     }
 
-    /// While nobody listens on an ephemeral port, the kernel may pick that very port for us and connect us to ourselves.
+    /// While nobody listens on an ephemeral port, the kernel may pick that very port for us and
+    /// connect us to ourselves.
     pub(super) fn is_connected_to_itself(&self, plan: &Plan) -> bool {
         let local = self.stream.as_ref().map(TcpStream::local_addr);
         local.is_some_and(|local| local.is_ok_and(|local| local == plan.address))
@@ -171,8 +173,8 @@ impl Lane {
         self.opened_at = Some(now);
     }
 
-    /// How long the lane was without a connection, once it has one that lasts: a server that accepts and closes at once
-    /// has not let it in.
+    /// How long the lane was without a connection, once it has one that lasts: a server that
+    /// accepts and closes at once has not let it in.
     pub(super) fn reunited(&mut self, now: Instant) -> Option<Duration> {
         let opened = self.opened_at.filter(|opened| now >= *opened + LASTING)?;
         self.apart_since.take().map(|since| opened - since)

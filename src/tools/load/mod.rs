@@ -1,11 +1,11 @@
 //! `drainline load`: messages for a server, as many and as fast as asked for.
 //!
-//! The engine is for anybody: a [`Plan`], [`engine::run`], a [`Summary`]. In the order data flows: `args` declares the
-//! flags and makes a plan of them, within `limits`; `message` renders what is sent; a `worker` drives many `lane`s by the schedule of its
-//! `pacer`; `tally` and `histogram` count; `bar` and `report` tell.
+//! The engine is for anybody: a [`Plan`], [`engine::run`], a [`Summary`]. In the order data flows:
+//! `args` declares the flags and makes a plan of them, within `limits`; `message` renders what is
+//! sent; a `worker` drives many `lane`s by the schedule of its `pacer`; `tally` and `histogram`
+//! count; `report` tells.
 
 mod args;
-mod bar;
 pub(super) mod engine;
 pub(super) mod histogram;
 mod lane;
@@ -26,12 +26,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::signals::StopFlag;
+use crate::cli::units::counted;
 use crate::cli::usage::UsageError;
 use crate::cli::{print, say, serve};
 
 use super::args::{self as command_line, Typed};
+use super::bar::Bar;
 use args::{Args, PAGE};
-use bar::LoadBar;
+use plan::Plan;
 use shared::Progress;
 
 /// A server that takes nothing for so long is told.
@@ -55,13 +57,16 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let failed = |what: &str| UsageError::new(NOT_ALL_SENT, what);
     let stop = StopFlag::register()
         .map_err(|error| failed(&format!("load: cannot handle signals: {error}")))?;
-    let bar = LoadBar::new(&plan);
+    let way = Way::of(&plan);
+    let bar = Bar::new(match way {
+        Way::Messages(all) | Way::Millis(all) => all,
+    });
     let mut told_hold = false;
     let mut still_for = None;
     let outcome = engine::run(&plan, stop.flag(), |progress| {
         tell_still(&mut still_for, &progress, &bar);
         if plan.hold.is_zero() || !progress.holds {
-            bar.show(progress);
+            show(&bar, way, &progress);
         } else if !told_hold {
             told_hold = true;
             bar.clear();
@@ -82,8 +87,43 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     })
 }
 
+/// What a load has to go: messages, or time where that ends the load.
+#[derive(Clone, Copy)]
+enum Way {
+    Messages(u64),
+    Millis(u64),
+}
+
+impl Way {
+    fn of(plan: &Plan) -> Way {
+        match (plan.duration, plan.messages) {
+            (None, Some(each)) => Way::Messages(each.saturating_mul(plan.connections as u64)),
+            (duration, _) => Way::Millis(duration.unwrap_or_default().as_millis() as u64),
+        }
+    }
+}
+
+fn show(bar: &Bar, way: Way, progress: &Progress) {
+    let Some(start) = progress.start else {
+        return bar.show(0, || "connecting".to_owned());
+    };
+    let elapsed = start.elapsed();
+    let done = match way {
+        Way::Messages(_) => progress.messages,
+        Way::Millis(all) => all.min(elapsed.as_millis() as u64),
+    };
+    bar.show(done, || {
+        let rate = progress.messages as f64 / elapsed.as_secs_f64().max(1e-3);
+        format!(
+            "{}, {rate:.0}/s, {} through",
+            counted(progress.messages, "message"),
+            counted(progress.through, "connection")
+        )
+    });
+}
+
 /// Says once that the server takes nothing, and once that it goes on.
-fn tell_still(still_for: &mut Option<Duration>, progress: &Progress, bar: &LoadBar) {
+fn tell_still(still_for: &mut Option<Duration>, progress: &Progress, bar: &Bar) {
     if progress.still >= STILL {
         if still_for.replace(progress.still).is_none() {
             bar.say_above(|| say(&report::still(progress)));

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::plan::Plan;
 
-/// The schedule of one worker. The messages of all connections of a load together are one even stream, in which the
-/// connections take turns; a worker has every `workers`th of them. So it needs no queue of what is due next.
+/// The schedule of one worker. The messages of all connections of a load together are one even
+/// stream, in which the connections take turns; a worker has every `workers`th of them. So it needs
+/// no queue of what is due next.
 #[derive(Debug)]
 pub(super) struct Pacer {
     start: Instant,
@@ -20,7 +21,8 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    /// For the `worker`th of `workers`, with `lanes` connections of its own. `None` where the plan has no rate.
+    /// For the `worker`th of `workers`, with `lanes` connections of its own. `None` where the plan
+    /// has no rate.
     pub(super) fn new(
         plan: &Plan,
         (worker, workers): (usize, usize),

@@ -25,8 +25,8 @@ pub(crate) struct Plan {
     pub(crate) write_size: usize,
     /// Closes a connection after this many messages and makes another in its place.
     pub(crate) reconnect_every: Option<u64>,
-    /// Hangs up after about this long on one connection, whatever became of what was sent, and makes another in its
-    /// place: half as long to one and a half times as long, drawn by the seed.
+    /// Hangs up after about this long on one connection, whatever became of what was sent, and
+    /// makes another in its place: half as long to one and a half times as long, drawn by the seed.
     pub(crate) reconnect_after: Option<Duration>,
     /// Ends a connection by half, and waits for the server's end.
     pub(crate) wait_close: bool,
@@ -83,7 +83,8 @@ impl Plan {
         (tag + stamp).max(1)
     }
 
-    /// A connection that was refused or reset is tried again: time, or the load itself, asks for another.
+    /// A connection that was refused or reset is tried again: time, or the load itself, asks for
+    /// another.
     pub(crate) fn retries(&self) -> bool {
         self.duration.is_some() || self.reconnect_every.is_some()
     }

@@ -41,15 +41,16 @@ pub(super) fn moves(after: Duration) -> String {
 
 /// The report, ended by LF.
 pub(super) fn text(summary: &Summary) -> String {
+    let counters = &summary.counters;
     let seconds = summary.time.as_secs_f64();
     let mut text = format!(
         "sent {}, {}",
-        counted(summary.messages, "message"),
-        counted(summary.bytes, "byte")
+        counted(counters.messages, "message"),
+        counted(counters.bytes, "byte")
     );
     // In no time at all there is no rate.
     if seconds > 0.0 {
-        let (messages, bytes) = (summary.messages as f64, summary.bytes as f64);
+        let (messages, bytes) = (counters.messages as f64, counters.bytes as f64);
         text += &format!(
             " in {} s: {} messages/s, {:.1} MB/s",
             short(seconds, 3),
@@ -60,42 +61,42 @@ pub(super) fn text(summary: &Summary) -> String {
     text += "\n";
     text += &format!(
         "{} made, the first ones within {} s; {} failed, {} reset, {} ended by the server first\n",
-        counted(summary.connects, "connection"),
+        counted(counters.connects, "connection"),
         short(summary.connecting.as_secs_f64(), 3),
-        counted(summary.connect_errors, "connect"),
-        counted(summary.write_errors, "connection"),
-        summary.closed_early,
+        counted(counters.connect_errors, "connect"),
+        counted(counters.write_errors, "connection"),
+        counters.closed_early,
     );
     for (name, times) in [
-        ("connect", &summary.connect),
-        ("write stall", &summary.stall),
-        ("late by our own doing", &summary.late),
+        ("connect", &counters.connect),
+        ("write stall", &counters.stall),
+        ("late by our own doing", &counters.late),
     ] {
         if times.count() > 0 {
             text += &format!("{name}: {}\n", percentiles_text(times));
         }
     }
     for (count, of, what) in [
-        (summary.unsent, "message", "not sent"),
-        (summary.partial, "message", "sent in part"),
+        (counters.unsent, "message", "not sent"),
+        (counters.partial, "message", "sent in part"),
         (
-            summary.not_closed,
+            counters.not_closed,
             "connection",
             "not closed by the server in time",
         ),
-        (summary.port_waits, "time", "no local port was free"),
+        (counters.port_waits, "time", "no local port was free"),
     ] {
         if count > 0 {
             text += &format!("{} {what}\n", counted(count, of));
         }
     }
     if summary.was_timed_out {
-        text += match summary.unsent {
+        text += match counters.unsent {
             0 => "ended by --timeout: the server closed no connection for so long\n",
             _ => "ended by --timeout: the server took nothing for so long\n",
         };
     }
-    if let Some(error) = &summary.first_error {
+    if let Some(error) = &counters.first_error {
         text += &format!("the first error: {error}\n");
     }
     text
@@ -124,23 +125,24 @@ fn percentiles_text(times: &Histogram) -> String {
 }
 
 pub(super) fn json(summary: &Summary) -> Value {
+    let counters = &summary.counters;
     json!({
-        "messages": summary.messages,
-        "bytes": summary.bytes,
+        "messages": counters.messages,
+        "bytes": counters.bytes,
         "seconds": summary.time.as_secs_f64(),
         "connect_seconds": summary.connecting.as_secs_f64(),
-        "connects": summary.connects,
-        "connect_errors": summary.connect_errors,
-        "write_errors": summary.write_errors,
-        "closed_early": summary.closed_early,
-        "not_closed": summary.not_closed,
-        "unsent": summary.unsent,
-        "partial": summary.partial,
-        "port_waits": summary.port_waits,
-        "connect_us": percentiles(&summary.connect),
-        "stall_us": percentiles(&summary.stall),
-        "late_us": percentiles(&summary.late),
-        "first_error": summary.first_error,
+        "connects": counters.connects,
+        "connect_errors": counters.connect_errors,
+        "write_errors": counters.write_errors,
+        "closed_early": counters.closed_early,
+        "not_closed": counters.not_closed,
+        "unsent": counters.unsent,
+        "partial": counters.partial,
+        "port_waits": counters.port_waits,
+        "connect_us": percentiles(&counters.connect),
+        "stall_us": percentiles(&counters.stall),
+        "late_us": percentiles(&counters.late),
+        "first_error": counters.first_error,
         "stopped": summary.was_stopped,
         "timed_out": summary.was_timed_out,
     })

@@ -52,8 +52,8 @@ pub(crate) struct Progress {
     pub(crate) start: Option<Instant>,
     /// All is sent, and the connections are held.
     pub(crate) holds: bool,
-    /// How long nothing has been taken, and no connection closed by the server, while something is to be sent or
-    /// awaited.
+    /// How long nothing has been taken, and no connection closed by the server, while something is
+    /// to be sent or awaited.
     pub(crate) still: Duration,
 }
 
@@ -91,13 +91,14 @@ impl<'a> Shared<'a> {
         self.is_reachable.store(true, Relaxed);
     }
 
-    /// Of a connection that is about to send. One that sent nothing has none, so that a reader of what arrived misses none.
+    /// Of a connection that is about to send. One that sent nothing has none, so that a reader of
+    /// what arrived misses none.
     pub(super) fn next_number(&self) -> u32 {
         self.numbers.fetch_add(1, Relaxed)
     }
 
-    /// Blocks until each worker has called it, or is [absent](Shared::absent): all do when they have connected. Says when
-    /// that was; or `None`: nobody could.
+    /// Blocks until each worker has called it, or is [absent](Shared::absent): all do when they
+    /// have connected. Says when that was; or `None`: nobody could.
     pub(super) fn begin(&self) -> Option<Instant> {
         self.absent();
         let mut barrier = self.barrier.lock();

@@ -20,9 +20,10 @@ const MIN_MEMORY: usize = 16 << 20;
 const MAX_MEMORY: usize = 1 << 40;
 const MAX_STALL: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Finds the settings for a server from what arrives, what the sink takes, and the longest stall of the sink that is to be
-/// survived: as flags, with the reason for each, what they bound, what they promise, and what happens one
-/// step beyond. It holds them against a simulation that runs the server's own decisions; nothing is started.
+/// Finds the settings for a server from what arrives, what the sink takes, and the longest stall of
+/// the sink that is to be survived: as flags, with the reason for each, what they bound, what they
+/// promise, and what happens one step beyond. It holds them against a simulation that runs the
+/// server's own decisions; nothing is started.
 #[derive(Debug, Parser)]
 #[command(
     name = "drainline plan",
@@ -30,8 +31,8 @@ const MAX_STALL: Duration = Duration::from_secs(12 * 60 * 60);
     disable_version_flag = true
 )]
 pub(super) struct Args {
-    /// Plans for this many messages a second, over all connections. Give the most that arrives for longer than a stall
-    /// lasts, not the average of a day.
+    /// Plans for this many messages a second, over all connections. Give the most that arrives for
+    /// longer than a stall lasts, not the average of a day.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
     rate: Option<u64>,
@@ -41,43 +42,46 @@ pub(super) struct Args {
     #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
     connections: Option<usize>,
 
-    /// Plans for messages this long in bytes, without their framing: the usual one. If some are longer than 64 KiB, give
-    /// the longest.
+    /// Plans for messages this long in bytes, without their framing: the usual one. If some are
+    /// longer than 64 KiB, give the longest.
     #[arg(long, value_name = "SIZE", default_value = "128")]
     #[arg(value_parser = within(units::size, 1..=MAX_MESSAGE), help_heading = "Load")]
     size: usize,
 
-    /// Takes it that the sink accepts this many messages a second when it is well. Without it the sink is taken to keep
-    /// up, and what happens beyond its rate cannot be told.
+    /// Takes it that the sink accepts this many messages a second when it is well. Without it the
+    /// sink is taken to keep up, and what happens beyond its rate cannot be told.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Sink")]
     sink_rate: Option<u64>,
 
-    /// Lets the sink take nothing for this long, now and then, without a loss: a restart, a failover, a full disk.
+    /// Lets the sink take nothing for this long, now and then, without a loss: a restart, a
+    /// failover, a full disk.
     #[arg(long, value_name = "TIME", default_value = "10s")]
     #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_STALL), help_heading = "Sink")]
     stall: Duration,
 
-    /// Takes this for the server's --when-full. Without it that is abort, which loses nothing where the sink catches up;
-    /// and wait, where more arrives than the sink takes.
+    /// Takes this for the server's --when-full. Without it that is abort, which loses nothing where
+    /// the sink catches up; and wait, where more arrives than the sink takes.
     #[arg(long, value_name = "abort|drop|block")]
     #[arg(value_parser = values::choice(values::WHEN_FULL), help_heading = "Server")]
     when_full: Option<WhenFull>,
 
-    /// Lets the server's bound of memory be this at most, on each machine. The buffer has what connections leave; where it
-    /// does not hold a stall, senders are held up for the rest. Without it a buffer has 1 GiB at most.
+    /// Lets the server's bound of memory be this at most, on each machine. The buffer has what
+    /// connections leave; where it does not hold a stall, senders are held up for the rest. Without
+    /// it a buffer has 1 GiB at most.
     #[arg(long, value_name = "SIZE")]
     #[arg(value_parser = within(units::size, MIN_MEMORY..=MAX_MEMORY), help_heading = "Server")]
     memory: Option<usize>,
 
-    /// Takes it that one machine handles this many messages a second when it is busy. Machines are planned to be
-    /// busy to 70 %.
+    /// Takes it that one machine handles this many messages a second when it is busy. Machines are
+    /// planned to be busy to 70 %.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Machines")]
     pub(super) capacity: Option<u64>,
 
-    /// Measures that on this machine: starts a server and sends messages to it for 2 s, on up to 500 connections. Costs
-    /// what it measures, and what sending costs is counted with it, so that a machine that only receives takes more.
+    /// Measures that on this machine: starts a server and sends messages to it for 2 s, on up to
+    /// 500 connections. Costs what it measures, and what sending costs is counted with it, so that
+    /// a machine that only receives takes more.
     #[arg(long, help_heading = "Machines")]
     pub(super) measure: bool,
 

@@ -7,10 +7,10 @@ use drainline::Config;
 use crate::cli::units;
 
 use super::super::simulation::{self, SLOT_BYTES};
+use super::super::words::{count, rate, seconds};
 use super::decision::Settings;
+use super::decision::{DAY, round_down, round_up};
 use super::inputs::Inputs;
-use super::rounding::{DAY, round_down, round_up};
-use super::words::{count, rate, seconds};
 
 /// What the buffer may take of memory where nobody has said how much.
 const MAX_BUFFER: u64 = 1 << 30;
@@ -146,7 +146,8 @@ fn longest_message(inputs: &Inputs) -> usize {
     }
 }
 
-/// Below this a buffer is none. A batch is an eighth of it at most; a message that is heavier leaves it half empty.
+/// Below this a buffer is none. A batch is an eighth of it at most; a message that is heavier
+/// leaves it half empty.
 pub(super) fn least_buffer(inputs: &Inputs) -> u64 {
     (8 * (longest_message(inputs) as u64 + 1024)).next_multiple_of(MIB)
 }

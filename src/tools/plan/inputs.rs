@@ -56,7 +56,8 @@ impl Inputs {
         }
     }
 
-    /// The part of one of several machines that share it evenly; what does not divide is each one's.
+    /// The part of one of several machines that share it evenly; what does not divide is each
+    /// one's.
     pub(crate) fn share(&self, machines: u64) -> Inputs {
         let machines = machines.max(1);
         Inputs {
@@ -64,7 +65,8 @@ impl Inputs {
             connections: self
                 .connections
                 .div_ceil(usize::try_from(machines).unwrap_or(usize::MAX)),
-            // Whether the sink keeps up with all of them is not to change with what does not divide.
+            // Whether the sink keeps up with all of them is not to change with what does not
+            // divide.
             sink_rate: self.sink_rate.map(|rate| match self.keeps_up() {
                 true => rate.div_ceil(machines),
                 false => (rate / machines).max(1),
@@ -73,8 +75,9 @@ impl Inputs {
         }
     }
 
-    /// Clients and a sink that do just that: some time before the stall, the stall, and time to recover from it, an
-    /// hour at most. Messages come evenly; where the rate does not divide, some connections send one a second more.
+    /// Clients and a sink that do just that: some time before the stall, the stall, and time to
+    /// recover from it, an hour at most. Messages come evenly; where the rate does not divide, some
+    /// connections send one a second more.
     pub(crate) fn workload(&self) -> Workload {
         let after = match self.recovery() {
             Some(recovery) => recovery.saturating_mul(2).saturating_add(AFTER),

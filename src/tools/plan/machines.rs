@@ -30,8 +30,8 @@ pub(super) struct Machine {
     pub(super) notes: Vec<String>,
 }
 
-/// Finds out with how many machines like this one each of them holds its share. `capacity`: messages a second that one
-/// takes.
+/// Finds out with how many machines like this one each of them holds its share. `capacity`:
+/// messages a second that one takes.
 ///
 /// # Errors
 /// None holds it, however many they are.
@@ -101,7 +101,8 @@ fn fit(share: &Inputs, count: u64) -> Result<Fit, UsageError> {
             );
             return Err(UsageError::contradiction(&line));
         }
-        // The largest that fits, to a hundredth: what the server keeps beside its buffer depends on the buffer, too.
+        // The largest that fits, to a hundredth: what the server keeps beside its buffer depends on
+        // the buffer, too.
         let mut too_much = memory.max(least + 1);
         while too_much - least > memory / 100 {
             let half = least + (too_much - least) / 2;

@@ -30,8 +30,9 @@ pub(super) struct Measured {
     pub(super) rate: u64,
 }
 
-/// Sends messages of the planned size to a server of these settings, at the rate of one of its connections, and
-/// takes what that costs of the processors. What sending costs is in it, so a machine that only receives takes more.
+/// Sends messages of the planned size to a server of these settings, at the rate of one of its
+/// connections, and takes what that costs of the processors. What sending costs is in it, so a
+/// machine that only receives takes more.
 ///
 /// # Errors
 /// The server did not start, or nothing arrived.

@@ -1,9 +1,10 @@
 //! `drainline plan`: the settings for a load, and what they are good for.
 //!
-//! In the order data flows: `args` declares the flags and makes the `inputs` of them; `settings` decides each setting,
-//! `buffer` the largest of them, and says why in a `decision`; `machines` holds them against the system and finds how
-//! many machines it takes, `measure` what one takes; `beyond` simulates what they come to, and what lies one step
-//! beyond, and a `sentence` tells each; `report` tells all.
+//! In the order data flows: `args` declares the flags and makes the `inputs` of them; `settings`
+//! decides each setting, `buffer` the largest of them, and says why in a `decision`; `machines`
+//! holds them against the system and finds how many machines it takes, `measure` what one takes;
+//! `what_if` simulates what they come to, and what lies one step beyond, and a `sentence` tells
+//! each; `report` tells all.
 
 mod args;
 mod buffer;
@@ -12,11 +13,9 @@ pub(crate) mod inputs;
 mod machines;
 mod measure;
 mod report;
-mod rounding;
 mod sentence;
 pub(crate) mod settings;
 mod what_if;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -86,7 +85,8 @@ impl Plan {
         if machine.settings.promise.loses_nothing() && lost > 0 {
             machine.settings.promise = Promise::Unkept { lost };
         }
-        // What was computed takes each message for as heavy as one can be; the simulation weighs them.
+        // What was computed takes each message for as heavy as one can be; the simulation weighs
+        // them.
         if let Promise::Lossless { held } = &mut machine.settings.promise {
             let waits = expected.simulated.longest_wait();
             let is_whole = expected.simulated.metrics.stopped_at.is_none();

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use crate::cli::units;
 
 use super::super::chart;
+use super::super::words::{count, rate, seconds};
 use super::Plan;
 use super::decision::Promise;
 use super::inputs::Inputs;
 use super::sentence;
 use super::what_if::Outlook;
-use super::words::{count, rate, seconds};
 
 const WIDTH: usize = 100;
 

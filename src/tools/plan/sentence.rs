@@ -9,14 +9,14 @@ use crate::cli::units;
 
 use super::super::metrics::{Recovery, TICK};
 use super::super::simulation::Simulated;
+use super::super::words::{count, seconds};
 use super::super::workload::{ClientPace, Workload};
-use super::words::{count, seconds};
 
 /// What the end of a load takes in any case.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
-/// The parts of it are about: losses, waiting, the fullest that the buffer was, how long new clients are not accepted, the time after a stall, and
-/// where every message is when the load ends.
+/// The parts of it are about: losses, waiting, the fullest that the buffer was, how long new
+/// clients are not accepted, the time after a stall, and where every message is when the load ends.
 pub(super) fn sentence(simulated: &Simulated, workload: &Workload, config: &Config) -> String {
     let paused = Some(not_accepting_for(simulated)).filter(|paused| !paused.is_zero());
     let parts = [

@@ -7,13 +7,14 @@ use drainline::{Config, OnOverload, PauseAfter, WhenFull};
 use crate::cli::{units, values};
 
 use super::super::simulation::LARGE_READ;
+use super::super::words::{count, rate, seconds};
 use super::buffer;
+use super::decision::{DAY, round_up, whole_seconds};
 use super::decision::{Promise, Settings};
 use super::inputs::Inputs;
-use super::rounding::{DAY, round_up, whole_seconds};
-use super::words::{count, rate, seconds};
 
-/// The settings for one machine. `buffer_memory` is what the memory that was given leaves for the buffer.
+/// The settings for one machine. `buffer_memory` is what the memory that was given leaves for the
+/// buffer.
 pub(crate) fn settings(inputs: &Inputs, buffer_memory: Option<u64>) -> Settings {
     let mut settings = Settings {
         config: Config::default(),
@@ -186,7 +187,8 @@ pub(super) fn turn_clients_away(settings: &mut Settings) {
     settings.decide("--on-overload", "refuse".to_owned(), why);
 }
 
-/// Only where each may have twice what it needs and all of them together still no more than the sink takes.
+/// Only where each may have twice what it needs and all of them together still no more than the
+/// sink takes.
 fn rate_limit(inputs: &Inputs, settings: &mut Settings) {
     let connections = inputs.connections as u64;
     let Some(sink) = inputs.sink_rate.filter(|_| connections > 1) else {

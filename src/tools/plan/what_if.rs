@@ -1,4 +1,5 @@
-//! What the settings come to: under the load that they are for, and one step beyond it. By simulation, not by guess.
+//! What the settings come to: under the load that they are for, and one step beyond it. By
+//! simulation, not by guess.
 
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use crate::cli::units;
 
 use super::super::bar::Bar;
 use super::super::simulation::{self, Scenario, Simulated};
+use super::super::words::rate;
 use super::super::workload::Workload;
 use super::decision::{Promise, Settings};
 use super::inputs::Inputs;
 use super::sentence::sentence;
-use super::words::rate;
 
-/// A server that is not shut down before it has delivered everything: a shutdown is not what is looked at.
+/// A server that is not shut down before it has delivered everything: a shutdown is not what is
+/// looked at.
 const SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
 const LONGEST: Duration = Duration::from_secs(3600);
 const A_WHILE: Duration = Duration::from_secs(60);
@@ -91,7 +93,8 @@ fn filling(inputs: &Inputs, mut workload: Workload, settings: &Settings) -> Work
     workload
 }
 
-/// Without a stall, until the buffer is full and those who wait have waited long enough to be disconnected.
+/// Without a stall, until the buffer is full and those who wait have waited long enough to be
+/// disconnected.
 fn lasting(inputs: &Inputs, settings: &Settings) -> Workload {
     let over = inputs
         .rate

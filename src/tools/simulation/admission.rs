@@ -59,7 +59,8 @@ impl Admission {
         self.queue.len() >= self.backlog
     }
 
-    /// Takes the next one out of the queue, if it may come in; or says how long the accept rate holds it back.
+    /// Takes the next one out of the queue, if it may come in; or says how long the accept rate
+    /// holds it back.
     pub(super) fn next(&mut self, now: Duration) -> Result<Option<usize>, Duration> {
         if self.queue.is_empty() || self.not_accepting().is_some() {
             return Ok(None);

@@ -117,8 +117,8 @@ impl Buffer {
         self.delivered += messages;
     }
 
-    /// Whoever waits with this ticket waits no longer, and loses what it has there. Returns how much that is, and whose
-    /// turn has come; `None`: it was granted meanwhile.
+    /// Whoever waits with this ticket waits no longer, and loses what it has there. Returns how
+    /// much that is, and whose turn has come; `None`: it was granted meanwhile.
     pub(super) fn give_up(
         &mut self,
         ticket: Ticket,

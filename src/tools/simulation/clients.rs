@@ -10,10 +10,12 @@ use super::connection::{Client, Connection, Place};
 use super::event_queue::Event;
 use super::simulator::Simulator;
 
-/// A client that was refused or disconnected tries again after this, doubling up to the second: as `drainline load` does.
+/// A client that was refused or disconnected tries again after this, doubling up to the second: as
+/// `drainline load` does.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const MAX_RETRY: Duration = Duration::from_secs(1);
-/// A SYN that the kernel's full queue did not take is sent again after a second, doubling (tcp_syn_retries in tcp(7)).
+/// A SYN that the kernel's full queue did not take is sent again after a second, doubling
+/// (tcp_syn_retries in tcp(7)).
 const FIRST_SYN_RETRY: Duration = Duration::from_secs(1);
 const MAX_SYN_RETRY: Duration = Duration::from_secs(64);
 
@@ -221,7 +223,8 @@ impl Simulator<'_> {
         };
         let since = match self.workload.crowds[connection.crowd].pace {
             ClientPace::Greedy | ClientPace::Drip => connection.since,
-            // Since the first message that found no room was due, or it was told of the room that it then had none of.
+            // Since the first message that found no room was due, or it was told of the room that
+            // it then had none of.
             ClientPace::Rate(_) => {
                 let place = self.clients[connection.client].place;
                 let schedule = &self.crowds[connection.crowd].schedule;

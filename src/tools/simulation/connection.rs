@@ -57,7 +57,8 @@ pub(super) struct Connection {
     pub(super) read: u64,
     /// All that was sent, once the client has hung up.
     pub(super) end: Option<u64>,
-    /// Messages that its sockets had taken when they were full. The client sends nothing until it is told of room.
+    /// Messages that its sockets had taken when they were full. The client sends nothing until it
+    /// is told of room.
     pub(super) full_at: Option<u64>,
     /// Read, and not yet in the buffer.
     pub(super) held: u64,
@@ -69,7 +70,8 @@ pub(super) struct Connection {
     pub(super) turns: u32,
     pub(super) watch: Watch,
     pub(super) bucket: Option<TokenBucket>,
-    /// When the client connected; of one that sends as fast as it can, when it was told of room last.
+    /// When the client connected; of one that sends as fast as it can, when it was told of room
+    /// last.
     pub(super) since: Duration,
 }
 

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// Something that happens at a time of its own. What may be out of date by then says of which turn it was.
+/// Something that happens at a time of its own. What may be out of date by then says of which turn
+/// it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     /// The watchdog looks.

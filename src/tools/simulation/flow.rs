@@ -57,8 +57,8 @@ impl Simulator<'_> {
         }
     }
 
-    /// The same for all until then, if it is certain that nobody has to wait. The sink goes on meanwhile, so only what
-    /// it does not take needs room.
+    /// The same for all until then, if it is certain that nobody has to wait. The sink goes on
+    /// meanwhile, so only what it does not take needs room.
     fn flow_at_once(&mut self, until: Duration) -> bool {
         let is_calm = self.busy == 0 && !self.buffer.has_waiters() && !self.holds_to_rate();
         if !is_calm || !self.flows_at_once {
@@ -127,7 +127,8 @@ impl Simulator<'_> {
         read.map(|client| due(to, client) - due(from, client)).sum()
     }
 
-    /// What weighs on the buffer when the first `passes` of all that comes have gone: each crowd has its part in them.
+    /// What weighs on the buffer when the first `passes` of all that comes have gone: each crowd
+    /// has its part in them.
     fn weigh_rest(&self, comes: &[u64], all: u64, passes: u64) -> Weight {
         let mut rest = Weight::default();
         let (mut seen, mut passed) = (0, 0);

@@ -1,4 +1,5 @@
-//! What the thread of a connection does: reads what has come, waits for room in the buffer, reads again.
+//! What the thread of a connection does: reads what has come, waits for room in the buffer, reads
+//! again.
 
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use super::connection::{Connection, Place};
 use super::event_queue::Event;
 use super::simulator::Simulator;
 
-/// Bytes a second that one processor reads and cuts, of clients that send as fast as they are read. It only decides
-/// where the sink is faster than that.
+/// Bytes a second that one processor reads and cuts, of clients that send as fast as they are read.
+/// It only decides where the sink is faster than that.
 const GREEDY_BYTES_PER_SECOND: u64 = 1_000_000_000;
 
-/// A client is told of room in its socket when no more than this part of it is full, in percent. The kernel looks at the
-/// sender's half alone, of which a third has to be free (sk_stream_is_writeable); measured on loopback, with both.
+/// A client is told of room in its socket when no more than this part of it is full, in percent.
+/// The kernel looks at the sender's half alone, of which a third has to be free
+/// (sk_stream_is_writeable); measured on loopback, with both.
 const STILL_FULL_PERCENT: u64 = 60;
 
 impl Simulator<'_> {

@@ -1,17 +1,22 @@
-//! What a server would do under a [`Workload`], on a simulated clock: an hour of thousands of clients in seconds.
+//! What a server would do under a [`Workload`], on a simulated clock: an hour of thousands of
+//! clients in seconds.
 //!
-//! The decisions are the server's own: [`WeightedSemaphore`] says who may put how much into the buffer, [`Overload`] whether new
-//! clients are accepted, [`Watch`] which connection is past a deadline, [`TokenBucket`] how long a rate holds somebody back, [`Coalesce`]
-//! how many messages a read brings. Around them, in the order in which a message passes: a `schedule` says when the
-//! clients of a crowd are due to send; `clients` connect, meet the `admission`, and hang up; `handlers` make `reads` and
-//! send what they brought into the `buffer`; the `sink` takes it out. The `tick` is the watchdog's, and what it sees is
-//! the `timeline`, with the `whereabouts` of all messages. The `simulator` holds all that, and an `event_queue` of what
-//! comes next; between two events is the `flow`.
+//! The decisions are the server's own: [`WeightedSemaphore`] says who may put how much into the
+//! buffer, [`Overload`] whether new clients are accepted, [`Watch`] which connection is past a
+//! deadline, [`TokenBucket`] how long a rate holds somebody back, [`Coalesce`] how many messages a
+//! read brings. Around them, in the order in which a message passes: a `schedule` says when the
+//! clients of a crowd are due to send; `clients` connect, meet the `admission`, and hang up;
+//! `handlers` make `reads` and send what they brought into the `buffer`; the `sink` takes it out.
+//! The `tick` is the watchdog's, and what it sees is the `timeline`, with the `whereabouts` of all
+//! messages. The `simulator` holds all that, and an `event_queue` of what comes next; between two
+//! events is the `flow`.
 //!
-//! While nobody waits, the flow between two events is added up at once, and from the moment when somebody may have to
-//! wait it is message by message. Every message is counted either way: sent = delivered + dropped + unseen.
+//! While nobody waits, the flow between two events is added up at once, and from the moment when
+//! somebody may have to wait it is message by message. Every message is counted either way: sent =
+//! delivered + dropped + unseen.
 //!
-//! Not in it: what processors take (but for clients that send as fast as they can), and what a network delays.
+//! Not in it: what processors take (but for clients that send as fast as they can), and what a
+//! network delays.
 //!
 //! [`WeightedSemaphore`]: drainline::policy::WeightedSemaphore
 //! [`Overload`]: drainline::policy::Overload
@@ -61,7 +66,8 @@ pub(crate) struct Scenario<'a> {
     /// A longer message is truncated to this, in bytes.
     pub(crate) max_message: usize,
     pub(crate) workload: &'a Workload,
-    /// How long the server may go on delivering after the load, before it is shut down and what is left is dropped.
+    /// How long the server may go on delivering after the load, before it is shut down and what is
+    /// left is dropped.
     pub(crate) settle: Duration,
 }
 
@@ -71,7 +77,8 @@ pub(crate) struct Simulated {
     pub(crate) timeline: Vec<Point>,
     pub(crate) metrics: Metrics,
     pub(crate) watched: Watched,
-    /// Messages that kernels held of disconnected or never accepted connections; counted on its own, not by difference.
+    /// Messages that kernels held of disconnected or never accepted connections; counted on its
+    /// own, not by difference.
     pub(crate) unseen: u64,
     /// Those of them that were still on their way when the server was shut down.
     pub(crate) unseen_at_end: u64,
@@ -103,7 +110,8 @@ impl Simulated {
     }
 }
 
-/// Simulates. Ends after [`MAX_STEPS`](simulator::MAX_STEPS) at the latest: then the metrics say where it was stopped.
+/// Simulates. Ends after [`MAX_STEPS`](simulator::MAX_STEPS) at the latest: then the metrics say
+/// where it was stopped.
 pub(crate) fn run(scenario: &Scenario<'_>) -> Simulated {
     run_watched(scenario, &mut |_| {})
 }

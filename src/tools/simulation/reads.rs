@@ -1,4 +1,5 @@
-//! How many messages a read brings, and what they weigh in the buffer: as `ingest` reads and makes batches.
+//! How many messages a read brings, and what they weigh in the buffer: as `ingest` reads and makes
+//! batches.
 
 use std::mem::size_of;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use drainline::policy::{Coalesce, Counts, Pace, Weight};
 
 use super::super::workload::{ClientPace, Crowd, Workload};
 
-/// A read that waits is this large, and after one that was full come large ones, until little is there.
+/// A read that waits is this large, and after one that was full come large ones, until little is
+/// there.
 const SMALL_READ: u64 = 512;
 pub(crate) const LARGE_READ: u64 = 72 << 10;
 const LITTLE: u64 = 4 << 10;
@@ -17,8 +19,9 @@ const LITTLE: u64 = 4 << 10;
 /// A batch in the buffer, beside its bytes: itself and its weight, in a box.
 pub(super) const BATCH_OVERHEAD: u64 = (size_of::<Batch>() + size_of::<Weight>()) as u64;
 
-/// What the kernel takes of a connection that nobody reads, as measured on loopback: 4 MiB in the sender's buffer, which
-/// grows up to the last value of net.ipv4.tcp_wmem (tcp(7)), and little in the receiver's, which grows with its reader.
+/// What the kernel takes of a connection that nobody reads, as measured on loopback: 4 MiB in the
+/// sender's buffer, which grows up to the last value of net.ipv4.tcp_wmem (tcp(7)), and little in
+/// the receiver's, which grows with its reader.
 pub(super) const SOCKET_BYTES: u64 = 4_200_000;
 
 /// What a message of this size weighs at most: alone in its batch.
@@ -26,8 +29,8 @@ pub(crate) fn heaviest(size: usize) -> u64 {
     kept(size as u64 + 1) + BATCH_OVERHEAD
 }
 
-/// The memory that so many bytes were read into: a buffer of the usual size where they fill half of it, one that has
-/// grown with them where they are more.
+/// The memory that so many bytes were read into: a buffer of the usual size where they fill half of
+/// it, one that has grown with them where they are more.
 fn kept(bytes: u64) -> u64 {
     match bytes {
         _ if bytes > LARGE_READ => bytes + bytes / 2,
@@ -104,7 +107,8 @@ impl Reads {
         held.min(self.most)
     }
 
-    /// What a batch weighs. It keeps the buffer that it was read into, unless that is half empty or too heavy.
+    /// What a batch weighs. It keeps the buffer that it was read into, unless that is half empty or
+    /// too heavy.
     pub(super) fn weight(&self, messages: u64) -> Weight {
         let bytes = messages * self.bytes;
         let kept = kept(bytes);
@@ -129,10 +133,11 @@ impl Reads {
     }
 }
 
-/// How long the reads of each crowd are delayed while the server keeps up: as the server itself decides, of clients that
-/// each have their rate.
+/// How long the reads of each crowd are delayed while the server keeps up: as the server itself
+/// decides, of clients that each have their rate.
 fn delays(workload: &Workload, config: &Config) -> Vec<Option<Duration>> {
-    /// Long enough for a message of every client that has a rate; and what is decided after the first is decided.
+    /// Long enough for a message of every client that has a rate; and what is decided after the
+    /// first is decided.
     const LOOK: Duration = Duration::from_secs(1);
     const LOOKS: u64 = 3;
     let mut delays = vec![None; workload.crowds.len()];

@@ -6,8 +6,8 @@ use super::super::workload::{ClientPace, Crowd};
 
 const SECOND: u128 = 1_000_000_000;
 
-/// The messages of all clients of a crowd together are one even stream, in which they take turns, as those of
-/// `drainline load` are. So one number says how much each of them was to send so far.
+/// The messages of all clients of a crowd together are one even stream, in which they take turns,
+/// as those of `drainline load` are. So one number says how much each of them was to send so far.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     clients: u64,

@@ -22,8 +22,8 @@ use super::{Scenario, Simulated};
 const MIN_TURN: Duration = Duration::from_millis(1);
 const MAX_TURN: Duration = Duration::from_millis(10);
 
-/// Some seconds of a slow processor: what an hour of thousands of messages a second takes that wait for room, or of any
-/// number that do not.
+/// Some seconds of a slow processor: what an hour of thousands of messages a second takes that wait
+/// for room, or of any number that do not.
 pub(super) const MAX_STEPS: u64 = 20_000_000;
 /// The way of a simulation, to its end or to its last step.
 pub(crate) const WHOLE: u64 = 1000;
@@ -237,7 +237,8 @@ impl<'a> Simulator<'a> {
         self.sink_turn = None;
     }
 
-    /// Sees to it that the sink is looked at again when it is done with the first batch, or with a good part of it.
+    /// Sees to it that the sink is looked at again when it is done with the first batch, or with a
+    /// good part of it.
     pub(super) fn keep_sink_turning(&mut self) {
         let Some(first) = self.buffer.first().filter(|_| self.sink_turn.is_none()) else {
             return;

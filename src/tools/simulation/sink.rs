@@ -45,8 +45,8 @@ impl Sink {
         }
     }
 
-    /// Moves its clock to `until`: `taken` of its [`room`](Sink::room) was made use of, and then there was nothing left
-    /// to take, or there was.
+    /// Moves its clock to `until`: `taken` of its [`room`](Sink::room) was made use of, and then
+    /// there was nothing left to take, or there was.
     pub(super) fn advance(&mut self, until: Duration, taken: u64, is_empty: bool) {
         self.carry = match self.rate {
             Some(rate) if !is_empty && !self.is_stalled => {

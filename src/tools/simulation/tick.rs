@@ -71,8 +71,8 @@ impl Simulator<'_> {
         (longest, held)
     }
 
-    /// Who sends byte by byte and never ends a message is past its deadline some time. Nobody else is inside one while
-    /// its handler waits for it.
+    /// Who sends byte by byte and never ends a message is past its deadline some time. Nobody else
+    /// is inside one while its handler waits for it.
     fn watch_drips(&mut self) {
         for number in 0..self.crowds.len() {
             let crowd = &self.workload.crowds[number];

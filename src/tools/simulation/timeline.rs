@@ -17,7 +17,8 @@ const MAX_POINTS: u32 = 1000;
 /// Threads and descriptors of the program without a connection.
 const OWN_THREADS: u64 = 7;
 const OWN_DESCRIPTORS: u64 = 14;
-/// Resident memory of the program without a connection, of an idle thread, and of a slot in the channel: measured.
+/// Resident memory of the program without a connection, of an idle thread, and of a slot in the
+/// channel: measured.
 const OWN_MEMORY: u64 = 6 << 20;
 const THREAD_MEMORY: u64 = 10 << 10;
 pub(crate) const SLOT_BYTES: u64 = 16;
@@ -157,8 +158,8 @@ fn named<R: Reason>(tally: &Counters<R>) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Messages by where they are: offered = delivered + lost + in the server + in sockets + with the senders. Each is
-/// counted on its own.
+/// Messages by where they are: offered = delivered + lost + in the server + in sockets + with the
+/// senders. Each is counted on its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Whereabouts {
     /// Since the load began.

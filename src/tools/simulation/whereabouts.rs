@@ -73,8 +73,9 @@ impl Simulator<'_> {
         seen
     }
 
-    /// Whether every client has a rate and a handler that waits for it, and nobody else has a connection: then nothing
-    /// is unread. Who hung up and came back may have left one behind that a rate limit holds.
+    /// Whether every client has a rate and a handler that waits for it, and nobody else has a
+    /// connection: then nothing is unread. Who hung up and came back may have left one behind that
+    /// a rate limit holds.
     fn reads_all_at_once(&self) -> bool {
         if self.connections.len() - self.free.len() > self.clients.len() {
             return false;

@@ -16,9 +16,9 @@ use super::sequence_check::MAX_CONNECTIONS;
 const MAX_MESSAGES: u64 = 10_000_000_000;
 const MAX_SHOWN: usize = 100_000;
 
-/// Reads what a sink wrote of messages that drainline load --numbered sent, and says for each connection which
-/// are missing, arrived more than once, or after a later one, and which are torn. It reads a file of any size
-/// once, in little memory.
+/// Reads what a sink wrote of messages that drainline load --numbered sent, and says for each
+/// connection which are missing, arrived more than once, or after a later one, and which are torn.
+/// It reads a file of any size once, in little memory.
 #[derive(Debug, Parser)]
 #[command(
     name = "drainline verify",
@@ -30,21 +30,22 @@ pub(super) struct Args {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// Cuts the input into messages: ended by LF or NUL, or after their length in decimal and a space (RFC 6587) or in
-    /// four bytes, big-endian. It is what the server was given as --output-framing. Where a length is
-    /// damaged, reading goes on at the next whole message.
+    /// Cuts the input into messages: ended by LF or NUL, or after their length in decimal and a
+    /// space (RFC 6587) or in four bytes, big-endian. It is what the server was given as
+    /// --output-framing. Where a length is damaged, reading goes on at the next whole message.
     #[arg(long, value_name = "FRAMING", default_value = "lines")]
     #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
     pub(super) framing: OutputFraming,
 
-    /// Expects the connections 0 to N-1 and no others: as many as the load made, if each of them sent something.
-    /// Without it those below the highest number that was seen are expected.
+    /// Expects the connections 0 to N-1 and no others: as many as the load made, if each of them
+    /// sent something. Without it those below the highest number that was seen are expected.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<u32>, 1..=MAX_CONNECTIONS), help_heading = "Expected")]
     pub(super) connections: Option<u32>,
 
-    /// Expects the messages 0 to N-1 of each connection and no others. Without it those below the highest
-    /// number that was seen are expected, so the loss of the last ones of a connection cannot be told.
+    /// Expects the messages 0 to N-1 of each connection and no others. Without it those below the
+    /// highest number that was seen are expected, so the loss of the last ones of a connection
+    /// cannot be told.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<u64>, 1..=MAX_MESSAGES), help_heading = "Expected")]
     pub(super) messages: Option<u64>,

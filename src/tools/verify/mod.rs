@@ -1,6 +1,7 @@
 //! `drainline verify`: what a sink wrote of a tagged load, held against what was sent.
 //!
-//! `args` declares the flags; `splitter` splits the input into messages; `sequence_check` follows each connection; `report` tells.
+//! `args` declares the flags; `splitter` splits the input into messages; `sequence_check` follows
+//! each connection; `report` tells.
 
 mod args;
 mod report;

@@ -1,8 +1,9 @@
-//! The server's side of the lab: a process of its own, so that its threads, memory and descriptors are its own.
+//! The server's side of the lab: a process of its own, so that its threads, memory and descriptors
+//! are its own.
 //!
-//! `drainline lab-server server FLAGS` is the program itself with a voice; `drainline lab-server naive` and the like are
-//! what people write first. Their messages go to stdout, what they tell goes to stderr. They listen on loopback and end
-//! with the lab.
+//! `drainline lab-server server FLAGS` is the program itself with a voice; `drainline lab-server
+//! naive` and the like are what people write first. Their messages go to stdout, what they tell
+//! goes to stderr. They listen on loopback and end with the lab.
 
 mod simple;
 

@@ -1,5 +1,5 @@
-//! Servers as they are written first: a thread for each connection, a channel, and nothing else. They are here to
-//! fail; nobody should run one.
+//! Servers as they are written first: a thread for each connection, a channel, and nothing else.
+//! They are here to fail; nobody should run one.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -90,8 +90,8 @@ pub(super) fn serve(way: Way) -> io::Result<()> {
     Ok(())
 }
 
-/// With a queue that is long enough: behind std's 128 the clients of a load wait for a second for their SYN to be tried
-/// again, and every timeline would begin later than it says.
+/// With a queue that is long enough: behind std's 128 the clients of a load wait for a second for
+/// their SYN to be tried again, and every timeline would begin later than it says.
 fn listen() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;

@@ -1,7 +1,7 @@
 //! The charts: one of each for every strategy, on scales that all of them share.
 
+use super::super::super::words;
 use super::super::outcome::{Outcome, Point};
-use super::super::words;
 use super::escape;
 use super::frame::{self, BOTTOM, Frame, HEIGHT, LEFT, RIGHT, TOP, WIDTH};
 use super::levels;

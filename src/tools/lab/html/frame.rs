@@ -1,7 +1,8 @@
-//! What is the same in every chart of a page: the room, the time axis, the stalls of the sink, the end of the load.
+//! What is the same in every chart of a page: the room, the time axis, the stalls of the sink, the
+//! end of the load.
 
+use super::super::super::words;
 use super::super::outcome::Findings;
-use super::super::words;
 use super::scale::round_steps;
 
 /// In units of the view box; on a phone and in a row of three one of them is about a pixel.

@@ -1,4 +1,5 @@
-//! The overload as a band along the time axis: the worse, the higher and the further from the page's own colour.
+//! The overload as a band along the time axis: the worse, the higher and the further from the
+//! page's own colour.
 
 use drainline::policy::OverloadLevel;
 

@@ -1,7 +1,8 @@
 //! The report page: what a run of the lab found, in one HTML file that asks nobody for anything.
 //!
-//! In the order data flows: `series` makes of a timeline what a chart draws, `scale` finds an axis that holds every
-//! strategy's, `frame` draws what is the same in each chart, `overload` the band under it, `chart` one chart of it all.
+//! In the order data flows: `series` makes of a timeline what a chart draws, `scale` finds an axis
+//! that holds every strategy's, `frame` draws what is the same in each chart, `overload` the band
+//! under it, `chart` one chart of it all.
 
 mod chart;
 mod frame;
@@ -12,15 +13,16 @@ mod series;
 #[cfg(test)]
 mod tests;
 
+use super::super::words;
 use super::columns::COLUMNS;
 use super::outcome::{Findings, Outcome};
-use super::words;
 use chart::{CHARTS, Row};
 use frame::Frame;
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page allows itself its own style and nothing else: whatever it asked for would be an error in the browser's console.
+/// The page allows itself its own style and nothing else: whatever it asked for would be an error
+/// in the browser's console.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// The head of the column with each strategy's first chart, small.
@@ -72,8 +74,8 @@ fn head(findings: &Findings) -> String {
     )
 }
 
-/// On a narrow screen each row becomes a card, and each cell names its column itself. The roles say again what it is: a
-/// table that is not shown as one is none to a browser.
+/// On a narrow screen each row becomes a card, and each cell names its column itself. The roles say
+/// again what it is: a table that is not shown as one is none to a browser.
 fn table(outcomes: &[Outcome], rows: &[Row]) -> String {
     let mut html = format!(
         "<table role=\"table\">\n<thead role=\"rowgroup\">\n<tr role=\"row\">\
@@ -138,11 +140,12 @@ fn key() -> String {
 }
 
 fn section(place: usize, outcome: &Outcome, rows: &[Row], frame: &Frame) -> String {
-    let mut details: String = words::details(outcome)
+    let mut details: String = outcome
+        .details()
         .iter()
         .map(|(name, line)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(line)))
         .collect();
-    details += &match words::by_hand(outcome) {
+    details += &match outcome.by_hand() {
         Some(command) => format!("<dt>by hand</dt><dd>{}</dd>\n", code(&command)),
         None => "<dt>by hand</dt><dd>it exists in the lab alone</dd>\n".to_owned(),
     };
@@ -166,7 +169,8 @@ fn code(command: &str) -> String {
     format!("<code>{}</code>", words.collect::<Vec<_>>().join(" "))
 }
 
-/// As text, and inside quotes. What no document may hold, as a terminal's control characters, is shown as such.
+/// As text, and inside quotes. What no document may hold, as a terminal's control characters, is
+/// shown as such.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -1,8 +1,10 @@
-//! Where a value stands on a vertical axis that all strategies share, and which values are named there.
+//! Where a value stands on a vertical axis that all strategies share, and which values are named
+//! there.
 
 use super::series::Sample;
 
-/// Past this ratio between strategies a linear axis would flatten the lower one: it would be two pixels high.
+/// Past this ratio between strategies a linear axis would flatten the lower one: it would be two
+/// pixels high.
 const FLAT: f64 = 50.0;
 
 /// Steps of a linear axis, about.
@@ -23,7 +25,8 @@ enum Kind {
     Linear {
         step: f64,
     },
-    /// Each decade above `floor` takes as much room as all from 0 to `floor`, so that 0 has a place.
+    /// Each decade above `floor` takes as much room as all from 0 to `floor`, so that 0 has a
+    /// place.
     Logarithmic {
         floor: f64,
     },
@@ -111,7 +114,8 @@ fn round_up(value: f64) -> f64 {
     fits.unwrap_or(10.0 * decade)
 }
 
-/// What a strategy's values come near to, a spike left out: 9 of 10 of those that are not 0 are no higher.
+/// What a strategy's values come near to, a spike left out: 9 of 10 of those that are not 0 are no
+/// higher.
 fn level(samples: &[Sample]) -> Option<f64> {
     let values = samples.iter().map(|sample| sample.value);
     let mut values: Vec<f64> = values.filter(|value| *value > 0.0).collect();

@@ -1,13 +1,14 @@
-//! From a timeline to the values that a chart draws: their rates, and no more of them than a chart can show.
+//! From a timeline to the values that a chart draws: their rates, and no more of them than a chart
+//! can show.
 
 use super::super::outcome::Point;
 
-/// A strategy's page has six charts, and a page may have a dozen strategies: at so many samples each, and some 12 bytes
-/// a sample, it stays well below 1 MB.
+/// A strategy's page has six charts, and a page may have a dozen strategies: at so many samples
+/// each, and some 12 bytes a sample, it stays well below 1 MB.
 pub(super) const MAX_SAMPLES: usize = 300;
 
-/// A rate over less time than this shows the scheduler more than the server. A little less than a tenth of a second, so
-/// that the machine's doing does not make three of every two points.
+/// A rate over less time than this shows the scheduler more than the server. A little less than a
+/// tenth of a second, so that the machine's doing does not make three of every two points.
 const SHORTEST_WINDOW: f64 = 0.095;
 
 /// A value at one time, in seconds since the load began.
@@ -26,7 +27,8 @@ pub(super) fn states(timeline: &[Point], value: fn(&Point) -> f64) -> Vec<Sample
     thin(samples.collect())
 }
 
-/// How much was added to a sum, a second: level over each window, so that the area is what was added.
+/// How much was added to a sum, a second: level over each window, so that the area is what was
+/// added.
 pub(super) fn rates(timeline: &[Point], sum: fn(&Point) -> u64) -> Vec<Sample> {
     let mut samples = Vec::new();
     let (Some(first), Some(last)) = (timeline.first(), timeline.last()) else {
@@ -52,8 +54,8 @@ pub(super) fn rates(timeline: &[Point], sum: fn(&Point) -> u64) -> Vec<Sample> {
     samples
 }
 
-/// The first and the last, and between them the lowest and the highest of each of as many stretches as there is room for:
-/// no peak is lost.
+/// The first and the last, and between them the lowest and the highest of each of as many stretches
+/// as there is room for: no peak is lost.
 fn thin(samples: Vec<Sample>) -> Vec<Sample> {
     if samples.len() <= MAX_SAMPLES {
         return samples;

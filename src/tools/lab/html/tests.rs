@@ -10,7 +10,8 @@ use super::chart::CHARTS;
 use super::frame::{BOTTOM, LEFT, RIGHT, TOP};
 use super::{STYLE, series, write};
 
-/// `DRAINLINE_LAB_PAGE=FILE` has the page left there, to be looked at without a run, and its JSON beside it.
+/// `DRAINLINE_LAB_PAGE=FILE` has the page left there, to be looked at without a run, and its JSON
+/// beside it.
 #[test]
 fn a_page_is_whole() {
     let findings = fake::findings();
@@ -111,8 +112,8 @@ fn a_page_stays_below_a_megabyte() {
     };
     let timeline: Vec<Point> = (0..100_000).map(point).collect();
     let mut findings = fake::findings();
-    findings.outcomes.extend(fake::findings().outcomes);
-    findings.outcomes.truncate(12);
+    let each = findings.outcomes.clone();
+    findings.outcomes = each.into_iter().cycle().take(12).collect();
     for outcome in &mut findings.outcomes {
         outcome.timeline.clone_from(&timeline);
     }
@@ -166,7 +167,8 @@ fn colours_can_be_told_from_the_page() {
                 assert!(contrast >= least, "{name} on {ground}: {contrast:.2}");
             }
         }
-        // The worse the level, the further from the page: told apart without colour, as far as grey goes.
+        // The worse the level, the further from the page: told apart without colour, as far as grey
+        // goes.
         let levels = OverloadLevel::ALL.map(|level| contrast(scheme(level.name()), scheme("page")));
         assert!(levels.is_sorted(), "{levels:?}");
     }

@@ -17,15 +17,16 @@ use super::pacer::Pacer;
 use super::shared::Shared;
 use super::tally::Counters;
 
-/// Between two looks at the clock under a rate: what is due by then goes out together. A thread that slept for each
-/// message would spend more on waking than on sending.
+/// Between two looks at the clock under a rate: what is due by then goes out together. A thread
+/// that slept for each message would spend more on waking than on sending.
 const TICK: Duration = Duration::from_micros(200);
 /// Messages that are found due between two looks at anything else.
 const MAX_DUE: usize = 100_000;
 /// Between two looks at whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connects under way at once before the load begins, for each worker: a listener's queue may be short.
+/// Connects under way at once before the load begins, for each worker: a listener's queue may be
+/// short.
 const CONNECTING: usize = 64;
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LAST: Duration = Duration::from_secs(1);
@@ -185,7 +186,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The load is over, or was when its time was; a wait in vain for what was unfinished then is none of it.
+    /// The load is over, or was when its time was; a wait in vain for what was unfinished then is
+    /// none of it.
     fn over(&mut self) {
         let now = Instant::now();
         let over = self.ended_at.map_or(now, |ended| {
@@ -248,8 +250,8 @@ impl<'a> Worker<'a> {
         let lane = &mut self.lanes[at];
         let (messages, bytes, first) = (lane.messages, lane.bytes, lane.total());
         let held_until = lane.held_until;
-        // All of a batch is handed over at once, so it has one time; but what was due while the server held the lane up
-        // has the time at which it was due.
+        // All of a batch is handed over at once, so it has one time; but what was due while the
+        // server held the lane up has the time at which it was due.
         let nanos = if plan.timestamped { now_nanos() } else { 0 };
         let held = lane.held_until.zip(self.pacer.as_ref());
         let held = held.map(|(until, pacer)| (until, pacer, Instant::now()));
@@ -269,7 +271,8 @@ impl<'a> Worker<'a> {
         self.tally.messages += lane.messages - messages;
         self.tally.bytes += lane.bytes - bytes;
         if let Some(pacer) = &self.pacer {
-            // Of what was sent; and what was due while the server held the lane up was late by its doing.
+            // Of what was sent; and what was due while the server held the lane up was late by its
+            // doing.
             let now = Instant::now();
             for message in first..lane.total() {
                 let due = pacer.due(at, message);

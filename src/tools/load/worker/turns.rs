@@ -256,7 +256,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Timers that have run out: an attempt to connect that took too long, or the wait before another.
+    /// Timers that have run out: an attempt to connect that took too long, or the wait before
+    /// another.
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some(std::cmp::Reverse((at, lane))) = self.timers.peek().copied()
             && at <= now

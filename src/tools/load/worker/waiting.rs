@@ -12,7 +12,8 @@ use super::{LOOK, TICK, Worker};
 const EVENTS: usize = 256;
 
 impl Worker<'_> {
-    /// Until something can be done: a socket is ready, a message is due, a timer runs out; at most [`LOOK`].
+    /// Until something can be done: a socket is ready, a message is due, a timer runs out; at most
+    /// [`LOOK`].
     pub(super) fn wait(&mut self, start: Instant, now: Instant) {
         if !self.queue.is_empty() {
             return self.wait_for_events(Duration::ZERO);

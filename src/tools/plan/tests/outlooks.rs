@@ -1,12 +1,13 @@
-//! What the outlooks tell, held against a tank: what flows in, what flows out, and how much it holds.
+//! What the outlooks tell, held against a tank: what flows in, what flows out, and how much it
+//! holds.
 
 use drainline::WhenFull;
 
+use super::super::super::words::count;
 use super::super::decision::Settings;
 use super::super::inputs::Inputs;
 use super::super::machines;
 use super::super::what_if::{self, Outlook};
-use super::super::words::count;
 use super::super::{Plan, report};
 use super::inputs;
 use crate::tools::workload::{ClientPace, Workload};
@@ -143,7 +144,8 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
         assert!(tank.highest <= capacity * 1.02 + 100.0, "{what}");
         assert_eq!(says("are unread for up to"), tank.kept_out > rate, "{what}");
     } else {
-        // A rate limit lets through what a second pays for and a tenth of one, of everybody at once.
+        // A rate limit lets through what a second pays for and a tenth of one, of everybody at
+        // once.
         let limit = settings.config.rate_limit.unwrap_or_default();
         let burst = limit as f64 * 1.1 * outlook.workload.connections() as f64;
         assert!(tank.highest + burst >= capacity * 0.5, "{what}");
@@ -174,7 +176,8 @@ fn hold_against_a_tank(outlook: &Outlook, settings: &Settings) {
     }
 }
 
-/// Holds what is told of a load against a tank. Says how many outlooks there are; with too little memory, none.
+/// Holds what is told of a load against a tank. Says how many outlooks there are; with too little
+/// memory, none.
 fn hold_all(inputs: &Inputs) -> usize {
     let Ok(machine) = machines::find(inputs, None) else {
         return 0;

@@ -137,12 +137,14 @@ proptest! {
         config.backlog = None;
         config.on_overload = OnOverload::Backlog;
         config.when_full = WhenFull::Block;
-        // Who sends byte by byte, and is disconnected for that, sends as much as it has connections, and is let in by the tick.
+        // Who sends byte by byte, and is disconnected for that, sends as much as it has
+        // connections, and is let in by the tick.
         config.frame_timeout = None;
         let mut workload = workload;
         for crowd in &mut workload.crowds {
             if crowd.pace == ClientPace::Greedy {
-                // What these send depends on when there was room for it. All others have room in their sockets.
+                // What these send depends on when there was room for it. All others have room in
+                // their sockets.
                 crowd.pace = ClientPace::Rate(300);
             }
         }
@@ -156,8 +158,8 @@ proptest! {
     }
 }
 
-/// Else all messages of a tick would keep their bytes until the last of them is taken, and senders would wait for room
-/// that there is.
+/// Else all messages of a tick would keep their bytes until the last of them is taken, and senders
+/// would wait for room that there is.
 #[test]
 fn what_was_added_up_makes_room_as_it_is_taken() {
     let second = Duration::from_secs(1);
@@ -186,7 +188,8 @@ fn what_was_added_up_makes_room_as_it_is_taken() {
     };
     let mut config = Config::default();
     config.max_read_delay = None;
-    // All of the second of a stall and of the 300 ms after it, less 300 that the sink takes meanwhile; 9,000 before it.
+    // All of the second of a stall and of the 300 ms after it, less 300 that the sink takes
+    // meanwhile; 9,000 before it.
     config.buffer_bytes = 21_800 * heaviest(127) as usize;
     for at_once in [true, false] {
         let scenario = scenario(&config, &workload, SETTLE);

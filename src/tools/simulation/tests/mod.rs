@@ -272,7 +272,8 @@ fn a_rate_limit_holds_back_and_loses_nothing() {
 #[test]
 fn what_a_rate_limit_holds_of_a_connection_that_was_left_is_in_sockets() {
     let mut crowds = vec![crowd(1, ClientPace::Rate(101), 4)];
-    // It came back shortly before the end: the bucket of the connection that it left was empty then.
+    // It came back shortly before the end: the bucket of the connection that it left was empty
+    // then.
     crowds[0].until = Duration::from_millis(3_240);
     crowds[0].reconnect = Some(Duration::from_millis(794));
     let mut workload = workload(crowds, None, &[]);

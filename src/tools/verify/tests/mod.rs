@@ -1,5 +1,5 @@
-//! Damage of each kind is counted for what it is, however the input comes in pieces; in `sequence_check`, how it is
-//! followed and told.
+//! Damage of each kind is counted for what it is, however the input comes in pieces; in
+//! `sequence_check`, how it is followed and told.
 
 mod sequence_check;
 

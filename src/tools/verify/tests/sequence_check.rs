@@ -93,7 +93,8 @@ proptest! {
         prop_assert_eq!((total.missing, total.duplicated, total.misordered), (missing, duplicated, misordered));
     }
 
-    /// With fewer gaps than there are, nothing is lost from the counts but which of two kinds it is.
+    /// With fewer gaps than there are, nothing is lost from the counts but which of two kinds it
+    /// is.
     #[test]
     fn forgotten_gaps_are_still_missing(seqs in proptest::collection::vec(0u64..1000, 1..80)) {
         let mut sequence_check = SequenceCheck::new(None, None, 5);

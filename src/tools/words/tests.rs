@@ -1,7 +1,6 @@
-//! How metrics, loads and commands are said.
+//! How numbers, times and loads are said.
 
-use super::super::super::workload::Stall;
-use super::super::fake;
+use super::super::workload::Stall;
 use super::*;
 
 #[test]
@@ -58,8 +57,28 @@ fn only_all_of_it_is_100_percent() {
 }
 
 #[test]
-fn a_demand_is_said_in_sentences() {
-    let mut asked = fake::workload();
+fn a_workload_is_said_in_sentences() {
+    let seconds = Duration::from_secs;
+    let mut asked = Workload {
+        crowds: vec![Crowd {
+            connections: 200,
+            size: 120,
+            pace: ClientPace::Rate(100),
+            from: Duration::ZERO,
+            until: seconds(6),
+            reconnect: Some(Duration::from_millis(1_500)),
+        }],
+        sink: SinkPace {
+            rate: Some(30_000),
+            stalls: vec![Stall {
+                at: seconds(1),
+                lasts: seconds(2),
+            }],
+            catches_up: true,
+        },
+        duration: seconds(6),
+        seed: 7,
+    };
     assert_eq!(
         workload(&asked),
         [
@@ -90,39 +109,4 @@ fn a_demand_is_said_in_sentences() {
             "The sink takes messages as fast as they come, but none from 1 s to 3 s, nor from 4.5 s on.",
         ]
     );
-}
-
-#[test]
-fn a_command_survives_the_shell() {
-    let mut outcome = fake::findings().outcomes.remove(0);
-    outcome.flags = None;
-    assert_eq!(by_hand(&outcome), None);
-    outcome.flags = Some(
-        ["--sink", "file:/a b", "it's", ""]
-            .map(str::to_owned)
-            .into(),
-    );
-    assert_eq!(
-        by_hand(&outcome).as_deref(),
-        Some(r"drainline --sink 'file:/a b' 'it'\''s' ''")
-    );
-}
-
-#[test]
-fn details_are_what_happened() {
-    let outcome = fake::outcome("layered");
-    assert_eq!(
-        details(&outcome),
-        [
-            ("lost", "1,480 connection_closed".to_owned()),
-            ("rejected", "31 paused".to_owned()),
-            (
-                "overload",
-                "normal 4.65 s, backpressure 1.10 s, paused 1.50 s, shedding 750 ms".to_owned()
-            ),
-        ]
-    );
-    let naive = fake::outcome("naive");
-    let stopped = "by the lab, at its ceiling of 900 threads".to_owned();
-    assert_eq!(details(&naive), [("stopped", stopped)]);
 }
