@@ -1,6 +1,7 @@
-//! The leak that this server was built against: nothing drains the channel, clients connect, send a line, leave, and come
-//! again. Its threads and descriptors stay under the bound that it computed at start and come back to where they were; those
-//! of a textbook server, measured by the same code, grow with every client.
+//! The leak that this server was built against: nothing drains the channel, clients connect, send a
+//! line, leave, and come again. Its threads and descriptors stay under the bound that it computed
+//! at start and come back to where they were; those of a textbook server, measured by the same
+//! code, grow with every client.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -51,8 +52,8 @@ struct Flood {
     after: Held,
 }
 
-/// Clients that connect, send a line and leave, each seen by the server; then up to `patience` for it to hold no more than
-/// before.
+/// Clients that connect, send a line and leave, each seen by the server; then up to `patience` for
+/// it to hold no more than before.
 fn flood(child: &mut Embedded, addr: SocketAddr, clients: u32, patience: Duration) -> Flood {
     let pid = child.pid();
     let before = Held::now(pid);
@@ -242,7 +243,8 @@ fn a_naive_server_leaks_a_thread_and_a_descriptor_for_every_client() {
         eprintln!("{clients} clients: {flood:?}");
         let threads = flood.after.threads - flood.before.threads;
         let descriptors = flood.after.descriptors - flood.before.descriptors;
-        // All but those whose line went into the channel: they alone got to the end of their stream.
+        // All but those whose line went into the channel: they alone got to the end of their
+        // stream.
         let stuck = u64::from(clients - BUFFER);
         assert!(threads >= stuck && descriptors >= stuck, "{flood:?}");
         threads

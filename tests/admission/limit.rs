@@ -1,4 +1,5 @@
-//! The limit: so many connections in all, a permit that comes back when a thread was joined, and the rate of accepts.
+//! The limit: so many connections in all, a permit that comes back when a thread was joined, and
+//! the rate of accepts.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
-//! The pause: held-up senders shut the gate, new clients meet what `on_overload` says, and the gate opens when the sink moves.
+//! The pause: held-up senders shut the gate, new clients meet what `on_overload` says, and the gate
+//! opens when the sink moves.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -181,8 +182,8 @@ fn refuse_refuses_connects_and_comes_back_on_the_same_port() {
     assert_eq!(healed.accepted, 2);
 }
 
-/// Binds and listens in every way that a user has, and in two steps: a bind that is allowed, in the other family alone,
-/// makes the kernel forget to look for conflicts at the next one.
+/// Binds and listens in every way that a user has, and in two steps: a bind that is allowed, in the
+/// other family alone, makes the kernel forget to look for conflicts at the next one.
 const TAKE: &str = "
 import socket, sys
 host, port = sys.argv[1], int(sys.argv[2])
@@ -218,7 +219,8 @@ for first in [None] + [(*place, way) for place in alone for way in ways]:
 print('tried')
 ";
 
-/// The ways in which a user other than root can listen on the port, as its own family or both have it.
+/// The ways in which a user other than root can listen on the port, as its own family or both have
+/// it.
 fn taken_by_another_user(addr: SocketAddr) -> String {
     let (host, port) = (addr.ip().to_string(), addr.port().to_string());
     let output = Command::new("/usr/bin/python3")
@@ -290,7 +292,8 @@ fn under_refuse_the_port_stays_ours_while_it_is_shut_down() {
     drop(TcpListener::bind(addr).unwrap());
 }
 
-/// Whoever was there first can take the port in both families while ours is shut down, so it is not.
+/// Whoever was there first can take the port in both families while ours is shut down, so it is
+/// not.
 #[test]
 fn beside_another_program_in_the_other_family_clients_are_closed_instead_of_refused() {
     let ours: TcpListener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,5 @@
-//! So many connections per peer address; networks that are exempt; an address is one however it is written.
+//! So many connections per peer address; networks that are exempt; an address is one however it is
+//! written.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
@@ -156,7 +157,8 @@ fn an_address_above_its_share_spends_nothing_of_the_accept_rate() {
     let server = echo::start(config, &[echo::ANY]);
     let port = server.local_addrs()[0].port();
     let _one = served_from(ONE, port);
-    // At one accept a second these alone would take minutes, and whoever comes behind them would wait as long.
+    // At one accept a second these alone would take minutes, and whoever comes behind them would
+    // wait as long.
     let greedy: Vec<_> = (0..200).map(|_| connect_from(ONE, port)).collect();
     let _other = served_from(OTHER, port);
     greedy.into_iter().for_each(assert_turned_away);

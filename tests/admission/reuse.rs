@@ -1,5 +1,5 @@
-//! Threads that serve one connection after another: whose may, what they hold while they wait, and that a client never
-//! misses one.
+//! Threads that serve one connection after another: whose may, what they hold while they wait, and
+//! that a client never misses one.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -37,7 +37,8 @@ fn config(max_connections: usize, reuse_threads: Option<Duration>) -> Config {
 /// Which thread served which connection, in the order in which they came.
 type Served = Arc<Mutex<Vec<(u64, ThreadId)>>>;
 
-/// A server whose clients say how their handler ends: `p` panics, `e` is an error, anything else is echoed.
+/// A server whose clients say how their handler ends: `p` panics, `e` is an error, anything else is
+/// echoed.
 fn start(config: Config) -> (Server, Served) {
     let served = Served::default();
     let seen = Arc::clone(&served);
@@ -111,8 +112,9 @@ fn switched_off_each_connection_has_a_thread_of_its_own() {
     server.shutdown(DEADLINE);
 }
 
-/// pthread_join(3) returns a moment before the kernel has taken a thread off its list, where whatever limits threads counts it.
-/// That moment is long while somebody changes the process's mappings.
+/// pthread_join(3) returns a moment before the kernel has taken a thread off its list, where
+/// whatever limits threads counts it. That moment is long while somebody changes the process's
+/// mappings.
 #[test]
 fn a_thread_is_off_the_kernels_list_before_its_permit_serves_another() {
     embedded::alone(
@@ -345,7 +347,8 @@ fn a_batch_of_threads_ends_at_once_and_those_that_wait_for_it_serve_clients() {
     wait_until("somebody leaves", DEADLINE, || {
         LEAVING.lock().unwrap().0 > 0
     });
-    // All permits are out, and none comes back: who is served is served by a thread that was to end.
+    // All permits are out, and none comes back: who is served is served by a thread that was to
+    // end.
     let mut client = echo::connect_served(addr);
     assert!(LEAVING.lock().unwrap().0 <= AT_ONCE);
     assert_eq!(server.stats().threads, FIXED + MANY);

@@ -1,5 +1,5 @@
-//! A system that has no descriptor or no thread to give: nobody is lost without being counted, nothing spins, and when
-//! there is something again, clients are served again.
+//! A system that has no descriptor or no thread to give: nobody is lost without being counted,
+//! nothing spins, and when there is something again, clients are served again.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
@@ -27,7 +27,8 @@ const EACH: u64 = 5;
 /// Clients that come while there is nothing to give.
 const STARVED: u32 = 6;
 
-/// Takes away every descriptor that is not in use. Returns the soft limit before, and the clients that fill the gaps.
+/// Takes away every descriptor that is not in use. Returns the soft limit before, and the clients
+/// that fill the gaps.
 fn take_descriptors(server: &mut Drainline) -> (Option<u64>, Vec<TcpStream>) {
     let pid = server.pid();
     // What the server opened has low numbers. What it was started with may have any.
@@ -46,7 +47,8 @@ fn take_descriptors(server: &mut Drainline) -> (Option<u64>, Vec<TcpStream>) {
     (server.limit(Resource::Nofile, Some(limit)), idle)
 }
 
-/// Sets how many threads that user may have, as that user, who needs no privilege for it. `false`: it cannot be done here.
+/// Sets how many threads that user may have, as that user, who needs no privilege for it. `false`:
+/// it cannot be done here.
 fn limit_threads(server: &Drainline, uid: u32, soft: u64) -> bool {
     let mut command = Command::new("prlimit");
     command
@@ -77,8 +79,8 @@ fn assert_does_not_spin(pid: u32) {
     );
 }
 
-/// Comes again as a new client until one is served: the server may still be waiting before it asks the system again.
-/// Returns the connections tried.
+/// Comes again as a new client until one is served: the server may still be waiting before it asks
+/// the system again. Returns the connections tried.
 fn come_until_served(server: &Drainline, first: u32, sent: &mut Counted) -> u32 {
     let mut next = first;
     wait_for("a new client served", DEADLINE, || {
@@ -190,8 +192,8 @@ fn without_descriptors_clients_are_closed_where_that_is_the_policy_and_served_wh
     );
 }
 
-/// Clients that connected and sent while there was nothing to accept them with, not even the descriptor in reserve: the
-/// server may use no descriptor but the three that it was started with.
+/// Clients that connected and sent while there was nothing to accept them with, not even the
+/// descriptor in reserve: the server may use no descriptor but the three that it was started with.
 fn without_any_descriptor(
     on_overload: &str,
     drain: &str,
@@ -263,8 +265,8 @@ fn without_descriptors_clients_that_are_refused_too_late_are_counted() {
     let refused = wait_for("a connect refused", DEADLINE, || {
         let (addr, tell) = (server.addr(), tell.clone());
         thread::spawn(move || tell.send(client::try_connect(addr, DEADLINE)));
-        // The server has the kernel ignore connects while it shuts the port. A client that met this asks again after one
-        // second, two, four; the next client need not wait for that.
+        // The server has the kernel ignore connects while it shuts the port. A client that met this
+        // asks again after one second, two, four; the next client need not wait for that.
         match told.recv_timeout(Duration::from_secs(1)) {
             Ok(Ok(client)) => {
                 connected.push(client);
@@ -357,8 +359,8 @@ fn forward(connection: &mut Connection, out: &Sender<Vec<u8>>) -> Result<(), dra
     Ok(())
 }
 
-/// Clients one after the other before a spawner that fails where `fails` says so, for its n-th call. Each is told by a
-/// close, whatever became of it.
+/// Clients one after the other before a spawner that fails where `fails` says so, for its n-th
+/// call. Each is told by a close, whatever became of it.
 fn with_spawner(clients: u32, fails: impl Fn(u64) -> bool + Send + Sync + 'static) {
     let (calls, failures) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
     let failed = Arc::clone(&failures);

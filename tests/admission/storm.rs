@@ -1,6 +1,6 @@
-//! 2,000 clients storm a server whose sink has stalled, under each policy for those it cannot take: threads, descriptors and
-//! memory stay under the bound that it printed, the bound is not far above what was used, and once the sink moves the
-//! server serves again.
+//! 2,000 clients storm a server whose sink has stalled, under each policy for those it cannot take:
+//! threads, descriptors and memory stay under the bound that it printed, the bound is not far above
+//! what was used, and once the sink moves the server serves again.
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::common::wait::{DEADLINE, wait_until};
 use crate::common::{client, proc};
 
 const CLIENTS: u32 = 2_000;
-/// Those that come first send so much that the served ones among them fill the buffer and then their handlers' hands.
+/// Those that come first send so much that the served ones among them fill the buffer and then
+/// their handlers' hands.
 const HEAVY: u32 = 400;
 const MAX_CONNECTIONS: u64 = 256;
 const NEW_CLIENTS: u32 = 90_000;
@@ -43,8 +44,8 @@ struct Stormed {
 }
 
 impl Stormed {
-    /// Half of the clients come; once the gate is shut, because every connection is taken or somebody has waited too long,
-    /// and shows it, so does the other half.
+    /// Half of the clients come; once the gate is shut, because every connection is taken or
+    /// somebody has waited too long, and shows it, so does the other half.
     fn start(on_overload: &str) -> Stormed {
         raise_descriptor_limit(u64::from(CLIENTS) + 200);
         let max_connections = MAX_CONNECTIONS.to_string();
@@ -95,8 +96,8 @@ impl Stormed {
         wait_until("threads and descriptors back", DEADLINE, is_back);
     }
 
-    /// The sink moves again: a new client is served, everybody else has come to an end, the bound was kept, and the ledger
-    /// closes.
+    /// The sink moves again: a new client is served, everybody else has come to an end, the bound
+    /// was kept, and the ledger closes.
     fn heal(mut self, policy: &str) -> Vec<Outcome> {
         self.child.collect_stdout();
         let mut outcomes = self.first.finish();
@@ -160,7 +161,8 @@ impl Stormed {
     }
 }
 
-/// New clients come, as one that is turned away comes again, until the line of one arrives. Says how many.
+/// New clients come, as one that is turned away comes again, until the line of one arrives. Says
+/// how many.
 fn be_served(child: &Drainline) -> u32 {
     let (mut tries, from) = (0, child.stdout_len());
     wait_until("a new client's line", DEADLINE, || {

@@ -1,5 +1,6 @@
-//! The shells by stress: many handlers, small bounds, short timeouts, aborts, and a consumer that is sometimes slow and
-//! sometimes lets go of an item. Sums are exact at the end and at every reading, nobody is left in line, all are joined.
+//! The shells by stress: many handlers, small bounds, short timeouts, aborts, and a consumer that
+//! is sometimes slow and sometimes lets go of an item. Sums are exact at the end and at every
+//! reading, nobody is left in line, all are joined.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -203,7 +204,8 @@ fn assert_exact(report: &Report, counted: &Counted) {
         full,
         "{seen}"
     );
-    // A wake-up that was lost would show here: the drain ends such a wait at three quarters of its time.
+    // A wake-up that was lost would show here: the drain ends such a wait at three quarters of its
+    // time.
     assert_eq!(counted.closed.load(Relaxed), 0, "{seen}");
     assert!(sent > 0 && let_go > 0 && aborted > 0, "{seen}");
 }

@@ -1,4 +1,5 @@
-//! Backpressure: whoever finds no room reads no more, so its peer is slowed by TCP, and nothing is lost.
+//! Backpressure: whoever finds no room reads no more, so its peer is slowed by TCP, and nothing is
+//! lost.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -51,7 +52,8 @@ fn a_held_up_sender_is_slowed_by_tcp_and_loses_nothing() {
     let valve = Valve::shut();
     let server = start(&valve);
     let mut client = client::connect(server.local_addrs()[0]);
-    // More than the sockets of both ends hold together: tcp_wmem and tcp_rmem end at 4 and 6 MiB by default.
+    // More than the sockets of both ends hold together: tcp_wmem and tcp_rmem end at 4 and 6 MiB by
+    // default.
     let messages = 40_000;
     let bytes = Tagged::new(1).lines(0..messages, SIZE);
     let taken = write_until_held_up(&mut client, &bytes);

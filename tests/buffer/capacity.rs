@@ -1,4 +1,5 @@
-//! The buffer holds exactly what it may, in messages and in bytes; its room comes back when the consumer says so.
+//! The buffer holds exactly what it may, in messages and in bytes; its room comes back when the
+//! consumer says so.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ type Sent = Answer<Result<(), SendError<Item>>>;
 
 /// Longer than a tick.
 const A_WHILE: Duration = Duration::from_millis(150);
-/// A consumer that was told to receive mostly blocks by then. If not, it has nobody to wake it up, and is prompt.
+/// A consumer that was told to receive mostly blocks by then. If not, it has nobody to wake it up,
+/// and is prompt.
 const BLOCKS_BY: Duration = Duration::from_millis(5);
 
 /// Bounds of the test's own; whoever finds no room waits longer than any test takes.

@@ -1,5 +1,5 @@
-//! Reads that are delayed while the server is busy: what was read before is sent, nothing is lost or out of order, and
-//! whoever did not ask for it is never delayed.
+//! Reads that are delayed while the server is busy: what was read before is sent, nothing is lost
+//! or out of order, and whoever did not ask for it is never delayed.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -176,8 +176,8 @@ fn with_every_means_off_all_arrives() {
     all_arrives(config);
 }
 
-/// As soon as its reads are delayed, the client begins a frame that it does not end, and `goes_on` as before or falls
-/// silent. How it ended.
+/// As soon as its reads are delayed, the client begins a frame that it does not end, and `goes_on`
+/// as before or falls silent. How it ended.
 fn ends_inside_a_frame(config: Config, goes_on: bool) -> EndReason {
     let valve = Valve::open();
     let (server, mut client) = start(config, &valve);

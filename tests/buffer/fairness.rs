@@ -1,4 +1,5 @@
-//! Senders that are held up are served in the order in which they came: nobody starves, whatever the weight of its messages.
+//! Senders that are held up are served in the order in which they came: nobody starves, whatever
+//! the weight of its messages.
 
 use std::io::{BufRead, BufReader, Write};
 use std::sync::{Arc, Mutex};
@@ -72,7 +73,8 @@ fn a_large_message_never_starves_among_many_small_ones() {
         })
         .collect();
     let counts = || *arrived.lock().unwrap();
-    // Those who come first have the server to themselves: turns are counted once everybody is there.
+    // Those who come first have the server to themselves: turns are counted once everybody is
+    // there.
     let everybody_had = |turns: u64, since: &[u64]| {
         let had = || {
             counts()
@@ -98,8 +100,8 @@ fn a_large_message_never_starves_among_many_small_ones() {
     let (large, small) = (turns[SMALL_SENDERS], &turns[..SMALL_SENDERS]);
     let each = small.iter().sum::<u64>() / SMALL_SENDERS as u64;
     eprintln!("large ones: {large}; small ones: {each} of each sender");
-    // Turn by turn it would be as many. A thread that alone has a processor may find room, and nobody waiting for it, more
-    // often than that: but not all of them, and not ten times as often.
+    // Turn by turn it would be as many. A thread that alone has a processor may find room, and
+    // nobody waiting for it, more often than that: but not all of them, and not ten times as often.
     assert!(
         each <= 10 * large,
         "{large} large ones, small ones {small:?}"

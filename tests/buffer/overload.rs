@@ -1,5 +1,6 @@
-//! Overload that passes costs time and nothing else: an outage shorter than `send_timeout`, senders at full speed, a sink
-//! that stands still under `when_full = wait`. Order and bytes of each connection are kept meanwhile.
+//! Overload that passes costs time and nothing else: an outage shorter than `send_timeout`, senders
+//! at full speed, a sink that stands still under `when_full = wait`. Order and bytes of each
+//! connection are kept meanwhile.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,8 +21,8 @@ use rustix::process::Signal;
 
 const SIZE: usize = 120;
 
-/// Senders `connections` send `messages` each, all at once, and end their stream; returns once the server has read all of
-/// it.
+/// Senders `connections` send `messages` each, all at once, and end their stream; returns once the
+/// server has read all of it.
 fn send_from(addr: SocketAddr, connections: std::ops::Range<u32>, messages: u64) {
     thread::scope(|scope| {
         for number in connections {
@@ -117,7 +118,8 @@ fn bulk_senders_at_full_speed_cause_no_overload_and_others_are_served() {
     exit.assert_nothing_left();
     let rate = bytes.into_inner() as f64 / exit.f64("uptime_seconds") / 1e6;
     eprintln!("{rate:.0} MB/s; {}", exit.report["overload_seconds"]);
-    // A machine that stands still for seconds may have it pause for a moment; nobody is cut off, and nothing is lost.
+    // A machine that stands still for seconds may have it pause for a moment; nobody is cut off,
+    // and nothing is lost.
     let paused = exit.report["overload_seconds"]["paused"].as_f64();
     let paused = paused.unwrap_or(0.0);
     assert!(paused < exit.f64("uptime_seconds") / 2.0, "{exit}");
@@ -135,7 +137,8 @@ fn each_connections_messages_arrive_in_order_whole_and_once() {
         for number in 0..connections {
             let bytes = &bytes;
             scope.spawn(move || {
-                // Shorter and longer than a small read takes, and than the pieces in which they are sent.
+                // Shorter and longer than a small read takes, and than the pieces in which they are
+                // sent.
                 let size = [40, 300, 1_500][number as usize % 3];
                 let cut = match number % 4 {
                     0 => Cut::Blocks,

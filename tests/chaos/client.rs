@@ -25,7 +25,8 @@ pub struct Sent {
     pub begun: Vec<(u32, u64)>,
     /// Connections of which the server read everything, for certain, if nobody was cut off.
     pub whole: Vec<Whole>,
-    /// Beginnings of messages before a stream's end, where that makes them messages, and how often each was sent.
+    /// Beginnings of messages before a stream's end, where that makes them messages, and how often
+    /// each was sent.
     pub partial: BTreeMap<Vec<u8>, u64>,
     pub blank: u64,
     pub bytes: u64,
@@ -156,7 +157,8 @@ impl<'a> Player<'a> {
         sent.bytes += self.bytes;
         sent.sessions += 1;
         drop(sent);
-        // Whoever was cut short may be inside a message, whose beginning would be one at the stream's end.
+        // Whoever was cut short may be inside a message, whose beginning would be one at the
+        // stream's end.
         if self.is_cut || self.life.is_over() {
             client::reset(self.stream);
         }
@@ -224,7 +226,8 @@ impl<'a> Player<'a> {
         (header == 0).then(|| message[..len].to_vec())
     }
 
-    /// Sends all of it, in writes of up to `most` bytes, unless the server cuts us or the play ends.
+    /// Sends all of it, in writes of up to `most` bytes, unless the server cuts us or the play
+    /// ends.
     fn put(&mut self, mut bytes: &[u8], most: usize) {
         while !bytes.is_empty() && !self.is_cut {
             let len = self.random.up_to(most.min(1 << 20)).min(bytes.len());
@@ -239,7 +242,8 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Ends the stream and waits for the server's end. Whether the server read everything, if it cut nobody off.
+    /// Ends the stream and waits for the server's end. Whether the server read everything, if it
+    /// cut nobody off.
     fn half_close(&mut self) -> bool {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return false;

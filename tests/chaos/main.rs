@@ -1,9 +1,10 @@
-//! Everything at once, from a seed: clients of every framing come, trickle, stall, reset and send garbage, sinks stall,
-//! fill and recover, signals arrive, descriptors run out, each server is drained in the middle and started again. In the
-//! end both ledgers close, what was delivered is what was sent, in order and once, and nothing has leaked.
+//! Everything at once, from a seed: clients of every framing come, trickle, stall, reset and send
+//! garbage, sinks stall, fill and recover, signals arrive, descriptors run out, each server is
+//! drained in the middle and started again. In the end both ledgers close, what was delivered is
+//! what was sent, in order and once, and nothing has leaked.
 //!
-//! `DRAINLINE_SEED` chooses the seed, `DRAINLINE_LONG` makes it a minute. The seed fixes what each client and each fault
-//! does; when they come to do it is the machine's.
+//! `DRAINLINE_SEED` chooses the seed, `DRAINLINE_LONG` makes it a minute. The seed fixes what each
+//! client and each fault does; when they come to do it is the machine's.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 // `pub` in a module here means: for the other modules.

@@ -1,4 +1,5 @@
-//! Where a server's messages go: a FIFO whose reader stops and starts, or a file that fills up and is rotated.
+//! Where a server's messages go: a FIFO whose reader stops and starts, or a file that fills up and
+//! is rotated.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -45,7 +46,8 @@ impl Outlet {
             let made = Command::new("mkfifo").arg(&path).status().unwrap();
             assert!(made.success());
             let pace = Arc::new(AtomicU64::new(ALL));
-            // The writing end is held too: a server that reopens it, or is not there yet, is no end.
+            // The writing end is held too: a server that reopens it, or is not there yet, is no
+            // end.
             let fifo = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -98,8 +100,8 @@ impl Outlet {
         server.signal(Signal::HUP);
     }
 
-    /// All that it got, once the server has ended. A message that was written in part when its file was renamed
-    /// begins anew in the next one, so its beginning in the old one is left out.
+    /// All that it got, once the server has ended. A message that was written in part when its file
+    /// was renamed begins anew in the next one, so its beginning in the old one is left out.
     pub fn bytes(self, output: &str) -> Vec<u8> {
         match self.kind {
             Kind::File { rotated } => {

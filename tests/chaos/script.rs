@@ -1,4 +1,5 @@
-//! What the seed fixes: each stage's settings, each client's sessions, each fault and when it comes.
+//! What the seed fixes: each stage's settings, each client's sessions, each fault and when it
+//! comes.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! One server with its clients and its faults, twice: drained under load, started again, and ended in peace.
+//! One server with its clients and its faults, twice: drained under load, started again, and ended
+//! in peace.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -7,8 +7,9 @@ use super::script::{MAX_MESSAGE, OVERSIZE};
 
 /// What messages of a syslog sender begin with.
 const PRIORITY: &[u8] = b"<13>";
-/// The first byte of a message whose others are not text, and what they are hidden by: where a framing knows a
-/// delimiter, it must not come of it; where none does, LF and NUL are to come often ('0' and ':' are frequent).
+/// The first byte of a message whose others are not text, and what they are hidden by: where a
+/// framing knows a delimiter, it must not come of it; where none does, LF and NUL are to come often
+/// ('0' and ':' are frequent).
 const WILD: u8 = 0xff;
 const HIDDEN: u8 = 0xa5;
 const HIDDEN_COUNTED: u8 = 0x3a;
@@ -51,8 +52,8 @@ fn hidden_by(framing: Framing) -> u8 {
     }
 }
 
-/// Framed as it goes over the wire; how, where a framing leaves it open, follows from `variant`. With how many bytes of
-/// framing are before the message.
+/// Framed as it goes over the wire; how, where a framing leaves it open, follows from `variant`.
+/// With how many bytes of framing are before the message.
 pub fn frame(framing: Framing, message: &[u8], variant: u64) -> (Vec<u8>, usize) {
     let counted = |mut bytes: Vec<u8>| {
         let header = bytes.len();

@@ -226,7 +226,8 @@ fn a_port_file_that_would_replace_the_sink_is_a_contradiction() {
     }
 }
 
-/// In its place there is the null device then, opened for reading and writing, by the runtime that started us.
+/// In its place there is the null device then, opened for reading and writing, by the runtime that
+/// started us.
 #[test]
 fn a_stdout_that_is_closed_is_no_sink() {
     for line in ["exec >&-", "exec 1<>/dev/null"] {

@@ -1,4 +1,5 @@
-//! A stderr that nobody reads, or whose reader is gone, holds up nothing: not the lines, not a panic, not the end.
+//! A stderr that nobody reads, or whose reader is gone, holds up nothing: not the lines, not a
+//! panic, not the end.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -40,8 +41,8 @@ fn a_stderr_that_nobody_reads_holds_up_neither_lines_nor_the_end() {
 
 #[test]
 fn a_list_that_nobody_reads_holds_up_no_stop() {
-    // The list is given up after a second: so long the stop would wait, were both served by one thread. A machine may
-    // stumble now and then, but not always.
+    // The list is given up after a second: so long the stop would wait, were both served by one
+    // thread. A machine may stumble now and then, but not always.
     wait_until("a stop that is not held up", DEADLINE, || {
         let mut server = Drainline::with(&["--sink", "null"])
             .stderr(Stderr::Unread)
@@ -142,7 +143,8 @@ fn serve_panics() {
 
 #[test]
 fn handlers_that_panic_before_a_full_stderr_end_and_the_server_goes_on() {
-    // More than the logger's queue holds would not block anybody either; each reason speaks once in ten seconds anyway.
+    // More than the logger's queue holds would not block anybody either; each reason speaks once in
+    // ten seconds anyway.
     const PANICS: usize = 40;
     let mut child = Embedded::start_deaf("deaf_stderr::child_entry", "panics");
     let addr: SocketAddr = child.wait_line("addr ").parse().unwrap();

@@ -19,7 +19,8 @@ fn send(child: &Drainline, bytes: &[u8]) {
     client::half_close(client);
 }
 
-/// Did not start: one line on stderr that holds each of `parts`, nothing on stdout, and no port file.
+/// Did not start: one line on stderr that holds each of `parts`, nothing on stdout, and no port
+/// file.
 #[track_caller]
 fn not_started(args: &[&str], code: i32, parts: &[&str]) -> Exit {
     not_started_by(Drainline::with(args), code, parts)

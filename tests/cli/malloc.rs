@@ -1,5 +1,6 @@
-//! The program gives its malloc one arena and no caches of threads, by executing itself once more, unless somebody has set
-//! something else. Where that cannot be done it serves all the same, and its bound says what malloc may keep.
+//! The program gives its malloc one arena and no caches of threads, by executing itself once more,
+//! unless somebody has set something else. Where that cannot be done it serves all the same, and
+//! its bound says what malloc may keep.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -139,7 +140,8 @@ fn both_can_be_set_by_tunables() {
     tells(&told, true, false);
 }
 
-/// A newer ld.so ignores all of them then. Who looks for its own setting would execute the program for ever.
+/// A newer ld.so ignores all of them then. Who looks for its own setting would execute the program
+/// for ever.
 #[test]
 fn ill_formed_tunables_are_kept_and_take_no_effect() {
     let child = Drainline::with(&["--sink", "null"])
@@ -179,8 +181,8 @@ fn a_program_whose_file_is_gone_serves_with_what_it_has_and_says_so() {
     assert_eq!(ignored >> 12 & 1, 1, "{status}");
 }
 
-/// ld.so takes no setting of malloc for a privileged process, and newer ones remove it from the environment: who looks for
-/// it there would execute the program for ever.
+/// ld.so takes no setting of malloc for a privileged process, and newer ones remove it from the
+/// environment: who looks for it there would execute the program for ever.
 #[test]
 fn a_privileged_program_keeps_what_it_has_and_says_so() {
     if !is_root("make a set-user-ID program") {

@@ -1,5 +1,5 @@
-//! What whoever operates the program is told: probes are counted and not spoken of, SIGUSR1 shows who waits for what, and
-//! whoever is cut off is named, once for many.
+//! What whoever operates the program is told: probes are counted and not spoken of, SIGUSR1 shows
+//! who waits for what, and whoever is cut off is named, once for many.
 
 use std::io::Write;
 use std::net::TcpStream;

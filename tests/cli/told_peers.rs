@@ -1,5 +1,5 @@
-//! What a peer did that it is cut for, or that costs a message, is told once for many, with the limit and with what was seen,
-//! in every framing.
+//! What a peer did that it is cut for, or that costs a message, is told once for many, with the
+//! limit and with what was seen, in every framing.
 
 use std::io::Write;
 
@@ -122,7 +122,8 @@ fn a_message_that_is_cut_or_dropped_is_told_with_peer_and_limit() {
     }
 }
 
-/// Has a peer send this, and waits until its connection is closed. Returns how the server ended then, and the peer's name.
+/// Has a peer send this, and waits until its connection is closed. Returns how the server ended
+/// then, and the peer's name.
 #[track_caller]
 fn send_until_closed(flags: &[&str], sends: &[u8]) -> (Exit, [String; 1]) {
     let mut child = Drainline::start(flags);

@@ -1,5 +1,5 @@
-//! Clients that others wrote, against the real binary: what each sends arrives whole and is counted, in each framing that
-//! fits it, and the ledger closes.
+//! Clients that others wrote, against the real binary: what each sends arrives whole and is
+//! counted, in each framing that fits it, and the ledger closes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,8 @@ fn lines(sink: &[u8]) -> usize {
 
 // ---- logger
 
-/// What logger is given to send, a message a line. It sends its messages with a header of its own before each.
+/// What logger is given to send, a message a line. It sends its messages with a header of its own
+/// before each.
 fn said() -> Vec<String> {
     (0..200)
         .map(|seq| String::from_utf8(Tagged::new(1).line(seq, 200)).unwrap())

@@ -1,4 +1,5 @@
-//! The handlers of Python's `logging`, against the real binary: what each sends arrives byte for byte, and the ledger closes.
+//! The handlers of Python's `logging`, against the real binary: what each sends arrives byte for
+//! byte, and the ledger closes.
 
 use std::process::Command;
 
@@ -8,7 +9,8 @@ use crate::common::programs::{address, finish, installed, run};
 /// How many records each script logs.
 const RECORDS: u64 = 300;
 
-/// Has a script log its records to a server. Returns what it says that it sent, and the server, unless Python is missing.
+/// Has a script log its records to a server. Returns what it says that it sent, and the server,
+/// unless Python is missing.
 #[track_caller]
 fn logs(script: &str, args: &[&str]) -> Option<(Vec<u8>, Drainline)> {
     let python = installed("python3")?;
@@ -57,7 +59,8 @@ fn socket_handler_with_length_prefixes() {
     assert_eq!(exit.u64("connections.ended.eof"), 1);
 }
 
-/// Over TCP, too, it ends each message with NUL and with nothing else. What it shows are the messages as they are meant.
+/// Over TCP, too, it ends each message with NUL and with nothing else. What it shows are the
+/// messages as they are meant.
 const SYSLOG_HANDLER: &str = r#"
 import logging, logging.handlers, socket, sys
 

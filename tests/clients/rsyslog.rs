@@ -1,5 +1,5 @@
-//! A real rsyslogd whose `omfwd` sends to the real binary, in both its framings, and what is left of its messages when either
-//! of the two is restarted in the middle.
+//! A real rsyslogd whose `omfwd` sends to the real binary, in both its framings, and what is left
+//! of its messages when either of the two is restarted in the middle.
 
 use std::fs;
 use std::ops::Range;
@@ -88,13 +88,14 @@ fn omfwd_counted_with_a_standard_template_as_syslog() {
 
 // ---- restarted in the middle
 
-/// How often something is restarted, and how many messages are sent before the first time, between two and after the last.
+/// How often something is restarted, and how many messages are sent before the first time, between
+/// two and after the last.
 const RESTARTS: u64 = 3;
 const PART: u64 = 200_000 / (RESTARTS + 1);
 const ALL: u64 = PART * (RESTARTS + 1);
 
-/// Every message arrived, and each connection's are in the order in which omfwd sent them. The batch that an rsyslog was at when
-/// it ended it may send again, or later than others.
+/// Every message arrived, and each connection's are in the order in which omfwd sent them. The
+/// batch that an rsyslog was at when it ended it may send again, or later than others.
 #[track_caller]
 fn restarts_rsyslog(framing: &str) {
     let Some((site, relay)) = Site::with_relay(framing) else {
@@ -158,9 +159,9 @@ fn nothing_is_missing_when_rsyslog_restarts_counted() {
     restarts_rsyslog("octet-counted");
 }
 
-/// What arrived of a connection, whose messages `omfwd` numbers from `first`: those up to `last`, in order and with none left
-/// out. After a reconnect it sends what it has gathered of a batch, and then the batch again from its beginning; nothing else
-/// is repeated.
+/// What arrived of a connection, whose messages `omfwd` numbers from `first`: those up to `last`,
+/// in order and with none left out. After a reconnect it sends what it has gathered of a batch, and
+/// then the batch again from its beginning; nothing else is repeated.
 #[derive(Debug)]
 struct Stretch {
     first: u64,
@@ -204,8 +205,9 @@ fn most_unsent() -> u64 {
     sizes.split_whitespace().nth(2).unwrap().parse().unwrap()
 }
 
-/// What arrived is whole and in order. What is missing lies in one gap at each restart: it is what our kernel held, which the
-/// ledger knows, and what the sender's kernel held, which nobody knows but that it is bounded.
+/// What arrived is whole and in order. What is missing lies in one gap at each restart: it is what
+/// our kernel held, which the ledger knows, and what the sender's kernel held, which nobody knows
+/// but that it is bounded.
 #[track_caller]
 fn restarts_drainline(framing: &str) {
     let Some(site) = Site::new(framing) else {

@@ -1,5 +1,6 @@
-//! A real syslog-ng that sends what it reads from a file to the real binary, in both the ways that its destinations have:
-//! each message arrives once, in order and whole, without the LF that ends it, and the books close.
+//! A real syslog-ng that sends what it reads from a file to the real binary, in both the ways that
+//! its destinations have: each message arrives once, in order and whole, without the LF that ends
+//! it, and the books close.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +16,8 @@ use tempfile::TempDir;
 const MESSAGES: u64 = 2_000;
 const SIZE: usize = 100;
 
-/// Starts a syslog-ng that has all that it needs in a folder of its own, runs as whoever we are, and sends the messages of a
-/// file there to `destination`.
+/// Starts a syslog-ng that has all that it needs in a folder of its own, runs as whoever we are,
+/// and sends the messages of a file there to `destination`.
 fn start(program: &Path, folder: &TempDir, destination: &str) -> Guarded {
     let path = |name: &str| folder.path().join(name);
     let messages = Tagged::new(1).lines(0..MESSAGES, SIZE);
@@ -46,7 +47,8 @@ fn start(program: &Path, folder: &TempDir, destination: &str) -> Guarded {
     Guarded(command.stderr(Stdio::null()).spawn().unwrap())
 }
 
-/// Has syslog-ng send all messages. `around` is what it sends of framing with a message of so many bytes.
+/// Has syslog-ng send all messages. `around` is what it sends of framing with a message of so many
+/// bytes.
 #[track_caller]
 fn syslog_ng_sends(driver: &str, begins: &str, around: fn(usize) -> usize) {
     let Some(program) = installed("syslog-ng") else {

@@ -1,4 +1,5 @@
-//! Reads what a sink wrote and says, per connection, what arrived, what is missing, and what is wrong with it.
+//! Reads what a sink wrote and says, per connection, what arrived, what is missing, and what is
+//! wrong with it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -115,7 +116,8 @@ impl Checker {
         tally
     }
 
-    /// Everything that was sent arrived: once, whole and in order; nothing else did. A pair is a connection and its count.
+    /// Everything that was sent arrived: once, whole and in order; nothing else did. A pair is a
+    /// connection and its count.
     ///
     /// # Panics
     /// With each connection (the first few) of which that is not so.
@@ -124,21 +126,22 @@ impl Checker {
         self.expect("everything", sent, |tally| tally.missing == 0);
     }
 
-    /// What arrived of each connection is `0..n` without a gap, `n` at most its count: once, whole and in order; nothing of
-    /// any other connection did.
+    /// What arrived of each connection is `0..n` without a gap, `n` at most its count: once, whole
+    /// and in order; nothing of any other connection did.
     ///
     /// # Panics
     /// With each connection (the first few) of which that is not so.
     #[track_caller]
     pub fn expect_prefix(&self, sent: &[(u32, u64)]) {
-        // Without duplicates and strangers, a gapless prefix is one whose first missing message is number `seen`.
+        // Without duplicates and strangers, a gapless prefix is one whose first missing message is
+        // number `seen`.
         self.expect("a prefix", sent, |tally| {
             tally.first_missing.is_none_or(|first| first == tally.seen)
         });
     }
 
-    /// What arrived of each connection did so once, whole and in order, with gaps or without; nothing of any other
-    /// connection did. This is what a server that may drop promises.
+    /// What arrived of each connection did so once, whole and in order, with gaps or without;
+    /// nothing of any other connection did. This is what a server that may drop promises.
     ///
     /// # Panics
     /// With each connection (the first few) of which that is not so.

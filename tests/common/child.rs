@@ -104,7 +104,8 @@ impl Drainline {
         self.guarded.signal(signal);
     }
 
-    /// Sends a signal, and blocks until the thread that serves them has taken it and sleeps again, for at most [`DEADLINE`].
+    /// Sends a signal, and blocks until the thread that serves them has taken it and sleeps again,
+    /// for at most [`DEADLINE`].
     #[track_caller]
     pub fn signal_served(&mut self, signal: Signal) {
         let pid = self.pid();
@@ -132,7 +133,8 @@ impl Drainline {
             .current
     }
 
-    /// Blocks until it has read `bytes` of a connection, by its own word (SIGUSR1), for at most [`DEADLINE`].
+    /// Blocks until it has read `bytes` of a connection, by its own word (SIGUSR1), for at most
+    /// [`DEADLINE`].
     #[track_caller]
     pub fn wait_until_read(&mut self, of: &TcpStream, bytes: usize) {
         let peer = format!(" {} ", of.local_addr().unwrap());
@@ -148,8 +150,8 @@ impl Drainline {
         });
     }
 
-    /// Blocks until no connection is open, by its own word (SIGUSR1), for at most [`DEADLINE`]. An end that is on its way when
-    /// a drain begins is not the peer's.
+    /// Blocks until no connection is open, by its own word (SIGUSR1), for at most [`DEADLINE`]. An
+    /// end that is on its way when a drain begins is not the peer's.
     #[track_caller]
     pub fn wait_until_all_ended(&mut self) {
         wait_until("every connection's end", DEADLINE, || {
@@ -197,7 +199,8 @@ impl Drainline {
         self.wait()
     }
 
-    /// What stands in its stdout so far: everything, once it was waited for. Nothing when stdout is unread or was given.
+    /// What stands in its stdout so far: everything, once it was waited for. Nothing when stdout is
+    /// unread or was given.
     pub fn stdout_bytes(&self) -> Vec<u8> {
         match &self.file {
             Some(path) => fs::read(path).unwrap(),
@@ -264,8 +267,8 @@ impl Drainline {
             .or(self.stderr.take());
     }
 
-    /// Fills the pipe of an unread stderr, so that the child's next write to it blocks. Returns how many bytes it took; they
-    /// end with a LF.
+    /// Fills the pipe of an unread stderr, so that the child's next write to it blocks. Returns how
+    /// many bytes it took; they end with a LF.
     pub fn fill_stderr(&mut self) -> usize {
         assert!(
             self.unread_stderr.is_some(),

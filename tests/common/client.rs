@@ -17,10 +17,12 @@ pub enum Closed {
     Reset,
 }
 
-/// One attempt to connect, of at most `within`. Each read and each write of the stream gives up after [`DEADLINE`].
+/// One attempt to connect, of at most `within`. Each read and each write of the stream gives up
+/// after [`DEADLINE`].
 pub fn try_connect(addr: SocketAddr, within: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&addr, within)?;
-    // While nobody listens on an ephemeral port, the kernel may pick that very port for us and connect us to ourselves.
+    // While nobody listens on an ephemeral port, the kernel may pick that very port for us and
+    // connect us to ourselves.
     if stream.local_addr()? == addr {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
@@ -62,8 +64,8 @@ pub fn reset(stream: TcpStream) {
         .unwrap();
 }
 
-/// Blocks until the server's kernel holds this many bytes that `client` sent and no handler has read, for at most
-/// [`DEADLINE`].
+/// Blocks until the server's kernel holds this many bytes that `client` sent and no handler has
+/// read, for at most [`DEADLINE`].
 #[track_caller]
 pub fn wait_unread(client: &TcpStream, bytes: u64) {
     let ends = [client.peer_addr(), client.local_addr()].map(|end| end.unwrap().port());
@@ -110,8 +112,8 @@ pub fn wait_for_close(stream: &mut TcpStream) -> Closed {
     read_to_end(stream).1
 }
 
-/// Ends this side's stream, then blocks until the server closes its own, for at most [`DEADLINE`]: the server has read
-/// everything that this client sent.
+/// Ends this side's stream, then blocks until the server closes its own, for at most [`DEADLINE`]:
+/// the server has read everything that this client sent.
 ///
 /// # Panics
 /// When the server has not closed by then.
@@ -128,7 +130,8 @@ pub fn half_close(mut stream: TcpStream) -> Closed {
     wait_for_close(&mut stream)
 }
 
-/// Has the server closed, or cut, this connection? Does not block, and takes what the server sent meanwhile.
+/// Has the server closed, or cut, this connection? Does not block, and takes what the server sent
+/// meanwhile.
 pub fn is_closed(stream: &TcpStream) -> bool {
     let mut buffer = [0; 4096];
     stream.set_nonblocking(true).unwrap();
@@ -144,8 +147,8 @@ pub fn is_closed(stream: &TcpStream) -> bool {
     closed
 }
 
-/// Sends `bytes` one at a time, `every` so long, and returns how many the kernel took before an error or the end. Blocks
-/// for `bytes.len()` times `every`, or until the connection is gone.
+/// Sends `bytes` one at a time, `every` so long, and returns how many the kernel took before an
+/// error or the end. Blocks for `bytes.len()` times `every`, or until the connection is gone.
 pub fn trickle(stream: &mut TcpStream, bytes: &[u8], every: Duration) -> usize {
     let taken = bytes.iter().take_while(|byte| {
         let taken = stream.write_all(&[**byte]).is_ok();

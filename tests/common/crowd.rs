@@ -1,5 +1,5 @@
-//! Many clients at once, without a thread for each: they connect, send what the server takes, end their stream, and wait for
-//! the server's end.
+//! Many clients at once, without a thread for each: they connect, send what the server takes, end
+//! their stream, and wait for the server's end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -58,7 +58,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// One client for each number in `connections`, which begin about in this order. Each waits as long as it takes.
+    /// One client for each number in `connections`, which begin about in this order. Each waits as
+    /// long as it takes.
     pub fn start(addr: SocketAddr, connections: Range<u32>, load: fn(u32) -> Load) -> Crowd {
         let (ended, stop) = (Arc::default(), Arc::<AtomicBool>::default());
         let threads = (0..THREADS).map(|nth| {

@@ -1,4 +1,5 @@
-//! A server in this process that returns every byte: a client knows that it is being served when its byte comes back.
+//! A server in this process that returns every byte: a client knows that it is being served when
+//! its byte comes back.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -67,8 +68,8 @@ pub fn connect_served(addr: SocketAddr) -> TcpStream {
     client
 }
 
-/// Asserts that nothing comes back from a client in the kernel's queue for a while, and that it was not closed either.
-/// What it sent to find out is answered once it is served.
+/// Asserts that nothing comes back from a client in the kernel's queue for a while, and that it was
+/// not closed either. What it sent to find out is answered once it is served.
 #[track_caller]
 pub fn assert_waits(client: &mut TcpStream) {
     assert!(
@@ -86,7 +87,8 @@ pub fn is_answered(client: &mut TcpStream) -> bool {
     is_answered
 }
 
-/// Blocks until the server has no more than `threads` that are not joined, handlers that ended included.
+/// Blocks until the server has no more than `threads` that are not joined, handlers that ended
+/// included.
 #[track_caller]
 pub fn wait_until_joined(server: &Server, threads: usize) {
     wait_until("threads joined", DEADLINE, || {

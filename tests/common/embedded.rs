@@ -1,7 +1,9 @@
-//! A server embedded through the library, in a process of its own: the test executable runs itself again.
+//! A server embedded through the library, in a process of its own: the test executable runs itself
+//! again.
 //!
-//! Threads, descriptors and memory are counted per process, so a test that counts them needs a process in which nothing else
-//! runs. A test file that wants one has an entry beside its tests, which does nothing unless it was asked for:
+//! Threads, descriptors and memory are counted per process, so a test that counts them needs a
+//! process in which nothing else runs. A test file that wants one has an entry beside its tests,
+//! which does nothing unless it was asked for:
 //!
 //! ```text
 //! #[test]
@@ -10,7 +12,8 @@
 //!         Some("stalled") => {                        // in the child
 //!             let server = ...;                       // start the server
 //!             embedded::tell(&format!("addr {}", server.local_addrs()[0]));
-//!             while let Some(word) = embedded::hear() { ... }     // None: the test is done, or gone
+//!             // None: the test is done, or gone.
+//!             while let Some(word) = embedded::hear() { ... }
 //!         }
 //!         Some(other) => panic!("no such role: {other}"),
 //!         None => {}                                  // an ordinary test run
@@ -27,9 +30,10 @@
 //! }
 //! ```
 //!
-//! It works under `cargo test` and `cargo nextest run`. The child tells by stderr, because the test runner writes to stdout;
-//! one whose stderr nobody reads tells by stdout all the same.
-//! A panic in the child ends it with code 101. The runner has a thread or two of its own there: take a floor before the load.
+//! It works under `cargo test` and `cargo nextest run`. The child tells by stderr, because the test
+//! runner writes to stdout; one whose stderr nobody reads tells by stdout all the same. A panic in
+//! the child ends it with code 101. The runner has a thread or two of its own there: take a floor
+//! before the load.
 
 use std::env;
 use std::io::{self, Write};
@@ -42,8 +46,8 @@ const ROLE: &str = "DRAINLINE_CHILD";
 const ALONE: &str = "alone";
 const DEAF: &str = "DRAINLINE_CHILD_STDERR_IS_UNREAD";
 
-/// A command that runs this very test executable, in it only the test `test_name` (with its modules, as `cargo test` lists
-/// it), and there [`role`] says `role`.
+/// A command that runs this very test executable, in it only the test `test_name` (with its
+/// modules, as `cargo test` lists it), and there [`role`] says `role`.
 pub fn reexec(test_name: &str, role: &str, envs: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([test_name, "--exact", "--nocapture", "--test-threads=1"]);
@@ -56,8 +60,8 @@ pub fn role() -> Option<String> {
     env::var(ROLE).ok()
 }
 
-/// Runs the body of a test in a process of its own, where nobody else meets what it does to its process. `test_name` is the
-/// test's own, with its modules.
+/// Runs the body of a test in a process of its own, where nobody else meets what it does to its
+/// process. `test_name` is the test's own, with its modules.
 #[track_caller]
 pub fn alone(test_name: &str, body: impl FnOnce()) {
     if role().is_some() {
@@ -89,7 +93,8 @@ pub fn hear() -> Option<String> {
     (read > 0).then(|| line.trim_end().to_owned())
 }
 
-/// In the test: the child. Drop kills it; should the test be killed, the child's [`hear`] says `None`.
+/// In the test: the child. Drop kills it; should the test be killed, the child's [`hear`] says
+/// `None`.
 #[derive(Debug)]
 pub struct Embedded {
     guarded: Guarded,
@@ -107,7 +112,8 @@ impl Embedded {
         child
     }
 
-    /// Starts the child with a stderr that nobody reads: a pipe that [`fill_stderr`](Embedded::fill_stderr) fills.
+    /// Starts the child with a stderr that nobody reads: a pipe that
+    /// [`fill_stderr`](Embedded::fill_stderr) fills.
     pub fn start_deaf(test_name: &str, role: &str) -> Embedded {
         Embedded::spawn(reexec(test_name, role, &[(DEAF, "yes")]))
     }
@@ -156,7 +162,8 @@ impl Embedded {
             .unwrap_or_else(|error| panic!("the child does not listen: {error}"));
     }
 
-    /// The first line that the child told with this prefix, without it. Blocks until there is one, for at most [`DEADLINE`].
+    /// The first line that the child told with this prefix, without it. Blocks until there is one,
+    /// for at most [`DEADLINE`].
     ///
     /// # Panics
     /// With what it told instead, when there is none or the child has ended.
@@ -165,7 +172,8 @@ impl Embedded {
         self.wait_lines(prefix, 1).remove(0)
     }
 
-    /// The first `count` lines that the child told with this prefix, as by [`wait_line`](Embedded::wait_line).
+    /// The first `count` lines that the child told with this prefix, as by
+    /// [`wait_line`](Embedded::wait_line).
     #[track_caller]
     pub fn wait_lines(&mut self, prefix: &str, count: usize) -> Vec<String> {
         let lines = try_wait_for(DEADLINE, || {
@@ -203,8 +211,8 @@ impl Embedded {
         format!("{}{stderr}", self.stdout.text())
     }
 
-    /// Has no more to say, and blocks until the child ends, for at most [`DEADLINE`]. Returns its exit code; `None` when a
-    /// signal ended it.
+    /// Has no more to say, and blocks until the child ends, for at most [`DEADLINE`]. Returns its
+    /// exit code; `None` when a signal ended it.
     ///
     /// # Panics
     /// With what it told, when it has not ended by then; it is killed.

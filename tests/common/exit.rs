@@ -64,8 +64,8 @@ impl Exit {
         assert!(self.code == Some(code), "expected exit code {code}: {self}");
     }
 
-    /// A figure of the report by its path: `received`, `dropped.connection_closed`, `connections.accepted`. A reason that the report
-    /// does not name happened 0 times.
+    /// A figure of the report by its path: `received`, `dropped.connection_closed`,
+    /// `connections.accepted`. A reason that the report does not name happened 0 times.
     ///
     /// # Panics
     /// When there is no such figure, no such reason, or no report.
@@ -85,8 +85,9 @@ impl Exit {
         }
     }
 
-    /// As [`u64`](Exit::u64), for figures with a fraction: `uptime_seconds`, `overload_seconds.paused`. A level that the report does
-    /// not name must be looked for in [`report`](Exit::report).
+    /// As [`u64`](Exit::u64), for figures with a fraction: `uptime_seconds`,
+    /// `overload_seconds.paused`. A level that the report does not name must be looked for in
+    /// [`report`](Exit::report).
     #[track_caller]
     pub fn f64(&self, path: &str) -> f64 {
         let number = self.find(path).and_then(Value::as_f64);
@@ -104,7 +105,8 @@ impl Exit {
             .sum()
     }
 
-    /// Both equations hold: the report says so, and its own figures add up, each summed here once more.
+    /// Both equations hold: the report says so, and its own figures add up, each summed here once
+    /// more.
     ///
     /// # Panics
     /// With the equation that does not hold, and all of stderr.
@@ -130,8 +132,8 @@ impl Exit {
         );
     }
 
-    /// Every connection that was accepted has ended, and nothing is left in a buffer: the state after a drain that was not
-    /// cut short.
+    /// Every connection that was accepted has ended, and nothing is left in a buffer: the state
+    /// after a drain that was not cut short.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         assert!(
@@ -156,7 +158,8 @@ impl Exit {
         self.assert_nothing_left();
     }
 
-    /// The ledger closes, and nobody was reset, so it is what the clients counted, to the byte, and what the sink holds.
+    /// The ledger closes, and nobody was reset, so it is what the clients counted, to the byte, and
+    /// what the sink holds.
     #[track_caller]
     pub fn assert_whole(&self, sent: &Counted, sink: &[u8]) {
         self.assert_closes();
@@ -171,8 +174,8 @@ impl Exit {
         self.assert_delivered(sink);
     }
 
-    /// The ledger closes, and clients were cut off: they may have put more into the kernel's hands than the server knows
-    /// of, never less. What is delivered is what the sink holds.
+    /// The ledger closes, and clients were cut off: they may have put more into the kernel's hands
+    /// than the server knows of, never less. What is delivered is what the sink holds.
     #[track_caller]
     pub fn assert_at_most(&self, sent: &Counted, sink: &[u8]) {
         self.assert_closes();

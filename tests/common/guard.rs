@@ -38,8 +38,8 @@ impl Guarded {
         self.0.try_wait().unwrap()
     }
 
-    /// Blocks until the child ends, for at most `deadline`; one that has not ended by then is killed, and the answer is
-    /// `None`.
+    /// Blocks until the child ends, for at most `deadline`; one that has not ended by then is
+    /// killed, and the answer is `None`.
     pub fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
         let status = try_wait_for(deadline, || self.ended());
         if status.is_none() {
@@ -69,17 +69,19 @@ impl Drop for Guarded {
     }
 }
 
-/// Fills the pipe that is a process's descriptor `number`, so that its next write to it blocks. Returns how many bytes it
-/// took; they end with a LF.
+/// Fills the pipe that is a process's descriptor `number`, so that its next write to it blocks.
+/// Returns how many bytes it took; they end with a LF.
 pub fn fill_pipe(pid: u32, number: u32) -> usize {
-    // Opening a pipe by /proc gives a file description of our own, whose O_NONBLOCK is not the process's.
+    // Opening a pipe by /proc gives a file description of our own, whose O_NONBLOCK is not the
+    // process's.
     let mut pipe = OpenOptions::new()
         .write(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
         .open(format!("/proc/{pid}/fd/{number}"))
         .unwrap();
     let mut filled = 0;
-    // Whole pages first, single bytes last: a write of up to PIPE_BUF (4,096) bytes is taken whole or not at all.
+    // Whole pages first, single bytes last: a write of up to PIPE_BUF (4,096) bytes is taken whole
+    // or not at all.
     for block in [&[b'\n'; 4096][..], b"\n"] {
         loop {
             match pipe.write(block) {
@@ -92,7 +94,8 @@ pub fn fill_pipe(pid: u32, number: u32) -> usize {
     filled
 }
 
-/// A thread that reads a pipe to its end and keeps what it read. It ends with the pipe's last writer.
+/// A thread that reads a pipe to its end and keeps what it read. It ends with the pipe's last
+/// writer.
 #[derive(Debug)]
 pub struct Collector {
     bytes: Arc<Mutex<Vec<u8>>>,

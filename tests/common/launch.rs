@@ -20,7 +20,8 @@ pub enum Stdout {
     /// A pipe, collected by a thread.
     #[default]
     Collected,
-    /// A pipe that nobody reads, until [`Drainline::collect_stdout`]. The kernel holds 64 KiB of it.
+    /// A pipe that nobody reads, until [`Drainline::collect_stdout`]. The kernel holds 64 KiB of
+    /// it.
     Unread,
     /// A file, made anew.
     File(PathBuf),
@@ -38,8 +39,8 @@ pub enum Stderr {
     Unread,
 }
 
-/// How to start the binary. Unless the arguments hold them already, `--listen 127.0.0.1:0`, `--report json` and a
-/// `--port-file` of its own are added.
+/// How to start the binary. Unless the arguments hold them already, `--listen 127.0.0.1:0`,
+/// `--report json` and a `--port-file` of its own are added.
 #[derive(Debug)]
 pub struct Launch {
     args: Vec<OsString>,
@@ -80,7 +81,8 @@ impl Launch {
         self
     }
 
-    /// Runs a line of sh first, in the process that becomes the child: `ulimit -n 64`, `exec >>file`.
+    /// Runs a line of sh first, in the process that becomes the child: `ulimit -n 64`, `exec
+    /// >>file`.
     pub fn shell(mut self, line: impl Into<String>) -> Launch {
         self.shell = Some(line.into());
         self
@@ -109,7 +111,8 @@ impl Launch {
         child
     }
 
-    /// Starts it and waits for nothing: for a child that is not to listen, as with `--help` or a bad flag.
+    /// Starts it and waits for nothing: for a child that is not to listen, as with `--help` or a
+    /// bad flag.
     pub fn spawn(self) -> Drainline {
         let directory = tempfile::tempdir().unwrap();
         let mut port_file = directory.path().join("ports");

@@ -1,9 +1,11 @@
-//! What the ledger of an embedded server must say once it is over; [`Exit`](super::exit::Exit) does so for the binary's.
+//! What the ledger of an embedded server must say once it is over; [`Exit`](super::exit::Exit) does
+//! so for the binary's.
 
 use drainline::Report;
 use drainline::server::{Counters, Reason, Stats};
 
-/// The server's equations hold, by its own word and summed here once more, and nothing is left: in the buffer or open.
+/// The server's equations hold, by its own word and summed here once more, and nothing is left: in
+/// the buffer or open.
 ///
 /// # Panics
 /// With the ledger.

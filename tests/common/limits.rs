@@ -35,7 +35,8 @@ impl ResourceLimits {
 }
 
 impl Drainline {
-    /// The bound that it printed. Blocks until it did, for at most [`DEADLINE`]; stderr has to be collected.
+    /// The bound that it printed. Blocks until it did, for at most [`DEADLINE`]; stderr has to be
+    /// collected.
     #[track_caller]
     pub fn limits(&self) -> ResourceLimits {
         wait_for("the bound on stderr", DEADLINE, || {

@@ -1,10 +1,11 @@
-//! What integration tests share: tagged messages and their checker, a child process that cannot outlive its test,
-//! readings of /proc, clients, and waits with a deadline.
+//! What integration tests share: tagged messages and their checker, a child process that cannot
+//! outlive its test, readings of /proc, clients, and waits with a deadline.
 //!
-//! Every wait here is bounded by [`wait::DEADLINE`] unless its documentation says otherwise, and everything listens and
-//! connects on loopback only.
+//! Every wait here is bounded by [`wait::DEADLINE`] unless its documentation says otherwise, and
+//! everything listens and connects on loopback only.
 
-// Each test file compiles this module anew and uses a part of it, so what one leaves out is not dead.
+// Each test file compiles this module anew and uses a part of it, so what one leaves out is not
+// dead.
 #![allow(dead_code)]
 // `pub` here means: for the tests. A test file exports nothing.
 #![allow(unreachable_pub)]

@@ -31,7 +31,8 @@ impl MountPoint {
         self.mount(&["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
     }
 
-    /// Mounts an image as ext4 that is read-only from an error on. `false` as in [`tmpfs`](MountPoint::tmpfs).
+    /// Mounts an image as ext4 that is read-only from an error on. `false` as in
+    /// [`tmpfs`](MountPoint::tmpfs).
     pub fn ext4(&self, image: &Path) -> bool {
         let what = [
             OsStr::new("-o"),

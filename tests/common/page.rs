@@ -94,8 +94,8 @@ pub fn open(path: &Path) -> Option<Opened> {
     })
 }
 
-/// The page says what the lab's JSON report says: no error, a row of the table for each strategy with the report's figures,
-/// and every chart with its series.
+/// The page says what the lab's JSON report says: no error, a row of the table for each strategy
+/// with the report's figures, and every chart with its series.
 #[track_caller]
 pub fn check_page(path: &Path, report: &Value) {
     let Some(page) = open(path) else {
@@ -106,10 +106,11 @@ pub fn check_page(path: &Path, report: &Value) {
     assert!(bytes < MAX_BYTES as u64, "{bytes} bytes");
 }
 
-/// Whether a page is as wide as a screen of `width`, so that nobody has to push it to and fro; see [`open`].
+/// Whether a page is as wide as a screen of `width`, so that nobody has to push it to and fro; see
+/// [`open`].
 ///
-/// A browser's own window has a least width, a frame in it has none. The page in it says how wide it is, for which it is
-/// allowed the script that it does not have.
+/// A browser's own window has a least width, a frame in it has none. The page in it says how wide
+/// it is, for which it is allowed the script that it does not have.
 #[track_caller]
 pub fn fits(path: &Path, width: u32) -> Option<bool> {
     let page = std::fs::read_to_string(path).unwrap();

@@ -1,6 +1,7 @@
 //! What the kernel says about a process, read from /proc by its id.
 //!
-//! Each reading panics when the process is gone or, where memory is asked for, has ended and was not waited for.
+//! Each reading panics when the process is gone or, where memory is asked for, has ended and was
+//! not waited for.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -54,11 +55,13 @@ pub fn last_peak_rss_bytes(pid: u32) -> Option<u64> {
     Some(number(&status, "VmHWM:")? * 1024)
 }
 
-/// Time on a processor, in user and kernel mode, of all its threads that are or were. Resolution: a clock tick (10 ms).
+/// Time on a processor, in user and kernel mode, of all its threads that are or were. Resolution: a
+/// clock tick (10 ms).
 #[track_caller]
 pub fn cpu_time(pid: u32) -> Duration {
     let stat = read(pid, "stat");
-    // The name, in brackets, may hold spaces and brackets of its own: fields are counted after the last one (proc(5)).
+    // The name, in brackets, may hold spaces and brackets of its own: fields are counted after the
+    // last one (proc(5)).
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: u64 = fields
         .split_whitespace()
@@ -109,7 +112,8 @@ pub fn is_asleep(pid: u32) -> bool {
     stats.all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('S'))
 }
 
-/// Is each thread stopped, as by SIGSTOP? That signal stops a thread when it next comes by, not when it is sent.
+/// Is each thread stopped, as by SIGSTOP? That signal stops a thread when it next comes by, not
+/// when it is sent.
 pub fn is_stopped(pid: u32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     tasks.into_iter().all(|task| {
@@ -119,8 +123,8 @@ pub fn is_stopped(pid: u32) -> bool {
     })
 }
 
-/// A row of the system's table of IPv4 sockets (proc_net_tcp in the kernel's documentation). Addresses and ports stand in it
-/// as hexadecimal numbers.
+/// A row of the system's table of IPv4 sockets (proc_net_tcp in the kernel's documentation).
+/// Addresses and ports stand in it as hexadecimal numbers.
 struct Socket {
     local: String,
     remote: String,
@@ -154,8 +158,8 @@ fn port(port: u16) -> String {
     format!(":{port:04X}")
 }
 
-/// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at port `remote`, and that
-/// nobody has read yet. `None`: there is no such connection.
+/// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at
+/// port `remote`, and that nobody has read yet. `None`: there is no such connection.
 pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
     let (local, remote) = (port(local), port(remote));
     let is_it =
@@ -163,7 +167,8 @@ pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
     sockets().find(is_it).map(|socket| socket.unread)
 }
 
-/// Bytes that the kernel holds for all connections of a server at this IPv4 address together, and that it has not read yet.
+/// Bytes that the kernel holds for all connections of a server at this IPv4 address together, and
+/// that it has not read yet.
 pub fn unread_at(addr: SocketAddr) -> u64 {
     let local = port(addr.port());
     let own = sockets().filter(|socket| socket.local.ends_with(&local));
@@ -191,8 +196,8 @@ pub struct Peak {
     pub samples: u64,
 }
 
-/// Reads a process's threads and descriptors every 5 ms until it is stopped or the process has ended. What rises and falls
-/// between two readings is not seen.
+/// Reads a process's threads and descriptors every 5 ms until it is stopped or the process has
+/// ended. What rises and falls between two readings is not seen.
 #[derive(Debug)]
 pub struct Watch {
     stop: Arc<AtomicBool>,

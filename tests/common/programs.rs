@@ -76,7 +76,8 @@ pub fn finish(mut child: Drainline, is_all: impl Fn(&[u8]) -> bool) -> (Exit, Ve
     (exit, child.stdout_bytes())
 }
 
-/// The messages of a sink that writes them octet-counted, in which no byte is ambiguous, as far as they are whole.
+/// The messages of a sink that writes them octet-counted, in which no byte is ambiguous, as far as
+/// they are whole.
 #[track_caller]
 pub fn counted(mut sink: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();

@@ -1,4 +1,5 @@
-//! A server in this process whose handlers and whose consumer do what the test tells them, one thing at a time.
+//! A server in this process whose handlers and whose consumer do what the test tells them, one
+//! thing at a time.
 
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -147,7 +148,8 @@ impl Stage {
         Actor { client, tasks }
     }
 
-    /// Has the consumer do something with its receiver and with the deliveries that it holds, undone, oldest first.
+    /// Has the consumer do something with its receiver and with the deliveries that it holds,
+    /// undone, oldest first.
     pub fn consumer<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Receiver<Item>, &mut Held) -> R + Send + 'static,
@@ -182,7 +184,8 @@ impl Stage {
         self.consumer(|_, held| held.remove(0).ack()).wait()
     }
 
-    /// Lets the consumer deliver the rest, and ends the server in good order; a handler's task must be able to end.
+    /// Lets the consumer deliver the rest, and ends the server in good order; a handler's task must
+    /// be able to end.
     #[track_caller]
     pub fn end(self) -> Report {
         drop(self.consumer);

@@ -1,4 +1,5 @@
-//! A stand-in between a client and a server that keeps what the client sent, connection by connection.
+//! A stand-in between a client and a server that keeps what the client sent, connection by
+//! connection.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-/// It passes one connection on at a time, to its end; the next waits in the backlog. So the server has all of one before it
-/// sees the next.
+/// It passes one connection on at a time, to its end; the next waits in the backlog. So the server
+/// has all of one before it sees the next.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
@@ -42,7 +43,8 @@ impl Relay {
         self.address
     }
 
-    /// What each client sent, in the order in which they came. All of them have ended, or it blocks until they have.
+    /// What each client sent, in the order in which they came. All of them have ended, or it blocks
+    /// until they have.
     pub fn finish(self) -> Vec<Vec<u8>> {
         self.is_over.store(true, Ordering::Relaxed);
         // It may be in accept.

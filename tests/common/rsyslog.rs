@@ -1,8 +1,9 @@
 //! A real rsyslogd whose `omfwd` sends numbered messages to the real binary.
 //!
-//! It runs by a configuration of its own in a folder of its own and reads a file of messages (`imfile`). Its queue is on disk,
-//! so what goes missing went missing on the way. All of the queue is: one in memory that is saved to disk as it ends, or that
-//! overflows there, has two workers with a connection each, and no order.
+//! It runs by a configuration of its own in a folder of its own and reads a file of messages
+//! (`imfile`). Its queue is on disk, so what goes missing went missing on the way. All of the queue
+//! is: one in memory that is saved to disk as it ends, or that overflows there, has two workers
+//! with a connection each, and no order.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -26,7 +27,8 @@ pub const SIZE: usize = 100;
 /// What rsyslog is told to begin each message with; a counted one must, to be known as syslog.
 pub const PRIORITY: &[u8] = b"<13>";
 
-/// How many messages rsyslog hands to omfwd at a time: what it repeats is repeated from the first of these.
+/// How many messages rsyslog hands to omfwd at a time: what it repeats is repeated from the first
+/// of these.
 pub const BATCH: u64 = 1024;
 /// A folder with everything that belongs to one rsyslog, and the file that a drainline appends to.
 #[derive(Debug)]
@@ -157,7 +159,8 @@ impl Site {
     }
 }
 
-/// A port that nobody has, and none of those that the kernel gives away: a server can come back to it.
+/// A port that nobody has, and none of those that the kernel gives away: a server can come back to
+/// it.
 fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;

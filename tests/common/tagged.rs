@@ -1,4 +1,5 @@
-//! Messages that say where they belong, as `drainline load --numbered` sends them, and the senders of the tests.
+//! Messages that say where they belong, as `drainline load --numbered` sends them, and the senders
+//! of the tests.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -89,7 +90,8 @@ impl Tagged {
         Tagged { connection }
     }
 
-    /// Message `seq` without its LF: at most `size` bytes and up to 15 fewer, but never below [`SHORTEST`].
+    /// Message `seq` without its LF: at most `size` bytes and up to 15 fewer, but never below
+    /// [`SHORTEST`].
     pub fn line(&self, seq: u64, size: usize) -> Vec<u8> {
         let mut line = Vec::with_capacity(size.max(SHORTEST) + 1);
         self.append(&mut line, seq, size);
@@ -116,10 +118,11 @@ impl Tagged {
         tag.append(bytes, size.saturating_sub(less).max(SHORTEST));
     }
 
-    /// Sends messages `range` as lines, cut into writes as `cut` says, and tells how much was taken.
+    /// Sends messages `range` as lines, cut into writes as `cut` says, and tells how much was
+    /// taken.
     ///
-    /// Blocks in write(2) while the receiver holds back: without end, unless the stream has a write timeout, as
-    /// [`connect`](super::client::connect) sets it.
+    /// Blocks in write(2) while the receiver holds back: without end, unless the stream has a write
+    /// timeout, as [`connect`](super::client::connect) sets it.
     pub fn send(&self, to: &mut impl Write, range: Range<u64>, size: usize, cut: Cut) -> Sent {
         let mut sent = Sent {
             messages: 0,

@@ -9,7 +9,8 @@ use super::child::Drainline;
 use super::exit::Exit;
 use super::launch::Launch;
 
-/// Runs a command to its end, for at most [`DEADLINE`](super::wait::DEADLINE). Returns how it ended, and its stdout.
+/// Runs a command to its end, for at most [`DEADLINE`](super::wait::DEADLINE). Returns how it
+/// ended, and its stdout.
 #[track_caller]
 pub fn run<A: AsRef<OsStr>>(args: &[A]) -> (Exit, String) {
     run_by(Drainline::with(args))

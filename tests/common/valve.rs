@@ -28,7 +28,8 @@ struct State {
 pub struct Valve(Arc<(Mutex<State>, Condvar)>);
 
 impl Valve {
-    /// A sink that accepts nothing: it blocks in its own code, as a write to a pipe that nobody reads does.
+    /// A sink that accepts nothing: it blocks in its own code, as a write to a pipe that nobody
+    /// reads does.
     pub fn shut() -> Valve {
         Valve::default()
     }

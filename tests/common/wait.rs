@@ -29,8 +29,8 @@ pub fn wait_for<T>(what: &str, deadline: Duration, value: impl FnMut() -> Option
     }
 }
 
-/// Lets `time` pass and asks all along, every 10 ms: what is not to happen has not. A slow machine asks less often and sees
-/// less, and does not fail.
+/// Lets `time` pass and asks all along, every 10 ms: what is not to happen has not. A slow machine
+/// asks less often and sees less, and does not fail.
 ///
 /// # Panics
 /// With `what`, when `condition` does not hold.
@@ -47,9 +47,9 @@ pub fn stays(what: &str, time: Duration, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Blocks until what somebody is woken for was prompt 18 times of 20: well within `unwoken`, the time after which they would
-/// look by themselves. A machine that stumbles is given more rounds, for at most [`DEADLINE`]; whoever is not woken is too
-/// late every other time.
+/// Blocks until what somebody is woken for was prompt 18 times of 20: well within `unwoken`, the
+/// time after which they would look by themselves. A machine that stumbles is given more rounds,
+/// for at most [`DEADLINE`]; whoever is not woken is too late every other time.
 ///
 /// # Panics
 /// With the times of the last round, when none was prompt.
@@ -68,7 +68,8 @@ pub fn wait_until_prompt(unwoken: Duration, mut time_one: impl FnMut() -> Durati
 pub fn try_wait_for<T>(deadline: Duration, mut value: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
-        // The clock is read before the question: a condition that came true during a long pause is still seen.
+        // The clock is read before the question: a condition that came true during a long pause is
+        // still seen.
         let late = Instant::now() >= end;
         if let Some(value) = value() {
             return Some(value);
@@ -80,8 +81,8 @@ pub fn try_wait_for<T>(deadline: Duration, mut value: impl FnMut() -> Option<T>)
     }
 }
 
-/// Runs `work` on a thread of its own and returns what it returned. One that has not ended by `deadline` is left behind, so
-/// that the test fails instead of waiting with it.
+/// Runs `work` on a thread of its own and returns what it returned. One that has not ended by
+/// `deadline` is left behind, so that the test fails instead of waiting with it.
 ///
 /// # Panics
 /// With `what`, when `deadline` has passed; when `work` panicked.

@@ -1,4 +1,5 @@
-//! A client that never says a byte gives its place up: which one, and when. Whoever has said something keeps it.
+//! A client that never says a byte gives its place up: which one, and when. Whoever has said
+//! something keeps it.
 
 use std::env;
 use std::io::Write;
@@ -13,7 +14,8 @@ use rustix::process::Signal;
 
 const POLICIES: [&str; 3] = ["backlog", "close", "refuse"];
 
-/// A server at its limit: one place is a talker's, the others are taken by clients that say nothing, the first one first.
+/// A server at its limit: one place is a talker's, the others are taken by clients that say
+/// nothing, the first one first.
 struct Full {
     server: Drainline,
     talker: TcpStream,
@@ -106,7 +108,8 @@ fn with_a_time_all_that_are_silent_go_when_it_has_passed_and_without_one_nobody_
     }
 }
 
-/// By default: who comes early and is silent gives way only for one that is kept out, and only after a minute.
+/// By default: who comes early and is silent gives way only for one that is kept out, and only
+/// after a minute.
 #[test]
 fn for_a_client_that_is_kept_out_the_oldest_of_the_silent_gives_way_after_a_minute_and_no_other() {
     const PLACES: usize = 10;

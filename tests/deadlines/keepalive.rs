@@ -1,5 +1,5 @@
-//! TCP keepalive: on by default, as configured, inherited from the listener, and off where it is off. The kernel tells
-//! (proc(5), /proc/net/tcp).
+//! TCP keepalive: on by default, as configured, inherited from the listener, and off where it is
+//! off. The kernel tells (proc(5), /proc/net/tcp).
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,8 +20,8 @@ fn in_hex(addr: SocketAddr) -> String {
     format!("{ip:08X}:{:04X}", addr.port())
 }
 
-/// The timer of the server's end of a connection, and the time until it fires; the kernel shows one, and a retransmission
-/// goes first.
+/// The timer of the server's end of a connection, and the time until it fires; the kernel shows
+/// one, and a retransmission goes first.
 fn timer(client: &TcpStream) -> (u64, Duration) {
     let ends = (client.peer_addr().unwrap(), client.local_addr().unwrap());
     let (local, remote) = (in_hex(ends.0), in_hex(ends.1));

@@ -1,4 +1,5 @@
-//! The rate limit of a connection: it slows reading down, drops nothing, and holds up no drain and no abort.
+//! The rate limit of a connection: it slows reading down, drops nothing, and holds up no drain and
+//! no abort.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -34,7 +35,8 @@ fn the_rate_limit_slows_a_sender_down_and_drops_nothing() {
     const SIZE: usize = 4096;
     let messages = 100;
     let bytes = Tagged::new(1).lines(0..messages, SIZE);
-    // The tenth of a second that may come at once, and what one read may bring on top, which is paid for after it.
+    // The tenth of a second that may come at once, and what one read may bring on top, which is
+    // paid for after it.
     let at_once =
         RATE as f64 / 10.0 + (64 << 10) as f64 / (bytes.len() as f64 / messages as f64) + 1.0;
     let valve = Valve::open();

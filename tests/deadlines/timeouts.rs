@@ -68,7 +68,8 @@ fn a_frame_that_does_not_end_is_cut_though_bytes_keep_coming() {
 
 #[test]
 fn the_tail_of_a_message_that_was_too_long_is_inside_a_frame_too() {
-    // The beginning of a message of 30 bytes, 8 of which are taken: in each framing what is there of it was read.
+    // The beginning of a message of 30 bytes, 8 of which are taken: in each framing what is there
+    // of it was read.
     let tails: [(Framing, &[u8]); 5] = [
         (Framing::Lines, b"123456789012"),
         (Framing::Nul, b"123456789012"),
@@ -116,7 +117,8 @@ fn frames_that_end_in_time_are_never_cut_however_long_it_goes_on() {
     config.frame_timeout = Some(KEPT);
     let valve = Valve::open();
     let (server, mut client) = start(config, &valve);
-    // Whatever is read holds the end of one frame and the beginning of another: there is always an unfinished one.
+    // Whatever is read holds the end of one frame and the beginning of another: there is always an
+    // unfinished one.
     let messages = 14;
     let lines: Vec<_> = (0..messages)
         .map(|seq| Tagged::new(1).lines(seq..seq + 1, SIZE))

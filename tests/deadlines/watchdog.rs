@@ -1,4 +1,5 @@
-//! The watchdog: what is stuck is named, in `connections()` and in the log, with its peer, where, and for how long.
+//! The watchdog: what is stuck is named, in `connections()` and in the log, with its peer, where,
+//! and for how long.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -45,7 +46,8 @@ impl log::Log for Collect {
     fn flush(&self) {}
 }
 
-/// The process's log is collected from now on: that of every server in it, so a line is known by what it names.
+/// The process's log is collected from now on: that of every server in it, so a line is known by
+/// what it names.
 fn collect_log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -224,7 +226,8 @@ fn a_consumer_that_waits_for_work_is_not_called_stuck() {
 #[test]
 fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
     collect_log();
-    // Far above what one item takes, and below what all of them do: a machine that stumbles is no stuck consumer.
+    // Far above what one item takes, and below what all of them do: a machine that stumbles is no
+    // stuck consumer.
     let mut config = config(100);
     config.warn_after = Duration::from_secs(1);
     const EACH: Duration = Duration::from_millis(100);

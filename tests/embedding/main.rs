@@ -18,7 +18,8 @@ mod writers;
 
 use drainline::{Builder, Config, Server, Weigh};
 
-/// A server on a free port of loopback. Small: the servers of a process promise their limits together.
+/// A server on a free port of loopback. Small: the servers of a process promise their limits
+/// together.
 fn builder<T: Weigh + Send + 'static>(change: impl FnOnce(&mut Config)) -> Builder<T> {
     let mut config = Config::default();
     config.max_connections = Some(10);

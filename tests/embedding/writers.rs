@@ -123,7 +123,8 @@ fn a_write_that_is_under_way_ends_with_the_connection() {
     }
 }
 
-/// Nothing that a writer holds may outlive the connection: a descriptor above the limits, first of all.
+/// Nothing that a writer holds may outlive the connection: a descriptor above the limits, first of
+/// all.
 #[test]
 fn a_writer_that_is_kept_keeps_no_socket() {
     let (server, mut client, writer) = subscribed(Some(DEADLINE));

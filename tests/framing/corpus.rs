@@ -1,4 +1,5 @@
-//! What a fuzzer asks, without one: each framing's corpus, and what is nearly in it, comes to the same however it is split.
+//! What a fuzzer asks, without one: each framing's corpus, and what is nearly in it, comes to the
+//! same however it is split.
 
 use std::fs;
 use std::path::Path;
@@ -72,8 +73,8 @@ fn what_is_nearly_in_the_corpus_passes() {
     }
 }
 
-/// All that may stand between two messages or before the first, in every order, around messages that fit and some that do
-/// not.
+/// All that may stand between two messages or before the first, in every order, around messages
+/// that fit and some that do not.
 #[test]
 fn every_row_of_marks_and_messages_passes_however_it_is_split() {
     const PIECES: [&str; 9] = [

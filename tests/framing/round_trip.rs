@@ -1,5 +1,5 @@
-//! Messages of any bytes come out as they went in, whatever the two framings: through a real server, in batches that its
-//! buffer splits, and by a sink that takes them a part at a time.
+//! Messages of any bytes come out as they went in, whatever the two framings: through a real
+//! server, in batches that its buffer splits, and by a sink that takes them a part at a time.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,7 +24,8 @@ const OUTPUTS: [OutputFraming; 4] = [
     OutputFraming::OctetCounted,
     OutputFraming::LengthPrefixed,
 ];
-/// With it the smallest buffer that a server may have takes several batches, and the longest message.
+/// With it the smallest buffer that a server may have takes several batches, and the longest
+/// message.
 const MAX: usize = BUFFER_BYTES - 256;
 const BUFFER_BYTES: usize = 4 << 10;
 const BUFFER_MESSAGES: usize = 64;
@@ -127,7 +128,11 @@ fn check(from: Framing, to: OutputFraming, messages: &[Vec<u8>], write: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn each_pair_of_framings_carries_any_bytes(

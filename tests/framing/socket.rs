@@ -1,5 +1,5 @@
-//! Every framing through a socket: what a server reads, in whatever pieces, is what the reference finds in the stream,
-//! and the ledger says the same.
+//! Every framing through a socket: what a server reads, in whatever pieces, is what the reference
+//! finds in the stream, and the ledger says the same.
 
 use std::io::Write;
 use std::time::Duration;
@@ -22,8 +22,8 @@ fn length() -> impl Strategy<Value = usize> {
     prop_oneof![6 => 0usize..20, 2 => 300usize..700, 1 => 700usize..3000]
 }
 
-/// Messages of these bytes and lengths, each in one of the ways in which the framing sends them, and the beginning of
-/// one more.
+/// Messages of these bytes and lengths, each in one of the ways in which the framing sends them,
+/// and the beginning of one more.
 fn stream(framing: Framing, messages: &[(u8, usize, u8)]) -> Vec<u8> {
     let one = |&(byte, len, way): &(u8, usize, u8)| {
         let message = vec![byte; len];
@@ -135,7 +135,11 @@ fn framing_bytes(found: &Found) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 16,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_socket_gives_what_the_reference_gives(
@@ -154,7 +158,8 @@ proptest! {
 
 #[test]
 fn a_count_makes_a_connection_hold_no_more_than_came() {
-    // 1 MiB is claimed, and 64 KiB are the longest message: what is not kept is discarded as it comes.
+    // 1 MiB is claimed, and 64 KiB are the longest message: what is not kept is discarded as it
+    // comes.
     const CLAIMED: usize = 1 << 20;
     const MAX: usize = 64 << 10;
     for (framing, oversize) in [
@@ -211,7 +216,8 @@ fn a_count_makes_a_connection_hold_no_more_than_came() {
 
 #[test]
 fn messages_around_a_dropped_one_keep_their_order() {
-    // Whole lines, one that is dropped, and whole lines again, in one read: what came before was put behind, or lost.
+    // Whole lines, one that is dropped, and whole lines again, in one read: what came before was
+    // put behind, or lost.
     for before in [1, 10] {
         let valve = Valve::open();
         let server = Ingest::builder()
@@ -253,7 +259,8 @@ fn a_violation_closes_the_connection_and_the_messages_before_it_are_kept() {
     assert_eq!(report.bytes.discarded.get(Discard::Oversize), 14);
 }
 
-/// A batch of one message is looked for in less than what was searched in vain for the end of a long one.
+/// A batch of one message is looked for in less than what was searched in vain for the end of a
+/// long one.
 #[test]
 fn a_long_message_in_pieces_is_whole_where_a_batch_holds_one_message() {
     for framing in FRAMINGS {

@@ -1,5 +1,5 @@
-//! Every framing: however a stream is split, the same messages, totals and sums come of it, no byte is unaccounted for,
-//! and hostile input costs little.
+//! Every framing: however a stream is split, the same messages, totals and sums come of it, no byte
+//! is unaccounted for, and hostile input costs little.
 
 use std::time::{Duration, Instant};
 
@@ -380,8 +380,9 @@ fn what_is_no_count_is_garbage_from_there_on() {
     }
 }
 
-/// One mark may stand between two messages, and a byte order mark before the first: behind a mark there is a count. A lone CR
-/// at the end of the stream is the beginning of a CRLF only where one may stand.
+/// One mark may stand between two messages, and a byte order mark before the first: behind a mark
+/// there is a count. A lone CR at the end of the stream is the beginning of a CRLF only where one
+/// may stand.
 #[test]
 fn a_mark_behind_a_mark_is_garbage() {
     let marked = ["\u{feff}", "1 a\n", "1 a\r\n", "1 a\0"];
@@ -476,7 +477,8 @@ fn the_next_message_after_one_that_is_too_long_is_whole() {
 
 #[test]
 fn an_unterminated_message_is_not_looked_through_twice() {
-    // A message of 8 MiB in reads of 16 bytes: looking through it anew each time would be 2 TiB, minutes of work.
+    // A message of 8 MiB in reads of 16 bytes: looking through it anew each time would be 2 TiB,
+    // minutes of work.
     const MAX: usize = 8 << 20;
     let streams: [(Framing, Vec<u8>); 6] = [
         (Framing::Lines, vec![]),

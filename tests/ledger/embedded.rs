@@ -1,4 +1,5 @@
-//! The ledger closes whatever an embedder's code does: handlers that panic or fail, consumers that fail, panic or leave.
+//! The ledger closes whatever an embedder's code does: handlers that panic or fail, consumers that
+//! fail, panic or leave.
 
 use std::io::{BufRead, BufReader, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +63,8 @@ fn a_handler_that_panics_or_fails_ends_its_own_connection_and_its_permit_returns
         })
         .unwrap();
     let addr = server.local_addrs()[0];
-    // One after the other through a single permit: each finds it only if the one before has returned it.
+    // One after the other through a single permit: each finds it only if the one before has
+    // returned it.
     let orders = [&b"panic\n"[..], b"fail\n", b"return\n"];
     for connection in 0..3 * EACH {
         let mut stream = client::connect(addr);

@@ -1,5 +1,5 @@
-//! A message that is longer than it may be costs what the policy says, around the limit to the byte, in the middle of a
-//! stream and at its end, however its bytes arrive; and the ledger closes.
+//! A message that is longer than it may be costs what the policy says, around the limit to the
+//! byte, in the middle of a stream and at its end, however its bytes arrive; and the ledger closes.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -75,8 +75,8 @@ fn send(server: &mut Drainline, stream: &mut TcpStream, bytes: &[u8], apart: boo
     }
 }
 
-/// Every content in the middle of a stream, then every content at the end of a stream of its own; one connection after
-/// the other, so that the sink's order is known.
+/// Every content in the middle of a stream, then every content at the end of a stream of its own;
+/// one connection after the other, so that the sink's order is known.
 fn run(policy: &str) -> (Expected, Exit) {
     let mut server = Drainline::start(&["--max-message", "64B", "--oversize", policy]);
     let mut expected = Expected::default();

@@ -1,5 +1,5 @@
-//! The ledger closes at every moment whatever a sink of one's own does: fails for a while, takes batches in part, fails for
-//! good, panics.
+//! The ledger closes at every moment whatever a sink of one's own does: fails for a while, takes
+//! batches in part, fails for good, panics.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,7 +182,8 @@ impl Run {
         Checker::read(&self.written).expect_exact(&self.counts());
     }
 
-    /// The sink ended it: what it took is a prefix of each connection, and the rest is booked to it.
+    /// The sink ended it: what it took is a prefix of each connection, and the rest is booked to
+    /// it.
     #[track_caller]
     fn assert_ended_by_sink(&self) {
         let sent: Counted = self.sent.iter().collect();

@@ -1,4 +1,5 @@
-//! The ledger closes whenever the end comes: in full flow, with half lines in flight, with clients in the kernel's queue.
+//! The ledger closes whenever the end comes: in full flow, with half lines in flight, with clients
+//! in the kernel's queue.
 
 use std::io::Write;
 use std::thread;

@@ -15,11 +15,13 @@ use crate::common::proc;
 /// So long nothing has to move, nor a processor be used, before it counts as settled.
 const SETTLED: Duration = Duration::from_millis(150);
 const ROUND: Duration = Duration::from_millis(2);
-/// The longest that filling takes; what does not settle by then goes on with the next step, as below.
+/// The longest that filling takes; what does not settle by then goes on with the next step, as
+/// below.
 const FILLING: Duration = Duration::from_secs(15);
 /// The longest that it takes piece by piece: on a busy machine a round waits for the server.
 const TRICKLING: Duration = Duration::from_secs(90);
-/// The longest that emptying takes. Behind a buffer of few messages the kernel's may hold hours of them.
+/// The longest that emptying takes. Behind a buffer of few messages the kernel's may hold hours of
+/// them.
 const EMPTYING: Duration = Duration::from_millis(1_500);
 
 #[derive(Debug, Clone)]
@@ -30,7 +32,8 @@ pub enum Step {
     Send(Arc<Script>),
     /// The latest send until nothing moves any more.
     Push,
-    /// As [`Push`](Step::Push), but a connection sends its next piece when the one before was read: each is a read of its own.
+    /// As [`Push`](Step::Push), but a connection sends its next piece when the one before was read:
+    /// each is a read of its own.
     Trickle,
     /// The latest send for so long.
     Flow(Duration),

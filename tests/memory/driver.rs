@@ -1,4 +1,5 @@
-//! Many connections that send what the server takes, from one thread, and a sink that takes what it is let.
+//! Many connections that send what the server takes, from one thread, and a sink that takes what it
+//! is let.
 
 use std::io::{ErrorKind, PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -76,7 +77,8 @@ impl Group {
         let connect = |_| {
             let stream = client::connect(addr);
             stream.set_nonblocking(true).unwrap();
-            // Else a small piece waits here for the one before, and comes with the next in one read.
+            // Else a small piece waits here for the one before, and comes with the next in one
+            // read.
             stream.set_nodelay(true).unwrap();
             (stream, Place::default())
         };

@@ -1,4 +1,5 @@
-//! The grid: each framing, output framing, buffer, size of message and number of connections, with each other.
+//! The grid: each framing, output framing, buffer, size of message and number of connections, with
+//! each other.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ pub fn whole() -> Vec<Cell> {
     places().into_iter().map(cell).collect()
 }
 
-/// So many cells that each value of each dimension meets each value of each other one; always the same.
+/// So many cells that each value of each dimension meets each value of each other one; always the
+/// same.
 pub fn pairwise() -> Vec<Cell> {
     let places = places();
     let mut left: HashSet<_> = places.iter().flat_map(pairs).collect();

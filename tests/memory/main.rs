@@ -1,9 +1,11 @@
-//! Resident memory stays below the bound that the server prints at start, whatever is sent to it, while the sink stands
-//! still and while it takes; and the bound is not so far above that it says nothing.
+//! Resident memory stays below the bound that the server prints at start, whatever is sent to it,
+//! while the sink stands still and while it takes; and the bound is not so far above that it says
+//! nothing.
 //!
-//! `DRAINLINE_LONG` runs a pairwise cover of the grid and some of the mixes; without it there are a few cells. `DRAINLINE_CELLS`
-//! chooses: `all` is the whole grid (hours without `--release`) and every mix, `all:3/8` the third of eight shares of that, each a
-//! fair sample, anything else those of them whose name holds it. Two cells run at a time, of the largest buffer one.
+//! `DRAINLINE_LONG` runs a pairwise cover of the grid and some of the mixes; without it there are a
+//! few cells. `DRAINLINE_CELLS` chooses: `all` is the whole grid (hours without `--release`) and
+//! every mix, `all:3/8` the third of eight shares of that, each a fair sample, anything else those
+//! of them whose name holds it. Two cells run at a time, of the largest buffer one.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 // `pub` in a module here means: for the other modules.
@@ -48,7 +50,8 @@ fn chosen() -> (Vec<Cell>, bool) {
     (mixes::short(), false)
 }
 
-/// Share `K/N` of the cells, from 1. They are shuffled, always in the same way: in their order every Nth has the same settings.
+/// Share `K/N` of the cells, from 1. They are shuffled, always in the same way: in their order
+/// every Nth has the same settings.
 fn share(mut cells: Vec<Cell>, text: &str) -> Vec<Cell> {
     let (number, count) = text.split_once('/').expect("all:K/N");
     let (number, count): (usize, usize) = (number.parse().unwrap(), count.parse().unwrap());
@@ -61,7 +64,8 @@ fn share(mut cells: Vec<Cell>, text: &str) -> Vec<Cell> {
     cells.into_iter().skip(number - 1).step_by(count).collect()
 }
 
-/// Two at a time: a peak of memory does not depend on speed. Two of the largest buffer would be more than machines have.
+/// Two at a time: a peak of memory does not depend on speed. Two of the largest buffer would be
+/// more than machines have.
 fn run(cells: Vec<Cell>) -> Vec<Figure> {
     let (largest, others): (Vec<_>, Vec<_>) = cells
         .into_iter()

@@ -30,7 +30,8 @@ fn cell(
     }
 }
 
-/// The buffer is filled while the sink stands still, is emptied while more comes, and is filled once more.
+/// The buffer is filled while the sink stands still, is emptied while more comes, and is filled
+/// once more.
 fn fill(connections: usize, script: Arc<Script>) -> Vec<Step> {
     vec![
         Step::Connect(connections, script),
@@ -170,8 +171,8 @@ fn changes() -> Vec<Cell> {
     cells
 }
 
-/// One group after the other fills the buffer, which is emptied then, and stays connected: what one freed must not add up
-/// with what the next one takes.
+/// One group after the other fills the buffer, which is emptied then, and stays connected: what one
+/// freed must not add up with what the next one takes.
 fn waves() -> Vec<Cell> {
     let sizes = [[1_000; 16], [60_000; 16], [1; 16]].into_iter();
     let sizes = sizes.chain([[
@@ -232,8 +233,8 @@ fn unfinished() -> Vec<Cell> {
     cells
 }
 
-/// What fills most of a buffer, each message in a batch of its own in the allocator's memory, and then a part of one that
-/// lies at the top of it: by so many connections together.
+/// What fills most of a buffer, each message in a batch of its own in the allocator's memory, and
+/// then a part of one that lies at the top of it: by so many connections together.
 fn filling(buffer_bytes: u64, connections: usize, size: usize, part: usize) -> Arc<Script> {
     let batch_bytes = size as u64 + 200;
     let count = buffer_bytes / 16 * 15 / batch_bytes / connections as u64;
@@ -244,8 +245,8 @@ fn filling(buffer_bytes: u64, connections: usize, size: usize, part: usize) -> A
     Script::in_pieces(size + 1, parts)
 }
 
-/// Connections fill the buffer and leave a part of a message where its memory ends. The sink takes all, and what is free below
-/// such a part stays with the allocator.
+/// Connections fill the buffer and leave a part of a message where its memory ends. The sink takes
+/// all, and what is free below such a part stays with the allocator.
 fn parts() -> Vec<Cell> {
     let trickle = |connections, script| {
         [
@@ -304,8 +305,8 @@ fn parts() -> Vec<Cell> {
     ]
 }
 
-/// What a message takes while it comes in small reads is freed by its connection's thread, in every size that malloc may keep
-/// for that thread alone.
+/// What a message takes while it comes in small reads is freed by its connection's thread, in every
+/// size that malloc may keep for that thread alone.
 fn small_pieces() -> Vec<Cell> {
     // malloc keeps some pieces of a size.
     const EACH_SIZE: usize = 8;

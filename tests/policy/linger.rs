@@ -8,8 +8,8 @@ const BUSY: f64 = 20_000.0;
 const SMALL: u64 = 700;
 const SLEEP: Duration = Duration::from_micros(500);
 
-/// An hour of looks that find so many items each, with so much time between them. How many looks were followed by a sleep
-/// once it has run for a second.
+/// An hour of looks that find so many items each, with so much time between them. How many looks
+/// were followed by a sleep once it has run for a second.
 fn sleeps_in(looks: u64, every: Duration, items: u64, bytes: u64) -> u64 {
     let mut linger = Linger::new(BUSY, SLEEP);
     let mut now = Duration::ZERO;

@@ -21,7 +21,8 @@ const fn settings(when_full: WhenFull, buffer_messages: u64) -> Settings {
     }
 }
 
-/// Clients that send 10 messages a second each, before a dead sink; the buffer holds five seconds of that.
+/// Clients that send 10 messages a second each, before a dead sink; the buffer holds five seconds
+/// of that.
 fn before_a_dead_sink(when_full: WhenFull, clients: usize) -> Sim {
     let mut sim = Sim::new(settings(when_full, 50 * clients as u64));
     sim.add(clients, every_second(10));
@@ -42,7 +43,8 @@ fn greedy(messages: u64) -> Load {
     }
 }
 
-/// The sink lives again, so many times as fast as all clients together; how long the gate stayed shut then.
+/// The sink lives again, so many times as fast as all clients together; how long the gate stayed
+/// shut then.
 fn heal(sim: &mut Sim, times: u64) -> Duration {
     let healed = sim.now;
     sim.sink_rate = times * 10 * sim.clients.len() as u64;
@@ -304,7 +306,11 @@ fn level_by_the_table(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_history_stands_on_the_rung_that_the_table_says(

@@ -39,8 +39,8 @@ proptest! {
             waited += wait;
             prop_assert_eq!(bucket.wait(now), Duration::ZERO, "told to wait twice");
 
-            // From any earlier moment up to now, before this take: no more than the rate and a burst.
-            // One token of it is what this take is let in for.
+            // From any earlier moment up to now, before this take: no more than the rate and a
+            // burst. One token of it is what this take is let in for.
             for &(since, before) in &windows {
                 let allowed = (now - since).as_secs_f64() * rate + burst;
                 prop_assert!((taken - before) as f64 <= allowed - 1.0 + 1e-3, "above the rate");

@@ -247,7 +247,8 @@ fn a_send_in_line_goes_on_during_a_drain_until_it_is_granted() {
     assert_eq!(delivered.try_iter().count(), 30);
 }
 
-/// A sink that backs off is to make its last try while there is time, and nobody is to wait for that.
+/// A sink that backs off is to make its last try while there is time, and nobody is to wait for
+/// that.
 #[test]
 fn a_consumer_that_waits_before_it_tries_again_is_told_when_the_last_handler_is_gone() {
     const HOUR: Duration = Duration::from_secs(3600);

@@ -1,4 +1,5 @@
-//! How a handler learns that the server drains, and that it is never mistaken for the peer's end of stream.
+//! How a handler learns that the server drains, and that it is never mistaken for the peer's end of
+//! stream.
 
 use std::io::{Read, Write};
 use std::sync::Mutex;

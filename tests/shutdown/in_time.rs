@@ -1,4 +1,5 @@
-//! A shutdown ends within its deadline whatever peers, handlers and sinks do, and books what it left.
+//! A shutdown ends within its deadline whatever peers, handlers and sinks do, and books what it
+//! left.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +16,8 @@ use drainline::{
     BoxError, Config, Connection, DropReason, EndReason, Received, Receiver, Report, Sender, Server,
 };
 
-/// A deadline that passes. Handlers are cut after three quarters of it, half a second before its end.
+/// A deadline that passes. Handlers are cut after three quarters of it, half a second before its
+/// end.
 const SHORT: Duration = Duration::from_secs(2);
 /// What may be left of it on a busy machine: whatever hangs here hangs for ever.
 const IN_TIME: Duration = Duration::from_secs(20);
@@ -155,7 +157,8 @@ fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
     drop(release);
 }
 
-/// Holds everything undone until the receiver is closed, then tells whether that came before the last deadline.
+/// Holds everything undone until the receiver is closed, then tells whether that came before the
+/// last deadline.
 fn flushes_at_the_end(
     told: mpsc::Sender<bool>,
 ) -> impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send {

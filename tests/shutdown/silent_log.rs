@@ -64,7 +64,8 @@ fn lines_at_debug_leave_the_others_their_room_and_what_is_left_out_is_counted() 
     );
 }
 
-/// Everything that a shutdown and a drop wait for at their end is stuck: the log, the consumer, a handler.
+/// Everything that a shutdown and a drop wait for at their end is stuck: the log, the consumer, a
+/// handler.
 #[test]
 fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop() {
     embedded::alone(

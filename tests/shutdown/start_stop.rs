@@ -1,5 +1,5 @@
-//! A server whose consumer dies ends by itself and says why; one connection can be aborted; a port can be had again at
-//! once; a start that fails leaves nothing behind.
+//! A server whose consumer dies ends by itself and says why; one connection can be aborted; a port
+//! can be had again at once; a start that fails leaves nothing behind.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -19,8 +19,8 @@ use drainline::{
     ServerError, StartError, Weigh,
 };
 
-/// A server ends by itself because its consumer did: `wait`, called before, returns; everybody was joined; the port is
-/// closed; what was not delivered is booked.
+/// A server ends by itself because its consumer did: `wait`, called before, returns; everybody was
+/// joined; the port is closed; what was not delivered is booked.
 #[track_caller]
 fn dies_of(
     consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
@@ -85,7 +85,8 @@ fn a_consumer_that_leaves_early_ends_the_server_too() {
     assert_eq!(dies_of(|_| Ok(())).error, Some(ServerError::ConsumerLeft));
 }
 
-/// Half of a buffer of a thousand messages, and the work of a thousand seconds for a rate of one in two.
+/// Half of a buffer of a thousand messages, and the work of a thousand seconds for a rate of one in
+/// two.
 struct Half;
 
 impl Weigh for Half {
@@ -98,7 +99,8 @@ impl Weigh for Half {
     }
 }
 
-/// Handlers that block each in the way that the first byte of their client says; a consumer that finishes nothing.
+/// Handlers that block each in the way that the first byte of their client says; a consumer that
+/// finishes nothing.
 fn blocking_server() -> Server {
     let mut config = Config::default();
     config.buffer_messages = 1000;
@@ -270,7 +272,8 @@ fn a_start_that_fails_names_what_failed_and_leaves_no_thread_and_no_listener_beh
     child.say("setting");
     let failed = child.wait_lines("failed ", 2).remove(1);
     assert!(failed.starts_with("send_timeout = 0ns: "), "{failed}");
-    // A thread that was joined may stay on the kernel's list for a moment; one that was left behind stays.
+    // A thread that was joined may stay on the kernel's list for a moment; one that was left behind
+    // stays.
     wait_until("threads and descriptors as before", DEADLINE, || {
         let after = (
             proc::thread_names(child.pid()),

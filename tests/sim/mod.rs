@@ -1,5 +1,5 @@
-//! A server without threads, sockets or clock: clients, a gate, the real queue, watch and overload, and a
-//! sink with a rate. Hours of overload pass in milliseconds.
+//! A server without threads, sockets or clock: clients, a gate, the real queue, watch and overload,
+//! and a sink with a rate. Hours of overload pass in milliseconds.
 
 use drainline::policy::{
     Acquire, Activity, Cancel, Change, Observation, Overload, OverloadLevel, OverloadSettings,

@@ -160,7 +160,8 @@ fn a_fifo_that_nobody_reads_for_a_while_is_told_once_and_costs_nothing() {
     Checker::read(&output).expect_exact(&[(0, 2)]);
 }
 
-/// Its wait is interrupted and goes on at the very byte; each SIGHUP opens the FIFO anew in a message's middle.
+/// Its wait is interrupted and goes on at the very byte; each SIGHUP opens the FIFO anew in a
+/// message's middle.
 #[test]
 fn signals_that_arrive_while_a_fifo_is_full_and_little_by_little_freed_tear_nothing() {
     let (_directory, path) = fifo();

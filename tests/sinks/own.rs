@@ -1,5 +1,5 @@
-//! What the trait `Sink` promises to a sink of one's own: when it is reopened, what it is offered again, how it waits, and
-//! where it ends.
+//! What the trait `Sink` promises to a sink of one's own: when it is reopened, what it is offered
+//! again, how it waits, and where it ends.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -201,7 +201,8 @@ fn a_sink_that_waits_is_woken_when_the_server_closes_and_cut_at_its_last_deadlin
     assert_eq!(drops.try_recv().as_deref(), Ok("consumer"));
 }
 
-/// Says in turn what it was told to, each time that it is to look after what it writes to; delivers everything.
+/// Says in turn what it was told to, each time that it is to look after what it writes to; delivers
+/// everything.
 struct Maintained(mpsc::Receiver<Result<(), SinkError>>, mpsc::Sender<()>);
 
 impl Sink for Maintained {

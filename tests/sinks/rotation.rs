@@ -29,7 +29,8 @@ const LONGER: Duration = Duration::from_secs(13);
 /// A reopen that failed is tried every second.
 const SOME_TRIES: Duration = Duration::from_millis(2500);
 
-/// A server, and the file that it began with, held so that it can be read whatever becomes of its name.
+/// A server, and the file that it began with, held so that it can be read whatever becomes of its
+/// name.
 struct Case {
     server: Drainline,
     client: TcpStream,
@@ -296,8 +297,8 @@ fn links_devices_and_fifos_are_left_alone() {
     assert!(at("link").is_symlink() && !at("fifo").exists());
 }
 
-/// As where a mount died and came back: the descriptor is dead, the name leads to what lives. Here it is another process's
-/// file, which takes nothing when that process has ended.
+/// As where a mount died and came back: the descriptor is dead, the name leads to what lives. Here
+/// it is another process's file, which takes nothing when that process has ended.
 #[test]
 fn a_dead_descriptor_is_given_up_for_what_has_the_name_now() {
     let directory = tempfile::tempdir().unwrap();
@@ -374,7 +375,8 @@ fn no_file_is_made_where_a_mount_is_missing() {
     assert_eq!(fs::read(&path).unwrap(), b"two\n");
 }
 
-/// A dead file is no reason that its mount cannot be taken away, and brings nothing but errors to whoever holds it.
+/// A dead file is no reason that its mount cannot be taken away, and brings nothing but errors to
+/// whoever holds it.
 #[test]
 fn a_file_whose_mount_died_and_came_back_gets_what_was_held_up_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
@@ -432,7 +434,8 @@ fn link(target: impl AsRef<Path>, at: &Path, owner: u32) {
     lchown(at, Some(owner), Some(owner)).unwrap();
 }
 
-/// By its owner: ours, root's, and that of the directory's owner are followed, whatever the kernel's own protection says.
+/// By its owner: ours, root's, and that of the directory's owner are followed, whatever the
+/// kernel's own protection says.
 #[test]
 fn a_link_of_somebody_else_is_not_followed_at_start_and_not_by_check() {
     if !is_root("make another user's link") {

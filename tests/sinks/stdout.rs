@@ -125,7 +125,8 @@ fn assert_shutdown_is_not_held_up(mut child: Drainline) {
     );
 }
 
-/// Whoever read what it writes is gone: it ends although nothing comes, so that nobody's message is lost.
+/// Whoever read what it writes is gone: it ends although nothing comes, so that nobody's message is
+/// lost.
 #[track_caller]
 fn assert_ends_for_want_of_a_reader(mut child: Drainline, had: u64) {
     let exit = child.wait();
@@ -207,7 +208,8 @@ fn the_null_device_takes_everything() {
     assert_eq!(exit.u64("delivered"), 30_000);
 }
 
-/// A server whose stdout is a pipe of another user, which it may not open anew, and the pipe's reading end. Takes root.
+/// A server whose stdout is a pipe of another user, which it may not open anew, and the pipe's
+/// reading end. Takes root.
 fn with_pipe_of_another(args: &[&str]) -> Option<(Drainline, io::PipeReader)> {
     if !is_root("run the program as another user") {
         return None;

@@ -1,4 +1,5 @@
-//! Stdout that is a terminal, or a terminal by its name: it shows what came, obeys none of it, and may go away.
+//! Stdout that is a terminal, or a terminal by its name: it shows what came, obeys none of it, and
+//! may go away.
 
 use std::fs;
 use std::io::Write;
@@ -18,8 +19,8 @@ fn plenty() -> Vec<u8> {
     b"a line of thirty bytes or so..\n".repeat(30_000)
 }
 
-/// The program on a terminal of its own, made by script(1), which copies what it shows to its own stdout and ends with the
-/// program's exit code. Its stderr and its process id stand in files.
+/// The program on a terminal of its own, made by script(1), which copies what it shows to its own
+/// stdout and ends with the program's exit code. Its stderr and its process id stand in files.
 struct OnTerminal {
     script: Guarded,
     addr: std::net::SocketAddr,
@@ -71,8 +72,8 @@ impl Drop for OnTerminal {
 }
 
 impl OnTerminal {
-    /// Its id is still that of this program, and it runs: what has ended has no command line, even while nobody has waited
-    /// for it.
+    /// Its id is still that of this program, and it runs: what has ended has no command line, even
+    /// while nobody has waited for it.
     fn is_alive(&self) -> bool {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid.as_raw_nonzero()));
         line.is_ok_and(|line| line.starts_with(BINARY.as_bytes()))
@@ -131,8 +132,8 @@ fn a_terminal_that_stands_still_does_not_hold_up_a_shutdown() {
     shown.finish();
 }
 
-/// As a terminal that was closed, or a session that was cut. Whether it ends for its hangup or for want of a reader: nobody's
-/// message is lost for it.
+/// As a terminal that was closed, or a session that was cut. Whether it ends for its hangup or for
+/// want of a reader: nobody's message is lost for it.
 #[test]
 fn a_terminal_that_is_gone_ends_the_server_although_nothing_comes() {
     for arguments in ["", "--sink file:/dev/tty"] {
@@ -150,7 +151,8 @@ fn a_terminal_that_is_gone_ends_the_server_although_nothing_comes() {
     }
 }
 
-/// What takes over a terminal that obeys it: title, clipboard, screen, an answer as if typed; and a second line.
+/// What takes over a terminal that obeys it: title, clipboard, screen, an answer as if typed; and a
+/// second line.
 const HOSTILE: &[u8] = b"\x1b]0;title\x07 \x1b]52;c;aGk=\x07 \x1b[2J \xc2\x9b5n \x9b5n \x7f\ttab \xc3\xa9 \xe2\x80\x99";
 const HARMLESS: &str = "\\x1b]0;title\\x07 \\x1b]52;c;aGk=\\x07 \\x1b[2J \\xc2\\x9b5n \\x9b5n \\x7f\ttab \u{e9} \u{2019}";
 

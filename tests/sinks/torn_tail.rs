@@ -1,4 +1,5 @@
-//! A file that ends in half a message, since whoever wrote it died or was cut off: what comes next is not glued to it.
+//! A file that ends in half a message, since whoever wrote it died or was cut off: what comes next
+//! is not glued to it.
 
 use std::fs;
 use std::io::Write;
@@ -130,7 +131,8 @@ fn a_file_that_is_empty_or_ends_in_a_whole_message_is_appended_to_as_it_is() {
     }
 }
 
-/// A drain in time leaves nothing half-written, and says nothing of the kind: also one that gave up on whole messages.
+/// A drain in time leaves nothing half-written, and says nothing of the kind: also one that gave up
+/// on whole messages.
 #[test]
 fn a_file_that_is_cut_off_between_two_messages_is_not_named() {
     let (_directory, path) = somewhere();
@@ -227,7 +229,8 @@ fn a_message_that_is_half_written_in_one_file_is_whole_in_the_next_and_its_half_
     assert_eq!(fs::read(&path).unwrap(), expected);
 }
 
-/// A log that its writer may not read is appended to, torn or not. Root reads everything, so another user tries.
+/// A log that its writer may not read is appended to, torn or not. Root reads everything, so
+/// another user tries.
 #[test]
 fn a_file_that_may_not_be_read_is_appended_to_as_it_is() {
     if !is_root("run the program as another user") {
@@ -246,7 +249,8 @@ fn a_file_that_may_not_be_read_is_appended_to_as_it_is() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "halfone\n");
 }
 
-/// Where the message begins that [`stuck`] has written in part, in lines: what stood before it was delivered.
+/// Where the message begins that [`stuck`] has written in part, in lines: what stood before it was
+/// delivered.
 fn begun(lines: &[u8]) -> usize {
     let whole = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
     whole(&lines[..LIMIT as usize])
@@ -352,7 +356,8 @@ fn a_file_that_is_truncated_and_has_grown_again_gets_the_message_from_its_beginn
     }
 }
 
-/// Both appended to it. Our half and the other's line are one, which cannot be helped; ours is whole behind it.
+/// Both appended to it. Our half and the other's line are one, which cannot be helped; ours is
+/// whole behind it.
 #[test]
 fn a_file_that_somebody_else_appends_to_while_it_is_full_gets_the_message_from_its_beginning() {
     let (_directory, path) = somewhere();
@@ -366,7 +371,8 @@ fn a_file_that_somebody_else_appends_to_while_it_is_full_gets_the_message_from_i
     assert_eq!(exit.stderr.matches(APPENDED).count(), 1, "{exit}");
 }
 
-/// The shell's `>>`, which may not be read, and `>`, which has a place of its own that is behind the end then.
+/// The shell's `>>`, which may not be read, and `>`, which has a place of its own that is behind
+/// the end then.
 #[test]
 fn a_stdout_that_is_truncated_while_it_is_full_begins_with_a_whole_message() {
     for redirection in [">", ">>"] {

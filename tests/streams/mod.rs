@@ -1,4 +1,5 @@
-//! What holds of every stream, in every framing: however it comes apart, it is what [`reference::amounts_to`] says.
+//! What holds of every stream, in every framing: however it comes apart, it is what
+//! [`reference::amounts_to`] says.
 //!
 //! The property tests and the fuzz targets share this: they differ in where their streams are from.
 
@@ -45,8 +46,8 @@ impl Rules {
         Decoder::new(self.framing, self.max, self.oversize)
     }
 
-    /// What is kept of an unfinished message at most: the longest one with its header or its end; and before one that is
-    /// longer is cut, the rest of a character.
+    /// What is kept of an unfinished message at most: the longest one with its header or its end;
+    /// and before one that is longer is cut, the rest of a character.
     fn most_pending(self) -> usize {
         let (cr, end, digits_and_space, character, priority) = (1, 2, 11, 3, 5);
         let character = match self.oversize {
@@ -63,9 +64,10 @@ impl Rules {
     }
 }
 
-/// Feeds a stream in reads of the given lengths, the rest in one, keeping what was not consumed, as a reader does, and
-/// takes at most `room` messages at a time. After each of the first reads, and at the end, what was found must be what
-/// the reference finds in all that has come, were that the end.
+/// Feeds a stream in reads of the given lengths, the rest in one, keeping what was not consumed, as
+/// a reader does, and takes at most `room` messages at a time. After each of the first reads, and
+/// at the end, what was found must be what the reference finds in all that has come, were that the
+/// end.
 ///
 /// # Panics
 /// When it is not.

@@ -55,8 +55,8 @@ pub fn amounts_to(rules: Rules, stream: &[u8], end: End) -> Sum {
     naive.sum
 }
 
-/// Where a message is cut that may have `max` bytes: before a character that would be cut in half. `None`: what is there of
-/// it may be one, and more is to come.
+/// Where a message is cut that may have `max` bytes: before a character that would be cut in half.
+/// `None`: what is there of it may be one, and more is to come.
 fn cut(message: &[u8], max: usize, has_end: bool) -> Option<usize> {
     for start in max.saturating_sub(3)..max {
         let chars = (2..=4).filter_map(|len| message.get(start..start + len));
@@ -152,8 +152,8 @@ impl Naive {
         end + 1
     }
 
-    /// The last line. It is a message at the end of the stream, its CR included; else it is discarded. One that is longer
-    /// than `most`, whatever follows, was dealt with before.
+    /// The last line. It is a message at the end of the stream, its CR included; else it is
+    /// discarded. One that is longer than `most`, whatever follows, was dealt with before.
     fn unterminated(&mut self, line: &[u8], most: usize) {
         let max = self.rules.max;
         let is_kept = line.len() <= most
@@ -291,7 +291,8 @@ impl Naive {
         self.delimited(rest, b'\n', true)
     }
 
-    /// The stream ends before it is known what this is: a line, then, and nobody thought it too long before.
+    /// The stream ends before it is known what this is: a line, then, and nobody thought it too
+    /// long before.
     fn undecided(&mut self, rest: &[u8]) -> usize {
         self.was_counted = false;
         self.unterminated(rest, rest.len());
