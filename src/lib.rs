@@ -14,6 +14,7 @@
 //!
 //! - [`design`]: the terms, the threads, the way of a message, the order of a shutdown.
 //! - [`limits`]: what is guaranteed, and what cannot be.
+//! - [`recipes`]: small programs for common needs.
 //! - [`tuning`]: what each setting trades for what.
 //! - [`senders`]: which sender needs which framing.
 //! - [`sinks`]: files, rotation, terminals.
@@ -33,6 +34,9 @@ pub mod design {}
 
 #[doc = include_str!("docs/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("docs/recipes.md")]
+pub mod recipes {}
 
 #[doc = include_str!("docs/tuning.md")]
 pub mod tuning {}
