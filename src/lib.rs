@@ -66,9 +66,10 @@ pub use log::Level;
 pub use policy::{Activity, OverloadLevel, Weight};
 pub use server::{
     BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
-    Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal, FirstByteTimeout, Keepalive,
-    LimitError, Listen, Logger, Malloc, MallocSetting, NotAccepting, NotAcceptingReason,
-    OnOverload, PauseAfter, Reason, Received, Receiver, RejectReason, Reply, Report, RequestError,
-    ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats,
-    ThreadBody, TrySendError, Weigh, WhenFull, Writer, heap_bytes,
+    Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
+    FirstByteTimeout, Keepalive, LimitError, Listen, Logger, Malloc, MallocSetting, NotAccepting,
+    NotAcceptingReason, OnOverload, PauseAfter, Reason, Received, Receiver, RejectReason, Reply,
+    Report, RequestError, ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts,
+    Spans, StartError, Stats, ThreadBody, TrySendError, Weigh, WhenFull, Writer, heap_bytes,
+    ranges,
 };

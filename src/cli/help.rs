@@ -4,7 +4,8 @@ use clap::{Arg, Command};
 
 use super::usage::{self, Accepted};
 
-const SHORT_WIDTH: usize = 80;
+/// What a line of the short help has room for.
+const MAX_PURPOSE: usize = 45;
 const LONG_WIDTH: usize = 100;
 
 /// What a command's helps say beside its flags.
@@ -32,70 +33,53 @@ pub(crate) fn install(command: Command, page: &Page) -> Command {
         .max_term_width(LONG_WIDTH)
 }
 
-/// One screen: every flag by group, with its default or its choices.
+/// A line for each flag, by group: what it takes, what it is for, and its default.
 fn short(command: &Command, page: &Page) -> String {
-    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
-    let flags = command.get_arguments().filter(|arg| !arg.is_positional());
-    for arg in flags {
-        let heading = arg.get_help_heading().unwrap_or_default();
-        let item = item(arg);
-        match groups.iter_mut().find(|(known, _)| *known == heading) {
-            Some((_, items)) => items.push(item),
-            None => groups.push((heading, vec![item])),
-        }
-    }
-    let indent = 2 + groups.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut text = format!(
-        "{} {}: {}\n\
-         Usage: {}\n\n\
-         Each flag is shown with its choices, the default first, or with its default:\n",
+        "{} {}: {}\nUsage: {}\n",
         command.get_name(),
         env!("CARGO_PKG_VERSION"),
         page.title,
         page.usage
     );
-    for (name, items) in groups {
-        let mut line = format!("{name:indent$}");
-        for (place, item) in items.iter().enumerate() {
-            if place > 0 && line.len() + item.len() > SHORT_WIDTH {
-                text.push_str(line.trim_end());
-                text.push('\n');
-                line = " ".repeat(indent);
-            }
-            line.push_str(item);
-            line.push_str("  ");
+    let flags: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|arg| !arg.is_positional())
+        .collect();
+    let indent = flags.iter().map(|arg| item(arg).len()).max().unwrap_or(0) + 2;
+    let mut heading = None;
+    for arg in flags {
+        if heading != arg.get_help_heading() {
+            heading = arg.get_help_heading();
+            text += &format!("{}:\n", heading.unwrap_or_default());
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
+        let line = format!("  {:indent$}{}", item(arg), purpose(arg));
+        text += &format!("{}\n", line.trim_end());
     }
-    text.push('\n');
-    text.push_str(page.short_after);
-    text += &format!(
-        "What each flag does, accepts and costs: {} --help",
-        command.get_name()
-    );
-    text
+    text + page.short_after
+        + &format!(
+            "What each flag does, accepts and costs: {} --help",
+            command.get_name()
+        )
 }
 
 fn item(arg: &Arg) -> String {
     let long = arg.get_long().unwrap_or_default();
-    match (arg.get_short(), value(arg)) {
+    let value_name = arg.get_value_names().and_then(<[_]>::first);
+    match (arg.get_short(), value_name) {
         (Some(short), _) => format!("-{short}, --{long}"),
-        (None, Some(value)) => format!("--{long} {value}"),
-        (None, None) => format!("--{long}"),
+        (None, Some(value)) if usage::takes_value(arg) => format!("--{long} {value}"),
+        (None, _) => format!("--{long}"),
     }
 }
 
-/// The choices, the default, or what kind of value it is.
-fn value(arg: &Arg) -> Option<String> {
-    if !usage::takes_value(arg) {
-        return None;
-    }
-    let name = arg.get_value_names()?.first()?.to_string();
-    if name.contains('|') {
-        return Some(name);
-    }
-    Some(default(arg).unwrap_or(name))
+/// What the flag is for, where it is said in a few words, and its default.
+fn purpose(arg: &Arg) -> String {
+    let few_words = arg.get_help().map(ToString::to_string);
+    let default = default(arg).map(|default| format!("[{default}]"));
+    let few_words = few_words.filter(|words| words.len() <= MAX_PURPOSE);
+    let parts = [few_words, default];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn default(arg: &Arg) -> Option<String> {
@@ -106,21 +90,25 @@ fn default(arg: &Arg) -> Option<String> {
 /// Every flag in whole sentences, with its default and what it accepts.
 fn long(command: Command, page: &Page) -> String {
     command
-        .mut_args(|arg| {
-            let does = arg.get_long_help().or(arg.get_help());
-            // clap takes the last full stop from a doc comment of one paragraph.
-            let does = does.map(|does| format!("{does}.")).unwrap_or_default();
-            let Some(accepted) = usage::accepted(&arg, page.accepted) else {
-                return arg.long_help(does);
-            };
-            let default = default(&arg).map_or_else(String::new, |it| format!("Default: {it}. "));
-            arg.long_help(format!("{does}\n{default}Accepted: {accepted}."))
-                .hide_default_value(true)
-                .hide_possible_values(true)
-        })
         .override_usage(page.usage)
         .after_long_help(page.after)
         .max_term_width(LONG_WIDTH)
         .render_long_help()
         .to_string()
+}
+
+/// The flags of a tool, with their defaults and what they accept in the long help.
+pub(crate) fn complete(command: Command, page: &Page) -> Command {
+    command.mut_args(|arg| {
+        let does = arg.get_long_help().or(arg.get_help());
+        // clap takes the last full stop from a doc comment of one paragraph.
+        let does = does.map(|does| format!("{does}.")).unwrap_or_default();
+        let Some(accepted) = usage::accepted(&arg, page.accepted) else {
+            return arg.long_help(does);
+        };
+        let default = default(&arg).map_or_else(String::new, |it| format!("Default: {it}. "));
+        arg.long_help(format!("{does}\n{default}Expects {accepted}."))
+            .hide_default_value(true)
+            .hide_possible_values(true)
+    })
 }

@@ -1,14 +1,17 @@
 //! The command line: what was typed, what it means, the serving, and how it is told.
 //!
-//! In the order data flows: `args` declares the flags, `units` and `values` read one value each,
-//! `settings` holds them against each other, `files` looks at the paths among them, `usage` makes any error
-//! one line, `help` prints the rest; then `serve` starts the server, `signals` passes on what the system asks,
-//! `report` says how it ended, `stderr` writes it.
+//! In the order data flows: `settings` has the flags, a row each, and holds their values against
+//! each other; `flag` says what a row is, `units`, `kinds` and `values` read one value each, `files`
+//! looks at the paths among them. `usage` makes any error one line, with the new names of what was
+//! `renamed`; `help` prints the rows. Then `serve` starts the server, `signals` passes on what the
+//! system asks, `report` says how it ended, `stderr` writes it.
 
-mod args;
 pub(crate) mod files;
+pub(crate) mod flag;
 pub(crate) mod help;
+pub(crate) mod kinds;
 pub(crate) mod malloc;
+mod renamed;
 mod report;
 pub(crate) mod serve;
 pub(crate) mod settings;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drainline::ingest::sink::{File, Null, Stdout};
-use drainline::ingest::{Framing, Ingest, IngestBuilder};
+use drainline::ingest::{Framing, IngestBuilder};
 use drainline::{Server, StartError};
 use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::settings::Settings;
+use super::flag;
+use super::settings::{self, Settings};
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
 use super::usage::{CONTRADICTION, UsageError};
@@ -111,7 +112,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         }),
         SinkSpec::File(path) => {
             if files::is_fifo(path) {
-                let sink = values::print_sink(&settings.sink);
+                let sink = settings.sink.to_string();
                 notes.push(format!(
                     "--sink {sink} is a FIFO: a start needs somebody who reads it"
                 ));
@@ -150,17 +151,7 @@ pub(crate) fn check_start(settings: &Settings) -> Result<(), UsageError> {
 }
 
 fn builder(settings: &Settings) -> IngestBuilder {
-    let builder = Ingest::builder()
-        .config(settings.config.clone())
-        .max_message(settings.max_message)
-        .framing(settings.framing)
-        .output_framing(settings.output_framing)
-        .oversize(settings.oversize)
-        .reserve(THREADS, DESCRIPTORS);
-    settings
-        .listen
-        .iter()
-        .fold(builder, |builder, &address| builder.listen(address))
+    settings.builder().reserve(THREADS, DESCRIPTORS)
 }
 
 fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Server, UsageError> {
@@ -183,7 +174,7 @@ fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Server, UsageError
         SinkSpec::File(path) => {
             let sink = File::open(path).map_err(sink_failed)?;
             let sink = sink.terminal_escape(settings.terminal_escape);
-            let name = values::print_sink(&settings.sink);
+            let name = settings.sink.to_string();
             remarks.extend(escape_remark(&name, sink.escapes()));
             if stderr.is_file(path) {
                 builder.start(Between::new(sink, Arc::clone(stderr)))
@@ -216,7 +207,7 @@ fn overwrite_remark(sink: &Stdout) -> Option<(Level, String)> {
 }
 
 fn sink_failed(sink: &SinkSpec, error: &io::Error) -> UsageError {
-    failed(&format!("--sink {}: {error}", values::print_sink(sink)))
+    failed(&format!("--sink {}: {error}", sink))
 }
 
 fn port_file_failed(path: &Path, error: &io::Error) -> UsageError {
@@ -237,15 +228,7 @@ fn not_started(error: &StartError) -> UsageError {
 
 /// The library names settings, the user typed flags.
 pub(crate) fn as_flags(text: &str) -> String {
-    let settings = [
-        "max_connections",
-        "buffer_bytes",
-        "buffer_messages",
-        "max_message",
-    ];
-    settings.iter().fold(text.to_owned(), |text, setting| {
-        text.replace(setting, &format!("--{}", setting.replace('_', "-")))
-    })
+    flag::in_flags(&settings::flags(), text)
 }
 
 fn failed(what: &str) -> UsageError {
@@ -292,7 +275,7 @@ fn banner(settings: &Settings, handle: &Server) -> String {
         env!("CARGO_PKG_VERSION"),
         values::print_choice(values::FRAMING, settings.framing),
         listed.join(", "),
-        values::print_sink(&settings.sink),
+        settings.sink.to_string(),
         handle.limits()
     );
     if let Some(first) = addresses.first() {

@@ -43,6 +43,14 @@ pub(crate) fn print_duration(value: Duration) -> String {
     }
 }
 
+/// As [`print_duration`], but a day is `24h`: where a range ends, hours say more than days.
+pub(crate) fn print_limit(value: Duration) -> String {
+    match value.as_secs() {
+        86_400 => "24h".to_owned(),
+        _ => print_duration(value),
+    }
+}
+
 fn compact(value: Duration) -> String {
     humantime::format_duration(value)
         .to_string()
@@ -119,11 +127,6 @@ fn or_word<T>(
             read(text).map(Some)
         }
     }
-}
-
-/// `word` where there is no value.
-pub(crate) fn print_or<T>(word: &str, value: Option<T>, print: impl FnOnce(T) -> String) -> String {
-    value.map_or_else(|| word.to_owned(), print)
 }
 
 #[cfg(test)]
@@ -204,6 +207,5 @@ mod tests {
         assert_eq!(or_off(rate)("5"), Ok(Some(5)));
         assert!(or_off(rate)("auto").is_err());
         assert_eq!(or_auto(count::<u32>)("auto"), Ok(None));
-        assert_eq!(print_or("off", None, print_rate), "off");
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use drainline::ConfigError;
+use clap::{Arg, ArgAction, Command};
+
+use super::renamed;
 
 /// What each flag of a command accepts, by its id. Choices tell it themselves.
 pub(crate) type Accepted = &'static [(&'static str, &'static str)];
@@ -18,7 +19,7 @@ pub(crate) const CONTRADICTION: u8 = 78;
 /// Why nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UsageError {
-    /// One line for stderr: the flag, the value and what is accepted.
+    /// One line for stderr: the flag, the value and what is expected.
     pub(crate) line: String,
     /// The exit code.
     pub(crate) code: u8,
@@ -34,25 +35,13 @@ impl std::error::Error for UsageError {}
 
 impl UsageError {
     /// `value` of `flag` cannot be read or is out of range.
-    pub(crate) fn bad_value(flag: &str, value: &str, accepted: &str) -> Self {
-        let line = if value.is_empty() {
-            format!("{flag}: a value is missing: accepted is {accepted}")
-        } else {
-            format!("{flag} {value}: accepted is {accepted}")
+    pub(crate) fn bad_value(flag: &str, value: &str, expected: &str) -> Self {
+        let line = match (value, renamed::value_now(flag, value)) {
+            ("", _) => format!("missing value for {flag}: expected {expected}"),
+            (_, None) => format!("invalid value '{value}' for {flag}: expected {expected}"),
+            (_, Some(now)) => format!("invalid value '{value}' for {flag}: use {now} instead"),
         };
         Self::new(BAD_VALUE, &line)
-    }
-
-    /// The same, and why it was not accepted.
-    pub(super) fn unreadable(
-        command: &Command,
-        table: Accepted,
-        id: &str,
-        value: &str,
-        why: &str,
-    ) -> Self {
-        let accepted = accepted_of(command, table, &flag(id));
-        Self::bad_value(&flag(id), value, &format!("{accepted} ({why})"))
     }
 
     /// Values that are each sound and not together.
@@ -68,52 +57,39 @@ impl UsageError {
         }
     }
 
-    /// A setting that the library refuses, in the words of the command line.
-    pub(super) fn from_setting(
-        error: &ConfigError,
+    /// What clap tells in several lines; `expected` says what a flag accepts.
+    pub(crate) fn from_clap(
+        error: &clap::Error,
         command: &Command,
-        table: Accepted,
-        matches: &ArgMatches,
+        expected: impl Fn(&str) -> Option<String>,
     ) -> Self {
-        let flag = flag(error.setting);
-        let typed = typed(matches, error.setting).unwrap_or_else(|| error.value.clone());
-        if error.is_contradiction {
-            let accepted = with_flags(&error.accepted, command);
-            let line = format!("{flag} {typed}: accepted is {accepted}");
-            return Self::new(CONTRADICTION, &line);
-        }
-        Self::bad_value(&flag, &typed, &accepted_of(command, table, &flag))
-    }
-
-    /// What clap tells in several lines.
-    pub(crate) fn from_clap(error: &clap::Error, command: &Command, table: Accepted) -> Self {
         // clap names a flag as `--send-timeout <TIME>`.
         let full = context(error, ContextKind::InvalidArg);
         let flag = full.split(' ').next().unwrap_or_default();
         let value = context(error, ContextKind::InvalidValue);
-        match error.kind() {
+        let line = match error.kind() {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-                Self::bad_value(flag, &value, &accepted_of(command, table, flag))
+                return Self::bad_value(flag, &value, &expected(flag).unwrap_or_default());
             }
             ErrorKind::TooManyValues => {
-                let line = format!("{flag} {value}: accepted is {flag} alone, without a value");
-                Self::new(BAD_VALUE, &line)
+                format!(
+                    "invalid value '{value}' for {flag}: expected {flag} alone, without a value"
+                )
             }
             ErrorKind::ArgumentConflict => {
-                let line = format!("{flag}: given more than once: accepted is one value");
-                Self::new(BAD_VALUE, &line)
+                format!("{flag} is given more than once: expected one value")
             }
-            ErrorKind::UnknownArgument => Self::new(BAD_VALUE, &unknown(error, command, flag)),
-            ErrorKind::InvalidUtf8 => Self::new(
-                BAD_VALUE,
-                "a value is not UTF-8: accepted is UTF-8, except in --port-file and --sink file:PATH",
-            ),
+            ErrorKind::UnknownArgument => unknown(error, command, flag),
+            ErrorKind::InvalidUtf8 => {
+                "a value is not UTF-8: expected UTF-8 everywhere but in paths".to_owned()
+            }
             _ => {
                 let text = error.to_string();
                 let first = text.lines().next().unwrap_or_default();
-                Self::new(BAD_VALUE, first.trim_start_matches("error: "))
+                first.trim_start_matches("error: ").to_owned()
             }
-        }
+        };
+        Self::new(BAD_VALUE, &line)
     }
 }
 
@@ -121,15 +97,17 @@ fn unknown(error: &clap::Error, command: &Command, flag: &str) -> String {
     let suggested = context(error, ContextKind::SuggestedArg);
     let name = command.get_name();
     if !flag.starts_with('-') {
-        let alone = match command.get_positionals().next() {
-            None => "flags alone".to_owned(),
+        let expected = match command.get_positionals().next() {
+            None => "only flags".to_owned(),
             Some(one) => format!("one {} and flags", one.get_id().as_str().to_uppercase()),
         };
-        format!("{flag}: accepted are {alone}: {name} -h lists them")
+        format!("unexpected argument '{flag}': expected {expected}; {name} -h lists them")
+    } else if let Some(now) = renamed::flag_now(name, flag) {
+        format!("unknown flag {flag}: use {now} instead")
     } else if suggested.is_empty() {
-        format!("{flag}: no such flag: {name} -h lists them")
+        format!("unknown flag {flag}: {name} -h lists the flags")
     } else {
-        format!("{flag}: no such flag: did you mean {suggested}?")
+        format!("unknown flag {flag}: did you mean {suggested}?")
     }
 }
 
@@ -152,47 +130,16 @@ pub(crate) fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-fn accepted_of(command: &Command, table: Accepted, flag: &str) -> String {
-    command
-        .get_arguments()
-        .find(|arg| arg.get_long() == flag.strip_prefix("--"))
-        .and_then(|arg| accepted(arg, table))
-        .unwrap_or_default()
+/// What a flag, by its long name, accepts.
+pub(crate) fn accepted_of(command: &Command, table: Accepted, flag: &str) -> Option<String> {
+    let mut args = command.get_arguments();
+    let arg = args.find(|arg| arg.get_long() == flag.strip_prefix("--"))?;
+    accepted(arg, table)
 }
 
 /// `send_timeout` is set by `--send-timeout`.
 fn flag(setting: &str) -> String {
     format!("--{}", setting.replace('_', "-"))
-}
-
-/// The value as it was typed, where the flag has one.
-fn typed(matches: &ArgMatches, id: &str) -> Option<String> {
-    let mut values = matches.try_get_raw(id).ok()??;
-    let first = values.next()?;
-    match values.next() {
-        None => Some(first.to_string_lossy().into_owned()),
-        Some(_) => None,
-    }
-}
-
-/// Replaces settings of more than one word by their flags.
-fn with_flags(text: &str, command: &Command) -> String {
-    let known = |word: &str| {
-        word.contains('_')
-            && command
-                .get_arguments()
-                .any(|arg| arg.get_id().as_str() == word)
-    };
-    text.split(' ')
-        .map(|word| {
-            if known(word) {
-                flag(word)
-            } else {
-                word.to_owned()
-            }
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> String {

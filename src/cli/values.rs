@@ -1,6 +1,7 @@
-//! The values that are more than a number: choices, sinks, keepalive, networks, addresses.
+//! What the flags of a server are set to: addresses, networks, sinks, and words.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -8,14 +9,232 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use drainline::ingest::{Framing, OutputFraming, Oversize};
-use drainline::{FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
+use drainline::{Keepalive, OnOverload, WhenFull, ranges};
 use ipnet::IpNet;
 use log::LevelFilter;
 
+#[cfg(test)]
+use super::kinds::cases;
+use super::kinds::{Choices, Count, Kind, NotAccepted, in_range};
 use super::units::{self, Unreadable};
 
-/// The words of a flag and what each stands for.
-pub(crate) type Choices<T> = &'static [(&'static str, T)];
+pub(crate) use super::kinds::print_choice;
+
+/// An address to listen on: see [`address`].
+pub(crate) struct Address;
+
+impl Kind for Address {
+    type Value = SocketAddr;
+
+    fn read(&self, typed: &str) -> Result<SocketAddr, NotAccepted> {
+        address(typed).map_err(NotAccepted::because)
+    }
+
+    fn print(&self, value: &SocketAddr) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn expected(&self) -> String {
+        "an address such as 127.0.0.1:5140".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "ADDRESS".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(
+            &["127.0.0.1:0", "[::1]:5140", "localhost:5140"],
+            &["5140", ":5140", "127.0.0.1", "127.0.0.1:65536"],
+        )
+    }
+}
+
+/// A network; a bare address is a network of one.
+pub(crate) struct Network;
+
+impl Kind for Network {
+    type Value = IpNet;
+
+    fn read(&self, typed: &str) -> Result<IpNet, NotAccepted> {
+        if let Ok(address) = typed.parse::<IpAddr>() {
+            return Ok(address.into());
+        }
+        let network = typed.parse::<IpNet>();
+        network
+            .map(|network| network.trunc())
+            .map_err(|_| NotAccepted::default())
+    }
+
+    fn print(&self, value: &IpNet) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn expected(&self) -> String {
+        "a network such as 10.0.0.0/8".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "NETWORKS".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(
+            &["10.0.0.0/8", "fd00::/8", "10.0.0.1"],
+            &["10.0.0.0/33", "gateway", "10.0.0.0/8,off"],
+        )
+    }
+}
+
+/// `idle`, `idle,interval` or `idle,interval,probes`. The kernel counts both times in whole
+/// seconds.
+pub(crate) struct KeepaliveTimes;
+
+impl Kind for KeepaliveTimes {
+    type Value = Keepalive;
+
+    fn read(&self, typed: &str) -> Result<Keepalive, NotAccepted> {
+        let mut parts = typed.split(',').map(str::trim);
+        let mut value = Keepalive {
+            idle: whole_seconds(parts.next().unwrap_or_default())?,
+            ..Keepalive::default()
+        };
+        if let Some(interval) = parts.next() {
+            value.interval = whole_seconds(interval)?;
+        }
+        if let Some(probes) = parts.next() {
+            value.probes = Count(ranges::KEEPALIVE_PROBES).read(probes)?;
+        }
+        match parts.next() {
+            None => Ok(value),
+            Some(_) => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &Keepalive) -> Option<String> {
+        let (idle, interval) = (value.idle.as_secs(), value.interval.as_secs());
+        Some(format!("{idle}s,{interval}s,{}", value.probes))
+    }
+
+    fn expected(&self) -> String {
+        let (times, probes) = (ranges::KEEPALIVE_TIME, ranges::KEEPALIVE_PROBES);
+        format!(
+            "idle time, interval and probes such as 60s,10s,6 (times from {}s to {}s in whole seconds, \
+             {} to {} probes; the last two may be left out)",
+            times.start().as_secs(),
+            times.end().as_secs(),
+            probes.start(),
+            probes.end()
+        )
+    }
+
+    fn placeholder(&self) -> String {
+        "TIME,TIME,N".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(
+            &["60s", "60s,10s", "1s,32767s,127"],
+            &[
+                "0s",
+                "60s,10s,128",
+                "60s,10s,0",
+                "60s,10s,6,1",
+                "1500ms",
+                "60s,32768s",
+                "on",
+            ],
+        )
+    }
+}
+
+fn whole_seconds(typed: &str) -> Result<Duration, NotAccepted> {
+    let value = units::duration(typed).map_err(|_| NotAccepted::default())?;
+    match value.subsec_nanos() {
+        0 => in_range(value, &ranges::KEEPALIVE_TIME),
+        _ => Err(NotAccepted::default()),
+    }
+}
+
+/// `stdout`, `null` or `file:PATH`; a path need not be UTF-8.
+pub(crate) struct Sink;
+
+impl Kind for Sink {
+    type Value = SinkSpec;
+
+    fn read(&self, typed: &str) -> Result<SinkSpec, NotAccepted> {
+        self.read_os(typed.as_ref())
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<SinkSpec, NotAccepted> {
+        match typed.as_bytes() {
+            b"stdout" => Ok(SinkSpec::Stdout),
+            b"null" => Ok(SinkSpec::Null),
+            bytes => match bytes.strip_prefix(b"file:") {
+                Some(path) if !path.is_empty() => {
+                    Ok(SinkSpec::File(OsString::from_vec(path.to_owned()).into()))
+                }
+                _ => Err(NotAccepted::default()),
+            },
+        }
+    }
+
+    fn print(&self, value: &SinkSpec) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn expected(&self) -> String {
+        "stdout, null or file:PATH".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "stdout|null|file:PATH".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let good = ["stdout", "null", "file:/tmp/out"];
+        cases(&good, &["file:", "/tmp/out", "kafka"])
+    }
+}
+
+/// A path.
+pub(crate) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn read(&self, typed: &str) -> Result<PathBuf, NotAccepted> {
+        self.read_os(typed.as_ref())
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<PathBuf, NotAccepted> {
+        match typed.is_empty() {
+            true => Err(NotAccepted::default()),
+            false => Ok(typed.into()),
+        }
+    }
+
+    fn print(&self, value: &PathBuf) -> Option<String> {
+        Some(value.display().to_string())
+    }
+
+    fn expected(&self) -> String {
+        "a path".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "PATH".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(&["/tmp/ports"], &[""])
+    }
+}
 
 pub(super) const FRAMING: Choices<Framing> = &[
     ("lines", Framing::Lines),
@@ -44,13 +263,13 @@ pub(crate) const WHEN_FULL: Choices<WhenFull> = &[
     ("block", WhenFull::Block),
 ];
 
-pub(crate) const ON_PAUSE: Choices<OnOverload> = &[
+pub(crate) const ON_OVERLOAD: Choices<OnOverload> = &[
     ("backlog", OnOverload::Backlog),
     ("close", OnOverload::Close),
     ("refuse", OnOverload::Refuse),
 ];
 
-/// Whether something is done where it pays.
+/// Whether drainline does something where it is of use.
 pub(super) const AUTO_OR_OFF: Choices<bool> = &[("auto", true), ("off", false)];
 
 pub(crate) const REPORT: Choices<ReportFormat> =
@@ -85,6 +304,16 @@ pub(crate) enum SinkSpec {
     File(PathBuf),
 }
 
+impl Display for SinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SinkSpec::Stdout => f.write_str("stdout"),
+            SinkSpec::Null => f.write_str("null"),
+            SinkSpec::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
 /// Reads one of the words of `choices`.
 pub(crate) fn choice<T>(choices: Choices<T>) -> impl TypedValueParser<Value = T>
 where
@@ -97,116 +326,6 @@ where
             .map(|(_, value)| *value)
             .ok_or("no such choice")
     })
-}
-
-pub(crate) fn print_choice<T: PartialEq>(choices: Choices<T>, value: T) -> String {
-    choices
-        .iter()
-        .find(|(_, known)| *known == value)
-        .map_or_else(String::new, |(word, _)| (*word).to_owned())
-}
-
-/// `stdout`, `null` or `file:PATH`; a path need not be UTF-8.
-pub(super) fn sink(typed: OsString) -> Result<SinkSpec, Unreadable> {
-    match typed.as_bytes() {
-        b"stdout" => Ok(SinkSpec::Stdout),
-        b"null" => Ok(SinkSpec::Null),
-        bytes => match bytes.strip_prefix(b"file:") {
-            Some(path) if !path.is_empty() => {
-                Ok(SinkSpec::File(OsString::from_vec(path.to_owned()).into()))
-            }
-            _ => Err("no such sink".to_owned()),
-        },
-    }
-}
-
-pub(super) fn print_sink(sink: &SinkSpec) -> String {
-    match sink {
-        SinkSpec::Stdout => "stdout".to_owned(),
-        SinkSpec::Null => "null".to_owned(),
-        SinkSpec::File(path) => format!("file:{}", path.display()),
-    }
-}
-
-/// `auto`, `off` or a duration.
-pub(super) fn pause_after(text: &str) -> Result<PauseAfter, Unreadable> {
-    match text {
-        "auto" => Ok(PauseAfter::Auto),
-        "off" => Ok(PauseAfter::Off),
-        text => units::duration(text).map(PauseAfter::After),
-    }
-}
-
-pub(crate) fn print_pause_after(value: PauseAfter) -> String {
-    match value {
-        PauseAfter::Auto => "auto".to_owned(),
-        PauseAfter::Off => "off".to_owned(),
-        PauseAfter::After(wait) => units::print_duration(wait),
-    }
-}
-
-pub(super) fn first_byte_timeout(text: &str) -> Result<FirstByteTimeout, Unreadable> {
-    match text {
-        "auto" => Ok(FirstByteTimeout::Auto),
-        "off" => Ok(FirstByteTimeout::Off),
-        text => units::duration(text).map(FirstByteTimeout::After),
-    }
-}
-
-pub(crate) fn print_first_byte_timeout(value: FirstByteTimeout) -> String {
-    match value {
-        FirstByteTimeout::Auto => "auto".to_owned(),
-        FirstByteTimeout::Off => "off".to_owned(),
-        FirstByteTimeout::After(wait) => units::print_duration(wait),
-    }
-}
-
-/// `idle`, `idle,interval` or `idle,interval,probes`. The kernel counts both times in whole seconds.
-pub(super) fn keepalive(text: &str) -> Result<Keepalive, Unreadable> {
-    let mut parts = text.split(',').map(str::trim);
-    let mut value = Keepalive {
-        idle: whole_seconds(parts.next().unwrap_or_default())?,
-        ..Keepalive::default()
-    };
-    if let Some(interval) = parts.next() {
-        value.interval = whole_seconds(interval)?;
-    }
-    if let Some(probes) = parts.next() {
-        value.probes = units::count(probes)?;
-    }
-    match parts.next() {
-        None => Ok(value),
-        Some(_) => Err("more than three parts".to_owned()),
-    }
-}
-
-fn whole_seconds(text: &str) -> Result<Duration, Unreadable> {
-    let value = units::duration(text)?;
-    if value.subsec_nanos() == 0 {
-        Ok(value)
-    } else {
-        Err("not in whole seconds".to_owned())
-    }
-}
-
-pub(super) fn print_keepalive(value: Keepalive) -> String {
-    format!(
-        "{}s,{}s,{}",
-        value.idle.as_secs(),
-        value.interval.as_secs(),
-        value.probes
-    )
-}
-
-/// A network; a bare address is a network of one.
-pub(super) fn network(text: &str) -> Result<IpNet, Unreadable> {
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.into()),
-        Err(_) => text
-            .parse::<IpNet>()
-            .map(|network| network.trunc())
-            .map_err(|error| error.to_string()),
-    }
 }
 
 /// An address and a port, or a name and a port. A name stands for its first IPv4 address, else for

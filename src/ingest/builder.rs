@@ -17,7 +17,7 @@ use super::ledger::ByteLedger;
 use super::shared::Shared;
 use super::sink::{self, Sink};
 use crate::server::{
-    BufferMemory, Builder, Config, ConfigError, ResourceLimits, Server, StartError,
+    BufferMemory, Builder, Config, ConfigError, Contradiction, ResourceLimits, Server, StartError,
 };
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its delimiter, the batch
@@ -223,20 +223,41 @@ impl IngestBuilder {
 
     /// The server's settings, with what a reader holds; `max_message` is in range and fits.
     fn server_config(&self) -> Result<Config, ConfigError> {
-        let (max_message, buffer_bytes) = (self.max_message, self.config.buffer_bytes);
-        check_max_message(max_message)?;
-        let overhead = message_overhead_bytes(max_message);
-        if max_message + overhead > buffer_bytes {
-            let value = max_message.to_string();
-            let accepted = format!("buffer_bytes ({buffer_bytes}) less {overhead}");
-            return Err(ConfigError::contradiction("max_message", value, accepted));
-        }
+        self.check_max_message()?;
         Ok(Config {
             handler_bytes: self.input_bytes()
                 + self.batch_bytes()
                 + self.format(&self.config).index_bytes(),
             ..self.config.clone()
         })
+    }
+
+    /// Whether the settings hold, each for itself and beside the others. Asks nothing of the system.
+    ///
+    /// # Errors
+    /// The first setting that does not hold.
+    pub fn check_settings(&self) -> Result<(), ConfigError> {
+        self.config.check()?;
+        self.check_max_message()
+    }
+
+    fn check_max_message(&self) -> Result<(), ConfigError> {
+        let (max_message, buffer_bytes) = (self.max_message, self.config.buffer_bytes);
+        check_max_message(max_message)?;
+        let overhead = message_overhead_bytes(max_message);
+        if max_message + overhead > buffer_bytes {
+            return Err(ConfigError {
+                setting: "max_message",
+                value: max_message.to_string(),
+                expected: format!("at least {overhead} bytes less than"),
+                contradicts: Some(Contradiction {
+                    setting: "buffer_bytes",
+                    value: buffer_bytes.to_string(),
+                    why: "or such a message could never be buffered",
+                }),
+            });
+        }
+        Ok(())
     }
 
     /// What is read and not in a batch yet is in one of the pool's buffers, or in one that grows by half each time with

@@ -239,7 +239,7 @@ impl Messages<'_> {
         );
         if counted < needed {
             let max = self.max_message;
-            return Err(ConfigError::contradiction(
+            return Err(ConfigError::out_of_range(
                 "handler_bytes",
                 counted.to_string(),
                 format!("{needed} or more, for messages of up to {max} bytes"),

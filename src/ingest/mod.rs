@@ -30,6 +30,6 @@ mod shared;
 
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
-pub use framing::{Framing, OutputFraming, Oversize, Violation};
+pub use framing::{Framing, MAX_MESSAGE_RANGE, OutputFraming, Oversize, Violation};
 pub use messages::{Messages, ReadMessages, messages_bytes};
 pub use sink::{Batches, Sink, SinkError};

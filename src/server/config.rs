@@ -1,17 +1,15 @@
 //! The server's settings, their defaults and their ranges.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Contradiction};
+use super::ranges;
 
-/// How often the watchdog looks. Waits shorter than this are nobody's business.
-pub const TICK: Duration = Duration::from_millis(100);
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub use super::ranges::TICK;
 
 /// What a connected sender meets when the buffer stays full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -229,61 +227,56 @@ impl Config {
     /// # Errors
     /// The first setting that does not hold, with its value and what is accepted.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one = "1 or more";
-        if let Some(max) = self.max_connections {
-            range("max_connections", max, 1, 1_000_000)?;
-        }
-        if let Some(max) = self.max_connections_per_ip {
-            require("max_connections_per_ip", max, max >= 1, at_least_one)?;
-        }
-        range("buffer_messages", self.buffer_messages, 1, 1 << 24)?;
-        range("buffer_bytes", self.buffer_bytes, 4 << 10, 1 << 40)?;
-        time(
-            "send_timeout",
-            Some(self.send_timeout),
-            Duration::from_millis(1),
-            DAY,
+        within(
+            "max_connections",
+            self.max_connections,
+            ranges::MAX_CONNECTIONS,
         )?;
-        if let Some(rate) = self.rate_limit {
-            require("rate_limit", rate, rate >= 1, at_least_one)?;
-        }
-        if let Some(rate) = self.accept_rate {
-            require("accept_rate", rate, rate >= 1, at_least_one)?;
-        }
-        time("frame_timeout", self.frame_timeout, TICK, YEAR)?;
-        time("idle_timeout", self.idle_timeout, TICK, YEAR)?;
+        within(
+            "max_connections_per_ip",
+            self.max_connections_per_ip,
+            ranges::MAX_CONNECTIONS_PER_IP,
+        )?;
+        within(
+            "buffer_messages",
+            self.buffer_messages,
+            ranges::BUFFER_MESSAGES,
+        )?;
+        within("buffer_bytes", self.buffer_bytes, ranges::BUFFER_BYTES)?;
+        within("send_timeout", self.send_timeout, ranges::SEND_TIMEOUT)?;
+        within("rate_limit", self.rate_limit, ranges::RATE_LIMIT)?;
+        within("accept_rate", self.accept_rate, ranges::ACCEPT_RATE)?;
+        within("frame_timeout", self.frame_timeout, ranges::FRAME_TIMEOUT)?;
+        within("idle_timeout", self.idle_timeout, ranges::IDLE_TIMEOUT)?;
         if let FirstByteTimeout::After(wait) = self.first_byte_timeout {
-            time("first_byte_timeout", Some(wait), TICK, YEAR)?;
+            within("first_byte_timeout", wait, ranges::FIRST_BYTE_TIMEOUT)?;
         }
-        time("write_timeout", self.write_timeout, TICK, YEAR)?;
+        within("write_timeout", self.write_timeout, ranges::WRITE_TIMEOUT)?;
         if let Some(keepalive) = self.keepalive {
-            let (second, most) = (Duration::from_secs(1), Duration::from_secs(32_767));
-            time("keepalive", Some(keepalive.idle), second, most)?;
-            time("keepalive", Some(keepalive.interval), second, most)?;
             for part in [keepalive.idle, keepalive.interval] {
-                let is_whole = part.subsec_nanos() == 0;
-                require("keepalive", format!("{part:?}"), is_whole, "whole seconds")?;
+                within("keepalive", part, ranges::KEEPALIVE_TIME)?;
+                if part.subsec_nanos() != 0 {
+                    let expected = "whole seconds".to_owned();
+                    return Err(ConfigError::out_of_range(
+                        "keepalive",
+                        print(&part),
+                        expected,
+                    ));
+                }
             }
-            range("keepalive", keepalive.probes as usize, 1, 127)?;
+            within("keepalive", keepalive.probes, ranges::KEEPALIVE_PROBES)?;
         }
-        if let Some(backlog) = self.backlog {
-            range("backlog", backlog as usize, 1, 65_535)?;
-        }
-        if let Some(stack) = self.stack_size {
-            range("stack_size", stack, 64 << 10, 1 << 30)?;
-        }
-        let (millisecond, hour) = (Duration::from_millis(1), Duration::from_secs(60 * 60));
-        range("busy_reads", self.busy_reads as usize, 1, 1_000_000_000)?;
-        let minute = Duration::from_secs(60);
-        time("max_read_delay", self.max_read_delay, millisecond, minute)?;
-        time("reuse_threads", self.reuse_threads, millisecond, hour)?;
-        time(
-            "drain_timeout",
-            Some(self.drain_timeout),
-            Duration::ZERO,
-            DAY,
+        within("backlog", self.backlog, ranges::BACKLOG)?;
+        within("stack_size", self.stack_size, ranges::STACK_SIZE)?;
+        within("busy_reads", self.busy_reads, ranges::BUSY_READS)?;
+        within(
+            "max_read_delay",
+            self.max_read_delay,
+            ranges::MAX_READ_DELAY,
         )?;
-        time("warn_after", Some(self.warn_after), TICK, DAY)?;
+        within("reuse_threads", self.reuse_threads, ranges::REUSE_THREADS)?;
+        within("drain_timeout", self.drain_timeout, ranges::DRAIN_TIMEOUT)?;
+        within("warn_after", self.warn_after, ranges::WARN_AFTER)?;
         self.check_pause()
     }
 
@@ -291,64 +284,39 @@ impl Config {
         let PauseAfter::After(wait) = self.pause_after else {
             return Ok(());
         };
-        time("pause_after", Some(wait), TICK, DAY)?;
+        within("pause_after", wait, ranges::PAUSE_AFTER)?;
         if self.when_full != WhenFull::Block && wait >= self.send_timeout {
-            return Err(ConfigError::contradiction(
-                "pause_after",
-                format!("{wait:?}"),
-                format!(
-                    "less than send_timeout ({:?}), or it could never act: a wait that long is cut off first",
-                    self.send_timeout
-                ),
-            ));
+            return Err(ConfigError {
+                setting: "pause_after",
+                value: print(&wait),
+                expected: "less than".to_owned(),
+                contradicts: Some(Contradiction {
+                    setting: "send_timeout",
+                    value: print(&self.send_timeout),
+                    why: "after which a waiting connection is ended, so that no pause would begin",
+                }),
+            });
         }
         Ok(())
     }
 }
 
-fn require(
+/// Whether a setting is in its range; one that is off is.
+fn within<T: PartialOrd + fmt::Debug>(
     setting: &'static str,
-    value: impl fmt::Display,
-    holds: bool,
-    accepted: &str,
+    value: impl Into<Option<T>>,
+    range: RangeInclusive<T>,
 ) -> Result<(), ConfigError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(ConfigError::out_of_range(
-            setting,
-            value.to_string(),
-            accepted.to_owned(),
-        ))
+    match value.into() {
+        Some(value) if !range.contains(&value) => {
+            let expected = format!("{} to {}", print(range.start()), print(range.end()));
+            Err(ConfigError::out_of_range(setting, print(&value), expected))
+        }
+        _ => Ok(()),
     }
 }
 
-fn range(
-    setting: &'static str,
-    value: usize,
-    least: usize,
-    most: usize,
-) -> Result<(), ConfigError> {
-    require(
-        setting,
-        value,
-        (least..=most).contains(&value),
-        &format!("{least} to {most}"),
-    )
-}
-
-fn time(
-    setting: &'static str,
-    value: Option<Duration>,
-    least: Duration,
-    most: Duration,
-) -> Result<(), ConfigError> {
-    let Some(value) = value else { return Ok(()) };
-    let accepted = format!("{least:?} to {most:?}");
-    require(
-        setting,
-        format!("{value:?}"),
-        (least..=most).contains(&value),
-        &accepted,
-    )
+/// Numbers as they are, durations as `1.5s`.
+fn print(value: &impl fmt::Debug) -> String {
+    format!("{value:?}")
 }

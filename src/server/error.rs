@@ -11,46 +11,59 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A setting that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The setting, by its field's name in [`Config`](super::Config).
     pub setting: &'static str,
     /// Its value.
     pub value: String,
     /// What would be accepted.
-    pub accepted: String,
-    /// Whether the value is in range by itself and contradicts another one.
-    pub is_contradiction: bool,
+    pub expected: String,
+    /// The setting that the value contradicts, where the value is in range by itself; `expected`
+    /// says how the two have to stand to each other.
+    pub contradicts: Option<Contradiction>,
+}
+
+/// The other one of two settings that contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Contradiction {
+    /// Its name.
+    pub setting: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Why the first one cannot hold beside it.
+    pub why: &'static str,
 }
 
 impl ConfigError {
     /// A value outside its own range.
-    pub fn out_of_range(setting: &'static str, value: String, accepted: String) -> Self {
+    pub(crate) fn out_of_range(setting: &'static str, value: String, expected: String) -> Self {
         ConfigError {
             setting,
             value,
-            accepted,
-            is_contradiction: false,
-        }
-    }
-
-    /// A value in range that another value makes impossible.
-    pub fn contradiction(setting: &'static str, value: String, accepted: String) -> Self {
-        ConfigError {
-            setting,
-            value,
-            accepted,
-            is_contradiction: true,
+            expected,
+            contradicts: None,
         }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfigError {
+            setting,
+            value,
+            expected,
+            contradicts,
+        } = self;
         write!(
             f,
-            "{} = {}: accepted is {}",
-            self.setting, self.value, self.accepted
-        )
+            "invalid value '{value}' for {setting}: expected {expected}"
+        )?;
+        match contradicts {
+            None => Ok(()),
+            Some(other) => write!(f, " {} ({}), {}", other.setting, other.value, other.why),
+        }
     }
 }
 
@@ -63,7 +76,7 @@ pub struct LimitError {
     /// The limit that does not hold it, by the name under which an operator finds it. If several do
     /// not, the one that holds the fewest connections.
     pub limit: String,
-    /// What it limits: `"descriptors"`, `"threads"`, `"mappings"`, `"bytes of address space"`.
+    /// What it limits: `"descriptors"`, `"threads"`, `"memory mappings"`, `"bytes of address space"`.
     pub unit: &'static str,
     /// What it allows, in all.
     pub allows: u64,
@@ -75,17 +88,24 @@ pub struct LimitError {
     pub fits: usize,
 }
 
+impl LimitError {
+    /// The error's text, with `max_connections` called as the program's user knows it: by its flag.
+    pub fn naming(&self, max_connections: &str) -> String {
+        let begin = format!(
+            "{max_connections} {} needs {} {}, but {} is {}; ",
+            self.max_connections, self.needed, self.unit, self.limit, self.allows
+        );
+        begin
+            + &match self.fits {
+                0 => "not even one connection fits".to_owned(),
+                fits => format!("the most that fits is {fits}"),
+            }
+    }
+}
+
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "max_connections = {}: {} allows {} {} and {} are needed; ",
-            self.max_connections, self.limit, self.allows, self.unit, self.needed
-        )?;
-        match self.fits {
-            0 => f.write_str("not even one connection would fit"),
-            fits => write!(f, "up to {fits} would fit"),
-        }
+        f.write_str(&self.naming("max_connections"))
     }
 }
 

@@ -26,13 +26,14 @@ mod deadline;
 mod error;
 mod ledger;
 mod loss;
+pub mod ranges;
 mod report;
 
 pub use builder::Builder;
 pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, TICK, WhenFull};
 pub use error::{
-    BoxError, ConfigError, Ended, Fatal, LimitError, RequestError, SendError, ServerError,
-    StartError, TrySendError,
+    BoxError, ConfigError, Contradiction, Ended, Fatal, LimitError, RequestError, SendError,
+    ServerError, StartError, TrySendError,
 };
 pub(crate) use ledger::counted;
 pub use ledger::{

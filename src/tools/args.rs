@@ -43,11 +43,17 @@ pub(super) fn read<T: CommandFactory + FromArgMatches>(
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return Ok(Typed::Print(error.to_string()));
         }
-        Err(error) => return Err(UsageError::from_clap(&error, &command, page.accepted)),
+        Err(error) => return Err(usage_error(&error, &command, page)),
     };
     T::from_arg_matches(&matches)
         .map(Typed::Args)
-        .map_err(|error| UsageError::from_clap(&error, &command, page.accepted))
+        .map_err(|error| usage_error(&error, &command, page))
+}
+
+fn usage_error(error: &clap::Error, command: &Command, page: &Page) -> UsageError {
+    UsageError::from_clap(error, command, |flag| {
+        usage::accepted_of(command, page.accepted, flag)
+    })
 }
 
 /// The flags as clap sees them. `-5s` after one is a bad value of it, not a flag of its own.
@@ -56,7 +62,7 @@ pub(super) fn command<T: CommandFactory>(page: &Page) -> Command {
         let takes_value = usage::takes_value(&arg) && !arg.is_positional();
         arg.allow_hyphen_values(takes_value)
     });
-    help::install(command, page)
+    help::install(help::complete(command, page), page)
 }
 
 /// Reads what `read` reads, and refuses a value outside `range`; `off` and `auto` are in any range.

@@ -78,14 +78,7 @@ impl Settings {
             flags += pick(dice, &[" --pause-after 100ms", " --pause-after off"]);
         }
         flags += pick(dice, &["", "", " --rate-limit 2000", " --accept-rate 50"]);
-        flags += pick(
-            dice,
-            &[
-                "",
-                " --busy-reads 10/s --max-read-delay 20ms",
-                " --coalesce off --linger off",
-            ],
-        );
+        flags += pick(dice, &["", " --coalesce 20ms", " --coalesce off"]);
         flags += pick(dice, &["", " --reuse-threads off", " --reuse-threads 5ms"]);
         Settings {
             framing,

@@ -216,7 +216,9 @@ fn a_port_file_that_would_replace_the_sink_is_a_contradiction() {
         ("dangling", "new"),
     ] {
         let (sink, port_file) = (file(path.join(sink)), text(port_file));
-        let part = format!("--port-file {port_file}: accepted is a file other than that of --sink");
+        let part = format!(
+            "invalid value '{port_file}' for --port-file: expected a file other than that of --sink"
+        );
         both_refuse(&["--sink", &sink, "--port-file", &port_file], 78, &part);
     }
     assert_eq!(fs::read_dir(&path).unwrap().count(), 4);

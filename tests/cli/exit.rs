@@ -124,8 +124,7 @@ fn it_ends_with_2_when_one_value_is_bad_and_has_started_nothing() {
     let sink = format!("file:{}", directory.path().join("messages").display());
     let bad = ["--sink", &sink, "--send-timeout", "5x"];
     let exit = not_started(&bad, 2, &[]);
-    let line =
-        "drainline: --send-timeout 5x: accepted is a duration such as 5s or 500ms, 1ms to 24h\n";
+    let line = "drainline: invalid value '5x' for --send-timeout: expected a duration from 1ms to 24h, such as 5s\n";
     assert_eq!(exit.stderr, line);
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
     not_started(

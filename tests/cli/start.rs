@@ -95,7 +95,7 @@ fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
         (
             &["--check", "--output-framing", "csv"],
             2,
-            "--output-framing csv: accepted is lines, nul, octet-counted or length-prefixed",
+            "invalid value 'csv' for --output-framing: expected lines, nul, octet-counted or length-prefixed",
         ),
         (
             &["--check", "--max-message", "2MiB", "--buffer-bytes", "1MiB"],

@@ -298,21 +298,21 @@ fn limits_that_do_not_count_such_messages_are_an_error_at_the_first() {
     assert_eq!(
         first_error(Config::default(), 100_000),
         format!(
-            "handler_bytes = {default}: accepted is {needed} or more, for messages of up to \
+            "invalid value '{default}' for handler_bytes: expected {needed} or more, for messages of up to \
              100000 bytes"
         )
     );
     assert_eq!(first_error(enough, 100_000), "");
     assert_eq!(first_error(Config::default(), 24 << 10), "");
-    let range = "accepted is 1 to 1073741824";
+    let range = "expected 1 to 1073741824";
     assert_eq!(
         first_error(Config::default(), 0),
-        format!("max_message = 0: {range}")
+        format!("invalid value '0' for max_message: {range}")
     );
     let above = (1 << 30) + 1;
     assert_eq!(
         first_error(Config::default(), above),
-        format!("max_message = {above}: {range}")
+        format!("invalid value '{above}' for max_message: {range}")
     );
 }
 

@@ -315,7 +315,6 @@ fn small_pieces() -> Vec<Cell> {
         ("--output-framing", "octet-counted"),
         ("--max-connections", "50"),
         ("--coalesce", "off"),
-        ("--linger", "off"),
         ("--max-message", "16KiB"),
     ];
     let steps = || {

@@ -352,12 +352,12 @@ fn whom_nobody_answers_is_one_line() {
 fn what_cannot_be_is_one_line() {
     let address = "127.0.0.1:9";
     for (flags, code, parts) in [
-        (&[][..], 2, &["an address is missing"][..]),
+        (&[][..], 2, &["missing address"][..]),
         (&["nowhere"], 2, &["load nowhere", "127.0.0.1:5140"]),
         (
             &[address, "--rate", "0"],
             2,
-            &["--rate 0: accepted is a rate"],
+            &["invalid value '0' for --rate: expected a rate"],
         ),
         (
             &[address, "--numbered", "--size", "20"],

@@ -172,12 +172,12 @@ fn what_cannot_be_read_is_one_line() {
         1,
         &[&folder, "directory"],
     );
-    refused(Drainline::with(&["verify"]), 2, &["a file is missing"]);
+    refused(Drainline::with(&["verify"]), 2, &["missing file"]);
     let framing = ["verify", "-", "--framing", "syslog"];
     refused(
         Drainline::with(&framing),
         2,
-        &["--framing syslog: accepted is lines"],
+        &["invalid value 'syslog' for --framing: expected lines"],
     );
 }
 

@@ -6,14 +6,9 @@ use crate::figures::Metric::{CpuNs, Delivered, LatencyP50Us, LatencyP99Us};
 use crate::scenario::{Batches, Entrant, Scenario, Sink, Target};
 
 /// Neither reads nor the consumer wait for more.
-const OFF: Entrant =
-    DRAINLINE
-        .labelled("drainline, off")
-        .with(&["--coalesce", "off", "--linger", "off"]);
-const LINGER: Entrant =
-    DRAINLINE
-        .labelled("drainline, linger")
-        .with(&["--coalesce", "off", "--linger", "auto"]);
+const OFF: Entrant = DRAINLINE
+    .labelled("drainline, off")
+    .with(&["--coalesce", "off"]);
 
 const BOTH_TOKIOS: &[&str] = &["tokio, 2 workers", "tokio, 1 thread"];
 const EVERYBODY_ELSE: &[&str] = &["go", "tokio, 2 workers", "tokio, 1 thread"];
@@ -29,13 +24,6 @@ const TRICKLE: &[Target] = &[
 ];
 
 const NEAR_THE_FLOOR: &[Target] = &[Target::at_most("drainline, off", CpuNs, 1.4, &["floor"])];
-const NEARER_THE_FLOOR: &[Target] = &[Target::at_most(
-    "drainline, linger",
-    CpuNs,
-    1.15,
-    &["floor"],
-)];
-
 const fn paced(connections: usize, rate: u32) -> Batches {
     Batches::Paced { connections, rate }
 }
@@ -49,17 +37,6 @@ const fn off(name: &'static str, work: Batches) -> Scenario {
         sink: Sink::Null,
         entrants: &[OFF, FLOOR, GO],
         targets: NEAR_THE_FLOOR,
-    }
-}
-
-const fn linger(name: &'static str, work: Batches) -> Scenario {
-    Scenario {
-        name,
-        what: "the same, only the consumer lingers; sink null, as the floor has none",
-        work,
-        sink: Sink::Null,
-        entrants: &[LINGER, FLOOR, GO],
-        targets: NEARER_THE_FLOOR,
     }
 }
 
@@ -81,14 +58,12 @@ pub(super) const ALL: &[Scenario] = &[
         paced(500, 100),
     ),
     off("trickle-500x100-off", paced(500, 100)),
-    linger("trickle-500x100-linger", paced(500, 100)),
     defaults(
         "trickle-50x1000",
         "trickle: 50 connections, 1,000 messages/s each; CPU and latency to the sink, defaults",
         paced(50, 1000),
     ),
     off("trickle-50x1000-off", paced(50, 1000)),
-    linger("trickle-50x1000-linger", paced(50, 1000)),
     Scenario {
         name: "trickle-2000x10",
         what: "trickle: 2,000 connections, 10 messages/s each, defaults",

@@ -20,15 +20,19 @@ pub(super) use unfinished::Unfinished;
 pub use violation::Violation;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use crate::server::{ConfigError, Discard};
 
 /// The largest `max_message` that there may be, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 1 << 30;
 
+/// What [`IngestBuilder::max_message`](super::IngestBuilder::max_message) accepts, in bytes.
+pub const MAX_MESSAGE_RANGE: RangeInclusive<usize> = 1..=MAX_MESSAGE;
+
 /// Whether `max_message` is in its range.
 pub(in crate::ingest) fn check_max_message(max_message: usize) -> Result<(), ConfigError> {
-    if (1..=MAX_MESSAGE).contains(&max_message) {
+    if MAX_MESSAGE_RANGE.contains(&max_message) {
         return Ok(());
     }
     let (value, accepted) = (max_message.to_string(), format!("1 to {MAX_MESSAGE}"));

@@ -384,7 +384,7 @@ fn ceilings(config: &Config, requirements: &Requirements, system: &System) -> Ve
     });
     let mappings = system.mappings_max.map(|allows| SystemLimit {
         limit: "vm.max_map_count".to_owned(),
-        unit: "mappings",
+        unit: "memory mappings",
         allows,
         fixed: sum([
             system.mappings,

@@ -240,7 +240,8 @@ impl Args {
             .iter()
             .any(|names| names.split(',').any(|name| name == CUSTOM));
         if is_asked && self.custom.is_empty() {
-            let line = "--strategies custom: its flags are missing: accepted are those of the server, after --";
+            let line =
+                "missing flags for --strategies custom: expected those of the server, after --";
             return Err(UsageError::contradiction(line));
         }
         if !self.custom.is_empty() {

@@ -196,7 +196,7 @@ impl Args {
     pub(super) fn plan(&self) -> Result<Plan, UsageError> {
         let typed = self.address.clone().unwrap_or_default();
         if typed.is_empty() {
-            let line = format!("load: an address is missing: accepted is {ADDRESS}");
+            let line = format!("missing address for load: expected {ADDRESS}");
             return Err(UsageError::new(2, &line));
         }
         let address = values::address(&typed)

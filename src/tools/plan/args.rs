@@ -145,8 +145,7 @@ impl Args {
             .connections
             .ok_or_else(|| missing("--connections", CONNECTIONS))?;
         if self.measure && self.capacity.is_some() {
-            let line =
-                "--measure: the capacity is given: accepted is --capacity or --measure, not both";
+            let line = "--measure is given beside --capacity: expected one of the two";
             return Err(UsageError::contradiction(line));
         }
         Ok(Inputs {

@@ -92,7 +92,7 @@ impl Args {
     /// # Errors
     /// No file is named.
     pub(super) fn file(&self) -> Result<&Path, UsageError> {
-        let line = "verify: a file is missing: accepted is a path, or - for stdin";
+        let line = "missing file for verify: expected a path, or - for stdin";
         let missing = || UsageError::new(2, line);
         self.file.as_deref().ok_or_else(missing)
     }

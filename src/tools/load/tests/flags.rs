@@ -53,102 +53,108 @@ fn every_flag_is_in_both_helps_and_reaches_the_plan() {
 fn what_is_no_load_is_one_line() {
     let address = "127.0.0.1:1";
     for (words, part) in [
-        (&[][..], "an address is missing"),
-        (&["nowhere"], "load nowhere: accepted is an address"),
+        (&[][..], "missing address"),
+        (
+            &["nowhere"],
+            "invalid value 'nowhere' for load: expected an address",
+        ),
         (
             &[address, "again"],
-            "again: accepted are one ADDRESS and flags",
+            "unexpected argument 'again': expected one ADDRESS and flags",
         ),
         (
             &[address, "--rate", "0"],
-            "--rate 0: accepted is a rate such as 1000",
+            "invalid value '0' for --rate: expected a rate such as 1000",
         ),
         (
             &[address, "--rate", "10000001"],
-            "--rate 10000001: accepted",
+            "invalid value '10000001' for --rate: expected",
         ),
         (
             &[address, "--rate", "fast"],
-            "--rate fast: accepted is a rate",
+            "invalid value 'fast' for --rate: expected a rate",
         ),
-        (&[address, "--size", "0"], "--size 0: accepted is a size"),
+        (
+            &[address, "--size", "0"],
+            "invalid value '0' for --size: expected a size",
+        ),
         (
             &[address, "--size", "9-5"],
-            "--size 9-5: accepted is a size",
+            "invalid value '9-5' for --size: expected a size",
         ),
         (
             &[address, "--size", "65MiB"],
-            "--size 65MiB: accepted is a size",
+            "invalid value '65MiB' for --size: expected a size",
         ),
         (
             &[address, "--size", "1-x"],
-            "--size 1-x: accepted is a size",
+            "invalid value '1-x' for --size: expected a size",
         ),
         (
             &[address, "--size", "31", "--numbered"],
-            "--size 31B: accepted is 32 bytes or more (--numbered",
+            "invalid value '31B' for --size: expected 32 bytes or more (--numbered",
         ),
         (
             &[address, "--size", "19-90", "--timestamped"],
-            "--size 19B-90B: accepted is 20 bytes or more",
+            "invalid value '19B-90B' for --size: expected 20 bytes or more",
         ),
         (
             &[address, "--size", "51", "--timestamped", "--numbered"],
-            "--size 51B: accepted is 52 bytes or more",
+            "invalid value '51B' for --size: expected 52 bytes or more",
         ),
         (
             &[address, "--connections", "0"],
-            "--connections 0: accepted is 1 to 1000000",
+            "invalid value '0' for --connections: expected 1 to 1000000",
         ),
         (
             &[address, "--connections", "-1"],
-            "--connections -1: accepted is 1 to 1000000",
+            "invalid value '-1' for --connections: expected 1 to 1000000",
         ),
         (
             &[address, "--messages", "0"],
-            "--messages 0: accepted is 1 or more",
+            "invalid value '0' for --messages: expected 1 or more",
         ),
         (
             &[address, "--duration", "0s"],
-            "--duration 0s: accepted is a duration",
+            "invalid value '0s' for --duration: expected a duration",
         ),
         (
             &[address, "--duration", "25h"],
-            "--duration 25h: accepted is a duration",
+            "invalid value '25h' for --duration: expected a duration",
         ),
         (
             &[address, "--hold", "25h"],
-            "--hold 25h: accepted is a duration",
+            "invalid value '25h' for --hold: expected a duration",
         ),
         (
             &[address, "--write-size", "0"],
-            "--write-size 0: accepted is a size",
+            "invalid value '0' for --write-size: expected a size",
         ),
         (
             &[address, "--write-size", "17MiB"],
-            "--write-size 17MiB: accepted is a size",
+            "invalid value '17MiB' for --write-size: expected a size",
         ),
         (
             &[address, "--reconnect-every", "0"],
-            "--reconnect-every 0: accepted is 1 or more",
+            "invalid value '0' for --reconnect-every: expected 1 or more",
         ),
         (
             &[address, "--threads", "65"],
-            "--threads 65: accepted is 1 to 64, or auto",
+            "invalid value '65' for --threads: expected 1 to 64, or auto",
         ),
         (
             &[address, "--seed", "x"],
-            "--seed x: accepted is a whole number",
+            "invalid value 'x' for --seed: expected a whole number",
         ),
         (
             &[address, "--framing", "syslog"],
-            "--framing syslog: accepted is lines, nul,",
+            "invalid value 'syslog' for --framing: expected lines, nul,",
         ),
         (
             &[address, "--json", ""],
-            "--json: a value is missing: accepted is a path, or - for stdout",
+            "missing value for --json: expected a path, or - for stdout",
         ),
-        (&[address, "--tag"], "--tag: no such flag"),
+        (&[address, "--tag"], "unknown flag --tag"),
     ] {
         let error = typed(words).expect_err(&format!("{words:?}"));
         assert_eq!(error.code, 2, "{error}");

@@ -33,10 +33,10 @@ fn the_text_says_what_is_where_and_is_bounded() {
 #[test]
 fn what_is_no_request_is_one_line() {
     for (words, part) in [
-        (&["verify"][..], "a file is missing"),
+        (&["verify"][..], "missing file"),
         (
             &["verify", "-", "--connections", "0"],
-            "--connections 0: accepted is 1 to 4000000",
+            "invalid value '0' for --connections: expected 1 to 4000000",
         ),
         (
             &["verify", "-", "--connections", "4000001"],
@@ -44,19 +44,19 @@ fn what_is_no_request_is_one_line() {
         ),
         (
             &["verify", "-", "--messages", "0"],
-            "--messages 0: accepted is 1 to",
+            "invalid value '0' for --messages: expected 1 to",
         ),
         (
             &["verify", "-", "--show", "100001"],
-            "--show 100001: accepted is 0 to",
+            "invalid value '100001' for --show: expected 0 to",
         ),
         (
             &["verify", "-", "--framing", "syslog"],
-            "--framing syslog: accepted is lines",
+            "invalid value 'syslog' for --framing: expected lines",
         ),
         (
             &["verify", "-", "two"],
-            "two: accepted are one FILE and flags",
+            "unexpected argument 'two': expected one FILE and flags",
         ),
     ] {
         let typed: Vec<OsString> = words.iter().map(OsString::from).collect();

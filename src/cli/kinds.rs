@@ -1,0 +1,467 @@
+//! How a flag's value is read and printed, and what it accepts: numbers, times, sizes, words.
+//!
+//! A kind reads back what it printed, as the same value.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::units;
+
+/// What was typed and is not accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NotAccepted {
+    /// The part that is not accepted, if it is not the whole.
+    pub(crate) part: Option<OsString>,
+    /// Why, where what is accepted does not tell it.
+    pub(crate) why: Option<String>,
+}
+
+impl NotAccepted {
+    pub(super) fn because(why: impl Into<String>) -> Self {
+        NotAccepted {
+            part: None,
+            why: Some(why.into()),
+        }
+    }
+
+    fn of(self, part: &str) -> Self {
+        NotAccepted {
+            part: Some(part.into()),
+            ..self
+        }
+    }
+}
+
+/// A kind of value.
+pub(crate) trait Kind {
+    type Value;
+
+    fn read(&self, typed: &str) -> Result<Self::Value, NotAccepted>;
+
+    /// As [`Kind::read`]; a path need not be UTF-8.
+    fn read_os(&self, typed: &OsStr) -> Result<Self::Value, NotAccepted> {
+        let typed = typed.to_str();
+        self.read(typed.ok_or_else(|| NotAccepted::because("not UTF-8"))?)
+    }
+
+    /// In one word that needs no quotes in a shell, but for a path; `None` where there is no value.
+    fn print(&self, value: &Self::Value) -> Option<String>;
+
+    /// What is accepted: `a duration from 1ms to 24h, such as 5s`.
+    fn expected(&self) -> String;
+
+    /// What stands for a value in the helps.
+    fn placeholder(&self) -> String;
+
+    /// Several values may be given, with commas between or by repeating the flag.
+    fn is_list(&self) -> bool {
+        false
+    }
+
+    /// Values that are accepted, and values that are not.
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>);
+}
+
+#[cfg(test)]
+pub(super) fn cases(good: &[&str], bad: &[&str]) -> (Vec<String>, Vec<String>) {
+    let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    (owned(good), owned(bad))
+}
+
+pub(super) fn in_range<T: PartialOrd>(
+    value: T,
+    range: &RangeInclusive<T>,
+) -> Result<T, NotAccepted> {
+    match range.contains(&value) {
+        true => Ok(value),
+        false => Err(NotAccepted::default()),
+    }
+}
+
+/// A whole number.
+pub(crate) struct Count<T>(pub(crate) RangeInclusive<T>);
+
+impl<T: FromStr + Display + PartialOrd> Kind for Count<T> {
+    type Value = T;
+
+    fn read(&self, typed: &str) -> Result<T, NotAccepted> {
+        let value = typed.parse().map_err(|_| NotAccepted::default())?;
+        in_range(value, &self.0)
+    }
+
+    fn print(&self, value: &T) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn expected(&self) -> String {
+        let (least, most) = (self.0.start(), self.0.end().to_string());
+        match most == u64::MAX.to_string() {
+            true => format!("a number of {least} or more"),
+            false => format!("a number from {least} to {most}"),
+        }
+    }
+
+    fn placeholder(&self) -> String {
+        "N".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (least, most) = (self.0.start().to_string(), self.0.end().to_string());
+        let beyond = |edge: &str, step: i128| (edge.parse::<i128>().unwrap() + step).to_string();
+        let bad = [&beyond(&least, -1), &beyond(&most, 1), "-5", "many", "1k"];
+        cases(&[&least, &most], &bad)
+    }
+}
+
+/// A duration, as [`units::duration`] reads it.
+pub(crate) struct Time {
+    pub(crate) range: RangeInclusive<Duration>,
+    pub(crate) example: &'static str,
+}
+
+impl Kind for Time {
+    type Value = Duration;
+
+    fn read(&self, typed: &str) -> Result<Duration, NotAccepted> {
+        let value = units::duration(typed).map_err(|_| NotAccepted::default())?;
+        in_range(value, &self.range)
+    }
+
+    fn print(&self, value: &Duration) -> Option<String> {
+        Some(units::print_duration(*value))
+    }
+
+    fn expected(&self) -> String {
+        let (least, most) = (*self.range.start(), *self.range.end());
+        let (least, most) = (units::print_duration(least), units::print_limit(most));
+        format!(
+            "a duration from {least} to {most}, such as {}",
+            self.example
+        )
+    }
+
+    fn placeholder(&self) -> String {
+        "TIME".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        const STEP: Duration = Duration::from_nanos(1);
+        let (least, most) = (*self.range.start(), *self.range.end());
+        let print = units::print_duration;
+        let below = least.checked_sub(STEP).map_or("-1s".to_owned(), print);
+        let bad = [&below, &print(most + STEP), "5x", "5", "soon", "-5s"];
+        cases(&[&print(least), &print(most), self.example], &bad)
+    }
+}
+
+/// A number of bytes, as [`units::size`] reads it.
+pub(crate) struct Size {
+    pub(crate) range: RangeInclusive<usize>,
+    pub(crate) example: &'static str,
+}
+
+impl Kind for Size {
+    type Value = usize;
+
+    fn read(&self, typed: &str) -> Result<usize, NotAccepted> {
+        let value = units::size(typed).map_err(|_| NotAccepted::default())?;
+        in_range(value, &self.range)
+    }
+
+    fn print(&self, value: &usize) -> Option<String> {
+        Some(units::print_size(*value))
+    }
+
+    fn expected(&self) -> String {
+        let (least, most) = (*self.range.start(), *self.range.end());
+        let (least, most) = (units::print_size(least), units::print_size(most));
+        format!("a size from {least} to {most}, such as {}", self.example)
+    }
+
+    fn placeholder(&self) -> String {
+        "SIZE".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (least, most) = (*self.range.start(), *self.range.end());
+        let (below, above) = ((least - 1).to_string(), (most + 1).to_string());
+        let good = [least, most].map(units::print_size);
+        cases(
+            &[&good[0], &good[1], self.example],
+            &[&below, &above, "64XiB", "99999999999999999999TiB", "big"],
+        )
+    }
+}
+
+/// So many a second, as [`units::rate`] reads it.
+pub(crate) struct Rate {
+    pub(crate) range: RangeInclusive<u64>,
+    pub(crate) example: &'static str,
+}
+
+impl Kind for Rate {
+    type Value = u64;
+
+    fn read(&self, typed: &str) -> Result<u64, NotAccepted> {
+        let value = units::rate(typed).map_err(|_| NotAccepted::default())?;
+        in_range(value, &self.range)
+    }
+
+    fn print(&self, value: &u64) -> Option<String> {
+        Some(units::print_rate(*value))
+    }
+
+    fn expected(&self) -> String {
+        let (least, most) = (*self.range.start(), *self.range.end());
+        let least = units::print_rate(least);
+        let range = match most {
+            u64::MAX => format!("of {least} or more"),
+            most => format!("from {least} to {}", units::print_rate(most)),
+        };
+        format!("a rate {range}, such as {}", self.example)
+    }
+
+    fn placeholder(&self) -> String {
+        "RATE".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (least, most) = (*self.range.start(), *self.range.end());
+        let below = format!("{}/s", least - 1);
+        let above = (u128::from(most) + 1).to_string();
+        cases(
+            &[&least.to_string(), &units::print_rate(most), self.example],
+            &[&below, &above, "10/m", "fast"],
+        )
+    }
+}
+
+/// The words of a flag and what each stands for.
+pub(crate) type Choices<T> = &'static [(&'static str, T)];
+
+pub(crate) fn print_choice<T: PartialEq>(choices: Choices<T>, value: T) -> String {
+    choices
+        .iter()
+        .find(|(_, known)| *known == value)
+        .map_or_else(String::new, |(word, _)| (*word).to_owned())
+}
+
+/// One of some words.
+pub(crate) struct Choice<T: 'static> {
+    pub(crate) words: Choices<T>,
+    /// What stands for the words in the helps, where they are too many to be listed; else empty.
+    pub(crate) placeholder: &'static str,
+}
+
+impl<T: PartialEq + Copy> Kind for Choice<T> {
+    type Value = T;
+
+    fn read(&self, typed: &str) -> Result<T, NotAccepted> {
+        let found = self.words.iter().find(|(word, _)| *word == typed);
+        found
+            .map(|(_, value)| *value)
+            .ok_or_else(NotAccepted::default)
+    }
+
+    fn print(&self, value: &T) -> Option<String> {
+        Some(print_choice(self.words, *value))
+    }
+
+    fn expected(&self) -> String {
+        let names: Vec<&str> = self.words.iter().map(|(word, _)| *word).collect();
+        or(&names)
+    }
+
+    fn placeholder(&self) -> String {
+        let names: Vec<&str> = self.words.iter().map(|(word, _)| *word).collect();
+        match self.placeholder {
+            "" => names.join("|"),
+            placeholder => placeholder.to_owned(),
+        }
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let names: Vec<&str> = self.words.iter().map(|(word, _)| *word).collect();
+        let first = names[0].to_uppercase();
+        let cut = &names[0][1..];
+        cases(&names, &[&first, cut, "on", "reject"])
+    }
+}
+
+/// A value of another kind, or one of some words that stand for something else.
+pub(crate) struct Words<K: Kind, T: 'static, const N: usize> {
+    pub(crate) words: [(&'static str, T); N],
+    pub(crate) kind: K,
+    /// A value of the other kind as a `T`.
+    pub(crate) wrap: fn(K::Value) -> T,
+    /// And the other way, unless the `T` is that of a word.
+    pub(crate) unwrap: fn(&T) -> Option<K::Value>,
+}
+
+/// `off`, which is `None`, or a value.
+pub(crate) const fn off<K: Kind>(kind: K) -> Words<K, Option<K::Value>, 1>
+where
+    K::Value: Clone,
+{
+    optional("off", kind)
+}
+
+/// `auto`, which is `None`, or a value.
+pub(crate) const fn auto<K: Kind>(kind: K) -> Words<K, Option<K::Value>, 1>
+where
+    K::Value: Clone,
+{
+    optional("auto", kind)
+}
+
+const fn optional<K: Kind>(word: &'static str, kind: K) -> Words<K, Option<K::Value>, 1>
+where
+    K::Value: Clone,
+{
+    Words {
+        words: [(word, None)],
+        kind,
+        wrap: Some,
+        unwrap: Option::clone,
+    }
+}
+
+impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
+    type Value = T;
+
+    fn read(&self, typed: &str) -> Result<T, NotAccepted> {
+        let word = self.words.iter().find(|(word, _)| *word == typed);
+        if let Some((_, value)) = word {
+            return Ok(value.clone());
+        }
+        let read = self.kind.read(typed).map(self.wrap);
+        // A word among other values is wrong by what stands beside it.
+        let is_word = |part: &OsString| self.words.iter().any(|(word, _)| part == word);
+        read.map_err(|error| NotAccepted {
+            part: error.part.filter(|part| !is_word(part)),
+            ..error
+        })
+    }
+
+    fn print(&self, value: &T) -> Option<String> {
+        let word = self.words.iter().find(|(_, known)| known == value);
+        match word {
+            Some((word, _)) => Some((*word).to_owned()),
+            None => (self.unwrap)(value).and_then(|value| self.kind.print(&value)),
+        }
+    }
+
+    fn expected(&self) -> String {
+        let other = self.kind.expected();
+        let words = self.words.iter().map(|(word, _)| *word);
+        let all: Vec<&str> = words.chain([&*other]).collect();
+        or(&all)
+    }
+
+    fn placeholder(&self) -> String {
+        self.kind.placeholder()
+    }
+
+    fn is_list(&self) -> bool {
+        self.kind.is_list()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (mut good, bad) = self.kind.cases();
+        good.extend(self.words.iter().map(|(word, _)| (*word).to_owned()));
+        (good, bad)
+    }
+}
+
+/// A value that has no default: `None` where the flag is not given.
+pub(crate) struct Unset<K>(pub(crate) K);
+
+impl<K: Kind> Kind for Unset<K> {
+    type Value = Option<K::Value>;
+
+    fn read(&self, typed: &str) -> Result<Self::Value, NotAccepted> {
+        self.0.read(typed).map(Some)
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<Self::Value, NotAccepted> {
+        self.0.read_os(typed).map(Some)
+    }
+
+    fn print(&self, value: &Self::Value) -> Option<String> {
+        value.as_ref().and_then(|value| self.0.print(value))
+    }
+
+    fn expected(&self) -> String {
+        self.0.expected()
+    }
+
+    fn placeholder(&self) -> String {
+        self.0.placeholder()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        self.0.cases()
+    }
+}
+
+/// `a, b or c`
+fn or(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [words @ .., last] => format!("{} or {last}", words.join(", ")),
+    }
+}
+
+/// Values with commas between.
+pub(crate) struct List<K> {
+    pub(crate) kind: K,
+    /// In the plural: `networks such as 10.0.0.0/8`.
+    pub(crate) expected: &'static str,
+}
+
+impl<K: Kind> Kind for List<K> {
+    type Value = Vec<K::Value>;
+
+    fn read(&self, typed: &str) -> Result<Vec<K::Value>, NotAccepted> {
+        let parts = typed.split(',').map(str::trim);
+        parts
+            .map(|part| self.kind.read(part).map_err(|error| error.of(part)))
+            .collect()
+    }
+
+    fn print(&self, values: &Vec<K::Value>) -> Option<String> {
+        let texts: Option<Vec<String>> = values.iter().map(|it| self.kind.print(it)).collect();
+        texts.map(|texts| texts.join(","))
+    }
+
+    fn expected(&self) -> String {
+        self.expected.to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        self.kind.placeholder()
+    }
+
+    fn is_list(&self) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (mut good, bad) = self.kind.cases();
+        good.push(good[..2].join(","));
+        (good, bad)
+    }
+}

@@ -1,0 +1,548 @@
+//! The flags of the server, a row each: what it is called, what it does and costs, what it accepts
+//! and what it sets.
+//!
+//! A flag that sets a field of [`drainline::Config`] has the field's name: by that name an error of
+//! the library finds its flag. Defaults are those of [`Settings::default`].
+
+use drainline::ingest::MAX_MESSAGE_RANGE;
+use drainline::{FirstByteTimeout, PauseAfter, ranges};
+
+use super::Settings;
+use crate::cli::flag::{Field, Flag, Takes};
+use crate::cli::kinds::{Choice, Choices, Count, List, Rate, Size, Time, Unset, Words, auto, off};
+use crate::cli::values::{self, Address, FilePath, KeepaliveTimes, Network, Sink};
+
+/// A value of a kind, which belongs into a field of the settings.
+macro_rules! field {
+    ($kind:expr, $($field:ident).+) => {
+        Takes::Value(Box::new(Field {
+            kind: $kind,
+            get: |settings: &Settings| settings.$($field).+.clone(),
+            set: |settings: &mut Settings, value| settings.$($field).+ = value,
+        }))
+    };
+}
+
+/// Every flag, in the order of the helps.
+pub(crate) fn flags() -> Vec<Flag<Settings>> {
+    let groups = [
+        listening(),
+        messages(),
+        buffer(),
+        connections(),
+        deadlines(),
+        performance(),
+        output(),
+        running(),
+    ];
+    groups.into_iter().flatten().collect()
+}
+
+/// One of some words, listed in the helps.
+const fn choice<T>(words: Choices<T>) -> Choice<T> {
+    Choice {
+        words,
+        placeholder: "",
+    }
+}
+
+fn listening() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Listening";
+    vec![
+        Flag {
+            name: "listen",
+            group: GROUP,
+            purpose: "address to listen on",
+            help: "Listens on this address; repeat the flag, or separate addresses with commas, to \
+                   listen on several. A host name stands for its first IPv4 address, or its first \
+                   IPv6 address if it has no other. Plain TCP has no authentication: on anything but \
+                   a loopback address, whoever reaches the port can send. [::] also accepts IPv4 \
+                   clients, unless an IPv4 listener has the same port. Each listener costs one \
+                   thread and four descriptors.",
+            takes: field!(
+                List {
+                    kind: Address,
+                    expected: "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140",
+                },
+                listen
+            ),
+        },
+        Flag {
+            name: "backlog",
+            group: GROUP,
+            purpose: "clients queued by the kernel",
+            help: "Lets the kernel queue this many connections that drainline has not accepted yet. \
+                   The kernel caps the number at net.core.somaxconn; auto asks for that maximum. \
+                   Queued clients cost no thread and no descriptor, but they look connected to \
+                   themselves and may already send. With a short queue, clients that come in a burst \
+                   may wait seconds until TCP retries their connect.",
+            takes: field!(auto(Count(ranges::BACKLOG)), config.backlog),
+        },
+    ]
+}
+
+fn messages() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Messages";
+    vec![
+        Flag {
+            name: "framing",
+            group: GROUP,
+            purpose: "how the input delimits messages",
+            help: "How messages are delimited in the input. lines: each ends with LF, and one CR \
+                   before it is stripped. nul: each ends with a NUL byte. octet-counted: each follows \
+                   its length in decimal and a space (RFC 6587). length-prefixed: each follows its \
+                   length in four bytes, big-endian. syslog: octet-counted where a message begins \
+                   with a length and a whole priority such as `<13>`, and a line otherwise. An \
+                   invalid length closes the connection, and so does one above both 16 times \
+                   --max-message and 1 MiB. All but lines and nul cost one more copy of each message.",
+            takes: field!(
+                Choice {
+                    words: values::FRAMING,
+                    placeholder: "FRAMING",
+                },
+                framing
+            ),
+        },
+        Flag {
+            name: "output-framing",
+            group: GROUP,
+            purpose: "how the output delimits messages",
+            help: "How messages are delimited in the output. If a message may contain the delimiter, a \
+                   reader of the output would see two messages; drainline warns about that at start.",
+            takes: field!(
+                Choice {
+                    words: values::OUTPUT_FRAMING,
+                    placeholder: "FRAMING",
+                },
+                output_framing
+            ),
+        },
+        Flag {
+            name: "max-message",
+            group: GROUP,
+            purpose: "longest message",
+            help: "Accepts messages up to this length, without the delimiter; --oversize decides what \
+                   happens to longer ones. Each connection that is in the middle of a long message \
+                   costs this much memory, so it counts towards the memory limit printed at start.",
+            takes: field!(
+                Size {
+                    range: MAX_MESSAGE_RANGE,
+                    example: "64KiB",
+                },
+                max_message
+            ),
+        },
+        Flag {
+            name: "oversize",
+            group: GROUP,
+            purpose: "what happens to longer messages",
+            help: "What happens to a message longer than --max-message. truncate delivers its beginning \
+                   and discards the rest; drop discards all of it; close closes the connection. \
+                   Discarded bytes are counted. After truncate and drop, drainline goes on with the \
+                   next message.",
+            takes: field!(choice(values::OVERSIZE), oversize),
+        },
+    ]
+}
+
+fn buffer() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Buffer and overload";
+    vec![
+        Flag {
+            name: "buffer-messages",
+            group: GROUP,
+            purpose: "most messages in the buffer",
+            help: "Capacity of the buffer between connections and sink, in messages. The buffer is full \
+                   when it reaches this or --buffer-bytes. A larger buffer absorbs longer bursts; it \
+                   costs 16 bytes for each message at start, and what it holds is lost in a crash.",
+            takes: field!(Count(ranges::BUFFER_MESSAGES), config.buffer_messages),
+        },
+        Flag {
+            name: "buffer-bytes",
+            group: GROUP,
+            purpose: "most memory of messages in the buffer",
+            help: "Capacity of the buffer in bytes of memory. Costs up to this much memory while the \
+                   sink is slower than the senders, and up to as much again, at most 72 MiB, for read \
+                   buffers under heavy traffic.",
+            takes: field!(
+                Size {
+                    range: ranges::BUFFER_BYTES,
+                    example: "64MiB",
+                },
+                config.buffer_bytes
+            ),
+        },
+        Flag {
+            name: "pause-after",
+            group: GROUP,
+            purpose: "wait that stops accepting",
+            help: "Stops accepting new clients once a connection has waited this long for space in the \
+                   buffer, and accepts again when the sink makes progress. auto is a sixth of \
+                   --send-timeout. Connected clients are not affected; new ones meet --on-overload. \
+                   Must be less than --send-timeout, unless --when-full is block.",
+            takes: field!(
+                Words {
+                    words: [("auto", PauseAfter::Auto), ("off", PauseAfter::Off)],
+                    kind: Time {
+                        range: ranges::PAUSE_AFTER,
+                        example: "5s",
+                    },
+                    wrap: PauseAfter::After,
+                    unwrap: |value| match value {
+                        PauseAfter::After(wait) => Some(*wait),
+                        PauseAfter::Auto | PauseAfter::Off => None,
+                    },
+                },
+                config.pause_after
+            ),
+        },
+        Flag {
+            name: "on-overload",
+            group: GROUP,
+            purpose: "new clients while not accepting",
+            help: "What happens to new connections while drainline is not accepting: paused, at \
+                   --max-connections, or out of descriptors. backlog leaves them in the kernel's queue, \
+                   where they wait and look connected. close accepts and closes them at once, so that \
+                   a client or a load balancer fails over. refuse rejects their connects, which health \
+                   checks see, too; it keeps the port by two more descriptors for each listener. \
+                   Connects that have begun when refuse sets in get 200 ms to complete, and are closed \
+                   and counted; a new connect meanwhile is answered after a second, when TCP retries \
+                   it. One descriptor is reserved for rejecting clients when all others are in use; if \
+                   even that is gone, new clients wait, whatever is set here.",
+            takes: field!(choice(values::ON_OVERLOAD), config.on_overload),
+        },
+        Flag {
+            name: "send-timeout",
+            group: GROUP,
+            purpose: "longest wait for space in the buffer",
+            help: "Lets a connection wait this long for space in the full buffer before --when-full \
+                   decides. Meanwhile drainline stops reading from that sender, and TCP flow control \
+                   slows it down. An outage of the sink that is shorter costs nothing. A longer timeout \
+                   survives longer outages, and keeps threads busy for as long.",
+            takes: field!(
+                Time {
+                    range: ranges::SEND_TIMEOUT,
+                    example: "5s",
+                },
+                config.send_timeout
+            ),
+        },
+        Flag {
+            name: "when-full",
+            group: GROUP,
+            purpose: "what follows --send-timeout",
+            help: "What happens to a connection that has waited for --send-timeout. abort ends the \
+                   connection and loses the messages that it has in hand. drop loses messages, counted, \
+                   until there is space again, and keeps the connection. block loses nothing: it waits \
+                   as long as it takes, and senders are as slow as the sink.",
+            takes: field!(choice(values::WHEN_FULL), config.when_full),
+        },
+    ]
+}
+
+fn connections() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Connection limits";
+    let off_or_rate = |example| {
+        off(Rate {
+            range: ranges::RATE_LIMIT,
+            example,
+        })
+    };
+    vec![
+        Flag {
+            name: "max-connections",
+            group: GROUP,
+            purpose: "most connections at once",
+            help: "Serves at most this many connections at once. Each costs a thread, a descriptor and \
+                   about 10 KiB of memory while it is idle, and the kernel's socket buffers. auto is \
+                   1024, or as many as the system's limits allow; a number above those limits is an \
+                   error at start. Further clients meet --on-overload.",
+            takes: field!(auto(Count(ranges::MAX_CONNECTIONS)), config.max_connections),
+        },
+        Flag {
+            name: "max-connections-per-ip",
+            group: GROUP,
+            purpose: "most connections of one address",
+            help: "Serves at most this many connections of one peer at once: of one IPv4 address, or of \
+                   one IPv6 /64 network. Further ones are accepted and closed. Clients behind one load \
+                   balancer or NAT count as one peer, unless --per-ip-exempt names its address.",
+            takes: field!(
+                off(Count(ranges::MAX_CONNECTIONS_PER_IP)),
+                config.max_connections_per_ip
+            ),
+        },
+        Flag {
+            name: "per-ip-exempt",
+            group: GROUP,
+            purpose: "networks without that limit",
+            help: "Exempts these networks from --max-connections-per-ip: load balancers, NAT. Repeat the \
+                   flag, or separate networks with commas; a bare address is a network of one. A peer in \
+                   these networks can take every connection there is.",
+            takes: Takes::Value(Box::new(Field {
+                kind: off(List {
+                    kind: Network,
+                    expected: "networks such as 10.0.0.0/8 or fd00::/8",
+                }),
+                get: |settings: &Settings| {
+                    let networks = &settings.config.per_ip_exempt;
+                    (!networks.is_empty()).then(|| networks.clone())
+                },
+                set: |settings: &mut Settings, networks| {
+                    settings.config.per_ip_exempt = networks.unwrap_or_default();
+                },
+            })),
+        },
+        Flag {
+            name: "rate-limit",
+            group: GROUP,
+            purpose: "most messages a second per connection",
+            help: "Reads at most this many messages a second from one connection. TCP flow control slows \
+                   faster senders down; nothing is dropped. What is left of a stream that its sender \
+                   has closed or reset is read at once.",
+            takes: field!(off_or_rate("1000/s"), config.rate_limit),
+        },
+        Flag {
+            name: "accept-rate",
+            group: GROUP,
+            purpose: "most new connections a second",
+            help: "Accepts at most this many connections a second, over all listeners. Further clients \
+                   wait in the kernel's queue, and beyond --backlog until TCP retries their connect.",
+            takes: field!(off_or_rate("50/s"), config.accept_rate),
+        },
+    ]
+}
+
+fn deadlines() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Deadlines";
+    vec![
+        Flag {
+            name: "frame-timeout",
+            group: GROUP,
+            purpose: "longest time inside one message",
+            help: "Ends a connection that leaves a message incomplete for this long. Time in which \
+                   drainline itself holds the connection up does not count, and a sender that is quiet \
+                   between messages is never affected. A very slow sender loses its incomplete message; \
+                   with off, such senders hold threads for ever.",
+            takes: field!(
+                off(Time {
+                    range: ranges::FRAME_TIMEOUT,
+                    example: "30s",
+                }),
+                config.frame_timeout
+            ),
+        },
+        Flag {
+            name: "idle-timeout",
+            group: GROUP,
+            purpose: "longest silence",
+            help: "Ends a connection that sends nothing for this long. Healthy senders that are quiet \
+                   lose their next message: many write it into the closed connection without noticing.",
+            takes: field!(
+                off(Time {
+                    range: ranges::IDLE_TIMEOUT,
+                    example: "10m",
+                }),
+                config.idle_timeout
+            ),
+        },
+        Flag {
+            name: "first-byte-timeout",
+            group: GROUP,
+            purpose: "longest silence after the connect",
+            help: "Ends a connection that has not sent a byte yet. auto leaves such connections alone \
+                   until --max-connections keeps clients out; then it ends those that have been silent \
+                   for 60 s, the oldest first, and only as many as are needed (with --on-overload refuse, \
+                   where nobody sees who is refused, at least one). A time always applies, and ends \
+                   senders that connect early and stay quiet. With off, one host that connects and \
+                   sends nothing can keep all others out.",
+            takes: field!(
+                Words {
+                    words: [
+                        ("auto", FirstByteTimeout::Auto),
+                        ("off", FirstByteTimeout::Off),
+                    ],
+                    kind: Time {
+                        range: ranges::FIRST_BYTE_TIMEOUT,
+                        example: "10s",
+                    },
+                    wrap: FirstByteTimeout::After,
+                    unwrap: |value| match value {
+                        FirstByteTimeout::After(wait) => Some(*wait),
+                        FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
+                    },
+                },
+                config.first_byte_timeout
+            ),
+        },
+        Flag {
+            name: "keepalive",
+            group: GROUP,
+            purpose: "TCP probes to quiet peers",
+            help: "Sends TCP keepalive probes to quiet peers, and ends the connections of those that do \
+                   not answer: after this much silence, then at this interval, this many times. Costs \
+                   one small packet a probe. With off, the thread of a dead peer stays until something \
+                   else ends it.",
+            takes: field!(off(KeepaliveTimes), config.keepalive),
+        },
+    ]
+}
+
+fn performance() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Performance";
+    vec![
+        Flag {
+            name: "coalesce",
+            group: GROUP,
+            purpose: "longest delay of a read under load",
+            help: "Delays reads by at most this long while the server is busy, which is from 20,000 small \
+                   reads a second on. A connection whose messages come close together is then read once \
+                   for about four of them, at less than half the CPU time, and the sink's thread waits \
+                   half a millisecond for more messages before it sleeps. Costs that much latency, under \
+                   load only. off turns both delays off.",
+            takes: Takes::Value(Box::new(Field {
+                kind: off(Time {
+                    range: ranges::MAX_READ_DELAY,
+                    example: "50ms",
+                }),
+                get: |settings: &Settings| settings.config.max_read_delay,
+                set: |settings: &mut Settings, delay| {
+                    settings.config.linger = delay.is_some();
+                    settings.config.max_read_delay = delay;
+                },
+            })),
+        },
+        Flag {
+            name: "reuse-threads",
+            group: GROUP,
+            purpose: "wait of a thread for another client",
+            help: "Lets the thread of a connection that ended well wait this long for the next client \
+                   before it exits. Short connections then cost two to three times less CPU time; a \
+                   waiting thread costs about 10 KiB. With off, each connection gets a new thread.",
+            takes: field!(
+                off(Time {
+                    range: ranges::REUSE_THREADS,
+                    example: "200ms",
+                }),
+                config.reuse_threads
+            ),
+        },
+        Flag {
+            name: "stack-size",
+            group: GROUP,
+            purpose: "stack of each connection's thread",
+            help: "Gives each connection's thread this much stack. Untouched stack costs address space and \
+                   no memory; an overflow aborts the whole process.",
+            takes: field!(
+                Unset(Size {
+                    range: ranges::STACK_SIZE,
+                    example: "256KiB",
+                }),
+                config.stack_size
+            ),
+        },
+    ]
+}
+
+fn output() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Output";
+    vec![
+        Flag {
+            name: "sink",
+            group: GROUP,
+            purpose: "where messages go",
+            help: "Writes messages here, delimited as --output-framing says. stdout may be a pipe, a file \
+                   or a terminal. file:PATH appends to a file, which is created with mode 0640 less the \
+                   umask; SIGHUP reopens it. null discards all messages, and is meant for measurements. \
+                   A sink that is slower than the senders slows them down.",
+            takes: field!(Sink, sink),
+        },
+        Flag {
+            name: "terminal-escape",
+            group: GROUP,
+            purpose: "escape control characters",
+            help: "Whether a terminal, as stdout or by its name, is shown the control characters of \
+                   messages as \\x1b and the like. Otherwise whoever sends messages could set its title, \
+                   fill the clipboard or clear the screen. off shows messages as they are. Costs nothing \
+                   where the sink is no terminal.",
+            takes: field!(choice(values::AUTO_OR_OFF), terminal_escape),
+        },
+        Flag {
+            name: "report",
+            group: GROUP,
+            purpose: "form of the final report",
+            help: "Prints the report at the end, and the connections that SIGUSR1 asks for, in this form: \
+                   text for people, json for programs. Costs nothing while messages flow.",
+            takes: field!(choice(values::REPORT), report),
+        },
+        Flag {
+            name: "log-level",
+            group: GROUP,
+            purpose: "least level that is logged",
+            help: "Logs to stderr from this level on. Without the flag RUST_LOG decides, and without both \
+                   it is info. Similar lines are rate-limited, so an overload logs only a few. debug adds \
+                   the begin and end of each connection, each rejected client and each pause.",
+            takes: field!(
+                Unset(Choice {
+                    words: values::LOG_LEVEL,
+                    placeholder: "LEVEL",
+                }),
+                log_level
+            ),
+        },
+    ]
+}
+
+fn running() -> Vec<Flag<Settings>> {
+    const GROUP: &str = "Running";
+    vec![
+        Flag {
+            name: "drain-timeout",
+            group: GROUP,
+            purpose: "longest time for a shutdown",
+            help: "Lets a shutdown take this long to deliver the messages that have arrived. Connections \
+                   have three quarters of that time, the sink the rest; what is left then is counted as \
+                   dropped, and the exit code is 4. If nobody reads stderr, the last lines delay the end \
+                   by another second and a half at most. A longer time costs a slower restart.",
+            takes: field!(
+                Time {
+                    range: ranges::DRAIN_TIMEOUT,
+                    example: "30s",
+                },
+                config.drain_timeout
+            ),
+        },
+        Flag {
+            name: "port-file",
+            group: GROUP,
+            purpose: "file for the addresses bound",
+            help: "Writes the addresses that drainline listens on to this file, one per line. The file \
+                   is complete whenever it exists, and stays after the end. With port 0, this is how \
+                   other programs learn the port.",
+            takes: field!(Unset(FilePath), port_file),
+        },
+        Flag {
+            name: "check",
+            group: GROUP,
+            purpose: "check and print the settings, and exit",
+            help: "Checks the flags against each other and against the system, prints the effective \
+                   values and the limits, and exits: with 0 if a start would succeed, otherwise with \
+                   the error and the exit code of a start: 1, 2 or 78. Listens on nothing, and leaves no \
+                   file behind.",
+            takes: Takes::Nothing(|settings| settings.check = true),
+        },
+        Flag {
+            name: "help",
+            group: GROUP,
+            purpose: "this list; --help has the details",
+            help: "Prints help: -h lists the flags, --help says what each does and costs.",
+            takes: Takes::Help,
+        },
+        Flag {
+            name: "version",
+            group: GROUP,
+            purpose: "print the version",
+            help: "Prints the version.",
+            takes: Takes::Version,
+        },
+    ]
+}

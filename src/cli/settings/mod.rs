@@ -1,0 +1,138 @@
+//! What the command line means: every value read, in its range, and none against another.
+
+mod fields;
+mod flags;
+
+use std::ffi::OsString;
+
+use clap::Command;
+use clap::error::ErrorKind;
+use drainline::ConfigError;
+
+use super::flag::{self, Flag};
+use super::help::{self, Page};
+use super::usage::UsageError;
+
+pub(crate) use fields::Settings;
+pub(super) use flags::flags;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// Serve, or check, with these settings.
+    Run(Box<Settings>),
+    /// Print this to stdout and end with 0.
+    Print(String),
+}
+
+/// Reads a command line, the program's name first, as [`std::env::args_os`] gives it.
+///
+/// A name in `--listen` is resolved here, which may take as long as the system's resolver does.
+///
+/// # Errors
+/// The first thing that is wrong, in one line, with its exit code. Nothing has been started.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let flags = flags();
+    let mut command = command(&flags);
+    let matches = match command.try_get_matches_from_mut(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    Ok(Parsed::Print(error.to_string()))
+                }
+                _ => Err(UsageError::from_clap(&error, &command, |long| {
+                    flag::expected(&flags, long)
+                })),
+            };
+        }
+    };
+    let settings: Settings = flag::read(&flags, &matches)?;
+    let checked = settings.builder().check_settings();
+    checked.map_err(|error| in_flags(&error, &settings, &flags))?;
+    settings.check_own()?;
+    Ok(Parsed::Run(Box::new(settings)))
+}
+
+/// Every flag as clap sees it, for completions and manual pages, too.
+pub(super) fn command(flags: &[Flag<Settings>]) -> Command {
+    let command = Command::new("drainline").version(env!("CARGO_PKG_VERSION"));
+    help::install(flag::add_to(command, flags), &PAGE)
+}
+
+/// A setting that the library refuses, as a flag with its value as it is typed.
+fn in_flags(error: &ConfigError, settings: &Settings, flags: &[Flag<Settings>]) -> UsageError {
+    let named = |setting: &str, value: &str| {
+        let flag = flags.iter().find(|flag| flag.setting() == setting);
+        let typed = flag.and_then(|flag| flag.value()?.print(settings));
+        let name = flag.map_or_else(|| setting.to_owned(), Flag::long);
+        (name, typed.unwrap_or_else(|| value.to_owned()))
+    };
+    let (name, value) = named(error.setting, &error.value);
+    match &error.contradicts {
+        None => UsageError::bad_value(&name, &value, &error.expected),
+        Some(other) => {
+            let (other_name, other_value) = named(other.setting, &other.value);
+            UsageError::contradiction(&format!(
+                "invalid value '{value}' for {name}: expected {} {other_name} ({other_value}), {}",
+                error.expected, other.why
+            ))
+        }
+    }
+}
+
+impl Settings {
+    /// Every flag that decides how the server works, with its value as it can be typed: names
+    /// resolved, units in full. Left out are `--log-level` and `--port-file` where they were not
+    /// given.
+    pub(crate) fn effective(&self) -> Vec<(String, String)> {
+        let print = |flag: Flag<Settings>| {
+            let value = flag.value()?.print(self)?;
+            Some((flag.long(), value))
+        };
+        flags().into_iter().filter_map(print).collect()
+    }
+}
+
+/// What the helps say beside the flags.
+const PAGE: Page = Page {
+    title: "a TCP message server that cannot leak",
+    usage: "drainline [FLAG VALUE]...",
+    after: AFTER,
+    short_after: "Commands: drainline load, verify, lab, plan (each has a -h)\n",
+    accepted: &[],
+};
+
+const AFTER: &str = "\
+Durations are written as 500ms, 30s or 1m30s, sizes as 64KiB (1,024 bytes each) or 64KB (1,000).
+
+Signals:
+  SIGTERM, SIGINT  deliver the messages that have arrived, print the report and exit; a second signal
+                   exits at once (within a second of the first it counts as the same request)
+  SIGHUP           reopens the file of --sink file:PATH; when the terminal that drainline was started
+                   on closes, drainline stops, unless it writes to a file or was started with nohup
+  SIGUSR1          prints every connection with its state to stderr, in the form of --report
+
+Exit codes:
+  0      drainline lost nothing. Data that a peer framed wrongly, left incomplete, reset, or lost to a
+         timeout of its own is in the report, by reason; drainline did not lose it
+  1      an address or a file could not be opened, or the sink failed for good
+  2      a value cannot be read or is out of range; nothing was started
+  3      drainline ended in order, but lost something: messages dropped or truncated, connections
+         ended by --send-timeout or the shutdown, or clients rejected with unread bytes. The report
+         says what
+  4      the shutdown took longer than --drain-timeout
+  78     values contradict each other, or exceed the system's limits; nothing was started
+  128+N  ended by a second signal N
+
+Commands, each with its own --help:
+  drainline load ADDRESS  sends messages to a server, at the rate and in the number you ask for
+  drainline verify FILE   reports which of those messages are missing or damaged in a sink's output
+  drainline lab           shows the leak, and compares the remedies under the same load
+  drainline plan          finds the settings for your rate, your sink and its longest stall
+
+To try it, in two terminals:
+  drainline
+  echo hello | ncat --send-only 127.0.0.1 5140
+  logger --server 127.0.0.1 --port 5140 --tcp hello
+";

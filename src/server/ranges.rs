@@ -1,0 +1,44 @@
+//! What each setting accepts, by the name of its field in [`Config`](super::Config), for programs
+//! that read settings from people. [`Config::check`](super::Config::check) goes by the same values.
+#![allow(missing_docs)]
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// How often the watchdog looks. Waits shorter than this are nobody's business.
+pub const TICK: Duration = Duration::from_millis(100);
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+pub const MAX_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+pub const MAX_CONNECTIONS_PER_IP: RangeInclusive<usize> = 1..=usize::MAX;
+pub const BUFFER_MESSAGES: RangeInclusive<usize> = 1..=1 << 24;
+/// In bytes.
+pub const BUFFER_BYTES: RangeInclusive<usize> = 4 << 10..=1 << 40;
+pub const SEND_TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=DAY;
+/// And below `send_timeout`, unless `when_full` is block.
+pub const PAUSE_AFTER: RangeInclusive<Duration> = TICK..=DAY;
+/// In messages a second.
+pub const RATE_LIMIT: RangeInclusive<u64> = 1..=u64::MAX;
+/// In connections a second.
+pub const ACCEPT_RATE: RangeInclusive<u64> = 1..=u64::MAX;
+pub const FRAME_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
+pub const IDLE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
+pub const FIRST_BYTE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
+pub const WRITE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
+/// Of `idle` and `interval`, which are whole seconds.
+pub const KEEPALIVE_TIME: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(32_767);
+pub const KEEPALIVE_PROBES: RangeInclusive<u32> = 1..=127;
+pub const BACKLOG: RangeInclusive<u32> = 1..=65_535;
+/// In bytes.
+pub const STACK_SIZE: RangeInclusive<usize> = 64 << 10..=1 << 30;
+pub const REUSE_THREADS: RangeInclusive<Duration> = MILLISECOND..=HOUR;
+/// In reads a second.
+pub const BUSY_READS: RangeInclusive<u64> = 1..=1_000_000_000;
+pub const MAX_READ_DELAY: RangeInclusive<Duration> = MILLISECOND..=Duration::from_secs(60);
+pub const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+pub const WARN_AFTER: RangeInclusive<Duration> = TICK..=DAY;
