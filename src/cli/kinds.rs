@@ -112,7 +112,8 @@ impl<T: FromStr + Display + PartialOrd> Kind for Count<T> {
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
         let (least, most) = (self.0.start().to_string(), self.0.end().to_string());
-        let beyond = |edge: &str, step: i128| (edge.parse::<i128>().unwrap() + step).to_string();
+        let beyond =
+            |edge: &str, step: i128| (edge.parse::<i128>().expect("a number") + step).to_string();
         let bad = [&beyond(&least, -1), &beyond(&most, 1), "-5", "many", "1k"];
         cases(&[&least, &most], &bad)
     }

@@ -275,7 +275,7 @@ fn banner(settings: &Settings, handle: &Server) -> String {
         env!("CARGO_PKG_VERSION"),
         values::print_choice(values::FRAMING, settings.framing),
         listed.join(", "),
-        settings.sink.to_string(),
+        settings.sink,
         handle.limits()
     );
     if let Some(first) = addresses.first() {

@@ -160,7 +160,7 @@ fn buffer() -> Vec<Flag<Settings>> {
         Flag {
             name: "buffer-bytes",
             group: GROUP,
-            purpose: "most memory of messages in the buffer",
+            purpose: "most memory that they take",
             help: "Capacity of the buffer in bytes of memory. Costs up to this much memory while the \
                    sink is slower than the senders, and up to as much again, at most 72 MiB, for read \
                    buffers under heavy traffic.",
@@ -295,7 +295,7 @@ fn connections() -> Vec<Flag<Settings>> {
         Flag {
             name: "rate-limit",
             group: GROUP,
-            purpose: "most messages a second per connection",
+            purpose: "most messages/s of each connection",
             help: "Reads at most this many messages a second from one connection. TCP flow control slows \
                    faster senders down; nothing is dropped. What is left of a stream that its sender \
                    has closed or reset is read at once.",
@@ -304,7 +304,7 @@ fn connections() -> Vec<Flag<Settings>> {
         Flag {
             name: "accept-rate",
             group: GROUP,
-            purpose: "most new connections a second",
+            purpose: "most new connections/s",
             help: "Accepts at most this many connections a second, over all listeners. Further clients \
                    wait in the kernel's queue, and beyond --backlog until TCP retries their connect.",
             takes: field!(off_or_rate("50/s"), config.accept_rate),
@@ -414,7 +414,7 @@ fn performance() -> Vec<Flag<Settings>> {
         Flag {
             name: "reuse-threads",
             group: GROUP,
-            purpose: "wait of a thread for another client",
+            purpose: "wait of a thread for the next client",
             help: "Lets the thread of a connection that ended well wait this long for the next client \
                    before it exits. Short connections then cost two to three times less CPU time; a \
                    waiting thread costs about 10 KiB. With off, each connection gets a new thread.",

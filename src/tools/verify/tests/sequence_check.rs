@@ -40,7 +40,7 @@ fn what_is_no_request_is_one_line() {
         ),
         (
             &["verify", "-", "--connections", "4000001"],
-            "--connections 4000001: accepted",
+            "invalid value '4000001' for --connections: expected",
         ),
         (
             &["verify", "-", "--messages", "0"],
