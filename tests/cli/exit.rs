@@ -130,7 +130,7 @@ fn it_ends_with_2_when_one_value_is_bad_and_has_started_nothing() {
     not_started(
         &["--max-connections", "0"],
         2,
-        &["--max-connections 0", "1 to 1000000"],
+        &["'0' for --max-connections", "1 to 1000000"],
     );
     not_started(
         &["--oversize", "ignore"],
@@ -268,7 +268,7 @@ fn it_ends_with_78_when_values_contradict_each_other_or_the_system_cannot_hold_t
     not_started(
         &contradiction,
         78,
-        &["--pause-after 3s", "--send-timeout (2s)"],
+        &["'3s' for --pause-after", "--send-timeout (2s)"],
     );
     let launch = Drainline::with(&["--max-connections", "100"]).shell("ulimit -n 64");
     let parts = [

@@ -84,12 +84,12 @@ fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
         (
             &["--check", "--send-timeout", "5x"][..],
             2,
-            "--send-timeout 5x",
+            "invalid value '5x' for --send-timeout: expected a duration",
         ),
         (
             &["--check", "--send-timeout", "2s", "--pause-after", "3s"],
             78,
-            "--pause-after 3s",
+            "invalid value '3s' for --pause-after: expected less than --send-timeout (2s)",
         ),
         (&["--check", "--sink", "file:"], 2, "file:PATH"),
         (
@@ -100,7 +100,7 @@ fn a_check_that_fails_says_why_in_one_line_and_ends_with_2_or_78() {
         (
             &["--check", "--max-message", "2MiB", "--buffer-bytes", "1MiB"],
             78,
-            "--max-message 2MiB",
+            "invalid value '2MiB' for --max-message",
         ),
     ] {
         let (exit, text) = printed(args);

@@ -262,7 +262,7 @@ fn connections() -> Vec<Flag<Settings>> {
         Flag {
             name: "max-connections-per-ip",
             group: GROUP,
-            purpose: "most connections of one address",
+            purpose: "most connections of one peer",
             help: "Serves at most this many connections of one peer at once: of one IPv4 address, or of \
                    one IPv6 /64 network. Further ones are accepted and closed. Clients behind one load \
                    balancer or NAT count as one peer, unless --per-ip-exempt names its address.",
@@ -295,7 +295,7 @@ fn connections() -> Vec<Flag<Settings>> {
         Flag {
             name: "rate-limit",
             group: GROUP,
-            purpose: "most messages/s of each connection",
+            purpose: "most messages a second of each",
             help: "Reads at most this many messages a second from one connection. TCP flow control slows \
                    faster senders down; nothing is dropped. What is left of a stream that its sender \
                    has closed or reset is read at once.",
@@ -304,7 +304,7 @@ fn connections() -> Vec<Flag<Settings>> {
         Flag {
             name: "accept-rate",
             group: GROUP,
-            purpose: "most new connections/s",
+            purpose: "most new connections a second",
             help: "Accepts at most this many connections a second, over all listeners. Further clients \
                    wait in the kernel's queue, and beyond --backlog until TCP retries their connect.",
             takes: field!(off_or_rate("50/s"), config.accept_rate),
@@ -414,7 +414,7 @@ fn performance() -> Vec<Flag<Settings>> {
         Flag {
             name: "reuse-threads",
             group: GROUP,
-            purpose: "wait of a thread for the next client",
+            purpose: "thread's wait for the next client",
             help: "Lets the thread of a connection that ended well wait this long for the next client \
                    before it exits. Short connections then cost two to three times less CPU time; a \
                    waiting thread costs about 10 KiB. With off, each connection gets a new thread.",
