@@ -137,11 +137,6 @@ pub(crate) fn accepted_of(command: &Command, table: Accepted, flag: &str) -> Opt
     accepted(arg, table)
 }
 
-/// `send_timeout` is set by `--send-timeout`.
-fn flag(setting: &str) -> String {
-    format!("--{}", setting.replace('_', "-"))
-}
-
 fn context(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
