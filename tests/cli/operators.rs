@@ -107,7 +107,7 @@ fn at_debug_a_pause_and_a_rate_that_holds_back_are_told() {
     client::half_close(client);
     let exit = child.terminate();
     let held = exit.stderr.lines();
-    let held = held.filter(|line| line.contains(" is held back by its rate limit"));
+    let held = held.filter(|line| line.contains(" is held back by rate_limit"));
     assert_eq!(held.count(), 1, "once, however often: {exit}");
 }
 
