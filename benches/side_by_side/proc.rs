@@ -1,7 +1,6 @@
 //! What the kernel says about a server and about itself.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -15,34 +14,15 @@ use rustix::param::clock_ticks_per_second;
 
 use crate::Outcome;
 
+#[path = "../../src/tools/proc.rs"]
+mod shared;
+
+pub(crate) use shared::{is_listening, peak_resident_bytes, resident_bytes};
+
 /// Time on a processor of all threads that a process has or had, to the nanosecond.
 pub(crate) fn cpu_time(pid: u32) -> Outcome<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?;
     Ok(Duration::from(clock.now()?))
-}
-
-pub(crate) fn peak_resident_bytes(pid: u32) -> Outcome<u64> {
-    Ok(status(pid, "VmHWM:")? * 1024)
-}
-
-pub(crate) fn resident_bytes(pid: u32) -> Outcome<u64> {
-    Ok(status(pid, "VmRSS:")? * 1024)
-}
-
-pub(crate) fn threads(pid: u32) -> Outcome<u64> {
-    status(pid, "Threads:")
-}
-
-fn status(pid: u32, key: &str) -> Outcome<u64> {
-    number(&format!("/proc/{pid}/status"), key)
-}
-
-/// The number after `key` in a file of lines.
-fn number(path: &str, key: &str) -> Outcome<u64> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
-    let first = line.and_then(|line| line.split_whitespace().next());
-    Ok(first.ok_or(format!("no {key} in {path}"))?.parse()?)
 }
 
 /// What the kernel holds for itself on the whole machine: stacks, page tables, sockets and what
@@ -50,7 +30,7 @@ fn number(path: &str, key: &str) -> Outcome<u64> {
 pub(crate) fn kernel_bytes() -> Outcome<u64> {
     let mut kib = 0;
     for key in ["KernelStack:", "PageTables:", "SUnreclaim:"] {
-        kib += number("/proc/meminfo", key)?;
+        kib += shared::number("/proc/meminfo", key)?;
     }
     Ok(kib * 1024)
 }
@@ -67,22 +47,6 @@ pub(crate) fn listen_overflows() -> Outcome<u64> {
     Ok(value
         .ok_or("no ListenOverflows in /proc/net/netstat")?
         .parse()?)
-}
-
-/// Whether a socket of this machine listens on this IPv4 address. Asks without connecting.
-pub(crate) fn is_listening(address: SocketAddr) -> Outcome<bool> {
-    const LISTEN: &str = "0A";
-    let SocketAddr::V4(address) = address else {
-        return Err(format!("{address} is not IPv4").into());
-    };
-    // The address as the machine's own number of those four bytes, the port as a number.
-    let ip = u32::from_ne_bytes(address.ip().octets());
-    let local = format!("{ip:08X}:{:04X}", address.port());
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    Ok(table.lines().any(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        fields.next() == Some(&local) && fields.nth(1) == Some(LISTEN)
-    }))
 }
 
 /// Processor time since some moment: of everybody, and of this process with all that it has waited
@@ -150,7 +114,7 @@ impl ThreadWatch {
         let (stop, most) = (Arc::clone(&watch.stop), Arc::clone(&watch.most));
         thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                most.fetch_max(threads(pid).unwrap_or(0), Ordering::Relaxed);
+                most.fetch_max(shared::threads(pid).unwrap_or(0), Ordering::Relaxed);
                 thread::sleep(Self::EVERY);
             }
         });

@@ -12,6 +12,7 @@ mod lab;
 mod load;
 mod metrics;
 mod plan;
+mod proc;
 mod simulation;
 mod tag;
 mod verify;

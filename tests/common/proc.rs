@@ -10,19 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+#[path = "../../src/tools/proc.rs"]
+mod shared;
+
 /// Threads that the kernel still lists. A joined thread stays on the list for a moment.
 #[track_caller]
 pub fn threads(pid: u32) -> u64 {
-    status(pid, "Threads:")
+    shared::threads(pid).unwrap()
 }
 
 /// Open descriptors.
 #[track_caller]
 pub fn descriptors(pid: u32) -> u64 {
-    let path = format!("/proc/{pid}/fd");
-    fs::read_dir(&path)
-        .unwrap_or_else(|error| panic!("{path}: {error}"))
-        .count() as u64
+    shared::descriptors(pid).unwrap()
 }
 
 /// The numbers of its open descriptors, sorted.
@@ -40,19 +40,18 @@ pub fn descriptor_numbers(pid: u32) -> Vec<u64> {
 /// Resident memory now.
 #[track_caller]
 pub fn rss_bytes(pid: u32) -> u64 {
-    status(pid, "VmRSS:") * 1024
+    shared::resident_bytes(pid).unwrap()
 }
 
 /// The most resident memory since the process began.
 #[track_caller]
 pub fn peak_rss_bytes(pid: u32) -> u64 {
-    status(pid, "VmHWM:") * 1024
+    shared::peak_resident_bytes(pid).unwrap()
 }
 
 /// As [`peak_rss_bytes`], for a process that may have ended: `None` then.
 pub fn last_peak_rss_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(number(&status, "VmHWM:")? * 1024)
+    shared::peak_resident_bytes(pid).ok()
 }
 
 /// Time on a processor, in user and kernel mode, of all its threads that are or were. Resolution: a
@@ -98,8 +97,8 @@ pub fn thread_id(pid: u32, name: &str) -> Option<i32> {
 /// How often a thread of it has gone to sleep by itself.
 #[track_caller]
 pub fn switches(pid: u32, thread: i32) -> u64 {
-    let status = read(pid, &format!("task/{thread}/status"));
-    number(&status, "voluntary_ctxt_switches:").unwrap()
+    let path = format!("/proc/{pid}/task/{thread}/status");
+    shared::number(&path, "voluntary_ctxt_switches:").unwrap()
 }
 
 /// Does each thread sleep? One that waits for a processor does not, however long it waits.
@@ -123,68 +122,28 @@ pub fn is_stopped(pid: u32) -> bool {
     })
 }
 
-/// A row of the system's table of IPv4 sockets (proc_net_tcp in the kernel's documentation).
-/// Addresses and ports stand in it as hexadecimal numbers.
-struct Socket {
-    local: String,
-    remote: String,
-    state: String,
-    /// Bytes that the kernel holds and that nobody has read yet.
-    unread: u64,
-}
-
-fn sockets() -> impl Iterator<Item = Socket> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows: Vec<_> = table.lines().skip(1).map(Socket::parse).collect();
-    rows.into_iter()
-}
-
-impl Socket {
-    fn parse(line: &str) -> Socket {
-        let mut columns = line.split_ascii_whitespace().skip(1);
-        let mut next = || columns.next().unwrap().to_owned();
-        let (local, remote, state, queues) = (next(), next(), next(), next());
-        let (_, unread) = queues.split_once(':').unwrap();
-        Socket {
-            local,
-            remote,
-            state,
-            unread: u64::from_str_radix(unread, 16).unwrap(),
-        }
-    }
-}
-
-fn port(port: u16) -> String {
-    format!(":{port:04X}")
-}
-
 /// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at
 /// port `remote`, and that nobody has read yet. `None`: there is no such connection.
 pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
-    let (local, remote) = (port(local), port(remote));
-    let is_it =
-        |socket: &Socket| socket.local.ends_with(&local) && socket.remote.ends_with(&remote);
-    sockets().find(is_it).map(|socket| socket.unread)
+    let (local, remote) = (shared::port(local), shared::port(remote));
+    let mut sockets = shared::sockets().unwrap().into_iter();
+    let found =
+        sockets.find(|socket| socket.local.ends_with(&local) && socket.remote.ends_with(&remote));
+    found.map(|socket| socket.unread)
 }
 
 /// Bytes that the kernel holds for all connections of a server at this IPv4 address together, and
 /// that it has not read yet.
 pub fn unread_at(addr: SocketAddr) -> u64 {
-    let local = port(addr.port());
-    let own = sockets().filter(|socket| socket.local.ends_with(&local));
+    let local = shared::port(addr.port());
+    let sockets = shared::sockets().unwrap().into_iter();
+    let own = sockets.filter(|socket| socket.local.ends_with(&local));
     own.map(|socket| socket.unread).sum()
 }
 
 /// Does a socket of this machine listen on this IPv4 address? Asks without connecting.
 pub fn is_listening(addr: SocketAddr) -> bool {
-    const LISTEN: &str = "0A";
-    let SocketAddr::V4(addr) = addr else {
-        panic!("{addr} is not IPv4")
-    };
-    // The address as the machine's own number of those four bytes, the port as a number.
-    let ip = u32::from_ne_bytes(addr.ip().octets());
-    let local = format!("{ip:08X}{}", port(addr.port()));
-    sockets().any(|socket| socket.local == local && socket.state == LISTEN)
+    shared::is_listening(addr).unwrap()
 }
 
 /// The highest readings that a [`Watch`] saw.
@@ -248,22 +207,7 @@ impl Drop for Watch {
 }
 
 fn sample(pid: u32) -> Option<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
-    Some((number(&status, "Threads:")?, descriptors))
-}
-
-#[track_caller]
-fn status(pid: u32, key: &str) -> u64 {
-    let status = read(pid, "status");
-    number(&status, key).unwrap_or_else(|| {
-        panic!("no {key} in the status of process {pid}: has it ended?\n{status}")
-    })
-}
-
-fn number(status: &str, key: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.split_whitespace().next()?.parse().ok()
+    Some((shared::threads(pid).ok()?, shared::descriptors(pid).ok()?))
 }
 
 #[track_caller]

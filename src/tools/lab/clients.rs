@@ -40,37 +40,30 @@ pub(super) fn run(
     start: Instant,
     stop: &AtomicBool,
 ) -> io::Result<Sent> {
-    let crowds = workload.crowds.iter().zip(0..);
+    let crowds = workload.crowds.iter().zip(workload.seed..);
     thread::scope(|scope| {
-        let threads: Vec<_> = crowds
-            .map(|(crowd, place)| {
-                let seed = workload.seed.wrapping_add(place);
-                let body = move || run_crowd(address, crowd, (start, seed), stop);
-                let thread = thread::Builder::new().name(format!("crowd-{place}"));
-                thread.spawn_scoped(scope, body)
-            })
-            .collect();
-        let mut all = Ok(Sent::default());
+        let spawn = |(crowd, seed)| {
+            let body = move || run_crowd(address, crowd, seed, start, stop);
+            let thread = thread::Builder::new().name("crowd".to_owned());
+            thread.spawn_scoped(scope, body)
+        };
+        let threads: Vec<_> = crowds.map(spawn).collect();
+        let mut all = Sent::default();
         for thread in threads {
-            let sent = thread.and_then(|thread| {
-                let panicked = |_| Err(io::Error::other("a client's thread panicked"));
-                thread.join().unwrap_or_else(panicked)
-            });
-            all = all.and_then(|mut all: Sent| {
-                let sent = sent?;
-                all.messages += sent.messages;
-                all.held_up.merge(&sent.held_up);
-                Ok(all)
-            });
+            let panicked = |_| Err(io::Error::other("a client's thread panicked"));
+            let sent = thread?.join().unwrap_or_else(panicked)?;
+            all.messages += sent.messages;
+            all.held_up.merge(&sent.held_up);
         }
-        all
+        Ok(all)
     })
 }
 
 fn run_crowd(
     address: SocketAddr,
     crowd: &Crowd,
-    (start, seed): (Instant, u64),
+    seed: u64,
+    start: Instant,
     stop: &AtomicBool,
 ) -> io::Result<Sent> {
     while start.elapsed() < crowd.from && !stop.load(Relaxed) {

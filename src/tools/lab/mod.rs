@@ -69,7 +69,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let mut failure = None;
     let mut outcomes = Vec::new();
     for (nth, strategy) in strategies.iter().enumerate() {
-        let watch = |point: &Point| {
+        let mut watch = |point: &Point| {
             let done = each * nth as u64 + each.min(point.at.as_millis() as u64);
             bar.show(done, || {
                 format!(
@@ -87,7 +87,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
             &experiment.workload,
             &limits::CEILING,
             signals.flag(),
-            watch,
+            &mut watch,
         );
         if let Some(signal) = signals.caught() {
             bar.clear();

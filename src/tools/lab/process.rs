@@ -1,7 +1,6 @@
 //! A server in a process of its own, seen from outside.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::super::proc;
 use super::sample::{Said, Sample};
 
 const LOOK: Duration = Duration::from_millis(5);
@@ -120,20 +120,14 @@ impl Process {
         self.heard.lock().ledger.clone()
     }
 
-    /// `None`: it is no more.
+    /// `None`: the process has ended.
     pub(super) fn usage(&self) -> Option<Usage> {
-        let folder = format!("/proc/{}", self.child.id());
-        let status = fs::read_to_string(format!("{folder}/status")).ok()?;
-        let number = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        };
+        let pid = self.child.id();
         Some(Usage {
-            // A process that has ended and is not waited for has no memory to speak of.
-            threads: number("Threads:")?,
-            memory_bytes: number("VmRSS:")? << 10,
-            peak_memory_bytes: number("VmHWM:")? << 10,
-            descriptors: fs::read_dir(format!("{folder}/fd")).ok()?.count() as u64,
+            threads: proc::threads(pid).ok()?,
+            memory_bytes: proc::resident_bytes(pid).ok()?,
+            peak_memory_bytes: proc::peak_resident_bytes(pid).ok()?,
+            descriptors: proc::descriptors(pid).ok()?,
         })
     }
 

@@ -14,7 +14,7 @@ use crate::cli::settings::{self, Parsed};
 
 use super::super::workload::Workload;
 use super::child;
-use super::clients::{self, Sent};
+use super::clients;
 use super::limits::Ceiling;
 use super::metrics::{self, Seen};
 use super::outcome::{Outcome, Point};
@@ -34,8 +34,22 @@ const MIN_SETTLE: Duration = Duration::from_secs(2);
 /// So many looks in a row find nothing left to do.
 const CALM_LOOKS: usize = 5;
 
-/// Runs it. `watch` is called about twenty times a second. Blocks for the load's duration and the
-/// time it takes to settle; `stop` ends it early, and nothing of it is left running.
+/// One run: the server, who watches it, and what was seen so far.
+struct Run<'a> {
+    server: Process,
+    /// Whether the server is this program, not one that the lab alone has.
+    is_ours: bool,
+    workload: &'a Workload,
+    taken: &'a Taken,
+    start: Instant,
+    stop: &'a AtomicBool,
+    watch: &'a mut dyn FnMut(&Point),
+    seen: Seen,
+}
+
+/// Puts the workload to a strategy's server. `watch` is called about twenty times a second. Blocks
+/// for the load's duration and the time that the server takes to settle; `stop` ends the run early,
+/// and leaves nothing running.
 ///
 /// # Errors
 /// The server did not start, or the system gives no thread or process.
@@ -44,80 +58,146 @@ pub(super) fn run(
     workload: &Workload,
     ceiling: &Ceiling,
     stop: &AtomicBool,
-    mut watch: impl FnMut(&Point),
+    watch: &mut dyn FnMut(&Point),
 ) -> io::Result<Outcome> {
     let flags = strategy.flags(workload);
     let (mut server, stdout) = Process::start(&arguments(strategy, flags.as_deref()))?;
-    let port = server.port(START)?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let before = server.at_rest(START);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port(START)?));
+    let threads_before = server.at_rest(START).threads;
     let (taken, clients_stop) = (Taken::default(), AtomicBool::new(false));
-    let mut seen = Seen {
-        threads_before: before.threads,
-        ..Seen::default()
-    };
     let whole = shortest_whole(workload, flags.as_deref());
     let start = Instant::now();
-    thread::scope(|scope| {
-        let (taken, clients_stop, duration) = (&taken, &clients_stop, workload.duration);
-        let sink = move || sink::take(stdout, &workload.sink, (start, duration), whole, taken);
+    let mut run = Run {
+        server,
+        is_ours: flags.is_some(),
+        workload,
+        taken: &taken,
+        start,
+        stop,
+        watch,
+        seen: Seen {
+            threads_before,
+            ..Seen::default()
+        },
+    };
+    let sent = thread::scope(|scope| {
+        let (taken, clients_stop) = (&taken, &clients_stop);
+        let take = move || sink::take(stdout, workload, start, whole, taken);
         let send = move || clients::run(address, workload, start, clients_stop);
         let name = |name: &str| thread::Builder::new().name(name.to_owned());
-        let sink = name("sink").spawn_scoped(scope, sink);
+        let sink = name("sink").spawn_scoped(scope, take);
         let clients = name("clients").spawn_scoped(scope, send);
-        let outcome = match (sink, clients) {
+        let sent = match (sink, clients) {
             (Ok(_), Ok(clients)) => {
-                let is_over = || stop.load(Relaxed) || clients.is_finished();
-                observe(
-                    &server,
-                    workload,
-                    (start, taken),
-                    ceiling,
-                    &mut seen,
-                    is_over,
-                    &mut watch,
-                );
+                run.observe(ceiling, || clients.is_finished());
                 clients_stop.store(true, Relaxed);
-                let sent = clients
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("the clients' thread panicked")));
+                let panicked = |_| Err(io::Error::other("the clients' thread panicked"));
+                let sent = clients.join().unwrap_or_else(panicked);
                 taken.hurry();
-                if seen.stopped_at.is_none() && !stop.load(Relaxed) {
-                    settle(
-                        &server,
-                        workload,
-                        (start, taken),
-                        &mut seen,
-                        stop,
-                        &mut watch,
-                    );
-                }
+                run.settle();
                 sent
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         clients_stop.store(true, Relaxed);
-        seen.threads_after = server.usage().unwrap_or_default().threads;
-        if let Some(how) = server.ending()? {
-            (seen.died, seen.threads_after) = (Some(how), 0);
-        }
-        end(&mut server, flags.is_some(), taken)?;
-        outcome
+        run.end()?;
+        sent
+    })?;
+    let metrics = metrics::metrics(workload, &run.seen, &sent);
+    Ok(Outcome {
+        strategy: strategy.name().to_owned(),
+        sentence: sentence::sentence(strategy, workload, &metrics),
+        flags,
+        simulated: None,
+        timeline: run.seen.timeline,
+        metrics,
     })
-    .map(|sent: Sent| {
-        seen.ledger = server.ledger();
-        seen.delivered = taken.messages();
-        seen.has_ledger = flags.is_some();
-        let metrics = metrics::metrics(workload, &seen, &sent);
-        Outcome {
-            strategy: strategy.name().to_owned(),
-            sentence: sentence::sentence(strategy, workload, &metrics),
-            flags,
-            simulated: None,
-            timeline: seen.timeline,
-            metrics,
+}
+
+impl Run<'_> {
+    /// Looks until the clients have gone or a ceiling is reached.
+    fn observe(&mut self, ceiling: &Ceiling, is_over: impl Fn() -> bool) {
+        let end = self.start + self.workload.duration + END;
+        while !is_over() && !self.is_stopped() && Instant::now() < end {
+            let Some(point) = self.look() else { return };
+            if let Some(reached) = ceiling.reached(&point) {
+                self.seen.stopped_at = Some(reached);
+                return;
+            }
+            thread::sleep(child::EVERY);
         }
-    })
+    }
+
+    /// Looks until nothing of the load is left in the server, or there is no more time.
+    fn settle(&mut self) {
+        let end = Instant::now() + settle_time(self.workload);
+        let mut calm = 0;
+        while self.seen.stopped_at.is_none() && !self.is_stopped() && Instant::now() < end {
+            let Some(point) = self.look() else { return };
+            let level = point.level.unwrap_or(OverloadLevel::Normal);
+            let threads_left = point.threads > self.seen.threads_before;
+            // A server that has just begun to accept again has clients waiting.
+            calm = match level == OverloadLevel::Normal && point.buffered == 0 && !threads_left {
+                true => calm + 1,
+                false => 0,
+            };
+            if calm == CALM_LOOKS {
+                return;
+            }
+            thread::sleep(child::EVERY);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// Keeps how things stand. `None`: the server has ended.
+    fn look(&mut self) -> Option<Point> {
+        let usage = self.server.usage()?;
+        let inside = self.server.sample();
+        let point = Point {
+            at: self.start.elapsed(),
+            threads: usage.threads,
+            memory_bytes: usage.memory_bytes,
+            descriptors: usage.descriptors,
+            buffered: inside.buffered,
+            longest_wait: inside.longest_wait,
+            delivered: self.taken.messages(),
+            lost: inside.lost,
+            rejected: inside.rejected,
+            level: inside.level,
+        };
+        let seen = &mut self.seen;
+        seen.peak_memory_bytes = seen.peak_memory_bytes.max(usage.peak_memory_bytes);
+        seen.timeline.push(point);
+        (self.watch)(&point);
+        Some(point)
+    }
+
+    /// Ends the server: this program in good order, the others as people end them.
+    fn end(&mut self) -> io::Result<()> {
+        self.seen.threads_after = self.server.usage().unwrap_or_default().threads;
+        if let Some(how) = self.server.ending()? {
+            (self.seen.died, self.seen.threads_after) = (Some(how), 0);
+        }
+        let mut within = Duration::ZERO;
+        if self.is_ours {
+            self.server.ask_to_end();
+            within = END;
+        }
+        let ended = self.server.end(within);
+        self.taken.end();
+        self.seen.ledger = self.server.ledger();
+        self.seen.delivered = self.taken.messages();
+        self.seen.has_ledger = self.is_ours;
+        ended.map(drop)
+    }
+}
+
+/// For how long a server may go on when the load is over.
+pub(super) fn settle_time(workload: &Workload) -> Duration {
+    MIN_SETTLE.max(workload.duration / 2)
 }
 
 /// The shortest message that is one: a server may truncate them.
@@ -152,95 +232,4 @@ pub(super) fn server_arguments(flags: &[String]) -> Vec<OsString> {
     let own = OWN_FLAGS.iter().flat_map(|(flag, value)| [*flag, *value]);
     let words = ["server"].into_iter().chain(own).map(OsString::from);
     words.chain(flags.iter().map(OsString::from)).collect()
-}
-
-/// Looks until the clients have gone or a ceiling is reached.
-fn observe(
-    server: &Process,
-    workload: &Workload,
-    (start, taken): (Instant, &Taken),
-    ceiling: &Ceiling,
-    seen: &mut Seen,
-    is_over: impl Fn() -> bool,
-    watch: &mut impl FnMut(&Point),
-) {
-    while !is_over() && start.elapsed() < workload.duration + END {
-        let Some(point) = look(server, (start, taken), seen) else {
-            return;
-        };
-        watch(&point);
-        if let Some(reached) = ceiling.reached(&point) {
-            seen.stopped_at = Some(reached);
-            return;
-        }
-        thread::sleep(child::EVERY);
-    }
-}
-
-/// For how long a server may go on when the load is over.
-pub(super) fn settle_time(workload: &Workload) -> Duration {
-    MIN_SETTLE.max(workload.duration / 2)
-}
-
-/// Looks until nothing of the load is left in the server, or there is no more time.
-fn settle(
-    server: &Process,
-    workload: &Workload,
-    (start, taken): (Instant, &Taken),
-    seen: &mut Seen,
-    stop: &AtomicBool,
-    watch: &mut impl FnMut(&Point),
-) {
-    let end = Instant::now() + settle_time(workload);
-    let mut calm = 0;
-    while Instant::now() < end && !stop.load(Relaxed) {
-        let Some(point) = look(server, (start, taken), seen) else {
-            return;
-        };
-        watch(&point);
-        let is_open = point
-            .level
-            .is_none_or(|level| level == OverloadLevel::Normal);
-        let is_calm = is_open && point.buffered == 0 && point.threads <= seen.threads_before;
-        // A server that has just begun to accept again has clients waiting.
-        calm = if is_calm { calm + 1 } else { 0 };
-        if calm == CALM_LOOKS {
-            return;
-        }
-        thread::sleep(child::EVERY);
-    }
-}
-
-/// Keeps how things stand. `None`: the server has ended.
-fn look(server: &Process, (start, taken): (Instant, &Taken), seen: &mut Seen) -> Option<Point> {
-    let usage = server.usage()?;
-    let inside = server.sample();
-    let point = Point {
-        at: start.elapsed(),
-        threads: usage.threads,
-        memory_bytes: usage.memory_bytes,
-        descriptors: usage.descriptors,
-        buffered: inside.buffered,
-        longest_wait: inside.longest_wait,
-        delivered: taken.messages(),
-        lost: inside.lost,
-        rejected: inside.rejected,
-        level: inside.level,
-    };
-    seen.peak_memory_bytes = seen.peak_memory_bytes.max(usage.peak_memory_bytes);
-    seen.timeline.push(point);
-    Some(point)
-}
-
-/// Ends the server: ours in good order, the others as people end them.
-fn end(server: &mut Process, is_ours: bool, taken: &Taken) -> io::Result<()> {
-    let within = if is_ours {
-        server.ask_to_end();
-        END
-    } else {
-        Duration::ZERO
-    };
-    let ended = server.end(within);
-    taken.end();
-    ended.map(drop)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memchr_iter;
 
-use super::super::workload::SinkPace;
+use super::super::workload::Workload;
 
 /// The pipe holds no more than this: what is in it counts as delivered for the server and not yet
 /// for us. A page is the least (F_SETPIPE_SZ of fcntl(2)).
@@ -46,22 +46,22 @@ impl Taken {
     }
 }
 
-/// Takes messages until the server closes its end. `start` is when the load began; `load` is how
-/// long it lasts. A message of fewer than `whole` bytes is half of one, from a client that hung up
-/// inside it, and is not counted.
+/// Takes messages as the workload, which began at `start`, says, until the server closes its end. A
+/// message of fewer than `whole` bytes is the half of one that a client left, and is not counted.
 pub(super) fn take(
     mut pipe: ChildStdout,
-    pace: &SinkPace,
-    (start, load): (Instant, Duration),
+    workload: &Workload,
+    start: Instant,
     whole: usize,
     taken: &Taken,
 ) {
     // Where that is not allowed, a little more is in the pipe.
     let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_BYTES);
+    let pace = &workload.sink;
     let mut buffer = vec![0; PIPE_BYTES];
     let (mut next, mut line) = (start, 0);
     loop {
-        wait_out_stalls(pace, start, load, taken);
+        wait_out_stalls(workload, start, taken);
         let now = Instant::now();
         if let Some(rate) = pace.rate
             && !taken.is_over.load(Relaxed)
@@ -95,10 +95,10 @@ pub(super) fn take(
     }
 }
 
-fn wait_out_stalls(pace: &SinkPace, start: Instant, load: Duration, taken: &Taken) {
-    for stall in &pace.stalls {
+fn wait_out_stalls(workload: &Workload, start: Instant, taken: &Taken) {
+    for stall in &workload.sink.stalls {
         let end = stall.end();
-        let is_for_good = end >= load;
+        let is_for_good = end >= workload.duration;
         loop {
             let at = start.elapsed();
             let is_over = at >= end || taken.is_over.load(Relaxed);
