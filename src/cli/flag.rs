@@ -193,21 +193,7 @@ pub(crate) fn expected<S: Default>(flags: &[Flag<S>], long: &str) -> Option<Stri
     flag.value().map(|value| value.expected())
 }
 
-/// The library's names of settings, as flags: `max_connections` is `--max-connections`.
-pub(crate) fn in_flags<S: Default>(flags: &[Flag<S>], text: &str) -> String {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut told = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(begin) = rest.find(is_name) {
-        let (before, from) = rest.split_at(begin);
-        let (word, after) = from.split_at(from.find(|c| !is_name(c)).unwrap_or(from.len()));
-        let known = |flag: &&Flag<S>| word.contains('_') && flag.setting() == word;
-        told += before;
-        told += &match flags.iter().find(known) {
-            Some(flag) => flag.long(),
-            None => word.to_owned(),
-        };
-        rest = after;
-    }
-    told + rest
+/// The flag of one of the library's settings: `max_connections` is `--max-connections`.
+pub(crate) fn of_setting(setting: &str) -> String {
+    format!("--{}", setting.replace('_', "-"))
 }

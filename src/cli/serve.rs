@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::ingest::{Framing, IngestBuilder};
-use drainline::{Server, StartError};
+use drainline::{ResourceLimits, Server, StartError};
 use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::flag;
-use super::settings::{self, Settings};
+use super::settings::Settings;
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
-use super::usage::{CONTRADICTION, UsageError};
+use super::usage::UsageError;
 use super::values::{self, SinkSpec};
-use super::{files, report};
+use super::{files, flag, report, units};
 
 /// The main thread, `signals` and `lister` run beside the server; stderr, the terminal, the file of a sink, and two that
 /// are open while it is opened anew.
@@ -47,12 +46,12 @@ pub(crate) fn serve(
     if let Some(path) = &settings.port_file {
         files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
     }
-    let handle = Arc::new(start(settings, &stderr)?);
+    let server = Arc::new(start(settings, &stderr)?);
     let no_thread = |error| failed(&format!("cannot get a thread for signals: {error}"));
     let (lister, lists) =
-        Lister::start(Arc::clone(&handle), Arc::clone(&stderr)).map_err(no_thread)?;
+        Lister::start(Arc::clone(&server), Arc::clone(&stderr)).map_err(no_thread)?;
     let hands = Hands {
-        handle: Arc::clone(&handle),
+        server: Arc::clone(&server),
         stderr: Arc::clone(&stderr),
         lister: lister.clone(),
         drain_timeout: settings.config.drain_timeout,
@@ -60,18 +59,18 @@ pub(crate) fn serve(
         has_file: matches!(settings.sink, SinkSpec::File(_)),
     };
     let signals = signals.serve(hands).map_err(no_thread)?;
-    std::panic::set_hook(handle.logger().panic_hook());
+    std::panic::set_hook(server.logger().panic_hook());
     if let Some(path) = &settings.port_file {
-        let addresses = handle.local_addrs().iter();
+        let addresses = server.local_addrs().iter();
         let text: String = addresses.map(|address| format!("{address}\n")).collect();
         files::write_whole(path, &text).map_err(|error| {
-            handle.shutdown(Duration::ZERO);
+            server.shutdown(Duration::ZERO);
             port_file_failed(path, &error)
         })?;
     }
-    stderr.say(&banner(settings, &handle));
-    started(&handle).map_err(|error| failed(&error.to_string()))?;
-    let report = handle.wait_before_exit();
+    stderr.say(&banner(settings, &server));
+    started(&server).map_err(|error| failed(&error.to_string()))?;
+    let report = server.wait_before_exit();
     signals.end();
     lister.give_way();
     let _ = lists.join();
@@ -126,13 +125,14 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         SinkSpec::Null | SinkSpec::Stdout => PIPE_OF_SIGNALS,
     };
     let builder = builder(settings).reserve(THREADS, DESCRIPTORS + not_open);
-    let (bound, more_notes) = match &settings.sink {
+    let (limits, more_notes) = match &settings.sink {
         SinkSpec::Null => builder.check_without_output(),
         SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),
     }
-    .map_err(|error| not_started(&error))?;
-    text += &format!("{bound}\n");
-    notes.extend(more_notes.iter().map(|note| as_flags(note)));
+    .map_err(|error| not_started(&error, settings))?;
+    text += &format!("limits: {limits}\n");
+    notes.extend(kernel_note(&limits));
+    notes.extend(more_notes);
     for note in notes {
         text += &format!("note: {note}\n");
     }
@@ -147,7 +147,7 @@ pub(crate) fn check_start(settings: &Settings) -> Result<(), UsageError> {
     builder(settings)
         .check()
         .map(drop)
-        .map_err(|error| not_started(&error))
+        .map_err(|error| not_started(&error, settings))
 }
 
 fn builder(settings: &Settings) -> IngestBuilder {
@@ -183,11 +183,24 @@ fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Server, UsageError
             }
         }
     };
-    let handle = started.map_err(|error| not_started(&error))?;
+    let server = started.map_err(|error| not_started(&error, settings))?;
     for (level, text) in remarks {
-        handle.logger().log(level, text);
+        server.logger().log(level, text);
     }
-    Ok(handle)
+    Ok(server)
+}
+
+/// What the kernel may hold is no memory of the process, and no limit of drainline's.
+fn kernel_note(limits: &ResourceLimits) -> Option<String> {
+    let bytes = usize::try_from(limits.kernel_memory_bytes).ok()?;
+    (bytes > 0).then(|| {
+        format!(
+            "the kernel's socket buffers are not part of the limits: they would come to {} if every \
+             client filled them (net.ipv4.tcp_rmem and tcp_wmem), and net.ipv4.tcp_mem caps them for the \
+             whole machine",
+            units::print_size(bytes)
+        )
+    })
 }
 
 fn escape_remark(sink: &str, escapes: bool) -> Option<(Level, String)> {
@@ -214,21 +227,15 @@ fn port_file_failed(path: &Path, error: &io::Error) -> UsageError {
     failed(&format!("--port-file {}: {error}", path.display()))
 }
 
-fn not_started(error: &StartError) -> UsageError {
+fn not_started(error: &StartError, settings: &Settings) -> UsageError {
     match error {
-        // Both were checked when the flags were read, so this is the library saying the same in its words.
-        StartError::Config(_) | StartError::Limit(_) => UsageError {
-            line: format!("drainline: {}", as_flags(&error.to_string())),
-            code: CONTRADICTION,
-        },
+        StartError::Config(error) => settings.in_flags(error),
+        StartError::Limit(error) => {
+            UsageError::contradiction(&error.naming(&flag::of_setting("max_connections")))
+        }
         StartError::Listen { address, source } => failed(&format!("--listen {address}: {source}")),
         _ => failed(&error.to_string()),
     }
-}
-
-/// The library names settings, the user typed flags.
-pub(crate) fn as_flags(text: &str) -> String {
-    flag::in_flags(&settings::flags(), text)
 }
 
 fn failed(what: &str) -> UsageError {
@@ -267,16 +274,16 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-fn banner(settings: &Settings, handle: &Server) -> String {
-    let addresses = handle.local_addrs();
+fn banner(settings: &Settings, server: &Server) -> String {
+    let addresses = server.local_addrs();
     let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let mut text = format!(
-        "drainline {}: {} from {} to {}\n{}",
+        "drainline {}: {} from {} to {}\nlimits: {}",
         env!("CARGO_PKG_VERSION"),
         values::print_choice(values::FRAMING, settings.framing),
         listed.join(", "),
         settings.sink,
-        handle.limits()
+        server.limits()
     );
     if let Some(first) = addresses.first() {
         let host = if first.ip().is_unspecified() {

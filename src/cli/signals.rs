@@ -123,7 +123,7 @@ pub(super) struct Signals {
 
 /// What they are served with.
 pub(super) struct Hands {
-    pub(super) handle: Arc<Server>,
+    pub(super) server: Arc<Server>,
     pub(super) stderr: Arc<Stderr>,
     pub(super) lister: Lister,
     pub(super) drain_timeout: Duration,
@@ -165,11 +165,11 @@ impl Signals {
                     // caught, the write says EFBIG (setrlimit(2)), and the sink tries again.
                     SIGXFSZ => {}
                     signal => match stops.come(Instant::now()) {
-                        Stop::First => hands.handle.drain(hands.drain_timeout),
+                        Stop::First => hands.server.drain(hands.drain_timeout),
                         Stop::Same => {}
                         Stop::Again => {
                             hands.lister.give_way();
-                            let ledger = report::write(&hands.handle.report(), hands.format);
+                            let ledger = report::write(&hands.server.report(), hands.format);
                             hands.stderr.say(&ledger);
                             std::process::exit(128 + signal);
                         }
@@ -187,19 +187,19 @@ impl Signals {
 /// during a drain has asked for nothing new.
 fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
     let say = |reason, text: &str| {
-        let logger = hands.handle.logger();
+        let logger = hands.server.logger();
         logger.log_limited(reason, Level::Info, || text.to_owned());
     };
     if hands.has_file {
         say("SIGHUP", "SIGHUP: the file of the sink is opened anew");
-        hands.handle.reopen();
+        hands.server.reopen();
     } else if terminal.is_some_and(Terminal::is_gone) {
         say(
             "SIGHUP, the terminal is gone",
             "SIGHUP: the terminal is gone: ending",
         );
         if stops.come(Instant::now()) == Stop::First {
-            hands.handle.drain(hands.drain_timeout);
+            hands.server.drain(hands.drain_timeout);
         }
     } else {
         say("SIGHUP", "SIGHUP: there is no file to be opened anew");

@@ -245,12 +245,12 @@ pub(super) struct Lister {
 
 impl Lister {
     pub(super) fn start(
-        handle: Arc<Server>,
+        server: Arc<Server>,
         stderr: Arc<Stderr>,
     ) -> io::Result<(Lister, JoinHandle<()>)> {
         let (asked, gives_way) = (Arc::default(), Arc::default());
         let (is_asked, is_over) = (Arc::clone(&asked), Arc::clone(&gives_way));
-        let body = move || list(&handle, &stderr, &is_asked, &is_over);
+        let body = move || list(&server, &stderr, &is_asked, &is_over);
         let thread = thread::Builder::new().name("lister".to_owned());
         let joins = thread.spawn(body)?;
         let thread = joins.thread().clone();
@@ -274,13 +274,13 @@ impl Lister {
     }
 }
 
-fn list(handle: &Server, stderr: &Stderr, is_asked: &AtomicBool, gives_way: &AtomicBool) {
+fn list(server: &Server, stderr: &Stderr, is_asked: &AtomicBool, gives_way: &AtomicBool) {
     while !gives_way.load(Acquire) {
         if !is_asked.swap(false, AcqRel) {
             thread::park();
             continue;
         }
-        let text = report::connections(handle) + "\n";
+        let text = report::connections(server) + "\n";
         let end = Instant::now() + PATIENCE;
         let is_over = || gives_way.load(Acquire) || Instant::now() >= end;
         if let Some(place) = stderr.lock(is_over) {

@@ -149,6 +149,12 @@ impl IngestBuilder {
         self
     }
 
+    /// As [`Builder::setting_names`].
+    pub fn setting_names(mut self, name: fn(&str) -> String) -> Self {
+        self.server = self.server.setting_names(name);
+        self
+    }
+
     /// As [`Builder::check`].
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use super::ends::receiver::{Received, Receiver};
 use super::ends::sender::{Envelope, Sender};
 use super::ends::weigh::Weigh;
 use super::error::{BoxError, StartError};
-use super::limits::{self, BufferMemory, Requirements, ResourceLimits};
+use super::limits::{self, BufferMemory, Requirements, ResourceLimits, SettingNames};
 use super::listen::{Bound, Listen};
 use super::parts::Parts;
 use super::running::Server;
@@ -131,6 +131,14 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
+    /// What the program's users call a setting, of whose field the name is handed in: by its flag,
+    /// for example. The notes of [`check`](Builder::check), which [`start`](Builder::start) logs, go
+    /// by it. Default: the field's name.
+    pub fn setting_names(mut self, name: fn(&str) -> String) -> Self {
+        self.requirements.names = SettingNames(name);
+        self
+    }
+
     /// Counts what the room above holds of buffers beside what connections and the buffer hold.
     pub(crate) fn buffer_memory(mut self, memory: BufferMemory) -> Self {
         self.requirements.memory = memory;
@@ -209,7 +217,11 @@ impl<T: Weigh + Send + 'static> Builder<T> {
 
         // Every acceptor before the first thread: what can fail short of a spawn has failed by then.
         let addresses = bound.addresses();
-        let notes = [fitted.notes, bound.notes(&shared.config)].concat();
+        let notes = [
+            fitted.notes,
+            bound.notes(&shared.config, requirements.names),
+        ]
+        .concat();
         let handlers = serves(&shared, channel, handler, own_handlers);
         let acceptors = bound.acceptors(&shared, handlers)?;
         let receiver = parts.receiver(queued.clone());

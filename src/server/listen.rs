@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::config::{Config, OnOverload};
 use super::error::StartError;
+use super::limits::SettingNames;
 use super::state::Shared;
 use super::state::connection_state::ListenerName;
 use super::state::handler_thread::Serve;
@@ -132,17 +133,22 @@ impl Bound {
     }
 
     /// What an operator should know of them.
-    pub(super) fn notes(&self, config: &Config) -> Vec<String> {
+    pub(super) fn notes(&self, config: &Config, names: SettingNames) -> Vec<String> {
+        let on_overload = names.of("on_overload");
         let mut notes = Vec::new();
         if self.inherited > 0 && config.on_overload == OnOverload::Refuse {
-            let why = "an inherited listener could not come back";
             notes.push(format!(
-                "on_overload = refuse: {why}, so it closes clients instead"
+                "{on_overload} refuse does not work for an inherited listener, which could not be opened \
+                 again: drainline accepts and closes new clients there instead"
             ));
         }
         notes.extend(self.unguarded.iter().map(|address| {
             let port = address.port();
-            format!("on_overload = refuse: another program has port {port} in the other family, and could take it from {address} while that is shut down, so it closes clients instead")
+            format!(
+                "{on_overload} refuse does not work for {address}: another program has port {port} in the \
+                 other address family, and could take it; drainline accepts and closes new clients there \
+                 instead"
+            )
         }));
         notes
     }

@@ -116,9 +116,11 @@ fn a_sink_that_can_be_opened_passes_the_check_and_nothing_is_created() {
 }
 
 /// A writer that comes and goes is the end of the stream for whoever reads.
-/// The line `at most ...`.
+/// The line `limits: at most ...`.
 fn bound(text: &str) -> String {
-    let line = text.lines().find(|line| line.starts_with("at most "));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("limits: at most "));
     line.unwrap_or_else(|| panic!("no bound in {text}"))
         .to_owned()
 }

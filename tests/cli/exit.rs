@@ -135,12 +135,12 @@ fn it_ends_with_2_when_one_value_is_bad_and_has_started_nothing() {
     not_started(
         &["--oversize", "ignore"],
         2,
-        &["--oversize ignore", "truncate, drop or close"],
+        &["'ignore' for --oversize", "truncate, drop or close"],
     );
     not_started(
         &["--listen", "nowhere"],
         2,
-        &["--listen nowhere", "127.0.0.1:5140"],
+        &["'nowhere' for --listen", "127.0.0.1:5140"],
     );
     not_started(
         &["--send-timout", "5s"],
@@ -272,11 +272,8 @@ fn it_ends_with_78_when_values_contradict_each_other_or_the_system_cannot_hold_t
     );
     let launch = Drainline::with(&["--max-connections", "100"]).shell("ulimit -n 64");
     let parts = [
-        "--max-connections",
-        "100",
-        "ulimit -n",
-        "64 descriptors",
-        "needed",
+        "--max-connections 100 needs ",
+        " descriptors, but RLIMIT_NOFILE (ulimit -n) is 64; the most that fits is ",
     ];
     not_started_by(launch, 78, &parts);
 }

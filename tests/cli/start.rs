@@ -70,7 +70,10 @@ fn a_good_check_prints_values_and_bound_and_starts_nothing() {
     ] {
         assert!(text.lines().any(|it| it == line), "no {line}:\n{text}");
     }
-    assert!(text.contains("\nat most 10 connections, "), "{text}");
+    assert!(
+        text.contains("\nlimits: at most 10 connections, "),
+        "{text}"
+    );
     assert!(
         text.contains(" descriptors, ") && text.contains(" of memory"),
         "{text}"
@@ -341,7 +344,31 @@ fn nobody_reads_two_messages_for_one_where_none_is_written() {
         let mut check = Drainline::with(&[&["--check"], &args[..]].concat()).spawn();
         check.wait().assert_code(0);
         let told = String::from_utf8(check.stdout_bytes()).unwrap();
-        assert!(told.contains("\nat most "), "{told}");
+        assert!(told.contains("\nlimits: at most "), "{told}");
         assert_eq!(told.contains(WARNS), warns, "{told}");
     }
+}
+
+#[test]
+fn what_the_system_limits_is_said_of_the_flag_by_the_check_and_at_start() {
+    let said = "--max-connections is ";
+    let limit = "descriptors, but RLIMIT_NOFILE (ulimit -n) is 64";
+    let mut check = Drainline::with(&["--check", "--sink", "null"])
+        .shell("ulimit -n 64")
+        .spawn();
+    check.wait().assert_code(0);
+    let told = String::from_utf8(check.stdout_bytes()).unwrap();
+    let note = told.lines().find(|line| line.contains(limit));
+    assert!(note.is_some_and(|note| note.starts_with(&format!("note: {said}"))));
+    let mut server = Drainline::with(&["--sink", "null"])
+        .shell("ulimit -n 64")
+        .start();
+    let exit = server.terminate();
+    exit.assert_code(0);
+    let warning = exit.stderr.lines().find(|line| line.contains(limit));
+    let warning = warning.unwrap_or_else(|| panic!("{exit}"));
+    assert!(
+        warning.contains(&format!(" WARN  drainline] {said}")),
+        "{warning}"
+    );
 }

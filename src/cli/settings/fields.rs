@@ -7,9 +7,9 @@ use drainline::Config;
 use drainline::ingest::{Framing, Ingest, IngestBuilder, OutputFraming, Oversize};
 use log::LevelFilter;
 
-use crate::cli::files;
 use crate::cli::usage::UsageError;
 use crate::cli::values::{ReportFormat, SinkSpec};
+use crate::cli::{files, flag};
 
 /// Everything that the command line sets.
 #[derive(Clone, Debug)]
@@ -69,7 +69,8 @@ impl Settings {
             .max_message(self.max_message)
             .framing(self.framing)
             .output_framing(self.output_framing)
-            .oversize(self.oversize);
+            .oversize(self.oversize)
+            .setting_names(flag::of_setting);
         let listen = self.listen.iter();
         listen.fold(builder, |builder, &address| builder.listen(address))
     }

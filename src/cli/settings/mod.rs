@@ -49,7 +49,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     };
     let settings: Settings = flag::read(&flags, &matches)?;
     let checked = settings.builder().check_settings();
-    checked.map_err(|error| in_flags(&error, &settings, &flags))?;
+    checked.map_err(|error| settings.in_flags(&error))?;
     settings.check_own()?;
     Ok(Parsed::Run(Box::new(settings)))
 }
@@ -60,28 +60,30 @@ pub(super) fn command(flags: &[Flag<Settings>]) -> Command {
     help::install(flag::add_to(command, flags), &PAGE)
 }
 
-/// A setting that the library refuses, as a flag with its value as it is typed.
-fn in_flags(error: &ConfigError, settings: &Settings, flags: &[Flag<Settings>]) -> UsageError {
-    let named = |setting: &str, value: &str| {
-        let flag = flags.iter().find(|flag| flag.setting() == setting);
-        let typed = flag.and_then(|flag| flag.value()?.print(settings));
-        let name = flag.map_or_else(|| setting.to_owned(), Flag::long);
-        (name, typed.unwrap_or_else(|| value.to_owned()))
-    };
-    let (name, value) = named(error.setting, &error.value);
-    match &error.contradicts {
-        None => UsageError::bad_value(&name, &value, &error.expected),
-        Some(other) => {
-            let (other_name, other_value) = named(other.setting, &other.value);
-            UsageError::contradiction(&format!(
-                "invalid value '{value}' for {name}: expected {} {other_name} ({other_value}), {}",
-                error.expected, other.why
-            ))
-        }
-    }
-}
-
 impl Settings {
+    /// What the library refuses, in the words of the command line: a setting is a flag, with its
+    /// value as it is typed.
+    pub(super) fn in_flags(&self, error: &ConfigError) -> UsageError {
+        let flags = flags();
+        let typed = |setting: &str, value: &str| {
+            let flag = flags.iter().find(|flag| flag.setting() == setting);
+            let typed = flag.and_then(|flag| flag.value()?.print(self));
+            typed.unwrap_or_else(|| value.to_owned())
+        };
+        let name = flag::of_setting(error.setting);
+        let value = typed(error.setting, &error.value);
+        let Some(other) = &error.contradicts else {
+            return UsageError::bad_value(&name, &value, &error.expected);
+        };
+        UsageError::contradiction(&format!(
+            "invalid value '{value}' for {name}: expected {} {} ({}), {}",
+            error.expected,
+            flag::of_setting(other.setting),
+            typed(other.setting, &other.value),
+            other.why
+        ))
+    }
+
     /// Every flag that decides how the server works, with its value as it can be typed: names
     /// resolved, units in full. Left out are `--log-level` and `--port-file` where they were not
     /// given.

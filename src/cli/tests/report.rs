@@ -25,20 +25,20 @@ fn text(report: &Report) -> String {
 
 #[test]
 fn the_text_names_every_fault_that_happened_and_no_other() {
-    let handle = Ingest::builder()
+    let server = Ingest::builder()
         .listen(([127, 0, 0, 1], 0).into())
         .start(Null)
         .expect("a port");
-    let client = TcpStream::connect(handle.local_addrs()[0]).expect("a connection");
+    let client = TcpStream::connect(server.local_addrs()[0]).expect("a connection");
     let begun = Instant::now();
     let mut connections = Vec::new();
     while connections.is_empty() {
         assert!(begun.elapsed() < DEADLINE, "the connection is not listed");
-        connections = handle.connections();
+        connections = server.connections();
         std::thread::sleep(Duration::from_millis(1));
     }
     drop(client);
-    let mut report = handle.shutdown(DEADLINE);
+    let mut report = server.shutdown(DEADLINE);
     let calm = text(&report);
     for fault in FAULTS {
         assert!(!calm.contains(fault), "{calm}");

@@ -127,7 +127,6 @@ impl fmt::Display for ResourceLimits {
                 self.thread_cache_memory_bytes,
                 "in malloc's caches of threads unless GLIBC_TUNABLES has glibc.malloc.tcache_count=0",
             ),
-            (self.kernel_memory_bytes, "of kernel socket buffers"),
         ];
         let on_top = on_top.into_iter().filter(|(bytes, _)| *bytes > 0);
         let on_top: Vec<String> = on_top
@@ -152,6 +151,30 @@ pub(super) struct Requirements {
     pub(super) other_descriptors: u64,
     /// What the room above holds of buffers.
     pub(super) memory: BufferMemory,
+    /// What the program calls its settings.
+    pub(super) names: SettingNames,
+}
+
+/// What a program calls the settings of a server: for a program with flags, by those.
+#[derive(Clone, Copy)]
+pub(super) struct SettingNames(pub(super) fn(&str) -> String);
+
+impl Default for SettingNames {
+    fn default() -> Self {
+        SettingNames(str::to_owned)
+    }
+}
+
+impl SettingNames {
+    pub(super) fn of(self, setting: &str) -> String {
+        (self.0)(setting)
+    }
+}
+
+impl fmt::Debug for SettingNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SettingNames({})", self.of("max_connections"))
+    }
 }
 
 /// What is held of buffers beside what the buffer and handlers count.
@@ -211,7 +234,7 @@ pub(super) fn fit(
                 return Err(ceiling.error(config.max_connections.unwrap_or(1)));
             }
             if asked > fits {
-                notes.push(ceiling.note());
+                notes.push(ceiling.note(&requirements.names.of("max_connections")));
             }
             asked.min(fits)
         }
@@ -225,15 +248,23 @@ pub(super) fn fit(
         && memory_bytes > level.max
     {
         let without_malloc = match limits.memory_bytes <= level.max {
-            true => "MALLOC_ARENA_MAX=1 with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, ",
+            true => "set MALLOC_ARENA_MAX=1 and GLIBC_TUNABLES=glibc.malloc.tcache_count=0, or ",
             false => "",
         };
+        let lower = [
+            "max_connections",
+            "buffer_bytes",
+            requirements.memory.setting,
+        ];
+        let lower = lower.map(|setting| requirements.names.of(setting));
         notes.push(format!(
-            "{} is {} and up to {} may be needed: {without_malloc}a smaller max_connections, buffer_bytes or {} would fit",
+            "up to {} of memory may be needed, but {} is {}: {without_malloc}lower {}, {} or {}",
+            Bytes(memory_bytes),
             level.limit,
             Bytes(level.max),
-            Bytes(memory_bytes),
-            requirements.memory.setting
+            lower[0],
+            lower[1],
+            lower[2]
         ));
     }
     Ok(FittedLimits {
@@ -347,15 +378,15 @@ impl SystemLimit {
         }
     }
 
-    fn note(&self) -> String {
+    fn note(&self, max_connections: &str) -> String {
         let default = Config::DEFAULT_MAX_CONNECTIONS;
         format!(
-            "max_connections is {} instead of the default {default}: {} allows {} {} and {} would be needed",
+            "{max_connections} is {} instead of the default {default}, which needs {} {}, but {} is {}",
             self.fits(),
-            self.limit,
-            self.allows,
+            self.needed(default),
             self.unit,
-            self.needed(default)
+            self.limit,
+            self.allows
         )
     }
 }

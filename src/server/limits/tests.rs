@@ -15,6 +15,7 @@ const NEEDS: Requirements = Requirements {
         mappings: 30,
         mappings_per_connection: 0,
     },
+    names: SettingNames(str::to_owned),
 };
 
 /// No limit at all; 5 descriptors, 1 thread and 40 mappings in use, 100 threads on the machine.
@@ -59,8 +60,10 @@ fn holds_exactly(system: &System, limit: &str, allows: u64, fits: usize) {
     let shrunk = fit(&Config::default(), &NEEDS, system).unwrap();
     assert_eq!(shrunk.limits.max_connections, fits);
     assert_eq!(shrunk.notes.len(), 1);
-    let start = format!("max_connections is {fits} instead of the default 1024: {limit} allows");
+    let start = format!("max_connections is {fits} instead of the default 1024, which needs ");
     assert!(shrunk.notes[0].starts_with(&start), "{}", shrunk.notes[0]);
+    let end = format!(", but {limit} is {allows}");
+    assert!(shrunk.notes[0].ends_with(&end), "{}", shrunk.notes[0]);
     assert!(!shrunk.notes[0].contains('\n'));
 }
 
@@ -90,8 +93,7 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
     assert_eq!(
         limits.to_string(),
         format!(
-            "at most 1024 connections, 1031 threads, 1035 descriptors, {} of memory (and up to \
-             10.0 GiB of kernel socket buffers)",
+            "at most 1024 connections, 1031 threads, 1035 descriptors, {} of memory",
             Bytes(limits.memory_bytes)
         )
     );
@@ -114,8 +116,8 @@ fn descriptors() {
     let error = fit(&asking(5000), &NEEDS, &system).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "max_connections = 5000: RLIMIT_NOFILE (ulimit -n) allows 256 descriptors and 5011 are \
-         needed; up to 245 would fit"
+        "max_connections 5000 needs 5011 descriptors, but RLIMIT_NOFILE (ulimit -n) is 256; the most \
+         that fits is 245"
     );
 }
 
@@ -186,8 +188,8 @@ fn a_system_that_holds_no_connection_refuses_the_default_too() {
     assert_eq!((error.max_connections, error.fits), (1, 0));
     assert_eq!(
         error.to_string(),
-        "max_connections = 1: RLIMIT_NOFILE (ulimit -n) allows 10 descriptors and 12 are needed; \
-         not even one connection would fit"
+        "max_connections 1 needs 12 descriptors, but RLIMIT_NOFILE (ulimit -n) is 10; not even one \
+         connection fits"
     );
 }
 
@@ -245,7 +247,6 @@ fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_th
     assert!(text.ends_with(said), "{text}");
     system.receive_buffer_max = 1 << 20;
     let text = of(100, &system).to_string();
-    let said = "MALLOC_ARENA_MAX is 1, up to 100.0 MiB of kernel socket buffers)";
     assert!(text.ends_with(said), "{text}");
     system.arenas_max = 1;
     assert_eq!(of(100, &system).arena_memory_bytes, 0);
@@ -286,8 +287,8 @@ fn memory_that_only_malloc_keeps_is_warned_of_with_what_ends_it() {
     let all = Bytes(limits.memory_with_malloc_bytes());
     assert_eq!(notes.len(), 1);
     let said = format!(
-        "up to {all} may be needed: MALLOC_ARENA_MAX=1 with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, \
-        a smaller max_connections"
+        "up to {all} of memory may be needed, but memory.max of /sys/fs/cgroup/foo is 512.0 MiB: set \
+         MALLOC_ARENA_MAX=1 and GLIBC_TUNABLES=glibc.malloc.tcache_count=0, or lower max_connections"
     );
     assert!(notes[0].contains(&said), "{}", notes[0]);
     system.arenas_max = 1;
@@ -304,8 +305,8 @@ fn memory_only_warns() {
         assert_eq!(
             notes,
             [format!(
-                "memory.max of /sys/fs/cgroup/foo is 128.0 MiB and up to {} may be needed: \
-                 a smaller max_connections, buffer_bytes or handler_bytes would fit",
+                "up to {} of memory may be needed, but memory.max of /sys/fs/cgroup/foo is 128.0 MiB: \
+                 lower max_connections, buffer_bytes or handler_bytes",
                 Bytes(limits.memory_bytes)
             )]
         );
@@ -352,6 +353,7 @@ fn no_number_overflows() {
             mappings: most,
             mappings_per_connection: most,
         },
+        ..NEEDS
     };
     let mut config = asking(usize::MAX);
     (config.handler_bytes, config.buffer_bytes) = (usize::MAX, usize::MAX);

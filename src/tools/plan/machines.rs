@@ -3,8 +3,8 @@
 use drainline::ingest::Ingest;
 use drainline::{ResourceLimits, StartError};
 
-use crate::cli::serve;
 use crate::cli::usage::UsageError;
+use crate::cli::{flag, serve};
 
 use super::buffer::{MIB, least_buffer};
 use super::decision::Settings;
@@ -140,9 +140,6 @@ fn check(settings: &Settings) -> Result<(ResourceLimits, Vec<String>), StartErro
         .max_message(settings.max_message)
         .listen(([127, 0, 0, 1], 5140).into())
         .reserve(serve::THREADS, serve::DESCRIPTORS)
+        .setting_names(flag::of_setting)
         .check()
-        .map(|(bound, notes)| {
-            let notes = notes.iter().map(|note| serve::as_flags(note));
-            (bound, notes.collect())
-        })
 }
