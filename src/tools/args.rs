@@ -152,3 +152,21 @@ pub(super) fn assert_every_flag_is_in_both_helps<T: CommandFactory + FromArgMatc
         }
     }
 }
+
+/// Each line of `table` is the exit code, what is typed, `=>`, and a part of the one line that is
+/// said.
+#[cfg(test)]
+#[track_caller]
+pub(super) fn assert_refused<T>(table: &str, typed: impl Fn(&[&str]) -> Result<T, UsageError>) {
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (words, part) = line.split_once("=>").expect(line);
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let Err(error) = typed(&words[1..]) else {
+            panic!("not refused: {line}");
+        };
+        assert_eq!(error.code.to_string(), words[0], "{line}: {error}");
+        assert!(error.line.starts_with("drainline: "), "{line}: {error}");
+        assert!(!error.line.contains('\n'), "{line}: {error}");
+        assert!(error.line.contains(part.trim()), "{line}: {error}");
+    }
+}

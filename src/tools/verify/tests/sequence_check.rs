@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::super::super::args::{Typed, command, read as read_args};
+use super::super::super::args::{Typed, assert_refused, command, read as read_args};
 use super::super::args::{Args, PAGE};
 use super::super::report;
 use super::super::sequence_check::SequenceCheck;
@@ -32,42 +33,22 @@ fn the_text_says_what_is_where_and_is_bounded() {
 
 #[test]
 fn what_is_no_request_is_one_line() {
-    for (words, part) in [
-        (&["verify"][..], "missing file"),
-        (
-            &["verify", "-", "--connections", "0"],
-            "invalid value '0' for --connections: expected 1 to 4000000",
-        ),
-        (
-            &["verify", "-", "--connections", "4000001"],
-            "invalid value '4000001' for --connections: expected",
-        ),
-        (
-            &["verify", "-", "--messages", "0"],
-            "invalid value '0' for --messages: expected 1 to",
-        ),
-        (
-            &["verify", "-", "--show", "100001"],
-            "invalid value '100001' for --show: expected 0 to",
-        ),
-        (
-            &["verify", "-", "--framing", "syslog"],
-            "invalid value 'syslog' for --framing: expected lines",
-        ),
-        (
-            &["verify", "-", "two"],
-            "unexpected argument 'two': expected one FILE and flags",
-        ),
-    ] {
-        let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
-        let error = match read_args::<Args>(&typed, &PAGE) {
-            Ok(Typed::Args(args)) => args.file().expect_err("bad"),
-            Ok(Typed::Print(text)) => panic!("{text}"),
-            Err(error) => error,
-        };
-        assert_eq!(error.code, 2, "{error}");
-        assert!(error.line.contains(part), "no {part:?} in {error}");
-    }
+    let table = "
+        2 => missing file for verify: expected a path, or - for stdin
+        2 - --connections 0 => invalid value '0' for --connections: expected 1 to 4000000
+        2 - --connections 4000001 => invalid value '4000001' for --connections: expected
+        2 - --messages 0 => invalid value '0' for --messages: expected 1 to
+        2 - --show 100001 => invalid value '100001' for --show: expected 0 to
+        2 - --framing syslog => invalid value 'syslog' for --framing: expected lines
+        2 - two => unexpected argument 'two': expected one FILE and flags
+    ";
+    assert_refused(table, |words| {
+        let words: Vec<OsString> = ["verify"].iter().chain(words).map(OsString::from).collect();
+        match read_args::<Args>(&words, &PAGE)? {
+            Typed::Args(args) => args.file().map(Path::to_owned),
+            Typed::Print(text) => panic!("{text}"),
+        }
+    });
     command::<Args>(&PAGE).debug_assert();
 }
 
