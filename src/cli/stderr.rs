@@ -199,7 +199,7 @@ impl<S: Sink> Sink for Between<S> {
         let mut place = loop {
             match self.stderr.place.try_lock_for(SLICE) {
                 Some(place) => break place,
-                None if work.is_cut() => return Ok(()),
+                None if work.is_timed_out() => return Ok(()),
                 None => {}
             }
         };
@@ -209,8 +209,12 @@ impl<S: Sink> Sink for Between<S> {
         outcome
     }
 
-    fn writes_messages(&self) -> bool {
-        self.sink.writes_messages()
+    fn uses_output_framing(&self) -> bool {
+        self.sink.uses_output_framing()
+    }
+
+    fn needs_exact_times(&self) -> bool {
+        self.sink.needs_exact_times()
     }
 
     fn reopen(&mut self) -> io::Result<bool> {

@@ -1,9 +1,10 @@
 //! Putting an ingest server together.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::JoinHandle;
 
 use log::Level;
 
@@ -15,9 +16,10 @@ use super::framing::{Decoder, Framing, OutputFraming, Oversize, check_max_messag
 use super::handler;
 use super::ledger::ByteLedger;
 use super::shared::Shared;
-use super::sink::{self, Sink};
+use super::sink::{self, Sink, SinkState};
 use crate::server::{
-    BufferMemory, Builder, Config, ConfigError, Contradiction, ResourceLimits, Server, StartError,
+    BufferMemory, Builder, Config, ConfigError, Contradiction, Listen, ResourceLimits, Server,
+    StartError, ThreadBody,
 };
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its delimiter, the batch
@@ -69,13 +71,11 @@ impl Ingest {
     pub fn builder() -> IngestBuilder {
         IngestBuilder {
             server: Server::builder(),
-            config: Config::default(),
             framing: Framing::default(),
             output_framing: OutputFraming::default(),
             max_message: 64 << 10,
             oversize: Oversize::default(),
         }
-        .config(Config::default())
     }
 }
 
@@ -87,7 +87,6 @@ fn kept_buffers(config: &Config) -> usize {
 #[must_use = "a builder does nothing until it is started"]
 pub struct IngestBuilder {
     server: Builder<Batch>,
-    config: Config,
     framing: Framing,
     output_framing: OutputFraming,
     max_message: usize,
@@ -95,12 +94,13 @@ pub struct IngestBuilder {
 }
 
 impl IngestBuilder {
-    /// Replaces the server's settings. Its `handler_bytes` are set from `max_message`. The bound counts `buffer_bytes`
-    /// twice, the second time up to 144 MiB: as much may lie free in the allocator's memory, or is kept of read buffers
-    /// while many bytes flow. Where `max_message` is above 64 KiB it counts them twice as a whole, and up to 72 MiB of read
-    /// buffers.
+    /// Replaces the server's settings. Their `handler_bytes` do not matter: they follow from
+    /// `max_message`. The printed memory counts `buffer_bytes` twice, the second time up to 144 MiB:
+    /// as much may lie free in the allocator's memory, or is kept of read buffers while many bytes
+    /// flow. Where `max_message` is above 64 KiB it counts them twice as a whole, and up to 72 MiB
+    /// of read buffers.
     pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
+        self.server = self.server.config(config);
         self
     }
 
@@ -138,8 +138,20 @@ impl IngestBuilder {
     }
 
     /// As [`Builder::listener`].
-    pub fn listener(mut self, listener: TcpListener) -> Self {
+    pub fn listener(mut self, listener: impl Into<Listen>) -> Self {
         self.server = self.server.listener(listener);
+        self
+    }
+
+    /// As [`Builder::spawner`].
+    pub fn spawner(
+        mut self,
+        spawn: impl Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.server = self.server.spawner(spawn);
         self
     }
 
@@ -160,14 +172,13 @@ impl IngestBuilder {
     /// # Errors
     /// As [`start`](IngestBuilder::start).
     pub fn check(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
-        let (bound, mut notes) = self
-            .server
-            .check_with(&self.server_config()?, self.memory())?;
+        let (limits, mut notes) = self.check_without_output()?;
         notes.extend(self.tear_warning());
-        Ok((bound, notes))
+        Ok((limits, notes))
     }
 
-    /// As [`check`](IngestBuilder::check), for a sink that [writes no messages](Sink::writes_messages).
+    /// As [`check`](IngestBuilder::check), for a sink that does not
+    /// [use the output framing](Sink::uses_output_framing).
     ///
     /// # Errors
     /// As [`start`](IngestBuilder::start).
@@ -190,21 +201,19 @@ impl IngestBuilder {
     /// `buffer_bytes`.
     pub fn start(self, sink: impl Sink) -> Result<Server, StartError> {
         let config = self.server_config()?;
-        let shared = Arc::new(self.shared(&config));
+        let shared = Arc::new(self.shared(&config, &sink));
         self.start_with(config, shared, sink)
     }
 
-    pub(super) fn shared(&self, config: &Config) -> Shared {
+    pub(super) fn shared(&self, config: &Config, sink: &impl Sink) -> Shared {
         Shared {
             decoder: Decoder::new(self.framing, self.max_message, self.oversize),
             max_message: self.max_message,
             format: self.format(config),
+            has_exact_times: sink.needs_exact_times(),
             pool: Pool::new(READ_BYTES, kept_buffers(config)),
             ledger: ByteLedger::default(),
-            reopen: AtomicBool::new(false),
-            sink_failures: AtomicU64::new(0),
-            failed_reopens: AtomicU64::new(0),
-            unlinked_messages: AtomicU64::new(0),
+            sink: SinkState::default(),
         }
     }
 
@@ -214,12 +223,17 @@ impl IngestBuilder {
         shared: Arc<Shared>,
         mut sink: impl Sink,
     ) -> Result<Server, StartError> {
-        let warning = self.tear_warning().filter(|_| sink.writes_messages());
+        let warning = self.tear_warning().filter(|_| sink.uses_output_framing());
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
         let memory = self.memory();
         let server = self.server.config(config).buffer_memory(memory).start(
             move |connection, sender| handler::run(connection, sender, &for_handlers),
-            move |receiver| sink::drive(receiver, &mut sink, &for_consumer),
+            move |receiver| {
+                let Shared {
+                    pool, sink: state, ..
+                } = &*for_consumer;
+                sink::drive(receiver, &mut sink, pool, state)
+            },
         )?;
         if let Some(warning) = warning {
             server.logger().log(Level::Warn, warning);
@@ -233,8 +247,8 @@ impl IngestBuilder {
         Ok(Config {
             handler_bytes: self.input_bytes()
                 + self.batch_bytes()
-                + self.format(&self.config).index_bytes(),
-            ..self.config.clone()
+                + self.format(self.server.settings()).index_bytes(),
+            ..self.server.settings().clone()
         })
     }
 
@@ -243,12 +257,12 @@ impl IngestBuilder {
     /// # Errors
     /// The first setting that does not hold.
     pub fn check_settings(&self) -> Result<(), ConfigError> {
-        self.config.check()?;
+        self.server.settings().check()?;
         self.check_max_message()
     }
 
     fn check_max_message(&self) -> Result<(), ConfigError> {
-        let (max_message, buffer_bytes) = (self.max_message, self.config.buffer_bytes);
+        let (max_message, buffer_bytes) = (self.max_message, self.server.settings().buffer_bytes);
         check_max_message(max_message)?;
         let overhead = message_overhead_bytes(max_message);
         if max_message + overhead > buffer_bytes {
@@ -293,9 +307,9 @@ impl IngestBuilder {
 
     /// Bytes and mappings that the bound counts beside the server's own.
     fn memory(&self) -> BufferMemory {
-        let (input, buffered) = (self.input_bytes(), self.config.buffer_bytes);
+        let (input, buffered) = (self.input_bytes(), self.server.settings().buffer_bytes);
         let is_large = input >= MAPPED_FROM;
-        let kept = kept_buffers(&self.config) * READ_BYTES;
+        let kept = kept_buffers(self.server.settings()) * READ_BYTES;
         // The buffer once more: what was in the allocator's memory may lie free below a small thing that lives long, while
         // what it holds now is in mappings. The pool's own are then not free ones.
         let kept_bytes = match is_large {
@@ -315,7 +329,7 @@ impl IngestBuilder {
 impl fmt::Debug for IngestBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IngestBuilder")
-            .field("config", &self.config)
+            .field("server", &self.server)
             .field("framing", &self.framing)
             .field("max_message", &self.max_message)
             .field("oversize", &self.oversize)

@@ -22,7 +22,8 @@ pub(super) fn run(
         &shared.ledger,
         shared.format,
         shared.decoder.clone(),
-    );
+    )
+    .of(connection, shared.has_exact_times);
     loop {
         let max_messages = connection.hold_to_rate();
         let (decoded, is_last) = match reader.next(connection, max_messages) {
@@ -82,13 +83,16 @@ fn send(decoded: Decoded, sender: &Sender<Batch>, pool: &Pool) -> Result<(), Box
     if decoded.dropped > 0 {
         sender.record_dropped(DropReason::Oversize, decoded.dropped);
     }
-    match decoded.batch.map(|batch| sender.send(batch)) {
-        None | Some(Ok(())) => Ok(()),
-        Some(Err(SendError::Full(batch))) => {
+    let Some(batch) = decoded.batch else {
+        return Ok(());
+    };
+    match sender.send(batch) {
+        Ok(()) => Ok(()),
+        Err(SendError::Full(batch)) => {
             pool.put(batch.into_buffer());
             Ok(())
         }
-        Some(Err(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Reads a connection and makes batches of whole messages, one at a time.
 
 use std::io;
+use std::time::SystemTime;
 
-use super::batch::Batch;
 use super::batch::buffer::Buffer;
 use super::batch::builder::{BatchBuilder, BatchFormat, Decoded, Uncollected};
 use super::batch::pool::Pool;
+use super::batch::{Batch, Origin};
 use super::framing::{Decoder, End};
 use super::incoming::{Incoming, MIN_READ};
 use super::ledger::{ByteLedger, Entry};
@@ -26,6 +27,8 @@ pub(super) struct Reader<'a> {
     has_more: bool,
     /// What the ledger knows of what is pending.
     pending_booked: u64,
+    origin: Origin,
+    has_exact_times: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -43,7 +46,22 @@ impl<'a> Reader<'a> {
             incoming: Incoming::new(decoder, usize::MAX),
             has_more: false,
             pending_booked: 0,
+            origin: Origin::default(),
+            has_exact_times: false,
         }
+    }
+
+    /// Its batches say that they are from this connection, and when they were read: exactly, or at
+    /// the last tick.
+    pub(super) fn of(mut self, connection: &Connection, has_exact_times: bool) -> Self {
+        self.origin = Origin {
+            connection: connection.id(),
+            peer: connection.peer_addr(),
+            listener: connection.listener_index() as u32,
+            received_at: connection.tick_time(),
+        };
+        self.has_exact_times = has_exact_times;
+        self
     }
 
     /// What is read and not in a batch.
@@ -72,10 +90,14 @@ impl<'a> Reader<'a> {
                 return Ok(None);
             }
             entry.read = read as u64;
+            self.origin.received_at = match self.has_exact_times {
+                true => SystemTime::now(),
+                false => connection.tick_time(),
+            };
         }
         let decoded = self.decode(&mut entry, max_messages);
         self.book(entry);
-        Ok(Some(decoded))
+        Ok(Some(self.with_origin(decoded)))
     }
 
     /// Books whole messages that are pending and that nobody takes any more, and says how many they
@@ -118,6 +140,13 @@ impl<'a> Reader<'a> {
         builder.finish(rest.len());
         self.pool.put(buffer);
         self.book(entry);
+        self.with_origin(decoded)
+    }
+
+    fn with_origin(&self, mut decoded: Decoded) -> Decoded {
+        if let Some(batch) = &mut decoded.batch {
+            batch.set_origin(self.origin);
+        }
         decoded
     }
 

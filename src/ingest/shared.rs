@@ -1,65 +1,32 @@
-//! What the readers, the sink and the handle share.
-
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use log::Level;
+//! What the handlers, the consumer and the running server share.
 
 use super::batch::builder::BatchFormat;
 use super::batch::pool::Pool;
 use super::framing::Decoder;
 use super::ledger::ByteLedger;
-use super::sink::Sink;
-use crate::server::{Layer, Logger, Report};
+use super::sink::SinkState;
+use crate::server::{Layer, Report};
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// A fresh one for each connection is cloned from it.
+    /// The decoder of each connection is a clone of this one.
     pub(super) decoder: Decoder,
     pub(super) format: BatchFormat,
     pub(super) max_message: usize,
+    /// Whether batches say exactly when they were read, instead of when the last tick was.
+    pub(super) has_exact_times: bool,
     pub(super) pool: Pool,
     pub(super) ledger: ByteLedger,
-    pub(super) reopen: AtomicBool,
-    pub(super) sink_failures: AtomicU64,
-    pub(super) failed_reopens: AtomicU64,
-    pub(super) unlinked_messages: AtomicU64,
-}
-
-impl Shared {
-    /// A failed reopen keeps what the sink had, and is counted. Says whether it was reopened.
-    pub(super) fn reopen_if_asked(&self, sink: &mut dyn Sink, logger: &Logger) -> bool {
-        if !self.reopen.swap(false, Ordering::AcqRel) {
-            return false;
-        }
-        let name = sink.name();
-        match sink.reopen() {
-            Ok(true) => {
-                logger.log_limited("reopened", Level::Info, || {
-                    format!("the sink {name} was reopened")
-                });
-                true
-            }
-            Ok(false) => false,
-            Err(error) => {
-                self.failed_reopens.fetch_add(1, Ordering::Relaxed);
-                logger.log_limited("not reopened", Level::Error, || {
-                    format!("the sink {name} goes on as it was: reopening failed: {error}")
-                });
-                false
-            }
-        }
-    }
+    pub(super) sink: SinkState,
 }
 
 impl Layer for Shared {
     fn complete(&self, report: &mut Report) {
         report.bytes = self.ledger.read();
-        report.sink.failures = self.sink_failures.load(Ordering::Relaxed);
-        report.sink.failed_reopens = self.failed_reopens.load(Ordering::Relaxed);
-        report.sink.unlinked_messages = self.unlinked_messages.load(Ordering::Relaxed);
+        report.sink = self.sink.counts();
     }
 
     fn reopen(&self) {
-        self.reopen.store(true, Ordering::Release);
+        self.sink.ask_to_reopen();
     }
 }

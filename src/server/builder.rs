@@ -64,6 +64,10 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
+    pub(crate) fn settings(&self) -> &Config {
+        &self.config
+    }
+
     /// Listens on `address`, too. Port 0: one that is free; [`Server::local_addrs`] tells. `[::]` takes IPv4
     /// clients, too, unless another listener has an IPv4 address with the same port.
     pub fn listen(mut self, address: SocketAddr) -> Self {

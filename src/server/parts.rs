@@ -23,6 +23,7 @@ use super::state::logger::Logger;
 use super::state::promise::Promise;
 use super::state::quota::Quota;
 use super::state::table::Table;
+use super::state::tick_time::TickTime;
 use super::state::waker::Waker;
 use super::state::{Ending, OverloadSnapshot, Shared, Spawner, ThreadBody};
 use super::threads::acceptor::Acceptor;
@@ -64,6 +65,7 @@ impl Parts {
             limits,
             promise: Mutex::new(Some(promise)),
             started: Instant::now(),
+            tick_time: TickTime::now(),
             fixed_threads: listeners + limits::OWN_THREADS as usize,
             table: Table::default(),
             quota: Arc::new(quota),

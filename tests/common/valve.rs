@@ -115,10 +115,10 @@ impl Sink for ValveSink {
         let (state, changed) = &*self.0.0;
         while let Some(batch) = batches.first() {
             let mut state = state.lock().unwrap();
-            while !state.is_open && !batches.is_cut() {
+            while !state.is_open && !batches.is_timed_out() {
                 state = changed.wait_timeout(state, LOOK).unwrap().0;
             }
-            if batches.is_cut() {
+            if batches.is_timed_out() {
                 break;
             }
             state.bytes.extend_from_slice(batch.as_bytes());

@@ -2,17 +2,18 @@
 //! again, how it waits, and where it ends.
 
 use std::io::{self, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::common::client;
 use crate::common::ledger::assert_both_close;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Batches, Ingest, Sink, SinkError};
-use drainline::{DropReason, Server};
+use drainline::{DropReason, Listen, Server};
 
 fn start(sink: impl Sink) -> (Server, TcpStream) {
     let server = Ingest::builder()
@@ -165,7 +166,7 @@ impl Sink for Waiting {
         loop {
             // Longer than the test takes, unless something ends it.
             let goes_on = batches.wait(Duration::from_secs(3600));
-            self.waits.send((goes_on, batches.is_cut())).unwrap();
+            self.waits.send((goes_on, batches.is_timed_out())).unwrap();
             if !goes_on {
                 return Ok(());
             }
@@ -258,4 +259,78 @@ fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
         "{error}"
     );
     assert_eq!(report.stats.dropped.total(), 0);
+}
+
+/// Tells of each batch where it came from, when, and what its messages are.
+struct Origins {
+    tell: mpsc::Sender<(SocketAddr, u64, usize, SystemTime, Vec<u8>)>,
+    needs_exact_times: bool,
+}
+
+impl Sink for Origins {
+    fn name(&self) -> String {
+        "origins".to_owned()
+    }
+
+    fn needs_exact_times(&self) -> bool {
+        self.needs_exact_times
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while let Some(batch) = batches.first() {
+            let (peer, id) = (batch.peer_addr(), batch.connection_id());
+            let (listener, at) = (batch.listener_index(), batch.received_at());
+            let bytes = batch.as_bytes().to_vec();
+            self.tell.send((peer, id, listener, at, bytes)).unwrap();
+            batches.ack();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_batch_says_where_it_came_from_and_when() {
+    for needs_exact_times in [false, true] {
+        let (tell, told) = mpsc::channel();
+        let spawned = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&spawned);
+        let server = Ingest::builder()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .listener(Listen::on("127.0.0.1:0".parse().unwrap()).named("second"))
+            .spawner(move |builder, body| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                builder.spawn(body)
+            })
+            .start(Origins {
+                tell,
+                needs_exact_times,
+            })
+            .unwrap();
+        let mut ids = Vec::new();
+        for (listener, message) in [(1, "a"), (0, "b"), (1, "c")] {
+            let mut client = client::connect(server.local_addrs()[listener]);
+            let before = SystemTime::now();
+            client.write_all(message.as_bytes()).unwrap();
+            let addr = client.local_addr().unwrap();
+            // Its last message ends with the stream: that batch, too, knows where it is from.
+            client::half_close(client);
+            let (peer, id, index, at, bytes) = told.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(
+                (peer, index, bytes),
+                (addr, listener, format!("{message}\n").into_bytes())
+            );
+            assert!(at <= SystemTime::now(), "{at:?}");
+            // A tick may be late where others use the processors.
+            let early = if needs_exact_times {
+                Duration::ZERO
+            } else {
+                DEADLINE
+            };
+            assert!(at >= before - early, "{at:?} {before:?}");
+            ids.push(id);
+        }
+        assert_eq!(ids, [1, 2, 3]);
+        assert!(spawned.load(Ordering::Relaxed) > 0);
+        assert!(server.shutdown(DEADLINE).is_balanced());
+    }
 }

@@ -6,7 +6,9 @@ pub(crate) mod pool;
 
 use std::fmt;
 use std::mem::size_of;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use memchr::{memchr, memchr_iter};
 
@@ -14,14 +16,39 @@ use super::framing::{Count, Header, OutputFraming};
 use crate::server::{Config, Weigh, heap_bytes};
 use buffer::Buffer;
 
-/// Whole messages in one buffer, framed as they are written out: the one thread that writes copies nothing.
+/// Whole messages of one connection in one buffer, framed as they are written out: the one thread
+/// that writes copies nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Batch {
     bytes: Buffer,
     messages: u64,
     framing: OutputFraming,
-    /// Where each message ends, where the bytes do not tell: a message may hold the delimiter. Else empty.
+    /// Where each message ends, where the bytes do not tell: a message may hold the delimiter. Else
+    /// empty.
     ends: Vec<u32>,
+    origin: Origin,
+}
+
+/// Where a batch came from, and when. It stands in the batch: whatever is shared between batches
+/// would be one more allocation that may outlive its connection, and that each batch had to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) connection: u64,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: u32,
+    pub(crate) received_at: SystemTime,
+}
+
+/// From nowhere, in 1970: until the reader says more.
+impl Default for Origin {
+    fn default() -> Self {
+        Origin {
+            connection: 0,
+            peer: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            listener: 0,
+            received_at: UNIX_EPOCH,
+        }
+    }
 }
 
 impl Batch {
@@ -37,7 +64,12 @@ impl Batch {
             messages,
             framing,
             ends,
+            origin: Origin::default(),
         }
+    }
+
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
     }
 
     /// Its messages, in the order in which they came, without their framing.
@@ -48,6 +80,29 @@ impl Batch {
     /// Its messages as they are written out, framing included.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The number of the connection that it came from, unique in the life of the server, from 1.
+    pub fn connection_id(&self) -> u64 {
+        self.origin.connection
+    }
+
+    /// The address of the peer that sent it.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.origin.peer
+    }
+
+    /// The place of the listener that accepted the connection among the server's, from 0: as in
+    /// [`Server::local_addrs`](crate::Server::local_addrs).
+    pub fn listener_index(&self) -> usize {
+        self.origin.listener as usize
+    }
+
+    /// The time of day at which its last message was read, up to a tenth of a second early: the
+    /// server looks at the clock once a tick. A sink that
+    /// [`needs_exact_times`](super::Sink::needs_exact_times) has the time of the read itself.
+    pub fn received_at(&self) -> SystemTime {
+        self.origin.received_at
     }
 
     /// How its messages are framed in [`as_bytes`](Batch::as_bytes).

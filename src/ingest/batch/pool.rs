@@ -209,7 +209,7 @@ mod tests {
     fn a_server_where_nothing_flows_frees_them() {
         let builder = Ingest::builder().listen((Ipv4Addr::LOCALHOST, 0).into());
         let config = Config::default();
-        let shared = Arc::new(builder.shared(&config));
+        let shared = Arc::new(builder.shared(&config, &sink::Null));
         let _server = builder
             .start_with(config, Arc::clone(&shared), sink::Null)
             .unwrap();

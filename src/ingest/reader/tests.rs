@@ -23,7 +23,7 @@ fn server() -> (Server, Arc<Shared>) {
         .oversize(Oversize::Truncate)
         .listen((std::net::Ipv4Addr::LOCALHOST, 0).into());
     let config = Config::default();
-    let shared = Arc::new(builder.shared(&config));
+    let shared = Arc::new(builder.shared(&config, &sink::Null));
     let server = builder.start_with(config, Arc::clone(&shared), sink::Null);
     (server.unwrap(), shared)
 }

@@ -1,132 +1,128 @@
-//! The consumer: takes all there is, offers it to the sink, tries again what failed.
+//! The consumer: takes what is there, offers it to the sink, tries again what failed.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::state::SinkState;
 use super::{Backoff, Batches, Sink, SinkError};
 use crate::ingest::batch::Batch;
-use crate::ingest::shared::Shared;
-use crate::server::{BoxError, Delivery, Received, Receiver};
+use crate::ingest::batch::pool::Pool;
+use crate::server::{BoxError, Delivery, Received, Receiver, TICK};
 
-/// How soon a request to reopen is seen while nothing flows.
-const TICK: Duration = Duration::from_millis(100);
 /// How often the sink looks after what it writes to.
-const LOOK: Duration = Duration::from_secs(1);
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// Batches taken in one go: as many as go into one gathered write.
 const MAX_HELD: usize = 64;
 /// Turns between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
 
+/// Runs until the receiver is closed, the last deadline passes, or the sink fails for good.
 pub(in crate::ingest) fn drive(
     receiver: &mut Receiver<Batch>,
     sink: &mut dyn Sink,
-    shared: &Shared,
+    pool: &Pool,
+    state: &SinkState,
 ) -> Result<(), BoxError> {
     receiver.set_name(&sink.name());
     let mut drive = Drive {
         sink,
-        hands: Hands {
-            receiver,
-            shared,
+        batches: Batches {
             held: VecDeque::with_capacity(MAX_HELD),
+            receiver,
+            pool,
+            state,
         },
         backoff: Backoff::new(),
-        next_look: Instant::now() + LOOK,
+        next_maintenance: Instant::now() + MAINTAIN_EVERY,
+        turns: 0,
     };
     let outcome = drive.run();
     if outcome.is_ok() {
-        // What the last second has brought is told. Nothing is left that a failure could cost.
-        let _ = drive.sink.maintain(&mut drive.hands.batches());
+        // The sink tells what the last second has brought. No message is left that a failure could
+        // cost.
+        let _ = drive.sink.maintain(&mut drive.batches);
     }
     outcome
 }
 
 struct Drive<'a> {
     sink: &'a mut dyn Sink,
-    hands: Hands<'a>,
+    batches: Batches<'a>,
     backoff: Backoff,
-    next_look: Instant,
-}
-
-/// All but the sink, which is offered what they hold.
-struct Hands<'a> {
-    receiver: &'a mut Receiver<Batch>,
-    shared: &'a Shared,
-    held: VecDeque<Delivery<Batch>>,
-}
-
-impl Hands<'_> {
-    fn batches(&mut self) -> Batches<'_> {
-        Batches {
-            held: &mut self.held,
-            receiver: self.receiver,
-            shared: self.shared,
-        }
-    }
+    next_maintenance: Instant,
+    /// Since the last look at the pool.
+    turns: u32,
 }
 
 impl Drive<'_> {
     fn run(&mut self) -> Result<(), BoxError> {
-        let mut turns = 0;
         loop {
             let is_closed = self.take_all();
-            turns += 1;
-            if self.hands.held.is_empty() || turns == TURNS_PER_TRIM {
-                self.hands.shared.pool.trim();
-                turns = 0;
-            }
+            self.trim_pool_if_due();
             self.reopen_if_asked();
             self.maintain_if_due()?;
-            while !self.hands.held.is_empty() && !self.hands.receiver.is_timed_out() {
-                self.offer()?;
+            self.offer_all()?;
+            let is_timed_out = !self.batches.held.is_empty();
+            if is_timed_out {
+                self.log_half_message();
             }
-            if !self.hands.held.is_empty() {
-                self.tell_half_message();
-                return Ok(());
-            }
-            if is_closed {
+            if is_timed_out || is_closed {
                 return Ok(());
             }
         }
     }
 
-    /// Waits for one item and takes what else is there. Says whether the receiver is closed.
+    /// Waits for a batch, for a tick at most, and takes what else is there. Says whether the
+    /// receiver is closed.
     fn take_all(&mut self) -> bool {
-        let mut received = self.hands.receiver.recv(TICK);
+        let Batches { held, receiver, .. } = &mut self.batches;
+        let mut received = receiver.recv(TICK);
         loop {
             match received {
-                Received::Message(delivery) => self.hands.held.push_back(delivery),
+                Received::Message(delivery) => held.push_back(delivery),
                 Received::Timeout | Received::RoomWanted => return false,
                 Received::Closed => return true,
             }
-            if self.hands.held.len() == MAX_HELD {
+            if held.len() == MAX_HELD {
                 return false;
             }
-            received = self.hands.receiver.try_recv();
+            received = receiver.try_recv();
         }
     }
 
-    /// Once; and waits where that failed.
+    /// Frees unused buffers when nothing flows, and now and then while something does.
+    fn trim_pool_if_due(&mut self) {
+        self.turns += 1;
+        if self.batches.held.is_empty() || self.turns == TURNS_PER_TRIM {
+            self.batches.pool.trim();
+            self.turns = 0;
+        }
+    }
+
+    /// Until the sink has accepted all of them, or the last deadline passes.
+    fn offer_all(&mut self) -> Result<(), BoxError> {
+        while !self.batches.held.is_empty() && !self.batches.is_timed_out() {
+            self.offer()?;
+        }
+        Ok(())
+    }
+
+    /// Offers the batches once, and waits if that failed.
     fn offer(&mut self) -> Result<(), BoxError> {
         let before = self.messages();
-        let outcome = self.sink.write(&mut self.hands.batches());
+        let outcome = self.sink.write(&mut self.batches);
         let took_some = self.messages() < before;
         let error = match outcome {
-            Ok(()) if took_some || self.hands.receiver.is_timed_out() => {
-                if took_some && self.backoff.is_running() {
-                    self.backoff.reset();
-                    let name = self.sink.name();
-                    let text = || format!("the sink {name} takes messages again");
-                    let logger = self.hands.receiver.logger();
-                    logger.log_limited("sink recovered", Level::Info, text);
+            Ok(()) if took_some || self.batches.is_timed_out() => {
+                if took_some {
+                    self.log_recovery();
                 }
                 return Ok(());
             }
-            // Offering the same at once again would only burn the processor.
+            // To offer the same at once again would only burn the processor.
             Ok(()) => io::Error::other("it took nothing and did not say why"),
             Err(SinkError::Retry(error)) => error,
             Err(SinkError::Fatal(error)) => return Err(self.failed_for_good(&error)),
@@ -140,71 +136,98 @@ impl Drive<'_> {
         self.wait_to_retry(wait)
     }
 
-    /// Ends early for what may have mended the sink or leaves no more time: a reopen, the server's closing, its
-    /// last deadline.
+    /// Ends early for what may have mended the sink or leaves no more time: a reopen, the server's
+    /// closing, its last deadline.
     fn wait_to_retry(&mut self, wait: Duration) -> Result<(), BoxError> {
         let until = Instant::now() + wait;
-        let was_closing = self.hands.receiver.is_closing();
+        let was_closing = self.batches.receiver.is_closing();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let is_over = left.is_zero() || !self.hands.receiver.wait(left.min(TICK));
+            let is_over = left.is_zero() || !self.batches.wait(left.min(TICK));
             let is_reopened = self.reopen_if_asked();
             self.maintain_if_due()?;
-            if is_over || is_reopened || self.hands.receiver.is_closing() != was_closing {
+            let is_closing = self.batches.receiver.is_closing();
+            if is_over || is_reopened || is_closing != was_closing {
                 return Ok(());
             }
         }
     }
 
+    /// A failed reopen keeps what the sink had, and is counted. Says whether the sink was reopened.
     fn reopen_if_asked(&mut self) -> bool {
-        self.hands
-            .shared
-            .reopen_if_asked(self.sink, self.hands.receiver.logger())
+        if !self.batches.state.take_reopen() {
+            return false;
+        }
+        let name = self.sink.name();
+        let logger = self.batches.receiver.logger();
+        match self.sink.reopen() {
+            Ok(true) => {
+                logger.log_limited("reopened", Level::Info, || {
+                    format!("the sink {name} was reopened")
+                });
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                self.batches.state.count_failed_reopen();
+                logger.log_limited("not reopened", Level::Error, || {
+                    format!("the sink {name} goes on as it was: reopening failed: {error}")
+                });
+                false
+            }
+        }
     }
 
     fn maintain_if_due(&mut self) -> Result<(), BoxError> {
         let now = Instant::now();
-        if now < self.next_look {
+        if now < self.next_maintenance {
             return Ok(());
         }
-        self.next_look = now + LOOK;
-        match self.sink.maintain(&mut self.hands.batches()) {
-            Ok(()) => {}
-            Err(SinkError::Retry(error)) => self.count_failure(&error.to_string()),
-            Err(SinkError::Fatal(error)) => return Err(self.failed_for_good(&error)),
+        self.next_maintenance = now + MAINTAIN_EVERY;
+        match self.sink.maintain(&mut self.batches) {
+            Ok(()) => Ok(()),
+            Err(SinkError::Retry(error)) => {
+                self.count_failure(&error.to_string());
+                Ok(())
+            }
+            Err(SinkError::Fatal(error)) => Err(self.failed_for_good(&error)),
         }
-        Ok(())
     }
 
     fn count_failure(&self, what: &str) {
-        self.hands
-            .shared
-            .sink_failures
-            .fetch_add(1, Ordering::Relaxed);
+        self.batches.state.count_failure();
         let name = self.sink.name();
         let text = || format!("the sink {name} failed: {what}");
-        self.hands
-            .receiver
-            .logger()
-            .log_limited("sink failed", Level::Warn, text);
+        let logger = self.batches.receiver.logger();
+        logger.log_limited("sink failed", Level::Warn, text);
+    }
+
+    fn log_recovery(&mut self) {
+        if !self.backoff.is_running() {
+            return;
+        }
+        self.backoff.reset();
+        let name = self.sink.name();
+        let text = || format!("the sink {name} takes messages again");
+        let logger = self.batches.receiver.logger();
+        logger.log_limited("sink recovered", Level::Info, text);
     }
 
     fn failed_for_good(&self, error: &io::Error) -> BoxError {
         format!("the sink {} failed for good: {error}", self.sink.name()).into()
     }
 
-    /// The last deadline has cut it off.
-    fn tell_half_message(&mut self) {
-        let batches = self.hands.batches();
-        if self.sink.is_inside_message(&batches) {
+    /// The last deadline has passed: what is written may end in the middle of a message.
+    fn log_half_message(&self) {
+        if self.sink.is_inside_message(&self.batches) {
             let name = self.sink.name();
             let text =
                 format!("the sink {name} ends in half a message: the drain had no more time");
-            self.hands.receiver.logger().log(Level::Warn, text);
+            self.batches.receiver.logger().log(Level::Warn, text);
         }
     }
 
     fn messages(&self) -> u64 {
-        self.hands.held.iter().map(Delivery::remaining).sum()
+        self.batches.held.iter().map(Delivery::remaining).sum()
     }
 }

@@ -5,6 +5,7 @@ mod fd_writer;
 mod file;
 mod null;
 mod retry;
+mod state;
 mod stdout;
 mod unlinked;
 
@@ -18,10 +19,11 @@ pub use fd_writer::FdWriter;
 pub use file::File;
 pub use null::Null;
 pub use retry::Backoff;
+pub(super) use state::SinkState;
 pub use stdout::Stdout;
 
 use super::batch::Batch;
-use super::shared::Shared;
+use super::batch::pool::Pool;
 use crate::server::{Delivery, Receiver};
 
 /// A destination of messages. One thread drives it, so it needs no lock, and it may block.
@@ -35,7 +37,7 @@ use crate::server::{Delivery, Receiver};
 /// a message: the sink itself remembers how far it came.
 ///
 /// **Waiting** for a place that takes no more is done in [`Batches::wait`], or in slices of at most a tenth of a second
-/// or so between which the sink looks at [`Batches::is_cut`]. Then the server can always end. What does not come
+/// or so between which the sink looks at [`Batches::is_timed_out`]. Then the server can always end. What does not come
 /// back is named by the watchdog, and in the end left behind.
 ///
 /// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for it: when the drain
@@ -118,7 +120,7 @@ pub trait Sink: Send + 'static {
     /// Takes batches from the front of `batches`, in order: all of them, or until an error. To take nothing and
     /// return `Ok` counts as a failure that may pass.
     ///
-    /// It may block, but whoever waits must end the wait when [`Batches::is_cut`] says so, and return then. A
+    /// It may block, but whoever waits must end the wait when [`Batches::is_timed_out`] says so, and return then. A
     /// batch that it took in part stays at the front; the sink goes on at that byte at the next call.
     ///
     /// # Errors
@@ -127,10 +129,18 @@ pub trait Sink: Send + 'static {
     /// [`SinkError::Fatal`]: the server stops; what was not accepted is booked as dropped.
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError>;
 
-    /// Whether messages are written where somebody may take one for two. If not, nothing is said of that at start. Default:
-    /// yes.
-    fn writes_messages(&self) -> bool {
+    /// Whether the sink writes messages in the server's
+    /// [`output_framing`](super::IngestBuilder::output_framing), so that somebody tells them apart
+    /// by it: then the log says at start if a message could be taken for two. A sink that passes on
+    /// each message by itself returns `false`. Default: `true`.
+    fn uses_output_framing(&self) -> bool {
         true
+    }
+
+    /// Whether [`Batch::received_at`] is to be the time at which a batch was read, and not that of
+    /// the server's last tick: a look at the clock for each read. Default: `false`.
+    fn needs_exact_times(&self) -> bool {
+        false
     }
 
     /// Opens anew what the sink writes to, where that has a name: for log rotation. `false`: it has none.
@@ -187,9 +197,10 @@ impl std::error::Error for SinkError {}
 /// What lies before a sink.
 #[derive(Debug)]
 pub struct Batches<'a> {
-    held: &'a mut VecDeque<Delivery<Batch>>,
+    held: VecDeque<Delivery<Batch>>,
     receiver: &'a mut Receiver<Batch>,
-    shared: &'a Shared,
+    pool: &'a Pool,
+    state: &'a SinkState,
 }
 
 impl Batches<'_> {
@@ -206,7 +217,7 @@ impl Batches<'_> {
     /// The first batch is accepted, to its last byte.
     pub fn ack(&mut self) {
         if let Some(delivery) = self.held.pop_front() {
-            self.shared.pool.put(delivery.ack().into_buffer());
+            self.pool.put(delivery.ack().into_buffer());
         }
     }
 
@@ -223,12 +234,12 @@ impl Batches<'_> {
     }
 
     /// The server's last deadline has passed: return, whatever is left. It is booked as dropped.
-    pub fn is_cut(&self) -> bool {
+    pub fn is_timed_out(&self) -> bool {
         self.receiver.is_timed_out()
     }
 
     /// Waits, and is not taken for stuck meanwhile. Ends early when the server begins to close, so that a last try is
-    /// made in time; `false`: its last deadline came, as [`is_cut`](Batches::is_cut) says from then on.
+    /// made in time; `false`: its last deadline came, as [`is_timed_out`](Batches::is_timed_out) says from then on.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.receiver.wait(duration)
     }

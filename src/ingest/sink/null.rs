@@ -12,7 +12,7 @@ impl Sink for Null {
         "null".to_owned()
     }
 
-    fn writes_messages(&self) -> bool {
+    fn uses_output_framing(&self) -> bool {
         false
     }
 

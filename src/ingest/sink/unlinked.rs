@@ -1,7 +1,5 @@
 //! Messages that went to a file that was deleted.
 
-use std::sync::atomic::Ordering;
-
 use log::Level;
 
 use super::{Batches, FdWriter};
@@ -48,8 +46,7 @@ impl Unlinked {
         if messages == 0 {
             return;
         }
-        let counter = &batches.shared.unlinked_messages;
-        let all = counter.fetch_add(messages, Ordering::Relaxed) + messages;
+        let all = batches.state.count_unlinked(messages);
         batches.receiver.logger().log_limited("unlinked", Level::Warn, || {
             let (name, all) = (output.name(), counted(all, "message"));
             format!(

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -132,6 +132,11 @@ impl Connection {
     /// The server's log, for lines that must not block the handler.
     pub fn logger(&self) -> &Logger {
         &self.shared.logger
+    }
+
+    /// The time of day as of the last tick, without a look at a clock.
+    pub(crate) fn tick_time(&self) -> SystemTime {
+        self.shared.tick_time.get()
     }
 
     /// What the limits count for this connection's handler on the heap, in bytes.

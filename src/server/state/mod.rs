@@ -15,6 +15,7 @@ pub(crate) mod promise;
 pub(crate) mod quota;
 pub(crate) mod running_clock;
 pub(crate) mod table;
+pub(crate) mod tick_time;
 pub(crate) mod waker;
 
 use std::fmt;
@@ -43,6 +44,7 @@ use logger::Logger;
 use promise::Promise;
 use quota::Quota;
 use table::Table;
+use tick_time::TickTime;
 
 /// The work of a thread, and how it is given one: [`Builder::spawner`](crate::server::Builder::spawner).
 pub type ThreadBody = Box<dyn FnOnce() + Send + 'static>;
@@ -78,6 +80,7 @@ pub(crate) struct Shared {
     /// Given back when all of it has ended; what never ends keeps it.
     pub(in crate::server) promise: Mutex<Option<Promise>>,
     pub(crate) started: Instant,
+    pub(crate) tick_time: TickTime,
     /// Threads of the server that are not handlers: they live as long as it does.
     pub(crate) fixed_threads: usize,
     pub(crate) admission: Arc<Admission>,

@@ -93,6 +93,7 @@ impl Watchdog {
     fn tick(&mut self, elapsed: Duration) {
         self.ticks = self.ticks.wrapping_add(1);
         self.shared.quota.tick();
+        self.shared.tick_time.tick();
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
         self.tell_first_nack();

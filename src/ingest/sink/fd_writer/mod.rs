@@ -170,7 +170,7 @@ impl FdWriter {
         if std::mem::take(&mut self.is_moved) {
             self.begin_anew(batches);
         }
-        while batches.first().is_some() && !batches.is_cut() {
+        while batches.first().is_some() && !batches.is_timed_out() {
             self.look_at_part(batches);
             self.end_half_message(batches)?;
             if self.is_fresh {
@@ -263,7 +263,7 @@ impl FdWriter {
                 written.map_err(|error| self.judge(error))
             };
             while write()?.is_none() {
-                if batches.is_cut() {
+                if batches.is_timed_out() {
                     return Ok(());
                 }
             }
