@@ -25,7 +25,7 @@ use super::state::quota::Quota;
 use super::state::table::Table;
 use super::state::tick_time::TickTime;
 use super::state::waker::Waker;
-use super::state::{Ending, OverloadSnapshot, Shared, Spawner, ThreadBody};
+use super::state::{OverloadSnapshot, ReaperEvent, Shared, Spawner, ThreadBody};
 use super::threads::acceptor::Acceptor;
 use super::threads::reaper;
 use super::threads::watchdog::Watchdog;
@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_micros(500);
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     nudged: channel::Receiver<()>,
-    endings: channel::Receiver<Ending>,
+    events: channel::Receiver<ReaperEvent>,
     logger_body: ThreadBody,
 }
 
@@ -54,7 +54,7 @@ impl Parts {
             messages: config.buffer_messages as u64,
             bytes: config.buffer_bytes as u64,
         });
-        let (reaper, endings) = channel::bounded(limits.max_connections + 1);
+        let (reaper, events) = channel::bounded(limits.max_connections + 1);
         let (logger, logger_body) = Logger::new();
         let exits = Arc::new(Exits::new());
         let listeners = wakers.len();
@@ -81,7 +81,7 @@ impl Parts {
         Parts {
             shared,
             nudged,
-            endings,
+            events,
             logger_body: Box::new(logger_body),
         }
     }
@@ -120,8 +120,8 @@ impl Parts {
         let mut threads = Threads::new(Arc::clone(shared), drop_rest);
         threads.logger = Some(spawn("logger", self.logger_body)?);
         threads.reaper = Some(spawn("reaper", {
-            let (shared, endings) = (Arc::clone(shared), self.endings);
-            move || reaper::run(&shared, &endings)
+            let (shared, events) = (Arc::clone(shared), self.events);
+            move || reaper::run(&shared, &events)
         })?);
         threads.watchdog = Some(spawn("watchdog", {
             let is_over = threads.is_over();

@@ -14,7 +14,7 @@ use super::ledger::EndReason;
 use super::limits::ResourceLimits;
 use super::report::{ConnectionInfo, Report, Stats};
 use super::state::logger::Logger;
-use super::state::{Ending, Shared};
+use super::state::{ReaperEvent, Shared};
 
 /// What the last deadline's cut may take to be felt by threads that were waiting.
 const GRACE: Duration = Duration::from_millis(250);
@@ -69,7 +69,7 @@ impl Threads {
         let shared = Arc::clone(&self.shared);
         if !ended_in_time {
             shared.time_out_consumer();
-            shared.lifecycle.miss();
+            shared.lifecycle.record_missed_deadline();
         }
         (self.drop_rest)();
         // Whoever waited until the deadline and a grace has spent the first one.
@@ -84,7 +84,7 @@ impl Threads {
             Remaining::EndWithProcess => shared.table.open_connections(),
         };
         // The reaper may sit in a join that a handler's thread_local holds up; then it is left there.
-        let _ = shared.reaper.try_send(Ending::Server);
+        let _ = shared.reaper.try_send(ReaperEvent::ServerOver);
         left += self
             .reaper
             .take()
@@ -99,7 +99,10 @@ impl Threads {
         }
         let mut stats = shared.stats();
         stats.threads = stats.threads - shared.fixed_threads + left;
-        let (error, timed_out) = (shared.lifecycle.error(), shared.lifecycle.has_missed());
+        let (error, timed_out) = (
+            shared.lifecycle.error(),
+            shared.lifecycle.has_missed_deadline(),
+        );
         let report = Report {
             error,
             timed_out,

@@ -16,7 +16,7 @@ use crate::server::config::{Config, WhenFull};
 use crate::server::error::{Ended, RequestError, SendError, TrySendError};
 use crate::server::ledger::{DropReason, EndReason};
 use crate::server::state::connection_state::ConnectionState;
-use crate::server::state::quota::{Acquired, Patience, Quota, Unavailable};
+use crate::server::state::quota::{Acquired, Quota, SendWait, Unavailable};
 
 /// An item in the channel, with what it was weighed at. Boxed, so that a slot is one word.
 pub(crate) struct Envelope<T> {
@@ -222,12 +222,12 @@ impl<T: Weigh> Sender<T> {
         }
     }
 
-    fn patience(&self) -> Patience {
+    fn patience(&self) -> SendWait {
         match self.when_full {
-            WhenFull::Abort => Patience::Abort(self.send_timeout),
-            WhenFull::Drop if self.given_up.get() => Patience::None,
-            WhenFull::Drop => Patience::Drop(self.send_timeout),
-            WhenFull::Block => Patience::Endless,
+            WhenFull::Abort => SendWait::AbortAfter(self.send_timeout),
+            WhenFull::Drop if self.given_up.get() => SendWait::Never,
+            WhenFull::Drop => SendWait::DropAfter(self.send_timeout),
+            WhenFull::Block => SendWait::Forever,
         }
     }
 }

@@ -27,20 +27,20 @@ const BY_WEIGHT: [NotAcceptingReason; 5] = [
 
 /// What becomes of new clients while they are kept out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Meets {
+pub(crate) enum NewClients {
     Wait,
     Closed,
     Refused,
 }
 
-impl Meets {
-    const ALL: [Meets; 3] = [Meets::Wait, Meets::Closed, Meets::Refused];
+impl NewClients {
+    const ALL: [NewClients; 3] = [NewClients::Wait, NewClients::Closed, NewClients::Refused];
 
-    fn told(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
-            Meets::Wait => "wait",
-            Meets::Closed => "are closed",
-            Meets::Refused => "are refused",
+            NewClients::Wait => "wait",
+            NewClients::Closed => "are closed",
+            NewClients::Refused => "are refused",
         }
     }
 }
@@ -48,7 +48,7 @@ impl Meets {
 #[derive(Debug)]
 pub(crate) struct Accepting {
     /// What clients meet at each acceptor, as it last said.
-    meets: Vec<AtomicU8>,
+    new_clients: Vec<AtomicU8>,
     /// Why each acceptor keeps clients out now: the reason's index + 1, or 0.
     holds: Vec<AtomicU8>,
     /// Reasons for which somebody was kept out since the last tick, a bit each.
@@ -78,8 +78,8 @@ struct Current {
 impl Accepting {
     pub(crate) fn new(acceptors: usize) -> Self {
         Accepting {
-            meets: (0..acceptors)
-                .map(|_| AtomicU8::new(Meets::Wait as u8))
+            new_clients: (0..acceptors)
+                .map(|_| AtomicU8::new(NewClients::Wait as u8))
                 .collect(),
             holds: (0..acceptors).map(|_| AtomicU8::new(0)).collect(),
             noted: AtomicU32::new(0),
@@ -88,23 +88,34 @@ impl Accepting {
         }
     }
 
-    /// What an acceptor, by its place, keeps clients out for from now on.
-    pub(crate) fn hold(&self, place: usize, reason: Option<NotAcceptingReason>, meets: Meets) {
-        self.meets[place].store(meets as u8, Ordering::Relaxed);
+    /// What an acceptor, by its index, keeps clients out for from now on.
+    pub(crate) fn hold(
+        &self,
+        index: usize,
+        reason: Option<NotAcceptingReason>,
+        new_clients: NewClients,
+    ) {
+        self.new_clients[index].store(new_clients as u8, Ordering::Relaxed);
         let code = reason.map_or(0, |reason| reason.index() as u8 + 1);
-        self.holds[place].store(code, Ordering::Relaxed);
+        self.holds[index].store(code, Ordering::Relaxed);
         if let Some(reason) = reason.filter(|&reason| reason != NotAcceptingReason::AcceptRate) {
             self.noted.fetch_or(1 << reason.index(), Ordering::Relaxed);
         }
     }
 
     /// What new clients do or suffer, of all acceptors: `wait`, `are closed or wait`.
-    pub(crate) fn meets(&self) -> String {
-        let is_met = |meets: &Meets| {
-            let mut met = self.meets.iter().map(|met| met.load(Ordering::Relaxed));
-            met.any(|met| met == *meets as u8)
+    pub(crate) fn new_clients(&self) -> String {
+        let is_met = |new_clients: &NewClients| {
+            let mut met = self
+                .new_clients
+                .iter()
+                .map(|met| met.load(Ordering::Relaxed));
+            met.any(|met| met == *new_clients as u8)
         };
-        let met = Meets::ALL.into_iter().filter(is_met).map(Meets::told);
+        let met = NewClients::ALL
+            .into_iter()
+            .filter(is_met)
+            .map(NewClients::as_str);
         let met: Vec<_> = met.collect();
         met.join(" or ")
     }
@@ -180,13 +191,13 @@ impl State {
         self.current = Some(current);
         let said = &mut self.said[reason.index()];
         let is_due = said.is_none_or(|said| now.saturating_sub(said) >= QUIET);
-        let is_told = !matches!(
+        let is_logged = !matches!(
             reason,
             NotAcceptingReason::AcceptRate | NotAcceptingReason::Draining
         );
-        (is_told && is_due).then(|| {
+        (is_logged && is_due).then(|| {
             *said = Some(now);
-            current.told(now)
+            current.to_report(now)
         })
     }
 
@@ -210,12 +221,12 @@ impl State {
         }
         let holds = |current: &Current| self.holding == Some(current.reason);
         let current = self.current.filter(holds);
-        (current.map(|current| current.told(now)), spans)
+        (current.map(|current| current.to_report(now)), spans)
     }
 }
 
 impl Current {
-    fn told(&self, now: Duration) -> NotAccepting {
+    fn to_report(&self, now: Duration) -> NotAccepting {
         NotAccepting {
             reason: self.reason,
             lasted: now.saturating_sub(self.since),

@@ -22,7 +22,7 @@ use crate::server::ledger::RejectReason;
 
 /// A tenth of a processor's worth. A kernel's queue that one address has filled (4,096 by default) is through in
 /// less than half a second, so that long those behind it wait.
-const TURNS_AWAY_PER_SECOND: f64 = 10_000.0;
+const MAX_REJECTS_PER_SECOND: f64 = 10_000.0;
 
 struct Inner {
     out: usize,
@@ -33,10 +33,10 @@ struct Inner {
     per_address: HashMap<IpAddr, usize>,
     paused: bool,
     /// Somebody was not let in since the last time that accepting went on.
-    missed: bool,
+    is_awaited: bool,
     accepts: Option<TokenBucket>,
     /// Where there is an accept rate, clients of an address above its share have one of their own.
-    turns_away: TokenBucket,
+    rejects: TokenBucket,
 }
 
 pub(crate) struct Admission {
@@ -63,11 +63,11 @@ impl Admission {
                 is_closed: false,
                 per_address: HashMap::new(),
                 paused: false,
-                missed: false,
+                is_awaited: false,
                 accepts: config
                     .accept_rate
                     .map(|rate| TokenBucket::new(rate as f64, Duration::ZERO)),
-                turns_away: TokenBucket::new(TURNS_AWAY_PER_SECOND, Duration::ZERO),
+                rejects: TokenBucket::new(MAX_REJECTS_PER_SECOND, Duration::ZERO),
             }),
             max_connections,
             max_per_address: config.max_connections_per_ip,
@@ -104,7 +104,7 @@ impl Admission {
         }
         let admission = Arc::clone(self);
         let (idle, is_ending) = match inner.idle.pop_back() {
-            None => (self.exits.take_fit(), true),
+            None => (self.exits.take_reusable(), true),
             idle => (idle, false),
         };
         if idle.is_some() {
@@ -146,11 +146,11 @@ impl Admission {
 
     /// Where the thread of a connection that ended waits for the next one, at most for `patience`. `None`: it is
     /// to end.
-    pub(crate) fn wait_idle(&self, thread: &Arc<HandlerThread>, patience: Duration) -> Option<Job> {
+    pub(crate) fn wait_idle(&self, thread: &Arc<HandlerThread>, max_idle: Duration) -> Option<Job> {
         if !self.push(thread) {
             return None;
         }
-        thread.wait_for_command(patience, || self.leave(thread))
+        thread.wait_for_command(max_idle, || self.leave(thread))
     }
 
     /// `false`: nobody is accepted any more.
@@ -160,14 +160,14 @@ impl Admission {
             return false;
         }
         inner.idle.push_back(Arc::clone(thread));
-        self.wake_if_missed(inner);
+        self.wake_if_awaited(inner);
         true
     }
 
     fn leave(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
-        let place = inner.idle.iter().position(|idle| Arc::ptr_eq(idle, thread));
-        place.and_then(|place| inner.idle.remove(place)).is_some()
+        let index = inner.idle.iter().position(|idle| Arc::ptr_eq(idle, thread));
+        index.and_then(|index| inner.idle.remove(index)).is_some()
     }
 
     /// The server stops: idle threads end, and none waits any more.
@@ -201,13 +201,13 @@ impl Admission {
 
     /// A client above its address's share was turned away. It costs the others nothing of the accept rate, and
     /// yet not all of a processor: says how long to wait before the next client.
-    pub(crate) fn turned_away(&self, now: Duration) -> Duration {
+    pub(crate) fn reject_wait(&self, now: Duration) -> Duration {
         let mut inner = self.inner.lock();
         if inner.accepts.is_none() {
             return Duration::ZERO;
         }
-        inner.turns_away.take(1, now);
-        inner.turns_away.wait(now)
+        inner.rejects.take(1, now);
+        inner.rejects.wait(now)
     }
 
     /// The overload's word.
@@ -227,15 +227,15 @@ impl Admission {
     }
 
     /// A thread that may serve waits somewhere again.
-    pub(crate) fn has_slot_again(&self) {
-        self.wake_if_missed(self.inner.lock());
+    pub(crate) fn announce_free_slot(&self) {
+        self.wake_if_awaited(self.inner.lock());
     }
 
     /// There is room again: whoever found none is told, unless it is paused anyway.
-    fn wake_if_missed(&self, mut inner: MutexGuard<'_, Inner>) {
-        let ring = !inner.paused && std::mem::take(&mut inner.missed);
+    fn wake_if_awaited(&self, mut inner: MutexGuard<'_, Inner>) {
+        let wake = !inner.paused && std::mem::take(&mut inner.is_awaited);
         drop(inner);
-        if ring {
+        if wake {
             self.wake();
         }
     }
@@ -247,12 +247,12 @@ impl Inner {
     fn not_accepting(&mut self, max_connections: usize, exits: &Exits) -> Option<RejectReason> {
         let reason = if self.paused {
             Some(RejectReason::Paused)
-        } else if self.out >= max_connections && self.idle.is_empty() && !exits.has_fit() {
+        } else if self.out >= max_connections && self.idle.is_empty() && !exits.has_reusable() {
             Some(RejectReason::MaxConnections)
         } else {
             None
         };
-        self.missed |= reason.is_some();
+        self.is_awaited |= reason.is_some();
         reason
     }
 }
@@ -272,7 +272,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut inner = self.admission.inner.lock();
         inner.out -= 1;
-        self.admission.wake_if_missed(inner);
+        self.admission.wake_if_awaited(inner);
     }
 }
 
@@ -301,7 +301,7 @@ impl Drop for IdleThread {
         match self.thread.take() {
             Some(thread) if self.is_ending => {
                 self.admission.exits.put_back(thread);
-                self.admission.has_slot_again();
+                self.admission.announce_free_slot();
             }
             Some(thread) if !self.admission.push(&thread) => thread.give(Command::Exit),
             _ => {}

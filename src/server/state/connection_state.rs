@@ -123,7 +123,7 @@ impl ConnectionState {
     // ---- the handler's side
 
     /// Before it has a thread a state needs no waking: every wait looks at its flags first.
-    pub(crate) fn belongs_to_this_thread(&self) {
+    pub(crate) fn bind_to_current_thread(&self) {
         let _ = self.thread.set(std::thread::current());
     }
 

@@ -24,8 +24,8 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Waiting {
     /// Those that may serve a client instead.
-    fit: VecDeque<Arc<HandlerThread>>,
-    spent: VecDeque<Arc<HandlerThread>>,
+    reusable: VecDeque<Arc<HandlerThread>>,
+    finished: VecDeque<Arc<HandlerThread>>,
 }
 
 struct Inner {
@@ -53,11 +53,11 @@ impl Exits {
     }
 
     /// Blocks this thread, the thread's, until it may end: then the reaper must be told of it next. One that is
-    /// `fit` may be handed a client instead, once `waits` was called.
+    /// `reusable` may be handed a client instead, once `waits` was called.
     pub(crate) fn wait_for_turn(
         &self,
         thread: &Arc<HandlerThread>,
-        fit: bool,
+        reusable: bool,
         waits: impl FnOnce(),
     ) -> Option<Job> {
         {
@@ -66,21 +66,21 @@ impl Exits {
                 inner.ending += 1;
                 return None;
             }
-            inner.waiting.list(fit).push_back(Arc::clone(thread));
+            inner.waiting.list(reusable).push_back(Arc::clone(thread));
         }
         waits();
-        thread.wait_for_command(MAX_WAIT, || self.give_up(thread, fit))
+        thread.wait_for_command(MAX_WAIT, || self.give_up(thread, reusable))
     }
 
     /// Whether somebody waits who may serve a client.
-    pub(crate) fn has_fit(&self) -> bool {
-        !self.inner.lock().waiting.fit.is_empty()
+    pub(crate) fn has_reusable(&self) -> bool {
+        !self.inner.lock().waiting.reusable.is_empty()
     }
 
     /// Takes off a thread that may serve a client: it must be given an order. The one that has waited longest would
     /// end next.
-    pub(crate) fn take_fit(&self) -> Option<Arc<HandlerThread>> {
-        self.inner.lock().waiting.fit.pop_back()
+    pub(crate) fn take_reusable(&self) -> Option<Arc<HandlerThread>> {
+        self.inner.lock().waiting.reusable.pop_back()
     }
 
     /// A thread that was taken off waits on.
@@ -91,7 +91,7 @@ impl Exits {
             drop(inner);
             thread.give(Command::Exit);
         } else {
-            inner.waiting.fit.push_back(thread);
+            inner.waiting.reusable.push_back(thread);
         }
     }
 
@@ -128,11 +128,11 @@ impl Exits {
     }
 
     /// `false`: it was taken off meanwhile, and its order is on its way.
-    fn give_up(&self, thread: &Arc<HandlerThread>, fit: bool) -> bool {
+    fn give_up(&self, thread: &Arc<HandlerThread>, reusable: bool) -> bool {
         let mut inner = self.inner.lock();
-        let list = inner.waiting.list(fit);
-        let place = list.iter().position(|other| Arc::ptr_eq(other, thread));
-        let has_left = place.and_then(|place| list.remove(place)).is_some();
+        let list = inner.waiting.list(reusable);
+        let index = list.iter().position(|other| Arc::ptr_eq(other, thread));
+        let has_left = index.and_then(|index| list.remove(index)).is_some();
         inner.ending += usize::from(has_left);
         has_left
     }
@@ -147,19 +147,23 @@ impl Inner {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.fit.is_empty() && self.spent.is_empty()
+        self.reusable.is_empty() && self.finished.is_empty()
     }
 
     /// Takes off so many, those first that serve nobody any more.
     fn take(&mut self, most: usize) -> Vec<Arc<HandlerThread>> {
-        let spent = self.spent.len().min(most);
-        let fit = self.fit.len().min(most - spent);
-        let spent = self.spent.drain(..spent);
-        spent.chain(self.fit.drain(..fit)).collect()
+        let finished = self.finished.len().min(most);
+        let reusable = self.reusable.len().min(most - finished);
+        let finished = self.finished.drain(..finished);
+        finished.chain(self.reusable.drain(..reusable)).collect()
     }
 
-    fn list(&mut self, fit: bool) -> &mut VecDeque<Arc<HandlerThread>> {
-        if fit { &mut self.fit } else { &mut self.spent }
+    fn list(&mut self, reusable: bool) -> &mut VecDeque<Arc<HandlerThread>> {
+        if reusable {
+            &mut self.reusable
+        } else {
+            &mut self.finished
+        }
     }
 }
 
@@ -169,29 +173,35 @@ mod tests {
 
     use super::*;
 
-    /// A whole batch was let go, and behind it wait so many threads: spent ones, then fit ones.
-    fn with_waiting(spent: usize, fit: usize) -> (Exits, Vec<Arc<HandlerThread>>) {
+    /// A whole batch was let go, and behind it wait so many threads: finished ones, then reusable ones.
+    fn with_waiting(finished: usize, reusable: usize) -> (Exits, Vec<Arc<HandlerThread>>) {
         let exits = Exits::new();
-        let threads: Vec<_> = (0..spent + fit)
+        let threads: Vec<_> = (0..finished + reusable)
             .map(|number| HandlerThread::new(number as u64))
             .collect();
         {
             let mut inner = exits.inner.lock();
             inner.ending = AT_ONCE;
-            inner.waiting.spent.extend(threads[..spent].iter().cloned());
-            inner.waiting.fit.extend(threads[spent..].iter().cloned());
+            inner
+                .waiting
+                .finished
+                .extend(threads[..finished].iter().cloned());
+            inner
+                .waiting
+                .reusable
+                .extend(threads[finished..].iter().cloned());
         }
         (exits, threads)
     }
 
     fn is_told_to_leave(thread: &Arc<HandlerThread>) -> bool {
-        let has_no_order = Cell::new(false);
+        let has_no_command = Cell::new(false);
         let next = thread.wait_for_command(Duration::ZERO, || {
-            has_no_order.set(true);
+            has_no_command.set(true);
             true
         });
         assert!(next.is_none());
-        !has_no_order.get()
+        !has_no_command.get()
     }
 
     fn told(threads: &[Arc<HandlerThread>]) -> usize {
@@ -222,7 +232,7 @@ mod tests {
     fn nobody_goes_before_those_that_wait_and_all_go_once_it_is_open() {
         let (exits, threads) = with_waiting(0, 3);
         (0..20).for_each(|_| exits.joined());
-        let taken = exits.take_fit().expect("one that may serve");
+        let taken = exits.take_reusable().expect("one that may serve");
         exits.put_back(Arc::clone(&taken));
         assert!(!is_told_to_leave(&taken), "two others wait");
         exits.open();

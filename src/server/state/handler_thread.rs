@@ -65,17 +65,17 @@ impl HandlerThread {
     /// take threads off: it is either given an command or gone. `None`: it is to end.
     pub(crate) fn wait_for_command(
         &self,
-        patience: Duration,
+        max_idle: Duration,
         leave: impl Fn() -> bool,
     ) -> Option<Job> {
-        let until = Deadline::after(patience);
+        let until = Deadline::after(max_idle);
         loop {
             match self.command.lock().take() {
                 Some(Command::Serve(job)) => return Some(job),
                 Some(Command::Exit) => return None,
                 None => {}
             }
-            match until.remaining(patience) {
+            match until.remaining(max_idle) {
                 Some(left) => std::thread::park_timeout(left),
                 None if leave() => return None,
                 None => std::thread::park_timeout(COMMAND_IS_NEAR),
@@ -84,7 +84,7 @@ impl HandlerThread {
     }
 
     /// It is this thread.
-    pub(crate) fn is_this_thread(&self) {
+    pub(crate) fn bind_to_current_thread(&self) {
         let _ = self.thread.set(std::thread::current());
     }
 }

@@ -35,10 +35,10 @@ pub(crate) struct Lifecycle {
 
 /// What a drain's deadlines ask for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    Nothing,
-    Handlers,
-    Consumer,
+pub(crate) enum DrainStep {
+    None,
+    DisconnectHandlers,
+    CloseReceiver,
 }
 
 impl Inner {
@@ -86,26 +86,26 @@ impl Lifecycle {
         self.stopping.load(Ordering::Acquire)
     }
 
-    pub(crate) fn miss(&self) {
+    pub(crate) fn record_missed_deadline(&self) {
         self.missed.store(true, Ordering::Release);
     }
 
-    pub(crate) fn has_missed(&self) -> bool {
+    pub(crate) fn has_missed_deadline(&self) -> bool {
         self.missed.load(Ordering::Acquire)
     }
 
     /// Nothing is due once all has ended. Handlers that have all ended need no more of their time: the
     /// consumer, which may wait before it tries again, is told so.
-    pub(crate) fn due(&self, no_handlers: impl Fn() -> bool) -> Due {
+    pub(crate) fn due_step(&self, no_handlers: impl Fn() -> bool) -> DrainStep {
         let inner = self.inner.lock();
         let is_idle = inner.acceptors == 0 && no_handlers();
         if is_idle && !inner.consumer {
-            return Due::Nothing;
+            return DrainStep::None;
         }
         match inner.drain {
-            Some(drain) if drain.consumer.has_passed() => Due::Consumer,
-            Some(drain) if drain.handlers.has_passed() || is_idle => Due::Handlers,
-            _ => Due::Nothing,
+            Some(drain) if drain.consumer.has_passed() => DrainStep::CloseReceiver,
+            Some(drain) if drain.handlers.has_passed() || is_idle => DrainStep::DisconnectHandlers,
+            _ => DrainStep::None,
         }
     }
 

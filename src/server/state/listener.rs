@@ -239,7 +239,7 @@ impl Listener {
         Ok(is_new)
     }
 
-    pub(crate) fn heed_connects(&mut self) -> io::Result<()> {
+    pub(crate) fn stop_ignoring_connects(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.ignores_connects) {
             SockRef::from(&self.socket).detach_filter()?;
         }
@@ -261,12 +261,12 @@ impl Listener {
             rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both)?;
             self.is_shut_down = true;
         }
-        self.heed_connects()
+        self.stop_ignoring_connects()
     }
 
     /// Listens again on the same port. `false`: another socket has it now; it may come back.
     pub(crate) fn listen_again(&mut self) -> io::Result<bool> {
-        self.heed_connects()?;
+        self.stop_ignoring_connects()?;
         if self.is_shut_down {
             let socket = SockRef::from(&self.socket);
             match listen(&socket, self.guard.as_ref(), self.backlog) {
@@ -285,8 +285,8 @@ impl Listener {
 /// already, they close clients instead of refusing them; returns their addresses.
 pub(crate) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr> {
     let mut unguarded = Vec::new();
-    for place in 0..listeners.len() {
-        let listener = &mut listeners[place];
+    for index in 0..listeners.len() {
+        let listener = &mut listeners[index];
         if listener.guard.is_none() {
             continue;
         }
@@ -295,17 +295,17 @@ pub(crate) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr
             // A system without IPv6 has nobody there.
             Err(error) => error.kind() == io::ErrorKind::AddrInUse,
         };
-        if is_taken && !has_other_family(listeners, place) {
-            listeners[place].guard = None;
-            unguarded.push(listeners[place].address);
+        if is_taken && !has_other_family(listeners, index) {
+            listeners[index].guard = None;
+            unguarded.push(listeners[index].address);
         }
     }
     unguarded
 }
 
 /// The port is ours in both families: this one takes both, or another one has the other, or guards it.
-fn has_other_family(listeners: &[Listener], place: usize) -> bool {
-    let own = &listeners[place];
+fn has_other_family(listeners: &[Listener], index: usize) -> bool {
+    let own = &listeners[index];
     let takes_both = || SockRef::from(&own.socket).only_v6().is_ok_and(|only| !only);
     let is_wildcard_v6 = own.address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
     let mut others = listeners.iter().filter(|other| {

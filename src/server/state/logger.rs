@@ -23,7 +23,7 @@ const DEBUG_QUEUE: usize = 1024;
 /// One line for each reason in this time.
 const QUIET: Duration = Duration::from_secs(10);
 /// How often what was left out is looked for.
-const LOOK: Duration = Duration::from_millis(500);
+const SUPPRESSED_CHECK: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Line {
@@ -32,17 +32,17 @@ struct Line {
 }
 
 #[derive(Debug)]
-struct Said {
+struct Recent {
     at: Instant,
     level: Level,
-    left_out: u64,
+    suppressed: u64,
 }
 
 #[derive(Debug)]
 struct Inner {
     /// `None` only wakes the thread.
     lines: Sender<Option<Line>>,
-    said: Mutex<HashMap<&'static str, Said>>,
+    recent: Mutex<HashMap<&'static str, Recent>>,
     lost: AtomicU64,
     /// Those at debug, not yet told.
     lost_debug: AtomicU64,
@@ -64,7 +64,7 @@ impl Logger {
         let (lines, queue) = bounded(QUEUE + DEBUG_QUEUE);
         let inner = Inner {
             lines,
-            said: Mutex::new(HashMap::new()),
+            recent: Mutex::new(HashMap::new()),
             lost: AtomicU64::new(0),
             lost_debug: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -112,32 +112,32 @@ impl Logger {
     /// lines that are said are made. Never blocks.
     pub fn log_limited(&self, reason: &'static str, level: Level, text: impl FnOnce() -> String) {
         let now = Instant::now();
-        let left_out = {
-            let mut said = self.inner.said.lock();
-            match said.get_mut(reason) {
-                Some(said) if now.duration_since(said.at) < QUIET => {
-                    said.left_out += 1;
+        let suppressed = {
+            let mut recent = self.inner.recent.lock();
+            match recent.get_mut(reason) {
+                Some(recent) if now.duration_since(recent.at) < QUIET => {
+                    recent.suppressed += 1;
                     return;
                 }
-                Some(said) => {
-                    said.at = now;
-                    std::mem::take(&mut said.left_out)
+                Some(recent) => {
+                    recent.at = now;
+                    std::mem::take(&mut recent.suppressed)
                 }
                 None => {
-                    said.insert(
+                    recent.insert(
                         reason,
-                        Said {
+                        Recent {
                             at: now,
                             level,
-                            left_out: 0,
+                            suppressed: 0,
                         },
                     );
                     0
                 }
             }
         };
-        let more = if left_out > 0 {
-            format!(" ({left_out} more like it before)")
+        let more = if suppressed > 0 {
+            format!(" (suppressed {suppressed} similar messages before)")
         } else {
             String::new()
         };
@@ -172,13 +172,13 @@ impl Logger {
 
     fn run(&self, queue: &Receiver<Option<Line>>) {
         loop {
-            match queue.recv_timeout(LOOK) {
+            match queue.recv_timeout(SUPPRESSED_CHECK) {
                 Ok(Some(line)) => log::log!(target: "drainline", line.level, "{}", line.text),
                 Ok(None) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let is_closed = self.inner.closed.load(Ordering::Acquire);
-            self.say_left_out(is_closed);
+            self.log_suppressed(is_closed);
             if queue.is_empty() {
                 let lost = self.inner.lost_debug.swap(0, Ordering::Relaxed);
                 if lost > 0 {
@@ -193,24 +193,24 @@ impl Logger {
     }
 
     /// Says what was left out and is not followed by a line of its own. Forgets reasons that are quiet.
-    fn say_left_out(&self, all: bool) {
+    fn log_suppressed(&self, all: bool) {
         let now = Instant::now();
         let mut due = Vec::new();
-        self.inner.said.lock().retain(|reason, said| {
-            if !all && now.duration_since(said.at) < QUIET {
+        self.inner.recent.lock().retain(|reason, recent| {
+            if !all && now.duration_since(recent.at) < QUIET {
                 return true;
             }
-            if said.left_out > 0 {
-                due.push((*reason, said.level, said.left_out));
-                said.left_out = 0;
-                said.at = now;
+            if recent.suppressed > 0 {
+                due.push((*reason, recent.level, recent.suppressed));
+                recent.suppressed = 0;
+                recent.at = now;
                 return true;
             }
             false
         });
-        for (reason, level, left_out) in due {
-            let left_out = counted(left_out, "similar message");
-            log::log!(target: "drainline", level, "suppressed {left_out}: {reason}");
+        for (reason, level, suppressed) in due {
+            let suppressed = counted(suppressed, "similar message");
+            log::log!(target: "drainline", level, "suppressed {suppressed}: {reason}");
         }
     }
 }

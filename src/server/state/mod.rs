@@ -53,15 +53,15 @@ pub(crate) type Spawner =
 
 /// What the reaper is told.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ending {
+pub(crate) enum ReaperEvent {
     /// The handler's thread of this number is past its last line.
-    Handler {
+    HandlerEnding {
         number: u64,
         /// As the kernel numbers it.
         thread: Pid,
     },
     /// The server is over.
-    Server,
+    ServerOver,
 }
 
 /// What the watchdog last saw.
@@ -89,7 +89,7 @@ pub(crate) struct Shared {
     pub(crate) quota: Arc<Quota>,
     pub(crate) consumer: Arc<ConsumerState>,
     pub(crate) exits: Arc<Exits>,
-    pub(crate) reaper: Sender<Ending>,
+    pub(crate) reaper: Sender<ReaperEvent>,
     pub(crate) snapshot: Mutex<OverloadSnapshot>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) logger: Logger,
@@ -133,7 +133,7 @@ impl Shared {
         self.quota.close(DropReason::Shutdown);
         let states = self.table.states();
         if !states.is_empty() {
-            self.lifecycle.miss();
+            self.lifecycle.record_missed_deadline();
         }
         self.quota.abort_all(&states, EndReason::Shutdown);
         for state in states {
@@ -145,7 +145,7 @@ impl Shared {
     pub(crate) fn time_out_consumer(&self) {
         self.disconnect_handlers();
         if self.quota.counts().in_flight > 0 {
-            self.lifecycle.miss();
+            self.lifecycle.record_missed_deadline();
         }
         self.quota.time_out();
     }

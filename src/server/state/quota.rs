@@ -51,15 +51,15 @@ pub(crate) enum Unavailable {
 
 /// What happens to a sender that finds no room.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
+pub(crate) enum SendWait {
     /// Wait this long, then end the connection.
-    Abort(Duration),
+    AbortAfter(Duration),
     /// Wait this long, then drop the message.
-    Drop(Duration),
+    DropAfter(Duration),
     /// Do not wait; drop the message.
-    None,
+    Never,
     /// Wait as long as it takes.
-    Endless,
+    Forever,
 }
 
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub(crate) struct Quota {
     timed_out: AtomicBool,
     /// The log was told of the first item that was let go of without a word.
     nacked: AtomicBool,
-    nudge: Sender<()>,
+    wake_consumer: Sender<()>,
     /// What senders' patience is held against.
     clock: RunningClock,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Quota {
 impl Quota {
     /// The quota, and what wakes its consumer when somebody begins to wait or the quota is closed.
     pub(crate) fn new(limit: Weight) -> (Quota, Receiver<()>) {
-        let (nudge, nudged) = bounded(1);
+        let (wake_consumer, wakes) = bounded(1);
         let inner = Inner {
             semaphore: WeightedSemaphore::new(limit),
             received: 0,
@@ -107,10 +107,10 @@ impl Quota {
             held: AtomicU64::new(0),
             timed_out: AtomicBool::new(false),
             nacked: AtomicBool::new(false),
-            nudge,
+            wake_consumer,
             clock: RunningClock::new(),
         };
-        (quota, nudged)
+        (quota, wakes)
     }
 
     // ---- the way in
@@ -122,7 +122,7 @@ impl Quota {
         &self,
         state: &Arc<ConnectionState>,
         weight: Weight,
-        patience: Patience,
+        send_wait: SendWait,
     ) -> Acquired {
         {
             let mut inner = self.inner.lock();
@@ -134,7 +134,7 @@ impl Quota {
                 }
                 return inner.refuse(drop_reason(end), weight.messages);
             }
-            let waits = !matches!(patience, Patience::None);
+            let waits = !matches!(send_wait, SendWait::Never);
             match inner.semaphore.acquire(weight, waits, || Arc::clone(state)) {
                 Acquire::Granted => return Acquired::Granted,
                 Acquire::Queued(ticket) => *state.wait.lock() = WaitState::Queued(ticket),
@@ -149,11 +149,11 @@ impl Quota {
                 }
             }
         }
-        let _ = self.nudge.try_send(());
+        let _ = self.wake_consumer.try_send(());
         // A consumer that only wants for a processor has room for us when we are back, and need not wake us: a
         // park and its wake-up cost several times what this does.
         std::thread::yield_now();
-        self.wait_in_line(state, patience)
+        self.wait_in_line(state, send_wait)
     }
 
     /// Gets room for `weight` if there is some at once, and books it as received then. Books nothing
@@ -178,13 +178,15 @@ impl Quota {
         }
     }
 
-    fn wait_in_line(&self, state: &Arc<ConnectionState>, patience: Patience) -> Acquired {
-        let until = match patience {
-            Patience::Abort(wait) | Patience::Drop(wait) => self.clock.now().checked_add(wait),
-            Patience::Endless | Patience::None => None,
+    fn wait_in_line(&self, state: &Arc<ConnectionState>, send_wait: SendWait) -> Acquired {
+        let until = match send_wait {
+            SendWait::AbortAfter(wait) | SendWait::DropAfter(wait) => {
+                self.clock.now().checked_add(wait)
+            }
+            SendWait::Forever | SendWait::Never => None,
         };
         state.enter(Activity::Sending);
-        let room = loop {
+        let acquired = loop {
             let wait = *state.wait.lock();
             match wait {
                 WaitState::Queued(_) => {}
@@ -197,20 +199,20 @@ impl Quota {
             // at again after it.
             let left = until.map_or(MAX_PARK, |until| until.saturating_sub(self.clock.now()));
             if left.is_zero() {
-                self.give_up(state, patience);
+                self.give_up(state, send_wait);
             } else {
                 std::thread::park_timeout(left.min(MAX_PARK));
             }
         };
         *state.wait.lock() = WaitState::None;
         state.enter(Activity::Working);
-        room
+        acquired
     }
 
     /// The wait is over: leave the line, unless a grant came first.
-    fn give_up(&self, state: &ConnectionState, patience: Patience) {
-        let (reason, ends) = match patience {
-            Patience::Abort(_) => (DropReason::ConnectionClosed, Some(EndReason::SendTimeout)),
+    fn give_up(&self, state: &ConnectionState, send_wait: SendWait) {
+        let (reason, ends) = match send_wait {
+            SendWait::AbortAfter(_) => (DropReason::ConnectionClosed, Some(EndReason::SendTimeout)),
             _ => (DropReason::Full, None),
         };
         let wake = self.inner.lock().leave(state, reason, true);
@@ -364,7 +366,7 @@ impl Quota {
             Inner::out_of_line(woken, WaitState::Refused(reason))
         };
         wake_all(wake);
-        let _ = self.nudge.try_send(());
+        let _ = self.wake_consumer.try_send(());
     }
 
     /// From now on the receiver is closed even with something in it, and what is let go of is booked as
@@ -377,7 +379,7 @@ impl Quota {
         }
         drop(inner);
         self.timed_out.store(true, Ordering::Release);
-        let _ = self.nudge.try_send(());
+        let _ = self.wake_consumer.try_send(());
     }
 
     pub(crate) fn is_closed(&self) -> bool {

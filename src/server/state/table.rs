@@ -102,8 +102,8 @@ pub(crate) struct Table {
 impl Table {
     /// The way in. Held across the making of a thread and its entry, so that whoever looks for a
     /// connection's thread finds both or neither.
-    pub(crate) fn entrance(&self) -> Entrance<'_> {
-        Entrance(self.inner.lock())
+    pub(crate) fn lock(&self) -> TableGuard<'_> {
+        TableGuard(self.inner.lock())
     }
 
     pub(crate) fn rejected(&self, reason: RejectReason, clients: u64, unread_bytes: u64) {
@@ -207,7 +207,7 @@ impl Table {
         elapsed: Duration,
         limits: &WatchLimits,
         mut coalesce: Option<&mut Coalesce>,
-        make_room: &mut Eviction,
+        eviction: &mut Eviction,
         mut visit: impl FnMut(&Arc<ConnectionState>, Sample, &Watch, Verdict),
         mut leaving: impl FnMut(&ConnectionInfo),
     ) {
@@ -215,7 +215,7 @@ impl Table {
         for entry in inner.connections.values_mut() {
             let sample = entry.state.sample();
             let verdict = entry.watch.step(sample, elapsed, limits);
-            let verdict = make_room.judge(verdict, &entry.watch, &sample);
+            let verdict = eviction.judge(verdict, &entry.watch, &sample);
             if let Some(coalesce) = &mut coalesce
                 && entry.state.may_be_delayed()
             {
@@ -302,17 +302,17 @@ impl Table {
 }
 
 /// The table, locked for one client that was accepted.
-pub(crate) struct Entrance<'a>(MutexGuard<'a, Inner>);
+pub(crate) struct TableGuard<'a>(MutexGuard<'a, Inner>);
 
-impl Entrance<'_> {
+impl TableGuard<'_> {
     /// The server shuts down: nobody enters any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.is_closed
     }
 
     /// The state of the next connection. It is in the table when a thread has it
-    /// ([`enter`](Entrance::enter)).
-    pub(crate) fn next(
+    /// ([`enter`](TableGuard::enter)).
+    pub(crate) fn next_connection(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
@@ -340,7 +340,7 @@ impl Entrance<'_> {
     }
 
     /// A handler's thread was made. It keeps its permit until it is joined.
-    pub(crate) fn enter_thread(&mut self, number: u64, handle: JoinHandle<()>, permit: Permit) {
+    pub(crate) fn insert_thread(&mut self, number: u64, handle: JoinHandle<()>, permit: Permit) {
         let inner = &mut *self.0;
         inner.last_thread = number;
         let thread = Thread {
@@ -354,7 +354,7 @@ impl Entrance<'_> {
     }
 
     /// A connection has the thread of this number.
-    pub(crate) fn enter(
+    pub(crate) fn insert_connection(
         &mut self,
         state: Arc<ConnectionState>,
         thread: u64,
@@ -397,13 +397,13 @@ mod tests {
 
     #[test]
     fn connections_are_visited_without_the_lock_that_whoever_is_woken_needs() {
-        let handle = reads_all();
-        let _open = TcpStream::connect(handle.local_addrs()[0]).unwrap();
+        let server = reads_all();
+        let _open = TcpStream::connect(server.local_addrs()[0]).unwrap();
         let end = Instant::now() + Duration::from_secs(60);
         let mut visited = 0;
         while visited == 0 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
-            let table = &handle.shared.table;
+            let table = &server.shared.table;
             table.for_each(|_| {
                 visited += 1;
                 while table.inner.try_lock().is_none() {
@@ -423,21 +423,21 @@ mod tests {
             |inner| drop(std::mem::take(&mut inner.connections)),
         ];
         for leave_out in left_out {
-            let handle = reads_all();
-            let address = handle.local_addrs()[0];
+            let server = reads_all();
+            let address = server.local_addrs()[0];
             drop(TcpStream::connect(address).unwrap());
             let _open = TcpStream::connect(address).unwrap();
             let end = Instant::now() + Duration::from_secs(60);
             let one_of_each = || {
-                let stats = handle.stats();
+                let stats = server.stats();
                 (stats.accepted, stats.ended.total(), stats.open) == (2, 1, 1)
             };
             while !one_of_each() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            assert!(one_of_each() && handle.stats().is_balanced());
-            leave_out(&mut handle.shared.table.inner.lock());
-            assert!(!handle.stats().is_balanced(), "{:?}", handle.stats());
+            assert!(one_of_each() && server.stats().is_balanced());
+            leave_out(&mut server.shared.table.inner.lock());
+            assert!(!server.stats().is_balanced(), "{:?}", server.stats());
         }
     }
 }

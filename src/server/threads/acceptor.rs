@@ -17,7 +17,7 @@ use crate::server::deadline::Deadline;
 use crate::server::error::ServerError;
 use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use crate::server::state::Shared;
-use crate::server::state::accepting::Meets;
+use crate::server::state::accepting::NewClients;
 use crate::server::state::admission::Slot;
 use crate::server::state::connection_state::unread_bytes;
 use crate::server::state::handler_thread::{Job, Serve};
@@ -49,7 +49,7 @@ pub(crate) struct Acceptor {
     half_open_until: Option<Deadline>,
     /// Why somebody is kept out now, and what clients meet, as it is published.
     holds: Option<NotAcceptingReason>,
-    meets: Meets,
+    new_clients: NewClients,
 }
 
 /// The system had nothing to give; not to be asked again for a while.
@@ -88,8 +88,10 @@ impl Acceptor {
             OnOverload::Refuse if !listener.can_refuse() => OnOverload::Close,
             on_overload => on_overload,
         };
-        let meets = meets(on_overload);
-        shared.accepting.hold(listener.name.index(), None, meets);
+        let new_clients = new_clients(on_overload);
+        shared
+            .accepting
+            .hold(listener.name.index(), None, new_clients);
         let reserve = Some(open_reserve()?);
         Ok(Acceptor {
             listener,
@@ -101,7 +103,7 @@ impl Acceptor {
             starved: None,
             half_open_until: None,
             holds: None,
-            meets,
+            new_clients,
         })
     }
 
@@ -141,7 +143,7 @@ impl Acceptor {
         };
         while queued > 0 {
             if self.shared.table.is_closed() {
-                self.shared.lifecycle.miss();
+                self.shared.lifecycle.record_missed_deadline();
                 return;
             }
             match self.serve_queued() {
@@ -264,27 +266,27 @@ impl Acceptor {
         let shared = &self.shared;
         let Some(address) = shared.admission.try_acquire_address(peer) else {
             self.reject(&stream, peer, RejectReason::PerAddress);
-            return match shared.admission.turned_away(shared.now()) {
+            return match shared.admission.reject_wait(shared.now()) {
                 Duration::ZERO => Next::Go,
                 wait => Next::Wait(wait),
             };
         };
         shared.admission.admitted(shared.now());
-        let mut table = shared.table.entrance();
+        let mut table = shared.table.lock();
         if table.is_closed() {
             table.reject(RejectReason::Shutdown, unread_bytes(&stream));
             // The permits go back without the lock: they wake acceptors.
             drop(table);
             return Next::Go;
         }
-        let connection = table.next(stream, peer, self.listener.name.clone());
+        let connection = table.next_connection(stream, peer, self.listener.name.clone());
         let job = Job {
             connection: Arc::clone(&connection),
             handler: Arc::clone(&self.handler),
         };
         match slot {
             Slot::Idle(thread) => {
-                table.enter(connection, thread.number(), address);
+                table.insert_connection(connection, thread.number(), address);
                 drop(table);
                 thread.serve(job);
             }
@@ -293,8 +295,8 @@ impl Acceptor {
                 let number = thread.number;
                 match handler::spawn(shared, thread, job) {
                     Ok(handle) => {
-                        table.enter_thread(number, handle, permit);
-                        table.enter(connection, number, address);
+                        table.insert_thread(number, handle, permit);
+                        table.insert_connection(connection, number, address);
                     }
                     Err(error) => {
                         table.reject(RejectReason::NoThread, connection.unread_bytes());
@@ -334,7 +336,7 @@ impl Acceptor {
                 if !self.listener.is_shut_down {
                     // Those that are left would be reset, and nobody would know: they wait, as do new ones.
                     if !self.empty_queue(reason) {
-                        self.listener.heed_connects()?;
+                        self.listener.stop_ignoring_connects()?;
                         return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
                     }
                     if self.somebody_comes() {
@@ -384,15 +386,15 @@ impl Acceptor {
         let is_helpless = reason == Some(NotAcceptingReason::NoDescriptor)
             && self.lacks_reserve()
             && !self.listener.is_shut_down;
-        let meets = match is_helpless {
-            true => Meets::Wait,
-            false => meets(self.on_overload),
+        let new_clients = match is_helpless {
+            true => NewClients::Wait,
+            false => new_clients(self.on_overload),
         };
-        if (self.holds, self.meets) != (reason, meets) {
-            (self.holds, self.meets) = (reason, meets);
+        if (self.holds, self.new_clients) != (reason, new_clients) {
+            (self.holds, self.new_clients) = (reason, new_clients);
             self.shared
                 .accepting
-                .hold(self.listener.name.index(), reason, meets);
+                .hold(self.listener.name.index(), reason, new_clients);
         }
     }
 
@@ -531,11 +533,11 @@ impl Acceptor {
     }
 }
 
-fn meets(on_overload: OnOverload) -> Meets {
+fn new_clients(on_overload: OnOverload) -> NewClients {
     match on_overload {
-        OnOverload::Backlog => Meets::Wait,
-        OnOverload::Close => Meets::Closed,
-        OnOverload::Refuse => Meets::Refused,
+        OnOverload::Backlog => NewClients::Wait,
+        OnOverload::Close => NewClients::Closed,
+        OnOverload::Refuse => NewClients::Refused,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::server::error::{BoxError, Ended, panic_message};
 use crate::server::ledger::{EndReason, counted};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
-use crate::server::state::{Ending, Shared};
+use crate::server::state::{ReaperEvent, Shared};
 
 /// Gives a handler's thread its first connection. The spawner may be an embedder's, and a panic in it must not take the
 /// acceptor along.
@@ -39,7 +39,7 @@ pub(super) fn spawn(
 
 /// The first connection, and then those that the thread is handed while it is idle.
 fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
-    thread.is_this_thread();
+    thread.bind_to_current_thread();
     let mut job = first;
     loop {
         // With the job goes its hold on the buffer.
@@ -47,16 +47,16 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
             connection,
             handler,
         } = job;
-        let is_fit = handler.serve(connection);
+        let is_reusable = handler.serve(connection);
         drop(handler);
-        let patience = shared.config.reuse_threads.filter(|_| is_fit);
-        let next = patience
-            .and_then(|patience| shared.admission.wait_idle(thread, patience))
+        let max_idle = shared.config.reuse_threads.filter(|_| is_reusable);
+        let next = max_idle
+            .and_then(|max_idle| shared.admission.wait_idle(thread, max_idle))
             .or_else(|| {
-                let waits = || shared.admission.has_slot_again();
+                let waits = || shared.admission.announce_free_slot();
                 shared
                     .exits
-                    .wait_for_turn(thread, patience.is_some(), waits)
+                    .wait_for_turn(thread, max_idle.is_some(), waits)
             });
         match next {
             Some(next) => job = next,
@@ -65,7 +65,7 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
     }
     shared.table.leaving(thread.number);
     // As many places as there are permits, and this thread has one: never full.
-    let _ = shared.reaper.try_send(Ending::Handler {
+    let _ = shared.reaper.try_send(ReaperEvent::HandlerEnding {
         number: thread.number,
         thread: gettid(),
     });
@@ -104,7 +104,7 @@ fn run<T>(
     sender: Sender<T>,
     handler: impl FnOnce(&mut Connection, &Sender<T>) -> Result<(), BoxError>,
 ) -> bool {
-    state.belongs_to_this_thread();
+    state.bind_to_current_thread();
     let (id, peer) = (state.id, state.peer);
     log_begin(shared, &state);
     let mut connection = Connection::new(Arc::clone(&state), Arc::clone(shared));

@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::server::deadline::Deadline;
-use crate::server::state::{Ending, Shared};
+use crate::server::state::{ReaperEvent, Shared};
 
 /// Looks at a thread that was joined, with a processor offered to it in between, before the reaper sleeps.
 const LOOKS: usize = 50;
@@ -17,8 +17,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 const MAX_RELEASE: Duration = Duration::from_secs(1);
 
 /// The body of the reaper's thread.
-pub(crate) fn run(shared: &Arc<Shared>, endings: &Receiver<Ending>) {
-    while let Ok(Ending::Handler { number, thread }) = endings.recv() {
+pub(crate) fn run(shared: &Arc<Shared>, events: &Receiver<ReaperEvent>) {
+    while let Ok(ReaperEvent::HandlerEnding { number, thread }) = events.recv() {
         if let Some(handle) = shared.table.take_thread(number) {
             // Its panic was caught and counted by the thread itself.
             let _ = handle.join();

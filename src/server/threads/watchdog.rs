@@ -17,7 +17,7 @@ use crate::server::config::{FirstByteTimeout, OnOverload, TICK};
 use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
 use crate::server::report::{ConnectionInfo, NotAccepting};
 use crate::server::state::connection_state::ConnectionState;
-use crate::server::state::lifecycle::Due;
+use crate::server::state::lifecycle::DrainStep;
 use crate::server::state::quota::Counts;
 use crate::server::state::{OverloadSnapshot, Shared};
 
@@ -101,11 +101,11 @@ impl Watchdog {
         match self
             .shared
             .lifecycle
-            .due(|| self.shared.table.has_no_connections())
+            .due_step(|| self.shared.table.has_no_connections())
         {
-            Due::Nothing => {}
-            Due::Handlers => self.shared.disconnect_handlers(),
-            Due::Consumer => self.shared.time_out_consumer(),
+            DrainStep::None => {}
+            DrainStep::DisconnectHandlers => self.shared.disconnect_handlers(),
+            DrainStep::CloseReceiver => self.shared.time_out_consumer(),
         }
     }
 
@@ -309,7 +309,7 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
             format!("{error}; {threads} of connections running")
         }
     };
-    let meets = shared.accepting.meets();
+    let new_clients = shared.accepting.new_clients();
     // Each is accepted before it is known that there is no thread for it.
     let but = match (state.reason, config.on_overload) {
         (NotAcceptingReason::NoThread, OnOverload::Backlog) => ", and each try closes one",
@@ -318,7 +318,7 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
     shared.logger.log(
         Level::Warn,
         format!(
-            "not accepting ({}) for {:.1} s: {why}; new clients {meets}{but}",
+            "not accepting ({}) for {:.1} s: {why}; new clients {new_clients}{but}",
             state.reason,
             state.lasted.as_secs_f64()
         ),

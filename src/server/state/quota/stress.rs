@@ -49,17 +49,17 @@ fn state(id: u64, stream: &TcpStream) -> Arc<ConnectionState> {
         stream,
         ListenerName::new(0, ""),
     ));
-    state.belongs_to_this_thread();
+    state.bind_to_current_thread();
     state
 }
 
-fn patience(random: &mut Random) -> Patience {
+fn send_wait(random: &mut Random) -> SendWait {
     let wait = Duration::from_micros(200 + random.below(1800));
     match random.below(5) {
-        0 | 1 => Patience::Abort(wait),
-        2 => Patience::Drop(wait),
-        3 => Patience::None,
-        _ => Patience::Endless,
+        0 | 1 => SendWait::AbortAfter(wait),
+        2 => SendWait::DropAfter(wait),
+        3 => SendWait::Never,
+        _ => SendWait::Forever,
     }
 }
 
@@ -79,7 +79,7 @@ fn send(
             messages: 1 + random.below(5),
             bytes: random.below(60),
         };
-        match quota.acquire(&current, weight, patience(&mut random)) {
+        match quota.acquire(&current, weight, send_wait(&mut random)) {
             Acquired::Granted => {
                 counted
                     .granted

@@ -52,7 +52,7 @@ impl Books {
     }
 
     fn enter(&self, weight: Weight) -> Acquired {
-        self.quota().acquire(&self.state, weight, Patience::None)
+        self.quota().acquire(&self.state, weight, SendWait::Never)
     }
 
     /// As a send that waits enters: it is in line, and nobody is parked.
@@ -344,21 +344,21 @@ fn what_was_read_behind_a_message_that_waited_too_long_is_lost_to_a_full_buffer_
 /// A wait of a sender whose clock the test moves: the server's own watchdog does not tick this quota.
 #[test]
 fn a_sender_is_as_patient_as_its_process_ran() {
-    const PATIENCE: Duration = Duration::from_millis(500);
+    const WAIT: Duration = Duration::from_millis(500);
     let books = Books::new();
     let (quota, _nudged) = Quota::new(ONE);
     assert_eq!(
-        quota.acquire(&books.state, ONE, Patience::None),
+        quota.acquire(&books.state, ONE, SendWait::Never),
         Acquired::Granted
     );
     let began = Instant::now();
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            books.state.belongs_to_this_thread();
-            quota.acquire(&books.state, ONE, Patience::Drop(PATIENCE))
+            books.state.bind_to_current_thread();
+            quota.acquire(&books.state, ONE, SendWait::DropAfter(WAIT))
         });
         // Nobody ticks, as in a process that is stopped.
-        std::thread::sleep(PATIENCE * 3);
+        std::thread::sleep(WAIT * 3);
         assert!(
             !sender.is_finished(),
             "it gave up while its clock stood still"
@@ -366,7 +366,7 @@ fn a_sender_is_as_patient_as_its_process_ran() {
         while !sender.is_finished() {
             assert!(began.elapsed() < Duration::from_secs(60));
             quota.tick();
-            std::thread::sleep(PATIENCE / 10);
+            std::thread::sleep(WAIT / 10);
         }
         assert!(matches!(
             sender.join(),
