@@ -197,7 +197,7 @@ impl State {
         );
         (is_logged && is_due).then(|| {
             *said = Some(now);
-            current.to_report(now)
+            current.report(now)
         })
     }
 
@@ -221,12 +221,12 @@ impl State {
         }
         let holds = |current: &Current| self.holding == Some(current.reason);
         let current = self.current.filter(holds);
-        (current.map(|current| current.to_report(now)), spans)
+        (current.map(|current| current.report(now)), spans)
     }
 }
 
 impl Current {
-    fn to_report(&self, now: Duration) -> NotAccepting {
+    fn report(&self, now: Duration) -> NotAccepting {
         NotAccepting {
             reason: self.reason,
             lasted: now.saturating_sub(self.since),
