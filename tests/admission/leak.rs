@@ -11,12 +11,12 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use drainline::ingest::Ingest;
 use drainline::{Config, DropReason, EndReason, PauseAfter};
 
 use crate::common::checker::Checker;
 use crate::common::embedded::{self, Embedded};
 use crate::common::limits::ResourceLimits;
+use crate::common::small;
 use crate::common::tagged::Tagged;
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, try_wait_for, wait_until};
@@ -108,13 +108,13 @@ fn child_entry() {
 /// The server under test, with a consumer that drains nothing until it is healed.
 fn serve(set: fn(&mut Config)) {
     let valve = Valve::shut();
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = BUFFER as usize;
     config.max_connections = Some(256);
     config.send_timeout = Duration::from_millis(200);
     config.pause_after = PauseAfter::Off;
     set(&mut config);
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(valve.sink())

@@ -15,6 +15,7 @@ use crate::common::client::{self, Closed};
 use crate::common::echo::{self, ANY};
 use crate::common::embedded::{self, Embedded};
 use crate::common::proc;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_for, wait_until, wait_until_prompt};
 use drainline::{
     Config, EndReason, NotAcceptingReason, OnOverload, RejectReason, Server, StartError, Stats,
@@ -28,7 +29,7 @@ const A_WHILE: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(5);
 
 fn at_most(max_connections: usize) -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_connections = Some(max_connections);
     config
 }
@@ -221,7 +222,7 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
             ["127.0.0.1", "[::]"],
         ] {
             let port = free_port();
-            let mut config = Config::default();
+            let mut config = small::config();
             config.on_overload = on_overload;
             let addrs = order.map(|host| format!("{host}:{port}"));
             let server = echo::start(config, &addrs.each_ref().map(String::as_str));
@@ -231,7 +232,7 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
     }
     let inherited = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = inherited.local_addr().unwrap().port();
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .listener(inherited)
         .listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
         .start_each(echo::echo, |_| Ok(()))
@@ -246,7 +247,7 @@ fn servers_of_one_process_meet_the_limits_together_and_give_back_what_they_promi
         "limit::servers_of_one_process_meet_the_limits_together_and_give_back_what_they_promised",
         || {
             let start = |max_connections: usize| {
-                let builder = Server::builder::<Vec<u8>>().config(at_most(max_connections));
+                let builder = small::server::<Vec<u8>>().config(at_most(max_connections));
                 let builder = builder.listen(ANY.parse().unwrap());
                 builder.start_each(echo::echo, |_| Ok(()))
             };
@@ -323,7 +324,7 @@ fn a_permit_comes_back_when_its_thread_was_joined_and_not_before() {
     let held = Mutex::new(Some(held));
     let mut config = at_most(1);
     config.reuse_threads = None;
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .config(config)
         .listen(ANY.parse().unwrap())
         .start_each(
@@ -356,7 +357,7 @@ fn a_permit_comes_back_when_its_thread_was_joined_and_not_before() {
 
 #[test]
 fn a_permit_comes_back_however_a_handler_ends() {
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .config(at_most(1))
         .listen(ANY.parse().unwrap())
         .start_each(
@@ -410,7 +411,7 @@ fn a_permit_comes_back_however_a_handler_ends() {
 fn the_accept_rate_slows_clients_down_and_turns_nobody_away() {
     const RATE: u64 = 20;
     const CLIENTS: u64 = 30;
-    let mut config = Config::default();
+    let mut config = small::config();
     config.accept_rate = Some(RATE);
     // Over all listeners together.
     let server = echo::start(config, &[ANY, ANY]);
@@ -446,7 +447,7 @@ fn the_accept_rate_slows_clients_down_and_turns_nobody_away() {
 
 #[test]
 fn without_an_accept_rate_nobody_waits() {
-    let server = echo::start(Config::default(), &[ANY]);
+    let server = echo::start(at_most(300), &[ANY]);
     let addr = server.local_addrs()[0];
     let began = Instant::now();
     // As above, at a rate of 20 a second, it would take 14 s.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::common::client::{self, Closed};
 use crate::common::root::is_root;
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_for, wait_until};
-use drainline::ingest::Ingest;
 use drainline::policy::OverloadLevel;
 use drainline::{Config, OnOverload, PauseAfter, RejectReason, Report, Server, StartError, Stats};
 use socket2::{Domain, Socket, Type};
@@ -23,7 +23,7 @@ const SIZE: usize = 100;
 const HELD_UP: u64 = 64;
 
 fn config(on_overload: OnOverload) -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 8;
     config.send_timeout = DEADLINE * 10;
     config.pause_after = PauseAfter::After(Duration::from_millis(100));
@@ -46,7 +46,7 @@ fn stats(server: &Server) -> Stats {
 impl Stalled {
     fn start(config: Config, listener: Option<TcpListener>) -> Stalled {
         let valve = Valve::shut();
-        let builder = Ingest::builder().config(config);
+        let builder = small::ingest().config(config);
         let builder = match listener {
             Some(listener) => builder.listener(listener),
             None => builder.listen("127.0.0.1:0".parse().unwrap()),
@@ -249,7 +249,7 @@ fn under_refuse_the_port_is_ours_in_both_families_while_it_is_shut_down() {
     for host in ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"] {
         let mut config = config(OnOverload::Refuse);
         config.max_connections = Some(1);
-        let server = Ingest::builder()
+        let server = small::ingest()
             .config(config)
             .listen((host.parse::<IpAddr>().unwrap(), 0).into())
             .start(Valve::shut().sink())
@@ -305,7 +305,7 @@ fn beside_another_program_in_the_other_family_clients_are_closed_instead_of_refu
     drop(ours);
     let mut config = config(OnOverload::Refuse);
     config.max_connections = Some(1);
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .listen(addr)
         .start(Valve::shut().sink())
@@ -326,12 +326,12 @@ fn under_refuse_a_start_beside_what_an_earlier_server_left_in_time_wait_works() 
     // Who closes first has the TIME_WAIT.
     drop(earlier.accept().unwrap());
     drop((client, earlier));
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config(OnOverload::Refuse))
         .listen(addr)
         .start(Valve::shut().sink())
         .unwrap();
-    let error = Ingest::builder()
+    let error = small::ingest()
         .config(config(OnOverload::Refuse))
         .listen(addr)
         .start(Valve::shut().sink())

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use crate::common::client::{self, Closed};
 use crate::common::echo;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::{Config, RejectReason};
 use socket2::{Domain, Socket, Type};
@@ -14,7 +15,7 @@ const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 fn at_most_per_ip(connections: usize, exempt: &[&str]) -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_connections_per_ip = Some(connections);
     config.per_ip_exempt = exempt.iter().map(|net| net.parse().unwrap()).collect();
     config
@@ -83,7 +84,7 @@ fn exempt_networks_have_no_limit() {
 
 #[test]
 fn without_a_limit_an_address_has_as_many_as_there_are() {
-    let server = echo::start(Config::default(), &[echo::ANY]);
+    let server = echo::start(small::config(), &[echo::ANY]);
     let port = server.local_addrs()[0].port();
     let _one: Vec<_> = (0..20).map(|_| served_from(ONE, port)).collect();
     assert_eq!(server.shutdown(DEADLINE).stats.rejected.total(), 0);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::common::client::{self, Closed};
 use crate::common::echo::{self, ANY};
 use crate::common::embedded;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::{BoxError, Config, Connection, EndReason, OnOverload, Sender, Server};
 use memmap2::{Advice, MmapMut};
@@ -28,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const FOR_EVER: Duration = Duration::from_secs(600);
 
 fn config(max_connections: usize, reuse_threads: Option<Duration>) -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_connections = Some(max_connections);
     config.reuse_threads = reuse_threads;
     config
@@ -57,7 +58,7 @@ fn start(config: Config) -> (Server, Served) {
             }
         }
     };
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .config(config)
         .listen(ANY.parse().unwrap())
         .start_each(handler, |_| Ok(()))
@@ -128,7 +129,7 @@ fn a_thread_is_off_the_kernels_list_before_its_permit_serves_another() {
                 let path = format!("/proc/self/task/{}", thread.as_raw_nonzero());
                 Path::new(&path).exists()
             };
-            let server = Server::builder::<Vec<u8>>()
+            let server = small::server::<Vec<u8>>()
                 .config(config(1, None))
                 .listen(ANY.parse().unwrap())
                 .start_each(
@@ -325,7 +326,7 @@ thread_local! {
 fn a_batch_of_threads_ends_at_once_and_those_that_wait_for_it_serve_clients() {
     const AT_ONCE: usize = 64;
     const MANY: usize = AT_ONCE + 40;
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .config(config(MANY, Some(Duration::from_millis(1))))
         .listen(ANY.parse().unwrap())
         .start_each(

@@ -17,9 +17,10 @@ use crate::common::exit::Counted;
 use crate::common::ledger::assert_closes;
 use crate::common::proc;
 use crate::common::root::is_root;
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::wait::{DEADLINE, wait_for, wait_until};
-use drainline::{Config, Connection, RejectReason, Sender, Server};
+use drainline::{Connection, RejectReason, Sender};
 use rustix::process::{Resource, Signal};
 
 const SIZE: usize = 120;
@@ -366,12 +367,12 @@ fn with_spawner(clients: u32, fails: impl Fn(u64) -> bool + Send + Sync + 'stati
     let failed = Arc::clone(&failures);
     let seen = Arc::new(Mutex::new(Checker::default()));
     let counted = Arc::clone(&seen);
-    let mut config = Config::default();
+    let mut config = small::config();
     // A permit that did not come back would be missed.
     config.max_connections = Some(2);
     // A spawn for each.
     config.reuse_threads = None;
-    let server = Server::builder()
+    let server = small::server()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .spawner(move |builder, body| {

@@ -5,13 +5,13 @@
 use std::io::Write;
 use std::time::Duration;
 
-use drainline::ingest::Ingest;
-use drainline::{Config, OnOverload, PauseAfter};
+use drainline::{OnOverload, PauseAfter};
 
 use crate::common::checker::Checker;
 use crate::common::child::{Drainline, Stdout};
 use crate::common::crowd::{Crowd, End, Load, Outcome, raise_descriptor_limit};
 use crate::common::limits::ResourceLimits;
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, wait_until};
@@ -256,11 +256,11 @@ fn a_listener_that_refused_comes_back_on_the_same_port() {
 #[test]
 fn a_pause_shuts_a_refusing_listener_before_another_client_comes() {
     let valve = Valve::shut();
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 16;
     config.on_overload = OnOverload::Refuse;
     config.pause_after = PauseAfter::After(Duration::from_millis(100));
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(valve.sink())

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crate::common::client;
 use crate::common::puppets::Item;
+use crate::common::small;
 use crate::common::tagged::XorShift;
 use crate::common::wait::{DEADLINE, try_wait_for};
 use drainline::{
-    BoxError, Config, Connection, DropReason, EndReason, PauseAfter, Received, Receiver, Report,
-    SendError, Sender, Server, WhenFull,
+    BoxError, Connection, DropReason, EndReason, PauseAfter, Received, Receiver, Report, SendError,
+    Sender, Server, WhenFull,
 };
 
 /// How long each test lasts.
@@ -146,7 +147,7 @@ impl Drop for Over<'_> {
 }
 
 fn stress(when_full: WhenFull, send_timeout: Duration) -> (Report, Arc<Counted>) {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_connections = Some(HANDLERS);
     config.buffer_messages = MESSAGES as usize;
     config.buffer_bytes = BYTES;
@@ -155,7 +156,7 @@ fn stress(when_full: WhenFull, send_timeout: Duration) -> (Report, Arc<Counted>)
     config.pause_after = PauseAfter::Off;
     let counted = Arc::new(Counted::default());
     let (for_handlers, for_consumer) = (Arc::clone(&counted), Arc::clone(&counted));
-    let server = Server::builder::<Item>()
+    let server = small::server::<Item>()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(

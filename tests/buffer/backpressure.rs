@@ -6,23 +6,23 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::common::client::{self, Closed};
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_until};
-use drainline::ingest::Ingest;
 use drainline::policy::{Activity, OverloadLevel};
-use drainline::{Config, PauseAfter, Server};
+use drainline::{PauseAfter, Server};
 
 const SIZE: usize = 1000;
 /// Longer than it takes to see what is not to happen.
 const A_WHILE: Duration = Duration::from_millis(300);
 
 fn start(valve: &Valve) -> Server {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 64;
     config.send_timeout = DEADLINE * 10;
     config.pause_after = PauseAfter::Off;
-    Ingest::builder()
+    small::ingest()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(valve.sink())

@@ -5,9 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::puppets::{Actor, Answer, Item, Stage};
+use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_until, wait_until_prompt};
 use drainline::policy::Weight;
-use drainline::{Config, DropReason, PauseAfter, Received, SendError};
+use drainline::{DropReason, PauseAfter, Received, SendError};
 
 type Sent = Answer<Result<(), SendError<Item>>>;
 
@@ -19,7 +20,7 @@ const BLOCKS_BY: Duration = Duration::from_millis(5);
 
 /// Bounds of the test's own; whoever finds no room waits longer than any test takes.
 fn stage(messages: usize, bytes: usize) -> Stage {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = messages;
     config.buffer_bytes = bytes;
     config.send_timeout = DEADLINE * 10;

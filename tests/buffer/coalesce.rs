@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::common::client::{self, Closed};
 use crate::common::echo::{self, ANY};
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::{Valve, start};
 use crate::common::wait::{DEADLINE, wait_for};
@@ -25,7 +26,7 @@ const MOST: u64 = 5_000;
 
 /// Busy from the first message on.
 fn busy() -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.busy_reads = 1;
     config.max_read_delay = Some(Duration::from_secs(2));
     config
@@ -111,7 +112,7 @@ fn switched_off_nobody_sleeps() {
 #[test]
 fn a_server_that_is_not_busy_delays_nobody() {
     let mut config = busy();
-    config.busy_reads = Config::default().busy_reads;
+    config.busy_reads = small::config().busy_reads;
     never_sleeps(config);
 }
 
@@ -169,7 +170,7 @@ fn with_every_means_on_all_arrives() {
 
 #[test]
 fn with_every_means_off_all_arrives() {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_read_delay = None;
     config.linger = false;
     config.reuse_threads = None;

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use drainline::{Config, Server};
-
 use crate::common::client;
+use crate::common::small;
 use crate::common::tagged::{Tagged, parse};
 use crate::common::wait::{DEADLINE, wait_until};
 
@@ -23,12 +22,12 @@ const SINK_TAKES: Duration = Duration::from_micros(100);
 
 #[test]
 fn a_large_message_never_starves_among_many_small_ones() {
-    let mut config = Config::default();
+    let mut config = small::config();
     // Little room beside a large one: were small ones let past, they would keep it out for ever.
     config.buffer_bytes = LARGE + (4 << 10);
     let arrived = Arc::new(Mutex::new([0; SMALL_SENDERS + 1]));
     let seen = Arc::clone(&arrived);
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start_each(

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drainline::ingest::Ingest;
+use drainline::WhenFull;
 use drainline::policy::OverloadLevel;
-use drainline::{Config, WhenFull};
 
 use crate::common::child::{Drainline, Stdout};
 use crate::common::client::{self, Closed};
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_until};
@@ -167,11 +167,11 @@ fn waiting_for_a_stalled_sink_loses_nothing_and_full_speed_returns() {
     /// What would end a wait under the other policies.
     const SEND_TIMEOUT: Duration = Duration::from_millis(200);
     let valve = Valve::open();
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 1_000;
     config.when_full = WhenFull::Block;
     config.send_timeout = SEND_TIMEOUT;
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(valve.sink())

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use crate::common::client::{self, Closed};
 use crate::common::puppets::{Actor, Item, Stage};
+use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_until};
 use drainline::policy::OverloadLevel;
-use drainline::{Config, DropReason, EndReason, Ended, PauseAfter, SendError, WhenFull};
+use drainline::{DropReason, EndReason, Ended, PauseAfter, SendError, WhenFull};
 
 const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A server whose buffer holds one message, and that message.
 fn full_stage(when_full: WhenFull) -> (Stage, Actor) {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 1;
     config.when_full = when_full;
     config.send_timeout = TIMEOUT;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use drainline::{BoxError, Config, Connection, Sender, Server};
 
 use super::client;
+use super::small;
 use super::wait::{DEADLINE, wait_until};
 
 /// Where the server of a test listens.
@@ -16,7 +17,7 @@ pub const ANY: &str = "127.0.0.1:0";
 /// A server with one listener for each address.
 #[track_caller]
 pub fn start(config: Config, addrs: &[&str]) -> Server {
-    let mut builder = Server::builder::<Vec<u8>>().config(config);
+    let mut builder = small::server::<Vec<u8>>().config(config);
     for addr in addrs {
         builder = builder.listen(addr.parse().unwrap());
     }
@@ -26,7 +27,7 @@ pub fn start(config: Config, addrs: &[&str]) -> Server {
 /// A server on a listener that is there already.
 #[track_caller]
 pub fn start_on(config: Config, listener: TcpListener) -> Server {
-    let builder = Server::builder::<Vec<u8>>().config(config);
+    let builder = small::server::<Vec<u8>>().config(config);
     builder
         .listener(listener)
         .start_each(echo, |_| Ok(()))

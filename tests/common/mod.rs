@@ -31,6 +31,7 @@ pub mod puppets;
 pub mod relay;
 pub mod root;
 pub mod rsyslog;
+pub mod small;
 pub mod tagged;
 pub mod told;
 pub mod tool;

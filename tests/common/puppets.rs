@@ -10,6 +10,7 @@ use drainline::{Config, Connection, Delivery, Received, Receiver, Report, Sender
 use drainline::{SendError, Weigh};
 
 use super::client;
+use super::small;
 use super::wait::DEADLINE;
 
 /// How often a puppet without a task looks whether the play is over.
@@ -101,7 +102,7 @@ impl Stage {
         let (consumer, consumer_tasks) = mpsc::channel::<ConsumerTask>();
         let (arrived, arrivals) = mpsc::channel();
         let arrived = Mutex::new(arrived);
-        let server = Server::builder::<Item>()
+        let server = small::server::<Item>()
             .config(config)
             .listen("127.0.0.1:0".parse().unwrap())
             .start(

@@ -4,12 +4,13 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use drainline::ingest::{Batches, Ingest, Sink, SinkError};
+use drainline::ingest::{Batches, Sink, SinkError};
 use drainline::{Config, Server, Weigh};
 
 use super::checker::Checker;
 use super::client;
 use super::echo::ANY;
+use super::small;
 
 /// How often a shut valve looks whether the server's last deadline has passed.
 const LOOK: Duration = Duration::from_millis(20);
@@ -136,7 +137,7 @@ impl Sink for ValveSink {
 /// An embedded server that writes to it, and a client of that.
 #[track_caller]
 pub fn start(config: Config, valve: &Valve) -> (Server, TcpStream) {
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .listen(ANY.parse().unwrap())
         .start(valve.sink())

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::common::echo::{self, ANY};
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_for};
 use drainline::{Config, Keepalive, Server};
 
@@ -57,7 +58,7 @@ fn assert_probes_after(server: &Server, idle: Duration) {
 }
 
 fn keepalive(keepalive: Option<Keepalive>) -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.keepalive = keepalive;
     config
 }
@@ -71,7 +72,7 @@ fn after(idle: Duration) -> Keepalive {
 
 #[test]
 fn keepalive_is_on_by_default_after_a_minute() {
-    let server = echo::start(Config::default(), &[ANY]);
+    let server = echo::start(small::config(), &[ANY]);
     assert_probes_after(&server, Duration::from_secs(60));
 }
 

@@ -7,20 +7,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client::{self, Closed};
+use crate::common::small;
 use crate::common::tagged::Tagged;
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, wait_until};
-use drainline::ingest::Ingest;
 use drainline::policy::Activity;
-use drainline::{Config, EndReason, Server};
+use drainline::{EndReason, Server};
 
 /// How often a rate is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
 fn start(rate_limit: Option<u64>, valve: &Valve) -> (Server, TcpStream) {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.rate_limit = rate_limit;
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(valve.sink())
@@ -152,10 +152,10 @@ fn a_peer_that_resets_its_stream_ends_a_rate_pause() {
 #[test]
 fn clients_that_are_gone_do_not_hold_the_places_of_others() {
     const PLACES: usize = 8;
-    let mut config = Config::default();
+    let mut config = small::config();
     (config.rate_limit, config.max_connections) = (Some(1), Some(PLACES));
     let valve = Valve::open();
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .listen("127.0.0.1:0".parse().unwrap())
         .start(valve.sink())

@@ -9,10 +9,11 @@ use std::time::Duration;
 use crate::common::client;
 use crate::common::echo::{self, ANY};
 use crate::common::puppets::{Item, Stage};
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::{Valve, start};
 use crate::common::wait::{DEADLINE, wait_until};
-use drainline::ingest::{Framing, Ingest, Oversize};
+use drainline::ingest::{Framing, Oversize};
 use drainline::policy::Activity;
 use drainline::{Config, Discard, EndReason, Ended, FirstByteTimeout, PauseAfter, Server};
 
@@ -24,7 +25,7 @@ const QUIET: Duration = SHORT.saturating_mul(3);
 const SIZE: usize = 100;
 
 fn no_deadlines() -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.frame_timeout = None;
     config.write_timeout = None;
     config
@@ -81,7 +82,7 @@ fn the_tail_of_a_message_that_was_too_long_is_inside_a_frame_too() {
         for oversize in [Oversize::Truncate, Oversize::Drop] {
             let mut config = no_deadlines();
             config.frame_timeout = Some(SHORT);
-            let server = Ingest::builder()
+            let server = small::ingest()
                 .config(config)
                 .framing(framing)
                 .max_message(8)
@@ -222,7 +223,7 @@ fn the_idle_timeout_spares_whoever_sends_a_byte_now_and_then() {
 fn the_idle_timeout_is_off_by_default() {
     assert_eq!(Config::default().idle_timeout, None);
     let valve = Valve::open();
-    let (server, mut client) = start(Config::default(), &valve);
+    let (server, mut client) = start(small::config(), &valve);
     thread::sleep(QUIET);
     let sent = Tagged::new(1).send(&mut client, 0..1, SIZE, Cut::Once);
     assert_eq!(sent.all().messages, 1);
@@ -308,7 +309,7 @@ fn start_writer(
     let mut config = no_deadlines();
     config.write_timeout = write_timeout;
     let (ended, how) = mpsc::channel();
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .config(config)
         .listen(ANY.parse().unwrap())
         .start_each(

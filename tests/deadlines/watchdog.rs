@@ -10,18 +10,18 @@ use std::time::Duration;
 use crate::common::client::{self, Closed};
 use crate::common::echo;
 use crate::common::puppets::{Actor, Item, Stage};
+use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_for, wait_until};
-use drainline::ingest::Ingest;
 use drainline::policy::Activity;
-use drainline::{Config, ConnectionInfo, EndReason, OnOverload, PauseAfter, Received, Server};
+use drainline::{Config, ConnectionInfo, EndReason, OnOverload, PauseAfter, Received};
 
 /// What is stuck for longer is named.
 const WARN_AFTER: Duration = Duration::from_millis(200);
 
 fn config(buffer_messages: usize) -> Config {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = buffer_messages;
     config.send_timeout = DEADLINE * 10;
     config.pause_after = PauseAfter::Off;
@@ -185,7 +185,7 @@ fn a_connection_stuck_in_its_own_code_is_named_and_left_alone() {
 fn a_sink_that_is_stuck_is_named_with_what_it_holds_up() {
     collect_log();
     let valve = Valve::shut();
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config(8))
         .listen(echo::ANY.parse().unwrap())
         .start(valve.sink())
@@ -204,7 +204,7 @@ fn a_sink_that_is_stuck_is_named_with_what_it_holds_up() {
 #[test]
 fn a_consumer_that_waits_for_work_is_not_called_stuck() {
     collect_log();
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .config(config(8))
         .listen(echo::ANY.parse().unwrap())
         .start(
@@ -231,7 +231,7 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
     let mut config = config(100);
     config.warn_after = Duration::from_secs(1);
     const EACH: Duration = Duration::from_millis(100);
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .config(config)
         .listen(echo::ANY.parse().unwrap())
         .start(
@@ -265,7 +265,7 @@ fn a_slow_consumer_that_goes_on_is_not_called_stuck() {
 #[test]
 fn a_peer_that_has_gone_is_shown_and_its_messages_are_delivered() {
     let valve = Valve::shut();
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config(8))
         .listen(echo::ANY.parse().unwrap())
         .start(valve.sink())

@@ -7,11 +7,12 @@ use std::thread;
 
 use crate::common::client;
 use crate::common::echo::ANY;
+use crate::common::small;
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, wait_until};
+use drainline::Server;
 use drainline::ingest::sink::File;
-use drainline::ingest::{Framing, Ingest, OutputFraming, Sink};
-use drainline::{Config, Server};
+use drainline::ingest::{Framing, OutputFraming, Sink};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -32,10 +33,10 @@ const BUFFER_MESSAGES: usize = 64;
 
 /// With a buffer that is so many times the smallest.
 fn start(from: Framing, to: OutputFraming, times: usize, sink: impl Sink) -> Server {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = BUFFER_MESSAGES * times;
     config.buffer_bytes = BUFFER_BYTES * times;
-    let builder = Ingest::builder()
+    let builder = small::ingest()
         .config(config)
         .framing(from)
         .output_framing(to)

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::common::client;
 use crate::common::echo::ANY;
+use crate::common::small;
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::framing::End;
-use drainline::ingest::{Framing, Ingest, Oversize};
-use drainline::{Config, Discard, Reason};
+use drainline::ingest::{Framing, Oversize};
+use drainline::{Discard, Reason};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -54,9 +55,9 @@ fn stream(framing: Framing, messages: &[(u8, usize, u8)]) -> Vec<u8> {
 fn check_socket(rules: Rules, stream: &[u8], writes: &[usize]) {
     let expected = reference::amounts_to(rules, stream, End::Eof);
     let valve = Valve::keeping_messages();
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 64;
-    let server = Ingest::builder()
+    let server = small::ingest()
         .config(config)
         .framing(rules.framing)
         .max_message(rules.max)
@@ -175,7 +176,7 @@ fn a_count_makes_a_connection_hold_no_more_than_came() {
             _ => format!("{CLAIMED} ").into_bytes(),
         };
         let valve = Valve::keeping_messages();
-        let server = Ingest::builder()
+        let server = small::ingest()
             .framing(framing)
             .max_message(MAX)
             .oversize(oversize)
@@ -220,7 +221,7 @@ fn messages_around_a_dropped_one_keep_their_order() {
     // put behind, or lost.
     for before in [1, 10] {
         let valve = Valve::open();
-        let server = Ingest::builder()
+        let server = small::ingest()
             .max_message(10)
             .oversize(Oversize::Drop)
             .listen(ANY.parse().unwrap())
@@ -241,7 +242,7 @@ fn messages_around_a_dropped_one_keep_their_order() {
 #[test]
 fn a_violation_closes_the_connection_and_the_messages_before_it_are_kept() {
     let valve = Valve::open();
-    let server = Ingest::builder()
+    let server = small::ingest()
         .max_message(10)
         .oversize(Oversize::Close)
         .listen(ANY.parse().unwrap())
@@ -264,10 +265,10 @@ fn a_violation_closes_the_connection_and_the_messages_before_it_are_kept() {
 #[test]
 fn a_long_message_in_pieces_is_whole_where_a_batch_holds_one_message() {
     for framing in FRAMINGS {
-        let mut config = Config::default();
+        let mut config = small::config();
         config.buffer_messages = 8;
         let valve = Valve::open();
-        let server = Ingest::builder()
+        let server = small::ingest()
             .config(config)
             .framing(framing)
             .listen(ANY.parse().unwrap())

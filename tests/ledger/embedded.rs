@@ -10,17 +10,17 @@ use std::time::Duration;
 use crate::common::checker::Checker;
 use crate::common::client;
 use crate::common::ledger::assert_closes;
+use crate::common::small;
 use crate::common::tagged::{Cut, Sent, Tagged};
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::{
-    BoxError, Builder, Config, Connection, DropReason, EndReason, Received, Receiver, Sender,
-    Server, ServerError,
+    BoxError, Builder, Connection, DropReason, EndReason, Received, Receiver, Sender, ServerError,
 };
 
 const SIZE: usize = 120;
 
 fn server() -> Builder<Vec<u8>> {
-    Server::builder::<Vec<u8>>().listen("127.0.0.1:0".parse().unwrap())
+    small::server::<Vec<u8>>().listen("127.0.0.1:0".parse().unwrap())
 }
 
 /// Sends each line; does as a line says that is an order.
@@ -53,7 +53,7 @@ fn a_handler_that_panics_or_fails_ends_its_own_connection_and_its_permit_returns
     const EACH: u32 = 5;
     let seen = Seen::default();
     let counted = Arc::clone(&seen);
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_connections = Some(1);
     let server = server()
         .config(config)
@@ -129,7 +129,7 @@ fn a_consumer_that_dies_ends_the_server_and_every_message_after_it_is_booked_to_
     for death in [Death::Error, Death::Panic, Death::Leaves] {
         let seen = Seen::default();
         let consumers = Arc::clone(&seen);
-        let mut config = Config::default();
+        let mut config = small::config();
         // Little room, so that senders wait for the consumer when it dies.
         config.buffer_messages = 16;
         let server = server()
@@ -189,7 +189,7 @@ fn a_consumer_that_dies_ends_the_server_and_every_message_after_it_is_booked_to_
 fn a_send_that_was_refused_is_booked_once_and_what_a_handler_drops_is_booked_too() {
     let delivered = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&delivered);
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_bytes = 4096;
     let server = server()
         .config(config)

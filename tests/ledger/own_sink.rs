@@ -11,10 +11,11 @@ use crate::common::checker::Checker;
 use crate::common::client;
 use crate::common::exit::Counted;
 use crate::common::ledger::assert_both_close;
+use crate::common::small;
 use crate::common::tagged::{Cut, Sent, Tagged};
 use crate::common::wait::DEADLINE;
-use drainline::ingest::{Batches, Ingest, Sink, SinkError};
-use drainline::{Config, DropReason, Report, Server, ServerError};
+use drainline::ingest::{Batches, Sink, SinkError};
+use drainline::{DropReason, Report, Server, ServerError};
 
 const SIZE: usize = 120;
 const SENDERS: u32 = 6;
@@ -103,10 +104,10 @@ impl Run {
             taken: 0,
             written: Arc::clone(&written),
         };
-        let mut config = Config::default();
+        let mut config = small::config();
         // Little room: senders are held up by a sink that does not take.
         config.buffer_messages = 64;
-        let server = Ingest::builder()
+        let server = small::ingest()
             .config(config)
             .listen("127.0.0.1:0".parse().unwrap())
             .start(sink)

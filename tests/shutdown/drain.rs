@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use crate::common::client::{self, Closed};
 use crate::common::handlers::{LONG, anywhere, drained, held, lines, wait_open};
 use crate::common::ledger::assert_closes;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until, within};
-use drainline::ingest::{Batches, Ingest, Sink, SinkError};
+use drainline::ingest::{Batches, Sink, SinkError};
 use drainline::{
-    BoxError, Config, Connection, Discard, DropReason, EndReason, Received, Receiver, RejectReason,
-    Sender, Server,
+    BoxError, Connection, Discard, DropReason, EndReason, Received, Receiver, RejectReason, Sender,
+    Server,
 };
 
 /// A consumer that takes nothing before it is told to, and passes on each item when it is.
@@ -37,7 +38,7 @@ fn gated(
 fn a_drain_delivers_what_is_in_the_buffer() {
     let (open, gate) = channel();
     let (seen, delivered) = channel();
-    let server = Server::builder()
+    let server = small::server()
         .listen(anywhere())
         .start(lines, gated(gate, seen))
         .unwrap();
@@ -61,7 +62,7 @@ fn a_drain_delivers_what_is_in_the_buffer() {
 fn a_drain_delivers_the_whole_lines_that_the_kernel_held() {
     let (release, gate) = channel();
     let (seen, delivered) = channel();
-    let server = Server::builder()
+    let server = small::server()
         .listen(anywhere())
         .start_each(held(gate, lines), move |line: String| Ok(seen.send(line)?))
         .unwrap();
@@ -104,7 +105,7 @@ impl Sink for Kept {
 #[test]
 fn half_a_line_is_discarded_by_a_drain_and_delivered_at_the_peers_end_of_stream() {
     let kept = Arc::default();
-    let server = Ingest::builder()
+    let server = small::ingest()
         .listen(anywhere())
         .start(Kept(Arc::clone(&kept)))
         .unwrap();
@@ -144,7 +145,7 @@ fn whole_requests_are_answered_during_a_drain() {
             log.send(request)?;
         }
     };
-    let server = Server::builder()
+    let server = small::server()
         .listen(anywhere())
         .start_each(held(gate, answer), |_| Ok(()))
         .unwrap();
@@ -167,9 +168,9 @@ fn whole_requests_are_answered_during_a_drain() {
 fn queued(
     handler: impl Fn(&mut Connection, &Sender<String>) -> Result<(), BoxError> + Send + Sync + 'static,
 ) -> (Server, TcpStream, Vec<TcpStream>) {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_connections = Some(1);
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .config(config)
         .listen(anywhere())
         .start_each(handler, |_| Ok(()))
@@ -219,11 +220,11 @@ fn clients_that_never_got_a_permit_are_counted_as_rejected_with_their_bytes() {
 
 #[test]
 fn a_send_in_line_goes_on_during_a_drain_until_it_is_granted() {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 4;
     let (open, gate) = channel();
     let (seen, delivered) = channel();
-    let server = Server::builder()
+    let server = small::server()
         .config(config)
         .listen(anywhere())
         .start(lines, gated(gate, seen))
@@ -252,7 +253,7 @@ fn a_send_in_line_goes_on_during_a_drain_until_it_is_granted() {
 #[test]
 fn a_consumer_that_waits_before_it_tries_again_is_told_when_the_last_handler_is_gone() {
     const HOUR: Duration = Duration::from_secs(3600);
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .listen("127.0.0.1:0".parse().unwrap())
         .start(
             |connection, out| Ok(out.send(read_all(connection)?)?),

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::common::client;
 use crate::common::handlers::{LONG, anywhere, drained, wait_open};
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until, within};
-use drainline::{Connection, EndReason, Ended, Server};
+use drainline::{Connection, EndReason, Ended};
 use rustix::net::SendFlags;
 
 /// What a read said: how much, or why the server ended it.
@@ -17,7 +18,7 @@ type End = Result<usize, Option<EndReason>>;
 
 #[test]
 fn a_handler_that_does_not_read_sees_that_the_server_drains() {
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .listen(anywhere())
         .start_each(
             |conn, out| {
@@ -55,7 +56,10 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
     for deadline in [LONG, Duration::ZERO] {
         let (ends, ended) = channel();
         let ends = Mutex::new(ends);
-        let server = Server::builder::<String>()
+        let mut config = small::config();
+        config.max_connections = Some(100);
+        let server = small::server::<String>()
+            .config(config)
             .listen(anywhere())
             .start_each(
                 move |conn, _| {
@@ -91,7 +95,7 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
 fn a_stream_that_had_ended_stays_ended_while_the_server_drains() {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .listen(anywhere())
         .start_each(
             move |conn, _| {
@@ -118,7 +122,7 @@ fn an_urgent_byte_hides_nothing_from_a_drain_or_from_what_is_told_as_unread() {
     for (reads, inherited) in [(true, None), (false, None), (true, Some(own))] {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
-        let mut builder = Server::builder::<String>();
+        let mut builder = small::server::<String>();
         builder = match inherited {
             None => builder.listen(anywhere()),
             Some(listener) => builder.listener(listener),

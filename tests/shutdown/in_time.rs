@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use crate::common::client;
 use crate::common::handlers::{LONG, anywhere, drained, lines, wait_open};
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until, within};
 use drainline::policy::Activity;
 use drainline::{
-    BoxError, Config, Connection, DropReason, EndReason, Received, Receiver, Report, Sender, Server,
+    BoxError, Connection, DropReason, EndReason, Received, Receiver, Report, Sender, Server,
 };
 
 /// A deadline that passes. Handlers are cut after three quarters of it, half a second before its
@@ -35,7 +36,7 @@ fn cut_short(server: Server, deadline: Duration) -> Report {
 fn start(
     consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
 ) -> Server {
-    Server::builder()
+    small::server()
         .listen(anywhere())
         .start(lines, consumer)
         .unwrap()
@@ -51,7 +52,7 @@ fn blocks_until_cut(receiver: &mut Receiver<String>) -> Result<(), BoxError> {
 
 #[test]
 fn idle_peers_do_not_hold_up_a_shutdown() {
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .listen(anywhere())
         .start_each(lines, |_| Ok(()))
         .unwrap();
@@ -72,7 +73,7 @@ fn flood(addr: SocketAddr) -> JoinHandle<()> {
 
 #[test]
 fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .listen(anywhere())
         .start_each(lines, |_| Ok(()))
         .unwrap();
@@ -87,7 +88,7 @@ fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
 
 #[test]
 fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .listen(anywhere())
         .start_each(
             |conn, _| {
@@ -191,7 +192,7 @@ fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
         }
         lines(conn, out)
     };
-    let server = Server::builder()
+    let server = small::server()
         .listen(anywhere())
         .start(handler, flushes_at_the_end(tell))
         .unwrap();
@@ -271,9 +272,9 @@ impl drainline::Weigh for Counted {
 
 /// A server whose every part is blocked: readers, senders in line, and its consumer.
 fn all_blocked(count: Arc<()>) -> (Server, Vec<TcpStream>) {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 5;
-    let server = Server::builder()
+    let server = small::server()
         .config(config)
         .listen(anywhere())
         .start(

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::common::client;
 use crate::common::embedded;
 use crate::common::handlers::{anywhere, lines};
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until, within};
-use drainline::{Received, Server};
+use drainline::Received;
 
 /// A logger that never comes back from a line: a stderr that nobody reads.
 struct Blocked;
@@ -41,7 +42,7 @@ fn lines_at_debug_leave_the_others_their_room_and_what_is_left_out_is_counted() 
         || {
             const ROOM: u64 = 1024;
             block_log();
-            let server = Server::builder::<String>()
+            let server = small::server::<String>()
                 .listen(anywhere())
                 .start_each(|_, _| Ok(()), |_| Ok(()))
                 .unwrap();
@@ -74,7 +75,7 @@ fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop(
             block_log();
             for drops in [false, true] {
                 let (release, never) = channel::<()>();
-                let server = Server::builder()
+                let server = small::server()
                     .listen(anywhere())
                     .start(lines, move |receiver| {
                         let held = receiver.recv(DEADLINE);

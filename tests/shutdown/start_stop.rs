@@ -12,11 +12,12 @@ use crate::common::client;
 use crate::common::embedded::{self, Embedded};
 use crate::common::handlers::{anywhere, drained, lines, wait_open};
 use crate::common::proc;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::policy::Activity;
 use drainline::{
-    BoxError, Config, DropReason, EndReason, Received, Receiver, RejectReason, Report, Server,
-    ServerError, StartError, Weigh,
+    BoxError, DropReason, EndReason, Received, Receiver, RejectReason, Report, Server, ServerError,
+    StartError, Weigh,
 };
 
 /// A server ends by itself because its consumer did: `wait`, called before, returns; everybody was
@@ -25,7 +26,7 @@ use drainline::{
 fn dies_of(
     consumer: impl FnOnce(&mut Receiver<String>) -> Result<(), BoxError> + Send + 'static,
 ) -> Report {
-    let server = Server::builder()
+    let server = small::server()
         .listen(anywhere())
         .start(lines, move |receiver| {
             let Received::Message(first) = receiver.recv(DEADLINE) else {
@@ -102,10 +103,10 @@ impl Weigh for Half {
 /// Handlers that block each in the way that the first byte of their client says; a consumer that
 /// finishes nothing.
 fn blocking_server() -> Server {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.buffer_messages = 1000;
     config.rate_limit = Some(1);
-    Server::builder()
+    small::server()
         .config(config)
         .listen(anywhere())
         .start(
@@ -178,7 +179,7 @@ fn an_abort_ends_a_blocked_reader_writer_or_sender_and_a_rate_pause_and_nobody_e
 #[test]
 fn a_server_can_be_started_again_on_the_same_port_at_once() {
     let start = |addr: SocketAddr| {
-        let server = Server::builder::<String>().listen(addr);
+        let server = small::server::<String>().listen(addr);
         server.start_each(lines, |_| Ok(())).unwrap()
     };
     let first = start(anywhere());
@@ -201,7 +202,7 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
 fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_bytes() {
     let (release, gate) = channel();
     let gate = Mutex::new(gate);
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .listen(anywhere())
         .spawner(move |builder, body| match gate.lock().unwrap().recv() {
             Ok(()) => Err(ErrorKind::WouldBlock.into()),
@@ -231,11 +232,11 @@ fn child_entry() {
             let taken: SocketAddr = std::env::var("TAKEN").unwrap().parse().unwrap();
             embedded::tell("ready");
             while let Some(word) = embedded::hear() {
-                let mut server = Server::builder::<String>().listen(anywhere());
+                let mut server = small::server::<String>().listen(anywhere());
                 if word == "taken" {
                     server = server.listen(taken);
                 } else {
-                    let mut config = Config::default();
+                    let mut config = small::config();
                     config.send_timeout = Duration::ZERO;
                     server = server.config(config);
                 }

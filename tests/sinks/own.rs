@@ -11,12 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use crate::common::client;
 use crate::common::ledger::assert_both_close;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
-use drainline::ingest::{Batches, Ingest, Sink, SinkError};
+use drainline::ingest::{Batches, Sink, SinkError};
 use drainline::{DropReason, Listen, Server};
 
 fn start(sink: impl Sink) -> (Server, TcpStream) {
-    let server = Ingest::builder()
+    let server = small::ingest()
         .listen("127.0.0.1:0".parse().unwrap())
         .start(sink)
         .unwrap();
@@ -294,7 +295,7 @@ fn a_batch_says_where_it_came_from_and_when() {
         let (tell, told) = mpsc::channel();
         let spawned = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&spawned);
-        let server = Ingest::builder()
+        let server = small::ingest()
             .listen("127.0.0.1:0".parse().unwrap())
             .listener(Listen::on("127.0.0.1:0".parse().unwrap()).named("second"))
             .spawner(move |builder, body| {
