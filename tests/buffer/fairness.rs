@@ -23,6 +23,7 @@ const SINK_TAKES: Duration = Duration::from_micros(100);
 #[test]
 fn a_large_message_never_starves_among_many_small_ones() {
     let mut config = small::config();
+    config.max_connections = Some(SMALL_SENDERS + 1);
     // Little room beside a large one: were small ones let past, they would keep it out for ever.
     config.buffer_bytes = LARGE + (4 << 10);
     let arrived = Arc::new(Mutex::new([0; SMALL_SENDERS + 1]));

@@ -12,6 +12,7 @@ use crate::common::client::{self, Closed};
 use crate::common::embedded::{self, Embedded};
 use crate::common::handlers::{anywhere, drained};
 use crate::common::proc;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, within};
 use crate::encode;
 use drainline::ingest::{Framing, Oversize, ReadMessages, messages_bytes};
@@ -39,7 +40,7 @@ fn start(
     // Small: the servers of a process promise their limits together.
     config.max_connections = Some(10);
     let (seen, messages) = mpsc::channel();
-    let server = Server::builder::<Vec<u8>>()
+    let server = small::server::<Vec<u8>>()
         .config(config)
         .listen(anywhere())
         .start_each(handler, move |message| Ok(seen.send(message)?))
@@ -90,7 +91,7 @@ fn samples() -> Vec<Vec<u8>> {
 #[test]
 fn messages_come_whole_and_in_order_in_every_framing_however_the_stream_is_split() {
     for framing in FRAMINGS {
-        let (server, messages) = start(Config::default(), pass_on(framing, Oversize::Close));
+        let (server, messages) = start(small::config(), pass_on(framing, Oversize::Close));
         let samples = samples();
         let encoded = samples.iter().map(|sample| encode::input(framing, sample));
         let stream: Vec<u8> = encoded.flatten().collect();
@@ -133,7 +134,7 @@ fn messages_come_whole_and_in_order_in_every_framing_however_the_stream_is_split
 fn a_burst_of_pipelined_requests_is_answered_in_order() {
     const REQUESTS: usize = 10_000;
     for framing in FRAMINGS {
-        let (server, _messages) = start(Config::default(), move |conn, _| {
+        let (server, _messages) = start(small::config(), move |conn, _| {
             let mut requests = conn.messages(framing, MAX);
             while let Some(request) = requests.next().transpose()? {
                 writeln!(requests, "re {}", String::from_utf8(request)?)?;
@@ -157,7 +158,7 @@ fn a_burst_of_pipelined_requests_is_answered_in_order() {
 
 #[test]
 fn a_reply_longer_than_what_is_gathered_keeps_its_place() {
-    let (server, _messages) = start(Config::default(), |conn, _| {
+    let (server, _messages) = start(small::config(), |conn, _| {
         let mut lines = conn.messages(Framing::Lines, MAX);
         while let Some(line) = lines.next().transpose()? {
             let len: usize = String::from_utf8(line)?.parse()?;
@@ -190,7 +191,7 @@ fn what_is_framed_wrongly_ends_the_connection_as_a_protocol_error() {
         (Framing::Lines, &[b'x'; MAX + 2]),
     ];
     for (framing, stream) in cases {
-        let (server, messages) = start(Config::default(), pass_on(framing, Oversize::Close));
+        let (server, messages) = start(small::config(), pass_on(framing, Oversize::Close));
         let mut client = connect(&server);
         client.write_all(stream).unwrap();
         client::wait_for_close(&mut client);
@@ -216,7 +217,7 @@ fn what_is_too_long_is_truncated_or_dropped_as_the_handler_chose() {
             .flat_map(|message| encode::input(framing, message))
             .collect();
         for oversize in [Oversize::Drop, Oversize::Truncate] {
-            let (server, messages) = start(Config::default(), pass_on(framing, oversize));
+            let (server, messages) = start(small::config(), pass_on(framing, oversize));
             let mut client = connect(&server);
             client.write_all(&stream).unwrap();
             assert_eq!(client::half_close(client), Closed::Clean);
@@ -241,7 +242,7 @@ fn what_is_too_long_is_truncated_or_dropped_as_the_handler_chose() {
 
 #[test]
 fn a_truncated_message_says_so() {
-    let (server, messages) = start(Config::default(), |conn, out| {
+    let (server, messages) = start(small::config(), |conn, out| {
         let mut lines = conn
             .messages(Framing::Lines, 3)
             .oversize(Oversize::Truncate);
@@ -261,7 +262,7 @@ fn a_truncated_message_says_so() {
 
 #[test]
 fn after_its_end_and_after_an_error_there_is_no_further_message() {
-    let (server, _messages) = start(Config::default(), |conn, _| {
+    let (server, _messages) = start(small::config(), |conn, _| {
         let mut messages = conn.messages(Framing::OctetCounted, MAX);
         let ended: Vec<_> = (&mut messages).map(|message| message.is_ok()).collect();
         let is_over = messages.next().is_none() && messages.next().is_none();
@@ -293,27 +294,27 @@ fn limits_that_do_not_count_such_messages_are_an_error_at_the_first() {
         drop(server);
         told
     };
-    let default = Config::default().handler_bytes;
+    let default = small::config().handler_bytes;
     let needed = messages_bytes(100_000);
-    let mut enough = Config::default();
+    let mut enough = small::config();
     enough.handler_bytes = needed;
     assert_eq!(
-        first_error(Config::default(), 100_000),
+        first_error(small::config(), 100_000),
         format!(
             "invalid value '{default}' for handler_bytes: expected {needed} or more, for messages of up to \
              100000 bytes"
         )
     );
     assert_eq!(first_error(enough, 100_000), "");
-    assert_eq!(first_error(Config::default(), 24 << 10), "");
+    assert_eq!(first_error(small::config(), 24 << 10), "");
     let range = "expected 1 to 1073741824";
     assert_eq!(
-        first_error(Config::default(), 0),
+        first_error(small::config(), 0),
         format!("invalid value '0' for max_message: {range}")
     );
     let above = (1 << 30) + 1;
     assert_eq!(
-        first_error(Config::default(), above),
+        first_error(small::config(), above),
         format!("invalid value '{above}' for max_message: {range}")
     );
 }
@@ -321,7 +322,7 @@ fn limits_that_do_not_count_such_messages_are_an_error_at_the_first() {
 #[test]
 fn a_drain_and_a_deadline_end_the_wait_with_their_reason_and_no_half_message() {
     let (tell, told) = mpsc::channel();
-    let mut config = Config::default();
+    let mut config = small::config();
     config.frame_timeout = Some(Duration::from_millis(100));
     let (server, messages) = start(config, move |conn, out| {
         for message in conn.messages(Framing::Lines, MAX) {
@@ -358,7 +359,7 @@ fn a_drain_and_a_deadline_end_the_wait_with_their_reason_and_no_half_message() {
 /// A handler's connection while the server is busy, as far as its state shows: whether it was ever
 /// delayed before a read in `lines` lines.
 fn is_delayed(handler: Handler, lines: u64) -> bool {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.busy_reads = 1;
     config.max_read_delay = Some(Duration::from_millis(200));
     let (server, _messages) = start(config, handler);
@@ -427,10 +428,10 @@ fn serve(
     frame_timeout: Option<Duration>,
     handler: impl Fn(&mut Connection, &Sender<String>) -> Result<(), BoxError> + Send + Sync + 'static,
 ) {
-    let mut config = Config::default();
+    let mut config = small::config();
     config.max_connections = Some(16);
     config.frame_timeout = frame_timeout;
-    let server = Server::builder::<String>()
+    let server = small::server::<String>()
         .config(config)
         .listen(anywhere())
         .start_each(handler, |_| Ok(()))
