@@ -8,7 +8,6 @@
 //!
 //! - [`Server`]: for messages of your own type, with replies. Begin here to embed drainline.
 //! - [`ingest::Ingest`]: lines in, batches out to a [`Sink`](ingest::Sink), as the program does it.
-//! - [`policy`]: the decisions, pure.
 //!
 //! Long texts:
 //!
@@ -26,6 +25,7 @@
 //! of the process have promised to need at most.
 
 pub mod ingest;
+#[doc(hidden)]
 pub mod policy;
 pub mod server;
 

@@ -12,8 +12,8 @@ const MAX_PER_TICK: usize = 64;
 
 /// Ends only as many as are needed. How many clients are kept out nobody knows, so it begins with
 /// one in a tick, and doubles where that was not enough, never before anybody was due; those that
-/// are on their way out count. Who is honest, early and quiet keeps the connection while there is
-/// room, and the oldest of the silent go first.
+/// are on their way out count. Who is honest, early and quiet keeps the connection while permits are
+/// free, and the oldest of the silent go first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Eviction {
     per_tick: usize,
@@ -24,7 +24,7 @@ pub struct Eviction {
 
 impl Eviction {
     /// Begins a tick: whether clients are kept out at the limit, and how many connections were
-    /// ended and still take room.
+    /// ended and still take eviction.
     pub fn begin_tick(&mut self, is_kept_out: bool, leaving: usize) {
         let grown = if self.has_ended { 2 } else { 1 };
         self.per_tick = if is_kept_out {
@@ -47,7 +47,7 @@ impl Eviction {
         }
         self.left -= 1;
         self.has_ended = true;
-        Verdict::Cut(Breach::FirstByte)
+        Verdict::DeadlinePassed(Breach::FirstByte)
     }
 }
 
@@ -82,45 +82,45 @@ mod tests {
 
     /// How many of a thousand silent ones are ended in each tick, where as many leave only in the
     /// next.
-    fn ended(room: &mut Eviction, is_kept_out: bool, leaving: usize) -> usize {
+    fn ended(eviction: &mut Eviction, is_kept_out: bool, leaving: usize) -> usize {
         let watch = waited(SAYS_NOTHING, 600);
-        room.begin_tick(is_kept_out, leaving);
+        eviction.begin_tick(is_kept_out, leaving);
         (0..1000)
-            .filter(|_| room.judge(Verdict::Fine, &watch, &SAYS_NOTHING) != Verdict::Fine)
+            .filter(|_| eviction.judge(Verdict::Fine, &watch, &SAYS_NOTHING) != Verdict::Fine)
             .count()
     }
 
     #[test]
     fn only_while_clients_are_kept_out_and_only_as_many_as_are_needed() {
-        let mut room = Eviction::default();
-        assert_eq!(ended(&mut room, false, 0), 0);
-        assert_eq!(ended(&mut room, true, 0), 1);
-        assert_eq!(ended(&mut room, true, 1), 1);
-        assert_eq!(ended(&mut room, true, 0), 4);
-        assert_eq!(ended(&mut room, false, 0), 0);
-        assert_eq!(ended(&mut room, true, 0), 1);
+        let mut eviction = Eviction::default();
+        assert_eq!(ended(&mut eviction, false, 0), 0);
+        assert_eq!(ended(&mut eviction, true, 0), 1);
+        assert_eq!(ended(&mut eviction, true, 1), 1);
+        assert_eq!(ended(&mut eviction, true, 0), 4);
+        assert_eq!(ended(&mut eviction, false, 0), 0);
+        assert_eq!(ended(&mut eviction, true, 0), 1);
         for _ in 0..10 {
-            assert!(ended(&mut room, true, 0) <= MAX_PER_TICK);
+            assert!(ended(&mut eviction, true, 0) <= MAX_PER_TICK);
         }
     }
 
     /// However long clients are kept out before anybody has been silent for long enough.
     #[test]
     fn it_begins_with_one_when_the_first_one_is_due() {
-        let mut room = Eviction::default();
+        let mut eviction = Eviction::default();
         let early = waited(SAYS_NOTHING, 500);
         for _ in 0..100 {
-            room.begin_tick(true, 0);
-            let verdict = room.judge(Verdict::Fine, &early, &SAYS_NOTHING);
+            eviction.begin_tick(true, 0);
+            let verdict = eviction.judge(Verdict::Fine, &early, &SAYS_NOTHING);
             assert_eq!(verdict, Verdict::Fine);
         }
-        assert_eq!(ended(&mut room, true, 0), 1);
-        assert_eq!(ended(&mut room, true, 1), 1);
+        assert_eq!(ended(&mut eviction, true, 0), 1);
+        assert_eq!(ended(&mut eviction, true, 1), 1);
     }
 
     #[test]
     fn who_has_said_something_or_came_a_moment_ago_or_is_not_waited_for_keeps_the_connection() {
-        let mut room = Eviction::default();
+        let mut eviction = Eviction::default();
         let spoke = Sample {
             bytes: 1,
             ..SAYS_NOTHING
@@ -130,12 +130,15 @@ mod tests {
             ..SAYS_NOTHING
         };
         for (sample, ticks) in [(spoke, 6000), (SAYS_NOTHING, 599), (works, 6000)] {
-            room.begin_tick(true, 0);
+            eviction.begin_tick(true, 0);
             let watch = waited(sample, ticks);
-            assert_eq!(room.judge(Verdict::Fine, &watch, &sample), Verdict::Fine);
+            assert_eq!(
+                eviction.judge(Verdict::Fine, &watch, &sample),
+                Verdict::Fine
+            );
         }
         let watch = waited(SAYS_NOTHING, 600);
-        let cut = Verdict::Cut(Breach::FirstByte);
-        assert_eq!(room.judge(Verdict::Fine, &watch, &SAYS_NOTHING), cut);
+        let passed = Verdict::DeadlinePassed(Breach::FirstByte);
+        assert_eq!(eviction.judge(Verdict::Fine, &watch, &SAYS_NOTHING), passed);
     }
 }

@@ -5,8 +5,8 @@
 //! a simulation runs the very code that the server runs. Times are [`Duration`]s since any fixed
 //! start.
 //!
-//! The room is public, so that simulations can use it, and **outside semver**: it changes with the
-//! server.
+//! The room is public for simulations, hidden from the documentation and **outside semver**: it
+//! changes with the server. What the server's API shows of it is re-exported at the crate's root.
 //!
 //! [`Duration`]: std::time::Duration
 

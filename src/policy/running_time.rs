@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::watch::MAX_TICK;
 
-/// A clock that is moved by ticks, and by each at most as far as one counts for: of a machine or a
-/// process that stood still for an hour it knows a fifth of a second.
+/// A clock that ticks move, each by a fifth of a second at most: however long a machine or a process
+/// stood still, the clock has not moved further.
 ///
-/// Between two ticks it runs on, within the same limit, so it is as exact as whoever asks it, and
-/// never goes backwards. Where ticks come late it is late, never early.
+/// Between two ticks the clock runs on, within the same limit, so it is as exact as whoever asks,
+/// and it never goes backwards. Where ticks come late the clock is late, never early.
 #[derive(Clone, Copy, Debug)]
 pub struct RunningTime {
     ran: Duration,
@@ -30,7 +30,7 @@ impl RunningTime {
         self.ticked_at = self.ticked_at.max(now);
     }
 
-    /// What it shows at time `now`.
+    /// What the clock shows at time `now`.
     pub fn at(&self, now: Duration) -> Duration {
         self.ran + now.saturating_sub(self.ticked_at).min(MAX_TICK)
     }

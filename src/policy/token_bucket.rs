@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// No clock tells that little.
+/// Less than any clock tells apart.
 const ROUNDING_SECONDS: f64 = 2e-9;
 
 /// What is taken is always taken; what it costs is the time to wait before taking again.
@@ -56,8 +56,8 @@ impl TokenBucket {
 /// How much to read at a time under a rate, so that a read brings no more than a second's worth of
 /// messages.
 ///
-/// How many messages lie in what is not read nobody knows, but a byte holds at most one. So it
-/// begins with as many bytes as there may be messages, goes by what the last read held, and doubles
+/// Nobody knows how many messages the unread bytes hold, but a byte holds at most one. So the size
+/// begins with as many bytes as there may be messages, follows what the last read held, and doubles
 /// while reads bring no whole message.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadSize {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// No tick counts for more than this: a machine that stood still cuts nobody.
+/// No tick counts for more than this: on a machine that stood still no deadline passes.
 pub(super) const MAX_TICK: Duration = Duration::from_millis(200);
 
 /// What a handler is doing.
@@ -18,7 +18,7 @@ pub enum Activity {
     Working = 0,
     /// Waiting for bytes from its peer.
     Reading = 1,
-    /// Waiting for room in the buffer.
+    /// Waiting until the buffer takes its message.
     Sending = 2,
     /// Held back by its rate limit.
     Pausing = 3,
@@ -26,7 +26,7 @@ pub enum Activity {
     Writing = 4,
     /// Past its handler; its thread is not joined yet.
     Ending = 5,
-    /// Asleep before its next read, so that it brings several messages.
+    /// Asleep before its next read, so that the read brings several messages.
     Delayed = 6,
     /// Waiting for the consumer's answer to a request.
     Asking = 7,
@@ -108,9 +108,9 @@ impl Breach {
 pub enum Verdict {
     /// Nothing to do.
     Fine,
-    /// Past a deadline: the connection is to be ended.
-    Cut(Breach),
-    /// Stuck in one send or in its own code: name it. Said once per stay.
+    /// A deadline has passed: the connection is to be ended.
+    DeadlinePassed(Breach),
+    /// Stuck in one send or in its own code: the log is to name it, once per stay.
     Stuck,
 }
 
@@ -174,8 +174,8 @@ impl Watch {
         self.in_activity
     }
 
-    /// As [`in_activity`](Watch::in_activity), for what it shows between two steps: zero if it does
-    /// something else by now.
+    /// As [`in_activity`](Watch::in_activity), for what the connection shows between two steps:
+    /// zero if it does something else by now.
     pub fn in_activity_of(&self, now: &Sample) -> Duration {
         match &self.seen {
             Some(seen) if seen.turns == now.turns => self.in_activity,
@@ -183,7 +183,7 @@ impl Watch {
         }
     }
 
-    /// How long it has been waited for, if it has said nothing yet; zero if it has.
+    /// How long the server has waited for the peer's first byte; zero once a byte was read.
     pub fn silent(&self) -> Duration {
         match self.seen {
             Some(Sample { bytes: 0, .. }) => self.idle,
@@ -191,7 +191,7 @@ impl Watch {
         }
     }
 
-    /// How long it has been in one send; zero if it is not in one.
+    /// How long the connection has been in its send; zero if it is not sending.
     pub fn waiting(&self) -> Duration {
         match self.seen {
             Some(Sample {
@@ -206,13 +206,17 @@ impl Watch {
         let past =
             |spent: Duration, limit: Option<Duration>| limit.is_some_and(|limit| spent >= limit);
         match activity {
-            Activity::Reading if past(self.in_frame, limits.frame) => Verdict::Cut(Breach::Frame),
-            Activity::Reading if past(self.idle, limits.idle) => Verdict::Cut(Breach::Idle),
+            Activity::Reading if past(self.in_frame, limits.frame) => {
+                Verdict::DeadlinePassed(Breach::Frame)
+            }
+            Activity::Reading if past(self.idle, limits.idle) => {
+                Verdict::DeadlinePassed(Breach::Idle)
+            }
             Activity::Reading if past(self.silent(), limits.first_byte) => {
-                Verdict::Cut(Breach::FirstByte)
+                Verdict::DeadlinePassed(Breach::FirstByte)
             }
             Activity::Writing if past(self.in_activity, limits.write) => {
-                Verdict::Cut(Breach::Write)
+                Verdict::DeadlinePassed(Breach::Write)
             }
             Activity::Sending | Activity::Working | Activity::Asking
                 if self.in_activity >= limits.warn_after && !self.warned =>

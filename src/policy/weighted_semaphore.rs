@@ -56,7 +56,7 @@ pub enum Acquire {
     Busy,
     /// Never: the item alone is heavier than the whole limit.
     TooHeavy,
-    /// Never: the queue was closed.
+    /// Never: the semaphore was closed.
     Closed,
 }
 
@@ -84,7 +84,7 @@ pub struct WeightedSemaphore<W> {
 }
 
 impl<W> WeightedSemaphore<W> {
-    /// An empty queue that holds at most `limit`.
+    /// A semaphore with nothing granted, of at most `limit`.
     pub fn new(limit: Weight) -> Self {
         WeightedSemaphore {
             limit,
@@ -97,7 +97,8 @@ impl<W> WeightedSemaphore<W> {
         }
     }
 
-    /// Asks for room. With `wait`, what does not fit now joins the line and `waker` is kept for it.
+    /// Asks for `weight`. With `wait`, what does not fit now joins the line, and `waker` is kept
+    /// for it.
     pub fn acquire(&mut self, weight: Weight, wait: bool, waker: impl FnOnce() -> W) -> Acquire {
         if self.closed {
             return Acquire::Closed;

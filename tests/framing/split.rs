@@ -466,6 +466,7 @@ fn the_next_message_after_one_that_is_too_long_is_whole() {
                 Oversize::Truncate => &[b"before", b"xxxxxxxx", b"", b"after"],
                 Oversize::Drop => &[b"before", b"", b"after"],
                 Oversize::Close => &[b"before"],
+                other => panic!("not known here: {other:?}"),
             };
             assert_eq!(sum.messages(), expected, "{rules:?}");
             for first in 0..stream.len() {

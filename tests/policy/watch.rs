@@ -123,13 +123,13 @@ impl Connection {
 #[test]
 fn an_unfinished_frame_is_cut_exactly_when_due() {
     let mut connection = Connection::inside(frame(30));
-    let cut = (secs(30), Verdict::Cut(Breach::Frame));
+    let cut = (secs(30), Verdict::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
 #[test]
 fn a_quiet_connection_is_cut_exactly_when_due_inside_a_frame_or_not() {
-    let cut = Some((secs(60), Verdict::Cut(Breach::Idle)));
+    let cut = Some((secs(60), Verdict::DeadlinePassed(Breach::Idle)));
     let mut connection = Connection::new(Activity::Reading, idle(60));
     assert_eq!(connection.run(HOUR), cut);
     let mut connection = Connection::inside(idle(60));
@@ -146,7 +146,7 @@ fn one_write_is_cut_exactly_when_due_and_many_are_not() {
     }
     connection.turn(Activity::Writing);
     connection.step(TICK);
-    let cut = (secs(30), Verdict::Cut(Breach::Write));
+    let cut = (secs(30), Verdict::DeadlinePassed(Breach::Write));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -158,7 +158,7 @@ fn a_finished_frame_starts_the_frame_time_anew() {
         connection.step(TICK);
         assert_eq!(connection.run(secs(30) - TICK), None);
     }
-    let cut = (TICK, Verdict::Cut(Breach::Frame));
+    let cut = (TICK, Verdict::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -184,7 +184,7 @@ fn a_frame_that_was_given_up_leaves_no_time_behind() {
     connection.bytes(1);
     connection.shows.inside = true;
     connection.step(TICK);
-    let cut = (secs(30), Verdict::Cut(Breach::Frame));
+    let cut = (secs(30), Verdict::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -208,7 +208,7 @@ fn a_slow_loris_is_cut_by_the_frame_deadline_while_idle_never_fires() {
         assert_eq!(connection.run(secs(1)), None, "second {second}");
         connection.bytes(1);
     }
-    let cut = (secs(1), Verdict::Cut(Breach::Frame));
+    let cut = (secs(1), Verdict::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -225,7 +225,7 @@ fn time_held_up_counts_neither_to_frame_nor_to_idle() {
             connection.turn(activity);
             assert_eq!(connection.run(HOUR), None, "{}", activity.name());
             connection.turn(Activity::Reading);
-            let cut = (secs(10), Verdict::Cut(breach));
+            let cut = (secs(10), Verdict::DeadlinePassed(breach));
             assert_eq!(connection.run(HOUR), Some(cut), "{}", activity.name());
         }
         // Even past both deadlines: who is in a send is not cut for what it was in before.
@@ -355,8 +355,8 @@ proptest! {
                 let quiet = tick_at - last_byte;
                 let in_frame = frame_began.map_or(0, |began| tick_at - began);
                 match verdict {
-                    Verdict::Cut(Breach::Frame) => prop_assert!(in_frame >= FRAME, "early: {in_frame} ms"),
-                    Verdict::Cut(Breach::Idle) => prop_assert!(quiet >= IDLE, "early: {quiet} ms"),
+                    Verdict::DeadlinePassed(Breach::Frame) => prop_assert!(in_frame >= FRAME, "early: {in_frame} ms"),
+                    Verdict::DeadlinePassed(Breach::Idle) => prop_assert!(quiet >= IDLE, "early: {quiet} ms"),
                     verdict => {
                         prop_assert_eq!(verdict, Verdict::Fine);
                         prop_assert!(in_frame < FRAME + 400, "late: {in_frame} ms");

@@ -252,6 +252,7 @@ impl Naive {
                 self.sum.violations += 1;
                 return rest.len();
             }
+            other => panic!("not known here: {other:?}"),
         }
         header + there
     }

@@ -87,6 +87,7 @@ impl fmt::Display for Framing {
 
 /// What happens to a message that is longer than `max_message`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Oversize {
     /// Its first `max_message` bytes are the message; the rest is discarded, counted.
     #[default]

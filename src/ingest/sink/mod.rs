@@ -177,6 +177,7 @@ pub trait Sink: Send + 'static {
 
 /// Why a sink took no more.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum SinkError {
     /// It may do later: a full disk, a peer that is away.
     Retry(io::Error),

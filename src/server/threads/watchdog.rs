@@ -136,7 +136,7 @@ impl Watchdog {
             }
             match verdict {
                 Verdict::Fine => {}
-                Verdict::Cut(breach) => expire(shared, state, sample, breach),
+                Verdict::DeadlinePassed(breach) => expire(shared, state, sample, breach),
                 Verdict::Stuck => name_stuck(shared, state, sample, watch),
             }
         };

@@ -96,7 +96,9 @@ impl Simulator<'_> {
                     frames: 0,
                     inside: true,
                 };
-                if let Verdict::Cut(_) = connection.watch.step(sample, TICK, &self.limits) {
+                if let Verdict::DeadlinePassed(_) =
+                    connection.watch.step(sample, TICK, &self.limits)
+                {
                     self.end(id, true);
                 }
             }
