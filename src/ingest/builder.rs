@@ -22,8 +22,9 @@ use crate::server::{
     StartError, ThreadBody,
 };
 
-/// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its delimiter, the batch
-/// around it, and what the allocator or the last page adds. `max_message` and this must fit into `buffer_bytes`.
+/// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
+/// delimiter, the batch around it, and what the allocator or the last page adds. `max_message` and
+/// this must fit into `buffer_bytes`.
 pub fn message_overhead_bytes(max_message: usize) -> usize {
     match max_message {
         0..LARGE_MESSAGE => 256,
@@ -95,10 +96,10 @@ pub struct IngestBuilder {
 
 impl IngestBuilder {
     /// Replaces the server's settings. Their `handler_bytes` do not matter: they follow from
-    /// `max_message`. The printed memory counts `buffer_bytes` twice, the second time up to 144 MiB:
-    /// as much may lie free in the allocator's memory, or is kept of read buffers while many bytes
-    /// flow. Where `max_message` is above 64 KiB it counts them twice as a whole, and up to 72 MiB
-    /// of read buffers.
+    /// `max_message`. The printed memory counts `buffer_bytes` twice, the second time up to 144
+    /// MiB: as much may lie free in the allocator's memory, or is kept of read buffers while many
+    /// bytes flow. Where `max_message` is above 64 KiB it counts them twice as a whole, and up to
+    /// 72 MiB of read buffers.
     pub fn config(mut self, config: Config) -> Self {
         self.server = self.server.config(config);
         self
@@ -110,16 +111,16 @@ impl IngestBuilder {
         self
     }
 
-    /// How messages are framed where they are written to. Default: lines. Where a message may hold what ends one
-    /// there ([`OutputFraming::can_tear`]), the log says so at start.
+    /// How messages are framed where they are written to. Default: lines. Where a message may hold
+    /// what ends one there ([`OutputFraming::can_tear`]), the log says so at start.
     pub fn output_framing(mut self, framing: OutputFraming) -> Self {
         self.output_framing = framing;
         self
     }
 
     /// The longest message, in bytes without its framing: 1 byte to 1 GiB. Default 64 KiB. With
-    /// [`message_overhead_bytes`] it must fit into `buffer_bytes`. Enforced while reading: a connection
-    /// never holds more of an unfinished message.
+    /// [`message_overhead_bytes`] it must fit into `buffer_bytes`. Enforced while reading: a
+    /// connection never holds more of an unfinished message.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
@@ -252,7 +253,8 @@ impl IngestBuilder {
         })
     }
 
-    /// Whether the settings hold, each for itself and beside the others. Asks nothing of the system.
+    /// Whether the settings hold, each for itself and beside the others. Asks nothing of the
+    /// system.
     ///
     /// # Errors
     /// The first setting that does not hold.
@@ -280,8 +282,9 @@ impl IngestBuilder {
         Ok(())
     }
 
-    /// What is read and not in a batch yet is in one of the pool's buffers, or in one that grows by half each time with
-    /// a message that is longer. While it grows there is the one before, too, but no batch.
+    /// What is read and not in a batch yet is in one of the pool's buffers, or in one that grows by
+    /// half each time with a message that is longer. While it grows there is the one before, too,
+    /// but no batch.
     fn input_bytes(&self) -> usize {
         if self.max_message + READ_ROOM <= READ_BYTES {
             return READ_BYTES;
@@ -310,8 +313,9 @@ impl IngestBuilder {
         let (input, buffered) = (self.input_bytes(), self.server.settings().buffer_bytes);
         let is_large = input >= MAPPED_FROM;
         let kept = kept_buffers(self.server.settings()) * READ_BYTES;
-        // The buffer once more: what was in the allocator's memory may lie free below a small thing that lives long, while
-        // what it holds now is in mappings. The pool's own are then not free ones.
+        // The buffer once more: what was in the allocator's memory may lie free below a small thing
+        // that lives long, while what it holds now is in mappings. The pool's own are then not free
+        // ones.
         let kept_bytes = match is_large {
             true => kept.saturating_add(buffered),
             false => kept.max(buffered.min(Pool::MAX_MAPPED * READ_BYTES)),

@@ -9,21 +9,22 @@ use memmap2::MmapMut;
 
 use crate::server::heap_bytes;
 
-/// From this size on a buffer is a mapping of its own. glibc maps what is as large, too, but raises its threshold to the
-/// largest that was freed (mallopt(3), M_MMAP_THRESHOLD), and from then on keeps such buffers among small ones.
+/// From this size on a buffer is a mapping of its own. glibc maps what is as large, too, but raises
+/// its threshold to the largest that was freed (mallopt(3), M_MMAP_THRESHOLD), and from then on
+/// keeps such buffers among small ones.
 pub(crate) const MAPPED_FROM: usize = 128 << 10;
 pub(crate) const PAGE: usize = 4096;
 
-/// Bytes in memory of a fixed size, which is replaced by a larger one when they outgrow it. All of it holds something
-/// from the start, so that a read may go into any part.
+/// Bytes in memory of a fixed size, which is replaced by a larger one when they outgrow it. All of
+/// it holds something from the start, so that a read may go into any part.
 pub(crate) struct Buffer {
     memory: Memory,
     len: usize,
 }
 
-/// A large buffer that is freed on another thread than the one that allocated it leaves a hole in that thread's arena,
-/// between small things that live long: the allocator cannot give it back to the system. A mapping of its own goes
-/// back as a whole, whoever frees it.
+/// A large buffer that is freed on another thread than the one that allocated it leaves a hole in
+/// that thread's arena, between small things that live long: the allocator cannot give it back to
+/// the system. A mapping of its own goes back as a whole, whoever frees it.
 enum Memory {
     Heap(Box<[u8]>),
     Map(MmapMut),
@@ -31,7 +32,8 @@ enum Memory {
     Counted(Mapping),
 }
 
-/// A number of mappings that may exist at once: the system allows a process so many (vm.max_map_count).
+/// A number of mappings that may exist at once: the system allows a process so many
+/// (vm.max_map_count).
 #[derive(Clone, Debug)]
 pub(crate) struct Maps {
     left: Arc<AtomicUsize>,
@@ -72,12 +74,14 @@ impl Drop for Counted {
 }
 
 impl Buffer {
-    /// Empty, with room for `capacity` bytes: in memory of the allocator, or, if there are many, in a mapping.
+    /// Empty, with room for `capacity` bytes: in memory of the allocator, or, if there are many, in
+    /// a mapping.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let mapping = (capacity >= MAPPED_FROM).then(|| MmapMut::map_anon(capacity));
         let memory = match mapping {
             Some(Ok(mapping)) => Memory::Map(mapping),
-            // The bound counts all of them, so there is one to be had, unless others of the process took more.
+            // The bound counts all of them, so there is one to be had, unless others of the process
+            // took more.
             _ => Memory::Heap(vec![0; capacity].into_boxed_slice()),
         };
         Buffer { memory, len: 0 }
@@ -91,7 +95,8 @@ impl Buffer {
         }
     }
 
-    /// Empty, with room for `capacity` bytes in a mapping. Where there is none to be had, the allocator's has to do.
+    /// Empty, with room for `capacity` bytes in a mapping. Where there is none to be had, the
+    /// allocator's has to do.
     pub(crate) fn mapped(capacity: usize, maps: &Maps) -> Self {
         match maps.map(capacity) {
             Some(mapping) => Buffer {
@@ -130,8 +135,8 @@ impl Buffer {
         }
     }
 
-    /// Makes room for `more` bytes; if there is none, for as much again as it holds at least, so that each byte is copied
-    /// a few times at most.
+    /// Makes room for `more` bytes; if there is none, for as much again as it holds at least, so
+    /// that each byte is copied a few times at most.
     #[inline]
     pub(crate) fn reserve(&mut self, more: usize) {
         if self.capacity() - self.len < more {

@@ -40,7 +40,8 @@ pub(crate) struct BatchFormat {
 }
 
 impl BatchFormat {
-    /// Messages in a batch that is copied message by message: an index of more would be as large as a read.
+    /// Messages in a batch that is copied message by message: an index of more would be as large as
+    /// a read.
     const MAX_INDEXED: u64 = 4096;
 
     /// What the index of a batch takes at most, in bytes.
@@ -61,10 +62,11 @@ impl BatchFormat {
     }
 }
 
-/// The batch of one input, as it is made. Nothing is copied while all that came is one run that goes out as it came.
+/// The batch of one input, as it is made. Nothing is copied while all that came is one run that
+/// goes out as it came.
 ///
-/// It takes what one batch holds and no more: a handler never has a second one, however many messages one read
-/// brought.
+/// It takes what one batch holds and no more: a handler never has a second one, however many
+/// messages one read brought.
 pub(crate) struct BatchBuilder<'a> {
     format: BatchFormat,
     pool: &'a Pool,
@@ -109,8 +111,9 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
-    /// What was found is in the decoded and in the entry, but for what is returned: so many of the input's first bytes,
-    /// holding so many messages, are the batch as they are; and whether something found no room in it.
+    /// What was found is in the decoded and in the entry, but for what is returned: so many of the
+    /// input's first bytes, holding so many messages, are the batch as they are; and whether
+    /// something found no room in it.
     pub(crate) fn finish(mut self, consumed: usize) -> (Option<(usize, u64)>, bool) {
         debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
         self.decoded.truncated = self.entry.truncated;
@@ -122,7 +125,8 @@ impl<'a> BatchBuilder<'a> {
         if self.whole.is_none() && self.messages > 0 {
             self.ends.shrink_to_fit();
             let mut bytes = std::mem::take(&mut self.bytes);
-            // Taken as it is, unless that would pin a large buffer for little, or be too much at once.
+            // Taken as it is, unless that would pin a large buffer for little, or be too much at
+            // once.
             let weight = bytes.capacity() + self.ends.capacity() * size_of::<u32>();
             if bytes.len() < bytes.capacity() / 2 || !self.format.limit.holds(self.messages, weight)
             {
@@ -141,8 +145,8 @@ impl<'a> BatchBuilder<'a> {
         start..self.at
     }
 
-    /// Bytes that a batch holds whose bytes are copied: one of the pool's buffers, which is not outgrown: it would not
-    /// come back.
+    /// Bytes that a batch holds whose bytes are copied: one of the pool's buffers, which is not
+    /// outgrown: it would not come back.
     fn most_copied(&self) -> usize {
         self.format.limit.bytes().min(self.pool.buffer_bytes())
     }
@@ -194,8 +198,9 @@ impl<'a> BatchBuilder<'a> {
         self.messages += 1;
     }
 
-    /// Where the batch is written, with room for `more` bytes. If there is much, one of the pool's buffers spares the
-    /// allocator: they come back from the sink. None of them is outgrown but by a message that is alone.
+    /// Where the batch is written, with room for `more` bytes. If there is much, one of the pool's
+    /// buffers spares the allocator: they come back from the sink. None of them is outgrown but by
+    /// a message that is alone.
     fn room(&mut self, more: usize) -> &mut Buffer {
         let (whole, len) = (self.pool.buffer_bytes(), self.bytes.len());
         let is_outgrown = self.bytes.capacity() - len < more;

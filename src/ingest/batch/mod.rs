@@ -195,8 +195,8 @@ impl Weigh for Batch {
     }
 }
 
-/// How much a batch may hold: an eighth of either bound of the buffer, so that one that waits for room at
-/// the head of the line leaves at most that much idle. A single message may weigh more.
+/// How much a batch may hold: an eighth of either bound of the buffer, so that one that waits for
+/// room at the head of the line leaves at most that much idle. A single message may weigh more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchLimit {
     messages: u64,

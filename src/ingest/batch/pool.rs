@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 
 use super::buffer::{Buffer, MAPPED_FROM, Maps};
 
-/// Buffers of one size, and larger ones for longer messages. Keeps those that come back, up to so many bytes, and lets
-/// go of what nobody asked for lately.
+/// Buffers of one size, and larger ones for longer messages. Keeps those that come back, up to so
+/// many bytes, and lets go of what nobody asked for lately.
 #[derive(Debug)]
 pub(crate) struct Pool {
     buffer_bytes: usize,
@@ -19,19 +19,22 @@ struct Kept {
     free: Vec<Buffer>,
     /// The fewest that were free since the last [`trim`](Pool::trim): so many too many.
     fewest: usize,
-    /// Mappings of other sizes. To map and touch a long message's memory anew costs a third of all work with it.
+    /// Mappings of other sizes. To map and touch a long message's memory anew costs a third of all
+    /// work with it.
     large: Vec<Buffer>,
     large_bytes: usize,
     fewest_large: usize,
 }
 
 impl Pool {
-    /// Buffers that exist at most as mappings of their own, in use or not. Whatever is above is the allocator's.
+    /// Buffers that exist at most as mappings of their own, in use or not. Whatever is above is the
+    /// allocator's.
     pub(crate) const MAX_MAPPED: usize = 2048;
 
-    /// How many buffers of a size are to be kept free at most: as many as what is between handlers and sink can be
-    /// in, so that in bulk those that come back are those that are asked for next. One that is not kept costs a read a
-    /// page fault for each of its pages, which is a tenth of all work with 8 connections and a third with 4,096.
+    /// How many buffers of a size are to be kept free at most: as many as what is between handlers
+    /// and sink can be in, so that in bulk those that come back are those that are asked for next.
+    /// One that is not kept costs a read a page fault for each of its pages, which is a tenth of
+    /// all work with 8 connections and a third with 4,096.
     pub(crate) fn worth(buffer_bytes: usize, of_bytes: usize) -> usize {
         (of_bytes / buffer_bytes.max(1)).clamp(16, Self::MAX_MAPPED / 2)
     }
@@ -122,8 +125,8 @@ impl Pool {
         self.kept.lock().free.len()
     }
 
-    /// Frees the buffers that nobody has asked for since the last time. Called now and then, by the one thread
-    /// that most of them come back from.
+    /// Frees the buffers that nobody has asked for since the last time. Called now and then, by the
+    /// one thread that most of them come back from.
     pub(crate) fn trim(&self) {
         let surplus = {
             let mut kept = self.kept.lock();

@@ -1,11 +1,13 @@
-//! However a batch is written in parts, each of its messages is counted once, in the part that holds its last byte.
+//! However a batch is written in parts, each of its messages is counted once, in the part that
+//! holds its last byte.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 
-/// A batch of these messages, and where each ends in its bytes. With `is_indexed` they may hold what ends one.
+/// A batch of these messages, and where each ends in its bytes. With `is_indexed` they may hold
+/// what ends one.
 fn batch(messages: &[Vec<u8>], framing: OutputFraming, is_indexed: bool) -> (Batch, Vec<usize>) {
     let (mut bytes, mut ends) = (Buffer::default(), Vec::new());
     for message in messages {

@@ -5,14 +5,16 @@ use super::{Event, Take};
 /// What some editors and some of .NET's writers begin a stream of UTF-8 with.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Where in its stream a decoder is, when a message is to begin: this decides what may stand before it.
+/// Where in its stream a decoder is, when a message is to begin: this decides what may stand before
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Between {
     /// Inside a message, or where nothing may.
     Nothing,
     /// At the stream's first byte: a byte order mark.
     Start,
-    /// After a counted message: one LF, CRLF or NUL. Some senders count their messages, and end them all the same.
+    /// After a counted message: one LF, CRLF or NUL. Some senders count their messages, and end
+    /// them all the same.
     Counted,
     /// After a LF: one NUL. Perl's Sys::Syslog ends its messages with both.
     Line,
@@ -21,7 +23,8 @@ pub(super) enum Between {
 }
 
 impl Between {
-    /// Passes what stands before the next message. `None`: nothing does. 0: what is there of it may yet turn out to.
+    /// Passes what stands before the next message. `None`: nothing does. 0: what is there of it may
+    /// yet turn out to.
     pub(super) fn pass(&mut self, input: &[u8], emit: &mut impl Take) -> Option<usize> {
         let len = self.len(input)?;
         if len > 0 {

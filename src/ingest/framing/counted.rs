@@ -81,7 +81,8 @@ pub(super) struct Counted {
     strips_end: bool,
     /// What may stand before the next message.
     between: Between,
-    /// Bytes of a message that was too long which are still to come, and what they are discarded for.
+    /// Bytes of a message that was too long which are still to come, and what they are discarded
+    /// for.
     skipping: Option<(usize, Discard)>,
     /// The peer broke the protocol: whatever else comes is discarded for this.
     broken: Option<Discard>,
@@ -103,7 +104,8 @@ impl Counted {
         }
     }
 
-    /// The counted messages of a stream that has lines, too: what stands between the two is not its affair.
+    /// The counted messages of a stream that has lines, too: what stands between the two is not its
+    /// affair.
     pub(super) fn among_lines(max_message: usize, oversize: Oversize) -> Self {
         Counted {
             strips_end: true,
@@ -128,7 +130,8 @@ impl Counted {
         }
     }
 
-    /// As [`Decoder::unfinished`](super::Decoder::unfinished). `None`: what is there may yet be framing, too.
+    /// As [`Decoder::unfinished`](super::Decoder::unfinished). `None`: what is there may yet be
+    /// framing, too.
     pub(super) fn unfinished(&self, rest: &[u8]) -> Option<Unfinished> {
         if self.is_skipping() {
             return Some(Unfinished::TooLong);
@@ -182,7 +185,8 @@ impl Counted {
         consumed
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
+    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there
+    /// is no room for it.
     pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         if let Some(reason) = self.broken {
             return discard(input.len(), reason, emit);

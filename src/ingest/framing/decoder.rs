@@ -7,9 +7,10 @@ use super::{End, Framing, Oversize, Take, Unfinished};
 
 /// Cuts a stream into messages.
 ///
-/// It holds no bytes: the caller keeps what was not consumed and passes it again, with more behind it. However
-/// the stream is split, the events add up to the same messages. Nothing is looked through twice, nothing is
-/// allocated, and what the caller has to keep is at most `max_message` and a header.
+/// It holds no bytes: the caller keeps what was not consumed and passes it again, with more behind
+/// it. However the stream is split, the events add up to the same messages. Nothing is looked
+/// through twice, nothing is allocated, and what the caller has to keep is at most `max_message`
+/// and a header.
 #[derive(Clone, Debug)]
 pub struct Decoder(Kind);
 
@@ -21,8 +22,8 @@ enum Kind {
 }
 
 impl Decoder {
-    /// A decoder for `framing` that takes messages of up to `max_message` bytes: any number; above `isize::MAX`, which no
-    /// message reaches, it is that.
+    /// A decoder for `framing` that takes messages of up to `max_message` bytes: any number; above
+    /// `isize::MAX`, which no message reaches, it is that.
     pub fn new(framing: Framing, max_message: usize, oversize: Oversize) -> Self {
         let max_message = max_message.min(isize::MAX as usize);
         let counted = |header| Kind::Counted(Counted::new(header, max_message, oversize));
@@ -35,8 +36,8 @@ impl Decoder {
         })
     }
 
-    /// The byte that ends each message of a [`Run`](super::Event::Run); no message holds it. `None`: a message may hold
-    /// any byte.
+    /// The byte that ends each message of a [`Run`](super::Event::Run); no message holds it.
+    /// `None`: a message may hold any byte.
     pub fn delimiter(&self) -> Option<u8> {
         match &self.0 {
             Kind::Delimited(delimited) => Some(delimited.delimiter()),
@@ -54,8 +55,8 @@ impl Decoder {
             }
     }
 
-    /// Decodes what is whole in `input`, as far as there is room for it. Returns how much was consumed; the rest begins
-    /// the next input.
+    /// Decodes what is whole in `input`, as far as there is room for it. Returns how much was
+    /// consumed; the rest begins the next input.
     pub fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         match &mut self.0 {
             Kind::Delimited(delimited) => delimited.decode(input, emit),

@@ -6,8 +6,8 @@ use super::between::Between;
 use super::truncate::kept;
 use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Violation, discard};
 
-/// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated message is never
-/// looked through twice.
+/// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated
+/// message is never looked through twice.
 #[derive(Clone, Debug)]
 pub(super) struct Delimited {
     framing: Framing,
@@ -106,7 +106,8 @@ impl Delimited {
         at
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
+    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there
+    /// is no room for it.
     pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         if self.is_broken {
             return discard(input.len(), Discard::Oversize, emit);
@@ -125,8 +126,8 @@ impl Delimited {
         }
     }
 
-    /// What is left of `input` from `at` on is the beginning of a message: it stays, unless it is too long
-    /// already.
+    /// What is left of `input` from `at` on is the beginning of a message: it stays, unless it is
+    /// too long already.
     fn decode_beginning(&mut self, input: &[u8], mut at: usize, emit: &mut impl Take) -> usize {
         let rest = input.len() - at;
         if self.is_broken {
@@ -273,8 +274,8 @@ impl Delimited {
         !is_kept || emit.has_room(kept)
     }
 
-    /// Whether a message of the block is too long, without finding each: one that is covers a multiple of
-    /// `max_message`, so it is enough to measure those that do.
+    /// Whether a message of the block is too long, without finding each: one that is covers a
+    /// multiple of `max_message`, so it is enough to measure those that do.
     fn has_too_long(&self, block: &[u8]) -> bool {
         let max = self.max_message;
         (max..block.len()).step_by(max.max(1)).any(|at| {
@@ -284,7 +285,8 @@ impl Delimited {
         })
     }
 
-    /// Everything up to `last` was passed. After a NUL that ends a message a LF or CRLF is framing, but not a second one.
+    /// Everything up to `last` was passed. After a NUL that ends a message a LF or CRLF is framing,
+    /// but not a second one.
     fn passed(&mut self, last: u8) {
         self.between = match last {
             b'\0' if !self.strips_cr => Between::Nul,
@@ -292,8 +294,8 @@ impl Delimited {
         };
     }
 
-    /// A message is longer than it may be. Its end may not be there yet; `false`: more of it has to come to tell where
-    /// it is cut.
+    /// A message is longer than it may be. Its end may not be there yet; `false`: more of it has to
+    /// come to tell where it is cut.
     fn too_long(&mut self, message: &[u8], has_end: bool, emit: &mut impl Take) -> bool {
         match self.oversize {
             Oversize::Truncate => {

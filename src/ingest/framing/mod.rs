@@ -43,23 +43,24 @@ pub(in crate::ingest) fn check_max_message(max_message: usize) -> Result<(), Con
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Framing {
-    /// A message ends at LF; one CR before it is stripped. Blank lines, NUL bytes and invalid UTF-8 are
-    /// messages like any other.
+    /// A message ends at LF; one CR before it is stripped. Blank lines, NUL bytes and invalid UTF-8
+    /// are messages like any other.
     #[default]
     Lines,
-    /// A message ends at a NUL byte; one LF or CRLF after that is framing, too, as some senders of GELF write it. Whatever
-    /// else is in a message is its own.
+    /// A message ends at a NUL byte; one LF or CRLF after that is framing, too, as some senders of
+    /// GELF write it. Whatever else is in a message is its own.
     Nul,
-    /// A decimal count of bytes, a space, and so many bytes (RFC 6587, section 3.4.1), exactly as they are. `0 ` is an
-    /// empty message. Between two messages one LF, CRLF or NUL is framing, and so is a byte order mark at the start of
-    /// the stream. Anything else that is no such count, or one above 16 x `max_message` and 1 MiB, is an invalid frame:
-    /// the connection is closed.
+    /// A decimal count of bytes, a space, and so many bytes (RFC 6587, section 3.4.1), exactly as
+    /// they are. `0 ` is an empty message. Between two messages one LF, CRLF or NUL is framing, and
+    /// so is a byte order mark at the start of the stream. Anything else that is no such count, or
+    /// one above 16 x `max_message` and 1 MiB, is an invalid frame: the connection is closed.
     OctetCounted,
-    /// For syslog senders of either kind on one port. A message is counted if it begins with a digit from 1 to 9, at most
-    /// nine more, a space, and a whole priority that the count covers: `<`, one to three digits of at most 191, `>`. Else
-    /// it is a line, as in `Lines`. A count that is too large for `OctetCounted` closes the connection here, too. One LF
-    /// or CRLF at the end of a counted message is framing, because the commonest senders count it; so is what may stand
-    /// between two messages in `OctetCounted`, and a NUL after a line's LF.
+    /// For syslog senders of either kind on one port. A message is counted if it begins with a
+    /// digit from 1 to 9, at most nine more, a space, and a whole priority that the count covers:
+    /// `<`, one to three digits of at most 191, `>`. Else it is a line, as in `Lines`. A count that
+    /// is too large for `OctetCounted` closes the connection here, too. One LF or CRLF at the end
+    /// of a counted message is framing, because the commonest senders count it; so is what may
+    /// stand between two messages in `OctetCounted`, and a NUL after a line's LF.
     Syslog,
     /// A count of bytes as an unsigned 32-bit number, big-endian, and so many bytes. A count above
     /// 16 x `max_message` and 1 MiB is an invalid frame: the connection is closed.
@@ -94,13 +95,13 @@ pub enum Oversize {
     Truncate,
     /// All of it is discarded, counted as one message dropped.
     Drop,
-    /// The peer broke the protocol: its connection is closed, and what it sent of the message is discarded. It is
-    /// counted as no message.
+    /// The peer broke the protocol: its connection is closed, and what it sent of the message is
+    /// discarded. It is counted as no message.
     Close,
 }
 
-/// What a decoder finds. Each event but the last three takes up the next `len` bytes of the input, so the
-/// lengths of a call's events add up to what it consumed: no byte is unaccounted for.
+/// What a decoder finds. Each event but the last three takes up the next `len` bytes of the input,
+/// so the lengths of a call's events add up to what it consumed: no byte is unaccounted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Whole messages, each followed by its delimiter, fit to be passed on as they came.
@@ -139,13 +140,15 @@ pub enum Event {
     Violation(Violation),
 }
 
-/// What a decoder's events go to. A closure takes them all; whoever can hold only so much says so, and is asked again
-/// later: the decoder stops before what found no room, and goes on there when it is called the next time.
+/// What a decoder's events go to. A closure takes them all; whoever can hold only so much says so,
+/// and is asked again later: the decoder stops before what found no room, and goes on there when it
+/// is called the next time.
 pub trait Take {
     /// Takes an event.
     fn take(&mut self, event: Event);
 
-    /// Whether a message of `len` bytes can be taken now. Asked before each [`Message`](Event::Message).
+    /// Whether a message of `len` bytes can be taken now. Asked before each
+    /// [`Message`](Event::Message).
     fn has_room(&mut self, len: usize) -> bool {
         let _ = len;
         true

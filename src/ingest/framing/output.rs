@@ -5,7 +5,8 @@ use std::fmt;
 use super::Framing;
 use crate::ingest::batch::buffer::Buffer;
 
-/// How messages are written out. A choice of its own: what came in one framing may go out in another.
+/// How messages are written out. A choice of its own: what came in one framing may go out in
+/// another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputFraming {
@@ -40,7 +41,8 @@ impl OutputFraming {
         }
     }
 
-    /// Whether a message from `input` may hold what ends one here, so that a reader of the output sees two.
+    /// Whether a message from `input` may hold what ends one here, so that a reader of the output
+    /// sees two.
     pub fn can_tear(self, input: Framing) -> bool {
         match self {
             OutputFraming::Lines => input != Framing::Lines,
@@ -78,7 +80,8 @@ impl fmt::Display for OutputFraming {
     }
 }
 
-/// The digits of a number below 10^10, without the machinery of formatting: this is done for each message.
+/// The digits of a number below 10^10, without the machinery of formatting: this is done for each
+/// message.
 fn decimal(mut number: usize, digits: &mut [u8; 10]) -> &[u8] {
     let mut at = digits.len();
     loop {

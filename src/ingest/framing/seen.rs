@@ -9,7 +9,8 @@ const SHOWN: usize = 32;
 /// So many are looked through.
 const LOOKED_AT: usize = 64 << 10;
 
-/// The first bytes of what a peer sent where it was not understood, and what they look like. Shown escaped.
+/// The first bytes of what a peer sent where it was not understood, and what they look like. Shown
+/// escaped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     bytes: [u8; SHOWN],
@@ -28,7 +29,8 @@ impl Seen {
         }
     }
 
-    /// As [`of`](Seen::of), of a message that is framed as it should be: no other framing is guessed at.
+    /// As [`of`](Seen::of), of a message that is framed as it should be: no other framing is
+    /// guessed at.
     pub(in crate::ingest) fn of_framed(message: &[u8]) -> Self {
         let (mut bytes, len) = ([0; SHOWN], message.len().min(SHOWN));
         bytes[..len].copy_from_slice(&message[..len]);
@@ -70,7 +72,8 @@ impl fmt::Debug for Seen {
     }
 }
 
-/// What the first bytes of a stream or of a message look like, where that is another protocol than messages.
+/// What the first bytes of a stream or of a message look like, where that is another protocol than
+/// messages.
 pub(in crate::ingest) fn protocol_of(message: &[u8]) -> Option<&'static str> {
     const METHODS: [&[u8]; 10] = [
         b"GET ",
@@ -105,7 +108,8 @@ fn another_framing(message: &[u8], framing: Framing) -> Option<&'static str> {
     let is_syslog = message.starts_with(b"<") && message.get(1).is_some_and(u8::is_ascii_digit);
     let takes_lines = matches!(framing, Framing::Lines | Framing::Syslog);
     let takes_counts = matches!(framing, Framing::OctetCounted | Framing::Syslog);
-    // What is first ends a message: GELF may have a LF behind its NUL, and Perl's syslog a NUL behind its LF.
+    // What is first ends a message: GELF may have a LF behind its NUL, and Perl's syslog a NUL
+    // behind its LF.
     let end = memchr::memchr2(b'\n', b'\0', message).map(|at| message[at]);
     Some(match (framing, message) {
         _ if is_counted && !takes_counts => "looks like a counted message (framing syslog?)",

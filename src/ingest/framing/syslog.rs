@@ -52,7 +52,8 @@ impl Syslog {
         at
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there is no room for it.
+    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there
+    /// is no room for it.
     fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         let (consumed, after) = match self.guess(input) {
             Guess::Unknown => return 0,
@@ -77,8 +78,8 @@ impl Syslog {
         }
     }
 
-    /// Where the stream ends inside what may be a priority, a counted message was cut short: half of one is not to be
-    /// taken for a line.
+    /// Where the stream ends inside what may be a priority, a counted message was cut short: half
+    /// of one is not to be taken for a line.
     fn guess_at_end(&self, rest: &[u8]) -> Guess {
         match (self.guess(rest), Header::Octets.read(rest)) {
             (Guess::Unknown, Count::Of { header, .. }) if rest.len() > header => Guess::Counted,
@@ -94,8 +95,8 @@ impl Syslog {
         }
     }
 
-    /// What a message begins with says what it is, and so does what is left of one that was too long.
-    /// `10 green bottles` is a line, and so is `250 <bob@example.com> Recipient ok`.
+    /// What a message begins with says what it is, and so does what is left of one that was too
+    /// long. `10 green bottles` is a line, and so is `250 <bob@example.com> Recipient ok`.
     fn guess(&self, input: &[u8]) -> Guess {
         if self.line.is_skipping() || self.line.is_broken() {
             return Guess::Line;
@@ -114,8 +115,9 @@ impl Syslog {
     }
 }
 
-/// A count is one where a whole priority is behind it, in the bytes that it counts, and be it too large: as a line it would
-/// be delivered with its count in it, and so would the rest of its message, in pieces.
+/// A count is one where a whole priority is behind it, in the bytes that it counts, and be it too
+/// large: as a line it would be delivered with its count in it, and so would the rest of its
+/// message, in pieces.
 fn priority(body: &[u8], count: usize) -> Guess {
     const MAX_DIGITS: usize = 3;
     const LARGEST: u32 = 191;

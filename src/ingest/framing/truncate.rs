@@ -2,11 +2,12 @@
 
 use std::str::from_utf8;
 
-/// How many of the first bytes of a message are kept, where `most` may be: so many, or up to three less, if a UTF-8
-/// character would be cut in half. Bytes that are no UTF-8 there are cut at `most`.
+/// How many of the first bytes of a message are kept, where `most` may be: so many, or up to three
+/// less, if a UTF-8 character would be cut in half. Bytes that are no UTF-8 there are cut at
+/// `most`.
 ///
-/// `message` is what is there of it, `most` bytes or more; it has an end if nothing of it is still to come. `None`: more
-/// of it has to come to tell.
+/// `message` is what is there of it, `most` bytes or more; it has an end if nothing of it is still
+/// to come. `None`: more of it has to come to tell.
 pub(super) fn kept(message: &[u8], most: usize, has_end: bool) -> Option<usize> {
     let is_first = |byte: &u8| byte & 0b1100_0000 != 0b1000_0000;
     let tail = most.saturating_sub(3);

@@ -6,8 +6,8 @@ use std::fmt;
 use super::Seen;
 use crate::server::{EndReason, Ended};
 
-/// What a peer did that its connection is closed for. Its [`source`](Error::source) is an [`Ended`] for
-/// [`EndReason::ProtocolError`].
+/// What a peer did that its connection is closed for. Its [`source`](Error::source) is an [`Ended`]
+/// for [`EndReason::ProtocolError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {

@@ -28,8 +28,8 @@ fn server() -> (Server, Arc<Shared>) {
     (server.unwrap(), shared)
 }
 
-/// Books a read of `INPUT`, one of `MORE` and the end of the stream, each as `book` does. Returns whether the ledger
-/// closed after each.
+/// Books a read of `INPUT`, one of `MORE` and the end of the stream, each as `book` does. Returns
+/// whether the ledger closed after each.
 fn run(book: Book) -> [bool; 3] {
     let (server, shared) = server();
     let mut reader = Reader::new(
@@ -136,7 +136,8 @@ fn a_count_alone_reserves_nothing() {
     }
 }
 
-/// The pool's buffers come back from wherever they went, however messages are framed on the way out.
+/// The pool's buffers come back from wherever they went, however messages are framed on the way
+/// out.
 #[test]
 fn no_buffer_of_the_pool_is_lost() {
     const BUFFER: usize = 8 << 10;
@@ -150,8 +151,8 @@ fn no_buffer_of_the_pool_is_lost() {
         let mut reader = Reader::new(&pool, &ledger, format, decoder);
         let taken = [pool.take(), pool.take(), pool.take()];
         taken.into_iter().for_each(|buffer| pool.put(buffer));
-        // Full of short lines, so that what is added to each makes more of it than a buffer holds; then a long message
-        // that outgrows one; then an end with a buffer in hand.
+        // Full of short lines, so that what is added to each makes more of it than a buffer holds;
+        // then a long message that outgrows one; then an end with a buffer in hand.
         for input in [&b"message\n".repeat(BUFFER / 8)[..], &[b'x'; BUFFER - 1]] {
             reader.incoming.grow(reader.pool);
             reader.incoming.pending.append(input);
@@ -174,8 +175,9 @@ fn no_buffer_of_the_pool_is_lost() {
     }
 }
 
-/// However many messages one read brings, in whatever framing they come and go: they leave in batches that each hold
-/// no more than one of the pool's buffers, or one message, and are the same messages.
+/// However many messages one read brings, in whatever framing they come and go: they leave in
+/// batches that each hold no more than one of the pool's buffers, or one message, and are the same
+/// messages.
 #[test]
 fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
     const BUFFER: usize = 8 << 10;

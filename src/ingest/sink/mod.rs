@@ -28,20 +28,23 @@ use crate::server::{Delivery, Receiver};
 
 /// A destination of messages. One thread drives it, so it needs no lock, and it may block.
 ///
-/// **Accepting** a message means that whatever the sink promises has happened to its last byte: its docs
-/// say what that is. Say so at once, with [`Batches::ack`] or, inside a batch, [`Batches::ack_first`]: then the message
-/// counts as delivered and its room in the buffer comes back. Nobody asks for a flush at the end, so to accept must
-/// not mean to keep in a buffer: a sink that gathers messages accepts them when what it gathered is out.
+/// **Accepting** a message means that whatever the sink promises has happened to its last byte: its
+/// docs say what that is. Say so at once, with [`Batches::ack`] or, inside a batch,
+/// [`Batches::ack_first`]: then the message counts as delivered and its room in the buffer comes
+/// back. Nobody asks for a flush at the end, so to accept must not mean to keep in a buffer: a sink
+/// that gathers messages accepts them when what it gathered is out.
 ///
-/// **A batch that was taken in part** stays the first, and is offered again whole, after an error or in the middle of
-/// a message: the sink itself remembers how far it came.
+/// **A batch that was taken in part** stays the first, and is offered again whole, after an error
+/// or in the middle of a message: the sink itself remembers how far it came.
 ///
-/// **Waiting** for a place that takes no more is done in [`Batches::wait`], or in slices of at most a tenth of a second
-/// or so between which the sink looks at [`Batches::is_timed_out`]. Then the server can always end. What does not come
-/// back is named by the watchdog, and in the end left behind.
+/// **Waiting** for a place that takes no more is done in [`Batches::wait`], or in slices of at most
+/// a tenth of a second or so between which the sink looks at [`Batches::is_timed_out`]. Then the
+/// server can always end. What does not come back is named by the watchdog, and in the end left
+/// behind.
 ///
-/// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for it: when the drain
-/// is over, or it failed for good, or panicked. Whatever its drop waits for, the server's end waits for, too.
+/// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for
+/// it: when the drain is over, or it failed for good, or panicked. Whatever its drop waits for, the
+/// server's end waits for, too.
 ///
 /// # A sink of your own
 /// ```
@@ -104,7 +107,8 @@ use crate::server::{Delivery, Receiver};
 /// assert!(report.is_balanced());
 /// # // Whoever receives leaves in the middle of a batch.
 /// # let (to, seen) = sync_channel(1);
-/// # let server = Ingest::builder().listen("127.0.0.1:0".parse()?).start(Forward { to, passed: 0 })?;
+/// # let forward = Forward { to, passed: 0 };
+/// # let server = Ingest::builder().listen("127.0.0.1:0".parse()?).start(forward)?;
 /// # TcpStream::connect(server.local_addrs()[0])?.write_all(b"1\n2\n3\n4\n")?;
 /// # assert_eq!([seen.recv()?, seen.recv()?], ["1", "2"]);
 /// # drop(seen);
@@ -117,16 +121,17 @@ pub trait Sink: Send + 'static {
     /// What the sink is called in the log.
     fn name(&self) -> String;
 
-    /// Takes batches from the front of `batches`, in order: all of them, or until an error. To take nothing and
-    /// return `Ok` counts as a failure that may pass.
+    /// Takes batches from the front of `batches`, in order: all of them, or until an error. To take
+    /// nothing and return `Ok` counts as a failure that may pass.
     ///
-    /// It may block, but whoever waits must end the wait when [`Batches::is_timed_out`] says so, and return then. A
-    /// batch that it took in part stays at the front; the sink goes on at that byte at the next call.
+    /// It may block, but whoever waits must end the wait when [`Batches::is_timed_out`] says so,
+    /// and return then. A batch that it took in part stays at the front; the sink goes on at that
+    /// byte at the next call.
     ///
     /// # Errors
-    /// [`SinkError::Retry`]: after a while the same first batch is offered again, and behind it what else was;
-    /// so for ever, until the server's last deadline.
-    /// [`SinkError::Fatal`]: the server stops; what was not accepted is booked as dropped.
+    /// [`SinkError::Retry`]: after a while the same first batch is offered again, and behind it
+    /// what else was; so for ever, until the server's last deadline. [`SinkError::Fatal`]: the
+    /// server stops; what was not accepted is booked as dropped.
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError>;
 
     /// Whether the sink writes messages in the server's
@@ -143,11 +148,12 @@ pub trait Sink: Send + 'static {
         false
     }
 
-    /// Opens anew what the sink writes to, where that has a name: for log rotation. `false`: it has none.
+    /// Opens anew what the sink writes to, where that has a name: for log rotation. `false`: it has
+    /// none.
     ///
-    /// It comes between two calls of [`write`](Sink::write), on the same thread: soon after it was asked for, also
-    /// while nothing flows, or between a try that failed and the next one. The first batch may have been taken in
-    /// part then, even in the middle of a message.
+    /// It comes between two calls of [`write`](Sink::write), on the same thread: soon after it was
+    /// asked for, also while nothing flows, or between a try that failed and the next one. The
+    /// first batch may have been taken in part then, even in the middle of a message.
     ///
     /// # Errors
     /// The sink goes on with what it had.
@@ -156,8 +162,9 @@ pub trait Sink: Send + 'static {
     }
 
     /// Looks after what the sink writes to. It comes about once a second between two calls of
-    /// [`write`](Sink::write), also while nothing flows or the sink has failed, and once more when nothing is left to
-    /// be written. Whatever takes longer than a look belongs into [`write`](Sink::write).
+    /// [`write`](Sink::write), also while nothing flows or the sink has failed, and once more when
+    /// nothing is left to be written. Whatever takes longer than a look belongs into
+    /// [`write`](Sink::write).
     ///
     /// # Errors
     /// [`SinkError::Retry`] is counted and logged. [`SinkError::Fatal`] ends the server, as in
@@ -167,8 +174,9 @@ pub trait Sink: Send + 'static {
         Ok(())
     }
 
-    /// Whether what it has written ends in the middle of a message, so that the log can say so. Asked once, when the
-    /// server's last deadline has cut it off; `batches` is what is left of what it was offered.
+    /// Whether what it has written ends in the middle of a message, so that the log can say so.
+    /// Asked once, when the server's last deadline has cut it off; `batches` is what is left of
+    /// what it was offered.
     fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
         let _ = batches;
         false
@@ -239,8 +247,9 @@ impl Batches<'_> {
         self.receiver.is_timed_out()
     }
 
-    /// Waits, and is not taken for stuck meanwhile. Ends early when the server begins to close, so that a last try is
-    /// made in time; `false`: its last deadline came, as [`is_timed_out`](Batches::is_timed_out) says from then on.
+    /// Waits, and is not taken for stuck meanwhile. Ends early when the server begins to close, so
+    /// that a last try is made in time; `false`: its last deadline came, as
+    /// [`is_timed_out`](Batches::is_timed_out) says from then on.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.receiver.wait(duration)
     }

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// A back-off that doubles from 100 ms to 5 s, jittered: each wait is between half and all of it, so that
-/// many servers before one sink do not come back together.
+/// A back-off that doubles from 100 ms to 5 s, jittered: each wait is between half and all of it,
+/// so that many servers before one sink do not come back together.
 ///
 /// Its longest wait is well below the default `send_timeout`: a short outage costs no connection.
 #[derive(Clone, Debug)]
@@ -34,8 +34,8 @@ impl Backoff {
         !self.last.is_zero()
     }
 
-    /// It works: the next failure begins anew. For a try that ended well; where it brought something and failed
-    /// all the same, [`eased_wait`](Backoff::eased_wait) is meant.
+    /// It works: the next failure begins anew. For a try that ended well; where it brought
+    /// something and failed all the same, [`eased_wait`](Backoff::eased_wait) is meant.
     pub fn reset(&mut self) {
         self.last = Duration::ZERO;
     }
@@ -46,8 +46,9 @@ impl Backoff {
         self.jittered()
     }
 
-    /// How long to wait now, after a try that brought something before it failed: half as long as the last time.
-    /// What comes bit by bit is soon tried often, and one bit does not end a long outage.
+    /// How long to wait now, after a try that brought something before it failed: half as long as
+    /// the last time. What comes bit by bit is soon tried often, and one bit does not end a long
+    /// outage.
     pub fn eased_wait(&mut self) -> Duration {
         self.last = (self.last / 2).max(Self::FIRST);
         self.jittered()

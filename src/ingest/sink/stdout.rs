@@ -6,14 +6,14 @@ use super::fd_writer::Reader;
 use super::unlinked::Unlinked;
 use super::{Batches, FdWriter, Sink, SinkError};
 
-/// Writes messages, in the output framing, to standard output. Delivered means that write(2) took the message's last
-/// byte, framing included: a pipe's reader may not have read it yet. A reader that is gone ends the server: within a
-/// second or so, before a message comes that would be lost.
+/// Writes messages, in the output framing, to standard output. Delivered means that write(2) took
+/// the message's last byte, framing included: a pipe's reader may not have read it yet. A reader
+/// that is gone ends the server: within a second or so, before a message comes that would be lost.
 ///
-/// A terminal obeys what it is sent, and whoever sends messages is not to be obeyed: control characters in them (all of C0
-/// but the tab, DEL, and C1, as UTF-8 or as single bytes) are written to it as `\x1b` and the like, unless
-/// [`terminal_escape`](Stdout::terminal_escape) turns that off. What ends a message stays as it is. Nothing else than a
-/// terminal is written to so.
+/// A terminal obeys what it is sent, and whoever sends messages is not to be obeyed: control
+/// characters in them (all of C0 but the tab, DEL, and C1, as UTF-8 or as single bytes) are written
+/// to it as `\x1b` and the like, unless [`terminal_escape`](Stdout::terminal_escape) turns that
+/// off. What ends a message stays as it is. Nothing else than a terminal is written to so.
 #[derive(Debug)]
 pub struct Stdout {
     output: FdWriter,
@@ -43,8 +43,8 @@ impl Stdout {
         self.output.escapes()
     }
 
-    /// Whether it is a file that is not appended to, as with the shell's `>`: when it is truncated, what comes
-    /// is written behind as many NUL bytes as it had.
+    /// Whether it is a file that is not appended to, as with the shell's `>`: when it is truncated,
+    /// what comes is written behind as many NUL bytes as it had.
     pub fn is_overwriting(&self) -> bool {
         self.output.is_overwriting()
     }

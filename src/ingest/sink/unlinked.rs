@@ -7,8 +7,8 @@ use crate::server::counted;
 
 /// What was written to a file since it has no name any more: it is gone with the last descriptor.
 ///
-/// The moment of the deletion is known to about a second, by the look before and the look after it: what was
-/// written in that second counts, too.
+/// The moment of the deletion is known to about a second, by the look before and the look after it:
+/// what was written in that second counts, too.
 #[derive(Debug, Default)]
 pub(super) struct Unlinked {
     /// It had a name when it was looked at. A file that never had one was meant so.

@@ -1,4 +1,5 @@
-//! A place for bytes that is written to by one thread, which must not be lost to a reader that has stopped.
+//! A place for bytes that is written to by one thread, which must not be lost to a reader that has
+//! stopped.
 
 mod place;
 mod terminal;
@@ -17,15 +18,16 @@ use terminal::{Piece, Shown};
 
 /// Slices in one writev(2): less than IOV_MAX, more than pays.
 const MAX_SLICES: usize = 64;
-/// Bytes from which on nothing more is gathered: it would save nothing, and keep buffers from coming back.
+/// Bytes from which on nothing more is gathered: it would save nothing, and keep buffers from
+/// coming back.
 const ENOUGH_BYTES: usize = 1 << 20;
 
 /// A place for bytes: where in a batch it is, and how to write without being lost in it.
 ///
-/// Accepted means that write(2) took the byte: the reader's end of a pipe or the system's cache has it. A
-/// batch that was written in part is resumed at that very byte. In a regular file only if that part is still what the
-/// file ends in: if the file was truncated, or somebody else has appended to it, the message begins anew, so that it
-/// is whole, and the log says so.
+/// Accepted means that write(2) took the byte: the reader's end of a pipe or the system's cache has
+/// it. A batch that was written in part is resumed at that very byte. In a regular file only if
+/// that part is still what the file ends in: if the file was truncated, or somebody else has
+/// appended to it, the message begins anew, so that it is whole, and the log says so.
 ///
 /// A terminal is shown the messages without what it would obey, see [`Stdout`](super::Stdout).
 #[derive(Debug)]
@@ -53,8 +55,9 @@ impl FdWriter {
     /// This process's standard output.
     ///
     /// # Errors
-    /// It is closed, or was when the process began: std opens the null device in its place, for reading and writing,
-    /// and all that is written would be gone. So a null device that was opened so by others is refused, too.
+    /// It is closed, or was when the process began: std opens the null device in its place, for
+    /// reading and writing, and all that is written would be gone. So a null device that was opened
+    /// so by others is refused, too.
     pub fn stdout() -> io::Result<FdWriter> {
         let place = Place::standard(rustix::stdio::stdout(), 1)?;
         Ok(Self::new(place, "stdout".to_owned()))
@@ -134,8 +137,9 @@ impl FdWriter {
         self.place.reader()
     }
 
-    /// Puts another place in this one's stead. A message that is written in part begins anew there: it is whole
-    /// in the new place, and its beginning stays in the old one. Where both are the same file it goes on.
+    /// Puts another place in this one's stead. A message that is written in part begins anew there:
+    /// it is whole in the new place, and its beginning stays in the old one. Where both are the
+    /// same file it goes on.
     pub(super) fn replace(&mut self, other: FdWriter) {
         // What stands unfinished at the end of the same file is ours.
         if !self.place.is_same_file(&other.place) {
@@ -146,23 +150,24 @@ impl FdWriter {
         self.place = other.place;
     }
 
-    /// Lets go of its place, so that a dead mount is not held. It is not to be written to before it is
-    /// [replaced](FdWriter::replace).
+    /// Lets go of its place, so that a dead mount is not held. It is not to be written to before it
+    /// is [replaced](FdWriter::replace).
     pub(super) fn release(&mut self) -> io::Result<()> {
         let nowhere = Self::new(Place::nowhere()?, String::new());
         self.replace(nowhere);
         Ok(())
     }
 
-    /// Whether what is written of `batches`, which is what it was offered last, ends in the middle of a message.
+    /// Whether what is written of `batches`, which is what it was offered last, ends in the middle
+    /// of a message.
     pub fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
         let is_inside =
             |batch: &Batch| self.of_next > 0 || batch.message_start(self.offset) != self.offset;
         !self.is_moved && batches.first().is_some_and(is_inside)
     }
 
-    /// Writes batches from the front of `batches` until all is written, an error comes, or the deadline has
-    /// passed. Waits for a slow reader in poll(2), a tenth of a second at a time.
+    /// Writes batches from the front of `batches` until all is written, an error comes, or the
+    /// deadline has passed. Waits for a slow reader in poll(2), a tenth of a second at a time.
     ///
     /// # Errors
     /// EPIPE and EBADF are final, and EIO of what was a terminal; whatever else may pass.
@@ -219,8 +224,9 @@ impl FdWriter {
         self.mark = None;
     }
 
-    /// Before a message that was written in part goes on: begins it anew where its beginning is not what the file ends in
-    /// any more. Its rest would be the head of a truncated file, or the end of somebody else's message.
+    /// Before a message that was written in part goes on: begins it anew where its beginning is not
+    /// what the file ends in any more. Its rest would be the head of a truncated file, or the end
+    /// of somebody else's message.
     fn look_at_part(&mut self, batches: &Batches<'_>) {
         let (Some(mark), Some(batch)) = (self.mark, batches.first()) else {
             return;
@@ -242,9 +248,9 @@ impl FdWriter {
         self.is_fresh = true;
     }
 
-    /// Before the first write to a file that was opened by its name, or that somebody else has changed: ends the half
-    /// message that stands there. Else ours would be glued to it. It cannot where the output framing does not show it, or
-    /// the file may not be read.
+    /// Before the first write to a file that was opened by its name, or that somebody else has
+    /// changed: ends the half message that stands there. Else ours would be glued to it. It cannot
+    /// where the output framing does not show it, or the file may not be read.
     fn end_half_message(&mut self, batches: &Batches<'_>) -> Result<(), SinkError> {
         let Some(batch) = batches.first().filter(|_| self.is_fresh) else {
             return Ok(());
@@ -314,8 +320,8 @@ impl FdWriter {
         at == bytes.len()
     }
 
-    /// Writes as much of `bytes` as is taken at once, and returns how much that was: 0 after about a tenth of a second in
-    /// which nothing was.
+    /// Writes as much of `bytes` as is taken at once, and returns how much that was: 0 after about
+    /// a tenth of a second in which nothing was.
     ///
     /// # Errors
     /// As write(2): EPIPE if the reader is gone.

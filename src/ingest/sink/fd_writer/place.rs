@@ -25,12 +25,14 @@ enum Kind {
     /// A regular file, or a device: a write takes as long as it takes, and nothing can wake it.
     /// Reopening a regular file of the shell's instead would begin at offset 0 and overwrite it.
     Blocking(File),
-    /// A pipe, FIFO or terminal, reopened for ourselves with O_NONBLOCK: a file description of its own, so
-    /// that whoever shares the other one does not find it non-blocking.
+    /// A pipe, FIFO or terminal, reopened for ourselves with O_NONBLOCK: a file description of its
+    /// own, so that whoever shares the other one does not find it non-blocking.
     NonBlocking(File),
-    /// A pipe or terminal that could not be reopened (another user's, or no /proc): poll, then little.
+    /// A pipe or terminal that could not be reopened (another user's, or no /proc): poll, then
+    /// little.
     Polled(OwnedFd),
-    /// A socket (the logger's, under systemd): it cannot be reopened (ENXIO), but asked not to wait.
+    /// A socket (the logger's, under systemd): it cannot be reopened (ENXIO), but asked not to
+    /// wait.
     Socket(OwnedFd),
 }
 
@@ -77,8 +79,9 @@ impl Place {
         let name = if number == 1 { "stdout" } else { "stderr" };
         let why = match rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE {
             OFlags::RDONLY => Some("is opened for reading alone"),
-            // std has opened the null device for reading and writing in the place of one that was closed when the
-            // process began, so that no other file gets the number; a shell opens it for writing alone.
+            // std has opened the null device for reading and writing in the place of one that was
+            // closed when the process began, so that no other file gets the number; a shell opens
+            // it for writing alone.
             OFlags::RDWR if is_null_device(fd)? => {
                 Some("is closed, or the null device opened for reading, too")
             }
@@ -200,13 +203,14 @@ impl Place {
         if !self.is_regular() {
             return None;
         }
-        // After a write to the end of a file the position is where that write ended, whoever has appended since.
+        // After a write to the end of a file the position is where that write ended, whoever has
+        // appended since.
         let end = rustix::fs::tell(self).ok()?;
         Some(Mark { end })
     }
 
-    /// Whether a part of a message, which was written up to `mark`, can be gone on with. There is no lock between this look
-    /// and the write: whoever truncates in that very moment is not seen.
+    /// Whether a part of a message, which was written up to `mark`, can be gone on with. There is
+    /// no lock between this look and the write: whoever truncates in that very moment is not seen.
     pub(super) fn since(&self, mark: Mark, part: &[u8]) -> Since {
         let Some(stat) = self.stat() else {
             return Since::Unchanged;
@@ -222,7 +226,8 @@ impl Place {
         Since::Unchanged
     }
 
-    /// Whether the file, where it may be read, holds something else there: it was truncated, and has grown again.
+    /// Whether the file, where it may be read, holds something else there: it was truncated, and
+    /// has grown again.
     fn is_other(&self, mark: Mark, part: &[u8]) -> bool {
         let Kind::Blocking(file) = &self.kind else {
             return false;
@@ -236,14 +241,14 @@ impl Place {
         file.read_exact_at(there, from).is_ok() && there != part
     }
 
-    /// Goes to the end of a regular file: one that was opened without O_APPEND and truncated would be written to
-    /// behind a hole.
+    /// Goes to the end of a regular file: one that was opened without O_APPEND and truncated would
+    /// be written to behind a hole.
     pub(super) fn seek_end(&self) {
         let _ = rustix::fs::seek(self, SeekFrom::End(0));
     }
 
-    /// Whether nobody will ever take a byte here again. A terminal that was hung up says EIO (write(2)); a
-    /// disk may say it and recover.
+    /// Whether nobody will ever take a byte here again. A terminal that was hung up says EIO
+    /// (write(2)); a disk may say it and recover.
     pub(super) fn is_gone(&self, error: &io::Error) -> bool {
         match Errno::from_io_error(error) {
             Some(Errno::PIPE | Errno::BADF) => true,
@@ -268,8 +273,8 @@ impl Place {
             Ok(written) => Ok(Some(written)),
             Err(Errno::INTR) => Ok(None),
             Err(Errno::WOULDBLOCK) => {
-                // Also a blocking one: whoever shares its description may have made it non-blocking. A polled
-                // one has waited.
+                // Also a blocking one: whoever shares its description may have made it
+                // non-blocking. A polled one has waited.
                 if !matches!(self.kind, Kind::Polled(_)) {
                     is_writable(self.as_fd())?;
                 }

@@ -1,12 +1,14 @@
 //! What a terminal is shown: messages without what it would obey.
 //!
-//! Whoever can send a message could otherwise set the title, fill the clipboard, clear the screen or have the terminal answer
-//! as if it were typed. Escaped are, byte by byte and as `\x1b`: C0 but the tab, DEL, C1 (as UTF-8 and as single bytes that
-//! are part of no UTF-8), and so a LF inside a message. The delimiter after a message stays.
+//! Whoever can send a message could otherwise set the title, fill the clipboard, clear the screen
+//! or have the terminal answer as if it were typed. Escaped are, byte by byte and as `\x1b`: C0 but
+//! the tab, DEL, C1 (as UTF-8 and as single bytes that are part of no UTF-8), and so a LF inside a
+//! message. The delimiter after a message stays.
 
 use crate::ingest::batch::Batch;
 
-/// So much is shown with one write, and held on the stack for it: an escape is four times as long as its byte.
+/// So much is shown with one write, and held on the stack for it: an escape is four times as long
+/// as its byte.
 const PIECE: usize = 4096;
 /// What a byte becomes: `\x1b`.
 const ESCAPE: usize = 4;

@@ -20,32 +20,38 @@ use crate::server::Logger;
 /// The mode of a file that is created, before the umask: logs are for their owner and group.
 const MODE: Mode = Mode::from_raw_mode(0o640);
 
-/// Appends messages, in the output framing, to a file. Delivered means that write(2) took the message's last byte,
-/// framing included: it is in the system's cache and survives a crash of this process, not one of the machine.
+/// Appends messages, in the output framing, to a file. Delivered means that write(2) took the
+/// message's last byte, framing included: it is in the system's cache and survives a crash of this
+/// process, not one of the machine.
 ///
-/// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to as a pipe
-/// is; it must have a reader when it is opened.
+/// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to
+/// as a pipe is; it must have a reader when it is opened.
 ///
-/// A file that does not end in what ends a message was left so by whoever was killed or cut off while it wrote. The
-/// first write after an open ends that half message, so that it stays one of its own, and the log says so. It cannot
-/// where the output framing counts, or where the file may not be read.
+/// A file that does not end in what ends a message was left so by whoever was killed or cut off
+/// while it wrote. The first write after an open ends that half message, so that it stays one of
+/// its own, and the log says so. It cannot where the output framing counts, or where the file may
+/// not be read.
 ///
-/// A message that was written in part, since the disk was full, is resumed at its byte only if that part is still what the
-/// file ends in. If the file was truncated meanwhile, or somebody else has appended to it, the message is written anew, and
-/// the log says so. In an output framing that counts, what somebody else appended to a part spoils that part.
+/// A message that was written in part, since the disk was full, is resumed at its byte only if that
+/// part is still what the file ends in. If the file was truncated meanwhile, or somebody else has
+/// appended to it, the message is written anew, and the log says so. In an output framing that
+/// counts, what somebody else appended to a part spoils that part.
 ///
-/// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the process ignores
-/// or catches SIGXFSZ, as the program does; by default that signal kills it (setrlimit(2)).
-/// **A symbolic link** on the way to the file, or in its place, is followed only if it belongs to this user, to root, or
-/// to the owner of the directory that it is in: nobody else decides what is written to. Whether
-/// fs.protected_symlinks (proc_sys_fs(5)) is on makes no difference.
+/// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the
+/// process ignores or catches SIGXFSZ, as the program does; by default that signal kills it
+/// (setrlimit(2)). **A symbolic link** on the way to the file, or in its place, is followed only if
+/// it belongs to this user, to root, or to the owner of the directory that it is in: nobody else
+/// decides what is written to. Whether fs.protected_symlinks (proc_sys_fs(5)) is on makes no
+/// difference.
 ///
-/// **Its name** is looked at once a second. A file that was moved away or deleted is written to for 10 s more, so that a
-/// rotation can ask for a reopen; if nobody does, the file is opened or created by its name, and the log says so. A reopen
-/// that fails is tried again until it is done. A file that fails, and not because it is full (EIO, ESTALE: its mount is
-/// gone), is opened anew before each try, if something has its name; and let go of where its name says the same, so that
-/// what is dead can be unmounted. In a directory that was a mount point, and is none for now, no file is made. Delivered messages that went to a deleted file are
-/// counted in [`Report::unlinked_messages`](crate::ingest::Report::unlinked_messages).
+/// **Its name** is looked at once a second. A file that was moved away or deleted is written to for
+/// 10 s more, so that a rotation can ask for a reopen; if nobody does, the file is opened or
+/// created by its name, and the log says so. A reopen that fails is tried again until it is done. A
+/// file that fails, and not because it is full (EIO, ESTALE: its mount is gone), is opened anew
+/// before each try, if something has its name; and let go of where its name says the same, so that
+/// what is dead can be unmounted. In a directory that was a mount point, and is none for now, no
+/// file is made. Delivered messages that went to a deleted file are counted in
+/// [`Report::unlinked_messages`](crate::ingest::Report::unlinked_messages).
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
@@ -69,7 +75,8 @@ impl File {
     /// Opens or creates the file.
     ///
     /// # Errors
-    /// What open(2) says; a symbolic link that is not followed is told with its owner. A FIFO needs a reader.
+    /// What open(2) says; a symbolic link that is not followed is told with its owner. A FIFO needs
+    /// a reader.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<File> {
         let path = path.into();
         let (output, is_mounted) = open(&path, Missing::IsCreated, false)
@@ -88,7 +95,8 @@ impl File {
         })
     }
 
-    /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape), should the file be a terminal.
+    /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape), should the file be a
+    /// terminal.
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> File {
         self.output = self.output.terminal_escape(is_on);
@@ -108,8 +116,9 @@ impl File {
         walk::check(path.as_ref())
     }
 
-    /// The folder of a file, to be used with openat(2) and the like, and the file's name in it. On the way to it the symbolic
-    /// links are followed that [`open`](File::open) would follow; whether the name is one is not looked at.
+    /// The folder of a file, to be used with openat(2) and the like, and the file's name in it. On
+    /// the way to it the symbolic links are followed that [`open`](File::open) would follow;
+    /// whether the name is one is not looked at.
     ///
     /// # Errors
     /// There is no such folder, or a link on the way is not followed.
@@ -132,7 +141,8 @@ impl File {
         Ok(is_another)
     }
 
-    /// Before a try, after one that failed and not since there was no room: another descriptor may take it.
+    /// Before a try, after one that failed and not since there was no room: another descriptor may
+    /// take it.
     fn revive(&mut self, logger: &Logger) -> io::Result<()> {
         match self.open_again(Missing::IsAnError) {
             Ok(false) => Ok(()),
@@ -144,7 +154,8 @@ impl File {
             }
             Err(error) if self.is_released => Err(error),
             Err(error) if name::is_mount_dead(&error) => {
-                // While somebody holds it it cannot be unmounted, and if it is all the same, it is what comes back.
+                // While somebody holds it it cannot be unmounted, and if it is all the same, it is
+                // what comes back.
                 self.unlinked.replaced(&self.output, &self.output);
                 self.output.release()?;
                 self.is_released = true;
@@ -184,9 +195,9 @@ enum Missing {
     IsAnError,
 }
 
-/// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows no
-/// difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a look at its end.
-/// Says whether its directory is a mount point.
+/// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows
+/// no difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a
+/// look at its end. Says whether its directory is a mount point.
 fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(FdWriter, bool)> {
     let mut flags = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
     if missing == Missing::IsCreated {

@@ -40,7 +40,8 @@ pub(super) fn explain_at_start(error: io::Error, path: &Path) -> io::Error {
     }
 }
 
-/// Whether a file is at its limit or its disk's, and not dead: another descriptor would be none the better.
+/// Whether a file is at its limit or its disk's, and not dead: another descriptor would be none the
+/// better.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -66,15 +67,16 @@ pub(super) fn is_mount_dead(error: &io::Error) -> bool {
     )
 }
 
-/// Counts the looks that found a name leading elsewhere. Looks, and not time: whoever stood still meanwhile has not
-/// waited for a reopen.
+/// Counts the looks that found a name leading elsewhere. Looks, and not time: whoever stood still
+/// meanwhile has not waited for a reopen.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     looks: u32,
 }
 
 impl Patience {
-    /// A rotation renames a file before it asks for a reopen. So long it has for that, in looks a second apart.
+    /// A rotation renames a file before it asks for a reopen. So long it has for that, in looks a
+    /// second apart.
     const LOOKS: u32 = 10;
 
     /// Whether it is over.

@@ -1,8 +1,10 @@
-//! Opening a file by its name without following a symbolic link that somebody else has put on the way.
+//! Opening a file by its name without following a symbolic link that somebody else has put on the
+//! way.
 //!
-//! The kernel's own protection (fs.protected_symlinks) may be off, and knows sticky, world-writable folders alone.
-//! So the way is walked here, a component at a time and each from the folder that was found before: what was looked at is
-//! what is gone on from, and no link can be put in its place between the two.
+//! The kernel's own protection (fs.protected_symlinks) may be off, and knows sticky, world-writable
+//! folders alone. So the way is walked here, a component at a time and each from the folder that
+//! was found before: what was looked at is what is gone on from, and no link can be put in its
+//! place between the two.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -29,11 +31,12 @@ pub(super) struct Opened {
     pub(super) is_mounted: bool,
 }
 
-/// Opens a file as open(2) does. A symbolic link on the way is followed if it belongs to this user, to root or to the
-/// owner of the folder that it is in. The kernel's own (/proc/self/fd/1) are always followed: nobody else can make one.
+/// Opens a file as open(2) does. A symbolic link on the way is followed if it belongs to this user,
+/// to root or to the owner of the folder that it is in. The kernel's own (/proc/self/fd/1) are
+/// always followed: nobody else can make one.
 ///
-/// Where `was_mounted` says that it is to be in the root of a mount, and there is none, no file is made: it would be hidden
-/// when the mount comes back. One that is there is somebody's will.
+/// Where `was_mounted` says that it is to be in the root of a mount, and there is none, no file is
+/// made: it would be hidden when the mount comes back. One that is there is somebody's will.
 ///
 /// # Errors
 /// What open(2) says; of a link that is not followed, whose it is.
@@ -54,7 +57,8 @@ pub(super) fn open(
             flags.contains(OFlags::CREATE) && !is_missing,
         );
         let file = match openat(&walk.folder, &*name, flags | OFlags::NOFOLLOW, mode) {
-            // Of another user's link in a sticky folder, /tmp first of all, the kernel says EACCES where a file may be made.
+            // Of another user's link in a sticky folder, /tmp first of all, the kernel says EACCES
+            // where a file may be made.
             Err(error)
                 if error == Errno::LOOP || (error == Errno::ACCESS && walk.is_at_link(&name)) =>
             {
@@ -73,14 +77,16 @@ pub(super) fn open(
     }
 }
 
-/// The folder of a file, found as [`open`] finds it, and the file's name there, of which nothing is known.
+/// The folder of a file, found as [`open`] finds it, and the file's name there, of which nothing is
+/// known.
 pub(super) fn find_folder(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let mut walk = Walk::new(path)?;
     let name = walk.go_to_last()?;
     Ok((walk.folder, name))
 }
 
-/// Looks for a link on the way that [`open`] would not follow. Whatever else is wrong there is for others to tell.
+/// Looks for a link on the way that [`open`] would not follow. Whatever else is wrong there is for
+/// others to tell.
 pub(super) fn check(path: &Path) -> io::Result<()> {
     let outcome = Walk::new(path).and_then(|mut walk| {
         loop {
@@ -148,7 +154,8 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Puts a path before what is left. Of its last component a slash is kept: open(2) takes that for no file.
+    /// Puts a path before what is left. Of its last component a slash is kept: open(2) takes that
+    /// for no file.
     fn push(&mut self, path: &OsStr) {
         let is_folder = path.as_bytes().ends_with(b"/") && self.rest.is_empty();
         let names = path.as_bytes().split(|&byte| byte == b'/');

@@ -141,7 +141,8 @@ fn the_kernels_own_links_are_followed_and_a_path_of_nothing_is_none() {
     assert_eq!(error, Some(Errno::ISDIR.raw_os_error()));
 }
 
-/// Whoever may rename in a folder of the way: the file and a folder are exchanged for links while the way is walked.
+/// Whoever may rename in a folder of the way: the file and a folder are exchanged for links while
+/// the way is walked.
 #[test]
 fn a_link_that_is_put_there_in_any_moment_is_not_followed() {
     if !rustix::process::geteuid().is_root() {
