@@ -1,5 +1,5 @@
-//! Programs that embed drainline, whole and short: what an embedder writes. Each has a `start` for the tests and
-//! a `main` as it would be run.
+//! Programs that embed drainline, whole and short: what an embedder writes. Each has a `start` for
+//! the tests and a `main` as it would be run.
 
 pub mod ports;
 pub mod pubsub;

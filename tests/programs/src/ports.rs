@@ -1,5 +1,5 @@
-//! Three small servers as they are written with std alone, and what they become here. The std ones have no
-//! limit on threads, memory or time; what replaces them has all three, and is as long.
+//! Three small servers as they are written with std alone, and what they become here. The std ones
+//! have no limit on threads, memory or time; what replaces them has all three, and is as long.
 
 /// Sends back what it is sent.
 pub mod echo {

@@ -1,4 +1,5 @@
-//! Publish and subscribe by lines: `sub TOPIC`, and `pub TOPIC TEXT`, which every subscriber of it is sent.
+//! Publish and subscribe by lines: `sub TOPIC`, and `pub TOPIC TEXT`, which every subscriber of it
+//! is sent.
 
 use std::collections::HashMap;
 use std::io::Write;

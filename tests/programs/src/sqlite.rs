@@ -1,4 +1,5 @@
-//! Lines into a SQLite database, many in each transaction. A line counts as delivered when it is committed.
+//! Lines into a SQLite database, many in each transaction. A line counts as delivered when it is
+//! committed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
