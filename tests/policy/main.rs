@@ -3,9 +3,6 @@
 //! thread, and against a naive twin where there is a simple one.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-#[path = "../sim/mod.rs"]
-mod sim;
-
 mod coalesce;
 mod linger;
 mod overload;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use drainline::Config;
-use drainline::policy::OverloadLevel;
 
 use crate::cli::units;
 
@@ -18,7 +17,7 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 /// The parts of it are about: losses, waiting, the fullest that the buffer was, how long new
 /// clients are not accepted, the time after a stall, and where every message is when the load ends.
 pub(super) fn sentence(simulated: &Simulated, workload: &Workload, config: &Config) -> String {
-    let paused = Some(not_accepting_for(simulated)).filter(|paused| !paused.is_zero());
+    let paused = Some(simulated.paused_for()).filter(|time| !time.is_zero());
     let parts = [
         Some(format!(
             "{}{}",
@@ -202,13 +201,4 @@ fn afterwards(simulated: &Simulated, workload: &Workload) -> Option<String> {
         )),
         None => None,
     }
-}
-
-/// How long the level was that of a pause or above, as far as the points tell.
-fn not_accepting_for(simulated: &Simulated) -> Duration {
-    let pairs = simulated.timeline.windows(2);
-    pairs
-        .filter(|pair| pair[1].level >= Some(OverloadLevel::Paused))
-        .map(|pair| pair[1].at - pair[0].at)
-        .sum()
 }

@@ -49,6 +49,7 @@ mod tests;
 
 use std::time::Duration;
 
+use drainline::policy::Change;
 use drainline::{Config, DropReason, Reason};
 
 use super::metrics::{Metrics, Point};
@@ -77,6 +78,10 @@ pub(crate) struct Simulated {
     pub(crate) timeline: Vec<Point>,
     pub(crate) metrics: Metrics,
     pub(crate) watched: Watched,
+    /// Each change of the overload's level, and when it came.
+    pub(crate) changes: Vec<(Duration, Change)>,
+    /// When new clients were no longer accepted, when they were accepted again, and so on.
+    pub(crate) pauses: Vec<Duration>,
     /// Messages that kernels held of disconnected or never accepted connections; counted on its
     /// own, not by difference.
     pub(crate) unseen: u64,
@@ -91,6 +96,17 @@ impl Simulated {
     pub(crate) fn longest_wait(&self) -> Duration {
         let waits = self.timeline.iter().map(|point| point.longest_wait);
         waits.max().unwrap_or_default()
+    }
+
+    /// How long new clients were not accepted, until the simulation ended.
+    pub(crate) fn paused_for(&self) -> Duration {
+        let end = self.timeline.last().map_or(Duration::ZERO, |last| last.at);
+        let pauses = self.pauses.chunks(2);
+        let lasted = |pause: &[Duration]| {
+            let until = pause.get(1).copied().unwrap_or(end);
+            until.saturating_sub(pause[0])
+        };
+        pauses.map(lasted).sum()
     }
 
     /// Messages that were lost while the server ran.

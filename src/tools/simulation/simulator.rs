@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use drainline::policy::{Overload, OverloadSettings, Ticket, WatchLimits, Weight};
+use drainline::policy::{Change, Overload, OverloadSettings, Ticket, WatchLimits, Weight};
 use drainline::{Config, WhenFull};
 
 use super::super::metrics::{Metrics, TICK};
@@ -59,6 +59,8 @@ pub(super) struct Simulator<'a> {
     pub(super) limits: WatchLimits,
     pub(super) timeline: Timeline,
     pub(super) watched: Watched,
+    pub(super) changes: Vec<(Duration, Change)>,
+    pub(super) pauses: Vec<Duration>,
     /// Grows while everything that comes finds room.
     pub(super) calm: u64,
     /// Clients that send as fast as they can share one processor: it is free again then.
@@ -126,6 +128,8 @@ impl<'a> Simulator<'a> {
             },
             timeline: Timeline::new(config, workload),
             watched: Watched::default(),
+            changes: Vec::new(),
+            pauses: Vec::new(),
             calm: 0,
             processor_free: Duration::ZERO,
             unseen: 0,
@@ -290,6 +294,8 @@ impl<'a> Simulator<'a> {
                 ..metrics
             },
             watched: self.watched,
+            changes: self.changes,
+            pauses: self.pauses,
             unseen: self.unseen,
             unseen_at_end: self.unseen - unseen_before,
             steps,

@@ -22,8 +22,8 @@ impl Simulator<'_> {
             finished: self.buffer.delivered,
             empty: self.buffer.used().messages == 0,
         };
-        // Only the level is of interest, and that is asked for.
-        let _ = self.overload.step(self.now, seen);
+        let change = self.overload.step(self.now, seen);
+        self.changes.extend(change.map(|change| (self.now, change)));
         let was_paused =
             std::mem::replace(&mut self.admission.is_paused, self.overload.is_paused());
         self.timeline.see(Sight {
@@ -38,6 +38,7 @@ impl Simulator<'_> {
         if self.admission.is_paused == was_paused {
             return;
         }
+        self.pauses.push(self.now);
         match (self.admission.not_accepting(), self.admission.on_overload) {
             (None, _) => self.admit(),
             (Some(_), OnOverload::Backlog) => {}

@@ -1,6 +1,7 @@
 //! What has to hold whatever is simulated, in `books`; what is to come out of a certain load, here.
 
 mod books;
+mod overload;
 
 use std::time::Duration;
 
