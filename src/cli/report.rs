@@ -1,14 +1,14 @@
-//! How the ledger is told: the last line, the exit code, the list of connections.
+//! What is reported: the ledger at the end, the exit code, and the answer to SIGUSR1.
 
 use drainline::policy::OverloadLevel;
-use drainline::{Counters, Reason, Report, Server, Spans, Stats};
+use drainline::{ConnectionInfo, Counters, Reason, Report, Server, Spans, Stats};
 use serde_json::{Map, Value, json};
 
 use super::units::counted;
 use super::values::ReportFormat;
 
-/// 1: the sink, the consumer or a listener died. 4: the drain timed out. 3: drainline lost or cut something
-/// ([`Report::is_lossy`] has the rule). 0: it did not.
+/// 1: the sink, the consumer or a listener failed. 4: the drain timed out. 3: drainline lost
+/// something ([`Report::is_lossy`] has the rule). 0: drainline lost nothing.
 pub(super) fn exit_code(report: &Report) -> u8 {
     if report.error.is_some() {
         1
@@ -85,7 +85,7 @@ fn unread(report: &Report) -> String {
     }
 }
 
-/// What went wrong and is in neither equation, where it did.
+/// Faults that are in neither equation, where they happened.
 fn faults(report: &Report) -> String {
     let counts = [
         ("sink failures", report.sink.failures),
@@ -146,7 +146,7 @@ fn json(report: &Report) -> Value {
     })
 }
 
-/// Whether new clients come in, why not, and since when.
+/// Whether new clients come in, and else why not, and for how long.
 fn accepting(stats: &Stats) -> String {
     stats.not_accepting.map_or_else(
         || "accepting".to_owned(),
@@ -157,7 +157,8 @@ fn accepting(stats: &Stats) -> String {
     )
 }
 
-/// For how many seconds new clients were kept out, and why: `3.4 (paused 1.2, max_connections 2.2)`.
+/// For how many seconds new clients were kept out, and why:
+/// `3.4 (paused 1.2, max_connections 2.2)`.
 fn kept_out(stats: &Stats) -> Option<String> {
     let spans = &stats.not_accepting_seconds;
     let by_reason = spans.iter().filter(|(_, time)| !time.is_zero());
@@ -187,34 +188,81 @@ fn counts<R: Reason>(tally: &Counters<R>) -> Value {
         .into()
 }
 
-/// One line for each connection, and where the overload stands.
-pub(super) fn connections(server: &Server) -> String {
-    let connections = server.connections();
-    let stats = server.report().stats;
+/// Every connection, and how the server stands: what SIGUSR1 asks for.
+pub(super) fn status(server: &Server, format: ReportFormat) -> String {
+    let (connections, stats) = (server.connections(), server.report().stats);
+    match format {
+        ReportFormat::Text => status_text(&connections, &stats),
+        ReportFormat::Json => status_json(&connections, &stats).to_string(),
+    }
+}
+
+/// A line for each connection, and one for the server.
+fn status_text(connections: &[ConnectionInfo], stats: &Stats) -> String {
     let mut text = String::new();
-    for connection in &connections {
+    for connection in connections {
         text += &format!("{connection}\n");
     }
-    let waiting = match stats.senders_waiting {
-        1 => "1 sender waits".to_owned(),
-        senders => format!("{senders} senders wait"),
-    };
-    let kept_out = kept_out(&stats);
-    let kept_out = kept_out.map(|seconds| format!("seconds of not accepting in all {seconds}; "));
     text += &format!(
-        "{}; overload: {}, {}, longest wait {:.1} s; {}in flight {}, {waiting}; {}",
+        "{}; overload: {}; {}; {}; {} in flight; {}",
         counted(connections.len() as u64, "connection"),
         stats.overload.name(),
-        accepting(&stats),
-        stats.longest_wait.as_secs_f64(),
-        kept_out.unwrap_or_default(),
-        stats.in_flight,
-        consumer(&stats),
+        accepting(stats),
+        waiting(stats),
+        counted(stats.in_flight, "message"),
+        consumer(stats),
     );
+    if let Some(kept_out) = kept_out(stats) {
+        text += &format!("; seconds not accepting: {kept_out}");
+    }
     text
 }
 
-/// What the sink is at, by the last tick.
+/// One line, so that it is found among the lines of the log.
+fn status_json(connections: &[ConnectionInfo], stats: &Stats) -> Value {
+    let connections = connections.iter().map(|connection| {
+        json!({
+            "id": connection.id,
+            "peer": connection.peer.to_string(),
+            "listener": &*connection.listener,
+            "state": connection.state.name(),
+            "state_seconds": connection.in_state.as_secs_f64(),
+            "peer_gone": connection.peer_gone,
+            "ended": connection.ended.map(|reason| reason.name()),
+            "messages": connection.messages,
+            "bytes": connection.bytes,
+            "inside_frame": connection.inside_frame,
+        })
+    });
+    let not_accepting = stats.not_accepting.map(
+        |state| json!({ "reason": state.reason.name(), "seconds": state.lasted.as_secs_f64() }),
+    );
+    json!({
+        "connections": connections.collect::<Vec<_>>(),
+        "overload": stats.overload.name(),
+        "not_accepting": not_accepting,
+        "not_accepting_seconds": seconds(&stats.not_accepting_seconds),
+        "senders_waiting": stats.senders_waiting,
+        "longest_wait_seconds": stats.longest_wait.as_secs_f64(),
+        "in_flight": stats.in_flight,
+        "consumer": {
+            "name": stats.consumer.name,
+            "busy_seconds": stats.consumer.busy_for.as_secs_f64(),
+        },
+    })
+}
+
+/// How many senders wait for space in the buffer, and for how long at most.
+fn waiting(stats: &Stats) -> String {
+    let seconds = stats.longest_wait.as_secs_f64();
+    match stats.senders_waiting {
+        0 => "no sender waiting".to_owned(),
+        1 => format!("1 sender waiting, for {seconds:.1} s"),
+        senders => format!("{senders} senders waiting, the longest for {seconds:.1} s"),
+    }
+}
+
+/// What the consumer is doing, by the last tick.
 fn consumer(stats: &Stats) -> String {
     let (name, busy_for) = (&stats.consumer.name, stats.consumer.busy_for);
     match stats.in_flight {

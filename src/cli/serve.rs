@@ -48,8 +48,8 @@ pub(crate) fn serve(
     }
     let server = Arc::new(start(settings, &stderr)?);
     let no_thread = |error| failed(&format!("cannot get a thread for signals: {error}"));
-    let (lister, lists) =
-        Lister::start(Arc::clone(&server), Arc::clone(&stderr)).map_err(no_thread)?;
+    let (lister, lists) = Lister::start(Arc::clone(&server), Arc::clone(&stderr), settings.report)
+        .map_err(no_thread)?;
     let hands = Hands {
         server: Arc::clone(&server),
         stderr: Arc::clone(&stderr),

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Stat, fstat, stat};
 
 use super::report;
+use super::values::ReportFormat;
 
 /// What a stderr that nobody reads may cost whoever says something, from when it stands still.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -251,10 +252,11 @@ impl Lister {
     pub(super) fn start(
         server: Arc<Server>,
         stderr: Arc<Stderr>,
+        format: ReportFormat,
     ) -> io::Result<(Lister, JoinHandle<()>)> {
         let (asked, gives_way) = (Arc::default(), Arc::default());
         let (is_asked, is_over) = (Arc::clone(&asked), Arc::clone(&gives_way));
-        let body = move || list(&server, &stderr, &is_asked, &is_over);
+        let body = move || list(&server, &stderr, format, &is_asked, &is_over);
         let thread = thread::Builder::new().name("lister".to_owned());
         let joins = thread.spawn(body)?;
         let thread = joins.thread().clone();
@@ -278,13 +280,19 @@ impl Lister {
     }
 }
 
-fn list(server: &Server, stderr: &Stderr, is_asked: &AtomicBool, gives_way: &AtomicBool) {
+fn list(
+    server: &Server,
+    stderr: &Stderr,
+    format: ReportFormat,
+    is_asked: &AtomicBool,
+    gives_way: &AtomicBool,
+) {
     while !gives_way.load(Acquire) {
         if !is_asked.swap(false, AcqRel) {
             thread::park();
             continue;
         }
-        let text = report::connections(server) + "\n";
+        let text = report::status(server, format) + "\n";
         let end = Instant::now() + PATIENCE;
         let is_over = || gives_way.load(Acquire) || Instant::now() >= end;
         if let Some(place) = stderr.lock(is_over) {

@@ -17,7 +17,6 @@ use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_until};
-use rustix::process::Signal;
 
 const SIZE: usize = 120;
 
@@ -56,12 +55,7 @@ fn an_outage_of_half_of_send_timeout_loses_nothing_with_the_defaults() {
     // More than the 100,000 messages that the buffer holds by default.
     let messages = 20_000;
     let senders = thread::spawn(move || send_from(addr, 0..8, messages));
-    wait_until("a full buffer", DEADLINE, || {
-        child.signal(Signal::USR1);
-        let dumps = child.stderr_text();
-        let last = dumps.rsplit("connections; overload: ").next().unwrap_or("");
-        last.contains("senders wait") && !last.contains(", 0 senders wait")
-    });
+    child.wait_for_status("a full buffer", |status| status["senders_waiting"] != 0);
     thread::sleep(OUTAGE);
     child.collect_stdout();
     senders.join().unwrap();

@@ -209,10 +209,7 @@ fn it_ends_with_0_when_all_that_did_not_come_through_was_the_peers_own_doing() {
     client.write_all(b"3 one9 half").unwrap();
     child.wait_until_read(&client, 11);
     client::reset(client);
-    wait_until("the reset", DEADLINE, || {
-        child.signal(Signal::USR1);
-        child.stderr_text().contains("\n0 connections")
-    });
+    child.wait_until_all_ended();
     let exit = child.terminate();
     exit.assert_code(0);
     assert_eq!(exit.u64("discarded.reset"), 6, "{exit}");

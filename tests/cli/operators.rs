@@ -13,6 +13,7 @@ use crate::common::tagged::{Cut, SHORTEST, Tagged};
 use crate::common::told::{assert_one_named, logged, names, the_line};
 use crate::common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Signal;
+use serde_json::Value;
 
 /// How many do the same.
 const MANY: usize = 5;
@@ -28,10 +29,7 @@ fn a_probe_is_counted_apart_and_logged_by_nobody() {
     let mut last = child.connect();
     last.write_all(b"no probe\n").unwrap();
     assert_eq!(client::half_close(last), Closed::Clean);
-    wait_until("all of them ended", DEADLINE, || {
-        child.signal(Signal::USR1);
-        child.stderr_text().contains("\n0 connections")
-    });
+    child.wait_until_all_ended();
     let exit = child.terminate();
     exit.assert_code(0);
     exit.assert_closes();
@@ -132,54 +130,45 @@ fn held_up(args: &[&str], clients: usize) -> (Drainline, Vec<TcpStream>) {
 fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
     let (mut child, clients) = held_up(&["--when-full", "block", "--pause-after", "300ms"], 2);
     let peers = names(&clients);
-    let line_of = |told: &str, part: &str| {
-        let line = told.lines().rfind(|line| line.contains(part));
-        line.unwrap_or_default().to_owned()
-    };
-    let told = wait_for("a pause", DEADLINE, || {
-        child.signal(Signal::USR1);
-        let told = child.stderr_text();
-        let overload = line_of(&told, "2 connections; ");
-        let is_shown =
-            overload.starts_with("2 connections; overload: paused, not accepting: paused for ");
-        (is_shown && overload.contains(", 2 senders wait; ")).then_some(told)
+    let status = child.wait_for_status("a pause", |status| {
+        status["overload"] == "paused"
+            && status["not_accepting"]["reason"] == "paused"
+            && status["senders_waiting"] == 2
     });
     wait_until("the change is told", DEADLINE, || {
         let told = child.stderr_text();
-        line_of(&told, " -> paused after ").ends_with(" lost meanwhile; not accepting (paused)")
+        let line = told
+            .lines()
+            .rfind(|line| line.contains(" -> paused after "));
+        line.is_some_and(|line| line.ends_with(" lost meanwhile; not accepting (paused)"))
     });
     for (id, peer) in (1..).zip(&peers) {
-        let line = line_of(&told, &format!("{id} {peer} "));
-        let after = line
-            .split(" sending, for ")
-            .nth(1)
-            .unwrap_or_else(|| panic!("{line}"));
-        let (time, counts) = after.split_once(" s: ").unwrap();
-        assert!(time.parse::<f64>().unwrap() >= 0.1, "{line}");
-        let (messages, bytes) = counts.split_once(" messages, ").unwrap();
-        let bytes = bytes.split(' ').next().unwrap();
-        let (messages, bytes): (u64, u64) = (messages.parse().unwrap(), bytes.parse().unwrap());
-        assert!(bytes > 0 && messages * SHORTEST as u64 <= bytes, "{line}");
+        let mut connections = status["connections"].as_array().unwrap().iter();
+        let connection = connections.find(|connection| connection["id"] == id);
+        let connection = connection.unwrap_or_else(|| panic!("{status}"));
+        assert_eq!(connection["peer"], **peer, "{status}");
+        assert_eq!(connection["state"], "sending", "{status}");
+        assert!(
+            connection["state_seconds"].as_f64().unwrap() >= 0.1,
+            "{status}"
+        );
+        let count = |name: &str| connection[name].as_u64().unwrap();
+        let (messages, bytes) = (count("messages"), count("bytes"));
+        assert!(bytes > 0 && messages * SHORTEST as u64 <= bytes, "{status}");
     }
-    let overload = line_of(&told, "2 connections; ");
+    assert_eq!(status["consumer"]["name"], "stdout", "{status}");
+    let seconds = |value: &Value| value.as_f64().unwrap();
     assert!(
-        overload.contains("; stdout has been busy with one write for "),
-        "{overload}"
+        seconds(&status["consumer"]["busy_seconds"]) > 0.0,
+        "{status}"
     );
-    assert!(
-        !overload.contains(", longest wait 0.0 s; ") && !overload.contains("; in flight 0, "),
-        "{overload}"
-    );
-    // How long in all, and for each reason, as in the ledger.
-    let (_, in_all) = overload
-        .split_once("; seconds of not accepting in all ")
-        .unwrap_or_else(|| panic!("{overload}"));
-    let (in_all, by_reason) = in_all.split_once(" (paused ").unwrap();
-    let (paused, _) = by_reason.split_once("); in flight ").unwrap();
-    assert!(
-        in_all == paused && in_all.parse::<f64>().unwrap() > 0.0,
-        "{overload}"
-    );
+    assert!(seconds(&status["longest_wait_seconds"]) > 0.0, "{status}");
+    assert!(status["in_flight"].as_u64().unwrap() > 0, "{status}");
+    // How long in all, for each reason, as in the ledger.
+    let not_accepting = status["not_accepting_seconds"].as_object().unwrap();
+    for (reason, time) in not_accepting {
+        assert_eq!(seconds(time) > 0.0, reason == "paused", "{status}");
+    }
 
     child.collect_stdout();
     for client in clients {
@@ -250,9 +239,9 @@ fn stop_and_continue(children: &mut [&mut Drainline]) {
 
 #[track_caller]
 fn wait_held_up(child: &mut Drainline) {
-    wait_until("a sender in line", DEADLINE, || {
-        child.signal(Signal::USR1);
-        child.stderr_text().contains(" sending, for ")
+    child.wait_for_status("a sender in line", |status| {
+        let mut connections = status["connections"].as_array().unwrap().iter();
+        connections.any(|connection| connection["state"] == "sending")
     });
 }
 

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::common::child::Drainline;
 use crate::common::client;
-use crate::common::wait::{DEADLINE, wait_until};
+use crate::common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// As the help has it. A file that is there keeps its mode.
 #[test]
@@ -51,31 +51,55 @@ fn a_usr1_lists_every_connection_with_its_id_its_peer_and_its_state() {
     clients[0].write_all(b"one\nhalf").unwrap();
     wait_until("its line", DEADLINE, || child.stdout_bytes() == b"one\n");
     // The second may not have been accepted at the first look.
-    wait_until("both listed", DEADLINE, || {
-        child.signal(Signal::USR1);
-        child
-            .stderr_text()
-            .contains("\n2 connections; overload: normal, accepting")
+    let status = child.wait_for_status("both listed", |status| {
+        status["connections"].as_array().unwrap().len() == 2
     });
-    let listed = child.stderr_text();
+    assert_eq!(status["overload"], "normal", "{status}");
+    assert_eq!(status["not_accepting"], Value::Null, "{status}");
     for (id, client) in (1..).zip(&clients) {
-        let line = format!("\n{id} {} reading, for ", client.local_addr().unwrap());
-        assert!(listed.contains(&line), "no {line:?} in {listed}");
+        let connection = &status["connections"][id - 1];
+        assert_eq!(connection["id"], id, "{status}");
+        let peer = client.local_addr().unwrap().to_string();
+        assert_eq!(connection["peer"], peer, "{status}");
+        assert_eq!(connection["state"], "reading", "{status}");
     }
-    assert!(
-        listed.contains(": 1 message, 8 bytes, inside a frame\n"),
-        "{listed}"
+    let first = &status["connections"][0];
+    assert_eq!(
+        (&first["messages"], &first["bytes"]),
+        (&1.into(), &8.into())
     );
-    assert!(listed.contains("; stdout is idle\n"), "{listed}");
+    assert_eq!(first["inside_frame"], true, "{status}");
+    let idle = json!({ "name": "stdout", "busy_seconds": 0.0 });
+    assert_eq!(status["consumer"], idle, "{status}");
     // Also when there is no descriptor left to be had.
     child.limit(rustix::process::Resource::Nofile, Some(3));
     drop(clients.pop());
-    wait_until("one listed", DEADLINE, || {
-        child.signal(Signal::USR1);
-        child.stderr_text().contains("\n1 connection; overload: ")
+    child.wait_for_status("one listed", |status| {
+        status["connections"].as_array().unwrap().len() == 1
     });
     child.terminate();
     assert_eq!(child.stdout_bytes(), b"one\n");
+}
+
+#[test]
+fn a_usr1_is_answered_in_text_unless_json_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let ports = directory.path().join("ports").display().to_string();
+    let args = ["--listen", "127.0.0.1:0", "--port-file", &ports];
+    let mut child = Drainline::with(&args).bare().start();
+    let mut client = child.connect();
+    client.write_all(b"one\nhalf").unwrap();
+    let peer = client.local_addr().unwrap();
+    let listed = format!("\n1 {peer} reading, for ");
+    let told = wait_for("the connection listed", DEADLINE, || {
+        child.signal(Signal::USR1);
+        let told = child.stderr_text();
+        (told.contains(&listed) && told.contains("1 message, 8 bytes, inside a frame\n"))
+            .then_some(told)
+    });
+    let server = "\n1 connection; overload: normal; accepting; no sender waiting; 0 messages in flight; stdout is idle\n";
+    assert!(told.contains(server), "{told}");
+    child.terminate();
 }
 
 #[test]

@@ -7,8 +7,7 @@ use crate::common::child::Drainline;
 use crate::common::client::{self, Closed};
 use crate::common::exit::Exit;
 use crate::common::told::{assert_one_named, names, the_line};
-use crate::common::wait::{DEADLINE, wait_until};
-use rustix::process::Signal;
+use serde_json::Value;
 
 /// How many do the same.
 const MANY: usize = 5;
@@ -396,20 +395,13 @@ fn a_counted_message_that_a_reset_cuts_short_is_told_once_for_many() {
             client.write_all(&[whole, half].concat()).unwrap();
         }
         let each = (whole.len() + half.len()) as u64;
-        wait_until("all was read", DEADLINE, || {
-            child.signal(Signal::USR1);
-            let told = child.stderr_text();
-            peers.iter().all(|peer| {
-                let read = format!(" {each} bytes");
-                let is_it = |line: &str| line.contains(peer) && line.contains(&read);
-                told.lines().any(is_it)
-            })
+        child.wait_for_status("all was read", |status| {
+            let connections = status["connections"].as_array().unwrap();
+            let all_read = |connection: &Value| connection["bytes"] == each;
+            connections.len() == MANY && connections.iter().all(all_read)
         });
         clients.into_iter().for_each(client::reset);
-        wait_until("all are gone", DEADLINE, || {
-            child.signal(Signal::USR1);
-            child.stderr_text().contains("\n0 connections")
-        });
+        child.wait_until_all_ended();
         let exit = child.terminate();
         exit.assert_code(0);
         exit.assert_closes();

@@ -9,6 +9,7 @@ use std::process::{ChildStderr, ChildStdout};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Signal, getrlimit, prlimit};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::checker::Checker;
@@ -133,20 +134,38 @@ impl Drainline {
             .current
     }
 
+    /// The last answer to SIGUSR1 in its stderr; `--report json` has to be set.
+    pub fn last_status(&self) -> Option<Value> {
+        let told = self.stderr_text();
+        let (whole, _) = told.rsplit_once('\n')?;
+        let mut lines = whole.lines().rev().filter(|line| line.starts_with('{'));
+        lines.find_map(|line| {
+            let told: Value = serde_json::from_str(line).ok()?;
+            told["connections"].is_array().then_some(told)
+        })
+    }
+
+    /// Blocks until an answer to SIGUSR1 is what is waited for, for at most [`DEADLINE`], and
+    /// returns that answer.
+    #[track_caller]
+    pub fn wait_for_status(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, DEADLINE, || {
+            self.signal(Signal::USR1);
+            self.last_status().filter(&is_it)
+        })
+    }
+
     /// Blocks until it has read `bytes` of a connection, by its own word (SIGUSR1), for at most
     /// [`DEADLINE`].
     #[track_caller]
     pub fn wait_until_read(&mut self, of: &TcpStream, bytes: usize) {
-        let peer = format!(" {} ", of.local_addr().unwrap());
-        let read = match bytes {
-            1 => " 1 byte".to_owned(),
-            bytes => format!(" {bytes} bytes"),
-        };
-        wait_until("bytes of a connection read", DEADLINE, || {
-            self.signal(Signal::USR1);
-            let told = self.stderr_text();
-            let last = told.lines().rfind(|line| line.contains(&peer));
-            last.is_some_and(|line| line.contains(&read))
+        let peer = of.local_addr().unwrap().to_string();
+        self.wait_for_status("bytes of a connection read", |status| {
+            status["connections"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|connection| connection["peer"] == *peer && connection["bytes"] == bytes)
         });
     }
 
@@ -154,11 +173,8 @@ impl Drainline {
     /// end that is on its way when a drain begins is not the peer's.
     #[track_caller]
     pub fn wait_until_all_ended(&mut self) {
-        wait_until("every connection's end", DEADLINE, || {
-            self.signal(Signal::USR1);
-            let told = self.stderr_text();
-            let last = told.lines().rfind(|line| line.contains("; overload: "));
-            last.is_some_and(|line| line.starts_with("0 connections; "))
+        self.wait_for_status("every connection's end", |status| {
+            status["connections"] == Value::Array(Vec::new())
         });
     }
 

@@ -173,13 +173,7 @@ fn a_reset_mid_message_costs_that_message_alone() {
     let in_flow: Counted = flow.iter().collect();
     sent.add(in_flow.messages, in_flow.bytes as usize);
     // Served once the resets have been seen: whatever they left behind is over.
-    wait_until("the resets seen", DEADLINE, || {
-        server.signal(rustix::process::Signal::USR1);
-        server
-            .stderr_text()
-            .lines()
-            .any(|line| line.starts_with("0 connections;"))
-    });
+    server.wait_until_all_ended();
 
     let exit = server.terminate();
     exit.assert_code(0);
@@ -259,10 +253,7 @@ fn a_stalled_sink_costs_senders_that_wait_nothing() {
     let mut server = stalled(&["--when-full", "block"]);
     let senders = flood(&server, 6, 2_000);
     // Held up for longer than send_timeout, which says nothing here.
-    wait_until("senders that wait", DEADLINE, || {
-        server.signal(rustix::process::Signal::USR1);
-        server.stderr_text().contains("6 senders wait")
-    });
+    server.wait_for_status("senders that wait", |status| status["senders_waiting"] == 6);
     thread::sleep(STALL);
     server.collect_stdout();
     let sent = join(senders);
