@@ -1,4 +1,4 @@
-//! The files that the command line names: whether they can be what they are to be, found out without a trace.
+//! The files that the command line names: whether they can be opened, found out without a trace.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// So many symbolic links the kernel follows (path_resolution(7)).
+/// The kernel follows this many symbolic links (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// What opening it for a sink would say. Nothing is created, and a FIFO is not opened: its reader would take that
-/// for the end of the stream.
+/// The error of opening a sink's file. Nothing is created, and a FIFO is not opened: its reader
+/// would take the close for the end of the stream.
 pub(super) fn check_sink(path: &Path) -> io::Result<()> {
     drainline::ingest::sink::File::check_links(path)?;
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
@@ -39,13 +39,15 @@ pub(super) fn is_fifo(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
 }
 
-/// Whether a file can be written there as a whole. A file that is there is replaced, and so is a symbolic link to one, or to
-/// nothing: it may be somebody else's. Whatever else is there is not ours to remove: a folder, a FIFO, /dev/stdout.
+/// Whether [`write_whole`] can write a file at `path`. An existing file is replaced, and so is a
+/// symbolic link to a file or to nothing, which may be somebody else's. Anything else is not ours
+/// to remove: a folder, a FIFO, /dev/stdout.
 pub(crate) fn check_replaced(path: &Path) -> io::Result<()> {
     find_replaced(path).map(drop)
 }
 
-/// The folder of a file that can be replaced, which it is written to whatever becomes of its path, and its name there.
+/// The folder of a file that can be replaced, opened, so that a renamed folder changes nothing, and
+/// the file's name in that folder.
 fn find_replaced(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let (folder, name) = drainline::ingest::sink::File::find_folder(path)?;
     if let Ok(there) = rustix::fs::statat(&folder, &*name, AtFlags::empty()) {
@@ -53,7 +55,7 @@ fn find_replaced(path: &Path) -> io::Result<(OwnedFd, OsString)> {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Errno::ISDIR.into()),
             _ => {
-                let text = "it is no regular file, and would be replaced by one";
+                let text = "not a regular file, and drainline would replace it";
                 return Err(io::Error::other(text));
             }
         }
@@ -65,18 +67,18 @@ fn find_replaced(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     Ok((folder, name))
 }
 
-/// Whether the port file would take the place of the sink's file.
+/// Whether the port file would replace the sink's file.
 pub(super) fn replaces(port_file: &Path, sink: &Path) -> bool {
     resolve(port_file) == resolve(sink)
 }
 
-/// Whole or not there: written beside it, to a new file under a name that nobody can know before (O_EXCL, which follows no
-/// link and waits for no FIFO), and renamed.
+/// Writes a file that is whole whenever it exists: to a new file in the same folder, under a name
+/// that nobody can guess (O_EXCL follows no link and waits for no FIFO), which is then renamed.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let (folder, name) = find_replaced(path)?;
     let new = format!(".drainline-{:016x}", RandomState::new().hash_one(path));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    // Less what the umask takes.
+    // The umask takes its share.
     let file = rustix::fs::openat(&folder, &*new, flags, Mode::from_raw_mode(0o666))?;
     let written = fs::File::from(file)
         .write_all(text.as_bytes())
@@ -87,7 +89,7 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// By a slash at its end, which open(2) takes no file for, whatever is there.
+/// Whether a path ends with a slash: open(2) then opens no file, whatever is there.
 fn asks_for_folder(path: &Path) -> bool {
     path.as_os_str().as_bytes().ends_with(b"/")
 }
@@ -103,9 +105,9 @@ fn check_new(path: &Path) -> io::Result<()> {
     check_folder(rustix::fs::open(folder, flags, Mode::empty())?)
 }
 
-/// Whether a file can be created in a folder. Its mode does not tell: there are read-only file systems, and some in
-/// which not even root can. So an unnamed one is made (O_TMPFILE, open(2)), and where the file system knows none of
-/// those, one that is removed at once.
+/// Whether a file can be created in a folder. The folder's mode does not tell: there are read-only
+/// file systems, and some in which not even root can. So an unnamed file is created (O_TMPFILE,
+/// open(2)), or, where the file system has none, a file that is removed at once.
 fn check_folder(folder: impl AsFd) -> io::Result<()> {
     let (flags, mode) = (OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
     match rustix::fs::openat(&folder, c".", flags | OFlags::TMPFILE, mode) {
@@ -131,7 +133,7 @@ fn follow(path: &Path) -> PathBuf {
     path
 }
 
-/// The one path of a file, as far as it exists.
+/// The canonical path of a file, as far as the path exists.
 fn resolve(path: &Path) -> PathBuf {
     let path = follow(path);
     fs::canonicalize(&path).unwrap_or_else(|_| {

@@ -1,13 +1,16 @@
-//! One arena for malloc and no caches of threads, so that the bound holds.
+//! One arena for malloc and no caches of threads, so that the memory limit holds.
 //!
-//! glibc's malloc makes an arena for each thread, up to eight for each processor, and gives back to the system only what
-//! is free at an arena's top. A connection that filled the buffer and then holds a part of a message there keeps a whole
-//! buffer's memory from the system and from all other threads; the next one does so in another arena. In a single arena
-//! what one connection freed is what the next one takes. And each thread keeps for itself the last pieces that it freed of
-//! every small size, 235 KiB in all, which a client that sends messages of all sizes can fill.
+//! glibc's malloc makes an arena for each thread, up to eight for each processor, and gives back to
+//! the system only what is free at an arena's top. A connection that filled the buffer and then
+//! holds part of a message there keeps a whole buffer's memory from the system and from all other
+//! threads; the next connection does so in another arena. In a single arena, what one connection
+//! freed is what the next one takes. Each thread also keeps for itself the last pieces that it
+//! freed of every small size, 235 KiB in all, which a client that sends messages of all sizes can
+//! fill.
 //!
-//! malloc reads both from the environment, before `main`: so the program sets them and executes itself once more. That
-//! keeps its process, its descriptors, its ignored signals and its mask of signals.
+//! malloc reads both settings from the environment, before `main`: so the program sets them and
+//! executes itself once more. That keeps its process, its descriptors, its ignored signals and its
+//! mask of signals.
 
 use std::convert::Infallible;
 use std::env;
@@ -21,11 +24,12 @@ const ARENA_MAX: &str = "MALLOC_ARENA_MAX";
 const TUNABLES: &str = "GLIBC_TUNABLES";
 const NO_THREAD_CACHES: &str = "glibc.malloc.tcache_count=0";
 
-/// Starts this program anew with what the bound needs, but for what somebody has set and where nothing would count. Call
-/// it before any thread is made and anything is opened. Where it cannot be done, as when the program's file was deleted,
-/// the process goes on with what it has, and its bound says so.
+/// Executes this program once more with the settings that the memory limit needs, unless somebody
+/// has set them or they would have no effect. To be called before any thread is started and
+/// anything is opened. Where that is impossible, as when the program's file was deleted, the
+/// process goes on with the settings it has, and its limits say so.
 ///
-/// It comes back in the process that it makes: there, all is set.
+/// Returns in the executed program, where all is set.
 pub(crate) fn ensure() {
     let malloc = Malloc::of_process();
     let mut missing = Vec::new();
@@ -52,8 +56,8 @@ fn with_another(mut tunables: OsString) -> OsString {
     tunables
 }
 
-/// Not by `/proc/self/exe`, by which ps(1) and pidof(8) would call it `exe`. And not by std's `Command`, which leaves
-/// SIGPIPE at its default where it fails.
+/// Not by `/proc/self/exe`, under which ps(1) and pidof(8) would show `exe`. And not by std's
+/// `Command`, which leaves SIGPIPE at its default where the call fails.
 fn execute_again(settings: &[(&str, OsString)]) -> Option<Infallible> {
     let program = c_string(env::current_exe().ok()?.into_os_string())?;
     let args: Option<Vec<CString>> = env::args_os().map(c_string).collect();

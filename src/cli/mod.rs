@@ -1,10 +1,10 @@
 //! The command line: what was typed, what it means, the serving, and how it is told.
 //!
 //! In the order data flows: `settings` has the flags, a row each, and holds their values against
-//! each other; `flag` says what a row is, `units`, `kinds` and `values` read one value each, `files`
-//! looks at the paths among them. `usage` makes any error one line, with the new names of what was
+//! each other; `flag` says what a row is, `units`, `kinds` and `values` read one value each, and
+//! `files` checks the paths. `usage` makes any error one line, with the new names of what was
 //! `renamed`; `help` prints the rows. Then `serve` starts the server, `signals` passes on what the
-//! system asks, `report` says how it ended, `stderr` writes it.
+//! system asks, `report` says how the server ended, `stderr` writes that.
 
 pub(crate) mod files;
 pub(crate) mod flag;
@@ -33,7 +33,7 @@ use drainline::ingest::sink::FdWriter;
 
 use settings::Parsed;
 
-/// What a stderr that nobody reads may cost.
+/// How long a stderr that nobody reads may hold up the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves; `args` begin with the program's name.
@@ -61,8 +61,8 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     })
 }
 
-/// What was asked for goes to stdout; a reader that has enough of it is no failure. A stdout that was closed at the
-/// start is the null device by now, as for whoever wants the exit code alone: nobody can tell them apart.
+/// Prints a help or a report to stdout; a reader that stops reading is no failure. A stdout that
+/// was closed at the start is the null device by now, just as when only the exit code is wanted.
 pub(crate) fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -77,7 +77,7 @@ pub(crate) fn print(text: &str) -> ExitCode {
     }
 }
 
-/// A line to stderr, which may be a pipe that nobody reads: it is given a second.
+/// Prints a line to stderr, which may be a pipe that nobody reads: the line gets a second.
 pub(crate) fn say(line: &str) {
     if let Ok(stderr) = FdWriter::stderr() {
         stderr.write_within(format!("{line}\n").as_bytes(), PATIENCE);

@@ -20,19 +20,21 @@ use super::usage::UsageError;
 use super::values::{self, SinkSpec};
 use super::{files, flag, report, units};
 
-/// The main thread, `signals` and `lister` run beside the server; stderr, the terminal, the file of a sink, and two that
-/// are open while it is opened anew.
+/// Threads beside the server's: `signals` and `lister`.
 pub(crate) const THREADS: u64 = 2;
+/// Descriptors beside the server's: stderr, the terminal, the file of a sink, and two more while
+/// that file is reopened; the pipe of signals.
 pub(crate) const DESCRIPTORS: u64 = 7;
 
-/// What a start has open when it counts, beside stderr, the terminal and stdout: the pipe of signals, and a sink's file.
+/// What a start has open when descriptors are counted, beside stderr, the terminal and stdout: the
+/// pipe of signals, and the file of a sink.
 const PIPE_OF_SIGNALS: u64 = 2;
 const SINK_FILE: u64 = 1;
 
-/// Serves until a signal or a failure ends it. Calls `started` when all of its threads run.
+/// Serves until a signal or a failure ends the server. Calls `started` when all threads run.
 ///
 /// # Errors
-/// It did not start, or `started` failed.
+/// The server did not start, or `started` failed.
 pub(crate) fn serve(
     settings: &Settings,
     started: impl FnOnce(&Arc<Server>) -> io::Result<()>,
@@ -47,7 +49,7 @@ pub(crate) fn serve(
         files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
     }
     let server = Arc::new(start(settings, &stderr)?);
-    let no_thread = |error| failed(&format!("cannot get a thread for signals: {error}"));
+    let no_thread = |error| failed(&format!("cannot start a thread for signals: {error}"));
     let (lister, lists) = Lister::start(Arc::clone(&server), Arc::clone(&stderr), settings.report)
         .map_err(no_thread)?;
     let hands = Hands {
@@ -82,11 +84,11 @@ pub(crate) fn serve(
     Ok(ExitCode::from(report::exit_code(&report)))
 }
 
-/// Says whether the settings are sound, and what they come to.
+/// Checks the settings; returns their effective values, the limits, and notes.
 ///
 /// # Errors
-/// They are not, or the system cannot hold them, or a file cannot be opened: what a start would say, as far as that
-/// can be told without listening.
+/// The error of a start: the system cannot hold the settings, or a file cannot be opened. What only
+/// shows by listening is not found.
 pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     raise_descriptor_limit();
     // Open as they are in a start, which counts them.
@@ -113,7 +115,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
             if files::is_fifo(path) {
                 let sink = settings.sink.to_string();
                 notes.push(format!(
-                    "--sink {sink} is a FIFO: a start needs somebody who reads it"
+                    "--sink {sink} is a FIFO: a start fails unless something reads it"
                 ));
             }
             files::check_sink(path).map(|()| None)
@@ -214,7 +216,7 @@ fn escape_remark(sink: &str, escapes: bool) -> Option<(Level, String)> {
 
 fn overwrite_remark(sink: &Stdout) -> Option<(Level, String)> {
     sink.is_overwriting().then(|| {
-        let text = "stdout is a file that is not appended to: should it be truncated (logrotate's copytruncate), it begins with NUL bytes from then on; append with >> instead of >";
+        let text = "stdout is a file opened without append: if something truncates it (logrotate's copytruncate), it will begin with NUL bytes; redirect with >> instead of >";
         (Level::Warn, text.to_owned())
     })
 }
@@ -300,7 +302,7 @@ fn banner(settings: &Settings, server: &Server) -> String {
     text
 }
 
-/// What a shell writes a message of this framing with.
+/// The shell command that prints a message in this framing.
 fn hello(framing: Framing) -> &'static str {
     match framing {
         Framing::Nul => r"printf 'hello\0'",

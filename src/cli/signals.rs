@@ -1,4 +1,4 @@
-//! What the system asks of the process: one thread waits for the next signal, and for nothing else.
+//! Signals: one thread waits for the next signal, and for nothing else.
 
 use std::fs::File;
 use std::io;
@@ -20,16 +20,18 @@ use super::report;
 use super::stderr::{Lister, Stderr};
 use super::values::ReportFormat;
 
-/// Within this time of the first one a stop is the same request once more: timeout(1), npm and service managers send it to
-/// the process and to its group, a terminal's Ctrl-C comes beside a SIGTERM.
+/// A second request to stop within this time is the first one repeated: timeout(1), npm and service
+/// managers signal the process and its group, and a terminal's Ctrl-C comes beside a SIGTERM.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// Signals that the server catches.
 const CAUGHT: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ];
 
-/// SIGTERM and SIGINT reach this process although its parent had blocked them: execve(2) keeps the mask, and what is pending
-/// behind it. Before any other thread is made, since each has the mask of whoever made it. Not in a server, which catches
-/// them first ([`Signals::register`]): one that is pending comes at this moment, and is the end of a process that does not.
+/// Lets SIGTERM and SIGINT reach this process although its parent had blocked them: execve(2) keeps
+/// the mask, and the signals that are pending behind it. To be called before any other thread is
+/// started, since a thread inherits its creator's mask. Not for a server, which catches the signals
+/// first ([`Signals::register`]): a pending signal arrives at this moment, and ends a process that
+/// does not.
 pub(crate) fn unblock_stops() {
     unblock(&[SIGTERM, SIGINT]);
 }
@@ -51,7 +53,7 @@ enum Stop {
     First,
     /// The first one once more.
     Same,
-    /// Somebody has seen that it goes on, and wants it to end now.
+    /// A new request: the process is to end now.
     Again,
 }
 
@@ -68,8 +70,8 @@ impl Stops {
     }
 }
 
-/// For a tool: the first SIGINT or SIGTERM, kept for whoever looks. A later one, but for the first one's repetition, ends
-/// the process at once.
+/// For a tool: the first SIGINT or SIGTERM is kept for whoever looks. A later one that is not the
+/// first one repeated ends the process at once.
 #[derive(Debug)]
 pub(crate) struct StopFlag {
     flag: Arc<AtomicBool>,
@@ -103,12 +105,12 @@ impl StopFlag {
         Ok(StopFlag { flag, number })
     }
 
-    /// Set by the first one.
+    /// Set by the first signal.
     pub(crate) fn flag(&self) -> &AtomicBool {
         &self.flag
     }
 
-    /// The number of the first one.
+    /// The number of the first signal.
     pub(crate) fn caught(&self) -> Option<u8> {
         let number = u8::try_from(self.number.load(Relaxed)).ok()?;
         (number > 0).then_some(number)
@@ -121,25 +123,25 @@ pub(super) struct Signals {
     terminal: Option<Terminal>,
 }
 
-/// What they are served with.
+/// What the thread of signals acts on.
 pub(super) struct Hands {
     pub(super) server: Arc<Server>,
     pub(super) stderr: Arc<Stderr>,
     pub(super) lister: Lister,
     pub(super) drain_timeout: Duration,
     pub(super) format: ReportFormat,
-    /// The sink has a file's name: SIGHUP opens it anew.
+    /// The sink is a file by its name, which SIGHUP reopens.
     pub(super) has_file: bool,
 }
 
-/// The thread that serves them.
+/// The thread that serves signals.
 pub(super) struct Serving {
     close: iterator::Handle,
     thread: JoinHandle<()>,
 }
 
 impl Signals {
-    /// Catches them from now on, and those that came before and were blocked.
+    /// Catches signals from now on, and those that came before and were blocked.
     pub(super) fn register() -> io::Result<Signals> {
         let terminal = Terminal::that_hangs_up();
         let caught = iterator::Signals::new(CAUGHT)?;
@@ -147,8 +149,9 @@ impl Signals {
         Ok(Signals { caught, terminal })
     }
 
-    /// SIGTERM and SIGINT drain; a second one, but for a repetition of the first, prints the ledger and ends the process
-    /// at once. SIGHUP reopens the sink, or is the end of the terminal; SIGUSR1 lists the connections.
+    /// SIGTERM and SIGINT drain; a second one that is not the first one repeated prints the report
+    /// and ends the process at once. SIGHUP reopens the sink, or says that the terminal closed;
+    /// SIGUSR1 prints the connections.
     pub(super) fn serve(self, hands: Hands) -> io::Result<Serving> {
         let Signals {
             mut caught,
@@ -161,8 +164,9 @@ impl Signals {
                 match signal {
                     SIGHUP => hang_up(&hands, terminal.as_ref(), &mut stops),
                     SIGUSR1 => hands.lister.list(),
-                    // A file that may grow no more (RLIMIT_FSIZE). Left to itself it kills the process;
-                    // caught, the write says EFBIG (setrlimit(2)), and the sink tries again.
+                    // A file that may grow no more (RLIMIT_FSIZE). Uncaught, the signal kills the
+                    // process; caught, the write fails with EFBIG (setrlimit(2)), and the sink
+                    // retries.
                     SIGXFSZ => {}
                     signal => match stops.come(Instant::now()) {
                         Stop::First => hands.server.drain(hands.drain_timeout),
@@ -183,26 +187,26 @@ impl Signals {
     }
 }
 
-/// A terminal that closed has nobody left who could stop the server. It never ends it at once: whoever closes a terminal
-/// during a drain has asked for nothing new.
+/// Reopens the sink's file. Without one, a terminal that closed stops the server, which nobody
+/// could stop from there any more; during a drain, closing the terminal changes nothing.
 fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
     let say = |reason, text: &str| {
         let logger = hands.server.logger();
         logger.log_limited(reason, Level::Info, || text.to_owned());
     };
     if hands.has_file {
-        say("SIGHUP", "SIGHUP: the file of the sink is opened anew");
+        say("SIGHUP", "SIGHUP: reopening the file of the sink");
         hands.server.reopen();
     } else if terminal.is_some_and(Terminal::is_gone) {
         say(
             "SIGHUP, the terminal is gone",
-            "SIGHUP: the terminal is gone: ending",
+            "SIGHUP: the terminal is gone; stopping",
         );
         if stops.come(Instant::now()) == Stop::First {
             hands.server.drain(hands.drain_timeout);
         }
     } else {
-        say("SIGHUP", "SIGHUP: there is no file to be opened anew");
+        say("SIGHUP", "SIGHUP: there is no file to reopen");
     }
 }
 
@@ -213,12 +217,13 @@ impl Serving {
     }
 }
 
-/// The controlling terminal at the start, which stays open so that it can be asked for even when no descriptor is left.
+/// The controlling terminal at the start, kept open so that it can be looked at when no descriptor
+/// is left.
 #[derive(Debug)]
 pub(super) struct Terminal(File);
 
 impl Terminal {
-    /// `None`: there is none, or its hanging up is not for us (SIGHUP is ignored: nohup(1)).
+    /// `None`: there is no terminal, or its end is not for us (SIGHUP is ignored: nohup(1)).
     pub(super) fn that_hangs_up() -> Option<Terminal> {
         let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
         let mut options = std::fs::OpenOptions::new();
@@ -226,7 +231,7 @@ impl Terminal {
         tty.ok().filter(|_| !is_ignored(SIGHUP)).map(Terminal)
     }
 
-    /// It hung up, or is this session's no more: EIO or ENOTTY (tcgetpgrp(3)).
+    /// The terminal closed, or is this session's no more: EIO or ENOTTY (tcgetpgrp(3)).
     fn is_gone(&self) -> bool {
         rustix::termios::tcgetpgrp(&self.0).is_err()
     }

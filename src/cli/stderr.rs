@@ -1,5 +1,5 @@
-//! Standard error: opened once, so that it can be written to when no descriptor is left; shared with the log; and never in
-//! the middle of a message, where the sink writes to the same place.
+//! Standard error: opened once, so that it can be written to when no descriptor is left; shared
+//! with the log; and never in the middle of a message, where the sink writes to the same place.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -18,30 +18,30 @@ use rustix::fs::{Stat, fstat, stat};
 use super::report;
 use super::values::ReportFormat;
 
-/// What a stderr that nobody reads may cost whoever says something, from when it stands still.
+/// How long a line waits for a stderr that takes nothing, counted from when it stopped.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// And however long it has been standing: its reader may come at this moment.
+/// The least that each line waits: stderr's reader may come at this moment.
 const MIN_PATIENCE: Duration = Duration::from_millis(100);
-/// Between two looks at whose turn it is.
+/// The time between two tries to get the place.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// What stands at the end of the place that lines, and perhaps messages, are written to.
 #[derive(Debug, Default)]
 struct Place {
-    /// A message that the sink has written in part, and goes on with.
+    /// The sink has written a message in part, and will go on with it.
     is_inside: bool,
-    /// Something that nobody goes on with: the next line begins on a line of its own.
+    /// What was written last will never be finished: the next line begins with a line end.
     is_torn: bool,
 }
 
 /// This process's standard error.
 #[derive(Debug)]
 pub(super) struct Stderr {
-    /// `None`: it is closed, and whatever is said is gone.
+    /// `None`: stderr is closed, and every line is lost.
     output: Option<FdWriter>,
-    /// Whoever holds it writes.
+    /// The holder of this lock writes.
     place: Mutex<Place>,
-    /// Since when it takes nothing, if it took nothing of what it was last offered.
+    /// Since when stderr takes nothing, if the last write took nothing.
     stands_since: Mutex<Option<Instant>>,
 }
 
@@ -54,8 +54,9 @@ impl Stderr {
         })
     }
 
-    /// A line, which is given a second, or what is left of it where stderr stands still already. After that it is also put
-    /// into the middle of a message: either nobody takes anything, or it will not be finished.
+    /// Writes a line within a second, or what is left of that second where stderr takes nothing
+    /// already. After that the line is even put into the middle of a message: either nobody reads
+    /// anything, or the message will not be finished.
     pub(super) fn say(&self, line: &str) {
         let end = patience_ends(*self.stands_since.lock(), Instant::now());
         let is_over = || Instant::now() >= end;
@@ -65,15 +66,15 @@ impl Stderr {
         }
     }
 
-    /// Writes it between two messages, all of it or until `is_over`.
+    /// Writes `text` between two messages, all of it or until `is_over`.
     fn write(&self, mut place: MutexGuard<'_, Place>, text: &str, is_over: impl Fn() -> bool) {
         let torn = if place.is_torn { "\n" } else { "" };
         place.is_torn = !self.put(&format!("{torn}{text}"), is_over);
-        // To whoever waits: else the log could keep the sink from the place, or the sink the log.
+        // Handed to whoever waits: else log and sink could keep each other from the place.
         MutexGuard::unlock_fair(place);
     }
 
-    /// Whether all of it was written. At least one write is tried.
+    /// Whether all of `text` was written. At least one write is tried.
     fn put(&self, text: &str, is_over: impl Fn() -> bool) -> bool {
         let Some(output) = &self.output else {
             return true;
@@ -101,7 +102,7 @@ impl Stderr {
         }
     }
 
-    /// Waits until no message is in the middle.
+    /// Takes the place once no message is half written.
     fn lock(&self, is_over: impl Fn() -> bool) -> Option<MutexGuard<'_, Place>> {
         loop {
             if let Some(place) = self.place.try_lock_for(SLICE) {
@@ -117,7 +118,7 @@ impl Stderr {
         }
     }
 
-    /// For the log. Its lines wait for as long as it takes: it is the logger's thread that writes them.
+    /// Where the log writes. Its lines wait as long as it takes: only the logger's thread waits.
     pub(super) fn log_target(self: &Arc<Self>) -> env_logger::Target {
         env_logger::Target::Pipe(Box::new(LogTarget(Arc::clone(self))))
     }
@@ -152,7 +153,7 @@ impl Stderr {
     }
 }
 
-/// Lines that come one after the other wait for one and the same reader, and so for no more than a second in all.
+/// Lines that follow each other wait for the same reader, and so for no more than a second in all.
 fn patience_ends(stands_since: Option<Instant>, now: Instant) -> Instant {
     let ends = stands_since.unwrap_or(now) + PATIENCE;
     ends.max(now + MIN_PATIENCE)
@@ -174,9 +175,11 @@ impl Write for LogTarget {
     }
 }
 
-/// A sink that writes to where stderr goes: it has the place to itself from a message's first byte to its last.
+/// A sink that writes to where stderr goes: the sink has the place to itself from a message's first
+/// byte to its last.
 ///
-/// It holds it while it writes all that it is offered. If its reader stands still, nobody could write a line either.
+/// The sink holds the place while it writes all that it is offered. If the reader stops, no line
+/// could be written either.
 #[derive(Debug)]
 pub(super) struct Between<S> {
     sink: S,
@@ -196,7 +199,7 @@ impl<S: Sink> Sink for Between<S> {
     }
 
     fn write(&mut self, work: &mut Batches<'_>) -> Result<(), SinkError> {
-        // A line may be under way to a reader that stands still.
+        // A line may be on its way to a reader that has stopped.
         let mut place = loop {
             match self.stderr.place.try_lock_for(SLICE) {
                 Some(place) => break place,
@@ -231,7 +234,7 @@ impl<S: Sink> Sink for Between<S> {
     }
 }
 
-/// Half a message that nobody goes on with keeps no line waiting.
+/// Half a message that will not be finished keeps no line waiting.
 impl<S> Drop for Between<S> {
     fn drop(&mut self) {
         if let Some(mut place) = self.stderr.place.try_lock_for(PATIENCE) {
@@ -240,7 +243,8 @@ impl<S> Drop for Between<S> {
     }
 }
 
-/// Asks for the list of connections, which a thread of its own writes: one list at a time, and whoever asks waits for none.
+/// Asks for the list of connections, which a thread of its own writes: one list at a time, and the
+/// asking thread waits for none.
 #[derive(Clone, Debug)]
 pub(super) struct Lister {
     asked: Arc<AtomicBool>,
@@ -273,7 +277,7 @@ impl Lister {
         self.thread.unpark();
     }
 
-    /// What is being written is left as it is, for the last line; the thread ends.
+    /// Ends the thread; a list that is being written stops where it is, for the last line.
     pub(super) fn give_way(&self) {
         self.gives_way.store(true, Release);
         self.thread.unpark();

@@ -1,7 +1,7 @@
 //! Durations, sizes and rates, read and printed as people write them.
 //!
-//! A reader's error names what it could not read and nothing else: which values a flag accepts is
-//! told by the flag. What a printer prints, its reader reads back as the same value.
+//! A reader's error names what could not be read and nothing else: the flag tells which values it
+//! accepts. What a printer prints, its reader reads back as the same value.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", plural(count))
 }
 
-/// What makes a regular noun of so many.
+/// The ending of a regular noun for this count.
 pub(crate) fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }

@@ -11,62 +11,67 @@ use super::ranges;
 
 pub use super::ranges::TICK;
 
-/// What a connected sender meets when the buffer stays full.
+/// What happens to a connection whose send waits for a full buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WhenFull {
-    /// Wait up to `send_timeout`, then end the connection. What it had in hand is counted as dropped.
+    /// Wait up to `send_timeout`, then end the connection. What it had in hand is counted as
+    /// dropped.
     #[default]
     Abort,
     /// Wait up to `send_timeout` once, then drop the item, counted, and go on. Sends of that
     /// connection do not wait again until one succeeds. A handler that is to go on must not return
     /// [`SendError::Full`](super::SendError::Full) as its error, as `?` does.
     Drop,
-    /// Wait as long as it takes: nothing is ever lost, and threads stay bounded by `max_connections`.
+    /// Wait as long as it takes: nothing is ever lost, and threads stay bounded by
+    /// `max_connections`.
     Block,
 }
 
-/// What new clients meet while the gate is shut. To turn them away takes a descriptor, of which each listener keeps one in
-/// reserve; where even that cannot be had, they wait in the kernel's queue under each of these.
+/// What happens to new clients while the server is not accepting. Rejecting a client takes a
+/// descriptor, of which each listener keeps one in reserve; where even that is gone, clients wait
+/// in the kernel's queue, whatever is set here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnOverload {
-    /// They are not accepted: the kernel queues them, up to the backlog. To themselves they look
+    /// Clients are not accepted: the kernel queues them, up to the backlog. To themselves they look
     /// connected.
     #[default]
     Backlog,
-    /// They are accepted and closed at once, so that a client or a balancer fails over.
+    /// Clients are accepted and closed at once, so that a client or a load balancer fails over.
     Close,
-    /// Their connects are refused (ECONNREFUSED). Those that have begun when accepting ends are given 200 ms, and
-    /// are accepted, closed and counted. No other connect is answered meanwhile: TCP repeats it after a second.
-    /// The kernel resets, and nobody can count, a client whose handshake takes longer or goes by a SYN cookie.
+    /// Connects are refused (ECONNREFUSED). Connects that have begun when accepting ends get 200
+    /// ms, and are accepted, closed and counted. No other connect is answered meanwhile: TCP
+    /// retries after a second. The kernel resets a client whose handshake takes longer or goes by a
+    /// SYN cookie, and nobody can count that client.
     ///
-    /// A listener that was handed in already bound ([`Builder::listener`](super::Builder::listener)) falls back to
-    /// `Close`.
+    /// A listener that was handed in already bound
+    /// ([`Builder::listener`](super::Builder::listener)) falls back to `Close`.
     Refuse,
 }
 
-/// When the gate shuts because senders are held up.
+/// When the server stops accepting because senders wait for a full buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PauseAfter {
-    /// After a sixth of `send_timeout`: 5 s with the default of 30 s. At least 100 ms, so with a `send_timeout`
-    /// of no more than that it never comes to it, unless `when_full` is [`WhenFull::Block`].
+    /// After a sixth of `send_timeout`: 5 s with the default of 30 s. At least 100 ms, so with a
+    /// `send_timeout` of 100 ms or less there is no pause, unless `when_full` is
+    /// [`WhenFull::Block`].
     #[default]
     Auto,
-    /// After this long, 100 ms or more. Below `send_timeout`, unless `when_full` is [`WhenFull::Block`]:
-    /// a wait that long has already been cut off.
+    /// After this long, 100 ms or more. Below `send_timeout`, unless `when_full` is
+    /// [`WhenFull::Block`]: a connection that waited `send_timeout` has already been ended.
     After(Duration),
     /// Never.
     Off,
 }
 
-/// How long a new connection may say nothing.
+/// How long a new connection may send nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FirstByteTimeout {
-    /// For ever, while there is room. While clients are kept out at `max_connections`, connections that have sent no
-    /// byte for 60 s are ended, the oldest first, and only as many as are needed. Under [`OnOverload::Refuse`], where
-    /// nobody can see who is refused, one at least, whoever comes.
+    /// For ever, until `max_connections` keeps clients out: then connections that have sent no byte
+    /// for 60 s are ended, the oldest first, and only as many as are needed. Under
+    /// [`OnOverload::Refuse`], where nobody can see who is refused, at least one.
     #[default]
     Auto,
-    /// This long, 100 ms to a year, whether there is room or not. Cuts senders that connect early and are quiet.
+    /// This long, 100 ms to a year, in any case. Ends senders that connect early and stay quiet.
     After(Duration),
     /// For ever.
     Off,
@@ -109,25 +114,26 @@ pub struct Config {
     pub max_connections_per_ip: Option<usize>,
     /// Networks that `max_connections_per_ip` does not count: balancers, NAT. Default: none.
     pub per_ip_exempt: Vec<IpNet>,
-    /// The buffer's bound in messages: 1 to 16,777,216. Default 100,000. Its slots are allocated at
-    /// start, 16 bytes each.
+    /// The buffer's capacity in messages: 1 to 16,777,216. Default 100,000. Its slots are allocated
+    /// at start, 16 bytes each.
     pub buffer_messages: usize,
-    /// The buffer's bound in bytes of heap that its items hold: 4 KiB to 1 TiB. Default 64 MiB.
+    /// The buffer's capacity in bytes of heap that its items hold: 4 KiB to 1 TiB. Default 64 MiB.
     pub buffer_bytes: usize,
-    /// The longest that one send waits for room in the buffer: 1 ms to 24 h. Default 30 s.
+    /// The longest that one send waits for space in the buffer: 1 ms to 24 h. Default 30 s.
     pub send_timeout: Duration,
-    /// What follows when it waited that long. Default: abort.
+    /// What happens to a connection whose send waited that long. Default: abort.
     pub when_full: WhenFull,
-    /// When held-up senders shut the admission. Default: after a sixth of `send_timeout`.
+    /// When the server stops accepting because senders wait. Default: after a sixth of
+    /// `send_timeout`.
     pub pause_after: PauseAfter,
-    /// What new clients meet while the gate is shut. Default: the kernel's queue.
+    /// What happens to new clients while the server is not accepting. Default: the kernel's queue.
     pub on_overload: OnOverload,
     /// Messages per second that one connection may send, 1 or more. Above it its reads are delayed,
-    /// and each brings about a second's worth; nothing is dropped. What is left of a stream that its peer has ended
-    /// or reset is read at once. Default: off.
+    /// and each brings about a second's worth; nothing is dropped. What is left of a stream that
+    /// its peer has ended or reset is read at once. Default: off.
     pub rate_limit: Option<u64>,
-    /// Connections per second that are accepted, over all listeners, 1 or more. Above it clients wait
-    /// in the kernel's queue. Default: off.
+    /// Connections per second that are accepted, over all listeners, 1 or more. Above it clients
+    /// wait in the kernel's queue. Default: off.
     pub accept_rate: Option<u64>,
     /// Longest time inside one unfinished frame, counted only while the handler waits for its peer:
     /// 100 ms to a year. Acts where the handler reports [`progress`](super::Connection::progress).
@@ -136,44 +142,44 @@ pub struct Config {
     /// Longest time without a byte, counted only while the handler waits for its peer: 100 ms to a
     /// year. Default: off, because it cuts senders that are honest and quiet.
     pub idle_timeout: Option<Duration>,
-    /// How long a connection may send nothing at all, counted only while the handler waits for its peer. Default: for
-    /// ever while there is room.
+    /// How long a connection may send nothing at all, counted only while the handler waits for its
+    /// peer. Default: for ever, until `max_connections` keeps clients out.
     pub first_byte_timeout: FirstByteTimeout,
     /// Longest time in one write(2) of a reply (at most 64 KiB): 100 ms to a year. Default 30 s.
     pub write_timeout: Option<Duration>,
     /// TCP keepalive. Default: on, 60 s idle, 10 s interval, 6 probes.
     pub keepalive: Option<Keepalive>,
-    /// Connections that the kernel queues for us: 1 to 65,535, cut by the kernel to its own
+    /// Connections that the kernel queues for us: 1 to 65,535, capped by the kernel at its own
     /// net.core.somaxconn (listen(2)). `None` (the default): that maximum.
     pub backlog: Option<u32>,
     /// Stack of a handler's thread in bytes: 64 KiB to 1 GiB. Untouched pages cost nothing; an
     /// overflow aborts the process. `None` (the default): std's 2 MiB.
     pub stack_size: Option<usize>,
-    /// How long a thread whose connection ended well waits for another one, instead of ending: 1 ms to an hour.
-    /// It keeps its permit, which counts as room for a new client, and its thread-local values. Short
-    /// connections cost two to three times less so; the price is the memory of idle threads for that time.
-    /// `None`: each connection has a thread of its own. Default 200 ms.
+    /// How long a thread whose connection ended well waits for another one, instead of ending: 1 ms
+    /// to an hour. It keeps its permit, which counts as free for a new client, and its thread-local
+    /// values. Short connections cost two to three times less so; the price is the memory of idle
+    /// threads for that time. `None`: each connection has a thread of its own. Default 200 ms.
     pub reuse_threads: Option<Duration>,
-    /// Small reads a second, over all connections, from which on `max_read_delay` and `linger` act: 1 to
-    /// 1,000,000,000. Below, wake-ups are cheap and latency counts. Default 20,000.
+    /// Small reads a second, over all connections, from which on `max_read_delay` and `linger` act:
+    /// 1 to 1,000,000,000. Below, wake-ups are cheap and latency counts. Default 20,000.
     pub busy_reads: u64,
-    /// The longest that a read is delayed while the server is busy, where its handler
-    /// [lets it](super::Connection::delay_read): 1 ms to a minute. A connection whose messages come close
-    /// together then reads once for several of them, about four; the price is that much latency, under load
-    /// only. `None`: never. Default 50 ms.
+    /// The longest that a read is delayed while the server is busy, where its handler [lets
+    /// it](super::Connection::delay_read): 1 ms to a minute. A connection whose messages come close
+    /// together then reads once for several of them, about four; the price is that much latency,
+    /// under load only. `None`: never. Default 50 ms.
     pub max_read_delay: Option<Duration>,
-    /// Whether the consumer, while so many small items come, sleeps half a millisecond when its receiver is empty,
-    /// and then takes all that came: waking it for each costs more than that. The price is that much latency,
-    /// under load only. Default: yes.
+    /// Whether the consumer, while so many small items come, sleeps half a millisecond when its
+    /// receiver is empty, and then takes all that came: waking it for each costs more than that.
+    /// The price is that much latency, under load only. Default: yes.
     pub linger: bool,
-    /// How long a drain may take that nobody gave a deadline: 0 to 24 h. Default 30 s. Handlers have
-    /// three quarters of it, the consumer the rest.
+    /// How long a drain may take that nobody gave a deadline: 0 to 24 h. Default 30 s. Handlers
+    /// have three quarters of it, the consumer the rest.
     pub drain_timeout: Duration,
     /// A sink this long in one write, or a connection this long in one send or in its own code, is
     /// named in the log: 100 ms to a day. Default 5 s.
     pub warn_after: Duration,
-    /// What one handler holds on the heap at most, in bytes, for the memory bound that is computed at
-    /// start. Default 64 KiB; set it to what your handler allocates.
+    /// What one handler holds on the heap at most, in bytes, for the memory limit that is computed
+    /// at start. Default 64 KiB; set it to what your handler allocates.
     pub handler_bytes: usize,
 }
 

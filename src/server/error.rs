@@ -76,7 +76,8 @@ pub struct LimitError {
     /// The limit that does not hold it, by the name under which an operator finds it. If several do
     /// not, the one that holds the fewest connections.
     pub limit: String,
-    /// What it limits: `"descriptors"`, `"threads"`, `"memory mappings"`, `"bytes of address space"`.
+    /// What it limits: `"descriptors"`, `"threads"`, `"memory mappings"`, `"bytes of address
+    /// space"`.
     pub unit: &'static str,
     /// What it allows, in all.
     pub allows: u64,
@@ -119,7 +120,8 @@ pub enum StartError {
     Config(ConfigError),
     /// The operating system does not hold what was asked for.
     Limit(LimitError),
-    /// Neither [`listen`](super::Builder::listen) nor [`listener`](super::Builder::listener) was called.
+    /// Neither [`listen`](super::Builder::listen) nor [`listener`](super::Builder::listener) was
+    /// called.
     NoListener,
     /// An address could not be listened on.
     Listen {
@@ -210,8 +212,8 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// An error of a consumer that cannot go on: [`start_each`](crate::Builder::start_each) stops the server
-/// for it, as for the end of any consumer.
+/// An error of a consumer that cannot go on: [`start_each`](crate::Builder::start_each) stops the
+/// server for it, as for the end of any consumer.
 #[derive(Debug)]
 pub struct Fatal(pub BoxError);
 
@@ -275,8 +277,8 @@ impl<T> std::error::Error for TrySendError<T> {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The buffer stayed full, or the request alone is heavier than the whole buffer. The connection may
-    /// go on.
+    /// The buffer stayed full, or the request alone is heavier than the whole buffer. The
+    /// connection may go on.
     Full,
     /// The consumer let go of the request without an answer, or is dead. The connection may go on.
     Unanswered,
@@ -303,14 +305,15 @@ impl std::error::Error for RequestError {
     }
 }
 
-/// Why an item was not sent. It comes back, and is already booked as dropped: do not count it again.
+/// Why an item was not sent. It comes back, and is already booked as dropped: do not count it
+/// again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<T> {
-    /// The buffer stayed full, or the item alone is heavier than the whole bound. The connection may go on: a
-    /// handler that wants that matches on it, since `?` ends it as failed.
+    /// The buffer stayed full, or the item alone is heavier than the whole bound. The connection
+    /// may go on: a handler that wants that matches on it, since `?` ends it as failed.
     Full(T),
-    /// The connection was aborted: it waited `send_timeout` for the buffer, or it was cut by a deadline
-    /// or by hand. End the handler.
+    /// The connection was aborted: it waited `send_timeout` for the buffer, or it was cut by a
+    /// deadline or by hand. End the handler.
     Aborted(T),
     /// The server takes nothing more: it shuts down, or its consumer is dead. End the handler.
     Closed(T),
@@ -370,8 +373,9 @@ impl<T> From<SendError<T>> for BoxError {
 ///
 /// Reads and writes that we ended return an [`io::Error`] that wraps this; a handler that ends a
 /// connection for a reason of its own may return it as its error, or an error that has it as its
-/// [`source`](std::error::Error::source), and it is counted under that reason. What such an error says is in
-/// the log line for [`EndReason::ProtocolError`], and behind the limit in the one for a time limit that passed.
+/// [`source`](std::error::Error::source), and it is counted under that reason. What such an error
+/// says is in the log line for [`EndReason::ProtocolError`], and behind the limit in the one for a
+/// time limit that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended(pub EndReason);
 

@@ -465,7 +465,7 @@ fn a_port_file_is_written_beside_whatever_lies_there_and_takes_the_place_of_noth
             let mut child = Drainline::with(&args).spawn();
             let exit = child.wait();
             exit.assert_code(1);
-            let why = format!("--port-file {port_file}: it is no regular file");
+            let why = format!("--port-file {port_file}: not a regular file");
             assert!(exit.stderr.contains(&why), "{exit}");
         }
     }

@@ -263,7 +263,7 @@ fn a_terminal_that_is_gone_stops_a_server_that_writes_elsewhere_and_has_nothing_
     // While it is there, a SIGHUP is a request that is told.
     kill_process(terminal.pid, Signal::HUP).unwrap();
     wait_until("the line", DEADLINE, || {
-        stderr().contains("SIGHUP: there is no file to be opened anew")
+        stderr().contains("SIGHUP: there is no file to reopen")
     });
     terminal.send(b"two\n");
     terminal.script.signal(Signal::KILL);
@@ -271,7 +271,7 @@ fn a_terminal_that_is_gone_stops_a_server_that_writes_elsewhere_and_has_nothing_
     wait_until("its end", DEADLINE, || !terminal.is_alive());
     let stderr = stderr();
     assert!(
-        stderr.contains("SIGHUP: the terminal is gone: ending"),
+        stderr.contains("SIGHUP: the terminal is gone; stopping"),
         "{stderr}"
     );
     assert!(stderr.contains("\"delivered\":2,"), "{stderr}");
