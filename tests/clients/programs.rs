@@ -10,8 +10,7 @@ use crate::common::exit::Counted;
 use crate::common::guard::Guarded;
 use crate::common::programs::{address, counted, finish, installed, run};
 use crate::common::tagged::Tagged;
-use crate::common::wait::{DEADLINE, wait_until};
-use rustix::process::Signal;
+use crate::common::wait::DEADLINE;
 
 /// A message of more than one read.
 const LONG: usize = 10_000;
@@ -160,18 +159,13 @@ fn hello_is_a_message(framing: &str) {
         return;
     };
     // Not before the hello is here, which is one record.
-    let listed = |child: &mut Drainline, line: &str| {
-        child.signal(Signal::USR1);
-        let told = child.stderr_text();
-        told.lines()
-            .any(|told| told.starts_with(line) && !told.contains(" 0 bytes"))
-    };
-    wait_until("a hello read", DEADLINE, || {
-        listed(&mut child, "1 127.0.0.1:")
+    child.wait_for_status("a hello read", |status| {
+        let mut connections = status["connections"].as_array().unwrap().iter();
+        connections.any(|connection| connection["id"] == 1 && connection["bytes"] != 0)
     });
     // It hangs up, and what it did not end is a message all the same.
     drop(client);
-    wait_until("its end", DEADLINE, || listed(&mut child, "0 connections"));
+    child.wait_until_all_ended();
     let (exit, sink) = finish(child, |_| true);
     let messages = counted(&sink);
     assert!(messages[0].starts_with(HELLO), "{messages:?}");

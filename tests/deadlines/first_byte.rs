@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::common::child::Drainline;
 use crate::common::client;
 use crate::common::wait::{DEADLINE, wait_until};
-use rustix::process::Signal;
 
 const POLICIES: [&str; 3] = ["backlog", "close", "refuse"];
 
@@ -36,10 +35,8 @@ impl Full {
         let mut talker = server.connect();
         say(&server, &mut talker, "early");
         let silent = client::connect_many(server.addr(), places - 1);
-        wait_until("every place taken", DEADLINE, || {
-            server.signal(Signal::USR1);
-            let told = format!("{places} connections; ");
-            server.stderr_text().contains(&told)
+        server.wait_for_status("every place taken", |status| {
+            status["connections"].as_array().unwrap().len() == places
         });
         Full {
             server,
