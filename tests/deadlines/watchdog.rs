@@ -307,6 +307,9 @@ fn that_an_inherited_listener_cannot_refuse_is_said_at_start() {
     config.on_overload = OnOverload::Refuse;
     let listener = TcpListener::bind(echo::ANY).unwrap();
     let server = echo::start_on(config, listener);
-    wait_line(&["WARN", "on_overload = refuse: an inherited listener"]);
+    wait_line(&[
+        "WARN",
+        "on_overload refuse does not work for an inherited listener",
+    ]);
     server.shutdown(DEADLINE);
 }
