@@ -10,10 +10,10 @@ const SILENT: Duration = Duration::from_secs(60);
 /// Ends in one tick at most.
 const MAX_PER_TICK: usize = 64;
 
-/// Ends only as many as are needed. How many clients are kept out nobody knows, so it begins with
-/// one in a tick, and doubles where that was not enough, never before anybody was due; those that
-/// are on their way out count. Who is honest, early and quiet keeps the connection while permits are
-/// free, and the oldest of the silent go first.
+/// Ends only as many as are needed. Nobody knows how many clients are kept out, so the number in a
+/// tick begins with one, and doubles where that was not enough, never before anybody was due; those
+/// that are on their way out count. Who is honest, early and quiet keeps the connection while
+/// permits are free, and the oldest of the silent go first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Eviction {
     per_tick: usize,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::watch::MAX_TICK;
 
-/// A clock that ticks move, each by a fifth of a second at most: however long a machine or a process
-/// stood still, the clock has not moved further.
+/// A clock that ticks move, each by a fifth of a second at most: however long a machine or a
+/// process stood still, the clock has not moved further.
 ///
 /// Between two ticks the clock runs on, within the same limit, so it is as exact as whoever asks,
 /// and it never goes backwards. Where ticks come late the clock is late, never early.

@@ -412,6 +412,28 @@ fn readme(conn: &mut Connection, out: &Sender<String>) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// The lines of code in `text`, one behind the other.
+fn code(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    lines.filter(|line| !line.starts_with("//")).collect()
+}
+
+/// What the server is flooded with below is what readers are told to write.
+#[test]
+fn the_readmes_first_example_is_that_handler() {
+    let (_, handler) = include_str!("messages.rs")
+        .split_once("fn readme(")
+        .unwrap();
+    let (_, body) = handler.split_once("{\n").unwrap();
+    let (body, _) = body.split_once("\n}\n").unwrap();
+    let (_, example) = include_str!("../../README.md")
+        .split_once("```rust\n")
+        .unwrap();
+    let (example, _) = example.split_once("```\n").unwrap();
+    let handler = format!("|conn, out| {{{}}},", code(body));
+    assert!(code(example).contains(&handler), "{handler}");
+}
+
 /// The same, for whom a longer line is not the end.
 fn truncating(conn: &mut Connection, out: &Sender<String>) -> Result<(), BoxError> {
     for line in conn
