@@ -27,7 +27,7 @@
 pub mod ingest;
 #[doc(hidden)]
 pub mod policy;
-pub mod server;
+mod server;
 
 #[doc = include_str!("docs/design.md")]
 pub mod design {}

@@ -1,4 +1,4 @@
-//! Bytes in, messages out: what most people want on top of the [`server`](crate::server) room.
+//! Bytes in, messages out: what most people want on top of the [server](crate::Server).
 //!
 //! [`Ingest`] is a server whose handlers cut what they read into messages by a [`Framing`], and
 //! whose consumer hands [`Batch`]es of them to a [`Sink`]. It replies to nobody. Beside the

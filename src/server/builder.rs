@@ -244,7 +244,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
 
     /// Starts the server with a consumer that calls `deliver` for each message; `Ok` means delivered.
     /// An error means that this message cannot be: it is logged, and counted as dropped for
-    /// [`Refused`](super::DropReason::Refused), and the server goes on. An error that is a [`Fatal`] stops
+    /// [`Refused`](super::DropReason::Refused), and the server goes on. An error that is a [`Fatal`](crate::Fatal) stops
     /// the whole server, as that of any consumer does.
     ///
     /// # Errors

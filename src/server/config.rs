@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::error::{ConfigError, Contradiction};
 use super::ranges;
 
-pub use super::ranges::TICK;
+pub(super) use super::ranges::TICK;
 
 /// What happens to a connection whose send waits for a full buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -98,8 +98,20 @@ impl Default for Keepalive {
     }
 }
 
-/// Everything that can be set about a server. Start from [`Config::default`] and change fields;
-/// [`Builder::start`](super::Builder::start) checks them.
+/// Everything that can be set about a server. Start from [`Config::default`] and change fields, or
+/// chain the methods of the same names; [`Builder::start`](super::Builder::start) checks them.
+///
+/// ```
+/// use std::time::Duration;
+/// use drainline::{Config, WhenFull};
+///
+/// let config = Config::default()
+///     .max_connections(100)
+///     .idle_timeout(Duration::from_secs(600))
+///     .write_timeout(None)
+///     .when_full(WhenFull::Block);
+/// assert_eq!(config.max_connections, Some(100));
+/// ```
 ///
 /// `None` means that the layer is off, except where it says otherwise.
 #[derive(Clone, Debug)]
@@ -136,7 +148,7 @@ pub struct Config {
     /// wait in the kernel's queue. Default: off.
     pub accept_rate: Option<u64>,
     /// Longest time inside one unfinished frame, counted only while the handler waits for its peer:
-    /// 100 ms to a year. Acts where the handler reports [`progress`](super::Connection::progress).
+    /// 100 ms to a year. Acts where the handler reports [`frame_progress`](super::Connection::frame_progress).
     /// Default 30 s.
     pub frame_timeout: Option<Duration>,
     /// Longest time without a byte, counted only while the handler waits for its peer: 100 ms to a
@@ -181,6 +193,50 @@ pub struct Config {
     /// What one handler holds on the heap at most, in bytes, for the memory limit that is computed
     /// at start. Default 64 KiB; set it to what your handler allocates.
     pub handler_bytes: usize,
+}
+
+/// A method for each field, so that a configuration is one expression.
+macro_rules! setters {
+    ($($field:ident: $Type:ty,)+) => {
+        impl Config {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Config#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, value: impl Into<$Type>) -> Self {
+                    self.$field = value.into();
+                    self
+                }
+            )+
+        }
+    };
+}
+
+setters! {
+    max_connections: Option<usize>,
+    max_connections_per_ip: Option<usize>,
+    per_ip_exempt: Vec<IpNet>,
+    buffer_messages: usize,
+    buffer_bytes: usize,
+    send_timeout: Duration,
+    when_full: WhenFull,
+    pause_after: PauseAfter,
+    on_overload: OnOverload,
+    rate_limit: Option<u64>,
+    accept_rate: Option<u64>,
+    frame_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    first_byte_timeout: FirstByteTimeout,
+    write_timeout: Option<Duration>,
+    keepalive: Option<Keepalive>,
+    backlog: Option<u32>,
+    stack_size: Option<usize>,
+    reuse_threads: Option<Duration>,
+    busy_reads: u64,
+    max_read_delay: Option<Duration>,
+    linger: bool,
+    drain_timeout: Duration,
+    warn_after: Duration,
+    handler_bytes: usize,
 }
 
 impl Default for Config {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::ledger::EndReason;
 
@@ -177,11 +178,16 @@ impl From<LimitError> for StartError {
 }
 
 /// Why a server that was running came to its end by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The consumer returned an error: its text.
-    ConsumerFailed(String),
+    /// The consumer returned an error.
+    ConsumerFailed {
+        /// The text of the error, as the consumer's thread had it.
+        message: String,
+        /// The error itself.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// The consumer panicked: its message.
     ConsumerPanicked(String),
     /// The consumer returned `Ok` although its receiver was not closed.
@@ -191,26 +197,36 @@ pub enum ServerError {
         /// Where it listened.
         address: SocketAddr,
         /// What the system said.
-        error: String,
+        source: Arc<io::Error>,
     },
 }
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerError::ConsumerFailed(error) => write!(f, "the consumer failed: {error}"),
+            ServerError::ConsumerFailed { message, .. } => {
+                write!(f, "the consumer failed: {message}")
+            }
             ServerError::ConsumerPanicked(message) => write!(f, "the consumer panicked: {message}"),
             ServerError::ConsumerLeft => {
                 f.write_str("the consumer returned before its receiver was closed")
             }
-            ServerError::ListenerFailed { address, error } => {
-                write!(f, "the listener on {address} failed: {error}")
+            ServerError::ListenerFailed { address, source } => {
+                write!(f, "the listener on {address} failed: {source}")
             }
         }
     }
 }
 
-impl std::error::Error for ServerError {}
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ServerError::ConsumerFailed { source, .. } => Some(&**source),
+            ServerError::ListenerFailed { source, .. } => Some(&**source),
+            ServerError::ConsumerPanicked(_) | ServerError::ConsumerLeft => None,
+        }
+    }
+}
 
 /// An error of a consumer that cannot go on: [`start_each`](crate::Builder::start_each) stops the
 /// server for it, as for the end of any consumer.

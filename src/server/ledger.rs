@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use crate::policy::OverloadLevel;
 
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
 /// A closed set of reasons, each with the name that it has in logs, reports and metrics.
-pub trait Reason: Copy + Eq + fmt::Debug + 'static {
+pub trait Reason: Copy + Eq + fmt::Debug + sealed::Sealed + 'static {
     /// Every reason, in the order of [`index`](Reason::index).
     const ALL: &'static [Self];
     /// Its place in [`ALL`](Reason::ALL).
@@ -23,6 +27,8 @@ macro_rules! reasons {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         $vis enum $Name { $($(#[$variant_doc])* $Variant,)+ }
+
+        impl $crate::server::sealed::Sealed for $Name {}
 
         impl $crate::server::Reason for $Name {
             const ALL: &'static [Self] = &[$($Name::$Variant,)+];
@@ -56,6 +62,7 @@ reasons! {
         /// The handler dropped it for a reason of its own.
         ByHandler = "by_handler",
         /// It had room and yet no slot: a bug in this crate. Always 0.
+        #[doc(hidden)]
         NoSlot = "no_slot",
     }
 }
@@ -155,6 +162,8 @@ reasons! {
         Failed = "failed",
     }
 }
+
+impl sealed::Sealed for OverloadLevel {}
 
 impl Reason for OverloadLevel {
     const ALL: &'static [Self] = &OverloadLevel::ALL;

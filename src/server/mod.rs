@@ -30,16 +30,16 @@ pub mod ranges;
 mod report;
 
 pub use builder::Builder;
-pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, TICK, WhenFull};
+pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
 pub use error::{
     BoxError, ConfigError, Contradiction, Ended, Fatal, LimitError, RequestError, SendError,
     ServerError, StartError, TrySendError,
 };
-pub(crate) use ledger::counted;
 pub use ledger::{
     Bytes, Counters, Discard, DropReason, EndReason, NotAcceptingReason, Reason, RejectReason,
     Spans,
 };
+pub(crate) use ledger::{counted, sealed};
 pub(crate) use limits::BufferMemory;
 pub use limits::{Malloc, MallocSetting, ResourceLimits};
 pub use listen::Listen;

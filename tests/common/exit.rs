@@ -1,7 +1,7 @@
 //! How a `drainline` process ended, and the ledger it left.
 
 use drainline::Discard;
-use drainline::server::{DropReason, EndReason, Reason, RejectReason};
+use drainline::{DropReason, EndReason, Reason, RejectReason};
 use serde_json::Value;
 
 use super::tagged::Sent;

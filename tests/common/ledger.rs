@@ -2,7 +2,7 @@
 //! so for the binary's.
 
 use drainline::Report;
-use drainline::server::{Counters, Reason, Stats};
+use drainline::{Counters, Reason, Stats};
 
 /// The server's equations hold, by its own word and summed here once more, and nothing is left: in
 /// the buffer or open.

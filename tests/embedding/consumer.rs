@@ -43,7 +43,9 @@ fn a_message_that_is_refused_is_counted_and_the_server_goes_on_unless_it_is_fata
     assert!(report.is_balanced() && report.is_lossy(), "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::SinkFailed), 1);
     match report.error {
-        Some(ServerError::ConsumerFailed(error)) => assert_eq!(error, "the disk is gone"),
+        Some(ServerError::ConsumerFailed { message, .. }) => {
+            assert_eq!(message, "the disk is gone");
+        }
         other => panic!("{other:?}"),
     }
 }

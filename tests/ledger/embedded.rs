@@ -160,8 +160,8 @@ fn a_consumer_that_dies_ends_the_server_and_every_message_after_it_is_booked_to_
         let stats = &report.stats;
         assert_closes(stats);
         match (death, report.error.as_ref().unwrap()) {
-            (Death::Error, ServerError::ConsumerFailed(text)) => {
-                assert!(text.starts_with("died at"))
+            (Death::Error, ServerError::ConsumerFailed { message, .. }) => {
+                assert!(message.starts_with("died at"))
             }
             (Death::Panic, ServerError::ConsumerPanicked(text)) => assert_eq!(text, "died as told"),
             (Death::Leaves, ServerError::ConsumerLeft) => {}

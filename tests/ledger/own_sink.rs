@@ -276,9 +276,8 @@ fn a_sink_that_panics_inside_a_batch_has_delivered_what_it_took() {
         true,
     );
     run.assert_ended_by_sink();
-    let error = run.report.error.clone();
-    assert_eq!(
-        error,
-        Some(ServerError::ConsumerPanicked("as planned".to_owned()))
-    );
+    match &run.report.error {
+        Some(ServerError::ConsumerPanicked(text)) => assert_eq!(text, "as planned"),
+        error => panic!("{error:?}"),
+    }
 }

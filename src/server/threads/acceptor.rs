@@ -113,9 +113,9 @@ impl Acceptor {
                 break;
             }
             if let Err(error) = self.turn() {
-                let (address, error) = (self.listener.address, error.to_string());
+                let (address, source) = (self.listener.address, Arc::new(error));
                 self.shared
-                    .fail(ServerError::ListenerFailed { address, error });
+                    .fail(ServerError::ListenerFailed { address, source });
                 break;
             }
         }

@@ -19,7 +19,10 @@ pub(crate) fn run<T>(
     // The receiver is borrowed, so that whatever the consumer does it is still here.
     // What its error says, and does as it is dropped, is its code, too.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        consumer(&mut receiver).map_err(|error| error.to_string())
+        consumer(&mut receiver).map_err(|error| ServerError::ConsumerFailed {
+            message: error.to_string(),
+            source: error.into(),
+        })
     }));
     let error = match outcome {
         Ok(Ok(())) => match receiver.try_recv() {
@@ -28,7 +31,7 @@ pub(crate) fn run<T>(
                 Some(ServerError::ConsumerLeft)
             }
         },
-        Ok(Err(error)) => Some(ServerError::ConsumerFailed(error)),
+        Ok(Err(error)) => Some(error),
         Err(payload) => Some(ServerError::ConsumerPanicked(panic_message(payload))),
     };
     if let Some(error) = error {

@@ -51,7 +51,7 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 /// before each try, if something has its name; and let go of where its name says the same, so that
 /// what is dead can be unmounted. In a directory that was a mount point, and is none for now, no
 /// file is made. Delivered messages that went to a deleted file are counted in
-/// [`Report::unlinked_messages`](crate::ingest::Report::unlinked_messages).
+/// [`unlinked_messages`](crate::SinkCounts::unlinked_messages).
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
