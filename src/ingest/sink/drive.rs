@@ -10,7 +10,8 @@ use super::state::SinkState;
 use super::{Backoff, Batches, Sink, SinkError};
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
-use crate::server::{BoxError, Delivery, Received, Receiver, TICK};
+use crate::server::ranges::TICK;
+use crate::server::{BoxError, Delivery, Received, Receiver};
 
 /// How often the sink looks after what it writes to.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
