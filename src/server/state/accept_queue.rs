@@ -1,7 +1,8 @@
-//! Who is in a listener's queue, by the kernel's table of sockets (proc_pid_net(5)).
+//! The clients in a listener's accept queue, by the kernel's table of sockets (proc_pid_net(5)).
 //!
-//! The queue's length is TCP_INFO's tcpi_unacked, too, for which neither rustix nor socket2 has a safe call. The table is
-//! opened at start: where it is needed most, no descriptor is left to open it with.
+//! TCP_INFO's tcpi_unacked has the queue's length, too, but neither rustix nor socket2 has a safe
+//! call for TCP_INFO. The table is opened at start, because the queue matters most when no
+//! descriptor is left to open the table with.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
@@ -9,20 +10,20 @@ use std::net::SocketAddr;
 
 use crate::server::deadline::Deadline;
 
-/// The table that has the listeners of one family.
+/// The open table of all TCP sockets of one address family.
 #[derive(Debug)]
 pub(crate) struct SocketTable(File);
 
-/// Clients that are connected and not accepted.
+/// Clients that are connected but not accepted yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queued {
     pub(crate) clients: usize,
-    /// What they have sent.
+    /// What these clients have sent.
     pub(crate) unread_bytes: u64,
 }
 
 impl SocketTable {
-    /// `None`: the system shows none.
+    /// `None` if the system does not show the table.
     pub(crate) fn open(address: SocketAddr) -> Option<SocketTable> {
         let path = match address {
             SocketAddr::V4(_) => "/proc/self/net/tcp",
@@ -31,18 +32,20 @@ impl SocketTable {
         File::open(path).ok().map(SocketTable)
     }
 
-    /// How many are in the queue of the listener with this inode. `None`: it is not in the table.
+    /// The number of clients in the queue of the listener with this inode. `None` if the listener
+    /// is not in the table.
     pub(crate) fn length(&self, inode: u64) -> Option<usize> {
         length(self.read()?, inode)
     }
 
-    /// As [`length`](SocketTable::length), with what they have sent: reads all sockets of the machine.
+    /// As [`length`](SocketTable::length), with the bytes that the clients have sent. Reads the
+    /// rows of all sockets of the machine.
     pub(crate) fn queued(&self, inode: u64) -> Option<Queued> {
         queued(self.read()?, inode)
     }
 
-    /// How many connects to this listener have begun and are not in its queue: reads all sockets of the machine, until this
-    /// deadline.
+    /// How many clients have begun to connect to this listener and are not in its queue yet. Reads
+    /// the rows of all sockets of the machine, but stops at the deadline.
     pub(crate) fn half_open(&self, inode: u64, until: Deadline) -> Option<usize> {
         half_open(self.read()?, inode, until)
     }
@@ -54,12 +57,12 @@ impl SocketTable {
     }
 }
 
-/// One socket.
+/// One socket of the table.
 struct Row<'a> {
     /// Address and port, as the table writes them.
     local: &'a str,
     state: &'a str,
-    /// `rx_queue`: of a listener the clients, of any other the bytes.
+    /// `rx_queue`: clients for a listener, bytes for any other socket.
     received: u64,
     inode: u64,
 }
@@ -83,7 +86,7 @@ impl Row<'_> {
         self.state == LISTEN && self.inode == inode
     }
 
-    /// A client of this listener that is not accepted: until then it has no inode.
+    /// The socket is a client of this listener and not accepted: accept(2) gives it an inode.
     fn came_to(&self, listener: &str) -> bool {
         let Some((address, port)) = listener.split_once(':') else {
             return false;
@@ -99,14 +102,14 @@ impl Row<'_> {
         self.state == SYN_RECV && self.came_to(listener)
     }
 
-    /// What a client in the queue has sent.
+    /// The bytes that a client in the listener's queue has sent; `None` for any other socket.
     fn sent_to(&self, listener: &str) -> Option<u64> {
         const ESTABLISHED: &str = "01";
         const CLOSE_WAIT: &str = "08";
         match self.state {
             _ if !self.came_to(listener) => None,
             ESTABLISHED => Some(self.received),
-            // The end of its stream counts as a byte.
+            // The kernel counts the client's FIN as a byte.
             CLOSE_WAIT => Some(self.received.saturating_sub(1)),
             _ => None,
         }
@@ -118,7 +121,7 @@ fn length(table: impl BufRead, inode: u64) -> Option<usize> {
     Some(clients)
 }
 
-/// Listeners stand before what connected to them.
+/// The kernel lists all listeners before all other sockets, so one pass is enough.
 fn queued(table: impl BufRead, inode: u64) -> Option<Queued> {
     let mut lines = table.lines().map_while(Result::ok);
     let (local, clients) = find_listener(&mut lines, inode)?;
@@ -138,7 +141,8 @@ fn half_open(table: impl BufRead, inode: u64, until: Deadline) -> Option<usize> 
     Some(half_open.count())
 }
 
-/// The listener's address as the table writes it, and how many are in its queue. Reads no further.
+/// The listener's address as the table writes it, and the number of clients in its queue. Reads no
+/// further than the listener's row.
 fn find_listener(lines: &mut impl Iterator<Item = String>, inode: u64) -> Option<(String, usize)> {
     lines.find_map(|line| {
         let row = Row::parse(&line)?;

@@ -1,7 +1,8 @@
-//! Whether new clients come in, and why not: one state with a reason, and the time spent in each.
+//! Whether the server accepts new clients, why not, and the seconds spent in each reason.
 //!
-//! Acceptors publish that they keep somebody out; the watchdog looks once a tick. So a client that waits for less than
-//! a tick is nobody's business, and a server that is always at its limit costs no clock and no lock for each client.
+//! Acceptors publish why they keep a client out; the watchdog looks once a tick. So a client that
+//! waits for less than a tick is not reported, and a server that is always at its limit needs no
+//! clock and no lock for each client.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,12 +12,14 @@ use parking_lot::Mutex;
 use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, Spans};
 use crate::server::report::NotAccepting;
 
-/// Between two clients who are kept out it is still one and the same state, as to since when. It is told only while it holds.
+/// Clients that are kept out no further apart than this belong to one period of not accepting,
+/// whose start is reported with it.
 const CALM: Duration = Duration::from_secs(1);
-/// One line for each reason in this time.
+/// At most one log line per reason in this time.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// The one that is told where several hold: what the system lacks, what the sink holds up, what was configured.
+/// Which reason is reported where several hold: first what the system lacks, then what the sink
+/// holds up, then what was configured.
 const BY_WEIGHT: [NotAcceptingReason; 5] = [
     NotAcceptingReason::NoDescriptor,
     NotAcceptingReason::NoThread,
@@ -25,7 +28,7 @@ const BY_WEIGHT: [NotAcceptingReason; 5] = [
     NotAcceptingReason::AcceptRate,
 ];
 
-/// What becomes of new clients while they are kept out.
+/// What happens to new clients while the server is not accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NewClients {
     Wait,
@@ -47,13 +50,13 @@ impl NewClients {
 
 #[derive(Debug)]
 pub(crate) struct Accepting {
-    /// What clients meet at each acceptor, as it last said.
+    /// What happens to new clients at each acceptor, a [`NewClients`].
     new_clients: Vec<AtomicU8>,
-    /// Why each acceptor keeps clients out now: the reason's index + 1, or 0.
+    /// Why each acceptor keeps clients out now: the reason's index + 1, or 0 while it accepts.
     holds: Vec<AtomicU8>,
-    /// Reasons for which somebody was kept out since the last tick, a bit each.
+    /// Reasons for which a client was kept out since the last tick, one bit per reason.
     noted: AtomicU32,
-    /// What the system said when it had nothing to give.
+    /// The last error of the system that had no descriptor or no thread to give.
     error: Mutex<String>,
     state: Mutex<State>,
 }
@@ -61,7 +64,7 @@ pub(crate) struct Accepting {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
-    /// What holds since the last tick.
+    /// Why the server has not accepted since the last tick, if so.
     holding: Option<NotAcceptingReason>,
     last: Duration,
     spans: Spans<NotAcceptingReason>,
@@ -88,7 +91,8 @@ impl Accepting {
         }
     }
 
-    /// What an acceptor, by its index, keeps clients out for from now on.
+    /// Publishes why the acceptor of this index keeps clients out from now on, and what happens to
+    /// them.
     pub(crate) fn hold(
         &self,
         index: usize,
@@ -103,7 +107,8 @@ impl Accepting {
         }
     }
 
-    /// What new clients do or suffer, of all acceptors: `wait`, `are closed or wait`.
+    /// What happens to new clients at any acceptor, for a log line: `wait`, or `wait or are
+    /// closed`.
     pub(crate) fn new_clients(&self) -> String {
         let is_met = |new_clients: &NewClients| {
             let mut met = self
@@ -120,7 +125,7 @@ impl Accepting {
         met.join(" or ")
     }
 
-    /// What the system said when it had no descriptor or no thread to give.
+    /// Stores the error of a system that has no descriptor or no thread to give.
     pub(crate) fn set_error(&self, error: String) {
         *self.error.lock() = error;
     }
@@ -129,7 +134,7 @@ impl Accepting {
         self.error.lock().clone()
     }
 
-    /// One tick. Says why nobody new is taken, where a line about that is due.
+    /// One tick. Returns why the server is not accepting if a log line about that is due.
     pub(crate) fn step(&self, now: Duration, is_paused: bool) -> Option<NotAccepting> {
         let noted = self.noted.swap(0, Ordering::Relaxed);
         let holds = |reason: NotAcceptingReason| {
@@ -145,7 +150,7 @@ impl Accepting {
         self.state.lock().step(now, seen)
     }
 
-    /// Somebody is kept out at `max_connections` at this moment.
+    /// Whether an acceptor keeps clients out at this moment because of `max_connections`.
     pub(crate) fn is_at_max_connections(&self) -> bool {
         let code = NotAcceptingReason::MaxConnections.index() as u8 + 1;
         let mut held = self.holds.iter().map(|held| held.load(Ordering::Relaxed));
@@ -156,14 +161,14 @@ impl Accepting {
         self.state.lock().drain(now);
     }
 
-    /// Why nobody new is taken, if so, and how long that was the case in all, for each reason.
+    /// Why the server is not accepting, if so, and the total time spent in each reason.
     pub(crate) fn read(&self, now: Duration) -> (Option<NotAccepting>, Spans<NotAcceptingReason>) {
         self.state.lock().read(now)
     }
 }
 
 impl State {
-    /// What a tick has seen is charged with the time since the one before.
+    /// Charges the time since the last tick to the reason that this tick has seen.
     fn step(&mut self, now: Duration, seen: Option<NotAcceptingReason>) -> Option<NotAccepting> {
         let is_draining = self.holding == Some(NotAcceptingReason::Draining);
         let seen = if is_draining { self.holding } else { seen };
@@ -201,7 +206,7 @@ impl State {
         })
     }
 
-    /// To the end.
+    /// Draining is the reason from now on, until the server is over.
     fn drain(&mut self, now: Duration) {
         if let Some(reason) = self.holding.replace(NotAcceptingReason::Draining) {
             self.spans.add(reason, now.saturating_sub(self.last));

@@ -1,5 +1,5 @@
-//! What the rest of the server sees of one connection: published by its handler without a lock or a
-//! clock, read by the watchdog once a tick.
+//! What the rest of the server sees of one connection. Its handler publishes without a lock or a
+//! clock, and the watchdog reads once a tick.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -13,17 +13,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::policy::{Activity, Counts, Sample, Ticket};
 use crate::server::ledger::{DropReason, EndReason, Reason};
 
-/// Where a connection stands in the line before the buffer. It joins and leaves the line under the quota's
+/// A connection's wait for the buffer. A connection joins and leaves the queue under the quota's
 /// lock; its handler takes the outcome from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitState {
-    /// Not in line.
+    /// The connection does not wait.
     None,
-    /// In line.
+    /// The connection waits for capacity.
     Queued(Ticket),
-    /// The quota took on its behalf.
+    /// The quota has reserved the capacity for the connection.
     Granted,
-    /// Taken out of line; its message is booked as dropped for this reason.
+    /// The wait was ended, and the message is counted as dropped for this reason.
     Refused(DropReason),
 }
 
@@ -57,13 +57,14 @@ impl ListenerName {
     }
 }
 
-/// One cache line, relaxed: only the handler writes the first six, only others write the rest.
-/// A counter with one writer needs no read-modify-write, so a read costs a handler a few plain stores.
+/// One cache line of atomics. Only the handler writes the first six, only other threads write the
+/// rest. A counter with one writer needs no read-modify-write, so publishing a read costs a handler
+/// a few plain stores.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Published {
-    /// The [`Activity`] in the lowest bits, and above them the number of changes so far: in one word, so that
-    /// nobody sees a new activity with the time of the old one.
+    /// The [`Activity`] in the lowest bits, and above them the number of changes so far. Both are
+    /// in one word, so that the watchdog never charges a new activity with the time of the old.
     activity: AtomicU32,
     inside: AtomicBool,
     bytes: AtomicU64,
@@ -73,15 +74,16 @@ struct Published {
     /// An [`EndReason`]'s index + 1; 0 while nobody has ended the connection.
     ended: AtomicU8,
     drain: AtomicBool,
-    /// The peer had ended its stream before the drain began: all that will ever come is in the kernel.
+    /// The peer had ended its stream before the drain began: all that will ever come is in the
+    /// kernel.
     is_complete: AtomicBool,
     peer_gone: AtomicBool,
-    /// The step of the grid on which this connection reads, in microseconds; 0: at once.
+    /// The read delay of coalescing in microseconds; 0 to read at once.
     read_delay_us: AtomicU32,
 }
 
-/// The shared state of one connection. The descriptor closes when the last holder lets go: that is
-/// the handler's thread, since the table's copy is taken out by the handler itself as it ends.
+/// The shared state of one connection. The socket closes when the last reference is dropped: mostly
+/// the handler's, which takes the connection out of the table before.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     published: Published,
@@ -89,12 +91,12 @@ pub(crate) struct ConnectionState {
     pub(crate) peer: SocketAddr,
     pub(crate) stream: TcpStream,
     pub(crate) listener: ListenerName,
-    /// Held for one write, so that those of several threads do not mix.
+    /// Held during one write, so that writes of several threads do not interleave.
     pub(crate) writing: Mutex<()>,
     /// The handler has returned.
     is_over: AtomicBool,
     thread: OnceLock<Thread>,
-    /// Its handler lets its reads be delayed.
+    /// The handler allows coalescing to delay its reads.
     may_be_delayed: AtomicBool,
     pub(crate) wait: Mutex<WaitState>,
 }
@@ -122,7 +124,8 @@ impl ConnectionState {
 
     // ---- the handler's side
 
-    /// Before it has a thread a state needs no waking: every wait looks at its flags first.
+    /// Must be called by the handler's thread, so that [`unpark`](ConnectionState::unpark) can wake
+    /// it. Nobody needs to be woken before: every wait checks the flags first.
     pub(crate) fn bind_to_current_thread(&self) {
         let _ = self.thread.set(std::thread::current());
     }
@@ -155,7 +158,7 @@ impl ConnectionState {
         self.may_be_delayed.store(true, Ordering::Relaxed);
     }
 
-    /// The step of the grid on which this connection is to read.
+    /// The time between the moments at which this connection reads, if its reads are coalesced.
     pub(crate) fn read_delay(&self) -> Option<Duration> {
         let delay_us = self.published.read_delay_us.load(Ordering::Relaxed);
         (delay_us > 0).then(|| Duration::from_micros(u64::from(delay_us)))
@@ -212,13 +215,14 @@ impl ConnectionState {
         self.published.is_complete.load(Ordering::Acquire)
     }
 
-    /// Whether the peer ended its stream or reset it, by poll(2) without waiting. A FIN and a half-close look
-    /// alike (RDHUP); a reset is ERR and HUP.
+    /// Asks the kernel whether the peer has ended or reset the connection. Never blocks. A close
+    /// and a half-close look alike (RDHUP); a reset is ERR and HUP.
     pub(crate) fn poll_peer_gone(&self) -> bool {
         self.poll_peer_gone_within(Duration::ZERO)
     }
 
-    /// As [`poll_peer_gone`](ConnectionState::poll_peer_gone), waiting for it. Our own shutdown(2) looks alike.
+    /// As [`poll_peer_gone`](ConnectionState::poll_peer_gone), but waits for the end for at most
+    /// this long. A shutdown(2) of our own looks like the peer's end.
     pub(crate) fn poll_peer_gone_within(&self, wait: Duration) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
         let Ok(wait) = Timespec::try_from(wait) else {
@@ -228,12 +232,12 @@ impl ConnectionState {
         poll(&mut fds, Some(&wait)).is_ok() && fds[0].revents().intersects(gone)
     }
 
-    /// Waits until there is something to read, an end included.
+    /// Blocks until there is something to read, an end of the stream included, or `wait` is over.
     pub(crate) fn poll_readable(&self, wait: Duration) {
         self.poll(PollFlags::IN, wait);
     }
 
-    /// Waits until the kernel takes bytes, or the socket is shut down.
+    /// Blocks until the kernel accepts bytes, the socket is shut down, or `wait` is over.
     pub(crate) fn poll_writable(&self, wait: Duration) {
         self.poll(PollFlags::OUT, wait);
     }
@@ -241,11 +245,12 @@ impl ConnectionState {
     fn poll(&self, events: PollFlags, wait: Duration) {
         let mut fds = [PollFd::new(&self.stream, events)];
         if let Ok(wait) = Timespec::try_from(wait) {
-            // Whoever waits looks for itself what there is.
+            // The outcome is ignored: the caller tries to read or write next.
             let _ = poll(&mut fds, Some(&wait));
         }
     }
 
+    /// Whether the watchdog has found the peer gone; does not ask the kernel.
     pub(crate) fn peer_gone(&self) -> bool {
         self.published.peer_gone.load(Ordering::Relaxed)
     }
@@ -254,7 +259,7 @@ impl ConnectionState {
         self.published.peer_gone.store(true, Ordering::Relaxed);
     }
 
-    /// Sets why the connection ended; the first reason stays. Says whether this was the first.
+    /// Sets why the connection ended. The first reason is kept; returns whether this was the first.
     pub(crate) fn end(&self, reason: EndReason) -> bool {
         let code = reason.index() as u8 + 1;
         self.published
@@ -263,21 +268,22 @@ impl ConnectionState {
             .is_ok()
     }
 
-    /// Ends whatever wait the handler is in: a blocked read or write by shutdown(2), a park by unpark.
-    /// The reason must have been set before, or a woken read could not tell it from the peer's end.
+    /// Shuts the socket down, which ends a blocked read or write, and unparks the handler's thread.
+    /// The end reason must have been set before, or a woken read would take the shutdown for the
+    /// peer's end.
     pub(crate) fn disconnect(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
         self.unpark();
     }
 
-    /// As [`disconnect`](ConnectionState::disconnect), for reads alone: a goodbye can still be written.
+    /// As [`disconnect`](ConnectionState::disconnect), but the handler can still write a goodbye.
     pub(crate) fn stop_reading(&self) {
         let _ = self.stream.shutdown(Shutdown::Read);
         self.unpark();
     }
 
-    /// The handler has returned: writes of other threads are over, too. One that is under way holds the
-    /// lock, and a shutdown(2) ends it.
+    /// Ends the writes of other threads, because the handler has returned. Blocks until no write is
+    /// under way: shutdown(2) ends a blocked write.
     pub(crate) fn end_writers(&self) {
         self.is_over.store(true, Ordering::Release);
         if self.writing.try_lock().is_none() {
@@ -290,8 +296,8 @@ impl ConnectionState {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// No more reading, replies still work: a blocked read wakes. A stream that its peer has ended is read to
-    /// that end: it is known, and so is its last message.
+    /// Ends reading, and wakes a blocked read; replies can still be written. If the peer has ended
+    /// its stream already, the stream is still read to that end.
     pub(crate) fn drain(&self) {
         if self.poll_peer_gone() {
             self.published.is_complete.store(true, Ordering::Release);
@@ -307,18 +313,18 @@ impl ConnectionState {
         }
     }
 
-    /// What the kernel holds of the stream and nobody has read. 0 if it cannot be asked.
+    /// Bytes that the kernel has received and nobody has read; 0 if the kernel does not tell.
     pub(crate) fn unread_bytes(&self) -> u64 {
         unread_bytes(&self.stream)
     }
 }
 
-/// FIONREAD: bytes in the receive queue (tcp(7)).
+/// Bytes in the kernel's receive queue (FIONREAD, tcp(7)); 0 if the kernel does not tell.
 pub(crate) fn unread_bytes(stream: &TcpStream) -> u64 {
     rustix::io::ioctl_fionread(stream).unwrap_or(0)
 }
 
-/// For a counter that has one writer.
+/// Adds to a counter that has only one writer.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }

@@ -1,14 +1,15 @@
-//! What the watchdog sees of the consumer, as a connection's state is what it sees of a handler.
+//! What the watchdog sees of the consumer: the counterpart of a handler's `ConnectionState`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// What the watchdog sees of the consumer.
+/// Published by the consumer's thread, read by the watchdog once a tick.
 #[derive(Debug)]
 pub(crate) struct ConsumerState {
-    /// In its own code: at the sink, not waiting for an item or for its next try.
+    /// The consumer runs user code, such as a sink; it does not wait for a message or a retry.
     working: AtomicBool,
+    /// How often the consumer began to wait or to work.
     turns: AtomicU64,
     name: Mutex<String>,
 }
@@ -40,7 +41,7 @@ impl ConsumerState {
         self.name.lock().clone()
     }
 
-    /// Whether it is in its own code, and a number that changes whenever it goes in or out.
+    /// Whether the consumer runs user code, and a number that changes whenever that changes.
     pub(crate) fn sample(&self) -> (bool, u64) {
         (
             self.working.load(Ordering::Relaxed),

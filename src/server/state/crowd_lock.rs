@@ -1,15 +1,15 @@
-//! A lock that thousands of threads may want in one moment, on a machine whose processors others keep busy.
+//! A lock that thousands of threads may want at once, on a machine with few idle processors.
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Whoever has given way so often waits asleep: its holder is in no hurry to run.
+/// Attempts before a waiter goes to sleep after all: by then the holder is not about to run.
 const MAX_YIELDS: u32 = 1_000;
 
-/// A mutex whose waiters stay awake and give way.
+/// A mutex whose waiters yield their processor instead of sleeping.
 ///
-/// Its holders need it for a moment, unless the system takes their processor away meanwhile. All that want it by then
-/// would fall asleep in a line, which only moves as each of them is woken and gets a processor in its turn: a wait of
-/// milliseconds becomes seconds for the last of thousands.
+/// Critical sections are short, unless the holder is preempted. With a plain mutex all that ask for
+/// the lock meanwhile would fall asleep in a queue, which only moves as each sleeper is woken and
+/// scheduled in its turn: a wait of milliseconds becomes seconds for the last of thousands.
 #[derive(Debug, Default)]
 pub(crate) struct CrowdLock<T>(Mutex<T>);
 

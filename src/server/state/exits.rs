@@ -1,9 +1,10 @@
-//! How many handlers' threads end at once. Each end unmaps a stack, and thousands that do so in one moment queue
-//! for the kernel's lock on the process's mappings, each with a wake-up of its own: whoever needs memory meanwhile,
-//! a new client's thread first of all, waits behind them.
+//! Limits how many handlers' threads end at once. Each thread unmaps its stack as it ends, and
+//! thousands that do so at once queue for the kernel's lock on the process's mappings, each with a
+//! wake-up of its own. Whoever needs memory meanwhile, such as a new client's thread, waits behind
+//! them.
 //!
-//! They go in batches. Where each that is joined let the next one go, every end would wait for the reaper to get a
-//! processor, and the reaper for every end: thousands of times in turn, each a slice of whatever else runs.
+//! Threads end in batches. If each join let one more thread go, the reaper and the ending threads
+//! would wait for each other to be scheduled thousands of times in turn.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,31 +13,34 @@ use std::time::Duration;
 use super::crowd_lock::CrowdLock;
 use super::handler_thread::{Command, HandlerThread, Job};
 
-/// Threads that end at once, at most.
+/// The most threads that end at once.
 const AT_ONCE: usize = 64;
-/// The next ones go when no more than these are left of them: so that some are always on their way.
+/// The next batch may go when no more than this many threads of the last one are left, so that some
+/// thread is always ending.
 const LEFT: usize = 8;
 
-/// Whoever has waited this long goes: the reaper is held up in a join, and nothing is gained by waiting for it.
+/// A thread that has waited this long ends anyway: the reaper is held up in a join, and nothing is
+/// gained by waiting for it.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Threads that wait, in the order in which they came.
+/// Threads that wait for their turn to end, in the order in which they came.
 #[derive(Default)]
 struct Waiting {
-    /// Those that may serve a client instead.
+    /// Threads that may serve another client instead of ending.
     reusable: VecDeque<Arc<HandlerThread>>,
+    /// Threads that serve nobody any more.
     finished: VecDeque<Arc<HandlerThread>>,
 }
 
 struct Inner {
     at_once: usize,
-    /// Let go and not joined.
+    /// Threads that may end and are not joined yet.
     ending: usize,
     waiting: Waiting,
 }
 
-/// Where threads wait for their turn to end. They have neither a socket nor a share of an address, and keep their
-/// permits until they are joined.
+/// Where handlers' threads wait for their turn to end. A waiting thread holds no socket and no
+/// address permit, but keeps its permit until it is joined.
 pub(crate) struct Exits {
     inner: CrowdLock<Inner>,
 }
@@ -52,13 +56,14 @@ impl Exits {
         }
     }
 
-    /// Blocks this thread, the thread's, until it may end: then the reaper must be told of it next. One that is
-    /// `reusable` may be handed a client instead, once `waits` was called.
+    /// Blocks the calling thread until it may end, which it must announce to the reaper next. A
+    /// `reusable` thread may be handed a client instead, which is returned. If the thread has to
+    /// wait, `before_wait` is called once it can be taken off.
     pub(crate) fn wait_for_turn(
         &self,
         thread: &Arc<HandlerThread>,
         reusable: bool,
-        waits: impl FnOnce(),
+        before_wait: impl FnOnce(),
     ) -> Option<Job> {
         {
             let mut inner = self.inner.lock();
@@ -68,22 +73,22 @@ impl Exits {
             }
             inner.waiting.list(reusable).push_back(Arc::clone(thread));
         }
-        waits();
+        before_wait();
         thread.wait_for_command(MAX_WAIT, || self.give_up(thread, reusable))
     }
 
-    /// Whether somebody waits who may serve a client.
+    /// Whether a thread waits here that may serve another client.
     pub(crate) fn has_reusable(&self) -> bool {
         !self.inner.lock().waiting.reusable.is_empty()
     }
 
-    /// Takes off a thread that may serve a client: it must be given an order. The one that has waited longest would
-    /// end next.
+    /// Takes off a thread that may serve another client, and that must then be given a command or
+    /// put back. Takes the one that came last, since the one that came first is to end next.
     pub(crate) fn take_reusable(&self) -> Option<Arc<HandlerThread>> {
         self.inner.lock().waiting.reusable.pop_back()
     }
 
-    /// A thread that was taken off waits on.
+    /// Puts back a thread that was taken off and given no command.
     pub(crate) fn put_back(&self, thread: Arc<HandlerThread>) {
         let mut inner = self.inner.lock();
         if inner.may_go() {
@@ -95,7 +100,8 @@ impl Exits {
         }
     }
 
-    /// A thread that was let go is joined. If few are left of those that were, the next ones may end.
+    /// Must be called when a thread that was let go has been joined. Lets the next batch go if only
+    /// few of the last one are left.
     pub(crate) fn joined(&self) {
         let next = {
             let mut inner = self.inner.lock();
@@ -113,7 +119,7 @@ impl Exits {
         }
     }
 
-    /// From now on nobody waits.
+    /// From now on threads end without waiting for a turn, and those that wait go at once.
     pub(crate) fn open(&self) {
         let waiting = {
             let mut inner = self.inner.lock();
@@ -127,7 +133,8 @@ impl Exits {
         }
     }
 
-    /// `false`: it was taken off meanwhile, and its order is on its way.
+    /// Takes a thread off the list because it ends without its turn. `false` if an acceptor or the
+    /// reaper has taken it off already, and its command is on its way.
     fn give_up(&self, thread: &Arc<HandlerThread>, reusable: bool) -> bool {
         let mut inner = self.inner.lock();
         let list = inner.waiting.list(reusable);
@@ -139,7 +146,7 @@ impl Exits {
 }
 
 impl Inner {
-    /// Whoever comes while others wait does not go before them.
+    /// Whether a thread may end at once: not while others wait, who came before it.
     fn may_go(&self) -> bool {
         self.ending < self.at_once && self.waiting.is_empty()
     }
@@ -150,7 +157,7 @@ impl Waiting {
         self.reusable.is_empty() && self.finished.is_empty()
     }
 
-    /// Takes off so many, those first that serve nobody any more.
+    /// Takes off up to `most` threads, those first that serve nobody any more.
     fn take(&mut self, most: usize) -> Vec<Arc<HandlerThread>> {
         let finished = self.finished.len().min(most);
         let reusable = self.reusable.len().min(most - finished);
@@ -173,7 +180,8 @@ mod tests {
 
     use super::*;
 
-    /// A whole batch was let go, and behind it wait so many threads: finished ones, then reusable ones.
+    /// A whole batch has been let go, and these threads wait behind it: the finished, then the
+    /// reusable.
     fn with_waiting(finished: usize, reusable: usize) -> (Exits, Vec<Arc<HandlerThread>>) {
         let exits = Exits::new();
         let threads: Vec<_> = (0..finished + reusable)
@@ -239,7 +247,7 @@ mod tests {
         assert_eq!(told(&threads), 3);
         let late = HandlerThread::new(3);
         assert!(exits.wait_for_turn(&late, true, || ()).is_none());
-        // As many as were let go come to be joined.
+        // Every thread that was let go is joined in the end.
         (0..AT_ONCE - 20 + 3 + 1).for_each(|_| exits.joined());
         assert_eq!(exits.inner.lock().ending, 0);
     }

@@ -1,9 +1,10 @@
-//! A handler's thread, as those see it who hand it a connection. It serves one, and for a short while waits for
-//! another one.
+//! A handler's thread as the acceptors see it: they hand it a connection, and later perhaps
+//! another.
 //!
-//! Making and joining a thread costs two to three times what a short connection itself costs. A thread whose
-//! connection ended well parks at the gate with its permit, and the next client is handed to it. A thread
-//! whose connection was cut, met a deadline or panicked always ends and is joined.
+//! Making and joining a thread costs two to three times what a short connection itself costs. So a
+//! thread whose connection ended well keeps its permit and waits a short while for the next client.
+//! A thread whose connection was disconnected, missed a deadline or panicked always ends and is
+//! joined.
 
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -14,29 +15,31 @@ use parking_lot::Mutex;
 use super::connection_state::ConnectionState;
 use crate::server::deadline::Deadline;
 
-/// Runs an embedder's handler for a connection, to its end.
+/// Runs an embedder's handler for one connection.
 pub(crate) trait Serve: Send + Sync {
-    /// Says whether the connection ended well: then its thread may serve another one.
+    /// Blocks until the handler has returned. Returns whether the connection ended well, so that
+    /// its thread may serve another.
     fn serve(&self, connection: Arc<ConnectionState>) -> bool;
 }
 
-/// A connection, and what serves it. Whoever has it holds the sending end of the buffer open.
+/// A connection and the handler that is to serve it. As long as a job exists, the sending end of
+/// the buffer stays open.
 pub(crate) struct Job {
     pub(crate) connection: Arc<ConnectionState>,
     pub(crate) handler: Arc<dyn Serve>,
 }
 
-/// What a parked thread is woken for.
+/// What an idle thread is woken for.
 pub(crate) enum Command {
     Serve(Job),
     Exit,
 }
 
-/// How often a thread whose patience is at its end, but that somebody has taken off its list this very moment, looks for
-/// its command.
+/// How often a thread looks for its command whose idle time is over, but which an acceptor has
+/// taken off the list at the same moment.
 const COMMAND_IS_NEAR: Duration = Duration::from_millis(10);
 
-/// One thread, as others see it.
+/// The shared side of one handler's thread: its number, and the command it is to follow next.
 pub(crate) struct HandlerThread {
     pub(crate) number: u64,
     thread: OnceLock<Thread>,
@@ -52,7 +55,8 @@ impl HandlerThread {
         })
     }
 
-    /// Whoever took it off the stack of parked threads gives it exactly one command, or puts it back.
+    /// Wakes the thread with a command. Whoever took a thread off a list of idle threads gives it
+    /// exactly one command, or puts the thread back.
     pub(crate) fn give(&self, command: Command) {
         *self.command.lock() = Some(command);
         if let Some(thread) = self.thread.get() {
@@ -60,9 +64,12 @@ impl HandlerThread {
         }
     }
 
-    /// Parks this thread, the thread's, until it is given an command, at most for `patience`: then it calls `leave`, which
-    /// takes it off the list that it waits on, and says whether it was still there. Both under the lock of those who
-    /// take threads off: it is either given an command or gone. `None`: it is to end.
+    /// Blocks the calling thread until it is given a command, for at most `max_idle`. Returns
+    /// `None` when the thread is to end.
+    ///
+    /// When `max_idle` is over, `leave` takes the thread off the list of idle threads and returns
+    /// whether the thread was still on the list. `leave` holds the lock under which acceptors take
+    /// threads off, so a thread either is given a command or has left.
     pub(crate) fn wait_for_command(
         &self,
         max_idle: Duration,
@@ -83,7 +90,7 @@ impl HandlerThread {
         }
     }
 
-    /// It is this thread.
+    /// Must be called once by the thread itself, so that [`give`](HandlerThread::give) can wake it.
     pub(crate) fn bind_to_current_thread(&self) {
         let _ = self.thread.set(std::thread::current());
     }

@@ -1,4 +1,4 @@
-//! Running, draining, over: who is told, and who waits for whom.
+//! Whether the server is running, draining or over, and the waits for the next of these states.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use crate::server::error::ServerError;
 
 #[derive(Clone, Copy, Debug)]
 struct Drain {
-    /// Handlers have until here: then the quota is closed and their sockets are cut.
+    /// Then the quota is closed, and sockets of handlers that have not returned are shut down.
     handlers: Deadline,
-    /// The consumer has until here: then the receiver is closed with whatever is in it.
+    /// Then the receiver is closed, and what is still buffered is dropped.
     consumer: Deadline,
 }
 
@@ -29,11 +29,11 @@ pub(crate) struct Lifecycle {
     inner: Mutex<Inner>,
     changed: Condvar,
     stopping: AtomicBool,
-    /// A deadline of the drain came before what it was set for had ended.
+    /// A deadline of the drain passed while something had not ended yet.
     missed: AtomicBool,
 }
 
-/// What a drain's deadlines ask for now.
+/// What a drain has to do now, because a deadline passed or nobody needs the time that is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainStep {
     None,
@@ -62,7 +62,8 @@ impl Lifecycle {
         }
     }
 
-    /// Sets the deadlines; a second call can only bring them nearer. Says whether this was the first.
+    /// Sets the drain's deadlines; later calls can only bring them nearer. Returns whether this
+    /// call was the first.
     pub(crate) fn begin_drain(&self, within: Duration) -> bool {
         let next = Drain {
             handlers: Deadline::after(within / 4 * 3),
@@ -94,8 +95,9 @@ impl Lifecycle {
         self.missed.load(Ordering::Acquire)
     }
 
-    /// Nothing is due once all has ended. Handlers that have all ended need no more of their time: the
-    /// consumer, which may wait before it tries again, is told so.
+    /// Nothing is due once everything has ended. When all handlers have ended, their step is due
+    /// before its deadline: the quota is closed, so that a consumer that waits to retry knows of
+    /// the drain.
     pub(crate) fn due_step(&self, no_handlers: impl Fn() -> bool) -> DrainStep {
         let inner = self.inner.lock();
         let is_idle = inner.acceptors == 0 && no_handlers();
@@ -109,7 +111,7 @@ impl Lifecycle {
         }
     }
 
-    /// The first error stays.
+    /// Stores why the server failed. The first error is kept.
     pub(crate) fn fail(&self, error: ServerError) {
         self.inner.lock().error.get_or_insert(error);
     }
@@ -128,17 +130,19 @@ impl Lifecycle {
         self.changed.notify_all();
     }
 
-    /// A handler's thread was joined; only of interest once the server stops.
+    /// Must be called whenever a handler's thread was joined. Wakes
+    /// [`wait_over`](Lifecycle::wait_over), but only once the server stops: before, nobody waits.
     pub(crate) fn handler_joined(&self) {
         if self.is_stopping() {
-            // The lock orders this after a waiter's look at the table.
+            // Whoever waits checks the table under this lock, so the wake-up cannot come in
+            // between.
             let _inner = self.inner.lock();
             self.changed.notify_all();
         }
     }
 
-    /// Waits until every acceptor and the consumer ended and `no_handlers` holds; at most `grace` longer
-    /// than the drain's deadline. Says whether all ended.
+    /// Blocks until every acceptor and the consumer have ended and `no_handlers` holds, for at most
+    /// `grace` after the drain's deadline. Returns whether all of them have ended.
     pub(crate) fn wait_over(&self, grace: Duration, no_handlers: impl Fn() -> bool) -> bool {
         let mut inner = self.inner.lock();
         loop {

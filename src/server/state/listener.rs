@@ -1,5 +1,4 @@
-//! A listening socket: how it is bound, what accepting from it can mean, and how it goes away and comes
-//! back.
+//! A listening socket: binding, accepting, and refusing connects for a while with the port kept.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,8 +13,9 @@ use super::connection_state::ListenerName;
 use crate::server::config::{Config, OnOverload};
 use crate::server::deadline::Deadline;
 
-/// Drops a segment with SYN, and keeps all others whole: a filter of a TCP socket begins at the TCP header (socket(7),
-/// SO_ATTACH_FILTER), whose 14th byte has the flags (RFC 9293, section 3.1).
+/// A socket filter that drops segments with SYN and passes all others. The filter of a TCP socket
+/// begins at the TCP header (socket(7), SO_ATTACH_FILTER), whose 14th byte has the flags (RFC 9293,
+/// section 3.1).
 const NO_SYN: &[SockFilter] = {
     const LOAD_BYTE: u16 = 0x30;
     const SKIP_UNLESS_SET: u16 = 0x45;
@@ -30,46 +30,49 @@ const NO_SYN: &[SockFilter] = {
     ]
 };
 
-/// A bound socket, listening. It never blocks.
+/// A bound, listening, non-blocking socket.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
     pub(crate) address: SocketAddr,
     pub(crate) name: ListenerName,
     backlog: i32,
-    /// Whoever handed it in may go on with it, and it may not come back when it was shut down.
+    /// The socket was handed in by an embedder or a supervisor, who may go on using it. So
+    /// drainline never shuts it down, and never changes its backlog.
     pub(crate) is_inherited: bool,
-    /// Keeps the port ours while this socket is shut down: see [`guard`].
+    /// Keeps others from taking the port while this socket is shut down: see [`guard`].
     guard: Option<Socket>,
-    /// Keeps the same port of the other family from everybody: see [`Listener::guard_other_family`].
+    /// Keeps others from taking the port in the other address family: see
+    /// [`Listener::guard_other_family`].
     other_family: Option<Socket>,
     pub(crate) is_shut_down: bool,
     ignores_connects: bool,
-    /// Where there is none, nobody knows how many are in its queue.
+    /// `None` if the system does not show how many clients are in the queue.
     table: Option<SocketTable>,
 }
 
-/// What became of one accept(2).
+/// The outcome of one accept(2).
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Client(TcpStream, SocketAddr),
-    /// Nobody is left in the kernel's queue.
+    /// The kernel's queue is empty.
     Nobody,
-    /// The client was gone before it was accepted, or a network error was pending on it (accept(2),
-    /// "Error handling"): the next one may do.
+    /// The client was gone before it was accepted, or a network error was pending on its socket
+    /// (accept(2), "Error handling"). The next client can be accepted at once.
     Gone,
-    /// The system has no descriptor or no memory: the client stays in the queue.
+    /// The system has no descriptor or no memory. The client stays in the queue.
     Starved(io::Error),
 }
 
 impl Listener {
-    /// Binds and listens, with the options that accepted sockets inherit on Linux (tcp(7)): keepalive and
-    /// TCP_NODELAY cost nothing per connection that way.
+    /// Binds and listens, with the options that accepted sockets inherit on Linux (tcp(7)), so that
+    /// keepalive and TCP_NODELAY cost nothing per connection.
     ///
-    /// A socket bound to port 0 that is shut down comes back on another port. So the port is found with one
-    /// socket, and a second one is bound to it by number.
+    /// A socket bound to port 0 would listen on another port after a shutdown(2). So one socket
+    /// finds a port, and a second socket is bound to that port by number.
     ///
-    /// `only_v6`: IPv4 clients of `[::]` belong to another listener on the port (ipv6(7), IPV6_V6ONLY).
+    /// `only_v6` leaves IPv4 clients of `[::]` to another listener on the port (ipv6(7),
+    /// IPV6_V6ONLY).
     pub(crate) fn bind(
         address: SocketAddr,
         only_v6: bool,
@@ -85,7 +88,7 @@ impl Listener {
         } else {
             first
         };
-        // The kernel cuts it to net.core.somaxconn (listen(2)).
+        // The kernel limits the backlog to net.core.somaxconn (listen(2)).
         let backlog = config.backlog.map_or(i32::MAX, |backlog| {
             i32::try_from(backlog).unwrap_or(i32::MAX)
         });
@@ -109,11 +112,17 @@ impl Listener {
         })
     }
 
-    /// Whoever has the port in the other family alone, with SO_REUSEPORT, is then allowed to bind it in both: the kernel
-    /// takes the user and the wildcard address for those that it has last let in (`sk_reuseport_match` in
-    /// net/ipv4/inet_connection_sock.c), and does not look for conflicts with our socket, which is not listening while it is
-    /// shut down. So that port is ours, too. Call it when all listeners are bound: it fails where another one of ours has
-    /// the port in that family, or somebody else who was there before.
+    /// Keeps others from taking the port in the other address family. Must be called when all
+    /// listeners are bound.
+    ///
+    /// A process that has the port in the other family alone, with SO_REUSEPORT, may then bind the
+    /// port in both families: the kernel compares only the user and the wildcard address of the
+    /// socket that it let in last (`sk_reuseport_match` in net/ipv4/inet_connection_sock.c), and
+    /// does not look for conflicts with our socket, which does not listen while it is shut down.
+    ///
+    /// # Errors
+    /// Another listener of this server has the port in that family, or another process had it
+    /// before.
     fn guard_other_family(&mut self) -> io::Result<()> {
         let others: IpAddr = match self.is_v4() {
             true => Ipv6Addr::UNSPECIFIED.into(),
@@ -128,12 +137,12 @@ impl Listener {
         self.address.ip().to_canonical().is_ipv4()
     }
 
-    /// It can be shut down and come back, and meanwhile the port is ours.
+    /// Whether connects can be refused for a while without losing the port.
     pub(crate) fn can_refuse(&self) -> bool {
         self.guard.is_some()
     }
 
-    /// Takes over a listener that is bound and listens already.
+    /// Takes over a socket that is bound and listens already.
     pub(crate) fn inherit(socket: TcpListener, config: &Config) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
         set_inherited_options(&SockRef::from(&socket), config)?;
@@ -152,7 +161,8 @@ impl Listener {
         })
     }
 
-    /// Accepts one client; what an error means is told apart here and nowhere else.
+    /// Accepts one client without blocking. The only place that decides what an error of accept(2)
+    /// means.
     ///
     /// # Errors
     /// The listener itself does not work any more.
@@ -177,28 +187,29 @@ impl Listener {
                 | Errno::HOSTUNREACH,
             ) => Ok(Accepted::Gone),
             Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => Err(error),
-            // EMFILE, ENFILE, ENOBUFS, ENOMEM; and whatever nobody has heard of must not be asked for again
-            // at once.
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM. After an error unknown today, too, accept(2) must
+            // not be called again at once.
             _ => Ok(Accepted::Starved(error)),
         }
     }
 
-    /// Keeps the kernel's queue from growing, and says how many clients are in it. `None`: somebody is, and the system
-    /// does not tell how many.
+    /// Keeps the kernel's queue from growing, and returns how many clients are in it. `None` if the
+    /// queue is not empty and the system does not show its length.
     pub(crate) fn close_queue(&self) -> Option<usize> {
-        // Whoever handed a listener in may go on with it, with its own backlog. And where connects are ignored, those that
-        // have begun need room in it.
+        // Whoever handed a listener in may go on using it with its own backlog. And where connects
+        // are ignored, those that have begun need a place in the queue.
         if !self.is_inherited && !self.is_shut_down && !self.ignores_connects {
             let _ = rustix::net::listen(&self.socket, 0);
         }
-        // Most listeners have nobody waiting, and the table lists every socket of the machine.
+        // Mostly the queue is empty, and the table lists every socket of the machine.
         if !self.has_client() {
             return Some(0);
         }
         self.table.as_ref()?.length(self.inode()?)
     }
 
-    /// Who is in the kernel's queue, without accepting them. Where the system does not tell how many, it is one at least.
+    /// How many clients are in the kernel's queue and what they have sent, without accepting them.
+    /// One client where the queue is not empty and the system does not show its length.
     pub(crate) fn queued(&self) -> Queued {
         if !self.has_client() {
             return Queued::default();
@@ -219,7 +230,7 @@ impl Listener {
         rustix::fs::fstat(&self.socket).ok().map(|stat| stat.st_ino)
     }
 
-    /// Somebody is in the kernel's queue.
+    /// Whether a client is in the kernel's queue.
     pub(crate) fn has_client(&self) -> bool {
         if self.is_shut_down {
             return false;
@@ -228,8 +239,9 @@ impl Listener {
         !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 
-    /// From now on the kernel drops the packet that begins a connect: its sender tries again, first after a second. Connects
-    /// that have begun go on. Says whether that is new. A listener that was handed in goes on as it is.
+    /// From now on the kernel drops the SYN of new connects, whose senders try again, first after a
+    /// second. Connects that have begun go on. Returns whether that is new. Does nothing to a
+    /// listener that was handed in.
     pub(crate) fn ignore_connects(&mut self) -> io::Result<bool> {
         let is_new = !self.ignores_connects && !self.is_shut_down && !self.is_inherited;
         if is_new {
@@ -246,16 +258,16 @@ impl Listener {
         Ok(())
     }
 
-    /// Somebody's connect has begun, and has neither failed nor come to the queue: to themselves they may look connected.
-    /// As far as the system tells, and tells by this deadline.
+    /// Whether a connect has begun and has neither failed nor reached the queue; such a client may
+    /// consider itself connected. `false`, too, if the system does not show that by the deadline.
     pub(crate) fn has_half_open(&self, until: Deadline) -> bool {
         let table = self.table.as_ref().zip(self.inode());
         let half_open = table.and_then(|(table, inode)| table.half_open(inode, until));
         half_open.is_some_and(|clients| clients > 0)
     }
 
-    /// From now on connects are refused (shutdown(2) on a listening socket). Whoever was in the kernel's
-    /// queue, or on the way to it, is reset.
+    /// From now on connects are refused (shutdown(2) on a listening socket). Clients in the
+    /// kernel's queue, or on their way to it, are reset.
     pub(crate) fn shut_down(&mut self) -> io::Result<()> {
         if !self.is_shut_down {
             rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both)?;
@@ -264,7 +276,7 @@ impl Listener {
         self.stop_ignoring_connects()
     }
 
-    /// Listens again on the same port. `false`: another socket has it now; it may come back.
+    /// Listens again on the same port. `false` if another socket has the port for now.
     pub(crate) fn listen_again(&mut self) -> io::Result<bool> {
         self.stop_ignoring_connects()?;
         if self.is_shut_down {
@@ -281,8 +293,9 @@ impl Listener {
     }
 }
 
-/// Keeps the ports of those that may be shut down from everybody in the other family, too. Where somebody else has that
-/// already, they close clients instead of refusing them; returns their addresses.
+/// Keeps others from taking, in the other address family, the ports of listeners that may be shut
+/// down. A listener whose port another process has there already closes clients instead of refusing
+/// them; returns the addresses of such listeners.
 pub(crate) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr> {
     let mut unguarded = Vec::new();
     for index in 0..listeners.len() {
@@ -292,7 +305,7 @@ pub(crate) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr
         }
         let is_taken = match listener.guard_other_family() {
             Ok(()) => false,
-            // A system without IPv6 has nobody there.
+            // On a system without IPv6 nobody can take the port there.
             Err(error) => error.kind() == io::ErrorKind::AddrInUse,
         };
         if is_taken && !has_other_family(listeners, index) {
@@ -303,7 +316,8 @@ pub(crate) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr
     unguarded
 }
 
-/// The port is ours in both families: this one takes both, or another one has the other, or guards it.
+/// Whether this server has the port in both families: the listener takes both, or another listener
+/// has the port in the other family or guards it.
 fn has_other_family(listeners: &[Listener], index: usize) -> bool {
     let own = &listeners[index];
     let takes_both = || SockRef::from(&own.socket).only_v6().is_ok_and(|only| !only);
@@ -336,21 +350,24 @@ fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A second socket on the port, for as long as the first may be shut down. A socket with SO_REUSEADDR that
-/// does not listen lets any user bind the port; one without it lets nobody. It is bound with the option, to come
-/// in beside the first and beside what an earlier server left in TIME_WAIT, and then goes without it.
+/// A second socket on the port, which keeps others out while the first is shut down. A socket with
+/// SO_REUSEADDR that does not listen lets any user bind the port; a socket without the option lets
+/// nobody. The guard is bound with SO_REUSEADDR, beside the first socket and beside what an earlier
+/// server left in TIME_WAIT, and the option is turned off afterwards.
 ///
-/// SO_REUSEPORT instead of SO_REUSEADDR would keep others out, too, but a second server of the same user would
-/// start, and none beside a TIME_WAIT of a server that had SO_REUSEADDR. To turn SO_REUSEADDR off and on at the
-/// first socket itself leaves a moment before each listen(2) in which the port is anybody's.
+/// SO_REUSEPORT instead of SO_REUSEADDR would keep others out, too. But then a second server of the
+/// same user would start, and none would beside a TIME_WAIT of a server that had SO_REUSEADDR.
+/// Turning SO_REUSEADDR off and on at the first socket itself would leave a moment before each
+/// listen(2) in which anybody can take the port.
 fn guard(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     let socket = bind(address, only_v6)?;
     socket.set_reuse_address(false)?;
     Ok(socket)
 }
 
-/// listen(2) is refused beside the guard unless both have SO_REUSEPORT, and one owner: they have it for this one
-/// call. So nobody else of the same user listens beside us later.
+/// Calls listen(2), which fails beside the guard unless both sockets have SO_REUSEPORT and one
+/// owner. Both have the option for this one call only, so that no other process of the same user
+/// can listen beside this server later.
 fn listen(socket: &SockRef<'_>, guard: Option<&Socket>, backlog: i32) -> io::Result<()> {
     let Some(guard) = guard else {
         return socket.listen(backlog);
@@ -363,10 +380,10 @@ fn listen(socket: &SockRef<'_>, guard: Option<&Socket>, backlog: i32) -> io::Res
     listens
 }
 
-/// An IPv4 client of an IPv6 socket is told, counted and limited as what it is.
+/// An IPv4 client of an IPv6 socket is logged, counted and limited by its IPv4 address.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     match peer.ip().to_canonical() {
-        // An IPv6 address keeps its scope.
+        // Not rebuilt, because an IPv6 socket address has a scope.
         IpAddr::V6(_) => peer,
         v4 => SocketAddr::new(v4, peer.port()),
     }
@@ -374,10 +391,10 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
 
 fn set_inherited_options(socket: &Socket, config: &Config) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    // An urgent byte is a byte of the stream. Taken out of it, FIONREAD would count no further than to where it was, and
-    // a drain would leave the rest unread and untold.
+    // Keeps an urgent byte in the stream. Outside the stream, FIONREAD would not count what comes
+    // after the urgent byte, and a drain would leave that unread and uncounted.
     socket.set_out_of_band_inline(true)?;
-    // An inherited listener may come with it.
+    // Turned off as well as on: a socket that was handed in may have keepalive.
     socket.set_keepalive(config.keepalive.is_some())?;
     if let Some(keepalive) = config.keepalive {
         let keepalive = TcpKeepalive::new()

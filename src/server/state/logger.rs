@@ -1,8 +1,9 @@
-//! The thread that speaks. Everybody else hands it a line without waiting, so that a log that nobody
-//! reads blocks this thread and no other.
+//! The logger's queue and thread. All other threads queue their lines without waiting, so that a
+//! log that nobody reads blocks the logger's thread and no other.
 //!
-//! At most one line for each reason in ten seconds; the next one says how many were left out. Lines at debug are not
-//! limited so: they have a part of the queue, and what finds that full is counted.
+//! Rate-limited lines appear at most once per reason in ten seconds; the next line of the same
+//! reason tells how many were suppressed. Lines at debug have no such limit, but only a part of the
+//! queue: lines beyond that are counted and dropped.
 
 use std::collections::HashMap;
 use std::panic::PanicHookInfo;
@@ -16,13 +17,14 @@ use parking_lot::Mutex;
 
 use crate::server::ledger::counted;
 
-/// Lines that wait to be written; what comes on top is counted and left out.
+/// Slots of the queue for lines above debug. A line that finds the queue full is counted and
+/// dropped.
 const QUEUE: usize = 1024;
-/// As many again at debug, which leave the room of the others alone.
+/// Slots of the queue for lines at debug, which cannot take those of other lines.
 const DEBUG_QUEUE: usize = 1024;
-/// One line for each reason in this time.
+/// At most one line per reason appears in this time.
 const QUIET: Duration = Duration::from_secs(10);
-/// How often what was left out is looked for.
+/// How often the thread looks for suppressed lines that it has not reported yet.
 const SUPPRESSED_CHECK: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -44,22 +46,24 @@ struct Inner {
     lines: Sender<Option<Line>>,
     recent: Mutex<HashMap<&'static str, Recent>>,
     lost: AtomicU64,
-    /// Those at debug, not yet told.
+    /// Lines at debug that were dropped and are not reported yet.
     lost_debug: AtomicU64,
     closed: AtomicBool,
 }
 
-/// A way to the server's log that never blocks.
+/// Writes to the server's log without ever blocking.
 ///
-/// Lines go to whatever logger the process has installed for the [`log`] crate, on the server's own
-/// `logger` thread. A line that finds the queue full, of 1,024 and as many at debug, is counted and left out.
+/// Lines are queued, and the server's own `logger` thread hands them to whatever logger the process
+/// has installed for the [`log`] crate. The queue takes 1,024 lines, and as many more at debug; a
+/// line that finds the queue full is dropped and counted in
+/// [`Stats::log_lines_lost`](crate::server::Stats::log_lines_lost).
 #[derive(Clone, Debug)]
 pub struct Logger {
     inner: Arc<Inner>,
 }
 
 impl Logger {
-    /// The logger and the body of its thread, which ends after [`close`](Logger::close).
+    /// The logger, and the body of its thread, which ends after [`close`](Logger::close).
     pub(crate) fn new() -> (Logger, impl FnOnce() + Send + 'static) {
         let (lines, queue) = bounded(QUEUE + DEBUG_QUEUE);
         let inner = Inner {
@@ -79,7 +83,7 @@ impl Logger {
         (logger, body)
     }
 
-    /// Hands over a line. Never blocks. Not rate-limited: for what happens once.
+    /// Queues a line without a rate limit: for what happens once. Never blocks.
     pub fn log(&self, level: Level, text: impl Into<String>) {
         if self
             .inner
@@ -94,8 +98,9 @@ impl Logger {
         }
     }
 
-    /// Hands over a line at debug, which is made only where the process logs at that level. Never blocks, and asks no
-    /// logger. A line that finds 1,024 waiting is counted and left out, and how many were is said at debug.
+    /// Queues a line at debug. `text` is only called if [`log::max_level`] includes debug. Never
+    /// blocks. A line that finds 1,024 lines waiting is dropped; how many were is logged at debug
+    /// later.
     pub fn log_debug(&self, text: impl FnOnce() -> String) {
         if log::max_level() < Level::Debug {
             return;
@@ -108,8 +113,8 @@ impl Logger {
         }
     }
 
-    /// Hands over a line, at most one for each `reason` in ten seconds; others are counted, and only the
-    /// lines that are said are made. Never blocks.
+    /// Queues a line, at most one per `reason` in ten seconds. Other lines are suppressed and
+    /// counted, and `text` is not called for them. Never blocks.
     pub fn log_limited(&self, reason: &'static str, level: Level, text: impl FnOnce() -> String) {
         let now = Instant::now();
         let suppressed = {
@@ -144,9 +149,9 @@ impl Logger {
         self.log(level, text() + &more);
     }
 
-    /// A panic hook that hands its line to this logger instead of writing to stderr from the thread that
-    /// panicked, as std's does: a stderr that nobody reads would block it there. The library installs
-    /// nothing; give it to [`std::panic::set_hook`] if your process wants it.
+    /// A panic hook that queues its line here. std's own hook writes to stderr on the thread that
+    /// panicked, where a stderr that nobody reads would block that thread. The library does not
+    /// install the hook; pass it to [`std::panic::set_hook`] if your process wants it.
     pub fn panic_hook(&self) -> Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync + 'static> {
         let logger = self.clone();
         Box::new(move |info| {
@@ -158,7 +163,7 @@ impl Logger {
         })
     }
 
-    /// Lines that found the queue full.
+    /// The number of lines that were dropped because the queue was full.
     pub(crate) fn lost(&self) -> u64 {
         self.inner.lost.load(Ordering::Relaxed)
     }
@@ -166,7 +171,7 @@ impl Logger {
     /// Asks the thread to end once it has said what is queued.
     pub(crate) fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
-        // Where the queue is full the thread is awake, or stuck in the logger.
+        // A full queue needs no wake-up: the thread is awake, or stuck in the process's logger.
         let _ = self.inner.lines.try_send(None);
     }
 
@@ -192,7 +197,8 @@ impl Logger {
         }
     }
 
-    /// Says what was left out and is not followed by a line of its own. Forgets reasons that are quiet.
+    /// Logs how many lines were suppressed for each reason that has been quiet since, and forgets
+    /// the reasons that suppressed none. With `all`, does so for every reason.
     fn log_suppressed(&self, all: bool) {
         let now = Instant::now();
         let mut due = Vec::new();

@@ -1,4 +1,5 @@
-//! What the server's threads share: the parts, and the few things that touch several of them.
+//! What the server's threads share: one file for each part of the state, and in this file the few
+//! operations that touch several parts.
 
 pub(crate) mod accept_queue;
 pub(crate) mod accepting;
@@ -46,25 +47,25 @@ use quota::Quota;
 use table::Table;
 use tick_time::TickTime;
 
-/// The work of a thread, and how it is given one: [`Builder::spawner`](crate::server::Builder::spawner).
+/// The body of a thread, which a [spawner](crate::server::Builder::spawner) is asked to run.
 pub type ThreadBody = Box<dyn FnOnce() + Send + 'static>;
 pub(crate) type Spawner =
     Box<dyn Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>> + Send + Sync>;
 
-/// What the reaper is told.
+/// What wakes the reaper.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ReaperEvent {
-    /// The handler's thread of this number is past its last line.
+    /// A handler's thread has run its last line: the thread can be joined.
     HandlerEnding {
         number: u64,
-        /// As the kernel numbers it.
+        /// The kernel's id of the thread (gettid(2)).
         thread: Pid,
     },
-    /// The server is over.
+    /// No handler's thread is left, and the reaper ends.
     ServerOver,
 }
 
-/// What the watchdog last saw.
+/// How loaded the server was at the watchdog's last tick.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OverloadSnapshot {
     pub(crate) level: OverloadLevel,
@@ -77,11 +78,12 @@ pub(crate) struct OverloadSnapshot {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) limits: ResourceLimits,
-    /// Given back when all of it has ended; what never ends keeps it.
+    /// Dropped when every thread of the server has ended. A server that leaves a thread behind
+    /// keeps the promise for as long as the process lives.
     pub(in crate::server) promise: Mutex<Option<Promise>>,
     pub(crate) started: Instant,
     pub(crate) tick_time: TickTime,
-    /// Threads of the server that are not handlers: they live as long as it does.
+    /// The number of threads that are not handlers' and live as long as the server.
     pub(crate) fixed_threads: usize,
     pub(crate) admission: Arc<Admission>,
     pub(crate) accepting: Accepting,
@@ -97,13 +99,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Time since the server started, for the model.
+    /// Time since the server started: the clock that the policy is given.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Starts a drain, or brings its deadline nearer: listeners stop, handlers are told, reads end.
-    /// Returns at once. Within zero everything is cut at once.
+    /// Returns at once. A drain `within` zero disconnects everybody before it returns.
     pub(crate) fn drain(&self, within: Duration) {
         let first = self.lifecycle.begin_drain(within);
         if within.is_zero() {
@@ -111,9 +113,10 @@ impl Shared {
         }
         if first {
             self.logger
-                .log(Level::Info, format!("draining, for at most {within:?}"));
+                .log(Level::Info, format!("draining for at most {within:?}"));
             self.accepting.drain(self.now());
-            // Whoever is in the kernel's queue is still served, unless nothing is taken in any more.
+            // Clients in the kernel's queue are still served, unless an error ends the server: what
+            // they send would be dropped.
             self.table.begin_drain();
             if self.lifecycle.error().is_some() {
                 self.table.close();
@@ -123,11 +126,12 @@ impl Shared {
         self.admission.close();
     }
 
-    /// Handlers had their share of the drain: nothing more is taken in, and their sockets are cut. One
-    /// that is in code of its own is left where it is; it keeps its permit, and the report names it.
+    /// The handlers' share of the drain is over: nobody is admitted any more, sends are refused,
+    /// and sockets are shut down. A handler that does not return keeps its permit, and the report
+    /// names its connection.
     pub(crate) fn disconnect_handlers(&self) {
         if self.table.close() {
-            // Acceptors may wait for permits.
+            // Acceptors may be waiting for permits.
             self.admission.wake();
         }
         self.quota.close(DropReason::Shutdown);
@@ -141,7 +145,8 @@ impl Shared {
         }
     }
 
-    /// The last deadline has passed: the receiver is closed with whatever is in it.
+    /// The drain's last deadline has passed: the receiver is closed, and what is still buffered is
+    /// dropped.
     pub(crate) fn time_out_consumer(&self) {
         self.disconnect_handlers();
         if self.quota.counts().in_flight > 0 {
@@ -150,7 +155,8 @@ impl Shared {
         self.quota.time_out();
     }
 
-    /// The server cannot go on: it drains, and says why.
+    /// Drains the server because of an error, which is logged and reported. The first error is
+    /// kept.
     pub(crate) fn fail(&self, error: ServerError) {
         self.logger.log(Level::Error, error.to_string());
         self.lifecycle.fail(error);

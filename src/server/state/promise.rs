@@ -1,6 +1,7 @@
-//! What the servers of this process have promised, and do not use yet: their limits are met together.
+//! The promises of all servers in this process: what their limits let them use and they do not use
+//! yet. A server only starts if the system can meet all promises together.
 //!
-//! The one thing that the library keeps for the whole process.
+//! The list of promises is the library's only process-wide state.
 
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,31 +21,35 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 struct Promised {
     id: u64,
     max_connections: u64,
-    /// Beside its connections.
+    /// Threads that are not handlers'.
     threads: u64,
     descriptors: u64,
     mappings: u64,
     mappings_per_connection: u64,
-    /// With what malloc may keep of it.
+    /// Includes the memory that malloc may keep after it was freed.
     memory_bytes: u64,
-    /// Addresses that a thread reserves.
+    /// Bytes of address space that a thread reserves.
     addresses_per_thread: u64,
-    /// What of it is in use is measured with the process. Without an admission it has not started: all of it is to come.
+    /// Tells how much of the promise is in use already and therefore measured with the process.
+    /// `None` until the server has started: nothing is in use yet.
     admission: Option<Weak<Admission>>,
     listeners: u64,
 }
 
-/// Held for as long as the server may use what it promised.
+/// A server's entry in the list of promises, removed on drop: held for as long as the server may
+/// use what it promised.
 #[derive(Debug)]
 pub(in crate::server) struct Promise(u64);
 
 impl Promise {
-    /// Holds what `fit` requirements, together with all others, against the system.
+    /// Lets `fit` compare the requirements with what the system has left after all other promises,
+    /// and enters the limits that `fit` returned as a promise.
     pub(in crate::server) fn take(
         requirements: &Requirements,
         fit: impl FnOnce(&System) -> Result<FittedLimits, LimitError>,
     ) -> Result<(FittedLimits, Promise), LimitError> {
-        // Locked from the look to the entry: two that start at once must not both find the same room.
+        // Locked until the promise is entered: two servers that start at once must not both count
+        // on the same capacity.
         let mut servers = SERVERS.lock();
         let system = with_promised(&servers, System::read());
         let fit = fit(&system)?;
@@ -53,7 +58,7 @@ impl Promise {
         Ok((fit, Promise(id)))
     }
 
-    /// From now on what its connections use is seen.
+    /// From now on, what the server uses is measured with the process and not counted as promised.
     pub(in crate::server) fn has_started(&self, admission: Weak<Admission>) {
         let mut servers = SERVERS.lock();
         if let Some(server) = servers.iter_mut().find(|server| server.id == self.0) {
@@ -115,7 +120,7 @@ impl Promised {
         }
     }
 
-    /// Threads and descriptors that the process shows already.
+    /// The server's threads and descriptors that exist already, and are measured with the process.
     fn in_use(&self) -> (u64, u64) {
         let Some(admission) = self.admission.as_ref().and_then(Weak::upgrade) else {
             return (0, 0);
@@ -191,7 +196,6 @@ mod tests {
         assert_eq!(used_up_to(&[promised(None), promised(None)]), expected);
     }
 
-    /// The process shows those already.
     #[test]
     fn what_a_server_has_taken_is_not_counted_twice() {
         let admission = Arc::new(Admission::new(

@@ -1,5 +1,5 @@
-//! The clock of waits that stand still while the process does: a sender's, which must not lose its message
-//! because the process was stopped.
+//! A clock that stands still while the process is stopped (SIGSTOP), so that
+//! no message is lost to a send timeout that passed meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use crate::policy::RunningTime;
 
-/// A [`RunningTime`] that the watchdog ticks. It is read where a wait begins and where one may be over.
+/// A [`RunningTime`] that the watchdog ticks, read when a send begins to wait and when its wait may
+/// be over.
 #[derive(Debug)]
 pub(crate) struct RunningClock {
     started: Instant,

@@ -16,12 +16,13 @@ impl Waker {
         )?))
     }
 
-    /// Never blocks: a counter that is full has long been ringing.
+    /// Never blocks: where the counter is full, the acceptor has not cleared an earlier wake-up.
     pub(crate) fn wake(&self) {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Once poll(2) has told of it, and before the state is looked at again: a ring in between must not be lost.
+    /// Clears the waker after poll(2) returned for it, and before the state is looked at again: a
+    /// wake-up in between must not be lost.
     pub(crate) fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
