@@ -1,8 +1,8 @@
-//! Who may come in: permits in all and per address, the pause, and the accept rate.
+//! Whether a client may come in: permits in total and per address, the pause, and the accept rate.
 //!
-//! A permit belongs to a thread, from before its client is accepted until the thread is **joined**. So
-//! permits out >= threads alive, always: that is the claim that this server cannot leak, in one line. A
-//! thread that is idle here, waiting for another client, keeps its permit and counts as room.
+//! A permit belongs to a thread, from before its client is accepted until the thread is **joined**.
+//! So permits out >= threads alive, always: that is why this server cannot leak threads. An idle
+//! thread, which waits for another client, keeps its permit and is a free slot.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -20,22 +20,23 @@ use crate::policy::TokenBucket;
 use crate::server::config::Config;
 use crate::server::ledger::RejectReason;
 
-/// A tenth of a processor's worth. A kernel's queue that one address has filled (4,096 by default) is through in
-/// less than half a second, so that long those behind it wait.
+/// Costs about a tenth of a processor. A kernel queue that one address has filled (4,096 clients by
+/// default) is empty in less than half a second, so other clients wait no longer behind it.
 const MAX_REJECTS_PER_SECOND: f64 = 10_000.0;
 
 struct Inner {
     out: usize,
-    /// Threads that wait for a client, the one that came last at the back: it is taken first, so that a few
-    /// warm ones serve and the others end.
+    /// Threads that wait for a client, the one that came last at the back: it is taken first, so
+    /// that a few warm ones serve and the others end.
     idle: VecDeque<Arc<HandlerThread>>,
     is_closed: bool,
     per_address: HashMap<IpAddr, usize>,
     paused: bool,
-    /// Somebody was not let in since the last time that accepting went on.
+    /// An acceptor was told that it must not accept, and has not been woken since.
     is_awaited: bool,
     accepts: Option<TokenBucket>,
-    /// Where there is an accept rate, clients of an address above its share have one of their own.
+    /// Limits the rejects of clients above the limit of their address, which the accept rate does
+    /// not charge. Only used with an accept rate.
     rejects: TokenBucket,
 }
 
@@ -45,7 +46,7 @@ pub(crate) struct Admission {
     max_per_address: Option<usize>,
     exempt: Vec<IpNet>,
     exits: Arc<Exits>,
-    /// One for each acceptor.
+    /// One waker for each acceptor.
     wakers: Vec<Arc<Waker>>,
 }
 
@@ -82,21 +83,22 @@ impl Admission {
         }
     }
 
-    /// Threads that have a permit, and those of them that serve.
+    /// The number of threads that have a permit, and how many of them serve a connection.
     pub(crate) fn in_use(&self) -> (usize, usize) {
         let inner = self.inner.lock();
         (inner.out, inner.out.saturating_sub(inner.idle.len()))
     }
 
-    /// Why nobody is accepted, if so. Whoever is told so is woken when that may have changed.
+    /// Why no client may be accepted, if so. An acceptor that was given a reason is woken when that
+    /// may have changed.
     pub(crate) fn not_accepting(&self) -> Option<RejectReason> {
         self.inner
             .lock()
             .not_accepting(self.max_connections, &self.exits)
     }
 
-    /// Takes an idle thread or a permit for a new one, before the client is accepted: who does not come in
-    /// stays in the kernel's queue.
+    /// Takes an idle thread, or a permit for a new one. Called before accept(2), so that a client
+    /// for which there is no slot stays in the kernel's queue.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Slot, RejectReason> {
         let mut inner = self.inner.lock();
         if let Some(reason) = inner.not_accepting(self.max_connections, &self.exits) {
@@ -118,7 +120,8 @@ impl Admission {
         Ok(Slot::New(Permit { admission }))
     }
 
-    /// A connection's share of its peer's address. `None`: that address has all of its shares.
+    /// Takes a connection's permit of its peer's address. `None` if the address has reached
+    /// `max_connections_per_ip`.
     pub(crate) fn try_acquire_address(self: &Arc<Self>, peer: SocketAddr) -> Option<AddressPermit> {
         let admission = Arc::clone(self);
         let Some(max) = self.max_per_address else {
@@ -144,8 +147,8 @@ impl Admission {
         Some(AddressPermit { admission, key })
     }
 
-    /// Where the thread of a connection that ended waits for the next one, at most for `patience`. `None`: it is
-    /// to end.
+    /// Blocks the calling thread, whose connection has ended, until it is handed the next
+    /// connection, for at most `max_idle`. `None` if the thread is to end.
     pub(crate) fn wait_idle(&self, thread: &Arc<HandlerThread>, max_idle: Duration) -> Option<Job> {
         if !self.push(thread) {
             return None;
@@ -153,7 +156,7 @@ impl Admission {
         thread.wait_for_command(max_idle, || self.leave(thread))
     }
 
-    /// `false`: nobody is accepted any more.
+    /// Adds an idle thread. `false` if nobody is accepted any more.
     fn push(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
         if inner.is_closed {
@@ -170,7 +173,7 @@ impl Admission {
         index.and_then(|index| inner.idle.remove(index)).is_some()
     }
 
-    /// The server stops: idle threads end, and none waits any more.
+    /// Ends all idle threads, and from now on lets no thread wait, because the server stops.
     pub(crate) fn close(&self) {
         let idle = {
             let mut inner = self.inner.lock();
@@ -183,7 +186,7 @@ impl Admission {
         self.wake();
     }
 
-    /// How long the accept rate holds the next client back.
+    /// How long the accept rate holds back the next client.
     pub(crate) fn accept_wait(&self, now: Duration) -> Duration {
         self.inner
             .lock()
@@ -192,15 +195,16 @@ impl Admission {
             .map_or(Duration::ZERO, |bucket| bucket.wait(now))
     }
 
-    /// A client was admitted: it is charged to the accept rate.
+    /// Charges an admitted client to the accept rate.
     pub(crate) fn admitted(&self, now: Duration) {
         if let Some(bucket) = &mut self.inner.lock().accepts {
             bucket.take(1, now);
         }
     }
 
-    /// A client above its address's share was turned away. It costs the others nothing of the accept rate, and
-    /// yet not all of a processor: says how long to wait before the next client.
+    /// How long to wait before the next accept, now that a client above the limit of its address
+    /// was rejected. Such clients do not use up the accept rate, but neither may they keep a
+    /// processor busy.
     pub(crate) fn reject_wait(&self, now: Duration) -> Duration {
         let mut inner = self.inner.lock();
         if inner.accepts.is_none() {
@@ -210,10 +214,11 @@ impl Admission {
         inner.rejects.wait(now)
     }
 
-    /// The overload's word.
+    /// Sets whether the overload policy pauses accepting.
     pub(crate) fn set_paused(&self, paused: bool) {
         let changed = std::mem::replace(&mut self.inner.lock().paused, paused) != paused;
-        // Both ways: an acceptor that is to refuse clients must not learn of it from the next one.
+        // Acceptors are woken for a pause, too: one that is to refuse clients must do so before the
+        // next client comes.
         if changed {
             self.wake();
         }
@@ -226,12 +231,12 @@ impl Admission {
         }
     }
 
-    /// A thread that may serve waits somewhere again.
+    /// Wakes acceptors that wait for a slot, because a thread that may serve a client waits to end.
     pub(crate) fn announce_free_slot(&self) {
         self.wake_if_awaited(self.inner.lock());
     }
 
-    /// There is room again: whoever found none is told, unless it is paused anyway.
+    /// Wakes the acceptors for a free slot, if one of them found none and accepting is not paused.
     fn wake_if_awaited(&self, mut inner: MutexGuard<'_, Inner>) {
         let wake = !inner.paused && std::mem::take(&mut inner.is_awaited);
         drop(inner);
@@ -242,8 +247,8 @@ impl Admission {
 }
 
 impl Inner {
-    /// Decided under the lock, and the one who is told is remembered under it: so a permit that comes back
-    /// at this very moment finds somebody to wake.
+    /// Decides, and remembers that an acceptor waits, under one lock. So a permit that is returned
+    /// at the same moment wakes the acceptor.
     fn not_accepting(&mut self, max_connections: usize, exits: &Exits) -> Option<RejectReason> {
         let reason = if self.paused {
             Some(RejectReason::Paused)
@@ -257,13 +262,13 @@ impl Inner {
     }
 }
 
-/// Slot for one more connection.
+/// The right to serve one more connection.
 pub(crate) enum Slot {
     New(Permit),
     Idle(IdleThread),
 }
 
-/// The right to one thread. Dropped after that thread was joined.
+/// The right to one thread. Dropped after the thread was joined.
 pub(crate) struct Permit {
     admission: Arc<Admission>,
 }
@@ -276,11 +281,11 @@ impl Drop for Permit {
     }
 }
 
-/// A thread that was taken off the stack. Dropped unused, it goes back.
+/// An idle thread that was taken to serve a client. Dropped unused, the thread is idle again.
 pub(crate) struct IdleThread {
     admission: Arc<Admission>,
     thread: Option<Arc<HandlerThread>>,
-    /// It waits for its turn to end, not at the admission.
+    /// The thread was taken from those that wait for their turn to end.
     is_ending: bool,
 }
 
@@ -309,7 +314,7 @@ impl Drop for IdleThread {
     }
 }
 
-/// A connection's share of its peer's address.
+/// A connection's permit of its peer's address, held until the connection ends.
 pub(crate) struct AddressPermit {
     admission: Arc<Admission>,
     key: Option<IpAddr>,
@@ -328,7 +333,7 @@ impl Drop for AddressPermit {
     }
 }
 
-/// A network of IPv4-mapped addresses is one of IPv4, as its addresses are.
+/// The IPv4 network for one of IPv4-mapped addresses, because peers are compared as IPv4, too.
 fn canonical(network: IpNet) -> IpNet {
     const MAPPED: u8 = 96;
     let IpNet::V6(v6) = network else {
@@ -341,8 +346,9 @@ fn canonical(network: IpNet) -> IpNet {
         .map_or(network, IpNet::V4)
 }
 
-/// The address as networks are written, and the key under which its connections are counted: an
-/// IPv4-mapped address is IPv4, and an IPv6 host has a whole /64 to itself (RFC 6177, section 2).
+/// The address to compare with exempt networks, and the key by which connections are counted. An
+/// IPv4-mapped address is IPv4, and the key of an IPv6 address is its /64, since a host usually has
+/// a whole /64 (RFC 6177, section 2).
 fn address_of(peer: SocketAddr) -> (IpAddr, IpAddr) {
     let address = peer.ip().to_canonical();
     let key = match address {

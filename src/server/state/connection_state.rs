@@ -122,7 +122,7 @@ impl ConnectionState {
         }
     }
 
-    // ---- the handler's side
+    // ---- for the handler's thread
 
     /// Must be called by the handler's thread, so that [`unpark`](ConnectionState::unpark) can wake
     /// it. Nobody needs to be woken before: every wait checks the flags first.
@@ -164,7 +164,7 @@ impl ConnectionState {
         (delay_us > 0).then(|| Duration::from_micros(u64::from(delay_us)))
     }
 
-    // ---- everybody's side
+    // ---- for all threads
 
     pub(crate) fn may_be_delayed(&self) -> bool {
         self.may_be_delayed.load(Ordering::Relaxed)

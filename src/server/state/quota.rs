@@ -1,8 +1,9 @@
-//! The shell around [`policy::WeightedSemaphore`](crate::policy::WeightedSemaphore): one lock, park and unpark.
+//! Who may put how much into the buffer: the lock and the waiting around
+//! [`policy::WeightedSemaphore`](crate::policy::WeightedSemaphore).
 //!
-//! The ledger's message counts live under the same lock, so `received = delivered + dropped + in flight`
-//! holds whenever anybody looks. One lock for a batch on its way in, one on its way out, none for a
-//! message.
+//! The ledger's message counts are under the same lock, so
+//! `received = delivered + dropped + in flight` holds in every reading. A batch takes the lock once
+//! on its way in and once on its way out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use super::running_clock::RunningClock;
 use crate::policy::{Acquire, Activity, Breach, Cancel, Sample, Weight, WeightedSemaphore};
 use crate::server::ledger::{Counters, DropReason, EndReason};
 
-/// A park is checked again at least this often; it is woken by unpark long before.
+/// The longest park of a wait without a limit. A grant, an abort and a close unpark it before.
 const MAX_PARK: Duration = Duration::from_secs(3600);
 
 /// The message side of the ledger, as one consistent reading.
@@ -28,20 +29,20 @@ pub(crate) struct Counts {
     pub(crate) in_flight: u64,
     pub(crate) used: Weight,
     pub(crate) waiting: usize,
-    /// Handlers and messages lost because the buffer was full: what the overload sheds by.
+    /// Messages lost because the buffer was full, which make the overload level shedding.
     pub(crate) lost_to_full: u64,
 }
 
-/// What became of a request for room.
+/// The outcome of a request for capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acquired {
-    /// Taken. The item must be put into the channel.
+    /// The capacity is taken, and the item must be put into the channel.
     Granted,
-    /// None: the message is booked as dropped, for this reason.
+    /// No capacity was given, and the messages are counted as dropped for this reason.
     Refused(DropReason),
 }
 
-/// Why a sender that does not wait has no room.
+/// Why a sender that does not wait gets no capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unavailable {
     Busy,
@@ -49,7 +50,7 @@ pub(crate) enum Unavailable {
     Ended,
 }
 
-/// What happens to a sender that finds no room.
+/// What a sender does while the buffer is full.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SendWait {
     /// Wait this long, then end the connection.
@@ -69,28 +70,29 @@ struct Inner {
     delivered: u64,
     dropped: Counters<DropReason>,
     lost_to_full: u64,
-    /// What a message is booked as that comes after the close, or was in line at it.
+    /// The drop reason of messages that waited at the close or come after it.
     closed_for: DropReason,
-    /// What a message is booked as that the consumer lets go of undone.
+    /// The drop reason of messages that the consumer drops without an ack.
     nacked_as: DropReason,
 }
 
 #[derive(Debug)]
 pub(crate) struct Quota {
     inner: Mutex<Inner>,
-    /// Items in the consumer's hands.
+    /// Items that the consumer has received and neither acknowledged nor dropped.
     held: AtomicU64,
-    /// The drain's deadline has passed: the receiver is closed, whatever is still in it.
+    /// The drain's deadline has passed: the receiver is closed even if the buffer is not empty.
     timed_out: AtomicBool,
-    /// The log was told of the first item that was let go of without a word.
+    /// The first delivery that was dropped without an ack has been logged.
     nacked: AtomicBool,
     wake_consumer: Sender<()>,
-    /// What senders' patience is held against.
+    /// What send timeouts are measured by.
     clock: RunningClock,
 }
 
 impl Quota {
-    /// The quota, and what wakes its consumer when somebody begins to wait or the quota is closed.
+    /// The quota, and a channel that wakes the consumer when a sender begins to wait or the quota
+    /// is closed.
     pub(crate) fn new(limit: Weight) -> (Quota, Receiver<()>) {
         let (wake_consumer, wakes) = bounded(1);
         let inner = Inner {
@@ -113,11 +115,11 @@ impl Quota {
         (quota, wakes)
     }
 
-    // ---- the way in
+    // ---- into the buffer
 
-    /// Books `weight` as received and gets room for it, or books it as dropped. Blocks as `patience` says,
-    /// parked; a grant, an abort and a close each wake it. The clock is read only when a wait begins, and stands
-    /// still while the process does.
+    /// Counts `weight` as received, and takes capacity for it or counts it as dropped. While the
+    /// buffer is full, blocks as `send_wait` says; a grant, an abort and a close end the wait. The
+    /// clock is read only when a wait begins, and stands still while the process is stopped.
     pub(crate) fn acquire(
         &self,
         state: &Arc<ConnectionState>,
@@ -128,7 +130,7 @@ impl Quota {
             let mut inner = self.inner.lock();
             inner.received += weight.messages;
             if let Some(end) = state.ended().filter(|&end| refuses_sends(end)) {
-                // What it had read behind the message that was in line.
+                // These messages were read along with the one whose wait was too long.
                 if end == EndReason::SendTimeout {
                     inner.lost_to_full += weight.messages;
                 }
@@ -150,14 +152,14 @@ impl Quota {
             }
         }
         let _ = self.wake_consumer.try_send(());
-        // A consumer that only wants for a processor has room for us when we are back, and need not wake us: a
-        // park and its wake-up cost several times what this does.
+        // A consumer that only lacked a processor has made room by the time this thread runs again.
+        // A park and its wake-up cost several times as much as a yield.
         std::thread::yield_now();
         self.wait_in_line(state, send_wait)
     }
 
-    /// Gets room for `weight` if there is some at once, and books it as received then. Books nothing
-    /// otherwise.
+    /// Takes capacity for `weight` and counts it as received, if the buffer has enough. Counts
+    /// nothing otherwise. Never waits for capacity.
     pub(crate) fn try_acquire(
         &self,
         state: &Arc<ConnectionState>,
@@ -192,11 +194,11 @@ impl Quota {
                 WaitState::Queued(_) => {}
                 WaitState::Granted => break Acquired::Granted,
                 WaitState::Refused(reason) => break Acquired::Refused(reason),
-                // Nobody takes a state out of line without saying why, so this cannot be.
+                // Unreachable: whoever ends a wait stores the outcome.
                 WaitState::None => break Acquired::Refused(DropReason::ConnectionClosed),
             }
-            // A park is timed by the kernel, whose clock runs on while the process is stopped: what is left is looked
-            // at again after it.
+            // The kernel times the park, and its clock runs on while the process is stopped. So the
+            // time left is computed again after each park.
             let left = until.map_or(MAX_PARK, |until| until.saturating_sub(self.clock.now()));
             if left.is_zero() {
                 self.give_up(state, send_wait);
@@ -209,7 +211,7 @@ impl Quota {
         acquired
     }
 
-    /// The wait is over: leave the line, unless a grant came first.
+    /// Ends a wait whose time is over, unless a grant came first.
     fn give_up(&self, state: &ConnectionState, send_wait: SendWait) {
         let (reason, ends) = match send_wait {
             SendWait::AbortAfter(_) => (DropReason::ConnectionClosed, Some(EndReason::SendTimeout)),
@@ -222,12 +224,13 @@ impl Quota {
         wake_all(wake.unwrap_or_default());
     }
 
-    /// Sets why a connection ended, takes it out of line and books what it had there. Says whether this
-    /// was its first end; waking its socket is the caller's.
+    /// Sets why a connection ended, ends its wait and counts what waited as dropped. Returns
+    /// whether this was the first end. The caller shuts the socket down.
     pub(crate) fn abort(&self, state: &ConnectionState, reason: EndReason) -> bool {
         let (first, wake) = {
             let mut inner = self.inner.lock();
-            // Under the lock: a send looks at it there before it queues, so none slips in between.
+            // Set under the lock under which a send checks for it and queues, so that no send
+            // queues afterwards.
             let first = state.end(reason);
             (first, inner.leave(state, drop_reason(reason), false))
         };
@@ -235,7 +238,8 @@ impl Quota {
         first
     }
 
-    /// [`abort`](Quota::abort) for all of them, under one lock: while thousands send, each lock has a line before it.
+    /// As [`abort`](Quota::abort), for many connections. Locks once, because every lock has to wait
+    /// behind thousands of senders.
     pub(crate) fn abort_all(&self, states: &[Arc<ConnectionState>], reason: EndReason) {
         let mut woken = Vec::new();
         let mut inner = self.inner.lock();
@@ -251,9 +255,11 @@ impl Quota {
         wake_all(woken);
     }
 
-    /// Ends a connection that is past a deadline, unless it has come on since it was `seen` so. Decided under the
-    /// lock under which sends semaphore: whoever is in line has read since, and is not judged by what it showed before.
-    /// Says whether it was ended; waking its socket is the caller's.
+    /// Ends a connection that missed a deadline, unless it has made progress since it was `seen`.
+    /// Returns whether it was ended. The caller shuts the socket down.
+    ///
+    /// Decided under the lock under which sends are queued: a connection that waits for the buffer
+    /// has read since, and is not judged by what it showed before.
     pub(crate) fn expire(
         &self,
         state: &ConnectionState,
@@ -266,20 +272,20 @@ impl Quota {
         !is_in_line && breach.still_holds(seen, &state.sample()) && state.end(reason)
     }
 
-    /// The watchdog's tick: what moves the clock of those who wait.
+    /// The watchdog's tick, which moves the clock of send timeouts.
     pub(crate) fn tick(&self) {
         self.clock.tick();
     }
 
-    /// Books messages that never reach a send: received, and dropped.
+    /// Counts messages that are dropped before they are sent, as received and as dropped.
     pub(crate) fn dropped(&self, reason: DropReason, messages: u64) {
         let mut inner = self.inner.lock();
         inner.received += messages;
         inner.dropped.add(reason, messages);
     }
 
-    /// Books messages that are not sent any more after a send that was refused: received, and dropped for the same
-    /// reason.
+    /// Counts messages that are not sent because an earlier send was refused: as received, and as
+    /// dropped for the same reason.
     pub(crate) fn dropped_after(&self, state: &ConnectionState, messages: u64) {
         let mut inner = self.inner.lock();
         let reason = match state.ended().filter(|&end| refuses_sends(end)) {
@@ -290,19 +296,20 @@ impl Quota {
         inner.dropped.add(reason, messages);
     }
 
-    /// Takes back a grant whose item could not be put into the channel.
+    /// Returns the capacity of an item that could not be put into the channel, and counts it as
+    /// dropped.
     pub(crate) fn undo(&self, weight: Weight, reason: DropReason) {
         self.settle(weight, |inner| inner.dropped.add(reason, weight.messages));
     }
 
-    // ---- the way out
+    // ---- out of the buffer
 
-    /// The consumer took an item into its hands.
+    /// The consumer has received an item.
     pub(crate) fn picked_up(&self) {
         self.held.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The consumer said that part of an item is delivered.
+    /// The consumer acknowledged some messages of an item.
     pub(crate) fn delivered_some(&self, messages: u64) {
         let wake = {
             let mut inner = self.inner.lock();
@@ -313,13 +320,13 @@ impl Quota {
         wake_all(wake);
     }
 
-    /// The consumer said that the rest of an item is delivered.
+    /// The consumer acknowledged the rest of an item.
     pub(crate) fn delivered(&self, rest: Weight) {
         self.held.fetch_sub(1, Ordering::Relaxed);
         self.settle(rest, |inner| inner.delivered += rest.messages);
     }
 
-    /// The consumer let go of the rest of an item without saying so.
+    /// The consumer dropped the rest of an item without an ack.
     pub(crate) fn nack(&self, rest: Weight) {
         self.held.fetch_sub(1, Ordering::Relaxed);
         self.settle(rest, |inner| {
@@ -327,7 +334,7 @@ impl Quota {
         });
     }
 
-    /// The consumer said that the rest of an item can never be delivered.
+    /// The consumer refused the rest of an item, which can never be delivered.
     pub(crate) fn refused(&self, rest: Weight) {
         self.held.fetch_sub(1, Ordering::Relaxed);
         self.settle(rest, |inner| {
@@ -335,7 +342,7 @@ impl Quota {
         });
     }
 
-    /// Whether a consumer has let go of an item without a word for the first time.
+    /// Whether the consumer has dropped an item without an ack; `true` only once.
     pub(crate) fn is_first_nack(&self) -> bool {
         let inner = self.inner.lock();
         inner.dropped.get(DropReason::SinkFailed) > 0 && !self.nacked.swap(true, Ordering::Relaxed)
@@ -351,9 +358,9 @@ impl Quota {
         wake_all(wake);
     }
 
-    // ---- ends
+    // ---- closing
 
-    /// Refuses every later send and ends every waiting one. What is in the buffer stays.
+    /// Refuses every later send and ends every wait. Messages in the buffer stay there.
     pub(crate) fn close(&self, reason: DropReason) {
         let wake = {
             let mut inner = self.inner.lock();
@@ -369,8 +376,8 @@ impl Quota {
         let _ = self.wake_consumer.try_send(());
     }
 
-    /// From now on the receiver is closed even with something in it, and what is let go of is booked as
-    /// shut down.
+    /// From now on the receiver is closed even if the buffer is not empty, and items without an ack
+    /// are counted as dropped by the shutdown.
     pub(crate) fn time_out(&self) {
         self.close(DropReason::Shutdown);
         let mut inner = self.inner.lock();
@@ -390,19 +397,20 @@ impl Quota {
         self.timed_out.load(Ordering::Acquire)
     }
 
-    /// Closed, and everything that was granted is in the consumer's hands: nothing more can come.
+    /// Whether the consumer will never receive anything again: the quota is closed, and the
+    /// consumer has received every item that was granted.
     pub(crate) fn is_dry(&self) -> bool {
         let inner = self.inner.lock();
         inner.semaphore.is_closed() && inner.semaphore.items() <= self.held.load(Ordering::Relaxed)
     }
 
-    /// Messages that are through, delivered or not.
+    /// The number of messages that were delivered or dropped.
     pub(crate) fn finished(&self) -> u64 {
         let inner = self.inner.lock();
         inner.delivered + inner.dropped.total()
     }
 
-    /// Somebody waits for room that is in the consumer's hands.
+    /// Whether a sender waits while the consumer holds items that would free capacity.
     pub(crate) fn waits_for_consumer(&self) -> bool {
         self.held.load(Ordering::Relaxed) > 0 && self.inner.lock().semaphore.waiting() > 0
     }
@@ -427,8 +435,9 @@ impl Inner {
         Acquired::Refused(reason)
     }
 
-    /// Takes a state out of line, books what it had there, and serves the new head. `None`: it was not in
-    /// line any more, and whatever took it out has won.
+    /// Ends a connection's wait, counts what waited as dropped, and serves the next ones in line.
+    /// Returns the connections to wake. `None` if the connection did not wait any more, because a
+    /// grant or another end came first.
     fn leave(
         &mut self,
         state: &ConnectionState,
@@ -463,8 +472,9 @@ impl Inner {
     }
 }
 
-/// A deadline that was the peer's ends reading and replying. What had been read by then is still sent: the read
-/// may have come back while the verdict was on its way.
+/// Whether a connection with this end must not send. The peer's own deadlines only end reading and
+/// replying: a read may have returned while the watchdog decided, and what it brought is still
+/// sent.
 fn refuses_sends(end: EndReason) -> bool {
     !matches!(
         end,
@@ -475,7 +485,7 @@ fn refuses_sends(end: EndReason) -> bool {
     )
 }
 
-/// What the messages of a connection are booked as that ended for this reason.
+/// The drop reason of messages whose connection ended for this reason.
 fn drop_reason(end: EndReason) -> DropReason {
     if end == EndReason::Shutdown {
         DropReason::Shutdown
@@ -484,7 +494,7 @@ fn drop_reason(end: EndReason) -> DropReason {
     }
 }
 
-/// After the lock is released: a woken thread would only run into it.
+/// Must be called without the quota's lock, which a woken thread asks for next.
 fn wake_all(states: Vec<Arc<ConnectionState>>) {
     for state in states {
         state.unpark();

@@ -1,9 +1,9 @@
-//! The tables of connections and of their threads, under one lock: the shared state of each connection, the
-//! JoinHandle and the permit of each thread.
+//! The tables of connections and of their threads, under one lock: the shared state of each
+//! connection, the JoinHandle and the permit of each thread.
 //!
-//! Whoever accepts holds the lock across spawn and insert, so that no end overtakes its JoinHandle. Every
-//! connection is counted here as it comes and as it goes, so `accepted = ended + open` holds whenever
-//! anybody looks.
+//! An acceptor holds the lock across spawn and insert, so that no thread ends before its JoinHandle
+//! is in the table. Every connection is counted here as it begins and as it ends, so
+//! `accepted = ended + open` holds in every reading.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -28,11 +28,11 @@ pub(crate) struct ConnectionCounts {
     pub(crate) open: u64,
     pub(crate) rejected: Counters<RejectReason>,
     pub(crate) ended: Counters<EndReason>,
-    /// Bytes that nobody read, of connections that ended and of clients that were turned away.
+    /// Bytes that nobody read, of connections that ended and of clients that were rejected.
     pub(crate) unread_ended: Counters<EndReason>,
     pub(crate) unread_rejected: Counters<RejectReason>,
     pub(crate) starved: u64,
-    /// Handlers' threads that are not joined, now and at most so far.
+    /// Handlers' threads that are not joined: now, and the most so far.
     pub(crate) unjoined: usize,
     pub(crate) unjoined_peak: usize,
 }
@@ -48,7 +48,7 @@ struct Entry {
     state: Arc<ConnectionState>,
     watch: Watch,
     pace: Pace,
-    /// The number of its thread.
+    /// The number of the thread that serves the connection.
     thread: u64,
     _address: AddressPermit,
 }
@@ -73,13 +73,13 @@ impl Entry {
 }
 
 struct Thread {
-    /// Taken out by the reaper.
+    /// `None` once the reaper has taken it to join the thread.
     handle: Option<JoinHandle<()>>,
-    /// Dropped with it: after the join.
+    /// Dropped with this entry, after the join.
     _permit: Permit,
-    /// The last connection that ended on it.
+    /// The last connection that ended on this thread.
     last: Option<ConnectionInfo>,
-    /// It serves no more: it is to be joined.
+    /// The thread serves nobody any more and is to be joined.
     is_leaving: bool,
 }
 
@@ -100,8 +100,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The way in. Held across the making of a thread and its entry, so that whoever looks for a
-    /// connection's thread finds both or neither.
+    /// Locks the table to add a connection. The guard is held while a thread is made and until both
+    /// are in the table.
     pub(crate) fn lock(&self) -> TableGuard<'_> {
         TableGuard(self.inner.lock())
     }
@@ -111,12 +111,13 @@ impl Table {
         inner.counts.reject(reason, clients, unread_bytes);
     }
 
-    /// An acceptor could not accept, for want of something that the system had not to give.
+    /// Counts that the system lacked what an acceptor needed to accept a client.
     pub(crate) fn starved(&self) {
         self.inner.lock().counts.starved += 1;
     }
 
-    /// A handler is at its end: counts it, and lets go of the table's hold on its socket.
+    /// Counts a connection whose handler has returned, and takes it out of the table, whose
+    /// reference would keep the socket open.
     pub(crate) fn ended(&self, id: u64, reason: EndReason, unread_bytes: u64) {
         let mut inner = self.inner.lock();
         inner.counts.ended.add(reason, 1);
@@ -136,47 +137,47 @@ impl Table {
         drop(entry);
     }
 
-    /// A thread serves no more. It announces that before it tells the reaper.
+    /// A thread serves nobody any more. Must be called before the reaper is told.
     pub(crate) fn leaving(&self, number: u64) {
         if let Some(thread) = self.inner.lock().threads.get_mut(&number) {
             thread.is_leaving = true;
         }
     }
 
-    /// A thread that announced its end.
+    /// The JoinHandle of a thread that announced its end.
     pub(crate) fn take_thread(&self, number: u64) -> Option<JoinHandle<()>> {
         self.inner.lock().threads.get_mut(&number)?.handle.take()
     }
 
-    /// A thread was joined: its permit comes back.
+    /// Must be called when a thread was joined: its permit is returned.
     pub(crate) fn joined(&self, number: u64) {
         let thread = self.inner.lock().threads.remove(&number);
-        // Outside the lock: the permit rings wakers.
+        // Without the lock, because returning the permit wakes acceptors.
         drop(thread);
     }
 
-    /// Every thread is joined.
+    /// Whether every handler's thread was joined.
     pub(crate) fn is_empty(&self) -> bool {
         self.inner.lock().threads.is_empty()
     }
 
-    /// Every handler is at its end, though its thread may not be.
+    /// Whether every handler has returned. Its thread may still run.
     pub(crate) fn has_no_connections(&self) -> bool {
         self.inner.lock().connections.is_empty()
     }
 
-    /// Every connection whose handler has not ended.
+    /// Every connection whose handler has not returned.
     pub(crate) fn open_connections(&self) -> Vec<ConnectionInfo> {
         let inner = self.inner.lock();
         inner.connections.values().map(Entry::info).collect()
     }
 
-    /// Whoever is admitted from now on is drained at once; those who were before are the caller's.
+    /// From now on, clients that are admitted are drained at once. The caller drains the others.
     pub(crate) fn begin_drain(&self) {
         self.inner.lock().is_draining = true;
     }
 
-    /// Admits nobody from now on. Says whether that is new.
+    /// From now on nobody is admitted. Returns whether that is new.
     pub(crate) fn close(&self) -> bool {
         !std::mem::replace(&mut self.inner.lock().is_closed, true)
     }
@@ -185,23 +186,23 @@ impl Table {
         self.inner.lock().is_closed
     }
 
-    /// Every connection whose handler has not ended. Visited without the lock: who is woken by it wants the lock
-    /// next, and thousands that sleep for it would wake each other one by one.
+    /// Visits every connection whose handler has not returned, without the lock: threads that a
+    /// visit wakes ask for the lock next, and thousands of them would wake each other one by one.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Arc<ConnectionState>)) {
         for state in self.states() {
             visit(&state);
         }
     }
 
-    /// All of them.
+    /// The states of all connections whose handlers have not returned.
     pub(crate) fn states(&self) -> Vec<Arc<ConnectionState>> {
         let inner = self.inner.lock();
         let entries = inner.connections.values();
         entries.map(|entry| Arc::clone(&entry.state)).collect()
     }
 
-    /// One tick of the watch over every connection. `leaving` is called once for the last connection of a thread
-    /// that is at its end, and was not joined for `warn_after`.
+    /// One tick of the watch over every connection. `leaving` is called once for each thread that
+    /// announced its end and was not joined within `warn_after`, with its last connection.
     pub(crate) fn watch(
         &self,
         elapsed: Duration,
@@ -249,7 +250,7 @@ impl Table {
         }
     }
 
-    /// Threads whose connection has ended or was ended, parked ones included.
+    /// The number of threads whose connection has ended or is being ended, idle threads included.
     pub(crate) fn leaving_threads(&self) -> usize {
         let inner = self.inner.lock();
         let serving = inner.connections.values();
@@ -257,7 +258,8 @@ impl Table {
         inner.threads.len().saturating_sub(serving.count())
     }
 
-    /// The address that has the most connections, with how many: for a line of the log, since it looks at all of them.
+    /// The address with the most connections, and their number. Looks at every connection, so this
+    /// is for a rate-limited log line only.
     pub(crate) fn busiest(&self) -> Option<(IpAddr, usize)> {
         let inner = self.inner.lock();
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
@@ -273,8 +275,8 @@ impl Table {
         Some(Arc::clone(&entry.state))
     }
 
-    /// Every connection whose handler has not ended, and the last ones of threads that a tick has seen unjoined
-    /// since they ended; by their numbers.
+    /// Every connection whose handler has not returned, and the last connection of each thread that
+    /// announced its end at least a tick ago and is not joined. Sorted by id.
     pub(crate) fn connections(&self) -> Vec<ConnectionInfo> {
         let inner = self.inner.lock();
         let leaving = inner.threads.values().filter(|thread| thread.is_leaving);
@@ -301,17 +303,17 @@ impl Table {
     }
 }
 
-/// The table, locked for one client that was accepted.
+/// The locked table, to which an acceptor adds a client.
 pub(crate) struct TableGuard<'a>(MutexGuard<'a, Inner>);
 
 impl TableGuard<'_> {
-    /// The server shuts down: nobody enters any more.
+    /// Whether nobody may be admitted any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.is_closed
     }
 
-    /// The state of the next connection. It is in the table when a thread has it
-    /// ([`enter`](TableGuard::enter)).
+    /// The state of the next connection. The connection is not in the table until a thread has it
+    /// ([`insert_connection`](TableGuard::insert_connection)).
     pub(crate) fn next_connection(
         &self,
         stream: TcpStream,
@@ -330,7 +332,7 @@ impl TableGuard<'_> {
         state
     }
 
-    /// The handler's thread that is to be made next.
+    /// The shared side of the handler's thread that is to be made next.
     pub(crate) fn next_thread(&self) -> Arc<HandlerThread> {
         HandlerThread::new(self.0.last_thread + 1)
     }
@@ -339,7 +341,8 @@ impl TableGuard<'_> {
         self.0.counts.reject(reason, 1, unread_bytes);
     }
 
-    /// A handler's thread was made. It keeps its permit until it is joined.
+    /// Adds a handler's thread that was made. The table keeps its permit until the thread is
+    /// joined.
     pub(crate) fn insert_thread(&mut self, number: u64, handle: JoinHandle<()>, permit: Permit) {
         let inner = &mut *self.0;
         inner.last_thread = number;
@@ -353,7 +356,7 @@ impl TableGuard<'_> {
         inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
     }
 
-    /// A connection has the thread of this number.
+    /// Adds a connection, which the thread of this number serves.
     pub(crate) fn insert_connection(
         &mut self,
         state: Arc<ConnectionState>,
@@ -384,7 +387,7 @@ mod tests {
     use super::*;
     use crate::server::Server;
 
-    /// A server that reads what its clients send, and sends nothing on.
+    /// A server that reads and discards what its clients send.
     fn reads_all() -> Server {
         Server::builder::<Vec<u8>>()
             .listen((Ipv4Addr::LOCALHOST, 0).into())

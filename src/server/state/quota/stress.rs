@@ -1,4 +1,4 @@
-//! The shell by stress, with waits shorter than a setting can be.
+//! A stress test of the quota, with waits shorter than any setting allows.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::AtomicU64;
@@ -15,7 +15,7 @@ const LIMIT: Weight = Weight {
     bytes: 240,
 };
 
-/// A small source of numbers (xorshift64).
+/// A small random number generator (xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -63,17 +63,17 @@ fn send_wait(random: &mut Random) -> SendWait {
     }
 }
 
-/// Sends with one state until that has ended, then with another, as connection follows connection.
+/// Sends for one connection until that has ended, then for another, and so on.
 fn send(
     quota: &Quota,
-    place: &Mutex<Arc<ConnectionState>>,
+    shown: &Mutex<Arc<ConnectionState>>,
     seed: u64,
     into: &Entrance<Weight>,
     counted: &Counted,
 ) {
     let (mut random, stream) = (Random(seed), stream());
     let mut current = state(seed, &stream);
-    *place.lock() = Arc::clone(&current);
+    *shown.lock() = Arc::clone(&current);
     for _ in 0..SENDS_EACH {
         let weight = Weight {
             messages: 1 + random.below(5),
@@ -95,7 +95,7 @@ fn send(
         assert_eq!(*current.wait.lock(), WaitState::None);
         if current.ended().is_some() {
             current = state(seed, &stream);
-            *place.lock() = Arc::clone(&current);
+            *shown.lock() = Arc::clone(&current);
         }
     }
 }
@@ -137,7 +137,7 @@ fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
     let counted = Counted::default();
     let is_over = AtomicBool::new(false);
     let spare = stream();
-    let places: Vec<_> = (0..SENDERS).map(|_| Mutex::new(state(0, &spare))).collect();
+    let states: Vec<_> = (0..SENDERS).map(|_| Mutex::new(state(0, &spare))).collect();
     thread::scope(|scope| {
         let (into, items) = channel();
         let (quota, counted, is_over) = (&quota, &counted, &is_over);
@@ -145,9 +145,9 @@ fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
             let mut random = Random(5);
             while !is_over.load(Ordering::Relaxed) {
                 let at = random.below(SENDERS as u64) as usize;
-                let victim = Arc::clone(&places[at].lock());
+                let victim = Arc::clone(&states[at].lock());
                 quota.abort(&victim, EndReason::Aborted);
-                // As whoever cuts a connection does.
+                // As in every abort of a connection.
                 victim.unpark();
                 quota.tick();
                 thread::sleep(Duration::from_micros(300));
@@ -160,15 +160,15 @@ fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
             }
         });
         let consumer = scope.spawn(move || consume(quota, &items, counted));
-        for (seed, place) in (1..).zip(&places) {
+        for (seed, shown) in (1..).zip(&states) {
             let into = into.clone();
-            scope.spawn(move || send(quota, place, seed, &into, counted));
+            scope.spawn(move || send(quota, shown, seed, &into, counted));
         }
         drop(into);
         let consumed = consumer.join();
         is_over.store(true, Ordering::Relaxed);
         if consumed.is_err() {
-            // So that whoever waits without end ends, too.
+            // Ends the senders that wait without a limit.
             quota.close(DropReason::SinkFailed);
             panic!("the consumer panicked");
         }

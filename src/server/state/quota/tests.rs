@@ -1,4 +1,4 @@
-//! Leaves out one booking at a time: the ledger says so, whichever it is.
+//! The ledger does not balance if any one booking of the quota is left out.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ const TWO: Weight = Weight {
     bytes: 10,
 };
 
-/// A server that nobody connects to: its quota is ours, and its ledger is the one that everybody reads.
+/// A server that nobody connects to: the test alone uses its quota, and checks its public ledger.
 struct Books {
     server: Server,
     state: Arc<ConnectionState>,
@@ -55,20 +55,20 @@ impl Books {
         self.quota().acquire(&self.state, weight, SendWait::Never)
     }
 
-    /// As a send that waits enters: it is in line, and nobody is parked.
-    fn semaphore(&self, weight: Weight) {
+    /// Queues a send as a waiting one is queued, without a thread that waits.
+    fn queue(&self, weight: Weight) {
         let mut inner = self.quota().inner.lock();
         inner.received += weight.messages;
         let Acquire::Queued(ticket) = inner
             .semaphore
             .acquire(weight, true, || Arc::clone(&self.state))
         else {
-            panic!("there is room")
+            panic!("the buffer has capacity")
         };
         *self.state.wait.lock() = WaitState::Queued(ticket);
     }
 
-    /// Takes all the room there is.
+    /// Takes all capacity that is left.
     fn fill(&self) {
         let limit = self.server.shared.config.buffer_messages as u64;
         let rest = Weight {
@@ -79,14 +79,14 @@ impl Books {
     }
 }
 
-/// A way of a message, as it is and with one booking of it left out.
+/// A path of a message through the quota, whole and with one booking left out.
 struct Way {
     name: &'static str,
     whole: fn(&Books),
     without: fn(&Books),
 }
 
-/// Every line of this file's parent that books, once. What precedes it is booked in full.
+/// One path for every booking in quota.rs. Bookings before the one left out are made in full.
 const WAYS: &[Way] = &[
     Way {
         name: "received, by a send",
@@ -108,11 +108,11 @@ const WAYS: &[Way] = &[
         name: "in flight, waiting",
         whole: |books| {
             books.fill();
-            books.semaphore(TWO);
+            books.queue(TWO);
         },
         without: |books| {
             books.fill();
-            books.semaphore(TWO);
+            books.queue(TWO);
             let mut inner = books.quota().inner.lock();
             let WaitState::Queued(ticket) = *books.state.wait.lock() else {
                 panic!("not in line")
@@ -215,12 +215,12 @@ const WAYS: &[Way] = &[
         name: "dropped, out of line",
         whole: |books| {
             books.fill();
-            books.semaphore(TWO);
+            books.queue(TWO);
             assert!(books.quota().abort(&books.state, EndReason::Aborted));
         },
         without: |books| {
             books.fill();
-            books.semaphore(TWO);
+            books.queue(TWO);
             let mut inner = books.quota().inner.lock();
             let WaitState::Queued(ticket) = *books.state.wait.lock() else {
                 panic!("not in line")
@@ -235,12 +235,12 @@ const WAYS: &[Way] = &[
         name: "dropped, in line at the close",
         whole: |books| {
             books.fill();
-            books.semaphore(TWO);
+            books.queue(TWO);
             books.quota().close(DropReason::Shutdown);
         },
         without: |books| {
             books.fill();
-            books.semaphore(TWO);
+            books.queue(TWO);
             assert_eq!(books.quota().inner.lock().semaphore.close().0, 2);
         },
     },
@@ -259,7 +259,7 @@ fn the_ledger_closes_by_every_way_and_not_with_a_booking_left_out() {
     }
 }
 
-/// A state of a connection that reads, and what the watchdog saw of it.
+/// Makes the connection read, and returns what the watchdog sees of it then.
 fn reading(books: &Books) -> Sample {
     books.state.enter(Activity::Reading);
     books.state.sample()
@@ -278,11 +278,11 @@ fn a_verdict_on_what_a_connection_showed_before_takes_nothing_out_of_line() {
         books.fill();
         books.state.frame_progress(0, true);
         let seen = reading(&books);
-        // The read comes back with a message just then, and the message waits for room.
+        // The read returns with a message just then, and the message waits for the buffer.
         books.state.add_bytes(10);
         books.state.frame_progress(1, true);
         books.state.enter(Activity::Working);
-        books.semaphore(ONE);
+        books.queue(ONE);
         assert!(!books.quota().expire(&books.state, reason, breach, &seen));
         assert!(matches!(*books.state.wait.lock(), WaitState::Queued(_)));
         assert_eq!(books.state.ended(), None, "{reason:?}");
@@ -325,7 +325,7 @@ fn what_was_read_before_a_deadline_passed_is_still_sent() {
     );
 }
 
-/// So that the log's "lost meanwhile" is the ledger's number.
+/// Keeps the log's "lost meanwhile" equal to the ledger's number.
 #[test]
 fn what_was_read_behind_a_message_that_waited_too_long_is_lost_to_a_full_buffer_too() {
     for (reason, lost) in [(EndReason::SendTimeout, 2), (EndReason::Aborted, 0)] {
@@ -341,12 +341,12 @@ fn what_was_read_behind_a_message_that_waited_too_long_is_lost_to_a_full_buffer_
     }
 }
 
-/// A wait of a sender whose clock the test moves: the server's own watchdog does not tick this quota.
+/// The test moves the clock of the sender's wait: no watchdog ticks this quota.
 #[test]
 fn a_sender_is_as_patient_as_its_process_ran() {
     const WAIT: Duration = Duration::from_millis(500);
     let books = Books::new();
-    let (quota, _nudged) = Quota::new(ONE);
+    let (quota, _wakes) = Quota::new(ONE);
     assert_eq!(
         quota.acquire(&books.state, ONE, SendWait::Never),
         Acquired::Granted
@@ -357,7 +357,7 @@ fn a_sender_is_as_patient_as_its_process_ran() {
             books.state.bind_to_current_thread();
             quota.acquire(&books.state, ONE, SendWait::DropAfter(WAIT))
         });
-        // Nobody ticks, as in a process that is stopped.
+        // No tick, as in a process that is stopped.
         std::thread::sleep(WAIT * 3);
         assert!(
             !sender.is_finished(),
