@@ -1,4 +1,5 @@
-//! Each kind of overload ends as the design says: hours of it, in the decisions of the server itself.
+//! Each kind of overload ends as the design says: hours of it, in the decisions of the server
+//! itself.
 
 use std::time::Duration;
 
