@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+/// Whoever waits without a deadline looks again after this long. What ends the wait wakes the thread,
+/// so this only bounds what a bug in that would cost.
+pub(super) const MAX_PARK: Duration = Duration::from_secs(3600);
+
 /// `None` inside: never. What overflows the clock is never, too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    #[cfg(test)]
-    const NEVER: Deadline = Deadline(None);
+    pub(super) const NEVER: Deadline = Deadline(None);
 
     pub(super) fn after(wait: Duration) -> Deadline {
         Deadline(Instant::now().checked_add(wait))

@@ -11,20 +11,14 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::writer::Writer;
+use super::writer::{MAX_PER_WRITE, Writer};
 use crate::policy::{Activity, ReadSize, TokenBucket};
-use crate::server::deadline::Deadline;
+use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::error::Ended;
 use crate::server::ledger::{DropReason, EndReason};
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::logger::Logger;
-
-/// The most that one write(2) of a reply takes: what `write_timeout` is counted for.
-const MAX_PER_WRITE: usize = 64 << 10;
-
-/// A park is checked again at least this often; it is woken by unpark long before.
-const MAX_PARK: Duration = Duration::from_secs(3600);
 
 /// One connection, as its handler sees it: [`Read`] and [`Write`], and who is at its other end.
 ///

@@ -3,15 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::thread::Thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::weigh::Weigh;
+use crate::server::deadline::MAX_PARK;
 use crate::server::ledger::EndReason;
-
-/// A park is looked at again at least this often; an unpark ends it long before.
-const MAX_PARK: Duration = Duration::from_secs(3600);
 
 /// The way back for one answer: part of a message that [`Sender::request`](crate::Sender::request) sent.
 ///

@@ -3,22 +3,18 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use crate::server::deadline::Deadline;
+use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 
-/// A wait for the peer is looked at again at least this often; a shutdown(2) ends it long before.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
-
 /// The most that is handed to the kernel at a time: what `write_timeout` is counted for.
-const MAX_PER_WRITE: usize = 64 << 10;
+pub(super) const MAX_PER_WRITE: usize = 64 << 10;
 
 /// Writes to a connection's peer from any thread, while its handler reads: a subscription that pushes, a
 /// timer. Clones write to the same connection.
@@ -74,7 +70,8 @@ impl Writer {
             return ended(state.ended().unwrap_or(EndReason::HandlerReturned));
         }
         for part in buf.chunks(MAX_PER_WRITE) {
-            let until = shared.config.write_timeout.map(Deadline::after);
+            let until = shared.config.write_timeout;
+            let until = until.map_or(Deadline::NEVER, Deadline::after);
             if let Err(reason) = write_part(&state, part, until) {
                 if reason == EndReason::WriteTimeout {
                     shared.quota.abort(&state, reason);
@@ -88,11 +85,7 @@ impl Writer {
 }
 
 /// Writes all of a part, waiting for the peer in poll(2), which sees a shutdown(2), too.
-fn write_part(
-    state: &ConnectionState,
-    mut part: &[u8],
-    until: Option<Deadline>,
-) -> Result<(), EndReason> {
+fn write_part(state: &ConnectionState, mut part: &[u8], until: Deadline) -> Result<(), EndReason> {
     while !part.is_empty() {
         if let Some(reason) = state.ended() {
             return Err(reason);
@@ -102,7 +95,7 @@ fn write_part(
             Ok(wrote) => part = &part[wrote..],
             Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) => {
-                let left = until.map_or(Some(MAX_WAIT), |until| until.remaining(MAX_WAIT));
+                let left = until.remaining(MAX_PARK);
                 state.poll_writable(left.ok_or(EndReason::WriteTimeout)?);
             }
             Err(_) => return Err(EndReason::Reset),

@@ -15,10 +15,8 @@ use parking_lot::Mutex;
 use super::connection_state::{ConnectionState, WaitState};
 use super::running_clock::RunningClock;
 use crate::policy::{Acquire, Activity, Breach, Cancel, Sample, Weight, WeightedSemaphore};
+use crate::server::deadline::MAX_PARK;
 use crate::server::ledger::{Counters, DropReason, EndReason};
-
-/// The longest park of a wait without a limit. A grant, an abort and a close unpark it before.
-const MAX_PARK: Duration = Duration::from_secs(3600);
 
 /// The message side of the ledger, as one consistent reading.
 #[derive(Clone, Copy, Debug, Default)]
