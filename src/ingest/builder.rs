@@ -32,12 +32,12 @@ pub fn message_overhead_bytes(max_message: usize) -> usize {
     }
 }
 
-/// From here on a message's buffer may be a mapping, of whole pages.
+/// From this size on a message's buffer may be a mapping, of whole pages.
 const LARGE_MESSAGE: usize = MAPPED_FROM - 256;
 
-/// A read buffer's size: a usual message and room to read into behind it.
+/// A read buffer's size: a usual message, and free bytes behind it to read into.
 const READ_BYTES: usize = 72 << 10;
-/// Room that a read has at least, with what stands before a counted message.
+/// Free bytes that a read has at least, with what stands before a counted message.
 const READ_ROOM: usize = 8 << 10;
 
 /// A server that turns streams of bytes into messages for a sink.
@@ -105,14 +105,14 @@ impl IngestBuilder {
         self
     }
 
-    /// How streams are cut into messages. Default: lines.
+    /// How messages are told apart in a stream. Default: lines.
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
     /// How messages are framed where they are written to. Default: lines. Where a message may hold
-    /// what ends one there ([`OutputFraming::can_tear`]), the log says so at start.
+    /// the output's delimiter ([`OutputFraming::can_tear`]), the log says so at start.
     pub fn output_framing(mut self, framing: OutputFraming) -> Self {
         self.output_framing = framing;
         self
@@ -126,7 +126,7 @@ impl IngestBuilder {
         self
     }
 
-    /// What happens to a longer one. Default: it is truncated.
+    /// What happens to a longer message. Default: it is truncated.
     pub fn oversize(mut self, oversize: Oversize) -> Self {
         self.oversize = oversize;
         self
@@ -282,9 +282,9 @@ impl IngestBuilder {
         Ok(())
     }
 
-    /// What is read and not in a batch yet is in one of the pool's buffers, or in one that grows by
-    /// half each time with a message that is longer. While it grows there is the one before, too,
-    /// but no batch.
+    /// Bytes that are read and not in a batch yet are in one of the pool's buffers, or, for a
+    /// longer message, in a buffer that grows by half each time. While that grows there is the
+    /// smaller one, too, but no batch.
     fn input_bytes(&self) -> usize {
         if self.max_message + READ_ROOM <= READ_BYTES {
             return READ_BYTES;
@@ -308,7 +308,7 @@ impl IngestBuilder {
         }
     }
 
-    /// Bytes and mappings that the bound counts beside the server's own.
+    /// Bytes and mappings that the limits count beside the server's own.
     fn memory(&self) -> BufferMemory {
         let (input, buffered) = (self.input_bytes(), self.server.settings().buffer_bytes);
         let is_large = input >= MAPPED_FROM;

@@ -13,12 +13,12 @@ pub(super) struct Entry {
     pub(super) discarded: Counters<Discard>,
     pub(super) truncated: u64,
     pub(super) unterminated: u64,
-    /// What the reader held before, and holds now, by its own count.
+    /// Bytes that the reader held before, and holds now, by its own count.
     pub(super) pending_before: u64,
     pub(super) pending_after: u64,
 }
 
-/// One lock for a read, so that every reading of it is exact.
+/// The ledger of bytes. Each read is booked under one lock, so that the sums close at every look.
 #[derive(Debug, Default)]
 pub(super) struct ByteLedger {
     bytes: Mutex<Bytes>,

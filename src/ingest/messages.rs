@@ -479,7 +479,7 @@ impl Take for Finder<'_> {
         }
     }
 
-    fn has_room(&mut self, _: usize) -> bool {
+    fn can_take(&mut self, _: usize) -> bool {
         self.found.messages == 0
     }
 

@@ -164,10 +164,10 @@ impl Take for Limited<'_> {
         self.at += self.sum.take(event, &self.input[self.at..]);
     }
 
-    fn has_room(&mut self, _: usize) -> bool {
-        let has_room = self.taken < self.room;
-        self.is_full |= !has_room;
-        has_room
+    fn can_take(&mut self, _: usize) -> bool {
+        let can_take = self.taken < self.room;
+        self.is_full |= !can_take;
+        can_take
     }
 
     fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {

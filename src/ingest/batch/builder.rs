@@ -296,7 +296,7 @@ impl Take for BatchBuilder<'_> {
         self.decoded.book(event, self.entry);
     }
 
-    fn has_room(&mut self, len: usize) -> bool {
+    fn can_take(&mut self, len: usize) -> bool {
         let index = if self.format.is_indexed {
             size_of::<u32>()
         } else {
@@ -306,9 +306,9 @@ impl Take for BatchBuilder<'_> {
         let fits = self.messages < self.format.most_messages()
             && self.copied() + more <= self.most_copied();
         // A message alone may weigh more.
-        let has_room = fits || self.messages == 0;
-        self.is_full |= !has_room;
-        has_room
+        let can_take = fits || self.messages == 0;
+        self.is_full |= !can_take;
+        can_take
     }
 
     fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {
@@ -338,7 +338,7 @@ impl Take for BatchBuilder<'_> {
         }
         let mut start = 0;
         for end in memchr_iter(delimiter, run) {
-            if !self.has_room(end - start) {
+            if !self.can_take(end - start) {
                 break;
             }
             self.add(&run[start..end]);

@@ -29,8 +29,8 @@ pub struct Batch {
     origin: Origin,
 }
 
-/// Where a batch came from, and when. It stands in the batch: whatever is shared between batches
-/// would be one more allocation that may outlive its connection, and that each batch had to count.
+/// Where a batch came from, and when. The origin stands in the batch: shared between batches it
+/// would be an allocation that may outlive its connection, and that each batch would have to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) connection: u64,
@@ -72,22 +72,23 @@ impl Batch {
         self.origin = origin;
     }
 
-    /// Its messages, in the order in which they came, without their framing.
+    /// The messages, in the order in which they came, without their framing.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
         self.ranges().map(|(message, _)| &self.bytes[message])
     }
 
-    /// Its messages as they are written out, framing included.
+    /// The messages as they are written out, framing included.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The number of the connection that it came from, unique in the life of the server, from 1.
+    /// The number of the connection that the batch came from, unique in the life of the server,
+    /// from 1.
     pub fn connection_id(&self) -> u64 {
         self.origin.connection
     }
 
-    /// The address of the peer that sent it.
+    /// The address of the peer that sent the batch.
     pub fn peer_addr(&self) -> SocketAddr {
         self.origin.peer
     }
@@ -105,7 +106,7 @@ impl Batch {
         self.origin.received_at
     }
 
-    /// How its messages are framed in [`as_bytes`](Batch::as_bytes).
+    /// How the messages are framed in [`as_bytes`](Batch::as_bytes).
     pub fn framing(&self) -> OutputFraming {
         self.framing
     }
@@ -195,8 +196,9 @@ impl Weigh for Batch {
     }
 }
 
-/// How much a batch may hold: an eighth of either bound of the buffer, so that one that waits for
-/// room at the head of the line leaves at most that much idle. A single message may weigh more.
+/// How much a batch may hold: an eighth of the buffer, in messages and in bytes, so that a batch
+/// which waits at the head of the line leaves at most that much idle. A single message may weigh
+/// more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchLimit {
     messages: u64,

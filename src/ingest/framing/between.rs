@@ -5,11 +5,11 @@ use super::{Event, Take};
 /// What some editors and some of .NET's writers begin a stream of UTF-8 with.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Where in its stream a decoder is, when a message is to begin: this decides what may stand before
-/// it.
+/// Where in its stream a decoder is when a message is to begin: this decides what may stand before
+/// that message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Between {
-    /// Inside a message, or where nothing may.
+    /// Inside a message, or where nothing may stand between.
     Nothing,
     /// At the stream's first byte: a byte order mark.
     Start,
@@ -23,8 +23,8 @@ pub(super) enum Between {
 }
 
 impl Between {
-    /// Passes what stands before the next message. `None`: nothing does. 0: what is there of it may
-    /// yet turn out to.
+    /// Passes what stands before the next message. `None`: nothing does. 0: too few bytes are there
+    /// to tell.
     pub(super) fn pass(&mut self, input: &[u8], emit: &mut impl Take) -> Option<usize> {
         let len = self.len(input)?;
         if len > 0 {
@@ -34,7 +34,7 @@ impl Between {
         Some(len)
     }
 
-    /// As [`pass`](Between::pass), which passes so much.
+    /// How many bytes [`pass`](Between::pass) would pass.
     pub(super) fn len(self, input: &[u8]) -> Option<usize> {
         match (self, input.first()) {
             (Between::Nothing, _) => None,

@@ -6,7 +6,7 @@ use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Viol
 
 /// A count has this many digits at most: 2^32 has ten.
 const MAX_DIGITS: usize = 10;
-/// A count may say so much, and 16 longest messages.
+/// A count up to this is believed, and up to 16 times `max_message`.
 const MAX_COUNTED: usize = 1 << 20;
 
 /// How a message's length is written before it.
@@ -21,9 +21,9 @@ pub(in crate::ingest) enum Header {
 /// What the beginning of a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ingest) enum Count {
-    /// It is not all there.
+    /// The header is not all there.
     Incomplete,
-    /// It is no count.
+    /// The bytes are no count.
     Garbage,
     /// A header of so many bytes, and a message of so many.
     Of { header: usize, message: usize },
@@ -84,7 +84,7 @@ pub(super) struct Counted {
     /// Bytes of a message that was too long which are still to come, and what they are discarded
     /// for.
     skipping: Option<(usize, Discard)>,
-    /// The peer broke the protocol: whatever else comes is discarded for this.
+    /// The peer broke the protocol: whatever else comes is discarded for this reason.
     broken: Option<Discard>,
 }
 
@@ -104,8 +104,8 @@ impl Counted {
         }
     }
 
-    /// The counted messages of a stream that has lines, too: what stands between the two is not its
-    /// affair.
+    /// The counted messages of a stream that has lines, too: what may stand between the two is the
+    /// syslog decoder's affair.
     pub(super) fn among_lines(max_message: usize, oversize: Oversize) -> Self {
         Counted {
             strips_end: true,
@@ -130,8 +130,8 @@ impl Counted {
         }
     }
 
-    /// As [`Decoder::unfinished`](super::Decoder::unfinished). `None`: what is there may yet be
-    /// framing, too.
+    /// As [`Decoder::unfinished`](super::Decoder::unfinished). `None`: the bytes may yet turn out
+    /// to be framing.
     pub(super) fn unfinished(&self, rest: &[u8]) -> Option<Unfinished> {
         if self.is_skipping() {
             return Some(Unfinished::TooLong);
@@ -151,7 +151,7 @@ impl Counted {
         }
     }
 
-    /// A count above this is nothing that anybody means.
+    /// Nobody means a count above this.
     fn most_counted(&self) -> usize {
         MAX_COUNTED.max(self.max_message.saturating_mul(16))
     }
@@ -185,8 +185,8 @@ impl Counted {
         consumed
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there
-    /// is no room for it.
+    /// Decodes one message, or what is there of a message that is skipped. 0: the message is not
+    /// whole, or `emit` cannot take it.
     pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         if let Some(reason) = self.broken {
             return discard(input.len(), reason, emit);
@@ -224,7 +224,7 @@ impl Counted {
     ) -> usize {
         let there = &input[header..input.len().min(header.saturating_add(message))];
         let has_all = there.len() == message;
-        // One that is a little longer may fit when its end is stripped.
+        // A message that is a little longer may fit when its end is stripped.
         let strippable = if self.strips_end { 2 } else { 0 };
         if message <= self.max_message + strippable {
             if !has_all {
@@ -232,7 +232,7 @@ impl Counted {
             }
             let len = message - self.end_of(there);
             if len <= self.max_message {
-                if !emit.has_room(len) {
+                if !emit.can_take(len) {
                     return 0;
                 }
                 emit.take(Event::Framing { len: header });
@@ -249,7 +249,7 @@ impl Counted {
         let kept = match self.oversize {
             Oversize::Truncate if there.len() < self.max_message => return 0,
             Oversize::Truncate => match kept(there, self.max_message, has_all) {
-                Some(kept) if emit.has_room(kept) => kept,
+                Some(kept) if emit.can_take(kept) => kept,
                 _ => return 0,
             },
             Oversize::Drop | Oversize::Close => 0,
@@ -289,7 +289,7 @@ impl Counted {
         }
     }
 
-    /// A message that is not whole is not delivered: its count says so.
+    /// A message that its count says is not whole is never delivered.
     pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         let reason = match end {
             End::Eof => Discard::Incomplete,

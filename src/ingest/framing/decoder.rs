@@ -7,10 +7,10 @@ use super::{End, Framing, Oversize, Take, Unfinished};
 
 /// Cuts a stream into messages.
 ///
-/// It holds no bytes: the caller keeps what was not consumed and passes it again, with more behind
-/// it. However the stream is split, the events add up to the same messages. Nothing is looked
-/// through twice, nothing is allocated, and what the caller has to keep is at most `max_message`
-/// and a header.
+/// A decoder holds no bytes: the caller keeps what was not consumed and passes it again, with more
+/// behind. However the stream is split, the events add up to the same messages. No byte is searched
+/// twice, nothing is allocated, and the caller has to keep at most `max_message` bytes and a
+/// header.
 #[derive(Clone, Debug)]
 pub struct Decoder(Kind);
 
@@ -22,8 +22,8 @@ enum Kind {
 }
 
 impl Decoder {
-    /// A decoder for `framing` that takes messages of up to `max_message` bytes: any number; above
-    /// `isize::MAX`, which no message reaches, it is that.
+    /// A decoder for `framing` that takes messages of up to `max_message` bytes. Any number will
+    /// do: no message reaches `isize::MAX` bytes.
     pub fn new(framing: Framing, max_message: usize, oversize: Oversize) -> Self {
         let max_message = max_message.min(isize::MAX as usize);
         let counted = |header| Kind::Counted(Counted::new(header, max_message, oversize));
@@ -55,8 +55,8 @@ impl Decoder {
             }
     }
 
-    /// Decodes what is whole in `input`, as far as there is room for it. Returns how much was
-    /// consumed; the rest begins the next input.
+    /// Decodes the whole messages in `input`, as far as `emit` can take them. Returns how many
+    /// bytes were consumed; the rest begins the next input.
     pub fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         match &mut self.0 {
             Kind::Delimited(delimited) => delimited.decode(input, emit),
@@ -65,7 +65,7 @@ impl Decoder {
         }
     }
 
-    /// What there is of an unfinished message, of which `rest` is what the last decode left.
+    /// What was read of an unfinished message; `rest` is what the last decode left.
     pub(in crate::ingest) fn unfinished(&self, rest: &[u8]) -> Option<Unfinished> {
         match &self.0 {
             Kind::Delimited(delimited) => delimited.unfinished(rest),

@@ -6,8 +6,8 @@ use super::between::Between;
 use super::truncate::kept;
 use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Violation, discard};
 
-/// The decoder of delimiter framings. It remembers how far it has looked, so an unterminated
-/// message is never looked through twice.
+/// The decoder of delimiter framings. The decoder remembers how far it has searched, so that no
+/// byte of an unterminated message is searched twice.
 #[derive(Clone, Debug)]
 pub(super) struct Delimited {
     framing: Framing,
@@ -78,7 +78,7 @@ impl Delimited {
             Some(0) => return self.waits(start),
             passed => start += passed.unwrap_or(0),
         }
-        // What is shown now may be less than what was searched before.
+        // This input may be shorter than what was searched before.
         let from = start.max(self.searched.min(input.len()));
         let mut at = start;
         if let Some(last) = memrchr(self.delimiter, &input[from..]) {
@@ -88,7 +88,7 @@ impl Delimited {
                 self.passed(input[at - 1]);
             }
             if at < end && !self.is_broken {
-                // There was no room for all of it.
+                // The taker could not take the whole block.
                 self.searched = 0;
                 return at;
             }
@@ -106,8 +106,8 @@ impl Delimited {
         at
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there
-    /// is no room for it.
+    /// Decodes one message, or what is there of a message that is skipped. 0: the message is not
+    /// whole, or `emit` cannot take it.
     pub(super) fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         if self.is_broken {
             return discard(input.len(), Discard::Oversize, emit);
@@ -126,15 +126,15 @@ impl Delimited {
         }
     }
 
-    /// What is left of `input` from `at` on is the beginning of a message: it stays, unless it is
-    /// too long already.
+    /// The rest of `input` from `at` on is the beginning of a message, which stays pending unless
+    /// it is too long already.
     fn decode_beginning(&mut self, input: &[u8], mut at: usize, emit: &mut impl Take) -> usize {
         let rest = input.len() - at;
         if self.is_broken {
             at += discard(rest, Discard::Oversize, emit);
-        // A byte more than the longest message may be its CR.
+        // One byte beyond the longest message may be its CR.
         } else if rest > self.max_message + usize::from(self.strips_cr)
-            && self.has_room(rest, emit)
+            && self.can_take(rest, emit)
             && self.too_long(&input[at..], false, emit)
         {
             at = input.len();
@@ -188,7 +188,7 @@ impl Delimited {
         }
     }
 
-    /// Leaves the rest of a message that was too long. `None`: it goes on beyond the input.
+    /// Skips the rest of a message that was too long. `None`: the message goes on beyond the input.
     fn skip(&mut self, input: &[u8], emit: &mut impl Take) -> Option<usize> {
         let Some(reason) = self.skipping else {
             return Some(0);
@@ -204,7 +204,7 @@ impl Delimited {
         Some(end + 1)
     }
 
-    /// Decodes a block of whole messages. What needs nothing done to it goes as one run: to count
+    /// Decodes a block of whole messages. Messages that need no change go as one run: to count
     /// delimiters costs a tenth of finding each.
     fn decode_whole(&mut self, block: &[u8], emit: &mut impl Take) -> usize {
         let has_more_framing = match self.strips_cr {
@@ -242,7 +242,7 @@ impl Delimited {
                 run.add(line.len() + 1);
             } else {
                 let left = run.flush(self.delimiter, emit);
-                if left > 0 || !self.has_room(stripped.len(), emit) {
+                if left > 0 || !self.can_take(stripped.len(), emit) {
                     return start - left;
                 }
                 if stripped.len() <= self.max_message {
@@ -268,14 +268,14 @@ impl Delimited {
     }
 
     /// Whether what is kept of a message of `len` bytes can be taken now.
-    fn has_room(&self, len: usize, emit: &mut impl Take) -> bool {
+    fn can_take(&self, len: usize, emit: &mut impl Take) -> bool {
         let kept = len.min(self.max_message);
         let is_kept = len == kept || self.oversize == Oversize::Truncate;
-        !is_kept || emit.has_room(kept)
+        !is_kept || emit.can_take(kept)
     }
 
-    /// Whether a message of the block is too long, without finding each: one that is covers a
-    /// multiple of `max_message`, so it is enough to measure those that do.
+    /// Whether a message of the block is too long, without finding each: a message that is too long
+    /// covers a multiple of `max_message`, so only those that do are measured.
     fn has_too_long(&self, block: &[u8]) -> bool {
         let max = self.max_message;
         (max..block.len()).step_by(max.max(1)).any(|at| {
@@ -294,8 +294,8 @@ impl Delimited {
         };
     }
 
-    /// A message is longer than it may be. Its end may not be there yet; `false`: more of it has to
-    /// come to tell where it is cut.
+    /// A message is longer than `max_message`. Its end may not be there yet; `false`: more of the
+    /// message has to come to tell where to truncate it.
     fn too_long(&mut self, message: &[u8], has_end: bool, emit: &mut impl Take) -> bool {
         match self.oversize {
             Oversize::Truncate => {
@@ -329,7 +329,7 @@ impl Delimited {
     }
 }
 
-/// Messages in a row that go on as they came.
+/// Messages in a row that can be passed on as they came.
 #[derive(Default)]
 struct Run {
     len: usize,
@@ -342,7 +342,7 @@ impl Run {
         self.messages += 1;
     }
 
-    /// Begins anew. Returns how many bytes of what was there found no room.
+    /// Emits the run and begins a new one. Returns how many of its bytes the taker did not take.
     fn flush(&mut self, delimiter: u8, emit: &mut impl Take) -> usize {
         let Run { len, messages } = std::mem::take(self);
         match messages {

@@ -39,7 +39,7 @@ pub(in crate::ingest) fn check_max_message(max_message: usize) -> Result<(), Con
     Err(ConfigError::out_of_range("max_message", value, accepted))
 }
 
-/// How a stream of bytes is cut into messages.
+/// How messages are told apart in a stream of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Framing {
@@ -48,7 +48,7 @@ pub enum Framing {
     #[default]
     Lines,
     /// A message ends at a NUL byte; one LF or CRLF after that is framing, too, as some senders of
-    /// GELF write it. Whatever else is in a message is its own.
+    /// GELF write it. Any other byte belongs to the message.
     Nul,
     /// A decimal count of bytes, a space, and so many bytes (RFC 6587, section 3.4.1), exactly as
     /// they are. `0 ` is an empty message. Between two messages one LF, CRLF or NUL is framing, and
@@ -68,7 +68,7 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// Its name, as in flags and logs.
+    /// The framing's name, as in flags and logs.
     pub fn name(self) -> &'static str {
         match self {
             Framing::Lines => "lines",
@@ -90,13 +90,13 @@ impl fmt::Display for Framing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Oversize {
-    /// Its first `max_message` bytes are the message; the rest is discarded, counted.
+    /// The message becomes its first `max_message` bytes; the rest is discarded and counted.
     #[default]
     Truncate,
-    /// All of it is discarded, counted as one message dropped.
+    /// The whole message is discarded and counted as one dropped message.
     Drop,
-    /// The peer broke the protocol: its connection is closed, and what it sent of the message is
-    /// discarded. It is counted as no message.
+    /// The peer broke the protocol: its connection is closed, and what was read of the message is
+    /// discarded, counted in bytes and not as a message.
     Close,
 }
 
@@ -104,20 +104,20 @@ pub enum Oversize {
 /// so the lengths of a call's events add up to what it consumed: no byte is unaccounted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Whole messages, each followed by its delimiter, fit to be passed on as they came.
+    /// Whole messages, each followed by its delimiter, that can be passed on as they came.
     Run {
-        /// Bytes, delimiters included.
+        /// Length in bytes, delimiters included.
         len: usize,
-        /// Messages in them.
+        /// How many messages.
         messages: u64,
-        /// The byte after each.
+        /// The byte after each message.
         delimiter: u8,
     },
     /// One message, without delimiter.
     Message {
         /// Bytes.
         len: usize,
-        /// It is the beginning of a longer one.
+        /// The message is the beginning of a longer one.
         is_truncated: bool,
     },
     /// Bytes of framing.
@@ -129,32 +129,34 @@ pub enum Event {
     Discard {
         /// Bytes.
         len: usize,
-        /// Why.
+        /// Why the bytes are discarded.
         reason: Discard,
     },
     /// A message was too long and is dropped; its bytes are in the `Discard` events around.
     Dropped,
-    /// The message before was unterminated at the end of the stream: a count beside the equation.
+    /// The stream ended before the delimiter of the message in the event before: a count beside the
+    /// equation of bytes.
     Unterminated,
     /// The peer broke the protocol: the connection is to be closed.
     Violation(Violation),
 }
 
-/// What a decoder's events go to. A closure takes them all; whoever can hold only so much says so,
-/// and is asked again later: the decoder stops before what found no room, and goes on there when it
-/// is called the next time.
+/// Where a decoder's events go. A closure takes them all. A taker that can hold only so much says
+/// so: the decoder stops before the message that the taker cannot take, and goes on there at the
+/// next call.
 pub trait Take {
     /// Takes an event.
     fn take(&mut self, event: Event);
 
     /// Whether a message of `len` bytes can be taken now. Asked before each
     /// [`Message`](Event::Message).
-    fn has_room(&mut self, len: usize) -> bool {
+    fn can_take(&mut self, len: usize) -> bool {
         let _ = len;
         true
     }
 
-    /// Takes a [`Run`](Event::Run), or its first messages. Returns the length of what was taken.
+    /// Takes a [`Run`](Event::Run), or its first messages. Returns how many of its bytes were
+    /// taken.
     fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {
         self.take(Event::Run {
             len,
@@ -174,9 +176,9 @@ impl<F: FnMut(Event)> Take for F {
 /// How a stream came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer ended it: in a delimiter framing an unterminated last message is one, too.
+    /// The peer ended the stream: in a framing with delimiters an unterminated last message counts.
     Eof,
-    /// Anything else: what is unfinished is discarded.
+    /// Anything else: an unfinished message is discarded.
     Cut(Discard),
 }
 

@@ -5,8 +5,7 @@ use std::fmt;
 use super::Framing;
 use crate::ingest::batch::buffer::Buffer;
 
-/// How messages are written out. A choice of its own: what came in one framing may go out in
-/// another.
+/// How messages are framed where they are written to. This is independent of the input's framing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputFraming {
@@ -22,7 +21,7 @@ pub enum OutputFraming {
 }
 
 impl OutputFraming {
-    /// Its name, as in flags and logs.
+    /// The framing's name, as in flags and logs.
     pub fn name(self) -> &'static str {
         match self {
             OutputFraming::Lines => "lines",
@@ -41,8 +40,8 @@ impl OutputFraming {
         }
     }
 
-    /// Whether a message from `input` may hold what ends one here, so that a reader of the output
-    /// sees two.
+    /// Whether a message from `input` may hold the delimiter of this framing, so that a reader of
+    /// the output sees two messages.
     pub fn can_tear(self, input: Framing) -> bool {
         match self {
             OutputFraming::Lines => input != Framing::Lines,
@@ -51,10 +50,10 @@ impl OutputFraming {
         }
     }
 
-    /// What a message takes here at most, beside its own bytes.
+    /// The most bytes of framing that a message takes.
     pub(in crate::ingest) const MAX_BYTES: usize = 11;
 
-    /// Writes a message.
+    /// Appends a message with its framing.
     pub(in crate::ingest) fn write(self, message: &[u8], to: &mut Buffer) {
         to.reserve(message.len() + Self::MAX_BYTES);
         match self {
@@ -80,8 +79,7 @@ impl fmt::Display for OutputFraming {
     }
 }
 
-/// The digits of a number below 10^10, without the machinery of formatting: this is done for each
-/// message.
+/// The digits of a number below 10^10. This runs for each message, so it does without `format!`.
 fn decimal(mut number: usize, digits: &mut [u8; 10]) -> &[u8] {
     let mut at = digits.len();
     loop {

@@ -1,12 +1,12 @@
-//! What a peer sent that is not taken as it came, for the line that says so.
+//! What a peer sent that was not understood, for the line of the log that says so.
 
 use std::fmt;
 
 use super::Framing;
 
-/// So many bytes are shown.
+/// How many bytes are shown.
 const SHOWN: usize = 32;
-/// So many are looked through.
+/// How many bytes are searched for signs of another framing.
 const LOOKED_AT: usize = 64 << 10;
 
 /// The first bytes of what a peer sent where it was not understood, and what they look like. Shown
@@ -19,7 +19,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Of a message, or as much as there is of it, in a stream of this framing.
+    /// What was seen of a message, or of what was read of one, in a stream of this framing.
     pub(in crate::ingest) fn of(message: &[u8], framing: Framing) -> Self {
         let looked_at = &message[..message.len().min(LOOKED_AT)];
         let seen = Seen::of_framed(message);
@@ -29,8 +29,8 @@ impl Seen {
         }
     }
 
-    /// As [`of`](Seen::of), of a message that is framed as it should be: no other framing is
-    /// guessed at.
+    /// As [`of`](Seen::of), for a message that is framed as it should be: no other framing is
+    /// guessed.
     pub(in crate::ingest) fn of_framed(message: &[u8]) -> Self {
         let (mut bytes, len) = ([0; SHOWN], message.len().min(SHOWN));
         bytes[..len].copy_from_slice(&message[..len]);
@@ -41,10 +41,10 @@ impl Seen {
         }
     }
 
-    /// Of a message that is too long, in a stream of this framing.
+    /// What was seen of a message that is too long, in a stream of this framing.
     pub(in crate::ingest) fn of_too_long(message: &[u8], framing: Framing) -> Self {
         match framing {
-            // Its count was one.
+            // The count was a valid one.
             Framing::OctetCounted | Framing::LengthPrefixed => Seen::of_framed(message),
             _ => Seen::of(message, framing),
         }
@@ -98,7 +98,7 @@ pub(in crate::ingest) fn protocol_of(message: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Which framing it may have instead.
+/// Which framing the message may have instead.
 fn another_framing(message: &[u8], framing: Framing) -> Option<&'static str> {
     let digits = message
         .iter()
@@ -108,8 +108,8 @@ fn another_framing(message: &[u8], framing: Framing) -> Option<&'static str> {
     let is_syslog = message.starts_with(b"<") && message.get(1).is_some_and(u8::is_ascii_digit);
     let takes_lines = matches!(framing, Framing::Lines | Framing::Syslog);
     let takes_counts = matches!(framing, Framing::OctetCounted | Framing::Syslog);
-    // What is first ends a message: GELF may have a LF behind its NUL, and Perl's syslog a NUL
-    // behind its LF.
+    // The first of the two ends a message: GELF may have a LF behind its NUL, and Perl's syslog a
+    // NUL behind its LF.
     let end = memchr::memchr2(b'\n', b'\0', message).map(|at| message[at]);
     Some(match (framing, message) {
         _ if is_counted && !takes_counts => "looks like a counted message (framing syslog?)",

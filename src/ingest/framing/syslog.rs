@@ -8,7 +8,7 @@ use super::{End, Oversize, Take, Unfinished};
 /// How the next message is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guess {
-    /// Too little of it is there to tell.
+    /// Too few bytes are there to tell.
     Unknown,
     Counted,
     Line,
@@ -52,8 +52,8 @@ impl Syslog {
         at
     }
 
-    /// Decodes one message, or what is there of one that is skipped. 0: it is not whole, or there
-    /// is no room for it.
+    /// Decodes one message, or what is there of a message that is skipped. 0: the message is not
+    /// whole, or `emit` cannot take it.
     fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         let (consumed, after) = match self.guess(input) {
             Guess::Unknown => return 0,
@@ -78,8 +78,8 @@ impl Syslog {
         }
     }
 
-    /// Where the stream ends inside what may be a priority, a counted message was cut short: half
-    /// of one is not to be taken for a line.
+    /// Where the stream ends inside what may be a priority, the message counts as an unfinished
+    /// counted one: half of such a message must not be taken for a line.
     fn guess_at_end(&self, rest: &[u8]) -> Guess {
         match (self.guess(rest), Header::Octets.read(rest)) {
             (Guess::Unknown, Count::Of { header, .. }) if rest.len() > header => Guess::Counted,
@@ -115,9 +115,9 @@ impl Syslog {
     }
 }
 
-/// A count is one where a whole priority is behind it, in the bytes that it counts, and be it too
-/// large: as a line it would be delivered with its count in it, and so would the rest of its
-/// message, in pieces.
+/// Digits are a count only where a whole priority follows, within the bytes that they count. That
+/// holds for a count that is too large, too: taken for a line, the message would be delivered with
+/// its count in it, and its rest in pieces.
 fn priority(body: &[u8], count: usize) -> Guess {
     const MAX_DIGITS: usize = 3;
     const LARGEST: u32 = 191;

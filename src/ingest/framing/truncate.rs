@@ -1,13 +1,12 @@
-//! Where a message that is too long is cut.
+//! Where a message that is too long is truncated.
 
 use std::str::from_utf8;
 
-/// How many of the first bytes of a message are kept, where `most` may be: so many, or up to three
-/// less, if a UTF-8 character would be cut in half. Bytes that are no UTF-8 there are cut at
-/// `most`.
+/// How many of the first bytes of a message are kept: `most`, or up to three fewer so that no UTF-8
+/// character is split. Bytes that are no UTF-8 there are kept up to `most`.
 ///
-/// `message` is what is there of it, `most` bytes or more; it has an end if nothing of it is still
-/// to come. `None`: more of it has to come to tell.
+/// `message` is what was read of the message, `most` bytes or more; `has_end`: no more of it is to
+/// come. `None`: more has to come to tell.
 pub(super) fn kept(message: &[u8], most: usize, has_end: bool) -> Option<usize> {
     let is_first = |byte: &u8| byte & 0b1100_0000 != 0b1000_0000;
     let tail = most.saturating_sub(3);

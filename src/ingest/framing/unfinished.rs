@@ -1,33 +1,33 @@
-//! A message whose end did not come, for the line that says so.
+//! A message whose end did not come, for the line of the log that says so.
 
 use std::fmt;
 
 use super::Seen;
 use crate::server::counted;
 
-/// What there is of a message when its stream ends, is reset, or is cut.
+/// What was read of a message when its stream ended, was reset, or a deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ingest) enum Unfinished {
-    /// So many bytes, and none of them ends it.
+    /// Bytes without a delimiter.
     Undelimited {
         delimiter: u8,
         there: usize,
         begins: Seen,
     },
-    /// So many bytes that may be its count, or the beginning of one.
+    /// Bytes that may be a count, or the beginning of one.
     NoCount { there: usize, begins: Seen },
-    /// A count, and so many of the bytes that it counts.
+    /// A count, and fewer bytes than it counts.
     Counted {
         there: usize,
         of: usize,
         begins: Seen,
     },
-    /// The rest of one that was too long, which is discarded as it comes.
+    /// The rest of a message that was too long, which is discarded as it comes.
     TooLong,
 }
 
 impl Unfinished {
-    /// Whether its count, and nothing else, says that it is not whole.
+    /// Whether only a count says that the message is not whole.
     pub(in crate::ingest) fn is_counted(&self) -> bool {
         matches!(
             self,

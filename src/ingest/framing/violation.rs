@@ -1,4 +1,4 @@
-//! What a peer may not do.
+//! How a peer can break the framing.
 
 use std::error::Error;
 use std::fmt;
@@ -6,32 +6,33 @@ use std::fmt;
 use super::Seen;
 use crate::server::{EndReason, Ended};
 
-/// What a peer did that its connection is closed for. Its [`source`](Error::source) is an [`Ended`]
-/// for [`EndReason::ProtocolError`].
+/// What a peer did wrong, for which its connection is closed. Its [`source`](Error::source) is an
+/// [`Ended`] for [`EndReason::ProtocolError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// What it sent is no count where a count has to be.
+    /// The peer sent something else where a count has to be.
     NoCount {
-        /// The first bytes of it.
+        /// The first bytes that the peer sent there.
         begins: Seen,
     },
-    /// It sent a count that is too large for anybody to mean it.
+    /// The peer sent a count that is too large to be meant.
     CountTooLarge {
-        /// What it sent, in bytes.
+        /// The count, in bytes.
         count: usize,
-        /// The largest that is taken for one: 16 x `max_message` or 1 MiB, whichever is more.
+        /// The largest count that is believed: 16 x `max_message` or 1 MiB, whichever is more.
         most: usize,
-        /// The first bytes of it.
+        /// The first bytes that the peer sent there.
         begins: Seen,
     },
-    /// It sent a message that is too long, where `oversize` is [`Close`](super::Oversize::Close).
+    /// The peer sent a message that is too long, where `oversize` is
+    /// [`Close`](super::Oversize::Close).
     Oversize {
-        /// Its length in bytes, as far as it is known: all of it where it was said before.
+        /// Its length in bytes, as far as it is known: a count says all of it.
         at_least: usize,
-        /// The longest message that is taken, in bytes.
+        /// The longest message that is accepted, in bytes.
         max_message: usize,
-        /// The first bytes of it.
+        /// The first bytes that the peer sent there.
         begins: Seen,
     },
 }

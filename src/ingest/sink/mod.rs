@@ -30,17 +30,17 @@ use crate::server::{Delivery, Receiver};
 ///
 /// **Accepting** a message means that whatever the sink promises has happened to its last byte: its
 /// docs say what that is. Say so at once, with [`Batches::ack`] or, inside a batch,
-/// [`Batches::ack_first`]: then the message counts as delivered and its room in the buffer comes
-/// back. Nobody asks for a flush at the end, so to accept must not mean to keep in a buffer: a sink
-/// that gathers messages accepts them when what it gathered is out.
+/// [`Batches::ack_first`]: then the message counts as delivered and its part of the buffer is free.
+/// There is no flush at the end, so a sink must not accept a message that it only keeps in memory:
+/// a sink that gathers messages accepts them when they are written.
 ///
 /// **A batch that was taken in part** stays the first, and is offered again whole, after an error
-/// or in the middle of a message: the sink itself remembers how far it came.
+/// or in the middle of a message: the sink has to remember how far it came.
 ///
 /// **Waiting** for a place that takes no more is done in [`Batches::wait`], or in slices of at most
 /// a tenth of a second or so between which the sink looks at [`Batches::is_timed_out`]. Then the
-/// server can always end. What does not come back is named by the watchdog, and in the end left
-/// behind.
+/// server can always end. The watchdog names a sink that does not return, and at the end the server
+/// abandons its thread.
 ///
 /// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for
 /// it: when the drain is over, or it failed for good, or panicked. Whatever its drop waits for, the
@@ -124,14 +124,14 @@ pub trait Sink: Send + 'static {
     /// Takes batches from the front of `batches`, in order: all of them, or until an error. To take
     /// nothing and return `Ok` counts as a failure that may pass.
     ///
-    /// It may block, but whoever waits must end the wait when [`Batches::is_timed_out`] says so,
-    /// and return then. A batch that it took in part stays at the front; the sink goes on at that
-    /// byte at the next call.
+    /// The call may block, but a sink that waits must return when [`Batches::is_timed_out`] says
+    /// so. A batch that was taken in part stays at the front; the sink goes on at that byte at the
+    /// next call.
     ///
     /// # Errors
-    /// [`SinkError::Retry`]: after a while the same first batch is offered again, and behind it
-    /// what else was; so for ever, until the server's last deadline. [`SinkError::Fatal`]: the
-    /// server stops; what was not accepted is booked as dropped.
+    /// [`SinkError::Retry`]: after a while the same batches are offered again; so for ever, until
+    /// the server's last deadline. [`SinkError::Fatal`]: the server stops; what was not accepted is
+    /// booked as dropped.
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError>;
 
     /// Whether the sink writes messages in the server's
@@ -148,22 +148,22 @@ pub trait Sink: Send + 'static {
         false
     }
 
-    /// Opens anew what the sink writes to, where that has a name: for log rotation. `false`: it has
-    /// none.
+    /// Opens anew what the sink writes to, by its name: for log rotation. `false`: the sink's place
+    /// has no name.
     ///
-    /// It comes between two calls of [`write`](Sink::write), on the same thread: soon after it was
-    /// asked for, also while nothing flows, or between a try that failed and the next one. The
-    /// first batch may have been taken in part then, even in the middle of a message.
+    /// This is called between two calls of [`write`](Sink::write), on the same thread: soon after a
+    /// reopen was asked for, also while nothing flows, or between a try that failed and the next
+    /// one. The first batch may have been taken in part then, even in the middle of a message.
     ///
     /// # Errors
-    /// The sink goes on with what it had.
+    /// The reopen failed: the sink goes on with what it had.
     fn reopen(&mut self) -> io::Result<bool> {
         Ok(false)
     }
 
-    /// Looks after what the sink writes to. It comes about once a second between two calls of
+    /// Looks after what the sink writes to. This is called about once a second between two calls of
     /// [`write`](Sink::write), also while nothing flows or the sink has failed, and once more when
-    /// nothing is left to be written. Whatever takes longer than a look belongs into
+    /// nothing is left to be written. Work that takes longer than a look belongs into
     /// [`write`](Sink::write).
     ///
     /// # Errors
@@ -174,9 +174,9 @@ pub trait Sink: Send + 'static {
         Ok(())
     }
 
-    /// Whether what it has written ends in the middle of a message, so that the log can say so.
-    /// Asked once, when the server's last deadline has cut it off; `batches` is what is left of
-    /// what it was offered.
+    /// Whether what the sink has written ends in the middle of a message, so that the log can say
+    /// so. Called once, when the server's last deadline has passed; `batches` holds what the sink
+    /// did not accept.
     fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
         let _ = batches;
         false
@@ -187,9 +187,9 @@ pub trait Sink: Send + 'static {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// It may do later: a full disk, a peer that is away.
+    /// The same write may succeed later: a full disk, a peer that is away.
     Retry(io::Error),
-    /// It will never do: a reader or a terminal that is gone, a descriptor that is closed.
+    /// No write will ever succeed: a reader or a terminal that is gone, a closed descriptor.
     Fatal(io::Error),
 }
 
@@ -203,7 +203,7 @@ impl fmt::Display for SinkError {
 
 impl std::error::Error for SinkError {}
 
-/// What lies before a sink.
+/// The batches that a sink is offered, and what the sink says of them.
 #[derive(Debug)]
 pub struct Batches<'a> {
     held: VecDeque<Delivery<Batch>>,
@@ -218,7 +218,7 @@ impl Batches<'_> {
         self.held.iter().map(Delivery::get)
     }
 
-    /// The first batch; `None` when all is done.
+    /// The first batch; `None` when all are accepted.
     pub fn first(&self) -> Option<&Batch> {
         self.held.front().map(Delivery::get)
     }
@@ -242,14 +242,15 @@ impl Batches<'_> {
         }
     }
 
-    /// The server's last deadline has passed: return, whatever is left. It is booked as dropped.
+    /// The server's last deadline has passed: the sink must return. What it did not accept is
+    /// booked as dropped.
     pub fn is_timed_out(&self) -> bool {
         self.receiver.is_timed_out()
     }
 
-    /// Waits, and is not taken for stuck meanwhile. Ends early when the server begins to close, so
-    /// that a last try is made in time; `false`: its last deadline came, as
-    /// [`is_timed_out`](Batches::is_timed_out) says from then on.
+    /// Waits; the watchdog does not take the sink for stuck meanwhile. The wait ends early when the
+    /// server begins to close, so that a last try is made in time. `false`: the server's last
+    /// deadline has passed, as [`is_timed_out`](Batches::is_timed_out) says from then on.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.receiver.wait(duration)
     }

@@ -2,7 +2,7 @@
 
 use super::{Batches, Sink, SinkError};
 
-/// Discards what it accepts: for measuring, and for servers whose ledger is all that is wanted.
+/// Discards every message: for measuring, and for servers of which only the ledger is wanted.
 /// Delivered means that the message was read and counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Null;

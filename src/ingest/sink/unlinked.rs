@@ -5,22 +5,23 @@ use log::Level;
 use super::{Batches, FdWriter};
 use crate::server::counted;
 
-/// What was written to a file since it has no name any more: it is gone with the last descriptor.
+/// Counts messages that are written to a file that has no name any more: they are gone with its
+/// last descriptor.
 ///
 /// The moment of the deletion is known to about a second, by the look before and the look after it:
 /// what was written in that second counts, too.
 #[derive(Debug, Default)]
 pub(super) struct Unlinked {
-    /// It had a name when it was looked at. A file that never had one was meant so.
+    /// The file had a name at some look. A file that never had one was meant so.
     had_name: bool,
     /// Messages that had been written at the last look.
     seen: u64,
-    /// Those of a file that is not written to any more.
+    /// Messages to a deleted file that another one has replaced, not booked yet.
     left: u64,
 }
 
 impl Unlinked {
-    /// Looks at it, before it is written to.
+    /// Looks at a file before anything is written to it.
     pub(super) fn of(output: &FdWriter) -> Unlinked {
         Unlinked {
             had_name: output.links().is_some_and(|links| links > 0),
@@ -28,7 +29,7 @@ impl Unlinked {
         }
     }
 
-    /// Looks at it for the last time, before another one takes its place.
+    /// Looks at the file for the last time, before `by` takes its place.
     pub(super) fn replaced(&mut self, output: &FdWriter, by: &FdWriter) {
         self.left += self.since(output);
         let (seen, left) = (output.accepted(), self.left);
@@ -39,7 +40,7 @@ impl Unlinked {
         };
     }
 
-    /// Looks at it; books and tells what went to nowhere since.
+    /// Looks at the file; books and logs the messages that were lost to its deletion since.
     pub(super) fn look(&mut self, output: &FdWriter, batches: &Batches<'_>) {
         let messages = self.since(output) + std::mem::take(&mut self.left);
         self.seen = output.accepted();
@@ -55,7 +56,7 @@ impl Unlinked {
         });
     }
 
-    /// Messages that were written since the last look, if it is deleted.
+    /// Messages that were written since the last look, if the file is deleted.
     fn since(&mut self, output: &FdWriter) -> u64 {
         match output.links() {
             Some(0) if self.had_name => output.accepted() - self.seen,

@@ -7,8 +7,8 @@
 
 use crate::ingest::batch::Batch;
 
-/// So much is shown with one write, and held on the stack for it: an escape is four times as long
-/// as its byte.
+/// How many bytes are shown with one write, and held on the stack for it: an escape is four times
+/// as long as its byte.
 const PIECE: usize = 4096;
 /// What a byte becomes: `\x1b`.
 const ESCAPE: usize = 4;
@@ -58,7 +58,7 @@ impl Piece {
 }
 
 impl Shown {
-    /// How far it is shown when so many bytes more of its piece are.
+    /// How far the batch is shown when so many more bytes of its piece are written.
     pub(super) fn after(mut self, batch: &Batch, written: usize) -> Shown {
         self.of_next += written;
         for unit in units(batch, self.offset) {
@@ -79,7 +79,7 @@ struct Unit<'a> {
 }
 
 impl<'a> Unit<'a> {
-    /// The first one of some bytes.
+    /// The first unit of these bytes.
     fn first(bytes: &'a [u8]) -> Option<Unit<'a>> {
         let first = *bytes.first()?;
         let len = match first {
