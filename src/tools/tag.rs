@@ -22,9 +22,9 @@ const STAMP_DIGITS: usize = 19;
 /// `1764000000123456789 `
 pub(crate) const STAMP: usize = STAMP_DIGITS + 1;
 /// The shortest message: of a connection with five digits, without a stamp.
-pub(crate) const SHORTEST: usize = HEADER + SEAL;
+pub(crate) const MIN_MESSAGE: usize = HEADER + SEAL;
 /// The shortest length that holds any message without a stamp: ten digits for the connection.
-pub(crate) const SHORTEST_OF_ANY: usize = SHORTEST + 5;
+pub(crate) const MIN_OF_ANY: usize = MIN_MESSAGE + 5;
 
 const SEQ_DIGITS: usize = 10;
 
@@ -61,7 +61,7 @@ impl Tag {
 
     /// The tag of a whole message, or why it is none.
     pub(crate) fn parse(message: &[u8]) -> Result<Tag, &'static str> {
-        if message.len() < SHORTEST {
+        if message.len() < MIN_MESSAGE {
             return Err("too short");
         }
         let (tag, header) = Tag::header(message)?;

@@ -61,7 +61,32 @@ pub(crate) struct Stall {
     pub(crate) lasts: Duration,
 }
 
+impl Crowd {
+    /// Clients that stay from the start until `until`.
+    pub(crate) fn new(connections: usize, size: usize, pace: ClientPace, until: Duration) -> Crowd {
+        Crowd {
+            connections,
+            size,
+            pace,
+            from: Duration::ZERO,
+            until,
+            reconnect: None,
+        }
+    }
+}
+
 impl Workload {
+    /// Lasts as long as the crowd that stays longest.
+    pub(crate) fn new(crowds: Vec<Crowd>, sink: SinkPace) -> Workload {
+        let ends = crowds.iter().map(|crowd| crowd.until);
+        Workload {
+            duration: ends.max().unwrap_or_default(),
+            crowds,
+            sink,
+            seed: 1,
+        }
+    }
+
     /// Clients at once, at most.
     pub(crate) fn connections(&self) -> usize {
         let begins = self.crowds.iter().map(|crowd| crowd.from);
@@ -83,7 +108,22 @@ impl Workload {
     }
 }
 
+impl SinkPace {
+    /// Of a sink that is no faster when the load is over.
+    pub(crate) fn new(rate: Option<u64>, stalls: &[Stall]) -> SinkPace {
+        SinkPace {
+            rate,
+            stalls: stalls.to_vec(),
+            catches_up: false,
+        }
+    }
+}
+
 impl Stall {
+    pub(crate) const fn new(at: Duration, lasts: Duration) -> Stall {
+        Stall { at, lasts }
+    }
+
     pub(crate) fn end(&self) -> Duration {
         self.at.saturating_add(self.lasts)
     }

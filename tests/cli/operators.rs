@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::child::{Drainline, Stdout};
 use crate::common::client::{self, Closed};
 use crate::common::proc;
-use crate::common::tagged::{Cut, SHORTEST, Tagged};
+use crate::common::tagged::{Cut, MIN_MESSAGE, Tagged};
 use crate::common::told::{assert_one_named, logged, names, the_line};
 use crate::common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Signal;
@@ -154,7 +154,10 @@ fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
         );
         let count = |name: &str| connection[name].as_u64().unwrap();
         let (messages, bytes) = (count("messages"), count("bytes"));
-        assert!(bytes > 0 && messages * SHORTEST as u64 <= bytes, "{status}");
+        assert!(
+            bytes > 0 && messages * MIN_MESSAGE as u64 <= bytes,
+            "{status}"
+        );
     }
     assert_eq!(status["consumer"]["name"], "stdout", "{status}");
     let seconds = |value: &Value| value.as_f64().unwrap();

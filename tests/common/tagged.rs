@@ -8,7 +8,7 @@ use std::ops::Range;
 #[path = "../../src/tools/tag.rs"]
 mod tag;
 
-pub(crate) use tag::SHORTEST;
+pub(crate) use tag::MIN_MESSAGE;
 use tag::{Tag, mix};
 
 /// How much is gathered before a write, where the cut leaves it open.
@@ -91,9 +91,9 @@ impl Tagged {
     }
 
     /// Message `seq` without its LF: at most `size` bytes and up to 15 fewer, but never below
-    /// [`SHORTEST`].
+    /// [`MIN_MESSAGE`].
     pub fn line(&self, seq: u64, size: usize) -> Vec<u8> {
-        let mut line = Vec::with_capacity(size.max(SHORTEST) + 1);
+        let mut line = Vec::with_capacity(size.max(MIN_MESSAGE) + 1);
         self.append(&mut line, seq, size);
         line
     }
@@ -115,7 +115,7 @@ impl Tagged {
             seq,
             stamp: None,
         };
-        tag.append(bytes, size.saturating_sub(less).max(SHORTEST));
+        tag.append(bytes, size.saturating_sub(less).max(MIN_MESSAGE));
     }
 
     /// Sends messages `range` as lines, cut into writes as `cut` says, and tells how much was

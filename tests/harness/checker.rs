@@ -4,7 +4,7 @@ use std::panic::catch_unwind;
 
 use crate::common::checker::{Checker, Counters};
 use crate::common::exit::{Counted, Exit};
-use crate::common::tagged::{SHORTEST, Tagged, parse};
+use crate::common::tagged::{MIN_MESSAGE, Tagged, parse};
 
 const SIZE: usize = 120;
 
@@ -30,7 +30,7 @@ fn a_message_names_its_connection_and_number() {
         let line = Tagged::new(connection).line(seq, size);
         assert!(line.starts_with(format!("c{connection:05} s{seq:010} ").as_bytes()));
         assert!(
-            line.len() <= size.max(SHORTEST) && line.len() + 15 >= size,
+            line.len() <= size.max(MIN_MESSAGE) && line.len() + 15 >= size,
             "{} of {size}",
             line.len()
         );

@@ -15,27 +15,16 @@ const POINTS: u64 = 161;
 /// 200 clients that come back every 1.5 s, and a sink that stalls from second 1 to 3.
 pub(super) fn findings() -> Findings {
     let seconds = Duration::from_secs;
+    let crowd = Crowd {
+        reconnect: Some(Duration::from_millis(1_500)),
+        ..Crowd::new(200, 120, ClientPace::Rate(100), seconds(6))
+    };
+    let stall = Stall::new(seconds(1), seconds(2));
     Findings {
         load: "slow-sink".to_owned(),
         workload: Workload {
-            crowds: vec![Crowd {
-                connections: 200,
-                size: 120,
-                pace: ClientPace::Rate(100),
-                from: Duration::ZERO,
-                until: seconds(6),
-                reconnect: Some(Duration::from_millis(1_500)),
-            }],
-            sink: SinkPace {
-                rate: Some(30_000),
-                stalls: vec![Stall {
-                    at: seconds(1),
-                    lasts: seconds(2),
-                }],
-                catches_up: true,
-            },
-            duration: seconds(6),
             seed: 7,
+            ..Workload::new(vec![crowd], SinkPace::new(Some(30_000), &[stall]))
         },
         command: "drainline lab --preset slow-sink --seed 7".to_owned(),
         outcomes: STRATEGIES.map(outcome).into(),

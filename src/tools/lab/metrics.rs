@@ -83,14 +83,8 @@ mod tests {
 
     fn workload(stalls: Vec<Stall>) -> Workload {
         Workload {
-            crowds: Vec::new(),
-            sink: SinkPace {
-                rate: None,
-                stalls,
-                catches_up: true,
-            },
             duration: Duration::from_secs(5),
-            seed: 1,
+            ..Workload::new(Vec::new(), SinkPace::new(None, &stalls))
         }
     }
 
@@ -105,10 +99,8 @@ mod tests {
 
     #[test]
     fn recovery_is_when_the_buffer_is_empty_and_nobody_waits() {
-        let stall = |at, lasts| Stall {
-            at: Duration::from_secs(at),
-            lasts: Duration::from_secs(lasts),
-        };
+        let seconds = Duration::from_secs;
+        let stall = |at, lasts| Stall::new(seconds(at), seconds(lasts));
         let timeline = [
             point(500, 0, 0),
             point(2000, 20_000, 900),

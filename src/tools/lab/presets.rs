@@ -25,7 +25,6 @@ pub(crate) const PRESETS: [Preset; 6] = [
 ];
 
 const SIZE: usize = 4000;
-const SEED: u64 = 1;
 
 impl Preset {
     pub(crate) fn name(self) -> &'static str {
@@ -47,17 +46,12 @@ impl Preset {
     pub(crate) fn workload(self, duration: Duration) -> Workload {
         let part = |part: f64| duration.mul_f64(part);
         let crowd = |connections, pace, reconnect| Crowd {
-            connections,
-            size: SIZE,
-            pace,
-            from: Duration::ZERO,
-            until: duration,
             reconnect,
+            ..Crowd::new(connections, SIZE, pace, duration)
         };
-        let sink = |rate, stalls| SinkPace {
-            rate,
-            stalls,
+        let sink = |rate, stalls: &[Stall]| SinkPace {
             catches_up: true,
+            ..SinkPace::new(rate, stalls)
         };
         let (crowds, sink) = match self {
             // A fifth of the time almost four times as much as the sink takes.
@@ -68,28 +62,22 @@ impl Preset {
                     ..crowd(100, ClientPace::Rate(400), None)
                 };
                 let steady = crowd(100, ClientPace::Rate(40), None);
-                (vec![steady, more], sink(Some(12_000), vec![]))
+                (vec![steady, more], sink(Some(12_000), &[]))
             }
             // Three times what it takes, all the time, from clients that lose patience.
             Preset::SlowSink => {
                 let steady = crowd(200, ClientPace::Rate(60), Some(part(0.25)));
-                (vec![steady], sink(Some(4_000), vec![]))
+                (vec![steady], sink(Some(4_000), &[]))
             }
             Preset::DeadSink => {
                 let steady = crowd(200, ClientPace::Rate(50), Some(part(0.15)));
-                let dead = Stall {
-                    at: part(0.2),
-                    lasts: duration,
-                };
-                (vec![steady], sink(None, vec![dead]))
+                let dead = Stall::new(part(0.2), duration);
+                (vec![steady], sink(None, &[dead]))
             }
             Preset::ReconnectStorm => {
                 let steady = crowd(300, ClientPace::Rate(40), Some(part(0.1)));
-                let stall = Stall {
-                    at: part(0.2),
-                    lasts: part(0.4),
-                };
-                (vec![steady], sink(Some(60_000), vec![stall]))
+                let stall = Stall::new(part(0.2), part(0.4));
+                (vec![steady], sink(Some(60_000), &[stall]))
             }
             Preset::SlowLoris => {
                 // They come when the others are there.
@@ -98,19 +86,14 @@ impl Preset {
                     ..crowd(50, ClientPace::Rate(50), Some(part(0.2)))
                 };
                 let slow = crowd(300, ClientPace::Drip, None);
-                (vec![slow, honest], sink(None, vec![]))
+                (vec![slow, honest], sink(None, &[]))
             }
             Preset::OneGreedyClient => {
                 let honest = crowd(50, ClientPace::Rate(50), None);
                 let greedy = crowd(1, ClientPace::Greedy, None);
-                (vec![honest, greedy], sink(Some(10_000), vec![]))
+                (vec![honest, greedy], sink(Some(10_000), &[]))
             }
         };
-        Workload {
-            crowds,
-            sink,
-            duration,
-            seed: SEED,
-        }
+        Workload::new(crowds, sink)
     }
 }

@@ -69,7 +69,7 @@ const TYPICAL_RUN: Duration = Duration::from_secs(150);
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// Nobody is disconnected sooner: the watchdog looks ten times a second.
-const SHORTEST: Duration = Duration::from_millis(200);
+const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Connections where there is no limit to speak of, buffer where it is not the cure, connections
 /// where they are.
@@ -105,7 +105,7 @@ impl Strategy {
         let scaled = |full: Duration| {
             let part = workload.duration.as_secs_f64() / TYPICAL_RUN.as_secs_f64();
             let millis = (full.as_millis() as f64 * part).round() as u64;
-            units::print_duration(Duration::from_millis(millis).clamp(SHORTEST, full))
+            units::print_duration(Duration::from_millis(millis).clamp(MIN_TIMEOUT, full))
         };
         let send_timeout = scaled(SEND_TIMEOUT);
         let alone = |more: &[(&str, &str)]| Some(alone(more));

@@ -74,11 +74,7 @@ impl Plan {
 
     /// The shortest message that holds what it has to.
     pub(crate) fn shortest(&self) -> usize {
-        let tag = if self.numbered {
-            tag::SHORTEST_OF_ANY
-        } else {
-            0
-        };
+        let tag = if self.numbered { tag::MIN_OF_ANY } else { 0 };
         let stamp = if self.timestamped { tag::STAMP } else { 0 };
         (tag + stamp).max(1)
     }

@@ -12,7 +12,7 @@ const BEFORE: Duration = Duration::from_secs(5);
 const AFTER: Duration = Duration::from_secs(5);
 const WITHOUT_END: Duration = Duration::from_secs(60);
 /// The longest timeline.
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_DURATION: Duration = Duration::from_secs(3600);
 
 /// A load, the sink behind it, and how much of its trouble is to be survived.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,37 +85,17 @@ impl Inputs {
         };
         let duration = (BEFORE + self.stall)
             .saturating_add(after)
-            .min(LONGEST.max(BEFORE + self.stall + AFTER));
+            .min(MAX_DURATION.max(BEFORE + self.stall + AFTER));
         let connections = self.connections as u64;
         let (each, more) = (self.rate / connections, self.rate % connections);
-        let crowd = |connections: u64, rate| Crowd {
-            connections: connections as usize,
-            size: self.size,
-            pace: ClientPace::Rate(rate),
-            from: Duration::ZERO,
-            until: duration,
-            reconnect: None,
+        let crowd = |connections: u64, rate| {
+            let pace = ClientPace::Rate(rate);
+            Crowd::new(connections as usize, self.size, pace, duration)
         };
-        let crowds = [crowd(more, each + 1), crowd(connections - more, each)];
-        let stall = Stall {
-            at: BEFORE,
-            lasts: self.stall,
-        };
-        Workload {
-            crowds: crowds
-                .into_iter()
-                .filter(|crowd| crowd.connections > 0)
-                .collect(),
-            sink: SinkPace {
-                rate: self.sink_rate,
-                stalls: Some(stall)
-                    .filter(|stall| !stall.lasts.is_zero())
-                    .into_iter()
-                    .collect(),
-                catches_up: false,
-            },
-            duration,
-            seed: 1,
-        }
+        let mut crowds = vec![crowd(more, each + 1), crowd(connections - more, each)];
+        crowds.retain(|crowd| crowd.connections > 0);
+        let mut stalls = vec![Stall::new(BEFORE, self.stall)];
+        stalls.retain(|stall| !stall.lasts.is_zero());
+        Workload::new(crowds, SinkPace::new(self.sink_rate, &stalls))
     }
 }

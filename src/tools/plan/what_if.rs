@@ -18,7 +18,7 @@ use super::sentence::sentence;
 /// A server that is not shut down before it has delivered everything: a shutdown is not what is
 /// looked at.
 const SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_DURATION: Duration = Duration::from_secs(3600);
 const A_WHILE: Duration = Duration::from_secs(60);
 
 /// A load, and what becomes of it.
@@ -100,11 +100,11 @@ fn lasting(inputs: &Inputs, settings: &Settings) -> Workload {
         .rate
         .saturating_sub(inputs.sink_rate.unwrap_or_default());
     let fills = settings.config.buffer_messages as f64 / over.max(1) as f64;
-    let fills = Duration::try_from_secs_f64(fills).unwrap_or(LONGEST);
+    let fills = Duration::try_from_secs_f64(fills).unwrap_or(MAX_DURATION);
     let lasts = fills
         .saturating_add(settings.config.send_timeout * 2)
         .saturating_add(A_WHILE)
-        .min(LONGEST);
+        .min(MAX_DURATION);
     let endless = Inputs {
         stall: Duration::ZERO,
         ..inputs.clone()

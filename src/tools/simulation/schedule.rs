@@ -101,13 +101,10 @@ mod tests {
     use super::*;
 
     fn schedule(connections: usize, rate: u64) -> Schedule {
+        let until = Duration::from_millis(1_500);
         Schedule::new(&Crowd {
-            connections,
-            size: 1,
-            pace: ClientPace::Rate(rate),
             from: Duration::from_millis(500),
-            until: Duration::from_millis(1_500),
-            reconnect: None,
+            ..Crowd::new(connections, 1, ClientPace::Rate(rate), until)
         })
     }
 

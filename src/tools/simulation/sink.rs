@@ -108,11 +108,7 @@ mod tests {
     #[test]
     fn it_takes_its_rate_whatever_the_steps_and_nothing_in_a_stall() {
         for step in [1, 7, 100, 1000] {
-            let mut sink = Sink::new(&SinkPace {
-                rate: Some(3),
-                stalls: Vec::new(),
-                catches_up: false,
-            });
+            let mut sink = Sink::new(&SinkPace::new(Some(3), &[]));
             let (mut taken, mut now) = (0, 0);
             while now < 100_000 {
                 now += step;
@@ -128,11 +124,7 @@ mod tests {
 
     #[test]
     fn idle_time_is_not_saved_up() {
-        let mut sink = Sink::new(&SinkPace {
-            rate: Some(10),
-            stalls: Vec::new(),
-            catches_up: false,
-        });
+        let mut sink = Sink::new(&SinkPace::new(Some(10), &[]));
         let hour = Duration::from_secs(3600);
         sink.advance(hour, 0, true);
         assert_eq!(sink.room(hour + Duration::from_millis(99)), 0);
@@ -142,10 +134,8 @@ mod tests {
 
     #[test]
     fn a_stall_beyond_the_load_does_not_end() {
-        let stall = |at, lasts| Stall {
-            at: Duration::from_secs(at),
-            lasts: Duration::from_secs(lasts),
-        };
+        let seconds = Duration::from_secs;
+        let stall = |at, lasts| Stall::new(seconds(at), seconds(lasts));
         let edges = edges(&[stall(1, 2), stall(5, 5)], Duration::from_secs(10));
         let expected = [(1, true), (3, false), (5, true)];
         assert_eq!(

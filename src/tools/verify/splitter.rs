@@ -7,7 +7,7 @@ use drainline::ingest::OutputFraming;
 use super::super::tag::Tag;
 
 /// No load sends longer messages.
-const LONGEST: usize = 64 << 20;
+const MAX_MESSAGE: usize = 64 << 20;
 const READ: usize = 1 << 20;
 /// More than the tag and the framing before it take.
 const HEADER: usize = 80;
@@ -116,7 +116,7 @@ impl Splitter {
                 self.tear(rest, "not ended");
                 return Ok(rest.len());
             }
-            if rest.len() <= LONGEST {
+            if rest.len() <= MAX_MESSAGE {
                 return Ok(0);
             }
             self.tear(rest, "longer than any message");
@@ -175,7 +175,7 @@ impl Splitter {
                 }
             }
         };
-        if length > LONGEST {
+        if length > MAX_MESSAGE {
             return At::None("a count of more than any message has");
         }
         let message = &rest[header..];

@@ -59,25 +59,14 @@ fn only_all_of_it_is_100_percent() {
 #[test]
 fn a_workload_is_said_in_sentences() {
     let seconds = Duration::from_secs;
+    let crowd = Crowd {
+        reconnect: Some(Duration::from_millis(1_500)),
+        ..Crowd::new(200, 120, ClientPace::Rate(100), seconds(6))
+    };
+    let stall = Stall::new(seconds(1), seconds(2));
     let mut asked = Workload {
-        crowds: vec![Crowd {
-            connections: 200,
-            size: 120,
-            pace: ClientPace::Rate(100),
-            from: Duration::ZERO,
-            until: seconds(6),
-            reconnect: Some(Duration::from_millis(1_500)),
-        }],
-        sink: SinkPace {
-            rate: Some(30_000),
-            stalls: vec![Stall {
-                at: seconds(1),
-                lasts: seconds(2),
-            }],
-            catches_up: true,
-        },
-        duration: seconds(6),
         seed: 7,
+        ..Workload::new(vec![crowd], SinkPace::new(Some(30_000), &[stall]))
     };
     assert_eq!(
         workload(&asked),
@@ -90,18 +79,12 @@ fn a_workload_is_said_in_sentences() {
     );
     let end = asked.duration;
     asked.crowds[0] = Crowd {
-        connections: 1,
-        size: 1,
-        pace: ClientPace::Greedy,
-        from: Duration::from_secs(1),
-        until: end,
-        reconnect: None,
+        from: seconds(1),
+        ..Crowd::new(1, 1, ClientPace::Greedy, end)
     };
     asked.sink.rate = None;
-    asked.sink.stalls.push(Stall {
-        at: Duration::from_millis(4_500),
-        lasts: end,
-    });
+    let later = Stall::new(Duration::from_millis(4_500), end);
+    asked.sink.stalls.push(later);
     assert_eq!(
         workload(&asked)[..2],
         [

@@ -9,7 +9,7 @@ pub(super) const MAX_SAMPLES: usize = 300;
 
 /// A rate over less time than this shows the scheduler more than the server. A little less than a
 /// tenth of a second, so that the machine's doing does not make three of every two points.
-const SHORTEST_WINDOW: f64 = 0.095;
+const MIN_WINDOW: f64 = 0.095;
 
 /// A value at one time, in seconds since the load began.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub(super) fn rates(timeline: &[Point], sum: fn(&Point) -> u64) -> Vec<Sample> {
     };
     let span = last.at.saturating_sub(first.at).as_secs_f64();
     // Each window has two samples.
-    let window = (span * 2.0 / (MAX_SAMPLES - 2) as f64).max(SHORTEST_WINDOW);
+    let window = (span * 2.0 / (MAX_SAMPLES - 2) as f64).max(MIN_WINDOW);
     let mut begin = first;
     for point in timeline {
         let time = point.at.saturating_sub(begin.at).as_secs_f64();

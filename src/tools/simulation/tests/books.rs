@@ -164,28 +164,9 @@ proptest! {
 fn what_was_added_up_makes_room_as_it_is_taken() {
     let second = Duration::from_secs(1);
     let until = Duration::from_millis(2_300);
-    let crowd = Crowd {
-        connections: 10,
-        size: 127,
-        pace: ClientPace::Rate(1_000),
-        from: Duration::ZERO,
-        until,
-        reconnect: None,
-    };
-    let stall = Stall {
-        at: second,
-        lasts: second,
-    };
-    let workload = Workload {
-        crowds: vec![crowd],
-        sink: SinkPace {
-            rate: Some(1_000),
-            stalls: vec![stall],
-            catches_up: false,
-        },
-        duration: until,
-        seed: 1,
-    };
+    let crowd = Crowd::new(10, 127, ClientPace::Rate(1_000), until);
+    let sink = SinkPace::new(Some(1_000), &[Stall::new(second, second)]);
+    let workload = Workload::new(vec![crowd], sink);
     let mut config = Config::default();
     config.max_read_delay = None;
     // All of the second of a stall and of the 300 ms after it, less 300 that the sink takes

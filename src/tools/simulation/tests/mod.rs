@@ -16,38 +16,15 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn crowd(connections: usize, pace: ClientPace, seconds: u64) -> Crowd {
-    Crowd {
-        connections,
-        size: 128,
-        pace,
-        from: Duration::ZERO,
-        until: SECOND * seconds as u32,
-        reconnect: None,
-    }
+    Crowd::new(connections, 128, pace, SECOND * seconds as u32)
 }
 
 fn stall(at: u64, lasts: u64) -> Stall {
-    Stall {
-        at: Duration::from_secs(at),
-        lasts: Duration::from_secs(lasts),
-    }
+    Stall::new(Duration::from_secs(at), Duration::from_secs(lasts))
 }
 
 fn workload(crowds: Vec<Crowd>, rate: Option<u64>, stalls: &[Stall]) -> Workload {
-    Workload {
-        duration: crowds
-            .iter()
-            .map(|crowd| crowd.until)
-            .max()
-            .unwrap_or_default(),
-        crowds,
-        sink: SinkPace {
-            rate,
-            stalls: stalls.to_vec(),
-            catches_up: false,
-        },
-        seed: 1,
-    }
+    Workload::new(crowds, SinkPace::new(rate, stalls))
 }
 
 fn config(change: impl FnOnce(&mut Config)) -> Config {
