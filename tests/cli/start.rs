@@ -372,3 +372,24 @@ fn what_the_system_limits_is_said_of_the_flag_by_the_check_and_at_start() {
         "{warning}"
     );
 }
+
+#[test]
+fn an_old_name_starts_nothing_and_the_error_has_the_new_one() {
+    for (args, now) in [
+        (&["--on-pause", "close"][..], "--on-overload"),
+        (&["--when-full", "wait"], "block"),
+        (&["--coalesce", "auto"], "a time such as 50ms"),
+        (&["--max-read-delay", "5ms"], "--coalesce TIME"),
+        (&["--linger", "off"], "--coalesce off"),
+        (&["--busy-reads", "1/s"], "--coalesce off"),
+        (&["load", "127.0.0.1:1", "--tagged"], "--numbered"),
+        (&["load", "127.0.0.1:1", "--timed"], "--timestamped"),
+        (&["plan", "--when-full", "wait"], "block"),
+    ] {
+        let (exit, text) = printed(args);
+        exit.assert_code(2);
+        assert_eq!((exit.stderr.lines().count(), &text[..]), (1, ""), "{exit}");
+        let now = format!(": use {now}");
+        assert!(exit.stderr.contains(&now), "{args:?}: {exit}");
+    }
+}

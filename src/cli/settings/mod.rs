@@ -56,7 +56,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
 
 /// Every flag as clap sees it, for completions and manual pages, too.
 pub(super) fn command(flags: &[Flag<Settings>]) -> Command {
-    let command = Command::new("drainline").version(env!("CARGO_PKG_VERSION"));
+    let command = Command::new("drainline")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT);
     help::install(flag::add_to(command, flags), &PAGE)
 }
 
@@ -96,6 +98,10 @@ impl Settings {
     }
 }
 
+const ABOUT: &str = "\
+A TCP message server that cannot leak: a thread per connection, limited in threads, memory and \
+descriptors, with a report that accounts for every message";
+
 /// What the helps say beside the flags.
 const PAGE: Page = Page {
     title: "a TCP message server that cannot leak",
@@ -105,19 +111,20 @@ const PAGE: Page = Page {
     accepted: &[],
 };
 
-const AFTER: &str = "\
+/// The end of the long help, in lines that are not wrapped.
+pub(super) const AFTER: &str = "\
 Durations are written as 500ms, 30s or 1m30s, sizes as 64KiB (1,024 bytes each) or 64KB (1,000).
 
 Signals:
-  SIGTERM, SIGINT  deliver the messages that have arrived, print the report and exit; a second signal
-                   exits at once (within a second of the first it counts as the same request)
-  SIGHUP           reopens the file of --sink file:PATH; when the terminal that drainline was started
-                   on closes, drainline stops, unless it writes to a file or was started with nohup
+  SIGTERM, SIGINT  deliver the messages that have arrived, print the report and exit; a second
+                   signal exits at once (within a second of the first it is the same request)
+  SIGHUP           reopens the file of --sink file:PATH; without such a file, drainline stops when
+                   the terminal that it was started on closes, unless it was started with nohup
   SIGUSR1          prints every connection with its state to stderr, in the form of --report
 
 Exit codes:
-  0      drainline lost nothing. Data that a peer framed wrongly, left incomplete, reset, or lost to a
-         timeout of its own is in the report, by reason; drainline did not lose it
+  0      drainline lost nothing. Data that a peer framed wrongly, left incomplete, reset, or lost
+         by a timeout of its own is in the report, by reason; drainline did not lose it
   1      an address or a file could not be opened, or the sink failed for good
   2      a value cannot be read or is out of range; nothing was started
   3      drainline ended in order, but lost something: messages dropped or truncated, connections

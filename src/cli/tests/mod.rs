@@ -10,7 +10,7 @@ use drainline::{Config, FirstByteTimeout, OnOverload, PauseAfter, WhenFull};
 
 use drainline::ingest::Oversize;
 
-use super::settings::{Parsed, Settings, command, flags, parse};
+use super::settings::{AFTER, Parsed, Settings, command, flags, parse};
 use super::usage::UsageError;
 use super::values::{ReportFormat, SinkSpec};
 
@@ -320,6 +320,9 @@ fn the_short_help_fits_a_screen_and_the_long_one_fits_100_columns() {
     let long = printed("--help");
     for line in long.lines() {
         assert!(line.chars().count() <= 100, "{line}");
+    }
+    for line in AFTER.lines() {
+        assert!(long.lines().any(|told| told == line), "{line} is wrapped");
     }
     for heading in [
         "Listening:",
