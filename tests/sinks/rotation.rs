@@ -114,7 +114,10 @@ fn hangups_that_follow_each_other_all_reopen_and_are_logged_once_with_their_coun
     }
     let exit = case.end();
     let others = HANGUPS - 1;
-    for (text, reason) in [("SIGHUP: the file", "SIGHUP"), ("was reopened", "reopened")] {
+    for (text, reason) in [
+        ("SIGHUP: reopening the file", "SIGHUP"),
+        ("was reopened", "reopened"),
+    ] {
         assert_eq!(exit.stderr.matches(text).count(), 1, "{exit}");
         let told = format!("suppressed {others} similar messages: {reason}\n");
         assert!(exit.stderr.contains(&told), "{told:?}: {exit}");

@@ -273,7 +273,7 @@ fn a_pipe_of_another_user_whose_reader_is_gone_ends_the_server_with_1() {
 /// copytruncate would leave NUL bytes where its messages were.
 #[test]
 fn a_file_that_is_not_appended_to_is_told_at_start_and_by_check() {
-    let told = "append with >> instead of >";
+    let told = "redirect with >> instead of >";
     let directory = tempfile::tempdir().unwrap();
     let checked = directory.path().join("checked");
     for (redirection, times) in [(">", 1), (">>", 0)] {
