@@ -38,7 +38,7 @@ const LARGE_MESSAGE: usize = MAPPED_FROM - 256;
 /// A read buffer's size: a usual message, and free bytes behind it to read into.
 const READ_BYTES: usize = 72 << 10;
 /// Free bytes that a read has at least, with what stands before a counted message.
-const READ_ROOM: usize = 8 << 10;
+const MIN_FREE_BYTES: usize = 8 << 10;
 
 /// A server that turns streams of bytes into messages for a sink.
 ///
@@ -84,7 +84,7 @@ fn kept_buffers(config: &Config) -> usize {
     Pool::worth(READ_BYTES, config.buffer_bytes)
 }
 
-/// What an ingest server is made of.
+/// The settings of an ingest server, its framings and its listeners.
 #[must_use = "a builder does nothing until it is started"]
 pub struct IngestBuilder {
     server: Builder<Batch>,
@@ -286,10 +286,10 @@ impl IngestBuilder {
     /// longer message, in a buffer that grows by half each time. While that grows there is the
     /// smaller one, too, but no batch.
     fn input_bytes(&self) -> usize {
-        if self.max_message + READ_ROOM <= READ_BYTES {
+        if self.max_message + MIN_FREE_BYTES <= READ_BYTES {
             return READ_BYTES;
         }
-        let grown = self.max_message.saturating_mul(3) / 2 + READ_ROOM;
+        let grown = self.max_message.saturating_mul(3) / 2 + MIN_FREE_BYTES;
         grown.max(MAPPED_FROM).next_multiple_of(PAGE)
     }
 
@@ -313,9 +313,9 @@ impl IngestBuilder {
         let (input, buffered) = (self.input_bytes(), self.server.settings().buffer_bytes);
         let is_large = input >= MAPPED_FROM;
         let kept = kept_buffers(self.server.settings()) * READ_BYTES;
-        // The buffer once more: what was in the allocator's memory may lie free below a small thing
-        // that lives long, while what it holds now is in mappings. The pool's own are then not free
-        // ones.
+        // The buffer's bytes count once more: memory of the allocator that held them may lie free
+        // below a small allocation that lives long, while mappings hold what is buffered now. The
+        // pool's buffers are then in use and not kept.
         let kept_bytes = match is_large {
             true => kept.saturating_add(buffered),
             false => kept.max(buffered.min(Pool::MAX_MAPPED * READ_BYTES)),

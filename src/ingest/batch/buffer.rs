@@ -9,14 +9,14 @@ use memmap2::MmapMut;
 
 use crate::server::heap_bytes;
 
-/// From this size on a buffer is a mapping of its own. glibc maps what is as large, too, but raises
+/// From this size on a buffer is a mapping of its own. glibc maps such allocations, too, but raises
 /// its threshold to the largest that was freed (mallopt(3), M_MMAP_THRESHOLD), and from then on
 /// keeps such buffers among small ones.
 pub(crate) const MAPPED_FROM: usize = 128 << 10;
 pub(crate) const PAGE: usize = 4096;
 
-/// Bytes in memory of a fixed size, which is replaced by a larger one when they outgrow it. All of
-/// it holds something from the start, so that a read may go into any part.
+/// Bytes in memory of a fixed size, which is replaced by larger memory when they outgrow it. All of
+/// the memory is initialised, so that a read may go into any part.
 pub(crate) struct Buffer {
     memory: Memory,
     len: usize,
@@ -28,21 +28,20 @@ pub(crate) struct Buffer {
 enum Memory {
     Heap(Box<[u8]>),
     Map(MmapMut),
-    /// One of a number.
+    /// A mapping that counts among the [`Maps`].
     Counted(Mapping),
 }
 
-/// A number of mappings that may exist at once: the system allows a process so many
-/// (vm.max_map_count).
+/// How many mappings may still be made: the system allows a process so many (vm.max_map_count).
 #[derive(Clone, Debug)]
 pub(crate) struct Maps {
     left: Arc<AtomicUsize>,
 }
 
-/// One of them.
+/// A mapping that counts while it exists.
 struct Mapping {
     bytes: MmapMut,
-    /// Dropped after the mapping: until that is gone it counts.
+    /// Dropped after the mapping, which counts until it is gone.
     _counted: Counted,
 }
 
@@ -55,7 +54,7 @@ impl Maps {
         }
     }
 
-    /// `None` if there are as many as may be, or the system has none.
+    /// `None` if there are as many mappings as may be, or the system refuses one.
     fn map(&self, len: usize) -> Option<Mapping> {
         let less_one = |left: usize| left.checked_sub(1);
         self.left
@@ -74,20 +73,20 @@ impl Drop for Counted {
 }
 
 impl Buffer {
-    /// Empty, with room for `capacity` bytes: in memory of the allocator, or, if there are many, in
-    /// a mapping.
+    /// An empty buffer of `capacity` bytes: in memory of the allocator, or, if it is large, in a
+    /// mapping.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let mapping = (capacity >= MAPPED_FROM).then(|| MmapMut::map_anon(capacity));
         let memory = match mapping {
             Some(Ok(mapping)) => Memory::Map(mapping),
-            // The bound counts all of them, so there is one to be had, unless others of the process
-            // took more.
+            // The limits count every such mapping, so there is one to be had, unless other code of
+            // the process took more.
             _ => Memory::Heap(vec![0; capacity].into_boxed_slice()),
         };
         Buffer { memory, len: 0 }
     }
 
-    /// What its memory takes: the allocator's share, or whole pages.
+    /// What the memory takes: the allocator's share, or whole pages.
     pub(crate) fn weight(&self) -> usize {
         match &self.memory {
             Memory::Heap(bytes) => heap_bytes(bytes.len()),
@@ -95,8 +94,8 @@ impl Buffer {
         }
     }
 
-    /// Empty, with room for `capacity` bytes in a mapping. Where there is none to be had, the
-    /// allocator's has to do.
+    /// An empty buffer of `capacity` bytes in a mapping. Where no mapping is to be had, the
+    /// allocator's memory has to do.
     pub(crate) fn mapped(capacity: usize, maps: &Maps) -> Self {
         match maps.map(capacity) {
             Some(mapping) => Buffer {
@@ -126,7 +125,7 @@ impl Buffer {
         self.len = end - len;
     }
 
-    /// Makes room for `more` bytes, and not much more.
+    /// Reserves capacity for `more` bytes, and not much more.
     pub(crate) fn reserve_exact(&mut self, more: usize) {
         if self.capacity() - self.len < more {
             let mut larger = Buffer::with_capacity(self.len.saturating_add(more));
@@ -135,8 +134,8 @@ impl Buffer {
         }
     }
 
-    /// Makes room for `more` bytes; if there is none, for as much again as it holds at least, so
-    /// that each byte is copied a few times at most.
+    /// Reserves capacity for `more` bytes. A buffer that has to grow at least doubles, so that each
+    /// byte is copied a few times at most.
     #[inline]
     pub(crate) fn reserve(&mut self, more: usize) {
         if self.capacity() - self.len < more {
@@ -144,7 +143,7 @@ impl Buffer {
         }
     }
 
-    /// Adds `bytes`, with room made by [`reserve`](Buffer::reserve).
+    /// Appends `bytes`; capacity grows as in [`reserve`](Buffer::reserve).
     #[inline]
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
@@ -154,7 +153,7 @@ impl Buffer {
         self.len = end;
     }
 
-    /// Lets `read` write to what is free, and keeps as much as it says.
+    /// Lets `read` write into the free capacity, and keeps as many bytes as it says.
     pub(crate) fn fill<E>(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Result<Option<usize>, E>,
@@ -190,14 +189,14 @@ impl Deref for Buffer {
     }
 }
 
-/// Empty, without memory.
+/// An empty buffer without memory.
 impl Default for Buffer {
     fn default() -> Self {
         Buffer::from(&[][..])
     }
 }
 
-/// In memory of just this size.
+/// A buffer in memory of just this size.
 impl From<&[u8]> for Buffer {
     fn from(bytes: &[u8]) -> Self {
         if bytes.len() < MAPPED_FROM {
@@ -212,7 +211,7 @@ impl From<&[u8]> for Buffer {
     }
 }
 
-/// In memory of its own size.
+/// A buffer in memory of just this size.
 impl Clone for Buffer {
     fn clone(&self) -> Self {
         Buffer::from(&self[..])
@@ -301,7 +300,7 @@ mod tests {
         assert!(matches!(mapped[1].memory, Memory::Counted(..)));
         assert!(matches!(mapped[2].memory, Memory::Heap(_)));
         assert_eq!(mapped[2].capacity(), 4096);
-        // It outgrows its mapping.
+        // The first buffer outgrows its mapping.
         mapped[0].append(&[1; 4097]);
         assert_eq!(left(&maps), 1);
         drop(mapped);

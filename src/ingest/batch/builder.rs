@@ -12,18 +12,18 @@ use crate::ingest::framing::{Event, Framing, OutputFraming, Seen, Take, Violatio
 use crate::ingest::ledger::Entry;
 use crate::server::heap_bytes;
 
-/// What one step of decoding brought.
+/// What one step of decoding found.
 #[derive(Debug, Default)]
 pub(crate) struct Decoded {
-    /// Whole messages.
+    /// The whole messages.
     pub(crate) batch: Option<Batch>,
     /// Messages dropped for being too long.
     pub(crate) dropped: u64,
     /// Messages in the batch that are the beginning of longer ones.
     pub(crate) truncated: u64,
-    /// The first of those that were too long, if they are not what `violation` says.
+    /// The first message that was too long, unless `violation` tells of it.
     pub(crate) oversize: Option<Seen>,
-    /// Messages in the batch and dropped ones.
+    /// Messages in the batch, and dropped ones.
     pub(crate) finished: u64,
     /// The peer broke the protocol.
     pub(crate) violation: Option<Violation>,
@@ -35,13 +35,12 @@ pub(crate) struct BatchFormat {
     pub(crate) limit: BatchLimit,
     pub(crate) input: Framing,
     pub(crate) framing: OutputFraming,
-    /// A message may hold what ends one in `framing`.
+    /// A message may hold the delimiter of `framing`.
     pub(crate) is_indexed: bool,
 }
 
 impl BatchFormat {
-    /// Messages in a batch that is copied message by message: an index of more would be as large as
-    /// a read.
+    /// Messages in a batch with an index: an index of more would be as large as a read.
     const MAX_INDEXED: u64 = 4096;
 
     /// What the index of a batch takes at most, in bytes.
@@ -62,24 +61,25 @@ impl BatchFormat {
     }
 }
 
-/// The batch of one input, as it is made. Nothing is copied while all that came is one run that
-/// goes out as it came.
+/// Makes the batch of one input. Nothing is copied while the input is one run that can be written
+/// out as it came.
 ///
-/// It takes what one batch holds and no more: a handler never has a second one, however many
-/// messages one read brought.
+/// The builder takes what one batch holds and no more: a handler never has a second batch, however
+/// many messages one read brought.
 pub(crate) struct BatchBuilder<'a> {
     format: BatchFormat,
     pool: &'a Pool,
     input: &'a [u8],
-    /// What the input's buffer would weigh.
+    /// What the input's buffer would weigh as a batch.
     capacity: usize,
     at: usize,
-    /// The input's first bytes are this run, and nothing has been added to it.
+    /// The input's first bytes are a run of this length with so many messages, and nothing has been
+    /// added to it.
     whole: Option<(usize, u64)>,
     bytes: Buffer,
     ends: Vec<u32>,
     messages: u64,
-    /// Something found no room.
+    /// The batch had no capacity for some message.
     is_full: bool,
     decoded: &'a mut Decoded,
     entry: &'a mut Entry,
@@ -111,9 +111,9 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
-    /// What was found is in the decoded and in the entry, but for what is returned: so many of the
-    /// input's first bytes, holding so many messages, are the batch as they are; and whether
-    /// something found no room in it.
+    /// Completes the `Decoded` and the entry. Where the input's first bytes are the batch as they
+    /// are, returns how many they are and how many messages they hold; and whether some message
+    /// found no capacity in the batch.
     pub(crate) fn finish(mut self, consumed: usize) -> (Option<(usize, u64)>, bool) {
         debug_assert_eq!(consumed, self.at, "every consumed byte is in an event");
         self.decoded.truncated = self.entry.truncated;
@@ -125,8 +125,8 @@ impl<'a> BatchBuilder<'a> {
         if self.whole.is_none() && self.messages > 0 {
             self.ends.shrink_to_fit();
             let mut bytes = std::mem::take(&mut self.bytes);
-            // Taken as it is, unless that would pin a large buffer for little, or be too much at
-            // once.
+            // The buffer is taken as it is, unless that would pin a large one for little, or be too
+            // much at once.
             let weight = bytes.capacity() + self.ends.capacity() * size_of::<u32>();
             if bytes.len() < bytes.capacity() / 2 || !self.format.limit.holds(self.messages, weight)
             {
@@ -138,33 +138,34 @@ impl<'a> BatchBuilder<'a> {
         (self.whole, self.is_full)
     }
 
-    /// The next `len` bytes of the input.
+    /// Passes the next `len` bytes of the input, and returns where they are.
     fn pass(&mut self, len: usize) -> Range<usize> {
         let start = self.at;
         self.at += len;
         start..self.at
     }
 
-    /// Bytes that a batch holds whose bytes are copied: one of the pool's buffers, which is not
-    /// outgrown: it would not come back.
+    /// The most bytes that are copied into a batch: they stay within one of the pool's buffers,
+    /// since a buffer that was outgrown would not come back.
     fn most_copied(&self) -> usize {
         self.format.limit.bytes().min(self.pool.buffer_bytes())
     }
 
-    /// What is copied, or would have to be if more came.
+    /// Bytes that are copied, or would have to be if more came.
     fn copied(&self) -> usize {
         let whole = self.whole.map_or(0, |(len, _)| len);
         whole + self.bytes.len() + self.ends.len() * size_of::<u32>()
     }
 
-    /// How much of a run goes out as it came, in a batch of its own: `len` bytes if all of it does.
+    /// How much of a run can be a batch as it came: its length in bytes and its messages.
     fn whole_part(&self, run: &[u8], messages: u64, delimiter: u8) -> (usize, u64) {
         let limit = &self.format.limit;
-        // It will weigh its buffer, or its own length if that is less than half of it.
+        // The batch will weigh its buffer, or its own length if that is less than half of the
+        // buffer.
         if limit.holds(messages, self.capacity.min(run.len() * 2)) {
             return (run.len(), messages);
         }
-        // What is not taken as it is gets copied.
+        // A part of the run has to be copied.
         let most = self.most_copied().min(run.len());
         match nth(run, delimiter, limit.messages()) {
             Some(end) if end < most => (end + 1, limit.messages()),
@@ -179,18 +180,21 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
-    /// There is more than the one run: it has to be copied after all.
+    /// More than the one run goes into the batch: the run has to be copied after all.
     fn unfold(&mut self) {
         if let Some((len, _)) = self.whole.take() {
             let input = self.input;
-            self.room(len).append(&input[..len]);
+            self.reserve(len).append(&input[..len]);
         }
     }
 
     fn add(&mut self, message: &[u8]) {
         self.unfold();
         let framing = self.format.framing;
-        framing.write(message, self.room(message.len() + OutputFraming::MAX_BYTES));
+        framing.write(
+            message,
+            self.reserve(message.len() + OutputFraming::MAX_BYTES),
+        );
         if self.format.is_indexed {
             // A batch is at most an eighth of the buffer, or one message: below 2^32.
             self.ends.push((self.bytes.len() - 1) as u32);
@@ -198,10 +202,10 @@ impl<'a> BatchBuilder<'a> {
         self.messages += 1;
     }
 
-    /// Where the batch is written, with room for `more` bytes. If there is much, one of the pool's
-    /// buffers spares the allocator: they come back from the sink. None of them is outgrown but by
-    /// a message that is alone.
-    fn room(&mut self, more: usize) -> &mut Buffer {
+    /// The buffer that the batch is written to, with capacity for `more` bytes. A large batch uses
+    /// one of the pool's buffers, which come back from the sink, instead of the allocator. Only a
+    /// message that is alone outgrows one of those.
+    fn reserve(&mut self, more: usize) -> &mut Buffer {
         let (whole, len) = (self.pool.buffer_bytes(), self.bytes.len());
         let is_outgrown = self.bytes.capacity() - len < more;
         let is_much = self.input.len() >= whole / 2 || len.max(more) + len > whole / 2;
@@ -256,7 +260,7 @@ impl Decoded {
     }
 }
 
-/// Books messages that nobody takes any more: no batch is made of them.
+/// Books messages that nobody takes any more, and makes no batch of them.
 pub(crate) struct Uncollected<'a> {
     pub(crate) decoded: &'a mut Decoded,
     pub(crate) entry: &'a mut Entry,
@@ -332,7 +336,7 @@ impl Take for BatchBuilder<'_> {
             self.unfold();
             self.pass(len);
             self.book_run(len, messages, delimiter);
-            self.room(len).append(run);
+            self.reserve(len).append(run);
             self.messages += messages;
             return len;
         }
@@ -349,7 +353,7 @@ impl Take for BatchBuilder<'_> {
     }
 }
 
-/// Where the n-th byte of a kind is, counted from 1, if there are more.
+/// Where the n-th of these bytes is, counted from 1.
 fn nth(run: &[u8], delimiter: u8, n: u64) -> Option<usize> {
     let before = usize::try_from(n).ok()?.checked_sub(1)?;
     memchr_iter(delimiter, run).nth(before)

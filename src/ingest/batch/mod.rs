@@ -39,7 +39,7 @@ pub(crate) struct Origin {
     pub(crate) received_at: SystemTime,
 }
 
-/// From nowhere, in 1970: until the reader says more.
+/// The origin of a batch until its reader sets one.
 impl Default for Origin {
     fn default() -> Self {
         Origin {
@@ -99,9 +99,9 @@ impl Batch {
         self.origin.listener as usize
     }
 
-    /// The time of day at which its last message was read, up to a tenth of a second early: the
-    /// server looks at the clock once a tick. A sink that
-    /// [`needs_exact_times`](super::Sink::needs_exact_times) has the time of the read itself.
+    /// The time of day at which the last message of the batch was read, mostly less than a tenth of
+    /// a second early: the server looks at the clock once a tick. A sink that
+    /// [`needs_exact_times`](super::Sink::needs_exact_times) gets the time of the read itself.
     pub fn received_at(&self) -> SystemTime {
         self.origin.received_at
     }
@@ -124,13 +124,13 @@ impl Batch {
         }
     }
 
-    /// Whether the byte there is what ends a message, and not one of a message's own.
+    /// Whether the byte at `at` ends a message, and does not belong to one.
     pub(crate) fn is_delimiter(&self, at: usize) -> bool {
         let is_one = self.framing.delimiter() == self.bytes.get(at).copied();
         is_one && (self.ends.is_empty() || self.ends.binary_search(&(at as u32)).is_ok())
     }
 
-    /// Where the message begins whose bytes, framing included, are written up to `offset`.
+    /// Where the message begins of which the bytes up to `offset` are written, framing included.
     pub(crate) fn message_start(&self, offset: usize) -> usize {
         self.ranges()
             .map(|(_, end)| end)

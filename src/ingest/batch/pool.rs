@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 
 use super::buffer::{Buffer, MAPPED_FROM, Maps};
 
-/// Buffers of one size, and larger ones for longer messages. Keeps those that come back, up to so
-/// many bytes, and lets go of what nobody asked for lately.
+/// Buffers of one size, and larger ones for longer messages. The pool keeps those that come back,
+/// up to a number of bytes, and frees those that nobody asked for lately.
 #[derive(Debug)]
 pub(crate) struct Pool {
     buffer_bytes: usize,
@@ -17,7 +17,8 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Kept {
     free: Vec<Buffer>,
-    /// The fewest that were free since the last [`trim`](Pool::trim): so many too many.
+    /// The fewest buffers that were free since the last [`trim`](Pool::trim): so many were not
+    /// needed.
     fewest: usize,
     /// Mappings of other sizes. To map and touch a long message's memory anew costs a third of all
     /// work with it.
@@ -27,14 +28,14 @@ struct Kept {
 }
 
 impl Pool {
-    /// Buffers that exist at most as mappings of their own, in use or not. Whatever is above is the
+    /// The most buffers that are mappings of their own, in use or not. Further ones are the
     /// allocator's.
     pub(crate) const MAX_MAPPED: usize = 2048;
 
-    /// How many buffers of a size are to be kept free at most: as many as what is between handlers
-    /// and sink can be in, so that in bulk those that come back are those that are asked for next.
-    /// One that is not kept costs a read a page fault for each of its pages, which is a tenth of
-    /// all work with 8 connections and a third with 4,096.
+    /// How many buffers of a size to keep free at most: as many as the bytes between handlers and
+    /// sink can fill, so that in bulk the buffers that come back are those that are asked for next.
+    /// A buffer that is not kept costs a page fault for each of its pages, which is a tenth of all
+    /// work with 8 connections and a third with 4,096.
     pub(crate) fn worth(buffer_bytes: usize, of_bytes: usize) -> usize {
         (of_bytes / buffer_bytes.max(1)).clamp(16, Self::MAX_MAPPED / 2)
     }
@@ -67,7 +68,7 @@ impl Pool {
         self.buffer_bytes
     }
 
-    /// An empty buffer with room for [`buffer_bytes`](Pool::buffer_bytes).
+    /// An empty buffer of [`buffer_bytes`](Pool::buffer_bytes).
     pub(crate) fn take(&self) -> Buffer {
         let kept = {
             let mut kept = self.kept.lock();
@@ -78,7 +79,7 @@ impl Pool {
         kept.unwrap_or_else(|| Buffer::mapped(self.buffer_bytes, &self.maps))
     }
 
-    /// An empty buffer with room for `capacity` bytes, and for half as many more at most.
+    /// An empty buffer of `capacity` bytes, or of up to half as many more.
     pub(crate) fn take_large(&self, capacity: usize) -> Buffer {
         let kept = {
             let mut kept = self.kept.lock();
@@ -94,7 +95,7 @@ impl Pool {
         kept.unwrap_or_else(|| Buffer::with_capacity(capacity))
     }
 
-    /// Takes a buffer back, if it is one of these.
+    /// Takes a buffer back, if it is of a size that the pool keeps.
     pub(crate) fn put(&self, mut buffer: Buffer) {
         let (capacity, most) = (buffer.capacity(), self.most_kept * self.buffer_bytes);
         if capacity != self.buffer_bytes && capacity < MAPPED_FROM {
@@ -113,7 +114,7 @@ impl Pool {
         }
     }
 
-    /// What `buffer` holds, in memory of its own size; the buffer comes back.
+    /// Copies what `buffer` holds into memory of just that size, and takes the buffer back.
     pub(crate) fn right_sized(&self, buffer: Buffer) -> Buffer {
         let right_sized = Buffer::from(&buffer[..]);
         self.put(buffer);
@@ -130,7 +131,7 @@ impl Pool {
     pub(crate) fn trim(&self) {
         let surplus = {
             let mut kept = self.kept.lock();
-            // From below: those above were in use last.
+            // The lowest go first: those above were in use last.
             let surplus = kept.fewest.min(kept.free.len());
             let mut surplus: Vec<Buffer> = kept.free.drain(..surplus).collect();
             kept.fewest = kept.free.len();
@@ -140,7 +141,7 @@ impl Pool {
             kept.fewest_large = kept.large.len();
             surplus
         };
-        // Outside the lock: the system takes its time.
+        // Freed outside the lock, since munmap(2) takes its time.
         drop(surplus);
     }
 }
@@ -199,7 +200,7 @@ mod tests {
             kept.free.len() * LARGE / 2 + kept.large_bytes
         };
         assert_eq!((bytes(&pool), pool.free()), (LARGE / 2 * 5, 1));
-        // One that is as large is taken, one that is much larger than asked for is not.
+        // A buffer of that size is taken, one that is much larger than asked for is not.
         assert!(pool.take_large(LARGE / 2).capacity() < LARGE);
         assert_eq!(pool.take_large(LARGE - 1).capacity(), LARGE);
         assert_eq!(bytes(&pool), LARGE / 2 * 3);

@@ -156,14 +156,14 @@ fn no_buffer_of_the_pool_is_lost() {
         for input in [&b"message\n".repeat(BUFFER / 8)[..], &[b'x'; BUFFER - 1]] {
             reader.incoming.grow(reader.pool);
             reader.incoming.pending.append(input);
-            let frames = reader.decode(&mut Entry::default(), u64::MAX);
+            let decoded = reader.decode(&mut Entry::default(), u64::MAX);
             let rest = std::iter::from_fn(|| {
                 reader
                     .has_more
                     .then(|| reader.decode(&mut Entry::default(), u64::MAX))
             });
-            let frames: Vec<_> = std::iter::once(frames).chain(rest).collect();
-            for batch in frames.into_iter().filter_map(|frames| frames.batch) {
+            let decoded: Vec<_> = std::iter::once(decoded).chain(rest).collect();
+            for batch in decoded.into_iter().filter_map(|decoded| decoded.batch) {
                 pool.put(batch.into_buffer());
             }
         }
@@ -222,9 +222,9 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
                         .then(|| reader.decode(&mut Entry::default(), u64::MAX))
                 });
                 let (mut finished, mut sent) = (0, 0);
-                for frames in std::iter::once(first).chain(rest) {
-                    finished += frames.finished;
-                    let Some(batch) = frames.batch else { continue };
+                for decoded in std::iter::once(first).chain(rest) {
+                    finished += decoded.finished;
+                    let Some(batch) = decoded.batch else { continue };
                     let (messages, bytes) = (batch.iter().count() as u64, batch.as_bytes().len());
                     assert!(messages <= format.limit.messages(), "{from} {framing}");
                     assert!(bytes <= BUFFER, "{from} {framing}: {bytes} in {messages}");

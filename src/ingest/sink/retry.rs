@@ -29,13 +29,13 @@ impl Backoff {
         }
     }
 
-    /// Something failed since the last reset.
+    /// Whether something failed since the last reset.
     pub fn is_running(&self) -> bool {
         !self.last.is_zero()
     }
 
-    /// It works: the next failure begins anew. For a try that ended well; where it brought
-    /// something and failed all the same, [`eased_wait`](Backoff::eased_wait) is meant.
+    /// A try ended well: the next failure begins with the shortest wait. For a try that delivered
+    /// something and failed all the same there is [`eased_wait`](Backoff::eased_wait).
     pub fn reset(&mut self) {
         self.last = Duration::ZERO;
     }
@@ -46,9 +46,9 @@ impl Backoff {
         self.jittered()
     }
 
-    /// How long to wait now, after a try that brought something before it failed: half as long as
-    /// the last time. What comes bit by bit is soon tried often, and one bit does not end a long
-    /// outage.
+    /// How long to wait now, after a try that delivered something before it failed: half as long as
+    /// the last time. A sink that takes little at a time is soon tried often, and one success does
+    /// not end a long outage.
     pub fn eased_wait(&mut self) -> Duration {
         self.last = (self.last / 2).max(Self::FIRST);
         self.jittered()

@@ -13,7 +13,7 @@ use super::{Batches, FdWriter, Sink, SinkError};
 /// A terminal obeys what it is sent, and whoever sends messages is not to be obeyed: control
 /// characters in them (all of C0 but the tab, DEL, and C1, as UTF-8 or as single bytes) are written
 /// to it as `\x1b` and the like, unless [`terminal_escape`](Stdout::terminal_escape) turns that
-/// off. What ends a message stays as it is. Nothing else than a terminal is written to so.
+/// off. What ends a message stays as it is. Only a terminal is written to in this way.
 #[derive(Debug)]
 pub struct Stdout {
     output: FdWriter,
@@ -24,27 +24,28 @@ impl Stdout {
     /// Standard output as it is now.
     ///
     /// # Errors
-    /// It is closed, or was when the process began: see [`FdWriter::stdout`].
+    /// Standard output is closed, or was when the process began: see [`FdWriter::stdout`].
     pub fn open() -> io::Result<Stdout> {
         let output = FdWriter::stdout()?;
         let unlinked = Unlinked::of(&output);
         Ok(Stdout { output, unlinked })
     }
 
-    /// Whether control characters in messages are escaped if it is a terminal. Default: they are.
+    /// Whether control characters in messages are escaped where standard output is a terminal.
+    /// Default: they are.
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> Stdout {
         self.output = self.output.terminal_escape(is_on);
         self
     }
 
-    /// Whether it is a terminal, and control characters in messages are escaped.
+    /// Whether standard output is a terminal, and control characters in messages are escaped.
     pub fn escapes(&self) -> bool {
         self.output.escapes()
     }
 
-    /// Whether it is a file that is not appended to, as with the shell's `>`: when it is truncated,
-    /// what comes is written behind as many NUL bytes as it had.
+    /// Whether standard output is a file that is not appended to, as with the shell's `>`: once
+    /// such a file is truncated, messages are written behind as many NUL bytes as it had.
     pub fn is_overwriting(&self) -> bool {
         self.output.is_overwriting()
     }
@@ -62,7 +63,8 @@ impl Sink for Stdout {
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.unlinked.look(&self.output, batches);
         match self.output.reader() {
-            // At the end nothing more may come, and then nothing is lost. What does says so itself.
+            // While the server closes no message may come any more, and then none is lost. A write
+            // that fails says so itself.
             _ if batches.receiver.is_closing() => Ok(()),
             Reader::There => Ok(()),
             Reader::Away(error) | Reader::Gone(error) => Err(SinkError::Fatal(error)),

@@ -1,5 +1,5 @@
-//! A place for bytes that is written to by one thread, which must not be lost to a reader that has
-//! stopped.
+//! Writing batches to a descriptor on one thread, which must never be stuck behind a reader that
+//! has stopped.
 
 mod place;
 mod terminal;
@@ -16,34 +16,35 @@ pub(super) use place::Reader;
 use place::{Mark, Place, Since};
 use terminal::{Piece, Shown};
 
-/// Slices in one writev(2): less than IOV_MAX, more than pays.
+/// Slices in one writev(2): fewer than IOV_MAX, and enough.
 const MAX_SLICES: usize = 64;
-/// Bytes from which on nothing more is gathered: it would save nothing, and keep buffers from
-/// coming back.
+/// From so many bytes on no more batches are gathered into a write: that would save nothing, and
+/// keep buffers from coming back.
 const ENOUGH_BYTES: usize = 1 << 20;
 
-/// A place for bytes: where in a batch it is, and how to write without being lost in it.
+/// Writes batches to a descriptor: knows how far the first batch is written, and never blocks in a
+/// write for longer than about a tenth of a second, but for a file.
 ///
 /// Accepted means that write(2) took the byte: the reader's end of a pipe or the system's cache has
-/// it. A batch that was written in part is resumed at that very byte. In a regular file only if
-/// that part is still what the file ends in: if the file was truncated, or somebody else has
-/// appended to it, the message begins anew, so that it is whole, and the log says so.
+/// it. A batch that was written in part is resumed at the next byte, in a regular file only if that
+/// part is still what the file ends in. If the file was truncated, or somebody else has appended to
+/// it, the message is written anew, so that it is whole, and the log says so.
 ///
-/// A terminal is shown the messages without what it would obey, see [`Stdout`](super::Stdout).
+/// On a terminal control characters are escaped, see [`Stdout`](super::Stdout).
 #[derive(Debug)]
 pub struct FdWriter {
     place: Place,
-    /// What it is called in the log.
+    /// The sink's name in the log.
     name: String,
     /// Bytes of the first batch that are written.
     offset: usize,
-    /// A terminal is shown so much of what stands for the byte behind them.
+    /// On a terminal: how many bytes are shown of the escape for the next byte.
     of_next: usize,
-    /// They were written to another place.
+    /// Those bytes were written to another place.
     is_moved: bool,
-    /// They end here in a regular file, in the middle of a message.
+    /// Where those bytes end in a regular file, if in the middle of a message.
     mark: Option<Mark>,
-    /// A file whose end may be half a message of somebody else's, since it has not been looked at.
+    /// The file has not been looked at, and may end in half a message of another writer.
     is_fresh: bool,
     /// Messages that were accepted in all.
     accepted: u64,
@@ -55,9 +56,9 @@ impl FdWriter {
     /// This process's standard output.
     ///
     /// # Errors
-    /// It is closed, or was when the process began: std opens the null device in its place, for
-    /// reading and writing, and all that is written would be gone. So a null device that was opened
-    /// so by others is refused, too.
+    /// Standard output is closed, or was when the process began: then std has opened the null
+    /// device in its place, for reading and writing, and all output would be lost. A null device
+    /// that was opened for both by somebody else is therefore refused, too.
     pub fn stdout() -> io::Result<FdWriter> {
         let place = Place::standard(rustix::stdio::stdout(), 1)?;
         Ok(Self::new(place, "stdout".to_owned()))
@@ -107,17 +108,17 @@ impl FdWriter {
         self
     }
 
-    /// Whether it is a terminal, and what it would obey is escaped.
+    /// Whether the place is a terminal, and control characters are escaped.
     pub(super) fn escapes(&self) -> bool {
         self.place.is_terminal() && !self.is_raw
     }
 
-    /// Whether it is a regular file that is not appended to.
+    /// Whether the place is a regular file that is not appended to.
     pub(super) fn is_overwriting(&self) -> bool {
         self.place.is_overwriting()
     }
 
-    /// Messages that it has accepted in all.
+    /// Messages that were accepted in all.
     pub(super) fn accepted(&self) -> u64 {
         self.accepted
     }
@@ -132,16 +133,16 @@ impl FdWriter {
         self.place.stat().map(|stat| (stat.st_dev, stat.st_ino))
     }
 
-    /// Whether somebody is there to read it.
+    /// Whether somebody reads what is written.
     pub(super) fn reader(&self) -> Reader {
         self.place.reader()
     }
 
-    /// Puts another place in this one's stead. A message that is written in part begins anew there:
-    /// it is whole in the new place, and its beginning stays in the old one. Where both are the
-    /// same file it goes on.
+    /// Goes on in the place of `other`. A message that is written in part is written anew there: it
+    /// is whole in the new place, and its beginning stays in the old one. Where both are the same
+    /// file, the message is resumed.
     pub(super) fn replace(&mut self, other: FdWriter) {
-        // What stands unfinished at the end of the same file is ours.
+        // An unfinished message at the end of the same file is ours.
         if !self.place.is_same_file(&other.place) {
             self.is_moved = true;
             self.mark = None;
@@ -150,7 +151,7 @@ impl FdWriter {
         self.place = other.place;
     }
 
-    /// Lets go of its place, so that a dead mount is not held. It is not to be written to before it
+    /// Closes the place, so that a dead mount is not held. Nothing may be written before the place
     /// is [replaced](FdWriter::replace).
     pub(super) fn release(&mut self) -> io::Result<()> {
         let nowhere = Self::new(Place::nowhere()?, String::new());
@@ -158,19 +159,19 @@ impl FdWriter {
         Ok(())
     }
 
-    /// Whether what is written of `batches`, which is what it was offered last, ends in the middle
-    /// of a message.
+    /// Whether what is written of `batches`, those that were offered last, ends in the middle of a
+    /// message.
     pub fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
         let is_inside =
             |batch: &Batch| self.of_next > 0 || batch.message_start(self.offset) != self.offset;
         !self.is_moved && batches.first().is_some_and(is_inside)
     }
 
-    /// Writes batches from the front of `batches` until all is written, an error comes, or the
+    /// Writes batches from the front of `batches` until all are written, a write fails, or the
     /// deadline has passed. Waits for a slow reader in poll(2), a tenth of a second at a time.
     ///
     /// # Errors
-    /// EPIPE and EBADF are final, and EIO of what was a terminal; whatever else may pass.
+    /// EPIPE and EBADF are final, and EIO of a terminal; any other error may pass.
     pub fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         if std::mem::take(&mut self.is_moved) {
             self.begin_anew(batches);
@@ -179,7 +180,7 @@ impl FdWriter {
             self.look_at_part(batches);
             self.end_half_message(batches)?;
             if self.is_fresh {
-                // The last deadline came first.
+                // The last deadline came before the half message was ended.
                 continue;
             }
             if let Err(error) = self.write_once(batches) {
@@ -199,7 +200,7 @@ impl FdWriter {
         Ok(())
     }
 
-    /// To a terminal.
+    /// Shows a piece of the first batch on a terminal.
     fn show_once(&mut self, batches: &mut Batches<'_>) -> io::Result<()> {
         let Some(batch) = batches.first() else {
             return Ok(());
@@ -224,9 +225,9 @@ impl FdWriter {
         self.mark = None;
     }
 
-    /// Before a message that was written in part goes on: begins it anew where its beginning is not
-    /// what the file ends in any more. Its rest would be the head of a truncated file, or the end
-    /// of somebody else's message.
+    /// Before a message that was written in part is resumed: begins the message anew if the file
+    /// does not end in its part any more. Its rest would be the head of a truncated file, or the
+    /// end of somebody else's message.
     fn look_at_part(&mut self, batches: &Batches<'_>) {
         let (Some(mark), Some(batch)) = (self.mark, batches.first()) else {
             return;
@@ -249,8 +250,8 @@ impl FdWriter {
     }
 
     /// Before the first write to a file that was opened by its name, or that somebody else has
-    /// changed: ends the half message that stands there. Else ours would be glued to it. It cannot
-    /// where the output framing does not show it, or the file may not be read.
+    /// changed: ends the half message at the file's end, or the next message would be glued to it.
+    /// Where the output framing has no delimiter, or the file may not be read, this cannot be done.
     fn end_half_message(&mut self, batches: &Batches<'_>) -> Result<(), SinkError> {
         let Some(batch) = batches.first().filter(|_| self.is_fresh) else {
             return Ok(());
@@ -259,7 +260,7 @@ impl FdWriter {
         let missing = batch
             .framing()
             .delimiter()
-            // Where nothing is there, or nobody knows what, nothing is missing.
+            // In an empty file, or one that may not be read, nothing is missing.
             .filter(|delimiter| last.is_some_and(|last| last != *delimiter));
         if let Some(delimiter) = missing {
             let byte = [delimiter];
@@ -307,7 +308,8 @@ impl FdWriter {
         }
     }
 
-    /// Writes all of `bytes` within about `patience`; says whether it did. For last words.
+    /// Writes all of `bytes` within about `patience`, and says whether all was written. For the
+    /// last lines of a process.
     pub fn write_within(&self, bytes: &[u8], patience: Duration) -> bool {
         let begun = std::time::Instant::now();
         let mut at = 0;
@@ -321,7 +323,7 @@ impl FdWriter {
     }
 
     /// Writes as much of `bytes` as is taken at once, and returns how much that was: 0 after about
-    /// a tenth of a second in which nothing was.
+    /// a tenth of a second in which nothing was taken.
     ///
     /// # Errors
     /// As write(2): EPIPE if the reader is gone.
@@ -330,7 +332,8 @@ impl FdWriter {
         Ok(written.unwrap_or(0))
     }
 
-    /// Books what was written: whole batches, and of the last one the messages whose last byte was.
+    /// Books what was written: whole batches, and of the last one the messages whose last byte was
+    /// written.
     fn advance(&mut self, batches: &mut Batches<'_>, mut written: usize) {
         self.mark = None;
         while let Some(batch) = batches.first() {

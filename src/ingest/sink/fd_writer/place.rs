@@ -1,4 +1,4 @@
-//! A descriptor, and how it is written to without being lost in it.
+//! A descriptor, and how to write to it without being stuck.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -17,22 +17,23 @@ const SLICE: Duration = Duration::from_millis(100);
 const PIPE_BUF: usize = 4096;
 /// The null device's major and minor number (null(4)).
 const NULL_DEVICE: (u32, u32) = (1, 3);
-/// Of what was written last, so much is read back to see whether it is still there.
+/// How many of the last bytes are read back to see whether they are still there.
 const READ_BACK: usize = 4096;
 
 #[derive(Debug)]
 enum Kind {
-    /// A regular file, or a device: a write takes as long as it takes, and nothing can wake it.
-    /// Reopening a regular file of the shell's instead would begin at offset 0 and overwrite it.
+    /// A regular file, or a device: a write takes as long as it takes, and nothing can wake it. A
+    /// regular file of the shell's is not reopened: the new description would begin at offset 0 and
+    /// overwrite the file.
     Blocking(File),
     /// A pipe, FIFO or terminal, reopened for ourselves with O_NONBLOCK: a file description of its
     /// own, so that whoever shares the other one does not find it non-blocking.
     NonBlocking(File),
-    /// A pipe or terminal that could not be reopened (another user's, or no /proc): poll, then
-    /// little.
+    /// A pipe or terminal that could not be reopened (another user's, or no /proc): poll(2), then a
+    /// small write.
     Polled(OwnedFd),
-    /// A socket (the logger's, under systemd): it cannot be reopened (ENXIO), but asked not to
-    /// wait.
+    /// A socket (the journal's, under systemd): it cannot be reopened (ENXIO), but send(2) can be
+    /// asked not to wait.
     Socket(OwnedFd),
 }
 
@@ -54,20 +55,20 @@ pub(super) struct Mark {
 /// What became of a part since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
-    /// It is still what the file ends in, as far as can be told.
+    /// The part is still what the file ends in, as far as can be told.
     Unchanged,
     /// The file was truncated.
     Shrunk,
-    /// Something else stands behind it, or in its place.
+    /// Something else stands behind the part, or in its place.
     Overwritten,
 }
 
 /// Who reads what is written.
 #[derive(Debug)]
 pub(in crate::ingest::sink) enum Reader {
-    /// Somebody, or nobody has to: a file.
+    /// Somebody reads, or nobody has to: a file.
     There,
-    /// Nobody reads the pipe. Of one that has a name another one may come.
+    /// Nobody reads the pipe. A FIFO, which has a name, may get another reader.
     Away(io::Error),
     /// The terminal was hung up, the socket is closed: nobody will ever read it again.
     Gone(io::Error),
@@ -107,7 +108,7 @@ impl Place {
         })
     }
 
-    /// Nowhere. It is not to be written to: that would say EBADF.
+    /// A place that must not be written to: a write says EBADF.
     pub(super) fn nowhere() -> io::Result<Place> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty())?;
@@ -142,19 +143,20 @@ impl Place {
         self.is_terminal
     }
 
-    /// Whether it is a regular file, and written to at a place of our own instead of its end.
+    /// Whether this is a regular file that is written to at an offset of our own instead of its
+    /// end.
     pub(super) fn is_overwriting(&self) -> bool {
         let appends = |flags: OFlags| flags.contains(OFlags::APPEND);
         self.is_regular() && !rustix::fs::fcntl_getfl(self).is_ok_and(appends)
     }
 
-    /// Of a regular file.
+    /// The status of a regular file.
     pub(super) fn stat(&self) -> Option<Stat> {
         let stat = || rustix::fs::fstat(self).ok();
         self.is_regular().then(stat).flatten()
     }
 
-    /// Asks poll(2), without waiting: what a write would say, before there is something to write.
+    /// Asks poll(2), without waiting, what a write would say, before there is something to write.
     pub(super) fn reader(&self) -> Reader {
         if let Kind::Blocking(_) = self.kind {
             return Reader::There;
@@ -173,7 +175,7 @@ impl Place {
             };
             return Reader::Gone(error.into());
         }
-        // Of a socket an error may pass: ask its next write.
+        // An error of a socket may pass: its next write tells.
         if found.contains(PollFlags::ERR) && self.file_type == FileType::Fifo {
             return Reader::Away(Errno::PIPE.into());
         }
@@ -209,8 +211,8 @@ impl Place {
         Some(Mark { end })
     }
 
-    /// Whether a part of a message, which was written up to `mark`, can be gone on with. There is
-    /// no lock between this look and the write: whoever truncates in that very moment is not seen.
+    /// Whether a part of a message, which was written up to `mark`, can be resumed. There is no
+    /// lock between this look and the write: a truncation in that very moment is not seen.
     pub(super) fn since(&self, mark: Mark, part: &[u8]) -> Since {
         let Some(stat) = self.stat() else {
             return Since::Unchanged;
@@ -219,15 +221,15 @@ impl Place {
         if size < mark.end {
             return Since::Shrunk;
         }
-        // Without O_APPEND our place is ours, whatever stands behind it.
+        // Without O_APPEND our offset is ours, whatever stands behind it.
         if size > mark.end && !self.is_overwriting() || self.is_other(mark, part) {
             return Since::Overwritten;
         }
         Since::Unchanged
     }
 
-    /// Whether the file, where it may be read, holds something else there: it was truncated, and
-    /// has grown again.
+    /// Whether the file, where it may be read, holds other bytes than `part` before `mark`: it was
+    /// truncated, and has grown again.
     fn is_other(&self, mark: Mark, part: &[u8]) -> bool {
         let Kind::Blocking(file) = &self.kind else {
             return false;
@@ -241,8 +243,8 @@ impl Place {
         file.read_exact_at(there, from).is_ok() && there != part
     }
 
-    /// Goes to the end of a regular file: one that was opened without O_APPEND and truncated would
-    /// be written to behind a hole.
+    /// Goes to the end of a regular file: a write to one that was opened without O_APPEND and
+    /// truncated would leave a hole before it.
     pub(super) fn seek_end(&self) {
         let _ = rustix::fs::seek(self, SeekFrom::End(0));
     }
@@ -257,7 +259,7 @@ impl Place {
         }
     }
 
-    /// One write; `None` if the reader took nothing for a while.
+    /// Writes once; `None` if the reader took nothing for a while.
     pub(super) fn write_some(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         let first: &[u8] = slices.first().map_or(&[], |slice| slice);
         let written = match &self.kind {
@@ -273,8 +275,8 @@ impl Place {
             Ok(written) => Ok(Some(written)),
             Err(Errno::INTR) => Ok(None),
             Err(Errno::WOULDBLOCK) => {
-                // Also a blocking one: whoever shares its description may have made it
-                // non-blocking. A polled one has waited.
+                // A blocking descriptor says so, too, if somebody who shares its description made
+                // it non-blocking. A polled one has waited already.
                 if !matches!(self.kind, Kind::Polled(_)) {
                     is_writable(self.as_fd())?;
                 }
@@ -318,7 +320,8 @@ fn is_terminal(fd: BorrowedFd<'_>, file_type: FileType) -> bool {
     file_type == FileType::CharacterDevice && rustix::termios::isatty(fd)
 }
 
-/// Waits a slice for room. A reader that is gone counts as room: the write will say so.
+/// Waits a slice until a write would be taken. Where the reader is gone, too: the write will say
+/// so.
 fn is_writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
     let slice = Timespec::try_from(SLICE).ok();

@@ -27,46 +27,47 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 /// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to
 /// as a pipe is; it must have a reader when it is opened.
 ///
-/// A file that does not end in what ends a message was left so by whoever was killed or cut off
-/// while it wrote. The first write after an open ends that half message, so that it stays one of
-/// its own, and the log says so. It cannot where the output framing counts, or where the file may
-/// not be read.
+/// A file that does not end in a delimiter was left by a process that was killed or ran out of time
+/// in the middle of a message. The first write after an open ends that half message, so that it
+/// stays a message of its own, and the log says so. In an output framing that counts, or where the
+/// file may not be read, this cannot be done.
 ///
-/// A message that was written in part, since the disk was full, is resumed at its byte only if that
-/// part is still what the file ends in. If the file was truncated meanwhile, or somebody else has
-/// appended to it, the message is written anew, and the log says so. In an output framing that
-/// counts, what somebody else appended to a part spoils that part.
+/// A message that was written in part, because the disk was full, is resumed at the next byte only
+/// if that part is still what the file ends in. If the file was truncated meanwhile, or somebody
+/// else has appended to it, the message is written anew, and the log says so. In an output framing
+/// that counts, the part and what was appended to it then read as one message.
 ///
 /// A file at its size limit (RLIMIT_FSIZE) is a failure that may pass, like a full disk, if the
 /// process ignores or catches SIGXFSZ, as the program does; by default that signal kills it
 /// (setrlimit(2)). **A symbolic link** on the way to the file, or in its place, is followed only if
 /// it belongs to this user, to root, or to the owner of the directory that it is in: nobody else
-/// decides what is written to. Whether fs.protected_symlinks (proc_sys_fs(5)) is on makes no
+/// decides which file is written to. Whether fs.protected_symlinks (proc_sys_fs(5)) is on makes no
 /// difference.
 ///
 /// **Its name** is looked at once a second. A file that was moved away or deleted is written to for
 /// 10 s more, so that a rotation can ask for a reopen; if nobody does, the file is opened or
 /// created by its name, and the log says so. A reopen that fails is tried again until it is done. A
-/// file that fails, and not because it is full (EIO, ESTALE: its mount is gone), is opened anew
-/// before each try, if something has its name; and let go of where its name says the same, so that
-/// what is dead can be unmounted. In a directory that was a mount point, and is none for now, no
-/// file is made. Delivered messages that went to a deleted file are counted in
+/// file that fails for another reason than a full disk (EIO, ESTALE: its mount is gone) is opened
+/// anew before each try, if something has its name; where opening it fails the same way, the file
+/// is closed, so that the dead mount can be unmounted. In a directory that was a mount point and is
+/// none for now, no file is created. Delivered messages that went to a deleted file are counted in
 /// [`unlinked_messages`](crate::SinkCounts::unlinked_messages).
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
     output: FdWriter,
-    /// Device and inode of a regular file, as it was opened: a dead one does not tell any more.
+    /// Device and inode of a regular file when it was opened: a file on a dead mount does not tell
+    /// any more.
     identity: Option<(u64, u64)>,
     unlinked: Unlinked,
     patience: Patience,
-    /// A reopen failed: it is still to be done.
+    /// A reopen failed and is still to be done.
     is_reopen_due: bool,
-    /// The last write failed, and not since there was no room.
+    /// The last write failed for another reason than a full disk.
     is_dead: bool,
-    /// It was let go of.
+    /// The file was closed, because its mount is dead.
     is_released: bool,
-    /// Its directory was a mount point.
+    /// The file's directory was a mount point.
     is_mounted: bool,
     is_reader_away: bool,
 }
@@ -103,7 +104,7 @@ impl File {
         self
     }
 
-    /// Whether it is a terminal, and control characters in messages are escaped.
+    /// Whether the file is a terminal, and control characters in messages are escaped.
     pub fn escapes(&self) -> bool {
         self.output.escapes()
     }
@@ -111,14 +112,14 @@ impl File {
     /// Looks for a symbolic link that [`open`](File::open) would not follow, and opens nothing.
     ///
     /// # Errors
-    /// There is one. Whatever else is wrong with the path is not told.
+    /// There is such a link. Whatever else is wrong with the path is not told.
     pub fn check_links(path: impl AsRef<Path>) -> io::Result<()> {
         walk::check(path.as_ref())
     }
 
     /// The folder of a file, to be used with openat(2) and the like, and the file's name in it. On
-    /// the way to it the symbolic links are followed that [`open`](File::open) would follow;
-    /// whether the name is one is not looked at.
+    /// the way to the folder the symbolic links are followed that [`open`](File::open) would
+    /// follow; whether the name is a link is not looked at.
     ///
     /// # Errors
     /// There is no such folder, or a link on the way is not followed.
@@ -126,7 +127,7 @@ impl File {
         walk::find_folder(path.as_ref())
     }
 
-    /// Says whether it is another one than before.
+    /// Opens the file by its name, and says whether that is another file than before.
     fn open_again(&mut self, missing: Missing) -> io::Result<bool> {
         let (output, is_mounted) = open(&self.path, missing, self.is_mounted)?;
         let identity = output.identity();
@@ -141,8 +142,8 @@ impl File {
         Ok(is_another)
     }
 
-    /// Before a try, after one that failed and not since there was no room: another descriptor may
-    /// take it.
+    /// Before a try, after one that failed for another reason than a full disk: a new descriptor
+    /// may work.
     fn revive(&mut self, logger: &Logger) -> io::Result<()> {
         match self.open_again(Missing::IsAnError) {
             Ok(false) => Ok(()),
@@ -154,19 +155,18 @@ impl File {
             }
             Err(error) if self.is_released => Err(error),
             Err(error) if name::is_mount_dead(&error) => {
-                // While somebody holds it it cannot be unmounted, and if it is all the same, it is
-                // what comes back.
+                // While the file is open its mount cannot be unmounted.
                 self.unlinked.replaced(&self.output, &self.output);
                 self.output.release()?;
                 self.is_released = true;
                 Err(error)
             }
-            // The descriptor is all there is, and may recover.
+            // There is no other descriptor, and this one may recover.
             Err(_) => Ok(()),
         }
     }
 
-    /// Whether its name has been leading elsewhere for too long.
+    /// Whether the name has been leading elsewhere for too long.
     fn is_lost(&mut self) -> bool {
         let Some(identity) = self.identity else {
             return false;
@@ -175,7 +175,7 @@ impl File {
         self.patience.is_over(leads)
     }
 
-    /// Once, until one was there.
+    /// Logs once that nobody reads the FIFO, until somebody did.
     fn tell_reader_away(&mut self, logger: &Logger) {
         if !std::mem::replace(&mut self.is_reader_away, true) {
             let name = self.output.name();
@@ -191,25 +191,27 @@ impl File {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
     IsCreated,
-    /// A mount that is gone would get a file in its place that it hides when it comes back.
+    /// Where a mount is gone, a new file would be hidden when the mount comes back.
     IsAnError,
 }
 
-/// Non-blocking, so that a FIFO without a reader is an error and not a wait; a regular file knows
-/// no difference (open(2)). A regular one is opened for reading, too, where that is allowed, for a
-/// look at its end. Says whether its directory is a mount point.
+/// Opens a file without blocking, so that a FIFO without a reader is an error and not a wait; for a
+/// regular file that makes no difference (open(2)). A regular file is opened for reading, too,
+/// where that is allowed, for a look at its end. Says whether the file's directory is a mount
+/// point.
 fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(FdWriter, bool)> {
     let mut flags = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
     if missing == Missing::IsCreated {
         flags |= OFlags::CREATE;
     }
     let open = |access| walk::open(path, flags | access, MODE, was_mounted);
-    // Not a FIFO: who holds both of its ends is never told that its reader is gone (fifo(7)).
+    // A FIFO is not opened for both: whoever holds both of its ends is never told that its reader
+    // is gone (fifo(7)).
     let mut opened = None;
     if std::fs::metadata(path).map_or(true, |there| there.is_file()) {
         match open(OFlags::RDWR) {
             Ok(both) if both.file.metadata()?.is_file() => opened = Some(both),
-            // It may be written only; or it was a file a moment ago.
+            // The file is no regular one any more, or may only be written.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
@@ -250,7 +252,7 @@ impl Sink for File {
         let logger = batches.receiver.logger();
         match self.output.reader() {
             Reader::There => self.is_reader_away = false,
-            // At the end no message comes any more.
+            // While the server closes no further message may come.
             Reader::Away(_) if batches.receiver.is_closing() => {}
             Reader::Away(_) => self.tell_reader_away(logger),
             Reader::Gone(error) => return Err(SinkError::Fatal(error)),
@@ -288,7 +290,7 @@ impl Sink for File {
     }
 
     fn reopen(&mut self) -> io::Result<bool> {
-        // Whatever comes of it: until it is done it is tried again.
+        // A reopen that fails is tried again until it is done.
         self.is_reopen_due = true;
         self.open_again(Missing::IsCreated)?;
         Ok(true)

@@ -1,4 +1,4 @@
-//! Whether a file that is written to is still the one of its name.
+//! Whether the file that is written to is still the one that its name leads to.
 
 use std::io;
 use std::path::Path;
@@ -40,8 +40,7 @@ pub(super) fn explain_at_start(error: io::Error, path: &Path) -> io::Error {
     }
 }
 
-/// Whether a file is at its limit or its disk's, and not dead: another descriptor would be none the
-/// better.
+/// Whether the file or its disk is full: then a new descriptor would not help.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -49,7 +48,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Whether it is not the file alone that is dead, but the mount that it is on.
+/// Whether the error is of the mount, and not of the file alone.
 pub(super) fn is_mount_dead(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -67,19 +66,19 @@ pub(super) fn is_mount_dead(error: &io::Error) -> bool {
     )
 }
 
-/// Counts the looks that found a name leading elsewhere. Looks, and not time: whoever stood still
-/// meanwhile has not waited for a reopen.
+/// Counts the looks that found a name leading elsewhere. Looks are counted, and not time: a process
+/// that stood still meanwhile has not waited for a reopen.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     looks: u32,
 }
 
 impl Patience {
-    /// A rotation renames a file before it asks for a reopen. So long it has for that, in looks a
+    /// How long a rotation may take to ask for a reopen after it renamed the file, in looks a
     /// second apart.
     const LOOKS: u32 = 10;
 
-    /// Whether it is over.
+    /// Whether the patience is over.
     pub(super) fn is_over(&mut self, leads: Leads) -> bool {
         match leads {
             Leads::Here => self.looks = 0,

@@ -1,10 +1,10 @@
 //! Opening a file by its name without following a symbolic link that somebody else has put on the
 //! way.
 //!
-//! The kernel's own protection (fs.protected_symlinks) may be off, and knows sticky, world-writable
-//! folders alone. So the way is walked here, a component at a time and each from the folder that
-//! was found before: what was looked at is what is gone on from, and no link can be put in its
-//! place between the two.
+//! The kernel's own protection (fs.protected_symlinks) may be off, and covers only sticky,
+//! world-writable folders. So the path is walked here, a component at a time and each from the
+//! folder that was opened before: no link can be put in place of a folder between the look at it
+//! and its use.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,16 +18,16 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// So many symbolic links the kernel follows (path_resolution(7)).
+/// How many symbolic links the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// To look at, or to go on from.
+/// Flags of a descriptor to look at, or to go on from.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const FOLDER: OFlags = LOOK.union(OFlags::DIRECTORY);
 
 /// What was opened.
 pub(super) struct Opened {
     pub(super) file: File,
-    /// It is in the root of a mount.
+    /// The file is in the root of a mount.
     pub(super) is_mounted: bool,
 }
 
