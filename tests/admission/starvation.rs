@@ -234,7 +234,7 @@ fn clients_that_never_get_a_descriptor_are_told_and_counted_when_the_server_stop
         exit.assert_code(4);
         assert_eq!(exit.u64("connections.rejected.shutdown"), 4, "{exit}");
         assert_eq!(exit.u64("unread.rejected.shutdown"), 24, "{exit}");
-        let told = "4 clients turned away in the queue of 127.0.0.1:";
+        let told = "rejected 4 clients in the queue of 127.0.0.1:";
         assert!(exit.stderr.contains(told), "{exit}");
     }
 }

@@ -59,10 +59,10 @@ fn at_debug_each_connections_begin_and_end_are_told_and_no_message() {
         let reason = if resets { "reset" } else { "eof" };
         ids.push(wait_for("its begin and end", DEADLINE, || {
             let told = child.stderr_text();
-            let begin = format!(" from {peer} begins, at {at}");
+            let begin = format!(" from {peer} accepted at {at}");
             let id = told.split_once(&begin)?.0.rsplit(' ').next()?.to_owned();
             let end = format!(
-                "connection {id} from {peer} ended, at {at}: {reason}; {messages} messages sent, {} bytes read",
+                "connection {id} from {peer} at {at} ended: {reason}; {messages} messages sent, {} bytes read",
                 bytes.len()
             );
             told.contains(&end).then_some(id)
@@ -71,7 +71,7 @@ fn at_debug_each_connections_begin_and_end_are_told_and_no_message() {
     assert_eq!(ids, ["1", "2"]);
     let exit = child.terminate();
     let debug = exit.stderr.lines().filter(|line| line.contains(" DEBUG "));
-    let turned_away = debug.clone().filter(|line| line.contains("is turned away"));
+    let turned_away = debug.clone().filter(|line| line.contains(" rejected "));
     assert_eq!(
         (debug.clone().count(), turned_away.count()),
         (6, 2),
@@ -194,7 +194,7 @@ fn senders_that_are_cut_off_are_named_with_the_limit_and_once_for_many() {
     exit.assert_code(3);
     exit.assert_closes();
     assert_eq!(exit.u64("connections.ended.send_timeout"), MANY as u64);
-    let says = "is cut: send_timeout of 400ms passed after ";
+    let says = "timed out: send_timeout of 400ms passed after ";
     assert_one_named(&exit, &peers, says, "send timeout");
 }
 
@@ -211,13 +211,15 @@ fn clients_over_the_limit_of_their_address_are_named_with_it_and_once_for_many()
     }
     let exit = child.terminate();
     assert_eq!(exit.u64("connections.rejected.per_address"), MANY as u64);
-    let line = the_line(&exit, " is turned away: ");
+    let line = the_line(&exit, " rejected ");
     assert!(
-        line.ends_with("is turned away: per_address, max_connections_per_ip (1) reached"),
+        line.ends_with(": per_address, max_connections_per_ip (1) reached"),
         "{line}"
     );
     assert!(
-        peers.iter().any(|peer| line.contains(&format!(" {peer} "))),
+        peers
+            .iter()
+            .any(|peer| line.contains(&format!(" {peer}: "))),
         "{line}"
     );
     the_line(&exit, "suppressed 4 similar messages: per_address");

@@ -156,7 +156,7 @@ fn peers_inside_a_frame_for_too_long_are_named_with_the_limit_and_once_for_many(
     let exit = child.terminate();
     exit.assert_closes();
     assert_eq!(exit.u64("connections.ended.frame_timeout"), MANY as u64);
-    let says = r#"is cut: frame_timeout of 300ms passed after 4 bytes: no LF in 4 bytes; it begins "half""#;
+    let says = r#"timed out: frame_timeout of 300ms passed after 4 bytes: no LF in 4 bytes; it begins "half""#;
     assert_one_named(&exit, &peers, says, "frame timeout");
 }
 
@@ -292,7 +292,7 @@ fn what_there_is_of_a_message_is_told_when_a_deadline_passes_inside_it() {
             let (exit, peers) = send_until_closed(&flags, sends);
             exit.assert_code(0);
             assert_eq!(exit.u64("discarded.deadline_passed"), sends.len() as u64);
-            let says = format!("is cut: {reason} of 200ms passed after {says}");
+            let says = format!("timed out: {reason} of 200ms passed after {says}");
             assert_one_named(&exit, &peers, &says, reason);
             assert!(the_line(&exit, &says).ends_with(&says), "{exit}");
         }
@@ -310,7 +310,7 @@ fn a_deadline_that_passes_outside_of_a_message_or_in_the_rest_of_a_long_one_is_t
         (
             &["--first-byte-timeout", "200ms"],
             b"",
-            "it never sent a byte, and first_byte_timeout of 200ms passed",
+            "first_byte_timeout of 200ms passed without a byte",
         ),
         (
             &["--frame-timeout", "200ms", "--max-message", "4"],
@@ -320,8 +320,8 @@ fn a_deadline_that_passes_outside_of_a_message_or_in_the_rest_of_a_long_one_is_t
     ];
     for (flags, sends, says) in cases {
         let (exit, _) = send_until_closed(flags, sends);
-        let says = format!(" is cut: {says}");
-        assert!(the_line(&exit, " is cut: ").ends_with(&says), "{exit}");
+        let says = format!(" timed out: {says}");
+        assert!(the_line(&exit, " timed out: ").ends_with(&says), "{exit}");
     }
 }
 

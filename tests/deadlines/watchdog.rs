@@ -141,7 +141,7 @@ fn a_connection_stuck_in_one_send_is_named_and_of_several_like_it_only_one() {
         .collect();
     let named = || {
         let lines = stuck.iter().map(|(actor, _)| {
-            let from = format!("from {} waits for the buffer", peer(actor));
+            let from = format!("from {} has waited for the buffer", peer(actor));
             lines_with(&["WARN", &from]).len()
         });
         lines.sum::<usize>()
@@ -157,7 +157,7 @@ fn a_connection_stuck_in_one_send_is_named_and_of_several_like_it_only_one() {
     });
     stays("one is named", WARN_AFTER, || named() == 1);
     stage.end();
-    wait_line(&["suppressed 2 similar messages: sender held up"]);
+    wait_line(&["suppressed 2 similar messages: sender waiting"]);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_connection_stuck_in_its_own_code_is_named_and_left_alone() {
     let line = wait_line(&[
         "WARN",
         &format!("from {}", peer(&actor)),
-        "is in its handler's own code",
+        "has been in its handler's code",
     ]);
     assert!(line.contains("connection 1 from"), "{line}");
     assert!(!client::is_closed(&actor.client));

@@ -1,5 +1,5 @@
-//! The body of a listener's thread: poll, accept in bursts, back off, and what clients meet while the gate
-//! is shut.
+//! The body of a listener's thread: polls, accepts in bursts, backs off, and keeps clients waiting,
+//! closes or refuses them while the server is not accepting.
 
 use std::fs::File;
 use std::io;
@@ -24,16 +24,18 @@ use crate::server::state::handler_thread::{Job, Serve};
 use crate::server::state::listener::{Accepted, Listener};
 use crate::server::state::waker::Waker;
 
-/// Accepts in one go before the state is looked at again.
+/// The most clients that are accepted before the state is checked again.
 const BURST: usize = 256;
-/// Clients that are taken out of the kernel's queue at most to empty it: those that were in it, as far as a
-/// backlog can be set, but not for ever those that keep coming.
+/// The most clients that are accepted to empty the kernel's queue: as many as the longest backlog
+/// holds, so that emptying ends while new clients keep coming.
 const MAX_QUEUED: usize = 1 << 16;
-/// A refusal for want of descriptors or threads is tried again after this, doubling up to the second.
+/// The time until the next try when the system lacks descriptors or threads, doubled after each
+/// try up to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Clients that have begun to connect may take this long, mostly a round trip, before the port is shut down.
+/// How long a listener that is to be shut down waits for connects that have begun: mostly a round
+/// trip is enough.
 const MAX_HANDSHAKE: Duration = Duration::from_millis(200);
 
 pub(crate) struct Acceptor {
@@ -42,17 +44,17 @@ pub(crate) struct Acceptor {
     shared: Arc<Shared>,
     handler: Arc<dyn Serve>,
     on_overload: OnOverload,
-    /// Given up for a moment to accept and close a client where the system has no descriptor left.
+    /// A descriptor kept to accept and reject a client when the system has none left.
     reserve: Option<File>,
     starved: Option<Starved>,
-    /// So long a listener that is to be shut down waits for connects that have begun.
+    /// Until when a listener that is to be shut down waits for connects that have begun.
     half_open_until: Option<Deadline>,
-    /// Why somebody is kept out now, and what clients meet, as it is published.
+    /// Why clients are kept out now and what happens to them, as last published.
     holds: Option<NotAcceptingReason>,
     new_clients: NewClients,
 }
 
-/// The system had nothing to give; not to be asked again for a while.
+/// The system had no descriptor or no thread, and is not asked again before `until`.
 #[derive(Clone, Copy, Debug)]
 struct Starved {
     reason: RejectReason,
@@ -62,18 +64,18 @@ struct Starved {
 
 /// What ended a burst.
 enum Burst {
-    /// Nobody is there, or something has changed: look at the state again.
+    /// No client is waiting, or something has changed: the state has to be checked again.
     Over,
     /// The accept rate holds the next client back this long.
     Wait(Duration),
 }
 
-/// What follows on one client.
+/// What follows on one accepted client.
 enum Next {
     Go,
     /// The system has no thread to give.
     Starved,
-    /// Too many are being turned away.
+    /// Too many clients are being rejected to accept the next one at once.
     Wait(Duration),
 }
 
@@ -120,9 +122,9 @@ impl Acceptor {
             }
         }
         self.serve_queue();
-        // They come to the queue, and are counted there.
-        while self.somebody_comes() && self.wait(false, Some(FIRST_BACKOFF)).is_ok() {}
-        // Closing a listener resets every client that it has not accepted, half-closed ones too.
+        // Connects that have begun reach the queue, where they are counted.
+        while self.has_half_open() && self.wait(false, Some(FIRST_BACKOFF)).is_ok() {}
+        // Closing a listener resets every client that was not accepted, half-closed ones, too.
         if !self.empty_queue(RejectReason::Shutdown) {
             self.reject_unseen(RejectReason::Shutdown);
         }
@@ -131,14 +133,15 @@ impl Acceptor {
         shared.lifecycle.acceptor_ended();
     }
 
-    /// Serves whoever was in the kernel's queue when the drain began, as permits and descriptors come back, until handlers
-    /// have had their share of its time. Those that come later are not waited for where the queue's length is known, or a
-    /// drain would last as long as clients come. The accept rate is for a server that goes on.
+    /// Serves the clients that were in the kernel's queue when the drain began, as permits and
+    /// descriptors become free, until the handlers' share of the drain is over. Clients that came
+    /// later are not served if the queue's length was known, or a drain would last as long as
+    /// clients come. The accept rate does not apply to a drain.
     fn serve_queue(&mut self) {
         self.ignore_connects();
         let mut queued = match self.shared.lifecycle.error() {
             None => self.listener.close_queue().unwrap_or(MAX_QUEUED),
-            // What they send would be dropped.
+            // After an error, what these clients send would be dropped.
             Some(_) => 0,
         };
         while queued > 0 {
@@ -153,7 +156,8 @@ impl Acceptor {
         }
     }
 
-    /// Takes one client out of the queue, or waits until that may be possible.
+    /// Accepts and serves one client of the queue, or waits until that may be possible. Returns the
+    /// number of clients that are no longer in the queue.
     fn serve_queued(&mut self) -> io::Result<usize> {
         let retry = self
             .starving()
@@ -174,7 +178,7 @@ impl Acceptor {
             Accepted::Gone => Ok(1),
             Accepted::Nobody => Ok(usize::MAX),
             Accepted::Starved(error) => {
-                // Better served with it now than turned away with it later.
+                // The reserve serves a client now, instead of rejecting one later.
                 if self.reserve.take().is_none() {
                     self.starve(RejectReason::NoDescriptor, &error);
                 }
@@ -183,7 +187,7 @@ impl Acceptor {
         }
     }
 
-    /// One look at the admission, and what follows from it.
+    /// Asks once whether the server is accepting, and acts on that.
     fn turn(&mut self) -> io::Result<()> {
         if self.lacks_reserve() {
             self.reserve = open_reserve().ok();
@@ -197,7 +201,7 @@ impl Acceptor {
         }
     }
 
-    /// The gate is open.
+    /// Waits for clients and admits them, because the server is accepting.
     fn admit_clients(&mut self) -> io::Result<()> {
         if !self.listener.listen_again()? {
             let address = self.listener.address;
@@ -206,7 +210,7 @@ impl Acceptor {
                 .logger
                 .log_limited("address in use", Level::Warn, || {
                     format!(
-                        "cannot listen on {address} again: another socket has the port; trying on"
+                        "cannot listen on {address} again: another socket has the port; retrying"
                     )
                 });
             self.wait(false, Some(TICK))?;
@@ -215,12 +219,12 @@ impl Acceptor {
         if self.starved.is_none() {
             self.hold(None);
         } else if !self.wait(true, Some(Duration::ZERO))? {
-            // Nobody is kept out any more.
+            // No client is there that was kept out.
             self.starved = None;
             return Ok(());
         }
-        // Permits are taken only when somebody is there: two acceptors that took them to look would wake
-        // each other for ever.
+        // Permits are only taken once a client is there: two acceptors that took and returned
+        // permits without one would wake each other for ever.
         if self.wait(true, None)?
             && let Burst::Wait(wait) = self.admit_burst()?
         {
@@ -236,7 +240,8 @@ impl Acceptor {
             if !wait.is_zero() {
                 return Ok(Burst::Wait(wait));
             }
-            // The room comes first: who does not come in must stay in the kernel's queue.
+            // The slot comes first: a client for which there is none must stay in the kernel's
+            // queue.
             let Ok(slot) = self.shared.admission.try_acquire() else {
                 break;
             };
@@ -253,7 +258,8 @@ impl Acceptor {
                     break;
                 }
             }
-            // Asked for by poll, which costs little: accept(2) makes a descriptor before it finds that nobody is there.
+            // poll(2) is cheaper than an accept(2) that finds no client, which makes a descriptor
+            // first.
             if self.shared.lifecycle.is_stopping() || !self.wait(true, Some(Duration::ZERO))? {
                 break;
             }
@@ -261,7 +267,7 @@ impl Acceptor {
         Ok(Burst::Over)
     }
 
-    /// Gives a client its thread, or turns it away.
+    /// Gives a client its thread, or rejects the client.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, slot: Slot) -> Next {
         let shared = &self.shared;
         let Some(address) = shared.admission.try_acquire_address(peer) else {
@@ -275,7 +281,7 @@ impl Acceptor {
         let mut table = shared.table.lock();
         if table.is_closed() {
             table.reject(RejectReason::Shutdown, unread_bytes(&stream));
-            // The permits go back without the lock: they wake acceptors.
+            // The permits are returned without the lock, because that wakes acceptors.
             drop(table);
             return Next::Go;
         }
@@ -311,11 +317,12 @@ impl Acceptor {
         Next::Go
     }
 
-    /// The gate is shut.
+    /// Does with clients what `on_overload` says, because the server is not accepting.
     fn hold_off(&mut self, reason: RejectReason, retry: Option<Duration>) -> io::Result<()> {
         match self.on_overload {
             OnOverload::Backlog => {
-                // Whoever waits is seen once and not asked for again: poll would tell of them at once, for ever.
+                // Polls the listener until a client was seen once. After that, poll(2) would return
+                // for that client at once, for ever.
                 let holds = NotAcceptingReason::from(reason);
                 if self.wait(self.holds != Some(holds), retry)? {
                     self.hold(Some(holds));
@@ -325,7 +332,7 @@ impl Acceptor {
                 if !self.wait(true, retry)? {
                     return Ok(());
                 }
-                // It may have opened meanwhile, and the client came because it did.
+                // The server may be accepting again, and the client may have come because of that.
                 if let Some(reason) = self.not_accepting() {
                     self.hold(Some(reason.into()));
                     self.reject_burst(reason)?;
@@ -334,21 +341,21 @@ impl Acceptor {
             OnOverload::Refuse => {
                 self.hold(Some(reason.into()));
                 if !self.listener.is_shut_down {
-                    // Those that are left would be reset, and nobody would know: they wait, as do new ones.
+                    // Clients that are left would be reset uncounted, so they wait, as do new ones.
                     if !self.empty_queue(reason) {
                         self.listener.stop_ignoring_connects()?;
                         return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
                     }
-                    if self.somebody_comes() {
+                    if self.has_half_open() {
                         return self.wait(true, Some(FIRST_BACKOFF)).map(drop);
                     }
-                    // Whoever came meanwhile. A stop serves them.
+                    // Rejects clients that came meanwhile. A drain serves them instead.
                     if self.shared.lifecycle.is_stopping() || !self.empty_queue(reason) {
                         return Ok(());
                     }
                     self.listener.shut_down()?;
                 }
-                // Its state changes at most once a tick.
+                // So the port opens and closes at most once a tick.
                 std::thread::park_timeout(TICK);
                 self.wait(false, retry)?;
             }
@@ -356,32 +363,33 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Waits for the waker, for a client if `for_clients`, or for `timeout`. Says whether a client is there.
-    /// A listener that is held or shut down is not polled: poll would say POLLHUP at once, for ever.
+    /// Blocks until the waker is woken, a client is there (if `for_clients`) or `timeout` is over.
+    /// Returns whether a client is there. A listener that was shut down must not be polled: poll(2)
+    /// would return POLLHUP at once, for ever.
     fn wait(&self, for_clients: bool, timeout: Option<Duration>) -> io::Result<bool> {
         let mut fds = [
             PollFd::new(&*self.waker, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
         let watched = if for_clients { 2 } else { 1 };
-        // A reserve that is given up is got back as soon as there is a descriptor again.
+        // Without the reserve, wakes up to open it as soon as there is a descriptor.
         let timeout = timeout.or(self.lacks_reserve().then_some(MAX_BACKOFF));
         let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut fds[..watched], timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let has_rung = !fds[0].revents().is_empty();
+        let is_woken = !fds[0].revents().is_empty();
         let has_client = for_clients && !fds[1].revents().is_empty();
-        // Whatever it rang for, the next look at the state sees.
-        if has_rung {
+        // The caller checks the whole state next, so the cause of the wake-up does not matter.
+        if is_woken {
             self.waker.clear();
         }
         Ok(has_client)
     }
 
-    /// Publishes why somebody is kept out, for the watchdog, and what clients meet: without even the reserve nobody can be
-    /// turned away, whatever the policy.
+    /// Publishes for the watchdog why clients are kept out, and what happens to them. Without the
+    /// reserve no client can be accepted to be closed, so clients wait under every `on_overload`.
     fn hold(&mut self, reason: Option<NotAcceptingReason>) {
         let is_helpless = reason == Some(NotAcceptingReason::NoDescriptor)
             && self.lacks_reserve()
@@ -398,17 +406,17 @@ impl Acceptor {
         }
     }
 
-    // ---- turning clients away
+    // ---- rejecting clients
 
     fn reject(&self, stream: &TcpStream, peer: SocketAddr, reason: RejectReason) {
         let shared = &self.shared;
         shared.table.rejected(reason, 1, unread_bytes(stream));
         shared.logger.log_debug(|| {
             let at = self.listener.name.name();
-            format!("{peer} is turned away at {at}: {reason}")
+            format!("rejected {peer} at {at}: {reason}")
         });
         if !matches!(reason, RejectReason::PerAddress | RejectReason::Shutdown) {
-            // The watchdog tells of the state, with its limit.
+            // The watchdog logs that the server is not accepting, and the limit.
             return;
         }
         shared.logger.log_limited(reason.name(), Level::Warn, || {
@@ -419,11 +427,11 @@ impl Acceptor {
             let limit = limit
                 .map(|limit| format!(", max_connections_per_ip ({limit}) reached"))
                 .unwrap_or_default();
-            format!("{peer} is turned away: {reason}{limit}")
+            format!("rejected {peer}: {reason}{limit}")
         });
     }
 
-    /// Accepts and closes clients while the gate is shut.
+    /// Accepts and closes clients while the server is not accepting.
     fn reject_burst(&mut self, reason: RejectReason) -> io::Result<()> {
         for _ in 0..BURST {
             match self.listener.accept()? {
@@ -436,8 +444,8 @@ impl Acceptor {
         Ok(())
     }
 
-    /// The descriptor kept in reserve turns one client away; another thread may be quicker to take it, and
-    /// then the client stays in the kernel's queue until the next try.
+    /// Rejects one client with the descriptor kept in reserve. If another thread is quicker to take
+    /// the descriptor, the client stays in the kernel's queue until the next try.
     fn reject_with_reserve(&mut self) -> io::Result<()> {
         drop(self.reserve.take());
         if let Accepted::Client(stream, peer) = self.listener.accept()? {
@@ -447,25 +455,25 @@ impl Acceptor {
         self.wait(false, Some(FIRST_BACKOFF)).map(drop)
     }
 
-    /// No connect begins any more. Where the kernel takes no filter, who comes between the last accept and the end of the
-    /// listener is reset, uncounted.
+    /// From now on no connect begins. Where the kernel takes no filter, clients that come between
+    /// the last accept and the close of the listener are reset, uncounted.
     fn ignore_connects(&mut self) {
         if self.listener.ignore_connects().unwrap_or(false) {
             self.half_open_until = Some(Deadline::after(MAX_HANDSHAKE));
         }
     }
 
-    /// As [`ignore_connects`](Acceptor::ignore_connects); whether a connect has begun that the listener waits for before it
-    /// is shut down or closed.
-    fn somebody_comes(&mut self) -> bool {
+    /// Ignores new connects, and returns whether the listener has to wait for a connect that has
+    /// begun before it is shut down or closed.
+    fn has_half_open(&mut self) -> bool {
         self.ignore_connects();
         let until = self.half_open_until;
         until.is_some_and(|until| self.listener.has_half_open(until))
     }
 
-    /// Accepts whoever is in the kernel's queue, and turns them away. Ends however fast new ones come. Without a
-    /// descriptor the one in reserve serves for all of them, one after the other; `false`: another thread was
-    /// quicker to take it, and somebody is left.
+    /// Accepts and rejects every client in the kernel's queue. Ends however fast new ones come.
+    /// When the system has no descriptor left, the one in reserve serves for one client after the
+    /// other. `false` if another thread was quicker to take that, and clients are left.
     fn empty_queue(&mut self, reason: RejectReason) -> bool {
         for _ in 0..MAX_QUEUED {
             match self.listener.accept() {
@@ -474,7 +482,7 @@ impl Acceptor {
                 Ok(Accepted::Nobody) | Err(_) => return true,
                 Ok(Accepted::Starved(_)) => match self.reserve.take() {
                     Some(reserve) => drop(reserve),
-                    // accept(2) asks for a descriptor before it looks for a client.
+                    // accept(2) needs a descriptor even to find that no client is there.
                     None => return !self.listener.has_client(),
                 },
             }
@@ -482,7 +490,7 @@ impl Acceptor {
         true
     }
 
-    /// Books whoever is left in the kernel's queue: there is no descriptor to accept them with.
+    /// Counts the clients that are left in the kernel's queue for want of a descriptor as rejected.
     fn reject_unseen(&self, reason: RejectReason) {
         let shared = &self.shared;
         let queued = self.listener.queued();
@@ -493,7 +501,7 @@ impl Acceptor {
         shared.table.rejected(reason, clients, queued.unread_bytes);
         let (at, clients) = (self.listener.address, counted(clients, "client"));
         let text = format!(
-            "{clients} turned away in the queue of {at}: {reason}, and no descriptor was left to accept with"
+            "rejected {clients} in the queue of {at}: {reason}; no descriptor was left to accept them with"
         );
         shared.logger.log(Level::Warn, text);
     }
@@ -516,11 +524,11 @@ impl Acceptor {
             backoff,
             until: self.shared.now() + backoff,
         });
-        // The watchdog tells of it.
+        // The watchdog logs the error.
         self.shared.accepting.set_error(error.to_string());
     }
 
-    /// Why nobody may come in now, if so.
+    /// Why the server is not accepting now, if so.
     fn not_accepting(&self) -> Option<RejectReason> {
         self.starving()
             .map(|starved| starved.reason)

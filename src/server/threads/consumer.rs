@@ -1,5 +1,5 @@
-//! The one consumer thread. A consumer that dies does not leave a server behind that accepts and drains
-//! nothing: the same thread drains on, and books what it drains.
+//! The one consumer thread. If the embedder's consumer fails or returns too early, the server
+//! drains, and this thread empties the buffer and counts what it drops.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ pub(crate) fn run<T>(
     mut receiver: Receiver<T>,
     consumer: impl FnOnce(&mut Receiver<T>) -> Result<(), BoxError>,
 ) {
-    // The receiver is borrowed, so that whatever the consumer does it is still here.
-    // What its error says, and does as it is dropped, is its code, too.
+    // The receiver is only lent, so that it outlives a panic. The error's text is made in here,
+    // because an error's Display and Drop are user code, too.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         consumer(&mut receiver).map_err(|error| ServerError::ConsumerFailed {
             message: error.to_string(),
@@ -42,8 +42,8 @@ pub(crate) fn run<T>(
     shared.lifecycle.consumer_ended();
 }
 
-/// Lets go of one message without an ack, which books it. One whose own drop panics is booked all the same. Says
-/// whether more may come.
+/// Receives one message and drops it without an ack, which counts it, even if the message's own
+/// Drop panics. Returns whether more messages may come.
 fn drain_one<T>(receiver: &mut Receiver<T>) -> bool {
     let drained = catch_unwind(AssertUnwindSafe(|| {
         match receiver.recv(Duration::from_secs(1)) {

@@ -1,4 +1,4 @@
-//! The body of a connection's thread.
+//! The body of a handler's thread, which serves one connection after another.
 
 use std::error::Error;
 use std::io;
@@ -20,8 +20,8 @@ use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
 use crate::server::state::{ReaperEvent, Shared};
 
-/// Gives a handler's thread its first connection. The spawner may be an embedder's, and a panic in it must not take the
-/// acceptor along.
+/// Makes a handler's thread, which serves the first job at once. A panic of an embedder's spawner
+/// is returned as an error, because it must not end the acceptor.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
     thread: Arc<HandlerThread>,
@@ -37,12 +37,13 @@ pub(super) fn spawn(
         .unwrap_or_else(|payload| Err(io::Error::other(panic_message(payload))))
 }
 
-/// The first connection, and then those that the thread is handed while it is idle.
+/// Serves the first connection, and then those that the thread is handed while it is idle.
 fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
     thread.bind_to_current_thread();
     let mut job = first;
     loop {
-        // With the job goes its hold on the buffer.
+        // Taken apart so that nothing holds the sending end of the buffer open while the thread is
+        // idle.
         let Job {
             connection,
             handler,
@@ -53,10 +54,10 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
         let next = max_idle
             .and_then(|max_idle| shared.admission.wait_idle(thread, max_idle))
             .or_else(|| {
-                let waits = || shared.admission.announce_free_slot();
+                let announce = || shared.admission.announce_free_slot();
                 shared
                     .exits
-                    .wait_for_turn(thread, max_idle.is_some(), waits)
+                    .wait_for_turn(thread, max_idle.is_some(), announce)
             });
         match next {
             Some(next) => job = next,
@@ -64,15 +65,15 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
         }
     }
     shared.table.leaving(thread.number);
-    // As many places as there are permits, and this thread has one: never full.
+    // The channel has a slot for each permit, and this thread has a permit: never full.
     let _ = shared.reaper.try_send(ReaperEvent::HandlerEnding {
         number: thread.number,
         thread: gettid(),
     });
 }
 
-/// What serves connections for as long as there are acceptors: an embedder's handler, and the sending end that it is
-/// given. When the last acceptor and the last handler are gone, so is it, and the channel ends.
+/// An embedder's handler, and the sending end of the buffer that it is given. Acceptors and jobs
+/// hold it; when the last acceptor and the last handler have ended, the channel is disconnected.
 pub(crate) struct Handlers<T, H> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) channel: channel::Sender<Box<Envelope<T>>>,
@@ -95,9 +96,9 @@ where
     }
 }
 
-/// Runs the handler, finds out how the connection ended, lets go of the socket, and books the end. Says
-/// whether it ended well: then its thread may serve another one. Nothing here waits for anybody: not for the
-/// log, not for the reaper.
+/// Runs the handler, finds out how the connection ended, drops the socket, and counts the end.
+/// Returns whether the connection ended well, so that its thread may serve another. Beside the
+/// handler, nothing here blocks, neither on the log nor on the reaper.
 fn run<T>(
     shared: &Arc<Shared>,
     state: Arc<ConnectionState>,
@@ -108,15 +109,15 @@ fn run<T>(
     let (id, peer) = (state.id, state.peer);
     log_begin(shared, &state);
     let mut connection = Connection::new(Arc::clone(&state), Arc::clone(shared));
-    // Whatever is not our code is in here: the handler, and what its error says and does as it is dropped.
-    // So nothing of it can keep the lines below from being reached.
+    // All user code runs in here: the handler, and its error's Display and Drop. So no panic can
+    // keep the lines below from being reached.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let error = handler(&mut connection, &sender).err();
         let reason = match &error {
             None => connection.end().unwrap_or(EndReason::HandlerReturned),
             Some(error) => reason_of(&connection, error),
         };
-        log_cut(shared, &state, reason, error.as_ref());
+        log_timeout(shared, &state, reason, error.as_ref());
         if let Some(error) = &error {
             log_error(shared, &state, reason, error);
         }
@@ -138,7 +139,7 @@ fn run<T>(
         EndReason::Eof | EndReason::Reset if state.sample().bytes == 0 => EndReason::NoData,
         reason => reason,
     };
-    // After its end a stream has nothing left to ask the kernel for.
+    // Nothing can be unread behind the end of a stream, so the kernel is not asked.
     let unread_bytes = match reason {
         EndReason::Eof => 0,
         _ => state.unread_bytes(),
@@ -151,7 +152,7 @@ fn run<T>(
 fn log_begin(shared: &Shared, state: &ConnectionState) {
     shared.logger.log_debug(|| {
         let (id, peer, at) = (state.id, state.peer, state.listener.name());
-        format!("connection {id} from {peer} begins, at {at}")
+        format!("connection {id} from {peer} accepted at {at}")
     });
 }
 
@@ -161,12 +162,13 @@ fn log_end(shared: &Shared, state: &ConnectionState, reason: EndReason) {
         let (messages, bytes) = (state.messages(), state.sample().bytes);
         let (messages, bytes) = (counted(messages, "message"), counted(bytes, "byte"));
         format!(
-            "connection {id} from {peer} ended, at {at}: {reason}; {messages} sent, {bytes} read"
+            "connection {id} from {peer} at {at} ended: {reason}; {messages} sent, {bytes} read"
         )
     });
 }
 
-/// Nothing of ours cut it, no deadline passed, and no code failed.
+/// Whether a connection ended by its peer or its handler, and not by a deadline, an abort, a
+/// shutdown or an error in the handler.
 fn ended_well(reason: EndReason) -> bool {
     matches!(
         reason,
@@ -178,7 +180,7 @@ fn ended_well(reason: EndReason) -> bool {
     )
 }
 
-/// Says what the handler's error says, where that is the reason.
+/// Logs the handler's error if that error ended the connection.
 #[cold]
 #[inline(never)]
 fn log_error(shared: &Shared, state: &ConnectionState, reason: EndReason, error: &BoxError) {
@@ -196,9 +198,14 @@ fn log_error(shared: &Shared, state: &ConnectionState, reason: EndReason, error:
     }
 }
 
-/// Names a connection that was cut for a time limit, with the limit, and what its handler says of it.
+/// Logs a connection that timed out, with the limit and what the handler's error adds.
 #[inline(never)]
-fn log_cut(shared: &Shared, state: &ConnectionState, reason: EndReason, error: Option<&BoxError>) {
+fn log_timeout(
+    shared: &Shared,
+    state: &ConnectionState,
+    reason: EndReason,
+    error: Option<&BoxError>,
+) {
     let config = &shared.config;
     let (key, limit) = match reason {
         EndReason::SendTimeout => ("send timeout", Some(config.send_timeout)),
@@ -215,7 +222,7 @@ fn log_cut(shared: &Shared, state: &ConnectionState, reason: EndReason, error: O
         let what = error.filter(|error| is_of_an_end(error));
         let what = what.map(|what| format!(": {what}")).unwrap_or_default();
         format!(
-            "connection {id} from {peer} is cut: {reason} of {limit:?} passed after {bytes}{what}"
+            "connection {id} from {peer} timed out: {reason} of {limit:?} passed after {bytes}{what}"
         )
     });
 }
@@ -226,14 +233,18 @@ fn log_silent(shared: &Shared, state: &ConnectionState) {
         .logger
         .log_limited("first byte timeout", Level::Warn, || {
             let why = match shared.config.first_byte_timeout {
-                FirstByteTimeout::After(limit) => format!("first_byte_timeout of {limit:?} passed"),
-                _ => "it makes room at max_connections (first_byte_timeout is auto)".to_owned(),
+                FirstByteTimeout::After(limit) => {
+                    format!("first_byte_timeout of {limit:?} passed without a byte")
+                }
+                _ => "no byte so far, and a new client needs the slot (first_byte_timeout is auto)"
+                    .to_owned(),
             };
-            format!("connection {id} from {peer} is cut: it never sent a byte, and {why}")
+            format!("connection {id} from {peer} timed out: {why}")
         });
 }
 
-/// What we ended, we know best; then what the stream showed; then what the handler says.
+/// Why a connection ended whose handler returned an error: the reason that the server set comes
+/// first, then what the stream showed, then what the error is.
 fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
     if let Some(reason) = connection.end().filter(|&reason| reason != EndReason::Eof) {
         return reason;
@@ -251,12 +262,12 @@ fn reason_of(connection: &Connection, error: &BoxError) -> EndReason {
     }
 }
 
-/// Whether an error says more of an end than its reason: [`Ended`] is its source.
+/// Whether an error adds something to the reason of an end: then [`Ended`] is its source.
 fn is_of_an_end(error: &BoxError) -> bool {
     error.source().is_some_and(|source| source.is::<Ended>())
 }
 
-/// The reason that an error is, or that it gives as its source.
+/// The reason of an error that is an [`Ended`] or has one as its source.
 fn ended_within(error: &(dyn Error + 'static)) -> Option<EndReason> {
     let ended = |error: &(dyn Error + 'static)| error.downcast_ref::<Ended>().map(|ended| ended.0);
     ended(error).or_else(|| error.source().and_then(ended))

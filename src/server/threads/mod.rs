@@ -1,6 +1,6 @@
-//! What runs: a file for each kind of thread that a server has. They share what is in
-//! [`state`](crate::server::state), and user code runs in two of them, behind the
-//! [`ends`](crate::server::ends) that it holds.
+//! The threads of a server, one file for each kind. Threads share what is in
+//! [`state`](crate::server::state). User code runs in two of them, the handlers and the consumer,
+//! and holds only what is in [`ends`](crate::server::ends).
 
 pub(crate) mod acceptor;
 pub(crate) mod consumer;

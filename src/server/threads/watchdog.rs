@@ -1,7 +1,8 @@
-//! The tick: deadlines, the overload, peers that have gone, and names for what is stuck.
+//! The watchdog: deadlines, the overload level, peers that are gone, and log lines about what is
+//! stuck.
 //!
-//! Ten times a second it looks at what everybody publishes, asks the model, and acts: shutdown(2) on a
-//! socket, the gate's pause, a line to the logger. It never waits for anything but its tick.
+//! Ten times a second the watchdog reads what all threads publish, asks the policy, and acts: it
+//! shuts sockets down, pauses accepting and queues log lines. It blocks on nothing but its tick.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::server::state::lifecycle::DrainStep;
 use crate::server::state::quota::Counts;
 use crate::server::state::{OverloadSnapshot, Shared};
 
-/// How often sockets of held-up senders are asked whether their peer is still there, in ticks.
+/// How often the watchdog asks the kernel whether the peers of waiting senders are gone, in ticks.
 const GONE_EVERY: u32 = 10;
 
 pub(crate) struct Watchdog {
@@ -34,8 +35,8 @@ pub(crate) struct Watchdog {
     consumer: ConsumerWatch,
 }
 
-/// The sink's counterpart to [`Watch`]: how long the consumer has been in its own code without finishing
-/// anything.
+/// How long the consumer has been in its own code without finishing anything: the consumer's
+/// counterpart to [`Watch`].
 #[derive(Default)]
 struct ConsumerWatch {
     turns: u64,
@@ -76,7 +77,7 @@ impl Watchdog {
         }
     }
 
-    /// The body of the watchdog's thread; `is_over` is looked at once a tick, and after an unpark.
+    /// The body of the watchdog's thread; `is_over` is checked once a tick and after an unpark.
     pub(crate) fn run(mut self, is_over: impl Fn() -> bool) {
         let mut last = Instant::now();
         while !is_over() {
@@ -96,7 +97,7 @@ impl Watchdog {
         self.shared.tick_time.tick();
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
-        self.tell_first_nack();
+        self.log_first_nack();
         self.step_overload(longest_wait);
         match self
             .shared
@@ -109,8 +110,9 @@ impl Watchdog {
         }
     }
 
-    /// Said once: an embedder's consumer that forgets to acknowledge would else only be seen in the ledger.
-    fn tell_first_nack(&self) {
+    /// Logged once, because an embedder's consumer that forgets to acknowledge would otherwise only
+    /// show in the ledger.
+    fn log_first_nack(&self) {
         let shared = &self.shared;
         if shared.lifecycle.error().is_none() && shared.quota.is_first_nack() {
             shared.logger.log(
@@ -137,12 +139,12 @@ impl Watchdog {
             match verdict {
                 Verdict::Fine => {}
                 Verdict::DeadlinePassed(breach) => expire(shared, state, sample, breach),
-                Verdict::Stuck => name_stuck(shared, state, sample, watch),
+                Verdict::Stuck => log_stuck(shared, state, sample, watch),
             }
         };
-        let name_ending = |ended: &ConnectionInfo| {
+        let log_unjoined = |ended: &ConnectionInfo| {
             shared.logger.log_limited("not joined", Level::Warn, || {
-                format!("the thread of connection {ended} is not at its end, and holds up the joining of others")
+                format!("the thread of connection {ended} has not ended; until it does, no other thread can be joined")
             });
         };
         if shared.config.first_byte_timeout == FirstByteTimeout::Auto {
@@ -160,7 +162,7 @@ impl Watchdog {
             self.coalesce.as_mut(),
             &mut self.eviction,
             visit,
-            name_ending,
+            log_unjoined,
         );
         longest
     }
@@ -203,7 +205,7 @@ impl Watchdog {
             empty: counts.used.messages == 0,
         };
         let change = self.overload.step(self.shared.now(), seen);
-        // The gate first: whoever reads that the server is paused may rely on it.
+        // Before the snapshot: whoever reads there that the server is paused can rely on it.
         let is_paused = self.overload.is_paused();
         self.shared.admission.set_paused(is_paused);
         if is_paused != self.shared.snapshot.lock().is_paused {
@@ -234,12 +236,13 @@ impl Watchdog {
     }
 }
 
-/// What the consumer is done with, one way or the other.
+/// Messages that the consumer has acknowledged or dropped.
 fn finished(counts: &Counts) -> u64 {
     counts.delivered + counts.dropped.get(DropReason::SinkFailed)
 }
 
-/// Its handler's thread names it, with what the handler knows of what came.
+/// Ends a connection that missed a deadline. Its handler's thread logs that, with what the handler
+/// knows about what was read.
 fn expire(shared: &Shared, state: &ConnectionState, sample: Sample, breach: Breach) {
     let reason = match breach {
         Breach::Frame => EndReason::FrameTimeout,
@@ -256,24 +259,28 @@ fn expire(shared: &Shared, state: &ConnectionState, sample: Sample, breach: Brea
     }
 }
 
-fn name_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &Watch) {
+fn log_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &Watch) {
     let (id, peer) = (state.id, state.peer);
-    let gone = if state.peer_gone() { ", peer gone" } else { "" };
+    let gone = if state.peer_gone() {
+        ", and its peer is gone"
+    } else {
+        ""
+    };
     let waited = watch.in_activity().as_secs_f64();
     let (key, what) = match sample.activity {
-        Activity::Sending => ("sender held up", "waits for the buffer"),
-        Activity::Asking => ("request unanswered", "waits for the consumer's answer"),
-        _ => ("handler stuck", "is in its handler's own code"),
+        Activity::Sending => ("sender waiting", "has waited for the buffer"),
+        Activity::Asking => ("request unanswered", "has waited for the consumer's answer"),
+        _ => ("handler stuck", "has been in its handler's code"),
     };
     shared.logger.log_limited(key, Level::Warn, || {
         format!(
-            "connection {id} from {peer} {what}{gone}, for {waited:.1} s now ({} read)",
+            "connection {id} from {peer} {what} for {waited:.1} s{gone} ({} read)",
             counted(sample.bytes, "byte")
         )
     });
 }
 
-/// Names the limit that keeps new clients out, and its value.
+/// Logs why the server is not accepting, with the limit and its value.
 fn log_not_accepting(shared: &Shared, state: NotAccepting) {
     let config = &shared.config;
     let why = match state.reason {
@@ -310,7 +317,7 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
         }
     };
     let new_clients = shared.accepting.new_clients();
-    // Each is accepted before it is known that there is no thread for it.
+    // A client is accepted before the system is asked for its thread.
     let but = match (state.reason, config.on_overload) {
         (NotAcceptingReason::NoThread, OnOverload::Backlog) => ", and each try closes one",
         _ => "",
@@ -325,7 +332,7 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
     );
 }
 
-/// Each change is logged once: what it comes of, how long the level before it lasted, and what it cost.
+/// Logs a change of the overload level, with how long the level before it lasted and what was lost.
 fn log_change(shared: &Shared, change: Change, is_paused: bool) {
     let level = if change.to == OverloadLevel::Normal {
         Level::Info
