@@ -1,5 +1,5 @@
-//! The pause: held-up senders shut the gate, new clients meet what `on_overload` says, and the gate
-//! opens when the sink moves.
+//! The pause: held-up senders end accepting, new clients meet what `on_overload` says, and clients
+//! are accepted again when the sink moves.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -74,10 +74,10 @@ impl Stalled {
         stalled
     }
 
-    /// The sink moves again: the gate opens, a new client's message arrives, and so do all others.
+    /// The sink moves again: a new client is accepted, its message arrives, and so do all others.
     fn heal(self, others: &[(u32, u64)]) -> (Stats, Report) {
         self.valve.heal();
-        wait_until("the gate open", DEADLINE, || !stats(&self.server).is_paused);
+        wait_until("accepting", DEADLINE, || !stats(&self.server).is_paused);
         // Under `close`, whoever comes at the very moment may still be turned away.
         let accepted = stats(&self.server).accepted;
         let mut new = wait_for("a new client let in", DEADLINE, || {
@@ -352,7 +352,7 @@ fn an_inherited_listener_falls_back_from_refuse_to_close() {
 }
 
 #[test]
-fn with_the_pause_off_the_gate_stays_open_however_long_a_sender_waits() {
+fn with_the_pause_off_clients_are_accepted_however_long_a_sender_waits() {
     let mut config = config(OnOverload::Refuse);
     config.pause_after = PauseAfter::Off;
     let stalled = Stalled::start(config, None);
@@ -377,7 +377,7 @@ fn with_the_pause_off_the_gate_stays_open_however_long_a_sender_waits() {
 }
 
 #[test]
-fn while_the_sink_is_dead_the_gate_stays_shut_though_everybody_was_aborted() {
+fn while_the_sink_is_dead_nobody_is_accepted_though_everybody_was_aborted() {
     let mut config = config(OnOverload::Close);
     config.send_timeout = Duration::from_millis(300);
     let stalled = Stalled::start_paused(config, None);
@@ -396,9 +396,7 @@ fn while_the_sink_is_dead_the_gate_stays_shut_though_everybody_was_aborted() {
         Closed::Clean
     );
     stalled.valve.heal();
-    wait_until("the gate open", DEADLINE, || {
-        !stats(&stalled.server).is_paused
-    });
+    wait_until("accepting", DEADLINE, || !stats(&stalled.server).is_paused);
     let report = stalled.server.shutdown(DEADLINE);
     assert!(report.is_balanced() && report.stats.dropped.total() > 0);
 }

@@ -166,7 +166,7 @@ fn a_thread_is_off_the_kernels_list_before_its_permit_serves_another() {
 }
 
 #[test]
-fn with_every_permit_parked_one_more_client_is_served() {
+fn with_every_permit_held_by_an_idle_thread_one_more_client_is_served() {
     const ALL: usize = 8;
     for on_overload in [OnOverload::Backlog, OnOverload::Close, OnOverload::Refuse] {
         let mut config = config(ALL, Some(FOR_EVER));
@@ -195,7 +195,7 @@ fn with_every_permit_parked_one_more_client_is_served() {
 }
 
 #[test]
-fn a_client_that_waits_for_a_permit_gets_the_thread_that_parks() {
+fn a_client_that_waits_for_a_permit_gets_the_thread_that_becomes_idle() {
     let (server, served) = start(config(1, Some(FOR_EVER)));
     let addr = server.local_addrs()[0];
     let first = echo::connect_served(addr);
@@ -247,8 +247,8 @@ fn a_handler_that_did_not_end_well_takes_its_thread_along() {
 }
 
 #[test]
-fn a_parked_thread_holds_no_share_of_an_address() {
-    // With one permit, the next client can only come to the thread that parks.
+fn an_idle_thread_holds_no_share_of_an_address() {
+    // With one permit, the next client can only come to the thread that becomes idle.
     let mut config = config(1, Some(FOR_EVER));
     config.max_connections_per_ip = Some(1);
     let (server, served) = start(config);
@@ -261,7 +261,7 @@ fn a_parked_thread_holds_no_share_of_an_address() {
 }
 
 #[test]
-fn a_shutdown_does_not_wait_for_parked_threads() {
+fn a_shutdown_does_not_wait_for_idle_threads() {
     let (server, _) = start(config(8, Some(FOR_EVER)));
     let addr = server.local_addrs()[0];
     let clients: Vec<TcpStream> = (0..8).map(|_| echo::connect_served(addr)).collect();

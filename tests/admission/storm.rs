@@ -44,7 +44,7 @@ struct Stormed {
 }
 
 impl Stormed {
-    /// Half of the clients come; once the gate is shut, because every connection is taken or
+    /// Half of the clients come; once nobody is accepted, because every connection is taken or
     /// somebody has waited too long, and shows it, so does the other half.
     fn start(on_overload: &str) -> Stormed {
         raise_descriptor_limit(u64::from(CLIENTS) + 200);
@@ -65,7 +65,7 @@ impl Stormed {
         let (threads, descriptors) = (proc::threads(pid), proc::descriptors(pid));
         let watch = proc::Watch::start(pid);
         let first = Crowd::start(addr, 0..CLIENTS / 2, load);
-        wait_until("the gate shut", DEADLINE, || {
+        wait_until("nobody accepted", DEADLINE, || {
             proc::threads(pid) >= threads + MAX_CONNECTIONS
                 || child.stderr_text().contains("-> paused")
         });
@@ -187,7 +187,7 @@ fn count(outcomes: &[Outcome], end: End) -> usize {
 fn under_backlog_waiting_clients_are_served_once_the_sink_heals() {
     let stormed = Stormed::start("backlog");
     stormed.wait_for_the_aborts();
-    // The gate stays shut while the sink is dead: one wave was let in, and the others wait.
+    // Nobody is accepted while the sink is dead: one wave was let in, and the others wait.
     let ended = stormed.ended();
     assert!(ended < CLIENTS as usize / 2, "{ended} clients have ended");
     let outcomes = stormed.heal("backlog");

@@ -222,7 +222,7 @@ fn deadlines_pass_while_reads_are_delayed() {
 }
 
 #[test]
-fn a_frame_that_ended_in_time_is_not_cut_though_its_read_is_delayed_for_longer() {
+fn a_frame_that_ended_in_time_does_not_time_out_though_its_read_is_delayed_for_longer() {
     let valve = Valve::open();
     let mut config = busy();
     config.max_read_delay = Some(Duration::from_secs(60));

@@ -29,7 +29,7 @@ fn trickle(lorises: &mut Vec<TcpStream>) {
 }
 
 #[test]
-fn slow_lorises_are_cut_while_quiet_honest_senders_stay() {
+fn slow_lorises_are_ended_while_quiet_honest_senders_stay() {
     const BETWEEN_BYTES: Duration = Duration::from_millis(50);
     let mut server = Drainline::start(&["--frame-timeout", "1s", "--max-connections", "600"]);
     let floor = proc::threads(server.pid());

@@ -49,7 +49,7 @@ fn assert_arrived(server: Server, client: TcpStream, valve: &Valve, messages: u6
 }
 
 #[test]
-fn a_frame_that_does_not_end_is_cut_though_bytes_keep_coming() {
+fn a_frame_that_does_not_end_times_out_though_bytes_keep_coming() {
     let mut config = no_deadlines();
     config.frame_timeout = Some(SHORT);
     let (server, mut client) = start(config, &Valve::open());
@@ -113,7 +113,7 @@ fn a_sender_between_frames_may_be_quiet_beyond_the_frame_timeout() {
 }
 
 #[test]
-fn frames_that_end_in_time_are_never_cut_however_long_it_goes_on() {
+fn frames_that_end_in_time_never_time_out_however_long_it_goes_on() {
     let mut config = no_deadlines();
     config.frame_timeout = Some(KEPT);
     let valve = Valve::open();
@@ -145,7 +145,7 @@ fn without_a_frame_timeout_half_a_frame_may_wait() {
 }
 
 #[test]
-fn a_quiet_sender_is_cut_where_the_idle_timeout_is_on() {
+fn a_quiet_sender_times_out_where_the_idle_timeout_is_on() {
     let mut config = no_deadlines();
     config.idle_timeout = Some(SHORT);
     let (server, mut client) = start(config, &Valve::open());
@@ -166,7 +166,7 @@ fn wait_silent(server: &Server, long: Duration) {
 }
 
 #[test]
-fn who_never_sends_a_byte_is_cut_where_the_first_byte_timeout_is_set_and_no_other() {
+fn who_never_sends_a_byte_times_out_where_the_first_byte_timeout_is_set_and_nobody_else() {
     let mut config = no_deadlines();
     config.first_byte_timeout = FirstByteTimeout::After(SHORT);
     let (server, mut client) = start(config, &Valve::open());
@@ -329,7 +329,7 @@ fn start_writer(
 }
 
 #[test]
-fn a_peer_that_does_not_read_its_replies_is_cut() {
+fn a_peer_that_does_not_read_its_replies_times_out() {
     let (server, how) = start_writer(Some(SHORT));
     let _client = client::connect(server.local_addrs()[0]);
     let told = how.recv_timeout(DEADLINE).unwrap();
@@ -340,7 +340,7 @@ fn a_peer_that_does_not_read_its_replies_is_cut() {
 }
 
 #[test]
-fn a_peer_that_reads_its_replies_is_not_cut() {
+fn a_peer_that_reads_its_replies_does_not_time_out() {
     let (server, how) = start_writer(Some(KEPT));
     let mut client = client::connect(server.local_addrs()[0]);
     let end = std::time::Instant::now() + KEPT * 3 / 2;

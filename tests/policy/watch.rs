@@ -121,14 +121,14 @@ impl Connection {
 }
 
 #[test]
-fn an_unfinished_frame_is_cut_exactly_when_due() {
+fn an_unfinished_frame_times_out_exactly_when_due() {
     let mut connection = Connection::inside(frame(30));
     let cut = (secs(30), Verdict::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
 #[test]
-fn a_quiet_connection_is_cut_exactly_when_due_inside_a_frame_or_not() {
+fn a_quiet_connection_times_out_exactly_when_due_inside_a_frame_or_not() {
     let cut = Some((secs(60), Verdict::DeadlinePassed(Breach::Idle)));
     let mut connection = Connection::new(Activity::Reading, idle(60));
     assert_eq!(connection.run(HOUR), cut);
@@ -137,7 +137,7 @@ fn a_quiet_connection_is_cut_exactly_when_due_inside_a_frame_or_not() {
 }
 
 #[test]
-fn one_write_is_cut_exactly_when_due_and_many_are_not() {
+fn one_write_times_out_exactly_when_due_and_many_do_not() {
     let mut connection = Connection::new(Activity::Reading, write(30));
     for _ in 0..100 {
         connection.turn(Activity::Writing);
@@ -199,7 +199,7 @@ fn a_byte_in_time_keeps_a_connection_from_being_idle() {
 }
 
 #[test]
-fn a_slow_loris_is_cut_by_the_frame_deadline_while_idle_never_fires() {
+fn a_slow_loris_is_ended_by_the_frame_deadline_while_idle_never_fires() {
     let mut connection = Connection::inside(WatchLimits {
         idle: Some(secs(2)),
         ..frame(30)
@@ -237,7 +237,7 @@ fn time_held_up_counts_neither_to_frame_nor_to_idle() {
 }
 
 #[test]
-fn a_machine_that_stood_still_for_an_hour_cuts_and_names_nobody() {
+fn a_machine_that_stood_still_for_an_hour_ends_and_names_nobody() {
     let all = WatchLimits {
         frame: Some(secs(1)),
         first_byte: None,
@@ -283,7 +283,7 @@ fn who_waits_for_a_peer_or_a_rate_is_not_stuck() {
 }
 
 #[test]
-fn limits_that_are_off_never_cut() {
+fn limits_that_are_off_never_end_anybody() {
     let all_activities = HELD_UP.into_iter().chain([Activity::Reading]);
     for activity in all_activities {
         let mut connection = Connection::inside(OFF);

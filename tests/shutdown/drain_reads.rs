@@ -52,7 +52,7 @@ fn last_reads(conn: &mut Connection) -> [End; 2] {
 }
 
 #[test]
-fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a_cut() {
+fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a_deadline() {
     for deadline in [LONG, Duration::ZERO] {
         let (ends, ended) = channel();
         let ends = Mutex::new(ends);

@@ -25,7 +25,7 @@ const IN_TIME: Duration = Duration::from_secs(20);
 
 /// Shuts down with a deadline that will pass.
 #[track_caller]
-fn cut_short(server: Server, deadline: Duration) -> Report {
+fn timed_out(server: Server, deadline: Duration) -> Report {
     let report = within("the end of the shutdown", IN_TIME, move || {
         server.shutdown(deadline)
     });
@@ -43,7 +43,7 @@ fn start(
 }
 
 /// Takes one item, then waits in a loop of its own that looks at nothing but the last deadline.
-fn blocks_until_cut(receiver: &mut Receiver<String>) -> Result<(), BoxError> {
+fn blocks_until_the_deadline(receiver: &mut Receiver<String>) -> Result<(), BoxError> {
     let held = receiver.recv(DEADLINE);
     wait_until("the last deadline", LONG, || receiver.is_timed_out());
     drop(held);
@@ -87,7 +87,7 @@ fn peers_that_never_stop_sending_do_not_hold_up_a_shutdown() {
 }
 
 #[test]
-fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
+fn peers_that_never_read_replies_are_disconnected_at_three_quarters_of_the_deadline() {
     let server = small::server::<String>()
         .listen(anywhere())
         .start_each(
@@ -101,7 +101,7 @@ fn peers_that_never_read_replies_are_cut_at_three_quarters_of_the_deadline() {
         .unwrap();
     let _clients = client::connect_many(server.local_addrs()[0], 3);
     wait_blocked(&server, 3, Activity::Writing);
-    let report = cut_short(server, SHORT);
+    let report = timed_out(server, SHORT);
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 3);
     assert!(report.stuck.is_empty() && report.timed_out, "{report:?}");
 }
@@ -128,10 +128,10 @@ fn send_lines(server: &Server, lines: usize) -> TcpStream {
 }
 
 #[test]
-fn a_sink_that_waits_until_the_cut_is_cut_and_what_it_held_is_booked_as_shut_down() {
-    let server = start(blocks_until_cut);
+fn a_sink_that_waits_until_the_deadline_is_ended_and_what_it_held_is_booked_as_shut_down() {
+    let server = start(blocks_until_the_deadline);
     let _client = send_lines(&server, 10);
-    let report = cut_short(server, Duration::from_millis(400));
+    let report = timed_out(server, Duration::from_millis(400));
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 10);
     assert_eq!((report.stats.delivered, report.stats.in_flight), (0, 0));
@@ -151,7 +151,7 @@ fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
     wait_until("one taken", DEADLINE, || {
         server.connections().iter().all(|it| it.messages == 10)
     });
-    let report = cut_short(server, Duration::from_millis(400));
+    let report = timed_out(server, Duration::from_millis(400));
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
     assert_eq!(report.stats.in_flight, 1, "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 9);
@@ -201,7 +201,7 @@ fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
     let mut other = client::connect(server.local_addrs()[0]);
     other.write_all(b"two\nthree\n").unwrap();
     wait_until("all received", DEADLINE, || server.stats().received == 3);
-    let report = cut_short(server, SHORT);
+    let report = timed_out(server, SHORT);
     assert!(
         told.recv_timeout(DEADLINE).unwrap(),
         "the consumer could flush before the last deadline"
@@ -249,7 +249,7 @@ fn a_shutdown_from_several_threads_and_once_more_is_one_shutdown() {
 
 #[test]
 fn a_second_shutdown_brings_the_deadline_of_the_first_nearer_and_never_farther() {
-    let server = start(blocks_until_cut);
+    let server = start(blocks_until_the_deadline);
     let _client = send_lines(&server, 3);
     let server = Arc::new(server);
     let first = Arc::clone(&server);
@@ -300,7 +300,7 @@ fn all_blocked(count: Arc<()>) -> (Server, Vec<TcpStream>) {
 }
 
 #[test]
-fn a_drop_without_a_shutdown_cuts_everything_at_once() {
+fn a_drop_without_a_shutdown_ends_everything_at_once() {
     let count = Arc::new(());
     let (server, mut clients) = all_blocked(Arc::clone(&count));
     within("the drop", IN_TIME, move || drop(server));
@@ -314,10 +314,10 @@ fn a_drop_without_a_shutdown_cuts_everything_at_once() {
 }
 
 #[test]
-fn a_shutdown_within_nothing_books_everything_that_it_cut() {
+fn a_shutdown_within_nothing_books_everything_that_it_ended() {
     let (server, _clients) = all_blocked(Arc::new(()));
     let received = server.stats().received;
-    let report = cut_short(server, Duration::ZERO);
+    let report = timed_out(server, Duration::ZERO);
     assert_eq!(received, 15, "5 in the buffer, 10 in line");
     assert!(report.timed_out, "{report:?}");
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), received);

@@ -184,7 +184,7 @@ impl Drop for Waiting {
 }
 
 #[test]
-fn a_sink_that_waits_is_woken_when_the_server_closes_and_cut_at_its_last_deadline() {
+fn a_sink_that_waits_is_woken_when_the_server_closes_and_ended_at_its_last_deadline() {
     let ((waits, waited), (dropped, drops)) = (mpsc::channel(), mpsc::channel());
     let (server, mut stream) = start(Waiting { waits, dropped });
     stream.write_all(b"one\ntwo\n").unwrap();
