@@ -250,7 +250,7 @@ fn failed(what: &str) -> UsageError {
 fn start_log(level: Option<LevelFilter>, stderr: &Arc<Stderr>) {
     let mut log = env_logger::Builder::new();
     log.target(stderr.log_target());
-    // It looks for a terminal only where it writes to stderr itself.
+    // env_logger looks for a terminal only where it writes to stderr itself.
     log.write_style(match stderr.takes_colours() {
         true => WriteStyle::Always,
         false => WriteStyle::Never,

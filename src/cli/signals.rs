@@ -38,7 +38,7 @@ pub(crate) fn unblock_stops() {
 
 fn unblock(signals: &[i32]) {
     let signals = signals.iter().filter_map(|&n| Signal::try_from(n).ok());
-    // It fails for no set that can be written here (pthread_sigmask(3)).
+    // pthread_sigmask(3) fails for no set that can be written here.
     let _ = signals.collect::<SigSet>().thread_unblock();
 }
 

@@ -197,9 +197,17 @@ fn whatever_ends_it_no_server_is_left() {
 fn what_is_wrong_is_said_before_anything_starts() {
     let bad: [(&[&str], i32, &[&str]); 6] = [
         (&["--stall=1s@9s"], 78, &["--stall 1s@9s", "--duration 5s"]),
-        (&["--sink-rate=0"], 2, &["--sink-rate 0"]),
+        (
+            &["--sink-rate=0"],
+            2,
+            &["invalid value '0' for --sink-rate"],
+        ),
         (&["--connections=100000"], 78, &["--connections 100000"]),
-        (&["--strategies=hope"], 2, &["--strategies hope", "layered"]),
+        (
+            &["--strategies=hope"],
+            2,
+            &["invalid value 'hope' for --strategies", "layered"],
+        ),
         (
             &["--html=/nonexistent/page.html"],
             1,

@@ -352,7 +352,11 @@ fn what_cannot_be_is_one_line() {
     let address = "127.0.0.1:9";
     for (flags, code, parts) in [
         (&[][..], 2, &["missing address"][..]),
-        (&["nowhere"], 2, &["load nowhere", "127.0.0.1:5140"]),
+        (
+            &["nowhere"],
+            2,
+            &["invalid value 'nowhere' for load", "127.0.0.1:5140"],
+        ),
         (
             &[address, "--rate", "0"],
             2,
@@ -361,7 +365,7 @@ fn what_cannot_be_is_one_line() {
         (
             &[address, "--numbered", "--size", "20"],
             2,
-            &["--size 20B", "32 bytes or more"],
+            &["invalid value '20B' for --size", "32 bytes or more"],
         ),
         (
             &[address, "--frobnicate"],

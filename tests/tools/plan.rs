@@ -74,7 +74,7 @@ fn the_first_line_is_a_server_that_starts() {
         }
         // The limits are those of the server, but for what each process has open on its own.
         let connections = &plan["limits"]["connections"];
-        let limits = format!("at most {connections} connections,");
+        let limits = format!("limits: at most {connections} connections,");
         assert!(
             checked.lines().any(|line| line.starts_with(&limits)),
             "no {limits:?} in {checked}"
