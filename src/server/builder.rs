@@ -1,4 +1,4 @@
-//! Putting a server together, and starting its threads.
+//! The builder of a server: listeners, settings, checks and the start.
 
 use std::fmt;
 use std::io;
@@ -27,17 +27,17 @@ use super::state::{Shared, Spawner, ThreadBody};
 use super::threads::consumer;
 use super::threads::handler::Handlers;
 
-/// How long a consumer that does nothing else waits for a message at a time.
+/// How long a `start_each` consumer waits for a message at a time.
 const MAX_RECV: Duration = Duration::from_secs(1);
 
 type Handler<T> =
     Box<dyn Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static>;
 
-/// What a server is made of. Each method says what it adds; [`start`](Builder::start) makes it.
+/// Collects the settings and listeners of a server, which [`start`](Builder::start) starts.
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder<T> {
     config: Config,
-    /// Each with a handler of its own, if it has one.
+    /// The listeners, each with its own handler if it has one.
     listeners: Vec<(Listen, Option<Handler<T>>)>,
     spawner: Spawner,
     requirements: Requirements,
@@ -68,14 +68,15 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         &self.config
     }
 
-    /// Listens on `address`, too. Port 0: one that is free; [`Server::local_addrs`] tells. `[::]` takes IPv4
-    /// clients, too, unless another listener has an IPv4 address with the same port.
+    /// Adds a listener on `address`. Port 0 stands for any free port, which [`Server::local_addrs`]
+    /// returns. `[::]` accepts IPv4 clients, too, unless another listener has an IPv4 address with
+    /// the same port.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listeners.push((Listen::on(address), None));
         self
     }
 
-    /// Adds a listener: one with a name, or one that is bound already.
+    /// Adds a listener that has a name or is bound already.
     pub fn listener(mut self, listener: impl Into<Listen>) -> Self {
         self.listeners.push((listener.into(), None));
         self
@@ -112,10 +113,10 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
-    /// Spawns handlers' threads in a way of your own: with a CPU affinity, a priority, a count of your own.
-    /// The body must run on a new thread. An error turns the client away as `no_thread`, and nobody is
-    /// accepted for a while. Called under a lock of the server: it must not call back into it, nor block
-    /// for long.
+    /// Spawns handlers' threads with your function, for example to set a CPU affinity or a
+    /// priority. The body must run on a new thread. An error rejects the client as `no_thread`, and
+    /// the server does not accept for 5 ms to 1 s. `spawn` is called under a lock of the server, so
+    /// it must not call the server's methods, nor block for long.
     pub fn spawner(
         mut self,
         spawn: impl Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>>
@@ -127,30 +128,32 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
-    /// Counts threads and descriptors into the bound that the process will still need for itself.
-    /// What it has when it starts the server is counted anyway.
+    /// Adds threads and descriptors that the process will still need for itself to the limits. What
+    /// the process has when it starts the server is counted anyway. Default: none.
     pub fn reserve(mut self, threads: u64, descriptors: u64) -> Self {
         self.requirements.other_threads = threads;
         self.requirements.other_descriptors = descriptors;
         self
     }
 
-    /// What the program's users call a setting, of whose field the name is handed in: by its flag,
-    /// for example. The notes of [`check`](Builder::check), which [`start`](Builder::start) logs, go
-    /// by it. Default: the field's name.
+    /// Sets what your users call a setting, given the name of its field: a program with flags
+    /// returns the flag. The notes of [`check`](Builder::check), which [`start`](Builder::start)
+    /// logs, use these names. Default: the field's name.
     pub fn setting_names(mut self, name: fn(&str) -> String) -> Self {
         self.requirements.names = SettingNames(name);
         self
     }
 
-    /// Counts what the room above holds of buffers beside what connections and the buffer hold.
+    /// Adds the memory of read buffers, which the ingest keeps beside what handlers and the buffer
+    /// hold.
     pub(crate) fn buffer_memory(mut self, memory: BufferMemory) -> Self {
         self.requirements.memory = memory;
         self
     }
 
-    /// Checks the settings and holds the bound against the operating system; starts nothing.
-    /// Also returns notes for the operator: a default that had to shrink, memory that may not suffice.
+    /// Checks the settings, and whether the system can meet the limits. Starts nothing. Also
+    /// returns notes for the operator: a default that had to shrink, or memory that may not
+    /// suffice.
     ///
     /// # Errors
     /// As [`start`](Builder::start).
@@ -191,17 +194,18 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         })
     }
 
-    /// Starts the server. `handler` runs on a thread for each connection, `consumer` on the one consumer
-    /// thread until its receiver is closed; both are told of a shutdown by what they wait in.
+    /// Starts the server. `handler` runs on a thread for each connection, `consumer` on the one
+    /// consumer thread until its receiver is closed. Both learn of a shutdown by the call that they
+    /// block in: reads, sends and `recv` return.
     ///
-    /// A handler that returns an error or panics ends its connection, counted. A consumer that returns an
-    /// error, panics, or returns before its receiver is closed stops the whole server: see
-    /// [`Server::wait`].
+    /// A handler that returns an error or panics ends its connection, counted. A consumer that
+    /// returns an error, panics, or returns before its receiver is closed stops the whole server:
+    /// see [`Server::wait`].
     ///
     /// Installs no signal handler, no logger, and nothing else in the process.
     ///
     /// # Errors
-    /// A setting that does not hold, limits that the system cannot hold, an address that cannot be
+    /// A setting is out of range, the system cannot meet the limits, or an address cannot be
     /// listened on. Nothing is left running.
     pub fn start<H, C>(self, handler: H, consumer: C) -> Result<Server, StartError>
     where
@@ -219,14 +223,15 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         let parts = Parts::new(config, fitted.limits, promise, self.spawner, bound.wakers());
         let shared = Arc::clone(&parts.shared);
 
-        // Every acceptor before the first thread: what can fail short of a spawn has failed by then.
+        // Acceptors are made before the first thread, so that only a spawn can still fail
+        // afterwards.
         let addresses = bound.addresses();
         let notes = [
             fitted.notes,
             bound.notes(&shared.config, requirements.names),
         ]
         .concat();
-        let handlers = serves(&shared, channel, handler, own_handlers);
+        let handlers = handlers_by_listener(&shared, channel, handler, own_handlers);
         let acceptors = bound.acceptors(&shared, handlers)?;
         let receiver = parts.receiver(queued.clone());
         let threads = parts.start(queued, acceptors, move |shared| {
@@ -242,10 +247,10 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         Ok(Server::new(addresses, threads))
     }
 
-    /// Starts the server with a consumer that calls `deliver` for each message; `Ok` means delivered.
-    /// An error means that this message cannot be: it is logged, and counted as dropped for
-    /// [`Refused`](super::DropReason::Refused), and the server goes on. An error that is a [`Fatal`](crate::Fatal) stops
-    /// the whole server, as that of any consumer does.
+    /// Starts the server with a consumer that calls `deliver` for each message; `Ok` means
+    /// delivered. An error means that this message cannot be delivered: the error is logged, the
+    /// message is counted as dropped ([`Refused`](super::DropReason::Refused)), and the server goes
+    /// on. An error that is a [`Fatal`](crate::Fatal) stops the whole server.
     ///
     /// # Errors
     /// As [`start`](Builder::start).
@@ -275,7 +280,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
 }
 
 impl Builder<()> {
-    /// Starts a server whose handlers send no messages: they reply, and the rest is the same.
+    /// Starts a server whose handlers only reply and send no messages. All limits apply as ever.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -305,8 +310,8 @@ impl Builder<()> {
     }
 }
 
-/// What serves the connections of each listener: the handler of all, or its own.
-fn serves<T, H>(
+/// The handler for the connections of each listener: its own, or the common one.
+fn handlers_by_listener<T, H>(
     shared: &Arc<Shared>,
     channel: channel::Sender<Box<Envelope<T>>>,
     handler: H,
@@ -316,14 +321,14 @@ where
     T: Weigh + Send + 'static,
     H: Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
 {
-    let of_all: Arc<dyn Serve> = Arc::new(Handlers {
+    let common: Arc<dyn Serve> = Arc::new(Handlers {
         shared: Arc::clone(shared),
         channel: channel.clone(),
         handler,
     });
     let serve = |own| -> Arc<dyn Serve> {
         match own {
-            None => Arc::clone(&of_all),
+            None => Arc::clone(&common),
             Some(handler) => Arc::new(Handlers {
                 shared: Arc::clone(shared),
                 channel: channel.clone(),

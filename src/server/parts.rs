@@ -1,4 +1,4 @@
-//! What a server is put together from, and the start of its threads.
+//! The parts that a server is put together from, and the start of its threads.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,13 +31,13 @@ use super::threads::reaper;
 use super::threads::watchdog::Watchdog;
 use crate::policy::{Linger, Weight};
 
-/// How long the consumer sleeps where it lingers.
+/// How long the consumer sleeps when it lingers.
 const LINGER: Duration = Duration::from_micros(500);
 
-/// What the threads of a server that starts share, and the ends of it that only one of them has.
+/// What the threads of a new server share, and the parts that only one thread is given.
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
-    nudged: channel::Receiver<()>,
+    wakes: channel::Receiver<()>,
     events: channel::Receiver<ReaperEvent>,
     logger_body: ThreadBody,
 }
@@ -50,7 +50,7 @@ impl Parts {
         spawner: Spawner,
         wakers: Vec<Arc<Waker>>,
     ) -> Self {
-        let (quota, nudged) = Quota::new(Weight {
+        let (quota, wakes) = Quota::new(Weight {
             messages: config.buffer_messages as u64,
             bytes: config.buffer_bytes as u64,
         });
@@ -80,7 +80,7 @@ impl Parts {
         });
         Parts {
             shared,
-            nudged,
+            wakes,
             events,
             logger_body: Box::new(logger_body),
         }
@@ -93,7 +93,7 @@ impl Parts {
             .then(|| Linger::new(config.busy_reads as f64, LINGER));
         Receiver::new(
             queued,
-            self.nudged.clone(),
+            self.wakes.clone(),
             Arc::clone(&shared.quota),
             Arc::clone(&shared.consumer),
             shared.logger.clone(),
@@ -101,7 +101,7 @@ impl Parts {
         )
     }
 
-    /// Starts every thread but the handlers'. Where one fails, those that run are ended.
+    /// Starts every thread but the handlers'. If a start fails, the threads that run are ended.
     pub(super) fn start<T: Send + 'static>(
         self,
         queued: channel::Receiver<Box<Envelope<T>>>,
@@ -110,7 +110,7 @@ impl Parts {
     ) -> Result<Threads, StartError> {
         let shared = &self.shared;
         let quota = Arc::clone(&shared.quota);
-        // Books what the consumer never came to take.
+        // Counts what the consumer never received as dropped.
         let drop_rest = Box::new(move || {
             while let Ok(envelope) = queued.try_recv() {
                 quota.picked_up();

@@ -1,4 +1,4 @@
-//! The running server, from outside: what it does, and how it ends.
+//! The running server as its embedder sees it, and how it ends.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,24 +16,25 @@ use super::report::{ConnectionInfo, Report, Stats};
 use super::state::logger::Logger;
 use super::state::{ReaperEvent, Shared};
 
-/// What the last deadline's cut may take to be felt by threads that were waiting.
+/// How long threads get to notice that the last deadline has passed, and to end.
 const GRACE: Duration = Duration::from_millis(250);
-/// What an end may take in all after its deadline, and so a drop: once and again a grace, and what is left
-/// of it for the logger to say its last lines.
+/// The most time that an end may take after its deadline, and so a drop: twice [`GRACE`], and the
+/// rest for the logger to write its last lines.
 const LAST_SECOND: Duration = Duration::from_secs(1);
 
-/// What becomes of handlers' threads that are past their handlers.
+/// What happens to threads whose handlers have returned.
 #[derive(Clone, Copy, Debug)]
 enum Remaining {
     AreJoined,
     EndWithProcess,
 }
 
-/// Every thread of the server that is not a handler, with what ends it. Dropped before it is concluded it
-/// cuts everything, so that a start that fails halfway leaves nothing running.
+/// Every thread of the server that is not a handler's. Dropped before
+/// [`conclude`](Threads::conclude), it shuts the server down at once, so that a start that fails
+/// halfway leaves nothing running.
 pub(super) struct Threads {
     shared: Arc<Shared>,
-    /// Books what the consumer never took.
+    /// Counts what the consumer never received as dropped.
     drop_rest: Box<dyn Fn() + Send>,
     over: Arc<AtomicBool>,
     pub(super) acceptors: Vec<JoinHandle<()>>,
@@ -62,9 +63,9 @@ impl Threads {
         move || over.load(Ordering::Acquire)
     }
 
-    /// Everything that ends has ended, or the deadline has passed: joins what can be joined and closes the
-    /// books. The order: acceptors and consumer (ended by the drain), reaper, watchdog, and last whoever
-    /// tells of it.
+    /// Joins what can be joined, and makes the report, once all threads have ended or the deadline
+    /// has passed. The order: acceptors and consumer, which the drain ended, then the reaper, the
+    /// watchdog, and last the logger, which writes about the others.
     fn conclude(&mut self, ended_in_time: bool, of_threads: Remaining) -> Report {
         let shared = Arc::clone(&self.shared);
         if !ended_in_time {
@@ -72,7 +73,7 @@ impl Threads {
             shared.lifecycle.record_missed_deadline();
         }
         (self.drop_rest)();
-        // Whoever waited until the deadline and a grace has spent the first one.
+        // A wait that reached the deadline has taken one grace already; this is the second.
         let begun = Instant::now();
         let until = begun + GRACE;
         let mut left = 0;
@@ -83,7 +84,7 @@ impl Threads {
             Remaining::AreJoined => shared.table.connections(),
             Remaining::EndWithProcess => shared.table.open_connections(),
         };
-        // The reaper may sit in a join that a handler's thread_local holds up; then it is left there.
+        // A handler's thread_local may delay the reaper's join; then the reaper is left there.
         let _ = shared.reaper.try_send(ReaperEvent::ServerOver);
         left += self
             .reaper
@@ -110,8 +111,8 @@ impl Threads {
             ..Report::so_far(stats)
         };
         for connection in &report.stuck {
-            shared.logger.log_limited("left behind", Level::Error, || {
-                format!("left behind in its handler's own code: connection {connection}")
+            shared.logger.log_limited("abandoned", Level::Error, || {
+                format!("abandoned: the handler of connection {connection} did not return before the deadline")
             });
         }
         shared.logger.close();
@@ -132,7 +133,7 @@ impl Drop for Threads {
     }
 }
 
-/// Joins a thread that ends within the time; leaves it otherwise. Returns how many it left.
+/// Joins a thread if it ends in time. Returns how many threads were left, 0 or 1.
 fn join_until(thread: JoinHandle<()>, until: Instant) -> usize {
     while !thread.is_finished() {
         if Instant::now() >= until {
@@ -229,14 +230,15 @@ enum State {
 /// # Ok::<(), drainline::BoxError>(())
 /// ```
 /// # Close semantics
-/// [`shutdown`](Server::shutdown) and [`drain`](Server::drain) end it in good order: listeners stop, what
-/// the kernel holds for each connection is read and whole messages are sent, the consumer takes what is in
-/// the buffer. Handlers have three quarters of the time, the consumer the rest; then everything that waits
-/// is cut, and what is left is booked as dropped.
+/// [`shutdown`](Server::shutdown) and [`drain`](Server::drain) end the server in good order:
+/// listeners stop, what the kernel has received for each connection is read, whole messages are
+/// sent, and the consumer receives what is in the buffer. Handlers have three quarters of the time,
+/// the consumer has the rest. Then every wait ends, sockets are shut down, and what is left is
+/// counted as dropped.
 ///
-/// **Dropping** the handle is a shutdown within zero: sockets are cut, the rest is booked, one warning is
-/// logged. It blocks for at most a second. A handler or a consumer that is in code of its own is left
-/// there: Rust cannot end a thread.
+/// **Dropping** a server is a shutdown within zero: sockets are shut down at once, what is left is
+/// counted as dropped, and one warning is logged. Drop blocks for at most a second. A handler or a
+/// consumer that does not return is abandoned: Rust cannot end a thread.
 #[must_use = "a server that is dropped is shut down at once"]
 pub struct Server {
     addresses: Vec<SocketAddr>,
@@ -245,7 +247,7 @@ pub struct Server {
     layer: Option<Arc<dyn Layer>>,
 }
 
-/// What stands on a server, and has a part in its report.
+/// What is built on a server, such as an ingest with its sink, and adds to its report.
 pub(crate) trait Layer: Send + Sync {
     fn complete(&self, report: &mut Report);
     fn reopen(&self);
@@ -266,27 +268,27 @@ impl Server {
         self
     }
 
-    /// Where it listens, in the order in which the listeners were added.
+    /// The addresses of the listeners, in the order in which they were added.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What it needs at most, as computed at start.
+    /// The most threads, descriptors and memory that the server can need, as computed at start.
     pub fn limits(&self) -> ResourceLimits {
         self.shared.limits.clone()
     }
 
-    /// The ledger now, or at the end once [`wait`](Server::wait) has returned. Takes two short locks, and walks
-    /// the open connections.
+    /// The ledger now, or the final ledger once [`wait`](Server::wait) has returned. Takes two
+    /// short locks and walks the open connections.
     pub fn stats(&self) -> Stats {
-        // Whoever concludes holds the lock for as long as that takes; the ledger is there all the same.
+        // The lock is held while the server ends, and the shared ledger is right until then.
         match self.state.try_lock().as_deref() {
             Some(State::Over(report)) => report.stats.clone(),
             _ => self.shared.stats(),
         }
     }
 
-    /// Both ledgers now, or at the end once [`wait`](Server::wait) has returned.
+    /// The report so far, or the final report once [`wait`](Server::wait) has returned.
     pub fn report(&self) -> Report {
         let report = match self.state.try_lock().as_deref() {
             Some(State::Over(report)) => (**report).clone(),
@@ -295,9 +297,10 @@ impl Server {
         self.complete(report)
     }
 
-    /// Asks the sink to open anew what it writes to. It does within a tenth of a second, even when nothing
-    /// flows or it is waiting to try again what failed, unless it is held up in a write. A failure keeps what
-    /// it had, is logged and counted. Without a sink it does nothing.
+    /// Asks the sink to reopen what it writes to, and returns at once. The sink does so within a
+    /// tenth of a second, also while no messages come or it waits to retry, unless a write blocks.
+    /// If reopening fails, the sink keeps what it had, and the failure is logged and counted. Does
+    /// nothing on a server without a sink.
     pub fn reopen(&self) {
         if let Some(layer) = &self.layer {
             layer.reopen();
@@ -311,14 +314,15 @@ impl Server {
         report
     }
 
-    /// Every open connection, in the order in which they came.
+    /// Every open connection, in the order in which they were accepted.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
         self.shared.table.connections()
     }
 
-    /// Ends one connection now, whatever its handler waits in: its reads, writes and sends fail, what it
-    /// has in a waiting send is booked as aborted. `false`: there is no such connection, or it was ended
-    /// already. Does not wait for its handler.
+    /// Ends one connection now, whatever its handler waits for: its reads, writes and sends fail,
+    /// and messages of a waiting send are counted as dropped (`connection_closed`). Returns `false`
+    /// if there is no such connection or it was ended already. Does not wait for the handler to
+    /// return.
     pub fn abort(&self, id: u64) -> bool {
         let Some(state) = self.shared.table.find(id) else {
             return false;
@@ -328,24 +332,24 @@ impl Server {
         first
     }
 
-    /// The server's log, for lines that must not block whoever says them.
+    /// The server's log, for lines whose writer must not block.
     pub fn logger(&self) -> Logger {
         self.shared.logger.clone()
     }
 
-    /// Begins a shutdown that has `within` to end, and returns at once. A second call can only bring the
-    /// deadline nearer. Collect the report with [`wait`](Server::wait).
+    /// Begins a shutdown that may take until `within` from now, and returns at once. Later calls
+    /// can only bring the deadline nearer. [`wait`](Server::wait) returns the report.
     pub fn drain(&self, within: Duration) {
         self.shared.drain(within);
     }
 
-    /// Blocks until the server is over, for whatever reason: a [`drain`](Server::drain), a consumer that
-    /// died, a listener that broke. Without one of these it blocks for ever. With one, at most until a second
-    /// after the drain's deadline: a cut has to be felt, and the log to say its last lines.
-    /// Every caller gets the report.
+    /// Blocks until the server is over, because of a [`drain`](Server::drain), a consumer that
+    /// failed or a listener that broke. Without one of these, blocks for ever. Otherwise blocks
+    /// until at most a second after the drain's deadline: waiting threads have to notice the end,
+    /// and the log has to write its last lines. Every caller gets the report.
     pub fn wait(&self) -> Report {
         self.wait_for_end();
-        // The sink has all that it will get: now they may end as fast as the system lets them.
+        // The sink has received everything, so threads that end at once no longer disturb it.
         self.shared.exits.open();
         let (shared, grace) = (&self.shared, GRACE);
         let ended = shared
@@ -354,14 +358,16 @@ impl Server {
         self.conclude(ended, Remaining::AreJoined)
     }
 
-    /// As [`wait`](Server::wait), for a process that ends next: handlers' threads that are past their handlers end
-    /// with it. To join thousands can take seconds on a machine that is busy.
+    /// As [`wait`](Server::wait), for a process that exits next. Threads whose handlers have
+    /// returned are not joined and end with the process: joining thousands can take seconds on a
+    /// busy machine.
     pub fn wait_before_exit(&self) -> Report {
         let ended = self.wait_for_end();
         self.conclude(ended, Remaining::EndWithProcess)
     }
 
-    /// Blocks until everything but threads that have nothing left to do has ended, or the deadline has passed.
+    /// Blocks until acceptors, handlers and the consumer have ended, or the deadline has passed.
+    /// Threads whose handlers have returned may still run. Returns whether all have ended.
     fn wait_for_end(&self) -> bool {
         let (shared, grace) = (&self.shared, GRACE);
         let no_handlers = || shared.table.has_no_connections();
@@ -374,7 +380,7 @@ impl Server {
         self.wait()
     }
 
-    /// The first to come concludes; others wait for it and get the same report.
+    /// Concludes on the first call. Other callers block meanwhile, and get the same report.
     fn conclude(&self, ended: bool, of_threads: Remaining) -> Report {
         let mut state = self.state.lock();
         if let State::Running(threads) = &mut *state {
@@ -392,7 +398,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let State::Running(_) = *self.state.get_mut() {
             if !self.shared.lifecycle.is_stopping() {
-                let text = "the server's handle was dropped without a shutdown: everything is cut";
+                let text =
+                    "the server was dropped without a shutdown: every connection is closed at once";
                 self.shared.logger.log(Level::Warn, text);
             }
             self.shutdown(Duration::ZERO);
