@@ -76,6 +76,10 @@ impl Incoming {
     ) -> io::Result<usize> {
         debug_assert_eq!(self.start, 0, "nothing that was passed on is kept");
         let read = self.fill(connection, pool, may_delay)?;
+        debug_assert!(
+            self.pending.capacity() <= self.max_capacity.max(pool.buffer_bytes()),
+            "no buffer is larger than the limits count"
+        );
         if read > 0 && matches!(self.opening, Opening::Awaited) {
             self.opening = protocol_of(self.rest()).map_or(Opening::Messages, Opening::LooksLike);
         }

@@ -13,7 +13,7 @@ use crate::common::embedded::{self, Embedded};
 use crate::common::handlers::{anywhere, drained};
 use crate::common::proc;
 use crate::common::small;
-use crate::common::wait::{DEADLINE, within};
+use crate::common::wait::{DEADLINE, wait_until, within};
 use crate::encode;
 use drainline::ingest::{Framing, Oversize, ReadMessages, messages_bytes};
 use drainline::policy::Activity;
@@ -471,12 +471,44 @@ fn serve(
     embedded::tell(&format!("balanced {}", report.stats.is_balanced()));
 }
 
+/// Connections that each hold the longest unfinished message, and its length.
+const HOARDERS: usize = 60;
+const HOARDED: usize = 256 << 10;
+
+/// In the child: a server whose handlers wait for the end of a long line. It tells how much it has
+/// read as often as it is asked.
+fn hoard() {
+    let mut config = Config::default();
+    config.max_connections = Some(HOARDERS);
+    config.buffer_bytes = 64 << 10;
+    config.handler_bytes = messages_bytes(HOARDED);
+    let server = Server::builder()
+        .config(config)
+        .listen(anywhere())
+        .serve(|conn| {
+            for line in conn.messages(Framing::Lines, HOARDED) {
+                drop(line?);
+            }
+            Ok(())
+        })
+        .unwrap();
+    embedded::tell(&format!("limit {}", server.limits().memory_bytes));
+    embedded::tell(&format!("addr {}", server.local_addrs()[0]));
+    while embedded::hear().is_some() {
+        let read: u64 = server.connections().iter().map(|one| one.bytes).sum();
+        embedded::tell(&format!("read {read}"));
+    }
+    let report = server.shutdown(DEADLINE);
+    embedded::tell(&format!("balanced {}", report.stats.is_balanced()));
+}
+
 #[test]
 fn child_entry() {
     match embedded::role().as_deref() {
         Some("readme") => serve(Some(Duration::from_secs(1)), readme),
         // A flood of one line may take its time.
         Some("truncating") => serve(None, truncating),
+        Some("hoarding") => hoard(),
         Some(other) => panic!("no such role: {other}"),
         None => {}
     }
@@ -545,4 +577,26 @@ fn where_lines_are_truncated_800_mib_without_an_end_cost_no_memory_either() {
     assert_eq!(taken, 800 << 20);
     assert_within_limits(&mut child);
     assert_eq!(child.wait_line("protocol_error "), "0");
+}
+
+#[test]
+fn unfinished_messages_on_every_connection_stay_within_the_limits() {
+    let mut child = Embedded::start("messages::child_entry", "hoarding", &[]);
+    let addr: SocketAddr = child.wait_line("addr ").parse().unwrap();
+    let mut hoarders = client::connect_many(addr, HOARDERS);
+    // In turns, so that every buffer grows through all its sizes.
+    for part in vec![b'x'; HOARDED].chunks(10_000) {
+        for hoarder in &mut hoarders {
+            hoarder.write_all(part).unwrap();
+        }
+    }
+    let all = format!("read {}\n", HOARDERS * HOARDED);
+    wait_until("all of it was read", DEADLINE, || {
+        child.say("how much?");
+        child.told().contains(&all)
+    });
+    let peak = proc::peak_rss_bytes(child.pid());
+    assert!(peak > (HOARDERS * HOARDED) as u64, "{peak}");
+    drop(hoarders);
+    assert_within_limits(&mut child);
 }

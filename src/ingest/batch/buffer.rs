@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::MmapMut;
 
+use crate::ingest::framing::OutputFraming;
 use crate::server::heap_bytes;
 
 /// From this size on a buffer is a mapping of its own. glibc maps such allocations, too, but raises
@@ -151,6 +152,20 @@ impl Buffer {
         let at = self.len..end;
         self.memory_mut()[at].copy_from_slice(bytes);
         self.len = end;
+    }
+
+    /// Appends a message with its framing.
+    pub(crate) fn append_framed(&mut self, message: &[u8], framing: OutputFraming) {
+        self.reserve(message.len() + OutputFraming::MAX_BYTES);
+        let mut space = [0; OutputFraming::MAX_BYTES];
+        let header = framing.header(message.len(), &mut space);
+        if !header.is_empty() {
+            self.append(header);
+        }
+        self.append(message);
+        if let Some(delimiter) = framing.delimiter() {
+            self.append(&[delimiter]);
+        }
     }
 
     /// Lets `read` write into the free capacity, and keeps as many bytes as it says.

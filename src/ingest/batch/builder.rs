@@ -191,10 +191,8 @@ impl<'a> BatchBuilder<'a> {
     fn add(&mut self, message: &[u8]) {
         self.unfold();
         let framing = self.format.framing;
-        framing.write(
-            message,
-            self.reserve(message.len() + OutputFraming::MAX_BYTES),
-        );
+        self.reserve(message.len() + OutputFraming::MAX_BYTES)
+            .append_framed(message, framing);
         if self.format.is_indexed {
             // A batch is at most an eighth of the buffer, or one message: below 2^32.
             self.ends.push((self.bytes.len() - 1) as u32);

@@ -11,7 +11,7 @@ use super::*;
 fn batch(messages: &[Vec<u8>], framing: OutputFraming, is_indexed: bool) -> (Batch, Vec<usize>) {
     let (mut bytes, mut ends) = (Buffer::default(), Vec::new());
     for message in messages {
-        framing.write(message, &mut bytes);
+        bytes.append_framed(message, framing);
         ends.push(bytes.len());
     }
     let index = ends.iter().map(|&end| (end - 1) as u32);

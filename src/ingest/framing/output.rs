@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::Framing;
-use crate::ingest::batch::buffer::Buffer;
 
 /// How messages are framed where they are written to. This is independent of the input's framing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,22 +52,17 @@ impl OutputFraming {
     /// The most bytes of framing that a message takes.
     pub(in crate::ingest) const MAX_BYTES: usize = 11;
 
-    /// Appends a message with its framing.
-    pub(in crate::ingest) fn write(self, message: &[u8], to: &mut Buffer) {
-        to.reserve(message.len() + Self::MAX_BYTES);
+    /// What stands before a message of `len` bytes, written into `space`.
+    pub(in crate::ingest) fn header(self, len: usize, space: &mut [u8; Self::MAX_BYTES]) -> &[u8] {
         match self {
-            OutputFraming::OctetCounted => {
-                let mut digits = [0; 10];
-                to.append(decimal(message.len(), &mut digits));
-                to.append(b" ");
+            OutputFraming::OctetCounted => decimal_and_space(len, space),
+            OutputFraming::LengthPrefixed => {
+                // A message is at most 1 GiB.
+                let prefix = (len as u32).to_be_bytes();
+                space[..prefix.len()].copy_from_slice(&prefix);
+                &space[..prefix.len()]
             }
-            // A message is at most 1 GiB.
-            OutputFraming::LengthPrefixed => to.append(&(message.len() as u32).to_be_bytes()),
-            OutputFraming::Lines | OutputFraming::Nul => {}
-        }
-        to.append(message);
-        if let Some(delimiter) = self.delimiter() {
-            to.append(&[delimiter]);
+            OutputFraming::Lines | OutputFraming::Nul => &[],
         }
     }
 }
@@ -79,15 +73,17 @@ impl fmt::Display for OutputFraming {
     }
 }
 
-/// The digits of a number below 10^10. This runs for each message, so it does without `format!`.
-fn decimal(mut number: usize, digits: &mut [u8; 10]) -> &[u8] {
-    let mut at = digits.len();
+/// The digits of a number below 10^10, and a space. This runs for each message, so it does without
+/// `format!`.
+fn decimal_and_space(mut number: usize, space: &mut [u8; OutputFraming::MAX_BYTES]) -> &[u8] {
+    let mut at = space.len() - 1;
+    space[at] = b' ';
     loop {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
+        space[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 || at == 0 {
-            return &digits[at..];
+            return &space[at..];
         }
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     fn batch(framing: OutputFraming, messages: &[&[u8]]) -> Batch {
         let (mut bytes, mut ends) = (Buffer::default(), Vec::new());
         for message in messages {
-            framing.write(message, &mut bytes);
+            bytes.append_framed(message, framing);
             if framing.delimiter().is_some() {
                 ends.push(bytes.len() as u32 - 1);
             }
