@@ -17,6 +17,7 @@ use super::wire::{self, Kind};
 
 /// How often whoever waits looks whether the play is over.
 const LOOK: Duration = Duration::from_millis(20);
+const BETWEEN_BYTES: Duration = Duration::from_millis(1);
 
 /// What clients sent to one of a server's lives.
 #[derive(Debug, Default)]
@@ -176,7 +177,7 @@ impl<'a> Player<'a> {
                 let frame = self.frame(size, Kind::Plain);
                 for byte in frame {
                     self.put(&[byte], 1);
-                    thread::sleep(Duration::from_millis(1));
+                    thread::sleep(BETWEEN_BYTES);
                 }
             }
             Step::Wild { count } => {

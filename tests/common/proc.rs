@@ -146,6 +146,8 @@ pub fn is_listening(addr: SocketAddr) -> bool {
     shared::is_listening(addr).unwrap()
 }
 
+const BETWEEN_READINGS: Duration = Duration::from_millis(5);
+
 /// The highest readings that a [`Watch`] saw.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Peak {
@@ -183,7 +185,7 @@ impl Watch {
                     if is_last {
                         break;
                     }
-                    thread::sleep(Duration::from_millis(5));
+                    thread::sleep(BETWEEN_READINGS);
                 }
                 peak
             });

@@ -10,7 +10,7 @@ use drainline::{EndReason, Ended};
 
 use super::builder;
 use super::common::client::{self, Closed};
-use super::common::wait::{DEADLINE, within};
+use super::common::wait::{DEADLINE, wait_until, within};
 
 const SOON: Duration = Duration::from_millis(200);
 
@@ -114,11 +114,9 @@ fn a_goodbye_that_nobody_takes_ends_the_handler_all_the_same() {
     })
     .unwrap();
     let _client = client::connect(server.local_addrs()[0]);
-    let begun = Instant::now();
-    while server.stats().ended.get(EndReason::IdleTimeout) == 0 {
-        assert!(begun.elapsed() < DEADLINE);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("its end", DEADLINE, || {
+        server.stats().ended.get(EndReason::IdleTimeout) == 1
+    });
 }
 
 #[test]

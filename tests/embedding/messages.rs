@@ -359,6 +359,8 @@ fn a_drain_and_a_deadline_end_the_wait_with_their_reason_and_no_half_message() {
 /// A handler's connection while the server is busy, as far as its state shows: whether it was ever
 /// delayed before a read in `lines` lines.
 fn is_delayed(handler: Handler, lines: u64) -> bool {
+    /// Between two lines, each of which is a read of its own.
+    const GAP: Duration = Duration::from_millis(5);
     let mut config = small::config();
     config.busy_reads = 1;
     config.max_read_delay = Some(Duration::from_millis(200));
@@ -374,14 +376,14 @@ fn is_delayed(handler: Handler, lines: u64) -> bool {
                     break;
                 }
                 client.write_all(b"a line\n").unwrap();
-                thread::sleep(Duration::from_millis(5));
+                thread::sleep(GAP);
             }
         });
         let mut seen = false;
         while !seen && !sends.is_finished() {
             let connections = server.connections();
             seen = connections.iter().any(|one| one.state == Activity::Delayed);
-            thread::sleep(Duration::from_micros(100));
+            thread::sleep(GAP / 50);
         }
         is_over.store(true, Ordering::Relaxed);
         seen
