@@ -101,8 +101,11 @@ fn long(command: Command, page: &Page) -> String {
 pub(crate) fn complete(command: Command, page: &Page) -> Command {
     command.mut_args(|arg| {
         let does = arg.get_long_help().or(arg.get_help());
+        let does = does.map(ToString::to_string).unwrap_or_default();
+        // A first paragraph of a few words is for the short help.
+        let does = does.split_once("\n\n").map_or(&*does, |(_, rest)| rest);
         // clap takes the last full stop from a doc comment of one paragraph.
-        let does = does.map(|does| format!("{does}.")).unwrap_or_default();
+        let does = format!("{}.", does.trim_end_matches('.'));
         let Some(accepted) = usage::accepted(&arg, page.accepted) else {
             return arg.long_help(does);
         };

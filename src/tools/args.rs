@@ -83,6 +83,8 @@ pub(super) fn within<T: PartialOrd + Clone, V: Clone + Into<Option<T>>>(
 /// The `--json FILE|-` of each tool.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Output {
+    /// where to write JSON, - for stdout
+    ///
     /// Writes the report as one JSON object to this file, beside the text on stdout. With - the
     /// JSON goes to stdout, and there is no text.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]

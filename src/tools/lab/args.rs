@@ -19,9 +19,9 @@ use super::presets::Preset;
 use super::run;
 use super::strategy::{NAMED, Strategy, TELLING};
 
-/// Puts one load to a row of servers, one after the other, each in a process of its own: those that
-/// people write first, each cure alone, and all of them together. Then it says which of them
-/// leaked, which lost what, and which held whom up.
+/// Runs the same load against several servers in turn, each in a process of its own, and reports
+/// what each used, lost and delayed: the servers that people write first, each cure alone, and all
+/// of them together.
 #[derive(Debug, Parser)]
 #[command(
     name = "drainline lab",
@@ -29,6 +29,8 @@ use super::strategy::{NAMED, Strategy, TELLING};
     disable_version_flag = true
 )]
 pub(super) struct Args {
+    /// load to begin with
+    ///
     /// Begins with this load: burst sends almost four times what the sink takes for a fifth of the
     /// time; slow-sink sends three times as much all the time; dead-sink has one that stops and
     /// does not come back; reconnect-storm has impatient clients and a sink that stops for a while;
@@ -38,46 +40,61 @@ pub(super) struct Args {
     #[arg(value_parser = preset, help_heading = "Load")]
     preset: Preset,
 
+    /// how long to send
+    ///
     /// Sends for this long; a preset is stretched to it. Timeouts of the servers are in proportion.
     #[arg(long, value_name = "TIME", default_value = "5s")]
     #[arg(value_parser = within(units::duration, limits::DURATIONS), help_heading = "Load")]
     duration: Duration,
 
+    /// connections instead of the preset's
+    ///
     /// Opens this many connections instead of the preset's, in its first crowd of clients that send
     /// at a rate.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<usize>, 1..=usize::MAX), help_heading = "Load")]
     connections: Option<usize>,
 
+    /// messages a second of each of those
+    ///
     /// Sends this many messages a second on each of those connections.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, limits::RATES), help_heading = "Load")]
     rate: Option<u64>,
 
+    /// length of messages
+    ///
     /// Makes every message this long.
     #[arg(long, value_name = "SIZE")]
     #[arg(value_parser = within(units::size, limits::SIZES), help_heading = "Load")]
     size: Option<usize>,
 
-    /// Lets a client of those stay on one connection for about this long: then it hangs up,
-    /// whatever became of what it sent, and comes back, as clients do that have a timeout. off:
-    /// they stay.
+    /// how long clients stay connected
+    ///
+    /// Makes a client of those hang up after about this long on one connection, whatever became of
+    /// what it sent, and come back, as clients with a timeout do. off: they stay.
     #[arg(long, value_name = "TIME")]
     #[arg(value_parser = within(units::or_off(units::duration), limits::STAYS))]
     #[arg(help_heading = "Load")]
     reconnect: Option<units::OrOff<Duration>>,
 
-    /// Draws what is drawn from this number: the same number, the same load.
+    /// seed of everything random
+    ///
+    /// Seeds everything random: the same number gives the same load.
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = units::count::<u64>, help_heading = "Load")]
     seed: u64,
 
+    /// messages a second that the sink takes
+    ///
     /// Lets the sink take this many messages a second. off: as many as come.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::or_off(units::rate), limits::RATES))]
     #[arg(help_heading = "Sink")]
     sink_rate: Option<units::OrOff<u64>>,
 
+    /// for how long the sink stops, and when
+    ///
     /// Stops the sink for the first time, at the second: 2s@1s. May be given several times, and
     /// takes the place of the preset's. One that lasts as long as the load is not over until the
     /// server has ended.
@@ -85,21 +102,29 @@ pub(super) struct Args {
     #[arg(value_parser = stall, help_heading = "Sink")]
     stall: Vec<Stall>,
 
+    /// servers to run
+    ///
     /// Runs these, separated by commas; all for every one of them; custom for none but the flags
     /// after `--`. Without it, those that show the most.
     #[arg(long, value_name = "NAMES")]
     #[arg(help_heading = "Strategies")]
     strategies: Option<String>,
 
+    /// draw the timelines
+    ///
     /// Draws the timeline of each strategy in characters, beneath its sentence.
     #[arg(long, help_heading = "Output")]
     pub(super) charts: bool,
 
-    /// Simulates each server that is this program, too, and prints what that says beside what
+    /// predict each run, too
+    ///
+    /// Simulates each server that is this program, too, and prints the prediction beside what
     /// happened: how far drainline plan can be trusted.
     #[arg(long, help_heading = "Output")]
     pub(super) simulate: bool,
 
+    /// file for the report as a page
+    ///
     /// Writes the report with its charts into this file, as one page that needs nothing else.
     #[arg(long, value_name = "FILE")]
     #[arg(help_heading = "Output")]
@@ -108,7 +133,9 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) output: Output,
 
-    /// Prints help: one screen for -h, every flag and its cost for --help.
+    /// print help
+    ///
+    /// Prints help: a line for each flag with -h, every flag and its cost with --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
     help: Option<bool>,
 

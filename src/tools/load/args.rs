@@ -25,9 +25,9 @@ const MAX_MESSAGE: usize = 64 << 20;
 const MAX_WRITE: usize = 16 << 20;
 const MAX_THREADS: usize = 64;
 
-/// Sends messages to a server over many connections at once, and says how that went. Meant to cost
-/// the machine little: by default one or two threads serve all connections, and messages are
-/// rendered once and sent again and again.
+/// Sends messages to a server over many connections at once, and reports what was sent and how long
+/// it took. Costs the machine little: by default one or two threads serve all connections, and
+/// messages are rendered once and sent again and again.
 #[derive(Debug, Parser)]
 #[command(
     name = "drainline load",
@@ -39,94 +39,124 @@ pub(super) struct Args {
     #[arg(value_name = "ADDRESS")]
     address: Option<String>,
 
+    /// connections open at once
+    ///
     /// Keeps this many connections open at once. All are connected before the first message is
-    /// sent; connects that fail then are told. Each costs a descriptor and a local port.
+    /// sent; the report counts the connects that failed. Each costs a descriptor and a local port.
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
     connections: usize,
 
+    /// messages on each connection
+    ///
     /// Sends this many messages on each connection, over all connections that take its place, and
     /// ends.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Load")]
     messages: Option<u64>,
 
-    /// Sends for this long from when the connections stand; with --messages it is the most that
-    /// they may take. A message that has begun by then is finished, for at most 5 s. Without either
-    /// flag it is 10s.
+    /// how long to send
+    ///
+    /// Sends for this long once all connections are open; with --messages, stops after this time at
+    /// the latest. A message that was begun by then is finished, for at most 5 s. Without either
+    /// flag the load lasts 10s.
     #[arg(long, value_name = "TIME")]
     #[arg(value_parser = within(units::duration, MIN_DURATION..=MAX_TIME), help_heading = "Load")]
     duration: Option<Duration>,
 
-    /// Sends this many messages a second on each connection, evenly spread over time and over
-    /// connections, whether or not the server keeps up; what is due while a socket is full is sent
-    /// as soon as it has room. Without it messages are sent as fast as the server takes them. Sets
-    /// TCP_NODELAY.
+    /// messages a second on each connection
+    ///
+    /// Sends this many messages a second on each connection, evenly spread over time and
+    /// connections, whether or not the server keeps up. What is due while a socket is full is sent
+    /// as soon as the socket has room. Without a rate, messages are sent as fast as the server
+    /// takes them. Sets TCP_NODELAY.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
     rate: Option<u64>,
 
-    /// Leaves connections open and idle for this long when all is sent; a line on stderr says when
-    /// that begins.
+    /// how long to stay open when all is sent
+    ///
+    /// Keeps connections open and idle for this long after everything is sent; a line on stderr
+    /// says when that begins.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_TIME), help_heading = "Load")]
     hold: Duration,
 
+    /// longest time that the server takes nothing
+    ///
     /// Ends the load with exit code 1 when the server has taken no byte and closed no connection
-    /// for this long, from the start, until all is sent. Without it a server that takes nothing is
-    /// waited for as long as the load lasts, which has no end with --messages alone.
+    /// for this long. Applies from the start until everything is sent. Without it, a load with
+    /// --messages alone waits for ever for a server that takes nothing.
     #[arg(long, value_name = "TIME")]
     #[arg(value_parser = within(units::duration, MIN_TIMEOUT..=MAX_TIME), help_heading = "Load")]
     timeout: Option<Duration>,
 
+    /// length of messages
+    ///
     /// Makes messages this long in bytes, without their framing: one size, or two with a dash for
     /// any size from the first to the second.
     #[arg(long, value_name = "SIZE", default_value = "128")]
     #[arg(value_parser = sizes, help_heading = "Messages")]
     size: Sizes,
 
+    /// seed of random sizes
+    ///
     /// Draws the sizes of a range from this number: the same number, the same sizes.
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = units::count::<u64>, help_heading = "Messages")]
     seed: u64,
 
-    /// Frames messages so: ended by LF or NUL, or after their length in decimal and a space (RFC
-    /// 6587) or in four bytes, big-endian.
+    /// how messages are delimited
+    ///
+    /// How messages are delimited: ended by LF or NUL, or preceded by their length, in decimal and
+    /// a space (RFC 6587) or in four bytes, big-endian.
     #[arg(long, value_name = "FRAMING", default_value = "lines")]
     #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
     framing: OutputFraming,
 
-    /// Numbers connections from 0, and the messages of each from 0, and writes both into each
-    /// message with a seal by which drainline verify tells a torn one. A connection made in place
-    /// of another has a number of its own. Costs the rendering of each message; it has at least 32
-    /// bytes.
+    /// number messages, for drainline verify
+    ///
+    /// Numbers the connections, and the messages of each, from 0, and writes both numbers into each
+    /// message, with a checksum by which drainline verify recognises a torn message. A connection
+    /// made in place of another has a number of its own. Each message is rendered anew and has at
+    /// least 32 bytes.
     #[arg(long, help_heading = "Messages")]
     numbered: bool,
 
-    /// Begins each message with the time in nanoseconds since 1970, as 19 digits and a space. It is
-    /// the time at which the message is handed to the kernel; but where a rate is given and the
-    /// server held the connection up when the message was due, the time at which it was due, so
-    /// that no wait for the server is left out. How late the generator itself is, is reported
-    /// apart. Costs 20 bytes and the rendering of each message.
+    /// begin messages with the time
+    ///
+    /// Begins each message with the time in nanoseconds since 1970, as 19 digits and a space: when
+    /// the message was handed to the kernel, or when it was due, if the server was holding the
+    /// connection up then, so that no wait for the server is left out. The report tells apart how
+    /// late the load itself was. Costs 20 bytes, and each message is rendered anew.
     #[arg(long, help_heading = "Messages")]
     timestamped: bool,
 
+    /// most bytes of one write
+    ///
     /// Hands at most this much to one write(2).
     #[arg(long, value_name = "SIZE", default_value = "64KiB")]
     #[arg(value_parser = within(units::size, 1..=MAX_WRITE), help_heading = "Connections")]
     write_size: usize,
 
-    /// Closes each connection after this many messages and makes another in its place, at once. One
-    /// that is refused or reset is tried again, after 10 ms to 1 s; so it is with --duration.
+    /// messages before another connection
+    ///
+    /// Closes each connection after this many messages and opens another in its place, at once. A
+    /// connection that is refused or reset is tried again after 10 ms to 1 s; the same goes for any
+    /// load with --duration.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Connections")]
     reconnect_every: Option<u64>,
 
-    /// Ends a connection by half, and waits until the server has closed it, before it counts as
-    /// over or another takes its place.
+    /// wait until the server has closed
+    ///
+    /// Shuts down the sending half of a connection, and waits until the server has closed it before
+    /// another takes its place.
     #[arg(long, help_heading = "Connections")]
     wait_close: bool,
 
+    /// threads that send
+    ///
     /// Sends from this many threads. auto is 1 with --rate, else 2.
     #[arg(long, value_name = "N", default_value = "auto")]
     #[arg(value_parser = within(units::or_auto(units::count::<usize>), 1..=MAX_THREADS))]
@@ -136,7 +166,9 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) output: Output,
 
-    /// Prints help: one screen for -h, every flag and its cost for --help.
+    /// print help
+    ///
+    /// Prints help: a line for each flag with -h, every flag and its cost with --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
     help: Option<bool>,
 }
@@ -169,9 +201,9 @@ pub(super) const PAGE: Page = Page {
 const ADDRESS: &str = "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140";
 
 const AFTER: &str = "\
-The report: messages and bytes that the kernel took, in the time from when the connections stood until all was taken \
-or the load was over, stalls included; from connect to connected; how long a connection waited for room in its \
-socket, each time that it had to. A server that takes nothing for 5 s is told on stderr, and when it goes on.
+The report: messages and bytes that the kernel took, and the time from when all connections were open until everything \
+was taken or the load was over, stalls included; how long connects took; how long connections waited for room in their \
+sockets. A line on stderr says when a server has taken nothing for 5 s, and when it goes on.
 
 SIGINT and SIGTERM end it early, with its report; a second one at once.
 

@@ -21,9 +21,9 @@ const MAX_MEMORY: usize = 1 << 40;
 const MAX_STALL: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Finds the settings for a server from what arrives, what the sink takes, and the longest stall of
-/// the sink that is to be survived: as flags, with the reason for each, what they bound, what they
-/// promise, and what happens one step beyond. It holds them against a simulation that runs the
-/// server's own decisions; nothing is started.
+/// the sink that has to be survived. Prints flags, the reason for each, the resource limits, what
+/// the settings promise, and what happens one step beyond. All is checked in a simulation that runs
+/// the server's own decisions; nothing is started.
 #[derive(Debug, Parser)]
 #[command(
     name = "drainline plan",
@@ -31,74 +31,96 @@ const MAX_STALL: Duration = Duration::from_secs(12 * 60 * 60);
     disable_version_flag = true
 )]
 pub(super) struct Args {
+    /// messages a second, in all
+    ///
     /// Plans for this many messages a second, over all connections. Give the most that arrives for
     /// longer than a stall lasts, not the average of a day.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
     rate: Option<u64>,
 
+    /// connections at once
+    ///
     /// Plans for this many connections at once.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
     connections: Option<usize>,
 
+    /// length of messages
+    ///
     /// Plans for messages this long in bytes, without their framing: the usual one. If some are
     /// longer than 64 KiB, give the longest.
     #[arg(long, value_name = "SIZE", default_value = "128")]
     #[arg(value_parser = within(units::size, 1..=MAX_MESSAGE), help_heading = "Load")]
     size: usize,
 
-    /// Takes it that the sink accepts this many messages a second when it is well. Without it the
-    /// sink is taken to keep up, and what happens beyond its rate cannot be told.
+    /// messages a second that the sink takes
+    ///
+    /// How many messages a second the sink accepts when nothing is wrong. Without it the sink is
+    /// assumed to keep up, and what happens beyond its rate is not known.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Sink")]
     sink_rate: Option<u64>,
 
+    /// longest stall of the sink
+    ///
     /// Lets the sink take nothing for this long, now and then, without a loss: a restart, a
     /// failover, a full disk.
     #[arg(long, value_name = "TIME", default_value = "10s")]
     #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_STALL), help_heading = "Sink")]
     stall: Duration,
 
-    /// Takes this for the server's --when-full. Without it that is abort, which loses nothing where
-    /// the sink catches up; and wait, where more arrives than the sink takes.
+    /// the server's --when-full
+    ///
+    /// The server's --when-full. Without it: abort where the sink catches up after a stall, so that
+    /// nothing is lost; block where more arrives than the sink takes.
     #[arg(long, value_name = "abort|drop|block")]
     #[arg(value_parser = values::choice(values::WHEN_FULL), help_heading = "Server")]
     when_full: Option<WhenFull>,
 
-    /// Lets the server's bound of memory be this at most, on each machine. The buffer has what
-    /// connections leave; where it does not hold a stall, senders are held up for the rest. Without
-    /// it a buffer has 1 GiB at most.
+    /// most memory of the server
+    ///
+    /// The most memory that the server's limits may promise, on each machine. The buffer gets what
+    /// connections leave; where the buffer does not hold a stall, senders wait for the rest.
+    /// Without it a buffer has 1 GiB at most.
     #[arg(long, value_name = "SIZE")]
     #[arg(value_parser = within(units::size, MIN_MEMORY..=MAX_MEMORY), help_heading = "Server")]
     memory: Option<usize>,
 
-    /// Takes it that one machine handles this many messages a second when it is busy. Machines are
-    /// planned to be busy to 70 %.
+    /// messages a second of one machine
+    ///
+    /// How many messages a second one machine handles at full use. Machines are planned to be used
+    /// to 70 %.
     #[arg(long, value_name = "RATE")]
     #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Machines")]
     pub(super) capacity: Option<u64>,
 
-    /// Measures that on this machine: starts a server and sends messages to it for 2 s, on up to
-    /// 500 connections. Costs what it measures, and what sending costs is counted with it, so that
-    /// a machine that only receives takes more.
+    /// measure --capacity here
+    ///
+    /// Measures --capacity on this machine: starts a server and sends messages to it for 2 s, on up
+    /// to 500 connections. The cost of sending is counted, too, so a machine that only receives
+    /// handles more.
     #[arg(long, help_heading = "Machines")]
     pub(super) measure: bool,
 
-    /// Draws the timeline of the simulation, of this load and of what lies beyond it.
+    /// draw the simulations
+    ///
+    /// Draws the timelines of the simulations: of this load and of what lies one step beyond.
     #[arg(long, help_heading = "Output")]
     pub(super) simulate: bool,
 
     #[command(flatten)]
     pub(super) output: Output,
 
-    /// Prints help: one screen for -h, every flag and its cost for --help.
+    /// print help
+    ///
+    /// Prints help: a line for each flag with -h, every flag and its cost with --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
     help: Option<bool>,
 }
 
 pub(super) const PAGE: Page = Page {
-    title: "finds the settings for a load, a sink and its longest stall",
+    title: "finds the settings for a load and a sink that stalls",
     usage: "drainline plan --rate RATE --connections N [FLAG VALUE]...",
     after: AFTER,
     short_after: "",

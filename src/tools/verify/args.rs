@@ -30,19 +30,25 @@ pub(super) struct Args {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// Cuts the input into messages: ended by LF or NUL, or after their length in decimal and a
-    /// space (RFC 6587) or in four bytes, big-endian. It is what the server was given as
-    /// --output-framing. Where a length is damaged, reading goes on at the next whole message.
+    /// how messages are delimited
+    ///
+    /// How messages are delimited in the input: ended by LF or NUL, or preceded by their length, in
+    /// decimal and a space (RFC 6587) or in four bytes, big-endian; the server's --output-framing.
+    /// After a damaged length, reading goes on at the next whole message.
     #[arg(long, value_name = "FRAMING", default_value = "lines")]
     #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
     pub(super) framing: OutputFraming,
 
+    /// connections to expect
+    ///
     /// Expects the connections 0 to N-1 and no others: as many as the load made, if each of them
     /// sent something. Without it those below the highest number that was seen are expected.
     #[arg(long, value_name = "N")]
     #[arg(value_parser = within(units::count::<u32>, 1..=MAX_CONNECTIONS), help_heading = "Expected")]
     pub(super) connections: Option<u32>,
 
+    /// messages to expect of each
+    ///
     /// Expects the messages 0 to N-1 of each connection and no others. Without it those below the
     /// highest number that was seen are expected, so the loss of the last ones of a connection
     /// cannot be told.
@@ -50,6 +56,8 @@ pub(super) struct Args {
     #[arg(value_parser = within(units::count::<u64>, 1..=MAX_MESSAGES), help_heading = "Expected")]
     pub(super) messages: Option<u64>,
 
+    /// most damages to list
+    ///
     /// Shows at most this many damaged connections, and as many torn messages; the rest is counted.
     #[arg(long, value_name = "N", default_value = "20")]
     #[arg(value_parser = within(units::count::<usize>, 0..=MAX_SHOWN), help_heading = "Output")]
@@ -58,7 +66,9 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) output: Output,
 
-    /// Prints help: one screen for -h, every flag and its cost for --help.
+    /// print help
+    ///
+    /// Prints help: a line for each flag with -h, every flag and its cost with --help.
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
     help: Option<bool>,
 }

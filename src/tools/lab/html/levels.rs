@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rung_stands_until_the_next_is_seen() {
+    fn a_level_stands_until_the_next_is_seen() {
         let climbs = timeline(5, |tick| Some(OverloadLevel::ALL[tick / 2]));
         let piece = |from, to, level| Piece { from, to, level };
         assert_eq!(

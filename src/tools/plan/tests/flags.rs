@@ -11,7 +11,7 @@ use super::super::machines;
 use super::{inputs, typed};
 
 #[test]
-fn every_flag_is_in_both_helps_and_reaches_the_situation() {
+fn every_flag_is_in_both_helps_and_reaches_the_inputs() {
     assert_every_flag_is_in_both_helps::<Args>("plan", &PAGE);
     let (full, args) = typed(&[
         "--rate=5000/s",

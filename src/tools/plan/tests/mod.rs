@@ -147,7 +147,7 @@ fn what_is_promised_holds_in_the_simulation() {
 }
 
 #[test]
-fn nobody_is_cut_off_for_a_stall_that_lasts_twice_as_long() {
+fn nobody_is_disconnected_for_a_stall_that_lasts_twice_as_long() {
     for inputs in grid() {
         let Ok(machine) = machines::find(&inputs, None) else {
             continue;

@@ -89,7 +89,7 @@ fn a_stall_that_the_buffer_holds_costs_nothing_and_holds_up_nobody() {
 }
 
 #[test]
-fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_cut() {
+fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_aborted() {
     let crowds = vec![crowd(50, ClientPace::Rate(100), 60)];
     let workload = workload(crowds, Some(20_000), &[stall(5, 20)]);
     let small = |when_full, seconds| {
@@ -130,7 +130,7 @@ fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_cut() {
 }
 
 #[test]
-fn under_a_dead_sink_one_wave_is_cut_and_then_the_gate_stays_shut() {
+fn under_a_dead_sink_one_wave_is_aborted_and_then_nobody_is_accepted() {
     let crowds = vec![crowd(20, ClientPace::Rate(1000), 120)];
     let workload = workload(crowds, Some(50_000), &[stall(1, 600)]);
     let config = config(|config| config.send_timeout = SECOND * 10);
@@ -176,7 +176,7 @@ fn one_greedy_client_takes_no_more_than_its_turns() {
 }
 
 #[test]
-fn who_sends_byte_by_byte_is_cut_and_comes_back() {
+fn who_sends_byte_by_byte_is_disconnected_and_comes_back() {
     let crowds = vec![crowd(5, ClientPace::Drip, 100)];
     let workload = workload(crowds, None, &[]);
     let aborted = simulate(&Config::default(), &workload);
@@ -218,7 +218,7 @@ fn clients_above_the_limit_wait_in_the_queue_or_are_turned_away() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_course() {
+fn the_same_seed_is_the_same_timeline() {
     let mut crowds = vec![crowd(40, ClientPace::Rate(50), 20)];
     crowds[0].reconnect = Some(SECOND);
     let mut workload = workload(crowds, Some(1_500), &[stall(3, 4)]);
