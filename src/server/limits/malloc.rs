@@ -1,4 +1,4 @@
-//! What glibc's malloc may keep of memory that is free, and who says so.
+//! How much free memory glibc's malloc may keep, and which setting decides that.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,29 +8,33 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::processors::processors;
 
-/// The settings of glibc's malloc that decide how much memory it keeps from the system although it is free.
+/// The settings of glibc's malloc that decide how much free memory it does not return to the
+/// system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Malloc {
-    /// The most arenas. malloc makes one more for a thread that has none, until there are so many, by default eight for
-    /// each processor. What lies free in an arena goes back to the system from its top only, so a small thing that lives
-    /// long keeps all that is free below it. `MALLOC_ARENA_MAX` or `glibc.malloc.arena_max`.
+    /// The most arenas, by default eight per processor. malloc makes an arena for each thread until
+    /// there are so many. Free memory of an arena is returned to the system from its top only, so a
+    /// small allocation that lives long keeps all that is free below. Set by `MALLOC_ARENA_MAX` or
+    /// `glibc.malloc.arena_max`.
     pub arenas_max: MallocSetting,
-    /// The most bytes that a thread keeps of what it freed, for itself alone, until it ends: so many pieces of each of 64
-    /// sizes of up to 1 KiB. `glibc.malloc.tcache_count`; 0 ends it.
+    /// The most bytes that a thread keeps of what it freed, for itself alone and until it ends: the
+    /// set number of pieces in each of 64 sizes up to 1 KiB. Set by `glibc.malloc.tcache_count`; 0
+    /// turns the cache off.
     pub thread_cache_bytes: MallocSetting,
 }
 
-/// A number that malloc goes by, and who has decided it.
+/// The value of a malloc setting, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MallocSetting {
-    /// glibc's own: nobody has said anything.
+    /// glibc's default.
     Default(u64),
-    /// By an environment variable, `GLIBC_TUNABLES` or an older one.
+    /// Set by an environment variable, `GLIBC_TUNABLES` or an older one.
     Set(u64),
-    /// Whatever is set: malloc is not glibc's, or the process has more privileges than whoever started it (a set-user-ID
-    /// program, or one with file capabilities) and the environment does not count (secure-execution mode in ld.so(8)).
+    /// Not settable: malloc is not glibc's, or the process has more privileges than whoever started
+    /// it (a set-user-ID program, or one with file capabilities), so that the environment is
+    /// ignored (secure-execution mode in ld.so(8)).
     Fixed(u64),
 }
 
@@ -54,8 +58,8 @@ impl MallocSetting {
 }
 
 impl Malloc {
-    /// What holds for this process, by the environment as it is now: malloc has read it before `main`. It is not known
-    /// here whether the program has another allocator.
+    /// The settings of this process, by its environment as it is now; malloc has read it before
+    /// `main`. A program's own allocator is not detected.
     pub fn of_process() -> Malloc {
         if cfg!(not(target_env = "gnu")) {
             return Malloc {
@@ -74,8 +78,9 @@ impl Malloc {
         Environment::of_process().malloc(processors)
     }
 
-    /// `GLIBC_TUNABLES` as the process was started with it, empty without. ld.so of older versions writes a NUL behind each
-    /// tunable that it takes, so that getenv(3) finds the first one only; the rest is found in `/proc/self/environ`.
+    /// `GLIBC_TUNABLES` as the process was started with, or empty. Older versions of ld.so write a
+    /// NUL after each tunable that they take, so that getenv(3) finds only the first; the others
+    /// are read from `/proc/self/environ`.
     pub fn tunables() -> OsString {
         let first = env::var_os(TUNABLES).unwrap_or_default();
         let is_variable = |entry: &[u8]| {
@@ -113,7 +118,7 @@ impl Environment {
     fn malloc(&self, processors: u64) -> Malloc {
         const ARENA_TEST: u64 = 8;
         const TCACHE_COUNT: u64 = 7;
-        // The number of processors is asked for when there is one arena more than that.
+        // malloc counts the processors only when there is one arena more than `arena_test`.
         let test = self.said("arena_test", self.arena_test.as_deref(), ARENA_TEST, |_| {
             true
         });
@@ -131,8 +136,9 @@ impl Environment {
         }
     }
 
-    /// The last tunable that malloc takes counts, and the older variable only without one. A value that it does not take
-    /// leaves the default, and is somebody's will.
+    /// The value of one setting. The last tunable that malloc takes counts, and the older variable
+    /// only without such a tunable. A value that malloc does not take leaves the default, but
+    /// counts as set.
     fn said(
         &self,
         name: &str,
@@ -160,7 +166,8 @@ impl Environment {
 
 const TUNABLES: &str = "GLIBC_TUNABLES";
 
-/// What stands behind the variable in the process's memory and is no variable itself belongs to it.
+/// Puts `GLIBC_TUNABLES` together again: entries of `environ` that follow the variable and are no
+/// variables themselves are pieces of it.
 fn uncut(environ: &[u8], first: &[u8], is_variable: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let environ = environ.strip_suffix(b"\0")?;
     let mut entries = environ.split(|byte| *byte == 0);
@@ -173,13 +180,14 @@ fn uncut(environ: &[u8], first: &[u8], is_variable: impl Fn(&[u8]) -> bool) -> O
     Some(all.join(&b':'))
 }
 
-/// The most of `glibc.malloc.tcache_count`: malloc takes none above.
+/// The largest `glibc.malloc.tcache_count` that malloc takes.
 const TCACHE_COUNT_MAX: u64 = u16::MAX as u64;
 /// The default of `glibc.malloc.tcache_max`, in bytes.
 const TCACHE_MAX: u64 = 1032;
 
-/// A chunk of malloc takes 32 bytes at least and sizes are 16 apart. Newer versions (glibc 2.42) may be told to keep
-/// larger ones, each size twice the one before.
+/// The most bytes in a thread's cache. A chunk of malloc has at least 32 bytes, and sizes are 16
+/// apart. Newer versions (glibc 2.42) can be set to keep larger chunks, each size twice the one
+/// before.
 fn thread_cache_bytes(pieces: u64, largest: u64) -> u64 {
     const SIZES: u64 = 64;
     let small = SIZES * 32 + 16 * (SIZES * (SIZES - 1) / 2);
@@ -193,8 +201,8 @@ fn thread_cache_bytes(pieces: u64, largest: u64) -> u64 {
     pieces.saturating_mul(small.saturating_add(large))
 }
 
-/// Tunables stand with a colon between. Where one has two equals signs, or the last has none, newer versions (glibc 2.39)
-/// ignore all of them.
+/// The tunables, which are separated by colons. Newer versions (glibc 2.39) ignore all tunables if
+/// one has two equals signs or the last has none.
 fn entries(tunables: &str) -> impl Iterator<Item = &str> {
     let last = tunables.rsplit(':').next().unwrap_or_default();
     let is_ill_formed = |entry: &str| entry.matches('=').count() > 1;
@@ -207,11 +215,11 @@ fn entries(tunables: &str) -> impl Iterator<Item = &str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Number {
     Whole(u64),
-    /// Something follows: older versions take the number, newer ones the default.
+    /// Something follows the number: older versions take the number, newer ones the default.
     Begins(u64),
 }
 
-/// As ld.so reads one: decimal, or after 0x hexadecimal, or after 0 octal.
+/// Reads a number as ld.so does: decimal, hexadecimal after 0x, octal after 0.
 fn number(value: &str) -> Option<Number> {
     let value = value.trim_start();
     let (digits, radix) = match (value.strip_prefix("0x"), value.starts_with('0')) {
@@ -226,7 +234,7 @@ fn number(value: &str) -> Option<Number> {
     if digits.is_empty() {
         return None;
     }
-    // Too large for malloc's size_t is the largest.
+    // malloc takes a number that is too large for size_t as the largest.
     let value = u64::from_str_radix(digits, radix).unwrap_or(u64::MAX);
     match rest.is_empty() {
         true => Some(Number::Whole(value)),
@@ -234,7 +242,8 @@ fn number(value: &str) -> Option<Number> {
     }
 }
 
-/// By AT_SECURE (getauxval(3)). A privileged process may be kept from that file itself.
+/// Whether the process runs in secure-execution mode, by AT_SECURE (getauxval(3)). A process that
+/// may not read its own auxv is privileged.
 fn is_privileged() -> bool {
     match fs::read("/proc/self/auxv") {
         Ok(auxv) => at_secure(&auxv),
@@ -242,7 +251,7 @@ fn is_privileged() -> bool {
     }
 }
 
-/// Pairs of a key and a value, each as long as an address.
+/// Looks for AT_SECURE in the auxv: pairs of a key and a value, each as long as an address.
 fn at_secure(auxv: &[u8]) -> bool {
     const AT_SECURE: usize = 23;
     const WORD: usize = size_of::<usize>();
@@ -310,7 +319,7 @@ mod tests {
         assert_eq!(alone.arenas_max, Default(9));
     }
 
-    /// Of each size one, with what malloc has beside: 32, 48, .. 1040 bytes.
+    /// Bytes of one piece of each size, with malloc's overhead: 32, 48, .. 1040.
     const SMALL: u64 = 34_304;
 
     #[test]
@@ -372,7 +381,7 @@ mod tests {
         assert_eq!(whole(last), Some(Ok(all.to_owned())));
         let alone = b"GLIBC_TUNABLES=a=1\0HOME=/root\0";
         assert_eq!(whole(alone), Some(Ok("a=1".to_owned())));
-        // As when the program has changed it since, or /proc is not there.
+        // The program has changed the variable since, or /proc is not there.
         assert_eq!(whole(b"GLIBC_TUNABLES=b=1\0"), None);
         assert_eq!(whole(b""), None);
     }

@@ -1,9 +1,9 @@
-//! The bound against the operating system: what a configuration can need at most, computed before the
-//! first thread starts, and held against what the system can give.
+//! The resource limits of a server: the most that a configuration can need, computed before the
+//! first thread starts, and compared with what the system can give.
 //!
-//! RLIMIT_NPROC is not among the limits: it counts every thread of the user, in all processes, and
-//! privileges lift it (setrlimit(2)), so that no file says how much of it is left. A thread that it
-//! refuses is a client rejected and counted while the server runs.
+//! RLIMIT_NPROC is not checked: it counts every thread of the user in all processes, and privileges
+//! lift it (setrlimit(2)), so no file tells how much of it is left. Where RLIMIT_NPROC refuses a
+//! thread while the server runs, a client is rejected and counted.
 
 mod malloc;
 mod processors;
@@ -19,44 +19,45 @@ pub use malloc::{Malloc, MallocSetting};
 pub(super) use system::Level;
 pub(super) use system::System;
 
-/// Threads that every server has beside its acceptors and handlers: consumer, reaper, watchdog, logger.
+/// The threads of every server beside acceptors and handlers: consumer, reaper, watchdog, logger.
 pub(super) const OWN_THREADS: u64 = 4;
 
-/// The listener, its eventfd, the system's table of sockets, which tells who is in its queue, and one client above the
-/// connections: it is accepted to be turned away, while the gate is shut or during a drain, or waits for that as a spare
-/// descriptor.
+/// The listener, its eventfd, the system's table of sockets, which shows the listener's queue, and
+/// either one client that is accepted to be rejected or the spare descriptor that is kept for that.
 pub(super) const DESCRIPTORS_PER_LISTENER: u64 = 4;
 
-/// What std maps for a thread: its stack and its signal stack, each with a guard page, which is a
-/// mapping of its own. Beyond vm.max_map_count std panics inside the new thread, after clone(2), and
-/// the process aborts (rust-lang/rust#78497): this limit has to be met here or not at all.
+/// The mappings of a thread that std starts: stack and signal stack, each with a guard page. Beyond
+/// vm.max_map_count, std panics inside the new thread, after clone(2), and the process aborts
+/// (rust-lang/rust#78497). So this limit has to be checked in advance.
 pub(super) const MAPPINGS_PER_THREAD: u64 = 4;
 
-/// What std reserves for the stack of a thread that asks for no other size.
+/// The stack size of a thread that asks for no other, in bytes.
 const DEFAULT_STACK: u64 = 2 << 20;
-/// A thread's guard page, and its signal stack with its own: it depends on what the processor has to save.
+/// A thread's guard pages and its signal stack in bytes, rounded up: the size of a signal stack
+/// depends on the processor.
 const BESIDE_STACK: u64 = 64 << 10;
-/// What glibc's malloc reserves at a time for an arena beside the first (HEAP_MAX_SIZE). It asks for twice as much for a
-/// moment, to align it. The first one grows as it is used.
+/// Bytes of address space that glibc's malloc reserves at a time for every arena but the first
+/// (HEAP_MAX_SIZE). To align them, malloc maps twice as much for a moment. The first arena only
+/// grows as it is used.
 const ADDRESSES_PER_ARENA: u64 = 64 << 20;
 
-/// Kept free for what the process still maps: the allocator's arenas (glibc: 8 per core, two mappings
-/// each), large blocks, libraries that load late.
+/// Mappings kept free for what the process still maps: the allocator's arenas (glibc: 8 per core,
+/// two mappings each), large blocks, libraries that load late.
 const SPARE_MAPPINGS: u64 = 256;
 
 /// The kernel hands out no pid below this one a second time (RESERVED_PIDS in kernel/pid.c).
 const RESERVED_PIDS: u64 = 300;
 
-/// Pages of a thread that get touched, whatever `stack_size` reserves: 9.8 KiB were measured with an
-/// idle connection (stack, thread-local storage, signal stack, the state), a deep frame takes one more.
+/// Resident bytes of a thread, whatever `stack_size` reserves. An idle connection was measured at
+/// 9.8 KiB (stack, thread-local storage, signal stack, the state), and a deep frame touches one
+/// more page.
 const TOUCHED_PER_THREAD: u64 = 16 << 10;
 
-/// A boxed item's slot in the channel: the pointer and the slot's stamp.
+/// Bytes of a boxed item's slot in the channel: the pointer and the slot's stamp.
 const SLOT_BYTES: u64 = 16;
 
-/// The process without a connection: code and data that get touched, the server's own threads.
-///
-/// A program that is built without optimisation has code that is several times as large.
+/// Resident bytes of the process without a connection: code, data and the server's own threads. The
+/// code of a program that is built without optimisation is several times as large.
 const MEMORY_OF_PROCESS: u64 = if cfg!(debug_assertions) {
     16 << 20
 } else {
@@ -64,32 +65,36 @@ const MEMORY_OF_PROCESS: u64 = if cfg!(debug_assertions) {
 };
 
 const WITHOUT_PROC: &str = "without /proc the descriptors, threads, mappings and addresses that the process has already \
-    are not known, and not in the bound";
+    are not known, and not in the limits";
 
-/// What a server requirements at most, of the whole process: computed at start, before the first thread.
+/// The most that the whole process can need while the server runs: computed at start, before the
+/// first thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResourceLimits {
     /// Connections served at once.
     pub max_connections: usize,
-    /// Threads: one per connection and per listener, the server's own, and those that the process had
-    /// when the bound was computed.
+    /// Threads: one per connection and per listener, the server's own, and those that the process
+    /// had when the limits were computed.
     pub threads: u64,
-    /// Descriptors: one per connection, four per listener (six with `on_overload` refuse), and those that the
-    /// process had open.
+    /// Descriptors: one per connection, four per listener (six with `on_overload` refuse), and
+    /// those that the process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
-    /// connection, the buffer with its slots, what the ingest room keeps of read buffers, and 8 MiB for
-    /// the process. Stacks count what gets touched, not what is reserved. What an embedder holds
-    /// elsewhere is not in it.
+    /// connection, the buffer with its slots, the read buffers that an ingest keeps, and 8 MiB for
+    /// the process. Stacks are counted by what gets touched, not by what is reserved. What an
+    /// embedder holds elsewhere is not included.
     pub memory_bytes: u64,
-    /// Memory in bytes that glibc's malloc may keep on top, free and not given back to the system: `buffer_bytes` for each
-    /// arena beside the first ([`Malloc::arenas_max`]), if the buffer was once filled by threads of that arena alone and
-    /// something that lives long lies at its top. 0 with MALLOC_ARENA_MAX=1 in the environment, and where malloc is not
-    /// glibc's. It is not known here whether the program has another allocator.
+    /// Memory in bytes that glibc's malloc may keep on top, free and not returned to the system:
+    /// `buffer_bytes` for every arena but the first ([`Malloc::arenas_max`]), if threads of that
+    /// arena alone once filled the buffer and something that lives long lies at its top. 0 with
+    /// MALLOC_ARENA_MAX=1 in the environment, and where malloc is not glibc's. A program's own
+    /// allocator is not detected.
     pub arena_memory_bytes: u64,
-    /// Memory in bytes that glibc's malloc may keep for threads on top ([`Malloc::thread_cache_bytes`]): 235 KiB for each.
-    /// 0 with `GLIBC_TUNABLES=glibc.malloc.tcache_count=0` in the environment, and where malloc is not glibc's.
+    /// Memory in bytes that glibc's malloc may keep in the caches of threads on top
+    /// ([`Malloc::thread_cache_bytes`]): by default 235 KiB for each thread. 0 with
+    /// `GLIBC_TUNABLES=glibc.malloc.tcache_count=0` in the environment, and where malloc is not
+    /// glibc's.
     pub thread_cache_memory_bytes: u64,
     /// Memory in bytes that the kernel may hold for the sockets on top, if every peer fills every
     /// buffer: the last values of net.ipv4.tcp_rmem and tcp_wmem (tcp(7)) per connection. 0 if the
@@ -98,7 +103,7 @@ pub struct ResourceLimits {
 }
 
 impl ResourceLimits {
-    /// Resident memory in bytes, with all that malloc may keep.
+    /// Resident memory in bytes, including all that malloc may keep.
     pub fn memory_with_malloc_bytes(&self) -> u64 {
         sum([
             self.memory_bytes,
@@ -139,23 +144,24 @@ impl fmt::Display for ResourceLimits {
     }
 }
 
-/// What is known about the process beside the configuration.
+/// What the limits depend on beside the configuration and the system.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Requirements {
     /// Listeners, those that were handed in included.
     pub(super) listeners: usize,
-    /// Threads that the process will still start beside the server's. Those that run are in [`System`].
+    /// Threads that the process will still start beside the server's. Those that run are in
+    /// [`System`].
     pub(super) other_threads: u64,
     /// Descriptors that the process will still open beside the server's. Those that are open are in
     /// [`System`].
     pub(super) other_descriptors: u64,
-    /// What the room above holds of buffers.
+    /// The memory of read buffers that the ingest keeps.
     pub(super) memory: BufferMemory,
-    /// What the program calls its settings.
+    /// What the program's users call its settings.
     pub(super) names: SettingNames,
 }
 
-/// What a program calls the settings of a server: for a program with flags, by those.
+/// What a program's users call a setting, given its field's name: a flag, for example.
 #[derive(Clone, Copy)]
 pub(super) struct SettingNames(pub(super) fn(&str) -> String);
 
@@ -177,16 +183,16 @@ impl fmt::Debug for SettingNames {
     }
 }
 
-/// What is held of buffers beside what the buffer and handlers count.
+/// The memory of read buffers beside what handlers and the buffer hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferMemory {
     /// The setting that decides how much a handler holds.
     pub(crate) setting: &'static str,
-    /// Bytes kept ready.
+    /// Bytes of buffers that are kept ready.
     pub(crate) kept_bytes: u64,
-    /// Mappings that buffers may take at most, beside those of connections.
+    /// The most mappings that buffers take beside those of connections.
     pub(crate) mappings: u64,
-    /// Mappings that a connection may hold at most, beside its thread's.
+    /// The most mappings that a connection takes beside its thread's.
     pub(crate) mappings_per_connection: u64,
 }
 
@@ -201,40 +207,41 @@ impl Default for BufferMemory {
     }
 }
 
-/// A bound that the system holds, and what its operator should know about it.
+/// Limits that the system can meet, and what the operator should know about them.
 #[derive(Clone, Debug)]
 pub(super) struct FittedLimits {
     pub(super) limits: ResourceLimits,
-    /// One line each: a default that shrank, memory that may not suffice.
+    /// One line per note: a default that shrank, or memory that may not suffice.
     pub(super) notes: Vec<String>,
-    /// Addresses that a connection's thread reserves.
+    /// Bytes of address space that a connection's thread reserves.
     pub(super) addresses_per_thread: u64,
 }
 
-/// The largest bound that `config` asks for and `system` holds. Call it before listeners are bound: the
-/// descriptors of those that are open already would be counted twice.
+/// Computes the limits of `config`, and lowers a default `max_connections` to what the system can
+/// meet. Must be called before listeners are bound, or their descriptors would be counted twice.
 ///
 /// # Errors
-/// The tightest limit, if it does not hold the `max_connections` that was asked for, or not even one
-/// connection. Memory is no such limit: the bound is far above what most loads touch, so it only warns.
+/// The tightest limit of the system, if it does not allow the `max_connections` that was asked for,
+/// or not even one connection. Memory never is an error: most loads touch far less than the limit,
+/// so a lack of memory is only a note.
 pub(super) fn fit(
     config: &Config,
     requirements: &Requirements,
     system: &System,
 ) -> Result<FittedLimits, LimitError> {
-    let tightest = ceilings(config, requirements, system)
+    let tightest = system_limits(config, requirements, system)
         .into_iter()
         .min_by_key(SystemLimit::fits);
     let mut notes = Vec::new();
     let max_connections = match tightest {
         None => default_or(config.max_connections),
-        Some(ceiling) => {
-            let (asked, fits) = (default_or(config.max_connections), ceiling.fits());
+        Some(limit) => {
+            let (asked, fits) = (default_or(config.max_connections), limit.fits());
             if fits == 0 || (config.max_connections.is_some() && asked > fits) {
-                return Err(ceiling.error(config.max_connections.unwrap_or(1)));
+                return Err(limit.error(config.max_connections.unwrap_or(1)));
             }
             if asked > fits {
-                notes.push(ceiling.note(&requirements.names.of("max_connections")));
+                notes.push(limit.note(&requirements.names.of("max_connections")));
             }
             asked.min(fits)
         }
@@ -314,7 +321,7 @@ fn beside_the_first(arenas: u64) -> u64 {
     arenas.saturating_sub(1)
 }
 
-/// Threads that will start, without the handlers.
+/// The number of threads that will start, without the handlers'.
 pub(super) fn new_threads(requirements: &Requirements) -> u64 {
     sum([
         requirements.listeners as u64,
@@ -323,7 +330,7 @@ pub(super) fn new_threads(requirements: &Requirements) -> u64 {
     ])
 }
 
-/// Descriptors of the whole process, without the connections.
+/// The number of descriptors of the whole process, without the connections'.
 pub(super) fn descriptors_without(requirements: &Requirements, system: &System) -> u64 {
     let of_listeners = DESCRIPTORS_PER_LISTENER.saturating_mul(requirements.listeners as u64);
     sum([
@@ -333,16 +340,16 @@ pub(super) fn descriptors_without(requirements: &Requirements, system: &System) 
     ])
 }
 
-/// One limit against a need that grows with the connections.
+/// One limit of the system, and what the process needs of it for a number of connections.
 #[derive(Debug)]
 struct SystemLimit {
     limit: String,
     unit: &'static str,
     allows: u64,
-    /// Needed without a single connection, with what is in use already.
+    /// Needed without any connection, including what is in use already.
     fixed: u64,
     per_connection: u64,
-    /// Needed for each connection until it comes to so much in all.
+    /// Needed for each connection on top, until that adds up to the second number.
     at_first: (u64, u64),
 }
 
@@ -391,8 +398,12 @@ impl SystemLimit {
     }
 }
 
-/// Every limit that exists.
-fn ceilings(config: &Config, requirements: &Requirements, system: &System) -> Vec<SystemLimit> {
+/// Every limit of the system that applies.
+fn system_limits(
+    config: &Config,
+    requirements: &Requirements,
+    system: &System,
+) -> Vec<SystemLimit> {
     let threads = |limit: &str, allows: Option<u64>, taken: u64| {
         allows.map(|allows| SystemLimit {
             limit: limit.to_owned(),
@@ -403,7 +414,7 @@ fn ceilings(config: &Config, requirements: &Requirements, system: &System) -> Ve
             at_first: (0, 0),
         })
     };
-    // A container may see less of the system than of itself.
+    // A container may be shown fewer threads of the machine than it has itself.
     let running = system.all_threads.max(system.own_threads);
     let descriptors = system.descriptors_max.map(|allows| SystemLimit {
         limit: "RLIMIT_NOFILE (ulimit -n)".to_owned(),
@@ -445,8 +456,9 @@ fn ceilings(config: &Config, requirements: &Requirements, system: &System) -> Ve
     .collect()
 }
 
-/// RLIMIT_AS counts what is reserved, touched or not: stacks as a whole, and malloc's arenas. There is one for each
-/// thread until there are as many as there may be, so few connections may fit where all arenas do not.
+/// RLIMIT_AS counts what is reserved, touched or not: whole stacks, and malloc's arenas. Each
+/// thread gets an arena until there are as many as malloc makes, so a few connections may fit where
+/// all arenas do not.
 fn address_space(
     config: &Config,
     requirements: &Requirements,
@@ -454,10 +466,10 @@ fn address_space(
 ) -> Option<SystemLimit> {
     let allows = system.address_space_max?;
     let limits = limits(0, config, requirements, system);
-    // One for each thread that there is without connections, and then for each connection's.
+    // Threads without a connection get an arena first, then those of connections.
     let arenas = limits.threads.min(system.arenas_max);
     let arenas_left = system.arenas_max - arenas;
-    // What it keeps, and what of its last piece is not used yet.
+    // What an arena keeps, and what it has reserved and not used yet.
     let per_arena = ADDRESSES_PER_ARENA.saturating_add(config.buffer_bytes as u64);
     let to_align = match system.arenas_max {
         0 | 1 => 0,
@@ -495,7 +507,7 @@ fn sum<const N: usize>(terms: [u64; N]) -> u64 {
     terms.into_iter().fold(0, u64::saturating_add)
 }
 
-/// A size as people write it, with one decimal, never less than it is.
+/// A number of bytes with a unit and one decimal, rounded up.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -503,7 +515,7 @@ impl fmt::Display for Bytes {
         let unit = ["KiB", "MiB", "GiB", "TiB"];
         let mut size = self.0 as f64 / 1024.0;
         let mut step = 0;
-        // What would be rounded to 1024.0 is written in the next unit.
+        // A size that would be rounded to 1024.0 is written in the next unit.
         while size >= 1023.95 && step + 1 < unit.len() {
             size /= 1024.0;
             step += 1;

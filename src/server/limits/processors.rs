@@ -1,10 +1,11 @@
-//! How many processors there are, as malloc counts them.
+//! The number of processors, as malloc counts them.
 
 use std::fs;
 use std::thread;
 
-/// Those that are online, by the first of these files that can be read, and else those that this
-/// process may run on. It takes two where none of it can be known. The largest of all is never too few.
+/// malloc takes the processors that are online by the first of these files that it can read, else
+/// those that the process may run on, else two. This takes the largest of these numbers, which is
+/// never too small.
 pub(super) fn processors() -> u64 {
     let allowed = thread::available_parallelism().map_or(0, |count| count.get() as u64);
     let text = |path| fs::read_to_string(path).unwrap_or_default();
@@ -13,7 +14,7 @@ pub(super) fn processors() -> u64 {
     [2, allowed, online, running].into_iter().fold(0, u64::max)
 }
 
-/// Numbers and ranges with commas between: `0-3,6`.
+/// Counts a list of numbers and ranges such as `0-3,6`.
 fn online(list: &str) -> u64 {
     let count = |range: &str| -> Option<u64> {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -24,7 +25,7 @@ fn online(list: &str) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 
-/// proc_stat(5) has a line for each processor.
+/// Counts the lines of proc_stat(5), which has one for each processor.
 fn lines_of_processors(stat: &str) -> u64 {
     let is_processor = |line: &&str| {
         line.strip_prefix("cpu")

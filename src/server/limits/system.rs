@@ -1,5 +1,6 @@
-//! What the operating system can give, read once. What cannot be read is no limit: a kernel without
-//! the file has none of that kind, and a sandbox that hides it would otherwise forbid every start.
+//! The limits of the operating system, read once. A limit that cannot be read does not count: a
+//! kernel without the file has no such limit, and a sandbox that hides the file would otherwise
+//! prevent every start.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -8,32 +9,32 @@ use rustix::process::{Resource, getrlimit};
 
 use super::malloc::Malloc;
 
-/// The limits of the system and what is in use of each. `None` where there is none.
+/// The limits of the system and what is in use of each. `None` stands for no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::server) struct System {
-    /// Nothing tells what this process has in use already.
+    /// /proc is missing, so what this process has in use already is not known.
     pub(in crate::server) is_without_proc: bool,
-    /// RLIMIT_NOFILE, the soft one: it is the one that accept(2) meets.
+    /// The soft RLIMIT_NOFILE, which is the limit of accept(2).
     pub(in crate::server) descriptors_max: Option<u64>,
-    /// Open in this process.
+    /// Descriptors that are open in this process.
     pub(in crate::server) open_descriptors: u64,
-    /// Of this process.
+    /// Threads of this process.
     pub(in crate::server) own_threads: u64,
-    /// Of the whole machine, kernel threads included.
+    /// Threads of the whole machine, kernel threads included.
     pub(in crate::server) all_threads: u64,
     /// kernel.threads-max.
     pub(in crate::server) threads_max: Option<u64>,
-    /// kernel.pid_max: a thread takes a number from the same space.
+    /// kernel.pid_max, which limits the ids of threads, too.
     pub(in crate::server) pid_max: Option<u64>,
-    /// Of all control groups around this process the one with the fewest threads left.
+    /// The control group around this process that has the fewest threads left.
     pub(in crate::server) pids: Option<Level>,
     /// vm.max_map_count.
     pub(in crate::server) mappings_max: Option<u64>,
-    /// Of this process.
+    /// Memory mappings of this process.
     pub(in crate::server) mappings: u64,
-    /// What allows the least memory: the machine, or one of the control groups around this process.
+    /// The least memory that the machine or one of the control groups around this process allows.
     pub(in crate::server) memory: Option<Level>,
-    /// RLIMIT_AS in bytes, the soft one.
+    /// The soft RLIMIT_AS in bytes.
     pub(in crate::server) address_space_max: Option<u64>,
     /// Bytes that are mapped in this process, used or not.
     pub(in crate::server) address_space: u64,
@@ -50,11 +51,11 @@ pub(in crate::server) struct System {
 /// The limit of one control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::server) struct Level {
-    /// The file, as an operator finds it.
+    /// Where an operator finds the limit.
     pub(in crate::server) limit: String,
     pub(in crate::server) max: u64,
-    /// In use by everybody in the group, this process included. 0 for memory: most of what a group
-    /// uses is page cache, which gives way.
+    /// What all processes in the group use, this one included. 0 for memory: most of what a group
+    /// uses is page cache, which the kernel drops when memory is needed.
     pub(in crate::server) used: u64,
 }
 
@@ -71,7 +72,7 @@ impl System {
         }
     }
 
-    /// Everything that stands in files, under a root that tests replace.
+    /// Reads everything that is in files, under a root that tests replace.
     fn read_under(root: &Path) -> System {
         let proc = root.join("proc");
         let setting = |name: &str| number(&proc.join("sys").join(name));
@@ -107,29 +108,30 @@ impl System {
     }
 }
 
-/// A file's text, empty if there is none. Paths in `/proc` may hold any byte, so it is read lossily.
+/// A file's text, or empty if it cannot be read. Paths in `/proc` may hold any byte, so the file is
+/// read lossily.
 fn text(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A file that holds one number. `max` and what is not there are none.
+/// The number in a file. `None` for `max`, and if the file cannot be read.
 fn number(path: &Path) -> Option<u64> {
     text(path).trim().parse().ok()
 }
 
-/// tcp_rmem and tcp_wmem hold least, default and most (tcp(7)).
+/// The last number of tcp_rmem or tcp_wmem, which have the minimum, default and maximum (tcp(7)).
 fn last_number(text: &str) -> u64 {
     let last = text.split_ascii_whitespace().last();
     last.and_then(|last| last.parse().ok()).unwrap_or(0)
 }
 
-/// Without the descriptor that reads the folder.
+/// The number of open descriptors, without the one that reads the folder.
 fn open_descriptors(folder: &Path) -> u64 {
     fs::read_dir(folder).map_or(0, |entries| (entries.count() as u64).saturating_sub(1))
 }
 
-/// The line `Threads:` of proc_pid_status(5). Whoever asks is at least one.
+/// The line `Threads:` of proc_pid_status(5); at least the calling thread.
 fn own_threads(status: &str) -> u64 {
     let count = status
         .lines()
@@ -157,7 +159,7 @@ fn machine_memory(meminfo: &str) -> Option<Level> {
     })
 }
 
-/// The fourth field of proc_loadavg(5): runnable threads, a slash, all threads.
+/// The number of all threads, which follows a slash in the fourth field of proc_loadavg(5).
 fn all_threads(loadavg: &str) -> u64 {
     let field = loadavg.split_ascii_whitespace().nth(3);
     let all = field.and_then(|field| field.split_once('/')?.1.parse().ok());
@@ -211,9 +213,9 @@ impl Groups<'_> {
             .min_by_key(|level| level.max)
     }
 
-    /// The folders of this process's group and of every group above it that its mounts show, for one
-    /// controller. Both versions may be mounted at once; a folder that has not got the controller has
-    /// not got its files either.
+    /// The folders of this process's group and of every group above it that its mounts show, for
+    /// one controller. Both versions may be mounted at once; a folder that has not got the
+    /// controller has not got its files either.
     fn folders(&self, controller: &str) -> Vec<PathBuf> {
         let mut folders = Vec::new();
         for mount in self.mounts.lines().filter_map(Mount::parse) {
@@ -258,7 +260,7 @@ struct Mount<'a> {
 
 impl<'a> Mount<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        // Before the dash stands any number of optional fields.
+        // Any number of optional fields comes before the dash.
         let (mount, system) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
         let mut system = system.split(' ');
@@ -282,7 +284,7 @@ impl<'a> Mount<'a> {
     /// The folders from the mount point down to the group `own`, under `root`.
     fn levels(&self, own: &Path, root: &Path) -> Vec<PathBuf> {
         let climbs = |part: Component<'_>| part == Component::ParentDir;
-        // A group outside our cgroup namespace (`/../x`): where it is mounted cannot be told.
+        // A group outside our cgroup namespace (`/../x`), whose mount point is not known.
         if own.components().any(climbs) {
             return Vec::new();
         }
@@ -290,10 +292,10 @@ impl<'a> Mount<'a> {
         let mut folder = root.join(point);
         let below = match own.strip_prefix(&self.top) {
             Ok(below) => below,
-            // The mount was made outside our namespace and starts above it: a level around us, though
-            // the way down from it to us has no name here.
+            // The mount was made outside our namespace and starts above it: a level around this
+            // process, although no path leads from it down to our group.
             Err(_) if self.top.components().skip(1).all(climbs) => Path::new(""),
-            // A part of the tree that we are not in.
+            // A part of the tree that this process is not in.
             Err(_) => return Vec::new(),
         };
         let mut levels = vec![folder.clone()];
@@ -305,7 +307,8 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Space, tab, newline and backslash stand in mountinfo as a backslash and three octal digits.
+/// Decodes space, tab, newline and backslash, which mountinfo writes as a backslash and three octal
+/// digits.
 fn unescape(field: &str) -> PathBuf {
     let mut pieces = field.split('\\');
     let mut path = pieces.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Every limit is hit, and named.
+//! Every limit of the system is hit, and named in the error or note.
 
 #![allow(clippy::unwrap_used)]
 
@@ -41,8 +41,8 @@ fn level(limit: &str, max: u64, used: u64) -> Option<Level> {
     Some(Level { limit, max, used })
 }
 
-/// `system` holds `fits` connections and no more: asked for, that many are granted and one more is
-/// refused by `limit`; not asked for, the default shrinks to it.
+/// `system` allows `fits` connections and no more: so many can be asked for, one more is refused
+/// because of `limit`, and the default shrinks to `fits`.
 #[track_caller]
 fn holds_exactly(system: &System, limit: &str, allows: u64, fits: usize) {
     let granted = fit(&asking(fits), &NEEDS, system).unwrap();
@@ -193,13 +193,14 @@ fn a_system_that_holds_no_connection_refuses_the_default_too() {
     );
 }
 
-/// With all of malloc's arenas, or with few where few connections fit beside so many.
+/// Counts all of malloc's arenas, or only a few where few connections fit beside all of them.
 #[test]
 fn address_space_is_counted_with_whole_stacks_and_arenas() {
     let mut system = free();
     system.arenas_max = 16;
     let config = asking(1);
-    // What the process has, what it holds without a connection, seven threads, and room to align an arena.
+    // What the process has and holds without a connection, seven threads, and space to align an
+    // arena.
     let own = limits(0, &config, &NEEDS, &system);
     let fixed = own.memory_bytes + 6 * (DEFAULT_STACK + BESIDE_STACK) + ADDRESSES_PER_ARENA;
     let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64;
@@ -217,7 +218,7 @@ fn address_space_is_counted_with_whole_stacks_and_arenas() {
     assert_eq!((error.fits, error.unit), (0, "bytes of address space"));
 }
 
-/// The first one grows as it is used: nothing is reserved for it.
+/// malloc's first arena grows as it is used: nothing is reserved for it.
 #[test]
 fn address_space_with_one_arena_is_that_of_memory_and_stacks() {
     let mut system = free();
@@ -233,7 +234,7 @@ fn address_space_with_one_arena_is_that_of_memory_and_stacks() {
     holds_exactly(&system, "RLIMIT_AS (ulimit -v)", allows, 100);
 }
 
-/// As many arenas as there may be, or as there are threads.
+/// There are as many arenas as malloc makes, or as there are threads.
 #[test]
 fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_that() {
     let mut system = free();
@@ -252,7 +253,7 @@ fn arenas_beside_the_first_may_each_keep_a_buffer_and_the_text_says_what_ends_th
     assert_eq!(of(100, &system).arena_memory_bytes, 0);
 }
 
-/// Each thread's, of which there are seven beside those of connections.
+/// Each thread has a cache; there are seven threads beside those of connections.
 #[test]
 fn caches_of_threads_are_counted_for_each_and_the_text_says_what_ends_them() {
     let mut system = free();
