@@ -298,7 +298,7 @@ impl<T: PartialEq + Copy> Kind for Choice<T> {
     }
 }
 
-/// A value of another kind, or one of some words that stand for something else.
+/// A value of another kind, or a word that stands for something else.
 pub(crate) struct Words<K: Kind, T: 'static, const N: usize> {
     pub(crate) words: [(&'static str, T); N],
     pub(crate) kind: K,
@@ -313,7 +313,7 @@ pub(crate) const fn off<K: Kind>(kind: K) -> Words<K, Option<K::Value>, 1>
 where
     K::Value: Clone,
 {
-    optional("off", kind)
+    optional([("off", None)], kind)
 }
 
 /// `auto`, which is `None`, or a value.
@@ -321,15 +321,26 @@ pub(crate) const fn auto<K: Kind>(kind: K) -> Words<K, Option<K::Value>, 1>
 where
     K::Value: Clone,
 {
-    optional("auto", kind)
+    optional([("auto", None)], kind)
 }
 
-const fn optional<K: Kind>(word: &'static str, kind: K) -> Words<K, Option<K::Value>, 1>
+/// A value that has no default: `None` where the flag is not given.
+pub(crate) const fn unset<K: Kind>(kind: K) -> Words<K, Option<K::Value>, 0>
+where
+    K::Value: Clone,
+{
+    optional([], kind)
+}
+
+const fn optional<K: Kind, const N: usize>(
+    words: [(&'static str, Option<K::Value>); N],
+    kind: K,
+) -> Words<K, Option<K::Value>, N>
 where
     K::Value: Clone,
 {
     Words {
-        words: [(word, None)],
+        words,
         kind,
         wrap: Some,
         unwrap: Option::clone,
@@ -340,11 +351,15 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
     type Value = T;
 
     fn read(&self, typed: &str) -> Result<T, NotAccepted> {
-        let word = self.words.iter().find(|(word, _)| *word == typed);
+        self.read_os(typed.as_ref())
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<T, NotAccepted> {
+        let word = self.words.iter().find(|(word, _)| typed == *word);
         if let Some((_, value)) = word {
             return Ok(value.clone());
         }
-        let read = self.kind.read(typed).map(self.wrap);
+        let read = self.kind.read_os(typed).map(self.wrap);
         // A word among other values is wrong by what stands beside it.
         let is_word = |part: &OsString| self.words.iter().any(|(word, _)| part == word);
         read.map_err(|error| NotAccepted {
@@ -381,38 +396,6 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
         let (mut good, bad) = self.kind.cases();
         good.extend(self.words.iter().map(|(word, _)| (*word).to_owned()));
         (good, bad)
-    }
-}
-
-/// A value that has no default: `None` where the flag is not given.
-pub(crate) struct Unset<K>(pub(crate) K);
-
-impl<K: Kind> Kind for Unset<K> {
-    type Value = Option<K::Value>;
-
-    fn read(&self, typed: &str) -> Result<Self::Value, NotAccepted> {
-        self.0.read(typed).map(Some)
-    }
-
-    fn read_os(&self, typed: &OsStr) -> Result<Self::Value, NotAccepted> {
-        self.0.read_os(typed).map(Some)
-    }
-
-    fn print(&self, value: &Self::Value) -> Option<String> {
-        value.as_ref().and_then(|value| self.0.print(value))
-    }
-
-    fn expected(&self) -> String {
-        self.0.expected()
-    }
-
-    fn placeholder(&self) -> String {
-        self.0.placeholder()
-    }
-
-    #[cfg(test)]
-    fn cases(&self) -> (Vec<String>, Vec<String>) {
-        self.0.cases()
     }
 }
 

@@ -9,7 +9,7 @@ use drainline::{FirstByteTimeout, PauseAfter, ranges};
 
 use super::Settings;
 use crate::cli::flag::{Field, Flag, Takes};
-use crate::cli::kinds::{Choice, Choices, Count, List, Rate, Size, Time, Unset, Words, auto, off};
+use crate::cli::kinds::{Choice, Choices, Count, List, Rate, Size, Time, Words, auto, off, unset};
 use crate::cli::values::{self, Address, FilePath, KeepaliveTimes, Network, Sink};
 
 /// A value of a kind, which belongs into a field of the settings.
@@ -433,7 +433,7 @@ fn performance() -> Vec<Flag<Settings>> {
             help: "Gives each connection's thread this much stack. Untouched stack costs address space and \
                    no memory; an overflow aborts the whole process.",
             takes: field!(
-                Unset(Size {
+                unset(Size {
                     range: ranges::STACK_SIZE,
                     example: "256KiB",
                 }),
@@ -482,7 +482,7 @@ fn output() -> Vec<Flag<Settings>> {
                    it is info. Similar lines are rate-limited, so an overload logs only a few. debug adds \
                    the begin and end of each connection, each rejected client and each pause.",
             takes: field!(
-                Unset(Choice {
+                unset(Choice {
                     words: values::LOG_LEVEL,
                     placeholder: "LEVEL",
                 }),
@@ -518,7 +518,7 @@ fn running() -> Vec<Flag<Settings>> {
             help: "Writes the addresses that drainline listens on to this file, one per line. The file \
                    is complete whenever it exists, and stays after the end. With port 0, this is how \
                    other programs learn the port.",
-            takes: field!(Unset(FilePath), port_file),
+            takes: field!(unset(FilePath), port_file),
         },
         Flag {
             name: "check",
