@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::common::child::Drainline;
 use crate::common::client;
-use crate::common::wait::{DEADLINE, wait_for, wait_until};
+use crate::common::wait::{DEADLINE, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -91,14 +91,15 @@ fn a_usr1_is_answered_in_text_unless_json_is_asked_for() {
     client.write_all(b"one\nhalf").unwrap();
     let peer = client.local_addr().unwrap();
     let listed = format!("\n1 {peer} reading, for ");
-    let told = wait_for("the connection listed", DEADLINE, || {
+    let connection = "1 message, 8 bytes, inside a frame\n";
+    let server = "\n1 connection; overload: normal; accepting; no sender waiting; 0 messages in flight; stdout is idle\n";
+    wait_until("the connection and the server told", DEADLINE, || {
         child.signal(Signal::USR1);
         let told = child.stderr_text();
-        (told.contains(&listed) && told.contains("1 message, 8 bytes, inside a frame\n"))
-            .then_some(told)
+        [&listed, connection, server]
+            .iter()
+            .all(|part| told.contains(*part))
     });
-    let server = "\n1 connection; overload: normal; accepting; no sender waiting; 0 messages in flight; stdout is idle\n";
-    assert!(told.contains(server), "{told}");
     child.terminate();
 }
 
