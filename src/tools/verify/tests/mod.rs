@@ -87,78 +87,49 @@ fn each_kind_of_damage_is_found_in_each_framing() {
                 messages: 40,
                 ..Total::default()
             };
-            let of = |frames: &[Vec<u8>]| total(framing, &frames.concat(), piece).0;
-            assert_eq!(of(&frames(framing)), clean);
-            assert!(clean.is_clean());
-
-            let mut deleted = frames(framing);
-            deleted.remove(10);
-            let expected = Total {
-                messages: 39,
-                missing: 1,
+            let damaged = |what: &str, damage: fn(&mut Vec<Vec<u8>>), expected: Total| {
+                let mut frames = frames(framing);
+                damage(&mut frames);
+                let found = total(framing, &frames.concat(), piece).0;
+                assert_eq!(found, expected, "{framing}: {what}");
+            };
+            let of = |messages, missing, torn| Total {
+                messages,
+                missing,
+                torn,
                 ..clean
             };
-            assert_eq!(of(&deleted), expected, "{framing}: deleted");
-
-            let mut repeated = frames(framing);
-            repeated.insert(11, repeated[10].clone());
-            let expected = Total {
+            damaged("nothing", |_| {}, clean);
+            assert!(clean.is_clean());
+            let deleted = |frames: &mut Vec<Vec<u8>>| drop(frames.remove(10));
+            damaged("deleted", deleted, of(39, 1, 0));
+            let repeated = Total {
                 messages: 41,
                 duplicated: 1,
                 ..clean
             };
-            assert_eq!(of(&repeated), expected, "{framing}: repeated");
-
-            let mut swapped = frames(framing);
-            swapped.swap(10, 12);
-            let expected = Total {
+            let repeat = |frames: &mut Vec<Vec<u8>>| frames.insert(11, frames[10].clone());
+            damaged("repeated", repeat, repeated);
+            let misordered = Total {
                 misordered: 1,
                 ..clean
             };
-            assert_eq!(of(&swapped), expected, "{framing}: swapped");
-
+            damaged("swapped", |frames| frames.swap(10, 12), misordered);
             // 13 bytes from the middle of a message: it is torn, and the next is whole.
-            let mut torn = frames(framing);
-            torn[10].drain(22..35);
-            let expected = Total {
-                messages: 39,
-                missing: 1,
-                torn: 1,
-                ..clean
+            let tear = |frames: &mut Vec<Vec<u8>>| drop(frames[10].drain(22..35));
+            damaged("torn", tear, of(39, 1, 1));
+            // The end of one message and the beginning of the next are gone.
+            let join = |frames: &mut Vec<Vec<u8>>| {
+                frames[10].truncate(30);
+                frames[11].drain(..9);
             };
-            assert_eq!(of(&torn), expected, "{framing}: torn");
-
-            // Two joined: the end of one and the beginning of the next are gone.
-            let mut joined = frames(framing);
-            joined[10].truncate(30);
-            joined[11].drain(..9);
-            let expected = Total {
-                messages: 38,
-                missing: 2,
-                torn: 1,
-                ..clean
+            damaged("joined", join, of(38, 2, 1));
+            damaged("changed", |frames| frames[10][30] ^= 1, of(39, 1, 1));
+            // That the last message is missing cannot be told, that it is torn can.
+            let end = |frames: &mut Vec<Vec<u8>>| {
+                frames[39].pop();
             };
-            assert_eq!(of(&joined), expected, "{framing}: joined");
-
-            let mut changed = frames(framing);
-            changed[10][30] ^= 1;
-            let expected = Total {
-                messages: 39,
-                missing: 1,
-                torn: 1,
-                ..clean
-            };
-            assert_eq!(of(&changed), expected, "{framing}: changed");
-
-            // The last one: that it is missing cannot be told, that it is torn can.
-            let mut ended = frames(framing);
-            ended[39].pop();
-            let expected = Total {
-                messages: 39,
-                torn: 1,
-                ..clean
-            };
-            assert_eq!(of(&ended), expected, "{framing}: ended");
+            damaged("ended", end, of(39, 0, 1));
         }
     }
 }
