@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Whoever waits without a deadline looks again after this long. What ends the wait wakes the thread,
-/// so this only bounds what a bug in that would cost.
+/// The longest park of a wait without a deadline. What ends such a wait wakes the thread, so this
+/// only limits the damage of a missed wake-up.
 pub(super) const MAX_PARK: Duration = Duration::from_secs(3600);
 
-/// `None` inside: never. What overflows the clock is never, too.
+/// A deadline. `None` stands for never, as does a time that overflows the clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Option<Instant>);
 
@@ -21,7 +21,7 @@ impl Deadline {
         Deadline(Some(at))
     }
 
-    /// What is left, at most `cap`; `None` once it has passed.
+    /// The time left, at most `cap`; `None` once the deadline has passed.
     pub(super) fn remaining(self, cap: Duration) -> Option<Duration> {
         let left = match self.0 {
             None => cap,
@@ -34,7 +34,7 @@ impl Deadline {
         self.0.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// The instant `grace` after it; `None` if never.
+    /// The instant `grace` after the deadline; `None` for never.
     pub(super) fn past(self, grace: Duration) -> Option<Instant> {
         self.0?.checked_add(grace)
     }

@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! The listeners of a server, from the builder to their acceptors.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use super::state::listener::{self, Listener};
 use super::state::waker::Waker;
 use super::threads::acceptor::Acceptor;
 
-/// Where a server listens, and what that listener is called.
+/// A listener for a [`Builder`](crate::server::Builder): an address or a bound socket, and a name.
 #[derive(Debug)]
 #[must_use = "a listener does nothing until a builder has it"]
 pub struct Listen {
@@ -23,13 +23,14 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// On an address. Port 0: one that is free; [`Server::local_addrs`](crate::Server::local_addrs) tells.
+    /// Listens on an address. Port 0 stands for any free port, which
+    /// [`Server::local_addrs`](crate::Server::local_addrs) returns.
     pub fn on(address: SocketAddr) -> Self {
         Source::Address(address).into()
     }
 
-    /// Names the listener, for [`Connection::listener`](crate::Connection::listener), [`ConnectionInfo`](crate::ConnectionInfo) and the
-    /// log. Default: its address.
+    /// Names the listener, for [`Connection::listener`](crate::Connection::listener),
+    /// [`ConnectionInfo`](crate::ConnectionInfo) and the log. Default: its address.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -42,7 +43,7 @@ impl From<SocketAddr> for Listen {
     }
 }
 
-/// Takes over a listener that is bound and listens already. It is made non-blocking.
+/// Takes over a socket that is bound and listens already, and makes it non-blocking.
 impl From<TcpListener> for Listen {
     fn from(listener: TcpListener) -> Self {
         Source::Inherited(listener).into()
@@ -62,7 +63,7 @@ enum Source {
 }
 
 impl Source {
-    /// The port that it has of IPv4, unless any will do.
+    /// The listener's IPv4 port, unless it is any free port.
     fn v4_port(&self) -> Option<u16> {
         let address = match self {
             Source::Address(address) => *address,
@@ -73,7 +74,7 @@ impl Source {
     }
 }
 
-/// The listeners of a server that starts.
+/// The bound listeners of a server that is being started.
 pub(super) struct Bound {
     listeners: Vec<(Listener, Arc<Waker>)>,
     inherited: usize,
@@ -82,7 +83,7 @@ pub(super) struct Bound {
 
 impl Bound {
     pub(super) fn all(listens: Vec<Listen>, config: &Config) -> Result<Self, StartError> {
-        // `[::]` takes IPv4 clients, too, and would be refused a port that an IPv4 listener has.
+        // `[::]` accepts IPv4 clients, too, and could not be bound to a port of an IPv4 listener.
         let v4_ports: Vec<u16> = listens
             .iter()
             .filter_map(|listen| listen.source.v4_port())
@@ -132,7 +133,7 @@ impl Bound {
         listeners.map(|(_, waker)| Arc::clone(waker)).collect()
     }
 
-    /// What an operator should know of them.
+    /// What the operator should know about the listeners.
     pub(super) fn notes(&self, config: &Config, names: SettingNames) -> Vec<String> {
         let on_overload = names.of("on_overload");
         let mut notes = Vec::new();

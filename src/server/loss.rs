@@ -1,13 +1,13 @@
-//! Whether something was lost, and by whom: the rule behind the program's exit code, as one table.
+//! Whether drainline lost something: the rule behind the program's exit code, as one table.
 //!
-//! Ours is what drainline lost or cut although its sender did nothing wrong. What a peer framed wrongly, left unfinished,
-//! reset, or lost by a deadline of its own is counted and is its own doing: else any scanner would make every stop
-//! look like a loss.
+//! Ours is what drainline lost although the sender did nothing wrong. What a peer framed wrongly,
+//! left unfinished, reset, or lost by its own deadline is counted as the peer's fault: otherwise
+//! any scanner would make every stop look like a loss.
 
 use super::ledger::{Counters, Discard, DropReason, EndReason, Reason, RejectReason};
 use super::report::Report;
 
-/// Whose doing it is that something did not come through.
+/// Whose fault it is that something was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Ours,
@@ -16,7 +16,7 @@ enum Fault {
 
 use Fault::{Ours, Peers};
 
-/// A whole message, or one that was too long for a limit of ours: whoever sent it takes it for sent.
+/// Whose fault a dropped message is: always ours, since its sender believes that it was received.
 fn of_dropped(reason: DropReason) -> Fault {
     match reason {
         DropReason::ConnectionClosed
@@ -30,21 +30,21 @@ fn of_dropped(reason: DropReason) -> Fault {
     }
 }
 
-/// Bytes that a connection had sent when it ended, and that nobody read.
+/// Whose fault it is that bytes of a connection that ended were not read.
 fn of_unread_at_end(reason: EndReason) -> Fault {
     match reason {
-        // Our limit, our hand, our stop, our code.
         EndReason::SendTimeout
         | EndReason::Aborted
         | EndReason::Shutdown
         | EndReason::HandlerReturned
         | EndReason::HandlerError
         | EndReason::HandlerPanicked => Ours,
-        // It went by itself: nothing of it can still be there, or the reset took it.
+        // The peer left by itself: nothing is unread, or the reset discarded it.
         EndReason::Eof | EndReason::NoData | EndReason::Reset => Peers,
-        // Nobody can tell where in them a message begins.
+        // After an invalid frame nobody can tell where the next message begins.
         EndReason::ProtocolError => Peers,
-        // It had its time, and let it pass: for the rest of a message, for a first or next byte, for taking a reply.
+        // The peer let a deadline pass: for the rest of a message, for a first or next byte, or for
+        // receiving a reply.
         EndReason::FrameTimeout
         | EndReason::IdleTimeout
         | EndReason::FirstByteTimeout
@@ -52,30 +52,29 @@ fn of_unread_at_end(reason: EndReason) -> Fault {
     }
 }
 
-/// Bytes that a client had sent when it was turned away.
-fn of_unread_at_door(reason: RejectReason) -> Fault {
+/// Whose fault it is that bytes of a rejected client were not read.
+fn of_unread_rejected(reason: RejectReason) -> Fault {
     match reason {
-        // It came as it should, and we had no place for it.
         RejectReason::MaxConnections
         | RejectReason::Paused
         | RejectReason::NoDescriptor
         | RejectReason::NoThread
         | RejectReason::Shutdown => Ours,
-        // It had its share.
+        // The client's address has its share of the connections.
         RejectReason::PerAddress => Peers,
     }
 }
 
-/// Bytes that were read and became no message.
+/// Whose fault it is that bytes were read and discarded.
 fn of_discarded(reason: Discard) -> Fault {
     match reason {
-        // Our limit, our stop, our hand, our code.
         Discard::Truncated
         | Discard::SendTimeout
         | Discard::Shutdown
         | Discard::Aborted
         | Discard::Failed => Ours,
-        // A message that we dropped is counted as dropped. Where its length closes the connection, it broke the rules.
+        // If the message was dropped, it is counted there. If its length closed the connection, the
+        // peer broke the protocol.
         Discard::Oversize => Peers,
         Discard::InvalidFrame | Discard::Incomplete | Discard::Reset | Discard::DeadlinePassed => {
             Peers
@@ -84,18 +83,19 @@ fn of_discarded(reason: Discard) -> Fault {
 }
 
 impl Report {
-    /// Whether drainline lost or cut something: a message that was dropped or truncated, or is in flight at the end;
-    /// the rest of one that it cut off; bytes that nobody read, of whom it cut or turned away.
+    /// Whether drainline lost something: a message was dropped or truncated, or is in flight at the
+    /// end; an unfinished message was discarded because drainline ended its connection; or bytes of
+    /// a connection that it ended, or of a client that it rejected, were not read.
     ///
-    /// What a peer framed wrongly, left unfinished, reset, or lost by a deadline of its own (or because its address had
-    /// its share of the connections) is in the ledger, and is no loss of ours.
+    /// What a peer framed wrongly, left unfinished, reset, or lost by its own deadline (or because
+    /// its address had reached `max_connections_per_ip`) is in the ledger, but is not a loss.
     pub fn is_lossy(&self) -> bool {
         let stats = &self.stats;
         stats.in_flight > 0
             || self.bytes.truncated > 0
             || has_ours(&stats.dropped, of_dropped)
             || has_ours(&stats.unread_ended, of_unread_at_end)
-            || has_ours(&stats.unread_rejected, of_unread_at_door)
+            || has_ours(&stats.unread_rejected, of_unread_rejected)
             || has_ours(&self.bytes.discarded, of_discarded)
     }
 }
@@ -115,8 +115,8 @@ mod tests {
     use super::*;
     use crate::server::Server;
 
-    /// Each reason alone in a ledger in which nothing else happened: `ours` are a loss, `peers` are none, and every
-    /// reason is in one of the two.
+    /// Sets each reason alone in a ledger in which nothing else happened. Reasons in `ours` are a
+    /// loss, those in `peers` are none, and every reason is in one of the two.
     fn check<R: Reason>(
         calm: &Report,
         set: fn(&mut Report) -> &mut Counters<R>,
@@ -175,7 +175,7 @@ mod tests {
             count(&mut report);
             assert!(report.is_lossy(), "{report:?}");
         }
-        // How connections and clients ended is no loss by itself.
+        // How a connection ended or why a client was rejected is no loss by itself.
         let mut report = calm.clone();
         for &reason in EndReason::ALL {
             report.stats.ended.add(reason, 1);

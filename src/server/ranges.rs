@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// How often the watchdog looks. Waits shorter than this are nobody's business.
+/// How often the watchdog looks. Shorter waits are not noticed.
 pub const TICK: Duration = Duration::from_millis(100);
 
 const MILLISECOND: Duration = Duration::from_millis(1);

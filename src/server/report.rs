@@ -1,4 +1,4 @@
-//! The ledger as others read it: at any moment, and at the end.
+//! What a server reports: its statistics at any moment, and the report at its end.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,85 +13,90 @@ use crate::policy::{Activity, OverloadLevel, Weight};
 
 /// The server's ledger at one moment.
 ///
-/// `received = delivered + dropped + in_flight` holds in every reading, each term summed on its own; so
-/// does `accepted = ended + open`. [`is_balanced`](Stats::is_balanced) checks both.
+/// `received = delivered + dropped + in_flight` holds in every reading, each term summed on its
+/// own; so does `accepted = ended + open`. [`is_balanced`](Stats::is_balanced) checks both.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
     /// Messages that entered a send, or that a handler dropped before one.
     pub received: u64,
-    /// Messages that the consumer said were delivered.
+    /// Messages that the consumer acknowledged as delivered.
     pub delivered: u64,
-    /// Messages that left in any other way, by reason.
+    /// Messages that were not delivered, by reason.
     pub dropped: Counters<DropReason>,
-    /// Messages in the buffer, in the consumer's hands, or waiting for room.
+    /// Messages that are in the buffer, received by the consumer and not acknowledged, or waiting
+    /// in a send.
     pub in_flight: u64,
-    /// What the buffer and the consumer hold against the buffer's two bounds.
+    /// How much of the buffer's capacity is used, in messages and bytes. What the consumer has
+    /// received and not acknowledged counts.
     pub buffered: Weight,
-    /// Senders that wait for room.
+    /// Connections whose send waits because the buffer is full.
     pub senders_waiting: usize,
-    /// The longest that a sender has been waiting in one send, as of the last tick.
+    /// The longest time that a send has been waiting, as of the watchdog's last tick (100 ms).
     pub longest_wait: Duration,
     /// Connections that were given a handler.
     pub accepted: u64,
-    /// Connections whose handler has not ended.
+    /// Connections whose handler has not returned.
     pub open: u64,
-    /// Clients that were turned away, by reason.
+    /// Clients that were rejected, by reason.
     pub rejected: Counters<RejectReason>,
     /// Connections that ended, by reason.
     pub ended: Counters<EndReason>,
-    /// Bytes that the kernel held when a connection was closed or a client turned away, and that nobody
-    /// read: a lower bound on what a sender without acknowledgements lost. The sum of the next two.
+    /// Bytes that the kernel had received and nobody had read when a connection was closed or a
+    /// client rejected: the least that a sender without acknowledgements lost. The sum of the next
+    /// two.
     pub unread_bytes: u64,
-    /// Those of connections that ended, by the reason of their end.
+    /// Unread bytes of connections that ended, by the reason of their end.
     pub unread_ended: Counters<EndReason>,
-    /// Those of clients that were turned away, by the reason for that.
+    /// Unread bytes of clients that were rejected, by the reason for that.
     pub unread_rejected: Counters<RejectReason>,
-    /// How often nobody could be accepted for a while: the system had no descriptor, no memory or no thread to
-    /// give, or another socket had taken the port of a listener that came back.
+    /// How often the server could not accept for a while because the system had no descriptor,
+    /// memory or thread left, or because another socket had taken the port of a listener that was
+    /// to listen again.
     pub accepts_starved: u64,
-    /// Threads of the server that are not joined, by its own count.
+    /// Threads of the server that are not joined.
     pub threads: usize,
-    /// The most that `threads` has been.
+    /// The most that `threads` has been so far.
     pub threads_peak: usize,
-    /// How the server stands, as of the last tick.
+    /// The overload level as of the last tick.
     pub overload: OverloadLevel,
-    /// Whether new clients are kept out because senders are held up.
+    /// Whether the server is not accepting because a send has waited `pause_after`.
     pub is_paused: bool,
-    /// Why new clients are kept out, if they are, as of the last tick. At `max_connections` that begins with the first
-    /// client that is kept out; while connects are refused, with the refusal.
+    /// Why the server is not accepting, if so, as of the last tick. At `max_connections` that
+    /// begins with the first client that is kept out; while connects are refused, with the refusal.
     pub not_accepting: Option<NotAccepting>,
-    /// How long new clients were kept out, by reason; one reason at a time, so the sum is the time in all.
+    /// How long the server was not accepting, by reason. One reason counts at a time, so the sum is
+    /// the total time.
     pub not_accepting_seconds: Spans<NotAcceptingReason>,
-    /// How long the server stood at each level of overload.
+    /// How long the server was at each level of overload.
     pub overload_seconds: Spans<OverloadLevel>,
     /// The consumer, as the watchdog last saw it.
     pub consumer: ConsumerInfo,
-    /// Log lines that found the logger's queue full.
+    /// Log lines that were dropped because the logger's queue was full.
     pub log_lines_lost: u64,
     /// Time since the server started.
     pub uptime: Duration,
 }
 
 impl Stats {
-    /// Whether the ledger closes.
+    /// Whether the ledger balances.
     pub fn is_balanced(&self) -> bool {
         self.received == self.delivered + self.dropped.total() + self.in_flight
             && self.accepted == self.ended.total() + self.open
     }
 }
 
-/// New clients are kept out.
+/// Why, and how long so far, the server is not accepting new clients.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct NotAccepting {
-    /// Why.
+    /// Why the server is not accepting.
     pub reason: NotAcceptingReason,
-    /// For how long.
+    /// How long that has lasted.
     pub lasted: Duration,
 }
 
-/// How a server ended: its ledger, and what it ended of.
+/// The final report of a server: its ledger, and why it ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -99,32 +104,33 @@ pub struct Report {
     pub stats: Stats,
     /// The ledger of bytes at the end.
     pub bytes: Bytes,
-    /// What became of the sink. Zeros where there is none.
+    /// What happened at the sink. Zeros for a server without a sink.
     pub sink: SinkCounts,
-    /// What ended the server, if it was not asked to.
+    /// The error that ended the server, if it was not shut down.
     pub error: Option<ServerError>,
-    /// A deadline of the drain passed before what it was set for had ended by itself: a handler had to be cut at
-    /// three quarters of it, or something was in the buffer, or a thread still ran, at the end of it.
+    /// A deadline of the drain passed: a handler had not returned after three quarters of the time,
+    /// or the buffer was not empty or a thread still ran at its end.
     pub timed_out: bool,
-    /// Connections whose handlers never returned: in an embedder's own code. Their threads go on, and
-    /// they keep their permits.
+    /// Connections whose handlers did not return before the deadline. Their threads are abandoned
+    /// and go on.
     pub stuck: Vec<ConnectionInfo>,
 }
 
-/// How a sink fared.
+/// What happened at a sink.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct SinkCounts {
-    /// How often it failed and was tried again.
+    /// How often the sink failed and was retried.
     pub failures: u64,
-    /// How often it could not be reopened and went on as it was.
+    /// How often the sink could not be reopened and kept what it had.
     pub failed_reopens: u64,
-    /// Delivered messages that went to a file that somebody had deleted: gone with it. Known to about a second.
+    /// Delivered messages that were written to a file that somebody had deleted, and are lost with
+    /// it. Known to about a second.
     pub unlinked_messages: u64,
 }
 
 impl Report {
-    /// Whether both ledgers close.
+    /// Whether both ledgers balance.
     pub fn is_balanced(&self) -> bool {
         self.stats.is_balanced() && self.bytes.is_balanced()
     }
@@ -146,10 +152,10 @@ impl Report {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerInfo {
-    /// What it calls itself: a sink's name ([`Receiver::set_name`](super::Receiver::set_name)).
+    /// The consumer's name, such as a sink's ([`Receiver::set_name`](super::Receiver::set_name)).
     pub name: String,
-    /// For how long it has been in its own code without finishing anything; zero while it waits for an item
-    /// or for its next try.
+    /// How long the consumer has been in its own code without finishing anything; zero while it
+    /// waits for a message or a retry.
     pub busy_for: Duration,
 }
 
@@ -157,20 +163,21 @@ pub struct ConsumerInfo {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// Its number.
+    /// The connection's number, for [`Server::abort`](super::Server::abort).
     pub id: u64,
     /// The peer's address.
     pub peer: SocketAddr,
-    /// The name of the listener that accepted it; without a name, that listener's address.
+    /// The name of the listener that accepted the connection; without a name, that listener's
+    /// address.
     pub listener: Arc<str>,
-    /// What its handler is doing.
+    /// What the connection's handler is doing.
     pub state: Activity,
-    /// For how long, by the watchdog's ticks.
+    /// How long the handler has been doing that, as of the last tick.
     pub in_state: Duration,
-    /// The peer has ended its stream or reset it, while its handler waits for room. What it sent before is
-    /// still delivered.
+    /// The peer has closed or reset the connection while its handler waits for the buffer. What the
+    /// peer sent before is still delivered.
     pub peer_gone: bool,
-    /// Why it was ended, if that is under way.
+    /// Why the connection was ended, if its handler has not returned since.
     pub ended: Option<EndReason>,
     /// Messages sent to the consumer.
     pub messages: u64,
