@@ -14,9 +14,9 @@ pub(crate) mod sealed {
 pub trait Reason: Copy + Eq + fmt::Debug + sealed::Sealed + 'static {
     /// Every reason, in the order of [`index`](Reason::index).
     const ALL: &'static [Self];
-    /// Its place in [`ALL`](Reason::ALL).
+    /// The reason's index in [`ALL`](Reason::ALL).
     fn index(self) -> usize;
-    /// Its name: lowercase, underscores.
+    /// The reason's name, in lowercase with underscores.
     fn name(self) -> &'static str;
 }
 
@@ -45,50 +45,52 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Why a message was dropped. There is no other way for one to leave undelivered.
+    /// Why a message was dropped. Every message that is not delivered is counted under one of
+    /// these.
     pub enum DropReason {
-        /// Its connection was aborted: it waited `send_timeout` for the buffer, or was cut while it did.
+        /// The connection waited `send_timeout` for the buffer, or was ended while it waited.
         ConnectionClosed = "connection_closed",
         /// The buffer stayed full, and `when_full` is drop.
         Full = "full",
-        /// It is heavier than the whole buffer, or longer than a message may be.
+        /// The message is heavier than the whole buffer, or longer than a message may be.
         Oversize = "oversize",
-        /// The server shut down before it could be delivered.
+        /// The server shut down before the message could be delivered.
         Shutdown = "shutdown",
-        /// The consumer died, or let go of it without saying that it was delivered.
+        /// The consumer failed, or dropped the message without an ack.
         SinkFailed = "sink_failed",
-        /// The consumer said that it can never be delivered.
+        /// The consumer refused the message, which can never be delivered.
         Refused = "refused",
-        /// The handler dropped it for a reason of its own.
+        /// The handler dropped the message for a reason of its own.
         ByHandler = "by_handler",
-        /// It had room and yet no slot: a bug in this crate. Always 0.
+        /// The quota had granted the send and yet the channel had no slot: a bug in this crate.
+        /// Always 0.
         #[doc(hidden)]
         NoSlot = "no_slot",
     }
 }
 
 reasons! {
-    /// Why a client was turned away.
+    /// Why a client was rejected.
     pub enum RejectReason {
-        /// `max_connections` were being served, and `on_overload` turns clients away.
+        /// `max_connections` were being served, and `on_overload` is not backlog.
         MaxConnections = "max_connections",
-        /// Its address had `max_connections_per_ip` already.
+        /// The client's address had `max_connections_per_ip` connections already.
         PerAddress = "per_address",
-        /// The gate was shut because senders were held up.
+        /// The server was not accepting because a send had waited `pause_after`.
         Paused = "paused",
         /// The system had no descriptor to give (EMFILE, ENFILE).
         NoDescriptor = "no_descriptor",
         /// The system had no thread to give.
         NoThread = "no_thread",
-        /// It was in the kernel's queue when the server shut down.
+        /// The client was in the kernel's queue when the server shut down.
         Shutdown = "shutdown",
     }
 }
 
 reasons! {
-    /// Why new clients are kept out.
+    /// Why the server is not accepting new clients.
     pub enum NotAcceptingReason {
-        /// Senders are held up by a full buffer.
+        /// A send has waited `pause_after` for the buffer.
         Paused = "paused",
         /// `max_connections` are being served.
         MaxConnections = "max_connections",
@@ -114,21 +116,21 @@ reasons! {
         HandlerReturned = "handler_returned",
         /// The peer reset the connection, or the network did.
         Reset = "reset",
-        /// It waited `send_timeout` for the buffer.
+        /// One send waited `send_timeout` for the buffer.
         SendTimeout = "send_timeout",
-        /// It was aborted by hand.
+        /// The connection was aborted ([`Server::abort`](crate::Server::abort)).
         Aborted = "aborted",
-        /// It was too long inside one unfinished frame.
+        /// One frame stayed unfinished for longer than `frame_timeout`.
         FrameTimeout = "frame_timeout",
-        /// It sent no byte for too long.
+        /// The peer sent no byte for `idle_timeout`.
         IdleTimeout = "idle_timeout",
-        /// It sent no first byte for too long.
+        /// The peer sent no first byte within `first_byte_timeout`.
         FirstByteTimeout = "first_byte_timeout",
-        /// One write of a reply took too long.
+        /// One write of a reply took longer than `write_timeout`.
         WriteTimeout = "write_timeout",
-        /// The server shut down, or its consumer died.
+        /// The server shut down, or its consumer failed.
         Shutdown = "shutdown",
-        /// The peer broke its protocol: garbage, or a message that is too long.
+        /// The peer broke its protocol: an invalid frame, or a message that is too long.
         ProtocolError = "protocol_error",
         /// The handler returned an error.
         HandlerError = "handler_error",
@@ -138,25 +140,25 @@ reasons! {
 }
 
 reasons! {
-    /// Why bytes that were read became no message.
+    /// Why bytes that were read did not become part of a message.
     pub enum Discard {
         /// The tail of a message longer than `max_message`.
         Truncated = "truncated",
-        /// A message longer than `max_message`, all of it: it is among the dropped, or closed its connection.
+        /// A whole message longer than `max_message`, which was dropped or closed its connection.
         Oversize = "oversize",
-        /// An invalid frame and what follows it: no count where one has to be, or one that is too large.
+        /// An invalid frame and what follows: a count is missing or too large.
         InvalidFrame = "invalid_frame",
-        /// A counted message that the peer ended its stream in.
+        /// The beginning of a counted message, in which the peer ended its stream.
         Incomplete = "incomplete",
         /// An unfinished message when the connection was reset.
         Reset = "reset",
         /// An unfinished message when the server shut down.
         Shutdown = "shutdown",
-        /// An unfinished message when its connection had waited `send_timeout` for the buffer.
+        /// An unfinished message when the connection had waited `send_timeout` for the buffer.
         SendTimeout = "send_timeout",
         /// An unfinished message when the peer had let a deadline pass.
         DeadlinePassed = "deadline_passed",
-        /// An unfinished message when its connection was aborted by hand.
+        /// An unfinished message when the connection was aborted.
         Aborted = "aborted",
         /// An unfinished message when the connection failed in another way.
         Failed = "failed",
@@ -175,10 +177,10 @@ impl Reason for OverloadLevel {
     }
 }
 
-/// More than any set of reasons has.
+/// At least as many as any set of reasons has.
 const MAX_REASONS: usize = 16;
 
-/// How often each reason of a set happened, or how much it amounts to.
+/// A count for each reason of a set, such as connections or bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Counters<R> {
     counts: [u64; MAX_REASONS],
@@ -191,14 +193,14 @@ impl<R: Reason> Counters<R> {
         self.counts[reason.index()] += n;
     }
 
-    /// Adds another counters to this one.
+    /// Adds the counts of `other`, reason by reason.
     pub fn add_all(&mut self, other: &Counters<R>) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
     }
 
-    /// What a reason amounts to.
+    /// The count of a reason.
     pub fn get(&self, reason: R) -> u64 {
         self.counts[reason.index()]
     }
@@ -208,7 +210,7 @@ impl<R: Reason> Counters<R> {
         self.counts.iter().sum()
     }
 
-    /// Every reason with its amount, zero or not.
+    /// Every reason with its count, zero included.
     pub fn iter(&self) -> impl Iterator<Item = (R, u64)> + '_ {
         R::ALL.iter().map(|&reason| (reason, self.get(reason)))
     }
@@ -252,7 +254,7 @@ impl<R: Reason> fmt::Display for Counters<R> {
     }
 }
 
-/// How long each reason of a set held, in all.
+/// The total time for each reason of a set.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Spans<R> {
     spans: [Duration; MAX_REASONS],
@@ -264,14 +266,14 @@ impl<R: Reason> Spans<R> {
         self.spans[reason.index()] += more;
     }
 
-    /// From the time of each reason, in the order of [`Reason::ALL`].
+    /// Takes the times of all reasons, in the order of [`Reason::ALL`].
     pub(super) fn of(all: &[Duration]) -> Self {
         let mut spans = Self::default();
         spans.spans[..all.len()].copy_from_slice(all);
         spans
     }
 
-    /// How long a reason held.
+    /// The total time of a reason.
     pub fn get(&self, reason: R) -> Duration {
         self.spans[reason.index()]
     }
@@ -281,7 +283,7 @@ impl<R: Reason> Spans<R> {
         self.spans.iter().sum()
     }
 
-    /// Every reason with its time, zero or not.
+    /// Every reason with its total time, zero included.
     pub fn iter(&self) -> impl Iterator<Item = (R, Duration)> + '_ {
         R::ALL.iter().map(|&reason| (reason, self.get(reason)))
     }
@@ -305,11 +307,11 @@ impl<R: Reason> fmt::Debug for Spans<R> {
     }
 }
 
-/// What became of the bytes that were read, of a server that cuts them into messages itself
-/// ([`Ingest`](crate::ingest::Ingest)). Another one has zeros here.
+/// What became of the bytes that were read. All zeros for a server that was not started by
+/// [`Ingest::builder`](crate::ingest::Ingest::builder).
 ///
-/// `bytes_read = message_bytes + framing_bytes + discarded + pending` holds in every reading, each term
-/// summed on its own.
+/// `bytes_read = message_bytes + framing_bytes + discarded + pending` holds in every reading, each
+/// term summed on its own.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Bytes {
@@ -319,16 +321,16 @@ pub struct Bytes {
     pub message_bytes: u64,
     /// Delimiters, counts, and a CR before a LF.
     pub framing_bytes: u64,
-    /// Bytes that became no message, by reason.
+    /// Bytes that did not become part of a message, by reason.
     pub discarded: Counters<Discard>,
-    /// Bytes of unfinished messages that readers hold.
+    /// Bytes of unfinished messages that handlers hold.
     pub pending: u64,
-    /// Messages that are the beginning of a longer one: how often a peer sent more than `max_message`. They are among the
-    /// received, whatever became of them: one that was dropped later is among the dropped, too, so this and the next stand
-    /// beside the equations.
+    /// Messages that were truncated because they were longer than `max_message`. They are counted
+    /// as received, and as delivered or dropped, too, so neither this number nor the next is part
+    /// of an equation.
     pub truncated: u64,
-    /// Messages that the peer ended its stream in, without a delimiter. They are among the received, whatever became of
-    /// them.
+    /// Messages without a delimiter, because the peer ended its stream in them. They are counted as
+    /// received, and as delivered or dropped, too.
     pub unterminated: u64,
 }
 

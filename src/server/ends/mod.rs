@@ -1,5 +1,5 @@
-//! What user code holds: a handler its connection and the sending end of the buffer, the consumer the
-//! receiving end.
+//! What user code holds: a handler has its connection and the sending end of the buffer, the
+//! consumer has the receiving end.
 
 pub(crate) mod connection;
 pub(crate) mod receiver;

@@ -1,4 +1,4 @@
-//! An answer that a handler waits for.
+//! The answer to a request, for which a handler waits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,22 +10,23 @@ use super::weigh::Weigh;
 use crate::server::deadline::MAX_PARK;
 use crate::server::ledger::EndReason;
 
-/// The way back for one answer: part of a message that [`Sender::request`](crate::Sender::request) sent.
+/// Sends the answer to one request: part of a message that
+/// [`Sender::request`](crate::Sender::request) sent.
 ///
 /// # Drop
-/// Dropped without an answer, it ends the wait of the handler as
+/// A reply that is dropped without an answer ends the handler's wait as
 /// [`Unanswered`](crate::RequestError::Unanswered).
 #[must_use = "a reply that is dropped is an answer, too: none"]
 pub struct Reply<R> {
     slot: Arc<Slot<R>>,
 }
 
-/// What a handler waits for.
+/// The handler's side: waits for the answer.
 pub(super) struct Answer<R> {
     slot: Arc<Slot<R>>,
 }
 
-/// Why there is none.
+/// Why there is no answer.
 pub(super) enum NoAnswer {
     Dropped,
     Ended(EndReason),
@@ -43,7 +44,7 @@ enum State<R> {
 }
 
 impl<R> Reply<R> {
-    /// For this thread, which is to wait.
+    /// A reply and its answer, for which the calling thread is to wait.
     pub(super) fn new() -> (Reply<R>, Answer<R>) {
         let slot = Arc::new(Slot {
             state: Mutex::new(State::Open),
@@ -55,7 +56,7 @@ impl<R> Reply<R> {
         (Reply { slot }, answer)
     }
 
-    /// Answers. Never blocks; nobody may be waiting any more.
+    /// Sends the answer. Never blocks. If the handler no longer waits, the answer is dropped.
     pub fn send(self, answer: R) {
         self.slot.settle(State::Answered(answer));
     }
@@ -68,7 +69,7 @@ impl<R> Drop for Reply<R> {
 }
 
 impl<R> Slot<R> {
-    /// What came first stays.
+    /// Stores the outcome, unless one is there already, and wakes the handler.
     fn settle(&self, outcome: State<R>) {
         let mut state = self.state.lock();
         if matches!(*state, State::Open) {
@@ -80,8 +81,8 @@ impl<R> Slot<R> {
 }
 
 impl<R> Answer<R> {
-    /// Parks this thread until there is an answer, or none will come. Whatever ends the connection sets
-    /// its end and unparks the thread.
+    /// Blocks the calling thread until there is an answer or none will come. Whatever ends the
+    /// connection sets its end reason and unparks the thread.
     pub(super) fn wait(self, ended: impl Fn() -> Option<EndReason>) -> Result<R, NoAnswer> {
         loop {
             let outcome = std::mem::replace(&mut *self.slot.state.lock(), State::Open);
@@ -98,7 +99,7 @@ impl<R> Answer<R> {
     }
 }
 
-/// The answer is weighed when it is there, by whoever has it: the way back holds little.
+/// Counts the slot for the answer, but not what the answer will hold on the heap.
 impl<R> Weigh for Reply<R> {
     fn bytes(&self) -> usize {
         super::weigh::heap_bytes(size_of::<Slot<R>>() + 2 * size_of::<usize>())

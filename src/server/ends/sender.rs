@@ -1,4 +1,4 @@
-//! The sending end of the channel: what a handler holds.
+//! The sending end of the buffer, which a handler holds.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,16 +18,16 @@ use crate::server::ledger::{DropReason, EndReason};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::quota::{Acquired, Quota, SendWait, Unavailable};
 
-/// An item in the channel, with what it was weighed at. Boxed, so that a slot is one word.
+/// An item in the channel, with its weight. Boxed in the channel, so that a slot is one word.
 pub(crate) struct Envelope<T> {
     pub(crate) item: T,
     pub(crate) weight: Weight,
 }
 
-/// The sending end: a handler's way to the consumer.
+/// The sending end of the buffer: sends a handler's messages to the consumer.
 ///
-/// It can only send. It is neither `Clone` nor `Sync`, so a connection has at most one send waiting, and
-/// the end of the handlers is the end of the channel. This compiles:
+/// A sender can only send. It is neither `Clone` nor `Sync`, so a connection has at most one send
+/// waiting, and the channel ends when the last handler has ended. This compiles:
 ///
 /// ```
 /// fn send(out: &drainline::Sender<String>) {
@@ -55,8 +55,8 @@ pub struct Sender<T> {
     state: Arc<ConnectionState>,
     when_full: WhenFull,
     send_timeout: Duration,
-    /// `WhenFull::Drop`: the last send found no room, so the next one does not wait. The Cell also keeps
-    /// the Sender from being Sync.
+    /// With `WhenFull::Drop`: the last send gave up waiting, so the next send does not wait. The
+    /// Cell also keeps the Sender from being Sync.
     given_up: Cell<bool>,
 }
 
@@ -77,19 +77,20 @@ impl<T: Weigh> Sender<T> {
         }
     }
 
-    /// Sends one item to the consumer. It is booked as received now; it is delivered when the consumer
-    /// says so.
+    /// Sends one item to the consumer. The item is counted as received now, and as delivered when
+    /// the consumer acknowledges it.
     ///
-    /// Blocks while the buffer has no room for it, first come, first served: at most `send_timeout`, or as
-    /// long as it takes where `when_full` is [`WhenFull::Block`]. Room, an abort and a shutdown end the
-    /// wait.
+    /// Blocks while the buffer has too little space for the item, first come, first served: at most
+    /// `send_timeout`, or as long as it takes if `when_full` is [`WhenFull::Block`]. Free space, an
+    /// abort and a shutdown end the wait.
     ///
     /// # Errors
-    /// The item comes back, already booked as dropped. [`SendError::Full`]: go on.
-    /// [`SendError::Aborted`] and [`SendError::Closed`]: return from the handler.
+    /// The error returns the item, which is already counted as dropped. After [`SendError::Full`]
+    /// the handler may go on; after [`SendError::Aborted`] and [`SendError::Closed`] it should
+    /// return.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         let weight = weigh(&item);
-        match self.quota.acquire(&self.state, weight, self.patience()) {
+        match self.quota.acquire(&self.state, weight, self.send_wait()) {
             Acquired::Granted => {
                 self.given_up.set(false);
                 self.put(item, weight)
@@ -98,18 +99,17 @@ impl<T: Weigh> Sender<T> {
                 self.given_up.set(true);
                 Err(SendError::Full(item))
             }
-            // An item that could never fit says nothing about whether there is room.
+            // An item that could never fit does not mean that the buffer is full.
             Acquired::Refused(DropReason::Oversize) => Err(SendError::Full(item)),
             Acquired::Refused(DropReason::ConnectionClosed) => Err(SendError::Aborted(item)),
             Acquired::Refused(_) => Err(SendError::Closed(item)),
         }
     }
 
-    /// Sends one message if there is room at once, and without going before others that wait for room.
-    /// Never blocks.
+    /// Sends one item if the buffer has space for it now and no other send waits. Never blocks.
     ///
     /// # Errors
-    /// The message comes back, and is booked nowhere: send it later, or keep it.
+    /// The error returns the item, which is not counted: send it later, or keep it.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         let weight = weigh(&item);
         match self.quota.try_acquire(&self.state, weight) {
@@ -122,12 +122,13 @@ impl<T: Weigh> Sender<T> {
         }
     }
 
-    /// Sends a message that asks for an answer, and waits for that answer. `make` is given the [`Reply`]
-    /// that goes into the message; whoever has the message answers.
+    /// Sends a message that asks for an answer, and waits for that answer. `make` is given the
+    /// [`Reply`] to put into the message; whoever has the message answers.
     ///
-    /// Blocks as [`send`](Sender::send) does, and then until the answer is there, the reply is dropped
-    /// (a consumer that let go of it, or is dead), or the connection ends: an abort and the last deadline
-    /// of a drain end the wait. In a drain requests are answered as ever.
+    /// Blocks as [`send`](Sender::send) does, and then until the answer is there, the reply is
+    /// dropped (also by a consumer that failed), or the connection ends: an abort and the handlers'
+    /// deadline of a drain end the wait. Before that deadline, requests are answered during a drain
+    /// as ever.
     ///
     /// ```
     /// use std::io::{BufRead, BufReader, Read, Write};
@@ -169,7 +170,7 @@ impl<T: Weigh> Sender<T> {
     /// ```
     ///
     /// # Errors
-    /// See [`RequestError`]. A request that could not be sent is booked as dropped.
+    /// See [`RequestError`]. A request that could not be sent is counted as dropped.
     pub fn request<R>(&self, make: impl FnOnce(Reply<R>) -> T) -> Result<R, RequestError> {
         let (reply, answer) = Reply::new();
         let ended = |reason: Option<EndReason>| {
@@ -189,21 +190,22 @@ impl<T: Weigh> Sender<T> {
         })
     }
 
-    /// Books messages that the handler drops before they reach a send: received, and dropped for `reason`. At
-    /// most 2^32 - 1 at a time.
+    /// Counts messages that the handler drops without sending them: as received, and as dropped for
+    /// `reason`. At most 2^32 - 1 at a time.
     pub fn record_dropped(&self, reason: DropReason, messages: u64) {
         self.quota.dropped(reason, messages.min(MAX_MESSAGES));
     }
 
-    /// Books messages that the handler has in hand after a send that ended its connection: received, and dropped for
-    /// the reason of that send. One lock for all of them.
+    /// Counts messages that the handler still holds after a send that ended its connection: as
+    /// received, and as dropped for the reason of that send. Locks once for all of them.
     pub(crate) fn record_dropped_after_end(&self, messages: u64) {
         self.quota
             .dropped_after(&self.state, messages.min(MAX_MESSAGES));
     }
 
-    /// The wait is over: with room granted there is a slot, since every item weighs a message and there are
-    /// as many slots as messages. A timeout here would be a bug of ours; it is counted, not hidden.
+    /// Puts an item whose capacity was granted into the channel. That never waits: every item
+    /// counts as a message at least, and there are as many slots as messages. A timeout here would
+    /// be a bug of this crate, and is counted.
     fn put(&self, item: T, weight: Weight) -> Result<(), SendError<T>> {
         let envelope = Box::new(Envelope { item, weight });
         match self.channel.send_timeout(envelope, self.send_timeout) {
@@ -222,7 +224,7 @@ impl<T: Weigh> Sender<T> {
         }
     }
 
-    fn patience(&self) -> SendWait {
+    fn send_wait(&self) -> SendWait {
         match self.when_full {
             WhenFull::Abort => SendWait::AbortAfter(self.send_timeout),
             WhenFull::Drop if self.given_up.get() => SendWait::Never,

@@ -1,35 +1,36 @@
-//! What a message counts against the buffer.
+//! How much of the buffer's capacity a message takes.
 
 use std::mem::size_of;
 use std::sync::Arc;
 
-/// A message that says it holds more is counted as if it held these: sums must not overflow.
+/// The most messages that one item counts as, so that sums cannot overflow.
 pub(super) const MAX_MESSAGES: u64 = u32::MAX as u64;
 
-/// What an item counts against the buffer's two bounds. Asked once, when the item is sent.
+/// How much of the buffer's two capacities, messages and bytes, an item takes. Asked once, when the
+/// item is sent.
 ///
-/// Strings, vectors, boxes, options and pairs have it, and types without a heap such as numbers do, but
-/// for bytes: a `Vec<u8>` is one message.
+/// Implemented for strings, vectors, boxes, options and pairs, and for types without heap memory
+/// such as numbers. There is none for `u8`, because a `Vec<u8>` is one message.
 #[diagnostic::on_unimplemented(
     message = "the buffer does not know how many bytes a `{Self}` holds",
     label = "`{Self}` has no weight",
     note = "implement `drainline::Weigh` for it: `bytes` is the sum of `drainline::heap_bytes(capacity)` of what it allocates, 0 if that is nothing"
 )]
 pub trait Weigh {
-    /// Messages that the item holds. An item that says 0 counts as 1, one that says more than 2^32 - 1
-    /// as that.
+    /// The number of messages that the item holds. 0 counts as 1, more than 2^32 - 1 as 2^32 - 1.
     fn messages(&self) -> u64 {
         1
     }
 
-    /// Heap that the item holds, in bytes: [`heap_bytes`] of each allocation's capacity, not of its
-    /// length. The item itself is added to it.
+    /// The heap memory that the item holds, in bytes: the sum of [`heap_bytes`] of each
+    /// allocation's capacity, not of its length. The size of the item itself is added by the
+    /// server.
     fn bytes(&self) -> usize;
 }
 
-/// What an allocation of `bytes` takes of the heap: glibc's malloc puts 8 bytes before it, hands out
-/// multiples of 16, and at least 32 (malloc(3) and its `malloc_usable_size`). A vector of no capacity
-/// allocates nothing.
+/// The heap memory that an allocation of `bytes` takes, in bytes: glibc's malloc adds 8 bytes,
+/// rounds up to a multiple of 16, and takes at least 32 (malloc(3) and its `malloc_usable_size`). 0
+/// for 0, since a vector without capacity allocates nothing.
 pub fn heap_bytes(bytes: usize) -> usize {
     match bytes {
         0 => 0,
@@ -65,7 +66,7 @@ impl<T: Weigh> Weigh for Box<T> {
     }
 }
 
-/// Counts the whole of what it shares, as if nobody else had it.
+/// Each reference counts the whole of what it shares.
 impl<T: Weigh> Weigh for Arc<T> {
     fn messages(&self) -> u64 {
         (**self).messages()
@@ -87,7 +88,7 @@ impl<T: Weigh> Weigh for Option<T> {
     }
 }
 
-/// As many messages as its items together.
+/// Counts as many messages as all items together.
 impl<T: Weigh> Weigh for Vec<T> {
     fn messages(&self) -> u64 {
         let messages = self.iter().map(Weigh::messages);
@@ -101,7 +102,7 @@ impl<T: Weigh> Weigh for Vec<T> {
     }
 }
 
-/// As many messages as the part that has more.
+/// Counts as many messages as the half that has more.
 impl<A: Weigh, B: Weigh> Weigh for (A, B) {
     fn messages(&self) -> u64 {
         self.0.messages().max(self.1.messages())

@@ -1,4 +1,4 @@
-//! What writes to a peer from another thread than its handler's.
+//! Writing to a peer from other threads than its handler's.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,26 +13,26 @@ use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 
-/// The most that is handed to the kernel at a time: what `write_timeout` is counted for.
+/// The most bytes that one write hands to the kernel, and that `write_timeout` applies to.
 pub(super) const MAX_PER_WRITE: usize = 64 << 10;
 
-/// Writes to a connection's peer from any thread, while its handler reads: a subscription that pushes, a
-/// timer. Clones write to the same connection.
+/// Writes to a connection's peer from any thread, while its handler reads: for a subscription that
+/// pushes, or a timer. Clones write to the same connection.
 ///
-/// A writer keeps nothing alive: when the handler has returned, each write fails, and one that is under
-/// way is ended. Let the handler block in a read: a drain, an abort and a peer that has gone wake the
+/// A writer keeps nothing alive: when the handler has returned, a blocked write and every later
+/// write fail. Let the handler block in a read: a drain, an abort and a peer that is gone wake the
 /// read, and the handler's return ends the writers.
 ///
 /// # Writing
-/// [`write`](Write::write) takes all of its buffer, and blocks until the kernel has it, at most
-/// `write_timeout` for each 64 KiB; where that passes, the connection ends as
-/// [`write_timeout`](EndReason::WriteTimeout). What one call writes is not torn apart by another thread's
-/// write; a call of the handler itself is one unit up to 64 KiB. Until the handler returns, a drain leaves
-/// writers alone.
+/// [`write`](Write::write) writes its whole buffer, and blocks until the kernel has all of it, at
+/// most `write_timeout` for each 64 KiB. After that the connection ends as
+/// [`write_timeout`](EndReason::WriteTimeout). Writes of several threads do not interleave; a write
+/// of the handler itself is one unit up to 64 KiB. A drain does not end writers before the handler
+/// returns.
 ///
 /// # Errors
-/// An error that wraps [`Ended`] once the connection has ended. Part of the buffer may have been written
-/// by then.
+/// Once the connection has ended, an error that wraps [`Ended`]. Part of the buffer may have been
+/// written by then.
 #[derive(Clone)]
 pub struct Writer {
     id: u64,
@@ -49,12 +49,12 @@ impl Writer {
         }
     }
 
-    /// The number of its connection.
+    /// The number of the connection.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Whether its connection has ended: every later write fails.
+    /// Whether the connection has ended, so that every later write fails.
     pub fn is_closed(&self) -> bool {
         let state = self.state.upgrade();
         state.is_none_or(|state| state.ended().is_some() || state.is_over())
@@ -84,7 +84,7 @@ impl Writer {
     }
 }
 
-/// Writes all of a part, waiting for the peer in poll(2), which sees a shutdown(2), too.
+/// Writes all of a part, and waits for the peer in poll(2), which shutdown(2) wakes.
 fn write_part(state: &ConnectionState, mut part: &[u8], until: Deadline) -> Result<(), EndReason> {
     while !part.is_empty() {
         if let Some(reason) = state.ended() {

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The watchdog sets it once a tick. While the process stands still, so does this time.
+/// The time of day that the watchdog set at its last tick. Stands still while the process is
+/// stopped.
 #[derive(Debug)]
 pub(crate) struct TickTime {
     nanos_since_epoch: AtomicU64,
