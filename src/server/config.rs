@@ -14,7 +14,7 @@ pub(super) use super::ranges::TICK;
 /// What happens to a connection whose send waits for a full buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WhenFull {
-    /// Wait up to `send_timeout`, then end the connection. What it had in hand is counted as
+    /// Wait up to `send_timeout`, then end the connection. The messages of that send are counted as
     /// dropped.
     #[default]
     Abort,
@@ -32,8 +32,8 @@ pub enum WhenFull {
 /// in the kernel's queue, whatever is set here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnOverload {
-    /// Clients are not accepted: the kernel queues them, up to the backlog. To themselves they look
-    /// connected.
+    /// Clients are not accepted: the kernel queues them, up to the backlog. A queued client
+    /// considers itself connected.
     #[default]
     Backlog,
     /// Clients are accepted and closed at once, so that a client or a load balancer fails over.
@@ -117,12 +117,13 @@ impl Default for Keepalive {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Connections served at once, each with a thread: 1 to 1,000,000.
-    /// `None` (the default): 1,024, or what the system's limits hold, if that is less. A value that
-    /// was asked for and cannot hold is refused at start.
+    /// Connections served at once, each with a thread: 1 to 1,000,000. `None` (the default): 1,024,
+    /// or what the system's limits allow, if that is less. A value that was asked for and is not
+    /// allowed is an error at start.
     pub max_connections: Option<usize>,
     /// Connections served at once for one peer address: 1 or more. An IPv4-mapped address counts as
-    /// IPv4, an IPv6 address by its /64. Clients above it are accepted and closed. Default: off.
+    /// IPv4, an IPv6 address by its /64. Clients above this number are accepted and closed.
+    /// Default: off.
     pub max_connections_per_ip: Option<usize>,
     /// Networks that `max_connections_per_ip` does not count: balancers, NAT. Default: none.
     pub per_ip_exempt: Vec<IpNet>,
@@ -140,19 +141,19 @@ pub struct Config {
     pub pause_after: PauseAfter,
     /// What happens to new clients while the server is not accepting. Default: the kernel's queue.
     pub on_overload: OnOverload,
-    /// Messages per second that one connection may send, 1 or more. Above it its reads are delayed,
-    /// and each brings about a second's worth; nothing is dropped. What is left of a stream that
-    /// its peer has ended or reset is read at once. Default: off.
+    /// Messages per second that one connection may send, 1 or more. Above this rate reads are
+    /// delayed, and each returns about a second's worth; nothing is dropped. What is left of a
+    /// stream that its peer has ended or reset is read at once. Default: off.
     pub rate_limit: Option<u64>,
-    /// Connections per second that are accepted, over all listeners, 1 or more. Above it clients
-    /// wait in the kernel's queue. Default: off.
+    /// Connections per second that are accepted, over all listeners, 1 or more. Above this rate
+    /// clients wait in the kernel's queue. Default: off.
     pub accept_rate: Option<u64>,
     /// Longest time inside one unfinished frame, counted only while the handler waits for its peer:
-    /// 100 ms to a year. Acts where the handler reports [`frame_progress`](super::Connection::frame_progress).
-    /// Default 30 s.
+    /// 100 ms to a year. Acts where the handler reports
+    /// [`frame_progress`](super::Connection::frame_progress). Default 30 s.
     pub frame_timeout: Option<Duration>,
     /// Longest time without a byte, counted only while the handler waits for its peer: 100 ms to a
-    /// year. Default: off, because it cuts senders that are honest and quiet.
+    /// year. Default: off, because it disconnects senders that are merely quiet.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may send nothing at all, counted only while the handler waits for its
     /// peer. Default: for ever, until `max_connections` keeps clients out.
@@ -187,11 +188,11 @@ pub struct Config {
     /// How long a drain may take that nobody gave a deadline: 0 to 24 h. Default 30 s. Handlers
     /// have three quarters of it, the consumer the rest.
     pub drain_timeout: Duration,
-    /// A sink this long in one write, or a connection this long in one send or in its own code, is
-    /// named in the log: 100 ms to a day. Default 5 s.
+    /// How long a sink may take for one write, or a connection for one send or in its handler's
+    /// code, before the log names it: 100 ms to a day. Default 5 s.
     pub warn_after: Duration,
-    /// What one handler holds on the heap at most, in bytes, for the memory limit that is computed
-    /// at start. Default 64 KiB; set it to what your handler allocates.
+    /// The most that one handler holds on the heap, in bytes, for the memory limit that is computed
+    /// at start. Default 64 KiB; set this to what your handler allocates.
     pub handler_bytes: usize,
 }
 
@@ -272,10 +273,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The default for [`max_connections`](Config::max_connections), where the system holds it.
+    /// The default for [`max_connections`](Config::max_connections), if the system allows it.
     pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 
-    /// When held-up senders shut the admission, resolved; `None` if never.
+    /// How long a send waits for the buffer before the server stops accepting: `pause_after` with
+    /// [`PauseAfter::Auto`] resolved. `None` if it never does.
     pub fn effective_pause_after(&self) -> Option<Duration> {
         match self.pause_after {
             PauseAfter::Auto => Some((self.send_timeout / 6).max(TICK)),
@@ -287,7 +289,8 @@ impl Config {
     /// Checks every value against its range, and the values against each other.
     ///
     /// # Errors
-    /// The first setting that does not hold, with its value and what is accepted.
+    /// The first setting that is out of range or contradicts another, with its value and what is
+    /// accepted.
     pub fn check(&self) -> Result<(), ConfigError> {
         within(
             "max_connections",
@@ -363,7 +366,7 @@ impl Config {
     }
 }
 
-/// Whether a setting is in its range; one that is off is.
+/// Checks a setting against its range; a setting that is off passes.
 fn within<T: PartialOrd + fmt::Debug>(
     setting: &'static str,
     value: impl Into<Option<T>>,
@@ -378,7 +381,7 @@ fn within<T: PartialOrd + fmt::Debug>(
     }
 }
 
-/// Numbers as they are, durations as `1.5s`.
+/// Prints a number as it is, and a duration as `1.5s`.
 fn print(value: &impl fmt::Debug) -> String {
     format!("{value:?}")
 }

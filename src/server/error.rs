@@ -1,4 +1,4 @@
-//! What can go wrong, one enum per operation.
+//! Errors of the server and its ends, one type per operation.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use super::ledger::EndReason;
 /// Whatever a handler or a consumer fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A setting that does not hold.
+/// A setting that is out of range, or contradicts another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigError {
@@ -20,12 +20,12 @@ pub struct ConfigError {
     pub value: String,
     /// What would be accepted.
     pub expected: String,
-    /// The setting that the value contradicts, where the value is in range by itself; `expected`
-    /// says how the two have to stand to each other.
+    /// The setting that the value contradicts, if the value itself is in range; `expected` tells
+    /// how the two must compare.
     pub contradicts: Option<Contradiction>,
 }
 
-/// The other one of two settings that contradict each other.
+/// The other of two settings that contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Contradiction {
@@ -33,7 +33,7 @@ pub struct Contradiction {
     pub setting: &'static str,
     /// Its value.
     pub value: String,
-    /// Why the first one cannot hold beside it.
+    /// Why the first setting must not have its value beside this one.
     pub why: &'static str,
 }
 
@@ -70,23 +70,23 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A `max_connections` that the system cannot hold.
+/// A `max_connections` that a limit of the system does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitError {
-    /// The limit that does not hold it, by the name under which an operator finds it. If several do
-    /// not, the one that holds the fewest connections.
+    /// The limit, by the name under which an operator finds it. If several limits are too low, the
+    /// one that allows the fewest connections.
     pub limit: String,
     /// What it limits: `"descriptors"`, `"threads"`, `"memory mappings"`, `"bytes of address
     /// space"`.
     pub unit: &'static str,
-    /// What it allows, in all.
+    /// The value of the limit.
     pub allows: u64,
-    /// What would be needed, with what is in use already.
+    /// What would be needed, including what is in use already.
     pub needed: u64,
     /// The connections that would need it: what was asked for, or 1 if nothing was.
     pub max_connections: usize,
-    /// The largest `max_connections` that every limit holds; 0 if there is none.
+    /// The largest `max_connections` that every limit allows; 0 if there is none.
     pub fits: usize,
 }
 
@@ -113,13 +113,13 @@ impl fmt::Display for LimitError {
 
 impl std::error::Error for LimitError {}
 
-/// Why a server did not start. Nothing of it is left running.
+/// Why a server did not start. Nothing is left running.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting does not hold.
+    /// A setting is out of range, or contradicts another.
     Config(ConfigError),
-    /// The operating system does not hold what was asked for.
+    /// A limit of the system does not allow what was asked for.
     Limit(LimitError),
     /// Neither [`listen`](super::Builder::listen) nor [`listener`](super::Builder::listener) was
     /// called.
@@ -131,9 +131,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// A thread or a descriptor of the server's own could not be had.
+    /// The system had no thread or descriptor for the server itself.
     System {
-        /// What it was for.
+        /// What the thread or descriptor was for.
         what: &'static str,
         /// What the system said.
         source: io::Error,
@@ -177,7 +177,7 @@ impl From<LimitError> for StartError {
     }
 }
 
-/// Why a server that was running came to its end by itself.
+/// The error that ended a running server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -192,9 +192,9 @@ pub enum ServerError {
     ConsumerPanicked(String),
     /// The consumer returned `Ok` although its receiver was not closed.
     ConsumerLeft,
-    /// A listener failed in a way that retrying does not mend.
+    /// A listener failed in a way that a retry does not cure.
     ListenerFailed {
-        /// Where it listened.
+        /// The listener's address.
         address: SocketAddr,
         /// What the system said.
         source: Arc<io::Error>,
@@ -229,7 +229,7 @@ impl std::error::Error for ServerError {
 }
 
 /// An error of a consumer that cannot go on: [`start_each`](crate::Builder::start_each) stops the
-/// server for it, as for the end of any consumer.
+/// server because of it, as when any consumer ends.
 #[derive(Debug)]
 pub struct Fatal(pub BoxError);
 
@@ -245,12 +245,12 @@ impl std::error::Error for Fatal {
     }
 }
 
-/// Why an item was not sent at once. It comes back, and is booked nowhere.
+/// Why an item was not sent at once. The error returns the item, which is not counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// There is no room now, or others wait for it.
+    /// The buffer has too little space now, or other sends wait for space.
     Full(T),
-    /// It is heavier than the whole buffer: there will never be room.
+    /// The item is heavier than the whole buffer and can never be sent.
     TooHeavy(T),
     /// The connection or the server has ended: end the handler.
     Ended(T),
@@ -289,16 +289,16 @@ impl<T> fmt::Display for TrySendError<T> {
 
 impl<T> std::error::Error for TrySendError<T> {}
 
-/// Why a request has no answer.
+/// Why a request got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {
     /// The buffer stayed full, or the request alone is heavier than the whole buffer. The
     /// connection may go on.
     Full,
-    /// The consumer let go of the request without an answer, or is dead. The connection may go on.
+    /// The consumer dropped the request without an answer, or failed. The connection may go on.
     Unanswered,
-    /// The connection ended, or the server did: end the handler.
+    /// The connection or the server has ended: return from the handler.
     Ended(Ended),
 }
 
@@ -321,17 +321,19 @@ impl std::error::Error for RequestError {
     }
 }
 
-/// Why an item was not sent. It comes back, and is already booked as dropped: do not count it
-/// again.
+/// Why an item was not sent. The error returns the item, which is already counted as dropped: do
+/// not count the item again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<T> {
-    /// The buffer stayed full, or the item alone is heavier than the whole bound. The connection
-    /// may go on: a handler that wants that matches on it, since `?` ends it as failed.
+    /// The buffer stayed full, or the item alone is heavier than the whole buffer. The connection
+    /// may go on: the handler has to match on this error, since `?` would end the connection as
+    /// failed.
     Full(T),
-    /// The connection was aborted: it waited `send_timeout` for the buffer, or it was cut by a
-    /// deadline or by hand. End the handler.
+    /// The connection was ended: it waited `send_timeout` for the buffer, missed another deadline,
+    /// or was aborted. Return from the handler.
     Aborted(T),
-    /// The server takes nothing more: it shuts down, or its consumer is dead. End the handler.
+    /// The buffer takes no more messages: the server shuts down, or its consumer failed. Return
+    /// from the handler.
     Closed(T),
 }
 
@@ -343,7 +345,7 @@ impl<T> SendError<T> {
         }
     }
 
-    /// Whether the handler has to end: everything but [`SendError::Full`].
+    /// Whether the handler has to return: every error but [`SendError::Full`].
     pub fn is_final(&self) -> bool {
         !matches!(self, SendError::Full(_))
     }
@@ -374,7 +376,7 @@ impl<T> fmt::Display for SendError<T> {
     }
 }
 
-/// `?` works in a handler for any item: what becomes the error is the reason, not the item.
+/// Lets `?` work in a handler for any item: the error keeps the reason and drops the item.
 impl<T> From<SendError<T>> for BoxError {
     fn from(error: SendError<T>) -> Self {
         Box::new(Ended(match error {
@@ -387,16 +389,16 @@ impl<T> From<SendError<T>> for BoxError {
 
 /// Why a connection's reads and writes fail from now on, or why a handler ends it.
 ///
-/// Reads and writes that we ended return an [`io::Error`] that wraps this; a handler that ends a
-/// connection for a reason of its own may return it as its error, or an error that has it as its
-/// [`source`](std::error::Error::source), and it is counted under that reason. What such an error
-/// says is in the log line for [`EndReason::ProtocolError`], and behind the limit in the one for a
-/// time limit that passed.
+/// Reads and writes of a connection that the server ended return an [`io::Error`] that wraps this
+/// type. A handler that ends a connection for a reason of its own may return an `Ended`, or an
+/// error that has one as its [`source`](std::error::Error::source), and the connection is counted
+/// under that reason. The error's text is in the log line for [`EndReason::ProtocolError`], and at
+/// the end of the line for a connection that timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended(pub EndReason);
 
 impl Ended {
-    /// The reason inside an error of a read or a write, if it was we who ended it.
+    /// The reason inside an error of a read or a write, if the server ended the connection.
     pub fn reason_of(error: &io::Error) -> Option<EndReason> {
         let error = error.get_ref()?;
         let ended = error.downcast_ref::<Ended>();
@@ -425,7 +427,7 @@ impl fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
-/// What a panic said, if it said it in words.
+/// The message of a panic, if its payload is text.
 pub(super) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
     let message = match payload.downcast_ref::<&'static str>() {
         Some(text) => (*text).to_owned(),
@@ -434,7 +436,7 @@ pub(super) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
             None => "no message".to_owned(),
         },
     };
-    // A payload may panic in its own drop; that must not take the thread's last lines with it.
+    // A payload may panic as it is dropped, which must not keep the thread from its last lines.
     let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
     if let Err(again) = dropped {
         std::mem::forget(again);

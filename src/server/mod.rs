@@ -1,14 +1,15 @@
 //! A thread per connection that cannot leak, for any message type `T`.
 //!
-//! A [`Server`] gives each connection an OS thread that runs your **handler**: it reads from a
-//! [`Connection`] and sends what it made of it into an [`Sender`]. One thread runs your **consumer**: it
-//! takes [`Delivery`]s from the [`Receiver`] and says which are done. Between the two stands a buffer that is
-//! bounded in messages and in bytes, and around them everything that keeps threads, memory and
-//! descriptors under a [`ResourceLimits`] that is known at start. See [`Server`] for how it is used.
+//! A [`Server`] gives each connection an OS thread that runs your **handler**, which reads from a
+//! [`Connection`] and sends messages through a [`Sender`]. One thread runs your **consumer**, which
+//! takes [`Delivery`]s from the [`Receiver`] and acknowledges them. Between the two is a buffer
+//! that is bounded in messages and in bytes, and around them is everything that keeps threads,
+//! memory and descriptors under the [`ResourceLimits`] that are known at start. See [`Server`] for
+//! examples.
 //!
-//! The room knows no framing, no sinks and no command line.
+//! This module knows no framing, no sinks and no command line.
 
-// What runs, what user code holds, and what both share: arrows go down this list only.
+// What runs, what user code holds, and what both share: imports go down this list only.
 mod builder;
 mod listen;
 mod parts;

@@ -1,4 +1,4 @@
-//! What a handler holds of its connection: reads, replies, and why they ended.
+//! A handler's connection: reads, replies, and why they ended.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,38 +20,38 @@ use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::logger::Logger;
 
-/// One connection, as its handler sees it: [`Read`] and [`Write`], and who is at its other end.
+/// A handler's connection: reads from the peer and writes to it.
 ///
-/// Both are implemented for `&Connection`, too, as they are for [`&TcpStream`](std::net::TcpStream):
-/// a [`BufReader`](std::io::BufReader) of a shared reference leaves another one to reply with.
+/// [`Read`] and [`Write`] are implemented for `&Connection`, too, as they are for
+/// [`&TcpStream`](std::net::TcpStream): a handler can read through a
+/// [`BufReader`](std::io::BufReader) of one shared reference and reply through another.
 ///
 /// # Reading
 /// [`read`](Read::read) blocks until bytes arrive, the peer ends its stream, a deadline of the
 /// [`Config`](crate::Config) passes, or the server drains. **0 is always the peer's end of
-/// stream.** Whatever the server ends returns an error that wraps [`Ended`], the same one at every
-/// later call; [`Ended::reason_of`] tells which. While the server drains, what the kernel already
-/// held may still be read; then reads return [`EndReason::Shutdown`], never 0. Where a rate limit is
-/// set, a read may be held back first, and brings about a second's worth; once the peer has ended or
-/// reset its stream a read is not held back.
+/// stream.** If the server has ended the connection, reads return an error that wraps [`Ended`],
+/// the same at every later call; [`Ended::reason_of`] returns the reason. While the server drains,
+/// what the kernel had received can still be read; then reads return [`EndReason::Shutdown`], never
+/// 0. With a rate limit, a read may be delayed first, and returns about a second's worth. Once the
+/// peer has ended or reset its stream, reads are not delayed.
 ///
 /// # Writing
-/// [`write`](Write::write) blocks while the peer does not take what it is sent, at most
-/// `write_timeout` for each 64 KiB. Replies still work while the server drains. There is no buffer:
-/// flush does nothing. After `idle_timeout` has ended the connection, a goodbye can still be written
-/// as far as the kernel takes it at once. Other threads write through a
-/// [`writer`](Connection::writer).
+/// [`write`](Write::write) blocks while the peer does not receive, at most `write_timeout` for each
+/// 64 KiB. Replies can be written while the server drains. There is no buffer: flush does nothing.
+/// After `idle_timeout` has ended the connection, a goodbye can still be written as far as the
+/// kernel takes it at once. Other threads write through a [`writer`](Connection::writer).
 ///
 /// # Drop
-/// The server drops the connection when the handler returned; the socket is closed then. Bytes that
-/// nobody read are counted as `unread_bytes`, and the peer gets a reset for them (Linux's close(2) on
-/// a TCP socket).
+/// The server drops the connection and closes the socket when the handler has returned. Bytes that
+/// nobody read are counted as `unread_bytes`, and the peer gets a reset because of them (Linux's
+/// close(2) on a TCP socket).
 pub struct Connection {
     state: Arc<ConnectionState>,
     shared: Arc<Shared>,
     rate: RefCell<Option<RateLimit>>,
-    /// The first end that was seen; it stays.
+    /// The first end that a read has seen, which is kept.
     end: Cell<Option<EndReason>>,
-    /// While draining: how many bytes may still be read.
+    /// How many bytes may still be read while the server drains.
     allowance: Cell<Option<u64>>,
 }
 
@@ -60,11 +60,11 @@ struct RateLimit {
     started: Instant,
     paid: u64,
     size: ReadSize,
-    /// Messages that were sent when the last read began, and bytes that it brought.
+    /// Messages that were sent when the last read began, and bytes that it returned.
     sent_at_read: u64,
     read: u64,
-    /// The log was told that the rate limit held the connection back.
-    is_told: bool,
+    /// Whether it was logged that the rate limit delays the connection.
+    is_logged: bool,
 }
 
 impl RateLimit {
@@ -76,7 +76,7 @@ impl RateLimit {
             size: ReadSize::new(rate),
             sent_at_read: 0,
             read: 0,
-            is_told: false,
+            is_logged: false,
         }
     }
 }
@@ -103,7 +103,7 @@ impl Connection {
         self.state.peer
     }
 
-    /// The address that the peer connected to, by getsockname(2).
+    /// The address that the peer connected to (getsockname(2)).
     ///
     /// # Errors
     /// As [`TcpStream::local_addr`](std::net::TcpStream::local_addr).
@@ -111,13 +111,13 @@ impl Connection {
         self.state.stream.local_addr()
     }
 
-    /// The name of the listener that accepted the connection ([`Listen::named`](crate::Listen::named));
-    /// without a name, its address.
+    /// The name of the listener that accepted the connection
+    /// ([`Listen::named`](crate::Listen::named)), or the listener's address if it has no name.
     pub fn listener(&self) -> &str {
         self.state.listener.name()
     }
 
-    /// The place of that listener among the server's, from 0: as in
+    /// The index of the listener that accepted the connection, as in
     /// [`Server::local_addrs`](crate::Server::local_addrs).
     pub fn listener_index(&self) -> usize {
         self.state.listener.index()
@@ -128,58 +128,59 @@ impl Connection {
         &self.shared.logger
     }
 
-    /// The time of day as of the last tick, without a look at a clock.
+    /// The time of day as of the last tick. Reads no clock.
     pub(crate) fn tick_time(&self) -> SystemTime {
         self.shared.tick_time.get()
     }
 
-    /// What the limits count for this connection's handler on the heap, in bytes.
+    /// The bytes of heap that the limits count for this connection's handler.
     pub(crate) fn handler_bytes(&self) -> usize {
         self.shared.config.handler_bytes
     }
 
-    /// Books messages that a handler dropped and that were not sent, as
+    /// Counts messages that a handler dropped without sending them, as
     /// [`Sender::record_dropped`](super::sender::Sender::record_dropped) does.
     pub(crate) fn record_dropped(&self, reason: DropReason, messages: u64) {
         self.shared.quota.dropped(reason, messages);
     }
 
-    /// Whether the server is shutting down, or this connection was ended: a handler that does not read
-    /// should come to its end.
+    /// Whether the server is draining or this connection was ended. A handler that does not read
+    /// should check this and return.
     pub fn is_draining(&self) -> bool {
         self.state.is_draining() || self.state.ended().is_some()
     }
 
-    /// Reports `finished` more frames, and whether an unfinished one has begun. Without these reports
-    /// there is no frame deadline. Costs two plain stores.
+    /// Reports `finished` more frames, and whether an unfinished frame has begun. Without these
+    /// reports `frame_timeout` does not apply. Costs two plain stores.
     pub fn frame_progress(&self, finished: u64, inside: bool) {
         self.state.frame_progress(finished, inside);
     }
 
-    /// Lets the server delay the next read, while it takes so many small ones that waking for each
-    /// costs more than it brings. Returns at once, `false`, or after at most
-    /// [`max_read_delay`](crate::Config::max_read_delay), `true`: then most likely several messages are
-    /// there. A drain and whatever ends the connection end the sleep, and it counts as waiting for the
-    /// peer: near a deadline there is none.
+    /// Lets the server delay the next read, while it makes so many small reads that waking for each
+    /// costs too much. Returns `false` at once if the read is not delayed. Otherwise blocks for at
+    /// most [`max_read_delay`](crate::Config::max_read_delay) and returns `true`: then most likely
+    /// several messages are there. A drain and whatever ends the connection end the delay. The
+    /// delay counts as waiting for the peer, and reads are not delayed near a deadline.
     ///
-    /// For handlers of one-way messages, before each read, with everything sent that was read before.
-    /// A handler that replies must not call it: its peer would wait for the delay.
+    /// For handlers of one-way messages: call this before each read, when everything that was read
+    /// has been sent. A handler that replies must not call this, because its peer would wait for
+    /// the delay.
     pub fn delay_read(&self) -> bool {
         self.state.allow_delay();
         let Some(step) = self.state.read_delay() else {
             return false;
         };
-        // All that sleep wake together, on a grid that they share.
+        // All delayed reads wake together, on a common grid.
         let past = self.shared.now().as_nanos() % step.as_nanos().max(1);
-        // Less than the step, which is less than 2^32 microseconds.
+        // `past` is less than the step, which is less than 2^32 microseconds.
         let until = Deadline::after(step - Duration::from_nanos(past as u64));
         self.delay(until);
         true
     }
 
-    /// Reads what is there into `buf`, without waiting. Returns how much, 0 at the peer's end of stream,
-    /// or `None` if there is nothing now, `buf` is empty, or nothing may be read: then
-    /// [`read`](Read::read) waits, or says why.
+    /// Reads what is there into `buf`, without waiting for the peer. Returns the number of bytes, 0
+    /// at the peer's end of stream, or `None` if there are none now, `buf` is empty, or nothing may
+    /// be read: then [`read`](Read::read) waits, or returns the reason.
     ///
     /// # Errors
     /// As [`read`](Read::read).
@@ -198,8 +199,9 @@ impl Connection {
         }
     }
 
-    /// As [`read`](Read::read), waiting for bytes for at most `wait`, beside the time that a rate limit
-    /// may take. `None`: none came in time. For a handler with something else to do now and then.
+    /// As [`read`](Read::read), but waits for bytes for at most `wait`, beside the delay of a rate
+    /// limit. Returns `None` if no bytes came in time. For a handler with something else to do now
+    /// and then.
     ///
     /// # Errors
     /// As [`read`](Read::read).
@@ -221,31 +223,31 @@ impl Connection {
         }
     }
 
-    /// Ends our side of the stream: the peer reads to its end. Reading goes on.
+    /// Ends the sending direction: the peer reads an end of stream. Reading goes on.
     ///
     /// # Errors
-    /// The connection is over already.
+    /// The connection is closed already.
     pub fn shutdown_write(&self) -> io::Result<()> {
         self.state.stream.shutdown(Shutdown::Write)
     }
 
-    /// What writes to the peer from another thread: a subscription, a timer. See [`Writer`].
+    /// A writer to the peer for other threads, such as a subscription or a timer. See [`Writer`].
     pub fn writer(&self) -> Writer {
         Writer::new(&self.state, &self.shared)
     }
 
-    /// How the stream ended, as far as reads have seen it.
+    /// Why the connection ended, by the server or as a read has seen.
     pub(crate) fn end(&self) -> Option<EndReason> {
         self.state.ended().or(self.end.get())
     }
 
-    /// What a read(2) said, unless it is only the server that ended the stream: then `None`, and the
-    /// next look at [`end`](Connection::end) tells why.
+    /// Books the outcome of a read(2) and returns it. `None` if the server ended the stream: then
+    /// [`end`](Connection::end) or the drain tells why.
     fn ended_or(&self, got: Result<usize, Errno>) -> io::Result<Option<usize>> {
         match got {
-            // Our own shutdown(2) makes a read return 0, too. Whoever calls it sets the flag first, so a
-            // 0 without a flag is the peer's. In doubt it counts as ours: half a line must not be
-            // delivered as if it were one.
+            // Our own shutdown(2) makes a read return 0, too. Its flag is set before, so a 0
+            // without a flag is the peer's. With a flag it counts as ours, because half a line must
+            // not be delivered as if it were whole.
             Ok(0) if self.state.ended().is_some() => Ok(None),
             Ok(0) if self.state.is_draining() && !self.state.is_complete() => Ok(None),
             Ok(0) => {
@@ -264,16 +266,16 @@ impl Connection {
             }
             Err(_) if self.state.ended().is_some() => Ok(None),
             Err(error) => {
-                // ECONNRESET is told once, then the kernel says 0: keep it.
+                // The kernel returns ECONNRESET once and 0 afterwards, so the reset is kept.
                 self.end.set(Some(EndReason::Reset));
                 Err(error.into())
             }
         }
     }
 
-    /// How much of `wanted` may be read. While draining: what the kernel held when this was first asked.
-    /// A peer that never stops sending cannot hold up a drain; data that arrives after a read-side
-    /// shutdown is still readable on Linux, so the shutdown alone would not end it.
+    /// How much of `wanted` may be read. While the server drains, only what the kernel had received
+    /// at the first call during the drain, so that a peer that never stops sending cannot delay it.
+    /// On Linux, data that arrives after a read-side shutdown can still be read.
     fn may_read(&self, wanted: usize) -> usize {
         if !self.state.is_draining() || self.state.is_complete() {
             return wanted;
@@ -284,8 +286,8 @@ impl Connection {
         wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
-    /// Waits as a read does where a rate limit is set. Returns how many messages to send before the next
-    /// wait: a second's worth, or any number.
+    /// Waits for the rate limit, as a read does. Returns how many messages may be sent before the
+    /// next wait: a second's worth, or any number without a limit.
     ///
     /// For handlers that find many messages in one read, before they send each part of them.
     pub(crate) fn hold_to_rate(&self) -> u64 {
@@ -295,15 +297,15 @@ impl Connection {
         }
     }
 
-    /// Messages that the rate limit counts: those that were sent, or frames that a handler reported which
-    /// only replies.
+    /// The messages that the rate limit counts: those that were sent, or the frames that were
+    /// reported by a handler that only replies.
     fn messages(&self) -> u64 {
         self.state.messages().max(self.state.sample().frames)
     }
 
-    /// Waits until the messages so far are paid for. A drain or an abort ends the wait, and so does a
-    /// peer that has ended or reset its stream: nobody is slowed down by the wait any more, and the
-    /// connection's place is wanted. Says whether there is nothing to hold the connection to.
+    /// Waits until the rate limit allows the messages so far. A drain or an abort ends the wait. So
+    /// does a peer that has ended or reset its stream: the wait would slow down nobody, and the
+    /// slot is better used. Returns whether the rate limit does not apply now.
     fn pay(&self) -> bool {
         let wait = {
             let mut rate = self.rate.borrow_mut();
@@ -318,7 +320,7 @@ impl Connection {
             if wait.is_zero() {
                 return self.is_draining();
             }
-            if !std::mem::replace(&mut rate.is_told, true) {
+            if !std::mem::replace(&mut rate.is_logged, true) {
                 self.log_rate_limit();
             }
             wait
@@ -329,7 +331,7 @@ impl Connection {
     fn log_rate_limit(&self) {
         self.shared.logger.log_debug(|| {
             let (id, peer) = (self.state.id, self.state.peer);
-            format!("connection {id} from {peer} is held back by rate_limit, now and whenever it is faster")
+            format!("connection {id} from {peer} is held back by rate_limit (logged once per connection)")
         });
     }
 
@@ -347,8 +349,8 @@ impl Connection {
         }
     }
 
-    /// Sleeps in poll(2), which sees what the peer does. Says whether the peer's stream is over. A drain
-    /// and an abort shut the socket down, and poll sees that, too.
+    /// Sleeps in poll(2), which the peer's end wakes, and returns whether the peer's stream is
+    /// over. A drain and an abort shut the socket down, which wakes poll(2), too.
     fn pause(&self, until: Deadline) -> bool {
         self.state.enter(Activity::Pausing);
         let mut is_over = false;
@@ -359,12 +361,12 @@ impl Connection {
             }
         }
         self.state.enter(Activity::Working);
-        // The end that was seen may be ours.
+        // The end may be our own shutdown(2).
         is_over && !self.is_draining()
     }
 
-    /// Sleeps before a read that is delayed; a drain, an abort and the end of the delay end the sleep,
-    /// each with an unpark.
+    /// Sleeps before a delayed read. A drain, an abort and the watchdog's end of the delay unpark
+    /// the thread.
     fn delay(&self, until: Deadline) {
         self.state.enter(Activity::Delayed);
         while !self.is_draining() && self.state.read_delay().is_some() {
@@ -411,7 +413,8 @@ impl Read for &Connection {
 impl Write for &Connection {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let part = &buf[..buf.len().min(MAX_PER_WRITE)];
-        // Taken before the write counts as one: another thread's write may have to come to its end first.
+        // Locked before the activity is set: the wait for another thread's write must not count
+        // against this write's deadline.
         let _turn = self.state.writing.lock();
         match self.state.ended() {
             None => {}
@@ -432,7 +435,8 @@ impl Write for &Connection {
     }
 }
 
-/// Nobody watches the connection any more, so nothing here may wait.
+/// Writes as far as the kernel takes bytes at once. No deadline applies any more to a connection
+/// that has ended, so nothing here may block.
 fn say_goodbye(state: &ConnectionState, part: &[u8]) -> io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     rustix::net::send(&state.stream, part, flags)
@@ -455,8 +459,8 @@ impl Write for Connection {
     }
 }
 
-/// The socket, for options of your own. Whoever reads or writes past the [`Connection`] does so without
-/// its deadlines and its counts.
+/// The socket, for setting options. Reads and writes that bypass the [`Connection`] have no
+/// deadlines and are not counted.
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.state.stream.as_fd()

@@ -1,4 +1,4 @@
-//! The receiving end of the channel: what the consumer holds.
+//! The receiving end of the buffer, which the consumer holds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,25 +15,26 @@ use crate::server::state::consumer_state::ConsumerState;
 use crate::server::state::logger::Logger;
 use crate::server::state::quota::Quota;
 
-/// A blocked receive looks at its surroundings at least this often.
+/// A blocked receive checks for a closed or timed-out quota at least this often.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// What [`Receiver::recv`] brought.
+/// What [`Receiver::recv`] returns.
 #[derive(Debug)]
 pub enum Received<T> {
-    /// A message. Say [`ack`](Delivery::ack) when it is delivered.
+    /// A message. Call [`ack`](Delivery::ack) when it is delivered.
     Message(Delivery<T>),
     /// Nothing came in time.
     Timeout,
-    /// A sender waits for room, and deliveries that are not acknowledged hold it: finish those first.
+    /// A send waits for the buffer while deliveries that you have not acknowledged take its
+    /// capacity: finish those first.
     RoomWanted,
-    /// Nothing will come any more: finish what you hold and return.
+    /// No message will come any more: finish what you hold and return.
     Closed,
 }
 
-/// The receiving end: the consumer's, and there is one.
+/// The receiving end of the buffer. There is one, and the consumer holds it.
 ///
-/// It can only receive, and cannot be cloned. This compiles:
+/// A receiver can only receive, and cannot be cloned. This compiles:
 ///
 /// ```
 /// fn receive(receiver: &mut drainline::Receiver<String>) {
@@ -53,20 +54,20 @@ pub enum Received<T> {
 /// ```
 pub struct Receiver<T> {
     channel: channel::Receiver<Box<Envelope<T>>>,
-    nudged: channel::Receiver<()>,
+    wakes: channel::Receiver<()>,
     quota: Arc<Quota>,
     state: Arc<ConsumerState>,
     logger: Logger,
     linger: Option<Linger>,
     started: Instant,
-    /// When it was last said that room is wanted, and what had left the consumer's hands by then.
-    told: Option<(Instant, u64)>,
+    /// When `RoomWanted` was last returned, and the number of messages finished by then.
+    room_wanted: Option<(Instant, u64)>,
 }
 
 impl<T> Receiver<T> {
     pub(crate) fn new(
         channel: channel::Receiver<Box<Envelope<T>>>,
-        nudged: channel::Receiver<()>,
+        wakes: channel::Receiver<()>,
         quota: Arc<Quota>,
         state: Arc<ConsumerState>,
         logger: Logger,
@@ -74,28 +75,28 @@ impl<T> Receiver<T> {
     ) -> Self {
         Receiver {
             channel,
-            nudged,
+            wakes,
             quota,
             state,
             logger,
             linger,
             started: Instant::now(),
-            told: None,
+            room_wanted: None,
         }
     }
 
-    /// Takes the next message. Blocks until one comes, at most `timeout`.
+    /// Receives the next message. Blocks until one comes, at most `timeout`.
     ///
-    /// [`Received::RoomWanted`] comes sooner, at once if need be, when a sender waits for room that your
-    /// deliveries hold: finish them before you receive again. It is said once, and then again ten times a
-    /// second while none of them is finished, so a consumer that leaves them to another thread may simply
-    /// go on receiving.
+    /// Returns [`Received::RoomWanted`] before that, or at once, when a send waits for capacity
+    /// that your deliveries take: finish them before you receive again. While none of them is
+    /// finished, `RoomWanted` is returned at most ten times a second, so a consumer that leaves
+    /// them to another thread may simply go on receiving.
     pub fn recv(&mut self, timeout: Duration) -> Received<T> {
         self.recv_by(Deadline::after(timeout))
     }
 
-    /// As [`recv`](Receiver::recv), until a moment: for a consumer with a timer of its own. What is there already comes
-    /// even when the moment has passed.
+    /// As [`recv`](Receiver::recv), but blocks until an instant: for a consumer with its own timer.
+    /// Messages that are in the buffer are returned even after that instant.
     pub fn recv_until(&mut self, until: Instant) -> Received<T> {
         self.recv_by(Deadline::at(until))
     }
@@ -107,14 +108,15 @@ impl<T> Receiver<T> {
         received
     }
 
-    /// As [`recv`](Receiver::recv), without waiting.
+    /// As [`recv`](Receiver::recv), but never blocks.
     pub fn try_recv(&mut self) -> Received<T> {
         self.take().unwrap_or(Received::Timeout)
     }
 
-    /// Waits for `duration`, before trying again what failed. Ends early when the server begins to close
-    /// ([`is_closing`](Receiver::is_closing)), so that a last try is made in time. `false`: the server's last
-    /// deadline came meanwhile; what you hold will not be delivered any more.
+    /// Blocks for `duration`, before a retry. Returns early when the server begins to close
+    /// ([`is_closing`](Receiver::is_closing)), so that there is time for a last retry. Returns
+    /// `false` if the server's last deadline has passed: what you hold is counted as dropped from
+    /// now on.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.state.waits();
         let until = Deadline::after(duration);
@@ -123,32 +125,32 @@ impl<T> Receiver<T> {
             if self.is_timed_out() || self.is_closing() != was_closing {
                 break;
             }
-            // A nudge says that somebody waits for room or that the quota was closed. The first is no
-            // reason to end a back-off, the second is looked at above.
-            let _ = self.nudged.recv_timeout(left);
+            // A wake-up means that a send waits or that the quota was closed. The first does not
+            // end a back-off, the second is checked above.
+            let _ = self.wakes.recv_timeout(left);
         }
         self.state.works();
         !self.is_timed_out()
     }
 
-    /// Whether nothing more is taken in: handlers had their share of the drain, or all are gone. What is in
-    /// the buffer still comes.
+    /// Whether the buffer takes no more messages: the handlers' share of the drain is over, or all
+    /// handlers have ended. Messages in the buffer are still received.
     pub fn is_closing(&self) -> bool {
         self.quota.is_closed()
     }
 
-    /// Whether the server's last deadline has passed: a consumer that waits in a way of its own, such as
-    /// poll(2) on its output, looks at this between slices and returns.
+    /// Whether the server's last deadline has passed. A consumer that waits by itself, such as in
+    /// poll(2) on its output, should check this regularly and return.
     pub fn is_timed_out(&self) -> bool {
         self.quota.is_timed_out()
     }
 
-    /// The server's log, for lines that must not block whoever says them.
+    /// The server's log, for lines whose writer must not block.
     pub fn logger(&self) -> &Logger {
         &self.logger
     }
 
-    /// Gives the consumer a name for the watchdog's warnings: the sink's.
+    /// Gives the consumer a name for the watchdog's warnings, such as that of its sink.
     pub fn set_name(&self, name: &str) {
         self.state.set_name(name);
     }
@@ -165,14 +167,14 @@ impl<T> Receiver<T> {
         if let Some(sleep) = linger.and_then(|sleep| until.remaining(sleep))
             && !self.quota.waits_for_consumer()
         {
-            // A small buffer is full before that: whoever finds no room ends the sleep.
-            let _ = self.nudged.recv_timeout(sleep);
+            // A small buffer fills up sooner: then a send that has to wait ends the sleep.
+            let _ = self.wakes.recv_timeout(sleep);
             if let Some(received) = self.take() {
                 return received;
             }
         }
         loop {
-            if self.quota.waits_for_consumer() && self.is_to_be_told() {
+            if self.quota.waits_for_consumer() && self.is_room_wanted_due() {
                 return Received::RoomWanted;
             }
             let Some(left) = until.remaining(SLICE) else {
@@ -183,7 +185,7 @@ impl<T> Receiver<T> {
                     Ok(envelope) => return Received::Message(self.deliver(*envelope)),
                     Err(_) => return Received::Closed,
                 },
-                recv(self.nudged) -> _ => {}
+                recv(self.wakes) -> _ => {}
                 default(left) => {}
             }
             if let Some(received) = self.take() {
@@ -192,19 +194,20 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// A consumer that goes on receiving with its hands full would else be told as fast as it can ask.
-    fn is_to_be_told(&mut self) -> bool {
+    /// Limits how often `RoomWanted` is returned to a consumer that goes on receiving without
+    /// finishing anything, and would spin otherwise.
+    fn is_room_wanted_due(&mut self) -> bool {
         let finished = self.quota.finished();
         let is_new = self
-            .told
+            .room_wanted
             .is_none_or(|(at, before)| before != finished || at.elapsed() >= SLICE);
         if is_new {
-            self.told = Some((Instant::now(), finished));
+            self.room_wanted = Some((Instant::now(), finished));
         }
         is_new
     }
 
-    /// What can be said at once.
+    /// What `recv` can return without waiting, if anything.
     fn take(&mut self) -> Option<Received<T>> {
         if self.is_timed_out() {
             return Some(Received::Closed);
@@ -240,18 +243,18 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// An item in the consumer's hands. Its room in the buffer comes back when it is done.
+/// A received item. Its capacity in the buffer becomes free when the item is acknowledged.
 ///
 /// # Drop
-/// Dropped before it is [`ack`](Delivery::ack), what is left of it is booked as dropped because the
-/// sink failed (or as shut down, after the server's last deadline).
-#[must_use = "a delivery that is dropped without an ack is booked as lost"]
+/// Messages of an item that is dropped without an [`ack`](Delivery::ack) are counted as dropped
+/// (`sink_failed`, or `shutdown` after the server's last deadline).
+#[must_use = "a delivery that is dropped without an ack is counted as lost"]
 pub struct Delivery<T> {
     item: T,
     receipt: Receipt,
 }
 
-/// Books what becomes of an item: delivered when told so, else lost when it is dropped.
+/// Counts an item as delivered or refused when told so, and otherwise as lost on drop.
 struct Receipt {
     rest: Weight,
     quota: Arc<Quota>,
@@ -269,22 +272,22 @@ impl<T> Delivery<T> {
         self.receipt.rest.messages
     }
 
-    /// Says that all of it is delivered, and gives the item back.
+    /// Acknowledges the whole item as delivered, and returns the item.
     pub fn ack(mut self) -> T {
         self.receipt.is_settled = true;
         self.receipt.quota.delivered(self.receipt.rest);
         self.item
     }
 
-    /// Says that what is left of the message can never be delivered: it is booked as dropped for
-    /// [`Refused`](crate::DropReason::Refused), and the server goes on.
+    /// Counts what remains of the item, which can never be delivered, as dropped
+    /// ([`Refused`](crate::DropReason::Refused)). The server goes on.
     pub fn refuse(mut self) {
         self.receipt.is_settled = true;
         self.receipt.quota.refused(self.receipt.rest);
     }
 
-    /// Hands the message to `deliver`, and books what becomes of it: delivered, refused for the error that
-    /// is returned, or, by a [`Fatal`] error, nothing that is known.
+    /// Passes the item to `deliver`, and counts it as delivered, as refused for the error that is
+    /// returned, or, after a [`Fatal`] error or a panic, as dropped without an ack.
     pub(crate) fn deliver_by(
         self,
         deliver: impl FnOnce(T) -> Result<(), BoxError>,
@@ -305,8 +308,8 @@ impl<T> Delivery<T> {
         }
     }
 
-    /// Says that the first `messages` of what remains are delivered: at most that many count. Their share
-    /// of the bound in messages comes back now, the bytes when all is done.
+    /// Acknowledges the first `messages` of what remains, or all if fewer remain. Their capacity in
+    /// messages becomes free now, that in bytes with the whole item.
     pub fn ack_first(&mut self, messages: u64) {
         let messages = messages.min(self.receipt.rest.messages);
         if messages > 0 {
@@ -342,21 +345,21 @@ mod tests {
 
     use super::*;
 
-    /// As a sender that finds no room does, and the end.
+    /// A send that has to wait and the end of the server wake the consumer in the same way.
     #[test]
-    fn a_nudge_ends_a_sleep() {
+    fn a_wake_up_ends_a_sleep() {
         let limit = Weight {
             messages: 1,
             bytes: 1,
         };
-        let (quota, nudged) = Quota::new(limit);
+        let (quota, wakes) = Quota::new(limit);
         let (_sender, receiver) = bounded(1);
         let (quota, state) = (Arc::new(quota), Arc::new(ConsumerState::new()));
         let mut linger = Linger::new(0.0, Duration::from_secs(3600));
         (0..2).for_each(|_| linger.took(1));
         let mut receiver = Receiver::<()>::new(
             receiver,
-            nudged,
+            wakes,
             Arc::clone(&quota),
             Arc::clone(&state),
             Logger::new().0,
@@ -364,7 +367,7 @@ mod tests {
         );
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
-            // From then on it counts as busy.
+            // After this, the consumer counts as busy.
             thread::sleep(Duration::from_millis(200));
             let received = receiver.recv(Duration::from_secs(3600));
             let _ = tell.send(matches!(received, Received::Closed));
@@ -372,7 +375,7 @@ mod tests {
         while state.sample().1 == 0 {
             thread::yield_now();
         }
-        // By now it sleeps, or is about to.
+        // By now the consumer sleeps, or is about to.
         thread::sleep(Duration::from_millis(50));
         quota.time_out();
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::server::{Config, EndReason, Server};
 
-/// Longer than any machine takes to end a sleep, shorter than the sleep.
+/// Longer than any machine takes to end a sleep, and shorter than the sleep.
 const SOON: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A server whose handler says when it is about to sleep before its next read, and when it did.
+/// A server whose handler reports when it is about to sleep before its next read, and when it woke.
 fn start() -> (Server, TcpStream, Receiver<bool>) {
     let (say, said) = mpsc::channel();
     let config = Config {
