@@ -184,7 +184,9 @@ fn a_server_that_takes_nothing_is_told_and_when_it_goes_on() {
     let lines: Vec<&str> = exit.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{exit}");
     assert!(lines[1].contains("goes on, after"), "{exit}");
-    assert!(report(&child)["seconds"].as_f64() > Some(5.0));
+    // On a busy machine the load is measured as a little less than the stall that it tells of.
+    let seconds = report(&child)["seconds"].as_f64();
+    assert!(seconds > Some(4.0), "{seconds:?}");
 }
 
 #[test]
