@@ -241,7 +241,7 @@ impl Connection {
         self.state.ended().or(self.end.get())
     }
 
-    /// Books the outcome of a read(2) and returns it. `None` if the server ended the stream: then
+    /// Counts the outcome of a read(2) and returns it. `None` if the server ended the stream: then
     /// [`end`](Connection::end) or the drain tells why.
     fn ended_or(&self, got: Result<usize, Errno>) -> io::Result<Option<usize>> {
         match got {

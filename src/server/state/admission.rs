@@ -25,6 +25,7 @@ use crate::server::ledger::RejectReason;
 const MAX_REJECTS_PER_SECOND: f64 = 10_000.0;
 
 struct Inner {
+    /// Permits that are out.
     out: usize,
     /// Threads that wait for a client, the one that came last at the back: it is taken first, so
     /// that a few warm ones serve and the others end.

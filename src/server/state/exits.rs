@@ -19,7 +19,7 @@ const AT_ONCE: usize = 64;
 /// thread is always ending.
 const LEFT: usize = 8;
 
-/// A thread that has waited this long ends anyway: the reaper is held up in a join, and nothing is
+/// A thread that has waited this long ends anyway: the reaper blocks in a join, and nothing is
 /// gained by waiting for it.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 

@@ -134,7 +134,7 @@ impl Lifecycle {
     /// [`wait_over`](Lifecycle::wait_over), but only once the server stops: before, nobody waits.
     pub(crate) fn handler_joined(&self) {
         if self.is_stopping() {
-            // Whoever waits checks the table under this lock, so the wake-up cannot come in
+            // A waiter checks the table under this lock, so the wake-up cannot come in
             // between.
             let _inner = self.inner.lock();
             self.changed.notify_all();
