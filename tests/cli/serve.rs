@@ -50,7 +50,8 @@ fn a_usr1_lists_every_connection_with_its_id_its_peer_and_its_state() {
     let mut clients = client::connect_many(child.addr(), 2);
     clients[0].write_all(b"one\nhalf").unwrap();
     wait_until("its line", DEADLINE, || child.stdout_bytes() == b"one\n");
-    // At the first look the second may not have been accepted, or its handler not have begun to read.
+    // At the first look the second may not have been accepted, or its handler not have begun to
+    // read.
     let status = child.wait_for_status("both reading", |status| {
         let connections = status["connections"].as_array().unwrap();
         connections.len() == 2 && connections.iter().all(|each| each["state"] == "reading")
