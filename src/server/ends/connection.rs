@@ -415,7 +415,7 @@ impl Write for &Connection {
         let part = &buf[..buf.len().min(MAX_PER_WRITE)];
         // Locked before the activity is set: the wait for another thread's write must not count
         // against this write's deadline.
-        let _turn = self.state.writing.lock();
+        let _turn = self.state.turns.writing.lock();
         match self.state.ended() {
             None => {}
             Some(EndReason::IdleTimeout) => return say_goodbye(&self.state, part),

@@ -34,7 +34,7 @@ pub trait Weigh {
 pub fn heap_bytes(bytes: usize) -> usize {
     match bytes {
         0 => 0,
-        _ => bytes.saturating_add(8).next_multiple_of(16).max(32),
+        _ => bytes.saturating_add(8 + 15).max(32) & !15,
     }
 }
 
@@ -152,5 +152,12 @@ mod tests {
         let own = heap_bytes(2 * size_of::<String>());
         assert_eq!((pair.messages(), pair.bytes()), (2, own + 2 * one));
         assert_eq!((vec![0_u8; 50].messages(), ().bytes()), (1, 0));
+    }
+
+    #[test]
+    fn an_allocation_is_rounded_up_as_malloc_does_and_never_overflows() {
+        let sizes = [0, 1, 24, 25, 40, 41, usize::MAX - 24, usize::MAX];
+        let all = usize::MAX - 15;
+        assert_eq!(sizes.map(heap_bytes), [0, 32, 32, 48, 48, 64, all, all]);
     }
 }

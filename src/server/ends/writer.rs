@@ -11,7 +11,7 @@ use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
-use crate::server::state::connection_state::ConnectionState;
+use crate::server::state::connection_state::{ConnectionState, Turns};
 
 /// The most bytes that one write hands to the kernel, and that `write_timeout` applies to.
 pub(super) const MAX_PER_WRITE: usize = 64 << 10;
@@ -36,6 +36,7 @@ pub(super) const MAX_PER_WRITE: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Writer {
     id: u64,
+    turns: Arc<Turns>,
     state: Weak<ConnectionState>,
     shared: Weak<Shared>,
 }
@@ -44,6 +45,7 @@ impl Writer {
     pub(super) fn new(state: &Arc<ConnectionState>, shared: &Arc<Shared>) -> Self {
         Writer {
             id: state.id,
+            turns: Arc::clone(&state.turns),
             state: Arc::downgrade(state),
             shared: Arc::downgrade(shared),
         }
@@ -56,19 +58,20 @@ impl Writer {
 
     /// Whether the connection has ended, so that every later write fails.
     pub fn is_closed(&self) -> bool {
-        let state = self.state.upgrade();
-        state.is_none_or(|state| state.ended().is_some() || state.is_over())
+        self.turns.is_over() || self.turns.ended().is_some()
     }
 
     fn write_all_of(&self, buf: &[u8]) -> io::Result<()> {
-        let ended = |reason| Err(Ended(reason).into_io());
+        let ended = |reason| Err(Ended(self.turns.ended().unwrap_or(reason)).into_io());
+        // The state, which has the socket, is held within a turn only: the handler's return waits
+        // for that turn, and so does the permit for the next client.
+        let _turn = self.turns.writing.lock();
+        if self.turns.is_over() {
+            return ended(EndReason::HandlerReturned);
+        }
         let (Some(state), Some(shared)) = (self.state.upgrade(), self.shared.upgrade()) else {
             return ended(EndReason::HandlerReturned);
         };
-        let _turn = state.writing.lock();
-        if state.is_over() {
-            return ended(state.ended().unwrap_or(EndReason::HandlerReturned));
-        }
         for part in buf.chunks(MAX_PER_WRITE) {
             let until = shared.config.write_timeout;
             let until = until.map_or(Deadline::NEVER, Deadline::after);
@@ -77,7 +80,7 @@ impl Writer {
                     shared.quota.abort(&state, reason);
                     state.disconnect();
                 }
-                return ended(state.ended().unwrap_or(reason));
+                return ended(reason);
             }
         }
         Ok(())
@@ -129,5 +132,56 @@ impl fmt::Debug for Writer {
         f.debug_struct("Writer")
             .field("connection", &self.id)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::Server;
+
+    /// Until its turn, a writer holds nothing that would keep the socket of a connection open which
+    /// is over by then.
+    #[test]
+    fn a_write_that_waits_for_its_turn_holds_no_socket() {
+        let (tell, told) = mpsc::channel();
+        let server = Server::builder()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .serve(move |conn| {
+                tell.send(conn.writer())?;
+                Ok(conn.read(&mut [0]).map(drop)?)
+            })
+            .unwrap();
+        let client = TcpStream::connect(server.local_addrs()[0]).unwrap();
+        let writer = told.recv().unwrap();
+        let turns = Arc::clone(&writer.turns);
+        let turn = turns.writing.lock();
+        let holders = writer.state.strong_count();
+        let writes: Vec<_> = (0..4)
+            .map(|_| {
+                let mut writer = writer.clone();
+                thread::spawn(move || writer.write(b"x").map_err(|error| Ended::reason_of(&error)))
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(writer.state.strong_count(), holders);
+        drop(client);
+        // Its handler has returned, and waits for the turn.
+        let end = Instant::now() + Duration::from_secs(60);
+        while !turns.is_over() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(turn);
+        for write in writes {
+            let reason = Some(EndReason::HandlerReturned);
+            assert_eq!(write.join().unwrap(), Err(reason));
+        }
     }
 }

@@ -82,6 +82,30 @@ struct Published {
     read_delay_us: AtomicU32,
 }
 
+/// What [writers](crate::Writer) hold of a connection between their writes: no socket, which would
+/// be one above the limits once the connection is over.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// Held during one write, so that writes of several threads do not interleave.
+    pub(crate) writing: Mutex<()>,
+    /// The handler has returned.
+    is_over: AtomicBool,
+    /// As [`Published::ended`], from which it is copied.
+    ended: AtomicU8,
+}
+
+impl Turns {
+    /// Whether the handler has returned. Under the lock of a write, `false` stays so for as long as
+    /// the lock is held.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn ended(&self) -> Option<EndReason> {
+        end_of_code(self.ended.load(Ordering::Acquire))
+    }
+}
+
 /// The shared state of one connection. The socket closes when the last reference is dropped: mostly
 /// the handler's, which takes the connection out of the table before.
 #[derive(Debug)]
@@ -91,10 +115,7 @@ pub(crate) struct ConnectionState {
     pub(crate) peer: SocketAddr,
     pub(crate) stream: TcpStream,
     pub(crate) listener: ListenerName,
-    /// Held during one write, so that writes of several threads do not interleave.
-    pub(crate) writing: Mutex<()>,
-    /// The handler has returned.
-    is_over: AtomicBool,
+    pub(crate) turns: Arc<Turns>,
     thread: OnceLock<Thread>,
     /// The handler allows coalescing to delay its reads.
     may_be_delayed: AtomicBool,
@@ -114,8 +135,7 @@ impl ConnectionState {
             peer,
             stream,
             listener,
-            writing: Mutex::new(()),
-            is_over: AtomicBool::new(false),
+            turns: Arc::default(),
             thread: OnceLock::new(),
             may_be_delayed: AtomicBool::new(false),
             wait: Mutex::new(WaitState::None),
@@ -201,10 +221,7 @@ impl ConnectionState {
     }
 
     pub(crate) fn ended(&self) -> Option<EndReason> {
-        let code = self.published.ended.load(Ordering::Acquire);
-        EndReason::ALL
-            .get(usize::from(code).wrapping_sub(1))
-            .copied()
+        end_of_code(self.published.ended.load(Ordering::Acquire))
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -262,10 +279,15 @@ impl ConnectionState {
     /// Sets why the connection ended. The first reason is kept; returns whether this was the first.
     pub(crate) fn end(&self, reason: EndReason) -> bool {
         let code = reason.index() as u8 + 1;
-        self.published
+        let first = self
+            .published
             .ended
             .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+            .is_ok();
+        if first {
+            self.turns.ended.store(code, Ordering::Release);
+        }
+        first
     }
 
     /// Shuts the socket down, which ends a blocked read or write, and unparks the handler's thread.
@@ -283,17 +305,14 @@ impl ConnectionState {
     }
 
     /// Ends the writes of other threads, because the handler has returned. Blocks until no write is
-    /// under way: shutdown(2) ends a blocked write.
+    /// under way: shutdown(2) ends a blocked write. From then on no writer holds this state, nor
+    /// its socket.
     pub(crate) fn end_writers(&self) {
-        self.is_over.store(true, Ordering::Release);
-        if self.writing.try_lock().is_none() {
+        self.turns.is_over.store(true, Ordering::Release);
+        if self.turns.writing.try_lock().is_none() {
             let _ = self.stream.shutdown(Shutdown::Both);
-            drop(self.writing.lock());
+            drop(self.turns.writing.lock());
         }
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Acquire)
     }
 
     /// Ends reading, and wakes a blocked read; replies can still be written. If the peer has ended
@@ -327,6 +346,12 @@ pub(crate) fn unread_bytes(stream: &TcpStream) -> u64 {
 /// Adds to a counter that has only one writer.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+fn end_of_code(code: u8) -> Option<EndReason> {
+    EndReason::ALL
+        .get(usize::from(code).wrapping_sub(1))
+        .copied()
 }
 
 fn activity_of(code: u32) -> Activity {
