@@ -1,16 +1,19 @@
 //! Writers: what other threads push to a peer while its handler reads.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver as Told, channel};
 use std::thread;
 use std::time::Duration;
 
 use drainline::{EndReason, Ended, Server, Writer};
+use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::builder;
-use super::common::client;
 use super::common::wait::{DEADLINE, within};
+use super::common::{client, proc};
 
 /// More than the kernel holds for a peer that reads nothing.
 const FAR_TOO_MUCH: usize = 64 << 20;
@@ -134,4 +137,61 @@ fn a_writer_that_is_kept_keeps_no_socket() {
     assert_eq!(report.stats.threads, 0, "{report:?}");
     assert!(writer.is_closed());
     assert!(fails_for(&writer).is_some());
+}
+
+/// The time that the writer of [`a_process_that_is_stopped_times_no_writer_out`] has.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is stopped is a second process of this test binary.
+#[test]
+fn a_process_that_is_stopped_times_no_writer_out() {
+    const IS_SECOND: &str = "DRAINLINE_TEST_IS_SECOND";
+    if std::env::var_os(IS_SECOND).is_some() {
+        return writes_to_a_slow_peer();
+    }
+    let name = "writers::a_process_that_is_stopped_times_no_writer_out";
+    let mut second = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(IS_SECOND, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(second.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().ends_with("writing")));
+    let pid = Pid::from_child(&second);
+    kill_process(pid, Signal::STOP).unwrap();
+    while !proc::is_stopped(second.id()) {
+        thread::yield_now();
+    }
+    thread::sleep(WRITE_TIMEOUT + Duration::from_millis(500));
+    kill_process(pid, Signal::CONT).unwrap();
+    said.for_each(drop);
+    assert!(second.wait().unwrap().success());
+}
+
+/// The kernel takes little at a time, so that one write waits often.
+fn writes_to_a_slow_peer() {
+    let (tell, told) = channel();
+    let server = builder(|config| config.write_timeout = Some(WRITE_TIMEOUT))
+        .serve(move |conn| {
+            SockRef::from(&*conn).set_send_buffer_size(4096)?;
+            tell.send(conn.writer())?;
+            Ok(io::copy(conn, &mut io::sink()).map(drop)?)
+        })
+        .unwrap();
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    client.set_recv_buffer_size(2048).unwrap();
+    client.connect(&server.local_addrs()[0].into()).unwrap();
+    let mut client = TcpStream::from(client);
+    let mut writer: Writer = told.recv_timeout(DEADLINE).unwrap();
+    let write = thread::spawn(move || writer.write_all(&[0; 64 << 10]));
+    client.read_exact(&mut [0; 2048]).unwrap();
+    io::stdout().write_all(b"writing\n").unwrap();
+    // Stopped in here.
+    thread::sleep(Duration::from_millis(200));
+    for _ in 1..32 {
+        thread::sleep(Duration::from_millis(5));
+        client.read_exact(&mut [0; 2048]).unwrap();
+    }
+    write.join().unwrap().unwrap();
 }

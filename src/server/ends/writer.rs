@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use crate::server::deadline::{Deadline, MAX_PARK};
+use crate::server::deadline::MAX_PARK;
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
@@ -73,9 +74,12 @@ impl Writer {
             return ended(EndReason::HandlerReturned);
         };
         for part in buf.chunks(MAX_PER_WRITE) {
+            // The clock of the sends' deadlines, which stands still while the process is stopped.
+            let now = || shared.quota.running_time();
             let until = shared.config.write_timeout;
-            let until = until.map_or(Deadline::NEVER, Deadline::after);
-            if let Err(reason) = write_part(&state, part, until) {
+            let until = until.and_then(|wait| now().checked_add(wait));
+            let left = || until.map_or(MAX_PARK, |until| until.saturating_sub(now()).min(MAX_PARK));
+            if let Err(reason) = write_part(&state, part, left) {
                 if reason == EndReason::WriteTimeout {
                     shared.quota.abort(&state, reason);
                     state.disconnect();
@@ -88,7 +92,11 @@ impl Writer {
 }
 
 /// Writes all of a part, and waits for the peer in poll(2), which shutdown(2) wakes.
-fn write_part(state: &ConnectionState, mut part: &[u8], until: Deadline) -> Result<(), EndReason> {
+fn write_part(
+    state: &ConnectionState,
+    mut part: &[u8],
+    left: impl Fn() -> Duration,
+) -> Result<(), EndReason> {
     while !part.is_empty() {
         if let Some(reason) = state.ended() {
             return Err(reason);
@@ -97,10 +105,10 @@ fn write_part(state: &ConnectionState, mut part: &[u8], until: Deadline) -> Resu
         match rustix::net::send(&state.stream, part, flags) {
             Ok(wrote) => part = &part[wrote..],
             Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let left = until.remaining(MAX_PARK);
-                state.poll_writable(left.ok_or(EndReason::WriteTimeout)?);
-            }
+            Err(Errno::WOULDBLOCK) => match left() {
+                Duration::ZERO => return Err(EndReason::WriteTimeout),
+                left => state.poll_writable(left),
+            },
             Err(_) => return Err(EndReason::Reset),
         }
     }

@@ -84,7 +84,7 @@ pub(crate) struct Quota {
     /// The first delivery that was dropped without an ack has been logged.
     nacked: AtomicBool,
     wake_consumer: Sender<()>,
-    /// What send timeouts are measured by.
+    /// What the timeouts of sends and of writers are measured by.
     clock: RunningClock,
 }
 
@@ -273,6 +273,12 @@ impl Quota {
     /// The watchdog's tick, which moves the clock of send timeouts.
     pub(crate) fn tick(&self) {
         self.clock.tick();
+    }
+
+    /// The time that deadlines of sends and of writers are measured by, which stands still while the
+    /// process is stopped.
+    pub(crate) fn running_time(&self) -> Duration {
+        self.clock.now()
     }
 
     /// Counts messages that are dropped before they are sent, as received and as dropped.
