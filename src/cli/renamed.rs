@@ -37,6 +37,8 @@ const RENAMED: &[Renamed] = &[
     value("--when-full", "wait", "block"),
     flag("load", "--tagged", "--numbered"),
     flag("load", "--timed", "--timestamped"),
+    flag("load", "--report", "--json -"),
+    flag("verify", "--report", "--json -"),
 ];
 
 /// What an old flag of a command is called now.

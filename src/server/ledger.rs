@@ -372,10 +372,12 @@ mod tests {
         check::<RejectReason>();
         check::<NotAcceptingReason>();
         check::<EndReason>();
+        check::<Discard>();
+        check::<OverloadLevel>();
     }
 
     #[test]
-    fn a_tally_says_its_sum_and_what_it_is_made_of() {
+    fn counters_say_their_sum_and_what_it_is_made_of() {
         let mut counters = Counters::default();
         assert_eq!(counters.to_string(), "0");
         counters.add(DropReason::Shutdown, 2);

@@ -155,15 +155,16 @@ enum State {
 ///
 /// # A server for your own type
 /// ```
-/// use std::io::{BufRead, BufReader, Write};
+/// use std::io::Write;
 /// use std::net::TcpStream;
 /// use std::time::Duration;
-/// use drainline::{Server, Weigh};
+/// use drainline::ingest::{Framing, ReadMessages};
+/// use drainline::{Server, Weigh, heap_bytes};
 ///
 /// struct Reading { sensor: String, value: f64 }
 ///
 /// impl Weigh for Reading {
-///     fn bytes(&self) -> usize { self.sensor.capacity() }
+///     fn bytes(&self) -> usize { heap_bytes(self.sensor.capacity()) }
 /// }
 ///
 /// let (seen, readings) = std::sync::mpsc::channel();
@@ -171,15 +172,15 @@ enum State {
 ///     .listen("127.0.0.1:0".parse()?)
 ///     .start_each(
 ///         |conn, out| {
-///             for line in BufReader::new(conn).lines() {
-///                 let line = line?;
+///             for line in conn.messages(Framing::Lines, 1024) {
+///                 let line = String::from_utf8(line?)?;
 ///                 if let Some((sensor, value)) = line.split_once(' ') {
 ///                     out.send(Reading { sensor: sensor.to_owned(), value: value.parse()? })?;
 ///                 }
 ///             }
 ///             Ok(())
 ///         },
-///         move |reading| Ok(seen.send((reading.sensor.clone(), reading.value))?),
+///         move |reading| Ok(seen.send((reading.sensor, reading.value))?),
 ///     )?;
 ///
 /// let mut client = TcpStream::connect(server.local_addrs()[0])?;
@@ -196,26 +197,25 @@ enum State {
 /// # Requests and responses
 /// A handler may reply, and a drain lets it answer the whole requests that were sent:
 /// ```
-/// use std::io::{BufRead, BufReader, Read, Write};
+/// use std::io::{Read, Write};
 /// use std::net::TcpStream;
 /// use drainline::Server;
+/// use drainline::ingest::{Framing, ReadMessages};
 ///
 /// let server = Server::builder::<String>()
 ///     .listen("127.0.0.1:0".parse()?)
 ///     .start_each(
 ///         |conn, log| {
-///             let mut conn = BufReader::new(conn);
-///             loop {
-///                 let mut request = String::new();
-///                 if conn.read_line(&mut request)? == 0 {
-///                     return Ok(());
-///                 }
-///                 writeln!(conn.get_mut(), "you said {}", request.trim_end())?;
+///             let mut requests = conn.messages(Framing::Lines, 1024);
+///             while let Some(request) = requests.next() {
+///                 let request = String::from_utf8(request?)?;
+///                 writeln!(requests, "you said {request}")?;
 ///                 log.send(request)?;
 ///             }
+///             Ok(())
 ///         },
 ///         |request| {
-///             assert!(request.ends_with('\n'));
+///             assert_eq!(request, "hello");
 ///             Ok(())
 ///         },
 ///     )?;

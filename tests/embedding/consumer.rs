@@ -50,6 +50,38 @@ fn a_message_that_is_refused_is_counted_and_the_server_goes_on_unless_it_is_fata
     }
 }
 
+/// Panics when it goes.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as told");
+    }
+}
+
+/// The handler goes with the last acceptor, or with the last connection that it serves.
+#[test]
+fn what_a_handler_captured_may_panic_as_it_goes() {
+    for is_served in [false, true] {
+        let bomb = Bomb;
+        let server = builder(|_| {})
+            .serve(move |conn| {
+                let _captured = &bomb;
+                Ok(std::io::copy(conn, &mut std::io::sink()).map(drop)?)
+            })
+            .unwrap();
+        let client = is_served.then(|| client::connect(server.local_addrs()[0]));
+        let open = u64::from(is_served);
+        wait_until("the client served", DEADLINE, || {
+            server.stats().open == open
+        });
+        let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
+        assert!(!report.timed_out, "{report:?}");
+        assert_eq!(report.stats.threads, 0, "{report:?}");
+        drop(client);
+    }
+}
+
 #[test]
 fn a_timer_of_the_consumers_own_comes_when_it_is_due_though_messages_flow() {
     let (tell, told) = channel();

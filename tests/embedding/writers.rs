@@ -139,6 +139,31 @@ fn a_writer_that_is_kept_keeps_no_socket() {
     assert!(fails_for(&writer).is_some());
 }
 
+/// No deadline applies any more to a connection that has ended: nothing would end the wait.
+#[test]
+fn a_goodbye_does_not_wait_for_a_writer_whose_peer_takes_nothing() {
+    let (tell, told) = channel();
+    let server = builder(|config| {
+        config.write_timeout = None;
+        config.idle_timeout = Some(Duration::from_millis(300));
+    })
+    .serve(move |conn| {
+        tell.send(conn.writer())?;
+        let end = io::copy(conn, &mut io::sink()).unwrap_err();
+        let _ = conn.write(b"goodbye");
+        Err(end.into())
+    })
+    .unwrap();
+    let _client = client::connect(server.local_addrs()[0]);
+    let mut writer: Writer = told.recv_timeout(DEADLINE).unwrap();
+    let error = within("the write", Duration::from_secs(20), move || {
+        writer.write_all(&vec![0; FAR_TOO_MUCH]).unwrap_err()
+    });
+    assert_eq!(Ended::reason_of(&error), Some(EndReason::IdleTimeout));
+    let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
+    assert_eq!(report.stats.ended.get(EndReason::IdleTimeout), 1);
+}
+
 /// The time that the writer of [`a_process_that_is_stopped_times_no_writer_out`] has.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -20,8 +20,8 @@ const SIZE: usize = 120;
 /// Inside a message, whatever the output framing is.
 const LIMIT: u64 = 10_001;
 /// What the log says of a file that it found so, and of one that it left so.
-const FOUND: &str = "ended in half a message";
-const LEFT: &str = "ends in half a message";
+const FOUND: &str = "ended with an incomplete message";
+const LEFT: &str = "ends with an incomplete message";
 
 fn somewhere() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();

@@ -222,8 +222,9 @@ impl Drive<'_> {
     fn log_half_message(&self) {
         if self.sink.is_inside_message(&self.batches) {
             let name = self.sink.name();
-            let text =
-                format!("the sink {name} ends in half a message: the drain had no more time");
+            let text = format!(
+                "the sink {name} ends with an incomplete message: the drain had no more time"
+            );
             self.batches.receiver.logger().log(Level::Warn, text);
         }
     }

@@ -201,7 +201,13 @@ impl fmt::Display for SinkError {
     }
 }
 
-impl std::error::Error for SinkError {}
+impl std::error::Error for SinkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SinkError::Retry(error) | SinkError::Fatal(error) => error.source(),
+        }
+    }
+}
 
 /// The batches that a sink is offered, and what the sink says of them.
 #[derive(Debug)]

@@ -53,6 +53,8 @@ pub struct Connection {
     end: Cell<Option<EndReason>>,
     /// How many bytes may still be read while the server drains.
     allowance: Cell<Option<u64>>,
+    /// Other threads may write.
+    has_writer: Cell<bool>,
 }
 
 struct RateLimit {
@@ -90,6 +92,7 @@ impl Connection {
             rate: RefCell::new(rate),
             end: Cell::new(None),
             allowance: Cell::new(None),
+            has_writer: Cell::new(false),
         }
     }
 
@@ -166,6 +169,9 @@ impl Connection {
     /// has been sent. A handler that replies must not call this, because its peer would wait for
     /// the delay.
     pub fn delay_read(&self) -> bool {
+        if self.has_writer.get() {
+            return false;
+        }
         self.state.allow_delay();
         let Some(step) = self.state.read_delay() else {
             return false;
@@ -232,7 +238,9 @@ impl Connection {
     }
 
     /// A writer to the peer for other threads, such as a subscription or a timer. See [`Writer`].
+    /// From then on no read is delayed: the peer may wait for what is pushed.
     pub fn writer(&self) -> Writer {
+        self.has_writer.set(true);
         Writer::new(&self.state, &self.shared)
     }
 
@@ -413,13 +421,16 @@ impl Read for &Connection {
 impl Write for &Connection {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let part = &buf[..buf.len().min(MAX_PER_WRITE)];
-        // Locked before the activity is set: the wait for another thread's write must not count
-        // against this write's deadline.
-        let _turn = self.state.turns.writing.lock();
         match self.state.ended() {
             None => {}
             Some(EndReason::IdleTimeout) => return say_goodbye(&self.state, part),
             Some(reason) => return Err(Ended(reason).into_io()),
+        }
+        // Locked before the activity is set: the wait for another thread's write must not count
+        // against this write's deadline.
+        let _turn = self.state.turns.writing.lock();
+        if let Some(reason) = self.state.ended() {
+            return Err(Ended(reason).into_io());
         }
         self.state.enter(Activity::Writing);
         let wrote = (&self.state.stream).write(part);
@@ -438,9 +449,11 @@ impl Write for &Connection {
 /// Writes as far as the kernel takes bytes at once. No deadline applies any more to a connection
 /// that has ended, so nothing here may block.
 fn say_goodbye(state: &ConnectionState, part: &[u8]) -> io::Result<usize> {
+    let ended = || Ended(EndReason::IdleTimeout).into_io();
+    // A writer whose write is under way may wait for the peer, which has room for no goodbye then.
+    let _turn = state.turns.writing.try_lock().ok_or_else(ended)?;
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::net::send(&state.stream, part, flags)
-        .map_err(|_| Ended(EndReason::IdleTimeout).into_io())
+    rustix::net::send(&state.stream, part, flags).map_err(|_| ended())
 }
 
 impl Read for Connection {

@@ -131,8 +131,9 @@ impl<T: Weigh> Sender<T> {
     /// as ever.
     ///
     /// ```
-    /// use std::io::{BufRead, BufReader, Read, Write};
+    /// use std::io::{Read, Write};
     /// use std::net::TcpStream;
+    /// use drainline::ingest::{Framing, ReadMessages};
     /// use drainline::{Reply, Server, Weigh};
     ///
     /// struct Count { word: String, reply: Reply<usize> }
@@ -146,10 +147,11 @@ impl<T: Weigh> Sender<T> {
     ///     .listen("127.0.0.1:0".parse()?)
     ///     .start_each(
     ///         |conn, out| {
-    ///             for word in BufReader::new(&*conn).lines() {
-    ///                 let word = word?;
+    ///             let mut words = conn.messages(Framing::Lines, 100);
+    ///             while let Some(word) = words.next() {
+    ///                 let word = String::from_utf8(word?)?;
     ///                 let count = out.request(|reply| Count { word, reply })?;
-    ///                 writeln!(&*conn, "{count}")?;
+    ///                 writeln!(words, "{count}")?;
     ///             }
     ///             Ok(())
     ///         },

@@ -88,6 +88,30 @@ impl<T: Weigh> Weigh for Option<T> {
     }
 }
 
+impl Weigh for Box<str> {
+    fn bytes(&self) -> usize {
+        heap_bytes(self.len())
+    }
+}
+
+impl Weigh for Box<[u8]> {
+    fn bytes(&self) -> usize {
+        heap_bytes(self.len())
+    }
+}
+
+impl Weigh for Arc<str> {
+    fn bytes(&self) -> usize {
+        heap_bytes(self.len() + 2 * size_of::<usize>())
+    }
+}
+
+impl Weigh for Arc<[u8]> {
+    fn bytes(&self) -> usize {
+        heap_bytes(self.len() + 2 * size_of::<usize>())
+    }
+}
+
 /// Counts as many messages as all items together.
 impl<T: Weigh> Weigh for Vec<T> {
     fn messages(&self) -> u64 {
@@ -124,7 +148,7 @@ macro_rules! without_heap {
 }
 
 without_heap! {
-    (), bool, char, u16, u32, u64, u128, usize, i16, i32, i64, i128, isize, f32, f64,
+    (), bool, char, i8, u16, u32, u64, u128, usize, i16, i32, i64, i128, isize, f32, f64,
     std::net::IpAddr, std::net::SocketAddr, std::time::Duration, std::time::Instant,
     std::time::SystemTime,
 }
@@ -152,6 +176,9 @@ mod tests {
         let own = heap_bytes(2 * size_of::<String>());
         assert_eq!((pair.messages(), pair.bytes()), (2, own + 2 * one));
         assert_eq!((vec![0_u8; 50].messages(), ().bytes()), (1, 0));
+        let (boxed, shared): (Box<str>, Arc<[u8]>) = ("x".repeat(40).into(), [0; 40].into());
+        assert_eq!(Weigh::bytes(&boxed), heap_bytes(40));
+        assert_eq!(Weigh::bytes(&shared), heap_bytes(40 + 16));
     }
 
     #[test]

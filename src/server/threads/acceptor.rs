@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use super::handler;
 use crate::server::config::{OnOverload, TICK};
 use crate::server::deadline::Deadline;
-use crate::server::error::ServerError;
+use crate::server::error::{ServerError, panic_message};
 use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use crate::server::state::Shared;
 use crate::server::state::accepting::NewClients;
@@ -129,7 +130,10 @@ impl Acceptor {
             self.reject_unseen(RejectReason::Shutdown);
         }
         let shared = Arc::clone(&self.shared);
-        drop(self);
+        // With the last acceptor goes the embedder's handler, and what that captured may panic.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
+            let _ = panic_message(payload);
+        }
         shared.lifecycle.acceptor_ended();
     }
 

@@ -49,7 +49,10 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
             handler,
         } = job;
         let is_reusable = handler.serve(connection);
-        drop(handler);
+        // Where the acceptors are gone, what the embedder's handler captured goes here, and may panic.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(handler))) {
+            let _ = panic_message(payload);
+        }
         let max_idle = shared.config.reuse_threads.filter(|_| is_reusable);
         let next = max_idle
             .and_then(|max_idle| shared.admission.wait_idle(thread, max_idle))

@@ -275,8 +275,9 @@ impl FdWriter {
                 }
             }
             let name = &self.name;
-            let text =
-                format!("the sink {name} ended in half a message, which is now one of its own");
+            let text = format!(
+                "the sink {name} ended with an incomplete message; terminated it before appending"
+            );
             batches.receiver.logger().log(Level::Warn, text);
         }
         self.is_fresh = false;
