@@ -275,8 +275,8 @@ impl Quota {
         self.clock.tick();
     }
 
-    /// The time that deadlines of sends and of writers are measured by, which stands still while the
-    /// process is stopped.
+    /// The time by which deadlines of sends and of writers are measured, which stands still while
+    /// the process is stopped.
     pub(crate) fn running_time(&self) -> Duration {
         self.clock.now()
     }

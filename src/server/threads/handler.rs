@@ -49,7 +49,8 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
             handler,
         } = job;
         let is_reusable = handler.serve(connection);
-        // Where the acceptors are gone, what the embedder's handler captured goes here, and may panic.
+        // Where the acceptors are gone, what the embedder's handler captured goes here, and may
+        // panic.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(handler))) {
             let _ = panic_message(payload);
         }
