@@ -232,7 +232,9 @@ fn restarts_drainline(framing: &str) {
     let mut stretches = Vec::new();
     for exit in &exits {
         exit.assert_closes();
-        assert_eq!(exit.u64("connections.accepted"), 1, "{exit}");
+        // omfwd may connect once more as it resumes, and leave its first connection open.
+        let accepted = exit.u64("connections.accepted");
+        assert!((1..=2).contains(&accepted), "{exit}");
         assert_eq!(exit.u64("received"), exit.u64("delivered"), "{exit}");
         let (these, others) = rest.split_at(exit.u64("delivered") as usize);
         stretches.push(Stretch::of(these));
