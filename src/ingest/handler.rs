@@ -44,14 +44,13 @@ pub(super) fn run(
         };
         connection.frame_progress(decoded.finished, reader.incoming().is_inside());
         let violation = decoded.violation;
-        if let (None, Some(became)) = (violation, became(&decoded)) {
-            let begins = decoded.oversize;
+        if violation.is_none() && decoded.truncated + decoded.dropped > 0 {
             log_oversize(
                 connection,
                 reader.incoming(),
                 shared.max_message,
-                became,
-                begins,
+                decoded.dropped,
+                decoded.oversize,
             );
         }
         if let Err(error) = send(decoded, sender, &shared.pool) {
@@ -66,15 +65,6 @@ pub(super) fn run(
         if is_last {
             return Ok(());
         }
-    }
-}
-
-/// What happened to messages that were too long, if there were any.
-fn became(decoded: &Decoded) -> Option<&'static str> {
-    match (decoded.truncated, decoded.dropped) {
-        (0, 0) => None,
-        (0, _) => Some("dropped"),
-        _ => Some("truncated"),
     }
 }
 

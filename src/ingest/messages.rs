@@ -250,19 +250,19 @@ impl Messages<'_> {
 
     /// Looks for the next messages in what is pending. Says whether something was found.
     fn decode(&mut self) -> bool {
-        let Incoming {
-            decoder,
-            pending,
-            start,
-            ..
-        } = &mut self.incoming;
-        let mut finder = Finder::new(&mut self.found, self.framing, pending, *start);
-        *start += decoder.decode(&pending[*start..], &mut finder);
-        self.book()
+        self.find(|decoder, rest, finder| decoder.decode(rest, finder))
     }
 
     /// Looks for the last message where the stream has ended.
     fn decode_end(&mut self) {
+        self.find(|decoder, rest, finder| {
+            decoder.finish(rest, End::Eof, finder);
+            rest.len()
+        });
+    }
+
+    /// Has what is pending decoded, as far as `decode` says, and books what was found.
+    fn find(&mut self, decode: impl FnOnce(&mut Decoder, &[u8], &mut Finder<'_>) -> usize) -> bool {
         let Incoming {
             decoder,
             pending,
@@ -270,9 +270,8 @@ impl Messages<'_> {
             ..
         } = &mut self.incoming;
         let mut finder = Finder::new(&mut self.found, self.framing, pending, *start);
-        decoder.finish(&pending[*start..], End::Eof, &mut finder);
-        *start = pending.len();
-        self.book();
+        *start += decode(decoder, &pending[*start..], &mut finder);
+        self.book()
     }
 
     /// Tells the server and the log what was found, and says whether something was.
@@ -283,9 +282,14 @@ impl Messages<'_> {
             self.connection.record_dropped(reason, dropped);
         }
         if let Some(begins) = self.found.oversize.take() {
-            let became = if dropped > 0 { "dropped" } else { "truncated" };
             let (incoming, max_message) = (&self.incoming, self.max_message);
-            log_oversize(self.connection, incoming, max_message, became, Some(begins));
+            log_oversize(
+                self.connection,
+                incoming,
+                max_message,
+                dropped,
+                Some(begins),
+            );
         }
         let finished = self.found.messages + dropped;
         self.connection

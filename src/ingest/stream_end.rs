@@ -79,14 +79,14 @@ pub(super) fn discarded_for(reason: Option<EndReason>) -> Discard {
 }
 
 /// Names a connection whose messages were too long, where that does not end the connection:
-/// `became` says what happened to them, and the first of them begins as `begins` shows.
+/// they were `dropped`, or truncated if none was, and the first of them begins as `begins` shows.
 #[cold]
 #[inline(never)]
 pub(super) fn log_oversize(
     connection: &Connection,
     incoming: &Incoming,
     max_message: usize,
-    became: &str,
+    dropped: u64,
     begins: Option<Seen>,
 ) {
     let (id, peer) = (connection.id(), connection.peer_addr());
@@ -94,6 +94,7 @@ pub(super) fn log_oversize(
     let begins = begins.unwrap_or_default();
     connection.logger().log_limited("oversize", Level::Warn, || {
         let max_message = counted(max_message as u64, "byte");
+        let became = if dropped > 0 { "dropped" } else { "truncated" };
         let seen = with_opening(format!("it is {became}{begins}"), incoming);
         format!(
             "connection {id} from {peer} sent a message of more than {max_message} (max_message): \

@@ -443,3 +443,11 @@ pub(super) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
     }
     message
 }
+
+/// Drops what is an embedder's, and may panic as it goes.
+pub(super) fn drop_caught<T>(value: T) {
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value)));
+    if let Err(payload) = dropped {
+        let _ = panic_message(payload);
+    }
+}

@@ -281,20 +281,20 @@ impl Server {
     /// The ledger now, or the final ledger once [`wait`](Server::wait) has returned. Takes two
     /// short locks and walks the open connections.
     pub fn stats(&self) -> Stats {
-        // The lock is held while the server ends, and the shared ledger is right until then.
-        match self.state.try_lock().as_deref() {
-            Some(State::Over(report)) => report.stats.clone(),
-            _ => self.shared.stats(),
-        }
+        self.report_without_layer().stats
     }
 
     /// The report so far, or the final report once [`wait`](Server::wait) has returned.
     pub fn report(&self) -> Report {
-        let report = match self.state.try_lock().as_deref() {
+        self.complete(self.report_without_layer())
+    }
+
+    fn report_without_layer(&self) -> Report {
+        // The lock is held while the server ends, and the shared ledger is right until then.
+        match self.state.try_lock().as_deref() {
             Some(State::Over(report)) => (**report).clone(),
             _ => Report::so_far(self.shared.stats()),
-        };
-        self.complete(report)
+        }
     }
 
     /// Asks the sink to reopen what it writes to, and returns at once. The sink does so within a

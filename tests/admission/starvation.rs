@@ -68,6 +68,18 @@ fn lines(stream: &mut TcpStream, connection: u32, sent: &mut Counted) {
     sent.add(lines.messages, lines.bytes as usize);
 }
 
+/// A server that has delivered the lines of its first client, which is still there.
+fn with_one_client(args: &[&str]) -> (Drainline, TcpStream, Counted) {
+    let server = Drainline::start(args);
+    let mut sent = Counted::default();
+    let mut held = server.connect();
+    lines(&mut held, 0, &mut sent);
+    wait_until("the first client's lines", DEADLINE, || {
+        server.checker().seen(0) == EACH
+    });
+    (server, held, sent)
+}
+
 /// A server that starves has nothing to do: it takes next to no time on a processor.
 fn assert_does_not_spin(pid: u32) {
     const LOOKED_AT_FOR: Duration = Duration::from_secs(1);
@@ -100,14 +112,8 @@ fn come_until_served(server: &Drainline, first: u32, sent: &mut Counted) -> u32 
 
 #[test]
 fn without_descriptors_clients_wait_in_the_backlog_and_are_served_when_there_are_some() {
-    let mut server = Drainline::start(&["--max-connections", "128"]);
+    let (mut server, held, mut sent) = with_one_client(&["--max-connections", "128"]);
     let pid = server.pid();
-    let mut sent = Counted::default();
-    let mut held = server.connect();
-    lines(&mut held, 0, &mut sent);
-    wait_until("the first client's lines", DEADLINE, || {
-        server.checker().seen(0) == EACH
-    });
     let (limit, idle) = take_descriptors(&mut server);
     let floor = proc::descriptors(pid);
     let mut waiting = Vec::new();
@@ -151,14 +157,9 @@ fn without_descriptors_clients_wait_in_the_backlog_and_are_served_when_there_are
 #[test]
 fn without_descriptors_clients_are_closed_where_that_is_the_policy_and_served_when_there_are_some()
 {
-    let mut server = Drainline::start(&["--max-connections", "128", "--on-overload", "close"]);
+    let (mut server, held, mut sent) =
+        with_one_client(&["--max-connections", "128", "--on-overload", "close"]);
     let pid = server.pid();
-    let mut sent = Counted::default();
-    let mut held = server.connect();
-    lines(&mut held, 0, &mut sent);
-    wait_until("the first client's lines", DEADLINE, || {
-        server.checker().seen(0) == EACH
-    });
     let (limit, idle) = take_descriptors(&mut server);
     for connection in 1..=STARVED {
         let mut stream = server.connect();

@@ -117,7 +117,7 @@ fn write_part(
 
 impl Write for Writer {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.write_all_of(buf).map(|()| buf.len())
+        (&*self).write(buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {

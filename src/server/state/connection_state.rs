@@ -241,12 +241,8 @@ impl ConnectionState {
     /// As [`poll_peer_gone`](ConnectionState::poll_peer_gone), but waits for the end for at most
     /// this long. A shutdown(2) of our own looks like the peer's end.
     pub(crate) fn poll_peer_gone_within(&self, wait: Duration) -> bool {
-        let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
-        let Ok(wait) = Timespec::try_from(wait) else {
-            return false;
-        };
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        poll(&mut fds, Some(&wait)).is_ok() && fds[0].revents().intersects(gone)
+        self.poll(PollFlags::RDHUP, wait).intersects(gone)
     }
 
     /// Blocks until there is something to read, an end of the stream included, or `wait` is over.
@@ -259,11 +255,13 @@ impl ConnectionState {
         self.poll(PollFlags::OUT, wait);
     }
 
-    fn poll(&self, events: PollFlags, wait: Duration) {
+    /// What poll(2) found, if anything. Its errors find nothing: callers look again.
+    fn poll(&self, events: PollFlags, wait: Duration) -> PollFlags {
         let mut fds = [PollFd::new(&self.stream, events)];
-        if let Ok(wait) = Timespec::try_from(wait) {
-            // The outcome is ignored: the caller tries to read or write next.
-            let _ = poll(&mut fds, Some(&wait));
+        let wait = Timespec::try_from(wait);
+        match wait.map(|wait| poll(&mut fds, Some(&wait))) {
+            Ok(Ok(_)) => fds[0].revents(),
+            _ => PollFlags::empty(),
         }
     }
 

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use rustix::io::Errno;
 use super::handler;
 use crate::server::config::{OnOverload, TICK};
 use crate::server::deadline::Deadline;
-use crate::server::error::{ServerError, panic_message};
+use crate::server::error::{ServerError, drop_caught};
 use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use crate::server::state::Shared;
 use crate::server::state::accepting::NewClients;
@@ -131,9 +130,7 @@ impl Acceptor {
         }
         let shared = Arc::clone(&self.shared);
         // With the last acceptor goes the embedder's handler, and what that captured may panic.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
-            let _ = panic_message(payload);
-        }
+        drop_caught(self);
         shared.lifecycle.acceptor_ended();
     }
 

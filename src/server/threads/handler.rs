@@ -14,7 +14,7 @@ use crate::server::config::FirstByteTimeout;
 use crate::server::ends::connection::Connection;
 use crate::server::ends::sender::{Envelope, Sender};
 use crate::server::ends::weigh::Weigh;
-use crate::server::error::{BoxError, Ended, panic_message};
+use crate::server::error::{BoxError, Ended, drop_caught, panic_message};
 use crate::server::ledger::{EndReason, counted};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
@@ -51,9 +51,7 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
         let is_reusable = handler.serve(connection);
         // Where the acceptors are gone, what the embedder's handler captured goes here, and may
         // panic.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(handler))) {
-            let _ = panic_message(payload);
-        }
+        drop_caught(handler);
         let max_idle = shared.config.reuse_threads.filter(|_| is_reusable);
         let next = max_idle
             .and_then(|max_idle| shared.admission.wait_idle(thread, max_idle))
