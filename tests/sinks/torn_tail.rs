@@ -60,6 +60,11 @@ fn fill(server: &mut Drainline, path: &Path) {
     wait_until("the file at its limit", DEADLINE, || {
         fs::metadata(path).is_ok_and(|file| file.len() == LIMIT)
     });
+    // The write that filled the file may not have returned, and the next one not have failed: what
+    // happens to the file in that moment is not what these tests are about.
+    wait_until("the sink's failure", DEADLINE, || {
+        server.stderr_text().contains("trying again in")
+    });
 }
 
 /// Another server's life on the same file: one message, and how it ended.

@@ -139,6 +139,14 @@ impl Batch {
             .unwrap_or(0)
     }
 
+    /// Where the message ends of which the byte at `offset` is not written yet, framing included.
+    pub(crate) fn message_end(&self, offset: usize) -> usize {
+        self.ranges()
+            .map(|(_, end)| end)
+            .find(|&end| end > offset)
+            .unwrap_or(self.bytes.len())
+    }
+
     pub(crate) fn into_buffer(self) -> Buffer {
         self.bytes
     }

@@ -194,8 +194,27 @@ impl FdWriter {
         if self.escapes() {
             return self.show_once(batches);
         }
+        if let Some(mark) = self.mark {
+            return self.resume_once(batches, mark);
+        }
         if let Some(written) = self.place.write_some(&self.gather(batches))? {
             self.advance(batches, written);
+        }
+        Ok(())
+    }
+
+    /// Writes the rest of a message that was written up to `mark`, and nothing behind it: if the
+    /// file was changed since the look at the part, the message is not delivered yet.
+    fn resume_once(&mut self, batches: &mut Batches<'_>, mark: Mark) -> io::Result<()> {
+        let Some(batch) = batches.first() else {
+            return Ok(());
+        };
+        let rest = &batch.as_bytes()[self.offset..batch.message_end(self.offset)];
+        if let Some(written) = self.place.write_some(&[IoSlice::new(rest)])? {
+            match self.place.landed(mark, written) {
+                Since::Unchanged => self.advance(batches, written),
+                since => self.write_anew(batches, since),
+            }
         }
         Ok(())
     }
@@ -233,7 +252,13 @@ impl FdWriter {
             return;
         };
         let part = &batch.as_bytes()[batch.message_start(self.offset)..self.offset];
-        let what = match self.place.since(mark, part) {
+        let since = self.place.since(mark, part);
+        self.write_anew(batches, since);
+    }
+
+    /// Begins a message anew whose part has met with something.
+    fn write_anew(&mut self, batches: &Batches<'_>, since: Since) {
+        let what = match since {
             Since::Unchanged => return,
             Since::Shrunk => "was truncated",
             Since::Overwritten => "was written to by somebody else",

@@ -1,5 +1,6 @@
 //! A descriptor, and how to write to it without being stuck.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -212,7 +213,7 @@ impl Place {
     }
 
     /// Whether a part of a message, which was written up to `mark`, can be resumed. There is no
-    /// lock between this look and the write: a truncation in that very moment is not seen.
+    /// lock between this look and the write: [`landed`](Place::landed) says what happened between.
     pub(super) fn since(&self, mark: Mark, part: &[u8]) -> Since {
         let Some(stat) = self.stat() else {
             return Since::Unchanged;
@@ -226,6 +227,20 @@ impl Place {
             return Since::Overwritten;
         }
         Since::Unchanged
+    }
+
+    /// What became of a part, written up to `mark`, by the time that the next `written` bytes were
+    /// taken: whether these stand right behind the part. Where the offset is our own, without
+    /// O_APPEND, a truncation in that very moment is not seen.
+    pub(super) fn landed(&self, mark: Mark, written: usize) -> Since {
+        let Ok(end) = rustix::fs::tell(self) else {
+            return Since::Unchanged;
+        };
+        match end.cmp(&(mark.end + written as u64)) {
+            Ordering::Less => Since::Shrunk,
+            Ordering::Equal => Since::Unchanged,
+            Ordering::Greater => Since::Overwritten,
+        }
     }
 
     /// Whether the file, where it may be read, holds other bytes than `part` before `mark`: it was
@@ -329,5 +344,52 @@ fn is_writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::io::Write;
+
+    /// A place whose file ends in a part of a message.
+    fn with_part(path: &std::path::Path) -> (Place, Mark) {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let place = Place::named(file.unwrap()).unwrap();
+        write(&place, b"whole\nhal");
+        let mark = place.mark().unwrap();
+        (place, mark)
+    }
+
+    fn write(place: &Place, bytes: &[u8]) {
+        let written = place.write_some(&[IoSlice::new(bytes)]).unwrap();
+        assert_eq!(written, Some(bytes.len()));
+    }
+
+    #[test]
+    fn what_happens_between_the_look_at_a_part_and_the_write_behind_it_is_seen_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("messages");
+        let truncate = || File::create(&path).map(drop);
+        let append = || {
+            let mut other = OpenOptions::new().append(true).open(&path)?;
+            other.write_all(b"another's\n")
+        };
+        let nothing = || Ok(());
+        type Act<'a> = &'a dyn Fn() -> io::Result<()>;
+        let acts: [(Act<'_>, Since); 3] = [
+            (&nothing, Since::Unchanged),
+            (&truncate, Since::Shrunk),
+            (&append, Since::Overwritten),
+        ];
+        for (act, expected) in acts {
+            let (place, mark) = with_part(&path);
+            assert_eq!(place.since(mark, b"hal"), Since::Unchanged);
+            act().unwrap();
+            write(&place, b"f\n");
+            assert_eq!(place.landed(mark, 2), expected);
+        }
     }
 }
