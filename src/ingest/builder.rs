@@ -12,7 +12,9 @@ use super::batch::buffer::{MAPPED_FROM, PAGE};
 use super::batch::builder::BatchFormat;
 use super::batch::pool::Pool;
 use super::batch::{Batch, BatchLimit};
-use super::framing::{Decoder, Framing, OutputFraming, Oversize, check_max_message};
+use super::framing::{
+    DEFAULT_MAX_MESSAGE, Decoder, Framing, OutputFraming, Oversize, check_max_message,
+};
 use super::handler;
 use super::ledger::ByteLedger;
 use super::shared::Shared;
@@ -74,7 +76,7 @@ impl Ingest {
             server: Server::builder(),
             framing: Framing::default(),
             output_framing: OutputFraming::default(),
-            max_message: 64 << 10,
+            max_message: DEFAULT_MAX_MESSAGE,
             oversize: Oversize::default(),
         }
     }

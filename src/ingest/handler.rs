@@ -38,7 +38,7 @@ pub(super) fn run(
                     log_incomplete(connection, reader.incoming());
                 }
                 let inside = PeerError::deadline_passed(&error, reader.incoming());
-                reader.finish(End::Cut(reason));
+                reader.finish(End::Interrupted(reason));
                 return Err(inside.map_or_else(|| error.into(), BoxError::from));
             }
         };
@@ -100,5 +100,5 @@ fn book_unsent(
     // The error says that the connection was aborted, and the connection what for.
     let ended = connection.end().filter(|&end| end != EndReason::Eof);
     let reason = ended.or_else(|| error.downcast_ref::<Ended>().map(|ended| ended.0));
-    reader.finish(End::Cut(discarded_for(reason)));
+    reader.finish(End::Interrupted(discarded_for(reason)));
 }

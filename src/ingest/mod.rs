@@ -30,6 +30,8 @@ mod shared;
 
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
-pub use framing::{Framing, MAX_MESSAGE_RANGE, OutputFraming, Oversize, Violation};
+pub use framing::{
+    DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, OutputFraming, Oversize, Violation,
+};
 pub use messages::{Messages, ReadMessages, messages_bytes};
 pub use sink::{Batches, Sink, SinkError};

@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
 /// A handler that ends in a way of its own leaves no byte unbooked.
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        self.finish(End::Cut(Discard::Failed));
+        self.finish(End::Interrupted(Discard::Failed));
     }
 }
 

@@ -49,7 +49,7 @@ fn peers_that_send_counts_beyond_belief_are_named_with_both() {
     ];
     for (framing, sends, count, seen) in cases {
         let says = format!(
-            "is closed after {} bytes: invalid frame: a count of {count} bytes, and 1048576 are the most that one may say; it begins {seen}",
+            "is closed after {} bytes: invalid frame: a count of {count} bytes; the maximum is 1048576; it begins {seen}",
             sends.len()
         );
         says_what_a_peer_broke(&["--framing", framing], sends, &says);

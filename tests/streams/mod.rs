@@ -26,7 +26,7 @@ pub const FRAMINGS: [Framing; 5] = [
     Framing::LengthPrefixed,
 ];
 pub const POLICIES: [Oversize; 3] = [Oversize::Truncate, Oversize::Drop, Oversize::Close];
-const ENDS: [End; 2] = [End::Eof, End::Cut(Discard::Reset)];
+const ENDS: [End; 2] = [End::Eof, End::Interrupted(Discard::Reset)];
 
 /// Up to here a stream is also tried a byte at a time.
 const SHORT: usize = 96;

@@ -159,7 +159,7 @@ impl Naive {
         let is_kept = line.len() <= most
             || self.rules.oversize == Oversize::Truncate && cut(line, max, false).is_none();
         match self.end {
-            End::Cut(reason) if is_kept => self.sum.discard(line.len(), reason),
+            End::Interrupted(reason) if is_kept => self.sum.discard(line.len(), reason),
             _ => {
                 if line.len() <= self.rules.max {
                     self.sum.message(line, false);
@@ -260,7 +260,7 @@ impl Naive {
     fn unfinished(&mut self, rest: &[u8]) -> usize {
         let reason = match self.end {
             End::Eof => Discard::Incomplete,
-            End::Cut(reason) => reason,
+            End::Interrupted(reason) => reason,
         };
         self.sum.discard(rest.len(), reason);
         rest.len()

@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use drainline::Config;
-use drainline::ingest::{Framing, Ingest, IngestBuilder, OutputFraming, Oversize};
+use drainline::ingest::{
+    DEFAULT_MAX_MESSAGE, Framing, Ingest, IngestBuilder, OutputFraming, Oversize,
+};
 use log::LevelFilter;
 
 use crate::cli::usage::UsageError;
@@ -46,7 +48,7 @@ impl Default for Settings {
         config.stack_size = Some(256 << 10);
         Settings {
             config,
-            max_message: 64 << 10,
+            max_message: DEFAULT_MAX_MESSAGE,
             framing: Framing::Lines,
             output_framing: OutputFraming::Lines,
             oversize: Oversize::Truncate,

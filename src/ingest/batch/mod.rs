@@ -168,7 +168,7 @@ impl Batch {
                 let message = start + header..start + header + message;
                 Some((message.clone(), message.end))
             }
-            Count::Incomplete | Count::Garbage => None,
+            Count::Incomplete | Count::Invalid => None,
         };
         match self.framing {
             OutputFraming::LengthPrefixed => counted(Header::Prefix),

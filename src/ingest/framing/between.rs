@@ -1,6 +1,6 @@
 //! What may stand between messages and belongs to none.
 
-use super::{Event, Take};
+use super::event::{Event, Take};
 
 /// What some editors and some of .NET's writers begin a stream of UTF-8 with.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();

@@ -1,8 +1,13 @@
 //! Messages that say how long they are.
 
 use super::between::Between;
+use super::event::{End, Event, Take, discard};
+use super::input::{Framing, Oversize};
+use super::seen::Seen;
 use super::truncate::kept;
-use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Violation, discard};
+use super::unfinished::Unfinished;
+use super::violation::Violation;
+use crate::server::Discard;
 
 /// A count has this many digits at most: 2^32 has ten.
 const MAX_DIGITS: usize = 10;
@@ -23,8 +28,8 @@ pub(in crate::ingest) enum Header {
 pub(in crate::ingest) enum Count {
     /// The header is not all there.
     Incomplete,
-    /// The bytes are no count.
-    Garbage,
+    /// No count begins like this.
+    Invalid,
     /// A header of so many bytes, and a message of so many.
     Of { header: usize, message: usize },
 }
@@ -53,7 +58,7 @@ fn read_octets(input: &[u8]) -> Count {
         .count();
     let has_leading_zero = digits > 1 && input[0] == b'0';
     if has_leading_zero || (digits == 0 && !input.is_empty()) {
-        return Count::Garbage;
+        return Count::Invalid;
     }
     match input.get(digits) {
         None => Count::Incomplete,
@@ -67,7 +72,7 @@ fn read_octets(input: &[u8]) -> Count {
                 message: input[..digits].iter().fold(0, value),
             }
         }
-        Some(_) => Count::Garbage,
+        Some(_) => Count::Invalid,
     }
 }
 
@@ -147,33 +152,20 @@ impl Counted {
                 of: message,
                 begins: Seen::of_framed(rest),
             }),
-            Count::Garbage => None,
+            Count::Invalid => None,
         }
     }
 
     /// Nobody means a count above this.
-    fn most_counted(&self) -> usize {
+    fn max_counted(&self) -> usize {
         MAX_COUNTED.max(self.max_message.saturating_mul(16))
     }
 
-    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
-        let mut at = 0;
-        while at < input.len() {
-            let rest = &input[at..];
-            let consumed = match self.between.pass(rest, emit) {
-                Some(passed) => passed,
-                None => self.decode_next(rest, emit),
-            };
-            if consumed == 0 {
-                break;
-            }
-            at += consumed;
+    /// Decodes what may stand between two messages, or else as [`decode_one`](Counted::decode_one).
+    pub(super) fn decode_next(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
+        if let Some(passed) = self.between.pass(input, emit) {
+            return passed;
         }
-        at
-    }
-
-    /// As [`decode_one`](Counted::decode_one), with an eye on what may stand behind it.
-    fn decode_next(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         let consumed = self.decode_one(input, emit);
         if consumed > 0 {
             let goes_on = self.is_skipping() || self.is_broken();
@@ -198,15 +190,15 @@ impl Counted {
         }
         let violation = match self.header.read(input) {
             Count::Incomplete => return 0,
-            Count::Of { header, message } if message <= self.most_counted() => {
+            Count::Of { header, message } if message <= self.max_counted() => {
                 return self.decode_message(input, header, message, emit);
             }
             Count::Of { message, .. } => Violation::CountTooLarge {
                 count: message,
-                most: self.most_counted(),
+                max: self.max_counted(),
                 begins: Seen::of(input, self.framing()),
             },
-            Count::Garbage => Violation::NoCount {
+            Count::Invalid => Violation::NoCount {
                 begins: Seen::of(input, self.framing()),
             },
         };
@@ -293,7 +285,7 @@ impl Counted {
     pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         let reason = match end {
             End::Eof => Discard::Incomplete,
-            End::Cut(reason) => reason,
+            End::Interrupted(reason) => reason,
         };
         discard(rest.len(), reason, emit);
     }

@@ -2,8 +2,10 @@
 
 use super::counted::{Counted, Header};
 use super::delimited::Delimited;
+use super::event::{End, Take};
+use super::input::{Framing, Oversize};
 use super::syslog::Syslog;
-use super::{End, Framing, Oversize, Take, Unfinished};
+use super::unfinished::Unfinished;
 
 /// Cuts a stream into messages.
 ///
@@ -60,8 +62,8 @@ impl Decoder {
     pub fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         match &mut self.0 {
             Kind::Delimited(delimited) => delimited.decode(input, emit),
-            Kind::Counted(counted) => counted.decode(input, emit),
-            Kind::Syslog(syslog) => syslog.decode(input, emit),
+            Kind::Counted(counted) => each(input, |rest| counted.decode_next(rest, emit)),
+            Kind::Syslog(syslog) => each(input, |rest| syslog.decode_next(rest, emit)),
         }
     }
 
@@ -82,4 +84,17 @@ impl Decoder {
             Kind::Syslog(syslog) => syslog.finish(rest, end, emit),
         }
     }
+}
+
+/// Decodes one message after the other, until `next` consumes nothing. Returns how many bytes were
+/// consumed.
+fn each(input: &[u8], mut next: impl FnMut(&[u8]) -> usize) -> usize {
+    let mut at = 0;
+    while at < input.len() {
+        match next(&input[at..]) {
+            0 => break,
+            consumed => at += consumed,
+        }
+    }
+    at
 }

@@ -3,8 +3,13 @@
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::between::Between;
+use super::event::{End, Event, Take, discard};
+use super::input::{Framing, Oversize};
+use super::seen::Seen;
 use super::truncate::kept;
-use super::{Discard, End, Event, Framing, Oversize, Seen, Take, Unfinished, Violation, discard};
+use super::unfinished::Unfinished;
+use super::violation::Violation;
+use crate::server::Discard;
 
 /// The decoder of delimiter framings. The decoder remembers how far it has searched, so that no
 /// byte of an unterminated message is searched twice.
@@ -151,7 +156,7 @@ impl Delimited {
     pub(super) fn finish(&mut self, rest: &[u8], end: End, emit: &mut impl Take) {
         self.searched = 0;
         match end {
-            End::Cut(reason) => {
+            End::Interrupted(reason) => {
                 discard(rest.len(), reason, emit);
             }
             End::Eof if rest.is_empty() => {

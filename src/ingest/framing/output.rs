@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Framing;
+use super::input::Framing;
 
 /// How messages are framed where they are written to. This is independent of the input's framing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Framing;
+use super::input::Framing;
 
 /// How many bytes are shown.
 const SHOWN: usize = 32;

@@ -3,7 +3,9 @@
 use super::between::Between;
 use super::counted::{Count, Counted, Header};
 use super::delimited::Delimited;
-use super::{End, Oversize, Take, Unfinished};
+use super::event::{End, Take};
+use super::input::Oversize;
+use super::unfinished::Unfinished;
 
 /// How the next message is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,25 +38,12 @@ impl Syslog {
         self.line.is_skipping() || self.counted.is_skipping()
     }
 
-    pub(super) fn decode(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
-        let mut at = 0;
-        while at < input.len() {
-            let rest = &input[at..];
-            let consumed = match self.between.pass(rest, emit) {
-                Some(passed) => passed,
-                None => self.decode_one(rest, emit),
-            };
-            if consumed == 0 {
-                break;
-            }
-            at += consumed;
+    /// Decodes what may stand between two messages, or else one message, or what is there of a
+    /// message that is skipped. 0: the message is not whole, or `emit` cannot take it.
+    pub(super) fn decode_next(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
+        if let Some(passed) = self.between.pass(input, emit) {
+            return passed;
         }
-        at
-    }
-
-    /// Decodes one message, or what is there of a message that is skipped. 0: the message is not
-    /// whole, or `emit` cannot take it.
-    fn decode_one(&mut self, input: &[u8], emit: &mut impl Take) -> usize {
         let (consumed, after) = match self.guess(input) {
             Guess::Unknown => return 0,
             Guess::Counted => (self.counted.decode_one(input, emit), Between::Counted),
@@ -110,7 +99,7 @@ impl Syslog {
         match Header::Octets.read(input) {
             Count::Incomplete => Guess::Unknown,
             Count::Of { header, message } => priority(&input[header..], message),
-            Count::Garbage => Guess::Line,
+            Count::Invalid => Guess::Line,
         }
     }
 }
@@ -120,7 +109,7 @@ impl Syslog {
 /// its count in it, and its rest in pieces.
 fn priority(body: &[u8], count: usize) -> Guess {
     const MAX_DIGITS: usize = 3;
-    const LARGEST: u32 = 191;
+    const MAX_PRIORITY: u32 = 191;
     let body = &body[..body.len().min(count)];
     let rest = match body.split_first() {
         None => body,
@@ -130,7 +119,7 @@ fn priority(body: &[u8], count: usize) -> Guess {
     let digits = rest.iter().take(MAX_DIGITS + 1);
     let digits = digits.take_while(|byte| byte.is_ascii_digit()).count();
     let value = |sum, digit: &u8| sum * 10 + u32::from(digit - b'0');
-    if digits > MAX_DIGITS || rest[..digits].iter().fold(0, value) > LARGEST {
+    if digits > MAX_DIGITS || rest[..digits].iter().fold(0, value) > MAX_PRIORITY {
         return Guess::Line;
     }
     match rest.get(digits) {

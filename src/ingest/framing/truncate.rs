@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_utf_8_is_cut_at_the_limit() {
+    fn what_is_no_utf_8_is_truncated_at_the_limit() {
         let cases: [&[u8]; 8] = [
             b"ab\xE9xyz",           // Latin-1
             b"a\xE2\x82xyz",        // a character that is not gone on with

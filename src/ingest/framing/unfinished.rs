@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Seen;
+use super::seen::Seen;
 use crate::server::counted;
 
 /// What was read of a message when its stream ended, was reset, or a deadline passed.

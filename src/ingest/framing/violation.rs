@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::Seen;
+use super::seen::Seen;
 use crate::server::{EndReason, Ended};
 
 /// What a peer did wrong, for which its connection is closed. Its [`source`](Error::source) is an
@@ -21,7 +21,7 @@ pub enum Violation {
         /// The count, in bytes.
         count: usize,
         /// The largest count that is believed: 16 x `max_message` or 1 MiB, whichever is more.
-        most: usize,
+        max: usize,
         /// The first bytes that the peer sent there.
         begins: Seen,
     },
@@ -46,14 +46,10 @@ impl fmt::Display for Violation {
                     "invalid frame: no count where a message begins, but {begins}"
                 )
             }
-            Violation::CountTooLarge {
-                count,
-                most,
-                begins,
-            } => {
+            Violation::CountTooLarge { count, max, begins } => {
                 write!(
                     f,
-                    "invalid frame: a count of {count} bytes, and {most} are the most that one may say; it begins {begins}"
+                    "invalid frame: a count of {count} bytes; the maximum is {max}; it begins {begins}"
                 )
             }
             Violation::Oversize {

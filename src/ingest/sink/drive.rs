@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::batches::Batches;
+use super::contract::{Sink, SinkError};
+use super::retry::Backoff;
 use super::state::SinkState;
-use super::{Backoff, Batches, Sink, SinkError};
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
 use crate::server::ranges::TICK;

@@ -1,6 +1,7 @@
 //! The sink that takes everything and keeps nothing.
 
-use super::{Batches, Sink, SinkError};
+use super::batches::Batches;
+use super::contract::{Sink, SinkError};
 
 /// Discards every message: for measuring, and for servers of which only the ledger is wanted.
 /// Delivered means that the message was read and counted.

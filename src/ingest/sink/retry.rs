@@ -16,9 +16,9 @@ pub struct Backoff {
 
 impl Backoff {
     /// The first wait, before jitter.
-    pub const FIRST: Duration = Duration::from_millis(100);
+    pub const FIRST_WAIT: Duration = Duration::from_millis(100);
     /// The longest wait.
-    pub const LONGEST: Duration = Duration::from_secs(5);
+    pub const MAX_WAIT: Duration = Duration::from_secs(5);
 
     /// A back-off at its beginning.
     pub fn new() -> Self {
@@ -42,7 +42,7 @@ impl Backoff {
 
     /// How long to wait now.
     pub fn next_wait(&mut self) -> Duration {
-        self.last = (self.last * 2).clamp(Self::FIRST, Self::LONGEST);
+        self.last = (self.last * 2).clamp(Self::FIRST_WAIT, Self::MAX_WAIT);
         self.jittered()
     }
 
@@ -50,7 +50,7 @@ impl Backoff {
     /// the last time. A sink that takes little at a time is soon tried often, and one success does
     /// not end a long outage.
     pub fn eased_wait(&mut self) -> Duration {
-        self.last = (self.last / 2).max(Self::FIRST);
+        self.last = (self.last / 2).max(Self::FIRST_WAIT);
         self.jittered()
     }
 
@@ -77,33 +77,33 @@ mod tests {
     #[test]
     fn doubles_to_its_longest_and_stays_within_its_jitter() {
         let mut backoff = Backoff::new();
-        let mut whole = Backoff::FIRST;
+        let mut whole = Backoff::FIRST_WAIT;
         for _ in 0..20 {
             let wait = backoff.next_wait();
             assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
-            whole = (whole * 2).min(Backoff::LONGEST);
+            whole = (whole * 2).min(Backoff::MAX_WAIT);
         }
-        assert_eq!(whole, Backoff::LONGEST);
+        assert_eq!(whole, Backoff::MAX_WAIT);
         assert!(backoff.is_running());
         backoff.reset();
         assert!(!backoff.is_running());
-        assert!(backoff.next_wait() <= Backoff::FIRST);
+        assert!(backoff.next_wait() <= Backoff::FIRST_WAIT);
     }
 
     #[test]
     fn is_halved_by_what_a_failing_try_brought() {
         let mut backoff = Backoff::new();
-        assert!(backoff.eased_wait() <= Backoff::FIRST);
+        assert!(backoff.eased_wait() <= Backoff::FIRST_WAIT);
         for _ in 0..20 {
             backoff.next_wait();
         }
-        let mut whole = Backoff::LONGEST;
+        let mut whole = Backoff::MAX_WAIT;
         for _ in 0..10 {
-            whole = (whole / 2).max(Backoff::FIRST);
+            whole = (whole / 2).max(Backoff::FIRST_WAIT);
             let wait = backoff.eased_wait();
             assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
         }
-        assert_eq!(whole, Backoff::FIRST);
+        assert_eq!(whole, Backoff::FIRST_WAIT);
         assert!(backoff.is_running());
     }
 }

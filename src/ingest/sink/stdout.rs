@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::fd_writer::Reader;
+use super::batches::Batches;
+use super::contract::{Sink, SinkError};
+use super::fd_writer::{FdWriter, Reader};
 use super::unlinked::Unlinked;
-use super::{Batches, FdWriter, Sink, SinkError};
 
 /// Writes messages, in the output framing, to standard output. Delivered means that write(2) took
 /// the message's last byte, framing included: a pipe's reader may not have read it yet. A reader

@@ -2,7 +2,8 @@
 
 use log::Level;
 
-use super::{Batches, FdWriter};
+use super::batches::Batches;
+use super::fd_writer::FdWriter;
 use crate::server::counted;
 
 /// Counts messages that are written to a file that has no name any more: they are gone with its

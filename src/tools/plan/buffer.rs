@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use drainline::Config;
+use drainline::ingest::DEFAULT_MAX_MESSAGE;
 
 use crate::cli::units;
 
@@ -139,10 +140,9 @@ fn fills_up(inputs: &Inputs, messages: u64) -> String {
 
 /// No message is truncated.
 fn longest_message(inputs: &Inputs) -> usize {
-    const DEFAULT: usize = 64 << 10;
     match inputs.size {
-        size if size > DEFAULT => size.next_multiple_of(1 << 10),
-        _ => DEFAULT,
+        size if size > DEFAULT_MAX_MESSAGE => size.next_multiple_of(1 << 10),
+        _ => DEFAULT_MAX_MESSAGE,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drainline::ingest::DEFAULT_MAX_MESSAGE;
 use drainline::{Config, OnOverload, PauseAfter, WhenFull};
 
 use crate::cli::{units, values};
@@ -18,7 +19,7 @@ use super::inputs::Inputs;
 pub(crate) fn settings(inputs: &Inputs, buffer_memory: Option<u64>) -> Settings {
     let mut settings = Settings {
         config: Config::default(),
-        max_message: 64 << 10,
+        max_message: DEFAULT_MAX_MESSAGE,
         promise: Promise::Lossless {
             held: Duration::ZERO,
         },

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::{Batches, SinkError};
+use super::batches::Batches;
+use super::contract::SinkError;
 use crate::ingest::batch::Batch;
 pub(super) use place::Reader;
 use place::{Mark, Place, Since};

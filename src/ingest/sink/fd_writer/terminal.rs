@@ -12,8 +12,8 @@ use crate::ingest::batch::Batch;
 const PIECE: usize = 4096;
 /// What a byte becomes: `\x1b`.
 const ESCAPE: usize = 4;
-/// A C1 of two bytes; no character has more than four.
-const LONGEST: usize = 2 * ESCAPE;
+/// A C1 character of two bytes, escaped; no other character has more than four bytes.
+const MAX_SHOWN: usize = 2 * ESCAPE;
 
 /// How far a batch is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Piece {
         };
         let mut skipped = from.of_next;
         for unit in units(batch, from.offset) {
-            let mut shown = [0; LONGEST];
+            let mut shown = [0; MAX_SHOWN];
             let shown = &unit.show(&mut shown)[skipped..];
             skipped = 0;
             let end = piece.len + shown.len();
@@ -110,7 +110,7 @@ impl<'a> Unit<'a> {
         }
     }
 
-    fn show<'s>(&self, shown: &'s mut [u8; LONGEST]) -> &'s [u8] {
+    fn show<'s>(&self, shown: &'s mut [u8; MAX_SHOWN]) -> &'s [u8] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let len = self.shown_len();
         if self.is_escaped {

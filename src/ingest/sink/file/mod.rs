@@ -12,9 +12,10 @@ use log::Level;
 use rustix::fs::{Mode, OFlags};
 
 use self::name::Patience;
-use super::fd_writer::Reader;
+use super::batches::Batches;
+use super::contract::{Sink, SinkError};
+use super::fd_writer::{FdWriter, Reader};
 use super::unlinked::Unlinked;
-use super::{Batches, FdWriter, Sink, SinkError};
 use crate::server::Logger;
 
 /// The mode of a file that is created, before the umask: logs are for their owner and group.

@@ -5,6 +5,7 @@ mod overload;
 
 use std::time::Duration;
 
+use drainline::ingest::DEFAULT_MAX_MESSAGE;
 use drainline::policy::OverloadLevel;
 use drainline::{Config, OnOverload, WhenFull};
 
@@ -38,7 +39,7 @@ fn config(change: impl FnOnce(&mut Config)) -> Config {
 fn simulate(config: &Config, workload: &Workload) -> Simulated {
     let simulated = run(&Scenario {
         config,
-        max_message: 64 << 10,
+        max_message: DEFAULT_MAX_MESSAGE,
         workload,
         settle: MINUTE,
     });

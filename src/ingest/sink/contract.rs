@@ -1,0 +1,189 @@
+//! What a sink does, and how it fails.
+
+use std::fmt;
+use std::io;
+
+use super::batches::Batches;
+
+/// A destination of messages. One thread drives it, so it needs no lock, and it may block.
+///
+/// **Accepting** a message means that whatever the sink promises has happened to its last byte: its
+/// docs say what that is. Say so at once, with [`Batches::ack`] or, inside a batch,
+/// [`Batches::ack_first`]: then the message counts as delivered and its part of the buffer is free.
+/// There is no flush at the end, so a sink must not accept a message that it only keeps in memory:
+/// a sink that gathers messages accepts them when they are written.
+///
+/// **A batch that was taken in part** stays the first, and is offered again whole, after an error
+/// or in the middle of a message: the sink has to remember how far it came.
+///
+/// **Waiting** for a place that takes no more is done in [`Batches::wait`], or in slices of at most
+/// a tenth of a second or so between which the sink looks at [`Batches::is_timed_out`]. Then the
+/// server can always end. The watchdog names a sink that does not return, and at the end the server
+/// abandons its thread.
+///
+/// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for
+/// it: when the drain is over, or it failed for good, or panicked. Whatever its drop waits for, the
+/// server's end waits for, too.
+///
+/// # A sink of your own
+/// ```
+/// use std::io::{self, Write};
+/// use std::net::TcpStream;
+/// use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+/// use std::time::Duration;
+/// use drainline::ingest::{Ingest, Sink, SinkError, Batches};
+///
+/// /// Passes each message to another thread, which may be slow.
+/// struct Forward {
+///     to: SyncSender<String>,
+///     /// Messages of the first batch that were passed on.
+///     passed: usize,
+/// }
+///
+/// impl Sink for Forward {
+///     fn name(&self) -> String {
+///         "forward".to_owned()
+///     }
+///
+///     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+///         while let Some(batch) = batches.first() {
+///             let mut passed = 0;
+///             let outcome = batch.iter().skip(self.passed).try_for_each(|message| {
+///                 self.to.try_send(String::from_utf8_lossy(message).into_owned())?;
+///                 passed += 1;
+///                 Ok(())
+///             });
+///             if outcome.is_ok() {
+///                 self.passed = 0;
+///                 batches.ack();
+///                 continue;
+///             }
+///             // What was passed on is delivered, whatever becomes of the rest.
+///             self.passed += passed;
+///             batches.ack_first(passed as u64);
+///             match outcome {
+///                 Err(TrySendError::Disconnected(_)) => {
+///                     return Err(SinkError::Fatal(io::Error::other("nobody receives any more")));
+///                 }
+///                 // It is full. The server may end while we wait.
+///                 _ if !batches.wait(Duration::from_millis(1)) => return Ok(()),
+///                 _ => {}
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let (to, seen) = sync_channel(1);
+/// let server = Ingest::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .start(Forward { to, passed: 0 })?;
+/// TcpStream::connect(server.local_addrs()[0])?.write_all(b"one\r\ntwo\nthr")?;
+/// assert_eq!([seen.recv()?, seen.recv()?, seen.recv()?], ["one", "two", "thr"]);
+///
+/// let report = server.shutdown(Duration::from_secs(5));
+/// assert_eq!((report.stats.delivered, report.bytes.unterminated), (3, 1));
+/// assert!(report.is_balanced());
+/// # // Whoever receives leaves in the middle of a batch.
+/// # let (to, seen) = sync_channel(1);
+/// # let forward = Forward { to, passed: 0 };
+/// # let server = Ingest::builder().listen("127.0.0.1:0".parse()?).start(forward)?;
+/// # TcpStream::connect(server.local_addrs()[0])?.write_all(b"1\n2\n3\n4\n")?;
+/// # assert_eq!([seen.recv()?, seen.recv()?], ["1", "2"]);
+/// # drop(seen);
+/// # let report = server.wait();
+/// # let delivered = report.stats.delivered;
+/// # assert!(report.is_balanced() && (2..=3).contains(&delivered), "{report:?}");
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+pub trait Sink: Send + 'static {
+    /// What the sink is called in the log.
+    fn name(&self) -> String;
+
+    /// Takes batches from the front of `batches`, in order: all of them, or until an error. To take
+    /// nothing and return `Ok` counts as a failure that may pass.
+    ///
+    /// The call may block, but a sink that waits must return when [`Batches::is_timed_out`] says
+    /// so. A batch that was taken in part stays at the front; the sink goes on at that byte at the
+    /// next call.
+    ///
+    /// # Errors
+    /// [`SinkError::Retry`]: after a while the same batches are offered again; so for ever, until
+    /// the server's last deadline. [`SinkError::Fatal`]: the server stops; what was not accepted is
+    /// booked as dropped.
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError>;
+
+    /// Whether the sink writes messages in the server's
+    /// [`output_framing`](crate::ingest::IngestBuilder::output_framing), so that somebody tells them apart
+    /// by it: then the log says at start if a message could be taken for two. A sink that passes on
+    /// each message by itself returns `false`. Default: `true`.
+    fn uses_output_framing(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Batch::received_at`] is to be the time at which a batch was read, and not that of
+    /// the server's last tick: a look at the clock for each read. Default: `false`.
+    fn needs_exact_times(&self) -> bool {
+        false
+    }
+
+    /// Opens anew what the sink writes to, by its name: for log rotation. `false`: the sink's place
+    /// has no name.
+    ///
+    /// This is called between two calls of [`write`](Sink::write), on the same thread: soon after a
+    /// reopen was asked for, also while nothing flows, or between a try that failed and the next
+    /// one. The first batch may have been taken in part then, even in the middle of a message.
+    ///
+    /// # Errors
+    /// The reopen failed: the sink goes on with what it had.
+    fn reopen(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Looks after what the sink writes to. This is called about once a second between two calls of
+    /// [`write`](Sink::write), also while nothing flows or the sink has failed, and once more when
+    /// nothing is left to be written. Work that takes longer than a look belongs into
+    /// [`write`](Sink::write).
+    ///
+    /// # Errors
+    /// [`SinkError::Retry`] is counted and logged. [`SinkError::Fatal`] ends the server, as in
+    /// [`write`](Sink::write): a reader that is gone is noticed before the next message comes.
+    fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let _ = batches;
+        Ok(())
+    }
+
+    /// Whether what the sink has written ends in the middle of a message, so that the log can say
+    /// so. Called once, when the server's last deadline has passed; `batches` holds what the sink
+    /// did not accept.
+    fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
+        let _ = batches;
+        false
+    }
+}
+
+/// Why a sink took no more.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The same write may succeed later: a full disk, a peer that is away.
+    Retry(io::Error),
+    /// No write will ever succeed: a reader or a terminal that is gone, a closed descriptor.
+    Fatal(io::Error),
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SinkError::Retry(error) | SinkError::Fatal(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SinkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SinkError::Retry(error) | SinkError::Fatal(error) => error.source(),
+        }
+    }
+}
