@@ -29,7 +29,7 @@ const FEW_REPLY_BYTES: usize = 256;
 ///
 /// This trait is implemented for [`Connection`] and meant for nothing else.
 pub trait ReadMessages {
-    /// Cuts what the peer sends into messages of at most `max_message` bytes: 1 byte to 1 GiB,
+    /// Splits what the peer sends into messages of at most `max_message` bytes: 1 byte to 1 GiB,
     /// without their framing. A longer message ends the connection, unless
     /// [`oversize`](Messages::oversize) says otherwise.
     ///

@@ -1,6 +1,6 @@
 //! Bytes in, messages out: what most people want on top of the [server](crate::Server).
 //!
-//! [`Ingest`] is a server whose handlers cut what they read into messages by a [`Framing`], and
+//! [`Ingest`] is a server whose handlers split what they read into messages by a [`Framing`], and
 //! whose consumer hands [`Batch`]es of them to a [`Sink`]. It replies to nobody. Beside the
 //! server's ledger of messages it keeps one of [`Bytes`](crate::Bytes), and both close.
 //!

@@ -88,11 +88,11 @@ fn every_row_of_marks_and_messages_passes_however_it_is_split() {
         "c",
         "9999999 <1>",
     ];
-    const LONGEST: u32 = 4;
+    const MAX_PIECES: u32 = 4;
     for framing in FRAMINGS {
-        for nth in 0..PIECES.len().pow(LONGEST) {
-            let at = |place| nth / PIECES.len().pow(place) % PIECES.len();
-            let row: String = (0..LONGEST).map(|place| PIECES[at(place)]).collect();
+        for nth in 0..PIECES.len().pow(MAX_PIECES) {
+            let at = |n| nth / PIECES.len().pow(n) % PIECES.len();
+            let row: String = (0..MAX_PIECES).map(|n| PIECES[at(n)]).collect();
             for max in [1, 64] {
                 check(framing, max, row.as_bytes(), &[]);
             }

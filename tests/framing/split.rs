@@ -209,7 +209,7 @@ fn ten_green_bottles_are_a_line_to_syslog() {
         ("3 <13>a\n", &["3 <13>a"]),
         ("4 <13>a\n", &["<13>", "a"]),
         ("2 <1>\n", &["2 <1>"]),
-        // Cut short inside its priority: half of a counted message.
+        // It ends inside its priority: half of a counted message.
         ("9 <13", &[]),
         ("9 ", &["9 "]),
         ("9 <13>abcd", &[]),
@@ -233,7 +233,7 @@ fn ten_green_bottles_are_a_line_to_syslog() {
     }
 }
 
-/// What the commonest senders write. Each is cut in the same way however it is split.
+/// What the commonest senders write. Each is decoded in the same way however it is split.
 fn arrives(framing: Framing, max: usize, stream: &[u8], expected: &[&str]) {
     for oversize in POLICIES {
         let rules = rules(framing, max, oversize);
@@ -350,7 +350,7 @@ fn a_count_of_zero_is_an_empty_message() {
 }
 
 #[test]
-fn what_is_no_count_is_garbage_from_there_on() {
+fn what_is_no_count_is_invalid_from_there_on() {
     let starts = [
         "00 ",
         "01 x",
@@ -384,15 +384,15 @@ fn what_is_no_count_is_garbage_from_there_on() {
 /// there is a count. A lone CR at the end of the stream is the beginning of a CRLF only where one
 /// may stand.
 #[test]
-fn a_mark_behind_a_mark_is_garbage() {
+fn a_mark_behind_a_mark_is_an_invalid_frame() {
     let marked = ["\u{feff}", "1 a\n", "1 a\r\n", "1 a\0"];
     let again = ["\r", "\r\n", "\n", "\0", "\u{feff}"];
     for (before, mark) in marked.iter().flat_map(|b| again.map(|mark| (b, mark))) {
         let stream = [before, mark].concat().into_bytes();
         let rules = rules(Framing::OctetCounted, 64, Oversize::Truncate);
         let sum = decode(rules, &stream);
-        let garbage = (sum.discarded(Discard::InvalidFrame), sum.violations);
-        assert_eq!(garbage, (mark.len() as u64, 1), "{stream:?}");
+        let invalid = (sum.discarded(Discard::InvalidFrame), sum.violations);
+        assert_eq!(invalid, (mark.len() as u64, 1), "{stream:?}");
         for first in 0..stream.len() {
             check_split(rules, &stream, 1, [first]);
         }
@@ -435,9 +435,9 @@ fn a_count_above_16_longest_messages_and_1_mib_is_an_invalid_frame() {
                 let rules = rules(framing, max, Oversize::Drop);
                 let sum = decode(rules, &header);
                 let is_dropped = sum.found.contains(&Found::Dropped);
-                let is_garbage = sum.violations == 1 && sum.discarded(Discard::InvalidFrame) > 0;
+                let is_invalid = sum.violations == 1 && sum.discarded(Discard::InvalidFrame) > 0;
                 let is_too_much = count > most;
-                let what = (is_dropped, is_garbage);
+                let what = (is_dropped, is_invalid);
                 let expected = (!is_too_much, is_too_much);
                 assert_eq!(what, expected, "{framing}, {count} with a longest of {max}");
                 for first in 0..header.len() {

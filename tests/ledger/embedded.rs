@@ -130,7 +130,7 @@ fn a_consumer_that_dies_ends_the_server_and_every_message_after_it_is_booked_to_
         let seen = Seen::default();
         let consumers = Arc::clone(&seen);
         let mut config = small::config();
-        // Little room, so that senders wait for the consumer when it dies.
+        // Little capacity, so that senders wait for the consumer when it dies.
         config.buffer_messages = 16;
         let server = server()
             .config(config)

@@ -105,7 +105,7 @@ impl Run {
             written: Arc::clone(&written),
         };
         let mut config = small::config();
-        // Little room: senders are held up by a sink that does not take.
+        // Little capacity: senders are held up by a sink that does not take.
         config.buffer_messages = 64;
         let server = small::ingest()
             .config(config)
@@ -163,7 +163,7 @@ impl Run {
             .collect()
     }
 
-    /// Nobody was cut off and nothing is lost.
+    /// Nobody was disconnected and nothing is lost.
     #[track_caller]
     fn assert_whole(&self) {
         let sent: Counted = self.sent.iter().collect();

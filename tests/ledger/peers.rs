@@ -1,4 +1,4 @@
-//! The ledger closes whatever peers do: half messages, resets, garbage, more than the buffer takes.
+//! The ledger closes whatever peers do: half messages, resets, random bytes, more than the buffer takes.
 
 use std::io::Write;
 use std::thread;
@@ -23,7 +23,7 @@ fn stalled(flags: &[&str]) -> Drainline {
     Drainline::with(&args).stdout(Stdout::Unread).start()
 }
 
-/// Senders at full speed, one a thread; each ends with its messages or when it is cut.
+/// Senders at full speed, one a thread; each ends with its messages or when it is disconnected.
 fn flood(server: &Drainline, senders: u32, messages: u64) -> Vec<thread::JoinHandle<Sent>> {
     let addr = server.addr();
     let send = move |connection| {
@@ -89,13 +89,13 @@ fn without_a_fault_it_is_what_the_clients_counted_and_the_sink_holds() {
 }
 
 #[test]
-fn garbage_nul_bytes_and_blank_lines_are_messages_like_any_other() {
+fn random_bytes_nul_bytes_and_blank_lines_are_messages_like_any_other() {
     let mut server = Drainline::start(&[] as &[&str]);
     let mut random = XorShift::new(7);
     let mut bytes = b"\n\n\r\n\0\n\0\0\0\nplain\n\xff\xfe\xc3\x28\n\xed\xa0\x80\n \n".to_vec();
     for _ in 0..2000 {
-        let garbage = (0..random.up_to(60)).map(|_| random.next() as u8);
-        bytes.extend(garbage.filter(|byte| *byte != b'\n'));
+        let noise = (0..random.up_to(60)).map(|_| random.next() as u8);
+        bytes.extend(noise.filter(|byte| *byte != b'\n'));
         bytes.push(b'\n');
     }
     let mut stream = server.connect();
@@ -115,7 +115,7 @@ fn garbage_nul_bytes_and_blank_lines_are_messages_like_any_other() {
     }
     assert!(
         carriage_returns > 1,
-        "the garbage has CRs at the end of lines"
+        "the random bytes have CRs at the end of lines"
     );
     assert!(
         server.stdout_bytes() == expected,
@@ -229,7 +229,7 @@ fn a_stalled_sink_costs_aborted_senders_what_they_had_in_hand() {
 fn a_stalled_sink_costs_senders_that_drop_exactly_what_is_dropped() {
     let mut server = stalled(&["--when-full", "drop"]);
     let senders = flood(&server, 6, 10_000);
-    // Nobody is cut: each sends all it has, however little of it is kept.
+    // Nobody is disconnected: each sends all it has, however little of it is kept.
     let sent = join(senders);
     let counts = pairs(&sent);
     let sent: Counted = sent

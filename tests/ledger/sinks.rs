@@ -115,7 +115,7 @@ fn a_pipe_that_takes_nothing_until_the_deadline_is_given_whole_lines_and_the_res
     // It has ended: this waits for the end of the pipe.
     server.wait();
     let output = server.stdout_bytes();
-    // The last line may be cut by the pipe's end. It is not delivered.
+    // The last line may be broken off by the pipe's end. It is not delivered.
     let whole = output.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
     Checker::read(&output[..whole]).expect_prefix(&[(0, 4000)]);
     exit.assert_whole(&[sent].iter().collect(), &output);

@@ -1,4 +1,4 @@
-//! A file that fills up and has room again: nothing is lost, and every line is whole.
+//! A file that fills up and has space again: nothing is lost, and every line is whole.
 
 use std::fs;
 use std::net::TcpStream;
@@ -73,7 +73,7 @@ fn a_file_at_its_size_limit_fails_and_goes_on_at_the_very_byte_when_the_limit_is
 
 /// Each time a little: that is one outage, and no recovery to speak of.
 #[test]
-fn a_file_that_gets_room_bit_by_bit_does_not_flood_the_log() {
+fn a_file_that_gets_space_bit_by_bit_does_not_flood_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("messages");
     let mut server = Drainline::start(&sink(&path));
@@ -140,7 +140,7 @@ fn a_file_system_that_fills_up_and_is_freed_loses_nothing_and_tears_no_line() {
         return;
     }
     let (path, ballast) = (small.join("messages"), small.join("ballast"));
-    // 56 KiB of room are left, then two pages more, inside the same batch, then enough.
+    // 56 KiB of space are left, then two pages more, inside the same batch, then enough.
     let sizes: [u64; 3] = [200 << 10, 192 << 10, 3 << 10];
     let write = |size: u64| fs::write(&ballast, vec![b'x'; size as usize]).unwrap();
     write(sizes[0]);

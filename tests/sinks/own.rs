@@ -152,7 +152,7 @@ fn a_sink_is_reopened_while_nothing_flows_and_in_the_middle_of_a_batch() {
 
 /// Takes nothing, and waits as the trait has it.
 struct Waiting {
-    /// What each wait said, and whether the sink was cut.
+    /// What each wait said, and whether the sink was timed out.
     waits: mpsc::Sender<(bool, bool)>,
     /// The thread that it was dropped on.
     dropped: mpsc::Sender<String>,

@@ -223,7 +223,7 @@ fn a_deleted_file_is_made_again_without_a_hangup() {
     case.end();
 }
 
-/// Where its rest has no room the whole message goes to the file that has the name now.
+/// Where its rest has no space the whole message goes to the file that has the name now.
 #[test]
 fn a_full_file_that_is_moved_away_gets_no_more() {
     let mut case = Case::start();

@@ -1,4 +1,4 @@
-//! A file that ends in half a message, since whoever wrote it died or was cut off: what comes next
+//! A file that ends in half a message, since whoever wrote it died or ran out of time: what comes next
 //! is not glued to it.
 
 use std::fs;
@@ -139,7 +139,7 @@ fn a_file_that_is_empty_or_ends_in_a_whole_message_is_appended_to_as_it_is() {
 /// A drain in time leaves nothing half-written, and says nothing of the kind: also one that gave up
 /// on whole messages.
 #[test]
-fn a_file_that_is_cut_off_between_two_messages_is_not_named() {
+fn a_file_that_ends_between_two_messages_is_not_named() {
     let (_directory, path) = somewhere();
     let mut args = flags(&path, "lines");
     args.extend(["--drain-timeout", "300ms"].map(str::to_owned));
@@ -261,7 +261,7 @@ fn begun(lines: &[u8]) -> usize {
     whole(&lines[..LIMIT as usize])
 }
 
-/// Gives a stuck server's file room, and waits until what is missing stands in it.
+/// Gives a stuck server's file space, and waits until what is missing stands in it.
 #[track_caller]
 fn free(mut server: Drainline, path: &Path, expected: &[u8]) -> Exit {
     server.limit(Resource::Fsize, None);
@@ -326,7 +326,7 @@ fn a_file_that_is_truncated_while_it_is_full_begins_with_a_whole_message() {
 
 /// What is left of what was there is ended first.
 #[test]
-fn a_file_that_is_cut_shorter_while_it_is_full_keeps_its_half_line_apart() {
+fn a_file_that_is_truncated_while_it_is_full_keeps_its_half_line_apart() {
     let (_directory, path) = somewhere();
     let server = stuck(&path, "lines", &[]);
     let lines = Tagged::new(0).lines(0..400, SIZE);
@@ -376,7 +376,7 @@ fn a_file_that_somebody_else_appends_to_while_it_is_full_gets_the_message_from_i
     assert_eq!(exit.stderr.matches(APPENDED).count(), 1, "{exit}");
 }
 
-/// The shell's `>>`, which may not be read, and `>`, which has a place of its own that is behind
+/// The shell's `>>`, which may not be read, and `>`, which has an offset of its own that is behind
 /// the end then.
 #[test]
 fn a_stdout_that_is_truncated_while_it_is_full_begins_with_a_whole_message() {

@@ -33,7 +33,7 @@ const SHORT: usize = 96;
 /// After so many reads, only the end is compared: to compare is more work than to decode.
 const COMPARED: usize = 16;
 
-/// How a stream is cut into messages.
+/// How a stream is split into messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub framing: Framing,
@@ -47,8 +47,8 @@ impl Rules {
     }
 
     /// What is kept of an unfinished message at most: the longest one with its header or its end;
-    /// and before one that is longer is cut, the rest of a character.
-    fn most_pending(self) -> usize {
+    /// and before one that is longer is truncated, the rest of a character.
+    fn max_pending(self) -> usize {
         let (cr, end, digits_and_space, character, priority) = (1, 2, 11, 3, 5);
         let character = match self.oversize {
             Oversize::Truncate => character - 1,
@@ -65,13 +65,18 @@ impl Rules {
 }
 
 /// Feeds a stream in reads of the given lengths, the rest in one, keeping what was not consumed, as
-/// a reader does, and takes at most `room` messages at a time. After each of the first reads, and
+/// a reader does, and takes at most `capacity` messages at a time. After each of the first reads, and
 /// at the end, what was found must be what the reference finds in all that has come, were that the
 /// end.
 ///
 /// # Panics
 /// When it is not.
-pub fn check_split(rules: Rules, stream: &[u8], room: u64, reads: impl IntoIterator<Item = usize>) {
+pub fn check_split(
+    rules: Rules,
+    stream: &[u8],
+    capacity: u64,
+    reads: impl IntoIterator<Item = usize>,
+) {
     let mut decoder = rules.decoder();
     let mut sum = Sum::default();
     let mut pending = Vec::new();
@@ -81,15 +86,15 @@ pub fn check_split(rules: Rules, stream: &[u8], room: u64, reads: impl IntoItera
         came += now.len();
         pending.extend_from_slice(now);
         loop {
-            let mut batch = Limited::new(&mut sum, &pending, room);
+            let mut batch = Limited::new(&mut sum, &pending, capacity);
             let consumed = decoder.decode(&pending, &mut batch);
             assert_eq!(
                 batch.at, consumed,
                 "the events' lengths are what was consumed"
             );
             assert!(
-                batch.taken <= room,
-                "it was not asked whether there is room"
+                batch.taken <= capacity,
+                "it was not asked whether there is capacity"
             );
             let is_full = batch.is_full;
             pending.drain(..consumed);
@@ -99,7 +104,7 @@ pub fn check_split(rules: Rules, stream: &[u8], room: u64, reads: impl IntoItera
             assert!(consumed > 0, "it does not go on: {rules:?} {stream:?}");
         }
         assert!(
-            pending.len() <= rules.most_pending(),
+            pending.len() <= rules.max_pending(),
             "{} bytes are kept: {rules:?}",
             pending.len()
         );
@@ -135,10 +140,10 @@ pub fn check(framing: Framing, max: usize, stream: &[u8], reads: &[usize]) {
             max,
             oversize,
         };
-        for room in [u64::MAX, 3, 1] {
-            check_split(rules, stream, room, []);
+        for capacity in [u64::MAX, 3, 1] {
+            check_split(rules, stream, capacity, []);
             if reads.iter().any(|&read| read > 0) {
-                check_split(rules, stream, room, reads.iter().copied().cycle());
+                check_split(rules, stream, capacity, reads.iter().copied().cycle());
             }
         }
         if stream.len() <= SHORT {
@@ -152,10 +157,10 @@ pub fn check(framing: Framing, max: usize, stream: &[u8], reads: &[usize]) {
 /// # Panics
 /// As [`check_split`].
 pub fn check_fuzzed(framing: Framing, data: &[u8]) {
-    const LONGEST: [usize; 8] = [1, 2, 3, 7, 16, 64, 255, 100_000];
+    const MAX_MESSAGES: [usize; 8] = [1, 2, 3, 7, 16, 64, 255, 100_000];
     let Some((&[longest, reads @ ..], stream)) = data.split_first_chunk::<4>() else {
         return;
     };
-    let max = LONGEST[usize::from(longest) % LONGEST.len()];
+    let max = MAX_MESSAGES[usize::from(longest) % MAX_MESSAGES.len()];
     check(framing, max, stream, &reads.map(usize::from));
 }

@@ -55,9 +55,9 @@ pub fn amounts_to(rules: Rules, stream: &[u8], end: End) -> Sum {
     naive.sum
 }
 
-/// Where a message is cut that may have `max` bytes: before a character that would be cut in half.
+/// Where a message that may have `max` bytes is truncated: before a character that would be split.
 /// `None`: what is there of it may be one, and more is to come.
-fn cut(message: &[u8], max: usize, has_end: bool) -> Option<usize> {
+fn truncated_len(message: &[u8], max: usize, has_end: bool) -> Option<usize> {
     for start in max.saturating_sub(3)..max {
         let chars = (2..=4).filter_map(|len| message.get(start..start + len));
         let mut halves = chars.filter(|bytes| start + bytes.len() > max);
@@ -157,7 +157,8 @@ impl Naive {
     fn unterminated(&mut self, line: &[u8], most: usize) {
         let max = self.rules.max;
         let is_kept = line.len() <= most
-            || self.rules.oversize == Oversize::Truncate && cut(line, max, false).is_none();
+            || self.rules.oversize == Oversize::Truncate
+                && truncated_len(line, max, false).is_none();
         match self.end {
             End::Interrupted(reason) if is_kept => self.sum.discard(line.len(), reason),
             _ => {
@@ -180,7 +181,7 @@ impl Naive {
         let max = self.rules.max;
         if self.rules.oversize == Oversize::Truncate {
             // Where it is not known before the end, the stream's end decides.
-            let kept = cut(line, max, has_end).unwrap();
+            let kept = truncated_len(line, max, has_end).unwrap();
             self.sum.message(&line[..kept], true);
             self.sum.discard(line.len() - kept, Discard::Truncated);
             return true;
@@ -195,13 +196,13 @@ impl Naive {
     }
 
     /// Whether a count is nothing that anybody means.
-    fn is_garbage(&self, count: u64) -> bool {
+    fn is_invalid(&self, count: u64) -> bool {
         count > 16 * self.rules.max as u64 && count > 1024 * 1024
     }
 
     fn counted(&mut self, rest: &[u8], start: Start) -> usize {
         let (header, count) = match start {
-            Start::Count(header, count) if !self.is_garbage(count) => (header, count as usize),
+            Start::Count(header, count) if !self.is_invalid(count) => (header, count as usize),
             Start::Unfinished => return self.unfinished(rest),
             Start::Count(..) | Start::NoCount => {
                 self.sum.discard(rest.len(), Discard::InvalidFrame);
@@ -232,7 +233,7 @@ impl Naive {
             Oversize::Truncate => {
                 let has_end = there == count;
                 let Some(kept) = (body.len() >= max)
-                    .then(|| cut(&body[..there], max, has_end))
+                    .then(|| truncated_len(&body[..there], max, has_end))
                     .flatten()
                 else {
                     return self.unfinished(rest);

@@ -134,19 +134,19 @@ impl Sum {
 pub struct Limited<'a> {
     sum: &'a mut Sum,
     input: &'a [u8],
-    room: u64,
+    capacity: u64,
     pub at: usize,
     pub taken: u64,
     pub is_full: bool,
 }
 
 impl<'a> Limited<'a> {
-    pub fn new(sum: &'a mut Sum, input: &'a [u8], room: u64) -> Self {
+    pub fn new(sum: &'a mut Sum, input: &'a [u8], capacity: u64) -> Self {
         let (at, taken, is_full) = (0, 0, false);
         Limited {
             sum,
             input,
-            room,
+            capacity,
             at,
             taken,
             is_full,
@@ -165,13 +165,13 @@ impl Take for Limited<'_> {
     }
 
     fn can_take(&mut self, _: usize) -> bool {
-        let can_take = self.taken < self.room;
+        let can_take = self.taken < self.capacity;
         self.is_full |= !can_take;
         can_take
     }
 
     fn take_run(&mut self, len: usize, messages: u64, delimiter: u8) -> usize {
-        let fit = messages.min(self.room - self.taken);
+        let fit = messages.min(self.capacity - self.taken);
         self.is_full |= fit < messages;
         let run = &self.input[self.at..self.at + len];
         let part = match usize::try_from(fit).unwrap().checked_sub(1) {

@@ -49,9 +49,9 @@ struct Mapping {
 struct Counted(Maps);
 
 impl Maps {
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Maps {
-            left: Arc::new(AtomicUsize::new(most)),
+            left: Arc::new(AtomicUsize::new(max)),
         }
     }
 

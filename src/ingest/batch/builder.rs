@@ -51,12 +51,10 @@ impl BatchFormat {
         }
     }
 
-    fn most_messages(&self) -> u64 {
-        let most = self.limit.messages();
-        if self.is_indexed {
-            most.min(Self::MAX_INDEXED)
-        } else {
-            most
+    fn max_messages(&self) -> u64 {
+        match self.is_indexed {
+            true => self.limit.messages().min(Self::MAX_INDEXED),
+            false => self.limit.messages(),
         }
     }
 }
@@ -147,7 +145,7 @@ impl<'a> BatchBuilder<'a> {
 
     /// The most bytes that are copied into a batch: they stay within one of the pool's buffers,
     /// since a buffer that was outgrown would not come back.
-    fn most_copied(&self) -> usize {
+    fn max_copied(&self) -> usize {
         self.format.limit.bytes().min(self.pool.buffer_bytes())
     }
 
@@ -166,10 +164,10 @@ impl<'a> BatchBuilder<'a> {
             return (run.len(), messages);
         }
         // A part of the run has to be copied.
-        let most = self.most_copied().min(run.len());
+        let max = self.max_copied().min(run.len());
         match nth(run, delimiter, limit.messages()) {
-            Some(end) if end < most => (end + 1, limit.messages()),
-            _ => match memrchr(delimiter, &run[..most]) {
+            Some(end) if end < max => (end + 1, limit.messages()),
+            _ => match memrchr(delimiter, &run[..max]) {
                 Some(last) => {
                     let messages = memchr_iter(delimiter, &run[..=last]).count();
                     (last + 1, messages as u64)
@@ -207,7 +205,7 @@ impl<'a> BatchBuilder<'a> {
         let (whole, len) = (self.pool.buffer_bytes(), self.bytes.len());
         let is_outgrown = self.bytes.capacity() - len < more;
         let is_much = self.input.len() >= whole / 2 || len.max(more) + len > whole / 2;
-        if is_outgrown && is_much && len + more <= whole && self.most_copied() > whole / 2 {
+        if is_outgrown && is_much && len + more <= whole && self.max_copied() > whole / 2 {
             let mut larger = self.pool.take();
             larger.append(&self.bytes);
             self.bytes = larger;
@@ -305,8 +303,8 @@ impl Take for BatchBuilder<'_> {
             0
         };
         let more = len + OutputFraming::MAX_BYTES + index;
-        let fits = self.messages < self.format.most_messages()
-            && self.copied() + more <= self.most_copied();
+        let fits =
+            self.messages < self.format.max_messages() && self.copied() + more <= self.max_copied();
         // A message alone may weigh more.
         let can_take = fits || self.messages == 0;
         self.is_full |= !can_take;
@@ -329,7 +327,7 @@ impl Take for BatchBuilder<'_> {
         }
         if goes_as_it_is
             && self.format.limit.holds(self.messages + messages, 0)
-            && self.copied() + len <= self.most_copied()
+            && self.copied() + len <= self.max_copied()
         {
             self.unfold();
             self.pass(len);

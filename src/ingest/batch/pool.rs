@@ -9,7 +9,7 @@ use super::buffer::{Buffer, MAPPED_FROM, Maps};
 #[derive(Debug)]
 pub(crate) struct Pool {
     buffer_bytes: usize,
-    most_kept: usize,
+    max_kept: usize,
     maps: Maps,
     kept: Mutex<Kept>,
 }
@@ -48,7 +48,7 @@ impl Pool {
         }
     }
 
-    pub(crate) fn new(buffer_bytes: usize, most_kept: usize) -> Self {
+    pub(crate) fn new(buffer_bytes: usize, max_kept: usize) -> Self {
         let kept = Kept {
             free: Vec::new(),
             fewest: 0,
@@ -58,7 +58,7 @@ impl Pool {
         };
         Pool {
             buffer_bytes,
-            most_kept,
+            max_kept,
             maps: Maps::new(Self::MAX_MAPPED),
             kept: Mutex::new(kept),
         }
@@ -86,8 +86,8 @@ impl Pool {
             let fits = |buffer: &Buffer| {
                 (capacity..=capacity.saturating_add(capacity / 2)).contains(&buffer.capacity())
             };
-            let place = kept.large.iter().rposition(fits);
-            let buffer = place.map(|place| kept.large.remove(place));
+            let found = kept.large.iter().rposition(fits);
+            let buffer = found.map(|index| kept.large.remove(index));
             kept.large_bytes -= buffer.as_ref().map_or(0, Buffer::capacity);
             kept.fewest_large = kept.fewest_large.min(kept.large.len());
             buffer
@@ -97,13 +97,13 @@ impl Pool {
 
     /// Takes a buffer back, if it is of a size that the pool keeps.
     pub(crate) fn put(&self, mut buffer: Buffer) {
-        let (capacity, most) = (buffer.capacity(), self.most_kept * self.buffer_bytes);
+        let (capacity, max_bytes) = (buffer.capacity(), self.max_kept * self.buffer_bytes);
         if capacity != self.buffer_bytes && capacity < MAPPED_FROM {
             return;
         }
         buffer.clear();
         let mut kept = self.kept.lock();
-        if kept.free.len() * self.buffer_bytes + kept.large_bytes + capacity > most {
+        if kept.free.len() * self.buffer_bytes + kept.large_bytes + capacity > max_bytes {
             return;
         }
         if capacity == self.buffer_bytes {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_the_bound_counts_and_none_of_another_size() {
+    fn no_more_are_kept_than_the_limits_count_and_none_of_another_size() {
         let pool = Pool::new(64, 20);
         hold(&pool, 21);
         assert_eq!(pool.free(), 20);

@@ -7,7 +7,7 @@ use super::input::{Framing, Oversize};
 use super::syslog::Syslog;
 use super::unfinished::Unfinished;
 
-/// Cuts a stream into messages.
+/// Splits a stream into messages.
 ///
 /// A decoder holds no bytes: the caller keeps what was not consumed and passes it again, with more
 /// behind. However the stream is split, the events add up to the same messages. No byte is searched

@@ -2,16 +2,16 @@
 
 use std::str::from_utf8;
 
-/// How many of the first bytes of a message are kept: `most`, or up to three fewer so that no UTF-8
-/// character is split. Bytes that are no UTF-8 there are kept up to `most`.
+/// How many of the first bytes of a message are kept: `max`, or up to three fewer so that no UTF-8
+/// character is split. Bytes that are no UTF-8 there are kept up to `max`.
 ///
-/// `message` is what was read of the message, `most` bytes or more; `has_end`: no more of it is to
+/// `message` is what was read of the message, `max` bytes or more; `has_end`: no more of it is to
 /// come. `None`: more has to come to tell.
-pub(super) fn kept(message: &[u8], most: usize, has_end: bool) -> Option<usize> {
+pub(super) fn kept(message: &[u8], max: usize, has_end: bool) -> Option<usize> {
     let is_first = |byte: &u8| byte & 0b1100_0000 != 0b1000_0000;
-    let tail = most.saturating_sub(3);
-    let Some(found) = message[tail..most].iter().rposition(is_first) else {
-        return Some(most);
+    let tail = max.saturating_sub(3);
+    let Some(found) = message[tail..max].iter().rposition(is_first) else {
+        return Some(max);
     };
     let start = tail + found;
     let len = match message[start] {
@@ -20,14 +20,14 @@ pub(super) fn kept(message: &[u8], most: usize, has_end: bool) -> Option<usize> 
         0xF0..=0xF4 => 4,
         _ => 1,
     };
-    if start + len <= most {
-        return Some(most);
+    if start + len <= max {
+        return Some(max);
     }
     let there = &message[start..message.len().min(start + len)];
     match from_utf8(there) {
         Ok(_) => Some(start),
         Err(error) if error.error_len().is_none() && !has_end => None,
-        Err(_) => Some(most),
+        Err(_) => Some(max),
     }
 }
 
@@ -39,11 +39,11 @@ mod tests {
     fn a_character_is_kept_whole_or_left_out_whole() {
         for text in ["aé", "a€", "a🦀", "é€🦀", "\u{7ff}\u{800}\u{ffff}\u{10000}"] {
             let bytes = [text.as_bytes(), b"more"].concat();
-            for most in 0..text.len() {
-                let kept = kept(&bytes, most, false).expect("all of it is there");
-                assert!(text.is_char_boundary(kept), "{text:?} at {most}: {kept}");
-                assert!(kept <= most && most - kept < 4);
-                assert!(!(kept + 1..=most).any(|at| text.is_char_boundary(at)));
+            for max in 0..text.len() {
+                let kept = kept(&bytes, max, false).expect("all of it is there");
+                assert!(text.is_char_boundary(kept), "{text:?} at {max}: {kept}");
+                assert!(kept <= max && max - kept < 4);
+                assert!(!(kept + 1..=max).any(|at| text.is_char_boundary(at)));
             }
         }
     }

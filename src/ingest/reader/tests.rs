@@ -49,7 +49,7 @@ fn run(book: Book) -> [bool; 3] {
         closes()
     };
     let after_reads = [read(INPUT), read(MORE)];
-    // The stream is cut: what is pending is discarded.
+    // The stream is interrupted: what is pending is discarded.
     let mut entry = Entry::default();
     entry
         .discarded

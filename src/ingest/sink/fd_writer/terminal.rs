@@ -175,7 +175,7 @@ mod tests {
             ("é ’ 語 🦀 \u{a0}".as_bytes(), "é ’ 語 🦀 \u{a0}"),
             (b"\x1b]0;title\x07", r"\x1b]0;title\x07"),
             (b"\0\x08\r\n\x0b\x7f", r"\x00\x08\x0d\x0a\x0b\x7f"),
-            // C1 as UTF-8, as single bytes, and where a character is cut off.
+            // C1 as UTF-8, as single bytes, and where a character is incomplete.
             (
                 "\u{80}\u{9b}2J\u{9f}".as_bytes(),
                 r"\xc2\x80\xc2\x9b2J\xc2\x9f",
