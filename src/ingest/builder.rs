@@ -26,7 +26,7 @@ use crate::server::{
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
 /// delimiter, the batch around it, and what the allocator or the last page adds. `max_message` and
-/// this must fit into `buffer_bytes`.
+/// this overhead together must fit into `buffer_bytes`.
 pub fn message_overhead_bytes(max_message: usize) -> usize {
     match max_message {
         0..LARGE_MESSAGE => 256,
@@ -97,11 +97,11 @@ pub struct IngestBuilder {
 }
 
 impl IngestBuilder {
-    /// Replaces the server's settings. Their `handler_bytes` do not matter: they follow from
+    /// Replaces the server's settings; `handler_bytes` is ignored, since it follows from
     /// `max_message`. The printed memory counts `buffer_bytes` twice, the second time up to 144
     /// MiB: as much may lie free in the allocator's memory, or is kept of read buffers while many
-    /// bytes flow. Where `max_message` is above 64 KiB it counts them twice as a whole, and up to
-    /// 72 MiB of read buffers.
+    /// bytes flow. Where `max_message` is above 64 KiB, all of `buffer_bytes` counts twice, and up
+    /// to 72 MiB of read buffers beside.
     pub fn config(mut self, config: Config) -> Self {
         self.server = self.server.config(config);
         self

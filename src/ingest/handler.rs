@@ -11,19 +11,13 @@ use crate::server::{
     BoxError, Connection, Discard, DropReason, EndReason, Ended, SendError, Sender,
 };
 
-/// Until the stream ends, or a send says that the connection does.
+/// Runs until the stream ends, or a send says that the connection ends.
 pub(super) fn run(
     connection: &mut Connection,
     sender: &Sender<Batch>,
     shared: &Shared,
 ) -> Result<(), BoxError> {
-    let mut reader = Reader::new(
-        &shared.pool,
-        &shared.ledger,
-        shared.format,
-        shared.decoder.clone(),
-    )
-    .of(connection, shared.has_exact_times);
+    let mut reader = Reader::of(connection, shared);
     loop {
         let max_messages = connection.hold_to_rate();
         let (decoded, is_last) = match reader.next(connection, max_messages) {
@@ -58,7 +52,7 @@ pub(super) fn run(
             return Err(error);
         }
         if let Some(violation) = violation {
-            // What was read behind it is discarded for the same reason.
+            // What was read behind the violation is discarded for the same reason.
             reader.give_up_rest();
             return Err(PeerError::broke_protocol(violation, reader.incoming()).into());
         }
@@ -97,7 +91,7 @@ fn book_unsent(
     let rest = reader.give_up_rest();
     sender.record_dropped(DropReason::Oversize, rest.dropped);
     sender.record_dropped_after_end(rest.finished - rest.dropped);
-    // The error says that the connection was aborted, and the connection what for.
+    // The error says only that the connection was aborted; the connection knows why.
     let ended = connection.end().filter(|&end| end != EndReason::Eof);
     let reason = ended.or_else(|| error.downcast_ref::<Ended>().map(|ended| ended.0));
     reader.finish(End::Interrupted(discarded_for(reason)));

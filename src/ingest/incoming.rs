@@ -22,7 +22,7 @@ pub(super) const MIN_READ: usize = 4 << 10;
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) decoder: Decoder,
-    /// What is read and not passed on, from `start` on. While more is read that is less than one
+    /// What is read and not passed on, from `start` on. Before each read that is less than one
     /// message.
     pub(super) pending: Buffer,
     pub(super) start: usize,
@@ -35,12 +35,12 @@ pub(super) struct Incoming {
     opening: Opening,
 }
 
-/// The first bytes of the stream, of the first read that brought any.
+/// What the stream begins with, by the first read that brought any bytes.
 #[derive(Debug)]
 enum Opening {
     Awaited,
     Messages,
-    /// They look like this protocol's.
+    /// The first bytes look like this protocol.
     LooksLike(&'static str),
 }
 
@@ -96,8 +96,9 @@ impl Incoming {
         self.decoder.is_inside(self.rest().len())
     }
 
-    /// What the stream's first bytes look like, if that is another protocol than messages. What a
-    /// message looks like says less: it may begin behind any byte that ended one in there.
+    /// What the stream's first bytes look like, if that is another protocol than messages. A later
+    /// message says less: in binary data a message begins behind any byte that is a delimiter by
+    /// chance.
     pub(super) fn looks_like(&self) -> Option<&'static str> {
         match self.opening {
             Opening::LooksLike(what) => Some(what),
@@ -117,7 +118,7 @@ impl Incoming {
             self.grow(pool);
             let read = self.pending.fill(|free| connection.read_ready(free))?;
             if let Some(read) = read {
-                // So little is all that there was.
+                // A read this short took all that there was.
                 self.is_eager = read >= MIN_READ;
                 return Ok(read);
             }
@@ -144,8 +145,8 @@ impl Incoming {
     }
 
     /// Frees capacity to read into. The usual buffer is one of the pool's; a message that is longer
-    /// grows its own, by half at least, so that however slowly it comes its bytes are copied a few
-    /// times and no more.
+    /// grows a buffer of its own, by half at least, so that however slowly the message comes its
+    /// bytes are copied a few times and no more.
     pub(super) fn grow(&mut self, pool: &Pool) {
         let len = self.pending.len();
         if self.pending.capacity() - len >= MIN_READ {

@@ -33,10 +33,11 @@ pub trait ReadMessages {
     /// without their framing. A longer message ends the connection, unless
     /// [`oversize`](Messages::oversize) says otherwise.
     ///
-    /// What this holds on the heap is part of [`Config::handler_bytes`](crate::Config), which must
-    /// be at least [`messages_bytes`]`(max_message)` and what else the handler allocates. The
-    /// default of 64 KiB is enough for messages of up to 24 KiB. Where `handler_bytes` is too small
-    /// or `max_message` is out of range, the first message is that error.
+    /// What the iterator holds on the heap is part of [`Config::handler_bytes`](crate::Config),
+    /// which must be at least [`messages_bytes`]`(max_message)` and what else the handler
+    /// allocates. The default of 64 KiB is enough for messages of up to 24 KiB. Where
+    /// `handler_bytes` is too small or `max_message` is out of range, the first item is an error
+    /// that says so.
     fn messages(&mut self, framing: Framing, max_message: usize) -> Messages<'_>;
 }
 
@@ -62,7 +63,7 @@ impl ReadMessages for Connection {
 
 /// The heap that [`messages`](ReadMessages::messages) holds at most, in bytes: what
 /// [`Config::handler_bytes`](crate::Config) must be, beside what the handler allocates itself. The
-/// message that it was given last is counted in.
+/// message that was returned last is counted in.
 ///
 /// ```
 /// use drainline::{Config, ingest::messages_bytes};
@@ -89,15 +90,15 @@ fn max_capacity(max_message: usize) -> usize {
 /// The messages of one connection, in order: made by [`messages`](ReadMessages::messages).
 ///
 /// # Reading
-/// An iterator of whole messages without their framing. [`next`](Iterator::next) blocks until one
-/// is there, as [`Connection`]'s read does, and is ended by the same: a deadline, a drain, an
-/// abort. While a message is unfinished the [frame deadline](crate::Config::frame_timeout) runs, so
-/// that a peer which sends a byte now and then cannot stay for ever. Never more than one unfinished
-/// message and a read buffer are held, whatever the peer sends; and only a small buffer while
-/// nothing comes.
+/// An iterator of whole messages without their framing. [`next`](Iterator::next) blocks until a
+/// message is there, as [`Connection`]'s read does, and what ends that read ends the wait: a
+/// deadline, a drain, an abort. While a message is unfinished the [frame
+/// deadline](crate::Config::frame_timeout) runs, so that a peer which sends a byte now and then
+/// cannot stay for ever. Never more than one unfinished message and a read buffer are held,
+/// whatever the peer sends; and only a small buffer while nothing comes.
 ///
 /// `None` is the end of the stream, where a last line without its LF is a message like any other,
-/// and half a counted message is none (the log says so). After an error there is no further
+/// and half a counted message is not returned (the log says so). After an error there is no further
 /// message. A peer that breaks the framing ends the connection, counted as
 /// [`EndReason::ProtocolError`](crate::EndReason), if the handler returns the error as `?` does.
 ///
@@ -105,11 +106,11 @@ fn max_capacity(max_message: usize) -> usize {
 /// ([`Connection::delay_read`]).
 ///
 /// # Replies
-/// It is [`Write`], too. What is written is gathered while more whole messages are there, 4 KiB at
-/// most, and is sent before the peer is waited for: a burst of pipelined requests costs a few
-/// system calls. [`flush`](Write::flush) sends at once: for a handler that waits for something else
-/// after a reply. Dropping it sends the rest, and an error of that is lost. A write blocks as
-/// [`Connection`]'s does, at most `write_timeout` for each 64 KiB.
+/// `Messages` is [`Write`], too. What is written is gathered while more whole messages are there, 4
+/// KiB at most, and is sent before the peer is waited for: a burst of pipelined requests costs a
+/// few system calls. [`flush`](Write::flush) sends at once: for a handler that waits for something
+/// else after a reply. Dropping the `Messages` sends the rest; an error is lost then. A write
+/// blocks as [`Connection`]'s does, at most `write_timeout` for each 64 KiB.
 ///
 /// # Examples
 /// One way: each line goes to the consumer.
@@ -185,7 +186,7 @@ enum State {
 impl Messages<'_> {
     /// What happens to a message that is longer than `max_message`. Default: [`Oversize::Close`],
     /// since a handler that replies would answer half a request. [`Oversize::Drop`] books it as
-    /// received and dropped. Call it before the first message.
+    /// received and dropped. To be called before the first message is asked for.
     pub fn oversize(mut self, oversize: Oversize) -> Self {
         self.incoming.decoder = Decoder::new(self.framing, self.max_message, oversize);
         self
@@ -388,20 +389,20 @@ impl fmt::Debug for Messages<'_> {
     }
 }
 
-/// Messages that a decoder found and nobody has taken yet: one, or a run of them.
+/// Messages that a decoder found and nobody has taken yet: a single one, or a run of messages.
 #[derive(Debug, Default)]
 struct Found {
     /// How many.
     messages: u64,
-    /// Where they are among what is pending.
+    /// Where these messages are in the pending bytes.
     bytes: Range<usize>,
-    /// What ends each of them; without it there is one, which ends with the bytes.
+    /// What ends each message of a run. `None`: a single message, which ends where `bytes` ends.
     delimiter: Option<u8>,
     is_truncated: bool,
-    /// The first that was too long, where that does not end the connection.
+    /// The first message that was too long, where that does not end the connection.
     oversize: Option<Seen>,
     dropped: u64,
-    /// Comes after the messages.
+    /// What the peer did wrong behind these messages.
     violation: Option<Violation>,
 }
 

@@ -10,6 +10,7 @@ use super::batch::{Batch, Origin};
 use super::framing::{Decoder, End};
 use super::incoming::{Incoming, MIN_READ};
 use super::ledger::{ByteLedger, Entry};
+use super::shared::Shared;
 use crate::server::{Connection, Discard};
 
 /// Bytes that are looked through for each message that a batch may hold, at least: where batches
@@ -32,12 +33,21 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(
-        pool: &'a Pool,
-        ledger: &'a ByteLedger,
-        format: BatchFormat,
-        decoder: Decoder,
-    ) -> Self {
+    /// The reader of this connection: its batches say so, and when they were read.
+    pub(super) fn of(connection: &Connection, shared: &'a Shared) -> Self {
+        let decoder = shared.decoder.clone();
+        let mut reader = Reader::new(&shared.pool, &shared.ledger, shared.format, decoder);
+        reader.origin = Origin {
+            connection: connection.id(),
+            peer: connection.peer_addr(),
+            listener: connection.listener_index() as u32,
+            received_at: connection.tick_time(),
+        };
+        reader.has_exact_times = shared.has_exact_times;
+        reader
+    }
+
+    fn new(pool: &'a Pool, ledger: &'a ByteLedger, format: BatchFormat, decoder: Decoder) -> Self {
         Reader {
             pool,
             ledger,
@@ -49,19 +59,6 @@ impl<'a> Reader<'a> {
             origin: Origin::default(),
             has_exact_times: false,
         }
-    }
-
-    /// Its batches say that they are from this connection, and when they were read: exactly, or at
-    /// the last tick.
-    pub(super) fn of(mut self, connection: &Connection, has_exact_times: bool) -> Self {
-        self.origin = Origin {
-            connection: connection.id(),
-            peer: connection.peer_addr(),
-            listener: connection.listener_index() as u32,
-            received_at: connection.tick_time(),
-        };
-        self.has_exact_times = has_exact_times;
-        self
     }
 
     /// What is read and not in a batch.
@@ -100,8 +97,8 @@ impl<'a> Reader<'a> {
         Ok(Some(self.with_origin(decoded)))
     }
 
-    /// Books whole messages that are pending and that nobody takes any more, and says how many they
-    /// are and how many of them are dropped for their length.
+    /// Books whole messages that are pending and that nobody takes any more. Returns how many there
+    /// are, and how many of them are dropped for their length.
     pub(super) fn give_up_rest(&mut self) -> Decoded {
         let input = std::mem::take(&mut self.incoming.pending);
         let (mut decoded, mut entry) = (Decoded::default(), Entry::default());
@@ -150,7 +147,8 @@ impl<'a> Reader<'a> {
         decoded
     }
 
-    /// A function of its own, so that its stack is not below what a send needs of it.
+    /// A function of its own, so that its stack frame is gone when the batch is sent: an idle
+    /// thread holds each page of stack that it ever touched.
     #[inline(never)]
     fn decode(&mut self, entry: &mut Entry, max_messages: u64) -> Decoded {
         let input = std::mem::take(&mut self.incoming.pending);

@@ -188,7 +188,8 @@ impl Pipe {
     }
 }
 
-/// The writes end wherever the reader left capacity: inside messages, headers and runs of empty ones.
+/// The writes end wherever the reader left capacity: inside messages, headers and runs of empty
+/// ones.
 fn check_partial_writes(from: Framing, to: OutputFraming) {
     let lens = [0, 0, 1, 700, 0, 13, 3000, 2, 0, 99]
         .into_iter()

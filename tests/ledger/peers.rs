@@ -1,4 +1,5 @@
-//! The ledger closes whatever peers do: half messages, resets, random bytes, more than the buffer takes.
+//! The ledger closes whatever peers do: half messages, resets, random bytes, more than the buffer
+//! takes.
 
 use std::io::Write;
 use std::thread;

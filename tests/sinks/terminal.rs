@@ -132,8 +132,8 @@ fn a_terminal_that_stands_still_does_not_hold_up_a_shutdown() {
     shown.finish();
 }
 
-/// As a terminal that was closed, or a session that was disconnected. Whether it ends for its hangup or for
-/// want of a reader: nobody's message is lost for it.
+/// As a terminal that was closed, or a session that was disconnected. Whether it ends for its
+/// hangup or for want of a reader: nobody's message is lost for it.
 #[test]
 fn a_terminal_that_is_gone_ends_the_server_although_nothing_comes() {
     for arguments in ["", "--sink file:/dev/tty"] {

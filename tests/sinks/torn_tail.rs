@@ -1,5 +1,5 @@
-//! A file that ends in half a message, since whoever wrote it died or ran out of time: what comes next
-//! is not glued to it.
+//! A file that ends in half a message, since whoever wrote it died or ran out of time: what comes
+//! next is not glued to it.
 
 use std::fs;
 use std::io::Write;

@@ -65,9 +65,9 @@ impl Rules {
 }
 
 /// Feeds a stream in reads of the given lengths, the rest in one, keeping what was not consumed, as
-/// a reader does, and takes at most `capacity` messages at a time. After each of the first reads, and
-/// at the end, what was found must be what the reference finds in all that has come, were that the
-/// end.
+/// a reader does, and takes at most `capacity` messages at a time. After each of the first reads,
+/// and at the end, what was found must be what the reference finds in all that has come, were that
+/// the end.
 ///
 /// # Panics
 /// When it is not.

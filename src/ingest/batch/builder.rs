@@ -155,7 +155,8 @@ impl<'a> BatchBuilder<'a> {
         whole + self.bytes.len() + self.ends.len() * size_of::<u32>()
     }
 
-    /// How much of a run can be a batch as it came: its length in bytes and its messages.
+    /// How much of a run can be a batch without being copied: the length in bytes, and the
+    /// messages.
     fn whole_part(&self, run: &[u8], messages: u64, delimiter: u8) -> (usize, u64) {
         let limit = &self.format.limit;
         // The batch will weigh its buffer, or its own length if that is less than half of the

@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 
 use super::buffer::{Buffer, MAPPED_FROM, Maps};
 
-/// Buffers of one size, and larger ones for longer messages. The pool keeps those that come back,
-/// up to a number of bytes, and frees those that nobody asked for lately.
+/// Buffers of one size, and larger ones for longer messages. The pool keeps buffers that come back,
+/// up to a number of bytes, and frees buffers that nobody asked for lately.
 #[derive(Debug)]
 pub(crate) struct Pool {
     buffer_bytes: usize,
@@ -17,8 +17,8 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Kept {
     free: Vec<Buffer>,
-    /// The fewest buffers that were free since the last [`trim`](Pool::trim): so many were not
-    /// needed.
+    /// The fewest buffers that were free since the last [`trim`](Pool::trim): so many buffers were
+    /// not needed.
     fewest: usize,
     /// Mappings of other sizes. To map and touch a long message's memory anew costs a third of all
     /// work with it.
@@ -131,7 +131,7 @@ impl Pool {
     pub(crate) fn trim(&self) {
         let surplus = {
             let mut kept = self.kept.lock();
-            // The lowest go first: those above were in use last.
+            // The lowest buffers go first: the ones above were in use last.
             let surplus = kept.fewest.min(kept.free.len());
             let mut surplus: Vec<Buffer> = kept.free.drain(..surplus).collect();
             kept.fewest = kept.free.len();

@@ -11,7 +11,7 @@ use crate::server::Discard;
 
 /// A count has this many digits at most: 2^32 has ten.
 const MAX_DIGITS: usize = 10;
-/// A count up to this is believed, and up to 16 times `max_message`.
+/// A count up to this many bytes is believed, and any up to 16 times `max_message`.
 const MAX_COUNTED: usize = 1 << 20;
 
 /// How a message's length is written before it.
@@ -156,7 +156,7 @@ impl Counted {
         }
     }
 
-    /// Nobody means a count above this.
+    /// The largest count that a sender can mean.
     fn max_counted(&self) -> usize {
         MAX_COUNTED.max(self.max_message.saturating_mul(16))
     }

@@ -11,8 +11,8 @@ use super::unfinished::Unfinished;
 use super::violation::Violation;
 use crate::server::Discard;
 
-/// The decoder of delimiter framings. The decoder remembers how far it has searched, so that no
-/// byte of an unterminated message is searched twice.
+/// The decoder of delimiter framings. The decoder remembers how far it has searched: no byte of an
+/// unterminated message is searched twice.
 #[derive(Clone, Debug)]
 pub(super) struct Delimited {
     framing: Framing,

@@ -9,7 +9,7 @@ const SHOWN: usize = 32;
 /// How many bytes are searched for signs of another framing.
 const LOOKED_AT: usize = 64 << 10;
 
-/// The first bytes of what a peer sent where it was not understood, and what they look like. Shown
+/// The first bytes of what was not understood of a peer, and what those bytes look like. Displayed
 /// escaped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
@@ -19,7 +19,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What was seen of a message, or of what was read of one, in a stream of this framing.
+    /// What was seen of a message, or of the part of a message that was read, in a stream of this
+    /// framing.
     pub(in crate::ingest) fn of(message: &[u8], framing: Framing) -> Self {
         let looked_at = &message[..message.len().min(LOOKED_AT)];
         let seen = Seen::of_framed(message);
@@ -44,7 +45,7 @@ impl Seen {
     /// What was seen of a message that is too long, in a stream of this framing.
     pub(in crate::ingest) fn of_too_long(message: &[u8], framing: Framing) -> Self {
         match framing {
-            // The count was a valid one.
+            // Its count was valid, so the framing is right.
             Framing::OctetCounted | Framing::LengthPrefixed => Seen::of_framed(message),
             _ => Seen::of(message, framing),
         }

@@ -84,8 +84,9 @@ impl Syslog {
         }
     }
 
-    /// What a message begins with says what it is, and so does what is left of one that was too
-    /// long. `10 green bottles` is a line, and so is `250 <bob@example.com> Recipient ok`.
+    /// What a message begins with says how it is framed. The rest of a message that was too long
+    /// goes on as that message began. Lines are `10 green bottles` and
+    /// `250 <bob@example.com> Recipient ok`.
     fn guess(&self, input: &[u8]) -> Guess {
         if self.line.is_skipping() || self.line.is_broken() {
             return Guess::Line;
@@ -104,9 +105,9 @@ impl Syslog {
     }
 }
 
-/// Digits are a count only where a whole priority follows, within the bytes that they count. That
-/// holds for a count that is too large, too: taken for a line, the message would be delivered with
-/// its count in it, and its rest in pieces.
+/// Digits are a count only where a whole priority follows, within the bytes that they count. So
+/// are digits that count too much: taken for a line, such a message would be delivered with its
+/// count in it, and its rest in pieces.
 fn priority(body: &[u8], count: usize) -> Guess {
     const MAX_DIGITS: usize = 3;
     const MAX_PRIORITY: u32 = 191;

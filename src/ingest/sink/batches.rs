@@ -8,7 +8,7 @@ use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
 use crate::server::{Delivery, Receiver};
 
-/// The batches that a sink is offered, and what the sink says of them.
+/// The batches that a sink is offered; the sink says here what it accepted.
 #[derive(Debug)]
 pub struct Batches<'a> {
     pub(super) held: VecDeque<Delivery<Batch>>,

@@ -14,16 +14,16 @@ use super::batches::Batches;
 /// a sink that gathers messages accepts them when they are written.
 ///
 /// **A batch that was taken in part** stays the first, and is offered again whole, after an error
-/// or in the middle of a message: the sink has to remember how far it came.
+/// or in the middle of a message: the sink has to remember how much of that batch it took.
 ///
-/// **Waiting** for a place that takes no more is done in [`Batches::wait`], or in slices of at most
-/// a tenth of a second or so between which the sink looks at [`Batches::is_timed_out`]. Then the
-/// server can always end. The watchdog names a sink that does not return, and at the end the server
-/// abandons its thread.
+/// **Waiting** for a destination that takes no more is done in [`Batches::wait`], or in slices of
+/// at most a tenth of a second or so between which the sink looks at [`Batches::is_timed_out`].
+/// Then the server can always end. The watchdog names a sink that does not return, and at the end
+/// the server abandons the sink's thread.
 ///
-/// **The end.** The sink is dropped on the thread that drove it, as soon as there is no more for
-/// it: when the drain is over, or it failed for good, or panicked. Whatever its drop waits for, the
-/// server's end waits for, too.
+/// **The end.** The sink is dropped on the thread that drove it, as soon as nothing more comes:
+/// when the drain is over, or when the sink failed for good, or panicked. Whatever the sink's drop
+/// waits for, the server's end waits for, too.
 ///
 /// # A sink of your own
 /// ```
@@ -65,7 +65,7 @@ use super::batches::Batches;
 ///                 Err(TrySendError::Disconnected(_)) => {
 ///                     return Err(SinkError::Fatal(io::Error::other("nobody receives any more")));
 ///                 }
-///                 // It is full. The server may end while we wait.
+///                 // The channel is full. The server may end while the sink waits.
 ///                 _ if !batches.wait(Duration::from_millis(1)) => return Ok(()),
 ///                 _ => {}
 ///             }
@@ -114,9 +114,10 @@ pub trait Sink: Send + 'static {
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError>;
 
     /// Whether the sink writes messages in the server's
-    /// [`output_framing`](crate::ingest::IngestBuilder::output_framing), so that somebody tells them apart
-    /// by it: then the log says at start if a message could be taken for two. A sink that passes on
-    /// each message by itself returns `false`. Default: `true`.
+    /// [`output_framing`](crate::ingest::IngestBuilder::output_framing), so that a reader of the
+    /// output splits messages by that framing: then the log says at start if a message could be
+    /// taken for two. A sink that passes on each message by itself returns `false`. Default:
+    /// `true`.
     fn uses_output_framing(&self) -> bool {
         true
     }
@@ -127,12 +128,12 @@ pub trait Sink: Send + 'static {
         false
     }
 
-    /// Opens anew what the sink writes to, by its name: for log rotation. `false`: the sink's place
-    /// has no name.
+    /// Opens anew what the sink writes to, by its name: for log rotation. `false`: what the sink
+    /// writes to has no name.
     ///
-    /// This is called between two calls of [`write`](Sink::write), on the same thread: soon after a
+    /// Called between two calls of [`write`](Sink::write), on the same thread: soon after a
     /// reopen was asked for, also while nothing flows, or between a try that failed and the next
-    /// one. The first batch may have been taken in part then, even in the middle of a message.
+    /// try. The first batch may have been taken in part then, even in the middle of a message.
     ///
     /// # Errors
     /// The reopen failed: the sink goes on with what it had.
@@ -140,7 +141,7 @@ pub trait Sink: Send + 'static {
         Ok(false)
     }
 
-    /// Looks after what the sink writes to. This is called about once a second between two calls of
+    /// Looks after what the sink writes to. Called about once a second between two calls of
     /// [`write`](Sink::write), also while nothing flows or the sink has failed, and once more when
     /// nothing is left to be written. Work that takes longer than a look belongs into
     /// [`write`](Sink::write).

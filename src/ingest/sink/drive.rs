@@ -17,7 +17,7 @@ use crate::server::{BoxError, Delivery, Received, Receiver};
 
 /// How often the sink looks after what it writes to.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
-/// Batches taken in one go: as many as go into one gathered write.
+/// Batches offered at once: as many as go into one gathered write.
 const MAX_HELD: usize = 64;
 /// Turns between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
@@ -105,7 +105,7 @@ impl Drive<'_> {
         }
     }
 
-    /// Until the sink has accepted all of them, or the last deadline passes.
+    /// Offers the batches until the sink has accepted all, or the last deadline passes.
     fn offer_all(&mut self) -> Result<(), BoxError> {
         while !self.batches.held.is_empty() && !self.batches.is_timed_out() {
             self.offer()?;
@@ -125,7 +125,7 @@ impl Drive<'_> {
                 }
                 return Ok(());
             }
-            // To offer the same at once again would only burn the processor.
+            // To offer the same batches again at once would only burn the processor.
             Ok(()) => io::Error::other("it took nothing and did not say why"),
             Err(SinkError::Retry(error)) => error,
             Err(SinkError::Fatal(error)) => return Err(self.failed_for_good(&error)),

@@ -1,4 +1,4 @@
-//! What is counted of a sink, and what it is asked, by other threads than its own.
+//! What other threads read of a sink (its counts) and ask of it (a reopen).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -14,7 +14,7 @@ use super::unlinked::Unlinked;
 /// A terminal obeys what it is sent, and whoever sends messages is not to be obeyed: control
 /// characters in them (all of C0 but the tab, DEL, and C1, as UTF-8 or as single bytes) are written
 /// to it as `\x1b` and the like, unless [`terminal_escape`](Stdout::terminal_escape) turns that
-/// off. What ends a message stays as it is. Only a terminal is written to in this way.
+/// off. The delimiter of a message stays as it is. Only what goes to a terminal is escaped.
 #[derive(Debug)]
 pub struct Stdout {
     output: FdWriter,
@@ -33,7 +33,7 @@ impl Stdout {
     }
 
     /// Whether control characters in messages are escaped where standard output is a terminal.
-    /// Default: they are.
+    /// Default: `true`.
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> Stdout {
         self.output = self.output.terminal_escape(is_on);

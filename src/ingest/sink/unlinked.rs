@@ -6,14 +6,14 @@ use super::batches::Batches;
 use super::fd_writer::FdWriter;
 use crate::server::counted;
 
-/// Counts messages that are written to a file that has no name any more: they are gone with its
-/// last descriptor.
+/// Counts messages that are written to a file that has no name any more: the messages are gone with
+/// the file's last descriptor.
 ///
 /// The moment of the deletion is known to about a second, by the look before and the look after it:
 /// what was written in that second counts, too.
 #[derive(Debug, Default)]
 pub(super) struct Unlinked {
-    /// The file had a name at some look. A file that never had one was meant so.
+    /// The file had a name at some look. A file that never had a name was meant to have none.
     had_name: bool,
     /// Messages that had been written at the last look.
     seen: u64,

@@ -1,4 +1,4 @@
-//! What a terminal is shown: messages without what it would obey.
+//! What a terminal is shown: messages without the control characters that a terminal would obey.
 //!
 //! Whoever can send a message could otherwise set the title, fill the clipboard, clear the screen
 //! or have the terminal answer as if it were typed. Escaped are, byte by byte and as `\x1b`: C0 but
@@ -7,8 +7,8 @@
 
 use crate::ingest::batch::Batch;
 
-/// How many bytes are shown with one write, and held on the stack for it: an escape is four times
-/// as long as its byte.
+/// How many bytes are shown with one write, and held on the stack meanwhile: an escape is four
+/// times as long as its byte.
 const PIECE: usize = 4096;
 /// What a byte becomes: `\x1b`.
 const ESCAPE: usize = 4;
@@ -93,7 +93,7 @@ impl<'a> Unit<'a> {
             .and_then(|bytes| std::str::from_utf8(bytes).ok());
         let is_escaped = match character.and_then(|character| character.chars().next()) {
             Some(character) => character.is_control() && character != '\t',
-            // Not UTF-8: a terminal of single bytes takes these for C1.
+            // Not UTF-8: a terminal of single bytes takes such a byte for C1.
             None => (0x80..=0x9f).contains(&first),
         };
         Some(Unit {

@@ -25,8 +25,8 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 /// message's last byte, framing included: it is in the system's cache and survives a crash of this
 /// process, not one of the machine.
 ///
-/// The file is created with mode 0640 (before the umask) if it is not there. A FIFO is written to
-/// as a pipe is; it must have a reader when it is opened.
+/// A file that does not exist is created with mode 0640 (before the umask). A FIFO is written to as
+/// a pipe is, and must have a reader when it is opened.
 ///
 /// A file that does not end in a delimiter was left by a process that was killed or ran out of time
 /// in the middle of a message. The first write after an open ends that half message, so that it
@@ -45,8 +45,8 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 /// decides which file is written to. Whether fs.protected_symlinks (proc_sys_fs(5)) is on makes no
 /// difference.
 ///
-/// **Its name** is looked at once a second. A file that was moved away or deleted is written to for
-/// 10 s more, so that a rotation can ask for a reopen; if nobody does, the file is opened or
+/// **The file's name** is looked up once a second. A file that was moved away or deleted is written
+/// to for 10 s more, so that a rotation can ask for a reopen; if nobody does, the file is opened or
 /// created by its name, and the log says so. A reopen that fails is tried again until it is done. A
 /// file that fails for another reason than a full disk (EIO, ESTALE: its mount is gone) is opened
 /// anew before each try, if something has its name; where opening it fails the same way, the file
@@ -162,7 +162,7 @@ impl File {
                 self.is_released = true;
                 Err(error)
             }
-            // There is no other descriptor, and this one may recover.
+            // There is no other descriptor, and the old one may recover.
             Err(_) => Ok(()),
         }
     }
@@ -212,7 +212,7 @@ fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(FdWrite
     if std::fs::metadata(path).map_or(true, |there| there.is_file()) {
         match open(OFlags::RDWR) {
             Ok(both) if both.file.metadata()?.is_file() => opened = Some(both),
-            // The file is no regular one any more, or may only be written.
+            // The file is not a regular file any more, or may only be written.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),

@@ -26,7 +26,8 @@ pub(super) fn leads(path: &Path, file: (u64, u64)) -> Leads {
     }
 }
 
-/// A FIFO without a reader is "No such device or address" (fifo(7)), though it is there.
+/// open(2) says of a FIFO without a reader "No such device or address" (fifo(7)), though the FIFO
+/// is there.
 pub(super) fn explain_at_start(error: io::Error, path: &Path) -> io::Error {
     let is_fifo = || {
         let stat = rustix::fs::stat(path);
@@ -74,7 +75,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// How long a rotation may take to ask for a reopen after it renamed the file, in looks a
+    /// How long a rotation may take between renaming the file and asking for a reopen, in looks a
     /// second apart.
     const LOOKS: u32 = 10;
 
@@ -111,7 +112,7 @@ mod tests {
             assert!(!patience.is_over(Leads::Elsewhere));
         }
         assert!(patience.is_over(Leads::Elsewhere));
-        // Until it was opened by its name.
+        // Until the file was opened by its name.
         assert!(patience.is_over(Leads::Elsewhere));
         patience.renew();
         assert!(!patience.is_over(Leads::Elsewhere));

@@ -32,14 +32,15 @@ pub(super) struct Opened {
 }
 
 /// Opens a file as open(2) does. A symbolic link on the way is followed if it belongs to this user,
-/// to root or to the owner of the folder that it is in. The kernel's own (/proc/self/fd/1) are
-/// always followed: nobody else can make one.
+/// to root or to the owner of the folder that it is in. The kernel's own links (/proc/self/fd/1)
+/// are always followed: nobody else can make such a link.
 ///
-/// Where `was_mounted` says that it is to be in the root of a mount, and there is none, no file is
-/// made: it would be hidden when the mount comes back. One that is there is somebody's will.
+/// Where `was_mounted` says that the file is to be in the root of a mount, and nothing is mounted
+/// there, no file is made: the mount would hide it when it comes back. A file that is there already
+/// was put there on purpose, and is opened.
 ///
 /// # Errors
-/// What open(2) says; of a link that is not followed, whose it is.
+/// What open(2) says; for a link that is not followed, who owns the link.
 pub(super) fn open(
     path: &Path,
     flags: OFlags,
@@ -129,16 +130,16 @@ impl std::error::Error for Foreign {}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// What it leads to is on the way now.
+    /// The link's target is on the way now.
     IsFollowed,
-    /// It is in /proc, and what it leads to need not have a name.
+    /// The link is in /proc, and its target need not have a name.
     IsTheKernels,
 }
 
 struct Walk {
-    /// Where it has come to.
+    /// Where the walk has come to.
     folder: OwnedFd,
-    /// What is still to be walked, the next one last.
+    /// What is still to be walked, the next component last.
     rest: Vec<OsString>,
     links: usize,
 }
@@ -185,7 +186,7 @@ impl Walk {
                 Mode::empty(),
             ) {
                 Ok(folder) => self.folder = folder,
-                // It is no folder: a link, perhaps.
+                // Not a folder: a link, perhaps.
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     if self.follow(&name)? == Link::IsTheKernels {
                         self.folder = openat(&self.folder, &*name, FOLDER, Mode::empty())?;
@@ -196,7 +197,7 @@ impl Walk {
         }
     }
 
-    /// Whether it stands in the root of another file system than the folder above has.
+    /// Whether the walk stands in the root of another file system than the folder above has.
     fn is_at_mount(&self) -> bool {
         let above = statat(&self.folder, c"..", AtFlags::empty());
         matches!((fstat(&self.folder), above), (Ok(here), Ok(above)) if here.st_dev != above.st_dev)
