@@ -30,6 +30,9 @@ pub enum Activity {
     Delayed = 6,
     /// Waiting for the consumer's answer to a request.
     Asking = 7,
+    /// Waiting until another thread's write to the peer is over, or writing to the peer of another
+    /// connection: the deadline of that other write applies.
+    WaitingToWrite = 8,
 }
 
 impl Activity {
@@ -44,6 +47,7 @@ impl Activity {
             Activity::Ending => "ending",
             Activity::Delayed => "delayed",
             Activity::Asking => "asking",
+            Activity::WaitingToWrite => "waiting_to_write",
         }
     }
 }

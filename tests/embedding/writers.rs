@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver as Told, channel};
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::builder;
-use super::common::wait::{DEADLINE, within};
+use super::common::wait::{DEADLINE, wait_until, within};
 use super::common::{client, proc};
 
 /// More than the kernel holds for a peer that reads nothing.
@@ -162,6 +163,110 @@ fn a_goodbye_does_not_wait_for_a_writer_whose_peer_takes_nothing() {
     assert_eq!(Ended::reason_of(&error), Some(EndReason::IdleTimeout));
     let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
     assert_eq!(report.stats.ended.get(EndReason::IdleTimeout), 1);
+}
+
+/// Whether connection `id` is shown in this state.
+fn is_in_state(server: &Server, id: u64, state: &str) -> bool {
+    let connections = server.connections();
+    let mut of_id = connections.iter().filter(|connection| connection.id == id);
+    of_id.any(|connection| connection.state.name() == state)
+}
+
+/// The handler's code is not what takes the time, and the write's own deadline has not begun.
+#[test]
+fn a_handler_behind_a_writer_of_its_own_connection_is_not_taken_for_stuck() {
+    let (tell, told) = channel();
+    let server = builder(|config| config.write_timeout = None)
+        .serve(move |conn| {
+            tell.send(conn.writer())?;
+            conn.read_exact(&mut [0])?;
+            Ok(conn.write_all(b"answer")?)
+        })
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    let mut writer: Writer = told.recv_timeout(DEADLINE).unwrap();
+    let push = thread::spawn(move || writer.write_all(&vec![0; FAR_TOO_MUCH]));
+    // The push is under way: the kernel has some of it.
+    client.peek(&mut [0]).unwrap();
+    client.write_all(b"?").unwrap();
+    wait_until("the handler waits", DEADLINE, || {
+        is_in_state(&server, 1, "waiting_to_write")
+    });
+    client.read_exact(&mut vec![0; FAR_TOO_MUCH]).unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"answer");
+    push.join().unwrap().unwrap();
+}
+
+/// A server whose first connection is a subscriber that takes nothing. Every later connection
+/// publishes to it: its handler writes far too much through the subscriber's writer.
+fn publishing(publishers: usize) -> (Server, Vec<TcpStream>) {
+    let (tell, told) = channel();
+    let subscriber: Mutex<Option<Writer>> = Mutex::default();
+    let server = builder(|config| config.write_timeout = None)
+        .serve(move |conn| {
+            let writer = subscriber.lock().unwrap().clone();
+            match writer {
+                None => {
+                    *subscriber.lock().unwrap() = Some(conn.writer());
+                    tell.send(())?;
+                    Ok(io::copy(conn, &mut io::sink()).map(drop)?)
+                }
+                Some(mut writer) => Ok(writer.write_all(&vec![0; FAR_TOO_MUCH])?),
+            }
+        })
+        .unwrap();
+    let mut clients = vec![client::connect(server.local_addrs()[0])];
+    told.recv_timeout(DEADLINE).unwrap();
+    for publisher in 0..publishers {
+        clients.push(client::connect(server.local_addrs()[0]));
+        if publisher == 0 {
+            // Its write is under way: the kernel has some of it.
+            clients[0].peek(&mut [0]).unwrap();
+        }
+        wait_until("the publisher waits", DEADLINE, || {
+            is_in_state(&server, publisher as u64 + 2, "waiting_to_write")
+        });
+    }
+    (server, clients)
+}
+
+/// The publisher's own socket is not what its thread waits for.
+#[test]
+fn an_abort_ends_a_handler_that_waits_in_the_writer_of_another_connection() {
+    let (server, mut clients) = publishing(2);
+    // The second publisher waits behind the write of the first. Nothing of its own is written, so
+    // the subscriber goes on.
+    assert!(server.abort(3));
+    wait_until("the second publisher ended", DEADLINE, || {
+        server.stats().ended.get(EndReason::Aborted) == 1
+    });
+    assert!(is_in_state(&server, 1, "reading") && is_in_state(&server, 2, "waiting_to_write"));
+    // The first is in the middle of its write. What would follow could not be told apart from that
+    // part, so the subscriber ends, too.
+    assert!(server.abort(2));
+    wait_until("the first publisher ended", DEADLINE, || {
+        server.stats().ended.get(EndReason::Aborted) == 3
+    });
+    assert!(server.connections().is_empty());
+    let (_, _) = client::read_to_end(&mut clients[0]);
+    let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
+    assert!(
+        report.stuck.is_empty() && report.is_balanced(),
+        "{report:?}"
+    );
+}
+
+/// The socket of a publisher whose peer is gone can wake nobody any more.
+#[test]
+fn an_abort_ends_a_handler_in_the_writer_of_another_whose_own_peer_was_reset_before() {
+    let (server, mut clients) = publishing(1);
+    client::reset(clients.pop().unwrap());
+    assert!(server.abort(2));
+    wait_until("the publisher ended", DEADLINE, || {
+        server.stats().ended.get(EndReason::Aborted) == 2
+    });
 }
 
 /// The time that the writer of [`a_process_that_is_stopped_times_no_writer_out`] has.

@@ -276,10 +276,25 @@ fn a_stuck_handler_is_named_once_per_stay_and_again_after_a_new_turn() {
 
 #[test]
 fn who_waits_for_a_peer_or_a_rate_is_not_stuck() {
-    for activity in [Activity::Reading, Activity::Pausing, Activity::Writing] {
+    for activity in [
+        Activity::Reading,
+        Activity::Pausing,
+        Activity::Writing,
+        Activity::WaitingToWrite,
+    ] {
         let mut connection = Connection::new(activity, warn(5));
         assert_eq!(connection.run(HOUR), None, "{}", activity.name());
     }
+}
+
+#[test]
+fn who_waits_for_the_write_of_another_is_not_ended_by_the_deadline_of_a_write() {
+    let mut connection = Connection::new(Activity::WaitingToWrite, write(30));
+    assert_eq!(connection.run(HOUR), None);
+    connection.turn(Activity::Writing);
+    connection.step(TICK);
+    let ended = (secs(30), Verdict::DeadlinePassed(Breach::Write));
+    assert_eq!(connection.run(HOUR), Some(ended));
 }
 
 #[test]

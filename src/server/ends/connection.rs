@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 
-use super::writer::{MAX_PER_WRITE, Writer};
+use super::transport::{MAX_PER_WRITE, Unsent, WaitingToWrite, send_all, send_now, wait_for_turn};
+use super::writer::Writer;
 use crate::policy::{Activity, ReadSize, TokenBucket};
 use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::error::Ended;
@@ -426,18 +427,20 @@ impl Write for &Connection {
             Some(EndReason::IdleTimeout) => return say_goodbye(&self.state, part),
             Some(reason) => return Err(Ended(reason).into_io()),
         }
-        // Locked before the activity is set: the wait for another thread's write must not count
-        // against this write's deadline.
-        let _turn = self.state.turns.writing.lock();
-        if let Some(reason) = self.state.ended() {
-            return Err(Ended(reason).into_io());
+        let turn = self.state.turns.join();
+        if !turn.is_up() {
+            // The write of another thread must not count against the deadline of this one.
+            let _waiting = WaitingToWrite::of(Some(&self.state));
+            wait_for_turn(&turn, Some(&self.state)).map_err(|reason| Ended(reason).into_io())?;
         }
         self.state.enter(Activity::Writing);
-        let wrote = (&self.state.stream).write(part);
+        let mut rest = part;
+        let sent = send_all(&self.state, &mut rest, None, None);
         self.state.enter(Activity::Working);
-        match (wrote, self.state.ended()) {
-            (Err(_), Some(reason)) => Err(Ended(reason).into_io()),
-            (wrote, _) => wrote,
+        match (part.len() - rest.len(), sent, self.state.ended()) {
+            (0, Err(_), Some(reason)) => Err(Ended(reason).into_io()),
+            (0, Err(Unsent::Failed(error)), None) => Err(error),
+            (sent, ..) => Ok(sent),
         }
     }
 
@@ -450,10 +453,15 @@ impl Write for &Connection {
 /// that has ended, so nothing here may block.
 fn say_goodbye(state: &ConnectionState, part: &[u8]) -> io::Result<usize> {
     let ended = || Ended(EndReason::IdleTimeout).into_io();
-    // A writer whose write is under way may wait for the peer, which has room for no goodbye then.
-    let _turn = state.turns.writing.try_lock().ok_or_else(ended)?;
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::net::send(&state.stream, part, flags).map_err(|_| ended())
+    // A writer whose write is under way may wait for the peer, which takes no goodbye then.
+    let turn = state.turns.join();
+    if !turn.is_up() {
+        return Err(ended());
+    }
+    match send_now(state, part) {
+        Ok(sent) if sent > 0 || part.is_empty() => Ok(sent),
+        _ => Err(ended()),
+    }
 }
 
 impl Read for Connection {

@@ -5,5 +5,6 @@ pub(crate) mod connection;
 pub(crate) mod receiver;
 pub(crate) mod reply;
 pub(crate) mod sender;
+pub(crate) mod transport;
 pub(crate) mod weigh;
 pub(crate) mod writer;

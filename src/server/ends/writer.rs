@@ -3,19 +3,15 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::SendFlags;
-
-use crate::server::deadline::MAX_PARK;
+use super::transport::{
+    MAX_PER_WRITE, Unsent, WaitingToWrite, WriteDeadline, send_all, wait_for_turn,
+};
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
-use crate::server::state::connection_state::{ConnectionState, Turns};
-
-/// The most bytes that one write hands to the kernel, and that `write_timeout` applies to.
-pub(super) const MAX_PER_WRITE: usize = 64 << 10;
+use crate::server::state::connection_state::ConnectionState;
+use crate::server::state::turns::Turns;
 
 /// Writes to a connection's peer from any thread, while its handler reads: for a subscription that
 /// pushes, or a timer. Clones write to the same connection.
@@ -27,13 +23,18 @@ pub(super) const MAX_PER_WRITE: usize = 64 << 10;
 /// # Writing
 /// [`write`](Write::write) writes its whole buffer, and blocks until the kernel has all of it, at
 /// most `write_timeout` for each 64 KiB. After that the connection ends as
-/// [`write_timeout`](EndReason::WriteTimeout). Writes of several threads do not interleave; a write
-/// of the handler itself is one unit up to 64 KiB. A drain does not end writers before the handler
-/// returns.
+/// [`write_timeout`](EndReason::WriteTimeout). Writes of several threads take turns, first come,
+/// first served, and do not interleave; a write of the handler itself is one unit up to 64 KiB. A
+/// drain does not end writers before the handler returns.
+///
+/// A handler may write to the peer of another connection. An end of the handler's own connection,
+/// such as an abort, ends that write. If part of the buffer was written by then, the connection
+/// that it was written to ends, too ([`aborted`](EndReason::Aborted)), because its peer could not
+/// tell where the next write begins.
 ///
 /// # Errors
-/// Once the connection has ended, an error that wraps [`Ended`]. Part of the buffer may have been
-/// written by then.
+/// Once the connection has ended, or that of the handler that writes, an error that wraps
+/// [`Ended`]. Part of the buffer may have been written by then.
 #[derive(Clone)]
 pub struct Writer {
     id: u64,
@@ -64,55 +65,52 @@ impl Writer {
 
     fn write_all_of(&self, buf: &[u8]) -> io::Result<()> {
         let ended = |reason| Err(Ended(self.turns.ended().unwrap_or(reason)).into_io());
+        let caller = ConnectionState::served_here();
+        let _waiting = WaitingToWrite::of(caller.as_deref());
         // The state, which has the socket, is held within a turn only: the handler's return waits
         // for that turn, and so does the permit for the next client.
-        let _turn = self.turns.writing.lock();
+        let turn = self.turns.join();
+        if let Err(reason) = wait_for_turn(&turn, caller.as_ref()) {
+            return Err(Ended(reason).into_io());
+        }
         if self.turns.is_over() {
             return ended(EndReason::HandlerReturned);
         }
         let (Some(state), Some(shared)) = (self.state.upgrade(), self.shared.upgrade()) else {
             return ended(EndReason::HandlerReturned);
         };
-        for part in buf.chunks(MAX_PER_WRITE) {
-            // The clock of the sends' deadlines, which stands still while the process is stopped.
-            let now = || shared.quota.running_time();
-            let until = shared.config.write_timeout;
-            let until = until.and_then(|wait| now().checked_add(wait));
-            let left = || until.map_or(MAX_PARK, |until| until.saturating_sub(now()).min(MAX_PARK));
-            if let Err(reason) = write_part(&state, part, left) {
-                if reason == EndReason::WriteTimeout {
-                    shared.quota.abort(&state, reason);
-                    state.disconnect();
+        let other = caller.as_ref();
+        let other = other.filter(|caller| !Arc::ptr_eq(caller, &state));
+        let mut has_begun = false;
+        for mut part in buf.chunks(MAX_PER_WRITE) {
+            let len = part.len();
+            let timeout = shared.config.write_timeout;
+            let until = timeout.and_then(|wait| WriteDeadline::after(wait, &shared.quota));
+            let unsent = send_all(&state, &mut part, until, other.map(|other| &**other));
+            has_begun |= part.len() < len;
+            let reason = match unsent {
+                Ok(()) => continue,
+                Err(Unsent::Ended(reason)) => return ended(reason),
+                Err(Unsent::Failed(_)) => return ended(EndReason::Reset),
+                Err(Unsent::TimedOut) => {
+                    end(&shared, &state, EndReason::WriteTimeout);
+                    return ended(EndReason::WriteTimeout);
                 }
-                return ended(reason);
+                Err(Unsent::CallerEnded(reason)) => reason,
+            };
+            if has_begun {
+                // The peer could not tell where the next write begins.
+                end(&shared, &state, EndReason::Aborted);
             }
+            return Err(Ended(reason).into_io());
         }
         Ok(())
     }
 }
 
-/// Writes all of a part, and waits for the peer in poll(2), which shutdown(2) wakes.
-fn write_part(
-    state: &ConnectionState,
-    mut part: &[u8],
-    left: impl Fn() -> Duration,
-) -> Result<(), EndReason> {
-    while !part.is_empty() {
-        if let Some(reason) = state.ended() {
-            return Err(reason);
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::send(&state.stream, part, flags) {
-            Ok(wrote) => part = &part[wrote..],
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) => match left() {
-                Duration::ZERO => return Err(EndReason::WriteTimeout),
-                left => state.poll_writable(left),
-            },
-            Err(_) => return Err(EndReason::Reset),
-        }
-    }
-    Ok(())
+fn end(shared: &Shared, state: &ConnectionState, reason: EndReason) {
+    shared.quota.abort(state, reason);
+    state.disconnect();
 }
 
 impl Write for Writer {
@@ -170,7 +168,7 @@ mod tests {
         let client = TcpStream::connect(server.local_addrs()[0]).unwrap();
         let writer = told.recv().unwrap();
         let turns = Arc::clone(&writer.turns);
-        let turn = turns.writing.lock();
+        let turn = turns.join();
         let holders = writer.state.strong_count();
         let writes: Vec<_> = (0..4)
             .map(|_| {

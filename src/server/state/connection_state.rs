@@ -1,8 +1,9 @@
 //! What the rest of the server sees of one connection. Its handler publishes without a lock or a
 //! clock, and the watchdog reads once a tick.
 
+use std::cell::RefCell;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -10,8 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::turns::{End, Turns};
 use crate::policy::{Activity, Counts, Sample, Ticket};
-use crate::server::ledger::{DropReason, EndReason, Reason};
+use crate::server::config::TICK;
+use crate::server::deadline::MAX_PARK;
+use crate::server::ledger::{DropReason, EndReason};
 
 /// A connection's wait for the buffer. A connection joins and leaves the queue under the quota's
 /// lock; its handler takes the outcome from here.
@@ -27,7 +31,7 @@ pub(crate) enum WaitState {
     Refused(DropReason),
 }
 
-const ACTIVITY_BITS: u32 = 3;
+const ACTIVITY_BITS: u32 = 4;
 
 /// Which listener accepted a connection.
 #[derive(Clone, Debug)]
@@ -71,8 +75,7 @@ struct Published {
     reads: AtomicU64,
     frames: AtomicU64,
     messages: AtomicU64,
-    /// An [`EndReason`]'s index + 1; 0 while nobody has ended the connection.
-    ended: AtomicU8,
+    ended: End,
     drain: AtomicBool,
     /// The peer had ended its stream before the drain began: all that will ever come is in the
     /// kernel.
@@ -82,27 +85,20 @@ struct Published {
     read_delay_us: AtomicU32,
 }
 
-/// What [writers](crate::Writer) hold of a connection between their writes: no socket, which would
-/// be one above the limits once the connection is over.
-#[derive(Debug, Default)]
-pub(crate) struct Turns {
-    /// Held during one write, so that writes of several threads do not interleave.
-    pub(crate) writing: Mutex<()>,
-    /// The handler has returned.
-    is_over: AtomicBool,
-    /// As [`Published::ended`], from which it is copied.
-    ended: AtomicU8,
+thread_local! {
+    /// The connection whose handler runs on this thread, and which the writer of another connection
+    /// asks whether it was ended.
+    static SERVED_HERE: RefCell<Option<Arc<ConnectionState>>> = const { RefCell::new(None) };
 }
 
-impl Turns {
-    /// Whether the handler has returned. Under the lock of a write, `false` stays so for as long as
-    /// the lock is held.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Acquire)
-    }
+/// While this exists, its thread serves a connection. Dropped when the handler has returned, before
+/// the socket is to be closed.
+#[must_use = "dropped, it ends what it stands for"]
+pub(crate) struct ServedHere;
 
-    pub(crate) fn ended(&self) -> Option<EndReason> {
-        end_of_code(self.ended.load(Ordering::Acquire))
+impl Drop for ServedHere {
+    fn drop(&mut self) {
+        SERVED_HERE.take();
     }
 }
 
@@ -145,9 +141,18 @@ impl ConnectionState {
     // ---- for the handler's thread
 
     /// Must be called by the handler's thread, so that [`unpark`](ConnectionState::unpark) can wake
-    /// it. Nobody needs to be woken before: every wait checks the flags first.
-    pub(crate) fn bind_to_current_thread(&self) {
+    /// it. Nobody needs to be woken before: every wait checks the flags first. While the guard
+    /// exists, the thread knows which connection it [serves](ConnectionState::served_here).
+    pub(crate) fn serve_on_current_thread(self: &Arc<Self>) -> ServedHere {
         let _ = self.thread.set(std::thread::current());
+        SERVED_HERE.set(Some(Arc::clone(self)));
+        ServedHere
+    }
+
+    /// The connection that the calling thread serves, if it is a handler's.
+    pub(crate) fn served_here() -> Option<Arc<ConnectionState>> {
+        let served = SERVED_HERE.try_with(|served| served.borrow().clone());
+        served.ok().flatten()
     }
 
     pub(crate) fn enter(&self, activity: Activity) {
@@ -221,7 +226,7 @@ impl ConnectionState {
     }
 
     pub(crate) fn ended(&self) -> Option<EndReason> {
-        end_of_code(self.published.ended.load(Ordering::Acquire))
+        self.published.ended.get()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -255,6 +260,23 @@ impl ConnectionState {
         self.poll(PollFlags::OUT, wait);
     }
 
+    /// As [`poll_writable`](ConnectionState::poll_writable), but an end of `other` by the server
+    /// ends the wait, too: its socket is shut down then.
+    pub(crate) fn poll_writable_or_end_of(&self, other: &ConnectionState, wait: Duration) {
+        let mut fds = [
+            PollFd::new(&self.stream, PollFlags::OUT),
+            PollFd::new(&other.stream, PollFlags::empty()),
+        ];
+        if let Ok(timeout) = Timespec::try_from(wait) {
+            let _ = poll(&mut fds, Some(&timeout));
+        }
+        let is_over = !fds[1].revents().is_empty() && other.ended().is_none();
+        if is_over && fds[0].revents().is_empty() {
+            // The other peer is gone: its socket is over for good, and wakes poll(2) at once.
+            self.poll_writable(wait.min(TICK));
+        }
+    }
+
     /// What poll(2) found, if anything. Its errors find nothing: callers look again.
     fn poll(&self, events: PollFlags, wait: Duration) -> PollFlags {
         let mut fds = [PollFd::new(&self.stream, events)];
@@ -276,14 +298,9 @@ impl ConnectionState {
 
     /// Sets why the connection ended. The first reason is kept; returns whether this was the first.
     pub(crate) fn end(&self, reason: EndReason) -> bool {
-        let code = reason.index() as u8 + 1;
-        let first = self
-            .published
-            .ended
-            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok();
+        let first = self.published.ended.set(reason);
         if first {
-            self.turns.ended.store(code, Ordering::Release);
+            self.turns.ended.set(reason);
         }
         first
     }
@@ -306,10 +323,13 @@ impl ConnectionState {
     /// under way: shutdown(2) ends a blocked write. From then on no writer holds this state, nor
     /// its socket.
     pub(crate) fn end_writers(&self) {
-        self.turns.is_over.store(true, Ordering::Release);
-        if self.turns.writing.try_lock().is_none() {
+        self.turns.close();
+        let turn = self.turns.join();
+        if !turn.is_up() {
             let _ = self.stream.shutdown(Shutdown::Both);
-            drop(self.turns.writing.lock());
+        }
+        while !turn.is_up() {
+            std::thread::park_timeout(MAX_PARK);
         }
     }
 
@@ -346,14 +366,8 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
-fn end_of_code(code: u8) -> Option<EndReason> {
-    EndReason::ALL
-        .get(usize::from(code).wrapping_sub(1))
-        .copied()
-}
-
 fn activity_of(code: u32) -> Activity {
-    const ALL: [Activity; 8] = [
+    const ALL: [Activity; 9] = [
         Activity::Working,
         Activity::Reading,
         Activity::Sending,
@@ -362,6 +376,7 @@ fn activity_of(code: u32) -> Activity {
         Activity::Ending,
         Activity::Delayed,
         Activity::Asking,
+        Activity::WaitingToWrite,
     ];
     ALL.get(code as usize).copied().unwrap_or_default()
 }

@@ -17,6 +17,7 @@ pub(crate) mod quota;
 pub(crate) mod running_clock;
 pub(crate) mod table;
 pub(crate) mod tick_time;
+pub(crate) mod turns;
 pub(crate) mod waker;
 
 use std::fmt;

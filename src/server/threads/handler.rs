@@ -107,7 +107,7 @@ fn run<T>(
     sender: Sender<T>,
     handler: impl FnOnce(&mut Connection, &Sender<T>) -> Result<(), BoxError>,
 ) -> bool {
-    state.bind_to_current_thread();
+    let served_here = state.serve_on_current_thread();
     let (id, peer) = (state.id, state.peer);
     log_begin(shared, &state);
     let mut connection = Connection::new(Arc::clone(&state), Arc::clone(shared));
@@ -125,6 +125,7 @@ fn run<T>(
         }
         reason
     }));
+    drop(served_here);
     state.end_writers();
     drop(sender);
     drop(connection);

@@ -49,7 +49,7 @@ fn state(id: u64, stream: &TcpStream) -> Arc<ConnectionState> {
         stream,
         ListenerName::new(0, ""),
     ));
-    state.bind_to_current_thread();
+    let _served_here = state.serve_on_current_thread();
     state
 }
 

@@ -354,7 +354,7 @@ fn a_sender_is_as_patient_as_its_process_ran() {
     let began = Instant::now();
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            books.state.bind_to_current_thread();
+            let _served_here = books.state.serve_on_current_thread();
             quota.acquire(&books.state, ONE, SendWait::DropAfter(WAIT))
         });
         // No tick, as in a process that is stopped.
