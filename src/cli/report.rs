@@ -130,7 +130,7 @@ fn json(report: &Report) -> Value {
             "rejected": counts(&stats.rejected),
             "ended": counts(&stats.ended),
         },
-        "accepts_starved": stats.accepts_starved,
+        "accept_failures": stats.accept_failures,
         "threads_peak": stats.threads_peak,
         "overload_seconds": seconds(&stats.overload_seconds),
         "not_accepting_seconds": seconds(&stats.not_accepting_seconds),

@@ -230,7 +230,7 @@ impl IngestBuilder {
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
         let memory = self.memory();
         let server = self.server.config(config).buffer_memory(memory).start(
-            move |connection, sender| handler::run(connection, sender, &for_handlers),
+            handler::new(for_handlers),
             move |receiver| {
                 let Shared {
                     pool, sink: state, ..

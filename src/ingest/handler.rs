@@ -1,5 +1,7 @@
 //! What the thread of an ingest server's connection does: reads, decodes, sends.
 
+use std::sync::Arc;
+
 use super::batch::Batch;
 use super::batch::builder::Decoded;
 use super::batch::pool::Pool;
@@ -11,8 +13,15 @@ use crate::server::{
     BoxError, Connection, Discard, DropReason, EndReason, Ended, SendError, Sender,
 };
 
+/// The handler of an ingest server, of which each connection's thread runs [`run`].
+pub(super) fn new(
+    shared: Arc<Shared>,
+) -> impl Fn(&mut Connection, &Sender<Batch>) -> Result<(), BoxError> {
+    move |connection, sender| run(connection, sender, &shared)
+}
+
 /// Runs until the stream ends, or a send says that the connection ends.
-pub(super) fn run(
+fn run(
     connection: &mut Connection,
     sender: &Sender<Batch>,
     shared: &Shared,

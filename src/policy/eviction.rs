@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Activity, Sample, Verdict, Watch};
+use super::{Activity, Finding, Sample, Watch};
 use crate::policy::Breach;
 
 /// Who has said nothing for this long gives way.
@@ -23,8 +23,8 @@ pub struct Eviction {
 }
 
 impl Eviction {
-    /// Begins a tick: whether clients are kept out at the limit, and how many connections were
-    /// ended and still take eviction.
+    /// Begins a tick: whether clients are kept out at the limit, and how many threads of connections
+    /// that were ended still hold their permits.
     pub fn begin_tick(&mut self, is_kept_out: bool, leaving: usize) {
         let grown = if self.has_ended { 2 } else { 1 };
         self.per_tick = if is_kept_out {
@@ -36,18 +36,18 @@ impl Eviction {
         self.left = self.per_tick.saturating_sub(leaving);
     }
 
-    /// The verdict on a connection, asked for the oldest first.
-    pub fn judge(&mut self, verdict: Verdict, watch: &Watch, now: &Sample) -> Verdict {
+    /// What becomes of a connection, whose watch found `finding`. Asked for the oldest first.
+    pub fn judge(&mut self, finding: Finding, watch: &Watch, now: &Sample) -> Finding {
         let gives_way = self.left > 0
-            && verdict == Verdict::Fine
+            && finding == Finding::Fine
             && now.activity == Activity::Reading
             && watch.silent() >= SILENT;
         if !gives_way {
-            return verdict;
+            return finding;
         }
         self.left -= 1;
         self.has_ended = true;
-        Verdict::DeadlinePassed(Breach::FirstByte)
+        Finding::DeadlinePassed(Breach::FirstByte)
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     fn waited(sample: Sample, ticks: u32) -> Watch {
         let mut watch = Watch::default();
         for _ in 0..=ticks {
-            assert_eq!(watch.step(sample, TICK, &OFF), Verdict::Fine);
+            assert_eq!(watch.step(sample, TICK, &OFF), Finding::Fine);
         }
         watch
     }
@@ -86,7 +86,7 @@ mod tests {
         let watch = waited(SAYS_NOTHING, 600);
         eviction.begin_tick(is_kept_out, leaving);
         (0..1000)
-            .filter(|_| eviction.judge(Verdict::Fine, &watch, &SAYS_NOTHING) != Verdict::Fine)
+            .filter(|_| eviction.judge(Finding::Fine, &watch, &SAYS_NOTHING) != Finding::Fine)
             .count()
     }
 
@@ -111,8 +111,8 @@ mod tests {
         let early = waited(SAYS_NOTHING, 500);
         for _ in 0..100 {
             eviction.begin_tick(true, 0);
-            let verdict = eviction.judge(Verdict::Fine, &early, &SAYS_NOTHING);
-            assert_eq!(verdict, Verdict::Fine);
+            let finding = eviction.judge(Finding::Fine, &early, &SAYS_NOTHING);
+            assert_eq!(finding, Finding::Fine);
         }
         assert_eq!(ended(&mut eviction, true, 0), 1);
         assert_eq!(ended(&mut eviction, true, 1), 1);
@@ -133,12 +133,12 @@ mod tests {
             eviction.begin_tick(true, 0);
             let watch = waited(sample, ticks);
             assert_eq!(
-                eviction.judge(Verdict::Fine, &watch, &sample),
-                Verdict::Fine
+                eviction.judge(Finding::Fine, &watch, &sample),
+                Finding::Fine
             );
         }
         let watch = waited(SAYS_NOTHING, 600);
-        let passed = Verdict::DeadlinePassed(Breach::FirstByte);
-        assert_eq!(eviction.judge(Verdict::Fine, &watch, &SAYS_NOTHING), passed);
+        let passed = Finding::DeadlinePassed(Breach::FirstByte);
+        assert_eq!(eviction.judge(Finding::Fine, &watch, &SAYS_NOTHING), passed);
     }
 }

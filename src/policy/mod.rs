@@ -5,7 +5,7 @@
 //! a simulation runs the very code that the server runs. Times are [`Duration`]s since any fixed
 //! start.
 //!
-//! The room is public for simulations, hidden from the documentation and **outside semver**: it
+//! This module is public for simulations, hidden from the documentation and **outside semver**: it
 //! changes with the server. What the server's API shows of it is re-exported at the crate's root.
 //!
 //! [`Duration`]: std::time::Duration
@@ -25,5 +25,5 @@ pub use linger::Linger;
 pub use overload::{Change, Observation, Overload, OverloadLevel, OverloadSettings};
 pub use running_time::RunningTime;
 pub use token_bucket::{ReadSize, TokenBucket};
-pub use watch::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};
+pub use watch::{Activity, Breach, Finding, Sample, Watch, WatchLimits};
 pub use weighted_semaphore::{Acquire, Cancel, Ticket, Weight, WeightedSemaphore};

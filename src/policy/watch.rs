@@ -96,7 +96,7 @@ pub enum Breach {
 }
 
 impl Breach {
-    /// Whether a verdict on what was `seen` still holds for what is shown `now`: who has come on
+    /// Whether a finding on what was `seen` still holds for what is shown `now`: who has come on
     /// meanwhile is not past that deadline any more.
     pub fn still_holds(self, seen: &Sample, now: &Sample) -> bool {
         match self {
@@ -109,7 +109,7 @@ impl Breach {
 
 /// What a step of the watch found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Finding {
     /// Nothing to do.
     Fine,
     /// A deadline has passed: the connection is to be ended.
@@ -130,10 +130,10 @@ pub struct Watch {
 
 impl Watch {
     /// Takes in what a connection shows, `elapsed` after the step before.
-    pub fn step(&mut self, now: Sample, elapsed: Duration, limits: &WatchLimits) -> Verdict {
+    pub fn step(&mut self, now: Sample, elapsed: Duration, limits: &WatchLimits) -> Finding {
         let tick = elapsed.min(MAX_TICK);
         let Some(before) = self.seen.replace(now) else {
-            return Verdict::Fine;
+            return Finding::Fine;
         };
 
         if now.turns == before.turns {
@@ -164,7 +164,7 @@ impl Watch {
     }
 
     /// Whether so much of the frame or idle deadline is spent that reads are not to be delayed:
-    /// what the kernel holds may end the frame, so the verdict is on a connection that reads.
+    /// what the kernel holds may end the frame, so a deadline has to find the connection reading.
     pub fn is_near_deadline(&self, limits: &WatchLimits) -> bool {
         let is_near = |spent: Duration, limit: Option<Duration>| {
             limit.is_some_and(|limit| spent + (limit / 2).max(MAX_TICK) >= limit)
@@ -206,29 +206,29 @@ impl Watch {
         }
     }
 
-    fn judge(&mut self, activity: Activity, limits: &WatchLimits) -> Verdict {
+    fn judge(&mut self, activity: Activity, limits: &WatchLimits) -> Finding {
         let past =
             |spent: Duration, limit: Option<Duration>| limit.is_some_and(|limit| spent >= limit);
         match activity {
             Activity::Reading if past(self.in_frame, limits.frame) => {
-                Verdict::DeadlinePassed(Breach::Frame)
+                Finding::DeadlinePassed(Breach::Frame)
             }
             Activity::Reading if past(self.idle, limits.idle) => {
-                Verdict::DeadlinePassed(Breach::Idle)
+                Finding::DeadlinePassed(Breach::Idle)
             }
             Activity::Reading if past(self.silent(), limits.first_byte) => {
-                Verdict::DeadlinePassed(Breach::FirstByte)
+                Finding::DeadlinePassed(Breach::FirstByte)
             }
             Activity::Writing if past(self.in_activity, limits.write) => {
-                Verdict::DeadlinePassed(Breach::Write)
+                Finding::DeadlinePassed(Breach::Write)
             }
             Activity::Sending | Activity::Working | Activity::Asking
                 if self.in_activity >= limits.warn_after && !self.warned =>
             {
                 self.warned = true;
-                Verdict::Stuck
+                Finding::Stuck
             }
-            _ => Verdict::Fine,
+            _ => Finding::Fine,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::ends::sender::{Envelope, Sender};
 use super::ends::weigh::Weigh;
 use super::error::{BoxError, StartError};
 use super::limits::{self, BufferMemory, Requirements, ResourceLimits, SettingNames};
-use super::listen::{Bound, Listen};
+use super::listen::{BoundListeners, Listen};
 use super::parts::Parts;
 use super::running::Server;
 use super::state::handler_thread::Serve;
@@ -39,7 +39,7 @@ pub struct Builder<T> {
     config: Config,
     /// The listeners, each with its own handler if it has one.
     listeners: Vec<(Listen, Option<Handler<T>>)>,
-    spawner: Spawner,
+    spawner: Option<Spawner>,
     requirements: Requirements,
     of: PhantomData<T>,
 }
@@ -50,7 +50,7 @@ impl Server {
         Builder {
             config: Config::default(),
             listeners: Vec::new(),
-            spawner: Box::new(|builder, body| builder.spawn(body)),
+            spawner: None,
             requirements: Requirements::default(),
             of: PhantomData,
         }
@@ -124,7 +124,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         + Sync
         + 'static,
     ) -> Self {
-        self.spawner = Box::new(spawn);
+        self.spawner = Some(Box::new(spawn));
         self
     }
 
@@ -218,7 +218,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             limits::fit(&config, &requirements, system)
         })?;
         let (listens, own_handlers): (Vec<_>, Vec<_>) = self.listeners.into_iter().unzip();
-        let bound = Bound::all(listens, &config)?;
+        let bound = BoundListeners::all(listens, &config)?;
         let (channel, queued) = channel::bounded::<Box<Envelope<T>>>(config.buffer_messages);
         let parts = Parts::new(config, fitted.limits, promise, self.spawner, bound.wakers());
         let shared = Arc::clone(&parts.shared);

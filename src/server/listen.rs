@@ -75,13 +75,13 @@ impl Source {
 }
 
 /// The bound listeners of a server that is being started.
-pub(super) struct Bound {
+pub(super) struct BoundListeners {
     listeners: Vec<(Listener, Arc<Waker>)>,
     inherited: usize,
     unguarded: Vec<SocketAddr>,
 }
 
-impl Bound {
+impl BoundListeners {
     pub(super) fn all(listens: Vec<Listen>, config: &Config) -> Result<Self, StartError> {
         // `[::]` accepts IPv4 clients, too, and could not be bound to a port of an IPv4 listener.
         let v4_ports: Vec<u16> = listens
@@ -116,7 +116,7 @@ impl Bound {
             .map(|listener| Ok((listener, Arc::new(Waker::new()?))))
             .collect::<io::Result<_>>()
             .map_err(system("an eventfd"))?;
-        Ok(Bound {
+        Ok(BoundListeners {
             listeners,
             inherited,
             unguarded,

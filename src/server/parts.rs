@@ -47,7 +47,7 @@ impl Parts {
         config: Config,
         limits: ResourceLimits,
         promise: Promise,
-        spawner: Spawner,
+        spawner: Option<Spawner>,
         wakers: Vec<Arc<Waker>>,
     ) -> Self {
         let (quota, wakes) = Quota::new(Weight {

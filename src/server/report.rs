@@ -53,7 +53,7 @@ pub struct Stats {
     /// How often the server could not accept for a while because the system had no descriptor,
     /// memory or thread left, or because another socket had taken the port of a listener that was
     /// to listen again.
-    pub accepts_starved: u64,
+    pub accept_failures: u64,
     /// Threads of the server that are not joined.
     pub threads: usize,
     /// The most that `threads` has been so far.

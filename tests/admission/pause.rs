@@ -288,7 +288,7 @@ fn under_refuse_the_port_stays_ours_while_it_is_shut_down() {
     // Connections that are open, and others that are in TIME_WAIT, do not keep it from coming back.
     let addr = stalled.addr;
     let (healed, _) = stalled.heal(&[]);
-    assert_eq!((healed.accepted, healed.accepts_starved), (2, 0));
+    assert_eq!((healed.accepted, healed.accept_failures), (2, 0));
     drop(TcpListener::bind(addr).unwrap());
 }
 

@@ -6,14 +6,15 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver as Told, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drainline::{EndReason, Ended, Server, Writer};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::builder;
-use super::common::wait::{DEADLINE, wait_until, within};
+use super::common::wait::{DEADLINE, stays, wait_until, within};
 use super::common::{client, proc};
 
 /// More than the kernel holds for a peer that reads nothing.
@@ -199,6 +200,18 @@ fn a_handler_behind_a_writer_of_its_own_connection_is_not_taken_for_stuck() {
     push.join().unwrap().unwrap();
 }
 
+/// Blocks until the kernel has taken what it takes for a peer that reads nothing.
+fn wait_until_full(peer: &TcpStream) {
+    let (mut unread, mut since) = (0, Instant::now());
+    wait_until("the kernel is full", DEADLINE, || {
+        let now = ioctl_fionread(peer).unwrap();
+        if now != std::mem::replace(&mut unread, now) {
+            since = Instant::now();
+        }
+        now > 0 && since.elapsed() > Duration::from_millis(300)
+    });
+}
+
 /// A server whose first connection is a subscriber that takes nothing. Every later connection
 /// publishes to it: its handler writes far too much through the subscriber's writer.
 fn publishing(publishers: usize) -> (Server, Vec<TcpStream>) {
@@ -221,13 +234,12 @@ fn publishing(publishers: usize) -> (Server, Vec<TcpStream>) {
     told.recv_timeout(DEADLINE).unwrap();
     for publisher in 0..publishers {
         clients.push(client::connect(server.local_addrs()[0]));
-        if publisher == 0 {
-            // Its write is under way: the kernel has some of it.
-            clients[0].peek(&mut [0]).unwrap();
-        }
         wait_until("the publisher waits", DEADLINE, || {
             is_in_state(&server, publisher as u64 + 2, "waiting_to_write")
         });
+        if publisher == 0 {
+            wait_until_full(&clients[0]);
+        }
     }
     (server, clients)
 }
@@ -263,6 +275,10 @@ fn an_abort_ends_a_handler_that_waits_in_the_writer_of_another_connection() {
 fn an_abort_ends_a_handler_in_the_writer_of_another_whose_own_peer_was_reset_before() {
     let (server, mut clients) = publishing(1);
     client::reset(clients.pop().unwrap());
+    // Its end is not the server's, so the write goes on.
+    stays("the publisher waits", Duration::from_millis(300), || {
+        is_in_state(&server, 2, "waiting_to_write")
+    });
     assert!(server.abort(2));
     wait_until("the publisher ended", DEADLINE, || {
         server.stats().ended.get(EndReason::Aborted) == 2

@@ -1,6 +1,6 @@
 //! Deadlines by counted ticks: cut exactly when due, and never for time that a peer did not take.
 
-use drainline::policy::{Activity, Breach, Sample, Verdict, Watch, WatchLimits};
+use drainline::policy::{Activity, Breach, Finding, Sample, Watch, WatchLimits};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl Connection {
             },
             limits,
         };
-        assert_eq!(connection.step(TICK), Verdict::Fine, "at first sight");
+        assert_eq!(connection.step(TICK), Finding::Fine, "at first sight");
         connection
     }
 
@@ -102,18 +102,18 @@ impl Connection {
         self.shows.frames += 1;
     }
 
-    fn step(&mut self, elapsed: Duration) -> Verdict {
+    fn step(&mut self, elapsed: Duration) -> Finding {
         self.watch.step(self.shows, elapsed, &self.limits)
     }
 
     /// Ticks on for `time`; the first finding, and when it was made.
-    fn run(&mut self, time: Duration) -> Option<(Duration, Verdict)> {
+    fn run(&mut self, time: Duration) -> Option<(Duration, Finding)> {
         let mut passed = Duration::ZERO;
         while passed < time {
             passed += TICK;
-            let verdict = self.step(TICK);
-            if verdict != Verdict::Fine {
-                return Some((passed, verdict));
+            let finding = self.step(TICK);
+            if finding != Finding::Fine {
+                return Some((passed, finding));
             }
         }
         None
@@ -123,13 +123,13 @@ impl Connection {
 #[test]
 fn an_unfinished_frame_times_out_exactly_when_due() {
     let mut connection = Connection::inside(frame(30));
-    let cut = (secs(30), Verdict::DeadlinePassed(Breach::Frame));
+    let cut = (secs(30), Finding::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
 #[test]
 fn a_quiet_connection_times_out_exactly_when_due_inside_a_frame_or_not() {
-    let cut = Some((secs(60), Verdict::DeadlinePassed(Breach::Idle)));
+    let cut = Some((secs(60), Finding::DeadlinePassed(Breach::Idle)));
     let mut connection = Connection::new(Activity::Reading, idle(60));
     assert_eq!(connection.run(HOUR), cut);
     let mut connection = Connection::inside(idle(60));
@@ -146,7 +146,7 @@ fn one_write_times_out_exactly_when_due_and_many_do_not() {
     }
     connection.turn(Activity::Writing);
     connection.step(TICK);
-    let cut = (secs(30), Verdict::DeadlinePassed(Breach::Write));
+    let cut = (secs(30), Finding::DeadlinePassed(Breach::Write));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -158,7 +158,7 @@ fn a_finished_frame_starts_the_frame_time_anew() {
         connection.step(TICK);
         assert_eq!(connection.run(secs(30) - TICK), None);
     }
-    let cut = (TICK, Verdict::DeadlinePassed(Breach::Frame));
+    let cut = (TICK, Finding::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -184,7 +184,7 @@ fn a_frame_that_was_given_up_leaves_no_time_behind() {
     connection.bytes(1);
     connection.shows.inside = true;
     connection.step(TICK);
-    let cut = (secs(30), Verdict::DeadlinePassed(Breach::Frame));
+    let cut = (secs(30), Finding::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -208,7 +208,7 @@ fn a_slow_loris_is_ended_by_the_frame_deadline_while_idle_never_fires() {
         assert_eq!(connection.run(secs(1)), None, "second {second}");
         connection.bytes(1);
     }
-    let cut = (secs(1), Verdict::DeadlinePassed(Breach::Frame));
+    let cut = (secs(1), Finding::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(cut));
 }
 
@@ -225,7 +225,7 @@ fn time_held_up_counts_neither_to_frame_nor_to_idle() {
             connection.turn(activity);
             assert_eq!(connection.run(HOUR), None, "{}", activity.name());
             connection.turn(Activity::Reading);
-            let cut = (secs(10), Verdict::DeadlinePassed(breach));
+            let cut = (secs(10), Finding::DeadlinePassed(breach));
             assert_eq!(connection.run(HOUR), Some(cut), "{}", activity.name());
         }
         // Even past both deadlines: who is in a send is not cut for what it was in before.
@@ -250,7 +250,7 @@ fn a_machine_that_stood_still_for_an_hour_ends_and_names_nobody() {
         let mut connection = Connection::inside(all);
         connection.turn(activity);
         connection.step(Duration::ZERO);
-        assert_eq!(connection.step(HOUR), Verdict::Fine, "{}", activity.name());
+        assert_eq!(connection.step(HOUR), Finding::Fine, "{}", activity.name());
         assert_eq!(connection.watch.in_activity(), 2 * TICK);
         // It is a delay and not a pardon.
         let found = connection.run(HOUR).map(|(passed, _)| passed);
@@ -263,7 +263,7 @@ fn a_machine_that_stood_still_for_an_hour_ends_and_names_nobody() {
 fn a_stuck_handler_is_named_once_per_stay_and_again_after_a_new_turn() {
     for activity in [Activity::Sending, Activity::Working] {
         let mut connection = Connection::new(activity, warn(5));
-        let named = Some((secs(5), Verdict::Stuck));
+        let named = Some((secs(5), Finding::Stuck));
         assert_eq!(connection.run(HOUR), named, "{}", activity.name());
         assert_eq!(connection.run(HOUR), None, "{}", activity.name());
         // The same activity again, in a new stay that began between two ticks.
@@ -293,7 +293,7 @@ fn who_waits_for_the_write_of_another_is_not_ended_by_the_deadline_of_a_write() 
     assert_eq!(connection.run(HOUR), None);
     connection.turn(Activity::Writing);
     connection.step(TICK);
-    let ended = (secs(30), Verdict::DeadlinePassed(Breach::Write));
+    let ended = (secs(30), Finding::DeadlinePassed(Breach::Write));
     assert_eq!(connection.run(HOUR), Some(ended));
 }
 
@@ -365,20 +365,20 @@ proptest! {
         for (gap, read) in reads {
             let read_at = now + gap;
             while tick_at <= read_at {
-                let verdict = connection.step(Duration::from_millis(tick_at - ticked));
+                let finding = connection.step(Duration::from_millis(tick_at - ticked));
                 ticked = tick_at;
                 let quiet = tick_at - last_byte;
                 let in_frame = frame_began.map_or(0, |began| tick_at - began);
-                match verdict {
-                    Verdict::DeadlinePassed(Breach::Frame) => prop_assert!(in_frame >= FRAME, "early: {in_frame} ms"),
-                    Verdict::DeadlinePassed(Breach::Idle) => prop_assert!(quiet >= IDLE, "early: {quiet} ms"),
-                    verdict => {
-                        prop_assert_eq!(verdict, Verdict::Fine);
+                match finding {
+                    Finding::DeadlinePassed(Breach::Frame) => prop_assert!(in_frame >= FRAME, "early: {in_frame} ms"),
+                    Finding::DeadlinePassed(Breach::Idle) => prop_assert!(quiet >= IDLE, "early: {quiet} ms"),
+                    finding => {
+                        prop_assert_eq!(finding, Finding::Fine);
                         prop_assert!(in_frame < FRAME + 400, "late: {in_frame} ms");
                         prop_assert!(quiet < IDLE + 400, "late: {quiet} ms");
                     }
                 }
-                if verdict != Verdict::Fine {
+                if finding != Finding::Fine {
                     return Ok(());
                 }
                 tick_at += next_tick.next().unwrap();
@@ -409,10 +409,10 @@ fn a_delayed_read_counts_as_waiting_and_is_over_before_the_deadline_is() {
         assert_eq!(connection.run(secs(2)), None);
         assert!(connection.watch.is_near_deadline(&limits));
         connection.turn(Activity::Reading);
-        let verdict = connection.run(HOUR).map(|(after, _)| after);
+        let finding = connection.run(HOUR).map(|(after, _)| after);
         assert!(
-            verdict >= Some(secs(13)) && verdict <= Some(secs(15)),
-            "{verdict:?}"
+            finding >= Some(secs(13)) && finding <= Some(secs(15)),
+            "{finding:?}"
         );
         // Bytes that end the frame begin all of it anew.
         connection.frame();

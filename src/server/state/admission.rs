@@ -100,10 +100,26 @@ impl Admission {
 
     /// Takes an idle thread, or a permit for a new one. Called before accept(2), so that a client
     /// for which there is no slot stays in the kernel's queue.
-    pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Slot, RejectReason> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Slot, NotNow> {
+        self.acquire(self.inner.lock())
+    }
+
+    /// As [`try_acquire`](Admission::try_acquire), as fast as the accept rate allows.
+    pub(crate) fn try_acquire_at_rate(self: &Arc<Self>, now: Duration) -> Result<Slot, NotNow> {
         let mut inner = self.inner.lock();
-        if let Some(reason) = inner.not_accepting(self.max_connections, &self.exits) {
-            return Err(reason);
+        let wait = inner.accepts.as_mut().map(|accepts| accepts.wait(now));
+        match wait.filter(|wait| !wait.is_zero()) {
+            Some(wait) => Err(NotNow::Wait(wait)),
+            None => self.acquire(inner),
+        }
+    }
+
+    fn acquire(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) -> Result<Slot, NotNow> {
+        if inner
+            .not_accepting(self.max_connections, &self.exits)
+            .is_some()
+        {
+            return Err(NotNow::NotAccepting);
         }
         let admission = Arc::clone(self);
         let (idle, is_ending) = match inner.idle.pop_back() {
@@ -121,31 +137,41 @@ impl Admission {
         Ok(Slot::New(Permit { admission }))
     }
 
-    /// Takes a connection's permit of its peer's address. `None` if the address has reached
-    /// `max_connections_per_ip`.
-    pub(crate) fn try_acquire_address(self: &Arc<Self>, peer: SocketAddr) -> Option<AddressPermit> {
-        let admission = Arc::clone(self);
-        let Some(max) = self.max_per_address else {
-            return Some(AddressPermit {
-                admission,
-                key: None,
-            });
-        };
-        let (address, key) = address_of(peer);
-        if self.exempt.iter().any(|network| network.contains(&address)) {
-            return Some(AddressPermit {
-                admission,
-                key: None,
-            });
-        }
+    /// Admits an accepted client: takes its permit of its address, and charges the accept rate.
+    ///
+    /// # Errors
+    /// The address has reached `max_connections_per_ip`. Returns how long to wait before the next
+    /// accept: such clients do not use up the accept rate, but neither may they keep a processor
+    /// busy.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        now: Duration,
+    ) -> Result<AddressPermit, Duration> {
+        let max = self.max_per_address;
+        let counted = max.and_then(|max| Some((max, self.key_of(peer)?)));
         let mut inner = self.inner.lock();
-        let out = inner.per_address.entry(key).or_insert(0);
-        if *out >= max {
-            return None;
+        if let Some((max, key)) = counted {
+            let out = inner.per_address.entry(key).or_insert(0);
+            if *out >= max {
+                return Err(inner.reject_wait(now));
+            }
+            *out += 1;
         }
-        *out += 1;
-        let key = Some(key);
-        Some(AddressPermit { admission, key })
+        if let Some(accepts) = &mut inner.accepts {
+            accepts.take(1, now);
+        }
+        Ok(AddressPermit {
+            admission: Arc::clone(self),
+            key: counted.map(|(_, key)| key),
+        })
+    }
+
+    /// The key by which a peer's connections are counted, unless its network is exempt.
+    fn key_of(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let (address, key) = address_of(peer);
+        let is_exempt = self.exempt.iter().any(|network| network.contains(&address));
+        (!is_exempt).then_some(key)
     }
 
     /// Blocks the calling thread, whose connection has ended, until it is handed the next
@@ -154,7 +180,12 @@ impl Admission {
         if !self.push(thread) {
             return None;
         }
-        thread.wait_for_command(max_idle, || self.leave(thread))
+        match thread.wait_for_command(max_idle) {
+            Some(command) => command.job(),
+            None if self.leave(thread) => None,
+            // An acceptor has just taken the thread off the list.
+            None => thread.next_command().job(),
+        }
     }
 
     /// Adds an idle thread. `false` if nobody is accepted any more.
@@ -168,6 +199,8 @@ impl Admission {
         true
     }
 
+    /// Takes a thread off the list. `false` if an acceptor has taken it off already, and its command
+    /// is on its way: acceptors take threads off under the same lock.
     fn leave(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
         let index = inner.idle.iter().position(|idle| Arc::ptr_eq(idle, thread));
@@ -185,34 +218,6 @@ impl Admission {
             thread.give(Command::Exit);
         }
         self.wake();
-    }
-
-    /// How long the accept rate holds back the next client.
-    pub(crate) fn accept_wait(&self, now: Duration) -> Duration {
-        self.inner
-            .lock()
-            .accepts
-            .as_mut()
-            .map_or(Duration::ZERO, |bucket| bucket.wait(now))
-    }
-
-    /// Charges an admitted client to the accept rate.
-    pub(crate) fn admitted(&self, now: Duration) {
-        if let Some(bucket) = &mut self.inner.lock().accepts {
-            bucket.take(1, now);
-        }
-    }
-
-    /// How long to wait before the next accept, now that a client above the limit of its address
-    /// was rejected. Such clients do not use up the accept rate, but neither may they keep a
-    /// processor busy.
-    pub(crate) fn reject_wait(&self, now: Duration) -> Duration {
-        let mut inner = self.inner.lock();
-        if inner.accepts.is_none() {
-            return Duration::ZERO;
-        }
-        inner.rejects.take(1, now);
-        inner.rejects.wait(now)
     }
 
     /// Sets whether the overload policy pauses accepting.
@@ -261,6 +266,25 @@ impl Inner {
         self.is_awaited |= reason.is_some();
         reason
     }
+
+    /// How long to wait before the next accept, now that a client above the limit of its address
+    /// is rejected.
+    fn reject_wait(&mut self, now: Duration) -> Duration {
+        if self.accepts.is_none() {
+            return Duration::ZERO;
+        }
+        self.rejects.take(1, now);
+        self.rejects.wait(now)
+    }
+}
+
+/// Why no client may be accepted now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NotNow {
+    /// The acceptor is woken when [`Admission::not_accepting`] may say so no more.
+    NotAccepting,
+    /// The accept rate holds the next client back this long.
+    Wait(Duration),
 }
 
 /// The right to serve one more connection.

@@ -56,25 +56,29 @@ impl Exits {
         }
     }
 
-    /// Blocks the calling thread until it may end, which it must announce to the reaper next. A
-    /// `reusable` thread may be handed a client instead, which is returned. If the thread has to
-    /// wait, `before_wait` is called once it can be taken off.
-    pub(crate) fn wait_for_turn(
-        &self,
-        thread: &Arc<HandlerThread>,
-        reusable: bool,
-        before_wait: impl FnOnce(),
-    ) -> Option<Job> {
-        {
-            let mut inner = self.inner.lock();
-            if inner.may_go() {
-                inner.ending += 1;
-                return None;
-            }
+    /// Whether the calling thread may end now, which it must announce to the reaper next. If not,
+    /// it is listed as one that waits for its [turn](Exits::wait_for_turn); a `reusable` thread may
+    /// be handed a client from then on.
+    pub(crate) fn may_end(&self, thread: &Arc<HandlerThread>, reusable: bool) -> bool {
+        let mut inner = self.inner.lock();
+        let may_go = inner.may_go();
+        if may_go {
+            inner.ending += 1;
+        } else {
             inner.waiting.list(reusable).push_back(Arc::clone(thread));
         }
-        before_wait();
-        thread.wait_for_command(MAX_WAIT, || self.give_up(thread, reusable))
+        may_go
+    }
+
+    /// Blocks the calling thread, which is listed, until it may end. Returns the client that it was
+    /// handed instead, if so.
+    pub(crate) fn wait_for_turn(&self, thread: &Arc<HandlerThread>, reusable: bool) -> Option<Job> {
+        match thread.wait_for_command(MAX_WAIT) {
+            Some(command) => command.job(),
+            None if self.give_up(thread, reusable) => None,
+            // An acceptor or the reaper has just taken the thread off the list.
+            None => thread.next_command().job(),
+        }
     }
 
     /// Whether a thread waits here that may serve another client.
@@ -176,8 +180,6 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     /// A whole batch has been let go, and these threads wait behind it: the finished, then the
@@ -203,13 +205,9 @@ mod tests {
     }
 
     fn is_told_to_leave(thread: &Arc<HandlerThread>) -> bool {
-        let has_no_command = Cell::new(false);
-        let next = thread.wait_for_command(Duration::ZERO, || {
-            has_no_command.set(true);
-            true
-        });
-        assert!(next.is_none());
-        !has_no_command.get()
+        let command = thread.wait_for_command(Duration::ZERO);
+        assert!(!matches!(command, Some(Command::Serve(_))));
+        command.is_some()
     }
 
     fn told(threads: &[Arc<HandlerThread>]) -> usize {
@@ -246,7 +244,7 @@ mod tests {
         exits.open();
         assert_eq!(told(&threads), 3);
         let late = HandlerThread::new(3);
-        assert!(exits.wait_for_turn(&late, true, || ()).is_none());
+        assert!(exits.may_end(&late, true));
         // Every thread that was let go is joined in the end.
         (0..AT_ONCE - 20 + 3 + 1).for_each(|_| exits.joined());
         assert_eq!(exits.inner.lock().ending, 0);

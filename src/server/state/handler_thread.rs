@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::connection_state::ConnectionState;
-use crate::server::deadline::Deadline;
+use crate::server::deadline::{Deadline, MAX_PARK};
 
 /// Runs an embedder's handler for one connection.
 pub(crate) trait Serve: Send + Sync {
@@ -35,9 +35,15 @@ pub(crate) enum Command {
     Exit,
 }
 
-/// How often a thread looks for its command whose idle time is over, but which an acceptor has
-/// taken off the list at the same moment.
-const COMMAND_IS_NEAR: Duration = Duration::from_millis(10);
+impl Command {
+    /// `None` if the thread is to end.
+    pub(super) fn job(self) -> Option<Job> {
+        match self {
+            Command::Serve(job) => Some(job),
+            Command::Exit => None,
+        }
+    }
+}
 
 /// The shared side of one handler's thread: its number, and the command it is to follow next.
 pub(crate) struct HandlerThread {
@@ -64,28 +70,24 @@ impl HandlerThread {
         }
     }
 
-    /// Blocks the calling thread until it is given a command, for at most `max_idle`. Returns
-    /// `None` when the thread is to end.
-    ///
-    /// When `max_idle` is over, `leave` takes the thread off the list of idle threads and returns
-    /// whether the thread was still on the list. `leave` holds the lock under which acceptors take
-    /// threads off, so a thread either is given a command or has left.
-    pub(crate) fn wait_for_command(
-        &self,
-        max_idle: Duration,
-        leave: impl Fn() -> bool,
-    ) -> Option<Job> {
-        let until = Deadline::after(max_idle);
+    /// Blocks the calling thread until it is given a command, for at most `max_wait`. `None` when
+    /// that time is over: then the thread has to take itself off the list of idle threads, or, if
+    /// somebody else has done that, follow its [next command](HandlerThread::next_command).
+    pub(super) fn wait_for_command(&self, max_wait: Duration) -> Option<Command> {
+        let until = Deadline::after(max_wait);
         loop {
-            match self.command.lock().take() {
-                Some(Command::Serve(job)) => return Some(job),
-                Some(Command::Exit) => return None,
-                None => {}
+            if let Some(command) = self.command.lock().take() {
+                return Some(command);
             }
-            match until.remaining(max_idle) {
-                Some(left) => std::thread::park_timeout(left),
-                None if leave() => return None,
-                None => std::thread::park_timeout(COMMAND_IS_NEAR),
+            std::thread::park_timeout(until.remaining(MAX_PARK)?);
+        }
+    }
+
+    /// As [`wait_for_command`](HandlerThread::wait_for_command), for a command that is on its way.
+    pub(super) fn next_command(&self) -> Command {
+        loop {
+            if let Some(command) = self.wait_for_command(MAX_PARK) {
+                return command;
             }
         }
     }

@@ -96,7 +96,8 @@ pub(crate) struct Shared {
     pub(crate) snapshot: Mutex<OverloadSnapshot>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) logger: Logger,
-    pub(crate) spawner: Spawner,
+    /// `None`: std spawns handlers' threads.
+    pub(crate) spawner: Option<Spawner>,
 }
 
 impl Shared {
@@ -184,7 +185,7 @@ impl Shared {
             unread_bytes: connections.unread_ended.total() + connections.unread_rejected.total(),
             unread_ended: connections.unread_ended,
             unread_rejected: connections.unread_rejected,
-            accepts_starved: connections.starved,
+            accept_failures: connections.accept_failures,
             threads: self.fixed_threads + connections.unjoined,
             threads_peak: self.fixed_threads + connections.unjoined_peak,
             overload: snapshot.level,

@@ -17,7 +17,7 @@ use super::crowd_lock::CrowdLock;
 use super::handler_thread::HandlerThread;
 use parking_lot::MutexGuard;
 
-use crate::policy::{Activity, Coalesce, Eviction, Pace, Sample, Verdict, Watch, WatchLimits};
+use crate::policy::{Activity, Coalesce, Eviction, Finding, Pace, Sample, Watch, WatchLimits};
 use crate::server::ledger::{Counters, EndReason, RejectReason};
 use crate::server::report::ConnectionInfo;
 
@@ -31,7 +31,7 @@ pub(crate) struct ConnectionCounts {
     /// Bytes that nobody read, of connections that ended and of clients that were rejected.
     pub(crate) unread_ended: Counters<EndReason>,
     pub(crate) unread_rejected: Counters<RejectReason>,
-    pub(crate) starved: u64,
+    pub(crate) accept_failures: u64,
     /// Handlers' threads that are not joined: now, and the most so far.
     pub(crate) unjoined: usize,
     pub(crate) unjoined_peak: usize,
@@ -112,8 +112,8 @@ impl Table {
     }
 
     /// Counts that the system lacked what an acceptor needed to accept a client.
-    pub(crate) fn starved(&self) {
-        self.inner.lock().counts.starved += 1;
+    pub(crate) fn accept_failed(&self) {
+        self.inner.lock().counts.accept_failures += 1;
     }
 
     /// Counts a connection whose handler has returned, and takes it out of the table, whose
@@ -209,14 +209,14 @@ impl Table {
         limits: &WatchLimits,
         mut coalesce: Option<&mut Coalesce>,
         eviction: &mut Eviction,
-        mut visit: impl FnMut(&Arc<ConnectionState>, Sample, &Watch, Verdict),
+        mut visit: impl FnMut(&Arc<ConnectionState>, Sample, &Watch, Finding),
         mut leaving: impl FnMut(&ConnectionInfo),
     ) {
         let inner = &mut *self.inner.lock();
         for entry in inner.connections.values_mut() {
             let sample = entry.state.sample();
-            let verdict = entry.watch.step(sample, elapsed, limits);
-            let verdict = eviction.judge(verdict, &entry.watch, &sample);
+            let finding = entry.watch.step(sample, elapsed, limits);
+            let finding = eviction.judge(finding, &entry.watch, &sample);
             if let Some(coalesce) = &mut coalesce
                 && entry.state.may_be_delayed()
             {
@@ -230,7 +230,7 @@ impl Table {
                     entry.state.unpark();
                 }
             }
-            visit(&entry.state, sample, &entry.watch, verdict);
+            visit(&entry.state, sample, &entry.watch, finding);
         }
         if let Some(coalesce) = coalesce {
             coalesce.end_tick();

@@ -18,7 +18,7 @@ use crate::server::error::{ServerError, drop_caught};
 use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, counted};
 use crate::server::state::Shared;
 use crate::server::state::accepting::NewClients;
-use crate::server::state::admission::Slot;
+use crate::server::state::admission::{NotNow, Slot};
 use crate::server::state::connection_state::unread_bytes;
 use crate::server::state::handler_thread::{Job, Serve};
 use crate::server::state::listener::{Accepted, Listener};
@@ -123,7 +123,7 @@ impl Acceptor {
         }
         self.serve_queue();
         // Connects that have begun reach the queue, where they are counted.
-        while self.has_half_open() && self.wait(false, Some(FIRST_BACKOFF)).is_ok() {}
+        while self.has_half_open() && self.wait_for_change(Some(FIRST_BACKOFF)).is_ok() {}
         // Closing a listener resets every client that was not accepted, half-closed ones, too.
         if !self.empty_queue(RejectReason::Shutdown) {
             self.reject_unseen(RejectReason::Shutdown);
@@ -168,7 +168,7 @@ impl Acceptor {
             Some(_) => None,
         };
         let Some(slot) = slot else {
-            self.wait(false, retry)?;
+            self.wait_for_change(retry)?;
             return Ok(0);
         };
         match self.listener.accept()? {
@@ -206,7 +206,7 @@ impl Acceptor {
     fn admit_clients(&mut self) -> io::Result<()> {
         if !self.listener.listen_again()? {
             let address = self.listener.address;
-            self.shared.table.starved();
+            self.shared.table.accept_failed();
             self.shared
                 .logger
                 .log_limited("address in use", Level::Warn, || {
@@ -214,37 +214,36 @@ impl Acceptor {
                         "cannot listen on {address} again: another socket has the port; retrying"
                     )
                 });
-            self.wait(false, Some(TICK))?;
+            self.wait_for_change(Some(TICK))?;
             return Ok(());
         }
         if self.starved.is_none() {
             self.hold(None);
-        } else if !self.wait(true, Some(Duration::ZERO))? {
+        } else if !self.wait_for_client(Some(Duration::ZERO))? {
             // No client is there that was kept out.
             self.starved = None;
             return Ok(());
         }
         // Permits are only taken once a client is there: two acceptors that took and returned
         // permits without one would wake each other for ever.
-        if self.wait(true, None)?
+        if self.wait_for_client(None)?
             && let Burst::Wait(wait) = self.admit_burst()?
         {
             self.hold(Some(NotAcceptingReason::AcceptRate));
-            self.wait(false, Some(wait))?;
+            self.wait_for_change(Some(wait))?;
         }
         Ok(())
     }
 
     fn admit_burst(&mut self) -> io::Result<Burst> {
         for _ in 0..BURST {
-            let wait = self.shared.admission.accept_wait(self.shared.now());
-            if !wait.is_zero() {
-                return Ok(Burst::Wait(wait));
-            }
             // The slot comes first: a client for which there is none must stay in the kernel's
             // queue.
-            let Ok(slot) = self.shared.admission.try_acquire() else {
-                break;
+            let now = self.shared.now();
+            let slot = match self.shared.admission.try_acquire_at_rate(now) {
+                Ok(slot) => slot,
+                Err(NotNow::NotAccepting) => break,
+                Err(NotNow::Wait(wait)) => return Ok(Burst::Wait(wait)),
             };
             match self.listener.accept()? {
                 Accepted::Client(stream, peer) => match self.admit(stream, peer, slot) {
@@ -261,7 +260,7 @@ impl Acceptor {
             }
             // poll(2) is cheaper than an accept(2) that finds no client, which makes a descriptor
             // first.
-            if self.shared.lifecycle.is_stopping() || !self.wait(true, Some(Duration::ZERO))? {
+            if self.shared.lifecycle.is_stopping() || !self.wait_for_client(Some(Duration::ZERO))? {
                 break;
             }
         }
@@ -271,14 +270,16 @@ impl Acceptor {
     /// Gives a client its thread, or rejects the client.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, slot: Slot) -> Next {
         let shared = &self.shared;
-        let Some(address) = shared.admission.try_acquire_address(peer) else {
-            self.reject(&stream, peer, RejectReason::PerAddress);
-            return match shared.admission.reject_wait(shared.now()) {
-                Duration::ZERO => Next::Go,
-                wait => Next::Wait(wait),
-            };
+        let address = match shared.admission.admit(peer, shared.now()) {
+            Ok(address) => address,
+            Err(wait) => {
+                self.reject(&stream, peer, RejectReason::PerAddress);
+                return match wait {
+                    Duration::ZERO => Next::Go,
+                    wait => Next::Wait(wait),
+                };
+            }
         };
-        shared.admission.admitted(shared.now());
         let mut table = shared.table.lock();
         if table.is_closed() {
             table.reject(RejectReason::Shutdown, unread_bytes(&stream));
@@ -325,12 +326,14 @@ impl Acceptor {
                 // Polls the listener until a client was seen once. After that, poll(2) would return
                 // for that client at once, for ever.
                 let holds = NotAcceptingReason::from(reason);
-                if self.wait(self.holds != Some(holds), retry)? {
+                if self.holds == Some(holds) {
+                    self.wait_for_change(retry)?;
+                } else if self.wait_for_client(retry)? {
                     self.hold(Some(holds));
                 }
             }
             OnOverload::Close => {
-                if !self.wait(true, retry)? {
+                if !self.wait_for_client(retry)? {
                     return Ok(());
                 }
                 // The server may be accepting again, and the client may have come because of that.
@@ -345,10 +348,10 @@ impl Acceptor {
                     // Clients that are left would be reset uncounted, so they wait, as do new ones.
                     if !self.empty_queue(reason) {
                         self.listener.stop_ignoring_connects()?;
-                        return self.wait(false, Some(FIRST_BACKOFF)).map(drop);
+                        return self.wait_for_change(Some(FIRST_BACKOFF));
                     }
                     if self.has_half_open() {
-                        return self.wait(true, Some(FIRST_BACKOFF)).map(drop);
+                        return self.wait_for_client(Some(FIRST_BACKOFF)).map(drop);
                     }
                     // Rejects clients that came meanwhile. A drain serves them instead.
                     if self.shared.lifecycle.is_stopping() || !self.empty_queue(reason) {
@@ -358,35 +361,44 @@ impl Acceptor {
                 }
                 // So the port opens and closes at most once a tick.
                 std::thread::park_timeout(TICK);
-                self.wait(false, retry)?;
+                self.wait_for_change(retry)?;
             }
         }
         Ok(())
     }
 
-    /// Blocks until the waker is woken, a client is there (if `for_clients`) or `timeout` is over.
-    /// Returns whether a client is there. A listener that was shut down must not be polled: poll(2)
-    /// would return POLLHUP at once, for ever.
-    fn wait(&self, for_clients: bool, timeout: Option<Duration>) -> io::Result<bool> {
+    /// Blocks until a client is there, the waker is woken or `timeout` is over. Returns whether a
+    /// client is there. A listener that was shut down must not be polled: poll(2) would return
+    /// POLLHUP at once, for ever.
+    fn wait_for_client(&self, timeout: Option<Duration>) -> io::Result<bool> {
         let mut fds = [
             PollFd::new(&*self.waker, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
-        let watched = if for_clients { 2 } else { 1 };
+        self.poll(&mut fds, timeout)?;
+        Ok(!fds[1].revents().is_empty())
+    }
+
+    /// As [`wait_for_client`](Acceptor::wait_for_client), whether clients are there or not: blocks
+    /// until the waker is woken or `timeout` is over.
+    fn wait_for_change(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll(&mut [PollFd::new(&*self.waker, PollFlags::IN)], timeout)
+    }
+
+    /// The first of `fds` is the waker, which is cleared: the caller checks the whole state next, so
+    /// the cause of the wake-up does not matter.
+    fn poll(&self, fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
         // Without the reserve, wakes up to open it as soon as there is a descriptor.
         let timeout = timeout.or(self.lacks_reserve().then_some(MAX_BACKOFF));
         let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
-        match poll(&mut fds[..watched], timeout.as_ref()) {
+        match poll(fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_woken = !fds[0].revents().is_empty();
-        let has_client = for_clients && !fds[1].revents().is_empty();
-        // The caller checks the whole state next, so the cause of the wake-up does not matter.
-        if is_woken {
+        if !fds[0].revents().is_empty() {
             self.waker.clear();
         }
-        Ok(has_client)
+        Ok(())
     }
 
     /// Publishes for the watchdog why clients are kept out, and what happens to them. Without the
@@ -453,7 +465,7 @@ impl Acceptor {
             self.reject(&stream, peer, RejectReason::NoDescriptor);
         }
         self.reserve = open_reserve().ok();
-        self.wait(false, Some(FIRST_BACKOFF)).map(drop)
+        self.wait_for_change(Some(FIRST_BACKOFF))
     }
 
     /// From now on no connect begins. Where the kernel takes no filter, clients that come between
@@ -518,7 +530,7 @@ impl Acceptor {
             Some(starved) => (starved.backoff * 2).min(MAX_BACKOFF),
             None => FIRST_BACKOFF,
         };
-        self.shared.table.starved();
+        self.shared.table.accept_failed();
         self.hold(Some(reason.into()));
         self.starved = Some(Starved {
             reason,

@@ -32,8 +32,11 @@ pub(super) fn spawn(
         builder = builder.stack_size(bytes);
     }
     let for_thread = Arc::clone(shared);
-    let body = Box::new(move || run_thread(&for_thread, &thread, first));
-    catch_unwind(AssertUnwindSafe(|| (shared.spawner)(builder, body)))
+    let body = move || run_thread(&for_thread, &thread, first);
+    let Some(spawner) = &shared.spawner else {
+        return builder.spawn(body);
+    };
+    catch_unwind(AssertUnwindSafe(|| spawner(builder, Box::new(body))))
         .unwrap_or_else(|payload| Err(io::Error::other(panic_message(payload))))
 }
 
@@ -52,16 +55,7 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
         // Where the acceptors are gone, what the embedder's handler captured goes here, and may
         // panic.
         drop_caught(handler);
-        let max_idle = shared.config.reuse_threads.filter(|_| is_reusable);
-        let next = max_idle
-            .and_then(|max_idle| shared.admission.wait_idle(thread, max_idle))
-            .or_else(|| {
-                let announce = || shared.admission.announce_free_slot();
-                shared
-                    .exits
-                    .wait_for_turn(thread, max_idle.is_some(), announce)
-            });
-        match next {
+        match next_job(shared, thread, is_reusable) {
             Some(next) => job = next,
             None => break,
         }
@@ -72,6 +66,22 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
         number: thread.number,
         thread: gettid(),
     });
+}
+
+/// Blocks a thread whose connection has ended until it is handed another or may end.
+fn next_job(shared: &Shared, thread: &Arc<HandlerThread>, is_reusable: bool) -> Option<Job> {
+    let max_idle = shared.config.reuse_threads.filter(|_| is_reusable);
+    if let Some(max_idle) = max_idle
+        && let Some(job) = shared.admission.wait_idle(thread, max_idle)
+    {
+        return Some(job);
+    }
+    let is_reusable = max_idle.is_some();
+    if shared.exits.may_end(thread, is_reusable) {
+        return None;
+    }
+    shared.admission.announce_free_slot();
+    shared.exits.wait_for_turn(thread, is_reusable)
 }
 
 /// An embedder's handler, and the sending end of the buffer that it is given. Acceptors and jobs

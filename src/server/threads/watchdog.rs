@@ -11,8 +11,8 @@ use log::Level;
 use rustix::process::{Resource, getrlimit};
 
 use crate::policy::{
-    Activity, Breach, Change, Coalesce, Eviction, Observation, Overload, OverloadLevel,
-    OverloadSettings, Sample, Verdict, Watch, WatchLimits,
+    Activity, Breach, Change, Coalesce, Eviction, Finding, Observation, Overload, OverloadLevel,
+    OverloadSettings, Sample, Watch, WatchLimits,
 };
 use crate::server::config::{FirstByteTimeout, OnOverload, TICK};
 use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
@@ -127,7 +127,7 @@ impl Watchdog {
         let looks_for_gone =
             self.ticks.is_multiple_of(GONE_EVERY) && !shared.lifecycle.is_stopping();
         let mut longest = Duration::ZERO;
-        let visit = |state: &Arc<ConnectionState>, sample: Sample, watch: &Watch, verdict| {
+        let visit = |state: &Arc<ConnectionState>, sample: Sample, watch: &Watch, finding| {
             longest = longest.max(watch.waiting());
             if looks_for_gone
                 && sample.activity == Activity::Sending
@@ -136,10 +136,10 @@ impl Watchdog {
             {
                 state.set_peer_gone();
             }
-            match verdict {
-                Verdict::Fine => {}
-                Verdict::DeadlinePassed(breach) => expire(shared, state, sample, breach),
-                Verdict::Stuck => log_stuck(shared, state, sample, watch),
+            match finding {
+                Finding::Fine => {}
+                Finding::DeadlinePassed(breach) => expire(shared, state, sample, breach),
+                Finding::Stuck => log_stuck(shared, state, sample, watch),
             }
         };
         let log_unjoined = |ended: &ConnectionInfo| {

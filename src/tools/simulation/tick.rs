@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drainline::OnOverload;
-use drainline::policy::{Activity, Observation, Sample, Verdict};
+use drainline::policy::{Activity, Finding, Observation, Sample};
 
 use super::super::metrics::TICK;
 use super::super::workload::ClientPace;
@@ -97,7 +97,7 @@ impl Simulator<'_> {
                     frames: 0,
                     inside: true,
                 };
-                if let Verdict::DeadlinePassed(_) =
+                if let Finding::DeadlinePassed(_) =
                     connection.watch.step(sample, TICK, &self.limits)
                 {
                     self.end(id, true);
