@@ -99,6 +99,7 @@ pub(super) fn metrics(workload: &Workload, outcome: &Outcome) -> Option<Metrics>
         max_message: settings.max_message,
         workload,
         settle: settle_time(workload),
+        max_steps: simulation::MAX_STEPS,
     };
     Some(simulation::run(&scenario).metrics)
 }

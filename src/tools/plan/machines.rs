@@ -43,18 +43,12 @@ pub(super) fn find(inputs: &Inputs, capacity: Option<u64>) -> Result<Machine, Us
     let mut by_connections = None;
     let mut count = by_rate.unwrap_or(1);
     while count <= MAX_MACHINES {
-        let share = inputs.share(count);
-        match fit(&share, count)? {
-            Fit::Holds(fitted) => {
-                let (settings, bound, notes) = *fitted;
+        match fit(inputs.share(count), count)? {
+            Fit::Holds(machine) => {
                 return Ok(Machine {
-                    count,
                     by_rate,
                     by_connections,
-                    share,
-                    settings,
-                    bound,
-                    notes,
+                    ..*machine
                 });
             }
             Fit::Of {
@@ -74,7 +68,7 @@ pub(super) fn find(inputs: &Inputs, capacity: Option<u64>) -> Result<Machine, Us
 }
 
 enum Fit {
-    Holds(Box<(Settings, ResourceLimits, Vec<String>)>),
+    Holds(Box<Machine>),
     /// Of the connections that are wanted, so many fit.
     Of {
         wanted: usize,
@@ -83,12 +77,12 @@ enum Fit {
     },
 }
 
-fn fit(share: &Inputs, count: u64) -> Result<Fit, UsageError> {
-    let mut settings = settings::settings(share, None);
+fn fit(share: Inputs, count: u64) -> Result<Fit, UsageError> {
+    let mut settings = settings::settings(&share, None);
     if let Some(memory) = share.memory {
-        let bound = |buffer| check(&settings::settings(share, Some(buffer)));
+        let bound = |buffer| check(&settings::settings(&share, Some(buffer)));
         // Its slots, and what is lost in rounding to whole MiB, are in it.
-        let mut least = least_buffer(share) / 4 * 5 + MIB;
+        let mut least = least_buffer(&share) / 4 * 5 + MIB;
         let is_too_much = match bound(least) {
             Ok((bound, _)) => bound.memory_with_malloc_bytes() > memory,
             Err(error) => return not_held(error),
@@ -111,13 +105,21 @@ fn fit(share: &Inputs, count: u64) -> Result<Fit, UsageError> {
                 _ => too_much = half,
             }
         }
-        settings = settings::settings(share, Some(least));
+        settings = settings::settings(&share, Some(least));
     }
     if count > 1 {
         settings::turn_clients_away(&mut settings);
     }
     match check(&settings) {
-        Ok((bound, notes)) => Ok(Fit::Holds(Box::new((settings, bound, notes)))),
+        Ok((bound, notes)) => Ok(Fit::Holds(Box::new(Machine {
+            count,
+            by_rate: None,
+            by_connections: None,
+            share,
+            settings,
+            bound,
+            notes,
+        }))),
         Err(error) => not_held(error),
     }
 }

@@ -3,8 +3,8 @@
 //! In the order data flows: `args` declares the flags and makes the `inputs` of them; `settings`
 //! decides each setting, `buffer` the largest of them, and says why in a `decision`; `machines`
 //! holds them against the system and finds how many machines it takes, `measure` what one takes;
-//! `what_if` simulates what they come to, and what lies one step beyond, and a `sentence` tells
-//! each; `report` tells all.
+//! `what_if` simulates what they come to, and what lies one step beyond, each an `outlook`; the
+//! `report` is all of that, and tells it.
 
 mod args;
 mod buffer;
@@ -12,8 +12,8 @@ mod decision;
 pub(crate) mod inputs;
 mod machines;
 mod measure;
+mod outlook;
 mod report;
-mod sentence;
 pub(crate) mod settings;
 mod what_if;
 
@@ -30,21 +30,7 @@ use super::args::{self as command_line, Typed};
 use args::{Args, PAGE};
 use decision::Promise;
 use inputs::Inputs;
-use machines::Machine;
-use measure::Measured;
-use what_if::Outlook;
-
-/// Everything that is told.
-#[derive(Debug)]
-struct Plan {
-    inputs: Inputs,
-    /// Messages a second that a machine takes, as given or as measured.
-    capacity: Option<u64>,
-    measured: Option<Measured>,
-    machine: Machine,
-    expected: Outlook,
-    what_if: Vec<Outlook>,
-}
+use report::Plan;
 
 /// Runs `drainline plan`; `args` begin with `plan`.
 ///

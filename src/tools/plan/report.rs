@@ -1,18 +1,31 @@
-//! How a plan is told.
+//! A plan, and how it is told.
 
 use serde_json::{Value, json};
+use textwrap::{Options, WordSplitter};
 
 use crate::cli::units;
 
 use super::super::chart;
 use super::super::words::{count, rate, seconds};
-use super::Plan;
 use super::decision::Promise;
 use super::inputs::Inputs;
-use super::sentence;
-use super::what_if::Outlook;
+use super::machines::Machine;
+use super::measure::Measured;
+use super::outlook::Outlook;
 
 const WIDTH: usize = 100;
+
+/// Everything that is told.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) inputs: Inputs,
+    /// Messages a second that a machine takes, as given or as measured.
+    pub(super) capacity: Option<u64>,
+    pub(super) measured: Option<Measured>,
+    pub(super) machine: Machine,
+    pub(super) expected: Outlook,
+    pub(super) what_if: Vec<Outlook>,
+}
 
 /// The command that starts the server.
 fn command(plan: &Plan) -> String {
@@ -88,7 +101,7 @@ fn load(inputs: &Inputs) -> String {
 fn promised(plan: &Plan) -> String {
     let expected = &plan.expected;
     let text = promise(plan.machine.settings.promise);
-    match sentence::simulated_alone(&expected.simulated, &expected.workload) {
+    match expected.simulated_alone() {
         Some(part) if plan.machine.settings.promise.loses_nothing() => {
             format!("{text}. This is computed: a simulation bears it out for {part} alone")
         }
@@ -195,21 +208,13 @@ fn machines(plan: &Plan) -> Vec<String> {
 
 /// In lines of at most [`WIDTH`]; those behind the first are indented further.
 fn wrapped(text: &str, indent: usize) -> String {
-    let (mut lines, mut line) = (String::new(), " ".repeat(indent));
-    let mut is_first = true;
-    for word in text.split(' ') {
-        if !is_first && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            lines += &format!("{line}\n");
-            line = format!("{}{word}", " ".repeat(indent + 2));
-            continue;
-        }
-        if !is_first {
-            line.push(' ');
-        }
-        line += word;
-        is_first = false;
-    }
-    format!("{lines}{line}\n")
+    let (first, behind) = (" ".repeat(indent), " ".repeat(indent + 2));
+    let options = Options::new(WIDTH)
+        .initial_indent(&first)
+        .subsequent_indent(&behind)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::fill(text, options) + "\n"
 }
 
 pub(super) fn json(plan: &Plan, with_timelines: bool) -> Value {

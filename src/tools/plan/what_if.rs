@@ -8,29 +8,18 @@ use drainline::{PauseAfter, WhenFull};
 use crate::cli::units;
 
 use super::super::bar::Bar;
-use super::super::simulation::{self, Scenario, Simulated};
+use super::super::simulation::{self, Scenario};
 use super::super::words::rate;
 use super::super::workload::Workload;
 use super::decision::{Promise, Settings};
 use super::inputs::Inputs;
-use super::sentence::sentence;
+use super::outlook::Outlook;
 
 /// A server that is not shut down before it has delivered everything: a shutdown is not what is
 /// looked at.
 const SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_DURATION: Duration = Duration::from_secs(3600);
 const A_WHILE: Duration = Duration::from_secs(60);
-
-/// A load, and what becomes of it.
-#[derive(Clone, Debug)]
-pub(super) struct Outlook {
-    /// What load that is.
-    pub(super) what: String,
-    pub(super) workload: Workload,
-    pub(super) simulated: Simulated,
-    /// What happens, in a sentence.
-    pub(super) text: String,
-}
 
 /// The load that the settings are for.
 pub(super) fn expected(inputs: &Inputs, settings: &Settings) -> Outlook {
@@ -123,16 +112,12 @@ fn outlook(what: String, workload: Workload, settings: &Settings) -> Outlook {
         max_message: settings.max_message,
         workload: &workload,
         settle: SETTLE,
+        max_steps: simulation::MAX_STEPS,
     };
     let bar = Bar::new(simulation::WHOLE);
     let simulated = simulation::run_watched(&scenario, &mut |done| {
         bar.show(done, || format!("simulating {what}"));
     });
     bar.clear();
-    Outlook {
-        what,
-        text: sentence(&simulated, &workload, &settings.config),
-        workload,
-        simulated,
-    }
+    Outlook::new(what, workload, simulated, &settings.config)
 }

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use drainline::policy::{Acquire, Ticket, Weight};
+use drainline::policy::{Acquire, Weight};
 use drainline::{DropReason, WhenFull};
 
 use super::super::workload::ClientPace;
 use super::connection::{Connection, Place};
 use super::event_queue::Event;
-use super::simulator::Simulator;
+use super::simulator::{Simulator, Waiting};
 
-/// Bytes a second that one processor reads and cuts, of clients that send as fast as they are read.
+/// Bytes a second that one processor reads and frames, of clients that send as fast as they are read.
 /// It only decides where the sink is faster than that.
 const GREEDY_BYTES_PER_SECOND: u64 = 1_000_000_000;
 
@@ -53,7 +53,11 @@ impl Simulator<'_> {
             Acquire::Queued(ticket) => {
                 self.connections[id].offered = weight;
                 self.set_place(id, Place::Sending(ticket));
-                self.line.push_back((ticket, id, self.now));
+                self.line.push_back(Waiting {
+                    ticket,
+                    connection: id,
+                    since: self.now,
+                });
                 self.set_timeout();
                 return false;
             }
@@ -161,7 +165,7 @@ impl Simulator<'_> {
     // ---- the line
 
     fn set_timeout(&mut self) {
-        if let Some((_, _, since)) = self.line.front()
+        if let Some(Waiting { since, .. }) = self.line.front()
             && !self.is_timeout_set
             && self.gives_up()
         {
@@ -175,11 +179,11 @@ impl Simulator<'_> {
     pub(super) fn time_out(&mut self) {
         self.is_timeout_set = false;
         self.leave_line();
-        while let Some(&(ticket, id, since)) = self.line.front()
-            && since.saturating_add(self.config.send_timeout) <= self.now
+        while let Some(&head) = self.line.front()
+            && head.since.saturating_add(self.config.send_timeout) <= self.now
         {
             self.line.pop_front();
-            self.give_up(id, ticket);
+            self.give_up(head);
             self.leave_line();
         }
         self.set_timeout();
@@ -187,14 +191,15 @@ impl Simulator<'_> {
 
     /// Takes those from the head of the line whose turn has come.
     pub(super) fn leave_line(&mut self) {
-        while let Some(&(ticket, id, _)) = self.line.front()
-            && self.connections[id].place != Place::Sending(ticket)
+        while let Some(head) = self.line.front()
+            && self.connections[head.connection].place != Place::Sending(head.ticket)
         {
             self.line.pop_front();
         }
     }
 
-    fn give_up(&mut self, id: usize, ticket: Ticket) {
+    fn give_up(&mut self, waiting: Waiting) {
+        let id = waiting.connection;
         let is_drop = self.config.when_full == WhenFull::Drop;
         let reason = if is_drop {
             DropReason::Full
@@ -202,7 +207,7 @@ impl Simulator<'_> {
             DropReason::ConnectionClosed
         };
         // `None`: its turn has come this very moment, which counts.
-        let Some((messages, woken)) = self.buffer.give_up(ticket, reason) else {
+        let Some((messages, woken)) = self.buffer.give_up(waiting.ticket, reason) else {
             return;
         };
         self.ready.extend(woken);

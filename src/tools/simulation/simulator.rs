@@ -13,10 +13,10 @@ use super::buffer::Buffer;
 use super::connection::{Client, Connection};
 use super::event_queue::{Event, EventQueue};
 use super::reads::Reads;
+use super::scenario::{Scenario, Simulated, Watched};
 use super::schedule::Schedule;
 use super::sink::{self, Sink};
-use super::timeline::{Timeline, Watched};
-use super::{Scenario, Simulated};
+use super::timeline::Timeline;
 
 /// The sink is looked at so often while it works: no reader of the timeline sees less.
 const MIN_TURN: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ const MAX_TURN: Duration = Duration::from_millis(10);
 
 /// Some seconds of a slow processor: what an hour of thousands of messages a second takes that wait
 /// for room, or of any number that do not.
-pub(super) const MAX_STEPS: u64 = 20_000_000;
+pub(crate) const MAX_STEPS: u64 = 20_000_000;
 /// The way of a simulation, to its end or to its last step.
 pub(crate) const WHOLE: u64 = 1000;
 /// Clients or connections that are looked at in the time of a step.
@@ -48,7 +48,7 @@ pub(super) struct Simulator<'a> {
     pub(super) admission: Admission,
     pub(super) buffer: Buffer,
     /// Who waits, since when, first come first; those whose turn has come may still be among them.
-    pub(super) line: VecDeque<(Ticket, usize, Duration)>,
+    pub(super) line: VecDeque<Waiting>,
     /// The head of the line is looked at then.
     pub(super) is_timeout_set: bool,
     /// Whose turn has come.
@@ -69,6 +69,15 @@ pub(super) struct Simulator<'a> {
     /// What comes while nobody waits is added up.
     pub(super) flows_at_once: bool,
     pub(super) steps: u64,
+    max_steps: u64,
+}
+
+/// A connection in the line for the buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) ticket: Ticket,
+    pub(super) connection: usize,
+    pub(super) since: Duration,
 }
 
 /// What the clients of a crowd have in common.
@@ -135,6 +144,7 @@ impl<'a> Simulator<'a> {
             unseen: 0,
             flows_at_once: true,
             steps: 0,
+            max_steps: scenario.max_steps,
         }
     }
 
@@ -153,7 +163,7 @@ impl<'a> Simulator<'a> {
             self.event_queue.add(self.workload.duration, Event::CatchUp);
         }
         self.event_queue.add(TICK, Event::Tick);
-        let mut tell_at = MAX_STEPS / WHOLE;
+        let mut tell_at = self.max_steps / WHOLE;
         // The tick is always in the queue.
         while let Some(next) = self.event_queue.next_at()
             && !self.is_over()
@@ -166,20 +176,23 @@ impl<'a> Simulator<'a> {
                 self.settle();
             }
             if self.steps >= tell_at {
-                tell_at = self.steps + MAX_STEPS / WHOLE;
+                tell_at = self.steps + self.max_steps / WHOLE;
                 watch(self.done());
             }
         }
-        let stopped = self
-            .is_stopped()
-            .then(|| format!("{} million steps of the simulation", MAX_STEPS / 1_000_000));
+        let stopped = self.is_stopped().then(|| {
+            format!(
+                "{} million steps of the simulation",
+                self.max_steps / 1_000_000
+            )
+        });
         self.finish(stopped)
     }
 
     /// Of the whole way. Who is done with the load may have some of it to go.
     fn done(&self) -> u64 {
         let of_load = self.now.as_secs_f64() / self.workload.duration.as_secs_f64();
-        let of_steps = self.steps as f64 / MAX_STEPS as f64;
+        let of_steps = self.steps as f64 / self.max_steps as f64;
         (of_load.max(of_steps).min(1.0) * WHOLE as f64) as u64
     }
 
@@ -193,7 +206,7 @@ impl<'a> Simulator<'a> {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.steps >= MAX_STEPS
+        self.steps >= self.max_steps
     }
 
     fn happen(&mut self, event: Event) {

@@ -13,10 +13,12 @@ use super::super::args::{Typed, read};
 use super::args::{Args, PAGE};
 use super::decision::{Promise, Settings};
 use super::inputs::Inputs;
+use super::outlook::Outlook;
+use super::report::Plan;
 use super::settings::settings;
-use super::what_if::{self, Outlook};
-use super::{Plan, machines, report};
+use super::{machines, report, what_if};
 use crate::cli::usage::UsageError;
+use crate::tools::simulation::tests::is_long;
 
 fn typed(words: &[&str]) -> Result<(Inputs, Args), UsageError> {
     let words: Vec<OsString> = ["plan"].iter().chain(words).map(OsString::from).collect();
@@ -45,14 +47,7 @@ fn inputs(rate: u64, connections: usize, sink_rate: Option<u64>, stall: u64) -> 
 }
 
 fn lost(outlook: &Outlook) -> u64 {
-    let dropped: u64 = outlook
-        .simulated
-        .metrics
-        .lost
-        .iter()
-        .map(|(_, count)| count)
-        .sum();
-    dropped + outlook.simulated.unseen
+    outlook.simulated.metrics.lost() + outlook.simulated.unseen
 }
 
 fn check(settings: &Settings) {
@@ -65,32 +60,41 @@ fn check(settings: &Settings) {
         .expect("a server that would start");
 }
 
+/// Without `DRAINLINE_LONG` every second case, by the places of its values in their lists: each value
+/// still meets each other one.
+fn is_due(places: [usize; 4]) -> bool {
+    is_long() || places.iter().sum::<usize>().is_multiple_of(2)
+}
+
 /// Loads of many shapes.
 fn grid() -> Vec<Inputs> {
-    let mut grid = Vec::new();
-    for (rate, connections) in [
+    let loads = [
         (7, 20),
         (1_000, 10),
         (10_000, 1),
         (20_000, 300),
         (3_000, 700),
-    ] {
-        for sink in [None, Some(rate + rate / 20 + 1), Some(rate * 3)] {
-            for stall in [0, 2, 15] {
-                for (size, memory) in [
-                    (128, None),
-                    (20, Some(192 << 20)),
-                    (5_000, Some(256 << 20)),
-                    (100_000, None),
-                ] {
-                    if rate * size as u64 > 200_000_000 {
-                        continue;
+    ];
+    let sizes = [
+        (128, None),
+        (20, Some(192 << 20)),
+        (5_000, Some(256 << 20)),
+        (100_000, None),
+    ];
+    let mut grid = Vec::new();
+    for (load, (rate, connections)) in loads.into_iter().enumerate() {
+        let sinks = [None, Some(rate + rate / 20 + 1), Some(rate * 3)];
+        for (place, sink) in sinks.into_iter().enumerate() {
+            for (nth, stall) in [0, 2, 15].into_iter().enumerate() {
+                for (of_size, (size, memory)) in sizes.into_iter().enumerate() {
+                    let is_small = rate * size as u64 <= 200_000_000;
+                    if is_small && is_due([load, place, nth, of_size]) {
+                        grid.push(Inputs {
+                            size,
+                            memory,
+                            ..inputs(rate, connections, sink, stall)
+                        });
                     }
-                    grid.push(Inputs {
-                        size,
-                        memory,
-                        ..inputs(rate, connections, sink, stall)
-                    });
                 }
             }
         }
@@ -205,12 +209,14 @@ fn as_many_machines_as_rate_and_connections_need() {
 /// The promise, the reasons and the simulation are about the same load.
 #[test]
 fn no_two_statements_contradict_each_other() {
-    for rate in ["100", "1000"] {
-        for connections in ["1", "50"] {
-            for stall in ["0s", "10s", "12h"] {
-                for sink in [None, Some("10"), Some("999"), Some("1050"), Some("100000")] {
-                    if stall == "12h" && (sink.is_some() || rate != "100") {
-                        // Long, and no other.
+    let sinks = [None, Some("10"), Some("999"), Some("1050"), Some("100000")];
+    for (of_rate, rate) in ["100", "1000"].into_iter().enumerate() {
+        for (of_connections, connections) in ["1", "50"].into_iter().enumerate() {
+            for (of_stall, stall) in ["12h", "10s", "0s"].into_iter().enumerate() {
+                for (of_sink, sink) in sinks.into_iter().enumerate() {
+                    // A stall of hours takes long, and no other sink is of interest.
+                    let is_seen = stall != "12h" || (sink.is_none() && rate == "100");
+                    if !is_seen || !is_due([of_rate, of_connections, of_stall, of_sink]) {
                         continue;
                     }
                     let mut words = vec!["--rate", rate, "--connections", connections];

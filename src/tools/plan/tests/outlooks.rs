@@ -1,15 +1,19 @@
 //! What the outlooks tell, held against a tank: what flows in, what flows out, and how much it
 //! holds.
 
+use std::time::Duration;
+
 use drainline::WhenFull;
 
 use super::super::super::words::count;
 use super::super::decision::Settings;
 use super::super::inputs::Inputs;
 use super::super::machines;
-use super::super::what_if::{self, Outlook};
-use super::super::{Plan, report};
-use super::inputs;
+use super::super::outlook::Outlook;
+use super::super::report::{self, Plan};
+use super::super::what_if;
+use super::{inputs, is_long};
+use crate::tools::simulation::{self, Scenario};
 use crate::tools::workload::{ClientPace, Workload};
 
 /// What a tank comes to that is filled by all senders at once and emptied by the sink.
@@ -197,17 +201,26 @@ fn hold_all(inputs: &Inputs) -> usize {
 #[test]
 fn every_claim_of_an_outlook_is_true_of_a_tank() {
     let mut seen = 0;
-    for (rate, connections) in [(100, 1), (1_000, 10), (10_000, 500), (3_000, 10_000)] {
-        for sink in [
+    let loads = [(100, 1), (1_000, 10), (10_000, 500), (3_000, 10_000)];
+    let troubles = [
+        (0, None),
+        (0, Some(64 << 20)),
+        (15, None),
+        (15, Some(64 << 20)),
+    ];
+    for (load, (rate, connections)) in loads.into_iter().enumerate() {
+        let sinks = [
             None,
             Some(rate / 2),
             Some(rate * 9 / 10),
             Some(rate),
             Some(rate * 11 / 10),
             Some(rate * 2),
-        ] {
-            for stall in [0, 15] {
-                for memory in [None, Some(64 << 20)] {
+        ];
+        for (place, sink) in sinks.into_iter().enumerate() {
+            for (nth, (stall, memory)) in troubles.into_iter().enumerate() {
+                // One of the four, another for each load and each sink; or all.
+                if is_long() || nth == (load + place) % 4 {
                     seen += hold_all(&Inputs {
                         memory,
                         ..inputs(rate, connections, sink, stall)
@@ -216,21 +229,26 @@ fn every_claim_of_an_outlook_is_true_of_a_tank() {
             }
         }
     }
-    assert!(seen > 60, "{seen} outlooks");
+    assert!(seen > 30, "{seen} outlooks");
 }
 
 #[test]
 fn every_claim_is_true_of_half_a_day_and_of_any_memory() {
     let mut seen = 0;
-    for sink in [None, Some(200)] {
-        for memory in [None, Some(1 << 40)] {
+    for (sink, memory) in [
+        (Some(200), Some(1 << 40)),
+        (Some(200), None),
+        (None, Some(1 << 40)),
+        (None, None),
+    ] {
+        if is_long() || seen == 0 {
             seen += hold_all(&Inputs {
                 memory,
                 ..inputs(100, 10, sink, 12 * 60 * 60)
             });
         }
     }
-    assert!(seen > 8, "{seen} outlooks");
+    assert!(seen > 2, "{seen} outlooks");
 }
 
 #[test]
@@ -238,8 +256,17 @@ fn what_was_not_simulated_is_told_and_not_promised() {
     let words = ["--rate=100000", "--connections=10000", "--sink-rate=99999"];
     let (inputs, _) = super::typed(&[&words[..], &["--stall=1h"]].concat()).expect("inputs");
     let machine = machines::find(&inputs, None).expect("a machine");
+    let config = &machine.settings.config;
+    let workload = machine.share.workload();
+    let simulated = simulation::run(&Scenario {
+        config,
+        max_message: machine.settings.max_message,
+        workload: &workload,
+        settle: Duration::ZERO,
+        max_steps: 2_000_000,
+    });
     let plan = Plan {
-        expected: what_if::expected(&machine.share, &machine.settings),
+        expected: Outlook::new("this load".to_owned(), workload, simulated, config),
         what_if: Vec::new(),
         inputs,
         capacity: None,

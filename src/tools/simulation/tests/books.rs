@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::super::super::metrics::Ledger;
 use super::super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
 use super::super::simulator::Simulator;
-use super::super::{Scenario, Simulated, heaviest, run};
+use super::super::{MAX_STEPS, Scenario, heaviest, run};
+use super::is_long;
 
 const MAX_MESSAGE: usize = 1024;
 /// Long enough for the slowest sink.
@@ -87,15 +88,12 @@ fn scenario<'a>(config: &'a Config, workload: &'a Workload, settle: Duration) ->
         max_message: MAX_MESSAGE,
         workload,
         settle,
+        max_steps: MAX_STEPS,
     }
 }
 
-fn lost(simulated: &Simulated) -> u64 {
-    simulated.metrics.lost.iter().map(|(_, count)| count).sum()
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(if is_long() { 1024 } else { 64 }))]
 
     #[test]
     fn every_message_is_accounted_for(
@@ -106,7 +104,7 @@ proptest! {
         let simulated = run(&scenario(&config, &workload, settle));
         let metrics = &simulated.metrics;
         prop_assert_eq!(metrics.ledger, Ledger::Closes);
-        prop_assert_eq!(metrics.sent, metrics.delivered + lost(&simulated) + simulated.unseen);
+        prop_assert_eq!(metrics.sent, metrics.delivered + metrics.lost() + simulated.unseen);
         prop_assert!(simulated.watched.at_end.closes(), "{:?}", simulated.watched.at_end);
         prop_assert_eq!(metrics.stopped_at.as_ref(), None);
         let most = metrics.threads_before + config.max_connections.unwrap_or_default() as u64;
@@ -123,7 +121,7 @@ proptest! {
         config.when_full = WhenFull::Block;
         config.on_overload = OnOverload::Backlog;
         let simulated = run(&scenario(&config, &workload, SETTLE));
-        prop_assert_eq!(lost(&simulated), 0);
+        prop_assert_eq!(simulated.metrics.lost(), 0);
         prop_assert_eq!(simulated.unseen, 0);
         prop_assert_eq!(simulated.metrics.threads_left(), 0);
     }

@@ -11,7 +11,7 @@ use drainline::{Config, OnOverload, WhenFull};
 
 use super::super::metrics::{Ledger, Recovery};
 use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
-use super::{Scenario, Simulated, run};
+use super::{MAX_STEPS, Scenario, Simulated, run};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -42,6 +42,7 @@ fn simulate(config: &Config, workload: &Workload) -> Simulated {
         max_message: DEFAULT_MAX_MESSAGE,
         workload,
         settle: MINUTE,
+        max_steps: MAX_STEPS,
     });
     assert_eq!(
         simulated.metrics.ledger,
@@ -52,8 +53,9 @@ fn simulate(config: &Config, workload: &Workload) -> Simulated {
     simulated
 }
 
-fn lost(simulated: &Simulated) -> u64 {
-    simulated.metrics.lost.iter().map(|(_, count)| count).sum()
+/// Whether there is time for every case, and not only for as many as show each thing once.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("DRAINLINE_LONG").is_some()
 }
 
 fn lost_for(simulated: &Simulated, reason: &str) -> u64 {
@@ -69,7 +71,7 @@ fn a_stall_that_the_buffer_holds_costs_nothing_and_holds_up_nobody() {
     let simulated = simulate(&Config::default(), &workload);
     let metrics = &simulated.metrics;
     assert_eq!((metrics.sent, metrics.delivered), (150_000, 150_000));
-    assert_eq!((lost(&simulated), simulated.unseen), (0, 0));
+    assert_eq!((simulated.metrics.lost(), simulated.unseen), (0, 0));
     assert!(
         (49_000..52_000).contains(&metrics.peak_buffered),
         "{metrics:?}"
@@ -101,7 +103,12 @@ fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_aborted() 
         })
     };
     let held = simulate(&small(WhenFull::Abort, 30), &workload);
-    assert_eq!((lost(&held), held.unseen), (0, 0), "{:?}", held.metrics);
+    assert_eq!(
+        (held.metrics.lost(), held.unseen),
+        (0, 0),
+        "{:?}",
+        held.metrics
+    );
     let longest = held.timeline.iter().map(|point| point.longest_wait).max();
     assert!(
         longest > Some(SECOND * 15) && longest < Some(SECOND * 20),
@@ -126,7 +133,7 @@ fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_aborted() 
         (0, 0)
     );
     let waited = simulate(&small(WhenFull::Block, 5), &workload);
-    assert_eq!((lost(&waited), waited.unseen), (0, 0));
+    assert_eq!((waited.metrics.lost(), waited.unseen), (0, 0));
     assert_eq!(waited.metrics.delivered, 50 * 100 * 60);
 }
 
@@ -161,7 +168,7 @@ fn one_greedy_client_takes_no_more_than_its_turns() {
     let workload = workload(crowds, Some(10_000), &[]);
     let config = config(|config| config.buffer_messages = 10_000);
     let simulated = simulate(&config, &workload);
-    assert_eq!(lost(&simulated), 0);
+    assert_eq!(simulated.metrics.lost(), 0);
     // The sink's rate is what both get together.
     assert!(
         simulated.metrics.delivered >= 199_000,
@@ -239,7 +246,7 @@ fn a_rate_limit_holds_back_and_loses_nothing() {
     let workload = workload(crowds, None, &[]);
     let config = config(|config| config.rate_limit = Some(100));
     let simulated = simulate(&config, &workload);
-    assert_eq!(lost(&simulated), 0);
+    assert_eq!(simulated.metrics.lost(), 0);
     let during = simulated
         .timeline
         .iter()
@@ -273,14 +280,14 @@ fn an_hour_of_thousands_is_little_work() {
     let config = config(|config| config.max_connections = Some(6_000));
     let simulated = simulate(&config, &workload);
     assert_eq!(simulated.metrics.delivered, 180_000_000);
-    assert_eq!(lost(&simulated), 0);
+    assert_eq!(simulated.metrics.lost(), 0);
     assert!(simulated.steps < 200_000, "{}", simulated.steps);
     assert!(simulated.timeline.len() < 1_100);
 }
 
 #[test]
 fn overload_is_bounded_work() {
-    let crowds = vec![crowd(5_000, ClientPace::Rate(10), 600)];
+    let crowds = vec![crowd(5_000, ClientPace::Rate(10), 120)];
     let workload = workload(crowds, Some(40_000), &[]);
     let config = config(|config| {
         config.max_connections = Some(6_000);
@@ -288,9 +295,9 @@ fn overload_is_bounded_work() {
     });
     let simulated = simulate(&config, &workload);
     assert!(simulated.metrics.stopped_at.is_none());
-    assert!(simulated.steps < 10_000_000, "{}", simulated.steps);
+    assert!(simulated.steps < 2_500_000, "{}", simulated.steps);
     let delivered = simulated.metrics.delivered;
-    assert!((23_900_000..30_000_000).contains(&delivered), "{delivered}");
+    assert!((4_700_000..7_300_000).contains(&delivered), "{delivered}");
 }
 
 #[test]

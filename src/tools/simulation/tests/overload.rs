@@ -8,7 +8,7 @@ use drainline::{Config, OnOverload, PauseAfter, WhenFull};
 
 use super::super::super::workload::{ClientPace, Crowd, Workload};
 use super::super::Simulated;
-use super::{config, crowd, lost, lost_for, simulate, stall, workload};
+use super::{config, crowd, lost_for, simulate, stall, workload};
 
 const HOUR: u64 = 3600;
 const OWN_THREADS: u64 = 7;
@@ -179,7 +179,7 @@ fn an_hour_of_wait_loses_nothing_and_opens_a_second_after_healing() {
     let (_, opened_after) = only_pause(&simulated, HOUR);
     let about_a_second = Duration::from_millis(900)..=Duration::from_millis(1_200);
     assert!(about_a_second.contains(&opened_after), "{opened_after:?}");
-    assert_eq!(lost(&simulated), 0);
+    assert_eq!(simulated.metrics.lost(), 0);
     assert_eq!(highest(&simulated), OverloadLevel::Paused);
     assert!(is_back_to_normal(&simulated));
     let end = simulated.watched.at_end;
@@ -217,7 +217,7 @@ fn healthy_bulk_never_leaves_normal() {
     let workload = workload(crowds, Some(5_000_000), &[]);
     let simulated = simulate(&settings(WhenFull::Abort, 100_000), &workload);
     assert_eq!(simulated.changes, []);
-    assert_eq!(lost(&simulated), 0);
+    assert_eq!(simulated.metrics.lost(), 0);
     let delivered = simulated.metrics.delivered;
     assert!(
         delivered > 5_000_000 * 29,
