@@ -7,6 +7,8 @@
 mod common;
 
 #[cfg(feature = "cli")]
+mod first_byte;
+#[cfg(feature = "cli")]
 mod leak;
 mod limit;
 mod pause;

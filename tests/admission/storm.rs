@@ -3,6 +3,7 @@
 //! what was used, and once the sink moves the server serves again.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use drainline::{OnOverload, PauseAfter};
@@ -229,6 +230,27 @@ fn under_refuse_connects_are_refused_until_the_sink_heals() {
     assert!(count(&outcomes, End::Refused) > 0);
 }
 
+/// The only client that a server takes. While the thread of the one before has not been joined,
+/// clients are refused, or connect and are rejected: they come again.
+fn only_client(child: &Drainline, number: u32) -> TcpStream {
+    let line = Tagged::new(number).line(0, SIZE);
+    let come = || {
+        let mut client = client::connect(child.addr());
+        // Whoever is rejected may notice it here.
+        let _ = client.write_all(&[&line[..], b"\n"].concat());
+        client
+    };
+    let mut client = come();
+    wait_until("a line of the only client", DEADLINE, || {
+        let is_served = child.stdout_contains(0, &line);
+        if !is_served && client::is_closed(&client) {
+            client = come();
+        }
+        is_served
+    });
+    client
+}
+
 #[test]
 fn a_listener_that_refused_comes_back_on_the_same_port() {
     let cycles = if std::env::var_os("DRAINLINE_LONG").is_some() {
@@ -239,11 +261,10 @@ fn a_listener_that_refused_comes_back_on_the_same_port() {
     let mut child = Drainline::start(&["--max-connections", "1", "--on-overload", "refuse"]);
     let addr = child.addr();
     for cycle in 0..cycles {
-        // While the one before has not been joined this is refused, and tried again.
-        let mut only = client::connect(addr);
-        let line = Tagged::new(cycle).lines(0..1, SIZE);
-        only.write_all(&line).unwrap();
-        wait_until("the listener shut", DEADLINE, || client::is_refused(addr));
+        let _only = only_client(&child, cycle);
+        // Asked without connecting, which the kernel would try again only after a second.
+        wait_until("the listener shut", DEADLINE, || !proc::is_listening(addr));
+        assert!(client::is_refused(addr));
     }
     let exit = child.terminate();
     exit.assert_code(0);

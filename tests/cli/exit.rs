@@ -320,9 +320,10 @@ fn a_stop_that_is_repeated_within_a_second_is_the_same_request() {
     }
 }
 
-/// Started by a parent that has blocked the signals which ask for a stop.
+/// Started by a parent that has blocked the signals which ask for a stop. Neither is ignored, as a
+/// shell in the background has SIGINT.
 fn by_one_that_blocks(args: &[&str]) -> Launch {
-    let line = r#"exec env --block-signal=TERM --block-signal=INT "$0" "$@""#;
+    let line = r#"exec env --default-signal=INT --block-signal=TERM --block-signal=INT "$0" "$@""#;
     Drainline::with(args).shell(line)
 }
 
@@ -379,7 +380,9 @@ fn with_pending(signals: &[&str], args: &[&str]) -> Launch {
         let words = signals.iter().map(|name| format.replace("NAME", name));
         words.collect()
     };
-    let (block, send) = (each(" --block-signal=NAME"), each("kill -NAME $$; "));
+    // A shell in the background, and nohup(1), have them ignored.
+    let block = each(" --default-signal=NAME --block-signal=NAME");
+    let send = each("kill -NAME $$; ");
     let line = format!(r#"exec env{block} sh -c '{send}exec "$0" "$@"' "$0" "$@""#);
     Drainline::with(args).shell(line)
 }

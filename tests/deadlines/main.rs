@@ -5,8 +5,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[cfg(feature = "cli")]
-mod first_byte;
 mod keepalive;
 mod rate;
 #[cfg(feature = "cli")]

@@ -32,8 +32,10 @@ fn on_terminal(directory: &Path, arguments: &str) -> Option<OnTerminal> {
     if !is_installed("script") {
         return None;
     }
+    // Nobody had it ignore SIGHUP, as nohup(1) does for whole test runs.
+    let program = format!("env --default-signal=HUP '{BINARY}'");
     let command = format!(
-        "echo $$ >pid; exec '{BINARY}' --listen 127.0.0.1:0 --port-file ports --report json {arguments} 2>stderr"
+        "echo $$ >pid; exec {program} --listen 127.0.0.1:0 --port-file ports --report json {arguments} 2>stderr"
     );
     let child: Child = Command::new("script")
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])

@@ -226,13 +226,16 @@ mod tests {
         }
     }
 
-    /// Wherever a piece ends, and whatever a write takes of it.
+    /// Wherever a piece ends, and whatever a write takes of it. The whole is a few pieces long, so
+    /// that each byte of the unit, however it is shown, ends one of them where a write takes one
+    /// byte.
     #[test]
     fn pieces_put_together_are_the_whole_whatever_a_write_takes() {
         let unit = "é’🦀\u{9b}\x1b語x\n".as_bytes();
-        let message = unit.repeat(1000);
+        let message = unit.repeat(200);
         let batch = batch(OutputFraming::Lines, &[&message, b"\x9b", &message]);
         let whole = shown(&batch, PIECE);
+        assert!(whole.len() > 2 * PIECE);
         for step in [1, 7, 8, 1000, PIECE - 1] {
             assert!(shown(&batch, step) == whole, "{step}");
         }

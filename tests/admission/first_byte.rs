@@ -125,9 +125,23 @@ fn for_a_client_that_is_kept_out_the_oldest_of_the_silent_gives_way_after_a_minu
     let threads = servers.map(|(on_overload, off, auto)| {
         thread::spawn(move || {
             let mut late = auto.let_in(DEADLINE * 3);
-            assert_eq!(auto.closed(), [0], "{on_overload}");
+            let gone = auto.closed();
+            if on_overload == "refuse" {
+                // Nobody can see there whether somebody is refused: as soon as every place is
+                // taken again, the next one may go.
+                assert!(
+                    !gone.is_empty() && gone.iter().copied().eq(0..gone.len()),
+                    "{gone:?}"
+                );
+            } else {
+                assert_eq!(gone, [0], "{on_overload}");
+            }
             say(&auto.server, &mut late, "and again");
-            assert_eq!(auto.end(), 1, "{on_overload}");
+            let ended = auto.end();
+            assert!(
+                ended == 1 || on_overload == "refuse" && ended >= gone.len() as u64,
+                "{ended}"
+            );
             assert_eq!(off.closed(), [0; 0], "{on_overload}");
             assert_eq!(off.end(), 0, "{on_overload}");
         })
