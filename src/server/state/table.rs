@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -187,11 +187,16 @@ impl Table {
     }
 
     /// Visits every connection whose handler has not returned, without the lock: threads that a
-    /// visit wakes ask for the lock next, and thousands of them would wake each other one by one.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Arc<ConnectionState>)) {
-        for state in self.states() {
-            visit(&state);
-        }
+    /// visit wakes ask for the lock next, and thousands of them would wake each other one by one. A
+    /// connection that ends before its visit keeps no socket until then: its permit is back, and the
+    /// next client may have come for that.
+    pub(crate) fn for_each(&self, visit: impl FnMut(Arc<ConnectionState>)) {
+        let states: Vec<_> = {
+            let inner = self.inner.lock();
+            let entries = inner.connections.values();
+            entries.map(|entry| Arc::downgrade(&entry.state)).collect()
+        };
+        states.iter().filter_map(Weak::upgrade).for_each(visit);
     }
 
     /// The states of all connections whose handlers have not returned.
@@ -414,6 +419,30 @@ mod tests {
                 }
             });
         }
+        assert_eq!(visited, 1);
+    }
+
+    #[test]
+    fn a_connection_that_ends_before_its_visit_keeps_no_socket_for_it() {
+        let server = reads_all();
+        let address = server.local_addrs()[0];
+        let connect = |_| TcpStream::connect(address).unwrap();
+        let mut clients: Vec<_> = (0..2).map(connect).collect();
+        let end = Instant::now() + Duration::from_secs(60);
+        let until = |holds: &dyn Fn() -> bool| {
+            while !holds() {
+                assert!(Instant::now() < end);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        until(&|| server.stats().open == 2);
+        let table = &server.shared.table;
+        let mut visited = 0;
+        table.for_each(|_| {
+            visited += 1;
+            clients.clear();
+            until(&|| table.is_empty());
+        });
         assert_eq!(visited, 1);
     }
 

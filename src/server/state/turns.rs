@@ -65,7 +65,7 @@ impl Turns {
     }
 }
 
-/// A place in the line. Dropped, it makes room for the next, whether it came up or not.
+/// A place in the line. Dropped, it lets the next turn come up, or leaves the line.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
