@@ -1,4 +1,4 @@
-//! What the parts cost, each alone: `cargo bench --bench micro`.
+//! What the parts cost, each alone: `cargo bench` in this folder.
 
 mod framing;
 mod ledger;

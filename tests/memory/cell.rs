@@ -15,6 +15,9 @@ use crate::common::proc;
 /// So long nothing has to move, nor a processor be used, before it counts as settled.
 const SETTLED: Duration = Duration::from_millis(150);
 const ROUND: Duration = Duration::from_millis(2);
+/// Between two looks at what the server has not read: whoever looks all the time keeps the server
+/// from its processor.
+const LOOK: Duration = Duration::from_micros(100);
 /// The longest that filling takes; what does not settle by then goes on with the next step, as
 /// below.
 const FILLING: Duration = Duration::from_secs(15);
@@ -184,6 +187,7 @@ impl Running {
                     if begun.elapsed() > ROUND {
                         return 0;
                     }
+                    thread::sleep(LOOK);
                 }
                 group.push()
             }

@@ -72,10 +72,16 @@ pub fn all() -> Vec<Cell> {
     .concat()
 }
 
-/// Some of each, for a run of some minutes.
+/// Some of each, for a run of some minutes; none twice.
 pub fn some() -> Vec<Cell> {
+    let mut cells = short();
     let third = all().into_iter().skip(1).step_by(3);
-    short().into_iter().chain(third).collect()
+    for cell in third {
+        if cells.iter().all(|there| there.name != cell.name) {
+            cells.push(cell);
+        }
+    }
+    cells
 }
 
 /// Those that a short run has, too.

@@ -199,7 +199,7 @@ fn a_renamed_file_is_left_alone_for_a_while_and_then_opened_by_its_name() {
     let mut case = Case::start();
     fs::rename(&case.path, &case.renamed).unwrap();
     // Others may put a new one there (logrotate's create), which changes nothing.
-    thread::sleep(LEFT_ALONE / 2);
+    thread::sleep(LEFT_ALONE / 4);
     fs::write(&case.path, "new\n").unwrap();
     case.send("to the old one\n");
     case.wait_until_first_holds("first\nto the old one\n");
