@@ -1,8 +1,6 @@
 //! How far something is, on a terminal.
 
-use std::io::IsTerminal;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// A line on stderr that is drawn anew; nothing where stderr is no terminal.
 pub(super) struct Bar {
@@ -12,11 +10,7 @@ pub(super) struct Bar {
 impl Bar {
     /// `way`: what is done at the end.
     pub(super) fn new(way: u64) -> Bar {
-        let target = match std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(way), target);
+        let bar = ProgressBar::new(way);
         if let Ok(style) = ProgressStyle::with_template("{bar:20} {percent:>3} % {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, ValueEnum};
 use drainline::ingest::{Framing, OutputFraming};
 
 use crate::cli::help::Page;
@@ -17,7 +17,7 @@ use super::super::workload::{ClientPace, Stall, Workload};
 use super::limits;
 use super::presets::Preset;
 use super::run;
-use super::strategy::{NAMED, Strategy, TELLING};
+use super::strategy::{Strategy, TELLING};
 
 /// Runs the same load against several servers in turn, each in a process of its own, and reports
 /// what each used, lost and delayed: the servers that people write first, each cure alone, and all
@@ -243,7 +243,7 @@ impl Args {
             check_server(&flags)?;
         }
         Ok(Experiment {
-            load: self.preset.name().to_owned(),
+            load: self.preset.name(),
             workload,
             strategies,
         })
@@ -252,7 +252,7 @@ impl Args {
     fn strategies(&self) -> Result<Vec<Strategy>, UsageError> {
         let mut strategies = match self.strategies.as_deref() {
             None => TELLING.to_vec(),
-            Some("all") => NAMED.to_vec(),
+            Some("all") => Strategy::value_variants().to_vec(),
             Some(names) => names
                 .split(',')
                 .filter(|name| *name != CUSTOM)

@@ -1,57 +1,19 @@
-//! What was seen, made into metrics.
+//! What a ledger and a timeline come to.
 
 use serde_json::Value;
 
 use super::super::workload::Workload;
-use super::clients::Sent;
 use super::outcome::{Ledger, Metrics, Point, Recovery};
 
-/// One run, as it was seen from outside and as the server told it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) threads_before: u64,
-    pub(super) threads_after: u64,
-    pub(super) peak_memory_bytes: u64,
-    pub(super) timeline: Vec<Point>,
-    /// What came out of the sink's end.
-    pub(super) delivered: u64,
-    /// The ledger, where the server keeps one and could still tell it.
-    pub(super) ledger: Option<Value>,
-    pub(super) has_ledger: bool,
-    pub(super) stopped_at: Option<String>,
-    /// It ended before it was asked to.
-    pub(super) died: Option<String>,
-}
-
-pub(super) fn metrics(workload: &Workload, seen: &Seen, sent: &Sent) -> Metrics {
-    let peak = |of: fn(&Point) -> u64| seen.timeline.iter().map(of).max().unwrap_or(0);
-    let ledger = seen.ledger.as_ref();
-    let is_balanced = ledger.and_then(|ledger| ledger["balanced"].as_bool());
-    Metrics {
-        peak_threads: peak(|point| point.threads).max(seen.threads_before),
-        threads_before: seen.threads_before,
-        threads_after: seen.threads_after,
-        peak_memory_bytes: seen.peak_memory_bytes,
-        peak_descriptors: peak(|point| point.descriptors),
-        peak_buffered: peak(|point| point.buffered),
-        sent: sent.messages,
-        delivered: seen.delivered,
-        lost: ledger
-            .map(|ledger| counts(&ledger["dropped"]))
-            .unwrap_or_default(),
-        rejected: ledger
-            .map(|ledger| counts(&ledger["connections"]["rejected"]))
-            .unwrap_or_default(),
-        held_up_p99: sent.held_up.quantile(0.99),
-        recovery: recovery(workload, &seen.timeline),
-        ledger: match (seen.has_ledger, is_balanced) {
-            (false, _) => Ledger::None,
-            (true, Some(true)) => Ledger::Closes,
-            (true, _) => Ledger::Open,
-        },
-        stopped_at: seen.stopped_at.clone(),
-        died: seen.died.clone(),
-    }
+/// Keeps what the server's ledger says; `None`: it could not tell any more.
+pub(super) fn keep_ledger(metrics: &mut Metrics, told: Option<Value>) {
+    let told = told.unwrap_or_default();
+    metrics.lost = counts(&told["dropped"]);
+    metrics.rejected = counts(&told["connections"]["rejected"]);
+    metrics.ledger = match told["balanced"].as_bool() {
+        Some(true) => Ledger::Closes,
+        _ => Ledger::Open,
+    };
 }
 
 fn counts(value: &Value) -> Vec<(String, u64)> {
@@ -62,7 +24,7 @@ fn counts(value: &Value) -> Vec<(String, u64)> {
 
 /// From the end of the last stall to the first look at which nobody waits and the buffer is all but
 /// empty.
-fn recovery(workload: &Workload, timeline: &[Point]) -> Recovery {
+pub(super) fn recovery(workload: &Workload, timeline: &[Point]) -> Recovery {
     let Some(end) = workload.recovers_at() else {
         return Recovery::NotAsked;
     };
@@ -123,19 +85,13 @@ mod tests {
             "balanced": true, "dropped": {"connection_closed": 3, "shutdown": 0},
             "connections": {"rejected": {"paused": 2}}
         });
-        let mut seen = Seen {
-            has_ledger: true,
-            ledger: Some(told),
-            ..Seen::default()
-        };
-        let of = |seen: &Seen| metrics(&workload(vec![]), seen, &Sent::default());
-        let metrics = of(&seen);
+        let mut metrics = Metrics::default();
+        assert_eq!(metrics.ledger, Ledger::None);
+        keep_ledger(&mut metrics, Some(told));
         assert_eq!(metrics.ledger, Ledger::Closes);
         assert_eq!(metrics.lost, [("connection_closed".to_owned(), 3)]);
         assert_eq!(metrics.rejected, [("paused".to_owned(), 2)]);
-        seen.ledger = None;
-        assert_eq!(of(&seen).ledger, Ledger::Open);
-        seen.has_ledger = false;
-        assert_eq!(of(&seen).ledger, Ledger::None);
+        keep_ledger(&mut metrics, None);
+        assert_eq!(metrics.ledger, Ledger::Open);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! In the order in which it goes: `args` reads the load, one of the `presets` or one's own, within
 //! `limits`, and the `strategy`s; `run` has each one's `process` serve the load's `clients` and its
-//! `sink`, and keeps what it sees from outside and the `sample`s that the `child` tells; `metrics`
-//! and `sentence` say what that comes to: the `outcome`. `table`, `json` and `html` tell it, in the
+//! `sink`, and keeps what it sees from outside and the `sample`s that the `child` tells; that comes
+//! to `metrics`, and with a sentence to the `outcome`. `table`, `json` and `html` tell it, in the
 //! same `columns`.
 
 mod args;
@@ -21,7 +21,6 @@ mod presets;
 mod process;
 mod run;
 mod sample;
-mod sentence;
 mod simulated;
 mod sink;
 mod strategy;

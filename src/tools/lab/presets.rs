@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
 
-/// A load with a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A load with a name: that of the variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preset {
     Burst,
     SlowSink,
@@ -15,31 +17,16 @@ pub(crate) enum Preset {
     OneGreedyClient,
 }
 
-pub(crate) const PRESETS: [Preset; 6] = [
-    Preset::Burst,
-    Preset::SlowSink,
-    Preset::DeadSink,
-    Preset::ReconnectStorm,
-    Preset::SlowLoris,
-    Preset::OneGreedyClient,
-];
-
 const SIZE: usize = 4000;
 
 impl Preset {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Preset::Burst => "burst",
-            Preset::SlowSink => "slow-sink",
-            Preset::DeadSink => "dead-sink",
-            Preset::ReconnectStorm => "reconnect-storm",
-            Preset::SlowLoris => "slow-loris",
-            Preset::OneGreedyClient => "one-greedy-client",
-        }
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or(String::new(), |value| value.get_name().to_owned())
     }
 
     pub(super) fn named(name: &str) -> Option<Preset> {
-        PRESETS.into_iter().find(|preset| preset.name() == name)
+        Preset::from_str(name, false).ok()
     }
 
     /// The load, for `duration`.

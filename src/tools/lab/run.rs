@@ -16,10 +16,9 @@ use super::super::workload::Workload;
 use super::child;
 use super::clients;
 use super::limits::Ceiling;
-use super::metrics::{self, Seen};
-use super::outcome::{Outcome, Point};
+use super::metrics;
+use super::outcome::{self, Metrics, Outcome, Point};
 use super::process::Process;
-use super::sentence;
 use super::sink::{self, Taken};
 use super::strategy::Strategy;
 
@@ -44,7 +43,8 @@ struct Run<'a> {
     start: Instant,
     stop: &'a AtomicBool,
     watch: &'a mut dyn FnMut(&Point),
-    seen: Seen,
+    timeline: Vec<Point>,
+    metrics: Metrics,
 }
 
 /// Puts the workload to a strategy's server. `watch` is called about twenty times a second. Blocks
@@ -75,9 +75,11 @@ pub(super) fn run(
         start,
         stop,
         watch,
-        seen: Seen {
+        timeline: Vec::new(),
+        metrics: Metrics {
             threads_before,
-            ..Seen::default()
+            peak_threads: threads_before,
+            ..Metrics::default()
         },
     };
     let sent = thread::scope(|scope| {
@@ -103,13 +105,18 @@ pub(super) fn run(
         run.end()?;
         sent
     })?;
-    let metrics = metrics::metrics(workload, &run.seen, &sent);
+    let metrics = Metrics {
+        sent: sent.messages,
+        held_up_p99: sent.held_up.quantile(0.99),
+        recovery: metrics::recovery(workload, &run.timeline),
+        ..run.metrics
+    };
     Ok(Outcome {
-        strategy: strategy.name().to_owned(),
-        sentence: sentence::sentence(strategy, workload, &metrics),
+        strategy: strategy.name(),
+        sentence: outcome::sentence(strategy, workload, &metrics),
         flags,
         simulated: None,
-        timeline: run.seen.timeline,
+        timeline: run.timeline,
         metrics,
     })
 }
@@ -121,7 +128,7 @@ impl Run<'_> {
         while !is_over() && !self.is_stopped() && Instant::now() < end {
             let Some(point) = self.look() else { return };
             if let Some(reached) = ceiling.reached(&point) {
-                self.seen.stopped_at = Some(reached);
+                self.metrics.stopped_at = Some(reached);
                 return;
             }
             thread::sleep(child::EVERY);
@@ -132,10 +139,10 @@ impl Run<'_> {
     fn settle(&mut self) {
         let end = Instant::now() + settle_time(self.workload);
         let mut calm = 0;
-        while self.seen.stopped_at.is_none() && !self.is_stopped() && Instant::now() < end {
+        while self.metrics.stopped_at.is_none() && !self.is_stopped() && Instant::now() < end {
             let Some(point) = self.look() else { return };
             let level = point.level.unwrap_or(OverloadLevel::Normal);
-            let threads_left = point.threads > self.seen.threads_before;
+            let threads_left = point.threads > self.metrics.threads_before;
             // A server that has just begun to accept again has clients waiting.
             calm = match level == OverloadLevel::Normal && point.buffered == 0 && !threads_left {
                 true => calm + 1,
@@ -168,18 +175,21 @@ impl Run<'_> {
             rejected: inside.rejected,
             level: inside.level,
         };
-        let seen = &mut self.seen;
-        seen.peak_memory_bytes = seen.peak_memory_bytes.max(usage.peak_memory_bytes);
-        seen.timeline.push(point);
+        let metrics = &mut self.metrics;
+        metrics.peak_threads = metrics.peak_threads.max(point.threads);
+        metrics.peak_memory_bytes = metrics.peak_memory_bytes.max(usage.peak_memory_bytes);
+        metrics.peak_descriptors = metrics.peak_descriptors.max(point.descriptors);
+        metrics.peak_buffered = metrics.peak_buffered.max(point.buffered);
+        self.timeline.push(point);
         (self.watch)(&point);
         Some(point)
     }
 
     /// Ends the server: this program in good order, the others as people end them.
     fn end(&mut self) -> io::Result<()> {
-        self.seen.threads_after = self.server.usage().unwrap_or_default().threads;
+        self.metrics.threads_after = self.server.usage().unwrap_or_default().threads;
         if let Some(how) = self.server.ending()? {
-            (self.seen.died, self.seen.threads_after) = (Some(how), 0);
+            (self.metrics.died, self.metrics.threads_after) = (Some(how), 0);
         }
         let mut within = Duration::ZERO;
         if self.is_ours {
@@ -188,9 +198,10 @@ impl Run<'_> {
         }
         let ended = self.server.end(within);
         self.taken.end();
-        self.seen.ledger = self.server.ledger();
-        self.seen.delivered = self.taken.messages();
-        self.seen.has_ledger = self.is_ours;
+        self.metrics.delivered = self.taken.messages();
+        if self.is_ours {
+            metrics::keep_ledger(&mut self.metrics, self.server.ledger());
+        }
         ended.map(drop)
     }
 }

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::cli::units;
 
 use super::super::workload::{ClientPace, Workload};
 
-/// A server that the lab puts to its load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A server that the lab puts to its load, in the order of the tale. The names on the command line
+/// are those of the variants.
+#[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Strategy {
     /// Handlers block on a channel that nobody receives from.
     Naive,
@@ -23,6 +26,7 @@ pub(crate) enum Strategy {
     /// Whoever is stuck is disconnected.
     Abort,
     /// The same, behind a usual buffer.
+    #[value(name = "abort+buffer")]
     AbortAndBuffer,
     /// Nobody new is let in while somebody is held up.
     Pause,
@@ -35,24 +39,9 @@ pub(crate) enum Strategy {
     /// All layers, as the program has them by default, with timeouts in proportion to the run.
     Layered,
     /// Any flags.
+    #[value(skip)]
     Custom(Vec<String>),
 }
-
-/// Those that have a name on the command line, in the order of the tale.
-pub(super) const NAMED: [Strategy; 12] = [
-    Strategy::Naive,
-    Strategy::TightLoop,
-    Strategy::SmallBuffer,
-    Strategy::BigBuffer,
-    Strategy::Limit,
-    Strategy::Abort,
-    Strategy::AbortAndBuffer,
-    Strategy::Pause,
-    Strategy::RateLimit,
-    Strategy::SingleSender,
-    Strategy::Backpressure,
-    Strategy::Layered,
-];
 
 /// Those that show the most in the least time.
 pub(super) const TELLING: [Strategy; 6] = [
@@ -77,26 +66,13 @@ const ALL_CONNECTIONS: usize = 4096;
 const LITTLE_BUFFER: usize = 1000;
 
 impl Strategy {
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Strategy::Naive => "naive",
-            Strategy::TightLoop => "tight-loop",
-            Strategy::SmallBuffer => "small-buffer",
-            Strategy::BigBuffer => "big-buffer",
-            Strategy::Limit => "limit",
-            Strategy::Abort => "abort",
-            Strategy::AbortAndBuffer => "abort+buffer",
-            Strategy::Pause => "pause",
-            Strategy::RateLimit => "rate-limit",
-            Strategy::SingleSender => "single-sender",
-            Strategy::Backpressure => "backpressure",
-            Strategy::Layered => "layered",
-            Strategy::Custom(_) => "custom",
-        }
+    pub(crate) fn name(&self) -> String {
+        let value = self.to_possible_value();
+        value.map_or("custom".to_owned(), |value| value.get_name().to_owned())
     }
 
     pub(super) fn named(name: &str) -> Option<Strategy> {
-        NAMED.into_iter().find(|strategy| strategy.name() == name)
+        Strategy::from_str(name, false).ok()
     }
 
     /// The flags that start the same server by hand, for a load like this; `None`: it is none of

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drainline::policy::TokenBucket;
 use drainline::{DropReason, OnOverload, RejectReason};
 
 use super::super::tag::mix;
@@ -65,7 +66,15 @@ impl Simulator<'_> {
         if self.admission.is_queue_full() {
             return self.retry(client, FIRST_SYN_RETRY, MAX_SYN_RETRY);
         }
-        let connection = Connection::new(client, crowd, sent, self.now, self.config.rate_limit);
+        let rate = self.config.rate_limit;
+        let connection = Connection {
+            client,
+            crowd,
+            base: sent,
+            bucket: rate.map(|rate| TokenBucket::new(rate as f64, self.now)),
+            since: self.now,
+            ..Connection::default()
+        };
         let id = match self.free.pop() {
             Some(id) => {
                 self.connections[id] = connection;

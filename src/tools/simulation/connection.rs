@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use drainline::policy::{Ticket, TokenBucket, Watch, Weight};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Client {
     pub(super) crowd: usize,
     /// Its number in the crowd.
@@ -18,23 +18,11 @@ pub(super) struct Client {
     pub(super) failures: u32,
 }
 
-impl Client {
-    pub(super) fn new(crowd: usize, place: usize) -> Self {
-        Client {
-            crowd,
-            place,
-            sent: 0,
-            connection: None,
-            epoch: 0,
-            failures: 0,
-        }
-    }
-}
-
 /// Where a handler is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Place {
     /// There is none yet: the kernel holds the connection.
+    #[default]
     Queued,
     /// It has read all there was and waits for more. Its client is there.
     Idle,
@@ -46,7 +34,7 @@ pub(super) enum Place {
     Over,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     pub(super) client: usize,
     pub(super) crowd: usize,
@@ -73,33 +61,4 @@ pub(super) struct Connection {
     /// When the client connected; of one that sends as fast as it can, when it was told of room
     /// last.
     pub(super) since: Duration,
-}
-
-impl Connection {
-    /// The kernel has it.
-    pub(super) fn new(
-        client: usize,
-        crowd: usize,
-        base: u64,
-        now: Duration,
-        rate: Option<u64>,
-    ) -> Self {
-        Connection {
-            client,
-            crowd,
-            place: Place::Queued,
-            base,
-            read: 0,
-            end: None,
-            full_at: None,
-            held: 0,
-            offered: Weight::default(),
-            is_eager: false,
-            given_up: None,
-            turns: 0,
-            watch: Watch::default(),
-            bucket: rate.map(|rate| TokenBucket::new(rate as f64, now)),
-            since: now,
-        }
-    }
 }

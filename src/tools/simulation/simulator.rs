@@ -103,7 +103,11 @@ impl<'a> Simulator<'a> {
                 first: clients.len(),
                 idle: 0,
             });
-            clients.extend((0..crowd.connections).map(|place| Client::new(number, place)));
+            clients.extend((0..crowd.connections).map(|place| Client {
+                crowd: number,
+                place,
+                ..Client::default()
+            }));
         }
         let settings = OverloadSettings {
             tick: TICK,

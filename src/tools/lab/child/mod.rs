@@ -20,6 +20,7 @@ use crate::cli::usage::UsageError;
 use crate::cli::{malloc, say, serve, settings};
 
 use super::sample::{Sample, listening};
+use super::strategy::Strategy;
 
 /// Between two samples.
 pub(super) const EVERY: Duration = Duration::from_millis(50);
@@ -45,11 +46,11 @@ pub(crate) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     if way == "server" {
         return serve_flags(&args[1..]);
     }
-    let Some(way) = simple::Way::named(way) else {
+    let Some(strategy) = Strategy::named(way) else {
         return Err(failed("it is a part of `drainline lab`"));
     };
     serve::raise_descriptor_limit();
-    simple::serve(way).map_err(|error| failed(&error.to_string()))?;
+    simple::serve(&strategy).map_err(|error| failed(&error.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 

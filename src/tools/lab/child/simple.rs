@@ -13,71 +13,48 @@ use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
 use super::super::sample::Sample;
+use super::super::strategy::Strategy;
 use super::tell;
-
-/// Which of them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Way {
-    /// Handlers block in a send to a channel that nobody receives from.
-    Naive,
-    /// A consumer that does nothing but receive and write, one message at a time.
-    TightLoop,
-    /// The same, behind a channel of ten messages.
-    SmallBuffer,
-    /// Handlers hand each message to one thread, which alone sends to the channel.
-    SingleSender,
-}
 
 const CAPACITY: usize = 1000;
 const SMALL_CAPACITY: usize = 10;
 const BACKLOG: i32 = 4096;
 const NO_ROOM: Duration = Duration::from_millis(10);
 
-impl Way {
-    pub(super) fn named(name: &str) -> Option<Way> {
-        match name {
-            "naive" => Some(Way::Naive),
-            "tight-loop" => Some(Way::TightLoop),
-            "small-buffer" => Some(Way::SmallBuffer),
-            "single-sender" => Some(Way::SingleSender),
-            _ => None,
-        }
-    }
-}
-
 type Message = Vec<u8>;
 
 /// Accepts until the process is ended.
-pub(super) fn serve(way: Way) -> io::Result<()> {
+pub(super) fn serve(strategy: &Strategy) -> io::Result<()> {
     let listener = listen()?;
-    let capacity = if way == Way::SmallBuffer {
-        SMALL_CAPACITY
-    } else {
-        CAPACITY
+    let capacity = match strategy {
+        Strategy::SmallBuffer => SMALL_CAPACITY,
+        _ => CAPACITY,
     };
     let books = Arc::new(Books::default());
     let (buffer, received) = sync_channel(capacity);
-    let handlers_send_to = match way {
+    let handlers_send_to = match strategy {
         // The receiving end is kept, as in a program whose consumer is stuck elsewhere.
-        Way::Naive => {
+        Strategy::Naive => {
             start("consumer", move || hold(received))?;
             buffer
         }
-        Way::TightLoop | Way::SmallBuffer => {
+        Strategy::SingleSender => {
+            let (to_sender, from_handlers) = sync_channel(0);
+            let books = Arc::clone(&books);
+            start("consumer", move || consume(&received, &books))?;
+            start("sender", move || pass_on(&from_handlers, &buffer))?;
+            to_sender
+        }
+        _ => {
             let books = Arc::clone(&books);
             start("consumer", move || consume(&received, &books))?;
             buffer
         }
-        Way::SingleSender => {
-            let (to_sender, from_handlers) = sync_channel(0);
-            let books_of_consumer = Arc::clone(&books);
-            start("consumer", move || consume(&received, &books_of_consumer))?;
-            start("sender", move || pass_on(&from_handlers, &buffer))?;
-            to_sender
-        }
     };
     let told = Arc::clone(&books);
-    tell(listener.local_addr()?.port(), move || Some(told.sample()))?;
+    tell(listener.local_addr()?.port(), move || {
+        Some(sample(&told.lock()))
+    })?;
     for (stream, number) in listener.incoming().zip(0..) {
         let (to, books) = (handlers_send_to.clone(), Arc::clone(&books));
         let started =
@@ -109,16 +86,16 @@ fn handle(stream: TcpStream, number: u64, to: &SyncSender<Message>, books: &Book
             Ok(1..) if message.ends_with(b"\n") => {}
             _ => return,
         }
-        books.entered();
+        books.lock().inside += 1;
         // A try first, so that only those who wait are seen waiting.
         let outcome = match to.try_send(message) {
             Err(TrySendError::Full(message)) => {
-                books.waits(number);
+                books.lock().waiting.insert(number, Instant::now());
                 to.send(message)
             }
             _ => Ok(()),
         };
-        books.waits_no_more(number);
+        books.lock().waiting.remove(&number);
         if outcome.is_err() {
             return;
         }
@@ -136,7 +113,7 @@ fn consume(received: &Receiver<Message>, books: &Books) {
         {
             return;
         }
-        books.left();
+        books.lock().inside -= 1;
     }
 }
 
@@ -165,10 +142,7 @@ fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// For the lab's eyes; a server of this kind knows nothing of itself.
-#[derive(Debug, Default)]
-struct Books {
-    counts: Mutex<Counts>,
-}
+type Books = Mutex<Counts>;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -177,30 +151,11 @@ struct Counts {
     waiting: BTreeMap<u64, Instant>,
 }
 
-impl Books {
-    fn entered(&self) {
-        self.counts.lock().inside += 1;
-    }
-
-    fn left(&self) {
-        self.counts.lock().inside -= 1;
-    }
-
-    fn waits(&self, handler: u64) {
-        self.counts.lock().waiting.insert(handler, Instant::now());
-    }
-
-    fn waits_no_more(&self, handler: u64) {
-        self.counts.lock().waiting.remove(&handler);
-    }
-
-    fn sample(&self) -> Sample {
-        let counts = self.counts.lock();
-        let since = counts.waiting.values().min();
-        Sample {
-            buffered: counts.inside,
-            longest_wait: since.map_or(Duration::ZERO, Instant::elapsed),
-            ..Sample::default()
-        }
+fn sample(counts: &Counts) -> Sample {
+    let since = counts.waiting.values().min();
+    Sample {
+        buffered: counts.inside,
+        longest_wait: since.map_or(Duration::ZERO, Instant::elapsed),
+        ..Sample::default()
     }
 }

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::super::args::{Typed, assert_every_flag_is_in_both_helps, assert_refused, read};
 use super::super::workload::{ClientPace, Stall};
 use super::args::{Args, Experiment, PAGE};
-use super::presets::PRESETS;
+use super::presets::Preset;
 use super::run;
-use super::strategy::{NAMED, Strategy, TELLING};
+use super::strategy::{Strategy, TELLING};
 use crate::cli::settings::{self, Parsed, Settings};
 use crate::cli::usage::UsageError;
 
@@ -79,7 +81,10 @@ fn a_preset_gives_what_is_not_typed() {
     let custom = Strategy::Custom(vec!["--when-full".to_owned(), "drop".to_owned()]);
     let strategies = [Strategy::AbortAndBuffer, Strategy::Layered, custom];
     assert_eq!(own.strategies, strategies);
-    assert_eq!(experiment(&["--strategies=all"]).strategies, NAMED);
+    assert_eq!(
+        experiment(&["--strategies=all"]).strategies,
+        Strategy::value_variants()
+    );
     let alone = experiment(&["--strategies=custom", "--", "--coalesce=off"]);
     assert_eq!(
         alone.strategies,
@@ -133,11 +138,11 @@ fn server_settings(flags: &[String]) -> Settings {
 
 #[test]
 fn every_cure_is_a_server_that_can_be_started_under_every_preset() {
-    for preset in PRESETS {
+    for preset in Preset::value_variants() {
         for duration in [1, 5, 600].map(Duration::from_secs) {
             let workload = preset.workload(duration);
             super::limits::check(&workload).expect("a preset in its limits");
-            for strategy in NAMED {
+            for strategy in Strategy::value_variants() {
                 if let Some(flags) = strategy.flags(&workload) {
                     server_settings(&flags);
                 }
@@ -148,7 +153,7 @@ fn every_cure_is_a_server_that_can_be_started_under_every_preset() {
 
 #[test]
 fn what_is_layered_differs_from_the_defaults_in_time_alone() {
-    let workload = PRESETS[0].workload(Duration::from_secs(5));
+    let workload = Preset::Burst.workload(Duration::from_secs(5));
     let flags = Strategy::Layered.flags(&workload).expect("flags");
     let mut settings = server_settings(&flags);
     assert_eq!(settings.config.send_timeout, Duration::from_secs(1));
