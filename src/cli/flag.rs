@@ -1,8 +1,9 @@
 //! What a flag is: one row, of which the parser, both helps, the errors and `--check` are made.
+//! Every command has its rows, the server and the tools alike.
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches};
 
 use super::kinds::{Kind, NotAccepted};
 use super::usage::UsageError;
@@ -24,6 +25,10 @@ pub(crate) struct Flag<S> {
 /// What stands behind a flag.
 pub(crate) enum Takes<S> {
     Value(Box<dyn Setting<S>>),
+    /// A word without a flag before: the row is no flag, but an argument such as `ADDRESS`.
+    Argument(Box<dyn Setting<S>>),
+    /// Every word after `--`.
+    Rest(fn(&mut S, Vec<String>)),
     /// Nothing: the flag switches something on.
     Nothing(fn(&mut S)),
     /// Nothing: the help is printed.
@@ -41,6 +46,7 @@ pub(crate) trait Setting<S> {
     fn expected(&self) -> String;
     fn placeholder(&self) -> String;
     fn is_list(&self) -> bool;
+    fn is_required(&self) -> bool;
     /// Values that are accepted, and values that are not.
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>);
@@ -52,6 +58,26 @@ pub(crate) struct Field<S, K: Kind> {
     pub(crate) get: fn(&S) -> K::Value,
     pub(crate) set: fn(&mut S, K::Value),
 }
+
+/// The setting behind a field: `setting!(Count(1..=9), Settings.config.backlog)`.
+macro_rules! setting {
+    ($kind:expr, $settings:ident.$($field:ident).+) => {
+        Box::new($crate::cli::flag::Field {
+            kind: $kind,
+            get: |settings: &$settings| settings.$($field).+.clone(),
+            set: |settings: &mut $settings, value| settings.$($field).+ = value,
+        })
+    };
+}
+
+/// A value of a kind, which belongs into a field: `field!(Count(1..=9), Settings.config.backlog)`.
+macro_rules! field {
+    ($kind:expr, $settings:ident.$($field:ident).+) => {
+        $crate::cli::flag::Takes::Value($crate::cli::flag::setting!($kind, $settings.$($field).+))
+    };
+}
+
+pub(crate) use {field, setting};
 
 impl<S, K: Kind> Setting<S> for Field<S, K> {
     fn apply(&self, settings: &mut S, typed: &OsStr) -> Result<(), NotAccepted> {
@@ -75,6 +101,10 @@ impl<S, K: Kind> Setting<S> for Field<S, K> {
         self.kind.is_list()
     }
 
+    fn is_required(&self) -> bool {
+        self.kind.is_required()
+    }
+
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
         self.kind.cases()
@@ -82,9 +112,28 @@ impl<S, K: Kind> Setting<S> for Field<S, K> {
 }
 
 impl<S: Default> Flag<S> {
-    /// `--send-timeout`
+    /// `-h` and `--help`, which each command has.
+    pub(crate) const fn help(group: &'static str) -> Flag<S> {
+        Flag {
+            name: "help",
+            group,
+            purpose: "this list; --help has the details",
+            help: "Prints help: -h lists the flags, --help says what each does and costs.",
+            takes: Takes::Help,
+        }
+    }
+
+    /// `--send-timeout`, or `ADDRESS` of an argument.
     pub(crate) fn long(&self) -> String {
-        format!("--{}", self.name)
+        match self.takes {
+            Takes::Argument(_) => self.name.to_uppercase(),
+            _ => format!("--{}", self.name),
+        }
+    }
+
+    /// Whether the row is a flag, and not a word that stands alone.
+    pub(crate) fn is_flag(&self) -> bool {
+        !matches!(self.takes, Takes::Argument(_) | Takes::Rest(_))
     }
 
     /// `send_timeout`: the name of the library's setting, where there is one.
@@ -94,67 +143,75 @@ impl<S: Default> Flag<S> {
 
     pub(crate) fn value(&self) -> Option<&dyn Setting<S>> {
         match &self.takes {
-            Takes::Value(value) => Some(&**value),
-            Takes::Nothing(_) | Takes::Help | Takes::Version => None,
+            Takes::Value(value) | Takes::Argument(value) => Some(&**value),
+            Takes::Rest(_) | Takes::Nothing(_) | Takes::Help | Takes::Version => None,
         }
+    }
+
+    /// The value of the flag that is not typed, as it could be typed.
+    pub(super) fn default(&self) -> Option<String> {
+        self.value()?.print(&S::default())
     }
 
     /// The flag as clap sees it. clap finds the words; the row reads them.
-    fn arg(&self) -> Arg {
-        let arg = Arg::new(self.name)
-            .long(self.name)
-            .help_heading(self.group)
-            .help(self.purpose);
+    pub(super) fn arg(&self) -> Arg {
+        let arg = Arg::new(self.name).help(self.purpose).long_help(self.help);
+        let arg = match self.is_flag() {
+            true => arg.long(self.name).help_heading(self.group),
+            false => arg,
+        };
         match &self.takes {
-            Takes::Value(value) => {
-                let default = value.print(&S::default());
-                let told = default
-                    .as_ref()
-                    .map(|default| format!("Default: {default}. "));
-                let (told, expected) = (told.unwrap_or_default(), value.expected());
-                let arg = match default {
-                    Some(default) => arg.default_value(default).hide_default_value(true),
-                    None => arg,
-                };
-                arg.value_name(value.placeholder())
-                    .long_help(format!("{}\n{told}Expects {expected}.", self.help))
-                    .value_parser(clap::value_parser!(OsString))
-                    // `-5s` after a flag is a bad value of that flag, not a flag of its own. A path
-                    // is left out: no value of it is bad, so a flag whose value was forgotten would
-                    // become a file.
-                    .allow_hyphen_values(value.placeholder() != "PATH")
-                    .action(match value.is_list() {
-                        true => ArgAction::Append,
-                        false => ArgAction::Set,
-                    })
-            }
-            Takes::Nothing(_) => arg.long_help(self.help).action(ArgAction::SetTrue),
-            Takes::Help => arg.long_help(self.help).short('h').action(ArgAction::Help),
-            Takes::Version => arg
-                .long_help(self.help)
-                .short('V')
-                .action(ArgAction::Version),
+            // `-5s` after a flag is a bad value of that flag, not a flag of its own. A path is left
+            // out: no value of it is bad, so a flag whose value was forgotten would become a file.
+            Takes::Value(value) => self
+                .arg_of_value(arg, &**value)
+                .allow_hyphen_values(!value.placeholder().starts_with("PATH")),
+            Takes::Argument(value) => self.arg_of_value(arg, &**value),
+            Takes::Rest(_) => arg
+                .last(true)
+                .num_args(1..)
+                .value_name(self.name.to_uppercase()),
+            Takes::Nothing(_) => arg.action(ArgAction::SetTrue),
+            Takes::Help => arg.short('h').action(ArgAction::Help),
+            Takes::Version => arg.short('V').action(ArgAction::Version),
         }
     }
 
-    fn apply(&self, settings: &mut S, matches: &ArgMatches) -> Result<(), UsageError> {
+    fn arg_of_value(&self, arg: Arg, value: &dyn Setting<S>) -> Arg {
+        let default = self.default();
+        let told = default
+            .as_ref()
+            .map(|default| format!("Default: {default}. "));
+        let (told, expected) = (told.unwrap_or_default(), value.expected());
+        arg.value_name(value.placeholder())
+            .long_help(format!("{}\n{told}Expects {expected}.", self.help))
+            .value_parser(clap::value_parser!(OsString))
+            .action(match value.is_list() {
+                true => ArgAction::Append,
+                false => ArgAction::Set,
+            })
+    }
+
+    /// Sets what was typed.
+    ///
+    /// # Errors
+    /// The value is not accepted, or is missing.
+    pub(super) fn apply(&self, settings: &mut S, matches: &ArgMatches) -> Result<(), UsageError> {
         match &self.takes {
-            Takes::Value(value) => {
-                let is_typed =
-                    matches.value_source(self.name) == Some(clap::parser::ValueSource::CommandLine);
-                let words: Vec<OsString> = match matches.get_many::<OsString>(self.name) {
-                    Some(words) if is_typed => words.cloned().collect(),
-                    _ => return Ok(()),
-                };
-                let typed = words.join(OsStr::new(","));
-                value.apply(settings, &typed).map_err(|refused| {
-                    let part = refused.part.unwrap_or(typed);
-                    let mut expected = value.expected();
-                    if let Some(why) = refused.why {
-                        expected += &format!(": {why}");
+            Takes::Value(value) | Takes::Argument(value) => {
+                match matches.get_many::<OsString>(self.name) {
+                    Some(words) => {
+                        let words: Vec<OsString> = words.cloned().collect();
+                        self.read(&**value, settings, words.join(OsStr::new(",")))
                     }
-                    UsageError::bad_value(&self.long(), &part.to_string_lossy(), &expected)
-                })
+                    None if value.is_required() => Err(self.bad_value(OsStr::new(""), None)),
+                    None => Ok(()),
+                }
+            }
+            Takes::Rest(set) => {
+                let words = matches.get_many::<String>(self.name);
+                set(settings, words.into_iter().flatten().cloned().collect());
+                Ok(())
             }
             Takes::Nothing(switch) => {
                 if matches.get_flag(self.name) {
@@ -165,32 +222,26 @@ impl<S: Default> Flag<S> {
             Takes::Help | Takes::Version => Ok(()),
         }
     }
-}
 
-/// `command` with the flags that the rows describe.
-pub(crate) fn add_to<S: Default>(command: Command, flags: &[Flag<S>]) -> Command {
-    command
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        .args(flags.iter().map(Flag::arg))
-}
-
-/// The settings that were typed, and the defaults of all others.
-///
-/// # Errors
-/// The first value that a flag does not accept.
-pub(crate) fn read<S: Default>(flags: &[Flag<S>], matches: &ArgMatches) -> Result<S, UsageError> {
-    let mut settings = S::default();
-    for flag in flags {
-        flag.apply(&mut settings, matches)?;
+    fn read(
+        &self,
+        value: &dyn Setting<S>,
+        settings: &mut S,
+        typed: OsString,
+    ) -> Result<(), UsageError> {
+        value.apply(settings, &typed).map_err(|refused| {
+            self.bad_value(&refused.part.unwrap_or(typed), refused.why.as_deref())
+        })
     }
-    Ok(settings)
-}
 
-/// What a flag, by its long name, accepts.
-pub(crate) fn expected<S: Default>(flags: &[Flag<S>], long: &str) -> Option<String> {
-    let flag = flags.iter().find(|flag| flag.long() == long)?;
-    flag.value().map(|value| value.expected())
+    /// `typed` is not accepted; an empty word is a missing one.
+    fn bad_value(&self, typed: &OsStr, why: Option<&str>) -> UsageError {
+        let mut expected = self.value().map_or_else(String::new, Setting::expected);
+        if let Some(why) = why {
+            expected += &format!(": {why}");
+        }
+        UsageError::bad_value(&self.long(), &typed.to_string_lossy(), &expected)
+    }
 }
 
 /// The flag of one of the library's settings: `max_connections` is `--max-connections`.

@@ -61,6 +61,11 @@ pub(crate) trait Kind {
         false
     }
 
+    /// The command needs the value.
+    fn is_required(&self) -> bool {
+        false
+    }
+
     /// Values that are accepted, and values that are not.
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>);
@@ -248,10 +253,10 @@ impl Kind for Rate {
 /// The words of a flag and what each stands for.
 pub(crate) type Choices<T> = &'static [(&'static str, T)];
 
-pub(crate) fn print_choice<T: PartialEq>(choices: Choices<T>, value: T) -> String {
+pub(crate) fn print_choice<T: PartialEq>(choices: Choices<T>, value: &T) -> String {
     choices
         .iter()
-        .find(|(_, known)| *known == value)
+        .find(|(_, known)| known == value)
         .map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
@@ -262,18 +267,26 @@ pub(crate) struct Choice<T: 'static> {
     pub(crate) placeholder: &'static str,
 }
 
-impl<T: PartialEq + Copy> Kind for Choice<T> {
+/// One of some words, listed in the helps.
+pub(crate) const fn choice<T>(words: Choices<T>) -> Choice<T> {
+    Choice {
+        words,
+        placeholder: "",
+    }
+}
+
+impl<T: PartialEq + Clone> Kind for Choice<T> {
     type Value = T;
 
     fn read(&self, typed: &str) -> Result<T, NotAccepted> {
         let found = self.words.iter().find(|(word, _)| *word == typed);
         found
-            .map(|(_, value)| *value)
+            .map(|(_, value)| value.clone())
             .ok_or_else(NotAccepted::default)
     }
 
     fn print(&self, value: &T) -> Option<String> {
-        Some(print_choice(self.words, *value))
+        Some(print_choice(self.words, value))
     }
 
     fn expected(&self) -> String {
@@ -399,6 +412,42 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
     }
 }
 
+/// A value that the command needs; no value is set by default.
+pub(crate) struct Required<K>(pub(crate) K);
+
+impl<K: Kind> Kind for Required<K> {
+    type Value = K::Value;
+
+    fn read(&self, typed: &str) -> Result<K::Value, NotAccepted> {
+        self.0.read(typed)
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<K::Value, NotAccepted> {
+        self.0.read_os(typed)
+    }
+
+    fn print(&self, _: &K::Value) -> Option<String> {
+        None
+    }
+
+    fn expected(&self) -> String {
+        self.0.expected()
+    }
+
+    fn placeholder(&self) -> String {
+        self.0.placeholder()
+    }
+
+    fn is_required(&self) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        self.0.cases()
+    }
+}
+
 /// `a, b or c`
 fn or(words: &[&str]) -> String {
     match words {
@@ -411,7 +460,7 @@ fn or(words: &[&str]) -> String {
 /// Values with commas between.
 pub(crate) struct List<K> {
     pub(crate) kind: K,
-    /// In the plural: `networks such as 10.0.0.0/8`.
+    /// In the plural: `networks such as 10.0.0.0/8`; empty where one value tells it.
     pub(crate) expected: &'static str,
 }
 
@@ -431,7 +480,10 @@ impl<K: Kind> Kind for List<K> {
     }
 
     fn expected(&self) -> String {
-        self.expected.to_owned()
+        match self.expected {
+            "" => format!("{}, several with commas", self.kind.expected()),
+            expected => expected.to_owned(),
+        }
     }
 
     fn placeholder(&self) -> String {

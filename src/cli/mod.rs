@@ -1,11 +1,12 @@
 //! The command line: what was typed, what it means, the serving, and how it is told.
 //!
 //! In the order data flows: `settings` has the flags, a row each, and holds their values against
-//! each other; `flag` says what a row is, `units`, `kinds` and `values` read one value each, and
-//! `files` checks the paths. `usage` makes any error one line, with the new names of what was
+//! each other; `flag` says what a row is, `command` reads a command line by its rows, `units`,
+//! `kinds` and `values` read one value each, and `files` checks the paths. `usage` makes any error one line, with the new names of what was
 //! `renamed`; `help` prints the rows. Then `serve` starts the server, `signals` passes on what the
 //! system asks, `report` says how the server ended, `stderr` writes that.
 
+pub(crate) mod command;
 pub(crate) mod files;
 pub(crate) mod flag;
 pub(crate) mod help;
@@ -22,7 +23,7 @@ pub(crate) mod usage;
 pub(crate) mod values;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use drainline::ingest::sink::FdWriter;
 
-use settings::Parsed;
+use command::Parsed;
 
 /// How long a stderr that nobody reads may hold up the end.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -282,7 +282,7 @@ fn banner(settings: &Settings, server: &Server) -> String {
     let mut text = format!(
         "drainline {}: {} from {} to {}\nlimits: {}",
         env!("CARGO_PKG_VERSION"),
-        values::print_choice(values::FRAMING, settings.framing),
+        values::print_choice(values::FRAMING, &settings.framing),
         listed.join(", "),
         settings.sink,
         server.limits()

@@ -7,12 +7,6 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// `off`, or a value. Not spelled `Option`, which clap would take for a flag that may be left out.
-pub(crate) type OrOff<T> = Option<T>;
-
-/// `auto`, or a value.
-pub(crate) type OrAuto<T> = Option<T>;
-
 pub(crate) type Unreadable = String;
 
 /// `1 message`, `1234 messages`.
@@ -93,42 +87,6 @@ pub(crate) fn print_rate(value: u64) -> String {
     format!("{value}/s")
 }
 
-/// A whole number.
-pub(crate) fn count<T>(text: &str) -> Result<T, Unreadable>
-where
-    T: std::str::FromStr<Err = std::num::ParseIntError>,
-{
-    text.parse()
-        .map_err(|error: std::num::ParseIntError| error.to_string())
-}
-
-/// What `read` reads, or the word `off`.
-pub(crate) fn or_off<T>(
-    read: fn(&str) -> Result<T, Unreadable>,
-) -> impl Fn(&str) -> Result<OrOff<T>, Unreadable> + Clone {
-    or_word("off", read)
-}
-
-/// What `read` reads, or the word `auto`.
-pub(crate) fn or_auto<T>(
-    read: fn(&str) -> Result<T, Unreadable>,
-) -> impl Fn(&str) -> Result<OrAuto<T>, Unreadable> + Clone {
-    or_word("auto", read)
-}
-
-fn or_word<T>(
-    word: &'static str,
-    read: fn(&str) -> Result<T, Unreadable>,
-) -> impl Fn(&str) -> Result<Option<T>, Unreadable> + Clone {
-    move |text| {
-        if text == word {
-            Ok(None)
-        } else {
-            read(text).map(Some)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,16 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_words() {
+    fn rates_are_read_with_and_without_a_unit() {
         assert_eq!(rate("1000"), Ok(1000));
         assert_eq!(rate("1000/s"), Ok(1000));
         assert_eq!(rate(&print_rate(7)), Ok(7));
         for text in ["", "/s", "1000/m", "-1", "1.5"] {
             assert!(rate(text).is_err(), "{text}");
         }
-        assert_eq!(or_off(rate)("off"), Ok(None));
-        assert_eq!(or_off(rate)("5"), Ok(Some(5)));
-        assert!(or_off(rate)("auto").is_err());
-        assert_eq!(or_auto(count::<u32>)("auto"), Ok(None));
     }
 }

@@ -2,13 +2,10 @@
 
 use std::fmt;
 
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Command};
 
 use super::renamed;
-
-/// What each flag of a command accepts, by its id. Choices tell it themselves.
-pub(crate) type Accepted = &'static [(&'static str, &'static str)];
 
 /// One value cannot be read or is out of range.
 const BAD_VALUE: u8 = 2;
@@ -97,9 +94,13 @@ fn unknown(error: &clap::Error, command: &Command, flag: &str) -> String {
     let suggested = context(error, ContextKind::SuggestedArg);
     let name = command.get_name();
     if !flag.starts_with('-') {
-        let expected = match command.get_positionals().next() {
+        let argument = command.get_positionals().find(|arg| !arg.is_last_set());
+        let expected = match argument {
             None => "only flags".to_owned(),
-            Some(one) => format!("one {} and flags", one.get_id().as_str().to_uppercase()),
+            Some(argument) => {
+                let name = argument.get_id().as_str().to_uppercase();
+                format!("one {name} and flags")
+            }
         };
         format!("unexpected argument '{flag}': expected {expected}; {name} -h lists them")
     } else if let Some(now) = renamed::flag_now(name, flag) {
@@ -109,32 +110,6 @@ fn unknown(error: &clap::Error, command: &Command, flag: &str) -> String {
     } else {
         format!("unknown flag {flag}: did you mean {suggested}?")
     }
-}
-
-/// What `arg` accepts; `None` where there is no value.
-pub(super) fn accepted(arg: &Arg, table: Accepted) -> Option<String> {
-    if !takes_value(arg) {
-        return None;
-    }
-    let told = table.iter().find(|(id, _)| *id == arg.get_id().as_str());
-    if let Some((_, text)) = told {
-        return Some((*text).to_owned());
-    }
-    let choices = arg.get_possible_values();
-    let names: Vec<&str> = choices.iter().map(|choice| choice.get_name()).collect();
-    let (last, others) = names.split_last()?;
-    Some(format!("{} or {last}", others.join(", ")))
-}
-
-pub(crate) fn takes_value(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
-}
-
-/// What a flag, by its long name, accepts.
-pub(crate) fn accepted_of(command: &Command, table: Accepted, flag: &str) -> Option<String> {
-    let mut args = command.get_arguments();
-    let arg = args.find(|arg| arg.get_long() == flag.strip_prefix("--"))?;
-    accepted(arg, table)
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> String {

@@ -7,7 +7,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use drainline::ingest::{Framing, OutputFraming, Oversize};
 use drainline::{Keepalive, OnOverload, WhenFull, ranges};
 use ipnet::IpNet;
@@ -202,7 +201,15 @@ impl Kind for Sink {
 }
 
 /// A path.
-pub(crate) struct FilePath;
+pub(crate) struct FilePath {
+    pub(crate) expected: &'static str,
+    pub(crate) placeholder: &'static str,
+}
+
+pub(crate) const PATH: FilePath = FilePath {
+    expected: "a path",
+    placeholder: "PATH",
+};
 
 impl Kind for FilePath {
     type Value = PathBuf;
@@ -223,11 +230,11 @@ impl Kind for FilePath {
     }
 
     fn expected(&self) -> String {
-        "a path".to_owned()
+        self.expected.to_owned()
     }
 
     fn placeholder(&self) -> String {
-        "PATH".to_owned()
+        self.placeholder.to_owned()
     }
 
     #[cfg(test)]
@@ -314,23 +321,9 @@ impl Display for SinkSpec {
     }
 }
 
-/// Reads one of the words of `choices`.
-pub(crate) fn choice<T>(choices: Choices<T>) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(choices.iter().map(|(word, _)| *word)).try_map(move |typed| {
-        choices
-            .iter()
-            .find(|(word, _)| *word == typed)
-            .map(|(_, value)| *value)
-            .ok_or("no such choice")
-    })
-}
-
 /// An address and a port, or a name and a port. A name stands for its first IPv4 address, else for
 /// its first IPv6 address: `localhost` is both, and not every machine has the second.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, Unreadable> {
+fn address(text: &str) -> Result<SocketAddr, Unreadable> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

@@ -353,11 +353,11 @@ fn whom_nobody_answers_is_one_line() {
 fn what_cannot_be_is_one_line() {
     let address = "127.0.0.1:9";
     for (flags, code, parts) in [
-        (&[][..], 2, &["missing address"][..]),
+        (&[][..], 2, &["missing value for ADDRESS"][..]),
         (
             &["nowhere"],
             2,
-            &["invalid value 'nowhere' for load", "127.0.0.1:5140"],
+            &["invalid value 'nowhere' for ADDRESS", "127.0.0.1:5140"],
         ),
         (
             &[address, "--rate", "0"],

@@ -289,7 +289,7 @@ fn what_cannot_be_planned_is_one_line() {
     refused(
         Drainline::with(&["plan", "--rate=1", "--connections=0"]),
         2,
-        &["invalid value '0' for --connections: expected 1 to 1000000"],
+        &["invalid value '0' for --connections: expected a number from 1 to 1000000"],
     );
     refused(
         Drainline::with(&["plan", "--rate=1", "--connections=100", "--memory=16MiB"]),

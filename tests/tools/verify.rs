@@ -172,7 +172,7 @@ fn what_cannot_be_read_is_one_line() {
         1,
         &[&folder, "directory"],
     );
-    refused(Drainline::with(&["verify"]), 2, &["missing file"]);
+    refused(Drainline::with(&["verify"]), 2, &["missing value for FILE"]);
     let framing = ["verify", "-", "--framing", "syslog"];
     refused(
         Drainline::with(&framing),

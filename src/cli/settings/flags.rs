@@ -8,20 +8,9 @@ use drainline::ingest::MAX_MESSAGE_RANGE;
 use drainline::{FirstByteTimeout, PauseAfter, ranges};
 
 use super::Settings;
-use crate::cli::flag::{Field, Flag, Takes};
-use crate::cli::kinds::{Choice, Choices, Count, List, Rate, Size, Time, Words, auto, off, unset};
-use crate::cli::values::{self, Address, FilePath, KeepaliveTimes, Network, Sink};
-
-/// A value of a kind, which belongs into a field of the settings.
-macro_rules! field {
-    ($kind:expr, $($field:ident).+) => {
-        Takes::Value(Box::new(Field {
-            kind: $kind,
-            get: |settings: &Settings| settings.$($field).+.clone(),
-            set: |settings: &mut Settings, value| settings.$($field).+ = value,
-        }))
-    };
-}
+use crate::cli::flag::{Field, Flag, Takes, field};
+use crate::cli::kinds::{Choice, Count, List, Rate, Size, Time, Words, auto, choice, off, unset};
+use crate::cli::values::{self, Address, KeepaliveTimes, Network, PATH, Sink};
 
 /// Every flag, in the order of the helps.
 pub(crate) fn flags() -> Vec<Flag<Settings>> {
@@ -36,14 +25,6 @@ pub(crate) fn flags() -> Vec<Flag<Settings>> {
         running(),
     ];
     groups.into_iter().flatten().collect()
-}
-
-/// One of some words, listed in the helps.
-const fn choice<T>(words: Choices<T>) -> Choice<T> {
-    Choice {
-        words,
-        placeholder: "",
-    }
 }
 
 fn listening() -> Vec<Flag<Settings>> {
@@ -64,7 +45,7 @@ fn listening() -> Vec<Flag<Settings>> {
                     kind: Address,
                     expected: "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140",
                 },
-                listen
+                Settings.listen
             ),
         },
         Flag {
@@ -76,7 +57,7 @@ fn listening() -> Vec<Flag<Settings>> {
                    Queued clients cost no thread and no descriptor, but they look connected to \
                    themselves and may already send. With a short queue, clients that come in a burst \
                    may wait seconds until TCP retries their connect.",
-            takes: field!(auto(Count(ranges::BACKLOG)), config.backlog),
+            takes: field!(auto(Count(ranges::BACKLOG)), Settings.config.backlog),
         },
     ]
 }
@@ -100,7 +81,7 @@ fn messages() -> Vec<Flag<Settings>> {
                     words: values::FRAMING,
                     placeholder: "FRAMING",
                 },
-                framing
+                Settings.framing
             ),
         },
         Flag {
@@ -114,7 +95,7 @@ fn messages() -> Vec<Flag<Settings>> {
                     words: values::OUTPUT_FRAMING,
                     placeholder: "FRAMING",
                 },
-                output_framing
+                Settings.output_framing
             ),
         },
         Flag {
@@ -129,7 +110,7 @@ fn messages() -> Vec<Flag<Settings>> {
                     range: MAX_MESSAGE_RANGE,
                     example: "64KiB",
                 },
-                max_message
+                Settings.max_message
             ),
         },
         Flag {
@@ -140,7 +121,7 @@ fn messages() -> Vec<Flag<Settings>> {
                    and discards the rest; drop discards all of it; close closes the connection. \
                    Discarded bytes are counted. After truncate and drop, drainline goes on with the \
                    next message.",
-            takes: field!(choice(values::OVERSIZE), oversize),
+            takes: field!(choice(values::OVERSIZE), Settings.oversize),
         },
     ]
 }
@@ -155,7 +136,10 @@ fn buffer() -> Vec<Flag<Settings>> {
             help: "Capacity of the buffer between connections and sink, in messages. The buffer is full \
                    when it reaches this or --buffer-bytes. A larger buffer absorbs longer bursts; it \
                    costs 16 bytes for each message at start, and what it holds is lost in a crash.",
-            takes: field!(Count(ranges::BUFFER_MESSAGES), config.buffer_messages),
+            takes: field!(
+                Count(ranges::BUFFER_MESSAGES),
+                Settings.config.buffer_messages
+            ),
         },
         Flag {
             name: "buffer-bytes",
@@ -169,7 +153,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                     range: ranges::BUFFER_BYTES,
                     example: "64MiB",
                 },
-                config.buffer_bytes
+                Settings.config.buffer_bytes
             ),
         },
         Flag {
@@ -193,7 +177,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                         PauseAfter::Auto | PauseAfter::Off => None,
                     },
                 },
-                config.pause_after
+                Settings.config.pause_after
             ),
         },
         Flag {
@@ -209,7 +193,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                    and counted; a new connect meanwhile is answered after a second, when TCP retries \
                    it. One descriptor is reserved for rejecting clients when all others are in use; if \
                    even that is gone, new clients wait, whatever is set here.",
-            takes: field!(choice(values::ON_OVERLOAD), config.on_overload),
+            takes: field!(choice(values::ON_OVERLOAD), Settings.config.on_overload),
         },
         Flag {
             name: "send-timeout",
@@ -224,7 +208,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                     range: ranges::SEND_TIMEOUT,
                     example: "5s",
                 },
-                config.send_timeout
+                Settings.config.send_timeout
             ),
         },
         Flag {
@@ -235,7 +219,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                    connection and loses the messages that it has in hand. drop loses messages, counted, \
                    until there is space again, and keeps the connection. block loses nothing: it waits \
                    as long as it takes, and senders are as slow as the sink.",
-            takes: field!(choice(values::WHEN_FULL), config.when_full),
+            takes: field!(choice(values::WHEN_FULL), Settings.config.when_full),
         },
     ]
 }
@@ -257,7 +241,10 @@ fn connections() -> Vec<Flag<Settings>> {
                    about 10 KiB of memory while it is idle, and the kernel's socket buffers. auto is \
                    1024, or as many as the system's limits allow; a number above those limits is an \
                    error at start. Further clients meet --on-overload.",
-            takes: field!(auto(Count(ranges::MAX_CONNECTIONS)), config.max_connections),
+            takes: field!(
+                auto(Count(ranges::MAX_CONNECTIONS)),
+                Settings.config.max_connections
+            ),
         },
         Flag {
             name: "max-connections-per-ip",
@@ -268,7 +255,7 @@ fn connections() -> Vec<Flag<Settings>> {
                    balancer or NAT count as one peer, unless --per-ip-exempt names its address.",
             takes: field!(
                 off(Count(ranges::MAX_CONNECTIONS_PER_IP)),
-                config.max_connections_per_ip
+                Settings.config.max_connections_per_ip
             ),
         },
         Flag {
@@ -299,7 +286,7 @@ fn connections() -> Vec<Flag<Settings>> {
             help: "Reads at most this many messages a second from one connection. TCP flow control slows \
                    faster senders down; nothing is dropped. What is left of a stream that its sender \
                    has closed or reset is read at once.",
-            takes: field!(off_or_rate("1000/s"), config.rate_limit),
+            takes: field!(off_or_rate("1000/s"), Settings.config.rate_limit),
         },
         Flag {
             name: "accept-rate",
@@ -307,7 +294,7 @@ fn connections() -> Vec<Flag<Settings>> {
             purpose: "most new connections a second",
             help: "Accepts at most this many connections a second, over all listeners. Further clients \
                    wait in the kernel's queue, and beyond --backlog until TCP retries their connect.",
-            takes: field!(off_or_rate("50/s"), config.accept_rate),
+            takes: field!(off_or_rate("50/s"), Settings.config.accept_rate),
         },
     ]
 }
@@ -328,7 +315,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                     range: ranges::FRAME_TIMEOUT,
                     example: "30s",
                 }),
-                config.frame_timeout
+                Settings.config.frame_timeout
             ),
         },
         Flag {
@@ -342,7 +329,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                     range: ranges::IDLE_TIMEOUT,
                     example: "10m",
                 }),
-                config.idle_timeout
+                Settings.config.idle_timeout
             ),
         },
         Flag {
@@ -371,7 +358,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                         FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
                     },
                 },
-                config.first_byte_timeout
+                Settings.config.first_byte_timeout
             ),
         },
         Flag {
@@ -382,7 +369,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                    not answer: after this much silence, then at this interval, this many times. Costs \
                    one small packet a probe. With off, the thread of a dead peer stays until something \
                    else ends it.",
-            takes: field!(off(KeepaliveTimes), config.keepalive),
+            takes: field!(off(KeepaliveTimes), Settings.config.keepalive),
         },
     ]
 }
@@ -423,7 +410,7 @@ fn performance() -> Vec<Flag<Settings>> {
                     range: ranges::REUSE_THREADS,
                     example: "200ms",
                 }),
-                config.reuse_threads
+                Settings.config.reuse_threads
             ),
         },
         Flag {
@@ -437,7 +424,7 @@ fn performance() -> Vec<Flag<Settings>> {
                     range: ranges::STACK_SIZE,
                     example: "256KiB",
                 }),
-                config.stack_size
+                Settings.config.stack_size
             ),
         },
     ]
@@ -454,7 +441,7 @@ fn output() -> Vec<Flag<Settings>> {
                    or a terminal. file:PATH appends to a file, which is created with mode 0640 less the \
                    umask; SIGHUP reopens it. null discards all messages, and is meant for measurements. \
                    A sink that is slower than the senders slows them down.",
-            takes: field!(Sink, sink),
+            takes: field!(Sink, Settings.sink),
         },
         Flag {
             name: "terminal-escape",
@@ -464,7 +451,7 @@ fn output() -> Vec<Flag<Settings>> {
                    messages as \\x1b and the like. Otherwise whoever sends messages could set its title, \
                    fill the clipboard or clear the screen. off shows messages as they are. Costs nothing \
                    where the sink is no terminal.",
-            takes: field!(choice(values::AUTO_OR_OFF), terminal_escape),
+            takes: field!(choice(values::AUTO_OR_OFF), Settings.terminal_escape),
         },
         Flag {
             name: "report",
@@ -472,7 +459,7 @@ fn output() -> Vec<Flag<Settings>> {
             purpose: "form of the final report",
             help: "Prints the report at the end, and the connections that SIGUSR1 asks for, in this form: \
                    text for people, json for programs. Costs nothing while messages flow.",
-            takes: field!(choice(values::REPORT), report),
+            takes: field!(choice(values::REPORT), Settings.report),
         },
         Flag {
             name: "log-level",
@@ -486,7 +473,7 @@ fn output() -> Vec<Flag<Settings>> {
                     words: values::LOG_LEVEL,
                     placeholder: "LEVEL",
                 }),
-                log_level
+                Settings.log_level
             ),
         },
     ]
@@ -508,7 +495,7 @@ fn running() -> Vec<Flag<Settings>> {
                     range: ranges::DRAIN_TIMEOUT,
                     example: "30s",
                 },
-                config.drain_timeout
+                Settings.config.drain_timeout
             ),
         },
         Flag {
@@ -518,7 +505,7 @@ fn running() -> Vec<Flag<Settings>> {
             help: "Writes the addresses that drainline listens on to this file, one per line. The file \
                    is complete whenever it exists, and stays after the end. With port 0, this is how \
                    other programs learn the port.",
-            takes: field!(unset(FilePath), port_file),
+            takes: field!(unset(PATH), Settings.port_file),
         },
         Flag {
             name: "check",
@@ -530,13 +517,7 @@ fn running() -> Vec<Flag<Settings>> {
                    file behind.",
             takes: Takes::Nothing(|settings| settings.check = true),
         },
-        Flag {
-            name: "help",
-            group: GROUP,
-            purpose: "this list; --help has the details",
-            help: "Prints help: -h lists the flags, --help says what each does and costs.",
-            takes: Takes::Help,
-        },
+        Flag::help(GROUP),
         Flag {
             name: "version",
             group: GROUP,

@@ -5,25 +5,15 @@ mod flags;
 
 use std::ffi::OsString;
 
-use clap::Command;
-use clap::error::ErrorKind;
 use drainline::ConfigError;
 
+use super::command::{self, Parsed};
 use super::flag::{self, Flag};
-use super::help::{self, Page};
+use super::help::Page;
 use super::usage::UsageError;
 
 pub(crate) use fields::Settings;
 pub(super) use flags::flags;
-
-/// What the command line asks for.
-#[derive(Debug)]
-pub(crate) enum Parsed {
-    /// Serve, or check, with these settings.
-    Run(Box<Settings>),
-    /// Print this to stdout and end with 0.
-    Print(String),
-}
 
 /// Reads a command line, the program's name first, as [`std::env::args_os`] gives it.
 ///
@@ -31,35 +21,16 @@ pub(crate) enum Parsed {
 ///
 /// # Errors
 /// The first thing that is wrong, in one line, with its exit code. Nothing has been started.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
-    let flags = flags();
-    let mut command = command(&flags);
-    let matches = match command.try_get_matches_from_mut(args) {
-        Ok(matches) => matches,
-        Err(error) => {
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    Ok(Parsed::Print(error.to_string()))
-                }
-                _ => Err(UsageError::from_clap(&error, &command, |long| {
-                    flag::expected(&flags, long)
-                })),
-            };
-        }
-    };
-    let settings: Settings = flag::read(&flags, &matches)?;
-    let checked = settings.builder().check_settings();
-    checked.map_err(|error| settings.in_flags(&error))?;
-    settings.check_own()?;
-    Ok(Parsed::Run(Box::new(settings)))
-}
-
-/// Every flag as clap sees it, for completions and manual pages, too.
-pub(super) fn command(flags: &[Flag<Settings>]) -> Command {
-    let command = Command::new("drainline")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(ABOUT);
-    help::install(flag::add_to(command, flags), &PAGE)
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Parsed<Settings>, UsageError> {
+    let parsed = command::parse(&PAGE, &flags(), args)?;
+    if let Parsed::Run(settings) = &parsed {
+        let checked = settings.builder().check_settings();
+        checked.map_err(|error| settings.in_flags(&error))?;
+        settings.check_own()?;
+    }
+    Ok(parsed)
 }
 
 impl Settings {
@@ -98,17 +69,15 @@ impl Settings {
     }
 }
 
-const ABOUT: &str = "\
-A TCP message server that cannot leak: a thread per connection, limited in threads, memory and \
-descriptors, with a report that accounts for every message";
-
 /// What the helps say beside the flags.
-const PAGE: Page = Page {
+pub(super) const PAGE: Page = Page {
+    name: "drainline",
     title: "a TCP message server that cannot leak",
+    about: "A TCP message server that cannot leak: a thread per connection, limited in threads, \
+            memory and descriptors, with a report that accounts for every message",
     usage: "drainline [FLAG VALUE]...",
     after: AFTER,
     short_after: "Commands: drainline load, verify, lab, plan (each has a -h)\n",
-    accepted: &[],
 };
 
 /// The end of the long help, in lines that are not wrapped.

@@ -2,6 +2,7 @@
 
 mod flags;
 mod report;
+pub(crate) mod rows;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use drainline::{Config, FirstByteTimeout, OnOverload, PauseAfter, WhenFull};
 
 use drainline::ingest::Oversize;
 
-use super::settings::{AFTER, Parsed, Settings, command, flags, parse};
+use super::command::Parsed;
+use super::settings::{AFTER, Settings, flags, parse};
 use super::usage::UsageError;
 use super::values::{ReportFormat, SinkSpec};
 
-fn typed(words: &[&str]) -> Result<Parsed, UsageError> {
+fn typed(words: &[&str]) -> Result<Parsed<Settings>, UsageError> {
     parse(
         std::iter::once("drainline")
             .chain(words.iter().copied())
@@ -306,31 +308,10 @@ fn what_is_effective_can_be_typed_back_in() {
 }
 
 #[test]
-fn the_short_help_fits_a_screen_and_the_long_one_fits_100_columns() {
-    let short = printed("-h");
-    assert!(
-        short.ends_with('\n') && short.lines().count() <= 46,
-        "{short}"
-    );
-    for line in short.lines() {
-        assert!(line.chars().count() <= 80, "{line}");
-        assert_eq!(line, line.trim_end());
-    }
-    assert!(short.trim_end().ends_with("drainline --help"), "{short}");
+fn the_end_of_the_long_help_is_not_wrapped() {
     let long = printed("--help");
-    for line in long.lines() {
-        assert!(line.chars().count() <= 100, "{line}");
-    }
     for line in AFTER.lines() {
         assert!(long.lines().any(|told| told == line), "{line} is wrapped");
-    }
-    for heading in [
-        "Listening:",
-        "Buffer and overload:",
-        "Signals:",
-        "Exit codes:",
-    ] {
-        assert!(long.contains(heading), "{heading} is not in {long}");
     }
 }
 
@@ -339,9 +320,4 @@ fn the_version_is_printed() {
     let version = format!("drainline {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(printed("-V"), version);
     assert_eq!(printed("--version"), version);
-}
-
-#[test]
-fn clap_finds_no_fault_in_the_declarations() {
-    command(&flags()).debug_assert();
 }

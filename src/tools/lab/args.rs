@@ -1,177 +1,271 @@
-//! What was typed, and the load and the strategies that it means.
+//! The flags of `drainline lab`, and the load and the strategies that they mean.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, ValueEnum};
 use drainline::ingest::{Framing, OutputFraming};
 
+use crate::cli::command::Parsed;
+use crate::cli::flag::{Flag, Takes, field};
 use crate::cli::help::Page;
-use crate::cli::serve;
-use crate::cli::settings::{self, Parsed};
-use crate::cli::units;
+use crate::cli::kinds::{
+    Choice, Count, Kind, List, NotAccepted, Rate, Size, Time, Words, off, unset,
+};
 use crate::cli::usage::UsageError;
+use crate::cli::{serve, settings, units, values};
 
-use super::super::args::{JSON, Output, within};
+use super::super::args::{JSON, Output, json};
 use super::super::workload::{ClientPace, Stall, Workload};
 use super::limits;
-use super::presets::Preset;
+use super::presets::{PRESETS, Preset};
 use super::run;
-use super::strategy::{Strategy, TELLING};
+use super::strategy::{STRATEGIES, Strategy, TELLING, named};
 
-/// Runs the same load against several servers in turn, each in a process of its own, and reports
-/// what each used, lost and delayed: the servers that people write first, each cure alone, and all
-/// of them together.
-#[derive(Debug, Parser)]
-#[command(
-    name = "drainline lab",
-    disable_help_flag = true,
-    disable_version_flag = true
-)]
+/// What was typed. `None`: as the preset has it.
+#[derive(Debug)]
 pub(super) struct Args {
-    /// load to begin with
-    ///
-    /// Begins with this load: burst sends almost four times what the sink takes for a fifth of the
-    /// time; slow-sink sends three times as much all the time; dead-sink has one that stops and
-    /// does not come back; reconnect-storm has impatient clients and a sink that stops for a while;
-    /// slow-loris has clients that never finish a message; one-greedy-client has one that sends all
-    /// it can.
-    #[arg(long, value_name = "NAME", default_value = "reconnect-storm")]
-    #[arg(value_parser = preset, help_heading = "Load")]
     preset: Preset,
-
-    /// how long to send
-    ///
-    /// Sends for this long; a preset is stretched to it. Timeouts of the servers are in proportion.
-    #[arg(long, value_name = "TIME", default_value = "5s")]
-    #[arg(value_parser = within(units::duration, limits::DURATIONS), help_heading = "Load")]
     duration: Duration,
-
-    /// connections instead of the preset's
-    ///
-    /// Opens this many connections instead of the preset's, in its first crowd of clients that send
-    /// at a rate.
-    #[arg(long, value_name = "N")]
-    #[arg(value_parser = within(units::count::<usize>, 1..=usize::MAX), help_heading = "Load")]
     connections: Option<usize>,
-
-    /// messages a second of each of those
-    ///
-    /// Sends this many messages a second on each of those connections.
-    #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = within(units::rate, limits::RATES), help_heading = "Load")]
     rate: Option<u64>,
-
-    /// length of messages
-    ///
-    /// Makes every message this long.
-    #[arg(long, value_name = "SIZE")]
-    #[arg(value_parser = within(units::size, limits::SIZES), help_heading = "Load")]
     size: Option<usize>,
-
-    /// how long clients stay connected
-    ///
-    /// Makes a client of those hang up after about this long on one connection, whatever became of
-    /// what it sent, and come back, as clients with a timeout do. off: they stay.
-    #[arg(long, value_name = "TIME")]
-    #[arg(value_parser = within(units::or_off(units::duration), limits::STAYS))]
-    #[arg(help_heading = "Load")]
-    reconnect: Option<units::OrOff<Duration>>,
-
-    /// seed of everything random
-    ///
-    /// Seeds everything random: the same number gives the same load.
-    #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = units::count::<u64>, help_heading = "Load")]
+    reconnect: Option<Option<Duration>>,
     seed: u64,
-
-    /// messages a second that the sink takes
-    ///
-    /// Lets the sink take this many messages a second. off: as many as come.
-    #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = within(units::or_off(units::rate), limits::RATES))]
-    #[arg(help_heading = "Sink")]
-    sink_rate: Option<units::OrOff<u64>>,
-
-    /// for how long the sink stops, and when
-    ///
-    /// Stops the sink for the first time, at the second: 2s@1s. May be given several times, and
-    /// takes the place of the preset's. One that lasts as long as the load is not over until the
-    /// server has ended.
-    #[arg(long, value_name = "TIME@TIME")]
-    #[arg(value_parser = stall, help_heading = "Sink")]
-    stall: Vec<Stall>,
-
-    /// servers to run
-    ///
-    /// Runs these, separated by commas; all for every one of them; custom for none but the flags
-    /// after `--`. Without it, those that show the most.
-    #[arg(long, value_name = "NAMES")]
-    #[arg(help_heading = "Strategies")]
-    strategies: Option<String>,
-
-    /// draw the timelines
-    ///
-    /// Draws the timeline of each strategy in characters, beneath its sentence.
-    #[arg(long, help_heading = "Output")]
+    sink_rate: Option<Option<u64>>,
+    stall: Option<Vec<Stall>>,
+    /// `None`: those that show the most.
+    strategies: Option<Vec<Strategy>>,
     pub(super) charts: bool,
-
-    /// predict each run, too
-    ///
-    /// Simulates each server that is this program, too, and prints the prediction beside what
-    /// happened: how far drainline plan can be trusted.
-    #[arg(long, help_heading = "Output")]
     pub(super) simulate: bool,
-
-    /// file for the report as a page
-    ///
-    /// Writes the report with its charts into this file, as one page that needs nothing else.
-    #[arg(long, value_name = "FILE")]
-    #[arg(help_heading = "Output")]
     pub(super) html: Option<PathBuf>,
-
-    #[command(flatten)]
     pub(super) output: Output,
-
-    /// print help
-    ///
-    /// Prints help: a line for each flag with -h, every flag and its cost with --help.
-    #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
-    help: Option<bool>,
-
     /// Flags of the server, after `--`: it runs as `custom`, after the others.
-    #[arg(last = true, value_name = "FLAGS")]
     custom: Vec<String>,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Args {
+            preset: Preset::ReconnectStorm,
+            duration: Duration::from_secs(5),
+            connections: None,
+            rate: None,
+            size: None,
+            reconnect: None,
+            seed: 1,
+            sink_rate: None,
+            stall: None,
+            strategies: None,
+            charts: false,
+            simulate: false,
+            html: None,
+            output: Output::default(),
+            custom: Vec::new(),
+        }
+    }
+}
+
+pub(super) fn flags() -> Vec<Flag<Args>> {
+    [load(), sink(), output()].into_iter().flatten().collect()
+}
+
+fn load() -> Vec<Flag<Args>> {
+    const GROUP: &str = "Load";
+    vec![
+        Flag {
+            name: "preset",
+            group: GROUP,
+            purpose: "load to begin with",
+            help: "Begins with this load: burst sends almost four times what the sink takes for a fifth \
+                   of the time; slow-sink sends three times as much all the time; dead-sink has one that \
+                   stops and does not come back; reconnect-storm has impatient clients and a sink that \
+                   stops for a while; slow-loris has clients that never finish a message; \
+                   one-greedy-client has one that sends all it can.",
+            takes: field!(
+                Choice {
+                    words: PRESETS,
+                    placeholder: "NAME",
+                },
+                Args.preset
+            ),
+        },
+        Flag {
+            name: "duration",
+            group: GROUP,
+            purpose: "how long to send",
+            help: "Sends for this long; a preset is stretched to it. Timeouts of the servers are in \
+                   proportion.",
+            takes: field!(
+                Time {
+                    range: limits::DURATIONS,
+                    example: "5s",
+                },
+                Args.duration
+            ),
+        },
+        Flag {
+            name: "connections",
+            group: GROUP,
+            purpose: "connections instead of the preset's",
+            help: "Opens this many connections instead of the preset's, in its first crowd of clients \
+                   that send at a rate. The lab holds at most 2000 at once.",
+            takes: field!(unset(Count(1..=usize::MAX)), Args.connections),
+        },
+        Flag {
+            name: "rate",
+            group: GROUP,
+            purpose: "messages a second of each of those",
+            help: "Sends this many messages a second on each of those connections.",
+            takes: field!(
+                unset(Rate {
+                    range: limits::RATES,
+                    example: "100/s",
+                }),
+                Args.rate
+            ),
+        },
+        Flag {
+            name: "size",
+            group: GROUP,
+            purpose: "length of messages",
+            help: "Makes every message this long.",
+            takes: field!(
+                unset(Size {
+                    range: limits::SIZES,
+                    example: "1KiB",
+                }),
+                Args.size
+            ),
+        },
+        Flag {
+            name: "reconnect",
+            group: GROUP,
+            purpose: "how long clients stay connected",
+            help: "Makes a client of those hang up after about this long on one connection, whatever \
+                   became of what it sent, and come back, as clients with a timeout do. off: they stay.",
+            takes: field!(
+                unset(off(Time {
+                    range: limits::STAYS,
+                    example: "500ms",
+                })),
+                Args.reconnect
+            ),
+        },
+        Flag {
+            name: "seed",
+            group: GROUP,
+            purpose: "seed of everything random",
+            help: "Seeds everything random: the same number gives the same load.",
+            takes: field!(Count(0..=u64::MAX), Args.seed),
+        },
+    ]
+}
+
+fn sink() -> Vec<Flag<Args>> {
+    const GROUP: &str = "Sink";
+    vec![
+        Flag {
+            name: "sink-rate",
+            group: GROUP,
+            purpose: "messages a second that the sink takes",
+            help: "Lets the sink take this many messages a second. off: as many as come. A sink that \
+                   takes nothing is a --stall.",
+            takes: field!(
+                unset(off(Rate {
+                    range: limits::RATES,
+                    example: "10000/s",
+                })),
+                Args.sink_rate
+            ),
+        },
+        Flag {
+            name: "stall",
+            group: GROUP,
+            purpose: "for how long the sink stops, and when",
+            help: "Stops the sink for the first time, at the second: 2s@1s. May be given several times, \
+                   and takes the place of the preset's. One that lasts as long as the load is not over \
+                   until the server has ended.",
+            takes: field!(
+                unset(List {
+                    kind: StallTime,
+                    expected: "",
+                }),
+                Args.stall
+            ),
+        },
+        Flag {
+            name: "strategies",
+            group: "Strategies",
+            purpose: "servers to run",
+            help: "Runs these, separated by commas; all for every one of them; custom for none but the \
+                   flags after `--`. Without it, those that show the most.",
+            takes: field!(
+                unset(Words {
+                    words: [("all", named())],
+                    kind: List {
+                        kind: Choice {
+                            words: STRATEGIES,
+                            placeholder: "NAMES",
+                        },
+                        expected: "",
+                    },
+                    wrap: |strategies| strategies,
+                    unwrap: |strategies| Some(strategies.clone()),
+                }),
+                Args.strategies
+            ),
+        },
+    ]
+}
+
+fn output() -> Vec<Flag<Args>> {
+    const GROUP: &str = "Output";
+    vec![
+        Flag {
+            name: "charts",
+            group: GROUP,
+            purpose: "draw the timelines",
+            help: "Draws the timeline of each strategy in characters, beneath its sentence.",
+            takes: Takes::Nothing(|args| args.charts = true),
+        },
+        Flag {
+            name: "simulate",
+            group: GROUP,
+            purpose: "predict each run, too",
+            help: "Simulates each server that is this program, too, and prints the prediction beside \
+                   what happened: how far drainline plan can be trusted.",
+            takes: Takes::Nothing(|args| args.simulate = true),
+        },
+        Flag {
+            name: "html",
+            group: GROUP,
+            purpose: "file for the report as a page",
+            help: "Writes the report with its charts into this file, as one page that needs nothing \
+                   else.",
+            takes: field!(unset(values::PATH), Args.html),
+        },
+        json(field!(unset(JSON), Args.output.json)),
+        Flag::help(GROUP),
+        Flag {
+            name: "flags",
+            group: "",
+            purpose: "flags of the server, after --",
+            help: "Flags of the server, after `--`: it runs as `custom`, after the others.",
+            takes: Takes::Rest(|args, words| args.custom = words),
+        },
+    ]
+}
+
 pub(super) const PAGE: Page = Page {
+    name: "drainline lab",
     title: "shows the leak, and compares the cures",
+    about: "Runs the same load against several servers in turn, each in a process of its own, and \
+            reports what each used, lost and delayed: the servers that people write first, each cure \
+            alone, and all of them together.",
     usage: "drainline lab [FLAG VALUE]... [-- SERVER FLAGS]",
     after: AFTER,
     short_after: "",
-    accepted: &[
-        (
-            "preset",
-            "burst, slow-sink, dead-sink, reconnect-storm, slow-loris or one-greedy-client",
-        ),
-        ("duration", limits::DURATION),
-        ("connections", limits::CONNECTIONS),
-        ("rate", limits::RATE),
-        ("size", limits::SIZE),
-        ("reconnect", limits::RECONNECT),
-        ("seed", "a whole number"),
-        ("sink_rate", limits::SINK_RATE),
-        ("stall", limits::STALL),
-        ("strategies", STRATEGIES),
-        ("html", "a path"),
-        JSON,
-    ],
 };
-
-const STRATEGIES: &str = "naive, tight-loop, small-buffer, big-buffer, limit, abort, abort+buffer, pause, rate-limit, \
-                          single-sender, backpressure, layered or custom, several with commas, or all";
-
-const CUSTOM: &str = "custom";
 
 const AFTER: &str = "\
 Strategies that fail: naive (handlers block on a channel that nobody receives from), tight-loop (one thread receives \
@@ -208,29 +302,23 @@ impl Args {
     /// What the arguments mean, held against each other and against the machine.
     ///
     /// # Errors
-    /// They cannot be read, are out of range, or contradict each other.
+    /// They contradict each other, or the system.
     pub(super) fn experiment(&self) -> Result<Experiment, UsageError> {
         let mut workload = self.preset.workload(self.duration);
         workload.seed = self.seed;
-        if let Some(size) = self.size {
-            workload
-                .crowds
-                .iter_mut()
-                .for_each(|crowd| crowd.size = size);
+        let crowds = &mut workload.crowds;
+        for crowd in &mut *crowds {
+            crowd.size = self.size.unwrap_or(crowd.size);
         }
         let is_paced = |pace: &ClientPace| matches!(pace, ClientPace::Rate(_));
-        if let Some(crowd) = workload
-            .crowds
-            .iter_mut()
-            .find(|crowd| is_paced(&crowd.pace))
-        {
+        if let Some(crowd) = crowds.iter_mut().find(|crowd| is_paced(&crowd.pace)) {
             crowd.connections = self.connections.unwrap_or(crowd.connections);
             crowd.pace = self.rate.map_or(crowd.pace, ClientPace::Rate);
             crowd.reconnect = self.reconnect.unwrap_or(crowd.reconnect);
         }
         workload.sink.rate = self.sink_rate.unwrap_or(workload.sink.rate);
-        if !self.stall.is_empty() {
-            workload.sink.stalls.clone_from(&self.stall);
+        if let Some(stalls) = &self.stall {
+            workload.sink.stalls.clone_from(stalls);
             workload.sink.stalls.sort_by_key(|stall| stall.at);
         }
         limits::check(&workload)?;
@@ -243,34 +331,21 @@ impl Args {
             check_server(&flags)?;
         }
         Ok(Experiment {
-            load: self.preset.name(),
+            load: values::print_choice(PRESETS, &self.preset),
             workload,
             strategies,
         })
     }
 
     fn strategies(&self) -> Result<Vec<Strategy>, UsageError> {
-        let mut strategies = match self.strategies.as_deref() {
-            None => TELLING.to_vec(),
-            Some("all") => Strategy::value_variants().to_vec(),
-            Some(names) => names
-                .split(',')
-                .filter(|name| *name != CUSTOM)
-                .map(|name| {
-                    Strategy::named(name)
-                        .ok_or_else(|| UsageError::bad_value("--strategies", name, STRATEGIES))
-                })
-                .collect::<Result<_, _>>()?,
-        };
-        let is_asked = self
-            .strategies
-            .iter()
-            .any(|names| names.split(',').any(|name| name == CUSTOM));
-        if is_asked && self.custom.is_empty() {
+        let is_custom = |strategy: &Strategy| matches!(strategy, Strategy::Custom(_));
+        let mut strategies = self.strategies.clone().unwrap_or_else(|| TELLING.to_vec());
+        if self.custom.is_empty() && strategies.iter().any(is_custom) {
             let line =
                 "missing flags for --strategies custom: expected those of the server, after --";
             return Err(UsageError::contradiction(line));
         }
+        strategies.retain(|strategy| !is_custom(strategy));
         if !self.custom.is_empty() {
             check_custom(&self.custom)?;
             strategies.push(Strategy::Custom(self.custom.clone()));
@@ -312,15 +387,45 @@ fn check_server(flags: &[String]) -> Result<(), UsageError> {
     serve::check_start(&settings)
 }
 
-fn preset(name: &str) -> Result<Preset, units::Unreadable> {
-    Preset::named(name).ok_or_else(|| "there is no such preset".to_owned())
+/// `2s@1s`.
+struct StallTime;
+
+impl StallTime {
+    const LASTS: Time = Time {
+        range: limits::STALLS,
+        example: "2s",
+    };
 }
 
-/// `2s@1s`.
-fn stall(text: &str) -> Result<Stall, units::Unreadable> {
-    let (lasts, at) = text.split_once('@').ok_or("no @")?;
-    Ok(Stall {
-        at: units::duration(at)?,
-        lasts: within(units::duration, limits::STALLS)(lasts)?,
-    })
+impl Kind for StallTime {
+    type Value = Stall;
+
+    fn read(&self, typed: &str) -> Result<Stall, NotAccepted> {
+        let (lasts, at) = typed.split_once('@').ok_or_else(NotAccepted::default)?;
+        Ok(Stall {
+            at: units::duration(at).map_err(|_| NotAccepted::default())?,
+            lasts: Self::LASTS.read(lasts)?,
+        })
+    }
+
+    fn print(&self, value: &Stall) -> Option<String> {
+        let (lasts, at) = (value.lasts, value.at);
+        let print = units::print_duration;
+        Some(format!("{}@{}", print(lasts), print(at)))
+    }
+
+    fn expected(&self) -> String {
+        "a duration of at most 10m, @ and a time, such as 2s@1s".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "TIME@TIME".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let good = ["2s@1s", "500ms@4s"].map(str::to_owned);
+        let bad = ["2s", "0s@1s", "2s@", "11m@1s", "2s@soon"].map(str::to_owned);
+        (good.to_vec(), bad.to_vec())
+    }
 }

@@ -116,11 +116,3 @@ fn check_system(workload: &Workload) -> Result<(), UsageError> {
         _ => Ok(()),
     }
 }
-
-pub(super) const DURATION: &str = "a duration such as 5s, 1s to 10m";
-pub(super) const CONNECTIONS: &str = "1 to 2000";
-pub(super) const SIZE: &str = "a size such as 1KiB, 1B to 64KiB";
-pub(super) const RATE: &str = "a rate such as 100 or 100/s, 1/s to 1000000/s";
-pub(super) const RECONNECT: &str = "a duration such as 500ms, 50ms to 10m, or off";
-pub(super) const SINK_RATE: &str = "a rate such as 10000 or 10000/s, 1/s to 1000000/s, or off: a sink that takes nothing is a --stall";
-pub(super) const STALL: &str = "a duration of at most 10m, @ and a time, such as 2s@1s";

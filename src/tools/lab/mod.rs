@@ -29,15 +29,15 @@ mod table;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::cli::command::{self as command_line, Parsed};
 use crate::cli::files;
 use crate::cli::print;
 use crate::cli::serve;
 use crate::cli::signals::StopFlag;
 use crate::cli::usage::UsageError;
 
-use super::args::{self as command_line, Typed};
 use super::bar::Bar;
-use args::{Args, PAGE};
+use args::PAGE;
 pub(super) use child::command as server_command;
 use outcome::{Findings, Point};
 
@@ -46,9 +46,9 @@ use outcome::{Findings, Point};
 /// # Errors
 /// Nothing was started, or a server could not be.
 pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
-    let typed = match command_line::read::<Args>(args, &PAGE)? {
-        Typed::Print(text) => return Ok(print(&text)),
-        Typed::Args(typed) => typed,
+    let typed = match command_line::parse(&PAGE, &args::flags(), args.iter().cloned())? {
+        Parsed::Print(text) => return Ok(print(&text)),
+        Parsed::Run(typed) => typed,
     };
     let failed = |what: &str| UsageError::new(1, &format!("lab: {what}"));
     serve::raise_descriptor_limit();

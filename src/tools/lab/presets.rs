@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
+use crate::cli::kinds::Choices;
 
 use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
 
-/// A load with a name: that of the variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// A load with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Preset {
     Burst,
     SlowSink,
@@ -17,18 +17,18 @@ pub(crate) enum Preset {
     OneGreedyClient,
 }
 
+pub(super) const PRESETS: Choices<Preset> = &[
+    ("burst", Preset::Burst),
+    ("slow-sink", Preset::SlowSink),
+    ("dead-sink", Preset::DeadSink),
+    ("reconnect-storm", Preset::ReconnectStorm),
+    ("slow-loris", Preset::SlowLoris),
+    ("one-greedy-client", Preset::OneGreedyClient),
+];
+
 const SIZE: usize = 4000;
 
 impl Preset {
-    pub(crate) fn name(self) -> String {
-        let value = self.to_possible_value();
-        value.map_or(String::new(), |value| value.get_name().to_owned())
-    }
-
-    pub(super) fn named(name: &str) -> Option<Preset> {
-        Preset::from_str(name, false).ok()
-    }
-
     /// The load, for `duration`.
     pub(crate) fn workload(self, duration: Duration) -> Workload {
         let part = |part: f64| duration.mul_f64(part);

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use drainline::policy::OverloadLevel;
 
-use crate::cli::settings::{self, Parsed};
+use crate::cli::command::Parsed;
+use crate::cli::settings;
 
 use super::super::workload::Workload;
 use super::child;
@@ -112,7 +113,7 @@ pub(super) fn run(
         ..run.metrics
     };
     Ok(Outcome {
-        strategy: strategy.name(),
+        strategy: strategy.name().to_owned(),
         sentence: outcome::sentence(strategy, workload, &metrics),
         flags,
         simulated: None,

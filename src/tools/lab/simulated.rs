@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cli::settings::{self, Parsed};
+use crate::cli::command::Parsed;
+use crate::cli::settings;
 
 use super::super::simulation::{self, Scenario};
 use super::super::words;

@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
-
+use crate::cli::kinds::Choices;
 use crate::cli::units;
 
 use super::super::workload::{ClientPace, Workload};
 
-/// A server that the lab puts to its load, in the order of the tale. The names on the command line
-/// are those of the variants.
-#[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
+/// A server that the lab puts to its load.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
     /// Handlers block on a channel that nobody receives from.
     Naive,
@@ -26,7 +24,6 @@ pub(crate) enum Strategy {
     /// Whoever is stuck is disconnected.
     Abort,
     /// The same, behind a usual buffer.
-    #[value(name = "abort+buffer")]
     AbortAndBuffer,
     /// Nobody new is let in while somebody is held up.
     Pause,
@@ -39,8 +36,32 @@ pub(crate) enum Strategy {
     /// All layers, as the program has them by default, with timeouts in proportion to the run.
     Layered,
     /// Any flags.
-    #[value(skip)]
     Custom(Vec<String>),
+}
+
+/// By the name on the command line, in the order of the tale; the last one's flags are typed, too.
+pub(super) const STRATEGIES: Choices<Strategy> = &[
+    ("naive", Strategy::Naive),
+    ("tight-loop", Strategy::TightLoop),
+    ("small-buffer", Strategy::SmallBuffer),
+    ("big-buffer", Strategy::BigBuffer),
+    ("limit", Strategy::Limit),
+    ("abort", Strategy::Abort),
+    ("abort+buffer", Strategy::AbortAndBuffer),
+    ("pause", Strategy::Pause),
+    ("rate-limit", Strategy::RateLimit),
+    ("single-sender", Strategy::SingleSender),
+    ("backpressure", Strategy::Backpressure),
+    ("layered", Strategy::Layered),
+    (CUSTOM, Strategy::Custom(Vec::new())),
+];
+
+const CUSTOM: &str = "custom";
+
+/// Those that need no flags beside their name.
+pub(super) fn named() -> Vec<Strategy> {
+    let named = STRATEGIES.iter().filter(|(name, _)| *name != CUSTOM);
+    named.map(|(_, strategy)| strategy.clone()).collect()
 }
 
 /// Those that show the most in the least time.
@@ -66,13 +87,14 @@ const ALL_CONNECTIONS: usize = 4096;
 const LITTLE_BUFFER: usize = 1000;
 
 impl Strategy {
-    pub(crate) fn name(&self) -> String {
-        let value = self.to_possible_value();
-        value.map_or("custom".to_owned(), |value| value.get_name().to_owned())
+    pub(crate) fn name(&self) -> &'static str {
+        let known = STRATEGIES.iter().find(|(_, known)| known == self);
+        known.map_or(CUSTOM, |(name, _)| name)
     }
 
+    /// The strategy of that name, unless it needs flags beside.
     pub(super) fn named(name: &str) -> Option<Strategy> {
-        Strategy::from_str(name, false).ok()
+        named().into_iter().find(|strategy| strategy.name() == name)
     }
 
     /// The flags that start the same server by hand, for a load like this; `None`: it is none of

@@ -1,16 +1,17 @@
-//! What was typed, and the plan that it means.
+//! The flags of `drainline load`, and the plan that they mean.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser};
-use drainline::ingest::OutputFraming;
-
+use crate::cli::flag::{Field, Flag, Takes, field, setting};
 use crate::cli::help::Page;
-use crate::cli::units;
+use crate::cli::kinds::{
+    Choice, Count, Kind, NotAccepted, Rate, Required, Size, Time, auto, unset,
+};
 use crate::cli::usage::UsageError;
-use crate::cli::values;
+use crate::cli::values::{self, Address};
 
-use super::super::args::{JSON, Output, within};
+use super::super::args::{JSON, Output, json};
 use super::limits;
 use super::plan::{Plan, Sizes};
 
@@ -25,180 +26,248 @@ const MAX_MESSAGE: usize = 64 << 20;
 const MAX_WRITE: usize = 16 << 20;
 const MAX_THREADS: usize = 64;
 
-/// Sends messages to a server over many connections at once, and reports what was sent and how long
-/// it took. Costs the machine little: by default one or two threads serve all connections, and
-/// messages are rendered once and sent again and again.
-#[derive(Debug, Parser)]
-#[command(
-    name = "drainline load",
-    disable_help_flag = true,
-    disable_version_flag = true
-)]
+/// What was typed.
+#[derive(Debug)]
 pub(super) struct Args {
-    /// The server's address and port.
-    #[arg(value_name = "ADDRESS")]
-    address: Option<String>,
-
-    /// connections open at once
-    ///
-    /// Keeps this many connections open at once. All are connected before the first message is
-    /// sent; the report counts the connects that failed. Each costs a descriptor and a local port.
-    #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
-    connections: usize,
-
-    /// messages on each connection
-    ///
-    /// Sends this many messages on each connection, over all connections that take its place, and
-    /// ends.
-    #[arg(long, value_name = "N")]
-    #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Load")]
-    messages: Option<u64>,
-
-    /// how long to send
-    ///
-    /// Sends for this long once all connections are open; with --messages, stops after this time at
-    /// the latest. A message that was begun by then is finished, for at most 5 s. Without either
-    /// flag the load lasts 10s.
-    #[arg(long, value_name = "TIME")]
-    #[arg(value_parser = within(units::duration, MIN_DURATION..=MAX_TIME), help_heading = "Load")]
-    duration: Option<Duration>,
-
-    /// messages a second on each connection
-    ///
-    /// Sends this many messages a second on each connection, evenly spread over time and
-    /// connections, whether or not the server keeps up. What is due while a socket is full is sent
-    /// as soon as the socket has room. Without a rate, messages are sent as fast as the server
-    /// takes them. Sets TCP_NODELAY.
-    #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
-    rate: Option<u64>,
-
-    /// how long to stay open when all is sent
-    ///
-    /// Keeps connections open and idle for this long after everything is sent; a line on stderr
-    /// says when that begins.
-    #[arg(long, value_name = "TIME", default_value = "0s")]
-    #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_TIME), help_heading = "Load")]
-    hold: Duration,
-
-    /// longest time that the server takes nothing
-    ///
-    /// Ends the load with exit code 1 when the server has taken no byte and closed no connection
-    /// for this long. Applies from the start until everything is sent. Without it, a load with
-    /// --messages alone waits for ever for a server that takes nothing.
-    #[arg(long, value_name = "TIME")]
-    #[arg(value_parser = within(units::duration, MIN_TIMEOUT..=MAX_TIME), help_heading = "Load")]
-    timeout: Option<Duration>,
-
-    /// length of messages
-    ///
-    /// Makes messages this long in bytes, without their framing: one size, or two with a dash for
-    /// any size from the first to the second.
-    #[arg(long, value_name = "SIZE", default_value = "128")]
-    #[arg(value_parser = sizes, help_heading = "Messages")]
-    size: Sizes,
-
-    /// seed of random sizes
-    ///
-    /// Draws the sizes of a range from this number: the same number, the same sizes.
-    #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = units::count::<u64>, help_heading = "Messages")]
-    seed: u64,
-
-    /// how messages are delimited
-    ///
-    /// How messages are delimited: ended by LF or NUL, or preceded by their length, in decimal and
-    /// a space (RFC 6587) or in four bytes, big-endian.
-    #[arg(long, value_name = "FRAMING", default_value = "lines")]
-    #[arg(value_parser = values::choice(values::OUTPUT_FRAMING), help_heading = "Messages")]
-    framing: OutputFraming,
-
-    /// number messages, for drainline verify
-    ///
-    /// Numbers the connections, and the messages of each, from 0, and writes both numbers into each
-    /// message, with a checksum by which drainline verify recognises a torn message. A connection
-    /// made in place of another has a number of its own. Each message is rendered anew and has at
-    /// least 32 bytes.
-    #[arg(long, help_heading = "Messages")]
-    numbered: bool,
-
-    /// begin messages with the time
-    ///
-    /// Begins each message with the time in nanoseconds since 1970, as 19 digits and a space: when
-    /// the message was handed to the kernel, or when it was due, if the server was holding the
-    /// connection up then, so that no wait for the server is left out. The report tells apart how
-    /// late the load itself was. Costs 20 bytes, and each message is rendered anew.
-    #[arg(long, help_heading = "Messages")]
-    timestamped: bool,
-
-    /// most bytes of one write
-    ///
-    /// Hands at most this much to one write(2).
-    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
-    #[arg(value_parser = within(units::size, 1..=MAX_WRITE), help_heading = "Connections")]
-    write_size: usize,
-
-    /// messages before another connection
-    ///
-    /// Closes each connection after this many messages and opens another in its place, at once. A
-    /// connection that is refused or reset is tried again after 10 ms to 1 s; the same goes for any
-    /// load with --duration.
-    #[arg(long, value_name = "N")]
-    #[arg(value_parser = within(units::count::<u64>, 1..=u64::MAX), help_heading = "Connections")]
-    reconnect_every: Option<u64>,
-
-    /// wait until the server has closed
-    ///
-    /// Shuts down the sending half of a connection, and waits until the server has closed it before
-    /// another takes its place.
-    #[arg(long, help_heading = "Connections")]
-    wait_close: bool,
-
-    /// threads that send
-    ///
-    /// Sends from this many threads. auto is 1 with --rate, else 2.
-    #[arg(long, value_name = "N", default_value = "auto")]
-    #[arg(value_parser = within(units::or_auto(units::count::<usize>), 1..=MAX_THREADS))]
-    #[arg(help_heading = "Running")]
-    threads: units::OrAuto<usize>,
-
-    #[command(flatten)]
+    /// As typed: without the duration and the threads that follow from other flags.
+    plan: Plan,
+    threads: Option<usize>,
     pub(super) output: Output,
+}
 
-    /// print help
-    ///
-    /// Prints help: a line for each flag with -h, every flag and its cost with --help.
-    #[arg(short, long, action = ArgAction::Help, help_heading = "Running")]
-    help: Option<bool>,
+impl Default for Args {
+    fn default() -> Self {
+        Args {
+            plan: Plan::new((Ipv4Addr::UNSPECIFIED, 0).into(), 1),
+            threads: None,
+            output: Output::default(),
+        }
+    }
+}
+
+pub(super) fn flags() -> Vec<Flag<Args>> {
+    [load(), messages(), connections(), running()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn load() -> Vec<Flag<Args>> {
+    const GROUP: &str = "Load";
+    vec![
+        Flag {
+            name: "address",
+            group: "",
+            purpose: "the server",
+            help: "The server's address and port.",
+            takes: Takes::Argument(setting!(Required(Address), Args.plan.address)),
+        },
+        Flag {
+            name: "connections",
+            group: GROUP,
+            purpose: "connections open at once",
+            help: "Keeps this many connections open at once. All are connected before the first message \
+                   is sent; the report counts the connects that failed. Each costs a descriptor and a \
+                   local port.",
+            takes: field!(Count(1..=MAX_CONNECTIONS), Args.plan.connections),
+        },
+        Flag {
+            name: "messages",
+            group: GROUP,
+            purpose: "messages on each connection",
+            help: "Sends this many messages on each connection, over all connections that take its \
+                   place, and ends.",
+            takes: field!(unset(Count(1..=u64::MAX)), Args.plan.messages),
+        },
+        Flag {
+            name: "duration",
+            group: GROUP,
+            purpose: "how long to send",
+            help: "Sends for this long once all connections are open; with --messages, stops after this \
+                   time at the latest. A message that was begun by then is finished, for at most 5 s. \
+                   Without either flag the load lasts 10s.",
+            takes: field!(
+                unset(Time {
+                    range: MIN_DURATION..=MAX_TIME,
+                    example: "5s",
+                }),
+                Args.plan.duration
+            ),
+        },
+        Flag {
+            name: "rate",
+            group: GROUP,
+            purpose: "messages a second on each connection",
+            help: "Sends this many messages a second on each connection, evenly spread over time and \
+                   connections, whether or not the server keeps up. What is due while a socket is full \
+                   is sent as soon as the socket has room. Without a rate, messages are sent as fast as \
+                   the server takes them. Sets TCP_NODELAY.",
+            takes: field!(
+                unset(Rate {
+                    range: 1..=MAX_RATE,
+                    example: "1000/s",
+                }),
+                Args.plan.rate
+            ),
+        },
+        Flag {
+            name: "hold",
+            group: GROUP,
+            purpose: "how long to stay open when all is sent",
+            help: "Keeps connections open and idle for this long after everything is sent; a line on \
+                   stderr says when that begins.",
+            takes: field!(
+                Time {
+                    range: Duration::ZERO..=MAX_TIME,
+                    example: "30s",
+                },
+                Args.plan.hold
+            ),
+        },
+        Flag {
+            name: "timeout",
+            group: GROUP,
+            purpose: "longest time that the server takes nothing",
+            help: "Ends the load with exit code 1 when the server has taken no byte and closed no \
+                   connection for this long. Applies from the start until everything is sent. Without \
+                   it, a load with --messages alone waits for ever for a server that takes nothing.",
+            takes: field!(
+                unset(Time {
+                    range: MIN_TIMEOUT..=MAX_TIME,
+                    example: "30s",
+                }),
+                Args.plan.timeout
+            ),
+        },
+    ]
+}
+
+fn messages() -> Vec<Flag<Args>> {
+    const GROUP: &str = "Messages";
+    vec![
+        Flag {
+            name: "size",
+            group: GROUP,
+            purpose: "length of messages",
+            help: "Makes messages this long in bytes, without their framing: one size, or two with a \
+                   dash for any size from the first to the second.",
+            takes: Takes::Value(Box::new(Field {
+                kind: SizeRange,
+                get: |args: &Args| args.plan.sizes,
+                set: |args: &mut Args, sizes| {
+                    args.plan.sizes = Sizes {
+                        seed: args.plan.sizes.seed,
+                        ..sizes
+                    };
+                },
+            })),
+        },
+        Flag {
+            name: "seed",
+            group: GROUP,
+            purpose: "seed of random sizes",
+            help: "Draws the sizes of a range from this number: the same number, the same sizes.",
+            takes: field!(Count(0..=u64::MAX), Args.plan.sizes.seed),
+        },
+        Flag {
+            name: "framing",
+            group: GROUP,
+            purpose: "how messages are delimited",
+            help: "How messages are delimited: ended by LF or NUL, or preceded by their length, in \
+                   decimal and a space (RFC 6587) or in four bytes, big-endian.",
+            takes: field!(
+                Choice {
+                    words: values::OUTPUT_FRAMING,
+                    placeholder: "FRAMING",
+                },
+                Args.plan.framing
+            ),
+        },
+        Flag {
+            name: "numbered",
+            group: GROUP,
+            purpose: "number messages, for drainline verify",
+            help: "Numbers the connections, and the messages of each, from 0, and writes both numbers \
+                   into each message, with a checksum by which drainline verify recognises a torn \
+                   message. A connection made in place of another has a number of its own. Each message \
+                   is rendered anew and has at least 32 bytes.",
+            takes: Takes::Nothing(|args| args.plan.numbered = true),
+        },
+        Flag {
+            name: "timestamped",
+            group: GROUP,
+            purpose: "begin messages with the time",
+            help: "Begins each message with the time in nanoseconds since 1970, as 19 digits and a \
+                   space: when the message was handed to the kernel, or when it was due, if the server \
+                   was holding the connection up then, so that no wait for the server is left out. The \
+                   report tells apart how late the load itself was. Costs 20 bytes, and each message is \
+                   rendered anew.",
+            takes: Takes::Nothing(|args| args.plan.timestamped = true),
+        },
+    ]
+}
+
+fn connections() -> Vec<Flag<Args>> {
+    const GROUP: &str = "Connections";
+    vec![
+        Flag {
+            name: "write-size",
+            group: GROUP,
+            purpose: "most bytes of one write",
+            help: "Hands at most this much to one write(2).",
+            takes: field!(
+                Size {
+                    range: 1..=MAX_WRITE,
+                    example: "64KiB",
+                },
+                Args.plan.write_size
+            ),
+        },
+        Flag {
+            name: "reconnect-every",
+            group: GROUP,
+            purpose: "messages before another connection",
+            help: "Closes each connection after this many messages and opens another in its place, at \
+                   once. A connection that is refused or reset is tried again after 10 ms to 1 s; the \
+                   same goes for any load with --duration.",
+            takes: field!(unset(Count(1..=u64::MAX)), Args.plan.reconnect_every),
+        },
+        Flag {
+            name: "wait-close",
+            group: GROUP,
+            purpose: "wait until the server has closed",
+            help: "Shuts down the sending half of a connection, and waits until the server has closed it \
+                   before another takes its place.",
+            takes: Takes::Nothing(|args| args.plan.wait_close = true),
+        },
+    ]
+}
+
+fn running() -> Vec<Flag<Args>> {
+    const GROUP: &str = "Running";
+    vec![
+        json(field!(unset(JSON), Args.output.json)),
+        Flag {
+            name: "threads",
+            group: GROUP,
+            purpose: "threads that send",
+            help: "Sends from this many threads. auto is 1 with --rate, else 2.",
+            takes: field!(auto(Count(1..=MAX_THREADS)), Args.threads),
+        },
+        Flag::help(GROUP),
+    ]
 }
 
 pub(super) const PAGE: Page = Page {
+    name: "drainline load",
     title: "sends messages to a server",
+    about: "Sends messages to a server over many connections at once, and reports what was sent and \
+            how long it took. Costs the machine little: by default one or two threads serve all \
+            connections, and messages are rendered once and sent again and again.",
     usage: "drainline load ADDRESS [FLAG VALUE]...",
     after: AFTER,
     short_after: "",
-    accepted: &[
-        ("address", ADDRESS),
-        ("connections", "1 to 1000000"),
-        ("messages", "1 or more"),
-        ("duration", "a duration such as 5s or 500ms, 1ms to 24h"),
-        ("rate", "a rate such as 1000 or 1000/s, 1/s to 10000000/s"),
-        ("hold", "a duration such as 30s, 0s to 24h"),
-        ("timeout", "a duration such as 30s, 100ms to 24h"),
-        (
-            "size",
-            "a size such as 128 or 1KiB, or two such as 64-1KiB, 1B to 64MiB",
-        ),
-        ("seed", "a whole number"),
-        ("write_size", "a size such as 64KiB, 1B to 16MiB"),
-        ("reconnect_every", "1 or more"),
-        ("threads", "1 to 64, or auto"),
-        JSON,
-    ],
 };
-
-const ADDRESS: &str = "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140";
 
 const AFTER: &str = "\
 The report: messages and bytes that the kernel took, and the time from when all connections were open until everything \
@@ -224,49 +293,60 @@ impl Args {
     /// What the arguments mean, held against each other.
     ///
     /// # Errors
-    /// They cannot be read, or are out of range.
+    /// The messages are too short for what is to be in them.
     pub(super) fn plan(&self) -> Result<Plan, UsageError> {
-        let typed = self.address.clone().unwrap_or_default();
-        if typed.is_empty() {
-            let line = format!("missing address for load: expected {ADDRESS}");
-            return Err(UsageError::new(2, &line));
-        }
-        let address = values::address(&typed)
-            .map_err(|why| UsageError::bad_value("load", &typed, &format!("{ADDRESS} ({why})")))?;
-        let default_duration = || self.messages.is_none().then_some(DEFAULT_DURATION);
-        let threads = self
-            .threads
-            .unwrap_or(if self.rate.is_some() { 1 } else { 2 });
+        let typed = self.plan.clone();
+        let default_duration = || typed.messages.is_none().then_some(DEFAULT_DURATION);
+        let default_threads = if typed.rate.is_some() { 1 } else { 2 };
+        let threads = self.threads.unwrap_or(default_threads);
         let plan = Plan {
-            messages: self.messages,
-            duration: self.duration.or_else(default_duration),
-            rate: self.rate,
-            sizes: Sizes {
-                seed: self.seed,
-                ..self.size
-            },
-            framing: self.framing,
-            write_size: self.write_size,
-            reconnect_every: self.reconnect_every,
-            wait_close: self.wait_close,
-            numbered: self.numbered,
-            timestamped: self.timestamped,
-            hold: self.hold,
-            timeout: self.timeout,
-            threads: threads.min(self.connections),
-            ..Plan::new(address, self.connections)
+            duration: typed.duration.or_else(default_duration),
+            threads: threads.min(typed.connections),
+            ..typed
         };
         limits::check(&plan).map(|()| plan)
     }
 }
 
 /// One size, or two with a dash.
-fn sizes(text: &str) -> Result<Sizes, units::Unreadable> {
-    let size = within(units::size, 1..=MAX_MESSAGE);
-    let (shortest, longest) = text.split_once('-').unwrap_or((text, text));
-    let (shortest, longest) = (size(shortest)?, size(longest)?);
-    match shortest <= longest {
-        true => Ok(Sizes::new(shortest, longest, 0)),
-        false => Err("the first size is the larger one".to_owned()),
+struct SizeRange;
+
+impl SizeRange {
+    const ONE: Size = Size {
+        range: 1..=MAX_MESSAGE,
+        example: "128",
+    };
+}
+
+impl Kind for SizeRange {
+    type Value = Sizes;
+
+    fn read(&self, typed: &str) -> Result<Sizes, NotAccepted> {
+        let (shortest, longest) = typed.split_once('-').unwrap_or((typed, typed));
+        let (shortest, longest) = (Self::ONE.read(shortest)?, Self::ONE.read(longest)?);
+        match shortest <= longest {
+            true => Ok(Sizes::new(shortest, longest, 0)),
+            false => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &Sizes) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn expected(&self) -> String {
+        format!("{}, or two such as 64-1KiB", Self::ONE.expected())
+    }
+
+    fn placeholder(&self) -> String {
+        "SIZE".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (mut good, mut bad) = Self::ONE.cases();
+        good.push("64-1KiB".to_owned());
+        bad.extend(["9-5", "1-x", "0-5", "5-"].map(str::to_owned));
+        (good, bad)
     }
 }

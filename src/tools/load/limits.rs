@@ -4,10 +4,9 @@ use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::cli::units;
 use crate::cli::usage::UsageError;
 
-use super::plan::{Plan, Sizes};
+use super::plan::Plan;
 
 /// Standard streams, an epoll and its kin for each thread, and what the libraries open.
 const OTHER_DESCRIPTORS: u64 = 32;
@@ -26,7 +25,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), UsageError> {
         let accepted = format!("{} bytes or more ({why} them)", plan.shortest());
         return Err(UsageError::bad_value(
             "--size",
-            &print_sizes(&plan.sizes),
+            &plan.sizes.to_string(),
             &accepted,
         ));
     }
@@ -57,16 +56,4 @@ pub(super) fn check_system(plan: &Plan) -> Result<(), UsageError> {
         )));
     }
     Ok(())
-}
-
-fn print_sizes(sizes: &Sizes) -> String {
-    let (shortest, longest) = (
-        units::print_size(sizes.shortest),
-        units::print_size(sizes.longest),
-    );
-    if shortest == longest {
-        shortest
-    } else {
-        format!("{shortest}-{longest}")
-    }
 }

@@ -25,14 +25,14 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::cli::command::{self as command_line, Parsed};
 use crate::cli::signals::StopFlag;
 use crate::cli::units::counted;
 use crate::cli::usage::UsageError;
 use crate::cli::{print, say, serve};
 
-use super::args::{self as command_line, Typed};
 use super::bar::Bar;
-use args::{Args, PAGE};
+use args::PAGE;
 use plan::Plan;
 use shared::Progress;
 
@@ -46,9 +46,9 @@ const NOT_ALL_SENT: u8 = 1;
 /// # Errors
 /// Nothing was sent.
 pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
-    let args = match command_line::read::<Args>(args, &PAGE)? {
-        Typed::Print(text) => return Ok(print(&text)),
-        Typed::Args(args) => args,
+    let args = match command_line::parse(&PAGE, &args::flags(), args.iter().cloned())? {
+        Parsed::Print(text) => return Ok(print(&text)),
+        Parsed::Run(args) => args,
     };
     let plan = args.plan()?;
     args.output.check()?;

@@ -1,11 +1,13 @@
 //! What a load is made of.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use drainline::ingest::OutputFraming;
 
 use super::super::tag::{self, mix};
+use crate::cli::units;
 
 /// One load: what is sent where, how fast, and for how long.
 #[derive(Clone, Debug)]
@@ -118,5 +120,16 @@ impl Sizes {
         }
         let drawn = mix(self.seed ^ mix(u64::from(connection) ^ mix(seq)));
         self.shortest + (drawn % choices) as usize
+    }
+}
+
+/// As typed: one size, or two with a dash.
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&units::print_size(self.shortest))?;
+        match self.shortest == self.longest {
+            true => Ok(()),
+            false => write!(f, "-{}", units::print_size(self.longest)),
+        }
     }
 }

@@ -1,143 +1,180 @@
-//! What was typed.
+//! The flags of `drainline plan`, and the inputs that they mean.
 
 use std::time::Duration;
 
-use clap::{ArgAction, Parser};
-use drainline::WhenFull;
-
+use crate::cli::flag::{Field, Flag, Takes, field};
 use crate::cli::help::Page;
-use crate::cli::units;
+use crate::cli::kinds::{Count, Rate, Required, Size, Time, choice, unset};
 use crate::cli::usage::UsageError;
 use crate::cli::values;
 
-use super::super::args::{JSON, Output, within};
+use super::super::args::{JSON, Output, json};
 use super::inputs::Inputs;
 
-const MAX_RATE: u64 = 1_000_000_000;
 const MAX_CONNECTIONS: usize = 1_000_000;
 const MAX_MESSAGE: usize = 64 << 20;
 const MIN_MEMORY: usize = 16 << 20;
 const MAX_MEMORY: usize = 1 << 40;
 const MAX_STALL: Duration = Duration::from_secs(12 * 60 * 60);
+const RATE: Rate = Rate {
+    range: 1..=1_000_000_000,
+    example: "1000/s",
+};
 
-/// Finds the settings for a server from what arrives, what the sink takes, and the longest stall of
-/// the sink that has to be survived. Prints flags, the reason for each, the resource limits, what
-/// the settings promise, and what happens one step beyond. All is checked in a simulation that runs
-/// the server's own decisions; nothing is started.
-#[derive(Debug, Parser)]
-#[command(
-    name = "drainline plan",
-    disable_help_flag = true,
-    disable_version_flag = true
-)]
+/// What was typed.
+#[derive(Debug)]
 pub(super) struct Args {
-    /// messages a second, in all
-    ///
-    /// Plans for this many messages a second, over all connections. Give the most that arrives for
-    /// longer than a stall lasts, not the average of a day.
-    #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Load")]
-    rate: Option<u64>,
-
-    /// connections at once
-    ///
-    /// Plans for this many connections at once.
-    #[arg(long, value_name = "N")]
-    #[arg(value_parser = within(units::count::<usize>, 1..=MAX_CONNECTIONS), help_heading = "Load")]
-    connections: Option<usize>,
-
-    /// length of messages
-    ///
-    /// Plans for messages this long in bytes, without their framing: the usual one. If some are
-    /// longer than 64 KiB, give the longest.
-    #[arg(long, value_name = "SIZE", default_value = "128")]
-    #[arg(value_parser = within(units::size, 1..=MAX_MESSAGE), help_heading = "Load")]
-    size: usize,
-
-    /// messages a second that the sink takes
-    ///
-    /// How many messages a second the sink accepts when nothing is wrong. Without it the sink is
-    /// assumed to keep up, and what happens beyond its rate is not known.
-    #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Sink")]
-    sink_rate: Option<u64>,
-
-    /// longest stall of the sink
-    ///
-    /// Lets the sink take nothing for this long, now and then, without a loss: a restart, a
-    /// failover, a full disk.
-    #[arg(long, value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = within(units::duration, Duration::ZERO..=MAX_STALL), help_heading = "Sink")]
-    stall: Duration,
-
-    /// the server's --when-full
-    ///
-    /// The server's --when-full. Without it: abort where the sink catches up after a stall, so that
-    /// nothing is lost; block where more arrives than the sink takes.
-    #[arg(long, value_name = "abort|drop|block")]
-    #[arg(value_parser = values::choice(values::WHEN_FULL), help_heading = "Server")]
-    when_full: Option<WhenFull>,
-
-    /// most memory of the server
-    ///
-    /// The most memory that the server's limits may promise, on each machine. The buffer gets what
-    /// connections leave; where the buffer does not hold a stall, senders wait for the rest.
-    /// Without it a buffer has 1 GiB at most.
-    #[arg(long, value_name = "SIZE")]
-    #[arg(value_parser = within(units::size, MIN_MEMORY..=MAX_MEMORY), help_heading = "Server")]
-    memory: Option<usize>,
-
-    /// messages a second of one machine
-    ///
-    /// How many messages a second one machine handles at full use. Machines are planned to be used
-    /// to 70 %.
-    #[arg(long, value_name = "RATE")]
-    #[arg(value_parser = within(units::rate, 1..=MAX_RATE), help_heading = "Machines")]
+    inputs: Inputs,
+    /// Messages a second that a machine takes.
     pub(super) capacity: Option<u64>,
-
-    /// measure --capacity here
-    ///
-    /// Measures --capacity on this machine: starts a server and sends messages to it for 2 s, on up
-    /// to 500 connections. The cost of sending is counted, too, so a machine that only receives
-    /// handles more.
-    #[arg(long, help_heading = "Machines")]
     pub(super) measure: bool,
-
-    /// draw the simulations
-    ///
-    /// Draws the timelines of the simulations: of this load and of what lies one step beyond.
-    #[arg(long, help_heading = "Output")]
     pub(super) simulate: bool,
-
-    #[command(flatten)]
     pub(super) output: Output,
+}
 
-    /// print help
-    ///
-    /// Prints help: a line for each flag with -h, every flag and its cost with --help.
-    #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
-    help: Option<bool>,
+impl Default for Args {
+    fn default() -> Self {
+        Args {
+            inputs: Inputs {
+                rate: 0,
+                size: 128,
+                connections: 0,
+                sink_rate: None,
+                stall: Duration::from_secs(10),
+                when_full: None,
+                memory: None,
+            },
+            capacity: None,
+            measure: false,
+            simulate: false,
+            output: Output::default(),
+        }
+    }
+}
+
+pub(super) fn flags() -> Vec<Flag<Args>> {
+    vec![
+        Flag {
+            name: "rate",
+            group: "Load",
+            purpose: "messages a second, in all",
+            help: "Plans for this many messages a second, over all connections. Give the most that \
+                   arrives for longer than a stall lasts, not the average of a day.",
+            takes: field!(Required(RATE), Args.inputs.rate),
+        },
+        Flag {
+            name: "connections",
+            group: "Load",
+            purpose: "connections at once",
+            help: "Plans for this many connections at once.",
+            takes: field!(
+                Required(Count(1..=MAX_CONNECTIONS)),
+                Args.inputs.connections
+            ),
+        },
+        Flag {
+            name: "size",
+            group: "Load",
+            purpose: "length of messages",
+            help: "Plans for messages this long in bytes, without their framing: the usual one. If some \
+                   are longer than 64 KiB, give the longest.",
+            takes: field!(
+                Size {
+                    range: 1..=MAX_MESSAGE,
+                    example: "1KiB",
+                },
+                Args.inputs.size
+            ),
+        },
+        Flag {
+            name: "sink-rate",
+            group: "Sink",
+            purpose: "messages a second that the sink takes",
+            help: "How many messages a second the sink accepts when nothing is wrong. Without it the \
+                   sink is assumed to keep up, and what happens beyond its rate is not known.",
+            takes: field!(unset(RATE), Args.inputs.sink_rate),
+        },
+        Flag {
+            name: "stall",
+            group: "Sink",
+            purpose: "longest stall of the sink",
+            help: "Lets the sink take nothing for this long, now and then, without a loss: a restart, a \
+                   failover, a full disk.",
+            takes: field!(
+                Time {
+                    range: Duration::ZERO..=MAX_STALL,
+                    example: "5m",
+                },
+                Args.inputs.stall
+            ),
+        },
+        Flag {
+            name: "when-full",
+            group: "Server",
+            purpose: "the server's --when-full",
+            help: "The server's --when-full. Without it: abort where the sink catches up after a stall, \
+                   so that nothing is lost; block where more arrives than the sink takes.",
+            takes: field!(unset(choice(values::WHEN_FULL)), Args.inputs.when_full),
+        },
+        Flag {
+            name: "memory",
+            group: "Server",
+            purpose: "most memory of the server",
+            help: "The most memory that the server's limits may promise, on each machine. The buffer \
+                   gets what connections leave; where the buffer does not hold a stall, senders wait for \
+                   the rest. Without it a buffer has 1 GiB at most.",
+            takes: Takes::Value(Box::new(Field {
+                kind: unset(Size {
+                    range: MIN_MEMORY..=MAX_MEMORY,
+                    example: "512MiB",
+                }),
+                get: |args: &Args| args.inputs.memory.map(|bytes| bytes as usize),
+                set: |args: &mut Args, memory| {
+                    args.inputs.memory = memory.map(|bytes| bytes as u64);
+                },
+            })),
+        },
+        Flag {
+            name: "capacity",
+            group: "Machines",
+            purpose: "messages a second of one machine",
+            help: "How many messages a second one machine handles at full use. Machines are planned to \
+                   be used to 70 %.",
+            takes: field!(unset(RATE), Args.capacity),
+        },
+        Flag {
+            name: "measure",
+            group: "Machines",
+            purpose: "measure --capacity here",
+            help: "Measures --capacity on this machine: starts a server and sends messages to it for \
+                   2 s, on up to 500 connections. The cost of sending is counted, too, so a machine that \
+                   only receives handles more.",
+            takes: Takes::Nothing(|args| args.measure = true),
+        },
+        Flag {
+            name: "simulate",
+            group: "Output",
+            purpose: "draw the simulations",
+            help: "Draws the timelines of the simulations: of this load and of what lies one step \
+                   beyond.",
+            takes: Takes::Nothing(|args| args.simulate = true),
+        },
+        json(field!(unset(JSON), Args.output.json)),
+        Flag::help("Output"),
+    ]
 }
 
 pub(super) const PAGE: Page = Page {
+    name: "drainline plan",
     title: "finds the settings for a load and a sink that stalls",
+    about: "Finds the settings for a server from what arrives, what the sink takes, and the longest \
+            stall of the sink that has to be survived. Prints flags, the reason for each, the resource \
+            limits, what the settings promise, and what happens one step beyond. All is checked in a \
+            simulation that runs the server's own decisions; nothing is started.",
     usage: "drainline plan --rate RATE --connections N [FLAG VALUE]...",
     after: AFTER,
     short_after: "",
-    accepted: &[
-        ("rate", RATE),
-        ("connections", CONNECTIONS),
-        ("size", "a size such as 128 or 1KiB, 1B to 64MiB"),
-        ("sink_rate", RATE),
-        ("stall", "a duration such as 10s or 5m, 0s to 12h"),
-        ("memory", "a size such as 512MiB, 16MiB to 1TiB"),
-        ("capacity", RATE),
-        JSON,
-    ],
 };
-
-const RATE: &str = "a rate such as 1000 or 1000/s, 1/s to 1000000000/s";
-const CONNECTIONS: &str = "1 to 1000000";
 
 const AFTER: &str = "\
 The plan's first line can be pasted: it starts the server. The limits of the system are those of this machine.
@@ -159,25 +196,12 @@ impl Args {
     /// What the plan is made for.
     ///
     /// # Errors
-    /// A value is missing, or two contradict each other.
+    /// Two flags contradict each other.
     pub(super) fn inputs(&self) -> Result<Inputs, UsageError> {
-        let missing = |flag: &str, accepted: &str| UsageError::bad_value(flag, "", accepted);
-        let rate = self.rate.ok_or_else(|| missing("--rate", RATE))?;
-        let connections = self
-            .connections
-            .ok_or_else(|| missing("--connections", CONNECTIONS))?;
         if self.measure && self.capacity.is_some() {
             let line = "--measure is given beside --capacity: expected one of the two";
             return Err(UsageError::contradiction(line));
         }
-        Ok(Inputs {
-            rate,
-            size: self.size,
-            connections,
-            sink_rate: self.sink_rate,
-            stall: self.stall,
-            when_full: self.when_full,
-            memory: self.memory.map(|bytes| bytes as u64),
-        })
+        Ok(self.inputs.clone())
     }
 }

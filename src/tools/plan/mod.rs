@@ -23,10 +23,10 @@ mod tests;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::cli::command::{self as command_line, Parsed};
 use crate::cli::usage::UsageError;
 use crate::cli::{malloc, print, serve};
 
-use super::args::{self as command_line, Typed};
 use args::{Args, PAGE};
 use decision::Promise;
 use inputs::Inputs;
@@ -37,9 +37,9 @@ use report::Plan;
 /// # Errors
 /// There is no plan.
 pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
-    let args = match command_line::read::<Args>(args, &PAGE)? {
-        Typed::Print(text) => return Ok(print(&text)),
-        Typed::Args(args) => args,
+    let args = match command_line::parse(&PAGE, &args::flags(), args.iter().cloned())? {
+        Parsed::Print(text) => return Ok(print(&text)),
+        Parsed::Run(args) => args,
     };
     let inputs = args.inputs()?;
     args.output.check()?;

@@ -65,7 +65,7 @@ fn when_full(inputs: &Inputs, settings: &mut Settings) {
     settings.config.when_full = when_full;
     settings.decide(
         "--when-full",
-        values::print_choice(values::WHEN_FULL, when_full),
+        values::print_choice(values::WHEN_FULL, &when_full),
         why,
     );
 }

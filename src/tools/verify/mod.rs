@@ -17,10 +17,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::cli::command::{self as command_line, Parsed};
 use crate::cli::print;
 use crate::cli::usage::UsageError;
 
-use super::args::{self as command_line, Typed};
 use args::{Args, PAGE};
 use sequence_check::{SequenceCheck, Torn};
 use splitter::Piece;
@@ -33,11 +33,11 @@ const DAMAGED: u8 = 1;
 /// # Errors
 /// Nothing was verified.
 pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
-    let args = match command_line::read::<Args>(args, &PAGE)? {
-        Typed::Print(text) => return Ok(print(&text)),
-        Typed::Args(args) => args,
+    let args = match command_line::parse(&PAGE, &args::flags(), args.iter().cloned())? {
+        Parsed::Print(text) => return Ok(print(&text)),
+        Parsed::Run(args) => args,
     };
-    let file = args.file()?;
+    let file = &args.file;
     args.output.check()?;
     let failed = |error: io::Error| {
         let line = format!("verify {}: {error}", file.display());

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
+use crate::cli::command::Parsed;
 use crate::cli::usage::UsageError;
 use crate::cli::{malloc, say, serve, settings};
 
@@ -57,8 +58,8 @@ pub(crate) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
 /// The program, as started with these flags.
 fn serve_flags(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let settings = match settings::parse(args.iter().cloned())? {
-        settings::Parsed::Run(settings) => settings,
-        settings::Parsed::Print(text) => return Ok(crate::cli::print(&text)),
+        Parsed::Run(settings) => settings,
+        Parsed::Print(text) => return Ok(crate::cli::print(&text)),
     };
     malloc::ensure();
     serve::serve(&settings, |handle| {

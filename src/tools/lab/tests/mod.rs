@@ -3,22 +3,22 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::ValueEnum;
-
-use super::super::args::{Typed, assert_every_flag_is_in_both_helps, assert_refused, read};
+use super::super::args::assert_refused;
 use super::super::workload::{ClientPace, Stall};
-use super::args::{Args, Experiment, PAGE};
-use super::presets::Preset;
+use super::args::{Experiment, PAGE, flags};
+use super::presets::PRESETS;
 use super::run;
-use super::strategy::{Strategy, TELLING};
-use crate::cli::settings::{self, Parsed, Settings};
+use super::strategy::{Strategy, TELLING, named};
+use crate::cli::command::{Parsed, parse};
+use crate::cli::settings::{self, Settings};
+use crate::cli::tests::rows;
 use crate::cli::usage::UsageError;
 
 fn typed(words: &[&str]) -> Result<Experiment, UsageError> {
-    let words: Vec<OsString> = ["lab"].iter().chain(words).map(OsString::from).collect();
-    match read::<Args>(&words, &PAGE)? {
-        Typed::Args(args) => args.experiment(),
-        Typed::Print(text) => panic!("{text}"),
+    let words = ["lab"].iter().chain(words).map(OsString::from);
+    match parse(&PAGE, &flags(), words)? {
+        Parsed::Run(args) => args.experiment(),
+        Parsed::Print(text) => panic!("{text}"),
     }
 }
 
@@ -28,8 +28,8 @@ fn experiment(words: &[&str]) -> Experiment {
 }
 
 #[test]
-fn every_flag_is_in_both_helps() {
-    assert_every_flag_is_in_both_helps::<Args>("lab", &PAGE);
+fn every_row_is_read_and_told() {
+    rows::assert_hold(&PAGE, &flags(), typed);
 }
 
 #[test]
@@ -81,10 +81,7 @@ fn a_preset_gives_what_is_not_typed() {
     let custom = Strategy::Custom(vec!["--when-full".to_owned(), "drop".to_owned()]);
     let strategies = [Strategy::AbortAndBuffer, Strategy::Layered, custom];
     assert_eq!(own.strategies, strategies);
-    assert_eq!(
-        experiment(&["--strategies=all"]).strategies,
-        Strategy::value_variants()
-    );
+    assert_eq!(experiment(&["--strategies=all"]).strategies, named());
     let alone = experiment(&["--strategies=custom", "--", "--coalesce=off"]);
     assert_eq!(
         alone.strategies,
@@ -101,7 +98,6 @@ fn what_cannot_be_is_refused_in_one_line() {
         2 --strategies=layered,prayer => backpressure
         78 --strategies=custom => --strategies custom
         2 --sink-rate=0 => invalid value '0' for --sink-rate
-        2 --sink-rate=0 => --stall
         2 --stall=2s => invalid value '2s' for --stall
         2 --stall=2s => 2s@1s
         2 --stall=0s@1s => invalid value '0s@1s' for --stall
@@ -138,11 +134,11 @@ fn server_settings(flags: &[String]) -> Settings {
 
 #[test]
 fn every_cure_is_a_server_that_can_be_started_under_every_preset() {
-    for preset in Preset::value_variants() {
+    for (_, preset) in PRESETS {
         for duration in [1, 5, 600].map(Duration::from_secs) {
             let workload = preset.workload(duration);
             super::limits::check(&workload).expect("a preset in its limits");
-            for strategy in Strategy::value_variants() {
+            for strategy in named() {
                 if let Some(flags) = strategy.flags(&workload) {
                     server_settings(&flags);
                 }
@@ -153,7 +149,7 @@ fn every_cure_is_a_server_that_can_be_started_under_every_preset() {
 
 #[test]
 fn what_is_layered_differs_from_the_defaults_in_time_alone() {
-    let workload = Preset::Burst.workload(Duration::from_secs(5));
+    let workload = PRESETS[0].1.workload(Duration::from_secs(5));
     let flags = Strategy::Layered.flags(&workload).expect("flags");
     let mut settings = server_settings(&flags);
     assert_eq!(settings.config.send_timeout, Duration::from_secs(1));

@@ -9,11 +9,11 @@ use drainline::ingest::OutputFraming;
 use drainline::ingest::framing::{Decoder, Event};
 use drainline::ingest::{Framing, Oversize};
 
-use super::super::args::{Typed, read};
 use super::super::tag::Tag;
-use super::args::{Args, PAGE};
+use super::args::{PAGE, flags};
 use super::message::{Ring, Source};
 use super::plan::{Plan, Sizes};
+use crate::cli::command::{Parsed, parse};
 use crate::cli::usage::UsageError;
 
 const FRAMINGS: [(OutputFraming, Framing); 4] = [
@@ -24,10 +24,10 @@ const FRAMINGS: [(OutputFraming, Framing); 4] = [
 ];
 
 fn typed(words: &[&str]) -> Result<Plan, UsageError> {
-    let words: Vec<OsString> = ["load"].iter().chain(words).map(OsString::from).collect();
-    match read::<Args>(&words, &PAGE)? {
-        Typed::Args(args) => args.plan(),
-        Typed::Print(text) => panic!("{text}"),
+    let words = ["load"].iter().chain(words).map(OsString::from);
+    match parse(&PAGE, &flags(), words)? {
+        Parsed::Run(args) => args.plan(),
+        Parsed::Print(text) => panic!("{text}"),
     }
 }
 

@@ -9,22 +9,22 @@ use std::time::Duration;
 use drainline::WhenFull;
 use drainline::ingest::Ingest;
 
-use super::super::args::{Typed, read};
-use super::args::{Args, PAGE};
+use super::args::{Args, PAGE, flags};
 use super::decision::{Promise, Settings};
 use super::inputs::Inputs;
 use super::outlook::Outlook;
 use super::report::Plan;
 use super::settings::settings;
 use super::{machines, report, what_if};
+use crate::cli::command::{Parsed, parse};
 use crate::cli::usage::UsageError;
 use crate::tools::simulation::tests::is_long;
 
 fn typed(words: &[&str]) -> Result<(Inputs, Args), UsageError> {
-    let words: Vec<OsString> = ["plan"].iter().chain(words).map(OsString::from).collect();
-    match read::<Args>(&words, &PAGE)? {
-        Typed::Args(args) => Ok((args.inputs()?, args)),
-        Typed::Print(text) => panic!("{text}"),
+    let words = ["plan"].iter().chain(words).map(OsString::from);
+    match parse(&PAGE, &flags(), words)? {
+        Parsed::Run(args) => Ok((args.inputs()?, *args)),
+        Parsed::Print(text) => panic!("{text}"),
     }
 }
 

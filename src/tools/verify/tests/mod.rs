@@ -8,12 +8,13 @@ use std::io::{self, Read};
 
 use drainline::ingest::OutputFraming;
 
-use super::super::args::{Typed, read as read_args};
 use super::super::tag::Tag;
-use super::args::{Args, PAGE};
+use super::args::{Args, PAGE, flags};
 use super::sequence_check::{SequenceCheck, Total};
 use super::splitter;
 use super::{read, splitter::Piece};
+use crate::cli::command::{Parsed, parse};
+use crate::cli::usage::UsageError;
 
 const FRAMINGS: [OutputFraming; 4] = [
     OutputFraming::Lines,
@@ -22,16 +23,16 @@ const FRAMINGS: [OutputFraming; 4] = [
     OutputFraming::LengthPrefixed,
 ];
 
-fn settings(words: &[&str]) -> Args {
-    let words: Vec<OsString> = ["verify", "-"]
-        .iter()
-        .chain(words)
-        .map(OsString::from)
-        .collect();
-    match read_args::<Args>(&words, &PAGE) {
-        Ok(Typed::Args(args)) => args,
-        other => panic!("{words:?}: {:?}", other.err()),
+fn typed(words: &[&str]) -> Result<Args, UsageError> {
+    let words = ["verify"].iter().chain(words).map(OsString::from);
+    match parse(&PAGE, &flags(), words)? {
+        Parsed::Run(args) => Ok(*args),
+        Parsed::Print(text) => panic!("{text}"),
     }
+}
+
+fn settings(words: &[&str]) -> Args {
+    typed(&[&["-"], words].concat()).expect("settings")
 }
 
 fn message(connection: u32, seq: u64) -> Vec<u8> {

@@ -1,15 +1,15 @@
 //! What is followed of each connection, and how it is told.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::super::super::args::{Typed, assert_refused, command, read as read_args};
-use super::super::args::{Args, PAGE};
+use super::super::super::args::assert_refused;
+use super::super::args::{PAGE, flags};
 use super::super::report;
 use super::super::sequence_check::SequenceCheck;
+use super::typed;
+use crate::cli::tests::rows;
 
 #[test]
 fn the_text_says_what_is_where_and_is_bounded() {
@@ -32,24 +32,15 @@ fn the_text_says_what_is_where_and_is_bounded() {
 }
 
 #[test]
-fn what_is_no_request_is_one_line() {
+fn every_row_is_read_and_told_and_what_is_no_request_is_one_line() {
+    rows::assert_hold(&PAGE, &flags(), typed);
     let table = "
-        2 => missing file for verify: expected a path, or - for stdin
-        2 - --connections 0 => invalid value '0' for --connections: expected 1 to 4000000
-        2 - --connections 4000001 => invalid value '4000001' for --connections: expected
-        2 - --messages 0 => invalid value '0' for --messages: expected 1 to
-        2 - --show 100001 => invalid value '100001' for --show: expected 0 to
+        2 => missing value for FILE: expected a path, or - for stdin
+        2 - --connections 4000001 => invalid value '4000001' for --connections: expected a number from 1 to 4000000
         2 - --framing syslog => invalid value 'syslog' for --framing: expected lines
         2 - two => unexpected argument 'two': expected one FILE and flags
     ";
-    assert_refused(table, |words| {
-        let words: Vec<OsString> = ["verify"].iter().chain(words).map(OsString::from).collect();
-        match read_args::<Args>(&words, &PAGE)? {
-            Typed::Args(args) => args.file().map(Path::to_owned),
-            Typed::Print(text) => panic!("{text}"),
-        }
-    });
-    command::<Args>(&PAGE).debug_assert();
+    assert_refused(table, typed);
 }
 
 proptest! {
