@@ -2,57 +2,101 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::Outcome;
 use crate::scenario::{Scenario, Sink};
 
 /// The same load against drainline and its peers, side by side.
-#[derive(Debug, Parser)]
-#[command(name = "side_by_side")]
+#[derive(Debug)]
 pub(crate) struct Args {
-    /// Runs this scenario alone; may be given several times. Without it all are run, which takes an
-    /// hour.
-    #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
-
-    /// Lets each entrant have so many turns; figures are medians over them.
-    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..1000))]
     rounds: u16,
-
-    /// Has a turn taken again, at most so many times, when others took more than a tenth of the
-    /// machine in it.
-    #[arg(long, value_name = "N", default_value = "2")]
     pub(crate) retries: u8,
-
-    /// Writes everything that was measured to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-
-    /// Lets only these take part, by their labels or how these begin; separated by commas.
-    #[arg(long, value_name = "PEER", value_delimiter = ',')]
     only: Vec<String>,
-
-    /// Another sink than the scenario's: null, fifo, tmpfs or disk.
-    #[arg(long, value_name = "SINK", value_parser = sink)]
     pub(crate) sink: Option<Sink>,
-
-    /// Another build of drainline, which takes part beside this one.
-    #[arg(long, value_name = "PROGRAM")]
     pub(crate) before: Option<PathBuf>,
-
-    /// Names the scenarios.
-    #[arg(long)]
     pub(crate) list: bool,
+}
 
-    /// What cargo passes to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
+fn command() -> Command {
+    let flag = |name, help| Arg::new(name).long(name).help(help);
+    let value = |name, value_name, help| flag(name, help).value_name(value_name);
+    Command::new("side_by_side")
+        .about("The same load against drainline and its peers, side by side")
+        .args([
+            value(
+                "scenario",
+                "NAME",
+                "Runs this scenario alone; may be given several times. Without it all are run, which \
+                 takes an hour",
+            )
+            .action(ArgAction::Append),
+            value(
+                "rounds",
+                "N",
+                "Lets each entrant have so many turns; figures are medians over them",
+            )
+            .default_value("5")
+            .value_parser(value_parser!(u16).range(1..1000)),
+            value(
+                "retries",
+                "N",
+                "Has a turn taken again, at most so many times, when others took more than a tenth of \
+                 the machine in it",
+            )
+            .default_value("2")
+            .value_parser(value_parser!(u8)),
+            value(
+                "json",
+                "FILE",
+                "Writes everything that was measured to this file, as JSON",
+            )
+            .value_parser(value_parser!(PathBuf)),
+            value(
+                "only",
+                "PEER",
+                "Lets only these take part, by their labels or how these begin; separated by commas",
+            )
+            .action(ArgAction::Append)
+            .value_delimiter(','),
+            value(
+                "sink",
+                "SINK",
+                "Another sink than the scenario's: null, fifo, tmpfs or disk",
+            )
+            .value_parser(sink),
+            value(
+                "before",
+                "PROGRAM",
+                "Another build of drainline, which takes part beside this one",
+            )
+            .value_parser(value_parser!(PathBuf)),
+            flag("list", "Names the scenarios").action(ArgAction::SetTrue),
+            flag("bench", "What cargo passes to every bench")
+                .action(ArgAction::SetTrue)
+                .hide(true),
+        ])
 }
 
 impl Args {
     pub(crate) fn read() -> Args {
-        Args::parse()
+        let mut typed = command().get_matches();
+        Args {
+            scenario: typed
+                .remove_many("scenario")
+                .into_iter()
+                .flatten()
+                .collect(),
+            rounds: typed.remove_one("rounds").unwrap_or(1),
+            retries: typed.remove_one("retries").unwrap_or(0),
+            json: typed.remove_one("json"),
+            only: typed.remove_many("only").into_iter().flatten().collect(),
+            sink: typed.remove_one("sink"),
+            before: typed.remove_one("before"),
+            list: typed.get_flag("list"),
+        }
     }
 
     pub(crate) fn rounds(&self) -> usize {
