@@ -70,6 +70,6 @@ pub use server::{
     FirstByteTimeout, Keepalive, LimitError, Listen, Logger, Malloc, MallocSetting, NotAccepting,
     NotAcceptingReason, OnOverload, PauseAfter, Reason, Received, Receiver, RejectReason, Reply,
     Report, RequestError, ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts,
-    Spans, StartError, Stats, ThreadBody, TrySendError, Weigh, WhenFull, Writer, heap_bytes,
-    ranges,
+    Spans, StartError, Stats, ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer,
+    heap_bytes, ranges,
 };

@@ -20,8 +20,8 @@ use super::ledger::ByteLedger;
 use super::shared::Shared;
 use super::sink::{self, Sink, SinkState};
 use crate::server::{
-    BufferMemory, Builder, Config, ConfigError, Contradiction, Listen, ResourceLimits, Server,
-    StartError, ThreadBody,
+    BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listen,
+    ResourceLimits, Server, StartError, ThreadBody,
 };
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
@@ -143,6 +143,19 @@ impl IngestBuilder {
     /// As [`Builder::listener`].
     pub fn listener(mut self, listener: impl Into<Listen>) -> Self {
         self.server = self.server.listener(listener);
+        self
+    }
+
+    /// Listens with a handler of its own, which sends the sink nothing: for health checks, commands
+    /// and the like on another port of the same server. Its connections count for the same limits.
+    pub fn listener_with(
+        mut self,
+        listener: impl Into<Listen>,
+        handler: impl Fn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.server = self
+            .server
+            .listener_with(listener, move |connection, _| handler(connection));
         self
     }
 

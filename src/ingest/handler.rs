@@ -9,9 +9,7 @@ use super::framing::End;
 use super::reader::Reader;
 use super::shared::Shared;
 use super::stream_end::{PeerError, discarded_for, log_incomplete, log_oversize};
-use crate::server::{
-    BoxError, Connection, Discard, DropReason, EndReason, Ended, SendError, Sender,
-};
+use crate::server::{BoxError, Connection, Discard, DropReason, EndReason, Ended, Sender};
 
 /// The handler of an ingest server, of which each connection's thread runs [`run`].
 pub(super) fn new(
@@ -81,11 +79,11 @@ fn send(decoded: Decoded, sender: &Sender<Batch>, pool: &Pool) -> Result<(), Box
     };
     match sender.send(batch) {
         Ok(()) => Ok(()),
-        Err(SendError::Full(batch)) => {
-            pool.put(batch.into_buffer());
+        Err(error) if error.is_final() => Err(error.into()),
+        Err(dropped) => {
+            pool.put(dropped.into_inner().into_buffer());
             Ok(())
         }
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::error::{ConfigError, Contradiction};
 use super::ranges;
+use crate::policy::Weight;
 
 pub(super) use super::ranges::TICK;
 
@@ -275,6 +276,14 @@ impl Default for Config {
 impl Config {
     /// The default for [`max_connections`](Config::max_connections), if the system allows it.
     pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+
+    /// What the buffer holds.
+    pub(crate) fn buffer_limit(&self) -> Weight {
+        Weight {
+            messages: self.buffer_messages as u64,
+            bytes: self.buffer_bytes as u64,
+        }
+    }
 
     /// How long a send waits for the buffer before the server stops accepting: `pause_after` with
     /// [`PauseAfter::Auto`] resolved. `None` if it never does.

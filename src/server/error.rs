@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ledger::EndReason;
+use super::ledger::{EndReason, counted};
+use crate::policy::Weight;
 
 /// Whatever a handler or a consumer fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -247,11 +248,12 @@ impl std::error::Error for Fatal {
 
 /// Why an item was not sent at once. The error returns the item, which is not counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrySendError<T> {
     /// The buffer has too little space now, or other sends wait for space.
     Full(T),
     /// The item is heavier than the whole buffer and can never be sent.
-    TooHeavy(T),
+    TooHeavy(TooHeavy<T>),
     /// The connection or the server has ended: end the handler.
     Ended(T),
 }
@@ -260,9 +262,8 @@ impl<T> TrySendError<T> {
     /// The item that was not sent.
     pub fn into_inner(self) -> T {
         match self {
-            TrySendError::Full(item) | TrySendError::TooHeavy(item) | TrySendError::Ended(item) => {
-                item
-            }
+            TrySendError::Full(item) | TrySendError::Ended(item) => item,
+            TrySendError::TooHeavy(error) => error.item,
         }
     }
 }
@@ -279,23 +280,62 @@ impl<T> fmt::Debug for TrySendError<T> {
 
 impl<T> fmt::Display for TrySendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TrySendError::Full(_) => "the buffer is full",
-            TrySendError::TooHeavy(_) => "the message is heavier than the whole buffer",
-            TrySendError::Ended(_) => "the connection has ended",
-        })
+        match self {
+            TrySendError::Full(_) => f.write_str("the buffer is full"),
+            TrySendError::TooHeavy(error) => error.fmt(f),
+            TrySendError::Ended(_) => f.write_str("the connection has ended"),
+        }
     }
 }
 
 impl<T> std::error::Error for TrySendError<T> {}
 
+/// An item that alone is heavier than the whole buffer, and can never be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TooHeavy<T> {
+    /// The item.
+    pub item: T,
+    /// What the item weighs, its place in the buffer included.
+    pub weight: Weight,
+    /// What the buffer holds: `buffer_messages` and `buffer_bytes`.
+    pub limit: Weight,
+}
+
+impl<T> fmt::Debug for TooHeavy<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TooHeavy")
+            .field("weight", &self.weight)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for TooHeavy<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (weight, limit) = (self.weight, self.limit);
+        let (counts, holds, setting) = match weight.bytes > limit.bytes {
+            true => (counted(weight.bytes, "byte"), limit.bytes, "buffer_bytes"),
+            false => {
+                let messages = counted(weight.messages, "message");
+                (messages, limit.messages, "buffer_messages")
+            }
+        };
+        write!(
+            f,
+            "the item weighs {counts}, and the whole buffer holds {holds}: raise {setting}"
+        )
+    }
+}
+
 /// Why a request got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The buffer stayed full, or the request alone is heavier than the whole buffer. The
-    /// connection may go on.
+    /// The buffer stayed full. The connection may go on.
     Full,
+    /// The request alone is heavier than the whole buffer. The connection may go on.
+    TooHeavy(TooHeavy<()>),
     /// The consumer dropped the request without an answer, or failed. The connection may go on.
     Unanswered,
     /// The connection or the server has ended: return from the handler.
@@ -306,6 +346,7 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RequestError::Full => f.write_str("the buffer is full"),
+            RequestError::TooHeavy(error) => error.fmt(f),
             RequestError::Unanswered => f.write_str("the consumer gave no answer"),
             RequestError::Ended(ended) => ended.fmt(f),
         }
@@ -316,19 +357,34 @@ impl std::error::Error for RequestError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             RequestError::Ended(ended) => Some(ended),
-            RequestError::Full | RequestError::Unanswered => None,
+            RequestError::Full | RequestError::TooHeavy(_) | RequestError::Unanswered => None,
         }
     }
 }
 
 /// Why an item was not sent. The error returns the item, which is already counted as dropped: do
 /// not count the item again.
+///
+/// `?` ends the connection, whatever the error is. A handler that is to go on where an item was
+/// dropped returns only what [is final](SendError::is_final):
+///
+/// ```
+/// # use drainline::{BoxError, Sender};
+/// fn send(out: &Sender<String>, line: String) -> Result<(), BoxError> {
+///     match out.send(line) {
+///         Err(error) if error.is_final() => Err(error.into()),
+///         _ => Ok(()),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendError<T> {
-    /// The buffer stayed full, or the item alone is heavier than the whole buffer. The connection
-    /// may go on: the handler has to match on this error, since `?` would end the connection as
-    /// failed.
+    /// The buffer stayed full, and `when_full` is [`WhenFull::Drop`](super::WhenFull::Drop). The
+    /// connection may go on.
     Full(T),
+    /// The item alone is heavier than the whole buffer. The connection may go on.
+    TooHeavy(TooHeavy<T>),
     /// The connection was ended: it waited `send_timeout` for the buffer, missed another deadline,
     /// or was aborted. Return from the handler.
     Aborted(T),
@@ -342,20 +398,14 @@ impl<T> SendError<T> {
     pub fn into_inner(self) -> T {
         match self {
             SendError::Full(item) | SendError::Aborted(item) | SendError::Closed(item) => item,
+            SendError::TooHeavy(error) => error.item,
         }
     }
 
-    /// Whether the handler has to return: every error but [`SendError::Full`].
+    /// Whether the handler has to return: after [`Full`](SendError::Full) and
+    /// [`TooHeavy`](SendError::TooHeavy) the connection may go on.
     pub fn is_final(&self) -> bool {
-        !matches!(self, SendError::Full(_))
-    }
-
-    fn text(&self) -> &'static str {
-        match self {
-            SendError::Full(_) => "the buffer is full",
-            SendError::Aborted(_) => "the connection was aborted",
-            SendError::Closed(_) => "the server takes nothing more",
-        }
+        matches!(self, SendError::Aborted(_) | SendError::Closed(_))
     }
 }
 
@@ -364,6 +414,7 @@ impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SendError::Full(_) => "Full(..)",
+            SendError::TooHeavy(_) => "TooHeavy(..)",
             SendError::Aborted(_) => "Aborted(..)",
             SendError::Closed(_) => "Closed(..)",
         })
@@ -372,18 +423,23 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
+        match self {
+            SendError::Full(_) => f.write_str("the buffer is full"),
+            SendError::TooHeavy(error) => error.fmt(f),
+            SendError::Aborted(_) => f.write_str("the connection was aborted"),
+            SendError::Closed(_) => f.write_str("the server takes nothing more"),
+        }
     }
 }
 
 /// Lets `?` work in a handler for any item: the error keeps the reason and drops the item.
 impl<T> From<SendError<T>> for BoxError {
     fn from(error: SendError<T>) -> Self {
-        Box::new(Ended(match error {
-            SendError::Full(_) => EndReason::HandlerError,
-            SendError::Aborted(_) => EndReason::Aborted,
-            SendError::Closed(_) => EndReason::Shutdown,
-        }))
+        match error {
+            SendError::Full(_) | SendError::TooHeavy(_) => error.to_string().into(),
+            SendError::Aborted(_) => Box::new(Ended(EndReason::Aborted)),
+            SendError::Closed(_) => Box::new(Ended(EndReason::Shutdown)),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub use builder::Builder;
 pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
 pub use error::{
     BoxError, ConfigError, Contradiction, Ended, Fatal, LimitError, RequestError, SendError,
-    ServerError, StartError, TrySendError,
+    ServerError, StartError, TooHeavy, TrySendError,
 };
 pub use ledger::{
     Bytes, Counters, Discard, DropReason, EndReason, NotAcceptingReason, Reason, RejectReason,

@@ -29,7 +29,7 @@ use super::state::{OverloadSnapshot, ReaperEvent, Shared, Spawner, ThreadBody};
 use super::threads::acceptor::Acceptor;
 use super::threads::reaper;
 use super::threads::watchdog::Watchdog;
-use crate::policy::{Linger, Weight};
+use crate::policy::Linger;
 
 /// How long the consumer sleeps when it lingers.
 const LINGER: Duration = Duration::from_micros(500);
@@ -50,10 +50,7 @@ impl Parts {
         spawner: Option<Spawner>,
         wakers: Vec<Arc<Waker>>,
     ) -> Self {
-        let (quota, wakes) = Quota::new(Weight {
-            messages: config.buffer_messages as u64,
-            bytes: config.buffer_bytes as u64,
-        });
+        let (quota, wakes) = Quota::new(config.buffer_limit());
         let (reaper, events) = channel::bounded(limits.max_connections + 1);
         let (logger, logger_body) = Logger::new();
         let exits = Arc::new(Exits::new());

@@ -54,8 +54,13 @@ fn handler(conn: &mut Connection, out: &Sender<Item>, counted: &Counted) -> Resu
                 assert_eq!(back, item);
                 &counted.full
             }
+            Err(SendError::TooHeavy(error)) => {
+                assert_eq!(error.item, item);
+                &counted.full
+            }
             Err(SendError::Aborted(_)) => &counted.aborted,
             Err(SendError::Closed(_)) => &counted.closed,
+            Err(other) => panic!("{other:?}"),
         };
         outcome.fetch_add(item.messages, Relaxed);
     }

@@ -153,9 +153,19 @@ fn an_item_heavier_than_the_whole_bound_is_refused_at_once() {
     let nothing = weight_of_nothing();
     let stage = stage(10, BYTES);
     let from = stage.connect();
-    for item in [many(0, 11), heavy(1, BYTES - nothing + 1)] {
+    let texts = [
+        "the item weighs 11 messages, and the whole buffer holds 10: raise buffer_messages",
+        "the item weighs 8193 bytes, and the whole buffer holds 8192: raise buffer_bytes",
+    ];
+    for (item, text) in [many(0, 11), heavy(1, BYTES - nothing + 1)]
+        .into_iter()
+        .zip(texts)
+    {
         // A send that waited would do so for ten deadlines.
-        assert_eq!(from.send(item).wait(), Err(SendError::Full(item)));
+        let Err(SendError::TooHeavy(error)) = from.send(item).wait() else {
+            panic!("{item:?} was not refused");
+        };
+        assert_eq!((error.item, error.to_string().as_str()), (item, text));
     }
     assert_eq!(
         stage.server.stats().dropped.get(DropReason::Oversize),

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::sync::mpsc::channel;
 
 use drainline::Listen;
+use drainline::ingest::sink::Null;
+use drainline::ingest::{Framing, Ingest, ReadMessages};
 
 use super::builder;
 use super::common::client;
@@ -48,4 +50,32 @@ fn connections_are_listed_with_their_listener() {
     wait_until("a connection", DEADLINE, || server.stats().open == 1);
     let connections = server.connections();
     assert_eq!(&*connections[0].listener, "plain");
+}
+
+/// A health check beside the messages: nothing of it reaches the sink.
+#[test]
+fn an_ingest_server_has_listeners_that_send_its_sink_nothing() {
+    let server = Ingest::builder()
+        .listen(anywhere())
+        .listener_with(Listen::on(anywhere()).named("health"), |conn| {
+            let mut requests = conn.messages(Framing::Lines, 100);
+            while requests.next().transpose()?.is_some() {
+                writeln!(requests, "up")?;
+            }
+            Ok(())
+        })
+        .start(Null)
+        .unwrap();
+    let addresses = server.local_addrs();
+    let mut health = client::connect(addresses[1]);
+    health.write_all(b"how are you?\n").unwrap();
+    health.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client::read_to_end(&mut health).0, b"up\n");
+    let mut plain = client::connect(addresses[0]);
+    plain.write_all(b"a message\n").unwrap();
+    client::half_close(plain);
+    wait_until("the message", DEADLINE, || server.stats().delivered == 1);
+    let report = server.shutdown(DEADLINE);
+    assert_eq!(report.stats.received, 1, "{report:?}");
+    assert!(report.is_balanced(), "{report:?}");
 }

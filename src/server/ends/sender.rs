@@ -13,7 +13,7 @@ use super::reply::{NoAnswer, Reply};
 use super::weigh::{MAX_MESSAGES, Weigh, heap_bytes};
 use crate::policy::{Activity, Weight};
 use crate::server::config::{Config, WhenFull};
-use crate::server::error::{Ended, RequestError, SendError, TrySendError};
+use crate::server::error::{Ended, RequestError, SendError, TooHeavy, TrySendError};
 use crate::server::ledger::{DropReason, EndReason};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::quota::{Acquired, Quota, SendWait, Unavailable};
@@ -55,6 +55,8 @@ pub struct Sender<T> {
     state: Arc<ConnectionState>,
     when_full: WhenFull,
     send_timeout: Duration,
+    /// What the whole buffer holds.
+    limit: Weight,
     /// With `WhenFull::Drop`: the last send gave up waiting, so the next send does not wait. The
     /// Cell also keeps the Sender from being Sync.
     given_up: Cell<bool>,
@@ -73,6 +75,7 @@ impl<T: Weigh> Sender<T> {
             state,
             when_full: config.when_full,
             send_timeout: config.send_timeout,
+            limit: config.buffer_limit(),
             given_up: Cell::new(false),
         }
     }
@@ -86,8 +89,8 @@ impl<T: Weigh> Sender<T> {
     ///
     /// # Errors
     /// The error returns the item, which is already counted as dropped. After [`SendError::Full`]
-    /// the handler may go on; after [`SendError::Aborted`] and [`SendError::Closed`] it should
-    /// return.
+    /// and [`SendError::TooHeavy`] the handler may go on; after [`SendError::Aborted`] and
+    /// [`SendError::Closed`] it should return.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         let weight = weigh(&item);
         match self.quota.acquire(&self.state, weight, self.send_wait()) {
@@ -99,8 +102,9 @@ impl<T: Weigh> Sender<T> {
                 self.given_up.set(true);
                 Err(SendError::Full(item))
             }
-            // An item that could never fit does not mean that the buffer is full.
-            Acquired::Refused(DropReason::Oversize) => Err(SendError::Full(item)),
+            Acquired::Refused(DropReason::Oversize) => {
+                Err(SendError::TooHeavy(self.too_heavy(item, weight)))
+            }
             Acquired::Refused(DropReason::ConnectionClosed) => Err(SendError::Aborted(item)),
             Acquired::Refused(_) => Err(SendError::Closed(item)),
         }
@@ -117,7 +121,7 @@ impl<T: Weigh> Sender<T> {
                 .put(item, weight)
                 .map_err(|error| TrySendError::Ended(error.into_inner())),
             Err(Unavailable::Busy) => Err(TrySendError::Full(item)),
-            Err(Unavailable::TooHeavy) => Err(TrySendError::TooHeavy(item)),
+            Err(Unavailable::TooHeavy) => Err(TrySendError::TooHeavy(self.too_heavy(item, weight))),
             Err(Unavailable::Ended) => Err(TrySendError::Ended(item)),
         }
     }
@@ -181,6 +185,9 @@ impl<T: Weigh> Sender<T> {
         match self.send(make(reply)) {
             Ok(()) => {}
             Err(SendError::Full(_)) => return Err(RequestError::Full),
+            Err(SendError::TooHeavy(TooHeavy { weight, .. })) => {
+                return Err(RequestError::TooHeavy(self.too_heavy((), weight)));
+            }
             Err(_) => return Err(ended(self.state.ended())),
         }
         self.state.enter(Activity::Asking);
@@ -223,6 +230,14 @@ impl<T: Weigh> Sender<T> {
                 self.quota.undo(weight, DropReason::Shutdown);
                 Err(SendError::Closed(envelope.item))
             }
+        }
+    }
+
+    fn too_heavy<I>(&self, item: I, weight: Weight) -> TooHeavy<I> {
+        TooHeavy {
+            item,
+            weight,
+            limit: self.limit,
         }
     }
 
