@@ -23,8 +23,8 @@ pub struct Eviction {
 }
 
 impl Eviction {
-    /// Begins a tick: whether clients are kept out at the limit, and how many threads of connections
-    /// that were ended still hold their permits.
+    /// Begins a tick: whether clients are kept out at the limit, and how many threads still hold
+    /// the permits of connections that were ended.
     pub fn begin_tick(&mut self, is_kept_out: bool, leaving: usize) {
         let grown = if self.has_ended { 2 } else { 1 };
         self.per_tick = if is_kept_out {

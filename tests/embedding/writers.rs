@@ -270,6 +270,35 @@ fn an_abort_ends_a_handler_that_waits_in_the_writer_of_another_connection() {
     );
 }
 
+/// What a handler has to say as it ends is said, as far as that takes no wait.
+#[test]
+fn a_handler_whose_own_connection_was_aborted_can_still_tell_another() {
+    let (tell, told) = channel();
+    let subscriber: Mutex<Option<Writer>> = Mutex::default();
+    let server = builder(|_| {})
+        .serve(move |conn| {
+            let writer = subscriber.lock().unwrap().clone();
+            if writer.is_none() {
+                *subscriber.lock().unwrap() = Some(conn.writer());
+            }
+            tell.send(())?;
+            let end = io::copy(conn, &mut io::sink());
+            if let Some(mut writer) = writer {
+                writer.write_all(b"left\n")?;
+            }
+            Ok(end.map(drop)?)
+        })
+        .unwrap();
+    let mut subscriber = client::connect(server.local_addrs()[0]);
+    told.recv_timeout(DEADLINE).unwrap();
+    let _publisher = client::connect(server.local_addrs()[0]);
+    told.recv_timeout(DEADLINE).unwrap();
+    assert!(server.abort(2));
+    let mut said = [0; 5];
+    subscriber.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"left\n");
+}
+
 /// The socket of a publisher whose peer is gone can wake nobody any more.
 #[test]
 fn an_abort_ends_a_handler_in_the_writer_of_another_whose_own_peer_was_reset_before() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::transport::{MAX_PER_WRITE, Unsent, WaitingToWrite, send_all, send_now, wait_for_turn};
+use super::transport::{Caller, MAX_PER_WRITE, Unsent, send_all, send_now, wait_for_turn};
 use super::writer::Writer;
 use crate::policy::{Activity, ReadSize, TokenBucket};
 use crate::server::deadline::{Deadline, MAX_PARK};
@@ -430,8 +430,8 @@ impl Write for &Connection {
         let turn = self.state.turns.join();
         if !turn.is_up() {
             // The write of another thread must not count against the deadline of this one.
-            let _waiting = WaitingToWrite::of(Some(&self.state));
-            wait_for_turn(&turn, Some(&self.state)).map_err(|reason| Ended(reason).into_io())?;
+            let caller = Caller::serving(Some(Arc::clone(&self.state)));
+            wait_for_turn(&turn, &caller).map_err(|reason| Ended(reason).into_io())?;
         }
         self.state.enter(Activity::Writing);
         let mut rest = part;

@@ -7,8 +7,9 @@
 //!   plain socket has no state but the kernel's, so nothing is locked here. A session that encrypts
 //!   has one, which the handler's reads change, too: its lock goes around the body of `send_now`
 //!   (encrypt, and hand over what the kernel takes at once) and around the decrypting of what a
-//!   read brought, and never around [`wait_until_writable`] or a blocking read.
+//!   read brought, and never around a wait for the peer or a blocking read.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::policy::Activity;
-use crate::server::deadline::MAX_PARK;
+use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::ledger::EndReason;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::quota::Quota;
@@ -26,6 +27,10 @@ use crate::server::state::turns::Turn;
 /// The most bytes of one write that are handed over under one deadline, and that a handler's write
 /// takes at once.
 pub(super) const MAX_PER_WRITE: usize = 64 << 10;
+
+/// How long a handler whose own connection has ended still waits in the writer of another: enough
+/// for its last words where somebody else is just writing, and no time for a peer that is stuck.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Why bytes were not written to the last one.
 #[derive(Debug)]
@@ -63,44 +68,43 @@ impl<'a> WriteDeadline<'a> {
 /// Blocks until a turn is up.
 ///
 /// # Errors
-/// The connection that the calling thread serves ended first; whatever ends it unparks the thread.
-pub(super) fn wait_for_turn(
-    turn: &Turn<'_>,
-    caller: Option<&Arc<ConnectionState>>,
-) -> Result<(), EndReason> {
+/// The `caller` may wait no longer.
+pub(super) fn wait_for_turn(turn: &Turn<'_>, caller: &Caller) -> Result<(), EndReason> {
     while !turn.is_up() {
-        if let Some(reason) = caller.and_then(|caller| caller.ended()) {
-            return Err(reason);
-        }
-        std::thread::park_timeout(MAX_PARK);
+        // What ends the caller's connection unparks this thread, as does the turn before.
+        std::thread::park_timeout(caller.may_wait()?);
     }
     Ok(())
 }
 
 /// Hands all of a part to the kernel, and takes what was handed over off its front. Blocks while
-/// the peer takes nothing; an end of the connection wakes the wait, and so does an end of the
-/// `caller`, the connection that the calling thread serves.
+/// the peer takes nothing; an end of the connection wakes the wait. `None` stands for the
+/// connection's own handler.
 pub(super) fn send_all(
     state: &ConnectionState,
     part: &mut &[u8],
     until: Option<WriteDeadline<'_>>,
-    caller: Option<&ConnectionState>,
+    caller: Option<&Caller>,
 ) -> Result<(), Unsent> {
     while !part.is_empty() {
         if let Some(reason) = state.ended() {
             return Err(Unsent::Ended(reason));
         }
-        if let Some(reason) = caller.and_then(ConnectionState::ended) {
-            return Err(Unsent::CallerEnded(reason));
-        }
         let sent = send_now(state, part).map_err(Unsent::Failed)?;
         *part = &part[sent..];
-        if sent == 0 {
-            let left = until.map_or(MAX_PARK, |until| until.left().min(MAX_PARK));
-            if left.is_zero() {
-                return Err(Unsent::TimedOut);
+        if sent > 0 {
+            continue;
+        }
+        let left = until.map_or(MAX_PARK, |until| until.left().min(MAX_PARK));
+        if left.is_zero() {
+            return Err(Unsent::TimedOut);
+        }
+        match caller {
+            None => state.poll_writable(left),
+            Some(caller) => {
+                let most = caller.may_wait().map_err(Unsent::CallerEnded)?;
+                caller.wait_until_writable(state, left.min(most));
             }
-            wait_until_writable(state, left, caller);
         }
     }
     Ok(())
@@ -120,32 +124,57 @@ pub(super) fn send_now(state: &ConnectionState, part: &[u8]) -> io::Result<usize
     }
 }
 
-/// Blocks until the kernel takes bytes again, one of the two connections is ended, or `wait` is
-/// over.
-fn wait_until_writable(state: &ConnectionState, wait: Duration, caller: Option<&ConnectionState>) {
-    match caller {
-        None => state.poll_writable(wait),
-        Some(caller) => state.poll_writable_or_end_of(caller, wait),
-    }
+/// A thread that waits to write, and the connection whose handler it runs, if it runs one. While
+/// this exists, that handler is shown as waiting to write: it is not in its own code, and the
+/// deadline of a write of its own does not apply.
+pub(super) struct Caller {
+    serves: Option<Arc<ConnectionState>>,
+    /// Begins when an end of that connection was seen.
+    grace: Cell<Option<Deadline>>,
 }
 
-/// Shows the watchdog, for as long as it exists, that a handler waits to write: not in its own
-/// code, and not by the deadline of a write of its own.
-pub(super) struct WaitingToWrite<'a>(Option<&'a ConnectionState>);
+impl Caller {
+    pub(super) fn this_thread() -> Self {
+        Caller::serving(ConnectionState::served_here())
+    }
 
-impl<'a> WaitingToWrite<'a> {
-    pub(super) fn of(caller: Option<&'a ConnectionState>) -> Self {
-        if let Some(caller) = caller {
-            caller.enter(Activity::WaitingToWrite);
+    pub(super) fn serving(serves: Option<Arc<ConnectionState>>) -> Self {
+        if let Some(serves) = &serves {
+            serves.enter(Activity::WaitingToWrite);
         }
-        WaitingToWrite(caller)
+        let grace = Cell::new(None);
+        Caller { serves, grace }
+    }
+
+    /// How long the thread may wait now, before it asks again.
+    ///
+    /// # Errors
+    /// The connection that it serves has ended, for this reason, and [`GRACE`] is over.
+    fn may_wait(&self) -> Result<Duration, EndReason> {
+        let Some(reason) = self.serves.as_ref().and_then(|serves| serves.ended()) else {
+            return Ok(MAX_PARK);
+        };
+        let grace = self.grace.get().unwrap_or_else(|| Deadline::after(GRACE));
+        self.grace.set(Some(grace));
+        grace.remaining(GRACE).ok_or(reason)
+    }
+
+    /// Blocks until the kernel takes bytes for `state` again, either connection is ended, or `wait`
+    /// is over.
+    fn wait_until_writable(&self, state: &ConnectionState, wait: Duration) {
+        match &self.serves {
+            Some(serves) if serves.ended().is_none() => {
+                state.poll_writable_or_end_of(serves, wait);
+            }
+            _ => state.poll_writable(wait),
+        }
     }
 }
 
-impl Drop for WaitingToWrite<'_> {
+impl Drop for Caller {
     fn drop(&mut self) {
-        if let Some(caller) = self.0 {
-            caller.enter(Activity::Working);
+        if let Some(serves) = &self.serves {
+            serves.enter(Activity::Working);
         }
     }
 }

@@ -4,9 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Weak};
 
-use super::transport::{
-    MAX_PER_WRITE, Unsent, WaitingToWrite, WriteDeadline, send_all, wait_for_turn,
-};
+use super::transport::{Caller, MAX_PER_WRITE, Unsent, WriteDeadline, send_all, wait_for_turn};
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
@@ -27,10 +25,10 @@ use crate::server::state::turns::Turns;
 /// first served, and do not interleave; a write of the handler itself is one unit up to 64 KiB. A
 /// drain does not end writers before the handler returns.
 ///
-/// A handler may write to the peer of another connection. An end of the handler's own connection,
-/// such as an abort, ends that write. If part of the buffer was written by then, the connection
-/// that it was written to ends, too ([`aborted`](EndReason::Aborted)), because its peer could not
-/// tell where the next write begins.
+/// A handler may write to the peer of another connection. Once the handler's own connection has
+/// ended, such as by an abort, its write waits no longer than a tenth of a second. If part of the
+/// buffer was written by then, the connection that it was written to ends, too
+/// ([`aborted`](EndReason::Aborted)), because its peer could not tell where the next write begins.
 ///
 /// # Errors
 /// Once the connection has ended, or that of the handler that writes, an error that wraps
@@ -65,12 +63,11 @@ impl Writer {
 
     fn write_all_of(&self, buf: &[u8]) -> io::Result<()> {
         let ended = |reason| Err(Ended(self.turns.ended().unwrap_or(reason)).into_io());
-        let caller = ConnectionState::served_here();
-        let _waiting = WaitingToWrite::of(caller.as_deref());
+        let caller = Caller::this_thread();
         // The state, which has the socket, is held within a turn only: the handler's return waits
         // for that turn, and so does the permit for the next client.
         let turn = self.turns.join();
-        if let Err(reason) = wait_for_turn(&turn, caller.as_ref()) {
+        if let Err(reason) = wait_for_turn(&turn, &caller) {
             return Err(Ended(reason).into_io());
         }
         if self.turns.is_over() {
@@ -79,14 +76,12 @@ impl Writer {
         let (Some(state), Some(shared)) = (self.state.upgrade(), self.shared.upgrade()) else {
             return ended(EndReason::HandlerReturned);
         };
-        let other = caller.as_ref();
-        let other = other.filter(|caller| !Arc::ptr_eq(caller, &state));
         let mut has_begun = false;
         for mut part in buf.chunks(MAX_PER_WRITE) {
             let len = part.len();
             let timeout = shared.config.write_timeout;
             let until = timeout.and_then(|wait| WriteDeadline::after(wait, &shared.quota));
-            let unsent = send_all(&state, &mut part, until, other.map(|other| &**other));
+            let unsent = send_all(&state, &mut part, until, Some(&caller));
             has_begun |= part.len() < len;
             let reason = match unsent {
                 Ok(()) => continue,

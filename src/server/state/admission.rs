@@ -199,8 +199,8 @@ impl Admission {
         true
     }
 
-    /// Takes a thread off the list. `false` if an acceptor has taken it off already, and its command
-    /// is on its way: acceptors take threads off under the same lock.
+    /// Takes a thread off the list. `false` if an acceptor, which needs the same lock for that, has
+    /// taken it off already: then its command is on its way.
     fn leave(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
         let index = inner.idle.iter().position(|idle| Arc::ptr_eq(idle, thread));

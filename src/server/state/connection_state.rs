@@ -2,6 +2,7 @@
 //! clock, and the watchdog reads once a tick.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -87,8 +88,10 @@ struct Published {
 
 thread_local! {
     /// The connection whose handler runs on this thread, and which the writer of another connection
-    /// asks whether it was ended.
-    static SERVED_HERE: RefCell<Option<Arc<ConnectionState>>> = const { RefCell::new(None) };
+    /// asks whether it was ended. [`ServedHere`] drops it: for a destructor of the thread's own,
+    /// each thread would have to allocate.
+    static SERVED_HERE: RefCell<Option<ManuallyDrop<Arc<ConnectionState>>>> =
+        const { RefCell::new(None) };
 }
 
 /// While this exists, its thread serves a connection. Dropped when the handler has returned, before
@@ -98,7 +101,8 @@ pub(crate) struct ServedHere;
 
 impl Drop for ServedHere {
     fn drop(&mut self) {
-        SERVED_HERE.take();
+        let served = SERVED_HERE.take();
+        drop(served.map(ManuallyDrop::into_inner));
     }
 }
 
@@ -145,14 +149,13 @@ impl ConnectionState {
     /// exists, the thread knows which connection it [serves](ConnectionState::served_here).
     pub(crate) fn serve_on_current_thread(self: &Arc<Self>) -> ServedHere {
         let _ = self.thread.set(std::thread::current());
-        SERVED_HERE.set(Some(Arc::clone(self)));
+        SERVED_HERE.set(Some(ManuallyDrop::new(Arc::clone(self))));
         ServedHere
     }
 
     /// The connection that the calling thread serves, if it is a handler's.
     pub(crate) fn served_here() -> Option<Arc<ConnectionState>> {
-        let served = SERVED_HERE.try_with(|served| served.borrow().clone());
-        served.ok().flatten()
+        SERVED_HERE.with_borrow(|served| served.as_deref().map(Arc::clone))
     }
 
     pub(crate) fn enter(&self, activity: Activity) {

@@ -150,8 +150,8 @@ impl Quota {
             }
         }
         let _ = self.wake_consumer.try_send(());
-        // A consumer that only lacked a processor has freed capacity by the time this thread runs again.
-        // A park and its wake-up cost several times as much as a yield.
+        // A consumer that only lacked a processor has freed capacity by the time this thread runs
+        // again. A park and its wake-up cost several times as much as a yield.
         std::thread::yield_now();
         self.wait_in_line(state, send_wait)
     }

@@ -188,8 +188,8 @@ impl Table {
 
     /// Visits every connection whose handler has not returned, without the lock: threads that a
     /// visit wakes ask for the lock next, and thousands of them would wake each other one by one. A
-    /// connection that ends before its visit keeps no socket until then: its permit is back, and the
-    /// next client may have come for that.
+    /// connection that ends before its visit keeps no socket until then: its permit is back, and
+    /// the next client may have come for that.
     pub(crate) fn for_each(&self, visit: impl FnMut(Arc<ConnectionState>)) {
         let states: Vec<_> = {
             let inner = self.inner.lock();
