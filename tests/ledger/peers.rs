@@ -195,6 +195,8 @@ fn a_stalled_sink_costs_aborted_senders_what_they_had_in_hand() {
     assert!(sent.iter().all(|sent| sent.error.is_some()), "{sent:?}");
 
     server.collect_stdout();
+    // Until there is room a new client waits, and may be disconnected like the others.
+    server.wait_for_status("an empty buffer", |status| status["in_flight"] == 0);
     let mut stream = server.connect();
     let last = Tagged::new(12)
         .send(&mut stream, 0..1, SIZE, Cut::Once)

@@ -141,16 +141,16 @@ fn a_sink_that_waits_until_the_deadline_is_ended_and_what_it_held_is_booked_as_s
 #[test]
 fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
     let (release, never) = channel::<()>();
+    let (took, taken) = channel();
     let server = start(move |receiver| {
         let held = receiver.recv(DEADLINE);
+        took.send(())?;
         let _ = never.recv();
         drop(held);
         Ok(())
     });
     let _client = send_lines(&server, 10);
-    wait_until("one taken", DEADLINE, || {
-        server.connections().iter().all(|it| it.messages == 10)
-    });
+    taken.recv_timeout(DEADLINE).unwrap();
     let report = timed_out(server, Duration::from_millis(400));
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
     assert_eq!(report.stats.in_flight, 1, "{report:?}");
