@@ -202,11 +202,12 @@ impl Play<'_> {
 
 /// What it holds before anybody came, its last thread being the one that answers signals.
 fn floor(server: &mut Drainline) -> (u64, u64) {
+    /// It answers through a descriptor that it closes a moment later.
+    const BETWEEN_READINGS: Duration = Duration::from_millis(50);
     server.wait_until_all_ended();
-    // It answers through a descriptor that it closes a moment later.
     wait_for("readings that stay", DEADLINE, || {
         let first = held(server);
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(BETWEEN_READINGS);
         (held(server) == first).then_some(first)
     })
 }

@@ -316,6 +316,11 @@ fn an_abort_ends_a_handler_in_the_writer_of_another_whose_own_peer_was_reset_bef
 
 /// The time that the writer of [`a_process_that_is_stopped_times_no_writer_out`] has.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than the writer's time.
+const STOPPED_FOR: Duration = WRITE_TIMEOUT.saturating_add(Duration::from_millis(500));
+/// All of it is far less than the writer's time.
+const PEER_RESTS: Duration = Duration::from_millis(200);
+const PEER_READS_EVERY: Duration = Duration::from_millis(5);
 
 /// What is stopped is a second process of this test binary.
 #[test]
@@ -338,7 +343,7 @@ fn a_process_that_is_stopped_times_no_writer_out() {
     while !proc::is_stopped(second.id()) {
         thread::yield_now();
     }
-    thread::sleep(WRITE_TIMEOUT + Duration::from_millis(500));
+    thread::sleep(STOPPED_FOR);
     kill_process(pid, Signal::CONT).unwrap();
     said.for_each(drop);
     assert!(second.wait().unwrap().success());
@@ -363,9 +368,9 @@ fn writes_to_a_slow_peer() {
     client.read_exact(&mut [0; 2048]).unwrap();
     io::stdout().write_all(b"writing\n").unwrap();
     // Stopped in here.
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(PEER_RESTS);
     for _ in 1..32 {
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(PEER_READS_EVERY);
         client.read_exact(&mut [0; 2048]).unwrap();
     }
     write.join().unwrap().unwrap();
