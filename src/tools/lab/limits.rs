@@ -12,19 +12,10 @@ use super::super::words;
 use super::super::workload::{ClientPace, Crowd, Workload};
 use super::outcome::Point;
 
-/// Where a server is stopped, whatever it does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Ceiling {
-    pub(crate) threads: u64,
-    pub(crate) memory_bytes: u64,
-    pub(crate) descriptors: u64,
-}
-
-pub(super) const CEILING: Ceiling = Ceiling {
-    threads: 3000,
-    memory_bytes: 2 << 30,
-    descriptors: 6000,
-};
+/// A server that has so many, or so much, is stopped, whatever it does.
+const MAX_THREADS: u64 = 3000;
+const MAX_MEMORY: u64 = 2 << 30;
+const MAX_DESCRIPTORS: u64 = 6000;
 
 /// As many threads as a server may have when each client has one.
 const MAX_CONNECTIONS: usize = 2000;
@@ -39,19 +30,17 @@ pub(super) const RATES: RangeInclusive<u64> = 1..=1_000_000;
 /// Of the lab itself, beside one for each client.
 const OTHER_DESCRIPTORS: u64 = 64;
 
-impl Ceiling {
-    /// The first that is reached, as people read it.
-    pub(super) fn reached(&self, point: &Point) -> Option<String> {
-        if point.threads >= self.threads {
-            Some(format!("{} threads", words::count(self.threads)))
-        } else if point.memory_bytes >= self.memory_bytes {
-            let memory = units::print_size(self.memory_bytes as usize);
-            Some(format!("{memory} of memory"))
-        } else if point.descriptors >= self.descriptors {
-            Some(format!("{} descriptors", words::count(self.descriptors)))
-        } else {
-            None
-        }
+/// The first ceiling of a server that is reached, as people read it.
+pub(super) fn ceiling_reached(point: &Point) -> Option<String> {
+    if point.threads >= MAX_THREADS {
+        Some(format!("{} threads", words::count(MAX_THREADS)))
+    } else if point.memory_bytes >= MAX_MEMORY {
+        let memory = units::print_size(MAX_MEMORY as usize);
+        Some(format!("{memory} of memory"))
+    } else if point.descriptors >= MAX_DESCRIPTORS {
+        Some(format!("{} descriptors", words::count(MAX_DESCRIPTORS)))
+    } else {
+        None
     }
 }
 

@@ -81,13 +81,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
                 )
             });
         };
-        let outcome = run::run(
-            strategy,
-            &experiment.workload,
-            &limits::CEILING,
-            signals.flag(),
-            &mut watch,
-        );
+        let outcome = run::run(strategy, &experiment.workload, signals.flag(), &mut watch);
         if let Some(signal) = signals.caught() {
             bar.clear();
             // As a shell counts a process that a signal ended.

@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::super::proc;
-use super::sample::{Said, Sample};
+use super::outcome::Point;
+use super::sample::Said;
 
 const LOOK: Duration = Duration::from_millis(5);
 /// Log lines that are kept, for when it does not start.
@@ -31,19 +32,9 @@ pub(super) struct Process {
 #[derive(Debug, Default)]
 struct Heard {
     port: Option<u16>,
-    sample: Sample,
-    has_sampled: bool,
+    inside: Option<Point>,
     ledger: Option<Value>,
     log: Vec<String>,
-}
-
-/// What /proc says of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usage {
-    pub(super) threads: u64,
-    pub(super) memory_bytes: u64,
-    pub(super) peak_memory_bytes: u64,
-    pub(super) descriptors: u64,
 }
 
 impl Process {
@@ -102,33 +93,33 @@ impl Process {
         }
     }
 
-    /// What it takes before the first client: all of its threads run once it has told how things
-    /// stand.
-    pub(super) fn at_rest(&self, within: Duration) -> Usage {
+    /// Its threads before the first client: all of them run once it has told how things stand.
+    pub(super) fn threads_at_rest(&self, within: Duration) -> u64 {
         let end = Instant::now() + within;
-        while !self.heard.lock().has_sampled && Instant::now() < end {
+        while self.heard.lock().inside.is_none() && Instant::now() < end {
             thread::sleep(LOOK);
         }
-        self.usage().unwrap_or_default()
+        self.look().unwrap_or_default().threads
     }
 
-    pub(super) fn sample(&self) -> Sample {
-        self.heard.lock().sample
+    /// How it stands, as /proc has it and as it told last. `None`: the process has ended.
+    pub(super) fn look(&self) -> Option<Point> {
+        let pid = self.child.id();
+        Some(Point {
+            threads: proc::threads(pid).ok()?,
+            memory_bytes: proc::resident_bytes(pid).ok()?,
+            descriptors: proc::descriptors(pid).ok()?,
+            ..self.heard.lock().inside.unwrap_or_default()
+        })
+    }
+
+    /// The most memory that it had so far; 0: the process has ended.
+    pub(super) fn peak_memory_bytes(&self) -> u64 {
+        proc::peak_resident_bytes(self.child.id()).unwrap_or(0)
     }
 
     pub(super) fn ledger(&self) -> Option<Value> {
         self.heard.lock().ledger.clone()
-    }
-
-    /// `None`: the process has ended.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        let pid = self.child.id();
-        Some(Usage {
-            threads: proc::threads(pid).ok()?,
-            memory_bytes: proc::resident_bytes(pid).ok()?,
-            peak_memory_bytes: proc::peak_resident_bytes(pid).ok()?,
-            descriptors: proc::descriptors(pid).ok()?,
-        })
     }
 
     /// How it ended, if it has.
@@ -192,7 +183,7 @@ fn listen(stderr: ChildStderr, heard: &Mutex<Heard>) {
         let mut heard = heard.lock();
         match said {
             Said::Listening(port) => heard.port = Some(port),
-            Said::Sample(sample) => (heard.sample, heard.has_sampled) = (sample, true),
+            Said::Sample(inside) => heard.inside = Some(inside),
             Said::Ledger(ledger) => heard.ledger = Some(ledger),
             Said::Log(line) => {
                 if heard.log.len() == MAX_LINES {

@@ -16,7 +16,7 @@ use crate::cli::settings;
 use super::super::workload::Workload;
 use super::child;
 use super::clients;
-use super::limits::Ceiling;
+use super::limits;
 use super::metrics;
 use super::outcome::{self, Metrics, Outcome, Point};
 use super::process::Process;
@@ -57,14 +57,13 @@ struct Run<'a> {
 pub(super) fn run(
     strategy: &Strategy,
     workload: &Workload,
-    ceiling: &Ceiling,
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&Point),
 ) -> io::Result<Outcome> {
     let flags = strategy.flags(workload);
     let (mut server, stdout) = Process::start(&arguments(strategy, flags.as_deref()))?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port(START)?));
-    let threads_before = server.at_rest(START).threads;
+    let threads_before = server.threads_at_rest(START);
     let (taken, clients_stop) = (Taken::default(), AtomicBool::new(false));
     let whole = shortest_whole(workload, flags.as_deref());
     let start = Instant::now();
@@ -92,7 +91,7 @@ pub(super) fn run(
         let clients = name("clients").spawn_scoped(scope, send);
         let sent = match (sink, clients) {
             (Ok(_), Ok(clients)) => {
-                run.observe(ceiling, || clients.is_finished());
+                run.observe(|| clients.is_finished());
                 clients_stop.store(true, Relaxed);
                 let panicked = |_| Err(io::Error::other("the clients' thread panicked"));
                 let sent = clients.join().unwrap_or_else(panicked);
@@ -124,11 +123,11 @@ pub(super) fn run(
 
 impl Run<'_> {
     /// Looks until the clients have gone or a ceiling is reached.
-    fn observe(&mut self, ceiling: &Ceiling, is_over: impl Fn() -> bool) {
+    fn observe(&mut self, is_over: impl Fn() -> bool) {
         let end = self.start + self.workload.duration + END;
         while !is_over() && !self.is_stopped() && Instant::now() < end {
             let Some(point) = self.look() else { return };
-            if let Some(reached) = ceiling.reached(&point) {
+            if let Some(reached) = limits::ceiling_reached(&point) {
                 self.metrics.stopped_at = Some(reached);
                 return;
             }
@@ -162,23 +161,15 @@ impl Run<'_> {
 
     /// Keeps how things stand. `None`: the server has ended.
     fn look(&mut self) -> Option<Point> {
-        let usage = self.server.usage()?;
-        let inside = self.server.sample();
         let point = Point {
             at: self.start.elapsed(),
-            threads: usage.threads,
-            memory_bytes: usage.memory_bytes,
-            descriptors: usage.descriptors,
-            buffered: inside.buffered,
-            longest_wait: inside.longest_wait,
             delivered: self.taken.messages(),
-            lost: inside.lost,
-            rejected: inside.rejected,
-            level: inside.level,
+            ..self.server.look()?
         };
+        let peak_memory_bytes = self.server.peak_memory_bytes();
         let metrics = &mut self.metrics;
         metrics.peak_threads = metrics.peak_threads.max(point.threads);
-        metrics.peak_memory_bytes = metrics.peak_memory_bytes.max(usage.peak_memory_bytes);
+        metrics.peak_memory_bytes = metrics.peak_memory_bytes.max(peak_memory_bytes);
         metrics.peak_descriptors = metrics.peak_descriptors.max(point.descriptors);
         metrics.peak_buffered = metrics.peak_buffered.max(point.buffered);
         self.timeline.push(point);
@@ -188,7 +179,7 @@ impl Run<'_> {
 
     /// Ends the server: this program in good order, the others as people end them.
     fn end(&mut self) -> io::Result<()> {
-        self.metrics.threads_after = self.server.usage().unwrap_or_default().threads;
+        self.metrics.threads_after = self.server.look().unwrap_or_default().threads;
         if let Some(how) = self.server.ending()? {
             (self.metrics.died, self.metrics.threads_after) = (Some(how), 0);
         }

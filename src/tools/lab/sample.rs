@@ -6,50 +6,42 @@ use drainline::Stats;
 use drainline::policy::OverloadLevel;
 use serde_json::{Value, json};
 
-/// The inside of a server at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Sample {
-    /// Messages in the buffer, and those of senders that wait for room in it.
-    pub(super) buffered: u64,
-    pub(super) longest_wait: Duration,
-    pub(super) lost: u64,
-    pub(super) rejected: u64,
-    pub(super) level: Option<OverloadLevel>,
-}
+use super::outcome::Point;
 
 /// What a server says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Said {
     /// It listens on this port of loopback.
     Listening(u16),
-    Sample(Sample),
+    /// How it stands inside: the rest of the point is seen from outside.
+    Sample(Point),
     /// Its ledger, as the program prints it last.
     Ledger(Value),
     /// A line of its log.
     Log(String),
 }
 
-impl Sample {
-    pub(super) fn of(stats: &Stats) -> Sample {
-        Sample {
-            buffered: stats.in_flight,
-            longest_wait: stats.longest_wait,
-            lost: stats.dropped.total(),
-            rejected: stats.rejected.total(),
-            level: Some(stats.overload),
-        }
+/// The inside of this program's server.
+pub(super) fn inside(stats: &Stats) -> Point {
+    Point {
+        buffered: stats.in_flight,
+        longest_wait: stats.longest_wait,
+        lost: stats.dropped.total(),
+        rejected: stats.rejected.total(),
+        level: Some(stats.overload),
+        ..Point::default()
     }
+}
 
-    pub(super) fn line(&self) -> String {
-        json!({
-            "buffered": self.buffered,
-            "longest_wait_us": self.longest_wait.as_micros() as u64,
-            "lost": self.lost,
-            "rejected": self.rejected,
-            "overload": self.level.map(OverloadLevel::name),
-        })
-        .to_string()
-    }
+pub(super) fn line(inside: &Point) -> String {
+    json!({
+        "buffered": inside.buffered,
+        "longest_wait_us": inside.longest_wait.as_micros() as u64,
+        "lost": inside.lost,
+        "rejected": inside.rejected,
+        "overload": inside.level.map(OverloadLevel::name),
+    })
+    .to_string()
 }
 
 pub(super) fn listening(port: u16) -> String {
@@ -73,7 +65,7 @@ impl Said {
             return log();
         };
         let name = fields.get("overload").and_then(Value::as_str);
-        Said::Sample(Sample {
+        Said::Sample(Point {
             buffered,
             longest_wait: Duration::from_micros(number("longest_wait_us").unwrap_or(0)),
             lost: number("lost").unwrap_or(0),
@@ -81,6 +73,7 @@ impl Said {
             level: OverloadLevel::ALL
                 .into_iter()
                 .find(|level| Some(level.name()) == name),
+            ..Point::default()
         })
     }
 }
@@ -91,16 +84,17 @@ mod tests {
 
     #[test]
     fn what_is_said_is_understood() {
-        let sample = Sample {
+        let sample = Point {
             buffered: 7,
             longest_wait: Duration::from_micros(1500),
             lost: 2,
             rejected: 1,
             level: Some(OverloadLevel::Paused),
+            ..Point::default()
         };
-        assert_eq!(Said::read(&sample.line()), Said::Sample(sample));
-        let bare = Sample::default();
-        assert_eq!(Said::read(&bare.line()), Said::Sample(bare));
+        assert_eq!(Said::read(&line(&sample)), Said::Sample(sample));
+        let bare = Point::default();
+        assert_eq!(Said::read(&line(&bare)), Said::Sample(bare));
         assert_eq!(Said::read(&listening(5140)), Said::Listening(5140));
         assert!(matches!(
             Said::read(r#"{"balanced":true}"#),

@@ -74,10 +74,7 @@ pub(super) fn longer_stall(inputs: &Inputs, settings: &Settings) -> Option<Outlo
 fn filling(inputs: &Inputs, mut workload: Workload, settings: &Settings) -> Workload {
     if inputs.sink_rate.is_some_and(|sink| sink < inputs.rate) {
         let lasts = workload.duration.max(lasting(inputs, settings).duration);
-        workload.duration = lasts;
-        for crowd in &mut workload.crowds {
-            crowd.until = lasts;
-        }
+        stretch(&mut workload, lasts);
     }
     workload
 }
@@ -99,11 +96,15 @@ fn lasting(inputs: &Inputs, settings: &Settings) -> Workload {
         ..inputs.clone()
     };
     let mut workload = endless.workload();
+    stretch(&mut workload, lasts);
+    workload
+}
+
+fn stretch(workload: &mut Workload, lasts: Duration) {
     workload.duration = lasts;
     for crowd in &mut workload.crowds {
         crowd.until = lasts;
     }
-    workload
 }
 
 fn outlook(what: String, workload: Workload, settings: &Settings) -> Outlook {

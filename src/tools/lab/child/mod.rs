@@ -20,7 +20,8 @@ use crate::cli::command::Parsed;
 use crate::cli::usage::UsageError;
 use crate::cli::{malloc, say, serve, settings};
 
-use super::sample::{Sample, listening};
+use super::outcome::Point;
+use super::sample::{inside, line, listening};
 use super::strategy::Strategy;
 
 /// Between two samples.
@@ -69,17 +70,17 @@ fn serve_flags(args: &[OsString]) -> Result<ExitCode, UsageError> {
             .map_or(0, |address| address.port());
         let handle = Arc::downgrade(handle);
         tell(port, move || {
-            Some(Sample::of(&handle.upgrade()?.report().stats))
+            Some(inside(&handle.upgrade()?.report().stats))
         })
     })
 }
 
 /// Says the port, and from then on how things stand, for as long as there is something to say.
-fn tell(port: u16, mut sample: impl FnMut() -> Option<Sample> + Send + 'static) -> io::Result<()> {
+fn tell(port: u16, mut sample: impl FnMut() -> Option<Point> + Send + 'static) -> io::Result<()> {
     let body = move || {
         say(&listening(port));
         while let Some(sample) = sample() {
-            say(&sample.line());
+            say(&line(&sample));
             thread::sleep(EVERY);
         }
     };

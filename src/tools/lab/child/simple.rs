@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
-use super::super::sample::Sample;
+use super::super::outcome::Point;
 use super::super::strategy::Strategy;
 use super::tell;
 
@@ -151,11 +151,11 @@ struct Counts {
     waiting: BTreeMap<u64, Instant>,
 }
 
-fn sample(counts: &Counts) -> Sample {
+fn sample(counts: &Counts) -> Point {
     let since = counts.waiting.values().min();
-    Sample {
+    Point {
         buffered: counts.inside,
         longest_wait: since.map_or(Duration::ZERO, Instant::elapsed),
-        ..Sample::default()
+        ..Point::default()
     }
 }
