@@ -46,6 +46,10 @@ pub(crate) fn parse<S: Default>(
     for flag in flags {
         flag.apply(&mut settings, &matches)?;
     }
+    // What is wrong is said before what is missing.
+    for flag in flags {
+        flag.require(&matches)?;
+    }
     Ok(Parsed::Run(Box::new(settings)))
 }
 

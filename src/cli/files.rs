@@ -50,6 +50,11 @@ pub(crate) fn check_replaced(path: &Path) -> io::Result<()> {
 /// the file's name in that folder.
 fn find_replaced(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let (folder, name) = drainline::ingest::sink::File::find_folder(path)?;
+    // A name that is too long, for example: the rename would fail when all is done.
+    match rustix::fs::statat(&folder, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
     if let Ok(there) = rustix::fs::statat(&folder, &*name, AtFlags::empty()) {
         match FileType::from_raw_mode(there.st_mode) {
             FileType::RegularFile => {}

@@ -195,18 +195,15 @@ impl<S: Default> Flag<S> {
     /// Sets what was typed.
     ///
     /// # Errors
-    /// The value is not accepted, or is missing.
+    /// The value is not accepted.
     pub(super) fn apply(&self, settings: &mut S, matches: &ArgMatches) -> Result<(), UsageError> {
         match &self.takes {
             Takes::Value(value) | Takes::Argument(value) => {
-                match matches.get_many::<OsString>(self.name) {
-                    Some(words) => {
-                        let words: Vec<OsString> = words.cloned().collect();
-                        self.read(&**value, settings, words.join(OsStr::new(",")))
-                    }
-                    None if value.is_required() => Err(self.bad_value(OsStr::new(""), None)),
-                    None => Ok(()),
-                }
+                let Some(words) = matches.get_many::<OsString>(self.name) else {
+                    return Ok(());
+                };
+                let words: Vec<OsString> = words.cloned().collect();
+                self.read(&**value, settings, words.join(OsStr::new(",")))
             }
             Takes::Rest(set) => {
                 let words = matches.get_many::<String>(self.name);
@@ -220,6 +217,16 @@ impl<S: Default> Flag<S> {
                 Ok(())
             }
             Takes::Help | Takes::Version => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// The command needs the value, which was not typed.
+    pub(super) fn require(&self, matches: &ArgMatches) -> Result<(), UsageError> {
+        let is_required = self.value().is_some_and(Setting::is_required);
+        match is_required && !matches.contains_id(self.name) {
+            true => Err(self.bad_value(OsStr::new(""), None)),
+            false => Ok(()),
         }
     }
 

@@ -2,11 +2,12 @@
 //!
 //! In the order data flows: `settings` has the flags, a row each, and holds their values against
 //! each other; `flag` says what a row is, `command` reads a command line by its rows, `units`,
-//! `kinds` and `values` read one value each, and `files` checks the paths. `usage` makes any error
-//! one line, with the new names of what was `renamed`; `help` prints the rows. Then `serve` starts
-//! the server, `signals` passes on what the system asks, `report` says how the server ended,
-//! `stderr` writes that.
+//! `kinds` and `values` read one value each, `files` checks the paths and `addresses` the
+//! addresses. `usage` makes any error one line, with the new names of what was `renamed`; `help`
+//! prints the rows. Then `serve` starts the server, `signals` passes on what the system asks,
+//! `report` says how the server ended, `stderr` writes that.
 
+mod addresses;
 pub(crate) mod command;
 pub(crate) mod files;
 pub(crate) mod flag;

@@ -1,6 +1,7 @@
 //! Starts the server that the settings ask for, and waits for its end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::addresses::{self, Bindable};
 use super::settings::Settings;
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
@@ -87,8 +89,9 @@ pub(crate) fn serve(
 /// Checks the settings; returns their effective values, the limits, and notes.
 ///
 /// # Errors
-/// The error of a start: the system cannot hold the settings, or a file cannot be opened. What only
-/// shows by listening is not found.
+/// The error of a start: the system cannot hold the settings, an address cannot be bound, or a file
+/// cannot be opened. Two errors are only notes, because the check would disturb whoever is there: an
+/// address in use, which may be the running server's, and a FIFO without a reader.
 pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     raise_descriptor_limit();
     // Open as they are in a start, which counts them.
@@ -133,12 +136,30 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     }
     .map_err(|error| not_started(&error, settings))?;
     text += &format!("limits: {limits}\n");
+    notes.extend(notes_of_addresses(settings)?);
     notes.extend(kernel_note(&limits));
     notes.extend(more_notes);
     for note in notes {
         text += &format!("note: {note}\n");
     }
     Ok(text)
+}
+
+/// Which addresses are in use.
+///
+/// # Errors
+/// An address cannot be listened on, whoever has it.
+fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
+    let mut notes = Vec::new();
+    for &address in &settings.listen {
+        match addresses::check(address).map_err(|error| listen_failed(address, &error))? {
+            Bindable::Free => {}
+            Bindable::InUse => notes.push(format!(
+                "--listen {address} is in use: a start fails unless whoever listens there ends first"
+            )),
+        }
+    }
+    Ok(notes)
 }
 
 /// Whether the system holds a server of these settings; starts nothing.
@@ -221,6 +242,10 @@ fn overwrite_remark(sink: &Stdout) -> Option<(Level, String)> {
     })
 }
 
+fn listen_failed(address: SocketAddr, error: &io::Error) -> UsageError {
+    failed(&format!("--listen {address}: {error}"))
+}
+
 fn sink_failed(sink: &SinkSpec, error: &io::Error) -> UsageError {
     failed(&format!("--sink {}: {error}", sink))
 }
@@ -235,7 +260,7 @@ fn not_started(error: &StartError, settings: &Settings) -> UsageError {
         StartError::Limit(error) => {
             UsageError::contradiction(&error.naming(&flag::of_setting("max_connections")))
         }
-        StartError::Listen { address, source } => failed(&format!("--listen {address}: {source}")),
+        StartError::Listen { address, source } => listen_failed(*address, source),
         _ => failed(&error.to_string()),
     }
 }

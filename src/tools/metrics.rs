@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use drainline::policy::OverloadLevel;
-
-/// As often as the server's watchdog looks: a wait or a recovery is told no finer.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
+/// A wait or a recovery is told no finer than the server's watchdog looks.
+pub(crate) use drainline::ranges::TICK;
 
 /// How things stood at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,6 +1,7 @@
 //! What `--check` says of files is what a start says, and it leaves no trace of having looked.
 
 use std::fs::{self, File, OpenOptions};
+use std::net::TcpStream;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -185,6 +186,32 @@ fn a_check_does_not_end_the_reader_of_a_fifo_and_says_that_a_start_needs_one() {
 }
 
 #[test]
+fn an_address_of_another_machine_is_refused() {
+    // Of TEST-NET-1 and of the documentation prefix, which no machine has (RFC 5737, RFC 3849).
+    for address in ["192.0.2.1:5140", "192.0.2.1:0", "[2001:db8::1]:5140"] {
+        let part = format!("drainline: --listen {address}: ");
+        both_refuse(&["--listen", address], 1, &part);
+    }
+}
+
+#[test]
+fn a_check_beside_the_server_that_has_the_address_passes_with_a_note_and_disturbs_nothing() {
+    for on_overload in ["backlog", "refuse"] {
+        let flags = ["--sink", "null", "--on-overload", on_overload];
+        let mut child = Drainline::start(&flags);
+        let address = child.addr().to_string();
+        let words = [&["--check", "--listen", &address], &flags[..]].concat();
+        let mut check = Drainline::with(&words).bare().spawn();
+        check.wait().assert_code(0);
+        let text = String::from_utf8(check.stdout_bytes()).unwrap();
+        let note = format!("note: --listen {address} is in use");
+        assert!(text.contains(&note), "{text}");
+        drop(TcpStream::connect(&address).unwrap());
+        child.terminate().assert_code(0);
+    }
+}
+
+#[test]
 fn a_port_file_that_cannot_be_written_is_refused() {
     let (_directory, path) = folder();
     let text = |name: &str| path.join(name).display().to_string();
@@ -193,6 +220,7 @@ fn a_port_file_that_cannot_be_written_is_refused() {
         (format!("{}/", text("new")), "Is a directory"),
         (text("none/ports"), "No such file"),
         ("/dev/null/ports".to_owned(), "Not a directory"),
+        (text(&"n".repeat(300)), "File name too long"),
     ] {
         both_refuse(&["--port-file", &port_file], 1, part);
     }

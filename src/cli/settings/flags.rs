@@ -514,7 +514,8 @@ fn running() -> Vec<Flag<Settings>> {
             help: "Checks the flags against each other and against the system, prints the effective \
                    values and the limits, and exits: with 0 if a start would succeed, otherwise with \
                    the error and the exit code of a start: 1, 2 or 78. Listens on nothing, and leaves no \
-                   file behind.",
+                   file behind. So a running server is not disturbed: that its address is in use is \
+                   a note, and no error.",
             takes: Takes::Nothing(|settings| settings.check = true),
         },
         Flag::help(GROUP),

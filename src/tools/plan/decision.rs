@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use drainline::Config;
+use drainline::{Config, ranges};
 
 /// Settings, and what they are good for.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Settings {
 }
 
 /// No time that is set is longer.
-pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = *ranges::SEND_TIMEOUT.end();
 
 /// To two digits.
 pub(super) fn round_up(value: u64) -> u64 {
