@@ -67,7 +67,7 @@ pub use policy::{Activity, OverloadLevel, Weight};
 pub use server::{
     BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
     Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
-    FirstByteTimeout, Keepalive, LimitError, Listen, Logger, Malloc, MallocSetting, NotAccepting,
+    FirstByteTimeout, Keepalive, LimitError, Listener, Logger, Malloc, MallocSetting, NotAccepting,
     NotAcceptingReason, OnOverload, PauseAfter, Reason, Received, Receiver, RejectReason, Reply,
     Report, RequestError, ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts,
     Spans, StartError, Stats, ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer,

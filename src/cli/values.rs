@@ -243,38 +243,31 @@ impl Kind for FilePath {
     }
 }
 
-pub(super) const FRAMING: Choices<Framing> = &[
-    ("lines", Framing::Lines),
-    ("nul", Framing::Nul),
-    ("octet-counted", Framing::OctetCounted),
-    ("syslog", Framing::Syslog),
-    ("length-prefixed", Framing::LengthPrefixed),
-];
+/// The choices of a type of the library, by the names that it gives them.
+macro_rules! named {
+    ($Type:ty) => {{
+        const ROWS: [(&str, $Type); <$Type>::ALL.len()] = {
+            let mut rows = [("", <$Type>::ALL[0]); <$Type>::ALL.len()];
+            let mut at = 0;
+            while at < rows.len() {
+                rows[at] = (<$Type>::ALL[at].name(), <$Type>::ALL[at]);
+                at += 1;
+            }
+            rows
+        };
+        &ROWS
+    }};
+}
 
-pub(crate) const OUTPUT_FRAMING: Choices<OutputFraming> = &[
-    ("lines", OutputFraming::Lines),
-    ("nul", OutputFraming::Nul),
-    ("octet-counted", OutputFraming::OctetCounted),
-    ("length-prefixed", OutputFraming::LengthPrefixed),
-];
+pub(super) const FRAMING: Choices<Framing> = named!(Framing);
 
-pub(super) const OVERSIZE: Choices<Oversize> = &[
-    ("truncate", Oversize::Truncate),
-    ("drop", Oversize::Drop),
-    ("close", Oversize::Close),
-];
+pub(crate) const OUTPUT_FRAMING: Choices<OutputFraming> = named!(OutputFraming);
 
-pub(crate) const WHEN_FULL: Choices<WhenFull> = &[
-    ("abort", WhenFull::Abort),
-    ("drop", WhenFull::Drop),
-    ("block", WhenFull::Block),
-];
+pub(super) const OVERSIZE: Choices<Oversize> = named!(Oversize);
 
-pub(crate) const ON_OVERLOAD: Choices<OnOverload> = &[
-    ("backlog", OnOverload::Backlog),
-    ("close", OnOverload::Close),
-    ("refuse", OnOverload::Refuse),
-];
+pub(crate) const WHEN_FULL: Choices<WhenFull> = named!(WhenFull);
+
+pub(crate) const ON_OVERLOAD: Choices<OnOverload> = named!(OnOverload);
 
 /// Whether drainline does something where it is of use.
 pub(super) const AUTO_OR_OFF: Choices<bool> = &[("auto", true), ("off", false)];

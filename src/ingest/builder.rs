@@ -20,7 +20,7 @@ use super::ledger::ByteLedger;
 use super::shared::Shared;
 use super::sink::{self, Sink, SinkState};
 use crate::server::{
-    BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listen,
+    BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listener,
     ResourceLimits, Server, StartError, ThreadBody,
 };
 
@@ -78,6 +78,7 @@ impl Ingest {
             output_framing: OutputFraming::default(),
             max_message: DEFAULT_MAX_MESSAGE,
             oversize: Oversize::default(),
+            has_own_handlers: false,
         }
     }
 }
@@ -94,14 +95,18 @@ pub struct IngestBuilder {
     output_framing: OutputFraming,
     max_message: usize,
     oversize: Oversize,
+    /// Some listener has a handler of its own.
+    has_own_handlers: bool,
 }
 
 impl IngestBuilder {
-    /// Replaces the server's settings; `handler_bytes` is ignored, since it follows from
-    /// `max_message`. The printed memory counts `buffer_bytes` twice, the second time up to 144
-    /// MiB: as much may lie free in the allocator's memory, or is kept of read buffers while many
-    /// bytes flow. Where `max_message` is above 64 KiB, all of `buffer_bytes` counts twice, and up
-    /// to 72 MiB of read buffers beside.
+    /// Replaces the server's settings. `handler_bytes` follows from `max_message`, and what is set
+    /// here matters only to the handlers of [`listener_with`](IngestBuilder::listener_with).
+    ///
+    /// The printed memory counts `buffer_bytes` twice, the second time up to 144 MiB: as much may
+    /// lie free in the allocator's memory, or is kept of read buffers while many bytes flow. Where
+    /// `max_message` is above 64 KiB, all of `buffer_bytes` counts twice, and up to 72 MiB of read
+    /// buffers beside.
     pub fn config(mut self, config: Config) -> Self {
         self.server = self.server.config(config);
         self
@@ -140,22 +145,43 @@ impl IngestBuilder {
         self
     }
 
-    /// As [`Builder::listener`].
-    pub fn listener(mut self, listener: impl Into<Listen>) -> Self {
+    /// As [`Builder::listener`]. [`Batch::listener`] returns the listener's name.
+    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
         self.server = self.server.listener(listener);
         self
     }
 
-    /// Listens with a handler of its own, which sends the sink nothing: for health checks, commands
-    /// and the like on another port of the same server. Its connections count for the same limits.
+    /// Adds a listener whose connections have a handler of their own: an operator's port, or a
+    /// health check. It sends nothing to the sink, and what it reads is not part of
+    /// [`Report::bytes`](crate::Report::bytes). All share the limits; set `handler_bytes` to what
+    /// this handler allocates, if that is more than an ingest connection holds.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use drainline::Listener;
+    /// use drainline::ingest::{Ingest, sink};
+    ///
+    /// let server = Ingest::builder()
+    ///     .listener(Listener::on("127.0.0.1:0".parse()?).named("syslog"))
+    ///     .listener_with(
+    ///         Listener::on("127.0.0.1:0".parse()?).named("health"),
+    ///         |conn| Ok(writeln!(&*conn, "up")?),
+    ///     )
+    ///     .start(sink::Null)?;
+    ///
+    /// let mut answer = String::new();
+    /// TcpStream::connect(server.local_addrs()[1])?.read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "up\n");
+    /// # Ok::<(), drainline::BoxError>(())
+    /// ```
     pub fn listener_with(
         mut self,
-        listener: impl Into<Listen>,
+        listener: impl Into<Listener>,
         handler: impl Fn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
-        self.server = self
-            .server
-            .listener_with(listener, move |connection, _| handler(connection));
+        self.server = (self.server).listener_with(listener, move |conn, _| handler(conn));
+        self.has_own_handlers = true;
         self
     }
 
@@ -198,6 +224,8 @@ impl IngestBuilder {
     ///
     /// # Errors
     /// As [`start`](IngestBuilder::start).
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
     pub fn check_without_output(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
         self.server
             .check_with(&self.server_config()?, self.memory())
@@ -260,11 +288,15 @@ impl IngestBuilder {
     /// The server's settings, with what a reader holds; `max_message` is in range and fits.
     fn server_config(&self) -> Result<Config, ConfigError> {
         self.check_max_message()?;
+        let settings = self.server.settings();
+        let ingest = self.input_bytes() + self.batch_bytes() + self.format(settings).index_bytes();
+        let own = match self.has_own_handlers {
+            true => settings.handler_bytes,
+            false => 0,
+        };
         Ok(Config {
-            handler_bytes: self.input_bytes()
-                + self.batch_bytes()
-                + self.format(self.server.settings()).index_bytes(),
-            ..self.server.settings().clone()
+            handler_bytes: ingest.max(own),
+            ..settings.clone()
         })
     }
 
@@ -273,6 +305,8 @@ impl IngestBuilder {
     ///
     /// # Errors
     /// The first setting that does not hold.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
     pub fn check_settings(&self) -> Result<(), ConfigError> {
         self.server.settings().check()?;
         self.check_max_message()

@@ -13,7 +13,7 @@ use super::framing::{
 };
 use super::incoming::{Incoming, MIN_READ};
 use super::stream_end::{PeerError, log_incomplete, log_oversize};
-use crate::server::{ConfigError, Connection, DropReason, heap_bytes};
+use crate::server::{ConfigError, Connection, DropReason, heap_bytes, sealed};
 
 /// The buffer that bulk is read into, where messages are not longer.
 const READ_BYTES: usize = 16 << 10;
@@ -27,8 +27,8 @@ const FEW_REPLY_BYTES: usize = 256;
 
 /// Whole messages from a [`Connection`], for any handler.
 ///
-/// This trait is implemented for [`Connection`] and meant for nothing else.
-pub trait ReadMessages {
+/// This trait is sealed: [`Connection`] alone has it, and methods may be added.
+pub trait ReadMessages: sealed::Sealed {
     /// Splits what the peer sends into messages of at most `max_message` bytes: 1 byte to 1 GiB,
     /// without their framing. A longer message ends the connection, unless
     /// [`oversize`](Messages::oversize) says otherwise.
@@ -40,6 +40,8 @@ pub trait ReadMessages {
     /// that says so.
     fn messages(&mut self, framing: Framing, max_message: usize) -> Messages<'_>;
 }
+
+impl sealed::Sealed for Connection {}
 
 impl ReadMessages for Connection {
     fn messages(&mut self, framing: Framing, max_message: usize) -> Messages<'_> {

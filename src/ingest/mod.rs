@@ -30,8 +30,10 @@ mod shared;
 
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
-pub use framing::{
-    DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, OutputFraming, Oversize, Violation,
-};
+pub use framing::input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, Oversize};
+pub use framing::output::OutputFraming;
+pub use framing::seen::Seen;
+pub use framing::violation::Violation;
 pub use messages::{Messages, ReadMessages, messages_bytes};
-pub use sink::{Batches, Sink, SinkError};
+pub use sink::batches::Batches;
+pub use sink::contract::{Sink, SinkError};

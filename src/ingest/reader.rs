@@ -41,6 +41,7 @@ impl<'a> Reader<'a> {
             connection: connection.id(),
             peer: connection.peer_addr(),
             listener: connection.listener_index() as u32,
+            listener_name: Some(connection.listener_name()),
             received_at: connection.tick_time(),
         };
         reader.has_exact_times = shared.has_exact_times;
@@ -142,7 +143,7 @@ impl<'a> Reader<'a> {
 
     fn with_origin(&self, mut decoded: Decoded) -> Decoded {
         if let Some(batch) = &mut decoded.batch {
-            batch.set_origin(self.origin);
+            batch.set_origin(self.origin.clone());
         }
         decoded
     }

@@ -13,6 +13,7 @@ const CALM: Duration = Duration::from_secs(1);
 
 /// How far overload has gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum OverloadLevel {
     /// Nobody is held up.
     #[default]

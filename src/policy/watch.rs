@@ -11,6 +11,7 @@ pub(super) const MAX_TICK: Duration = Duration::from_millis(200);
 
 /// What a handler is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(u8)]
 pub enum Activity {
     /// Running the handler's own code.

@@ -18,7 +18,7 @@ use super::ends::sender::{Envelope, Sender};
 use super::ends::weigh::Weigh;
 use super::error::{BoxError, StartError};
 use super::limits::{self, BufferMemory, Requirements, ResourceLimits, SettingNames};
-use super::listen::{BoundListeners, Listen};
+use super::listener::{BoundListeners, Listener};
 use super::parts::Parts;
 use super::running::Server;
 use super::state::handler_thread::Serve;
@@ -38,7 +38,7 @@ type Handler<T> =
 pub struct Builder<T> {
     config: Config,
     /// The listeners, each with its own handler if it has one.
-    listeners: Vec<(Listen, Option<Handler<T>>)>,
+    listeners: Vec<(Listener, Option<Handler<T>>)>,
     spawner: Option<Spawner>,
     requirements: Requirements,
     of: PhantomData<T>,
@@ -72,12 +72,12 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// returns. `[::]` accepts IPv4 clients, too, unless another listener has an IPv4 address with
     /// the same port.
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listeners.push((Listen::on(address), None));
+        self.listeners.push((Listener::on(address), None));
         self
     }
 
     /// Adds a listener that has a name or is bound already.
-    pub fn listener(mut self, listener: impl Into<Listen>) -> Self {
+    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
         self.listeners.push((listener.into(), None));
         self
     }
@@ -88,12 +88,12 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// ```
     /// use std::io::{Read, Write};
     /// use std::net::TcpStream;
-    /// use drainline::{Listen, Server};
+    /// use drainline::{Listener, Server};
     ///
     /// let server = Server::builder::<String>()
     ///     .listen("127.0.0.1:0".parse()?)
     ///     .listener_with(
-    ///         Listen::on("127.0.0.1:0".parse()?).named("health"),
+    ///         Listener::on("127.0.0.1:0".parse()?).named("health"),
     ///         |conn, _| Ok(writeln!(&*conn, "{} is up", conn.listener())?),
     ///     )
     ///     .start_each(|_, _| Ok(()), |_| Ok(()))?;
@@ -105,7 +105,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// ```
     pub fn listener_with(
         mut self,
-        listener: impl Into<Listen>,
+        listener: impl Into<Listener>,
         handler: impl Fn(&mut Connection, &Sender<T>) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
         self.listeners

@@ -14,6 +14,7 @@ pub(super) use super::ranges::TICK;
 
 /// What happens to a connection whose send waits for a full buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// Wait up to `send_timeout`, then end the connection. The messages of that send are counted as
     /// dropped.
@@ -28,10 +29,25 @@ pub enum WhenFull {
     Block,
 }
 
+impl WhenFull {
+    /// Every choice.
+    pub const ALL: &'static [WhenFull] = &[WhenFull::Abort, WhenFull::Drop, WhenFull::Block];
+
+    /// The choice's name, as in flags.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WhenFull::Abort => "abort",
+            WhenFull::Drop => "drop",
+            WhenFull::Block => "block",
+        }
+    }
+}
+
 /// What happens to new clients while the server is not accepting. Rejecting a client takes a
 /// descriptor, of which each listener keeps one in reserve; where even that is gone, clients wait
 /// in the kernel's queue, whatever is set here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OnOverload {
     /// Clients are not accepted: the kernel queues them, up to the backlog. A queued client
     /// considers itself connected.
@@ -49,8 +65,24 @@ pub enum OnOverload {
     Refuse,
 }
 
+impl OnOverload {
+    /// Every choice.
+    pub const ALL: &'static [OnOverload] =
+        &[OnOverload::Backlog, OnOverload::Close, OnOverload::Refuse];
+
+    /// The choice's name, as in flags.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OnOverload::Backlog => "backlog",
+            OnOverload::Close => "close",
+            OnOverload::Refuse => "refuse",
+        }
+    }
+}
+
 /// When the server stops accepting because senders wait for a full buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PauseAfter {
     /// After a sixth of `send_timeout`: 5 s with the default of 30 s. At least 100 ms, so with a
     /// `send_timeout` of 100 ms or less there is no pause, unless `when_full` is
@@ -66,6 +98,7 @@ pub enum PauseAfter {
 
 /// How long a new connection may send nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FirstByteTimeout {
     /// For ever, until `max_connections` keeps clients out: then connections that have sent no byte
     /// for 60 s are ended, the oldest first, and only as many as are needed. Under
@@ -78,7 +111,8 @@ pub enum FirstByteTimeout {
     Off,
 }
 
-/// TCP keepalive, as in tcp(7). A dead peer is noticed after `idle + interval * probes`.
+/// TCP keepalive, as in tcp(7), which knows these three and no more. A dead peer is noticed after
+/// `idle + interval * probes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Keepalive {
     /// Quiet time before the first probe: 1 s to 32,767 s, in whole seconds. Default 60 s.

@@ -11,7 +11,7 @@
 
 // What runs, what user code holds, and what both share: imports go down this list only.
 mod builder;
-mod listen;
+mod listener;
 mod parts;
 mod running;
 mod threads;
@@ -43,7 +43,7 @@ pub use ledger::{
 pub(crate) use ledger::{counted, sealed};
 pub(crate) use limits::BufferMemory;
 pub use limits::{Malloc, MallocSetting, ResourceLimits};
-pub use listen::Listen;
+pub use listener::Listener;
 pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, SinkCounts, Stats};
 
 pub use ends::connection::Connection;

@@ -12,7 +12,7 @@ use super::ends::receiver::Receiver;
 use super::ends::sender::Envelope;
 use super::error::StartError;
 use super::limits::{self, ResourceLimits};
-use super::listen::system;
+use super::listener::system;
 use super::running::Threads;
 use super::state::accepting::Accepting;
 use super::state::admission::Admission;

@@ -91,8 +91,6 @@ fn level_of(points: &[Point]) -> char {
     match points.iter().filter_map(|point| point.level).max() {
         None => ' ',
         Some(OverloadLevel::Normal) => '.',
-        Some(OverloadLevel::Backpressure) => 'b',
-        Some(OverloadLevel::Paused) => 'p',
-        Some(OverloadLevel::Shedding) => 's',
+        Some(level) => level.name().chars().next().unwrap_or(' '),
     }
 }

@@ -4,13 +4,14 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
 
-use drainline::Listen;
+use drainline::Listener;
 use drainline::ingest::sink::Null;
 use drainline::ingest::{Framing, Ingest, ReadMessages};
 
 use super::builder;
 use super::common::client;
-use super::common::handlers::anywhere;
+use super::common::handlers::{anywhere, drained};
+use super::common::small;
 use super::common::wait::{DEADLINE, wait_until};
 
 #[test]
@@ -18,8 +19,8 @@ fn a_connection_knows_its_listener_and_each_listener_may_have_its_handler() {
     let bound = TcpListener::bind(anywhere()).unwrap();
     let (tell, told) = channel();
     let server = builder::<String>(|_| {})
-        .listener(Listen::on(anywhere()).named("plain"))
-        .listener_with(Listen::from(bound).named("admin"), |conn, _| {
+        .listener(Listener::on(anywhere()).named("plain"))
+        .listener_with(Listener::from(bound).named("admin"), |conn, _| {
             let (name, index) = (conn.listener(), conn.listener_index());
             Ok(writeln!(&*conn, "{name} {index} {}", conn.local_addr()?)?)
         })
@@ -43,7 +44,7 @@ fn a_connection_knows_its_listener_and_each_listener_may_have_its_handler() {
 #[test]
 fn connections_are_listed_with_their_listener() {
     let server = builder(|_| {})
-        .listener(Listen::on(anywhere()).named("plain"))
+        .listener(Listener::on(anywhere()).named("plain"))
         .serve(|conn| Ok(std::io::copy(conn, &mut std::io::sink()).map(drop)?))
         .unwrap();
     let _client = client::connect(server.local_addrs()[1]);
@@ -57,7 +58,7 @@ fn connections_are_listed_with_their_listener() {
 fn an_ingest_server_has_listeners_that_send_its_sink_nothing() {
     let server = Ingest::builder()
         .listen(anywhere())
-        .listener_with(Listen::on(anywhere()).named("health"), |conn| {
+        .listener_with(Listener::on(anywhere()).named("health"), |conn| {
             let mut requests = conn.messages(Framing::Lines, 100);
             while requests.next().transpose()?.is_some() {
                 writeln!(requests, "up")?;
@@ -78,4 +79,29 @@ fn an_ingest_server_has_listeners_that_send_its_sink_nothing() {
     let report = server.shutdown(DEADLINE);
     assert_eq!(report.stats.received, 1, "{report:?}");
     assert!(report.is_balanced(), "{report:?}");
+}
+
+#[test]
+fn beside_an_ingest_a_listener_may_have_its_handler_whose_memory_and_bytes_are_its_own() {
+    let mut config = small::config();
+    config.handler_bytes = 1 << 20;
+    let plain = || small::ingest().config(config.clone()).listen(anywhere());
+    let with_own = plain().listener_with(Listener::on(anywhere()).named("own"), |conn| {
+        std::io::copy(&mut &*conn, &mut &*conn)?;
+        Ok(writeln!(&*conn, " {}", conn.listener())?)
+    });
+    // What the handler's own memory may be counts where there is such a handler.
+    let (plain_limits, own_limits) = (plain().check().unwrap().0, with_own.check().unwrap().0);
+    assert!(own_limits.memory_bytes > plain_limits.memory_bytes + (1 << 20));
+
+    let server = with_own.start(Null).unwrap();
+    let mut client = client::connect(server.local_addrs()[1]);
+    client.write_all(b"hello").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let (said, _) = client::read_to_end(&mut client);
+    assert_eq!(String::from_utf8(said).unwrap(), "hello own\n");
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(b"a line\n").unwrap();
+    wait_until("a delivery", DEADLINE, || server.stats().delivered == 1);
+    assert_eq!(drained(server).bytes.bytes_read, 7);
 }

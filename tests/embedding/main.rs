@@ -13,6 +13,7 @@ mod connection;
 mod consumer;
 mod listeners;
 mod messages;
+mod paths;
 mod requests;
 mod writers;
 

@@ -14,7 +14,7 @@ use crate::common::ledger::assert_both_close;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Batches, Sink, SinkError};
-use drainline::{DropReason, Listen, Server};
+use drainline::{DropReason, Listener, Server};
 
 fn start(sink: impl Sink) -> (Server, TcpStream) {
     let server = small::ingest()
@@ -264,7 +264,7 @@ fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
 
 /// Tells of each batch where it came from, when, and what its messages are.
 struct Origins {
-    tell: mpsc::Sender<(SocketAddr, u64, usize, SystemTime, Vec<u8>)>,
+    tell: mpsc::Sender<(SocketAddr, u64, (usize, String), SystemTime, Vec<u8>)>,
     needs_exact_times: bool,
 }
 
@@ -280,7 +280,8 @@ impl Sink for Origins {
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         while let Some(batch) = batches.first() {
             let (peer, id) = (batch.peer_addr(), batch.connection_id());
-            let (listener, at) = (batch.listener_index(), batch.received_at());
+            let listener = (batch.listener_index(), batch.listener().to_owned());
+            let at = batch.received_at();
             let bytes = batch.as_bytes().to_vec();
             self.tell.send((peer, id, listener, at, bytes)).unwrap();
             batches.ack();
@@ -297,7 +298,7 @@ fn a_batch_says_where_it_came_from_and_when() {
         let counter = Arc::clone(&spawned);
         let server = small::ingest()
             .listen("127.0.0.1:0".parse().unwrap())
-            .listener(Listen::on("127.0.0.1:0".parse().unwrap()).named("second"))
+            .listener(Listener::on("127.0.0.1:0".parse().unwrap()).named("second"))
             .spawner(move |builder, body| {
                 counter.fetch_add(1, Ordering::Relaxed);
                 builder.spawn(body)
@@ -316,9 +317,13 @@ fn a_batch_says_where_it_came_from_and_when() {
             // Its last message ends with the stream: that batch, too, knows where it is from.
             client::half_close(client);
             let (peer, id, index, at, bytes) = told.recv_timeout(DEADLINE).unwrap();
+            let name = match listener {
+                0 => server.local_addrs()[0].to_string(),
+                _ => "second".to_owned(),
+            };
             assert_eq!(
                 (peer, index, bytes),
-                (addr, listener, format!("{message}\n").into_bytes())
+                (addr, (listener, name), format!("{message}\n").into_bytes())
             );
             assert!(at <= SystemTime::now(), "{at:?}");
             // A tick may be late where others use the processors.

@@ -174,7 +174,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                     wrap: PauseAfter::After,
                     unwrap: |value| match value {
                         PauseAfter::After(wait) => Some(*wait),
-                        PauseAfter::Auto | PauseAfter::Off => None,
+                        _ => None,
                     },
                 },
                 Settings.config.pause_after
@@ -355,7 +355,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                     wrap: FirstByteTimeout::After,
                     unwrap: |value| match value {
                         FirstByteTimeout::After(wait) => Some(*wait),
-                        FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
+                        _ => None,
                     },
                 },
                 Settings.config.first_byte_timeout

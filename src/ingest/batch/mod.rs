@@ -8,6 +8,7 @@ use std::fmt;
 use std::mem::size_of;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use memchr::{memchr, memchr_iter};
@@ -31,11 +32,13 @@ pub struct Batch {
 
 /// Where a batch came from, and when. The origin stands in the batch: shared between batches it
 /// would be an allocation that may outlive its connection, and that each batch would have to count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) connection: u64,
     pub(crate) peer: SocketAddr,
     pub(crate) listener: u32,
+    /// The listener's own: it lives as long as the listener, and no batch counts it.
+    pub(crate) listener_name: Option<Arc<str>>,
     pub(crate) received_at: SystemTime,
 }
 
@@ -46,6 +49,7 @@ impl Default for Origin {
             connection: 0,
             peer: (Ipv4Addr::UNSPECIFIED, 0).into(),
             listener: 0,
+            listener_name: None,
             received_at: UNIX_EPOCH,
         }
     }
@@ -91,6 +95,12 @@ impl Batch {
     /// The address of the peer that sent the batch.
     pub fn peer_addr(&self) -> SocketAddr {
         self.origin.peer
+    }
+
+    /// The name of the listener that accepted the connection
+    /// ([`Listener::named`](crate::Listener::named)), or the listener's address if it has no name.
+    pub fn listener(&self) -> &str {
+        self.origin.listener_name.as_deref().unwrap_or_default()
     }
 
     /// The place of the listener that accepted the connection among the server's, from 0: as in

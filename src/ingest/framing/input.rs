@@ -54,8 +54,17 @@ pub enum Framing {
 }
 
 impl Framing {
+    /// Every framing.
+    pub const ALL: &'static [Framing] = &[
+        Framing::Lines,
+        Framing::Nul,
+        Framing::OctetCounted,
+        Framing::Syslog,
+        Framing::LengthPrefixed,
+    ];
+
     /// The framing's name, as in flags and logs.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Framing::Lines => "lines",
             Framing::Nul => "nul",
@@ -84,4 +93,18 @@ pub enum Oversize {
     /// The peer broke the protocol: its connection is closed, and what was read of the message is
     /// discarded, counted in bytes and not as a message.
     Close,
+}
+
+impl Oversize {
+    /// Every choice.
+    pub const ALL: &'static [Oversize] = &[Oversize::Truncate, Oversize::Drop, Oversize::Close];
+
+    /// The choice's name, as in flags.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Oversize::Truncate => "truncate",
+            Oversize::Drop => "drop",
+            Oversize::Close => "close",
+        }
+    }
 }

@@ -1,6 +1,7 @@
-//! Where messages begin and end. No sockets here: bytes in, events out.
+//! Where messages begin and end, for whoever decodes bytes without a server. No sockets here: bytes
+//! go into a [`Decoder`], and [`Event`]s come out.
 
-mod input;
+pub(super) mod input;
 
 mod decoder;
 
@@ -15,20 +16,18 @@ mod truncate;
 
 mod event;
 
-mod output;
+pub(super) mod output;
 
 // For the log.
-mod seen;
+pub(super) mod seen;
 mod unfinished;
-mod violation;
+pub(super) mod violation;
 
 pub(super) use counted::{Count, Header};
 pub use decoder::Decoder;
 pub use event::{End, Event, Take};
-pub use input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, Oversize};
-pub(super) use input::{MAX_MESSAGE, check_max_message};
-pub use output::OutputFraming;
-pub use seen::Seen;
-pub(super) use seen::protocol_of;
+pub(super) use input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE, Oversize, check_max_message};
+pub(super) use output::OutputFraming;
+pub(super) use seen::{Seen, protocol_of};
 pub(super) use unfinished::Unfinished;
-pub use violation::Violation;
+pub(super) use violation::Violation;

@@ -20,8 +20,16 @@ pub enum OutputFraming {
 }
 
 impl OutputFraming {
+    /// Every framing.
+    pub const ALL: &'static [OutputFraming] = &[
+        OutputFraming::Lines,
+        OutputFraming::Nul,
+        OutputFraming::OctetCounted,
+        OutputFraming::LengthPrefixed,
+    ];
+
     /// The framing's name, as in flags and logs.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             OutputFraming::Lines => "lines",
             OutputFraming::Nul => "nul",

@@ -1,10 +1,10 @@
-//! Where messages go.
+//! The sinks that come with drainline, and what helps to write another.
 
 mod drive;
 
-mod batches;
+pub(super) mod batches;
 
-mod contract;
+pub(super) mod contract;
 
 mod retry;
 mod state;
@@ -20,8 +20,7 @@ mod null;
 mod fd_writer;
 mod unlinked;
 
-pub use batches::Batches;
-pub use contract::{Sink, SinkError};
+pub(super) use contract::Sink;
 pub(super) use drive::drive;
 pub use fd_writer::FdWriter;
 pub use file::File;

@@ -116,9 +116,14 @@ impl Connection {
     }
 
     /// The name of the listener that accepted the connection
-    /// ([`Listen::named`](crate::Listen::named)), or the listener's address if it has no name.
+    /// ([`Listener::named`](crate::Listener::named)), or the listener's address if it has no name.
     pub fn listener(&self) -> &str {
         self.state.listener.name()
+    }
+
+    /// As [`listener`](Connection::listener), for what outlives the connection.
+    pub(crate) fn listener_name(&self) -> Arc<str> {
+        self.state.listener.shared()
     }
 
     /// The index of the listener that accepted the connection, as in

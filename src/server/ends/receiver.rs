@@ -19,6 +19,9 @@ use crate::server::state::quota::Quota;
 const SLICE: Duration = Duration::from_millis(100);
 
 /// What [`Receiver::recv`] returns.
+///
+/// A consumer has to do something in each of these cases, so the compiler is to check that a match
+/// has them all: a new case would come with a new major version.
 #[derive(Debug)]
 pub enum Received<T> {
     /// A message. Call [`ack`](Delivery::ack) when it is delivered.

@@ -32,7 +32,7 @@ const NO_SYN: &[SockFilter] = {
 
 /// A bound, listening, non-blocking socket.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(crate) struct BoundListener {
     socket: TcpListener,
     pub(crate) address: SocketAddr,
     pub(crate) name: ListenerName,
@@ -43,7 +43,7 @@ pub(crate) struct Listener {
     /// Keeps others from taking the port while this socket is shut down: see [`guard`].
     guard: Option<Socket>,
     /// Keeps others from taking the port in the other address family: see
-    /// [`Listener::guard_other_family`].
+    /// [`BoundListener::guard_other_family`].
     other_family: Option<Socket>,
     pub(crate) is_shut_down: bool,
     ignores_connects: bool,
@@ -64,7 +64,7 @@ pub(crate) enum Accepted {
     Starved(io::Error),
 }
 
-impl Listener {
+impl BoundListener {
     /// Binds and listens, with the options that accepted sockets inherit on Linux (tcp(7)), so that
     /// keepalive and TCP_NODELAY cost nothing per connection.
     ///
@@ -77,7 +77,7 @@ impl Listener {
         address: SocketAddr,
         only_v6: bool,
         config: &Config,
-    ) -> io::Result<Listener> {
+    ) -> io::Result<BoundListener> {
         let first = bind(address, only_v6)?;
         let bound = first
             .local_addr()?
@@ -98,7 +98,7 @@ impl Listener {
             OnOverload::Backlog | OnOverload::Close => None,
         };
         listen(&SockRef::from(&socket), guard.as_ref(), backlog)?;
-        Ok(Listener {
+        Ok(BoundListener {
             socket: socket.into(),
             address: bound,
             name: ListenerName::new(0, ""),
@@ -143,11 +143,11 @@ impl Listener {
     }
 
     /// Takes over a socket that is bound and listens already.
-    pub(crate) fn inherit(socket: TcpListener, config: &Config) -> io::Result<Listener> {
+    pub(crate) fn inherit(socket: TcpListener, config: &Config) -> io::Result<BoundListener> {
         socket.set_nonblocking(true)?;
         set_inherited_options(&SockRef::from(&socket), config)?;
         let address = socket.local_addr()?;
-        Ok(Listener {
+        Ok(BoundListener {
             socket,
             address,
             name: ListenerName::new(0, ""),
@@ -296,7 +296,7 @@ impl Listener {
 /// Keeps others from taking, in the other address family, the ports of listeners that may be shut
 /// down. A listener whose port another process has there already closes clients instead of refusing
 /// them; returns the addresses of such listeners.
-pub(crate) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr> {
+pub(crate) fn guard_other_families(listeners: &mut [BoundListener]) -> Vec<SocketAddr> {
     let mut unguarded = Vec::new();
     for index in 0..listeners.len() {
         let listener = &mut listeners[index];
@@ -318,7 +318,7 @@ pub(crate) fn guard_other_families(listeners: &mut [Listener]) -> Vec<SocketAddr
 
 /// Whether this server has the port in both families: the listener takes both, or another listener
 /// has the port in the other family or guards it.
-fn has_other_family(listeners: &[Listener], index: usize) -> bool {
+fn has_other_family(listeners: &[BoundListener], index: usize) -> bool {
     let own = &listeners[index];
     let takes_both = || SockRef::from(&own.socket).only_v6().is_ok_and(|only| !only);
     let is_wildcard_v6 = own.address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
@@ -329,7 +329,7 @@ fn has_other_family(listeners: &[Listener], index: usize) -> bool {
     is_wildcard_v6 && takes_both() || others.next().is_some()
 }
 
-impl AsFd for Listener {
+impl AsFd for BoundListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

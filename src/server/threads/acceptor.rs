@@ -23,7 +23,7 @@ use crate::server::state::accepting::NewClients;
 use crate::server::state::admission::{NotNow, Slot};
 use crate::server::state::connection_state::unread_bytes;
 use crate::server::state::handler_thread::{Job, Serve};
-use crate::server::state::listener::{Accepted, Listener};
+use crate::server::state::listener::{Accepted, BoundListener};
 use crate::server::state::waker::Waker;
 
 /// The most clients that are accepted before the state is checked again.
@@ -37,7 +37,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 pub(crate) struct Acceptor {
-    listener: Listener,
+    listener: BoundListener,
     waker: Arc<Waker>,
     shared: Arc<Shared>,
     handler: Arc<dyn Serve>,
@@ -79,7 +79,7 @@ enum Next {
 
 impl Acceptor {
     pub(crate) fn new(
-        listener: Listener,
+        listener: BoundListener,
         waker: Arc<Waker>,
         shared: Arc<Shared>,
         handler: Arc<dyn Serve>,

@@ -44,9 +44,9 @@ fn when_full(inputs: &Inputs, settings: &mut Settings) {
         false => WhenFull::Block,
     });
     let why = match (inputs.when_full, when_full) {
-        (Some(_), WhenFull::Abort) => "as asked for: a sender that waits too long is disconnected".to_owned(),
         (Some(_), WhenFull::Drop) => "as asked for: what waits too long is dropped, and its connection kept".to_owned(),
         (Some(_), WhenFull::Block) => "as asked for: senders wait as long as it takes, and nothing is dropped".to_owned(),
+        (Some(_), _) => "as asked for: a sender that waits too long is disconnected".to_owned(),
         (None, WhenFull::Block) if inputs.sink_rate == Some(inputs.rate) => {
             "the sink takes what arrives and no more, so what a stall leaves behind stays for ever: senders that find no room \
              have to wait, which TCP makes them do"
@@ -103,7 +103,7 @@ fn promise(inputs: &Inputs, holds: Duration, settings: &mut Settings) {
         WhenFull::Block => Promise::Held {
             rest_per_second: spare,
         },
-        WhenFull::Abort | WhenFull::Drop => Promise::Loses { per_second: spare },
+        _ => Promise::Loses { per_second: spare },
     };
 }
 

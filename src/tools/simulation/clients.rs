@@ -60,7 +60,7 @@ impl Simulator<'_> {
                     self.send_in_vain(client);
                     return self.retry(client, FIRST_RETRY, MAX_RETRY);
                 }
-                OnOverload::Refuse => return self.retry(client, FIRST_RETRY, MAX_RETRY),
+                _ => return self.retry(client, FIRST_RETRY, MAX_RETRY),
             }
         }
         if self.admission.is_queue_full() {

@@ -47,7 +47,7 @@ impl Simulator<'_> {
         match (self.admission.not_accepting(), self.admission.on_overload) {
             (None, _) => self.admit(),
             (Some(_), OnOverload::Backlog) => {}
-            (Some(reason), OnOverload::Close | OnOverload::Refuse) => self.empty_queue(reason),
+            (Some(reason), _) => self.empty_queue(reason),
         }
     }
 

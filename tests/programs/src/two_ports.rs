@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use drainline::ingest::{Framing, ReadMessages};
-use drainline::{BoxError, Connection, Listen, Server};
+use drainline::{BoxError, Connection, Listener, Server};
 
 /// `list`, or `end ID`.
 fn operate(conn: &mut Connection, server: &Server) -> Result<(), BoxError> {
@@ -37,8 +37,8 @@ pub fn start(
     let server = Arc::new(OnceLock::new());
     let for_operator = Arc::clone(&server);
     let started = Server::builder::<String>()
-        .listener(Listen::on(data).named("data"))
-        .listener_with(Listen::on(operator).named("operator"), move |conn, _| {
+        .listener(Listener::on(data).named("data"))
+        .listener_with(Listener::on(operator).named("operator"), move |conn, _| {
             operate(conn, for_operator.wait())
         })
         .start_each(

@@ -337,6 +337,8 @@ impl FdWriter {
 
     /// Writes all of `bytes` within about `patience`, and says whether all was written. For the
     /// last lines of a process.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
     pub fn write_within(&self, bytes: &[u8], patience: Duration) -> bool {
         let begun = std::time::Instant::now();
         let mut at = 0;
@@ -354,6 +356,8 @@ impl FdWriter {
     ///
     /// # Errors
     /// As write(2): EPIPE if the reader is gone.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
     pub fn write_part(&self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.place.write_some(&[IoSlice::new(bytes)])?;
         Ok(written.unwrap_or(0))

@@ -114,6 +114,8 @@ impl File {
     ///
     /// # Errors
     /// There is such a link. Whatever else is wrong with the path is not told.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
     pub fn check_links(path: impl AsRef<Path>) -> io::Result<()> {
         walk::check(path.as_ref())
     }
@@ -124,6 +126,8 @@ impl File {
     ///
     /// # Errors
     /// There is no such folder, or a link on the way is not followed.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
     pub fn find_folder(path: impl AsRef<Path>) -> io::Result<(OwnedFd, OsString)> {
         walk::find_folder(path.as_ref())
     }

@@ -10,19 +10,19 @@ use super::limits::SettingNames;
 use super::state::Shared;
 use super::state::connection_state::ListenerName;
 use super::state::handler_thread::Serve;
-use super::state::listener::{self, Listener};
+use super::state::listener::{self, BoundListener};
 use super::state::waker::Waker;
 use super::threads::acceptor::Acceptor;
 
 /// A listener for a [`Builder`](crate::server::Builder): an address or a bound socket, and a name.
 #[derive(Debug)]
 #[must_use = "a listener does nothing until a builder has it"]
-pub struct Listen {
+pub struct Listener {
     source: Source,
     name: Option<String>,
 }
 
-impl Listen {
+impl Listener {
     /// Listens on an address. Port 0 stands for any free port, which
     /// [`Server::local_addrs`](crate::Server::local_addrs) returns.
     pub fn on(address: SocketAddr) -> Self {
@@ -37,22 +37,22 @@ impl Listen {
     }
 }
 
-impl From<SocketAddr> for Listen {
+impl From<SocketAddr> for Listener {
     fn from(address: SocketAddr) -> Self {
-        Listen::on(address)
+        Listener::on(address)
     }
 }
 
 /// Takes over a socket that is bound and listens already, and makes it non-blocking.
-impl From<TcpListener> for Listen {
+impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
         Source::Inherited(listener).into()
     }
 }
 
-impl From<Source> for Listen {
+impl From<Source> for Listener {
     fn from(source: Source) -> Self {
-        Listen { source, name: None }
+        Listener { source, name: None }
     }
 }
 
@@ -76,13 +76,13 @@ impl Source {
 
 /// The bound listeners of a server that is being started.
 pub(super) struct BoundListeners {
-    listeners: Vec<(Listener, Arc<Waker>)>,
+    listeners: Vec<(BoundListener, Arc<Waker>)>,
     inherited: usize,
     unguarded: Vec<SocketAddr>,
 }
 
 impl BoundListeners {
-    pub(super) fn all(listens: Vec<Listen>, config: &Config) -> Result<Self, StartError> {
+    pub(super) fn all(listens: Vec<Listener>, config: &Config) -> Result<Self, StartError> {
         // `[::]` accepts IPv4 clients, too, and could not be bound to a port of an IPv4 listener.
         let v4_ports: Vec<u16> = listens
             .iter()
@@ -91,18 +91,19 @@ impl BoundListeners {
         let mut listeners = Vec::new();
         let mut names = Vec::new();
         let mut inherited = 0;
-        for Listen { source, name } in listens {
+        for Listener { source, name } in listens {
             names.push(name);
             listeners.push(match source {
                 Source::Address(address) => {
                     let is_v6 = address.ip().to_canonical().is_ipv6();
                     let only_v6 = is_v6 && v4_ports.contains(&address.port());
-                    Listener::bind(address, only_v6, config)
+                    BoundListener::bind(address, only_v6, config)
                         .map_err(|source| StartError::Listen { address, source })?
                 }
                 Source::Inherited(listener) => {
                     inherited += 1;
-                    Listener::inherit(listener, config).map_err(system("an inherited listener"))?
+                    BoundListener::inherit(listener, config)
+                        .map_err(system("an inherited listener"))?
                 }
             });
         }
