@@ -262,9 +262,12 @@ fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
     assert_eq!(report.stats.dropped.total(), 0);
 }
 
+/// Peer, connection, index and name of the listener, time, and messages of a batch.
+type Told = (SocketAddr, u64, (usize, String), SystemTime, Vec<u8>);
+
 /// Tells of each batch where it came from, when, and what its messages are.
 struct Origins {
-    tell: mpsc::Sender<(SocketAddr, u64, (usize, String), SystemTime, Vec<u8>)>,
+    tell: mpsc::Sender<Told>,
     needs_exact_times: bool,
 }
 
