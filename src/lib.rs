@@ -18,6 +18,7 @@
 //! - [`senders`]: which sender needs which framing.
 //! - [`sinks`]: files, rotation, terminals.
 //! - [`leaks`]: how servers leak, and which cure is for whom.
+//! - [`comparison`]: what rsyslog, syslog-ng, Vector and Fluent Bit have and do.
 //! - [`benchmarks`]: figures, and where drainline loses.
 //! - [`contributing`]: how to add a flag, a reason, a framing, a sink.
 //!
@@ -49,6 +50,9 @@ pub mod sinks {}
 
 #[doc = include_str!("docs/leaks.md")]
 pub mod leaks {}
+
+#[doc = include_str!("docs/comparison.md")]
+pub mod comparison {}
 
 #[doc = include_str!("docs/benchmarks.md")]
 pub mod benchmarks {}

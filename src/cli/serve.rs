@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::ingest::{Framing, IngestBuilder};
 use drainline::{ResourceLimits, Server, StartError};
@@ -20,7 +21,7 @@ use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
 use super::usage::UsageError;
 use super::values::{self, SinkSpec};
-use super::{files, flag, report, units};
+use super::{files, flag, report};
 
 /// Threads beside the server's: `signals` and `lister`.
 pub(crate) const THREADS: u64 = 2;
@@ -215,13 +216,13 @@ fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Server, UsageError
 
 /// What the kernel may hold is no memory of the process, and no limit of drainline's.
 fn kernel_note(limits: &ResourceLimits) -> Option<String> {
-    let bytes = usize::try_from(limits.kernel_memory_bytes).ok()?;
+    let bytes = limits.kernel_memory_bytes;
     (bytes > 0).then(|| {
         format!(
             "the kernel's socket buffers are not part of the limits: they would come to {} if every \
              client filled them (net.ipv4.tcp_rmem and tcp_wmem), and net.ipv4.tcp_mem caps them for the \
              whole machine",
-            units::print_size(bytes)
+            ByteSize(bytes).display().iec()
         )
     })
 }

@@ -26,6 +26,8 @@ pub(super) struct Reader<'a> {
     incoming: Incoming,
     /// Whole messages may be pending: the batch before had no capacity for them.
     has_more: bool,
+    /// Bytes of the last read that the ledger does not know of yet.
+    unbooked: u64,
     /// What the ledger knows of what is pending.
     pending_booked: u64,
     origin: Origin,
@@ -34,6 +36,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// The reader of this connection: its batches say so, and when they were read.
+    #[inline(never)]
     pub(super) fn of(connection: &Connection, shared: &'a Shared) -> Self {
         let decoder = shared.decoder.clone();
         let mut reader = Reader::new(&shared.pool, &shared.ledger, shared.format, decoder);
@@ -56,6 +59,7 @@ impl<'a> Reader<'a> {
             // The limits count what a buffer of this decoder's messages can grow to.
             incoming: Incoming::new(decoder, usize::MAX),
             has_more: false,
+            unbooked: 0,
             pending_booked: 0,
             origin: Origin::default(),
             has_exact_times: false,
@@ -67,35 +71,34 @@ impl<'a> Reader<'a> {
         &self.incoming
     }
 
-    /// The next batch, of `max_messages` at most: of what is there, or of one read. `None`: the
-    /// peer ended its stream.
-    ///
-    /// One batch is made at a time, and no more is read before every whole message is in one: so a
-    /// handler holds one read buffer and one batch, whatever was read.
+    /// Reads, unless whole messages of the read before are not in a batch yet: so a handler holds
+    /// one read buffer and one batch, whatever was read. `false`: the peer ended its stream.
     ///
     /// # Errors
     /// As [`Connection::read`]. Then, as at the end, [`finish`](Reader::finish) gives the rest.
-    pub(super) fn next(
-        &mut self,
-        connection: &mut Connection,
-        max_messages: u64,
-    ) -> io::Result<Option<Decoded>> {
-        let mut entry = Entry::default();
-        if !self.has_more {
-            // Nothing here replies, and what was read before is sent.
-            let read = self.incoming.read(connection, self.pool, true)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            entry.read = read as u64;
-            self.origin.received_at = match self.has_exact_times {
-                true => SystemTime::now(),
-                false => connection.tick_time(),
-            };
+    pub(super) fn read(&mut self, connection: &mut Connection) -> io::Result<bool> {
+        if self.has_more {
+            return Ok(true);
         }
-        let decoded = self.decode(&mut entry, max_messages);
-        self.book(entry);
-        Ok(Some(self.with_origin(decoded)))
+        // Nothing here replies, and what was read before is sent.
+        let read = self.incoming.read(connection, self.pool, true)?;
+        self.unbooked = read as u64;
+        self.origin.received_at = match self.has_exact_times {
+            true => SystemTime::now(),
+            false => connection.tick_time(),
+        };
+        Ok(read > 0)
+    }
+
+    /// Decodes the next batch of what was read, of `max_messages` at most, into `decoded`.
+    pub(super) fn next(&mut self, max_messages: u64, decoded: &mut Decoded) {
+        let mut entry = Entry {
+            read: std::mem::take(&mut self.unbooked),
+            ..Entry::default()
+        };
+        self.decode(max_messages, decoded, &mut entry);
+        self.book(&mut entry);
+        self.set_origin(decoded);
     }
 
     /// Books whole messages that are pending and that nobody takes any more. Returns how many there
@@ -114,7 +117,7 @@ impl<'a> Reader<'a> {
             .decode(&input[start..], &mut uncollected);
         self.has_more = false;
         self.keep(input, start + consumed);
-        self.book(entry);
+        self.book(&mut entry);
         decoded
     }
 
@@ -137,21 +140,21 @@ impl<'a> Reader<'a> {
         self.incoming.decoder.finish(rest, end, &mut builder);
         builder.finish(rest.len());
         self.pool.put(buffer);
-        self.book(entry);
-        self.with_origin(decoded)
+        self.book(&mut entry);
+        self.set_origin(&mut decoded);
+        decoded
     }
 
-    fn with_origin(&self, mut decoded: Decoded) -> Decoded {
+    fn set_origin(&self, decoded: &mut Decoded) {
         if let Some(batch) = &mut decoded.batch {
             batch.set_origin(self.origin.clone());
         }
-        decoded
     }
 
     /// A function of its own, so that its stack frame is gone when the batch is sent: an idle
     /// thread holds each page of stack that it ever touched.
     #[inline(never)]
-    fn decode(&mut self, entry: &mut Entry, max_messages: u64) -> Decoded {
+    fn decode(&mut self, max_messages: u64, decoded: &mut Decoded, entry: &mut Entry) {
         let input = std::mem::take(&mut self.incoming.pending);
         let start = self.incoming.start;
         let format = BatchFormat {
@@ -163,17 +166,10 @@ impl<'a> Reader<'a> {
             .unwrap_or(usize::MAX)
             .saturating_mul(LOOK_AHEAD)
             .max(MIN_READ);
-        let mut decoded = Decoded::default();
         let (consumed, whole) = loop {
             let seen = &rest[..window.min(rest.len())];
-            let mut builder = BatchBuilder::new(
-                format,
-                self.pool,
-                seen,
-                input.capacity(),
-                &mut decoded,
-                entry,
-            );
+            let mut builder =
+                BatchBuilder::new(format, self.pool, seen, input.capacity(), decoded, entry);
             let consumed = self.incoming.decoder.decode(seen, &mut builder);
             let (whole, is_full) = builder.finish(consumed);
             self.has_more = is_full || seen.len() < rest.len();
@@ -194,18 +190,24 @@ impl<'a> Reader<'a> {
                 let is_all = start == 0
                     && input.len() - at <= len
                     && format.limit.holds(messages, input.weight());
-                let bytes = self.take_whole(input, len, at, is_all);
-                decoded.batch = Some(Batch::new(bytes, messages, format.framing, Vec::new()));
+                decoded.batch = Some(self.take_whole(input, len, at, is_all, messages));
             }
         }
-        decoded
     }
 
-    /// The first `len` bytes of what is pending, for a batch; what is left begins at `at`. The
+    /// The batch of the first `len` bytes of what is pending; what is left begins at `at`. The
     /// input is taken as it is if it may be, unless that would pin a large buffer for little, or
     /// much would have to move.
-    fn take_whole(&mut self, mut input: Buffer, len: usize, at: usize, may_take: bool) -> Buffer {
-        if may_take && len >= input.capacity() / 2 {
+    #[inline(never)]
+    fn take_whole(
+        &mut self,
+        mut input: Buffer,
+        len: usize,
+        at: usize,
+        may_take: bool,
+        messages: u64,
+    ) -> Batch {
+        let bytes = if may_take && len >= input.capacity() / 2 {
             self.incoming.pending = Buffer::from(&input[at..]);
             self.incoming.start = 0;
             input.truncate(len);
@@ -215,7 +217,8 @@ impl<'a> Reader<'a> {
             let bytes = Buffer::from(&input[start..start + len]);
             self.keep(input, at);
             bytes
-        }
+        };
+        Batch::new(bytes, messages, self.format.framing, Vec::new())
     }
 
     /// What is left of `input` from `at` on.
@@ -230,11 +233,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn book(&mut self, mut entry: Entry) {
+    fn book(&mut self, entry: &mut Entry) {
         entry.pending_before = self.pending_booked;
         entry.pending_after = self.incoming.rest().len() as u64;
         self.pending_booked = entry.pending_after;
-        self.ledger.book(&entry);
+        self.ledger.book(entry);
     }
 }
 

@@ -28,6 +28,12 @@ fn server() -> (Server, Arc<Shared>) {
     (server.unwrap(), shared)
 }
 
+fn decode(reader: &mut Reader<'_>, entry: &mut Entry) -> Decoded {
+    let mut decoded = Decoded::default();
+    reader.decode(u64::MAX, &mut decoded, entry);
+    decoded
+}
+
 /// Books a read of `INPUT`, one of `MORE` and the end of the stream, each as `book` does. Returns
 /// whether the ledger closed after each.
 fn run(book: Book) -> [bool; 3] {
@@ -43,7 +49,7 @@ fn run(book: Book) -> [bool; 3] {
     let mut read = |input: &[u8]| {
         reader.incoming.pending.append(input);
         let mut entry = Entry::default();
-        reader.decode(&mut entry, u64::MAX);
+        decode(&mut reader, &mut entry);
         let read = input.len() as u64;
         book(&mut reader, Entry { read, ..entry });
         closes()
@@ -70,29 +76,29 @@ fn run(book: Book) -> [bool; 3] {
 
 #[test]
 fn the_ledger_closes_after_every_read() {
-    assert_eq!(run(|reader, entry| reader.book(entry)), [true; 3]);
+    assert_eq!(run(|reader, mut entry| reader.book(&mut entry)), [true; 3]);
 }
 
 #[test]
 fn the_ledger_does_not_close_with_a_booking_left_out() {
     let ways: [(&str, Book); 6] = [
         ("bytes read", |reader, entry| {
-            reader.book(Entry { read: 0, ..entry });
+            reader.book(&mut Entry { read: 0, ..entry });
         }),
         ("message bytes", |reader, entry| {
-            reader.book(Entry {
+            reader.book(&mut Entry {
                 messages: 0,
                 ..entry
             });
         }),
         ("framing bytes", |reader, entry| {
-            reader.book(Entry {
+            reader.book(&mut Entry {
                 framing: 0,
                 ..entry
             });
         }),
         ("discarded", |reader, entry| {
-            reader.book(Entry {
+            reader.book(&mut Entry {
                 discarded: Counters::default(),
                 ..entry
             });
@@ -126,7 +132,7 @@ fn a_count_alone_reserves_nothing() {
         let format = server().1.format;
         let mut reader = Reader::new(&pool, &ledger, format, decoder);
         reader.incoming.pending.append(header);
-        reader.decode(&mut Entry::default(), u64::MAX);
+        decode(&mut reader, &mut Entry::default());
         assert_eq!(&reader.incoming.pending[..], header);
         assert!(
             reader.incoming.pending.capacity() <= 64,
@@ -156,11 +162,11 @@ fn no_buffer_of_the_pool_is_lost() {
         for input in [&b"message\n".repeat(BUFFER / 8)[..], &[b'x'; BUFFER - 1]] {
             reader.incoming.grow(reader.pool);
             reader.incoming.pending.append(input);
-            let decoded = reader.decode(&mut Entry::default(), u64::MAX);
+            let decoded = decode(&mut reader, &mut Entry::default());
             let rest = std::iter::from_fn(|| {
                 reader
                     .has_more
-                    .then(|| reader.decode(&mut Entry::default(), u64::MAX))
+                    .then(|| decode(&mut reader, &mut Entry::default()))
             });
             let decoded: Vec<_> = std::iter::once(decoded).chain(rest).collect();
             for batch in decoded.into_iter().filter_map(|decoded| decoded.batch) {
@@ -215,11 +221,11 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
                 reader.incoming.grow(reader.pool);
                 reader.incoming.pending.append(&input);
                 let mut entry = Entry::default();
-                let first = reader.decode(&mut entry, u64::MAX);
+                let first = decode(&mut reader, &mut entry);
                 let rest = std::iter::from_fn(|| {
                     reader
                         .has_more
-                        .then(|| reader.decode(&mut Entry::default(), u64::MAX))
+                        .then(|| decode(&mut reader, &mut Entry::default()))
                 });
                 let (mut finished, mut sent) = (0, 0);
                 for decoded in std::iter::once(first).chain(rest) {
