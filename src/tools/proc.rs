@@ -1,5 +1,5 @@
 //! What /proc says about a process and about sockets (proc(5)). The benches and the tests of this
-//! crate include this file, so it needs nothing but std.
+//! crate include this file, so it needs nothing of the crate.
 #![allow(
     dead_code,
     reason = "the program, the benches and the tests each use a part of it"
@@ -8,6 +8,8 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+
+use memchr::{memchr, memmem, memrchr};
 
 /// Threads that the kernel still lists. A joined thread stays on the list for a moment.
 pub(crate) fn threads(pid: u32) -> io::Result<u64> {
@@ -57,22 +59,35 @@ pub(crate) struct Socket {
     pub(crate) unread: u64,
 }
 
-pub(crate) fn sockets() -> io::Result<Vec<Socket>> {
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    let row = |line: &str| {
-        let mut columns = line.split_ascii_whitespace().skip(1).map(str::to_owned);
-        let mut next = || columns.next();
-        let (local, remote, state) = (next()?, next()?, next()?);
-        let queues = next()?;
-        let (_, unread) = queues.split_once(':')?;
-        Some(Socket {
-            local,
-            remote,
-            state,
-            unread: u64::from_str_radix(unread, 16).ok()?,
-        })
-    };
-    Ok(table.lines().skip(1).filter_map(row).collect())
+/// Sockets whose own port is this one. Thousands of rows may be others', so only rows that have
+/// the port somewhere are read.
+pub(crate) fn sockets_at(number: u16) -> io::Result<Vec<Socket>> {
+    let table = fs::read("/proc/net/tcp")?;
+    let port = port(number);
+    let mut sockets = Vec::new();
+    let mut rest = &table[..];
+    while let Some(found) = memmem::find(rest, port.as_bytes()) {
+        let begin = memrchr(b'\n', &rest[..found]).map_or(0, |end| end + 1);
+        let end = memchr(b'\n', &rest[found..]).map_or(rest.len(), |end| found + end);
+        let row = str::from_utf8(&rest[begin..end]).ok().and_then(socket);
+        sockets.extend(row.filter(|socket| socket.local.ends_with(&port)));
+        rest = &rest[end..];
+    }
+    Ok(sockets)
+}
+
+fn socket(row: &str) -> Option<Socket> {
+    let mut columns = row.split_ascii_whitespace().skip(1).map(str::to_owned);
+    let mut next = || columns.next();
+    let (local, remote, state) = (next()?, next()?, next()?);
+    let queues = next()?;
+    let (_, unread) = queues.split_once(':')?;
+    Some(Socket {
+        local,
+        remote,
+        state,
+        unread: u64::from_str_radix(unread, 16).ok()?,
+    })
 }
 
 /// A port as it ends an address in the table.
@@ -90,5 +105,5 @@ pub(crate) fn is_listening(address: SocketAddr) -> io::Result<bool> {
     let ip = u32::from_ne_bytes(address.ip().octets());
     let local = format!("{ip:08X}{}", port(address.port()));
     let listens = |socket: &Socket| socket.local == local && socket.state == LISTEN;
-    Ok(sockets()?.iter().any(listens))
+    Ok(sockets_at(address.port())?.iter().any(listens))
 }

@@ -125,20 +125,17 @@ pub fn is_stopped(pid: u32) -> bool {
 /// Bytes that the kernel holds for the loopback connection's end at port `local`, whose peer is at
 /// port `remote`, and that nobody has read yet. `None`: there is no such connection.
 pub fn unread_bytes(local: u16, remote: u16) -> Option<u64> {
-    let (local, remote) = (shared::port(local), shared::port(remote));
-    let mut sockets = shared::sockets().unwrap().into_iter();
-    let found =
-        sockets.find(|socket| socket.local.ends_with(&local) && socket.remote.ends_with(&remote));
+    let remote = shared::port(remote);
+    let mut sockets = shared::sockets_at(local).unwrap().into_iter();
+    let found = sockets.find(|socket| socket.remote.ends_with(&remote));
     found.map(|socket| socket.unread)
 }
 
 /// Bytes that the kernel holds for all connections of a server at this IPv4 address together, and
 /// that it has not read yet.
 pub fn unread_at(addr: SocketAddr) -> u64 {
-    let local = shared::port(addr.port());
-    let sockets = shared::sockets().unwrap().into_iter();
-    let own = sockets.filter(|socket| socket.local.ends_with(&local));
-    own.map(|socket| socket.unread).sum()
+    let sockets = shared::sockets_at(addr.port()).unwrap().into_iter();
+    sockets.map(|socket| socket.unread).sum()
 }
 
 /// Does a socket of this machine listen on this IPv4 address? Asks without connecting.
