@@ -6,14 +6,15 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use super::rate_limit::RateLimit;
 use super::transport::{Caller, MAX_PER_WRITE, Unsent, send_all, send_now, wait_for_turn};
 use super::writer::Writer;
-use crate::policy::{Activity, ReadSize, TokenBucket};
+use crate::policy::Activity;
 use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::error::Ended;
 use crate::server::ledger::{DropReason, EndReason};
@@ -56,32 +57,6 @@ pub struct Connection {
     allowance: Cell<Option<u64>>,
     /// Other threads may write.
     has_writer: Cell<bool>,
-}
-
-struct RateLimit {
-    bucket: TokenBucket,
-    started: Instant,
-    paid: u64,
-    size: ReadSize,
-    /// Messages that were sent when the last read began, and bytes that it returned.
-    sent_at_read: u64,
-    read: u64,
-    /// Whether it was logged that the rate limit delays the connection.
-    is_logged: bool,
-}
-
-impl RateLimit {
-    fn new(rate: u64) -> Self {
-        RateLimit {
-            bucket: TokenBucket::new(rate as f64, Duration::ZERO),
-            started: Instant::now(),
-            paid: 0,
-            size: ReadSize::new(rate),
-            sent_at_read: 0,
-            read: 0,
-            is_logged: false,
-        }
-    }
 }
 
 impl Connection {
@@ -273,7 +248,7 @@ impl Connection {
                 self.allowance
                     .set(left.map(|left| left.saturating_sub(read as u64)));
                 if let Some(rate) = &mut *self.rate.borrow_mut() {
-                    rate.read += read as u64;
+                    rate.has_read(read);
                 }
                 self.state.add_bytes(read);
                 Ok(Some(read))
@@ -326,15 +301,11 @@ impl Connection {
             let Some(rate) = &mut *rate else {
                 return true;
             };
-            let messages = self.messages();
-            let now = rate.started.elapsed();
-            rate.bucket.take(messages - rate.paid, now);
-            rate.paid = messages;
-            let wait = rate.bucket.wait(now);
+            let wait = rate.charge(self.messages());
             if wait.is_zero() {
                 return self.is_draining();
             }
-            if !std::mem::replace(&mut rate.is_logged, true) {
+            if rate.is_first_wait() {
                 self.log_rate_limit();
             }
             wait
@@ -354,11 +325,7 @@ impl Connection {
         let is_free = self.pay();
         let messages = self.messages();
         match &mut *self.rate.borrow_mut() {
-            Some(rate) if !is_free => {
-                rate.size.took(rate.read, messages - rate.sent_at_read);
-                (rate.sent_at_read, rate.read) = (messages, 0);
-                wanted.min(usize::try_from(rate.size.bytes()).unwrap_or(usize::MAX))
-            }
+            Some(rate) if !is_free => wanted.min(rate.next_read(messages)),
             _ => wanted,
         }
     }

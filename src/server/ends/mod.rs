@@ -2,6 +2,7 @@
 //! consumer has the receiving end.
 
 pub(crate) mod connection;
+pub(crate) mod rate_limit;
 pub(crate) mod receiver;
 pub(crate) mod reply;
 pub(crate) mod sender;
