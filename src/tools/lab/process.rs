@@ -74,31 +74,21 @@ impl Process {
     /// # Errors
     /// It ended, with its last words, or it took too long.
     pub(super) fn port(&mut self, within: Duration) -> io::Result<u16> {
-        let end = Instant::now() + within;
-        loop {
-            if let Some(port) = self.heard.lock().port {
-                return Ok(port);
-            }
-            if self.child.try_wait()?.is_some() {
+        let port = wait(within, || {
+            let port = self.heard.lock().port;
+            if port.is_none() && self.child.try_wait()?.is_some() {
                 self.join();
                 let last = self.heard.lock().log.pop();
-                return Err(io::Error::other(
-                    last.unwrap_or_else(|| "it ended".to_owned()),
-                ));
+                return Err(io::Error::other(last.unwrap_or("it ended".to_owned())));
             }
-            if Instant::now() > end {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            thread::sleep(LOOK);
-        }
+            Ok(port)
+        })?;
+        port.ok_or(io::ErrorKind::TimedOut.into())
     }
 
     /// Its threads before the first client: all of them run once it has told how things stand.
     pub(super) fn threads_at_rest(&self, within: Duration) -> u64 {
-        let end = Instant::now() + within;
-        while self.heard.lock().inside.is_none() && Instant::now() < end {
-            thread::sleep(LOOK);
-        }
+        let _ = wait(within, || Ok(self.heard.lock().inside));
         self.look().unwrap_or_default().threads
     }
 
@@ -145,16 +135,12 @@ impl Process {
 
     /// Waits for its end, and ends it after this long. What it said last has then been heard.
     pub(super) fn end(&mut self, within: Duration) -> io::Result<ExitStatus> {
-        let end = Instant::now() + within;
-        let status = loop {
-            if let Some(status) = self.child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > end {
+        let status = match wait(within, || self.child.try_wait())? {
+            Some(status) => status,
+            None => {
                 self.child.kill()?;
-                break self.child.wait()?;
+                self.child.wait()?
             }
-            thread::sleep(LOOK);
         };
         self.join();
         Ok(status)
@@ -172,6 +158,21 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.join();
+    }
+}
+
+/// Waits for what `look` finds, for so long at most.
+fn wait<T>(
+    within: Duration,
+    mut look: impl FnMut() -> io::Result<Option<T>>,
+) -> io::Result<Option<T>> {
+    let end = Instant::now() + within;
+    loop {
+        let found = look()?;
+        if found.is_some() || Instant::now() > end {
+            return Ok(found);
+        }
+        thread::sleep(LOOK);
     }
 }
 

@@ -27,53 +27,36 @@ pub(crate) fn table(findings: &Findings, with_charts: bool) -> String {
     text + &simulated::table(&findings.outcomes) + &format!("\nagain: {}\n", findings.command)
 }
 
-/// The first column to the left, the others, which are numbers, to the right.
+/// The first column to the left, the others, which are numbers, to the right. The heads take two
+/// lines: their last words stand in the second one.
 fn metrics(outcomes: &[Outcome]) -> String {
-    let mut rows = heads();
-    for outcome in outcomes {
+    let heads = COLUMNS.iter().map(|column| column.head);
+    let heads = heads.map(|head| head.rsplit_once(' ').unwrap_or(("", head)));
+    let (upper, lower): (Vec<&str>, Vec<&str>) =
+        [("", "strategy")].into_iter().chain(heads).unzip();
+    let mut rows: Vec<Vec<String>> = [upper, lower]
+        .map(|line| line.into_iter().map(str::to_owned).collect())
+        .into();
+    rows.extend(outcomes.iter().map(|outcome| {
         let cells = COLUMNS
             .iter()
             .map(|column| (column.words)(&outcome.metrics));
-        rows.push(
-            [outcome.strategy.clone()]
-                .into_iter()
-                .chain(cells)
-                .collect(),
-        );
-    }
-    let length = |cell: &String| cell.chars().count();
-    let widths: Vec<usize> = (0..=COLUMNS.len())
-        .map(|place| {
-            rows.iter()
-                .map(|row| length(&row[place]))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+        std::iter::once(outcome.strategy.clone())
+            .chain(cells)
+            .collect()
+    }));
+    let width = |place: usize| rows.iter().map(|row| row[place].chars().count()).max();
+    let widths: Vec<usize> = (0..=COLUMNS.len()).filter_map(width).collect();
     let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (place, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            line += &match place {
-                0 => format!("{cell:width$}"),
-                _ => format!("{GAP}{cell:>width$}"),
-            };
+    for row in &rows {
+        let mut line = format!("{:1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            line += &format!("{GAP}{cell:>width$}");
         }
-        text.push_str(line.trim_end());
+        text += line.trim_end();
         text.push('\n');
     }
     text
-}
-
-/// Two lines: the last words of the heads stand in the second one.
-fn heads() -> Vec<Vec<String>> {
-    let split = COLUMNS
-        .iter()
-        .map(|column| column.head.rsplit_once(' ').unwrap_or(("", column.head)));
-    let (upper, lower): (Vec<&str>, Vec<&str>) =
-        [("", "strategy")].into_iter().chain(split).unzip();
-    let owned = |cells: Vec<&str>| cells.into_iter().map(str::to_owned).collect();
-    vec![owned(upper), owned(lower)]
 }
 
 fn story(outcome: &Outcome) -> String {

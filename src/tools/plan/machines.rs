@@ -26,7 +26,7 @@ pub(super) struct Machine {
     pub(super) by_connections: Option<(u64, String)>,
     pub(super) share: Inputs,
     pub(super) settings: Settings,
-    pub(super) bound: ResourceLimits,
+    pub(super) limits: ResourceLimits,
     pub(super) notes: Vec<String>,
 }
 
@@ -80,11 +80,11 @@ enum Fit {
 fn fit(share: Inputs, count: u64) -> Result<Fit, UsageError> {
     let mut settings = settings::settings(&share, None);
     if let Some(memory) = share.memory {
-        let bound = |buffer| check(&settings::settings(&share, Some(buffer)));
+        let limits_with = |buffer| check(&settings::settings(&share, Some(buffer)));
         // Its slots, and what is lost in rounding to whole MiB, are in it.
         let mut least = least_buffer(&share) / 4 * 5 + MIB;
-        let is_too_much = match bound(least) {
-            Ok((bound, _)) => bound.memory_with_malloc_bytes() > memory,
+        let is_too_much = match limits_with(least) {
+            Ok((limits, _)) => limits.memory_with_malloc_bytes() > memory,
             Err(error) => return not_held(error),
         };
         if is_too_much {
@@ -100,8 +100,8 @@ fn fit(share: Inputs, count: u64) -> Result<Fit, UsageError> {
         let mut too_much = memory.max(least + 1);
         while too_much - least > memory / 100 {
             let half = least + (too_much - least) / 2;
-            match bound(half) {
-                Ok((bound, _)) if bound.memory_with_malloc_bytes() <= memory => least = half,
+            match limits_with(half) {
+                Ok((limits, _)) if limits.memory_with_malloc_bytes() <= memory => least = half,
                 _ => too_much = half,
             }
         }
@@ -111,13 +111,13 @@ fn fit(share: Inputs, count: u64) -> Result<Fit, UsageError> {
         settings::turn_clients_away(&mut settings);
     }
     match check(&settings) {
-        Ok((bound, notes)) => Ok(Fit::Holds(Box::new(Machine {
+        Ok((limits, notes)) => Ok(Fit::Holds(Box::new(Machine {
             count,
             by_rate: None,
             by_connections: None,
             share,
             settings,
-            bound,
+            limits,
             notes,
         }))),
         Err(error) => not_held(error),
@@ -135,7 +135,7 @@ fn not_held(error: StartError) -> Result<Fit, UsageError> {
     }
 }
 
-/// The bound of a server with these settings on this machine, as it would print it at start.
+/// The limits of a server with these settings on this machine, as it would print them at start.
 fn check(settings: &Settings) -> Result<(ResourceLimits, Vec<String>), StartError> {
     Ingest::builder()
         .config(settings.config.clone())

@@ -42,7 +42,7 @@ pub(super) fn text(plan: &Plan, with_timelines: bool) -> String {
         text += &wrapped(&line, 0);
     }
     text += &wrapped(&format!("Simulated: {}.", plan.expected.text), 0);
-    text += &wrapped(&format!("Limits: {}.", machine.bound), 0);
+    text += &wrapped(&format!("Limits: {}.", machine.limits), 0);
     for note in &machine.notes {
         text += &wrapped(&format!("Note: {note}."), 0);
     }
@@ -239,13 +239,13 @@ pub(super) fn json(plan: &Plan, with_timelines: bool) -> Value {
             "text": promised(plan),
         },
         "limits": {
-            "connections": machine.bound.max_connections,
-            "threads": machine.bound.threads,
-            "descriptors": machine.bound.descriptors,
-            "memory_bytes": machine.bound.memory_bytes,
-            "arena_memory_bytes": machine.bound.arena_memory_bytes,
-            "thread_cache_memory_bytes": machine.bound.thread_cache_memory_bytes,
-            "kernel_memory_bytes": machine.bound.kernel_memory_bytes,
+            "connections": machine.limits.max_connections,
+            "threads": machine.limits.threads,
+            "descriptors": machine.limits.descriptors,
+            "memory_bytes": machine.limits.memory_bytes,
+            "arena_memory_bytes": machine.limits.arena_memory_bytes,
+            "thread_cache_memory_bytes": machine.limits.thread_cache_memory_bytes,
+            "kernel_memory_bytes": machine.limits.kernel_memory_bytes,
         },
         "notes": machine.notes,
         "expected": outlook(&plan.expected),

@@ -151,8 +151,8 @@ fn highest(before: Point, now: Point) -> Point {
 }
 
 /// Those that happened.
-fn named<R: Reason>(tally: &Counters<R>) -> Vec<(String, u64)> {
-    let happened = tally.iter().filter(|(_, count)| *count > 0);
+fn named<R: Reason>(counters: &Counters<R>) -> Vec<(String, u64)> {
+    let happened = counters.iter().filter(|(_, count)| *count > 0);
     happened
         .map(|(reason, count)| (reason.name().to_owned(), count))
         .collect()

@@ -70,17 +70,15 @@ fn bar(level: OverloadLevel, from: f64, to: f64, bottom: f64) -> String {
 
 /// Where the overload moved more often than the band can show, the highest level of each stretch.
 fn pieces(timeline: &[Point]) -> Vec<Piece> {
-    let stretch = timeline.len().div_ceil(MAX_PIECES).max(1);
+    let length = timeline.len().div_ceil(MAX_PIECES).max(1);
     let mut pieces: Vec<Piece> = Vec::new();
-    for begin in (0..timeline.len()).step_by(stretch) {
-        let stretch = &timeline[begin..(begin + stretch).min(timeline.len())];
-        // A level stands until the next point is seen.
-        let Some(end) = timeline.get(begin + stretch.len()).or(stretch.last()) else {
-            continue;
-        };
+    for (nth, stretch) in timeline.chunks(length).enumerate() {
         let Some(level) = stretch.iter().filter_map(|point| point.level).max() else {
             continue;
         };
+        // A level stands until the next point is seen.
+        let behind = timeline.get((nth + 1) * length);
+        let end = behind.unwrap_or(&stretch[stretch.len() - 1]);
         let (from, to) = (stretch[0].at.as_secs_f64(), end.at.as_secs_f64());
         match pieces.last_mut() {
             Some(last) if last.level == level && last.to >= from => last.to = to,

@@ -62,25 +62,18 @@ fn thin(samples: Vec<Sample>) -> Vec<Sample> {
     }
     let inner = &samples[1..samples.len() - 1];
     let stretch = inner.len().div_ceil((MAX_SAMPLES - 2) / 2);
+    let by_value = |a: &&Sample, b: &&Sample| a.value.total_cmp(&b.value);
     let mut thinned = vec![samples[0]];
     for stretch in inner.chunks(stretch) {
-        let by_value = |a: &&Sample, b: &&Sample| a.value.total_cmp(&b.value);
-        let extremes = (
+        let (low, high) = (
             stretch.iter().min_by(by_value),
             stretch.iter().max_by(by_value),
         );
-        if let (Some(low), Some(high)) = extremes {
-            let (earlier, later) = if low.at <= high.at {
-                (low, high)
-            } else {
-                (high, low)
-            };
-            thinned.push(*earlier);
-            if later != earlier {
-                thinned.push(*later);
-            }
-        }
+        let mut extremes = [low, high].map(|sample| sample.copied().unwrap_or(stretch[0]));
+        extremes.sort_by(|a, b| a.at.total_cmp(&b.at));
+        thinned.extend(extremes);
     }
+    thinned.dedup();
     thinned.extend(samples.last());
     thinned
 }

@@ -131,8 +131,8 @@ fn what_is_promised_holds_in_the_simulation() {
             held += 1;
         }
         if let Some(memory) = inputs.memory {
-            let takes = machine.bound.memory_bytes;
-            assert!(takes <= memory, "{inputs:?}: {}", machine.bound);
+            let takes = machine.limits.memory_bytes;
+            assert!(takes <= memory, "{inputs:?}: {}", machine.limits);
         }
     }
     assert!(held > 0, "nobody is ever held up");

@@ -9,7 +9,7 @@ use drainline::ingest::DEFAULT_MAX_MESSAGE;
 use drainline::policy::OverloadLevel;
 use drainline::{Config, OnOverload, WhenFull};
 
-use super::super::metrics::{Ledger, Recovery};
+use super::super::metrics::{Ledger, Point, Recovery};
 use super::super::workload::{ClientPace, Crowd, SinkPace, Stall, Workload};
 use super::{MAX_STEPS, Scenario, Simulated, run};
 
@@ -44,18 +44,20 @@ fn simulate(config: &Config, workload: &Workload) -> Simulated {
         settle: MINUTE,
         max_steps: MAX_STEPS,
     });
-    assert_eq!(
-        simulated.metrics.ledger,
-        Ledger::Closes,
-        "{:?}",
-        simulated.metrics
-    );
+    let metrics = &simulated.metrics;
+    assert_eq!(metrics.ledger, Ledger::Closes, "{metrics:?}");
     simulated
 }
 
 /// Whether there is time for every case, and not only for as many as show each thing once.
 pub(crate) fn is_long() -> bool {
     std::env::var_os("DRAINLINE_LONG").is_some()
+}
+
+/// How it stood at this time.
+fn at(simulated: &Simulated, time: Duration) -> Point {
+    let mut points = simulated.timeline.iter();
+    *points.rfind(|point| point.at <= time).expect("a point")
 }
 
 fn lost_for(simulated: &Simulated, reason: &str) -> u64 {
@@ -98,22 +100,14 @@ fn a_longer_stall_holds_up_senders_and_those_that_waited_too_long_are_aborted() 
         })
     };
     let held = simulate(&small(WhenFull::Abort, 30), &workload);
-    assert_eq!(
-        (held.metrics.lost(), held.unseen),
-        (0, 0),
-        "{:?}",
-        held.metrics
-    );
+    assert_eq!((held.metrics.lost(), held.unseen), (0, 0));
     let longest = held.longest_wait();
     assert!(
         longest > SECOND * 15 && longest < SECOND * 20,
         "{longest:?}"
     );
-    assert!(
-        held.timeline
-            .iter()
-            .any(|point| point.level == Some(OverloadLevel::Paused))
-    );
+    let is_paused = |point: &Point| point.level == Some(OverloadLevel::Paused);
+    assert!(held.timeline.iter().any(is_paused));
 
     let aborted = simulate(&small(WhenFull::Abort, 5), &workload);
     assert!(
@@ -138,11 +132,8 @@ fn under_a_dead_sink_one_wave_is_aborted_and_then_nobody_is_accepted() {
     let workload = workload(crowds, Some(50_000), &[stall(1, 600)]);
     let config = config(|config| config.send_timeout = SECOND * 10);
     let simulated = simulate(&config, &workload);
-    let end = simulated
-        .timeline
-        .iter()
-        .rfind(|point| point.at <= workload.duration);
-    assert_eq!(end.expect("a timeline").level, Some(OverloadLevel::Paused));
+    let end = at(&simulated, workload.duration);
+    assert_eq!(end.level, Some(OverloadLevel::Paused));
     let later = simulated
         .timeline
         .iter()
@@ -165,11 +156,8 @@ fn one_greedy_client_takes_no_more_than_its_turns() {
     let simulated = simulate(&config, &workload);
     assert_eq!(simulated.metrics.lost(), 0);
     // The sink's rate is what both get together.
-    assert!(
-        simulated.metrics.delivered >= 199_000,
-        "{:?}",
-        simulated.metrics
-    );
+    let delivered = simulated.metrics.delivered;
+    assert!(delivered >= 199_000, "{delivered}");
     let longest = simulated.longest_wait();
     assert!(longest < SECOND, "{longest:?}");
 }
@@ -238,11 +226,7 @@ fn a_rate_limit_holds_back_and_loses_nothing() {
     let config = config(|config| config.rate_limit = Some(100));
     let simulated = simulate(&config, &workload);
     assert_eq!(simulated.metrics.lost(), 0);
-    let during = simulated
-        .timeline
-        .iter()
-        .rfind(|point| point.at <= workload.duration);
-    let delivered = during.expect("a timeline").delivered;
+    let delivered = at(&simulated, workload.duration).delivered;
     assert!((3_900..6_300).contains(&delivered), "{delivered}");
 }
 

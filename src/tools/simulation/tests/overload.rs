@@ -8,7 +8,7 @@ use drainline::{Config, OnOverload, PauseAfter, WhenFull};
 
 use super::super::super::workload::{ClientPace, Crowd, Workload};
 use super::super::Simulated;
-use super::{config, crowd, lost_for, simulate, stall, workload};
+use super::{at, config, crowd, lost_for, simulate, stall, workload};
 
 const HOUR: u64 = 3600;
 const OWN_THREADS: u64 = 7;
@@ -94,15 +94,11 @@ fn a_dead_sink_under_abort(clients: usize, heals_at: u64) {
     assert_eq!(open(&simulated, 46, heals_at), (0, 0));
     let before = lost_for(&simulated, "connection_closed");
     assert!(before >= clients as u64);
-    let at = |time: u64| {
-        let mut points = simulated.timeline.iter().rev();
-        let point = points.find(|point| point.at <= secs(time));
-        point.map_or(0, |point| point.lost)
-    };
-    assert_eq!((at(34), at(46)), (0, before), "lost by 34 s and by 46 s");
+    let lost_by = |time| at(&simulated, secs(time)).lost;
+    assert_eq!((lost_by(34), lost_by(46)), (0, before));
 
     assert!(opened_after <= secs(2), "open after {opened_after:?}");
-    assert_eq!(at(heals_at + 120), before, "healing cost somebody");
+    assert_eq!(lost_by(heals_at + 120), before, "healing cost somebody");
     assert!(is_back_to_normal(&simulated));
     let (_, in_the_end) = open(&simulated, heals_at + 60, heals_at + 119);
     let newcomers = if clients > 50 { 100 } else { 10 };
@@ -130,21 +126,11 @@ fn a_dead_sink_under_drop_stays_paused_and_keeps_its_connections() {
     assert!(opened_after <= secs(2), "open after {opened_after:?}");
     assert_eq!(open(&simulated, 20, HOUR), (50, 50));
     assert_eq!(lost_for(&simulated, "connection_closed"), 0);
-    let at_end = simulated
-        .timeline
-        .iter()
-        .rfind(|point| point.at < secs(HOUR));
-    assert_eq!(
-        at_end.and_then(|point| point.level),
-        Some(OverloadLevel::Shedding)
-    );
+    let at_end = at(&simulated, secs(HOUR));
+    assert_eq!(at_end.level, Some(OverloadLevel::Shedding));
     // Once nobody waits, nobody waits again: each second drops what each second brings.
     let lost_within = |from, until| {
-        let points = simulated.timeline.iter();
-        let within: Vec<_> = points
-            .filter(|point| (secs(from)..secs(until)).contains(&point.at))
-            .collect();
-        let (first, last) = (within[0], within[within.len() - 1]);
+        let (first, last) = (at(&simulated, secs(from)), at(&simulated, secs(until)));
         let seconds = (last.at - first.at).as_secs_f64();
         (last.lost - first.lost) as f64 / seconds
     };
