@@ -126,8 +126,12 @@ impl<T: FromStr + Display + PartialOrd> Kind for Count<T> {
 
 /// A duration, as [`units::duration`] reads it.
 pub(crate) struct Time {
-    pub(crate) range: RangeInclusive<Duration>,
-    pub(crate) example: &'static str,
+    range: RangeInclusive<Duration>,
+    example: &'static str,
+}
+
+pub(crate) const fn time(range: RangeInclusive<Duration>, example: &'static str) -> Time {
+    Time { range, example }
 }
 
 impl Kind for Time {
@@ -168,8 +172,12 @@ impl Kind for Time {
 
 /// A number of bytes, as [`units::size`] reads it.
 pub(crate) struct Size {
-    pub(crate) range: RangeInclusive<usize>,
-    pub(crate) example: &'static str,
+    range: RangeInclusive<usize>,
+    example: &'static str,
+}
+
+pub(crate) const fn size(range: RangeInclusive<usize>, example: &'static str) -> Size {
+    Size { range, example }
 }
 
 impl Kind for Size {
@@ -208,8 +216,12 @@ impl Kind for Size {
 
 /// So many a second, as [`units::rate`] reads it.
 pub(crate) struct Rate {
-    pub(crate) range: RangeInclusive<u64>,
-    pub(crate) example: &'static str,
+    range: RangeInclusive<u64>,
+    example: &'static str,
+}
+
+pub(crate) const fn rate(range: RangeInclusive<u64>, example: &'static str) -> Rate {
+    Rate { range, example }
 }
 
 impl Kind for Rate {
@@ -262,9 +274,9 @@ pub(crate) fn print_choice<T: PartialEq>(choices: Choices<T>, value: &T) -> Stri
 
 /// One of some words.
 pub(crate) struct Choice<T: 'static> {
-    pub(crate) words: Choices<T>,
+    words: Choices<T>,
     /// What stands for the words in the helps, where they are too many to be listed; else empty.
-    pub(crate) placeholder: &'static str,
+    placeholder: &'static str,
 }
 
 /// One of some words, listed in the helps.
@@ -272,6 +284,14 @@ pub(crate) const fn choice<T>(words: Choices<T>) -> Choice<T> {
     Choice {
         words,
         placeholder: "",
+    }
+}
+
+impl<T> Choice<T> {
+    /// With `placeholder` for the words in the helps, where they are too many to be listed.
+    pub(crate) const fn shown_as(mut self, placeholder: &'static str) -> Choice<T> {
+        self.placeholder = placeholder;
+        self
     }
 }
 
@@ -462,6 +482,11 @@ pub(crate) struct List<K> {
     pub(crate) kind: K,
     /// In the plural: `networks such as 10.0.0.0/8`; empty where one value tells it.
     pub(crate) expected: &'static str,
+}
+
+/// Values with commas between, of which one tells what is expected.
+pub(crate) const fn list<K>(kind: K) -> List<K> {
+    List { kind, expected: "" }
 }
 
 impl<K: Kind> Kind for List<K> {

@@ -9,7 +9,7 @@ use drainline::{FirstByteTimeout, PauseAfter, ranges};
 
 use super::Settings;
 use crate::cli::flag::{Field, Flag, Takes, field};
-use crate::cli::kinds::{Choice, Count, List, Rate, Size, Time, Words, auto, choice, off, unset};
+use crate::cli::kinds::{Count, List, Words, auto, choice, off, rate, size, time, unset};
 use crate::cli::values::{self, Address, KeepaliveTimes, Network, PATH, Sink};
 
 /// Every flag, in the order of the helps.
@@ -77,10 +77,7 @@ fn messages() -> Vec<Flag<Settings>> {
                    invalid length closes the connection, and so does one above both 16 times \
                    --max-message and 1 MiB. All but lines and nul cost one more copy of each message.",
             takes: field!(
-                Choice {
-                    words: values::FRAMING,
-                    placeholder: "FRAMING",
-                },
+                choice(values::FRAMING).shown_as("FRAMING"),
                 Settings.framing
             ),
         },
@@ -91,10 +88,7 @@ fn messages() -> Vec<Flag<Settings>> {
             help: "How messages are delimited in the output. If a message may contain the delimiter, a \
                    reader of the output would see two messages; drainline warns about that at start.",
             takes: field!(
-                Choice {
-                    words: values::OUTPUT_FRAMING,
-                    placeholder: "FRAMING",
-                },
+                choice(values::OUTPUT_FRAMING).shown_as("FRAMING"),
                 Settings.output_framing
             ),
         },
@@ -105,13 +99,7 @@ fn messages() -> Vec<Flag<Settings>> {
             help: "Accepts messages up to this length, without the delimiter; --oversize decides what \
                    happens to longer ones. Each connection that is in the middle of a long message \
                    costs this much memory, so it counts towards the memory limit printed at start.",
-            takes: field!(
-                Size {
-                    range: MAX_MESSAGE_RANGE,
-                    example: "64KiB",
-                },
-                Settings.max_message
-            ),
+            takes: field!(size(MAX_MESSAGE_RANGE, "64KiB"), Settings.max_message),
         },
         Flag {
             name: "oversize",
@@ -149,10 +137,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                    sink is slower than the senders, and up to as much again, at most 72 MiB, for read \
                    buffers under heavy traffic.",
             takes: field!(
-                Size {
-                    range: ranges::BUFFER_BYTES,
-                    example: "64MiB",
-                },
+                size(ranges::BUFFER_BYTES, "64MiB"),
                 Settings.config.buffer_bytes
             ),
         },
@@ -167,10 +152,7 @@ fn buffer() -> Vec<Flag<Settings>> {
             takes: field!(
                 Words {
                     words: [("auto", PauseAfter::Auto), ("off", PauseAfter::Off)],
-                    kind: Time {
-                        range: ranges::PAUSE_AFTER,
-                        example: "5s",
-                    },
+                    kind: time(ranges::PAUSE_AFTER, "5s"),
                     wrap: PauseAfter::After,
                     unwrap: |value| match value {
                         PauseAfter::After(wait) => Some(*wait),
@@ -204,10 +186,7 @@ fn buffer() -> Vec<Flag<Settings>> {
                    slows it down. An outage of the sink that is shorter costs nothing. A longer timeout \
                    survives longer outages, and keeps threads busy for as long.",
             takes: field!(
-                Time {
-                    range: ranges::SEND_TIMEOUT,
-                    example: "5s",
-                },
+                time(ranges::SEND_TIMEOUT, "5s"),
                 Settings.config.send_timeout
             ),
         },
@@ -226,12 +205,7 @@ fn buffer() -> Vec<Flag<Settings>> {
 
 fn connections() -> Vec<Flag<Settings>> {
     const GROUP: &str = "Connection limits";
-    let off_or_rate = |example| {
-        off(Rate {
-            range: ranges::RATE_LIMIT,
-            example,
-        })
-    };
+    let off_or_rate = |example| off(rate(ranges::RATE_LIMIT, example));
     vec![
         Flag {
             name: "max-connections",
@@ -311,10 +285,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                    between messages is never affected. A very slow sender loses its incomplete message; \
                    with off, such senders hold threads for ever.",
             takes: field!(
-                off(Time {
-                    range: ranges::FRAME_TIMEOUT,
-                    example: "30s",
-                }),
+                off(time(ranges::FRAME_TIMEOUT, "30s")),
                 Settings.config.frame_timeout
             ),
         },
@@ -325,10 +296,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
             help: "Ends a connection that sends nothing for this long. Healthy senders that are quiet \
                    lose their next message: many write it into the closed connection without noticing.",
             takes: field!(
-                off(Time {
-                    range: ranges::IDLE_TIMEOUT,
-                    example: "10m",
-                }),
+                off(time(ranges::IDLE_TIMEOUT, "10m")),
                 Settings.config.idle_timeout
             ),
         },
@@ -348,10 +316,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                         ("auto", FirstByteTimeout::Auto),
                         ("off", FirstByteTimeout::Off),
                     ],
-                    kind: Time {
-                        range: ranges::FIRST_BYTE_TIMEOUT,
-                        example: "10s",
-                    },
+                    kind: time(ranges::FIRST_BYTE_TIMEOUT, "10s"),
                     wrap: FirstByteTimeout::After,
                     unwrap: |value| match value {
                         FirstByteTimeout::After(wait) => Some(*wait),
@@ -387,10 +352,7 @@ fn performance() -> Vec<Flag<Settings>> {
                    half a millisecond for more messages before it sleeps. Costs that much latency, under \
                    load only. off turns both delays off.",
             takes: Takes::Value(Box::new(Field {
-                kind: off(Time {
-                    range: ranges::MAX_READ_DELAY,
-                    example: "50ms",
-                }),
+                kind: off(time(ranges::MAX_READ_DELAY, "50ms")),
                 get: |settings: &Settings| settings.config.max_read_delay,
                 set: |settings: &mut Settings, delay| {
                     settings.config.linger = delay.is_some();
@@ -406,10 +368,7 @@ fn performance() -> Vec<Flag<Settings>> {
                    before it exits. Short connections then cost two to three times less CPU time; a \
                    waiting thread costs about 10 KiB. With off, each connection gets a new thread.",
             takes: field!(
-                off(Time {
-                    range: ranges::REUSE_THREADS,
-                    example: "200ms",
-                }),
+                off(time(ranges::REUSE_THREADS, "200ms")),
                 Settings.config.reuse_threads
             ),
         },
@@ -420,10 +379,7 @@ fn performance() -> Vec<Flag<Settings>> {
             help: "Gives each connection's thread this much stack. Untouched stack costs address space and \
                    no memory; an overflow aborts the whole process.",
             takes: field!(
-                unset(Size {
-                    range: ranges::STACK_SIZE,
-                    example: "256KiB",
-                }),
+                unset(size(ranges::STACK_SIZE, "256KiB")),
                 Settings.config.stack_size
             ),
         },
@@ -469,10 +425,7 @@ fn output() -> Vec<Flag<Settings>> {
                    it is info. Similar lines are rate-limited, so an overload logs only a few. debug adds \
                    the begin and end of each connection, each rejected client and each pause.",
             takes: field!(
-                unset(Choice {
-                    words: values::LOG_LEVEL,
-                    placeholder: "LEVEL",
-                }),
+                unset(choice(values::LOG_LEVEL).shown_as("LEVEL")),
                 Settings.log_level
             ),
         },
@@ -491,10 +444,7 @@ fn running() -> Vec<Flag<Settings>> {
                    dropped, and the exit code is 4. If nobody reads stderr, the last lines delay the end \
                    by another second and a half at most. A longer time costs a slower restart.",
             takes: field!(
-                Time {
-                    range: ranges::DRAIN_TIMEOUT,
-                    example: "30s",
-                },
+                time(ranges::DRAIN_TIMEOUT, "30s"),
                 Settings.config.drain_timeout
             ),
         },

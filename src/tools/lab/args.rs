@@ -9,7 +9,7 @@ use crate::cli::command::Parsed;
 use crate::cli::flag::{Flag, Takes, field};
 use crate::cli::help::Page;
 use crate::cli::kinds::{
-    Choice, Count, Kind, List, NotAccepted, Rate, Size, Time, Words, off, unset,
+    Count, Kind, NotAccepted, Time, Words, choice, list, off, rate, size, time, unset,
 };
 use crate::cli::usage::UsageError;
 use crate::cli::{serve, settings, units, values};
@@ -81,13 +81,7 @@ fn load() -> Vec<Flag<Args>> {
                    stops and does not come back; reconnect-storm has impatient clients and a sink that \
                    stops for a while; slow-loris has clients that never finish a message; \
                    one-greedy-client has one that sends all it can.",
-            takes: field!(
-                Choice {
-                    words: PRESETS,
-                    placeholder: "NAME",
-                },
-                Args.preset
-            ),
+            takes: field!(choice(PRESETS).shown_as("NAME"), Args.preset),
         },
         Flag {
             name: "duration",
@@ -95,13 +89,7 @@ fn load() -> Vec<Flag<Args>> {
             purpose: "how long to send",
             help: "Sends for this long; a preset is stretched to it. Timeouts of the servers are in \
                    proportion.",
-            takes: field!(
-                Time {
-                    range: limits::DURATIONS,
-                    example: "5s",
-                },
-                Args.duration
-            ),
+            takes: field!(time(limits::DURATIONS, "5s"), Args.duration),
         },
         Flag {
             name: "connections",
@@ -116,26 +104,14 @@ fn load() -> Vec<Flag<Args>> {
             group: GROUP,
             purpose: "messages a second of each of those",
             help: "Sends this many messages a second on each of those connections.",
-            takes: field!(
-                unset(Rate {
-                    range: limits::RATES,
-                    example: "100/s",
-                }),
-                Args.rate
-            ),
+            takes: field!(unset(rate(limits::RATES, "100/s")), Args.rate),
         },
         Flag {
             name: "size",
             group: GROUP,
             purpose: "length of messages",
             help: "Makes every message this long.",
-            takes: field!(
-                unset(Size {
-                    range: limits::SIZES,
-                    example: "1KiB",
-                }),
-                Args.size
-            ),
+            takes: field!(unset(size(limits::SIZES, "1KiB")), Args.size),
         },
         Flag {
             name: "reconnect",
@@ -143,13 +119,7 @@ fn load() -> Vec<Flag<Args>> {
             purpose: "how long clients stay connected",
             help: "Makes a client of those hang up after about this long on one connection, whatever \
                    became of what it sent, and come back, as clients with a timeout do. off: they stay.",
-            takes: field!(
-                unset(off(Time {
-                    range: limits::STAYS,
-                    example: "500ms",
-                })),
-                Args.reconnect
-            ),
+            takes: field!(unset(off(time(limits::STAYS, "500ms"))), Args.reconnect),
         },
         Flag {
             name: "seed",
@@ -170,13 +140,7 @@ fn sink() -> Vec<Flag<Args>> {
             purpose: "messages a second that the sink takes",
             help: "Lets the sink take this many messages a second. off: as many as come. A sink that \
                    takes nothing is a --stall.",
-            takes: field!(
-                unset(off(Rate {
-                    range: limits::RATES,
-                    example: "10000/s",
-                })),
-                Args.sink_rate
-            ),
+            takes: field!(unset(off(rate(limits::RATES, "10000/s"))), Args.sink_rate),
         },
         Flag {
             name: "stall",
@@ -185,13 +149,7 @@ fn sink() -> Vec<Flag<Args>> {
             help: "Stops the sink for the first time, at the second: 2s@1s. May be given several times, \
                    and takes the place of the preset's. One that lasts as long as the load is not over \
                    until the server has ended.",
-            takes: field!(
-                unset(List {
-                    kind: StallTime,
-                    expected: "",
-                }),
-                Args.stall
-            ),
+            takes: field!(unset(list(StallTime)), Args.stall),
         },
         Flag {
             name: "strategies",
@@ -202,13 +160,7 @@ fn sink() -> Vec<Flag<Args>> {
             takes: field!(
                 unset(Words {
                     words: [("all", named())],
-                    kind: List {
-                        kind: Choice {
-                            words: STRATEGIES,
-                            placeholder: "NAMES",
-                        },
-                        expected: "",
-                    },
+                    kind: list(choice(STRATEGIES).shown_as("NAMES")),
                     wrap: |strategies| strategies,
                     unwrap: |strategies| Some(strategies.clone()),
                 }),
@@ -391,10 +343,7 @@ fn check_server(flags: &[String]) -> Result<(), UsageError> {
 struct StallTime;
 
 impl StallTime {
-    const LASTS: Time = Time {
-        range: limits::STALLS,
-        example: "2s",
-    };
+    const LASTS: Time = time(limits::STALLS, "2s");
 }
 
 impl Kind for StallTime {

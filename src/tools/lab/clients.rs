@@ -85,16 +85,16 @@ fn run_crowd(
         finish: FINISH,
         ..Plan::new(address, crowd.connections)
     };
-    let mut counters = match engine::run(&plan, stop, |_| {}) {
-        Ok(summary) => summary.counters,
+    let mut counts = match engine::run(&plan, stop, |_| {}) {
+        Ok(summary) => summary.counts,
         // A server that lets nobody in is a finding, not a failure.
         Err(LoadError::Unreachable(_)) => return Ok(Sent::default()),
         Err(LoadError::System(error)) => return Err(error),
     };
-    counters.stall.merge(&counters.apart);
+    counts.stall.merge(&counts.apart);
     Ok(Sent {
-        messages: counters.messages,
-        held_up: counters.stall,
+        messages: counts.messages,
+        held_up: counts.stall,
     })
 }
 

@@ -6,13 +6,12 @@ use std::time::Duration;
 use crate::cli::flag::{Field, Flag, Takes, field, setting};
 use crate::cli::help::Page;
 use crate::cli::kinds::{
-    Choice, Count, Kind, NotAccepted, Rate, Required, Size, Time, auto, unset,
+    Count, Kind, NotAccepted, Required, Size, auto, choice, rate, size, time, unset,
 };
 use crate::cli::usage::UsageError;
 use crate::cli::values::{self, Address};
 
 use super::super::args::{JSON, Output, json};
-use super::limits;
 use super::plan::{Plan, Sizes};
 
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
@@ -87,10 +86,7 @@ fn load() -> Vec<Flag<Args>> {
                    time at the latest. A message that was begun by then is finished, for at most 5 s. \
                    Without either flag the load lasts 10s.",
             takes: field!(
-                unset(Time {
-                    range: MIN_DURATION..=MAX_TIME,
-                    example: "5s",
-                }),
+                unset(time(MIN_DURATION..=MAX_TIME, "5s")),
                 Args.plan.duration
             ),
         },
@@ -102,13 +98,7 @@ fn load() -> Vec<Flag<Args>> {
                    connections, whether or not the server keeps up. What is due while a socket is full \
                    is sent as soon as the socket has room. Without a rate, messages are sent as fast as \
                    the server takes them. Sets TCP_NODELAY.",
-            takes: field!(
-                unset(Rate {
-                    range: 1..=MAX_RATE,
-                    example: "1000/s",
-                }),
-                Args.plan.rate
-            ),
+            takes: field!(unset(rate(1..=MAX_RATE, "1000/s")), Args.plan.rate),
         },
         Flag {
             name: "hold",
@@ -116,13 +106,7 @@ fn load() -> Vec<Flag<Args>> {
             purpose: "how long to stay open when all is sent",
             help: "Keeps connections open and idle for this long after everything is sent; a line on \
                    stderr says when that begins.",
-            takes: field!(
-                Time {
-                    range: Duration::ZERO..=MAX_TIME,
-                    example: "30s",
-                },
-                Args.plan.hold
-            ),
+            takes: field!(time(Duration::ZERO..=MAX_TIME, "30s"), Args.plan.hold),
         },
         Flag {
             name: "timeout",
@@ -132,10 +116,7 @@ fn load() -> Vec<Flag<Args>> {
                    connection for this long. Applies from the start until everything is sent. Without \
                    it, a load with --messages alone waits for ever for a server that takes nothing.",
             takes: field!(
-                unset(Time {
-                    range: MIN_TIMEOUT..=MAX_TIME,
-                    example: "30s",
-                }),
+                unset(time(MIN_TIMEOUT..=MAX_TIME, "30s")),
                 Args.plan.timeout
             ),
         },
@@ -176,10 +157,7 @@ fn messages() -> Vec<Flag<Args>> {
             help: "How messages are delimited: ended by LF or NUL, or preceded by their length, in \
                    decimal and a space (RFC 6587) or in four bytes, big-endian.",
             takes: field!(
-                Choice {
-                    words: values::OUTPUT_FRAMING,
-                    placeholder: "FRAMING",
-                },
+                choice(values::OUTPUT_FRAMING).shown_as("FRAMING"),
                 Args.plan.framing
             ),
         },
@@ -215,13 +193,7 @@ fn connections() -> Vec<Flag<Args>> {
             group: GROUP,
             purpose: "most bytes of one write",
             help: "Hands at most this much to one write(2).",
-            takes: field!(
-                Size {
-                    range: 1..=MAX_WRITE,
-                    example: "64KiB",
-                },
-                Args.plan.write_size
-            ),
+            takes: field!(size(1..=MAX_WRITE, "64KiB"), Args.plan.write_size),
         },
         Flag {
             name: "reconnect-every",
@@ -304,7 +276,7 @@ impl Args {
             threads: threads.min(typed.connections),
             ..typed
         };
-        limits::check(&plan).map(|()| plan)
+        plan.check().map(|()| plan)
     }
 }
 
@@ -312,10 +284,7 @@ impl Args {
 struct SizeRange;
 
 impl SizeRange {
-    const ONE: Size = Size {
-        range: 1..=MAX_MESSAGE,
-        example: "128",
-    };
+    const ONE: Size = size(1..=MAX_MESSAGE, "128");
 }
 
 impl Kind for SizeRange {

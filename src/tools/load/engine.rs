@@ -8,9 +8,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::counts::{Counts, Summary};
 use super::plan::Plan;
 use super::shared::{Progress, Shared};
-use super::tally::{Counters, Summary};
 use super::worker::Worker;
 
 const WATCH: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ pub(crate) fn run(
         .collect::<Result<Vec<_>, _>>()
         .map_err(LoadError::System)?;
     let (ended, ends) = mpsc::channel();
-    let tallies = thread::scope(|scope| {
+    let counted = thread::scope(|scope| {
         let threads: Vec<_> = workers
             .into_iter()
             .enumerate()
@@ -64,10 +64,10 @@ pub(crate) fn run(
                 let thread = thread::Builder::new()
                     .name(name)
                     .spawn_scoped(scope, move || {
-                        let tally = worker.run();
+                        let counts = worker.run();
                         // Whoever waits learns it at once.
                         drop(ended);
-                        tally
+                        counts
                     });
                 // The others are not to wait for it, nor to go on without it.
                 thread.inspect_err(|_| {
@@ -96,19 +96,19 @@ pub(crate) fn run(
     });
     let progress = shared.progress();
     let start = progress.start.unwrap_or(called);
-    let mut counters = Counters::default();
-    for tally in tallies.map_err(LoadError::System)? {
-        counters.add(tally);
+    let mut counts = Counts::default();
+    for of_worker in counted.map_err(LoadError::System)? {
+        counts.add(of_worker);
     }
     let was_stopped = stop.load(Relaxed);
     if progress.start.is_none() && !was_stopped {
         let nobody = || "nobody answered within --timeout".to_owned();
-        let why = counters.first_error.unwrap_or_else(nobody);
+        let why = counts.first_error.unwrap_or_else(nobody);
         return Err(LoadError::Unreachable(why));
     }
-    let over = counters.over.unwrap_or(start);
+    let over = counts.over.unwrap_or(start);
     Ok(Summary {
-        counters,
+        counts,
         time: over.saturating_duration_since(start),
         connecting: start - called,
         was_stopped,

@@ -16,9 +16,10 @@ const LASTING: Duration = Duration::from_millis(100);
 pub(super) const READS: usize = 8;
 
 /// Where a lane stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It has no connection, or waits to make another.
+    #[default]
     Apart,
     Connecting,
     Open,
@@ -62,7 +63,7 @@ pub(super) enum Incoming {
     Failed(io::Error),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) phase: Phase,
     pub(super) stream: Option<TcpStream>,
@@ -82,7 +83,7 @@ pub(super) struct Lane {
     rest: Option<Batch>,
     /// It is among those that are to write next.
     pub(super) is_queued: bool,
-    pub(super) connecting_since: Instant,
+    pub(super) connecting_since: Option<Instant>,
     pub(super) blocked_since: Option<Instant>,
     /// What was due by then waited for the server, not for us.
     pub(super) held_until: Option<Instant>,
@@ -97,27 +98,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(now: Instant, credit: u64) -> Lane {
+    pub(super) fn new(credit: u64) -> Lane {
         Lane {
-            phase: Phase::Apart,
-            stream: None,
-            number: None,
-            before: 0,
-            messages: 0,
-            bytes: 0,
-            quota: 0,
             credit,
-            rendered: 0,
-            rest: None,
-            is_queued: false,
-            connecting_since: now,
-            blocked_since: None,
-            held_until: None,
-            timer: None,
-            failures: 0,
-            apart_since: None,
-            opened_at: None,
-            connects: 0,
+            ..Lane::default()
         }
     }
 

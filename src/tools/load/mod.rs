@@ -1,21 +1,20 @@
 //! `drainline load`: messages for a server, as many and as fast as asked for.
 //!
 //! The engine is for anybody: a [`Plan`], [`engine::run`], a [`Summary`]. In the order data flows:
-//! `args` declares the flags and makes a plan of them, within `limits`; `message` renders what is
-//! sent; a `worker` drives many `lane`s by the schedule of its `pacer`; `tally` and `histogram`
+//! `args` has the flags, a row each, and makes a `plan` of them; `message` renders what is
+//! sent; a `worker` drives many `lane`s by the schedule of its `pacer`; `counts` and `histogram`
 //! count; `report` tells.
 
 mod args;
+mod counts;
 pub(super) mod engine;
 pub(super) mod histogram;
 mod lane;
-mod limits;
 mod message;
 mod pacer;
 pub(super) mod plan;
 mod report;
 mod shared;
-mod tally;
 mod worker;
 
 #[cfg(test)]
@@ -53,7 +52,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let plan = args.plan()?;
     args.output.check()?;
     serve::raise_descriptor_limit();
-    limits::check_system(&plan)?;
+    plan.check_system()?;
     let failed = |what: &str| UsageError::new(NOT_ALL_SENT, what);
     let stop = StopFlag::register()
         .map_err(|error| failed(&format!("load: cannot handle signals: {error}")))?;

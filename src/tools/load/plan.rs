@@ -1,13 +1,16 @@
-//! What a load is made of.
+//! What a load is made of, and what the system holds of it.
 
 use std::fmt;
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use drainline::ingest::OutputFraming;
+use rustix::process::{Resource, getrlimit};
 
 use super::super::tag::{self, mix};
 use crate::cli::units;
+use crate::cli::usage::UsageError;
 
 /// One load: what is sent where, how fast, and for how long.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) threads: usize,
 }
 
+/// Standard streams, an epoll and its kin for each thread, and what the libraries open.
+const OTHER_DESCRIPTORS: u64 = 32;
 /// What a message that has begun, or the server's end, is given when the time is over.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -79,6 +84,54 @@ impl Plan {
         let tag = if self.numbered { tag::MIN_OF_ANY } else { 0 };
         let stamp = if self.timestamped { tag::STAMP } else { 0 };
         (tag + stamp).max(1)
+    }
+
+    /// Messages have to be long enough for what is to be in them.
+    ///
+    /// # Errors
+    /// They are shorter.
+    pub(super) fn check(&self) -> Result<(), UsageError> {
+        if self.sizes.shortest < self.shortest() {
+            let why = match (self.numbered, self.timestamped) {
+                (true, true) => "--numbered and --timestamped need",
+                (true, false) => "--numbered needs",
+                _ => "--timestamped needs",
+            };
+            let accepted = format!("{} bytes or more ({why} them)", self.shortest());
+            return Err(UsageError::bad_value(
+                "--size",
+                &self.sizes.to_string(),
+                &accepted,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether this system holds so many connections.
+    pub(super) fn check_system(&self) -> Result<(), UsageError> {
+        let needed = self.connections as u64 + self.threads as u64 + OTHER_DESCRIPTORS;
+        if let Some(limit) = getrlimit(Resource::Nofile).current
+            && needed > limit
+        {
+            return Err(UsageError::contradiction(&format!(
+                "--connections {}: {needed} descriptors are needed, the limit (ulimit -n) is {limit}",
+                self.connections
+            )));
+        }
+        // One address has no more connections to one port than it has ports.
+        let ports =
+            fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let mut ends = ports.split_whitespace().map(str::parse::<usize>);
+        if let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next())
+            && self.connections > last - first + 1
+        {
+            return Err(UsageError::contradiction(&format!(
+                "--connections {}: this machine has {} local ports (net.ipv4.ip_local_port_range)",
+                self.connections,
+                last - first + 1
+            )));
+        }
+        Ok(())
     }
 
     /// A connection that was refused or reset is tried again: time, or the load itself, asks for

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::cli::units::{self, counted};
 
+use super::counts::Summary;
 use super::histogram::Histogram;
 use super::plan::Plan;
 use super::shared::Progress;
-use super::tally::Summary;
 
 pub(super) fn holding(plan: &Plan) -> String {
     format!(
@@ -41,16 +41,16 @@ pub(super) fn moves(after: Duration) -> String {
 
 /// The report, ended by LF.
 pub(super) fn text(summary: &Summary) -> String {
-    let counters = &summary.counters;
+    let counts = &summary.counts;
     let seconds = summary.time.as_secs_f64();
     let mut text = format!(
         "sent {}, {}",
-        counted(counters.messages, "message"),
-        counted(counters.bytes, "byte")
+        counted(counts.messages, "message"),
+        counted(counts.bytes, "byte")
     );
     // In no time at all there is no rate.
     if seconds > 0.0 {
-        let (messages, bytes) = (counters.messages as f64, counters.bytes as f64);
+        let (messages, bytes) = (counts.messages as f64, counts.bytes as f64);
         text += &format!(
             " in {} s: {} messages/s, {:.1} MB/s",
             short(seconds, 3),
@@ -61,42 +61,42 @@ pub(super) fn text(summary: &Summary) -> String {
     text += "\n";
     text += &format!(
         "{} made, the first ones within {} s; {} failed, {} reset, {} ended by the server first\n",
-        counted(counters.connects, "connection"),
+        counted(counts.connects, "connection"),
         short(summary.connecting.as_secs_f64(), 3),
-        counted(counters.connect_errors, "connect"),
-        counted(counters.write_errors, "connection"),
-        counters.closed_early,
+        counted(counts.connect_errors, "connect"),
+        counted(counts.write_errors, "connection"),
+        counts.closed_early,
     );
     for (name, times) in [
-        ("connect", &counters.connect),
-        ("write stall", &counters.stall),
-        ("late by our own doing", &counters.late),
+        ("connect", &counts.connect),
+        ("write stall", &counts.stall),
+        ("late by our own doing", &counts.late),
     ] {
         if times.count() > 0 {
             text += &format!("{name}: {}\n", percentiles_text(times));
         }
     }
     for (count, of, what) in [
-        (counters.unsent, "message", "not sent"),
-        (counters.partial, "message", "sent in part"),
+        (counts.unsent, "message", "not sent"),
+        (counts.partial, "message", "sent in part"),
         (
-            counters.not_closed,
+            counts.not_closed,
             "connection",
             "not closed by the server in time",
         ),
-        (counters.port_waits, "time", "no local port was free"),
+        (counts.port_waits, "time", "no local port was free"),
     ] {
         if count > 0 {
             text += &format!("{} {what}\n", counted(count, of));
         }
     }
     if summary.was_timed_out {
-        text += match counters.unsent {
+        text += match counts.unsent {
             0 => "ended by --timeout: the server closed no connection for so long\n",
             _ => "ended by --timeout: the server took nothing for so long\n",
         };
     }
-    if let Some(error) = &counters.first_error {
+    if let Some(error) = &counts.first_error {
         text += &format!("the first error: {error}\n");
     }
     text
@@ -125,24 +125,24 @@ fn percentiles_text(times: &Histogram) -> String {
 }
 
 pub(super) fn json(summary: &Summary) -> Value {
-    let counters = &summary.counters;
+    let counts = &summary.counts;
     json!({
-        "messages": counters.messages,
-        "bytes": counters.bytes,
+        "messages": counts.messages,
+        "bytes": counts.bytes,
         "seconds": summary.time.as_secs_f64(),
         "connect_seconds": summary.connecting.as_secs_f64(),
-        "connects": counters.connects,
-        "connect_errors": counters.connect_errors,
-        "write_errors": counters.write_errors,
-        "closed_early": counters.closed_early,
-        "not_closed": counters.not_closed,
-        "unsent": counters.unsent,
-        "partial": counters.partial,
-        "port_waits": counters.port_waits,
-        "connect_us": percentiles(&counters.connect),
-        "stall_us": percentiles(&counters.stall),
-        "late_us": percentiles(&counters.late),
-        "first_error": counters.first_error,
+        "connects": counts.connects,
+        "connect_errors": counts.connect_errors,
+        "write_errors": counts.write_errors,
+        "closed_early": counts.closed_early,
+        "not_closed": counts.not_closed,
+        "unsent": counts.unsent,
+        "partial": counts.partial,
+        "port_waits": counts.port_waits,
+        "connect_us": percentiles(&counts.connect),
+        "stall_us": percentiles(&counts.stall),
+        "late_us": percentiles(&counts.late),
+        "first_error": counts.first_error,
         "stopped": summary.was_stopped,
         "timed_out": summary.was_timed_out,
     })

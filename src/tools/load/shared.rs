@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::counts::Counts;
 use super::message::Source;
 use super::plan::Plan;
-use super::tally::Counters;
 
 pub(super) struct Shared<'a> {
     pub(super) plan: &'a Plan,
@@ -147,9 +147,9 @@ impl<'a> Shared<'a> {
 }
 
 impl Live {
-    pub(super) fn publish(&self, tally: &Counters, through: usize) {
-        self.messages.store(tally.messages, Relaxed);
-        self.bytes.store(tally.bytes, Relaxed);
+    pub(super) fn publish(&self, counts: &Counts, through: usize) {
+        self.messages.store(counts.messages, Relaxed);
+        self.bytes.store(counts.bytes, Relaxed);
         self.through.store(through as u64, Relaxed);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::flag::{Field, Flag, Takes, field};
 use crate::cli::help::Page;
-use crate::cli::kinds::{Count, Rate, Required, Size, Time, choice, unset};
+use crate::cli::kinds::{Count, Rate, Required, choice, rate, size, time, unset};
 use crate::cli::usage::UsageError;
 use crate::cli::values;
 
@@ -16,10 +16,7 @@ const MAX_MESSAGE: usize = 64 << 20;
 const MIN_MEMORY: usize = 16 << 20;
 const MAX_MEMORY: usize = 1 << 40;
 const MAX_STALL: Duration = Duration::from_secs(12 * 60 * 60);
-const RATE: Rate = Rate {
-    range: 1..=1_000_000_000,
-    example: "1000/s",
-};
+const RATE: Rate = rate(1..=1_000_000_000, "1000/s");
 
 /// What was typed.
 #[derive(Debug)]
@@ -78,13 +75,7 @@ pub(super) fn flags() -> Vec<Flag<Args>> {
             purpose: "length of messages",
             help: "Plans for messages this long in bytes, without their framing: the usual one. If some \
                    are longer than 64 KiB, give the longest.",
-            takes: field!(
-                Size {
-                    range: 1..=MAX_MESSAGE,
-                    example: "1KiB",
-                },
-                Args.inputs.size
-            ),
+            takes: field!(size(1..=MAX_MESSAGE, "1KiB"), Args.inputs.size),
         },
         Flag {
             name: "sink-rate",
@@ -100,13 +91,7 @@ pub(super) fn flags() -> Vec<Flag<Args>> {
             purpose: "longest stall of the sink",
             help: "Lets the sink take nothing for this long, now and then, without a loss: a restart, a \
                    failover, a full disk.",
-            takes: field!(
-                Time {
-                    range: Duration::ZERO..=MAX_STALL,
-                    example: "5m",
-                },
-                Args.inputs.stall
-            ),
+            takes: field!(time(Duration::ZERO..=MAX_STALL, "5m"), Args.inputs.stall),
         },
         Flag {
             name: "when-full",
@@ -124,10 +109,7 @@ pub(super) fn flags() -> Vec<Flag<Args>> {
                    gets what connections leave; where the buffer does not hold a stall, senders wait for \
                    the rest. Without it a buffer has 1 GiB at most.",
             takes: Takes::Value(Box::new(Field {
-                kind: unset(Size {
-                    range: MIN_MEMORY..=MAX_MEMORY,
-                    example: "512MiB",
-                }),
+                kind: unset(size(MIN_MEMORY..=MAX_MEMORY, "512MiB")),
                 get: |args: &Args| args.inputs.memory.map(|bytes| bytes as usize),
                 set: |args: &mut Args, memory| {
                     args.inputs.memory = memory.map(|bytes| bytes as u64);

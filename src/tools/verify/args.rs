@@ -6,7 +6,7 @@ use drainline::ingest::OutputFraming;
 
 use crate::cli::flag::{Flag, Takes, field, setting};
 use crate::cli::help::Page;
-use crate::cli::kinds::{Choice, Count, Required, unset};
+use crate::cli::kinds::{Count, Required, choice, unset};
 use crate::cli::values::{self, FilePath};
 
 use super::super::args::{JSON, Output, json};
@@ -62,10 +62,7 @@ pub(super) fn flags() -> Vec<Flag<Args>> {
                    length, in decimal and a space (RFC 6587) or in four bytes, big-endian; the server's \
                    --output-framing. After a damaged length, reading goes on at the next whole message.",
             takes: field!(
-                Choice {
-                    words: values::OUTPUT_FRAMING,
-                    placeholder: "FRAMING",
-                },
+                choice(values::OUTPUT_FRAMING).shown_as("FRAMING"),
                 Args.framing
             ),
         },

@@ -44,7 +44,7 @@ fn blocked(source: &Source, plan: &Plan) -> (Lane, TcpStream) {
     let stream =
         TcpStream::connect(listener.local_addr().expect("its address")).expect("connected");
     stream.set_nonblocking(true).expect("set");
-    let mut lane = Lane::new(Instant::now(), u64::MAX);
+    let mut lane = Lane::new(u64::MAX);
     lane.stream = Some(stream);
     lane.open(u64::MAX, Instant::now());
     while matches!(step(&mut lane, source, plan), Step::More) {}

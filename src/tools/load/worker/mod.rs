@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
+use super::counts::Counts;
 use super::lane::{Lane, Phase, Rendering, Step};
 use super::message::{Batch, now_nanos};
 use super::pacer::Pacer;
 use super::shared::Shared;
-use super::tally::Counters;
 
 /// Between two looks at the clock under a rate: what is due by then goes out together. A thread
 /// that slept for each message would spend more on waking than on sending.
@@ -52,7 +52,7 @@ pub(super) struct Worker<'a> {
     ended_at: Option<Instant>,
     ending: Option<Instant>,
     hold_until: Option<Instant>,
-    tally: Counters,
+    counts: Counts,
 }
 
 impl<'a> Worker<'a> {
@@ -64,9 +64,7 @@ impl<'a> Worker<'a> {
             shared,
             place,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            lanes: (0..count)
-                .map(|_| Lane::new(Instant::now(), credit))
-                .collect(),
+            lanes: (0..count).map(|_| Lane::new(credit)).collect(),
             pacer: None,
             queue: VecDeque::new(),
             timers: BinaryHeap::new(),
@@ -78,17 +76,17 @@ impl<'a> Worker<'a> {
             ended_at: None,
             ending: None,
             hold_until: None,
-            tally: Counters::default(),
+            counts: Counts::default(),
         })
     }
 
     /// Connects, sends, holds, closes. Blocks until that is done or the load is stopped.
-    pub(super) fn run(mut self) -> Counters {
+    pub(super) fn run(mut self) -> Counts {
         self.connect_all();
         // From here on the clock runs, for all workers alike.
         let Some(start) = self.shared.begin() else {
-            self.tally.unsent = self.unsent();
-            return self.tally;
+            self.counts.unsent = self.unsent();
+            return self.counts;
         };
         self.begin(start);
         loop {
@@ -110,8 +108,8 @@ impl<'a> Worker<'a> {
         }
         self.shared.hold(self.place);
         self.close_held();
-        self.tally.unsent = self.unsent();
-        self.tally
+        self.counts.unsent = self.unsent();
+        self.counts
     }
 
     fn connect_all(&mut self) {
@@ -170,7 +168,7 @@ impl<'a> Worker<'a> {
         for lane in 0..self.lanes.len() {
             self.look_whether_reunited(lane, now);
             if let Some(since) = self.lanes[lane].apart_since.take() {
-                self.tally.apart.record(now - since);
+                self.counts.apart.record(now - since);
             }
             match self.lanes[lane].phase {
                 Phase::Open => {
@@ -191,9 +189,9 @@ impl<'a> Worker<'a> {
     fn over(&mut self) {
         let now = Instant::now();
         let over = self.ended_at.map_or(now, |ended| {
-            self.tally.last.map_or(ended, |last| last.max(ended))
+            self.counts.last.map_or(ended, |last| last.max(ended))
         });
-        self.tally.over.get_or_insert(over);
+        self.counts.over.get_or_insert(over);
     }
 
     /// Nobody waits any longer for what is unfinished.
@@ -201,7 +199,7 @@ impl<'a> Worker<'a> {
         for lane in 0..self.lanes.len() {
             match self.lanes[lane].phase {
                 Phase::Held | Phase::Done => continue,
-                Phase::Closing => self.tally.not_closed += 1,
+                Phase::Closing => self.counts.not_closed += 1,
                 Phase::Open | Phase::Apart | Phase::Connecting => {}
             }
             self.leave(lane);
@@ -224,7 +222,7 @@ impl<'a> Worker<'a> {
 
     /// One write for each lane that has something to write.
     fn write_in_turn(&mut self) {
-        let (turns, bytes) = (self.queue.len(), self.tally.bytes);
+        let (turns, bytes) = (self.queue.len(), self.counts.bytes);
         for _ in 0..turns {
             let Some(lane) = self.queue.pop_front() else {
                 break;
@@ -234,11 +232,11 @@ impl<'a> Worker<'a> {
                 self.write(lane);
             }
         }
-        if self.tally.bytes > bytes {
-            self.tally.last = Some(Instant::now());
+        if self.counts.bytes > bytes {
+            self.counts.last = Some(Instant::now());
         }
         if turns > 0 {
-            self.shared.live[self.place].publish(&self.tally, self.lanes.len() - self.active);
+            self.shared.live[self.place].publish(&self.counts, self.lanes.len() - self.active);
         }
     }
 
@@ -268,8 +266,8 @@ impl<'a> Worker<'a> {
             stamp: &stamp,
         };
         let step = lane.step(&self.shared.source, plan.write_size, &mut rendering);
-        self.tally.messages += lane.messages - messages;
-        self.tally.bytes += lane.bytes - bytes;
+        self.counts.messages += lane.messages - messages;
+        self.counts.bytes += lane.bytes - bytes;
         if let Some(pacer) = &self.pacer {
             // Of what was sent; and what was due while the server held the lane up was late by its
             // doing.
@@ -277,7 +275,7 @@ impl<'a> Worker<'a> {
             for message in first..lane.total() {
                 let due = pacer.due(at, message);
                 if held_until.is_none_or(|until| due > until) {
-                    self.tally.late.record(now.saturating_duration_since(due));
+                    self.counts.late.record(now.saturating_duration_since(due));
                 }
             }
         }

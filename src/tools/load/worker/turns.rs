@@ -46,7 +46,7 @@ impl Worker<'_> {
 
     pub(super) fn connect(&mut self, lane: usize) {
         let now = Instant::now();
-        self.lanes[lane].connecting_since = now;
+        self.lanes[lane].connecting_since = Some(now);
         let is_connected = match self.lanes[lane].connect(self.shared.plan) {
             Ok(is_connected) => is_connected,
             Err(error) => return self.not_connected(lane, &error),
@@ -73,9 +73,10 @@ impl Worker<'_> {
         if self.lanes[lane].is_connected_to_itself(self.shared.plan) {
             return self.not_connected(lane, &io::ErrorKind::ConnectionRefused.into());
         }
-        self.tally.connects += 1;
-        let state = &self.lanes[lane];
-        self.tally.connect.record(state.connecting_since.elapsed());
+        self.counts.connects += 1;
+        if let Some(since) = self.lanes[lane].connecting_since.take() {
+            self.counts.connect.record(since.elapsed());
+        }
         let quota = self.quota(lane);
         self.shared.somebody_connected();
         self.set(lane, Phase::Open);
@@ -91,7 +92,7 @@ impl Worker<'_> {
 
     pub(super) fn look_whether_reunited(&mut self, lane: usize, now: Instant) {
         if let Some(apart) = self.lanes[lane].reunited(now) {
-            self.tally.apart.record(apart);
+            self.counts.apart.record(apart);
         }
     }
 
@@ -115,11 +116,11 @@ impl Worker<'_> {
     fn not_connected(&mut self, lane: usize, error: &io::Error) {
         // No port is free: a matter between this machine and itself.
         if error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error()) {
-            self.tally.port_waits += 1;
+            self.counts.port_waits += 1;
             self.lanes[lane].failures = 0;
         } else {
-            self.tally.connect_errors += 1;
-            self.tally.keep(error);
+            self.counts.connect_errors += 1;
+            self.counts.keep(error);
             self.lanes[lane].failures += 1;
         }
         self.try_again(lane);
@@ -127,8 +128,8 @@ impl Worker<'_> {
 
     /// The connection failed while it was in use.
     pub(super) fn failed(&mut self, lane: usize, error: &io::Error) {
-        self.tally.write_errors += 1;
-        self.tally.keep(error);
+        self.counts.write_errors += 1;
+        self.counts.keep(error);
         self.leave(lane);
         self.try_again(lane);
     }
@@ -153,13 +154,13 @@ impl Worker<'_> {
         let now = Instant::now();
         if let Some(since) = self.lanes[lane].blocked_since {
             let until = self.ended_at.unwrap_or(now);
-            self.tally
+            self.counts
                 .stall
                 .record(until.saturating_duration_since(since));
         }
         self.look_whether_reunited(lane, now);
         if self.lanes[lane].leave(&self.shared.source) {
-            self.tally.partial += 1;
+            self.counts.partial += 1;
         }
         self.set(lane, Phase::Apart);
     }
@@ -216,7 +217,7 @@ impl Worker<'_> {
             && let Some(since) = state.blocked_since.take()
         {
             state.held_until = Some(Instant::now());
-            self.tally.stall.record(since.elapsed());
+            self.counts.stall.record(since.elapsed());
             self.enqueue(lane);
         }
     }
@@ -233,22 +234,22 @@ impl Worker<'_> {
             }
             (_, Incoming::Nothing) | (Phase::Apart | Phase::Connecting | Phase::Done, _) => {}
             (Phase::Closing, Incoming::Ended) => {
-                self.tally.last = Some(Instant::now());
+                self.counts.last = Some(Instant::now());
                 self.shared.live[self.place].was_closed();
                 self.closed(lane);
             }
             (Phase::Closing, Incoming::Failed(error)) => {
-                self.tally.write_errors += 1;
-                self.tally.keep(&error);
+                self.counts.write_errors += 1;
+                self.counts.keep(&error);
                 self.closed(lane);
             }
             (Phase::Held, Incoming::Ended | Incoming::Failed(_)) => {
-                self.tally.closed_early += 1;
+                self.counts.closed_early += 1;
                 self.leave(lane);
                 self.set(lane, Phase::Done);
             }
             (Phase::Open, Incoming::Ended) => {
-                self.tally.closed_early += 1;
+                self.counts.closed_early += 1;
                 self.leave(lane);
                 self.try_again(lane);
             }

@@ -7,7 +7,7 @@ use super::histogram::Histogram;
 
 /// What one worker counted, or all of them together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct Counts {
     /// Whole messages that the kernel took, and all bytes, framing included.
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
@@ -44,12 +44,12 @@ pub(crate) struct Counters {
     pub(crate) first_error: Option<String>,
 }
 
-impl Counters {
+impl Counts {
     pub(super) fn keep(&mut self, error: &io::Error) {
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 
-    pub(super) fn add(&mut self, other: Counters) {
+    pub(super) fn add(&mut self, other: Counts) {
         self.messages += other.messages;
         self.bytes += other.bytes;
         self.connects += other.connects;
@@ -73,7 +73,7 @@ impl Counters {
 /// What a load came to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Summary {
-    pub(crate) counters: Counters,
+    pub(crate) counts: Counts,
     /// From when the first connections stood until everything was taken and each awaited close was
     /// seen, or the time was over, whichever came first; but not before what was taken last.
     pub(crate) time: Duration,
@@ -87,7 +87,7 @@ pub(crate) struct Summary {
 impl Summary {
     /// Something could not be sent, or may not have arrived.
     pub(crate) fn has_failed(&self) -> bool {
-        let of = &self.counters;
+        let of = &self.counts;
         let unsent = if self.was_stopped { 0 } else { of.unsent };
         let failed = of.write_errors + of.closed_early + of.not_closed + of.partial + unsent;
         self.was_timed_out || failed > 0
