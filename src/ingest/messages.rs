@@ -37,7 +37,8 @@ pub trait ReadMessages: sealed::Sealed {
     /// which must be at least [`messages_bytes`]`(max_message)` and what else the handler
     /// allocates. The default of 64 KiB is enough for messages of up to 24 KiB. Where
     /// `handler_bytes` is too small or `max_message` is out of range, the first item is an error
-    /// that says so.
+    /// that says so, before the peer is waited for: each connection ends at once, and the log names
+    /// both numbers. A program can compare the two at start.
     fn messages(&mut self, framing: Framing, max_message: usize) -> Messages<'_>;
 }
 
@@ -92,12 +93,13 @@ fn max_capacity(max_message: usize) -> usize {
 /// The messages of one connection, in order: made by [`messages`](ReadMessages::messages).
 ///
 /// # Reading
-/// An iterator of whole messages without their framing. [`next`](Iterator::next) blocks until a
-/// message is there, as [`Connection`]'s read does, and what ends that read ends the wait: a
-/// deadline, a drain, an abort. While a message is unfinished the [frame
-/// deadline](crate::Config::frame_timeout) runs, so that a peer which sends a byte now and then
-/// cannot stay for ever. Never more than one unfinished message and a read buffer are held,
-/// whatever the peer sends; and only a small buffer while nothing comes.
+/// An iterator of whole messages without their framing; a handler that replies asks for each by
+/// [`next_message`](Messages::next_message). Both block until a message is there, as
+/// [`Connection`]'s read does, and what ends that read ends the wait: a deadline, a drain, an
+/// abort. While a message is unfinished the [frame deadline](crate::Config::frame_timeout) runs, so
+/// that a peer which sends a byte now and then cannot stay for ever. Never more than one unfinished
+/// message and a read buffer are held, whatever the peer sends; and only a small buffer while
+/// nothing comes.
 ///
 /// `None` is the end of the stream, where a last line without its LF is a message like any other,
 /// and half a counted message is not returned (the log says so). After an error there is no further
@@ -141,7 +143,7 @@ fn max_capacity(max_message: usize) -> usize {
 ///     .start_each(
 ///         |conn, out| {
 ///             let mut lines = conn.messages(Framing::Lines, 1024);
-///             while let Some(line) = lines.next().transpose()? {
+///             while let Some(line) = lines.next_message()? {
 ///                 let line = String::from_utf8(line)?;
 ///                 writeln!(lines, "{} bytes", line.len())?;
 ///                 out.send(line)?;
@@ -205,7 +207,62 @@ impl Messages<'_> {
         self.connection
     }
 
-    fn next_message(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The next message, or `None` at the end of the stream: as [`next`](Iterator::next), in the
+    /// order in which `?` reads it. Blocks as that does.
+    ///
+    /// # Errors
+    /// What ended the connection, once: after an error there is `None`.
+    pub fn next_message(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.state == State::Over {
+            return Ok(None);
+        }
+        let next = self.advance();
+        if !matches!(next, Ok(Some(_))) {
+            self.state = State::Over;
+        }
+        next
+    }
+
+    /// What was read behind the last message that was returned: at most a read buffer. Sends the
+    /// replies that are gathered, whose error is lost; [`flush`](Write::flush) first to hear of it.
+    ///
+    /// For a protocol that goes on in another way, such as a head of lines and a body: read this,
+    /// then from the connection. The frame deadline does not run on, unless the handler reports
+    /// [progress](Connection::frame_progress) of its own. Whoever drops the `Messages` instead
+    /// loses these bytes.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use drainline::ingest::{Framing, ReadMessages};
+    /// use drainline::{BoxError, Connection};
+    ///
+    /// /// A line that says how long the body is, and the body.
+    /// fn body(conn: &mut Connection) -> Result<Vec<u8>, BoxError> {
+    ///     let mut lines = conn.messages(Framing::Lines, 100);
+    ///     let length = lines.next_message()?.ok_or("no length")?;
+    ///     let length: u16 = String::from_utf8(length)?.parse()?;
+    ///     let rest = lines.into_rest();
+    ///     let mut body = vec![0; length.into()];
+    ///     rest.chain(&*conn).read_exact(&mut body)?;
+    ///     Ok(body)
+    /// }
+    /// ```
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.connection.frame_progress(0, false);
+        let start = match self.found.messages {
+            0 => self.incoming.start,
+            _ => self.found.bytes.start,
+        };
+        std::mem::take(&mut self.incoming.pending)[start..].to_vec()
+    }
+
+    /// This, borrowed, for the adapters of [`Iterator`], such as `by_ref().take(2)`. ([`Write`] has
+    /// a method of this name, too.)
+    pub fn by_ref(&mut self) -> &mut Self {
+        self
+    }
+
+    fn advance(&mut self) -> io::Result<Option<Vec<u8>>> {
         if self.state == State::Unchecked {
             self.check_limits().map_err(io::Error::other)?;
             self.state = State::Open;
@@ -328,14 +385,7 @@ impl Iterator for Messages<'_> {
     type Item = io::Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
-        if self.state == State::Over {
-            return None;
-        }
-        let next = self.next_message();
-        if !matches!(next, Ok(Some(_))) {
-            self.state = State::Over;
-        }
-        next.transpose()
+        self.next_message().transpose()
     }
 }
 

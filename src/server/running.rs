@@ -207,8 +207,8 @@ enum State {
 ///     .start_each(
 ///         |conn, log| {
 ///             let mut requests = conn.messages(Framing::Lines, 1024);
-///             while let Some(request) = requests.next() {
-///                 let request = String::from_utf8(request?)?;
+///             while let Some(request) = requests.next_message()? {
+///                 let request = String::from_utf8(request)?;
 ///                 writeln!(requests, "you said {request}")?;
 ///                 log.send(request)?;
 ///             }

@@ -152,8 +152,8 @@ impl<T: Weigh> Sender<T> {
     ///     .start_each(
     ///         |conn, out| {
     ///             let mut words = conn.messages(Framing::Lines, 100);
-    ///             while let Some(word) = words.next() {
-    ///                 let word = String::from_utf8(word?)?;
+    ///             while let Some(word) = words.next_message()? {
+    ///                 let word = String::from_utf8(word)?;
     ///                 let count = out.request(|reply| Count { word, reply })?;
     ///                 writeln!(words, "{count}")?;
     ///             }

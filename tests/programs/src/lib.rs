@@ -6,4 +6,5 @@ pub mod pubsub;
 pub mod resp;
 pub mod sqlite;
 pub mod statsd;
+pub mod tls;
 pub mod two_ports;

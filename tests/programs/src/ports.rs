@@ -83,12 +83,8 @@ pub mod http {
 
         fn handle(stream: &mut Connection) -> Result<(), BoxError> {
             let mut lines = stream.messages(Framing::Lines, 8 << 10);
-            let request = lines.next().transpose()?.unwrap_or_default();
-            while lines
-                .next()
-                .transpose()?
-                .is_some_and(|line| !line.is_empty())
-            {}
+            let request = lines.next_message()?.unwrap_or_default();
+            while lines.next_message()?.is_some_and(|line| !line.is_empty()) {}
             let (status, page) = match &request[..] {
                 b"GET / HTTP/1.0" | b"GET / HTTP/1.1" => ("200 OK", "<h1>Hello</h1>"),
                 _ => ("404 Not Found", "<h1>Nothing here</h1>"),

@@ -10,8 +10,8 @@ use drainline::{BoxError, Connection, Listener, Server};
 /// `list`, or `end ID`.
 fn operate(conn: &mut Connection, server: &Server) -> Result<(), BoxError> {
     let mut lines = conn.messages(Framing::Lines, 100);
-    while let Some(line) = lines.next() {
-        let line = String::from_utf8(line?)?;
+    while let Some(line) = lines.next_message()? {
+        let line = String::from_utf8(line)?;
         match line.split_once(' ') {
             Some(("end", id)) => match id.parse().is_ok_and(|id| server.abort(id)) {
                 true => writeln!(lines, "ended {id}")?,

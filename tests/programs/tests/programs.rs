@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use drainline::{BoxError, Server};
-use drainline_programs::{ports, pubsub, resp, sqlite, statsd, two_ports};
+use drainline_programs::{ports, pubsub, resp, sqlite, statsd, tls, two_ports};
 use rusqlite::Connection as Database;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -189,4 +192,74 @@ fn ports_of_std_servers_do_what_those_did() {
             assert_eq!(heard, "hello\n");
         },
     );
+}
+
+/// A certificate for localhost, and a client that trusts it.
+fn tls() -> (ServerConfig, Arc<ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (server, Arc::new(client))
+}
+
+#[test]
+fn tls_lines_are_answered_and_a_handshake_has_a_deadline() {
+    let (server, client) = tls();
+    let (tell, told) = channel();
+    let print = move |line: &str| tell.send(line.to_owned()).unwrap();
+    let server = tls::start(anywhere(), server, print).unwrap();
+    let address = server.local_addrs()[0];
+    let connect = || {
+        let name = "localhost".try_into().unwrap();
+        let tls = ClientConnection::new(Arc::clone(&client), name).unwrap();
+        StreamOwned::new(tls, connect(address))
+    };
+
+    let mut one = connect();
+    one.write_all(&b"a line\n".repeat(1000)).unwrap();
+    one.conn.send_close_notify();
+    one.flush().unwrap();
+    let mut answers = String::new();
+    // It ends with a close_notify, or this would be an error.
+    one.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers, "ok\n".repeat(1000));
+    assert_eq!(
+        told.iter()
+            .take(1000)
+            .filter(|line| line == "a line")
+            .count(),
+        1000
+    );
+
+    // A line without an end is not gathered.
+    let mut endless = connect();
+    let sent = endless.write_all(&[b'x'; 100_000]);
+    assert!(sent.is_err() || endless.read_to_end(&mut Vec::new()).is_err());
+    // A drain ends a handshake that has only begun, and one who waits between two lines.
+    let mut silent = TcpStream::connect(address).unwrap();
+    silent.write_all(b"\x16\x03\x01").unwrap();
+    let mut quiet = connect();
+    quiet.write_all(b"the last\n").unwrap();
+    assert_eq!(told.recv_timeout(DEADLINE).as_deref(), Ok("the last"));
+    let report = server.shutdown(DEADLINE);
+    assert!(report.is_balanced() && !report.timed_out);
+    assert_eq!(report.stats.delivered, 1001);
+}
+
+/// What readers of the recipe copy is what runs here.
+#[test]
+fn the_recipe_for_tls_is_that_handler() {
+    let recipes = include_str!("../../../src/docs/recipes.md");
+    let (_, recipe) = recipes.split_once("## TLS").unwrap();
+    let (_, recipe) = recipe.split_once("```rust,ignore\n").unwrap();
+    let (recipe, _) = recipe.split_once("```").unwrap();
+    assert!(include_str!("../src/tls.rs").contains(recipe), "{recipe}");
 }
