@@ -10,6 +10,8 @@ mod check;
 #[cfg(feature = "cli")]
 mod deaf_stderr;
 #[cfg(feature = "cli")]
+mod documents;
+#[cfg(feature = "cli")]
 mod exit;
 #[cfg(all(feature = "cli", target_env = "gnu"))]
 mod malloc;

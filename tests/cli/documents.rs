@@ -1,0 +1,54 @@
+//! What the README and the long texts tell readers to type is what the program takes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::child::Drainline;
+
+/// The README and the long texts.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let texts = fs::read_dir(root.join("src/docs")).unwrap();
+    let texts = texts.map(|entry| entry.unwrap().path());
+    let texts = texts.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    texts.chain([root.join("README.md")]).collect()
+}
+
+/// The arguments of each command for the program that a document shows in a block: typed in a
+/// shell, or in the unit of a service.
+fn commands(document: &str) -> Vec<Vec<String>> {
+    // Every other piece is in a block.
+    let blocks = document.split("```").skip(1).step_by(2);
+    let typed = blocks.filter(|block| block.starts_with("sh\n") || block.starts_with("ini\n"));
+    typed
+        .flat_map(str::lines)
+        .filter_map(|line| {
+            let (program, arguments) = line.trim_end_matches(" &").split_once(' ')?;
+            let program = program.strip_prefix("ExecStart=").unwrap_or(program);
+            let is_ours = Path::new(program).file_name()? == "drainline";
+            is_ours.then(|| arguments.split(' ').map(str::to_owned).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_command_that_the_documents_show_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = format!("file:{}", directory.path().join("messages").display());
+    let mut seen = 0;
+    for path in documents() {
+        for mut arguments in commands(&fs::read_to_string(&path).unwrap()) {
+            let is_server = arguments[0].starts_with("--");
+            arguments.push(if is_server { "--check" } else { "--help" }.to_owned());
+            for argument in &mut arguments {
+                if argument.starts_with("file:") {
+                    argument.clone_from(&file);
+                }
+            }
+            let exit = Drainline::with(&arguments).bare().spawn().wait();
+            assert_eq!(exit.code, Some(0), "{}: {arguments:?}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 6, "the README and leaks.md show so many");
+}
