@@ -8,6 +8,7 @@ mod common;
 mod streams;
 
 mod corpus;
+mod reports;
 mod round_trip;
 mod socket;
 mod split;

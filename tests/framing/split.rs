@@ -162,7 +162,7 @@ fn any_split_of_length_prefixed_gives_the_same() {
     any_split_of(Framing::LengthPrefixed);
 }
 
-fn rules(framing: Framing, max: usize, oversize: Oversize) -> Rules {
+pub(crate) fn rules(framing: Framing, max: usize, oversize: Oversize) -> Rules {
     Rules {
         framing,
         max,
@@ -171,7 +171,7 @@ fn rules(framing: Framing, max: usize, oversize: Oversize) -> Rules {
 }
 
 /// What a whole stream amounts to, by the decoder.
-fn decode(rules: Rules, stream: &[u8]) -> Sum {
+pub(crate) fn decode(rules: Rules, stream: &[u8]) -> Sum {
     let (mut decoder, mut sum, mut at) = (rules.decoder(), Sum::default(), 0);
     let consumed = decoder.decode(stream, &mut |event| at += sum.take(event, &stream[at..]));
     assert_eq!(at, consumed);
