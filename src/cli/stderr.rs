@@ -22,12 +22,12 @@ use super::values::ReportFormat;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The least that each line waits: stderr's reader may come at this moment.
 const MIN_PATIENCE: Duration = Duration::from_millis(100);
-/// The time between two tries to get the place.
+/// The time between two tries to take the lock.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// What stands at the end of the place that lines, and perhaps messages, are written to.
+/// What stderr ends in, which lines and perhaps messages are written to.
 #[derive(Debug, Default)]
-struct Place {
+struct Tail {
     /// The sink has written a message in part, and will go on with it.
     is_inside: bool,
     /// What was written last will never be finished: the next line begins with a line end.
@@ -40,7 +40,7 @@ pub(super) struct Stderr {
     /// `None`: stderr is closed, and every line is lost.
     output: Option<FdWriter>,
     /// The holder of this lock writes.
-    place: Mutex<Place>,
+    tail: Mutex<Tail>,
     /// Since when stderr takes nothing, if the last write took nothing.
     stands_since: Mutex<Option<Instant>>,
 }
@@ -49,7 +49,7 @@ impl Stderr {
     pub(super) fn open() -> Arc<Stderr> {
         Arc::new(Stderr {
             output: FdWriter::stderr().ok(),
-            place: Mutex::default(),
+            tail: Mutex::default(),
             stands_since: Mutex::default(),
         })
     }
@@ -61,17 +61,17 @@ impl Stderr {
         let end = patience_ends(*self.stands_since.lock(), Instant::now());
         let is_over = || Instant::now() >= end;
         match self.lock(is_over) {
-            Some(place) => self.write(place, &format!("{line}\n"), is_over),
+            Some(tail) => self.write(tail, &format!("{line}\n"), is_over),
             None => drop(self.put(&format!("\n{line}\n"), is_over)),
         }
     }
 
     /// Writes `text` between two messages, all of it or until `is_over`.
-    fn write(&self, mut place: MutexGuard<'_, Place>, text: &str, is_over: impl Fn() -> bool) {
-        let torn = if place.is_torn { "\n" } else { "" };
-        place.is_torn = !self.put(&format!("{torn}{text}"), is_over);
-        // Handed to whoever waits: else log and sink could keep each other from the place.
-        MutexGuard::unlock_fair(place);
+    fn write(&self, mut tail: MutexGuard<'_, Tail>, text: &str, is_over: impl Fn() -> bool) {
+        let torn = if tail.is_torn { "\n" } else { "" };
+        tail.is_torn = !self.put(&format!("{torn}{text}"), is_over);
+        // Handed to whoever waits: else log and sink could keep each other from writing.
+        MutexGuard::unlock_fair(tail);
     }
 
     /// Whether all of `text` was written. At least one write is tried.
@@ -102,14 +102,14 @@ impl Stderr {
         }
     }
 
-    /// Takes the place once no message is half written.
-    fn lock(&self, is_over: impl Fn() -> bool) -> Option<MutexGuard<'_, Place>> {
+    /// Takes the lock once no message is half written.
+    fn lock(&self, is_over: impl Fn() -> bool) -> Option<MutexGuard<'_, Tail>> {
         loop {
-            if let Some(place) = self.place.try_lock_for(SLICE) {
-                if !place.is_inside {
-                    return Some(place);
+            if let Some(tail) = self.tail.try_lock_for(SLICE) {
+                if !tail.is_inside {
+                    return Some(tail);
                 }
-                drop(place);
+                drop(tail);
                 thread::sleep(SLICE);
             }
             if is_over() {
@@ -163,9 +163,8 @@ struct LogTarget(Arc<Stderr>);
 
 impl Write for LogTarget {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(place) = self.0.lock(|| false) {
-            self.0
-                .write(place, &String::from_utf8_lossy(line), || false);
+        if let Some(tail) = self.0.lock(|| false) {
+            self.0.write(tail, &String::from_utf8_lossy(line), || false);
         }
         Ok(line.len())
     }
@@ -175,10 +174,10 @@ impl Write for LogTarget {
     }
 }
 
-/// A sink that writes to where stderr goes: the sink has the place to itself from a message's first
+/// A sink that writes to where stderr goes: the sink has stderr to itself from a message's first
 /// byte to its last.
 ///
-/// The sink holds the place while it writes all that it is offered. If the reader stops, no line
+/// The sink holds the lock while it writes all that it is offered. If the reader stops, no line
 /// could be written either.
 #[derive(Debug)]
 pub(super) struct Between<S> {
@@ -198,18 +197,18 @@ impl<S: Sink> Sink for Between<S> {
         self.sink.name()
     }
 
-    fn write(&mut self, work: &mut Batches<'_>) -> Result<(), SinkError> {
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         // A line may be on its way to a reader that has stopped.
-        let mut place = loop {
-            match self.stderr.place.try_lock_for(SLICE) {
-                Some(place) => break place,
-                None if work.is_timed_out() => return Ok(()),
+        let mut tail = loop {
+            match self.stderr.tail.try_lock_for(SLICE) {
+                Some(tail) => break tail,
+                None if batches.is_timed_out() => return Ok(()),
                 None => {}
             }
         };
-        let outcome = self.sink.write(work);
-        place.is_inside = self.sink.is_inside_message(work);
-        MutexGuard::unlock_fair(place);
+        let outcome = self.sink.write(batches);
+        tail.is_inside = self.sink.is_inside_message(batches);
+        MutexGuard::unlock_fair(tail);
         outcome
     }
 
@@ -225,20 +224,20 @@ impl<S: Sink> Sink for Between<S> {
         self.sink.reopen()
     }
 
-    fn maintain(&mut self, work: &mut Batches<'_>) -> Result<(), SinkError> {
-        self.sink.maintain(work)
+    fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        self.sink.maintain(batches)
     }
 
-    fn is_inside_message(&self, work: &Batches<'_>) -> bool {
-        self.sink.is_inside_message(work)
+    fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
+        self.sink.is_inside_message(batches)
     }
 }
 
 /// Half a message that will not be finished keeps no line waiting.
 impl<S> Drop for Between<S> {
     fn drop(&mut self) {
-        if let Some(mut place) = self.stderr.place.try_lock_for(PATIENCE) {
-            place.is_torn |= std::mem::take(&mut place.is_inside);
+        if let Some(mut tail) = self.stderr.tail.try_lock_for(PATIENCE) {
+            tail.is_torn |= std::mem::take(&mut tail.is_inside);
         }
     }
 }
@@ -299,8 +298,8 @@ fn list(
         let text = report::status(server, format) + "\n";
         let end = Instant::now() + PATIENCE;
         let is_over = || gives_way.load(Acquire) || Instant::now() >= end;
-        if let Some(place) = stderr.lock(is_over) {
-            stderr.write(place, &text, is_over);
+        if let Some(tail) = stderr.lock(is_over) {
+            stderr.write(tail, &text, is_over);
         }
     }
 }
