@@ -1,8 +1,9 @@
-//! What the tools' flags share: where the report goes.
+//! What the tools' flags share: where the report goes, and how many descriptors there are.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
 use crate::cli::flag::{Flag, Takes};
@@ -69,6 +70,19 @@ impl Output {
         let printed = print(&text());
         files::write_whole(path, &json).map_err(|error| not_written(path, &error))?;
         Ok(printed)
+    }
+}
+
+/// Whether the system lets this process have `needed` descriptors, for so many connections.
+///
+/// # Errors
+/// The limit is lower.
+pub(super) fn check_descriptors(connections: usize, needed: u64) -> Result<(), UsageError> {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if needed > limit => Err(UsageError::contradiction(&format!(
+            "--connections {connections}: {needed} descriptors are needed, the limit (ulimit -n) is {limit}"
+        ))),
+        _ => Ok(()),
     }
 }
 

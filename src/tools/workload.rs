@@ -1,7 +1,10 @@
 //! What a server is put to: its clients, and the sink behind it. Real in `lab`, simulated in
 //! `plan`.
 
+use std::fmt;
 use std::time::Duration;
+
+use crate::cli::units::print_duration;
 
 /// Clients, a sink, and how long the clients send. Times count from the start of the load.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,5 +129,13 @@ impl Stall {
 
     pub(crate) fn end(&self) -> Duration {
         self.at.saturating_add(self.lasts)
+    }
+}
+
+/// As typed: `2s@1s`.
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (lasts, at) = (print_duration(self.lasts), print_duration(self.at));
+        write!(f, "{lasts}@{at}")
     }
 }

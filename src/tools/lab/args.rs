@@ -358,9 +358,7 @@ impl Kind for StallTime {
     }
 
     fn print(&self, value: &Stall) -> Option<String> {
-        let (lasts, at) = (value.lasts, value.at);
-        let print = units::print_duration;
-        Some(format!("{}@{}", print(lasts), print(at)))
+        Some(value.to_string())
     }
 
     fn expected(&self) -> String {

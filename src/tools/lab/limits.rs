@@ -3,11 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
-
 use crate::cli::units;
 use crate::cli::usage::UsageError;
 
+use super::super::args::check_descriptors;
 use super::super::words;
 use super::super::workload::{ClientPace, Crowd, Workload};
 use super::outcome::Point;
@@ -52,20 +51,15 @@ pub(super) fn check(workload: &Workload) -> Result<(), UsageError> {
     let duration = workload.duration;
     let mut free_from = Duration::ZERO;
     for stall in &workload.sink.stalls {
-        let text = format!(
-            "{}@{}",
-            units::print_duration(stall.lasts),
-            units::print_duration(stall.at)
-        );
         if stall.at >= duration {
             let line = format!(
-                "--stall {text}: it begins when the load is over (--duration {})",
+                "--stall {stall}: it begins when the load is over (--duration {})",
                 units::print_duration(duration)
             );
             return Err(UsageError::contradiction(&line));
         }
         if stall.at < free_from {
-            let line = format!("--stall {text}: it begins before the one before it has ended");
+            let line = format!("--stall {stall}: it begins before the one before it has ended");
             return Err(UsageError::contradiction(&line));
         }
         free_from = stall.end();
@@ -98,10 +92,5 @@ fn check_system(workload: &Workload) -> Result<(), UsageError> {
     }
     // A server needs one for each, too, and one that leaks needs more.
     let needed = connections as u64 * 2 + OTHER_DESCRIPTORS;
-    match getrlimit(Resource::Nofile).current {
-        Some(limit) if needed > limit => Err(UsageError::contradiction(&format!(
-            "--connections {connections}: {needed} descriptors are needed, the limit (ulimit -n) is {limit}"
-        ))),
-        _ => Ok(()),
-    }
+    check_descriptors(connections, needed)
 }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use drainline::ingest::OutputFraming;
-use rustix::process::{Resource, getrlimit};
 
+use super::super::args::check_descriptors;
 use super::super::tag::{self, mix};
 use crate::cli::units;
 use crate::cli::usage::UsageError;
@@ -110,14 +110,7 @@ impl Plan {
     /// Whether this system holds so many connections.
     pub(super) fn check_system(&self) -> Result<(), UsageError> {
         let needed = self.connections as u64 + self.threads as u64 + OTHER_DESCRIPTORS;
-        if let Some(limit) = getrlimit(Resource::Nofile).current
-            && needed > limit
-        {
-            return Err(UsageError::contradiction(&format!(
-                "--connections {}: {needed} descriptors are needed, the limit (ulimit -n) is {limit}",
-                self.connections
-            )));
-        }
+        check_descriptors(self.connections, needed)?;
         // One address has no more connections to one port than it has ports.
         let ports =
             fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();

@@ -48,26 +48,26 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     } else {
         Box::new(File::open(file).map_err(failed)?)
     };
-    let sequence_check = read(input, &args).map_err(failed)?;
+    let check = read(input, &args).map_err(failed)?;
     args.output.write(
-        || report::text(&sequence_check, args.show),
-        || report::json(&sequence_check, args.show),
+        || report::text(&check, args.show),
+        || report::json(&check, args.show),
     )?;
-    Ok(match sequence_check.total().is_clean() {
+    Ok(match check.total().is_clean() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(DAMAGED),
     })
 }
 
 fn read(input: impl Read, args: &Args) -> io::Result<SequenceCheck> {
-    let mut sequence_check = SequenceCheck::new(args.connections, args.messages, args.show);
+    let mut check = SequenceCheck::new(args.connections, args.messages, args.show);
     splitter::read(input, args.framing, |piece| match piece {
-        Piece::Whole(tag) => sequence_check.arrived(tag.connection, tag.seq),
+        Piece::Whole(tag) => check.arrived(tag.connection, tag.seq),
         Piece::Torn { offset, bytes, why } => {
-            sequence_check.torn(Torn::new(offset, bytes, why));
+            check.torn(Torn::new(offset, bytes, why));
             Ok(())
         }
     })?;
-    sequence_check.finish();
-    Ok(sequence_check)
+    check.finish();
+    Ok(check)
 }

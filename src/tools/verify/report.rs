@@ -10,9 +10,9 @@ use super::sequence_check::{Damage, SequenceCheck, Torn};
 const RANGES: usize = 5;
 
 /// The report, ended by LF.
-pub(super) fn text(sequence_check: &SequenceCheck, show: usize) -> String {
+pub(super) fn text(check: &SequenceCheck, show: usize) -> String {
     let mut text = String::new();
-    let mut damaged = sequence_check.damaged();
+    let mut damaged = check.damaged();
     for (connection, damage) in damaged.by_ref().take(show) {
         text += &format!("connection {connection}: {}\n", told(damage));
     }
@@ -20,17 +20,17 @@ pub(super) fn text(sequence_check: &SequenceCheck, show: usize) -> String {
     if more > 0 {
         text += &format!("and {}\n", counted(more as u64, "more connection"));
     }
-    for torn in sequence_check.first_torn() {
+    for torn in check.first_torn() {
         text += &format!(
             "torn at byte {}: {}: {}\n",
             torn.offset, torn.why, torn.text
         );
     }
-    let total = sequence_check.total();
+    let total = check.total();
     if total.is_nothing() {
         return "nothing to verify: the input holds no message\n".to_owned();
     }
-    let more = total.torn - sequence_check.first_torn().len() as u64;
+    let more = total.torn - check.first_torn().len() as u64;
     if more > 0 {
         text += &format!("and {}\n", counted(more, "more torn message"));
     }
@@ -90,9 +90,9 @@ fn ranges(damage: &Damage) -> impl Iterator<Item = (u64, u64)> {
     first.map(|(first, end)| (*first, end - 1))
 }
 
-pub(super) fn json(sequence_check: &SequenceCheck, show: usize) -> Value {
-    let total = sequence_check.total();
-    let damaged: Vec<Value> = sequence_check
+pub(super) fn json(check: &SequenceCheck, show: usize) -> Value {
+    let total = check.total();
+    let damaged: Vec<Value> = check
         .damaged()
         .take(show)
         .map(|(connection, damage)| {
@@ -122,7 +122,7 @@ pub(super) fn json(sequence_check: &SequenceCheck, show: usize) -> Value {
         "clean": total.is_clean(),
         "nothing": total.is_nothing(),
         "damaged": damaged,
-        "damaged_connections": sequence_check.damaged().count(),
-        "first_torn": sequence_check.first_torn().iter().map(torn).collect::<Vec<_>>(),
+        "damaged_connections": check.damaged().count(),
+        "first_torn": check.first_torn().iter().map(torn).collect::<Vec<_>>(),
     })
 }

@@ -14,11 +14,11 @@ const MAX_GAPS: usize = 1_000_000;
 #[derive(Debug)]
 pub(super) struct SequenceCheck {
     /// By number: the load numbers its connections from 0.
-    sequence_check: Vec<Track>,
+    tracks: Vec<Track>,
     connections: Option<u32>,
     messages: Option<u64>,
     gaps: usize,
-    most_gaps: usize,
+    max_gaps: usize,
     total: Total,
     show: usize,
     /// The first ones.
@@ -118,11 +118,11 @@ impl SequenceCheck {
         show: usize,
     ) -> SequenceCheck {
         SequenceCheck {
-            sequence_check: Vec::new(),
+            tracks: Vec::new(),
             connections,
             messages,
             gaps: 0,
-            most_gaps: MAX_GAPS,
+            max_gaps: MAX_GAPS,
             total: Total::default(),
             show,
             torn: Vec::new(),
@@ -130,8 +130,8 @@ impl SequenceCheck {
     }
 
     #[cfg(test)]
-    pub(super) fn keep_gaps(&mut self, most: usize) {
-        self.most_gaps = most;
+    pub(super) fn keep_gaps(&mut self, max: usize) {
+        self.max_gaps = max;
     }
 
     /// # Errors
@@ -164,7 +164,7 @@ impl SequenceCheck {
         self.total.torn += 1;
         if let Some(connection) = torn.connection
             && connection < self.connections.unwrap_or(MAX_CONNECTIONS)
-            && (connection as usize) < self.sequence_check.len()
+            && (connection as usize) < self.tracks.len()
         {
             self.track(connection).damage().torn += 1;
         }
@@ -176,18 +176,16 @@ impl SequenceCheck {
     /// Nothing more comes: what is expected and is not there is missing.
     pub(super) fn finish(&mut self) {
         if let Some(count) = self.connections {
-            self.sequence_check.resize_with(
-                self.sequence_check.len().max(count as usize),
-                Track::default,
-            );
-        } else if self.messages.is_some() && self.sequence_check.is_empty() {
+            let all = self.tracks.len().max(count as usize);
+            self.tracks.resize_with(all, Track::default);
+        } else if self.messages.is_some() && self.tracks.is_empty() {
             // There was one connection at least.
-            self.sequence_check.push(Track::default());
+            self.tracks.push(Track::default());
         }
         let expected = self
             .connections
-            .map_or(self.sequence_check.len(), |count| count as usize);
-        for track in &mut self.sequence_check[..expected] {
+            .map_or(self.tracks.len(), |count| count as usize);
+        for track in &mut self.tracks[..expected] {
             if track.next == 0 {
                 track.damage().is_absent = true;
             }
@@ -199,7 +197,7 @@ impl SequenceCheck {
             }
         }
         let mut total = self.total;
-        for track in &self.sequence_check {
+        for track in &self.tracks {
             total.connections += u64::from(track.next > 0);
             let Some(damage) = &track.damage else {
                 continue;
@@ -225,21 +223,21 @@ impl SequenceCheck {
 
     /// Each connection with something wrong.
     pub(super) fn damaged(&self) -> impl Iterator<Item = (u32, &Damage)> {
-        let numbered = self.sequence_check.iter().enumerate();
+        let numbered = self.tracks.iter().enumerate();
         numbered.filter_map(|(number, track)| Some((number as u32, track.damage.as_deref()?)))
     }
 
     fn track(&mut self, connection: u32) -> &mut Track {
         let at = connection as usize;
-        if self.sequence_check.len() <= at {
-            self.sequence_check.resize_with(at + 1, Track::default);
+        if self.tracks.len() <= at {
+            self.tracks.resize_with(at + 1, Track::default);
         }
-        &mut self.sequence_check[at]
+        &mut self.tracks[at]
     }
 
     /// Keeps the gaps within their bound, at the cost of this connection's oldest.
     fn forget_gaps(&mut self, connection: u32) {
-        while self.gaps > self.most_gaps {
+        while self.gaps > self.max_gaps {
             let damage = self.track(connection).damage();
             let Some((first, end)) = damage.gaps.pop_first() else {
                 break;

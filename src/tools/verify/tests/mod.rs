@@ -69,8 +69,8 @@ impl Read for Pieces<'_> {
 fn total(framing: OutputFraming, input: &[u8], piece: usize) -> (Total, SequenceCheck) {
     let mut settings = settings(&[]);
     settings.framing = framing;
-    let sequence_check = read(Pieces(input, piece), &settings).expect("no I/O, no error");
-    (sequence_check.total(), sequence_check)
+    let check = read(Pieces(input, piece), &settings).expect("no I/O, no error");
+    (check.total(), check)
 }
 
 /// Two connections with 20 messages each, in turn.
@@ -141,15 +141,15 @@ fn a_torn_message_is_told_with_its_place_and_connection() {
         let mut frames = frames(framing);
         frames[10].drain(35..38);
         let offset = frames[..10].concat().len() as u64;
-        let (total, sequence_check) = total(framing, &frames.concat(), 1000);
+        let (total, check) = total(framing, &frames.concat(), 1000);
         assert_eq!(total.torn, 1);
-        let torn = &sequence_check.first_torn()[0];
+        let torn = &check.first_torn()[0];
         assert_eq!(
             (torn.offset, torn.connection),
             (offset, Some(0)),
             "{torn:?}"
         );
-        let damage: Vec<_> = sequence_check.damaged().collect();
+        let damage: Vec<_> = check.damaged().collect();
         assert_eq!(damage.len(), 1);
         assert_eq!(
             (damage[0].0, damage[0].1.torn, damage[0].1.missing()),

@@ -13,14 +13,14 @@ use crate::cli::tests::rows;
 
 #[test]
 fn the_text_says_what_is_where_and_is_bounded() {
-    let mut sequence_check = SequenceCheck::new(None, Some(10), 3);
+    let mut check = SequenceCheck::new(None, Some(10), 3);
     for connection in 0..6 {
         for seq in [0, 1, 4, 5, 2, 5, 9] {
-            sequence_check.arrived(connection, seq).expect("few");
+            check.arrived(connection, seq).expect("few");
         }
     }
-    sequence_check.finish();
-    let text = report::text(&sequence_check, 3);
+    check.finish();
+    let text = report::text(&check, 3);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
     assert_eq!(
@@ -47,11 +47,11 @@ proptest! {
     /// Against a list of all that arrived.
     #[test]
     fn gaps_are_what_a_list_says(seqs in proptest::collection::vec(0u64..40, 0..80)) {
-        let mut sequence_check = SequenceCheck::new(None, None, 5);
+        let mut check = SequenceCheck::new(None, None, 5);
         let (mut known, mut highest) = (HashSet::new(), None);
         let (mut duplicated, mut misordered) = (0, 0);
         for &seq in &seqs {
-            sequence_check.arrived(0, seq).expect("few");
+            check.arrived(0, seq).expect("few");
             if !known.insert(seq) {
                 duplicated += 1;
             } else {
@@ -59,9 +59,9 @@ proptest! {
                 highest = highest.max(Some(seq));
             }
         }
-        sequence_check.finish();
+        check.finish();
         let missing = highest.map_or(0, |highest| highest + 1 - known.len() as u64);
-        let total = sequence_check.total();
+        let total = check.total();
         prop_assert_eq!((total.missing, total.duplicated, total.misordered), (missing, duplicated, misordered));
     }
 
@@ -69,15 +69,15 @@ proptest! {
     /// is.
     #[test]
     fn forgotten_gaps_are_still_missing(seqs in proptest::collection::vec(0u64..1000, 1..80)) {
-        let mut sequence_check = SequenceCheck::new(None, None, 5);
-        sequence_check.keep_gaps(3);
+        let mut check = SequenceCheck::new(None, None, 5);
+        check.keep_gaps(3);
         for &seq in &seqs {
-            sequence_check.arrived(0, seq).expect("few");
+            check.arrived(0, seq).expect("few");
         }
-        sequence_check.finish();
+        check.finish();
         let known: HashSet<u64> = seqs.iter().copied().collect();
         let least = known.iter().max().map_or(0, |highest| highest + 1 - known.len() as u64);
-        let total = sequence_check.total();
+        let total = check.total();
         prop_assert!(total.missing >= least);
         prop_assert!(total.is_rough || total.missing == least);
         prop_assert_eq!(total.is_clean(), least == 0 && seqs.len() == known.len() && seqs.is_sorted());
