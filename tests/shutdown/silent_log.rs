@@ -75,11 +75,13 @@ fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop(
             block_log();
             for drops in [false, true] {
                 let (release, never) = channel::<()>();
+                let (took, taken) = channel();
                 let server = small::server()
                     .listen(anywhere())
                     .start(lines, move |receiver| {
                         let held = receiver.recv(DEADLINE);
                         assert!(matches!(held, Received::Message(_)));
+                        took.send(())?;
                         let _ = never.recv();
                         Ok(())
                     })
@@ -87,6 +89,7 @@ fn a_blocked_log_beside_a_stuck_consumer_holds_up_neither_a_shutdown_nor_a_drop(
                 let mut client = client::connect(server.local_addrs()[0]);
                 client.write_all(b"one\ntwo\n").unwrap();
                 wait_until("both received", DEADLINE, || server.stats().received == 2);
+                taken.recv_timeout(DEADLINE).unwrap();
                 // The promise is a second after the deadline.
                 let report = within("the end", Duration::from_secs(15), move || {
                     if drops {
