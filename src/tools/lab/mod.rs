@@ -40,6 +40,7 @@ use super::bar::Bar;
 use args::PAGE;
 pub(super) use child::command as server_command;
 use outcome::{Findings, Point};
+use strategy::Strategy;
 
 /// Runs `drainline lab`; `args` begin with `lab`.
 ///
@@ -50,7 +51,6 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         Parsed::Print(text) => return Ok(print(&text)),
         Parsed::Run(typed) => typed,
     };
-    let failed = |what: &str| UsageError::new(1, &format!("lab: {what}"));
     serve::raise_descriptor_limit();
     let experiment = typed.experiment()?;
     typed.output.check()?;
@@ -61,12 +61,45 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     }
     let signals =
         StopFlag::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
-    let strategies = &experiment.strategies;
-    let each = experiment.workload.duration.as_millis() as u64;
+    let mut findings = Findings {
+        load: experiment.load,
+        workload: experiment.workload,
+        command: outcome::command(args.iter().map(|word| word.to_string_lossy())),
+        outcomes: Vec::new(),
+    };
+    let ended = run_all(
+        &experiment.strategies,
+        typed.simulate,
+        &signals,
+        &mut findings,
+    );
+    if let Some(signal) = signals.caught() {
+        // As a shell counts a process that a signal ended.
+        return Ok(ExitCode::from(128 + signal));
+    }
+    // What was found until a failure is told all the same.
+    let text = || table::table(&findings, typed.charts);
+    let printed = match findings.outcomes.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => typed.output.write(text, || json::json(&findings))?,
+    };
+    if let Some(path) = &typed.html {
+        files::write_whole(path, &html::write(&findings))
+            .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
+    }
+    ended.map(|()| printed)
+}
+
+/// Puts the load to each strategy in turn. Ends at a signal, and at the first that fails.
+fn run_all(
+    strategies: &[Strategy],
+    with_simulation: bool,
+    signals: &StopFlag,
+    findings: &mut Findings,
+) -> Result<(), UsageError> {
+    let each = findings.workload.duration.as_millis() as u64;
     let bar = Bar::new(each * strategies.len() as u64);
-    // What was found until then is told all the same.
-    let mut failure = None;
-    let mut outcomes = Vec::new();
+    let mut ended = Ok(());
     for (nth, strategy) in strategies.iter().enumerate() {
         let mut watch = |point: &Point| {
             let done = each * nth as u64 + each.min(point.at.as_millis() as u64);
@@ -81,41 +114,26 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
                 )
             });
         };
-        let outcome = run::run(strategy, &experiment.workload, signals.flag(), &mut watch);
-        if let Some(signal) = signals.caught() {
-            bar.clear();
-            // As a shell counts a process that a signal ended.
-            return Ok(ExitCode::from(128 + signal));
-        }
-        let mut outcome = match outcome {
-            Ok(outcome) => outcome,
+        match run::run(strategy, &findings.workload, signals.flag(), &mut watch) {
+            _ if signals.caught().is_some() => break,
+            Ok(mut outcome) => {
+                if with_simulation {
+                    outcome.simulated = simulated::metrics(&findings.workload, &outcome);
+                }
+                findings.outcomes.push(outcome);
+            }
             Err(error) => {
-                failure = Some(failed(&format!("{}: {error}", strategy.name())));
+                ended = Err(failed(&format!("{}: {error}", strategy.name())));
                 break;
             }
-        };
-        if typed.simulate {
-            outcome.simulated = simulated::metrics(&experiment.workload, &outcome);
         }
-        outcomes.push(outcome);
     }
     bar.clear();
-    let findings = Findings {
-        load: experiment.load,
-        workload: experiment.workload,
-        command: outcome::command(args.iter().map(|word| word.to_string_lossy())),
-        outcomes,
-    };
-    let text = || table::table(&findings, typed.charts);
-    let printed = match findings.outcomes.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => typed.output.write(text, || json::json(&findings))?,
-    };
-    if let Some(path) = &typed.html {
-        files::write_whole(path, &html::write(&findings))
-            .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;
-    }
-    failure.map_or(Ok(printed), Err)
+    ended
+}
+
+fn failed(what: &str) -> UsageError {
+    UsageError::new(1, &format!("lab: {what}"))
 }
 
 #[cfg(test)]

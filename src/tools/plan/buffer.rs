@@ -27,8 +27,8 @@ struct Wanted {
     bytes: u64,
     /// What a message weighs.
     weight: u64,
-    /// Bytes of memory for it.
-    room: u64,
+    /// Bytes that it may take.
+    memory: u64,
 }
 
 impl Wanted {
@@ -49,7 +49,7 @@ impl Wanted {
             messages,
             bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
             weight,
-            room: memory.unwrap_or(MAX_BUFFER),
+            memory: memory.unwrap_or(MAX_BUFFER),
         }
     }
 }
@@ -58,14 +58,14 @@ impl Wanted {
 pub(super) fn decide(inputs: &Inputs, memory: Option<u64>, settings: &mut Settings) -> Duration {
     let default = Config::default();
     let wanted = Wanted::new(inputs, memory);
-    let fits = (wanted.room / (wanted.weight + SLOT_BYTES)).clamp(1, MAX_MESSAGES);
+    let fits = (wanted.memory / (wanted.weight + SLOT_BYTES)).clamp(1, MAX_MESSAGES);
     let messages = round_up(wanted.messages.max(default.buffer_messages as u64));
     let messages = if messages <= fits {
         messages
     } else {
         round_down(fits)
     };
-    let left = wanted.room.saturating_sub(messages * SLOT_BYTES);
+    let left = wanted.memory.saturating_sub(messages * SLOT_BYTES);
     let bytes = wanted
         .bytes
         .max(default.buffer_bytes as u64)

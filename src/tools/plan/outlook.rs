@@ -43,8 +43,8 @@ impl Outlook {
         outlook
     }
 
-    /// The parts of it are about: losses, waiting, the fullest that the buffer was, how long new
-    /// clients are not accepted, the time after a stall, and where every message is when the load ends.
+    /// The parts are about: losses, waiting, the fullest that the buffer was, how long new clients
+    /// are not accepted, the time after a stall, and where every message is when the load ends.
     fn sentence(&self, config: &Config) -> String {
         let paused = Some(self.simulated.paused_for()).filter(|time| !time.is_zero());
         let parts = [

@@ -82,9 +82,9 @@ impl Simulator<'_> {
         if self.buffer.messages() == 0 {
             self.sink.advance(self.now, 0, true);
         }
-        let room = self.sink.room(until);
-        let first = room.min(self.buffer.messages());
-        let passes = (room - first).min(all);
+        let capacity = self.sink.capacity(until);
+        let first = capacity.min(self.buffer.messages());
+        let passes = (capacity - first).min(all);
         let stays = self.weigh_rest(&comes, all, passes);
         if !self.buffer.has_room(stays) {
             return false;

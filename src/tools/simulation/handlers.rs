@@ -11,8 +11,8 @@ use super::connection::{Connection, Place};
 use super::event_queue::Event;
 use super::simulator::{Simulator, Waiting};
 
-/// Bytes a second that one processor reads and frames, of clients that send as fast as they are read.
-/// It only decides where the sink is faster than that.
+/// Bytes a second that one processor reads and frames, of clients that send as fast as they are
+/// read. It only decides where the sink is faster than that.
 const GREEDY_BYTES_PER_SECOND: u64 = 1_000_000_000;
 
 /// A client is told of room in its socket when no more than this part of it is full, in percent.

@@ -250,7 +250,7 @@ impl<'a> Simulator<'a> {
     }
 
     fn turn_sink(&mut self) {
-        let taken = self.sink.room(self.now).min(self.buffer.messages());
+        let taken = self.sink.capacity(self.now).min(self.buffer.messages());
         let woken = self.buffer.deliver(taken);
         self.ready.extend(woken);
         self.sink

@@ -34,19 +34,19 @@ impl Sink {
     }
 
     /// What it can take from its clock to `until`. A stall does not begin or end within.
-    pub(super) fn room(&self, until: Duration) -> u64 {
+    pub(super) fn capacity(&self, until: Duration) -> u64 {
         match self.rate {
             _ if self.is_stalled => 0,
             None => u64::MAX,
             Some(rate) => {
-                let room = self.work(rate, until) / SECOND;
-                u64::try_from(room).unwrap_or(u64::MAX)
+                let capacity = self.work(rate, until) / SECOND;
+                u64::try_from(capacity).unwrap_or(u64::MAX)
             }
         }
     }
 
-    /// Moves its clock to `until`: `taken` of its [`room`](Sink::room) was made use of, and then
-    /// there was nothing left to take, or there was.
+    /// Moves its clock to `until`: `taken` of its [`capacity`](Sink::capacity) was made use of, and
+    /// then there was nothing left to take, or there was.
     pub(super) fn advance(&mut self, until: Duration, taken: u64, is_empty: bool) {
         self.carry = match self.rate {
             Some(rate) if !is_empty && !self.is_stalled => {
@@ -114,9 +114,9 @@ mod tests {
                 now += step;
                 let until = Duration::from_millis(now);
                 sink.stall((30_000..40_000).contains(&(now - 1)));
-                let room = sink.room(until);
-                taken += room;
-                sink.advance(until, room, false);
+                let capacity = sink.capacity(until);
+                taken += capacity;
+                sink.advance(until, capacity, false);
             }
             assert!((269..=271).contains(&taken), "{taken} in steps of {step}");
         }
@@ -127,9 +127,9 @@ mod tests {
         let mut sink = Sink::new(&SinkPace::new(Some(10), &[]));
         let hour = Duration::from_secs(3600);
         sink.advance(hour, 0, true);
-        assert_eq!(sink.room(hour + Duration::from_millis(99)), 0);
+        assert_eq!(sink.capacity(hour + Duration::from_millis(99)), 0);
         assert_eq!(sink.time_for(1), Some(Duration::from_millis(100)));
-        assert_eq!(sink.room(hour + Duration::from_millis(100)), 1);
+        assert_eq!(sink.capacity(hour + Duration::from_millis(100)), 1);
     }
 
     #[test]

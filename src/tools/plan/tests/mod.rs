@@ -60,8 +60,8 @@ fn check(settings: &Settings) {
         .expect("a server that would start");
 }
 
-/// Without `DRAINLINE_LONG` every second case, by the places of its values in their lists: each value
-/// still meets each other one.
+/// Without `DRAINLINE_LONG` every second case, by the places of its values in their lists: each
+/// value still meets each other one.
 fn is_due(places: [usize; 4]) -> bool {
     is_long() || places.iter().sum::<usize>().is_multiple_of(2)
 }
