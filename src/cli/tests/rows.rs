@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::super::command::{self, Parsed};
 use super::super::flag::Flag;
 use super::super::help::Page;
+use super::super::renamed;
 use super::super::usage::UsageError;
 
 /// Lines of a terminal's usual height, and a few more for the server.
@@ -48,6 +49,7 @@ fn assert_values_are_read<S: Default, T>(
             false => value.to_owned(),
         };
         for value in &good {
+            assert_eq!(renamed::value_now(&long, value), None, "{long}");
             for words in [split(value), vec![joined(value)]] {
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 // Set, or found to contradict another flag, or the system.
@@ -114,6 +116,7 @@ fn assert_helps_are_whole<S: Default>(page: &Page, flags: &[Flag<S>]) {
     let told = flat(&long);
     for flag in flags {
         let name = flag.long();
+        assert_eq!(renamed::flag_now(page.name, &name), None, "an old name");
         assert!(told.contains(&flat(flag.help)), "{name} is not in {long}");
         let mut expects = flag.value().map_or_else(String::new, |value| {
             format!("Expects {}.", value.expected())
