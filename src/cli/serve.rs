@@ -91,8 +91,8 @@ pub(crate) fn serve(
 ///
 /// # Errors
 /// The error of a start: the system cannot hold the settings, an address cannot be bound, or a file
-/// cannot be opened. Two errors are only notes, because the check would disturb whoever is there: an
-/// address in use, which may be the running server's, and a FIFO without a reader.
+/// cannot be opened. Two errors are only notes, because the check would disturb whoever is there:
+/// an address in use, which may be the running server's, and a FIFO without a reader.
 pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     raise_descriptor_limit();
     // Open as they are in a start, which counts them.

@@ -91,6 +91,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Decodes the next batch of what was read, of `max_messages` at most, into `decoded`.
+    ///
+    /// A function of its own, so that its stack frame is gone when the batch is sent: an idle
+    /// thread holds each page of stack that it ever touched.
+    #[inline(never)]
     pub(super) fn next(&mut self, max_messages: u64, decoded: &mut Decoded) {
         let mut entry = Entry {
             read: std::mem::take(&mut self.unbooked),
@@ -151,9 +155,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A function of its own, so that its stack frame is gone when the batch is sent: an idle
-    /// thread holds each page of stack that it ever touched.
-    #[inline(never)]
     fn decode(&mut self, max_messages: u64, decoded: &mut Decoded, entry: &mut Entry) {
         let input = std::mem::take(&mut self.incoming.pending);
         let start = self.incoming.start;

@@ -227,14 +227,14 @@ impl<'a> BatchBuilder<'a> {
             messages,
             delimiter,
         };
-        self.decoded.book(run, self.entry);
+        self.decoded.book(&run, self.entry);
     }
 }
 
 impl Decoded {
     /// Books what an event says of bytes and messages.
-    fn book(&mut self, event: Event, entry: &mut Entry) {
-        match event {
+    fn book(&mut self, event: &Event, entry: &mut Entry) {
+        match *event {
             Event::Run { len, messages, .. } => {
                 entry.messages += len as u64 - messages;
                 entry.framing += messages;
@@ -265,7 +265,7 @@ pub(crate) struct Uncollected<'a> {
 
 impl Take for Uncollected<'_> {
     fn take(&mut self, event: Event) {
-        self.decoded.book(event, self.entry);
+        self.decoded.book(&event, self.entry);
     }
 }
 
@@ -294,7 +294,7 @@ impl Take for BatchBuilder<'_> {
             Event::Dropped => self.see(self.at),
             Event::Unterminated | Event::Violation(_) => {}
         }
-        self.decoded.book(event, self.entry);
+        self.decoded.book(&event, self.entry);
     }
 
     fn can_take(&mut self, len: usize) -> bool {

@@ -122,9 +122,9 @@ pub trait Sink: Send + 'static {
         true
     }
 
-    /// Whether [`received_at`](crate::ingest::Batch::received_at) is to be the time at which a batch
-    /// was read, and not that of the server's last tick: a look at the clock for each read. Default:
-    /// `false`.
+    /// Whether [`received_at`](crate::ingest::Batch::received_at) is to be the time at which a
+    /// batch was read, and not that of the server's last tick: a look at the clock for each read.
+    /// Default: `false`.
     fn needs_exact_times(&self) -> bool {
         false
     }
