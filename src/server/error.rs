@@ -365,16 +365,13 @@ impl std::error::Error for RequestError {
 /// Why an item was not sent. The error returns the item, which is already counted as dropped: do
 /// not count the item again.
 ///
-/// `?` ends the connection, whatever the error is. A handler that is to go on where an item was
-/// dropped returns only what [is final](SendError::is_final):
+/// `?` alone ends the connection, whatever the error is. A handler that is to go on where an item
+/// was dropped, as with [`WhenFull::Drop`](super::WhenFull::Drop), says so:
 ///
 /// ```
-/// # use drainline::{BoxError, Sender};
+/// # use drainline::{BoxError, SendError, Sender};
 /// fn send(out: &Sender<String>, line: String) -> Result<(), BoxError> {
-///     match out.send(line) {
-///         Err(error) if error.is_final() => Err(error.into()),
-///         _ => Ok(()),
-///     }
+///     Ok(out.send(line).or_else(SendError::unless_dropped)?)
 /// }
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -399,6 +396,18 @@ impl<T> SendError<T> {
         match self {
             SendError::Full(item) | SendError::Aborted(item) | SendError::Closed(item) => item,
             SendError::TooHeavy(error) => error.item,
+        }
+    }
+
+    /// Only an error after which the handler has to return: `Ok` where the item was dropped and the
+    /// connection may go on. Write `out.send(item).or_else(SendError::unless_dropped)?`.
+    ///
+    /// # Errors
+    /// The error itself, if it [is final](SendError::is_final).
+    pub fn unless_dropped(self) -> Result<(), Self> {
+        match self.is_final() {
+            true => Err(self),
+            false => Ok(()),
         }
     }
 

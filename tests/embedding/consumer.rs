@@ -6,8 +6,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use drainline::ingest::{Framing, ReadMessages};
 use drainline::{
-    BoxError, Connection, DropReason, Fatal, Received, Sender, ServerError, TrySendError,
+    BoxError, Connection, DropReason, EndReason, Fatal, Received, SendError, Sender, ServerError,
+    TrySendError, WhenFull,
 };
 
 use super::builder;
@@ -182,4 +184,119 @@ fn what_is_only_tried_is_booked_when_it_was_sent() {
     let stats = &report.stats;
     assert!(report.is_balanced() && !report.is_lossy(), "{report:?}");
     assert_eq!((stats.received, stats.delivered), (1, 1));
+}
+
+#[test]
+fn several_messages_are_received_at_once_as_far_as_they_are_there() {
+    let (tell, sizes) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let server = builder(|_| {})
+        .start(bytes, move |receiver| {
+            may_go_on.recv()?;
+            while let Some(letters) = receiver.recv_many(4, Duration::from_secs(3600)) {
+                tell.send(
+                    letters
+                        .iter()
+                        .map(|letter| *letter.get())
+                        .collect::<String>(),
+                )?;
+                for letter in letters {
+                    letter.ack();
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(b"abcdefghij").unwrap();
+    wait_until("all are in the buffer", DEADLINE, || {
+        server.stats().in_flight == 10
+    });
+    go_on.send(()).unwrap();
+    let seen: Vec<_> = (0..3)
+        .map(|_| sizes.recv_timeout(DEADLINE).unwrap())
+        .collect();
+    assert_eq!(seen, ["abcd", "efgh", "ij"]);
+    // Fewer do not wait for more, and the end of the server ends the wait for the first.
+    client.write_all(b"k").unwrap();
+    assert_eq!(sizes.recv_timeout(DEADLINE).as_deref(), Ok("k"));
+    let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
+    assert!(report.is_balanced() && report.stats.delivered == 11);
+}
+
+#[test]
+fn several_messages_at_once_may_be_none() {
+    let (tell, told) = channel();
+    let server = builder(|config| config.buffer_messages = 2)
+        .start(bytes, move |receiver| {
+            let in_time = receiver.recv_many(4, Duration::from_millis(1));
+            tell.send(in_time.map(|letters| letters.len()))?;
+            // Two are held, and the third waits for their capacity.
+            let mut held = Vec::new();
+            while held.len() < 2 {
+                held.extend(receiver.recv_many(4, Duration::from_secs(3600)).unwrap());
+            }
+            let wanted = receiver.recv_many(4, Duration::from_secs(3600));
+            tell.send(wanted.map(|letters| letters.len()))?;
+            for letter in held {
+                letter.ack();
+            }
+            while let Some(letters) = receiver.recv_many(4, Duration::from_secs(3600)) {
+                for letter in letters {
+                    letter.ack();
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(Some(0)));
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(b"abc").unwrap();
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(Some(0)));
+    client::half_close(client);
+    let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
+    assert_eq!(report.stats.delivered, 3);
+}
+
+#[test]
+fn a_handler_goes_on_past_what_was_dropped_and_not_past_the_end() {
+    let (go_on, may_go_on) = channel::<()>();
+    let server = builder(|config| {
+        config.buffer_messages = 1;
+        config.send_timeout = Duration::from_millis(10);
+        config.when_full = WhenFull::Drop;
+    })
+    .start(
+        |conn: &mut Connection, out: &Sender<String>| {
+            for line in conn.messages(Framing::Lines, 100) {
+                out.send(String::from_utf8(line?)?)
+                    .or_else(SendError::unless_dropped)?;
+            }
+            Ok(())
+        },
+        move |receiver| {
+            may_go_on.recv()?;
+            while let Some(lines) = receiver.recv_many(1, Duration::from_secs(3600)) {
+                lines.into_iter().for_each(|line| drop(line.ack()));
+            }
+            Ok(())
+        },
+    )
+    .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(b"one\ntwo\nthree\n").unwrap();
+    wait_until("two are dropped", DEADLINE, || {
+        server.stats().dropped.get(DropReason::Full) == 2
+    });
+    go_on.send(()).unwrap();
+    wait_until("the buffer is empty", DEADLINE, || {
+        server.stats().delivered == 1
+    });
+    client.write_all(b"four\n").unwrap();
+    wait_until("the same connection is served", DEADLINE, || {
+        server.stats().delivered == 2
+    });
+    client::half_close(client);
+    let report = within("the end", DEADLINE, move || server.shutdown(DEADLINE));
+    assert_eq!(report.stats.ended.get(EndReason::Eof), 1);
 }

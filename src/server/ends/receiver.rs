@@ -111,6 +111,44 @@ impl<T> Receiver<T> {
         received
     }
 
+    /// Receives several messages at once, for a consumer that works in batches, such as
+    /// transactions. Blocks for the first as [`recv`](Receiver::recv) does, at most `timeout`, and
+    /// takes what else is there, `max` messages at most and one at least.
+    ///
+    /// The vector is empty if nothing came in time, or if a send waits for capacity that deliveries
+    /// you still hold take. `None`: no message will come any more, return. The vector's memory is
+    /// yours, and not part of the limits.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use drainline::{BoxError, Receiver};
+    ///
+    /// fn consume(receiver: &mut Receiver<String>) -> Result<(), BoxError> {
+    ///     while let Some(rows) = receiver.recv_many(1000, Duration::from_secs(1)) {
+    ///         // Insert each `row.get()` in one transaction, and commit. Then:
+    ///         rows.into_iter().for_each(|row| drop(row.ack()));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn recv_many(&mut self, max: usize, timeout: Duration) -> Option<Vec<Delivery<T>>> {
+        let mut deliveries = Vec::new();
+        let mut received = self.recv(timeout);
+        loop {
+            match received {
+                Received::Message(delivery) => deliveries.push(delivery),
+                Received::Closed if deliveries.is_empty() => return None,
+                Received::Closed | Received::Timeout | Received::RoomWanted => {
+                    return Some(deliveries);
+                }
+            }
+            if deliveries.len() >= max {
+                return Some(deliveries);
+            }
+            received = self.try_recv();
+        }
+    }
+
     /// As [`recv`](Receiver::recv), but never blocks.
     pub fn try_recv(&mut self) -> Received<T> {
         self.take().unwrap_or(Received::Timeout)

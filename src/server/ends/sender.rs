@@ -112,6 +112,11 @@ impl<T: Weigh> Sender<T> {
 
     /// Sends one item if the buffer has space for it now and no other send waits. Never blocks.
     ///
+    /// Sends that wait come first, so while others keep the buffer full, hardly a try succeeds
+    /// however often it is made: beside eight handlers that sent 20,000 items, one of 11 million
+    /// did. Use this for what may be lost or has another way out, such as a reply that the server
+    /// is busy; a handler that has to get its items in calls [`send`](Sender::send).
+    ///
     /// # Errors
     /// The error returns the item, which is not counted: send it later, or keep it.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {

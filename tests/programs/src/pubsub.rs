@@ -46,7 +46,7 @@ pub fn start(address: SocketAddr) -> Result<Server, BoxError> {
     // So long one subscriber that takes nothing holds up all others, once.
     config.write_timeout = Some(Duration::from_secs(1));
     let builder = Server::builder::<Request>().config(config).listen(address);
-    let server = builder.start_each(handle, move |request| {
+    Ok(builder.start_each(handle, move |request| {
         match request {
             Request::Subscribe(topic, writer) => topics.entry(topic).or_default().push(writer),
             Request::Publish(topic, text) => {
@@ -56,8 +56,7 @@ pub fn start(address: SocketAddr) -> Result<Server, BoxError> {
             }
         }
         Ok(())
-    })?;
-    Ok(server)
+    })?)
 }
 
 pub fn main() -> Result<(), BoxError> {

@@ -16,14 +16,10 @@ fn number(input: &mut impl BufRead, mark: char, most: usize) -> Result<Option<us
     if input.take(32).read_line(&mut line)? == 0 {
         return Ok(None);
     }
-    let number = line
-        .trim_end()
-        .strip_prefix(mark)
-        .ok_or("no number")?
-        .parse()?;
-    (number <= most)
-        .then_some(Some(number))
-        .ok_or_else(|| "too large".into())
+    match line.trim_end().strip_prefix(mark).map(str::parse) {
+        Some(Ok(number)) if number <= most => Ok(Some(number)),
+        _ => Err("no number, or one that is too large".into()),
+    }
 }
 
 fn command(input: &mut impl BufRead) -> Result<Option<Vec<Vec<u8>>>, BoxError> {
@@ -64,7 +60,7 @@ fn answer(
 
 pub fn start(address: SocketAddr) -> Result<Server, BoxError> {
     let map = Mutex::default();
-    let server = Server::builder().listen(address).serve(move |conn| {
+    Ok(Server::builder().listen(address).serve(move |conn| {
         let (mut input, mut out) = (BufReader::new(&*conn), BufWriter::new(&*conn));
         while let Some(command) = command(&mut input)? {
             answer(&map, command, &mut out)?;
@@ -73,8 +69,7 @@ pub fn start(address: SocketAddr) -> Result<Server, BoxError> {
             }
         }
         Ok(out.flush()?)
-    })?;
-    Ok(server)
+    })?)
 }
 
 pub fn main() -> Result<(), BoxError> {

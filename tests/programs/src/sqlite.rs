@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use drainline::ingest::{Framing, ReadMessages};
-use drainline::{BoxError, Delivery, Received, Server};
+use drainline::{BoxError, Delivery, Server};
 use rusqlite::Connection as Database;
 
 const MAX_ROWS: usize = 10_000;
@@ -22,7 +22,7 @@ fn commit(database: &mut Database, lines: &[Delivery<String>]) -> rusqlite::Resu
 
 pub fn start(address: SocketAddr, mut database: Database) -> Result<Server, BoxError> {
     database.execute("CREATE TABLE IF NOT EXISTS lines (line TEXT NOT NULL)", [])?;
-    let server = Server::builder::<String>().listen(address).start(
+    Ok(Server::builder::<String>().listen(address).start(
         |conn, out| {
             for line in conn.messages(Framing::Lines, 4096) {
                 out.send(String::from_utf8_lossy(&line?).into_owned())?;
@@ -30,28 +30,13 @@ pub fn start(address: SocketAddr, mut database: Database) -> Result<Server, BoxE
             Ok(())
         },
         move |receiver| {
-            loop {
-                let mut lines = Vec::new();
-                let mut received = receiver.recv(Duration::from_secs(1));
-                let is_closed = loop {
-                    match received {
-                        Received::Message(line) => lines.push(line),
-                        received => break matches!(received, Received::Closed),
-                    }
-                    received = match lines.len() {
-                        MAX_ROWS => Received::RoomWanted,
-                        _ => receiver.try_recv(),
-                    };
-                };
+            while let Some(lines) = receiver.recv_many(MAX_ROWS, Duration::from_secs(1)) {
                 commit(&mut database, &lines)?;
                 lines.into_iter().for_each(|line| drop(line.ack()));
-                if is_closed {
-                    return Ok(());
-                }
             }
+            Ok(())
         },
-    )?;
-    Ok(server)
+    )?)
 }
 
 pub fn main() -> Result<(), BoxError> {

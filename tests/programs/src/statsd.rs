@@ -22,7 +22,7 @@ pub fn start(
     interval: Duration,
     mut print: impl FnMut(&BTreeMap<String, f64>) + Send + 'static,
 ) -> Result<Server, BoxError> {
-    let server = Server::builder::<Sample>().listen(address).start(
+    Ok(Server::builder::<Sample>().listen(address).start(
         |conn, out| {
             for line in conn.messages(Framing::Lines, 1024) {
                 if let Some(sample) = parse(&line?) {
@@ -53,8 +53,7 @@ pub fn start(
                 }
             }
         },
-    )?;
-    Ok(server)
+    )?)
 }
 
 pub fn main() -> Result<(), BoxError> {

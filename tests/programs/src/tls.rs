@@ -47,7 +47,7 @@ pub fn start(
     mut print: impl FnMut(&str) + Send + 'static,
 ) -> Result<Server, BoxError> {
     let tls = Arc::new(tls);
-    let server = Server::builder::<Vec<u8>>()
+    Ok(Server::builder::<Vec<u8>>()
         .config(Config::default().handler_bytes(HANDLER_BYTES))
         .listen(address)
         .start_each(
@@ -56,8 +56,7 @@ pub fn start(
                 print(&String::from_utf8_lossy(&line));
                 Ok(())
             },
-        )?;
-    Ok(server)
+        )?)
 }
 
 pub fn main() -> Result<(), BoxError> {

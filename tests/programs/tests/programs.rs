@@ -211,7 +211,7 @@ fn tls() -> (ServerConfig, Arc<ClientConfig>) {
 }
 
 #[test]
-fn tls_lines_are_answered_and_a_handshake_has_a_deadline() {
+fn tls_lines_are_answered_and_a_drain_ends_handshakes() {
     let (server, client) = tls();
     let (tell, told) = channel();
     let print = move |line: &str| tell.send(line.to_owned()).unwrap();
