@@ -215,7 +215,7 @@ fn without_any_descriptor(
 fn are_told_and_counted(on_overload: &str) {
     // Clients are counted in the last quarter of that time, from the table of all sockets, which is
     // long beside other tests.
-    let (mut server, _, clients) = without_any_descriptor(on_overload, "6s");
+    let (mut server, _, clients) = without_any_descriptor(on_overload, "12s");
     wait_until("the want told", DEADLINE, || {
         server.stderr_text().contains("no_descriptor")
     });
