@@ -143,6 +143,7 @@ impl Default for Keepalive {
 ///
 /// let config = Config::default()
 ///     .max_connections(100)
+///     .buffer_messages(1000)
 ///     .idle_timeout(Duration::from_secs(600))
 ///     .write_timeout(None)
 ///     .when_full(WhenFull::Block);
@@ -232,48 +233,53 @@ pub struct Config {
     pub handler_bytes: usize,
 }
 
-/// A method for each field, so that a configuration is one expression.
+/// A method for each field, so that a configuration is one expression. Where a field may be `None`,
+/// its method takes a bare value, too; elsewhere `impl Into` would not take a plain number.
 macro_rules! setters {
-    ($($field:ident: $Type:ty,)+) => {
+    ($($field:ident: $Type:ty $(, or $Value:ty)?;)+) => {
         impl Config {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](Config#structfield.", stringify!($field), ").")]
                 #[must_use]
-                pub fn $field(mut self, value: impl Into<$Type>) -> Self {
-                    self.$field = value.into();
+                pub fn $field(mut self, value: setters!(@takes $Type $(, $Value)?)) -> Self {
+                    self.$field = setters!(@value value $(, $Value)?);
                     self
                 }
             )+
         }
     };
+    (@takes $Type:ty) => { $Type };
+    (@takes $Type:ty, $Value:ty) => { impl Into<$Type> };
+    (@value $value:ident) => { $value };
+    (@value $value:ident, $Value:ty) => { $value.into() };
 }
 
 setters! {
-    max_connections: Option<usize>,
-    max_connections_per_ip: Option<usize>,
-    per_ip_exempt: Vec<IpNet>,
-    buffer_messages: usize,
-    buffer_bytes: usize,
-    send_timeout: Duration,
-    when_full: WhenFull,
-    pause_after: PauseAfter,
-    on_overload: OnOverload,
-    rate_limit: Option<u64>,
-    accept_rate: Option<u64>,
-    frame_timeout: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    first_byte_timeout: FirstByteTimeout,
-    write_timeout: Option<Duration>,
-    keepalive: Option<Keepalive>,
-    backlog: Option<u32>,
-    stack_size: Option<usize>,
-    reuse_threads: Option<Duration>,
-    busy_reads: u64,
-    max_read_delay: Option<Duration>,
-    linger: bool,
-    drain_timeout: Duration,
-    warn_after: Duration,
-    handler_bytes: usize,
+    max_connections: Option<usize>, or usize;
+    max_connections_per_ip: Option<usize>, or usize;
+    per_ip_exempt: Vec<IpNet>;
+    buffer_messages: usize;
+    buffer_bytes: usize;
+    send_timeout: Duration;
+    when_full: WhenFull;
+    pause_after: PauseAfter;
+    on_overload: OnOverload;
+    rate_limit: Option<u64>, or u64;
+    accept_rate: Option<u64>, or u64;
+    frame_timeout: Option<Duration>, or Duration;
+    idle_timeout: Option<Duration>, or Duration;
+    first_byte_timeout: FirstByteTimeout;
+    write_timeout: Option<Duration>, or Duration;
+    keepalive: Option<Keepalive>, or Keepalive;
+    backlog: Option<u32>, or u32;
+    stack_size: Option<usize>, or usize;
+    reuse_threads: Option<Duration>, or Duration;
+    busy_reads: u64;
+    max_read_delay: Option<Duration>, or Duration;
+    linger: bool;
+    drain_timeout: Duration;
+    warn_after: Duration;
+    handler_bytes: usize;
 }
 
 impl Default for Config {

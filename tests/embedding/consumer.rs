@@ -112,6 +112,41 @@ fn a_timer_of_the_consumers_own_comes_when_it_is_due_though_messages_flow() {
     }
 }
 
+/// The buffer is never empty, since the consumer is slower than its clients.
+#[test]
+fn a_timer_of_the_consumers_own_comes_when_it_is_due_in_a_flood_of_messages() {
+    let (tell, told) = channel();
+    let server = builder(|config| config.buffer_messages = 100)
+        .start(bytes, move |receiver| {
+            let mut due = Instant::now() + Duration::from_millis(50);
+            loop {
+                match receiver.recv_until(due) {
+                    Received::Message(delivery) => {
+                        std::thread::sleep(Duration::from_millis(1));
+                        delivery.ack();
+                    }
+                    Received::Timeout => {
+                        due += Duration::from_millis(50);
+                        tell.send(())?;
+                    }
+                    Received::RoomWanted => {}
+                    Received::Closed => return Ok(()),
+                }
+            }
+        })
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(&[b'x'; 100_000]).unwrap();
+    wait_until("a full buffer", DEADLINE, || {
+        server.stats().buffered.messages == 100
+    });
+    for _ in 0..3 {
+        told.recv_timeout(DEADLINE).unwrap();
+    }
+    assert_ne!(server.stats().buffered.messages, 0);
+    server.shutdown(Duration::ZERO);
+}
+
 /// It was told 49 million times in 5 s.
 #[test]
 fn a_consumer_that_does_not_heed_that_room_is_wanted_does_not_spin() {

@@ -288,7 +288,7 @@ impl Connection {
 
     /// The messages that the rate limit counts: those that were sent, or the frames that were
     /// reported by a handler that only replies.
-    fn messages(&self) -> u64 {
+    fn rated_messages(&self) -> u64 {
         self.state.messages().max(self.state.sample().frames)
     }
 
@@ -301,7 +301,7 @@ impl Connection {
             let Some(rate) = &mut *rate else {
                 return true;
             };
-            let wait = rate.charge(self.messages());
+            let wait = rate.charge(self.rated_messages());
             if wait.is_zero() {
                 return self.is_draining();
             }
@@ -323,7 +323,7 @@ impl Connection {
     /// Waits for the rate limit, and returns how much of `wanted` bytes to read.
     fn paid_size(&self, wanted: usize) -> usize {
         let is_free = self.pay();
-        let messages = self.messages();
+        let messages = self.rated_messages();
         match &mut *self.rate.borrow_mut() {
             Some(rate) if !is_free => wanted.min(rate.next_read(messages)),
             _ => wanted,

@@ -99,8 +99,13 @@ impl<T> Receiver<T> {
     }
 
     /// As [`recv`](Receiver::recv), but blocks until an instant: for a consumer with its own timer.
-    /// Messages that are in the buffer are returned even after that instant.
+    /// After that instant [`Received::Timeout`] comes first, though messages are in the buffer, so
+    /// that a flood of them does not hold up the timer: set the next instant before you receive
+    /// again.
     pub fn recv_until(&mut self, until: Instant) -> Received<T> {
+        if Instant::now() >= until {
+            return Received::Timeout;
+        }
         self.recv_by(Deadline::at(until))
     }
 
