@@ -89,18 +89,20 @@ pub(super) fn log_oversize(
     dropped: u64,
     begins: Option<Seen>,
 ) {
-    let (id, peer) = (connection.id(), connection.peer_addr());
     let begins = begins.map(|seen| format!("; it begins {seen}"));
     let begins = begins.unwrap_or_default();
-    connection.logger().log_limited("oversize", Level::Warn, || {
-        let max_message = counted(max_message as u64, "byte");
-        let became = if dropped > 0 { "dropped" } else { "truncated" };
-        let seen = with_opening(format!("it is {became}{begins}"), incoming);
-        format!(
-            "connection {id} from {peer} sent a message of more than {max_message} (max_message): \
-             {seen}"
-        )
-    });
+    connection
+        .logger()
+        .log_limited("oversize", Level::Warn, || {
+            let max_message = counted(max_message as u64, "byte");
+            let became = if dropped > 0 { "dropped" } else { "truncated" };
+            let seen = with_opening(format!("it is {became}{begins}"), incoming);
+            format!(
+                "{} sent a message of more than {max_message} (max_message): \
+             {seen}",
+                connection.label()
+            )
+        });
 }
 
 /// Names a connection that its peer ended inside a counted message: nothing of it is delivered.
@@ -112,14 +114,13 @@ pub(super) fn log_incomplete(connection: &Connection, incoming: &Incoming) {
     if !unfinished.is_counted() {
         return;
     }
-    let (id, peer) = (connection.id(), connection.peer_addr());
     connection
         .logger()
         .log_limited("incomplete", Level::Warn, || {
             let unfinished = with_opening(unfinished, incoming);
             format!(
-                "connection {id} from {peer} ended inside a counted message, which is discarded: \
-                 {unfinished}"
+                "{} ended inside a counted message, which is discarded: {unfinished}",
+                connection.label()
             )
         });
 }

@@ -108,9 +108,9 @@ impl BoundListeners {
             });
         }
         let unguarded = listener::guard_other_families(&mut listeners);
+        let count = listeners.len();
         for (index, (listener, name)) in listeners.iter_mut().zip(names).enumerate() {
-            let name = name.unwrap_or_else(|| listener.address.to_string());
-            listener.name = ListenerName::new(index, &name);
+            listener.name = ListenerName::new(index, count, name.as_deref(), listener.address);
         }
         let listeners = listeners
             .into_iter()

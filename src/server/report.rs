@@ -9,6 +9,7 @@ use super::error::ServerError;
 use super::ledger::{
     Bytes, Counters, DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, counted,
 };
+use super::state::connection_state::at;
 use crate::policy::{Activity, OverloadLevel, Weight};
 
 /// The server's ledger at one moment.
@@ -170,6 +171,8 @@ pub struct ConnectionInfo {
     /// The name of the listener that accepted the connection; without a name, that listener's
     /// address.
     pub listener: Arc<str>,
+    /// The text of the connection says the listener.
+    pub(crate) is_listener_in_text: bool,
     /// What the connection's handler is doing.
     pub state: Activity,
     /// How long the handler has been doing that, as of the last tick.
@@ -187,10 +190,13 @@ pub struct ConnectionInfo {
     pub inside_frame: bool,
 }
 
-/// `17 192.0.2.1:4711 sending, peer gone, for 2.1 s: 1200 messages, 153600 bytes`.
+/// `17 192.0.2.1:4711 sending, peer gone, for 2.1 s: 1200 messages, 153600 bytes`. If the server
+/// has several listeners, or the listener has a name of its own, that stands behind the peer:
+/// `17 192.0.2.1:4711 at admin reading, for 0.5 s: 3 messages, 34 bytes`.
 impl fmt::Display for ConnectionInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.id, self.peer, self.state.name())?;
+        let at = at(&self.listener, self.is_listener_in_text);
+        write!(f, "{} {}{at} {}", self.id, self.peer, self.state.name())?;
         if self.peer_gone {
             f.write_str(", peer gone")?;
         }

@@ -104,6 +104,32 @@ fn a_usr1_is_answered_in_text_unless_json_is_asked_for() {
     child.terminate();
 }
 
+/// A text that left the listener out would not say which port a client had connected to.
+#[test]
+fn where_there_are_several_listeners_texts_about_a_connection_say_its_listener() {
+    let directory = tempfile::tempdir().unwrap();
+    let ports = directory.path().join("ports").display().to_string();
+    let mut args = vec!["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+    args.extend(["--framing", "octet-counted", "--port-file", &ports]);
+    let mut child = Drainline::with(&args).bare().start();
+    let [first, second] = *child.addrs() else {
+        panic!("{:?}", child.addrs());
+    };
+    let mut open = client::connect(first);
+    open.write_all(b"5 hel").unwrap();
+    let mut broken = client::connect(second);
+    broken.write_all(b"hello").unwrap();
+    let (open, broken) = (open.local_addr().unwrap(), broken.local_addr().unwrap());
+    let listed = format!(" {open} at {first} reading, for ");
+    let logged = format!(" from {broken} at {second} is closed after 5 bytes: ");
+    wait_until("both told with their listener", DEADLINE, || {
+        child.signal(Signal::USR1);
+        let told = child.stderr_text();
+        told.contains(&listed) && told.contains(&logged)
+    });
+    child.terminate();
+}
+
 #[test]
 fn rust_log_and_the_log_level_decide_what_is_logged_and_the_flag_wins() {
     let draining = "INFO  drainline] draining";

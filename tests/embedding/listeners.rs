@@ -51,6 +51,8 @@ fn connections_are_listed_with_their_listener() {
     wait_until("a connection", DEADLINE, || server.stats().open == 1);
     let connections = server.connections();
     assert_eq!(&*connections[0].listener, "plain");
+    let text = connections[0].to_string();
+    assert!(text.contains(" at plain reading, for "), "{text}");
 }
 
 /// A health check beside the messages: nothing of it reaches the sink.

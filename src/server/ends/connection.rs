@@ -315,9 +315,14 @@ impl Connection {
 
     fn log_rate_limit(&self) {
         self.shared.logger.log_debug(|| {
-            let (id, peer) = (self.state.id, self.state.peer);
-            format!("connection {id} from {peer} is held back by rate_limit (logged once per connection)")
+            let connection = self.label();
+            format!("{connection} is held back by rate_limit (logged once per connection)")
         });
+    }
+
+    /// The connection in a log line.
+    pub(crate) fn label(&self) -> String {
+        self.state.label()
     }
 
     /// Waits for the rate limit, and returns how much of `wanted` bytes to read.

@@ -35,17 +35,21 @@ pub(crate) enum WaitState {
 const ACTIVITY_BITS: u32 = 4;
 
 /// Which listener accepted a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ListenerName {
     index: u32,
+    is_in_texts: bool,
     name: Arc<str>,
 }
 
 impl ListenerName {
-    pub(crate) fn new(index: usize, name: &str) -> Self {
+    /// The name of one of `count` listeners: its own, or else its address. Texts about a connection
+    /// say it where there are several listeners, or the listener has a name of its own.
+    pub(crate) fn new(index: usize, count: usize, own: Option<&str>, address: SocketAddr) -> Self {
         ListenerName {
             index: u32::try_from(index).unwrap_or(u32::MAX),
-            name: name.into(),
+            is_in_texts: count > 1 || own.is_some(),
+            name: own.map_or_else(|| address.to_string().into(), Arc::from),
         }
     }
 
@@ -59,6 +63,23 @@ impl ListenerName {
 
     pub(crate) fn shared(&self) -> Arc<str> {
         Arc::clone(&self.name)
+    }
+
+    pub(crate) fn is_in_texts(&self) -> bool {
+        self.is_in_texts
+    }
+
+    /// For a text, behind a peer: ` at NAME`, or nothing where that is not said.
+    pub(crate) fn at(&self) -> String {
+        at(&self.name, self.is_in_texts)
+    }
+}
+
+/// For a text, behind a peer: ` at LISTENER` if the text says the listener.
+pub(crate) fn at(listener: &str, is_in_texts: bool) -> String {
+    match is_in_texts {
+        true => format!(" at {listener}"),
+        false => String::new(),
     }
 }
 
@@ -140,6 +161,12 @@ impl ConnectionState {
             may_be_delayed: AtomicBool::new(false),
             wait: Mutex::new(WaitState::None),
         }
+    }
+
+    /// The connection in a log line: `connection 17 from 192.0.2.1:4711`, and its listener.
+    pub(crate) fn label(&self) -> String {
+        let (id, peer, at) = (self.id, self.peer, self.listener.at());
+        format!("connection {id} from {peer}{at}")
     }
 
     // ---- for the handler's thread

@@ -101,7 +101,7 @@ impl BoundListener {
         Ok(BoundListener {
             socket: socket.into(),
             address: bound,
-            name: ListenerName::new(0, ""),
+            name: ListenerName::default(),
             backlog,
             is_inherited: false,
             guard,
@@ -150,7 +150,7 @@ impl BoundListener {
         Ok(BoundListener {
             socket,
             address,
-            name: ListenerName::new(0, ""),
+            name: ListenerName::default(),
             backlog: 0,
             is_inherited: true,
             guard: None,

@@ -61,6 +61,7 @@ impl Entry {
             id: state.id,
             peer: state.peer,
             listener: state.listener.shared(),
+            is_listener_in_text: state.listener.is_in_texts(),
             state: sample.activity,
             in_state: self.watch.in_activity_of(&sample),
             peer_gone: state.peer_gone(),

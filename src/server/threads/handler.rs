@@ -118,7 +118,6 @@ fn run<T>(
     handler: impl FnOnce(&mut Connection, &Sender<T>) -> Result<(), BoxError>,
 ) -> bool {
     let served_here = state.serve_on_current_thread();
-    let (id, peer) = (state.id, state.peer);
     log_begin(shared, &state);
     let mut connection = Connection::new(Arc::clone(&state), Arc::clone(shared));
     // All user code runs in here: the handler, and its error's Display and Drop. So no panic can
@@ -144,7 +143,8 @@ fn run<T>(
         shared
             .logger
             .log_limited("handler panicked", Level::Error, || {
-                format!("connection {id} from {peer} ended: its handler panicked: {message}")
+                let connection = state.label();
+                format!("{connection} ended: its handler panicked: {message}")
             });
         EndReason::HandlerPanicked
     });
@@ -157,7 +157,7 @@ fn run<T>(
         EndReason::Eof => 0,
         _ => state.unread_bytes(),
     };
-    shared.table.ended(id, reason, unread_bytes);
+    shared.table.ended(state.id, reason, unread_bytes);
     log_end(shared, &state, reason);
     ended_well(reason)
 }
@@ -197,15 +197,15 @@ fn ended_well(reason: EndReason) -> bool {
 #[cold]
 #[inline(never)]
 fn log_error(shared: &Shared, state: &ConnectionState, reason: EndReason, error: &BoxError) {
-    let (id, peer, bytes) = (state.id, state.peer, state.sample().bytes);
+    let bytes = state.sample().bytes;
     let logger = &shared.logger;
     match reason {
         EndReason::HandlerError => logger.log_limited("connection failed", Level::Warn, || {
-            format!("connection {id} from {peer} failed: {error}")
+            format!("{} failed: {error}", state.label())
         }),
         EndReason::ProtocolError => logger.log_limited("protocol_error", Level::Warn, || {
             let bytes = counted(bytes, "byte");
-            format!("connection {id} from {peer} is closed after {bytes}: {error}")
+            format!("{} is closed after {bytes}: {error}", state.label())
         }),
         _ => {}
     }
@@ -228,20 +228,17 @@ fn log_timeout(
         EndReason::FirstByteTimeout => return log_silent(shared, state),
         _ => return,
     };
-    let (id, peer, bytes) = (state.id, state.peer, state.sample().bytes);
+    let bytes = state.sample().bytes;
     shared.logger.log_limited(key, Level::Warn, || {
-        let limit = limit.unwrap_or_default();
+        let (connection, limit) = (state.label(), limit.unwrap_or_default());
         let bytes = counted(bytes, "byte");
         let what = error.filter(|error| is_of_an_end(error));
         let what = what.map(|what| format!(": {what}")).unwrap_or_default();
-        format!(
-            "connection {id} from {peer} timed out: {reason} of {limit:?} passed after {bytes}{what}"
-        )
+        format!("{connection} timed out: {reason} of {limit:?} passed after {bytes}{what}")
     });
 }
 
 fn log_silent(shared: &Shared, state: &ConnectionState) {
-    let (id, peer) = (state.id, state.peer);
     shared
         .logger
         .log_limited("first byte timeout", Level::Warn, || {
@@ -252,7 +249,7 @@ fn log_silent(shared: &Shared, state: &ConnectionState) {
                 _ => "no byte so far, and a new client needs the slot (first_byte_timeout is auto)"
                     .to_owned(),
             };
-            format!("connection {id} from {peer} timed out: {why}")
+            format!("{} timed out: {why}", state.label())
         });
 }
 

@@ -260,7 +260,6 @@ fn expire(shared: &Shared, state: &ConnectionState, sample: Sample, breach: Brea
 }
 
 fn log_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &Watch) {
-    let (id, peer) = (state.id, state.peer);
     let gone = if state.peer_gone() {
         ", and its peer is gone"
     } else {
@@ -274,7 +273,8 @@ fn log_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &W
     };
     shared.logger.log_limited(key, Level::Warn, || {
         format!(
-            "connection {id} from {peer} {what} for {waited:.1} s{gone} ({} read)",
+            "{} {what} for {waited:.1} s{gone} ({} read)",
+            state.label(),
             counted(sample.bytes, "byte")
         )
     });

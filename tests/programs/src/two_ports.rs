@@ -19,7 +19,7 @@ fn operate(conn: &mut Connection, server: &Server) -> Result<(), BoxError> {
             },
             None if line == "list" => {
                 for connection in server.connections() {
-                    writeln!(lines, "{} {connection}", connection.listener)?;
+                    writeln!(lines, "{connection}")?;
                 }
                 writeln!(lines, ".")?;
             }

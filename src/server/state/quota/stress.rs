@@ -47,7 +47,7 @@ fn state(id: u64, stream: &TcpStream) -> Arc<ConnectionState> {
         id,
         peer,
         stream,
-        ListenerName::new(0, ""),
+        ListenerName::default(),
     ));
     let _served_here = state.serve_on_current_thread();
     state

@@ -35,7 +35,7 @@ impl Books {
             1,
             stream.peer_addr().unwrap(),
             stream,
-            ListenerName::new(0, ""),
+            ListenerName::default(),
         );
         Books {
             server,

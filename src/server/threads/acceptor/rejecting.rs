@@ -37,7 +37,8 @@ impl Acceptor {
             let limit = limit
                 .map(|limit| format!(", max_connections_per_ip ({limit}) reached"))
                 .unwrap_or_default();
-            format!("rejected {peer}: {reason}{limit}")
+            let at = self.listener.name.at();
+            format!("rejected {peer}{at}: {reason}{limit}")
         });
     }
 
