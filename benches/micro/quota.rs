@@ -19,7 +19,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.bench_function("room", |bencher| {
         let mut semaphore = WeightedSemaphore::<()>::new(LIMIT);
         bencher.iter(|| {
-            assert_eq!(semaphore.acquire(ITEM, true, || ()), Acquire::Granted);
+            assert_eq!(semaphore.acquire(ITEM, || ()), Acquire::Granted);
             semaphore.finish(ITEM)
         });
     });
@@ -27,11 +27,11 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         group.bench_function(format!("granted in line, {waiting} behind"), |bencher| {
             let mut semaphore = WeightedSemaphore::<()>::new(LIMIT);
             for _ in 0..=waiting {
-                semaphore.acquire(ALL, true, || ());
+                semaphore.acquire(ALL, || ());
             }
             // The head of the line is served, and another one joins its end.
             bencher.iter(|| {
-                semaphore.acquire(ALL, true, || ());
+                semaphore.acquire(ALL, || ());
                 assert_eq!(semaphore.finish(ALL).len(), 1);
             });
         });

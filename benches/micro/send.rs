@@ -1,5 +1,5 @@
-//! An item's way from an Sender through the Receiver, and its room's way back, in a server that
-//! runs.
+//! An item's way from a Sender through the Receiver, and its capacity's way back, in a running
+//! server.
 
 use std::net::TcpStream;
 use std::sync::Mutex;

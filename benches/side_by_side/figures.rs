@@ -16,8 +16,8 @@ pub(crate) enum Metric {
     Seconds,
     /// Resident, the most since the server began.
     PeakBytes,
-    /// Peak, as a share of the bound that the server printed at start.
-    PeakOfBound,
+    /// Peak, as a share of the limit that the server printed at start.
+    PeakOfLimit,
     /// Resident for each quiet connection.
     IdleBytes,
     /// The same, after a burst.
@@ -46,7 +46,7 @@ impl Metric {
         Metric::LatencyP99Us,
         Metric::Seconds,
         Metric::PeakBytes,
-        Metric::PeakOfBound,
+        Metric::PeakOfLimit,
         Metric::IdleBytes,
         Metric::IdleBytesAfterBurst,
         Metric::KernelBytes,
@@ -68,7 +68,7 @@ impl Metric {
             Metric::LatencyP99Us => "latency_p99_us",
             Metric::Seconds => "seconds",
             Metric::PeakBytes => "peak_resident_bytes",
-            Metric::PeakOfBound => "peak_of_printed_bound",
+            Metric::PeakOfLimit => "peak_of_printed_limit",
             Metric::IdleBytes => "resident_bytes_per_connection",
             Metric::IdleBytesAfterBurst => "resident_bytes_per_connection_after_burst",
             Metric::KernelBytes => "kernel_bytes_per_connection",
@@ -91,7 +91,7 @@ impl Metric {
             Metric::LatencyP99Us => "p99 ms".to_owned(),
             Metric::Seconds => "seconds".to_owned(),
             Metric::PeakBytes => "peak MiB".to_owned(),
-            Metric::PeakOfBound => "of bound".to_owned(),
+            Metric::PeakOfLimit => "of limit".to_owned(),
             Metric::IdleBytes => "KiB/idle".to_owned(),
             Metric::IdleBytesAfterBurst => "KiB/idle, burst".to_owned(),
             Metric::KernelBytes => "kernel KiB".to_owned(),
@@ -108,7 +108,7 @@ impl Metric {
     pub(crate) fn is_compared(self) -> bool {
         !matches!(
             self,
-            Metric::PeakOfBound
+            Metric::PeakOfLimit
                 | Metric::Delivered
                 | Metric::Offered
                 | Metric::Recovered
@@ -129,7 +129,7 @@ impl Metric {
             Metric::IdleBytes | Metric::IdleBytesAfterBurst | Metric::KernelBytes => {
                 format!("{:.2}", value / 1024.0)
             }
-            Metric::PeakOfBound | Metric::Recovered => format!("{value:.2}"),
+            Metric::PeakOfLimit | Metric::Recovered => format!("{value:.2}"),
             Metric::Others => format!("{:.0} %", value * 100.0),
             Metric::Delivered | Metric::Offered => format!("{:.2} %", value * 100.0),
         }

@@ -180,8 +180,8 @@ fn seconds<R: Reason>(spans: &Spans<R>) -> Value {
 }
 
 /// Reasons that happened, with their counts.
-fn counts<R: Reason>(tally: &Counters<R>) -> Value {
-    let happened = tally.iter().filter(|&(_, count)| count > 0);
+fn counts<R: Reason>(counters: &Counters<R>) -> Value {
+    let happened = counters.iter().filter(|&(_, count)| count > 0);
     happened
         .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
         .collect::<Map<_, _>>()

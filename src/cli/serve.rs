@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use drainline::ingest::IngestBuilder;
 use drainline::ingest::sink::{File, Null, Stdout};
-use drainline::ingest::{Framing, IngestBuilder};
 use drainline::{ResourceLimits, Server, StartError};
 use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
@@ -321,20 +321,9 @@ fn banner(settings: &Settings, server: &Server) -> String {
         };
         text += &format!(
             "\ntry: {} | ncat --send-only {host} {}",
-            hello(settings.framing),
+            settings.framing.hello(),
             first.port()
         );
     }
     text
-}
-
-/// The shell command that prints a message in this framing.
-fn hello(framing: Framing) -> &'static str {
-    match framing {
-        Framing::Nul => r"printf 'hello\0'",
-        Framing::OctetCounted => "printf '5 hello'",
-        Framing::Syslog => "echo '<13>hello'",
-        Framing::LengthPrefixed => r"printf '\0\0\0\005hello'",
-        _ => "echo hello",
-    }
 }

@@ -97,9 +97,22 @@ impl<W> WeightedSemaphore<W> {
         }
     }
 
-    /// Asks for `weight`. With `wait`, what does not fit now joins the line, and `waker` is kept
-    /// for it.
-    pub fn acquire(&mut self, weight: Weight, wait: bool, waker: impl FnOnce() -> W) -> Acquire {
+    /// Asks for `weight`. What does not fit now joins the line, and `waker` is kept for it.
+    pub fn acquire(&mut self, weight: Weight, waker: impl FnOnce() -> W) -> Acquire {
+        let answer = self.try_acquire(weight);
+        if answer != Acquire::Busy {
+            return answer;
+        }
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.waiting_messages += weight.messages;
+        self.line.insert(ticket, (weight, waker()));
+        Acquire::Queued(ticket)
+    }
+
+    /// Asks for `weight`, which joins no line: [`Busy`](Acquire::Busy) if `weight` does not fit now,
+    /// or others wait.
+    pub fn try_acquire(&mut self, weight: Weight) -> Acquire {
         if self.closed {
             return Acquire::Closed;
         }
@@ -110,14 +123,7 @@ impl<W> WeightedSemaphore<W> {
             self.grant(weight);
             return Acquire::Granted;
         }
-        if !wait {
-            return Acquire::Busy;
-        }
-        let ticket = Ticket(self.next);
-        self.next += 1;
-        self.waiting_messages += weight.messages;
-        self.line.insert(ticket, (weight, waker()));
-        Acquire::Queued(ticket)
+        Acquire::Busy
     }
 
     /// Leaves the line. The new head may fit where the old one did not, so it is served here: this

@@ -100,8 +100,8 @@ impl Report {
     }
 }
 
-fn has_ours<R: Reason>(tally: &Counters<R>, fault_of: fn(R) -> Fault) -> bool {
-    tally
+fn has_ours<R: Reason>(counters: &Counters<R>, fault_of: fn(R) -> Fault) -> bool {
+    counters
         .iter()
         .any(|(reason, amount)| amount > 0 && fault_of(reason) == Ours)
 }

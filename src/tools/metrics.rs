@@ -21,7 +21,7 @@ pub(crate) struct Point {
     /// So far: what the sink took, and what the server dropped, by its own count.
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
-    /// Clients turned away so far.
+    /// Clients rejected so far.
     pub(crate) rejected: u64,
     /// Where the overload stood, where there is one.
     pub(crate) level: Option<OverloadLevel>,
@@ -44,7 +44,7 @@ pub(crate) struct Metrics {
     pub(crate) delivered: u64,
     /// Messages dropped, by the server's reasons; empty where it counts none.
     pub(crate) lost: Vec<(String, u64)>,
-    /// Clients turned away, by the server's reasons.
+    /// Clients rejected, by the server's reasons.
     pub(crate) rejected: Vec<(String, u64)>,
     /// 99 of 100 times that a client was held up, it was for no longer than this.
     pub(crate) held_up_p99: Duration,
@@ -102,7 +102,7 @@ impl Metrics {
         self.lost.iter().map(|(_, count)| count).sum()
     }
 
-    /// Clients turned away, for whatever reason.
+    /// Clients rejected, for whatever reason.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.iter().map(|(_, count)| count).sum()
     }

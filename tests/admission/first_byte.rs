@@ -51,7 +51,7 @@ impl Full {
         wait_until("a client let in", within, || {
             if client.as_ref().is_none_or(client::is_closed) {
                 client = client::try_connect(self.server.addr(), DEADLINE).ok();
-                // Whoever is turned away notices it in vain.
+                // Whoever is rejected notices it in vain.
                 client
                     .iter_mut()
                     .for_each(|client| drop(client.write_all(b"late\n")));

@@ -132,7 +132,7 @@ fn under_refuse_the_client_over_the_limit_cannot_connect_until_one_leaves() {
         client::try_connect(addr, DEADLINE).is_err()
     });
     drop(served);
-    // Who came in the moment before was turned away.
+    // Who came in the moment before was rejected.
     wait_until("served again", DEADLINE, || {
         client::try_connect(addr, DEADLINE)
             .is_ok_and(|mut client| echo::is_served(&mut client, DEADLINE))

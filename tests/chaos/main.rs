@@ -75,7 +75,7 @@ fn whatever_comes_the_ledger_closes_every_message_is_whole_and_nothing_leaks() {
     let duration = Duration::from_secs(if is_long { 60 } else { 10 });
     let logger = Logger::new(seed);
     thread::scope(|scope| {
-        for nth in 0..script::FRAMINGS.len() {
+        for nth in 0..drainline::ingest::Framing::ALL.len() {
             let logger = &logger;
             scope.spawn(move || stage::play(logger, seed, nth, duration));
         }

@@ -12,14 +12,6 @@ pub const MAX_MESSAGE: usize = 1024;
 /// What an oversize message has before it is cut.
 pub const OVERSIZE: usize = 3000;
 
-pub const FRAMINGS: [Framing; 5] = [
-    Framing::Lines,
-    Framing::Nul,
-    Framing::OctetCounted,
-    Framing::Syslog,
-    Framing::LengthPrefixed,
-];
-
 /// Draws that depend on where they are drawn, and not on what was drawn elsewhere.
 pub fn dice(seed: u64, place: &[u64]) -> XorShift {
     let mix = |seed, place: &u64| XorShift::new(seed ^ place.wrapping_add(1)).next();
@@ -49,7 +41,7 @@ pub struct Settings {
 impl Settings {
     pub fn draw(seed: u64, nth: usize) -> Settings {
         let dice = &mut dice(seed, &[1, nth as u64]);
-        let framing = FRAMINGS[nth];
+        let framing = Framing::ALL[nth];
         // One in which no message can be torn.
         let outputs: &[&str] = match framing {
             Framing::Lines => &["lines", "octet-counted", "length-prefixed"],

@@ -17,7 +17,7 @@ const SIZE: usize = 120;
 
 #[test]
 fn a_stderr_that_nobody_reads_holds_up_neither_lines_nor_the_end() {
-    // Each client that is turned away is worth a line of the log.
+    // Each client that is rejected is worth a line of the log.
     let mut server = Drainline::with(&["--max-connections-per-ip", "1"])
         .stderr(Stderr::Unread)
         .start();

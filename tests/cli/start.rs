@@ -1,5 +1,6 @@
 //! What the program says before it serves: help, the check, the banner, the port file.
 
+use drainline::ingest::Framing;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -309,8 +310,8 @@ fn the_port_file_is_whole_whenever_it_is_there() {
 
 #[test]
 fn the_line_to_try_works_in_every_framing() {
-    for framing in ["lines", "nul", "octet-counted", "syslog", "length-prefixed"] {
-        let mut child = Drainline::start(&["--framing", framing]);
+    for framing in Framing::ALL {
+        let mut child = Drainline::start(&["--framing", framing.name()]);
         let line = wait_for("the line to try", DEADLINE, || {
             let told = child.stderr_text();
             let (told, _) = told.rsplit_once('\n')?;

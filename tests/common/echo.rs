@@ -77,7 +77,7 @@ pub fn assert_waits(client: &mut TcpStream) {
         !is_served(client, Duration::from_millis(200)),
         "it is served"
     );
-    assert!(!client::is_closed(client), "it was turned away");
+    assert!(!client::is_closed(client), "it was rejected");
 }
 
 /// Whether a byte is there, without waiting for one and without taking it.

@@ -34,6 +34,6 @@ pub fn assert_both_close(report: &Report) {
     assert_eq!(bytes.pending, 0, "{bytes:?}");
 }
 
-fn sum<R: Reason>(tally: &Counters<R>) -> u64 {
-    R::ALL.iter().map(|&reason| tally.get(reason)).sum()
+fn sum<R: Reason>(counters: &Counters<R>) -> u64 {
+    R::ALL.iter().map(|&reason| counters.get(reason)).sum()
 }

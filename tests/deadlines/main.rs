@@ -1,5 +1,5 @@
-//! Deadlines: no connection waits on its peer for ever, nobody is cut for time that the server
-//! itself took, and whatever is stuck is named.
+//! Deadlines: no connection waits on its peer for ever, nobody is disconnected for time that
+//! the server itself took, and whatever is stuck is named.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "../common/mod.rs"]

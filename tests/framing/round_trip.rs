@@ -17,7 +17,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use crate::streams::{FRAMINGS, encode};
+use crate::streams::encode;
 
 const OUTPUTS: [OutputFraming; 4] = [
     OutputFraming::Lines,
@@ -140,7 +140,7 @@ proptest! {
         messages in vec(message(), 1..60),
         write in prop_oneof![1usize..2000, Just(usize::MAX)],
     ) {
-        for from in FRAMINGS {
+        for &from in Framing::ALL {
             for to in OUTPUTS {
                 check(from, to, &messages, write);
             }
@@ -153,7 +153,7 @@ fn empty_messages_and_longest_ones_are_carried() {
     let messages: Vec<Vec<u8>> = (0..24_u8)
         .map(|n| vec![n.wrapping_mul(11); if n % 3 == 0 { MAX } else { 0 }])
         .collect();
-    for from in FRAMINGS {
+    for &from in Framing::ALL {
         for to in OUTPUTS {
             check(from, to, &messages, usize::MAX);
         }

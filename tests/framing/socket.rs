@@ -16,7 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::streams::sum::Found;
-use crate::streams::{FRAMINGS, Rules, encode, reference};
+use crate::streams::{Rules, encode, reference};
 
 /// Mostly short, sometimes about as long as a message may be, sometimes much longer.
 fn length() -> impl Strategy<Value = usize> {
@@ -148,7 +148,7 @@ proptest! {
         messages in vec((any::<u8>(), length(), 0u8..4), 1..80),
         writes in vec(1usize..1200, 0..60),
     ) {
-        for framing in FRAMINGS {
+        for &framing in Framing::ALL {
             let stream = stream(framing, &messages);
             for oversize in [Oversize::Truncate, Oversize::Drop] {
                 check_socket(Rules { framing, max, oversize }, &stream, &writes);
@@ -264,7 +264,7 @@ fn a_violation_closes_the_connection_and_the_messages_before_it_are_kept() {
 /// long one.
 #[test]
 fn a_long_message_in_pieces_is_whole_where_a_batch_holds_one_message() {
-    for framing in FRAMINGS {
+    for &framing in Framing::ALL {
         let mut config = small::config();
         config.buffer_messages = 8;
         let valve = Valve::open();

@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::streams::sum::{Found, Sum};
-use crate::streams::{FRAMINGS, POLICIES, Rules, check, check_split, encode};
+use crate::streams::{Rules, check, check_split, encode};
 
 /// Counts around everything that a decoder compares them with.
 fn count(max: usize) -> impl Strategy<Value = u64> {
@@ -138,28 +138,10 @@ fn any_split_of(framing: Framing) {
 }
 
 #[test]
-fn any_split_of_lines_gives_the_same() {
-    any_split_of(Framing::Lines);
-}
-
-#[test]
-fn any_split_of_nul_gives_the_same() {
-    any_split_of(Framing::Nul);
-}
-
-#[test]
-fn any_split_of_octet_counted_gives_the_same() {
-    any_split_of(Framing::OctetCounted);
-}
-
-#[test]
-fn any_split_of_syslog_gives_the_same() {
-    any_split_of(Framing::Syslog);
-}
-
-#[test]
-fn any_split_of_length_prefixed_gives_the_same() {
-    any_split_of(Framing::LengthPrefixed);
+fn any_split_of_a_stream_gives_the_same_in_each_framing() {
+    for &framing in Framing::ALL {
+        any_split_of(framing);
+    }
 }
 
 pub(crate) fn rules(framing: Framing, max: usize, oversize: Oversize) -> Rules {
@@ -235,7 +217,7 @@ fn ten_green_bottles_are_a_line_to_syslog() {
 
 /// What the commonest senders write. Each is decoded in the same way however it is split.
 fn arrives(framing: Framing, max: usize, stream: &[u8], expected: &[&str]) {
-    for oversize in POLICIES {
+    for &oversize in Oversize::ALL {
         let rules = rules(framing, max, oversize);
         let sum = decode(rules, stream);
         let found: Vec<_> = sum
@@ -324,7 +306,7 @@ fn byte_order_marks_and_the_double_ends_of_gelf_and_perl_are_framing() {
 
 #[test]
 fn a_truncated_message_ends_with_a_whole_character() {
-    for framing in FRAMINGS {
+    for &framing in Framing::ALL {
         for (text, expected) in [("<1>é🦀xxxx", "<1>é"), ("<1>abcd€xx", "<1>abcd")] {
             let stream = match framing {
                 Framing::Syslog => encode::input(Framing::OctetCounted, text.as_bytes()),
@@ -450,7 +432,7 @@ fn a_count_above_16_longest_messages_and_1_mib_is_an_invalid_frame() {
 
 #[test]
 fn the_next_message_after_one_that_is_too_long_is_whole() {
-    for framing in FRAMINGS {
+    for &framing in Framing::ALL {
         let send = |message: &[u8]| encode::input(framing, message);
         let stream = [
             send(b"before"),
@@ -459,7 +441,7 @@ fn the_next_message_after_one_that_is_too_long_is_whole() {
             send(b"after"),
         ]
         .concat();
-        for oversize in POLICIES {
+        for &oversize in Oversize::ALL {
             let rules = rules(framing, 8, oversize);
             let sum = decode(rules, &stream);
             let expected: &[&[u8]] = match oversize {

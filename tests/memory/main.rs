@@ -1,6 +1,6 @@
-//! Resident memory stays below the bound that the server prints at start, whatever is sent to it,
-//! while the sink stands still and while it takes; and the bound is not so far above that it says
-//! nothing.
+//! Resident memory stays below the limit that the server prints at start, whatever is sent to the
+//! server, while the sink stands still and while it writes; and the limit is not so far above what
+//! is used that it says nothing.
 //!
 //! `DRAINLINE_LONG` runs a pairwise cover of the grid and some of the mixes; without it there are a
 //! few cells. `DRAINLINE_CELLS` chooses: `all` is the whole grid (hours without `--release`) and

@@ -188,10 +188,13 @@ impl Pair {
     fn acquire(&mut self, asked: Weight, wait: bool) {
         let id = self.twin.entries.len();
         let mut waker_kept = false;
-        let answer = self.semaphore.acquire(asked, wait, || {
-            waker_kept = true;
-            id
-        });
+        let answer = match wait {
+            true => self.semaphore.acquire(asked, || {
+                waker_kept = true;
+                id
+            }),
+            false => self.semaphore.try_acquire(asked),
+        };
         let said = match answer {
             Acquire::Granted => "granted",
             Acquire::Queued(_) => "queued",
@@ -313,7 +316,7 @@ proptest! {
 }
 
 fn queued<W>(semaphore: &mut WeightedSemaphore<W>, asked: Weight, waker: W) -> Ticket {
-    match semaphore.acquire(asked, true, || waker) {
+    match semaphore.acquire(asked, || waker) {
         Acquire::Queued(ticket) => ticket,
         other => panic!("{other:?} instead of queued"),
     }
@@ -323,7 +326,7 @@ fn queued<W>(semaphore: &mut WeightedSemaphore<W>, asked: Weight, waker: W) -> T
 fn a_cancelled_head_lets_those_behind_it_through() {
     let mut semaphore = WeightedSemaphore::new(LIMIT);
     assert_eq!(
-        semaphore.acquire(weight(8, 8), true, || "holder"),
+        semaphore.acquire(weight(8, 8), || "holder"),
         Acquire::Granted
     );
     let heavy = queued(&mut semaphore, weight(9, 9), "heavy");
@@ -338,10 +341,7 @@ fn a_cancelled_head_lets_those_behind_it_through() {
 #[test]
 fn a_grant_beats_the_timeout_that_comes_after_it() {
     let mut semaphore = WeightedSemaphore::new(LIMIT);
-    assert_eq!(
-        semaphore.acquire(LIMIT, true, || "holder"),
-        Acquire::Granted
-    );
+    assert_eq!(semaphore.acquire(LIMIT, || "holder"), Acquire::Granted);
     let ticket = queued(&mut semaphore, weight(1, 1), "waiter");
     assert_eq!(semaphore.finish(LIMIT), vec!["waiter"]);
     assert_eq!(semaphore.cancel(ticket), Cancel::Gone);
@@ -351,10 +351,7 @@ fn a_grant_beats_the_timeout_that_comes_after_it() {
 #[test]
 fn nothing_is_granted_after_close_and_what_was_granted_stays() {
     let mut semaphore = WeightedSemaphore::new(LIMIT);
-    assert_eq!(
-        semaphore.acquire(LIMIT, true, || "holder"),
-        Acquire::Granted
-    );
+    assert_eq!(semaphore.acquire(LIMIT, || "holder"), Acquire::Granted);
     let ticket = queued(&mut semaphore, weight(3, 1), "waiter");
     assert_eq!(semaphore.close(), (3, vec!["waiter"]));
     assert_eq!(
@@ -363,10 +360,7 @@ fn nothing_is_granted_after_close_and_what_was_granted_stays() {
     );
     assert_eq!(semaphore.finish(LIMIT), Vec::<&str>::new());
     assert_eq!(semaphore.cancel(ticket), Cancel::Gone);
-    assert_eq!(
-        semaphore.acquire(weight(1, 1), true, || "late"),
-        Acquire::Closed
-    );
+    assert_eq!(semaphore.acquire(weight(1, 1), || "late"), Acquire::Closed);
     assert_eq!(semaphore.close(), (0, Vec::new()));
     assert_eq!((semaphore.items(), semaphore.in_flight()), (0, 0));
 }

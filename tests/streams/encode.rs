@@ -8,7 +8,8 @@ pub fn input(framing: Framing, message: &[u8]) -> Vec<u8> {
         Framing::Nul => output(OutputFraming::Nul, message),
         Framing::OctetCounted => output(OutputFraming::OctetCounted, message),
         Framing::LengthPrefixed => output(OutputFraming::LengthPrefixed, message),
-        _ => output(OutputFraming::Lines, message),
+        Framing::Lines | Framing::Syslog => output(OutputFraming::Lines, message),
+        other => panic!("a framing that is not known here: {other}"),
     }
 }
 

@@ -18,14 +18,6 @@ use drainline::ingest::{Framing, Oversize};
 
 use sum::{Limited, Sum};
 
-pub const FRAMINGS: [Framing; 5] = [
-    Framing::Lines,
-    Framing::Nul,
-    Framing::OctetCounted,
-    Framing::Syslog,
-    Framing::LengthPrefixed,
-];
-pub const POLICIES: [Oversize; 3] = [Oversize::Truncate, Oversize::Drop, Oversize::Close];
 const ENDS: [End; 2] = [End::Eof, End::Interrupted(Discard::Reset)];
 
 /// Up to here a stream is also tried a byte at a time.
@@ -59,7 +51,8 @@ impl Rules {
             Framing::Nul => self.max + character,
             Framing::LengthPrefixed => self.max + 4 + character,
             Framing::Syslog => digits_and_space + (self.max + character.max(end)).max(priority),
-            _ => self.max + digits_and_space + character,
+            Framing::OctetCounted => self.max + digits_and_space + character,
+            other => panic!("a framing that is not known here: {other}"),
         }
     }
 }
@@ -134,7 +127,7 @@ pub fn check_split(
 /// # Panics
 /// As [`check_split`].
 pub fn check(framing: Framing, max: usize, stream: &[u8], reads: &[usize]) {
-    for oversize in POLICIES {
+    for &oversize in Oversize::ALL {
         let rules = Rules {
             framing,
             max,

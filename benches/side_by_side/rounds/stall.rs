@@ -45,18 +45,18 @@ pub(super) fn run(turn: Turn<'_>, connections: usize) -> Outcome<Figures> {
 
     let sent = load.wait()?;
     fifo.wait_for_lines(sent.messages);
-    let bound = printed_bound(&site);
+    let limit = printed_limit(&site);
     let (mut figures, _) = site.finish(sent.messages, sent.bytes)?;
     figures.set(Metric::BytesPerSecond, before);
     figures.set(Metric::Recovered, after / before);
-    if let (Some(bound), Some(peak)) = (bound, figures.get(Metric::PeakBytes)) {
-        figures.set(Metric::PeakOfBound, peak / bound);
+    if let (Some(limit), Some(peak)) = (limit, figures.get(Metric::PeakBytes)) {
+        figures.set(Metric::PeakOfLimit, peak / limit);
     }
     Ok(figures)
 }
 
 /// The memory that drainline's first lines say it can ever need, in bytes.
-fn printed_bound(site: &Site) -> Option<f64> {
+fn printed_limit(site: &Site) -> Option<f64> {
     let log = site.server.log();
     let (before, _) = log.split_once(" of memory")?;
     let mut words = before.rsplit(' ');

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{DRAINLINE, FLOOR, GO, RSYSLOG, SYSLOG_NG, TOKIO, TOKIO_1};
-use crate::figures::Metric::{BytesPerSecond, CpuNs, Delivered, PeakOfBound, Recovered};
+use crate::figures::Metric::{BytesPerSecond, CpuNs, Delivered, PeakOfLimit, Recovered};
 use crate::peer::Peer;
 use crate::scenario::{Batches, Entrant, Scenario, Sink, Target};
 
@@ -125,7 +125,7 @@ pub(super) const ALL: &[Scenario] = &[
         sink: Sink::Fifo,
         entrants: &[DRAINLINE.with(&["--when-full", "block"])],
         targets: &[
-            Target::is_at_most("drainline", PeakOfBound, 1.0),
+            Target::is_at_most("drainline", PeakOfLimit, 1.0),
             Target::is_at_least("drainline", Delivered, 1.0),
             Target::is_at_least("drainline", Recovered, 0.95),
         ],

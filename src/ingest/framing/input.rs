@@ -73,6 +73,19 @@ impl Framing {
             Framing::LengthPrefixed => "length-prefixed",
         }
     }
+
+    /// A shell command that prints one message in this framing, for the program's line to try. Here
+    /// because only the crate of a `#[non_exhaustive]` enum can have every case.
+    #[doc(hidden)]
+    pub const fn hello(self) -> &'static str {
+        match self {
+            Framing::Lines => "echo hello",
+            Framing::Nul => r"printf 'hello\0'",
+            Framing::OctetCounted => "printf '5 hello'",
+            Framing::Syslog => "echo '<13>hello'",
+            Framing::LengthPrefixed => r"printf '\0\0\0\005hello'",
+        }
+    }
 }
 
 impl fmt::Display for Framing {

@@ -134,8 +134,11 @@ impl Quota {
                 }
                 return inner.refuse(drop_reason(end), weight.messages);
             }
-            let waits = !matches!(send_wait, SendWait::Never);
-            match inner.semaphore.acquire(weight, waits, || Arc::clone(state)) {
+            let answer = match send_wait {
+                SendWait::Never => inner.semaphore.try_acquire(weight),
+                _ => inner.semaphore.acquire(weight, || Arc::clone(state)),
+            };
+            match answer {
                 Acquire::Granted => return Acquired::Granted,
                 Acquire::Queued(ticket) => *state.wait.lock() = WaitState::Queued(ticket),
                 Acquire::Busy => {
@@ -167,7 +170,7 @@ impl Quota {
         if state.ended().is_some_and(refuses_sends) {
             return Err(Unavailable::Ended);
         }
-        match inner.semaphore.acquire(weight, false, || Arc::clone(state)) {
+        match inner.semaphore.try_acquire(weight) {
             Acquire::Granted => {
                 inner.received += weight.messages;
                 Ok(())

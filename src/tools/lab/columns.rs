@@ -82,7 +82,7 @@ pub(super) const COLUMNS: [Column; 11] = [
     Column {
         key: "rejected_clients",
         head: "rejected",
-        means: "clients that were turned away",
+        means: "clients that were rejected",
         value: |of| json!(of.rejected()),
         words: |of| words::count(of.rejected()),
         is_bad: |_| false,

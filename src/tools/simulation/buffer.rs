@@ -45,7 +45,10 @@ impl Buffer {
 
     /// Asks for room; what is granted is in the buffer.
     pub(super) fn offer(&mut self, weight: Weight, waits: bool, connection: usize) -> Acquire {
-        let take = self.semaphore.acquire(weight, waits, || connection);
+        let take = match waits {
+            true => self.semaphore.acquire(weight, || connection),
+            false => self.semaphore.try_acquire(weight),
+        };
         if take == Acquire::Granted {
             self.put(weight);
         }
@@ -59,7 +62,7 @@ impl Buffer {
 
     /// Puts in what came as many small batches. There is [room](Buffer::has_room) for it.
     pub(super) fn put_flow(&mut self, weight: Weight) {
-        if self.semaphore.acquire(weight, false, || 0) == Acquire::Granted {
+        if self.semaphore.try_acquire(weight) == Acquire::Granted {
             self.push(Item::Flow(weight));
         }
     }

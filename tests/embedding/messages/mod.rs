@@ -16,13 +16,6 @@ use crate::common::small;
 use drainline::ingest::{Framing, Oversize, ReadMessages};
 use drainline::{BoxError, Config, Connection, EndReason, Sender, Server, Stats};
 
-const FRAMINGS: [Framing; 5] = [
-    Framing::Lines,
-    Framing::Nul,
-    Framing::OctetCounted,
-    Framing::Syslog,
-    Framing::LengthPrefixed,
-];
 const MAX: usize = 1000;
 
 type Handler = fn(&mut Connection, &Sender<Vec<u8>>) -> Result<(), BoxError>;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{FRAMINGS, Handler, MAX, connect, echo_lines, start};
+use super::{Handler, MAX, connect, echo_lines, start};
 use crate::common::client::{self, Closed};
 use crate::common::handlers::drained;
 use crate::common::small;
@@ -16,7 +16,7 @@ use drainline::ingest::{Framing, ReadMessages};
 #[test]
 fn a_burst_of_pipelined_requests_is_answered_in_order() {
     const REQUESTS: usize = 10_000;
-    for framing in FRAMINGS {
+    for &framing in Framing::ALL {
         let (server, _messages) = start(small::config(), move |conn, _| {
             let mut requests = conn.messages(framing, MAX);
             while let Some(request) = requests.next_message()? {

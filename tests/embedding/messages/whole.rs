@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{FRAMINGS, MAX, connect, ended, pass_on, start};
+use super::{MAX, connect, ended, pass_on, start};
 use crate::common::client::{self, Closed};
 use crate::common::handlers::drained;
 use crate::common::small;
@@ -22,7 +22,7 @@ fn samples() -> Vec<Vec<u8>> {
 
 #[test]
 fn messages_come_whole_and_in_order_in_every_framing_however_the_stream_is_split() {
-    for framing in FRAMINGS {
+    for &framing in Framing::ALL {
         let (server, messages) = start(small::config(), pass_on(framing, Oversize::Close));
         let samples = samples();
         let encoded = samples.iter().map(|sample| encode::input(framing, sample));
@@ -90,7 +90,7 @@ fn what_is_framed_wrongly_ends_the_connection_as_a_protocol_error() {
 #[test]
 fn what_is_too_long_is_truncated_or_dropped_as_the_handler_chose() {
     let long = vec![b'x'; 5 * MAX];
-    for framing in FRAMINGS {
+    for &framing in Framing::ALL {
         let sent = [&b"one"[..], &long, b"two", &long, b"three"];
         let stream: Vec<u8> = sent
             .iter()

@@ -59,9 +59,7 @@ impl Books {
     fn queue(&self, weight: Weight) {
         let mut inner = self.quota().inner.lock();
         inner.received += weight.messages;
-        let Acquire::Queued(ticket) = inner
-            .semaphore
-            .acquire(weight, true, || Arc::clone(&self.state))
+        let Acquire::Queued(ticket) = inner.semaphore.acquire(weight, || Arc::clone(&self.state))
         else {
             panic!("the buffer has capacity")
         };
@@ -93,9 +91,7 @@ const WAYS: &[Way] = &[
         whole: |books| assert_eq!(books.enter(TWO), Acquired::Granted),
         without: |books| {
             let mut inner = books.quota().inner.lock();
-            let taken = inner
-                .semaphore
-                .acquire(TWO, false, || Arc::clone(&books.state));
+            let taken = inner.semaphore.try_acquire(TWO);
             assert_eq!(taken, Acquire::Granted);
         },
     },
@@ -178,7 +174,7 @@ const WAYS: &[Way] = &[
         },
     },
     Way {
-        name: "dropped, let go of undone",
+        name: "dropped, unacknowledged",
         whole: |books| {
             books.enter(TWO);
             books.quota().picked_up();
@@ -190,7 +186,7 @@ const WAYS: &[Way] = &[
         },
     },
     Way {
-        name: "dropped, a grant undone",
+        name: "dropped, a grant taken back",
         whole: |books| {
             books.enter(TWO);
             books.quota().undo(TWO, DropReason::NoSlot);

@@ -1,4 +1,4 @@
-//! How an acceptor turns clients away: counted, logged, and closed, also where the system has no
+//! How an acceptor rejects clients: counted, logged, and closed, also where the system has no
 //! descriptor left to accept them with.
 
 use std::io;
