@@ -72,9 +72,9 @@ fn find_replaced(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     Ok((folder, name))
 }
 
-/// Whether the port file would replace the sink's file.
-pub(super) fn replaces(port_file: &Path, sink: &Path) -> bool {
-    resolve(port_file) == resolve(sink)
+/// Whether a file that is written to `path` would replace `other`.
+pub(crate) fn replaces(path: &Path, other: &Path) -> bool {
+    resolve(path) == resolve(other)
 }
 
 /// Writes a file that is whole whenever it exists: to a new file in the same folder, under a name

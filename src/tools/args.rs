@@ -1,5 +1,6 @@
 //! What the tools' flags share: where the report goes, and how many descriptors there are.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -51,6 +52,21 @@ impl Output {
         })
     }
 
+    /// As [`check`](Output::check), for a tool that reads or writes another file: `--json` must not
+    /// replace that one, which is called `what`.
+    ///
+    /// # Errors
+    /// The file cannot be created or replaced, or is the other one.
+    pub(super) fn check_beside(&self, other: &Path, what: &str) -> Result<(), UsageError> {
+        match &self.json {
+            Some(json) if !is_stdout(json) && files::replaces(json, other) => {
+                let text = format!("it would replace {what}: name another file");
+                Err(not_written(json, &io::Error::other(text)))
+            }
+            _ => self.check(),
+        }
+    }
+
     /// Prints `text` and writes `json` to its file, or prints `json` alone. Both end with LF.
     ///
     /// # Errors
@@ -90,7 +106,7 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn not_written(path: &Path, error: &std::io::Error) -> UsageError {
+fn not_written(path: &Path, error: &io::Error) -> UsageError {
     UsageError::new(NOT_WRITTEN, &format!("--json {}: {error}", path.display()))
 }
 

@@ -181,6 +181,27 @@ fn what_cannot_be_read_is_one_line() {
     );
 }
 
+#[test]
+fn a_report_replaces_neither_what_is_verified_nor_a_page() {
+    let written = Written::new(&[]);
+    let (input, before) = (
+        written.path.to_str().unwrap(),
+        fs::read(&written.path).unwrap(),
+    );
+    let verify = ["verify", input, "--json", input];
+    let named = "it would replace the file that is verified";
+    refused(Drainline::with(&verify), 1, &["--json ", input, named]);
+    assert_eq!(fs::read(&written.path).unwrap(), before);
+    let page = written.path.with_extension("page");
+    let page = page.to_str().unwrap();
+    let lab = ["lab", "--duration=1s", "--json", page, "--html", page];
+    refused(
+        Drainline::with(&lab),
+        1,
+        &["--json ", page, "the page of --html"],
+    );
+}
+
 /// Each tool has the same flag: `--json FILE` writes the report beside the text, `--json -` in its
 /// place, and what cannot be written is said before anything is done.
 #[test]

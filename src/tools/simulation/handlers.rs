@@ -37,6 +37,8 @@ impl Simulator<'_> {
 
     /// Sends one batch of what it holds. `false`: it waits in line.
     fn send(&mut self, id: usize) -> bool {
+        // What a handler has to catch up with may be millions of batches, in one event.
+        self.steps += 1;
         let connection = &self.connections[id];
         let reads = &self.crowds[connection.crowd].reads;
         let weight = match reads.batch(connection.held) {
