@@ -187,7 +187,7 @@ fn clients(metrics: &Metrics) -> Option<String> {
     let held_up = metrics.held_up_p99;
     let held_up =
         (held_up >= SHORT).then(|| format!("clients were held up for up to {}", time(held_up)));
-    let rejected = (rejected > 0).then(|| format!("{} times one was turned away", count(rejected)));
+    let rejected = (rejected > 0).then(|| format!("{} connects were rejected", count(rejected)));
     match (held_up, rejected) {
         (Some(held_up), Some(rejected)) => Some(format!("{held_up}, and {rejected}")),
         (held_up, rejected) => held_up.or(rejected),

@@ -92,8 +92,8 @@ pub(super) fn text(summary: &Summary) -> String {
     }
     if summary.was_timed_out {
         text += match counts.unsent {
-            0 => "ended by --timeout: the server closed no connection for so long\n",
-            _ => "ended by --timeout: the server took nothing for so long\n",
+            0 => "ended by --timeout: the server closed no connection for that long\n",
+            _ => "ended by --timeout: the server read nothing for that long\n",
         };
     }
     if let Some(error) = &counts.first_error {

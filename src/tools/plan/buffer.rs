@@ -90,17 +90,19 @@ pub(super) fn decide(inputs: &Inputs, memory: Option<u64>, settings: &mut Settin
     let why = if !inputs.keeps_up() {
         fills_up(inputs, messages)
     } else if messages < wanted.arrives {
-        format!("{arriving}, which is more than there is room for")
+        format!("{arriving}, which is more than the memory for the buffer holds")
     } else if messages < wanted.messages {
-        format!("{arriving}, and for what comes unevenly as much more as there is room for")
+        format!(
+            "{arriving}, and as much more for uneven arrivals as the memory for the buffer holds"
+        )
     } else if messages < default.buffer_messages as u64 {
-        format!("{arriving}: what there is room for holds more")
+        format!("{arriving}: the memory for the buffer holds more")
     } else if inputs.stall.is_zero() {
         format!("the default, as there is no stall to hold; {unused}")
     } else if wanted.messages <= default.buffer_messages as u64 {
         format!("{arriving}: the default holds more, and {unused}")
     } else {
-        format!("{arriving}, and a quarter more for what comes unevenly")
+        format!("{arriving}, and a quarter more for uneven arrivals")
     };
     settings.decide("--buffer-messages", messages.to_string(), why);
 

@@ -108,7 +108,7 @@ fn fit(share: Inputs, count: u64) -> Result<Fit, UsageError> {
         settings = settings::settings(&share, Some(least));
     }
     if count > 1 {
-        settings::turn_clients_away(&mut settings);
+        settings::refuse_clients(&mut settings);
     }
     match check(&settings) {
         Ok((limits, notes)) => Ok(Fit::Holds(Box::new(Machine {

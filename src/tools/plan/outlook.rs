@@ -52,7 +52,7 @@ impl Outlook {
             Some(self.waits()),
             self.held_back(config),
             Some(format!(
-                "{} messages at most are in it or wait for room",
+                "at most {} messages are in the buffer or wait for it",
                 count(self.simulated.metrics.peak_buffered)
             )),
             paused.map(|paused| format!("new clients are not accepted for {}", seconds(paused))),

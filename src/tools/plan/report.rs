@@ -97,13 +97,13 @@ fn load(inputs: &Inputs) -> String {
     )
 }
 
-/// The promise, and how far a simulation bears it out where not to its end.
+/// The promise, and how much of the load a simulation confirms it for, where not for all.
 fn promised(plan: &Plan) -> String {
     let expected = &plan.expected;
     let text = promise(plan.machine.settings.promise);
     match expected.simulated_alone() {
         Some(part) if plan.machine.settings.promise.loses_nothing() => {
-            format!("{text}. This is computed: a simulation bears it out for {part} alone")
+            format!("{text}. This is computed: a simulation confirms it for {part} alone")
         }
         _ => text,
     }
@@ -145,7 +145,7 @@ fn apart(inputs: &Inputs) -> Option<String> {
     let recovery = inputs.recovery().filter(|recovery| !recovery.is_zero())?;
     let spare = inputs.sink_rate?.checked_sub(inputs.rate)?;
     Some(format!(
-        "Stalls have to be {} apart: so long the sink makes up for one, with the {} that it has to spare.",
+        "After such a stall the sink needs {} to catch up, with the {} that it has to spare. Stalls that come sooner add up.",
         seconds(recovery),
         rate(spare)
     ))

@@ -48,18 +48,18 @@ fn when_full(inputs: &Inputs, settings: &mut Settings) {
         (Some(_), WhenFull::Block) => "as asked for: senders wait as long as it takes, and nothing is dropped".to_owned(),
         (Some(_), _) => "as asked for: a sender that waits too long is disconnected".to_owned(),
         (None, WhenFull::Block) if inputs.sink_rate == Some(inputs.rate) => {
-            "the sink takes what arrives and no more, so what a stall leaves behind stays for ever: senders that find no room \
-             have to wait, which TCP makes them do"
+            "the sink takes what arrives and no more, so what a stall leaves behind stays for ever: once the buffer is full, \
+             senders have to wait, which TCP flow control makes them do"
                 .to_owned()
         }
         (None, WhenFull::Block) => format!(
             "{} arrive and the sink takes {}: no buffer is large enough for that, so the senders have to wait, which TCP \
-             makes them do",
+             flow control makes them do",
             rate(inputs.rate),
             rate(inputs.sink_rate.unwrap_or_default()),
         ),
-        (None, _) => "the sink catches up after a stall, so nobody has to wait for ever; who does is stuck, and is disconnected \
-                      rather than kept"
+        (None, _) => "the sink catches up after a stall, so no sender has to wait for ever; one that does is stuck, and is \
+                      disconnected"
             .to_owned(),
     };
     settings.config.when_full = when_full;
@@ -120,21 +120,21 @@ fn send_timeout(inputs: &Inputs, line: Duration, settings: &mut Settings) {
     };
     settings.config.send_timeout = timeout.min(DAY);
     let mut why = format!(
-        "longer than the stall of {}",
+        "outlasts a stall of {}",
         units::print_duration(inputs.stall)
     );
     if !line.is_zero() {
         why += &format!(
-            ", and than the {} more that the sink may need until it comes to the last in line",
+            " and the {} that the sink may then need to reach the last sender in line",
             seconds(line)
         );
     }
-    why += ": nobody is disconnected for a stall that lasts twice as long";
+    why += "; even a stall twice as long disconnects nobody";
     if inputs.stall.is_zero() {
-        why = "the default, which outlasts what is no more than a hiccup of the sink".to_owned();
+        why = "the default: a short hiccup of the sink disconnects nobody".to_owned();
     }
     if needed > DAY {
-        why = "the longest there is".to_owned();
+        why = "the longest that is accepted".to_owned();
     }
     settings.decide(
         "--send-timeout",
@@ -149,7 +149,8 @@ fn pause(inputs: &Inputs, line: Duration, settings: &mut Settings) {
     let (pause, why) = if waits && !inputs.keeps_up() {
         let pause = whole_seconds((line * 2).max(Duration::from_secs(5))).min(DAY);
         let why = format!(
-            "{}, up to {} each; who waits longer than twice that has a sink that is in trouble, and nobody new is let in",
+            "{}, for up to {} each; a wait of more than twice that means that the sink is in trouble, and no new client is \
+             accepted",
             match inputs.sink_rate == Some(inputs.rate) {
                 true => "in this load senders wait once the buffer is full",
                 false => "in this load senders always wait",
@@ -160,7 +161,7 @@ fn pause(inputs: &Inputs, line: Duration, settings: &mut Settings) {
     } else {
         let pause = (config.send_timeout / 6).max(Duration::from_secs(1));
         let pause = Duration::from_secs(pause.as_secs());
-        let why = "a sixth of the time after which somebody is disconnected: by then nobody new has to be let in to wait as well";
+        let why = "a sixth of --send-timeout: while senders have waited for that long, a new client would only have to wait, too";
         (pause, why.to_owned())
     };
     config.pause_after = PauseAfter::After(pause);
@@ -172,18 +173,18 @@ fn connections(inputs: &Inputs, settings: &mut Settings) {
     let most = round_up(wanted + wanted / 4 + 16).min(1_000_000);
     settings.config.max_connections = Some(most as usize);
     let why = format!(
-        "{} connections, a quarter more and 16, for those that come back before their old one has ended. Whoever is above waits \
-         in the kernel's queue",
+        "{} connections, a quarter more and 16, for clients that come back before their old connection has ended. Clients above \
+         that wait in the kernel's queue",
         count(wanted)
     );
     settings.decide("--max-connections", most.to_string(), why);
 }
 
-/// Behind a balancer there are others who may have room.
-pub(super) fn turn_clients_away(settings: &mut Settings) {
+/// Behind a balancer there are other machines, which may have free slots.
+pub(super) fn refuse_clients(settings: &mut Settings) {
     settings.config.on_overload = OnOverload::Refuse;
     let why =
-        "another machine may have room: who is refused is sent there, and a health check sees it"
+        "another machine may have a free slot: the balancer sends a refused client there, and a health check sees the refusal"
             .to_owned();
     settings.decide("--on-overload", "refuse".to_owned(), why);
 }

@@ -39,7 +39,7 @@ pub(super) fn text(check: &SequenceCheck, show: usize) -> String {
             "there are too many gaps to keep: what arrived very late is counted as duplicated\n";
     }
     text + &format!(
-        "{} of {}: {} missing, {} duplicated, {} torn, {} misordered, {} unexpected; nothing of {}\n",
+        "{} of {}: {} missing, {} duplicated, {} torn, {} misordered, {} unexpected; {} absent\n",
         counted(total.messages, "message"),
         counted(total.connections, "connection"),
         total.missing,

@@ -284,7 +284,7 @@ fn what_was_not_simulated_is_told_and_not_promised() {
         )
         .expect("a part");
     let computed =
-        format!("This is computed: a simulation bears it out for the first {part} alone.");
+        format!("This is computed: a simulation confirms it for the first {part} alone.");
     assert!(promise.contains(&computed), "{told}");
     assert!(outlook.contains("at its end "), "{told}");
 }
