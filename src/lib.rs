@@ -9,6 +9,40 @@
 //! - [`Server`]: for messages of your own type, with replies. Begin here to embed drainline.
 //! - [`ingest::Ingest`]: lines in, batches out to a [`Sink`](ingest::Sink), as the program does it.
 //!
+//! An echo of lines:
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::{Shutdown, TcpStream};
+//! use std::time::Duration;
+//!
+//! use drainline::ingest::{Framing, ReadMessages};
+//! use drainline::{BoxError, Server};
+//!
+//! # fn main() -> Result<(), BoxError> {
+//! let server = Server::builder::<()>()
+//!     .listen("127.0.0.1:0".parse()?)
+//!     .serve(|conn| {
+//!         let mut lines = conn.messages(Framing::Lines, 4096);
+//!         while let Some(line) = lines.next_message()? {
+//!             lines.write_all(&line)?;
+//!             lines.write_all(b"\n")?;
+//!         }
+//!         Ok(())
+//!     })?;
+//!
+//! let mut client = TcpStream::connect(server.local_addrs()[0])?;
+//! client.write_all(b"hello\n")?;
+//! client.shutdown(Shutdown::Write)?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "hello\n");
+//!
+//! assert!(server.shutdown(Duration::from_secs(5)).is_balanced());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Long texts:
 //!
 //! - [`design`]: the terms, the threads, the way of a message, the order of a shutdown.

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use super::flag::{Flag, Takes};
+use super::flag::{Flag, Setting, Takes};
 
 const LONG_WIDTH: usize = 100;
 
@@ -24,7 +24,7 @@ pub(crate) struct Page {
 
 /// `command` with both helps in place of clap's own.
 pub(super) fn install<S: Default>(command: Command, page: &Page, flags: &[Flag<S>]) -> Command {
-    let long = long(command.clone(), page);
+    let long = long(command.clone(), page, flags);
     // clap gives before_help to -h and before_long_help to --help.
     command
         .before_help(short(page, flags))
@@ -75,7 +75,14 @@ fn item<S: Default>(flag: &Flag<S>) -> String {
 }
 
 /// Every flag in whole sentences, with its default and what it accepts.
-fn long(command: Command, page: &Page) -> String {
+fn long<S: Default>(command: Command, page: &Page, flags: &[Flag<S>]) -> String {
+    let is_required = |flag: &&Flag<S>| flag.value().is_some_and(Setting::is_required);
+    let required = flags.iter().filter(is_required);
+    // In the help alone: clap would say that an argument is missing before it says what is wrong
+    // with another.
+    let command = required.fold(command, |command, flag| {
+        command.mut_arg(flag.name, |arg| arg.required(true))
+    });
     command
         .override_usage(page.usage)
         .after_long_help(page.after)

@@ -13,6 +13,12 @@ const BAD_VALUE: u8 = 2;
 /// Values contradict each other (EX_CONFIG of sysexits.h).
 pub(crate) const CONTRADICTION: u8 = 78;
 
+/// The command without a name of its own, which serves.
+const SERVER: &str = "drainline";
+
+/// The other commands.
+pub(crate) const COMMANDS: [&str; 4] = ["load", "verify", "lab", "plan"];
+
 /// Why nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UsageError {
@@ -96,6 +102,7 @@ fn unknown(error: &clap::Error, command: &Command, flag: &str) -> String {
     if !flag.starts_with('-') {
         let argument = command.get_positionals().find(|arg| !arg.is_last_set());
         let expected = match argument {
+            None if name == SERVER => return unknown_command(flag),
             None => "only flags".to_owned(),
             Some(argument) => {
                 let name = argument.get_id().as_str().to_uppercase();
@@ -109,6 +116,31 @@ fn unknown(error: &clap::Error, command: &Command, flag: &str) -> String {
         format!("unknown flag {flag}: {name} -h lists the flags")
     } else {
         format!("unknown flag {flag}: did you mean {suggested}?")
+    }
+}
+
+/// A word where the server takes flags alone: perhaps a command, mistyped or not the first word.
+fn unknown_command(word: &str) -> String {
+    let commands = Command::new(SERVER)
+        .disable_help_subcommand(true)
+        .subcommands(COMMANDS.map(Command::new));
+    let error = commands.try_get_matches_from([SERVER, word]).err();
+    let nearest = error.as_ref().and_then(|error| {
+        // clap has the nearest last.
+        match error.get(ContextKind::SuggestedSubcommand)? {
+            ContextValue::Strings(names) => names.last(),
+            _ => None,
+        }
+    });
+    let commands = COMMANDS.join(", ");
+    match nearest {
+        Some(nearest) => format!(
+            "unexpected argument '{word}': did you mean {SERVER} {nearest}? The commands are {commands}"
+        ),
+        None => format!(
+            "unexpected argument '{word}': expected flags, or as the first word a command \
+             ({commands}); {SERVER} -h lists the flags"
+        ),
     }
 }
 

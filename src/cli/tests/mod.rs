@@ -12,8 +12,8 @@ use drainline::{Config, FirstByteTimeout, OnOverload, PauseAfter, WhenFull};
 use drainline::ingest::Oversize;
 
 use super::command::Parsed;
-use super::settings::{AFTER, Settings, flags, parse};
-use super::usage::UsageError;
+use super::settings::{AFTER, PAGE, Settings, flags, parse};
+use super::usage::{COMMANDS, UsageError};
 use super::values::{ReportFormat, SinkSpec};
 
 fn typed(words: &[&str]) -> Result<Parsed<Settings>, UsageError> {
@@ -71,6 +71,19 @@ fn what_is_no_flag_is_one_line_with_the_nearest_flag() {
     refused(&["--frobnicate"], 2, &["--frobnicate", "drainline -h"]);
     refused(&["-x"], 2, &["-x", "drainline -h"]);
     refused(&["serve"], 2, &["serve", "flags"]);
+    for (word, nearest) in [("laod", "load"), ("verfy", "verify"), ("plans", "plan")] {
+        let line = format!("'{word}': did you mean drainline {nearest}?");
+        refused(&[word], 2, &[&line, "load, verify, lab, plan"]);
+    }
+    let listed = format!("drainline {} (", COMMANDS.join(", "));
+    assert!(PAGE.short_after.contains(&listed), "{listed}");
+    for word in ["help", "load"] {
+        refused(
+            &["--check", word],
+            2,
+            &["as the first word a command (load, verify, lab, plan)"],
+        );
+    }
     refused(
         &["--send-timeout", "-5s"],
         2,

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::super::command::{self, Parsed};
-use super::super::flag::Flag;
+use super::super::flag::{Flag, Setting};
 use super::super::help::Page;
 use super::super::renamed;
 use super::super::usage::UsageError;
@@ -126,6 +126,10 @@ fn assert_helps_are_whole<S: Default>(page: &Page, flags: &[Flag<S>]) {
             expects = format!("Default: {default}. {expects}");
         }
         assert!(told.contains(&flat(&expects)), "{name}: {expects}");
+        let is_required = flag.value().is_some_and(Setting::is_required);
+        if is_required && !flag.is_flag() {
+            assert!(long.contains(&format!("<{name}>")), "{name} in {long}");
+        }
         if flag.is_flag() {
             let mut lines = short.lines().filter(|line| line.starts_with("  "));
             let line = lines.find(|line| line.contains(&format!("{name} ")));
