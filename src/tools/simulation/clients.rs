@@ -7,7 +7,7 @@ use drainline::{DropReason, OnOverload, RejectReason};
 
 use super::super::tag::mix;
 use super::super::workload::ClientPace;
-use super::connection::{Client, Connection, Place};
+use super::connection::{Client, Connection, HandlerState};
 use super::event_queue::Event;
 use super::simulator::Simulator;
 
@@ -139,9 +139,9 @@ impl Simulator<'_> {
         };
         self.record_held_up(id);
         self.clients[client].sent += took;
-        let is_idle = self.connections[id].place == Place::Idle;
+        let is_idle = self.connections[id].state == HandlerState::Idle;
         if is_idle {
-            self.set_place(id, Place::Reading);
+            self.set_state(id, HandlerState::Reading);
         }
         self.connections[id].end = Some(took);
         if is_idle {
@@ -158,7 +158,7 @@ impl Simulator<'_> {
         loop {
             match self.admission.next(self.now) {
                 Ok(Some(id)) => {
-                    self.set_place(id, Place::Reading);
+                    self.set_state(id, HandlerState::Reading);
                     self.run_handler(id);
                 }
                 Ok(None) => break,
@@ -191,7 +191,7 @@ impl Simulator<'_> {
         let took = self.took(id);
         self.record_held_up(id);
         let Connection { client, end, .. } = self.connections[id];
-        self.set_place(id, Place::Over);
+        self.set_state(id, HandlerState::Over);
         self.unseen += took - self.connections[id].read;
         self.free.push(id);
         if end.is_none() {
@@ -204,17 +204,17 @@ impl Simulator<'_> {
         }
     }
 
-    /// The server is shut down: what handlers hold is dropped, who is in the queue is turned away.
+    /// The server is shut down: what handlers hold is dropped, and who is in the queue is rejected.
     pub(super) fn end_all(&mut self) {
         self.empty_queue(RejectReason::Shutdown);
         for id in 0..self.connections.len() {
             let connection = &mut self.connections[id];
-            if connection.place == Place::Over {
+            if connection.state == HandlerState::Over {
                 continue;
             }
             // What waits in line is the buffer's to count.
-            let in_line = match connection.place {
-                Place::Sending(_) => connection.offered.messages,
+            let in_line = match connection.state {
+                HandlerState::Sending(_) => connection.offered.messages,
                 _ => 0,
             };
             let held = std::mem::take(&mut connection.held) - in_line;

@@ -18,15 +18,15 @@ pub(super) struct Client {
     pub(super) failures: u32,
 }
 
-/// Where a handler is.
+/// What a handler does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Place {
-    /// There is none yet: the kernel holds the connection.
+pub(super) enum HandlerState {
+    /// The connection has no handler yet: the kernel holds it.
     #[default]
     Queued,
-    /// It has read all there was and waits for more. Its client is there.
+    /// The handler has read all there was and waits for more. Its client is there.
     Idle,
-    /// It is at work.
+    /// The handler is at work.
     Reading,
     Sending(Ticket),
     /// Held back by its rate limit.
@@ -38,7 +38,7 @@ pub(super) enum Place {
 pub(super) struct Connection {
     pub(super) client: usize,
     pub(super) crowd: usize,
-    pub(super) place: Place,
+    pub(super) state: HandlerState,
     /// What its client had sent on earlier ones.
     pub(super) base: u64,
     /// Messages read. Not kept while it is idle: then it is all that is due.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use drainline::policy::Weight;
 
 use super::super::workload::ClientPace;
-use super::connection::{Client, Place};
+use super::connection::{Client, HandlerState};
 use super::simulator::{CrowdState, Simulator};
 
 impl Simulator<'_> {
@@ -45,10 +45,10 @@ impl Simulator<'_> {
         let Client {
             crowd, connection, ..
         } = self.clients[client];
-        let idle = connection.filter(|&id| self.connections[id].place == Place::Idle);
+        let idle = connection.filter(|&id| self.connections[id].state == HandlerState::Idle);
         if let Some(id) = idle {
             // It has read everything up to this message.
-            self.set_place(id, Place::Reading);
+            self.set_state(id, HandlerState::Reading);
         }
         let schedule = &mut self.crowds[crowd].schedule;
         schedule.advance(schedule.due() + 1);
@@ -120,7 +120,7 @@ impl Simulator<'_> {
         let of_all = &self.clients[crowd.first..crowd.first + clients];
         let is_read = |client: &&Client| {
             let connection = client.connection.map(|id| &self.connections[id]);
-            connection.is_some_and(|connection| connection.place == Place::Idle)
+            connection.is_some_and(|connection| connection.state == HandlerState::Idle)
         };
         let due = |due, client: &Client| crowd.schedule.share(due, client.place);
         let read = of_all.iter().filter(is_read);

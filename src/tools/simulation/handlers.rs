@@ -7,7 +7,7 @@ use drainline::policy::{Acquire, Weight};
 use drainline::{DropReason, WhenFull};
 
 use super::super::workload::ClientPace;
-use super::connection::{Connection, Place};
+use super::connection::{Connection, HandlerState};
 use super::event_queue::Event;
 use super::simulator::{Simulator, Waiting};
 
@@ -54,7 +54,7 @@ impl Simulator<'_> {
             }
             Acquire::Queued(ticket) => {
                 self.connections[id].offered = weight;
-                self.set_place(id, Place::Sending(ticket));
+                self.set_state(id, HandlerState::Sending(ticket));
                 self.line.push_back(Waiting {
                     ticket,
                     connection: id,
@@ -94,7 +94,7 @@ impl Simulator<'_> {
         self.buffer.put(weight);
         self.was_put(weight);
         self.sent(id, weight);
-        self.set_place(id, Place::Reading);
+        self.set_state(id, HandlerState::Reading);
         self.leave_line();
         self.run_handler(id);
     }
@@ -105,7 +105,7 @@ impl Simulator<'_> {
         if let Some(bucket) = &mut self.connections[id].bucket {
             let wait = bucket.wait(now);
             if !wait.is_zero() {
-                self.set_place(id, Place::Pausing);
+                self.set_state(id, HandlerState::Pausing);
                 self.wake_after(id, wait);
                 return false;
             }
@@ -116,7 +116,7 @@ impl Simulator<'_> {
         if there == 0 {
             match connection.end {
                 Some(_) => self.end(id, false),
-                None => self.set_place(id, Place::Idle),
+                None => self.set_state(id, HandlerState::Idle),
             }
             return false;
         }
@@ -142,7 +142,7 @@ impl Simulator<'_> {
         let bytes = self.crowds[number].reads.held_bytes(read);
         let time = Duration::from_nanos(bytes * 1_000_000_000 / GREEDY_BYTES_PER_SECOND);
         self.processor_free = self.processor_free.max(now) + time;
-        self.set_place(id, Place::Reading);
+        self.set_state(id, HandlerState::Reading);
         self.wake_after(id, self.processor_free - now);
         false
     }
@@ -157,9 +157,12 @@ impl Simulator<'_> {
 
     pub(super) fn wake(&mut self, id: usize, turns: u32) {
         let connection = &self.connections[id];
-        let is_awaited = matches!(connection.place, Place::Reading | Place::Pausing);
+        let is_awaited = matches!(
+            connection.state,
+            HandlerState::Reading | HandlerState::Pausing
+        );
         if is_awaited && connection.turns == turns {
-            self.set_place(id, Place::Reading);
+            self.set_state(id, HandlerState::Reading);
             self.run_handler(id);
         }
     }
@@ -194,7 +197,7 @@ impl Simulator<'_> {
     /// Takes those from the head of the line whose turn has come.
     pub(super) fn leave_line(&mut self) {
         while let Some(head) = self.line.front()
-            && self.connections[head.connection].place != Place::Sending(head.ticket)
+            && self.connections[head.connection].state != HandlerState::Sending(head.ticket)
         {
             self.line.pop_front();
         }
@@ -216,7 +219,7 @@ impl Simulator<'_> {
         self.connections[id].held -= messages;
         if is_drop {
             self.connections[id].given_up = Some(self.calm);
-            self.set_place(id, Place::Reading);
+            self.set_state(id, HandlerState::Reading);
             self.run_handler(id);
         } else {
             let rest = std::mem::take(&mut self.connections[id].held);
@@ -238,7 +241,7 @@ impl Simulator<'_> {
         let (connection, crowd) = (&self.connections[id], &self.crowds[number]);
         let most = connection.read + crowd.reads.socket;
         let sent = match self.workload.crowds[number].pace {
-            ClientPace::Rate(_) if connection.place == Place::Idle => {
+            ClientPace::Rate(_) if connection.state == HandlerState::Idle => {
                 return self.due_on(connection);
             }
             ClientPace::Rate(_) => self.due_on(connection),
@@ -259,25 +262,30 @@ impl Simulator<'_> {
     }
 
     /// Moves a handler, and keeps count.
-    pub(super) fn set_place(&mut self, id: usize, place: Place) {
-        let is_busy = |place| matches!(place, Place::Reading | Place::Sending(_) | Place::Pausing);
-        let before = self.connections[id].place;
-        if before == place {
+    pub(super) fn set_state(&mut self, id: usize, state: HandlerState) {
+        let is_busy = |state| {
+            matches!(
+                state,
+                HandlerState::Reading | HandlerState::Sending(_) | HandlerState::Pausing
+            )
+        };
+        let before = self.connections[id].state;
+        if before == state {
             return;
         }
-        if before == Place::Idle {
+        if before == HandlerState::Idle {
             let read = self.took(id);
             let connection = &mut self.connections[id];
             connection.read = read;
             self.crowds[connection.crowd].idle -= 1;
         }
         let connection = &mut self.connections[id];
-        if place == Place::Idle {
+        if state == HandlerState::Idle {
             self.crowds[connection.crowd].idle += 1;
         }
-        connection.place = place;
+        connection.state = state;
         connection.turns = connection.turns.wrapping_add(1);
         self.busy -= usize::from(is_busy(before));
-        self.busy += usize::from(is_busy(place));
+        self.busy += usize::from(is_busy(state));
     }
 }

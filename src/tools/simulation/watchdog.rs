@@ -8,7 +8,7 @@ use drainline::policy::{Activity, Finding, Observation, Sample};
 
 use super::super::metrics::TICK;
 use super::super::workload::ClientPace;
-use super::connection::{Client, Place};
+use super::connection::{Client, HandlerState};
 use super::scenario::Whereabouts;
 use super::simulator::{CrowdState, Simulator};
 use super::timeline::Sight;
@@ -57,7 +57,7 @@ impl Simulator<'_> {
         self.count_looks(self.line.len());
         for waiting in &self.line {
             let connection = &mut self.connections[waiting.connection];
-            if connection.place != Place::Sending(waiting.ticket) {
+            if connection.state != HandlerState::Sending(waiting.ticket) {
                 continue;
             }
             let sample = Sample {
@@ -91,7 +91,7 @@ impl Simulator<'_> {
                     continue;
                 };
                 let connection = &mut self.connections[id];
-                if connection.place != Place::Idle {
+                if connection.state != HandlerState::Idle {
                     continue;
                 }
                 let bytes = self.now.saturating_sub(connection.since).as_secs() + 1;
@@ -189,14 +189,17 @@ impl Simulator<'_> {
 
     fn look_at_connection(&mut self, id: usize, seen: &mut Whereabouts) {
         // Who is idle has read all there was.
-        if matches!(self.connections[id].place, Place::Over | Place::Idle) {
+        if matches!(
+            self.connections[id].state,
+            HandlerState::Over | HandlerState::Idle
+        ) {
             return;
         }
         let took = self.took(id);
         let connection = &self.connections[id];
-        let in_line = match connection.place {
+        let in_line = match connection.state {
             // The buffer counts it.
-            Place::Sending(_) => connection.offered.messages,
+            HandlerState::Sending(_) => connection.offered.messages,
             _ => 0,
         };
         seen.in_server += connection.held - in_line;
