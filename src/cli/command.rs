@@ -1,6 +1,7 @@
 //! A command line as its rows read it: settings, a help, or one line that says what is wrong.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 
 use clap::Command;
 use clap::error::ErrorKind;
@@ -51,6 +52,25 @@ pub(crate) fn parse<S: Default>(
         flag.require(&matches)?;
     }
     Ok(Parsed::Run(Box::new(settings)))
+}
+
+/// What was typed for each flag that takes a value, word for word, by the flag's name: errors found
+/// after the reading say a value as it was given. Empty where the command line cannot be read.
+pub(crate) fn typed<S: Default>(
+    page: &Page,
+    flags: &[Flag<S>],
+    args: impl IntoIterator<Item = OsString>,
+) -> HashMap<&'static str, String> {
+    let Ok(matches) = clap(page, flags).try_get_matches_from(args) else {
+        return HashMap::new();
+    };
+    let valued = flags.iter().filter(|flag| flag.value().is_some());
+    let typed = valued.filter_map(|flag| {
+        let words: Vec<OsString> = matches.get_many(flag.name)?.cloned().collect();
+        let words = words.join(OsStr::new(","));
+        Some((flag.name, words.to_string_lossy().into_owned()))
+    });
+    typed.collect()
 }
 
 /// Every flag as clap sees it, for completions and manual pages, too.

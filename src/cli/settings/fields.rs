@@ -1,5 +1,6 @@
 //! Everything that the flags set, and what does not hold together.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) check: bool,
     /// `None`: RUST_LOG decides, else info.
     pub(crate) log_level: Option<LevelFilter>,
+    /// The values that were typed, word for word, by the flag's name.
+    pub(crate) typed: HashMap<&'static str, String>,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             port_file: None,
             check: false,
             log_level: None,
+            typed: HashMap::new(),
         }
     }
 }

@@ -24,8 +24,10 @@ pub(super) use flags::flags;
 pub(crate) fn parse(
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed<Settings>, UsageError> {
-    let parsed = command::parse(&PAGE, &flags(), args)?;
-    if let Parsed::Run(settings) = &parsed {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut parsed = command::parse(&PAGE, &flags(), args.iter().cloned())?;
+    if let Parsed::Run(settings) = &mut parsed {
+        settings.typed = command::typed(&PAGE, &flags(), args);
         let checked = settings.builder().check_settings();
         checked.map_err(|error| settings.in_flags(&error))?;
         settings.check_own()?;
@@ -35,12 +37,15 @@ pub(crate) fn parse(
 
 impl Settings {
     /// What the library refuses, in the words of the command line: a setting is a flag, with its
-    /// value as it is typed.
+    /// value as it was typed, or as its default could be.
     pub(super) fn in_flags(&self, error: &ConfigError) -> UsageError {
         let flags = flags();
         let typed = |setting: &str, value: &str| {
             let flag = flags.iter().find(|flag| flag.setting() == setting);
-            let typed = flag.and_then(|flag| flag.value()?.print(self));
+            let typed = flag.and_then(|flag| match self.typed.get(flag.name) {
+                Some(typed) => Some(typed.clone()),
+                None => flag.value()?.print(self),
+            });
             typed.unwrap_or_else(|| value.to_owned())
         };
         let name = flag::of_setting(error.setting);

@@ -169,13 +169,17 @@ impl Sizes {
     }
 }
 
-/// As typed: one size, or two with a dash.
+/// As it is mostly typed: one size, or two with a dash, without a unit where they are bytes.
 impl fmt::Display for Sizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&units::print_size(self.shortest))?;
+        let print = |size: usize| match size.is_multiple_of(1024) {
+            true => units::print_size(size),
+            false => size.to_string(),
+        };
+        f.write_str(&print(self.shortest))?;
         match self.shortest == self.longest {
             true => Ok(()),
-            false => write!(f, "-{}", units::print_size(self.longest)),
+            false => write!(f, "-{}", print(self.longest)),
         }
     }
 }

@@ -58,9 +58,9 @@ fn what_is_no_load_is_one_line() {
         2 127.0.0.1:1 again => unexpected argument 'again': expected one ADDRESS and flags
         2 127.0.0.1:1 --rate 10000001 => invalid value '10000001' for --rate: expected a rate from 1/s to 10000000/s
         2 127.0.0.1:1 --size 65MiB => for --size: expected a size from 1B to 64MiB, such as 128, or two such as
-        2 127.0.0.1:1 --size 31 --numbered => invalid value '31B' for --size: expected 32 bytes or more (--numbered
-        2 127.0.0.1:1 --size 19-90 --timestamped => invalid value '19B-90B' for --size: expected 20 bytes or more
-        2 127.0.0.1:1 --size 51 --timestamped --numbered => invalid value '51B' for --size: expected 52 bytes or more
+        2 127.0.0.1:1 --size 31 --numbered => invalid value '31' for --size: expected 32 bytes or more (--numbered
+        2 127.0.0.1:1 --size 19-90 --timestamped => invalid value '19-90' for --size: expected 20 bytes or more
+        2 127.0.0.1:1 --size 51 --timestamped --numbered => invalid value '51' for --size: expected 52 bytes or more
         2 127.0.0.1:1 --connections 1000001 => for --connections: expected a number from 1 to 1000000
         2 127.0.0.1:1 --messages 0 => for --messages: expected a number of 1 or more
         2 127.0.0.1:1 --duration 0s => for --duration: expected a duration from 1ms to 24h
