@@ -11,7 +11,6 @@ pub(super) const MAX_PARK: Duration = Duration::from_secs(3600);
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    #[cfg(test)]
     pub(super) const NEVER: Deadline = Deadline(None);
 
     pub(super) fn after(wait: Duration) -> Deadline {

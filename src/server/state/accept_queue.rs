@@ -39,9 +39,10 @@ impl SocketTable {
     }
 
     /// As [`length`](SocketTable::length), with the bytes that the clients have sent. Reads the
-    /// rows of all sockets of the machine.
-    pub(crate) fn queued(&self, inode: u64) -> Option<Queued> {
-        queued(self.read()?, inode)
+    /// rows of all sockets of the machine, but stops at the deadline: the bytes are what was seen
+    /// by then.
+    pub(crate) fn queued(&self, inode: u64, until: Deadline) -> Option<Queued> {
+        queued(self.read()?, inode, until)
     }
 
     /// How many clients have begun to connect to this listener and are not in its queue yet. Reads
@@ -116,39 +117,81 @@ impl Row<'_> {
     }
 }
 
-fn length(table: impl BufRead, inode: u64) -> Option<usize> {
-    let (_, clients) = find_listener(&mut table.lines().map_while(Result::ok), inode)?;
+fn length(mut table: impl BufRead, inode: u64) -> Option<usize> {
+    let (_, clients) = find_listener(&mut table, inode)?;
     Some(clients)
 }
 
-/// The kernel lists all listeners before all other sockets, so one pass is enough.
-fn queued(table: impl BufRead, inode: u64) -> Option<Queued> {
-    let mut lines = table.lines().map_while(Result::ok);
-    let (local, clients) = find_listener(&mut lines, inode)?;
-    let sent = lines.filter_map(|line| Row::parse(&line)?.sent_to(&local));
+/// The kernel lists all listeners before all other sockets, so one pass is enough, and the clients
+/// are known however early the pass is stopped.
+fn queued(mut table: impl BufRead, inode: u64, until: Deadline) -> Option<Queued> {
+    let (local, clients) = find_listener(&mut table, inode)?;
+    let mut unread_bytes = 0;
+    for_each_at_port(table, &local, until, |row| {
+        unread_bytes += row.sent_to(&local).unwrap_or(0);
+    });
     Some(Queued {
         clients,
-        unread_bytes: sent.sum(),
+        unread_bytes,
     })
 }
 
-fn half_open(table: impl BufRead, inode: u64, until: Deadline) -> Option<usize> {
-    let lines = table.lines().map_while(Result::ok);
-    let mut lines = lines.take_while(|_| !until.has_passed());
-    let (local, _) = find_listener(&mut lines, inode)?;
-    let half_open =
-        lines.filter(|line| Row::parse(line).is_some_and(|row| row.is_half_open(&local)));
-    Some(half_open.count())
+fn half_open(mut table: impl BufRead, inode: u64, until: Deadline) -> Option<usize> {
+    if until.has_passed() {
+        return None;
+    }
+    let (local, _) = find_listener(&mut table, inode)?;
+    let mut half_open = 0;
+    for_each_at_port(table, &local, until, |row| {
+        half_open += usize::from(row.is_half_open(&local));
+    });
+    Some(half_open)
 }
 
 /// The listener's address as the table writes it, and the number of clients in its queue. Reads no
 /// further than the listener's row.
-fn find_listener(lines: &mut impl Iterator<Item = String>, inode: u64) -> Option<(String, usize)> {
+fn find_listener(table: &mut impl BufRead, inode: u64) -> Option<(String, usize)> {
+    let mut lines = table.lines().map_while(Result::ok);
     lines.find_map(|line| {
         let row = Row::parse(&line)?;
         let found = || (row.local.to_owned(), row.received as usize);
         row.is_listener(inode).then(found)
     })
+}
+
+/// Visits the rows of sockets that have the listener's port, until the deadline. A busy machine has
+/// tens of thousands of other rows, in TIME_WAIT above all: of those only the port is looked at.
+fn for_each_at_port(
+    mut table: impl BufRead,
+    listener: &str,
+    until: Deadline,
+    mut visit: impl FnMut(Row<'_>),
+) {
+    let Some((_, port)) = listener.rsplit_once(':') else {
+        return;
+    };
+    let mut line = Vec::new();
+    while !until.has_passed() {
+        line.clear();
+        match table.read_until(b'\n', &mut line) {
+            Ok(read) if read > 0 => {}
+            _ => return,
+        }
+        if local_port(&line, listener) == Some(port.as_bytes())
+            && let Some(row) = std::str::from_utf8(&line).ok().and_then(Row::parse)
+        {
+            visit(row);
+        }
+    }
+}
+
+/// The port of a row's socket: the row begins with `  12: 0100007F:1414 `, and all addresses of a
+/// table are as long as the listener's.
+fn local_port<'a>(row: &'a [u8], listener: &str) -> Option<&'a [u8]> {
+    const PORT: usize = 4;
+    let number = row.iter().position(|&byte| byte == b':')?;
+    let end = number + ": ".len() + listener.len();
+    row.get(end - PORT..end)
 }
 
 #[cfg(test)]
@@ -176,11 +219,25 @@ mod tests {
 ";
 
     fn of(inode: u64) -> Option<(usize, u64)> {
+        let queued = queued(TABLE.as_bytes(), inode, Deadline::NEVER);
         assert_eq!(
             length(TABLE.as_bytes(), inode),
-            queued(TABLE.as_bytes(), inode).map(|queued| queued.clients)
+            queued.map(|queued| queued.clients)
         );
-        queued(TABLE.as_bytes(), inode).map(|queued| (queued.clients, queued.unread_bytes))
+        queued.map(|queued| (queued.clients, queued.unread_bytes))
+    }
+
+    /// A table without an end, as the table of a busy machine is to a reader that is too slow.
+    struct Endless(&'static [u8]);
+
+    impl std::io::Read for Endless {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            if self.0.is_empty() {
+                let last = TABLE.trim_end().rfind('\n').unwrap() + 1;
+                self.0 = &TABLE.as_bytes()[last..];
+            }
+            self.0.read(to)
+        }
     }
 
     #[test]
@@ -189,6 +246,18 @@ mod tests {
         assert_eq!(of(10), Some((9, 0)));
         assert_eq!(of(12), Some((1, 7)), "it listens on every address");
         assert_eq!(of(77), None);
+    }
+
+    #[test]
+    fn at_the_deadline_the_table_is_read_no_further_and_the_clients_are_known() {
+        for time in [Duration::ZERO, Duration::from_millis(20)] {
+            let table = BufReader::new(Endless(TABLE.as_bytes()));
+            let queued = queued(table, 11, Deadline::after(time));
+            assert_eq!(queued.map(|queued| queued.clients), Some(3), "{time:?}");
+        }
+        let table = BufReader::new(Endless(TABLE.as_bytes()));
+        let until = Deadline::after(Duration::from_millis(20));
+        assert!(half_open(table, 12, until).is_some());
     }
 
     #[test]

@@ -83,6 +83,12 @@ impl Lifecycle {
         first
     }
 
+    /// When the drain is over; never while none has begun.
+    pub(in crate::server) fn last_deadline(&self) -> Deadline {
+        let drain = self.inner.lock().drain;
+        drain.map_or(Deadline::NEVER, |drain| drain.consumer)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

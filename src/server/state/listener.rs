@@ -209,13 +209,14 @@ impl BoundListener {
     }
 
     /// How many clients are in the kernel's queue and what they have sent, without accepting them.
-    /// One client where the queue is not empty and the system does not show its length.
-    pub(crate) fn queued(&self) -> Queued {
+    /// One client where the queue is not empty and the system does not show its length. What they
+    /// have sent is a lower bound if that takes longer than until the deadline.
+    pub(crate) fn queued(&self, until: Deadline) -> Queued {
         if !self.has_client() {
             return Queued::default();
         }
         let told = self.table.as_ref().zip(self.inode());
-        let told = told.and_then(|(table, inode)| table.queued(inode));
+        let told = told.and_then(|(table, inode)| table.queued(inode, until));
         let Queued {
             clients,
             unread_bytes,

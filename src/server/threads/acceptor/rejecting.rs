@@ -101,10 +101,11 @@ impl Acceptor {
         true
     }
 
-    /// Counts the clients that are left in the kernel's queue for want of a descriptor as rejected.
+    /// Counts the clients that are left in the kernel's queue for want of a descriptor as rejected,
+    /// with what they have sent, as far as the time of the drain allows.
     pub(super) fn reject_unseen(&self, reason: RejectReason) {
         let shared = &self.shared;
-        let queued = self.listener.queued();
+        let queued = self.listener.queued(shared.lifecycle.last_deadline());
         if queued.clients == 0 {
             return;
         }
