@@ -78,7 +78,7 @@ impl Stalled {
     fn heal(self, others: &[(u32, u64)]) -> (Stats, Report) {
         self.valve.heal();
         wait_until("accepting", DEADLINE, || !stats(&self.server).is_paused);
-        // Under `close`, whoever comes at the very moment may still be turned away.
+        // Under `close`, whoever comes at the very moment may still be rejected.
         let accepted = stats(&self.server).accepted;
         let mut new = wait_for("a new client let in", DEADLINE, || {
             let new = client::connect(self.addr);

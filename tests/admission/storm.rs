@@ -89,7 +89,7 @@ impl Stormed {
         self.first.ended() + self.second.ended()
     }
 
-    /// Those who were let in were cut off in the end, and nothing of them is left.
+    /// Those who were let in were aborted in the end, and nothing of them is left.
     fn wait_for_the_aborts(&self) {
         let pid = self.child.pid();
         let is_back =
@@ -136,7 +136,7 @@ impl Stormed {
             "{exit}"
         );
 
-        // Whoever was cut off got a part of what it sent through: its beginning.
+        // Whoever was aborted got a part of what it sent through: its beginning.
         let mut sent: Vec<_> = outcomes
             .iter()
             .map(|one| (one.connection, one.messages))
@@ -162,7 +162,7 @@ impl Stormed {
     }
 }
 
-/// New clients come, as one that is turned away comes again, until the line of one arrives. Says
+/// New clients come, as one that is rejected comes again, until the line of one arrives. Says
 /// how many.
 fn be_served(child: &Drainline) -> u32 {
     let (mut tries, from) = (0, child.stdout_len());
@@ -203,7 +203,7 @@ fn under_backlog_waiting_clients_are_served_once_the_sink_heals() {
 fn under_close_clients_above_the_limit_are_closed_at_once() {
     let stormed = Stormed::start("close");
     wait_until(
-        "everybody turned away or cut while the sink is dead",
+        "everybody rejected or aborted while the sink is dead",
         DEADLINE,
         || stormed.ended() == CLIENTS as usize,
     );
@@ -216,7 +216,7 @@ fn under_close_clients_above_the_limit_are_closed_at_once() {
 fn under_refuse_connects_are_refused_until_the_sink_heals() {
     let stormed = Stormed::start("refuse");
     wait_until(
-        "everybody refused or cut while the sink is dead",
+        "everybody refused or aborted while the sink is dead",
         DEADLINE,
         || stormed.ended() == CLIENTS as usize,
     );

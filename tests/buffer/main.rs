@@ -1,6 +1,6 @@
-//! The buffer: it holds what it may and no more, whoever finds no room waits in line and is slowed
-//! by TCP, and what follows when the wait is long is what the operator chose; nothing else is lost,
-//! and order is kept.
+//! The buffer: it holds what it may and no more; who finds it full waits in line and is slowed by
+//! TCP; what follows when the wait is long is what the operator chose; nothing else is lost, and
+//! order is kept.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "../common/mod.rs"]

@@ -112,7 +112,7 @@ fn bulk_senders_at_full_speed_cause_no_overload_and_others_are_served() {
     exit.assert_nothing_left();
     let rate = bytes.into_inner() as f64 / exit.f64("uptime_seconds") / 1e6;
     eprintln!("{rate:.0} MB/s; {}", exit.report["overload_seconds"]);
-    // A machine that stands still for seconds may have it pause for a moment; nobody is cut off,
+    // A machine that stands still for seconds may have it pause for a moment; nobody is aborted,
     // and nothing is lost.
     let paused = exit.report["overload_seconds"]["paused"].as_f64();
     let paused = paused.unwrap_or(0.0);

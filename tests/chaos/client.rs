@@ -24,7 +24,7 @@ const BETWEEN_BYTES: Duration = Duration::from_millis(1);
 pub struct Sent {
     /// Messages begun, by connection.
     pub begun: Vec<(u32, u64)>,
-    /// Connections of which the server read everything, for certain, if nobody was cut off.
+    /// Connections of which the server read everything, for certain, if nobody was disconnected.
     pub whole: Vec<Whole>,
     /// Beginnings of messages before a stream's end, where that makes them messages, and how often
     /// each was sent.
@@ -158,7 +158,7 @@ impl<'a> Player<'a> {
         sent.bytes += self.bytes;
         sent.sessions += 1;
         drop(sent);
-        // Whoever was cut short may be inside a message, whose beginning would be one at the
+        // Whoever was disconnected may be inside a message, whose beginning would be one at the
         // stream's end.
         if self.is_cut || self.life.is_over() {
             client::reset(self.stream);
@@ -244,7 +244,7 @@ impl<'a> Player<'a> {
     }
 
     /// Ends the stream and waits for the server's end. Whether the server read everything, if it
-    /// cut nobody off.
+    /// disconnected nobody.
     fn half_close(&mut self) -> bool {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return false;

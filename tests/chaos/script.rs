@@ -9,7 +9,7 @@ use super::common::tagged::XorShift;
 
 /// The longest message that a server takes; see [`OVERSIZE`].
 pub const MAX_MESSAGE: usize = 1024;
-/// What an oversize message has before it is cut.
+/// What an oversize message has before it is truncated.
 pub const OVERSIZE: usize = 3000;
 
 /// Draws that depend on where they are drawn, and not on what was drawn elsewhere.

@@ -52,8 +52,8 @@ pub fn judge(settings: &Settings, exit: &Exit, output: &[u8], mut sent: Sent) {
                 ("drop", oversize) => oversize,
                 _ => continue,
             };
-            let tally = checker.tally(whole.connection, whole.messages);
-            assert_eq!(tally.missing, missing, "{whole:?}: {tally:?}; {exit}");
+            let counters = checker.counters(whole.connection, whole.messages);
+            assert_eq!(counters.missing, missing, "{whole:?}: {counters:?}; {exit}");
         }
     }
 }

@@ -216,7 +216,7 @@ fn it_ends_with_0_when_all_that_did_not_come_through_was_the_peers_own_doing() {
 }
 
 #[test]
-fn it_ends_with_3_when_a_send_timeout_cut_a_message_or_left_bytes_unread() {
+fn it_ends_with_3_when_a_send_timeout_tore_a_message_or_left_bytes_unread() {
     let args = ["--send-timeout", "300ms", "--buffer-messages", "8"];
     let mut child = Drainline::with(&args).stdout(Stdout::Unread).start();
     let mut client = child.connect();

@@ -1,5 +1,5 @@
 //! What whoever operates the program is told: probes are counted and not spoken of, SIGUSR1 shows
-//! who waits for what, and whoever is cut off is named, once for many.
+//! who waits for what, and whoever is disconnected is named, once for many.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -183,7 +183,7 @@ fn a_usr1_shows_who_waits_for_how_long_and_what_the_sink_is_at() {
 }
 
 #[test]
-fn senders_that_are_cut_off_are_named_with_the_limit_and_once_for_many() {
+fn senders_that_are_disconnected_are_named_with_the_limit_and_once_for_many() {
     let (mut child, clients) = held_up(&["--send-timeout", "400ms", "--pause-after", "off"], MANY);
     let peers = names(&clients);
     for mut client in clients {

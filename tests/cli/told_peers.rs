@@ -1,5 +1,5 @@
-//! What a peer did that it is cut for, or that costs a message, is told once for many, with the
-//! limit and with what was seen, in every framing.
+//! What a peer is disconnected for, or what costs a message, is told once for many, with the limit
+//! and with what was seen, in every framing.
 
 use std::io::Write;
 
@@ -96,7 +96,7 @@ fn peers_that_send_too_long_a_message_are_named_with_the_limit() {
 }
 
 #[test]
-fn a_message_that_is_cut_or_dropped_is_told_with_peer_and_limit() {
+fn a_message_that_is_truncated_or_dropped_is_told_with_peer_and_limit() {
     for (framing, sends) in FIVE {
         for (policy, became) in [("truncate", "truncated"), ("drop", "dropped")] {
             let flags = [
@@ -181,7 +181,7 @@ fn what_a_peer_speaks_instead_is_told_and_nothing_that_it_did_not_send() {
     for (framing, sends, says) in cases {
         says_what_a_peer_broke(&["--framing", framing], sends, says);
     }
-    // It holds what ends messages: what is left when it is cut does not begin with it.
+    // It holds what ends messages: what is left when it is truncated does not begin with it.
     let cut_later: [(&str, &[u8], &str); 4] = [
         (
             "lines",

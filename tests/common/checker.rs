@@ -91,29 +91,29 @@ impl Checker {
     }
 
     /// What arrived of `connection`, which sent `0..count`.
-    pub fn tally(&self, connection: u32, count: u64) -> Counters {
-        let mut tally = Counters::default();
+    pub fn counters(&self, connection: u32, count: u64) -> Counters {
+        let mut counters = Counters::default();
         let mut known = HashSet::new();
         let mut highest = None;
         for &seq in self.arrived.get(&connection).map_or(&[][..], Vec::as_slice) {
-            tally.seen += 1;
+            counters.seen += 1;
             if !known.insert(seq) {
-                tally.duplicated += 1;
+                counters.duplicated += 1;
                 continue;
             }
             if Some(seq) < highest {
-                tally.misordered += 1;
+                counters.misordered += 1;
             }
             highest = highest.max(Some(seq));
             if seq >= count {
-                tally.beyond += 1;
+                counters.beyond += 1;
             }
         }
-        tally.missing = count - (known.len() as u64 - tally.beyond);
-        if tally.missing > 0 {
-            tally.first_missing = (0..count).find(|seq| !known.contains(seq));
+        counters.missing = count - (known.len() as u64 - counters.beyond);
+        if counters.missing > 0 {
+            counters.first_missing = (0..count).find(|seq| !known.contains(seq));
         }
-        tally
+        counters
     }
 
     /// Everything that was sent arrived: once, whole and in order; nothing else did. A pair is a
@@ -123,7 +123,7 @@ impl Checker {
     /// With each connection (the first few) of which that is not so.
     #[track_caller]
     pub fn expect_exact(&self, sent: &[(u32, u64)]) {
-        self.expect("everything", sent, |tally| tally.missing == 0);
+        self.expect("everything", sent, |counters| counters.missing == 0);
     }
 
     /// What arrived of each connection is `0..n` without a gap, `n` at most its count: once, whole
@@ -135,8 +135,10 @@ impl Checker {
     pub fn expect_prefix(&self, sent: &[(u32, u64)]) {
         // Without duplicates and strangers, a gapless prefix is one whose first missing message is
         // number `seen`.
-        self.expect("a prefix", sent, |tally| {
-            tally.first_missing.is_none_or(|first| first == tally.seen)
+        self.expect("a prefix", sent, |counters| {
+            counters
+                .first_missing
+                .is_none_or(|first| first == counters.seen)
         });
     }
 
@@ -167,10 +169,11 @@ impl Checker {
             "the test names a connection twice"
         );
         for (&connection, &count) in &counts {
-            let tally = self.tally(connection, count);
-            let sound = tally.duplicated == 0 && tally.misordered == 0 && tally.beyond == 0;
-            if !sound || !complete(&tally) {
-                fault(format!("connection {connection} of {count}: {tally:?}"));
+            let counters = self.counters(connection, count);
+            let sound =
+                counters.duplicated == 0 && counters.misordered == 0 && counters.beyond == 0;
+            if !sound || !complete(&counters) {
+                fault(format!("connection {connection} of {count}: {counters:?}"));
             }
         }
         for (connection, seqs) in self

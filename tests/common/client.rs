@@ -13,7 +13,7 @@ use super::wait::{DEADLINE, try_wait_for, wait_until};
 pub enum Closed {
     /// End of stream.
     Clean,
-    /// A reset: the server cut it, or closed it with bytes unread.
+    /// A reset: the server aborted the connection, or closed it with bytes unread.
     Reset,
 }
 
@@ -130,7 +130,7 @@ pub fn half_close(mut stream: TcpStream) -> Closed {
     wait_for_close(&mut stream)
 }
 
-/// Has the server closed, or cut, this connection? Does not block, and takes what the server sent
+/// Has the server closed or aborted this connection? Does not block, and takes what the server sent
 /// meanwhile.
 pub fn is_closed(stream: &TcpStream) -> bool {
     let mut buffer = [0; 4096];

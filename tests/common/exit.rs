@@ -133,7 +133,7 @@ impl Exit {
     }
 
     /// Every connection that was accepted has ended, and nothing is left in a buffer: the state
-    /// after a drain that was not cut short.
+    /// after a drain that was not ended early.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         assert!(
@@ -174,8 +174,8 @@ impl Exit {
         self.assert_delivered(sink);
     }
 
-    /// The ledger closes, and clients were cut off: they may have put more into the kernel's hands
-    /// than the server knows of, never less. What is delivered is what the sink holds.
+    /// The ledger closes, and clients were disconnected: they may have put more into the kernel's
+    /// hands than the server knows of, never less. What is delivered is what the sink holds.
     #[track_caller]
     pub fn assert_at_most(&self, sent: &Counted, sink: &[u8]) {
         self.assert_closes();

@@ -103,7 +103,7 @@ fn a_drain_ends_a_rate_pause_at_once_and_takes_in_what_is_there() {
     let (server, _client) = paused(&valve);
     let began = Instant::now();
     let report = server.shutdown(DEADLINE);
-    // At three quarters of the deadline it would have been cut.
+    // At three quarters of the deadline the connection would have been disconnected.
     assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
     assert!(report.is_balanced() && !report.timed_out, "{report:?}");
     valve.checker().expect_exact(&[(1, MANY)]);

@@ -1,5 +1,5 @@
-//! Slow loris: hundreds of clients trickle half a message each. They are cut; quiet, honest senders
-//! stay.
+//! Slow loris: hundreds of clients trickle half a message each. They are disconnected; quiet,
+//! honest senders stay.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
-//! The deadlines: no handler waits on a peer for ever, and nobody is cut for the time that we took.
+//! The deadlines: no handler waits on a peer for ever, and nobody is disconnected for time that the
+//! server took.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +21,7 @@ use drainline::{Config, Discard, EndReason, Ended, FirstByteTimeout, PauseAfter,
 const SHORT: Duration = Duration::from_millis(300);
 /// Long enough for a client that keeps to it, on a machine that stumbles.
 const KEPT: Duration = Duration::from_secs(1);
-/// Longer than a deadline that is kept: nobody who may be quiet is cut meanwhile.
+/// Longer than a deadline that is kept: nobody who may be quiet is disconnected meanwhile.
 const QUIET: Duration = SHORT.saturating_mul(3);
 const SIZE: usize = 100;
 
@@ -55,7 +56,7 @@ fn a_frame_that_does_not_end_times_out_though_bytes_keep_coming() {
     let (server, mut client) = start(config, &Valve::open());
     client.write_all(b"whole\n").unwrap();
     let sent = client::trickle(&mut client, &[b'x'; 1000], Duration::from_millis(20));
-    assert!(sent < 1000, "it was never cut");
+    assert!(sent < 1000, "it was never disconnected");
     wait_for_end(&server, EndReason::FrameTimeout);
     let report = server.shutdown(DEADLINE);
     assert!(report.is_balanced(), "{report:?}");

@@ -85,13 +85,13 @@ fn everything_in_order_is_exact_and_a_prefix() {
 fn a_missing_message_is_detected() {
     let output = lines(3, [0, 1, 3]);
     let checker = Checker::read(&output);
-    let tally = Counters {
+    let counters = Counters {
         seen: 3,
         missing: 1,
         first_missing: Some(2),
         ..Counters::default()
     };
-    assert_eq!(checker.tally(3, 4), tally);
+    assert_eq!(checker.counters(3, 4), counters);
     assert!(refuses_exact(&output, &[(3, 4)]).contains("first_missing: Some(2)"));
     refusal(|| Checker::read(&output).expect_prefix(&[(3, 4)]));
     checker.expect_ordered(&[(3, 4)]);
@@ -105,7 +105,7 @@ fn a_missing_message_is_detected() {
 fn a_duplicated_message_is_detected() {
     let output = lines(3, [0, 1, 1, 2]);
     assert_eq!(
-        Checker::read(&output).tally(3, 3),
+        Checker::read(&output).counters(3, 3),
         Counters {
             seen: 4,
             duplicated: 1,
@@ -121,7 +121,7 @@ fn a_duplicated_message_is_detected() {
 fn swapped_messages_are_detected() {
     let output = lines(3, [0, 2, 1, 3]);
     assert_eq!(
-        Checker::read(&output).tally(3, 4),
+        Checker::read(&output).counters(3, 4),
         Counters {
             seen: 4,
             misordered: 1,
@@ -153,7 +153,7 @@ fn a_torn_message_is_detected() {
 fn what_nobody_sent_is_detected() {
     assert!(refuses_exact(&lines(4, [0]), &[(3, 0)]).contains("connection 4 sent nothing"));
     assert_eq!(
-        Checker::read(&lines(3, [0, 1])).tally(3, 1),
+        Checker::read(&lines(3, [0, 1])).counters(3, 1),
         Counters {
             seen: 2,
             beyond: 1,

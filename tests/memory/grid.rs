@@ -127,7 +127,8 @@ fn named(bytes: u64) -> String {
     }
 }
 
-/// Settings, and those that keep time out of it: nobody is cut off while the sink stands still.
+/// Settings, and those that keep time out of it: nobody is disconnected while the sink stands
+/// still.
 pub fn args(settings: &[(&str, &str)]) -> Vec<String> {
     let constant = [
         ("--send-timeout", "1h"),

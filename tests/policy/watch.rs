@@ -1,4 +1,5 @@
-//! Deadlines by counted ticks: cut exactly when due, and never for time that a peer did not take.
+//! Deadlines by counted ticks: they pass exactly when due, and never for time that a peer did not
+//! take.
 
 use drainline::policy::{Activity, Breach, Finding, Sample, Watch, WatchLimits};
 use proptest::prelude::*;
@@ -123,17 +124,17 @@ impl Connection {
 #[test]
 fn an_unfinished_frame_times_out_exactly_when_due() {
     let mut connection = Connection::inside(frame(30));
-    let cut = (secs(30), Finding::DeadlinePassed(Breach::Frame));
-    assert_eq!(connection.run(HOUR), Some(cut));
+    let passed = (secs(30), Finding::DeadlinePassed(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(passed));
 }
 
 #[test]
 fn a_quiet_connection_times_out_exactly_when_due_inside_a_frame_or_not() {
-    let cut = Some((secs(60), Finding::DeadlinePassed(Breach::Idle)));
+    let passed = Some((secs(60), Finding::DeadlinePassed(Breach::Idle)));
     let mut connection = Connection::new(Activity::Reading, idle(60));
-    assert_eq!(connection.run(HOUR), cut);
+    assert_eq!(connection.run(HOUR), passed);
     let mut connection = Connection::inside(idle(60));
-    assert_eq!(connection.run(HOUR), cut);
+    assert_eq!(connection.run(HOUR), passed);
 }
 
 #[test]
@@ -146,8 +147,8 @@ fn one_write_times_out_exactly_when_due_and_many_do_not() {
     }
     connection.turn(Activity::Writing);
     connection.step(TICK);
-    let cut = (secs(30), Finding::DeadlinePassed(Breach::Write));
-    assert_eq!(connection.run(HOUR), Some(cut));
+    let passed = (secs(30), Finding::DeadlinePassed(Breach::Write));
+    assert_eq!(connection.run(HOUR), Some(passed));
 }
 
 #[test]
@@ -158,8 +159,8 @@ fn a_finished_frame_starts_the_frame_time_anew() {
         connection.step(TICK);
         assert_eq!(connection.run(secs(30) - TICK), None);
     }
-    let cut = (TICK, Finding::DeadlinePassed(Breach::Frame));
-    assert_eq!(connection.run(HOUR), Some(cut));
+    let passed = (TICK, Finding::DeadlinePassed(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(passed));
 }
 
 #[test]
@@ -184,8 +185,8 @@ fn a_frame_that_was_given_up_leaves_no_time_behind() {
     connection.bytes(1);
     connection.shows.inside = true;
     connection.step(TICK);
-    let cut = (secs(30), Finding::DeadlinePassed(Breach::Frame));
-    assert_eq!(connection.run(HOUR), Some(cut));
+    let passed = (secs(30), Finding::DeadlinePassed(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(passed));
 }
 
 #[test]
@@ -208,8 +209,8 @@ fn a_slow_loris_is_ended_by_the_frame_deadline_while_idle_never_fires() {
         assert_eq!(connection.run(secs(1)), None, "second {second}");
         connection.bytes(1);
     }
-    let cut = (secs(1), Finding::DeadlinePassed(Breach::Frame));
-    assert_eq!(connection.run(HOUR), Some(cut));
+    let passed = (secs(1), Finding::DeadlinePassed(Breach::Frame));
+    assert_eq!(connection.run(HOUR), Some(passed));
 }
 
 #[test]
@@ -225,10 +226,10 @@ fn time_held_up_counts_neither_to_frame_nor_to_idle() {
             connection.turn(activity);
             assert_eq!(connection.run(HOUR), None, "{}", activity.name());
             connection.turn(Activity::Reading);
-            let cut = (secs(10), Finding::DeadlinePassed(breach));
-            assert_eq!(connection.run(HOUR), Some(cut), "{}", activity.name());
+            let passed = (secs(10), Finding::DeadlinePassed(breach));
+            assert_eq!(connection.run(HOUR), Some(passed), "{}", activity.name());
         }
-        // Even past both deadlines: who is in a send is not cut for what it was in before.
+        // Even past both deadlines: who is in a send is not disconnected for what it was in before.
         let mut connection = Connection::inside(both);
         assert!(connection.run(secs(30)).is_some());
         connection.turn(activity);
@@ -403,7 +404,7 @@ fn a_delayed_read_counts_as_waiting_and_is_over_before_the_deadline_is() {
         let mut connection = Connection::inside(limits);
         connection.turn(Activity::Delayed);
         assert!(!connection.watch.is_near_deadline(&limits));
-        // Never cut in its sleep: what the kernel holds may be what it waits for.
+        // Never disconnected in its sleep: what the kernel holds may be what it waits for.
         assert_eq!(connection.run(secs(14)), None);
         assert!(!connection.watch.is_near_deadline(&limits));
         assert_eq!(connection.run(secs(2)), None);

@@ -96,7 +96,7 @@ fn load() -> Vec<Flag<Args>> {
             purpose: "messages a second on each connection",
             help: "Sends this many messages a second on each connection, evenly spread over time and \
                    connections, whether or not the server keeps up. What is due while a socket is full \
-                   is sent as soon as the socket has room. Without a rate, messages are sent as fast as \
+                   is sent as soon as the socket takes it. Without a rate, messages are sent as fast as \
                    the server takes them. Sets TCP_NODELAY.",
             takes: field!(unset(rate(1..=MAX_RATE, "1000/s")), Args.plan.rate),
         },
@@ -243,7 +243,7 @@ pub(super) const PAGE: Page = Page {
 
 const AFTER: &str = "\
 The report: messages and bytes that the kernel took, and the time from when all connections were open until everything \
-was taken or the load was over, stalls included; how long connects took; how long connections waited for room in their \
+was taken or the load was over, stalls included; how long connects took; how long connections waited for space in their \
 sockets. A line on stderr says when a server has taken nothing for 5 s, and when it goes on.
 
 SIGINT and SIGTERM end it early, with its report; a second one at once.
