@@ -110,8 +110,8 @@ impl<W> WeightedSemaphore<W> {
         Acquire::Queued(ticket)
     }
 
-    /// Asks for `weight`, which joins no line: [`Busy`](Acquire::Busy) if `weight` does not fit now,
-    /// or others wait.
+    /// Asks for `weight` without joining the line: [`Busy`](Acquire::Busy) if `weight` does not fit
+    /// now, or others wait.
     pub fn try_acquire(&mut self, weight: Weight) -> Acquire {
         if self.closed {
             return Acquire::Closed;
