@@ -148,11 +148,15 @@ pub mod chat {
         use drainline::ingest::{Framing, ReadMessages};
         use drainline::{BoxError, Connection, Server, Writer};
 
-        type Room = Mutex<Vec<Writer>>;
+        pub type Room = Mutex<Vec<Writer>>;
 
-        fn handle(stream: &mut Connection, room: &Room) -> Result<(), BoxError> {
+        pub fn handle(stream: &mut Connection, room: &Room) -> Result<(), BoxError> {
             let own = stream.id();
-            room.lock().unwrap().push(stream.writer());
+            let mut others = room.lock().unwrap();
+            // Those who have left, though nobody has spoken since.
+            others.retain(|other| !other.is_closed());
+            others.push(stream.writer());
+            drop(others);
             for line in stream.messages(Framing::Lines, 4096) {
                 let line = [line?, b"\n".to_vec()].concat();
                 let mut room = room.lock().unwrap();

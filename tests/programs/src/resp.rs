@@ -4,43 +4,37 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::SocketAddr;
 
-use drainline::{BoxError, Server};
+use drainline::{BoxError, Config, Server};
 use parking_lot::Mutex;
+
+type Map = Mutex<HashMap<Vec<u8>, Vec<u8>>>;
 
 const MAX_PARTS: usize = 4;
 const MAX_PART: usize = 8 << 10;
 
-/// A number behind its mark, on a line of its own. `None`: the stream ended before it.
-fn number(input: &mut impl BufRead, mark: char, most: usize) -> Result<Option<usize>, BoxError> {
+/// A number behind its mark, on a line of its own.
+fn number(input: &mut impl BufRead, mark: char, most: usize) -> Result<usize, BoxError> {
     let mut line = String::new();
-    if input.take(32).read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
+    input.take(32).read_line(&mut line)?;
     match line.trim_end().strip_prefix(mark).map(str::parse) {
-        Some(Ok(number)) if number <= most => Ok(Some(number)),
+        Some(Ok(number)) if number <= most => Ok(number),
         _ => Err("no number, or one that is too large".into()),
     }
 }
 
-fn command(input: &mut impl BufRead) -> Result<Option<Vec<Vec<u8>>>, BoxError> {
-    let Some(parts) = number(input, '*', MAX_PARTS)? else {
-        return Ok(None);
-    };
+fn command(input: &mut impl BufRead) -> Result<Vec<Vec<u8>>, BoxError> {
+    let parts = number(input, '*', MAX_PARTS)?;
     let part = |_| {
-        let bytes = number(input, '$', MAX_PART)?.ok_or("the stream ended")?;
+        let bytes = number(input, '$', MAX_PART)?;
         let mut part = vec![0; bytes + 2];
         input.read_exact(&mut part)?;
         part.truncate(bytes);
         Ok(part)
     };
-    (0..parts).map(part).collect::<Result<_, _>>().map(Some)
+    (0..parts).map(part).collect()
 }
 
-fn answer(
-    map: &Mutex<HashMap<Vec<u8>, Vec<u8>>>,
-    command: Vec<Vec<u8>>,
-    out: &mut impl Write,
-) -> io::Result<()> {
+fn answer(map: &Map, command: &[Vec<u8>], out: &mut impl Write) -> io::Result<()> {
     match &command.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
         [b"PING"] => out.write_all(b"+PONG\r\n"),
         [b"SET", key, value] => {
@@ -58,12 +52,17 @@ fn answer(
     }
 }
 
-pub fn start(address: SocketAddr) -> Result<Server, BoxError> {
-    let map = Mutex::default();
-    Ok(Server::builder().listen(address).serve(move |conn| {
+pub fn start(address: SocketAddr, config: Config) -> Result<Server, BoxError> {
+    let map = Map::default();
+    let builder = Server::builder().config(config).listen(address);
+    Ok(builder.serve(move |conn| {
         let (mut input, mut out) = (BufReader::new(&*conn), BufWriter::new(&*conn));
-        while let Some(command) = command(&mut input)? {
-            answer(&map, command, &mut out)?;
+        // Between two commands only the idle deadline runs.
+        while !input.fill_buf()?.is_empty() {
+            conn.frame_progress(0, true);
+            let command = command(&mut input)?;
+            conn.frame_progress(1, false);
+            answer(&map, &command, &mut out)?;
             if input.buffer().is_empty() {
                 out.flush()?;
             }
@@ -73,6 +72,6 @@ pub fn start(address: SocketAddr) -> Result<Server, BoxError> {
 }
 
 pub fn main() -> Result<(), BoxError> {
-    start("127.0.0.1:6379".parse()?)?.wait();
+    start("127.0.0.1:6379".parse()?, Config::default())?.wait();
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use drainline::{BoxError, Server};
+use drainline::{BoxError, Config, EndReason, Server};
 use drainline_programs::{ports, pubsub, resp, sqlite, statsd, tls, two_ports};
 use rusqlite::Connection as Database;
 use rustls::pki_types::PrivateKeyDer;
@@ -43,7 +43,7 @@ fn line(reader: &mut BufReader<TcpStream>) -> String {
 
 #[test]
 fn resp_answers_pipelined_commands_in_order() {
-    let server = resp::start(anywhere()).unwrap();
+    let server = resp::start(anywhere(), Config::default()).unwrap();
     let address = server.local_addrs()[0];
     let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\na\r\nbc\r\n";
     let get = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
@@ -191,6 +191,89 @@ fn ports_of_std_servers_do_what_those_did() {
             }
             assert_eq!(heard, "hello\n");
         },
+    );
+}
+
+/// Calls `round` until `is_done`, for as long as the deadline.
+fn until(mut is_done: impl FnMut() -> bool, mut round: impl FnMut(), what: &str) {
+    let end = Instant::now() + DEADLINE;
+    while !is_done() {
+        assert!(Instant::now() < end, "{what}");
+        round();
+    }
+}
+
+/// Half a command does not hold a connection for ever.
+#[test]
+fn resp_ends_whoever_does_not_finish_a_command() {
+    let config = Config::default()
+        .idle_timeout(DEADLINE * 2)
+        .frame_timeout(Duration::from_millis(300));
+    let server = resp::start(anywhere(), config).unwrap();
+    let mut client = connect(server.local_addrs()[0]);
+    client.write_all(b"*1\r\n$4\r\nPING\r\n*3\r\n$3").unwrap();
+    // `Err` stands for a reset; a read that times out here is an error, too.
+    let _ = client.read_to_end(&mut Vec::new());
+    until(
+        || server.stats().ended.get(EndReason::FrameTimeout) == 1,
+        std::thread::yield_now,
+        "the end by the frame timeout",
+    );
+}
+
+/// Clients that come and go leave no writer behind, though nobody speaks.
+#[test]
+fn the_chat_keeps_no_writer_of_those_who_left() {
+    let room = Arc::new(ports::chat::after::Room::default());
+    let shared = Arc::clone(&room);
+    let server = Server::builder()
+        .listen(anywhere())
+        .serve(move |stream| ports::chat::after::handle(stream, &shared))
+        .unwrap();
+    let address = server.local_addrs()[0];
+    let visit = || assert_eq!(ask(address, b""), b"");
+    (0..2000).for_each(|_| visit());
+    // The last ones may have been open still when the next one came.
+    until(|| room.lock().unwrap().len() <= 2, visit, "the room grows");
+}
+
+/// Neither clients that come and go nor one that repeats itself let the list grow, though nobody
+/// publishes.
+#[test]
+fn pubsub_keeps_a_subscription_once_and_for_as_long_as_its_connection() {
+    let subscribers = Arc::new(Mutex::new(pubsub::Subscribers::new()));
+    let shared = Arc::clone(&subscribers);
+    let server = Server::builder()
+        .listen(anywhere())
+        .start_each(pubsub::handle, move |request| {
+            pubsub::consume(&mut shared.lock().unwrap(), request);
+            Ok(())
+        })
+        .unwrap();
+    let address = server.local_addrs()[0];
+    assert_eq!(ask(address, &b"sub a\n".repeat(5000)), b"");
+    let delivered = |count| {
+        let is_done = || server.stats().delivered >= count;
+        until(is_done, std::thread::yield_now, "the requests");
+    };
+    delivered(5000);
+    let topics =
+        |of: &pubsub::Subscribers| of.values().map(|(_, topics)| topics.len()).sum::<usize>();
+    assert_eq!(topics(&subscribers.lock().unwrap()), 1);
+
+    let many: String = (0..1000).map(|topic| format!("sub {topic}\n")).collect();
+    let mut greedy = connect(address);
+    greedy.write_all(many.as_bytes()).unwrap();
+    delivered(6000);
+    assert!(topics(&subscribers.lock().unwrap()) <= pubsub::MAX_TOPICS);
+    drop(greedy);
+
+    let visit = || assert_eq!(ask(address, b"sub b\n"), b"");
+    (0..2000).for_each(|_| visit());
+    until(
+        || subscribers.lock().unwrap().len() <= 2,
+        visit,
+        "the list grows",
     );
 }
 
