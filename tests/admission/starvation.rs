@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::checker::Checker;
 use crate::common::child::Drainline;
@@ -213,6 +213,7 @@ fn without_any_descriptor(
 }
 
 fn are_told_and_counted(on_overload: &str) {
+    const DRAIN: Duration = Duration::from_secs(1);
     let (mut server, _, clients) = without_any_descriptor(on_overload, "1s");
     wait_until("the want told", DEADLINE, || {
         server.stderr_text().contains("no_descriptor")
@@ -228,11 +229,17 @@ fn are_told_and_counted(on_overload: &str) {
     // The end of a stream stands in the system's table as a byte, and is none.
     clients[0].shutdown(Shutdown::Write).unwrap();
     client::wait_unread(&clients[0], 7);
+    let begun = Instant::now();
     let exit = server.terminate();
+    let is_in_time = begun.elapsed() < DRAIN;
     // It waited for a descriptor for as long as handlers have.
     exit.assert_code(4);
     assert_eq!(exit.u64("connections.rejected.shutdown"), 4, "{exit}");
-    assert_eq!(exit.u64("unread.rejected.shutdown"), 24, "{exit}");
+    // What the clients have sent stands in the table of all sockets, which is long beside other
+    // tests. At the end of the drain the table is read no further, so what is known then is a lower
+    // bound.
+    let unread = exit.u64("unread.rejected.shutdown");
+    assert!(unread == 24 || (!is_in_time && unread < 24), "{exit}");
     let told = "rejected 4 clients in the queue of 127.0.0.1:";
     assert!(exit.stderr.contains(told), "{exit}");
 }
