@@ -13,6 +13,9 @@ use crate::server::ledger::EndReason;
 /// Sends the answer to one request: part of a message that
 /// [`Sender::request`](crate::Sender::request) sent.
 ///
+/// A message's [weight](Weigh) includes that of its reply: the heap memory of the slot for the
+/// answer.
+///
 /// # Drop
 /// A reply that is dropped without an answer ends the handler's wait as
 /// [`Unanswered`](crate::RequestError::Unanswered).
@@ -109,5 +112,16 @@ impl<R> Weigh for Reply<R> {
 impl<R> fmt::Debug for Reply<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reply")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_weighs_the_slot_for_the_answer() {
+        let (reply, _answer) = Reply::<[u8; 1000]>::new();
+        assert!((1000..1100).contains(&reply.bytes()), "{}", reply.bytes());
     }
 }

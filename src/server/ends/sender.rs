@@ -148,7 +148,8 @@ impl<T: Weigh> Sender<T> {
     /// struct Count { word: String, reply: Reply<usize> }
     ///
     /// impl Weigh for Count {
-    ///     fn bytes(&self) -> usize { drainline::heap_bytes(self.word.capacity()) }
+    ///     // A reply has a weight, too: the slot for the answer.
+    ///     fn bytes(&self) -> usize { self.word.bytes() + self.reply.bytes() }
     /// }
     ///
     /// let mut words: Vec<String> = Vec::new();

@@ -9,8 +9,9 @@ pub(super) const MAX_MESSAGES: u64 = u32::MAX as u64;
 /// How much of the buffer's two capacities, messages and bytes, an item takes. Asked once, when the
 /// item is sent.
 ///
-/// Implemented for strings, vectors, boxes, options and pairs, and for types without heap memory
-/// such as numbers. There is none for `u8`, because a `Vec<u8>` is one message.
+/// Implemented for strings, vectors, boxes, options and pairs, for [`Reply`](crate::Reply) and
+/// [`Writer`](crate::Writer), and for types without heap memory such as numbers. There is
+/// none for `u8`, because a `Vec<u8>` is one message.
 #[diagnostic::on_unimplemented(
     message = "the buffer does not know how many bytes a `{Self}` holds",
     label = "`{Self}` has no weight",

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Weak};
 
 use super::transport::{Caller, MAX_PER_WRITE, Unsent, WriteDeadline, send_all, wait_for_turn};
+use super::weigh::{Weigh, heap_bytes};
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
 use crate::server::state::Shared;
@@ -14,9 +15,24 @@ use crate::server::state::turns::Turns;
 /// Writes to a connection's peer from any thread, while its handler reads: for a subscription that
 /// pushes, or a timer. Clones write to the same connection.
 ///
-/// A writer keeps nothing alive: when the handler has returned, a blocked write and every later
+/// A writer keeps no socket open: when the handler has returned, a blocked write and every later
 /// write fail. Let the handler block in a read: a drain, an abort and a peer that is gone wake the
 /// read, and the handler's return ends the writers.
+///
+/// # Memory
+/// The writers of a connection that has ended keep about 450 bytes of heap together (their
+/// [weight](Weigh)), until the last of them is dropped. The printed limits do not include what
+/// the program keeps, so a list of writers must not wait for a failed write to let them go. Drop
+/// those whose connections have ended before each new one is added, and there are never more than
+/// connections:
+///
+/// ```
+/// # use drainline::Writer;
+/// fn join(room: &mut Vec<Writer>, writer: Writer) {
+///     room.retain(|other| !other.is_closed() && other.id() != writer.id());
+///     room.push(writer);
+/// }
+/// ```
 ///
 /// # Writing
 /// [`write`](Write::write) writes its whole buffer, and blocks until the kernel has all of it, at
@@ -128,6 +144,15 @@ impl Write for &Writer {
     }
 }
 
+/// Counts what the writer keeps of a connection that has ended, each clone the whole of it.
+impl Weigh for Writer {
+    fn bytes(&self) -> usize {
+        // The state fills whole cache lines. Its counts take one line, and malloc may lose another.
+        let state = size_of::<ConnectionState>() + 2 * align_of::<ConnectionState>();
+        heap_bytes(state) + heap_bytes(size_of::<Turns>() + 2 * size_of::<usize>())
+    }
+}
+
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
@@ -147,6 +172,20 @@ mod tests {
 
     use super::*;
     use crate::Server;
+
+    /// As the documentation says. In a vector of 100,000 of them each was measured to take 490
+    /// bytes, of which 42 are the vector's.
+    #[test]
+    fn a_writer_weighs_what_it_keeps_of_an_ended_connection() {
+        let (tell, told) = mpsc::channel();
+        let server = Server::builder()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .serve(move |conn| Ok(tell.send(conn.writer())?))
+            .unwrap();
+        let _client = TcpStream::connect(server.local_addrs()[0]).unwrap();
+        let writer: Writer = told.recv().unwrap();
+        assert!((400..=550).contains(&writer.bytes()), "{}", writer.bytes());
+    }
 
     /// Until its turn, a writer holds nothing that would keep the socket of a connection open which
     /// is over by then.

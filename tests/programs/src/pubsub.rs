@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use drainline::ingest::{Framing, ReadMessages};
-use drainline::{BoxError, Config, Connection, Sender, Server, Weigh, Writer, heap_bytes};
+use drainline::{BoxError, Config, Connection, Sender, Server, Weigh, Writer};
 
 /// Writers to those who subscribed, with their topics, by the number of their connection.
 pub type Subscribers = HashMap<u64, (Writer, Vec<String>)>;
@@ -24,10 +24,8 @@ pub enum Request {
 impl Weigh for Request {
     fn bytes(&self) -> usize {
         match self {
-            Request::Subscribe(topic, _) => heap_bytes(topic.capacity()),
-            Request::Publish(topic, text) => {
-                heap_bytes(topic.capacity()) + heap_bytes(text.capacity())
-            }
+            Request::Subscribe(topic, writer) => topic.bytes() + writer.bytes(),
+            Request::Publish(topic, text) => topic.bytes() + text.bytes(),
         }
     }
 }

@@ -105,7 +105,10 @@ fn an_operator_lists_connections_and_ends_them() {
     data.write_all(b"hello\n").unwrap();
     assert_eq!(told.recv_timeout(DEADLINE).as_deref(), Ok("hello"));
     let list = String::from_utf8(ask(addresses[1], b"list\n")).unwrap();
-    let own = list.lines().find(|line| line.contains(" at data ")).unwrap();
+    let own = list
+        .lines()
+        .find(|line| line.contains(" at data "))
+        .unwrap();
     let id = own.split(' ').next().unwrap();
     let answer = ask(addresses[1], format!("end {id}\nend 99\n").as_bytes());
     let expected = format!("ended {id}\nthere is no connection 99\n");
