@@ -367,7 +367,7 @@ fn what_cannot_be_is_one_line() {
         (
             &[address, "--numbered", "--size", "20"],
             2,
-            &["invalid value '20B' for --size", "32 bytes or more"],
+            &["invalid value '20' for --size", "32 bytes or more"],
         ),
         (
             &[address, "--frobnicate"],
