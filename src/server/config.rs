@@ -21,9 +21,8 @@ pub enum WhenFull {
     #[default]
     Abort,
     /// Wait up to `send_timeout` once, then drop the item, counted, and go on. Sends of that
-    /// connection do not wait again until one succeeds. A handler that is to go on
-    /// sends by `out.send(item).or_else(SendError::unless_dropped)?`, since `?` alone ends the
-    /// connection.
+    /// connection do not wait again until one succeeds. A handler that is to go on sends by
+    /// `out.send(item).or_else(SendError::unless_dropped)?`, since `?` alone ends the connection.
     Drop,
     /// Wait as long as it takes: nothing is ever lost, and threads stay bounded by
     /// `max_connections`.

@@ -46,25 +46,29 @@ impl Output {
     /// # Errors
     /// The file cannot be created or replaced.
     pub(super) fn check(&self) -> Result<(), UsageError> {
-        let file = self.json.as_deref().filter(|path| !is_stdout(path));
-        file.map_or(Ok(()), |path| {
+        self.file().map_or(Ok(()), |path| {
             files::check_replaced(path).map_err(|error| not_written(path, &error))
         })
     }
 
-    /// As [`check`](Output::check), for a tool that reads or writes another file: `--json` must not
-    /// replace that one, which is called `what`.
+    /// For a tool that reads or writes another file, which is called `what`: `--json` must not
+    /// replace that one.
     ///
     /// # Errors
-    /// The file cannot be created or replaced, or is the other one.
-    pub(super) fn check_beside(&self, other: &Path, what: &str) -> Result<(), UsageError> {
-        match &self.json {
-            Some(json) if !is_stdout(json) && files::replaces(json, other) => {
+    /// The file is the other one.
+    pub(super) fn check_keeps(&self, other: &Path, what: &str) -> Result<(), UsageError> {
+        match self.file() {
+            Some(file) if files::replaces(file, other) => {
                 let text = format!("it would replace {what}: name another file");
-                Err(not_written(json, &io::Error::other(text)))
+                Err(not_written(file, &io::Error::other(text)))
             }
-            _ => self.check(),
+            _ => Ok(()),
         }
+    }
+
+    /// The file of `--json`, unless that is stdout.
+    fn file(&self) -> Option<&Path> {
+        self.json.as_deref().filter(|path| !is_stdout(path))
     }
 
     /// Prints `text` and writes `json` to its file, or prints `json` alone. Both end with LF.

@@ -55,7 +55,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let experiment = typed.experiment()?;
     typed.output.check()?;
     if let Some(path) = &typed.html {
-        typed.output.check_beside(path, "the page of --html")?;
+        typed.output.check_keeps(path, "the page of --html")?;
         // What cannot be written is said now, and not when all is done.
         files::check_replaced(path)
             .map_err(|error| failed(&format!("--html {}: {error}", path.display())))?;

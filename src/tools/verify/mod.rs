@@ -38,8 +38,8 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
         Parsed::Run(args) => args,
     };
     let file = &args.file;
-    args.output
-        .check_beside(file, "the file that is verified")?;
+    args.output.check()?;
+    args.output.check_keeps(file, "the file that is verified")?;
     let failed = |error: io::Error| {
         let line = format!("verify {}: {error}", file.display());
         UsageError::new(DAMAGED, &line)
