@@ -163,7 +163,7 @@ fn time_of(line: &[u8]) -> Option<u64> {
     str::from_utf8(&line[..digits]).ok()?.parse().ok()
 }
 
-fn epoch_ns() -> u64 {
+pub(crate) fn epoch_ns() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

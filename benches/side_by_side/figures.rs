@@ -12,8 +12,20 @@ pub(crate) enum Metric {
     CpuNs,
     LatencyP50Us,
     LatencyP99Us,
+    /// From the first connect until the last has returned.
+    ConnectSeconds,
     /// From the first connect to the last message at the sink.
     Seconds,
+    /// The same, in rounds in which no listener's queue overflowed.
+    UnhinderedSeconds,
+    /// From the first close until the server holds no more descriptors than before the crowd.
+    ClosedSeconds,
+    /// From the first close until it has no more threads than before the crowd.
+    JoinedSeconds,
+    /// From SIGTERM until it has ended.
+    ExitSeconds,
+    /// Rounds in which its exit code was 0.
+    CleanExits,
     /// Resident, the most since the server began.
     PeakBytes,
     /// Peak, as a share of the limit that the server printed at start.
@@ -31,20 +43,30 @@ pub(crate) enum Metric {
     Offered,
     /// Throughput between 1 s and 2 s after a stall, of what it was before.
     Recovered,
+    /// Rounds in which a listener's queue overflowed.
+    Overflowed,
     ListenOverflows,
+    /// SYNs, and answers to them, that were sent again.
+    SynRetries,
     /// The share of the machine that went to processes that have nothing to do with it, or to
     /// another machine.
     Others,
 }
 
 impl Metric {
-    pub(crate) const ALL: [Metric; 17] = [
+    pub(crate) const ALL: [Metric; 25] = [
         Metric::Rate,
         Metric::BytesPerSecond,
         Metric::CpuNs,
         Metric::LatencyP50Us,
         Metric::LatencyP99Us,
+        Metric::ConnectSeconds,
         Metric::Seconds,
+        Metric::UnhinderedSeconds,
+        Metric::ClosedSeconds,
+        Metric::JoinedSeconds,
+        Metric::ExitSeconds,
+        Metric::CleanExits,
         Metric::PeakBytes,
         Metric::PeakOfLimit,
         Metric::IdleBytes,
@@ -54,7 +76,9 @@ impl Metric {
         Metric::Delivered,
         Metric::Offered,
         Metric::Recovered,
+        Metric::Overflowed,
         Metric::ListenOverflows,
+        Metric::SynRetries,
         Metric::Others,
     ];
 
@@ -66,7 +90,13 @@ impl Metric {
             Metric::CpuNs => "cpu_ns",
             Metric::LatencyP50Us => "latency_p50_us",
             Metric::LatencyP99Us => "latency_p99_us",
+            Metric::ConnectSeconds => "connect_seconds",
             Metric::Seconds => "seconds",
+            Metric::UnhinderedSeconds => "seconds_without_overflow",
+            Metric::ClosedSeconds => "closed_seconds",
+            Metric::JoinedSeconds => "joined_seconds",
+            Metric::ExitSeconds => "exit_seconds",
+            Metric::CleanExits => "clean_exits",
             Metric::PeakBytes => "peak_resident_bytes",
             Metric::PeakOfLimit => "peak_of_printed_limit",
             Metric::IdleBytes => "resident_bytes_per_connection",
@@ -76,7 +106,9 @@ impl Metric {
             Metric::Delivered => "delivered",
             Metric::Offered => "offered",
             Metric::Recovered => "recovered",
+            Metric::Overflowed => "overflowed",
             Metric::ListenOverflows => "listen_overflows",
+            Metric::SynRetries => "syn_retries",
             Metric::Others => "others_cpu",
         }
     }
@@ -89,7 +121,13 @@ impl Metric {
             Metric::CpuNs => format!("CPU us/{unit}"),
             Metric::LatencyP50Us => "p50 ms".to_owned(),
             Metric::LatencyP99Us => "p99 ms".to_owned(),
+            Metric::ConnectSeconds => "connects s".to_owned(),
             Metric::Seconds => "seconds".to_owned(),
+            Metric::UnhinderedSeconds => "s, no overflow".to_owned(),
+            Metric::ClosedSeconds => "closed s".to_owned(),
+            Metric::JoinedSeconds => "threads gone s".to_owned(),
+            Metric::ExitSeconds => "exit s".to_owned(),
+            Metric::CleanExits => "exit 0".to_owned(),
             Metric::PeakBytes => "peak MiB".to_owned(),
             Metric::PeakOfLimit => "of limit".to_owned(),
             Metric::IdleBytes => "KiB/idle".to_owned(),
@@ -99,7 +137,9 @@ impl Metric {
             Metric::Delivered => "delivered".to_owned(),
             Metric::Offered => "offered".to_owned(),
             Metric::Recovered => "recovered".to_owned(),
+            Metric::Overflowed => "overflowed".to_owned(),
             Metric::ListenOverflows => "overflows".to_owned(),
+            Metric::SynRetries => "SYN retries".to_owned(),
             Metric::Others => "others".to_owned(),
         }
     }
@@ -112,25 +152,44 @@ impl Metric {
                 | Metric::Delivered
                 | Metric::Offered
                 | Metric::Recovered
+                | Metric::CleanExits
+                | Metric::Overflowed
                 | Metric::ListenOverflows
+                | Metric::SynRetries
                 | Metric::Others
+        )
+    }
+
+    /// Whether all rounds count: a message that was lost in one of them is lost.
+    fn is_averaged(self) -> bool {
+        matches!(
+            self,
+            Metric::Delivered | Metric::CleanExits | Metric::Overflowed
         )
     }
 
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Metric::Rate if value >= 1e6 => format!("{:.2} M", value / 1e6),
-            Metric::Rate | Metric::Threads | Metric::ListenOverflows => format!("{value:.0}"),
+            Metric::Rate | Metric::Threads => format!("{value:.0}"),
+            Metric::ListenOverflows | Metric::SynRetries => format!("{value:.0}"),
             Metric::BytesPerSecond => format!("{:.0}", value / 1e6),
             Metric::CpuNs => format!("{:.3}", value / 1e3),
             Metric::LatencyP50Us | Metric::LatencyP99Us => format!("{:.3}", value / 1e3),
-            Metric::Seconds => format!("{value:.3}"),
+            Metric::ConnectSeconds | Metric::Seconds | Metric::UnhinderedSeconds => {
+                format!("{value:.3}")
+            }
+            Metric::ClosedSeconds | Metric::JoinedSeconds | Metric::ExitSeconds => {
+                format!("{value:.3}")
+            }
             Metric::PeakBytes => format!("{:.1}", value / (1 << 20) as f64),
             Metric::IdleBytes | Metric::IdleBytesAfterBurst | Metric::KernelBytes => {
                 format!("{:.2}", value / 1024.0)
             }
             Metric::PeakOfLimit | Metric::Recovered => format!("{value:.2}"),
-            Metric::Others => format!("{:.0} %", value * 100.0),
+            Metric::CleanExits | Metric::Overflowed | Metric::Others => {
+                format!("{:.0} %", value * 100.0)
+            }
             Metric::Delivered | Metric::Offered => format!("{:.2} %", value * 100.0),
         }
     }
@@ -150,11 +209,23 @@ impl Figures {
         self.0.insert(metric, value);
     }
 
+    /// Keeps a value that it has already.
+    pub(crate) fn set_first(&mut self, metric: Metric, value: f64) {
+        self.0.entry(metric).or_insert(value);
+    }
+
+    /// With the others'.
+    pub(crate) fn and(mut self, mut others: Figures) -> Figures {
+        self.0.append(&mut others.0);
+        self
+    }
+
     pub(crate) fn get(&self, metric: Metric) -> Option<f64> {
         self.0.get(&metric).copied()
     }
 
-    /// Each figure's own median over the rounds that have it.
+    /// Each figure's own median over the rounds that have it; of shares of rounds and of messages,
+    /// the mean.
     pub(crate) fn medians(rounds: &[Figures]) -> Figures {
         let mut medians = Figures::default();
         for metric in Metric::ALL {
@@ -162,12 +233,21 @@ impl Figures {
                 .iter()
                 .filter_map(|round| round.get(metric))
                 .collect();
-            if let Some(median) = median(&mut values) {
-                medians.set(metric, median);
+            let middle = if metric.is_averaged() {
+                mean(&values)
+            } else {
+                median(&mut values)
+            };
+            if let Some(middle) = middle {
+                medians.set(metric, middle);
             }
         }
         medians
     }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

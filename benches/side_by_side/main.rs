@@ -4,14 +4,16 @@
 //! `cargo bench --bench side_by_side -- --scenario bulk-128`; `--list` names the scenarios. Only
 //! ratios within one run mean something: absolute figures are the machine's.
 //!
-//! What is the same for everybody: the load (`drainline load`, the same bytes for the same time),
-//! the longest backlog that can be set, a server started anew for each turn, and a warm-up that is
-//! not measured. Processor time is the server's alone, ended threads included. A message counts
-//! when the consumer has had it or when it is in the file, and the share of those that were sent
-//! stands in the table, as does what others took of the machine meanwhile.
+//! What is the same for everybody: the load (`drainline load`, the same bytes for the same time; a
+//! crowd is a process of this program that only connects), the longest backlog that can be set, a
+//! server started anew for each turn, and a warm-up that is not measured. Processor time is the
+//! server's alone, ended threads included. A message counts when the consumer has had it or when it
+//! is in the file, and the share of those that were sent stands in the table, as does what others
+//! took of the machine meanwhile.
 
 mod args;
 mod contest;
+mod crowd;
 mod echo;
 mod fifo;
 mod figures;
@@ -43,9 +45,11 @@ use scenario::Scenario;
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    let ran = match (words.next().as_deref(), words.next()) {
-        (Some(echo::ARGUMENT), Some(address)) => echo::serve(&address),
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let ran = match words[..] {
+        [echo::ARGUMENT, address] => echo::serve(address),
+        [crowd::ARGUMENT, address, connections] => crowd::run(address, connections),
         _ => bench(&Args::read()),
     };
     match ran {

@@ -1,7 +1,7 @@
 //! Child processes that do not outlive this one, unless it is killed.
 
 use std::io;
-use std::process::{Child, Output};
+use std::process::{Child, ExitStatus, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -27,12 +27,10 @@ impl Owned {
         self.0.as_ref().map_or(0, Child::id)
     }
 
-    /// Whether it has ended.
-    pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
-        let Some(child) = &mut self.0 else {
-            return Ok(true);
-        };
-        Ok(child.try_wait()?.is_some())
+    /// How it ended, if it has.
+    pub(crate) fn status(&mut self) -> io::Result<Option<ExitStatus>> {
+        let child = self.0.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        child.try_wait()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -19,3 +19,10 @@ pub(crate) enum Peer {
     /// One thread that writes from memory: a file's own limit. No server at all.
     WriteCall,
 }
+
+impl Peer {
+    /// A thread for each connection. Of the others nobody knows which thread belongs to what.
+    pub(crate) fn has_thread_each(self) -> bool {
+        matches!(self, Peer::Drainline | Peer::Library | Peer::Floor)
+    }
+}

@@ -17,7 +17,7 @@ use crate::Outcome;
 #[path = "../../src/tools/proc.rs"]
 mod shared;
 
-pub(crate) use shared::{is_listening, peak_resident_bytes, resident_bytes};
+pub(crate) use shared::{is_listening, peak_resident_bytes, resident_bytes, threads};
 
 /// Time on a processor of all threads that a process has or had, to the nanosecond.
 pub(crate) fn cpu_time(pid: u32) -> Outcome<Duration> {
@@ -35,18 +35,55 @@ pub(crate) fn kernel_bytes() -> Outcome<u64> {
     Ok(kib * 1024)
 }
 
-/// Clients that found a listener's queue full, on the whole machine since it began.
-pub(crate) fn listen_overflows() -> Outcome<u64> {
-    let text = fs::read_to_string("/proc/net/netstat")?;
-    let mut rows = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
-    let (names, values) = (rows.next().unwrap_or(""), rows.next().unwrap_or(""));
-    let at = names
-        .split_whitespace()
-        .position(|name| name == "ListenOverflows");
-    let value = at.and_then(|at| values.split_whitespace().nth(at));
-    Ok(value
-        .ok_or("no ListenOverflows in /proc/net/netstat")?
-        .parse()?)
+/// Open descriptors. The kernel says how many as the size of the folder (since Linux 6.2), which
+/// costs the process nothing; an older one has them counted.
+pub(crate) fn open_descriptors(pid: u32) -> Outcome<u64> {
+    match fs::metadata(format!("/proc/{pid}/fd"))?.len() {
+        0 => Ok(shared::descriptors(pid)?),
+        open => Ok(open),
+    }
+}
+
+/// What happened to connects, on the whole machine since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TcpCounters {
+    /// A listener's queue was full.
+    pub(crate) listen_overflows: u64,
+    /// A SYN, or the answer to one, was sent again: the first time after a second.
+    pub(crate) syn_retries: u64,
+}
+
+impl TcpCounters {
+    pub(crate) fn now() -> Outcome<TcpCounters> {
+        TcpCounters::read(&fs::read_to_string("/proc/net/netstat")?)
+    }
+
+    pub(crate) fn since(before: TcpCounters) -> Outcome<TcpCounters> {
+        let now = TcpCounters::now()?;
+        Ok(TcpCounters {
+            listen_overflows: now.listen_overflows - before.listen_overflows,
+            syn_retries: now.syn_retries - before.syn_retries,
+        })
+    }
+
+    /// From two lines: names, and their values.
+    fn read(netstat: &str) -> Outcome<TcpCounters> {
+        let mut rows = netstat
+            .lines()
+            .filter_map(|line| line.strip_prefix("TcpExt:"))
+            .map(str::split_whitespace);
+        let (names, values) = rows.next().zip(rows.next()).ok_or("no TcpExt")?;
+        let rows: Vec<(&str, &str)> = names.zip(values).collect();
+        let value = |wanted: &str| -> Outcome<u64> {
+            let row = rows.iter().find(|(name, _)| *name == wanted);
+            let (_, value) = row.ok_or_else(|| format!("no {wanted} in /proc/net/netstat"))?;
+            Ok(value.parse()?)
+        };
+        Ok(TcpCounters {
+            listen_overflows: value("ListenOverflows")?,
+            syn_retries: value("TCPSynRetrans")?,
+        })
+    }
 }
 
 /// Processor time since some moment: of everybody, and of this process with all that it has waited

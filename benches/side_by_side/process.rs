@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +24,16 @@ pub(crate) struct Running {
     log: PathBuf,
 }
 
+/// How a server ended that was told to.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The last JSON object that it printed, if there is one.
+    pub(crate) report: Option<Value>,
+    pub(crate) took: Duration,
+    /// Its exit code was 0.
+    pub(crate) is_clean: bool,
+}
+
 impl Running {
     pub(crate) fn start(
         mut command: Command,
@@ -37,13 +47,11 @@ impl Running {
             .stdout(file.try_clone()?)
             .stderr(file);
         let child = Owned::new(command.spawn()?);
-        let mut server = Running {
+        Ok(Running {
             child,
             address,
             log,
-        };
-        server.wait_until_listening()?;
-        Ok(server)
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -55,10 +63,10 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn wait_until_listening(&mut self) -> Outcome<()> {
+    pub(crate) fn wait_until_listening(&mut self) -> Outcome<()> {
         let begun = Instant::now();
         while !proc::is_listening(self.address)? {
-            if self.child.has_ended()? {
+            if self.child.status()?.is_some() {
                 return Err(format!("it ended: {}", self.log().trim()).into());
             }
             if begun.elapsed() > START_WITHIN {
@@ -69,19 +77,38 @@ impl Running {
         Ok(())
     }
 
-    /// Ends it by SIGTERM. The last JSON object that it printed, if there is one.
-    pub(crate) fn stop(mut self) -> Outcome<Option<Value>> {
-        self.child.signal(Signal::TERM);
+    /// Ends it by SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        self.end_by(Signal::KILL)?;
+        Ok(())
+    }
+
+    /// Ends it by SIGTERM.
+    pub(crate) fn stop(mut self) -> Outcome<Ended> {
         let begun = Instant::now();
-        while !self.child.has_ended()? {
+        let status = self.end_by(Signal::TERM)?;
+        let took = begun.elapsed();
+        let log = self.log();
+        let report = log.lines().rev().find(|line| line.starts_with('{'));
+        Ok(Ended {
+            report: report.map(serde_json::from_str).transpose()?,
+            took,
+            is_clean: status.success(),
+        })
+    }
+
+    fn end_by(&mut self, signal: Signal) -> Outcome<ExitStatus> {
+        self.child.signal(signal);
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.status()? {
+                return Ok(status);
+            }
             if begun.elapsed() > END_WITHIN {
                 return Err(format!("it does not end: {}", self.log().trim()).into());
             }
             thread::sleep(Duration::from_millis(2));
         }
-        let log = self.log();
-        let report = log.lines().rev().find(|line| line.starts_with('{'));
-        Ok(report.map(serde_json::from_str).transpose()?)
     }
 }
 

@@ -29,8 +29,15 @@ pub(crate) enum Batches {
     Paced { connections: usize, rate: u32 },
     /// Connect, send a line, wait for the server's end of the connection, and again.
     Churn { clients: usize },
-    /// So many connects, one after the other, each with a line, all held open.
-    Crowd { connections: usize },
+    /// So many connects, one after the other, each with a line, all held open: by a process that
+    /// does nothing else.
+    CrowdIn { connections: usize },
+    /// The same come, and leave all at once.
+    CrowdOut { connections: usize },
+    /// The same come, and the server is told to end.
+    CrowdDrain { connections: usize },
+    /// The same come, the server is started anew, and all of them come back.
+    Herd { connections: usize },
     /// Connections that sent a line and are quiet; then a burst on some of them, and quiet again.
     Idle {
         connections: usize,
@@ -53,7 +60,9 @@ impl Batches {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Batches::Bulk { .. } | Batches::Paced { .. } | Batches::Stall { .. } => "message",
-            Batches::Churn { .. } | Batches::Crowd { .. } | Batches::Idle { .. } => "connection",
+            Batches::Churn { .. } | Batches::Idle { .. } => "connection",
+            Batches::CrowdIn { .. } | Batches::CrowdOut { .. } => "connection",
+            Batches::CrowdDrain { .. } | Batches::Herd { .. } => "connection",
             Batches::Dialogue { .. } => "request",
         }
     }
@@ -63,7 +72,10 @@ impl Batches {
         match self {
             Batches::Bulk { connections, .. }
             | Batches::Paced { connections, .. }
-            | Batches::Crowd { connections }
+            | Batches::CrowdIn { connections }
+            | Batches::CrowdOut { connections }
+            | Batches::CrowdDrain { connections }
+            | Batches::Herd { connections }
             | Batches::Idle { connections, .. }
             | Batches::Stall { connections } => connections,
             Batches::Churn { clients } | Batches::Dialogue { clients } => clients,

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::Outcome;
 use crate::peer::Peer;
-use crate::process::{Running, free_address};
+use crate::process::Running;
 use crate::scenario::Entrant;
 
 /// Where a program was found, or why it is not there and how to get it.
@@ -18,6 +18,7 @@ pub(crate) type Program = Result<PathBuf, String>;
 pub(crate) struct Start<'a> {
     pub(crate) entrant: &'a Entrant,
     pub(crate) program: &'a Path,
+    pub(crate) address: SocketAddr,
     /// A file or a FIFO; `None` is the null sink.
     pub(crate) sink: Option<&'a Path>,
     pub(crate) connections: usize,
@@ -29,9 +30,9 @@ pub(crate) struct Start<'a> {
 }
 
 impl Peer {
-    /// Starts it, and waits until it listens.
+    /// Starts it, and does not wait until it listens.
     pub(crate) fn start(self, start: &Start<'_>) -> Outcome<Running> {
-        let address = free_address()?;
+        let address = start.address;
         let mut command = Command::new(start.program);
         let listen = address.to_string();
         let sink = start.sink.map(|path| path.display().to_string());

@@ -1,11 +1,11 @@
 //! What a quiet connection holds.
 
 use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use super::Turn;
-use super::crowd::gather;
 use crate::figures::{Figures, Metric};
 use crate::scenario::Burst;
 use crate::{Outcome, proc};
@@ -16,10 +16,7 @@ const LINE_BYTES: usize = 128;
 
 pub(super) fn run(turn: Turn<'_>, connections: usize, burst: Option<Burst>) -> Outcome<Figures> {
     let site = turn.start()?;
-    let fifo = site
-        .fifo
-        .as_ref()
-        .ok_or("lines of idle clients are counted in a FIFO")?;
+    let fifo = site.fifo()?;
     let pid = site.server.pid();
     let (empty, empty_kernel) = (proc::resident_bytes(pid)?, proc::kernel_bytes()?);
     let each = |now: u64, empty: u64| now.saturating_sub(empty) as f64 / connections as f64;
@@ -36,7 +33,7 @@ pub(super) fn run(turn: Turn<'_>, connections: usize, burst: Option<Burst>) -> O
         );
 
     if let Some(burst) = burst {
-        let line = [&[b'x'; LINE_BYTES], &b"\n"[..]].concat();
+        let line = line();
         let lines = burst.bytes / line.len();
         let bytes = line.repeat(lines);
         for client in crowd.iter_mut().take(burst.connections) {
@@ -54,4 +51,19 @@ pub(super) fn run(turn: Turn<'_>, connections: usize, burst: Option<Burst>) -> O
     let (mut figures, _) = site.finish(sent, 0)?;
     figures.0.append(&mut idle.0);
     Ok(figures)
+}
+
+/// So many connections, one after the other, each of which has sent a line.
+fn gather(address: SocketAddr, connections: usize) -> Outcome<Vec<TcpStream>> {
+    let line = line();
+    let connect = |_| {
+        let mut client = TcpStream::connect(address)?;
+        client.write_all(&line)?;
+        Ok(client)
+    };
+    (0..connections).map(connect).collect()
+}
+
+fn line() -> Vec<u8> {
+    [&[b'x'; LINE_BYTES], &b"\n"[..]].concat()
 }

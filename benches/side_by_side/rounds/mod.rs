@@ -2,13 +2,16 @@
 
 mod bulk;
 mod churn;
-mod crowd;
+mod crowd_in;
+mod crowd_out;
 mod dialogue;
+mod herd;
 mod idle;
 mod limits;
 mod paced;
 mod stall;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +23,7 @@ use crate::fifo::Fifo;
 use crate::figures::{Figures, Metric};
 use crate::peer::Peer;
 use crate::proc::{self, MachineTime, ThreadWatch};
-use crate::process::Running;
+use crate::process::{Ended, Running, free_address};
 use crate::provision;
 use crate::scenario::{Batches, Entrant, Scenario, Sink};
 use crate::servers::Start;
@@ -55,7 +58,10 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
         ) => bulk::run(turn, message_bytes, duration),
         (_, Batches::Paced { rate, .. }) => paced::run(turn, rate),
         (_, Batches::Churn { clients }) => churn::run(turn, clients),
-        (_, Batches::Crowd { connections }) => crowd::run(turn, connections),
+        (_, Batches::CrowdIn { connections }) => crowd_in::run(turn, connections),
+        (_, Batches::CrowdOut { connections }) => crowd_out::leaving(turn, connections),
+        (_, Batches::CrowdDrain { connections }) => crowd_out::draining(turn, connections),
+        (_, Batches::Herd { connections }) => herd::run(turn, connections),
         (_, Batches::Idle { connections, burst }) => idle::run(turn, connections, burst),
         (_, Batches::Dialogue { clients }) => dialogue::run(turn, clients),
         (_, Batches::Stall { connections }) => stall::run(turn, connections),
@@ -69,7 +75,7 @@ struct Site {
     fifo: Option<Fifo>,
     file: Option<PathBuf>,
     threads: ThreadWatch,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Turn<'_> {
@@ -107,30 +113,52 @@ impl Turn<'_> {
             Sink::Fifo => (Some(Fifo::create(&folder.path().join("fifo"))?), None),
             Sink::Tmpfs | Sink::Disk => (None, Some(folder.path().join("messages"))),
         };
-        let server = self.entrant.peer.start(&Start {
-            entrant: self.entrant,
-            program: self.program,
-            sink: fifo.as_ref().map(Fifo::path).or(file.as_deref()),
-            connections: self.connections(),
-            is_echo: matches!(self.scenario.work, Batches::Dialogue { .. }),
-            is_bulk: matches!(
-                self.scenario.work,
-                Batches::Bulk { .. } | Batches::Stall { .. }
-            ),
-            folder: folder.path(),
-        })?;
+        let sink = fifo.as_ref().map(Fifo::path).or(file.as_deref());
+        let mut server = self.launch(free_address()?, sink, folder.path())?;
+        server.wait_until_listening()?;
         let threads = ThreadWatch::start(server.pid());
         Ok(Site {
             server,
             fifo,
             file,
             threads,
-            _folder: folder,
+            folder,
+        })
+    }
+
+    /// Starts the server, and does not wait until it listens.
+    fn launch(&self, address: SocketAddr, sink: Option<&Path>, folder: &Path) -> Outcome<Running> {
+        self.entrant.peer.start(&Start {
+            entrant: self.entrant,
+            program: self.program,
+            address,
+            sink,
+            connections: self.connections(),
+            is_echo: matches!(self.scenario.work, Batches::Dialogue { .. }),
+            is_bulk: matches!(
+                self.scenario.work,
+                Batches::Bulk { .. } | Batches::Stall { .. }
+            ),
+            folder,
         })
     }
 }
 
 impl Site {
+    fn fifo(&self) -> Outcome<&Fifo> {
+        let fifo = self.fifo.as_ref();
+        Ok(fifo.ok_or("the lines of this scenario are counted in a FIFO")?)
+    }
+
+    /// Starts a server that was killed, at its address and with its sink. Whoever connects will
+    /// notice when it listens.
+    fn start_again(&mut self, turn: Turn<'_>) -> Outcome<()> {
+        let sink = self.fifo.as_ref().map(Fifo::path).or(self.file.as_deref());
+        self.server = turn.launch(self.server.address, sink, self.folder.path())?;
+        self.threads = ThreadWatch::start(self.server.pid());
+        Ok(())
+    }
+
     fn cpu(&self) -> Outcome<Duration> {
         proc::cpu_time(self.server.pid())
     }
@@ -157,12 +185,19 @@ impl Site {
     /// Ends the server. `sent`: messages, `bytes`: of them as lines; what came of them, with memory
     /// and threads.
     fn finish(self, sent: u64, bytes: u64) -> Outcome<(Figures, Vec<u64>)> {
+        let (figures, latencies, _) = self.end(sent, bytes)?;
+        Ok((figures, latencies))
+    }
+
+    /// The same, and how the server ended.
+    fn end(self, sent: u64, bytes: u64) -> Outcome<(Figures, Vec<u64>, Ended)> {
         let pid = self.server.pid();
         let mut figures = Figures::default()
             .with(Metric::PeakBytes, proc::peak_resident_bytes(pid)? as f64)
             .with(Metric::Threads, self.threads.most() as f64);
-        let report = self.server.stop()?;
-        let said = |key: &str| report.as_ref().and_then(|report| report[key].as_f64());
+        let ended = self.server.stop()?;
+        let report = ended.report.as_ref();
+        let said = |key: &str| report.and_then(|report| report[key].as_f64());
         let mut latencies = Vec::new();
         let arrived = if let Some(fifo) = self.fifo {
             let share = fifo.lines() as f64 / sent as f64;
@@ -178,7 +213,7 @@ impl Site {
         if let Some(share) = arrived {
             figures.set(Metric::Delivered, share);
         }
-        Ok((figures, latencies))
+        Ok((figures, latencies, ended))
     }
 }
 

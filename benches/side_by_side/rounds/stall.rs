@@ -18,7 +18,7 @@ const MESSAGE_BYTES: u64 = 128;
 
 pub(super) fn run(turn: Turn<'_>, connections: usize) -> Outcome<Figures> {
     let site = turn.start()?;
-    let fifo = site.fifo.as_ref().ok_or("a FIFO is the sink that stalls")?;
+    let fifo = site.fifo()?;
     let duration = BEFORE + STALLED + RECOVER + AFTER;
     let args = format!(
         "--connections {connections} --duration {}ms --size {MESSAGE_BYTES} --wait-close",

@@ -1,9 +1,7 @@
-//! Connections themselves: short ones, a crowd, quiet ones, and those that wait for replies.
+//! Connections themselves: short ones, quiet ones, and those that wait for replies.
 
 use super::{ALL_SERVERS, GO, GO_AND_TOKIO, NO_SLOWER_THAN_GO, TOKIO, TOKIO_1};
-use crate::figures::Metric::{
-    CpuNs, Delivered, IdleBytes, IdleBytesAfterBurst, ListenOverflows, Rate, Seconds,
-};
+use crate::figures::Metric::{CpuNs, Delivered, IdleBytes, IdleBytesAfterBurst, Rate};
 use crate::peer::Peer;
 use crate::scenario::{Batches, Burst, Entrant, Scenario, Sink, Target};
 
@@ -35,18 +33,6 @@ pub(super) const ALL: &[Scenario] = &[
         targets: &[
             Target::at_least("drainline", Rate, 1.2, &["go"]),
             Target::at_most("drainline", CpuNs, 0.8, &["go"]),
-            Target::is_at_least("drainline", Delivered, 1.0),
-        ],
-    },
-    Scenario {
-        name: "connects-5000",
-        what: "5,000 connects in sequence, each a line",
-        work: Batches::Crowd { connections: 5000 },
-        sink: Sink::Fifo,
-        entrants: GO_AND_TOKIO,
-        targets: &[
-            Target::at_most("drainline", Seconds, 1.1, &["go"]),
-            Target::is_at_most("drainline", ListenOverflows, 0.0),
             Target::is_at_least("drainline", Delivered, 1.0),
         ],
     },

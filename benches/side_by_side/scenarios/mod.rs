@@ -2,6 +2,7 @@
 
 mod bulk;
 mod connections;
+mod crowds;
 mod trickle;
 
 use crate::figures::Metric::{Delivered, LatencyP50Us, LatencyP99Us};
@@ -9,7 +10,7 @@ use crate::peer::Peer;
 use crate::scenario::{Entrant, Scenario, Target};
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    [bulk::ALL, trickle::ALL, connections::ALL]
+    [bulk::ALL, trickle::ALL, connections::ALL, crowds::ALL]
         .into_iter()
         .flatten()
 }
