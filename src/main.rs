@@ -8,5 +8,7 @@ mod tools;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    tools::run(&args).unwrap_or_else(|| cli::run(args))
+    cli::execution::resume(&args)
+        .or_else(|| tools::run(&args))
+        .unwrap_or_else(|| cli::run(args))
 }

@@ -8,29 +8,20 @@
 //! freed of every small size, 235 KiB in all, which a client that sends messages of all sizes can
 //! fill.
 //!
-//! malloc reads both settings from the environment, before `main`: so the program sets them and
-//! executes itself once more. That keeps its process, its descriptors, its ignored signals and its
-//! mask of signals.
+//! malloc reads both settings from the environment, before `main`.
 
-use std::convert::Infallible;
-use std::env;
-use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 use drainline::{Malloc, MallocSetting};
-use nix::unistd::execve;
 
 const ARENA_MAX: &str = "MALLOC_ARENA_MAX";
-const TUNABLES: &str = "GLIBC_TUNABLES";
+pub(super) const TUNABLES: &str = "GLIBC_TUNABLES";
 const NO_THREAD_CACHES: &str = "glibc.malloc.tcache_count=0";
 
-/// Executes this program once more with the settings that the memory limit needs, unless somebody
-/// has set them or they would have no effect. To be called before any thread is started and
-/// anything is opened. Where that is impossible, as when the program's file was deleted, the
-/// process goes on with the settings it has, and its limits say so.
-///
-/// Returns in the executed program, where all is set.
-pub(crate) fn ensure() {
+/// The variables that the memory limit needs in the environment, with their values. Empty where
+/// somebody has set them, or they would have no effect.
+pub(super) fn missing() -> Vec<(&'static str, OsString)> {
     let malloc = Malloc::of_process();
     let mut missing = Vec::new();
     if matches!(malloc.arenas_max, MallocSetting::Default(_)) {
@@ -43,9 +34,7 @@ pub(crate) fn ensure() {
             missing.push((TUNABLES, with_another(tunables)));
         }
     }
-    if !missing.is_empty() {
-        let _ = execute_again(&missing);
-    }
+    missing
 }
 
 fn with_another(mut tunables: OsString) -> OsString {
@@ -54,27 +43,4 @@ fn with_another(mut tunables: OsString) -> OsString {
     }
     tunables.push(NO_THREAD_CACHES);
     tunables
-}
-
-/// Not by `/proc/self/exe`, under which ps(1) and pidof(8) would show `exe`. And not by std's
-/// `Command`, which leaves SIGPIPE at its default where the call fails.
-fn execute_again(settings: &[(&str, OsString)]) -> Option<Infallible> {
-    let program = c_string(env::current_exe().ok()?.into_os_string())?;
-    let args: Option<Vec<CString>> = env::args_os().map(c_string).collect();
-    let is_inherited = |name: &OsStr| settings.iter().all(|(set, _)| name != *set);
-    let inherited = env::vars_os().filter(|(name, _)| is_inherited(name));
-    let set = settings
-        .iter()
-        .map(|(name, value)| (OsString::from(name), value.clone()));
-    let entry = |(mut entry, value): (OsString, OsString)| {
-        entry.push("=");
-        entry.push(value);
-        c_string(entry)
-    };
-    let environment: Option<Vec<CString>> = inherited.chain(set).map(entry).collect();
-    execve(&program, &args?, &environment?).ok()
-}
-
-fn c_string(text: OsString) -> Option<CString> {
-    CString::new(text.into_vec()).ok()
 }

@@ -4,20 +4,23 @@
 //! each other; `flag` says what a row is, `command` reads a command line by its rows, `units`,
 //! `kinds` and `values` read one value each, `files` checks the paths and `addresses` the
 //! addresses. `usage` makes any error one line, with the new names of what was `renamed`; `help`
-//! prints the rows. Then `serve` starts the server, `signals` passes on what the system asks,
+//! prints the rows. `execution` starts the program once more where `malloc` or `signal_stacks` has
+//! something to change that only a start can. Then `serve` starts the server, `signals` passes on what the system asks,
 //! `report` says how the server ended, `stderr` writes that.
 
 mod addresses;
 pub(crate) mod command;
+pub(crate) mod execution;
 pub(crate) mod files;
 pub(crate) mod flag;
 pub(crate) mod help;
 pub(crate) mod kinds;
-pub(crate) mod malloc;
+mod malloc;
 mod renamed;
 mod report;
 pub(crate) mod serve;
 pub(crate) mod settings;
+mod signal_stacks;
 pub(crate) mod signals;
 mod stderr;
 pub(crate) mod units;
@@ -47,7 +50,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return print(&text);
         }
         Ok(Parsed::Run(settings)) => {
-            malloc::ensure();
+            execution::ensure();
             match settings.check {
                 true => {
                     signals::unblock_stops();

@@ -237,8 +237,9 @@ impl Terminal {
     }
 }
 
-/// Whether a signal was ignored by whoever started this process, by the mask in proc_pid_status(5).
-fn is_ignored(signal: i32) -> bool {
+/// Whether a signal is ignored, as by whoever started this process: by the mask in
+/// proc_pid_status(5).
+pub(super) fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -189,6 +189,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         Ok(Requirements {
             listeners: self.listeners.len(),
             other_descriptors: self.requirements.other_descriptors.saturating_add(guards),
+            has_spawner: self.spawner.is_some(),
             memory,
             ..self.requirements
         })

@@ -20,6 +20,8 @@ mod operators;
 #[cfg(feature = "cli")]
 mod serve;
 #[cfg(feature = "cli")]
+mod signal_stacks;
+#[cfg(feature = "cli")]
 mod start;
 #[cfg(feature = "cli")]
 mod told_peers;

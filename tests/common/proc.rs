@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 #[path = "../../src/tools/proc.rs"]
 mod shared;
 
@@ -35,6 +37,21 @@ pub fn descriptor_numbers(pid: u32) -> Vec<u64> {
         .collect();
     numbers.sort_unstable();
     numbers
+}
+
+/// Memory mappings.
+#[track_caller]
+pub fn mappings(pid: u32) -> u64 {
+    read(pid, "maps").lines().count() as u64
+}
+
+/// Does it ignore a signal?
+#[track_caller]
+pub fn is_ignored(pid: u32, signal: Signal) -> bool {
+    let status = read(pid, "status");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+    mask >> (signal.as_raw() - 1) & 1 == 1
 }
 
 /// Resident memory now.

@@ -1,5 +1,5 @@
 //! The library as an embedder meets it: what handlers and consumers are given, and whole programs.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 // `pub` in a module here means: for the other modules.
 #![allow(unreachable_pub)]
 
@@ -15,6 +15,7 @@ mod listeners;
 mod messages;
 mod paths;
 mod requests;
+mod signal_stacks;
 mod writers;
 
 use drainline::{Builder, Config, Server, Weigh};

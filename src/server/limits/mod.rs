@@ -29,7 +29,9 @@ pub(super) const DESCRIPTORS_PER_LISTENER: u64 = 4;
 /// The mappings of a thread that std starts: stack and signal stack, each with a guard page. Beyond
 /// vm.max_map_count, std panics inside the new thread, after clone(2), and the process aborts
 /// (rust-lang/rust#78497). So this limit has to be checked in advance.
-pub(super) const MAPPINGS_PER_THREAD: u64 = 4;
+const MAPPINGS_PER_THREAD: u64 = 4;
+/// Those of a thread without a signal stack ([`System::is_without_signal_stacks`]).
+const MAPPINGS_WITHOUT_SIGNAL_STACK: u64 = 2;
 
 /// The stack size of a thread that asks for no other, in bytes.
 const DEFAULT_STACK: u64 = 2 << 20;
@@ -155,6 +157,8 @@ pub(super) struct Requirements {
     /// Descriptors that the process will still open beside the server's. Those that are open are in
     /// [`System`].
     pub(super) other_descriptors: u64,
+    /// Handlers' threads are made by code that may give each a signal stack of its own.
+    pub(super) has_spawner: bool,
     /// The memory of read buffers that the ingest keeps.
     pub(super) memory: BufferMemory,
     /// What the program's users call its settings.
@@ -215,6 +219,8 @@ pub(super) struct FittedLimits {
     pub(super) notes: Vec<String>,
     /// Bytes of address space that a connection's thread reserves.
     pub(super) addresses_per_thread: u64,
+    /// Memory mappings of each thread.
+    pub(super) mappings_per_thread: u64,
 }
 
 /// Computes the limits of `config`, and lowers a default `max_connections` to what the system can
@@ -278,6 +284,7 @@ pub(super) fn fit(
         limits,
         notes,
         addresses_per_thread: addresses_per_thread(config),
+        mappings_per_thread: mappings_per_thread(requirements, system),
     })
 }
 
@@ -328,6 +335,13 @@ pub(super) fn new_threads(requirements: &Requirements) -> u64 {
         OWN_THREADS,
         requirements.other_threads,
     ])
+}
+
+fn mappings_per_thread(requirements: &Requirements, system: &System) -> u64 {
+    match system.is_without_signal_stacks && !requirements.has_spawner {
+        true => MAPPINGS_WITHOUT_SIGNAL_STACK,
+        false => MAPPINGS_PER_THREAD,
+    }
 }
 
 /// The number of descriptors of the whole process, without the connections'.
@@ -424,6 +438,7 @@ fn system_limits(
         per_connection: 1,
         at_first: (0, 0),
     });
+    let per_thread = mappings_per_thread(requirements, system);
     let mappings = system.mappings_max.map(|allows| SystemLimit {
         limit: "vm.max_map_count".to_owned(),
         unit: "memory mappings",
@@ -431,11 +446,10 @@ fn system_limits(
         fixed: sum([
             system.mappings,
             SPARE_MAPPINGS,
-            MAPPINGS_PER_THREAD.saturating_mul(new_threads(requirements)),
+            per_thread.saturating_mul(new_threads(requirements)),
             requirements.memory.mappings,
         ]),
-        per_connection: MAPPINGS_PER_THREAD
-            .saturating_add(requirements.memory.mappings_per_connection),
+        per_connection: per_thread.saturating_add(requirements.memory.mappings_per_connection),
         at_first: (0, 0),
     });
     let in_cgroup = system.pids.as_ref();

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Signal, getrlimit};
 
 use super::malloc::Malloc;
 
@@ -32,6 +32,10 @@ pub(in crate::server) struct System {
     pub(in crate::server) mappings_max: Option<u64>,
     /// Memory mappings of this process.
     pub(in crate::server) mappings: u64,
+    /// std maps no signal stack for a thread. So it is where neither SIGSEGV nor SIGBUS had its
+    /// default action when the program started, which is told by both being ignored. Where either
+    /// is caught, std's handler may be the one that catches it.
+    pub(in crate::server) is_without_signal_stacks: bool,
     /// The least memory that the machine or one of the control groups around this process allows.
     pub(in crate::server) memory: Option<Level>,
     /// The soft RLIMIT_AS in bytes.
@@ -75,6 +79,7 @@ impl System {
     /// Reads everything that is in files, under a root that tests replace.
     fn read_under(root: &Path) -> System {
         let proc = root.join("proc");
+        let status = text(&proc.join("self/status"));
         let setting = |name: &str| number(&proc.join("sys").join(name));
         let last_of = |name: &str| last_number(&text(&proc.join("sys/net/ipv4").join(name)));
         let groups = Groups {
@@ -86,17 +91,20 @@ impl System {
             is_without_proc: !proc.join("self").exists(),
             descriptors_max: None,
             address_space_max: None,
-            address_space: size_of(&text(&proc.join("self/status"))),
+            address_space: size_of(&status),
             arenas_max: 0,
             thread_cache_bytes: 0,
             open_descriptors: open_descriptors(&proc.join("self/fd")),
-            own_threads: own_threads(&text(&proc.join("self/status"))),
+            own_threads: own_threads(&status),
             all_threads: all_threads(&text(&proc.join("loadavg"))),
             threads_max: setting("kernel/threads-max"),
             pid_max: setting("kernel/pid_max"),
             pids: groups.pids(),
             mappings_max: setting("vm/max_map_count"),
             mappings: text(&proc.join("self/maps")).lines().count() as u64,
+            is_without_signal_stacks: [Signal::SEGV, Signal::BUS]
+                .iter()
+                .all(|signal| is_ignored(&status, *signal)),
             memory: groups
                 .memory()
                 .into_iter()
@@ -138,6 +146,13 @@ fn own_threads(status: &str) -> u64 {
         .find_map(|line| line.strip_prefix("Threads:"))
         .and_then(|count| count.trim().parse().ok());
     count.unwrap_or(1)
+}
+
+/// By the mask `SigIgn:` of proc_pid_status(5).
+fn is_ignored(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 /// A line of proc_pid_status(5) or proc_meminfo(5) that gives a number of KiB, in bytes.

@@ -9,6 +9,7 @@ const NEEDS: Requirements = Requirements {
     listeners: 1,
     other_threads: 1,
     other_descriptors: 2,
+    has_spawner: false,
     memory: BufferMemory {
         setting: "handler_bytes",
         kept_bytes: 1 << 20,
@@ -169,6 +170,21 @@ fn the_default_mappings_hold_more_than_15000_threads_beside_mapped_buffers() {
     };
     let error = fit(&asking(20_000), &requirements, &system).unwrap_err();
     assert_eq!((&*error.limit, error.fits), ("vm.max_map_count", 15_790));
+}
+
+/// What an embedder's spawner does beside starting a thread is not known.
+#[test]
+fn threads_without_a_signal_stack_take_half_of_the_mappings_unless_a_spawner_makes_them() {
+    let mut system = free();
+    system.is_without_signal_stacks = true;
+    system.mappings_max = Some(40 + 256 + 30 + 2 * (6 + 500) + 1);
+    holds_exactly(&system, "vm.max_map_count", 1339, 500);
+    let spawned = Requirements {
+        has_spawner: true,
+        ..NEEDS
+    };
+    let error = fit(&asking(500), &spawned, &system).unwrap_err();
+    assert_eq!((&*error.limit, error.fits), ("vm.max_map_count", 247));
 }
 
 #[test]
@@ -336,6 +352,7 @@ fn no_number_overflows() {
         pids: level("p", 0, most),
         mappings_max: Some(most),
         mappings: most,
+        is_without_signal_stacks: false,
         memory: level("m", 0, most),
         address_space_max: Some(most),
         address_space: most,

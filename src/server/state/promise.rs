@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::admission::Admission;
 use crate::server::error::LimitError;
 use crate::server::limits::{
-    DESCRIPTORS_PER_LISTENER, FittedLimits, MAPPINGS_PER_THREAD, OWN_THREADS, Requirements, System,
-    descriptors_without, new_threads,
+    DESCRIPTORS_PER_LISTENER, FittedLimits, OWN_THREADS, Requirements, System, descriptors_without,
+    new_threads,
 };
 
 static SERVERS: Mutex<Vec<Promised>> = Mutex::new(Vec::new());
@@ -26,6 +26,7 @@ struct Promised {
     descriptors: u64,
     mappings: u64,
     mappings_per_connection: u64,
+    mappings_per_thread: u64,
     /// Includes the memory that malloc may keep after it was freed.
     memory_bytes: u64,
     /// Bytes of address space that a thread reserves.
@@ -88,7 +89,7 @@ fn with_promised(servers: &[Promised], mut system: System) -> System {
         system.own_threads += threads_left;
         system.all_threads += threads_left;
         system.open_descriptors += descriptors.saturating_sub(connections);
-        system.mappings += mappings.saturating_sub(threads * MAPPINGS_PER_THREAD);
+        system.mappings += mappings.saturating_sub(threads * server.mappings_per_thread);
         system.address_space += server.memory_bytes + threads_left * server.addresses_per_thread;
         if let Some(pids) = &mut system.pids {
             pids.used += threads_left;
@@ -110,9 +111,10 @@ impl Promised {
             max_connections: limits.max_connections as u64,
             threads,
             descriptors: descriptors_without(requirements, &nothing),
-            mappings: threads * MAPPINGS_PER_THREAD + requirements.memory.mappings,
-            mappings_per_connection: MAPPINGS_PER_THREAD
+            mappings: threads * fit.mappings_per_thread + requirements.memory.mappings,
+            mappings_per_connection: fit.mappings_per_thread
                 + requirements.memory.mappings_per_connection,
+            mappings_per_thread: fit.mappings_per_thread,
             memory_bytes: limits.memory_with_malloc_bytes(),
             addresses_per_thread: fit.addresses_per_thread,
             admission: None,
@@ -152,6 +154,7 @@ mod tests {
             descriptors: 7,
             mappings: 30,
             mappings_per_connection: 6,
+            mappings_per_thread: 3,
             memory_bytes: 1_000,
             addresses_per_thread: 100,
             admission: admission.map(Arc::downgrade),
@@ -213,7 +216,7 @@ mod tests {
             own_threads: 2 + (5 + 10) - threads,
             all_threads: 3 + (5 + 10) - threads,
             pids: level(9_999, 4 + (5 + 10) - threads),
-            mappings: 5 + (30 + 10 * 6) - threads * MAPPINGS_PER_THREAD,
+            mappings: 5 + (30 + 10 * 6) - threads * 3,
             memory: level(9_999 - 1_000, 0),
             address_space: 6 + 1_000 + ((5 + 10) - threads) * 100,
             ..System::default()

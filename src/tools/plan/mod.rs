@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use crate::cli::command::{self as command_line, Parsed};
 use crate::cli::usage::UsageError;
-use crate::cli::{malloc, print, serve};
+use crate::cli::{execution, print, serve};
 
 use args::{Args, PAGE};
 use decision::Promise;
@@ -44,7 +44,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let inputs = args.inputs()?;
     args.output.check()?;
     // As the server itself does before it counts.
-    malloc::ensure();
+    execution::ensure();
     serve::raise_descriptor_limit();
     let plan = Plan::new(inputs, &args)?;
     args.output.write(

@@ -219,6 +219,7 @@ fn every_file_is_read() {
             pids: named("pids.max", &root, folder, 10, 0),
             mappings_max: Some(65_530),
             mappings: 3,
+            is_without_signal_stacks: false,
             memory: named("memory.max", &root, folder, 4096, 0),
             address_space_max: None,
             address_space: 2 << 20,
@@ -228,6 +229,26 @@ fn every_file_is_read() {
             send_buffer_max: 4_194_304,
         }
     );
+}
+
+/// With SIGSEGV (11) and SIGBUS (7) both ignored, and in no other case: std maps signal stacks
+/// where it found one of the two at its default action, and its handler is caught as anybody's.
+#[test]
+fn signal_stacks_are_left_out_where_both_signals_are_ignored() {
+    for (ignored, caught, expected) in [
+        ("0000000000000440", "0000000000000000", true),
+        ("fffffffffffffbff", "0000000000000400", false),
+        ("0000000000000400", "0000000000000040", false),
+        ("0000000000000040", "0000000000000400", false),
+        ("0000000000001000", "0000000000000440", false),
+        ("0000000000001000", "0000000000000000", false),
+        ("", "0000000000000440", false),
+    ] {
+        let status = format!("SigBlk:\t0000000000000440\nSigIgn:\t{ignored}\nSigCgt:\t{caught}\n");
+        let root = tree(&[("proc/self/status", &status)]);
+        let system = System::read_under(root.path());
+        assert_eq!(system.is_without_signal_stacks, expected, "{status}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use crate::cli::command::Parsed;
 use crate::cli::usage::UsageError;
-use crate::cli::{malloc, say, serve, settings};
+use crate::cli::{execution, say, serve, settings};
 
 use super::outcome::Point;
 use super::sample::{inside, line, listening};
@@ -62,7 +62,7 @@ fn serve_flags(args: &[OsString]) -> Result<ExitCode, UsageError> {
         Parsed::Run(settings) => settings,
         Parsed::Print(text) => return Ok(crate::cli::print(&text)),
     };
-    malloc::ensure();
+    execution::ensure();
     serve::serve(&settings, |handle| {
         let port = handle
             .local_addrs()
