@@ -17,6 +17,8 @@ pub(crate) struct Args {
     only: Vec<String>,
     pub(crate) sink: Option<Sink>,
     pub(crate) before: Option<PathBuf>,
+    pub(crate) before_bench: Option<PathBuf>,
+    pub(crate) busy: bool,
     pub(crate) list: bool,
 }
 
@@ -73,6 +75,17 @@ fn command() -> Command {
                 "Another build of drainline, which takes part beside this one",
             )
             .value_parser(value_parser!(PathBuf)),
+            value(
+                "before-bench",
+                "PROGRAM",
+                "Another build of this bench, whose server that replies takes part beside this one's",
+            )
+            .value_parser(value_parser!(PathBuf)),
+            flag(
+                "busy",
+                "Keeps every processor busy with a process that does nothing else, all the time",
+            )
+            .action(ArgAction::SetTrue),
             flag("list", "Names the scenarios").action(ArgAction::SetTrue),
             flag("bench", "What cargo passes to every bench")
                 .action(ArgAction::SetTrue)
@@ -95,6 +108,8 @@ impl Args {
             only: typed.remove_many("only").into_iter().flatten().collect(),
             sink: typed.remove_one("sink"),
             before: typed.remove_one("before"),
+            before_bench: typed.remove_one("before-bench"),
+            busy: typed.get_flag("busy"),
             list: typed.get_flag("list"),
         }
     }

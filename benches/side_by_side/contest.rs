@@ -54,6 +54,7 @@ pub(crate) fn measure(
                 scenario: &scenario,
                 entrant: &player.entrant,
                 program,
+                is_busy: args.busy,
             };
             match undisturbed(turn, args.retries) {
                 Ok(figures) => player.row.rounds.push(figures),
@@ -112,7 +113,12 @@ fn players(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Progra
             });
         };
         player(entrant.label.to_owned(), &program);
-        if let (Peer::Drainline, Some(other)) = (entrant.peer, &args.before) {
+        let before = match entrant.peer {
+            Peer::Drainline => &args.before,
+            Peer::Library => &args.before_bench,
+            _ => &None,
+        };
+        if let Some(other) = before {
             player(format!("{} (before)", entrant.label), &Ok(other.clone()));
         }
     }

@@ -12,6 +12,7 @@
 //! took of the machine meanwhile.
 
 mod args;
+mod busy;
 mod contest;
 mod crowd;
 mod echo;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ran = match words[..] {
         [echo::ARGUMENT, address] => echo::serve(address),
+        [busy::ARGUMENT] => busy::spin(),
         [crowd::ARGUMENT, address, connections] => crowd::run(address, connections),
         _ => bench(&Args::read()),
     };
@@ -76,8 +78,9 @@ fn bench(args: &Args) -> Outcome<()> {
     owned::end_with_signals()?;
     let (machine, versions) = (machine::describe(), machine::versions());
     print(&format!(
-        "{machine}\n{versions}\nmedians of {} rounds\n",
-        args.rounds()
+        "{machine}\n{versions}\nmedians of {} rounds{}\n",
+        args.rounds(),
+        if args.busy { ", processors busy" } else { "" }
     ));
     let mut programs = HashMap::new();
     let mut results: Vec<Value> = Vec::new();
@@ -86,13 +89,14 @@ fn bench(args: &Args) -> Outcome<()> {
         if owned::is_interrupted() {
             return Err("interrupted".into());
         }
-        print(&table::text(scenario, &rows));
-        results.push(table::json(scenario, &rows));
+        print(&table::text(scenario, &rows, args.busy));
+        results.push(table::json(scenario, &rows, args.busy));
         if let Some(path) = &args.json {
             let all = json!({
                 "machine": machine,
                 "versions": versions,
                 "rounds": args.rounds(),
+                "busy": args.busy,
                 "scenarios": results,
             });
             fs::write(path, format!("{all:#}\n"))?;

@@ -166,6 +166,8 @@ pub(crate) struct Target {
     pub(crate) factor: f64,
     pub(crate) plus: f64,
     pub(crate) than: Than,
+    /// The number while processors are busy, where it is another.
+    pub(crate) number_if_busy: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,6 +194,7 @@ impl Target {
             factor,
             plus: 0.0,
             than,
+            number_if_busy: None,
         }
     }
 
@@ -228,6 +231,11 @@ impl Target {
 
     pub(crate) const fn is_at_most(of: &'static str, metric: Metric, number: f64) -> Target {
         Target::new(of, metric, Aim::AtMost, 1.0, Than::Number(number))
+    }
+
+    pub(crate) const fn if_busy(mut self, number: f64) -> Target {
+        self.number_if_busy = Some(number);
+        self
     }
 
     pub(crate) const fn plus(mut self, plus: f64) -> Target {

@@ -31,7 +31,7 @@ struct Verdict {
 }
 
 /// The table of one scenario: figures, then targets.
-pub(crate) fn text(scenario: &Scenario, rows: &[Row]) -> String {
+pub(crate) fn text(scenario: &Scenario, rows: &[Row], is_busy: bool) -> String {
     let unit = scenario.work.unit();
     let medians: Vec<Figures> = rows.iter().map(Row::medians).collect();
     let shown = |metric: &Metric| medians.iter().any(|row| row.get(*metric).is_some());
@@ -55,7 +55,7 @@ pub(crate) fn text(scenario: &Scenario, rows: &[Row]) -> String {
         }
     }
     for target in scenario.targets {
-        let verdict = judge(target, rows, unit);
+        let verdict = judge(target, rows, unit, is_busy);
         let mark = match verdict.is_met {
             Some(true) => "ok    ",
             Some(false) => "MISSED",
@@ -109,7 +109,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-pub(crate) fn json(scenario: &Scenario, rows: &[Row]) -> Value {
+pub(crate) fn json(scenario: &Scenario, rows: &[Row], is_busy: bool) -> Value {
     let entrants: Map<String, Value> = rows
         .iter()
         .map(|row| {
@@ -122,7 +122,7 @@ pub(crate) fn json(scenario: &Scenario, rows: &[Row]) -> Value {
         })
         .collect();
     let verdicts = scenario.targets.iter().map(|target| {
-        let verdict = judge(target, rows, scenario.work.unit());
+        let verdict = judge(target, rows, scenario.work.unit(), is_busy);
         json!({
             "of": target.of,
             "metric": target.metric.key(),
@@ -148,7 +148,7 @@ fn figures(figures: &Figures) -> Value {
         .into()
 }
 
-fn judge(target: &Target, rows: &[Row], unit: &str) -> Verdict {
+fn judge(target: &Target, rows: &[Row], unit: &str, is_busy: bool) -> Verdict {
     let head = target.metric.head(unit);
     let aim = match target.aim {
         Aim::AtLeast => ">=",
@@ -159,7 +159,11 @@ fn judge(target: &Target, rows: &[Row], unit: &str) -> Verdict {
         row.medians().get(target.metric)
     };
     let (wanted, than) = match target.than {
-        Than::Number(number) => (Some(number), target.metric.show(number)),
+        Than::Number(number) => {
+            let if_busy = target.number_if_busy.filter(|_| is_busy);
+            let number = if_busy.unwrap_or(number);
+            (Some(number), target.metric.show(number))
+        }
         Than::Least(labels) => {
             let values: Option<Vec<f64>> = labels.iter().map(|label| figure(label)).collect();
             (

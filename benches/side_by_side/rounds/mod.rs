@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::Outcome;
+use crate::busy::Busy;
 use crate::fifo::Fifo;
 use crate::figures::{Figures, Metric};
 use crate::peer::Peer;
@@ -35,12 +36,16 @@ pub(crate) struct Turn<'a> {
     pub(crate) entrant: &'a Entrant,
     /// The entrant's program.
     pub(crate) program: &'a Path,
+    /// Whether others want every processor meanwhile.
+    pub(crate) is_busy: bool,
 }
 
 /// Has it measured.
 pub(crate) fn run(turn: Turn<'_>) -> Outcome<Figures> {
     let before = MachineTime::now()?;
+    let busy = turn.is_busy.then(Busy::start).transpose()?;
     let figures = measure(turn)?;
+    drop(busy);
     Ok(figures.with(Metric::Others, MachineTime::others_since(before)?))
 }
 

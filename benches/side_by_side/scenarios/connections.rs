@@ -1,38 +1,97 @@
 //! Connections themselves: short ones, quiet ones, and those that wait for replies.
 
-use super::{ALL_SERVERS, GO, GO_AND_TOKIO, NO_SLOWER_THAN_GO, TOKIO, TOKIO_1};
-use crate::figures::Metric::{CpuNs, Delivered, IdleBytes, IdleBytesAfterBurst, Rate};
+use super::{DRAINLINE, FLOOR, GO, GO_AND_TOKIO, RSYSLOG, SYSLOG_NG, TOKIO, TOKIO_1};
+use crate::figures::Metric::{
+    CpuNs, Delivered, IdleBytes, IdleBytesAfterBurst, KernelBytes, LatencyP50Us, LatencyP99Us, Rate,
+};
 use crate::peer::Peer;
 use crate::scenario::{Batches, Burst, Entrant, Scenario, Sink, Target};
 
 /// The library, in a server that replies.
 const LIBRARY: Entrant = Entrant::new("drainline", Peer::Library);
 
-const IDLE: &[Target] = &[Target::at_most("drainline", IdleBytes, 1.02, &["go"])];
+/// Its threads end with their connections.
+const NO_REUSE: Entrant = DRAINLINE
+    .labelled("drainline, no reuse")
+    .with(&["--reuse-threads", "off"]);
 
-const fn dialogue(name: &'static str, what: &'static str, clients: usize) -> Scenario {
+const BEFORE: &[&str] = &["drainline (before)"];
+
+const IDLE: &[Target] = &[
+    Target::at_most("drainline", IdleBytes, 1.02, &["go"]),
+    Target::is_at_most("drainline", IdleBytes, 10.6 * 1024.0),
+    Target::at_most("drainline", KernelBytes, 1.0, BEFORE),
+];
+
+/// Nobody else is there: a reply costs no wake-up.
+const LONE_CLIENT: &[Target] = &[
+    Target::at_most("drainline", LatencyP50Us, 1.1, &["go"]),
+    Target::at_most("drainline", LatencyP99Us, 1.0, &["go"]),
+    Target::at_least("drainline", Rate, 0.95, &["go"]),
+    Target::at_most("drainline", CpuNs, 1.25, &["go"]),
+    Target::is_at_least("drainline", Delivered, 1.0),
+];
+/// What is done for a lone client harms no others.
+const SEVERAL_CLIENTS: &[Target] = &[
+    Target::at_least("drainline", Rate, 0.95, BEFORE),
+    Target::at_most("drainline", CpuNs, 1.05, BEFORE),
+    Target::at_most("drainline", LatencyP50Us, 1.0, &["go"]),
+    Target::at_most("drainline", LatencyP99Us, 1.0, &["go"]),
+    Target::is_at_least("drainline", Delivered, 1.0),
+];
+
+const fn dialogue(
+    name: &'static str,
+    what: &'static str,
+    clients: usize,
+    targets: &'static [Target],
+) -> Scenario {
     Scenario {
         name,
         what,
         work: Batches::Dialogue { clients },
         sink: Sink::Null,
         entrants: &[LIBRARY, GO, TOKIO, TOKIO_1],
-        targets: NO_SLOWER_THAN_GO,
+        targets,
     }
 }
 
 pub(super) const ALL: &[Scenario] = &[
-    dialogue("request-response-1", "request and reply: 1 client", 1),
-    dialogue("request-response-64", "request and reply: 64 clients", 64),
+    dialogue(
+        "request-response-1",
+        "request and reply: 1 client",
+        1,
+        LONE_CLIENT,
+    ),
+    dialogue(
+        "request-response-8",
+        "request and reply: 8 clients",
+        8,
+        SEVERAL_CLIENTS,
+    ),
+    dialogue(
+        "request-response-64",
+        "request and reply: 64 clients",
+        64,
+        SEVERAL_CLIENTS,
+    ),
     Scenario {
         name: "connect-close-8",
         what: "connect, a line, wait for the close: 8 clients",
         work: Batches::Churn { clients: 8 },
         sink: Sink::Null,
-        entrants: ALL_SERVERS,
+        entrants: &[
+            DRAINLINE, NO_REUSE, GO, TOKIO, TOKIO_1, FLOOR, RSYSLOG, SYSLOG_NG,
+        ],
         targets: &[
-            Target::at_least("drainline", Rate, 1.2, &["go"]),
+            Target::at_least("drainline", Rate, 1.3, &["go"]),
             Target::at_most("drainline", CpuNs, 0.8, &["go"]),
+            Target::at_most(
+                "drainline, no reuse",
+                CpuNs,
+                0.6,
+                &["drainline, no reuse (before)"],
+            ),
             Target::is_at_least("drainline", Delivered, 1.0),
         ],
     },

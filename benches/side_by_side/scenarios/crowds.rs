@@ -55,7 +55,7 @@ pub(super) const ALL: &[Scenario] = &[
         sink: Sink::Fifo,
         entrants: &[DRAINLINE, GO],
         targets: &[
-            Target::is_at_most("drainline", JoinedSeconds, 0.5),
+            Target::is_at_most("drainline", JoinedSeconds, 0.5).if_busy(2.0),
             Target::at_most("drainline", CpuNs, 0.4, &["drainline (before)"]),
             Target::is_at_least("drainline", Delivered, 1.0),
         ],

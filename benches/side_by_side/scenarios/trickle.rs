@@ -90,7 +90,9 @@ pub(super) const ALL: &[Scenario] = &[
         sink: Sink::Fifo,
         entrants: GO_AND_TOKIO,
         targets: &[
-            Target::at_most("drainline", LatencyP50Us, 1.0, EVERYBODY_ELSE),
+            Target::at_most("drainline", LatencyP50Us, 1.0, &["go"]),
+            Target::at_most("drainline", LatencyP50Us, 1.5, &["tokio, 1 thread"]),
+            Target::at_most("drainline", CpuNs, 1.1, &["drainline (before)"]),
             Target::at_most("drainline", LatencyP99Us, 1.0, EVERYBODY_ELSE),
             Target::is_at_least("drainline", Delivered, 1.0),
         ],
