@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -171,6 +171,27 @@ fn each_shell_does() {
         assert_eq!(are_ignored(child.pid()), [true; 2], "{shell}");
         child.terminate().assert_code(0);
     }
+}
+
+/// A shell would give up its privileges.
+#[test]
+fn a_set_user_id_program_keeps_its_signal_stacks() {
+    if !is_root("make a set-user-ID program") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("drainline");
+    fs::copy(BINARY, &path).unwrap();
+    chown(&path, Some(1), None).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o4755)).unwrap();
+    let child = Drainline::with(&["--sink", "null", "--listen", "127.0.0.1:0"])
+        .bare()
+        .shell(format!("exec {} \"$@\"", path.display()))
+        .spawn();
+    wait_until("the bound on stderr", DEADLINE, || {
+        child.stderr_text().contains("limits: ")
+    });
+    assert_eq!(are_ignored(child.pid()), [false; 2]);
 }
 
 /// No shell at all, one that only ends, one that ignores nothing, and one that does so only when

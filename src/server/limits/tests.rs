@@ -158,7 +158,7 @@ fn mappings() {
 }
 
 #[test]
-fn the_default_mappings_hold_more_than_15000_threads_beside_mapped_buffers() {
+fn the_default_mappings_hold_15000_threads_with_and_31000_without_signal_stacks() {
     let mut system = free();
     system.mappings_max = Some(65_530);
     let requirements = Requirements {
@@ -170,6 +170,9 @@ fn the_default_mappings_hold_more_than_15000_threads_beside_mapped_buffers() {
     };
     let error = fit(&asking(20_000), &requirements, &system).unwrap_err();
     assert_eq!((&*error.limit, error.fits), ("vm.max_map_count", 15_790));
+    system.is_without_signal_stacks = true;
+    let error = fit(&asking(40_000), &requirements, &system).unwrap_err();
+    assert_eq!((&*error.limit, error.fits), ("vm.max_map_count", 31_587));
 }
 
 /// What an embedder's spawner does beside starting a thread is not known.
