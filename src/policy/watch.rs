@@ -34,6 +34,8 @@ pub enum Activity {
     /// Waiting until another thread's write to the peer is over, or writing to the peer of another
     /// connection: the deadline of that other write applies.
     WaitingToWrite = 8,
+    /// Accepted; its thread is being made.
+    Starting = 9,
 }
 
 impl Activity {
@@ -49,6 +51,7 @@ impl Activity {
             Activity::Delayed => "delayed",
             Activity::Asking => "asking",
             Activity::WaitingToWrite => "waiting_to_write",
+            Activity::Starting => "starting",
         }
     }
 }

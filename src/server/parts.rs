@@ -64,7 +64,7 @@ impl Parts {
             started: Instant::now(),
             tick_time: TickTime::now(),
             fixed_threads: listeners + limits::OWN_THREADS as usize,
-            table: Table::default(),
+            table: Table::new(),
             quota: Arc::new(quota),
             consumer: Arc::new(ConsumerState::new()),
             exits,

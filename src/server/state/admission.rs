@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -43,6 +44,8 @@ struct Inner {
 
 pub(crate) struct Admission {
     inner: CrowdLock<Inner>,
+    /// The system has refused a thread, and nobody is accepted until it gives one.
+    no_thread: AtomicBool,
     max_connections: usize,
     max_per_address: Option<usize>,
     exempt: Vec<IpNet>,
@@ -71,6 +74,7 @@ impl Admission {
                     .map(|rate| TokenBucket::new(rate as f64, Duration::ZERO)),
                 rejects: TokenBucket::new(MAX_REJECTS_PER_SECOND, Duration::ZERO),
             }),
+            no_thread: AtomicBool::new(false),
             max_connections,
             max_per_address: config.max_connections_per_ip,
             exempt: config
@@ -93,9 +97,7 @@ impl Admission {
     /// Why no client may be accepted, if so. An acceptor that was given a reason is woken when that
     /// may have changed.
     pub(crate) fn not_accepting(&self) -> Option<RejectReason> {
-        self.inner
-            .lock()
-            .not_accepting(self.max_connections, &self.exits)
+        self.inner.lock().not_accepting(self)
     }
 
     /// Takes an idle thread, or a permit for a new one. Called before accept(2), so that a client
@@ -115,10 +117,7 @@ impl Admission {
     }
 
     fn acquire(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) -> Result<Slot, NotNow> {
-        if inner
-            .not_accepting(self.max_connections, &self.exits)
-            .is_some()
-        {
+        if inner.not_accepting(self).is_some() {
             return Err(NotNow::NotAccepting);
         }
         let admission = Arc::clone(self);
@@ -230,6 +229,20 @@ impl Admission {
         }
     }
 
+    /// Whether the system has refused a thread, and has given none since.
+    pub(crate) fn lacks_thread(&self) -> bool {
+        self.no_thread.load(Ordering::Acquire)
+    }
+
+    /// Sets whether the system refuses threads.
+    pub(crate) fn set_no_thread(&self, no_thread: bool) {
+        if self.lacks_thread() != no_thread
+            && self.no_thread.swap(no_thread, Ordering::AcqRel) != no_thread
+        {
+            self.wake();
+        }
+    }
+
     /// Wakes every acceptor.
     pub(crate) fn wake(&self) {
         for waker in &self.wakers {
@@ -255,10 +268,17 @@ impl Admission {
 impl Inner {
     /// Decides, and remembers that an acceptor waits, under one lock. So a permit that is returned
     /// at the same moment wakes the acceptor.
-    fn not_accepting(&mut self, max_connections: usize, exits: &Exits) -> Option<RejectReason> {
-        let reason = if self.paused {
+    fn not_accepting(&mut self, admission: &Admission) -> Option<RejectReason> {
+        let is_full = || {
+            self.out >= admission.max_connections
+                && self.idle.is_empty()
+                && !admission.exits.has_reusable()
+        };
+        let reason = if admission.lacks_thread() {
+            Some(RejectReason::NoThread)
+        } else if self.paused {
             Some(RejectReason::Paused)
-        } else if self.out >= max_connections && self.idle.is_empty() && !exits.has_reusable() {
+        } else if is_full() {
             Some(RejectReason::MaxConnections)
         } else {
             None

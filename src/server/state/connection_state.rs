@@ -150,8 +150,12 @@ impl ConnectionState {
         stream: TcpStream,
         listener: ListenerName,
     ) -> Self {
+        let published = Published::default();
+        published
+            .activity
+            .store(Activity::Starting as u32, Ordering::Relaxed);
         ConnectionState {
-            published: Published::default(),
+            published,
             id,
             peer,
             stream,
@@ -176,6 +180,7 @@ impl ConnectionState {
     /// exists, the thread knows which connection it [serves](ConnectionState::served_here).
     pub(crate) fn serve_on_current_thread(self: &Arc<Self>) -> ServedHere {
         let _ = self.thread.set(std::thread::current());
+        self.enter(Activity::Working);
         SERVED_HERE.set(Some(ManuallyDrop::new(Arc::clone(self))));
         ServedHere
     }
@@ -397,7 +402,7 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 fn activity_of(code: u32) -> Activity {
-    const ALL: [Activity; 9] = [
+    const ALL: [Activity; 10] = [
         Activity::Working,
         Activity::Reading,
         Activity::Sending,
@@ -407,6 +412,7 @@ fn activity_of(code: u32) -> Activity {
         Activity::Delayed,
         Activity::Asking,
         Activity::WaitingToWrite,
+        Activity::Starting,
     ];
     ALL.get(code as usize).copied().unwrap_or_default()
 }

@@ -24,6 +24,7 @@ pub(crate) trait Serve: Send + Sync {
 
 /// A connection and the handler that is to serve it. As long as a job exists, the sending end of
 /// the buffer stays open.
+#[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) connection: Arc<ConnectionState>,
     pub(crate) handler: Arc<dyn Serve>,

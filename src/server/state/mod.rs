@@ -33,8 +33,8 @@ use rustix::process::Pid;
 
 use crate::policy::OverloadLevel;
 use crate::server::config::Config;
-use crate::server::error::ServerError;
-use crate::server::ledger::{DropReason, EndReason, Spans};
+use crate::server::error::{ServerError, drop_caught};
+use crate::server::ledger::{DropReason, EndReason, RejectReason, Spans, counted};
 use crate::server::limits::ResourceLimits;
 use crate::server::report::{ConsumerInfo, Stats};
 use accepting::Accepting;
@@ -106,6 +106,13 @@ impl Shared {
         self.started.elapsed()
     }
 
+    /// Tells the reaper of a thread that has run its last line and whose JoinHandle is in the table.
+    pub(crate) fn tell_reaper(&self, number: u64, thread: Pid) {
+        // The channel has a slot for each permit, and the thread has a permit: never full.
+        let event = ReaperEvent::HandlerEnding { number, thread };
+        let _ = self.reaper.try_send(event);
+    }
+
     /// Starts a drain, or brings its deadline nearer: listeners stop, handlers are told, reads end.
     /// Returns at once. A drain `within` zero disconnects everybody before it returns.
     pub(crate) fn drain(&self, within: Duration) {
@@ -121,7 +128,7 @@ impl Shared {
             // they send would be dropped.
             self.table.begin_drain();
             if self.lifecycle.error().is_some() {
-                self.table.close();
+                self.close_table();
             }
             self.table.for_each(|state| state.drain());
         }
@@ -132,10 +139,7 @@ impl Shared {
     /// and sockets are shut down. A handler that does not return keeps its permit, and the report
     /// names its connection.
     pub(crate) fn disconnect_handlers(&self) {
-        if self.table.close() {
-            // Acceptors may be waiting for permits.
-            self.admission.wake();
-        }
+        self.close_table();
         self.quota.close(DropReason::Shutdown);
         let states = self.table.states();
         if !states.is_empty() {
@@ -145,6 +149,23 @@ impl Shared {
         for state in states {
             state.disconnect();
         }
+    }
+
+    /// Admits nobody any more, and rejects the clients that wait for threads.
+    fn close_table(&self) {
+        let Some(rejected) = self.table.close() else {
+            return;
+        };
+        if !rejected.is_empty() {
+            let clients = counted(rejected.len() as u64, "client");
+            let reason = RejectReason::Shutdown;
+            let text = format!("rejected {clients} that waited for a thread: {reason}");
+            self.logger.log(Level::Warn, text);
+        }
+        rejected.into_iter().for_each(drop_caught);
+        // Acceptors may be waiting for permits.
+        self.admission.wake();
+        self.lifecycle.handler_joined();
     }
 
     /// The drain's last deadline has passed: the receiver is closed, and what is still buffered is

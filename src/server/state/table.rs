@@ -1,23 +1,26 @@
 //! The tables of connections and of their threads, under one lock: the shared state of each
-//! connection, the JoinHandle and the permit of each thread.
+//! connection, the JoinHandle and the permit of each thread, and the clients that wait for a thread.
 //!
-//! An acceptor holds the lock across spawn and insert, so that no thread ends before its JoinHandle
-//! is in the table. Every connection is counted here as it begins and as it ends, so
-//! `accepted = ended + open` holds in every reading.
+//! No lock is held while the system makes a thread. So a thread may be past its last line before
+//! its JoinHandle is here: whichever of the two comes second tells the reaper. Every connection is
+//! counted here as its thread begins to serve it and as it ends, so `accepted = ended + open` holds
+//! in every reading.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::num::NonZero;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, available_parallelism};
 use std::time::Duration;
 
 use super::admission::{AddressPermit, Permit};
-use super::connection_state::{ConnectionState, ListenerName};
+use super::connection_state::{ConnectionState, ListenerName, unread_bytes};
 use super::crowd_lock::CrowdLock;
-use super::handler_thread::HandlerThread;
-use parking_lot::MutexGuard;
+use super::handler_thread::{HandlerThread, Job, Serve};
+use rustix::process::Pid;
 
 use crate::policy::{Activity, Coalesce, Eviction, Finding, Pace, Sample, Watch, WatchLimits};
+use crate::server::error::drop_caught;
 use crate::server::ledger::{Counters, EndReason, RejectReason};
 use crate::server::report::ConnectionInfo;
 
@@ -26,6 +29,8 @@ use crate::server::report::ConnectionInfo;
 pub(crate) struct ConnectionCounts {
     pub(crate) accepted: u64,
     pub(crate) open: u64,
+    /// Clients that have a permit and are not served by a thread yet.
+    pub(crate) starting: u64,
     pub(crate) rejected: Counters<RejectReason>,
     pub(crate) ended: Counters<EndReason>,
     /// Bytes that nobody read, of connections that ended and of clients that were rejected.
@@ -48,8 +53,8 @@ struct Entry {
     state: Arc<ConnectionState>,
     watch: Watch,
     pace: Pace,
-    /// The number of the thread that serves the connection.
-    thread: u64,
+    /// The number of the thread that serves the connection; `None` while the client is starting.
+    thread: Option<u64>,
     _address: AddressPermit,
 }
 
@@ -73,11 +78,42 @@ impl Entry {
     }
 }
 
+/// A client that the kernel has handed over, and who is to serve it.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: ListenerName,
+    pub(crate) address: AddressPermit,
+    pub(crate) handler: Arc<dyn Serve>,
+}
+
+/// A client that is in the table and whose thread is still to be made.
+struct Starting {
+    job: Job,
+    permit: Permit,
+    /// When the client was accepted, by the server's clock.
+    since: Duration,
+}
+
+/// A client that was rejected after it had entered the table. Dropped without the table's lock:
+/// that returns its permits, and may drop the last of the embedder's handler.
+pub(crate) struct Rejected {
+    pub(crate) peer: SocketAddr,
+    _starting: Starting,
+    _entry: Option<Entry>,
+}
+
 struct Thread {
-    /// `None` once the reaper has taken it to join the thread.
+    /// What the thread is to serve first, and since when that client waits; `None` once the thread
+    /// has begun.
+    first: Option<(Job, Duration)>,
+    /// `None` until the system has made the thread, and once the reaper has taken it.
     handle: Option<JoinHandle<()>>,
+    is_made: bool,
+    /// The thread has run its last line, and this is its id in the kernel.
+    left: Option<Pid>,
     /// Dropped with this entry, after the join.
-    _permit: Permit,
+    permit: Permit,
     /// The last connection that ended on this thread.
     last: Option<ConnectionInfo>,
     /// The thread serves nobody any more and is to be joined.
@@ -88,6 +124,10 @@ struct Thread {
 struct Inner {
     connections: BTreeMap<u64, Entry>,
     threads: HashMap<u64, Thread>,
+    /// Clients that wait for a thread, the one that came first at the front.
+    starting: VecDeque<Starting>,
+    /// Threads that are being made: they do not run yet.
+    making: usize,
     last_id: u64,
     last_thread: u64,
     counts: ConnectionCounts,
@@ -95,16 +135,49 @@ struct Inner {
     is_closed: bool,
 }
 
-#[derive(Default)]
 pub(crate) struct Table {
     inner: CrowdLock<Inner>,
+    /// The most threads that are made at once: more would compete with the acceptor for the
+    /// processors, and with each other for the kernel's lock on the process's mappings.
+    max_making: usize,
 }
 
 impl Table {
-    /// Locks the table to add a connection. The guard is held while a thread is made and until both
-    /// are in the table.
-    pub(crate) fn lock(&self) -> TableGuard<'_> {
-        TableGuard(self.inner.lock())
+    pub(crate) fn new() -> Self {
+        Table {
+            inner: CrowdLock::default(),
+            max_making: available_parallelism().map_or(2, NonZero::get) + 1,
+        }
+    }
+
+    /// Enters a client that waits for its thread, or rejects it if nobody is admitted any more.
+    pub(crate) fn enter_starting(&self, client: Client, permit: Permit, since: Duration) {
+        let mut inner = self.inner.lock();
+        match inner.enter(client) {
+            Ok(job) => inner.starting.push_back(Starting { job, permit, since }),
+            Err(rejected) => {
+                // The permits are returned without the lock, because that wakes acceptors.
+                drop(inner);
+                drop((rejected, permit));
+            }
+        }
+    }
+
+    /// Enters a client that the thread of this number is to serve. `None` if the client was
+    /// rejected, because nobody is admitted any more.
+    pub(crate) fn enter(&self, client: Client, number: u64) -> Option<Job> {
+        let mut inner = self.inner.lock();
+        match inner.enter(client) {
+            Ok(job) => {
+                inner.serve(job.connection.id, number);
+                Some(job)
+            }
+            Err(rejected) => {
+                drop(inner);
+                drop(rejected);
+                None
+            }
+        }
     }
 
     pub(crate) fn rejected(&self, reason: RejectReason, clients: u64, unread_bytes: u64) {
@@ -125,7 +198,8 @@ impl Table {
         inner.counts.unread_ended.add(reason, unread_bytes);
         let entry = inner.connections.remove(&id);
         if let Some(entry) = &entry
-            && let Some(thread) = inner.threads.get_mut(&entry.thread)
+            && let Some(number) = entry.thread
+            && let Some(thread) = inner.threads.get_mut(&number)
         {
             thread.last = Some(ConnectionInfo {
                 state: Activity::Ending,
@@ -138,11 +212,120 @@ impl Table {
         drop(entry);
     }
 
-    /// A thread serves nobody any more. Must be called before the reaper is told.
-    pub(crate) fn leaving(&self, number: u64) {
-        if let Some(thread) = self.inner.lock().threads.get_mut(&number) {
-            thread.is_leaving = true;
+    // ---- clients that wait for a thread
+
+    /// Takes the client that has waited longest for its thread, unless enough threads are being
+    /// made. The caller makes the thread, and then says that it is [made](Table::made) or
+    /// [refused](Table::refused).
+    pub(crate) fn next_thread(&self) -> Option<(Arc<HandlerThread>, Job)> {
+        let inner = &mut *self.inner.lock();
+        if inner.making >= self.max_making {
+            return None;
         }
+        let Starting { job, permit, since } = inner.starting.pop_front()?;
+        inner.making += 1;
+        inner.last_thread += 1;
+        let thread = Thread {
+            first: Some((job.clone(), since)),
+            handle: None,
+            is_made: false,
+            left: None,
+            permit,
+            last: None,
+            is_leaving: false,
+        };
+        inner.threads.insert(inner.last_thread, thread);
+        Some((HandlerThread::new(inner.last_thread), job))
+    }
+
+    /// Must be called by a new thread before anything else.
+    pub(crate) fn begun(&self, number: u64) {
+        let inner = &mut *self.inner.lock();
+        let first = inner
+            .threads
+            .get_mut(&number)
+            .and_then(|thread| thread.first.take());
+        if let Some((job, _)) = first {
+            inner.making -= 1;
+            inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
+            inner.serve(job.connection.id, number);
+        }
+    }
+
+    /// Keeps the JoinHandle of a thread that was made. Returns the thread's id in the kernel if it
+    /// has left already: then the caller tells the reaper.
+    pub(crate) fn made(&self, number: u64, handle: Option<JoinHandle<()>>) -> Option<Pid> {
+        let mut inner = self.inner.lock();
+        let thread = inner.threads.get_mut(&number)?;
+        thread.handle = handle;
+        thread.is_made = true;
+        thread.left
+    }
+
+    /// The system refused the thread: its client is the next again, or rejected where nobody is
+    /// admitted any more. Returns what [`made`](Table::made) does if a spawner said so of a thread
+    /// that runs.
+    pub(crate) fn refused(&self, number: u64) -> Option<Pid> {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let Some((job, since)) = inner.threads.get_mut(&number)?.first.take() else {
+            drop(guard);
+            return self.made(number, None);
+        };
+        inner.making -= 1;
+        let permit = inner.threads.remove(&number)?.permit;
+        let starting = Starting { job, permit, since };
+        if inner.is_closed {
+            let rejected = inner.reject(starting, RejectReason::Shutdown);
+            drop(guard);
+            drop_caught(rejected);
+        } else {
+            inner.starting.push_front(starting);
+        }
+        None
+    }
+
+    /// Hands the client that has waited longest for a thread to one that runs already. The permit
+    /// that the client came with is returned.
+    pub(crate) fn take_starting(&self, number: u64) -> Option<Job> {
+        let mut inner = self.inner.lock();
+        let Starting { job, permit, .. } = inner.starting.pop_front()?;
+        inner.serve(job.connection.id, number);
+        drop(inner);
+        drop(permit);
+        Some(job)
+    }
+
+    /// Whether clients wait for threads, or for threads that are being made.
+    pub(crate) fn has_starting(&self) -> bool {
+        let inner = self.inner.lock();
+        !inner.starting.is_empty() || inner.making > 0
+    }
+
+    /// Rejects the clients that have waited for their threads since `then` or before.
+    pub(crate) fn reject_starting_since(&self, then: Duration) -> Vec<Rejected> {
+        let inner = &mut *self.inner.lock();
+        let count = inner
+            .starting
+            .iter()
+            .take_while(|starting| starting.since <= then);
+        let late: Vec<_> = inner.starting.drain(..count.count()).collect();
+        let reject = |starting| inner.reject(starting, RejectReason::NoThread);
+        late.into_iter().map(reject).collect()
+    }
+
+    // ---- threads that end
+
+    /// A thread serves nobody any more. Returns whether the thread is to tell the reaper; if not,
+    /// whoever made it does.
+    pub(crate) fn leaving(&self, number: u64, pid: Pid) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(thread) = inner.threads.get_mut(&number) else {
+            return false;
+        };
+        thread.is_leaving = true;
+        thread.left = Some(pid);
+        thread.is_made
     }
 
     /// The JoinHandle of a thread that announced its end.
@@ -178,9 +361,16 @@ impl Table {
         self.inner.lock().is_draining = true;
     }
 
-    /// From now on nobody is admitted. Returns whether that is new.
-    pub(crate) fn close(&self) -> bool {
-        !std::mem::replace(&mut self.inner.lock().is_closed, true)
+    /// From now on nobody is admitted, and clients that wait for threads are rejected. `None` if
+    /// that is not new.
+    pub(crate) fn close(&self) -> Option<Vec<Rejected>> {
+        let inner = &mut *self.inner.lock();
+        if std::mem::replace(&mut inner.is_closed, true) {
+            return None;
+        }
+        let starting = std::mem::take(&mut inner.starting);
+        let reject = |starting| inner.reject(starting, RejectReason::Shutdown);
+        Some(starting.into_iter().map(reject).collect())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -260,8 +450,12 @@ impl Table {
     pub(crate) fn leaving_threads(&self) -> usize {
         let inner = self.inner.lock();
         let serving = inner.connections.values();
-        let serving = serving.filter(|entry| entry.state.ended().is_none());
-        inner.threads.len().saturating_sub(serving.count())
+        let serving =
+            serving.filter(|entry| entry.thread.is_some() && entry.state.ended().is_none());
+        inner
+            .threads
+            .len()
+            .saturating_sub(serving.count() + inner.making)
     }
 
     /// The address with the most connections, and their number. Looks at every connection, so this
@@ -302,84 +496,68 @@ impl Table {
     pub(crate) fn counts(&self) -> ConnectionCounts {
         let inner = self.inner.lock();
         ConnectionCounts {
-            open: inner.connections.len() as u64,
+            open: inner.connections.len() as u64 - inner.counts.starting,
             unjoined: inner.threads.len(),
             ..inner.counts
         }
     }
 }
 
-/// The locked table, to which an acceptor adds a client.
-pub(crate) struct TableGuard<'a>(MutexGuard<'a, Inner>);
-
-impl TableGuard<'_> {
-    /// Whether nobody may be admitted any more.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed
-    }
-
-    /// The state of the next connection. The connection is not in the table until a thread has it
-    /// ([`insert_connection`](TableGuard::insert_connection)).
-    pub(crate) fn next_connection(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        listener: ListenerName,
-    ) -> Arc<ConnectionState> {
-        let state = Arc::new(ConnectionState::new(
-            self.0.last_id + 1,
-            peer,
-            stream,
-            listener,
-        ));
-        if self.0.is_draining {
-            state.drain();
+impl Inner {
+    /// Adds a connection, which nobody serves yet. Where nobody is admitted any more, counts the
+    /// client as rejected and returns it.
+    fn enter(&mut self, client: Client) -> Result<Job, Client> {
+        if self.is_closed {
+            let unread_bytes = unread_bytes(&client.stream);
+            self.counts.reject(RejectReason::Shutdown, 1, unread_bytes);
+            return Err(client);
         }
-        state
-    }
-
-    /// The shared side of the handler's thread that is to be made next.
-    pub(crate) fn next_thread(&self) -> Arc<HandlerThread> {
-        HandlerThread::new(self.0.last_thread + 1)
-    }
-
-    pub(crate) fn reject(&mut self, reason: RejectReason, unread_bytes: u64) {
-        self.0.counts.reject(reason, 1, unread_bytes);
-    }
-
-    /// Adds a handler's thread that was made. The table keeps its permit until the thread is
-    /// joined.
-    pub(crate) fn insert_thread(&mut self, number: u64, handle: JoinHandle<()>, permit: Permit) {
-        let inner = &mut *self.0;
-        inner.last_thread = number;
-        let thread = Thread {
-            handle: Some(handle),
-            _permit: permit,
-            last: None,
-            is_leaving: false,
-        };
-        inner.threads.insert(number, thread);
-        inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
-    }
-
-    /// Adds a connection, which the thread of this number serves.
-    pub(crate) fn insert_connection(
-        &mut self,
-        state: Arc<ConnectionState>,
-        thread: u64,
-        permit: AddressPermit,
-    ) {
-        let inner = &mut *self.0;
-        inner.last_id = state.id;
-        inner.counts.accepted += 1;
+        let Client {
+            stream,
+            peer,
+            listener,
+            address,
+            handler,
+        } = client;
+        self.last_id += 1;
+        self.counts.starting += 1;
+        let connection = Arc::new(ConnectionState::new(self.last_id, peer, stream, listener));
+        if self.is_draining {
+            connection.drain();
+        }
         let entry = Entry {
-            state,
+            state: Arc::clone(&connection),
             watch: Watch::default(),
             pace: Pace::default(),
-            thread,
-            _address: permit,
+            thread: None,
+            _address: address,
         };
-        inner.connections.insert(inner.last_id, entry);
+        self.connections.insert(self.last_id, entry);
+        Ok(Job {
+            connection,
+            handler,
+        })
+    }
+
+    /// A thread begins to serve a connection: the client is accepted.
+    fn serve(&mut self, id: u64, thread: u64) {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.thread = Some(thread);
+            self.counts.starting -= 1;
+            self.counts.accepted += 1;
+        }
+    }
+
+    /// Counts a client as rejected that was to be given a thread.
+    fn reject(&mut self, starting: Starting, reason: RejectReason) -> Rejected {
+        let connection = &starting.job.connection;
+        self.counts.starting -= 1;
+        self.counts.reject(reason, 1, connection.unread_bytes());
+        Rejected {
+            peer: connection.peer,
+            _entry: self.connections.remove(&connection.id),
+            _starting: starting,
+        }
     }
 }
 

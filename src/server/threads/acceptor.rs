@@ -21,9 +21,9 @@ use crate::server::ledger::{NotAcceptingReason, RejectReason};
 use crate::server::state::Shared;
 use crate::server::state::accepting::NewClients;
 use crate::server::state::admission::{NotNow, Slot};
-use crate::server::state::connection_state::unread_bytes;
-use crate::server::state::handler_thread::{Job, Serve};
+use crate::server::state::handler_thread::Serve;
 use crate::server::state::listener::{Accepted, BoundListener};
+use crate::server::state::table::Client;
 use crate::server::state::waker::Waker;
 
 /// The most clients that are accepted before the state is checked again.
@@ -35,6 +35,8 @@ const MAX_QUEUED: usize = 1 << 16;
 /// try up to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// A client that has waited this long for a thread that the system does not give is rejected.
+const MAX_STARTING: Duration = Duration::from_secs(10);
 
 pub(crate) struct Acceptor {
     listener: BoundListener,
@@ -71,8 +73,6 @@ enum Burst {
 /// What follows on one accepted client.
 enum Next {
     Go,
-    /// The system has no thread to give.
-    Starved,
     /// Too many clients are being rejected to accept the next one at once.
     Wait(Duration),
 }
@@ -120,6 +120,7 @@ impl Acceptor {
             }
         }
         self.serve_queue();
+        self.wait_for_threads();
         // Connects that have begun reach the queue, where they are counted.
         while self.has_half_open() && self.wait_for_change(Some(FIRST_BACKOFF)).is_ok() {}
         // Closing a listener resets every client that was not accepted, half-closed ones, too.
@@ -148,9 +149,20 @@ impl Acceptor {
                 self.shared.lifecycle.record_missed_deadline();
                 return;
             }
+            self.try_threads_again();
             match self.serve_queued() {
                 Ok(served) => queued = queued.saturating_sub(served),
                 Err(_) => return,
+            }
+        }
+    }
+
+    /// Threads make one another, but where the system refuses one, an acceptor has to try again.
+    fn wait_for_threads(&mut self) {
+        while self.shared.table.has_starting() {
+            self.try_threads_again();
+            if self.wait_for_change(Some(FIRST_BACKOFF)).is_err() {
+                return;
             }
         }
     }
@@ -172,6 +184,7 @@ impl Acceptor {
         match self.listener.accept()? {
             Accepted::Client(stream, peer) => {
                 self.admit(stream, peer, slot);
+                handler::make_next(&self.shared);
                 Ok(1)
             }
             Accepted::Gone => Ok(1),
@@ -179,7 +192,7 @@ impl Acceptor {
             Accepted::Starved(error) => {
                 // The reserve serves a client now, instead of rejecting one later.
                 if self.reserve.take().is_none() {
-                    self.starve(RejectReason::NoDescriptor, &error);
+                    self.lack_descriptor(&error);
                 }
                 Ok(0)
             }
@@ -191,6 +204,7 @@ impl Acceptor {
         if self.lacks_reserve() {
             self.reserve = open_reserve().ok();
         }
+        self.try_threads_again();
         let retry = self
             .starving()
             .map(|starved| starved.until.saturating_sub(self.shared.now()));
@@ -224,17 +238,21 @@ impl Acceptor {
         }
         // Permits are only taken once a client is there: two acceptors that took and returned
         // permits without one would wake each other for ever.
-        if self.wait_for_client(None)?
-            && let Burst::Wait(wait) = self.admit_burst()?
-        {
-            self.hold(Some(NotAcceptingReason::AcceptRate));
-            self.wait_for_change(Some(wait))?;
+        if self.wait_for_client(None)? {
+            let burst = self.admit_burst()?;
+            handler::make_next(&self.shared);
+            if let Burst::Wait(wait) = burst {
+                self.hold(Some(NotAcceptingReason::AcceptRate));
+                self.wait_for_change(Some(wait))?;
+            }
         }
         Ok(())
     }
 
     fn admit_burst(&mut self) -> io::Result<Burst> {
-        for _ in 0..BURST {
+        // Where the system had nothing to give a moment ago, one client shows whether it has now.
+        let most = if self.starved.is_some() { 1 } else { BURST };
+        for _ in 0..most {
             // The slot comes first: a client for which there is none must stay in the kernel's
             // queue.
             let now = self.shared.now();
@@ -245,14 +263,13 @@ impl Acceptor {
             };
             match self.listener.accept()? {
                 Accepted::Client(stream, peer) => match self.admit(stream, peer, slot) {
-                    Next::Go => {}
-                    Next::Starved => break,
+                    Next::Go => self.starved = None,
                     Next::Wait(wait) => return Ok(Burst::Wait(wait)),
                 },
                 Accepted::Nobody => break,
                 Accepted::Gone => {}
                 Accepted::Starved(error) => {
-                    self.starve(RejectReason::NoDescriptor, &error);
+                    self.lack_descriptor(&error);
                     break;
                 }
             }
@@ -265,10 +282,12 @@ impl Acceptor {
         Ok(Burst::Over)
     }
 
-    /// Gives a client its thread, or rejects the client.
+    /// Enters a client into the table, for an idle thread or one that is to be made, or rejects the
+    /// client.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, slot: Slot) -> Next {
         let shared = &self.shared;
-        let address = match shared.admission.admit(peer, shared.now()) {
+        let now = shared.now();
+        let address = match shared.admission.admit(peer, now) {
             Ok(address) => address,
             Err(wait) => {
                 self.reject(&stream, peer, RejectReason::PerAddress);
@@ -278,42 +297,21 @@ impl Acceptor {
                 };
             }
         };
-        let mut table = shared.table.lock();
-        if table.is_closed() {
-            table.reject(RejectReason::Shutdown, unread_bytes(&stream));
-            // The permits are returned without the lock, because that wakes acceptors.
-            drop(table);
-            return Next::Go;
-        }
-        let connection = table.next_connection(stream, peer, self.listener.name.clone());
-        let job = Job {
-            connection: Arc::clone(&connection),
+        let client = Client {
+            stream,
+            peer,
+            listener: self.listener.name.clone(),
+            address,
             handler: Arc::clone(&self.handler),
         };
         match slot {
+            Slot::New(permit) => shared.table.enter_starting(client, permit, now),
             Slot::Idle(thread) => {
-                table.insert_connection(connection, thread.number(), address);
-                drop(table);
-                thread.serve(job);
-            }
-            Slot::New(permit) => {
-                let thread = table.next_thread();
-                let number = thread.number;
-                match handler::spawn(shared, thread, job) {
-                    Ok(handle) => {
-                        table.insert_thread(number, handle, permit);
-                        table.insert_connection(connection, number, address);
-                    }
-                    Err(error) => {
-                        table.reject(RejectReason::NoThread, connection.unread_bytes());
-                        drop(table);
-                        self.starve(RejectReason::NoThread, &error);
-                        return Next::Starved;
-                    }
+                if let Some(job) = shared.table.enter(client, thread.number()) {
+                    thread.serve(job);
                 }
             }
         }
-        self.starved = None;
         Next::Go
     }
 
@@ -423,20 +421,43 @@ impl Acceptor {
 
     // ---- when the system has nothing to give
 
-    fn starve(&mut self, reason: RejectReason, error: &io::Error) {
+    /// Where the system has refused a thread, tries again when that is due, and rejects the clients
+    /// that have waited too long for theirs.
+    fn try_threads_again(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        if !shared.admission.lacks_thread() || self.starving().is_some() {
+            return;
+        }
+        handler::make_next(&shared);
+        if !shared.admission.lacks_thread() {
+            return;
+        }
+        self.reject_late(MAX_STARTING);
+        self.starve(RejectReason::NoThread);
+        if !shared.table.has_starting() {
+            // Whether the system has threads again, the next client shows.
+            shared.admission.set_no_thread(false);
+        }
+    }
+
+    fn lack_descriptor(&mut self, error: &io::Error) {
+        self.shared.table.accept_failed();
+        // The watchdog logs the error.
+        self.shared.accepting.set_error(error.to_string());
+        self.starve(RejectReason::NoDescriptor);
+    }
+
+    fn starve(&mut self, reason: RejectReason) {
         let backoff = match self.starved {
             Some(starved) => (starved.backoff * 2).min(MAX_BACKOFF),
             None => FIRST_BACKOFF,
         };
-        self.shared.table.accept_failed();
         self.hold(Some(reason.into()));
         self.starved = Some(Starved {
             reason,
             backoff,
             until: self.shared.now() + backoff,
         });
-        // The watchdog logs the error.
-        self.shared.accepting.set_error(error.to_string());
     }
 
     /// Why the server is not accepting now, if so.

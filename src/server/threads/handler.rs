@@ -16,13 +16,45 @@ use crate::server::ends::sender::{Envelope, Sender};
 use crate::server::ends::weigh::Weigh;
 use crate::server::error::{BoxError, Ended, drop_caught, panic_message};
 use crate::server::ledger::{EndReason, counted};
+use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
-use crate::server::state::{ReaperEvent, Shared};
 
-/// Makes a handler's thread, which serves the first job at once. A panic of an embedder's spawner
-/// is returned as an error, because it must not end the acceptor.
-pub(super) fn spawn(
+/// Makes the thread of the client that has waited longest for one, unless enough are being made.
+/// No thread is there for that alone: an acceptor calls this after each burst of clients, and each
+/// new thread before it serves its own client. So clients are accepted while threads are made, and
+/// however many come at once, only a few of their threads begin at a time.
+///
+/// If the system refuses the thread, the client waits on, and nobody is accepted until an acceptor
+/// could make one.
+pub(super) fn make_next(shared: &Arc<Shared>) {
+    let Some((thread, first)) = shared.table.next_thread() else {
+        return;
+    };
+    let number = thread.number;
+    let left = match spawn(shared, thread, first) {
+        Ok(handle) => {
+            shared.admission.set_no_thread(false);
+            shared.table.made(number, Some(handle))
+        }
+        Err(error) => {
+            // The watchdog logs the error.
+            shared.accepting.set_error(error.to_string());
+            shared.table.accept_failed();
+            let left = shared.table.refused(number);
+            // Acceptors are woken, and must find the client.
+            shared.admission.set_no_thread(true);
+            left
+        }
+    };
+    if let Some(pid) = left {
+        shared.tell_reaper(number, pid);
+    }
+}
+
+/// Makes a handler's thread. A panic of an embedder's spawner is returned as an error, because it
+/// must end neither an acceptor nor a handler.
+fn spawn(
     shared: &Arc<Shared>,
     thread: Arc<HandlerThread>,
     first: Job,
@@ -41,10 +73,12 @@ pub(super) fn spawn(
 }
 
 /// Serves the first connection, and then those that the thread is handed while it is idle.
-fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
+fn run_thread(shared: &Arc<Shared>, thread: &Arc<HandlerThread>, first: Job) {
     thread.bind_to_current_thread();
-    let mut job = first;
-    loop {
+    shared.table.begun(thread.number);
+    make_next(shared);
+    let mut next = Some(first);
+    while let Some(job) = next {
         // Taken apart so that nothing holds the sending end of the buffer open while the thread is
         // idle.
         let Job {
@@ -55,26 +89,23 @@ fn run_thread(shared: &Shared, thread: &Arc<HandlerThread>, first: Job) {
         // Where the acceptors are gone, what the embedder's handler captured goes here, and may
         // panic.
         drop_caught(handler);
-        match next_job(shared, thread, is_reusable) {
-            Some(next) => job = next,
-            None => break,
-        }
+        next = next_job(shared, thread, is_reusable);
     }
-    shared.table.leaving(thread.number);
-    // The channel has a slot for each permit, and this thread has a permit: never full.
-    let _ = shared.reaper.try_send(ReaperEvent::HandlerEnding {
-        number: thread.number,
-        thread: gettid(),
-    });
+    let (number, pid) = (thread.number, gettid());
+    if shared.table.leaving(number, pid) {
+        shared.tell_reaper(number, pid);
+    }
 }
 
 /// Blocks a thread whose connection has ended until it is handed another or may end.
 fn next_job(shared: &Shared, thread: &Arc<HandlerThread>, is_reusable: bool) -> Option<Job> {
     let max_idle = shared.config.reuse_threads.filter(|_| is_reusable);
-    if let Some(max_idle) = max_idle
-        && let Some(job) = shared.admission.wait_idle(thread, max_idle)
-    {
-        return Some(job);
+    if let Some(max_idle) = max_idle {
+        let starting = shared.table.take_starting(thread.number);
+        let job = starting.or_else(|| shared.admission.wait_idle(thread, max_idle));
+        if job.is_some() {
+            return job;
+        }
     }
     let is_reusable = max_idle.is_some();
     if shared.exits.may_end(thread, is_reusable) {

@@ -9,6 +9,7 @@ use log::Level;
 
 use super::{Acceptor, BURST, FIRST_BACKOFF, MAX_QUEUED, open_reserve};
 use crate::server::deadline::Deadline;
+use crate::server::error::drop_caught;
 use crate::server::ledger::{Reason, RejectReason, counted};
 use crate::server::state::connection_state::unread_bytes;
 use crate::server::state::listener::Accepted;
@@ -40,6 +41,20 @@ impl Acceptor {
             let at = self.listener.name.at();
             format!("rejected {peer}{at}: {reason}{limit}")
         });
+    }
+
+    /// Rejects the clients that have waited this long for a thread.
+    pub(super) fn reject_late(&self, most: Duration) {
+        let shared = &self.shared;
+        let Some(then) = shared.now().checked_sub(most) else {
+            return;
+        };
+        for late in shared.table.reject_starting_since(then) {
+            let (peer, reason) = (late.peer, RejectReason::NoThread);
+            let text = || format!("rejected {peer}, which waited {most:?} for a thread: {reason}");
+            shared.logger.log_debug(text);
+            drop_caught(late);
+        }
     }
 
     /// Accepts and closes clients while the server is not accepting.
