@@ -114,9 +114,11 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     }
 
     /// Spawns handlers' threads with your function, for example to set a CPU affinity or a
-    /// priority. The body must run on a new thread. An error rejects the client as `no_thread`, and
-    /// the server does not accept for 5 ms to 1 s. `spawn` is called under a lock of the server, so
-    /// it must not call the server's methods, nor block for long.
+    /// priority. The body must run on a new thread. On an error, its client waits, nobody else is
+    /// accepted, and `spawn` is called again after 5 ms to 1 s; a client that has waited 10 s is
+    /// rejected as `no_thread`. A few threads may call `spawn` at the same time, among them those
+    /// that are new, each before it serves its own client; no lock is held. While `spawn` blocks,
+    /// so does the caller: an acceptor, or a client's thread.
     pub fn spawner(
         mut self,
         spawn: impl Fn(std::thread::Builder, ThreadBody) -> io::Result<JoinHandle<()>>

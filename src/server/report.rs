@@ -35,6 +35,10 @@ pub struct Stats {
     pub senders_waiting: usize,
     /// The longest time that a send has been waiting, as of the watchdog's last tick (100 ms).
     pub longest_wait: Duration,
+    /// Clients that were taken from the kernel's queue and wait for a thread: those that have
+    /// come at once, and those to whom the system refuses one. Each holds a permit, and is counted
+    /// as accepted or rejected later.
+    pub starting: u64,
     /// Connections that were given a handler.
     pub accepted: u64,
     /// Connections whose handler has not returned.

@@ -3,9 +3,9 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -207,31 +207,94 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
     drained(second);
 }
 
-#[test]
-fn a_client_for_whom_there_is_no_thread_is_turned_away_and_counted_with_its_bytes() {
-    let (release, gate) = channel();
-    let gate = Mutex::new(gate);
+/// A server whose spawner refuses threads until the flag is set.
+fn without_threads() -> (Server, Arc<AtomicBool>) {
+    let there_are_threads = Arc::new(AtomicBool::new(false));
+    let is_there = Arc::clone(&there_are_threads);
     let server = small::server::<String>()
         .listen(anywhere())
-        .spawner(move |builder, body| match gate.lock().unwrap().recv() {
-            Ok(()) => Err(ErrorKind::WouldBlock.into()),
-            // The test has let go of it: there are threads again.
-            Err(_) => builder.spawn(body),
-        })
+        .spawner(
+            move |builder, body| match is_there.load(Ordering::Relaxed) {
+                true => builder.spawn(body),
+                false => Err(ErrorKind::WouldBlock.into()),
+            },
+        )
         .start_each(lines, |_| Ok(()))
         .unwrap();
+    (server, there_are_threads)
+}
+
+/// A client of that server that has sent a line, and that is in the table without a thread.
+fn starting_client(server: &Server, line: &[u8]) -> TcpStream {
     let mut client = client::connect(server.local_addrs()[0]);
-    client.write_all(b"to nobody\n").unwrap();
-    client::wait_unread(&client, 10);
-    release.send(()).unwrap();
+    client.write_all(line).unwrap();
+    client::wait_unread(&client, line.len() as u64);
+    wait_until("the client in the table", DEADLINE, || {
+        server.stats().starting == 1
+    });
+    client
+}
+
+#[test]
+fn a_client_for_whom_there_is_no_thread_is_listed_and_rejected_at_last_with_its_bytes() {
+    let (server, there_are_threads) = without_threads();
+    let mut client = starting_client(&server, b"to nobody\n");
+    let connections = server.connections();
+    assert_eq!(connections[0].state, Activity::Starting);
+    let stats = server.stats();
+    assert_eq!((stats.starting, stats.open, stats.accepted), (1, 0, 0));
+    assert!(stats.is_balanced());
     client::wait_for_close(&mut client);
-    drop(release);
+    there_are_threads.store(true, Ordering::Relaxed);
     let mut client = client::connect(server.local_addrs()[0]);
     client.write_all(b"to somebody\n").unwrap();
     wait_until("its line", DEADLINE, || server.stats().delivered == 1);
-    let report = drained(server);
-    assert_eq!(report.stats.rejected.get(RejectReason::NoThread), 1);
-    assert_eq!((report.stats.unread_bytes, report.stats.accepted), (10, 1));
+    let stats = drained(server).stats;
+    assert_eq!(stats.rejected.get(RejectReason::NoThread), 1);
+    assert_eq!(
+        (stats.unread_bytes, stats.accepted, stats.starting),
+        (10, 1, 0)
+    );
+}
+
+#[test]
+fn a_drain_serves_a_client_that_waits_for_a_thread_if_there_is_one_in_time() {
+    let (server, there_are_threads) = without_threads();
+    let _client = starting_client(&server, b"to somebody\n");
+    server.drain(DEADLINE);
+    there_are_threads.store(true, Ordering::Relaxed);
+    let report = server.wait();
+    assert_eq!((report.stats.accepted, report.stats.delivered), (1, 1));
+    assert!(!report.timed_out, "{report:?}");
+}
+
+#[test]
+fn a_drain_rejects_a_client_that_is_given_no_thread_in_time() {
+    let (server, _) = without_threads();
+    let mut client = starting_client(&server, b"to nobody\n");
+    let stats = server.shutdown(Duration::from_millis(400)).stats;
+    assert_eq!(stats.rejected.get(RejectReason::Shutdown), 1);
+    assert_eq!(
+        (stats.unread_bytes, stats.accepted, stats.starting),
+        (10, 0, 0)
+    );
+    client::wait_for_close(&mut client);
+}
+
+#[test]
+fn a_thread_that_is_free_serves_the_client_for_whom_there_is_no_thread() {
+    let (server, there_are_threads) = without_threads();
+    there_are_threads.store(true, Ordering::Relaxed);
+    let first = client::connect(server.local_addrs()[0]);
+    wait_open(&server, 1);
+    there_are_threads.store(false, Ordering::Relaxed);
+    let _second = starting_client(&server, b"to somebody\n");
+    drop(first);
+    wait_until("the second client's line", DEADLINE, || {
+        server.stats().delivered == 1
+    });
+    let stats = drained(server).stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (2, 0));
 }
 
 #[test]

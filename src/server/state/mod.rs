@@ -199,6 +199,7 @@ impl Shared {
             buffered: messages.used,
             senders_waiting: messages.waiting,
             longest_wait: snapshot.longest_wait,
+            starting: connections.starting,
             accepted: connections.accepted,
             open: connections.open,
             rejected: connections.rejected,

@@ -23,7 +23,7 @@ use crate::server::state::accepting::NewClients;
 use crate::server::state::admission::{NotNow, Slot};
 use crate::server::state::handler_thread::Serve;
 use crate::server::state::listener::{Accepted, BoundListener};
-use crate::server::state::table::Client;
+use crate::server::state::table::{Client, MAX_STARTING};
 use crate::server::state::waker::Waker;
 
 /// The most clients that are accepted before the state is checked again.
@@ -35,8 +35,6 @@ const MAX_QUEUED: usize = 1 << 16;
 /// try up to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-/// A client that has waited this long for a thread that the system does not give is rejected.
-const MAX_STARTING: Duration = Duration::from_secs(10);
 
 pub(crate) struct Acceptor {
     listener: BoundListener,

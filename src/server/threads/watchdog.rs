@@ -14,12 +14,13 @@ use crate::policy::{
     Activity, Breach, Change, Coalesce, Eviction, Finding, Observation, Overload, OverloadLevel,
     OverloadSettings, Sample, Watch, WatchLimits,
 };
-use crate::server::config::{FirstByteTimeout, OnOverload, TICK};
+use crate::server::config::{FirstByteTimeout, TICK};
 use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
 use crate::server::report::{ConnectionInfo, NotAccepting};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::lifecycle::DrainStep;
 use crate::server::state::quota::Counts;
+use crate::server::state::table::MAX_STARTING;
 use crate::server::state::{OverloadSnapshot, Shared};
 
 /// How often the watchdog asks the kernel whether the peers of waiting senders are gone, in ticks.
@@ -318,9 +319,12 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
     };
     let new_clients = shared.accepting.new_clients();
     // A client is accepted before the system is asked for its thread.
-    let but = match (state.reason, config.on_overload) {
-        (NotAcceptingReason::NoThread, OnOverload::Backlog) => ", and each try closes one",
-        _ => "",
+    let but = match (state.reason, shared.table.counts().starting) {
+        (NotAcceptingReason::NoThread, starting @ 1..) => {
+            let clients = counted(starting, "accepted client");
+            format!("; waiting for a thread, at most {MAX_STARTING:?}: {clients}")
+        }
+        _ => String::new(),
     };
     shared.logger.log(
         Level::Warn,
