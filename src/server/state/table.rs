@@ -4,22 +4,19 @@
 //! Every connection is counted here as its thread begins to serve it and as it ends, so `accepted = ended + open` holds
 //! in every reading.
 
-mod starting;
+pub(crate) mod starting;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, available_parallelism};
 use std::time::Duration;
 
-use starting::Starting;
-pub(crate) use starting::{MAX_STARTING, Rejected};
-
 use super::admission::{AddressPermit, Permit};
-use super::connection_state::{ConnectionState, ListenerName, unread_bytes};
+use super::connection_state::ConnectionState;
 use super::crowd_lock::CrowdLock;
-use super::handler_thread::{Job, Serve};
+use super::handler_thread::Job;
 use rustix::process::Pid;
 
 use crate::policy::{Activity, Coalesce, Eviction, Finding, Pace, Sample, Watch, WatchLimits};
@@ -80,13 +77,12 @@ impl Entry {
     }
 }
 
-/// A client that the kernel has handed over, and who is to serve it.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
-    pub(crate) listener: ListenerName,
-    pub(crate) address: AddressPermit,
-    pub(crate) handler: Arc<dyn Serve>,
+/// A client that is in the table and whose thread is still to be made.
+struct Starting {
+    job: Job,
+    permit: Permit,
+    /// When the client was accepted, by the server's clock.
+    since: Duration,
 }
 
 struct Thread {
@@ -133,23 +129,6 @@ impl Table {
         Table {
             inner: CrowdLock::default(),
             max_making: available_parallelism().map_or(2, NonZero::get) + 1,
-        }
-    }
-
-    /// Enters a client that the thread of this number is to serve. `None` if the client was
-    /// rejected, because nobody is admitted any more.
-    pub(crate) fn enter(&self, client: Client, number: u64) -> Option<Job> {
-        let mut inner = self.inner.lock();
-        match inner.enter(client) {
-            Ok(job) => {
-                inner.serve(job.connection.id, number);
-                Some(job)
-            }
-            Err(rejected) => {
-                drop(inner);
-                drop(rejected);
-                None
-            }
         }
     }
 
@@ -228,18 +207,6 @@ impl Table {
     /// From now on, clients that are admitted are drained at once. The caller drains the others.
     pub(crate) fn begin_drain(&self) {
         self.inner.lock().is_draining = true;
-    }
-
-    /// From now on nobody is admitted, and clients that wait for threads are rejected. `None` if
-    /// that is not new.
-    pub(crate) fn close(&self) -> Option<Vec<Rejected>> {
-        let inner = &mut *self.inner.lock();
-        if std::mem::replace(&mut inner.is_closed, true) {
-            return None;
-        }
-        let starting = std::mem::take(&mut inner.starting);
-        let reject = |starting| inner.reject(starting, RejectReason::Shutdown);
-        Some(starting.into_iter().map(reject).collect())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -368,52 +335,6 @@ impl Table {
             open: inner.connections.len() as u64 - inner.counts.starting,
             unjoined: inner.threads.len(),
             ..inner.counts
-        }
-    }
-}
-
-impl Inner {
-    /// Adds a connection, which nobody serves yet. Where nobody is admitted any more, counts the
-    /// client as rejected and returns it.
-    fn enter(&mut self, client: Client) -> Result<Job, Client> {
-        if self.is_closed {
-            let unread_bytes = unread_bytes(&client.stream);
-            self.counts.reject(RejectReason::Shutdown, 1, unread_bytes);
-            return Err(client);
-        }
-        let Client {
-            stream,
-            peer,
-            listener,
-            address,
-            handler,
-        } = client;
-        self.last_id += 1;
-        self.counts.starting += 1;
-        let connection = Arc::new(ConnectionState::new(self.last_id, peer, stream, listener));
-        if self.is_draining {
-            connection.drain();
-        }
-        let entry = Entry {
-            state: Arc::clone(&connection),
-            watch: Watch::default(),
-            pace: Pace::default(),
-            thread: None,
-            _address: address,
-        };
-        self.connections.insert(self.last_id, entry);
-        Ok(Job {
-            connection,
-            handler,
-        })
-    }
-
-    /// A thread begins to serve a connection: the client is accepted.
-    fn serve(&mut self, id: u64, thread: u64) {
-        if let Some(entry) = self.connections.get_mut(&id) {
-            entry.thread = Some(thread);
-            self.counts.starting -= 1;
-            self.counts.accepted += 1;
         }
     }
 }

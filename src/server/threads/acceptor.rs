@@ -23,7 +23,7 @@ use crate::server::state::accepting::NewClients;
 use crate::server::state::admission::{NotNow, Slot};
 use crate::server::state::handler_thread::Serve;
 use crate::server::state::listener::{Accepted, BoundListener};
-use crate::server::state::table::{Client, MAX_STARTING};
+use crate::server::state::table::starting::{Client, MAX_STARTING};
 use crate::server::state::waker::Waker;
 
 /// The most clients that are accepted before the state is checked again.

@@ -20,7 +20,7 @@ use crate::server::report::{ConnectionInfo, NotAccepting};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::lifecycle::DrainStep;
 use crate::server::state::quota::Counts;
-use crate::server::state::table::MAX_STARTING;
+use crate::server::state::table::starting::MAX_STARTING;
 use crate::server::state::{OverloadSnapshot, Shared};
 
 /// How often the watchdog asks the kernel whether the peers of waiting senders are gone, in ticks.

@@ -1,30 +1,34 @@
-//! Clients that were accepted and wait for their threads, and threads until they have begun.
+//! From accept until a thread serves the client: clients that wait for threads, and threads that
+//! have not begun.
 //!
 //! No lock is held while the system makes a thread. So a thread may be past its last line before
 //! its JoinHandle is in the table: whichever of the two comes second tells the reaper.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::{Client, Entry, Inner, Table, Thread};
+use super::{Entry, Inner, Starting, Table, Thread};
+use crate::policy::{Pace, Watch};
 use crate::server::error::drop_caught;
 use crate::server::ledger::RejectReason;
-use crate::server::state::admission::Permit;
-use crate::server::state::handler_thread::{HandlerThread, Job};
+use crate::server::state::admission::{AddressPermit, Permit};
+use crate::server::state::connection_state::{ConnectionState, ListenerName, unread_bytes};
+use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
 
 /// A client that has waited this long for a thread that the system does not give is rejected.
 pub(crate) const MAX_STARTING: Duration = Duration::from_secs(10);
 
-/// A client that is in the table and whose thread is still to be made.
-pub(super) struct Starting {
-    job: Job,
-    permit: Permit,
-    /// When the client was accepted, by the server's clock.
-    since: Duration,
+/// A client that the kernel has handed over, and who is to serve it.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: ListenerName,
+    pub(crate) address: AddressPermit,
+    pub(crate) handler: Arc<dyn Serve>,
 }
 
 /// A client that was rejected after it had entered the table. Dropped without the table's lock:
@@ -45,6 +49,23 @@ impl Table {
                 // The permits are returned without the lock, because that wakes acceptors.
                 drop(inner);
                 drop((rejected, permit));
+            }
+        }
+    }
+
+    /// Enters a client that the thread of this number is to serve. `None` if the client was
+    /// rejected, because nobody is admitted any more.
+    pub(crate) fn enter(&self, client: Client, number: u64) -> Option<Job> {
+        let mut inner = self.inner.lock();
+        match inner.enter(client) {
+            Ok(job) => {
+                inner.serve(job.connection.id, number);
+                Some(job)
+            }
+            Err(rejected) => {
+                drop(inner);
+                drop(rejected);
+                None
             }
         }
     }
@@ -131,6 +152,18 @@ impl Table {
         Some(job)
     }
 
+    /// From now on nobody is admitted, and clients that wait for threads are rejected. `None` if
+    /// that is not new.
+    pub(crate) fn close(&self) -> Option<Vec<Rejected>> {
+        let inner = &mut *self.inner.lock();
+        if std::mem::replace(&mut inner.is_closed, true) {
+            return None;
+        }
+        let starting = std::mem::take(&mut inner.starting);
+        let reject = |starting| inner.reject(starting, RejectReason::Shutdown);
+        Some(starting.into_iter().map(reject).collect())
+    }
+
     /// Whether clients wait for threads, or for threads that are being made.
     pub(crate) fn has_starting(&self) -> bool {
         let inner = self.inner.lock();
@@ -151,6 +184,50 @@ impl Table {
 }
 
 impl Inner {
+    /// Adds a connection, which nobody serves yet. Where nobody is admitted any more, counts the
+    /// client as rejected and returns it.
+    fn enter(&mut self, client: Client) -> Result<Job, Client> {
+        if self.is_closed {
+            let unread_bytes = unread_bytes(&client.stream);
+            self.counts.reject(RejectReason::Shutdown, 1, unread_bytes);
+            return Err(client);
+        }
+        let Client {
+            stream,
+            peer,
+            listener,
+            address,
+            handler,
+        } = client;
+        self.last_id += 1;
+        self.counts.starting += 1;
+        let connection = Arc::new(ConnectionState::new(self.last_id, peer, stream, listener));
+        if self.is_draining {
+            connection.drain();
+        }
+        let entry = Entry {
+            state: Arc::clone(&connection),
+            watch: Watch::default(),
+            pace: Pace::default(),
+            thread: None,
+            _address: address,
+        };
+        self.connections.insert(self.last_id, entry);
+        Ok(Job {
+            connection,
+            handler,
+        })
+    }
+
+    /// A thread begins to serve a connection: the client is accepted.
+    fn serve(&mut self, id: u64, thread: u64) {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.thread = Some(thread);
+            self.counts.starting -= 1;
+            self.counts.accepted += 1;
+        }
+    }
+
     /// Counts a client as rejected that was to be given a thread.
     pub(super) fn reject(&mut self, starting: Starting, reason: RejectReason) -> Rejected {
         let connection = &starting.job.connection;
