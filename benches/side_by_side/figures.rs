@@ -22,7 +22,7 @@ pub(crate) enum Metric {
     ClosedSeconds,
     /// From the first close until it has no more threads than before the crowd.
     JoinedSeconds,
-    /// From SIGTERM until it has ended.
+    /// From SIGTERM until it has ended: the longest.
     ExitSeconds,
     /// Rounds in which its exit code was 0.
     CleanExits,
@@ -126,7 +126,7 @@ impl Metric {
             Metric::UnhinderedSeconds => "s, no overflow".to_owned(),
             Metric::ClosedSeconds => "closed s".to_owned(),
             Metric::JoinedSeconds => "threads gone s".to_owned(),
-            Metric::ExitSeconds => "exit s".to_owned(),
+            Metric::ExitSeconds => "longest exit s".to_owned(),
             Metric::CleanExits => "exit 0".to_owned(),
             Metric::PeakBytes => "peak MiB".to_owned(),
             Metric::PeakOfLimit => "of limit".to_owned(),
@@ -160,12 +160,14 @@ impl Metric {
         )
     }
 
-    /// Whether all rounds count: a message that was lost in one of them is lost.
-    fn is_averaged(self) -> bool {
-        matches!(
-            self,
-            Metric::Delivered | Metric::CleanExits | Metric::Overflowed
-        )
+    /// How one figure is made of those of all rounds. Where each round counts it is no median: a
+    /// message that was lost in one of them is lost, and a supervisor waits for the longest drain.
+    fn over_rounds(self, values: &mut [f64]) -> Option<f64> {
+        match self {
+            Metric::Delivered | Metric::CleanExits | Metric::Overflowed => mean(values),
+            Metric::ExitSeconds => values.iter().copied().reduce(f64::max),
+            _ => median(values),
+        }
     }
 
     pub(crate) fn show(self, value: f64) -> String {
@@ -224,8 +226,8 @@ impl Figures {
         self.0.get(&metric).copied()
     }
 
-    /// Each figure's own median over the rounds that have it; of shares of rounds and of messages,
-    /// the mean.
+    /// Each figure's own median over the rounds that have it, or what stands for it where a median
+    /// would hide what happened in one of them.
     pub(crate) fn medians(rounds: &[Figures]) -> Figures {
         let mut medians = Figures::default();
         for metric in Metric::ALL {
@@ -233,13 +235,8 @@ impl Figures {
                 .iter()
                 .filter_map(|round| round.get(metric))
                 .collect();
-            let middle = if metric.is_averaged() {
-                mean(&values)
-            } else {
-                median(&mut values)
-            };
-            if let Some(middle) = middle {
-                medians.set(metric, middle);
+            if let Some(value) = metric.over_rounds(&mut values) {
+                medians.set(metric, value);
             }
         }
         medians
