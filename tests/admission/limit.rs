@@ -359,6 +359,42 @@ fn a_permit_comes_back_when_its_thread_was_joined_and_not_before() {
 }
 
 #[test]
+fn threads_that_are_joined_together_wait_for_none_that_hangs() {
+    // The first and the last of three threads hang as they end, and the one between does not.
+    let ((let_first_go, first), (let_last_go, last)) = (mpsc::channel(), mpsc::channel());
+    let held = Mutex::new([Some(first), None, Some(last)].into_iter());
+    let mut config = at_most(3);
+    config.reuse_threads = None;
+    let server = small::server::<Vec<u8>>()
+        .config(config)
+        .listen(ANY.parse().unwrap())
+        .start_each(
+            move |conn, out| {
+                if let Some(Some(held)) = held.lock().unwrap().next() {
+                    SLOW_TO_END.set(Some(SlowToEnd(held)));
+                }
+                echo::echo(conn, out)
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let addr = server.local_addrs()[0];
+    let clients: Vec<_> = (0..3).map(|_| echo::connect_served(addr)).collect();
+    for (client, open) in clients.into_iter().zip([2, 1, 0]) {
+        drop(client);
+        wait_until("its end", DEADLINE, || server.stats().open == open);
+    }
+    wait_until("all of them wait to be joined", DEADLINE, || {
+        server.connections().len() == 3
+    });
+    let_first_go.send(()).unwrap();
+    echo::wait_until_joined(&server, 5 + 1);
+    let_last_go.send(()).unwrap();
+    echo::wait_until_joined(&server, 5);
+    server.shutdown(DEADLINE);
+}
+
+#[test]
 fn a_permit_comes_back_however_a_handler_ends() {
     let server = small::server::<Vec<u8>>()
         .config(at_most(1))

@@ -195,6 +195,22 @@ fn with_every_permit_held_by_an_idle_thread_one_more_client_is_served() {
 }
 
 #[test]
+fn when_a_crowd_leaves_a_few_of_its_threads_wait_and_the_others_end() {
+    const CROWD: usize = 100;
+    const MAX_IDLE: usize = 64;
+    let (server, served) = start(config(2 * CROWD, Some(FOR_EVER)));
+    let addr = server.local_addrs()[0];
+    let clients: Vec<TcpStream> = (0..CROWD).map(|_| echo::connect_served(addr)).collect();
+    drop(clients);
+    echo::wait_until_joined(&server, FIXED + MAX_IDLE);
+    // A crowd as large as what waits needs no new thread.
+    let clients: Vec<TcpStream> = (0..MAX_IDLE).map(|_| echo::connect_served(addr)).collect();
+    assert_eq!(threads(&served).len(), CROWD);
+    drop(clients);
+    assert!(server.shutdown(DEADLINE).stats.is_balanced());
+}
+
+#[test]
 fn a_client_that_waits_for_a_permit_gets_the_thread_that_becomes_idle() {
     let (server, served) = start(config(1, Some(FOR_EVER)));
     let addr = server.local_addrs()[0];

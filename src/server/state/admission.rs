@@ -25,6 +25,10 @@ use crate::server::ledger::RejectReason;
 /// default) is empty in less than half a second, so other clients wait no longer behind it.
 const MAX_REJECTS_PER_SECOND: f64 = 10_000.0;
 
+/// The most threads that wait for a client while there are permits for new ones. When thousands of
+/// connections end at once, a wait of each of their threads only delays their end.
+const MAX_IDLE: usize = 64;
+
 struct Inner {
     /// Permits that are out.
     out: usize,
@@ -187,10 +191,11 @@ impl Admission {
         }
     }
 
-    /// Adds an idle thread. `false` if nobody is accepted any more.
+    /// Adds an idle thread. `false` if nobody is accepted any more, or enough threads are idle.
     fn push(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
-        if inner.is_closed {
+        let has_permits = inner.out < self.max_connections;
+        if inner.is_closed || (has_permits && inner.idle.len() >= MAX_IDLE) {
             return false;
         }
         inner.idle.push_back(Arc::clone(thread));

@@ -104,12 +104,12 @@ impl Exits {
         }
     }
 
-    /// Must be called when a thread that was let go has been joined. Lets the next batch go if only
-    /// few of the last one are left.
-    pub(crate) fn joined(&self) {
+    /// Must be called when so many threads that were let go have been joined. Lets the next batch go
+    /// if only few of the last one are left.
+    pub(crate) fn joined(&self, threads: usize) {
         let next = {
             let mut inner = self.inner.lock();
-            inner.ending -= 1;
+            inner.ending -= threads;
             if inner.ending > LEFT {
                 return;
             }
@@ -222,14 +222,14 @@ mod tests {
         let (exits, threads) = with_waiting(10, 2 * AT_ONCE);
         let batch = AT_ONCE - LEFT;
         for _ in 1..batch {
-            exits.joined();
+            exits.joined(1);
             assert_eq!(told(&threads), 0);
         }
-        exits.joined();
+        exits.joined(1);
         assert_eq!(told(&threads[..batch]), batch, "those that came first");
         assert_eq!(told(&threads[batch..]), 0);
         for _ in 0..batch {
-            exits.joined();
+            exits.joined(1);
         }
         assert_eq!(told(&threads[batch..]), batch);
     }
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn nobody_goes_before_those_that_wait_and_all_go_once_it_is_open() {
         let (exits, threads) = with_waiting(0, 3);
-        (0..20).for_each(|_| exits.joined());
+        (0..20).for_each(|_| exits.joined(1));
         let taken = exits.take_reusable().expect("one that may serve");
         exits.put_back(Arc::clone(&taken));
         assert!(!is_told_to_leave(&taken), "two others wait");
@@ -246,7 +246,7 @@ mod tests {
         let late = HandlerThread::new(3);
         assert!(exits.may_end(&late, true));
         // Every thread that was let go is joined in the end.
-        (0..AT_ONCE - 20 + 3 + 1).for_each(|_| exits.joined());
+        (0..AT_ONCE - 20 + 3 + 1).for_each(|_| exits.joined(1));
         assert_eq!(exits.inner.lock().ending, 0);
     }
 }

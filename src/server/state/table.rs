@@ -176,16 +176,24 @@ impl Table {
         thread.is_made
     }
 
-    /// The JoinHandle of a thread that announced its end.
-    pub(crate) fn take_thread(&self, number: u64) -> Option<JoinHandle<()>> {
-        self.inner.lock().threads.get_mut(&number)?.handle.take()
+    /// The JoinHandles of threads that announced their end.
+    pub(crate) fn take_threads(&self, numbers: impl Iterator<Item = u64>) -> Vec<JoinHandle<()>> {
+        let mut inner = self.inner.lock();
+        numbers
+            .filter_map(|number| inner.threads.get_mut(&number)?.handle.take())
+            .collect()
     }
 
-    /// Must be called when a thread was joined: its permit is returned.
-    pub(crate) fn joined(&self, number: u64) {
-        let thread = self.inner.lock().threads.remove(&number);
-        // Without the lock, because returning the permit wakes acceptors.
-        drop(thread);
+    /// Must be called when these threads were joined: their permits are returned.
+    pub(crate) fn joined(&self, numbers: impl Iterator<Item = u64>) {
+        let threads: Vec<_> = {
+            let mut inner = self.inner.lock();
+            numbers
+                .filter_map(|number| inner.threads.remove(&number))
+                .collect()
+        };
+        // Without the lock, because returning a permit wakes acceptors.
+        drop(threads);
     }
 
     /// Whether every handler's thread was joined.
