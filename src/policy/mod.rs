@@ -10,6 +10,7 @@
 //!
 //! [`Duration`]: std::time::Duration
 
+mod busy_poll;
 mod coalesce;
 mod eviction;
 mod linger;
@@ -19,6 +20,7 @@ mod token_bucket;
 mod watch;
 mod weighted_semaphore;
 
+pub use busy_poll::{BusyPoll, Crowding, MAX_READS_PER_LOOK, max_lookers};
 pub use coalesce::{Coalesce, Counts, Pace};
 pub use eviction::Eviction;
 pub use linger::Linger;

@@ -222,6 +222,12 @@ pub struct Config {
     /// receiver is empty, and then takes all that came: waking it for each costs more than that.
     /// The price is that much latency, under load only. Default: yes.
     pub linger: bool,
+    /// Whether a handler looks for bytes for some 40 us before its read sleeps, while the peer's
+    /// requests come that close together. A peer that waits for each reply then gets it in less
+    /// than half the time, because no thread has to be woken. At most half of the processors look,
+    /// and nobody does while more connections than that are active, where reads are delayed, or
+    /// with a single processor. Looks in vain stop soon. Default: yes.
+    pub busy_poll: bool,
     /// How long a drain may take that nobody gave a deadline: 0 to 24 h. Default 30 s. Handlers
     /// have three quarters of it, the consumer the rest.
     pub drain_timeout: Duration,
@@ -277,6 +283,7 @@ setters! {
     busy_reads: u64;
     max_read_delay: Option<Duration>, or Duration;
     linger: bool;
+    busy_poll: bool;
     drain_timeout: Duration;
     warn_after: Duration;
     handler_bytes: usize;
@@ -307,6 +314,7 @@ impl Default for Config {
             busy_reads: 20_000,
             max_read_delay: Some(Duration::from_millis(50)),
             linger: true,
+            busy_poll: true,
             drain_timeout: Duration::from_secs(30),
             warn_after: Duration::from_secs(5),
             handler_bytes: 64 << 10,

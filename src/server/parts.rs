@@ -16,6 +16,7 @@ use super::listener::system;
 use super::running::Threads;
 use super::state::accepting::Accepting;
 use super::state::admission::Admission;
+use super::state::busy_polling::BusyPolling;
 use super::state::consumer_state::ConsumerState;
 use super::state::exits::Exits;
 use super::state::lifecycle::Lifecycle;
@@ -65,6 +66,7 @@ impl Parts {
             tick_time: TickTime::now(),
             fixed_threads: listeners + limits::OWN_THREADS as usize,
             table: Table::new(),
+            busy_polling: BusyPolling::new(config.busy_poll),
             quota: Arc::new(quota),
             consumer: Arc::new(ConsumerState::new()),
             exits,

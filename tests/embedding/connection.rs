@@ -1,12 +1,13 @@
 //! What a handler reads and writes with.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use drainline::{EndReason, Ended};
+use drainline::{EndReason, Ended, Server};
 
 use super::builder;
 use super::common::client::{self, Closed};
@@ -181,4 +182,50 @@ fn a_rate_limit_holds_back_a_handler_that_only_replies() {
     client.read_exact(&mut answer).unwrap();
     // 60 at 20 a second, less the burst and a read's worth.
     assert!(begun.elapsed() > Duration::from_millis(1_500));
+}
+
+/// A client that asks again as soon as it has its reply, until its connection ends or it has asked
+/// so often: then its handler most likely looks for bytes, and does not sleep.
+fn ask_at_once(client: &mut TcpStream, times: u64) -> u64 {
+    let mut asked = 0;
+    while asked < times && client.write_all(b"a").is_ok() && matches!(client.read(&mut [0]), Ok(1))
+    {
+        asked += 1;
+    }
+    asked
+}
+
+#[test]
+fn whoever_looks_for_bytes_notices_an_abort_a_drain_and_a_deadline() {
+    const TIMES: u64 = 500;
+    type End = fn(&Server);
+    let ends: [(EndReason, End); 3] = [
+        (EndReason::Aborted, |server| assert!(server.abort(1))),
+        (EndReason::Shutdown, |server| server.drain(DEADLINE)),
+        (EndReason::IdleTimeout, |_| {}),
+    ];
+    for busy_poll in [true, false] {
+        for (reason, end) in ends {
+            let server = builder(|config| {
+                config.busy_poll = busy_poll;
+                config.idle_timeout = (reason == EndReason::IdleTimeout).then_some(SOON);
+            })
+            .serve(|conn| Ok(std::io::copy(&mut &*conn, &mut &*conn).map(drop)?))
+            .unwrap();
+            let mut client = client::connect(server.local_addrs()[0]);
+            assert_eq!(ask_at_once(&mut client, TIMES), TIMES);
+            let asking = thread::spawn(move || match reason {
+                // Says nothing more, and waits for the end.
+                EndReason::IdleTimeout => drop(client.read(&mut [0])),
+                _ => drop(ask_at_once(&mut client, u64::MAX)),
+            });
+            end(&server);
+            wait_until("the end", DEADLINE, || {
+                server.stats().ended.get(reason) == 1
+            });
+            let report = server.shutdown(DEADLINE);
+            assert!(report.stats.is_balanced(), "{report:?}");
+            asking.join().unwrap();
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! socket or a thread, and against a naive twin where there is a simple one.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod busy_poll;
 mod coalesce;
 mod linger;
 mod overload;

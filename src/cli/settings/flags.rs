@@ -361,6 +361,17 @@ fn performance() -> Vec<Flag<Settings>> {
             })),
         },
         Flag {
+            name: "busy-poll",
+            group: GROUP,
+            purpose: "look for bytes before sleeping",
+            help: "Whether a connection's thread looks for bytes for some 40 us before it sleeps, while \
+                   its peer sends that often. A lone sender's messages then arrive without a wake-up, at \
+                   the price of CPU time that nobody else needs: at most half of the processors look, \
+                   and nobody does while more connections than that are active, or while --coalesce \
+                   delays their reads. off always sleeps.",
+            takes: field!(choice(values::AUTO_OR_OFF), Settings.config.busy_poll),
+        },
+        Flag {
             name: "reuse-threads",
             group: GROUP,
             purpose: "thread's wait for the next client",

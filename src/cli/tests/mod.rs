@@ -246,6 +246,7 @@ const ALL: &[&str] = &[
     "--per-ip-exempt=10.1.2.3/8,::1",
     "--per-ip-exempt=192.0.2.1",
     "--stack-size=128KiB",
+    "--busy-poll=off",
     "--reuse-threads=2s",
     "--coalesce=20ms",
     "--rate-limit=1000/s",
@@ -293,6 +294,7 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(config.busy_reads, Config::default().busy_reads);
     assert_eq!(config.max_read_delay, Some(Duration::from_millis(20)));
     assert!(config.linger);
+    assert!(!config.busy_poll);
     assert_eq!(config.rate_limit, Some(1000));
     assert_eq!(config.accept_rate, Some(50));
     assert_eq!(config.frame_timeout, None);

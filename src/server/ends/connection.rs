@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use super::busy_read::BusyRead;
 use super::rate_limit::RateLimit;
 use super::transport::{Caller, MAX_PER_WRITE, Unsent, send_all, send_now, wait_for_turn};
 use super::writer::Writer;
@@ -57,6 +58,7 @@ pub struct Connection {
     allowance: Cell<Option<u64>>,
     /// Other threads may write.
     has_writer: Cell<bool>,
+    busy_read: BusyRead,
 }
 
 impl Connection {
@@ -69,6 +71,7 @@ impl Connection {
             end: Cell::new(None),
             allowance: Cell::new(None),
             has_writer: Cell::new(false),
+            busy_read: BusyRead::default(),
         }
     }
 
@@ -383,9 +386,9 @@ impl Read for &Connection {
                 continue;
             }
             self.state.enter(Activity::Reading);
-            let got = (&self.state.stream).read(&mut buf[..most]);
+            let polling = &self.shared.busy_polling;
+            let got = self.busy_read.read(&self.state, polling, &mut buf[..most]);
             self.state.enter(Activity::Working);
-            let got = got.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
             if got == Err(Errno::INTR) {
                 continue;
             }

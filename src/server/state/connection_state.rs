@@ -140,6 +140,8 @@ pub(crate) struct ConnectionState {
     thread: OnceLock<Thread>,
     /// The handler allows coalescing to delay its reads.
     may_be_delayed: AtomicBool,
+    /// The reads at the watchdog's last tick.
+    seen_reads: AtomicU64,
     pub(crate) wait: Mutex<WaitState>,
 }
 
@@ -163,6 +165,7 @@ impl ConnectionState {
             turns: Arc::default(),
             thread: OnceLock::new(),
             may_be_delayed: AtomicBool::new(false),
+            seen_reads: AtomicU64::new(0),
             wait: Mutex::new(WaitState::None),
         }
     }
@@ -243,6 +246,12 @@ impl ConnectionState {
             messages: self.published.frames.load(Ordering::Relaxed),
             bytes: self.published.bytes.load(Ordering::Relaxed),
         }
+    }
+
+    /// Reads that brought something since the last call, for the watchdog alone.
+    pub(crate) fn take_new_reads(&self) -> u64 {
+        let reads = self.published.reads.load(Ordering::Relaxed);
+        reads - self.seen_reads.swap(reads, Ordering::Relaxed)
     }
 
     pub(crate) fn messages(&self) -> u64 {

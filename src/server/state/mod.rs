@@ -4,6 +4,7 @@
 pub(crate) mod accept_queue;
 pub(crate) mod accepting;
 pub(crate) mod admission;
+pub(crate) mod busy_polling;
 pub(crate) mod connection_state;
 pub(crate) mod consumer_state;
 pub(crate) mod crowd_lock;
@@ -39,6 +40,7 @@ use crate::server::limits::ResourceLimits;
 use crate::server::report::{ConsumerInfo, Stats};
 use accepting::Accepting;
 use admission::Admission;
+use busy_polling::BusyPolling;
 use consumer_state::ConsumerState;
 use exits::Exits;
 use lifecycle::Lifecycle;
@@ -89,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     pub(crate) accepting: Accepting,
     pub(crate) table: Table,
+    pub(crate) busy_polling: BusyPolling,
     pub(crate) quota: Arc<Quota>,
     pub(crate) consumer: Arc<ConsumerState>,
     pub(crate) exits: Arc<Exits>,

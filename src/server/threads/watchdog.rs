@@ -11,8 +11,8 @@ use log::Level;
 use rustix::process::{Resource, getrlimit};
 
 use crate::policy::{
-    Activity, Breach, Change, Coalesce, Eviction, Finding, Observation, Overload, OverloadLevel,
-    OverloadSettings, Sample, Watch, WatchLimits,
+    Activity, Breach, Change, Coalesce, Crowding, Eviction, Finding, Observation, Overload,
+    OverloadLevel, OverloadSettings, Sample, Watch, WatchLimits,
 };
 use crate::server::config::{FirstByteTimeout, TICK};
 use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
@@ -31,6 +31,7 @@ pub(crate) struct Watchdog {
     limits: WatchLimits,
     overload: Overload,
     coalesce: Option<Coalesce>,
+    crowding: Crowding,
     eviction: Eviction,
     ticks: u32,
     consumer: ConsumerWatch,
@@ -67,11 +68,13 @@ impl Watchdog {
         let coalesce = config
             .max_read_delay
             .map(|delay| Coalesce::new(delay, config.busy_reads as f64));
+        let crowding = Crowding::new(shared.busy_polling.max_lookers());
         Watchdog {
             shared,
             limits,
             overload,
             coalesce,
+            crowding,
             eviction: Eviction::default(),
             ticks: 0,
             consumer: ConsumerWatch::default(),
@@ -130,6 +133,7 @@ impl Watchdog {
         let mut longest = Duration::ZERO;
         let visit = |state: &Arc<ConnectionState>, sample: Sample, watch: &Watch, finding| {
             longest = longest.max(watch.waiting());
+            self.crowding.step(state.take_new_reads(), elapsed);
             if looks_for_gone
                 && sample.activity == Activity::Sending
                 && !state.peer_gone()
@@ -165,6 +169,8 @@ impl Watchdog {
             visit,
             log_unjoined,
         );
+        let is_crowded = self.crowding.end_tick();
+        shared.busy_polling.set_crowded(is_crowded);
         longest
     }
 
