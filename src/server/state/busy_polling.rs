@@ -59,3 +59,44 @@ impl BusyPolling {
         (before < self.max_lookers).then_some(looker)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use crate::server::Server;
+
+    /// Asks once on each connection.
+    fn ask(clients: &mut [TcpStream]) {
+        for client in clients {
+            client.write_all(b"a").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_watchdog_lets_nobody_look_while_more_connections_are_active_than_may() {
+        let server = Server::builder()
+            .listen((Ipv4Addr::LOCALHOST, 0).into())
+            .serve(|conn| Ok(std::io::copy(&mut &*conn, &mut &*conn).map(drop)?))
+            .unwrap();
+        let polling = &server.shared.busy_polling;
+        let Some(few) = Some(polling.max_lookers()).filter(|&few| few > 0) else {
+            return assert!(polling.is_crowded(), "with one processor, always");
+        };
+        let connect = |_| TcpStream::connect(server.local_addrs()[0]).unwrap();
+        let mut clients: Vec<TcpStream> = (0..=few).map(connect).collect();
+        let end = Instant::now() + Duration::from_secs(60);
+        for active in [few + 1, few, few + 1, 0] {
+            while polling.is_crowded() != (active > few) {
+                ask(&mut clients[..active]);
+                std::thread::yield_now();
+                assert!(Instant::now() < end, "{active} are active");
+            }
+        }
+    }
+}
