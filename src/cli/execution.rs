@@ -6,8 +6,10 @@
 //! change the environment that they pass on (dash drops names with a dot, bash counts SHLVL, some
 //! obey variables) and choose the first argument themselves. So the shell gets all arguments behind
 //! [`RESUME`] and each variable, name and value, as the value of a numbered one; [`resume`] puts
-//! them back. Variables do not become arguments, which other users can read. Of the mask, bash
-//! takes SIGCHLD and ksh all, which the program unblocks itself.
+//! them back. Variables do not become arguments, which other users can read.
+//!
+//! Shells differ in more than that: bash unblocks SIGCHLD, ksh and mksh unblock all signals, and
+//! some images have a `/bin/sh` that only ends. So the shell is tried in a child first.
 
 use std::convert::Infallible;
 use std::env;
@@ -20,11 +22,12 @@ use nix::unistd::execve;
 
 use super::{malloc, say, signal_stacks};
 
-/// The command that the shell executes. Alone it says by its exit code whether the signals are
-/// ignored; otherwise the arguments follow, the program's name first.
+/// The command that the shell executes. The arguments follow, the program's name first.
 const RESUME: &str = "execute-again";
+/// The command by which the shell is tried. The signals follow that should be blocked and ignored.
+const TRY: &str = "try-to-execute-again";
 /// The exit code where they are: not that of a `/bin/sh` which does nothing.
-const IGNORED: u8 = 42;
+const AS_TOLD: u8 = 42;
 
 const SHELL: &str = "/bin/sh";
 /// A shell that cannot ignore a signal of these names says so, and goes on.
@@ -53,21 +56,22 @@ pub(crate) fn ensure() {
     }
 }
 
-/// Goes on where the shell left off, if that is what `args` ask for. Where the signals are not
-/// ignored after all, the program is told to keep its signal stacks, or it would try for ever.
+/// Goes on where the shell left off, or ends as a try of the shell, if that is what `args` ask for.
+/// Where the signals are not ignored after all, the program is told to keep its signal stacks, or
+/// it would try for ever.
 pub(crate) fn resume(args: &[OsString]) -> Option<ExitCode> {
     let [_, command, args @ ..] = args else {
         return None;
     };
+    if let ([told], true) = (args, command == TRY) {
+        let are_as_told = signal_stacks::are_as_told(told);
+        return Some(ExitCode::from(if are_as_told { AS_TOLD } else { 1 }));
+    }
     if command != RESUME {
         return None;
     }
-    let are_left_out = signal_stacks::are_left_out();
-    if args.is_empty() {
-        return Some(ExitCode::from(if are_left_out { IGNORED } else { 1 }));
-    }
     let mut environment: Vec<OsString> = (0..).map_while(|n| env::var_os(numbered(n))).collect();
-    if !are_left_out {
+    if !signal_stacks::are_left_out() {
         environment.push(signal_stacks::wanted());
     }
     if let Ok(program) = Program::new(args.to_vec(), environment) {
@@ -124,17 +128,19 @@ impl Program {
         }
     }
 
-    /// Whether the shell ignores the signals and then executes this program: tried in a child,
-    /// since a `/bin/sh` that only ends would end this process, too.
+    /// Whether the shell ignores both signals, changes no other, and executes this program. The
+    /// child inherits the blocked and the ignored signals, but for SIGPIPE, which std ignores.
     fn can_be_resumed(&self) -> bool {
+        let Some(told) = signal_stacks::to_be_told() else {
+            return false;
+        };
         let mut shell = Command::new(SHELL);
-        shell
-            .args(["-c", SCRIPT])
-            .args([&self.path, OsStr::new(RESUME)]);
-        shell.env_clear().stdin(Stdio::null());
+        shell.args(["-c", SCRIPT]).arg(&self.path);
+        shell.args([TRY, &told]).env_clear();
+        shell.stdin(Stdio::null());
         shell.stdout(Stdio::null()).stderr(Stdio::null());
         let status = shell.status().ok();
-        status.and_then(|status| status.code()) == Some(IGNORED.into())
+        status.and_then(|status| status.code()) == Some(AS_TOLD.into())
     }
 
     /// Not by std's `Command`, which leaves SIGPIPE at its default where the call fails.

@@ -9,12 +9,14 @@
 //! the kernel takes a signal that it forces on a thread for one with the default action.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use rustix::process::{getegid, geteuid, getgid, getuid};
 use signal_hook::consts::{SIGBUS, SIGSEGV};
 
-use super::signals::is_ignored;
+use super::signals::{Masks, bit};
+
+const BOTH: u64 = bit(SIGSEGV) | bit(SIGBUS);
 
 /// The variable by which threads keep their signal stacks, and its value.
 const VARIABLE: &str = "DRAINLINE_SIGNAL_STACKS";
@@ -34,5 +36,17 @@ pub(super) fn wanted() -> OsString {
 }
 
 pub(super) fn are_left_out() -> bool {
-    is_ignored(SIGSEGV) && is_ignored(SIGBUS)
+    Masks::of_process().is_some_and(|masks| masks.ignored & BOTH == BOTH)
+}
+
+/// The signals that are blocked and ignored, in numbers for [`are_as_told`] in another process:
+/// there, those of this one and both of these are ignored.
+pub(super) fn to_be_told() -> Option<String> {
+    let Masks { blocked, ignored } = Masks::of_process()?;
+    Some(format!("{blocked} {}", ignored | BOTH))
+}
+
+pub(super) fn are_as_told(told: &OsStr) -> bool {
+    Masks::of_process()
+        .is_some_and(|masks| *told == *format!("{} {}", masks.blocked, masks.ignored))
 }

@@ -237,13 +237,35 @@ impl Terminal {
     }
 }
 
-/// Whether a signal is ignored, as by whoever started this process: by the mask in
-/// proc_pid_status(5).
-pub(super) fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+/// Whether a signal was ignored by whoever started this process.
+fn is_ignored(signal: i32) -> bool {
+    Masks::of_process().is_some_and(|masks| masks.ignored & bit(signal) != 0)
+}
+
+/// Where a signal stands in a mask.
+pub(super) const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// What execve(2) keeps of a process's signals, by proc_pid_status(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Masks {
+    pub(super) blocked: u64,
+    pub(super) ignored: u64,
+}
+
+impl Masks {
+    pub(super) fn of_process() -> Option<Masks> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let mask = |name| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        };
+        Some(Masks {
+            blocked: mask("SigBlk:")?,
+            ignored: mask("SigIgn:")?,
+        })
+    }
 }
 
 #[cfg(test)]

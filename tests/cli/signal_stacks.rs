@@ -7,6 +7,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -146,10 +147,10 @@ fn signals_descriptors_and_umask_are_those_of_the_start() {
     }
 }
 
-/// Starts a server for which `/bin/sh` is this file.
-fn start_with_shell(shell: &str) -> Drainline {
+/// Starts a server for which `/bin/sh` is this file. `by` is a command that executes the program.
+fn start_with_shell(shell: &str, by: &str) -> Drainline {
     let line = format!(
-        "exec unshare --mount sh -c 'mount --bind {shell} /bin/sh && exec \"$0\" \"$@\"' \"$0\" \"$@\""
+        "exec unshare --mount sh -c 'mount --bind {shell} /bin/sh && exec {by} \"$0\" \"$@\"' \"$0\" \"$@\""
     );
     Drainline::with(&["--sink", "null"]).shell(line).start()
 }
@@ -167,8 +168,26 @@ fn each_shell_does() {
     }
     for shell in ["dash", "bash", "busybox", "mksh", "ksh93", "zsh", "yash"] {
         let Some(path) = find(shell) else { continue };
-        let mut child = start_with_shell(&path.display().to_string());
+        let mut child = start_with_shell(&path.display().to_string(), "");
         assert_eq!(are_ignored(child.pid()), [true; 2], "{shell}");
+        child.terminate().assert_code(0);
+    }
+}
+
+/// bash unblocks SIGCHLD. A shell that unblocks all signals would be ended by a stop that waits.
+#[test]
+fn a_shell_that_would_unblock_a_signal_is_left_out() {
+    if !can_replace_the_shell() || !is_installed("bash") {
+        return;
+    }
+    for (shell, expected) in [("/bin/bash", [false; 2]), ("/bin/dash", [true; 2])] {
+        if !Path::new(shell).exists() {
+            continue;
+        }
+        let mut child = start_with_shell(shell, "env --block-signal=CHLD");
+        assert_eq!(are_ignored(child.pid()), expected, "{shell}");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();
+        assert!(status.contains("\nSigBlk:\t0000000000010000\n"), "{status}");
         child.terminate().assert_code(0);
     }
 }
@@ -194,8 +213,8 @@ fn a_set_user_id_program_keeps_its_signal_stacks() {
     assert_eq!(are_ignored(child.pid()), [false; 2]);
 }
 
-/// No shell at all, one that only ends, one that ignores nothing, and one that does so only when
-/// it is tried.
+/// No shell at all, one that only ends, one that ignores nothing, one that ignores another signal,
+/// too, and one that does what it should only when it is tried.
 #[test]
 fn where_the_shell_is_of_no_use_the_program_serves_with_signal_stacks() {
     if !can_replace_the_shell() || !is_installed("bash") {
@@ -213,9 +232,10 @@ fn where_the_shell_is_of_no_use_the_program_serves_with_signal_stacks() {
         "/bin/false".to_owned(),
         "/bin/true".to_owned(),
         script("ignores_nothing", "exec \"$@\""),
-        script("lies", "[ $# = 2 ] && trap '' SEGV BUS; exec \"$@\""),
+        script("ignores_more", "trap '' SEGV BUS USR2; exec \"$@\""),
+        script("lies", "[[ $2 = try-* ]] && trap '' SEGV BUS; exec \"$@\""),
     ] {
-        let mut child = start_with_shell(&shell);
+        let mut child = start_with_shell(&shell, "");
         assert_eq!(are_ignored(child.pid()), [false; 2], "{shell}");
         child.terminate().assert_code(0);
     }
