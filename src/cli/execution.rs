@@ -20,7 +20,8 @@ use std::process::{Command, ExitCode, Stdio};
 use drainline::Malloc;
 use nix::unistd::execve;
 
-use super::{malloc, say, signal_stacks};
+use super::stderr::say;
+use super::{malloc, signal_stacks};
 
 /// The command that the shell executes. The arguments follow, the program's name first.
 const RESUME: &str = "execute-again";

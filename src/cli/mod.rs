@@ -5,8 +5,8 @@
 //! `kinds` and `values` read one value each, `files` checks the paths and `addresses` the
 //! addresses. `usage` makes any error one line, with the new names of what was `renamed`; `help`
 //! prints the rows. `execution` starts the program once more where `malloc` or `signal_stacks` has
-//! something to change that only a start can. Then `serve` starts the server, `signals` passes on what the system asks,
-//! `report` says how the server ended, `stderr` writes that.
+//! something to change that only a start can. Then `serve` starts the server, `signals` passes on
+//! what the system asks, `report` says how the server ended, `stderr` writes that.
 
 mod addresses;
 pub(crate) mod command;
@@ -33,14 +33,9 @@ pub(crate) mod tests;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
-
-use drainline::ingest::sink::FdWriter;
 
 use command::Parsed;
-
-/// How long a stderr that nobody reads may hold up the end.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) use stderr::say;
 
 /// Serves; `args` begin with the program's name.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -80,12 +75,5 @@ pub(crate) fn print(text: &str) -> ExitCode {
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
-    }
-}
-
-/// Prints a line to stderr, which may be a pipe that nobody reads: the line gets a second.
-pub(crate) fn say(line: &str) {
-    if let Ok(stderr) = FdWriter::stderr() {
-        stderr.write_within(format!("{line}\n").as_bytes(), PATIENCE);
     }
 }

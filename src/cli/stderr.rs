@@ -25,6 +25,13 @@ const MIN_PATIENCE: Duration = Duration::from_millis(100);
 /// The time between two tries to take the lock.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// Prints a line to stderr, which may be a pipe that nobody reads: the line gets a second.
+pub(crate) fn say(line: &str) {
+    if let Ok(stderr) = FdWriter::stderr() {
+        stderr.write_within(format!("{line}\n").as_bytes(), PATIENCE);
+    }
+}
+
 /// What stderr ends in, which lines and perhaps messages are written to.
 #[derive(Debug, Default)]
 struct Tail {
