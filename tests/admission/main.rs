@@ -15,6 +15,7 @@ mod pause;
 mod per_address;
 mod reuse;
 #[cfg(feature = "cli")]
+mod starting;
 mod starvation;
 #[cfg(feature = "cli")]
 mod storm;

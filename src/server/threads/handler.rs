@@ -75,7 +75,9 @@ fn spawn(
 /// Serves the first connection, and then those that the thread is handed while it is idle.
 fn run_thread(shared: &Arc<Shared>, thread: &Arc<HandlerThread>, first: Job) {
     thread.bind_to_current_thread();
-    shared.table.begun(thread.number);
+    if !shared.table.begun(thread.number) {
+        return;
+    }
     make_next(shared);
     let mut next = Some(first);
     while let Some(job) = next {

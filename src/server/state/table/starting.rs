@@ -94,18 +94,21 @@ impl Table {
         Some((HandlerThread::new(inner.last_thread), job))
     }
 
-    /// Must be called by a new thread before anything else.
-    pub(crate) fn begun(&self, number: u64) {
+    /// Must be called by a new thread before anything else. `false` if the thread is not expected,
+    /// because a spawner that runs it has said that it was refused: then it serves nobody.
+    pub(crate) fn begun(&self, number: u64) -> bool {
         let inner = &mut *self.inner.lock();
         let first = inner
             .threads
             .get_mut(&number)
             .and_then(|thread| thread.first.take());
-        if let Some((job, _)) = first {
-            inner.making -= 1;
-            inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
-            inner.serve(job.connection.id, number);
-        }
+        let Some((job, _)) = first else {
+            return false;
+        };
+        inner.making -= 1;
+        inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
+        inner.serve(job.connection.id, number);
+        true
     }
 
     /// Keeps the JoinHandle of a thread that was made. Returns the thread's id in the kernel if it

@@ -1,0 +1,153 @@
+//! Clients between accept and the thread that serves them, seen through an embedder's spawner.
+
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender as Giver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::common::client;
+use crate::common::handlers::{anywhere, drained, lines};
+use crate::common::small;
+use crate::common::wait::{DEADLINE, wait_until};
+use drainline::{Server, ThreadBody};
+
+const LINE: &[u8] = b"a line\n";
+
+/// A server that delivers lines, whose connections each have a thread of their own.
+fn server(
+    max_connections: usize,
+    spawn: impl Fn(Builder, ThreadBody) -> io::Result<JoinHandle<()>> + Send + Sync + 'static,
+) -> Server {
+    let mut config = small::config();
+    config.max_connections = Some(max_connections);
+    config.reuse_threads = None;
+    let server = small::server::<String>().config(config);
+    let server = server.listen(anywhere()).spawner(spawn);
+    server.start_each(lines, |_| Ok(())).unwrap()
+}
+
+fn send_line(server: &Server) -> TcpStream {
+    let mut client = client::connect(server.local_addrs()[0]);
+    client.write_all(LINE).unwrap();
+    client
+}
+
+/// A server whose spawner waits for a leave before each thread, or for the giver's end.
+fn server_by_leave() -> (Server, Giver<()>) {
+    let (give, leaves) = channel();
+    let leaves = Mutex::new(leaves);
+    let server = server(64, move |builder, body| {
+        let _ = leaves.lock().unwrap().recv();
+        builder.spawn(body)
+    });
+    (server, give)
+}
+
+#[test]
+fn all_that_wait_in_the_kernel_are_accepted_before_the_next_thread_is_made() {
+    const OTHERS: u64 = 20;
+    let (server, leave) = server_by_leave();
+    let _first = send_line(&server);
+    wait_until("the first one's thread being made", DEADLINE, || {
+        server.stats().starting == 1
+    });
+    let _others: Vec<_> = (0..OTHERS).map(|_| send_line(&server)).collect();
+    leave.send(()).unwrap();
+    wait_until("all others in the table", DEADLINE, || {
+        let stats = server.stats();
+        (stats.accepted, stats.starting) == (1, OTHERS)
+    });
+    assert!(server.stats().is_balanced());
+    drop(leave);
+    wait_until("everybody's line", DEADLINE, || {
+        server.stats().delivered == 1 + OTHERS
+    });
+    assert_eq!(drained(server).stats.accepted, 1 + OTHERS);
+}
+
+#[test]
+fn only_a_few_threads_are_made_at_once() {
+    const CLIENTS: usize = 60;
+    let (making, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    let server = server(64, move |builder, body| {
+        let now = making.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.fetch_max(now, Ordering::SeqCst);
+        // Time for others to come in between.
+        thread::sleep(Duration::from_millis(1));
+        let begun = Arc::clone(&making);
+        builder.spawn(move || {
+            begun.fetch_sub(1, Ordering::SeqCst);
+            body();
+        })
+    });
+    let _clients: Vec<_> = (0..CLIENTS).map(|_| send_line(&server)).collect();
+    wait_until("everybody's line", DEADLINE, || {
+        server.stats().delivered == CLIENTS as u64
+    });
+    let processors = thread::available_parallelism().unwrap().get();
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=processors + 1).contains(&most), "{most}");
+    drained(server);
+}
+
+#[test]
+fn a_thread_that_has_left_before_its_handle_is_known_is_joined_all_the_same() {
+    // With a single permit, a second client shows that the first one's came back.
+    let server = server(1, |builder, body| {
+        let handle = builder.spawn(body)?;
+        while !handle.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(handle)
+    });
+    for _ in 0..3 {
+        client::half_close(send_line(&server));
+    }
+    let stats = drained(server).stats;
+    assert_eq!((stats.accepted, stats.delivered), (3, 3));
+}
+
+#[test]
+fn a_thread_that_runs_though_its_spawner_refused_it_serves_nobody_twice() {
+    let refused = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&refused);
+    let server = server(1, move |builder, body| {
+        let mut kept = kept.lock().unwrap();
+        if kept.is_none() {
+            *kept = Some(body);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        builder.spawn(body)
+    });
+    let client = send_line(&server);
+    wait_until("its line", DEADLINE, || server.stats().delivered == 1);
+    let late: ThreadBody = refused.lock().unwrap().replace(Box::new(|| {})).unwrap();
+    thread::spawn(late).join().unwrap();
+    let stats = server.stats();
+    assert_eq!((stats.accepted, stats.open, stats.starting), (1, 1, 0));
+    client::half_close(client);
+    client::half_close(send_line(&server));
+    let stats = drained(server).stats;
+    assert_eq!((stats.accepted, stats.delivered), (2, 2));
+}
+
+#[test]
+fn a_thread_that_began_though_its_spawner_refused_it_gives_its_permit_back() {
+    let server = server(1, |builder, body| {
+        let handle = builder.spawn(body)?;
+        while !handle.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(ErrorKind::WouldBlock.into())
+    });
+    for _ in 0..3 {
+        client::half_close(send_line(&server));
+    }
+    let stats = drained(server).stats;
+    assert_eq!((stats.accepted, stats.delivered), (3, 3));
+    assert_eq!(stats.rejected.total(), 0);
+}
