@@ -76,15 +76,19 @@ fn only_a_few_threads_are_made_at_once() {
     let server = server(64, move |builder, body| {
         let now = making.fetch_add(1, Ordering::SeqCst) + 1;
         seen.fetch_max(now, Ordering::SeqCst);
-        // Time for others to come in between.
-        thread::sleep(Duration::from_millis(1));
         let begun = Arc::clone(&making);
         builder.spawn(move || {
+            // Meanwhile others come, and the acceptor would make their threads.
+            thread::sleep(Duration::from_millis(5));
             begun.fetch_sub(1, Ordering::SeqCst);
             body();
         })
     });
-    let _clients: Vec<_> = (0..CLIENTS).map(|_| send_line(&server)).collect();
+    let one_by_one = |_| {
+        thread::sleep(Duration::from_micros(500));
+        send_line(&server)
+    };
+    let _clients: Vec<_> = (0..CLIENTS).map(one_by_one).collect();
     wait_until("everybody's line", DEADLINE, || {
         server.stats().delivered == CLIENTS as u64
     });
