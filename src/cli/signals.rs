@@ -247,7 +247,8 @@ pub(super) const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// What execve(2) keeps of a process's signals, by proc_pid_status(5).
+/// What execve(2) keeps of a process's signals, by proc_pid_status(5). Without those of glibc's own
+/// (nptl(7)): they are ignored in a process that was started by posix_spawn(3), and in no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Masks {
     pub(super) blocked: u64,
@@ -259,7 +260,8 @@ impl Masks {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let mask = |name| {
             let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
-            u64::from_str_radix(mask.trim(), 16).ok()
+            let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+            Some(mask & !(bit(32) | bit(33)))
         };
         Some(Masks {
             blocked: mask("SigBlk:")?,

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, getuid};
 
 use crate::common::child::{BINARY, Drainline};
 use crate::common::guard::Guarded;
@@ -92,6 +92,9 @@ fn arguments_and_environment_are_those_of_the_start() {
     ];
     let mut command = Command::new(&path);
     command.arg0("-any name").env_clear().envs(environment);
+    // By fork(2): posix_spawn(3) would leave signals of glibc's own ignored from the first, which
+    // the program's child has ignored.
+    command.uid(getuid().as_raw());
     command
         .args(["--listen", "127.0.0.1:0", "--port-file"])
         .arg(&ports);
