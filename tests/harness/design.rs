@@ -142,6 +142,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
         &[
             "ingest/batch/pool.rs",
             "policy/linger.rs",
+            "server/ends/busy_read.rs",
             "server/ends/rate_limit.rs",
             "server/state/exits.rs",
             "server/state/handler_thread.rs",

@@ -1,4 +1,4 @@
-//! A handler's read that may look for bytes for a moment before it sleeps.
+//! A handler's look for bytes before its read sleeps.
 
 use std::cell::Cell;
 use std::hint;
@@ -17,31 +17,34 @@ pub(super) struct BusyRead {
 }
 
 impl BusyRead {
-    /// As read(2): blocks until there is something to read, an end of the stream included.
+    /// What a read that does not wait brings within a moment: bytes, the end of the stream, or an
+    /// error, which the kernel tells only once. `None`: the read is to sleep.
     ///
-    /// No bytes are looked for where nobody waits for their reply: not by a connection whose reads
-    /// are delayed.
-    pub(super) fn read(
+    /// No bytes are looked for on a connection whose reads are delayed: its peer waits for no
+    /// reply.
+    pub(super) fn look(
         &self,
         state: &ConnectionState,
         polling: &BusyPolling,
         buf: &mut [u8],
-    ) -> Result<usize, Errno> {
-        if !polling.is_crowded() && state.read_delay().is_none() {
-            let read_now = || match recv(&state.stream, &mut *buf, RecvFlags::DONTWAIT) {
+    ) -> Option<Result<usize, Errno>> {
+        if polling.is_crowded() || state.read_delay().is_some() {
+            return None;
+        }
+        self.look_with(polling, || {
+            match recv(&state.stream, &mut *buf, RecvFlags::DONTWAIT) {
                 Err(Errno::WOULDBLOCK) => None,
                 got => Some(got.map(|(_, read)| read)),
-            };
-            // An error is returned as it is: the kernel tells a reset once.
-            if let Some(got) = self.look(polling, read_now) {
-                return got;
             }
-        }
-        recv(&state.stream, buf, RecvFlags::empty()).map(|(_, read)| read)
+        })
     }
 
-    /// Reads without waiting until there is something. `None`: the read is to sleep.
-    fn look<T>(&self, polling: &BusyPolling, mut read_now: impl FnMut() -> Option<T>) -> Option<T> {
+    /// Calls `read_now` until it brings something, as often as the policy allows.
+    fn look_with<T>(
+        &self,
+        polling: &BusyPolling,
+        mut read_now: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
         let mut policy = self.policy.get();
         let may_look = policy.may_look();
         self.policy.set(policy);
@@ -74,7 +77,6 @@ mod tests {
 
     use std::io::Write;
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -102,7 +104,7 @@ mod tests {
     /// there were.
     fn look(read: &BusyRead, polling: &BusyPolling, there_at: u32) -> (Option<u32>, u32) {
         let mut reads = 0;
-        let got = read.look(polling, || {
+        let got = read.look_with(polling, || {
             reads += 1;
             (reads == there_at).then_some(reads)
         });
@@ -165,7 +167,7 @@ mod tests {
             state.set_read_delay(delay);
             for _ in 0..100 {
                 client.write_all(b"a").unwrap();
-                assert_eq!(read.read(&state, polling, &mut [0]), Ok(1));
+                assert_eq!(read.look(&state, polling, &mut [0]), None);
             }
             assert_eq!(read.policy.get(), BusyPoll::default(), "{polling:?}");
         }
@@ -178,22 +180,14 @@ mod tests {
             .set_linger(Some(Duration::ZERO))
             .unwrap();
         drop(client);
-        let got = looking().read(&state, &polling, &mut [0]);
-        assert_eq!(got, Err(Errno::CONNRESET));
+        let got = looking().look(&state, &polling, &mut [0]);
+        assert_eq!(got, Some(Err(Errno::CONNRESET)));
     }
 
     #[test]
-    fn a_shutdown_of_the_socket_ends_looks_and_sleeps() {
-        let (state, _client) = connection();
-        let state = Arc::new(state);
-        let reading = std::thread::spawn({
-            let state = Arc::clone(&state);
-            move || {
-                let polling = BusyPolling::of_at_most(1);
-                looking().read(&state, &polling, &mut [0])
-            }
-        });
+    fn a_shutdown_of_the_socket_ends_a_look() {
+        let ((state, _client), polling) = (connection(), BusyPolling::of_at_most(1));
         state.stop_reading();
-        assert_eq!(reading.join().unwrap(), Ok(0));
+        assert_eq!(looking().look(&state, &polling, &mut [0]), Some(Ok(0)));
     }
 }

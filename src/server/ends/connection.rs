@@ -386,8 +386,11 @@ impl Read for &Connection {
                 continue;
             }
             self.state.enter(Activity::Reading);
-            let polling = &self.shared.busy_polling;
-            let got = self.busy_read.read(&self.state, polling, &mut buf[..most]);
+            let buf = &mut buf[..most];
+            let found = self
+                .busy_read
+                .look(&self.state, &self.shared.busy_polling, buf);
+            let got = found.unwrap_or_else(|| rustix::io::read(&self.state.stream, buf));
             self.state.enter(Activity::Working);
             if got == Err(Errno::INTR) {
                 continue;
