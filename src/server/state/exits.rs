@@ -104,8 +104,8 @@ impl Exits {
         }
     }
 
-    /// Must be called when so many threads that were let go have been joined. Lets the next batch go
-    /// if only few of the last one are left.
+    /// Must be called when so many threads that were let go have been joined. Lets the next batch
+    /// go if only few of the last one are left.
     pub(crate) fn joined(&self, threads: usize) {
         let next = {
             let mut inner = self.inner.lock();
