@@ -222,6 +222,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         })?;
         let (listens, own_handlers): (Vec<_>, Vec<_>) = self.listeners.into_iter().unzip();
         let bound = BoundListeners::all(listens, &config)?;
+        limits::descriptor_table::grow(fitted.limits.descriptors);
         let (channel, queued) = channel::bounded::<Box<Envelope<T>>>(config.buffer_messages);
         let parts = Parts::new(config, fitted.limits, promise, self.spawner, bound.wakers());
         let shared = Arc::clone(&parts.shared);

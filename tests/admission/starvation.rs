@@ -428,3 +428,10 @@ fn a_spawn_that_fails_now_and_then_costs_nobody() {
 fn spawns_that_fail_for_a_while_cost_nobody() {
     with_spawner(10, |call| (2..7).contains(&call));
 }
+
+#[test]
+fn no_client_waits_while_the_kernel_doubles_its_table_of_descriptors() {
+    let server = Drainline::start(&["--max-connections", "3000"]);
+    // The kernel's table has 64 places at first, or as many as the parent's.
+    assert!(proc::descriptor_table(server.pid()) > 3000);
+}

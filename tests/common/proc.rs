@@ -39,6 +39,14 @@ pub fn descriptor_numbers(pid: u32) -> Vec<u64> {
     numbers
 }
 
+/// The size of the kernel's table of its descriptors.
+#[track_caller]
+pub fn descriptor_table(pid: u32) -> u64 {
+    let status = read(pid, "status");
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    size.unwrap().trim().parse().unwrap()
+}
+
 /// Memory mappings.
 #[track_caller]
 pub fn mappings(pid: u32) -> u64 {

@@ -5,6 +5,7 @@
 //! lift it (setrlimit(2)), so no file tells how much of it is left. Where RLIMIT_NPROC refuses a
 //! thread while the server runs, a client is rejected and counted.
 
+pub(super) mod descriptor_table;
 mod malloc;
 mod processors;
 mod system;
