@@ -8,8 +8,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 ///
 /// The kernel doubles the table when it is full, and in a process of several threads whoever opens
 /// the next descriptor then waits until every processor has passed through the scheduler: 10 to 20
-/// ms each time (`expand_fdtable` in the kernel's fs/file.c, synchronize_rcu), in which thousands of
-/// clients come and overflow the kernel's queue. The table takes 8 bytes for each descriptor and
+/// ms each time (`expand_fdtable` in the kernel's fs/file.c, synchronize_rcu), in which thousands
+/// of clients come and overflow the kernel's queue. The table takes 8 bytes for each descriptor and
 /// never shrinks. Where it cannot grow now, it grows later.
 pub(in crate::server) fn grow(descriptors: u64) {
     let highest = i32::try_from(descriptors.saturating_sub(1));

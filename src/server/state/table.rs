@@ -1,8 +1,9 @@
 //! The tables of connections and of their threads, under one lock: the shared state of each
-//! connection, the JoinHandle and the permit of each thread, and the clients that wait for a thread.
+//! connection, the JoinHandle and the permit of each thread, and the clients that wait for a
+//! thread.
 //!
-//! Every connection is counted here as its thread begins to serve it and as it ends, so `accepted = ended + open` holds
-//! in every reading.
+//! Every connection is counted here as its thread begins to serve it and as it ends, so
+//! `accepted = ended + open` holds in every reading.
 
 pub(crate) mod starting;
 
