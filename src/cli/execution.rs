@@ -9,7 +9,8 @@
 //! them back. Variables do not become arguments, which other users can read.
 //!
 //! Shells differ in more than that: bash unblocks SIGCHLD, ksh and mksh unblock all signals, and
-//! some images have a `/bin/sh` that only ends. So the shell is tried in a child first.
+//! some images have a `/bin/sh` that only ends. So the shell is tried in a child first, for at most
+//! [`MAX_TRY`], and where that fails the program goes on as if there were none.
 
 use std::convert::Infallible;
 use std::env;
@@ -19,6 +20,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use drainline::Malloc;
 use nix::unistd::execve;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::stderr::say;
 use super::{malloc, signal_stacks};
@@ -29,6 +31,16 @@ const RESUME: &str = "execute-again";
 const TRY: &str = "try-to-execute-again";
 /// The exit code where they are: not that of a `/bin/sh` which does nothing.
 const AS_TOLD: u8 = 42;
+/// The variable by which [`RESUME`] knows that the shell executed it.
+const FROM_SHELL: &str = "DRAINLINE_FROM_SHELL";
+/// The exit code of a command line that cannot be read.
+const NO_COMMAND: u8 = 2;
+
+/// The longest that a start waits for the shell.
+const MAX_TRY: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 const SHELL: &str = "/bin/sh";
 /// A shell that cannot ignore a signal of these names says so, and goes on.
@@ -46,11 +58,14 @@ pub(crate) fn ensure() {
     if settings.is_empty() && !by_shell {
         return;
     }
-    let Ok(program) = Program::again(&settings) else {
+    let Ok(mut program) = Program::again(&settings) else {
         return;
     };
-    if by_shell && program.can_be_resumed() {
-        let _ = program.by_shell().execute();
+    if by_shell {
+        if program.can_be_resumed() {
+            let _ = program.by_shell().execute();
+        }
+        program.keep_signal_stacks();
     }
     if !settings.is_empty() {
         let _ = program.execute();
@@ -59,7 +74,7 @@ pub(crate) fn ensure() {
 
 /// Goes on where the shell left off, or ends as a try of the shell, if that is what `args` ask for.
 /// Where the signals are not ignored after all, the program is told to keep its signal stacks, or
-/// it would try for ever.
+/// it would try for ever. Typed by hand, the command has no environment to put back: it is refused.
 pub(crate) fn resume(args: &[OsString]) -> Option<ExitCode> {
     let [_, command, args @ ..] = args else {
         return None;
@@ -71,11 +86,17 @@ pub(crate) fn resume(args: &[OsString]) -> Option<ExitCode> {
     if command != RESUME {
         return None;
     }
-    let mut environment: Vec<OsString> = (0..).map_while(|n| env::var_os(numbered(n))).collect();
-    if !signal_stacks::are_left_out() {
-        environment.push(signal_stacks::wanted());
+    if args.is_empty() || env::var_os(FROM_SHELL).is_none() {
+        say(&format!(
+            "drainline: '{RESUME}' is a step of the program's start and cannot be typed"
+        ));
+        return Some(ExitCode::from(NO_COMMAND));
     }
-    if let Ok(program) = Program::new(args.to_vec(), environment) {
+    let environment = (0..).map_while(|n| env::var_os(numbered(n))).collect();
+    if let Ok(mut program) = Program::new(args.to_vec(), environment) {
+        if !signal_stacks::are_left_out() {
+            program.keep_signal_stacks();
+        }
         let _ = program.execute();
     }
     say("drainline: its file was removed while it started");
@@ -114,18 +135,25 @@ impl Program {
         })
     }
 
+    /// So that the executed program does not try the shell again.
+    fn keep_signal_stacks(&mut self) {
+        self.environment
+            .retain(|entry| !signal_stacks::is_switch(entry));
+        self.environment.push(signal_stacks::wanted());
+    }
+
     /// The shell that executes this one.
     fn by_shell(&self) -> Program {
         let before = [SHELL, "-c", SCRIPT].map(OsString::from);
         let resume = [self.path.clone(), RESUME.into()];
         let args = before.into_iter().chain(resume);
         let variables = self.environment.iter().enumerate();
+        let numbered = variables.map(|(n, variable)| entry(&numbered(n), variable));
+        let from_shell = entry(FROM_SHELL.as_ref(), "yes".as_ref());
         Program {
             path: SHELL.into(),
             args: args.chain(self.args.iter().cloned()).collect(),
-            environment: variables
-                .map(|(n, variable)| entry(&numbered(n), variable))
-                .collect(),
+            environment: numbered.chain([from_shell]).collect(),
         }
     }
 
@@ -138,10 +166,8 @@ impl Program {
         let mut shell = Command::new(SHELL);
         shell.args(["-c", SCRIPT]).arg(&self.path);
         shell.args([TRY, &told]).env_clear();
-        shell.stdin(Stdio::null());
-        shell.stdout(Stdio::null()).stderr(Stdio::null());
-        let status = shell.status().ok();
-        status.and_then(|status| status.code()) == Some(AS_TOLD.into())
+        shell.stdin(Stdio::null()).stderr(Stdio::null());
+        exit_code(shell) == Some(AS_TOLD.into())
     }
 
     /// Not by std's `Command`, which leaves SIGPIPE at its default where the call fails.
@@ -152,6 +178,21 @@ impl Program {
         let (args, environment) = (c_strings(&self.args)?, c_strings(&self.environment)?);
         execve(&c_string(&self.path)?, &args, &environment).ok()
     }
+}
+
+/// The exit code of a child that ends by itself within [`MAX_TRY`].
+fn exit_code(mut command: Command) -> Option<i32> {
+    let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
+    let stdout = child.stdout.take()?;
+    // Ready only once nobody can write to the pipe any more: the kernel closes a process's
+    // descriptors after it has noted the exit code, which a kill no longer changes.
+    let mut closed = [PollFd::new(&stdout, PollFlags::empty())];
+    let _ = poll(&mut closed, Some(&MAX_TRY));
+    // Where SIGCHLD is ignored, the child is gone, and its number may be another process's.
+    if let Ok(None) = child.try_wait() {
+        let _ = child.kill();
+    }
+    child.wait().ok()?.code()
 }
 
 fn entry(name: &OsStr, value: &OsStr) -> OsString {

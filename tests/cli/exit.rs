@@ -56,6 +56,19 @@ fn it_ends_with_0_when_nothing_was_lost() {
     }
 }
 
+/// The command by which the program's start comes back from the shell.
+#[test]
+fn it_ends_with_2_when_a_step_of_its_start_is_typed() {
+    for args in [&["execute-again"][..], &["execute-again", "drainline"]] {
+        let launch = Drainline::with(args).bare();
+        not_started_by(
+            launch,
+            2,
+            &["'execute-again' is a step of the program's start"],
+        );
+    }
+}
+
 #[test]
 fn it_ends_with_1_when_the_port_is_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

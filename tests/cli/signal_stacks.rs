@@ -217,29 +217,49 @@ fn a_set_user_id_program_keeps_its_signal_stacks() {
 }
 
 /// No shell at all, one that only ends, one that ignores nothing, one that ignores another signal,
-/// too, and one that does what it should only when it is tried.
+/// too, one that does what it should only when it is tried, and one that never ends. Each is tried
+/// once.
 #[test]
 fn where_the_shell_is_of_no_use_the_program_serves_with_signal_stacks() {
     if !can_replace_the_shell() || !is_installed("bash") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
+    let calls = directory.path().join("calls");
+    let note = format!("echo \"$2 $$\" >>'{}'", calls.display());
     let script = |name: &str, body: &str| {
         let path = directory.path().join(name);
-        fs::write(&path, format!("#!/bin/bash\nshift 2\n{body}\n")).unwrap();
+        fs::write(&path, format!("#!/bin/bash\nshift 2\n{note}\n{body}\n")).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path.display().to_string()
     };
-    for shell in [
-        "/dev/null".to_owned(),
-        "/bin/false".to_owned(),
-        "/bin/true".to_owned(),
-        script("ignores_nothing", "exec \"$@\""),
-        script("ignores_more", "trap '' SEGV BUS USR2; exec \"$@\""),
-        script("lies", "[[ $2 = try-* ]] && trap '' SEGV BUS; exec \"$@\""),
+    let lies = script("lies", "[[ $2 = try-* ]] && trap '' SEGV BUS; exec \"$@\"");
+    let is_tried = &["try-to-execute-again"][..];
+    let is_believed = &["try-to-execute-again", "execute-again"][..];
+    for (shell, by, expected) in [
+        ("/dev/null".to_owned(), "", &[][..]),
+        ("/bin/false".to_owned(), "", &[]),
+        ("/bin/true".to_owned(), "", &[]),
+        (script("ignores_nothing", "exec \"$@\""), "", is_tried),
+        (
+            script("ignores_more", "trap '' SEGV BUS USR2; exec \"$@\""),
+            "",
+            is_tried,
+        ),
+        (lies.clone(), "", is_believed),
+        (lies, "env DRAINLINE_SIGNAL_STACKS=off", is_believed),
+        (script("sleeps", "exec sleep 600"), "", is_tried),
     ] {
-        let mut child = start_with_shell(&shell, "");
+        let mut child = start_with_shell(&shell, by);
         assert_eq!(are_ignored(child.pid()), [false; 2], "{shell}");
+        let called = fs::read_to_string(&calls).unwrap_or_default();
+        let words = called.lines().filter_map(|line| line.split_once(' '));
+        let (commands, processes): (Vec<&str>, Vec<&str>) = words.unzip();
+        assert_eq!(commands, expected, "{shell}");
+        // The last of those that were believed is the server's own process.
+        let tried = processes.first().map(|process| format!("/proc/{process}"));
+        assert!(!tried.is_some_and(|path| Path::new(&path).exists()));
         child.terminate().assert_code(0);
+        let _ = fs::remove_file(&calls);
     }
 }
