@@ -3,7 +3,7 @@
 //!
 //! RLIMIT_NPROC is not checked: it counts every thread of the user in all processes, and privileges
 //! lift it (setrlimit(2)), so no file tells how much of it is left. Where RLIMIT_NPROC refuses a
-//! thread while the server runs, a client is rejected and counted.
+//! thread while the server runs, its client waits, and is rejected and counted after 10 s.
 
 pub(super) mod descriptor_table;
 mod malloc;
