@@ -13,6 +13,7 @@
 mod busy_poll;
 mod coalesce;
 mod eviction;
+mod idle_limit;
 mod linger;
 mod overload;
 mod running_time;
@@ -23,6 +24,7 @@ mod weighted_semaphore;
 pub use busy_poll::{BusyPoll, Crowding, MAX_READS_PER_LOOK, max_lookers};
 pub use coalesce::{Coalesce, Counts, Pace};
 pub use eviction::Eviction;
+pub use idle_limit::{IdleLimit, MIN_IDLE, TICKS as IDLE_LIMIT_TICKS};
 pub use linger::Linger;
 pub use overload::{Change, Observation, Overload, OverloadLevel, OverloadSettings};
 pub use running_time::RunningTime;

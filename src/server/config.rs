@@ -207,8 +207,9 @@ pub struct Config {
     /// How long a thread whose connection ended well waits for another one, instead of ending: 1 ms
     /// to an hour. It keeps its permit, which counts as free for a new client, and its thread-local
     /// values. Short connections cost two to three times less so; the price is the memory of idle
-    /// threads for that time. No more than 64 threads wait, unless all permits are in use. `None`:
-    /// each connection has a thread of its own. Default 200 ms.
+    /// threads for that time. Unless all permits are in use, no more threads wait than clients came
+    /// in the last 300 to 400 ms, or 64. `None`: each connection has a thread of its own. Default
+    /// 200 ms.
     pub reuse_threads: Option<Duration>,
     /// Small reads a second, over all connections, from which on `max_read_delay` and `linger` act:
     /// 1 to 1,000,000,000. Below, wake-ups are cheap and latency counts. Default 20,000.

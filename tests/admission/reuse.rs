@@ -25,6 +25,10 @@ use rustix::thread::gettid;
 const FIXED: usize = 5;
 /// How often a thread that is held looks whether it may go.
 const LOOK: Duration = Duration::from_millis(1);
+/// The watchdog's tick.
+const TICK: Duration = Duration::from_millis(100);
+/// A client came lately until so many ticks have ended.
+const LATELY: u32 = 4;
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(600);
 
@@ -73,6 +77,16 @@ fn serve_one(server: &Server, addr: SocketAddr) {
     let client = echo::connect_served(addr);
     assert_eq!(client::half_close(client), Closed::Clean);
     wait_until("its end", DEADLINE, || server.stats().ended.total() > ended);
+}
+
+/// How long all ticks took that the watchdog has ended.
+fn ticks_took(server: &Server) -> Duration {
+    server.stats().overload_seconds.total()
+}
+
+fn wait_for_tick(server: &Server) {
+    let before = ticks_took(server);
+    wait_until("a tick", DEADLINE, || ticks_took(server) > before);
 }
 
 fn threads(served: &Served) -> HashSet<ThreadId> {
@@ -201,12 +215,47 @@ fn when_a_crowd_leaves_a_few_of_its_threads_wait_and_the_others_end() {
     let (server, served) = start(config(2 * CROWD, Some(FOR_EVER)));
     let addr = server.local_addrs()[0];
     let clients: Vec<TcpStream> = (0..CROWD).map(|_| echo::connect_served(addr)).collect();
+    // Until the crowd did not come lately.
+    (0..=LATELY).for_each(|_| wait_for_tick(&server));
     drop(clients);
     echo::wait_until_joined(&server, FIXED + MAX_IDLE);
     // A crowd as large as what waits needs no new thread.
     let clients: Vec<TcpStream> = (0..MAX_IDLE).map(|_| echo::connect_served(addr)).collect();
     assert_eq!(threads(&served).len(), CROWD);
     drop(clients);
+    assert!(server.shutdown(DEADLINE).stats.is_balanced());
+}
+
+#[test]
+fn waves_of_short_connections_share_their_threads() {
+    const WAVE: usize = 80;
+    // With two permits more than clients, threads may always be made: nearly all are reused because
+    // they may wait, and not because there is no other way.
+    const SPARE: usize = 2;
+    let (server, served) = start(config(WAVE + SPARE, Some(FOR_EVER)));
+    let addr = server.local_addrs()[0];
+    let come = || -> Vec<TcpStream> { (0..WAVE).map(|_| echo::connect_served(addr)).collect() };
+    let leave = |wave: Vec<TcpStream>| {
+        let gone = server.stats().ended.total() + wave.len() as u64;
+        for client in wave {
+            assert_eq!(client::half_close(client), Closed::Clean);
+        }
+        wait_until("their ends", DEADLINE, || {
+            server.stats().ended.total() == gone
+        });
+    };
+    wait_until("two waves within few ticks", DEADLINE, || {
+        let began = ticks_took(&server);
+        leave(come());
+        let before = threads(&served).len();
+        let second = come();
+        let made = threads(&served).len() - before;
+        let took = ticks_took(&server) - began;
+        leave(second);
+        let is_quick = took < TICK * LATELY / 2;
+        assert!(!is_quick || made <= SPARE, "{made} threads made");
+        is_quick
+    });
     assert!(server.shutdown(DEADLINE).stats.is_balanced());
 }
 

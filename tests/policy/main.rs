@@ -5,6 +5,7 @@
 
 mod busy_poll;
 mod coalesce;
+mod idle_limit;
 mod linger;
 mod overload;
 mod token_bucket;

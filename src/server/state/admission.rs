@@ -17,7 +17,7 @@ use super::crowd_lock::CrowdLock;
 use super::exits::Exits;
 use super::handler_thread::{Command, HandlerThread, Job};
 use super::waker::Waker;
-use crate::policy::TokenBucket;
+use crate::policy::{IdleLimit, TokenBucket};
 use crate::server::config::Config;
 use crate::server::ledger::RejectReason;
 
@@ -25,16 +25,14 @@ use crate::server::ledger::RejectReason;
 /// default) is empty in less than half a second, so other clients wait no longer behind it.
 const MAX_REJECTS_PER_SECOND: f64 = 10_000.0;
 
-/// The most threads that wait for a client while there are permits for new ones. When thousands of
-/// connections end at once, a wait of each of their threads only delays their end.
-const MAX_IDLE: usize = 64;
-
 struct Inner {
     /// Permits that are out.
     out: usize,
     /// Threads that wait for a client, the one that came last at the back: it is taken first, so
     /// that a few warm ones serve and the others end.
     idle: VecDeque<Arc<HandlerThread>>,
+    /// Limits the threads that wait for a client while there are permits for new ones.
+    idle_limit: IdleLimit,
     is_closed: bool,
     per_address: HashMap<IpAddr, usize>,
     paused: bool,
@@ -69,6 +67,7 @@ impl Admission {
             inner: CrowdLock::new(Inner {
                 out: 0,
                 idle: VecDeque::new(),
+                idle_limit: IdleLimit::default(),
                 is_closed: false,
                 per_address: HashMap::new(),
                 paused: false,
@@ -161,6 +160,7 @@ impl Admission {
             }
             *out += 1;
         }
+        inner.idle_limit.came();
         if let Some(accepts) = &mut inner.accepts {
             accepts.take(1, now);
         }
@@ -191,11 +191,16 @@ impl Admission {
         }
     }
 
+    /// Must be called at the end of each of the watchdog's ticks.
+    pub(crate) fn end_tick(&self) {
+        self.inner.lock().idle_limit.end_tick();
+    }
+
     /// Adds an idle thread. `false` if nobody is accepted any more, or enough threads are idle.
     fn push(&self, thread: &Arc<HandlerThread>) -> bool {
         let mut inner = self.inner.lock();
         let has_permits = inner.out < self.max_connections;
-        if inner.is_closed || (has_permits && inner.idle.len() >= MAX_IDLE) {
+        if inner.is_closed || (has_permits && inner.idle.len() >= inner.idle_limit.max_idle()) {
             return false;
         }
         inner.idle.push_back(Arc::clone(thread));

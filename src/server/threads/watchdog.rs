@@ -99,6 +99,7 @@ impl Watchdog {
         self.ticks = self.ticks.wrapping_add(1);
         self.shared.quota.tick();
         self.shared.tick_time.tick();
+        self.shared.admission.end_tick();
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
         self.log_first_nack();
