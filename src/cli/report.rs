@@ -127,6 +127,7 @@ fn json(report: &Report) -> Value {
         "connections": {
             "accepted": stats.accepted,
             "open": stats.open,
+            "starting": stats.starting,
             "rejected": counts(&stats.rejected),
             "ended": counts(&stats.ended),
         },

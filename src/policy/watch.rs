@@ -82,7 +82,7 @@ pub struct WatchLimits {
     pub first_byte: Option<Duration>,
     /// Longest time in one write of a reply.
     pub write: Option<Duration>,
-    /// A connection this long in one send, or in its own code, is named.
+    /// A connection this long in one send, in its own code, or without a thread is named.
     pub warn_after: Duration,
 }
 
@@ -118,7 +118,8 @@ pub enum Finding {
     Fine,
     /// A deadline has passed: the connection is to be ended.
     DeadlinePassed(Breach),
-    /// Stuck in one send or in its own code: the log is to name it, once per stay.
+    /// Stuck in one send, in its own code, or without a thread: the log is to name it, once per
+    /// stay.
     Stuck,
 }
 
@@ -226,7 +227,7 @@ impl Watch {
             Activity::Writing if past(self.in_activity, limits.write) => {
                 Finding::DeadlinePassed(Breach::Write)
             }
-            Activity::Sending | Activity::Working | Activity::Asking
+            Activity::Sending | Activity::Working | Activity::Asking | Activity::Starting
                 if self.in_activity >= limits.warn_after && !self.warned =>
             {
                 self.warned = true;

@@ -243,7 +243,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         })?;
 
         if let Some(promise) = &*shared.promise.lock() {
-            promise.has_started(Arc::downgrade(&shared.admission));
+            promise.has_started(Arc::downgrade(&shared.table));
         }
         for note in notes {
             shared.logger.log(Level::Warn, note);

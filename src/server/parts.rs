@@ -65,7 +65,7 @@ impl Parts {
             started: Instant::now(),
             tick_time: TickTime::now(),
             fixed_threads: listeners + limits::OWN_THREADS as usize,
-            table: Table::new(),
+            table: Arc::new(Table::new()),
             busy_polling: BusyPolling::new(config.busy_poll),
             quota: Arc::new(quota),
             consumer: Arc::new(ConsumerState::new()),

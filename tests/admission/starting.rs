@@ -1,7 +1,7 @@
 //! Clients between accept and the thread that serves them, seen through an embedder's spawner.
 
 use std::io::{self, ErrorKind, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender as Giver, channel};
 use std::sync::{Arc, Mutex};
@@ -154,4 +154,125 @@ fn a_thread_that_began_though_its_spawner_refused_it_gives_its_permit_back() {
     let stats = drained(server).stats;
     assert_eq!((stats.accepted, stats.delivered), (3, 3));
     assert_eq!(stats.rejected.total(), 0);
+}
+
+#[test]
+fn a_thread_whose_body_the_spawner_dropped_is_made_again() {
+    let calls = AtomicUsize::new(0);
+    // More often than threads are made at once.
+    let dropped = thread::available_parallelism().unwrap().get() + 3;
+    let server = server(8, move |builder, body| {
+        if calls.fetch_add(1, Ordering::SeqCst) < dropped {
+            drop(body);
+            return builder.spawn(|| ());
+        }
+        builder.spawn(body)
+    });
+    let _clients: Vec<_> = (0..3).map(|_| send_line(&server)).collect();
+    wait_until("everybody's line", DEADLINE, || {
+        server.stats().delivered == 3
+    });
+    let stats = drained(server).stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (3, 0));
+}
+
+#[test]
+fn a_server_whose_spawner_keeps_its_bodies_ends_all_the_same() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    let server = server(8, move |builder, body| {
+        keep.lock().unwrap().push(body);
+        builder.spawn(|| ())
+    });
+    let addr = server.local_addrs()[0];
+    let _client = send_line(&server);
+    wait_until("its thread being made", DEADLINE, || {
+        !kept.lock().unwrap().is_empty()
+    });
+    let report = server.shutdown(Duration::from_millis(200));
+    assert!(report.timed_out);
+    wait_until("the port free", DEADLINE, || {
+        TcpListener::bind(addr).is_ok()
+    });
+    // The late threads serve what was cut off, and end.
+    let late: Vec<ThreadBody> = std::mem::take(&mut *kept.lock().unwrap());
+    for body in late {
+        thread::spawn(body).join().unwrap();
+    }
+}
+
+#[test]
+fn nobody_is_forgotten_where_a_thread_is_refused_while_another_is_being_made() {
+    // The first call makes its thread and returns late. Until then, calls are refused.
+    let is_late = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicUsize::new(0));
+    let (late, count) = (Arc::clone(&is_late), Arc::clone(&refused));
+    let mut config = small::config();
+    config.reuse_threads = None;
+    let server = small::server::<String>().config(config);
+    let server = server.listen(anywhere()).listen(anywhere());
+    let server = server.spawner(move |builder, body| match late.load(Ordering::SeqCst) {
+        0 => {
+            let handle = builder.spawn(body)?;
+            late.store(1, Ordering::SeqCst);
+            wait_until("another call refused", DEADLINE, || {
+                count.load(Ordering::SeqCst) > 0
+            });
+            late.store(2, Ordering::SeqCst);
+            Ok(handle)
+        }
+        1 => {
+            count.fetch_add(1, Ordering::SeqCst);
+            Err(ErrorKind::WouldBlock.into())
+        }
+        _ => builder.spawn(body),
+    });
+    let server = server.start_each(lines, |_| Ok(())).unwrap();
+    let _first = send_line(&server);
+    wait_until("the first one's line", DEADLINE, || {
+        server.stats().delivered == 1
+    });
+    let mut second = client::connect(server.local_addrs()[1]);
+    second.write_all(LINE).unwrap();
+    wait_until("the second one's line", DEADLINE, || {
+        server.stats().delivered == 2
+    });
+    assert_eq!(drained(server).stats.accepted, 2);
+}
+
+#[test]
+fn an_idle_thread_serves_the_client_whose_thread_is_refused() {
+    // The second thread is refused once the first one is idle.
+    let (refuse, refused) = channel::<()>();
+    let refused = Mutex::new(refused);
+    let calls = AtomicUsize::new(0);
+    let mut config = small::config();
+    config.reuse_threads = Some(Duration::from_secs(600));
+    let server = small::server::<String>().config(config);
+    let server = server.listen(anywhere()).spawner(move |builder, body| {
+        if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            return builder.spawn(body);
+        }
+        let _ = refused.lock().unwrap().recv();
+        Err(ErrorKind::WouldBlock.into())
+    });
+    let server = server.start_each(lines, |_| Ok(())).unwrap();
+    let first = send_line(&server);
+    wait_until("the first one's line", DEADLINE, || {
+        server.stats().delivered == 1
+    });
+    let _second = send_line(&server);
+    wait_until("the second one's thread being made", DEADLINE, || {
+        server.stats().starting == 1
+    });
+    client::half_close(first);
+    wait_until("the first one's end", DEADLINE, || {
+        server.stats().ended.total() == 1
+    });
+    drop(refuse);
+    wait_until("the second one's line", DEADLINE, || {
+        server.stats().delivered == 2
+    });
+    let stats = drained(server).stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (2, 0));
 }

@@ -272,7 +272,9 @@ fn a_drain_serves_a_client_that_waits_for_a_thread_if_there_is_one_in_time() {
 fn a_drain_rejects_a_client_that_is_given_no_thread_in_time() {
     let (server, _) = without_threads();
     let mut client = starting_client(&server, b"to nobody\n");
-    let stats = server.shutdown(Duration::from_millis(400)).stats;
+    let report = server.shutdown(Duration::from_millis(400));
+    assert!(report.timed_out, "{report:?}");
+    let stats = report.stats;
     assert_eq!(stats.rejected.get(RejectReason::Shutdown), 1);
     assert_eq!(
         (stats.unread_bytes, stats.accepted, stats.starting),

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -46,8 +45,6 @@ struct Inner {
 
 pub(crate) struct Admission {
     inner: CrowdLock<Inner>,
-    /// The system has refused a thread, and nobody is accepted until it gives one.
-    no_thread: AtomicBool,
     max_connections: usize,
     max_per_address: Option<usize>,
     exempt: Vec<IpNet>,
@@ -77,7 +74,6 @@ impl Admission {
                     .map(|rate| TokenBucket::new(rate as f64, Duration::ZERO)),
                 rejects: TokenBucket::new(MAX_REJECTS_PER_SECOND, Duration::ZERO),
             }),
-            no_thread: AtomicBool::new(false),
             max_connections,
             max_per_address: config.max_connections_per_ip,
             exempt: config
@@ -89,12 +85,6 @@ impl Admission {
             exits,
             wakers,
         }
-    }
-
-    /// The number of threads that have a permit, and how many of them serve a connection.
-    pub(crate) fn in_use(&self) -> (usize, usize) {
-        let inner = self.inner.lock();
-        (inner.out, inner.out.saturating_sub(inner.idle.len()))
     }
 
     /// Why no client may be accepted, if so. An acceptor that was given a reason is woken when that
@@ -119,23 +109,33 @@ impl Admission {
         }
     }
 
+    /// Takes an idle thread for a client that is accepted already.
+    pub(crate) fn take_idle(self: &Arc<Self>) -> Option<IdleThread> {
+        self.idle_thread(&mut self.inner.lock())
+    }
+
+    fn idle_thread(self: &Arc<Self>, inner: &mut Inner) -> Option<IdleThread> {
+        let (thread, is_ending) = match inner.idle.pop_back() {
+            None => (self.exits.take_reusable(), true),
+            thread => (thread, false),
+        };
+        let admission = Arc::clone(self);
+        thread.is_some().then_some(IdleThread {
+            admission,
+            thread,
+            is_ending,
+        })
+    }
+
     fn acquire(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) -> Result<Slot, NotNow> {
         if inner.not_accepting(self).is_some() {
             return Err(NotNow::NotAccepting);
         }
-        let admission = Arc::clone(self);
-        let (idle, is_ending) = match inner.idle.pop_back() {
-            None => (self.exits.take_reusable(), true),
-            idle => (idle, false),
-        };
-        if idle.is_some() {
-            return Ok(Slot::Idle(IdleThread {
-                admission,
-                thread: idle,
-                is_ending,
-            }));
+        if let Some(idle) = self.idle_thread(&mut inner) {
+            return Ok(Slot::Idle(idle));
         }
         inner.out += 1;
+        let admission = Arc::clone(self);
         Ok(Slot::New(Permit { admission }))
     }
 
@@ -239,20 +239,6 @@ impl Admission {
         }
     }
 
-    /// Whether the system has refused a thread, and has given none since.
-    pub(crate) fn lacks_thread(&self) -> bool {
-        self.no_thread.load(Ordering::Acquire)
-    }
-
-    /// Sets whether the system refuses threads.
-    pub(crate) fn set_no_thread(&self, no_thread: bool) {
-        if self.lacks_thread() != no_thread
-            && self.no_thread.swap(no_thread, Ordering::AcqRel) != no_thread
-        {
-            self.wake();
-        }
-    }
-
     /// Wakes every acceptor.
     pub(crate) fn wake(&self) {
         for waker in &self.wakers {
@@ -284,9 +270,7 @@ impl Inner {
                 && self.idle.is_empty()
                 && !admission.exits.has_reusable()
         };
-        let reason = if admission.lacks_thread() {
-            Some(RejectReason::NoThread)
-        } else if self.paused {
+        let reason = if self.paused {
             Some(RejectReason::Paused)
         } else if is_full() {
             Some(RejectReason::MaxConnections)

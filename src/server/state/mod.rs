@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) fixed_threads: usize,
     pub(crate) admission: Arc<Admission>,
     pub(crate) accepting: Accepting,
-    pub(crate) table: Table,
+    pub(crate) table: Arc<Table>,
     pub(crate) busy_polling: BusyPolling,
     pub(crate) quota: Arc<Quota>,
     pub(crate) consumer: Arc<ConsumerState>,
@@ -114,6 +114,15 @@ impl Shared {
         // The channel has a slot for each permit, and the thread has a permit: never full.
         let event = ReaperEvent::HandlerEnding { number, thread };
         let _ = self.reaper.try_send(event);
+    }
+
+    /// The system has refused a thread, or its body was dropped. Acceptors are woken: one of them
+    /// has to try again.
+    pub(crate) fn thread_refused(&self, number: u64) {
+        if let Some(pid) = self.table.refused(number) {
+            self.tell_reaper(number, pid);
+        }
+        self.admission.wake();
     }
 
     /// Starts a drain, or brings its deadline nearer: listeners stop, handlers are told, reads end.
@@ -160,6 +169,9 @@ impl Shared {
             return;
         };
         if !rejected.is_empty() {
+            if self.lifecycle.error().is_none() {
+                self.lifecycle.record_missed_deadline();
+            }
             let clients = counted(rejected.len() as u64, "client");
             let reason = RejectReason::Shutdown;
             let text = format!("rejected {clients} that waited for a thread: {reason}");

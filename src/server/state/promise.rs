@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::admission::Admission;
+use super::table::Table;
 use crate::server::error::LimitError;
 use crate::server::limits::{
     DESCRIPTORS_PER_LISTENER, FittedLimits, OWN_THREADS, Requirements, System, descriptors_without,
@@ -33,7 +33,7 @@ struct Promised {
     addresses_per_thread: u64,
     /// Tells how much of the promise is in use already and therefore measured with the process.
     /// `None` until the server has started: nothing is in use yet.
-    admission: Option<Weak<Admission>>,
+    table: Option<Weak<Table>>,
     listeners: u64,
 }
 
@@ -60,10 +60,10 @@ impl Promise {
     }
 
     /// From now on, what the server uses is measured with the process and not counted as promised.
-    pub(in crate::server) fn has_started(&self, admission: Weak<Admission>) {
+    pub(in crate::server) fn has_started(&self, table: Weak<Table>) {
         let mut servers = SERVERS.lock();
         if let Some(server) = servers.iter_mut().find(|server| server.id == self.0) {
-            server.admission = Some(admission);
+            server.table = Some(table);
         }
     }
 }
@@ -117,17 +117,17 @@ impl Promised {
             mappings_per_thread: fit.mappings_per_thread,
             memory_bytes: limits.memory_with_malloc_bytes(),
             addresses_per_thread: fit.addresses_per_thread,
-            admission: None,
+            table: None,
             listeners: requirements.listeners as u64,
         }
     }
 
     /// The server's threads and descriptors that exist already, and are measured with the process.
     fn in_use(&self) -> (u64, u64) {
-        let Some(admission) = self.admission.as_ref().and_then(Weak::upgrade) else {
+        let Some(table) = self.table.as_ref().and_then(Weak::upgrade) else {
             return (0, 0);
         };
-        let (threads, connections) = admission.in_use();
+        let (threads, connections) = table.in_use();
         let own_threads = self.listeners + OWN_THREADS;
         let of_listeners = DESCRIPTORS_PER_LISTENER * self.listeners;
         (
@@ -139,14 +139,18 @@ impl Promised {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::ErrorKind;
+    use std::net::{Ipv4Addr, TcpStream};
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::Config;
+    use crate::server::Server;
     use crate::server::limits::Level;
-    use crate::server::state::exits::Exits;
 
-    fn promised(admission: Option<&Arc<Admission>>) -> Promised {
+    fn promised(table: Option<&Arc<Table>>) -> Promised {
         Promised {
             id: 0,
             max_connections: 10,
@@ -157,7 +161,7 @@ mod tests {
             mappings_per_thread: 3,
             memory_bytes: 1_000,
             addresses_per_thread: 100,
-            admission: admission.map(Arc::downgrade),
+            table: table.map(Arc::downgrade),
             listeners: 1,
         }
     }
@@ -201,16 +205,34 @@ mod tests {
 
     #[test]
     fn what_a_server_has_taken_is_not_counted_twice() {
-        let admission = Arc::new(Admission::new(
-            &Config::default(),
-            10,
-            Arc::new(Exits::new()),
-            Vec::new(),
-        ));
-        let _three: Vec<_> = (0..3).map(|_| admission.try_acquire().ok()).collect();
+        // Three clients have threads. For another there is none: it takes a descriptor alone.
+        let threads_left = AtomicU64::new(3);
+        let server = Server::builder::<Vec<u8>>()
+            .listen((Ipv4Addr::LOCALHOST, 0).into())
+            .spawner(move |builder, body| {
+                let take = |left: u64| left.checked_sub(1);
+                let is_left = threads_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+                is_left.map_err(|_| ErrorKind::WouldBlock)?;
+                builder.spawn(body)
+            })
+            .start_each(
+                |connection, _| Ok(std::io::copy(connection, &mut std::io::sink()).map(drop)?),
+                |_| Ok(()),
+            )
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut clients = Vec::new();
+        for (open, starting) in [(1, 0), (2, 0), (3, 0), (3, 1)] {
+            clients.push(TcpStream::connect(server.local_addrs()[0]).unwrap());
+            while (server.stats().open, server.stats().starting) != (open, starting) {
+                assert!(Instant::now() < end);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let table = &server.shared.table;
         // One thread of the listener, the server's own, and the connections'.
         let threads = 1 + OWN_THREADS + 3;
-        let descriptors = DESCRIPTORS_PER_LISTENER + 3;
+        let descriptors = DESCRIPTORS_PER_LISTENER + 4;
         let expected = System {
             open_descriptors: 1 + (7 + 10) - descriptors,
             own_threads: 2 + (5 + 10) - threads,
@@ -221,6 +243,6 @@ mod tests {
             address_space: 6 + 1_000 + ((5 + 10) - threads) * 100,
             ..System::default()
         };
-        assert_eq!(used_up_to(&[promised(Some(&admission))]), expected);
+        assert_eq!(used_up_to(&[promised(Some(table))]), expected);
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod starting;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::num::NonZero;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, available_parallelism};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Entry {
 struct Starting {
     job: Job,
     permit: Permit,
-    /// When the client was accepted, by the server's clock.
+    /// When the client was accepted, by the clock that stands still while the process is stopped.
     since: Duration,
 }
 
@@ -120,6 +121,9 @@ struct Inner {
 
 pub(crate) struct Table {
     inner: CrowdLock<Inner>,
+    /// The system has refused a thread, and has given none since. Written under the lock, so that
+    /// whenever clients wait for threads, a thread is being made, or an acceptor is to try again.
+    lacks_thread: AtomicBool,
     /// The most threads that are made at once: more would compete with the acceptor for the
     /// processors, and with each other for the kernel's lock on the process's mappings.
     max_making: usize,
@@ -129,6 +133,7 @@ impl Table {
     pub(crate) fn new() -> Self {
         Table {
             inner: CrowdLock::default(),
+            lacks_thread: AtomicBool::new(false),
             max_making: available_parallelism().map_or(2, NonZero::get) + 1,
         }
     }
@@ -195,6 +200,14 @@ impl Table {
         };
         // Without the lock, because returning a permit wakes acceptors.
         drop(threads);
+    }
+
+    /// The number of handlers' threads that run or are not joined, and of connections. A thread that
+    /// is being made is not among them.
+    pub(crate) fn in_use(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        let threads = inner.threads.len() - inner.making;
+        (threads, inner.connections.len())
     }
 
     /// Whether every handler's thread was joined.
@@ -341,7 +354,7 @@ impl Table {
     pub(crate) fn counts(&self) -> ConnectionCounts {
         let inner = self.inner.lock();
         ConnectionCounts {
-            open: inner.connections.len() as u64 - inner.counts.starting,
+            open: (inner.connections.len() as u64).saturating_sub(inner.counts.starting),
             unjoined: inner.threads.len(),
             ..inner.counts
         }
@@ -414,7 +427,8 @@ mod tests {
 
     #[test]
     fn the_ledger_does_not_close_with_a_connection_left_out() {
-        let left_out: [fn(&mut Inner); 4] = [
+        let left_out: [fn(&mut Inner); 5] = [
+            |inner| inner.counts.starting += 1,
             |inner| inner.counts.accepted -= 1,
             |inner| inner.counts.accepted += 1,
             |inner| inner.counts.ended = Counters::default(),

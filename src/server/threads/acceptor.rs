@@ -157,7 +157,7 @@ impl Acceptor {
 
     /// Threads make one another, but where the system refuses one, an acceptor has to try again.
     fn wait_for_threads(&mut self) {
-        while self.shared.table.has_starting() {
+        while self.shared.table.has_starting() && !self.shared.table.is_closed() {
             self.try_threads_again();
             if self.wait_for_change(Some(FIRST_BACKOFF)).is_err() {
                 return;
@@ -254,6 +254,9 @@ impl Acceptor {
             // The slot comes first: a client for which there is none must stay in the kernel's
             // queue.
             let now = self.shared.now();
+            if self.shared.table.lacks_thread() {
+                break;
+            }
             let slot = match self.shared.admission.try_acquire_at_rate(now) {
                 Ok(slot) => slot,
                 Err(NotNow::NotAccepting) => break,
@@ -303,7 +306,10 @@ impl Acceptor {
             handler: Arc::clone(&self.handler),
         };
         match slot {
-            Slot::New(permit) => shared.table.enter_starting(client, permit, now),
+            Slot::New(permit) => {
+                let since = shared.quota.running_time();
+                shared.table.enter_starting(client, permit, since);
+            }
             Slot::Idle(thread) => {
                 if let Some(job) = shared.table.enter(client, thread.number()) {
                     thread.serve(job);
@@ -423,19 +429,14 @@ impl Acceptor {
     /// that have waited too long for theirs.
     fn try_threads_again(&mut self) {
         let shared = Arc::clone(&self.shared);
-        if !shared.admission.lacks_thread() || self.starving().is_some() {
+        if !shared.table.lacks_thread() || self.starving().is_some() {
             return;
         }
+        handler::serve_by_idle(&shared);
         handler::make_next(&shared);
-        if !shared.admission.lacks_thread() {
-            return;
-        }
         self.reject_late(MAX_STARTING);
         self.starve(RejectReason::NoThread);
-        if !shared.table.has_starting() {
-            // Whether the system has threads again, the next client shows.
-            shared.admission.set_no_thread(false);
-        }
+        shared.table.forget_refusal();
     }
 
     fn lack_descriptor(&mut self, error: &io::Error) {
@@ -460,13 +461,17 @@ impl Acceptor {
 
     /// Why the server is not accepting now, if so.
     fn not_accepting(&self) -> Option<RejectReason> {
+        let lacks_thread = || self.shared.table.lacks_thread();
         self.starving()
             .map(|starved| starved.reason)
+            .or_else(|| lacks_thread().then_some(RejectReason::NoThread))
             .or_else(|| self.shared.admission.not_accepting())
     }
 
     fn starving(&self) -> Option<Starved> {
+        let lacks_thread = self.shared.table.lacks_thread();
         self.starved
+            .filter(|starved| starved.reason != RejectReason::NoThread || lacks_thread)
             .filter(|starved| self.shared.now() < starved.until)
     }
 }

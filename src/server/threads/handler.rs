@@ -25,30 +25,60 @@ use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
 /// new thread before it serves its own client. So clients are accepted while threads are made, and
 /// however many come at once, only a few of their threads begin at a time.
 ///
-/// If the system refuses the thread, the client waits on, and nobody is accepted until an acceptor
-/// could make one.
+/// If the system refuses the thread, the client waits on, and nobody is accepted until a thread
+/// could be made or nobody waits for one any more.
 pub(super) fn make_next(shared: &Arc<Shared>) {
     let Some((thread, first)) = shared.table.next_thread() else {
         return;
     };
     let number = thread.number;
-    let left = match spawn(shared, thread, first) {
+    match spawn(shared, thread, first) {
         Ok(handle) => {
-            shared.admission.set_no_thread(false);
-            shared.table.made(number, Some(handle))
+            if let Some(pid) = shared.table.made(number, Some(handle)) {
+                shared.tell_reaper(number, pid);
+            }
         }
         Err(error) => {
             // The watchdog logs the error.
             shared.accepting.set_error(error.to_string());
             shared.table.accept_failed();
-            let left = shared.table.refused(number);
-            // Acceptors are woken, and must find the client.
-            shared.admission.set_no_thread(true);
-            left
+            shared.thread_refused(number);
         }
-    };
-    if let Some(pid) = left {
-        shared.tell_reaper(number, pid);
+    }
+}
+
+/// Hands clients that wait for threads to threads that are idle, because the system refuses new
+/// ones.
+pub(super) fn serve_by_idle(shared: &Shared) {
+    while let Some(idle) = shared.admission.take_idle() {
+        match shared.table.take_starting(idle.number()) {
+            Some(job) => idle.serve(job),
+            None => break,
+        }
+    }
+}
+
+/// The body of a thread that is to be made. Dropped before it ran, as by a spawner that has gone,
+/// its thread counts as refused.
+struct Body {
+    shared: Arc<Shared>,
+    thread: Arc<HandlerThread>,
+    first: Option<Job>,
+}
+
+impl Body {
+    fn run(mut self) {
+        if let Some(first) = self.first.take() {
+            run_thread(&self.shared, &self.thread, first);
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if self.first.is_some() {
+            self.shared.thread_refused(self.thread.number);
+        }
     }
 }
 
@@ -63,8 +93,12 @@ fn spawn(
     if let Some(bytes) = shared.config.stack_size {
         builder = builder.stack_size(bytes);
     }
-    let for_thread = Arc::clone(shared);
-    let body = move || run_thread(&for_thread, &thread, first);
+    let body = Body {
+        shared: Arc::clone(shared),
+        thread,
+        first: Some(first),
+    };
+    let body = move || body.run();
     let Some(spawner) = &shared.spawner else {
         return builder.spawn(body);
     };
@@ -75,8 +109,10 @@ fn spawn(
 /// Serves the first connection, and then those that the thread is handed while it is idle.
 fn run_thread(shared: &Arc<Shared>, thread: &Arc<HandlerThread>, first: Job) {
     thread.bind_to_current_thread();
-    if !shared.table.begun(thread.number) {
-        return;
+    match shared.table.begun(thread.number) {
+        None => return,
+        Some(false) => {}
+        Some(true) => shared.admission.wake(),
     }
     make_next(shared);
     let mut next = Some(first);

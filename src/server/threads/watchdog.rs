@@ -277,6 +277,7 @@ fn log_stuck(shared: &Shared, state: &ConnectionState, sample: Sample, watch: &W
     let (key, what) = match sample.activity {
         Activity::Sending => ("sender waiting", "has waited for the buffer"),
         Activity::Asking => ("request unanswered", "has waited for the consumer's answer"),
+        Activity::Starting => ("no thread yet", "has waited for its thread"),
         _ => ("handler stuck", "has been in its handler's code"),
     };
     shared.logger.log_limited(key, Level::Warn, || {

@@ -6,6 +6,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -94,21 +95,21 @@ impl Table {
         Some((HandlerThread::new(inner.last_thread), job))
     }
 
-    /// Must be called by a new thread before anything else. `false` if the thread is not expected,
+    /// Whether the system has refused a thread, and has given none since.
+    pub(crate) fn lacks_thread(&self) -> bool {
+        self.lacks_thread.load(Ordering::Acquire)
+    }
+
+    /// Must be called by a new thread before anything else. `None` if the thread is not expected,
     /// because a spawner that runs it has said that it was refused: then it serves nobody.
-    pub(crate) fn begun(&self, number: u64) -> bool {
+    /// Otherwise, whether the system had refused threads, and acceptors are to be woken.
+    pub(crate) fn begun(&self, number: u64) -> Option<bool> {
         let inner = &mut *self.inner.lock();
-        let first = inner
-            .threads
-            .get_mut(&number)
-            .and_then(|thread| thread.first.take());
-        let Some((job, _)) = first else {
-            return false;
-        };
+        let (job, _) = inner.threads.get_mut(&number)?.first.take()?;
         inner.making -= 1;
         inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
         inner.serve(job.connection.id, number);
-        true
+        Some(self.lacks_thread.swap(false, Ordering::AcqRel))
     }
 
     /// Keeps the JoinHandle of a thread that was made. Returns the thread's id in the kernel if it
@@ -123,7 +124,7 @@ impl Table {
 
     /// The system refused the thread: its client is the next again, or rejected where nobody is
     /// admitted any more. Returns what [`made`](Table::made) does if a spawner said so of a thread
-    /// that runs.
+    /// that runs. Does nothing if that was said before.
     pub(crate) fn refused(&self, number: u64) -> Option<Pid> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -140,8 +141,18 @@ impl Table {
             drop_caught(rejected);
         } else {
             inner.starting.push_front(starting);
+            self.lacks_thread.store(true, Ordering::Release);
         }
         None
+    }
+
+    /// Where nobody waits for a thread any more, whether the system has threads again is for the
+    /// next client to show.
+    pub(crate) fn forget_refusal(&self) {
+        let inner = self.inner.lock();
+        if inner.starting.is_empty() && inner.making == 0 {
+            self.lacks_thread.store(false, Ordering::Release);
+        }
     }
 
     /// Hands the client that has waited longest for a thread to one that runs already. The permit

@@ -46,7 +46,7 @@ impl Acceptor {
     /// Rejects the clients that have waited this long for a thread.
     pub(super) fn reject_late(&self, most: Duration) {
         let shared = &self.shared;
-        let Some(then) = shared.now().checked_sub(most) else {
+        let Some(then) = shared.quota.running_time().checked_sub(most) else {
             return;
         };
         for late in shared.table.reject_starting_since(then) {
