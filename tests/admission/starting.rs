@@ -1,8 +1,9 @@
 //! Clients between accept and the thread that serves them, seen through an embedder's spawner.
 
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender as Giver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Builder, JoinHandle};
@@ -13,6 +14,7 @@ use crate::common::handlers::{anywhere, drained, lines};
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::{Server, ThreadBody};
+use rustix::thread::gettid;
 
 const LINE: &[u8] = b"a line\n";
 
@@ -256,7 +258,17 @@ fn an_idle_thread_serves_the_client_whose_thread_is_refused() {
         let _ = refused.lock().unwrap().recv();
         Err(ErrorKind::WouldBlock.into())
     });
-    let server = server.start_each(lines, |_| Ok(())).unwrap();
+    let thread = Arc::new(AtomicI32::new(0));
+    let serving = Arc::clone(&thread);
+    let server = server
+        .start_each(
+            move |connection, out| {
+                serving.store(gettid().as_raw_nonzero().get(), Ordering::SeqCst);
+                lines(connection, out)
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
     let first = send_line(&server);
     wait_until("the first one's line", DEADLINE, || {
         server.stats().delivered == 1
@@ -268,6 +280,10 @@ fn an_idle_thread_serves_the_client_whose_thread_is_refused() {
     client::half_close(first);
     wait_until("the first one's end", DEADLINE, || {
         server.stats().ended.total() == 1
+    });
+    let stat = format!("/proc/self/task/{}/stat", thread.load(Ordering::SeqCst));
+    wait_until("its thread idle", DEADLINE, || {
+        fs::read_to_string(&stat).unwrap().contains(") S ")
     });
     drop(refuse);
     wait_until("the second one's line", DEADLINE, || {
