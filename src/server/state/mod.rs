@@ -109,7 +109,8 @@ impl Shared {
         self.started.elapsed()
     }
 
-    /// Tells the reaper of a thread that has run its last line and whose JoinHandle is in the table.
+    /// Tells the reaper of a thread that has run its last line and whose JoinHandle is in the
+    /// table.
     pub(crate) fn tell_reaper(&self, number: u64, thread: Pid) {
         // The channel has a slot for each permit, and the thread has a permit: never full.
         let event = ReaperEvent::HandlerEnding { number, thread };
