@@ -292,3 +292,27 @@ fn an_idle_thread_serves_the_client_whose_thread_is_refused() {
     let stats = drained(server).stats;
     assert_eq!((stats.accepted, stats.rejected.total()), (2, 0));
 }
+
+#[test]
+fn threads_that_end_make_way_for_others_at_once() {
+    const CLIENTS: u64 = 40;
+    // A system that has two threads to give.
+    let running = Arc::new(AtomicUsize::new(0));
+    let server = server(64, move |builder, body| {
+        let is_free = |running: usize| (running < 2).then_some(running + 1);
+        let taken = running.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_free);
+        taken.map_err(|_| ErrorKind::WouldBlock)?;
+        let running = Arc::clone(&running);
+        builder.spawn(move || {
+            body();
+            running.fetch_sub(1, Ordering::SeqCst);
+        })
+    });
+    for _ in 0..CLIENTS {
+        client::half_close(send_line(&server));
+    }
+    // Much longer than it takes, and much shorter than if each had to wait for a second.
+    let report = server.shutdown(Duration::from_secs(8));
+    assert_eq!(report.stats.accepted, CLIENTS);
+    assert!(!report.timed_out, "{report:?}");
+}

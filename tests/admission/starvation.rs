@@ -435,3 +435,25 @@ fn no_client_waits_while_the_kernel_doubles_its_table_of_descriptors() {
     // The kernel's table has 64 places at first, or as many as the parent's.
     assert!(proc::descriptor_table(server.pid()) > 3000);
 }
+
+#[test]
+fn a_drain_without_descriptors_serves_the_queue_as_fast_as_they_come_back() {
+    const CLIENTS: u32 = 40;
+    let (mut server, held, mut sent) =
+        with_one_client(&["--max-connections", "128", "--drain-timeout", "8s"]);
+    let (_, mut idle) = take_descriptors(&mut server);
+    let crowd: Vec<_> = (1..=CLIENTS)
+        .map(|connection| {
+            let mut stream = server.connect();
+            lines(&mut stream, connection, &mut sent);
+            stream.shutdown(Shutdown::Write).unwrap();
+            stream
+        })
+        .collect();
+    // One descriptor, for one after the other.
+    drop(idle.pop());
+    let exit = server.terminate();
+    exit.assert_code(0);
+    exit.assert_whole(&sent, &server.stdout_bytes());
+    drop((crowd, held, idle));
+}

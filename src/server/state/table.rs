@@ -10,7 +10,7 @@ pub(crate) mod starting;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::num::NonZero;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, available_parallelism};
 use std::time::Duration;
@@ -124,6 +124,8 @@ pub(crate) struct Table {
     /// The system has refused a thread, and has given none since. Written under the lock, so that
     /// whenever clients wait for threads, a thread is being made, or an acceptor is to try again.
     lacks_thread: AtomicBool,
+    /// How many threads have begun and how many were joined so far.
+    thread_changes: AtomicU64,
     /// The most threads that are made at once: more would compete with the acceptor for the
     /// processors, and with each other for the kernel's lock on the process's mappings.
     max_making: usize,
@@ -134,6 +136,7 @@ impl Table {
         Table {
             inner: CrowdLock::default(),
             lacks_thread: AtomicBool::new(false),
+            thread_changes: AtomicU64::new(0),
             max_making: available_parallelism().map_or(2, NonZero::get) + 1,
         }
     }
@@ -198,6 +201,7 @@ impl Table {
                 .filter_map(|number| inner.threads.remove(&number))
                 .collect()
         };
+        self.thread_changes.fetch_add(1, Ordering::AcqRel);
         // Without the lock, because returning a permit wakes acceptors.
         drop(threads);
     }

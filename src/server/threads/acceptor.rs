@@ -58,6 +58,8 @@ struct Starved {
     reason: RejectReason,
     backoff: Duration,
     until: Duration,
+    /// [`Table::thread_changes`](crate::server::state::table::Table::thread_changes) at that time.
+    thread_changes: u64,
 }
 
 /// What ended a burst.
@@ -181,6 +183,7 @@ impl Acceptor {
         };
         match self.listener.accept()? {
             Accepted::Client(stream, peer) => {
+                self.starved = None;
                 self.admit(stream, peer, slot);
                 handler::make_next(&self.shared);
                 Ok(1)
@@ -447,15 +450,19 @@ impl Acceptor {
     }
 
     fn starve(&mut self, reason: RejectReason) {
-        let backoff = match self.starved {
-            Some(starved) => (starved.backoff * 2).min(MAX_BACKOFF),
-            None => FIRST_BACKOFF,
-        };
+        let thread_changes = self.shared.table.thread_changes();
+        let again = self
+            .starved
+            .filter(|starved| starved.thread_changes == thread_changes);
+        let backoff = again.map_or(FIRST_BACKOFF, |starved| {
+            (starved.backoff * 2).min(MAX_BACKOFF)
+        });
         self.hold(Some(reason.into()));
         self.starved = Some(Starved {
             reason,
             backoff,
             until: self.shared.now() + backoff,
+            thread_changes,
         });
     }
 
@@ -469,9 +476,15 @@ impl Acceptor {
     }
 
     fn starving(&self) -> Option<Starved> {
-        let lacks_thread = self.shared.table.lacks_thread();
+        let table = &self.shared.table;
         self.starved
-            .filter(|starved| starved.reason != RejectReason::NoThread || lacks_thread)
+            .filter(|starved| match starved.reason {
+                // A thread that has begun or was joined since then is worth a try at once.
+                RejectReason::NoThread => {
+                    table.lacks_thread() && starved.thread_changes == table.thread_changes()
+                }
+                _ => true,
+            })
             .filter(|starved| self.shared.now() < starved.until)
     }
 }

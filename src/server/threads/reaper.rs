@@ -67,6 +67,10 @@ fn reap(shared: &Shared, batch: &[Ending]) {
         wait_until_released(ending.thread);
     }
     shared.table.joined(numbers());
+    if shared.table.lacks_thread() {
+        // An acceptor tries at once whether the system gives a thread for these.
+        shared.admission.wake();
+    }
     shared.exits.joined(batch.len());
     shared.lifecycle.handler_joined();
 }

@@ -100,6 +100,12 @@ impl Table {
         self.lacks_thread.load(Ordering::Acquire)
     }
 
+    /// A number that changes whenever a thread has begun or was joined: the system may have one to
+    /// give again.
+    pub(crate) fn thread_changes(&self) -> u64 {
+        self.thread_changes.load(Ordering::Acquire)
+    }
+
     /// Must be called by a new thread before anything else. `None` if the thread is not expected,
     /// because a spawner that runs it has said that it was refused: then it serves nobody.
     /// Otherwise, whether the system had refused threads, and acceptors are to be woken.
@@ -109,6 +115,7 @@ impl Table {
         inner.making -= 1;
         inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
         inner.serve(job.connection.id, number);
+        self.thread_changes.fetch_add(1, Ordering::AcqRel);
         Some(self.lacks_thread.swap(false, Ordering::AcqRel))
     }
 
