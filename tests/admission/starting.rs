@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender as Giver, channel};
 use std::sync::{Arc, Mutex};
@@ -308,9 +308,12 @@ fn threads_that_end_make_way_for_others_at_once() {
             running.fetch_sub(1, Ordering::SeqCst);
         })
     });
-    for _ in 0..CLIENTS {
-        client::half_close(send_line(&server));
-    }
+    let send_all = |_| {
+        let client = send_line(&server);
+        client.shutdown(Shutdown::Write).unwrap();
+        client
+    };
+    let _clients: Vec<_> = (0..CLIENTS).map(send_all).collect();
     // Much longer than it takes, and much shorter than if each had to wait for a second.
     let report = server.shutdown(Duration::from_secs(8));
     assert_eq!(report.stats.accepted, CLIENTS);

@@ -167,6 +167,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
         &[
             "ingest/ledger.rs",
             "ingest/sink/state.rs",
+            "policy/idle_limit.rs",
             "server/ledger.rs",
             "server/state/accepting.rs",
             "server/state/connection_state.rs",
