@@ -296,9 +296,12 @@ fn an_idle_thread_serves_the_client_whose_thread_is_refused() {
 #[test]
 fn threads_that_end_make_way_for_others_at_once() {
     const CLIENTS: u64 = 40;
-    // A system that has two threads to give.
+    // A system that has two threads to give, and gives the first one when all are there.
+    let (leave, left) = channel::<()>();
+    let left = Mutex::new(left);
     let running = Arc::new(AtomicUsize::new(0));
     let server = server(64, move |builder, body| {
+        let _ = left.lock().unwrap().recv();
         let is_free = |running: usize| (running < 2).then_some(running + 1);
         let taken = running.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_free);
         taken.map_err(|_| ErrorKind::WouldBlock)?;
@@ -313,7 +316,16 @@ fn threads_that_end_make_way_for_others_at_once() {
         client.shutdown(Shutdown::Write).unwrap();
         client
     };
-    let _clients: Vec<_> = (0..CLIENTS).map(send_all).collect();
+    let mut clients: Vec<_> = (0..1).map(send_all).collect();
+    wait_until("the first one's thread being made", DEADLINE, || {
+        server.stats().starting == 1
+    });
+    clients.extend((1..CLIENTS).map(send_all));
+    leave.send(()).unwrap();
+    wait_until("all others in the table", DEADLINE, || {
+        server.stats().starting == CLIENTS - 1
+    });
+    drop(leave);
     // Much longer than it takes, and much shorter than if each had to wait for a second.
     let report = server.shutdown(Duration::from_secs(8));
     assert_eq!(report.stats.accepted, CLIENTS);
