@@ -295,7 +295,7 @@ fn an_idle_thread_serves_the_client_whose_thread_is_refused() {
 
 #[test]
 fn threads_that_end_make_way_for_others_at_once() {
-    const CLIENTS: u64 = 40;
+    const CLIENTS: u64 = 60;
     // A system that has two threads to give, and gives the first one when all are there.
     let (leave, left) = channel::<()>();
     let left = Mutex::new(left);
@@ -327,7 +327,7 @@ fn threads_that_end_make_way_for_others_at_once() {
     });
     drop(leave);
     // Much longer than it takes, and much shorter than if each had to wait for a second.
-    let report = server.shutdown(Duration::from_secs(8));
+    let report = server.shutdown(Duration::from_secs(4));
     assert_eq!(report.stats.accepted, CLIENTS);
     assert!(!report.timed_out, "{report:?}");
 }
