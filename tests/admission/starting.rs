@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender as Giver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Builder, JoinHandle};
@@ -296,19 +296,19 @@ fn an_idle_thread_serves_the_client_whose_thread_is_refused() {
 #[test]
 fn threads_that_end_make_way_for_others_at_once() {
     const CLIENTS: u64 = 60;
-    // A system that has two threads to give, and gives the first one when all are there.
+    // A system that has one thread to give, and gives it first when all are there.
     let (leave, left) = channel::<()>();
     let left = Mutex::new(left);
-    let running = Arc::new(AtomicUsize::new(0));
+    let running = Arc::new(AtomicBool::new(false));
     let server = server(64, move |builder, body| {
         let _ = left.lock().unwrap().recv();
-        let is_free = |running: usize| (running < 2).then_some(running + 1);
-        let taken = running.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_free);
-        taken.map_err(|_| ErrorKind::WouldBlock)?;
+        if running.swap(true, Ordering::SeqCst) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         let running = Arc::clone(&running);
         builder.spawn(move || {
             body();
-            running.fetch_sub(1, Ordering::SeqCst);
+            running.store(false, Ordering::SeqCst);
         })
     });
     let send_all = |_| {
