@@ -206,8 +206,8 @@ impl Table {
         drop(threads);
     }
 
-    /// The number of handlers' threads that run or are not joined, and of connections. A thread that
-    /// is being made is not among them.
+    /// The number of handlers' threads that run or are not joined, and of connections. A thread
+    /// that is being made is not among them.
     pub(crate) fn in_use(&self) -> (usize, usize) {
         let inner = self.inner.lock();
         let threads = inner.threads.len() - inner.making;
