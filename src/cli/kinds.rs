@@ -469,7 +469,7 @@ impl<K: Kind> Kind for Required<K> {
 }
 
 /// `a, b or c`
-fn or(words: &[&str]) -> String {
+pub(super) fn or(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [word] => (*word).to_owned(),

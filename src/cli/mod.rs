@@ -2,7 +2,7 @@
 //!
 //! In the order data flows: `settings` has the flags, a row each, and holds their values against
 //! each other; `flag` says what a row is, `command` reads a command line by its rows, `units`,
-//! `kinds` and `values` read one value each, `files` checks the paths and `addresses` the
+//! `kinds`, `values` and `listen` read one value each, `files` checks the paths and `addresses` the
 //! addresses. `usage` makes any error one line, with the new names of what was `renamed`; `help`
 //! prints the rows. `execution` starts the program once more where `malloc` or `signal_stacks` has
 //! something to change that only a start can. Then `serve` starts the server, `signals` passes on
@@ -15,6 +15,7 @@ pub(crate) mod files;
 pub(crate) mod flag;
 pub(crate) mod help;
 pub(crate) mod kinds;
+pub(crate) mod listen;
 mod malloc;
 mod renamed;
 mod report;

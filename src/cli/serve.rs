@@ -16,6 +16,7 @@ use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::addresses::{self, Bindable};
+use super::listen::ListenUrl;
 use super::settings::Settings;
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
@@ -152,7 +153,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
 /// An address cannot be listened on, whoever has it.
 fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
     let mut notes = Vec::new();
-    for &address in &settings.listen {
+    for address in settings.listen.iter().filter_map(ListenUrl::address) {
         match addresses::check(address).map_err(|error| listen_failed(address, &error))? {
             Bindable::Free => {}
             Bindable::InUse => notes.push(format!(

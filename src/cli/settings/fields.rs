@@ -10,6 +10,7 @@ use drainline::ingest::{
 };
 use log::LevelFilter;
 
+use crate::cli::listen::ListenUrl;
 use crate::cli::usage::UsageError;
 use crate::cli::values::{ReportFormat, SinkSpec};
 use crate::cli::{files, flag};
@@ -28,7 +29,7 @@ pub(crate) struct Settings {
     /// What happens to a longer message.
     pub(crate) oversize: Oversize,
     /// Where to listen: at least one address.
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<ListenUrl>,
     /// Where the messages go.
     pub(crate) sink: SinkSpec,
     /// Whether a terminal is shown control characters of messages escaped.
@@ -55,7 +56,7 @@ impl Default for Settings {
             framing: Framing::Lines,
             output_framing: OutputFraming::Lines,
             oversize: Oversize::Truncate,
-            listen: vec![(Ipv4Addr::LOCALHOST, 5140).into()],
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5140)).into()],
             sink: SinkSpec::Stdout,
             terminal_escape: true,
             report: ReportFormat::Text,
@@ -78,7 +79,9 @@ impl Settings {
             .oversize(self.oversize)
             .setting_names(flag::of_setting);
         let listen = self.listen.iter();
-        listen.fold(builder, |builder, &address| builder.listen(address))
+        listen.fold(builder, |builder, url| match url {
+            ListenUrl::Tcp(address) => builder.listen(*address),
+        })
     }
 
     /// What contradicts each other and is no setting of the library: listeners and files.
@@ -103,16 +106,14 @@ impl Settings {
 
     /// Port 0 is another port each time.
     fn listens_twice(&self) -> Option<SocketAddr> {
-        let fixed = |address: &&SocketAddr| address.port() != 0;
-        self.listen
-            .iter()
-            .enumerate()
-            .filter(|(_, address)| fixed(address))
-            .find(|(place, address)| {
-                let mut before = self.listen[..*place].iter();
-                before.any(|other| overlap(other, address))
-            })
-            .map(|(_, address)| *address)
+        let addresses = self.listen.iter().filter_map(ListenUrl::address);
+        let fixed: Vec<SocketAddr> = addresses.filter(|address| address.port() != 0).collect();
+        let mut places = fixed.iter().enumerate();
+        let twice = places.find(|(place, address)| {
+            let mut before = fixed[..*place].iter();
+            before.any(|other| overlap(other, address))
+        });
+        twice.map(|(_, address)| *address)
     }
 }
 

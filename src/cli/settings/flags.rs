@@ -9,8 +9,9 @@ use drainline::{FirstByteTimeout, PauseAfter, ranges};
 
 use super::Settings;
 use crate::cli::flag::{Field, Flag, Takes, field};
-use crate::cli::kinds::{Count, List, Words, auto, choice, off, rate, size, time, unset};
-use crate::cli::values::{self, Address, KeepaliveTimes, Network, PATH, Sink};
+use crate::cli::kinds::{Count, List, Words, auto, choice, list, off, rate, size, time, unset};
+use crate::cli::listen::Url;
+use crate::cli::values::{self, KeepaliveTimes, Network, PATH, Sink};
 
 /// Every flag, in the order of the helps.
 pub(crate) fn flags() -> Vec<Flag<Settings>> {
@@ -34,19 +35,13 @@ fn listening() -> Vec<Flag<Settings>> {
             name: "listen",
             group: GROUP,
             purpose: "address to listen on",
-            help: "Listens on this address; repeat the flag, or separate addresses with commas, to \
-                   listen on several. A host name stands for its first IPv4 address, or its first \
+            help: "Listens on this address, over TCP where it says no other way; repeat the flag, or \
+                   separate addresses with commas, to listen on several. A host name stands for its first IPv4 address, or its first \
                    IPv6 address if it has no other. Plain TCP has no authentication: on anything but \
                    a loopback address, whoever reaches the port can send. [::] also accepts IPv4 \
                    clients, unless an IPv4 listener has the same port. Each listener costs one \
                    thread and four descriptors.",
-            takes: field!(
-                List {
-                    kind: Address,
-                    expected: "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140",
-                },
-                Settings.listen
-            ),
+            takes: field!(list(Url), Settings.listen),
         },
         Flag {
             name: "backlog",

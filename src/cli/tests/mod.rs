@@ -5,6 +5,7 @@ mod report;
 pub(crate) mod rows;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use drainline::{Config, FirstByteTimeout, OnOverload, PauseAfter, WhenFull};
@@ -12,6 +13,7 @@ use drainline::{Config, FirstByteTimeout, OnOverload, PauseAfter, WhenFull};
 use drainline::ingest::Oversize;
 
 use super::command::Parsed;
+use super::listen::ListenUrl;
 use super::settings::{AFTER, PAGE, Settings, flags, parse};
 use super::usage::{COMMANDS, UsageError};
 use super::values::{ReportFormat, SinkSpec};
@@ -210,7 +212,8 @@ fn without_a_flag_it_is_what_the_design_says() {
     let mut expected = Config::default();
     expected.stack_size = Some(256 << 10);
     assert_eq!(format!("{:?}", settings.config), format!("{expected:?}"));
-    assert_eq!(settings.listen, [([127, 0, 0, 1], 5140).into()]);
+    let listen: ListenUrl = SocketAddr::from(([127, 0, 0, 1], 5140)).into();
+    assert_eq!(settings.listen, [listen]);
     assert_eq!(settings.max_message, 64 << 10);
     assert_eq!(settings.oversize, Oversize::Truncate);
     assert_eq!(settings.sink, SinkSpec::Stdout);
