@@ -103,11 +103,11 @@ pub use ipnet::IpNet;
 pub use log::Level;
 pub use policy::{Activity, OverloadLevel, Weight};
 pub use server::{
-    BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo, ConsumerInfo,
-    Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
+    Address, BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo,
+    ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
     FirstByteTimeout, Keepalive, LimitError, Listener, Logger, Malloc, MallocSetting, NotAccepting,
-    NotAcceptingReason, OnOverload, PauseAfter, Reason, Received, Receiver, RejectReason, Reply,
-    Report, RequestError, ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts,
-    Spans, StartError, Stats, ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer,
-    heap_bytes, ranges,
+    NotAcceptingReason, OnOverload, PauseAfter, Peer, Reason, Received, Receiver, RejectReason,
+    Reply, Report, RequestError, ResourceLimits, SendError, Sender, Server, ServerError,
+    SinkCounts, Spans, StartError, Stats, ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull,
+    Writer, heap_bytes, ranges,
 };

@@ -1,7 +1,6 @@
 //! Starts the server that the settings ask for, and waits for its end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use drainline::ingest::IngestBuilder;
 use drainline::ingest::sink::{File, Null, Stdout};
-use drainline::{ResourceLimits, Server, StartError};
+use drainline::{Address, ResourceLimits, Server, StartError};
 use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -67,7 +66,7 @@ pub(crate) fn serve(
     let signals = signals.serve(hands).map_err(no_thread)?;
     std::panic::set_hook(server.logger().panic_hook());
     if let Some(path) = &settings.port_file {
-        let addresses = server.local_addrs().iter();
+        let addresses = server.addresses().iter();
         let text: String = addresses.map(|address| format!("{address}\n")).collect();
         files::write_whole(path, &text).map_err(|error| {
             server.shutdown(Duration::ZERO);
@@ -154,7 +153,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
 fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
     let mut notes = Vec::new();
     for address in settings.listen.iter().filter_map(ListenUrl::address) {
-        match addresses::check(address).map_err(|error| listen_failed(address, &error))? {
+        match addresses::check(address).map_err(|error| listen_failed(&address.into(), &error))? {
             Bindable::Free => {}
             Bindable::InUse => notes.push(format!(
                 "--listen {address} is in use: a start fails unless whoever listens there ends first"
@@ -244,7 +243,7 @@ fn overwrite_remark(sink: &Stdout) -> Option<(Level, String)> {
     })
 }
 
-fn listen_failed(address: SocketAddr, error: &io::Error) -> UsageError {
+fn listen_failed(address: &Address, error: &io::Error) -> UsageError {
     failed(&format!("--listen {address}: {error}"))
 }
 
@@ -262,7 +261,7 @@ fn not_started(error: &StartError, settings: &Settings) -> UsageError {
         StartError::Limit(error) => {
             UsageError::contradiction(&error.naming(&flag::of_setting("max_connections")))
         }
-        StartError::Listen { address, source } => listen_failed(*address, source),
+        StartError::Listen { address, source } => listen_failed(address, source),
         _ => failed(&error.to_string()),
     }
 }

@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         let mut reader = Reader::new(&shared.pool, &shared.ledger, shared.format, decoder);
         reader.origin = Origin {
             connection: connection.id(),
-            peer: connection.peer_addr(),
+            peer: connection.peer(),
             listener: connection.listener_index() as u32,
             listener_name: Some(connection.listener_name()),
             received_at: connection.tick_time(),

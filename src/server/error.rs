@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::ledger::{EndReason, counted};
+use super::peer::Address;
 use crate::policy::Weight;
 
 /// Whatever a handler or a consumer fails with.
@@ -128,7 +128,7 @@ pub enum StartError {
     /// An address could not be listened on.
     Listen {
         /// The address, as asked for.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         source: io::Error,
     },
@@ -196,7 +196,7 @@ pub enum ServerError {
     /// A listener failed in a way that a retry does not cure.
     ListenerFailed {
         /// The listener's address.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         source: Arc<io::Error>,
     },

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::config::{Config, OnOverload};
 use super::error::StartError;
 use super::limits::SettingNames;
+use super::peer::Address;
 use super::state::Shared;
 use super::state::connection_state::ListenerName;
 use super::state::handler_thread::Serve;
@@ -97,12 +98,16 @@ impl BoundListeners {
                 Source::Address(address) => {
                     let is_v6 = address.ip().to_canonical().is_ipv6();
                     let only_v6 = is_v6 && v4_ports.contains(&address.port());
-                    BoundListener::bind(address, only_v6, config)
-                        .map_err(|source| StartError::Listen { address, source })?
+                    BoundListener::bind(address, only_v6, config).map_err(|source| {
+                        StartError::Listen {
+                            address: address.into(),
+                            source,
+                        }
+                    })?
                 }
                 Source::Inherited(listener) => {
                     inherited += 1;
-                    BoundListener::inherit(listener, config)
+                    BoundListener::inherit(listener.into(), config)
                         .map_err(system("an inherited listener"))?
                 }
             });
@@ -110,7 +115,7 @@ impl BoundListeners {
         let unguarded = listener::guard_other_families(&mut listeners);
         let count = listeners.len();
         for (index, (listener, name)) in listeners.iter_mut().zip(names).enumerate() {
-            listener.name = ListenerName::new(index, count, name.as_deref(), listener.address);
+            listener.name = ListenerName::new(index, count, name.as_deref(), &listener.address);
         }
         let listeners = listeners
             .into_iter()
@@ -124,9 +129,9 @@ impl BoundListeners {
         })
     }
 
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        let listeners = self.listeners.iter();
-        listeners.map(|(listener, _)| listener.address).collect()
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let addresses = self.listeners.iter().map(|(listener, _)| &listener.address);
+        addresses.cloned().collect()
     }
 
     pub(super) fn wakers(&self) -> Vec<Arc<Waker>> {

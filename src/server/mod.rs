@@ -27,6 +27,7 @@ mod deadline;
 mod error;
 mod ledger;
 mod loss;
+mod peer;
 pub mod ranges;
 mod report;
 
@@ -44,6 +45,7 @@ pub(crate) use ledger::{counted, sealed};
 pub(crate) use limits::BufferMemory;
 pub use limits::{Malloc, MallocSetting, ResourceLimits};
 pub use listener::Listener;
+pub use peer::{Address, Peer};
 pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, SinkCounts, Stats};
 
 pub use ends::connection::Connection;

@@ -1,7 +1,6 @@
 //! What a server reports: its statistics at any moment, and the report at its end.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::error::ServerError;
 use super::ledger::{
     Bytes, Counters, DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, counted,
 };
+use super::peer::Peer;
 use super::state::connection_state::at;
 use crate::policy::{Activity, OverloadLevel, Weight};
 
@@ -170,8 +170,8 @@ pub struct ConsumerInfo {
 pub struct ConnectionInfo {
     /// The connection's number, for [`Server::abort`](super::Server::abort).
     pub id: u64,
-    /// The peer's address.
-    pub peer: SocketAddr,
+    /// The other end.
+    pub peer: Peer,
     /// The name of the listener that accepted the connection; without a name, that listener's
     /// address.
     pub listener: Arc<str>,

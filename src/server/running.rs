@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::ledger::EndReason;
 use super::limits::ResourceLimits;
+use super::peer::Address;
 use super::report::{ConnectionInfo, Report, Stats};
 use super::state::logger::Logger;
 use super::state::{ReaperEvent, Shared};
@@ -241,7 +242,9 @@ enum State {
 /// consumer that does not return is abandoned: Rust cannot end a thread.
 #[must_use = "a server that is dropped is shut down at once"]
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    /// Those of TCP.
+    local_addrs: Vec<SocketAddr>,
     pub(super) shared: Arc<Shared>,
     state: Mutex<State>,
     layer: Option<Arc<dyn Layer>>,
@@ -254,8 +257,10 @@ pub(crate) trait Layer: Send + Sync {
 }
 
 impl Server {
-    pub(super) fn new(addresses: Vec<SocketAddr>, threads: Threads) -> Self {
+    pub(super) fn new(addresses: Vec<Address>, threads: Threads) -> Self {
+        let local_addrs = addresses.iter().filter_map(Address::socket_addr);
         Server {
+            local_addrs: local_addrs.collect(),
             addresses,
             shared: Arc::clone(&threads.shared),
             state: Mutex::new(State::Running(threads)),
@@ -268,9 +273,14 @@ impl Server {
         self
     }
 
-    /// The addresses of the listeners, in the order in which they were added.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
+    /// Where the listeners listen, in the order in which they were added.
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// The addresses of the TCP listeners, in the order in which they were added.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
     }
 
     /// The most threads, descriptors and memory that the server can need, as computed at start.

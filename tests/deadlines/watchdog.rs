@@ -2,7 +2,7 @@
 //! and for how long.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::{Mutex, Once, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::common::tagged::{Cut, Tagged};
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_for, wait_until};
 use drainline::policy::Activity;
-use drainline::{Config, ConnectionInfo, EndReason, OnOverload, PauseAfter, Received};
+use drainline::{Config, ConnectionInfo, EndReason, OnOverload, PauseAfter, Peer, Received};
 
 /// What is stuck for longer is named.
 const WARN_AFTER: Duration = Duration::from_millis(200);
@@ -74,8 +74,8 @@ fn wait_line(parts: &[&str]) -> String {
     })
 }
 
-fn peer(actor: &Actor) -> SocketAddr {
-    actor.client.local_addr().unwrap()
+fn peer(actor: &Actor) -> Peer {
+    actor.client.local_addr().unwrap().into()
 }
 
 /// What is known of this actor's connection, once it has been in `state` for longer than two ticks.
@@ -281,7 +281,7 @@ fn a_peer_that_has_gone_is_shown_and_its_messages_are_delivered() {
         let sent = Tagged::new(number).send(client, 0..64, 100, Cut::Once);
         assert_eq!(sent.all().messages, 64);
     }
-    let gone_addr = gone.local_addr().unwrap();
+    let gone_addr = gone.local_addr().unwrap().into();
     drop(gone);
     let info = wait_for("its peer seen gone", DEADLINE, || {
         let connections = server.connections();

@@ -148,7 +148,7 @@ fn the_socket_can_be_given_options_of_ones_own() {
             let socket = conn.as_fd();
             rustix::net::sockopt::set_tcp_nodelay(socket, false)?;
             assert!(!rustix::net::sockopt::tcp_nodelay(socket)?);
-            Ok(writeln!(conn, "{}", conn.peer_addr())?)
+            Ok(writeln!(conn, "{}", conn.peer())?)
         })
         .unwrap();
     let mut client = client::connect(server.local_addrs()[0]);

@@ -64,7 +64,7 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
             .start_each(
                 move |conn, _| {
                     let reads = last_reads(conn);
-                    Ok(ends.lock().unwrap().send((conn.peer_addr(), reads))?)
+                    Ok(ends.lock().unwrap().send((conn.peer(), reads))?)
                 },
                 |_| Ok(()),
             )
@@ -75,7 +75,10 @@ fn a_read_returns_0_at_the_peers_end_of_stream_and_never_because_of_a_drain_or_a
         for client in &mut clients {
             client.write_all(b"in a message").unwrap();
         }
-        let left: Vec<_> = leavers.iter().map(|it| it.local_addr().unwrap()).collect();
+        let left: Vec<_> = leavers
+            .iter()
+            .map(|it| it.local_addr().unwrap().into())
+            .collect();
         drop(leavers);
         wait_open(&server, 50);
         within("the shutdown", DEADLINE, move || server.shutdown(deadline));

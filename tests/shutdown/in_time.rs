@@ -213,7 +213,7 @@ fn a_handler_that_never_returns_is_named_and_holds_up_nobody_elses_messages() {
     };
     assert_eq!(
         (left.id, left.peer, left.state),
-        (1, stuck.local_addr().unwrap(), Activity::Working)
+        (1, stuck.local_addr().unwrap().into(), Activity::Working)
     );
     assert_eq!((report.stats.open, report.stats.ended.total()), (1, 1));
     drop(release);

@@ -164,7 +164,7 @@ fn an_abort_ends_a_blocked_reader_writer_or_sender_and_a_rate_pause_and_nobody_e
         wait_until("a blocked handler", DEADLINE, || {
             server.connections().iter().any(|it| {
                 id = it.id;
-                it.peer == client.local_addr().unwrap()
+                it.peer == client.local_addr().unwrap().into()
                     && it.state == state
                     && it.in_state > Duration::from_millis(250)
             })

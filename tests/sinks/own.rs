@@ -2,7 +2,7 @@
 //! again, how it waits, and where it ends.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::common::ledger::assert_both_close;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::{Batches, Sink, SinkError};
-use drainline::{DropReason, Listener, Server};
+use drainline::{DropReason, Listener, Peer, Server};
 
 fn start(sink: impl Sink) -> (Server, TcpStream) {
     let server = small::ingest()
@@ -263,7 +263,7 @@ fn a_sink_that_finds_its_place_gone_ends_the_server_although_nothing_flows() {
 }
 
 /// Peer, connection, index and name of the listener, time, and messages of a batch.
-type Told = (SocketAddr, u64, (usize, String), SystemTime, Vec<u8>);
+type Told = (Peer, u64, (usize, String), SystemTime, Vec<u8>);
 
 /// Tells of each batch where it came from, when, and what its messages are.
 struct Origins {
@@ -282,7 +282,7 @@ impl Sink for Origins {
 
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         while let Some(batch) = batches.first() {
-            let (peer, id) = (batch.peer_addr(), batch.connection_id());
+            let (peer, id) = (batch.peer(), batch.connection_id());
             let listener = (batch.listener_index(), batch.listener().to_owned());
             let at = batch.received_at();
             let bytes = batch.as_bytes().to_vec();
@@ -326,7 +326,11 @@ fn a_batch_says_where_it_came_from_and_when() {
             };
             assert_eq!(
                 (peer, index, bytes),
-                (addr, (listener, name), format!("{message}\n").into_bytes())
+                (
+                    addr.into(),
+                    (listener, name),
+                    format!("{message}\n").into_bytes()
+                )
             );
             assert!(at <= SystemTime::now(), "{at:?}");
             // A tick may be late where others use the processors.

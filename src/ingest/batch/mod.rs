@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use memchr::{memchr, memchr_iter};
 
 use super::framing::{Count, Header, OutputFraming};
-use crate::server::{Config, Weigh, heap_bytes};
+use crate::server::{Config, Peer, Weigh, heap_bytes};
 use buffer::Buffer;
 
 /// Whole messages of one connection in one buffer, framed as they are written out: the one thread
@@ -35,7 +35,7 @@ pub struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) connection: u64,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) listener: u32,
     /// The listener's own: it lives as long as the listener, and no batch counts it.
     pub(crate) listener_name: Option<Arc<str>>,
@@ -47,7 +47,7 @@ impl Default for Origin {
     fn default() -> Self {
         Origin {
             connection: 0,
-            peer: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into(),
             listener: 0,
             listener_name: None,
             received_at: UNIX_EPOCH,
@@ -92,8 +92,8 @@ impl Batch {
         self.origin.connection
     }
 
-    /// The address of the peer that sent the batch.
-    pub fn peer_addr(&self) -> SocketAddr {
+    /// The peer that sent the batch.
+    pub fn peer(&self) -> Peer {
         self.origin.peer
     }
 
@@ -104,7 +104,7 @@ impl Batch {
     }
 
     /// The place of the listener that accepted the connection among the server's, from 0: as in
-    /// [`Server::local_addrs`](crate::Server::local_addrs).
+    /// [`Server::addresses`](crate::Server::addresses).
     pub fn listener_index(&self) -> usize {
         self.origin.listener as usize
     }

@@ -32,7 +32,7 @@ impl BusyRead {
             return None;
         }
         self.look_with(polling, || {
-            match recv(&state.stream, &mut *buf, RecvFlags::DONTWAIT) {
+            match recv(&state.socket, &mut *buf, RecvFlags::DONTWAIT) {
                 Err(Errno::WOULDBLOCK) => None,
                 got => Some(got.map(|(_, read)| read)),
             }
@@ -96,7 +96,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
-        let state = ConnectionState::new(1, peer, stream, ListenerName::default());
+        let state = ConnectionState::new(1, peer.into(), stream.into(), ListenerName::default());
         (state, client)
     }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,6 +19,7 @@ use crate::policy::Activity;
 use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::error::Ended;
 use crate::server::ledger::{DropReason, EndReason};
+use crate::server::peer::{Address, Peer};
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::logger::Logger;
@@ -80,17 +81,17 @@ impl Connection {
         self.state.id
     }
 
-    /// The peer's address.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.state.peer
+    /// The other end of the connection.
+    pub fn peer(&self) -> Peer {
+        self.state.peer()
     }
 
     /// The address that the peer connected to (getsockname(2)).
     ///
     /// # Errors
     /// As [`TcpStream::local_addr`](std::net::TcpStream::local_addr).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.state.stream.local_addr()
+    pub fn local_addr(&self) -> io::Result<Address> {
+        Address::of(&self.state.socket)
     }
 
     /// The name of the listener that accepted the connection
@@ -105,7 +106,7 @@ impl Connection {
     }
 
     /// The index of the listener that accepted the connection, as in
-    /// [`Server::local_addrs`](crate::Server::local_addrs).
+    /// [`Server::addresses`](crate::Server::addresses).
     pub fn listener_index(&self) -> usize {
         self.state.listener.index()
     }
@@ -181,7 +182,7 @@ impl Connection {
             return Ok(None);
         }
         self.state.enter(Activity::Reading);
-        let got = rustix::net::recv(&self.state.stream, &mut buf[..most], RecvFlags::DONTWAIT);
+        let got = rustix::net::recv(&self.state.socket, &mut buf[..most], RecvFlags::DONTWAIT);
         self.state.enter(Activity::Working);
         match got.map(|(_, read)| read) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
@@ -218,7 +219,7 @@ impl Connection {
     /// # Errors
     /// The connection is closed already.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        self.state.stream.shutdown(Shutdown::Write)
+        self.state.socket.shutdown(Shutdown::Write)
     }
 
     /// A writer to the peer for other threads, such as a subscription or a timer. See [`Writer`].
@@ -390,7 +391,7 @@ impl Read for &Connection {
             let found = self
                 .busy_read
                 .look(&self.state, &self.shared.busy_polling, buf);
-            let got = found.unwrap_or_else(|| rustix::io::read(&self.state.stream, buf));
+            let got = found.unwrap_or_else(|| rustix::io::read(&self.state.socket, buf));
             self.state.enter(Activity::Working);
             if got == Err(Errno::INTR) {
                 continue;
@@ -467,7 +468,7 @@ impl Write for Connection {
 /// deadlines and are not counted.
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.state.stream.as_fd()
+        self.state.socket.as_fd()
     }
 }
 
@@ -475,7 +476,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("id", &self.id())
-            .field("peer", &self.peer_addr())
+            .field("peer", &self.peer())
             .finish_non_exhaustive()
     }
 }

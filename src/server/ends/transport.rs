@@ -115,7 +115,7 @@ pub(super) fn send_all(
 pub(super) fn send_now(state: &ConnectionState, part: &[u8]) -> io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     loop {
-        match rustix::net::send(&state.stream, part, flags) {
+        match rustix::net::send(&state.socket, part, flags) {
             Ok(sent) => return Ok(sent),
             Err(Errno::WOULDBLOCK) => return Ok(0),
             Err(Errno::INTR) => {}

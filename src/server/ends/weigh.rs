@@ -150,7 +150,8 @@ macro_rules! without_heap {
 
 without_heap! {
     (), bool, char, i8, u16, u32, u64, u128, usize, i16, i32, i64, i128, isize, f32, f64,
-    std::net::IpAddr, std::net::SocketAddr, std::time::Duration, std::time::Instant,
+    std::net::IpAddr, std::net::SocketAddr, crate::server::peer::Peer, std::time::Duration,
+    std::time::Instant,
     std::time::SystemTime,
 }
 

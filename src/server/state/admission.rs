@@ -5,7 +5,7 @@
 //! thread, which waits for another client, keeps its permit and is a free slot.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::waker::Waker;
 use crate::policy::{IdleLimit, TokenBucket};
 use crate::server::config::Config;
 use crate::server::ledger::RejectReason;
+use crate::server::peer::Peer;
 
 /// Costs about a tenth of a processor. A kernel queue that one address has filled (4,096 clients by
 /// default) is empty in less than half a second, so other clients wait no longer behind it.
@@ -147,11 +148,11 @@ impl Admission {
     /// busy.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        peer: SocketAddr,
+        peer: Peer,
         now: Duration,
     ) -> Result<AddressPermit, Duration> {
         let max = self.max_per_address;
-        let counted = max.and_then(|max| Some((max, self.key_of(peer)?)));
+        let counted = max.and_then(|max| Some((max, self.key_of(peer.ip()?)?)));
         let mut inner = self.inner.lock();
         if let Some((max, key)) = counted {
             let out = inner.per_address.entry(key).or_insert(0);
@@ -171,7 +172,7 @@ impl Admission {
     }
 
     /// The key by which a peer's connections are counted, unless its network is exempt.
-    fn key_of(&self, peer: SocketAddr) -> Option<IpAddr> {
+    fn key_of(&self, peer: IpAddr) -> Option<IpAddr> {
         let (address, key) = address_of(peer);
         let is_exempt = self.exempt.iter().any(|network| network.contains(&address));
         (!is_exempt).then_some(key)
@@ -388,8 +389,8 @@ fn canonical(network: IpNet) -> IpNet {
 /// The address to compare with exempt networks, and the key by which connections are counted. An
 /// IPv4-mapped address is IPv4, and the key of an IPv6 address is its /64, since a host usually has
 /// a whole /64 (RFC 6177, section 2).
-fn address_of(peer: SocketAddr) -> (IpAddr, IpAddr) {
-    let address = peer.ip().to_canonical();
+fn address_of(peer: IpAddr) -> (IpAddr, IpAddr) {
+    let address = peer.to_canonical();
     let key = match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {
@@ -405,9 +406,7 @@ mod tests {
     use super::*;
 
     fn key(ip: &str) -> String {
-        address_of(SocketAddr::new(ip.parse().expect("an address"), 1))
-            .1
-            .to_string()
+        address_of(ip.parse().expect("an address")).1.to_string()
     }
 
     #[test]
@@ -432,7 +431,7 @@ mod tests {
         assert_eq!(key("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
-        let peer = SocketAddr::new("2001:db8::5".parse().expect("an address"), 1);
-        assert_eq!(address_of(peer).0, peer.ip());
+        let peer = "2001:db8::5".parse().expect("an address");
+        assert_eq!(address_of(peer).0, peer);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::Socket;
 
 use super::turns::{End, Turns};
 use crate::policy::{Activity, Counts, Sample, Ticket};
 use crate::server::config::TICK;
 use crate::server::deadline::MAX_PARK;
 use crate::server::ledger::{DropReason, EndReason};
+use crate::server::peer::{Address, Peer};
 
 /// A connection's wait for the buffer. A connection joins and leaves the queue under the quota's
 /// lock; its handler takes the outcome from here.
@@ -45,7 +47,7 @@ pub(crate) struct ListenerName {
 impl ListenerName {
     /// The name of one of `count` listeners: its own, or else its address. Texts about a connection
     /// say it where there are several listeners, or the listener has a name of its own.
-    pub(crate) fn new(index: usize, count: usize, own: Option<&str>, address: SocketAddr) -> Self {
+    pub(crate) fn new(index: usize, count: usize, own: Option<&str>, address: &Address) -> Self {
         ListenerName {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             is_in_texts: count > 1 || own.is_some(),
@@ -133,8 +135,9 @@ impl Drop for ServedHere {
 pub(crate) struct ConnectionState {
     published: Published,
     pub(crate) id: u64,
-    pub(crate) peer: SocketAddr,
-    pub(crate) stream: TcpStream,
+    peer: Peer,
+    /// Raw, of TCP and Unix alike.
+    pub(crate) socket: Socket,
     pub(crate) listener: ListenerName,
     pub(crate) turns: Arc<Turns>,
     thread: OnceLock<Thread>,
@@ -146,12 +149,7 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(
-        id: u64,
-        peer: SocketAddr,
-        stream: TcpStream,
-        listener: ListenerName,
-    ) -> Self {
+    pub(crate) fn new(id: u64, peer: Peer, socket: Socket, listener: ListenerName) -> Self {
         let published = Published::default();
         published
             .activity
@@ -160,7 +158,7 @@ impl ConnectionState {
             published,
             id,
             peer,
-            stream,
+            socket,
             listener,
             turns: Arc::default(),
             thread: OnceLock::new(),
@@ -170,9 +168,13 @@ impl ConnectionState {
         }
     }
 
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// The connection in a log line: `connection 17 from 192.0.2.1:4711`, and its listener.
     pub(crate) fn label(&self) -> String {
-        let (id, peer, at) = (self.id, self.peer, self.listener.at());
+        let (id, peer, at) = (self.id, self.peer(), self.listener.at());
         format!("connection {id} from {peer}{at}")
     }
 
@@ -308,8 +310,8 @@ impl ConnectionState {
     /// ends the wait, too: its socket is shut down then.
     pub(crate) fn poll_writable_or_end_of(&self, other: &ConnectionState, wait: Duration) {
         let mut fds = [
-            PollFd::new(&self.stream, PollFlags::OUT),
-            PollFd::new(&other.stream, PollFlags::empty()),
+            PollFd::new(&self.socket, PollFlags::OUT),
+            PollFd::new(&other.socket, PollFlags::empty()),
         ];
         if let Ok(timeout) = Timespec::try_from(wait) {
             let _ = poll(&mut fds, Some(&timeout));
@@ -323,7 +325,7 @@ impl ConnectionState {
 
     /// What poll(2) found, if anything. Its errors find nothing: callers look again.
     fn poll(&self, events: PollFlags, wait: Duration) -> PollFlags {
-        let mut fds = [PollFd::new(&self.stream, events)];
+        let mut fds = [PollFd::new(&self.socket, events)];
         let wait = Timespec::try_from(wait);
         match wait.map(|wait| poll(&mut fds, Some(&wait))) {
             Ok(Ok(_)) => fds[0].revents(),
@@ -353,13 +355,13 @@ impl ConnectionState {
     /// The end reason must have been set before, or a woken read would take the shutdown for the
     /// peer's end.
     pub(crate) fn disconnect(&self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
         self.unpark();
     }
 
     /// As [`disconnect`](ConnectionState::disconnect), but the handler can still write a goodbye.
     pub(crate) fn stop_reading(&self) {
-        let _ = self.stream.shutdown(Shutdown::Read);
+        let _ = self.socket.shutdown(Shutdown::Read);
         self.unpark();
     }
 
@@ -370,7 +372,7 @@ impl ConnectionState {
         self.turns.close();
         let turn = self.turns.join();
         if !turn.is_up() {
-            let _ = self.stream.shutdown(Shutdown::Both);
+            let _ = self.socket.shutdown(Shutdown::Both);
         }
         while !turn.is_up() {
             std::thread::park_timeout(MAX_PARK);
@@ -384,7 +386,7 @@ impl ConnectionState {
             self.published.is_complete.store(true, Ordering::Release);
         }
         self.published.drain.store(true, Ordering::Release);
-        let _ = self.stream.shutdown(Shutdown::Read);
+        let _ = self.socket.shutdown(Shutdown::Read);
         self.unpark();
     }
 
@@ -396,13 +398,13 @@ impl ConnectionState {
 
     /// Bytes that the kernel has received and nobody has read; 0 if the kernel does not tell.
     pub(crate) fn unread_bytes(&self) -> u64 {
-        unread_bytes(&self.stream)
+        unread_bytes(&self.socket)
     }
 }
 
 /// Bytes in the kernel's receive queue (FIONREAD, tcp(7)); 0 if the kernel does not tell.
-pub(crate) fn unread_bytes(stream: &TcpStream) -> u64 {
-    rustix::io::ioctl_fionread(stream).unwrap_or(0)
+pub(crate) fn unread_bytes(socket: &Socket) -> u64 {
+    rustix::io::ioctl_fionread(socket).unwrap_or(0)
 }
 
 /// Adds to a counter that has only one writer.

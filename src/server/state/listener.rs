@@ -1,17 +1,18 @@
 //! A listening socket: binding, accepting, and refusing connects for a while with the port kept.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, TcpKeepalive, Type};
 
 use super::accept_queue::{Queued, SocketTable};
 use super::connection_state::ListenerName;
 use crate::server::config::{Config, OnOverload};
 use crate::server::deadline::Deadline;
+use crate::server::peer::{Address, Peer};
 
 /// A socket filter that drops segments with SYN and passes all others. The filter of a TCP socket
 /// begins at the TCP header (socket(7), SO_ATTACH_FILTER), whose 14th byte has the flags (RFC 9293,
@@ -33,8 +34,8 @@ const NO_SYN: &[SockFilter] = {
 /// A bound, listening, non-blocking socket.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
-    socket: TcpListener,
-    pub(crate) address: SocketAddr,
+    socket: Socket,
+    pub(crate) address: Address,
     pub(crate) name: ListenerName,
     backlog: i32,
     /// The socket was handed in by an embedder or a supervisor, who may go on using it. So
@@ -54,7 +55,7 @@ pub(crate) struct BoundListener {
 /// The outcome of one accept(2).
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    Client(TcpStream, SocketAddr),
+    Client(Socket, Peer),
     /// The kernel's queue is empty.
     Nobody,
     /// The client was gone before it was accepted, or a network error was pending on its socket
@@ -97,10 +98,10 @@ impl BoundListener {
             OnOverload::Refuse => Some(guard(bound, only_v6)?),
             OnOverload::Backlog | OnOverload::Close => None,
         };
-        listen(&SockRef::from(&socket), guard.as_ref(), backlog)?;
+        listen(&socket, guard.as_ref(), backlog)?;
         Ok(BoundListener {
-            socket: socket.into(),
-            address: bound,
+            socket,
+            address: bound.into(),
             name: ListenerName::default(),
             backlog,
             is_inherited: false,
@@ -123,18 +124,14 @@ impl BoundListener {
     /// # Errors
     /// Another listener of this server has the port in that family, or another process had it
     /// before.
-    fn guard_other_family(&mut self) -> io::Result<()> {
-        let others: IpAddr = match self.is_v4() {
+    fn guard_other_family(&mut self, own: SocketAddr) -> io::Result<()> {
+        let others: IpAddr = match is_v4(own) {
             true => Ipv6Addr::UNSPECIFIED.into(),
             false => Ipv4Addr::UNSPECIFIED.into(),
         };
-        let others = SocketAddr::new(others, self.address.port());
+        let others = SocketAddr::new(others, own.port());
         self.other_family = Some(guard(others, others.is_ipv6())?);
         Ok(())
-    }
-
-    fn is_v4(&self) -> bool {
-        self.address.ip().to_canonical().is_ipv4()
     }
 
     /// Whether connects can be refused for a while without losing the port.
@@ -143,10 +140,11 @@ impl BoundListener {
     }
 
     /// Takes over a socket that is bound and listens already.
-    pub(crate) fn inherit(socket: TcpListener, config: &Config) -> io::Result<BoundListener> {
+    pub(crate) fn inherit(socket: Socket, config: &Config) -> io::Result<BoundListener> {
         socket.set_nonblocking(true)?;
-        set_inherited_options(&SockRef::from(&socket), config)?;
-        let address = socket.local_addr()?;
+        set_inherited_options(&socket, config)?;
+        let address = Address::of(&socket)?;
+        let table = address.socket_addr().and_then(SocketTable::open);
         Ok(BoundListener {
             socket,
             address,
@@ -157,7 +155,7 @@ impl BoundListener {
             other_family: None,
             is_shut_down: false,
             ignores_connects: false,
-            table: SocketTable::open(address),
+            table,
         })
     }
 
@@ -168,7 +166,9 @@ impl BoundListener {
     /// The listener itself does not work any more.
     pub(crate) fn accept(&self) -> io::Result<Accepted> {
         let error = match self.socket.accept() {
-            Ok((stream, peer)) => return Ok(Accepted::Client(stream, canonical(peer))),
+            Ok((socket, address)) => {
+                return Ok(Accepted::Client(socket, Peer::accepted(&address)?));
+            }
             Err(error) => error,
         };
         match Errno::from_io_error(&error) {
@@ -246,7 +246,7 @@ impl BoundListener {
     pub(crate) fn ignore_connects(&mut self) -> io::Result<bool> {
         let is_new = !self.ignores_connects && !self.is_shut_down && !self.is_inherited;
         if is_new {
-            SockRef::from(&self.socket).attach_filter(NO_SYN)?;
+            self.socket.attach_filter(NO_SYN)?;
             self.ignores_connects = true;
         }
         Ok(is_new)
@@ -254,7 +254,7 @@ impl BoundListener {
 
     pub(crate) fn stop_ignoring_connects(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.ignores_connects) {
-            SockRef::from(&self.socket).detach_filter()?;
+            self.socket.detach_filter()?;
         }
         Ok(())
     }
@@ -281,8 +281,7 @@ impl BoundListener {
     pub(crate) fn listen_again(&mut self) -> io::Result<bool> {
         self.stop_ignoring_connects()?;
         if self.is_shut_down {
-            let socket = SockRef::from(&self.socket);
-            match listen(&socket, self.guard.as_ref(), self.backlog) {
+            match listen(&self.socket, self.guard.as_ref(), self.backlog) {
                 Ok(()) => self.is_shut_down = false,
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE) => {
                     return Ok(false);
@@ -301,17 +300,20 @@ pub(crate) fn guard_other_families(listeners: &mut [BoundListener]) -> Vec<Socke
     let mut unguarded = Vec::new();
     for index in 0..listeners.len() {
         let listener = &mut listeners[index];
+        let Some(own) = listener.address.socket_addr() else {
+            continue;
+        };
         if listener.guard.is_none() {
             continue;
         }
-        let is_taken = match listener.guard_other_family() {
+        let is_taken = match listener.guard_other_family(own) {
             Ok(()) => false,
             // On a system without IPv6 nobody can take the port there.
             Err(error) => error.kind() == io::ErrorKind::AddrInUse,
         };
-        if is_taken && !has_other_family(listeners, index) {
+        if is_taken && !has_other_family(listeners, index, own) {
             listeners[index].guard = None;
-            unguarded.push(listeners[index].address);
+            unguarded.push(own);
         }
     }
     unguarded
@@ -319,15 +321,20 @@ pub(crate) fn guard_other_families(listeners: &mut [BoundListener]) -> Vec<Socke
 
 /// Whether this server has the port in both families: the listener takes both, or another listener
 /// has the port in the other family or guards it.
-fn has_other_family(listeners: &[BoundListener], index: usize) -> bool {
-    let own = &listeners[index];
-    let takes_both = || SockRef::from(&own.socket).only_v6().is_ok_and(|only| !only);
-    let is_wildcard_v6 = own.address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
-    let mut others = listeners.iter().filter(|other| {
-        other.address.port() == own.address.port()
-            && (other.is_v4() != own.is_v4() || other.other_family.is_some())
-    });
-    is_wildcard_v6 && takes_both() || others.next().is_some()
+fn has_other_family(listeners: &[BoundListener], index: usize, own: SocketAddr) -> bool {
+    let takes_both = || listeners[index].socket.only_v6().is_ok_and(|only| !only);
+    let is_wildcard_v6 = own.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let has_it = |other: &BoundListener| {
+        other.address.socket_addr().is_some_and(|address| {
+            address.port() == own.port()
+                && (is_v4(address) != is_v4(own) || other.other_family.is_some())
+        })
+    };
+    is_wildcard_v6 && takes_both() || listeners.iter().any(has_it)
+}
+
+fn is_v4(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_ipv4()
 }
 
 impl AsFd for BoundListener {
@@ -369,7 +376,7 @@ fn guard(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
 /// Calls listen(2), which fails beside the guard unless both sockets have SO_REUSEPORT and one
 /// owner. Both have the option for this one call only, so that no other process of the same user
 /// can listen beside this server later.
-fn listen(socket: &SockRef<'_>, guard: Option<&Socket>, backlog: i32) -> io::Result<()> {
+fn listen(socket: &Socket, guard: Option<&Socket>, backlog: i32) -> io::Result<()> {
     let Some(guard) = guard else {
         return socket.listen(backlog);
     };
@@ -379,15 +386,6 @@ fn listen(socket: &SockRef<'_>, guard: Option<&Socket>, backlog: i32) -> io::Res
     socket.set_reuse_port(false)?;
     guard.set_reuse_port(false)?;
     listens
-}
-
-/// An IPv4 client of an IPv6 socket is logged, counted and limited by its IPv4 address.
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    match peer.ip().to_canonical() {
-        // Not rebuilt, because an IPv6 socket address has a scope.
-        IpAddr::V6(_) => peer,
-        v4 => SocketAddr::new(v4, peer.port()),
-    }
 }
 
 fn set_inherited_options(socket: &Socket, config: &Config) -> io::Result<()> {

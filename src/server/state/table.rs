@@ -65,7 +65,7 @@ impl Entry {
         let sample = state.sample();
         ConnectionInfo {
             id: state.id,
-            peer: state.peer,
+            peer: state.peer(),
             listener: state.listener.shared(),
             is_listener_in_text: state.listener.is_in_texts(),
             state: sample.activity,
@@ -326,7 +326,9 @@ impl Table {
         let inner = self.inner.lock();
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for entry in inner.connections.values() {
-            *counts.entry(entry.state.peer.ip()).or_default() += 1;
+            if let Some(address) = entry.state.peer().ip() {
+                *counts.entry(address).or_default() += 1;
+            }
         }
         counts.into_iter().max_by_key(|&(_, count)| count)
     }

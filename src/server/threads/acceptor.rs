@@ -5,19 +5,20 @@ mod rejecting;
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use socket2::Socket;
 
 use super::handler;
 use crate::server::config::{OnOverload, TICK};
 use crate::server::deadline::Deadline;
 use crate::server::error::{ServerError, drop_caught};
 use crate::server::ledger::{NotAcceptingReason, RejectReason};
+use crate::server::peer::Peer;
 use crate::server::state::Shared;
 use crate::server::state::accepting::NewClients;
 use crate::server::state::admission::{NotNow, Slot};
@@ -113,7 +114,7 @@ impl Acceptor {
                 break;
             }
             if let Err(error) = self.turn() {
-                let (address, source) = (self.listener.address, Arc::new(error));
+                let (address, source) = (self.listener.address.clone(), Arc::new(error));
                 self.shared
                     .fail(ServerError::ListenerFailed { address, source });
                 break;
@@ -182,9 +183,9 @@ impl Acceptor {
             return Ok(0);
         };
         match self.listener.accept()? {
-            Accepted::Client(stream, peer) => {
+            Accepted::Client(socket, peer) => {
                 self.starved = None;
-                self.admit(stream, peer, slot);
+                self.admit(socket, peer, slot);
                 handler::make_next(&self.shared);
                 Ok(1)
             }
@@ -218,8 +219,8 @@ impl Acceptor {
     /// Waits for clients and admits them, because the server is accepting.
     fn admit_clients(&mut self) -> io::Result<()> {
         if !self.listener.listen_again()? {
-            let address = self.listener.address;
             self.shared.table.accept_failed();
+            let address = &self.listener.address;
             self.shared
                 .logger
                 .log_limited("address in use", Level::Warn, || {
@@ -266,7 +267,7 @@ impl Acceptor {
                 Err(NotNow::Wait(wait)) => return Ok(Burst::Wait(wait)),
             };
             match self.listener.accept()? {
-                Accepted::Client(stream, peer) => match self.admit(stream, peer, slot) {
+                Accepted::Client(socket, peer) => match self.admit(socket, peer, slot) {
                     Next::Go => self.starved = None,
                     Next::Wait(wait) => return Ok(Burst::Wait(wait)),
                 },
@@ -288,13 +289,13 @@ impl Acceptor {
 
     /// Enters a client into the table, for an idle thread or one that is to be made, or rejects the
     /// client.
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, slot: Slot) -> Next {
+    fn admit(&mut self, socket: Socket, peer: Peer, slot: Slot) -> Next {
         let shared = &self.shared;
         let now = shared.now();
         let address = match shared.admission.admit(peer, now) {
             Ok(address) => address,
             Err(wait) => {
-                self.reject(&stream, peer, RejectReason::PerAddress);
+                self.reject(&socket, peer, RejectReason::PerAddress);
                 return match wait {
                     Duration::ZERO => Next::Go,
                     wait => Next::Wait(wait),
@@ -302,7 +303,7 @@ impl Acceptor {
             }
         };
         let client = Client {
-            stream,
+            socket,
             peer,
             listener: self.listener.name.clone(),
             address,

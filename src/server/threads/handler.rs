@@ -233,14 +233,14 @@ fn run<T>(
 
 fn log_begin(shared: &Shared, state: &ConnectionState) {
     shared.logger.log_debug(|| {
-        let (id, peer, at) = (state.id, state.peer, state.listener.name());
+        let (id, peer, at) = (state.id, state.peer(), state.listener.name());
         format!("connection {id} from {peer} accepted at {at}")
     });
 }
 
 fn log_end(shared: &Shared, state: &ConnectionState, reason: EndReason) {
     shared.logger.log_debug(|| {
-        let (id, peer, at) = (state.id, state.peer, state.listener.name());
+        let (id, peer, at) = (state.id, state.peer(), state.listener.name());
         let (messages, bytes) = (state.messages(), state.sample().bytes);
         let (messages, bytes) = (counted(messages, "message"), counted(bytes, "byte"));
         format!(

@@ -45,8 +45,8 @@ fn state(id: u64, stream: &TcpStream) -> Arc<ConnectionState> {
     let peer = stream.peer_addr().unwrap_or(([127, 0, 0, 1], 1).into());
     let state = Arc::new(ConnectionState::new(
         id,
-        peer,
-        stream,
+        peer.into(),
+        stream.into(),
         ListenerName::default(),
     ));
     let _served_here = state.serve_on_current_thread();

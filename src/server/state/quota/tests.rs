@@ -33,8 +33,8 @@ impl Books {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let state = ConnectionState::new(
             1,
-            stream.peer_addr().unwrap(),
-            stream,
+            stream.peer_addr().unwrap().into(),
+            stream.into(),
             ListenerName::default(),
         );
         Books {

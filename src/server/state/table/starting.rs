@@ -4,18 +4,19 @@
 //! No lock is held while the system makes a thread. So a thread may be past its last line before
 //! its JoinHandle is in the table: whichever of the two comes second tells the reaper.
 
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::Pid;
+use socket2::Socket;
 
 use super::{Entry, Inner, Starting, Table, Thread};
 use crate::policy::{Pace, Watch};
 use crate::server::error::drop_caught;
 use crate::server::ledger::RejectReason;
+use crate::server::peer::Peer;
 use crate::server::state::admission::{AddressPermit, Permit};
 use crate::server::state::connection_state::{ConnectionState, ListenerName, unread_bytes};
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
@@ -25,8 +26,8 @@ pub(crate) const MAX_STARTING: Duration = Duration::from_secs(10);
 
 /// A client that the kernel has handed over, and who is to serve it.
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) socket: Socket,
+    pub(crate) peer: Peer,
     pub(crate) listener: ListenerName,
     pub(crate) address: AddressPermit,
     pub(crate) handler: Arc<dyn Serve>,
@@ -35,7 +36,7 @@ pub(crate) struct Client {
 /// A client that was rejected after it had entered the table. Dropped without the table's lock:
 /// that returns its permits, and may drop the last of the embedder's handler.
 pub(crate) struct Rejected {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     _starting: Starting,
     _entry: Option<Entry>,
 }
@@ -209,12 +210,12 @@ impl Inner {
     /// client as rejected and returns it.
     fn enter(&mut self, client: Client) -> Result<Job, Client> {
         if self.is_closed {
-            let unread_bytes = unread_bytes(&client.stream);
+            let unread_bytes = unread_bytes(&client.socket);
             self.counts.reject(RejectReason::Shutdown, 1, unread_bytes);
             return Err(client);
         }
         let Client {
-            stream,
+            socket,
             peer,
             listener,
             address,
@@ -222,7 +223,7 @@ impl Inner {
         } = client;
         self.last_id += 1;
         self.counts.starting += 1;
-        let connection = Arc::new(ConnectionState::new(self.last_id, peer, stream, listener));
+        let connection = Arc::new(ConnectionState::new(self.last_id, peer, socket, listener));
         if self.is_draining {
             connection.drain();
         }
@@ -255,7 +256,7 @@ impl Inner {
         self.counts.starting -= 1;
         self.counts.reject(reason, 1, connection.unread_bytes());
         Rejected {
-            peer: connection.peer,
+            peer: connection.peer(),
             _entry: self.connections.remove(&connection.id),
             _starting: starting,
         }

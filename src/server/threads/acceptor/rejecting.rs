@@ -2,15 +2,16 @@
 //! descriptor left to accept them with.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use log::Level;
+use socket2::Socket;
 
 use super::{Acceptor, BURST, FIRST_BACKOFF, MAX_QUEUED, open_reserve};
 use crate::server::deadline::Deadline;
 use crate::server::error::drop_caught;
 use crate::server::ledger::{Reason, RejectReason, counted};
+use crate::server::peer::Peer;
 use crate::server::state::connection_state::unread_bytes;
 use crate::server::state::listener::Accepted;
 
@@ -19,9 +20,9 @@ use crate::server::state::listener::Accepted;
 const MAX_HANDSHAKE: Duration = Duration::from_millis(200);
 
 impl Acceptor {
-    pub(super) fn reject(&self, stream: &TcpStream, peer: SocketAddr, reason: RejectReason) {
+    pub(super) fn reject(&self, socket: &Socket, peer: Peer, reason: RejectReason) {
         let shared = &self.shared;
-        shared.table.rejected(reason, 1, unread_bytes(stream));
+        shared.table.rejected(reason, 1, unread_bytes(socket));
         shared.logger.log_debug(|| {
             let at = self.listener.name.name();
             format!("rejected {peer} at {at}: {reason}")
@@ -61,7 +62,7 @@ impl Acceptor {
     pub(super) fn reject_burst(&mut self, reason: RejectReason) -> io::Result<()> {
         for _ in 0..BURST {
             match self.listener.accept()? {
-                Accepted::Client(stream, peer) => self.reject(&stream, peer, reason),
+                Accepted::Client(socket, peer) => self.reject(&socket, peer, reason),
                 Accepted::Nobody => break,
                 Accepted::Gone => {}
                 Accepted::Starved(_) => return self.reject_with_reserve(),
@@ -74,8 +75,8 @@ impl Acceptor {
     /// the descriptor, the client stays in the kernel's queue until the next try.
     pub(super) fn reject_with_reserve(&mut self) -> io::Result<()> {
         drop(self.reserve.take());
-        if let Accepted::Client(stream, peer) = self.listener.accept()? {
-            self.reject(&stream, peer, RejectReason::NoDescriptor);
+        if let Accepted::Client(socket, peer) = self.listener.accept()? {
+            self.reject(&socket, peer, RejectReason::NoDescriptor);
         }
         self.reserve = open_reserve().ok();
         self.wait_for_change(Some(FIRST_BACKOFF))
@@ -103,7 +104,7 @@ impl Acceptor {
     pub(super) fn empty_queue(&mut self, reason: RejectReason) -> bool {
         for _ in 0..MAX_QUEUED {
             match self.listener.accept() {
-                Ok(Accepted::Client(stream, peer)) => self.reject(&stream, peer, reason),
+                Ok(Accepted::Client(socket, peer)) => self.reject(&socket, peer, reason),
                 Ok(Accepted::Gone) => {}
                 Ok(Accepted::Nobody) | Err(_) => return true,
                 Ok(Accepted::Starved(_)) => match self.reserve.take() {
@@ -126,7 +127,7 @@ impl Acceptor {
         }
         let clients = queued.clients as u64;
         shared.table.rejected(reason, clients, queued.unread_bytes);
-        let (at, clients) = (self.listener.address, counted(clients, "client"));
+        let (at, clients) = (&self.listener.address, counted(clients, "client"));
         let text = format!(
             "rejected {clients} in the queue of {at}: {reason}; no descriptor was left to accept them with"
         );
