@@ -102,6 +102,8 @@ struct Readme;
 pub use ipnet::IpNet;
 pub use log::Level;
 pub use policy::{Activity, OverloadLevel, Weight};
+#[doc(hidden)]
+pub use server::proxy_head;
 pub use server::{
     Address, BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo,
     ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,

@@ -28,6 +28,7 @@ mod error;
 mod ledger;
 mod loss;
 mod peer;
+pub mod proxy_head;
 pub mod ranges;
 mod report;
 
