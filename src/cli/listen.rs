@@ -14,6 +14,9 @@ use super::values::Address;
 pub(crate) enum ListenUrl {
     /// `tcp://ADDRESS`, or an address alone.
     Tcp(SocketAddr),
+    /// `systemd:NAME`: on the sockets of this name that a service manager passes, or on all that it
+    /// passes where the name is empty.
+    Systemd(String),
 }
 
 impl ListenUrl {
@@ -21,6 +24,7 @@ impl ListenUrl {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             ListenUrl::Tcp(address) => Some(*address),
+            ListenUrl::Systemd(_) => None,
         }
     }
 }
@@ -36,6 +40,7 @@ impl Display for ListenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ListenUrl::Tcp(address) => address.fmt(f),
+            ListenUrl::Systemd(name) => write!(f, "{SYSTEMD}{name}"),
         }
     }
 }
@@ -49,11 +54,31 @@ struct Scheme {
     read: fn(&str) -> Result<ListenUrl, NotAccepted>,
 }
 
-const SCHEMES: &[Scheme] = &[Scheme {
-    prefix: "tcp://",
-    rest: "ADDRESS",
-    read: |rest| Address.read(rest).map(ListenUrl::Tcp),
-}];
+const SCHEMES: &[Scheme] = &[
+    Scheme {
+        prefix: "tcp://",
+        rest: "ADDRESS",
+        read: |rest| Address.read(rest).map(ListenUrl::Tcp),
+    },
+    Scheme {
+        prefix: SYSTEMD,
+        rest: "NAME",
+        read: |rest| descriptor_name(rest).map(ListenUrl::Systemd),
+    },
+];
+
+const SYSTEMD: &str = "systemd:";
+/// The longest name that a socket unit can give its sockets (FileDescriptorName=).
+const MAX_DESCRIPTOR_NAME: usize = 255;
+
+/// The name of sockets that are passed, or nothing.
+fn descriptor_name(typed: &str) -> Result<String, NotAccepted> {
+    let is_of_name = |c: char| c.is_ascii_graphic() && c != ':';
+    match typed.len() <= MAX_DESCRIPTOR_NAME && typed.chars().all(is_of_name) {
+        true => Ok(typed.to_owned()),
+        false => Err(NotAccepted::because("no name of a socket")),
+    }
+}
 
 /// A URL to listen on, or an address.
 pub(crate) struct Url;
@@ -98,8 +123,15 @@ impl Kind for Url {
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
         cases(
-            &["127.0.0.1:0", "tcp://[::1]:5140", "localhost:5140"],
             &[
+                "127.0.0.1:0",
+                "tcp://[::1]:5140",
+                "localhost:5140",
+                "systemd:syslog",
+                "systemd:",
+            ],
+            &[
+                "systemd:a:b",
                 "5140",
                 ":5140",
                 "127.0.0.1",

@@ -19,6 +19,7 @@ use super::listen::ListenUrl;
 use super::settings::Settings;
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
+use super::systemd::{self, Manager, Notifier, Passed};
 use super::usage::UsageError;
 use super::values::{self, SinkSpec};
 use super::{files, flag, report};
@@ -42,6 +43,8 @@ pub(crate) fn serve(
     settings: &Settings,
     started: impl FnOnce(&Arc<Server>) -> io::Result<()>,
 ) -> Result<ExitCode, UsageError> {
+    let mut passed = Passed::take();
+    let manager = Manager::of_process();
     let stderr = Stderr::open();
     start_log(settings.log_level, &stderr);
     raise_descriptor_limit();
@@ -51,14 +54,28 @@ pub(crate) fn serve(
     if let Some(path) = &settings.port_file {
         files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
     }
-    let server = Arc::new(start(settings, &stderr)?);
+    let builder = settings.builder_on(&mut passed)?;
+    let server = Arc::new(start(builder, settings, &stderr)?);
+    let log = |text: String| server.logger().log(Level::Warn, text);
+    passed.unused().into_iter().for_each(log);
+    drop(passed);
+    let manager = manager.unwrap_or_else(|error| {
+        log(format!("cannot tell the service manager anything: {error}"));
+        None
+    });
     let no_thread = |error| failed(&format!("cannot start a thread for signals: {error}"));
+    let notifier = manager
+        .map(|manager| Notifier::start(manager, Arc::clone(&server)))
+        .transpose()
+        .map_err(no_thread)?;
+    let teller = notifier.as_ref().map(Notifier::teller).unwrap_or_default();
     let (lister, lists) = Lister::start(Arc::clone(&server), Arc::clone(&stderr), settings.report)
         .map_err(no_thread)?;
     let hands = Hands {
         server: Arc::clone(&server),
         stderr: Arc::clone(&stderr),
         lister: lister.clone(),
+        teller: teller.clone(),
         drain_timeout: settings.config.drain_timeout,
         format: settings.report,
         has_file: matches!(settings.sink, SinkSpec::File(_)),
@@ -74,8 +91,12 @@ pub(crate) fn serve(
         })?;
     }
     stderr.say(&banner(settings, &server));
+    teller.serves(format!("listening on {}", listed(&server)));
     started(&server).map_err(|error| failed(&error.to_string()))?;
     let report = server.wait_before_exit();
+    if let Some(notifier) = notifier {
+        notifier.end();
+    }
     signals.end();
     lister.give_way();
     let _ = lists.join();
@@ -130,7 +151,19 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         SinkSpec::File(_) => PIPE_OF_SIGNALS + SINK_FILE,
         SinkSpec::Null | SinkSpec::Stdout => PIPE_OF_SIGNALS,
     };
-    let builder = builder(settings).reserve(THREADS, DESCRIPTORS + not_open);
+    let passed = settings
+        .listen
+        .iter()
+        .filter(|listen| matches!(listen, ListenUrl::Systemd(_)));
+    let manager = if Manager::is_there() {
+        systemd::DESCRIPTORS
+    } else {
+        0
+    };
+    let not_open = not_open + passed.count() as u64 + manager;
+    let builder = settings
+        .builder()
+        .reserve(threads(), DESCRIPTORS + not_open);
     let (limits, more_notes) = match &settings.sink {
         SinkSpec::Null => builder.check_without_output(),
         SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),
@@ -152,7 +185,13 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
 /// An address cannot be listened on, whoever has it.
 fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
     let mut notes = Vec::new();
-    for address in settings.listen.iter().filter_map(ListenUrl::address) {
+    for listen in &settings.listen {
+        let Some(address) = listen.address() else {
+            notes.push(format!(
+                "--listen {listen}: a start fails unless the service manager passes a listening TCP socket"
+            ));
+            continue;
+        };
         match addresses::check(address).map_err(|error| listen_failed(&address.into(), &error))? {
             Bindable::Free => {}
             Bindable::InUse => notes.push(format!(
@@ -175,12 +214,23 @@ pub(crate) fn check_start(settings: &Settings) -> Result<(), UsageError> {
 }
 
 fn builder(settings: &Settings) -> IngestBuilder {
-    settings.builder().reserve(THREADS, DESCRIPTORS)
+    settings.builder().reserve(threads(), DESCRIPTORS)
 }
 
-fn start(settings: &Settings, stderr: &Arc<Stderr>) -> Result<Server, UsageError> {
+fn threads() -> u64 {
+    match Manager::is_there() {
+        true => THREADS + systemd::THREADS,
+        false => THREADS,
+    }
+}
+
+fn start(
+    builder: IngestBuilder,
+    settings: &Settings,
+    stderr: &Arc<Stderr>,
+) -> Result<Server, UsageError> {
     let sink_failed = |error| sink_failed(&settings.sink, &error);
-    let builder = builder(settings);
+    let builder = builder.reserve(threads(), DESCRIPTORS);
     let mut remarks = Vec::new();
     let started = match &settings.sink {
         SinkSpec::Stdout => {
@@ -302,14 +352,20 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
+/// The addresses that it listens on, in one line.
+fn listed(server: &Server) -> String {
+    let addresses = server.local_addrs().iter();
+    let listed: Vec<String> = addresses.map(ToString::to_string).collect();
+    listed.join(", ")
+}
+
 fn banner(settings: &Settings, server: &Server) -> String {
     let addresses = server.local_addrs();
-    let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let mut text = format!(
         "drainline {}: {} from {} to {}\nlimits: {}",
         env!("CARGO_PKG_VERSION"),
         values::print_choice(values::FRAMING, &settings.framing),
-        listed.join(", "),
+        listed(server),
         settings.sink,
         server.limits()
     );

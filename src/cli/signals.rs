@@ -13,11 +13,13 @@ use drainline::Server;
 use log::Level;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::OFlags;
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator;
 
 use super::report;
 use super::stderr::{Lister, Stderr};
+use super::systemd::Teller;
 use super::values::ReportFormat;
 
 /// A second request to stop within this time is the first one repeated: timeout(1), npm and service
@@ -128,6 +130,7 @@ pub(super) struct Hands {
     pub(super) server: Arc<Server>,
     pub(super) stderr: Arc<Stderr>,
     pub(super) lister: Lister,
+    pub(super) teller: Teller,
     pub(super) drain_timeout: Duration,
     pub(super) format: ReportFormat,
     /// The sink is a file by its name, which SIGHUP reopens.
@@ -169,7 +172,7 @@ impl Signals {
                     // retries.
                     SIGXFSZ => {}
                     signal => match stops.come(Instant::now()) {
-                        Stop::First => hands.server.drain(hands.drain_timeout),
+                        Stop::First => drain(&hands),
                         Stop::Same => {}
                         Stop::Again => {
                             hands.lister.give_way();
@@ -190,6 +193,7 @@ impl Signals {
 /// Reopens the sink's file. Without one, a terminal that closed stops the server, which nobody
 /// could stop from there any more; during a drain, closing the terminal changes nothing.
 fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
+    let asked = NotifyState::monotonic_usec_now();
     let say = |reason, text: &str| {
         let logger = hands.server.logger();
         logger.log_limited(reason, Level::Info, || text.to_owned());
@@ -203,11 +207,20 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
             "SIGHUP: the terminal is gone; stopping",
         );
         if stops.come(Instant::now()) == Stop::First {
-            hands.server.drain(hands.drain_timeout);
+            drain(hands);
         }
+        return;
     } else {
         say("SIGHUP", "SIGHUP: there is no file to reopen");
     }
+    if let Ok(asked) = asked {
+        hands.teller.reloaded(asked);
+    }
+}
+
+fn drain(hands: &Hands) {
+    hands.server.drain(hands.drain_timeout);
+    hands.teller.is_draining();
 }
 
 impl Serving {

@@ -21,6 +21,7 @@ use super::threads::acceptor::Acceptor;
 pub struct Listener {
     source: Source,
     name: Option<String>,
+    is_shared: bool,
 }
 
 impl Listener {
@@ -34,6 +35,16 @@ impl Listener {
     /// [`ConnectionInfo`](crate::ConnectionInfo) and the log. Default: its address.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Says that somebody else keeps this socket open and hands it to the next server, as a service
+    /// manager does. Then a drain, once it has served whoever was in the kernel's queue as it
+    /// began, leaves later clients there for that server. Otherwise they are accepted, counted as
+    /// rejected and closed, since the kernel resets, uncounted, whoever is in the queue of a socket
+    /// that nobody holds. Has no effect on an address. Default: nobody else has it.
+    pub fn shared(mut self) -> Self {
+        self.is_shared = matches!(self.source, Source::Inherited(_));
         self
     }
 }
@@ -53,7 +64,11 @@ impl From<TcpListener> for Listener {
 
 impl From<Source> for Listener {
     fn from(source: Source) -> Self {
-        Listener { source, name: None }
+        Listener {
+            source,
+            name: None,
+            is_shared: false,
+        }
     }
 }
 
@@ -92,7 +107,12 @@ impl BoundListeners {
         let mut listeners = Vec::new();
         let mut names = Vec::new();
         let mut inherited = 0;
-        for Listener { source, name } in listens {
+        for listen in listens {
+            let Listener {
+                source,
+                name,
+                is_shared,
+            } = listen;
             names.push(name);
             listeners.push(match source {
                 Source::Address(address) => {
@@ -107,7 +127,7 @@ impl BoundListeners {
                 }
                 Source::Inherited(listener) => {
                     inherited += 1;
-                    BoundListener::inherit(listener.into(), config)
+                    BoundListener::inherit(listener.into(), is_shared, config)
                         .map_err(system("an inherited listener"))?
                 }
             });

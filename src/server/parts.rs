@@ -1,6 +1,7 @@
 //! The parts that a server is put together from, and the start of its threads.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,7 @@ impl Parts {
             promise: Mutex::new(Some(promise)),
             started: Instant::now(),
             tick_time: TickTime::now(),
+            ticks: AtomicU64::new(0),
             fixed_threads: listeners + limits::OWN_THREADS as usize,
             table: Arc::new(Table::new()),
             busy_polling: BusyPolling::new(config.busy_poll),

@@ -317,6 +317,20 @@ impl Server {
         }
     }
 
+    /// How many ticks the server's own watchdog has completed: ten a second while the server runs,
+    /// whatever its sink and its peers do. Each tick takes the locks that connections and messages
+    /// need. So a count that has stood still for seconds says that the server hangs, or that the
+    /// process gets no processor: for the watchdog of a supervisor.
+    pub fn ticks(&self) -> u64 {
+        self.shared.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Whether a drain has begun, or the server is over: by a call, a consumer that failed, or a
+    /// listener that broke.
+    pub fn is_draining(&self) -> bool {
+        self.shared.lifecycle.is_stopping()
+    }
+
     fn complete(&self, mut report: Report) -> Report {
         if let Some(layer) = &self.layer {
             layer.complete(&mut report);

@@ -24,4 +24,6 @@ mod signal_stacks;
 #[cfg(feature = "cli")]
 mod start;
 #[cfg(feature = "cli")]
+mod systemd;
+#[cfg(feature = "cli")]
 mod told_peers;

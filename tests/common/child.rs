@@ -49,8 +49,9 @@ impl Drainline {
         Drainline::with(args).start()
     }
 
+    /// Blocks until it listens, for at most [`DEADLINE`]; [`Launch::start`] has done so.
     #[track_caller]
-    pub(super) fn wait_until_listening(&mut self) {
+    pub fn wait_until_listening(&mut self) {
         let listening = try_wait_for(DEADLINE, || {
             if let Ok(text) = fs::read_to_string(&self.port_file) {
                 return Some(Some(text));

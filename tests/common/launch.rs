@@ -2,11 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::child::Drainline;
 use super::guard::Guarded;
@@ -48,6 +50,8 @@ pub struct Launch {
     stdout: Stdout,
     stderr: Stderr,
     shell: Option<String>,
+    by: Vec<OsString>,
+    passed: Option<OwnedFd>,
     uid: Option<u32>,
     bare: bool,
 }
@@ -60,6 +64,8 @@ impl Launch {
             stdout: Stdout::default(),
             stderr: Stderr::default(),
             shell: None,
+            by: Vec::new(),
+            passed: None,
             uid: None,
             bare: false,
         }
@@ -86,6 +92,20 @@ impl Launch {
     pub fn shell(mut self, line: impl Into<String>) -> Launch {
         self.shell = Some(line.into());
         self
+    }
+
+    /// Has another program execute it: its name and its arguments, which the child's follow.
+    pub fn by<A: AsRef<OsStr>>(mut self, program: &[A]) -> Launch {
+        self.by = program.iter().map(|arg| arg.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Passes it a descriptor under a name, as a service manager does (sd_listen_fds(3)).
+    pub fn passing(mut self, name: &str, descriptor: impl Into<OwnedFd>) -> Launch {
+        self.passed = Some(descriptor.into());
+        self.shell(format!(
+            "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}"
+        ))
     }
 
     /// Runs it as another user, which takes root.
@@ -142,7 +162,14 @@ impl Launch {
         // Open already, so that no folder on the way to it has to let that user pass.
         let opened = format!("/proc/self/fd/{}", binary.as_raw_fd());
         let mut command = match (self.shell, self.uid) {
-            (None, None) => Command::new(BINARY),
+            (None, None) => match self.by.split_first() {
+                None => Command::new(BINARY),
+                Some((program, args)) => {
+                    let mut command = Command::new(program);
+                    command.args(args).arg(BINARY);
+                    command
+                }
+            },
             (Some(line), _) => {
                 let mut command = Command::new("sh");
                 command.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), BINARY]);
@@ -156,7 +183,7 @@ impl Launch {
         }
         command.args(&args).env_remove("RUST_LOG").envs(self.envs);
         command
-            .stdin(Stdio::null())
+            .stdin(self.passed.map_or_else(Stdio::null, Stdio::from))
             .stdout(stdout)
             .stderr(Stdio::piped());
         let mut guarded = Guarded(command.spawn().unwrap());
@@ -193,4 +220,14 @@ fn value_of(args: &[OsString], flag: &str) -> Option<OsString> {
             text.strip_prefix(&glued).map(OsString::from)
         }
     })
+}
+
+/// A port that nobody has, and none of those that the kernel gives away: a server can come back to
+/// it.
+pub fn free_port() -> u16 {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
+    let mut tries = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    tries.find(is_free).unwrap()
 }

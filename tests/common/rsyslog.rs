@@ -7,16 +7,16 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
 use super::child::Drainline;
 use super::guard::Guarded;
+use super::launch::free_port;
 use super::programs::installed;
 use super::relay::Relay;
 use super::tagged::{self, Tagged};
@@ -157,14 +157,4 @@ impl Site {
         };
         whole.split(|byte| *byte == b'\n').map(number).collect()
     }
-}
-
-/// A port that nobody has, and none of those that the kernel gives away: a server can come back to
-/// it.
-fn free_port() -> u16 {
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
-    let mut tries = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    tries.find(is_free).unwrap()
 }

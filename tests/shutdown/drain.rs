@@ -1,7 +1,7 @@
 //! What a drain still delivers and answers, and what it leaves.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until, within};
 use drainline::ingest::{Batches, Sink, SinkError};
 use drainline::{
-    BoxError, Connection, Discard, DropReason, EndReason, Received, Receiver, RejectReason, Sender,
-    Server,
+    BoxError, Connection, Discard, DropReason, EndReason, Listener, Received, Receiver,
+    RejectReason, Sender, Server,
 };
 
 /// A consumer that takes nothing before it is told to, and passes on each item when it is.
@@ -31,6 +31,39 @@ fn gated(
                 Received::Closed => return Ok(()),
             }
         }
+    }
+}
+
+/// Without the promise that somebody else has the socket, they would be reset with its close.
+#[test]
+fn a_drain_leaves_clients_in_the_queue_of_a_shared_listener_and_rejects_them_in_any_other() {
+    for is_shared in [true, false] {
+        let socket = TcpListener::bind(anywhere()).unwrap();
+        let mut listener = Listener::from(socket.try_clone().unwrap());
+        if is_shared {
+            listener = listener.shared();
+        }
+        let (release, gate) = channel::<()>();
+        let gate = Mutex::new(gate);
+        let mut config = small::config();
+        config.max_connections = Some(1);
+        let server = small::server()
+            .config(config)
+            .listener(listener)
+            .serve(move |_| Ok(gate.lock().unwrap().recv()?))
+            .unwrap();
+        let address = server.local_addrs()[0];
+        let _served = client::connect(address);
+        wait_open(&server, 1);
+        let mut waiting = client::connect(address);
+        waiting.write_all(b"to the next\n").unwrap();
+        // The only permit is taken, and stays so until the handlers' time is over.
+        let report = server.shutdown(Duration::from_millis(400));
+        let rejected = report.stats.rejected.get(RejectReason::Shutdown);
+        assert_eq!(rejected, if is_shared { 0 } else { 1 });
+        socket.set_nonblocking(true).unwrap();
+        assert_eq!(socket.accept().is_ok(), is_shared);
+        drop(release);
     }
 }
 

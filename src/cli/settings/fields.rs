@@ -11,6 +11,7 @@ use drainline::ingest::{
 use log::LevelFilter;
 
 use crate::cli::listen::ListenUrl;
+use crate::cli::systemd::Passed;
 use crate::cli::usage::UsageError;
 use crate::cli::values::{ReportFormat, SinkSpec};
 use crate::cli::{files, flag};
@@ -28,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) output_framing: OutputFraming,
     /// What happens to a longer message.
     pub(crate) oversize: Oversize,
-    /// Where to listen: at least one address.
+    /// Where to listen: at least one place.
     pub(crate) listen: Vec<ListenUrl>,
     /// Where the messages go.
     pub(crate) sink: SinkSpec,
@@ -69,27 +70,58 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The server that the settings describe.
+    /// The server that the settings describe, to be checked: a socket that a service manager would
+    /// pass counts as any other.
     pub(crate) fn builder(&self) -> IngestBuilder {
-        let builder = Ingest::builder()
+        let listen = self.listen.iter().map(|listen| match listen {
+            ListenUrl::Tcp(address) => *address,
+            ListenUrl::Systemd(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+        });
+        listen.fold(self.without_listeners(), IngestBuilder::listen)
+    }
+
+    /// The server that the settings describe, on the sockets that were `passed`.
+    ///
+    /// # Errors
+    /// A socket that is named was not passed, or is no listener.
+    pub(in crate::cli) fn builder_on(
+        &self,
+        passed: &mut Passed,
+    ) -> Result<IngestBuilder, UsageError> {
+        let mut builder = self.without_listeners();
+        for listen in &self.listen {
+            builder = match listen {
+                ListenUrl::Tcp(address) => builder.listen(*address),
+                ListenUrl::Systemd(name) => passed
+                    .listeners(name)?
+                    .into_iter()
+                    .fold(builder, IngestBuilder::listener),
+            };
+        }
+        Ok(builder)
+    }
+
+    fn without_listeners(&self) -> IngestBuilder {
+        Ingest::builder()
             .config(self.config.clone())
             .max_message(self.max_message)
             .framing(self.framing)
             .output_framing(self.output_framing)
             .oversize(self.oversize)
-            .setting_names(flag::of_setting);
-        let listen = self.listen.iter();
-        listen.fold(builder, |builder, url| match url {
-            ListenUrl::Tcp(address) => builder.listen(*address),
-        })
+            .setting_names(flag::of_setting)
     }
 
     /// What contradicts each other and is no setting of the library: listeners and files.
     pub(super) fn check_own(&self) -> Result<(), UsageError> {
         if let Some(twice) = self.listens_twice() {
+            let expected = match twice {
+                ListenUrl::Tcp(_) => {
+                    "each address once, and no address beside the wildcard address of its family and port"
+                }
+                ListenUrl::Systemd(_) => "each name once, and no name beside systemd:",
+            };
             return Err(UsageError::contradiction(&format!(
-                "invalid value '{twice}' for --listen: expected each address once, and no address beside \
-                 the wildcard address of its family and port"
+                "invalid value '{twice}' for --listen: expected {expected}"
             )));
         }
         if let (SinkSpec::File(sink), Some(port_file)) = (&self.sink, &self.port_file)
@@ -104,16 +136,22 @@ impl Settings {
         Ok(())
     }
 
-    /// Port 0 is another port each time.
-    fn listens_twice(&self) -> Option<SocketAddr> {
-        let addresses = self.listen.iter().filter_map(ListenUrl::address);
-        let fixed: Vec<SocketAddr> = addresses.filter(|address| address.port() != 0).collect();
-        let mut places = fixed.iter().enumerate();
-        let twice = places.find(|(place, address)| {
-            let mut before = fixed[..*place].iter();
-            before.any(|other| overlap(other, address))
-        });
-        twice.map(|(_, address)| *address)
+    fn listens_twice(&self) -> Option<&ListenUrl> {
+        let all = self.listen.iter().enumerate();
+        all.map(|(place, listen)| (&self.listen[..place], listen))
+            .find(|(before, listen)| before.iter().any(|other| is_twice(other, listen)))
+            .map(|(_, listen)| listen)
+    }
+}
+
+/// Whether two of them want the same. Port 0 is another port each time.
+fn is_twice(one: &ListenUrl, other: &ListenUrl) -> bool {
+    match (one, other) {
+        (ListenUrl::Tcp(one), ListenUrl::Tcp(other)) => other.port() != 0 && overlap(one, other),
+        (ListenUrl::Systemd(one), ListenUrl::Systemd(other)) => {
+            one == other || one.is_empty() || other.is_empty()
+        }
+        _ => false,
     }
 }
 

@@ -39,8 +39,10 @@ fn listening() -> Vec<Flag<Settings>> {
                    separate addresses with commas, to listen on several. A host name stands for its first IPv4 address, or its first \
                    IPv6 address if it has no other. Plain TCP has no authentication: on anything but \
                    a loopback address, whoever reaches the port can send. [::] also accepts IPv4 \
-                   clients, unless an IPv4 listener has the same port. Each listener costs one \
-                   thread and four descriptors.",
+                   clients, unless an IPv4 listener has the same port. systemd:NAME takes the sockets \
+                   of that name that a service manager passes (FileDescriptorName= of a socket unit), \
+                   systemd: takes all: clients that connect during a restart wait in their queues. \
+                   Each listener costs one thread and four descriptors.",
             takes: field!(list(Url), Settings.listen),
         },
         Flag {

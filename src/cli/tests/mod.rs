@@ -198,6 +198,18 @@ fn values_that_contradict_each_other_are_78_and_name_both_flags() {
         78,
         &["invalid value '127.0.0.1:1' for --listen: expected each address once"],
     );
+    for (listen, twice) in [
+        ("systemd:a,systemd:b,systemd:a", "systemd:a"),
+        ("systemd:a,systemd:", "systemd:"),
+    ] {
+        refused(
+            &["--listen", listen],
+            78,
+            &[&format!(
+                "invalid value '{twice}' for --listen: expected each name once"
+            )],
+        );
+    }
     settings(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
     refused(
         &["--per-ip-exempt", "10.0.0.0/8", "--per-ip-exempt", "off"],

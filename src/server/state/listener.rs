@@ -41,6 +41,8 @@ pub(crate) struct BoundListener {
     /// The socket was handed in by an embedder or a supervisor, who may go on using it. So
     /// drainline never shuts it down, and never changes its backlog.
     pub(crate) is_inherited: bool,
+    /// Whoever handed the socket in keeps it open for the next server, and with it the queue.
+    pub(crate) is_shared: bool,
     /// Keeps others from taking the port while this socket is shut down: see [`guard`].
     guard: Option<Socket>,
     /// Keeps others from taking the port in the other address family: see
@@ -105,6 +107,7 @@ impl BoundListener {
             name: ListenerName::default(),
             backlog,
             is_inherited: false,
+            is_shared: false,
             guard,
             other_family: None,
             is_shut_down: false,
@@ -140,7 +143,11 @@ impl BoundListener {
     }
 
     /// Takes over a socket that is bound and listens already.
-    pub(crate) fn inherit(socket: Socket, config: &Config) -> io::Result<BoundListener> {
+    pub(crate) fn inherit(
+        socket: Socket,
+        is_shared: bool,
+        config: &Config,
+    ) -> io::Result<BoundListener> {
         socket.set_nonblocking(true)?;
         set_inherited_options(&socket, config)?;
         let address = Address::of(&socket)?;
@@ -151,6 +158,7 @@ impl BoundListener {
             name: ListenerName::default(),
             backlog: 0,
             is_inherited: true,
+            is_shared,
             guard: None,
             other_family: None,
             is_shut_down: false,

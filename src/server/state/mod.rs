@@ -24,6 +24,7 @@ pub(crate) mod waker;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,8 @@ pub(crate) struct Shared {
     pub(in crate::server) promise: Mutex<Option<Promise>>,
     pub(crate) started: Instant,
     pub(crate) tick_time: TickTime,
+    /// Ticks of the watchdog that are over.
+    pub(crate) ticks: AtomicU64,
     /// The number of threads that are not handlers' and live as long as the server.
     pub(crate) fixed_threads: usize,
     pub(crate) admission: Arc<Admission>,

@@ -124,8 +124,9 @@ impl Acceptor {
         self.wait_for_threads();
         // Connects that have begun reach the queue, where they are counted.
         while self.has_half_open() && self.wait_for_change(Some(FIRST_BACKOFF)).is_ok() {}
-        // Closing a listener resets every client that was not accepted, half-closed ones, too.
-        if !self.empty_queue(RejectReason::Shutdown) {
+        // Closing a listener resets every client that was not accepted, half-closed ones, too;
+        // unless the next server has the same socket, and its queue.
+        if !self.listener.is_shared && !self.empty_queue(RejectReason::Shutdown) {
             self.reject_unseen(RejectReason::Shutdown);
         }
         let shared = Arc::clone(&self.shared);
@@ -147,7 +148,9 @@ impl Acceptor {
         };
         while queued > 0 {
             if self.shared.table.is_closed() {
-                self.shared.lifecycle.record_missed_deadline();
+                if !self.listener.is_shared {
+                    self.shared.lifecycle.record_missed_deadline();
+                }
                 return;
             }
             self.try_threads_again();

@@ -5,6 +5,7 @@
 //! shuts sockets down, pauses accepting and queues log lines. It blocks on nothing but its tick.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -113,6 +114,8 @@ impl Watchdog {
             DrainStep::DisconnectHandlers => self.shared.disconnect_handlers(),
             DrainStep::CloseReceiver => self.shared.time_out_consumer(),
         }
+        // Last: it says that the tick has had every lock that it needs.
+        self.shared.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Logged once, because an embedder's consumer that forgets to acknowledge would otherwise only
