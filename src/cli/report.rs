@@ -225,6 +225,7 @@ fn status_json(connections: &[ConnectionInfo], stats: &Stats) -> Value {
         json!({
             "id": connection.id,
             "peer": connection.peer.to_string(),
+            "balancer": connection.balancer.map(|balancer| balancer.to_string()),
             "listener": &*connection.listener,
             "state": connection.state.name(),
             "state_seconds": connection.in_state.as_secs_f64(),

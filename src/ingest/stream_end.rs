@@ -64,6 +64,7 @@ pub(super) fn discarded_for(reason: Option<EndReason>) -> Discard {
             EndReason::FrameTimeout
             | EndReason::IdleTimeout
             | EndReason::FirstByteTimeout
+            | EndReason::HandshakeTimeout
             | EndReason::WriteTimeout,
         ) => Discard::DeadlinePassed,
         Some(EndReason::Aborted) => Discard::Aborted,
@@ -72,6 +73,9 @@ pub(super) fn discarded_for(reason: Option<EndReason>) -> Discard {
             | EndReason::NoData
             | EndReason::HandlerReturned
             | EndReason::ProtocolError
+            | EndReason::NotAllowed
+            | EndReason::PerAddress
+            | EndReason::HandshakeFailed
             | EndReason::HandlerError
             | EndReason::HandlerPanicked,
         ) => Discard::Failed,

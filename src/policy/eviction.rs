@@ -62,6 +62,7 @@ mod tests {
         idle: None,
         first_byte: None,
         write: None,
+        handshake: Duration::MAX,
         warn_after: Duration::MAX,
     };
     const SAYS_NOTHING: Sample = Sample {

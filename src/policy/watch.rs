@@ -36,6 +36,8 @@ pub enum Activity {
     WaitingToWrite = 8,
     /// Accepted; its thread is being made.
     Starting = 9,
+    /// Waiting for what comes before the peer's own bytes: the head of the PROXY protocol.
+    Handshaking = 10,
 }
 
 impl Activity {
@@ -52,6 +54,7 @@ impl Activity {
             Activity::Asking => "asking",
             Activity::WaitingToWrite => "waiting_to_write",
             Activity::Starting => "starting",
+            Activity::Handshaking => "handshaking",
         }
     }
 }
@@ -82,6 +85,8 @@ pub struct WatchLimits {
     pub first_byte: Option<Duration>,
     /// Longest time in one write of a reply.
     pub write: Option<Duration>,
+    /// Longest time in a handshake, from its begin to its end.
+    pub handshake: Duration,
     /// A connection this long in one send, in its own code, or without a thread is named.
     pub warn_after: Duration,
 }
@@ -97,6 +102,8 @@ pub enum Breach {
     Write,
     /// Too long without a first byte.
     FirstByte,
+    /// Too long in a handshake.
+    Handshake,
 }
 
 impl Breach {
@@ -106,7 +113,7 @@ impl Breach {
         match self {
             Breach::Frame => now.inside && now.frames == seen.frames,
             Breach::Idle | Breach::FirstByte => now.bytes == seen.bytes,
-            Breach::Write => now.turns == seen.turns,
+            Breach::Write | Breach::Handshake => now.turns == seen.turns,
         }
     }
 }
@@ -226,6 +233,9 @@ impl Watch {
             }
             Activity::Writing if past(self.in_activity, limits.write) => {
                 Finding::DeadlinePassed(Breach::Write)
+            }
+            Activity::Handshaking if self.in_activity >= limits.handshake => {
+                Finding::DeadlinePassed(Breach::Handshake)
             }
             Activity::Sending | Activity::Working | Activity::Asking | Activity::Starting
                 if self.in_activity >= limits.warn_after && !self.warned =>

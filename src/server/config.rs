@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::{ConfigError, Contradiction};
+use super::networks::Allow;
 use super::ranges;
 use crate::policy::Weight;
 
@@ -163,6 +164,17 @@ pub struct Config {
     pub max_connections_per_ip: Option<usize>,
     /// Networks that `max_connections_per_ip` does not count: balancers, NAT. Default: none.
     pub per_ip_exempt: Vec<IpNet>,
+    /// Who may connect: clients of these networks over TCP, and processes of these users over a
+    /// Unix socket. Whoever else connects is accepted and closed. IPv4-mapped addresses and
+    /// networks are IPv4. With `proxy_from`, the list is of the clients whom the balancer names.
+    /// Default: everybody.
+    pub allow: Vec<Allow>,
+    /// Networks of balancers that name their clients: with a network here, each connection begins
+    /// with a head of the PROXY protocol (version 1 or 2, at most 4 KiB), and a connection from
+    /// elsewhere, or without a valid head, is closed. What the server limits, lists and logs is the
+    /// client then, and the balancer where it names none, as for its health checks. Default: none,
+    /// so that connections begin with their bytes.
+    pub proxy_from: Vec<IpNet>,
     /// The buffer's capacity in messages: 1 to 16,777,216. Default 100,000. Its slots are allocated
     /// at start, 16 bytes each.
     pub buffer_messages: usize,
@@ -194,6 +206,10 @@ pub struct Config {
     /// How long a connection may send nothing at all, counted only while the handler waits for its
     /// peer. Default: for ever, until `max_connections` keeps clients out.
     pub first_byte_timeout: FirstByteTimeout,
+    /// Longest time from the begin of a connection until what comes before the peer's own bytes is
+    /// complete, such as the head of the PROXY protocol: 100 ms to a year. The other deadlines
+    /// begin behind that. Default 10 s.
+    pub handshake_timeout: Duration,
     /// Longest time in one write(2) of a reply (at most 64 KiB): 100 ms to a year. Default 30 s.
     pub write_timeout: Option<Duration>,
     /// TCP keepalive. Default: on, 60 s idle, 10 s interval, 6 probes.
@@ -265,6 +281,8 @@ setters! {
     max_connections: Option<usize>, or usize;
     max_connections_per_ip: Option<usize>, or usize;
     per_ip_exempt: Vec<IpNet>;
+    allow: Vec<Allow>;
+    proxy_from: Vec<IpNet>;
     buffer_messages: usize;
     buffer_bytes: usize;
     send_timeout: Duration;
@@ -276,6 +294,7 @@ setters! {
     frame_timeout: Option<Duration>, or Duration;
     idle_timeout: Option<Duration>, or Duration;
     first_byte_timeout: FirstByteTimeout;
+    handshake_timeout: Duration;
     write_timeout: Option<Duration>, or Duration;
     keepalive: Option<Keepalive>, or Keepalive;
     backlog: Option<u32>, or u32;
@@ -296,6 +315,8 @@ impl Default for Config {
             max_connections: None,
             max_connections_per_ip: None,
             per_ip_exempt: Vec::new(),
+            allow: Vec::new(),
+            proxy_from: Vec::new(),
             buffer_messages: 100_000,
             buffer_bytes: 64 << 20,
             send_timeout: Duration::from_secs(30),
@@ -307,6 +328,7 @@ impl Default for Config {
             frame_timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
             first_byte_timeout: FirstByteTimeout::Auto,
+            handshake_timeout: Duration::from_secs(10),
             write_timeout: Some(Duration::from_secs(30)),
             keepalive: Some(Keepalive::default()),
             backlog: None,
@@ -375,6 +397,11 @@ impl Config {
         if let FirstByteTimeout::After(wait) = self.first_byte_timeout {
             within("first_byte_timeout", wait, ranges::FIRST_BYTE_TIMEOUT)?;
         }
+        within(
+            "handshake_timeout",
+            self.handshake_timeout,
+            ranges::HANDSHAKE_TIMEOUT,
+        )?;
         within("write_timeout", self.write_timeout, ranges::WRITE_TIMEOUT)?;
         if let Some(keepalive) = self.keepalive {
             for part in [keepalive.idle, keepalive.interval] {

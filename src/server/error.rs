@@ -476,6 +476,7 @@ impl Ended {
             EndReason::FrameTimeout
             | EndReason::IdleTimeout
             | EndReason::FirstByteTimeout
+            | EndReason::HandshakeTimeout
             | EndReason::WriteTimeout => io::ErrorKind::TimedOut,
             EndReason::Reset => io::ErrorKind::ConnectionReset,
             _ => io::ErrorKind::ConnectionAborted,

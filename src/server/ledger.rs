@@ -76,6 +76,10 @@ reasons! {
         MaxConnections = "max_connections",
         /// The client's address had `max_connections_per_ip` connections already.
         PerAddress = "per_address",
+        /// The client is not in [`allow`](crate::Config#structfield.allow), or on a listener that
+        /// expects the PROXY protocol, not in
+        /// [`proxy_from`](crate::Config#structfield.proxy_from).
+        NotAllowed = "not_allowed",
         /// The server was not accepting because a send had waited `pause_after`.
         Paused = "paused",
         /// The system had no descriptor to give (EMFILE, ENFILE).
@@ -130,8 +134,19 @@ reasons! {
         WriteTimeout = "write_timeout",
         /// The server shut down, or its consumer failed.
         Shutdown = "shutdown",
-        /// The peer broke its protocol: an invalid frame, or a message that is too long.
+        /// The peer broke its protocol: an invalid frame, a message that is too long, or no valid
+        /// head of the PROXY protocol.
         ProtocolError = "protocol_error",
+        /// The client whom a balancer names (PROXY protocol) is not in
+        /// [`allow`](crate::Config#structfield.allow).
+        NotAllowed = "not_allowed",
+        /// The client whom a balancer names (PROXY protocol) had `max_connections_per_ip`
+        /// connections already.
+        PerAddress = "per_address",
+        /// What comes before the peer's own bytes was not complete within `handshake_timeout`.
+        HandshakeTimeout = "handshake_timeout",
+        /// A handshake with the peer failed.
+        HandshakeFailed = "handshake_failed",
         /// The handler returned an error.
         HandlerError = "handler_error",
         /// The handler panicked.
@@ -178,7 +193,7 @@ impl Reason for OverloadLevel {
 }
 
 /// At least as many as any set of reasons has.
-const MAX_REASONS: usize = 16;
+const MAX_REASONS: usize = 24;
 
 /// A count for each reason of a set, such as connections or bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]

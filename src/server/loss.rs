@@ -42,10 +42,13 @@ fn of_unread_at_end(reason: EndReason) -> Fault {
         // The peer left by itself: nothing is unread, or the reset discarded it.
         EndReason::Eof | EndReason::NoData | EndReason::Reset => Peers,
         // After an invalid frame nobody can tell where the next message begins.
-        EndReason::ProtocolError => Peers,
-        // The peer let a deadline pass: for the rest of a message, for a first or next byte, or for
-        // receiving a reply.
+        EndReason::ProtocolError | EndReason::HandshakeFailed => Peers,
+        // The client must not be here, or its address has its share of the connections.
+        EndReason::NotAllowed | EndReason::PerAddress => Peers,
+        // The peer let a deadline pass: for the rest of a message, for a first or next byte, for a
+        // handshake, or for receiving a reply.
         EndReason::FrameTimeout
+        | EndReason::HandshakeTimeout
         | EndReason::IdleTimeout
         | EndReason::FirstByteTimeout
         | EndReason::WriteTimeout => Peers,
@@ -60,8 +63,8 @@ fn of_unread_rejected(reason: RejectReason) -> Fault {
         | RejectReason::NoDescriptor
         | RejectReason::NoThread
         | RejectReason::Shutdown => Ours,
-        // The client's address has its share of the connections.
-        RejectReason::PerAddress => Peers,
+        // The client must not be here, or its address has its share of the connections.
+        RejectReason::NotAllowed | RejectReason::PerAddress => Peers,
     }
 }
 
@@ -152,13 +155,14 @@ mod tests {
             &calm,
             |report| &mut report.stats.unread_ended,
             "send_timeout aborted shutdown handler_returned handler_error handler_panicked",
-            "eof no_data reset protocol_error frame_timeout idle_timeout first_byte_timeout write_timeout",
+            "eof no_data reset protocol_error not_allowed per_address handshake_failed handshake_timeout \
+             frame_timeout idle_timeout first_byte_timeout write_timeout",
         );
         check(
             &calm,
             |report| &mut report.stats.unread_rejected,
             "max_connections paused no_descriptor no_thread shutdown",
-            "per_address",
+            "per_address not_allowed",
         );
         check(
             &calm,

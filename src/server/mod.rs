@@ -27,6 +27,7 @@ mod deadline;
 mod error;
 mod ledger;
 mod loss;
+mod networks;
 mod peer;
 pub mod proxy_head;
 pub mod ranges;
@@ -46,6 +47,7 @@ pub(crate) use ledger::{counted, sealed};
 pub(crate) use limits::BufferMemory;
 pub use limits::{Malloc, MallocSetting, ResourceLimits};
 pub use listener::Listener;
+pub use networks::{Allow, AllowParseError};
 pub use peer::{Address, Peer};
 pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, SinkCounts, Stats};
 

@@ -46,11 +46,19 @@ impl Peer {
     /// The socket is of another address family.
     pub(super) fn accepted(address: &SockAddr) -> io::Result<Peer> {
         let address = address.as_socket().ok_or_else(unknown_family)?;
-        Ok(Peer::Tcp(match address.ip().to_canonical() {
-            // Not rebuilt, because an IPv6 socket address has a scope.
-            IpAddr::V6(_) => address,
-            v4 => SocketAddr::new(v4, address.port()),
-        }))
+        Ok(Peer::Tcp(address).canonical())
+    }
+
+    /// An IPv4 client of an IPv6 socket has its IPv4 address.
+    pub(super) fn canonical(self) -> Peer {
+        match self {
+            Peer::Tcp(address) => Peer::Tcp(match address.ip().to_canonical() {
+                // Not rebuilt, because an IPv6 socket address has a scope.
+                IpAddr::V6(_) => address,
+                v4 => SocketAddr::new(v4, address.port()),
+            }),
+            unix => unix,
+        }
     }
 }
 

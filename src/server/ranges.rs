@@ -28,6 +28,7 @@ pub const ACCEPT_RATE: RangeInclusive<u64> = 1..=u64::MAX;
 pub const FRAME_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
 pub const FIRST_BYTE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
+pub const HANDSHAKE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
 pub const WRITE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
 /// Of `idle` and `interval`, which are whole seconds.
 pub const KEEPALIVE_TIME: RangeInclusive<Duration> =

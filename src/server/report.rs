@@ -9,7 +9,7 @@ use super::ledger::{
     Bytes, Counters, DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, counted,
 };
 use super::peer::Peer;
-use super::state::connection_state::at;
+use super::state::connection_state::{at, by};
 use crate::policy::{Activity, OverloadLevel, Weight};
 
 /// The server's ledger at one moment.
@@ -170,8 +170,10 @@ pub struct ConsumerInfo {
 pub struct ConnectionInfo {
     /// The connection's number, for [`Server::abort`](super::Server::abort).
     pub id: u64,
-    /// The other end.
+    /// The other end: behind a balancer that names its clients (PROXY protocol), the client.
     pub peer: Peer,
+    /// The balancer through which the peer came, once it has named the peer.
+    pub balancer: Option<Peer>,
     /// The name of the listener that accepted the connection; without a name, that listener's
     /// address.
     pub listener: Arc<str>,
@@ -196,11 +198,16 @@ pub struct ConnectionInfo {
 
 /// `17 192.0.2.1:4711 sending, peer gone, for 2.1 s: 1200 messages, 153600 bytes`. If the server
 /// has several listeners, or the listener has a name of its own, that stands behind the peer:
-/// `17 192.0.2.1:4711 at admin reading, for 0.5 s: 3 messages, 34 bytes`.
+/// `17 192.0.2.1:4711 at admin reading, for 0.5 s: 3 messages, 34 bytes`. A balancer stands before
+/// that: `17 192.0.2.1:4711 by 10.0.0.1:514 at admin reading`.
 impl fmt::Display for ConnectionInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = at(&self.listener, self.is_listener_in_text);
-        write!(f, "{} {}{at} {}", self.id, self.peer, self.state.name())?;
+        let (by, at) = (
+            by(self.balancer),
+            at(&self.listener, self.is_listener_in_text),
+        );
+        let state = self.state.name();
+        write!(f, "{} {}{by}{at} {state}", self.id, self.peer)?;
         if self.peer_gone {
             f.write_str(", peer gone")?;
         }

@@ -23,6 +23,7 @@ const OFF: WatchLimits = WatchLimits {
     idle: None,
     first_byte: None,
     write: None,
+    handshake: Duration::MAX,
     warn_after: Duration::MAX,
 };
 
@@ -244,6 +245,7 @@ fn a_machine_that_stood_still_for_an_hour_ends_and_names_nobody() {
         first_byte: None,
         idle: Some(secs(1)),
         write: Some(secs(1)),
+        handshake: secs(1),
         warn_after: secs(1),
     };
     let all_activities = HELD_UP.into_iter().chain([Activity::Reading]);
@@ -306,6 +308,31 @@ fn limits_that_are_off_never_end_anybody() {
         connection.turn(activity);
         assert_eq!(connection.run(24 * HOUR), None, "{}", activity.name());
     }
+}
+
+/// However often bytes come, and whatever the other deadlines are.
+#[test]
+fn a_handshake_has_a_deadline_of_its_own_from_its_begin_to_its_end() {
+    let limits = WatchLimits {
+        frame: Some(secs(1)),
+        idle: Some(secs(1)),
+        first_byte: Some(secs(1)),
+        write: Some(secs(1)),
+        handshake: secs(10),
+        warn_after: secs(1),
+    };
+    let passed = Finding::DeadlinePassed(Breach::Handshake);
+    let mut connection = Connection::inside(limits);
+    connection.turn(Activity::Handshaking);
+    connection.step(TICK);
+    assert_eq!(connection.run(HOUR), Some((secs(10), passed)));
+    // What it has taken is charged to no other deadline.
+    let mut connection = Connection::new(Activity::Handshaking, limits);
+    assert_eq!(connection.run(secs(9)), None);
+    connection.turn(Activity::Reading);
+    connection.step(TICK);
+    let silent = (secs(1) - TICK, Finding::DeadlinePassed(Breach::Idle));
+    assert_eq!(connection.run(HOUR), Some(silent));
 }
 
 #[test]

@@ -2,7 +2,13 @@
 //! peer that limits, lists and the log see, and nothing is lost or counted twice because of it.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../heads/mod.rs"]
 mod heads;
 
+mod behind;
 mod head;
+mod lists;
+mod opening;
+mod waits;

@@ -1,5 +1,7 @@
 //! A handler's connection: reads, replies, and why they ended.
 
+mod opening;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -81,9 +83,15 @@ impl Connection {
         self.state.id
     }
 
-    /// The other end of the connection.
+    /// The other end of the connection: behind a balancer that names its clients
+    /// ([`Config::proxy_from`](crate::Config#structfield.proxy_from)), the client.
     pub fn peer(&self) -> Peer {
         self.state.peer()
+    }
+
+    /// The balancer through which the peer came, if it has named the peer.
+    pub fn balancer(&self) -> Option<Peer> {
+        self.state.balancer()
     }
 
     /// The address that the peer connected to (getsockname(2)).
@@ -234,9 +242,22 @@ impl Connection {
         self.state.ended().or(self.end.get())
     }
 
-    /// Counts the outcome of a read(2) and returns it. `None` if the server ended the stream: then
-    /// [`end`](Connection::end) or the drain tells why.
+    /// Counts the outcome of a read(2) and returns it, as [`outcome`](Connection::outcome) does.
     fn ended_or(&self, got: Result<usize, Errno>) -> io::Result<Option<usize>> {
+        let read = self.outcome(got)?;
+        if let Some(read) = read.filter(|&read| read > 0) {
+            self.use_allowance(read);
+            if let Some(rate) = &mut *self.rate.borrow_mut() {
+                rate.has_read(read);
+            }
+            self.state.add_bytes(read);
+        }
+        Ok(read)
+    }
+
+    /// What the outcome of a read(2) means. `None` if the server ended the stream: then
+    /// [`end`](Connection::end) or the drain tells why.
+    fn outcome(&self, got: Result<usize, Errno>) -> io::Result<Option<usize>> {
         match got {
             // Our own shutdown(2) makes a read return 0, too. Its flag is set before, so a 0
             // without a flag is the peer's. With a flag it counts as ours, because half a line must
@@ -247,16 +268,7 @@ impl Connection {
                 self.end.set(Some(EndReason::Eof));
                 Ok(Some(0))
             }
-            Ok(read) => {
-                let left = self.allowance.get();
-                self.allowance
-                    .set(left.map(|left| left.saturating_sub(read as u64)));
-                if let Some(rate) = &mut *self.rate.borrow_mut() {
-                    rate.has_read(read);
-                }
-                self.state.add_bytes(read);
-                Ok(Some(read))
-            }
+            Ok(read) => Ok(Some(read)),
             Err(_) if self.state.ended().is_some() => Ok(None),
             Err(error) => {
                 // The kernel returns ECONNRESET once and 0 afterwards, so the reset is kept.
@@ -277,6 +289,13 @@ impl Connection {
         let left = left.unwrap_or_else(|| self.state.unread_bytes());
         self.allowance.set(Some(left));
         wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// Takes what was read from what may still be read.
+    fn use_allowance(&self, read: usize) {
+        let left = self.allowance.get();
+        let left = left.map(|left| left.saturating_sub(read as u64));
+        self.allowance.set(left);
     }
 
     /// Waits for the rate limit, as a read does. Returns how many messages may be sent before the

@@ -246,7 +246,7 @@ impl From<RejectReason> for NotAcceptingReason {
             RejectReason::NoDescriptor => NotAcceptingReason::NoDescriptor,
             RejectReason::NoThread => NotAcceptingReason::NoThread,
             RejectReason::Shutdown => NotAcceptingReason::Draining,
-            RejectReason::MaxConnections | RejectReason::PerAddress => {
+            RejectReason::MaxConnections | RejectReason::PerAddress | RejectReason::NotAllowed => {
                 NotAcceptingReason::MaxConnections
             }
         }

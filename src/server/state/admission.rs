@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
 use parking_lot::MutexGuard;
 
 use super::crowd_lock::CrowdLock;
@@ -19,6 +18,7 @@ use super::waker::Waker;
 use crate::policy::{IdleLimit, TokenBucket};
 use crate::server::config::Config;
 use crate::server::ledger::RejectReason;
+use crate::server::networks::Networks;
 use crate::server::peer::Peer;
 
 /// Costs about a tenth of a processor. A kernel queue that one address has filled (4,096 clients by
@@ -39,8 +39,8 @@ struct Inner {
     /// An acceptor was told that it must not accept, and has not been woken since.
     is_awaited: bool,
     accepts: Option<TokenBucket>,
-    /// Limits the rejects of clients above the limit of their address, which the accept rate does
-    /// not charge. Only used with an accept rate.
+    /// Limits the rejects of clients above the limit of their address, or on no list, which the
+    /// accept rate does not charge. Only used with an accept rate.
     rejects: TokenBucket,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Admission {
     inner: CrowdLock<Inner>,
     max_connections: usize,
     max_per_address: Option<usize>,
-    exempt: Vec<IpNet>,
+    exempt: Networks,
     exits: Arc<Exits>,
     /// One waker for each acceptor.
     wakers: Vec<Arc<Waker>>,
@@ -77,12 +77,7 @@ impl Admission {
             }),
             max_connections,
             max_per_address: config.max_connections_per_ip,
-            exempt: config
-                .per_ip_exempt
-                .iter()
-                .copied()
-                .map(canonical)
-                .collect(),
+            exempt: Networks::new(config.per_ip_exempt.iter().copied()),
             exits,
             wakers,
         }
@@ -141,6 +136,8 @@ impl Admission {
     }
 
     /// Admits an accepted client: takes its permit of its address, and charges the accept rate.
+    /// `None`: who the client is will be known on its thread, which takes the
+    /// [share](Admission::share_of) then.
     ///
     /// # Errors
     /// The address has reached `max_connections_per_ip`. Returns how long to wait before the next
@@ -148,34 +145,48 @@ impl Admission {
     /// busy.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        peer: Peer,
+        peer: Option<Peer>,
         now: Duration,
     ) -> Result<AddressPermit, Duration> {
-        let max = self.max_per_address;
-        let counted = max.and_then(|max| Some((max, self.key_of(peer.ip()?)?)));
+        let share = peer.and_then(|peer| self.max_share(peer));
         let mut inner = self.inner.lock();
-        if let Some((max, key)) = counted {
-            let out = inner.per_address.entry(key).or_insert(0);
-            if *out >= max {
-                return Err(inner.reject_wait(now));
-            }
-            *out += 1;
+        if !inner.take_share(share) {
+            return Err(inner.reject_wait(now));
         }
         inner.idle_limit.came();
         if let Some(accepts) = &mut inner.accepts {
             accepts.take(1, now);
         }
-        Ok(AddressPermit {
-            admission: Arc::clone(self),
-            key: counted.map(|(_, key)| key),
-        })
+        Ok(self.address_permit(share))
     }
 
-    /// The key by which a peer's connections are counted, unless its network is exempt.
-    fn key_of(&self, peer: IpAddr) -> Option<IpAddr> {
-        let (address, key) = address_of(peer);
-        let is_exempt = self.exempt.iter().any(|network| network.contains(&address));
-        (!is_exempt).then_some(key)
+    /// Takes a client's permit of its address after the client was admitted. `None`: the address
+    /// has reached `max_connections_per_ip`.
+    pub(crate) fn share_of(self: &Arc<Self>, peer: Peer) -> Option<AddressPermit> {
+        let share = self.max_share(peer);
+        let is_free = self.inner.lock().take_share(share);
+        is_free.then(|| self.address_permit(share))
+    }
+
+    /// How long to wait before the next accept, now that a client is rejected that the accept rate
+    /// does not charge.
+    pub(crate) fn reject_wait(&self, now: Duration) -> Duration {
+        self.inner.lock().reject_wait(now)
+    }
+
+    fn address_permit(self: &Arc<Self>, share: Option<(IpAddr, usize)>) -> AddressPermit {
+        AddressPermit {
+            admission: Arc::clone(self),
+            key: share.map(|(key, _)| key),
+        }
+    }
+
+    /// The key by which a peer's connections are counted, and the most that there may be. `None` if
+    /// they are not counted, as those of an exempt network.
+    fn max_share(&self, peer: Peer) -> Option<(IpAddr, usize)> {
+        let address = peer.ip()?;
+        let max = self.max_per_address?;
+        (!self.exempt.contain(address)).then(|| (key_of(address), max))
     }
 
     /// Blocks the calling thread, whose connection has ended, until it is handed the next
@@ -282,8 +293,19 @@ impl Inner {
         reason
     }
 
-    /// How long to wait before the next accept, now that a client above the limit of its address
-    /// is rejected.
+    /// Whether a connection may be counted for an address.
+    fn take_share(&mut self, share: Option<(IpAddr, usize)>) -> bool {
+        let Some((key, max)) = share else {
+            return true;
+        };
+        let out = self.per_address.entry(key).or_insert(0);
+        let is_free = *out < max;
+        *out += usize::from(is_free);
+        is_free
+    }
+
+    /// How long to wait before the next accept, now that a client is rejected that the accept rate
+    /// does not charge.
     fn reject_wait(&mut self, now: Duration) -> Duration {
         if self.accepts.is_none() {
             return Duration::ZERO;
@@ -373,32 +395,16 @@ impl Drop for AddressPermit {
     }
 }
 
-/// The IPv4 network for one of IPv4-mapped addresses, because peers are compared as IPv4, too.
-fn canonical(network: IpNet) -> IpNet {
-    const MAPPED: u8 = 96;
-    let IpNet::V6(v6) = network else {
-        return network;
-    };
-    v6.addr()
-        .to_ipv4_mapped()
-        .zip(v6.prefix_len().checked_sub(MAPPED))
-        .and_then(|(v4, prefix)| Ipv4Net::new(v4, prefix).ok())
-        .map_or(network, IpNet::V4)
-}
-
-/// The address to compare with exempt networks, and the key by which connections are counted. An
-/// IPv4-mapped address is IPv4, and the key of an IPv6 address is its /64, since a host usually has
-/// a whole /64 (RFC 6177, section 2).
-fn address_of(peer: IpAddr) -> (IpAddr, IpAddr) {
-    let address = peer.to_canonical();
-    let key = match address {
-        IpAddr::V4(_) => address,
+/// The key by which an address's connections are counted. An IPv4-mapped address is IPv4, and the
+/// key of an IPv6 address is its /64, since a host usually has a whole /64 (RFC 6177, section 2).
+fn key_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
-    };
-    (address, key)
+        v4 => v4,
+    }
 }
 
 #[cfg(test)]
@@ -406,7 +412,7 @@ mod tests {
     use super::*;
 
     fn key(ip: &str) -> String {
-        address_of(ip.parse().expect("an address")).1.to_string()
+        key_of(ip.parse().expect("an address")).to_string()
     }
 
     #[test]
@@ -417,21 +423,9 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv4_mapped_addresses_is_one_of_ipv4() {
-        let canonical = |net: &str| canonical(net.parse().expect("a network")).to_string();
-        assert_eq!(canonical("::ffff:127.0.0.1/128"), "127.0.0.1/32");
-        assert_eq!(canonical("::ffff:10.0.0.0/104"), "10.0.0.0/8");
-        for same in ["10.0.0.0/8", "fd00::/8", "::/0", "::1/128"] {
-            assert_eq!(canonical(same), same);
-        }
-    }
-
-    #[test]
-    fn an_ipv6_address_counts_by_its_64_and_an_exempt_network_is_held_against_all_of_it() {
+    fn an_ipv6_address_counts_by_its_64() {
         assert_eq!(key("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
-        let peer = "2001:db8::5".parse().expect("an address");
-        assert_eq!(address_of(peer).0, peer);
     }
 }

@@ -77,6 +77,13 @@ impl ListenerName {
     }
 }
 
+/// For a text, behind a peer: ` by BALANCER` if there is one.
+pub(crate) fn by(balancer: Option<Peer>) -> String {
+    balancer
+        .map(|balancer| format!(" by {balancer}"))
+        .unwrap_or_default()
+}
+
 /// For a text, behind a peer: ` at LISTENER` if the text says the listener.
 pub(crate) fn at(listener: &str, is_in_texts: bool) -> String {
     match is_in_texts {
@@ -135,7 +142,10 @@ impl Drop for ServedHere {
 pub(crate) struct ConnectionState {
     published: Published,
     pub(crate) id: u64,
-    peer: Peer,
+    /// Who connected.
+    neighbor: Peer,
+    /// The client that the neighbor, a balancer, has named.
+    client: OnceLock<Peer>,
     /// Raw, of TCP and Unix alike.
     pub(crate) socket: Socket,
     pub(crate) listener: ListenerName,
@@ -157,7 +167,8 @@ impl ConnectionState {
         ConnectionState {
             published,
             id,
-            peer,
+            neighbor: peer,
+            client: OnceLock::new(),
             socket,
             listener,
             turns: Arc::default(),
@@ -168,14 +179,21 @@ impl ConnectionState {
         }
     }
 
+    /// Whose bytes they are: the client that a balancer has named, or who connected.
     pub(crate) fn peer(&self) -> Peer {
-        self.peer
+        self.client.get().copied().unwrap_or(self.neighbor)
     }
 
-    /// The connection in a log line: `connection 17 from 192.0.2.1:4711`, and its listener.
+    /// The balancer, once it has named its client.
+    pub(crate) fn balancer(&self) -> Option<Peer> {
+        self.client.get().map(|_| self.neighbor)
+    }
+
+    /// The connection in a log line: `connection 17 from 192.0.2.1:4711`, the balancer, and the
+    /// listener.
     pub(crate) fn label(&self) -> String {
-        let (id, peer, at) = (self.id, self.peer(), self.listener.at());
-        format!("connection {id} from {peer}{at}")
+        let (by, at) = (by(self.balancer()), self.listener.at());
+        format!("connection {} from {}{by}{at}", self.id, self.peer())
     }
 
     // ---- for the handler's thread
@@ -217,6 +235,11 @@ impl ConnectionState {
             add(&self.published.frames, finished);
         }
         self.published.inside.store(inside, Ordering::Relaxed);
+    }
+
+    /// The balancer has named its client.
+    pub(crate) fn set_client(&self, client: Peer) {
+        let _ = self.client.set(client);
     }
 
     pub(crate) fn allow_delay(&self) {
@@ -413,7 +436,7 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 fn activity_of(code: u32) -> Activity {
-    const ALL: [Activity; 10] = [
+    const ALL: [Activity; 11] = [
         Activity::Working,
         Activity::Reading,
         Activity::Sending,
@@ -424,6 +447,7 @@ fn activity_of(code: u32) -> Activity {
         Activity::Asking,
         Activity::WaitingToWrite,
         Activity::Starting,
+        Activity::Handshaking,
     ];
     ALL.get(code as usize).copied().unwrap_or_default()
 }

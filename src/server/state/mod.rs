@@ -38,6 +38,7 @@ use crate::server::config::Config;
 use crate::server::error::{ServerError, drop_caught};
 use crate::server::ledger::{DropReason, EndReason, RejectReason, Spans, counted};
 use crate::server::limits::ResourceLimits;
+use crate::server::networks::Access;
 use crate::server::report::{ConsumerInfo, Stats};
 use accepting::Accepting;
 use admission::Admission;
@@ -82,6 +83,7 @@ pub(crate) struct OverloadSnapshot {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) limits: ResourceLimits,
+    pub(crate) access: Access,
     /// Dropped when every thread of the server has ended. A server that leaves a thread behind
     /// keeps the promise for as long as the process lives.
     pub(in crate::server) promise: Mutex<Option<Promise>>,

@@ -56,7 +56,7 @@ struct Entry {
     pace: Pace,
     /// The number of the thread that serves the connection; `None` while the client is starting.
     thread: Option<u64>,
-    _address: AddressPermit,
+    address: AddressPermit,
 }
 
 impl Entry {
@@ -66,6 +66,7 @@ impl Entry {
         ConnectionInfo {
             id: state.id,
             peer: state.peer(),
+            balancer: state.balancer(),
             listener: state.listener.shared(),
             is_listener_in_text: state.listener.is_in_texts(),
             state: sample.activity,
@@ -149,6 +150,16 @@ impl Table {
     /// Counts that the system lacked what an acceptor needed to accept a client.
     pub(crate) fn accept_failed(&self) {
         self.inner.lock().counts.accept_failures += 1;
+    }
+
+    /// Keeps the permit of a peer's address, which was taken on the connection's thread, until the
+    /// connection has ended.
+    pub(crate) fn keep_share(&self, id: u64, share: AddressPermit) {
+        let mut inner = self.inner.lock();
+        let entry = inner.connections.get_mut(&id);
+        let before = entry.map(|entry| std::mem::replace(&mut entry.address, share));
+        drop(inner);
+        drop(before);
     }
 
     /// Counts a connection whose handler has returned, and takes it out of the table, whose

@@ -78,6 +78,15 @@ enum Next {
     Wait(Duration),
 }
 
+impl Next {
+    fn after(wait: Duration) -> Self {
+        match wait {
+            Duration::ZERO => Next::Go,
+            wait => Next::Wait(wait),
+        }
+    }
+}
+
 impl Acceptor {
     pub(crate) fn new(
         listener: BoundListener,
@@ -295,14 +304,18 @@ impl Acceptor {
     fn admit(&mut self, socket: Socket, peer: Peer, slot: Slot) -> Next {
         let shared = &self.shared;
         let now = shared.now();
-        let address = match shared.admission.admit(peer, now) {
+        let access = &shared.access;
+        if access.keeps_out(peer).is_some() {
+            self.reject(&socket, peer, RejectReason::NotAllowed);
+            return Next::after(shared.admission.reject_wait(now));
+        }
+        // A balancer is not its clients: nobody knows yet whose share is to be taken.
+        let sharer = (!access.expects_proxy()).then_some(peer);
+        let address = match shared.admission.admit(sharer, now) {
             Ok(address) => address,
             Err(wait) => {
                 self.reject(&socket, peer, RejectReason::PerAddress);
-                return match wait {
-                    Duration::ZERO => Next::Go,
-                    wait => Next::Wait(wait),
-                };
+                return Next::after(wait);
             }
         };
         let client = Client {

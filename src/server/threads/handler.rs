@@ -15,9 +15,9 @@ use crate::server::ends::connection::Connection;
 use crate::server::ends::sender::{Envelope, Sender};
 use crate::server::ends::weigh::Weigh;
 use crate::server::error::{BoxError, Ended, drop_caught, panic_message};
-use crate::server::ledger::{EndReason, counted};
+use crate::server::ledger::{EndReason, Reason, counted};
 use crate::server::state::Shared;
-use crate::server::state::connection_state::ConnectionState;
+use crate::server::state::connection_state::{ConnectionState, by};
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
 
 /// Makes the thread of the client that has waited longest for one, unless enough are being made.
@@ -192,7 +192,9 @@ fn run<T>(
     // All user code runs in here: the handler, and its error's Display and Drop. So no panic can
     // keep the lines below from being reached.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let error = handler(&mut connection, &sender).err();
+        let opened = connection.open();
+        let served = opened.and_then(|()| handler(&mut connection, &sender));
+        let error = served.err();
         let reason = match &error {
             None => connection.end().unwrap_or(EndReason::HandlerReturned),
             Some(error) => reason_of(&connection, error),
@@ -240,11 +242,12 @@ fn log_begin(shared: &Shared, state: &ConnectionState) {
 
 fn log_end(shared: &Shared, state: &ConnectionState, reason: EndReason) {
     shared.logger.log_debug(|| {
-        let (id, peer, at) = (state.id, state.peer(), state.listener.name());
+        let (id, peer, by) = (state.id, state.peer(), by(state.balancer()));
+        let at = state.listener.name();
         let (messages, bytes) = (state.messages(), state.sample().bytes);
         let (messages, bytes) = (counted(messages, "message"), counted(bytes, "byte"));
         format!(
-            "connection {id} from {peer} at {at} ended: {reason}; {messages} sent, {bytes} read"
+            "connection {id} from {peer}{by} at {at} ended: {reason}; {messages} sent, {bytes} read"
         )
     });
 }
@@ -259,6 +262,9 @@ fn ended_well(reason: EndReason) -> bool {
             | EndReason::NoData
             | EndReason::Reset
             | EndReason::ProtocolError
+            | EndReason::NotAllowed
+            | EndReason::PerAddress
+            | EndReason::HandshakeFailed
     )
 }
 
@@ -276,6 +282,11 @@ fn log_error(shared: &Shared, state: &ConnectionState, reason: EndReason, error:
             let bytes = counted(bytes, "byte");
             format!("{} is closed after {bytes}: {error}", state.label())
         }),
+        EndReason::NotAllowed | EndReason::PerAddress | EndReason::HandshakeFailed => {
+            logger.log_limited(reason.name(), Level::Warn, || {
+                format!("{} is closed: {reason}, {error}", state.label())
+            });
+        }
         _ => {}
     }
 }
@@ -294,6 +305,7 @@ fn log_timeout(
         EndReason::FrameTimeout => ("frame timeout", config.frame_timeout),
         EndReason::IdleTimeout => ("idle timeout", config.idle_timeout),
         EndReason::WriteTimeout => ("write timeout", config.write_timeout),
+        EndReason::HandshakeTimeout => ("handshake timeout", Some(config.handshake_timeout)),
         EndReason::FirstByteTimeout => return log_silent(shared, state),
         _ => return,
     };

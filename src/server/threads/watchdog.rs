@@ -59,6 +59,7 @@ impl Watchdog {
                 FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
             },
             write: config.write_timeout,
+            handshake: config.handshake_timeout,
             warn_after: config.warn_after,
         };
         let settings = OverloadSettings {
@@ -260,6 +261,7 @@ fn expire(shared: &Shared, state: &ConnectionState, sample: Sample, breach: Brea
         Breach::Idle => EndReason::IdleTimeout,
         Breach::FirstByte => EndReason::FirstByteTimeout,
         Breach::Write => EndReason::WriteTimeout,
+        Breach::Handshake => EndReason::HandshakeTimeout,
     };
     if !shared.quota.expire(state, reason, breach, &sample) {
         return;

@@ -137,6 +137,7 @@ impl<'a> Simulator<'a> {
                 idle: config.idle_timeout,
                 first_byte: None,
                 write: config.write_timeout,
+                handshake: config.handshake_timeout,
                 warn_after: config.warn_after,
             },
             timeline: Timeline::new(config, workload),

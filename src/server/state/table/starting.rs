@@ -232,7 +232,7 @@ impl Inner {
             watch: Watch::default(),
             pace: Pace::default(),
             thread: None,
-            _address: address,
+            address,
         };
         self.connections.insert(self.last_id, entry);
         Ok(Job {

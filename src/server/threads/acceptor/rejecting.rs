@@ -27,20 +27,27 @@ impl Acceptor {
             let at = self.listener.name.name();
             format!("rejected {peer} at {at}: {reason}")
         });
-        if !matches!(reason, RejectReason::PerAddress | RejectReason::Shutdown) {
+        if !matches!(
+            reason,
+            RejectReason::PerAddress | RejectReason::NotAllowed | RejectReason::Shutdown
+        ) {
             // The watchdog logs that the server is not accepting, and the limit.
             return;
         }
         shared.logger.log_limited(reason.name(), Level::Warn, || {
-            let limit = match reason {
-                RejectReason::PerAddress => shared.config.max_connections_per_ip,
+            let max_per_ip = shared.config.max_connections_per_ip;
+            let why = match reason {
+                RejectReason::PerAddress => {
+                    max_per_ip.map(|limit| format!(", max_connections_per_ip ({limit}) reached"))
+                }
+                RejectReason::NotAllowed => {
+                    let list = shared.access.keeps_out(peer);
+                    list.map(|list| format!(", not in {list}"))
+                }
                 _ => None,
             };
-            let limit = limit
-                .map(|limit| format!(", max_connections_per_ip ({limit}) reached"))
-                .unwrap_or_default();
-            let at = self.listener.name.at();
-            format!("rejected {peer}{at}: {reason}{limit}")
+            let (at, why) = (self.listener.name.at(), why.unwrap_or_default());
+            format!("rejected {peer}{at}: {reason}{why}")
         });
     }
 

@@ -1,0 +1,166 @@
+//! What comes before the handler: the head that a balancer sends, and whether the client that it
+//! names may come in.
+
+use std::error::Error;
+use std::fmt;
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::Connection;
+use crate::policy::Activity;
+use crate::server::error::{BoxError, Ended};
+use crate::server::ledger::EndReason;
+use crate::server::peer::Peer;
+use crate::server::proxy_head::Head;
+
+/// How many bytes are looked at in one go: as many as the smallest TCP segment holds that everybody
+/// must take, into which a head is expected to fit.
+const AHEAD: usize = 536;
+
+/// Why a connection is not given to its handler.
+#[derive(Debug)]
+struct NotOpened {
+    reason: Ended,
+    cause: String,
+}
+
+impl fmt::Display for NotOpened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl Error for NotOpened {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.reason)
+    }
+}
+
+fn not_opened(reason: EndReason, cause: impl Into<String>) -> BoxError {
+    let (reason, cause) = (Ended(reason), cause.into());
+    Box::new(NotOpened { reason, cause })
+}
+
+impl Connection {
+    /// Takes what comes before the peer's own bytes, if anything does. Must be called on the
+    /// connection's thread, before its handler. Blocks until all of that has come, at most
+    /// `handshake_timeout`; a drain, an abort and a peer that is gone end the wait.
+    ///
+    /// # Errors
+    /// The connection is over, or is not to be served: [`Ended`] is the error or its source.
+    pub(in crate::server) fn open(&self) -> Result<(), BoxError> {
+        if !self.shared.access.expects_proxy() {
+            return Ok(());
+        }
+        // One activity, however often bytes come: the deadline limits its time.
+        self.state.enter(Activity::Handshaking);
+        let opened = self.read_proxy_head().and_then(|head| self.admit(head));
+        self.state.enter(Activity::Working);
+        opened
+    }
+
+    /// Reads the head and no byte behind it, so that for the kernel, too, all that is left is the
+    /// client's: what a drain lets through, and what nobody reads. Returns the client, if the head
+    /// names one.
+    fn read_proxy_head(&self) -> Result<Option<SocketAddr>, BoxError> {
+        let mut head = Vec::new();
+        let mut ahead = [0; AHEAD];
+        loop {
+            let seen = self.peek(&mut ahead)?;
+            if seen == 0 {
+                return Err(match head.is_empty() {
+                    true => Box::new(Ended(EndReason::Eof)),
+                    false => not_opened(
+                        EndReason::ProtocolError,
+                        "the stream ended within the PROXY protocol header",
+                    ),
+                });
+            }
+            let taken = head.len();
+            head.extend_from_slice(&ahead[..seen]);
+            let (len, client) = match Head::parse(&head) {
+                // All that was seen belongs to the head.
+                Head::Incomplete => {
+                    self.take(seen)?;
+                    continue;
+                }
+                Head::Invalid(cause) => {
+                    return Err(not_opened(EndReason::ProtocolError, cause));
+                }
+                Head::Local { len } => (len, None),
+                Head::Peer { len, source, .. } => (len, Some(source)),
+            };
+            self.take(len - taken)?;
+            return Ok(client);
+        }
+    }
+
+    /// Blocks until bytes have come, and copies the first of them, which stay in the kernel.
+    /// Returns 0 at the peer's end of stream.
+    fn peek(&self, buf: &mut [u8]) -> Result<usize, BoxError> {
+        loop {
+            if let Some(reason) = self.end() {
+                return Err(Box::new(Ended(reason)));
+            }
+            let most = self.may_read(buf.len());
+            if most == 0 {
+                return Err(Box::new(Ended(EndReason::Shutdown)));
+            }
+            let got = recv(&self.state.socket, &mut buf[..most], RecvFlags::PEEK);
+            if got == Err(Errno::INTR) {
+                continue;
+            }
+            if let Some(seen) = self.outcome(got.map(|(_, seen)| seen))? {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// Takes so many bytes from the kernel, which has them.
+    fn take(&self, bytes: usize) -> Result<(), BoxError> {
+        let mut left = bytes;
+        let mut taken = [0; AHEAD];
+        while left > 0 {
+            let part = &mut taken[..left.min(AHEAD)];
+            match recv(&self.state.socket, part, RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Box::new(std::io::Error::from(error))),
+                // The bytes were there, and nobody else reads.
+                Ok((_, 0)) => break,
+                Ok((_, now)) => left -= now,
+            }
+        }
+        self.use_allowance(bytes);
+        Ok(())
+    }
+
+    /// Lets the client in that a balancer has named, or the balancer itself where it has named
+    /// none.
+    fn admit(&self, client: Option<SocketAddr>) -> Result<(), BoxError> {
+        if let Some(client) = client {
+            self.state.set_client(Peer::from(client).canonical());
+            self.shared
+                .logger
+                .log_debug(|| format!("{}: the balancer has named the client", self.label()));
+        }
+        let peer = self.peer();
+        if !self.shared.access.allows(peer) {
+            // A health check says nothing, and is none the worse for a list of clients.
+            let is_probe = client.is_none() && self.state.unread_bytes() == 0;
+            return Err(match is_probe {
+                true => Box::new(Ended(EndReason::NoData)),
+                false => not_opened(EndReason::NotAllowed, "not in allow"),
+            });
+        }
+        let Some(share) = self.shared.admission.share_of(peer) else {
+            let limit = self.shared.config.max_connections_per_ip;
+            let limit = limit.unwrap_or_default();
+            let cause = format!("max_connections_per_ip ({limit}) reached");
+            return Err(not_opened(EndReason::PerAddress, cause));
+        };
+        self.shared.table.keep_share(self.state.id, share);
+        Ok(())
+    }
+}

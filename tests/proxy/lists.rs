@@ -1,0 +1,125 @@
+//! Who may come in: by list, and by the share of an address, which behind a balancer is the
+//! client's.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use drainline::{Config, EndReason, RejectReason, Server};
+
+use crate::behind::{self, CLIENT, OTHER, binary, line};
+use crate::common::client::{self, Closed};
+use crate::common::echo;
+use crate::common::handlers::drained;
+use crate::common::ledger::assert_closes;
+use crate::common::small;
+use crate::common::wait::{DEADLINE, wait_until};
+use crate::heads::encode::{LOCAL, v2_of};
+
+fn allow(mut config: Config, list: &[&str]) -> Config {
+    config.allow = list.iter().map(|one| one.parse().unwrap()).collect();
+    config
+}
+
+fn behind(server: &Server, head: &[u8]) -> TcpStream {
+    let mut connection = client::connect(server.local_addrs()[0]);
+    connection.write_all(head).unwrap();
+    connection
+}
+
+#[track_caller]
+fn assert_closed_without_a_word(mut connection: TcpStream) {
+    assert_eq!(client::read_to_end(&mut connection).0, b"");
+}
+
+#[test]
+fn who_is_on_no_list_is_rejected_at_once() {
+    for (list, is_allowed) in [
+        (vec!["10.0.0.0/8"], false),
+        (vec!["uid:0"], false),
+        (vec!["10.0.0.0/8", "127.0.0.1"], true),
+        (vec!["::ffff:127.0.0.0/104"], true),
+    ] {
+        let server = echo::start(allow(small::config(), &list), &[echo::ANY]);
+        let mut connection = client::connect(server.local_addrs()[0]);
+        if is_allowed {
+            echo::assert_served(&mut connection);
+        } else {
+            assert_eq!(client::wait_for_close(&mut connection), Closed::Clean);
+        }
+        drop(connection);
+        let stats = drained(server).stats;
+        assert_closes(&stats);
+        assert_eq!(
+            stats.rejected.get(RejectReason::NotAllowed),
+            u64::from(!is_allowed)
+        );
+        assert_eq!(stats.accepted, u64::from(is_allowed));
+    }
+}
+
+#[test]
+fn whoever_is_rejected_uses_up_no_connection() {
+    let mut config = allow(small::config(), &["10.0.0.0/8"]);
+    config.max_connections = Some(1);
+    let server = echo::start(config, &[echo::ANY]);
+    for _ in 0..20 {
+        let mut connection = client::connect(server.local_addrs()[0]);
+        client::wait_for_close(&mut connection);
+    }
+    let stats = drained(server).stats;
+    assert_eq!(stats.rejected.get(RejectReason::NotAllowed), 20);
+}
+
+#[test]
+fn behind_a_balancer_the_list_is_of_its_clients() {
+    let config = allow(behind::config(), &["192.0.2.0/24"]);
+    let server = echo::start(config, &[echo::ANY]);
+    for head in [line(CLIENT), binary(CLIENT)] {
+        echo::assert_served(&mut behind(&server, &head));
+    }
+    for head in [line(OTHER), binary(OTHER)] {
+        assert_closed_without_a_word(behind(&server, &head));
+    }
+    // A balancer that is no client: what it says for itself is not heard, and its checks are.
+    assert_closed_without_a_word(behind(&server, &[&v2_of(LOCAL, 0, b"")[..], b"x"].concat()));
+    assert_closed_without_a_word(behind(&server, &v2_of(LOCAL, 0, b"")));
+    let report = drained(server);
+    assert_closes(&report.stats);
+    let ended = &report.stats.ended;
+    assert_eq!(report.stats.accepted, 6);
+    assert_eq!(ended.get(EndReason::NotAllowed), 3);
+    assert_eq!(ended.get(EndReason::NoData), 1);
+    assert_eq!(report.stats.rejected.total(), 0);
+    assert!(!report.is_lossy());
+}
+
+#[test]
+fn behind_a_balancer_each_client_has_its_own_share_and_gets_it_back() {
+    let mut config = behind::config();
+    config.max_connections_per_ip = Some(2);
+    let server = echo::start(config, &[echo::ANY]);
+    let served = |head: &[u8]| {
+        let mut connection = behind(&server, head);
+        echo::assert_served(&mut connection);
+        connection
+    };
+    // More connections than one address may have, all from the balancer's.
+    let mut one: Vec<_> = (0..2).map(|_| served(&line(CLIENT))).collect();
+    let other: Vec<_> = (0..2).map(|_| served(&binary(OTHER))).collect();
+    for head in [line(CLIENT), binary(CLIENT), line(OTHER)] {
+        assert_closed_without_a_word(behind(&server, &head));
+    }
+    wait_until("three ends", DEADLINE, || {
+        server.stats().ended.get(EndReason::PerAddress) == 3
+    });
+    drop(one.pop());
+    wait_until("its place again", DEADLINE, || {
+        echo::is_served(&mut behind(&server, &line(CLIENT)), DEADLINE)
+    });
+    assert_closed_without_a_word(behind(&server, &line(OTHER)));
+    drop((one, other));
+    let report = drained(server);
+    assert_closes(&report.stats);
+    assert_eq!(report.stats.rejected.total(), 0);
+    assert!(!report.is_lossy());
+}

@@ -1,0 +1,158 @@
+//! Waiting for a head ends: by its deadline, a drain, an abort and a peer that is gone, and by no
+//! other deadline.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use drainline::{EndReason, FirstByteTimeout};
+
+use crate::behind::{Behind, CLIENT, OTHER, binary, config, line};
+use crate::common::client::{self, Closed};
+use crate::common::handlers::{LONG, anywhere, wait_open};
+use crate::common::ledger::assert_closes;
+use crate::common::small;
+use crate::common::wait::{DEADLINE, stays, wait_until, within};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_silent_and_a_trickled_head_time_out() {
+    let behind = Behind::start(config().handshake_timeout(SHORT));
+    for sent in 1..=2 {
+        let mut connection = behind.connect();
+        if sent == 2 {
+            let head = [&line(OTHER)[..], &[b'x'; 1000]].concat();
+            let taken = client::trickle(&mut connection, &head[..30], Duration::from_millis(30));
+            assert!(taken < 30, "it was never disconnected");
+        }
+        client::wait_for_close(&mut connection);
+        wait_until("the deadline", DEADLINE, || {
+            let stats = behind.server.stats();
+            stats.ended.get(EndReason::HandshakeTimeout) == sent
+        });
+    }
+    let report = behind.end();
+    assert_eq!(report.stats.ended.total(), 2);
+    assert!(!report.is_lossy());
+}
+
+#[test]
+fn other_deadlines_begin_behind_the_head() {
+    let mut config = config();
+    config.idle_timeout = Some(SHORT);
+    config.first_byte_timeout = FirstByteTimeout::After(SHORT);
+    config.frame_timeout = Some(SHORT);
+    let behind = Behind::start(config);
+    let mut connection = behind.connect();
+    let head = binary(CLIENT);
+    connection.write_all(&head[..20]).unwrap();
+    behind.wait_handshaking();
+    stays("waiting for the head", 4 * SHORT, || {
+        behind.server.stats().open == 1
+    });
+    connection.write_all(&head[20..]).unwrap();
+    assert!(behind.seen().bytes.is_empty());
+    let stats = behind.end().stats;
+    let silent =
+        stats.ended.get(EndReason::IdleTimeout) + stats.ended.get(EndReason::FirstByteTimeout);
+    assert_eq!((silent, stats.ended.total()), (1, 1));
+}
+
+#[test]
+fn a_drain_ends_the_wait_for_a_head_and_loses_nothing_by_it() {
+    let behind = Behind::start(config());
+    let silent = behind.connect();
+    let mut half = behind.connect();
+    half.write_all(&line(CLIENT)[..20]).unwrap();
+    wait_open(&behind.server, 2);
+    client::wait_unread(&half, 0);
+    let report = behind.end();
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), 2);
+    assert_eq!(report.stats.unread_bytes, 0);
+    assert!(!report.is_lossy());
+    drop(silent);
+}
+
+/// And of a client that never stops sending, no more than the kernel had by then.
+#[test]
+fn a_drain_serves_who_has_sent_a_whole_head() {
+    let may_begin = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&may_begin);
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let server = small::server::<Vec<u8>>()
+        .config(config())
+        .listen(anywhere())
+        // The client waits for its thread meanwhile.
+        .spawner(move |builder, body| match begins.load(Ordering::SeqCst) {
+            true => builder.spawn(body),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        })
+        .start_each(
+            move |conn, _| {
+                let mut bytes = Vec::new();
+                let _ = std::io::Read::read_to_end(conn, &mut bytes);
+                Ok(tell.lock().unwrap().send((conn.peer(), bytes))?)
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let mut whole = client::connect(server.local_addrs()[0]);
+    let stream = [&line(CLIENT)[..], &[b'x'; 3000]].concat();
+    whole.write_all(&stream).unwrap();
+    wait_until("a client without a thread", DEADLINE, || {
+        server.stats().starting == 1
+    });
+    client::wait_unread(&whole, stream.len() as u64);
+    let draining = thread::spawn(move || server.shutdown(LONG));
+    // Whoever drains has told the connections by the time that no connect is answered any more.
+    wait_until("the drain", DEADLINE, || {
+        std::net::TcpStream::connect_timeout(&whole.peer_addr().unwrap(), SHORT).is_err()
+    });
+    let _ = whole.write_all(&[b'y'; 3000]);
+    may_begin.store(true, Ordering::SeqCst);
+    let (peer, bytes) = told.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(peer.to_string(), CLIENT);
+    assert!(
+        bytes.len() >= 3000 && bytes.starts_with(&[b'x'; 3000]),
+        "{}",
+        bytes.len()
+    );
+    let report = within("the drain", DEADLINE, || draining.join().unwrap());
+    assert!(!report.timed_out);
+    assert_closes(&report.stats);
+}
+
+#[test]
+fn an_abort_ends_the_wait_for_a_head() {
+    let behind = Behind::start(config());
+    let mut connection = behind.connect();
+    connection.write_all(&line(CLIENT)[..20]).unwrap();
+    let id = behind.wait_handshaking();
+    assert!(behind.server.abort(id));
+    client::wait_for_close(&mut connection);
+    let stats = behind.end().stats;
+    assert_eq!(stats.ended.get(EndReason::Aborted), 1);
+}
+
+#[test]
+fn a_peer_that_is_gone_ends_the_wait_for_a_head() {
+    let behind = Behind::start(config());
+    for close in [client::reset, |connection| {
+        assert_eq!(client::half_close(connection), Closed::Clean);
+    }] {
+        let mut connection = behind.connect();
+        connection.write_all(&binary(CLIENT)[..20]).unwrap();
+        behind.wait_handshaking();
+        client::wait_unread(&connection, 0);
+        close(connection);
+        wait_open(&behind.server, 0);
+    }
+    let stats = behind.end().stats;
+    assert_eq!(stats.ended.get(EndReason::ProtocolError), 1);
+    assert_eq!(stats.ended.total(), 2);
+}
