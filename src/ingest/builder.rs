@@ -308,7 +308,7 @@ impl IngestBuilder {
     // Hidden: for the program, outside semver.
     #[doc(hidden)]
     pub fn check_settings(&self) -> Result<(), ConfigError> {
-        self.server.settings().check()?;
+        self.server.check_settings_with(self.server.settings())?;
         self.check_max_message()
     }
 
@@ -326,6 +326,7 @@ impl IngestBuilder {
                     value: buffer_bytes.to_string(),
                     why: "or such a message could never be buffered",
                 }),
+                listener: None,
             });
         }
         Ok(())

@@ -16,9 +16,9 @@ use super::ends::connection::Connection;
 use super::ends::receiver::{Received, Receiver};
 use super::ends::sender::{Envelope, Sender};
 use super::ends::weigh::Weigh;
-use super::error::{BoxError, StartError};
+use super::error::{BoxError, ConfigError, StartError};
 use super::limits::{self, BufferMemory, Requirements, ResourceLimits, SettingNames};
-use super::listener::{BoundListeners, Listener};
+use super::listener::{self, BoundListeners, Listener};
 use super::parts::Parts;
 use super::running::Server;
 use super::state::handler_thread::Serve;
@@ -174,12 +174,18 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         Ok((fit.limits, fit.notes))
     }
 
+    /// Whether the settings hold, those of listeners included. Asks nothing of the system.
+    pub(crate) fn check_settings_with(&self, config: &Config) -> Result<(), ConfigError> {
+        config.check()?;
+        listener::check_all(self.listeners.iter().map(|(listener, _)| listener), config)
+    }
+
     fn requirements_of(
         &self,
         config: &Config,
         memory: BufferMemory,
     ) -> Result<Requirements, StartError> {
-        config.check()?;
+        self.check_settings_with(config)?;
         if self.listeners.is_empty() {
             return Err(StartError::NoListener);
         }
@@ -224,7 +230,14 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         let bound = BoundListeners::all(listens, &config)?;
         limits::descriptor_table::grow(fitted.limits.descriptors);
         let (channel, queued) = channel::bounded::<Box<Envelope<T>>>(config.buffer_messages);
-        let parts = Parts::new(config, fitted.limits, promise, self.spawner, bound.wakers());
+        let parts = Parts::new(
+            bound.states(&config),
+            bound.wakers(),
+            config,
+            fitted.limits,
+            promise,
+            self.spawner,
+        );
         let shared = Arc::clone(&parts.shared);
 
         // Acceptors are made before the first thread, so that only a spawn can still fail

@@ -446,6 +446,7 @@ impl Config {
                     value: print(&self.send_timeout),
                     why: "after which a waiting connection is ended, so that no pause would begin",
                 }),
+                listener: None,
             });
         }
         Ok(())
@@ -453,7 +454,7 @@ impl Config {
 }
 
 /// Checks a setting against its range; a setting that is off passes.
-fn within<T: PartialOrd + fmt::Debug>(
+pub(super) fn within<T: PartialOrd + fmt::Debug>(
     setting: &'static str,
     value: impl Into<Option<T>>,
     range: RangeInclusive<T>,

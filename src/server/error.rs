@@ -24,6 +24,9 @@ pub struct ConfigError {
     /// The setting that the value contradicts, if the value itself is in range; `expected` tells
     /// how the two must compare.
     pub contradicts: Option<Contradiction>,
+    /// The listener whose own setting it is, by its name, or by its address if it has none. `None`:
+    /// the server's setting.
+    pub listener: Option<String>,
 }
 
 /// The other of two settings that contradict each other.
@@ -46,6 +49,15 @@ impl ConfigError {
             value,
             expected,
             contradicts: None,
+            listener: None,
+        }
+    }
+
+    /// The error of a listener's own setting.
+    pub(crate) fn of_listener(self, listener: &str) -> Self {
+        ConfigError {
+            listener: Some(listener.to_owned()),
+            ..self
         }
     }
 }
@@ -57,11 +69,13 @@ impl fmt::Display for ConfigError {
             value,
             expected,
             contradicts,
+            listener,
         } = self;
-        write!(
-            f,
-            "invalid value '{value}' for {setting}: expected {expected}"
-        )?;
+        write!(f, "invalid value '{value}' for {setting}")?;
+        if let Some(listener) = listener {
+            write!(f, " of listener {listener}")?;
+        }
+        write!(f, ": expected {expected}")?;
         match contradicts {
             None => Ok(()),
             Some(other) => write!(f, " {} ({}), {}", other.setting, other.value, other.why),

@@ -1,27 +1,52 @@
 //! The listeners of a server, from the builder to their acceptors.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::config::{Config, OnOverload};
-use super::error::StartError;
+use super::config::{Config, FirstByteTimeout, OnOverload};
+use super::error::{ConfigError, StartError};
 use super::limits::SettingNames;
+use super::listener_settings::ListenerSettings;
 use super::peer::Address;
 use super::state::Shared;
 use super::state::connection_state::ListenerName;
 use super::state::handler_thread::Serve;
 use super::state::listener::{self, BoundListener};
+use super::state::listener_state::ListenerState;
 use super::state::waker::Waker;
 use super::threads::acceptor::Acceptor;
 
-/// A listener for a [`Builder`](crate::server::Builder): an address or a bound socket, and a name.
+/// A listener for a [`Builder`](crate::server::Builder): an address or a bound socket, a name, and
+/// settings of its own, each of which stands in for that of the [`Config`].
+///
+/// ```
+/// use std::time::Duration;
+/// use drainline::{Config, Listener, Server};
+///
+/// let server = Server::builder()
+///     .config(Config::default().max_connections(100))
+///     .listener(Listener::on("127.0.0.1:0".parse()?).named("sensors"))
+///     .listener(
+///         Listener::on("127.0.0.1:0".parse()?)
+///             .named("operators")
+///             .max_connections(4)
+///             .frame_timeout(None)
+///             .idle_timeout(Duration::from_secs(600)),
+///     )
+///     .serve(|_| Ok(()))?;
+/// assert_eq!(server.local_addrs().len(), 2);
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a listener does nothing until a builder has it"]
 pub struct Listener {
     source: Source,
     name: Option<String>,
     is_shared: bool,
+    settings: ListenerSettings,
 }
 
 impl Listener {
@@ -32,7 +57,8 @@ impl Listener {
     }
 
     /// Names the listener, for [`Connection::listener`](crate::Connection::listener),
-    /// [`ConnectionInfo`](crate::ConnectionInfo) and the log. Default: its address.
+    /// [`ConnectionInfo`](crate::ConnectionInfo) and the log. No other listener of the server may
+    /// have the name. Default: its address.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -47,6 +73,76 @@ impl Listener {
         self.is_shared = matches!(self.source, Source::Inherited(_));
         self
     }
+
+    /// The most connections of this listener that are served at once, 1 to
+    /// [`Config::max_connections`], within which they count. Of these the server keeps none for the
+    /// listener: set a limit for each of the others to leave it some. While as many are served, the
+    /// listener is not accepting (`max_connections`), and what new clients meet there is
+    /// [`Config::on_overload`]. Default: no limit but the common one.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.settings.max_connections = Some(connections);
+        self
+    }
+
+    /// As [`Config::rate_limit`], for connections of this listener. `None`: off, whatever the
+    /// server's is.
+    pub fn rate_limit(mut self, rate: impl Into<Option<u64>>) -> Self {
+        self.settings.rate_limit = Some(rate.into());
+        self
+    }
+
+    /// As [`Config::frame_timeout`], for connections of this listener. `None`: off, whatever the
+    /// server's is.
+    pub fn frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.frame_timeout = Some(timeout.into());
+        self
+    }
+
+    /// As [`Config::idle_timeout`], for connections of this listener. `None`: off, whatever the
+    /// server's is.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.idle_timeout = Some(timeout.into());
+        self
+    }
+
+    /// As [`Config::first_byte_timeout`], for connections of this listener. With
+    /// [`FirstByteTimeout::Auto`], its silent connections give way to clients that the common
+    /// `max_connections` keeps out, and to those that its own does.
+    pub fn first_byte_timeout(mut self, timeout: FirstByteTimeout) -> Self {
+        self.settings.first_byte_timeout = Some(timeout);
+        self
+    }
+
+    /// The listener in an error of its settings: its name, or its address.
+    fn label(&self) -> String {
+        match (&self.name, &self.source) {
+            (Some(name), _) => name.clone(),
+            (None, Source::Address(address)) => address.to_string(),
+            (None, Source::Inherited(listener)) => listener.local_addr().map_or_else(
+                |_| "without a name".to_owned(),
+                |address| address.to_string(),
+            ),
+        }
+    }
+}
+
+/// Whether the listeners' own settings hold, beside those of the server, which were checked.
+pub(super) fn check_all<'a>(
+    listeners: impl Iterator<Item = &'a Listener>,
+    common: &Config,
+) -> Result<(), ConfigError> {
+    let mut names = HashSet::new();
+    for listener in listeners {
+        let checked = listener.settings.check(common);
+        checked.map_err(|error| error.of_listener(&listener.label()))?;
+        if let Some(name) = &listener.name
+            && !names.insert(name)
+        {
+            let expected = "a name that no other listener has".to_owned();
+            return Err(ConfigError::out_of_range("name", name.clone(), expected));
+        }
+    }
+    Ok(())
 }
 
 impl From<SocketAddr> for Listener {
@@ -68,6 +164,7 @@ impl From<Source> for Listener {
             source,
             name: None,
             is_shared: false,
+            settings: ListenerSettings::default(),
         }
     }
 }
@@ -93,6 +190,7 @@ impl Source {
 /// The bound listeners of a server that is being started.
 pub(super) struct BoundListeners {
     listeners: Vec<(BoundListener, Arc<Waker>)>,
+    settings: Vec<ListenerSettings>,
     inherited: usize,
     unguarded: Vec<SocketAddr>,
 }
@@ -106,14 +204,17 @@ impl BoundListeners {
             .collect();
         let mut listeners = Vec::new();
         let mut names = Vec::new();
+        let mut settings = Vec::new();
         let mut inherited = 0;
         for listen in listens {
             let Listener {
                 source,
                 name,
                 is_shared,
+                settings: own,
             } = listen;
             names.push(name);
+            settings.push(own);
             listeners.push(match source {
                 Source::Address(address) => {
                     let is_v6 = address.ip().to_canonical().is_ipv6();
@@ -144,6 +245,7 @@ impl BoundListeners {
             .map_err(system("an eventfd"))?;
         Ok(BoundListeners {
             listeners,
+            settings,
             inherited,
             unguarded,
         })
@@ -152,6 +254,16 @@ impl BoundListeners {
     pub(super) fn addresses(&self) -> Vec<Address> {
         let addresses = self.listeners.iter().map(|(listener, _)| &listener.address);
         addresses.cloned().collect()
+    }
+
+    /// The state of each, by index.
+    pub(super) fn states(&self, config: &Config) -> Vec<ListenerState> {
+        let listeners = self.listeners.iter().zip(&self.settings);
+        listeners
+            .map(|((listener, _), own)| {
+                ListenerState::new(listener.name.clone(), listener.address.clone(), own, config)
+            })
+            .collect()
     }
 
     pub(super) fn wakers(&self) -> Vec<Arc<Waker>> {

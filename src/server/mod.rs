@@ -26,6 +26,7 @@ mod config;
 mod deadline;
 mod error;
 mod ledger;
+mod listener_settings;
 mod loss;
 mod networks;
 mod peer;

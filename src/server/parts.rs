@@ -22,6 +22,7 @@ use super::state::busy_polling::BusyPolling;
 use super::state::consumer_state::ConsumerState;
 use super::state::exits::Exits;
 use super::state::lifecycle::Lifecycle;
+use super::state::listener_state::ListenerState;
 use super::state::logger::Logger;
 use super::state::promise::Promise;
 use super::state::quota::Quota;
@@ -47,28 +48,28 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn new(
+        listeners: Vec<ListenerState>,
+        wakers: Vec<Arc<Waker>>,
         config: Config,
         limits: ResourceLimits,
         promise: Promise,
         spawner: Option<Spawner>,
-        wakers: Vec<Arc<Waker>>,
     ) -> Self {
         let (quota, wakes) = Quota::new(config.buffer_limit());
         let (reaper, events) = channel::bounded(limits.max_connections + 1);
         let (logger, logger_body) = Logger::new();
         let exits = Arc::new(Exits::new());
-        let listeners = wakers.len();
         let admission = Admission::new(&config, limits.max_connections, Arc::clone(&exits), wakers);
         let shared = Arc::new(Shared {
             admission: Arc::new(admission),
-            accepting: Accepting::new(listeners),
+            accepting: Accepting::new(listeners.len()),
             limits,
             access: Access::new(&config.allow, &config.proxy_from),
             promise: Mutex::new(Some(promise)),
             started: Instant::now(),
             tick_time: TickTime::now(),
             ticks: AtomicU64::new(0),
-            fixed_threads: listeners + limits::OWN_THREADS as usize,
+            fixed_threads: listeners.len() + limits::OWN_THREADS as usize,
             table: Arc::new(Table::new()),
             busy_polling: BusyPolling::new(config.busy_poll),
             quota: Arc::new(quota),
@@ -76,9 +77,10 @@ impl Parts {
             exits,
             reaper,
             snapshot: Mutex::new(OverloadSnapshot::default()),
-            lifecycle: Lifecycle::new(listeners),
+            lifecycle: Lifecycle::new(listeners.len()),
             logger,
             spawner,
+            listeners,
             config,
         });
         Parts {

@@ -6,6 +6,7 @@
 mod common;
 
 mod keepalive;
+mod listeners;
 mod rate;
 #[cfg(feature = "cli")]
 mod slow_loris;

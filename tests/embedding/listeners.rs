@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use drainline::Listener;
 use drainline::ingest::sink::Null;
 use drainline::ingest::{Framing, Ingest, ReadMessages};
+use drainline::{FirstByteTimeout, Listener};
 
 use super::builder;
 use super::common::client;
@@ -106,4 +107,47 @@ fn beside_an_ingest_a_listener_may_have_its_handler_whose_memory_and_bytes_are_i
     client.write_all(b"a line\n").unwrap();
     wait_until("a delivery", DEADLINE, || server.stats().delivered == 1);
     assert_eq!(drained(server).bytes.bytes_read, 7);
+}
+
+#[test]
+fn a_listeners_own_setting_that_does_not_hold_is_refused_by_its_name() {
+    let on = || Listener::on(anywhere());
+    let wrong: [(Listener, &str); 7] = [
+        (
+            on().named("syslog").max_connections(0),
+            "invalid value '0' for max_connections of listener syslog: expected 1 to 1000000",
+        ),
+        (
+            on().named("syslog").max_connections(11),
+            "invalid value '11' for max_connections of listener syslog: expected at most max_connections (10), \
+             which all listeners share",
+        ),
+        (
+            on().rate_limit(0),
+            "invalid value '0' for rate_limit of listener 127.0.0.1:0: expected 1 to 18446744073709551615",
+        ),
+        (
+            on().named("syslog").frame_timeout(Duration::ZERO),
+            "invalid value '0ns' for frame_timeout of listener syslog: expected 100ms to 31536000s",
+        ),
+        (
+            on().named("syslog").idle_timeout(Duration::MAX),
+            "invalid value '18446744073709551615.999999999s' for idle_timeout of listener syslog: expected 100ms \
+             to 31536000s",
+        ),
+        (
+            on().named("syslog")
+                .first_byte_timeout(FirstByteTimeout::After(Duration::ZERO)),
+            "invalid value '0ns' for first_byte_timeout of listener syslog: expected 100ms to 31536000s",
+        ),
+        (
+            on().named("twice"),
+            "invalid value 'twice' for name: expected a name that no other listener has",
+        ),
+    ];
+    for (listener, expected) in wrong {
+        let builder = builder::<()>(|_| {}).listener(on().named("twice"));
+        let error = builder.listener(listener).check().unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
 }

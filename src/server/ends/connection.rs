@@ -66,7 +66,7 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(state: Arc<ConnectionState>, shared: Arc<Shared>) -> Self {
-        let rate = shared.config.rate_limit.map(RateLimit::new);
+        let rate = shared.listener_of(&state).rate_limit.map(RateLimit::new);
         Connection {
             state,
             shared,
@@ -303,8 +303,8 @@ impl Connection {
     ///
     /// For handlers that find many messages in one read, before they send each part of them.
     pub(crate) fn hold_to_rate(&self) -> u64 {
-        match (self.pay(), &self.shared.config.rate_limit) {
-            (false, &Some(rate)) => rate,
+        match (self.pay(), self.shared.listener_of(&self.state).rate_limit) {
+            (false, Some(rate)) => rate,
             _ => u64::MAX,
         }
     }

@@ -12,6 +12,7 @@ pub(crate) mod exits;
 pub(crate) mod handler_thread;
 pub(crate) mod lifecycle;
 pub(crate) mod listener;
+pub(crate) mod listener_state;
 pub(crate) mod logger;
 pub(crate) mod promise;
 pub(crate) mod quota;
@@ -43,9 +44,11 @@ use crate::server::report::{ConsumerInfo, Stats};
 use accepting::Accepting;
 use admission::Admission;
 use busy_polling::BusyPolling;
+use connection_state::ConnectionState;
 use consumer_state::ConsumerState;
 use exits::Exits;
 use lifecycle::Lifecycle;
+use listener_state::ListenerState;
 use logger::Logger;
 use promise::Promise;
 use quota::Quota;
@@ -84,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) limits: ResourceLimits,
     pub(crate) access: Access,
+    /// By the index of the listener.
+    pub(crate) listeners: Vec<ListenerState>,
     /// Dropped when every thread of the server has ended. A server that leaves a thread behind
     /// keeps the promise for as long as the process lives.
     pub(in crate::server) promise: Mutex<Option<Promise>>,
@@ -112,6 +117,11 @@ impl Shared {
     /// Time since the server started: the clock that the policy is given.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The listener that accepted a connection.
+    pub(crate) fn listener_of(&self, connection: &ConnectionState) -> &ListenerState {
+        &self.listeners[connection.listener.index()]
     }
 
     /// Tells the reaper of a thread that has run its last line and whose JoinHandle is in the

@@ -19,9 +19,10 @@ use super::admission::{AddressPermit, Permit};
 use super::connection_state::ConnectionState;
 use super::crowd_lock::CrowdLock;
 use super::handler_thread::Job;
+use super::listener_state::ListenerState;
 use rustix::process::Pid;
 
-use crate::policy::{Activity, Coalesce, Eviction, Finding, Pace, Sample, Watch, WatchLimits};
+use crate::policy::{Activity, Coalesce, Eviction, Finding, Pace, Sample, Watch};
 use crate::server::ledger::{Counters, EndReason, RejectReason};
 use crate::server::report::ConnectionInfo;
 
@@ -275,7 +276,8 @@ impl Table {
     pub(crate) fn watch(
         &self,
         elapsed: Duration,
-        limits: &WatchLimits,
+        listeners: &[ListenerState],
+        warn_after: Duration,
         mut coalesce: Option<&mut Coalesce>,
         eviction: &mut Eviction,
         mut visit: impl FnMut(&Arc<ConnectionState>, Sample, &Watch, Finding),
@@ -284,6 +286,7 @@ impl Table {
         let inner = &mut *self.inner.lock();
         for entry in inner.connections.values_mut() {
             let sample = entry.state.sample();
+            let limits = &listeners[entry.state.listener.index()].deadlines;
             let finding = entry.watch.step(sample, elapsed, limits);
             let finding = eviction.judge(finding, &entry.watch, &sample);
             if let Some(coalesce) = &mut coalesce
@@ -312,7 +315,7 @@ impl Table {
             if let Some(last) = &mut thread.last {
                 let before = last.in_state;
                 last.in_state += elapsed;
-                if before < limits.warn_after && last.in_state >= limits.warn_after {
+                if before < warn_after && last.in_state >= warn_after {
                     leaving(last);
                 }
             }

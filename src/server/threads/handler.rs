@@ -299,13 +299,13 @@ fn log_timeout(
     reason: EndReason,
     error: Option<&BoxError>,
 ) {
-    let config = &shared.config;
+    let deadlines = &shared.listener_of(state).deadlines;
     let (key, limit) = match reason {
-        EndReason::SendTimeout => ("send timeout", Some(config.send_timeout)),
-        EndReason::FrameTimeout => ("frame timeout", config.frame_timeout),
-        EndReason::IdleTimeout => ("idle timeout", config.idle_timeout),
-        EndReason::WriteTimeout => ("write timeout", config.write_timeout),
-        EndReason::HandshakeTimeout => ("handshake timeout", Some(config.handshake_timeout)),
+        EndReason::SendTimeout => ("send timeout", Some(shared.config.send_timeout)),
+        EndReason::FrameTimeout => ("frame timeout", deadlines.frame),
+        EndReason::IdleTimeout => ("idle timeout", deadlines.idle),
+        EndReason::WriteTimeout => ("write timeout", deadlines.write),
+        EndReason::HandshakeTimeout => ("handshake timeout", Some(deadlines.handshake)),
         EndReason::FirstByteTimeout => return log_silent(shared, state),
         _ => return,
     };
@@ -323,7 +323,7 @@ fn log_silent(shared: &Shared, state: &ConnectionState) {
     shared
         .logger
         .log_limited("first byte timeout", Level::Warn, || {
-            let why = match shared.config.first_byte_timeout {
+            let why = match shared.listener_of(state).first_byte_timeout {
                 FirstByteTimeout::After(limit) => {
                     format!("first_byte_timeout of {limit:?} passed without a byte")
                 }

@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::policy::{
     Activity, Breach, Change, Coalesce, Crowding, Eviction, Finding, Observation, Overload,
-    OverloadLevel, OverloadSettings, Sample, Watch, WatchLimits,
+    OverloadLevel, OverloadSettings, Sample, Watch,
 };
 use crate::server::config::{FirstByteTimeout, TICK};
 use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
@@ -29,7 +29,6 @@ const GONE_EVERY: u32 = 10;
 
 pub(crate) struct Watchdog {
     shared: Arc<Shared>,
-    limits: WatchLimits,
     overload: Overload,
     coalesce: Option<Coalesce>,
     crowding: Crowding,
@@ -51,17 +50,6 @@ struct ConsumerWatch {
 impl Watchdog {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let config = &shared.config;
-        let limits = WatchLimits {
-            frame: config.frame_timeout,
-            idle: config.idle_timeout,
-            first_byte: match config.first_byte_timeout {
-                FirstByteTimeout::After(wait) => Some(wait),
-                FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
-            },
-            write: config.write_timeout,
-            handshake: config.handshake_timeout,
-            warn_after: config.warn_after,
-        };
         let settings = OverloadSettings {
             tick: TICK,
             pause_after: config.effective_pause_after(),
@@ -73,7 +61,6 @@ impl Watchdog {
         let crowding = Crowding::new(shared.busy_polling.max_lookers());
         Watchdog {
             shared,
-            limits,
             overload,
             coalesce,
             crowding,
@@ -168,7 +155,8 @@ impl Watchdog {
         }
         shared.table.watch(
             elapsed,
-            &self.limits,
+            &shared.listeners,
+            shared.config.warn_after,
             self.coalesce.as_mut(),
             &mut self.eviction,
             visit,
@@ -193,7 +181,7 @@ impl Watchdog {
             return;
         }
         watch.busy_for += elapsed.min(TICK * 2);
-        if watch.busy_for >= self.limits.warn_after && !watch.warned {
+        if watch.busy_for >= self.shared.config.warn_after && !watch.warned {
             watch.warned = true;
             let (name, busy_for) = (self.shared.consumer.name(), watch.busy_for.as_secs_f64());
             self.shared

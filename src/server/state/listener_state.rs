@@ -1,0 +1,48 @@
+//! What belongs to one listener: its name and the settings of its connections, looked up by the
+//! index that each connection has.
+
+use super::connection_state::ListenerName;
+use crate::policy::WatchLimits;
+use crate::server::config::{Config, FirstByteTimeout};
+use crate::server::listener_settings::ListenerSettings;
+use crate::server::peer::Address;
+
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    pub(crate) name: ListenerName,
+    pub(crate) address: Address,
+    /// The most of the server's connections that may be this listener's.
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) rate_limit: Option<u64>,
+    pub(crate) first_byte_timeout: FirstByteTimeout,
+    pub(crate) deadlines: WatchLimits,
+}
+
+impl ListenerState {
+    pub(crate) fn new(
+        name: ListenerName,
+        address: Address,
+        own: &ListenerSettings,
+        common: &Config,
+    ) -> Self {
+        let first_byte_timeout = own.first_byte_timeout.unwrap_or(common.first_byte_timeout);
+        ListenerState {
+            name,
+            address,
+            max_connections: own.max_connections,
+            rate_limit: own.rate_limit.unwrap_or(common.rate_limit),
+            first_byte_timeout,
+            deadlines: WatchLimits {
+                frame: own.frame_timeout.unwrap_or(common.frame_timeout),
+                idle: own.idle_timeout.unwrap_or(common.idle_timeout),
+                first_byte: match first_byte_timeout {
+                    FirstByteTimeout::After(wait) => Some(wait),
+                    FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
+                },
+                write: common.write_timeout,
+                handshake: common.handshake_timeout,
+                warn_after: common.warn_after,
+            },
+        }
+    }
+}
