@@ -59,7 +59,13 @@ impl Parts {
         let (reaper, events) = channel::bounded(limits.max_connections + 1);
         let (logger, logger_body) = Logger::new();
         let exits = Arc::new(Exits::new());
-        let admission = Admission::new(&config, limits.max_connections, Arc::clone(&exits), wakers);
+        let admission = Admission::new(
+            &config,
+            limits.max_connections,
+            &listeners,
+            Arc::clone(&exits),
+            wakers,
+        );
         let shared = Arc::new(Shared {
             admission: Arc::new(admission),
             accepting: Accepting::new(listeners.len()),

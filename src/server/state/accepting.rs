@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::admission::KeptOut;
 use crate::server::ledger::{NotAcceptingReason, Reason, RejectReason, Spans};
 use crate::server::report::NotAccepting;
 
@@ -48,23 +49,60 @@ impl NewClients {
     }
 }
 
+/// Why an acceptor keeps clients out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) reason: NotAcceptingReason,
+    /// It is the listener's own limit, and others may go on accepting.
+    pub(crate) is_own: bool,
+}
+
+impl Hold {
+    /// Of a listener's own limit.
+    const OWN: u8 = 0x10;
+
+    /// The reason's index, and whether the limit is the listener's own, in less than 32.
+    fn code(self) -> u8 {
+        self.reason.index() as u8 | if self.is_own { Hold::OWN } else { 0 }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Accepting {
-    /// What happens to new clients at each acceptor, a [`NewClients`].
-    new_clients: Vec<AtomicU8>,
-    /// Why each acceptor keeps clients out now: the reason's index + 1, or 0 while it accepts.
-    holds: Vec<AtomicU8>,
-    /// Reasons for which a client was kept out since the last tick, one bit per reason.
-    noted: AtomicU32,
+    listeners: Vec<AtListener>,
     /// The last error of the system that had no descriptor or no thread to give.
     error: Mutex<String>,
-    state: Mutex<State>,
+    states: Mutex<States>,
+}
+
+/// What one acceptor publishes.
+#[derive(Debug, Default)]
+struct AtListener {
+    /// What happens to new clients, a [`NewClients`].
+    new_clients: AtomicU8,
+    /// Why clients are kept out now: the hold's code + 1, or 0 while they are accepted.
+    holds: AtomicU8,
+    /// Why a client was kept out since the last tick, one bit per code.
+    noted: AtomicU32,
+}
+
+impl AtListener {
+    fn is_held(&self, hold: Hold) -> bool {
+        self.holds.load(Ordering::Relaxed) == hold.code() + 1
+    }
+}
+
+#[derive(Debug)]
+struct States {
+    server: State,
+    /// By the index of the listener.
+    listeners: Vec<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
-    /// Why the server has not accepted since the last tick, if so.
+    /// Why nobody was accepted since the last tick, if so.
     holding: Option<NotAcceptingReason>,
     last: Duration,
     spans: Spans<NotAcceptingReason>,
@@ -78,43 +116,46 @@ struct Current {
     seen: Duration,
 }
 
+/// Why nobody is accepted, if so, and the total time spent in each reason.
+type Reading = (Option<NotAccepting>, Spans<NotAcceptingReason>);
+
 impl Accepting {
-    pub(crate) fn new(acceptors: usize) -> Self {
+    pub(crate) fn new(listeners: usize) -> Self {
         Accepting {
-            new_clients: (0..acceptors)
-                .map(|_| AtomicU8::new(NewClients::Wait as u8))
-                .collect(),
-            holds: (0..acceptors).map(|_| AtomicU8::new(0)).collect(),
-            noted: AtomicU32::new(0),
+            listeners: (0..listeners).map(|_| AtListener::default()).collect(),
             error: Mutex::new(String::new()),
-            state: Mutex::new(State::default()),
+            states: Mutex::new(States {
+                server: State::default(),
+                listeners: (0..listeners).map(|_| State::default()).collect(),
+            }),
         }
     }
 
     /// Publishes why the acceptor of this index keeps clients out from now on, and what happens to
     /// them.
-    pub(crate) fn hold(
-        &self,
-        index: usize,
-        reason: Option<NotAcceptingReason>,
-        new_clients: NewClients,
-    ) {
-        self.new_clients[index].store(new_clients as u8, Ordering::Relaxed);
-        let code = reason.map_or(0, |reason| reason.index() as u8 + 1);
-        self.holds[index].store(code, Ordering::Relaxed);
-        if let Some(reason) = reason.filter(|&reason| reason != NotAcceptingReason::AcceptRate) {
-            self.noted.fetch_or(1 << reason.index(), Ordering::Relaxed);
+    pub(crate) fn hold(&self, index: usize, hold: Option<Hold>, new_clients: NewClients) {
+        let listener = &self.listeners[index];
+        let code = hold.map_or(0, |hold| hold.code() + 1);
+        listener
+            .new_clients
+            .store(new_clients as u8, Ordering::Relaxed);
+        listener.holds.store(code, Ordering::Relaxed);
+        if let Some(hold) = hold.filter(|hold| hold.reason != NotAcceptingReason::AcceptRate) {
+            listener.noted.fetch_or(1 << hold.code(), Ordering::Relaxed);
         }
     }
 
-    /// What happens to new clients at any acceptor, for a log line: `wait`, or `wait or are
-    /// closed`.
-    pub(crate) fn new_clients(&self) -> String {
+    /// What happens to new clients at one listener, or at any, for a log line: `wait`, or `wait or
+    /// are closed`.
+    pub(crate) fn new_clients(&self, listener: Option<usize>) -> String {
+        let listeners = match listener {
+            Some(index) => &self.listeners[index..=index],
+            None => &self.listeners,
+        };
         let is_met = |new_clients: &NewClients| {
-            let mut met = self
-                .new_clients
+            let mut met = listeners
                 .iter()
-                .map(|met| met.load(Ordering::Relaxed));
+                .map(|listener| listener.new_clients.load(Ordering::Relaxed));
             met.any(|met| met == *new_clients as u8)
         };
         let met = NewClients::ALL
@@ -134,42 +175,99 @@ impl Accepting {
         self.error.lock().clone()
     }
 
-    /// One tick. Returns why the server is not accepting if a log line about that is due.
-    pub(crate) fn step(&self, now: Duration, is_paused: bool) -> Option<NotAccepting> {
-        let noted = self.noted.swap(0, Ordering::Relaxed);
-        let holds = |reason: NotAcceptingReason| {
-            let code = reason.index() as u8 + 1;
-            (reason == NotAcceptingReason::Paused && is_paused)
-                || noted & (1 << reason.index()) != 0
-                || self
-                    .holds
-                    .iter()
-                    .any(|held| held.load(Ordering::Relaxed) == code)
-        };
-        let seen = BY_WEIGHT.into_iter().find(|&reason| holds(reason));
-        self.state.lock().step(now, seen)
+    /// One tick. `log` is called where a log line is due: about the server, or about the listener of
+    /// an index that has reached its own limit.
+    ///
+    /// A listener at its own limit does not make the server one that is not accepting, unless no
+    /// listener accepts.
+    pub(crate) fn step(
+        &self,
+        now: Duration,
+        is_paused: bool,
+        mut log: impl FnMut(Option<usize>, NotAccepting),
+    ) {
+        let mut states = self.states.lock();
+        let mut of_server = is_paused.then_some(NotAcceptingReason::Paused);
+        let mut is_common = is_paused;
+        let mut of_all = Vec::new();
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let noted = listener.noted.swap(0, Ordering::Relaxed);
+            let holds = |reason, is_own| {
+                let hold = Hold { reason, is_own };
+                noted & (1 << hold.code()) != 0 || listener.is_held(hold)
+            };
+            let common = first(|reason| {
+                (reason == NotAcceptingReason::Paused && is_paused) || holds(reason, false)
+            });
+            let own = first(|reason| holds(reason, true));
+            if let Some(reason) = common {
+                is_common = true;
+                of_server = first(|other| other == reason || Some(other) == of_server);
+            }
+            let seen = common.or(own);
+            of_all.extend(seen);
+            if let Some(due) = states.listeners[index].step(now, seen, common.is_none()) {
+                log(Some(index), due);
+            }
+        }
+        if !is_common && of_all.len() == self.listeners.len() {
+            of_server = first(|reason| of_all.contains(&reason));
+        }
+        if let Some(due) = states.server.step(now, of_server, is_common) {
+            log(None, due);
+        }
     }
 
-    /// Whether an acceptor keeps clients out at this moment because of `max_connections`.
+    /// Whether an acceptor keeps clients out at this moment because of the common
+    /// `max_connections`.
     pub(crate) fn is_at_max_connections(&self) -> bool {
-        let code = NotAcceptingReason::MaxConnections.index() as u8 + 1;
-        let mut held = self.holds.iter().map(|held| held.load(Ordering::Relaxed));
-        held.any(|held| held == code)
+        let hold = Hold {
+            reason: NotAcceptingReason::MaxConnections,
+            is_own: false,
+        };
+        self.listeners.iter().any(|listener| listener.is_held(hold))
+    }
+
+    /// Whether this listener keeps clients out at this moment because of its own
+    /// `max_connections`.
+    pub(crate) fn is_at_own_max_connections(&self, index: usize) -> bool {
+        self.listeners[index].is_held(Hold {
+            reason: NotAcceptingReason::MaxConnections,
+            is_own: true,
+        })
     }
 
     pub(crate) fn drain(&self, now: Duration) {
-        self.state.lock().drain(now);
+        let mut states = self.states.lock();
+        states.server.drain(now);
+        states
+            .listeners
+            .iter_mut()
+            .for_each(|state| state.drain(now));
     }
 
-    /// Why the server is not accepting, if so, and the total time spent in each reason.
-    pub(crate) fn read(&self, now: Duration) -> (Option<NotAccepting>, Spans<NotAcceptingReason>) {
-        self.state.lock().read(now)
+    /// How the server stands, and each of its listeners.
+    pub(crate) fn read(&self, now: Duration) -> (Reading, Vec<Reading>) {
+        let states = self.states.lock();
+        let listeners = states.listeners.iter().map(|state| state.read(now));
+        (states.server.read(now), listeners.collect())
     }
 }
 
+/// The reason that is reported of those that hold.
+fn first(holds: impl Fn(NotAcceptingReason) -> bool) -> Option<NotAcceptingReason> {
+    BY_WEIGHT.into_iter().find(|&reason| holds(reason))
+}
+
 impl State {
-    /// Charges the time since the last tick to the reason that this tick has seen.
-    fn step(&mut self, now: Duration, seen: Option<NotAcceptingReason>) -> Option<NotAccepting> {
+    /// Charges the time since the last tick to the reason that this tick has seen. Returns what a
+    /// log line is due about, if one `may_log`.
+    fn step(
+        &mut self,
+        now: Duration,
+        seen: Option<NotAcceptingReason>,
+        may_log: bool,
+    ) -> Option<NotAccepting> {
         let is_draining = self.holding == Some(NotAcceptingReason::Draining);
         let seen = if is_draining { self.holding } else { seen };
         let elapsed = now.saturating_sub(self.last);
@@ -196,10 +294,11 @@ impl State {
         self.current = Some(current);
         let said = &mut self.said[reason.index()];
         let is_due = said.is_none_or(|said| now.saturating_sub(said) >= QUIET);
-        let is_logged = !matches!(
-            reason,
-            NotAcceptingReason::AcceptRate | NotAcceptingReason::Draining
-        );
+        let is_logged = may_log
+            && !matches!(
+                reason,
+                NotAcceptingReason::AcceptRate | NotAcceptingReason::Draining
+            );
         (is_logged && is_due).then(|| {
             *said = Some(now);
             current.report(now)
@@ -219,7 +318,7 @@ impl State {
         });
     }
 
-    fn read(&self, now: Duration) -> (Option<NotAccepting>, Spans<NotAcceptingReason>) {
+    fn read(&self, now: Duration) -> Reading {
         let mut spans = self.spans;
         if let Some(reason) = self.holding {
             spans.add(reason, now.saturating_sub(self.last));
@@ -235,6 +334,15 @@ impl Current {
         NotAccepting {
             reason: self.reason,
             lasted: now.saturating_sub(self.since),
+        }
+    }
+}
+
+impl From<KeptOut> for Hold {
+    fn from(kept_out: KeptOut) -> Self {
+        Hold {
+            reason: kept_out.reason.into(),
+            is_own: kept_out.is_own,
         }
     }
 }
@@ -265,7 +373,7 @@ mod tests {
         let mut lines = 0;
         for tick in 1..=300 {
             let seen = (tick % 3 == 0).then_some(NotAcceptingReason::MaxConnections);
-            lines += usize::from(state.step(TICK * tick, seen).is_some());
+            lines += usize::from(state.step(TICK * tick, seen, true).is_some());
         }
         let (now, spans) = state.read(TICK * 300);
         let now = now.expect("not accepting");
@@ -277,7 +385,7 @@ mod tests {
         assert_eq!(spans.get(NotAcceptingReason::MaxConnections), TICK * 100);
         let mut lasted_at = |tick: u32, seen: bool| {
             let seen = seen.then_some(NotAcceptingReason::MaxConnections);
-            state.step(TICK * tick, seen);
+            state.step(TICK * tick, seen, true);
             state.read(TICK * tick).0.map(|now| now.lasted)
         };
         assert_eq!(
@@ -296,11 +404,11 @@ mod tests {
     fn the_rates_waits_are_counted_without_a_line_and_a_drain_ends_all_other_reasons() {
         let mut state = State::default();
         let rate = Some(NotAcceptingReason::AcceptRate);
-        assert!(state.step(TICK, rate).is_none());
+        assert!(state.step(TICK, rate, true).is_none());
         state.drain(TICK * 2);
         assert!(
             state
-                .step(TICK * 3, Some(NotAcceptingReason::Paused))
+                .step(TICK * 3, Some(NotAcceptingReason::Paused), true)
                 .is_none()
         );
         let (now, spans) = state.read(TICK * 5);

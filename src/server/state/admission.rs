@@ -1,8 +1,10 @@
-//! Whether a client may come in: permits in total and per address, the pause, and the accept rate.
+//! Whether a client may come in: permits in total, per listener and per address, the pause, and the
+//! accept rate.
 //!
 //! A permit belongs to a thread, from before its client is accepted until the thread is **joined**.
 //! So permits out >= threads alive, always: that is why this server cannot leak threads. An idle
-//! thread, which waits for another client, keeps its permit and is a free slot.
+//! thread, which waits for another client, keeps its permit and is a free slot. The permits of a
+//! listener and of an address belong to a connection, and come back when that has ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,6 +16,7 @@ use parking_lot::MutexGuard;
 use super::crowd_lock::CrowdLock;
 use super::exits::Exits;
 use super::handler_thread::{Command, HandlerThread, Job};
+use super::listener_state::ListenerState;
 use super::waker::Waker;
 use crate::policy::{IdleLimit, TokenBucket};
 use crate::server::config::Config;
@@ -24,6 +27,15 @@ use crate::server::peer::Peer;
 /// Costs about a tenth of a processor. A kernel queue that one address has filled (4,096 clients by
 /// default) is empty in less than half a second, so other clients wait no longer behind it.
 const MAX_REJECTS_PER_SECOND: f64 = 10_000.0;
+
+/// The connections of one listener, where their number is limited.
+#[derive(Default)]
+struct AtListener {
+    /// Its permits that are out. Not counted without a limit.
+    out: usize,
+    /// Its acceptor was told that there are no more of them, and has not been woken since.
+    is_awaited: bool,
+}
 
 struct Inner {
     /// Permits that are out.
@@ -36,8 +48,10 @@ struct Inner {
     is_closed: bool,
     per_address: HashMap<IpAddr, usize>,
     paused: bool,
-    /// An acceptor was told that it must not accept, and has not been woken since.
+    /// An acceptor was told that it must not accept, whatever its listener, and has not been woken
+    /// since.
     is_awaited: bool,
+    listeners: Vec<AtListener>,
     accepts: Option<TokenBucket>,
     /// Limits the rejects of clients above the limit of their address, or on no list, which the
     /// accept rate does not charge. Only used with an accept rate.
@@ -47,6 +61,8 @@ struct Inner {
 pub(crate) struct Admission {
     inner: CrowdLock<Inner>,
     max_connections: usize,
+    /// By the index of the listener.
+    max_at_listener: Vec<Option<usize>>,
     max_per_address: Option<usize>,
     exempt: Networks,
     exits: Arc<Exits>,
@@ -58,6 +74,7 @@ impl Admission {
     pub(crate) fn new(
         config: &Config,
         max_connections: usize,
+        listeners: &[ListenerState],
         exits: Arc<Exits>,
         wakers: Vec<Arc<Waker>>,
     ) -> Self {
@@ -70,12 +87,17 @@ impl Admission {
                 per_address: HashMap::new(),
                 paused: false,
                 is_awaited: false,
+                listeners: listeners.iter().map(|_| AtListener::default()).collect(),
                 accepts: config
                     .accept_rate
                     .map(|rate| TokenBucket::new(rate as f64, Duration::ZERO)),
                 rejects: TokenBucket::new(MAX_REJECTS_PER_SECOND, Duration::ZERO),
             }),
             max_connections,
+            max_at_listener: listeners
+                .iter()
+                .map(|listener| listener.max_connections)
+                .collect(),
             max_per_address: config.max_connections_per_ip,
             exempt: Networks::new(config.per_ip_exempt.iter().copied()),
             exits,
@@ -83,25 +105,29 @@ impl Admission {
         }
     }
 
-    /// Why no client may be accepted, if so. An acceptor that was given a reason is woken when that
-    /// may have changed.
-    pub(crate) fn not_accepting(&self) -> Option<RejectReason> {
-        self.inner.lock().not_accepting(self)
+    /// Why no client of this listener may be accepted, if so. An acceptor that was given a reason is
+    /// woken when that may have changed.
+    pub(crate) fn not_accepting(&self, listener: usize) -> Option<KeptOut> {
+        self.inner.lock().not_accepting(self, listener)
     }
 
-    /// Takes an idle thread, or a permit for a new one. Called before accept(2), so that a client
-    /// for which there is no slot stays in the kernel's queue.
-    pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Slot, NotNow> {
-        self.acquire(self.inner.lock())
+    /// Takes an idle thread, or a permit for a new one, and a permit of the listener. Called before
+    /// accept(2), so that a client for which there is no slot stays in the kernel's queue.
+    pub(crate) fn try_acquire(self: &Arc<Self>, listener: usize) -> Result<Slot, NotNow> {
+        self.acquire(self.inner.lock(), listener)
     }
 
     /// As [`try_acquire`](Admission::try_acquire), as fast as the accept rate allows.
-    pub(crate) fn try_acquire_at_rate(self: &Arc<Self>, now: Duration) -> Result<Slot, NotNow> {
+    pub(crate) fn try_acquire_at_rate(
+        self: &Arc<Self>,
+        listener: usize,
+        now: Duration,
+    ) -> Result<Slot, NotNow> {
         let mut inner = self.inner.lock();
         let wait = inner.accepts.as_mut().map(|accepts| accepts.wait(now));
         match wait.filter(|wait| !wait.is_zero()) {
             Some(wait) => Err(NotNow::Wait(wait)),
-            None => self.acquire(inner),
+            None => self.acquire(inner, listener),
         }
     }
 
@@ -123,16 +149,28 @@ impl Admission {
         })
     }
 
-    fn acquire(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) -> Result<Slot, NotNow> {
-        if inner.not_accepting(self).is_some() {
+    fn acquire(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        listener: usize,
+    ) -> Result<Slot, NotNow> {
+        if inner.not_accepting(self, listener).is_some() {
             return Err(NotNow::NotAccepting);
         }
-        if let Some(idle) = self.idle_thread(&mut inner) {
-            return Ok(Slot::Idle(idle));
+        let thread = match self.idle_thread(&mut inner) {
+            Some(idle) => SlotThread::Idle(idle),
+            None => {
+                inner.out += 1;
+                let admission = Arc::clone(self);
+                SlotThread::New(Permit { admission })
+            }
+        };
+        let limited = self.max_at_listener[listener].map(|_| Arc::clone(self));
+        if limited.is_some() {
+            inner.listeners[listener].out += 1;
         }
-        inner.out += 1;
-        let admission = Arc::clone(self);
-        Ok(Slot::New(Permit { admission }))
+        let listener = ListenerPermit { limited, listener };
+        Ok(Slot { thread, listener })
     }
 
     /// Admits an accepted client: takes its permit of its address, and charges the accept rate.
@@ -276,21 +314,31 @@ impl Admission {
 impl Inner {
     /// Decides, and remembers that an acceptor waits, under one lock. So a permit that is returned
     /// at the same moment wakes the acceptor.
-    fn not_accepting(&mut self, admission: &Admission) -> Option<RejectReason> {
+    fn not_accepting(&mut self, admission: &Admission, listener: usize) -> Option<KeptOut> {
         let is_full = || {
             self.out >= admission.max_connections
                 && self.idle.is_empty()
                 && !admission.exits.has_reusable()
         };
-        let reason = if self.paused {
-            Some(RejectReason::Paused)
+        let at_listener = &mut self.listeners[listener];
+        let most = admission.max_at_listener[listener];
+        let (reason, is_own) = if self.paused {
+            (RejectReason::Paused, false)
+        } else if most.is_some_and(|most| at_listener.out >= most) {
+            (RejectReason::MaxConnections, true)
         } else if is_full() {
-            Some(RejectReason::MaxConnections)
+            (RejectReason::MaxConnections, false)
         } else {
-            None
+            return None;
         };
-        self.is_awaited |= reason.is_some();
-        reason
+        // Only the return of what it lacks wakes the acceptor. Where both are lacking, it asks again
+        // when it has been woken for the first.
+        if is_own {
+            at_listener.is_awaited = true;
+        } else {
+            self.is_awaited = true;
+        }
+        Some(KeptOut { reason, is_own })
     }
 
     /// Whether a connection may be counted for an address.
@@ -315,6 +363,23 @@ impl Inner {
     }
 }
 
+/// Why a listener's clients are kept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeptOut {
+    pub(crate) reason: RejectReason,
+    /// It is the listener's own limit, and others may go on accepting.
+    pub(crate) is_own: bool,
+}
+
+impl From<RejectReason> for KeptOut {
+    fn from(reason: RejectReason) -> Self {
+        KeptOut {
+            reason,
+            is_own: false,
+        }
+    }
+}
+
 /// Why no client may be accepted now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NotNow {
@@ -324,10 +389,40 @@ pub(crate) enum NotNow {
     Wait(Duration),
 }
 
-/// The right to serve one more connection.
-pub(crate) enum Slot {
+/// The right to serve one more connection of a listener.
+pub(crate) struct Slot {
+    pub(crate) thread: SlotThread,
+    pub(crate) listener: ListenerPermit,
+}
+
+pub(crate) enum SlotThread {
     New(Permit),
     Idle(IdleThread),
+}
+
+/// A connection's permit of its listener, held until the connection ends.
+pub(crate) struct ListenerPermit {
+    /// `None` if the listener's connections are not limited.
+    limited: Option<Arc<Admission>>,
+    listener: usize,
+}
+
+impl Drop for ListenerPermit {
+    fn drop(&mut self) {
+        let Some(admission) = &self.limited else {
+            return;
+        };
+        let mut inner = admission.inner.lock();
+        let is_paused = inner.paused;
+        let at_listener = &mut inner.listeners[self.listener];
+        at_listener.out -= 1;
+        // The end of a pause wakes all acceptors.
+        let wake = !is_paused && std::mem::take(&mut at_listener.is_awaited);
+        drop(inner);
+        if wake {
+            admission.wakers[self.listener].wake();
+        }
+    }
 }
 
 /// The right to one thread. Dropped after the thread was joined.

@@ -221,7 +221,7 @@ impl Shared {
         let connections = self.table.counts();
         let messages = self.quota.counts();
         let snapshot = *self.snapshot.lock();
-        let (not_accepting, not_accepting_seconds) = self.accepting.read(self.now());
+        let ((not_accepting, not_accepting_seconds), _) = self.accepting.read(self.now());
         Stats {
             received: messages.received,
             delivered: messages.delivered,

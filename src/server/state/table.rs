@@ -15,14 +15,14 @@ use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, available_parallelism};
 use std::time::Duration;
 
-use super::admission::{AddressPermit, Permit};
+use super::admission::{AddressPermit, ListenerPermit, Permit};
 use super::connection_state::ConnectionState;
 use super::crowd_lock::CrowdLock;
 use super::handler_thread::Job;
 use super::listener_state::ListenerState;
 use rustix::process::Pid;
 
-use crate::policy::{Activity, Coalesce, Eviction, Finding, Pace, Sample, Watch};
+use crate::policy::{Activity, Coalesce, Finding, Pace, Sample, Watch};
 use crate::server::ledger::{Counters, EndReason, RejectReason};
 use crate::server::report::ConnectionInfo;
 
@@ -58,6 +58,7 @@ struct Entry {
     /// The number of the thread that serves the connection; `None` while the client is starting.
     thread: Option<u64>,
     address: AddressPermit,
+    _listener: ListenerPermit,
 }
 
 impl Entry {
@@ -279,7 +280,6 @@ impl Table {
         listeners: &[ListenerState],
         warn_after: Duration,
         mut coalesce: Option<&mut Coalesce>,
-        eviction: &mut Eviction,
         mut visit: impl FnMut(&Arc<ConnectionState>, Sample, &Watch, Finding),
         mut leaving: impl FnMut(&ConnectionInfo),
     ) {
@@ -288,7 +288,6 @@ impl Table {
             let sample = entry.state.sample();
             let limits = &listeners[entry.state.listener.index()].deadlines;
             let finding = entry.watch.step(sample, elapsed, limits);
-            let finding = eviction.judge(finding, &entry.watch, &sample);
             if let Some(coalesce) = &mut coalesce
                 && entry.state.may_be_delayed()
             {
@@ -334,12 +333,23 @@ impl Table {
             .saturating_sub(serving.count() + inner.making)
     }
 
-    /// The address with the most connections, and their number. Looks at every connection, so this
-    /// is for a rate-limited log line only.
-    pub(crate) fn busiest(&self) -> Option<(IpAddr, usize)> {
+    /// The number of a listener's connections that are being ended.
+    pub(crate) fn leaving_connections(&self, listener: usize) -> usize {
+        let inner = self.inner.lock();
+        let connections = inner.connections.values().map(|entry| &entry.state);
+        connections
+            .filter(|state| state.listener.index() == listener && state.ended().is_some())
+            .count()
+    }
+
+    /// The address with the most connections, of one listener or in all, and their number. Looks at
+    /// every connection, so this is for a rate-limited log line only.
+    pub(crate) fn busiest(&self, listener: Option<usize>) -> Option<(IpAddr, usize)> {
         let inner = self.inner.lock();
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for entry in inner.connections.values() {
+        let is_counted =
+            |entry: &&Entry| listener.is_none_or(|index| entry.state.listener.index() == index);
+        for entry in inner.connections.values().filter(is_counted) {
             if let Some(address) = entry.state.peer().ip() {
                 *counts.entry(address).or_default() += 1;
             }

@@ -20,8 +20,8 @@ use crate::server::error::{ServerError, drop_caught};
 use crate::server::ledger::{NotAcceptingReason, RejectReason};
 use crate::server::peer::Peer;
 use crate::server::state::Shared;
-use crate::server::state::accepting::NewClients;
-use crate::server::state::admission::{NotNow, Slot};
+use crate::server::state::accepting::{Hold, NewClients};
+use crate::server::state::admission::{KeptOut, NotNow, Slot, SlotThread};
 use crate::server::state::handler_thread::Serve;
 use crate::server::state::listener::{Accepted, BoundListener};
 use crate::server::state::table::starting::{Client, MAX_STARTING};
@@ -49,7 +49,7 @@ pub(crate) struct Acceptor {
     /// Until when a listener that is to be shut down waits for connects that have begun.
     half_open_until: Option<Deadline>,
     /// Why clients are kept out now and what happens to them, as last published.
-    holds: Option<NotAcceptingReason>,
+    holds: Option<Hold>,
     new_clients: NewClients,
 }
 
@@ -187,7 +187,7 @@ impl Acceptor {
             .starving()
             .map(|starved| starved.until.saturating_sub(self.shared.now()));
         let slot = match self.not_accepting() {
-            None => self.shared.admission.try_acquire().ok(),
+            None => self.shared.admission.try_acquire(self.index()).ok(),
             Some(_) => None,
         };
         let Some(slot) = slot else {
@@ -224,7 +224,7 @@ impl Acceptor {
             .map(|starved| starved.until.saturating_sub(self.shared.now()));
         match self.not_accepting() {
             None => self.admit_clients(),
-            Some(reason) => self.hold_off(reason, retry),
+            Some(kept_out) => self.hold_off(kept_out, retry),
         }
     }
 
@@ -256,7 +256,10 @@ impl Acceptor {
             let burst = self.admit_burst()?;
             handler::make_next(&self.shared);
             if let Burst::Wait(wait) = burst {
-                self.hold(Some(NotAcceptingReason::AcceptRate));
+                self.hold(Some(Hold {
+                    reason: NotAcceptingReason::AcceptRate,
+                    is_own: false,
+                }));
                 self.wait_for_change(Some(wait))?;
             }
         }
@@ -273,7 +276,7 @@ impl Acceptor {
             if self.shared.table.lacks_thread() {
                 break;
             }
-            let slot = match self.shared.admission.try_acquire_at_rate(now) {
+            let slot = match self.shared.admission.try_acquire_at_rate(self.index(), now) {
                 Ok(slot) => slot,
                 Err(NotNow::NotAccepting) => break,
                 Err(NotNow::Wait(wait)) => return Ok(Burst::Wait(wait)),
@@ -323,14 +326,15 @@ impl Acceptor {
             peer,
             listener: self.listener.name.clone(),
             address,
+            listener_permit: slot.listener,
             handler: Arc::clone(&self.handler),
         };
-        match slot {
-            Slot::New(permit) => {
+        match slot.thread {
+            SlotThread::New(permit) => {
                 let since = shared.quota.running_time();
                 shared.table.enter_starting(client, permit, since);
             }
-            Slot::Idle(thread) => {
+            SlotThread::Idle(thread) => {
                 if let Some(job) = shared.table.enter(client, thread.number()) {
                     thread.serve(job);
                 }
@@ -340,12 +344,12 @@ impl Acceptor {
     }
 
     /// Does with clients what `on_overload` says, because the server is not accepting.
-    fn hold_off(&mut self, reason: RejectReason, retry: Option<Duration>) -> io::Result<()> {
+    fn hold_off(&mut self, kept_out: KeptOut, retry: Option<Duration>) -> io::Result<()> {
         match self.on_overload {
             OnOverload::Backlog => {
                 // Polls the listener until a client was seen once. After that, poll(2) would return
                 // for that client at once, for ever.
-                let holds = NotAcceptingReason::from(reason);
+                let holds = Hold::from(kept_out);
                 if self.holds == Some(holds) {
                     self.wait_for_change(retry)?;
                 } else if self.wait_for_client(retry)? {
@@ -357,13 +361,14 @@ impl Acceptor {
                     return Ok(());
                 }
                 // The server may be accepting again, and the client may have come because of that.
-                if let Some(reason) = self.not_accepting() {
-                    self.hold(Some(reason.into()));
-                    self.reject_burst(reason)?;
+                if let Some(kept_out) = self.not_accepting() {
+                    self.hold(Some(kept_out.into()));
+                    self.reject_burst(kept_out.reason)?;
                 }
             }
             OnOverload::Refuse => {
-                self.hold(Some(reason.into()));
+                let reason = kept_out.reason;
+                self.hold(Some(kept_out.into()));
                 if !self.listener.is_shut_down {
                     // Clients that are left would be reset uncounted, so they wait, as do new ones.
                     if !self.empty_queue(reason) {
@@ -423,19 +428,17 @@ impl Acceptor {
 
     /// Publishes for the watchdog why clients are kept out, and what happens to them. Without the
     /// reserve no client can be accepted to be closed, so clients wait under every `on_overload`.
-    fn hold(&mut self, reason: Option<NotAcceptingReason>) {
-        let is_helpless = reason == Some(NotAcceptingReason::NoDescriptor)
-            && self.lacks_reserve()
-            && !self.listener.is_shut_down;
+    fn hold(&mut self, hold: Option<Hold>) {
+        let lacks_descriptor =
+            hold.is_some_and(|hold| hold.reason == NotAcceptingReason::NoDescriptor);
+        let is_helpless = lacks_descriptor && self.lacks_reserve() && !self.listener.is_shut_down;
         let new_clients = match is_helpless {
             true => NewClients::Wait,
             false => new_clients(self.on_overload),
         };
-        if (self.holds, self.new_clients) != (reason, new_clients) {
-            (self.holds, self.new_clients) = (reason, new_clients);
-            self.shared
-                .accepting
-                .hold(self.listener.name.index(), reason, new_clients);
+        if (self.holds, self.new_clients) != (hold, new_clients) {
+            (self.holds, self.new_clients) = (hold, new_clients);
+            self.shared.accepting.hold(self.index(), hold, new_clients);
         }
     }
 
@@ -474,7 +477,7 @@ impl Acceptor {
         let backoff = again.map_or(FIRST_BACKOFF, |starved| {
             (starved.backoff * 2).min(MAX_BACKOFF)
         });
-        self.hold(Some(reason.into()));
+        self.hold(Some(KeptOut::from(reason).into()));
         self.starved = Some(Starved {
             reason,
             backoff,
@@ -484,12 +487,18 @@ impl Acceptor {
     }
 
     /// Why the server is not accepting now, if so.
-    fn not_accepting(&self) -> Option<RejectReason> {
+    fn not_accepting(&self) -> Option<KeptOut> {
         let lacks_thread = || self.shared.table.lacks_thread();
         self.starving()
             .map(|starved| starved.reason)
             .or_else(|| lacks_thread().then_some(RejectReason::NoThread))
-            .or_else(|| self.shared.admission.not_accepting())
+            .map(KeptOut::from)
+            .or_else(|| self.shared.admission.not_accepting(self.index()))
+    }
+
+    /// The listener's index.
+    fn index(&self) -> usize {
+        self.listener.name.index()
     }
 
     fn starving(&self) -> Option<Starved> {

@@ -20,6 +20,7 @@ use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, co
 use crate::server::report::{ConnectionInfo, NotAccepting};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::lifecycle::DrainStep;
+use crate::server::state::listener_state::ListenerState;
 use crate::server::state::quota::Counts;
 use crate::server::state::table::starting::MAX_STARTING;
 use crate::server::state::{OverloadSnapshot, Shared};
@@ -32,9 +33,51 @@ pub(crate) struct Watchdog {
     overload: Overload,
     coalesce: Option<Coalesce>,
     crowding: Crowding,
-    eviction: Eviction,
+    evictions: Evictions,
     ticks: u32,
     consumer: ConsumerWatch,
+}
+
+/// Which silent connections give way where `first_byte_timeout` is auto: to whom the common
+/// `max_connections` keeps out, and at each listener to whom its own does.
+struct Evictions {
+    common: Eviction,
+    /// By the index of the listener.
+    own: Vec<Eviction>,
+}
+
+impl Evictions {
+    fn begin_tick(&mut self, shared: &Shared) {
+        let is_kept_out = shared.accepting.is_at_max_connections();
+        let leaving = match is_kept_out {
+            true => shared.table.leaving_threads(),
+            false => 0,
+        };
+        self.common.begin_tick(is_kept_out, leaving);
+        for (index, own) in self.own.iter_mut().enumerate() {
+            let is_kept_out = shared.accepting.is_at_own_max_connections(index);
+            let leaving = match is_kept_out {
+                true => shared.table.leaving_connections(index),
+                false => 0,
+            };
+            own.begin_tick(is_kept_out, leaving);
+        }
+    }
+
+    /// As [`Eviction::judge`], for a connection of one listener.
+    fn judge(
+        &mut self,
+        (index, listener): (usize, &ListenerState),
+        finding: Finding,
+        watch: &Watch,
+        now: &Sample,
+    ) -> Finding {
+        if listener.first_byte_timeout != FirstByteTimeout::Auto {
+            return finding;
+        }
+        let finding = self.own[index].judge(finding, watch, now);
+        self.common.judge(finding, watch, now)
+    }
 }
 
 /// How long the consumer has been in its own code without finishing anything: the consumer's
@@ -59,12 +102,16 @@ impl Watchdog {
             .max_read_delay
             .map(|delay| Coalesce::new(delay, config.busy_reads as f64));
         let crowding = Crowding::new(shared.busy_polling.max_lookers());
+        let evictions = Evictions {
+            common: Eviction::default(),
+            own: vec![Eviction::default(); shared.listeners.len()],
+        };
         Watchdog {
             shared,
             overload,
             coalesce,
             crowding,
-            eviction: Eviction::default(),
+            evictions,
             ticks: 0,
             consumer: ConsumerWatch::default(),
         }
@@ -123,6 +170,7 @@ impl Watchdog {
         let looks_for_gone =
             self.ticks.is_multiple_of(GONE_EVERY) && !shared.lifecycle.is_stopping();
         let mut longest = Duration::ZERO;
+        self.evictions.begin_tick(shared);
         let visit = |state: &Arc<ConnectionState>, sample: Sample, watch: &Watch, finding| {
             longest = longest.max(watch.waiting());
             self.crowding.step(state.take_new_reads(), elapsed);
@@ -133,6 +181,9 @@ impl Watchdog {
             {
                 state.set_peer_gone();
             }
+            let index = state.listener.index();
+            let listener = (index, &shared.listeners[index]);
+            let finding = self.evictions.judge(listener, finding, watch, &sample);
             match finding {
                 Finding::Fine => {}
                 Finding::DeadlinePassed(breach) => expire(shared, state, sample, breach),
@@ -144,21 +195,11 @@ impl Watchdog {
                 format!("the thread of connection {ended} has not ended; until it does, no other thread can be joined")
             });
         };
-        if shared.config.first_byte_timeout == FirstByteTimeout::Auto {
-            let is_kept_out = shared.accepting.is_at_max_connections();
-            let leaving = if is_kept_out {
-                shared.table.leaving_threads()
-            } else {
-                0
-            };
-            self.eviction.begin_tick(is_kept_out, leaving);
-        }
         shared.table.watch(
             elapsed,
             &shared.listeners,
             shared.config.warn_after,
             self.coalesce.as_mut(),
-            &mut self.eviction,
             visit,
             log_unjoined,
         );
@@ -220,9 +261,12 @@ impl Watchdog {
             });
         }
         let now = self.shared.now();
-        if let Some(state) = self.shared.accepting.step(now, is_paused) {
-            log_not_accepting(&self.shared, state);
-        }
+        self.shared
+            .accepting
+            .step(now, is_paused, |listener, state| match listener {
+                None => log_not_accepting(&self.shared, state),
+                Some(index) => log_own_limit(&self.shared, index, state),
+            });
         *self.shared.snapshot.lock() = OverloadSnapshot {
             level: self.overload.level(),
             is_paused: self.overload.is_paused(),
@@ -292,16 +336,8 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
         }
         NotAcceptingReason::MaxConnections => {
             let limit = shared.limits.max_connections;
-            let busiest = shared.table.busiest().map(|(address, count)| {
-                format!(
-                    "; {address} has {count} of them, which max_connections_per_ip \
-                     (--max-connections-per-ip) can limit"
-                )
-            });
-            format!(
-                "max_connections ({limit}) reached{}",
-                busiest.unwrap_or_default()
-            )
+            let busiest = busiest(shared, None);
+            format!("max_connections ({limit}) reached{busiest}")
         }
         NotAcceptingReason::NoDescriptor => {
             let limit = getrlimit(Resource::Nofile).current;
@@ -318,7 +354,7 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
             format!("{error}; {threads} of connections running")
         }
     };
-    let new_clients = shared.accepting.new_clients();
+    let new_clients = shared.accepting.new_clients(None);
     // A client is accepted before the system is asked for its thread.
     let but = match (state.reason, shared.table.counts().starting) {
         (NotAcceptingReason::NoThread, starting @ 1..) => {
@@ -335,6 +371,34 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
             state.lasted.as_secs_f64()
         ),
     );
+}
+
+/// Logs that a listener has reached its own limit.
+fn log_own_limit(shared: &Shared, index: usize, state: NotAccepting) {
+    let listener = &shared.listeners[index];
+    let (reason, name) = (state.reason, listener.name.name());
+    let limit = listener.max_connections.unwrap_or_default();
+    let busiest = busiest(shared, Some(index));
+    let new_clients = shared.accepting.new_clients(Some(index));
+    shared.logger.log(
+        Level::Warn,
+        format!(
+            "listener {name} is not accepting ({reason}) for {:.1} s: its max_connections ({limit}) reached{busiest}; \
+             new clients there {new_clients}",
+            state.lasted.as_secs_f64()
+        ),
+    );
+}
+
+/// For a text: which address has the most connections, of one listener or in all.
+fn busiest(shared: &Shared, listener: Option<usize>) -> String {
+    let busiest = shared.table.busiest(listener).map(|(address, count)| {
+        format!(
+            "; {address} has {count} of them, which max_connections_per_ip \
+             (--max-connections-per-ip) can limit"
+        )
+    });
+    busiest.unwrap_or_default()
 }
 
 /// Logs a change of the overload level, with how long the level before it lasted and what was lost.

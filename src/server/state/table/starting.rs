@@ -17,7 +17,7 @@ use crate::policy::{Pace, Watch};
 use crate::server::error::drop_caught;
 use crate::server::ledger::RejectReason;
 use crate::server::peer::Peer;
-use crate::server::state::admission::{AddressPermit, Permit};
+use crate::server::state::admission::{AddressPermit, ListenerPermit, Permit};
 use crate::server::state::connection_state::{ConnectionState, ListenerName, unread_bytes};
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
 
@@ -30,6 +30,7 @@ pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) listener: ListenerName,
     pub(crate) address: AddressPermit,
+    pub(crate) listener_permit: ListenerPermit,
     pub(crate) handler: Arc<dyn Serve>,
 }
 
@@ -219,6 +220,7 @@ impl Inner {
             peer,
             listener,
             address,
+            listener_permit,
             handler,
         } = client;
         self.last_id += 1;
@@ -233,6 +235,7 @@ impl Inner {
             pace: Pace::default(),
             thread: None,
             address,
+            _listener: listener_permit,
         };
         self.connections.insert(self.last_id, entry);
         Ok(Job {
