@@ -11,6 +11,7 @@ mod first_byte;
 #[cfg(feature = "cli")]
 mod leak;
 mod limit;
+mod listeners;
 mod pause;
 mod per_address;
 mod reuse;

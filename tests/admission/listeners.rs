@@ -1,0 +1,268 @@
+//! The limit of a listener: of the common permits its clients have so many and no more, at any
+//! moment, and whoever waits there holds up nobody at another listener.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::client::{self, Closed};
+use crate::common::echo::{self, ANY};
+use crate::common::embedded::{self, Embedded};
+use crate::common::handlers::lines;
+use crate::common::proc;
+use crate::common::small;
+use crate::common::wait::{DEADLINE, stays, wait_until, wait_until_prompt};
+use drainline::{Config, Listener, OnOverload, RejectReason, Server};
+
+/// The watchdog's.
+const TICK: Duration = Duration::from_millis(100);
+
+fn on(name: &str) -> Listener {
+    Listener::on(ANY.parse().unwrap()).named(name)
+}
+
+fn config(max_connections: usize, on_overload: OnOverload) -> Config {
+    let mut config = small::config();
+    config.max_connections = Some(max_connections);
+    config.on_overload = on_overload;
+    config
+}
+
+/// An echo server: `own` of its connections may be of the first listener, and any of the second.
+#[track_caller]
+fn start(config: Config, own: usize) -> (Server, [SocketAddr; 2]) {
+    let server = small::server::<Vec<u8>>()
+        .config(config)
+        .listener(on("limited").max_connections(own))
+        .listener(on("free"))
+        .start_each(echo::echo, |_| Ok(()))
+        .unwrap();
+    let addresses = [0, 1].map(|at| server.local_addrs()[at]);
+    (server, addresses)
+}
+
+fn connect_served(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| echo::connect_served(address)).collect()
+}
+
+fn open_at(server: &Server, name: &str) -> usize {
+    let connections = server.connections();
+    let at = connections.iter().filter(|conn| &*conn.listener == name);
+    at.count()
+}
+
+#[test]
+fn at_its_own_limit_a_listener_keeps_its_clients_waiting_and_the_other_goes_on() {
+    let (server, [limited, free]) = start(config(5, OnOverload::Backlog), 2);
+    let mut served = connect_served(limited, 2);
+    let mut waiting = client::connect(limited);
+    echo::assert_waits(&mut waiting);
+    // All permits but those of the first listener.
+    let mut others = connect_served(free, 3);
+    assert!(server.stats().is_balanced());
+    drop(served.pop());
+    echo::assert_served(&mut waiting);
+    others.iter_mut().for_each(echo::assert_served);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (6, 0));
+    assert!(stats.is_balanced(), "{stats:?}");
+}
+
+#[test]
+fn within_its_own_limit_a_listener_waits_for_the_common_one() {
+    let (server, [limited, free]) = start(config(3, OnOverload::Backlog), 2);
+    let mut others = connect_served(free, 3);
+    let mut waiting = client::connect(limited);
+    echo::assert_waits(&mut waiting);
+    drop(others.pop());
+    echo::assert_served(&mut waiting);
+    server.shutdown(DEADLINE);
+}
+
+#[test]
+fn at_its_own_limit_it_closes_or_refuses_its_clients_and_the_other_none() {
+    for on_overload in [OnOverload::Close, OnOverload::Refuse] {
+        let (server, [limited, free]) = start(config(6, on_overload), 1);
+        let served = echo::connect_served(limited);
+        match on_overload {
+            OnOverload::Close => {
+                let mut closed = client::connect(limited);
+                assert_eq!(client::wait_for_close(&mut closed), Closed::Clean);
+            }
+            _ => wait_until("a connect refused", DEADLINE, || {
+                client::try_connect(limited, DEADLINE).is_err()
+            }),
+        }
+        let mut others = connect_served(free, 5);
+        drop(served);
+        // Who came in the moment before was rejected.
+        wait_until("served again", DEADLINE, || {
+            client::try_connect(limited, DEADLINE)
+                .is_ok_and(|mut client| echo::is_served(&mut client, DEADLINE))
+        });
+        others.iter_mut().for_each(echo::assert_served);
+        let stats = server.shutdown(DEADLINE).stats;
+        let rejected = stats.rejected.get(RejectReason::MaxConnections);
+        assert_eq!(rejected, stats.rejected.total(), "{stats:?}");
+        assert!(stats.is_balanced(), "{stats:?}");
+    }
+}
+
+#[test]
+fn whoever_leaves_a_listener_at_its_own_limit_wakes_its_acceptor() {
+    let (server, [limited, _]) = start(config(10, OnOverload::Backlog), 1);
+    let mut served = echo::connect_served(limited);
+    // Unwoken it would find out with the watchdog's tick.
+    wait_until_prompt(TICK, || {
+        let mut next = client::connect(limited);
+        echo::assert_waits(&mut next);
+        let left = Instant::now();
+        drop(std::mem::replace(&mut served, next.try_clone().unwrap()));
+        echo::assert_served(&mut next);
+        left.elapsed()
+    });
+    server.shutdown(DEADLINE);
+}
+
+/// Waves of short connections, whose threads wait idle with their permits or are being joined, and
+/// a queue that is never empty.
+#[test]
+fn a_storm_at_one_listener_takes_no_permit_of_the_other_beyond_its_limit() {
+    const OWN: usize = 3;
+    const OTHERS: usize = 3;
+    for reuse_threads in [None, small::config().reuse_threads] {
+        let mut config = config(OWN + OTHERS, OnOverload::Backlog);
+        config.reuse_threads = reuse_threads;
+        let (server, [limited, free]) = start(config, OWN);
+        let is_over = AtomicBool::new(false);
+        let storm = || {
+            while !is_over.load(Ordering::Relaxed) {
+                drop(echo::connect_served(limited));
+                // One that is gone before it is served.
+                client::reset(client::connect(limited));
+            }
+        };
+        thread::scope(|scope| {
+            (0..3 * OWN).for_each(|_| drop(scope.spawn(storm)));
+            // Nobody here ever waits for somebody there to leave.
+            for _ in 0..20 {
+                let mut served = connect_served(free, OTHERS);
+                assert!(open_at(&server, "limited") <= OWN);
+                served.iter_mut().for_each(echo::assert_served);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        let stats = server.shutdown(DEADLINE).stats;
+        assert!(stats.is_balanced(), "{stats:?}");
+        assert_eq!(stats.rejected.total(), 0, "{stats:?}");
+    }
+}
+
+/// Who waits for a thread has a permit of the listener already.
+#[test]
+fn no_more_clients_than_its_limit_wait_for_threads() {
+    let (leave, leaves) = channel();
+    let leaves = Mutex::new(leaves);
+    let server = small::server::<String>()
+        .listener(on("limited").max_connections(2))
+        .listener(on("free"))
+        .spawner(move |builder, body| {
+            let _ = leaves.lock().unwrap().recv();
+            builder.spawn(body)
+        })
+        .start_each(lines, |_| Ok(()))
+        .unwrap();
+    let limited = client::connect_many(server.local_addrs()[0], 6);
+    let _free = client::connect_many(server.local_addrs()[1], 3);
+    let came = || {
+        let stats = server.stats();
+        stats.starting + stats.accepted
+    };
+    wait_until("clients of both", DEADLINE, || came() == 2 + 3);
+    stays("no more of the first", TICK * 5, || came() == 2 + 3);
+    (0..5).for_each(|_| leave.send(()).unwrap());
+    wait_until("threads", DEADLINE, || server.stats().accepted == 2 + 3);
+    stays("no more of the first", TICK * 5, || came() == 2 + 3);
+    drop(leave);
+    for mut client in limited {
+        client.write_all(b"a line\n").unwrap();
+        client::half_close(client);
+    }
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!((stats.accepted, stats.delivered), (6 + 3, 6));
+    assert!(stats.is_balanced(), "{stats:?}");
+}
+
+/// A drain serves who is in the queue, by the listener's permits as they come back, and rejects who
+/// gets none in its time.
+#[test]
+fn a_drain_goes_by_the_limit_too() {
+    let (leave, leaves) = channel::<()>();
+    let leaves = Mutex::new(leaves);
+    let server = small::server::<()>()
+        .listener(on("limited").max_connections(1))
+        .start_each(
+            move |_, _| {
+                let _ = leaves.lock().unwrap().recv();
+                Ok(())
+            },
+            |()| Ok(()),
+        )
+        .unwrap();
+    let _clients = client::connect_many(server.local_addrs()[0], 4);
+    wait_until("the first", DEADLINE, || server.stats().open == 1);
+    server.drain(TICK * 30);
+    for served in 1..3 {
+        stays("the others wait", TICK, || {
+            server.stats().accepted == served
+        });
+        leave.send(()).unwrap();
+        wait_until("the next", DEADLINE, || {
+            server.stats().accepted == served + 1
+        });
+    }
+    wait_until("the last rejected", DEADLINE, || {
+        server.stats().rejected.get(RejectReason::Shutdown) == 1
+    });
+    drop(leave);
+    let stats = server.wait().stats;
+    assert_eq!((stats.accepted, stats.rejected.total()), (3, 1));
+    assert!(stats.is_balanced(), "{stats:?}");
+}
+
+#[test]
+fn child_entry() {
+    match embedded::role().as_deref() {
+        Some("at its own limit") => {
+            let (server, [limited, free]) = start(config(3, OnOverload::Backlog), 1);
+            embedded::tell(&format!("addrs {limited} {free}"));
+            while embedded::hear().is_some() {}
+            server.shutdown(DEADLINE);
+        }
+        Some(other) => panic!("no such role: {other}"),
+        None => {}
+    }
+}
+
+#[test]
+fn at_its_own_limit_an_acceptor_does_not_spin_though_others_come_and_go_elsewhere() {
+    const SHUT_FOR: Duration = Duration::from_millis(800);
+    let mut child = Embedded::start("listeners::child_entry", "at its own limit", &[]);
+    let told = child.wait_line("addrs ");
+    let addrs: Vec<_> = told.split(' ').map(|addr| addr.parse().unwrap()).collect();
+    let served = echo::connect_served(addrs[0]);
+    let mut waiting = client::connect(addrs[0]);
+    echo::assert_waits(&mut waiting);
+    drop(echo::connect_served(addrs[1]));
+    let before = proc::cpu_time(child.pid());
+    thread::sleep(SHUT_FOR);
+    let spent = proc::cpu_time(child.pid()) - before;
+    assert!(spent < SHUT_FOR / 4, "{spent:?} of {SHUT_FOR:?}");
+    drop(served);
+    echo::assert_served(&mut waiting);
+    assert_eq!(child.end(), Some(0), "{}", child.told());
+}
