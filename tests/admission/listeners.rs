@@ -20,6 +20,8 @@ use drainline::{Config, Listener, OnOverload, RejectReason, Server};
 
 /// The watchdog's.
 const TICK: Duration = Duration::from_millis(100);
+/// Time for a crowd to come and go.
+const LOOK: Duration = Duration::from_millis(20);
 
 fn on(name: &str) -> Listener {
     Listener::on(ANY.parse().unwrap()).named(name)
@@ -150,6 +152,7 @@ fn a_storm_at_one_listener_takes_no_permit_of_the_other_beyond_its_limit() {
             (0..3 * OWN).for_each(|_| drop(scope.spawn(storm)));
             // Nobody here ever waits for somebody there to leave.
             for _ in 0..20 {
+                stays("the limit", LOOK, || open_at(&server, "limited") <= OWN);
                 let mut served = connect_served(free, OTHERS);
                 assert!(open_at(&server, "limited") <= OWN);
                 served.iter_mut().for_each(echo::assert_served);
