@@ -130,6 +130,15 @@ fn whoever_leaves_a_listener_at_its_own_limit_wakes_its_acceptor() {
     server.shutdown(DEADLINE);
 }
 
+/// Ends a storm, also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Waves of short connections, whose threads wait idle with their permits or are being joined, and
 /// a queue that is never empty.
 #[test]
@@ -150,6 +159,7 @@ fn a_storm_at_one_listener_takes_no_permit_of_the_other_beyond_its_limit() {
         };
         thread::scope(|scope| {
             (0..3 * OWN).for_each(|_| drop(scope.spawn(storm)));
+            let _over = Over(&is_over);
             // Nobody here ever waits for somebody there to leave.
             for _ in 0..20 {
                 stays("the limit", LOOK, || open_at(&server, "limited") <= OWN);
@@ -157,7 +167,6 @@ fn a_storm_at_one_listener_takes_no_permit_of_the_other_beyond_its_limit() {
                 assert!(open_at(&server, "limited") <= OWN);
                 served.iter_mut().for_each(echo::assert_served);
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         let stats = server.shutdown(DEADLINE).stats;
         assert!(stats.is_balanced(), "{stats:?}");

@@ -175,8 +175,8 @@ impl Accepting {
         self.error.lock().clone()
     }
 
-    /// One tick. `log` is called where a log line is due: about the server, or about the listener of
-    /// an index that has reached its own limit.
+    /// One tick. `log` is called where a log line is due: about the server, or about the listener
+    /// of an index that has reached its own limit.
     ///
     /// A listener at its own limit does not make the server one that is not accepting, unless no
     /// listener accepts.

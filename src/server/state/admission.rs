@@ -105,8 +105,8 @@ impl Admission {
         }
     }
 
-    /// Why no client of this listener may be accepted, if so. An acceptor that was given a reason is
-    /// woken when that may have changed.
+    /// Why no client of this listener may be accepted, if so. An acceptor that was given a reason
+    /// is woken when that may have changed.
     pub(crate) fn not_accepting(&self, listener: usize) -> Option<KeptOut> {
         self.inner.lock().not_accepting(self, listener)
     }
@@ -331,8 +331,8 @@ impl Inner {
         } else {
             return None;
         };
-        // Only the return of what it lacks wakes the acceptor. Where both are lacking, it asks again
-        // when it has been woken for the first.
+        // Only the return of what it lacks wakes the acceptor. Where both are lacking, it asks
+        // again when it has been woken for the first.
         if is_own {
             at_listener.is_awaited = true;
         } else {
