@@ -321,11 +321,11 @@ impl IngestBuilder {
                 setting: "max_message",
                 value: max_message.to_string(),
                 expected: format!("at least {overhead} bytes less than"),
-                contradicts: Some(Contradiction {
+                contradicts: Some(Box::new(Contradiction {
                     setting: "buffer_bytes",
                     value: buffer_bytes.to_string(),
                     why: "or such a message could never be buffered",
-                }),
+                })),
                 listener: None,
             });
         }

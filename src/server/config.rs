@@ -441,11 +441,11 @@ impl Config {
                 setting: "pause_after",
                 value: print(&wait),
                 expected: "less than".to_owned(),
-                contradicts: Some(Contradiction {
+                contradicts: Some(Box::new(Contradiction {
                     setting: "send_timeout",
                     value: print(&self.send_timeout),
                     why: "after which a waiting connection is ended, so that no pause would begin",
-                }),
+                })),
                 listener: None,
             });
         }

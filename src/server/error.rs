@@ -23,7 +23,7 @@ pub struct ConfigError {
     pub expected: String,
     /// The setting that the value contradicts, if the value itself is in range; `expected` tells
     /// how the two must compare.
-    pub contradicts: Option<Contradiction>,
+    pub contradicts: Option<Box<Contradiction>>,
     /// The listener whose own setting it is, by its name, or by its address if it has none. `None`:
     /// the server's setting.
     pub listener: Option<String>,

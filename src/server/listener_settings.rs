@@ -53,11 +53,11 @@ impl ListenerSettings {
                 setting: "max_connections",
                 value: share.to_string(),
                 expected: "at most".to_owned(),
-                contradicts: Some(Contradiction {
+                contradicts: Some(Box::new(Contradiction {
                     setting: "max_connections",
                     value: all.to_string(),
                     why: "which all listeners share",
-                }),
+                })),
                 listener: None,
             }),
             _ => Ok(()),

@@ -209,11 +209,11 @@ impl Table {
 impl Inner {
     /// Adds a connection, which nobody serves yet. Where nobody is admitted any more, counts the
     /// client as rejected and returns it.
-    fn enter(&mut self, client: Client) -> Result<Job, Client> {
+    fn enter(&mut self, client: Client) -> Result<Job, Box<Client>> {
         if self.is_closed {
             let unread_bytes = unread_bytes(&client.socket);
             self.counts.reject(RejectReason::Shutdown, 1, unread_bytes);
-            return Err(client);
+            return Err(Box::new(client));
         }
         let Client {
             socket,
