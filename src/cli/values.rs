@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drainline::ingest::{Framing, OutputFraming, Oversize};
-use drainline::{Keepalive, OnOverload, WhenFull, ranges};
+use drainline::{Allow, Keepalive, OnOverload, WhenFull, ranges};
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -83,6 +83,40 @@ impl Kind for Network {
         cases(
             &["10.0.0.0/8", "fd00::/8", "10.0.0.1"],
             &["10.0.0.0/33", "gateway", "10.0.0.0/8,off"],
+        )
+    }
+}
+
+/// A network, or a user of a Unix socket.
+pub(crate) struct Allowed;
+
+impl Kind for Allowed {
+    type Value = Allow;
+
+    fn read(&self, typed: &str) -> Result<Allow, NotAccepted> {
+        match typed.parse() {
+            Ok(Allow::Network(network)) => Ok(network.trunc().into()),
+            other => other.map_err(|_| NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &Allow) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn expected(&self) -> String {
+        "a network such as 10.0.0.0/8 or a user such as uid:1000".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "WHO".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(
+            &["10.0.0.0/8", "::1", "uid:1000"],
+            &["10.0.0.0/33", "root", "uid:root", "1000", "10.0.0.0/8,off"],
         )
     }
 }

@@ -11,7 +11,7 @@ use super::Settings;
 use crate::cli::flag::{Field, Flag, Takes, field};
 use crate::cli::kinds::{Count, List, Words, auto, choice, list, off, rate, size, time, unset};
 use crate::cli::listen::Url;
-use crate::cli::values::{self, KeepaliveTimes, Network, PATH, Sink};
+use crate::cli::values::{self, Allowed, KeepaliveTimes, Network, PATH, Sink};
 
 /// Every flag, in the order of the helps.
 pub(crate) fn flags() -> Vec<Flag<Settings>> {
@@ -200,6 +200,25 @@ fn buffer() -> Vec<Flag<Settings>> {
     ]
 }
 
+/// A list of the configuration, where off is an empty one.
+macro_rules! off_or_list {
+    ($kind:expr, $expected:literal, $field:ident) => {
+        Takes::Value(Box::new(Field {
+            kind: off(List {
+                kind: $kind,
+                expected: $expected,
+            }),
+            get: |settings: &Settings| {
+                let list = &settings.config.$field;
+                (!list.is_empty()).then(|| list.clone())
+            },
+            set: |settings: &mut Settings, list| {
+                settings.config.$field = list.unwrap_or_default();
+            },
+        }))
+    };
+}
+
 fn connections() -> Vec<Flag<Settings>> {
     const GROUP: &str = "Connection limits";
     let off_or_rate = |example| off(rate(ranges::RATE_LIMIT, example));
@@ -223,7 +242,8 @@ fn connections() -> Vec<Flag<Settings>> {
             purpose: "most connections of one peer",
             help: "Serves at most this many connections of one peer at once: of one IPv4 address, or of \
                    one IPv6 /64 network. Further ones are accepted and closed. Clients behind one load \
-                   balancer or NAT count as one peer, unless --per-ip-exempt names its address.",
+                   balancer or NAT count as one peer, unless --per-ip-exempt names its address, or the \
+                   balancer names its clients (--proxy-from).",
             takes: field!(
                 off(Count(ranges::MAX_CONNECTIONS_PER_IP)),
                 Settings.config.max_connections_per_ip
@@ -236,19 +256,42 @@ fn connections() -> Vec<Flag<Settings>> {
             help: "Exempts these networks from --max-connections-per-ip: load balancers, NAT. Repeat the \
                    flag, or separate networks with commas; a bare address is a network of one. A peer in \
                    these networks can take every connection there is.",
-            takes: Takes::Value(Box::new(Field {
-                kind: off(List {
-                    kind: Network,
-                    expected: "networks such as 10.0.0.0/8 or fd00::/8",
-                }),
-                get: |settings: &Settings| {
-                    let networks = &settings.config.per_ip_exempt;
-                    (!networks.is_empty()).then(|| networks.clone())
-                },
-                set: |settings: &mut Settings, networks| {
-                    settings.config.per_ip_exempt = networks.unwrap_or_default();
-                },
-            })),
+            takes: off_or_list!(
+                Network,
+                "networks such as 10.0.0.0/8 or fd00::/8",
+                per_ip_exempt
+            ),
+        },
+        Flag {
+            name: "allow",
+            group: GROUP,
+            purpose: "who may connect",
+            help: "Serves only clients of these networks, and over a Unix socket processes of these \
+                   users. Others are accepted and closed at once, and counted as not_allowed. Repeat the \
+                   flag, or separate entries with commas; a bare address is a network of one. Behind a \
+                   balancer (--proxy-from) it is the client who must be allowed. With off, everybody \
+                   may connect.",
+            takes: off_or_list!(
+                Allowed,
+                "networks such as 10.0.0.0/8 and users such as uid:1000",
+                allow
+            ),
+        },
+        Flag {
+            name: "proxy-from",
+            group: GROUP,
+            purpose: "balancers that name their clients",
+            help: "Expects the PROXY protocol, version 1 or 2, on every connection, from balancers in \
+                   these networks: HAProxy's send-proxy and send-proxy-v2, and what other balancers call \
+                   by its name. The client that the balancer names is then who is limited, allowed and \
+                   logged. A connection from anywhere else is closed (not_allowed), and one without a \
+                   valid header, too (protocol_error). Costs two more system calls for each connection. \
+                   Trust no network from which clients come: they could give any address.",
+            takes: off_or_list!(
+                Network,
+                "networks such as 10.0.0.0/8 or fd00::/8",
+                proxy_from
+            ),
         },
         Flag {
             name: "rate-limit",
@@ -321,6 +364,19 @@ fn deadlines() -> Vec<Flag<Settings>> {
                     },
                 },
                 Settings.config.first_byte_timeout
+            ),
+        },
+        Flag {
+            name: "handshake-timeout",
+            group: GROUP,
+            purpose: "longest handshake",
+            help: "Ends a connection on which what comes before the messages is not complete after this \
+                   long: with --proxy-from, the header of the PROXY protocol. The other deadlines begin \
+                   behind that. A balancer sends its header at once, so a shorter time costs only \
+                   clients that are retransmitted to.",
+            takes: field!(
+                time(ranges::HANDSHAKE_TIMEOUT, "10s"),
+                Settings.config.handshake_timeout
             ),
         },
         Flag {

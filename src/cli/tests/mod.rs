@@ -260,6 +260,10 @@ const ALL: &[&str] = &[
     "--max-connections-per-ip=3",
     "--per-ip-exempt=10.1.2.3/8,::1",
     "--per-ip-exempt=192.0.2.1",
+    "--allow=10.1.2.3/8,uid:1000",
+    "--allow=192.0.2.1",
+    "--proxy-from=10.1.2.3/8,::1",
+    "--handshake-timeout=3s",
     "--stack-size=128KiB",
     "--busy-poll=off",
     "--reuse-threads=2s",
@@ -304,6 +308,11 @@ fn every_flag_reaches_its_setting() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(exempt, ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]);
+    let allow: Vec<String> = config.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["10.0.0.0/8", "uid:1000", "192.0.2.1/32"]);
+    let proxy_from: Vec<String> = config.proxy_from.iter().map(ToString::to_string).collect();
+    assert_eq!(proxy_from, ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(config.handshake_timeout, Duration::from_secs(3));
     assert_eq!(config.stack_size, Some(128 << 10));
     assert_eq!(config.reuse_threads, Some(Duration::from_secs(2)));
     assert_eq!(config.busy_reads, Config::default().busy_reads);

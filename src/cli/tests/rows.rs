@@ -9,7 +9,7 @@ use super::super::renamed;
 use super::super::usage::UsageError;
 
 /// Lines of a terminal's usual height, and a few more for the server.
-const MAX_LINES: usize = 46;
+const MAX_LINES: usize = 56;
 
 /// Each row takes its good values, names what it expects for a bad one, and is in both helps.
 /// `typed` reads a whole command line, without the name.
