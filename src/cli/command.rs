@@ -1,10 +1,9 @@
 //! A command line as its rows read it: settings, a help, or one line that says what is wrong.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
-use clap::Command;
 use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
 
 use super::flag::Flag;
 use super::help::{self, Page};
@@ -29,19 +28,9 @@ pub(crate) fn parse<S: Default>(
     flags: &[Flag<S>],
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed<S>, UsageError> {
-    let mut command = clap(page, flags);
-    let matches = match command.try_get_matches_from_mut(args) {
-        Ok(matches) => matches,
-        Err(error) => {
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    Ok(Parsed::Print(error.to_string()))
-                }
-                _ => Err(UsageError::from_clap(&error, &command, |long| {
-                    expected(flags, long)
-                })),
-            };
-        }
+    let matches = match find(page, flags, args)? {
+        Parsed::Run(matches) => matches,
+        Parsed::Print(text) => return Ok(Parsed::Print(text)),
     };
     let mut settings = S::default();
     for flag in flags {
@@ -54,23 +43,24 @@ pub(crate) fn parse<S: Default>(
     Ok(Parsed::Run(Box::new(settings)))
 }
 
-/// What was typed for each flag that takes a value, word for word, by the flag's name: errors found
-/// after the reading say a value as it was given. Empty where the command line cannot be read.
-pub(crate) fn typed<S: Default>(
+/// Finds the words of a command line by its rows, and reads none of them.
+pub(crate) fn find<S: Default>(
     page: &Page,
     flags: &[Flag<S>],
     args: impl IntoIterator<Item = OsString>,
-) -> HashMap<&'static str, String> {
-    let Ok(matches) = clap(page, flags).try_get_matches_from(args) else {
-        return HashMap::new();
-    };
-    let valued = flags.iter().filter(|flag| flag.value().is_some());
-    let typed = valued.filter_map(|flag| {
-        let words: Vec<OsString> = matches.get_many(flag.name)?.cloned().collect();
-        let words = words.join(OsStr::new(","));
-        Some((flag.name, words.to_string_lossy().into_owned()))
-    });
-    typed.collect()
+) -> Result<Parsed<ArgMatches>, UsageError> {
+    let mut command = clap(page, flags);
+    command
+        .try_get_matches_from_mut(args)
+        .map(|matches| Parsed::Run(Box::new(matches)))
+        .or_else(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Ok(Parsed::Print(error.to_string()))
+            }
+            _ => Err(UsageError::from_clap(&error, &command, |long| {
+                expected(flags, long)
+            })),
+        })
 }
 
 /// Every flag as clap sees it, for completions and manual pages, too.

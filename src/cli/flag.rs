@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgAction, ArgMatches};
 
-use super::kinds::{Kind, NotAccepted};
+use super::kinds::{InFile, Kind, NotAccepted};
 use super::usage::UsageError;
 
 /// A flag of a command whose settings are `S`.
@@ -43,6 +43,9 @@ pub(crate) trait Setting<S> {
     fn apply(&self, settings: &mut S, typed: &OsStr) -> Result<(), NotAccepted>;
     /// The value as it can be typed; `None` where there is none to be typed.
     fn print(&self, settings: &S) -> Option<String>;
+    /// The value as a configuration file has it, in TOML; `None` where there is none to be written.
+    fn print_in_file(&self, settings: &S) -> Option<String>;
+    fn in_file(&self) -> InFile;
     fn expected(&self) -> String;
     fn placeholder(&self) -> String;
     fn is_list(&self) -> bool;
@@ -87,6 +90,14 @@ impl<S, K: Kind> Setting<S> for Field<S, K> {
 
     fn print(&self, settings: &S) -> Option<String> {
         self.kind.print(&(self.get)(settings))
+    }
+
+    fn print_in_file(&self, settings: &S) -> Option<String> {
+        self.kind.print_in_file(&(self.get)(settings))
+    }
+
+    fn in_file(&self) -> InFile {
+        self.kind.in_file()
     }
 
     fn expected(&self) -> String {
@@ -139,6 +150,16 @@ impl<S: Default> Flag<S> {
     /// `send_timeout`: the name of the library's setting, where there is one.
     pub(crate) fn setting(&self) -> String {
         self.name.replace('-', "_")
+    }
+
+    /// `DRAINLINE_SEND_TIMEOUT`: the variable of the environment.
+    pub(crate) fn variable(&self) -> String {
+        format!("DRAINLINE_{}", self.setting().to_uppercase())
+    }
+
+    /// `send_timeout`: the key in the configuration file.
+    pub(crate) fn key(&self) -> String {
+        self.setting()
     }
 
     pub(crate) fn value(&self) -> Option<&dyn Setting<S>> {
@@ -198,13 +219,10 @@ impl<S: Default> Flag<S> {
     /// The value is not accepted.
     pub(super) fn apply(&self, settings: &mut S, matches: &ArgMatches) -> Result<(), UsageError> {
         match &self.takes {
-            Takes::Value(value) | Takes::Argument(value) => {
-                let Some(words) = matches.get_many::<OsString>(self.name) else {
-                    return Ok(());
-                };
-                let words: Vec<OsString> = words.cloned().collect();
-                self.read(&**value, settings, words.join(OsStr::new(",")))
-            }
+            Takes::Value(value) | Takes::Argument(value) => match self.typed(matches) {
+                Some(typed) => self.read(&**value, settings, typed),
+                None => Ok(()),
+            },
             Takes::Rest(set) => {
                 let words = matches.get_many::<String>(self.name);
                 set(settings, words.into_iter().flatten().cloned().collect());
@@ -218,6 +236,13 @@ impl<S: Default> Flag<S> {
             }
             Takes::Help | Takes::Version => Ok(()),
         }
+    }
+
+    /// What was typed for the flag's value, all occurrences together.
+    pub(super) fn typed(&self, matches: &ArgMatches) -> Option<OsString> {
+        self.value()?;
+        let words: Vec<OsString> = matches.get_many(self.name)?.cloned().collect();
+        Some(words.join(OsStr::new(",")))
     }
 
     /// # Errors

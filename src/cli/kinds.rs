@@ -35,6 +35,17 @@ impl NotAccepted {
     }
 }
 
+/// What a configuration file holds for a value that is no word of its own, such as `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InFile {
+    /// A string.
+    Text,
+    /// A whole number.
+    Number,
+    /// A string with a unit, or a whole number without.
+    Either,
+}
+
 /// A kind of value.
 pub(crate) trait Kind {
     type Value;
@@ -49,6 +60,15 @@ pub(crate) trait Kind {
 
     /// In one word that needs no quotes in a shell, but for a path; `None` where there is no value.
     fn print(&self, value: &Self::Value) -> Option<String>;
+
+    /// As a configuration file has it, in TOML; `None` where there is no value.
+    fn print_in_file(&self, value: &Self::Value) -> Option<String> {
+        self.print(value).map(|text| quoted(&text))
+    }
+
+    fn in_file(&self) -> InFile {
+        InFile::Text
+    }
 
     /// What is accepted: `a duration from 1ms to 24h, such as 5s`.
     fn expected(&self) -> String;
@@ -77,6 +97,19 @@ pub(super) fn cases(good: &[&str], bad: &[&str]) -> (Vec<String>, Vec<String>) {
     (owned(good), owned(bad))
 }
 
+/// A string of TOML.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted += &format!("\\u{:04X}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
 pub(super) fn in_range<T: PartialOrd>(
     value: T,
     range: &RangeInclusive<T>,
@@ -100,6 +133,14 @@ impl<T: FromStr + Display + PartialOrd> Kind for Count<T> {
 
     fn print(&self, value: &T) -> Option<String> {
         Some(value.to_string())
+    }
+
+    fn print_in_file(&self, value: &T) -> Option<String> {
+        self.print(value)
+    }
+
+    fn in_file(&self) -> InFile {
+        InFile::Number
     }
 
     fn expected(&self) -> String {
@@ -192,6 +233,10 @@ impl Kind for Size {
         Some(units::print_size(*value))
     }
 
+    fn in_file(&self) -> InFile {
+        InFile::Either
+    }
+
     fn expected(&self) -> String {
         let (least, most) = (*self.range.start(), *self.range.end());
         let (least, most) = (units::print_size(least), units::print_size(most));
@@ -234,6 +279,10 @@ impl Kind for Rate {
 
     fn print(&self, value: &u64) -> Option<String> {
         Some(units::print_rate(*value))
+    }
+
+    fn in_file(&self) -> InFile {
+        InFile::Either
     }
 
     fn expected(&self) -> String {
@@ -409,6 +458,18 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
         }
     }
 
+    fn print_in_file(&self, value: &T) -> Option<String> {
+        let word = self.words.iter().find(|(_, known)| known == value);
+        match word {
+            Some((word, _)) => Some(quoted(word)),
+            None => (self.unwrap)(value).and_then(|value| self.kind.print_in_file(&value)),
+        }
+    }
+
+    fn in_file(&self) -> InFile {
+        self.kind.in_file()
+    }
+
     fn expected(&self) -> String {
         let other = self.kind.expected();
         let words = self.words.iter().map(|(word, _)| *word);
@@ -448,6 +509,10 @@ impl<K: Kind> Kind for Required<K> {
 
     fn print(&self, _: &K::Value) -> Option<String> {
         None
+    }
+
+    fn in_file(&self) -> InFile {
+        self.0.in_file()
     }
 
     fn expected(&self) -> String {
@@ -502,6 +567,16 @@ impl<K: Kind> Kind for List<K> {
     fn print(&self, values: &Vec<K::Value>) -> Option<String> {
         let texts: Option<Vec<String>> = values.iter().map(|it| self.kind.print(it)).collect();
         texts.map(|texts| texts.join(","))
+    }
+
+    fn print_in_file(&self, values: &Vec<K::Value>) -> Option<String> {
+        let values = values.iter().map(|it| self.kind.print_in_file(it));
+        let values: Option<Vec<String>> = values.collect();
+        values.map(|values| format!("[{}]", values.join(", ")))
+    }
+
+    fn in_file(&self) -> InFile {
+        self.kind.in_file()
     }
 
     fn expected(&self) -> String {

@@ -1,7 +1,8 @@
 //! The command line: what was typed, what it means, the serving, and how it is told.
 //!
 //! In the order data flows: `settings` has the flags, a row each, and holds their values against
-//! each other; `flag` says what a row is, `command` reads a command line by its rows, `units`,
+//! each other, from a configuration file (`document`), the environment and the command line; `flag`
+//! says what a row is, `command` reads a command line by its rows, `units`,
 //! `kinds`, `values` and `listen` read one value each, `files` checks the paths and `addresses` the
 //! addresses. `usage` makes any error one line, with the new names of what was `renamed`; `help`
 //! prints the rows. `execution` starts the program once more where `malloc` or `signal_stacks` has
@@ -11,6 +12,7 @@
 
 mod addresses;
 pub(crate) mod command;
+mod document;
 pub(crate) mod execution;
 pub(crate) mod files;
 pub(crate) mod flag;
@@ -33,16 +35,27 @@ pub(crate) mod values;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use command::Parsed;
+use flag::Flag;
+use help::Page;
 pub(crate) use stderr::say;
 
 /// Serves; `args` begin with the program's name.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let outcome = match settings::parse(args) {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if let Some(command) = args.get_mut(1) {
+        match command.to_str() {
+            Some("check") => *command = "--check".into(),
+            Some("config") => return config(args),
+            _ => {}
+        }
+    }
+    let outcome = match settings::parse_in(args, |name| env::var_os(name)) {
         Ok(Parsed::Print(text)) => {
             signals::unblock_stops();
             return print(&text);
@@ -64,6 +77,30 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ExitCode::from(error.code)
     })
 }
+
+/// Prints a configuration file of every default; `args` begin with the program's name.
+fn config(args: Vec<OsString>) -> ExitCode {
+    signals::unblock_stops();
+    let flags: [Flag<()>; 1] = [Flag::help("Help")];
+    match command::parse(&CONFIG, &flags, args.into_iter().skip(1)) {
+        Ok(Parsed::Run(_)) => print(&settings::template()),
+        Ok(Parsed::Print(text)) => print(&text),
+        Err(error) => {
+            say(&error.line);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+const CONFIG: Page = Page {
+    name: "drainline config",
+    title: "print a configuration file",
+    about: "Prints a configuration file with every setting, what it does and its default. Every line is a comment: \
+            remove the # before a setting to change it",
+    usage: "drainline config > drainline.toml",
+    after: "",
+    short_after: "",
+};
 
 /// Prints a help or a report to stdout; a reader that stops reading is no failure. A stdout that
 /// was closed at the start is the null device by now, just as when only the exit code is wanted.

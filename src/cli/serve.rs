@@ -16,13 +16,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::addresses::{self, Bindable};
 use super::listen::ListenUrl;
-use super::settings::Settings;
+use super::settings::{Named, Settings};
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
 use super::systemd::{self, Manager, Notifier, Passed};
 use super::usage::UsageError;
 use super::values::{self, SinkSpec};
-use super::{files, flag, report};
+use super::{files, report};
 
 /// Threads beside the server's: `signals` and `lister`.
 pub(crate) const THREADS: u64 = 2;
@@ -52,10 +52,11 @@ pub(crate) fn serve(
     let signals =
         Signals::register().map_err(|error| failed(&format!("cannot handle signals: {error}")))?;
     if let Some(path) = &settings.port_file {
-        files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
+        files::check_replaced(path).map_err(|error| port_file_failed(settings, path, &error))?;
     }
-    let builder = settings.builder_on(&mut passed)?;
+    let (builder, names) = settings.builder_on(&mut passed)?;
     let server = Arc::new(start(builder, settings, &stderr)?);
+    let bound: Vec<Bound> = server.addresses().iter().cloned().zip(names).collect();
     let log = |text: String| server.logger().log(Level::Warn, text);
     passed.unused().into_iter().for_each(log);
     drop(passed);
@@ -79,19 +80,19 @@ pub(crate) fn serve(
         drain_timeout: settings.config.drain_timeout,
         format: settings.report,
         has_file: matches!(settings.sink, SinkSpec::File(_)),
+        config: settings.config_file.clone().zip(settings.config_stamp),
     };
     let signals = signals.serve(hands).map_err(no_thread)?;
     std::panic::set_hook(server.logger().panic_hook());
     if let Some(path) = &settings.port_file {
-        let addresses = server.addresses().iter();
-        let text: String = addresses.map(|address| format!("{address}\n")).collect();
+        let text = port_file(&bound);
         files::write_whole(path, &text).map_err(|error| {
             server.shutdown(Duration::ZERO);
-            port_file_failed(path, &error)
+            port_file_failed(settings, path, &error)
         })?;
     }
-    stderr.say(&banner(settings, &server));
-    teller.serves(format!("listening on {}", listed(&server)));
+    stderr.say(&banner(settings, &server, &bound));
+    teller.serves(format!("listening on {}", listed(&bound)));
     started(&server).map_err(|error| failed(&error.to_string()))?;
     let report = server.wait_before_exit();
     if let Some(notifier) = notifier {
@@ -120,11 +121,12 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     let _stderr = Stderr::open();
     let _terminal = Terminal::that_hangs_up();
     let mut text = String::new();
-    for (flag, value) in settings.effective() {
-        text += &format!("{flag} {value}\n");
+    if let Some(path) = &settings.config_file {
+        text += &format!("# {} {}\n", settings.named("config"), path.display());
     }
+    text += &settings.effective();
     if let Some(path) = &settings.port_file {
-        files::check_replaced(path).map_err(|error| port_file_failed(path, &error))?;
+        files::check_replaced(path).map_err(|error| port_file_failed(settings, path, &error))?;
     }
     let mut notes = Vec::new();
     let _stdout = match &settings.sink {
@@ -138,23 +140,21 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         }),
         SinkSpec::File(path) => {
             if files::is_fifo(path) {
-                let sink = settings.sink.to_string();
+                let (named, sink) = (settings.named("sink"), &settings.sink);
                 notes.push(format!(
-                    "--sink {sink} is a FIFO: a start fails unless something reads it"
+                    "{named} {sink} is a FIFO: a start fails unless something reads it"
                 ));
             }
             files::check_sink(path).map(|()| None)
         }
     }
-    .map_err(|error| sink_failed(&settings.sink, &error))?;
+    .map_err(|error| sink_failed(settings, &error))?;
     let not_open = match &settings.sink {
         SinkSpec::File(_) => PIPE_OF_SIGNALS + SINK_FILE,
         SinkSpec::Null | SinkSpec::Stdout => PIPE_OF_SIGNALS,
     };
-    let passed = settings
-        .listen
-        .iter()
-        .filter(|listen| matches!(listen, ListenUrl::Systemd(_)));
+    let listeners = settings.all_listeners().into_iter();
+    let passed = listeners.filter(|listener| matches!(listener.address, ListenUrl::Systemd(_)));
     let manager = if Manager::is_there() {
         systemd::DESCRIPTORS
     } else {
@@ -185,17 +185,20 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
 /// An address cannot be listened on, whoever has it.
 fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
     let mut notes = Vec::new();
-    for listen in &settings.listen {
-        let Some(address) = listen.address() else {
+    for listener in settings.all_listeners() {
+        let named = settings.named_address(&listener);
+        let url = &listener.address;
+        let Some(address) = url.address() else {
             notes.push(format!(
-                "--listen {listen}: a start fails unless the service manager passes a listening TCP socket"
+                "{named} {url}: a start fails unless the service manager passes a listening TCP socket"
             ));
             continue;
         };
-        match addresses::check(address).map_err(|error| listen_failed(&address.into(), &error))? {
+        let failed = |error| listen_failed(&named, &address.into(), &error);
+        match addresses::check(address).map_err(failed)? {
             Bindable::Free => {}
             Bindable::InUse => notes.push(format!(
-                "--listen {address} is in use: a start fails unless whoever listens there ends first"
+                "{named} {address} is in use: a start fails unless whoever listens there ends first"
             )),
         }
     }
@@ -229,7 +232,7 @@ fn start(
     settings: &Settings,
     stderr: &Arc<Stderr>,
 ) -> Result<Server, UsageError> {
-    let sink_failed = |error| sink_failed(&settings.sink, &error);
+    let sink_failed = |error| sink_failed(settings, &error);
     let builder = builder.reserve(threads(), DESCRIPTORS);
     let mut remarks = Vec::new();
     let started = match &settings.sink {
@@ -293,25 +296,39 @@ fn overwrite_remark(sink: &Stdout) -> Option<(Level, String)> {
     })
 }
 
-fn listen_failed(address: &Address, error: &io::Error) -> UsageError {
-    failed(&format!("--listen {address}: {error}"))
+fn listen_failed(named: &Named, address: &Address, error: &io::Error) -> UsageError {
+    failed(&format!("{named} {address}: {error}"))
 }
 
-fn sink_failed(sink: &SinkSpec, error: &io::Error) -> UsageError {
-    failed(&format!("--sink {}: {error}", sink))
+fn sink_failed(settings: &Settings, error: &io::Error) -> UsageError {
+    failed(&format!(
+        "{} {}: {error}",
+        settings.named("sink"),
+        settings.sink
+    ))
 }
 
-fn port_file_failed(path: &Path, error: &io::Error) -> UsageError {
-    failed(&format!("--port-file {}: {error}", path.display()))
+fn port_file_failed(settings: &Settings, path: &Path, error: &io::Error) -> UsageError {
+    let named = settings.named("port-file");
+    failed(&format!("{named} {}: {error}", path.display()))
 }
 
 fn not_started(error: &StartError, settings: &Settings) -> UsageError {
     match error {
-        StartError::Config(error) => settings.in_flags(error),
+        StartError::Config(error) => settings.explain(error),
         StartError::Limit(error) => {
-            UsageError::contradiction(&error.naming(&flag::of_setting("max_connections")))
+            let named = settings.named("max-connections").to_string();
+            UsageError::contradiction(&error.naming(&named))
         }
-        StartError::Listen { address, source } => listen_failed(address, source),
+        StartError::Listen { address, source } => {
+            let mut listeners = settings.all_listeners().into_iter();
+            let listener = listeners.find(|it| it.address.address() == address.socket_addr());
+            let named = listener.map_or_else(
+                || settings.named("listen"),
+                |listener| settings.named_address(&listener),
+            );
+            listen_failed(&named, address, source)
+        }
         _ => failed(&error.to_string()),
     }
 }
@@ -352,24 +369,37 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// The addresses that it listens on, in one line.
-fn listed(server: &Server) -> String {
-    let addresses = server.local_addrs().iter();
-    let listed: Vec<String> = addresses.map(ToString::to_string).collect();
-    listed.join(", ")
+/// Where a listener listens, and the name that it was given.
+type Bound = (Address, Option<String>);
+
+/// The address of each listener and its name, if it has one.
+fn port_file(bound: &[Bound]) -> String {
+    let lines = bound.iter().map(|(address, name)| match name {
+        Some(name) => format!("{address} {name}\n"),
+        None => format!("{address}\n"),
+    });
+    lines.collect()
 }
 
-fn banner(settings: &Settings, server: &Server) -> String {
-    let addresses = server.local_addrs();
+/// The same in one line.
+fn listed(bound: &[Bound]) -> String {
+    let listed = bound.iter().map(|(address, name)| match name {
+        Some(name) => format!("{name} at {address}"),
+        None => address.to_string(),
+    });
+    listed.collect::<Vec<_>>().join(", ")
+}
+
+fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
     let mut text = format!(
         "drainline {}: {} from {} to {}\nlimits: {}",
         env!("CARGO_PKG_VERSION"),
         values::print_choice(values::FRAMING, &settings.framing),
-        listed(server),
+        listed(bound),
         settings.sink,
         server.limits()
     );
-    if let Some(first) = addresses.first() {
+    if let Some(first) = server.local_addrs().first() {
         let host = if first.ip().is_unspecified() {
             "127.0.0.1".to_owned()
         } else {

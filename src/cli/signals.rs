@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI32};
@@ -17,6 +18,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator;
 
+use super::document::Stamp;
 use super::report;
 use super::stderr::{Lister, Stderr};
 use super::systemd::Teller;
@@ -135,6 +137,8 @@ pub(super) struct Hands {
     pub(super) format: ReportFormat,
     /// The sink is a file by its name, which SIGHUP reopens.
     pub(super) has_file: bool,
+    /// The configuration file, as it was read.
+    pub(super) config: Option<(PathBuf, Stamp)>,
 }
 
 /// The thread that serves signals.
@@ -212,6 +216,15 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
         return;
     } else {
         say("SIGHUP", "SIGHUP: there is no file to reopen");
+    }
+    if let Some((path, stamp)) = &hands.config
+        && stamp.has_changed(path)
+    {
+        let text = format!(
+            "SIGHUP: {} has changed: restart drainline to use it",
+            path.display()
+        );
+        say("SIGHUP, the configuration file has changed", &text);
     }
     if let Ok(asked) = asked {
         hands.teller.reloaded(asked);

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::renamed;
 
 /// One value cannot be read or is out of range.
-const BAD_VALUE: u8 = 2;
+pub(crate) const BAD_VALUE: u8 = 2;
 
 /// Values contradict each other (EX_CONFIG of sysexits.h).
 pub(crate) const CONTRADICTION: u8 = 78;
@@ -17,7 +17,7 @@ pub(crate) const CONTRADICTION: u8 = 78;
 const SERVER: &str = "drainline";
 
 /// The other commands.
-pub(crate) const COMMANDS: [&str; 4] = ["load", "verify", "lab", "plan"];
+pub(crate) const COMMANDS: [&str; 6] = ["check", "config", "load", "verify", "lab", "plan"];
 
 /// Why nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +39,8 @@ impl std::error::Error for UsageError {}
 impl UsageError {
     /// `value` of `flag` cannot be read or is out of range.
     pub(crate) fn bad_value(flag: &str, value: &str, expected: &str) -> Self {
-        let line = match (value, renamed::value_now(flag, value)) {
-            ("", _) => format!("missing value for {flag}: expected {expected}"),
-            (_, None) => format!("invalid value '{value}' for {flag}: expected {expected}"),
-            (_, Some(now)) => format!("invalid value '{value}' for {flag}: use {now} instead"),
-        };
-        Self::new(BAD_VALUE, &line)
+        let written = format!("'{value}'");
+        Self::new(BAD_VALUE, &invalid(flag, flag, value, &written, expected))
     }
 
     /// Values that are each sound and not together.
@@ -149,6 +145,22 @@ fn context(error: &clap::Error, kind: ContextKind) -> String {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.first().cloned().unwrap_or_default(),
         _ => String::new(),
+    }
+}
+
+/// `value` of a flag is not accepted; an empty one is missing. It is told as it was `written`, of
+/// the setting as it is `named` where it was given.
+pub(crate) fn invalid(
+    flag: &str,
+    named: &str,
+    value: &str,
+    written: &str,
+    expected: &str,
+) -> String {
+    match (value, renamed::value_now(flag, value)) {
+        ("", _) => format!("missing value for {named}: expected {expected}"),
+        (_, None) => format!("invalid value {written} for {named}: expected {expected}"),
+        (_, Some(now)) => format!("invalid value {written} for {named}: use {now} instead"),
     }
 }
 

@@ -277,6 +277,46 @@ impl Kind for FilePath {
     }
 }
 
+/// A name that stands in a log, and in a file of words.
+pub(crate) struct Name;
+
+/// The longest name in characters.
+const MAX_NAME: usize = 64;
+
+impl Kind for Name {
+    type Value = String;
+
+    fn read(&self, typed: &str) -> Result<String, NotAccepted> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let begins = typed.starts_with(|c: char| c.is_ascii_alphanumeric());
+        match begins && typed.chars().all(is_part) && typed.len() <= MAX_NAME {
+            true => Ok(typed.to_owned()),
+            false => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &String) -> Option<String> {
+        Some(value.clone())
+    }
+
+    fn expected(&self) -> String {
+        format!(
+            "a name of 1 to {MAX_NAME} letters, digits, -, _ or ., which begins with a letter or digit"
+        )
+    }
+
+    fn placeholder(&self) -> String {
+        "NAME".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (longest, longer) = ("n".repeat(MAX_NAME), "n".repeat(MAX_NAME + 1));
+        let bad = [&longer, "-syslog", "a b", "a,b", "a:1", "\u{e9}"];
+        cases(&["syslog", "a-1_b.c", &longest], &bad)
+    }
+}
+
 /// The choices of a type of the library, by the names that it gives them.
 macro_rules! named {
     ($Type:ty) => {{

@@ -8,6 +8,8 @@ mod common;
 #[cfg(feature = "cli")]
 mod check;
 #[cfg(feature = "cli")]
+mod config;
+#[cfg(feature = "cli")]
 mod deaf_stderr;
 #[cfg(feature = "cli")]
 mod documents;

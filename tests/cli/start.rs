@@ -64,10 +64,10 @@ fn a_good_check_prints_values_and_bound_and_starts_nothing() {
     exit.assert_code(0);
     assert_eq!(exit.stderr, "");
     for line in [
-        format!("--listen {listen}"),
-        format!("--sink {sink}"),
-        "--send-timeout 2s".to_owned(),
-        "--on-overload backlog".to_owned(),
+        format!("listen = [\"{listen}\"]  # --listen"),
+        format!("sink = \"{sink}\"  # --sink"),
+        "send_timeout = \"2s\"  # --send-timeout".to_owned(),
+        "on_overload = \"backlog\"  # default".to_owned(),
     ] {
         assert!(text.lines().any(|it| it == line), "no {line}:\n{text}");
     }

@@ -62,7 +62,8 @@ impl Drainline {
             Some(Some(text)) => {
                 self.addrs = text
                     .lines()
-                    .map(|line| line.trim().parse().unwrap())
+                    // The name of a listener may follow.
+                    .map(|line| line.split(' ').next().unwrap().parse().unwrap())
                     .collect()
             }
             Some(None) => panic!("drainline ended instead of listening: {}", self.wait()),

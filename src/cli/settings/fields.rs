@@ -1,15 +1,17 @@
 //! Everything that the flags set, and what does not hold together.
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use drainline::Config;
 use drainline::ingest::{
     DEFAULT_MAX_MESSAGE, Framing, Ingest, IngestBuilder, OutputFraming, Oversize,
 };
+use drainline::{Config, Listener};
 use log::LevelFilter;
 
+use super::listeners::{self, ListenerSettings};
+use super::origin::{Named, Origins};
+use crate::cli::document::Stamp;
 use crate::cli::listen::ListenUrl;
 use crate::cli::systemd::Passed;
 use crate::cli::usage::UsageError;
@@ -29,8 +31,10 @@ pub(crate) struct Settings {
     pub(crate) output_framing: OutputFraming,
     /// What happens to a longer message.
     pub(crate) oversize: Oversize,
-    /// Where to listen: at least one place.
+    /// Where to listen without settings of a listener's own.
     pub(crate) listen: Vec<ListenUrl>,
+    /// The listeners of the configuration file that have a table.
+    pub(crate) listeners: Vec<ListenerSettings>,
     /// Where the messages go.
     pub(crate) sink: SinkSpec,
     /// Whether a terminal is shown control characters of messages escaped.
@@ -43,8 +47,12 @@ pub(crate) struct Settings {
     pub(crate) check: bool,
     /// `None`: RUST_LOG decides, else info.
     pub(crate) log_level: Option<LevelFilter>,
-    /// The values that were typed, word for word, by the flag's name.
-    pub(crate) typed: HashMap<&'static str, String>,
+    /// The configuration file.
+    pub(crate) config_file: Option<PathBuf>,
+    /// That file as it was read.
+    pub(crate) config_stamp: Option<Stamp>,
+    /// What was given, and where.
+    pub(crate) given: Origins,
 }
 
 impl Default for Settings {
@@ -57,48 +65,70 @@ impl Default for Settings {
             framing: Framing::Lines,
             output_framing: OutputFraming::Lines,
             oversize: Oversize::Truncate,
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5140)).into()],
+            listen: vec![default_listen()],
+            listeners: Vec::new(),
             sink: SinkSpec::Stdout,
             terminal_escape: true,
             report: ReportFormat::Text,
             port_file: None,
             check: false,
             log_level: None,
-            typed: HashMap::new(),
+            config_file: None,
+            config_stamp: None,
+            given: Origins::default(),
         }
     }
 }
 
+/// Where a server listens that is not told where.
+pub(super) fn default_listen() -> ListenUrl {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 5140)).into()
+}
+
 impl Settings {
+    /// Every listener, those without a table first.
+    pub(crate) fn all_listeners(&self) -> Vec<ListenerSettings> {
+        let plain = self.listen.iter().cloned().map(ListenerSettings::from);
+        plain.chain(self.listeners.iter().cloned()).collect()
+    }
+
     /// The server that the settings describe, to be checked: a socket that a service manager would
     /// pass counts as any other.
     pub(crate) fn builder(&self) -> IngestBuilder {
-        let listen = self.listen.iter().map(|listen| match listen {
-            ListenUrl::Tcp(address) => *address,
-            ListenUrl::Systemd(_) => (Ipv4Addr::LOCALHOST, 0).into(),
-        });
-        listen.fold(self.without_listeners(), IngestBuilder::listen)
+        let listeners = self.all_listeners().into_iter();
+        listeners.fold(self.without_listeners(), |builder, settings| {
+            let address = match &settings.address {
+                ListenUrl::Tcp(address) => *address,
+                ListenUrl::Systemd(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+            };
+            builder.listener(settings.of(Listener::on(address)))
+        })
     }
 
-    /// The server that the settings describe, on the sockets that were `passed`.
+    /// The server that the settings describe, on the sockets that were `passed`, and the name that
+    /// each of its listeners was given.
     ///
     /// # Errors
     /// A socket that is named was not passed, or is no listener.
     pub(in crate::cli) fn builder_on(
         &self,
         passed: &mut Passed,
-    ) -> Result<IngestBuilder, UsageError> {
+    ) -> Result<(IngestBuilder, Vec<Option<String>>), UsageError> {
         let mut builder = self.without_listeners();
-        for listen in &self.listen {
-            builder = match listen {
-                ListenUrl::Tcp(address) => builder.listen(*address),
-                ListenUrl::Systemd(name) => passed
-                    .listeners(name)?
-                    .into_iter()
-                    .fold(builder, IngestBuilder::listener),
+        let mut names = Vec::new();
+        for settings in self.all_listeners() {
+            let listeners = match &settings.address {
+                ListenUrl::Tcp(address) => vec![Listener::on(*address)],
+                ListenUrl::Systemd(name) => {
+                    passed.listeners(name, &self.named_address(&settings))?
+                }
             };
+            for listener in listeners {
+                builder = builder.listener(settings.of(listener));
+                names.push(settings.name.clone());
+            }
         }
-        Ok(builder)
+        Ok((builder, names))
     }
 
     fn without_listeners(&self) -> IngestBuilder {
@@ -113,34 +143,74 @@ impl Settings {
 
     /// What contradicts each other and is no setting of the library: listeners and files.
     pub(super) fn check_own(&self) -> Result<(), UsageError> {
-        if let Some(twice) = self.listens_twice() {
-            let expected = match twice {
-                ListenUrl::Tcp(_) => {
-                    "each address once, and no address beside the wildcard address of its family and port"
-                }
-                ListenUrl::Systemd(_) => "each name once, and no name beside systemd:",
-            };
-            return Err(UsageError::contradiction(&format!(
-                "invalid value '{twice}' for --listen: expected {expected}"
-            )));
+        let listeners = self.all_listeners();
+        for (index, listener) in listeners.iter().enumerate() {
+            self.check_apart(listener, &listeners[..index])?;
         }
         if let (SinkSpec::File(sink), Some(port_file)) = (&self.sink, &self.port_file)
             && files::replaces(port_file, sink)
         {
-            return Err(UsageError::contradiction(&format!(
-                "invalid value '{}' for --port-file: expected a file other than that of --sink, which it \
-                 would replace",
-                port_file.display()
-            )));
+            let other = self.named("sink").name;
+            return Err(self.named("port-file").contradiction(
+                &port_file.display().to_string(),
+                &format!("a file other than that of {other}, which it would replace"),
+            ));
         }
         Ok(())
     }
 
-    fn listens_twice(&self) -> Option<&ListenUrl> {
-        let all = self.listen.iter().enumerate();
-        all.map(|(place, listen)| (&self.listen[..place], listen))
-            .find(|(before, listen)| before.iter().any(|other| is_twice(other, listen)))
-            .map(|(_, listen)| listen)
+    /// Whether a listener can be had beside others, and told apart.
+    fn check_apart(
+        &self,
+        listener: &ListenerSettings,
+        others: &[ListenerSettings],
+    ) -> Result<(), UsageError> {
+        let has_name =
+            |other: &&ListenerSettings| listener.name.is_some() && other.name == listener.name;
+        if let (Some(name), Some(_)) = (&listener.name, others.iter().find(has_name)) {
+            let expected = "a name that no other [[listener]] has";
+            return Err(listener
+                .named(listeners::NAME)
+                .contradiction(name, expected));
+        }
+        let expected = match listener.address {
+            ListenUrl::Tcp(_) => {
+                "each address once, and no address beside the wildcard address of its family and port"
+            }
+            ListenUrl::Systemd(_) => "each name once, and no name beside systemd:",
+        };
+        let is_twice = |other: &ListenerSettings| is_twice(&other.address, &listener.address);
+        match others.iter().any(is_twice) {
+            true => Err(self
+                .named_address(listener)
+                .contradiction(&listener.address.to_string(), expected)),
+            false => Ok(()),
+        }
+    }
+
+    /// Where a listener's address was given.
+    pub(crate) fn named_address(&self, listener: &ListenerSettings) -> Named {
+        match listener.table {
+            Some(_) => listener.named(listeners::ADDRESS),
+            None => self.named("listen"),
+        }
+    }
+
+    /// The values alone: two files may say the same.
+    #[cfg(test)]
+    pub(crate) fn forget_origins(&mut self) {
+        (self.config_file, self.config_stamp) = (None, None);
+        self.given = Origins::default();
+        for listener in &mut self.listeners {
+            listener.forget_origins();
+        }
+    }
+
+    /// What a flag is called where its value was given.
+    pub(crate) fn named(&self, flag: &str) -> Named {
+        let flags = super::flags();
+        let found = flags.iter().find(|row| row.name == flag);
+        self.given.named(found.expect("the name of a flag"))
     }
 }
 

@@ -35,8 +35,8 @@ fn listening() -> Vec<Flag<Settings>> {
             name: "listen",
             group: GROUP,
             purpose: "address to listen on",
-            help: "Listens on this address, over TCP where it says no other way; repeat the flag, or \
-                   separate addresses with commas, to listen on several. A host name stands for its first IPv4 address, or its first \
+            help: "Listens on this address, over TCP where it says no other way; several may be \
+                   given. A host name stands for its first IPv4 address, or its first \
                    IPv6 address if it has no other. Plain TCP has no authentication: on anything but \
                    a loopback address, whoever reaches the port can send. [::] also accepts IPv4 \
                    clients, unless an IPv4 listener has the same port. systemd:NAME takes the sockets \
@@ -253,12 +253,12 @@ fn connections() -> Vec<Flag<Settings>> {
             name: "per-ip-exempt",
             group: GROUP,
             purpose: "networks without that limit",
-            help: "Exempts these networks from --max-connections-per-ip: load balancers, NAT. Repeat the \
-                   flag, or separate networks with commas; a bare address is a network of one. A peer in \
+            help: "Exempts these networks from --max-connections-per-ip: load balancers, NAT. \
+                   Several may be given; a bare address is a network of one. A peer in \
                    these networks can take every connection there is.",
             takes: off_or_list!(
                 Network,
-                "networks such as 10.0.0.0/8 or fd00::/8",
+                "networks such as 10.0.0.0/8 or fd00::/8, with commas",
                 per_ip_exempt
             ),
         },
@@ -267,13 +267,13 @@ fn connections() -> Vec<Flag<Settings>> {
             group: GROUP,
             purpose: "who may connect",
             help: "Serves only clients of these networks, and over a Unix socket processes of these \
-                   users. Others are accepted and closed at once, and counted as not_allowed. Repeat the \
-                   flag, or separate entries with commas; a bare address is a network of one. Behind a \
+                   users. Others are accepted and closed at once, and counted as not_allowed. Several \
+                   may be given; a bare address is a network of one. Behind a \
                    balancer (--proxy-from) it is the client who must be allowed. With off, everybody \
                    may connect.",
             takes: off_or_list!(
                 Allowed,
-                "networks such as 10.0.0.0/8 and users such as uid:1000",
+                "networks such as 10.0.0.0/8 and users such as uid:1000, with commas",
                 allow
             ),
         },
@@ -289,7 +289,7 @@ fn connections() -> Vec<Flag<Settings>> {
                    Trust no network from which clients come: they could give any address.",
             takes: off_or_list!(
                 Network,
-                "networks such as 10.0.0.0/8 or fd00::/8",
+                "networks such as 10.0.0.0/8 or fd00::/8, with commas",
                 proxy_from
             ),
         },
@@ -485,7 +485,7 @@ fn output() -> Vec<Flag<Settings>> {
             name: "log-level",
             group: GROUP,
             purpose: "least level that is logged",
-            help: "Logs to stderr from this level on. Without the flag RUST_LOG decides, and without both \
+            help: "Logs to stderr from this level on. Without this RUST_LOG decides, and without both \
                    it is info. Similar lines are rate-limited, so an overload logs only a few. debug adds \
                    the begin and end of each connection, each rejected client and each pause.",
             takes: field!(
@@ -516,10 +516,22 @@ fn running() -> Vec<Flag<Settings>> {
             name: "port-file",
             group: GROUP,
             purpose: "file for the addresses bound",
-            help: "Writes the addresses that drainline listens on to this file, one per line. The file \
+            help: "Writes the addresses that drainline listens on to this file, one per line, with a \
+                   space and the listener's name behind it if it has one. The file \
                    is complete whenever it exists, and stays after the end. With port 0, this is how \
                    other programs learn the port.",
             takes: field!(unset(PATH), Settings.port_file),
+        },
+        Flag {
+            name: super::CONFIG,
+            group: GROUP,
+            purpose: "file with settings",
+            help: "Reads settings from this TOML file: every flag that takes a value, with underscores \
+                   (send_timeout), and a [[listener]] table for each listener with a name or settings of \
+                   its own. `drainline config` prints such a file, with every setting and its default. A \
+                   flag stands above a variable of the environment, and that above the file. The file \
+                   is read once, at start; after a change drainline has to be restarted.",
+            takes: field!(unset(PATH), Settings.config_file),
         },
         Flag {
             name: "check",

@@ -1,76 +1,153 @@
 //! What the command line means: every value read, in its range, and none against another.
 
 mod fields;
+mod file;
 mod flags;
+mod listeners;
+mod origin;
+mod print;
 
 use std::ffi::OsString;
 
+use clap::ArgMatches;
 use drainline::ConfigError;
 
 use super::command::{self, Parsed};
-use super::flag::{self, Flag};
+use super::document::Document;
+use super::flag::Flag;
 use super::help::Page;
 use super::usage::UsageError;
 
 pub(crate) use fields::Settings;
-pub(super) use flags::flags;
+#[cfg(test)]
+pub(super) use listeners::rows as listener_rows;
+pub(super) use print::template;
 
-/// Reads a command line, the program's name first, as [`std::env::args_os`] gives it.
+pub(super) use flags::flags;
+pub(crate) use origin::Named;
+use origin::Origin;
+
+/// The flag that names the configuration file.
+const CONFIG: &str = "config";
+
+/// Reads a command line, the program's name first, as [`std::env::args_os`] gives it, and the
+/// configuration file that it names. The environment sets nothing.
+///
+/// # Errors
+/// As [`parse_in`].
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Parsed<Settings>, UsageError> {
+    parse_in(args, |_| None)
+}
+
+/// Reads a command line, the environment, by the name of a variable, and the configuration file. A
+/// flag stands above a variable, and a variable above the file.
 ///
 /// A name in `--listen` is resolved here, which may take as long as the system's resolver does.
 ///
 /// # Errors
 /// The first thing that is wrong, in one line, with its exit code. Nothing has been started.
-pub(crate) fn parse(
+pub(crate) fn parse_in(
     args: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed<Settings>, UsageError> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let mut parsed = command::parse(&PAGE, &flags(), args.iter().cloned())?;
-    if let Parsed::Run(settings) = &mut parsed {
-        settings.typed = command::typed(&PAGE, &flags(), args);
-        let checked = settings.builder().check_settings();
-        checked.map_err(|error| settings.in_flags(&error))?;
-        settings.check_own()?;
+    let flags = flags();
+    let matches = match command::find(&PAGE, &flags, args)? {
+        Parsed::Run(matches) => matches,
+        Parsed::Print(text) => return Ok(Parsed::Print(text)),
+    };
+    let mut settings = Settings::default();
+    for flag in flags.iter().filter(|flag| flag.name == CONFIG) {
+        set(flag, &mut settings, &matches, &environment)?;
     }
-    Ok(parsed)
+    if let Some(path) = settings.config_file.clone() {
+        let document = Document::read(&path, &settings.named(CONFIG).to_string())?;
+        file::apply(&document, &mut settings)?;
+        settings.config_stamp = Some(document.stamp());
+    }
+    for flag in &flags {
+        set(flag, &mut settings, &matches, &environment)?;
+    }
+    settings.settle_listeners();
+    settings.check_own()?;
+    let checked = settings.builder().check_settings();
+    checked.map_err(|error| settings.explain(&error))?;
+    Ok(Parsed::Run(Box::new(settings)))
+}
+
+/// Sets what the environment and the command line say of a flag.
+fn set(
+    flag: &Flag<Settings>,
+    settings: &mut Settings,
+    matches: &ArgMatches,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), UsageError> {
+    if let Some(value) = flag.value() {
+        // Where a variable is set to nothing, nothing is meant: `DRAINLINE_SINK=${SINK:-}`.
+        let words = environment(&flag.variable()).filter(|words| !words.is_empty());
+        if let Some(words) = words {
+            value.apply(settings, &words).map_err(|refused| {
+                Named::new(flag, Some(&Origin::Variable)).refuses(value, &words, refused)
+            })?;
+            settings.given.set(
+                flag.name,
+                Origin::Variable,
+                words.to_string_lossy().into_owned(),
+            );
+        }
+    }
+    flag.apply(settings, matches)?;
+    if let Some(words) = flag.typed(matches) {
+        settings.given.set(
+            flag.name,
+            Origin::Flag,
+            words.to_string_lossy().into_owned(),
+        );
+    }
+    Ok(())
 }
 
 impl Settings {
-    /// What the library refuses, in the words of the command line: a setting is a flag, with its
-    /// value as it was typed, or as its default could be.
-    pub(super) fn in_flags(&self, error: &ConfigError) -> UsageError {
-        let flags = flags();
-        let typed = |setting: &str, value: &str| {
-            let flag = flags.iter().find(|flag| flag.setting() == setting);
-            let typed = flag.and_then(|flag| match self.typed.get(flag.name) {
-                Some(typed) => Some(typed.clone()),
-                None => flag.value()?.print(self),
-            });
-            typed.unwrap_or_else(|| value.to_owned())
-        };
-        let name = flag::of_setting(error.setting);
-        let value = typed(error.setting, &error.value);
-        let Some(other) = &error.contradicts else {
-            return UsageError::bad_value(&name, &value, &error.expected);
-        };
-        UsageError::contradiction(&format!(
-            "invalid value '{value}' for {name}: expected {} {} ({}), {}",
-            error.expected,
-            flag::of_setting(other.setting),
-            typed(other.setting, &other.value),
-            other.why
-        ))
+    /// The listeners of the file give way to those of a variable or a flag, and the default to
+    /// those of the file.
+    fn settle_listeners(&mut self) {
+        match self.given.origin("listen") {
+            Some(Origin::Variable | Origin::Flag) => self.listeners.clear(),
+            None if !self.listeners.is_empty() => self.listen.clear(),
+            _ => {}
+        }
     }
 
-    /// Every flag that decides how the server works, with its value as it can be typed: names
-    /// resolved, units in full. Left out are `--log-level` and `--port-file` where they were not
-    /// given.
-    pub(crate) fn effective(&self) -> Vec<(String, String)> {
-        let print = |flag: Flag<Settings>| {
-            let value = flag.value()?.print(self)?;
-            Some((flag.long(), value))
+    /// What the library refuses, in the words of whoever gave the values: a setting is a flag, a
+    /// variable or a key, with its value as it was given, or as its default could be.
+    pub(super) fn explain(&self, error: &ConfigError) -> UsageError {
+        let flags = flags();
+        let find = |setting: &str| flags.iter().find(|flag| flag.setting() == setting);
+        let given = |flag: &Flag<Settings>| {
+            let words = self.given.words(flag.name).map(str::to_owned);
+            words
+                .or_else(|| flag.value()?.print(self))
+                .unwrap_or_default()
         };
-        flags().into_iter().filter_map(print).collect()
+        let Some(flag) = find(error.setting) else {
+            // A setting without a flag is as the library has it.
+            return UsageError::contradiction(&error.to_string());
+        };
+        let named = self.given.named(flag);
+        let Some(other) = &error.contradicts else {
+            return named.invalid(&given(flag), &error.expected);
+        };
+        let (name, value) = match find(other.setting) {
+            Some(other) => {
+                let name = self.given.named_beside(other, flag);
+                let line = name.place.map(|place| format!(", {}", place.line()));
+                (name.name, given(other) + &line.unwrap_or_default())
+            }
+            None => (other.setting.to_owned(), other.value.clone()),
+        };
+        let expected = format!("{} {name} ({value}), {}", error.expected, other.why);
+        named.contradiction(&given(flag), &expected)
     }
 }
 
@@ -82,7 +159,7 @@ pub(super) const PAGE: Page = Page {
             memory and descriptors, with a report that accounts for every message",
     usage: "drainline [FLAG VALUE]...",
     after: AFTER,
-    short_after: "Commands: drainline load, verify, lab, plan (each has a -h)\n",
+    short_after: "Commands: drainline check, config, load, verify, lab, plan (each has a -h)\n",
 };
 
 /// The end of the long help, in lines that are not wrapped.
@@ -100,15 +177,23 @@ Exit codes:
   0      drainline lost nothing. Data that a peer framed wrongly, left incomplete, reset, or lost
          by a timeout of its own is in the report, by reason; drainline did not lose it
   1      an address or a file could not be opened, or the sink failed for good
-  2      a value cannot be read or is out of range; nothing was started
+  2      a value on the command line cannot be read or is out of range; nothing was started
   3      drainline ended in order, but lost something: messages dropped or truncated, connections
          ended by --send-timeout or the shutdown, or clients rejected with unread bytes. The report
          says what
   4      the shutdown took longer than --drain-timeout
-  78     values contradict each other, or exceed the system's limits; nothing was started
+  78     values contradict each other, or exceed the system's limits, or a value in the
+         environment or the file is invalid; nothing was started
   128+N  ended by a second signal N
 
+Settings: each flag with a value is also a variable of the environment (DRAINLINE_SEND_TIMEOUT) and
+a key of the file of --config (send_timeout). A flag stands above a variable, a variable above the
+file. An empty variable counts as unset, and so does one that is no setting. Where several values
+may be given, they have commas between, or the flag is repeated, or the file has an array.
+
 Commands, each with its own --help:
+  drainline check         the same as --check: checks and prints the settings, and starts nothing
+  drainline config        prints a configuration file with every setting and its default
   drainline load ADDRESS  sends messages to a server, at the rate and in the number you ask for
   drainline verify FILE   reports which of those messages are missing or damaged in a sink's output
   drainline lab           shows the leak, and compares the remedies under the same load

@@ -9,6 +9,7 @@ use listenfd::ListenFd;
 use socket2::{Domain, Socket, Type};
 
 use crate::cli::listen::ListenUrl;
+use crate::cli::settings::Named;
 use crate::cli::usage::UsageError;
 
 /// The sockets that this process was passed and that nothing has been made of yet. Those that are
@@ -70,13 +71,19 @@ impl Passed {
 
     /// The listeners of this name, or of all names where it is empty: at least one.
     ///
+    /// `named` is the setting that names them.
+    ///
     /// # Errors
     /// No socket has the name, or one is not a stream socket that listens.
-    pub(in crate::cli) fn listeners(&mut self, name: &str) -> Result<Vec<Listener>, UsageError> {
+    pub(in crate::cli) fn listeners(
+        &mut self,
+        name: &str,
+        named: &Named,
+    ) -> Result<Vec<Listener>, UsageError> {
         let is_meant = |given: &Given| name.is_empty() || given.name == name;
         let failed = |what: &str| {
             let listen = ListenUrl::Systemd(name.to_owned());
-            UsageError::contradiction(&format!("--listen {listen}: {what}"))
+            UsageError::contradiction(&format!("{named} {listen}: {what}"))
         };
         if let Some(error) = &self.error {
             let what = "the sockets that LISTEN_FDS and LISTEN_FDNAMES announce";

@@ -1,5 +1,6 @@
 //! The command line as a user meets it: typed words in; settings, one line or help out.
 
+mod file;
 mod flags;
 mod report;
 pub(crate) mod rows;
@@ -14,7 +15,7 @@ use drainline::ingest::Oversize;
 
 use super::command::Parsed;
 use super::listen::ListenUrl;
-use super::settings::{AFTER, PAGE, Settings, flags, parse};
+use super::settings::{AFTER, PAGE, Settings, parse};
 use super::usage::{COMMANDS, UsageError};
 use super::values::{ReportFormat, SinkSpec};
 
@@ -85,7 +86,11 @@ fn what_is_no_flag_is_one_line_with_the_nearest_flag() {
     refused(&["serve"], 2, &["serve", "flags"]);
     for (word, nearest) in [("laod", "load"), ("verfy", "verify"), ("plans", "plan")] {
         let line = format!("'{word}': did you mean drainline {nearest}?");
-        refused(&[word], 2, &[&line, "load, verify, lab, plan"]);
+        refused(
+            &[word],
+            2,
+            &[&line, "check, config, load, verify, lab, plan"],
+        );
     }
     let listed = format!("drainline {} (", COMMANDS.join(", "));
     assert!(PAGE.short_after.contains(&listed), "{listed}");
@@ -93,7 +98,7 @@ fn what_is_no_flag_is_one_line_with_the_nearest_flag() {
         refused(
             &["--check", word],
             2,
-            &["as the first word a command (load, verify, lab, plan)"],
+            &["as the first word a command (check, config, load, verify, lab, plan)"],
         );
     }
     refused(
@@ -334,29 +339,6 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(config.drain_timeout, Duration::ZERO);
     assert_eq!(settings.log_level, Some(log::LevelFilter::Debug));
     assert_eq!(settings.port_file, Some("/tmp/ports".into()));
-}
-
-#[test]
-fn what_is_effective_can_be_typed_back_in() {
-    for words in [&[][..], ALL] {
-        let mut first = settings(words);
-        let told = first.effective();
-        let words: Vec<&str> = told
-            .iter()
-            .flat_map(|(flag, value)| [flag.as_str(), value.as_str()])
-            .collect();
-        let mut again = settings(&words);
-        // The words differ, and what they mean does not.
-        first.typed.clear();
-        again.typed.clear();
-        assert_eq!(format!("{first:?}"), format!("{again:?}"));
-        assert_eq!(told, again.effective());
-    }
-    let told = settings(ALL).effective();
-    for flag in flags().iter().filter(|flag| flag.value().is_some()) {
-        let long = flag.long();
-        assert!(told.iter().any(|(known, _)| *known == long), "{long}");
-    }
 }
 
 #[test]

@@ -158,6 +158,6 @@ fn what_is_layered_differs_from_the_defaults_in_time_alone() {
     settings.config.send_timeout = default.config.send_timeout;
     settings.config.frame_timeout = default.config.frame_timeout;
     // The words of the flags, for errors.
-    settings.typed.clone_from(&default.typed);
+    settings.given.clone_from(&default.given);
     assert_eq!(format!("{settings:?}"), format!("{default:?}"));
 }

@@ -1,0 +1,163 @@
+//! A configuration file: read within limits, and where in it what stands.
+
+use std::fmt::{self, Display};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::units;
+use super::usage::{CONTRADICTION, UsageError};
+
+/// The largest configuration file in bytes. Parsing takes up to fifty times as much memory, which
+/// is within the limits of the smallest server.
+const MAX_BYTES: u64 = 64 << 10;
+
+/// A configuration file as it was read.
+pub(super) struct Document {
+    path: Arc<Path>,
+    text: String,
+    stamp: Stamp,
+}
+
+/// What shows whether a file is still the one that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Stamp {
+        Stamp {
+            file: (file.dev(), file.ino()),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        }
+    }
+
+    /// Whether the file of that name has changed since, or is gone. Needs no descriptor.
+    pub(super) fn has_changed(self, path: &Path) -> bool {
+        fs::metadata(path).map_or(true, |now| Stamp::of(&now) != self)
+    }
+}
+
+/// A place in a file, as editors count: lines and columns from 1, columns in characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    path: Arc<Path>,
+    line: usize,
+    column: usize,
+}
+
+impl Place {
+    /// `FILE:LINE`
+    pub(super) fn line(&self) -> String {
+        format!("{}:{}", self.path.display(), self.line)
+    }
+}
+
+/// `FILE:LINE:COLUMN`
+impl Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line(), self.column)
+    }
+}
+
+impl Document {
+    /// Reads a file. Waits for nothing: a FIFO is not opened.
+    ///
+    /// `named` is what named the file.
+    ///
+    /// # Errors
+    /// It cannot be read (exit code 1), or it is no text of a size that is read.
+    pub(super) fn read(path: &Path, named: &str) -> Result<Document, UsageError> {
+        let what = format!("{named} {}", path.display());
+        let failed = |error: io::Error| UsageError::new(1, &format!("{what}: {error}"));
+        let (bytes, stamp) = read_bounded(path).map_err(failed)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            let limit = units::print_size(MAX_BYTES as usize);
+            let line = format!("{what}: expected a file of at most {limit}");
+            return Err(UsageError::new(CONTRADICTION, &line));
+        }
+        let path: Arc<Path> = path.into();
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Document { path, text, stamp }),
+            Err(error) => {
+                let readable = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(&error.as_bytes()[..readable]).into_owned();
+                let document = Document { path, text, stamp };
+                Err(document.wrong(readable, "expected UTF-8"))
+            }
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Its keys and values, with their places.
+    ///
+    /// # Errors
+    /// The file is no TOML.
+    pub(super) fn parse(&self) -> Result<DeTable<'_>, UsageError> {
+        let parsed = DeTable::parse(&self.text).map(Spanned::into_inner);
+        parsed.map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            self.wrong(at, error.message())
+        })
+    }
+
+    /// What stands there, word for word.
+    pub(super) fn slice(&self, span: Range<usize>) -> &str {
+        self.text.get(span).unwrap_or_default()
+    }
+
+    pub(super) fn place(&self, offset: usize) -> Place {
+        let mut before = self.text.get(..offset).unwrap_or(&self.text);
+        // A byte order mark is no character of the first line.
+        before = before.strip_prefix('\u{feff}').unwrap_or(before);
+        let line_begins = before.rfind('\n').map_or(0, |at| at + 1);
+        Place {
+            path: Arc::clone(&self.path),
+            line: before.matches('\n').count() + 1,
+            column: before[line_begins..].chars().count() + 1,
+        }
+    }
+
+    /// Something is wrong at a place in the file.
+    pub(super) fn wrong(&self, offset: usize, what: &str) -> UsageError {
+        UsageError::new(CONTRADICTION, &format!("{}: {what}", self.place(offset)))
+    }
+}
+
+/// A file's bytes, one more than allowed where there are more.
+fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
+    // Looked at before it is opened: a FIFO's writer would take the close for the end of its
+    // reader, and a device may do anything when it is opened.
+    check_regular(&fs::metadata(path)?)?;
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    let opened = file.metadata()?;
+    check_regular(&opened)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok((bytes, Stamp::of(&opened)))
+}
+
+/// A file that can be read once more: the program is executed a second time, and reads it again.
+fn check_regular(file: &Metadata) -> io::Result<()> {
+    match (file.is_file(), file.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        _ => Err(io::Error::other("not a regular file")),
+    }
+}

@@ -1,0 +1,171 @@
+//! Where a value comes from, and what it is called there.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::{self, Display};
+
+use crate::cli::document::Place;
+use crate::cli::flag::{Flag, Setting};
+use crate::cli::kinds::NotAccepted;
+use crate::cli::usage::{self, UsageError};
+
+/// What sets a value. A later one stands above an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The configuration file.
+    File(Place),
+    /// A variable of the environment.
+    Variable,
+    /// The command line.
+    Flag,
+}
+
+/// A value that was given.
+#[derive(Clone, Debug)]
+struct Given {
+    origin: Origin,
+    words: String,
+}
+
+/// What was given, by the row's name. Everything else is as by default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origins(HashMap<&'static str, Given>);
+
+impl Origins {
+    /// `words` are the value as it was given: an error that is found later says it so.
+    pub(super) fn set(&mut self, row: &'static str, origin: Origin, words: String) {
+        self.0.insert(row, Given { origin, words });
+    }
+
+    pub(super) fn origin(&self, row: &str) -> Option<&Origin> {
+        self.0.get(row).map(|given| &given.origin)
+    }
+
+    pub(super) fn words(&self, row: &str) -> Option<&str> {
+        self.0.get(row).map(|given| &*given.words)
+    }
+
+    /// A row as whoever gave its value knows it; as a flag where nobody did.
+    pub(super) fn named<S: Default>(&self, row: &Flag<S>) -> Named {
+        Named::new(row, self.origin(row.name))
+    }
+
+    /// The same, but as `beside` is known where nobody gave it.
+    pub(super) fn named_beside<S: Default>(&self, row: &Flag<S>, beside: &Flag<S>) -> Named {
+        let origin = self.origin(row.name).or(self.origin(beside.name));
+        let place = self.origin(row.name).and_then(Origin::place);
+        Named {
+            place: place.cloned(),
+            ..Named::new(row, origin)
+        }
+    }
+
+    /// What set a value, for `--check`.
+    pub(super) fn told<S: Default>(&self, row: &Flag<S>) -> String {
+        match self.origin(row.name) {
+            None => "default".to_owned(),
+            Some(Origin::Flag) => row.long(),
+            Some(Origin::Variable) => row.variable(),
+            Some(Origin::File(place)) => place.line(),
+        }
+    }
+}
+
+impl Origin {
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Origin::File(place) => Some(place),
+            Origin::Variable | Origin::Flag => None,
+        }
+    }
+}
+
+/// What a setting is called where its value was given: `--sink`, `DRAINLINE_SINK`, or the key
+/// `sink` at its place in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(super) name: String,
+    pub(super) place: Option<Place>,
+    /// The flag, by which a renamed value is found.
+    long: String,
+    /// A value that is wrong by itself was typed with the command.
+    is_typed: bool,
+}
+
+impl Named {
+    pub(super) fn new<S: Default>(row: &Flag<S>, origin: Option<&Origin>) -> Named {
+        Named {
+            name: match origin {
+                None | Some(Origin::Flag) => row.long(),
+                Some(Origin::Variable) => row.variable(),
+                Some(Origin::File(_)) => row.key(),
+            },
+            place: origin.and_then(Origin::place).cloned(),
+            long: row.long(),
+            is_typed: matches!(origin, None | Some(Origin::Flag)),
+        }
+    }
+
+    /// A value cannot be read or is out of range; an empty one is missing.
+    pub(super) fn invalid(&self, value: &str, expected: &str) -> UsageError {
+        let quoted = match value {
+            "" => "",
+            value => &format!("'{value}'"),
+        };
+        self.invalid_as_written(value, quoted, expected)
+    }
+
+    /// What a setting said of words that were given for it.
+    pub(super) fn refuses<S>(
+        &self,
+        setting: &dyn Setting<S>,
+        words: &OsStr,
+        refused: NotAccepted,
+    ) -> UsageError {
+        let value = refused.part.as_deref().unwrap_or(words).to_string_lossy();
+        let mut expected = setting.expected();
+        if let Some(why) = refused.why {
+            expected += &format!(": {why}");
+        }
+        self.invalid(&value, &expected)
+    }
+
+    /// The same of a value that is told as it stands in the file.
+    pub(super) fn invalid_as_written(
+        &self,
+        value: &str,
+        written: &str,
+        expected: &str,
+    ) -> UsageError {
+        let line = usage::invalid(&self.long, &self.name, value, written, expected);
+        let code = match self.is_typed {
+            true => usage::BAD_VALUE,
+            false => usage::CONTRADICTION,
+        };
+        UsageError::new(code, &self.at(&line))
+    }
+
+    /// A value contradicts another.
+    pub(super) fn contradiction(&self, value: &str, expected: &str) -> UsageError {
+        let line = format!(
+            "invalid value '{value}' for {}: expected {expected}",
+            self.name
+        );
+        UsageError::contradiction(&self.at(&line))
+    }
+
+    /// A sentence behind the place.
+    fn at(&self, line: &str) -> String {
+        match &self.place {
+            Some(place) => format!("{place}: {line}"),
+            None => line.to_owned(),
+        }
+    }
+}
+
+/// With its place.
+impl Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.at(&self.name))
+    }
+}

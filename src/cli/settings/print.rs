@@ -1,0 +1,132 @@
+//! The settings as a configuration file: as they are for `drainline check`, and as they are by
+//! default for `drainline config`.
+
+use super::Settings;
+use super::file::has_key;
+use super::flags;
+use super::listeners;
+use super::origin::Origins;
+use crate::cli::flag::{Flag, Setting};
+use crate::cli::kinds::quoted;
+
+impl Settings {
+    /// Every setting that has a value, as a configuration file has it, with what set it. The lines
+    /// are such a file. Names are resolved and units in full.
+    pub(crate) fn effective(&self) -> String {
+        let mut text = String::new();
+        for flag in flags().iter().filter(|flag| has_key(flag)) {
+            // All listeners have tables.
+            if flag.name != "listen" || !self.listen.is_empty() {
+                text += &line(flag, self, &self.given);
+            }
+        }
+        for listener in &self.listeners {
+            text += "[[listener]]";
+            if let Some(table) = &listener.table {
+                text += &format!("  # {}", table.line());
+            }
+            text += "\n";
+            for row in listeners::rows() {
+                text += &line(&row, listener, &listener.given);
+            }
+        }
+        text
+    }
+}
+
+fn line<S: Default>(row: &Flag<S>, settings: &S, given: &Origins) -> String {
+    let value = row.value().and_then(|value| value.print_in_file(settings));
+    value.map_or_else(String::new, |value| {
+        format!("{} = {value}  # {}\n", row.key(), given.told(row))
+    })
+}
+
+/// The widest line of a comment.
+const WIDTH: usize = 96;
+
+/// The beginning of the printed file, and the words of a table.
+const HEAD: &str = "\
+The settings of drainline {version}, each with its default. To change one, remove the # before it. \
+A flag of the same name (--send-timeout) stands above a variable of the environment \
+(DRAINLINE_SEND_TIMEOUT), and that above this file. `drainline check --config FILE` says whether a \
+start with the file would succeed, and where each value comes from. A running drainline does not \
+read the file again.";
+
+const LISTENERS: &str = "\
+Each [[listener]] listens beside what listen says, and may have a name and settings of its own. \
+Tables stand at the end of the file.";
+
+const OUTPUT: &str = "\
+The keys under Output can also stand in one [[output]] table: {keys}.";
+
+/// A configuration file of every setting with its default, commented out, and what it does.
+pub(crate) fn template() -> String {
+    let flags: Vec<Flag<Settings>> = flags().into_iter().filter(has_key).collect();
+    let keys = |text: &str| in_keys(text, &flags);
+    let mut text = comment(&HEAD.replace("{version}", env!("CARGO_PKG_VERSION")));
+    let mut group = "";
+    for flag in &flags {
+        if group != flag.group {
+            group = flag.group;
+            text += &format!("\n\n### {group}\n");
+        }
+        text += "\n";
+        text += &described(flag, keys);
+        // A space stands before what is no setting as it is.
+        text += &match default_line(flag) {
+            Some(line) => format!("#{line}"),
+            None => format!("# Without a default, such as\n# {}", example_line(flag)),
+        };
+    }
+    text += &format!(
+        "\n\n### Listeners with settings of their own\n\n{}",
+        comment(LISTENERS)
+    );
+    text += "#\n# [[listener]]\n";
+    for row in listeners::rows() {
+        text += "#\n";
+        text += &described(&row, keys);
+        let line = default_line(&row).unwrap_or_else(|| example_line(&row));
+        text += &format!("# {line}");
+    }
+    let of_output = super::file::OF_OUTPUT.map(|name| name.replace('-', "_"));
+    text += &format!(
+        "\n\n### Output as a table\n\n{}",
+        comment(&OUTPUT.replace("{keys}", &of_output.join(", ")))
+    );
+    text
+}
+
+/// What a row does and accepts.
+fn described<S: Default>(row: &Flag<S>, keys: impl Fn(&str) -> String) -> String {
+    let expected = row.value().map(Setting::expected).unwrap_or_default();
+    comment(&keys(&format!("{}\nExpects {expected}.", row.help)))
+}
+
+fn default_line<S: Default>(row: &Flag<S>) -> Option<String> {
+    let default = row.value()?.print_in_file(&S::default())?;
+    Some(format!("{} = {default}\n", row.key()))
+}
+
+fn example_line<S: Default>(row: &Flag<S>) -> String {
+    let placeholder = row.value().map(Setting::placeholder).unwrap_or_default();
+    format!("{} = {}\n", row.key(), quoted(&placeholder))
+}
+
+/// Names flags as the file does: `send_timeout` for `--send-timeout`.
+fn in_keys(text: &str, flags: &[Flag<Settings>]) -> String {
+    let mut flags: Vec<&Flag<Settings>> = flags.iter().collect();
+    // A longer name may begin with a shorter one.
+    flags.sort_by_key(|flag| std::cmp::Reverse(flag.name.len()));
+    flags.iter().fold(text.to_owned(), |text, flag| {
+        text.replace(&flag.long(), &flag.key())
+    })
+}
+
+fn comment(text: &str) -> String {
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent("# ")
+        .subsequent_indent("# ");
+    let lines = text.lines().flat_map(|line| textwrap::wrap(line, &options));
+    lines.map(|line| line.into_owned() + "\n").collect()
+}

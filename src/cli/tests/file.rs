@@ -1,0 +1,593 @@
+//! The configuration file and the environment, by the rows of the flags: what they set, what they
+//! refuse and in which words, and what `drainline check` and `drainline config` print of them.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::super::command::Parsed;
+use super::super::flag::Flag;
+use super::super::kinds::{InFile, quoted};
+use super::super::listen::ListenUrl;
+use super::super::settings::{Settings, flags, listener_rows, parse_in, template};
+use super::super::usage::UsageError;
+use super::{ALL, settings};
+
+/// A folder with a configuration file in it.
+struct Config {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Config {
+    fn of(text: impl AsRef<[u8]>) -> Config {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("drainline.toml");
+        fs::write(&path, text).expect("a file");
+        Config {
+            _folder: folder,
+            path,
+        }
+    }
+
+    /// The settings of this file, of an environment and of a command line.
+    fn with(&self, variables: &[(&str, &str)], words: &[&str]) -> Result<Settings, UsageError> {
+        let path = self.path.to_str().expect("UTF-8");
+        let args = ["drainline", "--config", path];
+        parsed(args.iter().copied().chain(words.iter().copied()), variables)
+    }
+
+    #[track_caller]
+    fn settings(&self) -> Settings {
+        self.with(&[], &[]).expect("a good file")
+    }
+
+    /// The error, without the file's name.
+    #[track_caller]
+    fn refused(&self) -> String {
+        let error = self.with(&[], &[]).map(drop).expect_err("refused");
+        assert_eq!(error.code, 78, "{error}");
+        assert!(!error.line.contains(char::is_control), "{error:?}");
+        let place = format!("{}:", self.path.display());
+        error.line.replace("drainline: ", "").replace(&place, "")
+    }
+}
+
+fn parsed<'a>(
+    args: impl Iterator<Item = &'a str>,
+    variables: &[(&str, &str)],
+) -> Result<Settings, UsageError> {
+    let environment = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| OsString::from(value))
+    };
+    match parse_in(args.map(OsString::from), environment)? {
+        Parsed::Run(settings) => Ok(*settings),
+        Parsed::Print(text) => panic!("{text}"),
+    }
+}
+
+/// The settings alone, not where they come from.
+fn values(mut settings: Settings) -> String {
+    settings.forget_origins();
+    format!("{settings:?}")
+}
+
+/// A case of a row as the file has it.
+fn written<S: Default>(row: &Flag<S>, case: &str) -> String {
+    let takes = row.value().map(|value| value.in_file());
+    match (takes, case.parse::<i128>()) {
+        (Some(InFile::Number), Ok(_)) => case.to_owned(),
+        _ => quoted(case),
+    }
+}
+
+/// The rows that are settings: the file's own name is none.
+fn of_settings() -> Vec<Flag<Settings>> {
+    let mut flags = flags();
+    flags.retain(|flag| flag.value().is_some() && flag.name != "config");
+    flags
+}
+
+#[test]
+fn every_row_is_set_by_the_file_by_a_variable_and_by_a_flag_alike() {
+    for flag in of_settings() {
+        let (good, bad) = flag.value().expect("a value").cases();
+        for case in good {
+            let typed = parsed(["drainline", &flag.long(), &case].into_iter(), &[]);
+            let line = format!("{} = {}", flag.key(), written(&flag, &case));
+            let in_file = Config::of(&line).with(&[], &[]);
+            let variables = [(&*flag.variable(), &*case)];
+            let in_environment = parsed(["drainline"].into_iter(), &variables);
+            match typed {
+                Ok(typed) => {
+                    let typed = values(typed);
+                    assert_eq!(in_file.map(values), Ok(typed.clone()), "{line}");
+                    assert_eq!(in_environment.map(values), Ok(typed), "{variables:?}");
+                }
+                // A contradiction to a default.
+                Err(error) => {
+                    assert_eq!(error.code, 78, "{error}");
+                    for refused in [in_file, in_environment] {
+                        assert_eq!(refused.map(drop).map_err(|it| it.code), Err(78), "{line}");
+                    }
+                }
+            }
+        }
+        for case in bad.iter().filter(|case| !case.is_empty()) {
+            let line = format!("\n  {} = {}", flag.key(), written(&flag, case));
+            let error = Config::of(&line).refused();
+            let column = 6 + flag.key().len();
+            let begin = format!("2:{column}: invalid value ");
+            assert!(error.starts_with(&begin), "{line}: {error}");
+            let expected = flag.value().expect("a value").expected();
+            let part = format!(" for {}: expected {expected}", flag.key());
+            assert!(error.contains(&part), "{line}: {error}");
+            let variables = [(&*flag.variable(), &**case)];
+            let error = parsed(["drainline"].into_iter(), &variables).map(drop);
+            let error = error.expect_err("refused");
+            assert_eq!(error.code, 78, "{error}");
+            let part = format!("invalid value '{case}' for {}: ", flag.variable());
+            assert!(error.line.contains(&part), "{error}");
+        }
+    }
+}
+
+#[test]
+fn every_row_of_a_listener_is_set_by_its_table() {
+    for row in listener_rows() {
+        let (good, bad) = row.value().expect("a value").cases();
+        let table = |case: &str| {
+            let address = match row.name {
+                "address" => "",
+                _ => "address = \"127.0.0.1:5140\"\n",
+            };
+            let line = format!("{} = {}", row.key(), written(&row, case));
+            Config::of(format!("[[listener]]\n{address}{line}\n"))
+        };
+        for case in &good {
+            let settings = table(case).settings();
+            let effective = settings.effective();
+            let part = format!("\n{} = ", row.key());
+            assert!(effective.contains(&part), "{effective}");
+        }
+        for case in &bad {
+            let error = table(case).refused();
+            let part = format!(" for {}: expected ", row.key());
+            assert!(error.contains(&part), "{case}: {error}");
+        }
+    }
+}
+
+/// Kubernetes sets DRAINLINE_PORT and the like for a Service named drainline, and
+/// DRAINLINE_X_PORT for one named drainline-x.
+#[test]
+fn no_variable_is_one_that_kubernetes_or_the_program_itself_sets() {
+    let mut seen = Vec::new();
+    for flag in of_settings() {
+        let variable = flag.variable();
+        let rest = variable.strip_prefix("DRAINLINE_").expect("a prefix");
+        for of_service in ["_PORT", "_SERVICE_HOST", "_TCP", "_ADDR", "_PROTO"] {
+            assert!(!format!("_{rest}").ends_with(of_service), "{variable}");
+        }
+        assert!(!rest.contains("SERVICE_PORT"), "{variable}");
+        for own in ["SIGNAL_STACKS", "FROM_SHELL", "LONG", "REQUIRE_CLIENTS"] {
+            assert_ne!(rest, own);
+        }
+        assert!(!rest.starts_with("VARIABLE_"), "{variable}");
+        seen.push(variable);
+    }
+    let others = [
+        ("DRAINLINE_PORT", "tcp://10.0.0.1:5140"),
+        ("DRAINLINE_SERVICE_HOST", "10.0.0.1"),
+        ("DRAINLINE_SEND_TIMOUT", "5x"),
+        ("DRAINLINE_SINK", ""),
+        ("DRAINLINE_CHECK", "yes"),
+    ];
+    let settings = parsed(["drainline"].into_iter(), &others).expect("ignored");
+    assert_eq!(values(settings), values(super::settings(&[])));
+}
+
+#[test]
+fn a_flag_stands_above_a_variable_and_a_variable_above_the_file() {
+    let file = Config::of("send_timeout = \"40s\"\nbacklog = 7\nmax_message = 4096");
+    let variables = [
+        ("DRAINLINE_SEND_TIMEOUT", "50s"),
+        ("DRAINLINE_BACKLOG", "8"),
+    ];
+    let settings = file
+        .with(&variables, &["--send-timeout", "60s"])
+        .expect("good");
+    assert_eq!(settings.config.send_timeout.as_secs(), 60);
+    assert_eq!(settings.config.backlog, Some(8));
+    assert_eq!(settings.max_message, 4096);
+    let told = settings.effective();
+    let path = file.path.display();
+    for line in [
+        "send_timeout = \"1m\"  # --send-timeout",
+        "backlog = 8  # DRAINLINE_BACKLOG",
+        &format!("max_message = \"4KiB\"  # {path}:3"),
+        "buffer_bytes = \"64MiB\"  # default",
+    ] {
+        assert!(told.lines().any(|it| it == line), "{line}: {told}");
+    }
+}
+
+/// A value that is overridden is read all the same: the file is right or wrong as a whole.
+#[test]
+fn a_wrong_value_of_the_file_is_wrong_under_a_flag_too() {
+    let file = Config::of("send_timeout = \"5x\"");
+    let error = file.with(&[], &["--send-timeout", "5s"]).map(drop);
+    assert_eq!(error.map_err(|error| error.code), Err(78));
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
+    let a_time = "a duration from 1ms to 24h, such as 5s";
+    for (text, error) in [
+        // Keys.
+        (
+            "send_timout = \"5s\"",
+            "1:1: unknown key 'send_timout': did you mean send_timeout?",
+        ),
+        (
+            "\n\n  send-timeout = \"5s\"",
+            "3:3: unknown key 'send-timeout': did you mean send_timeout?",
+        ),
+        (
+            "\"Max Message\" = 5",
+            "1:1: unknown key 'Max Message': did you mean max_message?",
+        ),
+        (
+            "zzz = 5",
+            "1:1: unknown key 'zzz': drainline config prints every key",
+        ),
+        (
+            "config = \"other.toml\"",
+            "1:1: unknown key 'config': drainline config prints every key",
+        ),
+        (
+            "check = true",
+            "1:1: unknown key 'check': drainline config prints every key",
+        ),
+        (
+            "address = \"127.0.0.1:1\"",
+            "1:1: unknown key 'address': did you mean address in a [[listener]]?",
+        ),
+        (
+            "[server]\nbacklog = 5",
+            "1:2: unknown key 'server': drainline config prints every key",
+        ),
+        (
+            "zzz.backlog = 5",
+            "1:1: unknown key 'zzz': drainline config prints every key",
+        ),
+        // Types.
+        (
+            "backlog = \"7\"",
+            "1:11: invalid value \"7\" for backlog: expected auto or a number from 1 to 65535, the number without quotes",
+        ),
+        (
+            "backlog = 7.5",
+            "1:11: invalid value 7.5 for backlog: expected auto or a number from 1 to 65535",
+        ),
+        (
+            "backlog = [7]",
+            "1:11: invalid value [7] for backlog: expected auto or a number from 1 to 65535",
+        ),
+        (
+            "backlog = 0x1_0000",
+            "1:11: invalid value 65536 for backlog: expected auto or a number from 1 to 65535",
+        ),
+        (
+            "backlog = -5",
+            "1:11: invalid value -5 for backlog: expected auto or a number from 1 to 65535",
+        ),
+        (
+            "backlog = 99999999999999999999999999999999999999999",
+            "1:11: invalid value 99999999999999999999999999999999999999999 for backlog: expected auto or a number from 1 to 65535",
+        ),
+        (
+            "send_timeout = 5",
+            &format!("1:16: invalid value 5 for send_timeout: expected {a_time}, in quotes"),
+        ),
+        (
+            "send_timeout = {a = 1}",
+            &format!("1:16: invalid value {{...}} for send_timeout: expected {a_time}, in quotes"),
+        ),
+        (
+            "send_timeout = 1979-05-27",
+            &format!(
+                "1:16: invalid value 1979-05-27 for send_timeout: expected {a_time}, in quotes"
+            ),
+        ),
+        (
+            "send_timeout = \"\"",
+            &format!("1:16: missing value for send_timeout: expected {a_time}"),
+        ),
+        (
+            "busy_poll = false",
+            "1:13: invalid value false for busy_poll: expected auto or off, in quotes",
+        ),
+        (
+            "keepalive = false",
+            "1:13: invalid value false for keepalive: expected off or idle time, interval and probes such as 60s,10s,6 (times from 1s to 32767s in whole seconds, 1 to 127 probes; the last two may be left out), in quotes",
+        ),
+        (
+            "max_connections = true",
+            "1:19: invalid value true for max_connections: expected auto or a number from 1 to 1000000, a word in quotes",
+        ),
+        (
+            "buffer_bytes = 1.5",
+            "1:16: invalid value 1.5 for buffer_bytes: expected a size from 4KiB to 1TiB, such as 64MiB, in quotes",
+        ),
+        (
+            "buffer_bytes = 15",
+            "1:16: invalid value 15 for buffer_bytes: expected a size from 4KiB to 1TiB, such as 64MiB",
+        ),
+        // Values.
+        (
+            "é = 1",
+            "1:1: invalid unquoted key, expected letters, numbers, `-`, `_`",
+        ),
+        (
+            "sink = \"file:/tmp/é\" \nwhen_full = \"wait\"",
+            "2:13: invalid value 'wait' for when_full: use block instead",
+        ),
+        (
+            "\"\\u0073ink\" = \"é\"",
+            "1:15: invalid value 'é' for sink: expected stdout, null or file:PATH",
+        ),
+        (
+            "per_ip_exempt = [\"10.0.0.0/8\",\n  \"gateway\"]",
+            "2:3: invalid value 'gateway' for per_ip_exempt: expected off or networks such as 10.0.0.0/8 or fd00::/8, with commas",
+        ),
+        (
+            "per_ip_exempt = []",
+            "1:17: missing value for per_ip_exempt: expected off or networks such as 10.0.0.0/8 or fd00::/8, with commas",
+        ),
+        (
+            "per_ip_exempt = [10]",
+            "1:18: invalid value 10 for per_ip_exempt: expected off or networks such as 10.0.0.0/8 or fd00::/8, with commas, in quotes",
+        ),
+        // Given twice.
+        ("backlog = 7\nbacklog = 7", "2:1: duplicate key"),
+        (
+            "sink = \"null\"\n[[output]]\nsink = \"null\"",
+            "3:1: sink is given twice: expected it here or above the first table",
+        ),
+        (
+            "[[output]]\nsink = \"null\"\n[[output]]",
+            "3:1: expected one [[output]]",
+        ),
+        // Tables.
+        (
+            "[listener]\naddress = \"127.0.0.1:1\"",
+            "1:2: expected [[listener]]",
+        ),
+        (
+            "listener = [\"127.0.0.1:1\"]",
+            "1:13: expected [[listener]]",
+        ),
+        ("output = \"stdout\"", "1:1: expected [[output]]"),
+        (
+            "[[listener]]\nname = \"a\"",
+            "1:1: expected an address in every [[listener]]",
+        ),
+        (
+            "[[listener]]\nadress = \"127.0.0.1:1\"",
+            "2:1: unknown key 'adress' in [[listener]]: did you mean address?",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\nsend_timeout = \"5s\"",
+            "3:1: unknown key 'send_timeout' in [[listener]]: expected it above the first table",
+        ),
+        (
+            "[[listener]]\nzzz = 1",
+            "2:1: unknown key 'zzz' in [[listener]]: expected name, address",
+        ),
+        (
+            "[[output]]\nframing = \"nul\"",
+            "2:1: unknown key 'framing' in [[output]]: expected it above the first table",
+        ),
+        (
+            "[[listener]]\naddress = \"udp://127.0.0.1:1\"",
+            "2:11: invalid value 'udp://127.0.0.1:1' for address: expected an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or tcp://ADDRESS or systemd:NAME: there is no udp:",
+        ),
+        // Contradictions.
+        (
+            "send_timeout = \"2s\"\n\npause_after = \"0.1m\"",
+            "3:15: invalid value '0.1m' for pause_after: expected less than send_timeout (2s, 1), after which a waiting connection is ended, so that no pause would begin",
+        ),
+        (
+            "pause_after = \"30s\"",
+            "1:15: invalid value '30s' for pause_after: expected less than send_timeout (30s), after which a waiting connection is ended, so that no pause would begin",
+        ),
+        (
+            "listen = [\"127.0.0.1:1\", \"127.0.0.1:2\", \"127.0.0.1:1\"]",
+            "1:10: invalid value '127.0.0.1:1' for listen: expected each address once, and no address beside the wildcard address of its family and port",
+        ),
+        (
+            "listen = \"0.0.0.0:1\"\n[[listener]]\naddress = \"127.0.0.1:1\"",
+            "3:11: invalid value '127.0.0.1:1' for address: expected each address once, and no address beside the wildcard address of its family and port",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\n[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:2\"",
+            "5:8: invalid value 'a' for name: expected a name that no other [[listener]] has",
+        ),
+        (
+            "sink = \"file:/tmp/x\"\nport_file = \"/tmp/x\"",
+            "2:13: invalid value '/tmp/x' for port_file: expected a file other than that of sink, which it would replace",
+        ),
+        // No TOML, and no text.
+        ("send_timeout = 5s", "1:16: string values must be quoted"),
+        ("backlog = 7 8", "1:11: string values must be quoted"),
+        (
+            "\u{feff}backlog = 7\r\nzzz = 1\r\n",
+            "2:1: unknown key 'zzz'",
+        ),
+        ("\u{feff}zzz = 1", "1:1: unknown key 'zzz'"),
+        ("backlog = 7\n\0", "2:2: key with no value"),
+    ] {
+        let told = Config::of(text).refused();
+        assert!(told.starts_with(error), "{text:?}: {told}\nnot {error}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_with_their_place() {
+    for (bytes, place) in [
+        (
+            &b"backlog = 7\nsink = \"\xc3\xa9\xff\""[..],
+            "2:10: expected UTF-8",
+        ),
+        (b"\xff\xfeb\0a\0", "1:1: expected UTF-8"),
+        (b"# caf\xe9", "1:6: expected UTF-8"),
+    ] {
+        assert_eq!(Config::of(bytes).refused(), place);
+    }
+}
+
+#[test]
+fn a_file_is_read_however_its_lines_end_and_with_nothing_in_it() {
+    let default = values(settings(&[]));
+    for empty in ["", "\n\n", "\u{feff}", "# nothing", "\r\n"] {
+        assert_eq!(values(Config::of(empty).settings()), default, "{empty:?}");
+    }
+    let text = "\u{feff}# ends as elsewhere\r\nbacklog = 0b111\r\nsend_timeout = '''\r\n5s'''\r\n\t[[listener]]\r\naddress='127.0.0.1:0'\r\n";
+    let settings = Config::of(text).settings();
+    assert_eq!(settings.config.backlog, Some(7));
+    assert_eq!(settings.config.send_timeout.as_secs(), 5);
+}
+
+#[test]
+fn listeners_add_up_within_the_file_and_give_way_to_those_of_flags_and_variables() {
+    let listen = |settings: &Settings| -> Vec<(Option<String>, String)> {
+        let all = settings.all_listeners().into_iter();
+        all.map(|it| (it.name, it.address.to_string())).collect()
+    };
+    let named = |name: &str, address: &str| (Some(name.to_owned()), address.to_owned());
+    let plain = |address: &str| (None, address.to_owned());
+    let table = "[[listener]]\nname = 'syslog'\naddress = 'tcp://127.0.0.1:514'\n";
+    let alone = Config::of(table);
+    assert_eq!(
+        listen(&alone.settings()),
+        [named("syslog", "127.0.0.1:514")]
+    );
+    let both = Config::of(format!("listen = '127.0.0.1:1'\n{table}"));
+    let expected = [plain("127.0.0.1:1"), named("syslog", "127.0.0.1:514")];
+    assert_eq!(listen(&both.settings()), expected);
+    for (variables, words) in [
+        (&[("DRAINLINE_LISTEN", "127.0.0.1:7")][..], &[][..]),
+        (&[], &["--listen", "127.0.0.1:7"]),
+    ] {
+        for file in [&alone, &both] {
+            let settings = file.with(variables, words).expect("good");
+            assert_eq!(listen(&settings), [plain("127.0.0.1:7")]);
+        }
+    }
+    let default: ListenUrl = settings(&[]).all_listeners().remove(0).address;
+    assert_eq!(default.to_string(), "127.0.0.1:5140");
+}
+
+#[test]
+fn the_output_is_set_by_its_table_as_by_the_first_lines() {
+    let table = "[[output]]\nsink = 'null'\noutput_framing = 'nul'\nterminal_escape = 'off'";
+    let lines = table.strip_prefix("[[output]]\n").expect("a table");
+    let settings = Config::of(table).settings();
+    assert_eq!(values(settings), values(Config::of(lines).settings()));
+    let typed = Config::of(table).with(&[], &["--output-framing", "lines"]);
+    let told = typed.expect("good").effective();
+    assert!(
+        told.contains("output_framing = \"lines\"  # --output-framing\n"),
+        "{told}"
+    );
+}
+
+/// What `drainline check` prints, and what `drainline config` prints.
+#[test]
+fn what_is_printed_is_a_file_of_the_same_settings() {
+    let table = "[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:3\"\n";
+    let with_tables = Config::of(table).settings();
+    for given in [settings(&[]), settings(ALL), with_tables] {
+        let told = given.effective();
+        let again = Config::of(&told).settings();
+        assert_eq!(values(given), values(again), "{told}");
+    }
+    let told = settings(ALL).effective();
+    for flag in of_settings() {
+        let begin = format!("{} = ", flag.key());
+        assert!(told.lines().any(|line| line.starts_with(&begin)), "{begin}");
+    }
+    let text = template();
+    let default = settings(&[]);
+    assert_eq!(
+        values(Config::of(&text).settings()),
+        values(default.clone())
+    );
+    let uncommented = uncommented(&text);
+    assert_eq!(
+        values(Config::of(&uncommented).settings()),
+        values(default),
+        "{uncommented}"
+    );
+}
+
+/// With every line a setting that can be one.
+fn uncommented(template: &str) -> String {
+    let is_setting = |line: &str| {
+        let line = line.strip_prefix('#');
+        line.is_some_and(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+    };
+    let lines = template.lines().map(|line| match is_setting(line) {
+        true => &line[1..],
+        false => line,
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_printed_file_has_every_row_with_its_default_and_what_it_does() {
+    let text = template();
+    let flat = |text: &str| {
+        let words = text
+            .lines()
+            .flat_map(|line| line.trim_start_matches('#').split_whitespace());
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let told = flat(&text);
+    for line in text.lines() {
+        assert!(line.is_empty() || line.starts_with('#'), "{line}");
+        assert!(
+            line.chars().count() <= 96 || !line.starts_with("# "),
+            "{line}"
+        );
+    }
+    for flag in of_settings() {
+        let setting = flag.value().expect("a value");
+        let line = match setting.print_in_file(&Settings::default()) {
+            Some(default) => format!("#{} = {default}", flag.key()),
+            None => format!("# {} = ", flag.key()),
+        };
+        assert_eq!(
+            text.lines().filter(|it| it.starts_with(&line)).count(),
+            1,
+            "{line}"
+        );
+        assert!(
+            told.contains(&flat(&format!("Expects {}.", setting.expected()))),
+            "{line}"
+        );
+        assert!(
+            !told.contains(&format!("{} ", flag.long())) || flag.name == "send-timeout",
+            "{line}"
+        );
+    }
+    for row in listener_rows() {
+        let line = format!("# {} = ", row.key());
+        assert!(text.lines().any(|it| it.starts_with(&line)), "{line}");
+        assert!(told.contains(&flat(row.help)), "{line}");
+    }
+}
