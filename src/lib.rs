@@ -48,6 +48,7 @@
 //! - [`design`]: the terms, the threads, the way of a message, the order of a shutdown.
 //! - [`limits`]: what is guaranteed, and what cannot be.
 //! - [`recipes`]: small programs for common needs.
+//! - [`configuration`]: the file, the environment, and which value counts.
 //! - [`tuning`]: what each setting trades for what.
 //! - [`senders`]: which sender needs which framing.
 //! - [`sinks`]: files, rotation, terminals.
@@ -72,6 +73,9 @@ pub mod limits {}
 
 #[doc = include_str!("docs/recipes.md")]
 pub mod recipes {}
+
+#[doc = include_str!("docs/configuration.md")]
+pub mod configuration {}
 
 #[doc = include_str!("docs/tuning.md")]
 pub mod tuning {}

@@ -111,7 +111,7 @@ impl Kind for Url {
             .collect();
         let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
         format!(
-            "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or {}",
+            "an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or a URL: {}",
             or(&urls)
         )
     }

@@ -334,6 +334,36 @@ fn a_named_listener_is_named_in_the_banner_the_port_file_the_lists_and_the_log()
 }
 
 #[test]
+fn a_listener_has_settings_of_its_own_and_the_others_have_the_common_ones() {
+    let (_directory, path) = folder();
+    let file = write(
+        &path,
+        "report = \"json\"\non_overload = \"close\"\n\
+         [[listener]]\nname = \"narrow\"\naddress = \"127.0.0.1:0\"\nmax_connections = 1\n\
+         [[listener]]\nname = \"hasty\"\naddress = \"127.0.0.1:0\"\nidle_timeout = \"100ms\"\n",
+    );
+    let ports = path.join("ports").display().to_string();
+    let mut child = Drainline::with(&["--config", &file, "--port-file", &ports])
+        .bare()
+        .start();
+    let [narrow, hasty] = child.addrs().try_into().unwrap();
+    let mut first = client::connect(narrow);
+    first.write_all(b"first\n").unwrap();
+    wait_until("the first line", DEADLINE, || {
+        child.stdout_bytes() == b"first\n"
+    });
+    client::wait_for_close(&mut client::connect(narrow));
+    client::wait_for_close(&mut client::connect(hasty));
+    assert!(!client::is_closed(&first));
+    client::half_close(first);
+    child.wait_until_all_ended();
+    let exit = child.terminate();
+    exit.assert_closes();
+    assert_eq!(exit.u64("connections.rejected.max_connections"), 1);
+    assert_eq!(exit.u64("connections.ended.idle_timeout"), 1);
+}
+
+#[test]
 fn sighup_says_that_a_changed_file_needs_a_restart_and_nothing_of_one_that_is_as_it_was() {
     let (_directory, path) = folder();
     let text = "report = \"json\"\n";

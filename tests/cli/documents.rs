@@ -1,4 +1,5 @@
-//! What the README and the long texts tell readers to type is what the program takes.
+//! What the README and the long texts tell readers to type, or to write into a file, is what the
+//! program takes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,12 +24,41 @@ fn commands(document: &str) -> Vec<Vec<String>> {
     typed
         .flat_map(str::lines)
         .filter_map(|line| {
-            let (program, arguments) = line.trim_end_matches(" &").split_once(' ')?;
+            let line = line.split(" > ").next()?.trim_end_matches(" &");
+            let (program, arguments) = line.split_once(' ')?;
             let program = program.strip_prefix("ExecStart=").unwrap_or(program);
             let is_ours = Path::new(program).file_name()? == "drainline";
             is_ours.then(|| arguments.split(' ').map(str::to_owned).collect())
         })
         .collect()
+}
+
+/// The configuration files that a document shows.
+fn files(document: &str) -> Vec<&str> {
+    let blocks = document.split("```").skip(1).step_by(2);
+    let files = blocks.filter_map(|block| block.strip_prefix("toml\n"));
+    // Not what stands in the manifest of a program that embeds the library.
+    files
+        .filter(|file| !file.starts_with("drainline ="))
+        .collect()
+}
+
+#[test]
+fn every_configuration_file_that_the_documents_show_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("drainline.toml");
+    let mut seen = 0;
+    for document in documents() {
+        for file in files(&fs::read_to_string(&document).unwrap()) {
+            let folder = directory.path().display().to_string();
+            fs::write(&path, file.replace("/var/log/drainline", &folder)).unwrap();
+            let arguments = ["check", "--config", path.to_str().unwrap()];
+            let exit = Drainline::with(&arguments).bare().spawn().wait();
+            assert_eq!(exit.code, Some(0), "{}: {file}\n{exit}", document.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "the README and configuration.md show so many");
 }
 
 #[test]

@@ -123,9 +123,16 @@ impl Settings {
                     passed.listeners(name, &self.named_address(&settings))?
                 }
             };
-            for listener in listeners {
-                builder = builder.listener(settings.of(listener));
-                names.push(settings.name.clone());
+            for (index, listener) in listeners.into_iter().enumerate() {
+                let mut listener = settings.of(listener);
+                let mut name = settings.name.clone();
+                // No two listeners have the same name.
+                if let (Some(name), 1..) = (&mut name, index) {
+                    *name += &format!(".{}", index + 1);
+                    listener = listener.named(name.as_str());
+                }
+                builder = builder.listener(listener);
+                names.push(name);
             }
         }
         Ok((builder, names))

@@ -72,10 +72,8 @@ fn listener(
 ) -> Result<ListenerSettings, UsageError> {
     let rows = listeners::rows();
     let rows: Vec<&Flag<ListenerSettings>> = rows.iter().collect();
-    let mut listener = ListenerSettings {
-        table: Some(document.place(begins)),
-        ..ListenerSettings::default()
-    };
+    let mut listener = ListenerSettings::default();
+    listener.table = Some(document.place(begins));
     let mut origins = Origins::default();
     for (key, value) in in_order(table) {
         Scope::LISTENER.set(document, &rows, key, value, &mut listener, &mut origins)?;
@@ -150,25 +148,24 @@ impl Scope {
 
     /// What to do about a key that there is not.
     fn unknown<S: Default>(&self, rows: &[&Flag<S>], name: &str) -> String {
-        let within = self.within;
         let keys: Vec<String> = rows.iter().map(|row| row.key()).collect();
-        let begin = format!("unknown key '{name}'{within}");
-        if let Some(nearest) = nearest(name, &keys) {
-            return format!("{begin}: did you mean {nearest}?");
-        }
         let of_server = flags().into_iter().filter(has_key);
         let of_server: Vec<String> = of_server.map(|flag| flag.key()).collect();
         let of_listener = listeners::rows().into_iter().map(|row| row.key());
         let of_listener: Vec<String> = of_listener.collect();
-        if within.is_empty() {
-            match nearest(name, &of_listener) {
-                Some(nearest) => format!("{begin}: did you mean {nearest} in a [[listener]]?"),
-                None => format!("{begin}: drainline config prints every key"),
+        let within = self.within;
+        let begin = format!("unknown key '{name}'{within}");
+        match (nearest(name, &keys), nearest(name, &of_listener)) {
+            // Whatever stands behind the first table is in a table.
+            _ if !within.is_empty() && of_server.iter().any(|key| key == name) => {
+                format!("{begin}: expected it above the first table")
             }
-        } else if of_server.iter().any(|key| key == name) {
-            format!("{begin}: expected it above the first table")
-        } else {
-            format!("{begin}: expected {}", keys.join(", "))
+            (Some(nearest), _) => format!("{begin}: did you mean {nearest}?"),
+            (None, Some(nearest)) if within.is_empty() => {
+                format!("{begin}: did you mean {nearest} in a [[listener]]?")
+            }
+            _ if within.is_empty() => format!("{begin}: drainline config prints every key"),
+            _ => format!("{begin}: expected {}", keys.join(", ")),
         }
     }
 }

@@ -9,7 +9,9 @@ use drainline::{FirstByteTimeout, PauseAfter, ranges};
 
 use super::Settings;
 use crate::cli::flag::{Field, Flag, Takes, field};
-use crate::cli::kinds::{Count, List, Words, auto, choice, list, off, rate, size, time, unset};
+use crate::cli::kinds::{
+    Count, List, Time, Words, auto, choice, list, off, rate, size, time, unset,
+};
 use crate::cli::listen::Url;
 use crate::cli::values::{self, Allowed, KeepaliveTimes, Network, PATH, Sink};
 
@@ -313,6 +315,19 @@ fn connections() -> Vec<Flag<Settings>> {
     ]
 }
 
+pub(super) const FIRST_BYTE_TIMEOUT: Words<Time, FirstByteTimeout, 2> = Words {
+    words: [
+        ("auto", FirstByteTimeout::Auto),
+        ("off", FirstByteTimeout::Off),
+    ],
+    kind: time(ranges::FIRST_BYTE_TIMEOUT, "10s"),
+    wrap: FirstByteTimeout::After,
+    unwrap: |value| match value {
+        FirstByteTimeout::After(wait) => Some(*wait),
+        _ => None,
+    },
+};
+
 fn deadlines() -> Vec<Flag<Settings>> {
     const GROUP: &str = "Deadlines";
     vec![
@@ -350,21 +365,7 @@ fn deadlines() -> Vec<Flag<Settings>> {
                    where nobody sees who is refused, at least one). A time always applies, and ends \
                    senders that connect early and stay quiet. With off, one host that connects and \
                    sends nothing can keep all others out.",
-            takes: field!(
-                Words {
-                    words: [
-                        ("auto", FirstByteTimeout::Auto),
-                        ("off", FirstByteTimeout::Off),
-                    ],
-                    kind: time(ranges::FIRST_BYTE_TIMEOUT, "10s"),
-                    wrap: FirstByteTimeout::After,
-                    unwrap: |value| match value {
-                        FirstByteTimeout::After(wait) => Some(*wait),
-                        _ => None,
-                    },
-                },
-                Settings.config.first_byte_timeout
-            ),
+            takes: field!(FIRST_BYTE_TIMEOUT, Settings.config.first_byte_timeout),
         },
         Flag {
             name: "handshake-timeout",

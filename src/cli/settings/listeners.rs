@@ -1,12 +1,15 @@
 //! The settings of one listener, a row each, as a `[[listener]]` table of the configuration file
 //! has them. What is not set there is as for every listener.
 
-use drainline::Listener;
+use std::time::Duration;
 
+use drainline::{FirstByteTimeout, Listener, ranges};
+
+use super::flags::FIRST_BYTE_TIMEOUT;
 use super::origin::{Named, Origins};
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::unset;
+use crate::cli::kinds::{Count, off, rate, time, unset};
 use crate::cli::listen::{ListenUrl, Url};
 use crate::cli::values::Name;
 
@@ -16,6 +19,11 @@ use crate::cli::values::Name;
 pub(crate) struct ListenerSettings {
     pub(crate) name: Option<String>,
     pub(crate) address: ListenUrl,
+    max_connections: Option<usize>,
+    rate_limit: Option<Option<u64>>,
+    frame_timeout: Option<Option<Duration>>,
+    idle_timeout: Option<Option<Duration>>,
+    first_byte_timeout: Option<FirstByteTimeout>,
     pub(super) given: Origins,
     /// Where its table begins; `None` for a listener of `listen`.
     pub(super) table: Option<Place>,
@@ -33,6 +41,11 @@ impl From<ListenUrl> for ListenerSettings {
         ListenerSettings {
             name: None,
             address,
+            max_connections: None,
+            rate_limit: None,
+            frame_timeout: None,
+            idle_timeout: None,
+            first_byte_timeout: None,
             given: Origins::default(),
             table: None,
         }
@@ -53,12 +66,35 @@ impl ListenerSettings {
         self.table = None;
     }
 
-    /// A listener with these settings.
-    pub(super) fn of(&self, listener: Listener) -> Listener {
-        match &self.name {
-            Some(name) => listener.named(name.as_str()),
-            None => listener,
+    /// Whether the library calls the listener so: by its name, or by its address.
+    pub(super) fn is_called(&self, label: &str) -> bool {
+        match (&self.name, self.address.address()) {
+            (Some(name), _) => name == label,
+            (None, address) => address.is_some_and(|address| address.to_string() == label),
         }
+    }
+
+    /// A listener with these settings.
+    pub(crate) fn of(&self, mut listener: Listener) -> Listener {
+        if let Some(name) = &self.name {
+            listener = listener.named(name.as_str());
+        }
+        if let Some(connections) = self.max_connections {
+            listener = listener.max_connections(connections);
+        }
+        if let Some(rate) = self.rate_limit {
+            listener = listener.rate_limit(rate);
+        }
+        if let Some(timeout) = self.frame_timeout {
+            listener = listener.frame_timeout(timeout);
+        }
+        if let Some(timeout) = self.idle_timeout {
+            listener = listener.idle_timeout(timeout);
+        }
+        if let Some(timeout) = self.first_byte_timeout {
+            listener = listener.first_byte_timeout(timeout);
+        }
+        listener
     }
 }
 
@@ -67,6 +103,19 @@ const GROUP: &str = "A listener";
 /// The row whose value every table has.
 pub(super) const ADDRESS: &str = "address";
 pub(super) const NAME: &str = "name";
+
+/// A row of the flag of the same name, for the listener alone.
+macro_rules! own {
+    ($name:literal, $purpose:literal, $kind:expr, $field:ident) => {
+        Flag {
+            name: $name,
+            group: GROUP,
+            purpose: $purpose,
+            help: concat!("As --", $name, ", for the connections of this listener."),
+            takes: field!(unset($kind), ListenerSettings.$field),
+        }
+    };
+}
 
 /// Every key of a `[[listener]]` table.
 pub(crate) fn rows() -> Vec<Flag<ListenerSettings>> {
@@ -86,5 +135,41 @@ pub(crate) fn rows() -> Vec<Flag<ListenerSettings>> {
             help: "Where the listener listens, as one value of listen. Every table has it.",
             takes: field!(Url, ListenerSettings.address),
         },
+        Flag {
+            name: "max-connections",
+            group: GROUP,
+            purpose: "most connections of this listener",
+            help: "Serves at most this many connections of this listener at once, which count in \
+                   --max-connections, too, and cannot be more. Nothing is kept free for the listener: a \
+                   limit for each of the others leaves it some. Further clients meet --on-overload.",
+            takes: field!(
+                unset(Count(ranges::MAX_CONNECTIONS)),
+                ListenerSettings.max_connections
+            ),
+        },
+        own!(
+            "rate-limit",
+            "most messages a second of each",
+            off(rate(ranges::RATE_LIMIT, "1000/s")),
+            rate_limit
+        ),
+        own!(
+            "frame-timeout",
+            "longest time inside one message",
+            off(time(ranges::FRAME_TIMEOUT, "30s")),
+            frame_timeout
+        ),
+        own!(
+            "idle-timeout",
+            "longest silence",
+            off(time(ranges::IDLE_TIMEOUT, "10m")),
+            idle_timeout
+        ),
+        own!(
+            "first-byte-timeout",
+            "longest silence after the connect",
+            FIRST_BYTE_TIMEOUT,
+            first_byte_timeout
+        ),
     ]
 }

@@ -24,6 +24,7 @@ pub(super) use listeners::rows as listener_rows;
 pub(super) use print::template;
 
 pub(super) use flags::flags;
+use listeners::ListenerSettings;
 pub(crate) use origin::Named;
 use origin::Origin;
 
@@ -123,31 +124,40 @@ impl Settings {
     /// variable or a key, with its value as it was given, or as its default could be.
     pub(super) fn explain(&self, error: &ConfigError) -> UsageError {
         let flags = flags();
-        let find = |setting: &str| flags.iter().find(|flag| flag.setting() == setting);
-        let given = |flag: &Flag<Settings>| {
-            let words = self.given.words(flag.name).map(str::to_owned);
-            words
-                .or_else(|| flag.value()?.print(self))
-                .unwrap_or_default()
-        };
-        let Some(flag) = find(error.setting) else {
-            // A setting without a flag is as the library has it.
+        let Some((named, value)) = self.refused(error, &flags) else {
             return UsageError::contradiction(&error.to_string());
         };
-        let named = self.given.named(flag);
         let Some(other) = &error.contradicts else {
-            return named.invalid(&given(flag), &error.expected);
+            return named.invalid(&value, &error.expected);
         };
-        let (name, value) = match find(other.setting) {
-            Some(other) => {
-                let name = self.given.named_beside(other, flag);
+        let (name, other_value) = match flags.iter().find(|flag| flag.setting() == other.setting) {
+            Some(flag) => {
+                let name = self.given.named_beside(flag, &named);
                 let line = name.place.map(|place| format!(", {}", place.line()));
-                (name.name, given(other) + &line.unwrap_or_default())
+                let value = self.given.value(flag, self) + &line.unwrap_or_default();
+                (name.name, value)
             }
             None => (other.setting.to_owned(), other.value.clone()),
         };
-        let expected = format!("{} {name} ({value}), {}", error.expected, other.why);
-        named.contradiction(&given(flag), &expected)
+        let expected = format!("{} {name} ({other_value}), {}", error.expected, other.why);
+        named.contradiction(&value, &expected)
+    }
+
+    /// The setting that the library refuses, the server's or a listener's, and its value.
+    fn refused(&self, error: &ConfigError, flags: &[Flag<Settings>]) -> Option<(Named, String)> {
+        let Some(label) = &error.listener else {
+            let flag = flags.iter().find(|flag| flag.setting() == error.setting)?;
+            return Some((self.given.named(flag), self.given.value(flag, self)));
+        };
+        let rows = listeners::rows();
+        let row = rows.iter().find(|row| row.setting() == error.setting)?;
+        let is_meant =
+            |it: &&ListenerSettings| it.is_called(label) && it.given.origin(row.name).is_some();
+        let listener = self.listeners.iter().find(is_meant)?;
+        Some((
+            listener.given.named(row),
+            listener.given.value(row, listener),
+        ))
     }
 }
 

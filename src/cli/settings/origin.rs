@@ -41,8 +41,12 @@ impl Origins {
         self.0.get(row).map(|given| &given.origin)
     }
 
-    pub(super) fn words(&self, row: &str) -> Option<&str> {
-        self.0.get(row).map(|given| &*given.words)
+    /// A row's value in the words in which it was given, or as its default could be typed.
+    pub(super) fn value<S: Default>(&self, row: &Flag<S>, settings: &S) -> String {
+        let words = self.0.get(row.name).map(|given| given.words.clone());
+        words
+            .or_else(|| row.value()?.print(settings))
+            .unwrap_or_default()
     }
 
     /// A row as whoever gave its value knows it; as a flag where nobody did.
@@ -50,14 +54,14 @@ impl Origins {
         Named::new(row, self.origin(row.name))
     }
 
-    /// The same, but as `beside` is known where nobody gave it.
-    pub(super) fn named_beside<S: Default>(&self, row: &Flag<S>, beside: &Flag<S>) -> Named {
-        let origin = self.origin(row.name).or(self.origin(beside.name));
-        let place = self.origin(row.name).and_then(Origin::place);
-        Named {
-            place: place.cloned(),
-            ..Named::new(row, origin)
+    /// The same beside another setting: where nobody gave the row's value, it is called by its key
+    /// if the other is.
+    pub(super) fn named_beside<S: Default>(&self, row: &Flag<S>, beside: &Named) -> Named {
+        let mut named = self.named(row);
+        if self.origin(row.name).is_none() && beside.place.is_some() {
+            named.name = row.key();
         }
+        named
     }
 
     /// What set a value, for `--check`.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
+use drainline::Listener;
 use tempfile::TempDir;
 
 use super::super::command::Parsed;
@@ -148,10 +149,21 @@ fn every_row_of_a_listener_is_set_by_its_table() {
             Config::of(format!("[[listener]]\n{address}{line}\n"))
         };
         for case in &good {
-            let settings = table(case).settings();
+            let settings = match table(case).with(&[], &[]) {
+                Ok(settings) => settings,
+                Err(error) => {
+                    assert_eq!(error.code, 78, "{error}");
+                    continue;
+                }
+            };
             let effective = settings.effective();
             let part = format!("\n{} = ", row.key());
             assert!(effective.contains(&part), "{effective}");
+            // The library's listener has it.
+            let on = || Listener::on(([127, 0, 0, 1], 0).into());
+            let listener = settings.all_listeners().remove(0).of(on());
+            let is_changed = format!("{listener:?}") != format!("{:?}", on());
+            assert_eq!(is_changed, row.name != "address", "{}", row.key());
         }
         for case in &bad {
             let error = table(case).refused();
@@ -386,7 +398,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[listener]]\nzzz = 1",
-            "2:1: unknown key 'zzz' in [[listener]]: expected name, address",
+            "2:1: unknown key 'zzz' in [[listener]]: expected name, address, max_connections, ",
         ),
         (
             "[[output]]\nframing = \"nul\"",
@@ -394,7 +406,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[listener]]\naddress = \"udp://127.0.0.1:1\"",
-            "2:11: invalid value 'udp://127.0.0.1:1' for address: expected an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or tcp://ADDRESS or systemd:NAME: there is no udp:",
+            "2:11: invalid value 'udp://127.0.0.1:1' for address: expected an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or a URL: tcp://ADDRESS or systemd:NAME: there is no udp:",
         ),
         // Contradictions.
         (
@@ -588,6 +600,10 @@ fn the_printed_file_has_every_row_with_its_default_and_what_it_does() {
     for row in listener_rows() {
         let line = format!("# {} = ", row.key());
         assert!(text.lines().any(|it| it.starts_with(&line)), "{line}");
-        assert!(told.contains(&flat(row.help)), "{line}");
+        let expected = row.value().expect("a value").expected();
+        assert!(
+            told.contains(&flat(&format!("Expects {expected}."))),
+            "{line}"
+        );
     }
 }
