@@ -83,12 +83,17 @@ fn behind_a_balancer_the_list_is_of_its_clients() {
     // A balancer that is no client: what it says for itself is not heard, and its checks are.
     assert_closed_without_a_word(behind(&server, &[&v2_of(LOCAL, 0, b"")[..], b"x"].concat()));
     assert_closed_without_a_word(behind(&server, &v2_of(LOCAL, 0, b"")));
+    // By version 1 it names itself in a check.
+    let mut check = client::connect(server.local_addrs()[0]);
+    let itself = check.local_addr().unwrap().to_string();
+    check.write_all(&line(&itself)).unwrap();
+    assert_closed_without_a_word(check);
     let report = drained(server);
     assert_closes(&report.stats);
     let ended = &report.stats.ended;
-    assert_eq!(report.stats.accepted, 6);
+    assert_eq!(report.stats.accepted, 7);
     assert_eq!(ended.get(EndReason::NotAllowed), 3);
-    assert_eq!(ended.get(EndReason::NoData), 1);
+    assert_eq!(ended.get(EndReason::NoData), 2);
     assert_eq!(report.stats.rejected.total(), 0);
     assert!(!report.is_lossy());
 }

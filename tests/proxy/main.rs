@@ -8,7 +8,11 @@ mod common;
 mod heads;
 
 mod behind;
+#[cfg(feature = "cli")]
+mod haproxy;
 mod head;
 mod lists;
 mod opening;
+#[cfg(feature = "cli")]
+mod program;
 mod waits;

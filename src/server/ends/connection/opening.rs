@@ -139,8 +139,12 @@ impl Connection {
     /// Lets the client in that a balancer has named, or the balancer itself where it has named
     /// none.
     fn admit(&self, client: Option<SocketAddr>) -> Result<(), BoxError> {
+        // HAProxy names itself in its health checks by version 1, which has no head without a
+        // client.
+        let client = client.map(|client| Peer::from(client).canonical());
+        let client = client.filter(|&client| client != self.peer());
         if let Some(client) = client {
-            self.state.set_client(Peer::from(client).canonical());
+            self.state.set_client(client);
             self.shared
                 .logger
                 .log_debug(|| format!("{}: the balancer has named the client", self.label()));
