@@ -109,11 +109,11 @@ pub use policy::{Activity, OverloadLevel, Weight};
 #[doc(hidden)]
 pub use server::proxy_head;
 pub use server::{
-    Address, Allow, AllowParseError, BoxError, Builder, Bytes, Config, ConfigError, Connection,
-    ConnectionInfo, ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason,
-    EndReason, Ended, Fatal, FirstByteTimeout, Keepalive, LimitError, Listener, Logger, Malloc,
-    MallocSetting, NotAccepting, NotAcceptingReason, OnOverload, PauseAfter, Peer, Reason,
-    Received, Receiver, RejectReason, Reply, Report, RequestError, ResourceLimits, SendError,
-    Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats, ThreadBody, TooHeavy,
-    TrySendError, Weigh, WhenFull, Writer, heap_bytes, ranges,
+    Address, BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo,
+    ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
+    FirstByteTimeout, Keepalive, LimitError, Listener, Logger, Malloc, MallocSetting, NotAccepting,
+    NotAcceptingReason, OnOverload, PauseAfter, Peer, Peers, PeersParseError, Reason, Received,
+    Receiver, RejectReason, Reply, Report, RequestError, ResourceLimits, SendError, Sender, Server,
+    ServerError, SinkCounts, Spans, StartError, Stats, ThreadBody, TooHeavy, TrySendError, Weigh,
+    WhenFull, Writer, heap_bytes, ranges,
 };

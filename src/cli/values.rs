@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drainline::ingest::{Framing, OutputFraming, Oversize};
-use drainline::{Allow, Keepalive, OnOverload, WhenFull, ranges};
+use drainline::{Keepalive, OnOverload, Peers, WhenFull, ranges};
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -88,19 +88,19 @@ impl Kind for Network {
 }
 
 /// A network, or a user of a Unix socket.
-pub(crate) struct Allowed;
+pub(crate) struct KnownPeers;
 
-impl Kind for Allowed {
-    type Value = Allow;
+impl Kind for KnownPeers {
+    type Value = Peers;
 
-    fn read(&self, typed: &str) -> Result<Allow, NotAccepted> {
+    fn read(&self, typed: &str) -> Result<Peers, NotAccepted> {
         match typed.parse() {
-            Ok(Allow::Network(network)) => Ok(network.trunc().into()),
+            Ok(Peers::Network(network)) => Ok(network.trunc().into()),
             other => other.map_err(|_| NotAccepted::default()),
         }
     }
 
-    fn print(&self, value: &Allow) -> Option<String> {
+    fn print(&self, value: &Peers) -> Option<String> {
         Some(value.to_string())
     }
 
@@ -109,7 +109,7 @@ impl Kind for Allowed {
     }
 
     fn placeholder(&self) -> String {
-        "WHO".to_owned()
+        "PEERS".to_owned()
     }
 
     #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::{ConfigError, Contradiction};
-use super::networks::Allow;
+use super::peers::Peers;
 use super::ranges;
 use crate::policy::Weight;
 
@@ -168,13 +168,13 @@ pub struct Config {
     /// Unix socket. Whoever else connects is accepted and closed. IPv4-mapped addresses and
     /// networks are IPv4. With `proxy_from`, the list is of the clients whom the balancer names.
     /// Default: everybody.
-    pub allow: Vec<Allow>,
-    /// Networks of balancers that name their clients: with a network here, each connection begins
-    /// with a head of the PROXY protocol (version 1 or 2, at most 4 KiB), and a connection from
-    /// elsewhere, or without a valid head, is closed. What the server limits, lists and logs is the
-    /// client then, and the balancer where it names none, as for its health checks. Default: none,
-    /// so that connections begin with their bytes.
-    pub proxy_from: Vec<IpNet>,
+    pub allow: Vec<Peers>,
+    /// Balancers that name their clients: with anybody here, each connection begins with a head of
+    /// the PROXY protocol (version 1 or 2, at most 4 KiB), and a connection of somebody else, or
+    /// without a valid head, is closed. Whom the server limits, lists and logs is the client then,
+    /// and the balancer where it names none, as for its health checks. Default: nobody, so that
+    /// connections begin with their bytes.
+    pub proxy_from: Vec<Peers>,
     /// The buffer's capacity in messages: 1 to 16,777,216. Default 100,000. Its slots are allocated
     /// at start, 16 bytes each.
     pub buffer_messages: usize,
@@ -281,8 +281,8 @@ setters! {
     max_connections: Option<usize>, or usize;
     max_connections_per_ip: Option<usize>, or usize;
     per_ip_exempt: Vec<IpNet>;
-    allow: Vec<Allow>;
-    proxy_from: Vec<IpNet>;
+    allow: Vec<Peers>;
+    proxy_from: Vec<Peers>;
     buffer_messages: usize;
     buffer_bytes: usize;
     send_timeout: Duration;

@@ -11,6 +11,7 @@ use super::error::{ConfigError, StartError};
 use super::limits::SettingNames;
 use super::listener_settings::ListenerSettings;
 use super::peer::Address;
+use super::peers::Peers;
 use super::state::Shared;
 use super::state::connection_state::ListenerName;
 use super::state::handler_thread::Serve;
@@ -110,6 +111,36 @@ impl Listener {
     /// `max_connections` keeps out, and to those that its own does.
     pub fn first_byte_timeout(mut self, timeout: FirstByteTimeout) -> Self {
         self.settings.first_byte_timeout = Some(timeout);
+        self
+    }
+
+    /// As [`Config::handshake_timeout`], for connections of this listener.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handshake_timeout = Some(timeout);
+        self
+    }
+
+    /// As [`Config::allow`], for this listener. Nobody: everybody may connect, whatever the
+    /// server's list is.
+    pub fn allow<P: Into<Peers>>(mut self, peers: impl IntoIterator<Item = P>) -> Self {
+        self.settings.allow = Some(peers.into_iter().map(P::into).collect());
+        self
+    }
+
+    /// As [`Config::proxy_from`], for this listener. Nobody: connections begin with their bytes,
+    /// whatever the server's list is.
+    ///
+    /// ```
+    /// use drainline::{IpNet, Listener, Peers};
+    ///
+    /// let balancers: IpNet = "10.0.0.0/8".parse()?;
+    /// let _ = Listener::on("0.0.0.0:514".parse()?).proxy_from([balancers]);
+    /// // And by a Unix socket, from processes of root.
+    /// let _ = Listener::on("0.0.0.0:515".parse()?).proxy_from([balancers.into(), Peers::Uid(0)]);
+    /// # Ok::<(), drainline::BoxError>(())
+    /// ```
+    pub fn proxy_from<P: Into<Peers>>(mut self, balancers: impl IntoIterator<Item = P>) -> Self {
+        self.settings.proxy_from = Some(balancers.into_iter().map(P::into).collect());
         self
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::config::{Config, FirstByteTimeout, within};
 use super::error::{ConfigError, Contradiction};
+use super::peers::Peers;
 use super::ranges;
 
 /// A listener's own settings. Where one is `None`, the server's holds.
@@ -15,6 +16,9 @@ pub(crate) struct ListenerSettings {
     pub(super) frame_timeout: Option<Option<Duration>>,
     pub(super) idle_timeout: Option<Option<Duration>>,
     pub(super) first_byte_timeout: Option<FirstByteTimeout>,
+    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) allow: Option<Vec<Peers>>,
+    pub(super) proxy_from: Option<Vec<Peers>>,
 }
 
 impl ListenerSettings {
@@ -39,6 +43,11 @@ impl ListenerSettings {
         if let Some(FirstByteTimeout::After(wait)) = self.first_byte_timeout {
             within("first_byte_timeout", wait, ranges::FIRST_BYTE_TIMEOUT)?;
         }
+        within(
+            "handshake_timeout",
+            self.handshake_timeout,
+            ranges::HANDSHAKE_TIMEOUT,
+        )?;
         self.check_share(common)
     }
 

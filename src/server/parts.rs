@@ -14,7 +14,6 @@ use super::ends::sender::Envelope;
 use super::error::StartError;
 use super::limits::{self, ResourceLimits};
 use super::listener::system;
-use super::networks::Access;
 use super::running::Threads;
 use super::state::accepting::Accepting;
 use super::state::admission::Admission;
@@ -70,7 +69,6 @@ impl Parts {
             admission: Arc::new(admission),
             accepting: Accepting::new(listeners.len()),
             limits,
-            access: Access::new(&config.allow, &config.proxy_from),
             promise: Mutex::new(Some(promise)),
             started: Instant::now(),
             tick_time: TickTime::now(),

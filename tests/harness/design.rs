@@ -146,7 +146,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "server/ends/busy_read.rs",
             "server/ends/connection/opening.rs",
             "server/ends/rate_limit.rs",
-            "server/networks.rs",
+            "server/peers.rs",
             "server/state/exits.rs",
             "server/state/handler_thread.rs",
             "server/state/lifecycle.rs",

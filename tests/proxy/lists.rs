@@ -3,8 +3,9 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
-use drainline::{Config, EndReason, RejectReason, Server};
+use drainline::{Config, EndReason, Listener, Peers, RejectReason, Server};
 
 use crate::behind::{self, CLIENT, OTHER, binary, line};
 use crate::common::client::{self, Closed};
@@ -127,4 +128,67 @@ fn behind_a_balancer_each_client_has_its_own_share_and_gets_it_back() {
     assert_closes(&report.stats);
     assert_eq!(report.stats.rejected.total(), 0);
     assert!(!report.is_lossy());
+}
+
+#[test]
+fn each_listener_has_its_own_lists() {
+    let net = |text: &str| -> Peers { text.parse().unwrap() };
+    let mut config = allow(behind::config(), &["192.0.2.0/24"]);
+    config.handshake_timeout = Duration::from_secs(3600);
+    let nobody: [Peers; 0] = [];
+    let server = small::server::<Vec<u8>>()
+        .config(config)
+        .listener(Listener::on(echo::ANY.parse().unwrap()).named("common"))
+        .listener(
+            Listener::on(echo::ANY.parse().unwrap())
+                .named("direct")
+                .proxy_from(nobody),
+        )
+        .listener(
+            Listener::on(echo::ANY.parse().unwrap())
+                .named("open")
+                .proxy_from(nobody)
+                .allow(nobody),
+        )
+        .listener(
+            Listener::on(echo::ANY.parse().unwrap())
+                .named("other")
+                .allow([net("2001:db8::/32")])
+                .handshake_timeout(Duration::from_millis(200)),
+        )
+        .start_each(echo::echo, |_| Ok(()))
+        .unwrap();
+    let connect = |nth: usize, head: &[u8]| {
+        let mut connection = client::connect(server.local_addrs()[nth]);
+        let _ = connection.write_all(head);
+        connection
+    };
+    echo::assert_served(&mut connect(0, &line(CLIENT)));
+    assert_closed_without_a_word(connect(0, &line(OTHER)));
+    // Nobody of this machine is in the common list.
+    let mut direct = connect(1, b"");
+    client::wait_for_close(&mut direct);
+    echo::assert_served(&mut connect(2, b""));
+    echo::assert_served(&mut connect(3, &line(OTHER)));
+    assert_closed_without_a_word(connect(3, &line(CLIENT)));
+    assert_closed_without_a_word(connect(3, &line(OTHER)[..20]));
+    let stats = drained(server).stats;
+    assert_closes(&stats);
+    assert_eq!(stats.rejected.get(RejectReason::NotAllowed), 1);
+    assert_eq!(stats.ended.get(EndReason::NotAllowed), 2);
+    assert_eq!(stats.ended.get(EndReason::HandshakeTimeout), 1);
+}
+
+#[test]
+fn a_handshake_timeout_out_of_its_range_is_an_error_of_its_listener() {
+    let listener = Listener::on(echo::ANY.parse().unwrap()).named("a");
+    let builder = small::server::<Vec<u8>>().listener(listener.handshake_timeout(Duration::ZERO));
+    let error = builder
+        .start_each(echo::echo, |_| Ok(()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("handshake_timeout") && error.contains('a'),
+        "{error}"
+    );
 }

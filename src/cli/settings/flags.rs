@@ -13,7 +13,7 @@ use crate::cli::kinds::{
     Count, List, Time, Words, auto, choice, list, off, rate, size, time, unset,
 };
 use crate::cli::listen::Url;
-use crate::cli::values::{self, Allowed, KeepaliveTimes, Network, PATH, Sink};
+use crate::cli::values::{self, KeepaliveTimes, KnownPeers, Network, PATH, Sink};
 
 /// Every flag, in the order of the helps.
 pub(crate) fn flags() -> Vec<Flag<Settings>> {
@@ -270,11 +270,10 @@ fn connections() -> Vec<Flag<Settings>> {
             purpose: "who may connect",
             help: "Serves only clients of these networks, and over a Unix socket processes of these \
                    users. Others are accepted and closed at once, and counted as not_allowed. Several \
-                   may be given; a bare address is a network of one. Behind a \
-                   balancer (--proxy-from) it is the client who must be allowed. With off, everybody \
-                   may connect.",
+                   may be given; a bare address is a network of one. Behind a balancer (--proxy-from) \
+                   it is the client who must be allowed. With off, everybody may connect.",
             takes: off_or_list!(
-                Allowed,
+                KnownPeers,
                 "networks such as 10.0.0.0/8 and users such as uid:1000, with commas",
                 allow
             ),
@@ -284,14 +283,15 @@ fn connections() -> Vec<Flag<Settings>> {
             group: GROUP,
             purpose: "balancers that name their clients",
             help: "Expects the PROXY protocol, version 1 or 2, on every connection, from balancers in \
-                   these networks: HAProxy's send-proxy and send-proxy-v2, and what other balancers call \
-                   by its name. The client that the balancer names is then who is limited, allowed and \
-                   logged. A connection from anywhere else is closed (not_allowed), and one without a \
-                   valid header, too (protocol_error). Costs two more system calls for each connection. \
-                   Trust no network from which clients come: they could give any address.",
+                   these networks, and over a Unix socket from processes of these users: HAProxy's \
+                   send-proxy and send-proxy-v2, and what other balancers call by its name. The client \
+                   that the balancer names is then who is limited, allowed and logged. A connection from \
+                   anywhere else is closed (not_allowed), and one without a valid header, too \
+                   (protocol_error). Costs two more system calls for each connection. Trust no network \
+                   from which clients come: they could give any address.",
             takes: off_or_list!(
-                Network,
-                "networks such as 10.0.0.0/8 or fd00::/8, with commas",
+                KnownPeers,
+                "networks such as 10.0.0.0/8 and users such as uid:1000, with commas",
                 proxy_from
             ),
         },

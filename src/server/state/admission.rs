@@ -21,8 +21,8 @@ use super::waker::Waker;
 use crate::policy::{IdleLimit, TokenBucket};
 use crate::server::config::Config;
 use crate::server::ledger::RejectReason;
-use crate::server::networks::Networks;
 use crate::server::peer::Peer;
+use crate::server::peers::Networks;
 
 /// Costs about a tenth of a processor. A kernel queue that one address has filled (4,096 clients by
 /// default) is empty in less than half a second, so other clients wait no longer behind it.

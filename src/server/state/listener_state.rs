@@ -5,6 +5,7 @@ use super::connection_state::ListenerName;
 use crate::policy::WatchLimits;
 use crate::server::config::{Config, FirstByteTimeout};
 use crate::server::listener_settings::ListenerSettings;
+use crate::server::peers::Access;
 
 #[derive(Debug)]
 pub(crate) struct ListenerState {
@@ -14,6 +15,7 @@ pub(crate) struct ListenerState {
     pub(crate) rate_limit: Option<u64>,
     pub(crate) first_byte_timeout: FirstByteTimeout,
     pub(crate) deadlines: WatchLimits,
+    pub(crate) access: Access,
 }
 
 impl ListenerState {
@@ -32,9 +34,13 @@ impl ListenerState {
                     FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
                 },
                 write: common.write_timeout,
-                handshake: common.handshake_timeout,
+                handshake: own.handshake_timeout.unwrap_or(common.handshake_timeout),
                 warn_after: common.warn_after,
             },
+            access: Access::new(
+                own.allow.as_ref().unwrap_or(&common.allow),
+                own.proxy_from.as_ref().unwrap_or(&common.proxy_from),
+            ),
         }
     }
 }

@@ -39,7 +39,6 @@ use crate::server::config::Config;
 use crate::server::error::{ServerError, drop_caught};
 use crate::server::ledger::{DropReason, EndReason, RejectReason, Spans, counted};
 use crate::server::limits::ResourceLimits;
-use crate::server::networks::Access;
 use crate::server::report::{ConsumerInfo, Stats};
 use accepting::Accepting;
 use admission::Admission;
@@ -86,7 +85,6 @@ pub(crate) struct OverloadSnapshot {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) limits: ResourceLimits,
-    pub(crate) access: Access,
     /// By the index of the listener.
     pub(crate) listeners: Vec<ListenerState>,
     /// Dropped when every thread of the server has ended. A server that leaves a thread behind

@@ -307,7 +307,7 @@ impl Acceptor {
     fn admit(&mut self, socket: Socket, peer: Peer, slot: Slot) -> Next {
         let shared = &self.shared;
         let now = shared.now();
-        let access = &shared.access;
+        let access = &shared.listeners[self.listener.name.index()].access;
         if access.keeps_out(peer).is_some() {
             self.reject(&socket, peer, RejectReason::NotAllowed);
             return Next::after(shared.admission.reject_wait(now));

@@ -13,6 +13,7 @@ use crate::policy::Activity;
 use crate::server::error::{BoxError, Ended};
 use crate::server::ledger::EndReason;
 use crate::server::peer::Peer;
+use crate::server::peers::Access;
 use crate::server::proxy_head::Head;
 
 /// How many bytes are looked at in one go: as many as the smallest TCP segment holds that everybody
@@ -51,7 +52,7 @@ impl Connection {
     /// # Errors
     /// The connection is over, or is not to be served: [`Ended`] is the error or its source.
     pub(in crate::server) fn open(&self) -> Result<(), BoxError> {
-        if !self.shared.access.expects_proxy() {
+        if !self.access().expects_proxy() {
             return Ok(());
         }
         // One activity, however often bytes come: the deadline limits its time.
@@ -59,6 +60,10 @@ impl Connection {
         let opened = self.read_proxy_head().and_then(|head| self.admit(head));
         self.state.enter(Activity::Working);
         opened
+    }
+
+    fn access(&self) -> &Access {
+        &self.shared.listener_of(&self.state).access
     }
 
     /// Reads the head and no byte behind it, so that for the kernel, too, all that is left is the
@@ -150,7 +155,7 @@ impl Connection {
                 .log_debug(|| format!("{}: the balancer has named the client", self.label()));
         }
         let peer = self.peer();
-        if !self.shared.access.allows(peer) {
+        if !self.access().allows(peer) {
             // A health check says nothing, and is none the worse for a list of clients.
             let is_probe = client.is_none() && self.state.unread_bytes() == 0;
             return Err(match is_probe {

@@ -41,7 +41,8 @@ impl Acceptor {
                     max_per_ip.map(|limit| format!(", max_connections_per_ip ({limit}) reached"))
                 }
                 RejectReason::NotAllowed => {
-                    let list = shared.access.keeps_out(peer);
+                    let listener = &shared.listeners[self.listener.name.index()];
+                    let list = listener.access.keeps_out(peer);
                     list.map(|list| format!(", not in {list}"))
                 }
                 _ => None,

@@ -8,67 +8,67 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::peer::Peer;
 
-/// Who may connect to a listener.
+/// Peers that are known by where they connect from.
 ///
 /// ```
-/// use drainline::Allow;
+/// use drainline::Peers;
 ///
-/// let network: Allow = "10.0.0.0/8".parse()?;
-/// let user: Allow = "uid:1000".parse()?;
-/// assert_eq!((network.to_string(), user), ("10.0.0.0/8".to_owned(), Allow::Uid(1000)));
+/// let network: Peers = "10.0.0.0/8".parse()?;
+/// let user: Peers = "uid:1000".parse()?;
+/// assert_eq!((network.to_string(), user), ("10.0.0.0/8".to_owned(), Peers::Uid(1000)));
 /// # Ok::<(), drainline::BoxError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Allow {
+pub enum Peers {
     /// TCP clients of this network.
     Network(IpNet),
     /// Processes of this user, on a Unix socket.
     Uid(u32),
 }
 
-impl From<IpNet> for Allow {
+impl From<IpNet> for Peers {
     fn from(network: IpNet) -> Self {
-        Allow::Network(network)
+        Peers::Network(network)
     }
 }
 
 /// `10.0.0.0/8`, or `uid:1000`.
-impl fmt::Display for Allow {
+impl fmt::Display for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Allow::Network(network) => network.fmt(f),
-            Allow::Uid(uid) => write!(f, "uid:{uid}"),
+            Peers::Network(network) => network.fmt(f),
+            Peers::Uid(uid) => write!(f, "uid:{uid}"),
         }
     }
 }
 
-/// Text that is no [`Allow`].
+/// Text that is no [`Peers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AllowParseError;
+pub struct PeersParseError;
 
-impl fmt::Display for AllowParseError {
+impl fmt::Display for PeersParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected a network such as 10.0.0.0/8, an address, or uid:1000")
     }
 }
 
-impl std::error::Error for AllowParseError {}
+impl std::error::Error for PeersParseError {}
 
 /// A network, an address, or a user as [`Display`](fmt::Display) writes it.
-impl FromStr for Allow {
-    type Err = AllowParseError;
+impl FromStr for Peers {
+    type Err = PeersParseError;
 
-    fn from_str(text: &str) -> Result<Self, AllowParseError> {
-        let allow = match text.strip_prefix("uid:") {
-            Some(uid) => uid.parse().ok().map(Allow::Uid),
+    fn from_str(text: &str) -> Result<Self, PeersParseError> {
+        let peers = match text.strip_prefix("uid:") {
+            Some(uid) => uid.parse().ok().map(Peers::Uid),
             None => {
                 let network = text.parse().ok();
                 let network = network.or_else(|| text.parse().ok().map(IpAddr::into));
-                network.map(Allow::Network)
+                network.map(Peers::Network)
             }
         };
-        allow.ok_or(AllowParseError)
+        peers.ok_or(PeersParseError)
     }
 }
 
@@ -81,73 +81,77 @@ impl Networks {
         Networks(networks.into_iter().map(canonical).collect())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }
 
-/// Who may connect to one listener, and who speaks for its clients.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Access {
-    /// `None`: everybody.
-    allow: Option<AllowList>,
-    proxy_from: Networks,
-}
-
+/// A list of peers.
 #[derive(Clone, Debug)]
-struct AllowList {
+struct PeerList {
     networks: Networks,
     uids: Vec<u32>,
 }
 
-impl Access {
-    pub(crate) fn new(allow: &[Allow], proxy_from: &[IpNet]) -> Self {
-        let networks = allow.iter().filter_map(|allow| match allow {
-            Allow::Network(network) => Some(*network),
-            Allow::Uid(_) => None,
+impl PeerList {
+    /// `None` for an empty list, which is none.
+    fn new(list: &[Peers]) -> Option<Self> {
+        let networks = list.iter().filter_map(|peers| match peers {
+            Peers::Network(network) => Some(*network),
+            Peers::Uid(_) => None,
         });
-        let uids = allow.iter().filter_map(|allow| match allow {
-            Allow::Network(_) => None,
-            Allow::Uid(uid) => Some(*uid),
+        let uids = list.iter().filter_map(|peers| match peers {
+            Peers::Network(_) => None,
+            Peers::Uid(uid) => Some(*uid),
         });
-        let list = || AllowList {
+        (!list.is_empty()).then(|| PeerList {
             networks: Networks::new(networks),
             uids: uids.collect(),
-        };
+        })
+    }
+
+    fn contains(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Tcp(address) => self.networks.contain(address.ip()),
+            Peer::Unix { uid, .. } => self.uids.contains(&uid),
+        }
+    }
+}
+
+/// Who may connect to one listener, and who speaks for its clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    /// `None`: everybody.
+    allow: Option<PeerList>,
+    /// `None`: connections begin with their bytes.
+    proxy_from: Option<PeerList>,
+}
+
+impl Access {
+    pub(crate) fn new(allow: &[Peers], proxy_from: &[Peers]) -> Self {
         Access {
-            allow: (!allow.is_empty()).then(list),
-            proxy_from: Networks::new(proxy_from.iter().copied()),
+            allow: PeerList::new(allow),
+            proxy_from: PeerList::new(proxy_from),
         }
     }
 
     /// Whether connections begin with a head of the PROXY protocol.
     pub(crate) fn expects_proxy(&self) -> bool {
-        !self.proxy_from.is_empty()
+        self.proxy_from.is_some()
     }
 
     /// The setting that keeps out who connects. Behind a balancer only the head tells whether its
     /// client is allowed.
     pub(crate) fn keeps_out(&self, peer: Peer) -> Option<&'static str> {
-        let is_balancer = || peer.ip().is_some_and(|ip| self.proxy_from.contain(ip));
-        match self.expects_proxy() {
-            true => (!is_balancer()).then_some("proxy_from"),
-            false => (!self.allows(peer)).then_some("allow"),
+        match &self.proxy_from {
+            Some(balancers) => (!balancers.contains(peer)).then_some("proxy_from"),
+            None => (!self.allows(peer)).then_some("allow"),
         }
     }
 
     pub(crate) fn allows(&self, peer: Peer) -> bool {
-        let Some(allow) = &self.allow else {
-            return true;
-        };
-        match peer {
-            Peer::Tcp(address) => allow.networks.contain(address.ip()),
-            Peer::Unix { uid, .. } => allow.uids.contains(&uid),
-        }
+        self.allow.as_ref().is_none_or(|list| list.contains(peer))
     }
 }
 
@@ -170,10 +174,8 @@ mod tests {
 
     use super::*;
 
-    fn networks(list: &[&str]) -> Vec<IpNet> {
-        list.iter()
-            .map(|network| network.parse().unwrap())
-            .collect()
+    fn peers(list: &[&str]) -> Vec<Peers> {
+        list.iter().map(|peers| peers.parse().unwrap()).collect()
     }
 
     fn tcp(ip: &str) -> Peer {
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn an_address_is_in_a_network_however_either_is_written() {
         for network in ["10.0.0.0/8", "::ffff:10.0.0.0/104"] {
-            let list = Networks::new(networks(&[network]));
+            let list = Networks::new([network.parse().unwrap()]);
             for (address, is_in) in [
                 ("10.1.2.3", true),
                 ("::ffff:10.1.2.3", true),
@@ -211,8 +213,7 @@ mod tests {
         let everybody = Access::new(&[], &[]);
         assert!(everybody.allows(tcp("192.0.2.1")) && everybody.allows(unix));
         let lists = |allow: &[&str]| {
-            let allow: Vec<Allow> = allow.iter().map(|text| text.parse().unwrap()).collect();
-            let access = Access::new(&allow, &[]);
+            let access = Access::new(&peers(allow), &[]);
             (access.allows(tcp("192.0.2.1")), access.allows(unix))
         };
         assert_eq!(lists(&["192.0.2.0/24"]), (true, false));
@@ -224,10 +225,13 @@ mod tests {
 
     #[test]
     fn behind_a_balancer_only_the_balancer_connects_and_only_its_client_is_on_the_list() {
-        let allow = [Allow::from(networks(&["192.0.2.0/24"])[0])];
-        let access = Access::new(&allow, &networks(&["10.0.0.0/8"]));
+        let (allow, proxy_from) = (peers(&["192.0.2.0/24"]), peers(&["10.0.0.0/8", "uid:7"]));
+        let access = Access::new(&allow, &proxy_from);
         assert_eq!(access.keeps_out(tcp("10.0.0.1")), None);
         assert_eq!(access.keeps_out(tcp("192.0.2.1")), Some("proxy_from"));
+        let unix = |uid| Peer::Unix { pid: None, uid };
+        assert_eq!(access.keeps_out(unix(7)), None);
+        assert_eq!(access.keeps_out(unix(8)), Some("proxy_from"));
         assert!(!access.allows(tcp("10.0.0.1")));
         let direct = Access::new(&allow, &[]);
         assert_eq!(direct.keeps_out(tcp("10.0.0.1")), Some("allow"));
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_and_no_user_is_no_allow() {
+    fn what_is_no_network_and_no_user_is_nobody() {
         for text in [
             "",
             "uid:",
@@ -245,7 +249,7 @@ mod tests {
             "host",
             "1000",
         ] {
-            assert_eq!(text.parse::<Allow>(), Err(AllowParseError), "{text:?}");
+            assert_eq!(text.parse::<Peers>(), Err(PeersParseError), "{text:?}");
         }
     }
 }
