@@ -106,9 +106,11 @@ fn players(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Progra
                     Err(why) => Some(why.clone()),
                 },
             };
+            // Without flags that it does not know it could still serve, but not over TLS.
+            let cannot = entrant.is_over_tls && row.missing.is_some();
             players.push(Player {
                 entrant: *entrant,
-                program: program.clone().ok(),
+                program: program.clone().ok().filter(|_| !cannot),
                 row,
             });
         };
@@ -127,9 +129,13 @@ fn players(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Progra
 
 /// An older build does without what it does not know, and that is said.
 fn unknown_flags(program: &Path, entrant: &Entrant) -> Option<String> {
-    let known = servers::known_flags(program, entrant.flags);
-    let unknown: Vec<&str> = entrant
-        .flags
+    let over_tls: &[&str] = match (entrant.peer, entrant.is_over_tls) {
+        (Peer::Drainline, true) => &["--tls-cert", "FILE"],
+        _ => &[],
+    };
+    let flags = [entrant.flags, over_tls].concat();
+    let known = servers::known_flags(program, &flags);
+    let unknown: Vec<&str> = flags
         .chunks(2)
         .map(|pair| pair[0])
         .filter(|flag| !known.contains(flag))

@@ -1,8 +1,9 @@
 //! The load generator: the program's own, as a child process.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 use serde_json::Value;
 
@@ -38,6 +39,43 @@ pub(crate) fn start(program: &Path, address: SocketAddr, args: &[String]) -> Out
 /// Runs it to its end.
 pub(crate) fn run(program: &Path, address: SocketAddr, args: &[String]) -> Outcome<Sent> {
     start(program, address, args)?.wait()
+}
+
+/// Connections over TLS that a process of their own keeps open, each of which has sent a line.
+/// They are closed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    stdin: ChildStdin,
+    _process: Owned,
+}
+
+impl Holder {
+    /// Sends so many lines at once on each of the first `connections`.
+    pub(crate) fn burst(&mut self, connections: usize, lines: usize) -> Outcome<()> {
+        Ok(writeln!(self.stdin, "{connections} {lines}")?)
+    }
+}
+
+/// Opens them, and waits until all are.
+pub(crate) fn hold(program: &Path, address: SocketAddr, connections: usize) -> Outcome<Holder> {
+    let mut child = Command::new(program)
+        .args(["hold", &address.to_string(), &connections.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    let stdout = child.stdout.take().ok_or("no stdout")?;
+    let stdin = child.stdin.take().ok_or("no stdin")?;
+    let holder = Holder {
+        stdin,
+        _process: Owned::new(child),
+    };
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    match line.trim() {
+        "held" => Ok(holder),
+        _ => Err("the load could not connect".into()),
+    }
 }
 
 impl Load {

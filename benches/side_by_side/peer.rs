@@ -12,6 +12,8 @@ pub(crate) enum Peer {
     TokioOneThread,
     /// Thread per connection, read and discard: the least that the shape costs.
     Floor,
+    /// The same over TLS: read, decrypt, count the lines and discard.
+    FloorTls,
     Rsyslog,
     SyslogNg,
     /// The loopback's own limit. Its own load.
@@ -23,6 +25,9 @@ pub(crate) enum Peer {
 impl Peer {
     /// A thread for each connection. Of the others nobody knows which thread belongs to what.
     pub(crate) fn has_thread_each(self) -> bool {
-        matches!(self, Peer::Drainline | Peer::Library | Peer::Floor)
+        matches!(
+            self,
+            Peer::Drainline | Peer::Library | Peer::Floor | Peer::FloorTls
+        )
     }
 }

@@ -2,9 +2,12 @@
 //! when it is first used.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
+use crate::Outcome;
 use crate::peer::Peer;
 use crate::servers::Program;
 
@@ -32,6 +35,7 @@ pub(crate) fn program(peer: Peer) -> Program {
         }
         Peer::Tokio | Peer::TokioOneThread => cargo_build("tokio", "tokio-peer"),
         Peer::Floor => cargo_build("floor", "floor-peer"),
+        Peer::FloorTls => cargo_build("tls", "floor-tls"),
         Peer::Rsyslog => find("rsyslogd", "rsyslog"),
         Peer::SyslogNg => find("syslog-ng", "syslog-ng-core").or_else(|_| {
             let unpacked = unpacked_syslog_ng();
@@ -42,6 +46,35 @@ pub(crate) fn program(peer: Peer) -> Program {
         }),
         Peer::Iperf3 => find("iperf3", "iperf3"),
     }
+}
+
+/// The load generator over TLS.
+pub(crate) fn tls_load() -> Program {
+    static BUILT: OnceLock<Program> = OnceLock::new();
+    BUILT.get_or_init(|| cargo_build("tls", "tls-load")).clone()
+}
+
+/// What a server over TLS shows, and its key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Certificate {
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// The same for everybody, made when it is first used.
+pub(crate) fn certificate() -> Outcome<Certificate> {
+    let folder = peers().join("certificate");
+    let certificate = Certificate {
+        chain: folder.join("cert.pem"),
+        key: folder.join("key.pem"),
+    };
+    if !certificate.key.is_file() {
+        fs::create_dir_all(&folder)?;
+        let mut make = Command::new(tls_load()?);
+        make.arg("certificate").arg(&folder);
+        run(&mut make, "the load over TLS")?;
+    }
+    Ok(certificate)
 }
 
 /// Files that are to be on the disk, not in memory.

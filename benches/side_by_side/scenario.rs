@@ -109,6 +109,7 @@ pub(crate) struct Entrant {
     pub(crate) sink: Option<Sink>,
     /// Instead of the scenario's.
     pub(crate) connections: Option<usize>,
+    pub(crate) is_over_tls: bool,
 }
 
 impl Entrant {
@@ -121,6 +122,7 @@ impl Entrant {
             sent_as: "lines",
             sink: None,
             connections: None,
+            is_over_tls: false,
         }
     }
 
@@ -152,6 +154,11 @@ impl Entrant {
 
     pub(crate) const fn over(mut self, connections: usize) -> Entrant {
         self.connections = Some(connections);
+        self
+    }
+
+    pub(crate) const fn over_tls(mut self) -> Entrant {
+        self.is_over_tls = true;
         self
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::Outcome;
 use crate::peer::Peer;
 use crate::process::Running;
+use crate::provision::{self, Certificate};
 use crate::scenario::Entrant;
 
 /// Where a program was found, or why it is not there and how to get it.
@@ -40,10 +41,17 @@ impl Peer {
         match self {
             Peer::Drainline => {
                 let sink = sink.map_or("null".to_owned(), |path| format!("file:{path}"));
+                let listen = match start.entrant.is_over_tls {
+                    true => format!("tls://{listen}"),
+                    false => listen,
+                };
                 let connections = (start.connections + 64).max(1024).to_string();
                 command.args(["--listen", &listen, "--sink", &sink, "--report", "json"]);
                 command.args(["--max-connections", &connections]);
                 command.args(["--framing", start.entrant.framing]);
+                if start.entrant.is_over_tls {
+                    give_certificate(&mut command)?;
+                }
             }
             Peer::Library => {
                 command.args([crate::echo::ARGUMENT, &listen]);
@@ -52,6 +60,11 @@ impl Peer {
                 command.args(["-listen", &listen, "-read-buffer", read_buffer]);
                 command.args(["-sink", sink.as_deref().unwrap_or("null")]);
                 command.args(start.is_echo.then_some("-echo"));
+                if start.entrant.is_over_tls {
+                    let Certificate { chain, key } = provision::certificate()?;
+                    command.arg("-tls-cert").arg(chain);
+                    command.arg("-tls-key").arg(key);
+                }
             }
             Peer::Tokio | Peer::TokioOneThread => {
                 command.args(["--listen", &listen, "--read-buffer", read_buffer]);
@@ -68,8 +81,15 @@ impl Peer {
                     command.args(["--sink", sink]);
                 }
             }
+            Peer::FloorTls => {
+                command.args(["--listen", &listen]);
+                give_certificate(&mut command)?;
+            }
             Peer::Rsyslog => {
-                let text = include_str!("../peers/rsyslog/rsyslog.conf");
+                let text = match start.entrant.is_over_tls {
+                    true => include_str!("../peers/rsyslog/tls.conf"),
+                    false => include_str!("../peers/rsyslog/rsyslog.conf"),
+                };
                 let configuration = configure(text, address, start)?;
                 command.arg("-n").arg("-f").arg(configuration);
                 command.arg("-i").arg(start.folder.join("rsyslog.pid"));
@@ -100,6 +120,14 @@ impl Peer {
     }
 }
 
+/// As drainline and the floor take it.
+fn give_certificate(command: &mut Command) -> Outcome<()> {
+    let Certificate { chain, key } = provision::certificate()?;
+    command.arg("--tls-cert").arg(chain);
+    command.arg("--tls-key").arg(key);
+    Ok(())
+}
+
 /// An entrant's flags, each with its value, if its program knows them: another build may be older.
 pub(crate) fn known_flags(program: &Path, flags: &[&'static str]) -> Vec<&'static str> {
     if flags.is_empty() {
@@ -117,11 +145,17 @@ pub(crate) fn known_flags(program: &Path, flags: &[&'static str]) -> Vec<&'stati
 fn configure(text: &str, address: SocketAddr, start: &Start<'_>) -> Outcome<PathBuf> {
     let sink = start.sink.ok_or("it writes to files alone")?;
     let connections = start.connections + 16;
+    let certificate = match start.entrant.is_over_tls {
+        true => provision::certificate()?,
+        false => Certificate::default(),
+    };
     let filled = text
         .replace("{folder}", &start.folder.display().to_string())
         .replace("{sink}", &sink.display().to_string())
         .replace("{ip}", &address.ip().to_string())
         .replace("{port}", &address.port().to_string())
+        .replace("{certificate}", &certificate.chain.display().to_string())
+        .replace("{key}", &certificate.key.display().to_string())
         .replace("{connections}", &connections.to_string())
         .replace("{window}", &(connections * 1000).max(100_000).to_string());
     let path = start.folder.join("configuration");

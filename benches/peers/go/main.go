@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ var (
 	readBuffer  = flag.Int("read-buffer", 4096, "bytes of each connection's read buffer")
 	sendTimeout = flag.Duration("send-timeout", 30*time.Second, "ends a connection that waited this long for a slot")
 	echo        = flag.Bool("echo", false, "sends each line back")
+	tlsCert     = flag.String("tls-cert", "", "certificate chain in PEM: speaks TLS")
+	tlsKey      = flag.String("tls-key", "", "its key in PEM")
 )
 
 var dropped atomic.Uint64
@@ -43,6 +46,15 @@ func main() {
 	// The kernel's longest backlog: net asks for it (net.core.somaxconn).
 	listener, err := net.Listen("tcp", *listen)
 	check(err)
+	if *tlsCert != "" {
+		certificate, err := tls.LoadX509KeyPair(*tlsCert, *tlsKey)
+		check(err)
+		listener = tls.NewListener(listener, &tls.Config{
+			Certificates: []tls.Certificate{certificate},
+			// Whoever sends and closes without reading would be reset for the tickets that it did not read.
+			SessionTicketsDisabled: true,
+		})
+	}
 
 	messages := make(chan []byte, *buffer)
 	consumed := make(chan uint64)

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{Turn, words};
+use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::load::{self, Sent};
-use crate::{Outcome, provision};
 
 const WARM_UP: Duration = Duration::from_millis(200);
 
 pub(super) fn run(turn: Turn<'_>, message_bytes: usize, duration: Duration) -> Outcome<Figures> {
+    let program = turn.load_program()?;
     let site = turn.start()?;
     let load = |duration: Duration| -> Outcome<Sent> {
         let args = format!(
@@ -18,11 +19,7 @@ pub(super) fn run(turn: Turn<'_>, message_bytes: usize, duration: Duration) -> O
             duration.as_millis(),
             turn.entrant.sent_as,
         );
-        load::run(
-            provision::DRAINLINE.as_ref(),
-            site.server.address,
-            &words(&args),
-        )
+        load::run(&program, site.server.address, &words(&args))
     };
     // As it stands in a file of lines.
     let written = |messages: u64| messages * (message_bytes as u64 + 1);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Turn, words};
+use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::load::{self, Sent};
-use crate::{Outcome, provision};
 
 /// Each with a server and its address anew. Towards one address the kernel has half of its ports,
 /// 14,116, at hand, and each stays in TIME_WAIT for a minute; then connects search for a port, and
@@ -16,6 +16,7 @@ const LOADED: Duration = Duration::from_millis(250);
 const MESSAGE_BYTES: u64 = 128;
 
 pub(super) fn run(turn: Turn<'_>, clients: usize) -> Outcome<Figures> {
+    let program = turn.load_program()?;
     let (mut connects, mut seconds, mut cpu) = (0, 0.0, Duration::ZERO);
     let (mut parts, mut delivered) = (Figures::default(), 0.0);
     for _ in 0..PARTS {
@@ -26,11 +27,7 @@ pub(super) fn run(turn: Turn<'_>, clients: usize) -> Outcome<Figures> {
                  --reconnect-every 1 --wait-close",
                 duration.as_millis(),
             );
-            load::run(
-                provision::DRAINLINE.as_ref(),
-                site.server.address,
-                &words(&args),
-            )
+            load::run(&program, site.server.address, &words(&args))
         };
 
         let warm_up = load(WARM_UP)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Turn;
 use crate::figures::{Figures, Metric};
+use crate::load::{self, Holder};
 use crate::scenario::Burst;
 use crate::{Outcome, proc};
 
@@ -21,7 +22,14 @@ pub(super) fn run(turn: Turn<'_>, connections: usize, burst: Option<Burst>) -> O
     let (empty, empty_kernel) = (proc::resident_bytes(pid)?, proc::kernel_bytes()?);
     let each = |now: u64, empty: u64| now.saturating_sub(empty) as f64 / connections as f64;
 
-    let mut crowd = gather(site.server.address, connections)?;
+    let mut crowd = match turn.entrant.is_over_tls {
+        true => Crowd::Held(load::hold(
+            &turn.load_program()?,
+            site.server.address,
+            connections,
+        )?),
+        false => Crowd::Own(gather(site.server.address, connections)?),
+    };
     let mut sent = connections as u64;
     fifo.wait_for_lines(sent);
     thread::sleep(QUIET);
@@ -33,11 +41,15 @@ pub(super) fn run(turn: Turn<'_>, connections: usize, burst: Option<Burst>) -> O
         );
 
     if let Some(burst) = burst {
-        let line = line();
-        let lines = burst.bytes / line.len();
-        let bytes = line.repeat(lines);
-        for client in crowd.iter_mut().take(burst.connections) {
-            client.write_all(&bytes)?;
+        let lines = burst.bytes / line().len();
+        match &mut crowd {
+            Crowd::Own(clients) => {
+                let bytes = line().repeat(lines);
+                for client in clients.iter_mut().take(burst.connections) {
+                    client.write_all(&bytes)?;
+                }
+            }
+            Crowd::Held(holder) => holder.burst(burst.connections, lines)?,
         }
         sent += (lines * burst.connections) as u64;
         fifo.wait_for_lines(sent);
@@ -51,6 +63,12 @@ pub(super) fn run(turn: Turn<'_>, connections: usize, burst: Option<Burst>) -> O
     let (mut figures, _) = site.finish(sent, 0)?;
     figures.0.append(&mut idle.0);
     Ok(figures)
+}
+
+/// Who keeps the connections open.
+enum Crowd {
+    Own(Vec<TcpStream>),
+    Held(Holder),
 }
 
 /// So many connections, one after the other, each of which has sent a line.

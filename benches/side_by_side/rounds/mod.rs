@@ -27,7 +27,7 @@ use crate::proc::{self, MachineTime, ThreadWatch};
 use crate::process::{Ended, Running, free_address};
 use crate::provision;
 use crate::scenario::{Batches, Entrant, Scenario, Sink};
-use crate::servers::Start;
+use crate::servers::{Program, Start};
 
 /// What a turn is about.
 #[derive(Debug, Clone, Copy)]
@@ -89,12 +89,21 @@ impl Turn<'_> {
         self.entrant.connections.unwrap_or(usual)
     }
 
+    /// What sends to it.
+    fn load_program(&self) -> Program {
+        match self.entrant.is_over_tls {
+            true => provision::tls_load(),
+            false => Ok(provision::DRAINLINE.into()),
+        }
+    }
+
     /// Where its messages go: some write to files alone, some nowhere.
     fn sink(&self) -> Sink {
         let wanted = self.entrant.sink.unwrap_or(self.scenario.sink);
         match self.entrant.peer {
             Peer::Rsyslog | Peer::SyslogNg if wanted == Sink::Null => Sink::Tmpfs,
             Peer::Floor if wanted == Sink::Fifo => Sink::Null,
+            Peer::FloorTls => Sink::Null,
             Peer::Iperf3 | Peer::Library => Sink::Null,
             _ => wanted,
         }

@@ -3,6 +3,7 @@
 mod bulk;
 mod connections;
 mod crowds;
+mod tls;
 mod trickle;
 
 use crate::figures::Metric::{Delivered, LatencyP50Us, LatencyP99Us};
@@ -10,9 +11,15 @@ use crate::peer::Peer;
 use crate::scenario::{Entrant, Scenario, Target};
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    [bulk::ALL, trickle::ALL, connections::ALL, crowds::ALL]
-        .into_iter()
-        .flatten()
+    [
+        bulk::ALL,
+        trickle::ALL,
+        connections::ALL,
+        crowds::ALL,
+        tls::ALL,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 // Who takes part in several of them.
