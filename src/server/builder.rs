@@ -190,8 +190,9 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             return Err(StartError::NoListener);
         }
         // A listener that refuses connects keeps its port by two more sockets, one for each family.
+        let may_refuse = |(listener, _): &&(Listener, _)| listener.may_refuse();
         let guards = match config.on_overload {
-            OnOverload::Refuse => 2 * self.listeners.len() as u64,
+            OnOverload::Refuse => 2 * self.listeners.iter().filter(may_refuse).count() as u64,
             OnOverload::Backlog | OnOverload::Close => 0,
         };
         Ok(Requirements {

@@ -3,8 +3,13 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use socket2::Socket;
 
 use super::config::{Config, FirstByteTimeout, OnOverload};
 use super::error::{ConfigError, StartError};
@@ -12,16 +17,18 @@ use super::limits::SettingNames;
 use super::listener_settings::ListenerSettings;
 use super::peer::Address;
 use super::peers::Peers;
+use super::ranges;
 use super::state::Shared;
 use super::state::connection_state::ListenerName;
 use super::state::handler_thread::Serve;
 use super::state::listener::{self, BoundListener};
 use super::state::listener_state::ListenerState;
+use super::state::socket_file::Access;
 use super::state::waker::Waker;
 use super::threads::acceptor::Acceptor;
 
-/// A listener for a [`Builder`](crate::server::Builder): an address or a bound socket, a name, and
-/// settings of its own, each of which stands in for that of the [`Config`].
+/// A listener for a [`Builder`](crate::server::Builder): an address, a path or a bound socket, a
+/// name, and settings of its own, each of which stands in for that of the [`Config`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,14 +54,82 @@ pub struct Listener {
     source: Source,
     name: Option<String>,
     is_shared: bool,
+    mode: Option<u32>,
+    owner: Option<(Option<u32>, Option<u32>)>,
     settings: ListenerSettings,
 }
+
+/// Any local user may connect, as to a port on 127.0.0.1, and as systemd, syslog-ng, rsyslog and
+/// nginx have it. What the umask leaves, mostly 755, would let nobody but the owner in.
+const DEFAULT_MODE: u32 = 0o666;
 
 impl Listener {
     /// Listens on an address. Port 0 stands for any free port, which
     /// [`Server::local_addrs`](crate::Server::local_addrs) returns.
     pub fn on(address: SocketAddr) -> Self {
         Source::Address(address).into()
+    }
+
+    /// Listens on a stream socket at `path` (unix(7)), whose file it makes. A relative path is one
+    /// of the current directory.
+    ///
+    /// If a socket is there already on which nobody listens, as a killed process leaves it, that is
+    /// replaced. Otherwise the start fails: a socket that answers and anything that is no socket
+    /// stay. To find out, a start connects once; whoever listens there sees a client that leaves
+    /// without a byte. Starts at the same time take turns by a file beside the socket, which is
+    /// there for a moment only (`.NAME.drainline-start`).
+    ///
+    /// The file is removed when a drain begins, so that the next server can have the path, and
+    /// only if it is still the one that was made. From then on connects fail; who is in the queue
+    /// by then is served.
+    ///
+    /// [`Config::keepalive`](crate::Config::keepalive) does not apply: the kernel knows when the
+    /// peer is gone. Nor does
+    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip): who may connect is up to
+    /// the file's [mode](Listener::mode) and [owner](Listener::owner).
+    /// [`OnOverload::Refuse`] closes clients here, as
+    /// [`OnOverload::Close`] does, since a Unix socket that was shut down cannot listen again.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::Shutdown;
+    /// use std::os::unix::net::UnixStream;
+    /// use drainline::{Listener, Server};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("drainline-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("echo.sock");
+    /// let server = Server::builder()
+    ///     .listener(Listener::unix(&path).mode(0o600))
+    ///     .serve(|conn| Ok(std::io::copy(&mut &*conn, &mut &*conn).map(drop)?))?;
+    ///
+    /// let mut client = UnixStream::connect(&path)?;
+    /// client.write_all(b"hello")?;
+    /// client.shutdown(Shutdown::Write)?;
+    /// let mut echo = String::new();
+    /// client.read_to_string(&mut echo)?;
+    /// assert_eq!(echo, "hello");
+    /// # drop(server);
+    /// # assert!(!path.exists());
+    /// # std::fs::remove_dir(folder)?;
+    /// # Ok::<(), drainline::BoxError>(())
+    /// ```
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Source::Path(path.into()).into()
+    }
+
+    /// The permissions of a Unix socket's file, whatever the umask is: connecting needs the
+    /// permission to write. Default: 0o666, so any local user may connect. Range: 0 to 0o777.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// The user and the group of a Unix socket's file, by their ids (chown(2)). Default, and for
+    /// `None`: those of the process.
+    pub fn owner(mut self, uid: Option<u32>, gid: Option<u32>) -> Self {
+        self.owner = Some((uid, gid));
+        self
     }
 
     /// Names the listener, for [`Connection::listener`](crate::Connection::listener),
@@ -144,12 +219,46 @@ impl Listener {
         self
     }
 
+    /// Whether two more sockets are to keep its port while connects are refused.
+    pub(super) fn may_refuse(&self) -> bool {
+        matches!(self.source, Source::Address(_))
+    }
+
+    fn access(&self) -> Access {
+        let (uid, gid) = self.owner.unwrap_or_default();
+        Access {
+            mode: self.mode.unwrap_or(DEFAULT_MODE),
+            uid,
+            gid,
+        }
+    }
+
+    /// Checks what only a path can have.
+    fn check_access(&self) -> Result<(), ConfigError> {
+        let mode = self.mode.map(|mode| ("mode", format!("{mode:04o}")));
+        let owner = self.owner.map(|owner| ("owner", format!("{owner:?}")));
+        if let Some((setting, value)) = mode.clone().or(owner)
+            && !matches!(self.source, Source::Path(_))
+        {
+            let expected = "it only for a path".to_owned();
+            return Err(ConfigError::out_of_range(setting, value, expected));
+        }
+        match (self.mode, mode) {
+            (Some(bits), Some((setting, value))) if !ranges::UNIX_MODE.contains(&bits) => {
+                let expected = "0000 to 0777".to_owned();
+                Err(ConfigError::out_of_range(setting, value, expected))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The listener in an error of its settings: its name, or its address.
     fn label(&self) -> String {
         match (&self.name, &self.source) {
             (Some(name), _) => name.clone(),
             (None, Source::Address(address)) => address.to_string(),
-            (None, Source::Inherited(listener)) => listener.local_addr().map_or_else(
+            (None, Source::Path(path)) => Address::Unix(path.clone()).to_string(),
+            (None, Source::Inherited(socket)) => Address::of(socket).map_or_else(
                 |_| "without a name".to_owned(),
                 |address| address.to_string(),
             ),
@@ -165,6 +274,7 @@ pub(super) fn check_all<'a>(
     let mut names = HashSet::new();
     for listener in listeners {
         let checked = listener.settings.check(common);
+        let checked = checked.and_then(|()| listener.check_access());
         checked.map_err(|error| error.of_listener(&listener.label()))?;
         if let Some(name) = &listener.name
             && !names.insert(name)
@@ -185,7 +295,15 @@ impl From<SocketAddr> for Listener {
 /// Takes over a socket that is bound and listens already, and makes it non-blocking.
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Source::Inherited(listener).into()
+        Source::Inherited(listener.into()).into()
+    }
+}
+
+/// Takes over a socket that is bound and listens already, and makes it non-blocking. Its file stays
+/// when the server ends.
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Source::Inherited(OwnedFd::from(listener).into()).into()
     }
 }
 
@@ -195,6 +313,8 @@ impl From<Source> for Listener {
             source,
             name: None,
             is_shared: false,
+            mode: None,
+            owner: None,
             settings: ListenerSettings::default(),
         }
     }
@@ -203,7 +323,8 @@ impl From<Source> for Listener {
 #[derive(Debug)]
 enum Source {
     Address(SocketAddr),
-    Inherited(TcpListener),
+    Path(PathBuf),
+    Inherited(Socket),
 }
 
 impl Source {
@@ -211,7 +332,8 @@ impl Source {
     fn v4_port(&self) -> Option<u16> {
         let address = match self {
             Source::Address(address) => *address,
-            Source::Inherited(listener) => listener.local_addr().ok()?,
+            Source::Path(_) => return None,
+            Source::Inherited(socket) => Address::of(socket).ok()?.socket_addr()?,
         };
         let is_v4 = address.ip().to_canonical().is_ipv4();
         (is_v4 && address.port() != 0).then_some(address.port())
@@ -238,11 +360,13 @@ impl BoundListeners {
         let mut settings = Vec::new();
         let mut inherited = 0;
         for listen in listens {
+            let access = listen.access();
             let Listener {
                 source,
                 name,
                 is_shared,
                 settings: own,
+                ..
             } = listen;
             names.push(name);
             settings.push(own);
@@ -250,16 +374,14 @@ impl BoundListeners {
                 Source::Address(address) => {
                     let is_v6 = address.ip().to_canonical().is_ipv6();
                     let only_v6 = is_v6 && v4_ports.contains(&address.port());
-                    BoundListener::bind(address, only_v6, config).map_err(|source| {
-                        StartError::Listen {
-                            address: address.into(),
-                            source,
-                        }
-                    })?
+                    BoundListener::bind(address, only_v6, config)
+                        .map_err(|error| cannot_listen(address.into(), error))?
                 }
-                Source::Inherited(listener) => {
+                Source::Path(path) => BoundListener::bind_unix(&path, access, config)
+                    .map_err(|error| cannot_listen(Address::Unix(path), error))?,
+                Source::Inherited(socket) => {
                     inherited += 1;
-                    BoundListener::inherit(listener.into(), is_shared, config)
+                    BoundListener::inherit(socket, is_shared, config)
                         .map_err(system("an inherited listener"))?
                 }
             });
@@ -310,6 +432,16 @@ impl BoundListeners {
                  again: drainline accepts and closes new clients there instead"
             ));
         }
+        if config.on_overload == OnOverload::Refuse {
+            let own = self.listeners.iter().filter(|(own, _)| own.has_file());
+            notes.extend(own.map(|(own, _)| {
+                let address = &own.address;
+                format!(
+                    "{on_overload} refuse does not work for {address}: a Unix socket that was shut down \
+                     cannot listen again; drainline accepts and closes new clients there instead"
+                )
+            }));
+        }
         notes.extend(self.unguarded.iter().map(|address| {
             let port = address.port();
             format!(
@@ -334,6 +466,10 @@ impl BoundListeners {
             .collect::<io::Result<_>>()
             .map_err(system("a descriptor in reserve"))
     }
+}
+
+fn cannot_listen(address: Address, source: io::Error) -> StartError {
+    StartError::Listen { address, source }
 }
 
 pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {

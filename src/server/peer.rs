@@ -1,11 +1,18 @@
 //! Who a connection comes from, and where a listener listens.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use socket2::{SockAddr, Socket};
+
+/// The id of no user (chown(2)).
+const NO_UID: u32 = u32::MAX;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,13 +47,22 @@ impl Peer {
 }
 
 impl Peer {
-    /// The peer of an accepted socket. accept(2) has told the address.
-    ///
-    /// # Errors
-    /// The socket is of another address family.
-    pub(super) fn accepted(address: &SockAddr) -> io::Result<Peer> {
-        let address = address.as_socket().ok_or_else(unknown_family)?;
-        Ok(Peer::Tcp(address).canonical())
+    /// The peer of an accepted socket, whose address accept(2) has told.
+    pub(super) fn of(socket: &Socket, address: &SockAddr) -> Peer {
+        if let Some(address) = address.as_socket() {
+            return Peer::Tcp(address).canonical();
+        }
+        // The kernel has these of every connected Unix socket.
+        match getsockopt(socket, PeerCredentials) {
+            Ok(credentials) => Peer::Unix {
+                pid: Some(credentials.pid()).filter(|&pid| pid != 0),
+                uid: credentials.uid(),
+            },
+            Err(_) => Peer::Unix {
+                pid: None,
+                uid: NO_UID,
+            },
+        }
     }
 
     /// An IPv4 client of an IPv6 socket has its IPv4 address.
@@ -88,7 +104,8 @@ impl fmt::Display for Peer {
 pub enum Address {
     /// A TCP address and port.
     Tcp(SocketAddr),
-    /// The path of a Unix socket.
+    /// The path of a Unix socket; a name in the abstract namespace, which a listener that was handed
+    /// in may have, begins with `@`.
     Unix(PathBuf),
 }
 
@@ -106,15 +123,16 @@ impl Address {
     /// The address that a socket is bound to (getsockname(2)).
     pub(super) fn of(socket: &Socket) -> io::Result<Address> {
         let address = socket.local_addr()?;
-        address
-            .as_socket()
-            .map(Address::Tcp)
-            .ok_or_else(unknown_family)
+        if let Some(address) = address.as_socket() {
+            return Ok(Address::Tcp(address));
+        }
+        let name = address.as_abstract_namespace().map(|name| {
+            let name = [b"@", name].concat();
+            PathBuf::from(OsString::from_vec(name))
+        });
+        let path = || address.as_pathname().map(Path::to_owned);
+        Ok(Address::Unix(name.or_else(path).unwrap_or_default()))
     }
-}
-
-fn unknown_family() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "unknown address family")
 }
 
 impl From<SocketAddr> for Address {

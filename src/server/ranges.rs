@@ -34,6 +34,10 @@ pub const WRITE_TIMEOUT: RangeInclusive<Duration> = TICK..=YEAR;
 pub const KEEPALIVE_TIME: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(32_767);
 pub const KEEPALIVE_PROBES: RangeInclusive<u32> = 1..=127;
+/// The length of a Unix socket's path, in bytes (unix(7), sun_path).
+pub const UNIX_PATH: RangeInclusive<usize> = 1..=107;
+/// The permissions of a Unix socket's file.
+pub const UNIX_MODE: RangeInclusive<u32> = 0..=0o777;
 pub const BACKLOG: RangeInclusive<u32> = 1..=65_535;
 /// In bytes.
 pub const STACK_SIZE: RangeInclusive<usize> = 64 << 10..=1 << 30;

@@ -263,7 +263,13 @@ impl Connection {
             // without a flag is the peer's. With a flag it counts as ours, because half a line must
             // not be delivered as if it were whole.
             Ok(0) if self.state.ended().is_some() => Ok(None),
-            Ok(0) if self.state.is_draining() && !self.state.is_complete() => Ok(None),
+            Ok(0) if self.state.is_draining() && !self.state.is_complete() => {
+                // The kernel may count bytes that no read brings (a Unix socket's urgent byte).
+                if self.allowance.get().is_some() {
+                    self.allowance.set(Some(0));
+                }
+                Ok(None)
+            }
             Ok(0) => {
                 self.end.set(Some(EndReason::Eof));
                 Ok(Some(0))

@@ -1,8 +1,9 @@
 //! A listening socket: binding, accepting, and refusing connects for a while with the port kept.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -10,6 +11,8 @@ use socket2::{Domain, Protocol, SockFilter, Socket, TcpKeepalive, Type};
 
 use super::accept_queue::{Queued, SocketTable};
 use super::connection_state::ListenerName;
+use super::socket_file::{Access, SocketFile};
+use super::unix_queue::UnixQueue;
 use crate::server::config::{Config, OnOverload};
 use crate::server::deadline::Deadline;
 use crate::server::peer::{Address, Peer};
@@ -34,6 +37,8 @@ const NO_SYN: &[SockFilter] = {
 /// A bound, listening, non-blocking socket.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
+    /// Of a Unix socket that was bound here. Before the socket: dropped first.
+    file: Option<SocketFile>,
     socket: Socket,
     pub(crate) address: Address,
     pub(crate) name: ListenerName,
@@ -51,7 +56,23 @@ pub(crate) struct BoundListener {
     pub(crate) is_shut_down: bool,
     ignores_connects: bool,
     /// `None` if the system does not show how many clients are in the queue.
-    table: Option<SocketTable>,
+    queue: Option<Queue>,
+}
+
+/// Where the system shows how many clients are in a listener's queue.
+#[derive(Debug)]
+enum Queue {
+    Tcp(SocketTable),
+    Unix(UnixQueue),
+}
+
+impl Queue {
+    fn of(address: &Address) -> Option<Queue> {
+        match address {
+            Address::Tcp(address) => SocketTable::open(*address).map(Queue::Tcp),
+            Address::Unix(_) => UnixQueue::open().map(Queue::Unix),
+        }
+    }
 }
 
 /// The outcome of one accept(2).
@@ -91,19 +112,19 @@ impl BoundListener {
         } else {
             first
         };
-        // The kernel limits the backlog to net.core.somaxconn (listen(2)).
-        let backlog = config.backlog.map_or(i32::MAX, |backlog| {
-            i32::try_from(backlog).unwrap_or(i32::MAX)
-        });
+        let backlog = backlog(config);
         set_inherited_options(&socket, config)?;
         let guard = match config.on_overload {
             OnOverload::Refuse => Some(guard(bound, only_v6)?),
             OnOverload::Backlog | OnOverload::Close => None,
         };
         listen(&socket, guard.as_ref(), backlog)?;
+        let address = bound.into();
         Ok(BoundListener {
+            file: None,
+            queue: Queue::of(&address),
             socket,
-            address: bound.into(),
+            address,
             name: ListenerName::default(),
             backlog,
             is_inherited: false,
@@ -112,8 +133,42 @@ impl BoundListener {
             other_family: None,
             is_shut_down: false,
             ignores_connects: false,
-            table: SocketTable::open(bound),
         })
+    }
+
+    /// Binds a Unix socket and listens. The sockets that it accepts inherit no options, and need
+    /// none: nothing is delayed, and the kernel knows when a peer is gone.
+    pub(crate) fn bind_unix(
+        path: &Path,
+        access: Access,
+        config: &Config,
+    ) -> io::Result<BoundListener> {
+        let backlog = backlog(config);
+        let (socket, file) = SocketFile::listen(path, access, backlog)?;
+        let address = Address::Unix(path.to_owned());
+        Ok(BoundListener {
+            file: Some(file),
+            queue: Queue::of(&address),
+            socket,
+            address,
+            name: ListenerName::default(),
+            backlog,
+            is_inherited: false,
+            is_shared: false,
+            guard: None,
+            other_family: None,
+            is_shut_down: false,
+            ignores_connects: false,
+        })
+    }
+
+    /// Whether it is a Unix socket that was made here.
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    fn is_unix(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
     }
 
     /// Keeps others from taking the port in the other address family. Must be called when all
@@ -143,16 +198,26 @@ impl BoundListener {
     }
 
     /// Takes over a socket that is bound and listens already.
+    ///
+    /// # Errors
+    /// The socket does not listen, or is no stream.
     pub(crate) fn inherit(
         socket: Socket,
         is_shared: bool,
         config: &Config,
     ) -> io::Result<BoundListener> {
+        if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+            let text = "it is no stream socket that listens";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         socket.set_nonblocking(true)?;
-        set_inherited_options(&socket, config)?;
         let address = Address::of(&socket)?;
-        let table = address.socket_addr().and_then(SocketTable::open);
+        if matches!(address, Address::Tcp(_)) {
+            set_inherited_options(&socket, config)?;
+        }
         Ok(BoundListener {
+            file: None,
+            queue: Queue::of(&address),
             socket,
             address,
             name: ListenerName::default(),
@@ -163,7 +228,6 @@ impl BoundListener {
             other_family: None,
             is_shut_down: false,
             ignores_connects: false,
-            table,
         })
     }
 
@@ -175,7 +239,12 @@ impl BoundListener {
     pub(crate) fn accept(&self) -> io::Result<Accepted> {
         let error = match self.socket.accept() {
             Ok((socket, address)) => {
-                return Ok(Accepted::Client(socket, Peer::accepted(&address)?));
+                if self.is_unix() {
+                    // As for TCP, but a Unix socket inherits it from no listener.
+                    let _ = socket.set_out_of_band_inline(true);
+                }
+                let peer = Peer::of(&socket, &address);
+                return Ok(Accepted::Client(socket, peer));
             }
             Err(error) => error,
         };
@@ -210,10 +279,23 @@ impl BoundListener {
             let _ = rustix::net::listen(&self.socket, 0);
         }
         // Mostly the queue is empty, and the table lists every socket of the machine.
-        if !self.has_client() {
+        if !self.is_closed_unix() && !self.has_client() {
             return Some(0);
         }
-        self.table.as_ref()?.length(self.inode()?)
+        self.queue_length()
+    }
+
+    /// A Unix socket that takes no more clients: poll(2) reports the shutdown(2) as a client.
+    fn is_closed_unix(&self) -> bool {
+        self.is_unix() && self.ignores_connects
+    }
+
+    fn queue_length(&self) -> Option<usize> {
+        let inode = self.inode()?;
+        match self.queue.as_ref()? {
+            Queue::Tcp(table) => table.length(inode),
+            Queue::Unix(queue) => queue.length(inode),
+        }
     }
 
     /// How many clients are in the kernel's queue and what they have sent, without accepting them.
@@ -223,8 +305,15 @@ impl BoundListener {
         if !self.has_client() {
             return Queued::default();
         }
-        let told = self.table.as_ref().zip(self.inode());
-        let told = told.and_then(|(table, inode)| table.queued(inode, until));
+        let told = match &self.queue {
+            Some(Queue::Tcp(table)) => self.inode().and_then(|inode| table.queued(inode, until)),
+            // What they have sent, nothing tells.
+            Some(Queue::Unix(_)) => self.queue_length().map(|clients| Queued {
+                clients,
+                unread_bytes: 0,
+            }),
+            None => None,
+        };
         let Queued {
             clients,
             unread_bytes,
@@ -244,6 +333,9 @@ impl BoundListener {
         if self.is_shut_down {
             return false;
         }
+        if self.is_closed_unix() {
+            return self.queue_length().is_some_and(|clients| clients > 0);
+        }
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
         !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
@@ -251,10 +343,19 @@ impl BoundListener {
     /// From now on the kernel drops the SYN of new connects, whose senders try again, first after a
     /// second. Connects that have begun go on. Returns whether that is new. Does nothing to a
     /// listener that was handed in.
+    ///
+    /// A Unix socket loses its name, so that the next server can have it, and new connects are
+    /// refused, by whatever name. Clients in the queue stay there, but for good: such a socket does
+    /// not listen again.
     pub(crate) fn ignore_connects(&mut self) -> io::Result<bool> {
         let is_new = !self.ignores_connects && !self.is_shut_down && !self.is_inherited;
         if is_new {
-            self.socket.attach_filter(NO_SYN)?;
+            if self.is_unix() {
+                self.file = None;
+                self.socket.shutdown(Shutdown::Read)?;
+            } else {
+                self.socket.attach_filter(NO_SYN)?;
+            }
             self.ignores_connects = true;
         }
         Ok(is_new)
@@ -270,8 +371,14 @@ impl BoundListener {
     /// Whether a connect has begun and has neither failed nor reached the queue; such a client may
     /// consider itself connected. `false`, too, if the system does not show that by the deadline.
     pub(crate) fn has_half_open(&self, until: Deadline) -> bool {
-        let table = self.table.as_ref().zip(self.inode());
-        let half_open = table.and_then(|(table, inode)| table.half_open(inode, until));
+        let half_open = match &self.queue {
+            Some(Queue::Tcp(table)) => {
+                let inode = self.inode();
+                inode.and_then(|inode| table.half_open(inode, until))
+            }
+            // A connect to a Unix socket is in the queue, or has not begun.
+            Some(Queue::Unix(_)) | None => None,
+        };
         half_open.is_some_and(|clients| clients > 0)
     }
 
@@ -349,6 +456,13 @@ impl AsFd for BoundListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The kernel limits the backlog to net.core.somaxconn (listen(2)).
+fn backlog(config: &Config) -> i32 {
+    config.backlog.map_or(i32::MAX, |backlog| {
+        i32::try_from(backlog).unwrap_or(i32::MAX)
+    })
 }
 
 fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {

@@ -17,9 +17,11 @@ pub(crate) mod logger;
 pub(crate) mod promise;
 pub(crate) mod quota;
 pub(crate) mod running_clock;
+pub(crate) mod socket_file;
 pub(crate) mod table;
 pub(crate) mod tick_time;
 pub(crate) mod turns;
+pub(crate) mod unix_queue;
 pub(crate) mod waker;
 
 use std::fmt;
