@@ -35,5 +35,6 @@ pub mod small;
 pub mod tagged;
 pub mod told;
 pub mod tool;
+pub mod unix;
 pub mod valve;
 pub mod wait;
