@@ -111,7 +111,7 @@ impl SocketFile {
     /// Removes the file if it still is this socket's: its name may be another server's by now, or
     /// gone. Must be called while the socket still answers, so that no start takes the name over
     /// between the look and the removal.
-    pub(crate) fn remove(&self) {
+    fn remove_if_own(&self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| FileId::of(&found) == self.id) {
             let _ = fs::remove_file(&self.path);
         }
@@ -120,7 +120,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        self.remove();
+        self.remove_if_own();
     }
 }
 
