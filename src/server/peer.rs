@@ -104,8 +104,8 @@ impl fmt::Display for Peer {
 pub enum Address {
     /// A TCP address and port.
     Tcp(SocketAddr),
-    /// The path of a Unix socket; a name in the abstract namespace, which a listener that was handed
-    /// in may have, begins with `@`.
+    /// The path of a Unix socket. `@` begins a name in the abstract namespace, which a listener
+    /// that was handed in may have.
     Unix(PathBuf),
 }
 
