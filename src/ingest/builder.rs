@@ -256,7 +256,7 @@ impl IngestBuilder {
             format: self.format(config),
             has_exact_times: sink.needs_exact_times(),
             pool: Pool::new(READ_BYTES, kept_buffers(config)),
-            ledger: ByteLedger::default(),
+            ledger: ByteLedger::new(self.server.listener_count()),
             sink: SinkState::default(),
         }
     }

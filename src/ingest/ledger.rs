@@ -19,14 +19,21 @@ pub(super) struct Entry {
 }
 
 /// The ledger of bytes. Each read is booked under one lock, so that the sums close at every look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ByteLedger {
-    bytes: Mutex<Bytes>,
+    /// By the index of the listener.
+    rows: Mutex<Vec<Bytes>>,
 }
 
 impl ByteLedger {
-    pub(super) fn book(&self, entry: &Entry) {
-        let mut bytes = self.bytes.lock();
+    pub(super) fn new(listeners: usize) -> Self {
+        ByteLedger {
+            rows: Mutex::new(vec![Bytes::default(); listeners]),
+        }
+    }
+
+    pub(super) fn book(&self, listener: usize, entry: &Entry) {
+        let bytes = &mut self.rows.lock()[listener];
         bytes.bytes_read += entry.read;
         bytes.message_bytes += entry.messages;
         bytes.framing_bytes += entry.framing;
@@ -36,7 +43,8 @@ impl ByteLedger {
         bytes.pending = (bytes.pending + entry.pending_after).saturating_sub(entry.pending_before);
     }
 
-    pub(super) fn read(&self) -> Bytes {
-        *self.bytes.lock()
+    /// The row of each listener, by its index.
+    pub(super) fn read(&self) -> Vec<Bytes> {
+        self.rows.lock().clone()
     }
 }

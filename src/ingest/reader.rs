@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
         entry.pending_before = self.pending_booked;
         entry.pending_after = self.incoming.rest().len() as u64;
         self.pending_booked = entry.pending_after;
-        self.ledger.book(entry);
+        self.ledger.book(self.origin.listener as usize, entry);
     }
 }
 

@@ -5,7 +5,7 @@ use super::batch::pool::Pool;
 use super::framing::Decoder;
 use super::ledger::ByteLedger;
 use super::sink::SinkState;
-use crate::server::{Layer, Report};
+use crate::server::{Bytes, Layer, Report};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -22,7 +22,11 @@ pub(super) struct Shared {
 
 impl Layer for Shared {
     fn complete(&self, report: &mut Report) {
-        report.bytes = self.ledger.read();
+        let rows = self.ledger.read();
+        report.bytes = Bytes::sum(&rows);
+        for (listener, bytes) in report.stats.listeners.iter_mut().zip(rows) {
+            listener.bytes = bytes;
+        }
         report.sink = self.sink.counts();
     }
 

@@ -152,15 +152,11 @@ impl<W> WeightedSemaphore<W> {
     }
 
     /// Refuses every later take and ends every waiter. What was granted stays granted.
-    /// Returns the messages that were waiting, and whom to wake.
-    pub fn close(&mut self) -> (u64, Vec<W>) {
+    /// Returns what was waiting, the head of the line first, and whom to wake.
+    pub fn close(&mut self) -> Vec<(Weight, W)> {
         self.closed = true;
-        let messages = std::mem::take(&mut self.waiting_messages);
-        let line = std::mem::take(&mut self.line);
-        (
-            messages,
-            line.into_values().map(|(_, waker)| waker).collect(),
-        )
+        self.waiting_messages = 0;
+        std::mem::take(&mut self.line).into_values().collect()
     }
 
     /// What is out: granted and not yet given back.

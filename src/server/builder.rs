@@ -68,6 +68,10 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         &self.config
     }
 
+    pub(crate) fn listener_count(&self) -> usize {
+        self.listeners.len()
+    }
+
     /// Adds a listener on `address`. Port 0 stands for any free port, which [`Server::local_addrs`]
     /// returns. `[::]` accepts IPv4 clients, too, unless another listener has an IPv4 address with
     /// the same port.

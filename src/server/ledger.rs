@@ -327,7 +327,7 @@ impl<R: Reason> fmt::Debug for Spans<R> {
 ///
 /// `bytes_read = message_bytes + framing_bytes + discarded + pending` holds in every reading, each
 /// term summed on its own.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bytes {
     /// Bytes read from connections.
@@ -350,6 +350,21 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// The sum of several rows.
+    pub(crate) fn sum<'a>(rows: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
+        let mut sum = Bytes::default();
+        for row in rows {
+            sum.bytes_read += row.bytes_read;
+            sum.message_bytes += row.message_bytes;
+            sum.framing_bytes += row.framing_bytes;
+            sum.discarded.add_all(&row.discarded);
+            sum.pending += row.pending;
+            sum.truncated += row.truncated;
+            sum.unterminated += row.unterminated;
+        }
+        sum
+    }
+
     /// Whether the equation holds.
     pub fn is_balanced(&self) -> bool {
         self.bytes_read

@@ -413,7 +413,9 @@ impl BoundListeners {
     pub(super) fn states(&self, config: &Config) -> Vec<ListenerState> {
         let listeners = self.listeners.iter().zip(&self.settings);
         listeners
-            .map(|((listener, _), own)| ListenerState::new(listener.name.clone(), own, config))
+            .map(|((listener, _), own)| {
+                ListenerState::new(listener.name.clone(), listener.address.clone(), own, config)
+            })
             .collect()
     }
 

@@ -50,7 +50,9 @@ pub use limits::{Malloc, MallocSetting, ResourceLimits};
 pub use listener::Listener;
 pub use peer::{Address, Peer};
 pub use peers::{Peers, PeersParseError};
-pub use report::{ConnectionInfo, ConsumerInfo, NotAccepting, Report, SinkCounts, Stats};
+pub use report::{
+    ConnectionInfo, ConsumerInfo, ListenerStats, NotAccepting, Report, SinkCounts, Stats,
+};
 
 pub use ends::connection::Connection;
 pub use ends::receiver::{Delivery, Received, Receiver};

@@ -54,7 +54,7 @@ impl Parts {
         promise: Promise,
         spawner: Option<Spawner>,
     ) -> Self {
-        let (quota, wakes) = Quota::new(config.buffer_limit());
+        let (quota, wakes) = Quota::new(config.buffer_limit(), listeners.len());
         let (reaper, events) = channel::bounded(limits.max_connections + 1);
         let (logger, logger_body) = Logger::new();
         let exits = Arc::new(Exits::new());
@@ -74,7 +74,7 @@ impl Parts {
             tick_time: TickTime::now(),
             ticks: AtomicU64::new(0),
             fixed_threads: listeners.len() + limits::OWN_THREADS as usize,
-            table: Arc::new(Table::new()),
+            table: Arc::new(Table::new(listeners.len())),
             busy_polling: BusyPolling::new(config.busy_poll),
             quota: Arc::new(quota),
             consumer: Arc::new(ConsumerState::new()),
@@ -123,7 +123,7 @@ impl Parts {
         let drop_rest = Box::new(move || {
             while let Ok(envelope) = queued.try_recv() {
                 quota.picked_up();
-                quota.nack(envelope.weight);
+                quota.nack(envelope.listener(), envelope.weight());
             }
         });
         let mut threads = Threads::new(Arc::clone(shared), drop_rest);

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use super::error::ServerError;
 use super::ledger::{
-    Bytes, Counters, DropReason, EndReason, NotAcceptingReason, RejectReason, Spans, counted,
+    Bytes, Counters, DropReason, EndReason, NotAcceptingReason, Reason, RejectReason, Spans,
+    counted,
 };
-use super::peer::Peer;
+use super::peer::{Address, Peer};
 use super::state::connection_state::{at, by};
 use crate::policy::{Activity, OverloadLevel, Weight};
 
 /// The server's ledger at one moment.
 ///
 /// `received = delivered + dropped + in_flight` holds in every reading, each term summed on its
-/// own; so does `accepted = ended + open`. [`is_balanced`](Stats::is_balanced) checks both.
+/// own; so does `accepted = ended + open`. Both hold for each listener, too, and the listeners' sum
+/// is the server's. [`is_balanced`](Stats::is_balanced) checks all of that.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -69,6 +71,7 @@ pub struct Stats {
     pub is_paused: bool,
     /// Why the server is not accepting, if so, as of the last tick. At `max_connections` that
     /// begins with the first client that is kept out; while connects are refused, with the refusal.
+    /// A listener at a limit of its own counts only where no listener accepts.
     pub not_accepting: Option<NotAccepting>,
     /// How long the server was not accepting, by reason. One reason counts at a time, so the sum is
     /// the total time.
@@ -81,13 +84,104 @@ pub struct Stats {
     pub log_lines_lost: u64,
     /// Time since the server started.
     pub uptime: Duration,
+    /// Of each listener, by its index.
+    pub listeners: Vec<ListenerStats>,
 }
 
 impl Stats {
-    /// Whether the ledger balances.
+    /// Whether the ledger balances, in all and for each listener.
     pub fn is_balanced(&self) -> bool {
-        self.received == self.delivered + self.dropped.total() + self.in_flight
-            && self.accepted == self.ended.total() + self.open
+        self.received == sum([self.delivered, self.dropped.total(), self.in_flight])
+            && self.accepted == sum([self.ended.total(), self.open])
+            && self.listeners.iter().all(|row| self.has_row(row))
+            && self.is_sum_of_listeners()
+    }
+
+    /// Whether a listener's row balances, and no count in it is below 0.
+    fn has_row(&self, row: &ListenerStats) -> bool {
+        row.is_balanced() && row.in_flight <= self.in_flight && row.open <= self.open
+    }
+
+    fn is_sum_of_listeners(&self) -> bool {
+        let rows = &self.listeners;
+        let of_all = |count: fn(&ListenerStats) -> u64| sum(rows.iter().map(count));
+        self.received == of_all(|row| row.received)
+            && self.delivered == of_all(|row| row.delivered)
+            && self.dropped == summed(rows, |row| &row.dropped)
+            && self.in_flight == of_all(|row| row.in_flight)
+            && self.starting == of_all(|row| row.starting)
+            && self.accepted == of_all(|row| row.accepted)
+            && self.open == of_all(|row| row.open)
+            && self.rejected == summed(rows, |row| &row.rejected)
+            && self.ended == summed(rows, |row| &row.ended)
+            && self.unread_ended == summed(rows, |row| &row.unread_ended)
+            && self.unread_rejected == summed(rows, |row| &row.unread_rejected)
+    }
+}
+
+/// A count that lacks a booking may have wrapped below 0, and the sum with it.
+fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::wrapping_add)
+}
+
+fn summed<R: Reason>(
+    rows: &[ListenerStats],
+    counters: fn(&ListenerStats) -> &Counters<R>,
+) -> Counters<R> {
+    let mut sum = Counters::default();
+    for row in rows {
+        sum.add_all(counters(row));
+    }
+    sum
+}
+
+/// One listener's row of the ledger. Its equations are those of [`Stats`] and of [`Bytes`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenerStats {
+    /// The listener's name, or its address if it has none.
+    pub name: Arc<str>,
+    /// Where the listener listens.
+    pub address: Address,
+    /// Messages that entered a send of one of its connections, or that a handler dropped before
+    /// one.
+    pub received: u64,
+    /// Messages of its connections that the consumer acknowledged as delivered.
+    pub delivered: u64,
+    /// Messages of its connections that were not delivered, by reason.
+    pub dropped: Counters<DropReason>,
+    /// Messages of its connections that are in the buffer, received by the consumer and not
+    /// acknowledged, or waiting in a send.
+    pub in_flight: u64,
+    /// Its clients that were taken from the kernel's queue and wait for a thread.
+    pub starting: u64,
+    /// Its connections that were given a handler.
+    pub accepted: u64,
+    /// Its connections whose handler has not returned.
+    pub open: u64,
+    /// Its clients that were rejected, by reason.
+    pub rejected: Counters<RejectReason>,
+    /// Its connections that ended, by reason.
+    pub ended: Counters<EndReason>,
+    /// Unread bytes of its connections that ended, by the reason of their end.
+    pub unread_ended: Counters<EndReason>,
+    /// Unread bytes of its clients that were rejected, by the reason for that.
+    pub unread_rejected: Counters<RejectReason>,
+    /// What became of the bytes that were read from its connections. All zeros where
+    /// [`Report::bytes`] is.
+    pub bytes: Bytes,
+    /// Why this listener is not accepting, if so, as [`Stats::not_accepting`] says of the server.
+    pub not_accepting: Option<NotAccepting>,
+    /// How long the listener was not accepting, by reason.
+    pub not_accepting_seconds: Spans<NotAcceptingReason>,
+}
+
+impl ListenerStats {
+    /// Whether the row balances: its messages, its connections and its bytes.
+    pub fn is_balanced(&self) -> bool {
+        self.received == sum([self.delivered, self.dropped.total(), self.in_flight])
+            && self.accepted == sum([self.ended.total(), self.open])
+            && self.bytes.is_balanced()
     }
 }
 
@@ -135,9 +229,10 @@ pub struct SinkCounts {
 }
 
 impl Report {
-    /// Whether both ledgers balance.
+    /// Whether both ledgers balance, in all and for each listener.
     pub fn is_balanced(&self) -> bool {
-        self.stats.is_balanced() && self.bytes.is_balanced()
+        let rows = self.stats.listeners.iter().map(|row| &row.bytes);
+        self.stats.is_balanced() && self.bytes.is_balanced() && self.bytes == Bytes::sum(rows)
     }
 
     /// The ledger of a server that has not ended.
@@ -177,6 +272,8 @@ pub struct ConnectionInfo {
     /// The name of the listener that accepted the connection; without a name, that listener's
     /// address.
     pub listener: Arc<str>,
+    /// The index of that listener, as in [`Stats::listeners`].
+    pub listener_index: usize,
     /// The text of the connection says the listener.
     pub(crate) is_listener_in_text: bool,
     /// What the connection's handler is doing.

@@ -289,22 +289,18 @@ impl Server {
     }
 
     /// The ledger now, or the final ledger once [`wait`](Server::wait) has returned. Takes two
-    /// short locks and walks the open connections.
+    /// short locks, and a third for an ingest.
     pub fn stats(&self) -> Stats {
-        self.report_without_layer().stats
+        self.report().stats
     }
 
     /// The report so far, or the final report once [`wait`](Server::wait) has returned.
     pub fn report(&self) -> Report {
-        self.complete(self.report_without_layer())
-    }
-
-    fn report_without_layer(&self) -> Report {
         // The lock is held while the server ends, and the shared ledger is right until then.
-        match self.state.try_lock().as_deref() {
+        self.complete(match self.state.try_lock().as_deref() {
             Some(State::Over(report)) => (**report).clone(),
             _ => Report::so_far(self.shared.stats()),
-        }
+        })
     }
 
     /// Asks the sink to reopen what it writes to, and returns at once. The sink does so within a

@@ -63,7 +63,7 @@ fn run(book: Book) -> [bool; 3] {
     reader.incoming.pending.clear();
     book(&mut reader, entry);
     let after_end = closes();
-    let bytes = shared.ledger.read();
+    let bytes = shared.ledger.read()[0];
     if after_end {
         let whole = (INPUT.len() + MORE.len()) as u64;
         let discarded = [Discard::Truncated, Discard::Reset].map(|why| bytes.discarded.get(why));
@@ -104,14 +104,17 @@ fn the_ledger_does_not_close_with_a_booking_left_out() {
             });
         }),
         ("pending, as it comes", |reader, entry| {
-            reader.ledger.book(&entry);
+            reader.ledger.book(0, &entry);
         }),
         ("pending, as it goes", |reader, entry| {
             let pending_after = reader.incoming.pending.len() as u64;
-            reader.ledger.book(&Entry {
-                pending_after,
-                ..entry
-            });
+            reader.ledger.book(
+                0,
+                &Entry {
+                    pending_after,
+                    ..entry
+                },
+            );
         }),
     ];
     for (left_out, book) in ways {
@@ -128,7 +131,7 @@ fn a_count_alone_reserves_nothing() {
         (Framing::LengthPrefixed, &[0, 16, 0, 0]),
     ] {
         let decoder = Decoder::new(framing, 1 << 20, Oversize::Truncate);
-        let (pool, ledger) = (Pool::new(64, 1), ByteLedger::default());
+        let (pool, ledger) = (Pool::new(64, 1), ByteLedger::new(1));
         let format = server().1.format;
         let mut reader = Reader::new(&pool, &ledger, format, decoder);
         reader.incoming.pending.append(header);
@@ -148,7 +151,7 @@ fn a_count_alone_reserves_nothing() {
 fn no_buffer_of_the_pool_is_lost() {
     const BUFFER: usize = 8 << 10;
     for framing in [OutputFraming::Lines, OutputFraming::LengthPrefixed] {
-        let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::default());
+        let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::new(1));
         let format = BatchFormat {
             framing,
             ..server().1.format
@@ -204,7 +207,7 @@ fn what_one_read_brings_leaves_in_batches_that_are_each_within_their_limit() {
     for framing in OUTPUTS {
         for (from, unit) in inputs {
             for buffer_messages in [8, 80, 1 << 20] {
-                let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::default());
+                let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::new(1));
                 let config = crate::server::Config {
                     buffer_messages,
                     ..Default::default()

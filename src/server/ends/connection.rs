@@ -137,7 +137,7 @@ impl Connection {
     /// Counts messages that a handler dropped without sending them, as
     /// [`Sender::record_dropped`](super::sender::Sender::record_dropped) does.
     pub(crate) fn record_dropped(&self, reason: DropReason, messages: u64) {
-        self.shared.quota.dropped(reason, messages);
+        self.shared.quota.dropped(&self.state, reason, messages);
     }
 
     /// Whether the server is draining or this connection was ended. A handler that does not read

@@ -268,15 +268,17 @@ impl<T> Receiver<T> {
 
     fn deliver(&mut self, envelope: Envelope<T>) -> Delivery<T> {
         self.quota.picked_up();
-        let Envelope { item, weight } = envelope;
+        let (weight, listener) = (envelope.weight(), envelope.listener());
         if let Some(linger) = &mut self.linger {
             linger.took(weight.bytes);
         }
         let receipt = Receipt {
             rest: weight,
+            listener,
             quota: Arc::clone(&self.quota),
             is_settled: false,
         };
+        let item = envelope.item;
         Delivery { item, receipt }
     }
 }
@@ -303,6 +305,8 @@ pub struct Delivery<T> {
 /// Counts an item as delivered or refused when told so, and otherwise as lost on drop.
 struct Receipt {
     rest: Weight,
+    /// The index of the listener whose connection sent the item.
+    listener: usize,
     quota: Arc<Quota>,
     is_settled: bool,
 }
@@ -320,16 +324,14 @@ impl<T> Delivery<T> {
 
     /// Acknowledges the whole item as delivered, and returns the item.
     pub fn ack(mut self) -> T {
-        self.receipt.is_settled = true;
-        self.receipt.quota.delivered(self.receipt.rest);
+        self.receipt.deliver();
         self.item
     }
 
     /// Counts what remains of the item, which can never be delivered, as dropped
     /// ([`Refused`](crate::DropReason::Refused)). The server goes on.
     pub fn refuse(mut self) {
-        self.receipt.is_settled = true;
-        self.receipt.quota.refused(self.receipt.rest);
+        self.receipt.refuse();
     }
 
     /// Passes the item to `deliver`, and counts it as delivered, as refused for the error that is
@@ -341,14 +343,12 @@ impl<T> Delivery<T> {
         let Delivery { item, mut receipt } = self;
         match deliver(item) {
             Ok(()) => {
-                receipt.is_settled = true;
-                receipt.quota.delivered(receipt.rest);
+                receipt.deliver();
                 Ok(None)
             }
             Err(error) if error.is::<Fatal>() => Err(error),
             Err(error) => {
-                receipt.is_settled = true;
-                receipt.quota.refused(receipt.rest);
+                receipt.refuse();
                 Ok(Some(error))
             }
         }
@@ -360,15 +360,30 @@ impl<T> Delivery<T> {
         let messages = messages.min(self.receipt.rest.messages);
         if messages > 0 {
             self.receipt.rest.messages -= messages;
-            self.receipt.quota.delivered_some(messages);
+            let Receipt {
+                quota, listener, ..
+            } = &self.receipt;
+            quota.delivered_some(*listener, messages);
         }
+    }
+}
+
+impl Receipt {
+    fn deliver(&mut self) {
+        self.is_settled = true;
+        self.quota.delivered(self.listener, self.rest);
+    }
+
+    fn refuse(&mut self) {
+        self.is_settled = true;
+        self.quota.refused(self.listener, self.rest);
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.quota.nack(self.rest);
+            self.quota.nack(self.listener, self.rest);
         }
     }
 }
@@ -398,7 +413,7 @@ mod tests {
             messages: 1,
             bytes: 1,
         };
-        let (quota, wakes) = Quota::new(limit);
+        let (quota, wakes) = Quota::new(limit, 1);
         let (_sender, receiver) = bounded(1);
         let (quota, state) = (Arc::new(quota), Arc::new(ConsumerState::new()));
         let mut linger = Linger::new(0.0, Duration::from_secs(3600));

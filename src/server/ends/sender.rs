@@ -18,10 +18,37 @@ use crate::server::ledger::{DropReason, EndReason};
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::quota::{Acquired, Quota, SendWait, Unavailable};
 
-/// An item in the channel, with its weight. Boxed in the channel, so that a slot is one word.
+/// An item in the channel, with its weight and its listener. Boxed in the channel, so that a slot
+/// is one word.
 pub(crate) struct Envelope<T> {
     pub(crate) item: T,
-    pub(crate) weight: Weight,
+    bytes: u64,
+    /// [`MAX_MESSAGES`] at most.
+    messages: u32,
+    listener: u32,
+}
+
+impl<T> Envelope<T> {
+    fn new(item: T, weight: Weight, listener: usize) -> Self {
+        Envelope {
+            item,
+            bytes: weight.bytes,
+            messages: weight.messages as u32,
+            listener: listener as u32,
+        }
+    }
+
+    pub(crate) fn weight(&self) -> Weight {
+        Weight {
+            messages: self.messages.into(),
+            bytes: self.bytes,
+        }
+    }
+
+    /// The index of the listener whose connection sent the item.
+    pub(crate) fn listener(&self) -> usize {
+        self.listener as usize
+    }
 }
 
 /// The sending end of the buffer: sends a handler's messages to the consumer.
@@ -208,7 +235,8 @@ impl<T: Weigh> Sender<T> {
     /// Counts messages that the handler drops without sending them: as received, and as dropped for
     /// `reason`. At most 2^32 - 1 at a time.
     pub fn record_dropped(&self, reason: DropReason, messages: u64) {
-        self.quota.dropped(reason, messages.min(MAX_MESSAGES));
+        self.quota
+            .dropped(&self.state, reason, messages.min(MAX_MESSAGES));
     }
 
     /// Counts messages that the handler still holds after a send that ended its connection: as
@@ -222,18 +250,19 @@ impl<T: Weigh> Sender<T> {
     /// counts as a message at least, and there are as many slots as messages. A timeout here would
     /// be a bug of this crate, and is counted.
     fn put(&self, item: T, weight: Weight) -> Result<(), SendError<T>> {
-        let envelope = Box::new(Envelope { item, weight });
+        let listener = self.state.listener.index();
+        let envelope = Box::new(Envelope::new(item, weight, listener));
         match self.channel.send_timeout(envelope, self.send_timeout) {
             Ok(()) => {
                 self.state.add_messages(weight.messages);
                 Ok(())
             }
             Err(SendTimeoutError::Timeout(envelope)) => {
-                self.quota.undo(weight, DropReason::NoSlot);
+                self.quota.undo(listener, weight, DropReason::NoSlot);
                 Err(SendError::Full(envelope.item))
             }
             Err(SendTimeoutError::Disconnected(envelope)) => {
-                self.quota.undo(weight, DropReason::Shutdown);
+                self.quota.undo(listener, weight, DropReason::Shutdown);
                 Err(SendError::Closed(envelope.item))
             }
         }

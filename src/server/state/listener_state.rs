@@ -5,11 +5,13 @@ use super::connection_state::ListenerName;
 use crate::policy::WatchLimits;
 use crate::server::config::{Config, FirstByteTimeout};
 use crate::server::listener_settings::ListenerSettings;
+use crate::server::peer::Address;
 use crate::server::peers::Access;
 
 #[derive(Debug)]
 pub(crate) struct ListenerState {
     pub(crate) name: ListenerName,
+    pub(crate) address: Address,
     /// The most of the server's connections that may be this listener's.
     pub(crate) max_connections: Option<usize>,
     pub(crate) rate_limit: Option<u64>,
@@ -19,10 +21,16 @@ pub(crate) struct ListenerState {
 }
 
 impl ListenerState {
-    pub(crate) fn new(name: ListenerName, own: &ListenerSettings, common: &Config) -> Self {
+    pub(crate) fn new(
+        name: ListenerName,
+        address: Address,
+        own: &ListenerSettings,
+        common: &Config,
+    ) -> Self {
         let first_byte_timeout = own.first_byte_timeout.unwrap_or(common.first_byte_timeout);
         ListenerState {
             name,
+            address,
             max_connections: own.max_connections,
             rate_limit: own.rate_limit.unwrap_or(common.rate_limit),
             first_byte_timeout,

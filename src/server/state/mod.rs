@@ -39,9 +39,9 @@ use rustix::process::Pid;
 use crate::policy::OverloadLevel;
 use crate::server::config::Config;
 use crate::server::error::{ServerError, drop_caught};
-use crate::server::ledger::{DropReason, EndReason, RejectReason, Spans, counted};
+use crate::server::ledger::{Bytes, DropReason, EndReason, RejectReason, Spans, counted};
 use crate::server::limits::ResourceLimits;
-use crate::server::report::{ConsumerInfo, Stats};
+use crate::server::report::{ConsumerInfo, ListenerStats, Stats};
 use accepting::Accepting;
 use admission::Admission;
 use busy_polling::BusyPolling;
@@ -218,10 +218,35 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let connections = self.table.counts();
-        let messages = self.quota.counts();
+        let (table, connection_rows) = self.table.read();
+        let connections = table.connections;
+        let (messages, message_rows) = self.quota.read();
         let snapshot = *self.snapshot.lock();
-        let ((not_accepting, not_accepting_seconds), _) = self.accepting.read(self.now());
+        let (accepting, accepting_rows) = self.accepting.read(self.now());
+        let (not_accepting, not_accepting_seconds) = accepting;
+        let rows = connection_rows.iter().zip(message_rows).zip(accepting_rows);
+        let listeners = self.listeners.iter().zip(rows).map(
+            |(listener, ((connections, messages), (not_accepting, not_accepting_seconds)))| {
+                ListenerStats {
+                    name: listener.name.shared(),
+                    address: listener.address.clone(),
+                    received: messages.received,
+                    delivered: messages.delivered,
+                    dropped: messages.dropped,
+                    in_flight: messages.in_flight,
+                    starting: connections.starting,
+                    accepted: connections.accepted,
+                    open: connections.open,
+                    rejected: connections.rejected,
+                    ended: connections.ended,
+                    unread_ended: connections.unread_ended,
+                    unread_rejected: connections.unread_rejected,
+                    bytes: Bytes::default(),
+                    not_accepting,
+                    not_accepting_seconds,
+                }
+            },
+        );
         Stats {
             received: messages.received,
             delivered: messages.delivered,
@@ -238,9 +263,9 @@ impl Shared {
             unread_bytes: connections.unread_ended.total() + connections.unread_rejected.total(),
             unread_ended: connections.unread_ended,
             unread_rejected: connections.unread_rejected,
-            accept_failures: connections.accept_failures,
-            threads: self.fixed_threads + connections.unjoined,
-            threads_peak: self.fixed_threads + connections.unjoined_peak,
+            accept_failures: table.accept_failures,
+            threads: self.fixed_threads + table.unjoined,
+            threads_peak: self.fixed_threads + table.unjoined_peak,
             overload: snapshot.level,
             is_paused: snapshot.is_paused,
             not_accepting,
@@ -252,6 +277,7 @@ impl Shared {
             },
             log_lines_lost: self.logger.lost(),
             uptime: self.started.elapsed(),
+            listeners: listeners.collect(),
         }
     }
 }

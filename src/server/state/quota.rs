@@ -18,6 +18,17 @@ use crate::policy::{Acquire, Activity, Breach, Cancel, Sample, Weight, WeightedS
 use crate::server::deadline::MAX_PARK;
 use crate::server::ledger::{Counters, DropReason, EndReason};
 
+/// The message side of the ledger, of one listener's connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MessageCounts {
+    pub(crate) received: u64,
+    pub(crate) delivered: u64,
+    pub(crate) dropped: Counters<DropReason>,
+    /// Granted or waiting, by this row's own count, which wraps below 0 where a booking was left
+    /// out. All rows together are the semaphore's.
+    pub(crate) in_flight: u64,
+}
+
 /// The message side of the ledger, as one consistent reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -64,9 +75,8 @@ pub(crate) enum SendWait {
 #[derive(Debug)]
 struct Inner {
     semaphore: WeightedSemaphore<Arc<ConnectionState>>,
-    received: u64,
-    delivered: u64,
-    dropped: Counters<DropReason>,
+    /// By the index of the listener.
+    rows: Vec<MessageCounts>,
     lost_to_full: u64,
     /// The drop reason of messages that waited at the close or come after it.
     closed_for: DropReason,
@@ -91,13 +101,11 @@ pub(crate) struct Quota {
 impl Quota {
     /// The quota, and a channel that wakes the consumer when a sender begins to wait or the quota
     /// is closed.
-    pub(crate) fn new(limit: Weight) -> (Quota, Receiver<()>) {
+    pub(crate) fn new(limit: Weight, listeners: usize) -> (Quota, Receiver<()>) {
         let (wake_consumer, wakes) = bounded(1);
         let inner = Inner {
             semaphore: WeightedSemaphore::new(limit),
-            received: 0,
-            delivered: 0,
-            dropped: Counters::default(),
+            rows: vec![MessageCounts::default(); listeners],
             lost_to_full: 0,
             closed_for: DropReason::Shutdown,
             nacked_as: DropReason::SinkFailed,
@@ -124,31 +132,40 @@ impl Quota {
         weight: Weight,
         send_wait: SendWait,
     ) -> Acquired {
+        let listener = state.listener.index();
         {
             let mut inner = self.inner.lock();
-            inner.received += weight.messages;
+            inner.rows[listener].received += weight.messages;
             if let Some(end) = state.ended().filter(|&end| refuses_sends(end)) {
                 // These messages were read along with the one whose wait was too long.
                 if end == EndReason::SendTimeout {
                     inner.lost_to_full += weight.messages;
                 }
-                return inner.refuse(drop_reason(end), weight.messages);
+                return inner.refuse(listener, drop_reason(end), weight.messages);
             }
             let answer = match send_wait {
                 SendWait::Never => inner.semaphore.try_acquire(weight),
                 _ => inner.semaphore.acquire(weight, || Arc::clone(state)),
             };
             match answer {
-                Acquire::Granted => return Acquired::Granted,
-                Acquire::Queued(ticket) => *state.wait.lock() = WaitState::Queued(ticket),
+                Acquire::Granted => {
+                    inner.rows[listener].in_flight += weight.messages;
+                    return Acquired::Granted;
+                }
+                Acquire::Queued(ticket) => {
+                    inner.rows[listener].in_flight += weight.messages;
+                    *state.wait.lock() = WaitState::Queued(ticket);
+                }
                 Acquire::Busy => {
                     inner.lost_to_full += weight.messages;
-                    return inner.refuse(DropReason::Full, weight.messages);
+                    return inner.refuse(listener, DropReason::Full, weight.messages);
                 }
-                Acquire::TooHeavy => return inner.refuse(DropReason::Oversize, weight.messages),
+                Acquire::TooHeavy => {
+                    return inner.refuse(listener, DropReason::Oversize, weight.messages);
+                }
                 Acquire::Closed => {
                     let reason = inner.closed_for;
-                    return inner.refuse(reason, weight.messages);
+                    return inner.refuse(listener, reason, weight.messages);
                 }
             }
         }
@@ -172,7 +189,9 @@ impl Quota {
         }
         match inner.semaphore.try_acquire(weight) {
             Acquire::Granted => {
-                inner.received += weight.messages;
+                let row = &mut inner.rows[state.listener.index()];
+                row.received += weight.messages;
+                row.in_flight += weight.messages;
                 Ok(())
             }
             Acquire::Busy | Acquire::Queued(_) => Err(Unavailable::Busy),
@@ -285,10 +304,10 @@ impl Quota {
     }
 
     /// Counts messages that are dropped before they are sent, as received and as dropped.
-    pub(crate) fn dropped(&self, reason: DropReason, messages: u64) {
-        let mut inner = self.inner.lock();
-        inner.received += messages;
-        inner.dropped.add(reason, messages);
+    pub(crate) fn dropped(&self, state: &ConnectionState, reason: DropReason, messages: u64) {
+        let row = &mut self.inner.lock().rows[state.listener.index()];
+        row.received += messages;
+        row.dropped.add(reason, messages);
     }
 
     /// Counts messages that are not sent because an earlier send was refused: as received, and as
@@ -299,14 +318,17 @@ impl Quota {
             Some(end) => drop_reason(end),
             None => inner.closed_for,
         };
-        inner.received += messages;
-        inner.dropped.add(reason, messages);
+        let row = &mut inner.rows[state.listener.index()];
+        row.received += messages;
+        row.dropped.add(reason, messages);
     }
 
     /// Returns the capacity of an item that could not be put into the channel, and counts it as
     /// dropped.
-    pub(crate) fn undo(&self, weight: Weight, reason: DropReason) {
-        self.settle(weight, |inner| inner.dropped.add(reason, weight.messages));
+    pub(crate) fn undo(&self, listener: usize, weight: Weight, reason: DropReason) {
+        self.settle(listener, weight, |row, _| {
+            row.dropped.add(reason, weight.messages);
+        });
     }
 
     // ---- out of the buffer
@@ -317,10 +339,12 @@ impl Quota {
     }
 
     /// The consumer acknowledged some messages of an item.
-    pub(crate) fn delivered_some(&self, messages: u64) {
+    pub(crate) fn delivered_some(&self, listener: usize, messages: u64) {
         let wake = {
             let mut inner = self.inner.lock();
-            inner.delivered += messages;
+            let row = &mut inner.rows[listener];
+            row.delivered += messages;
+            row.in_flight = row.in_flight.wrapping_sub(messages);
             let woken = inner.semaphore.give_back(Weight { messages, bytes: 0 });
             Inner::granted(woken)
         };
@@ -328,37 +352,47 @@ impl Quota {
     }
 
     /// The consumer acknowledged the rest of an item.
-    pub(crate) fn delivered(&self, rest: Weight) {
+    pub(crate) fn delivered(&self, listener: usize, rest: Weight) {
         self.held.fetch_sub(1, Ordering::Relaxed);
-        self.settle(rest, |inner| inner.delivered += rest.messages);
+        self.settle(listener, rest, |row, _| row.delivered += rest.messages);
     }
 
     /// The consumer dropped the rest of an item without an ack.
-    pub(crate) fn nack(&self, rest: Weight) {
+    pub(crate) fn nack(&self, listener: usize, rest: Weight) {
         self.held.fetch_sub(1, Ordering::Relaxed);
-        self.settle(rest, |inner| {
-            inner.dropped.add(inner.nacked_as, rest.messages)
+        self.settle(listener, rest, |row, nacked_as| {
+            row.dropped.add(nacked_as, rest.messages);
         });
     }
 
     /// The consumer refused the rest of an item, which can never be delivered.
-    pub(crate) fn refused(&self, rest: Weight) {
+    pub(crate) fn refused(&self, listener: usize, rest: Weight) {
         self.held.fetch_sub(1, Ordering::Relaxed);
-        self.settle(rest, |inner| {
-            inner.dropped.add(DropReason::Refused, rest.messages);
+        self.settle(listener, rest, |row, _| {
+            row.dropped.add(DropReason::Refused, rest.messages);
         });
     }
 
     /// Whether the consumer has dropped an item without an ack; `true` only once.
     pub(crate) fn is_first_nack(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.dropped.get(DropReason::SinkFailed) > 0 && !self.nacked.swap(true, Ordering::Relaxed)
+        let has_nacked = |row: &MessageCounts| row.dropped.get(DropReason::SinkFailed) > 0;
+        let has_nacked = self.inner.lock().rows.iter().any(has_nacked);
+        has_nacked && !self.nacked.swap(true, Ordering::Relaxed)
     }
 
-    fn settle(&self, rest: Weight, book: impl FnOnce(&mut Inner)) {
+    /// Returns the capacity of what is left of an item. `book` is given the row of its listener and
+    /// the drop reason of items without an ack.
+    fn settle(
+        &self,
+        listener: usize,
+        rest: Weight,
+        book: impl FnOnce(&mut MessageCounts, DropReason),
+    ) {
         let wake = {
-            let mut inner = self.inner.lock();
-            book(&mut inner);
+            let inner = &mut *self.inner.lock();
+            let row = &mut inner.rows[listener];
+            row.in_flight = row.in_flight.wrapping_sub(rest.messages);
+            book(row, inner.nacked_as);
             let woken = inner.semaphore.finish(rest);
             Inner::granted(woken)
         };
@@ -375,8 +409,11 @@ impl Quota {
                 return;
             }
             inner.closed_for = reason;
-            let (messages, woken) = inner.semaphore.close();
-            inner.dropped.add(reason, messages);
+            let line = inner.semaphore.close();
+            for (weight, state) in &line {
+                inner.rows[state.listener.index()].drop_waiting(reason, weight.messages);
+            }
+            let woken = line.into_iter().map(|(_, state)| state).collect();
             Inner::out_of_line(woken, WaitState::Refused(reason))
         };
         wake_all(wake);
@@ -414,7 +451,8 @@ impl Quota {
     /// The number of messages that were delivered or dropped.
     pub(crate) fn finished(&self) -> u64 {
         let inner = self.inner.lock();
-        inner.delivered + inner.dropped.total()
+        let finished = |row: &MessageCounts| row.delivered + row.dropped.total();
+        inner.rows.iter().map(finished).sum()
     }
 
     /// Whether a sender waits while the consumer holds items that would free capacity.
@@ -423,22 +461,43 @@ impl Quota {
     }
 
     pub(crate) fn counts(&self) -> Counts {
+        self.inner.lock().counts()
+    }
+
+    /// All counts, and those of each listener by its index.
+    pub(crate) fn read(&self) -> (Counts, Vec<MessageCounts>) {
         let inner = self.inner.lock();
-        Counts {
-            received: inner.received,
-            delivered: inner.delivered,
-            dropped: inner.dropped,
-            in_flight: inner.semaphore.in_flight(),
-            used: inner.semaphore.used(),
-            waiting: inner.semaphore.waiting(),
-            lost_to_full: inner.lost_to_full,
-        }
+        (inner.counts(), inner.rows.clone())
+    }
+}
+
+impl MessageCounts {
+    /// A send's wait was ended.
+    fn drop_waiting(&mut self, reason: DropReason, messages: u64) {
+        self.in_flight = self.in_flight.wrapping_sub(messages);
+        self.dropped.add(reason, messages);
     }
 }
 
 impl Inner {
-    fn refuse(&mut self, reason: DropReason, messages: u64) -> Acquired {
-        self.dropped.add(reason, messages);
+    fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            in_flight: self.semaphore.in_flight(),
+            used: self.semaphore.used(),
+            waiting: self.semaphore.waiting(),
+            lost_to_full: self.lost_to_full,
+            ..Counts::default()
+        };
+        for row in &self.rows {
+            counts.received += row.received;
+            counts.delivered += row.delivered;
+            counts.dropped.add_all(&row.dropped);
+        }
+        counts
+    }
+
+    fn refuse(&mut self, listener: usize, reason: DropReason, messages: u64) -> Acquired {
+        self.rows[listener].dropped.add(reason, messages);
         Acquired::Refused(reason)
     }
 
@@ -460,7 +519,7 @@ impl Inner {
         };
         *wait = WaitState::Refused(reason);
         drop(wait);
-        self.dropped.add(reason, weight.messages);
+        self.rows[state.listener.index()].drop_waiting(reason, weight.messages);
         if full {
             self.lost_to_full += weight.messages;
         }

@@ -26,7 +26,7 @@ use crate::policy::{Activity, Coalesce, Finding, Pace, Sample, Watch};
 use crate::server::ledger::{Counters, EndReason, RejectReason};
 use crate::server::report::ConnectionInfo;
 
-/// The connection side of the ledger.
+/// The connection side of the ledger, of one listener or in all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ConnectionCounts {
     pub(crate) accepted: u64,
@@ -38,6 +38,13 @@ pub(crate) struct ConnectionCounts {
     /// Bytes that nobody read, of connections that ended and of clients that were rejected.
     pub(crate) unread_ended: Counters<EndReason>,
     pub(crate) unread_rejected: Counters<RejectReason>,
+}
+
+/// One reading of the table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TableCounts {
+    /// `open` is what is in the table, by no row's own count.
+    pub(crate) connections: ConnectionCounts,
     pub(crate) accept_failures: u64,
     /// Handlers' threads that are not joined: now, and the most so far.
     pub(crate) unjoined: usize,
@@ -70,6 +77,7 @@ impl Entry {
             peer: state.peer(),
             balancer: state.balancer(),
             listener: state.listener.shared(),
+            listener_index: state.listener.index(),
             is_listener_in_text: state.listener.is_in_texts(),
             state: sample.activity,
             in_state: self.watch.in_activity_of(&sample),
@@ -117,7 +125,10 @@ struct Inner {
     making: usize,
     last_id: u64,
     last_thread: u64,
-    counts: ConnectionCounts,
+    /// By the index of the listener.
+    rows: Vec<ConnectionCounts>,
+    accept_failures: u64,
+    unjoined_peak: usize,
     is_draining: bool,
     is_closed: bool,
 }
@@ -135,23 +146,33 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(listeners: usize) -> Self {
+        let inner = Inner {
+            rows: vec![ConnectionCounts::default(); listeners],
+            ..Inner::default()
+        };
         Table {
-            inner: CrowdLock::default(),
+            inner: CrowdLock::new(inner),
             lacks_thread: AtomicBool::new(false),
             thread_changes: AtomicU64::new(0),
             max_making: available_parallelism().map_or(2, NonZero::get) + 1,
         }
     }
 
-    pub(crate) fn rejected(&self, reason: RejectReason, clients: u64, unread_bytes: u64) {
+    pub(crate) fn rejected(
+        &self,
+        listener: usize,
+        reason: RejectReason,
+        clients: u64,
+        unread_bytes: u64,
+    ) {
         let mut inner = self.inner.lock();
-        inner.counts.reject(reason, clients, unread_bytes);
+        inner.rows[listener].reject(reason, clients, unread_bytes);
     }
 
     /// Counts that the system lacked what an acceptor needed to accept a client.
     pub(crate) fn accept_failed(&self) {
-        self.inner.lock().counts.accept_failures += 1;
+        self.inner.lock().accept_failures += 1;
     }
 
     /// Keeps the permit of a peer's address, which was taken on the connection's thread, until the
@@ -166,11 +187,13 @@ impl Table {
 
     /// Counts a connection whose handler has returned, and takes it out of the table, whose
     /// reference would keep the socket open.
-    pub(crate) fn ended(&self, id: u64, reason: EndReason, unread_bytes: u64) {
+    pub(crate) fn ended(&self, state: &ConnectionState, reason: EndReason, unread_bytes: u64) {
         let mut inner = self.inner.lock();
-        inner.counts.ended.add(reason, 1);
-        inner.counts.unread_ended.add(reason, unread_bytes);
-        let entry = inner.connections.remove(&id);
+        let row = &mut inner.rows[state.listener.index()];
+        row.open = row.open.wrapping_sub(1);
+        row.ended.add(reason, 1);
+        row.unread_ended.add(reason, unread_bytes);
+        let entry = inner.connections.remove(&state.id);
         if let Some(entry) = &entry
             && let Some(number) = entry.thread
             && let Some(thread) = inner.threads.get_mut(&number)
@@ -381,12 +404,34 @@ impl Table {
         all
     }
 
-    pub(crate) fn counts(&self) -> ConnectionCounts {
+    pub(crate) fn counts(&self) -> TableCounts {
+        self.inner.lock().counts()
+    }
+
+    /// All counts, and those of each listener by its index.
+    pub(crate) fn read(&self) -> (TableCounts, Vec<ConnectionCounts>) {
         let inner = self.inner.lock();
-        ConnectionCounts {
-            open: (inner.connections.len() as u64).saturating_sub(inner.counts.starting),
-            unjoined: inner.threads.len(),
-            ..inner.counts
+        (inner.counts(), inner.rows.clone())
+    }
+}
+
+impl Inner {
+    fn counts(&self) -> TableCounts {
+        let mut all = ConnectionCounts::default();
+        for row in &self.rows {
+            all.accepted += row.accepted;
+            all.starting += row.starting;
+            all.rejected.add_all(&row.rejected);
+            all.ended.add_all(&row.ended);
+            all.unread_ended.add_all(&row.unread_ended);
+            all.unread_rejected.add_all(&row.unread_rejected);
+        }
+        all.open = (self.connections.len() as u64).saturating_sub(all.starting);
+        TableCounts {
+            connections: all,
+            accept_failures: self.accept_failures,
+            unjoined: self.threads.len(),
+            unjoined_peak: self.unjoined_peak,
         }
     }
 }
@@ -457,11 +502,12 @@ mod tests {
 
     #[test]
     fn the_ledger_does_not_close_with_a_connection_left_out() {
-        let left_out: [fn(&mut Inner); 5] = [
-            |inner| inner.counts.starting += 1,
-            |inner| inner.counts.accepted -= 1,
-            |inner| inner.counts.accepted += 1,
-            |inner| inner.counts.ended = Counters::default(),
+        let left_out: [fn(&mut Inner); 6] = [
+            |inner| inner.rows[0].starting += 1,
+            |inner| inner.rows[0].accepted -= 1,
+            |inner| inner.rows[0].accepted += 1,
+            |inner| inner.rows[0].open -= 1,
+            |inner| inner.rows[0].ended = Counters::default(),
             |inner| drop(std::mem::take(&mut inner.connections)),
         ];
         for leave_out in left_out {

@@ -228,7 +228,7 @@ fn run<T>(
         EndReason::Eof => 0,
         _ => state.unread_bytes(),
     };
-    shared.table.ended(state.id, reason, unread_bytes);
+    shared.table.ended(&state, reason, unread_bytes);
     log_end(shared, &state, reason);
     ended_well(reason)
 }

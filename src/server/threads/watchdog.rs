@@ -342,7 +342,7 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
         NotAcceptingReason::NoDescriptor => {
             let limit = getrlimit(Resource::Nofile).current;
             let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
-            let open = shared.table.counts().open;
+            let open = shared.table.counts().connections.open;
             let error = shared.accepting.error();
             let open = counted(open, "connection");
             format!("{error}; RLIMIT_NOFILE (ulimit -n) is {limit}, {open} open")
@@ -356,7 +356,7 @@ fn log_not_accepting(shared: &Shared, state: NotAccepting) {
     };
     let new_clients = shared.accepting.new_clients(None);
     // A client is accepted before the system is asked for its thread.
-    let but = match (state.reason, shared.table.counts().starting) {
+    let but = match (state.reason, shared.table.counts().connections.starting) {
         (NotAcceptingReason::NoThread, starting @ 1..) => {
             let clients = counted(starting, "accepted client");
             format!("; waiting for a thread, at most {MAX_STARTING:?}: {clients}")

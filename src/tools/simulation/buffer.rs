@@ -141,7 +141,8 @@ impl Buffer {
 
     /// Drops what is left, in the buffer and in line.
     pub(super) fn close(&mut self) {
-        let (waiting, _) = self.semaphore.close();
+        let line = self.semaphore.close();
+        let waiting: u64 = line.iter().map(|(weight, _)| weight.messages).sum();
         self.dropped
             .add(DropReason::Shutdown, waiting + self.messages);
         self.items.clear();

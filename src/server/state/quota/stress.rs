@@ -43,12 +43,10 @@ fn stream() -> TcpStream {
 fn state(id: u64, stream: &TcpStream) -> Arc<ConnectionState> {
     let stream = stream.try_clone().expect("a descriptor");
     let peer = stream.peer_addr().unwrap_or(([127, 0, 0, 1], 1).into());
-    let state = Arc::new(ConnectionState::new(
-        id,
-        peer.into(),
-        stream.into(),
-        ListenerName::default(),
-    ));
+    // Of two listeners, each has half of the connections.
+    let listener = ListenerName::new((id % 2) as usize, 2, None, &peer.into());
+    let state = ConnectionState::new(id, peer.into(), stream.into(), listener);
+    let state = Arc::new(state);
     let _served_here = state.serve_on_current_thread();
     state
 }
@@ -68,7 +66,7 @@ fn send(
     quota: &Quota,
     shown: &Mutex<Arc<ConnectionState>>,
     seed: u64,
-    into: &Entrance<Weight>,
+    into: &Entrance<(usize, Weight)>,
     counted: &Counted,
 ) {
     let (mut random, stream) = (Random(seed), stream());
@@ -84,7 +82,8 @@ fn send(
                 counted
                     .granted
                     .fetch_add(weight.messages, Ordering::Relaxed);
-                into.send(weight).expect("the consumer is there");
+                into.send((current.listener.index(), weight))
+                    .expect("the consumer is there");
             }
             Acquired::Refused(_) => {
                 counted
@@ -100,31 +99,38 @@ fn send(
     }
 }
 
-fn consume(quota: &Quota, items: &Channel<Weight>, counted: &Counted) {
+fn consume(quota: &Quota, items: &Channel<(usize, Weight)>, counted: &Counted) {
     let mut random = Random(3);
-    while let Ok(mut rest) = items.recv() {
+    while let Ok((listener, mut rest)) = items.recv() {
         quota.picked_up();
         if random.below(4) == 0 {
-            quota.delivered_some(1);
+            quota.delivered_some(listener, 1);
             rest.messages -= 1;
             counted.delivered.fetch_add(1, Ordering::Relaxed);
         }
         match random.below(256) {
             0 => thread::sleep(Duration::from_micros(random.below(2000))),
             1..16 => {
-                quota.nack(rest);
+                quota.nack(listener, rest);
                 continue;
             }
             _ => {}
         }
-        quota.delivered(rest);
+        quota.delivered(listener, rest);
         counted
             .delivered
             .fetch_add(rest.messages, Ordering::Relaxed);
     }
 }
 
-fn assert_closes(counts: &Counts) {
+fn assert_closes(quota: &Quota) {
+    let (counts, rows) = quota.read();
+    for row in &rows {
+        let sum = row.delivered + row.dropped.total() + row.in_flight;
+        assert_eq!(row.received, sum, "{rows:?}");
+    }
+    let in_flight: u64 = rows.iter().map(|row| row.in_flight).sum();
+    assert_eq!(counts.in_flight, in_flight, "{rows:?}");
     let sum = counts.delivered + counts.dropped.total() + counts.in_flight;
     assert_eq!(counts.received, sum, "{counts:?}");
     let within = counts.used.messages <= LIMIT.messages && counts.used.bytes <= LIMIT.bytes;
@@ -133,7 +139,7 @@ fn assert_closes(counts: &Counts) {
 
 #[test]
 fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
-    let (quota, _nudged) = Quota::new(LIMIT);
+    let (quota, _nudged) = Quota::new(LIMIT, 2);
     let counted = Counted::default();
     let is_over = AtomicBool::new(false);
     let spare = stream();
@@ -155,7 +161,7 @@ fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
         });
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                assert_closes(&quota.counts());
+                assert_closes(quota);
                 thread::yield_now();
             }
         });
@@ -174,8 +180,9 @@ fn stress_timeouts_aborts_and_grants_leave_exact_sums_and_nobody_in_line() {
         }
     });
 
-    let counts = quota.counts();
-    assert_closes(&counts);
+    assert_closes(&quota);
+    let (counts, rows) = quota.read();
+    assert!(rows.iter().all(|row| row.delivered > 0), "{rows:?}");
     assert_eq!((counts.in_flight, counts.waiting), (0, 0), "{counts:?}");
     assert_eq!(counts.used, Weight::default());
     let read = |count: &AtomicU64| count.load(Ordering::Relaxed);

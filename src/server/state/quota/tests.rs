@@ -17,7 +17,8 @@ const TWO: Weight = Weight {
     bytes: 10,
 };
 
-/// A server that nobody connects to: the test alone uses its quota, and checks its public ledger.
+/// A server of two listeners that nobody connects to: the test alone uses its quota, as a
+/// connection of the first, and checks its public ledger.
 struct Books {
     server: Server,
     state: Arc<ConnectionState>,
@@ -26,6 +27,7 @@ struct Books {
 impl Books {
     fn new() -> Books {
         let server = Server::builder::<Vec<u8>>()
+            .listen((Ipv4Addr::LOCALHOST, 0).into())
             .listen((Ipv4Addr::LOCALHOST, 0).into())
             .start_each(|_, _| Ok(()), |_| Ok(()))
             .unwrap();
@@ -58,7 +60,8 @@ impl Books {
     /// Queues a send as a waiting one is queued, without a thread that waits.
     fn queue(&self, weight: Weight) {
         let mut inner = self.quota().inner.lock();
-        inner.received += weight.messages;
+        inner.rows[0].received += weight.messages;
+        inner.rows[0].in_flight += weight.messages;
         let Acquire::Queued(ticket) = inner.semaphore.acquire(weight, || Arc::clone(&self.state))
         else {
             panic!("the buffer has capacity")
@@ -98,7 +101,7 @@ const WAYS: &[Way] = &[
     Way {
         name: "in flight, granted",
         whole: |books| assert_eq!(books.enter(TWO), Acquired::Granted),
-        without: |books| books.quota().inner.lock().received += TWO.messages,
+        without: |books| books.quota().inner.lock().rows[0].received += TWO.messages,
     },
     Way {
         name: "in flight, waiting",
@@ -118,31 +121,36 @@ const WAYS: &[Way] = &[
     },
     Way {
         name: "received, by a handler that drops",
-        whole: |books| books.quota().dropped(DropReason::ByHandler, 3),
-        without: |books| {
+        whole: |books| {
             books
                 .quota()
-                .inner
-                .lock()
+                .dropped(&books.state, DropReason::ByHandler, 3)
+        },
+        without: |books| {
+            books.quota().inner.lock().rows[0]
                 .dropped
                 .add(DropReason::ByHandler, 3)
         },
     },
     Way {
         name: "dropped, by a handler",
-        whole: |books| books.quota().dropped(DropReason::ByHandler, 3),
-        without: |books| books.quota().inner.lock().received += 3,
+        whole: |books| {
+            books
+                .quota()
+                .dropped(&books.state, DropReason::ByHandler, 3)
+        },
+        without: |books| books.quota().inner.lock().rows[0].received += 3,
     },
     Way {
         name: "delivered",
         whole: |books| {
             books.enter(TWO);
             books.quota().picked_up();
-            books.quota().delivered(TWO);
+            books.quota().delivered(0, TWO);
         },
         without: |books| {
             books.enter(TWO);
-            books.quota().settle(TWO, |_| {});
+            books.quota().settle(0, TWO, |_, _| {});
         },
     },
     Way {
@@ -150,18 +158,18 @@ const WAYS: &[Way] = &[
         whole: |books| {
             books.enter(TWO);
             books.quota().picked_up();
-            books.quota().delivered(TWO);
+            books.quota().delivered(0, TWO);
         },
         without: |books| {
             books.enter(TWO);
-            books.quota().inner.lock().delivered += TWO.messages;
+            books.quota().inner.lock().rows[0].delivered += TWO.messages;
         },
     },
     Way {
         name: "delivered in part",
         whole: |books| {
             books.enter(TWO);
-            books.quota().delivered_some(1);
+            books.quota().delivered_some(0, 1);
         },
         without: |books| {
             books.enter(TWO);
@@ -178,22 +186,22 @@ const WAYS: &[Way] = &[
         whole: |books| {
             books.enter(TWO);
             books.quota().picked_up();
-            books.quota().nack(TWO);
+            books.quota().nack(0, TWO);
         },
         without: |books| {
             books.enter(TWO);
-            books.quota().settle(TWO, |_| {});
+            books.quota().settle(0, TWO, |_, _| {});
         },
     },
     Way {
         name: "dropped, a grant taken back",
         whole: |books| {
             books.enter(TWO);
-            books.quota().undo(TWO, DropReason::NoSlot);
+            books.quota().undo(0, TWO, DropReason::NoSlot);
         },
         without: |books| {
             books.enter(TWO);
-            books.quota().settle(TWO, |_| {});
+            books.quota().settle(0, TWO, |_, _| {});
         },
     },
     Way {
@@ -204,7 +212,7 @@ const WAYS: &[Way] = &[
         },
         without: |books| {
             books.fill();
-            books.quota().inner.lock().received += 1;
+            books.quota().inner.lock().rows[0].received += 1;
         },
     },
     Way {
@@ -237,10 +245,43 @@ const WAYS: &[Way] = &[
         without: |books| {
             books.fill();
             books.queue(TWO);
-            assert_eq!(books.quota().inner.lock().semaphore.close().0, 2);
+            assert_eq!(books.quota().inner.lock().semaphore.close().len(), 1);
         },
     },
 ];
+
+/// What a listener's row is given less than the way of a message asks for.
+const ROWS: &[(&str, fn(&mut Inner))] = &[
+    ("in flight, of the row", |inner| {
+        inner.rows[0].in_flight -= 2
+    }),
+    ("a row that is another's", |inner| inner.rows.swap(0, 1)),
+    ("a whole row", |inner| {
+        inner.rows[0] = MessageCounts::default()
+    }),
+    ("received, at another's row", |inner| {
+        inner.rows[0].received -= 2;
+        inner.rows[1].received += 2;
+    }),
+    ("in flight, at another's row", |inner| {
+        inner.rows[0].in_flight -= 2;
+        inner.rows[1].in_flight += 2;
+    }),
+];
+
+#[test]
+fn the_ledger_does_not_close_with_a_row_that_is_wrong() {
+    for (name, spoil) in ROWS {
+        let books = Books::new();
+        books.enter(TWO);
+        // Two rows that close are right whichever listener they are given: what is delivered then
+        // is not.
+        spoil(&mut books.quota().inner.lock());
+        books.quota().picked_up();
+        books.quota().delivered(0, TWO);
+        assert!(!books.is_balanced(), "nobody noticed: {name}");
+    }
+}
 
 #[test]
 fn the_ledger_closes_by_every_way_and_not_with_a_booking_left_out() {
@@ -342,7 +383,7 @@ fn what_was_read_behind_a_message_that_waited_too_long_is_lost_to_a_full_buffer_
 fn a_sender_is_as_patient_as_its_process_ran() {
     const WAIT: Duration = Duration::from_millis(500);
     let books = Books::new();
-    let (quota, _wakes) = Quota::new(ONE);
+    let (quota, _wakes) = Quota::new(ONE, 1);
     assert_eq!(
         quota.acquire(&books.state, ONE, SendWait::Never),
         Acquired::Granted

@@ -115,7 +115,7 @@ impl Table {
         let inner = &mut *self.inner.lock();
         let (job, _) = inner.threads.get_mut(&number)?.first.take()?;
         inner.making -= 1;
-        inner.counts.unjoined_peak = inner.counts.unjoined_peak.max(inner.threads.len());
+        inner.unjoined_peak = inner.unjoined_peak.max(inner.threads.len());
         inner.serve(job.connection.id, number);
         self.thread_changes.fetch_add(1, Ordering::AcqRel);
         Some(self.lacks_thread.swap(false, Ordering::AcqRel))
@@ -212,7 +212,7 @@ impl Inner {
     fn enter(&mut self, client: Client) -> Result<Job, Box<Client>> {
         if self.is_closed {
             let unread_bytes = unread_bytes(&client.socket);
-            self.counts.reject(RejectReason::Shutdown, 1, unread_bytes);
+            self.rows[client.listener.index()].reject(RejectReason::Shutdown, 1, unread_bytes);
             return Err(Box::new(client));
         }
         let Client {
@@ -224,7 +224,7 @@ impl Inner {
             handler,
         } = client;
         self.last_id += 1;
-        self.counts.starting += 1;
+        self.rows[listener.index()].starting += 1;
         let connection = Arc::new(ConnectionState::new(self.last_id, peer, socket, listener));
         if self.is_draining {
             connection.drain();
@@ -248,16 +248,19 @@ impl Inner {
     fn serve(&mut self, id: u64, thread: u64) {
         if let Some(entry) = self.connections.get_mut(&id) {
             entry.thread = Some(thread);
-            self.counts.starting -= 1;
-            self.counts.accepted += 1;
+            let row = &mut self.rows[entry.state.listener.index()];
+            row.starting -= 1;
+            row.accepted += 1;
+            row.open += 1;
         }
     }
 
     /// Counts a client as rejected that was to be given a thread.
     pub(super) fn reject(&mut self, starting: Starting, reason: RejectReason) -> Rejected {
         let connection = &starting.job.connection;
-        self.counts.starting -= 1;
-        self.counts.reject(reason, 1, connection.unread_bytes());
+        let row = &mut self.rows[connection.listener.index()];
+        row.starting -= 1;
+        row.reject(reason, 1, connection.unread_bytes());
         Rejected {
             peer: connection.peer(),
             _entry: self.connections.remove(&connection.id),

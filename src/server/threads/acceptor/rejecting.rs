@@ -22,7 +22,9 @@ const MAX_HANDSHAKE: Duration = Duration::from_millis(200);
 impl Acceptor {
     pub(super) fn reject(&self, socket: &Socket, peer: Peer, reason: RejectReason) {
         let shared = &self.shared;
-        shared.table.rejected(reason, 1, unread_bytes(socket));
+        shared
+            .table
+            .rejected(self.index(), reason, 1, unread_bytes(socket));
         shared.logger.log_debug(|| {
             let at = self.listener.name.name();
             format!("rejected {peer} at {at}: {reason}")
@@ -134,7 +136,9 @@ impl Acceptor {
             return;
         }
         let clients = queued.clients as u64;
-        shared.table.rejected(reason, clients, queued.unread_bytes);
+        shared
+            .table
+            .rejected(self.index(), reason, clients, queued.unread_bytes);
         let (at, clients) = (&self.listener.address, counted(clients, "client"));
         let text = format!(
             "rejected {clients} in the queue of {at}: {reason}; no descriptor was left to accept them with"
