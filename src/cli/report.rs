@@ -1,7 +1,12 @@
 //! What is reported: the ledger at the end, the exit code, and the answer to SIGUSR1.
 
+use std::fmt;
+
 use drainline::policy::OverloadLevel;
-use drainline::{ConnectionInfo, Counters, Reason, Report, Server, Spans, Stats};
+use drainline::{
+    Bytes, ConnectionInfo, Counters, DropReason, EndReason, ListenerStats, NotAccepting,
+    NotAcceptingReason, Reason, RejectReason, Report, Server, Spans, Stats,
+};
 use serde_json::{Map, Value, json};
 
 use super::units::counted;
@@ -21,7 +26,7 @@ pub(super) fn exit_code(report: &Report) -> u8 {
     }
 }
 
-/// The ledger in one line.
+/// The ledger in one line, and as text in one line more for each of several listeners, before it.
 pub(super) fn write(report: &Report, format: ReportFormat) -> String {
     match format {
         ReportFormat::Text => text(report),
@@ -29,59 +34,181 @@ pub(super) fn write(report: &Report, format: ReportFormat) -> String {
     }
 }
 
+/// What the ledger has in all and of each listener.
+struct Row<'a> {
+    received: u64,
+    delivered: u64,
+    dropped: &'a Counters<DropReason>,
+    in_flight: u64,
+    bytes: &'a Bytes,
+    unread_ended: &'a Counters<EndReason>,
+    unread_rejected: &'a Counters<RejectReason>,
+    starting: u64,
+    accepted: u64,
+    open: u64,
+    rejected: &'a Counters<RejectReason>,
+    ended: &'a Counters<EndReason>,
+}
+
+impl<'a> Row<'a> {
+    fn of_server(report: &'a Report) -> Self {
+        let Report { stats, bytes, .. } = report;
+        Row {
+            received: stats.received,
+            delivered: stats.delivered,
+            dropped: &stats.dropped,
+            in_flight: stats.in_flight,
+            bytes,
+            unread_ended: &stats.unread_ended,
+            unread_rejected: &stats.unread_rejected,
+            starting: stats.starting,
+            accepted: stats.accepted,
+            open: stats.open,
+            rejected: &stats.rejected,
+            ended: &stats.ended,
+        }
+    }
+
+    fn of_listener(listener: &'a ListenerStats) -> Self {
+        Row {
+            received: listener.received,
+            delivered: listener.delivered,
+            dropped: &listener.dropped,
+            in_flight: listener.in_flight,
+            bytes: &listener.bytes,
+            unread_ended: &listener.unread_ended,
+            unread_rejected: &listener.unread_rejected,
+            starting: listener.starting,
+            accepted: listener.accepted,
+            open: listener.open,
+            rejected: &listener.rejected,
+            ended: &listener.ended,
+        }
+    }
+
+    /// `0`, or `30 (send_timeout 20, rejected shutdown 10)`.
+    fn unread(&self) -> String {
+        let ended = self.unread_ended.iter().filter(|&(_, bytes)| bytes > 0);
+        let ended = ended.map(|(reason, bytes)| format!("{reason} {bytes}"));
+        let rejected = self.unread_rejected.iter().filter(|&(_, bytes)| bytes > 0);
+        let rejected = rejected.map(|(reason, bytes)| format!("rejected {reason} {bytes}"));
+        let by_reason: Vec<_> = ended.chain(rejected).collect();
+        let total = self.unread_bytes();
+        match &by_reason[..] {
+            [] => total.to_string(),
+            by_reason => format!("{total} ({})", by_reason.join(", ")),
+        }
+    }
+
+    fn unread_bytes(&self) -> u64 {
+        self.unread_ended.total() + self.unread_rejected.total()
+    }
+
+    fn json(&self) -> Value {
+        let bytes = self.bytes;
+        json!({
+            "received": self.received,
+            "delivered": self.delivered,
+            "dropped": counts(self.dropped),
+            "in_flight": self.in_flight,
+            "truncated": bytes.truncated,
+            "unterminated": bytes.unterminated,
+            "bytes_read": bytes.bytes_read,
+            "message_bytes": bytes.message_bytes,
+            "framing_bytes": bytes.framing_bytes,
+            "discarded": counts(&bytes.discarded),
+            "pending": bytes.pending,
+            "unread_bytes": self.unread_bytes(),
+            "unread": {
+                "ended": counts(self.unread_ended),
+                "rejected": counts(self.unread_rejected),
+            },
+            "connections": {
+                "accepted": self.accepted,
+                "open": self.open,
+                "starting": self.starting,
+                "rejected": counts(self.rejected),
+                "ended": counts(self.ended),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes;
+        write!(
+            f,
+            "received {} = delivered {} + dropped {} + in flight {}; truncated {}, unterminated {}; \
+             bytes read {} = messages {} + framing {} + discarded {} + pending {}; unread {}; \
+             connections accepted {}, rejected {}, ended {}",
+            self.received,
+            self.delivered,
+            self.dropped,
+            self.in_flight,
+            bytes.truncated,
+            bytes.unterminated,
+            bytes.bytes_read,
+            bytes.message_bytes,
+            bytes.framing_bytes,
+            bytes.discarded,
+            bytes.pending,
+            self.unread(),
+            self.accepted,
+            self.rejected,
+            self.ended,
+        )
+    }
+}
+
 fn text(report: &Report) -> String {
-    let (stats, bytes) = (&report.stats, &report.bytes);
+    let stats = &report.stats;
+    let mut text = String::new();
+    for listener in several(stats) {
+        text += &listener_text(listener);
+    }
     let mut levels = String::new();
     for (level, time) in stats.overload_seconds.iter() {
         if level == OverloadLevel::Normal || !time.is_zero() {
             levels += &format!(" {} {:.1},", level.name(), time.as_secs_f64());
         }
     }
-    if let Some(kept_out) = kept_out(stats) {
+    if let Some(kept_out) = kept_out(&stats.not_accepting_seconds) {
         levels += &format!(" not accepting {kept_out},");
     }
-    format!(
-        "drainline: received {} = delivered {} + dropped {} + in flight {}; truncated {}, unterminated {}; \
-         bytes read {} = messages {} + framing {} + discarded {} + pending {}; unread {}; \
-         connections accepted {}, rejected {}, ended {}; threads at most {}; seconds{} up {:.1}; {}{}",
-        stats.received,
-        stats.delivered,
-        stats.dropped,
-        stats.in_flight,
-        bytes.truncated,
-        bytes.unterminated,
-        bytes.bytes_read,
-        bytes.message_bytes,
-        bytes.framing_bytes,
-        bytes.discarded,
-        bytes.pending,
-        unread(report),
-        stats.accepted,
-        stats.rejected,
-        stats.ended,
+    text + &format!(
+        "drainline: {}; threads at most {}; seconds{} up {:.1}; {}{}",
+        Row::of_server(report),
         stats.threads_peak,
         levels,
         stats.uptime.as_secs_f64(),
         faults(report),
-        if report.is_balanced() {
-            "balanced"
-        } else {
-            "NOT BALANCED"
-        }
+        balance(report.is_balanced())
     )
 }
 
-/// `0`, or `30 (send_timeout 20, rejected shutdown 10)`.
-fn unread(report: &Report) -> String {
-    let stats = &report.stats;
-    let ended = stats.unread_ended.iter().filter(|&(_, bytes)| bytes > 0);
-    let ended = ended.map(|(reason, bytes)| format!("{reason} {bytes}"));
-    let rejected = stats.unread_rejected.iter().filter(|&(_, bytes)| bytes > 0);
-    let rejected = rejected.map(|(reason, bytes)| format!("rejected {reason} {bytes}"));
-    let by_reason: Vec<_> = ended.chain(rejected).collect();
-    match &by_reason[..] {
-        [] => stats.unread_bytes.to_string(),
-        by_reason => format!("{} ({})", stats.unread_bytes, by_reason.join(", ")),
+/// The listeners, if they are several: the one listener of a server has its figures.
+fn several(stats: &Stats) -> &[ListenerStats] {
+    match &stats.listeners[..] {
+        [_] => &[],
+        listeners => listeners,
+    }
+}
+
+/// A listener's row, as one line.
+fn listener_text(listener: &ListenerStats) -> String {
+    let (name, row) = (&listener.name, Row::of_listener(listener));
+    let kept_out = kept_out(&listener.not_accepting_seconds)
+        .map(|seconds| format!("; seconds not accepting {seconds}"))
+        .unwrap_or_default();
+    let balance = balance(listener.is_balanced());
+    format!("drainline: listener {name}: {row}{kept_out}; {balance}\n")
+}
+
+fn balance(is_balanced: bool) -> &'static str {
+    match is_balanced {
+        true => "balanced",
+        false => "NOT BALANCED",
     }
 }
 
@@ -106,31 +233,19 @@ fn faults(report: &Report) -> String {
 }
 
 fn json(report: &Report) -> Value {
-    let (stats, bytes) = (&report.stats, &report.bytes);
-    json!({
-        "received": stats.received,
-        "delivered": stats.delivered,
-        "dropped": counts(&stats.dropped),
-        "in_flight": stats.in_flight,
-        "truncated": bytes.truncated,
-        "unterminated": bytes.unterminated,
-        "bytes_read": bytes.bytes_read,
-        "message_bytes": bytes.message_bytes,
-        "framing_bytes": bytes.framing_bytes,
-        "discarded": counts(&bytes.discarded),
-        "pending": bytes.pending,
-        "unread_bytes": stats.unread_bytes,
-        "unread": {
-            "ended": counts(&stats.unread_ended),
-            "rejected": counts(&stats.unread_rejected),
-        },
-        "connections": {
-            "accepted": stats.accepted,
-            "open": stats.open,
-            "starting": stats.starting,
-            "rejected": counts(&stats.rejected),
-            "ended": counts(&stats.ended),
-        },
+    let stats = &report.stats;
+    let listeners = stats.listeners.iter().map(|listener| {
+        let names = json!({
+            "name": &*listener.name,
+            "address": listener.address.to_string(),
+        });
+        let more = json!({
+            "not_accepting_seconds": seconds(&listener.not_accepting_seconds),
+            "balanced": listener.is_balanced(),
+        });
+        joined([names, Row::of_listener(listener).json(), more])
+    });
+    let more = json!({
         "accept_failures": stats.accept_failures,
         "threads_peak": stats.threads_peak,
         "overload_seconds": seconds(&stats.overload_seconds),
@@ -144,12 +259,25 @@ fn json(report: &Report) -> Value {
         "stuck": report.stuck.len(),
         "balanced": report.is_balanced(),
         "uptime_seconds": stats.uptime.as_secs_f64(),
-    })
+        "listeners": listeners.collect::<Vec<_>>(),
+    });
+    joined([Row::of_server(report).json(), more])
+}
+
+/// One object of the keys of several.
+fn joined<const N: usize>(parts: [Value; N]) -> Value {
+    let mut all = Map::new();
+    for part in parts {
+        if let Value::Object(part) = part {
+            all.extend(part);
+        }
+    }
+    all.into()
 }
 
 /// Whether new clients come in, and else why not, and for how long.
-fn accepting(stats: &Stats) -> String {
-    stats.not_accepting.map_or_else(
+fn accepting(not_accepting: Option<NotAccepting>) -> String {
+    not_accepting.map_or_else(
         || "accepting".to_owned(),
         |state| {
             let lasted = state.lasted.as_secs_f64();
@@ -160,8 +288,7 @@ fn accepting(stats: &Stats) -> String {
 
 /// For how many seconds new clients were kept out, and why:
 /// `3.4 (paused 1.2, max_connections 2.2)`.
-fn kept_out(stats: &Stats) -> Option<String> {
-    let spans = &stats.not_accepting_seconds;
+fn kept_out(spans: &Spans<NotAcceptingReason>) -> Option<String> {
     let by_reason = spans.iter().filter(|(_, time)| !time.is_zero());
     let by_reason: Vec<_> = by_reason
         .map(|(reason, time)| format!("{reason} {:.1}", time.as_secs_f64()))
@@ -198,22 +325,31 @@ pub(super) fn status(server: &Server, format: ReportFormat) -> String {
     }
 }
 
-/// A line for each connection, and one for the server.
+/// A line for each connection, one for each of several listeners, and one for the server.
 fn status_text(connections: &[ConnectionInfo], stats: &Stats) -> String {
     let mut text = String::new();
     for connection in connections {
         text += &format!("{connection}\n");
     }
+    for listener in several(stats) {
+        text += &format!(
+            "listener {} at {}: {}; {}\n",
+            listener.name,
+            listener.address,
+            counted(listener.open, "connection"),
+            accepting(listener.not_accepting)
+        );
+    }
     text += &format!(
         "{}; overload: {}; {}; {}; {} in flight; {}",
         counted(connections.len() as u64, "connection"),
         stats.overload.name(),
-        accepting(stats),
+        accepting(stats.not_accepting),
         waiting(stats),
         counted(stats.in_flight, "message"),
         consumer(stats),
     );
-    if let Some(kept_out) = kept_out(stats) {
+    if let Some(kept_out) = kept_out(&stats.not_accepting_seconds) {
         text += &format!("; seconds not accepting: {kept_out}");
     }
     text
@@ -227,6 +363,7 @@ fn status_json(connections: &[ConnectionInfo], stats: &Stats) -> Value {
             "peer": connection.peer.to_string(),
             "balancer": connection.balancer.map(|balancer| balancer.to_string()),
             "listener": &*connection.listener,
+            "listener_index": connection.listener_index,
             "state": connection.state.name(),
             "state_seconds": connection.in_state.as_secs_f64(),
             "peer_gone": connection.peer_gone,
@@ -236,13 +373,25 @@ fn status_json(connections: &[ConnectionInfo], stats: &Stats) -> Value {
             "inside_frame": connection.inside_frame,
         })
     });
-    let not_accepting = stats.not_accepting.map(
-        |state| json!({ "reason": state.reason.name(), "seconds": state.lasted.as_secs_f64() }),
-    );
+    let not_accepting = |state: Option<NotAccepting>| {
+        state.map(
+            |state| json!({ "reason": state.reason.name(), "seconds": state.lasted.as_secs_f64() }),
+        )
+    };
+    let listeners = stats.listeners.iter().map(|listener| {
+        json!({
+            "name": &*listener.name,
+            "address": listener.address.to_string(),
+            "open": listener.open,
+            "not_accepting": not_accepting(listener.not_accepting),
+            "not_accepting_seconds": seconds(&listener.not_accepting_seconds),
+        })
+    });
     json!({
         "connections": connections.collect::<Vec<_>>(),
+        "listeners": listeners.collect::<Vec<_>>(),
         "overload": stats.overload.name(),
-        "not_accepting": not_accepting,
+        "not_accepting": not_accepting(stats.not_accepting),
         "not_accepting_seconds": seconds(&stats.not_accepting_seconds),
         "senders_waiting": stats.senders_waiting,
         "longest_wait_seconds": stats.longest_wait.as_secs_f64(),

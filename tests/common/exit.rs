@@ -105,30 +105,63 @@ impl Exit {
             .sum()
     }
 
-    /// Both equations hold: the report says so, and its own figures add up, each summed here once
-    /// more.
+    /// The equations hold, in all and for each listener: the report says so, and its own figures
+    /// add up, each summed here once more.
     ///
     /// # Panics
     /// With the equation that does not hold, and all of stderr.
     #[track_caller]
     pub fn assert_balanced(&self) {
-        let left = self.u64("delivered") + self.sum("dropped") + self.u64("in_flight");
+        self.assert_row_balanced("");
+        let rows = self.listeners();
+        for row in &rows {
+            self.assert_row_balanced(row);
+        }
+        for figure in ["received", "delivered", "bytes_read", "unread_bytes"] {
+            let of_all: u64 = rows
+                .iter()
+                .map(|row| self.u64(&format!("{row}{figure}")))
+                .sum();
+            assert!(
+                self.u64(figure) == of_all,
+                "{figure} is not the listeners' {of_all}: {self}"
+            );
+        }
+    }
+
+    /// The path before a figure of each listener's row: `listeners.0.`.
+    fn listeners(&self) -> Vec<String> {
+        let rows = self.find("listeners").and_then(Value::as_array);
+        let rows = rows.unwrap_or_else(|| panic!("the report has no listeners: {self}"));
+        (0..rows.len())
+            .map(|row| format!("listeners.{row}."))
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_row_balanced(&self, row: &str) {
+        let count = |figure: &str| self.u64(&format!("{row}{figure}"));
+        let sum = |figure: &str| self.sum(&format!("{row}{figure}"));
+        let left = count("delivered") + sum("dropped") + count("in_flight");
         assert!(
-            self.u64("received") == left,
-            "received is not delivered + dropped + in flight ({left}): {self}"
+            count("received") == left,
+            "{row}received is not delivered + dropped + in flight ({left}): {self}"
         );
-        let read = self.u64("message_bytes")
-            + self.u64("framing_bytes")
-            + self.sum("discarded")
-            + self.u64("pending");
+        let read =
+            count("message_bytes") + count("framing_bytes") + sum("discarded") + count("pending");
         let equation = "bytes read is not message + framing + discarded + pending";
         assert!(
-            self.u64("bytes_read") == read,
-            "{equation} ({read}): {self}"
+            count("bytes_read") == read,
+            "{row}{equation} ({read}): {self}"
+        );
+        let ended = sum("connections.ended") + count("connections.open");
+        assert!(
+            count("connections.accepted") == ended,
+            "{row}connections accepted are not ended + open ({ended}): {self}"
         );
         assert!(
-            self.find("balanced") == Some(&Value::Bool(true)),
-            "the report does not say that it is balanced: {self}"
+            self.find(&format!("{row}balanced")) == Some(&Value::Bool(true)),
+            "{row}balanced is not said: {self}"
         );
     }
 
@@ -198,7 +231,10 @@ impl Exit {
 
     fn find(&self, path: &str) -> Option<&Value> {
         path.split('.')
-            .try_fold(&self.report, |value, key| value.get(key))
+            .try_fold(&self.report, |value, key| match key.parse::<usize>() {
+                Ok(index) => value.get(index),
+                Err(_) => value.get(key),
+            })
     }
 }
 
@@ -207,7 +243,9 @@ fn is_reason(reasons: &str, reason: &str) -> bool {
     fn has<R: Reason>(name: &str) -> bool {
         R::ALL.iter().any(|reason| reason.name() == name)
     }
-    match reasons {
+    let row = reasons.strip_prefix("listeners.");
+    let row = row.and_then(|row| row.split_once('.'));
+    match row.map_or(reasons, |(_, reasons)| reasons) {
         "dropped" => has::<DropReason>(reason),
         "connections.rejected" | "unread.rejected" => has::<RejectReason>(reason),
         "connections.ended" | "unread.ended" => has::<EndReason>(reason),
