@@ -250,8 +250,10 @@ const WAYS: &[Way] = &[
     },
 ];
 
-/// What a listener's row is given less than the way of a message asks for.
-const ROWS: &[(&str, fn(&mut Inner))] = &[
+type Spoil = fn(&mut Inner);
+
+/// What is wrong with the rows of a message on its way, and what makes it so.
+const ROWS: &[(&str, Spoil)] = &[
     ("in flight, of the row", |inner| {
         inner.rows[0].in_flight -= 2
     }),
