@@ -13,3 +13,5 @@ mod python;
 mod rsyslog;
 #[cfg(feature = "cli")]
 mod syslog_ng;
+#[cfg(feature = "cli")]
+mod tls;

@@ -13,12 +13,12 @@ use crate::common::tagged::Tagged;
 use crate::common::wait::{DEADLINE, wait_until};
 use tempfile::TempDir;
 
-const MESSAGES: u64 = 2_000;
+pub(crate) const MESSAGES: u64 = 2_000;
 const SIZE: usize = 100;
 
 /// Starts a syslog-ng that has all that it needs in a folder of its own, runs as whoever we are,
 /// and sends the messages of a file there to `destination`.
-fn start(program: &Path, folder: &TempDir, destination: &str) -> Guarded {
+pub(crate) fn start(program: &Path, folder: &TempDir, destination: &str) -> Guarded {
     let path = |name: &str| folder.path().join(name);
     let messages = Tagged::new(1).lines(0..MESSAGES, SIZE);
     fs::write(path("input"), messages).unwrap();

@@ -11,6 +11,7 @@
 #![allow(unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+pub mod certificates;
 pub mod checker;
 pub mod child;
 pub mod client;

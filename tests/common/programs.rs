@@ -26,13 +26,22 @@ pub fn find(program: &str) -> Option<PathBuf> {
 pub fn installed(program: &str) -> Option<PathBuf> {
     let found = find(program);
     if found.is_none() {
-        assert!(
-            env::var_os("DRAINLINE_REQUIRE_CLIENTS").is_none(),
-            "{program} is required and not installed"
-        );
-        eprintln!("left out: {program} is not installed");
+        is_missing(program);
     }
     found
+}
+
+/// Says that a test leaves out the part that needs this.
+///
+/// # Panics
+/// Where it may not be missing.
+#[track_caller]
+pub fn is_missing(program: &str) {
+    assert!(
+        env::var_os("DRAINLINE_REQUIRE_CLIENTS").is_none(),
+        "{program} is required and not installed"
+    );
+    eprintln!("left out: {program} is not installed");
 }
 
 /// Whether a program is [`installed`].

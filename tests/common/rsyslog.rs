@@ -14,10 +14,11 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::certificates::{Certificates, speaks_tls};
 use super::child::Drainline;
 use super::guard::Guarded;
 use super::launch::free_port;
-use super::programs::installed;
+use super::programs::{installed, is_missing};
 use super::relay::Relay;
 use super::tagged::{self, Tagged};
 use super::wait::{DEADLINE, wait_until};
@@ -36,6 +37,15 @@ pub struct Site {
     program: PathBuf,
     folder: TempDir,
     port: u16,
+    tls: Option<Tls>,
+}
+
+/// How rsyslog speaks TLS.
+#[derive(Debug)]
+struct Tls {
+    /// `gtls` or `ossl`.
+    driver: &'static str,
+    certificates: Certificates,
 }
 
 impl Site {
@@ -49,8 +59,21 @@ impl Site {
             program,
             folder,
             port,
+            tls: None,
         };
         site.configure(framing, port);
+        Some(site)
+    }
+
+    /// One that speaks TLS, by one of rsyslog's drivers, and trusts nobody but drainline.
+    pub fn over_tls(framing: &str, driver: &'static str) -> Option<Site> {
+        let mut site = Site::new(framing)?;
+        (speaks_tls() && has_driver(driver)).then_some(())?;
+        site.tls = Some(Tls {
+            driver,
+            certificates: Certificates::new(),
+        });
+        site.configure(framing, site.port);
         Some(site)
     }
 
@@ -63,15 +86,34 @@ impl Site {
     }
 
     fn configure(&self, framing: &str, port: u16) {
+        let (files, driver) = match &self.tls {
+            None => (String::new(), String::new()),
+            Some(Tls {
+                driver,
+                certificates,
+            }) => (
+                format!(
+                    r#"global(defaultNetstreamDriverCAFile="{}")"#,
+                    certificates.authority()
+                ),
+                format!(
+                    r#"StreamDriver="{driver}" StreamDriverMode="1" StreamDriverAuthMode="x509/name"
+                   StreamDriverPermittedPeers="{}""#,
+                    Certificates::NAME
+                ),
+            ),
+        };
         let configuration = format!(
             r#"
             global(workDirectory="{folder}/work")
+            {files}
             module(load="imfile")
             main_queue(queue.type="Disk" queue.filename="main" queue.saveOnShutdown="on"
                        queue.dequeueBatchSize="{BATCH}" queue.timeoutShutdown="1")
             input(type="imfile" file="{folder}/input" tag="input")
             template(name="bare" type="string" string="{priority}%msg%")
             action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" TCP_Framing="{framing}"
+                   {driver}
                    template="bare" action.resumeRetryCount="-1" action.resumeInterval="1")
             "#,
             folder = self.folder.path().display(),
@@ -110,7 +152,15 @@ impl Site {
     pub fn drainline(&self, framing: &str) -> Drainline {
         let listen = format!("127.0.0.1:{}", self.port);
         let sink = format!("file:{}", self.path("sink").display());
-        Drainline::start(&["--framing", framing, "--listen", &listen, "--sink", &sink])
+        let args = ["--framing", framing, "--sink", &sink];
+        match &self.tls {
+            None => Drainline::start(&[&args[..], &["--listen", &listen]].concat()),
+            Some(Tls { certificates, .. }) => {
+                let listening = certificates.listening(&listen);
+                let listening = listening.iter().map(String::as_str);
+                Drainline::start(&args.into_iter().chain(listening).collect::<Vec<_>>())
+            }
+        }
     }
 
     pub fn sink_bytes(&self) -> u64 {
@@ -157,4 +207,16 @@ impl Site {
         };
         whole.split(|byte| *byte == b'\n').map(number).collect()
     }
+}
+
+/// Whether rsyslogd can load this driver, which is in a package of its own.
+fn has_driver(driver: &str) -> bool {
+    let folders = fs::read_dir("/usr/lib").unwrap().flatten();
+    let mut places = folders.map(|folder| folder.path().join("rsyslog"));
+    let name = format!("lmnsd_{driver}.so");
+    let found = places.any(|place| place.join(&name).is_file());
+    if !found {
+        is_missing(&name);
+    }
+    found
 }

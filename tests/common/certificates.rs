@@ -1,0 +1,78 @@
+//! Certificates in files, for programs that are given paths.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+use super::launch::BINARY;
+
+/// An authority, a server's certificate from it and one of a client's, in a folder of their own.
+#[derive(Debug)]
+pub struct Certificates {
+    folder: TempDir,
+}
+
+impl Certificates {
+    /// What the server is called, beside its address 127.0.0.1.
+    pub const NAME: &str = "localhost";
+
+    pub fn new() -> Certificates {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&key).unwrap();
+        fs::write(folder.path().join("authority.pem"), authority.pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        issue(&issuer, folder.path(), "server", &[Self::NAME, "127.0.0.1"]);
+        issue(&issuer, folder.path(), "client", &["client.test"]);
+        Certificates { folder }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// The certificate of the authority.
+    pub fn authority(&self) -> String {
+        self.path("authority.pem")
+    }
+
+    /// The certificate of a client, and its key.
+    pub fn client(&self) -> [String; 2] {
+        [self.path("client.pem"), self.path("client.key")]
+    }
+
+    /// The arguments of a drainline that listens with the server's certificate.
+    pub fn listening(&self, address: &str) -> [String; 6] {
+        [
+            "--listen".to_owned(),
+            format!("tls://{address}"),
+            "--tls-cert".to_owned(),
+            self.path("server.pem"),
+            "--tls-key".to_owned(),
+            self.path("server.key"),
+        ]
+    }
+}
+
+fn issue(issuer: &Issuer<'_, KeyPair>, folder: &Path, file: &str, names: &[&str]) {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).unwrap();
+    // Some clients look nowhere else.
+    let name = rcgen::DnType::CommonName;
+    params.distinguished_name.push(name, names[0].clone());
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    fs::write(folder.join(format!("{file}.pem")), certificate.pem()).unwrap();
+    fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+}
+
+/// Whether the program has been built with TLS.
+pub fn speaks_tls() -> bool {
+    let help = Command::new(BINARY).arg("--help").output().unwrap();
+    String::from_utf8_lossy(&help.stdout).contains("--tls-cert ")
+}
