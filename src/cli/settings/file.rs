@@ -24,7 +24,7 @@ const OUTPUT: &str = "output";
 pub(super) const OF_OUTPUT: [&str; 3] = ["sink", "output-framing", "terminal-escape"];
 
 /// How like a key a word has to be to be taken for it.
-const SIMILAR: f64 = 0.7;
+const SIMILAR: f64 = 0.8;
 
 /// Whether a flag is a key of the file: one with a value, but not the file's own name.
 pub(super) fn has_key(flag: &Flag<Settings>) -> bool {
@@ -149,24 +149,36 @@ impl Scope {
     /// What to do about a key that there is not.
     fn unknown<S: Default>(&self, rows: &[&Flag<S>], name: &str) -> String {
         let keys: Vec<String> = rows.iter().map(|row| row.key()).collect();
-        let of_server = flags().into_iter().filter(has_key);
-        let of_server: Vec<String> = of_server.map(|flag| flag.key()).collect();
-        let of_listener = listeners::rows().into_iter().map(|row| row.key());
-        let of_listener: Vec<String> = of_listener.collect();
-        let within = self.within;
-        let begin = format!("unknown key '{name}'{within}");
-        match (nearest(name, &keys), nearest(name, &of_listener)) {
+        let what = match self.within {
+            "" => at_the_top(&keys, name),
             // Whatever stands behind the first table is in a table.
-            _ if !within.is_empty() && of_server.iter().any(|key| key == name) => {
-                format!("{begin}: expected it above the first table")
+            _ if flags()
+                .iter()
+                .any(|flag| has_key(flag) && flag.key() == name) =>
+            {
+                "expected it above the first table".to_owned()
             }
-            (Some(nearest), _) => format!("{begin}: did you mean {nearest}?"),
-            (None, Some(nearest)) if within.is_empty() => {
-                format!("{begin}: did you mean {nearest} in a [[listener]]?")
-            }
-            _ if within.is_empty() => format!("{begin}: drainline config prints every key"),
-            _ => format!("{begin}: expected {}", keys.join(", ")),
+            _ => match nearest(name, &keys) {
+                Some(key) => format!("did you mean {key}?"),
+                None => format!("expected {}", keys.join(", ")),
+            },
+        };
+        format!("unknown key '{name}'{}: {what}", self.within)
+    }
+}
+
+/// What to do about an unknown key above the first table, or an unknown table.
+fn at_the_top(keys: &[String], name: &str) -> String {
+    let tables = [LISTENER, OUTPUT].map(str::to_owned);
+    let of_listener: Vec<String> = listeners::rows().iter().map(Flag::key).collect();
+    let all = [&tables[..], keys].concat();
+    match (nearest(name, &all), nearest(name, &of_listener)) {
+        (Some(table), _) if tables.iter().any(|it| it == table) => {
+            format!("did you mean [[{table}]]?")
         }
+        (Some(key), _) => format!("did you mean {key}?"),
+        (None, Some(key)) => format!("did you mean {key} in a [[listener]]?"),
+        (None, None) => "drainline config prints every key".to_owned(),
     }
 }
 

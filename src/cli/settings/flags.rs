@@ -204,12 +204,9 @@ fn buffer() -> Vec<Flag<Settings>> {
 
 /// A list of the configuration, where off is an empty one.
 macro_rules! off_or_list {
-    ($kind:expr, $expected:literal, $field:ident) => {
+    ($list:expr, $field:ident) => {
         Takes::Value(Box::new(Field {
-            kind: off(List {
-                kind: $kind,
-                expected: $expected,
-            }),
+            kind: off($list),
             get: |settings: &Settings| {
                 let list = &settings.config.$field;
                 (!list.is_empty()).then(|| list.clone())
@@ -220,6 +217,11 @@ macro_rules! off_or_list {
         }))
     };
 }
+
+pub(super) const PEERS: List<KnownPeers> = List {
+    kind: KnownPeers,
+    expected: "networks such as 10.0.0.0/8 and users such as uid:1000, with commas",
+};
 
 fn connections() -> Vec<Flag<Settings>> {
     const GROUP: &str = "Connection limits";
@@ -259,8 +261,10 @@ fn connections() -> Vec<Flag<Settings>> {
                    Several may be given; a bare address is a network of one. A peer in \
                    these networks can take every connection there is.",
             takes: off_or_list!(
-                Network,
-                "networks such as 10.0.0.0/8 or fd00::/8, with commas",
+                List {
+                    kind: Network,
+                    expected: "networks such as 10.0.0.0/8 or fd00::/8, with commas",
+                },
                 per_ip_exempt
             ),
         },
@@ -272,11 +276,7 @@ fn connections() -> Vec<Flag<Settings>> {
                    users. Others are accepted and closed at once, and counted as not_allowed. Several \
                    may be given; a bare address is a network of one. Behind a balancer (--proxy-from) \
                    it is the client who must be allowed. With off, everybody may connect.",
-            takes: off_or_list!(
-                KnownPeers,
-                "networks such as 10.0.0.0/8 and users such as uid:1000, with commas",
-                allow
-            ),
+            takes: off_or_list!(PEERS, allow),
         },
         Flag {
             name: "proxy-from",
@@ -289,11 +289,7 @@ fn connections() -> Vec<Flag<Settings>> {
                    anywhere else is closed (not_allowed), and one without a valid header, too \
                    (protocol_error). Costs two more system calls for each connection. Trust no network \
                    from which clients come: they could give any address.",
-            takes: off_or_list!(
-                KnownPeers,
-                "networks such as 10.0.0.0/8 and users such as uid:1000, with commas",
-                proxy_from
-            ),
+            takes: off_or_list!(PEERS, proxy_from),
         },
         Flag {
             name: "rate-limit",

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use drainline::{FirstByteTimeout, Listener, ranges};
+use drainline::{FirstByteTimeout, Listener, Peers, ranges};
 
-use super::flags::FIRST_BYTE_TIMEOUT;
+use super::flags::{FIRST_BYTE_TIMEOUT, PEERS};
 use super::origin::{Named, Origins};
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, field};
@@ -24,6 +24,9 @@ pub(crate) struct ListenerSettings {
     frame_timeout: Option<Option<Duration>>,
     idle_timeout: Option<Option<Duration>>,
     first_byte_timeout: Option<FirstByteTimeout>,
+    handshake_timeout: Option<Duration>,
+    allow: Option<Option<Vec<Peers>>>,
+    proxy_from: Option<Option<Vec<Peers>>>,
     pub(super) given: Origins,
     /// Where its table begins; `None` for a listener of `listen`.
     pub(super) table: Option<Place>,
@@ -46,6 +49,9 @@ impl From<ListenUrl> for ListenerSettings {
             frame_timeout: None,
             idle_timeout: None,
             first_byte_timeout: None,
+            handshake_timeout: None,
+            allow: None,
+            proxy_from: None,
             given: Origins::default(),
             table: None,
         }
@@ -93,6 +99,15 @@ impl ListenerSettings {
         }
         if let Some(timeout) = self.first_byte_timeout {
             listener = listener.first_byte_timeout(timeout);
+        }
+        if let Some(timeout) = self.handshake_timeout {
+            listener = listener.handshake_timeout(timeout);
+        }
+        if let Some(peers) = &self.allow {
+            listener = listener.allow(peers.iter().flatten().cloned());
+        }
+        if let Some(balancers) = &self.proxy_from {
+            listener = listener.proxy_from(balancers.iter().flatten().cloned());
         }
         listener
     }
@@ -170,6 +185,19 @@ pub(crate) fn rows() -> Vec<Flag<ListenerSettings>> {
             "longest silence after the connect",
             FIRST_BYTE_TIMEOUT,
             first_byte_timeout
+        ),
+        own!(
+            "handshake-timeout",
+            "longest handshake",
+            time(ranges::HANDSHAKE_TIMEOUT, "10s"),
+            handshake_timeout
+        ),
+        own!("allow", "who may connect", off(PEERS), allow),
+        own!(
+            "proxy-from",
+            "balancers that name their clients",
+            off(PEERS),
+            proxy_from
         ),
     ]
 }

@@ -227,6 +227,17 @@ fn a_flag_stands_above_a_variable_and_a_variable_above_the_file() {
     }
 }
 
+/// A default that is typed is a value like any other.
+#[test]
+fn a_default_that_is_given_stands_above_another_value_of_the_file() {
+    let file = Config::of("send_timeout = \"5s\"\nbusy_poll = \"off\"");
+    let variables = [("DRAINLINE_BUSY_POLL", "auto")];
+    let settings = file.with(&variables, &["--send-timeout", "30s"]);
+    let settings = settings.expect("good");
+    assert_eq!(settings.config.send_timeout.as_secs(), 30);
+    assert!(settings.config.busy_poll);
+}
+
 /// A value that is overridden is read all the same: the file is right or wrong as a whole.
 #[test]
 fn a_wrong_value_of_the_file_is_wrong_under_a_flag_too() {
@@ -275,6 +286,18 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         (
             "zzz.backlog = 5",
             "1:1: unknown key 'zzz': drainline config prints every key",
+        ),
+        (
+            "[[listner]]\naddress = \"127.0.0.1:1\"",
+            "1:3: unknown key 'listner': did you mean [[listener]]?",
+        ),
+        (
+            "[[outputs]]\nsink = \"null\"",
+            "1:3: unknown key 'outputs': did you mean [[output]]?",
+        ),
+        (
+            "onfig = 1",
+            "1:1: unknown key 'onfig': drainline config prints every key",
         ),
         // Types.
         (
@@ -440,6 +463,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
             "\u{feff}backlog = 7\r\nzzz = 1\r\n",
             "2:1: unknown key 'zzz'",
         ),
+        ("backlog = 7\n\u{feff}backlog = 7", "2:1: "),
         ("\u{feff}zzz = 1", "1:1: unknown key 'zzz'"),
         ("backlog = 7\n\0", "2:2: key with no value"),
     ] {
