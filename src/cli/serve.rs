@@ -190,7 +190,7 @@ fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
         let url = &listener.address;
         let Some(address) = url.address() else {
             notes.push(format!(
-                "{named} {url}: a start fails unless the service manager passes a listening TCP socket"
+                "{named} {url}: a start fails unless the service manager passes a listening socket"
             ));
             continue;
         };

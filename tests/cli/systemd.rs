@@ -183,6 +183,29 @@ fn whoever_connects_during_a_drain_is_left_to_the_next_process() {
     next.terminate().assert_code(0);
 }
 
+/// The socket's file is the manager's, and stays.
+#[test]
+fn a_unix_socket_is_served_by_one_process_after_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = net::UnixListener::bind(&path).unwrap();
+    for line in ["by the first", "by the second"] {
+        let manager = Manager::new();
+        let passed = listener.try_clone().unwrap();
+        let launch = manager.launch(&["--listen", "systemd:log"]);
+        let mut child = launch.passing("log", passed).spawn();
+        let status = format!("READY=1\nSTATUS=listening on unix:{}\n", path.display());
+        assert_eq!(manager.told(), status);
+        let mut client = net::UnixStream::connect(&path).unwrap();
+        client.write_all(format!("{line}\n").as_bytes()).unwrap();
+        wait_for_stdout(&child, &format!("{line}\n"));
+        let exit = child.terminate();
+        exit.assert_code(0);
+        exit.assert_closes();
+    }
+    assert!(path.exists());
+}
+
 /// Ends with 78, which a unit does not restart, and one line that says what to change.
 #[track_caller]
 fn refused(launch: Launch, part: &str) {
@@ -371,6 +394,37 @@ fn without_anybody_at_the_socket_it_serves_and_says_so() {
             .stderr_text()
             .contains("cannot tell the service manager")
     });
+    child.terminate().assert_code(0);
+}
+
+#[test]
+fn a_manager_that_takes_nothing_holds_nobody_up() {
+    let manager = Manager::new();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"full", &manager.name).is_ok() {}
+    let mut child = manager.launch(&[]).env(WATCHDOG.0, WATCHDOG.1).start();
+    let _client = send(child.addr(), "served");
+    wait_for_stdout(&child, "served\n");
+    wait_until("a warning", DEADLINE, || {
+        child.stderr_text().contains("it took nothing for a second")
+    });
+    child.terminate().assert_code(0);
+}
+
+#[test]
+fn who_took_nothing_at_first_is_told_later_that_it_serves() {
+    let manager = Manager::new();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"full", &manager.name).is_ok() {}
+    let mut child = manager.launch(&[]).start();
+    wait_until("a warning", DEADLINE, || {
+        child.stderr_text().contains("it took nothing for a second")
+    });
+    let mut all = std::iter::repeat_with(|| manager.told());
+    let told = all.find(|told| told != "full").unwrap();
+    assert!(told.starts_with("READY=1\n"), "{told}");
     child.terminate().assert_code(0);
 }
 

@@ -64,7 +64,12 @@ impl Manager {
     pub(super) fn tell(&self, states: &[NotifyState<'_>]) -> io::Result<()> {
         let lines: String = states.iter().map(|state| format!("{state}\n")).collect();
         let sent = self.socket.send_to_addr(lines.as_bytes(), &self.address);
-        sent.map(drop)
+        sent.map(drop).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::TimedOut, "it took nothing for a second")
+            }
+            _ => error,
+        })
     }
 }
 

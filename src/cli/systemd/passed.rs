@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 use drainline::Listener;
 use listenfd::ListenFd;
@@ -149,9 +151,10 @@ impl Given {
                 Err(_) => "what was passed does not listen: expected a listening socket",
             });
         }
-        if socket.domain().ok() == Some(Domain::UNIX) {
-            return Err("what was passed is a Unix socket: expected a TCP socket");
-        }
-        Ok(Listener::from(TcpListener::from(socket)).shared())
+        let listener = match socket.domain().ok() == Some(Domain::UNIX) {
+            true => Listener::from(UnixListener::from(OwnedFd::from(socket))),
+            false => Listener::from(TcpListener::from(socket)),
+        };
+        Ok(listener.shared())
     }
 }
