@@ -66,10 +66,13 @@ fn the_first_line_is_a_server_that_starts() {
         let (exit, checked) = run(&[&flags[..], &["--check"]].concat());
         exit.assert_code(0);
         for flag in flags.chunks(2) {
-            let line = flag.join(" ");
+            let [flag, value] = flag.try_into().unwrap();
+            let key = flag.trim_start_matches('-').replace('-', "_");
+            let lines = [value.to_owned(), format!("\"{value}\"")]
+                .map(|value| format!("{key} = {value}  # {flag}"));
             assert!(
-                checked.lines().any(|checked| checked == line),
-                "no {line} in {checked}"
+                checked.lines().any(|line| lines.contains(&line.to_owned())),
+                "no {lines:?} in {checked}"
             );
         }
         // The limits are those of the server, but for what each process has open on its own.
