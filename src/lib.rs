@@ -117,3 +117,5 @@ pub use server::{
     ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats,
     ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer, heap_bytes, ranges,
 };
+#[cfg(feature = "tls")]
+pub use server::{ClientAuth, Tls, TlsError, TlsVersion};

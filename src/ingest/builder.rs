@@ -29,10 +29,13 @@ use crate::server::{
 /// this overhead together must fit into `buffer_bytes`.
 pub fn message_overhead_bytes(max_message: usize) -> usize {
     match max_message {
-        0..LARGE_MESSAGE => 256,
-        _ => 256 + PAGE,
+        0..LARGE_MESSAGE => BESIDE_MESSAGE,
+        _ => BESIDE_MESSAGE + PAGE,
     }
 }
+
+/// The batch and its delimiter, and the name of the peer's certificate.
+const BESIDE_MESSAGE: usize = 256 + 288;
 
 /// From this size on a message's buffer may be a mapping, of whole pages.
 const LARGE_MESSAGE: usize = MAPPED_FROM - 256;

@@ -43,6 +43,7 @@ impl<'a> Reader<'a> {
         reader.origin = Origin {
             connection: connection.id(),
             peer: connection.peer(),
+            tls_name: connection.shared_tls_name(),
             listener: connection.listener_index() as u32,
             listener_name: Some(connection.listener_name()),
             received_at: connection.tick_time(),

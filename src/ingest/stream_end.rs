@@ -58,6 +58,8 @@ impl Error for PeerError {
 pub(super) fn discarded_for(reason: Option<EndReason>) -> Discard {
     match reason {
         None | Some(EndReason::Reset) => Discard::Reset,
+        Some(EndReason::Unclosed) => Discard::Unclosed,
+        Some(EndReason::ProtocolError) => Discard::InvalidFrame,
         Some(EndReason::Shutdown) => Discard::Shutdown,
         Some(EndReason::SendTimeout) => Discard::SendTimeout,
         Some(
@@ -72,7 +74,6 @@ pub(super) fn discarded_for(reason: Option<EndReason>) -> Discard {
             EndReason::Eof
             | EndReason::NoData
             | EndReason::HandlerReturned
-            | EndReason::ProtocolError
             | EndReason::NotAllowed
             | EndReason::PerAddress
             | EndReason::HandshakeFailed

@@ -114,6 +114,10 @@ reasons! {
     pub enum EndReason {
         /// The peer ended its stream.
         Eof = "eof",
+        /// The peer closed the connection without having ended its stream under the protection of
+        /// TLS (close_notify): whoever is in between could have done so, too. Whole messages count,
+        /// an unfinished one does not.
+        Unclosed = "unclosed",
         /// The peer went without having sent a byte: a health check, or a scan.
         NoData = "no_data",
         /// The handler returned of its own accord.
@@ -138,14 +142,15 @@ reasons! {
         /// head of the PROXY protocol.
         ProtocolError = "protocol_error",
         /// The client whom a balancer names (PROXY protocol) is not in
-        /// [`allow`](crate::Config#structfield.allow).
+        /// [`allow`](crate::Config#structfield.allow), or the name of its certificate is not among
+        /// [`Tls::allow_names`](crate::Tls::allow_names).
         NotAllowed = "not_allowed",
         /// The client whom a balancer names (PROXY protocol) had `max_connections_per_ip`
         /// connections already.
         PerAddress = "per_address",
         /// What comes before the peer's own bytes was not complete within `handshake_timeout`.
         HandshakeTimeout = "handshake_timeout",
-        /// A handshake with the peer failed.
+        /// The TLS handshake with the peer failed.
         HandshakeFailed = "handshake_failed",
         /// The handler returned an error.
         HandlerError = "handler_error",
@@ -167,6 +172,9 @@ reasons! {
         Incomplete = "incomplete",
         /// An unfinished message when the connection was reset.
         Reset = "reset",
+        /// An unfinished message, a line without its end included, where a stream within TLS was
+        /// closed without close_notify.
+        Unclosed = "unclosed",
         /// An unfinished message when the server shut down.
         Shutdown = "shutdown",
         /// An unfinished message when the connection had waited `send_timeout` for the buffer.

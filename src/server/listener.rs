@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use socket2::Socket;
 
@@ -31,7 +31,7 @@ use super::threads::acceptor::Acceptor;
 /// name, and settings of its own, each of which stands in for that of the [`Config`].
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, SystemTime};
 /// use drainline::{Config, Listener, Server};
 ///
 /// let server = Server::builder()
@@ -252,6 +252,19 @@ impl Listener {
         }
     }
 
+    /// Speaks TLS with the clients of this listener. A handler reads and writes plaintext; what
+    /// counts bytes counts those of the plaintext, but for what a drain lets through and what
+    /// nobody reads, which are bytes of the wire. Default: plain bytes.
+    ///
+    /// The handshake has [`handshake_timeout`](Config::handshake_timeout). A client that ends it
+    /// in another way is counted as [`HandshakeFailed`](crate::EndReason::HandshakeFailed), and
+    /// one that closes without having sent anything as [`NoData`](crate::EndReason::NoData).
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: super::tls::Tls) -> Self {
+        self.settings.tls = Some(tls);
+        self
+    }
+
     /// The listener in an error of its settings: its name, or its address.
     fn label(&self) -> String {
         match (&self.name, &self.source) {
@@ -428,6 +441,8 @@ impl BoundListeners {
     pub(super) fn notes(&self, config: &Config, names: SettingNames) -> Vec<String> {
         let on_overload = names.of("on_overload");
         let mut notes = Vec::new();
+        let all_tls = self.settings.iter().filter_map(|own| own.tls.as_ref());
+        notes.extend(all_tls.filter_map(|tls| tls.note(SystemTime::now())));
         if self.inherited > 0 && config.on_overload == OnOverload::Refuse {
             notes.push(format!(
                 "{on_overload} refuse does not work for an inherited listener, which could not be opened \

@@ -6,6 +6,7 @@ use super::config::{Config, FirstByteTimeout, within};
 use super::error::{ConfigError, Contradiction};
 use super::peers::Peers;
 use super::ranges;
+use super::tls::Tls;
 
 /// A listener's own settings. Where one is `None`, the server's holds.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,7 @@ pub(crate) struct ListenerSettings {
     pub(super) handshake_timeout: Option<Duration>,
     pub(super) allow: Option<Vec<Peers>>,
     pub(super) proxy_from: Option<Vec<Peers>>,
+    pub(super) tls: Option<Tls>,
 }
 
 impl ListenerSettings {

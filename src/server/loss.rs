@@ -40,7 +40,7 @@ fn of_unread_at_end(reason: EndReason) -> Fault {
         | EndReason::HandlerError
         | EndReason::HandlerPanicked => Ours,
         // The peer left by itself: nothing is unread, or the reset discarded it.
-        EndReason::Eof | EndReason::NoData | EndReason::Reset => Peers,
+        EndReason::Eof | EndReason::Unclosed | EndReason::NoData | EndReason::Reset => Peers,
         // After an invalid frame nobody can tell where the next message begins.
         EndReason::ProtocolError | EndReason::HandshakeFailed => Peers,
         // The client must not be here, or its address has its share of the connections.
@@ -79,9 +79,11 @@ fn of_discarded(reason: Discard) -> Fault {
         // If the message was dropped, it is counted there. If its length closed the connection, the
         // peer broke the protocol.
         Discard::Oversize => Peers,
-        Discard::InvalidFrame | Discard::Incomplete | Discard::Reset | Discard::DeadlinePassed => {
-            Peers
-        }
+        Discard::InvalidFrame
+        | Discard::Incomplete
+        | Discard::Reset
+        | Discard::Unclosed
+        | Discard::DeadlinePassed => Peers,
     }
 }
 
@@ -155,7 +157,7 @@ mod tests {
             &calm,
             |report| &mut report.stats.unread_ended,
             "send_timeout aborted shutdown handler_returned handler_error handler_panicked",
-            "eof no_data reset protocol_error not_allowed per_address handshake_failed handshake_timeout \
+            "eof unclosed no_data reset protocol_error not_allowed per_address handshake_failed handshake_timeout \
              frame_timeout idle_timeout first_byte_timeout write_timeout",
         );
         check(
@@ -168,7 +170,7 @@ mod tests {
             &calm,
             |report| &mut report.bytes.discarded,
             "truncated send_timeout shutdown aborted failed",
-            "oversize invalid_frame incomplete reset deadline_passed",
+            "oversize invalid_frame incomplete reset unclosed deadline_passed",
         );
         let counts: [fn(&mut Report); 2] = [
             |report| report.stats.in_flight = 1,

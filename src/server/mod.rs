@@ -33,6 +33,11 @@ mod peers;
 pub mod proxy_head;
 pub mod ranges;
 mod report;
+#[cfg_attr(not(feature = "tls"), path = "tls/absent.rs")]
+mod tls;
+// Without TLS there is no session.
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+mod wire;
 
 pub use builder::Builder;
 pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
@@ -64,3 +69,5 @@ pub(crate) use running::Layer;
 pub use running::Server;
 pub use state::ThreadBody;
 pub use state::logger::Logger;
+#[cfg(feature = "tls")]
+pub use tls::{ClientAuth, Tls, TlsError, TlsVersion};

@@ -10,7 +10,7 @@ use super::ledger::{
     counted,
 };
 use super::peer::{Address, Peer};
-use super::state::connection_state::{at, by};
+use super::state::connection_state::{at, by, named};
 use crate::policy::{Activity, OverloadLevel, Weight};
 
 /// The server's ledger at one moment.
@@ -269,6 +269,8 @@ pub struct ConnectionInfo {
     pub peer: Peer,
     /// The balancer through which the peer came, once it has named the peer.
     pub balancer: Option<Peer>,
+    /// What the peer's certificate calls it ([`Connection::tls_name`](crate::Connection::tls_name)).
+    pub tls_name: Option<Arc<str>>,
     /// The name of the listener that accepted the connection; without a name, that listener's
     /// address.
     pub listener: Arc<str>,
@@ -296,7 +298,8 @@ pub struct ConnectionInfo {
 /// `17 192.0.2.1:4711 sending, peer gone, for 2.1 s: 1200 messages, 153600 bytes`. If the server
 /// has several listeners, or the listener has a name of its own, that stands behind the peer:
 /// `17 192.0.2.1:4711 at admin reading, for 0.5 s: 3 messages, 34 bytes`. A balancer stands before
-/// that: `17 192.0.2.1:4711 by 10.0.0.1:514 at admin reading`.
+/// that: `17 192.0.2.1:4711 by 10.0.0.1:514 at admin reading`; and what its certificate calls the
+/// peer right behind it: `17 192.0.2.1:4711 (web1.example) reading`.
 impl fmt::Display for ConnectionInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (by, at) = (
@@ -304,7 +307,8 @@ impl fmt::Display for ConnectionInfo {
             at(&self.listener, self.is_listener_in_text),
         );
         let state = self.state.name();
-        write!(f, "{} {}{by}{at} {state}", self.id, self.peer)?;
+        let name = named(self.tls_name.as_ref());
+        write!(f, "{} {}{name}{by}{at} {state}", self.id, self.peer)?;
         if self.peer_gone {
             f.write_str(", peer gone")?;
         }

@@ -153,7 +153,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "another case: a failure, a message that is too long, the end of the stream",
+        "another case: a failure, a message that is too long, the end of the stream, TLS",
         &[
             "ingest/framing/event.rs",
             "ingest/framing/truncate.rs",
@@ -161,6 +161,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "ingest/sink/retry.rs",
             "ingest/sink/unlinked.rs",
             "ingest/stream_end.rs",
+            "server/ends/connection/session.rs",
             "server/error.rs",
             "server/state/mod.rs",
         ],

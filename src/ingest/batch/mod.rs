@@ -39,6 +39,8 @@ pub(crate) struct Origin {
     pub(crate) listener: u32,
     /// The listener's own: it lives as long as the listener, and no batch counts it.
     pub(crate) listener_name: Option<Arc<str>>,
+    /// The connection's own, which each batch counts: it may outlive its connection.
+    pub(crate) tls_name: Option<Arc<str>>,
     pub(crate) received_at: SystemTime,
 }
 
@@ -50,6 +52,7 @@ impl Default for Origin {
             peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into(),
             listener: 0,
             listener_name: None,
+            tls_name: None,
             received_at: UNIX_EPOCH,
         }
     }
@@ -95,6 +98,11 @@ impl Batch {
     /// The peer that sent the batch.
     pub fn peer(&self) -> Peer {
         self.origin.peer
+    }
+
+    /// What the peer's certificate calls it ([`Connection::tls_name`](crate::Connection::tls_name)).
+    pub fn tls_name(&self) -> Option<&str> {
+        self.origin.tls_name.as_deref()
     }
 
     /// The name of the listener that accepted the connection
@@ -210,7 +218,9 @@ impl Weigh for Batch {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes.weight() + heap_bytes(self.ends.capacity() * size_of::<u32>())
+        let tls_name = self.origin.tls_name.as_ref();
+        let tls_name = tls_name.map_or(0, |name| heap_bytes(name.len() + 2 * size_of::<usize>()));
+        self.bytes.weight() + heap_bytes(self.ends.capacity() * size_of::<u32>()) + tls_name
     }
 }
 

@@ -1,6 +1,8 @@
 //! A handler's connection: reads, replies, and why they ended.
 
 mod opening;
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+mod session;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,6 +27,7 @@ use crate::server::peer::{Address, Peer};
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::logger::Logger;
+use crate::server::tls::Incoming;
 
 /// A handler's connection: reads from the peer and writes to it.
 ///
@@ -59,6 +62,8 @@ pub struct Connection {
     end: Cell<Option<EndReason>>,
     /// How many bytes may still be read while the server drains.
     allowance: Cell<Option<u64>>,
+    /// What was read of a session and is not passed on.
+    incoming: RefCell<Option<Box<Incoming>>>,
     /// Other threads may write.
     has_writer: Cell<bool>,
     busy_read: BusyRead,
@@ -73,6 +78,7 @@ impl Connection {
             rate: RefCell::new(rate),
             end: Cell::new(None),
             allowance: Cell::new(None),
+            incoming: RefCell::new(None),
             has_writer: Cell::new(false),
             busy_read: BusyRead::default(),
         }
@@ -92,6 +98,17 @@ impl Connection {
     /// The balancer through which the peer came, if it has named the peer.
     pub fn balancer(&self) -> Option<Peer> {
         self.state.balancer()
+    }
+
+    /// What the peer's certificate calls it, over TLS with a client CA: its first DNS name, or else
+    /// its first URI, or else `sha256:` and the fingerprint. `None` without a certificate.
+    pub fn tls_name(&self) -> Option<&str> {
+        self.state.tls_name().map(|name| &**name)
+    }
+
+    /// As [`tls_name`](Connection::tls_name), for what outlives the connection.
+    pub(crate) fn shared_tls_name(&self) -> Option<Arc<str>> {
+        self.state.tls_name().cloned()
     }
 
     /// The address that the peer connected to (getsockname(2)).
@@ -185,6 +202,12 @@ impl Connection {
     /// As [`read`](Read::read).
     pub fn read_ready(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
         let most = self.paid_size(buf.len());
+        if let Some(session) = self.state.session() {
+            return match self.end().is_some() || most == 0 {
+                true => Ok(None),
+                false => self.read_session(session, &mut buf[..most], false),
+            };
+        }
         let most = self.may_read(most);
         if self.end().is_some() || most == 0 {
             return Ok(None);
@@ -222,11 +245,15 @@ impl Connection {
         }
     }
 
-    /// Ends the sending direction: the peer reads an end of stream. Reading goes on.
+    /// Ends the sending direction: the peer reads an end of stream. Reading goes on. Over TLS this
+    /// blocks as a write does, until the peer has been told so.
     ///
     /// # Errors
     /// The connection is closed already.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        if let Some(session) = self.state.session() {
+            self.end_session(session)?;
+        }
         self.state.socket.shutdown(Shutdown::Write)
     }
 
@@ -245,14 +272,23 @@ impl Connection {
     /// Counts the outcome of a read(2) and returns it, as [`outcome`](Connection::outcome) does.
     fn ended_or(&self, got: Result<usize, Errno>) -> io::Result<Option<usize>> {
         let read = self.outcome(got)?;
-        if let Some(read) = read.filter(|&read| read > 0) {
-            self.use_allowance(read);
-            if let Some(rate) = &mut *self.rate.borrow_mut() {
-                rate.has_read(read);
+        match read {
+            Some(0) => self.end.set(Some(EndReason::Eof)),
+            Some(read) => {
+                self.use_allowance(read);
+                self.has_read(read);
             }
-            self.state.add_bytes(read);
+            None => {}
         }
         Ok(read)
+    }
+
+    /// Counts bytes of the peer's own that were read.
+    fn has_read(&self, read: usize) {
+        if let Some(rate) = &mut *self.rate.borrow_mut() {
+            rate.has_read(read);
+        }
+        self.state.add_bytes(read);
     }
 
     /// What the outcome of a read(2) means. `None` if the server ended the stream: then
@@ -269,10 +305,6 @@ impl Connection {
                     self.allowance.set(Some(0));
                 }
                 Ok(None)
-            }
-            Ok(0) => {
-                self.end.set(Some(EndReason::Eof));
-                Ok(Some(0))
             }
             Ok(read) => Ok(Some(read)),
             Err(_) if self.state.ended().is_some() => Ok(None),
@@ -318,7 +350,7 @@ impl Connection {
     /// The messages that the rate limit counts: those that were sent, or the frames that were
     /// reported by a handler that only replies.
     fn rated_messages(&self) -> u64 {
-        self.state.messages().max(self.state.sample().frames)
+        self.state.messages().max(self.state.frames())
     }
 
     /// Waits until the rate limit allows the messages so far. A drain or an abort ends the wait. So
@@ -400,6 +432,10 @@ impl Read for &Connection {
             return Ok(0);
         }
         let wanted = self.paid_size(buf.len());
+        if let Some(session) = self.state.session() {
+            let read = self.read_session(session, &mut buf[..wanted], true)?;
+            return Ok(read.unwrap_or(0));
+        }
         loop {
             match self.end() {
                 Some(EndReason::Eof) => return Ok(0),

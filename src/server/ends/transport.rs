@@ -5,17 +5,13 @@
 //! - A **turn** makes each write whole, first come, first served.
 //! - The **state of the transport** is what one step changes, [`send_now`], which never waits. A
 //!   plain socket has no state but the kernel's, so nothing is locked here. A session that encrypts
-//!   has one, which the handler's reads change, too: its lock goes around the body of `send_now`
-//!   (encrypt, and hand over what the kernel takes at once) and around the decrypting of what a
-//!   read brought, and never around a wait for the peer or a blocking read.
+//!   has one, which the handler's reads change, too: it is locked to encrypt and hand over what the
+//!   kernel takes at once, and to decrypt what a read brought, and never in a wait for the peer.
 
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustix::io::Errno;
-use rustix::net::SendFlags;
 
 use crate::policy::Activity;
 use crate::server::deadline::{Deadline, MAX_PARK};
@@ -23,6 +19,8 @@ use crate::server::ledger::EndReason;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::quota::Quota;
 use crate::server::state::turns::Turn;
+use crate::server::tls::Session;
+use crate::server::wire::SendNow;
 
 /// The most bytes of one write that are handed over under one deadline, and that a handler's write
 /// takes at once.
@@ -86,13 +84,13 @@ pub(super) fn send_all(
     until: Option<WriteDeadline<'_>>,
     caller: Option<&Caller>,
 ) -> Result<(), Unsent> {
-    while !part.is_empty() {
+    while !part.is_empty() || !has_sent_all(state) {
         if let Some(reason) = state.ended() {
             return Err(Unsent::Ended(reason));
         }
         let sent = send_now(state, part).map_err(Unsent::Failed)?;
         *part = &part[sent..];
-        if sent > 0 {
+        if sent > 0 || part.is_empty() && has_sent_all(state) {
             continue;
         }
         let left = until.map_or(MAX_PARK, |until| until.left().min(MAX_PARK));
@@ -110,17 +108,18 @@ pub(super) fn send_all(
     Ok(())
 }
 
+/// Whether the kernel has all that a session has encrypted.
+fn has_sent_all(state: &ConnectionState) -> bool {
+    state.session().is_none_or(Session::has_sent_all)
+}
+
 /// Hands the kernel what it takes of `part` at once, and returns how many bytes that were. Never
-/// waits for the peer.
+/// waits for the peer. What a session has encrypted counts as handed over, since it cannot be taken
+/// back: the kernel may not have all of it.
 pub(super) fn send_now(state: &ConnectionState, part: &[u8]) -> io::Result<usize> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    loop {
-        match rustix::net::send(&state.socket, part, flags) {
-            Ok(sent) => return Ok(sent),
-            Err(Errno::WOULDBLOCK) => return Ok(0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    match state.session() {
+        None => state.send_now(part),
+        Some(session) => session.send_now(state, part),
     }
 }
 

@@ -2,6 +2,7 @@
 //! clock, and the watchdog reads once a tick.
 
 use std::cell::RefCell;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use socket2::Socket;
 
 use super::turns::{End, Turns};
@@ -19,6 +22,8 @@ use crate::server::config::TICK;
 use crate::server::deadline::MAX_PARK;
 use crate::server::ledger::{DropReason, EndReason};
 use crate::server::peer::{Address, Peer};
+use crate::server::tls::Session;
+use crate::server::wire::SendNow;
 
 /// A connection's wait for the buffer. A connection joins and leaves the queue under the quota's
 /// lock; its handler takes the outcome from here.
@@ -92,7 +97,12 @@ pub(crate) fn at(listener: &str, is_in_texts: bool) -> String {
     }
 }
 
-/// One cache line of atomics. Only the handler writes the first six, only other threads write the
+/// For a text, behind a peer: ` (NAME)` if its certificate calls it so.
+pub(crate) fn named(name: Option<&Arc<str>>) -> String {
+    name.map(|name| format!(" ({name})")).unwrap_or_default()
+}
+
+/// One cache line of atomics. Only the handler writes the first eight, only other threads write the
 /// rest. A counter with one writer needs no read-modify-write, so publishing a read costs a handler
 /// a few plain stores.
 #[derive(Debug, Default)]
@@ -102,6 +112,10 @@ struct Published {
     /// in one word, so that the watchdog never charges a new activity with the time of the old.
     activity: AtomicU32,
     inside: AtomicBool,
+    /// A record of a session has begun that is not whole.
+    inside_record: AtomicBool,
+    /// Records of a session that were read.
+    records: AtomicU32,
     bytes: AtomicU64,
     reads: AtomicU64,
     frames: AtomicU64,
@@ -136,6 +150,13 @@ impl Drop for ServedHere {
     }
 }
 
+#[derive(Debug)]
+struct Encrypted {
+    session: Session,
+    /// What the peer's certificate calls it.
+    peer_name: Option<Arc<str>>,
+}
+
 /// The shared state of one connection. The socket closes when the last reference is dropped: mostly
 /// the handler's, which takes the connection out of the table before.
 #[derive(Debug)]
@@ -148,6 +169,8 @@ pub(crate) struct ConnectionState {
     client: OnceLock<Peer>,
     /// Raw, of TCP and Unix alike.
     pub(crate) socket: Socket,
+    /// What encrypts above the socket, once hands are shaken.
+    session: OnceLock<Box<Encrypted>>,
     pub(crate) listener: ListenerName,
     pub(crate) turns: Arc<Turns>,
     thread: OnceLock<Thread>,
@@ -170,6 +193,7 @@ impl ConnectionState {
             neighbor: peer,
             client: OnceLock::new(),
             socket,
+            session: OnceLock::new(),
             listener,
             turns: Arc::default(),
             thread: OnceLock::new(),
@@ -189,11 +213,21 @@ impl ConnectionState {
         self.client.get().map(|_| self.neighbor)
     }
 
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.get().map(|encrypted| &encrypted.session)
+    }
+
+    /// What the certificate of the peer calls it.
+    pub(crate) fn tls_name(&self) -> Option<&Arc<str>> {
+        self.session.get()?.peer_name.as_ref()
+    }
+
     /// The connection in a log line: `connection 17 from 192.0.2.1:4711`, the balancer, and the
     /// listener.
     pub(crate) fn label(&self) -> String {
         let (by, at) = (by(self.balancer()), self.listener.at());
-        format!("connection {} from {}{by}{at}", self.id, self.peer())
+        let name = named(self.tls_name());
+        format!("connection {} from {}{name}{by}{at}", self.id, self.peer())
     }
 
     // ---- for the handler's thread
@@ -242,6 +276,24 @@ impl ConnectionState {
         let _ = self.client.set(client);
     }
 
+    /// Hands are shaken.
+    pub(crate) fn set_session(&self, session: Session, peer_name: Option<String>) {
+        let encrypted = Encrypted {
+            session,
+            peer_name: peer_name.map(Arc::from),
+        };
+        let _ = self.session.set(Box::new(encrypted));
+    }
+
+    /// What was read of the session's records so far, and whether one has begun that is not whole:
+    /// that counts as the inside of a frame, unless the handler is inside one of its own.
+    pub(crate) fn record_progress(&self, records: u32, inside: bool) {
+        self.published.records.store(records, Ordering::Relaxed);
+        self.published
+            .inside_record
+            .store(inside, Ordering::Relaxed);
+    }
+
     pub(crate) fn allow_delay(&self) {
         self.may_be_delayed.store(true, Ordering::Relaxed);
     }
@@ -268,7 +320,7 @@ impl ConnectionState {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             reads: self.published.reads.load(Ordering::Relaxed),
-            messages: self.published.frames.load(Ordering::Relaxed),
+            messages: self.frames(),
             bytes: self.published.bytes.load(Ordering::Relaxed),
         }
     }
@@ -283,14 +335,26 @@ impl ConnectionState {
         self.published.messages.load(Ordering::Relaxed)
     }
 
+    /// Frames finished so far.
+    pub(crate) fn frames(&self) -> u64 {
+        self.published.frames.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn sample(&self) -> Sample {
         let word = self.published.activity.load(Ordering::Relaxed);
+        let inside = self.published.inside.load(Ordering::Relaxed);
+        let inside_record = self.published.inside_record.load(Ordering::Relaxed);
+        // Outside a frame of the handler's, each record is one.
+        let records = match inside {
+            true => 0,
+            false => self.published.records.load(Ordering::Relaxed),
+        };
         Sample {
             activity: activity_of(word & ((1 << ACTIVITY_BITS) - 1)),
             turns: word >> ACTIVITY_BITS,
             bytes: self.published.bytes.load(Ordering::Relaxed),
-            frames: self.published.frames.load(Ordering::Relaxed),
-            inside: self.published.inside.load(Ordering::Relaxed),
+            frames: self.frames() + u64::from(records),
+            inside: inside || inside_record,
         }
     }
 
@@ -402,6 +466,14 @@ impl ConnectionState {
         }
     }
 
+    /// Tells a peer that has a session that nothing follows, as far as the kernel takes that at
+    /// once. Where the connection was cut, the kernel takes nothing.
+    pub(crate) fn close_session(&self) {
+        if let Some(session) = self.session() {
+            session.close(self);
+        }
+    }
+
     /// Ends reading, and wakes a blocked read; replies can still be written. If the peer has ended
     /// its stream already, the stream is still read to that end.
     pub(crate) fn drain(&self) {
@@ -422,6 +494,20 @@ impl ConnectionState {
     /// Bytes that the kernel has received and nobody has read; 0 if the kernel does not tell.
     pub(crate) fn unread_bytes(&self) -> u64 {
         unread_bytes(&self.socket)
+    }
+}
+
+impl SendNow for ConnectionState {
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            match rustix::net::send(&self.socket, bytes, flags) {
+                Ok(sent) => return Ok(sent),
+                Err(Errno::WOULDBLOCK) => return Ok(0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::server::config::{Config, FirstByteTimeout};
 use crate::server::listener_settings::ListenerSettings;
 use crate::server::peer::Address;
 use crate::server::peers::Access;
+use crate::server::tls::Tls;
 
 #[derive(Debug)]
 pub(crate) struct ListenerState {
@@ -18,6 +19,7 @@ pub(crate) struct ListenerState {
     pub(crate) first_byte_timeout: FirstByteTimeout,
     pub(crate) deadlines: WatchLimits,
     pub(crate) access: Access,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl ListenerState {
@@ -49,6 +51,7 @@ impl ListenerState {
                 own.allow.as_ref().unwrap_or(&common.allow),
                 own.proxy_from.as_ref().unwrap_or(&common.proxy_from),
             ),
+            tls: own.tls.clone(),
         }
     }
 }

@@ -76,6 +76,7 @@ impl Entry {
             id: state.id,
             peer: state.peer(),
             balancer: state.balancer(),
+            tls_name: state.tls_name().cloned(),
             listener: state.listener.shared(),
             listener_index: state.listener.index(),
             is_listener_in_text: state.listener.is_in_texts(),

@@ -17,7 +17,7 @@ use crate::server::ends::weigh::Weigh;
 use crate::server::error::{BoxError, Ended, drop_caught, panic_message};
 use crate::server::ledger::{EndReason, Reason, counted};
 use crate::server::state::Shared;
-use crate::server::state::connection_state::{ConnectionState, by};
+use crate::server::state::connection_state::{ConnectionState, by, named};
 use crate::server::state::handler_thread::{HandlerThread, Job, Serve};
 
 /// Makes the thread of the client that has waited longest for one, unless enough are being made.
@@ -207,6 +207,8 @@ fn run<T>(
     }));
     drop(served_here);
     state.end_writers();
+    state.close_session();
+    let unread_bytes = connection.unread_bytes();
     drop(sender);
     drop(connection);
     let reason = outcome.unwrap_or_else(|payload| {
@@ -220,13 +222,15 @@ fn run<T>(
         EndReason::HandlerPanicked
     });
     let reason = match reason {
-        EndReason::Eof | EndReason::Reset if state.sample().bytes == 0 => EndReason::NoData,
+        EndReason::Eof | EndReason::Unclosed | EndReason::Reset if state.sample().bytes == 0 => {
+            EndReason::NoData
+        }
         reason => reason,
     };
     // Nothing can be unread behind the end of a stream, so the kernel is not asked.
     let unread_bytes = match reason {
         EndReason::Eof => 0,
-        _ => state.unread_bytes(),
+        _ => state.unread_bytes() + unread_bytes,
     };
     shared.table.ended(&state, reason, unread_bytes);
     log_end(shared, &state, reason);
@@ -243,11 +247,12 @@ fn log_begin(shared: &Shared, state: &ConnectionState) {
 fn log_end(shared: &Shared, state: &ConnectionState, reason: EndReason) {
     shared.logger.log_debug(|| {
         let (id, peer, by) = (state.id, state.peer(), by(state.balancer()));
+        let name = named(state.tls_name());
         let at = state.listener.name();
         let (messages, bytes) = (state.messages(), state.sample().bytes);
         let (messages, bytes) = (counted(messages, "message"), counted(bytes, "byte"));
         format!(
-            "connection {id} from {peer}{by} at {at} ended: {reason}; {messages} sent, {bytes} read"
+            "connection {id} from {peer}{name}{by} at {at} ended: {reason}; {messages} sent, {bytes} read"
         )
     });
 }
@@ -258,6 +263,7 @@ fn ended_well(reason: EndReason) -> bool {
     matches!(
         reason,
         EndReason::Eof
+            | EndReason::Unclosed
             | EndReason::HandlerReturned
             | EndReason::NoData
             | EndReason::Reset

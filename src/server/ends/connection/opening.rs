@@ -1,5 +1,5 @@
 //! What comes before the handler: the head that a balancer sends, and whether the client that it
-//! names may come in.
+//! names may come in; then the handshake of a session.
 
 use std::error::Error;
 use std::fmt;
@@ -15,6 +15,7 @@ use crate::server::ledger::EndReason;
 use crate::server::peer::Peer;
 use crate::server::peers::Access;
 use crate::server::proxy_head::Head;
+use crate::server::tls::Tls;
 
 /// How many bytes are looked at in one go: as many as the smallest TCP segment holds that everybody
 /// must take, into which a head is expected to fit.
@@ -39,7 +40,7 @@ impl Error for NotOpened {
     }
 }
 
-fn not_opened(reason: EndReason, cause: impl Into<String>) -> BoxError {
+pub(super) fn not_opened(reason: EndReason, cause: impl Into<String>) -> BoxError {
     let (reason, cause) = (Ended(reason), cause.into());
     Box::new(NotOpened { reason, cause })
 }
@@ -52,14 +53,24 @@ impl Connection {
     /// # Errors
     /// The connection is over, or is not to be served: [`Ended`] is the error or its source.
     pub(in crate::server) fn open(&self) -> Result<(), BoxError> {
-        if !self.access().expects_proxy() {
+        let tls = self.shared.listener_of(&self.state).tls.as_ref();
+        let expects_proxy = self.access().expects_proxy();
+        if !expects_proxy && tls.is_none() {
             return Ok(());
         }
         // One activity, however often bytes come: the deadline limits its time.
         self.state.enter(Activity::Handshaking);
-        let opened = self.read_proxy_head().and_then(|head| self.admit(head));
+        let opened = self.open_with(expects_proxy, tls);
         self.state.enter(Activity::Working);
         opened
+    }
+
+    fn open_with(&self, expects_proxy: bool, tls: Option<&Tls>) -> Result<(), BoxError> {
+        if expects_proxy {
+            let client = self.read_proxy_head()?;
+            self.admit(client)?;
+        }
+        tls.map_or(Ok(()), |tls| self.shake_hands(tls))
     }
 
     fn access(&self) -> &Access {

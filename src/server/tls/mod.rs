@@ -1,0 +1,269 @@
+//! TLS for a listener: its certificate, whose clients may connect, and the session of a connection.
+//!
+//! - `material`: certificates and keys, read and checked
+//! - `certificate`: what a certificate says
+//! - `session`: bytes of the wire in, plaintext out
+//! - `words`: what goes wrong with a peer, in words
+
+mod certificate;
+mod error;
+mod material;
+mod session;
+mod words;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::RwLock;
+
+pub use error::TlsError;
+use material::{Loaded, Pem, Settings, Source};
+pub(crate) use session::{Incoming, Session};
+
+/// From this long before it expires, a certificate's end is told.
+const TOLD_AHEAD: Duration = Duration::from_secs(14 * 86_400);
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientAuth {
+    /// A client without a certificate is refused. The default where a client CA is given.
+    #[default]
+    Required,
+    /// A client may come without a certificate; one that it shows must be valid.
+    Optional,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246), the default.
+    #[default]
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    V1_3,
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TlsVersion::V1_2 => "1.2",
+            TlsVersion::V1_3 => "1.3",
+        })
+    }
+}
+
+/// TLS for the clients of a listener ([`Listener::tls`](crate::Listener::tls)): a certificate with
+/// its key, and which clients may connect. Clones are the same: what [`reload`](Tls::reload) and
+/// [`replace`](Tls::replace) change, they change for all, and for connections that come afterwards.
+///
+/// Session tickets are never sent, and sessions are not resumed: a client of TLS 1.3 that sends and
+/// closes without reading would find the tickets unread, and its kernel would reset the connection
+/// and throw away what it had sent last. Each connection is a full handshake.
+///
+/// ```no_run
+/// use drainline::{Listener, Server, Tls};
+///
+/// let tls = Tls::from_files("server.pem", "server.key")?.client_ca_file("clients-ca.pem")?;
+/// let server = Server::builder()
+///     .listener(Listener::on("0.0.0.0:6514".parse()?).tls(tls.clone()))
+///     .serve(|conn| {
+///         println!("{:?} connected", conn.tls_name());
+///         Ok(())
+///     })?;
+/// // Later, when the files have been renewed:
+/// tls.reload()?;
+/// # drop(server);
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+#[derive(Clone)]
+pub struct Tls {
+    current: Arc<RwLock<Current>>,
+}
+
+#[derive(Clone)]
+struct Current {
+    settings: Settings,
+    loaded: Arc<Loaded>,
+}
+
+impl Tls {
+    /// From a certificate and its key in PEM. The certificate comes first, those that vouch for it
+    /// follow. The key is PKCS #8, PKCS #1 (RSA) or SEC1 (EC), and not encrypted.
+    ///
+    /// # Errors
+    /// No certificate or key in the text, a key that does not match or is encrypted.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        Tls::of(Settings::of(Source::Pem {
+            certificate: Pem::Text(certificate.into()),
+            key: Pem::Text(key.into()),
+        }))
+    }
+
+    /// As [`from_pem`](Tls::from_pem), from two files, or twice the same; [`reload`](Tls::reload)
+    /// reads them again.
+    ///
+    /// # Errors
+    /// As [`from_pem`](Tls::from_pem), and a file that cannot be read.
+    pub fn from_files(
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Result<Self, TlsError> {
+        Tls::of(Settings::of(Source::Pem {
+            certificate: Pem::File(certificate.into()),
+            key: Pem::File(key.into()),
+        }))
+    }
+
+    /// From a configuration of rustls 0.23, for another provider of cryptography or a verifier of
+    /// one's own. It is taken as it is, but for session tickets of TLS 1.3 and early data, which
+    /// are switched off. rustls' type makes this the one entrance that a new version of rustls
+    /// changes.
+    pub fn from_config(config: Arc<rustls::ServerConfig>) -> Self {
+        let loaded = Loaded::of_config(&config);
+        Tls::with(Settings::of(Source::Config), loaded)
+    }
+
+    /// Clients must have a certificate that one of these vouches for: PEM, one or more.
+    ///
+    /// # Errors
+    /// No certificate in the text, or made by [`from_config`](Tls::from_config), as with each of
+    /// the settings below.
+    pub fn client_ca_pem(self, certificates: &[u8]) -> Result<Self, TlsError> {
+        self.set(|settings| settings.client_ca = Some(Pem::Text(certificates.into())))
+    }
+
+    /// As [`client_ca_pem`](Tls::client_ca_pem), from a file, which [`reload`](Tls::reload) reads
+    /// again.
+    ///
+    /// # Errors
+    /// As [`client_ca_pem`](Tls::client_ca_pem), and a file that cannot be read.
+    pub fn client_ca_file(self, file: impl Into<PathBuf>) -> Result<Self, TlsError> {
+        self.set(|settings| settings.client_ca = Some(Pem::File(file.into())))
+    }
+
+    /// Certificates of clients that are revoked, by lists (CRLs) in a PEM file, which
+    /// [`reload`](Tls::reload) reads again. Only clients' own certificates are looked up; where no
+    /// list is of their issuer, they are not revoked.
+    ///
+    /// # Errors
+    /// No list in the file, no client CA, or a file that cannot be read.
+    pub fn client_crl_file(self, file: impl Into<PathBuf>) -> Result<Self, TlsError> {
+        self.set(|settings| settings.client_crl = Some(Pem::File(file.into())))
+    }
+
+    /// Whether a client must show a certificate. Default: required, where a client CA is given.
+    ///
+    /// # Errors
+    /// There is no client CA.
+    pub fn client_auth(self, auth: ClientAuth) -> Result<Self, TlsError> {
+        self.set(|settings| settings.client_auth = Some(auth))
+    }
+
+    /// The oldest version of TLS that is spoken. Default: 1.2.
+    ///
+    /// # Errors
+    /// Made by [`from_config`](Tls::from_config).
+    pub fn min_version(self, version: TlsVersion) -> Result<Self, TlsError> {
+        self.set(|settings| settings.min_version = version)
+    }
+
+    /// Of the clients whose certificate is valid, only those with one of these names may stay: a
+    /// DNS name or a URI of the certificate, in full, or its fingerprint, `sha256:` and 64
+    /// hexadecimal digits. Others are disconnected after the handshake, counted as
+    /// [`NotAllowed`](crate::EndReason::NotAllowed). Default: all.
+    ///
+    /// # Errors
+    /// There is no client CA.
+    pub fn allow_names<N: Into<String>>(
+        self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Self, TlsError> {
+        let names = names.into_iter().map(Into::into).collect();
+        self.set(|settings| settings.allow = Some(names))
+    }
+
+    /// Reads the files again, for connections that come from now on. Reads files, and blocks as
+    /// that does.
+    ///
+    /// # Errors
+    /// What was loaded before stays in use.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let settings = self.current.read().settings.clone();
+        if matches!(settings.source, Source::Config) {
+            return Ok(());
+        }
+        let loaded = Arc::new(settings.load()?);
+        self.current.write().loaded = loaded;
+        Ok(())
+    }
+
+    /// Takes everything of `other`, for connections that come from now on.
+    pub fn replace(&self, other: &Tls) {
+        let other = other.current.read().clone();
+        *self.current.write() = other;
+    }
+
+    /// When the certificate expires; `None` if it cannot be told, as with
+    /// [`from_config`](Tls::from_config).
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.current.read().loaded.expires_at
+    }
+
+    /// What is to be said about the certificate's end: from 14 days ahead. An expired one is still
+    /// shown: clients may be lenient, or our clock wrong.
+    pub(crate) fn note(&self, now: SystemTime) -> Option<String> {
+        let current = self.current.read();
+        let at = current.loaded.expires_at?;
+        let what = current.settings.certificate();
+        let days = |span: Duration| crate::server::counted(span.as_secs() / 86_400, "day");
+        match at.duration_since(now) {
+            Ok(left) if left > TOLD_AHEAD => None,
+            Ok(left) => Some(format!("{what} expires in {}: renew it", days(left))),
+            Err(past) => Some(format!(
+                "{what} expired {} ago, and clients will refuse it: renew it",
+                days(past.duration())
+            )),
+        }
+    }
+
+    pub(crate) fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.current.read().loaded)
+    }
+
+    fn of(settings: Settings) -> Result<Self, TlsError> {
+        let loaded = settings.load()?;
+        Ok(Tls::with(settings, loaded))
+    }
+
+    fn with(settings: Settings, loaded: Loaded) -> Self {
+        let loaded = Arc::new(loaded);
+        let current = RwLock::new(Current { settings, loaded });
+        Tls {
+            current: Arc::new(current),
+        }
+    }
+
+    fn set(self, change: impl FnOnce(&mut Settings)) -> Result<Self, TlsError> {
+        let mut settings = self.current.read().settings.clone();
+        change(&mut settings);
+        Tls::of(settings)
+    }
+}
+
+/// Without certificates and keys.
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.current.read();
+        f.debug_struct("Tls")
+            .field("certificate", &current.settings.certificate())
+            .field("min_version", &current.settings.min_version)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

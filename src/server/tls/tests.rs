@@ -1,0 +1,149 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+
+use super::*;
+
+fn own(name: &str) -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed([name.to_owned()]).unwrap()
+}
+
+fn pem(own: &CertifiedKey<KeyPair>) -> (Vec<u8>, Vec<u8>) {
+    let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    (certificate.into(), key.into())
+}
+
+#[track_caller]
+fn refused(made: Result<Tls, TlsError>, says: &str) {
+    let error = made.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(says), "{text}");
+    assert!(
+        !text.contains('\n') && !text.contains("PRIVATE KEY-"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_be_used_is_said_in_one_line() {
+    let (certificate, key) = pem(&own("a.example"));
+    let (_, other) = pem(&own("a.example"));
+    let of = Tls::from_pem;
+    assert!(of(&certificate, &key).is_ok());
+    refused(
+        of(b"", &key),
+        "no certificate in TLS certificate: it is empty",
+    );
+    refused(
+        of(b"hello", &key),
+        "it is not PEM, which begins with -----BEGIN",
+    );
+    refused(of(&key, &key), "no certificate in TLS certificate");
+    refused(of(&certificate, &certificate), "no private key in TLS key");
+    refused(
+        of(&certificate, &other),
+        "TLS key does not match TLS certificate",
+    );
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    refused(
+        of(&certificate, encrypted.as_bytes()),
+        "decrypt it with openssl pkey",
+    );
+    let legacy = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    refused(
+        of(&certificate, legacy.as_bytes()),
+        "decrypt it with openssl pkey",
+    );
+    let broken = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
+    refused(of(broken.as_bytes(), &key), "TLS certificate is broken PEM");
+}
+
+#[test]
+fn who_may_connect_needs_a_client_ca_that_is_one() {
+    let (certificate, key) = pem(&own("a.example"));
+    let tls = || Tls::from_pem(&certificate, &key).unwrap();
+    refused(tls().client_ca_pem(b""), "no certificate in client CA");
+    refused(
+        tls().client_auth(ClientAuth::Optional),
+        "without a client CA",
+    );
+    refused(tls().allow_names(["a"]), "without a client CA");
+    let with_ca = || tls().client_ca_pem(&certificate).unwrap();
+    assert!(with_ca().client_auth(ClientAuth::Optional).is_ok());
+    assert!(with_ca().allow_names(["a.example"]).is_ok());
+    assert!(with_ca().min_version(TlsVersion::V1_3).is_ok());
+}
+
+#[test]
+fn a_missing_file_may_pass_and_is_named_and_a_wrong_one_may_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let error = Tls::from_files(&cert, &key).unwrap_err();
+    assert!(error.may_pass());
+    let text = error.to_string();
+    assert!(
+        text.contains("cannot read TLS certificate /") && text.contains("No such file"),
+        "{text}"
+    );
+    let (certificate, secret) = pem(&own("a.example"));
+    fs::write(&cert, certificate).unwrap();
+    fs::write(&key, "").unwrap();
+    let error = Tls::from_files(&cert, &key).unwrap_err();
+    assert!(!error.may_pass());
+    assert!(
+        error.to_string().contains("key.pem: it is empty"),
+        "{error}"
+    );
+    fs::write(&key, secret).unwrap();
+    assert!(Tls::from_files(&cert, &key).is_ok());
+}
+
+#[test]
+fn a_bad_reload_keeps_what_there_is_and_a_good_one_is_for_every_clone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let put = |(certificate, secret): (Vec<u8>, Vec<u8>)| {
+        fs::write(&cert, certificate).unwrap();
+        fs::write(&key, secret).unwrap();
+    };
+    put(pem(&own("a.example")));
+    let tls = Tls::from_files(&cert, &key).unwrap();
+    let clone = tls.clone();
+    let before = clone.loaded();
+    // Renewed by half: the key is still the old one.
+    fs::write(&cert, pem(&own("a.example")).0).unwrap();
+    let error = tls.reload().unwrap_err();
+    assert!(error.to_string().contains("does not match"), "{error}");
+    assert!(Arc::ptr_eq(&before, &clone.loaded()));
+    put(pem(&own("b.example")));
+    tls.reload().unwrap();
+    assert!(!Arc::ptr_eq(&before, &clone.loaded()));
+    let (certificate, secret) = pem(&own("c.example"));
+    clone.replace(&Tls::from_pem(&certificate, &secret).unwrap());
+    assert!(Arc::ptr_eq(&tls.loaded(), &clone.loaded()));
+}
+
+#[test]
+fn an_end_is_told_from_two_weeks_ahead_and_an_expired_certificate_still_loads() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let tls = Tls::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    let end = tls.expires_at().unwrap();
+    let day = Duration::from_secs(86_400);
+    let note = |now: SystemTime| tls.note(now);
+    assert_eq!(note(end - 15 * day), None);
+    let ahead = note(end - 14 * day).unwrap();
+    assert!(
+        ahead.contains("TLS certificate expires in 14 days"),
+        "{ahead}"
+    );
+    let past = note(end + 3 * day).unwrap();
+    assert!(past.contains("expired 3 days ago"), "{past}");
+}

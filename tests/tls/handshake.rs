@@ -1,0 +1,235 @@
+//! Who comes in, who does not, and what is said of it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use drainline::{
+    Activity, ClientAuth, Config, EndReason, Listener, Report, Server, Tls, TlsVersion,
+};
+
+use crate::authority::{Authority, Client, Pair, VERSIONS, config, tls};
+use crate::common::client;
+use crate::common::handlers::{anywhere, drained};
+use crate::common::ledger::assert_closes;
+use crate::common::wait::{DEADLINE, stays, wait_until};
+
+/// A server that says each client's name, and reads to the end.
+fn server(tls: Tls, change: impl FnOnce(&mut Config)) -> (Server, mpsc::Receiver<Option<String>>) {
+    let (tell, told) = mpsc::channel();
+    let mut config = Config::default();
+    config.max_connections = Some(10);
+    change(&mut config);
+    let server = Server::builder()
+        .config(config)
+        .listener(Listener::on(anywhere()).tls(tls))
+        .serve(move |conn| {
+            tell.send(conn.tls_name().map(str::to_owned))?;
+            let mut all = Vec::new();
+            conn.read_to_end(&mut all)?;
+            conn.write_all(&all)?;
+            Ok(())
+        })
+        .unwrap();
+    (server, told)
+}
+
+fn addr(server: &Server) -> SocketAddr {
+    server.local_addrs()[0]
+}
+
+/// Blocks until so many connections have ended, and returns the report.
+#[track_caller]
+fn ended(server: Server, reason: EndReason, count: u64) -> Report {
+    wait_until("ends", DEADLINE, || {
+        server.stats().ended.get(reason) == count
+    });
+    let report = drained(server);
+    assert_closes(&report.stats);
+    report
+}
+
+#[test]
+fn both_versions_are_spoken_and_what_is_sent_comes_back_to_the_end() {
+    let (tls, authority) = tls();
+    let (server, told) = server(tls, |_| {});
+    for version in VERSIONS {
+        let mut client = Client::connect(addr(&server), &config(&authority, None, &[version]));
+        client.send(b"hello");
+        client.session.send_close_notify();
+        assert_eq!(client.rest(), (b"hello".to_vec(), String::new()));
+        assert_eq!(told.recv().unwrap(), None);
+    }
+    let report = ended(server, EndReason::Eof, 2);
+    assert_eq!(report.stats.ended.total(), 2);
+}
+
+#[test]
+fn an_older_version_than_the_minimum_is_refused() {
+    let (tls, authority) = tls();
+    let (server, _told) = server(tls.min_version(TlsVersion::V1_3).unwrap(), |_| {});
+    let mut old = Client::new(addr(&server), &config(&authority, None, &VERSIONS[..1]));
+    let (_, error) = old.rest();
+    assert!(error.contains("ProtocolVersion"), "{error}");
+    Client::connect(addr(&server), &config(&authority, None, &VERSIONS)).close();
+    ended(server, EndReason::HandshakeFailed, 1);
+}
+
+#[test]
+fn a_client_is_called_by_its_certificate_and_without_a_valid_one_it_stays_out() {
+    let (tls, servers) = tls();
+    let (clients, others) = (Authority::new("clients"), Authority::new("others"));
+    let tls = tls.client_ca_pem(clients.certificate.as_bytes()).unwrap();
+    let (server, told) = server(tls, |_| {});
+    for version in VERSIONS {
+        let shown = |pair: Option<&Pair>| config(&servers, pair, &[version]);
+        let good = Client::connect(addr(&server), &shown(Some(&clients.client("web1.example"))));
+        assert_eq!(told.recv().unwrap().as_deref(), Some("web1.example"));
+        let listed = server.connections();
+        assert_eq!(listed[0].tls_name.as_deref(), Some("web1.example"));
+        assert!(
+            listed[0].to_string().contains(" (web1.example) "),
+            "{}",
+            listed[0]
+        );
+        good.close();
+        for (pair, alert) in [
+            (None, ["CertificateRequired", "HandshakeFailure"]),
+            (
+                Some(others.client("web1.example")),
+                ["UnknownCA", "DecryptError"],
+            ),
+            (
+                Some(clients.server()),
+                ["UnsupportedCertificate", "BadCertificate"],
+            ),
+        ] {
+            let mut bad = Client::new(addr(&server), &shown(pair.as_ref()));
+            let (_, error) = bad.rest();
+            assert!(alert.iter().any(|alert| error.contains(alert)), "{error}");
+        }
+    }
+    let report = ended(server, EndReason::HandshakeFailed, 6);
+    // Nobody was given to the handler.
+    assert!(told.try_recv().is_err());
+    assert_eq!(report.stats.ended.total(), 8);
+}
+
+#[test]
+fn where_a_certificate_is_optional_it_must_still_be_valid() {
+    let (tls, servers) = tls();
+    let (clients, others) = (Authority::new("clients"), Authority::new("others"));
+    let tls = tls.client_ca_pem(clients.certificate.as_bytes()).unwrap();
+    let (server, told) = server(tls.client_auth(ClientAuth::Optional).unwrap(), |_| {});
+    let shown = |pair: Option<&Pair>| config(&servers, pair, &VERSIONS);
+    Client::connect(addr(&server), &shown(None)).close();
+    assert_eq!(told.recv().unwrap(), None);
+    let named = clients.client("spiffe://a/b");
+    Client::connect(addr(&server), &shown(Some(&named))).close();
+    assert_eq!(told.recv().unwrap().as_deref(), Some("spiffe://a/b"));
+    let (_, error) = Client::new(addr(&server), &shown(Some(&others.client("x")))).rest();
+    assert!(error.contains("UnknownCA"), "{error}");
+    ended(server, EndReason::HandshakeFailed, 1);
+}
+
+#[test]
+fn of_the_clients_of_an_authority_only_the_allowed_may_stay() {
+    let (tls, servers) = tls();
+    let clients = Authority::new("clients");
+    let tls = tls.client_ca_pem(clients.certificate.as_bytes()).unwrap();
+    let tls = tls.allow_names(["web1.example", "urn:x"]).unwrap();
+    let (server, told) = server(tls, |_| {});
+    let shown = |name: &str| config(&servers, Some(&clients.client(name)), &VERSIONS);
+    for name in ["web1.example", "urn:x"] {
+        Client::connect(addr(&server), &shown(name)).close();
+        assert_eq!(told.recv().unwrap().as_deref(), Some(name));
+    }
+    for name in ["web2.example", ""] {
+        let mut other = Client::new(addr(&server), &shown(name));
+        // The end is a clean one: TLS had nothing against the client.
+        assert_eq!(other.rest(), (Vec::new(), String::new()));
+    }
+    ended(server, EndReason::NotAllowed, 2);
+    assert!(told.try_recv().is_err());
+}
+
+#[test]
+fn a_health_check_is_no_failed_handshake_and_plain_text_is() {
+    let (tls, _) = tls();
+    let (server, told) = server(tls, |_| {});
+    drop(client::connect(addr(&server)));
+    wait_until("a probe", DEADLINE, || {
+        server.stats().ended.get(EndReason::NoData) == 1
+    });
+    client::connect(addr(&server))
+        .write_all(b"<13>hello\n")
+        .unwrap();
+    // A client that goes inside the handshake.
+    client::connect(addr(&server))
+        .write_all(b"\x16\x03\x01")
+        .unwrap();
+    ended(server, EndReason::HandshakeFailed, 2);
+    assert!(told.try_recv().is_err());
+}
+
+#[test]
+fn a_silent_and_a_trickling_handshake_are_over_at_the_deadline() {
+    let (tls, authority) = tls();
+    let (server, _told) = server(tls, |config| {
+        config.handshake_timeout = Duration::from_millis(500);
+    });
+    let silent = client::connect(addr(&server));
+    let mut trickling = Client::new(addr(&server), &config(&authority, None, &VERSIONS));
+    for byte in trickling.records() {
+        if trickling.socket.write_all(&[byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ended(server, EndReason::HandshakeTimeout, 2);
+    drop(silent);
+}
+
+#[test]
+fn a_drain_and_an_abort_end_a_handshake() {
+    let (tls, _) = tls();
+    let (server, _told) = server(tls, |_| {});
+    let aborted = client::connect(addr(&server));
+    wait_until("a handshake", DEADLINE, || {
+        let all = server.connections();
+        all.iter().any(|one| one.state == Activity::Handshaking)
+    });
+    server.abort(server.connections()[0].id);
+    wait_until("an abort", DEADLINE, || {
+        server.stats().ended.get(EndReason::Aborted) == 1
+    });
+    let drained_one = client::connect(addr(&server));
+    wait_until("another", DEADLINE, || {
+        server
+            .connections()
+            .iter()
+            .any(|one| one.state == Activity::Handshaking)
+    });
+    let report = drained(server);
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), 1);
+    drop((aborted, drained_one));
+}
+
+#[test]
+fn deadlines_of_the_handler_begin_behind_the_handshake() {
+    let (tls, authority) = tls();
+    let (server, _told) = server(tls, |config| {
+        config.idle_timeout = Some(Duration::from_millis(300));
+    });
+    let waiting = client::connect(addr(&server));
+    wait_until("a client", DEADLINE, || server.stats().open == 1);
+    stays("an idle handshake", Duration::from_secs(1), || {
+        server.stats().open == 1
+    });
+    let mut idle = Client::connect(addr(&server), &config(&authority, None, &VERSIONS));
+    // It was not cut: the end is said.
+    assert_eq!(idle.rest().0, b"");
+    waiting.shutdown(Shutdown::Both).unwrap();
+    ended(server, EndReason::IdleTimeout, 1);
+}

@@ -1,0 +1,15 @@
+//! TLS changes nothing but who can read along: what is sent arrives, however records are cut and
+//! clients leave; who may not come in stays out and is told why; and the ledger closes.
+#![cfg(feature = "tls")]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+// `pub` in a module here means: for the other modules.
+#![allow(unreachable_pub)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod authority;
+mod certificates;
+mod handshake;
+mod replies;
+mod stream;

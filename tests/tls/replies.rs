@@ -1,0 +1,175 @@
+//! Replies, writers of other threads and requests are over TLS as they are without.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use drainline::ingest::{Framing, ReadMessages};
+use drainline::{EndReason, Listener, Reply, Server, Writer};
+
+use crate::authority::{Client, VERSIONS, config, tls};
+use crate::common::handlers::{anywhere, drained};
+use crate::common::small;
+use crate::common::wait::{DEADLINE, wait_until};
+
+/// Pub/sub: who sends a line, sends it to all, by the writers of their connections.
+#[test]
+fn what_one_publishes_all_get_whole_and_in_one_order() {
+    const SUBSCRIBERS: usize = 4;
+    const LINES: usize = 500;
+    let (tls, authority) = tls();
+    let room: Arc<Mutex<Vec<Writer>>> = Arc::default();
+    let server = small::server::<()>()
+        .listener(Listener::on(anywhere()).tls(tls))
+        .serve(move |conn| {
+            room.lock().unwrap().push(conn.writer());
+            writeln!(&*conn, "welcome")?;
+            for line in BufReader::new(&*conn).lines() {
+                let line = format!("{}\n", line?);
+                for writer in room.lock().unwrap().iter_mut() {
+                    writer.write_all(line.as_bytes())?;
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    let config = config(&authority, None, &VERSIONS);
+    let addr = server.local_addrs()[0];
+    let clients: Vec<Client> = (0..SUBSCRIBERS)
+        .map(|_| Client::connect(addr, &config))
+        .collect();
+    let (tell, told) = mpsc::channel();
+    let threads: Vec<_> = clients
+        .into_iter()
+        .enumerate()
+        .map(|(number, mut client)| {
+            let (tell, config) = (tell.clone(), number);
+            thread::spawn(move || {
+                let number = config;
+                let mut lines = Vec::new();
+                let mut reader = BufReader::new(client.stream());
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                assert_eq!(line, "welcome\n");
+                tell.send(()).unwrap();
+                if number == 0 {
+                    // Once all are in the room.
+                    thread::sleep(Duration::from_millis(300));
+                    for n in 0..LINES {
+                        let text = format!("{n} {}\n", "x".repeat(n * 37 % 5000));
+                        reader.get_mut().write_all(text.as_bytes()).unwrap();
+                    }
+                }
+                while lines.len() < LINES {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    lines.push(line);
+                }
+                lines
+            })
+        })
+        .collect();
+    for _ in 0..SUBSCRIBERS {
+        told.recv_timeout(DEADLINE).unwrap();
+    }
+    for thread in threads {
+        let lines = thread.join().unwrap();
+        for (n, line) in lines.iter().enumerate() {
+            let expected = format!("{n} {}\n", "x".repeat(n * 37 % 5000));
+            assert_eq!(*line, expected);
+        }
+    }
+    drained(server);
+}
+
+#[test]
+fn a_request_is_answered() {
+    let (tls, authority) = tls();
+    let server = small::server::<(String, Reply<String>)>()
+        .listener(Listener::on(anywhere()).tls(tls))
+        .start_each(
+            |conn, out| {
+                let mut lines = conn.messages(Framing::Lines, 1000);
+                while let Some(line) = lines.next_message()? {
+                    let line = String::from_utf8(line)?;
+                    let answer = out.request(|reply| (line, reply))?;
+                    writeln!(lines, "{answer}")?;
+                }
+                Ok(())
+            },
+            |(line, reply)| {
+                reply.send(line.to_uppercase());
+                Ok(())
+            },
+        )
+        .unwrap();
+    let config = config(&authority, None, &VERSIONS);
+    let mut client = Client::connect(server.local_addrs()[0], &config);
+    client.send(b"one\ntwo\n");
+    client.session.send_close_notify();
+    assert_eq!(client.rest(), (b"ONE\nTWO\n".to_vec(), String::new()));
+    drained(server);
+}
+
+#[test]
+fn a_large_reply_arrives_whole_and_so_does_the_end_before_the_handler_returns() {
+    const LEN: usize = 5_000_000;
+    let (tls, authority) = tls();
+    let (tell, told) = mpsc::channel::<()>();
+    let told = Mutex::new(told);
+    let server = small::server::<()>()
+        .listener(Listener::on(anywhere()).tls(tls))
+        .serve(move |conn| {
+            conn.write_all(&vec![b'x'; LEN])?;
+            conn.shutdown_write()?;
+            assert!(conn.write_all(b"more").is_err());
+            // The other direction goes on.
+            let mut byte = [0];
+            conn.read_exact(&mut byte)?;
+            assert_eq!(byte, [b'y']);
+            told.lock().unwrap().recv()?;
+            Ok(())
+        })
+        .unwrap();
+    let config = config(&authority, None, &VERSIONS);
+    let mut client = Client::connect(server.local_addrs()[0], &config);
+    let (all, error) = client.rest();
+    assert_eq!((all.len(), error.as_str()), (LEN, ""));
+    client.send(b"y");
+    tell.send(()).unwrap();
+    wait_until("an end", DEADLINE, || {
+        let ended = server.stats().ended;
+        ended.get(EndReason::HandlerReturned) == 1
+    });
+    drained(server);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_ends_a_writers_connection_by_its_deadline() {
+    let (tls, authority) = tls();
+    let mut server_config = small::config();
+    server_config.write_timeout = Some(Duration::from_millis(500));
+    let (tell, told) = mpsc::channel();
+    let server = Server::builder::<()>()
+        .config(server_config)
+        .listener(Listener::on(anywhere()).tls(tls))
+        .serve(move |conn| {
+            tell.send(conn.writer())?;
+            let mut all = Vec::new();
+            conn.read_to_end(&mut all)?;
+            Ok(())
+        })
+        .unwrap();
+    let config = config(&authority, None, &VERSIONS);
+    let client = Client::connect(server.local_addrs()[0], &config);
+    let mut writer: Writer = told.recv_timeout(DEADLINE).unwrap();
+    let chunk = vec![b'x'; 1 << 20];
+    while writer.write_all(&chunk).is_ok() {}
+    assert!(writer.is_closed());
+    wait_until("an end", DEADLINE, || {
+        server.stats().ended.get(EndReason::WriteTimeout) == 1
+    });
+    drop(client);
+    drained(server);
+}
