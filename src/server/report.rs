@@ -269,7 +269,8 @@ pub struct ConnectionInfo {
     pub peer: Peer,
     /// The balancer through which the peer came, once it has named the peer.
     pub balancer: Option<Peer>,
-    /// What the peer's certificate calls it ([`Connection::tls_name`](crate::Connection::tls_name)).
+    /// What the peer's certificate calls it:
+    /// [`Connection::tls_name`](crate::Connection::tls_name).
     pub tls_name: Option<Arc<str>>,
     /// The name of the listener that accepted the connection; without a name, that listener's
     /// address.

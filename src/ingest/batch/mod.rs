@@ -100,7 +100,8 @@ impl Batch {
         self.origin.peer
     }
 
-    /// What the peer's certificate calls it ([`Connection::tls_name`](crate::Connection::tls_name)).
+    /// What the peer's certificate calls it:
+    /// [`Connection::tls_name`](crate::Connection::tls_name).
     pub fn tls_name(&self) -> Option<&str> {
         self.origin.tls_name.as_deref()
     }

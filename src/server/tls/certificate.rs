@@ -12,8 +12,9 @@ use webpki::{EndEntityCert, KeyUsage};
 /// Longer than any name in DNS.
 const MAX_NAME: usize = 253;
 
-/// The names under which a certificate may be allowed, the first of them is what the peer is called:
-/// its DNS names, its URIs, and its fingerprint, `sha256:` and 64 lowercase hexadecimal digits.
+/// The names under which a certificate may be allowed, of which the first is what the peer is
+/// called: its DNS names, its URIs, and its fingerprint, `sha256:` and 64 lowercase hexadecimal
+/// digits.
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let mut names = Vec::new();
     if let Ok(parsed) = EndEntityCert::try_from(certificate) {
