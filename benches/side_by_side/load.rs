@@ -23,10 +23,10 @@ pub(crate) struct Sent {
 pub(crate) struct Load(Owned);
 
 /// Starts it.
-pub(crate) fn start(program: &Path, address: SocketAddr, args: &[String]) -> Outcome<Load> {
+pub(crate) fn start(program: &Path, target: &str, args: &[String]) -> Outcome<Load> {
     let child = Command::new(program)
         .arg("load")
-        .arg(address.to_string())
+        .arg(target)
         .args(args)
         .args(["--json", "-"])
         .stdin(Stdio::null())
@@ -37,8 +37,8 @@ pub(crate) fn start(program: &Path, address: SocketAddr, args: &[String]) -> Out
 }
 
 /// Runs it to its end.
-pub(crate) fn run(program: &Path, address: SocketAddr, args: &[String]) -> Outcome<Sent> {
-    start(program, address, args)?.wait()
+pub(crate) fn run(program: &Path, target: &str, args: &[String]) -> Outcome<Sent> {
+    start(program, target, args)?.wait()
 }
 
 /// Connections over TLS that a process of their own keeps open, each of which has sent a line.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -21,6 +22,8 @@ const END_WITHIN: Duration = Duration::from_secs(45);
 pub(crate) struct Running {
     child: Owned,
     pub(crate) address: SocketAddr,
+    /// Where it listens instead.
+    socket: Option<PathBuf>,
     log: PathBuf,
 }
 
@@ -50,8 +53,30 @@ impl Running {
         Ok(Running {
             child,
             address,
+            socket: None,
             log,
         })
+    }
+
+    /// It listens by a Unix socket.
+    pub(crate) fn at(mut self, socket: Option<PathBuf>) -> Running {
+        self.socket = socket;
+        self
+    }
+
+    /// Where it listens, as the load is told.
+    pub(crate) fn target(&self) -> String {
+        match &self.socket {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.address.to_string(),
+        }
+    }
+
+    fn is_listening(&self) -> Outcome<bool> {
+        match &self.socket {
+            Some(path) => Ok(UnixStream::connect(path).is_ok()),
+            None => Ok(proc::is_listening(self.address)?),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -65,7 +90,7 @@ impl Running {
 
     pub(crate) fn wait_until_listening(&mut self) -> Outcome<()> {
         let begun = Instant::now();
-        while !proc::is_listening(self.address)? {
+        while !self.is_listening()? {
             if self.child.status()?.is_some() {
                 return Err(format!("it ended: {}", self.log().trim()).into());
             }

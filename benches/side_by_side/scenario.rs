@@ -110,6 +110,7 @@ pub(crate) struct Entrant {
     /// Instead of the scenario's.
     pub(crate) connections: Option<usize>,
     pub(crate) is_over_tls: bool,
+    pub(crate) is_over_unix: bool,
 }
 
 impl Entrant {
@@ -123,6 +124,7 @@ impl Entrant {
             sink: None,
             connections: None,
             is_over_tls: false,
+            is_over_unix: false,
         }
     }
 
@@ -154,6 +156,12 @@ impl Entrant {
 
     pub(crate) const fn over(mut self, connections: usize) -> Entrant {
         self.connections = Some(connections);
+        self
+    }
+
+    /// By a Unix socket instead of TCP.
+    pub(crate) const fn over_unix(mut self) -> Entrant {
+        self.is_over_unix = true;
         self
     }
 

@@ -37,13 +37,16 @@ impl Peer {
         let mut command = Command::new(start.program);
         let listen = address.to_string();
         let sink = start.sink.map(|path| path.display().to_string());
+        let is_over_unix = start.entrant.is_over_unix;
+        let socket = is_over_unix.then(|| start.folder.join("socket"));
         let read_buffer = if start.is_bulk { "65536" } else { "4096" };
         match self {
             Peer::Drainline => {
                 let sink = sink.map_or("null".to_owned(), |path| format!("file:{path}"));
-                let listen = match start.entrant.is_over_tls {
-                    true => format!("tls://{listen}"),
-                    false => listen,
+                let listen = match (&socket, start.entrant.is_over_tls) {
+                    (Some(path), _) => format!("unix:{}", path.display()),
+                    (None, true) => format!("tls://{listen}"),
+                    (None, false) => listen,
                 };
                 let connections = (start.connections + 64).max(1024).to_string();
                 command.args(["--listen", &listen, "--sink", &sink, "--report", "json"]);
@@ -116,7 +119,7 @@ impl Peer {
             Peer::WriteCall => return Err("it is no server".into()),
         }
         command.args(known_flags(start.program, start.entrant.flags));
-        Running::start(command, address, start.folder)
+        Ok(Running::start(command, address, start.folder)?.at(socket))
     }
 }
 

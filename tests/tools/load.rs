@@ -2,6 +2,8 @@
 //! every way of sending.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::common::child::Drainline;
@@ -175,6 +177,35 @@ fn short_lived_connections_go_on_for_the_duration() {
         "{report}"
     );
     written.assert_clean(&["--connections", &messages.to_string(), "--messages=1"]);
+}
+
+#[test]
+fn a_unix_socket_is_loaded_as_a_port_is() {
+    const CONNECTIONS: usize = 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let reader = std::thread::spawn(move || {
+        let clients = listener.incoming().take(CONNECTIONS);
+        let read = |client: std::io::Result<UnixStream>| {
+            let mut all = Vec::new();
+            client.unwrap().read_to_end(&mut all).unwrap();
+            all.len() as u64
+        };
+        clients.map(read).sum::<u64>()
+    });
+    let address = format!("unix:{}", path.display());
+    let flags = "--connections 4 --messages 50 --reconnect-every 10 --wait-close --json -";
+    let flags = flags.split(' ');
+    let args = ["load", &address].into_iter().chain(flags);
+    let (exit, stdout) = run(&args.collect::<Vec<_>>());
+    exit.assert_code(0);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (&report["messages"], &report["connects"]),
+        (&200.into(), &20.into())
+    );
+    assert_eq!(report["bytes"], reader.join().unwrap());
 }
 
 #[test]

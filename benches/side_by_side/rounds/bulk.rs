@@ -19,7 +19,7 @@ pub(super) fn run(turn: Turn<'_>, message_bytes: usize, duration: Duration) -> O
             duration.as_millis(),
             turn.entrant.sent_as,
         );
-        load::run(&program, site.server.address, &words(&args))
+        load::run(&program, &site.server.target(), &words(&args))
     };
     // As it stands in a file of lines.
     let written = |messages: u64| messages * (message_bytes as u64 + 1);

@@ -27,7 +27,7 @@ pub(super) fn run(turn: Turn<'_>, clients: usize) -> Outcome<Figures> {
                  --reconnect-every 1 --wait-close",
                 duration.as_millis(),
             );
-            load::run(&program, site.server.address, &words(&args))
+            load::run(&program, &site.server.target(), &words(&args))
         };
 
         let warm_up = load(WARM_UP)?;

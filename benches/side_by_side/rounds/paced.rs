@@ -28,7 +28,7 @@ pub(super) fn run(turn: Turn<'_>, rate: u32) -> Outcome<Figures> {
         turn.connections(),
         loaded.as_millis(),
     );
-    let load = load::start(&turn.load_program()?, site.server.address, &words(&args))?;
+    let load = load::start(&turn.load_program()?, &site.server.target(), &words(&args))?;
     let begun = Instant::now();
     sleep_until(begun, warm_up);
     if let Some(fifo) = &site.fifo {

@@ -26,7 +26,7 @@ pub(super) fn run(turn: Turn<'_>, connections: usize) -> Outcome<Figures> {
     );
     let load = load::start(
         provision::DRAINLINE.as_ref(),
-        site.server.address,
+        &site.server.target(),
         &words(&args),
     )?;
     let rate_over = |time: Duration| {

@@ -92,6 +92,21 @@ pub(super) const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
+        name: "bulk-unix",
+        what: "bulk by a Unix socket: 8 connections, 128-byte lines, sink null",
+        work: bulk(128, 2000),
+        sink: Sink::Null,
+        entrants: &[
+            DRAINLINE.labelled("unix").over_unix(),
+            DRAINLINE.labelled("tcp"),
+        ],
+        targets: &[
+            Target::at_least("unix", BytesPerSecond, 1.8, &["tcp"]),
+            Target::at_most("unix", CpuNs, 0.7, &["tcp"]),
+            Target::is_at_least("unix", Delivered, 1.0),
+        ],
+    },
+    Scenario {
         name: "bulk-file-tmpfs",
         what: "bulk to a file in memory: 8 connections, 128-byte lines",
         work: bulk(128, 1000),

@@ -1,6 +1,8 @@
 //! The flags of `drainline load`, and the plan that they mean.
 
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::cli::flag::{Field, Flag, Takes, field, setting};
@@ -12,7 +14,7 @@ use crate::cli::usage::UsageError;
 use crate::cli::values::{self, Address};
 
 use super::super::args::{JSON, Output, json};
-use super::plan::{Plan, Sizes};
+use super::plan::{Plan, Sizes, Target};
 
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 
@@ -24,6 +26,45 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_MESSAGE: usize = 64 << 20;
 const MAX_WRITE: usize = 16 << 20;
 const MAX_THREADS: usize = 64;
+
+/// An address, or `unix:` and a path, which need not be UTF-8.
+struct Server;
+
+impl Kind for Server {
+    type Value = Target;
+
+    fn read(&self, typed: &str) -> Result<Target, NotAccepted> {
+        self.read_os(typed.as_ref())
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<Target, NotAccepted> {
+        match typed.as_bytes().strip_prefix(b"unix:") {
+            None => Address.read_os(typed).map(Target::Tcp),
+            Some(b"") => Err(NotAccepted::default()),
+            Some(path) => Ok(Target::Unix(OsStr::from_bytes(path).into())),
+        }
+    }
+
+    fn print(&self, value: &Target) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn expected(&self) -> String {
+        format!("{}, or unix:PATH", Address.expected())
+    }
+
+    fn placeholder(&self) -> String {
+        Address.placeholder()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let (mut good, mut bad) = Address.cases();
+        good.push("unix:/run/drainline.sock".to_owned());
+        bad.push("unix:".to_owned());
+        (good, bad)
+    }
+}
 
 /// What was typed.
 #[derive(Debug)]
@@ -58,8 +99,8 @@ fn load() -> Vec<Flag<Args>> {
             name: "address",
             group: "",
             purpose: "the server",
-            help: "The server's address and port.",
-            takes: Takes::Argument(setting!(Required(Address), Args.plan.address)),
+            help: "The server's address and port, or unix: and the path of its socket.",
+            takes: Takes::Argument(setting!(Required(Server), Args.plan.address)),
         },
         Flag {
             name: "connections",
@@ -97,7 +138,7 @@ fn load() -> Vec<Flag<Args>> {
             help: "Sends this many messages a second on each connection, evenly spread over time and \
                    connections, whether or not the server keeps up. What is due while a socket is full \
                    is sent as soon as the socket takes it. Without a rate, messages are sent as fast as \
-                   the server takes them. Sets TCP_NODELAY.",
+                   the server takes them. Sets TCP_NODELAY, over TCP.",
             takes: field!(unset(rate(1..=MAX_RATE, "1000/s")), Args.plan.rate),
         },
         Flag {

@@ -1,13 +1,13 @@
 //! One of a load's connections, and those that take its place.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::message::{Batch, Renderer, Ring, Source};
-use super::plan::Plan;
+use super::plan::{Plan, Target};
 
 /// A connection that stands for so long was not made to be closed.
 const LASTING: Duration = Duration::from_millis(100);
@@ -66,7 +66,7 @@ pub(super) enum Incoming {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) phase: Phase,
-    pub(super) stream: Option<TcpStream>,
+    pub(super) stream: Option<Socket>,
     /// Of the connection, among all of the load: from when its first message was rendered.
     number: Option<u32>,
     /// Whole messages that earlier connections of this lane sent.
@@ -112,13 +112,16 @@ impl Lane {
 
     /// Begins to connect. `true`: it is connected already, as is usual on loopback.
     pub(super) fn connect(&mut self, plan: &Plan) -> io::Result<bool> {
-        let domain = Domain::for_address(plan.address);
+        let (domain, address) = match &plan.address {
+            Target::Tcp(address) => (Domain::for_address(*address), (*address).into()),
+            Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        };
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
-        if plan.rate.is_some() {
+        if plan.rate.is_some() && domain != Domain::UNIX {
             // Else a message waits until the one before is acknowledged, which may take 40 ms.
             socket.set_tcp_nodelay(true)?;
         }
-        let connected = match socket.connect(&plan.address.into()) {
+        let connected = match socket.connect(&address) {
             Ok(()) => true,
             Err(error)
                 if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
@@ -127,7 +130,7 @@ impl Lane {
             }
             Err(error) => return Err(error),
         };
-        self.stream = Some(socket.into());
+        self.stream = Some(socket);
         Ok(connected)
     }
 
@@ -145,8 +148,11 @@ impl Lane {
     /// While nobody listens on an ephemeral port, the kernel may pick that very port for us and
     /// connect us to ourselves.
     pub(super) fn is_connected_to_itself(&self, plan: &Plan) -> bool {
-        let local = self.stream.as_ref().map(TcpStream::local_addr);
-        local.is_some_and(|local| local.is_ok_and(|local| local == plan.address))
+        let Target::Tcp(address) = plan.address else {
+            return false;
+        };
+        let local = self.stream.as_ref().map(Socket::local_addr);
+        local.is_some_and(|local| local.is_ok_and(|local| local.as_socket() == Some(address)))
     }
 
     /// A connection begins: it is to send `quota` messages.
@@ -305,7 +311,7 @@ impl Lane {
 }
 
 /// How much the kernel took: nothing, if the socket is full.
-fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn write(stream: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match stream.write(bytes) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use drainline::ingest::OutputFraming;
@@ -15,7 +16,7 @@ use crate::cli::usage::UsageError;
 /// One load: what is sent where, how fast, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Target,
     /// How many are open at once.
     pub(crate) connections: usize,
     /// Messages on each of them. `None`: as many as fit into the duration.
@@ -54,12 +55,29 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// What a message that has begun, or the server's end, is given when the time is over.
 const FINISH: Duration = Duration::from_secs(5);
 
+/// The server that is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Tcp(SocketAddr),
+    /// The path of its socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => address.fmt(f),
+            Target::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl Plan {
     /// Sends messages of 128 bytes as fast as the server takes them, from one thread, until it is
     /// stopped.
     pub(crate) fn new(address: SocketAddr, connections: usize) -> Plan {
         Plan {
-            address,
+            address: Target::Tcp(address),
             connections,
             messages: None,
             duration: None,
@@ -111,6 +129,9 @@ impl Plan {
     pub(super) fn check_system(&self) -> Result<(), UsageError> {
         let needed = self.connections as u64 + self.threads as u64 + OTHER_DESCRIPTORS;
         check_descriptors(self.connections, needed)?;
+        let Target::Tcp(_) = self.address else {
+            return Ok(());
+        };
         // One address has no more connections to one port than it has ports.
         let ports =
             fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();

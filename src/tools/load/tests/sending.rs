@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ fn blocked(source: &Source, plan: &Plan) -> (Lane, TcpStream) {
         TcpStream::connect(listener.local_addr().expect("its address")).expect("connected");
     stream.set_nonblocking(true).expect("set");
     let mut lane = Lane::new(u64::MAX);
-    lane.stream = Some(stream);
+    lane.stream = Some(stream.into());
     lane.open(u64::MAX, Instant::now());
     while matches!(step(&mut lane, source, plan), Step::More) {}
     (lane, listener.accept().expect("it is there").0)
@@ -100,7 +101,7 @@ fn so_much_is_read_at_once_and_no_more() {
         .stream
         .as_ref()
         .expect("open")
-        .peek(&mut [0; READS + 4])
+        .peek(&mut [const { MaybeUninit::uninit() }; READS + 4])
         .ok()
         != Some(READS + 3)
     {
