@@ -3,17 +3,22 @@
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use drainline::{Address, ranges};
 
 #[cfg(test)]
 use super::kinds::cases;
 use super::kinds::{Kind, NotAccepted, or};
-use super::values::Address;
+use super::values;
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ListenUrl {
     /// `tcp://ADDRESS`, or an address alone.
     Tcp(SocketAddr),
+    /// `unix:PATH`: on a Unix socket.
+    Unix(PathBuf),
     /// `systemd:NAME`: on the sockets of this name that a service manager passes, or on all that it
     /// passes where the name is empty.
     Systemd(String),
@@ -21,9 +26,10 @@ pub(crate) enum ListenUrl {
 
 impl ListenUrl {
     /// The address of a listener that has one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<Address> {
         match self {
-            ListenUrl::Tcp(address) => Some(*address),
+            ListenUrl::Tcp(address) => Some(Address::Tcp(*address)),
+            ListenUrl::Unix(path) => Some(Address::Unix(path.clone())),
             ListenUrl::Systemd(_) => None,
         }
     }
@@ -40,6 +46,7 @@ impl Display for ListenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ListenUrl::Tcp(address) => address.fmt(f),
+            ListenUrl::Unix(path) => write!(f, "{UNIX}{}", path.display()),
             ListenUrl::Systemd(name) => write!(f, "{SYSTEMD}{name}"),
         }
     }
@@ -58,7 +65,12 @@ const SCHEMES: &[Scheme] = &[
     Scheme {
         prefix: "tcp://",
         rest: "ADDRESS",
-        read: |rest| Address.read(rest).map(ListenUrl::Tcp),
+        read: |rest| values::Address.read(rest).map(ListenUrl::Tcp),
+    },
+    Scheme {
+        prefix: UNIX,
+        rest: "PATH",
+        read: |rest| socket_path(rest).map(ListenUrl::Unix),
     },
     Scheme {
         prefix: SYSTEMD,
@@ -67,9 +79,30 @@ const SCHEMES: &[Scheme] = &[
     },
 ];
 
+const UNIX: &str = "unix:";
 const SYSTEMD: &str = "systemd:";
 /// The longest name that a socket unit can give its sockets (FileDescriptorName=).
 const MAX_DESCRIPTOR_NAME: usize = 255;
+
+/// The path of a Unix socket, also with the slashes of a URL: `unix:///run/a.sock`.
+fn socket_path(typed: &str) -> Result<PathBuf, NotAccepted> {
+    let path = match typed.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => return Err(NotAccepted::because("a Unix socket has no host")),
+        None => typed,
+    };
+    let most = *ranges::UNIX_PATH.end();
+    let why = if path.is_empty() || path.ends_with('/') {
+        "no path of a file".to_owned()
+    } else if path.starts_with('@') {
+        "whoever is on the machine may connect to an abstract name, or take it first".to_owned()
+    } else if path.len() > most {
+        format!("the path has {} bytes, and may have {most}", path.len())
+    } else {
+        return Ok(path.into());
+    };
+    Err(NotAccepted::because(why))
+}
 
 /// The name of sockets that are passed, or nothing.
 fn descriptor_name(typed: &str) -> Result<String, NotAccepted> {
@@ -96,7 +129,7 @@ impl Kind for Url {
                 let why = format!("there is no {scheme}:");
                 Err(NotAccepted::because(why))
             }
-            (None, None) => Address.read(typed).map(ListenUrl::Tcp),
+            (None, None) => values::Address.read(typed).map(ListenUrl::Tcp),
         }
     }
 
@@ -127,10 +160,17 @@ impl Kind for Url {
                 "127.0.0.1:0",
                 "tcp://[::1]:5140",
                 "localhost:5140",
+                "unix:/run/a.sock",
+                "unix:///run/a.sock",
+                "unix:a.sock",
                 "systemd:syslog",
                 "systemd:",
             ],
             &[
+                "unix:",
+                "unix:/run/",
+                "unix://run/a.sock",
+                "unix:@a",
                 "systemd:a:b",
                 "5140",
                 ":5140",
@@ -158,6 +198,17 @@ mod tests {
             let url = format!("{}{}", scheme.prefix, scheme.rest);
             assert!(Url.expected().contains(&url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_path_is_the_same_with_the_slashes_of_a_url_and_no_longer_than_a_socket_can_have() {
+        let path = Url.read("unix:/run/a.sock").expect("accepted");
+        assert_eq!(Url.read("unix:///run/a.sock").as_ref(), Ok(&path));
+        assert_eq!(Url.print(&path).as_deref(), Some("unix:/run/a.sock"));
+        assert!(Url.read(&format!("unix:/{}", "x".repeat(106))).is_ok());
+        let long = Url.read(&format!("unix:/{}", "x".repeat(107))).err();
+        let why = "the path has 108 bytes, and may have 107";
+        assert_eq!(long, Some(NotAccepted::because(why)));
     }
 
     #[test]

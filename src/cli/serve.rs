@@ -194,11 +194,14 @@ fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
             ));
             continue;
         };
-        let failed = |error| listen_failed(&named, &address.into(), &error);
-        match addresses::check(address).map_err(failed)? {
+        let failed = |error| listen_failed(&named, &address, &error);
+        match addresses::check(&address).map_err(failed)? {
             Bindable::Free => {}
             Bindable::InUse => notes.push(format!(
                 "{named} {address} is in use: a start fails unless whoever listens there ends first"
+            )),
+            Bindable::Exists => notes.push(format!(
+                "{named} {address} is there: a start takes it over if nobody listens on it, and fails otherwise"
             )),
         }
     }
@@ -322,7 +325,7 @@ fn not_started(error: &StartError, settings: &Settings) -> UsageError {
         }
         StartError::Listen { address, source } => {
             let mut listeners = settings.all_listeners().into_iter();
-            let listener = listeners.find(|it| it.address.address() == address.socket_addr());
+            let listener = listeners.find(|it| it.address.address().as_ref() == Some(address));
             let named = listener.map_or_else(
                 || settings.named("listen"),
                 |listener| settings.named_address(&listener),
@@ -390,6 +393,18 @@ fn listed(bound: &[Bound]) -> String {
     listed.collect::<Vec<_>>().join(", ")
 }
 
+/// Where ncat(1) is to connect.
+fn ncat_to(address: &Address) -> Option<String> {
+    match address {
+        Address::Tcp(address) if address.ip().is_unspecified() => {
+            Some(format!("127.0.0.1 {}", address.port()))
+        }
+        Address::Tcp(address) => Some(format!("{} {}", address.ip(), address.port())),
+        Address::Unix(path) => Some(format!("-U {}", path.display())),
+        _ => None,
+    }
+}
+
 fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
     let mut text = format!(
         "drainline {}: {} from {} to {}\nlimits: {}",
@@ -399,17 +414,9 @@ fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
         settings.sink,
         server.limits()
     );
-    if let Some(first) = server.local_addrs().first() {
-        let host = if first.ip().is_unspecified() {
-            "127.0.0.1".to_owned()
-        } else {
-            first.ip().to_string()
-        };
-        text += &format!(
-            "\ntry: {} | ncat --send-only {host} {}",
-            settings.framing.hello(),
-            first.port()
-        );
+    if let Some(to) = server.addresses().first().and_then(ncat_to) {
+        let hello = settings.framing.hello();
+        text += &format!("\ntry: {hello} | ncat --send-only {to}");
     }
     text
 }

@@ -11,6 +11,7 @@ use drainline::ingest::{Framing, OutputFraming, Oversize};
 use drainline::{Keepalive, OnOverload, Peers, WhenFull, ranges};
 use ipnet::IpNet;
 use log::LevelFilter;
+use nix::unistd::{Group, User};
 
 #[cfg(test)]
 use super::kinds::cases;
@@ -385,6 +386,122 @@ impl Display for SinkSpec {
             SinkSpec::Null => f.write_str("null"),
             SinkSpec::File(path) => write!(f, "file:{}", path.display()),
         }
+    }
+}
+
+/// The permissions of a Unix socket, in octal.
+pub(crate) struct UnixMode;
+
+impl Kind for UnixMode {
+    type Value = u32;
+
+    fn read(&self, typed: &str) -> Result<u32, NotAccepted> {
+        let is_octal =
+            !typed.is_empty() && typed.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        let mode = u32::from_str_radix(typed, 8).ok().filter(|_| is_octal);
+        in_range(mode.ok_or_else(NotAccepted::default)?, &ranges::UNIX_MODE)
+    }
+
+    fn print(&self, value: &u32) -> Option<String> {
+        Some(format!("{value:04o}"))
+    }
+
+    fn expected(&self) -> String {
+        "permissions in octal, from 0000 to 0777, such as 0660".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "MODE".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let good = ["0660", "600", "0", "777"];
+        cases(&good, &["0o660", "0888", "1777", "+600", "-1", "rw"])
+    }
+}
+
+/// Whose a Unix socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnixOwner {
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+}
+
+/// `USER`, `USER:GROUP` or `:GROUP`, as chown(1) takes them.
+pub(crate) struct Owner;
+
+impl Kind for Owner {
+    type Value = UnixOwner;
+
+    fn read(&self, typed: &str) -> Result<UnixOwner, NotAccepted> {
+        let (user, group) = match typed.split_once(':') {
+            None => (typed, None),
+            Some((_, "")) => return Err(NotAccepted::because("no group behind the colon")),
+            Some((user, group)) => (user, Some(group)),
+        };
+        let uid = (!user.is_empty()).then(|| {
+            id("user", user, |name| {
+                Ok(User::from_name(name)?.map(|found| found.uid.as_raw()))
+            })
+        });
+        let gid = group.map(|group| {
+            id("group", group, |name| {
+                Ok(Group::from_name(name)?.map(|found| found.gid.as_raw()))
+            })
+        });
+        let owner = UnixOwner {
+            uid: uid.transpose()?,
+            gid: gid.transpose()?,
+        };
+        match owner.uid.or(owner.gid) {
+            Some(_) => Ok(owner),
+            None => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &UnixOwner) -> Option<String> {
+        let user = value.uid.map(|uid| uid.to_string()).unwrap_or_default();
+        let group = value.gid.map(|gid| format!(":{gid}")).unwrap_or_default();
+        Some(user + &group)
+    }
+
+    fn expected(&self) -> String {
+        "a user, a group behind a colon, or both, such as syslog:adm".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "USER:GROUP".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let good = ["root", "root:root", ":root", "12:34", "12"];
+        cases(
+            &good,
+            &["", ":", "root:", "nobody-is-called-so", "-1", "4294967295"],
+        )
+    }
+}
+
+/// The id of a user or group, which is what digits are.
+fn id(
+    what: &str,
+    typed: &str,
+    of_name: impl FnOnce(&str) -> nix::Result<Option<u32>>,
+) -> Result<u32, NotAccepted> {
+    if typed.bytes().all(|digit| digit.is_ascii_digit()) {
+        // The last one stands for none (chown(2)).
+        let id = typed.parse().ok().filter(|&id| id != u32::MAX);
+        return id.ok_or_else(|| NotAccepted::because(format!("no id of a {what}")));
+    }
+    match of_name(typed) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => Err(NotAccepted::because(format!("there is no {what} {typed}"))),
+        Err(error) => Err(NotAccepted::because(format!(
+            "{what} {typed}: {}",
+            error.desc()
+        ))),
     }
 }
 

@@ -54,8 +54,8 @@ pub struct Listener {
     source: Source,
     name: Option<String>,
     is_shared: bool,
-    mode: Option<u32>,
-    owner: Option<(Option<u32>, Option<u32>)>,
+    unix_mode: Option<u32>,
+    unix_owner: Option<(Option<u32>, Option<u32>)>,
     settings: ListenerSettings,
 }
 
@@ -86,7 +86,7 @@ impl Listener {
     /// [`Config::keepalive`](crate::Config::keepalive) does not apply: the kernel knows when the
     /// peer is gone. Nor does
     /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip): who may connect is up to
-    /// the file's [mode](Listener::mode) and [owner](Listener::owner).
+    /// the file's [mode](Listener::unix_mode) and [owner](Listener::unix_owner).
     /// [`OnOverload::Refuse`] closes clients here, as
     /// [`OnOverload::Close`] does, since a Unix socket that was shut down cannot listen again.
     ///
@@ -100,7 +100,7 @@ impl Listener {
     /// # std::fs::create_dir_all(&folder)?;
     /// # let path = folder.join("echo.sock");
     /// let server = Server::builder()
-    ///     .listener(Listener::unix(&path).mode(0o600))
+    ///     .listener(Listener::unix(&path).unix_mode(0o600))
     ///     .serve(|conn| Ok(std::io::copy(&mut &*conn, &mut &*conn).map(drop)?))?;
     ///
     /// let mut client = UnixStream::connect(&path)?;
@@ -120,15 +120,15 @@ impl Listener {
 
     /// The permissions of a Unix socket's file, whatever the umask is: connecting needs the
     /// permission to write. Default: 0o666, so any local user may connect. Range: 0 to 0o777.
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.mode = Some(mode);
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.unix_mode = Some(mode);
         self
     }
 
     /// The user and the group of a Unix socket's file, by their ids (chown(2)). Default, and for
     /// `None`: those of the process.
-    pub fn owner(mut self, uid: Option<u32>, gid: Option<u32>) -> Self {
-        self.owner = Some((uid, gid));
+    pub fn unix_owner(mut self, uid: Option<u32>, gid: Option<u32>) -> Self {
+        self.unix_owner = Some((uid, gid));
         self
     }
 
@@ -225,9 +225,9 @@ impl Listener {
     }
 
     fn access(&self) -> Access {
-        let (uid, gid) = self.owner.unwrap_or_default();
+        let (uid, gid) = self.unix_owner.unwrap_or_default();
         Access {
-            mode: self.mode.unwrap_or(DEFAULT_MODE),
+            mode: self.unix_mode.unwrap_or(DEFAULT_MODE),
             uid,
             gid,
         }
@@ -235,15 +235,19 @@ impl Listener {
 
     /// Checks what only a path can have.
     fn check_access(&self) -> Result<(), ConfigError> {
-        let mode = self.mode.map(|mode| ("mode", format!("{mode:04o}")));
-        let owner = self.owner.map(|owner| ("owner", format!("{owner:?}")));
+        let mode = self
+            .unix_mode
+            .map(|mode| ("unix_mode", format!("{mode:04o}")));
+        let owner = self
+            .unix_owner
+            .map(|owner| ("unix_owner", format!("{owner:?}")));
         if let Some((setting, value)) = mode.clone().or(owner)
             && !matches!(self.source, Source::Path(_))
         {
-            let expected = "it only for a path".to_owned();
+            let expected = "it only for the path of a Unix socket".to_owned();
             return Err(ConfigError::out_of_range(setting, value, expected));
         }
-        match (self.mode, mode) {
+        match (self.unix_mode, mode) {
             (Some(bits), Some((setting, value))) if !ranges::UNIX_MODE.contains(&bits) => {
                 let expected = "0000 to 0777".to_owned();
                 Err(ConfigError::out_of_range(setting, value, expected))
@@ -326,8 +330,8 @@ impl From<Source> for Listener {
             source,
             name: None,
             is_shared: false,
-            mode: None,
-            owner: None,
+            unix_mode: None,
+            unix_owner: None,
             settings: ListenerSettings::default(),
         }
     }

@@ -60,10 +60,13 @@ impl Drainline {
         });
         match listening {
             Some(Some(text)) => {
+                assert!(!text.is_empty(), "the port file is empty");
                 self.addrs = text
                     .lines()
                     // The name of a listener may follow.
-                    .map(|line| line.split(' ').next().unwrap().parse().unwrap())
+                    .map(|line| line.split(' ').next().unwrap())
+                    .filter(|address| !address.starts_with("unix:"))
+                    .map(|address| address.parse().unwrap())
                     .collect()
             }
             Some(None) => panic!("drainline ended instead of listening: {}", self.wait()),
@@ -72,15 +75,14 @@ impl Drainline {
                 self.stderr_text()
             ),
         }
-        assert!(!self.addrs.is_empty(), "the port file is empty");
     }
 
-    /// The first address it listens on.
+    /// The first TCP address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addrs[0]
     }
 
-    /// Every address it listens on, in the order of the port file.
+    /// Every TCP address it listens on, in the order of the port file.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }

@@ -43,14 +43,14 @@ fn a_start_makes_a_socket_that_anybody_may_connect_to_and_an_end_removes_it() {
 #[test]
 fn mode_and_owner_are_as_asked_for() {
     let place = Place::new();
-    let server = start(Listener::unix(&place.path).mode(0o640)).unwrap();
+    let server = start(Listener::unix(&place.path).unix_mode(0o640)).unwrap();
     assert_eq!(fs::metadata(&place.path).unwrap().mode() & 0o777, 0o640);
     drop(server);
     if !root::is_root("give a file away") {
         return;
     }
     let owned = |uid, gid| {
-        let server = start(Listener::unix(&place.path).owner(uid, gid)).unwrap();
+        let server = start(Listener::unix(&place.path).unix_owner(uid, gid)).unwrap();
         let found = fs::metadata(&place.path).unwrap();
         drop(server);
         (found.uid(), found.gid())
@@ -66,10 +66,10 @@ fn settings_of_a_file_are_refused_where_there_is_none_and_out_of_range() {
     let tcp = || Listener::on("127.0.0.1:0".parse().unwrap());
     let inherited = || Listener::from(UnixListener::bind(place.folder().join("other")).unwrap());
     for listener in [
-        tcp().mode(0o600),
-        tcp().owner(None, Some(1)),
-        inherited().mode(0o600),
-        Listener::unix(&place.path).mode(0o1777),
+        tcp().unix_mode(0o600),
+        tcp().unix_owner(None, Some(1)),
+        inherited().unix_mode(0o600),
+        Listener::unix(&place.path).unix_mode(0o1777),
     ] {
         let error = start(listener).unwrap_err();
         assert!(matches!(error, StartError::Config(_)), "{error}");

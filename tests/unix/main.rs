@@ -9,4 +9,6 @@ mod drain;
 mod file;
 mod overload;
 mod peers;
+#[cfg(feature = "cli")]
+mod program;
 mod storm;

@@ -1,7 +1,7 @@
 //! Everything that the flags set, and what does not hold together.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use drainline::ingest::{
     DEFAULT_MAX_MESSAGE, Framing, Ingest, IngestBuilder, OutputFraming, Oversize,
@@ -15,7 +15,7 @@ use crate::cli::document::Stamp;
 use crate::cli::listen::ListenUrl;
 use crate::cli::systemd::Passed;
 use crate::cli::usage::UsageError;
-use crate::cli::values::{ReportFormat, SinkSpec};
+use crate::cli::values::{ReportFormat, SinkSpec, UnixOwner};
 use crate::cli::{files, flag};
 
 /// Everything that the command line sets.
@@ -35,6 +35,9 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<ListenUrl>,
     /// The listeners of the configuration file that have a table.
     pub(crate) listeners: Vec<ListenerSettings>,
+    /// The permissions of Unix sockets, and whose they are.
+    pub(crate) unix_mode: u32,
+    pub(crate) unix_owner: Option<UnixOwner>,
     /// Where the messages go.
     pub(crate) sink: SinkSpec,
     /// Whether a terminal is shown control characters of messages escaped.
@@ -67,6 +70,8 @@ impl Default for Settings {
             oversize: Oversize::Truncate,
             listen: vec![default_listen()],
             listeners: Vec::new(),
+            unix_mode: 0o666,
+            unix_owner: None,
             sink: SinkSpec::Stdout,
             terminal_escape: true,
             report: ReportFormat::Text,
@@ -97,11 +102,12 @@ impl Settings {
     pub(crate) fn builder(&self) -> IngestBuilder {
         let listeners = self.all_listeners().into_iter();
         listeners.fold(self.without_listeners(), |builder, settings| {
-            let address = match &settings.address {
-                ListenUrl::Tcp(address) => *address,
-                ListenUrl::Systemd(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+            let listener = match &settings.address {
+                ListenUrl::Tcp(address) => Listener::on(*address),
+                ListenUrl::Unix(path) => self.unix(path),
+                ListenUrl::Systemd(_) => Listener::on((Ipv4Addr::LOCALHOST, 0).into()),
             };
-            builder.listener(settings.of(Listener::on(address)))
+            builder.listener(settings.of(listener))
         })
     }
 
@@ -119,6 +125,7 @@ impl Settings {
         for settings in self.all_listeners() {
             let listeners = match &settings.address {
                 ListenUrl::Tcp(address) => vec![Listener::on(*address)],
+                ListenUrl::Unix(path) => vec![self.unix(path)],
                 ListenUrl::Systemd(name) => {
                     passed.listeners(name, &self.named_address(&settings))?
                 }
@@ -136,6 +143,14 @@ impl Settings {
             }
         }
         Ok((builder, names))
+    }
+
+    fn unix(&self, path: &Path) -> Listener {
+        let listener = Listener::unix(path).unix_mode(self.unix_mode);
+        match self.unix_owner {
+            Some(owner) => listener.unix_owner(owner.uid, owner.gid),
+            None => listener,
+        }
     }
 
     fn without_listeners(&self) -> IngestBuilder {
@@ -184,6 +199,7 @@ impl Settings {
             ListenUrl::Tcp(_) => {
                 "each address once, and no address beside the wildcard address of its family and port"
             }
+            ListenUrl::Unix(_) => "each path once",
             ListenUrl::Systemd(_) => "each name once, and no name beside systemd:",
         };
         let is_twice = |other: &ListenerSettings| is_twice(&other.address, &listener.address);
@@ -225,6 +241,7 @@ impl Settings {
 fn is_twice(one: &ListenUrl, other: &ListenUrl) -> bool {
     match (one, other) {
         (ListenUrl::Tcp(one), ListenUrl::Tcp(other)) => other.port() != 0 && overlap(one, other),
+        (ListenUrl::Unix(one), ListenUrl::Unix(other)) => one == other,
         (ListenUrl::Systemd(one), ListenUrl::Systemd(other)) => {
             one == other || one.is_empty() || other.is_empty()
         }

@@ -13,7 +13,7 @@ use crate::cli::kinds::{
     Count, List, Time, Words, auto, choice, list, off, rate, size, time, unset,
 };
 use crate::cli::listen::Url;
-use crate::cli::values::{self, KeepaliveTimes, KnownPeers, Network, PATH, Sink};
+use crate::cli::values::{self, KeepaliveTimes, KnownPeers, Network, Owner, PATH, Sink, UnixMode};
 
 /// Every flag, in the order of the helps.
 pub(crate) fn flags() -> Vec<Flag<Settings>> {
@@ -36,12 +36,14 @@ fn listening() -> Vec<Flag<Settings>> {
         Flag {
             name: "listen",
             group: GROUP,
-            purpose: "address to listen on",
+            purpose: "where to listen",
             help: "Listens on this address, over TCP where it says no other way; several may be \
                    given. A host name stands for its first IPv4 address, or its first \
                    IPv6 address if it has no other. Plain TCP has no authentication: on anything but \
                    a loopback address, whoever reaches the port can send. [::] also accepts IPv4 \
-                   clients, unless an IPv4 listener has the same port. systemd:NAME takes the sockets \
+                   clients, unless an IPv4 listener has the same port. unix:PATH makes a Unix socket (stream), \
+                   about twice as fast as TCP, and takes over one that nobody listens on any more. \
+                   systemd:NAME takes the sockets \
                    of that name that a service manager passes (FileDescriptorName= of a socket unit), \
                    systemd: takes all: clients that connect during a restart wait in their queues. \
                    Each listener costs one thread and four descriptors.",
@@ -57,6 +59,24 @@ fn listening() -> Vec<Flag<Settings>> {
                    themselves and may already send. With a short queue, clients that come in a burst \
                    may wait seconds until TCP retries their connect.",
             takes: field!(auto(Count(ranges::BACKLOG)), Settings.config.backlog),
+        },
+        Flag {
+            name: "unix-mode",
+            group: GROUP,
+            purpose: "permissions of Unix sockets",
+            help: "Gives Unix sockets that drainline makes these permissions, whatever the umask is. Who \
+                   may write to the socket may connect. With 0666 that is every user of the machine, as \
+                   for a port on 127.0.0.1.",
+            takes: field!(UnixMode, Settings.unix_mode),
+        },
+        Flag {
+            name: "unix-owner",
+            group: GROUP,
+            purpose: "user and group of Unix sockets",
+            help: "Gives Unix sockets that drainline makes this user and this group, each by its name or \
+                   id; either may be left out, and auto is the user and the group of drainline's process. A user other than its own, and a group that its own \
+                   user is not in, take root.",
+            takes: field!(auto(Owner), Settings.unix_owner),
         },
     ]
 }

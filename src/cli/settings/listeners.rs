@@ -9,9 +9,9 @@ use super::flags::{FIRST_BYTE_TIMEOUT, PEERS};
 use super::origin::{Named, Origins};
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::{Count, off, rate, time, unset};
+use crate::cli::kinds::{Count, auto, off, rate, time, unset};
 use crate::cli::listen::{ListenUrl, Url};
-use crate::cli::values::Name;
+use crate::cli::values::{Name, Owner, UnixMode, UnixOwner};
 
 /// One listener. [`Default`] stands for what a table leaves out, which no table does with the
 /// address.
@@ -27,6 +27,8 @@ pub(crate) struct ListenerSettings {
     handshake_timeout: Option<Duration>,
     allow: Option<Option<Vec<Peers>>>,
     proxy_from: Option<Option<Vec<Peers>>>,
+    unix_mode: Option<u32>,
+    unix_owner: Option<Option<UnixOwner>>,
     pub(super) given: Origins,
     /// Where its table begins; `None` for a listener of `listen`.
     pub(super) table: Option<Place>,
@@ -52,6 +54,8 @@ impl From<ListenUrl> for ListenerSettings {
             handshake_timeout: None,
             allow: None,
             proxy_from: None,
+            unix_mode: None,
+            unix_owner: None,
             given: Origins::default(),
             table: None,
         }
@@ -108,6 +112,15 @@ impl ListenerSettings {
         }
         if let Some(balancers) = &self.proxy_from {
             listener = listener.proxy_from(balancers.iter().flatten().cloned());
+        }
+        if let Some(mode) = self.unix_mode {
+            listener = listener.unix_mode(mode);
+        }
+        if let Some(owner) = self.unix_owner {
+            let (uid, gid) = owner
+                .map(|owner| (owner.uid, owner.gid))
+                .unwrap_or_default();
+            listener = listener.unix_owner(uid, gid);
         }
         listener
     }
@@ -199,5 +212,19 @@ pub(crate) fn rows() -> Vec<Flag<ListenerSettings>> {
             off(PEERS),
             proxy_from
         ),
+        Flag {
+            name: "unix-mode",
+            group: GROUP,
+            purpose: "permissions of its Unix socket",
+            help: "As --unix-mode, for the socket of this listener.",
+            takes: field!(unset(UnixMode), ListenerSettings.unix_mode),
+        },
+        Flag {
+            name: "unix-owner",
+            group: GROUP,
+            purpose: "user and group of its Unix socket",
+            help: "As --unix-owner, for the socket of this listener.",
+            takes: field!(unset(auto(Owner)), ListenerSettings.unix_owner),
+        },
     ]
 }

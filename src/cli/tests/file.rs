@@ -429,7 +429,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[listener]]\naddress = \"udp://127.0.0.1:1\"",
-            "2:11: invalid value 'udp://127.0.0.1:1' for address: expected an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or a URL: tcp://ADDRESS or systemd:NAME: there is no udp:",
+            "2:11: invalid value 'udp://127.0.0.1:1' for address: expected an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or a URL: tcp://ADDRESS, unix:PATH or systemd:NAME: there is no udp:",
         ),
         // Contradictions.
         (

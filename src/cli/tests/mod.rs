@@ -252,7 +252,10 @@ fn coalesce_off_stops_the_linger_of_the_consumer_too() {
 const ALL: &[&str] = &[
     "--listen=127.0.0.1:1",
     "--listen=[::1]:2",
+    "--listen=unix:/tmp/a.sock",
     "--backlog=7",
+    "--unix-mode=0640",
+    "--unix-owner=12:34",
     "--max-message=1000",
     "--oversize=close",
     "--buffer-messages=16",
@@ -291,8 +294,11 @@ const ALL: &[&str] = &[
 fn every_flag_reaches_its_setting() {
     let settings = settings(ALL);
     let config = &settings.config;
-    assert_eq!(settings.listen.len(), 2);
+    assert_eq!(settings.listen.len(), 3);
     assert_eq!(config.backlog, Some(7));
+    assert_eq!(settings.unix_mode, 0o640);
+    let owner = settings.unix_owner.map(|owner| (owner.uid, owner.gid));
+    assert_eq!(owner, Some((Some(12), Some(34))));
     assert_eq!(settings.max_message, 1000);
     assert_eq!(settings.oversize, Oversize::Close);
     assert!(!settings.terminal_escape);
