@@ -32,11 +32,9 @@ fn lines_go_to_stdout_the_port_file_has_the_path_and_the_end_removes_the_socket(
         .write_all(&Tagged::new(1).lines(0..1000, 50))
         .unwrap();
     let text = format!("ncat --send-only -U {}", place.path.display());
-    assert!(
-        child.stderr_text().contains(&text),
-        "{}",
-        child.stderr_text()
-    );
+    wait_until("the line to try", DEADLINE, || {
+        child.stderr_text().contains(&text)
+    });
     let status = child.wait_for_status("a connection", |status| {
         status["connections"][0]["messages"] == 1000
     });
