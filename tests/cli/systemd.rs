@@ -252,6 +252,33 @@ fn what_is_no_listening_stream_socket_is_refused_in_words() {
     refused(passed("lines", reader.into()), "is no socket");
 }
 
+/// As a unit would start it that says ListenDatagram= or Accept=yes.
+#[test]
+fn what_systemd_socket_activate_passes_of_another_kind_is_refused_in_words() {
+    for (option, part) in [
+        ("--datagram", "is no stream socket"),
+        ("--accept", "is a connection"),
+    ] {
+        let port = free_port();
+        let args = ["--listen", "systemd:"];
+        let Some(launch) = activated(&[option], &[port], &args) else {
+            return;
+        };
+        let mut child = launch.spawn();
+        let sender = UdpSocket::bind(loopback(0)).unwrap();
+        wait_until(part, DEADLINE, || {
+            // Whoever comes first starts it.
+            let _ = sender.send_to(b"a datagram", loopback(port));
+            let _ = client::try_connect(loopback(port), DEADLINE);
+            child.stderr_text().contains(part)
+        });
+        if option == "--accept" {
+            child.signal(Signal::TERM);
+        }
+        child.wait();
+    }
+}
+
 /// With sockets of others it would serve whatever these are.
 #[test]
 fn sockets_that_were_passed_to_another_process_are_not_taken() {
