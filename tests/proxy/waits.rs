@@ -1,7 +1,7 @@
 //! Waiting for a head ends: by its deadline, a drain, an abort and a peer that is gone, and by no
 //! other deadline.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -77,13 +77,15 @@ fn a_drain_ends_the_wait_for_a_head_and_loses_nothing_by_it() {
     drop(silent);
 }
 
-/// And of a client that never stops sending, no more than the kernel had by then.
+/// And of what a client sends, no more than the kernel had by then: the head is not counted twice.
 #[test]
 fn a_drain_serves_who_has_sent_a_whole_head() {
     let may_begin = Arc::new(AtomicBool::new(false));
     let begins = Arc::clone(&may_begin);
+    let (begun, has_begun) = channel();
+    let (go_on, may_read) = channel::<()>();
     let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let ends = Mutex::new((begun, may_read, tell));
     let server = small::server::<Vec<u8>>()
         .config(config())
         .listen(anywhere())
@@ -94,37 +96,40 @@ fn a_drain_serves_who_has_sent_a_whole_head() {
         })
         .start_each(
             move |conn, _| {
+                let (begun, may_read, tell) = &*ends.lock().unwrap();
+                begun.send(conn.peer())?;
+                may_read.recv()?;
                 let mut bytes = Vec::new();
-                let _ = std::io::Read::read_to_end(conn, &mut bytes);
-                Ok(tell.lock().unwrap().send((conn.peer(), bytes))?)
+                let _ = conn.read_to_end(&mut bytes);
+                Ok(tell.send(bytes)?)
             },
             |_| Ok(()),
         )
         .unwrap();
-    let mut whole = client::connect(server.local_addrs()[0]);
+    let address = server.local_addrs()[0];
+    let mut client = client::connect(address);
     let stream = [&line(CLIENT)[..], &[b'x'; 3000]].concat();
-    whole.write_all(&stream).unwrap();
+    client.write_all(&stream).unwrap();
     wait_until("a client without a thread", DEADLINE, || {
         server.stats().starting == 1
     });
-    client::wait_unread(&whole, stream.len() as u64);
+    client::wait_unread(&client, stream.len() as u64);
     let draining = thread::spawn(move || server.shutdown(LONG));
-    // Whoever drains has told the connections by the time that no connect is answered any more.
     wait_until("the drain", DEADLINE, || {
-        std::net::TcpStream::connect_timeout(&whole.peer_addr().unwrap(), SHORT).is_err()
+        client::try_connect(address, SHORT).is_err()
     });
-    let _ = whole.write_all(&[b'y'; 3000]);
     may_begin.store(true, Ordering::SeqCst);
-    let (peer, bytes) = told.recv_timeout(DEADLINE).unwrap();
+    let peer = has_begun.recv_timeout(DEADLINE).unwrap();
     assert_eq!(peer.to_string(), CLIENT);
-    assert!(
-        bytes.len() >= 3000 && bytes.starts_with(&[b'x'; 3000]),
-        "{}",
-        bytes.len()
-    );
+    client.write_all(&[b'y'; 3000]).unwrap();
+    client::wait_unread(&client, 6000);
+    go_on.send(()).unwrap();
+    let bytes = told.recv_timeout(DEADLINE).unwrap();
+    assert!(bytes == [b'x'; 3000], "{} bytes", bytes.len());
     let report = within("the drain", DEADLINE, || draining.join().unwrap());
     assert!(!report.timed_out);
     assert_closes(&report.stats);
+    assert_eq!(report.stats.unread_ended.get(EndReason::Shutdown), 3000);
 }
 
 #[test]
