@@ -12,7 +12,8 @@ use drainline::ingest::Framing;
 
 use super::common::client;
 use super::common::tagged::{Tagged, XorShift};
-use super::script::{Leave, Session, Step, dice};
+use super::heads::encode;
+use super::script::{Leave, Opening, Session, Step, dice};
 use super::wire::{self, Kind};
 
 /// How often whoever waits looks whether the play is over.
@@ -48,6 +49,7 @@ pub struct Whole {
 pub struct Life {
     pub addr: SocketAddr,
     pub framing: Framing,
+    pub is_behind: bool,
     /// The drain has begun: what a client learns from now on is no proof.
     pub is_draining: AtomicBool,
     pub stop: AtomicBool,
@@ -117,6 +119,9 @@ impl<'a> Player<'a> {
     }
 
     fn play(mut self, session: &Session) {
+        if self.life.is_behind && !self.open(session.opening) {
+            self.is_cut = true;
+        }
         for step in &session.steps {
             self.step(*step);
         }
@@ -163,6 +168,27 @@ impl<'a> Player<'a> {
         if self.is_cut || self.life.is_over() {
             client::reset(self.stream);
         }
+    }
+
+    /// Sends what a balancer does. Returns whether messages may follow. Its bytes are among those
+    /// that the server may count as unread.
+    fn open(&mut self, opening: Opening) -> bool {
+        let client = SocketAddr::from(([192, 0, 2, 1], self.connection as u16));
+        let front = SocketAddr::from(([198, 51, 100, 1], 514));
+        let sealed = |tlvs: &[u8]| encode::with_checksum(&encode::v2(client, front, tlvs));
+        match opening {
+            Opening::Head { is_v1: true, most } => self.put(&encode::v1(client, front), most),
+            Opening::Head { most, .. } => self.put(&sealed(&encode::checksum()), most),
+            Opening::Local => self.put(&encode::v2_of(encode::LOCAL, 0, b""), usize::MAX),
+            Opening::Part => {
+                let head = sealed(&encode::checksum());
+                let len = self.random.up_to(head.len() - 1);
+                self.put(&head[..len], usize::MAX);
+            }
+            Opening::Garbage => self.put(b"<13>no head\n", usize::MAX),
+            Opening::Silence => self.life.rest(Duration::from_millis(400)),
+        }
+        matches!(opening, Opening::Head { .. } | Opening::Local)
     }
 
     fn step(&mut self, step: Step) {

@@ -12,6 +12,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../heads/mod.rs"]
+mod heads;
 
 mod client;
 mod outlet;

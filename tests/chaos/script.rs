@@ -35,6 +35,8 @@ pub struct Settings {
     /// It may slow senders down, and loses nothing.
     pub is_gentle: bool,
     pub has_fifo: bool,
+    /// Its clients come through a balancer.
+    pub is_behind: bool,
     flags: Vec<String>,
 }
 
@@ -72,12 +74,23 @@ impl Settings {
         flags += pick(dice, &["", "", " --rate-limit 2000", " --accept-rate 50"]);
         flags += pick(dice, &["", " --coalesce 20ms", " --coalesce off"]);
         flags += pick(dice, &["", " --reuse-threads off", " --reuse-threads 5ms"]);
+        // Drawn apart, so that what a seed drew before is the same.
+        let is_behind = one_in(&mut self::dice(seed, &[6, nth as u64]), 2);
+        if is_behind {
+            flags += " --proxy-from 127.0.0.1";
+            flags += if is_gentle {
+                ""
+            } else {
+                " --handshake-timeout 300ms"
+            };
+        }
         Settings {
             framing,
             output,
             oversize,
             is_gentle,
             has_fifo,
+            is_behind,
             flags: flags.split_whitespace().map(str::to_owned).collect(),
         }
     }
@@ -127,8 +140,25 @@ pub enum Leave {
     Garbage,
 }
 
+/// What a balancer sends before a client's bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum Opening {
+    /// The head of a client, of version 1 or 2, in writes of up to `most` bytes.
+    Head { is_v1: bool, most: usize },
+    /// A head without a client.
+    Local,
+    /// A part of a head, and nothing behind it.
+    Part,
+    /// What is no head.
+    Garbage,
+    /// Nothing at all.
+    Silence,
+}
+
 #[derive(Debug, Clone)]
 pub struct Session {
+    /// Behind a balancer.
+    pub opening: Opening,
     pub steps: Vec<Step>,
     pub leave: Leave,
     /// Before it connects.
@@ -139,7 +169,9 @@ impl Session {
     pub fn draw(seed: u64, nth: usize, client: u64, number: u64) -> Session {
         let dice = &mut dice(seed, &[2, nth as u64, client, number]);
         let steps = dice.up_to(6) - usize::from(one_in(dice, 8));
+        let apart = &mut self::dice(seed, &[7, nth as u64, client, number]);
         Session {
+            opening: opening(apart),
             steps: (0..steps).map(|_| step(dice)).collect(),
             leave: match dice.up_to(12) {
                 1..=5 => Leave::HalfClose,
@@ -151,6 +183,19 @@ impl Session {
             },
             pause: Duration::from_millis(dice.up_to(60) as u64 - 1),
         }
+    }
+}
+
+fn opening(dice: &mut XorShift) -> Opening {
+    match dice.up_to(20) {
+        1..=14 => Opening::Head {
+            is_v1: one_in(dice, 2),
+            most: pick(dice, &[1, 7, 1000]),
+        },
+        15 | 16 => Opening::Local,
+        17 | 18 => Opening::Part,
+        19 => Opening::Garbage,
+        _ => Opening::Silence,
     }
 }
 

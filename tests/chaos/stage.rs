@@ -84,6 +84,7 @@ impl Play<'_> {
         let life = Life {
             addr: server.addr(),
             framing: self.settings.framing,
+            is_behind: self.settings.is_behind,
             is_draining: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             sent: Mutex::default(),
