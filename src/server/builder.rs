@@ -12,7 +12,7 @@ use crossbeam_channel as channel;
 use log::Level;
 
 use super::config::{Config, OnOverload};
-use super::ends::connection::Connection;
+use super::ends::connection::{Connection, MAX_HEAD_BYTES};
 use super::ends::receiver::{Received, Receiver};
 use super::ends::sender::{Envelope, Sender};
 use super::ends::weigh::Weigh;
@@ -184,6 +184,14 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         listener::check_all(self.listeners.iter().map(|(listener, _)| listener), config)
     }
 
+    fn opening_bytes(&self, config: &Config) -> u64 {
+        let mut listeners = self.listeners.iter();
+        match listeners.any(|(listener, _)| listener.expects_proxy(config)) {
+            true => MAX_HEAD_BYTES,
+            false => 0,
+        }
+    }
+
     fn requirements_of(
         &self,
         config: &Config,
@@ -203,6 +211,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             listeners: self.listeners.len(),
             other_descriptors: self.requirements.other_descriptors.saturating_add(guards),
             has_spawner: self.spawner.is_some(),
+            opening_bytes: self.opening_bytes(config),
             memory,
             ..self.requirements
         })

@@ -269,6 +269,12 @@ impl Listener {
         self
     }
 
+    /// Whether its connections begin with a head of the PROXY protocol.
+    pub(super) fn expects_proxy(&self, common: &Config) -> bool {
+        let balancers = self.settings.proxy_from.as_ref();
+        !balancers.unwrap_or(&common.proxy_from).is_empty()
+    }
+
     /// The listener in an error of its settings: its name, or its address.
     fn label(&self) -> String {
         match (&self.name, &self.source) {

@@ -13,6 +13,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../heads/mod.rs"]
+mod heads;
 
 mod cell;
 mod driver;

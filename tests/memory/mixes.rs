@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cell::{Cell, Step};
 use super::driver::{ENDLESS, Part, Script};
 use super::grid::{args, endless, message};
+use super::heads::encode;
 
 const MIB: u64 = 1 << 20;
 
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Cell> {
         parts(),
         small_pieces(),
         policies(),
+        heads(),
     ]
     .concat()
 }
@@ -75,6 +77,7 @@ pub fn all() -> Vec<Cell> {
 /// Some of each, for a run of some minutes; none twice.
 pub fn some() -> Vec<Cell> {
     let mut cells = short();
+    cells.extend(heads());
     let third = all().into_iter().skip(1).step_by(3);
     for cell in third {
         if cells.iter().all(|there| there.name != cell.name) {
@@ -93,6 +96,34 @@ pub fn short() -> Vec<Cell> {
     cells.extend(parts());
     cells.extend(small_pieces());
     cells
+}
+
+/// Behind a balancer: heads that are as long as may be and stay unfinished, and heads with lines
+/// behind them, on connections that come after those.
+fn heads() -> Vec<Cell> {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let head = encode::v2(address, address, &encode::tlv(4, &[0; 4_065]));
+    assert_eq!(head.len(), 4_096);
+    let settings = [
+        ("--proxy-from", "127.0.0.1"),
+        ("--handshake-timeout", "1h"),
+        ("--max-connections", "1000"),
+        ("--max-message", "64B"),
+        ("--buffer-messages", "8"),
+    ];
+    vec![cell("heads", 4 << 10, &settings, move || {
+        let unfinished = Script::in_pieces(100, vec![Part(head[..4_095].to_vec(), 1)]);
+        let mut lines = Vec::from([Part(head.clone(), 1)]);
+        lines.push(Part(b"a line\n".repeat(5_000), ENDLESS));
+        vec![
+            Step::Connect(900, unfinished),
+            Step::Trickle,
+            Step::Connect(100, Script::new(lines)),
+            Step::Push,
+            Step::Open,
+            Step::Settle,
+        ]
+    })]
 }
 
 fn newline_floods() -> Vec<Cell> {

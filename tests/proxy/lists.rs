@@ -109,7 +109,12 @@ fn behind_a_balancer_each_client_has_its_own_share_and_gets_it_back() {
         echo::assert_served(&mut connection);
         connection
     };
-    // More connections than one address may have, all from the balancer's.
+    // More connections than one address may have, all from the balancer's, whose clients are not
+    // known yet.
+    let head = line(CLIENT);
+    let unknown: Vec<_> = (0..5).map(|_| behind(&server, &head[..20])).collect();
+    wait_until("five handshakes", DEADLINE, || server.stats().open == 5);
+    drop(unknown);
     let mut one: Vec<_> = (0..2).map(|_| served(&line(CLIENT))).collect();
     let other: Vec<_> = (0..2).map(|_| served(&binary(OTHER))).collect();
     for head in [line(CLIENT), binary(CLIENT), line(OTHER)] {

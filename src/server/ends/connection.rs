@@ -4,6 +4,8 @@ mod opening;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod session;
 
+pub(in crate::server) use opening::MAX_HEAD_BYTES;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read, Write};

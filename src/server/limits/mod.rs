@@ -160,6 +160,8 @@ pub(super) struct Requirements {
     pub(super) other_descriptors: u64,
     /// Handlers' threads are made by code that may give each a signal stack of its own.
     pub(super) has_spawner: bool,
+    /// The most bytes of heap that a connection holds before its handler runs, and no longer then.
+    pub(super) opening_bytes: u64,
     /// The memory of read buffers that the ingest keeps.
     pub(super) memory: BufferMemory,
     /// What the program's users call its settings.
@@ -300,7 +302,7 @@ fn limits(
     system: &System,
 ) -> ResourceLimits {
     let connections = max_connections as u64;
-    let per_connection = TOUCHED_PER_THREAD.saturating_add(config.handler_bytes as u64);
+    let per_connection = TOUCHED_PER_THREAD.saturating_add(heap_bytes(config, requirements));
     let slots = SLOT_BYTES.saturating_mul(config.buffer_messages as u64);
     let sockets = system
         .receive_buffer_max
@@ -504,11 +506,16 @@ fn address_space(
         ]),
         per_connection: sum([
             addresses_per_thread(config),
-            config.handler_bytes as u64,
+            heap_bytes(config, requirements),
             system.thread_cache_bytes,
         ]),
         at_first: (per_arena, per_arena.saturating_mul(arenas_left)),
     })
+}
+
+/// The most bytes of heap that a connection takes.
+fn heap_bytes(config: &Config, requirements: &Requirements) -> u64 {
+    requirements.opening_bytes.max(config.handler_bytes as u64)
 }
 
 fn addresses_per_thread(config: &Config) -> u64 {

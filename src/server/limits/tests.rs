@@ -10,6 +10,7 @@ const NEEDS: Requirements = Requirements {
     other_threads: 1,
     other_descriptors: 2,
     has_spawner: false,
+    opening_bytes: 0,
     memory: BufferMemory {
         setting: "handler_bytes",
         kept_bytes: 1 << 20,
@@ -391,6 +392,26 @@ fn no_number_overflows() {
     let fit = fit(&config, &requirements, &unlimited).unwrap();
     assert_eq!(fit.limits.memory_bytes, most);
     assert_eq!(fit.notes.len(), 1);
+}
+
+/// What a connection holds before its handler runs is gone by then: the larger of the two counts.
+#[test]
+fn the_head_of_a_connection_is_counted_where_its_handler_takes_less() {
+    let requirements = Requirements {
+        opening_bytes: 8 << 10,
+        ..NEEDS
+    };
+    let memory = |requirements, handler_bytes| {
+        let mut config = asking(100);
+        config.handler_bytes = handler_bytes;
+        let fit = fit(&config, requirements, &free()).unwrap();
+        fit.limits.memory_bytes
+    };
+    for (handler_bytes, more) in [(0, 8 << 10), (8 << 10, 0), (64 << 10, 0)] {
+        let without = memory(&NEEDS, handler_bytes);
+        let with = memory(&requirements, handler_bytes);
+        assert_eq!(with, without + 100 * more, "{handler_bytes}");
+    }
 }
 
 #[test]

@@ -14,12 +14,16 @@ use crate::server::error::{BoxError, Ended};
 use crate::server::ledger::EndReason;
 use crate::server::peer::Peer;
 use crate::server::peers::Access;
-use crate::server::proxy_head::Head;
+use crate::server::proxy_head::{Head, MAX_LEN};
 use crate::server::tls::Tls;
 
 /// How many bytes are looked at in one go: as many as the smallest TCP segment holds that everybody
 /// must take, into which a head is expected to fit.
 const AHEAD: usize = 536;
+
+/// The most bytes of heap that the reading of a head takes: a buffer that grows is copied, and is
+/// there twice for a moment.
+pub(in crate::server) const MAX_HEAD_BYTES: u64 = 2 * MAX_LEN as u64;
 
 /// Why a connection is not given to its handler.
 #[derive(Debug)]
@@ -84,7 +88,8 @@ impl Connection {
         let mut head = Vec::new();
         let mut ahead = [0; AHEAD];
         loop {
-            let seen = self.peek(&mut ahead)?;
+            let most = AHEAD.min(MAX_LEN - head.len());
+            let seen = self.peek(&mut ahead[..most])?;
             if seen == 0 {
                 return Err(match head.is_empty() {
                     true => Box::new(Ended(EndReason::Eof)),
@@ -99,7 +104,7 @@ impl Connection {
             let (len, client) = match Head::parse(&head) {
                 // All that was seen belongs to the head.
                 Head::Incomplete => {
-                    self.take(seen)?;
+                    self.take(&mut ahead, seen)?;
                     continue;
                 }
                 Head::Invalid(cause) => {
@@ -108,7 +113,7 @@ impl Connection {
                 Head::Local { len } => (len, None),
                 Head::Peer { len, source, .. } => (len, Some(source)),
             };
-            self.take(len - taken)?;
+            self.take(&mut ahead, len - taken)?;
             return Ok(client);
         }
     }
@@ -134,13 +139,11 @@ impl Connection {
         }
     }
 
-    /// Takes so many bytes from the kernel, which has them.
-    fn take(&self, bytes: usize) -> Result<(), BoxError> {
+    /// Takes so many bytes from the kernel, which has them, into `buf`, which has room for them.
+    fn take(&self, buf: &mut [u8], bytes: usize) -> Result<(), BoxError> {
         let mut left = bytes;
-        let mut taken = [0; AHEAD];
         while left > 0 {
-            let part = &mut taken[..left.min(AHEAD)];
-            match recv(&self.state.socket, part, RecvFlags::empty()) {
+            match recv(&self.state.socket, &mut buf[..left], RecvFlags::empty()) {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(Box::new(std::io::Error::from(error))),
                 // The bytes were there, and nobody else reads.
