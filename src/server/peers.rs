@@ -121,16 +121,16 @@ impl PeerList {
 
 /// Who may connect to one listener, and who speaks for its clients.
 #[derive(Clone, Debug)]
-pub(crate) struct Access {
+pub(crate) struct PeerLists {
     /// `None`: everybody.
     allow: Option<PeerList>,
     /// `None`: connections begin with their bytes.
     proxy_from: Option<PeerList>,
 }
 
-impl Access {
+impl PeerLists {
     pub(crate) fn new(allow: &[Peers], proxy_from: &[Peers]) -> Self {
-        Access {
+        PeerLists {
             allow: PeerList::new(allow),
             proxy_from: PeerList::new(proxy_from),
         }
@@ -210,11 +210,11 @@ mod tests {
     #[test]
     fn an_empty_list_allows_everybody_and_another_only_who_is_in_it() {
         let unix = Peer::Unix { pid: None, uid: 7 };
-        let everybody = Access::new(&[], &[]);
+        let everybody = PeerLists::new(&[], &[]);
         assert!(everybody.allows(tcp("192.0.2.1")) && everybody.allows(unix));
         let lists = |allow: &[&str]| {
-            let access = Access::new(&peers(allow), &[]);
-            (access.allows(tcp("192.0.2.1")), access.allows(unix))
+            let lists = PeerLists::new(&peers(allow), &[]);
+            (lists.allows(tcp("192.0.2.1")), lists.allows(unix))
         };
         assert_eq!(lists(&["192.0.2.0/24"]), (true, false));
         assert_eq!(lists(&["192.0.2.1"]), (true, false));
@@ -226,14 +226,14 @@ mod tests {
     #[test]
     fn behind_a_balancer_only_the_balancer_connects_and_only_its_client_is_on_the_list() {
         let (allow, proxy_from) = (peers(&["192.0.2.0/24"]), peers(&["10.0.0.0/8", "uid:7"]));
-        let access = Access::new(&allow, &proxy_from);
-        assert_eq!(access.keeps_out(tcp("10.0.0.1")), None);
-        assert_eq!(access.keeps_out(tcp("192.0.2.1")), Some("proxy_from"));
+        let lists = PeerLists::new(&allow, &proxy_from);
+        assert_eq!(lists.keeps_out(tcp("10.0.0.1")), None);
+        assert_eq!(lists.keeps_out(tcp("192.0.2.1")), Some("proxy_from"));
         let unix = |uid| Peer::Unix { pid: None, uid };
-        assert_eq!(access.keeps_out(unix(7)), None);
-        assert_eq!(access.keeps_out(unix(8)), Some("proxy_from"));
-        assert!(!access.allows(tcp("10.0.0.1")));
-        let direct = Access::new(&allow, &[]);
+        assert_eq!(lists.keeps_out(unix(7)), None);
+        assert_eq!(lists.keeps_out(unix(8)), Some("proxy_from"));
+        assert!(!lists.allows(tcp("10.0.0.1")));
+        let direct = PeerLists::new(&allow, &[]);
         assert_eq!(direct.keeps_out(tcp("10.0.0.1")), Some("allow"));
         assert_eq!(direct.keeps_out(tcp("192.0.2.1")), None);
     }

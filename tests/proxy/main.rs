@@ -15,4 +15,5 @@ mod lists;
 mod opening;
 #[cfg(feature = "cli")]
 mod program;
+mod unix;
 mod waits;

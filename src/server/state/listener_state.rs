@@ -6,7 +6,7 @@ use crate::policy::WatchLimits;
 use crate::server::config::{Config, FirstByteTimeout};
 use crate::server::listener_settings::ListenerSettings;
 use crate::server::peer::Address;
-use crate::server::peers::Access;
+use crate::server::peers::PeerLists;
 use crate::server::tls::Tls;
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct ListenerState {
     pub(crate) rate_limit: Option<u64>,
     pub(crate) first_byte_timeout: FirstByteTimeout,
     pub(crate) deadlines: WatchLimits,
-    pub(crate) access: Access,
+    pub(crate) peers: PeerLists,
     pub(crate) tls: Option<Tls>,
 }
 
@@ -47,7 +47,7 @@ impl ListenerState {
                 handshake: own.handshake_timeout.unwrap_or(common.handshake_timeout),
                 warn_after: common.warn_after,
             },
-            access: Access::new(
+            peers: PeerLists::new(
                 own.allow.as_ref().unwrap_or(&common.allow),
                 own.proxy_from.as_ref().unwrap_or(&common.proxy_from),
             ),

@@ -307,13 +307,13 @@ impl Acceptor {
     fn admit(&mut self, socket: Socket, peer: Peer, slot: Slot) -> Next {
         let shared = &self.shared;
         let now = shared.now();
-        let access = &shared.listeners[self.listener.name.index()].access;
-        if access.keeps_out(peer).is_some() {
+        let peers = &shared.listeners[self.listener.name.index()].peers;
+        if peers.keeps_out(peer).is_some() {
             self.reject(&socket, peer, RejectReason::NotAllowed);
             return Next::after(shared.admission.reject_wait(now));
         }
         // A balancer is not its clients: nobody knows yet whose share is to be taken.
-        let sharer = (!access.expects_proxy()).then_some(peer);
+        let sharer = (!peers.expects_proxy()).then_some(peer);
         let address = match shared.admission.admit(sharer, now) {
             Ok(address) => address,
             Err(wait) => {

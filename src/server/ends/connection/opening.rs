@@ -13,7 +13,7 @@ use crate::policy::Activity;
 use crate::server::error::{BoxError, Ended};
 use crate::server::ledger::EndReason;
 use crate::server::peer::Peer;
-use crate::server::peers::Access;
+use crate::server::peers::PeerLists;
 use crate::server::proxy_head::{Head, MAX_LEN};
 use crate::server::tls::Tls;
 
@@ -58,7 +58,7 @@ impl Connection {
     /// The connection is over, or is not to be served: [`Ended`] is the error or its source.
     pub(in crate::server) fn open(&self) -> Result<(), BoxError> {
         let tls = self.shared.listener_of(&self.state).tls.as_ref();
-        let expects_proxy = self.access().expects_proxy();
+        let expects_proxy = self.peers().expects_proxy();
         if !expects_proxy && tls.is_none() {
             return Ok(());
         }
@@ -77,8 +77,8 @@ impl Connection {
         tls.map_or(Ok(()), |tls| self.shake_hands(tls))
     }
 
-    fn access(&self) -> &Access {
-        &self.shared.listener_of(&self.state).access
+    fn peers(&self) -> &PeerLists {
+        &self.shared.listener_of(&self.state).peers
     }
 
     /// Reads the head and no byte behind it, so that for the kernel, too, all that is left is the
@@ -169,7 +169,7 @@ impl Connection {
                 .log_debug(|| format!("{}: the balancer has named the client", self.label()));
         }
         let peer = self.peer();
-        if !self.access().allows(peer) {
+        if !self.peers().allows(peer) {
             // A health check says nothing, and is none the worse for a list of clients.
             let is_probe = client.is_none() && self.state.unread_bytes() == 0;
             return Err(match is_probe {

@@ -44,7 +44,7 @@ impl Acceptor {
                 }
                 RejectReason::NotAllowed => {
                     let listener = &shared.listeners[self.listener.name.index()];
-                    let list = listener.access.keeps_out(peer);
+                    let list = listener.peers.keeps_out(peer);
                     list.map(|list| format!(", not in {list}"))
                 }
                 _ => None,
