@@ -407,13 +407,17 @@ fn ncat_to(address: &Address) -> Option<String> {
 
 fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
     let mut text = format!(
-        "drainline {}: {} from {} to {}\nlimits: {}",
+        "drainline {}: {} from {} to {}",
         env!("CARGO_PKG_VERSION"),
         values::print_choice(values::FRAMING, &settings.framing),
         listed(bound),
         settings.sink,
-        server.limits()
     );
+    let sources = settings.sources();
+    if !sources.is_empty() {
+        text += &format!("\nsettings: {}", sources.join(", "));
+    }
+    text += &format!("\nlimits: {}", server.limits());
     if let Some(to) = server.addresses().first().and_then(ncat_to) {
         let hello = settings.framing.hello();
         text += &format!("\ntry: {hello} | ncat --send-only {to}");

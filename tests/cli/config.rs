@@ -132,6 +132,22 @@ fn what_is_wrong_in_the_file_ends_a_start_with_78_and_names_its_place() {
 }
 
 #[test]
+fn the_file_is_not_written_over() {
+    let (_directory, path) = folder();
+    let file = write(&path, "");
+    let sink = format!("file:{}/./drainline.toml", path.display());
+    for (flag, value) in [("--sink", &sink), ("--port-file", &file)] {
+        let line = refused(&["--config", &file, flag, value], &[], 78);
+        let expected = "a file other than the configuration file";
+        assert_eq!(
+            line,
+            format!("invalid value '{value}' for {flag}: expected {expected}")
+        );
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"");
+}
+
+#[test]
 fn what_the_system_refuses_names_the_place_in_the_file() {
     let (_directory, path) = folder();
     for (text, code, wrong) in [
@@ -205,6 +221,10 @@ fn a_start_is_of_the_file_the_environment_and_the_flags() {
             .bare()
             .env("DRAINLINE_FRAMING", "octet-counted")
             .start();
+    let said = format!("\nsettings: {file}, DRAINLINE_FRAMING\nlimits: ");
+    wait_until("the banner", DEADLINE, || {
+        child.stderr_text().contains(&said)
+    });
     let mut client = child.connect();
     client.write_all(b"5 hello").unwrap();
     client::half_close(client);

@@ -12,6 +12,7 @@ use log::LevelFilter;
 use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origins};
 use crate::cli::document::Stamp;
+use crate::cli::flag::Flag;
 use crate::cli::listen::ListenUrl;
 use crate::cli::systemd::Passed;
 use crate::cli::usage::UsageError;
@@ -169,6 +170,9 @@ impl Settings {
         for (index, listener) in listeners.iter().enumerate() {
             self.check_apart(listener, &listeners[..index])?;
         }
+        if let Some(config) = &self.config_file {
+            self.check_beside_config(config)?;
+        }
         if let (SinkSpec::File(sink), Some(port_file)) = (&self.sink, &self.port_file)
             && files::replaces(port_file, sink)
         {
@@ -179,6 +183,36 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+
+    /// Whether nothing is written over the configuration file.
+    fn check_beside_config(&self, config: &Path) -> Result<(), UsageError> {
+        let expected = "a file other than the configuration file";
+        if let SinkSpec::File(sink) = &self.sink
+            && files::replaces(sink, config)
+        {
+            let sink = self.sink.to_string();
+            return Err(self.named("sink").contradiction(&sink, expected));
+        }
+        match &self.port_file {
+            Some(port_file) if files::replaces(port_file, config) => {
+                let port_file = port_file.display().to_string();
+                Err(self.named("port-file").contradiction(&port_file, expected))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the settings come from beside the command line: the file, and variables.
+    pub(crate) fn sources(&self) -> Vec<String> {
+        let file = self
+            .config_file
+            .iter()
+            .map(|path| path.display().to_string());
+        let flags = super::flags();
+        let is_of_variable = |flag: &&Flag<Settings>| self.given.is_of_variable(flag.name);
+        let variables = flags.iter().filter(is_of_variable).map(Flag::variable);
+        file.chain(variables).collect()
     }
 
     /// Whether a listener can be had beside others, and told apart.

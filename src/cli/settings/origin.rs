@@ -41,6 +41,10 @@ impl Origins {
         self.0.get(row).map(|given| &given.origin)
     }
 
+    pub(super) fn is_of_variable(&self, row: &str) -> bool {
+        self.origin(row) == Some(&Origin::Variable)
+    }
+
     /// A row's value in the words in which it was given, or as its default could be typed.
     pub(super) fn value<S: Default>(&self, row: &Flag<S>, settings: &S) -> String {
         let words = self.0.get(row.name).map(|given| given.words.clone());

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use drainline::Listener;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
 use tempfile::TempDir;
 
 use super::super::command::Parsed;
@@ -569,6 +571,42 @@ fn what_is_printed_is_a_file_of_the_same_settings() {
         values(default),
         "{uncommented}"
     );
+}
+
+/// Whatever is in the file: it is settings, or one line with a place.
+#[test]
+fn any_text_is_read_or_refused_in_one_line() {
+    // What looks like a name would be resolved.
+    let settings = uncommented(&template()).replace("\nlisten = ", "\n#");
+    let table = "\n[[listener]]\nname = 'a'\naddress = '127.0.0.1:0'\n[[output]]\n";
+    const PIECES: [&str; 26] = [
+        "\n", "=", "[", "]", "[[", "]]", "\"", "'", "'''", "{", "}", ",", ".", "#", "-1", "0x7",
+        "1e9", "true", "\0", "\u{feff}", "\u{e9}", "\\", "\\u", "\r", "off", "",
+    ];
+    let change = (any::<Index>(), 0..40_usize, select(&PIECES[..]));
+    let changes = proptest::collection::vec(change, 1..4);
+    let config = Config::of("");
+    let place = format!("drainline: {}:", config.path.display());
+    let once = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(once, |(changes in changes)| {
+        let mut text = settings.clone();
+        for (at, length, piece) in changes {
+            let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
+            let begin = at.index(places.len());
+            let end = (begin + length).min(places.len() - 1);
+            text.replace_range(places[begin]..places[end], piece);
+        }
+        text += table;
+        fs::write(&config.path, &text).expect("a file");
+        if let Err(error) = config.with(&[], &[]) {
+            prop_assert_eq!(error.code, 78);
+            prop_assert!(error.line.starts_with(&place), "{}", error);
+            prop_assert!(!error.line.contains(char::is_control), "{:?}", error);
+        }
+    });
 }
 
 /// With every line a setting that can be one.
