@@ -184,7 +184,15 @@ fn values_that_contradict_each_other_are_78_and_name_both_flags() {
         78,
         &["'64KiB' for --max-message", "--buffer-bytes (64KiB)"],
     );
-    let (most, above) = (64 * 1024 - 256, 64 * 1024 - 255);
+    // What is held beside a message, in the words of the error.
+    let whole = typed(&["--buffer-bytes=64KiB"]).expect_err("refused").line;
+    let beside = whole.split("at least ").nth(1).expect("so many bytes");
+    let beside: usize = beside
+        .split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    let (most, above) = (64 * 1024 - beside, 64 * 1024 - beside + 1);
     settings(&["--buffer-bytes=64KiB", &format!("--max-message={most}")]);
     refused(
         &["--buffer-bytes=64KiB", &format!("--max-message={above}")],
