@@ -164,8 +164,11 @@ fn what_nobody_sent_is_detected() {
 }
 
 const REPORT: &str = r#"{"received":10,"delivered":7,"dropped":{"connection_closed":2,"full":1},"in_flight":0,"bytes_read":100,
-    "message_bytes":90,"framing_bytes":8,"discarded":{"reset":2},"pending":0,"unread_bytes":0,"connections":{"accepted":3,"rejected":{},
-    "ended":{"eof":3}},"balanced":true,"uptime_seconds":1.5}"#;
+    "message_bytes":90,"framing_bytes":8,"discarded":{"reset":2},"pending":0,"unread_bytes":0,
+    "connections":{"accepted":3,"rejected":{},"open":0,"ended":{"eof":3}},"balanced":true,"uptime_seconds":1.5,
+    "listeners":[{"received":10,"delivered":7,"dropped":{"connection_closed":2,"full":1},"in_flight":0,"bytes_read":100,
+    "message_bytes":90,"framing_bytes":8,"discarded":{"reset":2},"pending":0,"unread_bytes":0,
+    "connections":{"accepted":3,"rejected":{},"open":0,"ended":{"eof":3}},"balanced":true}]}"#;
 
 fn exit(report: &str) -> Exit {
     Exit::new(
@@ -219,9 +222,13 @@ fn an_unbalanced_report_is_detected() {
     for (from, to) in [
         ("\"full\":1", "\"full\":0"),
         ("\"reset\":2", "\"reset\":3"),
+        ("\"open\":0", "\"open\":1"),
         ("true", "false"),
     ] {
         refusal(|| exit(&REPORT.replace(from, to)).assert_balanced());
+        // Only in the listener's row, which comes last.
+        let (all, row) = REPORT.split_at(REPORT.find("listeners").unwrap());
+        refusal(|| exit(&format!("{all}{}", row.replace(from, to))).assert_balanced());
     }
 }
 
