@@ -15,13 +15,13 @@ use crate::common::wait::{DEADLINE, wait_for};
 use crate::heads::encode;
 
 /// Two clients that no test reaches.
-pub(crate) const CLIENT: &str = "192.0.2.7:4711";
-pub(crate) const OTHER: &str = "[2001:db8::7]:4711";
+pub const CLIENT: &str = "192.0.2.7:4711";
+pub const OTHER: &str = "[2001:db8::7]:4711";
 const FRONT: &str = "198.51.100.1:514";
 const FRONT_V6: &str = "[2001:db8::1]:514";
 
 /// Trusts who connects over loopback.
-pub(crate) fn config() -> Config {
+pub fn config() -> Config {
     small::config().proxy_from(vec!["127.0.0.0/8".parse().unwrap()])
 }
 
@@ -31,44 +31,44 @@ fn front_of(client: SocketAddr) -> SocketAddr {
 }
 
 /// The head for a client, version 1.
-pub(crate) fn line(client: &str) -> Vec<u8> {
+pub fn line(client: &str) -> Vec<u8> {
     let client = client.parse().unwrap();
     encode::v1(client, front_of(client))
 }
 
 /// The head for a client, version 2, with TLVs and a checksum.
-pub(crate) fn binary(client: &str) -> Vec<u8> {
+pub fn binary(client: &str) -> Vec<u8> {
     let client = client.parse().unwrap();
     let tlvs = [encode::tlv(5, b"an id"), encode::checksum()].concat();
     encode::with_checksum(&encode::v2(client, front_of(client), &tlvs))
 }
 
-pub(crate) fn peer(address: &str) -> Peer {
+pub fn peer(address: &str) -> Peer {
     Peer::Tcp(address.parse().unwrap())
 }
 
 /// What a handler saw of its connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) peer: Peer,
-    pub(crate) balancer: Option<Peer>,
-    pub(crate) bytes: Vec<u8>,
+pub struct Seen {
+    pub peer: Peer,
+    pub balancer: Option<Peer>,
+    pub bytes: Vec<u8>,
 }
 
 /// Each connection is read to its end by `read`.
-pub(crate) struct Behind {
-    pub(crate) server: Server,
+pub struct Behind {
+    pub server: Server,
     seen: Receiver<Seen>,
 }
 
 impl Behind {
-    pub(crate) fn start(config: Config) -> Behind {
+    pub fn start(config: Config) -> Behind {
         Behind::reading(config, |conn, bytes| {
             let _ = conn.read_to_end(bytes);
         })
     }
 
-    pub(crate) fn reading(
+    pub fn reading(
         config: Config,
         read: impl Fn(&mut Connection, &mut Vec<u8>) + Send + Sync + 'static,
     ) -> Behind {
@@ -93,23 +93,23 @@ impl Behind {
         Behind { server, seen }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.server.local_addrs()[0]
     }
 
-    pub(crate) fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         client::connect(self.address())
     }
 
     /// The next connection that a handler has seen to its end.
     #[track_caller]
-    pub(crate) fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Seen {
         self.seen.recv_timeout(DEADLINE).unwrap()
     }
 
     /// A connection in this activity.
     #[track_caller]
-    pub(crate) fn wait_handshaking(&self) -> u64 {
+    pub fn wait_handshaking(&self) -> u64 {
         wait_for("a handshake", DEADLINE, || {
             let connections = self.server.connections();
             let handshaking = drainline::Activity::Handshaking;
@@ -120,7 +120,7 @@ impl Behind {
 
     /// Drains, and returns the report of a ledger that closes. No handler has seen anything more.
     #[track_caller]
-    pub(crate) fn end(self) -> Report {
+    pub fn end(self) -> Report {
         let report = drained(self.server);
         assert_closes(&report.stats);
         assert_eq!(self.seen.try_recv().ok(), None);

@@ -2,19 +2,15 @@
 //! its health checks are probes.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
 
+use crate::before::before;
 use crate::common::child::Drainline;
 use crate::common::client;
-use crate::common::guard::Guarded;
-use crate::common::launch::free_port;
-use crate::common::programs::{finish, installed};
+use crate::common::programs::finish;
 use crate::common::wait::{DEADLINE, wait_until};
 
 /// How HAProxy tells of its clients.
@@ -27,55 +23,6 @@ const SENDS: [&str; 3] = [
 /// Two addresses of clients.
 const CLIENTS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
 const PER_CLIENT: usize = 20;
-
-struct HaProxy {
-    front: SocketAddr,
-    _process: Guarded,
-    _folder: TempDir,
-}
-
-/// `None`: HAProxy is not installed.
-fn before(server: &Drainline, options: &str) -> Option<HaProxy> {
-    let program = installed("haproxy")?;
-    let folder = tempfile::tempdir().unwrap();
-    let front = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let configuration = format!(
-        "global\n\
-         \x20   maxconn 500\n\
-         defaults\n\
-         \x20   mode tcp\n\
-         \x20   timeout connect 60s\n\
-         \x20   timeout client 60s\n\
-         \x20   timeout server 60s\n\
-         frontend front\n\
-         \x20   bind {front}\n\
-         \x20   unique-id-format %{{+X}}o%ci%cp%Ts%rt%pid\n\
-         \x20   default_backend back\n\
-         backend back\n\
-         \x20   server drainline {} {options}\n",
-        server.addr()
-    );
-    let path = folder.path().join("configuration");
-    fs::write(&path, configuration).unwrap();
-    let mut command = Command::new(program);
-    command.arg("-db").arg("-f").arg(&path);
-    let errors = fs::File::create(folder.path().join("errors")).unwrap();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(errors);
-    let mut process = Guarded(command.spawn().unwrap());
-    let told = || fs::read_to_string(folder.path().join("errors")).unwrap();
-    wait_until("HAProxy listens", DEADLINE, || {
-        assert_eq!(process.ended(), None, "{}", told());
-        client::try_connect(front, DEADLINE).is_ok()
-    });
-    Some(HaProxy {
-        front,
-        _process: process,
-        _folder: folder,
-    })
-}
 
 fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -92,7 +39,7 @@ fn start() -> Drainline {
 fn clients_behind_haproxy_arrive_whole_and_by_their_own_addresses() {
     for options in SENDS {
         let child = start();
-        let Some(haproxy) = before(&child, options) else {
+        let Some(haproxy) = before(child.addr(), options) else {
             return;
         };
         let mut expected = BTreeSet::new();
@@ -139,7 +86,7 @@ fn health_checks_of_haproxy_are_probes() {
         "send-proxy-v2 proxy-v2-options crc32c check check-send-proxy inter 50ms",
     ] {
         let child = start();
-        let Some(haproxy) = before(&child, options) else {
+        let Some(haproxy) = before(child.addr(), options) else {
             return;
         };
         // In version 1 there is no head without a client, so HAProxy names itself, and is no other
