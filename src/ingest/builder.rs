@@ -17,7 +17,8 @@ use super::framing::{
 };
 use super::handler;
 use super::ledger::ByteLedger;
-use super::shared::Shared;
+use super::listener::{IngestListener, OwnSettings};
+use super::shared::{Input, Shared};
 use super::sink::{self, Sink, SinkState};
 use crate::server::{
     BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listener,
@@ -81,13 +82,21 @@ impl Ingest {
             output_framing: OutputFraming::default(),
             max_message: DEFAULT_MAX_MESSAGE,
             oversize: Oversize::default(),
-            has_own_handlers: false,
+            inputs: Vec::new(),
         }
     }
 }
 
 fn kept_buffers(config: &Config) -> usize {
     Pool::worth(READ_BYTES, config.buffer_bytes)
+}
+
+/// How the streams of one listener's connections become messages.
+#[derive(Clone, Copy)]
+struct Effective {
+    framing: Framing,
+    max_message: usize,
+    oversize: Oversize,
 }
 
 /// The settings of an ingest server, its framings and its listeners.
@@ -98,8 +107,15 @@ pub struct IngestBuilder {
     output_framing: OutputFraming,
     max_message: usize,
     oversize: Oversize,
-    /// Some listener has a handler of its own.
-    has_own_handlers: bool,
+    /// By the index of the listener. `None`: it has a handler of its own.
+    inputs: Vec<Option<InputSettings>>,
+}
+
+/// A listener whose connections bring messages.
+struct InputSettings {
+    /// Its name, or its address.
+    label: String,
+    own: OwnSettings,
 }
 
 impl IngestBuilder {
@@ -115,7 +131,8 @@ impl IngestBuilder {
         self
     }
 
-    /// How messages are told apart in a stream. Default: lines.
+    /// How messages are told apart in a stream, unless its listener has a
+    /// [framing of its own](IngestListener::framing). Default: lines.
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
@@ -143,13 +160,19 @@ impl IngestBuilder {
     }
 
     /// As [`Builder::listen`].
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.server = self.server.listen(address);
-        self
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listener(address)
     }
 
-    /// As [`Builder::listener`]. [`Batch::listener`] returns the listener's name.
-    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
+    /// Adds a listener that has a name, settings of its own, or is bound already: a [`Listener`],
+    /// or an [`IngestListener`] if its streams become messages in another way than the others'.
+    /// [`Batch::listener`] returns the listener's name.
+    pub fn listener(mut self, listener: impl Into<IngestListener>) -> Self {
+        let IngestListener { listener, settings } = listener.into();
+        self.inputs.push(Some(InputSettings {
+            label: listener.label(),
+            own: settings,
+        }));
         self.server = self.server.listener(listener);
         self
     }
@@ -184,7 +207,7 @@ impl IngestBuilder {
         handler: impl Fn(&mut Connection) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
         self.server = (self.server).listener_with(listener, move |conn, _| handler(conn));
-        self.has_own_handlers = true;
+        self.inputs.push(None);
         self
     }
 
@@ -218,7 +241,7 @@ impl IngestBuilder {
     /// As [`start`](IngestBuilder::start).
     pub fn check(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
         let (limits, mut notes) = self.check_without_output()?;
-        notes.extend(self.tear_warning());
+        notes.extend(self.tear_warnings());
         Ok((limits, notes))
     }
 
@@ -234,11 +257,53 @@ impl IngestBuilder {
             .check_with(&self.server_config()?, self.memory())
     }
 
-    fn tear_warning(&self) -> Option<String> {
-        let (from, to) = (self.framing, self.output_framing);
-        to.can_tear(from).then(|| {
-            format!("a message that came as {from} may hold what ends one in {to}: a reader of the output would see two")
-        })
+    /// One for all listeners, or one for each where they do not have one framing.
+    fn tear_warnings(&self) -> Vec<String> {
+        let to = self.output_framing;
+        let warning = |from: Framing| {
+            format!(
+                "a message that came as {from} may hold what ends one in {to}: a reader of the output would see two"
+            )
+        };
+        let inputs: Vec<_> = self.inputs().collect();
+        let framings = inputs.iter().map(|(_, settings)| settings.framing);
+        let tearing = |framing: &Framing| to.can_tear(*framing);
+        if let Some(first) = framings.clone().next()
+            && framings.clone().all(|framing| framing == first)
+        {
+            return Some(first)
+                .filter(tearing)
+                .map(warning)
+                .into_iter()
+                .collect();
+        }
+        let of_each = inputs
+            .iter()
+            .zip(framings)
+            .filter(|(_, from)| tearing(from));
+        of_each
+            .map(|((label, _), from)| format!("at listener {label}, {}", warning(from)))
+            .collect()
+    }
+
+    /// The label of each listener whose connections bring messages, and how they do.
+    fn inputs(&self) -> impl Iterator<Item = (&str, Effective)> {
+        let inputs = self.inputs.iter().flatten();
+        inputs.map(|input| (input.label.as_str(), self.effective(&input.own)))
+    }
+
+    fn effective(&self, own: &OwnSettings) -> Effective {
+        Effective {
+            framing: own.framing.unwrap_or(self.framing),
+            max_message: own.max_message.unwrap_or(self.max_message),
+            oversize: own.oversize.unwrap_or(self.oversize),
+        }
+    }
+
+    /// The longest message of any listener: every connection may be one of that listener.
+    fn longest_message(&self) -> usize {
+        let longest = self.inputs().map(|(_, input)| input.max_message).max();
+        longest.unwrap_or(self.max_message)
     }
 
     /// Starts the server.
@@ -254,13 +319,30 @@ impl IngestBuilder {
 
     pub(super) fn shared(&self, config: &Config, sink: &impl Sink) -> Shared {
         Shared {
-            decoder: Decoder::new(self.framing, self.max_message, self.oversize),
-            max_message: self.max_message,
-            format: self.format(config),
+            inputs: self
+                .inputs
+                .iter()
+                .map(|input| self.input(input.as_ref(), config))
+                .collect(),
             has_exact_times: sink.needs_exact_times(),
             pool: Pool::new(READ_BYTES, kept_buffers(config)),
             ledger: ByteLedger::new(self.server.listener_count()),
             sink: SinkState::default(),
+        }
+    }
+
+    /// Where a listener has a handler of its own, nobody asks for its input.
+    fn input(&self, input: Option<&InputSettings>, config: &Config) -> Input {
+        let own = input.map(|input| input.own).unwrap_or_default();
+        let Effective {
+            framing,
+            max_message,
+            oversize,
+        } = self.effective(&own);
+        Input {
+            decoder: Decoder::new(framing, max_message, oversize),
+            format: self.format(framing, config),
+            max_message,
         }
     }
 
@@ -270,7 +352,10 @@ impl IngestBuilder {
         shared: Arc<Shared>,
         mut sink: impl Sink,
     ) -> Result<Server, StartError> {
-        let warning = self.tear_warning().filter(|_| sink.uses_output_framing());
+        let warnings = match sink.uses_output_framing() {
+            true => self.tear_warnings(),
+            false => Vec::new(),
+        };
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
         let memory = self.memory();
         let server = self.server.config(config).buffer_memory(memory).start(
@@ -282,7 +367,7 @@ impl IngestBuilder {
                 sink::drive(receiver, &mut sink, pool, state)
             },
         )?;
-        if let Some(warning) = warning {
+        for warning in warnings {
             server.logger().log(Level::Warn, warning);
         }
         Ok(server.below(shared))
@@ -292,8 +377,10 @@ impl IngestBuilder {
     fn server_config(&self) -> Result<Config, ConfigError> {
         self.check_max_message()?;
         let settings = self.server.settings();
-        let ingest = self.input_bytes() + self.batch_bytes() + self.format(settings).index_bytes();
-        let own = match self.has_own_handlers {
+        let index_bytes = |framing| self.format(framing, settings).index_bytes();
+        let indexes = self.inputs().map(|(_, input)| index_bytes(input.framing));
+        let ingest = self.input_bytes() + self.batch_bytes() + indexes.max().unwrap_or(0);
+        let own = match self.inputs.iter().any(Option::is_none) {
             true => settings.handler_bytes,
             false => 0,
         };
@@ -316,7 +403,18 @@ impl IngestBuilder {
     }
 
     fn check_max_message(&self) -> Result<(), ConfigError> {
-        let (max_message, buffer_bytes) = (self.max_message, self.server.settings().buffer_bytes);
+        self.check_longest(self.max_message)?;
+        for input in self.inputs.iter().flatten() {
+            if let Some(max_message) = input.own.max_message {
+                let checked = self.check_longest(max_message);
+                checked.map_err(|error| error.of_listener(&input.label))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_longest(&self, max_message: usize) -> Result<(), ConfigError> {
+        let buffer_bytes = self.server.settings().buffer_bytes;
         check_max_message(max_message)?;
         let overhead = message_overhead_bytes(max_message);
         if max_message + overhead > buffer_bytes {
@@ -339,25 +437,26 @@ impl IngestBuilder {
     /// longer message, in a buffer that grows by half each time. While that grows there is the
     /// smaller one, too, but no batch.
     fn input_bytes(&self) -> usize {
-        if self.max_message + MIN_FREE_BYTES <= READ_BYTES {
+        let longest = self.longest_message();
+        if longest + MIN_FREE_BYTES <= READ_BYTES {
             return READ_BYTES;
         }
-        let grown = self.max_message.saturating_mul(3) / 2 + MIN_FREE_BYTES;
+        let grown = longest.saturating_mul(3) / 2 + MIN_FREE_BYTES;
         grown.max(MAPPED_FROM).next_multiple_of(PAGE)
     }
 
     /// A batch is in one of the pool's buffers, or has a buffer of its own for one message.
     fn batch_bytes(&self) -> usize {
-        let alone = self.max_message + OutputFraming::MAX_BYTES;
+        let alone = self.longest_message() + OutputFraming::MAX_BYTES;
         alone.max(READ_BYTES).next_multiple_of(PAGE)
     }
 
-    fn format(&self, config: &Config) -> BatchFormat {
+    fn format(&self, framing: Framing, config: &Config) -> BatchFormat {
         BatchFormat {
             limit: BatchLimit::of(config),
-            input: self.framing,
+            input: framing,
             framing: self.output_framing,
-            is_indexed: self.output_framing.can_tear(self.framing),
+            is_indexed: self.output_framing.can_tear(framing),
         }
     }
 

@@ -90,7 +90,7 @@ fn pass_on(
         log_oversize(
             connection,
             reader.incoming(),
-            shared.max_message,
+            shared.inputs[connection.listener_index()].max_message,
             decoded.dropped,
             decoded.oversize,
         );

@@ -26,6 +26,7 @@ pub mod sink;
 // What they share, and what is known of them.
 mod builder;
 mod ledger;
+mod listener;
 mod shared;
 
 pub use batch::Batch;
@@ -34,6 +35,7 @@ pub use framing::input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, Oversi
 pub use framing::output::OutputFraming;
 pub use framing::seen::Seen;
 pub use framing::violation::Violation;
+pub use listener::IngestListener;
 pub use messages::{Messages, ReadMessages, messages_bytes};
 pub use sink::batches::Batches;
 pub use sink::contract::{Sink, SinkError};

@@ -38,8 +38,9 @@ impl<'a> Reader<'a> {
     /// The reader of this connection: its batches say so, and when they were read.
     #[inline(never)]
     pub(super) fn of(connection: &Connection, shared: &'a Shared) -> Self {
-        let decoder = shared.decoder.clone();
-        let mut reader = Reader::new(&shared.pool, &shared.ledger, shared.format, decoder);
+        let input = &shared.inputs[connection.listener_index()];
+        let decoder = input.decoder.clone();
+        let mut reader = Reader::new(&shared.pool, &shared.ledger, input.format, decoder);
         reader.origin = Origin {
             connection: connection.id(),
             peer: connection.peer(),

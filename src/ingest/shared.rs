@@ -7,12 +7,19 @@ use super::ledger::ByteLedger;
 use super::sink::SinkState;
 use crate::server::{Bytes, Layer, Report};
 
+/// How the streams of one listener's connections become messages.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Input {
     /// The decoder of each connection is a clone of this one.
     pub(super) decoder: Decoder,
     pub(super) format: BatchFormat,
     pub(super) max_message: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// By the index of the listener.
+    pub(super) inputs: Vec<Input>,
     /// Whether batches say exactly when they were read, instead of when the last tick was.
     pub(super) has_exact_times: bool,
     pub(super) pool: Pool,

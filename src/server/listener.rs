@@ -276,7 +276,7 @@ impl Listener {
     }
 
     /// The listener in an error of its settings: its name, or its address.
-    fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         match (&self.name, &self.source) {
             (Some(name), _) => name.clone(),
             (None, Source::Address(address)) => address.to_string(),

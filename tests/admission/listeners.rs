@@ -1,11 +1,12 @@
 //! The limit of a listener: of the common permits its clients have so many and no more, at any
 //! moment, and whoever waits there holds up nobody at another listener.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -207,6 +208,71 @@ fn no_more_clients_than_its_limit_wait_for_threads() {
     let stats = server.shutdown(DEADLINE).stats;
     assert_eq!((stats.accepted, stats.delivered), (6 + 3, 6));
     assert!(stats.is_balanced(), "{stats:?}");
+}
+
+thread_local! {
+    /// Its destructor runs when the handler's thread ends, after the handler returned.
+    static SLOW_TO_END: RefCell<Option<SlowToEnd>> = const { RefCell::new(None) };
+}
+
+/// Ends when the test's end of the channel is dropped.
+struct SlowToEnd(Receiver<()>);
+
+impl Drop for SlowToEnd {
+    fn drop(&mut self) {
+        let _ = self.0.recv_timeout(DEADLINE);
+    }
+}
+
+/// A thread has its permit until it was joined, and so it has its listener's.
+#[test]
+fn threads_that_are_slow_to_end_use_up_the_permits_of_their_own_listener() {
+    let (let_go, held): (Vec<_>, Vec<_>) = (0..2).map(|_| channel::<()>()).unzip();
+    let held = Mutex::new(held);
+    let mut config = config(4, OnOverload::Backlog);
+    config.reuse_threads = None;
+    let server = small::server::<Vec<u8>>()
+        .config(config)
+        .listener(on("limited").max_connections(2))
+        .listener(on("free"))
+        .start_each(
+            move |conn, out| {
+                if conn.listener_index() == 0 {
+                    let held = held.lock().unwrap().pop();
+                    SLOW_TO_END.set(held.map(SlowToEnd));
+                }
+                echo::echo(conn, out)
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let [limited, free] = [0, 1].map(|at| server.local_addrs()[at]);
+    drop(connect_served(limited, 2));
+    wait_until("their end", DEADLINE, || server.stats().open == 0);
+    let mut next = client::connect_many(limited, 2);
+    next.iter_mut().for_each(echo::assert_waits);
+    let mut others = connect_served(free, 2);
+    drop(let_go);
+    next.iter_mut().for_each(echo::assert_served);
+    others.iter_mut().for_each(echo::assert_served);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert!(stats.is_balanced(), "{stats:?}");
+}
+
+/// Threads whose connections ended well are free for everybody, whoever had them.
+#[test]
+fn idle_threads_use_up_no_permit_of_a_listener() {
+    let mut config = config(4, OnOverload::Backlog);
+    config.reuse_threads = Some(DEADLINE);
+    let (server, [limited, free]) = start(config, 2);
+    for _ in 0..3 {
+        drop(connect_served(limited, 2));
+        wait_until("their end", DEADLINE, || server.stats().open == 0);
+        drop(connect_served(free, 4));
+        wait_until("their end", DEADLINE, || server.stats().open == 0);
+    }
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!((stats.accepted, stats.threads_peak), (3 * 6, 6 + 4));
 }
 
 /// A drain serves who is in the queue, by the listener's permits as they come back, and rejects who

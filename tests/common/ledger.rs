@@ -2,7 +2,50 @@
 //! so for the binary's.
 
 use drainline::Report;
-use drainline::{Counters, ListenerStats, Reason, Stats};
+use drainline::{Bytes, Counters, ListenerStats, Reason, Stats};
+
+/// The equations hold, in all and for each listener, by the server's own word and summed here once
+/// more; and the listeners' sums are the server's.
+///
+/// # Panics
+/// With the ledger.
+#[track_caller]
+pub fn assert_rows(report: &Report) {
+    let stats = &report.stats;
+    for row in &stats.listeners {
+        let out = row.delivered + sum(&row.dropped) + row.in_flight;
+        assert_eq!(row.received, out, "messages in and out: {row:?}");
+        let ended = sum(&row.ended) + row.open;
+        assert_eq!(row.accepted, ended, "connections in and out: {row:?}");
+        assert_bytes(&row.bytes);
+    }
+    assert_bytes(&report.bytes);
+    let of_all = |count: fn(&ListenerStats) -> u64| stats.listeners.iter().map(count).sum::<u64>();
+    let sums = [
+        (stats.received, of_all(|row| row.received)),
+        (stats.delivered, of_all(|row| row.delivered)),
+        (sum(&stats.dropped), of_all(|row| sum(&row.dropped))),
+        (stats.in_flight, of_all(|row| row.in_flight)),
+        (stats.accepted, of_all(|row| row.accepted)),
+        (stats.open, of_all(|row| row.open)),
+        (sum(&stats.rejected), of_all(|row| sum(&row.rejected))),
+        (
+            stats.unread_bytes,
+            of_all(|row| sum(&row.unread_ended) + sum(&row.unread_rejected)),
+        ),
+        (report.bytes.bytes_read, of_all(|row| row.bytes.bytes_read)),
+    ];
+    for (all, of_rows) in sums {
+        assert_eq!(all, of_rows, "{sums:?}: {report:?}");
+    }
+    assert!(report.is_balanced(), "{report:?}");
+}
+
+#[track_caller]
+fn assert_bytes(bytes: &Bytes) {
+    let out = bytes.message_bytes + bytes.framing_bytes + sum(&bytes.discarded) + bytes.pending;
+    assert_eq!(bytes.bytes_read, out, "bytes in and out: {bytes:?}");
+}
 
 /// The server's equations hold, by its own word and summed here once more, and nothing is left: in
 /// the buffer or open.
@@ -15,21 +58,6 @@ pub fn assert_closes(stats: &Stats) {
     assert_eq!(stats.received, out, "messages in and out: {stats:?}");
     let ended = sum(&stats.ended) + stats.open;
     assert_eq!(stats.accepted, ended, "connections in and out: {stats:?}");
-    for row in &stats.listeners {
-        let out = row.delivered + sum(&row.dropped) + row.in_flight;
-        assert_eq!(row.received, out, "messages in and out: {row:?}");
-        let ended = sum(&row.ended) + row.open;
-        assert_eq!(row.accepted, ended, "connections in and out: {row:?}");
-        assert_eq!((row.in_flight, row.open), (0, 0), "left: {row:?}");
-    }
-    let of_all = |count: fn(&ListenerStats) -> u64| stats.listeners.iter().map(count).sum::<u64>();
-    assert_eq!(stats.received, of_all(|row| row.received), "{stats:?}");
-    assert_eq!(stats.delivered, of_all(|row| row.delivered), "{stats:?}");
-    assert_eq!(stats.accepted, of_all(|row| row.accepted), "{stats:?}");
-    let rejected = of_all(|row| sum(&row.rejected));
-    assert_eq!(sum(&stats.rejected), rejected, "{stats:?}");
-    let unread = of_all(|row| sum(&row.unread_ended) + sum(&row.unread_rejected));
-    assert_eq!(stats.unread_bytes, unread, "{stats:?}");
     assert!(stats.is_balanced(), "{stats:?}");
     assert_eq!((stats.in_flight, stats.open), (0, 0), "left: {stats:?}");
     assert_eq!(stats.buffered, Default::default(), "held: {stats:?}");
@@ -42,15 +70,8 @@ pub fn assert_closes(stats: &Stats) {
 #[track_caller]
 pub fn assert_both_close(report: &Report) {
     assert_closes(&report.stats);
-    let rows = report.stats.listeners.iter().map(|row| &row.bytes);
-    for bytes in rows.clone().chain([&report.bytes]) {
-        let out = bytes.message_bytes + bytes.framing_bytes + sum(&bytes.discarded) + bytes.pending;
-        assert_eq!(bytes.bytes_read, out, "bytes in and out: {bytes:?}");
-        assert_eq!(bytes.pending, 0, "{bytes:?}");
-    }
-    let read: u64 = rows.map(|bytes| bytes.bytes_read).sum();
-    assert_eq!(report.bytes.bytes_read, read, "{report:?}");
-    assert!(report.is_balanced(), "{report:?}");
+    assert_rows(report);
+    assert_eq!(report.bytes.pending, 0, "{:?}", report.bytes);
 }
 
 fn sum<R: Reason>(counters: &Counters<R>) -> u64 {

@@ -6,6 +6,7 @@
 mod common;
 
 mod embedded;
+mod listeners;
 #[cfg(feature = "cli")]
 mod oversize;
 mod own_sink;

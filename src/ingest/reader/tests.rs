@@ -41,8 +41,8 @@ fn run(book: Book) -> [bool; 3] {
     let mut reader = Reader::new(
         &shared.pool,
         &shared.ledger,
-        shared.format,
-        shared.decoder.clone(),
+        shared.inputs[0].format,
+        shared.inputs[0].decoder.clone(),
     );
     let closes = || server.report().is_balanced();
     assert!(closes());
@@ -132,7 +132,7 @@ fn a_count_alone_reserves_nothing() {
     ] {
         let decoder = Decoder::new(framing, 1 << 20, Oversize::Truncate);
         let (pool, ledger) = (Pool::new(64, 1), ByteLedger::new(1));
-        let format = server().1.format;
+        let format = server().1.inputs[0].format;
         let mut reader = Reader::new(&pool, &ledger, format, decoder);
         reader.incoming.pending.append(header);
         decode(&mut reader, &mut Entry::default());
@@ -154,7 +154,7 @@ fn no_buffer_of_the_pool_is_lost() {
         let (pool, ledger) = (Pool::new(BUFFER, 20), ByteLedger::new(1));
         let format = BatchFormat {
             framing,
-            ..server().1.format
+            ..server().1.inputs[0].format
         };
         let decoder = Decoder::new(Framing::Lines, BUFFER * 2, Oversize::Truncate);
         let mut reader = Reader::new(&pool, &ledger, format, decoder);

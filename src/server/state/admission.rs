@@ -3,8 +3,9 @@
 //!
 //! A permit belongs to a thread, from before its client is accepted until the thread is **joined**.
 //! So permits out >= threads alive, always: that is why this server cannot leak threads. An idle
-//! thread, which waits for another client, keeps its permit and is a free slot. The permits of a
-//! listener and of an address belong to a connection, and come back when that has ended.
+//! thread, which waits for another client, keeps its permit and is a free slot. The permit of an
+//! address belongs to a connection, and comes back when that has ended; that of a listener comes
+//! back when the thread is a free slot again, or was joined.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -228,11 +229,18 @@ impl Admission {
     }
 
     /// Blocks the calling thread, whose connection has ended, until it is handed the next
-    /// connection, for at most `max_idle`. `None` if the thread is to end.
-    pub(crate) fn wait_idle(&self, thread: &Arc<HandlerThread>, max_idle: Duration) -> Option<Job> {
+    /// connection, for at most `max_idle`. `None` if the thread is to end. Calls `idles` once the
+    /// thread may be handed one.
+    pub(crate) fn wait_idle(
+        &self,
+        thread: &Arc<HandlerThread>,
+        max_idle: Duration,
+        idles: impl FnOnce(),
+    ) -> Option<Job> {
         if !self.push(thread) {
             return None;
         }
+        idles();
         match thread.wait_for_command(max_idle) {
             Some(command) => command.job(),
             None if self.leave(thread) => None,
@@ -400,11 +408,20 @@ pub(crate) enum SlotThread {
     Idle(IdleThread),
 }
 
-/// A connection's permit of its listener, held until the connection ends.
+/// A connection's permit of its listener. Held until the connection has ended and its thread is
+/// free for others, or was joined.
+#[derive(Default)]
 pub(crate) struct ListenerPermit {
     /// `None` if the listener's connections are not limited.
     limited: Option<Arc<Admission>>,
     listener: usize,
+}
+
+impl ListenerPermit {
+    /// Whether this is one of the permits of a listener that are limited.
+    pub(crate) fn is_of(&self, listener: usize) -> bool {
+        self.limited.is_some() && self.listener == listener
+    }
 }
 
 impl Drop for ListenerPermit {

@@ -65,7 +65,7 @@ struct Entry {
     /// The number of the thread that serves the connection; `None` while the client is starting.
     thread: Option<u64>,
     address: AddressPermit,
-    _listener: ListenerPermit,
+    listener: ListenerPermit,
 }
 
 impl Entry {
@@ -110,6 +110,11 @@ struct Thread {
     left: Option<Pid>,
     /// Dropped with this entry, after the join.
     permit: Permit,
+    /// The permit of the listener whose connection ended on this thread, until the thread's own
+    /// permit is free for others again: because the thread serves another client or is idle, or was
+    /// joined. If it came back sooner, clients of the listener could take the permits that others
+    /// have left, while thousands of threads that served it before wait for their end.
+    listener: ListenerPermit,
     /// The last connection that ended on this thread.
     last: Option<ConnectionInfo>,
     /// The thread serves nobody any more and is to be joined.
@@ -194,8 +199,8 @@ impl Table {
         row.open = row.open.wrapping_sub(1);
         row.ended.add(reason, 1);
         row.unread_ended.add(reason, unread_bytes);
-        let entry = inner.connections.remove(&state.id);
-        if let Some(entry) = &entry
+        let mut entry = inner.connections.remove(&state.id);
+        if let Some(entry) = &mut entry
             && let Some(number) = entry.thread
             && let Some(thread) = inner.threads.get_mut(&number)
         {
@@ -205,9 +210,19 @@ impl Table {
                 ended: Some(reason),
                 ..entry.info()
             });
+            thread.listener = std::mem::take(&mut entry.listener);
         }
         drop(inner);
         drop(entry);
+    }
+
+    /// Returns the permit of the listener whose connection ended on a thread, because another
+    /// client may have the thread now.
+    pub(crate) fn return_listener_permit(&self, number: u64) {
+        let mut inner = self.inner.lock();
+        let permit = inner.take_listener_permit(number);
+        drop(inner);
+        drop(permit);
     }
 
     /// A thread serves nobody any more. Returns whether the thread is to tell the reaper; if not,
@@ -357,13 +372,16 @@ impl Table {
             .saturating_sub(serving.count() + inner.making)
     }
 
-    /// The number of a listener's connections that are being ended.
+    /// The number of a listener's permits that connections still hold that have ended or are being
+    /// ended.
     pub(crate) fn leaving_connections(&self, listener: usize) -> usize {
         let inner = self.inner.lock();
         let connections = inner.connections.values().map(|entry| &entry.state);
-        connections
-            .filter(|state| state.listener.index() == listener && state.ended().is_some())
-            .count()
+        let ending = connections
+            .filter(|state| state.listener.index() == listener && state.ended().is_some());
+        let threads = inner.threads.values();
+        let ended = threads.filter(|thread| thread.listener.is_of(listener));
+        ending.count() + ended.count()
     }
 
     /// The address with the most connections, of one listener or in all, and their number. Looks at
@@ -417,6 +435,13 @@ impl Table {
 }
 
 impl Inner {
+    fn take_listener_permit(&mut self, number: u64) -> ListenerPermit {
+        let thread = self.threads.get_mut(&number);
+        thread.map_or_else(ListenerPermit::default, |thread| {
+            std::mem::take(&mut thread.listener)
+        })
+    }
+
     fn counts(&self) -> TableCounts {
         let mut all = ConnectionCounts::default();
         for row in &self.rows {

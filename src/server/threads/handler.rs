@@ -123,11 +123,19 @@ fn run_thread(shared: &Arc<Shared>, thread: &Arc<HandlerThread>, first: Job) {
             connection,
             handler,
         } = job;
+        let listener = shared.listener_of(&connection);
+        let is_limited = listener.max_connections.is_some();
         let is_reusable = handler.serve(connection);
         // Where the acceptors are gone, what the embedder's handler captured goes here, and may
         // panic.
         drop_caught(handler);
-        next = next_job(shared, thread, is_reusable);
+        // Only a listener that is limited has permits to return.
+        let idles = || {
+            if is_limited {
+                shared.table.return_listener_permit(thread.number);
+            }
+        };
+        next = next_job(shared, thread, is_reusable, idles);
     }
     let (number, pid) = (thread.number, gettid());
     if shared.table.leaving(number, pid) {
@@ -135,12 +143,18 @@ fn run_thread(shared: &Arc<Shared>, thread: &Arc<HandlerThread>, first: Job) {
     }
 }
 
-/// Blocks a thread whose connection has ended until it is handed another or may end.
-fn next_job(shared: &Shared, thread: &Arc<HandlerThread>, is_reusable: bool) -> Option<Job> {
+/// Blocks a thread whose connection has ended until it is handed another or may end. Calls `idles`
+/// once another may have it.
+fn next_job(
+    shared: &Shared,
+    thread: &Arc<HandlerThread>,
+    is_reusable: bool,
+    idles: impl Fn(),
+) -> Option<Job> {
     let max_idle = shared.config.reuse_threads.filter(|_| is_reusable);
     if let Some(max_idle) = max_idle {
         let starting = shared.table.take_starting(thread.number);
-        let job = starting.or_else(|| shared.admission.wait_idle(thread, max_idle));
+        let job = starting.or_else(|| shared.admission.wait_idle(thread, max_idle, &idles));
         if job.is_some() {
             return job;
         }
@@ -148,6 +162,9 @@ fn next_job(shared: &Shared, thread: &Arc<HandlerThread>, is_reusable: bool) -> 
     let is_reusable = max_idle.is_some();
     if shared.exits.may_end(thread, is_reusable) {
         return None;
+    }
+    if is_reusable {
+        idles();
     }
     shared.admission.announce_free_slot();
     shared.exits.wait_for_turn(thread, is_reusable)

@@ -90,6 +90,7 @@ impl Table {
             is_made: false,
             left: None,
             permit,
+            listener: ListenerPermit::default(),
             last: None,
             is_leaving: false,
         };
@@ -165,13 +166,15 @@ impl Table {
     }
 
     /// Hands the client that has waited longest for a thread to one that runs already. The permit
-    /// that the client came with is returned.
+    /// that the client came with is returned, and so is that of the listener whose connection ended
+    /// on the thread.
     pub(crate) fn take_starting(&self, number: u64) -> Option<Job> {
         let mut inner = self.inner.lock();
         let Starting { job, permit, .. } = inner.starting.pop_front()?;
         inner.serve(job.connection.id, number);
+        let ended = inner.take_listener_permit(number);
         drop(inner);
-        drop(permit);
+        drop((permit, ended));
         Some(job)
     }
 
@@ -235,7 +238,7 @@ impl Inner {
             pace: Pace::default(),
             thread: None,
             address,
-            _listener: listener_permit,
+            listener: listener_permit,
         };
         self.connections.insert(self.last_id, entry);
         Ok(Job {
