@@ -6,13 +6,15 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use drainline::ingest::sink::Null;
-use drainline::ingest::{Framing, Ingest, ReadMessages};
-use drainline::{FirstByteTimeout, Listener};
+use drainline::ingest::{Framing, Ingest, IngestListener, Oversize, ReadMessages};
+use drainline::{DropReason, FirstByteTimeout, Listener};
 
 use super::builder;
 use super::common::client;
 use super::common::handlers::{anywhere, drained};
+use super::common::ledger::assert_both_close;
 use super::common::small;
+use super::common::valve::Valve;
 use super::common::wait::{DEADLINE, wait_until};
 
 #[test]
@@ -150,4 +152,106 @@ fn a_listeners_own_setting_that_does_not_hold_is_refused_by_its_name() {
         let error = builder.listener(listener).check().unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
+}
+
+#[test]
+fn each_listener_of_an_ingest_may_have_its_framing_and_its_longest_message() {
+    let on = |name| IngestListener::from(Listener::on(anywhere()).named(name));
+    let valve = Valve::keeping_messages();
+    let server = small::ingest()
+        .max_message(8)
+        .listener(on("lines"))
+        .listener(on("nul").framing(Framing::Nul).oversize(Oversize::Drop))
+        .listener(on("counted").framing(Framing::OctetCounted).max_message(20))
+        .start(valve.sink())
+        .unwrap();
+    let inputs: [&[u8]; 3] = [
+        b"short\nfar too long\n",
+        b"short\0far too long\0with\nLF\0",
+        b"3 LF\n12 a longer one",
+    ];
+    let expected: [&[&[u8]]; 3] = [
+        &[b"short", b"far too "],
+        &[b"short", b"with\nLF"],
+        &[b"LF\n", b"a longer one"],
+    ];
+    let mut all = Vec::new();
+    for (address, (input, expected)) in server.local_addrs().iter().zip(inputs.iter().zip(expected))
+    {
+        let mut client = client::connect(*address);
+        client.write_all(input).unwrap();
+        client::half_close(client);
+        all.extend(expected.iter().map(|message| message.to_vec()));
+        wait_until("its messages", DEADLINE, || valve.messages() == all);
+    }
+    let report = drained(server);
+    let rows = &report.stats.listeners;
+    assert_eq!(rows[0].bytes.truncated, 1, "{report:?}");
+    assert_eq!(rows[1].dropped.get(DropReason::Oversize), 1, "{report:?}");
+    assert_eq!(rows[2].received, 2, "{report:?}");
+    assert_both_close(&report);
+}
+
+#[test]
+fn the_limits_count_every_connection_as_one_of_the_listener_that_holds_most() {
+    let memory = |common: usize, own: &[usize]| {
+        let mut builder = small::ingest().max_message(common);
+        for &own in own {
+            let listener = IngestListener::from(anywhere()).max_message(own);
+            builder = builder.listener(listener);
+        }
+        builder.listen(anywhere()).check().unwrap().0.memory_bytes
+    };
+    const SMALL: usize = 1024;
+    const LARGE: usize = 1 << 20;
+    let large = memory(LARGE, &[LARGE, LARGE]);
+    assert!(memory(SMALL, &[SMALL, SMALL]) < large);
+    assert_eq!(memory(SMALL, &[LARGE, SMALL]), large);
+    assert_eq!(memory(SMALL, &[SMALL, LARGE]), large);
+    // The last listener has the common one.
+    assert_eq!(memory(LARGE, &[SMALL, SMALL]), large);
+}
+
+#[test]
+fn the_longest_message_of_a_listener_is_refused_by_its_name() {
+    let on = || IngestListener::from(Listener::on(anywhere()).named("syslog"));
+    let check = |listener| {
+        let builder = small::ingest().listener(listener);
+        builder.check().unwrap_err().to_string()
+    };
+    assert_eq!(
+        check(on().max_message(0)),
+        "invalid value '0' for max_message of listener syslog: expected 1 to 1073741824"
+    );
+    assert_eq!(
+        check(on().max_message(64 << 20)),
+        "invalid value '67108864' for max_message of listener syslog: expected at least 4352 bytes less than \
+         buffer_bytes (67108864), or such a message could never be buffered"
+    );
+}
+
+#[test]
+fn a_framing_that_can_tear_messages_in_the_output_is_named_with_its_listeners() {
+    let on = |name| IngestListener::from(Listener::on(anywhere()).named(name));
+    let notes = |listeners: Vec<IngestListener>| {
+        let builder = small::ingest().framing(Framing::Nul);
+        let builder = listeners
+            .into_iter()
+            .fold(builder, |builder, listener| builder.listener(listener));
+        let notes = builder.check().unwrap().1.into_iter();
+        notes
+            .filter(|note| note.ends_with("would see two"))
+            .collect::<Vec<_>>()
+    };
+    let warning = "a message that came as nul may hold what ends one in lines: a reader of the output would see two";
+    assert_eq!(notes(vec![on("a"), on("b")]), [warning]);
+    let lines = || on("lines").framing(Framing::Lines);
+    assert_eq!(
+        notes(vec![on("a"), lines(), on("b")]),
+        [
+            format!("at listener a, {warning}"),
+            format!("at listener b, {warning}")
+        ]
+    );
+    assert_eq!(notes(vec![lines()]), [""; 0]);
 }
