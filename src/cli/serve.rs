@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::addresses::{self, Bindable};
 use super::listen::ListenUrl;
-use super::settings::{Named, Settings};
+use super::settings::{Given, Named, Settings};
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
 use super::systemd::{self, Manager, Notifier, Passed};
@@ -54,9 +54,9 @@ pub(crate) fn serve(
     if let Some(path) = &settings.port_file {
         files::check_replaced(path).map_err(|error| port_file_failed(settings, path, &error))?;
     }
-    let (builder, names) = settings.builder_on(&mut passed)?;
+    let (builder, given) = settings.builder_on(&mut passed)?;
     let server = Arc::new(start(builder, settings, &stderr)?);
-    let bound: Vec<Bound> = server.addresses().iter().cloned().zip(names).collect();
+    let bound: Vec<Bound> = server.addresses().iter().cloned().zip(given).collect();
     let log = |text: String| server.logger().log(Level::Warn, text);
     passed.unused().into_iter().for_each(log);
     drop(passed);
@@ -372,12 +372,12 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// Where a listener listens, and the name that it was given.
-type Bound = (Address, Option<String>);
+/// Where a listener listens, and what it was given.
+type Bound = (Address, Given);
 
 /// The address of each listener and its name, if it has one.
 fn port_file(bound: &[Bound]) -> String {
-    let lines = bound.iter().map(|(address, name)| match name {
+    let lines = bound.iter().map(|(address, given)| match &given.name {
         Some(name) => format!("{address} {name}\n"),
         None => format!("{address}\n"),
     });
@@ -386,7 +386,7 @@ fn port_file(bound: &[Bound]) -> String {
 
 /// The same in one line.
 fn listed(bound: &[Bound]) -> String {
-    let listed = bound.iter().map(|(address, name)| match name {
+    let listed = bound.iter().map(|(address, given)| match &given.name {
         Some(name) => format!("{name} at {address}"),
         None => address.to_string(),
     });
@@ -405,12 +405,23 @@ fn ncat_to(address: &Address) -> Option<String> {
     }
 }
 
+/// As [`listed`], each run of listeners behind the framing that they have:
+/// `lines from 127.0.0.1:5140, syslog from devices at 0.0.0.0:514`.
+fn listed_by_framing(bound: &[Bound]) -> String {
+    let runs = bound.chunk_by(|(_, one), (_, next)| one.framing == next.framing);
+    let runs = runs.map(|run| {
+        let (_, Given { framing, .. }) = &run[0];
+        let framing = values::print_choice(values::FRAMING, framing);
+        format!("{framing} from {}", listed(run))
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
+
 fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
     let mut text = format!(
-        "drainline {}: {} from {} to {}",
+        "drainline {}: {} to {}",
         env!("CARGO_PKG_VERSION"),
-        values::print_choice(values::FRAMING, &settings.framing),
-        listed(bound),
+        listed_by_framing(bound),
         settings.sink,
     );
     let sources = settings.sources();
@@ -418,8 +429,10 @@ fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
         text += &format!("\nsettings: {}", sources.join(", "));
     }
     text += &format!("\nlimits: {}", server.limits());
-    if let Some(to) = server.addresses().first().and_then(ncat_to) {
-        let hello = settings.framing.hello();
+    if let Some((address, given)) = bound.first()
+        && let Some(to) = ncat_to(address)
+    {
+        let hello = given.framing.hello();
         text += &format!("\ntry: {hello} | ncat --send-only {to}");
     }
     text

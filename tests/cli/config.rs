@@ -235,6 +235,96 @@ fn a_start_is_of_the_file_the_environment_and_the_flags() {
     assert_eq!(exit.u64("delivered"), 1);
 }
 
+/// Two listeners of different framing, one of them at its own limit: what the operator is told.
+#[test]
+fn listeners_of_the_file_are_told_apart_at_start_in_the_list_in_the_log_and_in_the_report() {
+    let (_directory, path) = folder();
+    let file = write(
+        &path,
+        r#"
+report = "json"
+max_connections = 10
+
+[[listener]]
+name = "plain"
+address = "tcp://127.0.0.1:0"
+
+[[listener]]
+name = "devices"
+address = "tcp://127.0.0.1:0"
+framing = "octet-counted"
+max_message = "4"
+oversize = "drop"
+max_connections = 1
+"#,
+    );
+    let ports = path.join("ports").display().to_string();
+    let launch = Drainline::with(&["--port-file", &ports, "--config", &file]).bare();
+    let mut child = launch.start();
+    let [plain, devices] = [0, 1].map(|at| child.addrs()[at]);
+    let first = format!(
+        ": lines from plain at {plain}, octet-counted from devices at {devices} to stdout\n"
+    );
+    let text = child.stderr_text();
+    assert!(text.contains(&first), "{text}");
+
+    let mut served = client::connect(devices);
+    served.write_all(b"5 large4 LF\n\n").unwrap();
+    let mut others = client::connect_many(plain, 2);
+    others[1].write_all(b"a line\n").unwrap();
+    // The limit is the listener's own: it is the one that is not accepting, and not the server.
+    let waiting = client::connect(devices);
+    let status = child.wait_for_status("a listener at its limit", |status| {
+        status["listeners"][1]["not_accepting"]["reason"] == "max_connections"
+    });
+    assert!(status["not_accepting"].is_null(), "{status}");
+    assert!(
+        status["listeners"][0]["not_accepting"].is_null(),
+        "{status}"
+    );
+    let listeners = &status["listeners"];
+    assert_eq!(listeners[0]["address"], plain.to_string());
+    assert_eq!(
+        (&listeners[0]["open"], &listeners[1]["open"]),
+        (&2.into(), &1.into())
+    );
+    let connections = status["connections"].as_array().unwrap();
+    for connection in connections {
+        let index = usize::from(connection["listener"] == "devices");
+        assert_eq!(connection["listener_index"], index, "{status}");
+    }
+    wait_until("the line in the log", DEADLINE, || {
+        let text = child.stderr_text();
+        text.contains("listener devices is not accepting (max_connections) for ")
+            && text.contains("its max_connections (1) reached; 127.0.0.1 has 1 of them, ")
+            && text.contains("; new clients there wait")
+    });
+    let clients = [served, waiting].into_iter().chain(others);
+    clients.for_each(|client| _ = client::half_close(client));
+    child.wait_until_all_ended();
+    let exit = child.terminate();
+    // A message that was too long was dropped.
+    exit.assert_code(3);
+    exit.assert_closes();
+    let figures = [
+        ("listeners.0.received", 1),
+        ("listeners.0.bytes_read", 7),
+        ("listeners.0.connections.accepted", 2),
+        ("listeners.1.received", 2),
+        ("listeners.1.delivered", 1),
+        ("listeners.1.dropped.oversize", 1),
+        ("listeners.1.message_bytes", 4),
+        ("listeners.1.connections.accepted", 2),
+        ("received", 3),
+    ];
+    for (figure, value) in figures {
+        assert_eq!(exit.u64(figure), value, "{figure}: {exit}");
+    }
+    assert_eq!(exit.report["listeners"][1]["name"], "devices");
+    assert!(exit.f64("listeners.1.not_accepting_seconds.max_connections") > 0.0);
+    assert_eq!(exit.f64("not_accepting_seconds.max_connections"), 0.0);
+}
+
 #[test]
 fn a_check_prints_each_value_with_its_origin_as_a_file_that_means_the_same() {
     let (_directory, path) = folder();

@@ -28,8 +28,8 @@ const EACH: usize = 40;
 /// What a calm client sends, each of its lines whole.
 const CALM_LINE: &[u8] = b"a calm line\n";
 
-/// So many that each listener has its permits at any moment: three of the first, four of the second,
-/// one for each client of the third, one for each of the others, and what ends.
+/// So many that each listener has its permits at any moment: three of the first, four of the
+/// second, one for each client of the third, one for each of the others, and what ends.
 const MAX_CONNECTIONS: usize = 64;
 
 const LINES: usize = 0;

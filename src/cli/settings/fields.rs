@@ -86,6 +86,12 @@ impl Default for Settings {
     }
 }
 
+/// What a listener was given: its name, and how its messages are told apart.
+pub(in crate::cli) struct Given {
+    pub(in crate::cli) name: Option<String>,
+    pub(in crate::cli) framing: Framing,
+}
+
 /// Where a server listens that is not told where.
 pub(super) fn default_listen() -> ListenUrl {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 5140)).into()
@@ -108,21 +114,22 @@ impl Settings {
                 ListenUrl::Unix(path) => self.unix(path),
                 ListenUrl::Systemd(_) => Listener::on((Ipv4Addr::LOCALHOST, 0).into()),
             };
-            builder.listener(settings.of(listener))
+            let name = settings.name.as_deref();
+            builder.listener(settings.of(listener, name))
         })
     }
 
-    /// The server that the settings describe, on the sockets that were `passed`, and the name that
-    /// each of its listeners was given.
+    /// The server that the settings describe, on the sockets that were `passed`, and what each of
+    /// its listeners was given.
     ///
     /// # Errors
     /// A socket that is named was not passed, or is no listener.
     pub(in crate::cli) fn builder_on(
         &self,
         passed: &mut Passed,
-    ) -> Result<(IngestBuilder, Vec<Option<String>>), UsageError> {
+    ) -> Result<(IngestBuilder, Vec<Given>), UsageError> {
         let mut builder = self.without_listeners();
-        let mut names = Vec::new();
+        let mut given = Vec::new();
         for settings in self.all_listeners() {
             let listeners = match &settings.address {
                 ListenUrl::Tcp(address) => vec![Listener::on(*address)],
@@ -132,18 +139,19 @@ impl Settings {
                 }
             };
             for (index, listener) in listeners.into_iter().enumerate() {
-                let mut listener = settings.of(listener);
                 let mut name = settings.name.clone();
                 // No two listeners have the same name.
                 if let (Some(name), 1..) = (&mut name, index) {
                     *name += &format!(".{}", index + 1);
-                    listener = listener.named(name.as_str());
                 }
-                builder = builder.listener(listener);
-                names.push(name);
+                builder = builder.listener(settings.of(listener, name.as_deref()));
+                given.push(Given {
+                    name,
+                    framing: settings.framing().unwrap_or(self.framing),
+                });
             }
         }
-        Ok((builder, names))
+        Ok((builder, given))
     }
 
     fn unix(&self, path: &Path) -> Listener {

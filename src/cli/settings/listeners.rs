@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use drainline::ingest::{Framing, IngestListener, MAX_MESSAGE_RANGE, Oversize};
 use drainline::{FirstByteTimeout, Listener, Peers, ranges};
 
 use super::flags::{FIRST_BYTE_TIMEOUT, PEERS};
 use super::origin::{Named, Origins};
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::{Count, auto, off, rate, time, unset};
+use crate::cli::kinds::{Count, auto, choice, off, rate, size, time, unset};
 use crate::cli::listen::{ListenUrl, Url};
-use crate::cli::values::{Name, Owner, UnixMode, UnixOwner};
+use crate::cli::values::{self, Name, Owner, UnixMode, UnixOwner};
 
 /// One listener. [`Default`] stands for what a table leaves out, which no table does with the
 /// address.
@@ -19,6 +20,9 @@ use crate::cli::values::{Name, Owner, UnixMode, UnixOwner};
 pub(crate) struct ListenerSettings {
     pub(crate) name: Option<String>,
     pub(crate) address: ListenUrl,
+    framing: Option<Framing>,
+    max_message: Option<usize>,
+    oversize: Option<Oversize>,
     max_connections: Option<usize>,
     rate_limit: Option<Option<u64>>,
     frame_timeout: Option<Option<Duration>>,
@@ -46,6 +50,9 @@ impl From<ListenUrl> for ListenerSettings {
         ListenerSettings {
             name: None,
             address,
+            framing: None,
+            max_message: None,
+            oversize: None,
             max_connections: None,
             rate_limit: None,
             frame_timeout: None,
@@ -84,10 +91,15 @@ impl ListenerSettings {
         }
     }
 
-    /// A listener with these settings.
-    pub(crate) fn of(&self, mut listener: Listener) -> Listener {
-        if let Some(name) = &self.name {
-            listener = listener.named(name.as_str());
+    /// How the listener's messages are told apart, if in a way of its own.
+    pub(super) fn framing(&self) -> Option<Framing> {
+        self.framing
+    }
+
+    /// A listener with these settings, under the name that it is given.
+    pub(crate) fn of(&self, mut listener: Listener, name: Option<&str>) -> IngestListener {
+        if let Some(name) = name {
+            listener = listener.named(name);
         }
         if let Some(connections) = self.max_connections {
             listener = listener.max_connections(connections);
@@ -121,6 +133,16 @@ impl ListenerSettings {
                 .map(|owner| (owner.uid, owner.gid))
                 .unwrap_or_default();
             listener = listener.unix_owner(uid, gid);
+        }
+        let mut listener = IngestListener::from(listener);
+        if let Some(framing) = self.framing {
+            listener = listener.framing(framing);
+        }
+        if let Some(bytes) = self.max_message {
+            listener = listener.max_message(bytes);
+        }
+        if let Some(oversize) = self.oversize {
+            listener = listener.oversize(oversize);
         }
         listener
     }
@@ -163,6 +185,24 @@ pub(crate) fn rows() -> Vec<Flag<ListenerSettings>> {
             help: "Where the listener listens, as one value of listen. Every table has it.",
             takes: field!(Url, ListenerSettings.address),
         },
+        own!(
+            "framing",
+            "how its input delimits messages",
+            choice(values::FRAMING).shown_as("FRAMING"),
+            framing
+        ),
+        own!(
+            "max-message",
+            "its longest message",
+            size(MAX_MESSAGE_RANGE, "64KiB"),
+            max_message
+        ),
+        own!(
+            "oversize",
+            "what happens to longer messages",
+            choice(values::OVERSIZE),
+            oversize
+        ),
         Flag {
             name: "max-connections",
             group: GROUP,

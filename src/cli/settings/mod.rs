@@ -18,6 +18,7 @@ use super::flag::Flag;
 use super::help::Page;
 use super::usage::UsageError;
 
+pub(super) use fields::Given;
 pub(crate) use fields::Settings;
 #[cfg(test)]
 pub(super) use listeners::rows as listener_rows;

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use drainline::Listener;
+use drainline::ingest::IngestListener;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tempfile::TempDir;
@@ -163,8 +164,9 @@ fn every_row_of_a_listener_is_set_by_its_table() {
             assert!(effective.contains(&part), "{effective}");
             // The library's listener has it.
             let on = || Listener::on(([127, 0, 0, 1], 0).into());
-            let listener = settings.all_listeners().remove(0).of(on());
-            let is_changed = format!("{listener:?}") != format!("{:?}", on());
+            let own = settings.all_listeners().remove(0);
+            let listener = own.of(on(), own.name.as_deref());
+            let is_changed = format!("{listener:?}") != format!("{:?}", IngestListener::from(on()));
             assert_eq!(is_changed, row.name != "address", "{}", row.key());
         }
         for case in &bad {
@@ -423,7 +425,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[listener]]\nzzz = 1",
-            "2:1: unknown key 'zzz' in [[listener]]: expected name, address, max_connections, ",
+            "2:1: unknown key 'zzz' in [[listener]]: expected name, address, framing, ",
         ),
         (
             "[[output]]\nframing = \"nul\"",
