@@ -1,14 +1,14 @@
 //! The command line: what was typed, what it means, the serving, and how it is told.
 //!
-//! In the order data flows: `settings` has the flags, a row each, and holds their values against
-//! each other, from a configuration file (`document`), the environment and the command line; `flag`
-//! says what a row is, `command` reads a command line by its rows, `units`,
-//! `kinds`, `values` and `listen` read one value each, `files` checks the paths and `addresses` the
-//! addresses. `usage` makes any error one line, with the new names of what was `renamed`; `help`
-//! prints the rows. `execution` starts the program once more where `malloc` or `signal_stacks` has
-//! something to change that only a start can. Then `serve` starts the server, on sockets that
-//! `systemd` passed, where there are any; `signals` passes on what the system asks, `systemd` is
-//! told, `report` says how the server ended, `stderr` writes that.
+//! In the order data flows: `settings` has the flags, a row each, takes their values from the
+//! command line, the environment and a configuration file, and holds them against each other;
+//! `flag` says what a row is, `command` reads a command line by its rows, and `document` a file;
+//! `units`, `kinds`, `values` and `listen` read one value each, `files` checks the paths and
+//! `addresses` the addresses. `usage` makes any error one line, with the new names of what was
+//! `renamed`; `help` prints the rows. `execution` starts the program once more where `malloc` or
+//! `signal_stacks` has something to change that only a start can. Then `serve` starts the server,
+//! on sockets that `systemd` passed, where there are any; `signals` passes on what the system asks,
+//! `systemd` is told, `report` says how the server ended, `stderr` writes that.
 
 mod addresses;
 pub(crate) mod command;

@@ -554,9 +554,9 @@ fn running() -> Vec<Flag<Settings>> {
             name: "check",
             group: GROUP,
             purpose: "check and print the settings, and exit",
-            help: "Checks the flags against each other and against the system, prints the effective \
-                   values and the limits, and exits: with 0 if a start would succeed, otherwise with \
-                   the error and the exit code of a start: 1, 2 or 78. Listens on nothing, and leaves no \
+            help: "Checks the settings against each other and against the system, prints each with what \
+                   gave it its value (a flag, a variable, a line of the file, or the default), and the \
+                   limits, and exits: with 0 if a start would succeed, otherwise with the error and the exit code of a start: 1, 2 or 78. Listens on nothing, and leaves no \
                    file behind. So a running server is not disturbed: that its address is in use is \
                    a note, and no error.",
             takes: Takes::Nothing(|settings| settings.check = true),

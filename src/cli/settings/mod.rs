@@ -1,4 +1,9 @@
-//! What the command line means: every value read, in its range, and none against another.
+//! What the command line, the environment and the configuration file mean together: every value
+//! read, in its range, and none against another.
+//!
+//! `flags` are the rows, and `listeners` those of one listener; `fields` are what they set. `file`
+//! reads a configuration file by the rows, each value in the `words` of a flag. `origin` keeps what
+//! gave a value, for errors and for what `print` says of the settings.
 
 mod fields;
 mod file;
@@ -6,6 +11,7 @@ mod flags;
 mod listeners;
 mod origin;
 mod print;
+mod words;
 
 use std::ffi::OsString;
 
@@ -20,14 +26,13 @@ use super::usage::UsageError;
 
 pub(super) use fields::Given;
 pub(crate) use fields::Settings;
-#[cfg(test)]
-pub(super) use listeners::rows as listener_rows;
-pub(super) use print::template;
-
 pub(super) use flags::flags;
 use listeners::ListenerSettings;
+#[cfg(test)]
+pub(super) use listeners::rows as listener_rows;
 pub(crate) use origin::Named;
 use origin::Origin;
+pub(super) use print::template;
 
 /// The flag that names the configuration file.
 const CONFIG: &str = "config";
