@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use drainline::{Config, EndReason, Listener, Peers, RejectReason, Server};
+use drainline::{Config, EndReason, Listener, NotAcceptingReason, Peers, RejectReason, Server};
 
 use crate::behind::{self, CLIENT, OTHER, binary, line};
 use crate::common::client::{self, Closed};
@@ -59,9 +59,10 @@ fn who_is_on_no_list_is_rejected_at_once() {
 }
 
 #[test]
-fn whoever_is_rejected_uses_up_no_connection() {
+fn whoever_is_rejected_uses_up_no_connection_and_no_rate() {
     let mut config = allow(small::config(), &["10.0.0.0/8"]);
     config.max_connections = Some(1);
+    config.accept_rate = Some(1);
     let server = echo::start(config, &[echo::ANY]);
     for _ in 0..20 {
         let mut connection = client::connect(server.local_addrs()[0]);
@@ -69,6 +70,14 @@ fn whoever_is_rejected_uses_up_no_connection() {
     }
     let stats = drained(server).stats;
     assert_eq!(stats.rejected.get(RejectReason::NotAllowed), 20);
+    // Nor the rate at which others are accepted.
+    let held = &stats.not_accepting_seconds;
+    for reason in [
+        NotAcceptingReason::AcceptRate,
+        NotAcceptingReason::MaxConnections,
+    ] {
+        assert_eq!(held.get(reason), Duration::ZERO, "{reason}");
+    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn a_peer_that_is_turned_away_is_named_with_the_list_and_costs_no_exit_code() {
     );
     named(
         &format!(" from {} ", plain.local_addr().unwrap()),
-        "is closed after 0 bytes: no PROXY protocol header",
+        r#"is closed after 0 bytes: no PROXY protocol header; it begins "<13>no header\n""#,
     );
     named(
         "timed out",

@@ -93,7 +93,7 @@ pub(in crate::ingest) fn protocol_of(message: &[u8]) -> Option<&'static str> {
         [0x16, 3, 0..=4, ..] => "looks like a TLS handshake",
         _ if METHODS.into_iter().any(begins) => "looks like an HTTP request",
         _ if begins(b"PROXY ") || begins(b"\r\n\r\n\0\r\nQUIT\n") => {
-            "looks like a PROXY protocol header"
+            "looks like a PROXY protocol header (proxy_from?)"
         }
         _ => return None,
     })

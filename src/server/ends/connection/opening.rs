@@ -21,6 +21,9 @@ use crate::server::tls::Tls;
 /// must take, into which a head is expected to fit.
 const AHEAD: usize = 536;
 
+/// How many bytes of what is no head are shown.
+const SHOWN: usize = 32;
+
 /// The most bytes of heap that the reading of a head takes: a buffer that grows is copied, and is
 /// there twice for a moment.
 pub(in crate::server) const MAX_HEAD_BYTES: u64 = 2 * MAX_LEN as u64;
@@ -108,6 +111,8 @@ impl Connection {
                     continue;
                 }
                 Head::Invalid(cause) => {
+                    let begins = head[..head.len().min(SHOWN)].escape_ascii();
+                    let cause = format!("{cause}; it begins \"{begins}\"");
                     return Err(not_opened(EndReason::ProtocolError, cause));
                 }
                 Head::Local { len } => (len, None),
