@@ -25,6 +25,8 @@ const BETWEEN_BYTES: Duration = Duration::from_millis(1);
 pub struct Sent {
     /// Messages begun, by connection.
     pub begun: Vec<(u32, u64)>,
+    /// By connection.
+    pub framings: BTreeMap<u32, Framing>,
     /// Connections of which the server read everything, for certain, if nobody was disconnected.
     pub whole: Vec<Whole>,
     /// Beginnings of messages before a stream's end, where that makes them messages, and how often
@@ -47,8 +49,8 @@ pub struct Whole {
 /// A server's life, as its clients see it.
 #[derive(Debug)]
 pub struct Life {
-    pub addr: SocketAddr,
-    pub framing: Framing,
+    /// Each client comes to one of them.
+    pub listeners: [(SocketAddr, Framing); 2],
     pub is_behind: bool,
     /// The drain has begun: what a client learns from now on is no proof.
     pub is_draining: AtomicBool,
@@ -74,14 +76,15 @@ impl Life {
 /// Plays sessions until the life is over.
 pub fn play(life: &Life, seed: u64, nth: usize, client: u64, from: u64) -> u64 {
     let mut number = from;
+    let (addr, framing) = life.listeners[client as usize % 2];
     while !life.is_over() {
         let session = Session::draw(seed, nth, client, number);
         life.rest(session.pause);
-        if let Ok(stream) = client::try_connect(life.addr, Duration::from_millis(300)) {
+        if let Ok(stream) = client::try_connect(addr, Duration::from_millis(300)) {
             stream.set_write_timeout(Some(LOOK)).unwrap();
             let connection = life.numbers.fetch_add(1, Ordering::Relaxed);
             let random = dice(seed, &[4, nth as u64, client, number]);
-            Player::new(life, stream, connection, random).play(&session);
+            Player::new(life, framing, stream, connection, random).play(&session);
         }
         number += 1;
     }
@@ -90,6 +93,7 @@ pub fn play(life: &Life, seed: u64, nth: usize, client: u64, from: u64) -> u64 {
 
 struct Player<'a> {
     life: &'a Life,
+    framing: Framing,
     stream: TcpStream,
     connection: u32,
     tagged: Tagged,
@@ -103,9 +107,16 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    fn new(life: &'a Life, stream: TcpStream, connection: u32, random: XorShift) -> Player<'a> {
+    fn new(
+        life: &'a Life,
+        framing: Framing,
+        stream: TcpStream,
+        connection: u32,
+        random: XorShift,
+    ) -> Player<'a> {
         Player {
             life,
+            framing,
             stream,
             connection,
             tagged: Tagged::new(connection),
@@ -139,7 +150,7 @@ impl<'a> Player<'a> {
                 Leave::HalfClose => is_whole = self.half_close(),
                 Leave::Close => {}
                 Leave::Garbage => {
-                    if let Some(garbage) = wire::garbage(self.life.framing) {
+                    if let Some(garbage) = wire::garbage(self.framing) {
                         self.put(garbage, usize::MAX);
                         self.half_close();
                     }
@@ -149,6 +160,7 @@ impl<'a> Player<'a> {
         }
         let mut sent = self.life.sent.lock().unwrap();
         sent.begun.push((self.connection, self.next));
+        sent.framings.insert(self.connection, self.framing);
         if is_whole {
             sent.whole.push(Whole {
                 connection: self.connection,
@@ -215,7 +227,7 @@ impl<'a> Player<'a> {
             Step::Blank => {
                 self.blank += 1;
                 let variant = self.random.next();
-                let (frame, _) = wire::frame(self.life.framing, b"", variant);
+                let (frame, _) = wire::frame(self.framing, b"", variant);
                 self.put(&frame, usize::MAX);
             }
             Step::Oversize => {
@@ -235,7 +247,7 @@ impl<'a> Player<'a> {
     }
 
     fn frame(&mut self, size: usize, kind: Kind) -> Vec<u8> {
-        let (framing, variant) = (self.life.framing, self.random.next());
+        let (framing, variant) = (self.framing, self.random.next());
         let message = wire::message(framing, &self.tagged, self.next, size, kind);
         self.next += 1;
         wire::frame(framing, &message, variant).0
@@ -243,7 +255,7 @@ impl<'a> Player<'a> {
 
     /// Sends the beginning of a message. Returns what of it is a message if the stream ends there.
     fn begin(&mut self) -> Option<Vec<u8>> {
-        let (framing, variant) = (self.life.framing, self.random.next());
+        let (framing, variant) = (self.framing, self.random.next());
         let message = wire::message(framing, &self.tagged, self.next, 100, Kind::Plain);
         self.next += 1;
         let (frame, header) = wire::frame(framing, &message, variant);

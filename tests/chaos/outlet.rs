@@ -63,6 +63,11 @@ impl Outlet {
         Outlet { directory, kind }
     }
 
+    /// Another file's path in its folder.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("messages")
     }

@@ -38,6 +38,10 @@ pub struct Settings {
     /// Its clients come through a balancer.
     pub is_behind: bool,
     flags: Vec<String>,
+    /// Of the second listener, and its table in the configuration file. The first has what is
+    /// common.
+    pub second: Framing,
+    table: String,
 }
 
 impl Settings {
@@ -84,8 +88,11 @@ impl Settings {
                 " --handshake-timeout 300ms"
             };
         }
+        let (second, table) = second_listener(seed, nth, output, is_gentle);
         Settings {
             framing,
+            second,
+            table,
             output,
             oversize,
             is_gentle,
@@ -98,6 +105,40 @@ impl Settings {
     pub fn flags(&self) -> Vec<String> {
         self.flags.clone()
     }
+
+    /// The configuration file: two listeners.
+    pub fn file(&self) -> String {
+        let address = "address = \"tcp://127.0.0.1:0\"";
+        let table = &self.table;
+        format!("[[listener]]\n{address}\n[[listener]]\nname = \"second\"\n{address}\n{table}")
+    }
+}
+
+/// The second listener's framing, in which no message can be torn in the output either, and the
+/// settings of its own.
+fn second_listener(seed: u64, nth: usize, output: &str, is_gentle: bool) -> (Framing, String) {
+    let dice = &mut dice(seed, &[8, nth as u64]);
+    let framing = match output {
+        "lines" => Framing::Lines,
+        "nul" => Framing::Nul,
+        _ => pick(dice, Framing::ALL),
+    };
+    let mut table = format!(
+        "framing = \"{framing}\"\nmax_connections = {}\n",
+        pick(dice, &[1, 2, 4])
+    );
+    table += pick(
+        dice,
+        &["", "rate_limit = \"500/s\"\n", "rate_limit = \"off\"\n"],
+    );
+    if !is_gentle {
+        table += pick(dice, &["", "frame_timeout = \"200ms\"\n"]);
+        table += pick(
+            dice,
+            &["", "idle_timeout = \"300ms\"\n", "idle_timeout = \"off\"\n"],
+        );
+    }
+    (framing, table)
 }
 
 /// What a client does next.

@@ -1,6 +1,7 @@
 //! One server with its clients and its faults, twice: drained under load, started again, and ended
 //! in peace.
 
+use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -76,14 +77,22 @@ impl Play<'_> {
             "--sink".to_owned(),
             format!("file:{}", outlet.path().display()),
         ]);
-        let mut server = Drainline::start(&args);
+        let file = outlet.beside("drainline.toml");
+        fs::write(&file, self.settings.file()).unwrap();
+        let ports = outlet.beside("ports");
+        args.extend(["--report", "json", "--config"].map(str::to_owned));
+        args.extend([file.display().to_string(), "--port-file".to_owned()]);
+        args.push(ports.display().to_string());
+        let mut server = Drainline::with(&args).bare().start();
         let floor = floor(&mut server);
         self.note(format_args!(
             "starts with {floor:?} threads and descriptors"
         ));
         let life = Life {
-            addr: server.addr(),
-            framing: self.settings.framing,
+            listeners: [
+                (server.addrs()[0], self.settings.framing),
+                (server.addrs()[1], self.settings.second),
+            ],
             is_behind: self.settings.is_behind,
             is_draining: AtomicBool::new(false),
             stop: AtomicBool::new(false),

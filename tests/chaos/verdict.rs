@@ -6,6 +6,21 @@ use super::common::exit::Exit;
 use super::script::Settings;
 use super::wire::{self, Seen};
 
+/// As its connection's listener has it: the tag of a message says which connection sent it.
+fn recognise(settings: &Settings, sent: &Sent, message: &[u8]) -> Seen {
+    let first = wire::recognise(settings.framing, message);
+    let is_of = |seen: &Seen, framing| match seen {
+        Seen::Tagged(connection, _) => sent.framings.get(connection) == Some(&framing),
+        Seen::Blank => true,
+        Seen::Broken(_) => false,
+    };
+    let second = wire::recognise(settings.second, message);
+    match is_of(&second, settings.second) {
+        true => second,
+        false => first,
+    }
+}
+
 /// # Panics
 /// With what does not hold.
 #[track_caller]
@@ -29,7 +44,7 @@ pub fn judge(settings: &Settings, exit: &Exit, output: &[u8], mut sent: Sent) {
     let mut checker = Checker::default();
     let mut blank = 0;
     for message in messages {
-        match wire::recognise(settings.framing, message) {
+        match recognise(settings, &sent, message) {
             Seen::Blank => blank += 1,
             Seen::Tagged(connection, seq) => checker.arrived(connection, seq),
             Seen::Broken(why) => match sent.partial.get_mut(message) {
