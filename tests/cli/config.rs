@@ -488,7 +488,7 @@ fn sighup_says_that_a_changed_file_needs_a_restart_and_nothing_of_one_that_is_as
         "{exit}"
     );
     assert!(!exit.stderr.contains(&said), "{exit}");
-    let changes: [(&str, &dyn Fn()); 3] = [
+    let changes: [(&str, &dyn Fn()); 4] = [
         ("longer", &|| {
             fs::write(&file, "report = \"text\"\nbacklog = 7").unwrap()
         }),
@@ -496,6 +496,13 @@ fn sighup_says_that_a_changed_file_needs_a_restart_and_nothing_of_one_that_is_as
             let new = path.join("new");
             fs::write(&new, text).unwrap();
             fs::rename(&new, &file).unwrap();
+        }),
+        // A ConfigMap of Kubernetes is a link to a file in a folder that is replaced.
+        ("a link to another file", &|| {
+            let (new, link) = (path.join("new"), path.join("link"));
+            fs::write(&new, text).unwrap();
+            std::os::unix::fs::symlink(&new, &link).unwrap();
+            fs::rename(&link, &file).unwrap();
         }),
         ("removed", &|| fs::remove_file(&file).unwrap()),
     ];

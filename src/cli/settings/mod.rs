@@ -140,8 +140,12 @@ impl Settings {
             Some(flag) => {
                 let name = self.given.named_beside(flag, &named);
                 let line = name.place.map(|place| format!(", {}", place.line()));
-                let value = self.given.value(flag, self) + &line.unwrap_or_default();
-                (name.name, value)
+                let value = match self.given.value(flag, self) {
+                    // A word does not say what was compared.
+                    word if word == "auto" => format!("auto: {}", other.value),
+                    value => value,
+                };
+                (name.name, value + &line.unwrap_or_default())
             }
             None => (other.setting.to_owned(), other.value.clone()),
         };

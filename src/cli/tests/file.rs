@@ -457,6 +457,18 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
             "5:8: invalid value 'a' for name: expected a name that no other [[listener]] has",
         ),
         (
+            "buffer_bytes = \"1MiB\"\n[[listener]]\naddress = \"127.0.0.1:1\"\nmax_message = \"2MiB\"",
+            "4:15: invalid value '2MiB' for max_message: expected at least ",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\nmax_connections = 2_000",
+            "3:19: invalid value '2000' for max_connections: expected at most max_connections (auto: 1024), which all listeners share",
+        ),
+        (
+            "max_connections = 10\n[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:0\"\nmax_connections = 20",
+            "5:19: invalid value '20' for max_connections: expected at most max_connections (10, 1), which all listeners share",
+        ),
+        (
             "sink = \"file:/tmp/x\"\nport_file = \"/tmp/x\"",
             "2:13: invalid value '/tmp/x' for port_file: expected a file other than that of sink, which it would replace",
         ),
