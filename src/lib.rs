@@ -118,4 +118,4 @@ pub use server::{
     ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer, heap_bytes, ranges,
 };
 #[cfg(feature = "tls")]
-pub use server::{ClientAuth, Tls, TlsError, TlsVersion};
+pub use server::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsVersion};

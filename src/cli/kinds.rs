@@ -376,7 +376,9 @@ impl<T: PartialEq + Clone> Kind for Choice<T> {
         let names: Vec<&str> = self.words.iter().map(|(word, _)| *word).collect();
         let first = names[0].to_uppercase();
         let cut = &names[0][1..];
-        cases(&names, &[&first, cut, "on", "reject"])
+        // Numbers have no capitals.
+        let first = if first == names[0] { "reject" } else { &first };
+        cases(&names, &[first, cut, "on", "reject"])
     }
 }
 

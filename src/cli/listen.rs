@@ -17,6 +17,9 @@ use super::values;
 pub(crate) enum ListenUrl {
     /// `tcp://ADDRESS`, or an address alone.
     Tcp(SocketAddr),
+    /// `tls://ADDRESS`: over TLS.
+    #[cfg(feature = "tls")]
+    Tls(SocketAddr),
     /// `unix:PATH`: on a Unix socket.
     Unix(PathBuf),
     /// `systemd:NAME`: on the sockets of this name that a service manager passes, or on all that it
@@ -29,6 +32,8 @@ impl ListenUrl {
     pub(crate) fn address(&self) -> Option<Address> {
         match self {
             ListenUrl::Tcp(address) => Some(Address::Tcp(*address)),
+            #[cfg(feature = "tls")]
+            ListenUrl::Tls(address) => Some(Address::Tcp(*address)),
             ListenUrl::Unix(path) => Some(Address::Unix(path.clone())),
             ListenUrl::Systemd(_) => None,
         }
@@ -46,6 +51,8 @@ impl Display for ListenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ListenUrl::Tcp(address) => address.fmt(f),
+            #[cfg(feature = "tls")]
+            ListenUrl::Tls(address) => write!(f, "{TLS}{address}"),
             ListenUrl::Unix(path) => write!(f, "{UNIX}{}", path.display()),
             ListenUrl::Systemd(name) => write!(f, "{SYSTEMD}{name}"),
         }
@@ -72,6 +79,12 @@ const SCHEMES: &[Scheme] = &[
         rest: "PATH",
         read: |rest| socket_path(rest).map(ListenUrl::Unix),
     },
+    #[cfg(feature = "tls")]
+    Scheme {
+        prefix: TLS,
+        rest: "ADDRESS",
+        read: |rest| values::Address.read(rest).map(ListenUrl::Tls),
+    },
     Scheme {
         prefix: SYSTEMD,
         rest: "NAME",
@@ -80,6 +93,8 @@ const SCHEMES: &[Scheme] = &[
 ];
 
 const UNIX: &str = "unix:";
+#[cfg(feature = "tls")]
+const TLS: &str = "tls://";
 const SYSTEMD: &str = "systemd:";
 /// The longest name that a socket unit can give its sockets (FileDescriptorName=).
 const MAX_DESCRIPTOR_NAME: usize = 255;
@@ -179,6 +194,7 @@ impl Kind for Url {
                 "tcp://127.0.0.1",
                 "tcp://",
                 "udp://127.0.0.1:5140",
+                "tls://",
                 "TCP://127.0.0.1:5140",
                 "http:/x",
             ],

@@ -80,6 +80,8 @@ pub(crate) fn serve(
         drain_timeout: settings.config.drain_timeout,
         format: settings.report,
         has_file: matches!(settings.sink, SinkSpec::File(_)),
+        #[cfg(feature = "tls")]
+        has_tls: settings.has_tls(),
         config: settings.config_file.clone().zip(settings.config_stamp),
     };
     let signals = signals.serve(hands).map_err(no_thread)?;
@@ -162,7 +164,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     };
     let not_open = not_open + passed.count() as u64 + manager;
     let builder = settings
-        .builder()
+        .builder()?
         .reserve(threads(), DESCRIPTORS + not_open);
     let (limits, more_notes) = match &settings.sink {
         SinkSpec::Null => builder.check_without_output(),
@@ -213,14 +215,14 @@ fn notes_of_addresses(settings: &Settings) -> Result<Vec<String>, UsageError> {
 /// # Errors
 /// The line and the exit code of a start.
 pub(crate) fn check_start(settings: &Settings) -> Result<(), UsageError> {
-    builder(settings)
+    builder(settings)?
         .check()
         .map(drop)
         .map_err(|error| not_started(&error, settings))
 }
 
-fn builder(settings: &Settings) -> IngestBuilder {
-    settings.builder().reserve(threads(), DESCRIPTORS)
+fn builder(settings: &Settings) -> Result<IngestBuilder, UsageError> {
+    Ok(settings.builder()?.reserve(threads(), DESCRIPTORS))
 }
 
 fn threads() -> u64 {

@@ -137,6 +137,8 @@ pub(super) struct Hands {
     pub(super) format: ReportFormat,
     /// The sink is a file by its name, which SIGHUP reopens.
     pub(super) has_file: bool,
+    #[cfg(feature = "tls")]
+    pub(super) has_tls: bool,
     /// The configuration file, as it was read.
     pub(super) config: Option<(PathBuf, Stamp)>,
 }
@@ -202,6 +204,13 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
         let logger = hands.server.logger();
         logger.log_limited(reason, Level::Info, || text.to_owned());
     };
+    let mut has_done = false;
+    #[cfg(feature = "tls")]
+    if hands.has_tls {
+        // The log says what became of each.
+        hands.server.reload_tls();
+        has_done = true;
+    }
     if hands.has_file {
         say("SIGHUP", "SIGHUP: reopening the file of the sink");
         hands.server.reopen();
@@ -214,7 +223,7 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
             drain(hands);
         }
         return;
-    } else {
+    } else if !has_done {
         say("SIGHUP", "SIGHUP: there is no file to reopen");
     }
     if let Some((path, stamp)) = &hands.config

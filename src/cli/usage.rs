@@ -7,6 +7,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::renamed;
 
+/// A file or an address could not be opened: that may pass.
+#[cfg(feature = "tls")]
+pub(crate) const NOT_STARTED: u8 = 1;
+
 /// One value cannot be read or is out of range.
 pub(crate) const BAD_VALUE: u8 = 2;
 

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drainline::ingest::{Framing, OutputFraming, Oversize};
+#[cfg(feature = "tls")]
+use drainline::{ClientAuth, TlsVersion};
 use drainline::{Keepalive, OnOverload, Peers, WhenFull, ranges};
 use ipnet::IpNet;
 use log::LevelFilter;
@@ -343,6 +345,51 @@ pub(super) const OVERSIZE: Choices<Oversize> = named!(Oversize);
 pub(crate) const WHEN_FULL: Choices<WhenFull> = named!(WhenFull);
 
 pub(crate) const ON_OVERLOAD: Choices<OnOverload> = named!(OnOverload);
+
+#[cfg(feature = "tls")]
+pub(crate) const CLIENT_AUTH: Choices<ClientAuth> = named!(ClientAuth);
+
+#[cfg(feature = "tls")]
+pub(crate) const TLS_VERSION: Choices<TlsVersion> = named!(TlsVersion);
+
+/// What a certificate calls a peer.
+#[cfg(feature = "tls")]
+pub(crate) struct PeerName;
+
+#[cfg(feature = "tls")]
+impl Kind for PeerName {
+    type Value = String;
+
+    fn read(&self, typed: &str) -> Result<String, NotAccepted> {
+        let is_one =
+            (1..=253).contains(&typed.len()) && typed.bytes().all(|b| b.is_ascii_graphic());
+        match is_one {
+            true => Ok(typed.to_owned()),
+            false => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &String) -> Option<String> {
+        Some(value.clone())
+    }
+
+    fn expected(&self) -> String {
+        "names of certificates: DNS names, URIs, or sha256: and a fingerprint".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "NAME".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let long = "a".repeat(254);
+        cases(
+            &["web1.example", "spiffe://a/b", "sha256:00"],
+            &[&long, "a b", "\u{e9}"],
+        )
+    }
+}
 
 /// Whether drainline does something where it is of use.
 pub(super) const AUTO_OR_OFF: Choices<bool> = &[("auto", true), ("off", false)];

@@ -27,16 +27,14 @@ use crate::server::{
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
 /// delimiter, the batch around it, and what the allocator or the last page adds. `max_message` and
-/// this overhead together must fit into `buffer_bytes`.
+/// this overhead together must fit into `buffer_bytes`; where a listener has TLS, 320 bytes more,
+/// for what the peer's certificate calls it.
 pub fn message_overhead_bytes(max_message: usize) -> usize {
     match max_message {
-        0..LARGE_MESSAGE => BESIDE_MESSAGE,
-        _ => BESIDE_MESSAGE + PAGE,
+        0..LARGE_MESSAGE => 256,
+        _ => 256 + PAGE,
     }
 }
-
-/// The batch and its delimiter, and the name of the peer's certificate.
-const BESIDE_MESSAGE: usize = 256 + 288;
 
 /// From this size on a message's buffer may be a mapping, of whole pages.
 const LARGE_MESSAGE: usize = MAPPED_FROM - 256;
@@ -416,7 +414,7 @@ impl IngestBuilder {
     fn check_longest(&self, max_message: usize) -> Result<(), ConfigError> {
         let buffer_bytes = self.server.settings().buffer_bytes;
         check_max_message(max_message)?;
-        let overhead = message_overhead_bytes(max_message);
+        let overhead = message_overhead_bytes(max_message) + self.server.tls_name_bytes();
         if max_message + overhead > buffer_bytes {
             return Err(ConfigError {
                 setting: "max_message",

@@ -15,9 +15,9 @@ use super::config::{Config, OnOverload};
 use super::ends::connection::{Connection, MAX_HEAD_BYTES};
 use super::ends::receiver::{Received, Receiver};
 use super::ends::sender::{Envelope, Sender};
-use super::ends::weigh::Weigh;
+use super::ends::weigh::{Weigh, heap_bytes};
 use super::error::{BoxError, ConfigError, StartError};
-use super::limits::{self, BufferMemory, Requirements, ResourceLimits, SettingNames};
+use super::limits::{self, BufferMemory, Requirements, ResourceLimits, SettingNames, TlsMemory};
 use super::listener::{self, BoundListeners, Listener};
 use super::parts::Parts;
 use super::running::Server;
@@ -26,6 +26,7 @@ use super::state::promise::{self, Promise};
 use super::state::{Shared, Spawner, ThreadBody};
 use super::threads::consumer;
 use super::threads::handler::Handlers;
+use super::wire::MAX_PEER_NAME;
 
 /// How long a `start_each` consumer waits for a message at a time.
 const MAX_RECV: Duration = Duration::from_secs(1);
@@ -175,7 +176,9 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     ) -> Result<(ResourceLimits, Vec<String>), StartError> {
         let requirements = self.requirements_of(config, memory)?;
         let fit = limits::fit(config, &requirements, &promise::system())?;
-        Ok((fit.limits, fit.notes))
+        let tls_notes = self.listeners.iter().filter_map(|(own, _)| own.tls_note());
+        let notes = fit.notes.into_iter().chain(tls_notes).collect();
+        Ok((fit.limits, notes))
     }
 
     /// Whether the settings hold, those of listeners included. Asks nothing of the system.
@@ -213,8 +216,26 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             has_spawner: self.spawner.is_some(),
             opening_bytes: self.opening_bytes(config),
             memory,
+            tls: self.tls_memory(),
             ..self.requirements
         })
+    }
+
+    fn tls_memory(&self) -> TlsMemory {
+        let listeners = self.listeners.iter();
+        let with_tls = listeners.filter_map(|(listener, _)| listener.tls_memory());
+        with_tls.fold(TlsMemory::default(), |all, one| TlsMemory {
+            bytes: all.bytes.max(one.bytes),
+            connections: all.connections.saturating_add(one.connections),
+        })
+    }
+
+    /// What the name of a peer's certificate adds to an item that says where it came from.
+    pub(crate) fn tls_name_bytes(&self) -> usize {
+        match self.tls_memory().connections {
+            0 => 0,
+            _ => heap_bytes(MAX_PEER_NAME + 2 * size_of::<usize>()),
+        }
     }
 
     /// Starts the server. `handler` runs on a thread for each connection, `consumer` on the one

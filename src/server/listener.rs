@@ -13,7 +13,7 @@ use socket2::Socket;
 
 use super::config::{Config, FirstByteTimeout, OnOverload};
 use super::error::{ConfigError, StartError};
-use super::limits::SettingNames;
+use super::limits::{SettingNames, TlsMemory};
 use super::listener_settings::ListenerSettings;
 use super::peer::Address;
 use super::peers::Peers;
@@ -273,6 +273,22 @@ impl Listener {
     pub(super) fn expects_proxy(&self, common: &Config) -> bool {
         let balancers = self.settings.proxy_from.as_ref();
         !balancers.unwrap_or(&common.proxy_from).is_empty()
+    }
+
+    /// What the operator should know about its certificate.
+    pub(super) fn tls_note(&self) -> Option<String> {
+        let tls = self.settings.tls.as_ref()?;
+        tls.note(SystemTime::now())
+    }
+
+    /// What its sessions take, if it has TLS.
+    pub(super) fn tls_memory(&self) -> Option<TlsMemory> {
+        let tls = self.settings.tls.as_ref()?;
+        let own = self.settings.max_connections;
+        Some(TlsMemory {
+            bytes: tls.connection_bytes(),
+            connections: own.map_or(u64::MAX, |own| own as u64),
+        })
     }
 
     /// The listener in an error of its settings: its name, or its address.

@@ -70,4 +70,4 @@ pub use running::Server;
 pub use state::ThreadBody;
 pub use state::logger::Logger;
 #[cfg(feature = "tls")]
-pub use tls::{ClientAuth, Tls, TlsError, TlsVersion};
+pub use tls::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsVersion};

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+#[cfg(feature = "tls")]
+use std::time::SystemTime;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -310,6 +312,34 @@ impl Server {
     pub fn reopen(&self) {
         if let Some(layer) = &self.layer {
             layer.reopen();
+        }
+    }
+
+    /// Reads the certificates, keys and client CAs of all listeners again
+    /// ([`Tls::reload`](crate::Tls::reload)), for connections that come from now on, and logs each.
+    /// Where something cannot be used, that listener keeps what it has. Blocks while files are
+    /// read.
+    #[cfg(feature = "tls")]
+    pub fn reload_tls(&self) {
+        for listener in &self.shared.listeners {
+            let Some(tls) = &listener.tls else {
+                continue;
+            };
+            let name = listener.name.name();
+            let (level, text) = match tls.reload() {
+                Ok(()) => match tls.note(SystemTime::now()) {
+                    Some(note) => (Level::Warn, format!("listener {name} has new TLS: {note}")),
+                    None => (
+                        Level::Info,
+                        format!("listener {name} has read its TLS files again"),
+                    ),
+                },
+                Err(error) => (
+                    Level::Error,
+                    format!("listener {name} keeps the TLS that it has: {error}"),
+                ),
+            };
+            self.shared.logger.log(level, text);
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// The longest name of a peer, in bytes: DNS has none that is longer.
+pub(crate) const MAX_PEER_NAME: usize = 253;
+
 /// Hands bytes to the kernel.
 pub(crate) trait SendNow {
     /// Hands over what the kernel takes at once, and returns how many bytes that were.

@@ -11,5 +11,6 @@ mod common;
 mod authority;
 mod certificates;
 mod handshake;
+mod program;
 mod replies;
 mod stream;

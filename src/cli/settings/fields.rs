@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use drainline::ingest::{
     DEFAULT_MAX_MESSAGE, Framing, Ingest, IngestBuilder, OutputFraming, Oversize,
 };
-use drainline::{Config, Listener};
+use drainline::{Address, Config, Listener};
 use log::LevelFilter;
 
 use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origins};
+#[cfg(feature = "tls")]
+use super::tls::TlsSettings;
 use crate::cli::document::Stamp;
 use crate::cli::flag::Flag;
 use crate::cli::listen::ListenUrl;
@@ -39,6 +41,9 @@ pub(crate) struct Settings {
     /// The permissions of Unix sockets, and whose they are.
     pub(crate) unix_mode: u32,
     pub(crate) unix_owner: Option<UnixOwner>,
+    /// What listeners speak TLS with, where they have nothing of their own.
+    #[cfg(feature = "tls")]
+    pub(super) tls: TlsSettings,
     /// Where the messages go.
     pub(crate) sink: SinkSpec,
     /// Whether a terminal is shown control characters of messages escaped.
@@ -73,6 +78,8 @@ impl Default for Settings {
             listeners: Vec::new(),
             unix_mode: 0o666,
             unix_owner: None,
+            #[cfg(feature = "tls")]
+            tls: TlsSettings::default(),
             sink: SinkSpec::Stdout,
             terminal_escape: true,
             report: ReportFormat::Text,
@@ -105,18 +112,56 @@ impl Settings {
     }
 
     /// The server that the settings describe, to be checked: a socket that a service manager would
-    /// pass counts as any other.
-    pub(crate) fn builder(&self) -> IngestBuilder {
+    /// pass counts as any other. Reads no file.
+    pub(super) fn builder_without_files(&self) -> IngestBuilder {
         let listeners = self.all_listeners().into_iter();
         listeners.fold(self.without_listeners(), |builder, settings| {
-            let listener = match &settings.address {
-                ListenUrl::Tcp(address) => Listener::on(*address),
-                ListenUrl::Unix(path) => self.unix(path),
-                ListenUrl::Systemd(_) => Listener::on((Ipv4Addr::LOCALHOST, 0).into()),
-            };
-            let name = settings.name.as_deref();
-            builder.listener(settings.of(listener, name))
+            let listener = self.listener_on(&settings.address);
+            builder.listener(settings.of(listener, settings.name.as_deref()))
         })
+    }
+
+    /// As [`builder_without_files`](Settings::builder_without_files), with what files say of the
+    /// listeners.
+    ///
+    /// # Errors
+    /// A file is missing, or cannot be used.
+    pub(crate) fn builder(&self) -> Result<IngestBuilder, UsageError> {
+        let mut builder = self.without_listeners();
+        for settings in self.all_listeners() {
+            let listener = self.listener_on(&settings.address);
+            let listener = self.with_files(listener, &settings)?;
+            builder = builder.listener(settings.of(listener, settings.name.as_deref()));
+        }
+        Ok(builder)
+    }
+
+    #[cfg(feature = "tls")]
+    fn with_files(
+        &self,
+        listener: Listener,
+        settings: &ListenerSettings,
+    ) -> Result<Listener, UsageError> {
+        Ok(match self.load_tls(settings)? {
+            Some(tls) => listener.tls(tls),
+            None => listener,
+        })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn with_files(&self, listener: Listener, _: &ListenerSettings) -> Result<Listener, UsageError> {
+        Ok(listener)
+    }
+
+    /// A listener, in place of one that is passed an address of any kind.
+    fn listener_on(&self, address: &ListenUrl) -> Listener {
+        match address {
+            ListenUrl::Tcp(address) => Listener::on(*address),
+            #[cfg(feature = "tls")]
+            ListenUrl::Tls(address) => Listener::on(*address),
+            ListenUrl::Unix(path) => self.unix(path),
+            ListenUrl::Systemd(_) => Listener::on((Ipv4Addr::LOCALHOST, 0).into()),
+        }
     }
 
     /// The server that the settings describe, on the sockets that were `passed`, and what each of
@@ -132,13 +177,13 @@ impl Settings {
         let mut given = Vec::new();
         for settings in self.all_listeners() {
             let listeners = match &settings.address {
-                ListenUrl::Tcp(address) => vec![Listener::on(*address)],
-                ListenUrl::Unix(path) => vec![self.unix(path)],
                 ListenUrl::Systemd(name) => {
                     passed.listeners(name, &self.named_address(&settings))?
                 }
+                address => vec![self.listener_on(address)],
             };
             for (index, listener) in listeners.into_iter().enumerate() {
+                let listener = self.with_files(listener, &settings)?;
                 let mut name = settings.name.clone();
                 // No two listeners have the same name.
                 if let (Some(name), 1..) = (&mut name, index) {
@@ -238,11 +283,11 @@ impl Settings {
                 .contradiction(name, expected));
         }
         let expected = match listener.address {
-            ListenUrl::Tcp(_) => {
-                "each address once, and no address beside the wildcard address of its family and port"
-            }
             ListenUrl::Unix(_) => "each path once",
             ListenUrl::Systemd(_) => "each name once, and no name beside systemd:",
+            _ => {
+                "each address once, and no address beside the wildcard address of its family and port"
+            }
         };
         let is_twice = |other: &ListenerSettings| is_twice(&other.address, &listener.address);
         match others.iter().any(is_twice) {
@@ -281,8 +326,10 @@ impl Settings {
 
 /// Whether two of them want the same. Port 0 is another port each time.
 fn is_twice(one: &ListenUrl, other: &ListenUrl) -> bool {
+    if let (Some(Address::Tcp(one)), Some(Address::Tcp(other))) = (one.address(), other.address()) {
+        return other.port() != 0 && overlap(&one, &other);
+    }
     match (one, other) {
-        (ListenUrl::Tcp(one), ListenUrl::Tcp(other)) => other.port() != 0 && overlap(one, other),
         (ListenUrl::Unix(one), ListenUrl::Unix(other)) => one == other,
         (ListenUrl::Systemd(one), ListenUrl::Systemd(other)) => {
             one == other || one.is_empty() || other.is_empty()

@@ -8,6 +8,8 @@ use drainline::{FirstByteTimeout, Listener, Peers, ranges};
 
 use super::flags::{FIRST_BYTE_TIMEOUT, PEERS};
 use super::origin::{Named, Origins};
+#[cfg(feature = "tls")]
+use super::tls::TlsSettings;
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, field};
 use crate::cli::kinds::{Count, auto, choice, off, rate, size, time, unset};
@@ -33,6 +35,8 @@ pub(crate) struct ListenerSettings {
     proxy_from: Option<Option<Vec<Peers>>>,
     unix_mode: Option<u32>,
     unix_owner: Option<Option<UnixOwner>>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: TlsSettings,
     pub(super) given: Origins,
     /// Where its table begins; `None` for a listener of `listen`.
     pub(super) table: Option<Place>,
@@ -63,6 +67,8 @@ impl From<ListenUrl> for ListenerSettings {
             proxy_from: None,
             unix_mode: None,
             unix_owner: None,
+            #[cfg(feature = "tls")]
+            tls: TlsSettings::default(),
             given: Origins::default(),
             table: None,
         }
@@ -169,6 +175,14 @@ macro_rules! own {
 
 /// Every key of a `[[listener]]` table.
 pub(crate) fn rows() -> Vec<Flag<ListenerSettings>> {
+    #[cfg(feature = "tls")]
+    let tls = super::flags::tls_rows!(ListenerSettings, GROUP);
+    #[cfg(not(feature = "tls"))]
+    let tls: Vec<Flag<ListenerSettings>> = Vec::new();
+    plain_rows().into_iter().chain(tls).collect()
+}
+
+fn plain_rows() -> Vec<Flag<ListenerSettings>> {
     vec![
         Flag {
             name: NAME,

@@ -11,6 +11,8 @@ mod flags;
 mod listeners;
 mod origin;
 mod print;
+#[cfg(feature = "tls")]
+mod tls;
 mod words;
 
 use std::ffi::OsString;
@@ -78,7 +80,9 @@ pub(crate) fn parse_in(
     }
     settings.settle_listeners();
     settings.check_own()?;
-    let checked = settings.builder().check_settings();
+    #[cfg(feature = "tls")]
+    settings.check_tls()?;
+    let checked = settings.builder_without_files().check_settings();
     checked.map_err(|error| settings.explain(&error))?;
     Ok(Parsed::Run(Box::new(settings)))
 }
@@ -189,7 +193,8 @@ Durations are written as 500ms, 30s or 1m30s, sizes as 64KiB (1,024 bytes each) 
 Signals:
   SIGTERM, SIGINT  deliver the messages that have arrived, print the report and exit; a second
                    signal exits at once (within a second of the first it is the same request)
-  SIGHUP           reopens the file of --sink file:PATH; without such a file, drainline stops when
+  SIGHUP           reopens the file of --sink file:PATH, and reads the files of TLS again for
+                   connections to come; without a file of the sink, drainline stops when
                    the terminal that it was started on closes, unless it was started with nohup
   SIGUSR1          prints every connection with its state to stderr, in the form of --report
 

@@ -167,7 +167,10 @@ fn every_row_of_a_listener_is_set_by_its_table() {
             let own = settings.all_listeners().remove(0);
             let listener = own.of(on(), own.name.as_deref());
             let is_changed = format!("{listener:?}") != format!("{:?}", IngestListener::from(on()));
-            assert_eq!(is_changed, row.name != "address", "{}", row.key());
+            // What files say is added when they are read.
+            let is_of_files = row.name.starts_with("tls-");
+            let expected = row.name != "address" && !is_of_files;
+            assert_eq!(is_changed, expected, "{}", row.key());
         }
         for case in &bad {
             let error = table(case).refused();
@@ -433,7 +436,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[listener]]\naddress = \"udp://127.0.0.1:1\"",
-            "2:11: invalid value 'udp://127.0.0.1:1' for address: expected an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or a URL: tcp://ADDRESS, unix:PATH or systemd:NAME: there is no udp:",
+            "2:11: invalid value 'udp://127.0.0.1:1' for address: expected an address such as 127.0.0.1:5140, [::1]:5140 or localhost:5140, or a URL: tcp://ADDRESS, unix:PATH",
         ),
         // Contradictions.
         (
@@ -659,9 +662,12 @@ fn the_printed_file_has_every_row_with_its_default_and_what_it_does() {
             Some(default) => format!("#{} = {default}", flag.key()),
             None => format!("# {} = ", flag.key()),
         };
+        // A row without a default is written alike in a table.
+        let is_twice =
+            line.starts_with("# ") && listener_rows().iter().any(|row| row.key() == flag.key());
         assert_eq!(
             text.lines().filter(|it| it.starts_with(&line)).count(),
-            1,
+            1 + usize::from(is_twice),
             "{line}"
         );
         assert!(

@@ -261,6 +261,22 @@ const ALL: &[&str] = &[
     "--listen=127.0.0.1:1",
     "--listen=[::1]:2",
     "--listen=unix:/tmp/a.sock",
+    #[cfg(feature = "tls")]
+    "--listen=tls://[::1]:3",
+    #[cfg(feature = "tls")]
+    "--tls-cert=/tmp/server.pem",
+    #[cfg(feature = "tls")]
+    "--tls-key=/tmp/server.key",
+    #[cfg(feature = "tls")]
+    "--tls-client-ca=/tmp/ca.pem",
+    #[cfg(feature = "tls")]
+    "--tls-client-crl=/tmp/crl.pem",
+    #[cfg(feature = "tls")]
+    "--tls-client-auth=optional",
+    #[cfg(feature = "tls")]
+    "--tls-client-names=web1.example,spiffe://a/b",
+    #[cfg(feature = "tls")]
+    "--tls-min-version=1.3",
     "--backlog=7",
     "--unix-mode=0640",
     "--unix-owner=12:34",
@@ -302,7 +318,10 @@ const ALL: &[&str] = &[
 fn every_flag_reaches_its_setting() {
     let settings = settings(ALL);
     let config = &settings.config;
-    assert_eq!(settings.listen.len(), 3);
+    assert_eq!(
+        settings.listen.len(),
+        3 + usize::from(cfg!(feature = "tls"))
+    );
     assert_eq!(config.backlog, Some(7));
     assert_eq!(settings.unix_mode, 0o640);
     let owner = settings.unix_owner.map(|owner| (owner.uid, owner.gid));

@@ -9,7 +9,7 @@ use super::super::renamed;
 use super::super::usage::UsageError;
 
 /// Lines of a large window: the server has the most flags.
-const MAX_LINES: usize = 56;
+const MAX_LINES: usize = 64;
 
 /// Each row takes its good values, names what it expects for a bad one, and is in both helps.
 /// `typed` reads a whole command line, without the name.

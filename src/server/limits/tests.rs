@@ -17,6 +17,10 @@ const NEEDS: Requirements = Requirements {
         mappings: 30,
         mappings_per_connection: 0,
     },
+    tls: TlsMemory {
+        bytes: 0,
+        connections: 0,
+    },
     names: SettingNames(str::to_owned),
 };
 
@@ -422,4 +426,19 @@ fn sizes_read_as_people_write_them() {
     assert_eq!(text((1 << 20) - 1), "1.0 MiB");
     assert_eq!(text(12 << 30), "12.0 GiB");
     assert_eq!(text(u64::MAX), "16777216.0 TiB");
+}
+
+#[test]
+fn sessions_count_for_the_connections_that_can_have_one() {
+    let memory = |tls| {
+        let requirements = Requirements { tls, ..NEEDS };
+        let fitted = fit(&asking(100), &requirements, &free()).unwrap();
+        fitted.limits.memory_bytes
+    };
+    let none = memory(TlsMemory::default());
+    for (connections, counted) in [(0, 0), (1, 1), (100, 100), (u64::MAX, 100)] {
+        let bytes = 1000;
+        let tls = TlsMemory { bytes, connections };
+        assert_eq!(memory(tls), none + counted * 1000, "{connections}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 use rustix::process::{Resource, getrlimit};
@@ -36,6 +36,8 @@ pub(crate) struct Watchdog {
     evictions: Evictions,
     ticks: u32,
     consumer: ConsumerWatch,
+    /// Since certificates were looked at.
+    since_certificates: Duration,
 }
 
 /// Which silent connections give way where `first_byte_timeout` is auto: to whom the common
@@ -114,6 +116,7 @@ impl Watchdog {
             evictions,
             ticks: 0,
             consumer: ConsumerWatch::default(),
+            since_certificates: Duration::ZERO,
         }
     }
 
@@ -139,6 +142,7 @@ impl Watchdog {
         let longest_wait = self.watch_connections(elapsed);
         self.watch_consumer(elapsed);
         self.log_first_nack();
+        self.log_old_certificates(elapsed);
         self.step_overload(longest_wait);
         match self
             .shared
@@ -155,6 +159,22 @@ impl Watchdog {
 
     /// Logged once, because an embedder's consumer that forgets to acknowledge would otherwise only
     /// show in the ledger.
+    /// Once a day.
+    fn log_old_certificates(&mut self, elapsed: Duration) {
+        const DAY: Duration = Duration::from_secs(86_400);
+        self.since_certificates += elapsed;
+        if self.since_certificates < DAY {
+            return;
+        }
+        self.since_certificates = Duration::ZERO;
+        let listeners = self.shared.listeners.iter();
+        for tls in listeners.filter_map(|listener| listener.tls.as_ref()) {
+            if let Some(note) = tls.note(SystemTime::now()) {
+                self.shared.logger.log(Level::Warn, note);
+            }
+        }
+    }
+
     fn log_first_nack(&self) {
         let shared = &self.shared;
         if shared.lifecycle.error().is_none() && shared.quota.is_first_nack() {

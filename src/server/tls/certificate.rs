@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-/// Longer than any name in DNS.
-const MAX_NAME: usize = 253;
+use crate::server::wire::MAX_PEER_NAME;
 
 /// The names under which a certificate may be allowed, of which the first is what the peer is
 /// called: its DNS names, its URIs, and its fingerprint, `sha256:` and 64 lowercase hexadecimal
@@ -21,7 +20,7 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
         let all = parsed.valid_dns_names().chain(parsed.valid_uri_names());
         // They go into a line of the log as they are.
         let is_plain =
-            |name: &&str| name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_graphic());
+            |name: &&str| name.len() <= MAX_PEER_NAME && name.bytes().all(|b| b.is_ascii_graphic());
         names.extend(all.filter(is_plain).map(str::to_owned));
     }
     names.push(fingerprint(certificate));

@@ -8,28 +8,47 @@ use std::io;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsError {
     text: String,
-    may_pass: bool,
+    kind: TlsErrorKind,
+}
+
+/// What kind of thing is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsErrorKind {
+    /// A file is missing or unreadable, which may pass.
+    Unreadable,
+    /// What was read cannot be used.
+    Invalid,
+    /// Two things are each sound and not together: a key and another's certificate, or a setting
+    /// without the one that it needs.
+    Contradiction,
 }
 
 impl TlsError {
     pub(super) fn new(text: impl Into<String>) -> Self {
         TlsError {
             text: text.into(),
-            may_pass: false,
+            kind: TlsErrorKind::Invalid,
+        }
+    }
+
+    pub(super) fn contradiction(text: impl Into<String>) -> Self {
+        TlsError {
+            kind: TlsErrorKind::Contradiction,
+            ..TlsError::new(text)
         }
     }
 
     pub(super) fn unreadable(what: impl fmt::Display, error: &io::Error) -> Self {
         TlsError {
             text: format!("cannot read {what}: {error}"),
-            may_pass: true,
+            kind: TlsErrorKind::Unreadable,
         }
     }
 
-    /// Whether a file is missing or unreadable, which may pass: what is in the file is not known
-    /// to be wrong.
-    pub fn may_pass(&self) -> bool {
-        self.may_pass
+    /// What kind of thing is wrong.
+    pub fn kind(&self) -> TlsErrorKind {
+        self.kind
     }
 }
 

@@ -122,6 +122,9 @@ pub(crate) struct Loaded {
     pub(super) min_version: TlsVersion,
     /// The names of clients that may stay; `None`: all.
     pub(super) allow: Option<Vec<String>>,
+    /// Bytes of our certificates.
+    pub(super) chain_bytes: usize,
+    pub(super) has_client_auth: bool,
 }
 
 impl Loaded {
@@ -133,6 +136,9 @@ impl Loaded {
             expires_at: None,
             min_version: TlsVersion::default(),
             allow: None,
+            // Neither can be told.
+            chain_bytes: 16 << 10,
+            has_client_auth: true,
         }
     }
 }
@@ -174,12 +180,16 @@ impl Settings {
     /// Reads and checks it all.
     pub(super) fn load(&self) -> Result<Loaded, TlsError> {
         let Source::Pem { certificate, key } = &self.source else {
-            return Err(TlsError::new(
+            return Err(TlsError::contradiction(
                 "a Tls that was made by from_config has no settings: change the configuration",
             ));
         };
         if self.client_ca.is_none() {
-            let without = |what| Err(TlsError::new(format!("{what} without a client CA")));
+            let without = |what| {
+                Err(TlsError::contradiction(format!(
+                    "{what} without a client CA"
+                )))
+            };
             match self {
                 Settings {
                     client_auth: Some(_),
@@ -196,6 +206,7 @@ impl Settings {
         let certificates = certificate.read("TLS certificate")?;
         let chain: Vec<CertificateDer<'static>> = certificates.all("certificate")?;
         let key = key.read("TLS key")?;
+        let chain_bytes = chain.iter().map(|certificate| certificate.len()).sum();
         let expires_at = chain.first().and_then(certificate::expires_at);
 
         let provider = Arc::new(ring::default_provider());
@@ -220,6 +231,8 @@ impl Settings {
             expires_at,
             min_version: self.min_version,
             allow: self.allow.clone(),
+            chain_bytes,
+            has_client_auth: self.client_ca.is_some(),
         })
     }
 
@@ -257,7 +270,9 @@ fn unfit(error: &rustls::Error, certificate: &str, key: &str) -> TlsError {
     use rustls::{Error, InconsistentKeys};
     TlsError::new(match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            format!("{key} does not match {certificate}: they must be made together")
+            return TlsError::contradiction(format!(
+                "{key} does not match {certificate}: they must be made together"
+            ));
         }
         Error::InvalidCertificate(_) => format!("{certificate} is not valid: {error}"),
         error => format!("{key} cannot be used: {error}"),

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 
-pub use error::TlsError;
+pub use error::{TlsError, TlsErrorKind};
 use material::{Loaded, Pem, Settings, Source};
 pub(crate) use session::{Incoming, Session};
 
@@ -47,12 +47,35 @@ pub enum TlsVersion {
     V1_3,
 }
 
-impl fmt::Display for TlsVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ClientAuth {
+    /// Every choice.
+    pub const ALL: &'static [ClientAuth] = &[ClientAuth::Required, ClientAuth::Optional];
+
+    /// The choice's name: `required`, `optional`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ClientAuth::Required => "required",
+            ClientAuth::Optional => "optional",
+        }
+    }
+}
+
+impl TlsVersion {
+    /// Every version, the oldest first.
+    pub const ALL: &'static [TlsVersion] = &[TlsVersion::V1_2, TlsVersion::V1_3];
+
+    /// The version's name: `1.2`, `1.3`.
+    pub const fn name(self) -> &'static str {
+        match self {
             TlsVersion::V1_2 => "1.2",
             TlsVersion::V1_3 => "1.3",
-        })
+        }
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -228,6 +251,13 @@ impl Tls {
                 days(past.duration())
             )),
         }
+    }
+
+    /// Resident bytes that a connection takes at most beyond one without TLS, by what is loaded
+    /// now. A [`reload`](Tls::reload) may bring longer certificates.
+    pub(crate) fn connection_bytes(&self) -> u64 {
+        let loaded = self.loaded();
+        session::memory_bytes(loaded.chain_bytes, loaded.has_client_auth) as u64
     }
 
     pub(crate) fn loaded(&self) -> Arc<Loaded> {

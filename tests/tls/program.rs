@@ -1,0 +1,243 @@
+//! The program: its flags, what is wrong with them, and the certificates that SIGHUP reads again.
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::authority::{Authority, Client, Pair, VERSIONS, config};
+use crate::common::child::Drainline;
+use crate::common::client;
+use crate::common::exit::Exit;
+use crate::common::wait::{DEADLINE, wait_until};
+
+struct Files {
+    folder: TempDir,
+    servers: Authority,
+    clients: Authority,
+}
+
+impl Files {
+    fn new() -> Files {
+        let files = Files {
+            folder: tempfile::tempdir().unwrap(),
+            servers: Authority::new("servers"),
+            clients: Authority::new("clients"),
+        };
+        files.put("server", &files.servers.server());
+        fs::write(files.path("ca.pem"), &files.clients.certificate).unwrap();
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn put(&self, name: &str, pair: &Pair) {
+        fs::write(self.path(&format!("{name}.pem")), &pair.certificate).unwrap();
+        fs::write(self.path(&format!("{name}.key")), &pair.key).unwrap();
+    }
+
+    /// `SERVER` and the like stand for files.
+    fn args(&self, args: &[&str]) -> Vec<String> {
+        let named = |arg: &&str| match arg.strip_prefix("FILE:") {
+            Some(name) => self.path(name).display().to_string(),
+            None => (*arg).to_owned(),
+        };
+        args.iter().map(named).collect()
+    }
+
+    #[track_caller]
+    fn refused(&self, args: &[&str], code: i32, says: &str) {
+        let exit = ended(&self.args(args));
+        exit.assert_code(code);
+        assert!(exit.stderr.contains(says), "{}", exit.stderr);
+        assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
+        let checked = ended(&[self.args(args), vec!["--check".to_owned()]].concat());
+        assert_eq!(checked.stderr, exit.stderr);
+        checked.assert_code(code);
+    }
+}
+
+#[track_caller]
+fn ended(args: &[String]) -> Exit {
+    Drainline::with(args).bare().spawn().wait()
+}
+
+const LISTEN: [&str; 2] = ["--listen", "tls://127.0.0.1:0"];
+
+#[test]
+fn lines_come_over_tls_and_the_log_names_the_client() {
+    let files = Files::new();
+    let rest = [
+        "--tls-cert",
+        "FILE:server.pem",
+        "--tls-key",
+        "FILE:server.key",
+        "--tls-client-ca",
+        "FILE:ca.pem",
+        "--log-level",
+        "debug",
+    ];
+    let mut child = Drainline::start(&files.args(&[&LISTEN[..], &rest].concat()));
+    let shown = files.clients.client("web1.example");
+    let config = config(&files.servers, Some(&shown), &VERSIONS);
+    let mut client = Client::connect(child.addr(), &config);
+    client.send(b"hello\n");
+    client.close();
+    child.connect().write_all(b"plain\n").unwrap();
+    child.wait_until_all_ended();
+    let said = child.stderr_text();
+    assert!(
+        said.contains("the client does not speak TLS: it sent \"plain\\n\""),
+        "{said}"
+    );
+    assert!(said.contains(" (web1.example) at "), "{said}");
+    let exit = child.terminate();
+    assert_eq!(child.stdout_bytes(), b"hello\n");
+    exit.assert_code(0);
+    exit.assert_balanced();
+    assert_eq!(exit.u64("connections.ended.handshake_failed"), 1);
+}
+
+#[test]
+fn sighup_reads_certificates_again_and_a_bad_one_changes_nothing() {
+    let files = Files::new();
+    let rest = [
+        "--tls-cert",
+        "FILE:server.pem",
+        "--tls-key",
+        "FILE:server.key",
+    ];
+    let mut child = Drainline::start(&files.args(&[&LISTEN[..], &rest].concat()));
+    let config = config(&files.servers, None, &VERSIONS);
+    let shown = |child: &Drainline| {
+        let client = Client::connect(child.addr(), &config);
+        let shown = client.session.peer_certificates().unwrap()[0].to_vec();
+        client.close();
+        shown
+    };
+    let before = shown(&child);
+    files.put("server", &files.servers.server());
+    child.signal(Signal::HUP);
+    wait_until("a new certificate", DEADLINE, || shown(&child) != before);
+    let renewed = shown(&child);
+    fs::write(files.path("server.key"), files.servers.server().key).unwrap();
+    child.signal_served(Signal::HUP);
+    wait_until("a line about it", DEADLINE, || {
+        child
+            .stderr_text()
+            .contains("keeps the TLS that it has: TLS key")
+    });
+    assert_eq!(shown(&child), renewed);
+    child.terminate().assert_code(0);
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line_with_the_code_of_its_kind() {
+    let files = Files::new();
+    fs::write(files.path("empty.pem"), "").unwrap();
+    files.put("other", &files.servers.server());
+    let with = |rest: &[&'static str]| [&LISTEN[..], rest].concat();
+    files.refused(&LISTEN, 78, "expected a certificate for it, by --tls-cert");
+    files.refused(
+        &["--listen", "127.0.0.1:0", "--tls-cert", "FILE:server.pem"],
+        78,
+        "expected a listener that speaks TLS",
+    );
+    files.refused(&with(&["--tls-cert", "FILE:none.pem"]), 1, "No such file");
+    files.refused(
+        &with(&["--tls-cert", "FILE:empty.pem"]),
+        2,
+        "empty.pem: it is empty",
+    );
+    files.refused(
+        &with(&["--tls-cert", "FILE:server.pem"]),
+        2,
+        "no private key in TLS key",
+    );
+    files.refused(
+        &with(&[
+            "--tls-cert",
+            "FILE:server.pem",
+            "--tls-key",
+            "FILE:other.key",
+        ]),
+        78,
+        "does not match",
+    );
+    let good = [
+        "--tls-cert",
+        "FILE:server.pem",
+        "--tls-key",
+        "FILE:server.key",
+    ];
+    files.refused(
+        &with(&[&good[..], &["--tls-client-auth", "optional"]].concat()),
+        78,
+        "without a client CA",
+    );
+    files.refused(
+        &with(&[&good[..], &["--tls-client-ca", "FILE:empty.pem"]].concat()),
+        2,
+        "no certificate in client CA",
+    );
+    files.refused(
+        &with(&[&good[..], &["--tls-min-version", "1.1"]].concat()),
+        2,
+        "expected 1.2 or 1.3",
+    );
+}
+
+#[test]
+fn a_table_has_certificates_of_its_own_and_the_rest_is_the_servers() {
+    let files = Files::new();
+    files.put("other", &files.servers.server());
+    let path = |name: &str| files.path(name).display().to_string();
+    let text = format!(
+        "tls_cert = {:?}\ntls_key = {:?}\n\
+         [[listener]]\naddress = \"tls://127.0.0.1:0\"\n\
+         [[listener]]\naddress = \"tls://127.0.0.1:0\"\ntls_cert = {:?}\ntls_key = {:?}\n\
+         tls_client_ca = {:?}\ntls_min_version = \"1.3\"\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\n",
+        path("server.pem"),
+        path("server.key"),
+        path("other.pem"),
+        path("other.key"),
+        path("ca.pem")
+    );
+    let file = files.path("drainline.toml");
+    fs::write(&file, text).unwrap();
+    let port_file = path("ports");
+    let args = [
+        "--config",
+        &path("drainline.toml"),
+        "--port-file",
+        &port_file,
+        "--report",
+        "json",
+    ];
+    let mut child = Drainline::with(&args).bare().spawn();
+    child.wait_until_listening();
+    let [common, own, plain] = child.addrs() else {
+        panic!("{:?}", child.addrs());
+    };
+    let shown = files.clients.client("web1.example");
+    let old = config(&files.servers, None, &VERSIONS[..1]);
+    let new = config(&files.servers, Some(&shown), &VERSIONS[1..]);
+    for (addr, config) in [(common, &old), (own, &new)] {
+        let mut client = Client::connect(*addr, config);
+        client.send(b"over TLS\n");
+        client.close();
+    }
+    // Its own minimum, and its own authority.
+    for config in [&old, &config(&files.servers, None, &VERSIONS[1..])] {
+        assert!(!Client::new(*own, config).rest().1.is_empty());
+    }
+    client::connect(*plain).write_all(b"plainly\n").unwrap();
+    wait_until("three lines", DEADLINE, || child.stdout_len() == 9 + 9 + 8);
+    child.terminate().assert_code(0);
+}
