@@ -2,8 +2,9 @@
 //! moment, and whoever waits there holds up nobody at another listener.
 
 use std::cell::RefCell;
+use std::env;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -17,7 +18,9 @@ use crate::common::handlers::lines;
 use crate::common::proc;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_until, wait_until_prompt};
-use drainline::{Config, Listener, OnOverload, RejectReason, Server};
+use drainline::{
+    Config, EndReason, FirstByteTimeout, Listener, OnOverload, Peers, RejectReason, Server,
+};
 
 /// The watchdog's.
 const TICK: Duration = Duration::from_millis(100);
@@ -273,6 +276,87 @@ fn idle_threads_use_up_no_permit_of_a_listener() {
     }
     let stats = server.shutdown(DEADLINE).stats;
     assert_eq!((stats.accepted, stats.threads_peak), (3 * 6, 6 + 4));
+}
+
+/// Two limits that hold at once, each with a wake-up of its own (haproxy/haproxy#2476: a frontend
+/// at its limit of sessions a second and of connections was never woken again).
+#[test]
+fn with_an_accept_rate_beside_its_own_limit_a_listener_serves_everybody() {
+    let mut config = config(10, OnOverload::Backlog);
+    config.accept_rate = Some(20);
+    let (server, [limited, free]) = start(config, 1);
+    thread::scope(|scope| {
+        for address in [limited, limited, limited, free] {
+            scope.spawn(move || (0..6).for_each(|_| drop(echo::connect_served(address))));
+        }
+    });
+    assert_eq!(server.shutdown(DEADLINE).stats.accepted, 24);
+}
+
+/// A connection that fails before its handler is called returns its permit, too
+/// (helidon-io/helidon#11944: what a malformed PROXY head had taken was gone for good).
+#[test]
+fn a_connection_that_never_reaches_its_handler_returns_the_listeners_permit() {
+    let balancers: [Peers; 1] = ["127.0.0.1".parse().unwrap()];
+    let limited = on("limited").max_connections(1).proxy_from(balancers);
+    let limited = limited.handshake_timeout(TICK);
+    let server = small::server::<Vec<u8>>()
+        .listener(limited)
+        .start_each(echo::echo, |_| Ok(()))
+        .unwrap();
+    let address = server.local_addrs()[0];
+    for nth in 0..12 {
+        let mut client = client::connect(address);
+        match nth % 3 {
+            0 => client.write_all(b"no head at all\r\n").unwrap(),
+            // Nothing, until the deadline.
+            1 => {}
+            _ => drop(client.shutdown(Shutdown::Write)),
+        }
+        client::wait_for_close(&mut client);
+    }
+    let mut client = client::connect(address);
+    let head = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
+    client.write_all(head).unwrap();
+    echo::assert_served(&mut client);
+    let stats = server.shutdown(DEADLINE).stats;
+    assert_eq!(stats.accepted, 13, "{stats:?}");
+}
+
+/// With its own limit reached, its own silent connections give way, the oldest first and only as
+/// many as are needed, and none of another listener, however long that has been silent.
+#[test]
+fn at_its_own_limit_the_oldest_of_its_own_silent_connections_gives_way_after_a_minute() {
+    if env::var_os("DRAINLINE_LONG").is_none() {
+        eprintln!("skipped: it takes a minute; DRAINLINE_LONG=1 runs it");
+        return;
+    }
+    let never = on("never").max_connections(1);
+    let never = never.first_byte_timeout(FirstByteTimeout::Off);
+    let server = small::server::<Vec<u8>>()
+        .listener(on("limited").max_connections(2))
+        .listener(on("free"))
+        .listener(never)
+        .start_each(echo::echo, |_| Ok(()))
+        .unwrap();
+    let addrs = server.local_addrs();
+    let others = client::connect_many(addrs[1], 3);
+    let mut silent = client::connect_many(addrs[0], 1);
+    let never = client::connect_many(addrs[2], 2);
+    wait_until("all but one", DEADLINE, || server.stats().open == 5);
+    silent.push(client::connect(addrs[0]));
+    wait_until("all", DEADLINE, || server.stats().open == 6);
+    let mut kept_out = client::connect(addrs[0]);
+    wait_until("the end of one of the silent", DEADLINE * 2, || {
+        client::is_closed(&silent[0])
+    });
+    echo::assert_served(&mut kept_out);
+    stays("nobody else gives way", DEADLINE / 6, || {
+        let all = silent[1..].iter().chain(&others).chain(&never);
+        !all.into_iter().any(client::is_closed)
+    });
+    let ended = server.shutdown(DEADLINE).stats.ended;
+    assert_eq!(ended.get(EndReason::FirstByteTimeout), 1, "{ended:?}");
 }
 
 /// A drain serves who is in the queue, by the listener's permits as they come back, and rejects who

@@ -1,6 +1,7 @@
 //! One cell: a server with its settings, what is done to it, and what it took of memory.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -31,6 +32,8 @@ const EMPTYING: Duration = Duration::from_millis(1_500);
 pub enum Step {
     /// So many more connect. Those that were there stay, and send no more.
     Connect(usize, Arc<Script>),
+    /// As [`Connect`](Step::Connect), to the listener of this index.
+    ConnectAt(usize, usize, Arc<Script>),
     /// The latest send something else.
     Send(Arc<Script>),
     /// The latest send until nothing moves any more.
@@ -52,6 +55,8 @@ pub enum Step {
 pub struct Cell {
     pub name: String,
     pub args: Vec<String>,
+    /// The configuration file, where there are several listeners.
+    pub file: Option<String>,
     pub buffer_bytes: u64,
     /// Made when they are needed: what they send is large.
     pub steps: Arc<dyn Fn() -> Vec<Step> + Send + Sync>,
@@ -105,9 +110,18 @@ impl Cell {
     /// Blocks for as long as its steps take.
     pub fn run(&self) -> Figure {
         let (reader, writer) = io::pipe().unwrap();
-        let child = Drainline::with(&self.args)
-            .stdout(Stdout::Given(writer.into()))
-            .start();
+        let folder = tempfile::tempdir().unwrap();
+        let launch = match &self.file {
+            None => Drainline::with(&self.args),
+            Some(text) => {
+                let (file, ports) = (folder.path().join("toml"), folder.path().join("ports"));
+                fs::write(&file, text).unwrap();
+                let [file, ports] = [file, ports].map(|path| path.display().to_string());
+                let more = ["--config", &file, "--port-file", &ports].map(str::to_owned);
+                Drainline::with(&[&self.args[..], &more].concat()).bare()
+            }
+        };
+        let child = launch.stdout(Stdout::Given(writer.into())).start();
         let bound_bytes = child.limits().memory_bytes;
         let mut running = Running {
             child,
@@ -132,8 +146,10 @@ impl Running {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Connect(connections, script) => {
-                let group = Group::connect(self.child.addr(), *connections, script);
-                self.groups.push(group);
+                self.connect(0, *connections, script);
+            }
+            Step::ConnectAt(listener, connections, script) => {
+                self.connect(*listener, *connections, script);
             }
             Step::Send(script) => self.groups.last_mut().unwrap().send(script),
             Step::Push => self.until_settled(Sending::Freely, FILLING),
@@ -145,6 +161,11 @@ impl Running {
         }
         assert!(!self.child.has_ended(), "{}", self.child.stderr_text());
         self.peak_bytes = proc::peak_rss_bytes(self.child.pid());
+    }
+
+    fn connect(&mut self, listener: usize, connections: usize, script: &Arc<Script>) {
+        let addr = self.child.addrs()[listener];
+        self.groups.push(Group::connect(addr, connections, script));
     }
 
     fn until_settled(&mut self, sending: Sending, patience: Duration) {

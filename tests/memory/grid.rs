@@ -106,6 +106,7 @@ fn cell([framing, output, messages, bytes, size, connections]: Place) -> Cell {
             ("--max-message", &format!("{max_message}B")),
             ("--max-connections", &connections.to_string()),
         ]),
+        file: None,
         buffer_bytes,
         steps: Arc::new(move || {
             vec![

@@ -26,6 +26,7 @@ fn cell(
     Cell {
         name: format!("{name}: {}", told.join(", ")),
         args: args(&settings),
+        file: None,
         buffer_bytes,
         steps: Arc::new(steps),
     }
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Cell> {
         small_pieces(),
         policies(),
         heads(),
+        listeners(),
     ]
     .concat()
 }
@@ -95,7 +97,50 @@ pub fn short() -> Vec<Cell> {
     cells.extend(changes().into_iter().take(2));
     cells.extend(parts());
     cells.extend(small_pieces());
+    cells.extend(listeners().into_iter().take(1));
     cells
+}
+
+/// Two listeners, of which one takes longer messages, in a framing that costs a copy: every
+/// connection may be one of that, or some of each, or as many as its own limit lets in.
+fn listeners() -> Vec<Cell> {
+    const CONNECTIONS: usize = 100;
+    const LONG: usize = 600_000;
+    let file = "[[listener]]\naddress = \"127.0.0.1:0\"\nframing = \"lines\"\nmax_message = \"1KiB\"\n\
+                [[listener]]\nname = \"long\"\naddress = \"127.0.0.1:0\"\nframing = \"octet-counted\"\n\
+                max_message = \"600000B\"\n";
+    let limited = format!("{file}max_connections = {}\n", CONNECTIONS / 2);
+    let settings = [("--max-connections", "100"), ("--buffer-messages", "1000")];
+    let of = |name: &str, file: &str, long: usize| {
+        let cell = cell(name, 16 * MIB, &settings, move || {
+            let lines = Step::ConnectAt(0, CONNECTIONS - long, endless("lines", 1_000));
+            let mut steps = match long {
+                CONNECTIONS => Vec::new(),
+                _ => vec![lines, Step::Push],
+            };
+            // The beginning of a message, whole but for its last byte, on each connection.
+            let begin = message("octet-counted", LONG);
+            let begin = Script::new(vec![Part(begin[..begin.len() - 1].to_vec(), 1)]);
+            steps.extend([
+                Step::ConnectAt(1, long, begin),
+                Step::Push,
+                Step::Send(endless("octet-counted", LONG)),
+                Step::Open,
+                Step::Flow(Duration::from_millis(300)),
+                Step::Settle,
+            ]);
+            steps
+        });
+        Cell {
+            file: Some(file.to_owned()),
+            ..cell
+        }
+    };
+    vec![
+        of("all at the listener of long messages", file, CONNECTIONS),
+        of("half at each of two listeners", file, CONNECTIONS / 2),
+        of("half at a listener with a limit", &limited, CONNECTIONS / 2),
+    ]
 }
 
 /// Behind a balancer: heads that are as long as may be and stay unfinished, and heads with lines
