@@ -1,8 +1,10 @@
 //! The configuration file, the environment and the flags of the real program: which one counts,
 //! what is wrong with a file and where, and what `check` and `config` print.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -205,6 +207,44 @@ fn a_wrong_variable_is_named_and_one_that_is_no_setting_is_not_looked_at() {
         text.contains("send_timeout = \"30s\"  # default\n"),
         "{text}"
     );
+}
+
+#[test]
+fn the_tools_read_no_variables() {
+    let variables = [
+        ("DRAINLINE_SEND_TIMEOUT", "5x"),
+        ("DRAINLINE_CONFIG", "/nowhere"),
+    ];
+    for tool in [
+        &["plan", "--rate=1000", "--connections=5"][..],
+        &["config"],
+        &["load", "-h"],
+    ] {
+        let (exit, text) = ran(tool, &variables);
+        exit.assert_code(0);
+        assert!(!text.is_empty(), "{tool:?}");
+    }
+}
+
+#[test]
+fn a_path_in_a_variable_need_not_be_utf8_and_nothing_else_may_be_otherwise() {
+    let (_directory, path) = folder();
+    let sink = path.join(OsStr::from_bytes(b"\xff"));
+    let mut variable = OsString::from("file:");
+    variable.push(&sink);
+    let launch = Drainline::with::<&str>(&[]);
+    let mut child = launch.env("DRAINLINE_SINK", variable).start();
+    let mut client = child.connect();
+    client.write_all(b"hello\n").unwrap();
+    client::half_close(client);
+    child.wait_until_all_ended();
+    child.terminate().assert_code(0);
+    assert_eq!(fs::read(&sink).unwrap(), b"hello\n");
+    let launch = Drainline::with(&["check"]).bare();
+    let launch = launch.env("DRAINLINE_SEND_TIMEOUT", OsStr::from_bytes(b"5\xff"));
+    let exit = launch.spawn().wait();
+    exit.assert_code(78);
+    assert!(exit.stderr.ends_with(": not UTF-8\n"), "{exit}");
 }
 
 /// The program is executed again, by a shell, before it serves.
