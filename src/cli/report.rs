@@ -361,6 +361,7 @@ fn status_json(connections: &[ConnectionInfo], stats: &Stats) -> Value {
         json!({
             "id": connection.id,
             "peer": connection.peer.to_string(),
+            "tls_name": connection.tls_name.as_deref(),
             "balancer": connection.balancer.map(|balancer| balancer.to_string()),
             "listener": &*connection.listener,
             "listener_index": connection.listener_index,

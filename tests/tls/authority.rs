@@ -52,6 +52,10 @@ impl Authority {
             name => vec![SanType::DnsName(name.try_into().unwrap())],
         };
         params.extended_key_usages = vec![purpose];
+        self.sign(params, key)
+    }
+
+    pub fn sign(&self, params: CertificateParams, key: KeyPair) -> Pair {
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair {
             certificate,

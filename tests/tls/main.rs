@@ -11,6 +11,7 @@ mod common;
 mod authority;
 mod certificates;
 mod handshake;
+mod memory;
 mod program;
 mod replies;
 mod stream;

@@ -114,7 +114,7 @@ impl Settings {
 }
 
 fn refused(named: &Named, is_typed: bool, error: &TlsError) -> UsageError {
-    let code = match error.kind() {
+    let code = match error.error_kind() {
         TlsErrorKind::Unreadable => usage::NOT_STARTED,
         TlsErrorKind::Invalid if is_typed => usage::BAD_VALUE,
         _ => usage::CONTRADICTION,

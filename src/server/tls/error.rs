@@ -47,7 +47,7 @@ impl TlsError {
     }
 
     /// What kind of thing is wrong.
-    pub fn kind(&self) -> TlsErrorKind {
+    pub fn error_kind(&self) -> TlsErrorKind {
         self.kind
     }
 }

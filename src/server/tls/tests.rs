@@ -83,7 +83,7 @@ fn a_missing_file_may_pass_and_is_named_and_a_wrong_one_may_not() {
     let folder = tempfile::tempdir().unwrap();
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     let error = Tls::from_files(&cert, &key).unwrap_err();
-    assert_eq!(error.kind(), TlsErrorKind::Unreadable);
+    assert_eq!(error.error_kind(), TlsErrorKind::Unreadable);
     let text = error.to_string();
     assert!(
         text.contains("cannot read TLS certificate /") && text.contains("No such file"),
@@ -93,7 +93,7 @@ fn a_missing_file_may_pass_and_is_named_and_a_wrong_one_may_not() {
     fs::write(&cert, certificate).unwrap();
     fs::write(&key, "").unwrap();
     let error = Tls::from_files(&cert, &key).unwrap_err();
-    assert_eq!(error.kind(), TlsErrorKind::Invalid);
+    assert_eq!(error.error_kind(), TlsErrorKind::Invalid);
     assert!(
         error.to_string().contains("key.pem: it is empty"),
         "{error}"
