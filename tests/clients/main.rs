@@ -13,5 +13,5 @@ mod python;
 mod rsyslog;
 #[cfg(feature = "cli")]
 mod syslog_ng;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", feature = "tls"))]
 mod tls;

@@ -2,12 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-
-use super::launch::BINARY;
 
 /// An authority, a server's certificate from it and one of a client's, in a folder of their own.
 #[derive(Debug)]
@@ -69,10 +66,4 @@ fn issue(issuer: &Issuer<'_, KeyPair>, folder: &Path, file: &str, names: &[&str]
     let certificate = params.signed_by(&key, issuer).unwrap();
     fs::write(folder.join(format!("{file}.pem")), certificate.pem()).unwrap();
     fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
-}
-
-/// Whether the program has been built with TLS.
-pub fn speaks_tls() -> bool {
-    let help = Command::new(BINARY).arg("--help").output().unwrap();
-    String::from_utf8_lossy(&help.stdout).contains("--tls-cert ")
 }

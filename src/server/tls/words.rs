@@ -23,7 +23,9 @@ pub(super) fn of(error: &Error, min_version: TlsVersion) -> String {
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::ServerDoesNotSupportTls12Or13
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            // A hello of TLS 1.1 and before has no such extension, and is looked at for it first.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         ) => format!("the client offers no TLS version from {min_version} on"),
         Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
             "the client offers no cipher suite that is safe".to_owned()
