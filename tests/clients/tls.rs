@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::common::certificates::Certificates;
 use crate::common::child::Drainline;
 use crate::common::exit::Exit;
-use crate::common::programs::{address, counted, finish, installed, run};
+use crate::common::programs::{address, counted, find, finish, installed, run};
 use crate::common::rsyslog::Site;
 use crate::common::wait::{DEADLINE, wait_until};
 
@@ -324,4 +324,60 @@ fn all_that_python_sent_arrives_though_it_never_reads() {
     });
     assert_eq!(exit.u64("received"), CLIENTS * 2_000);
     assert_eq!(exit.sum("connections.ended"), CLIENTS);
+}
+
+// ---- Go
+
+/// It sends, says that it has ended, and reads nothing.
+const GO: &str = r#"
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+)
+
+func main() {
+	pool := x509.NewCertPool()
+	authority, _ := os.ReadFile(os.Args[3])
+	pool.AppendCertsFromPEM(authority)
+	config := &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	for number := 0; number < 40; number++ {
+		client, err := tls.Dial("tcp", net.JoinHostPort(os.Args[1], os.Args[2]), config)
+		if err != nil {
+			panic(err)
+		}
+		for line := 0; line < 500; line++ {
+			fmt.Fprintf(client, "record %d %d\n", number, line)
+		}
+		client.Close()
+	}
+}
+"#;
+
+/// Where there is a compiler for it, which no other test needs.
+#[test]
+fn all_that_go_sent_arrives() {
+    const LINES: u64 = 40 * 500;
+    let Some(go) = find("go") else {
+        eprintln!("left out: go is not installed");
+        return;
+    };
+    let certificates = Certificates::new();
+    let child = start(&certificates, &[]);
+    let (host, port) = address(&child);
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("main.go");
+    fs::write(&source, GO).unwrap();
+    let mut command = Command::new(go);
+    command.arg("run").arg(&source);
+    run(command.args([&host, &port, &certificates.authority()]));
+    let (exit, _) = finish(child, |sink| {
+        memchr::memchr_iter(b'\n', sink).count() as u64 == LINES
+    });
+    assert_eq!(exit.u64("received"), LINES);
+    assert_eq!(exit.u64("connections.ended.eof"), 40);
 }
