@@ -4,10 +4,10 @@
 use super::Settings;
 use super::file::has_key;
 use super::flags;
-use super::listeners;
+use super::listeners::{self, ListenerSettings};
 use super::origin::Origins;
 use crate::cli::flag::{Flag, Setting};
-use crate::cli::kinds::quoted;
+use crate::cli::kinds::{InFile, quoted};
 
 impl Settings {
     /// Every setting that has a value, as a configuration file has it, with what set it. The lines
@@ -86,8 +86,8 @@ pub(crate) fn template() -> String {
     for row in listeners::rows() {
         text += "#\n";
         text += &described(&row, keys);
-        let line = default_line(&row).unwrap_or_else(|| example_line(&row));
-        text += &format!("# {line}");
+        let line = default_line(&row).or_else(|| common_line(&row, &flags));
+        text += &format!("# {}", line.unwrap_or_else(|| example_line(&row)));
     }
     let of_output = super::file::OF_OUTPUT.map(|name| name.replace('-', "_"));
     text += &format!(
@@ -108,9 +108,24 @@ fn default_line<S: Default>(row: &Flag<S>) -> Option<String> {
     Some(format!("{} = {default}\n", row.key()))
 }
 
+/// What a listener has by default, which is what all have, where it can be said of one.
+fn common_line(row: &Flag<ListenerSettings>, flags: &[Flag<Settings>]) -> Option<String> {
+    let flag = flags.iter().find(|flag| flag.name == row.name)?;
+    let mut own = ListenerSettings::default();
+    let default = flag.value()?.print(&Settings::default())?;
+    row.value()?.apply(&mut own, default.as_ref()).ok()?;
+    default_line(flag)
+}
+
 fn example_line<S: Default>(row: &Flag<S>) -> String {
-    let placeholder = row.value().map(Setting::placeholder).unwrap_or_default();
-    format!("{} = {}\n", row.key(), quoted(&placeholder))
+    let value = row
+        .value()
+        .map(|value| (value.in_file(), value.placeholder()));
+    let example = match value.unwrap_or((InFile::Text, String::new())) {
+        (InFile::Number, placeholder) => placeholder,
+        (_, placeholder) => quoted(&placeholder),
+    };
+    format!("{} = {example}\n", row.key())
 }
 
 /// Names flags as the file does: `send_timeout` for `--send-timeout`.

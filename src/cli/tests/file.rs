@@ -679,6 +679,13 @@ fn the_printed_file_has_every_row_with_its_default_and_what_it_does() {
             "{line}"
         );
     }
+    for line in [
+        "# idle_timeout = \"off\"",
+        "# framing = \"lines\"",
+        "# max_connections = N",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}");
+    }
     for row in listener_rows() {
         let line = format!("# {} = ", row.key());
         assert!(text.lines().any(|it| it.starts_with(&line)), "{line}");
