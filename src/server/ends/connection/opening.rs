@@ -88,11 +88,13 @@ impl Connection {
     /// client's: what a drain lets through, and what nobody reads. Returns the client, if the head
     /// names one.
     fn read_proxy_head(&self) -> Result<Option<SocketAddr>, BoxError> {
+        // Not on the stack, of which a deep frame would pin a page for as long as the thread lives.
         let mut head = Vec::new();
-        let mut ahead = [0; AHEAD];
         loop {
-            let most = AHEAD.min(MAX_LEN - head.len());
-            let seen = self.peek(&mut ahead[..most])?;
+            let taken = head.len();
+            head.resize(taken + AHEAD.min(MAX_LEN - taken), 0);
+            let seen = self.peek(&mut head[taken..])?;
+            head.truncate(taken + seen);
             if seen == 0 {
                 return Err(match head.is_empty() {
                     true => Box::new(Ended(EndReason::Eof)),
@@ -102,12 +104,10 @@ impl Connection {
                     ),
                 });
             }
-            let taken = head.len();
-            head.extend_from_slice(&ahead[..seen]);
             let (len, client) = match Head::parse(&head) {
                 // All that was seen belongs to the head.
                 Head::Incomplete => {
-                    self.take(&mut ahead, seen)?;
+                    self.take(&mut head[taken..])?;
                     continue;
                 }
                 Head::Invalid(cause) => {
@@ -118,7 +118,7 @@ impl Connection {
                 Head::Local { len } => (len, None),
                 Head::Peer { len, source, .. } => (len, Some(source)),
             };
-            self.take(&mut ahead, len - taken)?;
+            self.take(&mut head[taken..len])?;
             return Ok(client);
         }
     }
@@ -144,19 +144,19 @@ impl Connection {
         }
     }
 
-    /// Takes so many bytes from the kernel, which has them, into `buf`, which has room for them.
-    fn take(&self, buf: &mut [u8], bytes: usize) -> Result<(), BoxError> {
-        let mut left = bytes;
-        while left > 0 {
-            match recv(&self.state.socket, &mut buf[..left], RecvFlags::empty()) {
+    /// Takes what was seen from the kernel, into the same place.
+    fn take(&self, seen: &mut [u8]) -> Result<(), BoxError> {
+        let mut taken = 0;
+        while taken < seen.len() {
+            match recv(&self.state.socket, &mut seen[taken..], RecvFlags::empty()) {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(Box::new(std::io::Error::from(error))),
                 // The bytes were there, and nobody else reads.
                 Ok((_, 0)) => break,
-                Ok((_, now)) => left -= now,
+                Ok((_, more)) => taken += more,
             }
         }
-        self.use_allowance(bytes);
+        self.use_allowance(seen.len());
         Ok(())
     }
 
