@@ -72,6 +72,8 @@ impl Connection {
         opened
     }
 
+    /// Inlined, its frame would lie below that of every handler, and pin a page of each stack.
+    #[inline(never)]
     fn open_with(&self, expects_proxy: bool, tls: Option<&Tls>) -> Result<(), BoxError> {
         if expects_proxy {
             let client = self.read_proxy_head()?;
