@@ -150,11 +150,12 @@ impl Listener {
         self
     }
 
-    /// The most connections of this listener that are served at once, 1 to
-    /// [`Config::max_connections`], within which they count. Of these the server keeps none for the
-    /// listener: set a limit for each of the others to leave it some. While as many are served, the
-    /// listener is not accepting (`max_connections`), and what new clients meet there is
-    /// [`Config::on_overload`]. Default: no limit but the common one.
+    /// The most connections of this listener that are served at once, within
+    /// [`Config::max_connections`]: 1 to that. A limit and no reservation: what keeps connections
+    /// free for this listener are the limits of the others. At its limit the listener is not
+    /// accepting ([`NotAcceptingReason::MaxConnections`](crate::NotAcceptingReason)), new clients
+    /// meet [`Config::on_overload`] there, and the other listeners go on. A connection counts until
+    /// its thread may serve another or was joined. Default: no limit but the common one.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.settings.max_connections = Some(connections);
         self
