@@ -305,8 +305,9 @@ max_connections = 1
     let first = format!(
         ": lines from plain at {plain}, octet-counted from devices at {devices} to stdout\n"
     );
-    let text = child.stderr_text();
-    assert!(text.contains(&first), "{text}");
+    wait_until("the banner", DEADLINE, || {
+        child.stderr_text().contains(&first)
+    });
 
     let mut served = client::connect(devices);
     served.write_all(b"5 large4 LF\n\n").unwrap();

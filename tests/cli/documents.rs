@@ -18,6 +18,7 @@ fn documents() -> Vec<PathBuf> {
 /// The arguments of each command for the program that a document shows in a block: typed in a
 /// shell, or in the unit of a service.
 fn commands(document: &str) -> Vec<Vec<String>> {
+    let document = document.replace(" \\\n", " ");
     // Every other piece is in a block.
     let blocks = document.split("```").skip(1).step_by(2);
     let typed = blocks.filter(|block| block.starts_with("sh\n") || block.starts_with("ini\n"));
@@ -28,7 +29,7 @@ fn commands(document: &str) -> Vec<Vec<String>> {
             let (program, arguments) = line.split_once(' ')?;
             let program = program.strip_prefix("ExecStart=").unwrap_or(program);
             let is_ours = Path::new(program).file_name()? == "drainline";
-            is_ours.then(|| arguments.split(' ').map(str::to_owned).collect())
+            is_ours.then(|| arguments.split_whitespace().map(str::to_owned).collect())
         })
         .collect()
 }
@@ -76,7 +77,13 @@ fn every_command_that_the_documents_show_is_taken() {
                 }
             }
             let exit = Drainline::with(&arguments).bare().spawn().wait();
-            assert_eq!(exit.code, Some(0), "{}: {arguments:?}", path.display());
+            // A certificate of the reader's is all that is missing.
+            let has_files = !arguments.iter().any(|argument| argument.ends_with(".pem"));
+            let is_taken = match has_files {
+                true => exit.code == Some(0),
+                false => exit.code == Some(1) && exit.stderr.contains(".pem: No such file"),
+            };
+            assert!(is_taken, "{}: {arguments:?}: {exit}", path.display());
             seen += 1;
         }
     }
