@@ -16,7 +16,7 @@ use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, wait_for, wait_until};
 use drainline::ingest::{Batches, Sink, SinkError};
 use drainline::policy::Activity;
-use drainline::{Address, EndReason, Listener, Peer};
+use drainline::{Address, EndReason, Listener, Peer, Peers, RejectReason};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 /// This process, as a peer.
@@ -60,8 +60,8 @@ fn what_many_clients_send_in_pieces_arrives_once_and_both_ledgers_close() {
 
 #[test]
 fn a_peer_is_its_process_and_user_for_handlers_and_batches_and_in_the_list_of_connections() {
-    struct Peers(std::sync::mpsc::Sender<(Peer, String)>);
-    impl Sink for Peers {
+    struct Told(std::sync::mpsc::Sender<(Peer, String)>);
+    impl Sink for Told {
         fn name(&self) -> String {
             "peers".to_owned()
         }
@@ -80,7 +80,7 @@ fn a_peer_is_its_process_and_user_for_handlers_and_batches_and_in_the_list_of_co
     let server = small::ingest()
         .listener(Listener::unix(&place.path))
         .listen("127.0.0.1:0".parse().unwrap())
-        .start(Peers(tell))
+        .start(Told(tell))
         .unwrap();
     let address = Address::Unix(place.path.clone());
     assert_eq!(server.addresses()[0], address);
@@ -207,4 +207,69 @@ fn descriptors_that_a_peer_sends_are_not_kept() {
     wait_open(&server, 1);
     drop(client);
     drained(server);
+}
+
+#[test]
+fn a_list_by_user_lets_in_its_users_alone() {
+    let own = rustix::process::geteuid().as_raw();
+    for (list, is_allowed) in [
+        (vec![Peers::Uid(own)], true),
+        (vec![Peers::Uid(own + 1), "127.0.0.0/8".parse().unwrap()], false),
+    ] {
+        let place = Place::new();
+        let server = small::server()
+            .listener(Listener::unix(&place.path).allow(list))
+            .start_each(echo, |_| Ok(()))
+            .unwrap();
+        let mut client = unix::connect(&place.path);
+        match is_allowed {
+            true => {
+                client.write_all(b".").unwrap();
+                client.read_exact(&mut [0]).unwrap();
+            }
+            false => assert_eq!(unix::read_to_end(&mut client).1, Closed::Clean),
+        }
+        drop(client);
+        let stats = drained(server).stats;
+        assert_closes(&stats);
+        let rejected = stats.rejected.get(RejectReason::NotAllowed);
+        assert_eq!((stats.accepted, rejected), (u64::from(is_allowed), u64::from(!is_allowed)));
+    }
+}
+
+/// A balancer on this machine, such as HAProxy with `server local unix@/run/a.sock send-proxy`.
+#[test]
+fn behind_a_balancer_on_a_unix_socket_the_peer_is_the_client_that_it_names() {
+    let place = Place::new();
+    let own = Peers::Uid(rustix::process::geteuid().as_raw());
+    let mut config = small::config();
+    config.max_connections_per_ip = Some(1);
+    let server = small::server::<Vec<u8>>()
+        .config(config)
+        .listener(Listener::unix(&place.path).proxy_from([own]))
+        .start_each(
+            |conn, _| {
+                writeln!(&*conn, "{}", conn.peer())?;
+                Ok(std::io::copy(&mut &*conn, &mut std::io::sink()).map(drop)?)
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let mut behind = || {
+        let mut client = unix::connect(&place.path);
+        client
+            .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 514\r\n")
+            .unwrap();
+        client
+    };
+    let mut first = behind();
+    let mut answer = [0; 15];
+    first.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"192.0.2.7:4711\n");
+    // Its address has its share, which a peer of a Unix socket has not.
+    let mut second = behind();
+    assert_eq!(unix::read_to_end(&mut second).0, b"");
+    drop(first);
+    let stats = drained(server).stats;
+    assert_eq!(stats.ended.get(EndReason::PerAddress), 1);
 }

@@ -344,7 +344,7 @@ fn connections() -> Vec<Flag<Settings>> {
             group: GROUP,
             purpose: "most connections of one peer",
             help: "Serves at most this many connections of one peer at once: of one IPv4 address, or of \
-                   one IPv6 /64 network. Further ones are accepted and closed. Clients behind one load \
+                   one IPv6 /64 network, but for peers of Unix sockets. Further ones are accepted and closed. Clients behind one load \
                    balancer or NAT count as one peer, unless --per-ip-exempt names its address, or the \
                    balancer names its clients (--proxy-from).",
             takes: field!(

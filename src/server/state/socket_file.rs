@@ -264,7 +264,7 @@ fn cannot_lock(path: &Path, error: Errno) -> io::Error {
             let text = format!("another process holds the lock on {}", path.display());
             io::Error::new(io::ErrorKind::AddrInUse, text)
         }
-        _ => because(&format!("cannot create {}", path.display()), error),
+        _ => because(&format!("cannot lock {}", path.display()), error),
     }
 }
 
