@@ -196,3 +196,32 @@ fn a_server_that_is_dropped_closes_at_once_and_leaves_no_file() {
     assert_eq!(unix::read_to_end(&mut client).1, Closed::Clean);
     assert_eq!(place.names(), [""; 0]);
 }
+
+/// FIONREAD counts an urgent byte that is out of the stream; a drain must not wait for it.
+#[test]
+fn a_drain_ends_although_the_kernel_counts_a_byte_that_no_read_brings() {
+    let place = Place::new();
+    let (release, gate) = channel();
+    let server = small::server()
+        .listener(Listener::unix(&place.path))
+        .start_each(
+            held(gate, |conn, out| {
+                socket2::SockRef::from(&*conn).set_out_of_band_inline(false)?;
+                lines(conn, out)
+            }),
+            |_: String| Ok(()),
+        )
+        .unwrap();
+    let mut client = unix::connect(&place.path);
+    client.write_all(b"one\n").unwrap();
+    socket2::SockRef::from(&client)
+        .send_out_of_band(b"!")
+        .unwrap();
+    client.write_all(b"two\n").unwrap();
+    wait_open(&server, 1);
+    server.drain(LONG);
+    release.send(()).unwrap();
+    let report = drained(server);
+    assert_eq!(report.stats.delivered, 2);
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), 1);
+}

@@ -214,7 +214,10 @@ fn a_list_by_user_lets_in_its_users_alone() {
     let own = rustix::process::geteuid().as_raw();
     for (list, is_allowed) in [
         (vec![Peers::Uid(own)], true),
-        (vec![Peers::Uid(own + 1), "127.0.0.0/8".parse().unwrap()], false),
+        (
+            vec![Peers::Uid(own + 1), "127.0.0.0/8".parse().unwrap()],
+            false,
+        ),
     ] {
         let place = Place::new();
         let server = small::server()
@@ -233,7 +236,10 @@ fn a_list_by_user_lets_in_its_users_alone() {
         let stats = drained(server).stats;
         assert_closes(&stats);
         let rejected = stats.rejected.get(RejectReason::NotAllowed);
-        assert_eq!((stats.accepted, rejected), (u64::from(is_allowed), u64::from(!is_allowed)));
+        assert_eq!(
+            (stats.accepted, rejected),
+            (u64::from(is_allowed), u64::from(!is_allowed))
+        );
     }
 }
 
