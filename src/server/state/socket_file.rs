@@ -290,15 +290,21 @@ mod tests {
         FileId::of(&fs::symlink_metadata(path).unwrap())
     }
 
+    const STARTS: usize = 6;
+
     #[test]
     fn only_one_of_many_starts_takes_a_stale_socket_over_and_it_answers() {
-        for _ in 0..20 {
+        let at_once = std::sync::Barrier::new(STARTS);
+        for _ in 0..200 {
             let folder = tempfile::tempdir().unwrap();
             let path = socket_in(&folder);
             stale(&path);
             let starts: Vec<_> = std::thread::scope(|scope| {
-                let start = || SocketFile::listen(&path, ACCESS, 128);
-                let starts: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
+                let start = || {
+                    at_once.wait();
+                    SocketFile::listen(&path, ACCESS, 128)
+                };
+                let starts: Vec<_> = (0..STARTS).map(|_| scope.spawn(start)).collect();
                 starts
                     .into_iter()
                     .map(|start| start.join().unwrap())
