@@ -159,8 +159,8 @@ pub struct Config {
     /// allowed is an error at start.
     pub max_connections: Option<usize>,
     /// Connections served at once for one peer address: 1 or more. An IPv4-mapped address counts as
-    /// IPv4, an IPv6 address by its /64. Clients above this number are accepted and closed. Peers of
-    /// a Unix socket have no address and are not counted. Default: off.
+    /// IPv4, an IPv6 address by its /64. Clients above this number are accepted and closed. Peers
+    /// of a Unix socket have no address and are not counted. Default: off.
     pub max_connections_per_ip: Option<usize>,
     /// Networks that `max_connections_per_ip` does not count: balancers, NAT. Default: none.
     pub per_ip_exempt: Vec<IpNet>,
