@@ -261,7 +261,7 @@ fn behind_a_balancer_on_a_unix_socket_the_peer_is_the_client_that_it_names() {
             |_| Ok(()),
         )
         .unwrap();
-    let mut behind = || {
+    let behind = || {
         let mut client = unix::connect(&place.path);
         client
             .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 514\r\n")
