@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::certificates::Certificates;
 use crate::common::child::Drainline;
 
 /// The README and the long texts.
@@ -22,8 +23,10 @@ fn commands(document: &str) -> Vec<Vec<String>> {
     // Every other piece is in a block.
     let blocks = document.split("```").skip(1).step_by(2);
     let typed = blocks.filter(|block| block.starts_with("sh\n") || block.starts_with("ini\n"));
+    // A command may go over several lines.
+    let typed: String = typed.collect::<String>().replace("\\\n    ", "");
     typed
-        .flat_map(str::lines)
+        .lines()
         .filter_map(|line| {
             let line = line.split(" > ").next()?.trim_end_matches(" &");
             let (program, arguments) = line.split_once(' ')?;
@@ -66,14 +69,27 @@ fn every_configuration_file_that_the_documents_show_is_taken() {
 fn every_command_that_the_documents_show_is_taken() {
     let directory = tempfile::tempdir().unwrap();
     let file = format!("file:{}", directory.path().join("messages").display());
+    let certificates = Certificates::new();
+    let [_, _, _, certificate, _, key] = certificates.listening("");
+    let authority = certificates.authority();
     let mut seen = 0;
     for path in documents() {
         for mut arguments in commands(&fs::read_to_string(&path).unwrap()) {
+            let is_over_tls = arguments
+                .iter()
+                .any(|argument| argument.starts_with("tls://"));
+            if is_over_tls && !cfg!(feature = "tls") {
+                continue;
+            }
             let is_server = arguments[0].starts_with("--");
             arguments.push(if is_server { "--check" } else { "--help" }.to_owned());
             for argument in &mut arguments {
-                if argument.starts_with("file:") {
-                    argument.clone_from(&file);
+                match argument.as_str() {
+                    "server.pem" => argument.clone_from(&certificate),
+                    "server.key" => argument.clone_from(&key),
+                    "clients-ca.pem" => argument.clone_from(&authority),
+                    text if text.starts_with("file:") => argument.clone_from(&file),
+                    _ => {}
                 }
             }
             let exit = Drainline::with(&arguments).bare().spawn().wait();
