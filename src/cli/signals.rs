@@ -204,12 +204,14 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
         let logger = hands.server.logger();
         logger.log_limited(reason, Level::Info, || text.to_owned());
     };
-    let mut has_done = false;
     #[cfg(feature = "tls")]
-    if hands.has_tls {
+    let has_tls = hands.has_tls;
+    #[cfg(not(feature = "tls"))]
+    let has_tls = false;
+    #[cfg(feature = "tls")]
+    if has_tls {
         // The log says what became of each.
         hands.server.reload_tls();
-        has_done = true;
     }
     if hands.has_file {
         say("SIGHUP", "SIGHUP: reopening the file of the sink");
@@ -223,7 +225,7 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
             drain(hands);
         }
         return;
-    } else if !has_done {
+    } else if !has_tls {
         say("SIGHUP", "SIGHUP: there is no file to reopen");
     }
     if let Some((path, stamp)) = &hands.config
