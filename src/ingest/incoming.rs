@@ -4,7 +4,8 @@ use std::io::{self, Read};
 
 use super::batch::buffer::{Buffer, MAPPED_FROM};
 use super::batch::pool::Pool;
-use super::framing::{Decoder, Unfinished, protocol_of};
+use super::framing::{Decoder, Protocol, Unfinished, protocol_of};
+use super::stream_end::log_opening;
 use crate::server::Connection;
 
 /// A first read into this much stack costs neither a page nor a system call more, and an idle
@@ -41,7 +42,7 @@ enum Opening {
     Awaited,
     Messages,
     /// The first bytes look like this protocol.
-    LooksLike(&'static str),
+    LooksLike(Protocol),
 }
 
 impl Incoming {
@@ -81,7 +82,11 @@ impl Incoming {
             "no buffer is larger than the limits count"
         );
         if read > 0 && matches!(self.opening, Opening::Awaited) {
-            self.opening = protocol_of(self.rest()).map_or(Opening::Messages, Opening::LooksLike);
+            self.opening = Opening::Messages;
+            if let Some(protocol) = protocol_of(self.rest()) {
+                self.opening = Opening::LooksLike(protocol);
+                log_opening(connection, protocol, self.rest());
+            }
         }
         Ok(read)
     }
@@ -101,7 +106,7 @@ impl Incoming {
     /// chance.
     pub(super) fn looks_like(&self) -> Option<&'static str> {
         match self.opening {
-            Opening::LooksLike(what) => Some(what),
+            Opening::LooksLike(protocol) => Some(protocol.words()),
             Opening::Awaited | Opening::Messages => None,
         }
     }

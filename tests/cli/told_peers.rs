@@ -165,8 +165,16 @@ fn what_a_peer_speaks_instead_is_told_and_nothing_that_it_did_not_send() {
     let hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
     let cases: [(&str, &[u8], &str); 5] = [
         ("octet-counted", b"x", "but \"x\""),
-        ("octet-counted", hello, "looks like a TLS handshake"),
-        ("length-prefixed", hello, "looks like a TLS handshake"),
+        (
+            "octet-counted",
+            hello,
+            r#", but "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", which looks like a TLS handshake"#,
+        ),
+        (
+            "length-prefixed",
+            hello,
+            r#"it begins "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", which looks like a TLS handshake"#,
+        ),
         (
             "octet-counted",
             b"GET / HTTP/1.1\r\n\r\n",
@@ -175,7 +183,7 @@ fn what_a_peer_speaks_instead_is_told_and_nothing_that_it_did_not_send() {
         (
             "octet-counted",
             b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n",
-            "looks like a PROXY protocol header",
+            r#", but "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n", which looks like a PROXY protocol header"#,
         ),
     ];
     for (framing, sends, says) in cases {
@@ -221,6 +229,60 @@ fn what_a_peer_speaks_instead_is_told_and_nothing_that_it_did_not_send() {
     the_line(&exit, says);
 }
 
+#[test]
+fn who_came_to_the_wrong_listener_is_told_even_where_the_framing_finds_no_fault() {
+    let cases: [(&[u8], &str, &str); 3] = [
+        (
+            b"\x16\x03\x01\x02\0\x01\n\0",
+            "which looks like a TLS handshake (tls://?), and",
+            "TLS",
+        ),
+        (
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n\0",
+            "which looks like a PROXY protocol header (proxy_from?), and",
+            "PROXY",
+        ),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0",
+            "which looks like a PROXY protocol header (proxy_from?), and",
+            "PROXY",
+        ),
+    ];
+    for framing in ["lines", "nul", "octet-counted", "syslog", "length-prefixed"] {
+        for (sends, says, reason) in cases {
+            let mut child = Drainline::start(&["--framing", framing]);
+            let mut clients = client::connect_many(child.addr(), MANY);
+            let peers = names(&clients);
+            for client in &mut clients {
+                client.write_all(sends).unwrap();
+            }
+            for client in clients {
+                client::half_close(client);
+            }
+            let exit = child.terminate();
+            exit.assert_closes();
+            // It is no more than a word: what is delivered is as it was.
+            assert!(
+                exit.u64("received") > 0 || !["lines", "nul"].contains(&framing),
+                "{exit}"
+            );
+            let reason = format!("{reason} where messages are expected");
+            assert_one_named(&exit, &peers, says, &reason);
+        }
+    }
+}
+
+#[test]
+fn lines_that_begin_like_a_request_are_lines() {
+    let mut child = Drainline::start(&["--framing", "lines"]);
+    let mut client = child.connect();
+    client.write_all(b"GET /index.html 200\n").unwrap();
+    client::half_close(client);
+    let exit = child.terminate();
+    assert_eq!(exit.u64("delivered"), 1);
+    assert!(!exit.stderr.contains("HTTP"), "{exit}");
+}
+
 /// The beginning of a message in each framing, and what is said of it.
 const BEGINNINGS: &[(&str, &[u8], &str)] = &[
     ("lines", b"h", r#"1 byte: no LF in 1 byte; it begins "h""#),
@@ -237,7 +299,7 @@ const BEGINNINGS: &[(&str, &[u8], &str)] = &[
     (
         "lines",
         b"\x16\x03\x01\x02",
-        r#"4 bytes: no LF in 4 bytes; it begins "\x16\x03\x01\x02", which looks like a TLS handshake"#,
+        r#"4 bytes: no LF in 4 bytes; it begins "\x16\x03\x01\x02", which looks like a TLS handshake (tls://?)"#,
     ),
     (
         "nul",

@@ -28,6 +28,6 @@ pub use decoder::Decoder;
 pub use event::{End, Event, Take};
 pub(super) use input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE, Oversize, check_max_message};
 pub(super) use output::OutputFraming;
-pub(super) use seen::{Seen, protocol_of};
+pub(super) use seen::{Protocol, Seen, protocol_of};
 pub(super) use unfinished::Unfinished;
 pub(super) use violation::Violation;

@@ -38,7 +38,7 @@ impl Seen {
         Seen {
             bytes,
             len,
-            looks_like: protocol_of(message),
+            looks_like: protocol_of(message).map(Protocol::words),
         }
     }
 
@@ -73,9 +73,28 @@ impl fmt::Debug for Seen {
     }
 }
 
+/// Another protocol than messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ingest) enum Protocol {
+    Tls,
+    Proxy,
+    Http,
+}
+
+impl Protocol {
+    /// What is said of bytes that look like it, with the setting that would serve it.
+    pub(in crate::ingest) fn words(self) -> &'static str {
+        match self {
+            Protocol::Tls => "looks like a TLS handshake (tls://?)",
+            Protocol::Proxy => "looks like a PROXY protocol header (proxy_from?)",
+            Protocol::Http => "looks like an HTTP request",
+        }
+    }
+}
+
 /// What the first bytes of a stream or of a message look like, where that is another protocol than
 /// messages.
-pub(in crate::ingest) fn protocol_of(message: &[u8]) -> Option<&'static str> {
+pub(in crate::ingest) fn protocol_of(message: &[u8]) -> Option<Protocol> {
     const METHODS: [&[u8]; 10] = [
         b"GET ",
         b"HEAD ",
@@ -90,11 +109,9 @@ pub(in crate::ingest) fn protocol_of(message: &[u8]) -> Option<&'static str> {
     ];
     let begins = |with: &[u8]| message.starts_with(with);
     Some(match message {
-        [0x16, 3, 0..=4, ..] => "looks like a TLS handshake",
-        _ if METHODS.into_iter().any(begins) => "looks like an HTTP request",
-        _ if begins(b"PROXY ") || begins(b"\r\n\r\n\0\r\nQUIT\n") => {
-            "looks like a PROXY protocol header (proxy_from?)"
-        }
+        [0x16, 3, 0..=4, ..] => Protocol::Tls,
+        _ if METHODS.into_iter().any(begins) => Protocol::Http,
+        _ if begins(b"PROXY ") || begins(b"\r\n\r\n\0\r\nQUIT\n") => Protocol::Proxy,
         _ => return None,
     })
 }
