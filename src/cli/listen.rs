@@ -12,17 +12,21 @@ use super::kinds::cases;
 use super::kinds::{Kind, NotAccepted, or};
 use super::values;
 
-/// Where a listener listens.
+/// Where a listener listens, and whether it speaks TLS there, which nothing else says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ListenUrl {
+pub(crate) struct ListenUrl {
+    pub(crate) socket: SocketSpec,
+    pub(crate) speaks_tls: bool,
+}
+
+/// The socket that a listener listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SocketSpec {
     /// `tcp://ADDRESS`, or an address alone.
     Tcp(SocketAddr),
-    /// `tls://ADDRESS`: over TLS.
-    #[cfg(feature = "tls")]
-    Tls(SocketAddr),
-    /// `unix:PATH`: on a Unix socket.
+    /// `unix:PATH`.
     Unix(PathBuf),
-    /// `systemd:NAME`: on the sockets of this name that a service manager passes, or on all that it
+    /// `systemd:NAME`: the sockets of this name that a service manager passes, or all that it
     /// passes where the name is empty.
     Systemd(String),
 }
@@ -30,31 +34,50 @@ pub(crate) enum ListenUrl {
 impl ListenUrl {
     /// The address of a listener that has one.
     pub(crate) fn address(&self) -> Option<Address> {
-        match self {
-            ListenUrl::Tcp(address) => Some(Address::Tcp(*address)),
-            #[cfg(feature = "tls")]
-            ListenUrl::Tls(address) => Some(Address::Tcp(*address)),
-            ListenUrl::Unix(path) => Some(Address::Unix(path.clone())),
-            ListenUrl::Systemd(_) => None,
+        match &self.socket {
+            SocketSpec::Tcp(address) => Some(Address::Tcp(*address)),
+            SocketSpec::Unix(path) => Some(Address::Unix(path.clone())),
+            SocketSpec::Systemd(_) => None,
+        }
+    }
+
+    /// The same place with TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn over_tls(&self) -> ListenUrl {
+        ListenUrl {
+            speaks_tls: true,
+            ..self.clone()
         }
     }
 }
 
 impl From<SocketAddr> for ListenUrl {
     fn from(address: SocketAddr) -> Self {
-        ListenUrl::Tcp(address)
+        ListenUrl {
+            socket: SocketSpec::Tcp(address),
+            speaks_tls: false,
+        }
     }
 }
 
 /// In the shortest form that reads back.
 impl Display for ListenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.speaks_tls, &self.socket) {
+            (false, _) => "",
+            (true, SocketSpec::Tcp(_)) => "tls://",
+            (true, SocketSpec::Unix(_) | SocketSpec::Systemd(_)) => "tls+",
+        })?;
+        self.socket.fmt(f)
+    }
+}
+
+impl Display for SocketSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ListenUrl::Tcp(address) => address.fmt(f),
-            #[cfg(feature = "tls")]
-            ListenUrl::Tls(address) => write!(f, "{TLS}{address}"),
-            ListenUrl::Unix(path) => write!(f, "{UNIX}{}", path.display()),
-            ListenUrl::Systemd(name) => write!(f, "{SYSTEMD}{name}"),
+            SocketSpec::Tcp(address) => address.fmt(f),
+            SocketSpec::Unix(path) => write!(f, "unix:{}", path.display()),
+            SocketSpec::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -65,37 +88,54 @@ struct Scheme {
     prefix: &'static str,
     /// What follows, in a word.
     rest: &'static str,
-    read: fn(&str) -> Result<ListenUrl, NotAccepted>,
+    read: fn(&str) -> Result<SocketSpec, NotAccepted>,
+    speaks_tls: bool,
 }
 
+const fn plain(
+    prefix: &'static str,
+    rest: &'static str,
+    read: fn(&str) -> Result<SocketSpec, NotAccepted>,
+) -> Scheme {
+    Scheme {
+        prefix,
+        rest,
+        read,
+        speaks_tls: false,
+    }
+}
+
+#[cfg(feature = "tls")]
+const fn over_tls(prefix: &'static str, plain: Scheme) -> Scheme {
+    Scheme {
+        prefix,
+        speaks_tls: true,
+        ..plain
+    }
+}
+
+const TCP: Scheme = plain("tcp://", "ADDRESS", |rest| {
+    values::Address.read(rest).map(SocketSpec::Tcp)
+});
+const UNIX: Scheme = plain("unix:", "PATH", |rest| {
+    socket_path(rest).map(SocketSpec::Unix)
+});
+const SYSTEMD: Scheme = plain("systemd:", "NAME", |rest| {
+    descriptor_name(rest).map(SocketSpec::Systemd)
+});
+
 const SCHEMES: &[Scheme] = &[
-    Scheme {
-        prefix: "tcp://",
-        rest: "ADDRESS",
-        read: |rest| values::Address.read(rest).map(ListenUrl::Tcp),
-    },
-    Scheme {
-        prefix: UNIX,
-        rest: "PATH",
-        read: |rest| socket_path(rest).map(ListenUrl::Unix),
-    },
+    TCP,
+    UNIX,
+    SYSTEMD,
     #[cfg(feature = "tls")]
-    Scheme {
-        prefix: TLS,
-        rest: "ADDRESS",
-        read: |rest| values::Address.read(rest).map(ListenUrl::Tls),
-    },
-    Scheme {
-        prefix: SYSTEMD,
-        rest: "NAME",
-        read: |rest| descriptor_name(rest).map(ListenUrl::Systemd),
-    },
+    over_tls("tls://", TCP),
+    #[cfg(feature = "tls")]
+    over_tls("tls+unix:", UNIX),
+    #[cfg(feature = "tls")]
+    over_tls("tls+systemd:", SYSTEMD),
 ];
 
-const UNIX: &str = "unix:";
-#[cfg(feature = "tls")]
-const TLS: &str = "tls://";
-const SYSTEMD: &str = "systemd:";
 /// The longest name that a socket unit can give its sockets (FileDescriptorName=).
 const MAX_DESCRIPTOR_NAME: usize = 255;
 
@@ -138,13 +178,16 @@ impl Kind for Url {
         let mut schemes = SCHEMES.iter();
         let found = schemes.find_map(|scheme| Some((scheme, typed.strip_prefix(scheme.prefix)?)));
         match (found, typed.split_once(":/")) {
-            (Some((scheme, rest)), _) => (scheme.read)(rest),
+            (Some((scheme, rest)), _) => Ok(ListenUrl {
+                socket: (scheme.read)(rest)?,
+                speaks_tls: scheme.speaks_tls,
+            }),
             // A port has no slash.
             (None, Some((scheme, _))) => {
                 let why = format!("there is no {scheme}:");
                 Err(NotAccepted::because(why))
             }
-            (None, None) => values::Address.read(typed).map(ListenUrl::Tcp),
+            (None, None) => values::Address.read(typed).map(ListenUrl::from),
         }
     }
 
@@ -195,6 +238,10 @@ impl Kind for Url {
                 "tcp://",
                 "udp://127.0.0.1:5140",
                 "tls://",
+                "tls+unix:",
+                "tls+unix://run/a.sock",
+                "tls+systemd:a:b",
+                "tls:127.0.0.1:5140",
                 "TCP://127.0.0.1:5140",
                 "http:/x",
             ],
@@ -225,6 +272,23 @@ mod tests {
         let long = Url.read(&format!("unix:/{}", "x".repeat(107))).err();
         let why = "the path has 108 bytes, and may have 107";
         assert_eq!(long, Some(NotAccepted::because(why)));
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn each_socket_is_had_with_tls_and_reads_back() {
+        for (typed, plain) in [
+            ("tls://127.0.0.1:6514", "127.0.0.1:6514"),
+            ("tls+unix:/run/a.sock", "unix:/run/a.sock"),
+            ("tls+systemd:syslog", "systemd:syslog"),
+            ("tls+systemd:", "systemd:"),
+        ] {
+            let url = Url.read(typed).expect("accepted");
+            assert_eq!(url.to_string(), typed);
+            let plain = Url.read(plain).expect("accepted");
+            assert!(url.speaks_tls && !plain.speaks_tls, "{typed}");
+            assert_eq!(plain.over_tls(), url);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::addresses::{self, Bindable};
-use super::listen::ListenUrl;
+use super::listen::SocketSpec;
 use super::settings::{Given, Named, Settings};
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
@@ -156,7 +156,8 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         SinkSpec::Null | SinkSpec::Stdout => PIPE_OF_SIGNALS,
     };
     let listeners = settings.all_listeners().into_iter();
-    let passed = listeners.filter(|listener| matches!(listener.address, ListenUrl::Systemd(_)));
+    let passed =
+        listeners.filter(|listener| matches!(listener.address.socket, SocketSpec::Systemd(_)));
     let manager = if Manager::is_there() {
         systemd::DESCRIPTORS
     } else {

@@ -3,9 +3,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 
 use crate::authority::{Authority, Client, Pair, VERSIONS, config};
@@ -178,7 +182,7 @@ fn what_is_wrong_is_said_in_one_line_with_the_code_of_its_kind() {
     files.refused(
         &with(&[&good[..], &["--tls-client-auth", "optional"]].concat()),
         78,
-        "without a client CA",
+        "expected a client CA for tls://127.0.0.1:0, by --tls-client-ca",
     );
     files.refused(
         &with(&[&good[..], &["--tls-client-ca", "FILE:empty.pem"]].concat()),
@@ -239,5 +243,58 @@ fn a_table_has_certificates_of_its_own_and_the_rest_is_the_servers() {
     }
     client::connect(*plain).write_all(b"plainly\n").unwrap();
     wait_until("three lines", DEADLINE, || child.stdout_len() == 9 + 9 + 8);
+    child.terminate().assert_code(0);
+}
+
+/// A table without certificates of clients beside those with the common client CA, and a Unix
+/// socket that speaks TLS.
+#[test]
+fn a_table_switches_the_common_client_ca_off_and_a_unix_socket_speaks_tls() {
+    let files = Files::new();
+    let path = |name: &str| files.path(name).display().to_string();
+    let text = format!(
+        "tls_cert = {:?}\ntls_key = {:?}\ntls_client_ca = {:?}\ntls_client_names = [\"web1.example\"]\n\
+         [[listener]]\naddress = \"tls://127.0.0.1:0\"\n\
+         [[listener]]\naddress = \"tls://127.0.0.1:0\"\ntls_client_ca = \"off\"\n\
+         [[listener]]\naddress = \"tls+unix:{}\"\ntls_client_ca = \"off\"\n",
+        path("server.pem"),
+        path("server.key"),
+        path("ca.pem"),
+        path("tls.sock"),
+    );
+    fs::write(files.path("drainline.toml"), text).unwrap();
+    let port_file = path("ports");
+    let config_file = path("drainline.toml");
+    let args = [
+        "--config",
+        &config_file,
+        "--port-file",
+        &port_file,
+        "--report",
+        "json",
+    ];
+    let mut child = Drainline::with(&args).bare().spawn();
+    wait_until("a port file", DEADLINE, || {
+        fs::read_to_string(&port_file).is_ok()
+    });
+    let ports = fs::read_to_string(&port_file).unwrap();
+    let addrs: Vec<SocketAddr> = ports.lines().filter_map(|it| it.parse().ok()).collect();
+    let [asks, open] = addrs[..] else {
+        panic!("{ports}");
+    };
+    let nobody = config(&files.servers, None, &VERSIONS);
+    assert!(!Client::new(asks, &nobody).rest().1.is_empty());
+    let mut client = Client::connect(open, &nobody);
+    client.send(b"from anybody\n");
+    client.close();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut session = ClientConnection::new(nobody, name).unwrap();
+    let mut socket = UnixStream::connect(files.path("tls.sock")).unwrap();
+    let mut stream = rustls::Stream::new(&mut session, &mut socket);
+    stream.write_all(b"over a Unix socket\n").unwrap();
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    let both = b"from anybody\nover a Unix socket\n".len() as u64;
+    wait_until("both lines", DEADLINE, || child.stdout_len() == both);
     child.terminate().assert_code(0);
 }

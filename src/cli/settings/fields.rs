@@ -15,7 +15,7 @@ use super::origin::{Named, Origins};
 use super::tls::TlsSettings;
 use crate::cli::document::Stamp;
 use crate::cli::flag::Flag;
-use crate::cli::listen::ListenUrl;
+use crate::cli::listen::{ListenUrl, SocketSpec};
 use crate::cli::systemd::Passed;
 use crate::cli::usage::UsageError;
 use crate::cli::values::{ReportFormat, SinkSpec, UnixOwner};
@@ -116,7 +116,7 @@ impl Settings {
     pub(super) fn builder_without_files(&self) -> IngestBuilder {
         let listeners = self.all_listeners().into_iter();
         listeners.fold(self.without_listeners(), |builder, settings| {
-            let listener = self.listener_on(&settings.address);
+            let listener = self.listener_on(&settings.address.socket);
             builder.listener(settings.of(listener, settings.name.as_deref()))
         })
     }
@@ -129,7 +129,7 @@ impl Settings {
     pub(crate) fn builder(&self) -> Result<IngestBuilder, UsageError> {
         let mut builder = self.without_listeners();
         for settings in self.all_listeners() {
-            let listener = self.listener_on(&settings.address);
+            let listener = self.listener_on(&settings.address.socket);
             let listener = self.with_files(listener, &settings)?;
             builder = builder.listener(settings.of(listener, settings.name.as_deref()));
         }
@@ -154,13 +154,11 @@ impl Settings {
     }
 
     /// A listener, in place of one that is passed an address of any kind.
-    fn listener_on(&self, address: &ListenUrl) -> Listener {
-        match address {
-            ListenUrl::Tcp(address) => Listener::on(*address),
-            #[cfg(feature = "tls")]
-            ListenUrl::Tls(address) => Listener::on(*address),
-            ListenUrl::Unix(path) => self.unix(path),
-            ListenUrl::Systemd(_) => Listener::on((Ipv4Addr::LOCALHOST, 0).into()),
+    fn listener_on(&self, socket: &SocketSpec) -> Listener {
+        match socket {
+            SocketSpec::Tcp(address) => Listener::on(*address),
+            SocketSpec::Unix(path) => self.unix(path),
+            SocketSpec::Systemd(_) => Listener::on((Ipv4Addr::LOCALHOST, 0).into()),
         }
     }
 
@@ -176,11 +174,11 @@ impl Settings {
         let mut builder = self.without_listeners();
         let mut given = Vec::new();
         for settings in self.all_listeners() {
-            let listeners = match &settings.address {
-                ListenUrl::Systemd(name) => {
+            let listeners = match &settings.address.socket {
+                SocketSpec::Systemd(name) => {
                     passed.listeners(name, &self.named_address(&settings))?
                 }
-                address => vec![self.listener_on(address)],
+                socket => vec![self.listener_on(socket)],
             };
             for (index, listener) in listeners.into_iter().enumerate() {
                 let listener = self.with_files(listener, &settings)?;
@@ -282,10 +280,10 @@ impl Settings {
                 .named(listeners::NAME)
                 .contradiction(name, expected));
         }
-        let expected = match listener.address {
-            ListenUrl::Unix(_) => "each path once",
-            ListenUrl::Systemd(_) => "each name once, and no name beside systemd:",
-            _ => {
+        let expected = match listener.address.socket {
+            SocketSpec::Unix(_) => "each path once",
+            SocketSpec::Systemd(_) => "each name once, and no name beside systemd:",
+            SocketSpec::Tcp(_) => {
                 "each address once, and no address beside the wildcard address of its family and port"
             }
         };
@@ -329,9 +327,9 @@ fn is_twice(one: &ListenUrl, other: &ListenUrl) -> bool {
     if let (Some(Address::Tcp(one)), Some(Address::Tcp(other))) = (one.address(), other.address()) {
         return other.port() != 0 && overlap(&one, &other);
     }
-    match (one, other) {
-        (ListenUrl::Unix(one), ListenUrl::Unix(other)) => one == other,
-        (ListenUrl::Systemd(one), ListenUrl::Systemd(other)) => {
+    match (&one.socket, &other.socket) {
+        (SocketSpec::Unix(one), SocketSpec::Unix(other)) => one == other,
+        (SocketSpec::Systemd(one), SocketSpec::Systemd(other)) => {
             one == other || one.is_empty() || other.is_empty()
         }
         _ => false,

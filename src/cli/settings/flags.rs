@@ -37,15 +37,16 @@ pub(crate) fn flags() -> Vec<Flag<Settings>> {
 macro_rules! tls_rows {
     ($Settings:ident, $group:expr) => {{
         use $crate::cli::flag::{Flag, field};
-        use $crate::cli::kinds::{choice, list, unset};
+        use $crate::cli::kinds::{choice, list, off, unset};
         use $crate::cli::values::{CLIENT_AUTH, PATH, PeerName, TLS_VERSION};
         vec![
             Flag {
                 name: "tls-cert",
                 group: $group,
                 purpose: "certificate, in PEM",
-                help: "The certificate that listeners at tls:// show, in PEM: the server's own first, then those \
-                       that vouch for it. SIGHUP reads it again, with the other files of TLS, for connections \
+                help: "The certificate that listeners show that speak TLS (tls://, tls+unix:, tls+systemd:), in \
+                       PEM: the server's own first, then those that vouch for it. The files of TLS are \
+                       regular files. SIGHUP reads it again, with the other files of TLS, for connections \
                        that come from then on; files that cannot be used change nothing. From 14 days before \
                        it expires the log says so, once a day.",
                 takes: field!(unset(PATH), $Settings.tls.cert),
@@ -64,8 +65,11 @@ macro_rules! tls_rows {
                 purpose: "who vouches for clients",
                 help: "Certificates in PEM. A client must show a certificate that one of them vouches for. Its \
                        first DNS name, or else its first URI or its fingerprint, is in the log and in the \
-                       lists of connections. Without this anybody may connect who trusts the server.",
-                takes: field!(unset(PATH), $Settings.tls.client_ca),
+                       lists of connections. Without this, and with off, clients are not asked for \
+                       certificates: off in a listener's table switches off there what is common to all, \
+                       --tls-client-crl, --tls-client-auth and --tls-client-names included. A file of that \
+                       name is ./off.",
+                takes: field!(unset(off(PATH)), $Settings.tls.client_ca),
             },
             Flag {
                 name: "tls-client-crl",
@@ -124,7 +128,8 @@ fn listening() -> Vec<Flag<Settings>> {
                    systemd:NAME takes the sockets \
                    of that name that a service manager passes (FileDescriptorName= of a socket unit), \
                    systemd: takes all: clients that connect during a restart wait in their queues. \
-                   tls://ADDRESS speaks TLS, with the certificate of --tls-cert. \
+                   tls://ADDRESS, tls+unix:PATH and tls+systemd:NAME are the same with TLS, with the \
+                   certificate of --tls-cert. \
                    Each listener costs one thread and four descriptors.",
             takes: field!(list(Url), Settings.listen),
         },

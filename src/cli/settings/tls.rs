@@ -4,17 +4,31 @@ use std::path::PathBuf;
 
 use drainline::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsVersion};
 
-use super::listeners::ListenerSettings;
+use super::listeners::{self, ListenerSettings};
 use super::{Named, Origin, Settings};
-use crate::cli::listen::ListenUrl;
 use crate::cli::usage::{self, UsageError};
+
+/// The rows of TLS.
+const ROWS: [&str; 7] = [
+    "tls-cert",
+    "tls-key",
+    "tls-client-ca",
+    "tls-client-crl",
+    "tls-client-auth",
+    "tls-client-names",
+    "tls-min-version",
+];
+
+/// Those that say something of the certificates of clients.
+const OF_CLIENTS: [&str; 3] = ["tls-client-crl", "tls-client-auth", "tls-client-names"];
 
 /// The settings of TLS, of the server or of one listener.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsSettings {
     pub(super) cert: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
-    pub(super) client_ca: Option<PathBuf>,
+    /// `Some(None)`: clients are not asked, whatever is common to all.
+    pub(super) client_ca: Option<Option<PathBuf>>,
     pub(super) client_crl: Option<PathBuf>,
     pub(super) client_auth: Option<ClientAuth>,
     pub(super) client_names: Option<Vec<String>>,
@@ -22,15 +36,19 @@ pub(crate) struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// These, and where one is not set that of `common`. A certificate comes with its key.
+    /// These, and where one is not set that of `common`. A certificate comes with its key, and what
+    /// is asked of the certificates of clients goes with the client CA.
     fn or(&self, common: &TlsSettings) -> TlsSettings {
-        let (own, common) = (self.clone(), common.clone());
+        let (own, mut common) = (self.clone(), common.clone());
+        if own.cert.is_some() {
+            common.key = None;
+        }
+        if own.client_ca == Some(None) {
+            (common.client_crl, common.client_auth, common.client_names) = (None, None, None);
+        }
         TlsSettings {
-            key: match own.cert {
-                Some(_) => own.key,
-                None => own.key.or(common.key),
-            },
             cert: own.cert.or(common.cert),
+            key: own.key.or(common.key),
             client_ca: own.client_ca.or(common.client_ca),
             client_crl: own.client_crl.or(common.client_crl),
             client_auth: own.client_auth.or(common.client_auth),
@@ -39,11 +57,15 @@ impl TlsSettings {
         }
     }
 
+    fn has_client_ca(&self) -> bool {
+        matches!(self.client_ca, Some(Some(_)))
+    }
+
     /// Reads the files.
     fn load(self, cert: PathBuf) -> Result<Tls, TlsError> {
         let key = self.key.unwrap_or_else(|| cert.clone());
         let mut tls = Tls::from_files(cert, key)?;
-        if let Some(ca) = self.client_ca {
+        if let Some(ca) = self.client_ca.flatten() {
             tls = tls.client_ca_file(ca)?;
         }
         if let Some(crl) = self.client_crl {
@@ -65,27 +87,79 @@ impl TlsSettings {
 impl Settings {
     /// Whether any listener speaks TLS.
     pub(crate) fn has_tls(&self) -> bool {
-        self.all_listeners().iter().any(speaks_tls)
+        let listeners = self.all_listeners();
+        listeners.iter().any(|listener| listener.address.speaks_tls)
     }
 
-    /// Whether what is needed for TLS is there, and what is there is used.
+    /// Whether what is needed for TLS is there, and what is there is used: whoever asks for it must
+    /// not find out later that nothing was encrypted, or that everybody may connect.
     pub(super) fn check_tls(&self) -> Result<(), UsageError> {
         let listeners = self.all_listeners();
-        for listener in listeners.iter().filter(|listener| speaks_tls(listener)) {
-            if listener.tls.or(&self.tls).cert.is_none() {
-                let (named, url) = (self.named_address(listener), &listener.address);
-                let expected = "a certificate for it, by --tls-cert, or by tls_cert in the file";
-                return Err(named.contradiction(&url.to_string(), expected));
+        for listener in &listeners {
+            match listener.address.speaks_tls {
+                true => self.check_with_tls(listener)?,
+                false => check_without_tls(listener)?,
             }
         }
-        match &self.tls.cert {
-            // Whoever sets one must not find out later that nothing was encrypted.
-            Some(path) if !self.has_tls() => Err(self.named("tls-cert").contradiction(
-                &path.display().to_string(),
-                "a listener that speaks TLS beside it, such as --listen tls://0.0.0.0:6514",
-            )),
+        let Some(listener) = listeners.first() else {
+            return Ok(());
+        };
+        if !self.has_tls()
+            && let Some(row) = ROWS.into_iter().find(|row| self.has(row))
+        {
+            let url = listener.address.over_tls();
+            let expected = format!("a listener that speaks TLS beside it, such as {url}");
+            return Err(self.named(row).contradiction(&self.words(row), &expected));
+        }
+        let asks =
+            |it: &ListenerSettings| it.address.speaks_tls && it.tls.or(&self.tls).has_client_ca();
+        if !listeners.iter().any(asks)
+            && let Some(row) = OF_CLIENTS.into_iter().find(|row| self.has(row))
+        {
+            let expected =
+                "a listener beside it that asks clients for certificates, by tls_client_ca";
+            return Err(self.named(row).contradiction(&self.words(row), expected));
+        }
+        Ok(())
+    }
+
+    fn check_with_tls(&self, listener: &ListenerSettings) -> Result<(), UsageError> {
+        let (named, url) = (self.named_address(listener), &listener.address);
+        let settings = listener.tls.or(&self.tls);
+        if settings.cert.is_none() {
+            let expected = "a certificate for it, by --tls-cert, or by tls_cert in the file";
+            return Err(named.contradiction(&url.to_string(), expected));
+        }
+        if settings.has_client_ca() {
+            return Ok(());
+        }
+        if let Some(row) = OF_CLIENTS.into_iter().find(|row| listener.has(row)) {
+            let expected = "a client CA beside it, by tls_client_ca";
+            let words = listener.words(row);
+            return Err(listener.named(row).contradiction(&words, expected));
+        }
+        let is_off = listener.tls.client_ca == Some(None);
+        match OF_CLIENTS.into_iter().find(|row| self.has(row)) {
+            Some(row) if !is_off => {
+                let expected = format!(
+                    "a client CA for {url}, by --tls-client-ca, or by tls_client_ca in the file, \
+                     which is \"off\" in the [[listener]] of one that asks clients for nothing"
+                );
+                Err(self.named(row).contradiction(&self.words(row), &expected))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether somebody set a row of TLS for all listeners.
+    fn has(&self, row: &str) -> bool {
+        self.given.origin(row).is_some()
+    }
+
+    fn words(&self, row: &str) -> String {
+        let flags = super::flags();
+        let flag = flags.iter().find(|flag| flag.name == row);
+        flag.map_or_else(String::new, |flag| self.given.value(flag, self))
     }
 
     /// What a listener speaks TLS with, read from the files; `None` if it does not.
@@ -93,7 +167,7 @@ impl Settings {
     /// # Errors
     /// A file is missing, or cannot be used.
     pub(super) fn load_tls(&self, listener: &ListenerSettings) -> Result<Option<Tls>, UsageError> {
-        if !speaks_tls(listener) {
+        if !listener.address.speaks_tls {
             return Ok(None);
         }
         let settings = listener.tls.or(&self.tls);
@@ -122,7 +196,25 @@ fn refused(named: &Named, is_typed: bool, error: &TlsError) -> UsageError {
     UsageError::new(code, &format!("{named}: {error}"))
 }
 
-/// By its URL, or by a certificate of its own, as where a service manager passes the socket.
-fn speaks_tls(listener: &ListenerSettings) -> bool {
-    matches!(listener.address, ListenUrl::Tls(_)) || listener.tls.cert.is_some()
+impl ListenerSettings {
+    /// Whether its table sets a row.
+    fn has(&self, row: &str) -> bool {
+        self.given.origin(row).is_some()
+    }
+
+    fn words(&self, row: &str) -> String {
+        let rows = listeners::rows();
+        let found = rows.iter().find(|known| known.name == row);
+        found.map_or_else(String::new, |row| self.given.value(row, self))
+    }
+}
+
+fn check_without_tls(listener: &ListenerSettings) -> Result<(), UsageError> {
+    let Some(row) = ROWS.into_iter().find(|row| listener.has(row)) else {
+        return Ok(());
+    };
+    let url = listener.address.over_tls();
+    let expected = format!("an address beside it that speaks TLS, such as {url}");
+    let words = listener.words(row);
+    Err(listener.named(row).contradiction(&words, &expected))
 }

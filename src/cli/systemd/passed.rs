@@ -10,7 +10,7 @@ use drainline::Listener;
 use listenfd::ListenFd;
 use socket2::{Domain, Socket, Type};
 
-use crate::cli::listen::ListenUrl;
+use crate::cli::listen::SocketSpec;
 use crate::cli::settings::Named;
 use crate::cli::usage::UsageError;
 
@@ -84,7 +84,7 @@ impl Passed {
     ) -> Result<Vec<Listener>, UsageError> {
         let is_meant = |given: &Given| name.is_empty() || given.name == name;
         let failed = |what: &str| {
-            let listen = ListenUrl::Systemd(name.to_owned());
+            let listen = SocketSpec::Systemd(name.to_owned());
             UsageError::contradiction(&format!("{named} {listen}: {what}"))
         };
         if let Some(error) = &self.error {

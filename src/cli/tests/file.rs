@@ -144,8 +144,16 @@ fn every_row_of_a_listener_is_set_by_its_table() {
     for row in listener_rows() {
         let (good, bad) = row.value().expect("a value").cases();
         let table = |case: &str| {
+            // TLS takes an address that speaks it, a certificate, and for some a client CA.
+            let tls = ["tls-cert", "tls-client-ca"].map(|beside| match row.name {
+                name if name == beside || !name.starts_with("tls-") => String::new(),
+                _ => format!("{} = \"a.pem\"\n", beside.replace('-', "_")),
+            });
             let address = match row.name {
                 "address" => "",
+                name if name.starts_with("tls-") => {
+                    &format!("address = \"tls://127.0.0.1:5140\"\n{}", tls.concat())
+                }
                 _ => "address = \"127.0.0.1:5140\"\n",
             };
             let line = format!("{} = {}", row.key(), written(&row, case));
@@ -177,6 +185,115 @@ fn every_row_of_a_listener_is_set_by_its_table() {
             let part = format!(" for {}: expected ", row.key());
             assert!(error.contains(&part), "{case}: {error}");
         }
+    }
+}
+
+/// Whoever asks for TLS must not find out later that nothing was encrypted, or that everybody may
+/// connect.
+#[test]
+#[cfg(feature = "tls")]
+fn tls_that_no_listener_has_is_refused_where_it_was_asked_for() {
+    let plain = "[[listener]]\naddress = \"tcp://127.0.0.1:1\"\n";
+    let with = "[[listener]]\naddress = \"tls://127.0.0.1:2\"\n";
+    for (row, case) in [
+        ("tls_cert", "\"a.pem\""),
+        ("tls_key", "\"a.key\""),
+        ("tls_client_ca", "\"ca.pem\""),
+        ("tls_client_ca", "\"off\""),
+        ("tls_client_crl", "\"crl.pem\""),
+        ("tls_client_auth", "\"required\""),
+        ("tls_client_names", "[\"a.example\"]"),
+        ("tls_min_version", "\"1.3\""),
+    ] {
+        let line = format!("{row} = {case}\n");
+        let refused = |text: String, place: &str, expected: &str| {
+            let told = Config::of(&text).refused();
+            let begins = format!("{place}: invalid value '");
+            assert!(told.starts_with(&begins), "{text}: {told}");
+            let part = format!(" for {row}: expected {expected}");
+            assert!(told.contains(&part), "{text}: {told}");
+        };
+        let column = row.len() + 4;
+        refused(
+            format!("{line}{plain}"),
+            &format!("1:{column}"),
+            "a listener that speaks TLS beside it, such as tls://127.0.0.1:1",
+        );
+        refused(
+            format!("{plain}{line}"),
+            &format!("3:{column}"),
+            "an address beside it that speaks TLS, such as tls://127.0.0.1:1",
+        );
+        for (address, other) in [
+            ("unix:/run/a.sock", "tls+unix:/run/a.sock"),
+            ("systemd:a", "tls+systemd:a"),
+        ] {
+            refused(
+                format!(
+                    "tls_cert = \"b.pem\"\n{with}[[listener]]\naddress = \"{address}\"\n{line}"
+                ),
+                &format!("6:{column}"),
+                &format!("an address beside it that speaks TLS, such as {other}"),
+            );
+        }
+        let flag = format!("--{}", row.replace('_', "-"));
+        let value = case.trim_matches(&['"', '[', ']'][..]);
+        let words = ["drainline", "--listen", "127.0.0.1:0", &flag, value];
+        let error = parsed(words.into_iter(), &[])
+            .map(drop)
+            .expect_err("refused");
+        assert_eq!(error.code, 78, "{error}");
+        let variables = [(&*flag[2..].replace('-', "_").to_uppercase(), value)];
+        let variables = variables.map(|(name, value)| (format!("DRAINLINE_{name}"), value));
+        let variables = variables.each_ref().map(|(name, value)| (&**name, *value));
+        let error = parsed(words[..3].iter().copied(), &variables).map(drop);
+        assert_eq!(error.map_err(|error| error.code), Err(78), "{row}");
+    }
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn what_is_asked_of_the_certificates_of_clients_is_asked_everywhere_or_switched_off() {
+    let with = |port: u16, lines: &str| {
+        format!("[[listener]]\naddress = \"tls://127.0.0.1:{port}\"\n{lines}")
+    };
+    let cert = "tls_cert = \"a.pem\"\n";
+    let (ca, off) = ("tls_client_ca = \"ca.pem\"\n", "tls_client_ca = \"off\"\n");
+    for line in [
+        "tls_client_auth = \"optional\"\n",
+        "tls_client_names = [\"a.example\"]\n",
+        "tls_client_crl = \"crl.pem\"\n",
+    ] {
+        let row = line.split(' ').next().expect("a key");
+        for (text, place, expected) in [
+            (
+                format!("{cert}{line}{}", with(1, "")),
+                2,
+                "a client CA for tls://127.0.0.1:1, by --tls-client-ca, or by tls_client_ca",
+            ),
+            (
+                format!("{cert}{line}{}{}", with(1, ca), with(2, "")),
+                2,
+                "a client CA for tls://127.0.0.1:2, by",
+            ),
+            (
+                format!("{cert}{ca}{line}{}", with(1, off)),
+                3,
+                "a listener beside it that asks clients for certificates",
+            ),
+            (
+                format!("{cert}{ca}{}", with(1, &format!("{off}{line}"))),
+                6,
+                "a client CA beside it, by tls_client_ca",
+            ),
+        ] {
+            let told = Config::of(&text).refused();
+            assert!(told.starts_with(&format!("{place}:")), "{text}: {told}");
+            let part = format!("for {row}: expected {expected}");
+            assert!(told.contains(&part), "{text}: {told}");
+        }
+        let text = format!("{cert}{ca}{line}{}{}", with(1, ""), with(2, off));
+        Config::of(text).settings();
     }
 }
 
