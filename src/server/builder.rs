@@ -222,11 +222,19 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     }
 
     fn tls_memory(&self) -> TlsMemory {
-        let listeners = self.listeners.iter();
-        let with_tls = listeners.filter_map(|(listener, _)| listener.tls_memory());
+        let listeners = self.listeners.iter().enumerate();
+        let with_tls = listeners.filter_map(|(at, (listener, _))| {
+            let mut memory = listener.tls_memory()?;
+            let mut before = self.listeners[..at].iter();
+            if before.any(|(before, _)| before.shares_tls(listener)) {
+                memory.loaded_bytes = 0;
+            }
+            Some(memory)
+        });
         with_tls.fold(TlsMemory::default(), |all, one| TlsMemory {
             bytes: all.bytes.max(one.bytes),
             connections: all.connections.saturating_add(one.connections),
+            loaded_bytes: all.loaded_bytes.saturating_add(one.loaded_bytes),
         })
     }
 

@@ -289,7 +289,14 @@ impl Listener {
         Some(TlsMemory {
             bytes: tls.connection_bytes(),
             connections: own.map_or(u64::MAX, |own| own as u64),
+            loaded_bytes: tls.loaded_bytes(),
         })
+    }
+
+    /// Whether it has the same TLS as another.
+    pub(super) fn shares_tls(&self, other: &Listener) -> bool {
+        let (own, other) = (&self.settings.tls, &other.settings.tls);
+        matches!((own, other), (Some(own), Some(other)) if own.is_same(other))
     }
 
     /// The listener in an error of its settings: its name, or its address.

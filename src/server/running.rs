@@ -16,6 +16,8 @@ use super::ledger::EndReason;
 use super::limits::ResourceLimits;
 use super::peer::Address;
 use super::report::{ConnectionInfo, Report, Stats};
+#[cfg(feature = "tls")]
+use super::state::listener_state::ListenerState;
 use super::state::logger::Logger;
 use super::state::{ReaperEvent, Shared};
 
@@ -321,11 +323,19 @@ impl Server {
     /// read.
     #[cfg(feature = "tls")]
     pub fn reload_tls(&self) {
-        for listener in &self.shared.listeners {
+        let listeners = &self.shared.listeners;
+        for (at, listener) in listeners.iter().enumerate() {
             let Some(tls) = &listener.tls else {
                 continue;
             };
-            let name = listener.name.name();
+            let has_it =
+                |other: &&ListenerState| other.tls.as_ref().is_some_and(|other| other.is_same(tls));
+            if listeners[..at].iter().any(|other| has_it(&other)) {
+                continue;
+            }
+            let names = listeners[at..].iter().filter(has_it);
+            let names: Vec<_> = names.map(|listener| listener.name.name()).collect();
+            let name = names.join(", ");
             let (level, text) = match tls.reload() {
                 Ok(()) => match tls.note(SystemTime::now()) {
                     Some(note) => (Level::Warn, format!("listener {name} has new TLS: {note}")),

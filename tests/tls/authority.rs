@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use drainline::Tls;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
@@ -63,6 +64,25 @@ impl Authority {
         }
     }
 
+    /// A list of so many certificates, which were never issued.
+    pub fn revocation_list(&self, revoked: u32) -> String {
+        let of = |n: u32| RevokedCertParams {
+            serial_number: SerialNumber::from([&[1; 16][..], &n.to_be_bytes()].concat()),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2027, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: (0..revoked).map(of).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     pub fn server(&self) -> Pair {
         self.issue("localhost", ExtendedKeyUsagePurpose::ServerAuth)
     }
@@ -97,9 +117,9 @@ pub fn config(
     Arc::new(match shows {
         None => builder.with_no_client_auth(),
         Some(Pair { certificate, key }) => {
-            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            let chain = vec![certificate];
+            let chain = CertificateDer::pem_slice_iter(certificate.as_bytes());
+            let chain = chain.map(Result::unwrap).collect();
             builder.with_client_auth_cert(chain, key).unwrap()
         }
     })

@@ -66,6 +66,29 @@ fn both_versions_are_spoken_and_what_is_sent_comes_back_to_the_end() {
 }
 
 #[test]
+fn a_client_that_shows_many_certificates_is_refused() {
+    let (tls, servers) = tls();
+    let clients = Authority::new("clients");
+    let tls = tls.client_ca_pem(clients.certificate.as_bytes()).unwrap();
+    let (server, told) = server(tls, |_| {});
+    for version in VERSIONS {
+        let shown = |beside: usize| {
+            let mut pair = clients.client("web1.example");
+            pair.certificate
+                .push_str(&clients.certificate.repeat(beside));
+            Client::new(addr(&server), &config(&servers, Some(&pair), &[version]))
+        };
+        let mut good = shown(8);
+        good.stream().flush().unwrap();
+        assert!(told.recv().unwrap().is_some());
+        good.close();
+        let (_, error) = shown(9).rest();
+        assert!(error.contains("HandshakeFailure"), "{error}");
+    }
+    ended(server, EndReason::HandshakeFailed, 2);
+}
+
+#[test]
 fn an_older_version_than_the_minimum_is_refused() {
     let (tls, authority) = tls();
     let (server, _told) = server(tls.min_version(TlsVersion::V1_3).unwrap(), |_| {});

@@ -13,5 +13,6 @@ mod certificates;
 mod handshake;
 mod memory;
 mod program;
+mod reload;
 mod replies;
 mod stream;

@@ -84,8 +84,9 @@ pub struct ResourceLimits {
     /// those that the process had open.
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
-    /// connection, over TLS some 130 KiB more for each, the buffer with its slots, the read
-    /// buffers that an ingest keeps, and 8 MiB for the process. Stacks are counted by what gets
+    /// connection, over TLS some 140 KiB more for each, the certificates and lists of TLS, twice
+    /// and with room for a reload, the buffer with its slots, the read buffers that an ingest
+    /// keeps, and 8 MiB for the process. Stacks are counted by what gets
     /// touched, not by what is reserved. What an embedder holds elsewhere is not included.
     pub memory_bytes: u64,
     /// Memory in bytes that glibc's malloc may keep on top, free and not returned to the system:
@@ -170,13 +171,15 @@ pub(super) struct Requirements {
     pub(super) names: SettingNames,
 }
 
-/// The memory that sessions take beside what a connection takes without.
+/// The memory that TLS takes beside what a connection takes without.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TlsMemory {
     /// The most that one takes, in bytes.
     pub(super) bytes: u64,
     /// The most connections that have one, within `max_connections`.
     pub(super) connections: u64,
+    /// What is loaded for all of them takes at most, in bytes.
+    pub(super) loaded_bytes: u64,
 }
 
 /// What a program's users call a setting, given its field's name: a flag, for example.
@@ -327,6 +330,7 @@ fn limits(
         memory_bytes: sum([
             connections.saturating_mul(per_connection),
             (requirements.tls.connections.min(connections)).saturating_mul(requirements.tls.bytes),
+            requirements.tls.loaded_bytes,
             TOUCHED_PER_THREAD.saturating_mul(requirements.listeners as u64),
             config.buffer_bytes as u64,
             slots,

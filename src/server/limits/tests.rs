@@ -20,6 +20,7 @@ const NEEDS: Requirements = Requirements {
     tls: TlsMemory {
         bytes: 0,
         connections: 0,
+        loaded_bytes: 0,
     },
     names: SettingNames(str::to_owned),
 };
@@ -429,7 +430,7 @@ fn sizes_read_as_people_write_them() {
 }
 
 #[test]
-fn sessions_count_for_the_connections_that_can_have_one() {
+fn sessions_count_for_the_connections_that_can_have_one_and_what_is_loaded_once() {
     let memory = |tls| {
         let requirements = Requirements { tls, ..NEEDS };
         let fitted = fit(&asking(100), &requirements, &free()).unwrap();
@@ -438,7 +439,12 @@ fn sessions_count_for_the_connections_that_can_have_one() {
     let none = memory(TlsMemory::default());
     for (connections, counted) in [(0, 0), (1, 1), (100, 100), (u64::MAX, 100)] {
         let bytes = 1000;
-        let tls = TlsMemory { bytes, connections };
-        assert_eq!(memory(tls), none + counted * 1000, "{connections}");
+        let loaded_bytes = 77;
+        let tls = TlsMemory {
+            bytes,
+            connections,
+            loaded_bytes,
+        };
+        assert_eq!(memory(tls), none + counted * 1000 + 77, "{connections}");
     }
 }

@@ -23,6 +23,14 @@ impl Tls {
         match *self {}
     }
 
+    pub(crate) fn loaded_bytes(&self) -> u64 {
+        match *self {}
+    }
+
+    pub(crate) fn is_same(&self, _: &Tls) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn note(&self, _: SystemTime) -> Option<String> {
         match *self {}
     }

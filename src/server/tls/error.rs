@@ -20,8 +20,11 @@ pub enum TlsErrorKind {
     /// What was read cannot be used.
     Invalid,
     /// Two things are each sound and not together: a key and another's certificate, or a setting
-    /// without the one that it needs.
+    /// without the one that it needs, or more memory than the limits have for it.
     Contradiction,
+    /// Clients still shake hands by what was loaded before the last reload. It passes once they are
+    /// through, or the handshake timeout has ended them.
+    Busy,
 }
 
 impl TlsError {
@@ -36,6 +39,16 @@ impl TlsError {
         TlsError {
             kind: TlsErrorKind::Contradiction,
             ..TlsError::new(text)
+        }
+    }
+
+    pub(super) fn busy() -> Self {
+        TlsError {
+            kind: TlsErrorKind::Busy,
+            ..TlsError::new(
+                "clients still shake hands by the TLS that was replaced last: reload again in some \
+                 seconds",
+            )
         }
     }
 

@@ -6,17 +6,171 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, version};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    version,
+};
 
 use super::error::TlsError;
 use super::{ClientAuth, TlsVersion, certificate};
 
-/// No certificate, key or list is larger; /dev/zero is.
-const MAX_FILE: u64 = 16 << 20;
+/// The largest message of certificates that rustls reads as a client; that of OpenSSL is 100 KiB.
+const MAX_CHAIN: usize = 64 << 10;
+/// How much longer a certificate may be, with those that vouch for it, once it is renewed.
+const CHAIN_ROOM: usize = 4 << 10;
+/// The names of client CAs that a client is told in the handshake, so that it can choose a
+/// certificate. Where they take more, it is told none, and chooses without.
+const MAX_HINTS: usize = 2 << 10;
+/// The certificates that may vouch for a client's own. webpki looks at no more than six in a row.
+const MAX_INTERMEDIATES: usize = 8;
+
+/// Bytes of PEM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    certificate: u64,
+    key: u64,
+    client_ca: u64,
+    client_crl: u64,
+}
+
+impl Sizes {
+    const MAX: Sizes = Sizes {
+        certificate: 256 << 10,
+        key: 256 << 10,
+        client_ca: 1 << 20,
+        client_crl: 16 << 20,
+    };
+
+    /// What may be read later: a certificate that is renewed has another size, and a list of
+    /// revoked ones grows.
+    fn with_room(self) -> Sizes {
+        let room = |size: u64, least: u64, most: u64| (size + (size / 2).max(least)).min(most);
+        Sizes {
+            certificate: room(self.certificate, 16 << 10, Sizes::MAX.certificate),
+            key: room(self.key, 16 << 10, Sizes::MAX.key),
+            client_ca: room(self.client_ca, 16 << 10, Sizes::MAX.client_ca),
+            client_crl: match self.client_crl {
+                0 => 0,
+                size => room(size, 64 << 10, Sizes::MAX.client_crl),
+            },
+        }
+    }
+
+    /// Resident bytes of what is current, of what was before it, and of what is read and parsed
+    /// meanwhile.
+    fn memory_bytes(self) -> u64 {
+        let others = self.certificate + self.key + self.client_ca;
+        let generation = FIXED_BYTES + OTHERS_FACTOR * others + CRL_FACTOR * self.client_crl;
+        let largest = [self.certificate, self.client_ca, self.client_crl];
+        GENERATIONS * generation + READ_FACTOR * largest.into_iter().fold(self.key, u64::max)
+    }
+}
+
+/// What is current, and what handshakes still use that was current before. A third is not loaded
+/// while both are there.
+const GENERATIONS: u64 = 2;
+/// Without what is read from files: rustls' configuration.
+const FIXED_BYTES: u64 = 16 << 10;
+/// Resident bytes for each of a PEM file: in DER, parsed, and the text itself where no file is.
+const OTHERS_FACTOR: u64 = 3;
+/// An entry of a revocation list takes a node of a tree and two allocations. With both generations
+/// and what is read, a peak of 18 bytes for each of the file was measured where serial numbers are
+/// as short as can be, and of 11 where they have 20 bytes.
+const CRL_FACTOR: u64 = 9;
+/// The text, and its DER beside what of it grows.
+const READ_FACTOR: u64 = 4;
+
+/// What the limits count, which is fixed when a [`Tls`](super::Tls) is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    sizes: Sizes,
+    chain_bytes: usize,
+    has_client_auth: bool,
+}
+
+impl Counted {
+    pub(super) fn of(loaded: &Loaded) -> Self {
+        Counted {
+            sizes: loaded.sizes.with_room(),
+            chain_bytes: loaded.chain_bytes + CHAIN_ROOM,
+            has_client_auth: loaded.has_client_auth,
+        }
+    }
+
+    /// Resident bytes that stay while there are connections or none.
+    pub(super) fn loaded_bytes(&self) -> u64 {
+        self.sizes.memory_bytes()
+    }
+
+    /// The most bytes of an answer in the handshake: certificates and the names of client CAs.
+    pub(super) fn answer_bytes(&self) -> usize {
+        match self.has_client_auth {
+            true => self.chain_bytes + MAX_HINTS,
+            false => self.chain_bytes,
+        }
+    }
+
+    pub(super) fn has_client_auth(&self) -> bool {
+        self.has_client_auth
+    }
+
+    /// # Errors
+    /// It takes more than is counted.
+    pub(super) fn check(&self, loaded: &Loaded) -> Result<(), TlsError> {
+        let (most, are) = (self.sizes, loaded.sizes);
+        let is_within = are.certificate <= most.certificate
+            && are.key <= most.key
+            && are.client_ca <= most.client_ca
+            && are.client_crl <= most.client_crl;
+        if loaded.chain_bytes > self.chain_bytes {
+            return Err(TlsError::contradiction(format!(
+                "the TLS certificate and those that vouch for it have {} bytes, and the memory \
+                 limit has {} for each connection: a restart counts again",
+                loaded.chain_bytes, self.chain_bytes
+            )));
+        }
+        match is_within && (self.has_client_auth || !loaded.has_client_auth) {
+            true => Ok(()),
+            false => Err(TlsError::contradiction(
+                "the new TLS may take more memory than the limit has for it: a restart counts again",
+            )),
+        }
+    }
+}
+
+/// The most that is read of a file.
+#[derive(Clone, Copy)]
+enum Most {
+    Ever(u64),
+    Counted(u64),
+}
+
+impl Most {
+    fn bytes(self) -> u64 {
+        match self {
+            Most::Ever(bytes) | Most::Counted(bytes) => bytes,
+        }
+    }
+
+    fn exceeded_by(self, named: &str) -> TlsError {
+        match self {
+            Most::Ever(bytes) => TlsError::new(format!(
+                "{named} is larger than {} KiB, which is the most that is read",
+                bytes >> 10
+            )),
+            Most::Counted(bytes) => TlsError::contradiction(format!(
+                "{named} is larger than the {bytes} bytes that the memory limit has for it: a \
+                 restart counts again"
+            )),
+        }
+    }
+}
 
 /// A text in PEM.
 #[derive(Clone)]
@@ -26,7 +180,7 @@ pub(super) enum Pem {
 }
 
 impl Pem {
-    fn read(&self, what: &'static str) -> Result<Text, TlsError> {
+    fn read(&self, what: &'static str, most: Most) -> Result<Text, TlsError> {
         let named = self.named(what);
         let bytes = match self {
             Pem::Text(text) => text.to_vec(),
@@ -35,11 +189,14 @@ impl Pem {
                 let mut bytes = Vec::new();
                 let opened = fs::File::open(file);
                 opened
-                    .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+                    .and_then(|file| file.take(most.bytes() + 1).read_to_end(&mut bytes))
                     .map_err(|error| TlsError::unreadable(&named, &error))?;
                 bytes
             }
         };
+        if bytes.len() as u64 > most.bytes() {
+            return Err(most.exceeded_by(&named));
+        }
         Ok(Text { named, bytes })
     }
 
@@ -58,6 +215,10 @@ struct Text {
 }
 
 impl Text {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// All objects of a kind.
     fn all<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, TlsError> {
         let all: Result<Vec<T>, _> = T::pem_slice_iter(&self.bytes).collect();
@@ -115,7 +276,8 @@ pub(super) struct Settings {
     pub(super) allow: Option<Vec<String>>,
 }
 
-/// What new connections use.
+/// What new connections use, until their handshakes are over.
+#[derive(Clone)]
 pub(crate) struct Loaded {
     pub(super) config: Arc<ServerConfig>,
     pub(super) expires_at: Option<SystemTime>,
@@ -124,6 +286,7 @@ pub(crate) struct Loaded {
     pub(super) allow: Option<Vec<String>>,
     /// Bytes of our certificates.
     pub(super) chain_bytes: usize,
+    pub(super) sizes: Sizes,
     pub(super) has_client_auth: bool,
 }
 
@@ -138,6 +301,7 @@ impl Loaded {
             allow: None,
             // Neither can be told.
             chain_bytes: 16 << 10,
+            sizes: Sizes::default(),
             has_client_auth: true,
         }
     }
@@ -177,8 +341,12 @@ impl Settings {
         }
     }
 
-    /// Reads and checks it all.
-    pub(super) fn load(&self) -> Result<Loaded, TlsError> {
+    /// Reads and checks it all, as far as is `counted`, if that is fixed already.
+    pub(super) fn load(&self, counted: Option<&Counted>) -> Result<Loaded, TlsError> {
+        let most = |of: fn(&Sizes) -> u64| match counted {
+            None => Most::Ever(of(&Sizes::MAX)),
+            Some(counted) => Most::Counted(of(&counted.sizes)),
+        };
         let Source::Pem { certificate, key } = &self.source else {
             return Err(TlsError::contradiction(
                 "a Tls that was made by from_config has no settings: change the configuration",
@@ -203,10 +371,21 @@ impl Settings {
                 _ => {}
             }
         }
-        let certificates = certificate.read("TLS certificate")?;
+        let certificates = certificate.read("TLS certificate", most(|sizes| sizes.certificate))?;
         let chain: Vec<CertificateDer<'static>> = certificates.all("certificate")?;
-        let key = key.read("TLS key")?;
+        let key = key.read("TLS key", most(|sizes| sizes.key))?;
         let chain_bytes = chain.iter().map(|certificate| certificate.len()).sum();
+        if chain_bytes > MAX_CHAIN {
+            return Err(TlsError::new(format!(
+                "{} has {chain_bytes} bytes of certificates, and clients take {MAX_CHAIN} at most",
+                certificates.named
+            )));
+        }
+        let mut sizes = Sizes {
+            certificate: certificates.len(),
+            key: key.len(),
+            ..Sizes::default()
+        };
         let expires_at = chain.first().and_then(certificate::expires_at);
 
         let provider = Arc::new(ring::default_provider());
@@ -219,39 +398,63 @@ impl Settings {
             .map_err(|error| TlsError::new(error.to_string()))?;
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
-            Some(ca) => builder.with_client_cert_verifier(self.verifier(ca, provider)?),
+            Some(ca) => {
+                let text = ca.read("client CA", most(|sizes| sizes.client_ca))?;
+                sizes.client_ca = text.len();
+                let most = most(|sizes| sizes.client_crl);
+                let crl = self.client_crl.as_ref();
+                let crl = crl
+                    .map(|crl| crl.read("revocation list", most))
+                    .transpose()?;
+                sizes.client_crl = crl.as_ref().map_or(0, Text::len);
+                builder.with_client_cert_verifier(self.verifier(text, crl, provider)?)
+            }
         };
         let mut config = builder
             .with_single_cert(chain, key.key()?)
             .map_err(|error| unfit(&error, &certificates.named, &key.named))?;
         without_tickets(&mut config);
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Loaded {
+        let loaded = Loaded {
             config: Arc::new(config),
             expires_at,
             min_version: self.min_version,
             allow: self.allow.clone(),
             chain_bytes,
+            sizes,
             has_client_auth: self.client_ca.is_some(),
-        })
+        };
+        match counted {
+            Some(counted) => counted.check(&loaded).map(|()| loaded),
+            None => Ok(loaded),
+        }
     }
 
     fn verifier(
         &self,
-        ca: &Pem,
+        ca: Text,
+        crl: Option<Text>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
-        let text = ca.read("client CA")?;
+    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in text.all::<CertificateDer<'static>>("certificate")? {
+        for certificate in ca.all::<CertificateDer<'static>>("certificate")? {
             roots.add(certificate).map_err(|error| {
-                TlsError::new(format!("{} has no valid certificate: {error}", text.named))
+                TlsError::new(format!("{} has no valid certificate: {error}", ca.named))
             })?;
         }
+        let hints: usize = roots
+            .subjects()
+            .iter()
+            .map(|name| name.as_ref().len())
+            .sum();
         let mut verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-        if let Some(crl) = &self.client_crl {
-            let text = crl.read("revocation list")?;
+        if hints > MAX_HINTS {
+            verifier = verifier.clear_root_hint_subjects();
+        }
+        if let Some(text) = crl {
             let lists: Vec<CertificateRevocationListDer<'static>> = text.all("revocation list")?;
+            // It may be large, and is parsed in the end.
+            drop(text);
             verifier = verifier
                 .with_crls(lists)
                 .only_check_end_entity_revocation()
@@ -260,14 +463,77 @@ impl Settings {
         if self.client_auth == Some(ClientAuth::Optional) {
             verifier = verifier.allow_unauthenticated();
         }
-        verifier
+        let verifier = verifier
             .build()
-            .map_err(|error| TlsError::new(format!("{}: {error}", text.named)))
+            .map_err(|error| TlsError::new(format!("{}: {error}", ca.named)))?;
+        Ok(Arc::new(FewCertificates { verifier }))
     }
 }
 
-fn unfit(error: &rustls::Error, certificate: &str, key: &str) -> TlsError {
-    use rustls::{Error, InconsistentKeys};
+/// Refuses long chains. rustls keeps a client's certificates for as long as the connection is open,
+/// and a message of 18 KiB holds thousands of certificates of a byte each, which take 50 more.
+#[derive(Debug)]
+struct FewCertificates {
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for FewCertificates {
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if intermediates.len() > MAX_INTERMEDIATES {
+            return Err(Error::General(format!(
+                "the client has sent {} certificates beside its own, and {MAX_INTERMEDIATES} are \
+                 the most",
+                intermediates.len()
+            )));
+        }
+        self.verifier
+            .verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.verifier.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.verifier.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.verifier.root_hint_subjects()
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+fn unfit(error: &Error, certificate: &str, key: &str) -> TlsError {
+    use rustls::InconsistentKeys;
     TlsError::new(match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             return TlsError::contradiction(format!(

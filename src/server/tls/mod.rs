@@ -13,17 +13,22 @@ mod words;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 pub use error::{TlsError, TlsErrorKind};
-use material::{Loaded, Pem, Settings, Source};
+use material::{Counted, Loaded, Pem, Settings, Source};
 pub(crate) use session::{Incoming, Session};
 
 /// From this long before it expires, a certificate's end is told.
 const TOLD_AHEAD: Duration = Duration::from_secs(14 * 86_400);
+
+/// A reload waits so long for the handshakes that began before the last one. Most take less than a
+/// tenth of it, and a client that keeps still is not worth waiting for.
+const HANDSHAKES_WAIT: Duration = Duration::from_secs(1);
 
 /// Whether clients must show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +92,15 @@ impl fmt::Display for TlsVersion {
 /// closes without reading would find the tickets unread, and its kernel would reset the connection
 /// and throw away what it had sent last. Each connection is a full handshake.
 ///
+/// The memory of what is loaded is in the server's limits, with room for what a reload may bring:
+/// PEM of half as much again as there was when the `Tls` was made, at least 16 KiB more of each of
+/// certificate, key and client CA and 64 KiB more of revocation lists, and 4 KiB more of our own
+/// certificates in DER, which each connection may hold. Twice: a handshake that has begun keeps
+/// what it began with until it is over. At most 256 KiB are read of a certificate and of a key
+/// (64 KiB of certificates in DER), 1 MiB of client CAs, and 16 MiB of revocation lists, for each
+/// byte of which some 30 bytes of memory are counted, room included. A client may show 8
+/// certificates beside its own.
+///
 /// ```no_run
 /// use drainline::{Listener, Server, Tls};
 ///
@@ -104,13 +118,21 @@ impl fmt::Display for TlsVersion {
 /// ```
 #[derive(Clone)]
 pub struct Tls {
-    current: Arc<RwLock<Current>>,
+    shared: Arc<Shared>,
 }
 
-#[derive(Clone)]
+struct Shared {
+    current: RwLock<Current>,
+    counted: Counted,
+    /// Held while files are read, so that no two reloads load something at once.
+    reload: Mutex<()>,
+}
+
 struct Current {
     settings: Settings,
     loaded: Arc<Loaded>,
+    /// What was current before, while handshakes use it.
+    previous: Weak<Loaded>,
 }
 
 impl Tls {
@@ -209,37 +231,83 @@ impl Tls {
         self.set(|settings| settings.allow = Some(names))
     }
 
-    /// Reads the files again, for connections that come from now on. Reads files, and blocks as
-    /// that does.
+    /// Reads the files again, for connections that come from now on. Blocks while files are read,
+    /// while another reload does, and for at most a second while clients shake hands by what was
+    /// current before the last reload. Does nothing if made by [`from_config`](Tls::from_config).
     ///
     /// # Errors
-    /// What was loaded before stays in use.
+    /// What was loaded before stays in use: where something cannot be used; where it takes more
+    /// memory than is counted (above); and as [`Busy`](TlsErrorKind::Busy) where clients still
+    /// shake hands by what was current before the last reload: that passes once they are through,
+    /// or the handshake timeout has ended them.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let settings = self.current.read().settings.clone();
+        let _alone = self.shared.reload.lock();
+        let settings = self.shared.current.read().settings.clone();
         if matches!(settings.source, Source::Config) {
             return Ok(());
         }
-        let loaded = Arc::new(settings.load()?);
-        self.current.write().loaded = loaded;
+        self.wait_for_previous()?;
+        let loaded = settings.load(Some(&self.shared.counted))?;
+        self.put(settings, loaded);
         Ok(())
     }
 
-    /// Takes everything of `other`, for connections that come from now on.
-    pub fn replace(&self, other: &Tls) {
-        let other = other.current.read().clone();
-        *self.current.write() = other;
+    /// Takes everything of `other`, for connections that come from now on. `other` stays as it is;
+    /// if it is kept, its memory is not in the limits.
+    ///
+    /// # Errors
+    /// As [`reload`](Tls::reload): what was there stays in use.
+    pub fn replace(&self, other: &Tls) -> Result<(), TlsError> {
+        let (settings, loaded) = {
+            let other = other.shared.current.read();
+            (other.settings.clone(), Loaded::clone(&other.loaded))
+        };
+        let _alone = self.shared.reload.lock();
+        self.wait_for_previous()?;
+        self.shared.counted.check(&loaded)?;
+        self.put(settings, loaded);
+        Ok(())
+    }
+
+    /// Waits for the handshakes that use what was before the current.
+    fn wait_for_previous(&self) -> Result<(), TlsError> {
+        let deadline = Instant::now() + HANDSHAKES_WAIT;
+        while self.shared.current.read().previous.strong_count() > 0 {
+            if Instant::now() >= deadline {
+                return Err(TlsError::busy());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn put(&self, settings: Settings, loaded: Loaded) {
+        let loaded = Arc::new(loaded);
+        let mut current = self.shared.current.write();
+        let previous = Arc::downgrade(&current.loaded);
+        let before = std::mem::replace(
+            &mut *current,
+            Current {
+                settings,
+                loaded,
+                previous,
+            },
+        );
+        drop(current);
+        // A long list takes a while, which no client needs to wait for.
+        drop(before);
     }
 
     /// When the certificate expires; `None` if it cannot be told, as with
     /// [`from_config`](Tls::from_config).
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.current.read().loaded.expires_at
+        self.shared.current.read().loaded.expires_at
     }
 
     /// What is to be said about the certificate's end: from 14 days ahead. An expired one is still
     /// shown: clients may be lenient, or our clock wrong.
     pub(crate) fn note(&self, now: SystemTime) -> Option<String> {
-        let current = self.current.read();
+        let current = self.shared.current.read();
         let at = current.loaded.expires_at?;
         let what = current.settings.certificate();
         let days = |span: Duration| crate::server::counted(span.as_secs() / 86_400, "day");
@@ -253,32 +321,50 @@ impl Tls {
         }
     }
 
-    /// Resident bytes that a connection takes at most beyond one without TLS, by what is loaded
-    /// now. A [`reload`](Tls::reload) may bring longer certificates.
+    /// Resident bytes that a connection takes at most beyond one without TLS, whatever a
+    /// [`reload`](Tls::reload) brings.
     pub(crate) fn connection_bytes(&self) -> u64 {
-        let loaded = self.loaded();
-        session::memory_bytes(loaded.chain_bytes, loaded.has_client_auth) as u64
+        let counted = &self.shared.counted;
+        session::memory_bytes(counted.answer_bytes(), counted.has_client_auth()) as u64
+    }
+
+    /// Resident bytes that what is loaded takes at most, whatever a [`reload`](Tls::reload) brings.
+    pub(crate) fn loaded_bytes(&self) -> u64 {
+        self.shared.counted.loaded_bytes()
+    }
+
+    /// Whether they are clones.
+    pub(crate) fn is_same(&self, other: &Tls) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
-        Arc::clone(&self.current.read().loaded)
+        Arc::clone(&self.shared.current.read().loaded)
     }
 
     fn of(settings: Settings) -> Result<Self, TlsError> {
-        let loaded = settings.load()?;
+        let loaded = settings.load(None)?;
         Ok(Tls::with(settings, loaded))
     }
 
     fn with(settings: Settings, loaded: Loaded) -> Self {
-        let loaded = Arc::new(loaded);
-        let current = RwLock::new(Current { settings, loaded });
+        let counted = Counted::of(&loaded);
+        let current = Current {
+            settings,
+            loaded: Arc::new(loaded),
+            previous: Weak::new(),
+        };
         Tls {
-            current: Arc::new(current),
+            shared: Arc::new(Shared {
+                current: RwLock::new(current),
+                counted,
+                reload: Mutex::new(()),
+            }),
         }
     }
 
     fn set(self, change: impl FnOnce(&mut Settings)) -> Result<Self, TlsError> {
-        let mut settings = self.current.read().settings.clone();
+        let mut settings = self.shared.current.read().settings.clone();
         change(&mut settings);
         Tls::of(settings)
     }
@@ -287,7 +373,7 @@ impl Tls {
 /// Without certificates and keys.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let current = self.current.read();
+        let current = self.shared.current.read();
         f.debug_struct("Tls")
             .field("certificate", &current.settings.certificate())
             .field("min_version", &current.settings.min_version)

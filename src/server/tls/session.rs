@@ -21,7 +21,7 @@ use rustls::unbuffered::{
 };
 
 use super::material::Loaded;
-use super::{Tls, certificate, words};
+use super::{Tls, TlsVersion, certificate, words};
 use crate::server::wire::{Failed, Plain, Received, SendNow, Wire};
 
 /// The largest record, with its header (RFC 5246, 6.2.3).
@@ -53,10 +53,10 @@ const IDLE_BYTES: usize = 16 << 10;
 /// What the allocator adds to each.
 const MALLOC_BYTES: usize = 32;
 
-/// Resident bytes that a connection's session takes at most, its stack included. `chain` are the
-/// bytes of our certificates, which an answer holds while it is made and sent, and rustls in its
-/// transcript; a client's certificates stay for as long as the session.
-pub(super) fn memory_bytes(chain: usize, has_client_auth: bool) -> usize {
+/// Resident bytes that a connection's session takes at most, its stack included. `answer` are the
+/// bytes of our certificates and the names of client CAs, which an answer holds while it is made
+/// and sent, and rustls in its transcript; a client's certificates stay for as long as the session.
+pub(super) fn memory_bytes(answer: usize, has_client_auth: bool) -> usize {
     // A record in rustls' own memory while its plaintext is copied to where its reader has it.
     let plain = 2 * (MAX_PLAIN + 256 + MALLOC_BYTES);
     let outgoing = MAX_PLAIN + BESIDE_PLAIN + MALLOC_BYTES;
@@ -64,14 +64,14 @@ pub(super) fn memory_bytes(chain: usize, has_client_auth: bool) -> usize {
         true => MAX_RECORD + MALLOC_BYTES,
         false => 0,
     };
-    let at_most = INCOMING_BYTES + MALLOC_BYTES + plain + outgoing + certificates + 3 * chain;
+    let at_most = INCOMING_BYTES + MALLOC_BYTES + plain + outgoing + certificates + 3 * answer;
     STACK_BYTES + IDLE_BYTES + at_most
 }
 
 /// The shared part.
 pub(crate) struct Session {
     inner: Mutex<Inner>,
-    loaded: Arc<Loaded>,
+    min_version: TlsVersion,
 }
 
 struct Inner {
@@ -223,10 +223,12 @@ impl Session {
         tls: &Tls,
         wire: &impl Wire,
     ) -> Result<(Session, Incoming, Option<String>), Failed> {
-        let session = Session::new(tls)?;
+        // It lives until the handshake is over, and no longer: rustls drops its own copy then, too.
+        let loaded = tls.loaded();
+        let session = Session::new(&loaded)?;
         let mut incoming = Incoming::default();
         session.handshake(&mut incoming, wire)?;
-        match session.peer_name() {
+        match session.peer_name(&loaded) {
             Ok(name) => Ok((session, incoming, name)),
             Err(why) => {
                 session.close(wire);
@@ -235,8 +237,7 @@ impl Session {
         }
     }
 
-    fn new(tls: &Tls) -> Result<Self, Failed> {
-        let loaded = tls.loaded();
+    fn new(loaded: &Loaded) -> Result<Self, Failed> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&loaded.config));
         let inner = Inner {
             connection: connection.map_err(|error| Failed::Peer(error.to_string()))?,
@@ -246,7 +247,7 @@ impl Session {
         };
         Ok(Session {
             inner: Mutex::new(inner),
-            loaded,
+            min_version: loaded.min_version,
         })
     }
 
@@ -286,14 +287,14 @@ impl Session {
     ///
     /// # Errors
     /// It may not stay. What it is called, in words.
-    fn peer_name(&self) -> Result<Option<String>, String> {
+    fn peer_name(&self, loaded: &Loaded) -> Result<Option<String>, String> {
         let names = {
             let inner = self.inner.lock();
             let certificates = inner.connection.peer_certificates();
             let first = certificates.and_then(|all| all.first());
             first.map(certificate::names).unwrap_or_default()
         };
-        if let Some(allow) = &self.loaded.allow
+        if let Some(allow) = &loaded.allow
             && !names.iter().any(|name| allow.contains(name))
         {
             return Err(match names.is_empty() {
@@ -438,7 +439,7 @@ impl Session {
                 }
                 // Early data is off.
                 Ok(_) => return Err("early data, which is not taken".to_owned()),
-                Err(error) => return Err(words::of(&error, self.loaded.min_version)),
+                Err(error) => return Err(words::of(&error, self.min_version)),
             }
         }
     }

@@ -122,8 +122,11 @@ fn a_bad_reload_keeps_what_there_is_and_a_good_one_is_for_every_clone() {
     put(pem(&own("b.example")));
     tls.reload().unwrap();
     assert!(!Arc::ptr_eq(&before, &clone.loaded()));
+    drop(before);
     let (certificate, secret) = pem(&own("c.example"));
-    clone.replace(&Tls::from_pem(&certificate, &secret).unwrap());
+    clone
+        .replace(&Tls::from_pem(&certificate, &secret).unwrap())
+        .unwrap();
     assert!(Arc::ptr_eq(&tls.loaded(), &clone.loaded()));
 }
 
@@ -146,4 +149,75 @@ fn an_end_is_told_from_two_weeks_ahead_and_an_expired_certificate_still_loads() 
     );
     let past = note(end + 3 * day).unwrap();
     assert!(past.contains("expired 3 days ago"), "{past}");
+}
+
+#[test]
+fn a_third_is_not_loaded_while_handshakes_use_the_one_before_the_current() {
+    let (certificate, key) = pem(&own("a.example"));
+    let tls = Tls::from_pem(&certificate, &key).unwrap();
+    let handshake = tls.loaded();
+    tls.reload().unwrap();
+    let busy = |error: TlsError| assert_eq!(error.error_kind(), TlsErrorKind::Busy);
+    let current = tls.loaded();
+    busy(tls.reload().unwrap_err());
+    busy(tls.replace(&tls.clone()).unwrap_err());
+    assert!(Arc::ptr_eq(&current, &tls.loaded()));
+    drop((handshake, current));
+    tls.reload().unwrap();
+    tls.replace(&tls.clone()).unwrap();
+    tls.reload().unwrap();
+}
+
+#[test]
+fn what_takes_more_than_was_counted_is_not_loaded_and_a_little_more_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let own = own("a.example");
+    let (certificate, secret) = pem(&own);
+    fs::write(&key, secret).unwrap();
+    fs::write(&cert, &certificate).unwrap();
+    let tls = Tls::from_files(&cert, &key).unwrap();
+    let before = tls.loaded();
+    let says = |bytes: Vec<u8>, says: &str| {
+        fs::write(&cert, bytes).unwrap();
+        refused(tls.reload().map(|()| tls.clone()), says);
+        assert!(Arc::ptr_eq(&before, &tls.loaded()));
+    };
+    // What is beside PEM is no part of the certificate, and is read.
+    let with_text = [&certificate[..], &vec![b'#'; 20 << 10]].concat();
+    says(with_text, "bytes that the memory limit has for it");
+    // Bytes of certificates, which every connection may hold.
+    let bytes = own.cert.der().len();
+    let chain = |more: usize| certificate.repeat(1 + more.div_ceil(bytes));
+    says(chain(4 << 10), "has 4");
+    fs::write(&cert, chain((4 << 10) - bytes)).unwrap();
+    drop(before);
+    tls.reload().unwrap();
+    let larger = Tls::from_pem(&chain(30 << 10), own.signing_key.serialize_pem().as_bytes());
+    assert!(tls.replace(&larger.unwrap()).is_err());
+}
+
+#[test]
+fn no_more_is_read_of_a_file_than_is_said() {
+    let (certificate, key) = pem(&own("a.example"));
+    let filled = |size: usize| [&certificate[..], &vec![b'#'; size - certificate.len()]].concat();
+    assert!(Tls::from_pem(&filled(256 << 10), &key).is_ok());
+    refused(
+        Tls::from_pem(&filled((256 << 10) + 1), &key),
+        "TLS certificate is larger than 256 KiB",
+    );
+    refused(
+        Tls::from_pem(&certificate.repeat(200), &key),
+        "clients take 65536 at most",
+    );
+    let tls = || Tls::from_pem(&certificate, &key).unwrap();
+    assert!(tls().client_ca_pem(&filled(1 << 20)).is_ok());
+    refused(
+        tls().client_ca_pem(&filled((1 << 20) + 1)),
+        "client CA is larger than 1024 KiB",
+    );
+    refused(
+        Tls::from_files("/dev/zero", "/dev/zero"),
+        "/dev/zero is larger than 256 KiB",
+    );
 }

@@ -37,6 +37,8 @@ pub(super) fn of(error: &Error, min_version: TlsVersion) -> String {
             "the client has sent no certificate, which is required here".to_owned()
         }
         Error::InvalidCertificate(why) => certificate(why),
+        // Our own.
+        Error::General(why) => why.clone(),
         Error::AlertReceived(alert) => alert_received(*alert),
         Error::DecryptError => "a record could not be decrypted".to_owned(),
         Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {

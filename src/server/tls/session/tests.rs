@@ -95,10 +95,18 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS
 /// A server and a client that have shaken hands, and the client's socket.
 fn connected(version: &'static SupportedProtocolVersion) -> (Server, ClientConnection, UnixStream) {
     let (tls, certificate) = tls();
+    connected_by(&tls, certificate, version)
+}
+
+fn connected_by(
+    tls: &Tls,
+    certificate: CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+) -> (Server, ClientConnection, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut client = client(certificate, version);
     let mut server = Server {
-        session: Session::new(&tls).unwrap(),
+        session: Session::new(&tls.loaded()).unwrap(),
         incoming: Incoming::default(),
         wire: Pair(ours),
     };
@@ -115,6 +123,18 @@ fn connected(version: &'static SupportedProtocolVersion) -> (Server, ClientConne
         client.write_tls(&mut theirs).ok();
     });
     (server, client, theirs)
+}
+
+#[test]
+fn a_session_that_has_shaken_hands_keeps_nothing_of_what_was_loaded() {
+    for version in VERSIONS {
+        let (tls, certificate) = tls();
+        let loaded = tls.loaded();
+        let _connected = connected_by(&tls, certificate, version);
+        // Ours, and that of `tls`.
+        assert_eq!(Arc::strong_count(&loaded), 2);
+        assert_eq!(Arc::strong_count(&loaded.config), 1);
+    }
 }
 
 /// What the client's session has to send.
@@ -174,7 +194,7 @@ fn finished_data_and_the_end_in_one_segment_lose_nothing() {
     let (tls, certificate) = tls();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut client = client(certificate, &version::TLS13);
-    let session = Session::new(&tls).unwrap();
+    let session = Session::new(&tls.loaded()).unwrap();
     let (mut incoming, wire) = (Incoming::default(), Pair(ours));
     std::thread::scope(|scope| {
         let shaking = scope.spawn(|| session.handshake(&mut incoming, &wire).unwrap());
@@ -280,7 +300,7 @@ fn a_broken_record_ends_the_session_behind_the_whole_ones_and_the_peer_gets_an_a
 fn who_does_not_speak_tls_is_told_from_who_does() {
     let (tls, _) = tls();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let session = Session::new(&tls).unwrap();
+    let session = Session::new(&tls.loaded()).unwrap();
     theirs.write_all(b"<13>hello\n").unwrap();
     let failed = session
         .handshake(&mut Incoming::default(), &Pair(ours))
