@@ -20,6 +20,8 @@ pub(crate) mod help;
 pub(crate) mod kinds;
 pub(crate) mod listen;
 mod malloc;
+#[cfg(feature = "tls")]
+mod reload;
 mod renamed;
 mod report;
 pub(crate) mod serve;

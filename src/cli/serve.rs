@@ -13,9 +13,13 @@ use drainline::{Address, ResourceLimits, Server, StartError};
 use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+#[cfg(feature = "tls")]
+use sd_notify::NotifyState;
 
 use super::addresses::{self, Bindable};
 use super::listen::SocketSpec;
+#[cfg(feature = "tls")]
+use super::reload::Reloader;
 use super::settings::{Given, Named, Settings};
 use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Between, Lister, Stderr};
@@ -26,6 +30,8 @@ use super::{files, report};
 
 /// Threads beside the server's: `signals` and `lister`.
 pub(crate) const THREADS: u64 = 2;
+/// With TLS: `reloader`, and the file that it reads.
+const FOR_TLS: u64 = 1;
 /// Descriptors beside the server's: stderr, the terminal, the file of a sink, and two more while
 /// that file is reopened; the pipe of signals.
 pub(crate) const DESCRIPTORS: u64 = 7;
@@ -81,7 +87,7 @@ pub(crate) fn serve(
         format: settings.report,
         has_file: matches!(settings.sink, SinkSpec::File(_)),
         #[cfg(feature = "tls")]
-        has_tls: settings.has_tls(),
+        reloader: reloader(settings, &server, &teller).map_err(no_thread)?,
         config: settings.config_file.clone().zip(settings.config_stamp),
     };
     let signals = signals.serve(hands).map_err(no_thread)?;
@@ -166,7 +172,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     let not_open = not_open + passed.count() as u64 + manager;
     let builder = settings
         .builder()?
-        .reserve(threads(), DESCRIPTORS + not_open);
+        .reserve(threads(settings), descriptors(settings) + not_open);
     let (limits, more_notes) = match &settings.sink {
         SinkSpec::Null => builder.check_without_output(),
         SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),
@@ -223,14 +229,48 @@ pub(crate) fn check_start(settings: &Settings) -> Result<(), UsageError> {
 }
 
 fn builder(settings: &Settings) -> Result<IngestBuilder, UsageError> {
-    Ok(settings.builder()?.reserve(threads(), DESCRIPTORS))
+    let builder = settings.builder()?;
+    Ok(builder.reserve(threads(settings), descriptors(settings)))
 }
 
-fn threads() -> u64 {
-    match Manager::is_there() {
-        true => THREADS + systemd::THREADS,
-        false => THREADS,
+fn threads(settings: &Settings) -> u64 {
+    let notifier = match Manager::is_there() {
+        true => systemd::THREADS,
+        false => 0,
+    };
+    THREADS + notifier + for_tls(settings)
+}
+
+fn descriptors(settings: &Settings) -> u64 {
+    DESCRIPTORS + for_tls(settings)
+}
+
+fn for_tls(settings: &Settings) -> u64 {
+    match settings.has_tls() {
+        true => FOR_TLS,
+        false => 0,
     }
+}
+
+/// Reads the files of TLS again when SIGHUP asks for it.
+#[cfg(feature = "tls")]
+fn reloader(
+    settings: &Settings,
+    server: &Arc<Server>,
+    teller: &systemd::Teller,
+) -> io::Result<Option<Reloader>> {
+    if !settings.has_tls() {
+        return Ok(None);
+    }
+    let (server, teller) = (Arc::clone(server), teller.clone());
+    Reloader::start(move || {
+        let asked = NotifyState::monotonic_usec_now();
+        server.reload_tls();
+        if let Ok(asked) = asked {
+            teller.reloaded(asked);
+        }
+    })
+    .map(Some)
 }
 
 fn start(
@@ -239,7 +279,7 @@ fn start(
     stderr: &Arc<Stderr>,
 ) -> Result<Server, UsageError> {
     let sink_failed = |error| sink_failed(settings, &error);
-    let builder = builder.reserve(threads(), DESCRIPTORS);
+    let builder = builder.reserve(threads(settings), descriptors(settings));
     let mut remarks = Vec::new();
     let started = match &settings.sink {
         SinkSpec::Stdout => {

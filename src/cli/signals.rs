@@ -19,6 +19,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator;
 
 use super::document::Stamp;
+#[cfg(feature = "tls")]
+use super::reload::Reloader;
 use super::report;
 use super::stderr::{Lister, Stderr};
 use super::systemd::Teller;
@@ -137,8 +139,9 @@ pub(super) struct Hands {
     pub(super) format: ReportFormat,
     /// The sink is a file by its name, which SIGHUP reopens.
     pub(super) has_file: bool,
+    /// Where a listener speaks TLS.
     #[cfg(feature = "tls")]
-    pub(super) has_tls: bool,
+    pub(super) reloader: Option<Reloader>,
     /// The configuration file, as it was read.
     pub(super) config: Option<(PathBuf, Stamp)>,
 }
@@ -204,15 +207,7 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
         let logger = hands.server.logger();
         logger.log_limited(reason, Level::Info, || text.to_owned());
     };
-    #[cfg(feature = "tls")]
-    let has_tls = hands.has_tls;
-    #[cfg(not(feature = "tls"))]
-    let has_tls = false;
-    #[cfg(feature = "tls")]
-    if has_tls {
-        // The log says what became of each.
-        hands.server.reload_tls();
-    }
+    let reads_tls = hands.read_tls();
     if hands.has_file {
         say("SIGHUP", "SIGHUP: reopening the file of the sink");
         hands.server.reopen();
@@ -225,7 +220,7 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
             drain(hands);
         }
         return;
-    } else if !has_tls {
+    } else if !reads_tls {
         say("SIGHUP", "SIGHUP: there is no file to reopen");
     }
     if let Some((path, stamp)) = &hands.config
@@ -237,8 +232,30 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
         );
         say("SIGHUP, the configuration file has changed", &text);
     }
-    if let Ok(asked) = asked {
+    // Or else it is told when the files of TLS have been read.
+    if let (Ok(asked), false) = (asked, reads_tls) {
         hands.teller.reloaded(asked);
+    }
+}
+
+impl Hands {
+    /// Has the files of TLS read again, if there are any. The log says what becomes of it.
+    #[cfg(feature = "tls")]
+    fn read_tls(&self) -> bool {
+        let is_reading = self.reloader.as_ref().map(Reloader::ask);
+        if is_reading == Some(true) {
+            let reason = "SIGHUP, TLS is being read";
+            self.server.logger().log_limited(reason, Level::Warn, || {
+                "SIGHUP: the files of TLS are still being read, and are read once more after that"
+                    .to_owned()
+            });
+        }
+        is_reading.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn read_tls(&self) -> bool {
+        false
     }
 }
 

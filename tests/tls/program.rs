@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use rustix::fs::{FileType, Mode};
 use rustix::process::Signal;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
@@ -297,4 +298,49 @@ fn a_table_switches_the_common_client_ca_off_and_a_unix_socket_speaks_tls() {
     let both = b"from anybody\nover a Unix socket\n".len() as u64;
     wait_until("both lines", DEADLINE, || child.stdout_len() == both);
     child.terminate().assert_code(0);
+}
+
+/// Nobody writes into the FIFO, and whoever opened it would wait for ever.
+#[test]
+fn a_fifo_in_place_of_a_file_is_refused_and_keeps_nobody_from_stopping() {
+    let files = Files::new();
+    mkfifo(&files.path("fifo"));
+    let with = |rest: &[&'static str]| [&LISTEN[..], rest].concat();
+    let good = [
+        "--tls-cert",
+        "FILE:server.pem",
+        "--tls-key",
+        "FILE:server.key",
+    ];
+    for row in ["--tls-cert", "--tls-key"] {
+        let named: Vec<&str> = good
+            .chunks(2)
+            .flat_map(|pair| match pair[0] == row {
+                true => [row, "FILE:fifo"],
+                false => [pair[0], pair[1]],
+            })
+            .collect();
+        files.refused(&with(&named), 1, "fifo: not a regular file");
+    }
+    for row in [["--tls-client-ca", "FILE:fifo"], ["--tls-cert", "FILE:."]] {
+        let given = match row[0] {
+            "--tls-cert" => row.to_vec(),
+            _ => [&good[..], &row].concat(),
+        };
+        files.refused(&with(&given), 1, "cannot read");
+    }
+
+    let mut child = Drainline::start(&files.args(&with(&good)));
+    fs::remove_file(files.path("server.key")).unwrap();
+    mkfifo(&files.path("server.key"));
+    child.signal(Signal::HUP);
+    wait_until("a line about it", DEADLINE, || {
+        let said = child.stderr_text();
+        said.contains("keeps the TLS that it has: ") && said.contains("not a regular file")
+    });
+    child.terminate().assert_code(0);
+}
+
+fn mkfifo(path: &std::path::Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
 }

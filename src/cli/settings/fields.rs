@@ -111,6 +111,12 @@ impl Settings {
         plain.chain(self.listeners.iter().cloned()).collect()
     }
 
+    /// Whether any listener speaks TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        let listeners = self.all_listeners();
+        listeners.iter().any(|listener| listener.address.speaks_tls)
+    }
+
     /// The server that the settings describe, to be checked: a socket that a service manager would
     /// pass counts as any other. Reads no file.
     pub(super) fn builder_without_files(&self) -> IngestBuilder {

@@ -85,12 +85,6 @@ impl TlsSettings {
 }
 
 impl Settings {
-    /// Whether any listener speaks TLS.
-    pub(crate) fn has_tls(&self) -> bool {
-        let listeners = self.all_listeners();
-        listeners.iter().any(|listener| listener.address.speaks_tls)
-    }
-
     /// Whether what is needed for TLS is there, and what is there is used: whoever asks for it must
     /// not find out later that nothing was encrypted, or that everybody may connect.
     pub(super) fn check_tls(&self) -> Result<(), UsageError> {

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::fs::OFlags;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -187,7 +190,7 @@ impl Pem {
             Pem::File(file) => {
                 use std::io::Read;
                 let mut bytes = Vec::new();
-                let opened = fs::File::open(file);
+                let opened = open_regular(file);
                 opened
                     .and_then(|file| file.take(most.bytes() + 1).read_to_end(&mut bytes))
                     .map_err(|error| TlsError::unreadable(&named, &error))?;
@@ -206,6 +209,25 @@ impl Pem {
             Pem::File(file) => format!("{what} {}", file.display()),
         }
     }
+}
+
+/// Waits for nothing: a FIFO without a writer would keep whoever opens it for ever. A FIFO is not
+/// opened at all, since its writer would take the close for the end of its reader, and a device may
+/// do anything when it is opened.
+fn open_regular(path: &Path) -> io::Result<fs::File> {
+    let check = |file: &fs::Metadata| match (file.is_file(), file.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::other("not a regular file")),
+    };
+    check(&fs::metadata(path)?)?;
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    check(&file.metadata()?)?;
+    Ok(file)
 }
 
 /// What was read, and what it is called in an error.
