@@ -1,6 +1,7 @@
 //! Starts the server that the settings ask for, and waits for its end.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -436,26 +437,48 @@ fn listed(bound: &[Bound]) -> String {
     listed.collect::<Vec<_>>().join(", ")
 }
 
-/// Where ncat(1) is to connect.
-fn ncat_to(address: &Address) -> Option<String> {
+/// A client of a listener, to be typed: ncat(1), or s_client of openssl(1), which shows a
+/// certificate, and which speaks TLS over a Unix socket.
+fn client_of((address, given): &Bound) -> Option<String> {
+    let s_client = |to: String| {
+        let shown = match given.wants_certificate {
+            true => " -cert client.pem -key client.key",
+            false => "",
+        };
+        format!("openssl s_client -quiet -no_ign_eof{shown} {to}")
+    };
     match address {
-        Address::Tcp(address) if address.ip().is_unspecified() => {
-            Some(format!("127.0.0.1 {}", address.port()))
+        Address::Tcp(address) => {
+            let mut to = *address;
+            if to.ip().is_unspecified() {
+                to.set_ip(Ipv4Addr::LOCALHOST.into());
+            }
+            if given.wants_certificate {
+                return Some(s_client(format!("-connect {to}")));
+            }
+            let ssl = if given.speaks_tls { "--ssl " } else { "" };
+            Some(format!("ncat {ssl}--send-only {} {}", to.ip(), to.port()))
         }
-        Address::Tcp(address) => Some(format!("{} {}", address.ip(), address.port())),
-        Address::Unix(path) => Some(format!("-U {}", path.display())),
+        Address::Unix(path) if given.speaks_tls => {
+            Some(s_client(format!("-unix {}", path.display())))
+        }
+        Address::Unix(path) => Some(format!("ncat --send-only -U {}", path.display())),
         _ => None,
     }
 }
 
-/// As [`listed`], each run of listeners behind the framing that they have:
-/// `lines from 127.0.0.1:5140, syslog from devices at 0.0.0.0:514`.
+/// As [`listed`], each run of listeners behind the framing that they have, and that they speak TLS:
+/// `lines from 127.0.0.1:5140, syslog over TLS from devices at 0.0.0.0:6514`.
 fn listed_by_framing(bound: &[Bound]) -> String {
-    let runs = bound.chunk_by(|(_, one), (_, next)| one.framing == next.framing);
+    let is_as = |one: &Given, next: &Given| {
+        (one.framing, one.speaks_tls) == (next.framing, next.speaks_tls)
+    };
+    let runs = bound.chunk_by(|(_, one), (_, next)| is_as(one, next));
     let runs = runs.map(|run| {
-        let (_, Given { framing, .. }) = &run[0];
-        let framing = values::print_choice(values::FRAMING, framing);
-        format!("{framing} from {}", listed(run))
+        let (_, given) = &run[0];
+        let framing = values::print_choice(values::FRAMING, &given.framing);
+        let over = if given.speaks_tls { " over TLS" } else { "" };
+        format!("{framing}{over} from {}", listed(run))
     });
     runs.collect::<Vec<_>>().join(", ")
 }
@@ -472,11 +495,12 @@ fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
         text += &format!("\nsettings: {}", sources.join(", "));
     }
     text += &format!("\nlimits: {}", server.limits());
-    if let Some((address, given)) = bound.first()
-        && let Some(to) = ncat_to(address)
+    // Whom an allow list or a balancer keeps out cannot try it.
+    if let Some(open) = bound.iter().find(|(_, given)| given.is_open)
+        && let Some(client) = client_of(open)
     {
-        let hello = given.framing.hello();
-        text += &format!("\ntry: {hello} | ncat --send-only {to}");
+        let hello = open.1.framing.hello();
+        text += &format!("\ntry: {hello} | {client}");
     }
     text
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{FileType, Mode};
 use rustix::process::Signal;
@@ -17,6 +18,7 @@ use crate::authority::{Authority, Client, Pair, VERSIONS, config};
 use crate::common::child::Drainline;
 use crate::common::client;
 use crate::common::exit::Exit;
+use crate::common::programs::is_installed;
 use crate::common::wait::{DEADLINE, wait_until};
 
 struct Files {
@@ -343,4 +345,91 @@ fn a_fifo_in_place_of_a_file_is_refused_and_keeps_nobody_from_stopping() {
 
 fn mkfifo(path: &std::path::Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+}
+
+/// The first lines at start, once they are all there.
+fn said_at_start(child: &Drainline) -> (String, String) {
+    wait_until("the line to try", DEADLINE, || {
+        let said = child.stderr_text();
+        said.split("\ntry: ")
+            .nth(1)
+            .is_some_and(|it| it.contains('\n'))
+    });
+    let said = child.stderr_text();
+    let first = said.lines().find(|line| line.contains(" to stdout"));
+    let line = said.lines().find_map(|line| line.strip_prefix("try: "));
+    (first.unwrap().to_owned(), line.unwrap().to_owned())
+}
+
+#[test]
+fn the_first_lines_say_who_speaks_tls_and_the_line_to_try_works() {
+    let files = Files::new();
+    files.put("client", &files.clients.client("web1.example"));
+    let good = [
+        "--tls-cert",
+        "FILE:server.pem",
+        "--tls-key",
+        "FILE:server.key",
+    ];
+    let ca = ["--tls-client-ca", "FILE:ca.pem"];
+    let unix = format!("tls+unix:{}", files.path("tls.sock").display());
+    for (listen, rest, program, by) in [
+        (
+            &LISTEN[..],
+            &[][..],
+            "ncat",
+            "ncat --ssl --send-only 127.0.0.1 ",
+        ),
+        (&LISTEN, &ca, "openssl", "openssl s_client -quiet "),
+        (
+            &["--listen", &unix],
+            &[],
+            "openssl",
+            "openssl s_client -quiet ",
+        ),
+    ] {
+        let args = files.args(&[listen, &good, rest].concat());
+        let mut child = Drainline::with(&args).spawn();
+        let (first, line) = said_at_start(&child);
+        assert!(first.contains(": lines over TLS from "), "{first}");
+        assert!(line.contains(by), "{line}");
+        let shown = line.contains("-cert client.pem -key client.key");
+        assert_eq!(shown, !rest.is_empty(), "{line}");
+        if is_installed(program) {
+            let mut shell = Command::new("sh");
+            let tried = shell.args(["-c", &line]).current_dir(files.folder.path());
+            let tried = tried.stderr(Stdio::null()).stdout(Stdio::null()).status();
+            assert!(tried.unwrap().success(), "{line}");
+            wait_until("its line", DEADLINE, || child.stdout_bytes() == b"hello\n");
+        }
+        child.terminate().assert_code(0);
+    }
+}
+
+/// Whom an allow list or a balancer keeps out could not try it.
+#[test]
+fn the_line_to_try_is_of_a_listener_that_takes_it() {
+    let files = Files::new();
+    let path = |name: &str| files.path(name).display().to_string();
+    let text = format!(
+        "tls_cert = {:?}\ntls_key = {:?}\n\
+         [[listener]]\nname = \"behind\"\naddress = \"tls://127.0.0.1:0\"\nproxy_from = [\"192.0.2.1\"]\n\
+         [[listener]]\nname = \"closed\"\naddress = \"127.0.0.1:0\"\nallow = [\"192.0.2.1\"]\n\
+         [[listener]]\naddress = \"127.0.0.2:0\"\n",
+        path("server.pem"),
+        path("server.key"),
+    );
+    fs::write(files.path("drainline.toml"), text).unwrap();
+    let mut child = Drainline::with(&["--config", &path("drainline.toml")])
+        .bare()
+        .spawn();
+    let (first, line) = said_at_start(&child);
+    let begins = "lines over TLS from behind at 127.0.0.1:";
+    assert!(first.contains(begins), "{first}");
+    assert!(
+        first.contains(", lines from closed at 127.0.0.1:"),
+        "{first}"
+    );
+    assert!(line.contains("ncat --send-only 127.0.0.2 "), "{line}");
+    child.terminate().assert_code(0);
 }

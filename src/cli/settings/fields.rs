@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use drainline::ingest::{
     DEFAULT_MAX_MESSAGE, Framing, Ingest, IngestBuilder, OutputFraming, Oversize,
 };
-use drainline::{Address, Config, Listener};
+use drainline::{Address, Config, Listener, Peers};
 use log::LevelFilter;
 
 use super::listeners::{self, ListenerSettings};
@@ -93,10 +93,15 @@ impl Default for Settings {
     }
 }
 
-/// What a listener was given: its name, and how its messages are told apart.
+/// What a listener was given: its name, how its messages are told apart, and what its clients need.
 pub(in crate::cli) struct Given {
     pub(in crate::cli) name: Option<String>,
     pub(in crate::cli) framing: Framing,
+    pub(in crate::cli) speaks_tls: bool,
+    /// A certificate that its clients have to show.
+    pub(in crate::cli) wants_certificate: bool,
+    /// Whether anybody may connect, and nothing stands before the messages.
+    pub(in crate::cli) is_open: bool,
 }
 
 /// Where a server listens that is not told where.
@@ -140,6 +145,21 @@ impl Settings {
             builder = builder.listener(settings.of(listener, settings.name.as_deref()));
         }
         Ok(builder)
+    }
+
+    /// Who may connect to a listener; empty: everybody.
+    fn allow<'a>(&'a self, listener: &'a ListenerSettings) -> &'a [Peers] {
+        listener.allow().unwrap_or(&self.config.allow)
+    }
+
+    /// Who names the clients of a listener; empty: nobody.
+    fn proxy_from<'a>(&'a self, listener: &'a ListenerSettings) -> &'a [Peers] {
+        listener.proxy_from().unwrap_or(&self.config.proxy_from)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn wants_certificate(&self, _: &ListenerSettings) -> bool {
+        false
     }
 
     #[cfg(feature = "tls")]
@@ -197,6 +217,10 @@ impl Settings {
                 given.push(Given {
                     name,
                     framing: settings.framing().unwrap_or(self.framing),
+                    speaks_tls: settings.address.speaks_tls,
+                    wants_certificate: self.wants_certificate(&settings),
+                    is_open: self.allow(&settings).is_empty()
+                        && self.proxy_from(&settings).is_empty(),
                 });
             }
         }

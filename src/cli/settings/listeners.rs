@@ -102,6 +102,18 @@ impl ListenerSettings {
         self.framing
     }
 
+    /// Who may connect, if the listener has a list of its own; empty: everybody.
+    pub(super) fn allow(&self) -> Option<&[Peers]> {
+        let list = self.allow.as_ref()?;
+        Some(list.as_deref().unwrap_or_default())
+    }
+
+    /// Who names its clients, if the listener has a list of its own; empty: nobody.
+    pub(super) fn proxy_from(&self) -> Option<&[Peers]> {
+        let list = self.proxy_from.as_ref()?;
+        Some(list.as_deref().unwrap_or_default())
+    }
+
     /// A listener with these settings, under the name that it is given.
     pub(crate) fn of(&self, mut listener: Listener, name: Option<&str>) -> IngestListener {
         if let Some(name) = name {

@@ -117,6 +117,13 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether who connects without a certificate is refused.
+    pub(super) fn wants_certificate(&self, listener: &ListenerSettings) -> bool {
+        let settings = listener.tls.or(&self.tls);
+        let is_optional = settings.client_auth == Some(ClientAuth::Optional);
+        listener.address.speaks_tls && settings.has_client_ca() && !is_optional
+    }
+
     fn check_with_tls(&self, listener: &ListenerSettings) -> Result<(), UsageError> {
         let (named, url) = (self.named_address(listener), &listener.address);
         let settings = listener.tls.or(&self.tls);
