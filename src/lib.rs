@@ -108,6 +108,9 @@ pub use log::Level;
 pub use policy::{Activity, OverloadLevel, Weight};
 #[doc(hidden)]
 pub use server::proxy_head;
+#[cfg(feature = "tls")]
+#[doc(hidden)]
+pub use server::tls_in_memory;
 pub use server::{
     Address, BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo,
     ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,

@@ -39,6 +39,9 @@ mod tls;
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 mod wire;
 
+#[cfg(feature = "tls")]
+pub use tls::in_memory as tls_in_memory;
+
 pub use builder::Builder;
 pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
 pub use error::{

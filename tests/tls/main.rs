@@ -7,6 +7,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../records/mod.rs"]
+mod records;
 
 mod authority;
 mod certificates;
@@ -15,4 +17,5 @@ mod memory;
 mod program;
 mod reload;
 mod replies;
+mod splits;
 mod stream;

@@ -3,10 +3,12 @@
 //! - `material`: certificates and keys, read and checked
 //! - `certificate`: what a certificate says
 //! - `session`: bytes of the wire in, plaintext out
+//! - `in_memory`: a session without a wire, for tests and fuzzing
 //! - `words`: what goes wrong with a peer, in words
 
 mod certificate;
 mod error;
+pub mod in_memory;
 mod material;
 mod session;
 mod words;

@@ -110,6 +110,10 @@ impl Incoming {
         (self.end - self.start + self.plain.len() - self.plain_start) as u64
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.plain.capacity()
+    }
+
     /// Moves plaintext that an earlier read had no room for.
     fn take_plain(&mut self, buf: &mut [u8]) -> usize {
         let rest = &self.plain[self.plain_start..];
@@ -237,7 +241,7 @@ impl Session {
         }
     }
 
-    fn new(loaded: &Loaded) -> Result<Self, Failed> {
+    pub(super) fn new(loaded: &Loaded) -> Result<Self, Failed> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&loaded.config));
         let inner = Inner {
             connection: connection.map_err(|error| Failed::Peer(error.to_string()))?,
@@ -251,7 +255,12 @@ impl Session {
         })
     }
 
-    fn handshake(&self, incoming: &mut Incoming, wire: &impl Wire) -> Result<(), Failed> {
+    /// Goes on where it was, should it be called again after an error of the wire.
+    pub(super) fn handshake(
+        &self,
+        incoming: &mut Incoming,
+        wire: &impl Wire,
+    ) -> Result<(), Failed> {
         loop {
             let (is_done, flushed) = {
                 let inner = &mut *self.inner.lock();
@@ -317,7 +326,8 @@ impl Session {
         let mut len = incoming.take_plain(buf);
         let mut may_be_more = true;
         loop {
-            if len < buf.len() && incoming.start < incoming.end {
+            // What a peer sends behind its end is ignored (RFC 8446, 6.1).
+            if len < buf.len() && incoming.start < incoming.end && !incoming.is_closed {
                 let inner = &mut *self.inner.lock();
                 len += self.decrypt(inner, incoming, &mut buf[len..]);
                 if inner.has_unsent() {
@@ -367,6 +377,10 @@ impl Session {
         })?;
         inner.flush(wire)?;
         Ok(part.len())
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.inner.lock().outgoing.capacity()
     }
 
     /// Whether the kernel has taken all that was encrypted.

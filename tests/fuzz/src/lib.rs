@@ -2,6 +2,8 @@
 
 #[path = "../../heads/mod.rs"]
 pub mod heads;
+#[path = "../../records/mod.rs"]
+pub mod records;
 #[path = "../../streams/mod.rs"]
 mod streams;
 
