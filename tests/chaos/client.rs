@@ -1,19 +1,20 @@
 //! A client that plays its sessions, one after the other, and keeps what it sent.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Mutex;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use drainline::ingest::Framing;
+use rustls::ClientConfig;
 
-use super::common::client;
+use super::carrier::{Place, Stream};
 use super::common::tagged::{Tagged, XorShift};
 use super::heads::encode;
-use super::script::{Leave, Opening, Session, Step, dice};
+use super::script::{Hello, Leave, Opening, Session, Step, dice};
 use super::wire::{self, Kind};
 
 /// How often whoever waits looks whether the play is over.
@@ -50,7 +51,8 @@ pub struct Whole {
 #[derive(Debug)]
 pub struct Life {
     /// Each client comes to one of them.
-    pub listeners: [(SocketAddr, Framing); 2],
+    pub listeners: [(Place, Framing); 2],
+    pub trusts: Arc<ClientConfig>,
     pub is_behind: bool,
     /// The drain has begun: what a client learns from now on is no proof.
     pub is_draining: AtomicBool,
@@ -76,15 +78,14 @@ impl Life {
 /// Plays sessions until the life is over.
 pub fn play(life: &Life, seed: u64, nth: usize, client: u64, from: u64) -> u64 {
     let mut number = from;
-    let (addr, framing) = life.listeners[client as usize % 2];
+    let (place, framing) = &life.listeners[client as usize % 2];
     while !life.is_over() {
         let session = Session::draw(seed, nth, client, number);
         life.rest(session.pause);
-        if let Ok(stream) = client::try_connect(addr, Duration::from_millis(300)) {
-            stream.set_write_timeout(Some(LOOK)).unwrap();
+        if let Ok(stream) = Stream::connect(place, &life.trusts, LOOK) {
             let connection = life.numbers.fetch_add(1, Ordering::Relaxed);
             let random = dice(seed, &[4, nth as u64, client, number]);
-            Player::new(life, framing, stream, connection, random).play(&session);
+            Player::new(life, *framing, stream, connection, random).play(&session);
         }
         number += 1;
     }
@@ -94,7 +95,7 @@ pub fn play(life: &Life, seed: u64, nth: usize, client: u64, from: u64) -> u64 {
 struct Player<'a> {
     life: &'a Life,
     framing: Framing,
-    stream: TcpStream,
+    stream: Stream,
     connection: u32,
     tagged: Tagged,
     random: XorShift,
@@ -110,7 +111,7 @@ impl<'a> Player<'a> {
     fn new(
         life: &'a Life,
         framing: Framing,
-        stream: TcpStream,
+        stream: Stream,
         connection: u32,
         random: XorShift,
     ) -> Player<'a> {
@@ -133,6 +134,9 @@ impl<'a> Player<'a> {
         if self.life.is_behind && !self.open(session.opening) {
             self.is_cut = true;
         }
+        if self.stream.is_tls() && !self.is_cut && !self.shake_hands(session.hello) {
+            self.is_cut = true;
+        }
         for step in &session.steps {
             self.step(*step);
         }
@@ -140,23 +144,28 @@ impl<'a> Player<'a> {
         let mut is_whole = false;
         let inside = matches!(session.leave, Leave::HalfCloseInside | Leave::ResetInside);
         let before = self.next;
-        let begun = inside.then(|| self.begin());
+        let mut begun = inside.then(|| self.begin());
         if !self.is_cut && !self.life.is_over() {
             match session.leave {
                 Leave::HalfCloseInside => {
-                    partial = begun.flatten();
-                    self.half_close();
+                    partial = begun.take().flatten();
+                    self.half_close(session.is_closed);
                 }
-                Leave::HalfClose => is_whole = self.half_close(),
+                Leave::HalfClose => is_whole = self.half_close(session.is_closed),
+                Leave::Close if session.is_closed => self.say_end(),
                 Leave::Close => {}
                 Leave::Garbage => {
                     if let Some(garbage) = wire::garbage(self.framing) {
                         self.put(garbage, usize::MAX);
-                        self.half_close();
+                        self.half_close(session.is_closed);
                     }
                 }
                 Leave::Reset | Leave::ResetInside => self.is_cut = true,
             }
+        }
+        if !self.stream.can_reset() {
+            // Its end is that of a stream, whatever it was meant to be.
+            partial = partial.or(begun.flatten());
         }
         let mut sent = self.life.sent.lock().unwrap();
         sent.begun.push((self.connection, self.next));
@@ -178,7 +187,7 @@ impl<'a> Player<'a> {
         // Whoever was disconnected may be inside a message, whose beginning would be one at the
         // stream's end.
         if self.is_cut || self.life.is_over() {
-            client::reset(self.stream);
+            self.stream.reset();
         }
     }
 
@@ -189,15 +198,15 @@ impl<'a> Player<'a> {
         let front = SocketAddr::from(([198, 51, 100, 1], 514));
         let sealed = |tlvs: &[u8]| encode::with_checksum(&encode::v2(client, front, tlvs));
         match opening {
-            Opening::Head { is_v1: true, most } => self.put(&encode::v1(client, front), most),
-            Opening::Head { most, .. } => self.put(&sealed(&encode::checksum()), most),
-            Opening::Local => self.put(&encode::v2_of(encode::LOCAL, 0, b""), usize::MAX),
+            Opening::Head { is_v1: true, most } => self.hand_over(&encode::v1(client, front), most),
+            Opening::Head { most, .. } => self.hand_over(&sealed(&encode::checksum()), most),
+            Opening::Local => self.hand_over(&encode::v2_of(encode::LOCAL, 0, b""), usize::MAX),
             Opening::Part => {
                 let head = sealed(&encode::checksum());
                 let len = self.random.up_to(head.len() - 1);
-                self.put(&head[..len], usize::MAX);
+                self.hand_over(&head[..len], usize::MAX);
             }
-            Opening::Garbage => self.put(b"<13>no head\n", usize::MAX),
+            Opening::Garbage => self.hand_over(b"<13>no head\n", usize::MAX),
             Opening::Silence => self.life.rest(Duration::from_millis(400)),
         }
         matches!(opening, Opening::Head { .. } | Opening::Local)
@@ -265,9 +274,63 @@ impl<'a> Player<'a> {
         (header == 0).then(|| message[..len].to_vec())
     }
 
+    /// Returns whether messages may follow.
+    fn shake_hands(&mut self, hello: Hello) -> bool {
+        let (most, has_part_of_last) = match hello {
+            Hello::Whole { most } => (most, false),
+            Hello::Part { is_last: true } => (usize::MAX, true),
+            Hello::Part { is_last: false } => {
+                let flight = self.stream.flight();
+                let len = self.random.up_to(flight.len() - 1);
+                self.hand_over(&flight[..len], usize::MAX);
+                return false;
+            }
+            Hello::Plain => {
+                self.hand_over(b"<13>in the clear\n", usize::MAX);
+                return false;
+            }
+            Hello::Silence => {
+                self.life.rest(Duration::from_millis(400));
+                return false;
+            }
+        };
+        while !self.is_cut {
+            let is_last = !self.stream.is_handshaking();
+            let mut flight = self.stream.flight();
+            if is_last && has_part_of_last {
+                flight.truncate(self.random.up_to(flight.len() - 1));
+            }
+            self.hand_over(&flight, most);
+            if is_last {
+                break;
+            }
+            match self.stream.take_answer() {
+                Ok(0) => self.is_cut = true,
+                Ok(_) => {}
+                Err(error) if is_nothing(error.kind()) => self.is_cut = self.life.is_over(),
+                Err(_) => self.is_cut = true,
+            }
+        }
+        !has_part_of_last
+    }
+
     /// Sends all of it, in writes of up to `most` bytes, unless the server cuts us or the play
-    /// ends.
-    fn put(&mut self, mut bytes: &[u8], most: usize) {
+    /// ends. Over TLS these are the sizes of records and of writes.
+    fn put(&mut self, bytes: &[u8], most: usize) {
+        if !self.stream.is_tls() {
+            return self.hand_over(bytes, most);
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.is_cut {
+            let len = self.random.up_to(most.min(1 << 20)).min(rest.len());
+            let records = self.stream.seal(&rest[..len]);
+            self.hand_over(&records, most);
+            rest = &rest[len..];
+        }
+    }
+
+    /// As [`put`](Player::put), of bytes as they go over the wire.
+    fn hand_over(&mut self, mut bytes: &[u8], most: usize) {
         while !bytes.is_empty() && !self.is_cut {
             let len = self.random.up_to(most.min(1 << 20)).min(bytes.len());
             match self.stream.write(&bytes[..len]) {
@@ -275,22 +338,37 @@ impl<'a> Player<'a> {
                     self.bytes += taken as u64;
                     bytes = &bytes[taken..];
                 }
-                Err(error) if is_nothing(error.kind()) => self.is_cut = self.life.is_over(),
+                // Whose end is always a stream's must not leave in the middle of a message.
+                Err(error) if is_nothing(error.kind()) => {
+                    self.is_cut = self.life.is_over() && self.stream.can_reset();
+                }
                 Err(_) => self.is_cut = true,
             }
         }
     }
 
+    /// Over TLS an end is said.
+    fn say_end(&mut self) {
+        if self.stream.is_tls() {
+            let records = self.stream.end();
+            self.hand_over(&records, usize::MAX);
+        }
+    }
+
     /// Ends the stream and waits for the server's end. Whether the server read everything, if it
     /// disconnected nobody.
-    fn half_close(&mut self) -> bool {
-        if self.stream.shutdown(Shutdown::Write).is_err() {
+    fn half_close(&mut self, is_closed: bool) -> bool {
+        if is_closed {
+            self.say_end();
+        }
+        if self.stream.shutdown().is_err() {
             return false;
         }
-        self.stream.set_read_timeout(Some(LOOK)).unwrap();
         loop {
             match self.stream.read(&mut [0; 64]) {
                 Ok(0) => return !self.life.is_draining.load(Ordering::SeqCst),
+                // What TLS has to say.
+                Ok(_) if self.stream.is_tls() => {}
                 Err(error) if is_nothing(error.kind()) && !self.life.is_over() => {}
                 _ => return false,
             }

@@ -1,11 +1,12 @@
-//! Everything at once, from a seed: clients of every framing come, trickle, stall, reset and send
-//! garbage, sinks stall, fill and recover, signals arrive, descriptors run out, each server is
-//! drained in the middle and started again. In the end both ledgers close, what was delivered is
-//! what was sent, in order and once, and nothing has leaked.
+//! Everything at once, from a seed: clients of every framing come by TCP, TLS and Unix sockets,
+//! trickle, stall, reset, break off handshakes and send garbage, sinks stall, fill and recover,
+//! signals arrive, descriptors run out, each server is drained in the middle and started again. In
+//! the end the ledgers close, each listener's by itself, what was delivered is what was sent, in
+//! order and once, and nothing has leaked.
 //!
 //! `DRAINLINE_SEED` chooses the seed, `DRAINLINE_LONG` makes it a minute. The seed fixes what each
 //! client and each fault does; when they come to do it is the machine's.
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 // `pub` in a module here means: for the other modules.
 #![allow(unreachable_pub)]
@@ -15,6 +16,7 @@ mod common;
 #[path = "../heads/mod.rs"]
 mod heads;
 
+mod carrier;
 mod client;
 mod outlet;
 mod script;

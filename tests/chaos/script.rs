@@ -1,6 +1,7 @@
 //! What the seed fixes: each stage's settings, each client's sessions, each fault and when it
 //! comes.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use drainline::ingest::Framing;
@@ -26,10 +27,20 @@ fn one_in(dice: &mut XorShift, n: usize) -> bool {
     dice.up_to(n) == 1
 }
 
+/// What carries a listener's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    Tcp,
+    Tls,
+    Unix,
+}
+
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub framing: Framing,
+    /// Of each listener.
+    pub carriers: [Carrier; 2],
     pub output: &'static str,
     pub oversize: &'static str,
     /// It may slow senders down, and loses nothing.
@@ -89,8 +100,14 @@ impl Settings {
             };
         }
         let (second, table) = second_listener(seed, nth, output, is_gentle);
+        // A stage has every carrier sooner or later; the seed says which comes first.
+        let carriers = carriers(&mut self::dice(seed, &[9]), nth, is_behind);
+        if carriers.contains(&Carrier::Tls) && !is_behind && !is_gentle {
+            flags += " --handshake-timeout 300ms";
+        }
         Settings {
             framing,
+            carriers,
             second,
             table,
             output,
@@ -106,12 +123,36 @@ impl Settings {
         self.flags.clone()
     }
 
-    /// The configuration file: two listeners.
-    pub fn file(&self) -> String {
-        let address = "address = \"tcp://127.0.0.1:0\"";
-        let table = &self.table;
-        format!("[[listener]]\n{address}\n[[listener]]\nname = \"second\"\n{address}\n{table}")
+    /// The configuration file: two listeners, the first at this path where it is a Unix socket, and
+    /// the second at that one, and what is written for one that speaks TLS.
+    pub fn file(&self, paths: [&str; 2], tls: &str) -> String {
+        let own = ["", &format!("name = \"second\"\n{}", self.table)];
+        let mut file = String::new();
+        for ((carrier, path), own) in self.carriers.into_iter().zip(paths).zip(own) {
+            let (address, tls) = match carrier {
+                Carrier::Tcp => ("tcp://127.0.0.1:0".to_owned(), ""),
+                Carrier::Tls => ("tls://127.0.0.1:0".to_owned(), tls),
+                Carrier::Unix => (format!("unix:{path}"), ""),
+            };
+            write!(file, "[[listener]]\naddress = \"{address}\"\n{tls}{own}").unwrap();
+        }
+        file
     }
+}
+
+/// No two stages beside each other have the same. Behind a balancer nobody comes by a Unix socket.
+fn carriers(dice: &mut XorShift, nth: usize, is_behind: bool) -> [Carrier; 2] {
+    const PAIRS: [[Carrier; 2]; 5] = [
+        [Carrier::Tcp, Carrier::Tls],
+        [Carrier::Unix, Carrier::Tcp],
+        [Carrier::Tls, Carrier::Unix],
+        [Carrier::Tcp, Carrier::Tcp],
+        [Carrier::Tls, Carrier::Tcp],
+    ];
+    PAIRS[(dice.up_to(PAIRS.len()) + nth) % PAIRS.len()].map(|carrier| match carrier {
+        Carrier::Unix if is_behind => Carrier::Tls,
+        carrier => carrier,
+    })
 }
 
 /// The second listener's framing, in which no message can be torn in the output either, and the
@@ -196,10 +237,30 @@ pub enum Opening {
     Silence,
 }
 
+/// How a client of TLS begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Hello {
+    /// It shakes hands, in writes of up to `most` bytes.
+    Whole {
+        most: usize,
+    },
+    /// A part of the first or of the last flight, and then it resets.
+    Part {
+        is_last: bool,
+    },
+    /// In the clear.
+    Plain,
+    Silence,
+}
+
 #[derive(Debug, Clone)]
 pub struct Session {
     /// Behind a balancer.
     pub opening: Opening,
+    /// Where TLS is spoken.
+    pub hello: Hello,
+    /// Its end is said there, too.
+    pub is_closed: bool,
     pub steps: Vec<Step>,
     pub leave: Leave,
     /// Before it connects.
@@ -211,8 +272,12 @@ impl Session {
         let dice = &mut dice(seed, &[2, nth as u64, client, number]);
         let steps = dice.up_to(6) - usize::from(one_in(dice, 8));
         let apart = &mut self::dice(seed, &[7, nth as u64, client, number]);
+        let opening = opening(apart);
+        let shaking = &mut self::dice(seed, &[10, nth as u64, client, number]);
         Session {
-            opening: opening(apart),
+            opening,
+            hello: hello(shaking),
+            is_closed: !one_in(shaking, 4),
             steps: (0..steps).map(|_| step(dice)).collect(),
             leave: match dice.up_to(12) {
                 1..=5 => Leave::HalfClose,
@@ -237,6 +302,18 @@ fn opening(dice: &mut XorShift) -> Opening {
         17 | 18 => Opening::Part,
         19 => Opening::Garbage,
         _ => Opening::Silence,
+    }
+}
+
+fn hello(dice: &mut XorShift) -> Hello {
+    match dice.up_to(20) {
+        1..=15 => Hello::Whole {
+            most: pick(dice, &[1, 50, 5000]),
+        },
+        16 => Hello::Part { is_last: false },
+        17 => Hello::Part { is_last: true },
+        18 | 19 => Hello::Plain,
+        _ => Hello::Silence,
     }
 }
 

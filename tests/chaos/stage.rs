@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Signal};
 
 use super::Logger;
+use super::carrier::Place;
 use super::client::{self, Life};
+use super::common::certificates::Certificates;
 use super::common::child::Drainline;
 use super::common::proc;
 use super::common::wait::{DEADLINE, wait_for, wait_until};
 use super::outlet::Outlet;
-use super::script::{self, Fault, Settings, dice};
+use super::script::{self, Carrier, Fault, Settings, dice};
 use super::verdict;
 
 const CLIENTS: u64 = 6;
@@ -78,7 +80,11 @@ impl Play<'_> {
             format!("file:{}", outlet.path().display()),
         ]);
         let file = outlet.beside("drainline.toml");
-        fs::write(&file, self.settings.file()).unwrap();
+        let certificates = Certificates::new();
+        let paths = ["first.sock", "second.sock"].map(|name| outlet.beside(name));
+        let [first, second] = paths.each_ref().map(|path| path.to_str().unwrap());
+        let tls = certificates.table();
+        fs::write(&file, self.settings.file([first, second], &tls)).unwrap();
         let ports = outlet.beside("ports");
         args.extend(["--report", "json", "--config"].map(str::to_owned));
         args.extend([file.display().to_string(), "--port-file".to_owned()]);
@@ -88,11 +94,18 @@ impl Play<'_> {
         self.note(format_args!(
             "starts with {floor:?} threads and descriptors"
         ));
+        let mut addrs = server.addrs().iter();
+        let mut place = |nth: usize| match self.settings.carriers[nth] {
+            Carrier::Tcp => Place::Tcp(*addrs.next().unwrap()),
+            Carrier::Tls => Place::Tls(*addrs.next().unwrap()),
+            Carrier::Unix => Place::Unix(paths[nth].clone()),
+        };
         let life = Life {
             listeners: [
-                (server.addrs()[0], self.settings.framing),
-                (server.addrs()[1], self.settings.second),
+                (place(0), self.settings.framing),
+                (place(1), self.settings.second),
             ],
+            trusts: certificates.client_config(),
             is_behind: self.settings.is_behind,
             is_draining: AtomicBool::new(false),
             stop: AtomicBool::new(false),

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
 /// An authority, a server's certificate from it and one of a client's, in a folder of their own.
@@ -41,6 +44,25 @@ impl Certificates {
     /// The certificate of a client, and its key.
     pub fn client(&self) -> [String; 2] {
         [self.path("client.pem"), self.path("client.key")]
+    }
+
+    /// What the table of a listener that speaks TLS says of the server's certificate.
+    pub fn table(&self) -> String {
+        let [cert, key] = ["server.pem", "server.key"].map(|name| self.path(name));
+        format!("tls_cert = \"{cert}\"\ntls_key = \"{key}\"\n")
+    }
+
+    /// Of clients without a certificate, who trust the authority.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(self.authority()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
     }
 
     /// The arguments of a drainline that listens with the server's certificate.
