@@ -11,4 +11,5 @@ mod overload;
 mod peers;
 #[cfg(feature = "cli")]
 mod program;
+mod replies;
 mod storm;
