@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use drainline::ingest::{Framing, OutputFraming, Oversize};
 #[cfg(feature = "tls")]
-use drainline::{ClientAuth, TlsVersion};
+use drainline::{ClientAuth, Tls, TlsVersion};
 use drainline::{Keepalive, OnOverload, Peers, WhenFull, ranges};
 use ipnet::IpNet;
 use log::LevelFilter;
@@ -361,12 +361,7 @@ impl Kind for PeerName {
     type Value = String;
 
     fn read(&self, typed: &str) -> Result<String, NotAccepted> {
-        let is_one =
-            (1..=253).contains(&typed.len()) && typed.bytes().all(|b| b.is_ascii_graphic());
-        match is_one {
-            true => Ok(typed.to_owned()),
-            false => Err(NotAccepted::default()),
-        }
+        Tls::canonical_name(typed).map_err(|_| NotAccepted::default())
     }
 
     fn print(&self, value: &String) -> Option<String> {
@@ -374,7 +369,7 @@ impl Kind for PeerName {
     }
 
     fn expected(&self) -> String {
-        "names of certificates: DNS names, URIs, or sha256: and a fingerprint".to_owned()
+        "names of certificates: DNS names, URIs, or sha256: and 64 hexadecimal digits".to_owned()
     }
 
     fn placeholder(&self) -> String {
@@ -383,10 +378,10 @@ impl Kind for PeerName {
 
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
-        let long = "a".repeat(254);
+        let (long, fingerprint) = ("a".repeat(254), format!("sha256:{}", "a8".repeat(32)));
         cases(
-            &["web1.example", "spiffe://a/b", "sha256:00"],
-            &[&long, "a b", "\u{e9}"],
+            &["web1.example", "spiffe://a/b", &fingerprint],
+            &[&long, "a b", "\u{e9}", "sha256:", "SHA256:abcd"],
         )
     }
 }

@@ -161,7 +161,7 @@ fn of_the_clients_of_an_authority_only_the_allowed_may_stay() {
     let (tls, servers) = tls();
     let clients = Authority::new("clients");
     let tls = tls.client_ca_pem(clients.certificate.as_bytes()).unwrap();
-    let tls = tls.allow_names(["web1.example", "urn:x"]).unwrap();
+    let tls = tls.allow_names(["WEB1.example", "urn:x"]).unwrap();
     let (server, told) = server(tls, |_| {});
     let shown = |name: &str| config(&servers, Some(&clients.client(name)), &VERSIONS);
     for name in ["web1.example", "urn:x"] {

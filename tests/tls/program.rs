@@ -193,6 +193,11 @@ fn what_is_wrong_is_said_in_one_line_with_the_code_of_its_kind() {
         "no certificate in client CA",
     );
     files.refused(
+        &with(&[&good[..], &["--tls-client-names", "a.example,sha256:ab"]].concat()),
+        2,
+        "or sha256: and 64 hexadecimal digits",
+    );
+    files.refused(
         &with(&[&good[..], &["--tls-min-version", "1.1"]].concat()),
         2,
         "expected 1.2 or 1.3",

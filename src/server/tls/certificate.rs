@@ -3,37 +3,146 @@
 //! webpki, which verifies certificates for rustls, parses it: a parser of its own would be six
 //! crates more.
 
-use std::fmt::Write;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::error::TlsError;
 use crate::server::wire::MAX_PEER_NAME;
 
-/// The names under which a certificate may be allowed, of which the first is what the peer is
-/// called: its DNS names, its URIs, and its fingerprint, `sha256:` and 64 lowercase hexadecimal
-/// digits.
-pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let mut names = Vec::new();
-    if let Ok(parsed) = EndEntityCert::try_from(certificate) {
-        let all = parsed.valid_dns_names().chain(parsed.valid_uri_names());
-        // They go into a line of the log as they are.
-        let is_plain =
-            |name: &&str| name.len() <= MAX_PEER_NAME && name.bytes().all(|b| b.is_ascii_graphic());
-        names.extend(all.filter(is_plain).map(str::to_owned));
-    }
-    names.push(fingerprint(certificate));
-    names
+const FINGERPRINT: &str = "sha256:";
+
+/// A name by which a client is allowed. One kind never stands for another: who has a certificate
+/// signed chooses its names, and not its fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    /// In lowercase (RFC 4343).
+    Dns(String),
+    Uri(String),
+    Fingerprint([u8; 32]),
 }
 
-fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    let mut text = "sha256:".to_owned();
-    for byte in digest.as_ref() {
-        let _ = write!(text, "{byte:02x}");
+impl Name {
+    /// # Errors
+    /// No certificate can have it.
+    pub(super) fn parse(text: &str) -> Result<Name, TlsError> {
+        if is_fingerprint(text) {
+            let digits = text[FINGERPRINT.len()..].replace(':', "");
+            return of_hexadecimal(&digits)
+                .map(Name::Fingerprint)
+                .ok_or_else(|| {
+                    TlsError::new("a fingerprint is sha256: and 64 hexadecimal digits")
+                });
+        }
+        match is_plain(text) {
+            false => Err(TlsError::new(format!(
+                "the name of a client has 1 to {MAX_PEER_NAME} visible characters of ASCII"
+            ))),
+            true if text.contains(':') => Ok(Name::Uri(text.to_owned())),
+            true => Ok(Name::Dns(text.to_ascii_lowercase())),
+        }
     }
-    text
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Dns(name) | Name::Uri(name) => f.write_str(name),
+            Name::Fingerprint(digest) => {
+                f.write_str(FINGERPRINT)?;
+                digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+fn is_fingerprint(text: &str) -> bool {
+    let start = text.as_bytes().get(..FINGERPRINT.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(FINGERPRINT.as_bytes()))
+}
+
+fn of_hexadecimal(digits: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * at..][..2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Names go into a line of the log as they are.
+fn is_plain(name: &str) -> bool {
+    (1..=MAX_PEER_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The names of a certificate: its DNS names, its URIs, and its fingerprint. There may be
+/// thousands, and nothing is kept of them.
+pub(super) struct Names<'a> {
+    parsed: Option<EndEntityCert<'a>>,
+    fingerprint: Name,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(certificate: &'a CertificateDer<'_>) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Names {
+            parsed: EndEntityCert::try_from(certificate).ok(),
+            fingerprint: Name::Fingerprint(bytes),
+        }
+    }
+
+    fn dns(&self) -> impl Iterator<Item = &str> {
+        let all = self
+            .parsed
+            .iter()
+            .flat_map(|parsed| parsed.valid_dns_names());
+        all.filter(|name| is_plain(name) && !name.contains(':'))
+    }
+
+    /// A URI that reads as a fingerprint is nobody's name.
+    fn uris(&self) -> impl Iterator<Item = &str> {
+        let all = self
+            .parsed
+            .iter()
+            .flat_map(|parsed| parsed.valid_uri_names());
+        all.filter(|name| is_plain(name) && !is_fingerprint(name))
+    }
+
+    /// What the peer is called.
+    pub(super) fn first(&self) -> String {
+        let first = self.dns().chain(self.uris()).next();
+        first.map_or_else(|| self.fingerprint.to_string(), str::to_owned)
+    }
+
+    pub(super) fn is_one_of(&self, allowed: &[Name]) -> bool {
+        allowed.iter().any(|allowed| match allowed {
+            Name::Dns(allowed) => self.dns().any(|name| name.eq_ignore_ascii_case(allowed)),
+            Name::Uri(allowed) => self.uris().any(|name| name == allowed),
+            Name::Fingerprint(_) => *allowed == self.fingerprint,
+        })
+    }
+}
+
+/// The first few, how many there are more, and the fingerprint.
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        let mut all = self.dns().chain(self.uris());
+        for name in all.by_ref().take(SHOWN) {
+            write!(f, "{name}, ")?;
+        }
+        match all.count() {
+            0 => {}
+            more => write!(f, "{more} more, ")?,
+        }
+        self.fingerprint.fmt(f)
+    }
 }
 
 /// When a certificate expires; `None` if it cannot be told.
@@ -79,25 +188,83 @@ mod tests {
         params.self_signed(&key).unwrap().der().clone()
     }
 
+    fn called(names: &[&str]) -> String {
+        Names::of(&certificate(names)).first()
+    }
+
     #[test]
     fn a_peer_is_called_by_its_first_dns_name_then_its_uri_then_its_fingerprint() {
-        let both = names(&certificate(&[
-            "spiffe://a/b",
-            "web1.example",
-            "web2.example",
-        ]));
-        assert_eq!(both[..3], ["web1.example", "web2.example", "spiffe://a/b"]);
-        assert_eq!(names(&certificate(&["spiffe://a/b"]))[0], "spiffe://a/b");
-        let unnamed = names(&certificate(&[]));
-        assert_eq!((unnamed.len(), unnamed[0].len()), (1, 7 + 64));
-        assert!(unnamed[0].starts_with("sha256:"));
+        let all = ["spiffe://a/b", "web1.example", "web2.example"];
+        assert_eq!(called(&all), "web1.example");
+        assert_eq!(called(&all[..1]), "spiffe://a/b");
+        let unnamed = called(&[]);
+        assert_eq!(unnamed.len(), 7 + 64);
+        assert!(unnamed.starts_with("sha256:"));
+        let certificate = certificate(&all);
+        let names = Names::of(&certificate);
+        let shown = names.to_string();
+        let expected = "web1.example, web2.example, spiffe://a/b, sha256:";
+        assert!(shown.starts_with(expected), "{shown}");
     }
 
     #[test]
     fn a_name_that_would_break_a_line_of_the_log_is_no_name() {
-        let odd = names(&certificate(&["urn:a b", "urn:\nx", "ok.example"]));
-        assert_eq!(odd.len(), 2, "{odd:?}");
-        assert_eq!(odd[0], "ok.example");
+        let certificate = certificate(&["urn:a b", "urn:\nx", "ok.example"]);
+        let shown = Names::of(&certificate).to_string();
+        assert!(shown.starts_with("ok.example, sha256:"), "{shown}");
+    }
+
+    #[test]
+    fn of_many_names_a_few_are_shown() {
+        let many: Vec<String> = (0..800).map(|n| format!("n{n}.example")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let certificate = certificate(&many);
+        let names = Names::of(&certificate);
+        let shown = names.to_string();
+        let expected = "n0.example, n1.example, n2.example, 797 more, sha256:";
+        assert!(shown.starts_with(expected), "{shown}");
+        assert!(names.is_one_of(&[Name::parse("n799.example").unwrap()]));
+    }
+
+    #[test]
+    fn a_fingerprint_cannot_be_had_by_a_name() {
+        let other = called(&[]);
+        for posing in [other.clone(), other.to_uppercase(), "sha256:x".to_owned()] {
+            let certificate = certificate(&[&posing]);
+            let names = Names::of(&certificate);
+            assert!(names.first().starts_with("sha256:"));
+            assert_ne!(names.first(), posing);
+            let allowed = Name::parse(&other).unwrap();
+            assert!(!names.is_one_of(&[allowed]), "{posing}");
+            let own = Name::parse(&names.first()).unwrap();
+            assert!(names.is_one_of(&[own]));
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_allowed_as_openssl_prints_it_and_a_dns_name_in_any_case() {
+        let certificate = certificate(&["Web1.Example", "urn:X"]);
+        let names = Names::of(&certificate);
+        let Name::Fingerprint(digest) = names.fingerprint else {
+            panic!("{:?}", names.fingerprint);
+        };
+        let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+        let is_allowed = |text: &str| names.is_one_of(&[Name::parse(text).unwrap()]);
+        assert!(is_allowed(&format!("sha256:{}", pairs.join(":"))));
+        assert!(is_allowed(&format!("SHA256:{}", pairs.concat())));
+        assert!(is_allowed("wEB1.example") && is_allowed("urn:X"));
+        assert!(!is_allowed("urn:x") && !is_allowed("web1"));
+        for text in [
+            "",
+            "a b",
+            "sha256:",
+            "sha256:abcd",
+            &format!("sha256:{}0", pairs.concat()),
+            &format!("sha256:+{}", &pairs.concat()[1..]),
+            &"a".repeat(254),
+        ] {
+            assert!(Name::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -20,8 +20,9 @@ use rustls::{
     version,
 };
 
+use super::certificate::{self, Name};
 use super::error::TlsError;
-use super::{ClientAuth, TlsVersion, certificate};
+use super::{ClientAuth, TlsVersion};
 
 /// The largest message of certificates that rustls reads as a client; that of OpenSSL is 100 KiB.
 const MAX_CHAIN: usize = 64 << 10;
@@ -295,7 +296,7 @@ pub(super) struct Settings {
     pub(super) client_crl: Option<Pem>,
     pub(super) client_auth: Option<ClientAuth>,
     pub(super) min_version: TlsVersion,
-    pub(super) allow: Option<Vec<String>>,
+    pub(super) allow: Option<Vec<Name>>,
 }
 
 /// What new connections use, until their handshakes are over.
@@ -305,7 +306,7 @@ pub(crate) struct Loaded {
     pub(super) expires_at: Option<SystemTime>,
     pub(super) min_version: TlsVersion,
     /// The names of clients that may stay; `None`: all.
-    pub(super) allow: Option<Vec<String>>,
+    pub(super) allow: Option<Vec<Name>>,
     /// Bytes of our certificates.
     pub(super) chain_bytes: usize,
     pub(super) sizes: Sizes,

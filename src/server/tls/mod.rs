@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 
+use certificate::Name;
 pub use error::{TlsError, TlsErrorKind};
 use material::{Counted, Loaded, Pem, Settings, Source};
 pub(crate) use session::{Incoming, Session};
@@ -219,18 +220,30 @@ impl Tls {
     }
 
     /// Of the clients whose certificate is valid, only those with one of these names may stay: a
-    /// DNS name or a URI of the certificate, in full, or its fingerprint, `sha256:` and 64
-    /// hexadecimal digits. Others are disconnected after the handshake, counted as
-    /// [`NotAllowed`](crate::EndReason::NotAllowed). Default: all.
+    /// DNS name of the certificate, in full and in any case; a URI, as it is written; or its
+    /// fingerprint, `sha256:` and 64 hexadecimal digits in any case, with or without colons between
+    /// them. What begins with `sha256:` is never compared with a URI. Others are disconnected after
+    /// the handshake, counted as [`NotAllowed`](crate::EndReason::NotAllowed). Default: all.
     ///
     /// # Errors
-    /// There is no client CA.
+    /// There is no client CA; a fingerprint of another length; a name that is empty, longer than
+    /// 253 bytes, or holds other than visible characters of ASCII.
     pub fn allow_names<N: Into<String>>(
         self,
         names: impl IntoIterator<Item = N>,
     ) -> Result<Self, TlsError> {
-        let names = names.into_iter().map(Into::into).collect();
+        let names = names.into_iter().map(|name| Name::parse(&name.into()));
+        let names = names.collect::<Result<_, _>>()?;
         self.set(|settings| settings.allow = Some(names))
+    }
+
+    /// A name for [`allow_names`](Tls::allow_names) in the form in which it is compared: of a
+    /// fingerprint `sha256:` and lowercase digits without colons, of a DNS name lowercase.
+    ///
+    /// # Errors
+    /// `allow_names` would refuse it.
+    pub fn canonical_name(name: &str) -> Result<String, TlsError> {
+        Name::parse(name).map(|name| name.to_string())
     }
 
     /// Reads the files again, for connections that come from now on. Blocks while files are read,

@@ -20,8 +20,9 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 
+use super::certificate::Names;
 use super::material::Loaded;
-use super::{Tls, TlsVersion, certificate, words};
+use super::{Tls, TlsVersion, words};
 use crate::server::wire::{Failed, Plain, Received, SendNow, Wire};
 
 /// The largest record, with its header (RFC 5246, 6.2.3).
@@ -297,21 +298,19 @@ impl Session {
     /// # Errors
     /// It may not stay. What it is called, in words.
     fn peer_name(&self, loaded: &Loaded) -> Result<Option<String>, String> {
-        let names = {
-            let inner = self.inner.lock();
-            let certificates = inner.connection.peer_certificates();
-            let first = certificates.and_then(|all| all.first());
-            first.map(certificate::names).unwrap_or_default()
-        };
-        if let Some(allow) = &loaded.allow
-            && !names.iter().any(|name| allow.contains(name))
-        {
-            return Err(match names.is_empty() {
-                true => "the client has no certificate, so no name that is allowed".to_owned(),
-                false => format!("the client's certificate is of {}", names.join(", ")),
-            });
+        let inner = self.inner.lock();
+        let certificates = inner.connection.peer_certificates();
+        let names = certificates.and_then(|all| all.first()).map(Names::of);
+        match (names, &loaded.allow) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                Err("the client has no certificate, so no name that is allowed".to_owned())
+            }
+            (Some(names), Some(allow)) if !names.is_one_of(allow) => {
+                Err(format!("the client's certificate is of {names}"))
+            }
+            (Some(names), _) => Ok(Some(names.first())),
         }
-        Ok(names.into_iter().next())
     }
 
     /// Reads plaintext, as much as `buf` holds and is there. Waits, where `waits` says so, only
