@@ -157,8 +157,6 @@ impl Watchdog {
         self.shared.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Logged once, because an embedder's consumer that forgets to acknowledge would otherwise only
-    /// show in the ledger.
     /// Once a day.
     fn log_old_certificates(&mut self, elapsed: Duration) {
         const DAY: Duration = Duration::from_secs(86_400);
@@ -175,6 +173,8 @@ impl Watchdog {
         }
     }
 
+    /// Logged once, because an embedder's consumer that forgets to acknowledge would otherwise only
+    /// show in the ledger.
     fn log_first_nack(&self) {
         let shared = &self.shared;
         if shared.lifecycle.error().is_none() && shared.quota.is_first_nack() {
