@@ -366,7 +366,7 @@ impl Bytes {
             sum.message_bytes += row.message_bytes;
             sum.framing_bytes += row.framing_bytes;
             sum.discarded.add_all(&row.discarded);
-            sum.pending += row.pending;
+            sum.pending = sum.pending.wrapping_add(row.pending);
             sum.truncated += row.truncated;
             sum.unterminated += row.unterminated;
         }
@@ -375,8 +375,8 @@ impl Bytes {
 
     /// Whether the equation holds.
     pub fn is_balanced(&self) -> bool {
-        self.bytes_read
-            == self.message_bytes + self.framing_bytes + self.discarded.total() + self.pending
+        let known = self.message_bytes + self.framing_bytes + self.discarded.total();
+        self.bytes_read == known.wrapping_add(self.pending)
     }
 }
 
