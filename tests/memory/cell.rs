@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use tempfile::TempDir;
+
 use super::driver::{Group, Script, Sink};
+use super::sessions::{self, Left};
 use crate::common::child::{Drainline, Stdout};
 use crate::common::proc;
 
@@ -34,6 +37,10 @@ pub enum Step {
     Connect(usize, Arc<Script>),
     /// As [`Connect`](Step::Connect), to the listener of this index.
     ConnectAt(usize, usize, Arc<Script>),
+    /// As [`Connect`](Step::Connect), to [`SOCKET`].
+    ConnectUnix(usize, Arc<Script>),
+    /// So many more connect over TLS, and are left there.
+    ConnectTls(usize, Left),
     /// The latest send something else.
     Send(Arc<Script>),
     /// The latest send until nothing moves any more.
@@ -50,6 +57,12 @@ pub enum Step {
     /// Waits until the sink has taken all there is.
     Settle,
 }
+
+/// What stands for a folder of the cell's own in its arguments. There are the files of a server
+/// that speaks TLS.
+pub const FOLDER: &str = "FOLDER";
+/// The address of a Unix socket in that folder.
+pub const SOCKET: &str = "unix:FOLDER/socket";
 
 #[derive(Clone)]
 pub struct Cell {
@@ -104,6 +117,7 @@ struct Running {
     sink: Sink,
     groups: Vec<Group>,
     peak_bytes: u64,
+    folder: TempDir,
 }
 
 impl Cell {
@@ -111,14 +125,21 @@ impl Cell {
     pub fn run(&self) -> Figure {
         let (reader, writer) = io::pipe().unwrap();
         let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        let args: Vec<String> = (self.args.iter())
+            .map(|arg| arg.replace(FOLDER, &path))
+            .collect();
+        if self.args.iter().any(|arg| arg.starts_with("tls://")) {
+            sessions::write_files(folder.path());
+        }
         let launch = match &self.file {
-            None => Drainline::with(&self.args),
+            None => Drainline::with(&args),
             Some(text) => {
                 let (file, ports) = (folder.path().join("toml"), folder.path().join("ports"));
                 fs::write(&file, text).unwrap();
                 let [file, ports] = [file, ports].map(|path| path.display().to_string());
                 let more = ["--config", &file, "--port-file", &ports].map(str::to_owned);
-                Drainline::with(&[&self.args[..], &more].concat()).bare()
+                Drainline::with(&[&args[..], &more].concat()).bare()
             }
         };
         let child = launch.stdout(Stdout::Given(writer.into())).start();
@@ -128,6 +149,7 @@ impl Cell {
             sink: Sink::start(reader),
             groups: Vec::new(),
             peak_bytes: 0,
+            folder,
         };
         for step in (self.steps)() {
             running.step(&step);
@@ -150,6 +172,16 @@ impl Running {
             }
             Step::ConnectAt(listener, connections, script) => {
                 self.connect(*listener, *connections, script);
+            }
+            Step::ConnectUnix(connections, script) => {
+                let path = self.folder.path().join("socket");
+                let group = Group::connect_unix(&path, *connections, script);
+                self.groups.push(group);
+            }
+            Step::ConnectTls(connections, left) => {
+                let addr = self.child.addr();
+                let connect = |_| sessions::connect(addr, *left);
+                self.groups.push(Group::of((0..*connections).map(connect)));
             }
             Step::Send(script) => self.groups.last_mut().unwrap().send(script),
             Step::Push => self.until_settled(Sending::Freely, FILLING),

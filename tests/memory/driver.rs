@@ -2,7 +2,9 @@
 //! is let.
 
 use std::io::{ErrorKind, PipeReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -65,14 +67,32 @@ impl Place {
     }
 }
 
-/// Connections that send the same.
-#[derive(Debug)]
+/// Never waits.
+pub type Socket = Box<dyn Write + Send>;
+
+/// Connections that send the same, or each its own.
 pub struct Group {
+    connections: Vec<Sender>,
+}
+
+struct Sender {
+    socket: Socket,
     script: Arc<Script>,
-    connections: Vec<(TcpStream, Place)>,
+    place: Place,
 }
 
 impl Group {
+    pub fn of(connections: impl Iterator<Item = (Socket, Arc<Script>)>) -> Group {
+        let sender = |(socket, script)| Sender {
+            socket,
+            script,
+            place: Place::default(),
+        };
+        Group {
+            connections: connections.map(sender).collect(),
+        }
+    }
+
     pub fn connect(addr: SocketAddr, connections: usize, script: &Arc<Script>) -> Group {
         let connect = |_| {
             let stream = client::connect(addr);
@@ -80,30 +100,37 @@ impl Group {
             // Else a small piece waits here for the one before, and comes with the next in one
             // read.
             stream.set_nodelay(true).unwrap();
-            (stream, Place::default())
+            (Box::new(stream) as Socket, Arc::clone(script))
         };
-        Group {
-            script: Arc::clone(script),
-            connections: (0..connections).map(connect).collect(),
-        }
+        Group::of((0..connections).map(connect))
+    }
+
+    pub fn connect_unix(path: &Path, connections: usize, script: &Arc<Script>) -> Group {
+        let connect = |_| {
+            let stream = UnixStream::connect(path).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            (Box::new(stream) as Socket, Arc::clone(script))
+        };
+        Group::of((0..connections).map(connect))
     }
 
     /// From now on they send something else; what is begun stays as it is.
     pub fn send(&mut self, script: &Arc<Script>) {
-        self.script = Arc::clone(script);
-        for (_, place) in &mut self.connections {
-            *place = Place::default();
+        for sender in &mut self.connections {
+            sender.script = Arc::clone(script);
+            sender.place = Place::default();
         }
     }
 
     /// A write of each. Returns how many bytes the kernel took.
     pub fn push(&mut self) -> usize {
         let mut pushed = 0;
-        for (stream, place) in &mut self.connections {
-            match stream.write(place.next(&self.script)) {
+        for sender in &mut self.connections {
+            let (script, place) = (&sender.script, &mut sender.place);
+            match sender.socket.write(place.next(script)) {
                 Ok(0) => {}
                 Ok(bytes) => {
-                    place.advance(bytes, &self.script);
+                    place.advance(bytes, script);
                     pushed += bytes;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}

@@ -6,7 +6,7 @@
 //! few cells. `DRAINLINE_CELLS` chooses: `all` is the whole grid (hours without `--release`) and
 //! every mix, `all:3/8` the third of eight shares of that, each a fair sample, anything else those
 //! of them whose name holds it. Two cells run at a time, of the largest buffer one.
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 // `pub` in a module here means: for the other modules.
 #![allow(unreachable_pub)]
@@ -16,10 +16,15 @@ mod common;
 #[path = "../heads/mod.rs"]
 mod heads;
 
+#[path = "../tls/authority.rs"]
+// A part of it is used here.
+#[allow(dead_code)]
+mod authority;
 mod cell;
 mod driver;
 mod grid;
 mod mixes;
+mod sessions;
 
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cell::{Cell, Step};
+use super::cell::{Cell, SOCKET, Step};
 use super::driver::{ENDLESS, Part, Script};
 use super::grid::{args, endless, message};
 use super::heads::encode;
+use super::sessions::Left;
 
 const MIB: u64 = 1 << 20;
 
@@ -72,6 +73,8 @@ pub fn all() -> Vec<Cell> {
         policies(),
         heads(),
         listeners(),
+        sessions(),
+        unix(),
     ]
     .concat()
 }
@@ -80,6 +83,8 @@ pub fn all() -> Vec<Cell> {
 pub fn some() -> Vec<Cell> {
     let mut cells = short();
     cells.extend(heads());
+    cells.extend(sessions());
+    cells.extend(unix());
     let third = all().into_iter().skip(1).step_by(3);
     for cell in third {
         if cells.iter().all(|there| there.name != cell.name) {
@@ -140,6 +145,72 @@ fn listeners() -> Vec<Cell> {
         of("all at the listener of long messages", file, CONNECTIONS),
         of("half at each of two listeners", file, CONNECTIONS / 2),
         of("half at a listener with a limit", &limited, CONNECTIONS / 2),
+    ]
+}
+
+/// Each connection's session at its worst, with little stack and with much: whole records, half of
+/// one, and handshakes that stay unfinished.
+fn sessions() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (connections, stack) in [(200, "256KiB"), (16, "2MiB"), (500, "1MiB")] {
+        for left in [
+            Left::Lines,
+            Left::HalfRecord,
+            Left::Hello,
+            Left::HalfCertificate,
+        ] {
+            let count = connections.to_string();
+            let settings = [
+                ("--listen", "tls://127.0.0.1:0"),
+                ("--tls-cert", "FOLDER/server.pem"),
+                ("--tls-client-ca", "FOLDER/clients.pem"),
+                ("--handshake-timeout", "1h"),
+                ("--max-connections", &count),
+                ("--stack-size", stack),
+            ];
+            cells.push(cell(&format!("TLS, {left:?}"), MIB, &settings, move || {
+                vec![
+                    Step::ConnectTls(connections, left),
+                    Step::Push,
+                    Step::Open,
+                    Step::Settle,
+                ]
+            }));
+        }
+    }
+    cells
+}
+
+/// Unix sockets, whose kernel holds less of what is sent, and hands it over in other pieces.
+fn unix() -> Vec<Cell> {
+    let settings = [
+        ("--listen", SOCKET),
+        ("--max-connections", "200"),
+        ("--max-message", "100000B"),
+    ];
+    let of = |name: &str, script: fn() -> Arc<Script>| {
+        cell(name, 16 * MIB, &settings, move || {
+            vec![
+                Step::ConnectUnix(200, script()),
+                Step::Push,
+                Step::Open,
+                Step::Flow(Duration::from_millis(300)),
+                Step::Shut,
+                Step::Push,
+                Step::Open,
+                Step::Settle,
+            ]
+        })
+    };
+    let unfinished = || {
+        let mut text = message("lines", 100_000);
+        text.pop();
+        Script::in_pieces(5_000, vec![Part(text, 1)])
+    };
+    vec![
+        of("Unix, lines", || endless("lines", 60)),
+        of("Unix, long lines", || endless("lines", 100_000)),
+        of("Unix, unfinished", unfinished),
     ]
 }
 
