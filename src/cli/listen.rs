@@ -2,10 +2,10 @@
 //! known here and nowhere else.
 
 use std::fmt::{self, Display};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use drainline::{Address, ranges};
+use drainline::{Address, Peers, ranges};
 
 #[cfg(test)]
 use super::kinds::cases;
@@ -48,6 +48,45 @@ impl ListenUrl {
             speaks_tls: true,
             ..self.clone()
         }
+    }
+}
+
+impl SocketSpec {
+    /// Whether a client that connects here can be one of these. A socket that is passed may be of
+    /// any kind.
+    pub(crate) fn has_peer_of(&self, list: &[Peers]) -> bool {
+        list.iter().any(|peers| match (self, peers) {
+            (SocketSpec::Systemd(_), _) | (SocketSpec::Unix(_), Peers::Uid(_)) => true,
+            (SocketSpec::Tcp(address), Peers::Network(network)) => {
+                let (has_v4, has_v6) = families(address.ip());
+                match network.addr().to_canonical() {
+                    IpAddr::V4(_) => has_v4,
+                    IpAddr::V6(_) => has_v6,
+                }
+            }
+            _ => false,
+        })
+    }
+
+    /// Who connects here, for a list of peers.
+    pub(crate) fn peers(&self) -> &'static str {
+        match self {
+            SocketSpec::Tcp(address) => match families(address.ip()) {
+                (true, true) => "a network such as 10.0.0.0/8",
+                (true, false) => "an IPv4 network such as 10.0.0.0/8",
+                (false, _) => "an IPv6 network such as fd00::/8",
+            },
+            SocketSpec::Unix(_) => "a user such as uid:1000",
+            SocketSpec::Systemd(_) => "a network or a user",
+        }
+    }
+}
+
+/// Whether a socket bound to an address has clients of IPv4, and of IPv6. `[::]` has both.
+fn families(bound: IpAddr) -> (bool, bool) {
+    match bound.to_canonical() {
+        IpAddr::V4(_) => (true, false),
+        IpAddr::V6(address) => (address.is_unspecified(), true),
     }
 }
 

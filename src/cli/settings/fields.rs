@@ -250,6 +250,7 @@ impl Settings {
         let listeners = self.all_listeners();
         for (index, listener) in listeners.iter().enumerate() {
             self.check_apart(listener, &listeners[..index])?;
+            self.check_peers(listener)?;
         }
         if let Some(config) = &self.config_file {
             self.check_beside_config(config)?;
@@ -326,6 +327,42 @@ impl Settings {
         }
     }
 
+    /// Whether a list of peers would keep everybody out.
+    fn check_peers(&self, listener: &ListenerSettings) -> Result<(), UsageError> {
+        let socket = &listener.address.socket;
+        let (balancers, allow) = (self.proxy_from(listener), self.allow(listener));
+        if !balancers.is_empty() && !socket.has_peer_of(balancers) {
+            return Err(self.keeps_all_out("proxy-from", listener));
+        }
+        // A balancer's clients are of networks, whatever its own way here is.
+        let is_network = |peers: &Peers| matches!(peers, Peers::Network(_));
+        let is_met = match balancers {
+            [] => socket.has_peer_of(allow),
+            _ => socket.has_peer_of(allow) || allow.iter().any(is_network),
+        };
+        match allow.is_empty() || is_met {
+            true => Ok(()),
+            false => Err(self.keeps_all_out("allow", listener)),
+        }
+    }
+
+    fn keeps_all_out(&self, row: &str, listener: &ListenerSettings) -> UsageError {
+        let (peers, url) = (listener.address.socket.peers(), &listener.address);
+        let expected = format!("{peers} in it, since nobody else connects to {url}");
+        match listener.has(row) {
+            true => {
+                let expected = format!("off, or {expected}");
+                let words = listener.words(row);
+                listener.named(row).contradiction(&words, &expected)
+            }
+            false => {
+                let key = row.replace('-', "_");
+                let expected = format!("{expected}, or an {key} of its own in a [[listener]]");
+                self.named(row).contradiction(&self.words(row), &expected)
+            }
+        }
+    }
+
     /// Where a listener's address was given.
     pub(crate) fn named_address(&self, listener: &ListenerSettings) -> Named {
         match listener.table {
@@ -342,6 +379,19 @@ impl Settings {
         for listener in &mut self.listeners {
             listener.forget_origins();
         }
+    }
+
+    /// Whether somebody set a flag.
+    #[cfg(feature = "tls")]
+    pub(super) fn has(&self, flag: &str) -> bool {
+        self.given.origin(flag).is_some()
+    }
+
+    /// The value of a flag, as it was given.
+    pub(super) fn words(&self, flag: &str) -> String {
+        let flags = super::flags();
+        let found = flags.iter().find(|row| row.name == flag);
+        found.map_or_else(String::new, |row| self.given.value(row, self))
     }
 
     /// What a flag is called where its value was given.

@@ -379,7 +379,8 @@ fn connections() -> Vec<Flag<Settings>> {
             help: "Serves only clients of these networks, and over a Unix socket processes of these \
                    users. Others are accepted and closed at once, and counted as not_allowed. Several \
                    may be given; a bare address is a network of one. Behind a balancer (--proxy-from) \
-                   it is the client who must be allowed. With off, everybody may connect.",
+                   it is the client who must be allowed. A list in which no client of a listener can be is \
+                   refused. With off, everybody may connect.",
             takes: off_or_list!(PEERS, allow),
         },
         Flag {

@@ -13,7 +13,7 @@ use super::tls::TlsSettings;
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, field};
 use crate::cli::kinds::{Count, auto, choice, off, rate, size, time, unset};
-use crate::cli::listen::{ListenUrl, Url};
+use crate::cli::listen::{ListenUrl, SocketSpec, Url};
 use crate::cli::values::{self, Name, Owner, UnixMode, UnixOwner};
 
 /// One listener. [`Default`] stands for what a table leaves out, which no table does with the
@@ -83,6 +83,18 @@ impl ListenerSettings {
         self.given.named(found.expect("the name of a row"))
     }
 
+    /// Whether its table sets a row.
+    pub(super) fn has(&self, row: &str) -> bool {
+        self.given.origin(row).is_some()
+    }
+
+    /// The value of a row, as it was given.
+    pub(super) fn words(&self, row: &str) -> String {
+        let rows = rows();
+        let found = rows.iter().find(|known| known.name == row);
+        found.map_or_else(String::new, |row| self.given.value(row, self))
+    }
+
     #[cfg(test)]
     pub(super) fn forget_origins(&mut self) {
         self.given = Origins::default();
@@ -95,6 +107,22 @@ impl ListenerSettings {
             (Some(name), _) => name == label,
             (None, address) => address.is_some_and(|address| address.to_string() == label),
         }
+    }
+
+    /// Whether the common value of a row holds for the listener where its table has none.
+    pub(super) fn inherits(&self, row: &str) -> bool {
+        match row {
+            // That of all listeners together is no limit of one.
+            "max-connections" => false,
+            "unix-mode" | "unix-owner" => matches!(self.address.socket, SocketSpec::Unix(_)),
+            row if row.starts_with("tls-") => self.address.speaks_tls && self.inherits_tls(row),
+            _ => true,
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn inherits_tls(&self, _: &str) -> bool {
+        false
     }
 
     /// How the listener's messages are told apart, if in a way of its own.

@@ -11,7 +11,8 @@ use crate::cli::kinds::{InFile, quoted};
 
 impl Settings {
     /// Every setting that has a value, as a configuration file has it, with what set it. The lines
-    /// are such a file. Names are resolved and units in full.
+    /// are such a file. Names are resolved and units in full. What a listener has of the common
+    /// settings stands in its table as comments.
     pub(crate) fn effective(&self) -> String {
         let mut text = String::new();
         for flag in flags().iter().filter(|flag| has_key(flag)) {
@@ -27,10 +28,29 @@ impl Settings {
             }
             text += "\n";
             for row in listeners::rows() {
-                text += &line(&row, listener, &listener.given);
+                text += &match listener.has(row.name) {
+                    true => line(&row, listener, &listener.given),
+                    false => self.inherited(&row, listener),
+                };
             }
         }
         text
+    }
+}
+
+impl Settings {
+    /// What holds for a listener by a row that its table does not set.
+    fn inherited(&self, row: &Flag<ListenerSettings>, listener: &ListenerSettings) -> String {
+        let flags = flags();
+        let flag = flags.iter().find(|flag| flag.name == row.name);
+        let line = match flag {
+            Some(flag) if listener.inherits(row.name) => line(flag, self, &self.given),
+            _ => return String::new(),
+        };
+        match line.is_empty() {
+            true => line,
+            false => format!("# {line}"),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use drainline::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsVersion};
 
-use super::listeners::{self, ListenerSettings};
+use super::listeners::ListenerSettings;
 use super::{Named, Origin, Settings};
 use crate::cli::usage::{self, UsageError};
 
@@ -152,17 +152,6 @@ impl Settings {
         }
     }
 
-    /// Whether somebody set a row of TLS for all listeners.
-    fn has(&self, row: &str) -> bool {
-        self.given.origin(row).is_some()
-    }
-
-    fn words(&self, row: &str) -> String {
-        let flags = super::flags();
-        let flag = flags.iter().find(|flag| flag.name == row);
-        flag.map_or_else(String::new, |flag| self.given.value(flag, self))
-    }
-
     /// What a listener speaks TLS with, read from the files; `None` if it does not.
     ///
     /// # Errors
@@ -198,15 +187,13 @@ fn refused(named: &Named, is_typed: bool, error: &TlsError) -> UsageError {
 }
 
 impl ListenerSettings {
-    /// Whether its table sets a row.
-    fn has(&self, row: &str) -> bool {
-        self.given.origin(row).is_some()
-    }
-
-    fn words(&self, row: &str) -> String {
-        let rows = listeners::rows();
-        let found = rows.iter().find(|known| known.name == row);
-        found.map_or_else(String::new, |row| self.given.value(row, self))
+    /// As [`TlsSettings::or`] has it.
+    pub(super) fn inherits_tls(&self, row: &str) -> bool {
+        match row {
+            "tls-key" => self.tls.cert.is_none(),
+            row if OF_CLIENTS.contains(&row) => self.tls.client_ca != Some(None),
+            _ => true,
+        }
     }
 }
 

@@ -297,6 +297,118 @@ fn what_is_asked_of_the_certificates_of_clients_is_asked_everywhere_or_switched_
     }
 }
 
+#[test]
+fn a_list_in_which_no_client_of_a_listener_can_be_is_refused_with_the_reason() {
+    let table =
+        |address: &str, lines: &str| format!("[[listener]]\naddress = \"{address}\"\n{lines}");
+    let (unix, v4, v6) = ("unix:/tmp/a.sock", "127.0.0.1:1", "[fd00::1]:1");
+    for (address, list, who) in [
+        (
+            unix,
+            "[\"10.0.0.0/8\", \"::/0\"]",
+            "a user such as uid:1000",
+        ),
+        (
+            v4,
+            "[\"uid:0\", \"fd00::/8\"]",
+            "an IPv4 network such as 10.0.0.0/8",
+        ),
+        (
+            v6,
+            "[\"uid:0\", \"::ffff:10.0.0.0/104\"]",
+            "an IPv6 network such as fd00::/8",
+        ),
+        ("[::]:1", "[\"uid:0\"]", "a network such as 10.0.0.0/8"),
+    ] {
+        for key in ["allow", "proxy_from"] {
+            let line = format!("{key} = {list}\n");
+            let own = Config::of(table(address, &line)).refused();
+            assert!(own.starts_with("3:"), "{own}");
+            let why = format!("{who} in it, since nobody else connects to {address}");
+            let expected = format!(" for {key}: expected off, or {why}");
+            assert!(own.contains(&expected), "{own}");
+            let common = Config::of(line + &table(address, "")).refused();
+            assert!(common.starts_with("1:"), "{common}");
+            let expected =
+                format!(" for {key}: expected {why}, or an {key} of its own in a [[listener]]");
+            assert!(common.contains(&expected), "{common}");
+        }
+    }
+    let behind = "proxy_from = [\"uid:0\"]\nallow = [\"10.0.0.0/8\"]\n";
+    let common = "allow = [\"10.0.0.0/8\"]\n";
+    for good in [
+        table(unix, behind),
+        table(unix, "allow = [\"10.0.0.0/8\", \"uid:0\"]\n"),
+        table("[::]:1", common),
+        table("[::]:1", "allow = [\"::/0\"]\n"),
+        table(v4, "allow = [\"::ffff:10.0.0.0/104\"]\n"),
+        table("systemd:a", "allow = [\"uid:0\"]\n"),
+        format!("{common}{}", table(unix, "allow = \"off\"\n")),
+    ] {
+        Config::of(good).settings();
+    }
+}
+
+/// So that two listeners can be compared.
+#[test]
+fn what_is_printed_of_a_listener_is_what_holds_there() {
+    let text = "idle_timeout = \"10m\"\nunix_mode = \"0600\"\n\
+                [[listener]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\nframing = \"nul\"\nmax_connections = 5\n\
+                [[listener]]\nname = \"b\"\naddress = \"unix:/tmp/a.sock\"\nidle_timeout = \"off\"\n";
+    let config = Config::of(text);
+    let told = config.with(&[], &["--frame-timeout", "5s"]).expect("good");
+    let told = told.effective();
+    let tables: Vec<&str> = told.split("[[listener]]").skip(1).collect();
+    let path = config.path.display();
+    let has = |table: &str, line: &str| {
+        assert!(table.lines().any(|it| it == line), "{line}\nin{table}");
+    };
+    for table in &tables {
+        has(table, "# frame_timeout = \"5s\"  # --frame-timeout");
+        has(table, "# max_message = \"64KiB\"  # default");
+    }
+    let [a, b] = tables[..] else { panic!("{told}") };
+    has(a, &format!("framing = \"nul\"  # {path}:6"));
+    has(a, &format!("# idle_timeout = \"10m\"  # {path}:1"));
+    has(b, "# framing = \"lines\"  # default");
+    has(b, &format!("idle_timeout = \"off\"  # {path}:11"));
+    has(b, &format!("# unix_mode = \"0600\"  # {path}:2"));
+    assert!(
+        !a.contains("unix_mode") && !b.contains("max_connections"),
+        "{told}"
+    );
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn what_is_printed_of_tls_stands_with_the_listeners_that_have_it() {
+    let text = "tls_cert = \"a.pem\"\ntls_key = \"a.key\"\ntls_client_ca = \"ca.pem\"\ntls_client_auth = \"optional\"\n\
+                [[listener]]\naddress = \"tls://127.0.0.1:1\"\n\
+                [[listener]]\naddress = \"tls://127.0.0.1:2\"\ntls_cert = \"b.pem\"\ntls_client_ca = \"off\"\n\
+                [[listener]]\naddress = \"127.0.0.1:3\"\n";
+    let told = Config::of(text).settings().effective();
+    let tables: Vec<&str> = told.split("[[listener]]").skip(1).collect();
+    let keys = |table: &str| -> Vec<String> {
+        let lines = table.lines().filter_map(|line| line.split(" = ").next());
+        let tls = lines.filter(|key| key.contains("tls_"));
+        tls.map(str::to_owned).collect()
+    };
+    let [all, own, plain] = tables[..] else {
+        panic!("{told}")
+    };
+    assert_eq!(
+        keys(all),
+        [
+            "# tls_cert",
+            "# tls_key",
+            "# tls_client_ca",
+            "# tls_client_auth"
+        ]
+    );
+    assert_eq!(keys(own), ["tls_cert", "tls_client_ca"]);
+    assert!(keys(plain).is_empty(), "{plain}");
+}
+
 /// Kubernetes sets DRAINLINE_PORT and the like for a Service named drainline, and
 /// DRAINLINE_X_PORT for one named drainline-x.
 #[test]

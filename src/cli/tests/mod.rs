@@ -294,7 +294,7 @@ const ALL: &[&str] = &[
     "--per-ip-exempt=192.0.2.1",
     "--allow=10.1.2.3/8,uid:1000",
     "--allow=192.0.2.1",
-    "--proxy-from=10.1.2.3/8,::1",
+    "--proxy-from=10.1.2.3/8,::1,uid:0",
     "--handshake-timeout=3s",
     "--stack-size=128KiB",
     "--busy-poll=off",
@@ -349,7 +349,7 @@ fn every_flag_reaches_its_setting() {
     let allow: Vec<String> = config.allow.iter().map(ToString::to_string).collect();
     assert_eq!(allow, ["10.0.0.0/8", "uid:1000", "192.0.2.1/32"]);
     let proxy_from: Vec<String> = config.proxy_from.iter().map(ToString::to_string).collect();
-    assert_eq!(proxy_from, ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(proxy_from, ["10.0.0.0/8", "::1/128", "uid:0"]);
     assert_eq!(config.handshake_timeout, Duration::from_secs(3));
     assert_eq!(config.stack_size, Some(128 << 10));
     assert_eq!(config.reuse_threads, Some(Duration::from_secs(2)));
