@@ -121,4 +121,4 @@ pub use server::{
     ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer, heap_bytes, ranges,
 };
 #[cfg(feature = "tls")]
-pub use server::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsVersion};
+pub use server::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart, TlsVersion};

@@ -73,4 +73,4 @@ pub use running::Server;
 pub use state::ThreadBody;
 pub use state::logger::Logger;
 #[cfg(feature = "tls")]
-pub use tls::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsVersion};
+pub use tls::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart, TlsVersion};

@@ -164,7 +164,7 @@ fn what_is_wrong_is_said_in_one_line_with_the_code_of_its_kind() {
     files.refused(
         &with(&["--tls-cert", "FILE:server.pem"]),
         2,
-        "no private key in TLS key",
+        "--tls-cert: no private key in TLS key",
     );
     files.refused(
         &with(&[
@@ -174,7 +174,7 @@ fn what_is_wrong_is_said_in_one_line_with_the_code_of_its_kind() {
             "FILE:other.key",
         ]),
         78,
-        "does not match",
+        "--tls-key: TLS key ",
     );
     let good = [
         "--tls-cert",
@@ -190,7 +190,7 @@ fn what_is_wrong_is_said_in_one_line_with_the_code_of_its_kind() {
     files.refused(
         &with(&[&good[..], &["--tls-client-ca", "FILE:empty.pem"]].concat()),
         2,
-        "no certificate in client CA",
+        "--tls-client-ca: no certificate in client CA",
     );
     files.refused(
         &with(&[&good[..], &["--tls-client-names", "a.example,sha256:ab"]].concat()),
@@ -438,3 +438,127 @@ fn the_line_to_try_is_of_a_listener_that_takes_it() {
     assert!(line.contains("ncat --send-only 127.0.0.2 "), "{line}");
     child.terminate().assert_code(0);
 }
+
+/// By a flag, and in the file where the value stands.
+#[test]
+fn an_error_names_the_setting_that_it_is_about_with_the_code_of_its_origin() {
+    let files = Files::new();
+    let write = |name: &str, text: &str| fs::write(files.path(name), text).unwrap();
+    write("empty.pem", "");
+    write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+    write("version-1.pem", VERSION_1);
+    let crl = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n";
+    write("bad-crl.pem", crl);
+    files.put("other", &files.servers.server());
+    let good = [
+        ("tls-cert", "server.pem"),
+        ("tls-key", "server.key"),
+        ("tls-client-ca", "ca.pem"),
+    ];
+    for (row, file, codes, says) in [
+        (
+            "tls-cert",
+            "none.pem",
+            (1, 1),
+            "cannot read TLS certificate ",
+        ),
+        ("tls-key", "none.key", (1, 1), "cannot read TLS key "),
+        (
+            "tls-client-ca",
+            "none.pem",
+            (1, 1),
+            "cannot read client CA ",
+        ),
+        (
+            "tls-client-crl",
+            "none.pem",
+            (1, 1),
+            "cannot read revocation list ",
+        ),
+        (
+            "tls-cert",
+            "empty.pem",
+            (2, 78),
+            "no certificate in TLS certificate ",
+        ),
+        (
+            "tls-cert",
+            "version-1.pem",
+            (2, 78),
+            "is of X.509 version 1, ",
+        ),
+        (
+            "tls-key",
+            "empty.pem",
+            (2, 78),
+            "no private key in TLS key ",
+        ),
+        (
+            "tls-key",
+            "encrypted.key",
+            (2, 78),
+            "is encrypted: decrypt it",
+        ),
+        (
+            "tls-key",
+            "other.key",
+            (78, 78),
+            "does not match TLS certificate ",
+        ),
+        (
+            "tls-client-ca",
+            "server.key",
+            (2, 78),
+            "no certificate in client CA ",
+        ),
+        (
+            "tls-client-crl",
+            "empty.pem",
+            (2, 78),
+            "no revocation list in ",
+        ),
+        (
+            "tls-client-crl",
+            "bad-crl.pem",
+            (2, 78),
+            "has no valid list: ",
+        ),
+    ] {
+        let mut rows = good.to_vec();
+        rows.retain(|(known, _)| *known != row);
+        rows.push((row, file));
+        let mut flags: Vec<String> = LISTEN.map(str::to_owned).to_vec();
+        let mut text = "[[listener]]\naddress = \"tls://127.0.0.1:0\"\n".to_owned();
+        for (row, file) in &rows {
+            let path = files.path(file).display().to_string();
+            text += &format!("{} = {path:?}\n", row.replace('-', "_"));
+            flags.extend([format!("--{row}"), path]);
+        }
+        write("drainline.toml", &text);
+        let config = files.path("drainline.toml").display().to_string();
+        let (line, key) = (rows.len() + 2, row.replace('-', "_"));
+        let place = format!("{config}:{line}:{}: {key}: ", key.len() + 4);
+        for (args, code, named) in [
+            (flags, codes.0, format!("--{row}: ")),
+            (vec!["--config".to_owned(), config], codes.1, place),
+        ] {
+            let exit = ended(&args);
+            exit.assert_code(code);
+            let said = &exit.stderr;
+            assert!(said.starts_with(&format!("drainline: {named}")), "{said}");
+            assert!(said.contains(says) && said.lines().count() == 1, "{said}");
+        }
+    }
+}
+
+/// As `openssl x509 -req` makes it without `-extfile`.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBJTCBywIUOfIf9Hp+62xxgBMiQNeAz04tapowCgYIKoZIzj0EAwIwFDESMBAG\n\
+A1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyOTA5MzQ0MVoYDzIxMjYxMTA1MDkzNDQx\n\
+WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n\
+AASZiypFwSfNHSTeBwi6/qnP/11rKoUOjIwAq47Qu+BCLAPz2Y/kOANmQViaMRy3\n\
+FbHav/66B1N5W9kmHL2lTfHTMAoGCCqGSM49BAMCA0kAMEYCIQDCV40epHLspX95\n\
+HSDeAAxwiOmT6pY+HjU+dSQWTstbbgIhAP64rdwZqsOvyWR1tTXc2+QjY/Yu4QrI\n\
+gO2ztSGglYSP\n\
+-----END CERTIFICATE-----\n";

@@ -114,6 +114,16 @@ impl Named {
         }
     }
 
+    /// What a value names is wrong by itself.
+    #[cfg(feature = "tls")]
+    pub(super) fn unfit(&self, what: &str) -> UsageError {
+        let code = match self.is_typed {
+            true => usage::BAD_VALUE,
+            false => usage::CONTRADICTION,
+        };
+        UsageError::new(code, &format!("{self}: {what}"))
+    }
+
     /// A value cannot be read or is out of range; an empty one is missing.
     pub(super) fn invalid(&self, value: &str, expected: &str) -> UsageError {
         let quoted = match value {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use drainline::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsVersion};
+use drainline::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart, TlsVersion};
 
 use super::listeners::ListenerSettings;
-use super::{Named, Origin, Settings};
+use super::{Named, Settings};
 use crate::cli::usage::{self, UsageError};
 
 /// The rows of TLS.
@@ -164,26 +164,31 @@ impl Settings {
         let Some(cert) = settings.cert.clone() else {
             return Ok(None);
         };
-        let named = match listener.tls.cert {
-            Some(_) => listener.named("tls-cert"),
-            None => self.named("tls-cert"),
-        };
-        let is_typed = matches!(self.given.origin("tls-cert"), Some(Origin::Flag))
-            && listener.tls.cert.is_none();
-        let loaded = settings.load(cert);
-        loaded
-            .map(Some)
-            .map_err(|error| refused(&named, is_typed, &error))
+        let has_key = settings.key.is_some();
+        settings.load(cert).map(Some).map_err(|error| {
+            let row = match error.part() {
+                Some(TlsPart::Key) if has_key => "tls-key",
+                Some(TlsPart::ClientCa) => "tls-client-ca",
+                Some(TlsPart::ClientCrl) => "tls-client-crl",
+                _ => "tls-cert",
+            };
+            let named = match listener.has(row) {
+                true => listener.named(row),
+                false => self.named(row),
+            };
+            refused(&named, &error)
+        })
     }
 }
 
-fn refused(named: &Named, is_typed: bool, error: &TlsError) -> UsageError {
-    let code = match error.error_kind() {
-        TlsErrorKind::Unreadable => usage::NOT_STARTED,
-        TlsErrorKind::Invalid if is_typed => usage::BAD_VALUE,
-        _ => usage::CONTRADICTION,
-    };
-    UsageError::new(code, &format!("{named}: {error}"))
+fn refused(named: &Named, error: &TlsError) -> UsageError {
+    match error.error_kind() {
+        TlsErrorKind::Invalid => named.unfit(&error.to_string()),
+        TlsErrorKind::Unreadable => {
+            UsageError::new(usage::NOT_STARTED, &format!("{named}: {error}"))
+        }
+        _ => UsageError::contradiction(&format!("{named}: {error}")),
+    }
 }
 
 impl ListenerSettings {

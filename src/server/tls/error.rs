@@ -9,6 +9,32 @@ use std::io;
 pub struct TlsError {
     text: String,
     kind: TlsErrorKind,
+    part: Option<TlsPart>,
+}
+
+/// A part of a [`Tls`](super::Tls) that is read, by its words in an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsPart {
+    /// The certificate, with those that vouch for it.
+    Certificate,
+    /// Its private key.
+    Key,
+    /// The certificates that vouch for clients.
+    ClientCa,
+    /// The lists of certificates of clients that are revoked.
+    ClientCrl,
+}
+
+impl fmt::Display for TlsPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TlsPart::Certificate => "TLS certificate",
+            TlsPart::Key => "TLS key",
+            TlsPart::ClientCa => "client CA",
+            TlsPart::ClientCrl => "revocation list",
+        })
+    }
 }
 
 /// What kind of thing is wrong.
@@ -32,6 +58,14 @@ impl TlsError {
         TlsError {
             text: text.into(),
             kind: TlsErrorKind::Invalid,
+            part: None,
+        }
+    }
+
+    pub(super) fn about(self, part: TlsPart) -> Self {
+        TlsError {
+            part: Some(part),
+            ..self
         }
     }
 
@@ -54,14 +88,20 @@ impl TlsError {
 
     pub(super) fn unreadable(what: impl fmt::Display, error: &io::Error) -> Self {
         TlsError {
-            text: format!("cannot read {what}: {error}"),
             kind: TlsErrorKind::Unreadable,
+            ..TlsError::new(format!("cannot read {what}: {error}"))
         }
     }
 
     /// What kind of thing is wrong.
     pub fn error_kind(&self) -> TlsErrorKind {
         self.kind
+    }
+
+    /// What the error is about: of a key and a certificate that do not match, the key. `None` where
+    /// it is about nothing that is read.
+    pub fn part(&self) -> Option<TlsPart> {
+        self.part
     }
 }
 

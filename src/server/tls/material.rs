@@ -14,14 +14,14 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
-    version,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme, version,
 };
 
 use super::certificate::{self, Name};
-use super::error::TlsError;
+use super::error::{TlsError, TlsPart};
 use super::{ClientAuth, TlsVersion};
 
 /// The largest message of certificates that rustls reads as a client; that of OpenSSL is 100 KiB.
@@ -184,8 +184,8 @@ pub(super) enum Pem {
 }
 
 impl Pem {
-    fn read(&self, what: &'static str, most: Most) -> Result<Text, TlsError> {
-        let named = self.named(what);
+    fn read(&self, part: TlsPart, most: Most) -> Result<Text, TlsError> {
+        let named = self.named(part);
         let bytes = match self {
             Pem::Text(text) => text.to_vec(),
             Pem::File(file) => {
@@ -194,20 +194,20 @@ impl Pem {
                 let opened = open_regular(file);
                 opened
                     .and_then(|file| file.take(most.bytes() + 1).read_to_end(&mut bytes))
-                    .map_err(|error| TlsError::unreadable(&named, &error))?;
+                    .map_err(|error| TlsError::unreadable(&named, &error).about(part))?;
                 bytes
             }
         };
         if bytes.len() as u64 > most.bytes() {
-            return Err(most.exceeded_by(&named));
+            return Err(most.exceeded_by(&named).about(part));
         }
-        Ok(Text { named, bytes })
+        Ok(Text { part, named, bytes })
     }
 
-    fn named(&self, what: &str) -> String {
+    fn named(&self, part: TlsPart) -> String {
         match self {
-            Pem::Text(_) => what.to_owned(),
-            Pem::File(file) => format!("{what} {}", file.display()),
+            Pem::Text(_) => part.to_string(),
+            Pem::File(file) => format!("{part} {}", file.display()),
         }
     }
 }
@@ -233,6 +233,7 @@ fn open_regular(path: &Path) -> io::Result<fs::File> {
 
 /// What was read, and what it is called in an error.
 struct Text {
+    part: TlsPart,
     named: String,
     bytes: Vec<u8>,
 }
@@ -259,17 +260,21 @@ impl Text {
             false if self.bytes.is_empty() => ": it is empty",
             false => ": it is not PEM, which begins with -----BEGIN",
         };
-        TlsError::new(format!("no {kind} in {named}{seen}"))
+        self.wrong(format!("no {kind} in {named}{seen}"))
     }
 
     fn not_pem(&self, error: &pem::Error) -> TlsError {
-        TlsError::new(format!("{} is broken PEM: {error}", self.named))
+        self.wrong(format!("{} is broken PEM: {error}", self.named))
+    }
+
+    fn wrong(&self, what: String) -> TlsError {
+        TlsError::new(what).about(self.part)
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         let holds = |text: &[u8]| self.bytes.windows(text.len()).any(|at| at == text);
         if holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED") {
-            return Err(TlsError::new(format!(
+            return Err(self.wrong(format!(
                 "{} is encrypted: decrypt it with openssl pkey",
                 self.named
             )));
@@ -359,7 +364,7 @@ impl Settings {
     /// The certificate in a text.
     pub(super) fn certificate(&self) -> String {
         match &self.source {
-            Source::Pem { certificate, .. } => certificate.named("TLS certificate"),
+            Source::Pem { certificate, .. } => certificate.named(TlsPart::Certificate),
             Source::Config => "TLS certificate".to_owned(),
         }
     }
@@ -394,12 +399,13 @@ impl Settings {
                 _ => {}
             }
         }
-        let certificates = certificate.read("TLS certificate", most(|sizes| sizes.certificate))?;
+        let certificates =
+            certificate.read(TlsPart::Certificate, most(|sizes| sizes.certificate))?;
         let chain: Vec<CertificateDer<'static>> = certificates.all("certificate")?;
-        let key = key.read("TLS key", most(|sizes| sizes.key))?;
+        let key = key.read(TlsPart::Key, most(|sizes| sizes.key))?;
         let chain_bytes = chain.iter().map(|certificate| certificate.len()).sum();
         if chain_bytes > MAX_CHAIN {
-            return Err(TlsError::new(format!(
+            return Err(certificates.wrong(format!(
                 "{} has {chain_bytes} bytes of certificates, and clients take {MAX_CHAIN} at most",
                 certificates.named
             )));
@@ -422,12 +428,12 @@ impl Settings {
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(ca) => {
-                let text = ca.read("client CA", most(|sizes| sizes.client_ca))?;
+                let text = ca.read(TlsPart::ClientCa, most(|sizes| sizes.client_ca))?;
                 sizes.client_ca = text.len();
                 let most = most(|sizes| sizes.client_crl);
                 let crl = self.client_crl.as_ref();
                 let crl = crl
-                    .map(|crl| crl.read("revocation list", most))
+                    .map(|crl| crl.read(TlsPart::ClientCrl, most))
                     .transpose()?;
                 sizes.client_crl = crl.as_ref().map_or(0, Text::len);
                 builder.with_client_cert_verifier(self.verifier(text, crl, provider)?)
@@ -462,7 +468,7 @@ impl Settings {
         let mut roots = RootCertStore::empty();
         for certificate in ca.all::<CertificateDer<'static>>("certificate")? {
             roots.add(certificate).map_err(|error| {
-                TlsError::new(format!("{} has no valid certificate: {error}", ca.named))
+                ca.wrong(format!("{} has no valid certificate: {error}", ca.named))
             })?;
         }
         let hints: usize = roots
@@ -488,7 +494,15 @@ impl Settings {
         }
         let verifier = verifier
             .build()
-            .map_err(|error| TlsError::new(format!("{}: {error}", ca.named)))?;
+            .map_err(|error| match (error, &self.client_crl) {
+                (VerifierBuilderError::InvalidCrl(error), Some(crl)) => {
+                    let named = crl.named(TlsPart::ClientCrl);
+                    let error = Error::InvalidCertRevocationList(error);
+                    let text = format!("{named} has no valid list: {error}");
+                    TlsError::new(text).about(TlsPart::ClientCrl)
+                }
+                (error, _) => ca.wrong(format!("{}: {error}", ca.named)),
+            })?;
         Ok(Arc::new(FewCertificates { verifier }))
     }
 }
@@ -557,13 +571,33 @@ impl ClientCertVerifier for FewCertificates {
 
 fn unfit(error: &Error, certificate: &str, key: &str) -> TlsError {
     use rustls::InconsistentKeys;
-    TlsError::new(match error {
+    let (part, text) = match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            return TlsError::contradiction(format!(
-                "{key} does not match {certificate}: they must be made together"
-            ));
+            let text = format!("{key} does not match {certificate}: they must be made together");
+            return TlsError::contradiction(text).about(TlsPart::Key);
         }
-        Error::InvalidCertificate(_) => format!("{certificate} is not valid: {error}"),
-        error => format!("{key} cannot be used: {error}"),
-    })
+        Error::InvalidCertificate(error) if is_version_1(error) => (
+            TlsPart::Certificate,
+            format!(
+                "{certificate} is of X.509 version 1, which has no names that clients look at: \
+                 make it again with a subjectAltName (openssl x509 -req -extfile)"
+            ),
+        ),
+        Error::InvalidCertificate(_) => (
+            TlsPart::Certificate,
+            format!("{certificate} is not valid: {error}"),
+        ),
+        error => (TlsPart::Key, format!("{key} cannot be used: {error}")),
+    };
+    TlsError::new(text).about(part)
+}
+
+fn is_version_1(error: &CertificateError) -> bool {
+    let CertificateError::Other(other) = error else {
+        return false;
+    };
+    matches!(
+        other.0.downcast_ref(),
+        Some(webpki::Error::UnsupportedCertVersion)
+    )
 }

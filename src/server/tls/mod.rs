@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Mutex, RwLock};
 
 use certificate::Name;
-pub use error::{TlsError, TlsErrorKind};
+pub use error::{TlsError, TlsErrorKind, TlsPart};
 use material::{Counted, Loaded, Pem, Settings, Source};
 pub(crate) use session::{Incoming, Session};
 
