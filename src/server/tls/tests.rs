@@ -216,8 +216,15 @@ fn no_more_is_read_of_a_file_than_is_said() {
         tls().client_ca_pem(&filled((1 << 20) + 1)),
         "client CA is larger than 1024 KiB",
     );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.pem");
+    std::fs::write(&file, filled((256 << 10) + 1)).unwrap();
+    refused(
+        Tls::from_files(&file, &file),
+        "large.pem is larger than 256 KiB",
+    );
     refused(
         Tls::from_files("/dev/zero", "/dev/zero"),
-        "/dev/zero is larger than 256 KiB",
+        "/dev/zero: not a regular file",
     );
 }
