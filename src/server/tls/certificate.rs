@@ -168,6 +168,69 @@ pub(super) fn expires_at(certificate: &CertificateDer<'_>) -> Option<SystemTime>
     }
 }
 
+/// By when a revocation list was to be followed by the next; `None` if it cannot be told.
+pub(super) fn next_update(list: &[u8]) -> Option<SystemTime> {
+    // webpki has no getter for it. TBSCertList (RFC 5280, 5.1): version, signature, issuer,
+    // thisUpdate, nextUpdate.
+    let (_, list, _) = element(list)?;
+    let (_, mut rest, _) = element(list)?;
+    for _ in 0..4 {
+        rest = element(rest)?.2;
+    }
+    let (tag, text, _) = element(rest)?;
+    time(tag, text)
+}
+
+/// The tag and the content of the first element, and what is behind it (DER).
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, len], rest) = bytes.split_first_chunk()?;
+    let (len, rest) = match len {
+        0..=0x7f => (usize::from(len), rest),
+        // At most four bytes of length: that is more than there is of a file.
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(len - 0x80))?;
+            let of_two = |len: usize, digit: &u8| len << 8 | usize::from(*digit);
+            (digits.iter().fold(0, of_two), rest)
+        }
+        _ => return None,
+    };
+    let (content, behind) = rest.split_at_checked(len)?;
+    Some((tag, content, behind))
+}
+
+/// UTCTime with two digits of the year, or GeneralizedTime with four (RFC 5280, 4.1.2.5).
+fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
+    let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (year, rest) = match tag {
+        0x17 => text.split_at_checked(2)?,
+        0x18 => text.split_at_checked(4)?,
+        _ => return None,
+    };
+    let year: u64 = match (year.len(), year.parse().ok()?) {
+        (2, year) if year < 50 => 2000 + year,
+        (2, year) => 1900 + year,
+        (_, year) => year,
+    };
+    if rest.len() != 10 {
+        return None;
+    }
+    let part = |at: usize| rest[at..at + 2].parse::<u64>().ok();
+    let (month, day) = (part(0)?, part(2)?);
+    // Since 0000-03-01: so that a leap day is the last of its year.
+    let (year, month) = match month {
+        1 | 2 => (year.checked_sub(1)?, month + 9),
+        3..=12 => (year, month - 3),
+        _ => return None,
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    let days = days.checked_sub(719_469)?;
+    let seconds = 86_400 * days + 3600 * part(4)? + 60 * part(6)? + part(8)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -186,6 +249,32 @@ mod tests {
             .collect();
         params.not_after = rcgen::date_time_ymd(2031, 2, 3);
         params.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_time_is_read_in_both_forms() {
+        let days = |tag: u8, text: &str| {
+            let at = time(tag, text.as_bytes())?;
+            Some(at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as f64 / 86_400.0)
+        };
+        assert_eq!(days(0x17, "700101000000Z"), Some(0.0));
+        assert_eq!(days(0x17, "310203120000Z"), Some(22_313.5));
+        assert_eq!(days(0x18, "20000229000000Z"), Some(11_016.0));
+        assert_eq!(days(0x18, "20000301000000Z"), Some(11_017.0));
+        assert_eq!(days(0x18, "99991231000000Z"), Some(2_932_896.0));
+        for (tag, text) in [
+            (0x17, "20000229000000Z"),
+            (0x18, "00000101000000Z"),
+            (0x17, "691313000000Z"),
+            (0x17, "700101000000"),
+            (0x17, "70010100\u{e9}0Z"),
+            (0x04, "700101000000Z"),
+            (0x17, ""),
+        ] {
+            assert_eq!(days(tag, text), None, "{text}");
+        }
+        assert_eq!(next_update(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+        assert_eq!(next_update(&[]), None);
     }
 
     fn called(names: &[&str]) -> String {

@@ -309,6 +309,8 @@ pub(super) struct Settings {
 pub(crate) struct Loaded {
     pub(super) config: Arc<ServerConfig>,
     pub(super) expires_at: Option<SystemTime>,
+    /// By when the first of the revocation lists was to be followed by another.
+    pub(super) crl_next_update: Option<SystemTime>,
     pub(super) min_version: TlsVersion,
     /// The names of clients that may stay; `None`: all.
     pub(super) allow: Option<Vec<Name>>,
@@ -325,6 +327,7 @@ impl Loaded {
         Loaded {
             config: Arc::new(config),
             expires_at: None,
+            crl_next_update: None,
             min_version: TlsVersion::default(),
             allow: None,
             // Neither can be told.
@@ -369,6 +372,12 @@ impl Settings {
         }
     }
 
+    /// The revocation lists in a text.
+    pub(super) fn revocation_lists(&self) -> String {
+        let crl = self.client_crl.as_ref();
+        crl.map_or_else(String::new, |crl| crl.named(TlsPart::ClientCrl))
+    }
+
     /// Reads and checks it all, as far as is `counted`, if that is fixed already.
     pub(super) fn load(&self, counted: Option<&Counted>) -> Result<Loaded, TlsError> {
         let most = |of: fn(&Sizes) -> u64| match counted {
@@ -410,6 +419,7 @@ impl Settings {
                 certificates.named
             )));
         }
+        let mut crl_next_update = None;
         let mut sizes = Sizes {
             certificate: certificates.len(),
             key: key.len(),
@@ -436,7 +446,9 @@ impl Settings {
                     .map(|crl| crl.read(TlsPart::ClientCrl, most))
                     .transpose()?;
                 sizes.client_crl = crl.as_ref().map_or(0, Text::len);
-                builder.with_client_cert_verifier(self.verifier(text, crl, provider)?)
+                let verifier;
+                (verifier, crl_next_update) = self.verifier(text, crl, provider)?;
+                builder.with_client_cert_verifier(verifier)
             }
         };
         let mut config = builder
@@ -447,6 +459,7 @@ impl Settings {
         let loaded = Loaded {
             config: Arc::new(config),
             expires_at,
+            crl_next_update,
             min_version: self.min_version,
             allow: self.allow.clone(),
             chain_bytes,
@@ -464,7 +477,8 @@ impl Settings {
         ca: Text,
         crl: Option<Text>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    ) -> Result<(Arc<dyn ClientCertVerifier>, Option<SystemTime>), TlsError> {
+        let mut next_update = None;
         let mut roots = RootCertStore::empty();
         for certificate in ca.all::<CertificateDer<'static>>("certificate")? {
             roots.add(certificate).map_err(|error| {
@@ -484,6 +498,10 @@ impl Settings {
             let lists: Vec<CertificateRevocationListDer<'static>> = text.all("revocation list")?;
             // It may be large, and is parsed in the end.
             drop(text);
+            let of_each = lists
+                .iter()
+                .filter_map(|list| certificate::next_update(list));
+            next_update = of_each.min();
             verifier = verifier
                 .with_crls(lists)
                 .only_check_end_entity_revocation()
@@ -503,7 +521,7 @@ impl Settings {
                 }
                 (error, _) => ca.wrong(format!("{}: {error}", ca.named)),
             })?;
-        Ok(Arc::new(FewCertificates { verifier }))
+        Ok((Arc::new(FewCertificates { verifier }), next_update))
     }
 }
 

@@ -91,9 +91,10 @@ impl fmt::Display for TlsVersion {
 /// its key, and which clients may connect. Clones are the same: what [`reload`](Tls::reload) and
 /// [`replace`](Tls::replace) change, they change for all, and for connections that come afterwards.
 ///
-/// Session tickets are never sent, and sessions are not resumed: a client of TLS 1.3 that sends and
-/// closes without reading would find the tickets unread, and its kernel would reset the connection
-/// and throw away what it had sent last. Each connection is a full handshake.
+/// Session tickets are not sent, and sessions are not resumed: a client of TLS 1.3 that sends and
+/// closes without reading would leave the tickets unread, and its kernel would reset the connection
+/// and throw away what it had sent last. Each connection is a full handshake. A configuration of
+/// one's own may resume sessions of TLS 1.2 ([`from_config`](Tls::from_config)).
 ///
 /// The memory of what is loaded is in the server's limits, with room for what a reload may bring:
 /// PEM of half as much again as there was when the `Tls` was made, at least 16 KiB more of each of
@@ -168,8 +169,11 @@ impl Tls {
 
     /// From a configuration of rustls 0.23, for another provider of cryptography or a verifier of
     /// one's own. It is taken as it is, but for session tickets of TLS 1.3 and early data, which
-    /// are switched off. rustls' type makes this the one entrance that a new version of rustls
-    /// changes.
+    /// are switched off. Sessions of TLS 1.2 can be resumed where it allows that: by tickets, if it
+    /// has a `ticketer` (by default none), and by its `session_storage` (by default 256 sessions in
+    /// memory). What it holds is not in the limits, which count 16 KiB of certificates and those of
+    /// clients for each connection. rustls' type makes this the one entrance that a new version of
+    /// rustls changes.
     pub fn from_config(config: Arc<rustls::ServerConfig>) -> Self {
         let loaded = Loaded::of_config(&config);
         Tls::with(Settings::of(Source::Config), loaded)
@@ -195,7 +199,8 @@ impl Tls {
 
     /// Certificates of clients that are revoked, by lists (CRLs) in a PEM file, which
     /// [`reload`](Tls::reload) reads again. Only clients' own certificates are looked up; where no
-    /// list is of their issuer, they are not revoked.
+    /// list is of their issuer, they are not revoked. A list whose time (nextUpdate) is over is
+    /// still used, and the log says so at start, after a reload, and once a day.
     ///
     /// # Errors
     /// No list in the file, no client CA, or a file that cannot be read.
@@ -319,21 +324,35 @@ impl Tls {
         self.shared.current.read().loaded.expires_at
     }
 
-    /// What is to be said about the certificate's end: from 14 days ahead. An expired one is still
-    /// shown: clients may be lenient, or our clock wrong.
+    /// What is to be said about the certificate's end, from 14 days ahead, and about a revocation
+    /// list that has had its time. Both are still used: clients may be lenient, or our clock wrong.
     pub(crate) fn note(&self, now: SystemTime) -> Option<String> {
         let current = self.shared.current.read();
-        let at = current.loaded.expires_at?;
-        let what = current.settings.certificate();
+        let (loaded, settings) = (&current.loaded, &current.settings);
         let days = |span: Duration| crate::server::counted(span.as_secs() / 86_400, "day");
-        match at.duration_since(now) {
-            Ok(left) if left > TOLD_AHEAD => None,
-            Ok(left) => Some(format!("{what} expires in {}: renew it", days(left))),
-            Err(past) => Some(format!(
-                "{what} expired {} ago, and clients will refuse it: renew it",
+        let left = loaded.expires_at.map(|at| at.duration_since(now));
+        let certificate = match left {
+            None => None,
+            Some(Ok(left)) if left > TOLD_AHEAD => None,
+            Some(Ok(left)) => Some(format!("expires in {}: renew it", days(left))),
+            Some(Err(past)) => Some(format!(
+                "expired {} ago, and clients will refuse it: renew it",
                 days(past.duration())
             )),
-        }
+        };
+        let certificate = certificate.map(|text| format!("{} {text}", settings.certificate()));
+        let past = loaded
+            .crl_next_update
+            .and_then(|at| now.duration_since(at).ok());
+        let list = past.map(|past| {
+            format!(
+                "{} should have been followed by the next {} ago, and is still used: renew it",
+                settings.revocation_lists(),
+                days(past)
+            )
+        });
+        let all: Vec<String> = certificate.into_iter().chain(list).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Resident bytes that a connection takes at most beyond one without TLS, whatever a

@@ -427,13 +427,16 @@ impl Session {
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     incoming.records = incoming.records.wrapping_add(1);
+                    let mut discard = 0;
                     while let Some(Ok(record)) = traffic.next_record() {
+                        discard += record.discard;
                         let fits = record.payload.len().min(buf.len() - *len);
                         let (now, later) = record.payload.split_at(fits);
                         buf[*len..][..fits].copy_from_slice(now);
                         *len += fits;
                         incoming.plain.extend_from_slice(later);
                     }
+                    incoming.start += discard;
                     if *len == buf.len() {
                         return Ok(());
                     }

@@ -152,6 +152,45 @@ fn an_end_is_told_from_two_weeks_ahead_and_an_expired_certificate_still_loads() 
 }
 
 #[test]
+fn a_revocation_list_past_its_time_is_used_and_told() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(params, key);
+    let list = |year: i32| {
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2019, 1, 1),
+            next_update: rcgen::date_time_ymd(year, 1, 1),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&issuer).unwrap().pem().unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("crl.pem");
+    fs::write(&file, list(2052) + &list(2021)).unwrap();
+    let (certificate, secret) = pem(&own("a.example"));
+    let tls = Tls::from_pem(&certificate, &secret).unwrap();
+    let tls = tls.client_ca_pem(ca.as_bytes()).unwrap();
+    let tls = tls.client_crl_file(&file).unwrap();
+    let day = Duration::from_secs(86_400);
+    // 2021-01-01
+    let end = SystemTime::UNIX_EPOCH + 18_628 * day;
+    assert_eq!(tls.note(end - day), None);
+    let note = tls.note(end + 3 * day).unwrap();
+    assert!(
+        note.contains("crl.pem should have been followed by the next 3 days ago"),
+        "{note}"
+    );
+    fs::write(&file, list(2052)).unwrap();
+    tls.reload().unwrap();
+    assert_eq!(tls.note(end + 3 * day), None);
+}
+
+#[test]
 fn a_third_is_not_loaded_while_handshakes_use_the_one_before_the_current() {
     let (certificate, key) = pem(&own("a.example"));
     let tls = Tls::from_pem(&certificate, &key).unwrap();
