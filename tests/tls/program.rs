@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -562,3 +562,30 @@ FbHav/66B1N5W9kmHL2lTfHTMAoGCCqGSM49BAMCA0kAMEYCIQDCV40epHLspX95\n\
 HSDeAAxwiOmT6pY+HjU+dSQWTstbbgIhAP64rdwZqsOvyWR1tTXc2+QjY/Yu4QrI\n\
 gO2ztSGglYSP\n\
 -----END CERTIFICATE-----\n";
+
+/// How port 6514 is served without root: the service manager has the socket.
+#[test]
+fn a_socket_that_is_passed_speaks_tls_by_a_flag_alone() {
+    let files = Files::new();
+    let good = [
+        "--listen",
+        "tls+systemd:syslog",
+        "--tls-cert",
+        "FILE:server.pem",
+        "--tls-key",
+        "FILE:server.key",
+    ];
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    let launch = Drainline::with(&files.args(&good)).bare();
+    let mut child = launch.passing("syslog", socket).spawn();
+    let mut client = Client::connect(addr, &config(&files.servers, None, &VERSIONS));
+    client.send(b"to a socket that was passed\n");
+    client.close();
+    wait_until("a line", DEADLINE, || {
+        child.stdout_bytes() == b"to a socket that was passed\n"
+    });
+    let (first, _) = said_at_start(&child);
+    assert!(first.contains(": lines over TLS from "), "{first}");
+    child.terminate().assert_code(0);
+}
