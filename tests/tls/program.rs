@@ -523,6 +523,19 @@ fn an_error_names_the_setting_that_it_is_about_with_the_code_of_its_origin() {
             (2, 78),
             "has no valid list: ",
         ),
+        // Mixed up.
+        (
+            "tls-cert",
+            "server.key",
+            (2, 78),
+            "server.key: it has a PRIVATE KEY",
+        ),
+        (
+            "tls-key",
+            "server.pem",
+            (2, 78),
+            "server.pem: it has a CERTIFICATE",
+        ),
     ] {
         let mut rows = good.to_vec();
         rows.retain(|(known, _)| *known != row);

@@ -231,6 +231,9 @@ fn open_regular(path: &Path) -> io::Result<fs::File> {
     Ok(file)
 }
 
+/// `ENCRYPTED PRIVATE KEY` has 21 characters.
+const MAX_LABEL: usize = 40;
+
 /// What was read, and what it is called in an error.
 struct Text {
     part: TlsPart,
@@ -255,12 +258,24 @@ impl Text {
 
     fn without(&self, kind: &str) -> TlsError {
         let named = &self.named;
-        let seen = match self.bytes.windows(11).any(|at| at == b"-----BEGIN ") {
-            true => "",
-            false if self.bytes.is_empty() => ": it is empty",
-            false => ": it is not PEM, which begins with -----BEGIN",
+        let seen = match self.label() {
+            Some(label) => format!(": it has a {label}"),
+            None if self.bytes.is_empty() => ": it is empty".to_owned(),
+            None => ": it is not PEM, which begins with -----BEGIN".to_owned(),
         };
         self.wrong(format!("no {kind} in {named}{seen}"))
+    }
+
+    /// What the first text in PEM says that it is, as `CERTIFICATE`: the files may be mixed up.
+    fn label(&self) -> Option<&str> {
+        const BEGIN: &[u8] = b"-----BEGIN ";
+        let begin = self.bytes.windows(BEGIN.len()).position(|at| at == BEGIN)?;
+        let label = &self.bytes[begin + BEGIN.len()..];
+        let end = label.windows(5).position(|at| at == b"-----")?;
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b' ';
+        let label = label[..end].get(..end.min(MAX_LABEL))?;
+        label.iter().all(is_word).then_some(())?;
+        std::str::from_utf8(label).ok()
     }
 
     fn not_pem(&self, error: &pem::Error) -> TlsError {
