@@ -180,6 +180,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     }
     .map_err(|error| not_started(&error, settings))?;
     text += &format!("limits: {limits}\n");
+    notes.extend(settings.note_of_unused_tables());
     notes.extend(notes_of_addresses(settings)?);
     notes.extend(kernel_note(&limits));
     notes.extend(more_notes);
@@ -282,6 +283,11 @@ fn start(
     let sink_failed = |error| sink_failed(settings, &error);
     let builder = builder.reserve(threads(settings), descriptors(settings));
     let mut remarks = Vec::new();
+    remarks.extend(
+        settings
+            .note_of_unused_tables()
+            .map(|note| (Level::Warn, note)),
+    );
     let started = match &settings.sink {
         SinkSpec::Stdout => {
             let sink = Stdout::open().map_err(sink_failed)?;

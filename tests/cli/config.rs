@@ -209,6 +209,32 @@ fn a_wrong_variable_is_named_and_one_that_is_no_setting_is_not_looked_at() {
     );
 }
 
+/// Their limits and lists of peers would hold for nobody, and nobody would know.
+#[test]
+fn tables_of_listeners_that_give_way_to_a_flag_or_a_variable_are_told() {
+    let (_directory, path) = folder();
+    let table = "[[listener]]\naddress = \"127.0.0.1:0\"\nallow = \"10.0.0.0/8\"\n";
+    let file = write(&path, [table, table].concat());
+    let note = |named| {
+        format!(
+            "{named} stands in for the 2 [[listener]] tables of the configuration file, and all that \
+             they set"
+        )
+    };
+    let check = ["check", "--config", &file];
+    let (_, text) = ran(&check, &[]);
+    assert!(!text.contains("stands in for"), "{text}");
+    let (_, text) = ran(&check, &[("DRAINLINE_LISTEN", "127.0.0.1:0")]);
+    assert!(text.contains(&note("DRAINLINE_LISTEN")), "{text}");
+    let listen = ["--listen", "127.0.0.1:0"];
+    let (_, text) = ran(&[&check[..], &listen].concat(), &[]);
+    assert!(text.contains(&note("--listen")), "{text}");
+    let exit = Drainline::with(&[&["--config", &file], &listen[..]].concat())
+        .start()
+        .terminate();
+    assert!(exit.stderr.contains(&note("--listen")), "{exit}");
+}
+
 #[test]
 fn the_tools_read_no_variables() {
     let variables = [

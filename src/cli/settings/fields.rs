@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<ListenUrl>,
     /// The listeners of the configuration file that have a table.
     pub(crate) listeners: Vec<ListenerSettings>,
+    /// How many tables gave way to a flag or a variable.
+    pub(super) unused_tables: usize,
     /// The permissions of Unix sockets, and whose they are.
     pub(crate) unix_mode: u32,
     pub(crate) unix_owner: Option<UnixOwner>,
@@ -76,6 +78,7 @@ impl Default for Settings {
             oversize: Oversize::Truncate,
             listen: vec![default_listen()],
             listeners: Vec::new(),
+            unused_tables: 0,
             unix_mode: 0o666,
             unix_owner: None,
             #[cfg(feature = "tls")]
@@ -114,6 +117,19 @@ impl Settings {
     pub(crate) fn all_listeners(&self) -> Vec<ListenerSettings> {
         let plain = self.listen.iter().cloned().map(ListenerSettings::from);
         plain.chain(self.listeners.iter().cloned()).collect()
+    }
+
+    /// What the operator should know who wrote tables of listeners that are not used: their limits
+    /// and lists of peers hold for nobody.
+    pub(crate) fn note_of_unused_tables(&self) -> Option<String> {
+        (self.unused_tables > 0).then(|| {
+            let tables = match self.unused_tables {
+                1 => "the [[listener]] table".to_owned(),
+                count => format!("the {count} [[listener]] tables"),
+            };
+            let (named, listeners) = (self.named("listen"), "and all that they set");
+            format!("{named} stands in for {tables} of the configuration file, {listeners}")
+        })
     }
 
     /// Whether any listener speaks TLS.

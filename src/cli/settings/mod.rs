@@ -124,7 +124,9 @@ impl Settings {
     /// those of the file.
     fn settle_listeners(&mut self) {
         match self.given.origin("listen") {
-            Some(Origin::Variable | Origin::Flag) => self.listeners.clear(),
+            Some(Origin::Variable | Origin::Flag) => {
+                self.unused_tables = std::mem::take(&mut self.listeners).len();
+            }
             None if !self.listeners.is_empty() => self.listen.clear(),
             _ => {}
         }

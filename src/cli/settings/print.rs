@@ -73,7 +73,8 @@ start with the file would succeed, and where each value comes from. A running dr
 read the file again.";
 
 const LISTENERS: &str = "\
-Each [[listener]] listens beside what listen says, and may have a name and settings of its own. \
+Each [[listener]] listens beside what listen says in this file, and may have a name and settings \
+of its own; --listen and DRAINLINE_LISTEN stand in for all of them. \
 Tables stand at the end of the file.";
 
 const OUTPUT: &str = "\
