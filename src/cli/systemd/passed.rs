@@ -41,11 +41,23 @@ const KINDS: [(Domain, Type); 5] = [
     (Domain::UNIX, Type::SEQPACKET),
 ];
 
+/// More than any unit has. Who looks at all that are announced collects them first, however many
+/// there are.
+const MAX_PASSED: usize = 1024;
+
 impl Passed {
     /// Takes them over, to be closed in processes that this one starts. To be called before
     /// anything else is opened, which a number that was not passed after all would name, and
     /// before any thread is started.
     pub(in crate::cli) fn take() -> Passed {
+        let announced = std::env::var("LISTEN_FDS").map(|count| count.trim().parse::<usize>());
+        if let Ok(Ok(MAX_PASSED..)) = announced {
+            let text = format!("expected fewer than {MAX_PASSED} of them");
+            return Passed {
+                sockets: Vec::new(),
+                error: Some(io::Error::new(io::ErrorKind::InvalidInput, text)),
+            };
+        }
         // In this order: the last one removes the variables. The names alone say nothing, where the
         // rest is meant for another process.
         let named = sd_notify::listen_fds().and_then(|descriptors| match descriptors.len() {
