@@ -2,7 +2,7 @@
 //! known here and nowhere else.
 
 use std::fmt::{self, Display};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use drainline::{Address, Peers, ranges};
@@ -17,6 +17,13 @@ use super::values;
 pub(crate) struct ListenUrl {
     pub(crate) socket: SocketSpec,
     pub(crate) speaks_tls: bool,
+}
+
+/// Where a server listens that is not told where.
+impl Default for ListenUrl {
+    fn default() -> Self {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 5140)).into()
+    }
 }
 
 /// The socket that a listener listens on.

@@ -2,10 +2,11 @@
 
 use std::io::{self, Read};
 
+use log::Level;
+
 use super::batch::buffer::{Buffer, MAPPED_FROM};
 use super::batch::pool::Pool;
-use super::framing::{Decoder, Protocol, Unfinished, protocol_of};
-use super::stream_end::log_opening;
+use super::framing::{Decoder, Protocol, Seen, Unfinished, protocol_of};
 use crate::server::Connection;
 
 /// A first read into this much stack costs neither a page nor a system call more, and an idle
@@ -174,4 +175,21 @@ impl Incoming {
             self.pending = pool.right_sized(std::mem::take(&mut self.pending));
         }
     }
+}
+
+/// Names a connection that may have come to the wrong listener. Some framings find no fault in
+/// what it sends, and an operator would find nothing but garbage in the sink. Of HTTP nothing is
+/// said: no setting would serve it, and a line may well begin with the name of a method.
+#[cold]
+#[inline(never)]
+fn log_opening(connection: &Connection, protocol: Protocol, first: &[u8]) {
+    let reason = match protocol {
+        Protocol::Tls => "TLS where messages are expected",
+        Protocol::Proxy => "PROXY where messages are expected",
+        Protocol::Http => return,
+    };
+    connection.logger().log_limited(reason, Level::Warn, || {
+        let (label, seen) = (connection.label(), Seen::of_framed(first));
+        format!("{label} begins with {seen}, and is read as messages")
+    });
 }

@@ -7,7 +7,7 @@ use std::io;
 
 use log::Level;
 
-use super::framing::{Protocol, Seen, Violation};
+use super::framing::{Seen, Violation};
 use super::incoming::Incoming;
 use crate::server::{Connection, Discard, EndReason, Ended, counted};
 
@@ -81,23 +81,6 @@ pub(super) fn discarded_for(reason: Option<EndReason>) -> Discard {
             | EndReason::HandlerPanicked,
         ) => Discard::Failed,
     }
-}
-
-/// Names a connection that may have come to the wrong listener. Some framings find no fault in
-/// what it sends, and an operator would find nothing but garbage in the sink. Of HTTP nothing is
-/// said: no setting would serve it, and a line may well begin with the name of a method.
-#[cold]
-#[inline(never)]
-pub(super) fn log_opening(connection: &Connection, protocol: Protocol, first: &[u8]) {
-    let reason = match protocol {
-        Protocol::Tls => "TLS where messages are expected",
-        Protocol::Proxy => "PROXY where messages are expected",
-        Protocol::Http => return,
-    };
-    connection.logger().log_limited(reason, Level::Warn, || {
-        let (label, seen) = (connection.label(), Seen::of_framed(first));
-        format!("{label} begins with {seen}, and is read as messages")
-    });
 }
 
 /// Names a connection whose messages were too long, where that does not end the connection:

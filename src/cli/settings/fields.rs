@@ -76,7 +76,7 @@ impl Default for Settings {
             framing: Framing::Lines,
             output_framing: OutputFraming::Lines,
             oversize: Oversize::Truncate,
-            listen: vec![default_listen()],
+            listen: vec![ListenUrl::default()],
             listeners: Vec::new(),
             unused_tables: 0,
             unix_mode: 0o666,
@@ -105,11 +105,6 @@ pub(in crate::cli) struct Given {
     pub(in crate::cli) wants_certificate: bool,
     /// Whether anybody may connect, and nothing stands before the messages.
     pub(in crate::cli) is_open: bool,
-}
-
-/// Where a server listens that is not told where.
-pub(super) fn default_listen() -> ListenUrl {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 5140)).into()
 }
 
 impl Settings {

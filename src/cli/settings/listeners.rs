@@ -44,7 +44,7 @@ pub(crate) struct ListenerSettings {
 
 impl Default for ListenerSettings {
     fn default() -> Self {
-        super::fields::default_listen().into()
+        ListenUrl::default().into()
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the command line, the environment and the configuration file mean together: every value
 //! read, in its range, and none against another.
 //!
-//! `flags` are the rows, and `listeners` those of one listener; `fields` are what they set. `file`
-//! reads a configuration file by the rows, each value in the `words` of a flag. `origin` keeps what
-//! gave a value, for errors and for what `print` says of the settings.
+//! `flags` are the rows, and `listeners` those of one listener; `fields` are what they set, `tls`
+//! those of TLS, which `tls_listeners` holds against the listeners. `file` reads a configuration
+//! file by the rows, each value in the `words` of a flag. `origin` keeps what gave a value, for
+//! errors and for what `print` says of the settings.
 
 mod fields;
 mod file;
@@ -13,6 +14,8 @@ mod origin;
 mod print;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_listeners;
 mod words;
 
 use std::ffi::OsString;
