@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::args::Args;
 use crate::figures::{Figures, Metric};
 use crate::peer::Peer;
+use crate::provision::Program;
 use crate::rounds::{self, Turn};
 use crate::scenario::{Entrant, Scenario};
-use crate::servers::{self, Program};
+use crate::servers;
 use crate::table::Row;
 use crate::{Outcome, owned, provision, tell};
 

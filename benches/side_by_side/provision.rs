@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 
 use crate::Outcome;
 use crate::peer::Peer;
-use crate::servers::Program;
+
+/// Where a program was found, or why it is not there and how to get it.
+pub(crate) type Program = Result<PathBuf, String>;
 
 /// This checkout, and where its build puts things.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

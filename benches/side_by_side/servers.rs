@@ -11,9 +11,6 @@ use crate::process::Running;
 use crate::provision::{self, Certificate};
 use crate::scenario::Entrant;
 
-/// Where a program was found, or why it is not there and how to get it.
-pub(crate) type Program = Result<PathBuf, String>;
-
 /// What a server is started with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start<'a> {

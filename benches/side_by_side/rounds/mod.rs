@@ -25,9 +25,9 @@ use crate::figures::{Figures, Metric};
 use crate::peer::Peer;
 use crate::proc::{self, MachineTime, ThreadWatch};
 use crate::process::{Ended, Running, free_address};
-use crate::provision;
+use crate::provision::{self, Program};
 use crate::scenario::{Batches, Entrant, Scenario, Sink};
-use crate::servers::{Program, Start};
+use crate::servers::Start;
 
 /// What a turn is about.
 #[derive(Debug, Clone, Copy)]
