@@ -74,8 +74,8 @@ read the file again.";
 
 const LISTENERS: &str = "\
 Each [[listener]] listens beside what listen says in this file, and may have a name and settings \
-of its own; --listen and DRAINLINE_LISTEN stand in for all of them. \
-Tables stand at the end of the file.";
+of its own. The flag and the variable of listen stand in for all of them. Tables stand at the end \
+of the file.";
 
 const OUTPUT: &str = "\
 The keys under Output can also stand in one [[output]] table: {keys}.";
