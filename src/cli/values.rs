@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,13 +60,10 @@ impl Kind for Network {
     type Value = IpNet;
 
     fn read(&self, typed: &str) -> Result<IpNet, NotAccepted> {
-        if let Ok(address) = typed.parse::<IpAddr>() {
-            return Ok(address.into());
+        match KnownPeers.read(typed)? {
+            Peers::Network(network) => Ok(network),
+            _ => Err(NotAccepted::default()),
         }
-        let network = typed.parse::<IpNet>();
-        network
-            .map(|network| network.trunc())
-            .map_err(|_| NotAccepted::default())
     }
 
     fn print(&self, value: &IpNet) -> Option<String> {

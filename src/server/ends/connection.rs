@@ -29,6 +29,7 @@ use crate::server::peer::{Address, Peer};
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::logger::Logger;
+use crate::server::state::turns::Turn;
 use crate::server::tls::Incoming;
 
 /// A handler's connection: reads from the peer and writes to it.
@@ -376,6 +377,17 @@ impl Connection {
         self.pause(Deadline::after(wait)) || self.is_draining()
     }
 
+    /// Blocks until it is the handler's turn to write.
+    fn turn_to_write(&self) -> io::Result<Turn<'_>> {
+        let turn = self.state.turns.join();
+        if !turn.is_up() {
+            // The write of another thread must not count against the deadline of this one.
+            let caller = Caller::serving(Some(Arc::clone(&self.state)));
+            wait_for_turn(&turn, &caller).map_err(|reason| Ended(reason).into_io())?;
+        }
+        Ok(turn)
+    }
+
     fn log_rate_limit(&self) {
         self.shared.logger.log_debug(|| {
             let connection = self.label();
@@ -474,12 +486,7 @@ impl Write for &Connection {
             Some(EndReason::IdleTimeout) => return say_goodbye(&self.state, part),
             Some(reason) => return Err(Ended(reason).into_io()),
         }
-        let turn = self.state.turns.join();
-        if !turn.is_up() {
-            // The write of another thread must not count against the deadline of this one.
-            let caller = Caller::serving(Some(Arc::clone(&self.state)));
-            wait_for_turn(&turn, &caller).map_err(|reason| Ended(reason).into_io())?;
-        }
+        let _turn = self.turn_to_write()?;
         self.state.enter(Activity::Writing);
         let mut rest = part;
         let sent = send_all(&self.state, &mut rest, None, None);

@@ -119,20 +119,10 @@ impl BoundListener {
             OnOverload::Backlog | OnOverload::Close => None,
         };
         listen(&socket, guard.as_ref(), backlog)?;
-        let address = bound.into();
         Ok(BoundListener {
-            file: None,
-            queue: Queue::of(&address),
-            socket,
-            address,
-            name: ListenerName::default(),
             backlog,
-            is_inherited: false,
-            is_shared: false,
             guard,
-            other_family: None,
-            is_shut_down: false,
-            ignores_connects: false,
+            ..BoundListener::of(socket, bound.into())
         })
     }
 
@@ -145,20 +135,10 @@ impl BoundListener {
     ) -> io::Result<BoundListener> {
         let backlog = backlog(config);
         let (socket, file) = SocketFile::listen(path, access, backlog)?;
-        let address = Address::Unix(path.to_owned());
         Ok(BoundListener {
             file: Some(file),
-            queue: Queue::of(&address),
-            socket,
-            address,
-            name: ListenerName::default(),
             backlog,
-            is_inherited: false,
-            is_shared: false,
-            guard: None,
-            other_family: None,
-            is_shut_down: false,
-            ignores_connects: false,
+            ..BoundListener::of(socket, Address::Unix(path.to_owned()))
         })
     }
 
@@ -216,19 +196,28 @@ impl BoundListener {
             set_inherited_options(&socket, config)?;
         }
         Ok(BoundListener {
+            is_inherited: true,
+            is_shared,
+            ..BoundListener::of(socket, address)
+        })
+    }
+
+    /// A socket that listens and has nothing of its own beside: no file, no guard.
+    fn of(socket: Socket, address: Address) -> BoundListener {
+        BoundListener {
             file: None,
             queue: Queue::of(&address),
             socket,
             address,
             name: ListenerName::default(),
             backlog: 0,
-            is_inherited: true,
-            is_shared,
+            is_inherited: false,
+            is_shared: false,
             guard: None,
             other_family: None,
             is_shut_down: false,
             ignores_connects: false,
-        })
+        }
     }
 
     /// Accepts one client without blocking. The only place that decides what an error of accept(2)

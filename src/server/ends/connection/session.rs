@@ -1,16 +1,14 @@
 //! A connection whose bytes a session encrypts: the handshake, reads, and the end.
 
 use std::io;
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::opening::not_opened;
-use super::{Connection, Unsent, send_all, wait_for_turn};
+use super::{Connection, Unsent, send_all};
 use crate::policy::Activity;
 use crate::server::deadline::MAX_PARK;
-use crate::server::ends::transport::Caller;
 use crate::server::error::{BoxError, Ended};
 use crate::server::ledger::EndReason;
 use crate::server::tls::{Session, Tls};
@@ -185,11 +183,7 @@ impl Connection {
 
     /// Tells the peer that nothing follows. Blocks as a write does.
     pub(super) fn end_session(&self, session: &Session) -> io::Result<()> {
-        let turn = self.state.turns.join();
-        if !turn.is_up() {
-            let caller = Caller::serving(Some(Arc::clone(&self.state)));
-            wait_for_turn(&turn, &caller).map_err(|reason| Ended(reason).into_io())?;
-        }
+        let _turn = self.turn_to_write()?;
         self.state.enter(Activity::Writing);
         session.close(&*self.state);
         let sent = send_all(&self.state, &mut &[][..], None, None);
