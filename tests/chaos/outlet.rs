@@ -5,7 +5,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,6 +15,7 @@ use rustix::process::{Resource, Signal};
 use tempfile::TempDir;
 
 use super::common::child::Drainline;
+use super::common::fifo;
 use super::wire;
 
 /// What a reader takes in one go, before it rests.
@@ -43,8 +43,7 @@ impl Outlet {
         let directory = tempfile::tempdir().unwrap();
         let kind = if is_fifo {
             let path = directory.path().join("messages");
-            let made = Command::new("mkfifo").arg(&path).status().unwrap();
-            assert!(made.success());
+            fifo::make(&path);
             let pace = Arc::new(AtomicU64::new(ALL));
             // The writing end is held too: a server that reopens it, or is not there yet, is no
             // end.

@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::common::child::{Drainline, Stdout};
 use crate::common::exit::Exit;
+use crate::common::fifo;
 use crate::common::wait::{DEADLINE, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -154,13 +154,7 @@ fn a_check_comes_to_the_bound_of_a_start() {
 fn a_check_does_not_end_the_reader_of_a_fifo_and_says_that_a_start_needs_one() {
     let (_directory, path) = folder();
     let fifo = path.join("fifo");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
+    fifo::make(&fifo);
     let note = format!("note: --sink {} is a FIFO", file(&fifo));
     let passes = || {
         let mut child = Drainline::with(&["--check", "--sink", &file(&fifo)])

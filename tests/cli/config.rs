@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -16,6 +15,7 @@ use tempfile::TempDir;
 use crate::common::child::Drainline;
 use crate::common::client;
 use crate::common::exit::Exit;
+use crate::common::fifo;
 use crate::common::proc;
 use crate::common::root::is_root;
 use crate::common::wait::{DEADLINE, wait_until};
@@ -62,13 +62,7 @@ fn refused(args: &[&str], variables: &[(&str, &str)], code: i32) -> String {
 fn a_file_that_cannot_be_read_ends_a_start_with_1_and_waits_for_nothing() {
     let (_directory, path) = folder();
     let fifo = path.join("fifo");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
+    fifo::make(&fifo);
     let _socket = UnixListener::bind(path.join("socket")).unwrap();
     std::os::unix::fs::symlink("loop", path.join("loop")).unwrap();
     for (name, why) in [

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::common::child::{Drainline, Launch, Stdout};
 use crate::common::client;
 use crate::common::exit::Exit;
+use crate::common::fifo;
 use crate::common::proc;
 use crate::common::wait::{DEADLINE, wait_for, wait_until};
 use rustix::process::Signal;
@@ -356,14 +357,7 @@ fn a_parent_that_had_blocked_the_signals_does_not_keep_it_from_being_stopped() {
 
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &fifo,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RWXU,
-            0,
-        )
-        .unwrap();
+        fifo::make(&fifo);
         let mut verify = by_one_that_blocks(&["verify", fifo.to_str().unwrap()])
             .bare()
             .spawn();
@@ -451,11 +445,7 @@ fn a_stop_that_was_pending_when_a_tool_started_ends_it() {
 fn a_port_file_is_written_beside_whatever_lies_there_and_takes_the_place_of_nothing_but_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let fifo = |name: &str| {
-        let mode = rustix::fs::Mode::RWXU;
-        let kind = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, path(name), kind, mode, 0).unwrap();
-    };
+    let fifo = |name: &str| fifo::make(path(name));
     std::fs::write(path("victim"), "mine").unwrap();
     fifo("a.new");
     std::os::unix::fs::symlink("victim", path("b.new")).unwrap();

@@ -1,36 +1,18 @@
 //! What a fuzzer asks, without one: each framing's corpus, and what is nearly in it, comes to the
 //! same however it is split.
 
-use std::fs;
-use std::path::Path;
-
 use drainline::ingest::Framing;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use crate::common::corpus;
 use crate::streams::{check, check_fuzzed};
-
-/// The committed inputs of a framing's fuzz target. The published package holds neither.
-fn corpus(framing: Framing) -> Vec<Vec<u8>> {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
-    if !fuzz.exists() {
-        eprintln!("left out: the corpus is in the repository, and this is the package");
-        return Vec::new();
-    }
-    let dir = fuzz.join("corpus");
-    let files = fs::read_dir(dir.join(framing.name())).unwrap();
-    let inputs: Vec<_> = files
-        .map(|file| fs::read(file.unwrap().path()).unwrap())
-        .collect();
-    assert!(!inputs.is_empty(), "no corpus for {framing}");
-    inputs
-}
 
 #[test]
 fn the_corpus_of_each_framing_passes() {
     for &framing in Framing::ALL {
-        for input in corpus(framing) {
+        for input in corpus::of(framing.name()) {
             check_fuzzed(framing, &input);
         }
     }
@@ -39,7 +21,7 @@ fn the_corpus_of_each_framing_passes() {
 #[test]
 fn what_is_nearly_in_the_corpus_passes() {
     for &framing in Framing::ALL {
-        let inputs = corpus(framing);
+        let inputs = corpus::of(framing.name());
         if inputs.is_empty() {
             return;
         }

@@ -7,6 +7,7 @@ use std::thread;
 
 use crate::common::client;
 use crate::common::echo::ANY;
+use crate::common::fifo;
 use crate::common::small;
 use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, wait_until};
@@ -15,7 +16,7 @@ use drainline::ingest::sink::File;
 use drainline::ingest::{Framing, OutputFraming, Sink};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::OFlags;
 
 use crate::streams::encode;
 
@@ -172,7 +173,7 @@ impl Pipe {
     fn new() -> Pipe {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
-        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        fifo::make(&path);
         let reader = std::fs::OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())

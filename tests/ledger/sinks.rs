@@ -7,6 +7,7 @@ use crate::common::checker::Checker;
 use crate::common::child::{Drainline, Stdout};
 use crate::common::client;
 use crate::common::exit::{Counted, Exit};
+use crate::common::fifo;
 use crate::common::guard::{Collector, Guarded};
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::wait::{DEADLINE, wait_until};
@@ -129,8 +130,7 @@ fn a_pipe_that_takes_nothing_until_the_deadline_is_given_whole_lines_and_the_res
 fn a_pipe_that_takes_little_at_a_time_is_given_everything() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
-    let made = Command::new("mkfifo").arg(&path).status().unwrap();
-    assert!(made.success());
+    fifo::make(&path);
     // Somebody holds the reading end, and reads nothing for now.
     let reader = OpenOptions::new()
         .read(true)

@@ -4,13 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::checker::Checker;
 use crate::common::child::Drainline;
 use crate::common::client;
+use crate::common::fifo;
 use crate::common::guard::Collector;
 use crate::common::proc;
 use crate::common::tagged::{Cut, Tagged};
@@ -24,8 +24,7 @@ const SIZE: usize = 120;
 fn fifo() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
-    let made = Command::new("mkfifo").arg(&path).status().unwrap();
-    assert!(made.success());
+    fifo::make(&path);
     (directory, path)
 }
 
@@ -222,8 +221,7 @@ fn a_reopen_that_finds_no_reader_is_counted_and_a_reader_that_never_left_gets_ev
     let mut server = start(&path, &[]);
     fs::rename(&path, &moved).unwrap();
     // Another FIFO of that name, which nobody reads: ENXIO (open(2)).
-    let made = Command::new("mkfifo").arg(&path).status().unwrap();
-    assert!(made.success());
+    fifo::make(&path);
     server.signal(Signal::HUP);
     wait_until("the failed reopen told", DEADLINE, || {
         server.stderr_text().contains("No such device or address")

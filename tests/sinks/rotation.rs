@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::common::child::Drainline;
 use crate::common::client;
 use crate::common::exit::Exit;
+use crate::common::fifo;
 use crate::common::guard::Guarded;
 use crate::common::mount::{MountPoint, attempt};
 use crate::common::root::is_root;
@@ -264,8 +265,7 @@ fn links_devices_and_fifos_are_left_alone() {
     let at = |name: &str| directory.path().join(name);
     fs::write(at("target"), "").unwrap();
     symlink("target", at("link")).unwrap();
-    let made = Command::new("mkfifo").arg(at("fifo")).status().unwrap();
-    assert!(made.success());
+    fifo::make(at("fifo"));
     let open = |path| {
         OpenOptions::new()
             .read(true)

@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rustix::fs::{FileType, Mode};
 use rustix::process::Signal;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
@@ -18,6 +17,7 @@ use crate::authority::{Authority, Client, Pair, VERSIONS, config};
 use crate::common::child::Drainline;
 use crate::common::client;
 use crate::common::exit::Exit;
+use crate::common::fifo;
 use crate::common::programs::is_installed;
 use crate::common::wait::{DEADLINE, wait_until};
 
@@ -43,6 +43,11 @@ impl Files {
         self.folder.path().join(name)
     }
 
+    /// As it can be typed.
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
     fn put(&self, name: &str, pair: &Pair) {
         fs::write(self.path(&format!("{name}.pem")), &pair.certificate).unwrap();
         fs::write(self.path(&format!("{name}.key")), &pair.key).unwrap();
@@ -51,7 +56,7 @@ impl Files {
     /// `SERVER` and the like stand for files.
     fn args(&self, args: &[&str]) -> Vec<String> {
         let named = |arg: &&str| match arg.strip_prefix("FILE:") {
-            Some(name) => self.path(name).display().to_string(),
+            Some(name) => self.text(name),
             None => (*arg).to_owned(),
         };
         args.iter().map(named).collect()
@@ -208,7 +213,7 @@ fn what_is_wrong_is_said_in_one_line_with_the_code_of_its_kind() {
 fn a_table_has_certificates_of_its_own_and_the_rest_is_the_servers() {
     let files = Files::new();
     files.put("other", &files.servers.server());
-    let path = |name: &str| files.path(name).display().to_string();
+    let path = |name| files.text(name);
     let text = format!(
         "tls_cert = {:?}\ntls_key = {:?}\n\
          [[listener]]\naddress = \"tls://127.0.0.1:0\"\n\
@@ -259,7 +264,7 @@ fn a_table_has_certificates_of_its_own_and_the_rest_is_the_servers() {
 #[test]
 fn a_table_switches_the_common_client_ca_off_and_a_unix_socket_speaks_tls() {
     let files = Files::new();
-    let path = |name: &str| files.path(name).display().to_string();
+    let path = |name| files.text(name);
     let text = format!(
         "tls_cert = {:?}\ntls_key = {:?}\ntls_client_ca = {:?}\ntls_client_names = [\"web1.example\"]\n\
          [[listener]]\naddress = \"tls://127.0.0.1:0\"\n\
@@ -311,7 +316,7 @@ fn a_table_switches_the_common_client_ca_off_and_a_unix_socket_speaks_tls() {
 #[test]
 fn a_fifo_in_place_of_a_file_is_refused_and_keeps_nobody_from_stopping() {
     let files = Files::new();
-    mkfifo(&files.path("fifo"));
+    fifo::make(files.path("fifo"));
     let with = |rest: &[&'static str]| [&LISTEN[..], rest].concat();
     let good = [
         "--tls-cert",
@@ -339,17 +344,13 @@ fn a_fifo_in_place_of_a_file_is_refused_and_keeps_nobody_from_stopping() {
 
     let mut child = Drainline::start(&files.args(&with(&good)));
     fs::remove_file(files.path("server.key")).unwrap();
-    mkfifo(&files.path("server.key"));
+    fifo::make(files.path("server.key"));
     child.signal(Signal::HUP);
     wait_until("a line about it", DEADLINE, || {
         let said = child.stderr_text();
         said.contains("keeps the TLS that it has: ") && said.contains("not a regular file")
     });
     child.terminate().assert_code(0);
-}
-
-fn mkfifo(path: &std::path::Path) {
-    rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
 }
 
 /// The first lines at start, once they are all there.
@@ -377,7 +378,7 @@ fn the_first_lines_say_who_speaks_tls_and_the_line_to_try_works() {
         "FILE:server.key",
     ];
     let ca = ["--tls-client-ca", "FILE:ca.pem"];
-    let unix = format!("tls+unix:{}", files.path("tls.sock").display());
+    let unix = format!("tls+unix:{}", files.text("tls.sock"));
     for (listen, rest, program, by) in [
         (
             &LISTEN[..],
@@ -415,7 +416,7 @@ fn the_first_lines_say_who_speaks_tls_and_the_line_to_try_works() {
 #[test]
 fn the_line_to_try_is_of_a_listener_that_takes_it() {
     let files = Files::new();
-    let path = |name: &str| files.path(name).display().to_string();
+    let path = |name| files.text(name);
     let text = format!(
         "tls_cert = {:?}\ntls_key = {:?}\n\
          [[listener]]\nname = \"behind\"\naddress = \"tls://127.0.0.1:0\"\nproxy_from = [\"192.0.2.1\"]\n\
@@ -543,12 +544,12 @@ fn an_error_names_the_setting_that_it_is_about_with_the_code_of_its_origin() {
         let mut flags: Vec<String> = LISTEN.map(str::to_owned).to_vec();
         let mut text = "[[listener]]\naddress = \"tls://127.0.0.1:0\"\n".to_owned();
         for (row, file) in &rows {
-            let path = files.path(file).display().to_string();
+            let path = files.text(file);
             text += &format!("{} = {path:?}\n", row.replace('-', "_"));
             flags.extend([format!("--{row}"), path]);
         }
         write("drainline.toml", &text);
-        let config = files.path("drainline.toml").display().to_string();
+        let config = files.text("drainline.toml");
         let (line, key) = (rows.len() + 2, row.replace('-', "_"));
         let place = format!("{config}:{line}:{}: {key}: ", key.len() + 4);
         for (args, code, named) in [

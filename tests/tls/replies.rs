@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use drainline::ingest::{Framing, ReadMessages};
-use drainline::{EndReason, Listener, Reply, Server, Writer};
+use drainline::{EndReason, Listener, Server, Writer};
 
 use crate::authority::{Client, VERSIONS, config, tls};
-use crate::common::handlers::{anywhere, drained};
+use crate::common::handlers::{anywhere, drained, large_reply, upper_case};
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 
@@ -86,24 +85,7 @@ fn what_one_publishes_all_get_whole_and_in_one_order() {
 #[test]
 fn a_request_is_answered() {
     let (tls, authority) = tls();
-    let server = small::server::<(String, Reply<String>)>()
-        .listener(Listener::on(anywhere()).tls(tls))
-        .start_each(
-            |conn, out| {
-                let mut lines = conn.messages(Framing::Lines, 1000);
-                while let Some(line) = lines.next_message()? {
-                    let line = String::from_utf8(line)?;
-                    let answer = out.request(|reply| (line, reply))?;
-                    writeln!(lines, "{answer}")?;
-                }
-                Ok(())
-            },
-            |(line, reply)| {
-                reply.send(line.to_uppercase());
-                Ok(())
-            },
-        )
-        .unwrap();
+    let server = upper_case(Listener::on(anywhere()).tls(tls));
     let config = config(&authority, None, &VERSIONS);
     let mut client = Client::connect(server.local_addrs()[0], &config);
     client.send(b"one\ntwo\n");
@@ -116,22 +98,7 @@ fn a_request_is_answered() {
 fn a_large_reply_arrives_whole_and_so_does_the_end_before_the_handler_returns() {
     const LEN: usize = 5_000_000;
     let (tls, authority) = tls();
-    let (tell, told) = mpsc::channel::<()>();
-    let told = Mutex::new(told);
-    let server = small::server::<()>()
-        .listener(Listener::on(anywhere()).tls(tls))
-        .serve(move |conn| {
-            conn.write_all(&vec![b'x'; LEN])?;
-            conn.shutdown_write()?;
-            assert!(conn.write_all(b"more").is_err());
-            // The other direction goes on.
-            let mut byte = [0];
-            conn.read_exact(&mut byte)?;
-            assert_eq!(byte, [b'y']);
-            told.lock().unwrap().recv()?;
-            Ok(())
-        })
-        .unwrap();
+    let (server, tell) = large_reply(Listener::on(anywhere()).tls(tls), LEN);
     let config = config(&authority, None, &VERSIONS);
     let mut client = Client::connect(server.local_addrs()[0], &config);
     // A reader so slow that the last record, too, meets a full kernel.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::child::{BINARY, Drainline};
 use crate::common::exit::Exit;
+use crate::common::fifo;
 use crate::common::programs::is_installed;
 use crate::common::tool::{load, refused, run};
 use rustix::fs::OFlags;
@@ -121,13 +122,7 @@ fn take(mut fifo: File, rate: u64, stall_at: Duration, stall: Duration) -> u64 {
 fn serve(flags: &[&str], stall: u64) -> Exit {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    fifo::make(&path);
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let fifo = OpenOptions::new()
         .read(true)

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use drainline::ingest::{Framing, ReadMessages};
-use drainline::{EndReason, Ended, Listener, Reply, Server, Writer};
+use drainline::{EndReason, Ended, Listener, Server, Writer};
 
 use crate::common::client::Closed;
-use crate::common::handlers::drained;
+use crate::common::handlers::{drained, large_reply, upper_case};
 use crate::common::small;
 use crate::common::unix::{self, Place};
 use crate::common::wait::{DEADLINE, wait_until, within};
@@ -72,24 +71,7 @@ fn what_one_publishes_all_get_whole_and_in_one_order() {
 #[test]
 fn a_request_is_answered() {
     let place = Place::new();
-    let server = small::server::<(String, Reply<String>)>()
-        .listener(Listener::unix(&place.path))
-        .start_each(
-            |conn, out| {
-                let mut lines = conn.messages(Framing::Lines, 1000);
-                while let Some(line) = lines.next_message()? {
-                    let line = String::from_utf8(line)?;
-                    let answer = out.request(|reply| (line, reply))?;
-                    writeln!(lines, "{answer}")?;
-                }
-                Ok(())
-            },
-            |(line, reply)| {
-                reply.send(line.to_uppercase());
-                Ok(())
-            },
-        )
-        .unwrap();
+    let server = upper_case(Listener::unix(&place.path));
     let mut client = unix::connect(&place.path);
     client.write_all(b"one\ntwo\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -104,22 +86,7 @@ fn a_request_is_answered() {
 fn a_large_reply_arrives_whole_and_so_does_the_end_before_the_handler_returns() {
     const LEN: usize = 5_000_000;
     let place = Place::new();
-    let (tell, told) = channel::<()>();
-    let told = Mutex::new(told);
-    let server = small::server::<()>()
-        .listener(Listener::unix(&place.path))
-        .serve(move |conn| {
-            conn.write_all(&vec![b'x'; LEN])?;
-            conn.shutdown_write()?;
-            assert!(conn.write_all(b"more").is_err());
-            // The other direction goes on.
-            let mut byte = [0];
-            conn.read_exact(&mut byte)?;
-            assert_eq!(byte, [b'y']);
-            told.lock().unwrap().recv()?;
-            Ok(())
-        })
-        .unwrap();
+    let (server, tell) = large_reply(Listener::unix(&place.path), LEN);
     let mut client = unix::connect(&place.path);
     let (all, closed) = unix::read_to_end(&mut client);
     assert_eq!((all.len(), closed), (LEN, Closed::Clean));
