@@ -19,14 +19,15 @@ fn what_one_publishes_all_get_whole_and_in_one_order() {
     const LINES: usize = 500;
     let (tls, authority) = tls();
     let room: Arc<Mutex<Vec<Writer>>> = Arc::default();
+    let in_room = Arc::clone(&room);
     let server = small::server::<()>()
         .listener(Listener::on(anywhere()).tls(tls))
         .serve(move |conn| {
-            room.lock().unwrap().push(conn.writer());
+            in_room.lock().unwrap().push(conn.writer());
             writeln!(&*conn, "welcome")?;
             for line in BufReader::new(&*conn).lines() {
                 let line = format!("{}\n", line?);
-                for writer in room.lock().unwrap().iter_mut() {
+                for writer in in_room.lock().unwrap().iter_mut() {
                     writer.write_all(line.as_bytes())?;
                 }
             }
@@ -38,23 +39,21 @@ fn what_one_publishes_all_get_whole_and_in_one_order() {
     let clients: Vec<Client> = (0..SUBSCRIBERS)
         .map(|_| Client::connect(addr, &config))
         .collect();
-    let (tell, told) = mpsc::channel();
     let threads: Vec<_> = clients
         .into_iter()
         .enumerate()
         .map(|(number, mut client)| {
-            let (tell, config) = (tell.clone(), number);
+            let room = Arc::clone(&room);
             thread::spawn(move || {
-                let number = config;
                 let mut lines = Vec::new();
                 let mut reader = BufReader::new(client.stream());
                 let mut line = String::new();
                 reader.read_line(&mut line).unwrap();
                 assert_eq!(line, "welcome\n");
-                tell.send(()).unwrap();
                 if number == 0 {
-                    // Once all are in the room.
-                    thread::sleep(Duration::from_millis(300));
+                    wait_until("all in the room", DEADLINE, || {
+                        room.lock().unwrap().len() == SUBSCRIBERS
+                    });
                     for n in 0..LINES {
                         let text = format!("{n} {}\n", "x".repeat(n * 37 % 5000));
                         reader.get_mut().write_all(text.as_bytes()).unwrap();
@@ -69,9 +68,6 @@ fn what_one_publishes_all_get_whole_and_in_one_order() {
             })
         })
         .collect();
-    for _ in 0..SUBSCRIBERS {
-        told.recv_timeout(DEADLINE).unwrap();
-    }
     for thread in threads {
         let lines = thread.join().unwrap();
         for (n, line) in lines.iter().enumerate() {
