@@ -69,6 +69,7 @@ mod tests {
         activity: Activity::Reading,
         turns: 1,
         bytes: 0,
+        wire_reads: 0,
         frames: 0,
         inside: false,
     };

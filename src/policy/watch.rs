@@ -79,7 +79,7 @@ pub struct Sample {
 pub struct WatchLimits {
     /// Longest time inside one unfinished frame, counted while waiting for the peer.
     pub frame: Option<Duration>,
-    /// Longest time without a byte, counted while waiting for the peer.
+    /// Longest time without a byte of the wire, counted while waiting for the peer.
     pub idle: Option<Duration>,
     /// Longest time until the first byte, counted while waiting for the peer.
     pub first_byte: Option<Duration>,
@@ -87,12 +87,22 @@ pub struct WatchLimits {
     pub write: Option<Duration>,
     /// Longest time in a handshake, from its begin to its end.
     pub handshake: Duration,
+    /// Grows with each read of what a session encrypts, also where that was no whole record and
+    /// brought no byte of the peer's own. Stays 0 without a session.
+    pub wire_reads: u32,
     /// A connection this long in one send, in its own code, or without a thread is named.
     pub warn_after: Duration,
 }
 
 /// The deadline that a connection is past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+impl Sample {
+    /// Whether the peer has sent nothing since `before`: no byte of its own, nor any below them.
+    fn is_silent_since(&self, before: &Sample) -> bool {
+        self.bytes == before.bytes && self.wire_reads == before.wire_reads
+    }
+}
+
 pub enum Breach {
     /// Too long inside one unfinished frame.
     Frame,
@@ -112,7 +122,7 @@ impl Breach {
     pub fn still_holds(self, seen: &Sample, now: &Sample) -> bool {
         match self {
             Breach::Frame => now.inside && now.frames == seen.frames,
-            Breach::Idle | Breach::FirstByte => now.bytes == seen.bytes,
+            Breach::Idle | Breach::FirstByte => now.is_silent_since(seen),
             Breach::Write | Breach::Handshake => now.turns == seen.turns,
         }
     }
@@ -161,7 +171,7 @@ impl Watch {
             Activity::Reading | Activity::Delayed => tick,
             _ => Duration::ZERO,
         };
-        if now.bytes == before.bytes {
+        if now.is_silent_since(&before) {
             self.idle += waits_for_peer;
         } else {
             self.idle = Duration::ZERO;
@@ -199,7 +209,8 @@ impl Watch {
         }
     }
 
-    /// How long the server has waited for the peer's first byte; zero once a byte was read.
+    /// How long the peer has sent nothing, if no byte of its own was read yet, or else zero. A
+    /// session's records without content are none, but begin the time anew.
     pub fn silent(&self) -> Duration {
         match self.seen {
             Some(Sample { bytes: 0, .. }) => self.idle,

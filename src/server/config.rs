@@ -201,10 +201,14 @@ pub struct Config {
     /// [`frame_progress`](super::Connection::frame_progress). Default 30 s.
     pub frame_timeout: Option<Duration>,
     /// Longest time without a byte, counted only while the handler waits for its peer: 100 ms to a
-    /// year. Default: off, because it disconnects senders that are merely quiet.
+    /// year. Over TLS each byte of the wire counts, also of a record that is not whole yet: what
+    /// trickles is limited by `frame_timeout`. Default: off, because it disconnects senders that
+    /// are merely quiet.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may send nothing at all, counted only while the handler waits for its
-    /// peer. Default: for ever, until `max_connections` keeps clients out.
+    /// peer. Over TLS the time begins anew with each byte of the wire behind the handshake, and no
+    /// longer matters once there is a byte of the peer's own. Default: for ever, until
+    /// `max_connections` keeps clients out.
     pub first_byte_timeout: FirstByteTimeout,
     /// Longest time from the begin of a connection until what comes before the peer's own bytes is
     /// complete, such as the head of the PROXY protocol: 100 ms to a year. The other deadlines

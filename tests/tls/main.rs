@@ -12,6 +12,7 @@ mod records;
 
 mod authority;
 mod certificates;
+mod deadlines;
 mod handshake;
 mod memory;
 mod program;

@@ -117,6 +117,21 @@ fn whole_records_of_one_byte_do_not_keep_a_frame_alive() {
     stage.end();
 }
 
+/// rustls ends a session after 32 new keys in a row; rustls/rustls#2709 saw it on connections that
+/// lived for hours. With bytes between them there is no limit.
+#[test]
+fn who_sends_may_have_new_keys_for_ever() {
+    let stage = Stage::new(|_| {});
+    let mut client = stage.connect();
+    for _ in 0..200 {
+        client.session.refresh_traffic_keys().unwrap();
+        client.send(b"a line\n");
+    }
+    client.close();
+    stage.wait_ended(EndReason::Eof, 1);
+    assert_eq!(stage.end().0, "a line\n".repeat(200));
+}
+
 #[test]
 fn a_stream_of_records_is_not_one_unfinished_frame() {
     let stage = Stage::new(|config| config.frame_timeout = Some(Duration::from_millis(300)));

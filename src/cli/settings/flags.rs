@@ -449,8 +449,9 @@ fn deadlines() -> Vec<Flag<Settings>> {
             name: "idle-timeout",
             group: GROUP,
             purpose: "longest silence",
-            help: "Ends a connection that sends nothing for this long. Healthy senders that are quiet \
-                   lose their next message: many write it into the closed connection without noticing.",
+            help: "Ends a connection that sends nothing for this long, over TLS not even a part of a record. \
+                   Healthy senders that are quiet lose their next message: many write it into the closed \
+                   connection without noticing.",
             takes: field!(
                 off(time(ranges::IDLE_TIMEOUT, "10m")),
                 Settings.config.idle_timeout

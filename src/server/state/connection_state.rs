@@ -121,6 +121,8 @@ struct Published {
     frames: AtomicU64,
     messages: AtomicU64,
     ended: End,
+    /// Reads below a session that brought something.
+    wire_reads: AtomicU32,
     drain: AtomicBool,
     /// The peer had ended its stream before the drain began: all that will ever come is in the
     /// kernel.
@@ -135,6 +137,8 @@ thread_local! {
     /// asks whether it was ended. [`ServedHere`] drops it: for a destructor of the thread's own,
     /// each thread would have to allocate.
     static SERVED_HERE: RefCell<Option<ManuallyDrop<Arc<ConnectionState>>>> =
+const _: () = assert!(size_of::<Published>() == 64);
+
         const { RefCell::new(None) };
 }
 
@@ -308,6 +312,14 @@ impl ConnectionState {
 
     pub(crate) fn may_be_delayed(&self) -> bool {
         self.may_be_delayed.load(Ordering::Relaxed)
+    /// The peer has sent something of which a session may make nothing yet.
+    pub(crate) fn add_wire_read(&self) {
+        let reads = self.published.wire_reads.load(Ordering::Relaxed);
+        self.published
+            .wire_reads
+            .store(reads.wrapping_add(1), Ordering::Relaxed);
+    }
+
     }
 
     pub(crate) fn set_read_delay(&self, delay: Option<Duration>) {
@@ -367,6 +379,7 @@ impl ConnectionState {
     }
 
     pub(crate) fn is_complete(&self) -> bool {
+            wire_reads: self.published.wire_reads.load(Ordering::Relaxed),
         self.published.is_complete.load(Ordering::Acquire)
     }
 

@@ -66,6 +66,7 @@ impl Simulator<'_> {
                 bytes: connection.read,
                 frames: connection.read,
                 inside: false,
+                ..Sample::default()
             };
             // What it says beside its time is who is to be named in the log.
             let _ = connection.watch.step(sample, TICK, &self.limits);
@@ -99,8 +100,8 @@ impl Simulator<'_> {
                     activity: Activity::Reading,
                     turns: bytes as u32,
                     bytes,
-                    frames: 0,
                     inside: true,
+                    ..Sample::default()
                 };
                 if let Finding::DeadlinePassed(_) =
                     connection.watch.step(sample, TICK, &self.limits)

@@ -74,6 +74,7 @@ impl Wire for Raw<'_> {
                     None if !waits => return Ok(Received::Nothing),
                     None => {}
                 },
+                        state.add_wire_read();
             }
         }
     }
