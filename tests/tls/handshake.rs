@@ -6,13 +6,16 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use drainline::{
-    Activity, ClientAuth, Config, EndReason, Listener, Report, Server, Tls, TlsVersion,
+    Activity, ClientAuth, Config, ConnectionInfo, EndReason, Listener, Report, Server, Tls,
+    TlsVersion,
 };
 
 use crate::authority::{Authority, Client, Pair, VERSIONS, config, tls};
 use crate::common::client;
-use crate::common::handlers::{anywhere, drained};
+use crate::common::handlers::{LONG, anywhere, drained, wait_open};
 use crate::common::ledger::assert_closes;
+use crate::common::small;
+use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_until};
 
 /// A server that says each client's name, and reads to the end.
@@ -196,6 +199,20 @@ fn a_health_check_is_no_failed_handshake_and_plain_text_is() {
     assert!(told.try_recv().is_err());
 }
 
+/// rustls' own loop over a blocking stream went round for ever then (GHSA-6g7w-8wpp-frhj).
+#[test]
+fn a_client_that_ends_its_stream_inside_the_handshake_is_gone() {
+    let (tls, authority) = tls();
+    let (server, told) = server(tls, |config| config.handshake_timeout = LONG);
+    let mut client = Client::new(addr(&server), &config(&authority, None, &VERSIONS));
+    client.session.send_close_notify();
+    let records = client.records();
+    client.socket.write_all(&records).unwrap();
+    client::wait_for_close(&mut client.socket);
+    ended(server, EndReason::HandshakeFailed, 1);
+    assert!(told.try_recv().is_err());
+}
+
 #[test]
 fn a_silent_and_a_trickling_handshake_are_over_at_the_deadline() {
     let (tls, authority) = tls();
@@ -255,4 +272,80 @@ fn deadlines_of_the_handler_begin_behind_the_handshake() {
     assert_eq!(idle.rest().0, b"");
     waiting.shutdown(Shutdown::Both).unwrap();
     ended(server, EndReason::IdleTimeout, 1);
+}
+
+/// Sends what the client has to say, and takes what the server says next.
+fn say_and_hear(client: &mut Client) {
+    let records = client.records();
+    client.socket.write_all(&records).unwrap();
+    client.session.read_tls(&mut client.socket).unwrap();
+    client.session.process_new_packets().unwrap();
+}
+
+/// Whoever had connected before a drain is served, also where nothing of its own could come by
+/// then: a client of TLS cannot send it before a round trip or two.
+#[test]
+fn a_drain_serves_who_is_in_the_middle_of_a_handshake() {
+    let (tls, authority) = tls();
+    for version in VERSIONS {
+        let valve = Valve::open();
+        let server = small::ingest()
+            .listener(Listener::on(anywhere()).tls(tls.clone()))
+            .start(valve.sink())
+            .unwrap();
+        let mut client = Client::new(addr(&server), &config(&authority, None, &[version]));
+        say_and_hear(&mut client);
+        server.drain(LONG);
+        client.send(b"a line\n");
+        client.session.send_close_notify();
+        client.stream().flush().unwrap();
+        client.socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.rest(), (Vec::new(), String::new()), "{version:?}");
+        let report = drained(server);
+        assert_eq!(valve.bytes(), b"a line\n", "{version:?}: {report:?}");
+        assert!(!report.is_lossy(), "{version:?}: {report:?}");
+    }
+}
+
+/// Nor is a short drain one that took too long because a scanner had connected.
+#[test]
+fn a_handshake_that_goes_on_when_a_drain_is_over_was_no_missed_deadline() {
+    let (tls, authority) = tls();
+    let (server, _told) = server(tls, |_| {});
+    let silent = client::connect(addr(&server));
+    let mut stopped = Client::new(addr(&server), &config(&authority, None, &VERSIONS));
+    say_and_hear(&mut stopped);
+    wait_open(&server, 2);
+    let report = server.shutdown(Duration::from_millis(400));
+    assert!(!report.timed_out && !report.is_lossy(), "{report:?}");
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), 2);
+    assert_closes(&report.stats);
+    drop((silent, stopped));
+}
+
+/// And waits for nobody who does not go on.
+#[test]
+fn a_drain_waits_for_no_handshake_that_does_not_come_on_nor_for_what_may_come_behind_it() {
+    let (tls, authority) = tls();
+    let (server, _told) = server(tls, |config| {
+        config.handshake_timeout = LONG * 2;
+    });
+    let silent = client::connect(addr(&server));
+    let mut stopped = Client::new(addr(&server), &config(&authority, None, &VERSIONS));
+    say_and_hear(&mut stopped);
+    let mut quiet = Client::new(addr(&server), &config(&authority, None, &VERSIONS));
+    say_and_hear(&mut quiet);
+    wait_until("three handshakes", DEADLINE, || {
+        let all = server.connections();
+        let handshaking = |one: &&ConnectionInfo| one.state == Activity::Handshaking;
+        all.iter().filter(handshaking).count() == 3
+    });
+    server.drain(LONG);
+    // It shakes hands, and is told that this was all.
+    quiet.stream().flush().unwrap();
+    assert_eq!(quiet.rest(), (Vec::new(), String::new()));
+    let report = drained(server);
+    assert_eq!(report.stats.ended.total(), 3);
+    assert!(!report.is_lossy(), "{report:?}");
+    drop((silent, stopped));
 }

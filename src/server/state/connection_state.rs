@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -102,7 +102,12 @@ pub(crate) fn named(name: Option<&Arc<str>>) -> String {
     name.map(|name| format!(" ({name})")).unwrap_or_default()
 }
 
-/// One cache line of atomics. Only the handler writes the first eight, only other threads write the
+/// What comes before the peer's own bytes is not complete.
+const OPENING: u8 = 1;
+/// A drain has begun, which waits for that.
+const DRAIN_DUE: u8 = 2;
+
+/// One cache line of atomics. Only the handler writes the first nine, only other threads write the
 /// rest. A counter with one writer needs no read-modify-write, so publishing a read costs a handler
 /// a few plain stores.
 #[derive(Debug, Default)]
@@ -116,13 +121,13 @@ struct Published {
     inside_record: AtomicBool,
     /// Records of a session that were read.
     records: AtomicU32,
+    /// Reads below a session that brought something.
+    wire_reads: AtomicU32,
     bytes: AtomicU64,
     reads: AtomicU64,
     frames: AtomicU64,
     messages: AtomicU64,
     ended: End,
-    /// Reads below a session that brought something.
-    wire_reads: AtomicU32,
     drain: AtomicBool,
     /// The peer had ended its stream before the drain began: all that will ever come is in the
     /// kernel.
@@ -132,13 +137,13 @@ struct Published {
     read_delay_us: AtomicU32,
 }
 
+const _: () = assert!(size_of::<Published>() == 64);
+
 thread_local! {
     /// The connection whose handler runs on this thread, and which the writer of another connection
     /// asks whether it was ended. [`ServedHere`] drops it: for a destructor of the thread's own,
     /// each thread would have to allocate.
     static SERVED_HERE: RefCell<Option<ManuallyDrop<Arc<ConnectionState>>>> =
-const _: () = assert!(size_of::<Published>() == 64);
-
         const { RefCell::new(None) };
 }
 
@@ -178,6 +183,8 @@ pub(crate) struct ConnectionState {
     pub(crate) listener: ListenerName,
     pub(crate) turns: Arc<Turns>,
     thread: OnceLock<Thread>,
+    /// [`OPENING`] and [`DRAIN_DUE`]: in one word, so that a drain is either held off or found.
+    opening: AtomicU8,
     /// The handler allows coalescing to delay its reads.
     may_be_delayed: AtomicBool,
     /// The reads at the watchdog's last tick.
@@ -201,6 +208,7 @@ impl ConnectionState {
             listener,
             turns: Arc::default(),
             thread: OnceLock::new(),
+            opening: AtomicU8::new(0),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
             wait: Mutex::new(WaitState::None),
@@ -235,6 +243,12 @@ impl ConnectionState {
     }
 
     // ---- for the handler's thread
+
+    /// Something comes before the peer's own bytes, which a drain lets be completed. Must be called
+    /// before anybody can drain the connection.
+    pub(crate) fn begin_opening(&self) {
+        self.opening.store(OPENING, Ordering::Release);
+    }
 
     /// Must be called by the handler's thread, so that [`unpark`](ConnectionState::unpark) can wake
     /// it. Nobody needs to be woken before: every wait checks the flags first. While the guard
@@ -298,6 +312,14 @@ impl ConnectionState {
             .store(inside, Ordering::Relaxed);
     }
 
+    /// The peer has sent something of which a session may make nothing yet.
+    pub(crate) fn add_wire_read(&self) {
+        let reads = self.published.wire_reads.load(Ordering::Relaxed);
+        self.published
+            .wire_reads
+            .store(reads.wrapping_add(1), Ordering::Relaxed);
+    }
+
     pub(crate) fn allow_delay(&self) {
         self.may_be_delayed.store(true, Ordering::Relaxed);
     }
@@ -312,14 +334,6 @@ impl ConnectionState {
 
     pub(crate) fn may_be_delayed(&self) -> bool {
         self.may_be_delayed.load(Ordering::Relaxed)
-    /// The peer has sent something of which a session may make nothing yet.
-    pub(crate) fn add_wire_read(&self) {
-        let reads = self.published.wire_reads.load(Ordering::Relaxed);
-        self.published
-            .wire_reads
-            .store(reads.wrapping_add(1), Ordering::Relaxed);
-    }
-
     }
 
     pub(crate) fn set_read_delay(&self, delay: Option<Duration>) {
@@ -365,6 +379,7 @@ impl ConnectionState {
             activity: activity_of(word & ((1 << ACTIVITY_BITS) - 1)),
             turns: word >> ACTIVITY_BITS,
             bytes: self.published.bytes.load(Ordering::Relaxed),
+            wire_reads: self.published.wire_reads.load(Ordering::Relaxed),
             frames: self.frames() + u64::from(records),
             inside: inside || inside_record,
         }
@@ -379,7 +394,6 @@ impl ConnectionState {
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-            wire_reads: self.published.wire_reads.load(Ordering::Relaxed),
         self.published.is_complete.load(Ordering::Acquire)
     }
 
@@ -397,8 +411,9 @@ impl ConnectionState {
     }
 
     /// Blocks until there is something to read, an end of the stream included, or `wait` is over.
-    pub(crate) fn poll_readable(&self, wait: Duration) {
-        self.poll(PollFlags::IN, wait);
+    /// Returns whether there is.
+    pub(crate) fn poll_readable(&self, wait: Duration) -> bool {
+        !self.poll(PollFlags::IN, wait).is_empty()
     }
 
     /// Blocks until the kernel accepts bytes, the socket is shut down, or `wait` is over.
@@ -487,9 +502,29 @@ impl ConnectionState {
         }
     }
 
+    /// Whether a drain has begun; the connection may still be let off while it opens.
+    pub(crate) fn is_drain_due(&self) -> bool {
+        self.opening.load(Ordering::Acquire) & DRAIN_DUE != 0
+    }
+
+    /// Whether what comes before the peer's own bytes is not complete.
+    pub(crate) fn is_opening(&self) -> bool {
+        self.opening.load(Ordering::Acquire) & OPENING != 0
+    }
+
+    /// A drain is not held off any more. Returns whether one has begun, which then is to be called
+    /// for again.
+    pub(crate) fn end_opening(&self) -> bool {
+        self.opening.fetch_and(!OPENING, Ordering::AcqRel) & DRAIN_DUE != 0
+    }
+
     /// Ends reading, and wakes a blocked read; replies can still be written. If the peer has ended
-    /// its stream already, the stream is still read to that end.
+    /// its stream already, the stream is still read to that end. While the connection opens, does
+    /// nothing but tell its thread.
     pub(crate) fn drain(&self) {
+        if self.opening.fetch_or(DRAIN_DUE, Ordering::AcqRel) & OPENING != 0 {
+            return;
+        }
         if self.poll_peer_gone() {
             self.published.is_complete.store(true, Ordering::Release);
         }

@@ -20,6 +20,8 @@ pub(crate) struct ListenerState {
     pub(crate) deadlines: WatchLimits,
     pub(crate) peers: PeerLists,
     pub(crate) tls: Option<Tls>,
+    /// Something comes before the bytes of its peers.
+    pub(crate) has_opening: bool,
 }
 
 impl ListenerState {
@@ -30,6 +32,10 @@ impl ListenerState {
         common: &Config,
     ) -> Self {
         let first_byte_timeout = own.first_byte_timeout.unwrap_or(common.first_byte_timeout);
+        let peers = PeerLists::new(
+            own.allow.as_ref().unwrap_or(&common.allow),
+            own.proxy_from.as_ref().unwrap_or(&common.proxy_from),
+        );
         ListenerState {
             name,
             address,
@@ -47,10 +53,8 @@ impl ListenerState {
                 handshake: own.handshake_timeout.unwrap_or(common.handshake_timeout),
                 warn_after: common.warn_after,
             },
-            peers: PeerLists::new(
-                own.allow.as_ref().unwrap_or(&common.allow),
-                own.proxy_from.as_ref().unwrap_or(&common.proxy_from),
-            ),
+            has_opening: peers.expects_proxy() || own.tls.is_some(),
+            peers,
             tls: own.tls.clone(),
         }
     }

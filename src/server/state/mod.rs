@@ -155,10 +155,16 @@ impl Shared {
             // Clients in the kernel's queue are still served, unless an error ends the server: what
             // they send would be dropped.
             self.table.begin_drain();
-            if self.lifecycle.error().is_some() {
+            let has_failed = self.lifecycle.error().is_some();
+            if has_failed {
                 self.close_table();
             }
-            self.table.for_each(|state| state.drain());
+            self.table.for_each(|state| {
+                if has_failed {
+                    state.end_opening();
+                }
+                state.drain();
+            });
         }
         self.admission.close();
     }
@@ -170,7 +176,8 @@ impl Shared {
         self.close_table();
         self.quota.close(DropReason::Shutdown);
         let states = self.table.states();
-        if !states.is_empty() {
+        // Who is still opening has sent nothing that could be lost.
+        if states.iter().any(|state| !state.is_opening()) {
             self.lifecycle.record_missed_deadline();
         }
         self.quota.abort_all(&states, EndReason::Shutdown);

@@ -307,7 +307,8 @@ impl Acceptor {
     fn admit(&mut self, socket: Socket, peer: Peer, slot: Slot) -> Next {
         let shared = &self.shared;
         let now = shared.now();
-        let peers = &shared.listeners[self.listener.name.index()].peers;
+        let listener = &shared.listeners[self.listener.name.index()];
+        let peers = &listener.peers;
         if peers.keeps_out(peer).is_some() {
             self.reject(&socket, peer, RejectReason::NotAllowed);
             return Next::after(shared.admission.reject_wait(now));
@@ -328,6 +329,7 @@ impl Acceptor {
             address,
             listener_permit: slot.listener,
             handler: Arc::clone(&self.handler),
+            has_opening: listener.has_opening,
         };
         match slot.thread {
             SlotThread::New(permit) => {

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -15,11 +16,16 @@ use crate::server::ledger::EndReason;
 use crate::server::peer::Peer;
 use crate::server::peers::PeerLists;
 use crate::server::proxy_head::{Head, MAX_LEN};
-use crate::server::tls::Tls;
+use crate::server::state::listener_state::ListenerState;
 
 /// How many bytes are looked at in one go: as many as the smallest TCP segment holds that everybody
 /// must take, into which a head is expected to fit.
 const AHEAD: usize = 536;
+
+/// In a drain, how long a client that is still opening its connection may send nothing, and how
+/// long it may send once that is open. With TLS 1.2 its first bytes come a round trip after the
+/// handshake.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many bytes of what is no head are shown.
 const SHOWN: usize = 32;
@@ -55,31 +61,67 @@ pub(super) fn not_opened(reason: EndReason, cause: impl Into<String>) -> BoxErro
 impl Connection {
     /// Takes what comes before the peer's own bytes, if anything does. Must be called on the
     /// connection's thread, before its handler. Blocks until all of that has come, at most
-    /// `handshake_timeout`; a drain, an abort and a peer that is gone end the wait.
+    /// `handshake_timeout`; an abort and a peer that is gone end the wait, and in a drain a peer
+    /// that is silent for [`PATIENCE`].
     ///
     /// # Errors
     /// The connection is over, or is not to be served: [`Ended`] is the error or its source.
     pub(in crate::server) fn open(&self) -> Result<(), BoxError> {
-        let tls = self.shared.listener_of(&self.state).tls.as_ref();
-        let expects_proxy = self.peers().expects_proxy();
-        if !expects_proxy && tls.is_none() {
+        let listener = self.shared.listener_of(&self.state);
+        if !listener.has_opening {
             return Ok(());
         }
         // One activity, however often bytes come: the deadline limits its time.
         self.state.enter(Activity::Handshaking);
-        let opened = self.open_with(expects_proxy, tls);
+        let opened = self.open_with(listener);
+        if opened.is_ok() {
+            self.end_opening();
+        }
         self.state.enter(Activity::Working);
         opened
     }
 
     /// Inlined, its frame would lie below that of every handler, and pin a page of each stack.
     #[inline(never)]
-    fn open_with(&self, expects_proxy: bool, tls: Option<&Tls>) -> Result<(), BoxError> {
-        if expects_proxy {
+    fn open_with(&self, listener: &ListenerState) -> Result<(), BoxError> {
+        if listener.peers.expects_proxy() {
             let client = self.read_proxy_head()?;
             self.admit(client)?;
         }
+        let tls = listener.tls.as_ref();
         tls.map_or(Ok(()), |tls| self.shake_hands(tls))
+    }
+
+    /// Waits until there is something to read. A drain does not end that: whoever had connected
+    /// before it, and cannot have sent bytes of its own yet, would not be served.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub(super) fn wait_in_opening(&self) -> Result<(), EndReason> {
+        loop {
+            if let Some(reason) = self.end() {
+                return Err(reason);
+            }
+            let is_last_wait = self.state.is_drain_due();
+            if self.state.poll_readable(PATIENCE) {
+                return Ok(());
+            }
+            if is_last_wait {
+                self.end.set(Some(EndReason::Shutdown));
+            }
+        }
+    }
+
+    /// The peer's own bytes are next. A drain that has begun takes what has come a moment later.
+    fn end_opening(&self) {
+        if self.state.is_drain_due() {
+            self.state.poll_peer_gone_within(PATIENCE);
+        }
+        if self.state.end_opening() {
+            self.state.drain();
+            // Now, and not when the handler first reads.
+            self.may_read(0);
+        }
     }
 
     fn peers(&self) -> &PeerLists {
@@ -129,9 +171,7 @@ impl Connection {
     /// Returns 0 at the peer's end of stream.
     fn peek(&self, buf: &mut [u8]) -> Result<usize, BoxError> {
         loop {
-            if let Some(reason) = self.end() {
-                return Err(Box::new(Ended(reason)));
-            }
+            self.wait_in_opening().map_err(Ended)?;
             let most = self.may_read(buf.len());
             if most == 0 {
                 return Err(Box::new(Ended(EndReason::Shutdown)));

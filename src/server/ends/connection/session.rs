@@ -43,6 +43,11 @@ impl Wire for Raw<'_> {
             if let Some(reason) = connection.end() {
                 return Err(Ended(reason).into_io());
             }
+            if self.is_handshake {
+                connection
+                    .wait_in_opening()
+                    .map_err(|reason| Ended(reason).into_io())?;
+            }
             let most = connection.may_read(buf.len());
             if most == 0 {
                 if !waits {
@@ -69,12 +74,12 @@ impl Wire for Raw<'_> {
                     Some(0) => return Ok(Received::End),
                     Some(read) => {
                         connection.use_allowance(read);
+                        state.add_wire_read();
                         return Ok(Received::Bytes(read));
                     }
                     None if !waits => return Ok(Received::Nothing),
                     None => {}
                 },
-                        state.add_wire_read();
             }
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) address: AddressPermit,
     pub(crate) listener_permit: ListenerPermit,
     pub(crate) handler: Arc<dyn Serve>,
+    /// Something comes before the peer's own bytes.
+    pub(crate) has_opening: bool,
 }
 
 /// A client that was rejected after it had entered the table. Dropped without the table's lock:
@@ -225,10 +227,14 @@ impl Inner {
             address,
             listener_permit,
             handler,
+            has_opening,
         } = client;
         self.last_id += 1;
         self.rows[listener.index()].starting += 1;
         let connection = Arc::new(ConnectionState::new(self.last_id, peer, socket, listener));
+        if has_opening {
+            connection.begin_opening();
+        }
         if self.is_draining {
             connection.drain();
         }
