@@ -29,5 +29,5 @@ pub use linger::Linger;
 pub use overload::{Change, Observation, Overload, OverloadLevel, OverloadSettings};
 pub use running_time::RunningTime;
 pub use token_bucket::{ReadSize, TokenBucket};
-pub use watch::{Activity, Breach, Finding, Sample, Watch, WatchLimits};
+pub use watch::{Activity, Breach, Finding, Lateness, Sample, Watch, WatchLimits};
 pub use weighted_semaphore::{Acquire, Cancel, Ticket, Weight, WeightedSemaphore};

@@ -6,8 +6,27 @@
 
 use std::time::Duration;
 
-/// No tick counts for more than this: on a machine that stood still no deadline passes.
+/// No tick counts for more than this: a stop of the machine or the process counts for no more,
+/// however long it is. Shorter stops count in full.
 pub(super) const MAX_TICK: Duration = Duration::from_millis(200);
+
+/// Whether deadlines may pass at a tick: not at one that comes late. The process may have stood
+/// still, and what came meanwhile is still in the kernel; its handlers are to read that first.
+///
+/// Where every tick is late, which is a machine that is overloaded, deadlines pass all the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lateness {
+    was_late: bool,
+}
+
+impl Lateness {
+    /// Takes in a tick, `elapsed` after the one before. Returns whether deadlines may pass at it.
+    pub fn may_pass(&mut self, elapsed: Duration) -> bool {
+        let is_late = elapsed > MAX_TICK;
+        let was_late = std::mem::replace(&mut self.was_late, is_late);
+        !is_late || was_late
+    }
+}
 
 /// What a handler is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,10 +87,20 @@ pub struct Sample {
     pub turns: u32,
     /// Bytes read so far.
     pub bytes: u64,
+    /// Grows with each read of what a session encrypts, also where that was no whole record and
+    /// brought no byte of the peer's own. Stays 0 without a session.
+    pub wire_reads: u32,
     /// Frames finished so far.
     pub frames: u64,
     /// An unfinished frame has begun.
     pub inside: bool,
+}
+
+impl Sample {
+    /// Whether the peer has sent nothing since `before`: no byte of its own, nor any below them.
+    fn is_silent_since(&self, before: &Sample) -> bool {
+        self.bytes == before.bytes && self.wire_reads == before.wire_reads
+    }
 }
 
 /// The deadlines. `None`: off.
@@ -87,22 +116,12 @@ pub struct WatchLimits {
     pub write: Option<Duration>,
     /// Longest time in a handshake, from its begin to its end.
     pub handshake: Duration,
-    /// Grows with each read of what a session encrypts, also where that was no whole record and
-    /// brought no byte of the peer's own. Stays 0 without a session.
-    pub wire_reads: u32,
     /// A connection this long in one send, in its own code, or without a thread is named.
     pub warn_after: Duration,
 }
 
 /// The deadline that a connection is past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-impl Sample {
-    /// Whether the peer has sent nothing since `before`: no byte of its own, nor any below them.
-    fn is_silent_since(&self, before: &Sample) -> bool {
-        self.bytes == before.bytes && self.wire_reads == before.wire_reads
-    }
-}
-
 pub enum Breach {
     /// Too long inside one unfinished frame.
     Frame,

@@ -1,7 +1,7 @@
 //! Deadlines by counted ticks: they pass exactly when due, and never for time that a peer did not
 //! take.
 
-use drainline::policy::{Activity, Breach, Finding, Sample, Watch, WatchLimits};
+use drainline::policy::{Activity, Breach, Finding, Lateness, Sample, Watch, WatchLimits};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -98,6 +98,13 @@ impl Connection {
         self.turn(Activity::Reading);
     }
 
+    /// A read of the wire that brought no byte of the peer's own.
+    fn wire(&mut self) {
+        self.turn(Activity::Working);
+        self.shows.wire_reads = self.shows.wire_reads.wrapping_add(1);
+        self.turn(Activity::Reading);
+    }
+
     /// A read that ended a frame and brought the beginning of the next.
     fn frame(&mut self) {
         self.bytes(1);
@@ -188,6 +195,48 @@ fn a_frame_that_was_given_up_leaves_no_time_behind() {
     connection.step(TICK);
     let passed = (secs(30), Finding::DeadlinePassed(Breach::Frame));
     assert_eq!(connection.run(HOUR), Some(passed));
+}
+
+/// Or the bytes that came while the process was stopped would not have been read by then.
+#[test]
+fn no_deadline_passes_at_a_tick_that_is_late_unless_all_are() {
+    let mut lateness = Lateness::default();
+    let mut may_pass = |ticks: u32| lateness.may_pass(TICK * ticks);
+    assert!(may_pass(1) && may_pass(2));
+    assert!(!may_pass(3) && may_pass(1));
+    assert!(!may_pass(36_000) && may_pass(3) && may_pass(3) && may_pass(1));
+    assert!(!may_pass(3));
+}
+
+#[test]
+fn bytes_of_the_wire_put_off_silence_and_no_deadline_of_a_frame() {
+    let first_byte = WatchLimits {
+        first_byte: Some(secs(60)),
+        ..OFF
+    };
+    for (limits, breach) in [(idle(60), Breach::Idle), (first_byte, Breach::FirstByte)] {
+        let mut connection = Connection::new(Activity::Reading, limits);
+        connection.shows.wire_reads = u32::MAX - 50;
+        connection.step(TICK);
+        for _ in 0..100 {
+            connection.wire();
+            connection.step(TICK);
+            assert_eq!(connection.run(secs(60) - TICK), None);
+        }
+        let seen = connection.shows;
+        let passed = (TICK, Finding::DeadlinePassed(breach));
+        assert_eq!(connection.run(HOUR), Some(passed));
+        connection.wire();
+        assert!(!breach.still_holds(&seen, &connection.shows));
+    }
+    let mut connection = Connection::inside(frame(30));
+    for _ in 0..299 {
+        connection.wire();
+        assert_eq!(connection.step(TICK), Finding::Fine);
+    }
+    connection.wire();
+    let passed = Finding::DeadlinePassed(Breach::Frame);
+    assert_eq!(connection.step(TICK), passed);
 }
 
 #[test]

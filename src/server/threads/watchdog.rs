@@ -12,8 +12,8 @@ use log::Level;
 use rustix::process::{Resource, getrlimit};
 
 use crate::policy::{
-    Activity, Breach, Change, Coalesce, Crowding, Eviction, Finding, Observation, Overload,
-    OverloadLevel, OverloadSettings, Sample, Watch,
+    Activity, Breach, Change, Coalesce, Crowding, Eviction, Finding, Lateness, Observation,
+    Overload, OverloadLevel, OverloadSettings, Sample, Watch,
 };
 use crate::server::config::{FirstByteTimeout, TICK};
 use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
@@ -34,6 +34,7 @@ pub(crate) struct Watchdog {
     coalesce: Option<Coalesce>,
     crowding: Crowding,
     evictions: Evictions,
+    lateness: Lateness,
     ticks: u32,
     consumer: ConsumerWatch,
     /// Since certificates were looked at.
@@ -114,6 +115,7 @@ impl Watchdog {
             coalesce,
             crowding,
             evictions,
+            lateness: Lateness::default(),
             ticks: 0,
             consumer: ConsumerWatch::default(),
             since_certificates: Duration::ZERO,
@@ -190,6 +192,7 @@ impl Watchdog {
         let looks_for_gone =
             self.ticks.is_multiple_of(GONE_EVERY) && !shared.lifecycle.is_stopping();
         let mut longest = Duration::ZERO;
+        let may_pass = self.lateness.may_pass(elapsed);
         self.evictions.begin_tick(shared);
         let visit = |state: &Arc<ConnectionState>, sample: Sample, watch: &Watch, finding| {
             longest = longest.max(watch.waiting());
@@ -203,10 +206,15 @@ impl Watchdog {
             }
             let index = state.listener.index();
             let listener = (index, &shared.listeners[index]);
-            let finding = self.evictions.judge(listener, finding, watch, &sample);
+            let finding = match may_pass {
+                true => self.evictions.judge(listener, finding, watch, &sample),
+                false => finding,
+            };
             match finding {
-                Finding::Fine => {}
-                Finding::DeadlinePassed(breach) => expire(shared, state, sample, breach),
+                Finding::DeadlinePassed(breach) if may_pass => {
+                    expire(shared, state, sample, breach);
+                }
+                Finding::Fine | Finding::DeadlinePassed(_) => {}
                 Finding::Stuck => log_stuck(shared, state, sample, watch),
             }
         };
