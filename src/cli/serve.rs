@@ -101,7 +101,7 @@ pub(crate) fn serve(
         })?;
     }
     stderr.say(&banner(settings, &server, &bound));
-    teller.serves(format!("listening on {}", listed(&bound)));
+    teller.serves(format!("listening on {}", listed_with_tls(&bound)));
     started(&server).map_err(|error| failed(&error.to_string()))?;
     let report = server.wait_before_exit();
     if let Some(notifier) = notifier {
@@ -442,6 +442,15 @@ fn listed(bound: &[Bound]) -> String {
     });
     listed.collect::<Vec<_>>().join(", ")
 }
+/// As [`listed`], with what speaks TLS.
+fn listed_with_tls(bound: &[Bound]) -> String {
+    let each = bound.iter().map(|one| {
+        let over = if one.1.speaks_tls { " (TLS)" } else { "" };
+        listed(std::slice::from_ref(one)) + over
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
 
 /// A client of a listener, to be typed: ncat(1), or s_client of openssl(1), which shows a
 /// certificate, and which speaks TLS over a Unix socket.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -591,8 +591,15 @@ fn a_socket_that_is_passed_speaks_tls_by_a_flag_alone() {
     ];
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
+    let manager = UnixDatagram::bind(files.path("notify")).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let launch = Drainline::with(&files.args(&good)).bare();
+    let launch = launch.env("NOTIFY_SOCKET", files.text("notify"));
     let mut child = launch.passing("syslog", socket).spawn();
+    let mut told = [0; 1000];
+    let len = manager.recv(&mut told).unwrap();
+    let status = format!("READY=1\nSTATUS=listening on {addr} (TLS)\n");
+    assert_eq!(String::from_utf8_lossy(&told[..len]), status);
     let mut client = Client::connect(addr, &config(&files.servers, None, &VERSIONS));
     client.send(b"to a socket that was passed\n");
     client.close();
