@@ -14,6 +14,9 @@ use super::measure::Measured;
 use super::outlook::Outlook;
 
 const WIDTH: usize = 100;
+/// What TLS costs depends on certificates, which a plan does not know.
+const OVER_TLS: &str = "Without TLS. Over TLS each connection takes more memory, which drainline check counts with your \
+                        certificates; and where clients have certificates, a batch weighs up to 320 B more in the buffer.";
 
 /// Everything that is told.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ pub(super) fn text(plan: &Plan, with_timelines: bool) -> String {
     for note in &machine.notes {
         text += &wrapped(&format!("Note: {note}."), 0);
     }
+    text += &wrapped(OVER_TLS, 0);
     text += "\nWhy\n";
     for decided in &machine.settings.decided {
         text += &wrapped(
