@@ -77,6 +77,16 @@ pub(crate) fn replaces(path: &Path, other: &Path) -> bool {
     resolve(path) == resolve(other)
 }
 
+/// Whether two paths name the same entry of the same folder, whatever it is or links to.
+pub(crate) fn is_same_entry(one: &Path, other: &Path) -> bool {
+    let entry = |path: &Path| {
+        let (folder, name) = split(path);
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        folder.join(name)
+    };
+    entry(one) == entry(other)
+}
+
 /// Writes a file that is whole whenever it exists: to a new file in the same folder, under a name
 /// that nobody can guess (O_EXCL follows no link and waits for no FIFO), which is then renamed.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {

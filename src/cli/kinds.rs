@@ -560,7 +560,8 @@ impl<K: Kind> Kind for List<K> {
     type Value = Vec<K::Value>;
 
     fn read(&self, typed: &str) -> Result<Vec<K::Value>, NotAccepted> {
-        let parts = typed.split(',').map(str::trim);
+        // A line break is no space between values: it would be lost from a path.
+        let parts = typed.split(',').map(|part| part.trim_matches([' ', '\t']));
         parts
             .map(|part| self.kind.read(part).map_err(|error| error.of(part)))
             .collect()

@@ -197,6 +197,8 @@ fn socket_path(typed: &str) -> Result<PathBuf, NotAccepted> {
         "no path of a file".to_owned()
     } else if path.starts_with('@') {
         "whoever is on the machine may connect to an abstract name, or take it first".to_owned()
+    } else if path.contains(char::is_control) {
+        "the path has a control character, such as a line break".to_owned()
     } else if path.len() > most {
         format!("the path has {} bytes, and may have {most}", path.len())
     } else {
@@ -318,6 +320,15 @@ mod tests {
         let long = Url.read(&format!("unix:/{}", "x".repeat(107))).err();
         let why = "the path has 108 bytes, and may have 107";
         assert_eq!(long, Some(NotAccepted::because(why)));
+    }
+
+    /// A line break would end a line of the port file and of the log.
+    #[test]
+    fn a_path_has_no_control_character() {
+        let why = "the path has a control character, such as a line break";
+        for path in ["unix:/run/a.sock\n", "unix:/run/a\t.sock"] {
+            assert_eq!(Url.read(path).err(), Some(NotAccepted::because(why)));
+        }
     }
 
     #[test]

@@ -181,6 +181,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     .map_err(|error| not_started(&error, settings))?;
     text += &format!("limits: {limits}\n");
     notes.extend(settings.note_of_unused_tables());
+    notes.extend(settings.notes_of_modes());
     notes.extend(notes_of_addresses(settings)?);
     notes.extend(kernel_note(&limits));
     notes.extend(more_notes);
@@ -283,11 +284,9 @@ fn start(
     let sink_failed = |error| sink_failed(settings, &error);
     let builder = builder.reserve(threads(settings), descriptors(settings));
     let mut remarks = Vec::new();
-    remarks.extend(
-        settings
-            .note_of_unused_tables()
-            .map(|note| (Level::Warn, note)),
-    );
+    let notes = settings.note_of_unused_tables().into_iter();
+    let notes = notes.chain(settings.notes_of_modes());
+    remarks.extend(notes.map(|note| (Level::Warn, note)));
     let started = match &settings.sink {
         SinkSpec::Stdout => {
             let sink = Stdout::open().map_err(sink_failed)?;
@@ -442,6 +441,7 @@ fn listed(bound: &[Bound]) -> String {
     });
     listed.collect::<Vec<_>>().join(", ")
 }
+
 /// As [`listed`], with what speaks TLS.
 fn listed_with_tls(bound: &[Bound]) -> String {
     let each = bound.iter().map(|one| {
@@ -450,7 +450,6 @@ fn listed_with_tls(bound: &[Bound]) -> String {
     });
     each.collect::<Vec<_>>().join(", ")
 }
-
 
 /// A client of a listener, to be typed: ncat(1), or s_client of openssl(1), which shows a
 /// certificate, and which speaks TLS over a Unix socket.

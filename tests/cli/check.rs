@@ -205,6 +205,57 @@ fn a_check_beside_the_server_that_has_the_address_passes_with_a_note_and_disturb
     }
 }
 
+/// A start would find its own socket there, and take it for another process's.
+#[test]
+fn two_spellings_of_one_socket_are_a_contradiction() {
+    let (_directory, path) = folder();
+    fs::create_dir(path.join("real")).unwrap();
+    symlink("real", path.join("link")).unwrap();
+    let url = |name: &str| format!("unix:{}", path.join(name).display());
+    for other in [
+        "real/a.sock",
+        "link/a.sock",
+        "./real//a.sock",
+        "link/../real/a.sock",
+    ] {
+        let part = "each path once, however it is spelled";
+        let listen = ["--listen", &url("real/a.sock"), "--listen", &url(other)];
+        both_refuse(&listen, 78, part);
+    }
+    let two = ["--listen", &url("real/a.sock"), "--listen", &url("a.sock")];
+    check(&two).assert_code(0);
+}
+
+#[test]
+fn a_line_break_in_the_path_of_a_socket_is_refused_and_not_lost() {
+    let (_directory, path) = folder();
+    let url = format!("unix:{}\n", path.join("a.sock").display());
+    both_refuse(&["--listen", &url], 2, "control character");
+}
+
+#[test]
+fn that_nobody_may_write_to_a_socket_is_told_by_a_check_and_at_start() {
+    let (_directory, path) = folder();
+    let url = format!("unix:{}", path.join("a.sock").display());
+    for (mode, is_told) in [("0000", true), ("0555", true), ("0020", false)] {
+        let args = ["--listen", &url, "--unix-mode", mode, "--sink", "null"];
+        let mut checked = Drainline::with(&[&["--check"], &args[..]].concat())
+            .bare()
+            .spawn();
+        checked.wait().assert_code(0);
+        let text = String::from_utf8(checked.stdout_bytes()).unwrap();
+        let note = format!("--unix-mode {mode} lets nobody but root connect to ");
+        assert_eq!(text.contains(&note), is_told, "{text}");
+        let mut child = Drainline::with(&args).bare().spawn();
+        wait_until("a start", DEADLINE, || {
+            child.stderr_text().contains("limits: ")
+        });
+        let exit = child.terminate();
+        exit.assert_code(0);
+        assert_eq!(exit.stderr.contains(&note), is_told, "{exit}");
+    }
+}
+
 #[test]
 fn a_port_file_that_cannot_be_written_is_refused() {
     let (_directory, path) = folder();

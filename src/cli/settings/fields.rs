@@ -256,6 +256,24 @@ impl Settings {
             .setting_names(flag::of_setting)
     }
 
+    /// Of Unix sockets that let nobody in.
+    pub(in crate::cli) fn notes_of_modes(&self) -> impl Iterator<Item = String> {
+        let listeners = self.all_listeners().into_iter();
+        listeners.filter_map(|listener| {
+            let SocketSpec::Unix(path) = &listener.address.socket else {
+                return None;
+            };
+            let (named, mode) = match listener.unix_mode {
+                Some(mode) => (listener.named("unix-mode"), mode),
+                None => (self.named("unix-mode"), self.unix_mode),
+            };
+            (mode & 0o222 == 0).then(|| {
+                let path = path.display();
+                format!("{named} {mode:04o} lets nobody but root connect to {path}: a client has to be allowed to write to it")
+            })
+        })
+    }
+
     /// What contradicts each other and is no setting of the library: listeners and files.
     pub(super) fn check_own(&self) -> Result<(), UsageError> {
         let listeners = self.all_listeners();
@@ -323,7 +341,7 @@ impl Settings {
                 .contradiction(name, expected));
         }
         let expected = match listener.address.socket {
-            SocketSpec::Unix(_) => "each path once",
+            SocketSpec::Unix(_) => "each path once, however it is spelled",
             SocketSpec::Systemd(_) => "each name once, and no name beside systemd:",
             SocketSpec::Tcp(_) => {
                 "each address once, and no address beside the wildcard address of its family and port"
@@ -419,7 +437,7 @@ fn is_twice(one: &ListenUrl, other: &ListenUrl) -> bool {
         return other.port() != 0 && overlap(&one, &other);
     }
     match (&one.socket, &other.socket) {
-        (SocketSpec::Unix(one), SocketSpec::Unix(other)) => one == other,
+        (SocketSpec::Unix(one), SocketSpec::Unix(other)) => files::is_same_entry(one, other),
         (SocketSpec::Systemd(one), SocketSpec::Systemd(other)) => {
             one == other || one.is_empty() || other.is_empty()
         }

@@ -33,7 +33,7 @@ pub(crate) struct ListenerSettings {
     handshake_timeout: Option<Duration>,
     allow: Option<Option<Vec<Peers>>>,
     proxy_from: Option<Option<Vec<Peers>>>,
-    unix_mode: Option<u32>,
+    pub(super) unix_mode: Option<u32>,
     unix_owner: Option<Option<UnixOwner>>,
     #[cfg(feature = "tls")]
     pub(super) tls: TlsSettings,
