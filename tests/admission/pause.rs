@@ -2,13 +2,16 @@
 //! are accepted again when the sink moves.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::child::Drainline;
 use crate::common::client::{self, Closed};
+use crate::common::mount::attempt;
+use crate::common::port::free_port;
 use crate::common::root::is_root;
 use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
@@ -16,7 +19,7 @@ use crate::common::valve::Valve;
 use crate::common::wait::{DEADLINE, stays, wait_for, wait_until};
 use drainline::policy::OverloadLevel;
 use drainline::{Config, OnOverload, PauseAfter, RejectReason, Report, Server, StartError, Stats};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 const SIZE: usize = 100;
 /// More than the buffer and the consumer hold.
@@ -289,20 +292,24 @@ fn under_refuse_the_port_stays_ours_while_it_is_shut_down() {
     let addr = stalled.addr;
     let (healed, _) = stalled.heal(&[]);
     assert_eq!((healed.accepted, healed.accept_failures), (2, 0));
-    drop(TcpListener::bind(addr).unwrap());
+    // A process that another thread has just forked may have what is closed for a moment longer.
+    wait_until("the port free", DEADLINE, || {
+        TcpListener::bind(addr).is_ok()
+    });
 }
 
 /// Whoever was there first can take the port in both families while ours is shut down, so it is
 /// not.
 #[test]
 fn beside_another_program_in_the_other_family_clients_are_closed_instead_of_refused() {
-    let ours: TcpListener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = ours.local_addr().unwrap();
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let theirs = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     theirs.set_only_v6(true).unwrap();
+    theirs.set_reuse_address(true).unwrap();
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
     theirs.bind(&both.into()).unwrap();
-    drop(ours);
+    // From now on nobody else may have the port there, whatever he asks for.
+    theirs.set_reuse_address(false).unwrap();
     let mut config = config(OnOverload::Refuse);
     config.max_connections = Some(1);
     let server = small::ingest()
@@ -318,14 +325,53 @@ fn beside_another_program_in_the_other_family_clients_are_closed_instead_of_refu
     server.shutdown(DEADLINE);
 }
 
+/// In a network of its own, whose other ports another program has on 127.0.0.1: gives the kernel 64
+/// ports to choose from, and executes the rest of its arguments.
+const ALL_BUT_ONE: &str = "
+import fcntl, os, socket, struct, sys
+
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack('16sH22x', b'lo', IFF_UP))
+with open('/proc/sys/net/ipv4/ip_local_port_range', 'w') as ports:
+    ports.write('40000 40063')
+others = []
+for port in range(40000, 40064):
+    if port != 40020:
+        other = socket.socket()
+        other.bind(('127.0.0.1', port))
+        other.listen()
+        other.set_inheritable(True)
+        others.append(other)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn under_refuse_a_port_that_the_system_chooses_is_free_in_both_families() {
+    let in_a_network = ["unshare", "--net", "/usr/bin/python3", "-c", ALL_BUT_ONE];
+    let mut tried = Command::new(in_a_network[0]);
+    if !has_another_user() || !attempt(tried.args(&in_a_network[1..]).arg("/bin/true")) {
+        return;
+    }
+    let listen = ["--listen", "[::1]:0", "--on-overload", "refuse"];
+    let mut child = Drainline::with(&listen).by(&in_a_network).start();
+    assert_eq!(child.addr().port(), 40020);
+    let exit = child.terminate();
+    exit.assert_code(0);
+    assert!(!exit.stderr.contains("refuse does not work"), "{exit}");
+}
+
 #[test]
 fn under_refuse_a_start_beside_what_an_earlier_server_left_in_time_wait_works() {
-    let earlier = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = earlier.local_addr().unwrap();
-    let client = client::connect(addr);
-    // Who closes first has the TIME_WAIT.
-    drop(earlier.accept().unwrap());
-    drop((client, earlier));
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let earlier = TcpListener::bind(addr).unwrap();
+    let mut client = client::connect(addr);
+    // Who closes first has the TIME_WAIT. A process that another thread has just forked may have
+    // all of this open for a moment longer, so it is shut down.
+    let (served, _) = earlier.accept().unwrap();
+    served.shutdown(Shutdown::Both).unwrap();
+    assert_eq!(client::wait_for_close(&mut client), Closed::Clean);
+    SockRef::from(&earlier).shutdown(Shutdown::Both).unwrap();
+    drop((served, client, earlier));
     let server = small::ingest()
         .config(config(OnOverload::Refuse))
         .listen(addr)

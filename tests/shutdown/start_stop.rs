@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use socket2::{SockAddr, Socket};
+
 use crate::common::client;
 use crate::common::embedded::{self, Embedded};
 use crate::common::handlers::{anywhere, drained, lines, wait_open};
@@ -205,6 +208,42 @@ fn a_server_can_be_started_again_on_the_same_port_at_once() {
     client.write_all(b"hello again\n").unwrap();
     wait_until("its line", DEADLINE, || second.stats().delivered == 1);
     drained(second);
+}
+
+/// What listens at this address in this process, a second time: as a process has it that was just
+/// forked.
+fn copy_of_listener(addr: SocketAddr) -> Socket {
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let numbers = proc::descriptor_numbers(std::process::id()).into_iter();
+    let copies = numbers.filter_map(|number| {
+        let copy = pidfd_getfd(&this, number as i32, PidfdGetfdFlags::empty());
+        Some(Socket::from(copy.ok()?))
+    });
+    let mut copies = copies.filter(|copy| {
+        let is_at = |found: SockAddr| found.as_socket() == Some(addr);
+        copy.is_listener().is_ok_and(|it| it) && copy.local_addr().is_ok_and(is_at)
+    });
+    copies.next().unwrap()
+}
+
+#[test]
+fn a_port_is_free_at_once_though_a_process_that_was_just_forked_has_the_listener_too() {
+    embedded::alone(
+        "start_stop::a_port_is_free_at_once_though_a_process_that_was_just_forked_has_the_listener_too",
+        || {
+            let start = |addr: SocketAddr| {
+                let server = small::server::<String>().listen(addr);
+                server.start_each(lines, |_| Ok(())).unwrap()
+            };
+            let first = start(anywhere());
+            let addr = first.local_addrs()[0];
+            let copy = copy_of_listener(addr);
+            drained(first);
+            assert!(client::is_refused(addr));
+            drained(start(addr));
+            drop(copy);
+        },
+    );
 }
 
 /// A server whose spawner refuses threads until the flag is set.

@@ -93,7 +93,8 @@ impl BoundListener {
     /// keepalive and TCP_NODELAY cost nothing per connection.
     ///
     /// A socket bound to port 0 would listen on another port after a shutdown(2). So one socket
-    /// finds a port, and a second socket is bound to that port by number.
+    /// finds a port, and a second socket is bound to that port by number. A port that may be shut
+    /// down is one that is free in both address families, so that it can be kept in both.
     ///
     /// `only_v6` leaves IPv4 clients of `[::]` to another listener on the port (ipv6(7),
     /// IPV6_V6ONLY).
@@ -102,21 +103,22 @@ impl BoundListener {
         only_v6: bool,
         config: &Config,
     ) -> io::Result<BoundListener> {
-        let first = bind(address, only_v6)?;
-        let bound = first
-            .local_addr()?
-            .as_socket()
-            .ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let socket = if address.port() == 0 {
-            bind(bound, only_v6)?
-        } else {
-            first
+        let refuses = config.on_overload == OnOverload::Refuse;
+        let found = match address.port() {
+            0 if refuses => Some(bind_both_families().or_else(|_| bind(address, only_v6))?),
+            0 => Some(bind(address, only_v6)?),
+            _ => None,
         };
+        let mut bound = address;
+        if let Some(found) = &found {
+            bound.set_port(port_of(found)?);
+        }
+        let socket = bind(bound, only_v6)?;
         let backlog = backlog(config);
         set_inherited_options(&socket, config)?;
-        let guard = match config.on_overload {
-            OnOverload::Refuse => Some(guard(bound, only_v6)?),
-            OnOverload::Backlog | OnOverload::Close => None,
+        let guard = match refuses {
+            true => Some(guard(bound, only_v6)?),
+            false => None,
         };
         listen(&socket, guard.as_ref(), backlog)?;
         Ok(BoundListener {
@@ -381,6 +383,18 @@ impl BoundListener {
         self.stop_ignoring_connects()
     }
 
+    /// Must be called before the listener is closed, when no more clients are to come. Closing alone
+    /// does not end the listening while somebody has a copy of the socket, such as a process that
+    /// another thread has just forked and that has not executed its program yet: clients would go
+    /// on to connect, and the next server could not listen. Does nothing to a listener that was
+    /// handed in.
+    pub(crate) fn end_listening(&self) {
+        if !self.is_inherited {
+            // Fails if it does not listen any more.
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        }
+    }
+
     /// Listens again on the same port. `false` if another socket has the port for now.
     pub(crate) fn listen_again(&mut self) -> io::Result<bool> {
         self.stop_ignoring_connects()?;
@@ -467,6 +481,20 @@ fn bind(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     }
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// A socket on a port that nobody has in either address family.
+fn bind_both_families() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_only_v6(false)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
+    Ok(socket)
+}
+
+fn port_of(socket: &Socket) -> io::Result<u16> {
+    let address = socket.local_addr()?.as_socket();
+    Ok(address.ok_or(io::ErrorKind::AddrNotAvailable)?.port())
 }
 
 /// A second socket on the port, which keeps others out while the first is shut down. A socket with

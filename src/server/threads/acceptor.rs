@@ -138,6 +138,7 @@ impl Acceptor {
         if !self.listener.is_shared && !self.empty_queue(RejectReason::Shutdown) {
             self.reject_unseen(RejectReason::Shutdown);
         }
+        self.listener.end_listening();
         let shared = Arc::clone(&self.shared);
         // With the last acceptor goes the embedder's handler, and what that captured may panic.
         drop_caught(self);
