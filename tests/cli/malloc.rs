@@ -10,6 +10,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::common::child::{BINARY, Drainline};
+use crate::common::executable;
 use crate::common::proc;
 use crate::common::root::is_root;
 
@@ -42,7 +43,7 @@ fn settings_of_malloc(pid: u32) -> Vec<String> {
 
 fn copy(folder: &Path) -> PathBuf {
     let path = folder.join("drainline");
-    fs::copy(BINARY, &path).unwrap();
+    executable::copy(BINARY, &path);
     path
 }
 

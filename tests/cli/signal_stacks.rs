@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Signal, getuid};
 
 use crate::common::child::{BINARY, Drainline};
+use crate::common::executable;
 use crate::common::guard::Guarded;
 use crate::common::launch::Launch;
 use crate::common::mount::attempt;
@@ -72,7 +73,7 @@ fn both_signals_are_ignored_unless_signal_stacks_are_asked_for() {
 fn arguments_and_environment_are_those_of_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a=b c");
-    fs::copy(BINARY, &path).unwrap();
+    executable::copy(BINARY, &path);
     let ports = directory.path().join("ports");
     let any_bytes = OsStr::from_bytes(b"\x81\x88\xff \n$x `y`");
     let mut sink = OsString::from("file:");
@@ -203,7 +204,7 @@ fn a_set_user_id_program_keeps_its_signal_stacks() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("drainline");
-    fs::copy(BINARY, &path).unwrap();
+    executable::copy(BINARY, &path);
     chown(&path, Some(1), None).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o4755)).unwrap();
     let child = Drainline::with(&["--sink", "null", "--listen", "127.0.0.1:0"])
@@ -229,8 +230,7 @@ fn where_the_shell_is_of_no_use_the_program_serves_with_signal_stacks() {
     let note = format!("echo \"$2 $$\" >>'{}'", calls.display());
     let script = |name: &str, body: &str| {
         let path = directory.path().join(name);
-        fs::write(&path, format!("#!/bin/bash\nshift 2\n{note}\n{body}\n")).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        executable::script(&path, &format!("#!/bin/bash\nshift 2\n{note}\n{body}\n"));
         path.display().to_string()
     };
     let lies = script("lies", "[[ $2 = try-* ]] && trap '' SEGV BUS; exec \"$@\"");
