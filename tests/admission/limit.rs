@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::common::client::{self, Closed};
 use crate::common::echo::{self, ANY};
 use crate::common::embedded::{self, Embedded};
+use crate::common::port::free_port;
 use crate::common::proc;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_for, wait_until, wait_until_prompt};
@@ -200,12 +201,6 @@ fn whoever_has_connected_before_a_listener_is_closed_is_accepted_or_counted_as_r
     }
 }
 
-/// A port that is free for both kinds, as far as anybody can tell.
-fn free_port() -> u16 {
-    let dual = TcpListener::bind("[::]:0").unwrap();
-    dual.local_addr().unwrap().port()
-}
-
 #[test]
 fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_in_too() {
     if TcpListener::bind("[::1]:0").is_err() {
@@ -239,8 +234,8 @@ fn the_wildcards_of_ipv4_and_ipv6_share_a_port_in_any_order_with_what_is_handed_
             server.shutdown(DEADLINE);
         }
     }
-    let inherited = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = inherited.local_addr().unwrap().port();
+    let port = free_port();
+    let inherited = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
     let server = small::server::<Vec<u8>>()
         .listener(inherited)
         .listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))

@@ -2,13 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::child::Drainline;
 use super::guard::Guarded;
@@ -220,14 +218,4 @@ fn value_of(args: &[OsString], flag: &str) -> Option<OsString> {
             text.strip_prefix(&glued).map(OsString::from)
         }
     })
-}
-
-/// A port that nobody has, and none of those that the kernel gives away: a server can come back to
-/// it.
-pub fn free_port() -> u16 {
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
-    let mut tries = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    tries.find(is_free).unwrap()
 }

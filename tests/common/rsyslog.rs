@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::certificates::Certificates;
 use super::child::Drainline;
 use super::guard::Guarded;
-use super::launch::free_port;
+use super::port::free_port;
 use super::programs::{installed, is_missing};
 use super::relay::Relay;
 use super::tagged::{self, Tagged};

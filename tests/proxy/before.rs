@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::common::client;
 use crate::common::guard::Guarded;
-use crate::common::launch::free_port;
+use crate::common::port::free_port;
 use crate::common::programs::installed;
 use crate::common::wait::{DEADLINE, wait_until};
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::child::Drainline;
 use crate::common::client;
+use crate::common::port::free_port;
 use crate::common::proc;
 use crate::common::tool::{refused, run, verify};
 use crate::common::wait::{DEADLINE, wait_until, within};
@@ -335,9 +336,7 @@ fn what_a_server_says_is_read_to_its_end_though_in_parts() {
 
 #[test]
 fn whom_nobody_answers_is_one_line() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let address = format!("127.0.0.1:{}", free_port());
     for flags in [
         &["--messages=1"][..],
         &["--duration=1h", "--connections=50"],
