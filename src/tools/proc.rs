@@ -48,6 +48,9 @@ pub(crate) fn number(path: &str, key: &str) -> io::Result<u64> {
         .ok_or_else(missing)
 }
 
+/// The state of a socket that listens (TCP_LISTEN).
+pub(crate) const LISTEN: &str = "0A";
+
 /// A row of the system's table of IPv4 sockets (proc_net_tcp in the kernel's documentation).
 /// Addresses and ports stand in the table as hexadecimal numbers.
 #[derive(Clone, Debug)]
@@ -55,7 +58,8 @@ pub(crate) struct Socket {
     pub(crate) local: String,
     pub(crate) remote: String,
     pub(crate) state: String,
-    /// Bytes that the kernel holds and that nobody has read yet.
+    /// Bytes that the kernel holds and that nobody has read yet; of one that listens, the clients
+    /// in its queue.
     pub(crate) unread: u64,
 }
 
@@ -97,7 +101,6 @@ pub(crate) fn port(port: u16) -> String {
 
 /// Whether a socket of this machine listens on this IPv4 address. Asks without connecting.
 pub(crate) fn is_listening(address: SocketAddr) -> io::Result<bool> {
-    const LISTEN: &str = "0A";
     let SocketAddr::V4(address) = address else {
         return Err(io::Error::other(format!("{address} is not IPv4")));
     };

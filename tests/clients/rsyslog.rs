@@ -21,6 +21,7 @@ fn send_all(site: &Site, ours: &str, messages: u64) -> Exit {
     let rsyslog = site.rsyslog();
     site.wait_for(messages - 1);
     rsyslog.terminate();
+    drainline.wait_until_all_ended();
     let exit = drainline.terminate();
     exit.assert_code(0);
     exit.assert_closes();
@@ -113,6 +114,7 @@ fn restarts_rsyslog(framing: &str) {
     site.wait_for(ALL - 1);
     rsyslog.terminate();
     let sent = relay.finish();
+    drainline.wait_until_all_ended();
     let exit = drainline.terminate();
     exit.assert_code(0);
     exit.assert_closes();

@@ -173,10 +173,17 @@ impl Drainline {
         });
     }
 
-    /// Blocks until no connection is open, by its own word (SIGUSR1), for at most [`DEADLINE`]. An
-    /// end that is on its way when a drain begins is not the peer's.
+    /// Blocks until everybody who has connected was accepted, and no connection is open, by its own
+    /// word (SIGUSR1), for at most twice [`DEADLINE`]. An end that is on its way when a drain begins
+    /// is not the peer's.
     #[track_caller]
     pub fn wait_until_all_ended(&mut self) {
+        // Between accept(2) and the list of connections a client is in neither of the two, and an
+        // acceptor awake.
+        wait_until("everybody accepted", DEADLINE, || {
+            let mut tcp = self.addrs.iter().filter(|addr| addr.is_ipv4());
+            tcp.all(|addr| proc::queued_at(addr.port()) == 0) && proc::is_asleep(self.pid())
+        });
         self.wait_for_status("every connection's end", |status| {
             status["connections"] == Value::Array(Vec::new())
         });

@@ -163,6 +163,13 @@ pub fn unread_at(addr: SocketAddr) -> u64 {
     sockets.map(|socket| socket.unread).sum()
 }
 
+/// Clients in the kernel's queues of those who listen on this port by IPv4.
+pub fn queued_at(port: u16) -> u64 {
+    let sockets = shared::sockets_at(port).unwrap().into_iter();
+    let listening = sockets.filter(|socket| socket.state == shared::LISTEN);
+    listening.map(|socket| socket.unread).sum()
+}
+
 /// Does a socket of this machine listen on this IPv4 address? Asks without connecting.
 pub fn is_listening(addr: SocketAddr) -> bool {
     shared::is_listening(addr).unwrap()
