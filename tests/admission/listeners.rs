@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::common::client::{self, Closed};
 use crate::common::echo::{self, ANY};
 use crate::common::embedded::{self, Embedded};
-use crate::common::handlers::lines;
+use crate::common::handlers::{LONG, lines};
 use crate::common::proc;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_until, wait_until_prompt};
@@ -308,19 +308,23 @@ fn a_connection_that_never_reaches_its_handler_returns_the_listeners_permit() {
     for nth in 0..12 {
         let mut client = client::connect(address);
         match nth % 3 {
-            0 => client.write_all(b"no head at all\r\n").unwrap(),
+            0 => _ = client.write_all(b"no head at all\r\n"),
             // Nothing, until the deadline.
             1 => {}
             _ => drop(client.shutdown(Shutdown::Write)),
         }
         client::wait_for_close(&mut client);
     }
-    let mut client = client::connect(address);
-    let head = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
-    client.write_all(head).unwrap();
-    echo::assert_served(&mut client);
+    // Whoever is slower than the deadline, as on a busy machine, comes again.
+    let mut tries = 0;
+    wait_until("a client served", DEADLINE, || {
+        tries += 1;
+        let mut client = client::connect(address);
+        let head = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
+        client.write_all(head).is_ok() && echo::is_served(&mut client, DEADLINE)
+    });
     let stats = server.shutdown(DEADLINE).stats;
-    assert_eq!(stats.accepted, 13, "{stats:?}");
+    assert_eq!(stats.accepted, 12 + tries, "{stats:?}");
 }
 
 /// With its own limit reached, its own silent connections give way, the oldest first and only as
@@ -377,7 +381,7 @@ fn a_drain_goes_by_the_limit_too() {
         .unwrap();
     let _clients = client::connect_many(server.local_addrs()[0], 4);
     wait_until("the first", DEADLINE, || server.stats().open == 1);
-    server.drain(TICK * 30);
+    server.drain(LONG);
     for served in 1..3 {
         stays("the others wait", TICK, || {
             server.stats().accepted == served
@@ -387,6 +391,7 @@ fn a_drain_goes_by_the_limit_too() {
             server.stats().accepted == served + 1
         });
     }
+    server.drain(TICK);
     wait_until("the last rejected", DEADLINE, || {
         server.stats().rejected.get(RejectReason::Shutdown) == 1
     });

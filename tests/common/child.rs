@@ -174,8 +174,8 @@ impl Drainline {
     }
 
     /// Blocks until everybody who has connected was accepted, and no connection is open, by its own
-    /// word (SIGUSR1), for at most twice [`DEADLINE`]. An end that is on its way when a drain begins
-    /// is not the peer's.
+    /// word (SIGUSR1), for at most twice [`DEADLINE`]. An end that is on its way when a drain
+    /// begins is not the peer's.
     #[track_caller]
     pub fn wait_until_all_ended(&mut self) {
         // Between accept(2) and the list of connections a client is in neither of the two, and an

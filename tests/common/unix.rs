@@ -35,9 +35,12 @@ impl Place {
         names.collect()
     }
 
-    /// Leaves what a killed process leaves: a socket on which nobody listens.
+    /// Leaves what a killed process leaves: a socket on which nobody listens. It is shut down, for
+    /// a process that another thread has just forked may have it open for a moment longer.
     pub fn leave_stale(&self) {
-        drop(UnixListener::bind(&self.path).unwrap());
+        let listener = UnixListener::bind(&self.path).unwrap();
+        let socket = socket2::SockRef::from(&listener);
+        socket.shutdown(Shutdown::Both).unwrap();
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use drainline::ingest::sink::Null;
-use drainline::ingest::{Framing, Ingest, IngestListener, Oversize, ReadMessages};
-use drainline::{DropReason, FirstByteTimeout, Listener};
+use drainline::ingest::{Framing, IngestListener, Oversize, ReadMessages};
+use drainline::{Activity, DropReason, FirstByteTimeout, Listener};
 
 use super::builder;
 use super::common::client;
@@ -15,7 +15,7 @@ use super::common::handlers::{anywhere, drained};
 use super::common::ledger::assert_both_close;
 use super::common::small;
 use super::common::valve::Valve;
-use super::common::wait::{DEADLINE, wait_until};
+use super::common::wait::{DEADLINE, wait_for, wait_until};
 
 #[test]
 fn a_connection_knows_its_listener_and_each_listener_may_have_its_handler() {
@@ -51,17 +51,19 @@ fn connections_are_listed_with_their_listener() {
         .serve(|conn| Ok(std::io::copy(conn, &mut std::io::sink()).map(drop)?))
         .unwrap();
     let _client = client::connect(server.local_addrs()[1]);
-    wait_until("a connection", DEADLINE, || server.stats().open == 1);
-    let connections = server.connections();
-    assert_eq!(&*connections[0].listener, "plain");
-    let text = connections[0].to_string();
+    let connection = wait_for("a connection that reads", DEADLINE, || {
+        let mut connections = server.connections().into_iter();
+        connections.find(|it| it.state == Activity::Reading)
+    });
+    assert_eq!(&*connection.listener, "plain");
+    let text = connection.to_string();
     assert!(text.contains(" at plain reading, for "), "{text}");
 }
 
 /// A health check beside the messages: nothing of it reaches the sink.
 #[test]
 fn an_ingest_server_has_listeners_that_send_its_sink_nothing() {
-    let server = Ingest::builder()
+    let server = small::ingest()
         .listen(anywhere())
         .listener_with(Listener::on(anywhere()).named("health"), |conn| {
             let mut requests = conn.messages(Framing::Lines, 100);

@@ -167,7 +167,11 @@ fn each_listener_has_its_own_lists() {
         .listener(
             Listener::on(echo::ANY.parse().unwrap())
                 .named("other")
-                .allow([net("2001:db8::/32")])
+                .allow([net("2001:db8::/32")]),
+        )
+        .listener(
+            Listener::on(echo::ANY.parse().unwrap())
+                .named("hasty")
                 .handshake_timeout(Duration::from_millis(200)),
         )
         .start_each(echo::echo, |_| Ok(()))
@@ -185,7 +189,7 @@ fn each_listener_has_its_own_lists() {
     echo::assert_served(&mut connect(2, b""));
     echo::assert_served(&mut connect(3, &line(OTHER)));
     assert_closed_without_a_word(connect(3, &line(CLIENT)));
-    assert_closed_without_a_word(connect(3, &line(OTHER)[..20]));
+    assert_closed_without_a_word(connect(4, &line(OTHER)[..20]));
     let stats = drained(server).stats;
     assert_closes(&stats);
     assert_eq!(stats.rejected.get(RejectReason::NotAllowed), 1);

@@ -100,15 +100,17 @@ fn lines_come_over_tls_and_the_log_names_the_client() {
     let mut client = Client::connect(child.addr(), &config);
     client.send(b"hello\n");
     client.close();
-    child.connect().write_all(b"plain\n").unwrap();
+    let mut plain = child.connect();
+    plain.write_all(b"plain\n").unwrap();
+    client::wait_for_close(&mut plain);
     child.wait_until_all_ended();
-    let said = child.stderr_text();
-    assert!(
-        said.contains("the client does not speak TLS: it sent \"plain\\n\""),
-        "{said}"
-    );
-    assert!(said.contains(" (web1.example) at "), "{said}");
     let exit = child.terminate();
+    for says in [
+        "the client does not speak TLS: it sent \"plain\\n\"",
+        " (web1.example) at ",
+    ] {
+        assert!(exit.stderr.contains(says), "{exit}");
+    }
     assert_eq!(child.stdout_bytes(), b"hello\n");
     exit.assert_code(0);
     exit.assert_balanced();

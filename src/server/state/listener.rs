@@ -383,10 +383,10 @@ impl BoundListener {
         self.stop_ignoring_connects()
     }
 
-    /// Must be called before the listener is closed, when no more clients are to come. Closing alone
-    /// does not end the listening while somebody has a copy of the socket, such as a process that
-    /// another thread has just forked and that has not executed its program yet: clients would go
-    /// on to connect, and the next server could not listen. Does nothing to a listener that was
+    /// Must be called before the listener is closed, when no more clients are to come. Closing
+    /// alone does not end the listening while somebody has a copy of the socket, such as a process
+    /// that another thread has just forked and that has not executed its program yet: clients would
+    /// go on to connect, and the next server could not listen. Does nothing to a listener that was
     /// handed in.
     pub(crate) fn end_listening(&self) {
         if !self.is_inherited {
