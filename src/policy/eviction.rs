@@ -120,6 +120,27 @@ mod tests {
         assert_eq!(ended(&mut eviction, true, 1), 1);
     }
 
+    /// Of a session that makes nothing of them yet.
+    #[test]
+    fn bytes_of_the_wire_put_off_who_is_silent_and_do_not_make_anybody_stay() {
+        let comes = Sample {
+            wire_reads: 1,
+            ..SAYS_NOTHING
+        };
+        let mut watch = waited(SAYS_NOTHING, 599);
+        let mut eviction = Eviction::default();
+        for (ticks, expected) in [
+            (600, Finding::Fine),
+            (1, Finding::DeadlinePassed(Breach::FirstByte)),
+        ] {
+            for _ in 0..ticks {
+                assert_eq!(watch.step(comes, TICK, &OFF), Finding::Fine);
+            }
+            eviction.begin_tick(true, 0);
+            assert_eq!(eviction.judge(Finding::Fine, &watch, &comes), expected);
+        }
+    }
+
     #[test]
     fn who_has_said_something_or_came_a_moment_ago_or_is_not_waited_for_keeps_the_connection() {
         let mut eviction = Eviction::default();

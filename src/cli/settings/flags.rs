@@ -474,9 +474,10 @@ fn deadlines() -> Vec<Flag<Settings>> {
             group: GROUP,
             purpose: "longest handshake",
             help: "Ends a connection on which what comes before the messages is not complete after this \
-                   long: with --proxy-from, the header of the PROXY protocol. The other deadlines begin \
-                   behind that. A balancer sends its header at once, so a shorter time costs only \
-                   clients that are retransmitted to.",
+                   long: with --proxy-from, the header of the PROXY protocol, and then the TLS handshake, \
+                   from its begin to its end, however steadily bytes come. The other deadlines begin behind \
+                   that. Balancers and clients send it at once, so a shorter time costs only those that are \
+                   far away or retransmitted to.",
             takes: field!(
                 time(ranges::HANDSHAKE_TIMEOUT, "10s"),
                 Settings.config.handshake_timeout
