@@ -5,7 +5,7 @@ use std::fmt;
 use drainline::policy::OverloadLevel;
 use drainline::{
     Bytes, ConnectionInfo, Counters, DropReason, EndReason, ListenerStats, NotAccepting,
-    NotAcceptingReason, Reason, RejectReason, Report, Server, Spans, Stats,
+    NotAcceptingReason, OutputStats, Reason, RejectReason, Report, Server, Spans, Stats,
 };
 use serde_json::{Map, Value, json};
 
@@ -253,6 +253,7 @@ fn json(report: &Report) -> Value {
         "sink_failures": report.sink.failures,
         "failed_reopens": report.sink.failed_reopens,
         "unlinked_messages": report.sink.unlinked_messages,
+        "outputs": report.outputs.iter().map(output_json).collect::<Vec<_>>(),
         "log_lines_lost": stats.log_lines_lost,
         "error": report.error.as_ref().map(ToString::to_string),
         "timed_out": report.timed_out,
@@ -262,6 +263,31 @@ fn json(report: &Report) -> Value {
         "listeners": listeners.collect::<Vec<_>>(),
     });
     joined([Row::of_server(report).json(), more])
+}
+
+/// How an output stands.
+fn output_json(output: &OutputStats) -> Value {
+    json!({
+        "name": &*output.name,
+        "sink_failures": output.counts.failures,
+        "failed_reopens": output.counts.failed_reopens,
+        "unlinked_messages": output.counts.unlinked_messages,
+        "unanswered": output.unanswered,
+        "last_error": output.last_error.as_deref(),
+        "retrying_seconds": output.retrying_for.map(|time| time.as_secs_f64()),
+    })
+}
+
+/// `output file:x: 12 messages unanswered; retrying for 3.1 s: No space left on device`.
+fn output_text(output: &OutputStats) -> String {
+    let unanswered = counted(output.unanswered, "message");
+    let error = output.last_error.as_deref().unwrap_or_default();
+    let state = match (&output.last_error, output.retrying_for) {
+        (_, Some(time)) => format!("; retrying for {:.1} s: {error}", time.as_secs_f64()),
+        (Some(_), None) => format!("; last error: {error}"),
+        (None, None) => String::new(),
+    };
+    format!("output {}: {unanswered} unanswered{state}\n", output.name)
 }
 
 /// One object of the keys of several.
@@ -318,15 +344,17 @@ fn counts<R: Reason>(counters: &Counters<R>) -> Value {
 
 /// Every connection, and how the server stands: what SIGUSR1 asks for.
 pub(super) fn status(server: &Server, format: ReportFormat) -> String {
-    let (connections, stats) = (server.connections(), server.report().stats);
+    let (connections, report) = (server.connections(), server.report());
+    let (stats, outputs) = (&report.stats, &report.outputs[..]);
     match format {
-        ReportFormat::Text => status_text(&connections, &stats),
-        ReportFormat::Json => status_json(&connections, &stats).to_string(),
+        ReportFormat::Text => status_text(&connections, stats, outputs),
+        ReportFormat::Json => status_json(&connections, stats, outputs).to_string(),
     }
 }
 
-/// A line for each connection, one for each of several listeners, and one for the server.
-fn status_text(connections: &[ConnectionInfo], stats: &Stats) -> String {
+/// A line for each connection, one for each of several listeners, one for each output, and one for
+/// the server.
+fn status_text(connections: &[ConnectionInfo], stats: &Stats, outputs: &[OutputStats]) -> String {
     let mut text = String::new();
     for connection in connections {
         text += &format!("{connection}\n");
@@ -340,6 +368,7 @@ fn status_text(connections: &[ConnectionInfo], stats: &Stats) -> String {
             accepting(listener.not_accepting)
         );
     }
+    text.extend(outputs.iter().map(output_text));
     text += &format!(
         "{}; overload: {}; {}; {}; {} in flight; {}",
         counted(connections.len() as u64, "connection"),
@@ -356,7 +385,7 @@ fn status_text(connections: &[ConnectionInfo], stats: &Stats) -> String {
 }
 
 /// One line, so that it is found among the lines of the log.
-fn status_json(connections: &[ConnectionInfo], stats: &Stats) -> Value {
+fn status_json(connections: &[ConnectionInfo], stats: &Stats, outputs: &[OutputStats]) -> Value {
     let connections = connections.iter().map(|connection| {
         json!({
             "id": connection.id,
@@ -392,6 +421,7 @@ fn status_json(connections: &[ConnectionInfo], stats: &Stats) -> Value {
     json!({
         "connections": connections.collect::<Vec<_>>(),
         "listeners": listeners.collect::<Vec<_>>(),
+        "outputs": outputs.iter().map(output_json).collect::<Vec<_>>(),
         "overload": stats.overload.name(),
         "not_accepting": not_accepting(stats.not_accepting),
         "not_accepting_seconds": seconds(&stats.not_accepting_seconds),

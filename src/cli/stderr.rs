@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use drainline::Server;
 use drainline::ingest::sink::FdWriter;
-use drainline::ingest::{Batches, Sink, SinkError};
+use drainline::ingest::{Batches, Resources, Sink, SinkError};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Stat, fstat, stat};
 
@@ -202,6 +202,14 @@ impl<S: Sink> Between<S> {
 impl<S: Sink> Sink for Between<S> {
     fn name(&self) -> String {
         self.sink.name()
+    }
+
+    fn delivered_means(&self) -> String {
+        self.sink.delivered_means()
+    }
+
+    fn resources(&self) -> Resources {
+        self.sink.resources()
     }
 
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {

@@ -19,10 +19,11 @@ use super::handler;
 use super::ledger::ByteLedger;
 use super::listener::{IngestListener, OwnSettings};
 use super::shared::{Input, Shared};
+use super::sink::batches::Batches;
 use super::sink::{self, Sink, SinkState};
 use crate::server::{
     BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listener,
-    ResourceLimits, Server, StartError, ThreadBody,
+    OutputNeeds, ResourceLimits, Server, StartError, ThreadBody,
 };
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
@@ -87,6 +88,15 @@ impl Ingest {
 
 fn kept_buffers(config: &Config) -> usize {
     Pool::worth(READ_BYTES, config.buffer_bytes)
+}
+
+fn needs_of(sink: &impl Sink) -> OutputNeeds {
+    let resources = sink.resources();
+    OutputNeeds {
+        threads: resources.threads,
+        descriptors: resources.descriptors,
+        memory_bytes: resources.memory_bytes,
+    }
 }
 
 /// How the streams of one listener's connections become messages.
@@ -325,7 +335,7 @@ impl IngestBuilder {
             has_exact_times: sink.needs_exact_times(),
             pool: Pool::new(READ_BYTES, kept_buffers(config)),
             ledger: ByteLedger::new(self.server.listener_count()),
-            sink: SinkState::default(),
+            sink: SinkState::new(&sink.name()),
         }
     }
 
@@ -354,9 +364,15 @@ impl IngestBuilder {
             true => self.tear_warnings(),
             false => Vec::new(),
         };
+        let promise = format!(
+            "output {}: delivered means that {}",
+            sink.name(),
+            sink.delivered_means()
+        );
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
         let memory = self.memory();
-        let server = self.server.config(config).buffer_memory(memory).start(
+        let builder = self.server.config(config).buffer_memory(memory);
+        let server = builder.output_needs(needs_of(&sink)).start(
             handler::new(for_handlers),
             move |receiver| {
                 let Shared {
@@ -365,6 +381,7 @@ impl IngestBuilder {
                 sink::drive(receiver, &mut sink, pool, state)
             },
         )?;
+        server.logger().log(Level::Info, promise);
         for warning in warnings {
             server.logger().log(Level::Warn, warning);
         }
@@ -472,7 +489,7 @@ impl IngestBuilder {
         };
         BufferMemory {
             setting: "max_message",
-            kept_bytes: kept_bytes as u64,
+            kept_bytes: kept_bytes.saturating_add(Batches::HELD_BYTES) as u64,
             mappings: (Pool::MAX_MAPPED + if is_large { buffered / MAPPED_FROM } else { 0 }) as u64,
             // What is read, what it grows to, and a batch.
             mappings_per_connection: if is_large { 3 } else { 0 },

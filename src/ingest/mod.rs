@@ -29,6 +29,7 @@ mod ledger;
 mod listener;
 mod shared;
 
+pub use crate::server::Notifier;
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
 pub use framing::input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, Oversize};
@@ -38,4 +39,4 @@ pub use framing::violation::Violation;
 pub use listener::IngestListener;
 pub use messages::{Messages, ReadMessages, messages_bytes};
 pub use sink::batches::Batches;
-pub use sink::contract::{Sink, SinkError};
+pub use sink::contract::{Resources, Sink, SinkError};

@@ -35,6 +35,7 @@ impl Layer for Shared {
             listener.bytes = bytes;
         }
         report.sink = self.sink.counts();
+        report.outputs = vec![self.sink.stats()];
     }
 
     fn reopen(&self) {

@@ -17,7 +17,9 @@ use super::ends::receiver::{Received, Receiver};
 use super::ends::sender::{Envelope, Sender};
 use super::ends::weigh::{Weigh, heap_bytes};
 use super::error::{BoxError, ConfigError, StartError};
-use super::limits::{self, BufferMemory, Requirements, ResourceLimits, SettingNames, TlsMemory};
+use super::limits::{
+    self, BufferMemory, OutputNeeds, Requirements, ResourceLimits, SettingNames, TlsMemory,
+};
 use super::listener::{self, BoundListeners, Listener};
 use super::parts::Parts;
 use super::running::Server;
@@ -155,6 +157,12 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// hold.
     pub(crate) fn buffer_memory(mut self, memory: BufferMemory) -> Self {
         self.requirements.memory = memory;
+        self
+    }
+
+    /// Adds what outputs need of their own.
+    pub(crate) fn output_needs(mut self, needs: OutputNeeds) -> Self {
+        self.requirements.outputs = needs;
         self
     }
 

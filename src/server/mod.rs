@@ -53,16 +53,20 @@ pub use ledger::{
     Spans,
 };
 pub(crate) use ledger::{counted, sealed};
-pub(crate) use limits::BufferMemory;
+pub(crate) use limits::{BufferMemory, OutputNeeds};
 pub use limits::{Malloc, MallocSetting, ResourceLimits};
 pub use listener::Listener;
 pub use peer::{Address, Peer};
 pub use peers::{Peers, PeersParseError};
 pub use report::{
-    ConnectionInfo, ConsumerInfo, ListenerStats, NotAccepting, Report, SinkCounts, Stats,
+    ConnectionInfo, ConsumerInfo, ListenerStats, NotAccepting, OutputStats, Report, SinkCounts,
+    Stats,
 };
 
 pub use ends::connection::Connection;
+pub(crate) use ends::notifier::Notices;
+pub use ends::notifier::Notifier;
+pub(crate) use ends::receiver::Noticed;
 pub use ends::receiver::{Delivery, Received, Receiver};
 pub use ends::reply::Reply;
 pub use ends::sender::Sender;

@@ -203,8 +203,10 @@ pub struct Report {
     pub stats: Stats,
     /// The ledger of bytes at the end.
     pub bytes: Bytes,
-    /// What happened at the sink. Zeros for a server without a sink.
+    /// What happened at the sinks. Zeros for a server without a sink.
     pub sink: SinkCounts,
+    /// How each output stands. Empty for a server without a sink.
+    pub outputs: Vec<OutputStats>,
     /// The error that ended the server, if it was not shut down.
     pub error: Option<ServerError>,
     /// A deadline of the drain passed: a handler had not returned after three quarters of the time,
@@ -228,6 +230,23 @@ pub struct SinkCounts {
     pub unlinked_messages: u64,
 }
 
+/// How an output stands: its sink, and what that has before it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OutputStats {
+    /// What the sink is called in the log.
+    pub name: Arc<str>,
+    /// What happened at the sink.
+    pub counts: SinkCounts,
+    /// Messages that the sink was offered and has neither accepted nor refused. At the end of the
+    /// server they are counted as dropped; a sink that waits for answers may have sent them.
+    pub unanswered: u64,
+    /// What the sink's last failure said, however long ago.
+    pub last_error: Option<Arc<str>>,
+    /// For how long no try of a sink that failed has succeeded.
+    pub retrying_for: Option<Duration>,
+}
+
 impl Report {
     /// Whether both ledgers balance, in all and for each listener.
     pub fn is_balanced(&self) -> bool {
@@ -241,6 +260,7 @@ impl Report {
             stats,
             bytes: Bytes::default(),
             sink: SinkCounts::default(),
+            outputs: Vec::new(),
             error: None,
             timed_out: false,
             stuck: Vec::new(),

@@ -7,18 +7,18 @@ use drainline::ingest::sink::{Backoff, FdWriter, File, Null, Stdout};
 #[allow(unused_imports)]
 use drainline::ingest::{
     Batch, Batches, DEFAULT_MAX_MESSAGE, Framing, Ingest, IngestBuilder, MAX_MESSAGE_RANGE,
-    Messages, OutputFraming, Oversize, ReadMessages, Seen, Sink, SinkError, Violation,
-    message_overhead_bytes, messages_bytes,
+    Messages, Notifier, OutputFraming, Oversize, ReadMessages, Resources, Seen, Sink, SinkError,
+    Violation, message_overhead_bytes, messages_bytes,
 };
 #[allow(unused_imports)]
 use drainline::{
     Activity, BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo,
     ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
     FirstByteTimeout, IpNet, Keepalive, Level, LimitError, Listener, Logger, Malloc, MallocSetting,
-    NotAccepting, NotAcceptingReason, OnOverload, OverloadLevel, PauseAfter, Reason, Received,
-    Receiver, RejectReason, Reply, Report, RequestError, ResourceLimits, SendError, Sender, Server,
-    ServerError, SinkCounts, Spans, StartError, Stats, ThreadBody, TooHeavy, TrySendError, Weigh,
-    Weight, WhenFull, Writer, heap_bytes, ranges,
+    NotAccepting, NotAcceptingReason, OnOverload, OutputStats, OverloadLevel, PauseAfter, Reason,
+    Received, Receiver, RejectReason, Reply, Report, RequestError, ResourceLimits, SendError,
+    Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats, ThreadBody, TooHeavy,
+    TrySendError, Weigh, Weight, WhenFull, Writer, heap_bytes, ranges,
 };
 
 #[test]

@@ -10,6 +10,7 @@ mod fifo;
 #[cfg(feature = "cli")]
 mod full_disk;
 mod own;
+mod pipelined;
 #[cfg(feature = "cli")]
 mod rotation;
 #[cfg(feature = "cli")]

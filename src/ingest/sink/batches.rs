@@ -1,50 +1,316 @@
 //! What a sink is offered.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::drive::MAX_AT_ONCE;
 use super::state::SinkState;
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
-use crate::server::{Delivery, Receiver};
+use crate::server::ranges::TICK;
+use crate::server::{Delivery, Logger, Noticed, Notices, Notifier, Received, Receiver};
+
+/// How often the sink is asked to return, so that it can be looked after.
+const RETURN_EVERY: Duration = Duration::from_secs(1);
 
 /// The batches that a sink is offered; the sink says here what it accepted.
+///
+/// Each batch has a **number**, which it keeps: the first that this sink was ever offered is 0, and
+/// they count up. A batch whose messages are all answered, accepted or refused, leaves from the
+/// front by itself. One that is answered before those in front of it stays until these are: what is
+/// held counts as a part of the buffer.
 #[derive(Debug)]
 pub struct Batches<'a> {
-    pub(super) held: VecDeque<Delivery<Batch>>,
+    held: VecDeque<Delivery<Batch>>,
+    /// Batches that have left.
+    left: u64,
     pub(super) receiver: &'a mut Receiver<Batch>,
-    pub(super) pool: &'a Pool,
-    pub(super) state: &'a SinkState,
+    notices: Notices,
+    pool: &'a Pool,
+    state: &'a SinkState,
+    /// Messages that were accepted or refused so far.
+    answered: u64,
+    /// Messages of what is held that are neither.
+    unanswered: u64,
+    /// When the sink has to return next, so that it can be looked after.
+    return_at: Instant,
+    is_return_asked: bool,
+    was_closing: bool,
 }
 
-impl Batches<'_> {
-    /// The batches to be written, in order.
+impl<'a> Batches<'a> {
+    /// The most batches that [`more`](Batches::more) holds, whatever its window.
+    pub const MAX_WINDOW: usize = 4096;
+
+    /// What batches that are held take beside their part of the buffer, in bytes.
+    pub(in crate::ingest) const HELD_BYTES: usize =
+        Self::MAX_WINDOW * std::mem::size_of::<Delivery<Batch>>();
+
+    pub(super) fn new(
+        receiver: &'a mut Receiver<Batch>,
+        pool: &'a Pool,
+        state: &'a SinkState,
+    ) -> Self {
+        Batches {
+            held: VecDeque::with_capacity(MAX_AT_ONCE),
+            left: 0,
+            receiver,
+            notices: Notices::new(),
+            pool,
+            state,
+            answered: 0,
+            unanswered: 0,
+            return_at: Instant::now() + RETURN_EVERY,
+            is_return_asked: false,
+            was_closing: false,
+        }
+    }
+
+    // ---- what is held
+
+    /// The batches that are held, in order.
     pub fn batches(&self) -> impl Iterator<Item = &Batch> + '_ {
         self.held.iter().map(Delivery::get)
     }
 
-    /// The first batch; `None` when all are accepted.
+    /// The first batch; `None` when all are answered.
     pub fn first(&self) -> Option<&Batch> {
         self.held.front().map(Delivery::get)
     }
 
+    /// The number of the first batch; while none is held, of the next one that will be.
+    pub fn first_number(&self) -> u64 {
+        self.left
+    }
+
+    /// The batch of a number; `None` if it has left or is not held yet.
+    pub fn get(&self, number: u64) -> Option<&Batch> {
+        self.held.get(self.index(number)?).map(Delivery::get)
+    }
+
+    /// Messages of a batch that are not answered; 0 if it is not held.
+    pub fn remaining(&self, number: u64) -> u64 {
+        let held = self.index(number).and_then(|index| self.held.get(index));
+        held.map_or(0, Delivery::remaining)
+    }
+
+    fn index(&self, number: u64) -> Option<usize> {
+        number.checked_sub(self.left)?.try_into().ok()
+    }
+
+    // ---- what became of it
+
     /// The first batch is accepted, to its last byte.
     pub fn ack(&mut self) {
+        self.ack_first(u64::MAX);
+    }
+
+    /// The first `messages` of what remains of the first batch are accepted; all, if fewer remain.
+    pub fn ack_first(&mut self, messages: u64) {
+        self.ack_at(self.left, messages);
+    }
+
+    /// `messages` of what remains of a batch are accepted; all, if fewer remain. Answers to a batch
+    /// that has left count for nothing.
+    pub fn ack_at(&mut self, number: u64, messages: u64) {
+        self.answer(number, messages, Answer::Accepted);
+    }
+
+    /// The first `messages` of what remains of the first batch can never be accepted: they are
+    /// counted as dropped ([`Refused`](crate::DropReason::Refused)), and the server goes on. The
+    /// sink says why in the log.
+    pub fn refuse_first(&mut self, messages: u64) {
+        self.refuse_at(self.left, messages);
+    }
+
+    /// As [`refuse_first`](Batches::refuse_first), for a batch of a number.
+    pub fn refuse_at(&mut self, number: u64, messages: u64) {
+        self.answer(number, messages, Answer::Refused);
+    }
+
+    fn answer(&mut self, number: u64, messages: u64, answer: Answer) {
+        let Some(index) = self.index(number) else {
+            return;
+        };
+        let Some(delivery) = self.held.get_mut(index) else {
+            return;
+        };
+        let remaining = delivery.remaining();
+        let messages = messages.min(remaining);
+        self.answered += messages;
+        self.unanswered -= messages;
+        match answer {
+            // Its messages and its bytes are booked together, when it leaves.
+            Answer::Accepted if index == 0 && messages == remaining => self.leave(),
+            Answer::Accepted => delivery.ack_first(messages),
+            Answer::Refused => delivery.refuse_first(messages),
+        }
+        while self.first_is_answered() {
+            self.leave();
+        }
+        self.state.set_unanswered(self.unanswered);
+    }
+
+    fn first_is_answered(&self) -> bool {
+        let first = self.held.front();
+        first.is_some_and(|first| first.remaining() == 0)
+    }
+
+    /// The first batch leaves; what remains of it is accepted.
+    fn leave(&mut self) {
         if let Some(delivery) = self.held.pop_front() {
+            self.left += 1;
             self.pool.put(delivery.ack().into_buffer());
         }
     }
 
-    /// Messages of the first batch that are not accepted yet.
-    pub(super) fn remaining(&self) -> u64 {
-        self.held.front().map_or(0, Delivery::remaining)
+    // ---- waiting
+
+    /// Takes what else there is, while answers are out, until `window` batches are held
+    /// ([`MAX_WINDOW`](Batches::MAX_WINDOW) at most). If there is nothing, waits for a batch or a
+    /// [`Notifier`], at most `wait`; while `window` batches are held, for a notifier alone. The
+    /// watchdog does not take the sink for stuck meanwhile.
+    ///
+    /// `true`: look at both, at the batches that came and at the answers. The wait may have ended
+    /// early, also because the server begins to close ([`is_closing`](Batches::is_closing)) or a
+    /// sender waits for the buffer ([`is_room_wanted`](Batches::is_room_wanted)): a sink that
+    /// gathers messages before it sends them sends what it has. While nothing is answered, a sender
+    /// ends at most ten waits a second.
+    ///
+    /// `false`: return from [`write`](super::Sink::write) now, with whatever is out: the sink is to
+    /// be looked after ([`maintain`](super::Sink::maintain), about once a second;
+    /// [`reopen`](super::Sink::reopen)) and is called again at once; or the server's last deadline
+    /// has passed. To return without having accepted anything is no failure then.
+    ///
+    /// # A sink that does not wait for each answer
+    /// ```
+    /// use std::io::{self, Write};
+    /// use std::net::TcpStream;
+    /// use std::sync::mpsc::{Receiver, Sender, channel};
+    /// use std::thread;
+    /// use std::time::Duration;
+    /// use drainline::ingest::{Batches, Ingest, Notifier, Resources, Sink, SinkError};
+    ///
+    /// /// A place that answers each request after a while, by its number.
+    /// struct Store {
+    ///     requests: Sender<(u64, Vec<u8>, Notifier)>,
+    ///     answers: Receiver<u64>,
+    ///     /// The number of the first batch that was not sent.
+    ///     next: u64,
+    /// }
+    ///
+    /// impl Sink for Store {
+    ///     fn name(&self) -> String {
+    ///         "store".to_owned()
+    ///     }
+    ///
+    ///     fn delivered_means(&self) -> String {
+    ///         "the store answered".to_owned()
+    ///     }
+    ///
+    ///     fn resources(&self) -> Resources {
+    ///         Resources { threads: 1, ..Resources::default() }
+    ///     }
+    ///
+    ///     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+    ///         while batches.first().is_some() {
+    ///             while let Some(batch) = batches.get(self.next) {
+    ///                 let request = (self.next, batch.as_bytes().to_vec(), batches.notifier());
+    ///                 if self.requests.send(request).is_err() {
+    ///                     return Err(SinkError::Fatal(io::Error::other("the store is gone")));
+    ///                 }
+    ///                 self.next += 1;
+    ///             }
+    ///             while let Ok(number) = self.answers.try_recv() {
+    ///                 batches.ack_at(number, u64::MAX);
+    ///             }
+    ///             if batches.first().is_some() && !batches.more(1000, Duration::from_secs(1)) {
+    ///                 break;
+    ///             }
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (requests, asked) = channel::<(u64, Vec<u8>, Notifier)>();
+    /// let (answer, answers) = channel();
+    /// thread::spawn(move || {
+    ///     for (number, _, notifier) in asked {
+    ///         thread::sleep(Duration::from_millis(1));
+    ///         let _ = answer.send(number);
+    ///         notifier.notify();
+    ///     }
+    /// });
+    /// let server = Ingest::builder()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .start(Store { requests, answers, next: 0 })?;
+    ///
+    /// TcpStream::connect(server.local_addrs()[0])?.write_all(b"one\ntwo\nthree\n")?;
+    /// while server.stats().delivered < 3 {
+    ///     thread::sleep(Duration::from_millis(1));
+    /// }
+    /// let report = server.shutdown(Duration::from_secs(5));
+    /// assert!(report.is_balanced());
+    /// # Ok::<(), drainline::BoxError>(())
+    /// ```
+    pub fn more(&mut self, window: usize, wait: Duration) -> bool {
+        let window = window.min(Self::MAX_WINDOW);
+        let until = Instant::now().checked_add(wait);
+        let (mut has_come, mut is_closed) = self.take_up_to(window);
+        loop {
+            let now = Instant::now();
+            if self.is_return_due(now) {
+                self.is_return_asked = true;
+                return false;
+            }
+            let left = until.map_or(TICK, |until| until.saturating_duration_since(now));
+            // The wait is cut in pieces: a reopen is asked for without a wake-up.
+            let left = left.min(TICK).min(self.return_at - now);
+            if has_come || self.has_begun_to_close() || left.is_zero() {
+                self.notices.take();
+                return true;
+            }
+            if is_closed || self.held.len() >= window {
+                has_come = self.receiver.wait_for_notice(left, &self.notices);
+                continue;
+            }
+            match self.receiver.recv_or_notice(left, &self.notices) {
+                Noticed::Received(Received::Message(delivery)) => {
+                    self.hold(delivery);
+                    (_, is_closed) = self.take_up_to(window);
+                    has_come = true;
+                }
+                Noticed::Received(Received::RoomWanted) | Noticed::Notice => has_come = true,
+                Noticed::Received(Received::Timeout) => {}
+                Noticed::Received(Received::Closed) => is_closed = true,
+            }
+        }
     }
 
-    /// The first `messages` of what remains of the first batch are accepted.
-    pub fn ack_first(&mut self, messages: u64) {
-        if let Some(delivery) = self.held.front_mut() {
-            delivery.ack_first(messages);
+    fn is_return_due(&self, now: Instant) -> bool {
+        now >= self.return_at || self.is_timed_out() || self.state.is_reopen_asked()
+    }
+
+    /// Whether the server has begun to close since the last look.
+    fn has_begun_to_close(&mut self) -> bool {
+        !self.was_closing && {
+            self.was_closing = self.is_closing();
+            self.was_closing
         }
+    }
+
+    /// What wakes [`more`](Batches::more) from another thread. The same for as long as the sink is
+    /// driven.
+    pub fn notifier(&self) -> Notifier {
+        self.notices.notifier()
+    }
+
+    /// Waits, for what takes its time: a back-off before a next try. No notifier and no sender ends
+    /// this wait. It ends early when the server begins to close, so that a last try is made in
+    /// time. The watchdog does not take the sink for stuck meanwhile. `false`: the server's last
+    /// deadline has passed, as [`is_timed_out`](Batches::is_timed_out) says from then on.
+    pub fn wait(&mut self, duration: Duration) -> bool {
+        self.receiver.wait(duration)
     }
 
     /// The server's last deadline has passed: the sink must return. What it did not accept is
@@ -53,10 +319,83 @@ impl Batches<'_> {
         self.receiver.is_timed_out()
     }
 
-    /// Waits; the watchdog does not take the sink for stuck meanwhile. The wait ends early when the
-    /// server begins to close, so that a last try is made in time. `false`: the server's last
-    /// deadline has passed, as [`is_timed_out`](Batches::is_timed_out) says from then on.
-    pub fn wait(&mut self, duration: Duration) -> bool {
-        self.receiver.wait(duration)
+    /// Whether the server takes no more messages: what is in the buffer still comes, and is not
+    /// worth waiting for company.
+    pub fn is_closing(&self) -> bool {
+        self.receiver.is_closing()
     }
+
+    /// Whether a sender waits for the buffer, of which what is held here is a part.
+    pub fn is_room_wanted(&self) -> bool {
+        self.receiver.is_room_wanted()
+    }
+
+    /// The server's log, whose writer never blocks.
+    pub fn logger(&self) -> &Logger {
+        self.receiver.logger()
+    }
+
+    // ---- for the drive
+
+    pub(super) fn set_name(&self, name: &str) {
+        self.receiver.set_name(name);
+    }
+
+    pub(super) fn state(&self) -> &'a SinkState {
+        self.state
+    }
+
+    pub(super) fn pool(&self) -> &'a Pool {
+        self.pool
+    }
+
+    /// Messages that were accepted or refused so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Takes what is there. Says whether anything was, and whether the receiver is closed.
+    pub(super) fn take_up_to(&mut self, window: usize) -> (bool, bool) {
+        let before = self.held.len();
+        while self.held.len() < window {
+            match self.receiver.try_recv() {
+                Received::Message(delivery) => self.hold(delivery),
+                Received::Timeout | Received::RoomWanted => break,
+                Received::Closed => return (self.held.len() > before, true),
+            }
+        }
+        (self.held.len() > before, false)
+    }
+
+    pub(super) fn hold(&mut self, delivery: Delivery<Batch>) {
+        self.unanswered += delivery.remaining();
+        self.state.set_unanswered(self.unanswered);
+        self.held.push_back(delivery);
+    }
+
+    pub(super) fn is_return_asked(&self) -> bool {
+        self.is_return_asked
+    }
+
+    /// Whether the sink was asked to return since the last call.
+    pub(super) fn take_return_asked(&mut self) -> bool {
+        std::mem::take(&mut self.is_return_asked)
+    }
+
+    /// Whether the sink is to be looked after: once a second.
+    pub(super) fn take_return_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = now >= self.return_at;
+        if is_due {
+            self.return_at = now + RETURN_EVERY;
+        }
+        is_due
+    }
+}
+
+/// What became of messages.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Accepted,
+    Refused,
 }

@@ -8,10 +8,11 @@ use super::batches::Batches;
 /// A destination of messages. One thread drives it, so it needs no lock, and it may block.
 ///
 /// **Accepting** a message means that whatever the sink promises has happened to its last byte: its
-/// docs say what that is. Say so at once, with [`Batches::ack`] or, inside a batch,
-/// [`Batches::ack_first`]: then the message counts as delivered and its part of the buffer is free.
-/// There is no flush at the end, so a sink must not accept a message that it only keeps in memory:
-/// a sink that gathers messages accepts them when they are written.
+/// docs and [`delivered_means`](Sink::delivered_means) say what that is. Say so at once, with
+/// [`Batches::ack`] or, inside a batch, [`Batches::ack_first`]: then the message counts as delivered
+/// and its part of the buffer is free. There is no flush at the end, so a sink must not accept a
+/// message that it only keeps in memory: a sink that gathers messages accepts them when they are
+/// written. What can never be accepted is refused ([`Batches::refuse_first`]).
 ///
 /// **A batch that was taken in part** stays the first, and is offered again whole, after an error
 /// or in the middle of a message: the sink has to remember how much of that batch it took.
@@ -20,6 +21,19 @@ use super::batches::Batches;
 /// at most a tenth of a second or so between which the sink looks at [`Batches::is_timed_out`].
 /// Then the server can always end. The watchdog names a sink that does not return, and at the end
 /// the server abandons the sink's thread.
+///
+/// **Answers that come later.** A sink whose destination answers goes on sending meanwhile: it
+/// takes what else there is with [`Batches::more`], which also waits for the answers, and says what
+/// they brought as they come: in order with [`ack_first`](Batches::ack_first), in any order with
+/// [`ack_at`](Batches::ack_at), by the numbers of batches. Nothing is taken back when it returns
+/// from [`write`](Sink::write), be it with an error: what is not answered is offered again as it
+/// stands, under the same numbers, in front of what is new. So it has to remember
+/// - up to which number it has sent: what it sent over a connection that is lost is sent again from
+///   [`first_number`](Batches::first_number) on, and may then arrive twice;
+/// - which messages of a batch are answered, where it answers a batch in part: in order it is the
+///   first ones, all but [`remaining`](Batches::remaining);
+/// - not to count an answer twice, or one of a connection that it has given up: after that the
+///   batch of that number was sent again.
 ///
 /// **The end.** The sink is dropped on the thread that drove it, as soon as nothing more comes:
 /// when the drain is over, or when the sink failed for good, or panicked. Whatever the sink's drop
@@ -100,8 +114,22 @@ pub trait Sink: Send + 'static {
     /// What the sink is called in the log.
     fn name(&self) -> String;
 
-    /// Takes batches from the front of `batches`, in order: all of them, or until an error. To take
-    /// nothing and return `Ok` counts as a failure that may pass.
+    /// What "delivered" means there, in a few words that complete "delivered means that": at start,
+    /// the log says so. Default: `the sink accepted the message`.
+    fn delivered_means(&self) -> String {
+        "the sink accepted the message".to_owned()
+    }
+
+    /// What the sink takes of the system beside what is open when the server starts: threads of its
+    /// own, descriptors that it opens later, memory of its own. Asked once, and counted in the
+    /// [`ResourceLimits`](crate::ResourceLimits). Default: nothing.
+    fn resources(&self) -> Resources {
+        Resources::default()
+    }
+
+    /// Takes batches from the front of `batches`, in order: all of them, or until an error, or until
+    /// [`Batches::more`] says `false`. Otherwise, to answer nothing and return `Ok` counts as a
+    /// failure that may pass.
     ///
     /// The call may block, but a sink that waits must return when [`Batches::is_timed_out`] says
     /// so. A batch that was taken in part stays at the front; the sink goes on at that byte at the
@@ -162,6 +190,58 @@ pub trait Sink: Send + 'static {
         let _ = batches;
         false
     }
+}
+
+/// Every method, so that none gets its default.
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn delivered_means(&self) -> String {
+        (**self).delivered_means()
+    }
+
+    fn resources(&self) -> Resources {
+        (**self).resources()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        (**self).write(batches)
+    }
+
+    fn uses_output_framing(&self) -> bool {
+        (**self).uses_output_framing()
+    }
+
+    fn needs_exact_times(&self) -> bool {
+        (**self).needs_exact_times()
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        (**self).reopen()
+    }
+
+    fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        (**self).maintain(batches)
+    }
+
+    fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
+        (**self).is_inside_message(batches)
+    }
+}
+
+/// What a sink takes of the system beside the server's own: see [`Sink::resources`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Threads that the sink starts, at most at once. The memory that a thread takes by itself
+    /// (16 KiB) is added.
+    pub threads: u64,
+    /// Descriptors that the sink opens, at most at once, while the server runs.
+    pub descriptors: u64,
+    /// Memory that the sink holds, at most at once, in bytes: what it renders, compresses or
+    /// queues. The batches that it is offered are counted already.
+    pub memory_bytes: u64,
 }
 
 /// Why a sink took no more.

@@ -1,6 +1,5 @@
 //! The consumer: takes what is there, offers it to the sink, tries again what failed.
 
-use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -13,12 +12,11 @@ use super::state::SinkState;
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
 use crate::server::ranges::TICK;
-use crate::server::{BoxError, Delivery, Received, Receiver};
+use crate::server::{BoxError, Received, Receiver};
 
-/// How often the sink looks after what it writes to.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
-/// Batches offered at once: as many as go into one gathered write.
-const MAX_HELD: usize = 64;
+/// Batches offered at once to a sink that does not ask for more: as many as go into one gathered
+/// write.
+pub(super) const MAX_AT_ONCE: usize = 64;
 /// Turns between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
 
@@ -29,19 +27,13 @@ pub(in crate::ingest) fn drive(
     pool: &Pool,
     state: &SinkState,
 ) -> Result<(), BoxError> {
-    receiver.set_name(&sink.name());
     let mut drive = Drive {
+        batches: Batches::new(receiver, pool, state),
         sink,
-        batches: Batches {
-            held: VecDeque::with_capacity(MAX_HELD),
-            receiver,
-            pool,
-            state,
-        },
         backoff: Backoff::new(),
-        next_maintenance: Instant::now() + MAINTAIN_EVERY,
         turns: 0,
     };
+    drive.batches.set_name(&drive.sink.name());
     let outcome = drive.run();
     if outcome.is_ok() {
         // The sink tells what the last second has brought. No message is left that a failure could
@@ -55,7 +47,6 @@ struct Drive<'a> {
     sink: &'a mut dyn Sink,
     batches: Batches<'a>,
     backoff: Backoff,
-    next_maintenance: Instant,
     /// Since the last look at the pool.
     turns: u32,
 }
@@ -68,7 +59,7 @@ impl Drive<'_> {
             self.reopen_if_asked();
             self.maintain_if_due()?;
             self.offer_all()?;
-            let is_timed_out = !self.batches.held.is_empty();
+            let is_timed_out = self.batches.first().is_some();
             if is_timed_out {
                 self.log_half_message();
             }
@@ -81,48 +72,53 @@ impl Drive<'_> {
     /// Waits for a batch, for a tick at most, and takes what else is there. Says whether the
     /// receiver is closed.
     fn take_all(&mut self) -> bool {
-        let Batches { held, receiver, .. } = &mut self.batches;
-        let mut received = receiver.recv(TICK);
-        loop {
-            match received {
-                Received::Message(delivery) => held.push_back(delivery),
-                Received::Timeout | Received::RoomWanted => return false,
-                Received::Closed => return true,
-            }
-            if held.len() == MAX_HELD {
-                return false;
-            }
-            received = receiver.try_recv();
+        match self.batches.receiver.recv(TICK) {
+            Received::Message(delivery) => self.batches.hold(delivery),
+            Received::Timeout | Received::RoomWanted => return false,
+            Received::Closed => return true,
         }
+        let (_, is_closed) = self.batches.take_up_to(MAX_AT_ONCE);
+        is_closed
     }
 
     /// Frees unused buffers when nothing flows, and now and then while something does.
     fn trim_pool_if_due(&mut self) {
         self.turns += 1;
-        if self.batches.held.is_empty() || self.turns == TURNS_PER_TRIM {
-            self.batches.pool.trim();
-            self.turns = 0;
+        if self.batches.first().is_none() || self.turns == TURNS_PER_TRIM {
+            self.trim_pool();
         }
     }
 
-    /// Offers the batches until the sink has accepted all, or the last deadline passes.
+    fn trim_pool(&mut self) {
+        self.batches.pool().trim();
+        self.turns = 0;
+    }
+
+    /// Offers the batches until the sink has accepted all, or the last deadline passes. A sink that
+    /// goes on taking more comes out now and then to be looked after.
     fn offer_all(&mut self) -> Result<(), BoxError> {
-        while !self.batches.held.is_empty() && !self.batches.is_timed_out() {
+        while self.batches.first().is_some() && !self.batches.is_timed_out() {
             self.offer()?;
+            if self.batches.take_return_asked() {
+                self.trim_pool();
+                self.reopen_if_asked();
+                self.maintain_if_due()?;
+            }
         }
         Ok(())
     }
 
     /// Offers the batches once, and waits if that failed.
     fn offer(&mut self) -> Result<(), BoxError> {
-        let before = self.messages();
+        let before = self.batches.answered();
         let outcome = self.sink.write(&mut self.batches);
-        let took_some = self.messages() < before;
+        let took_some = self.batches.answered() > before;
         let error = match outcome {
-            Ok(()) if took_some || self.batches.is_timed_out() => {
-                if took_some {
-                    self.log_recovery();
-                }
+            Ok(()) if took_some => {
+                self.log_recovery();
+                return Ok(());
+            }
+            Ok(()) if self.batches.is_return_asked() || self.batches.is_timed_out() => {
                 return Ok(());
             }
             // To offer the same batches again at once would only burn the processor.
@@ -135,7 +131,8 @@ impl Drive<'_> {
         } else {
             self.backoff.next_wait()
         };
-        self.count_failure(&format!("{error}; trying again in {wait:.1?}"));
+        self.batches.state().retries();
+        self.count_failure(&error, &format!("; trying again in {wait:.1?}"));
         self.wait_to_retry(wait)
     }
 
@@ -143,13 +140,13 @@ impl Drive<'_> {
     /// closing, its last deadline.
     fn wait_to_retry(&mut self, wait: Duration) -> Result<(), BoxError> {
         let until = Instant::now() + wait;
-        let was_closing = self.batches.receiver.is_closing();
+        let was_closing = self.batches.is_closing();
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let is_over = left.is_zero() || !self.batches.wait(left.min(TICK));
             let is_reopened = self.reopen_if_asked();
             self.maintain_if_due()?;
-            let is_closing = self.batches.receiver.is_closing();
+            let is_closing = self.batches.is_closing();
             if is_over || is_reopened || is_closing != was_closing {
                 return Ok(());
             }
@@ -158,11 +155,11 @@ impl Drive<'_> {
 
     /// A failed reopen keeps what the sink had, and is counted. Says whether the sink was reopened.
     fn reopen_if_asked(&mut self) -> bool {
-        if !self.batches.state.take_reopen() {
+        if !self.batches.state().take_reopen() {
             return false;
         }
         let name = self.sink.name();
-        let logger = self.batches.receiver.logger();
+        let logger = self.batches.logger();
         match self.sink.reopen() {
             Ok(true) => {
                 logger.log_limited("reopened", Level::Info, || {
@@ -172,7 +169,7 @@ impl Drive<'_> {
             }
             Ok(false) => false,
             Err(error) => {
-                self.batches.state.count_failed_reopen();
+                self.batches.state().count_failed_reopen();
                 logger.log_limited("not reopened", Level::Error, || {
                     format!("the sink {name} goes on as it was: reopening failed: {error}")
                 });
@@ -182,26 +179,24 @@ impl Drive<'_> {
     }
 
     fn maintain_if_due(&mut self) -> Result<(), BoxError> {
-        let now = Instant::now();
-        if now < self.next_maintenance {
+        if !self.batches.take_return_due() {
             return Ok(());
         }
-        self.next_maintenance = now + MAINTAIN_EVERY;
         match self.sink.maintain(&mut self.batches) {
             Ok(()) => Ok(()),
             Err(SinkError::Retry(error)) => {
-                self.count_failure(&error.to_string());
+                self.count_failure(&error, "");
                 Ok(())
             }
             Err(SinkError::Fatal(error)) => Err(self.failed_for_good(&error)),
         }
     }
 
-    fn count_failure(&self, what: &str) {
-        self.batches.state.count_failure();
+    fn count_failure(&self, error: &io::Error, then: &str) {
+        self.batches.state().count_failure(error);
         let name = self.sink.name();
-        let text = || format!("the sink {name} failed: {what}");
-        let logger = self.batches.receiver.logger();
+        let text = || format!("the sink {name} failed: {error}{then}");
+        let logger = self.batches.logger();
         logger.log_limited("sink failed", Level::Warn, text);
     }
 
@@ -210,13 +205,15 @@ impl Drive<'_> {
             return;
         }
         self.backoff.reset();
+        self.batches.state().recovers();
         let name = self.sink.name();
         let text = || format!("the sink {name} takes messages again");
-        let logger = self.batches.receiver.logger();
+        let logger = self.batches.logger();
         logger.log_limited("sink recovered", Level::Info, text);
     }
 
     fn failed_for_good(&self, error: &io::Error) -> BoxError {
+        self.batches.state().set_error(error);
         format!("the sink {} failed for good: {error}", self.sink.name()).into()
     }
 
@@ -227,11 +224,7 @@ impl Drive<'_> {
             let text = format!(
                 "the sink {name} ends with an incomplete message: the drain had no more time"
             );
-            self.batches.receiver.logger().log(Level::Warn, text);
+            self.batches.logger().log(Level::Warn, text);
         }
-    }
-
-    fn messages(&self) -> u64 {
-        self.batches.held.iter().map(Delivery::remaining).sum()
     }
 }

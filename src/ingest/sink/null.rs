@@ -13,6 +13,10 @@ impl Sink for Null {
         "null".to_owned()
     }
 
+    fn delivered_means(&self) -> String {
+        "the message was read and counted".to_owned()
+    }
+
     fn uses_output_framing(&self) -> bool {
         false
     }

@@ -1,21 +1,53 @@
-//! What other threads read of a sink (its counts) and ask of it (a reopen).
+//! What other threads read of a sink (its counts, how it stands) and ask of it (a reopen).
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
-use crate::server::SinkCounts;
+use parking_lot::Mutex;
 
-#[derive(Debug, Default)]
+use crate::server::{OutputStats, SinkCounts};
+
+#[derive(Debug)]
 pub(in crate::ingest) struct SinkState {
+    name: Arc<str>,
     is_reopen_asked: AtomicBool,
     failures: AtomicU64,
     failed_reopens: AtomicU64,
     unlinked_messages: AtomicU64,
+    /// Messages that the sink was offered and has not answered.
+    unanswered: AtomicU64,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    last_error: Option<Arc<str>>,
+    /// Since when no try has succeeded.
+    retrying_since: Option<Instant>,
 }
 
 impl SinkState {
+    pub(in crate::ingest) fn new(name: &str) -> Self {
+        SinkState {
+            name: name.into(),
+            is_reopen_asked: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+            failed_reopens: AtomicU64::new(0),
+            unlinked_messages: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+            trouble: Mutex::default(),
+        }
+    }
+
     /// Asks for a reopen, which the sink's thread will see within a tick.
     pub(in crate::ingest) fn ask_to_reopen(&self) {
         self.is_reopen_asked.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_reopen_asked(&self) -> bool {
+        self.is_reopen_asked.load(Ordering::Acquire)
     }
 
     /// Whether a reopen was asked for since the last call.
@@ -23,8 +55,24 @@ impl SinkState {
         self.is_reopen_asked.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn count_failure(&self) {
+    pub(super) fn count_failure(&self, error: &io::Error) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        self.set_error(error);
+    }
+
+    pub(super) fn set_error(&self, error: &io::Error) {
+        self.trouble.lock().last_error = Some(error.to_string().into());
+    }
+
+    /// A try failed, and will be made again.
+    pub(super) fn retries(&self) {
+        let mut trouble = self.trouble.lock();
+        trouble.retrying_since.get_or_insert_with(Instant::now);
+    }
+
+    /// A try succeeded.
+    pub(super) fn recovers(&self) {
+        self.trouble.lock().retrying_since = None;
     }
 
     pub(super) fn count_failed_reopen(&self) {
@@ -38,11 +86,26 @@ impl SinkState {
             + messages
     }
 
+    pub(super) fn set_unanswered(&self, messages: u64) {
+        self.unanswered.store(messages, Ordering::Relaxed);
+    }
+
     pub(in crate::ingest) fn counts(&self) -> SinkCounts {
         SinkCounts {
             failures: self.failures.load(Ordering::Relaxed),
             failed_reopens: self.failed_reopens.load(Ordering::Relaxed),
             unlinked_messages: self.unlinked_messages.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(in crate::ingest) fn stats(&self) -> OutputStats {
+        let trouble = self.trouble.lock();
+        OutputStats {
+            name: Arc::clone(&self.name),
+            counts: self.counts(),
+            unanswered: self.unanswered.load(Ordering::Relaxed),
+            last_error: trouble.last_error.clone(),
+            retrying_for: trouble.retrying_since.map(|since| since.elapsed()),
         }
     }
 }

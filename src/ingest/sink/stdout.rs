@@ -57,6 +57,10 @@ impl Sink for Stdout {
         "stdout".to_owned()
     }
 
+    fn delivered_means(&self) -> String {
+        "write(2) took the message's last byte: a pipe's reader may not have read it".to_owned()
+    }
+
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.output.write(batches)
     }
@@ -66,7 +70,7 @@ impl Sink for Stdout {
         match self.output.reader() {
             // While the server closes no message may come any more, and then none is lost. A write
             // that fails says so itself.
-            _ if batches.receiver.is_closing() => Ok(()),
+            _ if batches.is_closing() => Ok(()),
             Reader::There => Ok(()),
             Reader::Away(error) | Reader::Gone(error) => Err(SinkError::Fatal(error)),
         }

@@ -48,8 +48,8 @@ impl Unlinked {
         if messages == 0 {
             return;
         }
-        let all = batches.state.count_unlinked(messages);
-        batches.receiver.logger().log_limited("unlinked", Level::Warn, || {
+        let all = batches.state().count_unlinked(messages);
+        batches.logger().log_limited("unlinked", Level::Warn, || {
             let (name, all) = (output.name(), counted(all, "message"));
             format!(
                 "the file of the sink {name} was deleted while it was written to: {all} went to it since"

@@ -3,6 +3,7 @@
 
 mod busy_read;
 pub(crate) mod connection;
+pub(crate) mod notifier;
 pub(crate) mod rate_limit;
 pub(crate) mod receiver;
 pub(crate) mod reply;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as channel;
 use crossbeam_channel::{TryRecvError, select};
 
+use super::notifier::Notices;
 use super::sender::Envelope;
 use crate::policy::{Linger, Weight};
 use crate::server::deadline::Deadline;
@@ -33,6 +34,14 @@ pub enum Received<T> {
     RoomWanted,
     /// No message will come any more: finish what you hold and return.
     Closed,
+}
+
+/// What a wait for a message or a notice brought.
+#[derive(Debug)]
+pub(crate) enum Noticed<T> {
+    Received(Received<T>),
+    /// Another thread has given notice ([`Notices`]).
+    Notice,
 }
 
 /// The receiving end of the buffer. There is one, and the consumer holds it.
@@ -110,10 +119,34 @@ impl<T> Receiver<T> {
     }
 
     fn recv_by(&mut self, until: Deadline) -> Received<T> {
+        match self.recv_waiting(until, &channel::never()) {
+            Noticed::Received(received) => received,
+            // Unreachable: nobody can give that notice.
+            Noticed::Notice => Received::Timeout,
+        }
+    }
+
+    /// As [`recv`](Receiver::recv), but a notice ends the wait, too. Once the receiver is closed it
+    /// does not wait: whoever waits for answers goes on with
+    /// [`wait_for_notice`](Receiver::wait_for_notice).
+    pub(crate) fn recv_or_notice(&mut self, timeout: Duration, notices: &Notices) -> Noticed<T> {
+        self.recv_waiting(Deadline::after(timeout), notices.receiver())
+    }
+
+    fn recv_waiting(&mut self, until: Deadline, notices: &channel::Receiver<()>) -> Noticed<T> {
         self.state.waits();
-        let received = self.next(until);
+        let received = self.next(until, notices);
         self.state.works();
         received
+    }
+
+    /// Blocks until notice is given, at most `timeout`, and receives nothing meanwhile. Says whether
+    /// it was given.
+    pub(crate) fn wait_for_notice(&mut self, timeout: Duration, notices: &Notices) -> bool {
+        self.state.waits();
+        let is_given = notices.receiver().recv_timeout(timeout).is_ok();
+        self.state.works();
+        is_given
     }
 
     /// Receives several messages at once, for a consumer that works in batches, such as
@@ -185,6 +218,11 @@ impl<T> Receiver<T> {
         self.quota.is_closed()
     }
 
+    /// Whether a send waits for capacity while you hold deliveries that take some.
+    pub(crate) fn is_room_wanted(&self) -> bool {
+        self.quota.waits_for_consumer()
+    }
+
     /// Whether the server's last deadline has passed. A consumer that waits by itself, such as in
     /// poll(2) on its output, should check this regularly and return.
     pub fn is_timed_out(&self) -> bool {
@@ -201,9 +239,9 @@ impl<T> Receiver<T> {
         self.state.set_name(name);
     }
 
-    fn next(&mut self, until: Deadline) -> Received<T> {
+    fn next(&mut self, until: Deadline, notices: &channel::Receiver<()>) -> Noticed<T> {
         if let Some(received) = self.take() {
-            return received;
+            return Noticed::Received(received);
         }
         let started = self.started;
         let linger = self
@@ -214,28 +252,36 @@ impl<T> Receiver<T> {
             && !self.quota.waits_for_consumer()
         {
             // A small buffer fills up sooner: then a send that has to wait ends the sleep.
-            let _ = self.wakes.recv_timeout(sleep);
+            select! {
+                recv(self.wakes) -> _ => {}
+                recv(notices) -> _ => return Noticed::Notice,
+                default(sleep) => {}
+            }
             if let Some(received) = self.take() {
-                return received;
+                return Noticed::Received(received);
             }
         }
         loop {
             if self.quota.waits_for_consumer() && self.is_room_wanted_due() {
-                return Received::RoomWanted;
+                return Noticed::Received(Received::RoomWanted);
             }
             let Some(left) = until.remaining(SLICE) else {
-                return Received::Timeout;
+                return Noticed::Received(Received::Timeout);
             };
             select! {
-                recv(self.channel) -> envelope => match envelope {
-                    Ok(envelope) => return Received::Message(self.deliver(*envelope)),
-                    Err(_) => return Received::Closed,
+                recv(self.channel) -> envelope => {
+                    let received = match envelope {
+                        Ok(envelope) => Received::Message(self.deliver(*envelope)),
+                        Err(_) => Received::Closed,
+                    };
+                    return Noticed::Received(received);
                 },
                 recv(self.wakes) -> _ => {}
+                recv(notices) -> _ => return Noticed::Notice,
                 default(left) => {}
             }
             if let Some(received) = self.take() {
-                return received;
+                return Noticed::Received(received);
             }
         }
     }
@@ -357,18 +403,34 @@ impl<T> Delivery<T> {
     /// Acknowledges the first `messages` of what remains, or all if fewer remain. Their capacity in
     /// messages becomes free now, that in bytes with the whole item.
     pub fn ack_first(&mut self, messages: u64) {
-        let messages = messages.min(self.receipt.rest.messages);
-        if messages > 0 {
-            self.receipt.rest.messages -= messages;
-            let Receipt {
-                quota, listener, ..
-            } = &self.receipt;
-            quota.delivered_some(*listener, messages);
-        }
+        self.receipt.deliver_some(messages);
+    }
+
+    /// Counts the first `messages` of what remains, or all if fewer remain, as dropped
+    /// ([`Refused`](crate::DropReason::Refused)): they can never be delivered. Their capacity
+    /// becomes free as that of [`ack_first`](Delivery::ack_first).
+    pub fn refuse_first(&mut self, messages: u64) {
+        self.receipt.refuse_some(messages);
     }
 }
 
 impl Receipt {
+    fn deliver_some(&mut self, messages: u64) {
+        let messages = messages.min(self.rest.messages);
+        if messages > 0 {
+            self.rest.messages -= messages;
+            self.quota.delivered_some(self.listener, messages);
+        }
+    }
+
+    fn refuse_some(&mut self, messages: u64) {
+        let messages = messages.min(self.rest.messages);
+        if messages > 0 {
+            self.rest.messages -= messages;
+            self.quota.refused_some(self.listener, messages);
+        }
+    }
+
     fn deliver(&mut self) {
         self.is_settled = true;
         self.quota.delivered(self.listener, self.rest);

@@ -159,6 +159,8 @@ pub(super) struct Requirements {
     /// Descriptors that the process will still open beside the server's. Those that are open are in
     /// [`System`].
     pub(super) other_descriptors: u64,
+    /// What outputs need of their own.
+    pub(super) outputs: OutputNeeds,
     /// Handlers' threads are made by code that may give each a signal stack of its own.
     pub(super) has_spawner: bool,
     /// The most bytes of heap that a connection holds before its handler runs, and no longer then.
@@ -169,6 +171,14 @@ pub(super) struct Requirements {
     pub(super) tls: TlsMemory,
     /// What the program's users call its settings.
     pub(super) names: SettingNames,
+}
+
+/// What outputs will still take beside what a server takes without.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OutputNeeds {
+    pub(crate) threads: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) memory_bytes: u64,
 }
 
 /// The memory that TLS takes beside what a connection takes without.
@@ -335,6 +345,8 @@ fn limits(
             config.buffer_bytes as u64,
             slots,
             requirements.memory.kept_bytes,
+            requirements.outputs.memory_bytes,
+            TOUCHED_PER_THREAD.saturating_mul(requirements.outputs.threads),
             MEMORY_OF_PROCESS,
         ]),
         arena_memory_bytes: beside_the_first(arenas).saturating_mul(config.buffer_bytes as u64),
@@ -353,6 +365,7 @@ pub(super) fn new_threads(requirements: &Requirements) -> u64 {
         requirements.listeners as u64,
         OWN_THREADS,
         requirements.other_threads,
+        requirements.outputs.threads,
     ])
 }
 
@@ -370,6 +383,7 @@ pub(super) fn descriptors_without(requirements: &Requirements, system: &System) 
         system.open_descriptors,
         of_listeners,
         requirements.other_descriptors,
+        requirements.outputs.descriptors,
     ])
 }
 

@@ -9,6 +9,11 @@ const NEEDS: Requirements = Requirements {
     listeners: 1,
     other_threads: 1,
     other_descriptors: 2,
+    outputs: OutputNeeds {
+        threads: 0,
+        descriptors: 0,
+        memory_bytes: 0,
+    },
     has_spawner: false,
     opening_bytes: 0,
     memory: BufferMemory {

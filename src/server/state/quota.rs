@@ -340,10 +340,23 @@ impl Quota {
 
     /// The consumer acknowledged some messages of an item.
     pub(crate) fn delivered_some(&self, listener: usize, messages: u64) {
+        self.settle_some(listener, messages, |row| row.delivered += messages);
+    }
+
+    /// The consumer refused some messages of an item, which can never be delivered.
+    pub(crate) fn refused_some(&self, listener: usize, messages: u64) {
+        self.settle_some(listener, messages, |row| {
+            row.dropped.add(DropReason::Refused, messages);
+        });
+    }
+
+    /// Returns the capacity in messages of a part of an item; that in bytes comes back with its
+    /// rest.
+    fn settle_some(&self, listener: usize, messages: u64, book: impl FnOnce(&mut MessageCounts)) {
         let wake = {
             let mut inner = self.inner.lock();
             let row = &mut inner.rows[listener];
-            row.delivered += messages;
+            book(row);
             row.in_flight = row.in_flight.wrapping_sub(messages);
             let woken = inner.semaphore.give_back(Weight { messages, bytes: 0 });
             Inner::granted(woken)

@@ -308,9 +308,10 @@ impl Watchdog {
     }
 }
 
-/// Messages that the consumer has acknowledged or dropped.
+/// Messages that the consumer has acknowledged, refused or dropped.
 fn finished(counts: &Counts) -> u64 {
-    counts.delivered + counts.dropped.get(DropReason::SinkFailed)
+    let dropped = |reason| counts.dropped.get(reason);
+    counts.delivered + dropped(DropReason::SinkFailed) + dropped(DropReason::Refused)
 }
 
 /// Ends a connection that missed a deadline. Its handler's thread logs that, with what the handler

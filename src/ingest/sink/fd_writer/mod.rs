@@ -265,7 +265,7 @@ impl FdWriter {
             Since::Overwritten => "was written to by somebody else",
         };
         let name = &self.name;
-        batches.receiver.logger().log_limited("message begun anew", Level::Warn, || {
+        batches.logger().log_limited("message begun anew", Level::Warn, || {
             format!(
                 "the sink {name} {what} in the middle of a message, which is written anew, from its beginning"
             )
@@ -304,7 +304,7 @@ impl FdWriter {
             let text = format!(
                 "the sink {name} ended with an incomplete message; terminated it before appending"
             );
-            batches.receiver.logger().log(Level::Warn, text);
+            batches.logger().log(Level::Warn, text);
         }
         self.is_fresh = false;
         Ok(())
@@ -381,7 +381,7 @@ impl FdWriter {
             }
             written -= end - from;
             self.offset = 0;
-            self.accepted += batches.remaining();
+            self.accepted += batches.remaining(batches.first_number());
             batches.ack();
             if written == 0 {
                 return;

@@ -239,10 +239,14 @@ impl Sink for File {
         self.output.name().to_owned()
     }
 
+    fn delivered_means(&self) -> String {
+        "write(2) took the message's last byte: it survives a crash of the process, not one of the machine"
+            .to_owned()
+    }
+
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         if self.is_dead || self.is_released {
-            self.revive(batches.receiver.logger())
-                .map_err(SinkError::Retry)?;
+            self.revive(batches.logger()).map_err(SinkError::Retry)?;
             self.is_dead = false;
         }
         let outcome = self.output.write(batches);
@@ -254,11 +258,11 @@ impl Sink for File {
 
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.unlinked.look(&self.output, batches);
-        let logger = batches.receiver.logger();
+        let logger = batches.logger();
         match self.output.reader() {
             Reader::There => self.is_reader_away = false,
             // While the server closes no further message may come.
-            Reader::Away(_) if batches.receiver.is_closing() => {}
+            Reader::Away(_) if batches.is_closing() => {}
             Reader::Away(_) => self.tell_reader_away(logger),
             Reader::Gone(error) => return Err(SinkError::Fatal(error)),
         }
