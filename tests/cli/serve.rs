@@ -93,11 +93,12 @@ fn a_usr1_is_answered_in_text_unless_json_is_asked_for() {
     let peer = client.local_addr().unwrap();
     let listed = format!("\n1 {peer} reading, for ");
     let connection = "1 message, 8 bytes, inside a frame\n";
+    let output = "\noutput stdout: 0 messages unanswered\n";
     let server = "\n1 connection; overload: normal; accepting; no sender waiting; 0 messages in flight; stdout is idle\n";
     wait_until("the connection and the server told", DEADLINE, || {
         child.signal(Signal::USR1);
         let told = child.stderr_text();
-        [&listed, connection, server]
+        [&listed, connection, output, server]
             .iter()
             .all(|part| told.contains(*part))
     });
@@ -235,4 +236,29 @@ fn the_json_report_has_every_figure_with_its_type() {
     assert!(exit.u64("discarded.oversize") >= 8, "{exit}");
     assert_eq!(exit.u64("connections.ended.eof"), 1);
     assert!(exit.u64("threads_peak") >= 6, "{exit}");
+    let output = json!({
+        "name": "stdout",
+        "sink_failures": 0,
+        "failed_reopens": 0,
+        "unlinked_messages": 0,
+        "unanswered": 0,
+        "last_error": null,
+        "retrying_seconds": null,
+    });
+    assert_eq!(exit.report["outputs"], json!([output]));
+}
+
+#[test]
+fn each_output_says_at_start_what_delivered_means_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = format!("file:{}", directory.path().join("log").display());
+    for (sink, means) in [
+        ("stdout", "write(2) took the message's last byte: a pipe's"),
+        ("null", "the message was read and counted"),
+        (&file, "write(2) took the message's last byte: it survives"),
+    ] {
+        let exit = Drainline::start(&["--sink", sink]).terminate();
+        let line = format!("] output {sink}: delivered means that {means}");
+        assert!(exit.stderr.contains(&line), "{line}: {exit}");
+    }
 }

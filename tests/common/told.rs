@@ -4,11 +4,14 @@ use std::net::TcpStream;
 
 use super::exit::Exit;
 
-/// The lines that were logged, without those at debug and around a drain.
+/// The lines that were logged, without those at debug, those around a drain, and what "delivered"
+/// means there.
 pub fn logged(exit: &Exit) -> Vec<&str> {
     let logged = exit.stderr.lines().filter(|line| line.starts_with('['));
     let logged = logged.filter(|line| !line.contains(" DEBUG "));
-    logged.filter(|line| !line.contains("] draining")).collect()
+    let usual = ["] draining", "] output "];
+    let is_usual = |line: &&str| usual.iter().any(|usual| line.contains(usual));
+    logged.filter(|line| !is_usual(line)).collect()
 }
 
 /// The line of the log with `part` in it, which is there once.

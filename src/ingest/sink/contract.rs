@@ -9,10 +9,10 @@ use super::batches::Batches;
 ///
 /// **Accepting** a message means that whatever the sink promises has happened to its last byte: its
 /// docs and [`delivered_means`](Sink::delivered_means) say what that is. Say so at once, with
-/// [`Batches::ack`] or, inside a batch, [`Batches::ack_first`]: then the message counts as delivered
-/// and its part of the buffer is free. There is no flush at the end, so a sink must not accept a
-/// message that it only keeps in memory: a sink that gathers messages accepts them when they are
-/// written. What can never be accepted is refused ([`Batches::refuse_first`]).
+/// [`Batches::ack`] or, inside a batch, [`Batches::ack_first`]: then the message counts as
+/// delivered and its part of the buffer is free. There is no flush at the end, so a sink must not
+/// accept a message that it only keeps in memory: a sink that gathers messages accepts them when
+/// they are written. What can never be accepted is refused ([`Batches::refuse_first`]).
 ///
 /// **A batch that was taken in part** stays the first, and is offered again whole, after an error
 /// or in the middle of a message: the sink has to remember how much of that batch it took.
@@ -127,9 +127,9 @@ pub trait Sink: Send + 'static {
         Resources::default()
     }
 
-    /// Takes batches from the front of `batches`, in order: all of them, or until an error, or until
-    /// [`Batches::more`] says `false`. Otherwise, to answer nothing and return `Ok` counts as a
-    /// failure that may pass.
+    /// Takes batches from the front of `batches`, in order: all of them, or until an error, or
+    /// until [`Batches::more`] says `false`. Otherwise, to answer nothing and return `Ok` counts as
+    /// a failure that may pass.
     ///
     /// The call may block, but a sink that waits must return when [`Batches::is_timed_out`] says
     /// so. A batch that was taken in part stays at the front; the sink goes on at that byte at the

@@ -140,8 +140,8 @@ impl<T> Receiver<T> {
         received
     }
 
-    /// Blocks until notice is given, at most `timeout`, and receives nothing meanwhile. Says whether
-    /// it was given.
+    /// Blocks until notice is given, at most `timeout`, and receives nothing meanwhile. Says
+    /// whether it was given.
     pub(crate) fn wait_for_notice(&mut self, timeout: Duration, notices: &Notices) -> bool {
         self.state.waits();
         let is_given = notices.receiver().recv_timeout(timeout).is_ok();
