@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use drainline::ranges;
+
 use super::units;
 
 /// What was typed and is not accepted.
@@ -560,6 +562,12 @@ impl<K: Kind> Kind for List<K> {
     type Value = Vec<K::Value>;
 
     fn read(&self, typed: &str) -> Result<Vec<K::Value>, NotAccepted> {
+        let (entries, most) = (typed.split(',').count(), *ranges::LIST_ENTRIES.end());
+        if entries > most {
+            let begin = typed.split(',').next().unwrap_or_default();
+            let why = format!("{entries} are given, and {most} are the most");
+            return Err(NotAccepted::because(why).of(&format!("{begin},...")));
+        }
         // A line break is no space between values: it would be lost from a path.
         let parts = typed.split(',').map(|part| part.trim_matches([' ', '\t']));
         parts

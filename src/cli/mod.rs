@@ -6,9 +6,10 @@
 //! `units`, `kinds`, `values` and `listen` read one value each, `files` checks the paths and
 //! `addresses` the addresses. `usage` makes any error one line, with the new names of what was
 //! `renamed`; `help` prints the rows. `execution` starts the program once more where `malloc` or
-//! `signal_stacks` has something to change that only a start can. Then `serve` starts the server,
-//! on sockets that `systemd` passed, where there are any; `signals` passes on what the system asks,
-//! `systemd` is told, `report` says how the server ended, `stderr` writes that.
+//! `signal_stacks` has something to change that only a start can; `start_memory` asks what all that
+//! took. Then `serve` starts the server, on sockets that `systemd` passed, where there are any;
+//! `signals` passes on what the system asks, `systemd` is told, `report` says how the server ended,
+//! `stderr` writes that.
 
 mod addresses;
 pub(crate) mod command;
@@ -28,6 +29,7 @@ pub(crate) mod serve;
 pub(crate) mod settings;
 mod signal_stacks;
 pub(crate) mod signals;
+mod start_memory;
 mod stderr;
 mod systemd;
 pub(crate) mod units;

@@ -27,7 +27,7 @@ use super::stderr::{Between, Lister, Stderr};
 use super::systemd::{self, Manager, Notifier, Passed};
 use super::usage::UsageError;
 use super::values::{self, SinkSpec};
-use super::{files, report};
+use super::{files, report, start_memory};
 
 /// Threads beside the server's: `signals` and `lister`.
 pub(crate) const THREADS: u64 = 2;
@@ -61,7 +61,9 @@ pub(crate) fn serve(
     if let Some(path) = &settings.port_file {
         files::check_replaced(path).map_err(|error| port_file_failed(settings, path, &error))?;
     }
+    let start_memory = start_memory::beyond_ordinary();
     let (builder, given) = settings.builder_on(&mut passed)?;
+    let builder = builder.reserve_memory(start_memory);
     let server = Arc::new(start(builder, settings, &stderr)?);
     let bound: Vec<Bound> = server.addresses().iter().cloned().zip(given).collect();
     let log = |text: String| server.logger().log(Level::Warn, text);
@@ -125,6 +127,7 @@ pub(crate) fn serve(
 /// cannot be opened. Two errors are only notes, because the check would disturb whoever is there:
 /// an address in use, which may be the running server's, and a FIFO without a reader.
 pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
+    let start_memory = start_memory::beyond_ordinary();
     raise_descriptor_limit();
     // Open as they are in a start, which counts them.
     let _stderr = Stderr::open();
@@ -173,7 +176,8 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     let not_open = not_open + passed.count() as u64 + manager;
     let builder = settings
         .builder()?
-        .reserve(threads(settings), descriptors(settings) + not_open);
+        .reserve(threads(settings), descriptors(settings) + not_open)
+        .reserve_memory(start_memory);
     let (limits, more_notes) = match &settings.sink {
         SinkSpec::Null => builder.check_without_output(),
         SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),

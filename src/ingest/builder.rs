@@ -237,6 +237,12 @@ impl IngestBuilder {
         self
     }
 
+    /// As [`Builder::reserve_memory`].
+    pub fn reserve_memory(mut self, bytes: u64) -> Self {
+        self.server = self.server.reserve_memory(bytes);
+        self
+    }
+
     /// As [`Builder::setting_names`].
     pub fn setting_names(mut self, name: fn(&str) -> String) -> Self {
         self.server = self.server.setting_names(name);

@@ -15,10 +15,11 @@ use super::config::{Config, OnOverload};
 use super::ends::connection::{Connection, MAX_HEAD_BYTES};
 use super::ends::receiver::{Received, Receiver};
 use super::ends::sender::{Envelope, Sender};
-use super::ends::weigh::{Weigh, heap_bytes};
+use super::ends::weigh::Weigh;
 use super::error::{BoxError, ConfigError, StartError};
 use super::limits::{
     self, BufferMemory, OutputNeeds, Requirements, ResourceLimits, SettingNames, TlsMemory,
+    heap_bytes,
 };
 use super::listener::{self, BoundListeners, Listener};
 use super::parts::Parts;
@@ -145,6 +146,13 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         self
     }
 
+    /// Adds bytes of memory that the process takes for itself to the limits, beside the 8 MiB that
+    /// they count for any process ([`ResourceLimits::memory_bytes`]). Default: none.
+    pub fn reserve_memory(mut self, bytes: u64) -> Self {
+        self.requirements.other_bytes = bytes;
+        self
+    }
+
     /// Sets what your users call a setting, given the name of its field: a program with flags
     /// returns the flag. The notes of [`check`](Builder::check), which [`start`](Builder::start)
     /// logs, use these names. Default: the field's name.
@@ -203,6 +211,11 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         }
     }
 
+    fn own_list_bytes(&self) -> u64 {
+        let listeners = self.listeners.iter();
+        listeners.map(|(listener, _)| listener.list_bytes()).sum()
+    }
+
     fn requirements_of(
         &self,
         config: &Config,
@@ -223,6 +236,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             other_descriptors: self.requirements.other_descriptors.saturating_add(guards),
             has_spawner: self.spawner.is_some(),
             opening_bytes: self.opening_bytes(config),
+            own_list_bytes: self.own_list_bytes(),
             memory,
             tls: self.tls_memory(),
             ..self.requirements

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -162,19 +163,21 @@ pub struct Config {
     /// IPv4, an IPv6 address by its /64. Clients above this number are accepted and closed. Peers
     /// of a Unix socket have no address and are not counted. Default: off.
     pub max_connections_per_ip: Option<usize>,
-    /// Networks that `max_connections_per_ip` does not count: balancers, NAT. Default: none.
-    pub per_ip_exempt: Vec<IpNet>,
+    /// Networks that `max_connections_per_ip` does not count: balancers, NAT. As with the two lists
+    /// below, each client is compared with one entry after the other, up to 65,536, and all
+    /// listeners have the list in common, whose memory is in the limits. Default: none.
+    pub per_ip_exempt: Arc<[IpNet]>,
     /// Who may connect: clients of these networks over TCP, and processes of these users over a
     /// Unix socket. Whoever else connects is accepted and closed. IPv4-mapped addresses and
     /// networks are IPv4. With `proxy_from`, the list is of the clients whom the balancer names.
     /// Default: everybody.
-    pub allow: Vec<Peers>,
+    pub allow: Arc<[Peers]>,
     /// Balancers that name their clients: with anybody here, each connection begins with a head of
     /// the PROXY protocol (version 1 or 2, at most 4 KiB), and a connection of somebody else, or
     /// without a valid head, is closed. Whom the server limits, lists and logs is the client then,
     /// and the balancer where it names none, as for its health checks. Default: nobody, so that
     /// connections begin with their bytes.
-    pub proxy_from: Vec<Peers>,
+    pub proxy_from: Arc<[Peers]>,
     /// The buffer's capacity in messages: 1 to 16,777,216. Default 100,000. Its slots are allocated
     /// at start, 16 bytes each.
     pub buffer_messages: usize,
@@ -284,9 +287,9 @@ macro_rules! setters {
 setters! {
     max_connections: Option<usize>, or usize;
     max_connections_per_ip: Option<usize>, or usize;
-    per_ip_exempt: Vec<IpNet>;
-    allow: Vec<Peers>;
-    proxy_from: Vec<Peers>;
+    per_ip_exempt: Arc<[IpNet]>, or Vec<IpNet>;
+    allow: Arc<[Peers]>, or Vec<Peers>;
+    proxy_from: Arc<[Peers]>, or Vec<Peers>;
     buffer_messages: usize;
     buffer_bytes: usize;
     send_timeout: Duration;
@@ -318,9 +321,9 @@ impl Default for Config {
         Config {
             max_connections: None,
             max_connections_per_ip: None,
-            per_ip_exempt: Vec::new(),
-            allow: Vec::new(),
-            proxy_from: Vec::new(),
+            per_ip_exempt: Arc::default(),
+            allow: Arc::default(),
+            proxy_from: Arc::default(),
             buffer_messages: 100_000,
             buffer_bytes: 64 << 20,
             send_timeout: Duration::from_secs(30),
@@ -387,6 +390,9 @@ impl Config {
             self.max_connections_per_ip,
             ranges::MAX_CONNECTIONS_PER_IP,
         )?;
+        check_length("per_ip_exempt", self.per_ip_exempt.len())?;
+        check_length("allow", self.allow.len())?;
+        check_length("proxy_from", self.proxy_from.len())?;
         within(
             "buffer_messages",
             self.buffer_messages,
@@ -458,7 +464,7 @@ impl Config {
 }
 
 /// Checks a setting against its range; a setting that is off passes.
-pub(super) fn within<T: PartialOrd + fmt::Debug>(
+fn within<T: PartialOrd + fmt::Debug>(
     setting: &'static str,
     value: impl Into<Option<T>>,
     range: RangeInclusive<T>,
@@ -469,6 +475,18 @@ pub(super) fn within<T: PartialOrd + fmt::Debug>(
             Err(ConfigError::out_of_range(setting, print(&value), expected))
         }
         _ => Ok(()),
+    }
+}
+
+/// Checks how many entries a list has.
+fn check_length(setting: &'static str, entries: usize) -> Result<(), ConfigError> {
+    match ranges::LIST_ENTRIES.contains(&entries) {
+        true => Ok(()),
+        false => Err(ConfigError::out_of_range(
+            setting,
+            format!("{entries} entries"),
+            format!("at most {}", ranges::LIST_ENTRIES.end()),
+        )),
     }
 }
 

@@ -133,8 +133,8 @@ impl Listener {
     }
 
     /// Names the listener, for [`Connection::listener`](crate::Connection::listener),
-    /// [`ConnectionInfo`](crate::ConnectionInfo) and the log. No other listener of the server may
-    /// have the name. Default: its address.
+    /// [`ConnectionInfo`](crate::ConnectionInfo) and the log: 1 to 255 bytes. No other listener of
+    /// the server may have the name. Default: its address.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -197,7 +197,7 @@ impl Listener {
     }
 
     /// As [`Config::allow`], for this listener. Nobody: everybody may connect, whatever the
-    /// server's list is.
+    /// server's list is. A list of a listener's own takes memory of its own.
     pub fn allow<P: Into<Peers>>(mut self, peers: impl IntoIterator<Item = P>) -> Self {
         self.settings.allow = Some(peers.into_iter().map(P::into).collect());
         self
@@ -272,8 +272,7 @@ impl Listener {
 
     /// Whether its connections begin with a head of the PROXY protocol.
     pub(super) fn expects_proxy(&self, common: &Config) -> bool {
-        let balancers = self.settings.proxy_from.as_ref();
-        !balancers.unwrap_or(&common.proxy_from).is_empty()
+        !self.settings.over(common).proxy_from.is_empty()
     }
 
     /// What the operator should know about its certificate.
@@ -291,6 +290,11 @@ impl Listener {
             connections: own.map_or(u64::MAX, |own| own as u64),
             loaded_bytes: tls.loaded_bytes(),
         })
+    }
+
+    /// What its own lists take of memory, in bytes.
+    pub(super) fn list_bytes(&self) -> u64 {
+        self.settings.list_bytes()
     }
 
     /// Whether it has the same TLS as another.
@@ -323,6 +327,13 @@ pub(super) fn check_all<'a>(
         let checked = listener.settings.check(common);
         let checked = checked.and_then(|()| listener.check_access());
         checked.map_err(|error| error.of_listener(&listener.label()))?;
+        if let Some(length) = listener.name.as_ref().map(String::len)
+            && !ranges::LISTENER_NAME.contains(&length)
+        {
+            let (least, most) = ranges::LISTENER_NAME.into_inner();
+            let (value, expected) = (format!("{length} bytes"), format!("{least} to {most}"));
+            return Err(ConfigError::out_of_range("name", value, expected));
+        }
         if let Some(name) = &listener.name
             && !names.insert(name)
         {

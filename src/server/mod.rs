@@ -54,7 +54,7 @@ pub use ledger::{
 };
 pub(crate) use ledger::{counted, sealed};
 pub(crate) use limits::{BufferMemory, OutputNeeds};
-pub use limits::{Malloc, MallocSetting, ResourceLimits};
+pub use limits::{Malloc, MallocSetting, ResourceLimits, heap_bytes};
 pub use listener::Listener;
 pub use peer::{Address, Peer};
 pub use peers::{Peers, PeersParseError};
@@ -70,7 +70,7 @@ pub(crate) use ends::receiver::Noticed;
 pub use ends::receiver::{Delivery, Received, Receiver};
 pub use ends::reply::Reply;
 pub use ends::sender::Sender;
-pub use ends::weigh::{Weigh, heap_bytes};
+pub use ends::weigh::Weigh;
 pub use ends::writer::Writer;
 pub(crate) use running::Layer;
 pub use running::Server;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -72,86 +73,52 @@ impl FromStr for Peers {
     }
 }
 
-/// A list of networks. IPv4-mapped addresses and networks are IPv4.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Networks(Vec<IpNet>);
-
-impl Networks {
-    pub(crate) fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Networks(networks.into_iter().map(canonical).collect())
-    }
-
-    pub(crate) fn contain(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
-    }
+/// Whether an address is in one of these networks. IPv4-mapped addresses and networks are IPv4.
+pub(crate) fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|it| canonical(*it).contains(&address))
 }
 
-/// A list of peers.
-#[derive(Clone, Debug)]
-struct PeerList {
-    networks: Networks,
-    uids: Vec<u32>,
-}
-
-impl PeerList {
-    /// `None` for an empty list, which is none.
-    fn new(list: &[Peers]) -> Option<Self> {
-        let networks = list.iter().filter_map(|peers| match peers {
-            Peers::Network(network) => Some(*network),
-            Peers::Uid(_) => None,
-        });
-        let uids = list.iter().filter_map(|peers| match peers {
-            Peers::Network(_) => None,
-            Peers::Uid(uid) => Some(*uid),
-        });
-        (!list.is_empty()).then(|| PeerList {
-            networks: Networks::new(networks),
-            uids: uids.collect(),
-        })
-    }
-
-    fn contains(&self, peer: Peer) -> bool {
-        match peer {
-            Peer::Tcp(address) => self.networks.contain(address.ip()),
-            Peer::Unix { uid, .. } => self.uids.contains(&uid),
+fn is_one_of(peer: Peer, list: &[Peers]) -> bool {
+    match peer {
+        Peer::Tcp(address) => {
+            let address = address.ip().to_canonical();
+            list.iter().any(|peers| match peers {
+                Peers::Network(network) => canonical(*network).contains(&address),
+                Peers::Uid(_) => false,
+            })
         }
+        Peer::Unix { uid, .. } => list.contains(&Peers::Uid(uid)),
     }
 }
 
-/// Who may connect to one listener, and who speaks for its clients.
+/// Who may connect to one listener, and who speaks for its clients. The lists are those of the
+/// settings: listeners without one of their own share the server's, however many there are.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerLists {
-    /// `None`: everybody.
-    allow: Option<PeerList>,
-    /// `None`: connections begin with their bytes.
-    proxy_from: Option<PeerList>,
+    /// Empty: everybody.
+    pub(crate) allow: Arc<[Peers]>,
+    /// Empty: connections begin with their bytes.
+    pub(crate) proxy_from: Arc<[Peers]>,
 }
 
 impl PeerLists {
-    pub(crate) fn new(allow: &[Peers], proxy_from: &[Peers]) -> Self {
-        PeerLists {
-            allow: PeerList::new(allow),
-            proxy_from: PeerList::new(proxy_from),
-        }
-    }
-
     /// Whether connections begin with a head of the PROXY protocol.
     pub(crate) fn expects_proxy(&self) -> bool {
-        self.proxy_from.is_some()
+        !self.proxy_from.is_empty()
     }
 
     /// The setting that keeps out who connects. Behind a balancer only the head tells whether its
     /// client is allowed.
     pub(crate) fn keeps_out(&self, peer: Peer) -> Option<&'static str> {
-        match &self.proxy_from {
-            Some(balancers) => (!balancers.contains(peer)).then_some("proxy_from"),
-            None => (!self.allows(peer)).then_some("allow"),
+        match self.expects_proxy() {
+            true => (!is_one_of(peer, &self.proxy_from)).then_some("proxy_from"),
+            false => (!self.allows(peer)).then_some("allow"),
         }
     }
 
     pub(crate) fn allows(&self, peer: Peer) -> bool {
-        self.allow.as_ref().is_none_or(|list| list.contains(peer))
+        self.allow.is_empty() || is_one_of(peer, &self.allow)
     }
 }
 
@@ -178,6 +145,13 @@ mod tests {
         list.iter().map(|peers| peers.parse().unwrap()).collect()
     }
 
+    fn lists(allow: &[&str], proxy_from: &[&str]) -> PeerLists {
+        PeerLists {
+            allow: peers(allow).into(),
+            proxy_from: peers(proxy_from).into(),
+        }
+    }
+
     fn tcp(ip: &str) -> Peer {
         Peer::Tcp((ip.parse::<IpAddr>().unwrap(), 1).into())
     }
@@ -195,14 +169,18 @@ mod tests {
     #[test]
     fn an_address_is_in_a_network_however_either_is_written() {
         for network in ["10.0.0.0/8", "::ffff:10.0.0.0/104"] {
-            let list = Networks::new([network.parse().unwrap()]);
-            for (address, is_in) in [
+            let list = [network.parse().unwrap()];
+            for (address, is_there) in [
                 ("10.1.2.3", true),
                 ("::ffff:10.1.2.3", true),
                 ("11.1.2.3", false),
                 ("::10.1.2.3", false),
             ] {
-                assert_eq!(list.contain(address.parse().unwrap()), is_in, "{address}");
+                assert_eq!(
+                    is_in(address.parse().unwrap(), &list),
+                    is_there,
+                    "{address}"
+                );
             }
         }
     }
@@ -210,30 +188,29 @@ mod tests {
     #[test]
     fn an_empty_list_allows_everybody_and_another_only_who_is_in_it() {
         let unix = Peer::Unix { pid: None, uid: 7 };
-        let everybody = PeerLists::new(&[], &[]);
+        let everybody = lists(&[], &[]);
         assert!(everybody.allows(tcp("192.0.2.1")) && everybody.allows(unix));
-        let lists = |allow: &[&str]| {
-            let lists = PeerLists::new(&peers(allow), &[]);
+        let allowed = |allow: &[&str]| {
+            let lists = lists(allow, &[]);
             (lists.allows(tcp("192.0.2.1")), lists.allows(unix))
         };
-        assert_eq!(lists(&["192.0.2.0/24"]), (true, false));
-        assert_eq!(lists(&["192.0.2.1"]), (true, false));
-        assert_eq!(lists(&["192.0.2.2", "uid:8"]), (false, false));
-        assert_eq!(lists(&["uid:7"]), (false, true));
-        assert_eq!(lists(&["::/0", "uid:7"]), (false, true));
+        assert_eq!(allowed(&["192.0.2.0/24"]), (true, false));
+        assert_eq!(allowed(&["192.0.2.1"]), (true, false));
+        assert_eq!(allowed(&["192.0.2.2", "uid:8"]), (false, false));
+        assert_eq!(allowed(&["uid:7"]), (false, true));
+        assert_eq!(allowed(&["::/0", "uid:7"]), (false, true));
     }
 
     #[test]
     fn behind_a_balancer_only_the_balancer_connects_and_only_its_client_is_on_the_list() {
-        let (allow, proxy_from) = (peers(&["192.0.2.0/24"]), peers(&["10.0.0.0/8", "uid:7"]));
-        let lists = PeerLists::new(&allow, &proxy_from);
-        assert_eq!(lists.keeps_out(tcp("10.0.0.1")), None);
-        assert_eq!(lists.keeps_out(tcp("192.0.2.1")), Some("proxy_from"));
+        let behind = lists(&["192.0.2.0/24"], &["10.0.0.0/8", "uid:7"]);
+        assert_eq!(behind.keeps_out(tcp("10.0.0.1")), None);
+        assert_eq!(behind.keeps_out(tcp("192.0.2.1")), Some("proxy_from"));
         let unix = |uid| Peer::Unix { pid: None, uid };
-        assert_eq!(lists.keeps_out(unix(7)), None);
-        assert_eq!(lists.keeps_out(unix(8)), Some("proxy_from"));
-        assert!(!lists.allows(tcp("10.0.0.1")));
-        let direct = PeerLists::new(&allow, &[]);
+        assert_eq!(behind.keeps_out(unix(7)), None);
+        assert_eq!(behind.keeps_out(unix(8)), Some("proxy_from"));
+        assert!(!behind.allows(tcp("10.0.0.1")));
+        let direct = lists(&["192.0.2.0/24"], &[]);
         assert_eq!(direct.keeps_out(tcp("10.0.0.1")), Some("allow"));
         assert_eq!(direct.keeps_out(tcp("192.0.2.1")), None);
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use drainline::ingest::sink::Null;
 use drainline::ingest::{Framing, IngestListener, Oversize, ReadMessages};
-use drainline::{Activity, DropReason, FirstByteTimeout, Listener};
+use drainline::{
+    Activity, Builder, Config, DropReason, FirstByteTimeout, IpNet, Listener, Peers, Server,
+};
 
 use super::builder;
 use super::common::client;
@@ -116,7 +118,8 @@ fn beside_an_ingest_a_listener_may_have_its_handler_whose_memory_and_bytes_are_i
 #[test]
 fn a_listeners_own_setting_that_does_not_hold_is_refused_by_its_name() {
     let on = || Listener::on(anywhere());
-    let wrong: [(Listener, &str); 7] = [
+    let long = || vec![Peers::Uid(0); 65_537];
+    let wrong: [(Listener, &str); 10] = [
         (
             on().named("syslog").max_connections(0),
             "invalid value '0' for max_connections of listener syslog: expected 1 to 1000000",
@@ -145,6 +148,18 @@ fn a_listeners_own_setting_that_does_not_hold_is_refused_by_its_name() {
             "invalid value '0ns' for first_byte_timeout of listener syslog: expected 100ms to 31536000s",
         ),
         (
+            on().named("syslog").allow(long()),
+            "invalid value '65537 entries' for allow of listener syslog: expected at most 65536",
+        ),
+        (
+            on().named("syslog").proxy_from(long()),
+            "invalid value '65537 entries' for proxy_from of listener syslog: expected at most 65536",
+        ),
+        (
+            on().named("n".repeat(256)),
+            "invalid value '256 bytes' for name: expected 1 to 255",
+        ),
+        (
             on().named("twice"),
             "invalid value 'twice' for name: expected a name that no other listener has",
         ),
@@ -154,6 +169,43 @@ fn a_listeners_own_setting_that_does_not_hold_is_refused_by_its_name() {
         let error = builder.listener(listener).check().unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
+}
+
+#[test]
+fn a_list_of_peers_is_checked_and_counted_once_for_all_listeners_and_again_where_it_is_ones_own() {
+    type Settings = fn(Config, usize) -> Config;
+    let networks: [(&str, Settings); 3] = [
+        ("allow", |config, n| config.allow(vec![Peers::Uid(0); n])),
+        ("proxy_from", |config, n| {
+            config.proxy_from(vec![Peers::Uid(0); n])
+        }),
+        ("per_ip_exempt", |config, n| {
+            config.per_ip_exempt(vec!["10.0.0.0/8".parse().unwrap(); n])
+        }),
+    ];
+    let memory = |builder: Builder<()>| builder.check().unwrap().0.memory_bytes;
+    let on = |count: usize, config: Config| {
+        let builder = Server::builder().config(config);
+        (0..count).fold(builder, |builder, _| builder.listen(anywhere()))
+    };
+    const MOST: usize = 65_536;
+    let takes = (MOST as u64 - 2) * size_of::<IpNet>() as u64;
+    for (name, with) in networks {
+        let list = |count, n| memory(on(count, with(small::config(), n)));
+        let of_one = list(1, MOST) - list(1, 1);
+        assert!((takes..2 * takes).contains(&of_one), "{name}: {of_one}");
+        assert_eq!(list(20, MOST) - list(20, 1), of_one, "{name}");
+        let error = on(1, with(small::config(), MOST + 1)).check().unwrap_err();
+        let expected = format!("invalid value '65537 entries' for {name}: expected at most 65536");
+        assert_eq!(error.to_string(), expected);
+    }
+    let own = |n| {
+        let own = || Listener::on(anywhere()).allow(vec![Peers::Uid(0); n]);
+        memory(on(0, small::config()).listener(own()).listener(own()))
+    };
+    assert!(own(MOST) - own(1) >= 2 * takes);
+    let reserving = |bytes| memory(on(1, small::config()).reserve_memory(bytes));
+    assert_eq!(reserving(12_345) - reserving(0), 12_345);
 }
 
 #[test]

@@ -135,6 +135,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "policy/mod.rs",
             "server/config.rs",
             "server/ends/weigh.rs",
+            "server/limits/malloc.rs",
             "server/peer.rs",
         ],
     ),

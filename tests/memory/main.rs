@@ -23,6 +23,7 @@ mod authority;
 mod cell;
 mod driver;
 mod grid;
+mod lists;
 mod mixes;
 mod sessions;
 

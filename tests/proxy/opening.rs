@@ -123,9 +123,11 @@ fn a_stream_that_ends_within_its_head_broke_the_protocol() {
 #[test]
 fn who_is_no_balancer_is_rejected_whatever_it_sends() {
     let mut config = small::config();
-    config.proxy_from = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+    config.proxy_from = ["10.0.0.0/8", "::1/128"]
+        .map(|net| net.parse().unwrap())
+        .into();
     // The list is of balancers, so being on the list of clients does not help.
-    config.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    config.allow = ["127.0.0.0/8".parse().unwrap()].into();
     let behind = Behind::start(config);
     for head in [line(CLIENT), binary(OTHER), BYTES.to_vec(), vec![]] {
         let mut connection = behind.connect();

@@ -13,6 +13,8 @@ use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origins};
 #[cfg(feature = "tls")]
 use super::tls::TlsSettings;
+#[cfg(feature = "tls")]
+use super::tls_listeners::LoadedTls;
 use crate::cli::document::Stamp;
 use crate::cli::flag::Flag;
 use crate::cli::listen::{ListenUrl, SocketSpec};
@@ -20,6 +22,9 @@ use crate::cli::systemd::Passed;
 use crate::cli::usage::UsageError;
 use crate::cli::values::{ReportFormat, SinkSpec, UnixOwner};
 use crate::cli::{files, flag};
+
+#[cfg(not(feature = "tls"))]
+type LoadedTls = ();
 
 /// Everything that the command line sets.
 #[derive(Clone, Debug)]
@@ -150,9 +155,10 @@ impl Settings {
     /// A file is missing, or cannot be used.
     pub(crate) fn builder(&self) -> Result<IngestBuilder, UsageError> {
         let mut builder = self.without_listeners();
+        let mut loaded = LoadedTls::default();
         for settings in self.all_listeners() {
             let listener = self.listener_on(&settings.address.socket);
-            let listener = self.with_files(listener, &settings)?;
+            let listener = self.with_files(listener, &settings, &mut loaded)?;
             builder = builder.listener(settings.of(listener, settings.name.as_deref()));
         }
         Ok(builder)
@@ -178,15 +184,21 @@ impl Settings {
         &self,
         listener: Listener,
         settings: &ListenerSettings,
+        loaded: &mut LoadedTls,
     ) -> Result<Listener, UsageError> {
-        Ok(match self.load_tls(settings)? {
+        Ok(match self.load_tls(settings, loaded)? {
             Some(tls) => listener.tls(tls),
             None => listener,
         })
     }
 
     #[cfg(not(feature = "tls"))]
-    fn with_files(&self, listener: Listener, _: &ListenerSettings) -> Result<Listener, UsageError> {
+    fn with_files(
+        &self,
+        listener: Listener,
+        _: &ListenerSettings,
+        (): &mut LoadedTls,
+    ) -> Result<Listener, UsageError> {
         Ok(listener)
     }
 
@@ -210,6 +222,7 @@ impl Settings {
     ) -> Result<(IngestBuilder, Vec<Given>), UsageError> {
         let mut builder = self.without_listeners();
         let mut given = Vec::new();
+        let mut loaded = LoadedTls::default();
         for settings in self.all_listeners() {
             let listeners = match &settings.address.socket {
                 SocketSpec::Systemd(name) => {
@@ -218,7 +231,7 @@ impl Settings {
                 socket => vec![self.listener_on(socket)],
             };
             for (index, listener) in listeners.into_iter().enumerate() {
-                let listener = self.with_files(listener, &settings)?;
+                let listener = self.with_files(listener, &settings, &mut loaded)?;
                 let mut name = settings.name.clone();
                 // No two listeners have the same name.
                 if let (Some(name), 1..) = (&mut name, index) {

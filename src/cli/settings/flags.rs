@@ -36,7 +36,7 @@ pub(crate) fn flags() -> Vec<Flag<Settings>> {
 #[cfg(feature = "tls")]
 macro_rules! tls_rows {
     ($Settings:ident, $group:expr) => {{
-        use $crate::cli::flag::{Flag, field};
+        use $crate::cli::flag::{Field, Flag, Takes, field};
         use $crate::cli::kinds::{choice, list, off, unset};
         use $crate::cli::values::{CLIENT_AUTH, PATH, PeerName, TLS_VERSION};
         vec![
@@ -96,7 +96,16 @@ macro_rules! tls_rows {
                        DNS name or a URI of the certificate, in full, or its fingerprint, sha256: and 64 \
                        hexadecimal digits. The others are disconnected after the handshake, counted as \
                        not_allowed.",
-                takes: field!(unset(list(PeerName)), $Settings.tls.client_names),
+                takes: Takes::Value(Box::new(Field {
+                    kind: unset(list(PeerName)),
+                    get: |settings: &$Settings| {
+                        let names = settings.tls.client_names.as_ref();
+                        names.map(|names| names.to_vec())
+                    },
+                    set: |settings: &mut $Settings, names| {
+                        settings.tls.client_names = names.map(Into::into);
+                    },
+                })),
             },
             Flag {
                 name: "tls-min-version",
@@ -313,10 +322,10 @@ macro_rules! off_or_list {
             kind: off($list),
             get: |settings: &Settings| {
                 let list = &settings.config.$field;
-                (!list.is_empty()).then(|| list.clone())
+                (!list.is_empty()).then(|| list.to_vec())
             },
             set: |settings: &mut Settings, list| {
-                settings.config.$field = list.unwrap_or_default();
+                settings.config.$field = list.unwrap_or_default().into();
             },
         }))
     };

@@ -1,11 +1,12 @@
 //! What the settings of TLS are, and what they make together.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use drainline::{ClientAuth, Tls, TlsError, TlsVersion};
 
 /// The settings of TLS, of the server or of one listener.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsSettings {
     pub(super) cert: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
@@ -13,7 +14,8 @@ pub(crate) struct TlsSettings {
     pub(super) client_ca: Option<Option<PathBuf>>,
     pub(super) client_crl: Option<PathBuf>,
     pub(super) client_auth: Option<ClientAuth>,
-    pub(super) client_names: Option<Vec<String>>,
+    /// Shared, since listeners look at the common settings one after the other.
+    pub(super) client_names: Option<Arc<[String]>>,
     pub(super) min_version: Option<TlsVersion>,
 }
 
@@ -57,7 +59,7 @@ impl TlsSettings {
             tls = tls.client_auth(auth)?;
         }
         if let Some(names) = self.client_names {
-            tls = tls.allow_names(names)?;
+            tls = tls.allow_names(names.iter().cloned())?;
         }
         if let Some(version) = self.min_version {
             tls = tls.min_version(version)?;

@@ -3,8 +3,12 @@
 use drainline::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart};
 
 use super::listeners::ListenerSettings;
+use super::tls::TlsSettings;
 use super::{Named, Settings};
 use crate::cli::usage::{self, UsageError};
+
+/// What was read from files, for each of different settings.
+pub(super) type LoadedTls = Vec<(TlsSettings, Tls)>;
 
 /// The rows of TLS.
 const ROWS: [&str; 7] = [
@@ -88,11 +92,16 @@ impl Settings {
         }
     }
 
-    /// What a listener speaks TLS with, read from the files; `None` if it does not.
+    /// What a listener speaks TLS with; `None` if it does not. The files are read once for all
+    /// listeners that have the same: a revocation list, say, takes its memory once.
     ///
     /// # Errors
     /// A file is missing, or cannot be used.
-    pub(super) fn load_tls(&self, listener: &ListenerSettings) -> Result<Option<Tls>, UsageError> {
+    pub(super) fn load_tls(
+        &self,
+        listener: &ListenerSettings,
+        loaded: &mut LoadedTls,
+    ) -> Result<Option<Tls>, UsageError> {
         if !listener.address.speaks_tls {
             return Ok(None);
         }
@@ -100,8 +109,11 @@ impl Settings {
         let Some(cert) = settings.cert.clone() else {
             return Ok(None);
         };
+        if let Some((_, tls)) = loaded.iter().find(|(same, _)| *same == settings) {
+            return Ok(Some(tls.clone()));
+        }
         let has_key = settings.key.is_some();
-        settings.load(cert).map(Some).map_err(|error| {
+        let tls = settings.clone().load(cert).map_err(|error| {
             let row = match error.part() {
                 Some(TlsPart::Key) if has_key => "tls-key",
                 Some(TlsPart::ClientCa) => "tls-client-ca",
@@ -113,7 +125,9 @@ impl Settings {
                 false => self.named(row),
             };
             refused(&named, &error)
-        })
+        })?;
+        loaded.push((settings, tls.clone()));
+        Ok(Some(tls))
     }
 }
 

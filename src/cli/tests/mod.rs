@@ -75,6 +75,18 @@ fn a_value_that_contradicts_another_is_told_as_it_was_typed() {
 }
 
 #[test]
+fn a_list_with_too_many_entries_is_told_by_its_begin_and_their_number() {
+    let long = vec!["10.0.0.0/8"; 65_537].join(",");
+    for flag in ["--allow", "--proxy-from", "--per-ip-exempt", "--listen"] {
+        let begin = format!("invalid value '10.0.0.0/8,...' for {flag}: expected ");
+        let most = "65537 are given, and 65536 are the most";
+        refused(&[flag, &long], 2, &[&begin, most]);
+    }
+    let all: Vec<&str> = long[..long.len() - 11].split(',').collect();
+    assert!(typed(&["--allow", &all.join(",")]).is_ok());
+}
+
+#[test]
 fn what_is_no_flag_is_one_line_with_the_nearest_flag() {
     refused(
         &["--send-timout", "5s"],

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::weigh::Weigh;
 use crate::server::deadline::MAX_PARK;
 use crate::server::ledger::EndReason;
+use crate::server::limits::heap_bytes;
 
 /// Sends the answer to one request: part of a message that
 /// [`Sender::request`](crate::Sender::request) sent.
@@ -105,7 +106,7 @@ impl<R> Answer<R> {
 /// Counts the slot for the answer, but not what the answer will hold on the heap.
 impl<R> Weigh for Reply<R> {
     fn bytes(&self) -> usize {
-        super::weigh::heap_bytes(size_of::<Slot<R>>() + 2 * size_of::<usize>())
+        heap_bytes(size_of::<Slot<R>>() + 2 * size_of::<usize>())
     }
 }
 

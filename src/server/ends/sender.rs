@@ -10,11 +10,12 @@ use crossbeam_channel as channel;
 use crossbeam_channel::SendTimeoutError;
 
 use super::reply::{NoAnswer, Reply};
-use super::weigh::{MAX_MESSAGES, Weigh, heap_bytes};
+use super::weigh::{MAX_MESSAGES, Weigh};
 use crate::policy::{Activity, Weight};
 use crate::server::config::{Config, WhenFull};
 use crate::server::error::{Ended, RequestError, SendError, TooHeavy, TrySendError};
 use crate::server::ledger::{DropReason, EndReason};
+use crate::server::limits::heap_bytes;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::quota::{Acquired, Quota, SendWait, Unavailable};
 

@@ -3,6 +3,8 @@
 use std::mem::size_of;
 use std::sync::Arc;
 
+use crate::server::limits::heap_bytes;
+
 /// The most messages that one item counts as, so that sums cannot overflow.
 pub(super) const MAX_MESSAGES: u64 = u32::MAX as u64;
 
@@ -27,16 +29,6 @@ pub trait Weigh {
     /// allocation's capacity, not of its length. The size of the item itself is added by the
     /// server.
     fn bytes(&self) -> usize;
-}
-
-/// The heap memory that an allocation of `bytes` takes, in bytes: glibc's malloc adds 8 bytes,
-/// rounds up to a multiple of 16, and takes at least 32 (malloc(3) and its `malloc_usable_size`). 0
-/// for 0, since a vector without capacity allocates nothing.
-pub fn heap_bytes(bytes: usize) -> usize {
-    match bytes {
-        0 => 0,
-        _ => bytes.saturating_add(8 + 15).max(32) & !15,
-    }
 }
 
 impl Weigh for Vec<u8> {

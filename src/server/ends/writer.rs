@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Weak};
 
 use super::transport::{Caller, MAX_PER_WRITE, Unsent, WriteDeadline, send_all, wait_for_turn};
-use super::weigh::{Weigh, heap_bytes};
+use super::weigh::Weigh;
 use crate::server::error::Ended;
 use crate::server::ledger::EndReason;
+use crate::server::limits::heap_bytes;
 use crate::server::state::Shared;
 use crate::server::state::connection_state::ConnectionState;
 use crate::server::state::turns::Turns;

@@ -1,10 +1,12 @@
-//! How much free memory glibc's malloc may keep, and which setting decides that.
+//! What an allocation takes of glibc's malloc, how much free memory malloc may keep, and which
+//! setting decides that.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
 
 use super::processors::processors;
 
@@ -258,6 +260,25 @@ fn at_secure(auxv: &[u8]) -> bool {
     let word = |bytes: &[u8]| bytes.try_into().map(usize::from_ne_bytes).unwrap_or(0);
     let mut pairs = auxv.chunks_exact(2 * WORD);
     pairs.any(|pair| word(&pair[..WORD]) == AT_SECURE && word(&pair[WORD..]) != 0)
+}
+
+/// The heap memory that an allocation of `bytes` takes, in bytes: glibc's malloc adds 8 bytes,
+/// rounds up to a multiple of 16, and takes at least 32 (malloc(3) and its `malloc_usable_size`). 0
+/// for 0, since a vector without capacity allocates nothing.
+pub fn heap_bytes(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        _ => bytes.saturating_add(8 + 15).max(32) & !15,
+    }
+}
+
+/// The heap memory of a shared list, in bytes, without what its entries hold on the heap.
+pub(in crate::server) fn shared_bytes<T>(list: &Arc<[T]>) -> u64 {
+    let counts = 2 * size_of::<usize>();
+    match list.is_empty() {
+        true => 0,
+        false => heap_bytes(size_of_val(&**list) + counts) as u64,
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use std::fmt;
 use super::config::Config;
 use super::error::LimitError;
 use super::ledger::counted;
-pub use malloc::{Malloc, MallocSetting};
+pub(super) use malloc::shared_bytes;
+pub use malloc::{Malloc, MallocSetting, heap_bytes};
 #[cfg(test)]
 pub(super) use system::Level;
 pub(super) use system::System;
@@ -85,9 +86,10 @@ pub struct ResourceLimits {
     pub descriptors: u64,
     /// Resident memory in bytes: a handler's stack and [`handler_bytes`](Config::handler_bytes) per
     /// connection, over TLS some 140 KiB more for each, the certificates and lists of TLS, twice
-    /// and with room for a reload, the buffer with its slots, the read buffers that an ingest
-    /// keeps, and 8 MiB for the process. Stacks are counted by what gets
-    /// touched, not by what is reserved. What an embedder holds elsewhere is not included.
+    /// and with room for a reload, the lists of peers, the buffer with its slots, the read buffers
+    /// that an ingest keeps, 8 MiB for the process, and what
+    /// [`Builder::reserve_memory`](super::Builder::reserve_memory) adds. Stacks are counted by what
+    /// gets touched, not by what is reserved. What an embedder holds elsewhere is not included.
     pub memory_bytes: u64,
     /// Memory in bytes that glibc's malloc may keep on top, free and not returned to the system:
     /// `buffer_bytes` for every arena but the first ([`Malloc::arenas_max`]), if threads of that
@@ -163,6 +165,10 @@ pub(super) struct Requirements {
     pub(super) outputs: OutputNeeds,
     /// Handlers' threads are made by code that may give each a signal stack of its own.
     pub(super) has_spawner: bool,
+    /// Bytes of the lists that listeners have of their own.
+    pub(super) own_list_bytes: u64,
+    /// Bytes that the process holds for itself beside [`MEMORY_OF_PROCESS`].
+    pub(super) other_bytes: u64,
     /// The most bytes of heap that a connection holds before its handler runs, and no longer then.
     pub(super) opening_bytes: u64,
     /// The memory of read buffers that the ingest keeps.
@@ -326,7 +332,7 @@ fn limits(
     system: &System,
 ) -> ResourceLimits {
     let connections = max_connections as u64;
-    let per_connection = TOUCHED_PER_THREAD.saturating_add(heap_bytes(config, requirements));
+    let per_connection = TOUCHED_PER_THREAD.saturating_add(handler_bytes(config, requirements));
     let slots = SLOT_BYTES.saturating_mul(config.buffer_messages as u64);
     let sockets = system
         .receive_buffer_max
@@ -347,12 +353,24 @@ fn limits(
             requirements.memory.kept_bytes,
             requirements.outputs.memory_bytes,
             TOUCHED_PER_THREAD.saturating_mul(requirements.outputs.threads),
+            list_bytes(config),
+            requirements.own_list_bytes,
+            requirements.other_bytes,
             MEMORY_OF_PROCESS,
         ]),
         arena_memory_bytes: beside_the_first(arenas).saturating_mul(config.buffer_bytes as u64),
         thread_cache_memory_bytes: threads.saturating_mul(system.thread_cache_bytes),
         kernel_memory_bytes: connections.saturating_mul(sockets),
     }
+}
+
+/// Bytes of the lists that listeners have in common.
+fn list_bytes(config: &Config) -> u64 {
+    sum([
+        shared_bytes(&config.per_ip_exempt),
+        shared_bytes(&config.allow),
+        shared_bytes(&config.proxy_from),
+    ])
 }
 
 fn beside_the_first(arenas: u64) -> u64 {
@@ -536,7 +554,7 @@ fn address_space(
         ]),
         per_connection: sum([
             addresses_per_thread(config),
-            heap_bytes(config, requirements),
+            handler_bytes(config, requirements),
             system.thread_cache_bytes,
         ]),
         at_first: (per_arena, per_arena.saturating_mul(arenas_left)),
@@ -544,7 +562,7 @@ fn address_space(
 }
 
 /// The most bytes of heap that a connection takes.
-fn heap_bytes(config: &Config, requirements: &Requirements) -> u64 {
+fn handler_bytes(config: &Config, requirements: &Requirements) -> u64 {
     requirements.opening_bytes.max(config.handler_bytes as u64)
 }
 

@@ -15,6 +15,8 @@ const NEEDS: Requirements = Requirements {
         memory_bytes: 0,
     },
     has_spawner: false,
+    own_list_bytes: 0,
+    other_bytes: 0,
     opening_bytes: 0,
     memory: BufferMemory {
         setting: "handler_bytes",

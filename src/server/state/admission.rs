@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use parking_lot::MutexGuard;
 
 use super::crowd_lock::CrowdLock;
@@ -23,7 +24,7 @@ use crate::policy::{IdleLimit, TokenBucket};
 use crate::server::config::Config;
 use crate::server::ledger::RejectReason;
 use crate::server::peer::Peer;
-use crate::server::peers::Networks;
+use crate::server::peers;
 
 /// Costs about a tenth of a processor. A kernel queue that one address has filled (4,096 clients by
 /// default) is empty in less than half a second, so other clients wait no longer behind it.
@@ -65,7 +66,7 @@ pub(crate) struct Admission {
     /// By the index of the listener.
     max_at_listener: Vec<Option<usize>>,
     max_per_address: Option<usize>,
-    exempt: Networks,
+    exempt: Arc<[IpNet]>,
     exits: Arc<Exits>,
     /// One waker for each acceptor.
     wakers: Vec<Arc<Waker>>,
@@ -100,7 +101,7 @@ impl Admission {
                 .map(|listener| listener.max_connections)
                 .collect(),
             max_per_address: config.max_connections_per_ip,
-            exempt: Networks::new(config.per_ip_exempt.iter().copied()),
+            exempt: Arc::clone(&config.per_ip_exempt),
             exits,
             wakers,
         }
@@ -225,7 +226,7 @@ impl Admission {
     fn max_share(&self, peer: Peer) -> Option<(IpAddr, usize)> {
         let address = peer.ip()?;
         let max = self.max_per_address?;
-        (!self.exempt.contain(address)).then(|| (key_of(address), max))
+        (!peers::is_in(address, &self.exempt)).then(|| (key_of(address), max))
     }
 
     /// Blocks the calling thread, whose connection has ended, until it is handed the next

@@ -31,27 +31,27 @@ impl ListenerState {
         own: &ListenerSettings,
         common: &Config,
     ) -> Self {
-        let first_byte_timeout = own.first_byte_timeout.unwrap_or(common.first_byte_timeout);
-        let peers = PeerLists::new(
-            own.allow.as_ref().unwrap_or(&common.allow),
-            own.proxy_from.as_ref().unwrap_or(&common.proxy_from),
-        );
+        let settings = own.over(common);
+        let peers = PeerLists {
+            allow: settings.allow,
+            proxy_from: settings.proxy_from,
+        };
         ListenerState {
             name,
             address,
             max_connections: own.max_connections,
-            rate_limit: own.rate_limit.unwrap_or(common.rate_limit),
-            first_byte_timeout,
+            rate_limit: settings.rate_limit,
+            first_byte_timeout: settings.first_byte_timeout,
             deadlines: WatchLimits {
-                frame: own.frame_timeout.unwrap_or(common.frame_timeout),
-                idle: own.idle_timeout.unwrap_or(common.idle_timeout),
-                first_byte: match first_byte_timeout {
+                frame: settings.frame_timeout,
+                idle: settings.idle_timeout,
+                first_byte: match settings.first_byte_timeout {
                     FirstByteTimeout::After(wait) => Some(wait),
                     FirstByteTimeout::Auto | FirstByteTimeout::Off => None,
                 },
-                write: common.write_timeout,
-                handshake: own.handshake_timeout.unwrap_or(common.handshake_timeout),
-                warn_after: common.warn_after,
+                write: settings.write_timeout,
+                handshake: settings.handshake_timeout,
+                warn_after: settings.warn_after,
             },
             has_opening: peers.expects_proxy() || own.tls.is_some(),
             peers,

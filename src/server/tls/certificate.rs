@@ -4,12 +4,14 @@
 //! crates more.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::error::TlsError;
+use crate::server::limits::{heap_bytes, shared_bytes};
 use crate::server::wire::MAX_PEER_NAME;
 
 const FINGERPRINT: &str = "sha256:";
@@ -44,6 +46,15 @@ impl Name {
             true => Ok(Name::Dns(text.to_ascii_lowercase())),
         }
     }
+}
+
+/// The memory of a list of names, in bytes.
+pub(super) fn list_bytes(names: &Arc<[Name]>) -> u64 {
+    let held = |name: &Name| match name {
+        Name::Dns(text) | Name::Uri(text) => heap_bytes(text.capacity()) as u64,
+        Name::Fingerprint(_) => 0,
+    };
+    shared_bytes(names) + names.iter().map(held).sum::<u64>()
 }
 
 impl fmt::Display for Name {
@@ -121,11 +132,14 @@ impl<'a> Names<'a> {
     }
 
     pub(super) fn is_one_of(&self, allowed: &[Name]) -> bool {
-        allowed.iter().any(|allowed| match allowed {
-            Name::Dns(allowed) => self.dns().any(|name| name.eq_ignore_ascii_case(allowed)),
-            Name::Uri(allowed) => self.uris().any(|name| name == allowed),
-            Name::Fingerprint(_) => *allowed == self.fingerprint,
-        })
+        let has_dns = |name: &str| {
+            let is_same = |it: &Name| matches!(it, Name::Dns(it) if name.eq_ignore_ascii_case(it));
+            allowed.iter().any(is_same)
+        };
+        let has_uri =
+            |name: &str| (allowed.iter()).any(|it| matches!(it, Name::Uri(it) if name == it));
+        // Each look at the certificate's names parses them.
+        allowed.contains(&self.fingerprint) || self.dns().any(has_dns) || self.uris().any(has_uri)
     }
 }
 

@@ -34,13 +34,14 @@ const MAX_HINTS: usize = 2 << 10;
 /// The certificates that may vouch for a client's own. webpki looks at no more than six in a row.
 const MAX_INTERMEDIATES: usize = 8;
 
-/// Bytes of PEM.
+/// Bytes of PEM, and of what names of clients take of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sizes {
     certificate: u64,
     key: u64,
     client_ca: u64,
     client_crl: u64,
+    names: u64,
 }
 
 impl Sizes {
@@ -49,6 +50,8 @@ impl Sizes {
         key: 256 << 10,
         client_ca: 1 << 20,
         client_crl: 16 << 20,
+        // Their number is limited, and the length of each.
+        names: u64::MAX,
     };
 
     /// What may be read later: a certificate that is renewed has another size, and a list of
@@ -63,6 +66,7 @@ impl Sizes {
                 0 => 0,
                 size => room(size, 64 << 10, Sizes::MAX.client_crl),
             },
+            names: room(self.names, 16 << 10, Sizes::MAX.names),
         }
     }
 
@@ -70,7 +74,8 @@ impl Sizes {
     /// meanwhile.
     fn memory_bytes(self) -> u64 {
         let others = self.certificate + self.key + self.client_ca;
-        let generation = FIXED_BYTES + OTHERS_FACTOR * others + CRL_FACTOR * self.client_crl;
+        let generation =
+            FIXED_BYTES + OTHERS_FACTOR * others + CRL_FACTOR * self.client_crl + self.names;
         let largest = [self.certificate, self.client_ca, self.client_crl];
         GENERATIONS * generation + READ_FACTOR * largest.into_iter().fold(self.key, u64::max)
     }
@@ -131,7 +136,8 @@ impl Counted {
         let is_within = are.certificate <= most.certificate
             && are.key <= most.key
             && are.client_ca <= most.client_ca
-            && are.client_crl <= most.client_crl;
+            && are.client_crl <= most.client_crl
+            && are.names <= most.names;
         if loaded.chain_bytes > self.chain_bytes {
             return Err(TlsError::contradiction(format!(
                 "the TLS certificate and those that vouch for it have {} bytes, and the memory \
@@ -316,7 +322,7 @@ pub(super) struct Settings {
     pub(super) client_crl: Option<Pem>,
     pub(super) client_auth: Option<ClientAuth>,
     pub(super) min_version: TlsVersion,
-    pub(super) allow: Option<Vec<Name>>,
+    pub(super) allow: Option<Arc<[Name]>>,
 }
 
 /// What new connections use, until their handshakes are over.
@@ -328,7 +334,7 @@ pub(crate) struct Loaded {
     pub(super) crl_next_update: Option<SystemTime>,
     pub(super) min_version: TlsVersion,
     /// The names of clients that may stay; `None`: all.
-    pub(super) allow: Option<Vec<Name>>,
+    pub(super) allow: Option<Arc<[Name]>>,
     /// Bytes of our certificates.
     pub(super) chain_bytes: usize,
     pub(super) sizes: Sizes,
@@ -438,6 +444,7 @@ impl Settings {
         let mut sizes = Sizes {
             certificate: certificates.len(),
             key: key.len(),
+            names: self.allow.as_ref().map_or(0, certificate::list_bytes),
             ..Sizes::default()
         };
         let expires_at = chain.first().and_then(certificate::expires_at);

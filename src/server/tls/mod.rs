@@ -26,6 +26,8 @@ pub use error::{TlsError, TlsErrorKind, TlsPart};
 use material::{Counted, Loaded, Pem, Settings, Source};
 pub(crate) use session::{Incoming, Session};
 
+use super::ranges;
+
 /// From this long before it expires, a certificate's end is told.
 const TOLD_AHEAD: Duration = Duration::from_secs(14 * 86_400);
 
@@ -98,7 +100,8 @@ impl fmt::Display for TlsVersion {
 ///
 /// The memory of what is loaded is in the server's limits, with room for what a reload may bring:
 /// PEM of half as much again as there was when the `Tls` was made, at least 16 KiB more of each of
-/// certificate, key and client CA and 64 KiB more of revocation lists, and 4 KiB more of our own
+/// certificate, key and client CA and 64 KiB more of revocation lists, names of clients by the same
+/// rule as certificates, and 4 KiB more of our own
 /// certificates in DER, which each connection may hold. Twice: a handshake that has begun keeps
 /// what it began with until it is over. At most 256 KiB are read of a certificate and of a key
 /// (64 KiB of certificates in DER), 1 MiB of client CAs, and 16 MiB of revocation lists, for each
@@ -232,13 +235,19 @@ impl Tls {
     ///
     /// # Errors
     /// There is no client CA; a fingerprint of another length; a name that is empty, longer than
-    /// 253 bytes, or holds other than visible characters of ASCII.
+    /// 253 bytes, or holds other than visible characters of ASCII; more than 65,536 names.
     pub fn allow_names<N: Into<String>>(
         self,
         names: impl IntoIterator<Item = N>,
     ) -> Result<Self, TlsError> {
-        let names = names.into_iter().map(|name| Name::parse(&name.into()));
-        let names = names.collect::<Result<_, _>>()?;
+        let most = *ranges::LIST_ENTRIES.end();
+        let names = names.into_iter().take(most + 1);
+        let names = names.map(|name| Name::parse(&name.into()));
+        let names = names.collect::<Result<Arc<[Name]>, _>>()?;
+        if names.len() > most {
+            let text = format!("more than {most} names of clients, which are the most");
+            return Err(TlsError::new(text));
+        }
         self.set(|settings| settings.allow = Some(names))
     }
 

@@ -79,6 +79,22 @@ fn who_may_connect_needs_a_client_ca_that_is_one() {
 }
 
 #[test]
+fn names_of_clients_are_counted_and_limited_and_so_are_those_that_stand_in_for_them() {
+    let (certificate, key) = pem(&own("a.example"));
+    let with = |names: usize| {
+        let tls = Tls::from_pem(&certificate, &key).unwrap();
+        let tls = tls.client_ca_pem(&certificate).unwrap();
+        tls.allow_names((0..names).map(|n| format!("{n:0200}")))
+    };
+    let (few, many) = (with(1).unwrap(), with(1_000).unwrap());
+    let more = many.loaded_bytes() - few.loaded_bytes();
+    assert!(more >= 2 * 1_000 * 200, "{more}");
+    few.replace(&with(60).unwrap()).unwrap();
+    refused(few.replace(&many).map(|()| many), "a restart counts again");
+    refused(with(65_537), "more than 65536 names of clients");
+}
+
+#[test]
 fn a_missing_file_may_pass_and_is_named_and_a_wrong_one_may_not() {
     let folder = tempfile::tempdir().unwrap();
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
