@@ -159,6 +159,8 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "ingest/framing/event.rs",
             "ingest/framing/truncate.rs",
             "ingest/sink/file/name.rs",
+            "ingest/sink/file/options.rs",
+            "ingest/sink/file/sync.rs",
             "ingest/sink/retry.rs",
             "ingest/sink/unlinked.rs",
             "ingest/stream_end.rs",
@@ -171,6 +173,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
         "locks, the log, and what only counts or publishes",
         &[
             "ingest/ledger.rs",
+            "ingest/sink/fd_writer/pending.rs",
             "ingest/sink/state.rs",
             "policy/idle_limit.rs",
             "server/ledger.rs",

@@ -23,7 +23,7 @@ mod unlinked;
 pub(super) use contract::Sink;
 pub(super) use drive::drive;
 pub use fd_writer::FdWriter;
-pub use file::File;
+pub use file::{File, FileOptions, Fsync};
 pub use null::Null;
 pub use retry::Backoff;
 pub(super) use state::SinkState;

@@ -1,11 +1,13 @@
 //! Writing batches to a descriptor on one thread, which must never be stuck behind a reader that
 //! has stopped.
 
+mod pending;
 mod place;
 mod terminal;
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use log::Level;
@@ -13,12 +15,13 @@ use log::Level;
 use super::batches::Batches;
 use super::contract::SinkError;
 use crate::ingest::batch::Batch;
+use pending::Pending;
 pub(super) use place::Reader;
 use place::{Mark, Place, Since};
 use terminal::{Piece, Shown};
 
 /// Slices in one writev(2): fewer than IOV_MAX, and enough.
-const MAX_SLICES: usize = 64;
+const MAX_SLICES: u64 = 64;
 /// From so many bytes on no more batches are gathered into a write: that would save nothing, and
 /// keep buffers from coming back.
 const ENOUGH_BYTES: usize = 1 << 20;
@@ -37,7 +40,9 @@ pub struct FdWriter {
     place: Place,
     /// The sink's name in the log.
     name: String,
-    /// Bytes of the first batch that are written.
+    /// What is written and not accepted.
+    pending: Pending,
+    /// Bytes that are written of the batch behind those, the first one mostly.
     offset: usize,
     /// On a terminal: how many bytes are shown of the escape for the next byte.
     of_next: usize,
@@ -88,6 +93,7 @@ impl FdWriter {
         FdWriter {
             place,
             name,
+            pending: Pending::default(),
             offset: 0,
             of_next: 0,
             is_moved: false,
@@ -105,8 +111,12 @@ impl FdWriter {
     /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape).
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> FdWriter {
-        self.is_raw = !is_on;
+        self.set_terminal_escape(is_on);
         self
+    }
+
+    pub(super) fn set_terminal_escape(&mut self, is_on: bool) {
+        self.is_raw = !is_on;
     }
 
     /// Whether the place is a terminal, and control characters are escaped.
@@ -165,7 +175,51 @@ impl FdWriter {
     pub fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
         let is_inside =
             |batch: &Batch| self.of_next > 0 || batch.message_start(self.offset) != self.offset;
-        !self.is_moved && batches.first().is_some_and(is_inside)
+        !self.is_moved && self.current(batches).is_some_and(is_inside)
+    }
+
+    /// From now on a message that is written is not accepted before [`accept`](FdWriter::accept).
+    pub(super) fn hold_back(&mut self) {
+        self.pending.is_kept = true;
+    }
+
+    /// Whether something is written and not accepted.
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.bytes > 0
+    }
+
+    /// Whether so much is written and not accepted that it is to be accepted first.
+    pub(super) fn has_enough_pending(&self) -> bool {
+        self.pending.bytes >= Pending::ENOUGH_BYTES
+    }
+
+    /// Whether all that is held is written.
+    pub(super) fn has_written_all(&self, batches: &Batches<'_>) -> bool {
+        self.current(batches).is_none()
+    }
+
+    /// Accepts what is written.
+    pub(super) fn accept(&mut self, batches: &mut Batches<'_>) {
+        self.accepted += self.pending.accept(batches);
+        let start = |batch: &Batch| batch.message_start(self.offset);
+        self.pending.accepted_to = match self.offset {
+            0 => 0,
+            _ => batches.first().map_or(0, start),
+        };
+    }
+
+    /// What was written and not accepted is written again.
+    pub(super) fn write_again(&mut self) {
+        self.offset = self.pending.forget();
+        self.of_next = 0;
+        self.is_moved = false;
+        self.mark = None;
+        self.is_fresh = self.place.is_regular();
+    }
+
+    /// The batch that is written next, or the rest of it.
+    fn current<'b>(&self, batches: &'b Batches<'_>) -> Option<&'b Batch> {
+        batches.get(batches.first_number() + self.pending.batches)
     }
 
     /// Writes batches from the front of `batches` until all are written, a write fails, or the
@@ -177,7 +231,10 @@ impl FdWriter {
         if std::mem::take(&mut self.is_moved) {
             self.begin_anew(batches);
         }
-        while batches.first().is_some() && !batches.is_timed_out() {
+        while self.current(batches).is_some()
+            && !self.has_enough_pending()
+            && !batches.is_timed_out()
+        {
             self.look_at_part(batches);
             self.end_half_message(batches)?;
             if self.is_fresh {
@@ -207,7 +264,7 @@ impl FdWriter {
     /// Writes the rest of a message that was written up to `mark`, and nothing behind it: if the
     /// file was changed since the look at the part, the message is not delivered yet.
     fn resume_once(&mut self, batches: &mut Batches<'_>, mark: Mark) -> io::Result<()> {
-        let Some(batch) = batches.first() else {
+        let Some(batch) = self.current(batches) else {
             return Ok(());
         };
         let rest = &batch.as_bytes()[self.offset..batch.message_end(self.offset)];
@@ -222,7 +279,7 @@ impl FdWriter {
 
     /// Shows a piece of the first batch on a terminal.
     fn show_once(&mut self, batches: &mut Batches<'_>) -> io::Result<()> {
-        let Some(batch) = batches.first() else {
+        let Some(batch) = self.current(batches) else {
             return Ok(());
         };
         let before = Shown {
@@ -240,7 +297,7 @@ impl FdWriter {
 
     fn begin_anew(&mut self, batches: &Batches<'_>) {
         let start = |batch: &Batch| batch.message_start(self.offset);
-        self.offset = batches.first().map_or(0, start);
+        self.offset = self.current(batches).map_or(0, start);
         self.of_next = 0;
         self.mark = None;
     }
@@ -249,7 +306,7 @@ impl FdWriter {
     /// does not end in its part any more. Its rest would be the head of a truncated file, or the
     /// end of somebody else's message.
     fn look_at_part(&mut self, batches: &Batches<'_>) {
-        let (Some(mark), Some(batch)) = (self.mark, batches.first()) else {
+        let (Some(mark), Some(batch)) = (self.mark, self.current(batches)) else {
             return;
         };
         let part = &batch.as_bytes()[batch.message_start(self.offset)..self.offset];
@@ -279,7 +336,7 @@ impl FdWriter {
     /// changed: ends the half message at the file's end, or the next message would be glued to it.
     /// Where the output framing has no delimiter, or the file may not be read, this cannot be done.
     fn end_half_message(&mut self, batches: &Batches<'_>) -> Result<(), SinkError> {
-        let Some(batch) = batches.first().filter(|_| self.is_fresh) else {
+        let Some(batch) = self.current(batches).filter(|_| self.is_fresh) else {
             return Ok(());
         };
         let last = self.place.last_byte();
@@ -313,9 +370,9 @@ impl FdWriter {
     /// What goes into one write.
     fn gather<'w>(&self, batches: &'w Batches<'_>) -> Vec<IoSlice<'w>> {
         let mut gathered = 0;
-        batches
-            .batches()
-            .take(MAX_SLICES)
+        let first = batches.first_number() + self.pending.batches;
+        (first..first + MAX_SLICES)
+            .map_while(|number| batches.get(number))
             .enumerate()
             .map(|(n, batch)| &batch.as_bytes()[if n == 0 { self.offset } else { 0 }..])
             .take_while(|bytes| {
@@ -367,7 +424,7 @@ impl FdWriter {
     /// written.
     fn advance(&mut self, batches: &mut Batches<'_>, mut written: usize) {
         self.mark = None;
-        while let Some(batch) = batches.first() {
+        while let Some(batch) = self.current(batches) {
             let (from, end) = (self.offset, batch.as_bytes().len());
             if written < end - from {
                 self.offset += written;
@@ -375,17 +432,21 @@ impl FdWriter {
                 if self.place.is_regular() && batch.message_start(self.offset) != self.offset {
                     self.mark = self.place.mark();
                 }
-                self.accepted += messages;
-                batches.ack_first(messages);
+                self.accepted += self.pending.take(batches, messages, written);
                 return;
             }
             written -= end - from;
             self.offset = 0;
-            self.accepted += batches.remaining(batches.first_number());
-            batches.ack();
+            self.accepted += self.pending.take_batch(batches, end - from);
             if written == 0 {
                 return;
             }
         }
+    }
+}
+
+impl AsFd for FdWriter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.place.as_fd()
     }
 }

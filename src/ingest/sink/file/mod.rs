@@ -1,17 +1,27 @@
 //! A file that is appended to.
 
-mod name;
+mod options;
+
 mod walk;
+
+mod name;
+
+mod sync;
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::Level;
 use rustix::fs::{Mode, OFlags};
 
 use self::name::Patience;
+pub use self::options::FileOptions;
+use self::options::wrong;
+pub use self::sync::Fsync;
+use self::sync::{Disk, Syncs};
 use super::batches::Batches;
 use super::contract::{Sink, SinkError};
 use super::fd_writer::{FdWriter, Reader};
@@ -23,7 +33,8 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 
 /// Appends messages, in the output framing, to a file. Delivered means that write(2) took the
 /// message's last byte, framing included: it is in the system's cache and survives a crash of this
-/// process, not one of the machine.
+/// process, not one of the machine. With [`Fsync::Batch`] it means that fdatasync(2) returned after
+/// that, and survives both.
 ///
 /// A file that does not exist is created with mode 0640 (before the umask). A FIFO is written to as
 /// a pipe is, and must have a reader when it is opened.
@@ -56,7 +67,13 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
+    options: FileOptions,
     output: FdWriter,
+    syncs: Syncs,
+    /// A sync failed where that could not be told.
+    late: Option<SinkError>,
+    /// For the last sync, once there is something to sync.
+    logger: Option<Logger>,
     /// Device and inode of a regular file when it was opened: a file on a dead mount does not tell
     /// any more.
     identity: Option<(u64, u64)>,
@@ -80,14 +97,29 @@ impl File {
     /// What open(2) says; a symbolic link that is not followed is told with its owner. A FIFO needs
     /// a reader.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<File> {
-        let path = path.into();
-        let (output, is_mounted) = open(&path, Missing::IsCreated, false)
+        File::options().open(path)
+    }
+
+    /// How a file is to be written, from the defaults of [`open`](File::open) on.
+    pub fn options() -> FileOptions {
+        FileOptions::default()
+    }
+
+    fn open_with(path: PathBuf, options: FileOptions, disk: Box<dyn Disk>) -> io::Result<File> {
+        let (mut output, is_mounted) = open(&path, &options, Missing::IsCreated, false)
             .map_err(|error| name::explain_at_start(error, &path))?;
+        if options.fsync == Fsync::Batch {
+            output.hold_back();
+        }
         Ok(File {
             path,
             identity: output.identity(),
             unlinked: Unlinked::of(&output),
             output,
+            syncs: Syncs::new(options.fsync, disk),
+            late: None,
+            logger: None,
+            options,
             patience: Patience::default(),
             is_reopen_due: false,
             is_dead: false,
@@ -101,7 +133,7 @@ impl File {
     /// terminal.
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> File {
-        self.output = self.output.terminal_escape(is_on);
+        self.output.set_terminal_escape(is_on);
         self
     }
 
@@ -134,12 +166,13 @@ impl File {
 
     /// Opens the file by its name, and says whether that is another file than before.
     fn open_again(&mut self, missing: Missing) -> io::Result<bool> {
-        let (output, is_mounted) = open(&self.path, missing, self.is_mounted)?;
+        let (output, is_mounted) = open(&self.path, &self.options, missing, self.is_mounted)?;
         let identity = output.identity();
         let is_another = self.is_released || identity.is_none() || identity != self.identity;
         self.unlinked.replaced(&self.output, &output);
         self.output.replace(output);
         self.identity = identity;
+        self.syncs.renew();
         self.patience.renew();
         self.is_reopen_due = false;
         self.is_released = false;
@@ -166,9 +199,58 @@ impl File {
                 self.is_released = true;
                 Err(error)
             }
+            Err(error) if self.syncs.has_failed() => Err(error),
             // There is no other descriptor, and the old one may recover.
             Err(_) => Ok(()),
         }
+    }
+
+    /// Writes what there is; where each group is synced before it is accepted, one group.
+    fn write_group(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        loop {
+            let outcome = self.output.write(batches);
+            if self.syncs.how() != Fsync::Batch {
+                return outcome;
+            }
+            let is_group = outcome.is_err()
+                || self.output.has_enough_pending()
+                || !batches.more(Batches::MAX_WINDOW, Duration::ZERO)
+                || self.output.has_written_all(batches);
+            if is_group {
+                // Also what was written before a write failed.
+                self.sync_group(batches)?;
+                return outcome;
+            }
+        }
+    }
+
+    /// Syncs what is written, and accepts it.
+    fn sync_group(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        if !self.output.has_pending() {
+            return Ok(());
+        }
+        match self.syncs.sync(&self.output) {
+            Ok(()) => {
+                self.output.accept(batches);
+                Ok(())
+            }
+            Err(error) => {
+                self.output.write_again();
+                let text = format!("{error}; what was to be synced is written again");
+                Err(SinkError::Retry(io::Error::other(text)))
+            }
+        }
+    }
+
+    /// Syncs what was written if it is time; `is_last`: there will be no later time.
+    fn sync_if_due(&mut self, is_last: bool) -> Result<(), SinkError> {
+        if !self.syncs.is_due(is_last) {
+            return Ok(());
+        }
+        self.syncs.sync(&self.output).map_err(|error| {
+            let text = format!("{error}; what was written since the last sync may be lost");
+            SinkError::Retry(io::Error::other(text))
+        })
     }
 
     /// Whether the name has been leading elsewhere for too long.
@@ -204,7 +286,12 @@ enum Missing {
 /// regular file that makes no difference (open(2)). A regular file is opened for reading, too,
 /// where that is allowed, for a look at its end. Says whether the file's directory is a mount
 /// point.
-fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(FdWriter, bool)> {
+fn open(
+    path: &Path,
+    options: &FileOptions,
+    missing: Missing,
+    was_mounted: bool,
+) -> io::Result<(FdWriter, bool)> {
     let mut flags = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
     if missing == Missing::IsCreated {
         flags |= OFlags::CREATE;
@@ -226,6 +313,16 @@ fn open(path: &Path, missing: Missing, was_mounted: bool) -> io::Result<(FdWrite
         Some(both) => both,
         None => open(OFlags::WRONLY)?,
     };
+    if let Some(option) = options.wants_regular_file()
+        && !opened.file.metadata()?.is_file()
+    {
+        let text = format!("this is no regular file, which {option} needs");
+        return Err(wrong(text));
+    }
+    if options.fsync == Fsync::Batch {
+        // Also of a file that was there: who made it may have had no time for that.
+        sync::sync_folder(&opened.folder)?;
+    }
     let output = FdWriter::file(opened.file, title(path))?;
     Ok((output, opened.is_mounted))
 }
@@ -240,24 +337,33 @@ impl Sink for File {
     }
 
     fn delivered_means(&self) -> String {
-        "write(2) took the message's last byte: it survives a crash of the process, not one of the machine"
-            .to_owned()
+        self.syncs.how().delivered_means()
     }
 
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
-        if self.is_dead || self.is_released {
+        if self.is_dead || self.is_released || self.syncs.has_failed() {
             self.revive(batches.logger()).map_err(SinkError::Retry)?;
             self.is_dead = false;
         }
-        let outcome = self.output.write(batches);
+        let outcome = self.write_group(batches);
+        if self.syncs.written() && self.logger.is_none() {
+            self.logger = Some(batches.logger().clone());
+        }
         if let Err(SinkError::Retry(error)) = &outcome {
             self.is_dead = !name::is_full(error);
         }
-        outcome
+        outcome?;
+        self.sync_if_due(false)
     }
 
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.unlinked.look(&self.output, batches);
+        let is_lost = self.is_lost();
+        let is_left = is_lost || self.is_reopen_due;
+        let synced = match self.late.take() {
+            None => self.sync_if_due(is_left),
+            Some(late) => Err(late),
+        };
         let logger = batches.logger();
         match self.output.reader() {
             Reader::There => self.is_reader_away = false,
@@ -266,9 +372,8 @@ impl Sink for File {
             Reader::Away(_) => self.tell_reader_away(logger),
             Reader::Gone(error) => return Err(SinkError::Fatal(error)),
         }
-        let is_lost = self.is_lost();
-        if !is_lost && !self.is_reopen_due {
-            return Ok(());
+        if !is_left {
+            return synced;
         }
         let was_due = self.is_reopen_due;
         let opened = self.open_again(Missing::IsCreated);
@@ -291,7 +396,7 @@ impl Sink for File {
                 )
             }),
         }
-        Ok(())
+        synced
     }
 
     fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
@@ -301,7 +406,22 @@ impl Sink for File {
     fn reopen(&mut self) -> io::Result<bool> {
         // A reopen that fails is tried again until it is done.
         self.is_reopen_due = true;
+        self.late = self.sync_if_due(true).err();
         self.open_again(Missing::IsCreated)?;
         Ok(true)
     }
 }
+
+/// Nothing tells a sink that its messages are the last ones.
+impl Drop for File {
+    fn drop(&mut self) {
+        let synced = self.sync_if_due(true);
+        if let (Err(error), Some(logger)) = (synced, &self.logger) {
+            let name = self.output.name();
+            logger.log(Level::Warn, format!("the sink {name} failed: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

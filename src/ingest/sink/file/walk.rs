@@ -27,6 +27,8 @@ const FOLDER: OFlags = LOOK.union(OFlags::DIRECTORY);
 /// What was opened.
 pub(super) struct Opened {
     pub(super) file: File,
+    /// Where the file is; to look at, or to go on from.
+    pub(super) folder: OwnedFd,
     /// The file is in the root of a mount.
     pub(super) is_mounted: bool,
 }
@@ -74,7 +76,11 @@ pub(super) fn open(
             }
             opened => opened?.into(),
         };
-        return Ok(Opened { file, is_mounted });
+        return Ok(Opened {
+            file,
+            folder: walk.folder,
+            is_mounted,
+        });
     }
 }
 
