@@ -272,9 +272,6 @@ impl Session {
                 return Err(Failed::Peer(failed.clone()));
             }
             flushed.map_err(|_| Failed::Gone)?;
-            if incoming.is_closed && !is_done {
-                return Err(Failed::Gone);
-            }
             while !self.has_sent_all() {
                 wire.wait_writable().map_err(Failed::Ended)?;
                 let flushed = self.inner.lock().flush(wire);
