@@ -425,10 +425,12 @@ impl IngestBuilder {
 
     fn check_max_message(&self) -> Result<(), ConfigError> {
         self.check_longest(self.max_message)?;
-        for input in self.inputs.iter().flatten() {
-            if let Some(max_message) = input.own.max_message {
+        for (index, input) in self.inputs.iter().enumerate() {
+            if let Some(input) = input
+                && let Some(max_message) = input.own.max_message
+            {
                 let checked = self.check_longest(max_message);
-                checked.map_err(|error| error.of_listener(&input.label))?;
+                checked.map_err(|error| error.of_listener(index, &input.label))?;
             }
         }
         Ok(())
@@ -449,6 +451,7 @@ impl IngestBuilder {
                     why: "or such a message could never be buffered",
                 })),
                 listener: None,
+                listener_index: None,
             });
         }
         Ok(())

@@ -457,6 +457,7 @@ impl Config {
                     why: "after which a waiting connection is ended, so that no pause would begin",
                 })),
                 listener: None,
+                listener_index: None,
             });
         }
         Ok(())

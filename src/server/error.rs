@@ -27,6 +27,8 @@ pub struct ConfigError {
     /// The listener whose own setting it is, by its name, or by its address if it has none. `None`:
     /// the server's setting.
     pub listener: Option<String>,
+    /// That listener's index: how many the builder was given before it.
+    pub listener_index: Option<usize>,
 }
 
 /// The other of two settings that contradict each other.
@@ -50,13 +52,15 @@ impl ConfigError {
             expected,
             contradicts: None,
             listener: None,
+            listener_index: None,
         }
     }
 
     /// The error of a listener's own setting.
-    pub(crate) fn of_listener(self, listener: &str) -> Self {
+    pub(crate) fn of_listener(self, index: usize, listener: &str) -> Self {
         ConfigError {
             listener: Some(listener.to_owned()),
+            listener_index: Some(index),
             ..self
         }
     }
@@ -70,6 +74,7 @@ impl fmt::Display for ConfigError {
             expected,
             contradicts,
             listener,
+            ..
         } = self;
         write!(f, "invalid value '{value}' for {setting}")?;
         if let Some(listener) = listener {

@@ -241,7 +241,7 @@ impl Listener {
             .map(|mode| ("unix_mode", format!("{mode:04o}")));
         let owner = self
             .unix_owner
-            .map(|owner| ("unix_owner", format!("{owner:?}")));
+            .map(|owner| ("unix_owner", printed_owner(owner)));
         if let Some((setting, value)) = mode.clone().or(owner)
             && !matches!(self.source, Source::Path(_))
         {
@@ -317,16 +317,22 @@ impl Listener {
     }
 }
 
+/// As chown(1) has it: `USER:GROUP`, of which either may be left out.
+fn printed_owner((uid, gid): (Option<u32>, Option<u32>)) -> String {
+    let printed = |id: Option<u32>| id.map(|id| id.to_string()).unwrap_or_default();
+    format!("{}:{}", printed(uid), printed(gid))
+}
+
 /// Whether the listeners' own settings hold, beside those of the server, which were checked.
 pub(super) fn check_all<'a>(
     listeners: impl Iterator<Item = &'a Listener>,
     common: &Config,
 ) -> Result<(), ConfigError> {
     let mut names = HashSet::new();
-    for listener in listeners {
+    for (index, listener) in listeners.enumerate() {
         let checked = listener.settings.check(common);
         let checked = checked.and_then(|()| listener.check_access());
-        checked.map_err(|error| error.of_listener(&listener.label()))?;
+        checked.map_err(|error| error.of_listener(index, &listener.label()))?;
         if let Some(length) = listener.name.as_ref().map(String::len)
             && !ranges::LISTENER_NAME.contains(&length)
         {

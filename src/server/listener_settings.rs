@@ -77,6 +77,7 @@ impl ListenerSettings {
                     why: "which all listeners share",
                 })),
                 listener: None,
+                listener_index: None,
             }),
             _ => Ok(()),
         }

@@ -65,14 +65,17 @@ fn settings_of_a_file_are_refused_where_there_is_none_and_out_of_range() {
     let place = Place::new();
     let tcp = || Listener::on("127.0.0.1:0".parse().unwrap());
     let inherited = || Listener::from(UnixListener::bind(place.folder().join("other")).unwrap());
-    for listener in [
-        tcp().unix_mode(0o600),
-        tcp().unix_owner(None, Some(1)),
-        inherited().unix_mode(0o600),
-        Listener::unix(&place.path).unix_mode(0o1777),
+    for (listener, value) in [
+        (tcp().unix_mode(0o600), "0600"),
+        (tcp().unix_owner(None, Some(1)), ":1"),
+        (tcp().unix_owner(Some(12), Some(34)), "12:34"),
+        (inherited().unix_mode(0o600), "0600"),
+        (Listener::unix(&place.path).unix_mode(0o1777), "1777"),
     ] {
-        let error = start(listener).unwrap_err();
-        assert!(matches!(error, StartError::Config(_)), "{error}");
+        match start(listener).unwrap_err() {
+            StartError::Config(error) => assert_eq!(error.value, value),
+            error => panic!("{error}"),
+        }
     }
     assert!(!place.path.exists());
 }

@@ -101,14 +101,6 @@ impl ListenerSettings {
         self.table = None;
     }
 
-    /// Whether the library calls the listener so: by its name, or by its address.
-    pub(super) fn is_called(&self, label: &str) -> bool {
-        match (&self.name, self.address.address()) {
-            (Some(name), _) => name == label,
-            (None, address) => address.is_some_and(|address| address.to_string() == label),
-        }
-    }
-
     /// Whether the common value of a row holds for the listener where its table has none.
     pub(super) fn inherits(&self, row: &str) -> bool {
         match row {

@@ -32,7 +32,6 @@ use super::usage::UsageError;
 pub(super) use fields::Given;
 pub(crate) use fields::Settings;
 pub(super) use flags::flags;
-use listeners::ListenerSettings;
 #[cfg(test)]
 pub(super) use listeners::rows as listener_rows;
 pub(crate) use origin::Named;
@@ -164,15 +163,14 @@ impl Settings {
 
     /// The setting that the library refuses, the server's or a listener's, and its value.
     fn refused(&self, error: &ConfigError, flags: &[Flag<Settings>]) -> Option<(Named, String)> {
-        let Some(label) = &error.listener else {
+        let Some(index) = error.listener_index else {
             let flag = flags.iter().find(|flag| flag.setting() == error.setting)?;
             return Some((self.given.named(flag), self.given.value(flag, self)));
         };
         let rows = listeners::rows();
         let row = rows.iter().find(|row| row.setting() == error.setting)?;
-        let is_meant =
-            |it: &&ListenerSettings| it.is_called(label) && it.given.origin(row.name).is_some();
-        let listener = self.listeners.iter().find(is_meant)?;
+        let listeners = self.all_listeners();
+        let listener = listeners.get(index).filter(|it| it.has(row.name))?;
         Some((
             listener.given.named(row),
             listener.given.value(row, listener),
