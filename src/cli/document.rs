@@ -71,6 +71,23 @@ impl Display for Place {
     }
 }
 
+/// A value of a key in one line, written without quotes.
+pub(super) struct Unquoted<'d> {
+    /// The table that it stands in; `None`: above the first.
+    pub(super) table: Option<&'d str>,
+    pub(super) key: &'d str,
+    pub(super) value: &'d str,
+    /// Where the value begins.
+    pub(super) begins: usize,
+}
+
+/// The table that a line begins.
+fn table(line: &str) -> Option<&str> {
+    let named = line.trim_start().strip_prefix('[')?;
+    let named = named.trim_start_matches('[');
+    Some(named.split(']').next().unwrap_or(named).trim())
+}
+
 impl Document {
     /// Reads a file. Waits for nothing: a FIFO is not opened.
     ///
@@ -106,12 +123,30 @@ impl Document {
     /// Its keys and values, with their places.
     ///
     /// # Errors
-    /// The file is no TOML.
-    pub(super) fn parse(&self) -> Result<DeTable<'_>, UsageError> {
+    /// The file is no TOML: where, and what the parser says.
+    pub(super) fn parse(&self) -> Result<DeTable<'_>, (usize, String)> {
         let parsed = DeTable::parse(&self.text).map(Spanned::into_inner);
         parsed.map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            self.wrong(at, error.message())
+            (at, error.message().to_owned())
+        })
+    }
+
+    /// The value at a place that is no TOML, if it is one without quotes.
+    pub(super) fn unquoted(&self, at: usize) -> Option<Unquoted<'_>> {
+        let before = self.text.get(..at)?;
+        let line_begins = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text[line_begins..].lines().next()?;
+        let (key, rest) = line.split_once('=')?;
+        let value = rest.trim_start();
+        let begins = line_begins + line.len() - value.len();
+        let value = value.split('#').next()?.trim_end();
+        let is_of_toml = value.starts_with(['"', '\'', '[', '{']);
+        (at >= begins && !value.is_empty() && !is_of_toml).then(|| Unquoted {
+            table: before[..line_begins].lines().rev().find_map(table),
+            key: key.trim().trim_start_matches('\u{feff}'),
+            value,
+            begins,
         })
     }
 

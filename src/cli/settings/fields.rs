@@ -287,9 +287,28 @@ impl Settings {
         })
     }
 
+    /// Whether there is a Unix socket to whose file the common mode and owner go: whoever asks for
+    /// them must not find out later that they keep nobody out. A value that is the default asks for
+    /// nothing, as in the file that `drainline config` prints.
+    fn check_unix(&self, listeners: &[ListenerSettings]) -> Result<(), UsageError> {
+        let is_made = |it: &ListenerSettings| matches!(it.address.socket, SocketSpec::Unix(_));
+        if listeners.iter().any(is_made) {
+            return Ok(());
+        }
+        let default = Settings::default();
+        let row = match self {
+            _ if self.unix_mode != default.unix_mode => "unix-mode",
+            _ if self.unix_owner.is_some() => "unix-owner",
+            _ => return Ok(()),
+        };
+        let expected = "a Unix socket beside it that drainline makes, such as unix:/run/a.sock";
+        Err(self.named(row).contradiction(&self.words(row), expected))
+    }
+
     /// What contradicts each other and is no setting of the library: listeners and files.
     pub(super) fn check_own(&self) -> Result<(), UsageError> {
         let listeners = self.all_listeners();
+        self.check_unix(&listeners)?;
         for (index, listener) in listeners.iter().enumerate() {
             self.check_apart(listener, &listeners[..index])?;
             self.check_peers(listener)?;

@@ -33,7 +33,8 @@ pub(super) fn has_key(flag: &Flag<Settings>) -> bool {
 /// # Errors
 /// The first thing in the file that is wrong, with its place: exit code 78.
 pub(super) fn apply(document: &Document, settings: &mut Settings) -> Result<(), UsageError> {
-    let root = document.parse()?;
+    let parsed = document.parse();
+    let root = parsed.map_err(|(at, said)| no_toml(document, at, &said))?;
     let (mut keys, mut listeners, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
     for (key, value) in in_order(&root) {
         match &**key.get_ref() {
@@ -64,6 +65,18 @@ pub(super) fn apply(document: &Document, settings: &mut Settings) -> Result<(), 
     }
     settings.given = origins;
     Ok(())
+}
+
+/// What to do where the file is no TOML: mostly a value lacks its quotes, and the parser does not
+/// know what it should be.
+fn no_toml(document: &Document, at: usize, said: &str) -> UsageError {
+    let unquoted = document.unquoted(at);
+    let refused = unquoted.and_then(|value| match value.table {
+        Some(LISTENER) => words::without_quotes(document, &listeners::rows(), &value),
+        None | Some(OUTPUT) => words::without_quotes(document, &flags(), &value),
+        Some(_) => None,
+    });
+    refused.unwrap_or_else(|| document.wrong(at, said))
 }
 
 fn listener(

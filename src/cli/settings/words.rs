@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
-use crate::cli::document::Document;
-use crate::cli::flag::Setting;
+use super::origin::{Named, Origin};
+use crate::cli::document::{Document, Unquoted};
+use crate::cli::flag::{Flag, Setting};
 use crate::cli::kinds::InFile;
+use crate::cli::usage::UsageError;
 
 /// A longer value is told by its type.
 const MAX_WRITTEN: usize = 40;
@@ -105,6 +107,30 @@ fn word<S>(
         (DeValue::Boolean(_), _) => wrong(", a word in quotes"),
         _ => wrong(""),
     }
+}
+
+/// What is wrong with a value that is no TOML, if there is a row of its key.
+pub(super) fn without_quotes<S: Default>(
+    document: &Document,
+    rows: &[Flag<S>],
+    unquoted: &Unquoted<'_>,
+) -> Option<UsageError> {
+    let row = rows.iter().find(|row| row.key() == unquoted.key)?;
+    let setting = row.value()?;
+    let is_number = unquoted.value.bytes().all(|byte| byte.is_ascii_digit());
+    let hint = match (setting.in_file(), is_number) {
+        (InFile::Text, _) => ", in quotes",
+        (_, true) => ", without leading zeros",
+        (InFile::Either, false) => ", in quotes unless it is a number",
+        (InFile::Number, false) => ", a word in quotes",
+    };
+    let origin = Origin::File(document.place(unquoted.begins));
+    let expected = setting.expected() + hint;
+    let (named, value) = (Named::new(row, Some(&origin)), unquoted.value);
+    Some(match value.len() <= MAX_WRITTEN {
+        true => named.invalid_as_written(value, value, &expected),
+        false => named.invalid_as_written(value, "without quotes", &expected),
+    })
 }
 
 /// A whole number, which TOML also writes as `0x10` and `1_000`.

@@ -700,13 +700,70 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
             "max_connections = 10\n[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:0\"\nmax_connections = 20",
             "5:19: invalid value '20' for max_connections: expected at most max_connections (10, 1), which all listeners share",
         ),
+        // The second of two that are called alike, and one whose address is not known yet.
+        (
+            "[[listener]]\naddress = \"127.0.0.1:0\"\nmax_connections = 2\n\
+             [[listener]]\naddress = \"127.0.0.1:0\"\nmax_connections = 2_000",
+            "6:19: invalid value '2000' for max_connections: expected at most max_connections (auto: 1024), which all listeners share",
+        ),
+        (
+            "max_connections = 100\n[[listener]]\naddress = \"systemd:foo\"\nmax_connections = 5_000",
+            "4:19: invalid value '5000' for max_connections: expected at most max_connections (100, 1), which all listeners share",
+        ),
+        (
+            "[[listener]]\naddress = \"systemd:foo\"\nunix_mode = \"0600\"",
+            "3:13: invalid value '0600' for unix_mode: expected it only for the path of a Unix socket",
+        ),
+        (
+            "[[listener]]\naddress = \"systemd:foo\"\nunix_owner = \"root\"",
+            "3:14: invalid value 'root' for unix_owner: expected it only for the path of a Unix socket",
+        ),
+        (
+            "[[listener]]\naddress = \"systemd:foo\"\nmax_message = \"64MiB\"",
+            "3:15: invalid value '64MiB' for max_message: expected at least ",
+        ),
+        // Nobody's: a socket that is passed has a file already.
+        (
+            "listen = [\"systemd:a\", \"127.0.0.1:0\"]\nunix_mode = \"0600\"",
+            "2:13: invalid value '0600' for unix_mode: expected a Unix socket beside it that drainline makes, ",
+        ),
+        (
+            "unix_owner = \"root\"\n[[listener]]\naddress = \"127.0.0.1:0\"",
+            "1:14: invalid value 'root' for unix_owner: expected a Unix socket beside it that drainline makes, ",
+        ),
         (
             "sink = \"file:/tmp/x\"\nport_file = \"/tmp/x\"",
             "2:13: invalid value '/tmp/x' for port_file: expected a file other than that of sink, which it would replace",
         ),
         // No TOML, and no text.
-        ("send_timeout = 5s", "1:16: string values must be quoted"),
-        ("backlog = 7 8", "1:11: string values must be quoted"),
+        (
+            "send_timeout = 5s",
+            &format!("1:16: invalid value 5s for send_timeout: expected {a_time}, in quotes"),
+        ),
+        (
+            "\u{feff}unix_mode = 0666 # everybody",
+            "1:13: invalid value 0666 for unix_mode: expected permissions in octal, from 0000 to 0777, such as 0660, in quotes",
+        ),
+        (
+            "[[listener]]\naddress = 127.0.0.1:514",
+            "2:11: invalid value 127.0.0.1:514 for address: expected an address such as ",
+        ),
+        (
+            "[[output]]\r\nsink = null\r\n",
+            "2:8: invalid value null for sink: expected stdout, null or file:PATH, in quotes",
+        ),
+        (
+            "backlog = 07",
+            "1:11: invalid value 07 for backlog: expected auto or a number from 1 to 65535, without leading zeros",
+        ),
+        (
+            "backlog = 7 8",
+            "1:11: invalid value 7 8 for backlog: expected auto or a number from 1 to 65535, a word in quotes",
+        ),
+        ("name = null", "1:8: "),
+        ("[other]\nsink = null", "2:8: "),
+        ("sink = \"null", "1:13: invalid basic string"),
+        ("sink =", "1:7: string values must be quoted"),
         (
             "\u{feff}backlog = 7\r\nzzz = 1\r\n",
             "2:1: unknown key 'zzz'",

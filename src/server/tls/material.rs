@@ -285,7 +285,19 @@ impl Text {
     }
 
     fn not_pem(&self, error: &pem::Error) -> TlsError {
-        self.wrong(format!("{} is broken PEM: {error}", self.named))
+        self.wrong(match self.has_encrypted_key() {
+            // Its headers are what makes it no PEM for whoever reads a certificate beside it.
+            true => format!(
+                "{} has an encrypted private key: decrypt it with openssl pkey",
+                self.named
+            ),
+            false => format!("{} is broken PEM: {error}", self.named),
+        })
+    }
+
+    fn has_encrypted_key(&self) -> bool {
+        let holds = |text: &[u8]| self.bytes.windows(text.len()).any(|at| at == text);
+        holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED")
     }
 
     fn wrong(&self, what: String) -> TlsError {
@@ -293,8 +305,7 @@ impl Text {
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        let holds = |text: &[u8]| self.bytes.windows(text.len()).any(|at| at == text);
-        if holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED") {
+        if self.has_encrypted_key() {
             return Err(self.wrong(format!(
                 "{} is encrypted: decrypt it with openssl pkey",
                 self.named
