@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use drainline::Tls;
 use rcgen::{
@@ -85,6 +86,15 @@ impl Authority {
 
     pub fn server(&self) -> Pair {
         self.issue("localhost", ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A server's certificate that ends so long after the Unix epoch.
+    pub fn server_until(&self, end: Duration) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(1970, 1, 1) + end;
+        self.sign(params, key)
     }
 
     pub fn client(&self, name: &str) -> Pair {

@@ -1,10 +1,11 @@
 //! Who comes in, who does not, and what is said of it.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use drainline::ingest::{Batches, Sink, SinkError};
 use drainline::{
     Activity, ClientAuth, Config, ConnectionInfo, EndReason, Listener, Report, Server, Tls,
     TlsVersion,
@@ -138,6 +139,48 @@ fn a_client_is_called_by_its_certificate_and_without_a_valid_one_it_stays_out() 
     // Nobody was given to the handler.
     assert!(told.try_recv().is_err());
     assert_eq!(report.stats.ended.total(), 8);
+}
+
+/// Sends, for each batch, its client's name and its bytes.
+struct Named(mpsc::Sender<(Option<String>, Vec<u8>)>);
+
+impl Sink for Named {
+    fn name(&self) -> String {
+        "named".to_owned()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        while let Some(batch) = batches.first() {
+            let name = batch.tls_name().map(str::to_owned);
+            let told = self.0.send((name, batch.as_bytes().to_vec()));
+            told.map_err(|error| SinkError::Fatal(io::Error::other(error.to_string())))?;
+            batches.ack();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sink_sees_who_sent_a_batch() {
+    let (tls, servers) = tls();
+    let clients = Authority::new("clients");
+    let tls = tls.client_ca_pem(clients.certificate.as_bytes()).unwrap();
+    let tls = tls.client_auth(ClientAuth::Optional).unwrap();
+    let (tell, told) = mpsc::channel();
+    let server = small::ingest()
+        .listener(Listener::on(anywhere()).tls(tls))
+        .start(Named(tell))
+        .unwrap();
+    for name in [Some("web1.example"), None, Some("spiffe://a/b")] {
+        let shown = name.map(|name| clients.client(name));
+        let config = config(&servers, shown.as_ref(), &VERSIONS);
+        let mut client = Client::connect(addr(&server), &config);
+        client.send(b"hello\n");
+        let seen = told.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(seen, (name.map(str::to_owned), b"hello\n".to_vec()));
+        client.close();
+    }
+    ended(server, EndReason::Eof, 3);
 }
 
 #[test]

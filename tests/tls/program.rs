@@ -7,10 +7,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use rustls::ClientConnection;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use tempfile::TempDir;
 
 use crate::authority::{Authority, Client, Pair, VERSIONS, config};
@@ -314,6 +317,84 @@ fn a_table_switches_the_common_client_ca_off_and_a_unix_socket_speaks_tls() {
     child.terminate().assert_code(0);
 }
 
+/// A client's clock, which is behind.
+#[derive(Debug)]
+struct In2025;
+
+impl TimeProvider for In2025 {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(55 * YEAR)))
+    }
+}
+
+const DAY: u64 = 86_400;
+const YEAR: u64 = 365 * DAY + DAY / 4;
+
+/// It is told by the check, at start and after SIGHUP, and is no reason not to serve.
+#[test]
+fn the_end_of_a_certificate_is_told_and_no_reason_to_refuse_it() {
+    let files = Files::new();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // Half a day more: the test takes a while.
+    let ends = |days: u64| now + Duration::from_secs(days * DAY + DAY / 2);
+    let pair = |end| files.servers.server_until(end);
+    let (near, past) = (pair(ends(5)), pair(now - Duration::from_secs(3 * DAY)));
+    let good = [
+        "--tls-cert",
+        "FILE:server.pem",
+        "--tls-key",
+        "FILE:server.key",
+    ];
+    let args = files.args(&[&LISTEN[..], &good].concat());
+    let check = || {
+        let mut child = Drainline::with(&[&args[..], &["--check".to_owned()]].concat())
+            .bare()
+            .spawn();
+        child.wait().assert_code(0);
+        String::from_utf8(child.stdout_bytes()).unwrap()
+    };
+    let named = format!("TLS certificate {} ", files.text("server.pem"));
+    let mut config = (*config(&files.servers, None, &VERSIONS)).clone();
+    config.time_provider = Arc::new(In2025);
+    let config = Arc::new(config);
+
+    files.put("server", &pair(ends(15)));
+    assert!(!check().contains(&named), "{}", check());
+    let mut renewed = Drainline::start(&args);
+    for (pair, says) in [
+        (near, "expires in 5 days: renew it"),
+        (
+            past,
+            "expired 3 days ago, and clients will refuse it: renew it",
+        ),
+    ] {
+        let says = format!("{named}{says}");
+        files.put("server", &pair);
+        let note = format!("note: {says}");
+        assert!(check().lines().any(|line| line == note), "{}", check());
+        let is_told = |child: &Drainline, beside: &str| {
+            let said = child.stderr_text();
+            let mut lines = said.lines();
+            lines.any(|it| it.contains(" WARN ") && it.contains(beside) && it.ends_with(&says))
+        };
+
+        let mut child = Drainline::start(&args);
+        wait_until("a line at start", DEADLINE, || is_told(&child, ""));
+        let mut client = Client::connect(child.addr(), &config);
+        client.send(b"hello\n");
+        client.close();
+        wait_until("its line", DEADLINE, || child.stdout_bytes() == b"hello\n");
+        child.terminate().assert_code(0);
+
+        assert!(!is_told(&renewed, ""), "{}", renewed.stderr_text());
+        renewed.signal(Signal::HUP);
+        wait_until("a line after SIGHUP", DEADLINE, || {
+            is_told(&renewed, " has new TLS: ")
+        });
+    }
+    renewed.terminate().assert_code(0);
+}
+
 /// Nobody writes into the FIFO, and whoever opened it would wait for ever.
 #[test]
 fn a_fifo_in_place_of_a_file_is_refused_and_keeps_nobody_from_stopping() {
@@ -449,6 +530,8 @@ fn an_error_names_the_setting_that_it_is_about_with_the_code_of_its_origin() {
     let write = |name: &str, text: &str| fs::write(files.path(name), text).unwrap();
     write("empty.pem", "");
     write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+    let both = fs::read_to_string(files.path("server.pem")).unwrap() + LEGACY_KEY;
+    write("both.pem", &both);
     write("version-1.pem", VERSION_1);
     let crl = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n";
     write("bad-crl.pem", crl);
@@ -489,6 +572,12 @@ fn an_error_names_the_setting_that_it_is_about_with_the_code_of_its_origin() {
             "version-1.pem",
             (2, 78),
             "is of X.509 version 1, ",
+        ),
+        (
+            "tls-cert",
+            "both.pem",
+            (2, 78),
+            "both.pem has an encrypted private key: decrypt it with openssl pkey",
         ),
         (
             "tls-key",
@@ -566,6 +655,17 @@ fn an_error_names_the_setting_that_it_is_about_with_the_code_of_its_origin() {
         }
     }
 }
+
+/// As `openssl ec -aes256` makes it.
+const LEGACY_KEY: &str = "\
+-----BEGIN EC PRIVATE KEY-----\n\
+Proc-Type: 4,ENCRYPTED\n\
+DEK-Info: AES-256-CBC,29A1432249C3E4DA0A5BFA94D62CD9F6\n\
+\n\
+qrU1IwvA+97E8mxNHigQ/TPO1hJZwkeLxsZoAELCkqEW4Rj8wHwmGiR8TpEG6NFK\n\
+85j8nd8f2N7l44WKOdGhgXGKN49CaoyHULVflTa8dPNtHRYoNLD4E/xCcS4wvYDp\n\
+S9KjsuNy+M5w2YsPHrx9H2wwkggrse8Yh7Q+T/c8TWQ=\n\
+-----END EC PRIVATE KEY-----\n";
 
 /// As `openssl x509 -req` makes it without `-extfile`.
 const VERSION_1: &str = "\

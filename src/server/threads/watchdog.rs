@@ -453,3 +453,72 @@ fn log_change(shared: &Shared, change: Change, is_paused: bool) {
         )
     });
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::server::{Listener, Server, Tls};
+
+    static LINES: parking_lot::Mutex<Vec<String>> = parking_lot::Mutex::new(Vec::new());
+
+    struct Collect;
+
+    impl log::Log for Collect {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            let line = format!("{} {}", record.level(), record.args());
+            LINES.lock().push(line);
+        }
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_at_start_and_once_a_day() {
+        log::set_logger(&Collect).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+        let folder = tempfile::tempdir().unwrap();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let pair = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        fs::write(&cert, params.self_signed(&pair).unwrap().pem()).unwrap();
+        fs::write(&key, pair.serialize_pem()).unwrap();
+        let tls = Tls::from_files(&cert, &key).unwrap();
+        let listener = Listener::on(([127, 0, 0, 1], 0).into()).tls(tls);
+        let server = Server::builder()
+            .listener(listener)
+            .serve(|_| Ok(()))
+            .unwrap();
+
+        let mut watchdog = Watchdog::new(Arc::clone(&server.shared));
+        let day = Duration::from_secs(86_400);
+        for told in 1..4 {
+            watchdog.tick(day - Duration::from_secs(1));
+            // One line at start, and one for each day before. Others come behind it in the queue.
+            let marker = format!("day {told} of {}", cert.display());
+            server.logger().log(Level::Warn, &*marker);
+            let begun = Instant::now();
+            while !LINES.lock().iter().any(|line| line.ends_with(&marker)) {
+                assert!(begun.elapsed() < Duration::from_secs(60));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let begins = format!("WARN TLS certificate {} expired ", cert.display());
+            let lines = LINES.lock();
+            let found = lines.iter().filter(|line| line.starts_with(&begins));
+            assert_eq!(found.count(), told, "{lines:?}");
+            drop(lines);
+            watchdog.tick(Duration::from_secs(1));
+        }
+    }
+}
