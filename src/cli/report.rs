@@ -393,7 +393,6 @@ fn status_json(connections: &[ConnectionInfo], stats: &Stats, outputs: &[OutputS
             "tls_name": connection.tls_name.as_deref(),
             "balancer": connection.balancer.map(|balancer| balancer.to_string()),
             "listener": &*connection.listener,
-            "tls_name": connection.tls_name.as_deref(),
             "listener_index": connection.listener_index,
             "state": connection.state.name(),
             "state_seconds": connection.in_state.as_secs_f64(),

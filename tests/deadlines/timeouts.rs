@@ -19,8 +19,9 @@ use drainline::policy::Activity;
 use drainline::{Config, Discard, EndReason, Ended, FirstByteTimeout, PauseAfter, Server};
 
 const SHORT: Duration = Duration::from_millis(300);
-/// Long enough for a client that keeps to it, on a machine that stumbles.
-const KEPT: Duration = Duration::from_secs(1);
+/// Long enough for a client that keeps to it ten times over, on a machine that stands still for
+/// seconds.
+const KEPT: Duration = Duration::from_secs(4);
 /// Longer than a deadline that is kept: nobody who may be quiet is disconnected meanwhile.
 const QUIET: Duration = SHORT.saturating_mul(3);
 const SIZE: usize = 100;
@@ -275,10 +276,10 @@ fn time_in_a_blocked_send_counts_for_no_deadline() {
 #[test]
 fn time_in_a_rate_pause_counts_for_no_deadline() {
     let mut config = held_up();
-    config.rate_limit = Some(30);
+    config.rate_limit = Some(10);
     let stage = Stage::start(config);
     let mut actor = stage.connect();
-    // More than two seconds' worth at once, inside a frame.
+    // More than seven seconds' worth at once, inside a frame.
     let read = actor.run(|conn, out| {
         conn.frame_progress(0, true);
         let item = Item {
