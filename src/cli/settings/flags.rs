@@ -133,7 +133,7 @@ fn listening() -> Vec<Flag<Settings>> {
                    IPv6 address if it has no other. Plain TCP has no authentication: on anything but \
                    a loopback address, whoever reaches the port can send. [::] also accepts IPv4 \
                    clients, unless an IPv4 listener has the same port. unix:PATH makes a Unix socket (stream), \
-                   about twice as fast as TCP, and takes over one that nobody listens on any more. \
+                   nearly twice as fast as TCP, and takes over one that nobody listens on any more. \
                    systemd:NAME takes the sockets \
                    of that name that a service manager passes (FileDescriptorName= of a socket unit), \
                    systemd: takes all: clients that connect during a restart wait in their queues. \
