@@ -160,6 +160,8 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "ingest/framing/truncate.rs",
             "ingest/sink/file/name.rs",
             "ingest/sink/file/options.rs",
+            "ingest/sink/file/rotation.rs",
+            "ingest/sink/file/stamp.rs",
             "ingest/sink/file/sync.rs",
             "ingest/sink/retry.rs",
             "ingest/sink/unlinked.rs",

@@ -11,6 +11,7 @@ mod fifo;
 mod full_disk;
 mod own;
 mod pipelined;
+mod rotated;
 #[cfg(feature = "cli")]
 mod rotation;
 #[cfg(feature = "cli")]

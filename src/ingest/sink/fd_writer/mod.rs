@@ -8,7 +8,7 @@ mod terminal;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::Level;
 
@@ -56,6 +56,25 @@ pub struct FdWriter {
     accepted: u64,
     /// A terminal gets the messages' bytes as they are.
     is_raw: bool,
+    room: Room,
+}
+
+/// How much more may be written to a file.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    bytes: u64,
+    /// Nothing is in the file: a message that is longer than the file may be goes there.
+    is_whole: bool,
+    /// The next message does not fit.
+    is_short: bool,
+}
+
+impl Room {
+    const UNLIMITED: Room = Room {
+        bytes: u64::MAX,
+        is_whole: false,
+        is_short: false,
+    };
 }
 
 impl FdWriter {
@@ -101,6 +120,7 @@ impl FdWriter {
             is_fresh: false,
             accepted: 0,
             is_raw: false,
+            room: Room::UNLIMITED,
         }
     }
 
@@ -132,6 +152,18 @@ impl FdWriter {
     /// Messages that were accepted in all.
     pub(super) fn accepted(&self) -> u64 {
         self.accepted
+    }
+
+    /// The bytes that a regular file has.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.place.stat().map(|stat| stat.st_size.cast_unsigned())
+    }
+
+    /// When a regular file was last written to.
+    pub(super) fn written_at(&self) -> Option<SystemTime> {
+        let stat = self.place.stat()?;
+        let since = Duration::from_secs(u64::try_from(stat.st_mtime).ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since)
     }
 
     /// The names that a regular file has.
@@ -217,6 +249,27 @@ impl FdWriter {
         self.is_fresh = self.place.is_regular();
     }
 
+    /// Makes a regular file grow to `size` bytes, as it is now, and no further, but for a message
+    /// that is longer, or was begun.
+    pub(super) fn limit_size(&mut self, size: u64) {
+        let is_now = self.size().unwrap_or(0);
+        self.room = Room {
+            bytes: size.saturating_sub(is_now),
+            is_whole: is_now == 0,
+            is_short: false,
+        };
+    }
+
+    /// Bytes that are left of the file's size.
+    pub(super) fn room(&self) -> u64 {
+        self.room.bytes
+    }
+
+    /// Whether the next message does not fit into what is left of the file's size.
+    pub(super) fn is_at_limit(&self) -> bool {
+        self.room.is_short
+    }
+
     /// The batch that is written next, or the rest of it.
     fn current<'b>(&self, batches: &'b Batches<'_>) -> Option<&'b Batch> {
         batches.get(batches.first_number() + self.pending.batches)
@@ -233,6 +286,7 @@ impl FdWriter {
         }
         while self.current(batches).is_some()
             && !self.has_enough_pending()
+            && !self.room.is_short
             && !batches.is_timed_out()
         {
             self.look_at_part(batches);
@@ -255,7 +309,12 @@ impl FdWriter {
         if let Some(mark) = self.mark {
             return self.resume_once(batches, mark);
         }
-        if let Some(written) = self.place.write_some(&self.gather(batches))? {
+        let slices = self.gather(batches);
+        if slices.is_empty() {
+            self.room.is_short = true;
+            return Ok(());
+        }
+        if let Some(written) = self.place.write_some(&slices)? {
             self.advance(batches, written);
         }
         Ok(())
@@ -367,21 +426,39 @@ impl FdWriter {
         Ok(())
     }
 
-    /// What goes into one write.
+    /// What goes into one write: nothing, if the next message does not fit into the file.
     fn gather<'w>(&self, batches: &'w Batches<'_>) -> Vec<IoSlice<'w>> {
-        let mut gathered = 0;
         let first = batches.first_number() + self.pending.batches;
-        (first..first + MAX_SLICES)
-            .map_while(|number| batches.get(number))
-            .enumerate()
-            .map(|(n, batch)| &batch.as_bytes()[if n == 0 { self.offset } else { 0 }..])
-            .take_while(|bytes| {
-                let is_enough = gathered >= ENOUGH_BYTES;
-                gathered += bytes.len();
-                !is_enough
-            })
-            .map(IoSlice::new)
-            .collect()
+        let (mut gathered, mut from) = (0, self.offset);
+        let mut slices = Vec::new();
+        for number in first..first + MAX_SLICES {
+            let Some(batch) = batches.get(number).filter(|_| gathered < ENOUGH_BYTES) else {
+                break;
+            };
+            let rest = &batch.as_bytes()[from..];
+            let room = self.room.bytes.saturating_sub(gathered as u64);
+            if rest.len() as u64 > room {
+                let fitting = self.fitting(batch, from, room as usize, gathered > 0);
+                slices.extend((fitting > 0).then(|| IoSlice::new(&rest[..fitting])));
+                break;
+            }
+            slices.push(IoSlice::new(rest));
+            gathered += rest.len();
+            from = 0;
+        }
+        slices
+    }
+
+    /// How many bytes of a batch, from a byte on, are messages that fit into `room` bytes. A file
+    /// takes the rest of a message that it has begun, and a first one, however long these are.
+    fn fitting(&self, batch: &Batch, from: usize, room: usize, has_more: bool) -> usize {
+        let end = batch.message_start(from + room);
+        let must = (self.room.is_whole && !has_more) || batch.message_start(from) != from;
+        match end.checked_sub(from) {
+            Some(fitting) if fitting > 0 => fitting,
+            _ if must => batch.message_end(from) - from,
+            _ => 0,
+        }
     }
 
     fn judge(&self, error: io::Error) -> SinkError {
@@ -424,6 +501,8 @@ impl FdWriter {
     /// written.
     fn advance(&mut self, batches: &mut Batches<'_>, mut written: usize) {
         self.mark = None;
+        self.room.bytes = self.room.bytes.saturating_sub(written as u64);
+        self.room.is_whole = false;
         while let Some(batch) = self.current(batches) {
             let (from, end) = (self.offset, batch.as_bytes().len());
             if written < end - from {

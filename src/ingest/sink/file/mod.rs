@@ -8,6 +8,9 @@ mod name;
 
 mod sync;
 
+mod rotation;
+mod stamp;
+
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,10 +23,11 @@ use rustix::fs::{Mode, OFlags};
 use self::name::Patience;
 pub use self::options::FileOptions;
 use self::options::wrong;
+use self::rotation::{Named, Rotation};
 pub use self::sync::Fsync;
 use self::sync::{Disk, Syncs};
 use super::batches::Batches;
-use super::contract::{Sink, SinkError};
+use super::contract::{Resources, Sink, SinkError};
 use super::fd_writer::{FdWriter, Reader};
 use super::unlinked::Unlinked;
 use crate::server::Logger;
@@ -74,6 +78,7 @@ pub struct File {
     late: Option<SinkError>,
     /// For the last sync, once there is something to sync.
     logger: Option<Logger>,
+    rotation: Option<Rotation>,
     /// Device and inode of a regular file when it was opened: a file on a dead mount does not tell
     /// any more.
     identity: Option<(u64, u64)>,
@@ -111,7 +116,11 @@ impl File {
         if options.fsync == Fsync::Batch {
             output.hold_back();
         }
-        Ok(File {
+        let rotation = Rotation::of(&options);
+        if rotation.is_some() {
+            Named::find(&path)?.check()?;
+        }
+        let mut file = File {
             path,
             identity: output.identity(),
             unlinked: Unlinked::of(&output),
@@ -119,6 +128,7 @@ impl File {
             syncs: Syncs::new(options.fsync, disk),
             late: None,
             logger: None,
+            rotation,
             options,
             patience: Patience::default(),
             is_reopen_due: false,
@@ -126,7 +136,9 @@ impl File {
             is_released: false,
             is_mounted,
             is_reader_away: false,
-        })
+        };
+        file.begin_rotation();
+        Ok(file)
     }
 
     /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape), should the file be a
@@ -177,6 +189,7 @@ impl File {
         self.is_reopen_due = false;
         self.is_released = false;
         self.is_mounted = is_mounted;
+        self.begin_rotation();
         Ok(is_another)
     }
 
@@ -208,7 +221,13 @@ impl File {
     /// Writes what there is; where each group is synced before it is accepted, one group.
     fn write_group(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         loop {
+            self.rotate_if_time(batches)?;
             let outcome = self.output.write(batches);
+            if self.output.is_at_limit() {
+                self.sync_group(batches)?;
+                self.rotate_if_full(batches.logger());
+                continue;
+            }
             if self.syncs.how() != Fsync::Batch {
                 return outcome;
             }
@@ -340,6 +359,16 @@ impl Sink for File {
         self.syncs.how().delivered_means()
     }
 
+    fn resources(&self) -> Resources {
+        // Beside the two that any reopen takes: the folder that is synced, and the one in which the
+        // file is renamed.
+        let more = [self.options.fsync == Fsync::Batch, self.options.rotates()];
+        Resources {
+            descriptors: more.into_iter().map(u64::from).sum(),
+            ..Resources::default()
+        }
+    }
+
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         if self.is_dead || self.is_released || self.syncs.has_failed() {
             self.revive(batches.logger()).map_err(SinkError::Retry)?;
@@ -358,6 +387,8 @@ impl Sink for File {
 
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.unlinked.look(&self.output, batches);
+        self.count_again();
+        self.rotate_if_time(batches)?;
         let is_lost = self.is_lost();
         let is_left = is_lost || self.is_reopen_due;
         let synced = match self.late.take() {

@@ -1,7 +1,10 @@
 //! How a file is to be written.
 
+use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::File;
 use super::sync::{Disk, Fsync, System};
@@ -10,9 +13,20 @@ use super::sync::{Disk, Fsync, System};
 #[derive(Clone, Debug, Default)]
 pub struct FileOptions {
     pub(super) fsync: Fsync,
+    pub(super) rotate_size: Option<u64>,
+    pub(super) rotate_every: Option<Duration>,
+    pub(super) keep: Option<usize>,
 }
 
 impl FileOptions {
+    /// What [`rotate_size`](FileOptions::rotate_size) may be, in bytes.
+    pub const ROTATE_SIZES: RangeInclusive<u64> = 4096..=1 << 50;
+    /// What [`rotate_every`](FileOptions::rotate_every) may be.
+    pub const ROTATE_TIMES: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
+    /// What [`keep`](FileOptions::keep) may be.
+    pub const KEEP: RangeInclusive<usize> = 1..=100_000;
+
     /// When the file is synced, and so what "delivered" means. Default: [`Fsync::Off`]. Needs a
     /// regular file, and [`Fsync::Batch`] a directory that this user may read.
     #[must_use]
@@ -21,10 +35,46 @@ impl FileOptions {
         self
     }
 
+    /// Rotates the file before it has more than so many bytes. Only a single message that is longer
+    /// makes a larger file. Default: whatever its size.
+    ///
+    /// To **rotate** is to rename the file to `NAME-20261129T130500.123Z`, with the time of the
+    /// rotation in UTC, and to go on in a new one. That happens between two messages: none is lost,
+    /// and none is in two files. Names sort by age: where the clock was set back, or a name is
+    /// taken, the time in the name is a millisecond more than in the newest one. Where the path is
+    /// a symbolic link, the file that it leads to is renamed, in that one's directory. Where the
+    /// name leads to another file (logrotate was there), nothing is renamed, and that file is
+    /// opened. A rotation that fails is logged and tried again after a second; meanwhile the file
+    /// grows. Needs a regular file, and a directory that this user may write.
+    #[must_use]
+    pub fn rotate_size(mut self, bytes: u64) -> FileOptions {
+        self.rotate_size = Some(bytes);
+        self
+    }
+
+    /// Rotates the file whenever the time in UTC is a multiple of this since 1970: with an hour at
+    /// each full hour, with 24 hours at midnight UTC. To about a second; also while nothing flows,
+    /// and at the first message after a start in another period than the file's last write. An
+    /// empty file is not rotated. Default: never.
+    #[must_use]
+    pub fn rotate_every(mut self, every: Duration) -> FileOptions {
+        self.rotate_every = Some(every);
+        self
+    }
+
+    /// How many old files stay: at each rotation, those beyond that are deleted, the oldest first
+    /// by the time in their names. Files with other names are left alone. Default: all stay.
+    #[must_use]
+    pub fn keep(mut self, old_files: usize) -> FileOptions {
+        self.keep = Some(old_files);
+        self
+    }
+
     /// Opens or creates the file.
     ///
     /// # Errors
-    /// As [`File::open`], and if the options cannot be had of what the path leads to.
+    /// As [`File::open`]; an option that is out of its range, contradicts another, or cannot be had
+    /// of what the path leads to.
     pub fn open(self, path: impl Into<PathBuf>) -> io::Result<File> {
         self.open_on(path.into(), Box::new(System))
     }
@@ -35,23 +85,55 @@ impl FileOptions {
     }
 
     fn check(&self) -> io::Result<()> {
-        let range = Fsync::INTERVALS;
-        match self.fsync {
-            Fsync::Interval(interval) if !range.contains(&interval) => Err(wrong(format!(
-                "an interval of fsync is from {:?} to {:?}, and not {interval:?}",
-                range.start(),
-                range.end()
-            ))),
-            _ => Ok(()),
+        if let Fsync::Interval(interval) = self.fsync {
+            within("the interval of fsync", interval, &Fsync::INTERVALS)?;
         }
+        if let Some(bytes) = self.rotate_size {
+            within(
+                "the size of rotated files, in bytes,",
+                bytes,
+                &Self::ROTATE_SIZES,
+            )?;
+        }
+        if let Some(every) = self.rotate_every {
+            within("the time between rotations", every, &Self::ROTATE_TIMES)?;
+        }
+        if let Some(keep) = self.keep {
+            within("the number of old files", keep, &Self::KEEP)?;
+            if !self.rotates() {
+                let text =
+                    "old files are kept where the file is rotated: say a size or a time, too";
+                return Err(wrong(text));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn rotates(&self) -> bool {
+        self.rotate_size.is_some() || self.rotate_every.is_some()
     }
 
     /// Whether only a regular file can be written in this way, and which option wants that.
     pub(super) fn wants_regular_file(&self) -> Option<&'static str> {
-        (self.fsync != Fsync::Off).then_some("fsync")
+        let syncs = (self.fsync != Fsync::Off).then_some("fsync");
+        syncs.or(self.rotates().then_some("rotation"))
     }
 }
 
 pub(super) fn wrong(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
+}
+
+fn within<T: PartialOrd + fmt::Debug>(
+    what: &str,
+    value: T,
+    range: &RangeInclusive<T>,
+) -> io::Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (from, to) = (range.start(), range.end());
+    Err(wrong(format!(
+        "{what} is from {from:?} to {to:?}, and not {value:?}"
+    )))
 }

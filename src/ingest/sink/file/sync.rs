@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub enum Fsync {
 
 impl Fsync {
     /// The shortest and the longest interval.
-    pub const INTERVALS: std::ops::RangeInclusive<Duration> =
+    pub const INTERVALS: RangeInclusive<Duration> =
         Duration::from_millis(100)..=Duration::from_secs(3600);
 
     pub(super) fn delivered_means(self) -> String {

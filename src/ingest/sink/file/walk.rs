@@ -92,6 +92,23 @@ pub(super) fn find_folder(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     Ok((walk.folder, name))
 }
 
+/// The folder and the name that a file is opened by, found as [`open`] finds it: no link any more,
+/// if there is such a file.
+pub(super) fn find_file(path: &Path) -> io::Result<(OwnedFd, OsString)> {
+    let mut walk = Walk::new(path)?;
+    loop {
+        let name = walk.go_to_last()?;
+        if !walk.is_at_link(&name) {
+            return Ok((walk.folder, name));
+        }
+        if walk.follow(&name)? == Link::IsTheKernels {
+            let text =
+                "this is a link of the kernel's, not a name that can be given to another file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+    }
+}
+
 /// Looks for a link on the way that [`open`] would not follow. Whatever else is wrong there is for
 /// others to tell.
 pub(super) fn check(path: &Path) -> io::Result<()> {

@@ -1,0 +1,428 @@
+//! A file that drainline rotates itself: each message is once, whole and in order in the old files
+//! and the new one, whatever else happens to them.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::TcpStream;
+use std::ops::Range;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::common::checker::Checker;
+use crate::common::client;
+use crate::common::ledger::assert_both_close;
+use crate::common::mount::MountPoint;
+use crate::common::small;
+use crate::common::tagged::{Cut, Tagged};
+use crate::common::wait::{DEADLINE, wait_until};
+use drainline::ingest::sink::{File, FileOptions, Fsync};
+use drainline::{Report, Server};
+
+const SIZE: usize = 120;
+const SMALL: u64 = 8 << 10;
+
+struct Case {
+    server: Server,
+    path: PathBuf,
+}
+
+impl Case {
+    #[track_caller]
+    fn start(path: PathBuf, options: FileOptions) -> Case {
+        let server = small::ingest()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .start(options.open(&path).unwrap())
+            .unwrap();
+        Case { server, path }
+    }
+
+    fn connect(&self) -> TcpStream {
+        client::connect(self.server.local_addrs()[0])
+    }
+
+    fn old(&self) -> Vec<PathBuf> {
+        old(&self.path)
+    }
+
+    /// Sends messages and waits until they are delivered.
+    fn deliver(&self, connection: u32, range: Range<u64>) {
+        let before = self.server.stats().delivered;
+        let count = range.end - range.start;
+        let mut stream = self.connect();
+        send(&mut stream, connection, range, Cut::Blocks);
+        drop(stream);
+        wait_until("delivered", DEADLINE, || {
+            self.server.stats().delivered == before + count
+        });
+    }
+
+    #[track_caller]
+    fn end(self) -> Report {
+        let report = self.server.shutdown(DEADLINE);
+        assert_both_close(&report);
+        assert_eq!(report.sink.unlinked_messages, 0);
+        report
+    }
+}
+
+fn send(to: &mut TcpStream, connection: u32, range: Range<u64>, cut: Cut) {
+    let _all = Tagged::new(connection).send(to, range, SIZE, cut).all();
+}
+
+/// The old files of a path, by name.
+fn old(path: &Path) -> Vec<PathBuf> {
+    let mut begin = path.file_name().unwrap().to_owned();
+    begin.push("-");
+    let begin = begin.into_string().unwrap();
+    let names = fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut old: Vec<_> = names
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with(&begin)
+        })
+        .collect();
+    old.sort();
+    old
+}
+
+/// What is in the old files and the new one, in that order. None is torn.
+#[track_caller]
+fn whole(path: &Path) -> Vec<u8> {
+    let mut whole = Vec::new();
+    for path in old(path).iter().chain([&path.to_owned()]) {
+        let bytes = fs::read(path).unwrap();
+        assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "{path:?}");
+        whole.extend(bytes);
+    }
+    whole
+}
+
+#[test]
+fn a_file_never_grows_beyond_its_size_and_every_message_is_whole_in_one_of_them() {
+    for fsync in [
+        Fsync::Off,
+        Fsync::Batch,
+        Fsync::Interval(Duration::from_millis(100)),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("messages");
+        let options = File::options().rotate_size(SMALL).fsync(fsync);
+        let case = Case::start(path.clone(), options);
+        const MESSAGES: u64 = 500;
+        thread::scope(|scope| {
+            for connection in 0..4 {
+                let mut stream = case.connect();
+                scope.spawn(move || {
+                    let cut = Cut::Random {
+                        seed: u64::from(connection),
+                        most: 3000,
+                    };
+                    send(&mut stream, connection, 0..MESSAGES, cut);
+                });
+            }
+        });
+        case.end();
+        let all = whole(&path);
+        let sent: Vec<_> = (0..4).map(|connection| (connection, MESSAGES)).collect();
+        Checker::read(&all).expect_exact(&sent);
+        let sizes: Vec<_> = old(&path)
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().len())
+            .collect();
+        // As full as whole messages make them.
+        let is_full = |&size: &u64| size <= SMALL && size + SIZE as u64 > SMALL;
+        assert!(sizes.iter().all(is_full), "{sizes:?}");
+        assert!(sizes.len() as u64 >= all.len() as u64 / SMALL, "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_message_that_is_longer_than_the_file_may_be_has_a_file_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let case = Case::start(path.clone(), File::options().rotate_size(4096));
+    let lines = [
+        format!("{}\n", "a".repeat(10_000)),
+        "b\n".to_owned(),
+        format!("{}\n", "c".repeat(5000)),
+        "d\ne\n".to_owned(),
+    ];
+    case.connect().write_all(lines.concat().as_bytes()).unwrap();
+    wait_until("all", DEADLINE, || case.server.stats().delivered == 5);
+    case.end();
+    let held: Vec<_> = old(&path)
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    assert_eq!(held, lines[..3]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), lines[3]);
+}
+
+#[test]
+fn of_the_old_ones_the_newest_stay_and_files_of_other_names_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let others = [
+        "messages-20200101",
+        "messages-20200101T000000.000Z.txt",
+        "messages-20200230T000000.000Z",
+        "messages2-20200101T000000.000Z",
+    ];
+    for other in others {
+        fs::write(directory.path().join(other), "kept").unwrap();
+    }
+    let ours = directory.path().join("messages-20200101T000000.000Z");
+    fs::write(&ours, "an old one\n").unwrap();
+    let case = Case::start(path.clone(), File::options().rotate_size(SMALL).keep(3));
+    case.deliver(0, 0..1000);
+    case.end();
+    for other in others {
+        assert!(directory.path().join(other).exists(), "{other}");
+    }
+    assert!(!ours.exists());
+    let old = old(&path);
+    let old: Vec<_> = old
+        .iter()
+        .filter(|path| !others.iter().any(|other| path.ends_with(other)))
+        .collect();
+    assert_eq!(old.len(), 3);
+    // What is left is the end of what was sent.
+    let mut held: Vec<u8> = old
+        .iter()
+        .flat_map(|path| fs::read(path).unwrap())
+        .collect();
+    held.extend(fs::read(&path).unwrap());
+    let all = Tagged::new(0).lines(0..1000, SIZE);
+    assert!(all.ends_with(&held));
+}
+
+/// The clock was ahead once, and somebody has taken names: nothing is replaced, and order is kept.
+#[test]
+fn names_go_on_behind_the_newest_one_and_replace_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let newest = directory.path().join("messages-99981231T235959.998Z");
+    fs::write(&newest, "somebody's\n").unwrap();
+    let case = Case::start(path.clone(), File::options().rotate_size(SMALL));
+    case.deliver(0, 0..200);
+    case.end();
+    assert_eq!(fs::read(&newest).unwrap(), b"somebody's\n");
+    let old = old(&path);
+    assert!(old.len() > 2, "{old:?}");
+    assert!(old[1].ends_with("messages-99981231T235959.999Z"), "{old:?}");
+    assert!(old[2].ends_with("messages-99990101T000000.000Z"), "{old:?}");
+    Checker::read(&whole(&path)[11..]).expect_exact(&[(0, 200)]);
+}
+
+#[test]
+fn by_time_a_file_is_rotated_also_while_nothing_flows_and_an_empty_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let every = Duration::from_secs(1);
+    let case = Case::start(path.clone(), File::options().rotate_every(every));
+    case.deliver(0, 0..1);
+    wait_until("rotated", DEADLINE, || case.old().len() == 1);
+    thread::sleep(3 * every);
+    assert_eq!(case.old().len(), 1);
+    case.deliver(0, 1..2);
+    wait_until("rotated again", DEADLINE, || case.old().len() == 2);
+    case.end();
+    Checker::read(&whole(&path)).expect_exact(&[(0, 2)]);
+}
+
+#[test]
+fn after_a_restart_in_another_period_the_file_is_rotated_before_it_is_appended_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let day = Duration::from_secs(24 * 3600);
+    let options = File::options().rotate_every(day);
+    fs::write(&path, "of today\n").unwrap();
+    let case = Case::start(path.clone(), options.clone());
+    case.deliver(0, 0..1);
+    case.end();
+    // Unless midnight was in between.
+    assert!(old(&path).is_empty());
+    let file = OpenOptions::new().append(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() - day).unwrap();
+    drop(file);
+    let before = fs::read(&path).unwrap();
+    let case = Case::start(path.clone(), options);
+    case.deliver(0, 1..2);
+    case.end();
+    assert_eq!(fs::read(&old(&path)[0]).unwrap(), before);
+    assert_eq!(fs::read(&path).unwrap(), Tagged::new(0).lines(1..2, SIZE));
+}
+
+#[test]
+fn where_the_path_is_a_link_the_link_stays_and_old_files_are_beside_what_it_leads_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let (here, there) = (
+        directory.path().join("here"),
+        directory.path().join("there"),
+    );
+    fs::create_dir(&here).unwrap();
+    fs::create_dir(&there).unwrap();
+    symlink("../there/real", here.join("link")).unwrap();
+    let case = Case::start(here.join("link"), File::options().rotate_size(SMALL));
+    case.deliver(0, 0..300);
+    case.end();
+    assert!(old(&here.join("link")).is_empty());
+    assert!(here.join("link").is_symlink());
+    assert!(old(&there.join("real")).len() > 2);
+    Checker::read(&whole(&there.join("real"))).expect_exact(&[(0, 300)]);
+}
+
+/// As logrotate does with `create`: the file that the name leads to is another one then.
+#[test]
+fn a_file_that_somebody_else_has_put_there_is_opened_and_not_renamed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let case = Case::start(path.clone(), File::options().rotate_size(SMALL));
+    case.deliver(0, 0..50);
+    let moved = directory.path().join("messages.1");
+    fs::rename(&path, &moved).unwrap();
+    fs::write(&path, "").unwrap();
+    // What fits goes to the moved one, and the first message that does not to the new one.
+    case.deliver(0, 50..100);
+    case.end();
+    assert!(old(&path).is_empty());
+    let mut all = fs::read(&moved).unwrap();
+    let more = fs::read(&path).unwrap();
+    assert!(!more.is_empty());
+    all.extend(more);
+    Checker::read(&all).expect_exact(&[(0, 100)]);
+}
+
+/// `copytruncate`: what counts is what is in the file now.
+#[test]
+fn a_file_that_was_truncated_is_not_rotated_for_what_it_had() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let case = Case::start(path.clone(), File::options().rotate_size(SMALL));
+    let mut copies = Vec::new();
+    for nth in 0..5 {
+        case.deliver(0, nth * 50..nth * 50 + 50);
+        copies.extend(fs::read(&path).unwrap());
+        fs::File::create(&path).unwrap();
+    }
+    case.end();
+    assert!(old(&path).is_empty());
+    Checker::read(&copies).expect_exact(&[(0, 250)]);
+}
+
+#[test]
+fn reopening_while_it_rotates_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let case = Case::start(path.clone(), File::options().rotate_size(SMALL));
+    let mut stream = case.connect();
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            send(
+                &mut stream,
+                0,
+                0..5000,
+                Cut::Random {
+                    seed: 1,
+                    most: 2000,
+                },
+            );
+        });
+        while !sending.is_finished() {
+            case.server.reopen();
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    drop(stream);
+    assert_eq!(case.end().sink.failed_reopens, 0);
+    assert!(old(&path).len() > 10);
+    Checker::read(&whole(&path)).expect_exact(&[(0, 5000)]);
+}
+
+/// It grows instead, and is rotated when that can be done again.
+#[test]
+fn a_rotation_that_fails_loses_nothing_and_is_made_up_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("messages");
+    let case = Case::start(path.clone(), File::options().rotate_size(SMALL));
+    let away = directory.path().join("away");
+    fs::rename(&folder, &away).unwrap();
+    case.deliver(0, 0..500);
+    let moved = away.join("messages");
+    assert!(fs::metadata(&moved).unwrap().len() > 4 * SMALL);
+    assert!(old(&moved).is_empty());
+    fs::rename(&away, &folder).unwrap();
+    wait_until("a rotation", DEADLINE, || {
+        let last = case.server.stats().delivered;
+        case.deliver(0, last..last + 1);
+        !case.old().is_empty()
+    });
+    let all = case.end().stats.delivered;
+    Checker::read(&whole(&path)).expect_exact(&[(0, all)]);
+}
+
+#[test]
+fn a_file_system_that_fills_up_and_is_freed_while_files_are_rotated_loses_nothing() {
+    let small = MountPoint::new();
+    if !small.tmpfs() {
+        return;
+    }
+    for fsync in [Fsync::Off, Fsync::Batch] {
+        let folder = small.join(&format!("{fsync:?}"));
+        fs::create_dir(&folder).unwrap();
+        let (path, ballast) = (folder.join("messages"), small.join("ballast"));
+        fs::write(&ballast, vec![b'x'; 200 << 10]).unwrap();
+        let options = File::options().rotate_size(SMALL).fsync(fsync);
+        let case = Case::start(path.clone(), options);
+        let mut stream = case.connect();
+        let sending = thread::spawn(move || {
+            send(&mut stream, 0, 0..1500, Cut::Blocks);
+        });
+        wait_until("it is full", DEADLINE, || {
+            case.server.report().sink.failures >= 2
+        });
+        // Inside a message, and with a name to spare.
+        fs::write(&ballast, vec![b'x'; 100 << 10]).unwrap();
+        wait_until("it is full again", DEADLINE, || {
+            rustix::fs::statvfs(small.path()).unwrap().f_bavail == 0
+        });
+        fs::remove_file(&ballast).unwrap();
+        wait_until("all", DEADLINE, || case.server.stats().delivered == 1500);
+        sending.join().unwrap();
+        case.end();
+        Checker::read(&whole(&path)).expect_exact(&[(0, 1500)]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_rotated_is_refused_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let rotated = || File::options().rotate_size(SMALL);
+    let long = directory.path().join("m".repeat(230));
+    for (options, path, expected) in [
+        (File::options().keep(3), &path, "say a size or a time, too"),
+        (File::options().rotate_size(4095), &path, "is from 4096 to"),
+        (
+            File::options().rotate_every(Duration::from_millis(999)),
+            &path,
+            "is from 1s to 31622400s",
+        ),
+        (rotated().keep(0), &path, "is from 1 to 100000"),
+        (
+            rotated(),
+            &PathBuf::from("/dev/null"),
+            "no regular file, which rotation needs",
+        ),
+        (rotated(), &long, "has at most"),
+    ] {
+        let error = options.open(path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
