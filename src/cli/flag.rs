@@ -49,6 +49,8 @@ pub(crate) trait Setting<S> {
     fn expected(&self) -> String;
     fn placeholder(&self) -> String;
     fn is_list(&self) -> bool;
+    fn separator(&self) -> &'static str;
+    fn is_secret(&self) -> bool;
     fn is_required(&self) -> bool;
     /// Values that are accepted, and values that are not.
     #[cfg(test)]
@@ -112,6 +114,14 @@ impl<S, K: Kind> Setting<S> for Field<S, K> {
         self.kind.is_list()
     }
 
+    fn separator(&self) -> &'static str {
+        self.kind.separator()
+    }
+
+    fn is_secret(&self) -> bool {
+        self.kind.is_secret()
+    }
+
     fn is_required(&self) -> bool {
         self.kind.is_required()
     }
@@ -119,6 +129,88 @@ impl<S, K: Kind> Setting<S> for Field<S, K> {
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
         self.kind.cases()
+    }
+}
+
+/// A setting of a part of the settings.
+struct Within<S, P> {
+    of_part: Box<dyn Setting<P>>,
+    /// The part, where the settings have it now.
+    get: fn(&S) -> Option<&P>,
+    get_mut: fn(&mut S) -> Option<&mut P>,
+}
+
+impl<S, P> Setting<S> for Within<S, P> {
+    fn apply(&self, settings: &mut S, typed: &OsStr) -> Result<(), NotAccepted> {
+        match (self.get_mut)(settings) {
+            Some(part) => self.of_part.apply(part, typed),
+            None => Ok(()),
+        }
+    }
+
+    fn print(&self, settings: &S) -> Option<String> {
+        self.of_part.print((self.get)(settings)?)
+    }
+
+    fn print_in_file(&self, settings: &S) -> Option<String> {
+        self.of_part.print_in_file((self.get)(settings)?)
+    }
+
+    fn in_file(&self) -> InFile {
+        self.of_part.in_file()
+    }
+
+    fn expected(&self) -> String {
+        self.of_part.expected()
+    }
+
+    fn placeholder(&self) -> String {
+        self.of_part.placeholder()
+    }
+
+    fn is_list(&self) -> bool {
+        self.of_part.is_list()
+    }
+
+    fn separator(&self) -> &'static str {
+        self.of_part.separator()
+    }
+
+    fn is_secret(&self) -> bool {
+        self.of_part.is_secret()
+    }
+
+    fn is_required(&self) -> bool {
+        self.of_part.is_required()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        self.of_part.cases()
+    }
+}
+
+impl<P: 'static> Flag<P> {
+    /// The row of a value of a part, as one of the whole; no other row is one.
+    pub(crate) fn within<S: 'static>(
+        self,
+        get: fn(&S) -> Option<&P>,
+        get_mut: fn(&mut S) -> Option<&mut P>,
+    ) -> Option<Flag<S>> {
+        let Takes::Value(of_part) = self.takes else {
+            return None;
+        };
+        Some(Flag {
+            name: self.name,
+            group: self.group,
+            purpose: self.purpose,
+            help: self.help,
+            takes: Takes::Value(Box::new(Within {
+                of_part,
+                get,
+                get_mut,
+            })),
+        })
     }
 }
 
@@ -240,9 +332,9 @@ impl<S: Default> Flag<S> {
 
     /// What was typed for the flag's value, all occurrences together.
     pub(super) fn typed(&self, matches: &ArgMatches) -> Option<OsString> {
-        self.value()?;
+        let separator = self.value()?.separator();
         let words: Vec<OsString> = matches.get_many(self.name)?.cloned().collect();
-        Some(words.join(OsStr::new(",")))
+        Some(words.join(OsStr::new(separator)))
     }
 
     /// # Errors
@@ -250,7 +342,10 @@ impl<S: Default> Flag<S> {
     pub(super) fn require(&self, matches: &ArgMatches) -> Result<(), UsageError> {
         let is_required = self.value().is_some_and(Setting::is_required);
         match is_required && !matches.contains_id(self.name) {
-            true => Err(self.bad_value(OsStr::new(""), None)),
+            true => {
+                let expected = self.value().map_or_else(String::new, Setting::expected);
+                Err(self.bad_value(OsStr::new(""), &expected))
+            }
             false => Ok(()),
         }
     }
@@ -262,17 +357,14 @@ impl<S: Default> Flag<S> {
         typed: OsString,
     ) -> Result<(), UsageError> {
         value.apply(settings, &typed).map_err(|refused| {
-            self.bad_value(&refused.part.unwrap_or(typed), refused.why.as_deref())
+            let typed = refused.part.as_ref().unwrap_or(&typed);
+            self.bad_value(typed, &refused.told(|| value.expected()))
         })
     }
 
     /// `typed` is not accepted; an empty word is a missing one.
-    fn bad_value(&self, typed: &OsStr, why: Option<&str>) -> UsageError {
-        let mut expected = self.value().map_or_else(String::new, Setting::expected);
-        if let Some(why) = why {
-            expected += &format!(": {why}");
-        }
-        UsageError::bad_value(&self.long(), &typed.to_string_lossy(), &expected)
+    fn bad_value(&self, typed: &OsStr, expected: &str) -> UsageError {
+        UsageError::bad_value(&self.long(), &typed.to_string_lossy(), expected)
     }
 }
 

@@ -19,13 +19,24 @@ pub(crate) struct NotAccepted {
     pub(crate) part: Option<OsString>,
     /// Why, where what is accepted does not tell it.
     pub(crate) why: Option<String>,
+    /// What that part would have to be, where it is not of the kind of the whole.
+    pub(crate) expected: Option<String>,
 }
 
 impl NotAccepted {
     pub(super) fn because(why: impl Into<String>) -> Self {
         NotAccepted {
-            part: None,
             why: Some(why.into()),
+            ..NotAccepted::default()
+        }
+    }
+
+    /// What was expected, where `of_whole` is what is expected of the whole value.
+    pub(crate) fn told(&self, of_whole: impl FnOnce() -> String) -> String {
+        let expected = self.expected.clone().unwrap_or_else(of_whole);
+        match &self.why {
+            Some(why) => format!("{expected}: {why}"),
+            None => expected,
         }
     }
 
@@ -46,6 +57,8 @@ pub(crate) enum InFile {
     Number,
     /// A string with a unit, or a whole number without.
     Either,
+    /// `true` or `false`, without quotes.
+    Bool,
 }
 
 /// A kind of value.
@@ -78,8 +91,18 @@ pub(crate) trait Kind {
     /// What stands for a value in the helps.
     fn placeholder(&self) -> String;
 
-    /// Several values may be given, with commas between or by repeating the flag.
+    /// Several values may be given, with the separator between or by repeating the flag.
     fn is_list(&self) -> bool {
+        false
+    }
+
+    /// What stands between the values of a list.
+    fn separator(&self) -> &'static str {
+        ","
+    }
+
+    /// The value is told to nobody.
+    fn is_secret(&self) -> bool {
         false
     }
 
@@ -313,6 +336,42 @@ impl Kind for Rate {
     }
 }
 
+/// `true` or `false`.
+pub(crate) struct TrueOrFalse;
+
+impl Kind for TrueOrFalse {
+    type Value = bool;
+
+    fn read(&self, typed: &str) -> Result<bool, NotAccepted> {
+        typed.parse().map_err(|_| NotAccepted::default())
+    }
+
+    fn print(&self, value: &bool) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn print_in_file(&self, value: &bool) -> Option<String> {
+        self.print(value)
+    }
+
+    fn in_file(&self) -> InFile {
+        InFile::Bool
+    }
+
+    fn expected(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "true|false".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(&["true", "false"], &["yes", "True", "1"])
+    }
+}
+
 /// The words of a flag and what each stands for.
 pub(crate) type Choices<T> = &'static [(&'static str, T)];
 
@@ -487,6 +546,14 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
 
     fn is_list(&self) -> bool {
         self.kind.is_list()
+    }
+
+    fn separator(&self) -> &'static str {
+        self.kind.separator()
+    }
+
+    fn is_secret(&self) -> bool {
+        self.kind.is_secret()
     }
 
     #[cfg(test)]

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use drainline::ingest::IngestBuilder;
-use drainline::ingest::sink::{File, Null, Stdout};
 use drainline::{Address, ResourceLimits, Server, StartError};
 use env_logger::WriteStyle;
 use log::{Level, LevelFilter};
@@ -21,13 +20,12 @@ use super::addresses::{self, Bindable};
 use super::listen::SocketSpec;
 #[cfg(feature = "tls")]
 use super::reload::Reloader;
-use super::settings::{Given, Named, Settings};
+use super::settings::{Given, Named, OutputSettings, Settings};
 use super::signals::{Hands, Signals, Terminal};
-use super::stderr::{Between, Lister, Stderr};
+use super::stderr::{Lister, Stderr};
 use super::systemd::{self, Manager, Notifier, Passed};
 use super::usage::UsageError;
-use super::values::{self, SinkSpec};
-use super::{files, report, start_memory};
+use super::{files, report, start_memory, values};
 
 /// Threads beside the server's: `signals` and `lister`.
 pub(crate) const THREADS: u64 = 2;
@@ -38,9 +36,8 @@ const FOR_TLS: u64 = 1;
 pub(crate) const DESCRIPTORS: u64 = 7;
 
 /// What a start has open when descriptors are counted, beside stderr, the terminal and stdout: the
-/// pipe of signals, and the file of a sink.
+/// pipe of signals.
 const PIPE_OF_SIGNALS: u64 = 2;
-const SINK_FILE: u64 = 1;
 
 /// Serves until a signal or a failure ends the server. Calls `started` when all threads run.
 ///
@@ -88,7 +85,9 @@ pub(crate) fn serve(
         teller: teller.clone(),
         drain_timeout: settings.config.drain_timeout,
         format: settings.report,
-        has_file: matches!(settings.sink, SinkSpec::File(_)),
+        has_file: settings
+            .all_outputs()
+            .any(|output| output.destination.file().is_some()),
         #[cfg(feature = "tls")]
         reloader: reloader(settings, &server, &teller).map_err(no_thread)?,
         config: settings.config_file.clone().zip(settings.config_stamp),
@@ -141,30 +140,16 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         files::check_replaced(path).map_err(|error| port_file_failed(settings, path, &error))?;
     }
     let mut notes = Vec::new();
-    let _stdout = match &settings.sink {
-        SinkSpec::Null => Ok(None),
-        SinkSpec::Stdout => Stdout::open().map(|sink| {
-            let sink = sink.terminal_escape(settings.terminal_escape);
-            let escape = escape_remark("stdout", sink.escapes());
-            let remarks = escape.into_iter().chain(overwrite_remark(&sink));
-            notes.extend(remarks.map(|(_, text)| text));
-            Some(sink)
-        }),
-        SinkSpec::File(path) => {
-            if files::is_fifo(path) {
-                let (named, sink) = (settings.named("sink"), &settings.sink);
-                notes.push(format!(
-                    "{named} {sink} is a FIFO: a start fails unless something reads it"
-                ));
-            }
-            files::check_sink(path).map(|()| None)
-        }
+    let mut held = Vec::new();
+    let mut not_open = PIPE_OF_SIGNALS;
+    for output in settings.all_outputs() {
+        let named = output.named_sink().to_string();
+        let checked = output.destination.check(settings.common(&named));
+        let checked = checked.map_err(|error| sink_failed(output, &error))?;
+        notes.extend(checked.notes);
+        held.push(checked.holds);
+        not_open += checked.not_open;
     }
-    .map_err(|error| sink_failed(settings, &error))?;
-    let not_open = match &settings.sink {
-        SinkSpec::File(_) => PIPE_OF_SIGNALS + SINK_FILE,
-        SinkSpec::Null | SinkSpec::Stdout => PIPE_OF_SIGNALS,
-    };
     let listeners = settings.all_listeners().into_iter();
     let passed =
         listeners.filter(|listener| matches!(listener.address.socket, SocketSpec::Systemd(_)));
@@ -178,13 +163,17 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         .builder()?
         .reserve(threads(settings), descriptors(settings) + not_open)
         .reserve_memory(start_memory);
-    let (limits, more_notes) = match &settings.sink {
-        SinkSpec::Null => builder.check_without_output(),
-        SinkSpec::Stdout | SinkSpec::File(_) => builder.check(),
+    let is_framed = settings
+        .all_outputs()
+        .any(|output| output.destination.entry().is_framed);
+    let (limits, more_notes) = match is_framed {
+        true => builder.check(),
+        false => builder.check_without_output(),
     }
     .map_err(|error| not_started(&error, settings))?;
+    drop(held);
     text += &format!("limits: {limits}\n");
-    notes.extend(settings.note_of_unused_tables());
+    notes.extend(settings.notes_of_unused_tables());
     notes.extend(settings.notes_of_modes());
     notes.extend(notes_of_addresses(settings)?);
     notes.extend(kernel_note(&limits));
@@ -285,37 +274,19 @@ fn start(
     settings: &Settings,
     stderr: &Arc<Stderr>,
 ) -> Result<Server, UsageError> {
-    let sink_failed = |error| sink_failed(settings, &error);
     let builder = builder.reserve(threads(settings), descriptors(settings));
-    let mut remarks = Vec::new();
-    let notes = settings.note_of_unused_tables().into_iter();
+    let notes = settings.notes_of_unused_tables().into_iter();
     let notes = notes.chain(settings.notes_of_modes());
-    remarks.extend(notes.map(|note| (Level::Warn, note)));
-    let started = match &settings.sink {
-        SinkSpec::Stdout => {
-            let sink = Stdout::open().map_err(sink_failed)?;
-            let sink = sink.terminal_escape(settings.terminal_escape);
-            remarks.extend(escape_remark("stdout", sink.escapes()));
-            remarks.extend(overwrite_remark(&sink));
-            if stderr.is_stdout() {
-                builder.start(Between::new(sink, Arc::clone(stderr)))
-            } else {
-                builder.start(sink)
-            }
-        }
-        SinkSpec::Null => builder.start(Null),
-        SinkSpec::File(path) => {
-            let sink = File::open(path).map_err(sink_failed)?;
-            let sink = sink.terminal_escape(settings.terminal_escape);
-            let name = settings.sink.to_string();
-            remarks.extend(escape_remark(&name, sink.escapes()));
-            if stderr.is_file(path) {
-                builder.start(Between::new(sink, Arc::clone(stderr)))
-            } else {
-                builder.start(sink)
-            }
-        }
-    };
+    let mut remarks: Vec<(Level, String)> = notes.map(|note| (Level::Warn, note)).collect();
+    let mut sinks = Vec::new();
+    for output in settings.all_outputs() {
+        let named = output.named_sink().to_string();
+        let opened = output.destination.open(settings.common(&named), stderr);
+        let opened = opened.map_err(|error| sink_failed(output, &error))?;
+        remarks.extend(opened.remarks);
+        sinks.push(opened.sink);
+    }
+    let started = builder.start(sinks.pop().expect("an output"));
     let server = started.map_err(|error| not_started(&error, settings))?;
     for (level, text) in remarks {
         server.logger().log(level, text);
@@ -336,32 +307,13 @@ fn kernel_note(limits: &ResourceLimits) -> Option<String> {
     })
 }
 
-fn escape_remark(sink: &str, escapes: bool) -> Option<(Level, String)> {
-    escapes.then(|| {
-        let text = format!(
-            "{sink} is a terminal: control characters in messages are shown as \\x1b and the like (--terminal-escape off shows messages as they are)"
-        );
-        (Level::Info, text)
-    })
-}
-
-fn overwrite_remark(sink: &Stdout) -> Option<(Level, String)> {
-    sink.is_overwriting().then(|| {
-        let text = "stdout is a file opened without append: if something truncates it (logrotate's copytruncate), it will begin with NUL bytes; redirect with >> instead of >";
-        (Level::Warn, text.to_owned())
-    })
-}
-
 fn listen_failed(named: &Named, address: &Address, error: &io::Error) -> UsageError {
     failed(&format!("{named} {address}: {error}"))
 }
 
-fn sink_failed(settings: &Settings, error: &io::Error) -> UsageError {
-    failed(&format!(
-        "{} {}: {error}",
-        settings.named("sink"),
-        settings.sink
-    ))
+fn sink_failed(output: &OutputSettings, error: &io::Error) -> UsageError {
+    let (named, url) = (output.named_sink(), &output.destination);
+    failed(&format!("{named} {url}: {error}"))
 }
 
 fn port_file_failed(settings: &Settings, path: &Path, error: &io::Error) -> UsageError {
@@ -502,11 +454,14 @@ fn listed_by_framing(bound: &[Bound]) -> String {
 }
 
 fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
+    let outputs = settings
+        .all_outputs()
+        .map(|output| output.destination.to_string());
     let mut text = format!(
         "drainline {}: {} to {}",
         env!("CARGO_PKG_VERSION"),
         listed_by_framing(bound),
-        settings.sink,
+        outputs.collect::<Vec<_>>().join(", "),
     );
     let sources = settings.sources();
     if !sources.is_empty() {

@@ -43,7 +43,7 @@ struct Tail {
 
 /// This process's standard error.
 #[derive(Debug)]
-pub(super) struct Stderr {
+pub(crate) struct Stderr {
     /// `None`: stderr is closed, and every line is lost.
     output: Option<FdWriter>,
     /// The holder of this lock writes.

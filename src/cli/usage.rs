@@ -144,6 +144,18 @@ fn unknown_command(word: &str) -> String {
     }
 }
 
+/// How like a key a word has to be to be taken for it.
+const SIMILAR: f64 = 0.8;
+
+/// The key that is most like `name`.
+pub(crate) fn nearest<'a>(name: &str, keys: &'a [String]) -> Option<&'a str> {
+    let name = name.replace('-', "_").to_lowercase();
+    let likeness = keys.iter().map(|key| (strsim::jaro(&name, key), key));
+    let like = likeness.filter(|(likeness, _)| *likeness > SIMILAR);
+    let nearest = like.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    nearest.map(|(_, key)| key.as_str())
+}
+
 fn context(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),

@@ -1,9 +1,7 @@
-//! What the flags of a server are set to: addresses, networks, sinks, and words.
+//! What the flags of a server are set to: addresses, networks, and words.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Display};
+use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -192,48 +190,6 @@ fn whole_seconds(typed: &str) -> Result<Duration, NotAccepted> {
     }
 }
 
-/// `stdout`, `null` or `file:PATH`; a path need not be UTF-8.
-pub(crate) struct Sink;
-
-impl Kind for Sink {
-    type Value = SinkSpec;
-
-    fn read(&self, typed: &str) -> Result<SinkSpec, NotAccepted> {
-        self.read_os(typed.as_ref())
-    }
-
-    fn read_os(&self, typed: &OsStr) -> Result<SinkSpec, NotAccepted> {
-        match typed.as_bytes() {
-            b"stdout" => Ok(SinkSpec::Stdout),
-            b"null" => Ok(SinkSpec::Null),
-            bytes => match bytes.strip_prefix(b"file:") {
-                Some(path) if !path.is_empty() => {
-                    Ok(SinkSpec::File(OsString::from_vec(path.to_owned()).into()))
-                }
-                _ => Err(NotAccepted::default()),
-            },
-        }
-    }
-
-    fn print(&self, value: &SinkSpec) -> Option<String> {
-        Some(value.to_string())
-    }
-
-    fn expected(&self) -> String {
-        "stdout, null or file:PATH".to_owned()
-    }
-
-    fn placeholder(&self) -> String {
-        "stdout|null|file:PATH".to_owned()
-    }
-
-    #[cfg(test)]
-    fn cases(&self) -> (Vec<String>, Vec<String>) {
-        let good = ["stdout", "null", "file:/tmp/out"];
-        cases(&good, &["file:", "/tmp/out", "kafka"])
-    }
-}
-
 /// A path.
 pub(crate) struct FilePath {
     pub(crate) expected: &'static str,
@@ -405,27 +361,6 @@ pub(crate) enum ReportFormat {
     Text,
     /// One JSON object.
     Json,
-}
-
-/// Where the messages go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SinkSpec {
-    /// Standard output.
-    Stdout,
-    /// Nowhere; they count as delivered.
-    Null,
-    /// The end of this file.
-    File(PathBuf),
-}
-
-impl Display for SinkSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SinkSpec::Stdout => f.write_str("stdout"),
-            SinkSpec::Null => f.write_str("null"),
-            SinkSpec::File(path) => write!(f, "file:{}", path.display()),
-        }
-    }
 }
 
 /// The permissions of a Unix socket, in octal.

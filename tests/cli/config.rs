@@ -461,6 +461,10 @@ fn the_printed_file_gives_the_defaults_as_it_is_and_with_every_setting_uncomment
         let (exit, told) = ran(&["--check", "--config", &file], &[]);
         exit.assert_code(0);
         assert_eq!(values(&told), values(&default));
+        // Those of the output are no line of their own above the tables.
+        let (told, output) = told.split_once("[[output]]\n").unwrap();
+        let is_default = output.starts_with("sink = \"stdout\"  # default\n");
+        assert_eq!(is_default, origin.ends_with("default"), "{output}");
         let settings = told.lines().filter(|line| line.contains(" = ")).count();
         let of_origin = told
             .lines()

@@ -11,6 +11,7 @@ use log::LevelFilter;
 
 use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origins};
+use super::outputs::{self as outputs_of, OutputSettings};
 #[cfg(feature = "tls")]
 use super::tls::TlsSettings;
 #[cfg(feature = "tls")]
@@ -20,8 +21,8 @@ use crate::cli::flag::Flag;
 use crate::cli::listen::{ListenUrl, SocketSpec};
 use crate::cli::systemd::Passed;
 use crate::cli::usage::UsageError;
-use crate::cli::values::{ReportFormat, SinkSpec, UnixOwner};
-use crate::cli::{files, flag};
+use crate::cli::values::{ReportFormat, UnixOwner};
+use crate::cli::{files, flag, outputs};
 
 #[cfg(not(feature = "tls"))]
 type LoadedTls = ();
@@ -51,8 +52,12 @@ pub(crate) struct Settings {
     /// What listeners speak TLS with, where they have nothing of their own.
     #[cfg(feature = "tls")]
     pub(super) tls: TlsSettings,
-    /// Where the messages go.
-    pub(crate) sink: SinkSpec,
+    /// Where the messages go without a table.
+    pub(crate) sinks: Vec<OutputSettings>,
+    /// The outputs of the configuration file that have a table.
+    pub(crate) outputs: Vec<OutputSettings>,
+    /// How many tables gave way to a flag or a variable.
+    pub(super) unused_outputs: usize,
     /// Whether a terminal is shown control characters of messages escaped.
     pub(crate) terminal_escape: bool,
     /// How the ledger is written at the end.
@@ -88,7 +93,9 @@ impl Default for Settings {
             unix_owner: None,
             #[cfg(feature = "tls")]
             tls: TlsSettings::default(),
-            sink: SinkSpec::Stdout,
+            sinks: vec![OutputSettings::default()],
+            outputs: Vec::new(),
+            unused_outputs: 0,
             terminal_escape: true,
             report: ReportFormat::Text,
             port_file: None,
@@ -119,17 +126,40 @@ impl Settings {
         plain.chain(self.listeners.iter().cloned()).collect()
     }
 
-    /// What the operator should know who wrote tables of listeners that are not used: their limits
-    /// and lists of peers hold for nobody.
-    pub(crate) fn note_of_unused_tables(&self) -> Option<String> {
-        (self.unused_tables > 0).then(|| {
-            let tables = match self.unused_tables {
-                1 => "the [[listener]] table".to_owned(),
-                count => format!("the {count} [[listener]] tables"),
-            };
-            let (named, listeners) = (self.named("listen"), "and all that they set");
-            format!("{named} stands in for {tables} of the configuration file, {listeners}")
-        })
+    /// Every output, those without a table first.
+    pub(crate) fn all_outputs(&self) -> impl Iterator<Item = &OutputSettings> {
+        self.sinks.iter().chain(&self.outputs)
+    }
+
+    /// How the messages of an output are delimited.
+    pub(crate) fn framing_of(&self, output: &OutputSettings) -> OutputFraming {
+        output.framing().unwrap_or(self.output_framing)
+    }
+
+    /// What schemes of outputs need.
+    pub(crate) fn common<'a>(&self, named: &'a str) -> outputs::Common<'a> {
+        outputs::Common {
+            named,
+            terminal_escape: self.terminal_escape,
+        }
+    }
+
+    /// What the operator should know who wrote tables that are not used: the limits of listeners
+    /// and their lists of peers hold for nobody.
+    pub(crate) fn notes_of_unused_tables(&self) -> Vec<String> {
+        let note = |flag: &str, table: &str, unused: usize| {
+            (unused > 0).then(|| {
+                let tables = match unused {
+                    1 => format!("the [[{table}]] table"),
+                    count => format!("the {count} [[{table}]] tables"),
+                };
+                let (named, all) = (self.named(flag), "and all that they set");
+                format!("{named} stands in for {tables} of the configuration file, {all}")
+            })
+        };
+        let listeners = note("listen", "listener", self.unused_tables);
+        let outputs = note("sink", "output", self.unused_outputs);
+        listeners.into_iter().chain(outputs).collect()
     }
 
     /// Whether any listener speaks TLS.
@@ -264,7 +294,11 @@ impl Settings {
             .config(self.config.clone())
             .max_message(self.max_message)
             .framing(self.framing)
-            .output_framing(self.output_framing)
+            .output_framing(
+                self.all_outputs()
+                    .next()
+                    .map_or(self.output_framing, |output| self.framing_of(output)),
+            )
             .oversize(self.oversize)
             .setting_names(flag::of_setting)
     }
@@ -305,7 +339,7 @@ impl Settings {
         Err(self.named(row).contradiction(&self.words(row), expected))
     }
 
-    /// What contradicts each other and is no setting of the library: listeners and files.
+    /// What contradicts each other and is no setting of the library: listeners, outputs and files.
     pub(super) fn check_own(&self) -> Result<(), UsageError> {
         let listeners = self.all_listeners();
         self.check_unix(&listeners)?;
@@ -313,36 +347,43 @@ impl Settings {
             self.check_apart(listener, &listeners[..index])?;
             self.check_peers(listener)?;
         }
-        if let Some(config) = &self.config_file {
-            self.check_beside_config(config)?;
+        let outputs: Vec<&OutputSettings> = self.all_outputs().collect();
+        for (index, output) in outputs.iter().enumerate() {
+            output.check(&outputs[..index])?;
         }
-        if let (SinkSpec::File(sink), Some(port_file)) = (&self.sink, &self.port_file)
-            && files::replaces(port_file, sink)
-        {
-            let other = self.named("sink").name;
-            return Err(self.named("port-file").contradiction(
-                &port_file.display().to_string(),
-                &format!("a file other than that of {other}, which it would replace"),
-            ));
-        }
-        Ok(())
+        self.check_files()
     }
 
-    /// Whether nothing is written over the configuration file.
-    fn check_beside_config(&self, config: &Path) -> Result<(), UsageError> {
-        let expected = "a file other than the configuration file";
-        if let SinkSpec::File(sink) = &self.sink
-            && files::replaces(sink, config)
-        {
-            let sink = self.sink.to_string();
-            return Err(self.named("sink").contradiction(&sink, expected));
-        }
-        match &self.port_file {
-            Some(port_file) if files::replaces(port_file, config) => {
-                let port_file = port_file.display().to_string();
-                Err(self.named("port-file").contradiction(&port_file, expected))
+    /// Whether no file is written over another.
+    fn check_files(&self) -> Result<(), UsageError> {
+        let config = self.config_file.as_deref();
+        let is_config = |path: &Path| config.is_some_and(|config| files::replaces(path, config));
+        let not_config = "a file other than the configuration file";
+        for output in self.all_outputs() {
+            if output.destination.file().is_some_and(is_config) {
+                return Err(output.contradicts(outputs_of::SINK, not_config));
             }
-            _ => Ok(()),
+        }
+        let Some(port_file) = &self.port_file else {
+            return Ok(());
+        };
+        let refused = |expected: &str| {
+            let port_file = port_file.display().to_string();
+            Err(self.named("port-file").contradiction(&port_file, expected))
+        };
+        if is_config(port_file) {
+            return refused(not_config);
+        }
+        let is_replaced = |file: &Path| files::replaces(port_file, file);
+        let mut outputs = self.all_outputs();
+        match outputs.find(|output| output.destination.file().is_some_and(is_replaced)) {
+            Some(output) => {
+                let other = output.named(outputs_of::SINK).name;
+                refused(&format!(
+                    "a file other than that of {other}, which it would replace"
+                ))
+            }
+            None => Ok(()),
         }
     }
 
@@ -439,6 +480,11 @@ impl Settings {
         self.given = Origins::default();
         for listener in &mut self.listeners {
             listener.forget_origins();
+        }
+        // An output of its own table is as one of a flag.
+        self.sinks.append(&mut self.outputs);
+        for output in &mut self.sinks {
+            output.forget_origins();
         }
     }
 

@@ -8,20 +8,20 @@ use super::Settings;
 use super::flags;
 use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origin, Origins};
+use super::outputs::{self, OutputSettings};
 use super::words;
 use crate::cli::document::Document;
 use crate::cli::flag::{Flag, Setting};
-use crate::cli::usage::UsageError;
+use crate::cli::outputs::{HIDDEN, SCHEMES};
+use crate::cli::usage::{UsageError, nearest};
 
 /// The table of a listener, of which there may be several.
 const LISTENER: &str = "listener";
-/// The table of the output.
+/// The table of an output, of which there may be several.
 const OUTPUT: &str = "output";
-/// The rows that the table of the output may have instead of the file's first lines.
-pub(super) const OF_OUTPUT: [&str; 3] = ["sink", "output-framing", "terminal-escape"];
 
-/// How like a key a word has to be to be taken for it.
-const SIMILAR: f64 = 0.8;
+/// Where an error says that the key of an output is.
+const OF_OUTPUT: &str = " in [[output]]";
 
 /// Whether a flag is a key of the file: one with a value, but not the file's own name.
 pub(super) fn has_key(flag: &Flag<Settings>) -> bool {
@@ -46,7 +46,7 @@ pub(super) fn apply(document: &Document, settings: &mut Settings) -> Result<(), 
     let mut origins = Origins::default();
     let mut rows = flags();
     rows.retain(has_key);
-    let mut scope = Scope {
+    let scope = Scope {
         document,
         within: "",
         rows,
@@ -55,13 +55,8 @@ pub(super) fn apply(document: &Document, settings: &mut Settings) -> Result<(), 
     for (begins, table) in listeners {
         settings.listeners.push(listener(document, begins, table)?);
     }
-    if let Some((begins, _)) = outputs.get(1) {
-        return Err(document.wrong(*begins, "expected one [[output]]"));
-    }
-    scope.within = " in [[output]]";
-    scope.rows.retain(|row| OF_OUTPUT.contains(&row.name));
-    for (_, table) in outputs {
-        scope.apply(in_order(table), settings, &mut origins)?;
+    for (begins, table) in outputs {
+        settings.outputs.push(output(document, begins, table)?);
     }
     settings.given = origins;
     Ok(())
@@ -73,7 +68,8 @@ fn no_toml(document: &Document, at: usize, said: &str) -> UsageError {
     let unquoted = document.unquoted(at);
     let refused = unquoted.and_then(|value| match value.table {
         Some(LISTENER) => words::without_quotes(document, &listeners::rows(), &value),
-        None | Some(OUTPUT) => words::without_quotes(document, &flags(), &value),
+        Some(OUTPUT) => words::without_quotes(document, &outputs::all_rows(), &value),
+        None => words::without_quotes(document, &flags(), &value),
         Some(_) => None,
     });
     refused.unwrap_or_else(|| document.wrong(at, said))
@@ -98,6 +94,34 @@ fn listener(
     listener.given = origins;
     listener.table = Some(document.place(begins));
     Ok(listener)
+}
+
+fn output(
+    document: &Document,
+    begins: usize,
+    table: &DeTable<'_>,
+) -> Result<OutputSettings, UsageError> {
+    let is_sink = |(key, _): &Entry<'_, '_>| &**key.get_ref() == outputs::SINK;
+    let (sink, others) = in_order(table).into_iter().partition(is_sink);
+    let mut output = OutputSettings::default();
+    let mut origins = Origins::default();
+    let mut scope = Scope {
+        document,
+        within: OF_OUTPUT,
+        rows: outputs::common_rows(),
+    };
+    // It says which the other keys may be.
+    scope.apply(sink, &mut output, &mut origins)?;
+    let Some(origin) = origins.origin(outputs::SINK).cloned() else {
+        return Err(document.wrong(begins, "expected a sink in every [[output]]"));
+    };
+    output.book_url(&origin);
+    let mut origins = output.given.clone();
+    scope.rows = output.rows();
+    scope.apply(others, &mut output, &mut origins)?;
+    output.given = origins;
+    output.table = Some(document.place(begins));
+    Ok(output)
 }
 
 /// A table of keys that are rows, or what stands above the first table.
@@ -125,10 +149,13 @@ impl<S: Default> Scope<'_, S> {
             };
             if origins.origin(row.name).is_some() {
                 return wrong(&format!(
-                    "{name} is given twice: expected it here or above the first table"
+                    "{name} is given twice: expected it here or in the URL"
                 ));
             }
-            let words = self.set(row, setting, value, settings)?;
+            let mut words = self.set(row, setting, value, settings)?;
+            if setting.is_secret() {
+                words = HIDDEN.to_owned();
+            }
             let origin = Origin::File(self.document.place(value.span().start));
             origins.set(row.name, origin, words);
         }
@@ -150,19 +177,26 @@ impl<S: Default> Scope<'_, S> {
         })?;
         let applied = setting.apply(settings, words.text.as_ref());
         applied.map_err(|refused| {
+            let expected = refused.told(|| setting.expected());
             let part = refused.part.map(|part| part.to_string_lossy().into_owned());
             let named = named(words.place_of(part.as_deref()));
-            let mut expected = setting.expected();
-            if let Some(why) = refused.why {
-                expected += &format!(": {why}");
-            }
-            let value = part.as_deref().unwrap_or(&words.text);
+            let value = match setting.is_secret() && !words.text.is_empty() {
+                true => HIDDEN,
+                false => part.as_deref().unwrap_or(&words.text),
+            };
             match words.is_number {
                 true => named.invalid_as_written(value, value, &expected),
                 false => named.invalid(value, &expected),
             }
         })?;
         Ok(words.text)
+    }
+
+    /// A URL of an output that has the key, where the table is that of another.
+    fn of_other_scheme(&self, key: &str) -> Option<String> {
+        let mut entries = SCHEMES.iter().filter(|_| self.within == OF_OUTPUT);
+        let entry = entries.find(|entry| entry.rows().iter().any(|row| row.key() == key))?;
+        entry.urls().pop()
     }
 
     /// What to do about a key that there is not.
@@ -172,10 +206,17 @@ impl<S: Default> Scope<'_, S> {
         let what = match self.within {
             "" => at_the_top(&keys, name),
             // Whatever stands behind the first table is in a table.
+            _ if keys
+                .iter()
+                .any(|key| name.strip_prefix("output_") == Some(key)) =>
+            {
+                format!("did you mean {}?", name.trim_start_matches("output_"))
+            }
             _ if flags().iter().any(is_of_server) => "expected it above the first table".to_owned(),
-            _ => match nearest(name, &keys) {
-                Some(key) => format!("did you mean {key}?"),
-                None => format!("expected {}", keys.join(", ")),
+            _ => match (nearest(name, &keys), self.of_other_scheme(name)) {
+                (_, Some(url)) => format!("a sink such as {url} has it"),
+                (Some(key), _) => format!("did you mean {key}?"),
+                (None, None) => format!("expected {}", keys.join(", ")),
             },
         };
         format!("unknown key '{name}'{}: {what}", self.within)
@@ -195,15 +236,6 @@ fn at_the_top(keys: &[String], name: &str) -> String {
         (None, Some(key)) => format!("did you mean {key} in a [[listener]]?"),
         (None, None) => "drainline config prints every key".to_owned(),
     }
-}
-
-/// The key that is most like `name`.
-fn nearest<'a>(name: &str, keys: &'a [String]) -> Option<&'a str> {
-    let name = name.replace('-', "_").to_lowercase();
-    let likeness = keys.iter().map(|key| (strsim::jaro(&name, key), key));
-    let like = likeness.filter(|(likeness, _)| *likeness > SIMILAR);
-    let nearest = like.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    nearest.map(|(_, key)| key.as_str())
 }
 
 type Key<'i> = Spanned<DeString<'i>>;

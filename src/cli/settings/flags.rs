@@ -8,12 +8,13 @@ use drainline::ingest::MAX_MESSAGE_RANGE;
 use drainline::{FirstByteTimeout, PauseAfter, ranges};
 
 use super::Settings;
+use super::outputs::Sinks;
 use crate::cli::flag::{Field, Flag, Takes, field};
 use crate::cli::kinds::{
     Count, List, Time, Words, auto, choice, list, off, rate, size, time, unset,
 };
 use crate::cli::listen::Url;
-use crate::cli::values::{self, KeepaliveTimes, KnownPeers, Network, Owner, PATH, Sink, UnixMode};
+use crate::cli::values::{self, KeepaliveTimes, KnownPeers, Network, Owner, PATH, UnixMode};
 
 /// Every flag, in the order of the helps.
 pub(crate) fn flags() -> Vec<Flag<Settings>> {
@@ -573,8 +574,10 @@ fn output() -> Vec<Flag<Settings>> {
             help: "Writes messages here, delimited as --output-framing says. stdout may be a pipe, a file \
                    or a terminal. file:PATH appends to a file, which is created with mode 0640 less the \
                    umask; SIGHUP reopens it. null discards all messages, and is meant for measurements. \
+                   Options of a URL stand behind it, as in file:///PATH?framing=nul. What each URL is, \
+                   and its options: at the end of this help. \
                    A sink that is slower than the senders slows them down.",
-            takes: field!(Sink, Settings.sink),
+            takes: field!(Sinks, Settings.sinks),
         },
         Flag {
             name: "terminal-escape",

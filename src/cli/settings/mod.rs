@@ -1,16 +1,17 @@
 //! What the command line, the environment and the configuration file mean together: every value
 //! read, in its range, and none against another.
 //!
-//! `flags` are the rows, and `listeners` those of one listener; `fields` are what they set, `tls`
-//! those of TLS, which `tls_listeners` holds against the listeners. `file` reads a configuration
-//! file by the rows, each value in the `words` of a flag. `origin` keeps what gave a value, for
-//! errors and for what `print` says of the settings.
+//! `flags` are the rows, `listeners` those of one listener, `outputs` those of one output; `fields`
+//! are what they set, `tls` those of TLS, which `tls_listeners` holds against the listeners. `file`
+//! reads a configuration file by the rows, each value in the `words` of a flag. `origin` keeps what
+//! gave a value, for errors and for what `print` says of the settings.
 
 mod fields;
 mod file;
 mod flags;
 mod listeners;
 mod origin;
+mod outputs;
 mod print;
 #[cfg(feature = "tls")]
 mod tls;
@@ -19,6 +20,7 @@ mod tls_listeners;
 mod words;
 
 use std::ffi::OsString;
+use std::sync::LazyLock;
 
 use clap::ArgMatches;
 use drainline::ConfigError;
@@ -36,6 +38,7 @@ pub(super) use flags::flags;
 pub(super) use listeners::rows as listener_rows;
 pub(crate) use origin::Named;
 use origin::Origin;
+pub(crate) use outputs::OutputSettings;
 pub(super) use print::template;
 
 /// The flag that names the configuration file.
@@ -81,6 +84,7 @@ pub(crate) fn parse_in(
         set(flag, &mut settings, &matches, &environment)?;
     }
     settings.settle_listeners();
+    settings.settle_outputs();
     settings.check_own()?;
     #[cfg(feature = "tls")]
     settings.check_tls()?;
@@ -134,6 +138,23 @@ impl Settings {
         }
     }
 
+    /// The same of outputs. Each of a flag, a variable or a key knows where it comes from.
+    fn settle_outputs(&mut self) {
+        let origin = self.given.origin("sink").cloned();
+        match &origin {
+            Some(Origin::Variable | Origin::Flag) => {
+                self.unused_outputs = std::mem::take(&mut self.outputs).len();
+            }
+            None if !self.outputs.is_empty() => self.sinks.clear(),
+            _ => {}
+        }
+        if let Some(origin) = origin {
+            for output in &mut self.sinks {
+                output.book_url(&origin);
+            }
+        }
+    }
+
     /// What the library refuses, in the words of whoever gave the values: a setting is a flag, a
     /// variable or a key, with its value as it was given, or as its default could be.
     pub(super) fn explain(&self, error: &ConfigError) -> UsageError {
@@ -179,15 +200,17 @@ impl Settings {
 }
 
 /// What the helps say beside the flags.
-pub(super) const PAGE: Page = Page {
+pub(super) static PAGE: LazyLock<Page> = LazyLock::new(|| Page {
     name: "drainline",
     title: "a TCP message server that cannot leak",
     about: "A TCP message server that cannot leak: a thread per connection, limited in threads, \
             memory and descriptors, with a report that accounts for every message",
     usage: "drainline [FLAG VALUE]...",
-    after: AFTER,
+    after: &ALL_AFTER,
     short_after: "Commands: drainline check, config, load, verify, lab, plan (each has a -h)\n",
-};
+});
+
+static ALL_AFTER: LazyLock<String> = LazyLock::new(|| AFTER.to_owned() + &outputs::help());
 
 /// The end of the long help, in lines that are not wrapped.
 pub(super) const AFTER: &str = "\
@@ -217,7 +240,8 @@ Exit codes:
 Settings: each flag with a value is also a variable of the environment (DRAINLINE_SEND_TIMEOUT) and
 a key of the file of --config (send_timeout). A flag stands above a variable, a variable above the
 file. An empty variable counts as unset, and so does one that is no setting. Where several values
-may be given, they have commas between, or the flag is repeated, or the file has an array.
+may be given, they have commas between (but not those of --sink), or the flag is repeated, or the
+file has an array.
 
 Commands, each with its own --help:
   drainline check         the same as --check: checks and prints the settings, and starts nothing

@@ -7,6 +7,7 @@ use std::fmt::{self, Display};
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, Setting};
 use crate::cli::kinds::NotAccepted;
+use crate::cli::outputs::hidden;
 use crate::cli::usage::{self, UsageError};
 
 /// What sets a value. A later one stands above an earlier one.
@@ -32,8 +33,10 @@ struct Given {
 pub(crate) struct Origins(HashMap<&'static str, Given>);
 
 impl Origins {
-    /// `words` are the value as it was given: an error that is found later says it so.
+    /// `words` are the value as it was given: an error that is found later says it so, but for what
+    /// may be a password in a URL.
     pub(super) fn set(&mut self, row: &'static str, origin: Origin, words: String) {
+        let words = words.split('\0').map(hidden).collect::<Vec<_>>().join("\0");
         self.0.insert(row, Given { origin, words });
     }
 
@@ -141,11 +144,7 @@ impl Named {
         refused: NotAccepted,
     ) -> UsageError {
         let value = refused.part.as_deref().unwrap_or(words).to_string_lossy();
-        let mut expected = setting.expected();
-        if let Some(why) = refused.why {
-            expected += &format!(": {why}");
-        }
-        self.invalid(&value, &expected)
+        self.invalid(&value, &refused.told(|| setting.expected()))
     }
 
     /// The same of a value that is told as it stands in the file.

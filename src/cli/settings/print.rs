@@ -6,8 +6,10 @@ use super::file::has_key;
 use super::flags;
 use super::listeners::{self, ListenerSettings};
 use super::origin::Origins;
+use super::outputs::{self, OutputSettings};
 use crate::cli::flag::{Flag, Setting};
 use crate::cli::kinds::{InFile, quoted};
+use crate::cli::outputs::SCHEMES;
 
 impl Settings {
     /// Every setting that has a value, as a configuration file has it, with what set it. The lines
@@ -16,8 +18,12 @@ impl Settings {
     pub(crate) fn effective(&self) -> String {
         let mut text = String::new();
         for flag in flags().iter().filter(|flag| has_key(flag)) {
-            // All listeners have tables.
-            if flag.name != "listen" || !self.listen.is_empty() {
+            let is_in_tables = match flag.name {
+                "listen" => self.listen.is_empty(),
+                // Every output is printed as a table.
+                name => name == outputs::SINK,
+            };
+            if !is_in_tables {
                 text += &line(flag, self, &self.given);
             }
         }
@@ -34,11 +40,44 @@ impl Settings {
                 };
             }
         }
+        for output in self.all_outputs() {
+            text += "[[output]]";
+            if let Some(table) = &output.table {
+                text += &format!("  # {}", table.line());
+            }
+            text += "\n";
+            for row in output.rows() {
+                text += &self.of_output(&row, output);
+            }
+        }
         text
     }
 }
 
 impl Settings {
+    /// The line of a row of an output, or of what holds there of the common settings. A secret is
+    /// a comment: the line would not be the setting.
+    fn of_output(&self, row: &Flag<OutputSettings>, output: &OutputSettings) -> String {
+        let flags = flags();
+        let flag = outputs::common_flag(row.name);
+        let common = flags.iter().find(|common| Some(common.name) == flag);
+        let (value, told, is_setting) = match common {
+            Some(common) if !output.has(row.name) => {
+                let value = common.value().and_then(|value| value.print_in_file(self));
+                (value, self.given.told(common), false)
+            }
+            _ => {
+                let value = row.value().and_then(|value| value.print_in_file(output));
+                let is_secret = row.value().is_some_and(Setting::is_secret);
+                (value, output.told(row), !is_secret)
+            }
+        };
+        let sign = if is_setting { "" } else { "# " };
+        value.map_or_else(String::new, |value| {
+            format!("{sign}{} = {value}  # {told}\n", row.key())
+        })
+    }
+
     /// What holds for a listener by a row that its table does not set.
     fn inherited(&self, row: &Flag<ListenerSettings>, listener: &ListenerSettings) -> String {
         let flags = flags();
@@ -77,8 +116,11 @@ Each [[listener]] listens beside what listen says in this file, and may have a n
 of its own. The flag and the variable of listen stand in for all of them. Tables stand at the end \
 of the file.";
 
-const OUTPUT: &str = "\
-The keys under Output can also stand in one [[output]] table: {keys}.";
+const OUTPUTS: &str = "\
+Each [[output]] is an output beside what sink says in this file, and may have a name and settings \
+of its own. The flag and the variable of sink stand in for all of them. What a table takes depends \
+on its sink; each key below a sink is also an option of the URL, as in \
+sink = \"file:///PATH?framing=nul\".";
 
 /// A configuration file of every setting with its default, commented out, and what it does.
 pub(crate) fn template() -> String {
@@ -110,12 +152,44 @@ pub(crate) fn template() -> String {
         let line = default_line(&row).or_else(|| common_line(&row, &flags));
         text += &format!("# {}", line.unwrap_or_else(|| example_line(&row)));
     }
-    let of_output = super::file::OF_OUTPUT.map(|name| name.replace('-', "_"));
     text += &format!(
-        "\n\n### Output as a table\n\n{}",
-        comment(&OUTPUT.replace("{keys}", &of_output.join(", ")))
+        "\n\n### Outputs with settings of their own\n\n{}",
+        comment(OUTPUTS)
     );
+    text += "#\n# [[output]]\n";
+    for row in outputs::common_rows() {
+        text += &of_table(&row, &OutputSettings::default(), keys);
+    }
+    for entry in SCHEMES {
+        let urls = entry.urls().join(" or ");
+        let Some(default) = entry.default() else {
+            text += &format!("#\n{}", comment(&format!("{urls} takes {}.", entry.help)));
+            continue;
+        };
+        text += &format!(
+            "#\n{}",
+            comment(&keys(&format!("With {urls}: {}", entry.help)))
+        );
+        let default = OutputSettings::from(default);
+        for row in outputs::rows_of(entry) {
+            text += &of_table(&row, &default, keys);
+        }
+    }
     text
+}
+
+/// A row of an output's table, as a comment.
+fn of_table(
+    row: &Flag<OutputSettings>,
+    default: &OutputSettings,
+    keys: impl Fn(&str) -> String,
+) -> String {
+    let value = row.value().and_then(|value| value.print_in_file(default));
+    let line = match value {
+        Some(value) => format!("{} = {value}\n", row.key()),
+        None => example_line(row),
+    };
+    format!("#\n{}# {line}", described(row, keys))
 }
 
 /// What a row does and accepts.
@@ -143,7 +217,7 @@ fn example_line<S: Default>(row: &Flag<S>) -> String {
         .value()
         .map(|value| (value.in_file(), value.placeholder()));
     let example = match value.unwrap_or((InFile::Text, String::new())) {
-        (InFile::Number, placeholder) => placeholder,
+        (InFile::Number | InFile::Bool, placeholder) => placeholder,
         (_, placeholder) => quoted(&placeholder),
     };
     format!("{} = {example}\n", row.key())

@@ -9,6 +9,7 @@ use super::origin::{Named, Origin};
 use crate::cli::document::{Document, Unquoted};
 use crate::cli::flag::{Flag, Setting};
 use crate::cli::kinds::InFile;
+use crate::cli::outputs::{HIDDEN, hidden};
 use crate::cli::usage::UsageError;
 
 /// A longer value is told by its type.
@@ -59,13 +60,13 @@ pub(super) fn read<S>(
             let mut texts = Vec::new();
             for value in values.iter() {
                 let text = word(document, setting, value)?;
-                for part in text.split(',') {
+                for part in text.split(setting.separator()) {
                     let place = words.places.entry(part.trim().to_owned());
                     place.or_insert(value.span().start);
                 }
                 texts.push(text);
             }
-            words.text = texts.join(",");
+            words.text = texts.join(setting.separator());
         }
         _ => {
             words.text = word(document, setting, value)?;
@@ -87,6 +88,7 @@ fn word<S>(
         Err(WrongType {
             at: value.span().start,
             written: match (value.get_ref(), is_short) {
+                _ if setting.is_secret() => HIDDEN.to_owned(),
                 (DeValue::Table(_), _) => "{...}".to_owned(),
                 (DeValue::Array(_), false) => "[...]".to_owned(),
                 (_, false) => format!("of type {}", value.get_ref().type_str()),
@@ -100,7 +102,11 @@ fn word<S>(
         (DeValue::String(text), InFile::Number) if text.parse::<i128>().is_ok() => {
             wrong(", the number without quotes")
         }
+        (DeValue::String(text), InFile::Bool) if text.parse::<bool>().is_ok() => {
+            wrong(", without quotes")
+        }
         (DeValue::String(text), _) => Ok(text.clone().into_owned()),
+        (DeValue::Boolean(value), InFile::Bool) => Ok(value.to_string()),
         (DeValue::Integer(number), InFile::Number | InFile::Either) => Ok(decimal(number)),
         (_, InFile::Text) => wrong(in_quotes),
         (DeValue::Float(_) | DeValue::Datetime(_), InFile::Either) => wrong(in_quotes),
@@ -120,13 +126,18 @@ pub(super) fn without_quotes<S: Default>(
     let is_number = unquoted.value.bytes().all(|byte| byte.is_ascii_digit());
     let hint = match (setting.in_file(), is_number) {
         (InFile::Text, _) => ", in quotes",
+        (InFile::Bool, _) => "",
         (_, true) => ", without leading zeros",
         (InFile::Either, false) => ", in quotes unless it is a number",
         (InFile::Number, false) => ", a word in quotes",
     };
     let origin = Origin::File(document.place(unquoted.begins));
     let expected = setting.expected() + hint;
-    let (named, value) = (Named::new(row, Some(&origin)), unquoted.value);
+    let named = Named::new(row, Some(&origin));
+    let value = match setting.is_secret() {
+        true => HIDDEN,
+        false => &hidden(unquoted.value),
+    };
     Some(match value.len() <= MAX_WRITTEN {
         true => named.invalid_as_written(value, value, &expected),
         false => named.invalid_as_written(value, "without quotes", &expected),

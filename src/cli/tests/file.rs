@@ -609,7 +609,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "\"\\u0073ink\" = \"é\"",
-            "1:15: invalid value 'é' for sink: expected stdout, null or file:PATH",
+            "1:15: invalid value 'é' for sink: expected stdout, file:PATH, file:///PATH",
         ),
         (
             "per_ip_exempt = [\"10.0.0.0/8\",\n  \"gateway\"]",
@@ -625,14 +625,6 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         // Given twice.
         ("backlog = 7\nbacklog = 7", "2:1: duplicate key"),
-        (
-            "sink = \"null\"\n[[output]]\nsink = \"null\"",
-            "3:1: sink is given twice: expected it here or above the first table",
-        ),
-        (
-            "[[output]]\nsink = \"null\"\n[[output]]",
-            "3:1: expected one [[output]]",
-        ),
         // Tables.
         (
             "[listener]\naddress = \"127.0.0.1:1\"",
@@ -661,7 +653,67 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[output]]\nframing = \"nul\"",
-            "2:1: unknown key 'framing' in [[output]]: expected it above the first table",
+            "1:1: expected a sink in every [[output]]",
+        ),
+        (
+            "[[output]]\noutput_framing = \"nul\"\nsink = \"null\"",
+            "2:1: unknown key 'output_framing' in [[output]]: did you mean framing?",
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nsend_timeout = \"5s\"",
+            "3:1: unknown key 'send_timeout' in [[output]]: expected it above the first table",
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nmax_len = 5",
+            "3:1: unknown key 'max_len' in [[output]]: a sink such as probe://HOST has it",
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nfram = 5",
+            "3:1: unknown key 'fram' in [[output]]: did you mean framing?",
+        ),
+        (
+            "[[output]]\nframing = \"nul\"\nsink = \"stdout?framing=lines\"",
+            "2:1: framing is given twice: expected it here or in the URL",
+        ),
+        (
+            "[[output]]\nsink = \"stdout\"\nrequired = \"false\"",
+            "3:12: invalid value \"false\" for required: expected true or false, without quotes",
+        ),
+        (
+            "[[output]]\nsink = \"stdout?window=5\"",
+            "2:8: invalid value 'window' for sink: expected an option of stdout: name, required, framing, ",
+        ),
+        (
+            "[[output]]\nsink = \"probe://h?window=0\"",
+            "2:8: invalid value 'window=0' for sink: expected a number from 1 to 1000",
+        ),
+        (
+            "[[output]]\nsink = \"probe://h\"\nwindow = 0",
+            "3:10: invalid value 0 for window: expected a number from 1 to 1000",
+        ),
+        (
+            "[[output]]\nsink = \"probe://h\"\npassword = 12345",
+            "3:12: invalid value *** for password: expected text, which is shown nowhere, in quotes",
+        ),
+        (
+            "[[output]]\nsink = \"probe://h\"\npassword = hunter2",
+            "3:12: invalid value *** for password: expected text, which is shown nowhere, in quotes",
+        ),
+        (
+            "[[output]]\nsink = probe://:hunter2@h",
+            "2:8: invalid value probe://***@h for sink: expected stdout, ",
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nrequired = no",
+            "3:12: invalid value no for required: expected true or false",
+        ),
+        (
+            "[[output]]\nsink = \"probe://h\"\npassword = \"hunter2\"\npassword_file = \"/x\"",
+            "4:17: invalid value '/x' for password_file: expected one of password, password_file or password_env",
+        ),
+        (
+            "[[output]]\nsink = \"kafka://h/t\"",
+            "2:8: invalid value 'kafka://h/t' for sink: expected a drainline with the feature kafka",
         ),
         (
             "[[listener]]\naddress = \"udp://127.0.0.1:1\"",
@@ -750,7 +802,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[output]]\r\nsink = null\r\n",
-            "2:8: invalid value null for sink: expected stdout, null or file:PATH, in quotes",
+            "2:8: invalid value null for sink: expected stdout, file:PATH, file:///PATH, null or probe://HOST, in quotes",
         ),
         (
             "backlog = 07",
@@ -834,17 +886,26 @@ fn listeners_add_up_within_the_file_and_give_way_to_those_of_flags_and_variables
 }
 
 #[test]
-fn the_output_is_set_by_its_table_as_by_the_first_lines() {
-    let table = "[[output]]\nsink = 'null'\noutput_framing = 'nul'\nterminal_escape = 'off'";
-    let lines = table.strip_prefix("[[output]]\n").expect("a table");
+fn an_output_is_set_by_its_table_as_by_its_url() {
+    let table =
+        "[[output]]\nwindow = 7\nframing = 'nul'\nsink = 'probe://h'\nname = 'a'\npassword = 'b'";
+    let url = "sink = 'probe://h?window=7&framing=nul&name=a&password=b'";
+    let user_info = "sink = 'probe://:b@h?window=7&framing=nul&name=a'";
     let settings = Config::of(table).settings();
-    assert_eq!(values(settings), values(Config::of(lines).settings()));
-    let typed = Config::of(table).with(&[], &["--output-framing", "lines"]);
+    for same in [url, user_info] {
+        let same = Config::of(same).settings();
+        assert_eq!(values(settings.clone()), values(same));
+    }
+    let file = Config::of(table);
+    let typed = file.with(&[], &["--output-framing", "octet-counted"]);
     let told = typed.expect("good").effective();
-    assert!(
-        told.contains("output_framing = \"lines\"  # --output-framing\n"),
-        "{told}"
-    );
+    let own = format!("\nframing = \"nul\"  # {}:3\n", file.path.display());
+    for line in [
+        "output_framing = \"octet-counted\"  # --output-framing\n",
+        &own,
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
 }
 
 /// What `drainline check` prints, and what `drainline config` prints.

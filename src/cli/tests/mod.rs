@@ -2,6 +2,7 @@
 
 mod file;
 mod flags;
+mod outputs;
 mod report;
 pub(crate) mod rows;
 
@@ -17,7 +18,7 @@ use super::command::Parsed;
 use super::listen::ListenUrl;
 use super::settings::{AFTER, PAGE, Settings, parse};
 use super::usage::{COMMANDS, UsageError};
-use super::values::{ReportFormat, SinkSpec};
+use super::values::ReportFormat;
 
 fn typed(words: &[&str]) -> Result<Parsed<Settings>, UsageError> {
     parse(
@@ -41,6 +42,14 @@ fn printed(word: &str) -> String {
         Ok(Parsed::Print(text)) => text,
         other => panic!("{word}: {other:?}"),
     }
+}
+
+/// Where messages go.
+fn urls(settings: &Settings) -> Vec<String> {
+    let outputs = settings.all_outputs();
+    outputs
+        .map(|output| output.destination.to_string())
+        .collect()
 }
 
 /// Refused in one line that holds each of `parts`.
@@ -161,9 +170,7 @@ fn paths_need_not_be_utf8_and_nothing_else_may_be_otherwise() {
     let Ok(Parsed::Run(settings)) = parse(words("--sink", b"file:/tmp/\xff")) else {
         panic!("a path is refused");
     };
-    let SinkSpec::File(path) = settings.sink else {
-        panic!("{:?}", settings.sink);
-    };
+    let path = settings.sinks[0].destination.file().expect("a file");
     assert_eq!(path.as_os_str().as_bytes(), b"/tmp/\xff");
     let error = parse(words("--send-timeout", b"5\xff")).expect_err("refused");
     assert_eq!(error.code, 2);
@@ -253,7 +260,7 @@ fn without_a_flag_it_is_what_the_design_says() {
     assert_eq!(settings.listen, [listen]);
     assert_eq!(settings.max_message, 64 << 10);
     assert_eq!(settings.oversize, Oversize::Truncate);
-    assert_eq!(settings.sink, SinkSpec::Stdout);
+    assert_eq!(urls(&settings), ["stdout"]);
     assert_eq!(settings.report, ReportFormat::Text);
     assert_eq!(settings.port_file, None);
     assert!(!settings.check);
@@ -379,7 +386,7 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(keepalive.idle, Duration::from_secs(90));
     assert_eq!(keepalive.interval, Duration::from_secs(5));
     assert_eq!(keepalive.probes, 3);
-    assert_eq!(settings.sink, SinkSpec::File("/tmp/out put".into()));
+    assert_eq!(urls(&settings), ["file:/tmp/out put"]);
     assert_eq!(settings.report, ReportFormat::Json);
     assert_eq!(config.drain_timeout, Duration::ZERO);
     assert_eq!(settings.log_level, Some(log::LevelFilter::Debug));

@@ -1,0 +1,97 @@
+//! Where messages go: the schemes of `--sink` and `[[output]]`, a file each.
+//!
+//! `scheme` says what a scheme is; `url` takes a URL apart, and `secret` keeps what nobody is told.
+//! A file has a scheme's URLs, its options as rows, and how it is checked and opened; [`SCHEMES`]
+//! lists them, and nothing else knows them.
+
+pub(crate) mod scheme;
+#[allow(dead_code, unused_macros, reason = "for schemes that have secrets")]
+pub(crate) mod secret;
+#[allow(dead_code, reason = "for schemes that have peers")]
+pub(crate) mod url;
+
+// The schemes.
+mod stdout;
+
+mod file;
+
+mod null;
+
+#[cfg(test)]
+pub(crate) mod probe;
+
+use std::ffi::OsStr;
+
+use super::flag::{Flag, Takes};
+use super::kinds::NotAccepted;
+pub(crate) use scheme::{Common, Destination, Entry, Read};
+use scheme::{Form, GROUP};
+pub(crate) use secret::HIDDEN;
+pub(crate) use url::hidden;
+
+/// A scheme of a feature that this program is built without, and what that takes.
+macro_rules! left_out {
+    ($feature:literal, [$($prefix:literal),+], $place:literal, $takes:literal) => {
+        Entry::left_out(
+            &[$(Form { prefix: $prefix, place: $place, has_options: true }),+],
+            concat!(
+                "a drainline with the feature ", $feature,
+                " (cargo install --path . --features ", $feature, ")", $takes
+            ),
+        )
+    };
+}
+
+/// Every scheme, in the order of the helps.
+pub(crate) static SCHEMES: &[Entry] = &[
+    Entry::of::<stdout::Stdout>(),
+    Entry::of::<file::File>(),
+    Entry::of::<null::Null>(),
+    #[cfg(test)]
+    Entry::of::<probe::Probe>(),
+    left_out!("redis", ["redis://", "rediss://"], "HOST/STREAM", ""),
+    left_out!(
+        "kafka",
+        ["kafka://"],
+        "BROKERS/TOPIC",
+        ", which needs a C compiler and make"
+    ),
+    left_out!("http", ["http://", "https://"], "HOST/PATH", ""),
+];
+
+/// Where messages go that nobody has told where.
+impl Default for Destination {
+    fn default() -> Self {
+        Destination::new(&SCHEMES[0], stdout::Stdout::default())
+    }
+}
+
+/// Reads a URL.
+///
+/// # Errors
+/// There is no such scheme, or it is no URL of its scheme. What is refused is told without secrets.
+pub(crate) fn read(typed: &OsStr) -> Result<Read, NotAccepted> {
+    let text = typed.to_string_lossy();
+    let outcome = scheme::read(SCHEMES, typed).unwrap_or_else(|| {
+        let scheme = text.split_once(":").map(|(scheme, _)| scheme);
+        Err(match scheme {
+            Some(scheme) => NotAccepted::because(format!("there is no {scheme}:")),
+            None => NotAccepted::default(),
+        })
+    });
+    outcome.map_err(|refused| NotAccepted {
+        part: refused.part.or_else(|| Some(hidden(&text).into())),
+        ..refused
+    })
+}
+
+/// The row of schemes that may write to a terminal.
+fn terminal_escape<S>(takes: Takes<S>) -> Flag<S> {
+    Flag {
+        name: "terminal-escape",
+        group: GROUP,
+        purpose: "escape control characters",
+        help: "As --terminal-escape, for this output.",
+        takes,
+    }
+}

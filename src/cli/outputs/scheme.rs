@@ -1,0 +1,393 @@
+//! What a scheme is: one way to put messages somewhere, by its URLs.
+
+use std::any::Any;
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Debug, Display};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use drainline::ingest::Sink;
+use log::Level;
+
+use super::url;
+use crate::cli::flag::Flag;
+use crate::cli::kinds::NotAccepted;
+use crate::cli::stderr::Stderr;
+
+/// The group of the rows of outputs.
+pub(crate) const GROUP: &str = "An output";
+
+/// One form of a scheme's URLs.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// What such a URL begins with: `redis://`.
+    pub(crate) prefix: &'static str,
+    /// What follows, in a word: `HOST/STREAM`. Empty where nothing follows.
+    pub(crate) place: &'static str,
+    /// Whether `?` begins options. Otherwise the place may have any character, and options are
+    /// given in an `[[output]]`.
+    pub(crate) has_options: bool,
+}
+
+impl Form {
+    /// Whether a user and a password may stand in it.
+    fn is_of_peer(&self) -> bool {
+        self.prefix.ends_with("://") && self.prefix != "file://"
+    }
+
+    /// What stands behind the prefix, where `typed` is of this form.
+    fn rest<'a>(&self, typed: &'a OsStr) -> Option<&'a OsStr> {
+        let rest = typed.as_bytes().strip_prefix(self.prefix.as_bytes())?;
+        let is_whole = rest.is_empty() || rest.starts_with(b"?");
+        (!self.place.is_empty() || is_whole).then(|| OsStr::from_bytes(rest))
+    }
+}
+
+/// `redis://HOST/STREAM`.
+impl Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.prefix, self.place)
+    }
+}
+
+/// What a scheme may need beside what is its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common<'a> {
+    /// What gave the URL, for what is told of it: `--sink`, or a key at its place in the file.
+    pub(crate) named: &'a str,
+    /// Whether terminals are shown control characters escaped.
+    pub(crate) terminal_escape: bool,
+}
+
+/// Values of an output that do not go together.
+#[derive(Debug)]
+pub(crate) struct Contradiction {
+    /// The name of the row that is told.
+    pub(crate) row: &'static str,
+    /// What would go: `no password_file beside it`.
+    pub(crate) expected: String,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// What may hinder a start, in whole sentences.
+    pub(crate) notes: Vec<String>,
+    /// Descriptors that a start has open and this check has not.
+    pub(crate) not_open: u64,
+    /// What is open as in a start, as long as this lives.
+    pub(crate) holds: Option<Box<dyn Any>>,
+}
+
+/// An output that is open.
+pub(crate) struct Opened {
+    pub(crate) sink: Box<dyn Sink>,
+    /// What the operator should know.
+    pub(crate) remarks: Vec<(Level, String)>,
+}
+
+impl Opened {
+    pub(crate) fn new(sink: impl Sink) -> Opened {
+        Opened {
+            sink: Box::new(sink),
+            remarks: Vec::new(),
+        }
+    }
+}
+
+impl Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.sink.name();
+        f.debug_struct("Opened").field("sink", &name).finish()
+    }
+}
+
+/// One kind of place that messages go to: its URLs, its options, and how it is opened. The value is
+/// one such place. [`Default`] is what the options of a URL without options are.
+pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
+    /// Its URLs.
+    const FORMS: &'static [Form];
+    /// What it does and costs, in whole sentences.
+    const HELP: &'static str;
+    /// Whether messages are delimited as the output's framing says.
+    const IS_FRAMED: bool = true;
+
+    /// Its options, as rows.
+    fn rows() -> Vec<Flag<Self>> {
+        Vec::new()
+    }
+
+    /// Reads what stands between the prefix of a URL and its options.
+    ///
+    /// # Errors
+    /// It is no such place.
+    fn read(form: &'static Form, place: &OsStr) -> Result<Self, NotAccepted>;
+
+    /// The URL without its options and without secrets, as it is shown everywhere.
+    fn url(&self) -> String;
+
+    /// Options that do not go together.
+    fn contradiction(&self) -> Option<Contradiction> {
+        None
+    }
+
+    /// Looks whether [`open`](Scheme::open) would succeed, without a trace.
+    ///
+    /// # Errors
+    /// It would fail: what may pass.
+    fn check(&self, common: Common<'_>) -> io::Result<Checked>;
+
+    /// Opens the place.
+    ///
+    /// # Errors
+    /// It cannot be opened now: what may pass.
+    fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened>;
+
+    /// The file that is written, where there is one.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+}
+
+/// A [`Scheme`] whose type is not known.
+trait AnyScheme: Any + Debug + Send + Sync {
+    fn cloned(&self) -> Box<dyn AnyScheme>;
+    fn url(&self) -> String;
+    fn contradiction(&self) -> Option<Contradiction>;
+    fn check(&self, common: Common<'_>) -> io::Result<Checked>;
+    fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened>;
+    fn file(&self) -> Option<&Path>;
+}
+
+impl<S: Scheme> AnyScheme for S {
+    fn cloned(&self) -> Box<dyn AnyScheme> {
+        Box::new(self.clone())
+    }
+
+    fn url(&self) -> String {
+        Scheme::url(self)
+    }
+
+    fn contradiction(&self) -> Option<Contradiction> {
+        Scheme::contradiction(self)
+    }
+
+    fn check(&self, common: Common<'_>) -> io::Result<Checked> {
+        Scheme::check(self, common)
+    }
+
+    fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened> {
+        Scheme::open(self, common, stderr)
+    }
+
+    fn file(&self) -> Option<&Path> {
+        Scheme::file(self)
+    }
+}
+
+/// A scheme among the others.
+pub(crate) struct Entry {
+    pub(crate) forms: &'static [Form],
+    pub(crate) help: &'static str,
+    pub(crate) is_framed: bool,
+    read: fn(&'static Entry, &'static Form, &OsStr) -> Result<Destination, NotAccepted>,
+    /// `None`: this program is built without it.
+    built: Option<Built>,
+}
+
+/// What an entry has of a scheme that this program has.
+#[derive(Clone, Copy)]
+struct Built {
+    rows: fn() -> Vec<Flag<Destination>>,
+    /// A place that has the defaults of the options.
+    default: fn(&'static Entry) -> Destination,
+}
+
+impl Entry {
+    pub(super) const fn of<S: Scheme>() -> Entry {
+        Entry {
+            forms: S::FORMS,
+            help: S::HELP,
+            is_framed: S::IS_FRAMED,
+            read: |entry, form, place| Ok(Destination::new(entry, S::read(form, place)?)),
+            built: Some(Built {
+                rows: || {
+                    let rows = S::rows().into_iter();
+                    let row =
+                        |row: Flag<S>| row.within(Destination::get::<S>, Destination::get_mut::<S>);
+                    rows.filter_map(row).collect()
+                },
+                default: |entry| Destination::new(entry, S::default()),
+            }),
+        }
+    }
+
+    /// A scheme that this program is built without; `help` says how it is had.
+    pub(super) const fn left_out(forms: &'static [Form], help: &'static str) -> Entry {
+        Entry {
+            forms,
+            help,
+            is_framed: false,
+            read: |entry, _, _| {
+                Err(NotAccepted {
+                    expected: Some(entry.help.to_owned()),
+                    ..NotAccepted::default()
+                })
+            },
+            built: None,
+        }
+    }
+
+    /// Whether this program has it.
+    pub(crate) fn is_built(&self) -> bool {
+        self.built.is_some()
+    }
+
+    /// Its options.
+    pub(crate) fn rows(&self) -> Vec<Flag<Destination>> {
+        self.built.map_or_else(Vec::new, |built| (built.rows)())
+    }
+
+    /// A place with the defaults of its options.
+    pub(crate) fn default(&'static self) -> Option<Destination> {
+        self.built.map(|built| (built.default)(self))
+    }
+
+    /// What its URLs look like.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.forms.iter().map(Form::to_string).collect()
+    }
+}
+
+impl Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("forms", &self.forms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A URL as it is read: the place, and its options in the words of their rows.
+pub(crate) struct Read {
+    pub(crate) destination: Destination,
+    pub(crate) options: Vec<(String, OsString)>,
+}
+
+/// Reads a URL by the scheme that it begins with; `None` where there is none of these.
+pub(super) fn read(entries: &'static [Entry], typed: &OsStr) -> Option<Result<Read, NotAccepted>> {
+    let forms = entries
+        .iter()
+        .flat_map(|entry| entry.forms.iter().map(move |form| (entry, form)));
+    let found = forms.filter_map(|(entry, form)| Some((entry, form, form.rest(typed)?)));
+    // `file://` begins like `file:`.
+    let (entry, form, rest) = found.max_by_key(|(_, form, _)| form.prefix.len())?;
+    Some(read_rest(entry, form, rest))
+}
+
+fn read_rest(
+    entry: &'static Entry,
+    form: &'static Form,
+    rest: &OsStr,
+) -> Result<Read, NotAccepted> {
+    let (place, query) = match form.has_options {
+        true => url::split(rest),
+        false => (rest, None),
+    };
+    if place.is_empty() && !form.place.is_empty() {
+        return Err(NotAccepted::default());
+    }
+    if let Some(query) = query.filter(|_| form.is_of_peer())
+        && query.as_bytes().contains(&b'@')
+        && !place.as_bytes().contains(&b'@')
+    {
+        // What stands before may be half a password: no part is told.
+        return Err(NotAccepted {
+            expected: Some(form.to_string()),
+            ..NotAccepted::because("? and @ in a password, and @ in an option, are %3F and %40")
+        });
+    }
+    let destination = (entry.read)(entry, form, place);
+    let destination = destination.map_err(|refused| NotAccepted {
+        expected: refused.expected.or_else(|| Some(form.to_string())),
+        ..refused
+    })?;
+    Ok(Read {
+        destination,
+        options: query.map_or_else(|| Ok(Vec::new()), url::options)?,
+    })
+}
+
+/// Where messages go: a place of some scheme.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    entry: &'static Entry,
+    place: Box<dyn AnyScheme>,
+}
+
+impl Destination {
+    pub(super) fn new(entry: &'static Entry, place: impl Scheme) -> Destination {
+        Destination {
+            entry,
+            place: Box::new(place),
+        }
+    }
+
+    /// The place, if it is of this scheme.
+    pub(crate) fn get<S: Scheme>(&self) -> Option<&S> {
+        let place: &dyn Any = &*self.place;
+        place.downcast_ref()
+    }
+
+    fn get_mut<S: Scheme>(&mut self) -> Option<&mut S> {
+        let place: &mut dyn Any = &mut *self.place;
+        place.downcast_mut()
+    }
+
+    pub(crate) fn entry(&self) -> &'static Entry {
+        self.entry
+    }
+
+    /// Options that do not go together.
+    pub(crate) fn contradiction(&self) -> Option<Contradiction> {
+        self.place.contradiction()
+    }
+
+    /// As [`Scheme::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check(&self, common: Common<'_>) -> io::Result<Checked> {
+        self.place.check(common)
+    }
+
+    /// As [`Scheme::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened> {
+        self.place.open(common, stderr)
+    }
+
+    /// The file that is written, where there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.place.file()
+    }
+}
+
+impl Clone for Destination {
+    fn clone(&self) -> Self {
+        Destination {
+            entry: self.entry,
+            place: self.place.cloned(),
+        }
+    }
+}
+
+/// The URL without its options and without secrets.
+impl Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place.url())
+    }
+}

@@ -1,0 +1,475 @@
+//! The settings of one output, a row each, as an `[[output]]` table of the configuration file has
+//! them, and as the options of a URL. What is not set there is as for every output.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use drainline::ingest::OutputFraming;
+use drainline::ranges;
+
+use super::origin::{Named, Origin, Origins};
+use crate::cli::document::Place;
+use crate::cli::files;
+use crate::cli::flag::{Field, Flag, Setting, Takes, field};
+#[cfg(test)]
+use crate::cli::kinds::cases;
+use crate::cli::kinds::{Kind, NotAccepted, TrueOrFalse, choice, or, quoted, size, unset};
+use crate::cli::outputs::scheme::GROUP;
+use crate::cli::outputs::{self, Destination, Entry, HIDDEN, Read, SCHEMES};
+use crate::cli::usage::{UsageError, nearest};
+use crate::cli::values::{self, Name};
+
+/// The buffer of a best-effort output.
+const BUFFER_BYTES: usize = 16 << 20;
+
+/// The row whose value every table has.
+pub(super) const SINK: &str = "sink";
+pub(super) const NAME: &str = "name";
+
+/// The flag that is a row for all outputs.
+pub(super) fn common_flag(row: &str) -> Option<&'static str> {
+    match row {
+        "framing" => Some("output-framing"),
+        "terminal-escape" => Some("terminal-escape"),
+        _ => None,
+    }
+}
+
+/// One output. [`Default`] stands for what a table leaves out, which no table does with the sink.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputSettings {
+    pub(crate) name: Option<String>,
+    pub(crate) destination: Destination,
+    pub(crate) required: bool,
+    framing: Option<OutputFraming>,
+    pub(crate) buffer_bytes: usize,
+    /// The rows that are set by options of the URL.
+    in_url: Vec<&'static str>,
+    pub(super) given: Origins,
+    /// Where its table begins; `None` for an output of `sink`.
+    pub(super) table: Option<Place>,
+}
+
+impl Default for OutputSettings {
+    fn default() -> Self {
+        Destination::default().into()
+    }
+}
+
+impl From<Destination> for OutputSettings {
+    fn from(destination: Destination) -> Self {
+        OutputSettings {
+            name: None,
+            destination,
+            required: true,
+            framing: None,
+            buffer_bytes: BUFFER_BYTES,
+            in_url: Vec::new(),
+            given: Origins::default(),
+            table: None,
+        }
+    }
+}
+
+impl OutputSettings {
+    /// Every row of its table: those of any output, and those of its scheme.
+    pub(super) fn rows(&self) -> Vec<Flag<OutputSettings>> {
+        common_rows()
+            .into_iter()
+            .chain(rows_of(self.destination.entry()))
+            .collect()
+    }
+
+    /// How its messages are delimited, if in a way of its own.
+    pub(super) fn framing(&self) -> Option<OutputFraming> {
+        self.framing
+    }
+
+    /// Whether an option of its URL sets a row.
+    pub(super) fn is_in_url(&self, row: &str) -> bool {
+        self.in_url.contains(&row)
+    }
+
+    /// Whether its table or its URL sets a row.
+    pub(super) fn has(&self, row: &str) -> bool {
+        self.given.origin(row).is_some()
+    }
+
+    /// What a row is called where it was given; an option of a URL is called as the URL is.
+    pub(super) fn named(&self, row: &str) -> Named {
+        let name = if self.is_in_url(row) { SINK } else { row };
+        self.given.named(&self.row(name))
+    }
+
+    /// What named the place.
+    pub(crate) fn named_sink(&self) -> Named {
+        self.named(SINK)
+    }
+
+    /// What set a row, for `check`.
+    pub(super) fn told(&self, row: &Flag<OutputSettings>) -> String {
+        // The user of a URL may have a password.
+        let is_of_user = self.given.origin(row.name).is_none() && is_secret(row);
+        match is_of_user || self.is_in_url(row.name) {
+            true => self.given.told(&self.row(SINK)),
+            false => self.given.told(row),
+        }
+    }
+
+    /// The value of a row, as a contradiction tells it: with the key, where it stands in a URL.
+    pub(super) fn words(&self, row: &str) -> String {
+        let row = self.row(row);
+        let words = self.given.value(&row, self);
+        match self.is_in_url(row.name) {
+            true => format!("{}={words}", row.key()),
+            false => words,
+        }
+    }
+
+    fn row(&self, name: &str) -> Flag<OutputSettings> {
+        let mut rows = self.rows().into_iter();
+        rows.find(|row| row.name == name)
+            .expect("the name of a row")
+    }
+
+    /// Books what the URL sets, which came from `origin`.
+    pub(super) fn book_url(&mut self, origin: &Origin) {
+        let url = self.destination.to_string();
+        self.given.set(SINK, origin.clone(), url);
+        for row in self.rows() {
+            if self.is_in_url(row.name) {
+                let words = row.value().and_then(|value| value.print(self));
+                self.given
+                    .set(row.name, origin.clone(), words.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Whether the output can be had beside others, and told apart, and its options go together.
+    pub(super) fn check(&self, others: &[&OutputSettings]) -> Result<(), UsageError> {
+        if let Some(found) = self.destination.contradiction() {
+            return Err(self.contradicts(found.row, &found.expected));
+        }
+        if self.name.is_some() && others.iter().any(|other| other.name == self.name) {
+            return Err(self.contradicts(NAME, "a name that no other output has"));
+        }
+        if others.iter().any(|other| self.is_same_place(other)) {
+            return Err(self.contradicts(SINK, "each file once, and stdout once"));
+        }
+        // Until each output has a lane of its own.
+        if !others.is_empty() {
+            return Err(self.contradicts(SINK, "one output for now"));
+        }
+        if !self.required {
+            return Err(self.contradicts("required", "true for the one output there is"));
+        }
+        Ok(())
+    }
+
+    /// The value of a row does not go with the rest.
+    pub(super) fn contradicts(&self, row: &str, expected: &str) -> UsageError {
+        self.named(row).contradiction(&self.words(row), expected)
+    }
+
+    /// Whether messages of both would be mixed up in one place.
+    fn is_same_place(&self, other: &OutputSettings) -> bool {
+        match (self.destination.file(), other.destination.file()) {
+            (Some(file), Some(other)) => files::replaces(file, other),
+            (None, None) => {
+                let stdout = OutputSettings::default().destination.to_string();
+                let is_stdout = |it: &OutputSettings| it.destination.to_string() == stdout;
+                is_stdout(self) && is_stdout(other)
+            }
+            _ => false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget_origins(&mut self) {
+        self.given = Origins::default();
+        self.table = None;
+        self.in_url.clear();
+    }
+}
+
+fn is_secret(row: &Flag<OutputSettings>) -> bool {
+    row.value().is_some_and(Setting::is_secret)
+}
+
+/// The rows of a scheme.
+pub(crate) fn rows_of(entry: &Entry) -> impl Iterator<Item = Flag<OutputSettings>> {
+    entry.rows().into_iter().filter_map(|row| {
+        row.within(
+            |output: &OutputSettings| Some(&output.destination),
+            |output| Some(&mut output.destination),
+        )
+    })
+}
+
+/// The keys of any `[[output]]` table, whatever its scheme is.
+pub(super) fn all_rows() -> Vec<Flag<OutputSettings>> {
+    let of_schemes = SCHEMES.iter().flat_map(rows_of);
+    common_rows().into_iter().chain(of_schemes).collect()
+}
+
+/// The keys of every `[[output]]` table.
+pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
+    vec![
+        Flag {
+            name: SINK,
+            group: GROUP,
+            purpose: "where its messages go",
+            help: "Where the output's messages go, as one value of sink. Every table has it. The \
+                   options of the URL are keys of the table, too, and each is given once.",
+            takes: Takes::Value(Box::new(Field {
+                kind: Sink,
+                get: |output: &OutputSettings| output.clone(),
+                set: |output: &mut OutputSettings, read| *output = read,
+            })),
+        },
+        Flag {
+            name: NAME,
+            group: GROUP,
+            purpose: "name of the output",
+            help: "Names the output in the log, the ledger and the first lines at start. Without a name \
+                   it is called by its URL.",
+            takes: field!(unset(Name), OutputSettings.name),
+        },
+        Flag {
+            name: "required",
+            group: GROUP,
+            purpose: "whether messages wait for it",
+            help: "Whether a message is delivered only when this output has it, too, so that a slow or \
+                   dead one slows the senders down. One that is not required is best effort: it has a \
+                   buffer of its own, and what does not fit is dropped there and counted in its own row.",
+            takes: field!(TrueOrFalse, OutputSettings.required),
+        },
+        Flag {
+            name: "framing",
+            group: GROUP,
+            purpose: "how it delimits messages",
+            help: "As --output-framing, for this output.",
+            takes: field!(
+                unset(choice(values::OUTPUT_FRAMING).shown_as("FRAMING")),
+                OutputSettings.framing
+            ),
+        },
+        Flag {
+            name: "buffer-bytes",
+            group: GROUP,
+            purpose: "most memory of its buffer",
+            help: "Where the output is not required, lets this much wait for it.",
+            takes: field!(
+                size(ranges::BUFFER_BYTES, "16MiB"),
+                OutputSettings.buffer_bytes
+            ),
+        },
+    ]
+}
+
+/// A URL of an output with its options.
+struct Sink;
+
+impl Kind for Sink {
+    type Value = OutputSettings;
+
+    fn read(&self, typed: &str) -> Result<OutputSettings, NotAccepted> {
+        self.read_os(typed.as_ref())
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<OutputSettings, NotAccepted> {
+        if typed.is_empty() {
+            return Err(NotAccepted::default());
+        }
+        let Read {
+            destination,
+            options,
+        } = outputs::read(typed)?;
+        let mut output = OutputSettings::from(destination);
+        let rows = output.rows();
+        for (key, value) in options {
+            let row = rows.iter().find(|row| row.key() == key && row.name != SINK);
+            let Some((row, setting)) = row.and_then(|row| Some((row, row.value()?))) else {
+                return Err(unknown_option(&key, &output, &rows));
+            };
+            let shown = match setting.is_secret() {
+                true => HIDDEN.into(),
+                false => value.to_string_lossy(),
+            };
+            let part = OsString::from(format!("{key}={shown}"));
+            let is_of_user = setting.is_secret() && setting.print(&output).is_some();
+            if is_of_user || output.is_in_url(row.name) {
+                return Err(NotAccepted {
+                    part: Some(part),
+                    expected: Some("each option once".to_owned()),
+                    ..NotAccepted::default()
+                });
+            }
+            setting
+                .apply(&mut output, &value)
+                .map_err(|refused| NotAccepted {
+                    part: Some(part),
+                    expected: Some(refused.told(|| setting.expected())),
+                    why: None,
+                })?;
+            output.in_url.push(row.name);
+        }
+        Ok(output)
+    }
+
+    fn print(&self, value: &OutputSettings) -> Option<String> {
+        Some(value.destination.to_string())
+    }
+
+    fn expected(&self) -> String {
+        let built = SCHEMES.iter().filter(|entry| entry.is_built());
+        let urls: Vec<String> = built.flat_map(Entry::urls).collect();
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        or(&urls)
+    }
+
+    fn placeholder(&self) -> String {
+        "URL".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(
+            &[
+                "stdout",
+                "null",
+                "file:/tmp/out",
+                "file:/tmp/a?b%c",
+                "file:///tmp/out",
+                "stdout?framing=nul&name=a",
+            ],
+            &[
+                "file:",
+                "file://",
+                "file://?framing=nul",
+                "/tmp/out",
+                "kafka",
+                "stdout:",
+                "nullx",
+                "STDOUT",
+                "tcpx://127.0.0.1:1",
+            ],
+        )
+    }
+}
+
+/// What to do about an option that there is not.
+fn unknown_option(
+    key: &str,
+    output: &OutputSettings,
+    rows: &[Flag<OutputSettings>],
+) -> NotAccepted {
+    let keys: Vec<String> = rows
+        .iter()
+        .filter(|row| row.name != SINK)
+        .map(Flag::key)
+        .collect();
+    let what = match nearest(key, &keys) {
+        Some(key) => format!("did you mean {key}?"),
+        None => keys.join(", "),
+    };
+    NotAccepted {
+        part: Some(key.into()),
+        expected: Some(format!("an option of {}: {what}", output.destination)),
+        ..NotAccepted::default()
+    }
+}
+
+/// Several of them. Whatever else could separate them may stand in a path.
+pub(super) struct Sinks;
+
+impl Kind for Sinks {
+    type Value = Vec<OutputSettings>;
+
+    fn read(&self, typed: &str) -> Result<Vec<OutputSettings>, NotAccepted> {
+        self.read_os(typed.as_ref())
+    }
+
+    fn read_os(&self, typed: &OsStr) -> Result<Vec<OutputSettings>, NotAccepted> {
+        let urls = typed.as_bytes().split(|&byte| byte == 0);
+        urls.map(|url| Sink.read_os(OsStr::from_bytes(url)))
+            .collect()
+    }
+
+    fn print(&self, value: &Vec<OutputSettings>) -> Option<String> {
+        let urls = value.iter().map(|output| output.destination.to_string());
+        Some(urls.collect::<Vec<_>>().join("\0"))
+    }
+
+    fn print_in_file(&self, value: &Vec<OutputSettings>) -> Option<String> {
+        let urls: Vec<String> = value
+            .iter()
+            .map(|output| quoted(&output.destination.to_string()))
+            .collect();
+        Some(match &urls[..] {
+            [url] => url.clone(),
+            urls => format!("[{}]", urls.join(", ")),
+        })
+    }
+
+    fn expected(&self) -> String {
+        Sink.expected()
+    }
+
+    fn placeholder(&self) -> String {
+        Sink.placeholder()
+    }
+
+    fn is_list(&self) -> bool {
+        true
+    }
+
+    fn separator(&self) -> &'static str {
+        "\0"
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        Sink.cases()
+    }
+}
+
+/// How wide the end of the long help is, which nothing wraps.
+const WIDTH: usize = 100;
+
+/// Every URL and every option, for the end of the long help.
+pub(super) fn help() -> String {
+    let mut text = "\nOutputs, by the URL of --sink. Options stand behind it, as in \
+                    stdout?framing=nul&name=all, with\n%26 for & and %25 for % in a value, or are \
+                    keys of an [[output]] in the file.\n  any output\n"
+        .to_owned();
+    for row in common_rows().iter().filter(|row| row.name != SINK) {
+        text += &option(row, &OutputSettings::default());
+    }
+    for entry in SCHEMES {
+        let what = match entry.is_built() {
+            true => entry.help.to_owned(),
+            false => format!("Takes {}.", entry.help),
+        };
+        let indent = textwrap::Options::new(WIDTH)
+            .initial_indent("  ")
+            .subsequent_indent("      ");
+        text += &textwrap::fill(&format!("{}: {what}", entry.urls().join(", ")), indent);
+        text += "\n";
+        if let Some(default) = entry.default().map(OutputSettings::from) {
+            for row in rows_of(entry) {
+                text += &option(&row, &default);
+            }
+        }
+    }
+    text
+}
+
+/// A line of the help.
+fn option(row: &Flag<OutputSettings>, default: &OutputSettings) -> String {
+    let placeholder = row.value().map_or_else(String::new, Setting::placeholder);
+    let default = row.value().and_then(|value| value.print(default));
+    let default = default.map_or_else(String::new, |default| format!(" [{default}]"));
+    let option = format!("{}={placeholder}", row.key());
+    format!("      {option:32} {}{default}\n", row.purpose)
+}
