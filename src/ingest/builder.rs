@@ -1,5 +1,7 @@
 //! Putting an ingest server together.
 
+mod outputs;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +20,12 @@ use super::framing::{
 use super::handler;
 use super::ledger::ByteLedger;
 use super::listener::{IngestListener, OwnSettings};
+use super::output::Output;
 use super::shared::{Input, Shared};
-use super::sink::batches::Batches;
 use super::sink::{self, Sink, SinkState};
 use crate::server::{
     BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listener,
-    OutputNeeds, ResourceLimits, Server, StartError, ThreadBody,
+    ResourceLimits, Server, StartError, ThreadBody,
 };
 
 /// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
@@ -81,6 +83,7 @@ impl Ingest {
             output_framing: OutputFraming::default(),
             max_message: DEFAULT_MAX_MESSAGE,
             oversize: Oversize::default(),
+            outputs: Vec::new(),
             inputs: Vec::new(),
         }
     }
@@ -88,15 +91,6 @@ impl Ingest {
 
 fn kept_buffers(config: &Config) -> usize {
     Pool::worth(READ_BYTES, config.buffer_bytes)
-}
-
-fn needs_of(sink: &impl Sink) -> OutputNeeds {
-    let resources = sink.resources();
-    OutputNeeds {
-        threads: resources.threads,
-        descriptors: resources.descriptors,
-        memory_bytes: resources.memory_bytes,
-    }
 }
 
 /// How the streams of one listener's connections become messages.
@@ -115,6 +109,7 @@ pub struct IngestBuilder {
     output_framing: OutputFraming,
     max_message: usize,
     oversize: Oversize,
+    outputs: Vec<Output>,
     /// By the index of the listener. `None`: it has a handler of its own.
     inputs: Vec<Option<InputSettings>>,
 }
@@ -150,6 +145,12 @@ impl IngestBuilder {
     /// the output's delimiter ([`OutputFraming::can_tear`]), the log says so at start.
     pub fn output_framing(mut self, framing: OutputFraming) -> Self {
         self.output_framing = framing;
+        self
+    }
+
+    /// Adds an output: a sink of a name, and the form in which it gets messages.
+    pub fn output(mut self, output: Output) -> Self {
+        self.outputs.push(output);
         self
     }
 
@@ -267,37 +268,8 @@ impl IngestBuilder {
     // Hidden: for the program, outside semver.
     #[doc(hidden)]
     pub fn check_without_output(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
-        self.server
-            .check_with(&self.server_config()?, self.memory())
-    }
-
-    /// One for all listeners, or one for each where they do not have one framing.
-    fn tear_warnings(&self) -> Vec<String> {
-        let to = self.output_framing;
-        let warning = |from: Framing| {
-            format!(
-                "a message that came as {from} may hold what ends one in {to}: a reader of the output would see two"
-            )
-        };
-        let inputs: Vec<_> = self.inputs().collect();
-        let framings = inputs.iter().map(|(_, settings)| settings.framing);
-        let tearing = |framing: &Framing| to.can_tear(*framing);
-        if let Some(first) = framings.clone().next()
-            && framings.clone().all(|framing| framing == first)
-        {
-            return Some(first)
-                .filter(tearing)
-                .map(warning)
-                .into_iter()
-                .collect();
-        }
-        let of_each = inputs
-            .iter()
-            .zip(framings)
-            .filter(|(_, from)| tearing(from));
-        of_each
-            .map(|((label, _), from)| format!("at listener {label}, {}", warning(from)))
-            .collect()
+        let (config, needs) = (self.server_config()?, self.output_needs());
+        self.server.check_with(&config, self.memory(), needs)
     }
 
     /// The label of each listener whose connections bring messages, and how they do.
@@ -320,28 +292,40 @@ impl IngestBuilder {
         longest.unwrap_or(self.max_message)
     }
 
-    /// Starts the server.
+    /// Starts the server with one more output, a sink in the common form, called as the sink is.
+    ///
+    /// # Errors
+    /// As [`start_outputs`](IngestBuilder::start_outputs).
+    pub fn start(self, sink: impl Sink) -> Result<Server, StartError> {
+        self.output(Output::new(sink.name(), sink)).start_outputs()
+    }
+
+    /// Starts the server with the outputs that were added.
     ///
     /// # Errors
     /// As [`Builder::start`]; and a `max_message` out of range, or one that does not fit into
-    /// `buffer_bytes`.
-    pub fn start(self, sink: impl Sink) -> Result<Server, StartError> {
+    /// `buffer_bytes`; no output, or outputs that contradict each other.
+    pub fn start_outputs(self) -> Result<Server, StartError> {
         let config = self.server_config()?;
-        let shared = Arc::new(self.shared(&config, &sink));
-        self.start_with(config, shared, sink)
+        self.check_outputs()?;
+        let shared = Arc::new(self.shared(&config));
+        self.start_with(config, shared)
     }
 
-    pub(super) fn shared(&self, config: &Config, sink: &impl Sink) -> Shared {
+    pub(super) fn shared(&self, config: &Config) -> Shared {
+        let inputs = self.inputs.iter();
+        let states = self
+            .outputs
+            .iter()
+            .map(|output| SinkState::new(&output.name));
         Shared {
-            inputs: self
-                .inputs
-                .iter()
+            inputs: inputs
                 .map(|input| self.input(input.as_ref(), config))
                 .collect(),
-            has_exact_times: sink.needs_exact_times(),
+            has_exact_times: self.outputs.iter().any(Output::has_exact_times),
             pool: Pool::new(READ_BYTES, kept_buffers(config)),
             ledger: ByteLedger::new(self.server.listener_count()),
-            sink: SinkState::new(&sink.name()),
+            outputs: states.collect(),
         }
     }
 
@@ -364,30 +348,30 @@ impl IngestBuilder {
         self,
         config: Config,
         shared: Arc<Shared>,
-        mut sink: impl Sink,
     ) -> Result<Server, StartError> {
-        let warnings = match sink.uses_output_framing() {
-            true => self.tear_warnings(),
-            false => Vec::new(),
-        };
-        let promise = format!(
-            "output {}: delivered means that {}",
-            sink.name(),
-            sink.delivered_means()
-        );
+        let (promises, warnings) = (self.promises(), self.tear_warnings());
+        let (memory, needs) = (self.memory(), self.output_needs());
+        let (framing, common) = (self.batch_framing(), self.output_framing);
         let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
-        let memory = self.memory();
-        let builder = self.server.config(config).buffer_memory(memory);
-        let server = builder.output_needs(needs_of(&sink)).start(
-            handler::new(for_handlers),
-            move |receiver| {
-                let Shared {
-                    pool, sink: state, ..
-                } = &*for_consumer;
-                sink::drive(receiver, &mut sink, pool, state)
-            },
-        )?;
-        server.logger().log(Level::Info, promise);
+        let (builder, mut outputs) = (self.server, self.outputs);
+        let builder = builder.config(config).buffer_memory(memory);
+        let server =
+            builder
+                .output_needs(needs)
+                .start(handler::new(for_handlers), move |receiver| {
+                    let Shared {
+                        pool,
+                        outputs: states,
+                        ..
+                    } = &*for_consumer;
+                    let (output, state) = (&mut outputs[0], &states[0]);
+                    let form =
+                        Some(output.form(common)).filter(|form| !form.is_as_it_came(framing));
+                    sink::drive(receiver, &mut *output.sink, pool, state, form)
+                })?;
+        for promise in promises {
+            server.logger().log(Level::Info, promise);
+        }
         for warning in warnings {
             server.logger().log(Level::Warn, warning);
         }
@@ -420,7 +404,11 @@ impl IngestBuilder {
     #[doc(hidden)]
     pub fn check_settings(&self) -> Result<(), ConfigError> {
         self.server.check_settings_with(self.server.settings())?;
-        self.check_max_message()
+        self.check_max_message()?;
+        match self.outputs.is_empty() {
+            true => Ok(()),
+            false => self.check_outputs(),
+        }
     }
 
     fn check_max_message(&self) -> Result<(), ConfigError> {
@@ -479,8 +467,8 @@ impl IngestBuilder {
         BatchFormat {
             limit: BatchLimit::of(config),
             input: framing,
-            framing: self.output_framing,
-            is_indexed: self.output_framing.can_tear(framing),
+            framing: self.batch_framing(),
+            is_indexed: self.batch_framing().can_tear(framing),
         }
     }
 
@@ -498,7 +486,7 @@ impl IngestBuilder {
         };
         BufferMemory {
             setting: "max_message",
-            kept_bytes: kept_bytes.saturating_add(Batches::HELD_BYTES) as u64,
+            kept_bytes: kept_bytes as u64,
             mappings: (Pool::MAX_MAPPED + if is_large { buffered / MAPPED_FROM } else { 0 }) as u64,
             // What is read, what it grows to, and a batch.
             mappings_per_connection: if is_large { 3 } else { 0 },

@@ -21,22 +21,27 @@ pub mod framing;
 
 mod batch;
 
+mod envelope;
+
 pub mod sink;
 
 // What they share, and what is known of them.
 mod builder;
 mod ledger;
 mod listener;
+mod output;
 mod shared;
 
 pub use crate::server::Notifier;
 pub use batch::Batch;
 pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
+pub use envelope::{Envelope, Template, TemplateError};
 pub use framing::input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, Oversize};
 pub use framing::output::OutputFraming;
 pub use framing::seen::Seen;
 pub use framing::violation::Violation;
 pub use listener::IngestListener;
 pub use messages::{Messages, ReadMessages, messages_bytes};
+pub use output::Output;
 pub use sink::batches::Batches;
 pub use sink::contract::{Resources, Sink, SinkError};

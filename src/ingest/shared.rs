@@ -5,7 +5,7 @@ use super::batch::pool::Pool;
 use super::framing::Decoder;
 use super::ledger::ByteLedger;
 use super::sink::SinkState;
-use crate::server::{Bytes, Layer, Report};
+use crate::server::{Bytes, Layer, Report, SinkCounts};
 
 /// How the streams of one listener's connections become messages.
 #[derive(Debug)]
@@ -24,7 +24,8 @@ pub(super) struct Shared {
     pub(super) has_exact_times: bool,
     pub(super) pool: Pool,
     pub(super) ledger: ByteLedger,
-    pub(super) sink: SinkState,
+    /// In the order in which they were added.
+    pub(super) outputs: Vec<SinkState>,
 }
 
 impl Layer for Shared {
@@ -34,11 +35,11 @@ impl Layer for Shared {
         for (listener, bytes) in report.stats.listeners.iter_mut().zip(rows) {
             listener.bytes = bytes;
         }
-        report.sink = self.sink.counts();
-        report.outputs = vec![self.sink.stats()];
+        report.outputs = self.outputs.iter().map(SinkState::stats).collect();
+        report.sink = SinkCounts::sum(report.outputs.iter().map(|output| &output.counts));
     }
 
     fn reopen(&self) {
-        self.sink.ask_to_reopen();
+        self.outputs.iter().for_each(SinkState::ask_to_reopen);
     }
 }

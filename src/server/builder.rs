@@ -181,7 +181,11 @@ impl<T: Weigh + Send + 'static> Builder<T> {
     /// # Errors
     /// As [`start`](Builder::start).
     pub fn check(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
-        self.check_with(&self.config, self.requirements.memory)
+        self.check_with(
+            &self.config,
+            self.requirements.memory,
+            OutputNeeds::default(),
+        )
     }
 
     /// As [`check`](Builder::check), with other settings.
@@ -189,8 +193,12 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         &self,
         config: &Config,
         memory: BufferMemory,
+        outputs: OutputNeeds,
     ) -> Result<(ResourceLimits, Vec<String>), StartError> {
-        let requirements = self.requirements_of(config, memory)?;
+        let requirements = Requirements {
+            outputs,
+            ..self.requirements_of(config, memory)?
+        };
         let fit = limits::fit(config, &requirements, &promise::system())?;
         let tls_notes = self.listeners.iter().filter_map(|(own, _)| own.tls_note());
         let notes = fit.notes.into_iter().chain(tls_notes).collect();

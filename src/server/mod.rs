@@ -78,3 +78,4 @@ pub use state::ThreadBody;
 pub use state::logger::Logger;
 #[cfg(feature = "tls")]
 pub use tls::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart, TlsVersion};
+pub(crate) use wire::MAX_PEER_NAME;

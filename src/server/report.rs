@@ -230,11 +230,21 @@ pub struct SinkCounts {
     pub unlinked_messages: u64,
 }
 
+impl SinkCounts {
+    pub(crate) fn sum<'a>(counts: impl Iterator<Item = &'a SinkCounts>) -> SinkCounts {
+        counts.fold(SinkCounts::default(), |sum, one| SinkCounts {
+            failures: sum.failures + one.failures,
+            failed_reopens: sum.failed_reopens + one.failed_reopens,
+            unlinked_messages: sum.unlinked_messages + one.unlinked_messages,
+        })
+    }
+}
+
 /// How an output stands: its sink, and what that has before it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OutputStats {
-    /// What the sink is called in the log.
+    /// The output's name; with one sink alone, what that is called in the log.
     pub name: Arc<str>,
     /// What happened at the sink.
     pub counts: SinkCounts,

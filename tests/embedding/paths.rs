@@ -6,9 +6,10 @@ use drainline::ingest::framing::{Decoder, End, Event, Take};
 use drainline::ingest::sink::{Backoff, FdWriter, File, Null, Stdout};
 #[allow(unused_imports)]
 use drainline::ingest::{
-    Batch, Batches, DEFAULT_MAX_MESSAGE, Framing, Ingest, IngestBuilder, MAX_MESSAGE_RANGE,
-    Messages, Notifier, OutputFraming, Oversize, ReadMessages, Resources, Seen, Sink, SinkError,
-    Violation, message_overhead_bytes, messages_bytes,
+    Batch, Batches, DEFAULT_MAX_MESSAGE, Envelope, Framing, Ingest, IngestBuilder,
+    MAX_MESSAGE_RANGE, Messages, Notifier, Output, OutputFraming, Oversize, ReadMessages,
+    Resources, Seen, Sink, SinkError, Template, TemplateError, Violation, message_overhead_bytes,
+    messages_bytes,
 };
 #[allow(unused_imports)]
 use drainline::{

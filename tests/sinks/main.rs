@@ -5,6 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod envelope;
+
 #[cfg(feature = "cli")]
 mod fifo;
 #[cfg(feature = "cli")]

@@ -79,6 +79,10 @@ impl Batch {
         self.origin = origin;
     }
 
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The messages, in the order in which they came, without their framing.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
         self.ranges().map(|(message, _)| &self.bytes[message])
@@ -170,10 +174,27 @@ impl Batch {
         self.bytes
     }
 
+    /// The messages from the `nth` on, which begins at `start`, and where the framing of each ends.
+    pub(crate) fn messages_from(
+        &self,
+        nth: u64,
+        start: usize,
+    ) -> impl Iterator<Item = (&[u8], usize)> + '_ {
+        let ranges = self.ranges_from(nth, start);
+        ranges.map(|(message, end)| (&self.bytes[message], end))
+    }
+
     /// Where each message is, and where its framing ends.
     fn ranges(&self) -> impl Iterator<Item = (Range<usize>, usize)> + '_ {
-        let mut start = 0;
-        (0..self.messages).map_while(move |nth| {
+        self.ranges_from(0, 0)
+    }
+
+    fn ranges_from(
+        &self,
+        nth: u64,
+        mut start: usize,
+    ) -> impl Iterator<Item = (Range<usize>, usize)> + '_ {
+        (nth..self.messages).map_while(move |nth| {
             let (message, end) = self.range(nth as usize, start)?;
             start = end;
             Some((message, end))

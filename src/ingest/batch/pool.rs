@@ -155,7 +155,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::ingest::{Ingest, sink};
+    use crate::ingest::{Ingest, Output, sink};
     use crate::server::Config;
 
     fn hold(pool: &Pool, buffers: usize) {
@@ -212,11 +212,10 @@ mod tests {
     #[test]
     fn a_server_where_nothing_flows_frees_them() {
         let builder = Ingest::builder().listen((Ipv4Addr::LOCALHOST, 0).into());
+        let builder = builder.output(Output::new("null", sink::Null));
         let config = Config::default();
-        let shared = Arc::new(builder.shared(&config, &sink::Null));
-        let _server = builder
-            .start_with(config, Arc::clone(&shared), sink::Null)
-            .unwrap();
+        let shared = Arc::new(builder.shared(&config));
+        let _server = builder.start_with(config, Arc::clone(&shared)).unwrap();
         let pool = &shared.pool;
         hold(pool, 10);
         let end = Instant::now() + Duration::from_secs(60);

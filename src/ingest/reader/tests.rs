@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ingest::shared::Shared;
-use crate::ingest::{Framing, Ingest, OutputFraming, Oversize, sink};
+use crate::ingest::{Framing, Ingest, Output, OutputFraming, Oversize, sink};
 use crate::server::{Config, Counters, Server};
 
 /// Messages with and without a CR, one that is too long, and the beginning of one.
@@ -23,8 +23,9 @@ fn server() -> (Server, Arc<Shared>) {
         .oversize(Oversize::Truncate)
         .listen((std::net::Ipv4Addr::LOCALHOST, 0).into());
     let config = Config::default();
-    let shared = Arc::new(builder.shared(&config, &sink::Null));
-    let server = builder.start_with(config, Arc::clone(&shared), sink::Null);
+    let builder = builder.output(Output::new("null", sink::Null));
+    let shared = Arc::new(builder.shared(&config));
+    let server = builder.start_with(config, Arc::clone(&shared));
     (server.unwrap(), shared)
 }
 

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::drive::MAX_AT_ONCE;
+use super::held::Held;
+use super::render::{Form, Renderer};
 use super::state::SinkState;
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
@@ -21,7 +23,9 @@ const RETURN_EVERY: Duration = Duration::from_secs(1);
 /// held counts as a part of the buffer.
 #[derive(Debug)]
 pub struct Batches<'a> {
-    held: VecDeque<Delivery<Batch>>,
+    held: VecDeque<Held>,
+    /// Where the output has a form of its own.
+    renderer: Option<Renderer>,
     /// Batches that have left.
     left: u64,
     pub(super) receiver: &'a mut Receiver<Batch>,
@@ -43,16 +47,17 @@ impl<'a> Batches<'a> {
     pub const MAX_WINDOW: usize = 4096;
 
     /// What batches that are held take beside their part of the buffer, in bytes.
-    pub(in crate::ingest) const HELD_BYTES: usize =
-        Self::MAX_WINDOW * std::mem::size_of::<Delivery<Batch>>();
+    pub(in crate::ingest) const HELD_BYTES: usize = Self::MAX_WINDOW * std::mem::size_of::<Held>();
 
     pub(super) fn new(
         receiver: &'a mut Receiver<Batch>,
         pool: &'a Pool,
         state: &'a SinkState,
+        form: Option<Form>,
     ) -> Self {
         Batches {
             held: VecDeque::with_capacity(MAX_AT_ONCE),
+            renderer: form.map(Renderer::new),
             left: 0,
             receiver,
             notices: Notices::new(),
@@ -70,12 +75,12 @@ impl<'a> Batches<'a> {
 
     /// The batches that are held, in order.
     pub fn batches(&self) -> impl Iterator<Item = &Batch> + '_ {
-        self.held.iter().map(Delivery::get)
+        self.held.iter().map(Held::batch)
     }
 
     /// The first batch; `None` when all are answered.
     pub fn first(&self) -> Option<&Batch> {
-        self.held.front().map(Delivery::get)
+        self.held.front().map(Held::batch)
     }
 
     /// The number of the first batch; while none is held, of the next one that will be.
@@ -85,13 +90,13 @@ impl<'a> Batches<'a> {
 
     /// The batch of a number; `None` if it has left or is not held yet.
     pub fn get(&self, number: u64) -> Option<&Batch> {
-        self.held.get(self.index(number)?).map(Delivery::get)
+        self.held.get(self.index(number)?).map(Held::batch)
     }
 
     /// Messages of a batch that are not answered; 0 if it is not held.
     pub fn remaining(&self, number: u64) -> u64 {
         let held = self.index(number).and_then(|index| self.held.get(index));
-        held.map_or(0, Delivery::remaining)
+        held.map_or(0, Held::remaining)
     }
 
     fn index(&self, number: u64) -> Option<usize> {
@@ -132,18 +137,18 @@ impl<'a> Batches<'a> {
         let Some(index) = self.index(number) else {
             return;
         };
-        let Some(delivery) = self.held.get_mut(index) else {
+        let Some(held) = self.held.get_mut(index) else {
             return;
         };
-        let remaining = delivery.remaining();
+        let remaining = held.remaining();
         let messages = messages.min(remaining);
         self.answered += messages;
         self.unanswered -= messages;
         match answer {
             // Its messages and its bytes are booked together, when it leaves.
             Answer::Accepted if index == 0 && messages == remaining => self.leave(),
-            Answer::Accepted => delivery.ack_first(messages),
-            Answer::Refused => delivery.refuse_first(messages),
+            Answer::Accepted => held.ack_first(messages),
+            Answer::Refused => held.refuse_first(messages),
         }
         while self.first_is_answered() {
             self.leave();
@@ -158,9 +163,9 @@ impl<'a> Batches<'a> {
 
     /// The first batch leaves; what remains of it is accepted.
     fn leave(&mut self) {
-        if let Some(delivery) = self.held.pop_front() {
+        if let Some(first) = self.held.pop_front() {
             self.left += 1;
-            self.pool.put(delivery.ack().into_buffer());
+            first.leave(self.pool, self.renderer.as_mut());
         }
     }
 
@@ -270,13 +275,13 @@ impl<'a> Batches<'a> {
                 self.notices.take();
                 return true;
             }
-            if is_closed || self.held.len() >= window {
+            if is_closed || self.held.len() >= window || self.is_rendered_full() {
                 has_come = self.receiver.wait_for_notice(left, &self.notices);
                 continue;
             }
             match self.receiver.recv_or_notice(left, &self.notices) {
                 Noticed::Received(Received::Message(delivery)) => {
-                    self.hold(delivery);
+                    self.take_in(delivery);
                     (_, is_closed) = self.take_up_to(window);
                     has_come = true;
                 }
@@ -357,9 +362,12 @@ impl<'a> Batches<'a> {
     /// Takes what is there. Says whether anything was, and whether the receiver is closed.
     pub(super) fn take_up_to(&mut self, window: usize) -> (bool, bool) {
         let before = self.held.len();
-        while self.held.len() < window {
+        while self.held.len() < window && !self.is_rendered_full() {
+            if self.render_next() {
+                continue;
+            }
             match self.receiver.try_recv() {
-                Received::Message(delivery) => self.hold(delivery),
+                Received::Message(delivery) => self.take_in(delivery),
                 Received::Timeout | Received::RoomWanted => break,
                 Received::Closed => return (self.held.len() > before, true),
             }
@@ -367,10 +375,38 @@ impl<'a> Batches<'a> {
         (self.held.len() > before, false)
     }
 
-    pub(super) fn hold(&mut self, delivery: Delivery<Batch>) {
-        self.unanswered += delivery.remaining();
+    pub(super) fn take_in(&mut self, delivery: Delivery<Batch>) {
+        match &mut self.renderer {
+            None => self.hold(Held::whole(delivery)),
+            Some(renderer) => {
+                renderer.begin(delivery);
+                self.render_next();
+            }
+        }
+    }
+
+    /// Whether there was a piece to be rendered.
+    fn render_next(&mut self) -> bool {
+        let renderer = self.renderer.as_mut();
+        let piece = renderer.and_then(|renderer| renderer.next_piece(self.pool));
+        let is_one = piece.is_some();
+        piece.into_iter().for_each(|piece| self.hold(piece));
+        is_one
+    }
+
+    fn is_rendered_full(&self) -> bool {
+        self.renderer.as_ref().is_some_and(Renderer::is_full)
+    }
+
+    /// Whether a part of what came is not rendered yet.
+    pub(super) fn is_cutting(&self) -> bool {
+        self.renderer.as_ref().is_some_and(Renderer::is_cutting)
+    }
+
+    fn hold(&mut self, held: Held) {
+        self.unanswered += held.remaining();
         self.state.set_unanswered(self.unanswered);
-        self.held.push_back(delivery);
+        self.held.push_back(held);
     }
 
     pub(super) fn is_return_asked(&self) -> bool {

@@ -7,6 +7,7 @@ use log::Level;
 
 use super::batches::Batches;
 use super::contract::{Sink, SinkError};
+use super::render::Form;
 use super::retry::Backoff;
 use super::state::SinkState;
 use crate::ingest::batch::Batch;
@@ -20,15 +21,17 @@ pub(super) const MAX_AT_ONCE: usize = 64;
 /// Turns between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
 
-/// Runs until the receiver is closed, the last deadline passes, or the sink fails for good.
+/// Runs until the receiver is closed, the last deadline passes, or the sink fails for good. `form`:
+/// that of the output, where it is not that of the batches.
 pub(in crate::ingest) fn drive(
     receiver: &mut Receiver<Batch>,
     sink: &mut dyn Sink,
     pool: &Pool,
     state: &SinkState,
+    form: Option<Form>,
 ) -> Result<(), BoxError> {
     let mut drive = Drive {
-        batches: Batches::new(receiver, pool, state),
+        batches: Batches::new(receiver, pool, state, form),
         sink,
         backoff: Backoff::new(),
         turns: 0,
@@ -72,8 +75,12 @@ impl Drive<'_> {
     /// Waits for a batch, for a tick at most, and takes what else is there. Says whether the
     /// receiver is closed.
     fn take_all(&mut self) -> bool {
+        if self.batches.is_cutting() && !self.batches.is_timed_out() {
+            let (_, is_closed) = self.batches.take_up_to(MAX_AT_ONCE);
+            return is_closed;
+        }
         match self.batches.receiver.recv(TICK) {
-            Received::Message(delivery) => self.batches.hold(delivery),
+            Received::Message(delivery) => self.batches.take_in(delivery),
             Received::Timeout | Received::RoomWanted => return false,
             Received::Closed => return true,
         }

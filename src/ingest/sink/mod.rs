@@ -4,6 +4,9 @@ mod drive;
 
 pub(super) mod batches;
 
+mod held;
+mod render;
+
 pub(super) mod contract;
 
 mod retry;
@@ -25,6 +28,7 @@ pub(super) use drive::drive;
 pub use fd_writer::FdWriter;
 pub use file::{File, FileOptions, Fsync};
 pub use null::Null;
+pub(super) use render::Form;
 pub use retry::Backoff;
 pub(super) use state::SinkState;
 pub use stdout::Stdout;

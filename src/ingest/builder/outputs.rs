@@ -1,0 +1,141 @@
+//! What the outputs of a server ask of it.
+
+use std::collections::HashSet;
+
+use super::{IngestBuilder, READ_BYTES};
+use crate::ingest::envelope::Envelope;
+use crate::ingest::framing::{Framing, OutputFraming};
+use crate::ingest::sink::batches::Batches;
+use crate::server::{ConfigError, OutputNeeds};
+
+/// What a message becomes must have a length of 32 bits.
+const MAX_RENDERED: usize = u32::MAX as usize;
+
+impl IngestBuilder {
+    /// The framing that handlers make batches in: that of the first output that takes them as they
+    /// are.
+    pub(super) fn batch_framing(&self) -> OutputFraming {
+        let mut outputs = self.outputs.iter();
+        let raw = outputs.find(|output| output.envelope == Envelope::Raw);
+        raw.and_then(|output| output.framing)
+            .unwrap_or(self.output_framing)
+    }
+
+    pub(super) fn check_outputs(&self) -> Result<(), ConfigError> {
+        if self.outputs.is_empty() {
+            let expected = "at least one".to_owned();
+            return Err(ConfigError::out_of_range(
+                "outputs",
+                "0".to_owned(),
+                expected,
+            ));
+        }
+        let mut names = HashSet::new();
+        let longest = self.longest_message();
+        for output in &self.outputs {
+            if !names.insert(&output.name) {
+                let expected = "a name that no other output has".to_owned();
+                return Err(ConfigError::out_of_range(
+                    "name",
+                    output.name.clone(),
+                    expected,
+                ));
+            }
+            if output.envelope.max_bytes(longest, self.longest_name()) > MAX_RENDERED {
+                let expected = format!(
+                    "so much that the envelope of output {} makes less than 4 GiB of it",
+                    output.name
+                );
+                let value = longest.to_string();
+                return Err(ConfigError::out_of_range("max_message", value, expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// What "delivered" means at each output.
+    pub(super) fn promises(&self) -> Vec<String> {
+        let of_output = |output: &super::Output| {
+            let (name, means) = (&output.name, output.sink.delivered_means());
+            format!("output {name}: delivered means that {means}")
+        };
+        self.outputs.iter().map(of_output).collect()
+    }
+
+    /// What outputs take of the system.
+    pub(super) fn output_needs(&self) -> OutputNeeds {
+        let mut needs = OutputNeeds::default();
+        let (longest, name) = (self.longest_message(), self.longest_name());
+        for output in &self.outputs {
+            let resources = output.sink.resources();
+            let form = output.form(self.output_framing);
+            let rendered = match form.is_as_it_came(self.batch_framing()) {
+                true => 0,
+                false => form.rendered_bytes(longest, name, READ_BYTES),
+            };
+            let more = [resources.memory_bytes, rendered, Batches::HELD_BYTES as u64];
+            needs.threads = needs.threads.saturating_add(resources.threads);
+            needs.descriptors = needs.descriptors.saturating_add(resources.descriptors);
+            needs.memory_bytes = more
+                .into_iter()
+                .fold(needs.memory_bytes, u64::saturating_add);
+        }
+        needs
+    }
+
+    /// The longest that a listener is called, in bytes.
+    fn longest_name(&self) -> usize {
+        let names = self.inputs().map(|(label, _)| label.len());
+        names.max().unwrap_or(0)
+    }
+
+    /// Where a reader of an output may see two messages instead of one.
+    pub(super) fn tear_warnings(&self) -> Vec<String> {
+        match &self.outputs[..] {
+            [] => self.tear_warnings_of(self.output_framing),
+            outputs => {
+                let torn = outputs.iter().filter(|output| {
+                    output.sink.uses_output_framing() && output.envelope != Envelope::Json
+                });
+                let warnings = torn.flat_map(|output| {
+                    let to = output.framing.unwrap_or(self.output_framing);
+                    let at = match outputs.len() {
+                        1 => String::new(),
+                        _ => format!("output {}: ", output.name),
+                    };
+                    let warnings = self.tear_warnings_of(to).into_iter();
+                    warnings.map(move |warning| format!("{at}{warning}"))
+                });
+                warnings.collect()
+            }
+        }
+    }
+
+    /// One for all listeners, or one for each where they do not have one framing.
+    fn tear_warnings_of(&self, to: OutputFraming) -> Vec<String> {
+        let warning = |from: Framing| {
+            format!(
+                "a message that came as {from} may hold what ends one in {to}: a reader of the output would see two"
+            )
+        };
+        let inputs: Vec<_> = self.inputs().collect();
+        let framings = inputs.iter().map(|(_, settings)| settings.framing);
+        let tearing = |framing: &Framing| to.can_tear(*framing);
+        if let Some(first) = framings.clone().next()
+            && framings.clone().all(|framing| framing == first)
+        {
+            return Some(first)
+                .filter(tearing)
+                .map(warning)
+                .into_iter()
+                .collect();
+        }
+        let of_each = inputs
+            .iter()
+            .zip(framings)
+            .filter(|(_, from)| tearing(from));
+        of_each
+            .map(|((label, _), from)| format!("at listener {label}, {}", warning(from)))
+            .collect()
+    }
+}

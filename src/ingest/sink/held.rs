@@ -1,0 +1,101 @@
+//! One batch before a sink, and who is told what becomes of its messages.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::render::Renderer;
+use crate::ingest::batch::Batch;
+use crate::ingest::batch::pool::Pool;
+use crate::server::Delivery;
+
+#[derive(Debug)]
+pub(super) struct Held(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// As it came.
+    Whole(Delivery<Batch>),
+    /// Rendered from a part of a delivery, which leaves with the last of its pieces.
+    Piece {
+        batch: Batch,
+        /// Messages that are not answered.
+        rest: u64,
+        source: Arc<Mutex<Delivery<Batch>>>,
+    },
+}
+
+impl Held {
+    pub(super) fn whole(delivery: Delivery<Batch>) -> Held {
+        Held(Kind::Whole(delivery))
+    }
+
+    pub(super) fn piece(batch: Batch, source: Arc<Mutex<Delivery<Batch>>>) -> Held {
+        Held(Kind::Piece {
+            rest: crate::server::Weigh::messages(&batch),
+            batch,
+            source,
+        })
+    }
+
+    pub(super) fn batch(&self) -> &Batch {
+        match &self.0 {
+            Kind::Whole(delivery) => delivery.get(),
+            Kind::Piece { batch, .. } => batch,
+        }
+    }
+
+    /// Messages that are not answered.
+    pub(super) fn remaining(&self) -> u64 {
+        match &self.0 {
+            Kind::Whole(delivery) => delivery.remaining(),
+            Kind::Piece { rest, .. } => *rest,
+        }
+    }
+
+    /// `messages` of what remains, and no more than that, are accepted.
+    pub(super) fn ack_first(&mut self, messages: u64) {
+        match &mut self.0 {
+            Kind::Whole(delivery) => delivery.ack_first(messages),
+            Kind::Piece { rest, source, .. } => {
+                *rest -= messages;
+                source.lock().ack_first(messages);
+            }
+        }
+    }
+
+    /// `messages` of what remains, and no more than that, are refused.
+    pub(super) fn refuse_first(&mut self, messages: u64) {
+        match &mut self.0 {
+            Kind::Whole(delivery) => delivery.refuse_first(messages),
+            Kind::Piece { rest, source, .. } => {
+                *rest -= messages;
+                source.lock().refuse_first(messages);
+            }
+        }
+    }
+
+    /// What remains is accepted, and its memory is free again.
+    pub(super) fn leave(mut self, pool: &Pool, renderer: Option<&mut Renderer>) {
+        self.ack_rest_of_piece();
+        match self.0 {
+            Kind::Whole(delivery) => pool.put(delivery.ack().into_buffer()),
+            Kind::Piece { batch, source, .. } => {
+                if let Some(renderer) = renderer {
+                    renderer.has_left(&batch);
+                }
+                pool.put(batch.into_buffer());
+                // The last one of a delivery that is rendered to its end.
+                if let Some(source) = Arc::into_inner(source) {
+                    pool.put(source.into_inner().ack().into_buffer());
+                }
+            }
+        }
+    }
+
+    fn ack_rest_of_piece(&mut self) {
+        if let Kind::Piece { rest: 1.., .. } = self.0 {
+            self.ack_first(self.remaining());
+        }
+    }
+}
