@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::piped;
 use super::units;
 use super::usage::{CONTRADICTION, UsageError};
 
@@ -23,7 +24,8 @@ const MAX_BYTES: u64 = 64 << 10;
 pub(super) struct Document {
     path: Arc<Path>,
     text: String,
-    stamp: Stamp,
+    /// `None`: what came through a pipe, and does not change.
+    stamp: Option<Stamp>,
 }
 
 /// What shows whether a file is still the one that was read.
@@ -89,7 +91,8 @@ fn table(line: &str) -> Option<&str> {
 }
 
 impl Document {
-    /// Reads a file. Waits for nothing: a FIFO is not opened.
+    /// Reads a file. Waits for nothing, since a FIFO is not opened, but for at most 10 s for a pipe
+    /// that was handed to this process ([`piped`]).
     ///
     /// `named` is what named the file.
     ///
@@ -98,7 +101,12 @@ impl Document {
     pub(super) fn read(path: &Path, named: &str) -> Result<Document, UsageError> {
         let what = format!("{named} {}", path.display());
         let failed = |error: io::Error| UsageError::new(1, &format!("{what}: {error}"));
-        let (bytes, stamp) = read_bounded(path).map_err(failed)?;
+        let (bytes, stamp) = match piped::read(path, MAX_BYTES).map_err(failed)? {
+            Some(bytes) => (bytes, None),
+            None => read_bounded(path)
+                .map(|(bytes, stamp)| (bytes, Some(stamp)))
+                .map_err(failed)?,
+        };
         if bytes.len() as u64 > MAX_BYTES {
             let limit = units::print_size(MAX_BYTES as usize);
             let line = format!("{what}: expected a file of at most {limit}");
@@ -116,7 +124,8 @@ impl Document {
         }
     }
 
-    pub(super) fn stamp(&self) -> Stamp {
+    /// `None`: it came through a pipe.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
         self.stamp
     }
 

@@ -23,7 +23,7 @@ use nix::unistd::execve;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::stderr::say;
-use super::{malloc, signal_stacks};
+use super::{malloc, piped, signal_stacks};
 
 /// The command that the shell executes. The arguments follow, the program's name first.
 const RESUME: &str = "execute-again";
@@ -53,12 +53,25 @@ const SCRIPT: &str = r#"trap "" SEGV BUS; exec "$0" "$@""#;
 ///
 /// Returns in the executed program, where all is set.
 pub(crate) fn ensure() {
+    execute_with(None);
+}
+
+/// The same where the configuration came through a pipe and stays on stdin, from which it is gone
+/// when this returns.
+pub(super) fn ensure_with_piped_config() {
+    execute_with(Some(piped::variable()));
+    piped::forget();
+}
+
+/// `beside`: a variable for the executed program alone.
+fn execute_with(beside: Option<(&'static str, OsString)>) {
     let settings = malloc::missing();
     let by_shell = signal_stacks::can_be_left_out();
     if settings.is_empty() && !by_shell {
         return;
     }
-    let Ok(mut program) = Program::again(&settings) else {
+    let variables: Vec<_> = settings.iter().cloned().chain(beside).collect();
+    let Ok(mut program) = Program::again(&variables) else {
         return;
     };
     if by_shell {

@@ -2,14 +2,14 @@
 //!
 //! In the order data flows: `settings` has the flags, a row each, takes their values from the
 //! command line, the environment and a configuration file, and holds them against each other;
-//! `flag` says what a row is, `command` reads a command line by its rows, and `document` a file;
-//! `units`, `kinds`, `values` and `listen` read one value each, `outputs` has what a sink may be,
-//! `files` checks the paths and `addresses` the addresses. `usage` makes any error one line, with
-//! the new names of what was `renamed`; `help` prints the rows. `execution` starts the program once
-//! more where `malloc` or `signal_stacks` has something to change that only a start can;
-//! `start_memory` asks what all that took. Then `serve` starts the server, on sockets that
-//! `systemd` passed, where there are any; `signals` passes on what the system asks, `systemd` is
-//! told, `report` says how the server ended, `stderr` writes that.
+//! `flag` says what a row is, `command` reads a command line by its rows, and `document` a file,
+//! which may be `piped`; `units`, `kinds`, `values` and `listen` read one value each, `outputs` has
+//! what a sink may be, `files` checks the paths and `addresses` the addresses. `usage` makes any
+//! error one line, with the new names of what was `renamed`; `help` prints the rows. `execution`
+//! starts the program once more where `malloc` or `signal_stacks` has something to change that only
+//! a start can; `start_memory` asks what all that took. Then `serve` starts the server, on sockets
+//! that `systemd` passed, where there are any; `signals` passes on what the system asks, `systemd`
+//! is told, `report` says how the server ended, `stderr` writes that.
 
 mod addresses;
 pub(crate) mod command;
@@ -22,6 +22,7 @@ pub(crate) mod kinds;
 pub(crate) mod listen;
 mod malloc;
 pub(crate) mod outputs;
+mod piped;
 #[cfg(feature = "tls")]
 mod reload;
 mod renamed;
@@ -66,7 +67,10 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return print(&text);
         }
         Ok(Parsed::Run(settings)) => {
-            execution::ensure();
+            match settings.has_piped_config() {
+                true => execution::ensure_with_piped_config(),
+                false => execution::ensure(),
+            }
             match settings.check {
                 true => {
                     signals::unblock_stops();

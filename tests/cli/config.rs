@@ -82,6 +82,90 @@ fn a_file_that_cannot_be_read_ends_a_start_with_1_and_waits_for_nothing() {
     refused(&["--config", "/dev/zero"], &[], 1);
 }
 
+/// A command line of bash in which the program's file comes through a pipe.
+fn piped(rest: &str) -> [String; 3] {
+    ["bash", "-c", &format!("exec \"$0\" \"$@\" {rest}")].map(str::to_owned)
+}
+
+const ON_STDIN: &str = "--config - < <(cat \"$FILE\")";
+const BY_NAME: &str = "--config /dev/stdin < <(cat \"$FILE\")";
+const SUBSTITUTED: &str = "--config <(cat \"$FILE\")";
+
+/// The program reads its file in each of its executions, and a pipe is read once.
+#[test]
+fn a_file_comes_through_a_pipe_and_stays_nowhere() {
+    let (_directory, path) = folder();
+    let secret = "a comment as good as a secret";
+    let text = format!("# {secret}\nlisten = \"127.0.0.1:0\"\nmax_message = \"5KiB\"\n");
+    let file = write(&path, text);
+    for (by, name) in [
+        (ON_STDIN, "/dev/stdin"),
+        (BY_NAME, "/dev/stdin"),
+        (SUBSTITUTED, "/dev/fd/"),
+    ] {
+        let launch = Drainline::with(&["check"]).bare().by(&piped(by));
+        let mut child = launch.env("FILE", &file).spawn();
+        child.wait().assert_code(0);
+        let printed = String::from_utf8(child.stdout_bytes()).unwrap();
+        let told = printed.lines().find(|it| it.starts_with("max_message = "));
+        let told = told.unwrap();
+        assert!(told.starts_with("max_message = \"5KiB\"  # "), "{told}");
+        assert!(told.contains(name) && told.ends_with(":3"), "{told}");
+
+        let port_file = path.join("ports").display().to_string();
+        let _ = fs::remove_file(&port_file);
+        let launch = Drainline::with(&["--port-file", &port_file, "--report", "json"]);
+        let launch = launch.bare().by(&piped(by)).env("FILE", &file);
+        let mut child = launch.spawn();
+        child.wait_until_listening();
+        let stdin = fs::read_link(format!("/proc/{}/fd/0", child.pid())).unwrap();
+        assert_eq!(stdin, Path::new("/dev/null"));
+        let environment = fs::read(format!("/proc/{}/environ", child.pid())).unwrap();
+        assert!(!String::from_utf8_lossy(&environment).contains(secret));
+        let mut client = child.connect();
+        client.write_all(b"hello\n").unwrap();
+        wait_until("a line", DEADLINE, || child.stdout_len() == 6);
+        // It is no file that may have changed.
+        child.signal_served(Signal::HUP);
+        let exit = child.terminate();
+        exit.assert_code(0);
+        assert!(!exit.stderr.contains("has changed"), "{exit}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_pipe_is_told_with_its_place_and_none_is_waited_for_for_ever() {
+    let (_directory, path) = folder();
+    let ran = |by: &str, text: &[u8]| {
+        let file = write(&path, text);
+        let launch = Drainline::with(&["--sink", "null"]).bare();
+        let launch = launch.by(&piped(by)).env("FILE", &file);
+        launch.spawn().wait()
+    };
+    let exit = ran(ON_STDIN, b"\nsend_timout = \"5s\"");
+    exit.assert_code(78);
+    let says = "drainline: /dev/stdin:2:1: unknown key 'send_timout'";
+    assert!(exit.stderr.starts_with(says), "{exit}");
+    let exit = ran(SUBSTITUTED, &[b'#'; (64 << 10) + 1]);
+    exit.assert_code(78);
+    assert!(
+        exit.stderr.contains(": expected a file of at most 64KiB"),
+        "{exit}"
+    );
+    let exit = ran("--config <(exec sleep 15 2>/dev/null)", b"");
+    exit.assert_code(1);
+    assert!(
+        exit.stderr.contains(": not written to its end within 10 s"),
+        "{exit}"
+    );
+    let exit = ran("--config - < /dev/zero", b"");
+    exit.assert_code(1);
+    assert!(
+        exit.stderr.contains("/dev/stdin: not a regular file"),
+        "{exit}"
+    );
+}
+
 /// Root may read everything, so another user tries.
 #[test]
 fn a_file_that_may_not_be_read_ends_a_start_with_1() {

@@ -162,6 +162,11 @@ impl Settings {
         listeners.into_iter().chain(outputs).collect()
     }
 
+    /// Whether the configuration came through a pipe, and stays on stdin.
+    pub(crate) fn has_piped_config(&self) -> bool {
+        self.config_file.is_some() && self.config_stamp.is_none()
+    }
+
     /// Whether any listener speaks TLS.
     pub(crate) fn has_tls(&self) -> bool {
         let listeners = self.all_listeners();

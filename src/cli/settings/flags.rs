@@ -646,7 +646,7 @@ fn running() -> Vec<Flag<Settings>> {
                    (send_timeout), and a [[listener]] table for each listener with a name or settings of \
                    its own. `drainline config` prints such a file, with every setting and its default. A \
                    flag stands above a variable of the environment, and that above the file. The file \
-                   is read once, at start; after a change drainline has to be restarted.",
+                   is read once, at start; after a change drainline has to be restarted. - is what comes on stdin.",
             takes: field!(unset(PATH), Settings.config_file),
         },
         Flag {

@@ -29,6 +29,7 @@ use super::command::{self, Parsed};
 use super::document::Document;
 use super::flag::Flag;
 use super::help::Page;
+use super::piped;
 use super::usage::UsageError;
 
 pub(super) use fields::Given;
@@ -75,12 +76,14 @@ pub(crate) fn parse_in(
     for flag in flags.iter().filter(|flag| flag.name == CONFIG) {
         set(flag, &mut settings, &matches, &environment)?;
     }
-    if let Some(path) = settings.config_file.clone() {
-        let document = Document::read(&path, &settings.named(CONFIG).to_string())?;
+    if let Some(typed) = settings.config_file.take() {
+        let path = piped::path(&typed);
+        let document = Document::read(path, &settings.named(CONFIG).to_string())?;
         file::apply(&document, &mut settings)?;
-        settings.config_stamp = Some(document.stamp());
+        settings.config_stamp = document.stamp();
+        settings.config_file = Some(path.to_owned());
     }
-    for flag in &flags {
+    for flag in flags.iter().filter(|flag| flag.name != CONFIG) {
         set(flag, &mut settings, &matches, &environment)?;
     }
     settings.settle_listeners();

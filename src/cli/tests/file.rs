@@ -421,7 +421,13 @@ fn no_variable_is_one_that_kubernetes_or_the_program_itself_sets() {
             assert!(!format!("_{rest}").ends_with(of_service), "{variable}");
         }
         assert!(!rest.contains("SERVICE_PORT"), "{variable}");
-        for own in ["SIGNAL_STACKS", "FROM_SHELL", "LONG", "REQUIRE_CLIENTS"] {
+        for own in [
+            "SIGNAL_STACKS",
+            "FROM_SHELL",
+            "CONFIG_ON_STDIN",
+            "LONG",
+            "REQUIRE_CLIENTS",
+        ] {
             assert_ne!(rest, own);
         }
         assert!(!rest.starts_with("VARIABLE_"), "{variable}");
