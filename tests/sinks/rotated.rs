@@ -426,3 +426,154 @@ fn what_cannot_be_rotated_is_refused_in_words() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[cfg(feature = "gzip")]
+mod gzip {
+    //! Old files that are compressed.
+
+    use std::io::Read;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    fn options() -> FileOptions {
+        File::options().rotate_size(SMALL).gzip(true)
+    }
+
+    fn is_whole(path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension == "gz")
+    }
+
+    fn unpacked(path: &Path) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        GzDecoder::new(fs::File::open(path).unwrap())
+            .read_to_end(&mut bytes)
+            .unwrap();
+        bytes
+    }
+
+    /// As [`super::whole`], once all old files are compressed.
+    #[track_caller]
+    fn whole(path: &Path) -> Vec<u8> {
+        wait_until("all compressed", DEADLINE, || {
+            old(path).iter().all(|path| is_whole(path))
+        });
+        let mut whole: Vec<u8> = old(path).iter().flat_map(|path| unpacked(path)).collect();
+        whole.extend(fs::read(path).unwrap());
+        whole
+    }
+
+    #[test]
+    fn old_files_are_compressed_and_are_otherwise_as_they_were() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("messages");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+        let case = Case::start(path.clone(), options().keep(1000));
+        case.deliver(0, 0..150);
+        wait_until("compressed", DEADLINE, || {
+            case.old().first().is_some_and(|path| is_whole(path))
+        });
+        let first = fs::metadata(&case.old()[0]).unwrap();
+        assert_eq!(first.mode() & 0o777, 0o604);
+        let age = SystemTime::now()
+            .duration_since(first.modified().unwrap())
+            .unwrap();
+        assert!(age < DEADLINE);
+        case.deliver(0, 150..2000);
+        Checker::read(&whole(&path)).expect_exact(&[(0, 2000)]);
+        assert!(old(&path).len() > 20);
+        case.end();
+    }
+
+    #[test]
+    fn of_compressed_ones_the_newest_stay_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("messages");
+        let case = Case::start(path.clone(), options().keep(2));
+        for nth in 0..20 {
+            case.deliver(0, nth * 70..nth * 70 + 70);
+        }
+        let held = whole(&path);
+        assert_eq!(old(&path).len(), 2);
+        assert!(Tagged::new(0).lines(0..1400, SIZE).ends_with(&held));
+        case.end();
+    }
+
+    /// Killed while it wrote the compressed file, and between its last two steps.
+    #[test]
+    fn what_a_killed_process_left_half_compressed_is_made_whole_after_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("messages");
+        let case = Case::start(path.clone(), options());
+        case.deliver(0, 0..150);
+        let all = whole(&path);
+        case.end();
+        let compressed = old(&path);
+        assert!(compressed.len() >= 2);
+        let plain = |path: &Path| path.with_extension("");
+        // The first was half compressed, of the second only the old one was left to be deleted.
+        let [first, second] = [&compressed[0], &compressed[1]];
+        fs::write(plain(first), unpacked(first)).unwrap();
+        let bytes = fs::read(first).unwrap();
+        fs::remove_file(first).unwrap();
+        let mut unfinished = first.clone().into_os_string();
+        unfinished.push(".tmp");
+        fs::write(&unfinished, &bytes[..bytes.len() / 2]).unwrap();
+        fs::write(plain(second), unpacked(second)).unwrap();
+
+        let case = Case::start(path.clone(), options());
+        assert_eq!(whole(&path), all);
+        wait_until("cleaned", DEADLINE, || !Path::new(&unfinished).exists());
+        assert_eq!(old(&path), compressed);
+        case.end();
+    }
+
+    #[test]
+    fn a_compressed_file_that_has_something_else_is_not_replaced_and_the_old_one_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("messages");
+        let plain = directory.path().join("messages-20200101T000000.000Z");
+        let next = directory.path().join("messages-20200101T000000.001Z");
+        fs::write(&plain, "ours\n").unwrap();
+        fs::write(&next, "next\n").unwrap();
+        let foreign = plain.with_extension("000Z.gz");
+        fs::write(&foreign, "somebody's").unwrap();
+        let case = Case::start(path.clone(), options());
+        wait_until("the next one", DEADLINE, || !next.exists());
+        assert_eq!(unpacked(&next.with_extension("001Z.gz")), b"next\n");
+        assert_eq!(fs::read(&foreign).unwrap(), b"somebody's");
+        assert_eq!(fs::read(&plain).unwrap(), b"ours\n");
+        case.end();
+    }
+
+    #[test]
+    fn on_a_full_disk_old_files_stay_as_they_are_until_there_is_space() {
+        let small = MountPoint::new();
+        if !small.tmpfs() {
+            return;
+        }
+        let (path, ballast) = (small.join("messages"), small.join("ballast"));
+        let case = Case::start(path.clone(), options());
+        // An old one that is not to be compressed to nothing.
+        let plain = small.join("messages-20200101T000000.000Z");
+        let mut random = crate::common::tagged::XorShift::new(1);
+        let bytes: Vec<u8> = (0..100 << 10).map(|_| random.next() as u8).collect();
+        fs::write(&plain, &bytes).unwrap();
+        fs::write(&ballast, vec![b'x'; 100 << 10]).unwrap();
+        case.deliver(0, 0..100);
+        wait_until("the small one compressed", DEADLINE, || {
+            case.old().last().is_some_and(|path| is_whole(path))
+        });
+        assert_eq!(fs::read(&plain).unwrap(), bytes);
+        assert_eq!(case.old().len(), 2, "{:?}", case.old());
+        fs::remove_file(&ballast).unwrap();
+        // The next rotation is the next try.
+        case.deliver(0, 100..200);
+        wait_until("the large one compressed", DEADLINE, || !plain.exists());
+        assert_eq!(unpacked(&plain.with_extension("000Z.gz")), bytes);
+        case.end();
+    }
+}

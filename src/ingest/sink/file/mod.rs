@@ -11,6 +11,9 @@ mod sync;
 mod rotation;
 mod stamp;
 
+#[cfg(feature = "gzip")]
+mod gzip;
+
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,6 +23,8 @@ use std::time::Duration;
 use log::Level;
 use rustix::fs::{Mode, OFlags};
 
+#[cfg(feature = "gzip")]
+use self::gzip::Gzip;
 use self::name::Patience;
 pub use self::options::FileOptions;
 use self::options::wrong;
@@ -79,6 +84,8 @@ pub struct File {
     /// For the last sync, once there is something to sync.
     logger: Option<Logger>,
     rotation: Option<Rotation>,
+    #[cfg(feature = "gzip")]
+    gzip: Option<Gzip>,
     /// Device and inode of a regular file when it was opened: a file on a dead mount does not tell
     /// any more.
     identity: Option<(u64, u64)>,
@@ -120,6 +127,11 @@ impl File {
         if rotation.is_some() {
             Named::find(&path)?.check()?;
         }
+        #[cfg(feature = "gzip")]
+        let gzip = options
+            .gzip
+            .then(|| Gzip::start(path.clone()))
+            .transpose()?;
         let mut file = File {
             path,
             identity: output.identity(),
@@ -129,6 +141,8 @@ impl File {
             late: None,
             logger: None,
             rotation,
+            #[cfg(feature = "gzip")]
+            gzip,
             options,
             patience: Patience::default(),
             is_reopen_due: false,
@@ -190,6 +204,7 @@ impl File {
         self.is_released = false;
         self.is_mounted = is_mounted;
         self.begin_rotation();
+        self.hold_off_gzip(false);
         Ok(is_another)
     }
 
@@ -363,10 +378,18 @@ impl Sink for File {
         // Beside the two that any reopen takes: the folder that is synced, and the one in which the
         // file is renamed.
         let more = [self.options.fsync == Fsync::Batch, self.options.rotates()];
-        Resources {
+        let own = Resources {
             descriptors: more.into_iter().map(u64::from).sum(),
             ..Resources::default()
+        };
+        #[cfg(feature = "gzip")]
+        if self.gzip.is_some() {
+            return Resources {
+                descriptors: own.descriptors + gzip::RESOURCES.descriptors,
+                ..gzip::RESOURCES
+            };
         }
+        own
     }
 
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
@@ -388,6 +411,10 @@ impl Sink for File {
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.unlinked.look(&self.output, batches);
         self.count_again();
+        #[cfg(feature = "gzip")]
+        if let Some(gzip) = &mut self.gzip {
+            gzip.begin(batches.logger());
+        }
         self.rotate_if_time(batches)?;
         let is_lost = self.is_lost();
         let is_left = is_lost || self.is_reopen_due;

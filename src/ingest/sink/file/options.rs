@@ -16,6 +16,8 @@ pub struct FileOptions {
     pub(super) rotate_size: Option<u64>,
     pub(super) rotate_every: Option<Duration>,
     pub(super) keep: Option<usize>,
+    #[cfg(feature = "gzip")]
+    pub(super) gzip: bool,
 }
 
 impl FileOptions {
@@ -67,6 +69,18 @@ impl FileOptions {
     #[must_use]
     pub fn keep(mut self, old_files: usize) -> FileOptions {
         self.keep = Some(old_files);
+        self
+    }
+
+    /// Whether old files are compressed, on a thread of the sink's own (`gzip`), each to `NAME.gz`,
+    /// with the mode, the owner and the time of the old one, which is deleted when that is whole
+    /// and synced. One that cannot be compressed (a full disk) stays as it is, which the log says,
+    /// and is tried again after a minute or the next rotation. A process that ends or is killed
+    /// meanwhile leaves the old file; it is compressed after the next start. Default: no.
+    #[cfg(feature = "gzip")]
+    #[must_use]
+    pub fn gzip(mut self, is_on: bool) -> FileOptions {
+        self.gzip = is_on;
         self
     }
 

@@ -26,7 +26,9 @@ use crate::server::Logger;
 /// The longest name of a file (NAME_MAX, limits.h).
 const MAX_NAME: usize = 255;
 /// What is appended to the name of an old file, at most.
-const MAX_SUFFIX: usize = "-".len() + Stamp::LEN + ".gz.tmp".len();
+const MAX_SUFFIX: usize = "-".len() + Stamp::LEN + UNFINISHED.len();
+/// What is behind the time in the name of a file that is being compressed.
+pub(super) const UNFINISHED: &str = ".gz.tmp";
 /// Names that are tried for one old file.
 const MAX_TRIES: usize = 100;
 
@@ -44,8 +46,17 @@ pub(super) struct Rotation {
 
 /// A file by its real name: where symbolic links have led to.
 pub(super) struct Named {
-    folder: OwnedFd,
-    name: OsString,
+    pub(super) folder: OwnedFd,
+    pub(super) name: OsString,
+}
+
+/// An old file: sorted by age.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Old {
+    stamp: Stamp,
+    /// What stands behind the time in its name: of a compressed one, `.gz`.
+    pub(super) suffix: &'static str,
+    pub(super) name: OsString,
 }
 
 impl Rotation {
@@ -85,19 +96,15 @@ impl Rotation {
         let mut old = file.old_ones()?;
         old.sort_unstable();
         // An old file and its compressed form are one.
-        let mut stamps: Vec<_> = old.iter().map(|(stamp, _)| *stamp).collect();
+        let mut stamps: Vec<_> = old.iter().map(|old| old.stamp).collect();
         stamps.dedup();
-        let Some(first_kept) = stamps.len().checked_sub(keep).filter(|&over| over > 0) else {
+        let Some(over) = stamps.len().checked_sub(keep).filter(|&over| over > 0) else {
             return Ok(());
         };
-        let first_kept = stamps.get(first_kept);
-        for (stamp, name) in &old {
-            if first_kept.is_none_or(|first| stamp < first) {
-                match unlinkat(&file.folder, name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+        let first_kept = stamps.get(over);
+        let is_over = |old: &&Old| first_kept.is_none_or(|first| old.stamp < *first);
+        for old in old.iter().filter(is_over) {
+            file.unlink(&old.name)?;
         }
         Ok(())
     }
@@ -149,6 +156,23 @@ impl File {
         }
     }
 
+    /// As [`Gzip::hold_off`](super::gzip::Gzip::hold_off).
+    pub(super) fn hold_off_gzip(&self, is_on: bool) {
+        #[cfg(feature = "gzip")]
+        if let Some(gzip) = &self.gzip {
+            gzip.hold_off(is_on);
+        }
+        #[cfg(not(feature = "gzip"))]
+        let _ = is_on;
+    }
+
+    #[cfg(feature = "gzip")]
+    fn wake_gzip(&self, logger: &Logger) {
+        if let Some(gzip) = &self.gzip {
+            gzip.wake(logger);
+        }
+    }
+
     pub(super) fn begin_rotation(&mut self) {
         if let Some(rotation) = &mut self.rotation {
             rotation.begin(&mut self.output);
@@ -189,10 +213,18 @@ impl File {
             self.open_again(Missing::IsCreated)?;
             return Ok(None);
         }
-        let old = file.set_aside()?;
+        self.hold_off_gzip(true);
+        let old = match file.set_aside() {
+            Ok(old) => old,
+            Err(error) => {
+                self.hold_off_gzip(false);
+                return Err(error);
+            }
+        };
         if let Err(error) = self.open_again(Missing::IsCreated) {
-            // Messages go to the old file, by whatever name.
+            // Messages go on to the old file, by whatever name.
             self.is_reopen_due = file.take_back(&old).is_err();
+            self.hold_off_gzip(self.is_reopen_due);
             return Err(error);
         }
         let pruned = self.rotation.as_ref().map(|rotation| rotation.prune(&file));
@@ -202,6 +234,8 @@ impl File {
                 format!("an old file of the sink {name} cannot be deleted, and stays: {error}")
             });
         }
+        #[cfg(feature = "gzip")]
+        self.wake_gzip(logger);
         Ok(Some(old))
     }
 }
@@ -243,7 +277,7 @@ impl Named {
     /// Gives the file a name among the old ones, behind all of these, and returns it.
     pub(super) fn set_aside(&self) -> io::Result<OsString> {
         // A clock that was set back, or was ahead once, must not change the order of names.
-        let newest = self.old_ones()?.into_iter().map(|(stamp, _)| stamp).max();
+        let newest = self.old_ones()?.into_iter().map(|old| old.stamp).max();
         let mut stamp = newest.map_or(Stamp::now(), |newest| Stamp::now().max(newest.next()));
         for _ in 0..MAX_TRIES {
             let name = self.name_of(stamp);
@@ -261,8 +295,16 @@ impl Named {
         self.rename(old, &self.name)
     }
 
+    /// Deletes a file, if it is there.
+    pub(super) fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        match unlinkat(&self.folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Renames, and replaces nothing.
-    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let folder = self.folder.as_fd();
         match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
             // Not on every file system (NFS, rename(2)): then a look has to do.
@@ -283,24 +325,33 @@ impl Named {
         name
     }
 
-    /// The old ones that are there, compressed ones among them: by their names, in no order.
-    fn old_ones(&self) -> io::Result<Vec<(Stamp, OsString)>> {
+    /// The old ones that are there, compressed and half compressed ones among them, in no order.
+    pub(super) fn old_ones(&self) -> io::Result<Vec<Old>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(&self.folder, c".", flags, Mode::empty())?;
         let mut found = Vec::new();
         for entry in Dir::new(folder)? {
             let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
-            if let Some(stamp) = self.stamp_of(&name) {
-                found.push((stamp, name));
-            }
+            found.extend(self.as_old(name));
         }
         Ok(found)
     }
 
-    fn stamp_of(&self, name: &OsStr) -> Option<Stamp> {
+    /// A name as an old file's, if it is one.
+    fn as_old(&self, name: OsString) -> Option<Old> {
         let rest = name.as_bytes().strip_prefix(self.name.as_bytes())?;
         let rest = rest.strip_prefix(b"-")?;
-        Stamp::parse(rest.strip_suffix(b".gz").unwrap_or(rest))
+        let (stamp, suffix) = rest.split_at_checked(Stamp::LEN)?;
+        let suffixes = ["", ".gz", UNFINISHED];
+        let suffix = suffixes
+            .into_iter()
+            .find(|known| known.as_bytes() == suffix)?;
+        let stamp = Stamp::parse(stamp)?;
+        Some(Old {
+            stamp,
+            suffix,
+            name,
+        })
     }
 }
 

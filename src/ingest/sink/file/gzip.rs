@@ -1,0 +1,294 @@
+//! Compressing old files, on a thread of its own.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use flate2::bufread::GzDecoder;
+use flate2::write::GzEncoder;
+use flate2::{Compression, GzBuilder};
+use log::Level;
+use rustix::fs::{Gid, Mode, OFlags, Timestamps, Uid, fchmod, fchown, futimens, openat};
+
+use super::rotation::{Named, UNFINISHED};
+use super::sync::sync_folder;
+use crate::ingest::sink::contract::Resources;
+use crate::server::Logger;
+
+/// How much is read, compressed and written before a look whether it is all over.
+const PIECE: usize = 64 << 10;
+/// When a file that could not be compressed is tried again, if nothing is rotated before.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// When it is looked again whether the newest old file is let go of.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long the end waits for the thread, which is between two pieces soon, unless the disk hangs.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the thread takes: the compressor (320 KiB) and as much of its stack while that is made, or a
+/// decompressor; pieces; the folder, to look at and to sync, and two files.
+pub(super) const RESOURCES: Resources = Resources {
+    threads: 1,
+    descriptors: 4,
+    memory_bytes: 1 << 20,
+};
+
+/// The thread. Dropped, it ends within a piece: a file that is half compressed is begun anew at the
+/// next start.
+#[derive(Debug)]
+pub(super) struct Gzip {
+    wake: Option<SyncSender<Logger>>,
+    is_over: Arc<AtomicBool>,
+    /// The newest old file may still be written to.
+    is_held_off: Arc<AtomicBool>,
+    ended: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+    is_begun: bool,
+}
+
+impl Gzip {
+    /// Starts the thread, which begins when it is [woken](Gzip::wake).
+    pub(super) fn start(path: PathBuf) -> io::Result<Gzip> {
+        let (wake, woken) = sync_channel(1);
+        let (end, ended) = sync_channel(0);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let is_held_off = Arc::new(AtomicBool::new(false));
+        let work = Work {
+            path,
+            is_over: Arc::clone(&is_over),
+            is_held_off: Arc::clone(&is_held_off),
+        };
+        let body = move || {
+            work.run(&woken);
+            // Disconnects.
+            drop(end);
+        };
+        let thread = thread::Builder::new().name("gzip".to_owned()).spawn(body)?;
+        Ok(Gzip {
+            wake: Some(wake),
+            is_over,
+            is_held_off,
+            ended,
+            thread: Some(thread),
+            is_begun: false,
+        })
+    }
+
+    /// Lets it begin with what a former process has left, once.
+    pub(super) fn begin(&mut self, logger: &Logger) {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            self.wake(logger);
+        }
+    }
+
+    /// Before the file is renamed, holds off whoever would compress it, until another file is open
+    /// or it has its name back.
+    pub(super) fn hold_off(&self, is_on: bool) {
+        self.is_held_off.store(is_on, Ordering::SeqCst);
+    }
+
+    /// There may be something to compress.
+    pub(super) fn wake(&self, logger: &Logger) {
+        if let Some(wake) = &self.wake {
+            // A wake-up that was not taken yet stands for this one, too.
+            let _ = wake.try_send(logger.clone());
+        }
+    }
+}
+
+impl Drop for Gzip {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        drop(self.wake.take());
+        let has_ended = self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected);
+        if let Some(thread) = self.thread.take().filter(|_| has_ended) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread does.
+struct Work {
+    path: PathBuf,
+    is_over: Arc<AtomicBool>,
+    is_held_off: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn run(&self, woken: &Receiver<Logger>) {
+        let mut again: Option<Logger> = None;
+        loop {
+            let logger = match woken.recv_timeout(TRY_AGAIN) {
+                Ok(logger) => logger,
+                Err(RecvTimeoutError::Timeout) => match again.take() {
+                    Some(logger) => logger,
+                    None => continue,
+                },
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(error) = self.compress_all() {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let path = self.path.display();
+                logger.log_limited("not compressed", Level::Warn, || {
+                    format!("the old files of file:{path} cannot be compressed for now: {error}")
+                });
+                again = Some(logger);
+            }
+        }
+    }
+
+    /// Compresses what is there, the oldest first, and removes what a process that was killed has
+    /// left unfinished.
+    fn compress_all(&self) -> io::Result<()> {
+        let file = Named::find(&self.path)?;
+        let mut old = loop {
+            let old = file.old_ones()?;
+            // What was found among them before this look, or is not there yet, is let go of.
+            if !self.is_held_off.load(Ordering::SeqCst) {
+                break old;
+            }
+            self.go_on()?;
+            thread::sleep(LOOK_AGAIN);
+        };
+        old.sort_unstable();
+        for old in old.iter().filter(|old| old.suffix == UNFINISHED) {
+            file.unlink(&old.name)?;
+        }
+        let mut first_error = None;
+        for old in old.iter().filter(|old| old.suffix.is_empty()) {
+            if let Err(error) = self.compress(&file, &old.name) {
+                let name = old.name.display();
+                let text = format!("{name} stays as it is: {error}");
+                first_error.get_or_insert(io::Error::new(error.kind(), text));
+            }
+            if self.is_over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    fn compress(&self, file: &Named, old: &OsStr) -> io::Result<()> {
+        let with = |suffix: &str| {
+            let mut name = old.to_owned();
+            name.push(suffix);
+            name
+        };
+        let (whole, unfinished) = (with(".gz"), with(UNFINISHED));
+        let Some(mut plain) = absent(open(file, old))? else {
+            // It is old enough to be deleted meanwhile.
+            return Ok(());
+        };
+        if let Some(there) = absent(open(file, &whole))? {
+            // A process was killed between its last two steps; or this file is somebody else's.
+            if !self.is_same(there, &mut plain)? {
+                let text = format!("{} is there, and has something else", whole.display());
+                return Err(io::Error::new(ErrorKind::AlreadyExists, text));
+            }
+            return file.unlink(old);
+        }
+        let written = self
+            .write(file, &mut plain, &unfinished)
+            .and_then(|()| file.rename(&unfinished, &whole))
+            .and_then(|()| sync_folder(&file.folder));
+        if let Err(error) = written {
+            let _ = file.unlink(&unfinished);
+            return Err(error);
+        }
+        if absent(open(file, old))?.is_none() {
+            // It was deleted as one too many, and so must this one be.
+            return file.unlink(&whole);
+        }
+        file.unlink(old)
+    }
+
+    /// Compresses a file into a new one, synced, with the mode, owner and times of the first.
+    fn write(&self, file: &Named, plain: &mut File, name: &OsStr) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let to = File::from(openat(&file.folder, name, flags, mode)?);
+        let is = plain.metadata()?;
+        // Whoever may not give files away has made the old one, too.
+        let _ = fchown(
+            &to,
+            Some(Uid::from_raw(is.uid())),
+            Some(Gid::from_raw(is.gid())),
+        );
+        fchmod(&to, Mode::from_raw_mode(is.mode() & 0o777))?;
+        let seconds = u32::try_from(is.mtime()).unwrap_or(0);
+        let builder = GzBuilder::new().mtime(seconds);
+        let mut to: GzEncoder<File> = builder.write(to, Compression::default());
+        let mut piece = vec![0; PIECE];
+        loop {
+            self.go_on()?;
+            match plain.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => to.write_all(&piece[..read])?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let to = to.finish()?;
+        let at = rustix::fs::Timespec {
+            tv_sec: is.mtime(),
+            tv_nsec: is.mtime_nsec(),
+        };
+        let times = Timestamps {
+            last_access: at,
+            last_modification: at,
+        };
+        futimens(&to, &times)?;
+        to.sync_all()
+    }
+
+    /// Whether a compressed file has what the other one has.
+    fn is_same(&self, compressed: File, plain: &mut File) -> io::Result<bool> {
+        let mut compressed = GzDecoder::new(io::BufReader::with_capacity(PIECE / 2, compressed));
+        let (mut one, mut other) = (vec![0; PIECE], vec![0; PIECE]);
+        loop {
+            self.go_on()?;
+            let read = match plain.read(&mut one)? {
+                0 => return Ok(compressed.read(&mut other[..1]).is_ok_and(|more| more == 0)),
+                read => read,
+            };
+            // What cannot be read is not the same.
+            if compressed.read_exact(&mut other[..read]).is_err() || one[..read] != other[..read] {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        match self.is_over.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("it is all over")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn open(file: &Named, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = File::from(openat(file.folder.as_fd(), name, flags, Mode::empty())?);
+    match opened.metadata()?.is_file() {
+        true => Ok(opened),
+        false => Err(io::Error::other("this is no regular file")),
+    }
+}
+
+/// `None` of what is not there.
+fn absent(opened: io::Result<File>) -> io::Result<Option<File>> {
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
