@@ -363,7 +363,7 @@ pub(crate) enum ReportFormat {
     Json,
 }
 
-/// The permissions of a Unix socket, in octal.
+/// The permissions of a Unix socket or a file, in octal.
 pub(crate) struct UnixMode;
 
 impl Kind for UnixMode {
@@ -395,7 +395,7 @@ impl Kind for UnixMode {
     }
 }
 
-/// Whose a Unix socket is.
+/// Whose a Unix socket or a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UnixOwner {
     pub(crate) uid: Option<u32>,

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::TcpStream;
 use std::ops::Range;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,7 @@ use crate::common::checker::Checker;
 use crate::common::client;
 use crate::common::ledger::assert_both_close;
 use crate::common::mount::MountPoint;
+use crate::common::root::is_root;
 use crate::common::small;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::wait::{DEADLINE, wait_until};
@@ -414,6 +415,12 @@ fn what_cannot_be_rotated_is_refused_in_words() {
             &path,
             "is from 1s to 31622400s",
         ),
+        (File::options().mode(0o1000), &path, "from 0 to 0o777"),
+        (
+            File::options().owner(Some(u32::MAX), None),
+            &path,
+            "the id of no user",
+        ),
         (rotated().keep(0), &path, "is from 1 to 100000"),
         (
             rotated(),
@@ -427,12 +434,47 @@ fn what_cannot_be_rotated_is_refused_in_words() {
     }
 }
 
+/// What was there keeps what it had.
+#[test]
+fn files_that_are_made_get_the_mode_and_the_owner_that_are_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_root = is_root("give files away");
+    let owner = |uid, gid| match is_root {
+        true => (uid, gid),
+        false => (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        ),
+    };
+    let (uid, gid) = owner(12_345, 23_456);
+    // More than a umask lets through.
+    let options = File::options()
+        .rotate_size(SMALL)
+        .mode(0o626)
+        .owner(Some(uid), Some(gid));
+    let path = directory.path().join("messages");
+    fs::write(&path, "").unwrap();
+    let of = |path: &Path| {
+        let is = fs::metadata(path).unwrap();
+        (is.mode() & 0o7777, is.uid(), is.gid())
+    };
+    let before = of(&path);
+    let case = Case::start(path.clone(), options);
+    case.deliver(0, 0..150);
+    case.end();
+    let old = old(&path);
+    assert_eq!(old.len(), 2);
+    assert_eq!(of(&old[0]), before);
+    assert_eq!(of(&old[1]), (0o626, uid, gid));
+    assert_eq!(of(&path), (0o626, uid, gid));
+}
+
 #[cfg(feature = "gzip")]
 mod gzip {
     //! Old files that are compressed.
 
     use std::io::Read;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use flate2::read::GzDecoder;
 

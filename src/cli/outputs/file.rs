@@ -5,17 +5,18 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use drainline::ingest::sink;
+use drainline::ingest::sink::{self, FileOptions, Fsync};
 
-use super::scheme::{Checked, Common, Form, Opened, Scheme};
+use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
 use super::stdout::escape_remark;
 use super::url;
 use crate::cli::files;
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::{NotAccepted, choice, unset};
+use crate::cli::kinds::{Count, NotAccepted, TrueOrFalse, Words, choice, size, time, unset};
 use crate::cli::stderr::{Between, Stderr};
-use crate::cli::values::AUTO_OR_OFF;
+use crate::cli::values::{AUTO_OR_OFF, Owner, UnixMode, UnixOwner};
 
 /// A path as it is, whatever is in it.
 const LITERAL: Form = Form {
@@ -36,6 +37,13 @@ pub(super) struct File {
     path: PathBuf,
     /// It was written as `file://PATH`.
     is_url: bool,
+    fsync: Fsync,
+    rotate_size: Option<usize>,
+    rotate_every: Option<Duration>,
+    keep: Option<usize>,
+    gzip: bool,
+    mode: Option<u32>,
+    owner: Option<UnixOwner>,
     terminal_escape: Option<bool>,
 }
 
@@ -47,8 +55,82 @@ impl Scheme for File {
          which the first is 0 to 7), and %% is a percent sign.";
 
     fn rows() -> Vec<Flag<Self>> {
-        let kind = unset(choice(AUTO_OR_OFF));
-        vec![super::terminal_escape(field!(kind, File.terminal_escape))]
+        let sizes = FileOptions::ROTATE_SIZES;
+        let sizes = *sizes.start() as usize..=*sizes.end() as usize;
+        let fsync = Words {
+            words: [("off", Fsync::Off), ("batch", Fsync::Batch)],
+            kind: time(Fsync::INTERVALS, "1s"),
+            wrap: Fsync::Interval,
+            unwrap: |fsync| match fsync {
+                Fsync::Interval(interval) => Some(*interval),
+                _ => None,
+            },
+        };
+        let every = time(FileOptions::ROTATE_TIMES, "24h");
+        vec![
+            Flag {
+                name: "fsync",
+                group: GROUP,
+                purpose: "when the file is synced",
+                help: "Says what a crash of the machine may lose. With off, what the system has not written \
+                       to the disk yet, some 30 s of messages. With a time, what was delivered in that \
+                       time, and about a second more. With batch, nothing: a message is delivered when \
+                       fdatasync(2) has returned, one sync for all that has come meanwhile; a sync that \
+                       fails has its messages written again, which may stand there twice.",
+                takes: field!(fsync, File.fsync),
+            },
+            Flag {
+                name: "rotate-size",
+                group: GROUP,
+                purpose: "size at which the file is rotated",
+                help: "Renames the file before it has more bytes than that, and goes on in a new one: to \
+                       NAME-20261129T130500.123Z, with the time of the rotation in UTC, so that old files \
+                       sort by age. No message is lost or in two files. The directory has to be writable.",
+                takes: field!(unset(size(sizes, "100MiB")), File.rotate_size),
+            },
+            Flag {
+                name: "rotate-every",
+                group: GROUP,
+                purpose: "time at which the file is rotated",
+                help: "Renames the file, as rotate_size does, whenever the time in UTC is a multiple of \
+                       this: 1h is each full hour, 24h is midnight UTC. An empty file is left alone.",
+                takes: field!(unset(every), File.rotate_every),
+            },
+            Flag {
+                name: "keep",
+                group: GROUP,
+                purpose: "old files that stay",
+                help: "Deletes the oldest of the old files at each rotation, until so many are left. Without \
+                       it all stay.",
+                takes: field!(unset(Count(FileOptions::KEEP)), File.keep),
+            },
+            Flag {
+                name: "gzip",
+                group: GROUP,
+                purpose: "compress old files",
+                help: "Compresses old files to NAME.gz, on a thread of its own. An old file is deleted when \
+                       its compressed one is whole and synced.",
+                takes: field!(TrueOrFalse, File.gzip),
+            },
+            Flag {
+                name: "mode",
+                group: GROUP,
+                purpose: "permissions of files that are made",
+                help: "Gives files that drainline makes these permissions, whatever the umask is. Without \
+                       it they get 0640 less the umask. A file that is there keeps its own.",
+                takes: field!(unset(UnixMode), File.mode),
+            },
+            Flag {
+                name: "owner",
+                group: GROUP,
+                purpose: "user and group of files that are made",
+                help: "Gives files that drainline makes this user and this group, each by its name or id; \
+                       either may be left out. A file that is there keeps its own. A user other than \
+                       its own, and a group that its own user is not in, take root.",
+                takes: field!(unset(Owner), File.owner),
+            },
+            super::terminal_escape(field!(unset(choice(AUTO_OR_OFF)), File.terminal_escape)),
+        ]
     }
 
     fn read(form: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
@@ -71,6 +153,24 @@ impl Scheme for File {
         }
     }
 
+    fn contradiction(&self) -> Option<Contradiction> {
+        let told = |row, expected: &str| {
+            let expected = expected.to_owned();
+            Some(Contradiction { row, expected })
+        };
+        let rotates = self.rotate_size.is_some() || self.rotate_every.is_some();
+        if self.keep.is_some() && !rotates {
+            return told("keep", "rotate_size or rotate_every beside it");
+        }
+        if self.gzip && !cfg!(feature = "gzip") {
+            return told("gzip", "a drainline with the feature gzip");
+        }
+        if self.gzip && !rotates {
+            return told("gzip", "rotate_size or rotate_every beside it");
+        }
+        None
+    }
+
     fn check(&self, common: Common<'_>) -> io::Result<Checked> {
         let mut notes = Vec::new();
         if files::is_fifo(&self.path) {
@@ -89,7 +189,7 @@ impl Scheme for File {
 
     fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened> {
         let escape = self.terminal_escape.unwrap_or(common.terminal_escape);
-        let sink = sink::File::open(&self.path)?.terminal_escape(escape);
+        let sink = self.options().open(&self.path)?.terminal_escape(escape);
         let remark = escape_remark(&self.url(), sink.escapes());
         let opened = match stderr.is_file(&self.path) {
             true => Opened::new(Between::new(sink, Arc::clone(stderr))),
@@ -103,6 +203,32 @@ impl Scheme for File {
 
     fn file(&self) -> Option<&Path> {
         Some(&self.path)
+    }
+}
+
+impl File {
+    fn options(&self) -> FileOptions {
+        let mut options = sink::File::options().fsync(self.fsync);
+        if let Some(size) = self.rotate_size {
+            options = options.rotate_size(size as u64);
+        }
+        if let Some(every) = self.rotate_every {
+            options = options.rotate_every(every);
+        }
+        if let Some(keep) = self.keep {
+            options = options.keep(keep);
+        }
+        #[cfg(feature = "gzip")]
+        {
+            options = options.gzip(self.gzip);
+        }
+        if let Some(mode) = self.mode {
+            options = options.mode(mode);
+        }
+        if let Some(owner) = self.owner {
+            options = options.owner(owner.uid, owner.gid);
+        }
+        options
     }
 }
 

@@ -32,8 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long the end waits for the thread, which is between two pieces soon, unless the disk hangs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the thread takes: the compressor (320 KiB) and as much of its stack while that is made, or a
-/// decompressor; pieces; the folder, to look at and to sync, and two files.
+/// What the thread takes: the compressor (320 KiB), and as much of its stack while that is made;
+/// pieces; the folder, to look at and to sync, and two files.
 pub(super) const RESOURCES: Resources = Resources {
     threads: 1,
     descriptors: 4,

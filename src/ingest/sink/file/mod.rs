@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::Level;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, OFlags, unlinkat};
 
 #[cfg(feature = "gzip")]
 use self::gzip::Gzip;
@@ -36,9 +36,6 @@ use super::contract::{Resources, Sink, SinkError};
 use super::fd_writer::{FdWriter, Reader};
 use super::unlinked::Unlinked;
 use crate::server::Logger;
-
-/// The mode of a file that is created, before the umask: logs are for their owner and group.
-const MODE: Mode = Mode::from_raw_mode(0o640);
 
 /// Appends messages, in the output framing, to a file. Delivered means that write(2) took the
 /// message's last byte, framing included: it is in the system's cache and survives a crash of this
@@ -330,7 +327,8 @@ fn open(
     if missing == Missing::IsCreated {
         flags |= OFlags::CREATE;
     }
-    let open = |access| walk::open(path, flags | access, MODE, was_mounted);
+    let mode = options.mode_made_with();
+    let open = |access| walk::open(path, flags | access, mode, was_mounted);
     // A FIFO is not opened for both: whoever holds both of its ends is never told that its reader
     // is gone (fifo(7)).
     let mut opened = None;
@@ -347,6 +345,13 @@ fn open(
         Some(both) => both,
         None => open(OFlags::WRONLY)?,
     };
+    if opened.is_made
+        && let Err(error) = options.set_up(&opened.file)
+    {
+        // The next one would take it for a file that was there.
+        let _ = unlinkat(&opened.folder, &opened.name, AtFlags::empty());
+        return Err(error);
+    }
     if let Some(option) = options.wants_regular_file()
         && !opened.file.metadata()?.is_file()
     {

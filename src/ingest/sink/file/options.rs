@@ -3,11 +3,19 @@
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
+
 use super::File;
 use super::sync::{Disk, Fsync, System};
+
+/// The mode of a file that is made, before the umask: logs are for their owner and group.
+const MODE: u32 = 0o640;
+/// The id of no user and no group (chown(2)).
+const NOBODY: u32 = u32::MAX;
 
 /// How a [`File`] is to be written: [`File::options`].
 #[derive(Clone, Debug, Default)]
@@ -18,6 +26,8 @@ pub struct FileOptions {
     pub(super) keep: Option<usize>,
     #[cfg(feature = "gzip")]
     pub(super) gzip: bool,
+    mode: Option<u32>,
+    owner: (Option<u32>, Option<u32>),
 }
 
 impl FileOptions {
@@ -84,6 +94,24 @@ impl FileOptions {
         self
     }
 
+    /// The permissions of a file that is made, by rotation or otherwise, whatever the umask is: the
+    /// bits of chmod(2), from 0 to 0o777. A file that is there keeps its own. Default: 0640 less
+    /// the umask.
+    #[must_use]
+    pub fn mode(mut self, bits: u32) -> FileOptions {
+        self.mode = Some(bits);
+        self
+    }
+
+    /// The user and the group of a file that is made, by their ids (chown(2)). A file that is there
+    /// keeps its own. Only root may give files to other users, and anybody else to its own groups.
+    /// Default, and for what is `None`: those of the process.
+    #[must_use]
+    pub fn owner(mut self, user: Option<u32>, group: Option<u32>) -> FileOptions {
+        self.owner = (user, group);
+        self
+    }
+
     /// Opens or creates the file.
     ///
     /// # Errors
@@ -112,6 +140,15 @@ impl FileOptions {
         if let Some(every) = self.rotate_every {
             within("the time between rotations", every, &Self::ROTATE_TIMES)?;
         }
+        if self.mode.is_some_and(|bits| bits > 0o777) {
+            return Err(wrong("permissions are from 0 to 0o777"));
+        }
+        let (user, group) = self.owner;
+        if [user, group].contains(&Some(NOBODY)) {
+            return Err(wrong(format!(
+                "{NOBODY} is the id of no user and no group (chown(2))"
+            )));
+        }
         if let Some(keep) = self.keep {
             within("the number of old files", keep, &Self::KEEP)?;
             if !self.rotates() {
@@ -119,6 +156,30 @@ impl FileOptions {
                     "old files are kept where the file is rotated: say a size or a time, too";
                 return Err(wrong(text));
             }
+        }
+        Ok(())
+    }
+
+    /// The mode that a file is made with, before the umask.
+    pub(super) fn mode_made_with(&self) -> Mode {
+        Mode::from_raw_mode(self.mode.unwrap_or(MODE))
+    }
+
+    /// Gives a file that was made its owner and its mode.
+    pub(super) fn set_up(&self, made: &impl AsFd) -> io::Result<()> {
+        let (user, group) = self.owner;
+        if user.is_some() || group.is_some() {
+            let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
+            fchown(made, user, group).map_err(|error| {
+                let error = io::Error::from(error);
+                let text = format!(
+                    "its owner cannot be set: {error}: only root may give files to other users, and anybody else to its own groups"
+                );
+                io::Error::new(error.kind(), text)
+            })?;
+        }
+        if let Some(bits) = self.mode {
+            fchmod(made, Mode::from_raw_mode(bits))?;
         }
         Ok(())
     }

@@ -29,8 +29,12 @@ pub(super) struct Opened {
     pub(super) file: File,
     /// Where the file is; to look at, or to go on from.
     pub(super) folder: OwnedFd,
+    /// The file's name there.
+    pub(super) name: OsString,
     /// The file is in the root of a mount.
     pub(super) is_mounted: bool,
+    /// The file was made.
+    pub(super) is_made: bool,
 }
 
 /// Opens a file as open(2) does. A symbolic link on the way is followed if it belongs to this user,
@@ -59,6 +63,21 @@ pub(super) fn open(
             OFlags::CREATE,
             flags.contains(OFlags::CREATE) && !is_missing,
         );
+        // A second try without O_EXCL, and with O_CREAT, whatever the first one said: the kernel
+        // protects files of others in sticky folders by it (fs.protected_regular, proc_sys_fs(5)).
+        let is_made = flags.contains(OFlags::CREATE).then(|| {
+            let flags = flags | OFlags::EXCL | OFlags::NOFOLLOW;
+            openat(&walk.folder, &*name, flags, mode)
+        });
+        if let Some(Ok(made)) = is_made {
+            return Ok(Opened {
+                file: made.into(),
+                folder: walk.folder,
+                name,
+                is_mounted,
+                is_made: true,
+            });
+        }
         let file = match openat(&walk.folder, &*name, flags | OFlags::NOFOLLOW, mode) {
             // Of another user's link in a sticky folder, /tmp first of all, the kernel says EACCES
             // where a file may be made.
@@ -79,7 +98,9 @@ pub(super) fn open(
         return Ok(Opened {
             file,
             folder: walk.folder,
+            name,
             is_mounted,
+            is_made: false,
         });
     }
 }
