@@ -11,6 +11,8 @@ mod envelope;
 mod fifo;
 #[cfg(feature = "cli")]
 mod full_disk;
+#[cfg(feature = "cli")]
+mod logrotate;
 mod own;
 mod pipelined;
 mod rotated;

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::common::checker::Checker;
 use crate::common::client;
+use crate::common::embedded::{self, Embedded};
 use crate::common::ledger::assert_both_close;
 use crate::common::mount::MountPoint;
 use crate::common::root::is_root;
@@ -399,6 +400,57 @@ fn a_file_system_that_fills_up_and_is_freed_while_files_are_rotated_loses_nothin
         Checker::read(&whole(&path)).expect_exact(&[(0, 1500)]);
         fs::remove_dir_all(&folder).unwrap();
     }
+}
+
+/// The child tells how many are delivered, and is killed in the midst of it.
+#[test]
+fn all_that_was_delivered_before_a_kill_is_in_the_files() {
+    const TEST: &str = "rotated::all_that_was_delivered_before_a_kill_is_in_the_files";
+    const PATH: &str = "DRAINLINE_TEST_PATH";
+    if embedded::role().is_some() {
+        let path = PathBuf::from(std::env::var_os(PATH).unwrap());
+        let options = File::options().fsync(Fsync::Batch).rotate_size(SMALL);
+        let case = Case::start(path, options);
+        embedded::tell(&format!("address {}", case.server.local_addrs()[0]));
+        loop {
+            embedded::tell(&format!("delivered {}", case.server.stats().delivered));
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("messages");
+    let mut child = Embedded::start(TEST, "child", &[(PATH, path.to_str().unwrap())]);
+    let address = child.wait_line("address ").parse().unwrap();
+    let mut stream = client::connect(address);
+    let sending = thread::spawn(move || {
+        let cut = Cut::Random { seed: 1, most: 500 };
+        Tagged::new(0).send(&mut stream, 0..1_000_000, SIZE, cut)
+    });
+    let delivered = |child: &Embedded| -> u64 {
+        let told = child.told();
+        let counts = told
+            .lines()
+            .filter_map(|line| line.strip_prefix("delivered "));
+        counts
+            .filter_map(|count| count.parse().ok())
+            .max()
+            .unwrap_or(0)
+    };
+    wait_until("some delivered", DEADLINE, || delivered(&child) > 1000);
+    let pid = rustix::process::Pid::from_raw(child.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(child.end(), None);
+    assert!(sending.join().unwrap().error.is_some());
+
+    let mut held: Vec<u8> = old(&path)
+        .iter()
+        .flat_map(|path| fs::read(path).unwrap())
+        .collect();
+    held.extend(fs::read(&path).unwrap());
+    held.truncate(held.iter().rposition(|&byte| byte == b'\n').unwrap() + 1);
+    let checker = Checker::read(&held);
+    checker.expect_prefix(&[(0, 1_000_000)]);
+    assert!(checker.seen(0) >= delivered(&child));
 }
 
 #[test]
