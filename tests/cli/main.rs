@@ -20,6 +20,8 @@ mod malloc;
 #[cfg(feature = "cli")]
 mod operators;
 #[cfg(feature = "cli")]
+mod outputs;
+#[cfg(feature = "cli")]
 mod serve;
 #[cfg(feature = "cli")]
 mod signal_stacks;

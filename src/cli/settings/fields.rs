@@ -356,6 +356,7 @@ impl Settings {
         for (index, output) in outputs.iter().enumerate() {
             output.check(&outputs[..index])?;
         }
+        outputs_of::check_routes(&listeners, &outputs)?;
         self.check_files()
     }
 

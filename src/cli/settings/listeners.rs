@@ -12,7 +12,7 @@ use super::origin::{Named, Origins};
 use super::tls::TlsSettings;
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::{Count, auto, choice, off, rate, size, time, unset};
+use crate::cli::kinds::{Count, auto, choice, list, off, rate, size, time, unset};
 use crate::cli::listen::{ListenUrl, SocketSpec, Url};
 use crate::cli::values::{self, Name, Owner, UnixMode, UnixOwner};
 
@@ -35,6 +35,7 @@ pub(crate) struct ListenerSettings {
     proxy_from: Option<Option<Vec<Peers>>>,
     pub(super) unix_mode: Option<u32>,
     unix_owner: Option<Option<UnixOwner>>,
+    to: Option<Vec<String>>,
     #[cfg(feature = "tls")]
     pub(super) tls: TlsSettings,
     pub(super) given: Origins,
@@ -67,6 +68,7 @@ impl From<ListenUrl> for ListenerSettings {
             proxy_from: None,
             unix_mode: None,
             unix_owner: None,
+            to: None,
             #[cfg(feature = "tls")]
             tls: TlsSettings::default(),
             given: Origins::default(),
@@ -115,6 +117,11 @@ impl ListenerSettings {
     #[cfg(not(feature = "tls"))]
     fn inherits_tls(&self, _: &str) -> bool {
         false
+    }
+
+    /// The names of the outputs that get its messages; `None`: all.
+    pub(super) fn to(&self) -> Option<&[String]> {
+        self.to.as_deref()
     }
 
     /// How the listener's messages are told apart, if in a way of its own.
@@ -191,6 +198,8 @@ const GROUP: &str = "A listener";
 /// The row whose value every table has.
 pub(super) const ADDRESS: &str = "address";
 pub(super) const NAME: &str = "name";
+/// The row that has names of outputs.
+pub(super) const TO: &str = "to";
 
 /// A row of the flag of the same name, for the listener alone.
 macro_rules! own {
@@ -311,6 +320,13 @@ fn plain_rows() -> Vec<Flag<ListenerSettings>> {
             purpose: "user and group of its Unix socket",
             help: "As --unix-owner, for the socket of this listener.",
             takes: field!(unset(auto(Owner)), ListenerSettings.unix_owner),
+        },
+        Flag {
+            name: TO,
+            group: GROUP,
+            purpose: "outputs that get its messages",
+            help: "The names of the outputs that get this listener's messages. Without it all outputs do.",
+            takes: field!(unset(list(Name)), ListenerSettings.to),
         },
     ]
 }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use drainline::ingest::OutputFraming;
 use drainline::ranges;
 
+use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origin, Origins};
 use crate::cli::document::Place;
 use crate::cli::files;
@@ -95,6 +96,12 @@ impl OutputSettings {
         self.given.origin(row).is_some()
     }
 
+    /// What the output is called: its name, or else its URL.
+    pub(crate) fn label(&self) -> String {
+        let name = self.name.clone();
+        name.unwrap_or_else(|| self.destination.to_string())
+    }
+
     /// What a row is called where it was given; an option of a URL is called as the URL is.
     pub(super) fn named(&self, row: &str) -> Named {
         let name = if self.is_in_url(row) { SINK } else { row };
@@ -150,8 +157,13 @@ impl OutputSettings {
         if let Some(found) = self.destination.contradiction() {
             return Err(self.contradicts(found.row, &found.expected));
         }
-        if self.name.is_some() && others.iter().any(|other| other.name == self.name) {
-            return Err(self.contradicts(NAME, "a name that no other output has"));
+        if others.iter().any(|other| other.label() == self.label()) {
+            return Err(match self.name {
+                Some(_) => self.contradicts(NAME, "a name that no other output has"),
+                None => {
+                    self.contradicts(SINK, "a name beside it, since another output has the URL")
+                }
+            });
         }
         if others.iter().any(|other| self.is_same_place(other)) {
             return Err(self.contradicts(SINK, "each file once, and stdout once"));
@@ -189,6 +201,37 @@ impl OutputSettings {
         self.given = Origins::default();
         self.table = None;
         self.in_url.clear();
+    }
+}
+
+/// Whether the outputs that listeners name are there, and each gets messages of some listener.
+pub(super) fn check_routes(
+    listeners: &[ListenerSettings],
+    outputs: &[&OutputSettings],
+) -> Result<(), UsageError> {
+    let is_called = |output: &OutputSettings, name: &String| output.name.as_ref() == Some(name);
+    for listener in listeners {
+        for name in listener.to().into_iter().flatten() {
+            if !outputs.iter().any(|output| is_called(output, name)) {
+                let names: Vec<String> = outputs.iter().filter_map(|it| it.name.clone()).collect();
+                let expected = match (nearest(name, &names), &names[..]) {
+                    (Some(name), _) => format!("the name of an output: did you mean {name}?"),
+                    (None, []) => "the name of an output, and none has one".to_owned(),
+                    (None, names) => format!("the name of an output: {}", names.join(", ")),
+                };
+                return Err(listener.named(listeners::TO).contradiction(name, &expected));
+            }
+        }
+    }
+    let gets_some = |output: &OutputSettings| {
+        let mut routes = listeners.iter().map(ListenerSettings::to);
+        routes.any(|to| to.is_none_or(|to| to.iter().any(|name| is_called(output, name))))
+    };
+    let expected = "a listener that sends to it: each has a to, and none has its name";
+    match outputs.iter().find(|output| !gets_some(output)) {
+        Some(output) if output.name.is_some() => Err(output.contradicts(NAME, expected)),
+        Some(output) => Err(output.contradicts(SINK, expected)),
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,290 @@
+//! Outputs of the real program: URLs, tables and what is wrong with them, what `check` prints, and
+//! that a secret is told to nobody.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::common::child::Drainline;
+use crate::common::exit::Exit;
+
+const SECRET: &str = "hunter2";
+
+fn folder() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    (directory, path)
+}
+
+fn config(folder: &Path, text: &str) -> String {
+    let path = folder.join("drainline.toml");
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// Ran to its end: how, and what it printed.
+#[track_caller]
+fn ran(args: &[&str], variables: &[(&str, &str)]) -> (Exit, String) {
+    let launch = Drainline::with(args).bare();
+    let variables = variables.iter();
+    let launch = variables.fold(launch, |launch, (name, value)| launch.env(name, value));
+    let mut child = launch.spawn();
+    let exit = child.wait();
+    (exit, String::from_utf8(child.stdout_bytes()).unwrap())
+}
+
+/// What `check` prints of the outputs.
+#[track_caller]
+fn checked(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let (exit, text) = ran(&[&["check"], args].concat(), variables);
+    exit.assert_code(0);
+    let tables = text.find("[[output]]").unwrap();
+    let (outputs, _) = text[tables..].split_once("limits: ").unwrap();
+    outputs.to_owned()
+}
+
+/// Refused by the check and at start, in the same one line and with the same code.
+#[track_caller]
+fn refused(args: &[&str], variables: &[(&str, &str)], code: i32, parts: &[&str]) {
+    let (checked, _) = ran(&[&["check"], args].concat(), variables);
+    let (started, _) = ran(&[&["--listen", "127.0.0.1:0"], args].concat(), variables);
+    assert_eq!(checked.stderr, started.stderr);
+    for exit in [&checked, &started] {
+        exit.assert_code(code);
+        assert_eq!(exit.stderr.lines().count(), 1, "{args:?}: {exit}");
+        assert!(!exit.stderr.contains(SECRET), "{exit}");
+        for part in parts {
+            assert!(exit.stderr.contains(part), "{part:?} is not in {exit}");
+        }
+    }
+}
+
+#[test]
+fn check_prints_each_output_with_what_set_its_options() {
+    let (_directory, path) = folder();
+    let url = format!("file://{}/out?framing=nul&name=archive", path.display());
+    let told = checked(&["--sink", &url], &[]);
+    let file = path.join("out").display().to_string();
+    let expected = format!(
+        "[[output]]\n\
+         sink = \"file://{file}\"  # --sink\n\
+         name = \"archive\"  # --sink\n\
+         required = true  # default\n\
+         framing = \"nul\"  # --sink\n"
+    );
+    assert!(told.starts_with(&expected), "{told}");
+    assert!(
+        told.contains("\n# terminal_escape = \"auto\"  # default\n"),
+        "{told}"
+    );
+    let table =
+        format!("[[output]]\nname = \"archive\"\nsink = \"file:{file}\"\nframing = \"nul\"\n");
+    let config = config(&path, &table);
+    let told = checked(&["--config", &config, "--terminal-escape", "off"], &[]);
+    for line in [
+        format!("[[output]]  # {config}:1\n"),
+        format!("\nname = \"archive\"  # {config}:2\n"),
+        format!("\nframing = \"nul\"  # {config}:4\n"),
+        "\n# terminal_escape = \"off\"  # --terminal-escape\n".to_owned(),
+    ] {
+        assert!(told.contains(&line), "{line:?} is not in {told}");
+    }
+    assert!(!path.join("out").exists(), "the check made the file");
+}
+
+#[test]
+fn a_flag_stands_above_a_variable_and_that_above_the_tables_which_is_told() {
+    let (_directory, path) = folder();
+    let table = "[[output]]\nname = \"a\"\nsink = \"stdout\"\nframing = \"nul\"\n";
+    let file = config(&path, table);
+    let of_file = checked(&["--config", &file], &[]);
+    assert!(of_file.contains("sink = \"stdout\"  # "), "{of_file}");
+    let variable = ("DRAINLINE_SINK", "null?name=b");
+    let of_variable = checked(&["--config", &file], &[variable]);
+    for line in [
+        "sink = \"null\"  # DRAINLINE_SINK",
+        "name = \"b\"  # DRAINLINE_SINK",
+    ] {
+        assert!(of_variable.contains(line), "{of_variable}");
+    }
+    assert!(!of_variable.contains("framing = \"nul\""), "{of_variable}");
+    let args = ["check", "--config", &file, "--sink", "null"];
+    let (exit, text) = ran(&args, &[variable]);
+    exit.assert_code(0);
+    assert!(text.contains("sink = \"null\"  # --sink\n"), "{text}");
+    let note = "note: --sink stands in for the [[output]] table of the configuration file";
+    assert!(text.contains(note), "{text}");
+    // An empty variable is none.
+    let of_file = checked(&["--config", &file], &[("DRAINLINE_SINK", "")]);
+    assert!(of_file.contains("name = \"a\""), "{of_file}");
+}
+
+#[test]
+fn a_path_is_taken_as_it_is_without_slashes_and_has_escapes_with_them() {
+    let (_directory, path) = folder();
+    for (url, name) in [
+        ("file:{}/a?b%c", "a?b%c"),
+        ("file:{}/x%3Fy?framing=nul", "x%3Fy?framing=nul"),
+        ("file://{}/p%3Fq%%r%20s", "p?q%r s"),
+        ("file://{}/plain", "plain"),
+    ] {
+        let url = url.replace("{}", path.to_str().unwrap());
+        let mut child = Drainline::with(&["--sink", &url]).start();
+        child.terminate().assert_code(0);
+        assert!(path.join(name).exists(), "{url}");
+        fs::remove_file(path.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_output_is_one_line_with_the_code_of_its_kind() {
+    let (_directory, path) = folder();
+    let missing = format!("file:{}/no/such", path.display());
+    for (url, parts) in [
+        (
+            "nosuch://h",
+            &[
+                "'nosuch://h' for --sink: expected stdout, file:PATH",
+                "there is no nosuch:",
+            ][..],
+        ),
+        (
+            "stdout?framin=nul",
+            &["'framin' for --sink", "did you mean framing?"],
+        ),
+        (
+            "stdout?framing=csv",
+            &["'framing=csv' for --sink: expected lines, nul"],
+        ),
+        (
+            "stdout?name=a&name=b",
+            &["'name=b' for --sink: expected each option once"],
+        ),
+        (
+            "stdout?name=%zz",
+            &["'name' for --sink: expected escapes such as %3F"],
+        ),
+        (
+            "file://host/x",
+            &["'file://host/x' for --sink: expected file:///PATH: a file has no host"],
+        ),
+        ("", &["missing value for --sink"]),
+    ] {
+        refused(&["--sink", url], &[], 2, parts);
+        if !url.is_empty() {
+            let parts: Vec<String> = parts
+                .iter()
+                .map(|part| part.replace("--sink", "DRAINLINE_SINK"))
+                .collect();
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            refused(&[], &[("DRAINLINE_SINK", url)], 78, &parts);
+        }
+    }
+    refused(
+        &["--sink", &missing],
+        &[],
+        1,
+        &["--sink file:", "No such file"],
+    );
+    for (table, parts) in [
+        (
+            "[[output]]\nname = \"a\"",
+            &["1:1: expected a sink in every [[output]]"][..],
+        ),
+        (
+            "[[output]]\nsink = \"nosuch:\"",
+            &[":2:8: invalid value 'nosuch:' for sink: expected stdout"],
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nframin = \"nul\"",
+            &[":3:1: unknown key 'framin' in [[output]]: did you mean framing?"],
+        ),
+        (
+            "[[output]]\nsink = \"null?name=a\"\nname = \"b\"",
+            &[":3:1: name is given twice: expected it here or in the URL"],
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nrequired = 1",
+            &[":3:12: invalid value 1 for required: expected true or false"],
+        ),
+        (
+            "[[output]]\nname = \"a\"\nsink = \"null\"\n[[output]]\nname = \"a\"\nsink = \"stdout\"",
+            &[":5:8: invalid value 'a' for name: expected a name that no other output has"],
+        ),
+        (
+            "[[output]]\nsink = \"stdout\"\nname=\"a\"\n[[output]]\nsink = \"stdout\"",
+            &[":5:8: invalid value 'stdout' for sink: expected each file once, and stdout once"],
+        ),
+        (
+            "[[output]]\nsink = \"null\"\n[[output]]\nsink = \"null\"",
+            &[":4:8: invalid value 'null' for sink: expected a name beside it"],
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nname = \"archive\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nto = [\"archiv\"]",
+            &[
+                ":6:6: invalid value 'archiv' for to: expected the name of an output: did you mean archive?",
+            ],
+        ),
+        (
+            "[[output]]\nsink = \"null\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nto = [\"archive\"]",
+            &[
+                ":5:6: invalid value 'archive' for to: expected the name of an output, and none has one",
+            ],
+        ),
+    ] {
+        let file = config(&path, table);
+        let (checked, _) = ran(&["check", "--config", &file], &[]);
+        checked.assert_code(78);
+        assert_eq!(checked.stderr.lines().count(), 1, "{checked}");
+        for part in parts {
+            assert!(
+                checked.stderr.contains(part),
+                "{part:?} is not in {checked}"
+            );
+        }
+    }
+    let config_as_sink = config(&path, "");
+    let sink = format!("file:{config_as_sink}");
+    refused(
+        &["--config", &config_as_sink, "--sink", &sink],
+        &[],
+        78,
+        &["for --sink: expected a file other than the configuration file"],
+    );
+}
+
+/// The schemes of features that a build may have or not: what is wrong with the URL is told either
+/// way, and the password in it is not.
+#[test]
+fn a_password_in_a_url_is_in_no_error() {
+    let (_directory, path) = folder();
+    for url in [
+        "nosuch://me:hunter2@host/x",
+        "kafka://me:hunter2@",
+        "kafka://me:hunter2@host/t?nosuch=1",
+        "redis://me:hunter2@",
+        "redis://me:hunter2@host/s?nosuch=1",
+        "redis://me:hunter2/x@host/s",
+        "redis://me:hunter2?x@host/s",
+        "redis://me:%hunter2@host/s",
+        "redis://host/s?pasword=hunter2",
+        "https://me:hunter2@?nosuch=1",
+    ] {
+        refused(&["--sink", url], &[], 2, &["for --sink: expected "]);
+        refused(
+            &[],
+            &[("DRAINLINE_SINK", url)],
+            78,
+            &["for DRAINLINE_SINK: expected "],
+        );
+        for text in [
+            format!("[[output]]\nsink = \"{url}\"\n"),
+            format!("[[output]]\nsink = {url}\n"),
+            format!("sink = \"{url}\"\n"),
+        ] {
+            let file = config(&path, &text);
+            refused(&["--config", &file], &[], 78, &[" for sink: expected "]);
+        }
+    }
+}
