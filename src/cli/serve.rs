@@ -18,6 +18,7 @@ use sd_notify::NotifyState;
 
 use super::addresses::{self, Bindable};
 use super::listen::SocketSpec;
+use super::outputs::scheme::StandIn;
 #[cfg(feature = "tls")]
 use super::reload::Reloader;
 use super::settings::{Given, Named, OutputSettings, Settings};
@@ -140,7 +141,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         files::check_replaced(path).map_err(|error| port_file_failed(settings, path, &error))?;
     }
     let mut notes = Vec::new();
-    let mut held = Vec::new();
+    let (mut held, mut outputs) = (Vec::new(), Vec::new());
     let mut not_open = PIPE_OF_SIGNALS;
     for output in settings.all_outputs() {
         let named = output.named_sink().to_string();
@@ -149,6 +150,10 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         notes.extend(checked.notes);
         held.push(checked.holds);
         not_open += checked.not_open;
+        outputs.push(output.of(StandIn {
+            is_framed: output.destination.entry().is_framed,
+            resources: checked.resources,
+        }));
     }
     let listeners = settings.all_listeners().into_iter();
     let passed =
@@ -163,14 +168,9 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
         .builder()?
         .reserve(threads(settings), descriptors(settings) + not_open)
         .reserve_memory(start_memory);
-    let is_framed = settings
-        .all_outputs()
-        .any(|output| output.destination.entry().is_framed);
-    let (limits, more_notes) = match is_framed {
-        true => builder.check(),
-        false => builder.check_without_output(),
-    }
-    .map_err(|error| not_started(&error, settings))?;
+    let builder = outputs.into_iter().fold(builder, IngestBuilder::output);
+    let checked = builder.check();
+    let (limits, more_notes) = checked.map_err(|error| not_started(&error, settings))?;
     drop(held);
     text += &format!("limits: {limits}\n");
     notes.extend(settings.notes_of_unused_tables());
@@ -278,16 +278,16 @@ fn start(
     let notes = settings.notes_of_unused_tables().into_iter();
     let notes = notes.chain(settings.notes_of_modes());
     let mut remarks: Vec<(Level, String)> = notes.map(|note| (Level::Warn, note)).collect();
-    let mut sinks = Vec::new();
+    let mut builder = builder;
     for output in settings.all_outputs() {
         let named = output.named_sink().to_string();
         let opened = output.destination.open(settings.common(&named), stderr);
         let opened = opened.map_err(|error| sink_failed(output, &error))?;
         remarks.extend(opened.remarks);
-        sinks.push(opened.sink);
+        builder = builder.output(output.of(opened.sink));
     }
-    let started = builder.start(sinks.pop().expect("an output"));
-    let server = started.map_err(|error| not_started(&error, settings))?;
+    let server = builder.start_outputs();
+    let server = server.map_err(|error| not_started(&error, settings))?;
     for (level, text) in remarks {
         server.logger().log(level, text);
     }

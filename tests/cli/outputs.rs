@@ -2,11 +2,13 @@
 //! that a secret is told to nobody.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::common::child::Drainline;
+use crate::common::client;
 use crate::common::exit::Exit;
 
 const SECRET: &str = "hunter2";
@@ -138,6 +140,33 @@ fn a_path_is_taken_as_it_is_without_slashes_and_has_escapes_with_them() {
 }
 
 #[test]
+fn an_output_writes_what_its_envelope_and_its_framing_say() {
+    for (options, written) in [
+        ("framing=octet-counted", "5 hello"),
+        (
+            "envelope={listener}|{message}%26&framing=nul",
+            "in|hello&\0",
+        ),
+    ] {
+        let (_directory, path) = folder();
+        let sink = format!("file://{}/out?{options}", path.display());
+        let text = format!(
+            "report = \"json\"\nsink = \"{sink}\"\n[[listener]]\nname = \"in\"\naddress = \"127.0.0.1:0\"\n"
+        );
+        let file = config(&path, &text);
+        let ports = path.join("ports").display().to_string();
+        let launch = Drainline::with(&["--config", &file, "--port-file", &ports]).bare();
+        let mut child = launch.start();
+        let mut client = child.connect();
+        client.write_all(b"hello\n").unwrap();
+        client::half_close(client);
+        child.wait_until_all_ended();
+        child.terminate().assert_code(0);
+        assert_eq!(fs::read_to_string(path.join("out")).unwrap(), written);
+    }
+}
+
+#[test]
 fn what_is_wrong_with_an_output_is_one_line_with_the_code_of_its_kind() {
     let (_directory, path) = folder();
     let missing = format!("file:{}/no/such", path.display());
@@ -156,6 +185,13 @@ fn what_is_wrong_with_an_output_is_one_line_with_the_code_of_its_kind() {
         (
             "stdout?framing=csv",
             &["'framing=csv' for --sink: expected lines, nul"],
+        ),
+        (
+            "stdout?envelope={massage}",
+            &[
+                "'envelope={massage}' for --sink: expected raw, json, or a text with fields",
+                "{message} is the nearest",
+            ],
         ),
         (
             "stdout?name=a&name=b",

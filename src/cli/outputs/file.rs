@@ -183,7 +183,7 @@ impl Scheme for File {
         Ok(Checked {
             notes,
             not_open: 1,
-            holds: None,
+            ..Checked::default()
         })
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use drainline::ingest::Sink;
+use drainline::ingest::{Batches, Resources, Sink, SinkError};
 use log::Level;
 
 use super::url;
@@ -77,8 +77,34 @@ pub(crate) struct Checked {
     pub(crate) notes: Vec<String>,
     /// Descriptors that a start has open and this check has not.
     pub(crate) not_open: u64,
+    /// What the sink takes beside that ([`Sink::resources`]).
+    pub(crate) resources: Resources,
     /// What is open as in a start, as long as this lives.
     pub(crate) holds: Option<Box<dyn Any>>,
+}
+
+/// What stands in for a sink where limits are counted and nothing is opened.
+pub(crate) struct StandIn {
+    pub(crate) is_framed: bool,
+    pub(crate) resources: Resources,
+}
+
+impl Sink for StandIn {
+    fn name(&self) -> String {
+        String::new()
+    }
+
+    fn write(&mut self, _: &mut Batches<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn uses_output_framing(&self) -> bool {
+        self.is_framed
+    }
+
+    fn resources(&self) -> Resources {
+        self.resources
+    }
 }
 
 /// An output that is open.

@@ -50,8 +50,8 @@ impl Scheme for Stdout {
         let sink = self.sink(common)?;
         Ok(Checked {
             notes: remarks(&sink).into_iter().map(|(_, text)| text).collect(),
-            not_open: 0,
             holds: Some(Box::new(sink)),
+            ..Checked::default()
         })
     }
 

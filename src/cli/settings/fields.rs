@@ -131,11 +131,6 @@ impl Settings {
         self.sinks.iter().chain(&self.outputs)
     }
 
-    /// How the messages of an output are delimited.
-    pub(crate) fn framing_of(&self, output: &OutputSettings) -> OutputFraming {
-        output.framing().unwrap_or(self.output_framing)
-    }
-
     /// What schemes of outputs need.
     pub(crate) fn common<'a>(&self, named: &'a str) -> outputs::Common<'a> {
         outputs::Common {
@@ -299,11 +294,7 @@ impl Settings {
             .config(self.config.clone())
             .max_message(self.max_message)
             .framing(self.framing)
-            .output_framing(
-                self.all_outputs()
-                    .next()
-                    .map_or(self.output_framing, |output| self.framing_of(output)),
-            )
+            .output_framing(self.output_framing)
             .oversize(self.oversize)
             .setting_names(flag::of_setting)
     }

@@ -4,7 +4,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use drainline::ingest::OutputFraming;
+use drainline::ingest::{
+    Envelope, Output, OutputFraming, Sink as IngestSink, Template, TemplateError,
+};
 use drainline::ranges;
 
 use super::listeners::{self, ListenerSettings};
@@ -43,6 +45,7 @@ pub(crate) struct OutputSettings {
     pub(crate) destination: Destination,
     pub(crate) required: bool,
     framing: Option<OutputFraming>,
+    envelope: EnvelopeText,
     pub(crate) buffer_bytes: usize,
     /// The rows that are set by options of the URL.
     in_url: Vec<&'static str>,
@@ -64,6 +67,7 @@ impl From<Destination> for OutputSettings {
             destination,
             required: true,
             framing: None,
+            envelope: EnvelopeText::default(),
             buffer_bytes: BUFFER_BYTES,
             in_url: Vec::new(),
             given: Origins::default(),
@@ -82,7 +86,8 @@ impl OutputSettings {
     }
 
     /// How its messages are delimited, if in a way of its own.
-    pub(super) fn framing(&self) -> Option<OutputFraming> {
+    #[cfg(test)]
+    pub(crate) fn framing(&self) -> Option<OutputFraming> {
         self.framing
     }
 
@@ -100,6 +105,15 @@ impl OutputSettings {
     pub(crate) fn label(&self) -> String {
         let name = self.name.clone();
         name.unwrap_or_else(|| self.destination.to_string())
+    }
+
+    /// The output of a sink that is open.
+    pub(crate) fn of(&self, sink: impl IngestSink) -> Output {
+        let output = Output::new(self.label(), sink).envelope(self.envelope.envelope.clone());
+        match self.framing {
+            Some(framing) => output.framing(framing),
+            None => output,
+        }
     }
 
     /// What a row is called where it was given; an option of a URL is called as the URL is.
@@ -298,6 +312,17 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             ),
         },
         Flag {
+            name: "envelope",
+            group: GROUP,
+            purpose: "what it writes for each message",
+            help: "What the output writes for each message. raw: the message alone. json: an object of \
+                   received (the time), listener, peer, name (of its certificate), connection and message, \
+                   or message_base64 where that is not UTF-8. Anything else is a text with fields: \
+                   {message}, {received}, {listener}, {peer}, {name}, {connection}, and {{ and }} for \
+                   braces. Costs a copy of each message, and up to 4 MiB.",
+            takes: field!(EnvelopeKind, OutputSettings.envelope),
+        },
+        Flag {
             name: "buffer-bytes",
             group: GROUP,
             purpose: "most memory of its buffer",
@@ -308,6 +333,64 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             ),
         },
     ]
+}
+
+/// An envelope, and how it was written.
+#[derive(Clone, Debug)]
+struct EnvelopeText {
+    text: String,
+    envelope: Envelope,
+}
+
+impl Default for EnvelopeText {
+    fn default() -> Self {
+        EnvelopeText {
+            text: "raw".to_owned(),
+            envelope: Envelope::Raw,
+        }
+    }
+}
+
+/// `raw`, `json`, or a text with fields.
+struct EnvelopeKind;
+
+impl Kind for EnvelopeKind {
+    type Value = EnvelopeText;
+
+    fn read(&self, typed: &str) -> Result<EnvelopeText, NotAccepted> {
+        let envelope = match typed {
+            "raw" => Envelope::Raw,
+            "json" => Envelope::Json,
+            text if text.contains(['{', '}']) => {
+                let template = text.parse::<Template>();
+                let because = |error: TemplateError| NotAccepted::because(error.to_string());
+                Envelope::Template(template.map_err(because)?)
+            }
+            _ => return Err(NotAccepted::default()),
+        };
+        let text = typed.to_owned();
+        Ok(EnvelopeText { text, envelope })
+    }
+
+    fn print(&self, value: &EnvelopeText) -> Option<String> {
+        Some(value.text.clone())
+    }
+
+    fn expected(&self) -> String {
+        "raw, json, or a text with fields such as {received} {message}".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "ENVELOPE".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(
+            &["raw", "json", "{message}", "{received} {{ {peer} {message}"],
+            &["RAW", "message", "{massage}", "{message"],
+        )
+    }
 }
 
 /// A URL of an output with its options.

@@ -1,5 +1,7 @@
 //! Outputs: URLs and their options, and that nobody is told a secret.
 
+use drainline::ingest::OutputFraming;
+
 use super::super::outputs::SCHEMES;
 use super::super::outputs::probe::Probe;
 use super::super::settings::{Settings, template};
@@ -16,7 +18,7 @@ fn options_of_a_url_are_rows_of_the_output_and_of_its_scheme() {
     assert_eq!(probe(&settings).window, 7);
     let output = settings.all_outputs().next().expect("an output");
     assert_eq!(output.name.as_deref(), Some("a-b"));
-    assert_eq!(settings.framing_of(output).name(), "nul");
+    assert_eq!(output.framing(), Some(OutputFraming::Nul));
     assert_eq!(output.destination.to_string(), "probe://h");
     for (url, parts) in [
         (
