@@ -115,10 +115,11 @@ pub use server::{
     Address, BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo,
     ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
     FirstByteTimeout, Keepalive, LimitError, Listener, ListenerStats, Logger, Malloc,
-    MallocSetting, NotAccepting, NotAcceptingReason, OnOverload, OutputStats, PauseAfter, Peer,
-    Peers, PeersParseError, Reason, Received, Receiver, RejectReason, Reply, Report, RequestError,
-    ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats,
-    ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer, heap_bytes, ranges,
+    MallocSetting, NotAccepting, NotAcceptingReason, OnOverload, OutputRow, OutputStats,
+    PauseAfter, Peer, Peers, PeersParseError, Reason, Received, Receiver, RejectReason, Reply,
+    Report, RequestError, ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts,
+    Spans, StartError, Stats, ThreadBody, TooHeavy, TrySendError, Weigh, WhenFull, Writer,
+    heap_bytes, ranges,
 };
 #[cfg(feature = "tls")]
 pub use server::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart, TlsVersion};

@@ -5,7 +5,7 @@ use std::fmt;
 use drainline::policy::OverloadLevel;
 use drainline::{
     Bytes, ConnectionInfo, Counters, DropReason, EndReason, ListenerStats, NotAccepting,
-    NotAcceptingReason, OutputStats, Reason, RejectReason, Report, Server, Spans, Stats,
+    NotAcceptingReason, OutputRow, OutputStats, Reason, RejectReason, Report, Server, Spans, Stats,
 };
 use serde_json::{Map, Value, json};
 
@@ -167,6 +167,9 @@ fn text(report: &Report) -> String {
     for listener in several(stats) {
         text += &listener_text(listener);
     }
+    for output in report.outputs.iter().filter(|output| output.row.is_some()) {
+        text += &format!("drainline: {}", output_text(output));
+    }
     let mut levels = String::new();
     for (level, time) in stats.overload_seconds.iter() {
         if level == OverloadLevel::Normal || !time.is_zero() {
@@ -267,15 +270,27 @@ fn json(report: &Report) -> Value {
 
 /// How an output stands.
 fn output_json(output: &OutputStats) -> Value {
-    json!({
+    let row = output.row.map(|row| {
+        json!({
+            "received": row.received,
+            "delivered": row.delivered,
+            "dropped": counts(&row.dropped),
+            "in_flight": row.in_flight,
+            "buffered_bytes": row.buffered_bytes,
+            "balanced": row.is_balanced(),
+        })
+    });
+    let state = json!({
         "name": &*output.name,
+        "required": output.is_required,
         "sink_failures": output.counts.failures,
         "failed_reopens": output.counts.failed_reopens,
         "unlinked_messages": output.counts.unlinked_messages,
         "unanswered": output.unanswered,
         "last_error": output.last_error.as_deref(),
         "retrying_seconds": output.retrying_for.map(|time| time.as_secs_f64()),
-    })
+    });
+    joined([state, row.unwrap_or_default()])
 }
 
 /// `output file:x: 12 messages unanswered; retrying for 3.1 s: No space left on device`.
@@ -287,7 +302,23 @@ fn output_text(output: &OutputStats) -> String {
         (Some(_), None) => format!("; last error: {error}"),
         (None, None) => String::new(),
     };
-    format!("output {}: {unanswered} unanswered{state}\n", output.name)
+    let row = output.row.as_ref().map(row_text).unwrap_or_default();
+    format!(
+        "output {}: {row}{unanswered} unanswered{state}\n",
+        output.name
+    )
+}
+
+/// `received 12 = delivered 7 + dropped 3 (full 3) + in flight 2; balanced; `
+fn row_text(row: &OutputRow) -> String {
+    format!(
+        "received {} = delivered {} + dropped {} + in flight {}; {}; ",
+        row.received,
+        row.delivered,
+        row.dropped,
+        row.in_flight,
+        balance(row.is_balanced())
+    )
 }
 
 /// One object of the keys of several.

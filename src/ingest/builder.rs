@@ -22,7 +22,7 @@ use super::ledger::ByteLedger;
 use super::listener::{IngestListener, OwnSettings};
 use super::output::Output;
 use super::shared::{Input, Shared};
-use super::sink::{self, Sink, SinkState};
+use super::sink::{Sink, SinkState};
 use crate::server::{
     BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listener,
     ResourceLimits, Server, StartError, ThreadBody,
@@ -119,6 +119,8 @@ struct InputSettings {
     /// Its name, or its address.
     label: String,
     own: OwnSettings,
+    /// The outputs that its messages go to, by name. `None`: all.
+    to: Option<Vec<String>>,
 }
 
 impl IngestBuilder {
@@ -177,10 +179,15 @@ impl IngestBuilder {
     /// or an [`IngestListener`] if its streams become messages in another way than the others'.
     /// [`Batch::listener`] returns the listener's name.
     pub fn listener(mut self, listener: impl Into<IngestListener>) -> Self {
-        let IngestListener { listener, settings } = listener.into();
+        let IngestListener {
+            listener,
+            settings,
+            to,
+        } = listener.into();
         self.inputs.push(Some(InputSettings {
             label: listener.label(),
             own: settings,
+            to,
         }));
         self.server = self.server.listener(listener);
         self
@@ -314,16 +321,17 @@ impl IngestBuilder {
 
     pub(super) fn shared(&self, config: &Config) -> Shared {
         let inputs = self.inputs.iter();
+        let several = self.outputs.len() > 1;
         let states = self
             .outputs
             .iter()
-            .map(|output| SinkState::new(&output.name));
+            .map(|output| Arc::new(SinkState::new(&output.name, output.is_required, several)));
         Shared {
             inputs: inputs
                 .map(|input| self.input(input.as_ref(), config))
                 .collect(),
             has_exact_times: self.outputs.iter().any(Output::has_exact_times),
-            pool: Pool::new(READ_BYTES, kept_buffers(config)),
+            pool: Arc::new(Pool::new(READ_BYTES, kept_buffers(config))),
             ledger: ByteLedger::new(self.server.listener_count()),
             outputs: states.collect(),
         }
@@ -345,30 +353,16 @@ impl IngestBuilder {
     }
 
     pub(super) fn start_with(
-        self,
+        mut self,
         config: Config,
         shared: Arc<Shared>,
     ) -> Result<Server, StartError> {
         let (promises, warnings) = (self.promises(), self.tear_warnings());
         let (memory, needs) = (self.memory(), self.output_needs());
-        let (framing, common) = (self.batch_framing(), self.output_framing);
-        let (for_handlers, for_consumer) = (Arc::clone(&shared), Arc::clone(&shared));
-        let (builder, mut outputs) = (self.server, self.outputs);
-        let builder = builder.config(config).buffer_memory(memory);
-        let server =
-            builder
-                .output_needs(needs)
-                .start(handler::new(for_handlers), move |receiver| {
-                    let Shared {
-                        pool,
-                        outputs: states,
-                        ..
-                    } = &*for_consumer;
-                    let (output, state) = (&mut outputs[0], &states[0]);
-                    let form =
-                        Some(output.form(common)).filter(|form| !form.is_as_it_came(framing));
-                    sink::drive(receiver, &mut *output.sink, pool, state, form)
-                })?;
+        let consumer = self.consumer(&shared, &config);
+        let builder = self.server.config(config).buffer_memory(memory);
+        let handler = handler::new(Arc::clone(&shared));
+        let server = builder.output_needs(needs).start(handler, consumer)?;
         for promise in promises {
             server.logger().log(Level::Info, promise);
         }

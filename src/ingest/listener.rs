@@ -8,7 +8,7 @@ use crate::server::Listener;
 
 /// A listener for an [`IngestBuilder`](super::IngestBuilder): a [`Listener`] of the server, and how
 /// messages are told apart in the streams of its connections. What is not set here is as in the
-/// builder. All listeners' messages go to one sink, in its one output framing.
+/// builder.
 ///
 /// ```
 /// use std::io::Write;
@@ -45,6 +45,8 @@ use crate::server::Listener;
 pub struct IngestListener {
     pub(super) listener: Listener,
     pub(super) settings: OwnSettings,
+    /// The names of the outputs that its messages go to. `None`: all.
+    pub(super) to: Option<Vec<String>>,
 }
 
 /// A listener's own settings. Where one is `None`, the builder's holds.
@@ -76,11 +78,21 @@ impl IngestListener {
     }
 }
 
+impl IngestListener {
+    /// The outputs that the messages of this listener go to, by their
+    /// [names](super::Output::new). Default: all.
+    pub fn to(mut self, outputs: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.to = Some(outputs.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
 impl From<Listener> for IngestListener {
     fn from(listener: Listener) -> Self {
         IngestListener {
             listener,
             settings: OwnSettings::default(),
+            to: None,
         }
     }
 }

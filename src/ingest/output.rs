@@ -28,9 +28,15 @@ pub struct Output {
     pub(super) sink: Box<dyn Sink>,
     pub(super) framing: Option<OutputFraming>,
     pub(super) envelope: Envelope,
+    pub(super) is_required: bool,
+    pub(super) buffer_bytes: usize,
 }
 
 impl Output {
+    /// The buffer of an output that is not required, in bytes, unless it has
+    /// [another](Output::buffer_bytes): 16 MiB.
+    pub const DEFAULT_BUFFER_BYTES: usize = 16 << 20;
+
     /// An output of a name, by which the ledger and the log know it. No two outputs of a server may
     /// have one name.
     pub fn new(name: impl Into<String>, sink: impl Sink) -> Self {
@@ -39,6 +45,8 @@ impl Output {
             sink: Box::new(sink),
             framing: None,
             envelope: Envelope::Raw,
+            is_required: true,
+            buffer_bytes: Self::DEFAULT_BUFFER_BYTES,
         }
     }
 
@@ -56,6 +64,38 @@ impl Output {
     pub fn envelope(mut self, envelope: Envelope) -> Self {
         self.envelope = envelope;
         self
+    }
+
+    /// Whether a message is delivered only when this output has accepted it. Default: `true`.
+    ///
+    /// **Required** outputs hold the pace: while one takes nothing, the buffer fills up, and
+    /// senders wait. A message that one of them refuses is dropped (`refused`), whatever the others
+    /// did. One that fails for good ends the server; the others have a quarter of the
+    /// `drain_timeout` for what they were handed.
+    ///
+    /// **An output that is not** has a buffer of its own, and nobody waits for it: what finds no
+    /// room there is dropped, and what it drops, or refuses, is counted in its own
+    /// [row](crate::OutputRow) alone, and is no loss of the server's. One that fails for good is
+    /// logged, and drops from then on. At the end it may go on while it is given answers, within
+    /// the drain's deadline.
+    ///
+    /// Each listener's messages need one required output at least.
+    pub fn required(mut self, is_required: bool) -> Self {
+        self.is_required = is_required;
+        self
+    }
+
+    /// The buffer of an output that is not required, in bytes: batches that were handed to it and
+    /// that it has not answered. A longest message must fit. Default:
+    /// [`DEFAULT_BUFFER_BYTES`](Output::DEFAULT_BUFFER_BYTES).
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// The bytes of its own buffer, where it has one.
+    pub(super) fn own_buffer(&self) -> Option<usize> {
+        (!self.is_required).then_some(self.buffer_bytes)
     }
 
     pub(super) fn form(&self, common: OutputFraming) -> Form {

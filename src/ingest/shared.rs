@@ -1,5 +1,7 @@
 //! What the handlers, the consumer and the running server share.
 
+use std::sync::Arc;
+
 use super::batch::builder::BatchFormat;
 use super::batch::pool::Pool;
 use super::framing::Decoder;
@@ -22,10 +24,10 @@ pub(super) struct Shared {
     pub(super) inputs: Vec<Input>,
     /// Whether batches say exactly when they were read, instead of when the last tick was.
     pub(super) has_exact_times: bool,
-    pub(super) pool: Pool,
+    pub(super) pool: Arc<Pool>,
     pub(super) ledger: ByteLedger,
     /// In the order in which they were added.
-    pub(super) outputs: Vec<SinkState>,
+    pub(super) outputs: Vec<Arc<SinkState>>,
 }
 
 impl Layer for Shared {
@@ -35,11 +37,13 @@ impl Layer for Shared {
         for (listener, bytes) in report.stats.listeners.iter_mut().zip(rows) {
             listener.bytes = bytes;
         }
-        report.outputs = self.outputs.iter().map(SinkState::stats).collect();
+        report.outputs = self.outputs.iter().map(|output| output.stats()).collect();
         report.sink = SinkCounts::sum(report.outputs.iter().map(|output| &output.counts));
     }
 
     fn reopen(&self) {
-        self.outputs.iter().for_each(SinkState::ask_to_reopen);
+        self.outputs
+            .iter()
+            .for_each(|output| output.ask_to_reopen());
     }
 }

@@ -513,7 +513,7 @@ impl fmt::Display for Ended {
 impl std::error::Error for Ended {}
 
 /// The message of a panic, if its payload is text.
-pub(super) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
+pub(crate) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
     let message = match payload.downcast_ref::<&'static str>() {
         Some(text) => (*text).to_owned(),
         None => match payload.downcast_ref::<String>() {

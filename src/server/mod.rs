@@ -44,6 +44,7 @@ pub use tls::in_memory as tls_in_memory;
 
 pub use builder::Builder;
 pub use config::{Config, FirstByteTimeout, Keepalive, OnOverload, PauseAfter, WhenFull};
+pub(crate) use error::panic_message;
 pub use error::{
     BoxError, ConfigError, Contradiction, Ended, Fatal, LimitError, RequestError, SendError,
     ServerError, StartError, TooHeavy, TrySendError,
@@ -59,10 +60,11 @@ pub use listener::Listener;
 pub use peer::{Address, Peer};
 pub use peers::{Peers, PeersParseError};
 pub use report::{
-    ConnectionInfo, ConsumerInfo, ListenerStats, NotAccepting, OutputStats, Report, SinkCounts,
-    Stats,
+    ConnectionInfo, ConsumerInfo, ListenerStats, NotAccepting, OutputRow, OutputStats, Report,
+    SinkCounts, Stats,
 };
 
+pub(crate) use ends::assistant::Assistant;
 pub use ends::connection::Connection;
 pub(crate) use ends::notifier::Notices;
 pub use ends::notifier::Notifier;

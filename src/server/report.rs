@@ -246,6 +246,11 @@ impl SinkCounts {
 pub struct OutputStats {
     /// The output's name; with one sink alone, what that is called in the log.
     pub name: Arc<str>,
+    /// Whether a message is delivered only when this output has accepted it.
+    pub is_required: bool,
+    /// Where there are several outputs: what became of the messages that were handed to this one.
+    /// `None`: it is the only one, and the server's own counts are its.
+    pub row: Option<OutputRow>,
     /// What happened at the sink.
     pub counts: SinkCounts,
     /// Messages that the sink was offered and has neither accepted nor refused. At the end of the
@@ -257,9 +262,40 @@ pub struct OutputStats {
     pub retrying_for: Option<Duration>,
 }
 
-impl Report {
-    /// Whether both ledgers balance, in all and for each listener.
+/// What became of the messages that were handed to one of several outputs.
+///
+/// `received = delivered + dropped + in_flight` holds in every reading, each term summed on its
+/// own.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct OutputRow {
+    /// Messages that were handed to the output.
+    pub received: u64,
+    /// Messages that it accepted.
+    pub delivered: u64,
+    /// Messages that it did not accept, by reason: `full` (only where it is not required),
+    /// `refused`, `sink_failed`, `shutdown`.
+    pub dropped: Counters<DropReason>,
+    /// Messages that it has not answered.
+    pub in_flight: u64,
+    /// Bytes of the batches before it. Where it is not required, they are its own buffer's.
+    pub buffered_bytes: u64,
+}
+
+impl OutputRow {
+    /// Whether the row balances.
     pub fn is_balanced(&self) -> bool {
+        self.received == sum([self.delivered, self.dropped.total(), self.in_flight])
+    }
+}
+
+impl Report {
+    /// Whether both ledgers balance, in all, for each listener and for each of several outputs.
+    pub fn is_balanced(&self) -> bool {
+        let mut of_outputs = self.outputs.iter().filter_map(|output| output.row);
+        if !of_outputs.all(|row| row.is_balanced()) {
+            return false;
+        }
         let rows = self.stats.listeners.iter().map(|row| &row.bytes);
         self.stats.is_balanced() && self.bytes.is_balanced() && self.bytes == Bytes::sum(rows)
     }

@@ -16,10 +16,10 @@ use drainline::{
     Activity, BoxError, Builder, Bytes, Config, ConfigError, Connection, ConnectionInfo,
     ConsumerInfo, Contradiction, Counters, Delivery, Discard, DropReason, EndReason, Ended, Fatal,
     FirstByteTimeout, IpNet, Keepalive, Level, LimitError, Listener, Logger, Malloc, MallocSetting,
-    NotAccepting, NotAcceptingReason, OnOverload, OutputStats, OverloadLevel, PauseAfter, Reason,
-    Received, Receiver, RejectReason, Reply, Report, RequestError, ResourceLimits, SendError,
-    Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats, ThreadBody, TooHeavy,
-    TrySendError, Weigh, Weight, WhenFull, Writer, heap_bytes, ranges,
+    NotAccepting, NotAcceptingReason, OnOverload, OutputRow, OutputStats, OverloadLevel,
+    PauseAfter, Reason, Received, Receiver, RejectReason, Reply, Report, RequestError,
+    ResourceLimits, SendError, Sender, Server, ServerError, SinkCounts, Spans, StartError, Stats,
+    ThreadBody, TooHeavy, TrySendError, Weigh, Weight, WhenFull, Writer, heap_bytes, ranges,
 };
 
 #[test]

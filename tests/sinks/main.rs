@@ -18,6 +18,7 @@ mod pipelined;
 mod rotated;
 #[cfg(feature = "cli")]
 mod rotation;
+mod several;
 #[cfg(feature = "cli")]
 mod stdout;
 #[cfg(feature = "cli")]

@@ -10,11 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client;
+use crate::common::embedded;
 use crate::common::ledger::assert_both_close;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
-use drainline::ingest::{Batches, IngestBuilder, Notifier, Resources, Sink, SinkError};
-use drainline::{Config, DropReason, Server};
+use drainline::ingest::{Batches, IngestBuilder, Notifier, Output, Resources, Sink, SinkError};
+use drainline::{DropReason, Server};
 
 /// A sink of one function.
 struct By<W>(W);
@@ -463,11 +464,8 @@ fn a_boxed_sink_is_asked_everything_that_the_sink_is() {
         }
 
         fn resources(&self) -> Resources {
-            Resources {
-                threads: 3,
-                descriptors: 5,
-                memory_bytes: 1 << 30,
-            }
+            self.tell("resources");
+            Resources::default()
         }
 
         fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
@@ -504,31 +502,56 @@ fn a_boxed_sink_is_asked_everything_that_the_sink_is() {
             true
         }
     }
-    let limits = |sink: Box<dyn Sink>| {
-        let mut config = Config::default();
-        config.max_connections = Some(1);
-        let (server, _) = start(small::ingest().config(config), sink);
-        server.limits()
-    };
     let told = Arc::default();
     let own = || Own(Arc::clone(&told));
-    let without = limits(Box::new(By(|_: &mut Batches<'_>| Ok(()))));
-    let with = limits(Box::new(own()));
-    assert!(with.threads >= without.threads + 3);
-    assert!(with.descriptors >= without.descriptors + 5);
-    assert!(with.memory_bytes >= without.memory_bytes + (1 << 30));
-
     let sink: Box<dyn Sink> = Box::new(own());
     let (server, mut stream) = start(small::ingest(), sink);
     stream.write_all(b"one\n").unwrap();
     server.reopen();
-    let all = "means write framing times reopen maintain inside".split(' ');
+    let all = "means resources write framing times reopen maintain inside".split(' ');
     let all: Vec<_> = all.collect();
     let has = |what: &&str| told.lock().unwrap().contains(what);
     wait_until("each asked while it runs", DEADLINE, || {
-        all[..6].iter().all(has)
+        all[..7].iter().all(has)
     });
     let report = server.shutdown(Duration::from_millis(200));
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 1);
     assert!(all.iter().all(has), "{told:?}");
+}
+
+/// In a process of its own: the limits count the threads and descriptors that a process has.
+#[test]
+fn what_a_sink_takes_is_counted_in_the_limits() {
+    struct Takes(Resources);
+    impl Sink for Takes {
+        fn name(&self) -> String {
+            "takes".to_owned()
+        }
+
+        fn resources(&self) -> Resources {
+            self.0
+        }
+
+        fn write(&mut self, _: &mut Batches<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+    let name = "pipelined::what_a_sink_takes_is_counted_in_the_limits";
+    embedded::alone(name, || {
+        let limits = |resources| {
+            let builder = small::ingest().listen("127.0.0.1:0".parse().unwrap());
+            let builder = builder.output(Output::new("takes", Takes(resources)));
+            builder.check().unwrap().0
+        };
+        let without = limits(Resources::default());
+        let with = limits(Resources {
+            threads: 3,
+            descriptors: 5,
+            memory_bytes: 1 << 30,
+        });
+        assert_eq!(with.threads, without.threads + 3);
+        assert_eq!(with.descriptors, without.descriptors + 5);
+        let bytes = (1 << 30) + 3 * (16 << 10);
+        assert_eq!(with.memory_bytes, without.memory_bytes + bytes);
+    });
 }

@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::drive::MAX_AT_ONCE;
+use super::feed::{Feed, Item, Taken};
 use super::held::Held;
 use super::render::{Form, Renderer};
 use super::state::SinkState;
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
 use crate::server::ranges::TICK;
-use crate::server::{Delivery, Logger, Noticed, Notices, Notifier, Received, Receiver};
+use crate::server::{Logger, Notices, Notifier};
 
+/// Batches offered at once to a sink that does not ask for more: as many as go into one gathered
+/// write.
+pub(super) const MAX_AT_ONCE: usize = 64;
 /// How often the sink is asked to return, so that it can be looked after.
 const RETURN_EVERY: Duration = Duration::from_secs(1);
 
@@ -28,7 +31,7 @@ pub struct Batches<'a> {
     renderer: Option<Renderer>,
     /// Batches that have left.
     left: u64,
-    pub(super) receiver: &'a mut Receiver<Batch>,
+    pub(super) feed: Feed<'a>,
     notices: Notices,
     pool: &'a Pool,
     state: &'a SinkState,
@@ -50,17 +53,18 @@ impl<'a> Batches<'a> {
     pub(in crate::ingest) const HELD_BYTES: usize = Self::MAX_WINDOW * std::mem::size_of::<Held>();
 
     pub(super) fn new(
-        receiver: &'a mut Receiver<Batch>,
+        feed: Feed<'a>,
         pool: &'a Pool,
         state: &'a SinkState,
         form: Option<Form>,
+        notices: Notices,
     ) -> Self {
         Batches {
             held: VecDeque::with_capacity(MAX_AT_ONCE),
             renderer: form.map(Renderer::new),
             left: 0,
-            receiver,
-            notices: Notices::new(),
+            feed,
+            notices,
             pool,
             state,
             answered: 0,
@@ -276,18 +280,18 @@ impl<'a> Batches<'a> {
                 return true;
             }
             if is_closed || self.held.len() >= window || self.is_rendered_full() {
-                has_come = self.receiver.wait_for_notice(left, &self.notices);
+                has_come = self.feed.wait_for_notice(left, &self.notices);
                 continue;
             }
-            match self.receiver.recv_or_notice(left, &self.notices) {
-                Noticed::Received(Received::Message(delivery)) => {
-                    self.take_in(delivery);
+            match self.feed.recv_or_notice(left, &self.notices) {
+                Taken::Item(item) => {
+                    self.take_in(item);
                     (_, is_closed) = self.take_up_to(window);
                     has_come = true;
                 }
-                Noticed::Received(Received::RoomWanted) | Noticed::Notice => has_come = true,
-                Noticed::Received(Received::Timeout) => {}
-                Noticed::Received(Received::Closed) => is_closed = true,
+                Taken::RoomWanted | Taken::Notice => has_come = true,
+                Taken::Nothing => {}
+                Taken::Closed => is_closed = true,
             }
         }
     }
@@ -315,35 +319,35 @@ impl<'a> Batches<'a> {
     /// time. The watchdog does not take the sink for stuck meanwhile. `false`: the server's last
     /// deadline has passed, as [`is_timed_out`](Batches::is_timed_out) says from then on.
     pub fn wait(&mut self, duration: Duration) -> bool {
-        self.receiver.wait(duration)
+        self.feed.wait(duration)
     }
 
     /// The server's last deadline has passed: the sink must return. What it did not accept is
     /// booked as dropped.
     pub fn is_timed_out(&self) -> bool {
-        self.receiver.is_timed_out()
+        self.feed.is_timed_out()
     }
 
     /// Whether the server takes no more messages: what is in the buffer still comes, and is not
     /// worth waiting for company.
     pub fn is_closing(&self) -> bool {
-        self.receiver.is_closing()
+        self.feed.is_closing()
     }
 
     /// Whether a sender waits for the buffer, of which what is held here is a part.
     pub fn is_room_wanted(&self) -> bool {
-        self.receiver.is_room_wanted()
+        self.feed.is_room_wanted()
     }
 
     /// The server's log, whose writer never blocks.
     pub fn logger(&self) -> &Logger {
-        self.receiver.logger()
+        self.feed.logger()
     }
 
     // ---- for the drive
 
     pub(super) fn set_name(&self, name: &str) {
-        self.receiver.set_name(name);
+        self.feed.set_name(name);
     }
 
     pub(super) fn state(&self) -> &'a SinkState {
@@ -366,20 +370,20 @@ impl<'a> Batches<'a> {
             if self.render_next() {
                 continue;
             }
-            match self.receiver.try_recv() {
-                Received::Message(delivery) => self.take_in(delivery),
-                Received::Timeout | Received::RoomWanted => break,
-                Received::Closed => return (self.held.len() > before, true),
+            match self.feed.try_recv() {
+                Taken::Item(item) => self.take_in(item),
+                Taken::Nothing | Taken::RoomWanted | Taken::Notice => break,
+                Taken::Closed => return (self.held.len() > before, true),
             }
         }
         (self.held.len() > before, false)
     }
 
-    pub(super) fn take_in(&mut self, delivery: Delivery<Batch>) {
+    pub(super) fn take_in(&mut self, item: Item) {
         match &mut self.renderer {
-            None => self.hold(Held::whole(delivery)),
+            None => self.hold(Held::whole(item)),
             Some(renderer) => {
-                renderer.begin(delivery);
+                renderer.begin(item);
                 self.render_next();
             }
         }
@@ -390,7 +394,9 @@ impl<'a> Batches<'a> {
         let renderer = self.renderer.as_mut();
         let piece = renderer.and_then(|renderer| renderer.next_piece(self.pool));
         let is_one = piece.is_some();
-        piece.into_iter().for_each(|piece| self.hold(piece));
+        if let Some((batch, source)) = piece {
+            self.hold(Held::piece(batch, source));
+        }
         is_one
     }
 

@@ -5,33 +5,31 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::batches::Batches;
+use super::batches::{Batches, MAX_AT_ONCE};
 use super::contract::{Sink, SinkError};
+use super::feed::{Feed, Taken};
 use super::render::Form;
 use super::retry::Backoff;
 use super::state::SinkState;
-use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
 use crate::server::ranges::TICK;
-use crate::server::{BoxError, Received, Receiver};
+use crate::server::{BoxError, Notices};
 
-/// Batches offered at once to a sink that does not ask for more: as many as go into one gathered
-/// write.
-pub(super) const MAX_AT_ONCE: usize = 64;
 /// Turns between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
 
 /// Runs until the receiver is closed, the last deadline passes, or the sink fails for good. `form`:
 /// that of the output, where it is not that of the batches.
 pub(in crate::ingest) fn drive(
-    receiver: &mut Receiver<Batch>,
+    feed: Feed<'_>,
     sink: &mut dyn Sink,
     pool: &Pool,
     state: &SinkState,
     form: Option<Form>,
+    notices: Notices,
 ) -> Result<(), BoxError> {
     let mut drive = Drive {
-        batches: Batches::new(receiver, pool, state, form),
+        batches: Batches::new(feed, pool, state, form, notices),
         sink,
         backoff: Backoff::new(),
         turns: 0,
@@ -79,10 +77,14 @@ impl Drive<'_> {
             let (_, is_closed) = self.batches.take_up_to(MAX_AT_ONCE);
             return is_closed;
         }
-        match self.batches.receiver.recv(TICK) {
-            Received::Message(delivery) => self.batches.take_in(delivery),
-            Received::Timeout | Received::RoomWanted => return false,
-            Received::Closed => return true,
+        let taken = match &mut self.batches.feed {
+            Feed::Receiver(receiver) => receiver.recv(TICK).into(),
+            Feed::Lane(lane) => lane.recv(TICK),
+        };
+        match taken {
+            Taken::Item(item) => self.batches.take_in(item),
+            Taken::Nothing | Taken::RoomWanted | Taken::Notice => return false,
+            Taken::Closed => return true,
         }
         let (_, is_closed) = self.batches.take_up_to(MAX_AT_ONCE);
         is_closed
@@ -97,7 +99,10 @@ impl Drive<'_> {
     }
 
     fn trim_pool(&mut self) {
-        self.batches.pool().trim();
+        // Of several, who hands out to them does so.
+        if matches!(self.batches.feed, Feed::Receiver(_)) {
+            self.batches.pool().trim();
+        }
         self.turns = 0;
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::feed::Item;
 use super::render::Renderer;
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
-use crate::server::Delivery;
+use crate::server::Weigh;
 
 #[derive(Debug)]
 pub(super) struct Held(Kind);
@@ -15,24 +16,24 @@ pub(super) struct Held(Kind);
 #[derive(Debug)]
 enum Kind {
     /// As it came.
-    Whole(Delivery<Batch>),
+    Whole(Item),
     /// Rendered from a part of a delivery, which leaves with the last of its pieces.
     Piece {
         batch: Batch,
         /// Messages that are not answered.
         rest: u64,
-        source: Arc<Mutex<Delivery<Batch>>>,
+        source: Arc<Mutex<Item>>,
     },
 }
 
 impl Held {
-    pub(super) fn whole(delivery: Delivery<Batch>) -> Held {
-        Held(Kind::Whole(delivery))
+    pub(super) fn whole(item: Item) -> Held {
+        Held(Kind::Whole(item))
     }
 
-    pub(super) fn piece(batch: Batch, source: Arc<Mutex<Delivery<Batch>>>) -> Held {
+    pub(super) fn piece(batch: Batch, source: Arc<Mutex<Item>>) -> Held {
         Held(Kind::Piece {
-            rest: crate::server::Weigh::messages(&batch),
+            rest: Weigh::messages(&batch),
             batch,
             source,
         })
@@ -40,7 +41,7 @@ impl Held {
 
     pub(super) fn batch(&self) -> &Batch {
         match &self.0 {
-            Kind::Whole(delivery) => delivery.get(),
+            Kind::Whole(item) => item.get(),
             Kind::Piece { batch, .. } => batch,
         }
     }
@@ -48,7 +49,7 @@ impl Held {
     /// Messages that are not answered.
     pub(super) fn remaining(&self) -> u64 {
         match &self.0 {
-            Kind::Whole(delivery) => delivery.remaining(),
+            Kind::Whole(item) => item.remaining(),
             Kind::Piece { rest, .. } => *rest,
         }
     }
@@ -56,7 +57,7 @@ impl Held {
     /// `messages` of what remains, and no more than that, are accepted.
     pub(super) fn ack_first(&mut self, messages: u64) {
         match &mut self.0 {
-            Kind::Whole(delivery) => delivery.ack_first(messages),
+            Kind::Whole(item) => item.ack_first(messages),
             Kind::Piece { rest, source, .. } => {
                 *rest -= messages;
                 source.lock().ack_first(messages);
@@ -67,7 +68,7 @@ impl Held {
     /// `messages` of what remains, and no more than that, are refused.
     pub(super) fn refuse_first(&mut self, messages: u64) {
         match &mut self.0 {
-            Kind::Whole(delivery) => delivery.refuse_first(messages),
+            Kind::Whole(item) => item.refuse_first(messages),
             Kind::Piece { rest, source, .. } => {
                 *rest -= messages;
                 source.lock().refuse_first(messages);
@@ -79,7 +80,7 @@ impl Held {
     pub(super) fn leave(mut self, pool: &Pool, renderer: Option<&mut Renderer>) {
         self.ack_rest_of_piece();
         match self.0 {
-            Kind::Whole(delivery) => pool.put(delivery.ack().into_buffer()),
+            Kind::Whole(item) => item.leave(pool),
             Kind::Piece { batch, source, .. } => {
                 if let Some(renderer) = renderer {
                     renderer.has_left(&batch);
@@ -87,7 +88,7 @@ impl Held {
                 pool.put(batch.into_buffer());
                 // The last one of a delivery that is rendered to its end.
                 if let Some(source) = Arc::into_inner(source) {
-                    pool.put(source.into_inner().ack().into_buffer());
+                    source.into_inner().leave(pool);
                 }
             }
         }

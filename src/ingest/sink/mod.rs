@@ -4,8 +4,12 @@ mod drive;
 
 pub(super) mod batches;
 
+mod fan_out;
+
+mod feed;
 mod held;
 mod render;
+mod share;
 
 pub(super) mod contract;
 
@@ -25,7 +29,9 @@ mod unlinked;
 
 pub(super) use contract::Sink;
 pub(super) use drive::drive;
+pub(super) use fan_out::{Lane, hand_out};
 pub use fd_writer::FdWriter;
+pub(super) use feed::Feed;
 pub use file::{File, FileOptions, Fsync};
 pub use null::Null;
 pub(super) use render::Form;

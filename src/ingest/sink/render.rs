@@ -6,13 +6,13 @@ use std::sync::Arc;
 use memchr::memchr;
 use parking_lot::Mutex;
 
-use super::held::Held;
+use super::feed::Item;
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::buffer::Buffer;
 use crate::ingest::batch::pool::Pool;
 use crate::ingest::envelope::{Around, Envelope};
 use crate::ingest::framing::OutputFraming;
-use crate::server::{Delivery, Weigh, heap_bytes};
+use crate::server::{Weigh, heap_bytes};
 
 /// Messages in one piece: what says where each ends is never as large as what it holds.
 const MAX_MESSAGES: usize = 4096;
@@ -63,7 +63,7 @@ pub(super) struct Renderer {
 /// What is left to be rendered of a delivery.
 #[derive(Debug)]
 struct Cut {
-    source: Arc<Mutex<Delivery<Batch>>>,
+    source: Arc<Mutex<Item>>,
     around: Around,
     /// Messages that are rendered.
     messages: u64,
@@ -91,28 +91,28 @@ impl Renderer {
     }
 
     /// Begins a delivery.
-    pub(super) fn begin(&mut self, delivery: Delivery<Batch>) {
+    pub(super) fn begin(&mut self, item: Item) {
         self.cut = Some(Cut {
-            around: self.form.envelope.around(delivery.get()),
-            source: Arc::new(Mutex::new(delivery)),
+            around: self.form.envelope.around(item.get()),
+            source: Arc::new(Mutex::new(item)),
             messages: 0,
             offset: 0,
         });
     }
 
-    /// The next piece of the delivery that was begun.
-    pub(super) fn next_piece(&mut self, pool: &Pool) -> Option<Held> {
+    /// The next piece of the delivery that was begun, and what is told of its messages.
+    pub(super) fn next_piece(&mut self, pool: &Pool) -> Option<(Batch, Arc<Mutex<Item>>)> {
         let mut cut = self.cut.take()?;
         let source = Arc::clone(&cut.source);
         let piece = {
-            let delivery = source.lock();
-            self.render(&mut cut, delivery.get(), pool)
+            let item = source.lock();
+            self.render(&mut cut, item.get(), pool)
         };
         if !cut.is_over(source.lock().get()) {
             self.cut = Some(cut);
         }
         self.bytes += weight_of(&piece);
-        Some(Held::piece(piece, source))
+        Some((piece, source))
     }
 
     fn render(&mut self, cut: &mut Cut, batch: &Batch, pool: &Pool) -> Batch {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::server::{OutputStats, SinkCounts};
+use crate::server::{OutputRow, OutputStats, SinkCounts};
 
 #[derive(Debug)]
 pub(in crate::ingest) struct SinkState {
@@ -19,6 +19,9 @@ pub(in crate::ingest) struct SinkState {
     /// Messages that the sink was offered and has not answered.
     unanswered: AtomicU64,
     trouble: Mutex<Trouble>,
+    is_required: bool,
+    /// Where there are several outputs: what became of what was handed to this one.
+    row: Option<Mutex<OutputRow>>,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +32,7 @@ struct Trouble {
 }
 
 impl SinkState {
-    pub(in crate::ingest) fn new(name: &str) -> Self {
+    pub(in crate::ingest) fn new(name: &str, is_required: bool, has_row: bool) -> Self {
         SinkState {
             name: name.into(),
             is_reopen_asked: AtomicBool::new(false),
@@ -38,7 +41,18 @@ impl SinkState {
             unlinked_messages: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             trouble: Mutex::default(),
+            is_required,
+            row: has_row.then(Mutex::default),
         }
+    }
+
+    pub(super) fn row(&self) -> Option<OutputRow> {
+        self.row.as_ref().map(|row| *row.lock())
+    }
+
+    /// Books in the row, if there is one.
+    pub(super) fn book<T>(&self, book: impl FnOnce(&mut OutputRow) -> T) -> Option<T> {
+        self.row.as_ref().map(|row| book(&mut row.lock()))
     }
 
     /// Asks for a reopen, which the sink's thread will see within a tick.
@@ -102,6 +116,8 @@ impl SinkState {
         let trouble = self.trouble.lock();
         OutputStats {
             name: Arc::clone(&self.name),
+            is_required: self.is_required,
+            row: self.row(),
             counts: self.counts(),
             unanswered: self.unanswered.load(Ordering::Relaxed),
             last_error: trouble.last_error.clone(),

@@ -1,6 +1,7 @@
 //! What user code holds: a handler has its connection and the sending end of the buffer, the
 //! consumer has the receiving end.
 
+pub(crate) mod assistant;
 mod busy_read;
 pub(crate) mod connection;
 pub(crate) mod notifier;

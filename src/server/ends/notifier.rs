@@ -45,7 +45,7 @@ impl Notices {
         self.notifier.clone()
     }
 
-    pub(super) fn receiver(&self) -> &channel::Receiver<()> {
+    pub(crate) fn receiver(&self) -> &channel::Receiver<()> {
         &self.notices
     }
 

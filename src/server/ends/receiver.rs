@@ -67,8 +67,8 @@ pub(crate) enum Noticed<T> {
 pub struct Receiver<T> {
     channel: channel::Receiver<Box<Envelope<T>>>,
     wakes: channel::Receiver<()>,
-    quota: Arc<Quota>,
-    state: Arc<ConsumerState>,
+    pub(super) quota: Arc<Quota>,
+    pub(super) state: Arc<ConsumerState>,
     logger: Logger,
     linger: Option<Linger>,
     started: Instant,
@@ -344,12 +344,12 @@ impl<T> fmt::Debug for Receiver<T> {
 /// (`sink_failed`, or `shutdown` after the server's last deadline).
 #[must_use = "a delivery that is dropped without an ack is counted as lost"]
 pub struct Delivery<T> {
-    item: T,
-    receipt: Receipt,
+    pub(super) item: T,
+    pub(super) receipt: Receipt,
 }
 
 /// Counts an item as delivered or refused when told so, and otherwise as lost on drop.
-struct Receipt {
+pub(super) struct Receipt {
     rest: Weight,
     /// The index of the listener whose connection sent the item.
     listener: usize,

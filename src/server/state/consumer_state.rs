@@ -1,5 +1,6 @@
 //! What the watchdog sees of the consumer: the counterpart of a handler's `ConnectionState`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -12,6 +13,10 @@ pub(crate) struct ConsumerState {
     /// How often the consumer began to wait or to work.
     turns: AtomicU64,
     name: Mutex<String>,
+    /// Messages that the thread has finished, where it is not the consumer itself.
+    finished: AtomicU64,
+    /// Threads that work for the consumer.
+    assistants: Mutex<Vec<Arc<ConsumerState>>>,
 }
 
 impl ConsumerState {
@@ -20,6 +25,8 @@ impl ConsumerState {
             working: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             name: Mutex::new("the consumer".to_owned()),
+            finished: AtomicU64::new(0),
+            assistants: Mutex::default(),
         }
     }
 
@@ -39,6 +46,22 @@ impl ConsumerState {
 
     pub(crate) fn name(&self) -> String {
         self.name.lock().clone()
+    }
+
+    pub(crate) fn finished(&self, messages: u64) {
+        self.finished.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn finished_by_assistant(&self) -> u64 {
+        self.finished.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_assistant(&self, assistant: Arc<ConsumerState>) {
+        self.assistants.lock().push(assistant);
+    }
+
+    pub(crate) fn assistants(&self) -> Vec<Arc<ConsumerState>> {
+        self.assistants.lock().clone()
     }
 
     /// Whether the consumer runs user code, and a number that changes whenever that changes.

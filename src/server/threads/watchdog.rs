@@ -19,6 +19,7 @@ use crate::server::config::{FirstByteTimeout, TICK};
 use crate::server::ledger::{DropReason, EndReason, NotAcceptingReason, Spans, counted};
 use crate::server::report::{ConnectionInfo, NotAccepting};
 use crate::server::state::connection_state::ConnectionState;
+use crate::server::state::consumer_state::ConsumerState;
 use crate::server::state::lifecycle::DrainStep;
 use crate::server::state::listener_state::ListenerState;
 use crate::server::state::quota::Counts;
@@ -37,6 +38,8 @@ pub(crate) struct Watchdog {
     lateness: Lateness,
     ticks: u32,
     consumer: ConsumerWatch,
+    /// Of the threads that work for the consumer, in their order.
+    assistants: Vec<ConsumerWatch>,
     /// Since certificates were looked at.
     since_certificates: Duration,
 }
@@ -93,6 +96,34 @@ struct ConsumerWatch {
     warned: bool,
 }
 
+impl ConsumerWatch {
+    fn step(&mut self, shared: &Shared, state: &ConsumerState, finished: u64, elapsed: Duration) {
+        let (is_working, turns) = state.sample();
+        if !is_working || turns != self.turns || finished != self.finished {
+            *self = ConsumerWatch {
+                turns,
+                finished,
+                ..ConsumerWatch::default()
+            };
+            return;
+        }
+        self.busy_for += elapsed.min(TICK * 2);
+        if self.busy_for >= shared.config.warn_after && !self.warned {
+            self.warned = true;
+            let counts = shared.quota.counts();
+            let (name, busy_for) = (state.name(), self.busy_for.as_secs_f64());
+            shared.logger.log(
+                Level::Warn,
+                format!(
+                    "{name} has finished nothing for {busy_for:.1} s: {} in flight, {} waiting",
+                    counted(counts.in_flight, "message"),
+                    counted(counts.waiting as u64, "sender")
+                ),
+            );
+        }
+    }
+}
+
 impl Watchdog {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let config = &shared.config;
@@ -118,6 +149,7 @@ impl Watchdog {
             lateness: Lateness::default(),
             ticks: 0,
             consumer: ConsumerWatch::default(),
+            assistants: Vec::new(),
             since_certificates: Duration::ZERO,
         }
     }
@@ -237,31 +269,15 @@ impl Watchdog {
     }
 
     fn watch_consumer(&mut self, elapsed: Duration) {
-        let (is_working, turns) = self.shared.consumer.sample();
-        let counts = self.shared.quota.counts();
-        let finished = finished(&counts);
-        let watch = &mut self.consumer;
-        if !is_working || turns != watch.turns || finished != watch.finished {
-            *watch = ConsumerWatch {
-                turns,
-                finished,
-                ..ConsumerWatch::default()
-            };
-            return;
-        }
-        watch.busy_for += elapsed.min(TICK * 2);
-        if watch.busy_for >= self.shared.config.warn_after && !watch.warned {
-            watch.warned = true;
-            let (name, busy_for) = (self.shared.consumer.name(), watch.busy_for.as_secs_f64());
-            self.shared
-                .logger
-                .log_limited("consumer stuck", Level::Warn, || {
-                    format!(
-                        "{name} has finished nothing for {busy_for:.1} s: {} in flight, {} waiting",
-                        counted(counts.in_flight, "message"),
-                        counted(counts.waiting as u64, "sender")
-                    )
-                });
+        let shared = &self.shared;
+        let finished = finished(&shared.quota.counts());
+        self.consumer
+            .step(shared, &shared.consumer, finished, elapsed);
+        let assistants = shared.consumer.assistants();
+        self.assistants
+            .resize_with(assistants.len(), ConsumerWatch::default);
+        for (watch, state) in self.assistants.iter_mut().zip(assistants) {
+            watch.step(shared, &state, state.finished_by_assistant(), elapsed);
         }
     }
 

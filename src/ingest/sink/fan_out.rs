@@ -1,0 +1,332 @@
+//! Several outputs: what the consumer does then. It only hands out, and each output has a thread
+//! that drives its sink.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel as channel;
+use crossbeam_channel::TrySendError;
+use log::Level;
+
+use super::contract::Sink;
+use super::drive::drive;
+use super::feed::{Feed, LaneFeed};
+use super::render::Form;
+use super::share::{LaneState, Share, Verdict};
+use super::state::SinkState;
+use crate::ingest::batch::Batch;
+use crate::ingest::batch::pool::Pool;
+use crate::server::ranges::TICK;
+use crate::server::{
+    BoxError, Delivery, Notices, Notifier, Received, Receiver, heap_bytes, panic_message,
+};
+
+/// How long lanes get to return once they have no more time.
+const GRACE: Duration = Duration::from_millis(100);
+/// How long an output that nobody waits for may go without an answer once the others have ended.
+const IDLE_AT_END: Duration = Duration::from_secs(1);
+/// Deliveries between two looks at the buffers that are not needed any more.
+const TURNS_PER_TRIM: u32 = 4096;
+
+/// One of several outputs, before it is started.
+pub(in crate::ingest) struct Lane {
+    pub(in crate::ingest) name: String,
+    pub(in crate::ingest) sink: Box<dyn Sink>,
+    pub(in crate::ingest) form: Option<Form>,
+    /// `None`: required. Otherwise the bytes of its own buffer.
+    pub(in crate::ingest) max_bytes: Option<usize>,
+    /// The most batches that can be before it.
+    pub(in crate::ingest) slots: usize,
+    pub(in crate::ingest) state: Arc<SinkState>,
+}
+
+impl Lane {
+    /// The slots of an output for which the server's buffer is the limit: each batch before it has
+    /// a message there that it has not answered.
+    pub(in crate::ingest) fn required_slots(buffer_messages: usize) -> usize {
+        buffer_messages
+    }
+
+    /// The slots of an output with a buffer of its own.
+    pub(in crate::ingest) fn own_slots(bytes: usize) -> usize {
+        (bytes / Share::MIN_WEIGHT).max(1)
+    }
+
+    /// What a lane takes beside its part of the server's buffer, in bytes.
+    pub(in crate::ingest) fn bytes(slots: usize, max_bytes: Option<usize>) -> usize {
+        let slot = size_of::<Share>() + size_of::<usize>();
+        let slots = slots.saturating_mul(slot);
+        slots.saturating_add(max_bytes.unwrap_or(0))
+    }
+
+    /// What is noted of each batch while several outputs have it, in bytes.
+    pub(in crate::ingest) fn notes_bytes(buffer_messages: usize) -> usize {
+        buffer_messages.saturating_mul(heap_bytes(Verdict::BYTES))
+    }
+}
+
+/// An output whose thread runs.
+struct Running {
+    name: String,
+    state: Arc<LaneState>,
+    shares: channel::Sender<Share>,
+    notifier: Notifier,
+    thread: JoinHandle<()>,
+}
+
+/// The consumer of several outputs. Runs until the receiver is closed and every lane has ended, the
+/// last deadline passes, or a required output fails for good. `routes`: which outputs take the
+/// batches of each listener. `patience`: how long the other outputs may go on once one has failed.
+pub(in crate::ingest) fn hand_out(
+    receiver: &mut Receiver<Batch>,
+    lanes: Vec<Lane>,
+    routes: &[Vec<usize>],
+    pool: &Arc<Pool>,
+    patience: Duration,
+) -> Result<(), BoxError> {
+    receiver.set_name("the outputs");
+    let (tell_ended, ended) = channel::bounded(lanes.len());
+    let mut running = Vec::with_capacity(lanes.len());
+    for lane in lanes {
+        running.push(start(receiver, lane, pool, &tell_ended)?);
+    }
+    drop(tell_ended);
+    let mut fan_out = FanOut {
+        receiver,
+        running,
+        routes,
+        pool,
+        ended,
+        turns: 0,
+    };
+    let outcome = fan_out.run();
+    fan_out.finish(outcome.is_err().then_some(patience));
+    outcome
+}
+
+fn start(
+    receiver: &Receiver<Batch>,
+    lane: Lane,
+    pool: &Arc<Pool>,
+    tell_ended: &channel::Sender<()>,
+) -> io::Result<Running> {
+    let Lane {
+        name,
+        sink,
+        form,
+        max_bytes,
+        slots,
+        state: sink_state,
+    } = lane;
+    let assistant = receiver.assistant(&format!("output {name}"));
+    let max_bytes = max_bytes.map(|bytes| bytes as u64);
+    let state = LaneState::new(assistant, max_bytes, Arc::clone(&sink_state));
+    let (shares, handed) = channel::bounded(slots);
+    let notices = Notices::new();
+    let notifier = notices.notifier();
+    let body = {
+        let (name, state, pool) = (name.clone(), Arc::clone(&state), Arc::clone(pool));
+        let tell_ended = tell_ended.clone();
+        move || {
+            let feed = LaneFeed {
+                shares: handed.clone(),
+                state: Arc::clone(&state),
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(move || {
+                let mut sink = sink;
+                drive(
+                    Feed::Lane(feed),
+                    &mut *sink,
+                    &pool,
+                    &sink_state,
+                    form,
+                    notices,
+                )
+            }));
+            let failure = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(payload) => Some(format!("the sink panicked: {}", panic_message(payload))),
+            };
+            if let Some(failure) = failure {
+                fail(&name, &state, failure);
+            }
+            state.assistant().waits();
+            // What still comes is lost here, until nothing does.
+            handed.iter().for_each(drop);
+            let _ = tell_ended.try_send(());
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("output".to_owned())
+        .spawn(body)?;
+    Ok(Running {
+        name,
+        state,
+        shares,
+        notifier,
+        thread,
+    })
+}
+
+fn fail(name: &str, state: &LaneState, failure: String) {
+    let failure = format!("output {name}: {failure}");
+    if !state.is_required() {
+        let text = format!("{failure}; its messages are dropped from now on");
+        state.assistant().logger().log(Level::Warn, text);
+    }
+    state.fail(failure);
+}
+
+struct FanOut<'a> {
+    receiver: &'a mut Receiver<Batch>,
+    running: Vec<Running>,
+    routes: &'a [Vec<usize>],
+    pool: &'a Pool,
+    /// A lane's thread has ended.
+    ended: channel::Receiver<()>,
+    turns: u32,
+}
+
+impl FanOut<'_> {
+    fn run(&mut self) -> Result<(), BoxError> {
+        loop {
+            match self.receiver.recv(TICK) {
+                Received::Message(delivery) => {
+                    self.hand(delivery);
+                    self.turns += 1;
+                    if self.turns == TURNS_PER_TRIM {
+                        self.trim_pool();
+                    }
+                }
+                Received::Timeout => self.trim_pool(),
+                // A sink that gathers messages has to know.
+                Received::RoomWanted => self.running.iter().for_each(|lane| lane.notifier.notify()),
+                Received::Closed => return Ok(()),
+            }
+            let failed = self.running.iter().map(|lane| &lane.state);
+            let mut failed = failed.filter(|state| state.is_required() && state.has_failed());
+            if let Some(failure) = failed.next().and_then(|state| state.failure()) {
+                return Err(failure.into());
+            }
+        }
+    }
+
+    fn trim_pool(&mut self) {
+        self.pool.trim();
+        self.turns = 0;
+    }
+
+    fn hand(&self, delivery: Delivery<Batch>) {
+        let (batch, receipt) = delivery.split();
+        let batch = Arc::new(batch);
+        let route = self.routes.get(batch.listener_index());
+        let lanes = route.into_iter().flatten().map(|&at| &self.running[at]);
+        let required = lanes.clone().filter(|lane| lane.state.is_required());
+        let verdict = Verdict::new(receipt, required.count() as u64);
+        for Running { state, shares, .. } in lanes {
+            if !state.take_in(&batch) {
+                continue;
+            }
+            let share = Share::new(&batch, state, state.is_required().then_some(&verdict));
+            match shares.try_send(share) {
+                Ok(()) => {}
+                Err(TrySendError::Full(share)) => share.drop_full(),
+                // Unreachable: the thread receives until nobody can send.
+                Err(TrySendError::Disconnected(share)) => drop(share),
+            }
+        }
+    }
+
+    /// Waits until all lanes have ended: each drains what it was handed. One that has no more time
+    /// and does not return is abandoned, as a consumer is.
+    fn finish(self, patience: Option<Duration>) {
+        let FanOut {
+            receiver,
+            running,
+            ended,
+            ..
+        } = self;
+        let mut lanes: Vec<Ending> = running.into_iter().map(Ending::of).collect();
+        let begun = Instant::now();
+        let mut cut_at = None;
+        while lanes.iter().any(|lane| !lane.thread.is_finished()) {
+            let _ = ended.recv_timeout(GRACE / 5);
+            let is_out_of_time = receiver.is_timed_out()
+                || patience.is_some_and(|patience| begun.elapsed() >= patience);
+            if is_out_of_time {
+                lanes.iter().for_each(|lane| lane.state.cut());
+                if cut_at.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                    break;
+                }
+            }
+            let are_required_over = lanes.iter().all(Ending::is_over_or_optional);
+            if are_required_over && lanes.iter_mut().all(Ending::is_given_up) {
+                break;
+            }
+        }
+        for Ending { name, thread, .. } in lanes {
+            if thread.is_finished() {
+                let _ = thread.join();
+                continue;
+            }
+            let text = format!("abandoned: output {name} did not return before the deadline");
+            receiver.logger().log(Level::Error, text);
+        }
+    }
+}
+
+/// A lane that nothing is handed to any more.
+struct Ending {
+    name: String,
+    state: Arc<LaneState>,
+    thread: JoinHandle<()>,
+    /// What it had answered at the last look, and when that was new.
+    answered: Option<(u64, Instant)>,
+    cut_at: Option<Instant>,
+}
+
+impl Ending {
+    fn of(lane: Running) -> Ending {
+        let Running {
+            name,
+            state,
+            shares,
+            thread,
+            ..
+        } = lane;
+        drop(shares);
+        Ending {
+            name,
+            state,
+            thread,
+            answered: None,
+            cut_at: None,
+        }
+    }
+
+    fn is_over_or_optional(&self) -> bool {
+        !self.state.is_required() || self.thread.is_finished()
+    }
+
+    /// Once all required ones are over: whether this one is, too, or is waited for no longer. It
+    /// may go on while it gets answers.
+    fn is_given_up(&mut self) -> bool {
+        if self.thread.is_finished() {
+            return true;
+        }
+        let row = self.state.row();
+        let (now, answered) = (Instant::now(), row.delivered + row.dropped.total());
+        let (before, since) = *self.answered.get_or_insert((answered, now));
+        if before != answered {
+            self.answered = Some((answered, now));
+        } else if now - since >= IDLE_AT_END {
+            self.state.cut();
+            return self.cut_at.get_or_insert(now).elapsed() >= GRACE;
+        }
+        false
+    }
+}
