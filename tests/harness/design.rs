@@ -158,6 +158,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
         &[
             "ingest/framing/event.rs",
             "ingest/framing/truncate.rs",
+            "ingest/sink/file/dated.rs",
             "ingest/sink/file/gzip.rs",
             "ingest/sink/file/name.rs",
             "ingest/sink/file/options.rs",

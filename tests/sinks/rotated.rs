@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::checker::Checker;
 use crate::common::client;
@@ -519,6 +519,71 @@ fn files_that_are_made_get_the_mode_and_the_owner_that_are_asked_for() {
     assert_eq!(of(&old[0]), before);
     assert_eq!(of(&old[1]), (0o626, uid, gid));
     assert_eq!(of(&path), (0o626, uid, gid));
+}
+
+#[cfg(feature = "strftime")]
+#[test]
+fn when_the_date_in_the_path_changes_the_next_message_goes_to_a_new_file_in_folders_that_are_made()
+{
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().display().to_string();
+    for fsync in [Fsync::Off, Fsync::Batch] {
+        let sub = format!("{root}/{fsync:?}");
+        let pattern = format!("{sub}/of-%Y/%m/100%%-%H%M%S.log");
+        // What has no date in it has to be there.
+        let options = || File::options().fsync(fsync).mode(0o640);
+        assert!(options().open_dated(&pattern).is_err());
+        fs::create_dir(&sub).unwrap();
+        let server = small::ingest()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .start(options().open_dated(&pattern).unwrap())
+            .unwrap();
+        let mut files = Vec::new();
+        let mut sent = 0;
+        let mut stream = client::connect(server.local_addrs()[0]);
+        let begun = Instant::now();
+        while files.len() < 4 {
+            assert!(begun.elapsed() < DEADLINE, "{files:?}");
+            send(&mut stream, 0, sent..sent + 10, Cut::Once);
+            sent += 10;
+            wait_until("delivered", DEADLINE, || server.stats().delivered == sent);
+            files = dated_files(Path::new(&sub));
+            // A reopen is for the file of now, too.
+            server.reopen();
+        }
+        drop(stream);
+        assert_both_close(&server.shutdown(DEADLINE));
+        let held: Vec<u8> = dated_files(Path::new(&sub))
+            .iter()
+            .flat_map(|path| fs::read(path).unwrap())
+            .collect();
+        Checker::read(&held).expect_exact(&[(0, sent)]);
+        let folder = files[0].parent().unwrap();
+        assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o750);
+    }
+    let rotated = File::options().rotate_size(SMALL);
+    for (options, pattern, expected) in [
+        (rotated, "/%Y", "not rotated otherwise"),
+        (File::options(), "/%Ä", "is no path with a date"),
+    ] {
+        let error = options.open_dated(pattern).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// Those of one month, by name.
+#[cfg(feature = "strftime")]
+fn dated_files(root: &Path) -> Vec<PathBuf> {
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let months = inside(root).into_iter().flat_map(|year| inside(&year));
+    let mut files: Vec<_> = months.flat_map(|month| inside(&month)).collect();
+    files.sort();
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(files.iter().map(name).all(|name| name.starts_with("100%-")));
+    files
 }
 
 #[cfg(feature = "gzip")]

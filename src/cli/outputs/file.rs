@@ -37,6 +37,8 @@ pub(super) struct File {
     path: PathBuf,
     /// It was written as `file://PATH`.
     is_url: bool,
+    /// The path is one of now; this is what it is made of.
+    pattern: Option<String>,
     fsync: Fsync,
     rotate_size: Option<usize>,
     rotate_every: Option<Duration>,
@@ -52,7 +54,9 @@ impl Scheme for File {
     const HELP: &'static str = "Appends to a file, which is created with mode 0640 less the umask; SIGHUP \
          reopens it. file:PATH takes any path as it is, and options only in an [[output]]. In \
          file:///PATH ? begins options, %3F is a question mark (% and two hexadecimal digits of \
-         which the first is 0 to 7), and %% is a percent sign.";
+         which the first is 0 to 7), %% is a percent sign, and %Y-%m-%d and the other conversions \
+         of strftime(3) are the date, in local time: when that changes, another file is written, in \
+         directories that are made. Such a file is not rotated otherwise.";
 
     fn rows() -> Vec<Flag<Self>> {
         let sizes = FileOptions::ROTATE_SIZES;
@@ -135,17 +139,22 @@ impl Scheme for File {
 
     fn read(form: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
         let is_url = form.prefix == URL.prefix;
+        let (path, pattern) = match is_url {
+            true => path_of_url(place)?,
+            false => (place.into(), None),
+        };
         Ok(File {
-            path: match is_url {
-                true => path_of_url(place)?,
-                false => place.into(),
-            },
+            path,
             is_url,
+            pattern,
             ..File::default()
         })
     }
 
     fn url(&self) -> String {
+        if let Some(pattern) = &self.pattern {
+            return URL.prefix.to_owned() + &pattern.replace('?', "%3F");
+        }
         let path = self.path.display().to_string();
         match self.is_url {
             true => URL.prefix.to_owned() + &path.replace('%', "%%").replace('?', "%3F"),
@@ -162,6 +171,13 @@ impl Scheme for File {
         if self.keep.is_some() && !rotates {
             return told("keep", "rotate_size or rotate_every beside it");
         }
+        if self.pattern.is_some() && rotates {
+            let row = match self.rotate_size {
+                Some(_) => "rotate-size",
+                None => "rotate-every",
+            };
+            return told(row, "a path without a date, which is a rotation of its own");
+        }
         if self.gzip && !cfg!(feature = "gzip") {
             return told("gzip", "a drainline with the feature gzip");
         }
@@ -173,6 +189,13 @@ impl Scheme for File {
 
     fn check(&self, common: Common<'_>) -> io::Result<Checked> {
         let mut notes = Vec::new();
+        if self.pattern.is_some() {
+            sink::File::check_links(&self.path)?;
+            return Ok(Checked {
+                not_open: 1,
+                ..Checked::default()
+            });
+        }
         if files::is_fifo(&self.path) {
             let (named, url) = (common.named, self.url());
             notes.push(format!(
@@ -189,7 +212,7 @@ impl Scheme for File {
 
     fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened> {
         let escape = self.terminal_escape.unwrap_or(common.terminal_escape);
-        let sink = self.options().open(&self.path)?.terminal_escape(escape);
+        let sink = self.open_sink()?.terminal_escape(escape);
         let remark = escape_remark(&self.url(), sink.escapes());
         let opened = match stderr.is_file(&self.path) {
             true => Opened::new(Between::new(sink, Arc::clone(stderr))),
@@ -207,6 +230,14 @@ impl Scheme for File {
 }
 
 impl File {
+    fn open_sink(&self) -> io::Result<sink::File> {
+        #[cfg(feature = "strftime")]
+        if let Some(pattern) = &self.pattern {
+            return self.options().open_dated(pattern);
+        }
+        self.options().open(&self.path)
+    }
+
     fn options(&self) -> FileOptions {
         let mut options = sink::File::options().fsync(self.fsync);
         if let Some(size) = self.rotate_size {
@@ -232,32 +263,57 @@ impl File {
     }
 }
 
-/// The path of `file://PATH`. strftime(3) has no conversion that begins with a digit, and the
-/// escape of an ASCII character begins with one, so that both can stand in one path.
-fn path_of_url(place: &OsStr) -> Result<PathBuf, NotAccepted> {
+/// The path of `file://PATH`, and what it is made of, if a date is in it. strftime(3) has no
+/// conversion that begins with a digit, and the escape of an ASCII character begins with one, so
+/// that both can stand in one path.
+fn path_of_url(place: &OsStr) -> Result<(PathBuf, Option<String>), NotAccepted> {
     if !place.as_bytes().starts_with(b"/") {
         let why = "a file has no host: file:///PATH, or file:PATH for a path from here";
         return Err(NotAccepted::because(why));
     }
-    let mut path = Vec::new();
+    let (mut path, mut pattern, mut is_dated) = (Vec::new(), Vec::new(), false);
     let mut rest = place.as_bytes();
     while let [first, tail @ ..] = rest {
         rest = tail;
-        if *first != b'%' {
-            path.push(*first);
-        } else if let Some(tail) = tail.strip_prefix(b"%") {
-            path.push(b'%');
-            rest = tail;
-        } else {
-            let byte = url::escaped(tail).filter(|(byte, _)| (1..0x80).contains(byte));
-            let (byte, tail) = byte.ok_or_else(|| {
-                NotAccepted::because("a percent sign is %%, and %3F a question mark")
-            })?;
-            path.push(byte);
-            rest = tail;
+        let mut byte = *first;
+        if byte == b'%' {
+            let escape = url::escaped(tail).filter(|(byte, _)| (1..0x80).contains(byte));
+            if let Some(tail) = tail.strip_prefix(b"%") {
+                rest = tail;
+            } else if let Some((escaped, tail)) = escape {
+                (byte, rest) = (escaped, tail);
+            } else {
+                is_dated = true;
+                pattern.push(byte);
+                continue;
+            }
         }
+        path.push(byte);
+        pattern.extend([byte].repeat(if byte == b'%' { 2 } else { 1 }));
     }
-    Ok(OsString::from_vec(path).into())
+    if !is_dated {
+        return Ok((OsString::from_vec(path).into(), None));
+    }
+    let pattern = String::from_utf8(pattern)
+        .map_err(|_| NotAccepted::because("a path with a date in it is UTF-8"))?;
+    let path = path_now(&pattern).map_err(|error| {
+        NotAccepted::because(format!(
+            "a percent sign is %%, and %3F a question mark: {error}"
+        ))
+    })?;
+    Ok((path, Some(pattern)))
+}
+
+#[cfg(feature = "strftime")]
+fn path_now(pattern: &str) -> io::Result<PathBuf> {
+    FileOptions::path_now(pattern)
+}
+
+#[cfg(not(feature = "strftime"))]
+fn path_now(_: &str) -> io::Result<PathBuf> {
+    Err(io::Error::other(
+        "a date takes a drainline with the feature strftime",
+    ))
 }
 
 #[cfg(test)]
@@ -285,13 +341,23 @@ mod tests {
             let again = read(&file.url()).expect("what is printed is read");
             assert_eq!((again.path, again.is_url), (file.path, file.is_url));
         }
+        for (typed, pattern) in [
+            ("file:///%Y-%m-%d.log", "/%Y-%m-%d.log"),
+            ("file:///a%3F%%%25/%H", "/a?%%%%/%H"),
+            ("file:///%%%Y", "/%%%Y"),
+        ] {
+            let file = read(typed).unwrap_or_else(|| panic!("{typed} is refused"));
+            assert_eq!(file.pattern.as_deref(), Some(pattern), "{typed}");
+            let again = read(&file.url()).expect("what is printed is read");
+            assert_eq!(again.pattern, file.pattern);
+        }
         for typed in [
             "file:",
             "file://",
             "file://a/b",
             "file:///a%",
             "file:///%00",
-            "file:///%zz",
+            "file:///%é",
         ] {
             assert!(read(typed).is_none(), "{typed}");
         }

@@ -56,7 +56,7 @@ fn options_of_a_url_are_rows_of_the_output_and_of_its_scheme() {
             &["'file://h/x' for --sink: expected file:///PATH: a file has no host"],
         ),
         (
-            "file:///a%Zb",
+            "file:///a%!b",
             &["expected file:///PATH: a percent sign is %%"],
         ),
         (

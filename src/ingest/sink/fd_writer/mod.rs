@@ -128,6 +128,11 @@ impl FdWriter {
         &self.name
     }
 
+    #[cfg(feature = "strftime")]
+    pub(super) fn set_name(&mut self, name: String) {
+        self.name = name;
+    }
+
     /// As [`Stdout::terminal_escape`](super::Stdout::terminal_escape).
     #[must_use]
     pub fn terminal_escape(mut self, is_on: bool) -> FdWriter {

@@ -14,6 +14,9 @@ mod stamp;
 #[cfg(feature = "gzip")]
 mod gzip;
 
+#[cfg(feature = "strftime")]
+mod dated;
+
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,6 +26,8 @@ use std::time::Duration;
 use log::Level;
 use rustix::fs::{AtFlags, OFlags, unlinkat};
 
+#[cfg(feature = "strftime")]
+use self::dated::Dated;
 #[cfg(feature = "gzip")]
 use self::gzip::Gzip;
 use self::name::Patience;
@@ -83,6 +88,8 @@ pub struct File {
     rotation: Option<Rotation>,
     #[cfg(feature = "gzip")]
     gzip: Option<Gzip>,
+    #[cfg(feature = "strftime")]
+    dated: Option<Dated>,
     /// Device and inode of a regular file when it was opened: a file on a dead mount does not tell
     /// any more.
     identity: Option<(u64, u64)>,
@@ -140,6 +147,8 @@ impl File {
             rotation,
             #[cfg(feature = "gzip")]
             gzip,
+            #[cfg(feature = "strftime")]
+            dated: None,
             options,
             patience: Patience::default(),
             is_reopen_due: false,
@@ -380,9 +389,14 @@ impl Sink for File {
     }
 
     fn resources(&self) -> Resources {
-        // Beside the two that any reopen takes: the folder that is synced, and the one in which the
-        // file is renamed.
-        let more = [self.options.fsync == Fsync::Batch, self.options.rotates()];
+        // Beside the two that any reopen takes: the folder that is synced, the one in which the
+        // file is renamed, and one that is made.
+        #[cfg(feature = "strftime")]
+        let is_dated = self.dated.is_some();
+        #[cfg(not(feature = "strftime"))]
+        let is_dated = false;
+        let syncs = self.options.fsync == Fsync::Batch;
+        let more = [syncs, self.options.rotates(), is_dated];
         let own = Resources {
             descriptors: more.into_iter().map(u64::from).sum(),
             ..Resources::default()
@@ -398,6 +412,8 @@ impl Sink for File {
     }
 
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        #[cfg(feature = "strftime")]
+        self.follow_date(batches)?;
         if self.is_dead || self.is_released || self.syncs.has_failed() {
             self.revive(batches.logger()).map_err(SinkError::Retry)?;
             self.is_dead = false;
@@ -470,6 +486,11 @@ impl Sink for File {
         // A reopen that fails is tried again until it is done.
         self.is_reopen_due = true;
         self.late = self.sync_if_due(true).err();
+        #[cfg(feature = "strftime")]
+        if let Some(path) = self.changed_path() {
+            self.go_on_in(path)?;
+            return Ok(true);
+        }
         self.open_again(Missing::IsCreated)?;
         Ok(true)
     }

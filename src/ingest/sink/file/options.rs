@@ -10,6 +10,8 @@ use std::time::Duration;
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 
 use super::File;
+#[cfg(feature = "strftime")]
+use super::dated::Dated;
 use super::sync::{Disk, Fsync, System};
 
 /// The mode of a file that is made, before the umask: logs are for their owner and group.
@@ -121,6 +123,49 @@ impl FileOptions {
         self.open_on(path.into(), Box::new(System))
     }
 
+    /// Opens or creates a file whose path has the date in it, in local time: the conversions of
+    /// strftime(3), `/var/log/messages/%Y-%m-%d.log`, where `%%` is a percent sign. Before a write,
+    /// at most once a second, it is looked whether the path is another one now; then that file is
+    /// opened or created, between two messages. One that cannot be opened is tried again after a
+    /// second, and messages go on to the file of before meanwhile. Old files are left alone.
+    ///
+    /// Directories that have a date in their names, or are in one that has, are made, with mode
+    /// 0750 less the umask, or [`mode`](FileOptions::mode) and the right to enter for whoever may
+    /// read, and with the [`owner`](FileOptions::owner). The others have to be there.
+    ///
+    /// The time zone is that of the variable `TZ`, or of /etc/localtime, or else UTC.
+    ///
+    /// # Errors
+    /// As [`open`](FileOptions::open); a conversion that is none; options that rotate the file: the
+    /// date does.
+    #[cfg(feature = "strftime")]
+    pub fn open_dated(self, pattern: impl Into<String>) -> io::Result<File> {
+        self.check()?;
+        if self.rotates() {
+            return Err(wrong(
+                "a file with a date in its path is not rotated otherwise",
+            ));
+        }
+        let dated = Dated::new(pattern.into());
+        let path = dated.path()?;
+        dated.make_folders(&path, &self)?;
+        let mut file = File::open_with(path, self, Box::new(System))?;
+        file.output.set_name(dated.title());
+        file.dated = Some(dated);
+        Ok(file)
+    }
+
+    /// What a path with the date in it is now.
+    ///
+    /// # Errors
+    /// A conversion is none of strftime(3)'s.
+    // Hidden: for the program, outside semver.
+    #[cfg(feature = "strftime")]
+    #[doc(hidden)]
+    pub fn path_now(pattern: &str) -> io::Result<PathBuf> {
+        Dated::new(pattern.to_owned()).path()
+    }
+
     pub(super) fn open_on(self, path: PathBuf, disk: Box<dyn Disk>) -> io::Result<File> {
         self.check()?;
         File::open_with(path, self, disk)
@@ -165,23 +210,36 @@ impl FileOptions {
         Mode::from_raw_mode(self.mode.unwrap_or(MODE))
     }
 
+    /// The mode that a folder is made with, before the umask: who may read files may enter it.
+    #[cfg(feature = "strftime")]
+    pub(super) fn mode_of_folders(&self) -> Mode {
+        let bits = self.mode.unwrap_or(MODE);
+        Mode::from_raw_mode(0o700 | bits | (bits & 0o444) >> 2)
+    }
+
     /// Gives a file that was made its owner and its mode.
     pub(super) fn set_up(&self, made: &impl AsFd) -> io::Result<()> {
-        let (user, group) = self.owner;
-        if user.is_some() || group.is_some() {
-            let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
-            fchown(made, user, group).map_err(|error| {
-                let error = io::Error::from(error);
-                let text = format!(
-                    "its owner cannot be set: {error}: only root may give files to other users, and anybody else to its own groups"
-                );
-                io::Error::new(error.kind(), text)
-            })?;
-        }
+        self.give_away(made)?;
         if let Some(bits) = self.mode {
             fchmod(made, Mode::from_raw_mode(bits))?;
         }
         Ok(())
+    }
+
+    /// Gives what was made its owner.
+    pub(super) fn give_away(&self, made: &impl AsFd) -> io::Result<()> {
+        let (user, group) = self.owner;
+        if user.is_none() && group.is_none() {
+            return Ok(());
+        }
+        let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
+        fchown(made, user, group).map_err(|error| {
+            let error = io::Error::from(error);
+            let text = format!(
+                "its owner cannot be set: {error}: only root may give files to other users, and anybody else to its own groups"
+            );
+            io::Error::new(error.kind(), text)
+        })
     }
 
     pub(super) fn rotates(&self) -> bool {

@@ -1,0 +1,133 @@
+//! A path with a date in it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::ZonedDateTime;
+use log::Level;
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
+
+use super::options::{FileOptions, wrong};
+use super::sync::sync_folder;
+use super::{File, Fsync, Missing, walk};
+use crate::ingest::sink::batches::Batches;
+use crate::ingest::sink::contract::{Sink, SinkError};
+
+/// A path with conversions of strftime(3), and what it was at the last look.
+#[derive(Debug)]
+pub(super) struct Dated {
+    pattern: String,
+    /// The second of the last look, since 1970.
+    looked: Option<u64>,
+}
+
+impl Dated {
+    pub(super) fn new(pattern: String) -> Dated {
+        Dated {
+            pattern,
+            looked: None,
+        }
+    }
+
+    pub(super) fn title(&self) -> String {
+        format!("file://{}", self.pattern)
+    }
+
+    /// What the path is now, in local time.
+    pub(super) fn path(&self) -> io::Result<PathBuf> {
+        let now = ZonedDateTime::now();
+        let text = jiff::fmt::strtime::format(&self.pattern, &now)
+            .map_err(|error| wrong(format!("{} is no path with a date: {error}", self.pattern)))?;
+        Ok(PathBuf::from(text))
+    }
+
+    /// What the path is now, if that is another one. Looks once a second.
+    fn changed(&mut self, from: &Path) -> Option<PathBuf> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let second = since.unwrap_or_default().as_secs();
+        if self.looked.replace(second) == Some(second) {
+            return None;
+        }
+        self.path().ok().filter(|path| path != from)
+    }
+
+    /// Makes the folders of a path that have a date in their names, or are in one that has.
+    pub(super) fn make_folders(&self, path: &Path, options: &FileOptions) -> io::Result<()> {
+        let undated = self.pattern.split('%').next().unwrap_or_default();
+        let undated = &undated[..undated.rfind('/').map_or(0, |slash| slash + 1)];
+        let first = Path::new(undated).components().count() + 1;
+        for len in first..path.components().count() {
+            make_folder(&path.components().take(len).collect::<PathBuf>(), options)?;
+        }
+        Ok(())
+    }
+}
+
+fn make_folder(path: &Path, options: &FileOptions) -> io::Result<()> {
+    let (folder, name) = walk::find_folder(path)?;
+    match mkdirat(&folder, &*name, options.mode_of_folders()) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(()),
+        Err(error) => {
+            let error = io::Error::from(error);
+            let text = format!("the directory {} cannot be made: {error}", path.display());
+            return Err(io::Error::new(error.kind(), text));
+        }
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(&folder, &*name, flags, Mode::empty())?;
+    options.give_away(&made)?;
+    if options.fsync == Fsync::Batch {
+        sync_folder(folder.as_fd())?;
+    }
+    Ok(())
+}
+
+impl File {
+    /// Goes on in another file if the date in the path has changed, and no message stands there in
+    /// part.
+    pub(super) fn follow_date(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let Some(path) = self.changed_path() else {
+            return Ok(());
+        };
+        if self.is_inside_message(batches) {
+            return Ok(());
+        }
+        self.sync_group(batches)?;
+        let synced = self.sync_if_due(true);
+        if let Err(error) = self.go_on_in(path) {
+            let name = self.output.name();
+            batches.logger().log_limited("no new file", Level::Warn, || {
+                format!(
+                    "the sink {name} goes on in the file of before: it cannot open that of now: {error}"
+                )
+            });
+        }
+        synced
+    }
+
+    /// The path of now, if it is another one.
+    pub(super) fn changed_path(&mut self) -> Option<PathBuf> {
+        let dated = self.dated.as_mut()?;
+        dated.changed(&self.path)
+    }
+
+    /// Opens another file, or goes on as it was.
+    pub(super) fn go_on_in(&mut self, path: PathBuf) -> io::Result<()> {
+        if let Some(dated) = &self.dated {
+            dated.make_folders(&path, &self.options)?;
+        }
+        let before = (std::mem::replace(&mut self.path, path), self.is_mounted);
+        // What is known of a mount is of the folder of before.
+        self.is_mounted &= self.path.parent() == before.0.parent();
+        if let Err(error) = self.open_again(Missing::IsCreated) {
+            (self.path, self.is_mounted) = before;
+            return Err(error);
+        }
+        self.is_dead = false;
+        Ok(())
+    }
+}
