@@ -35,6 +35,8 @@ const FOR_TLS: u64 = 1;
 /// Descriptors beside the server's: stderr, the terminal, the file of a sink, and two more while
 /// that file is reopened; the pipe of signals.
 pub(crate) const DESCRIPTORS: u64 = 7;
+/// Two for each further file that is reopened.
+const FOR_REOPEN: u64 = 2;
 
 /// What a start has open when descriptors are counted, beside stderr, the terminal and stdout: the
 /// pipe of signals.
@@ -238,7 +240,9 @@ fn threads(settings: &Settings) -> u64 {
 }
 
 fn descriptors(settings: &Settings) -> u64 {
-    DESCRIPTORS + for_tls(settings)
+    let has_file = |output: &&OutputSettings| output.destination.file().is_some();
+    let files = settings.all_outputs().filter(has_file).count() as u64;
+    DESCRIPTORS + files.saturating_sub(1) * FOR_REOPEN + for_tls(settings)
 }
 
 fn for_tls(settings: &Settings) -> u64 {

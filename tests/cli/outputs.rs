@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::common::child::Drainline;
 use crate::common::client;
 use crate::common::exit::Exit;
+use crate::common::fifo;
 
 const SECRET: &str = "hunter2";
 
@@ -166,6 +167,73 @@ fn an_output_writes_what_its_envelope_and_its_framing_say() {
     }
 }
 
+/// Two listeners and three outputs: everything in one, some in another, and a third that nobody
+/// reads and nobody waits for.
+#[test]
+fn outputs_get_what_listeners_send_them_and_one_that_is_not_required_holds_up_nobody() {
+    let (_directory, path) = folder();
+    let dead = path.join("dead");
+    fifo::make(&dead);
+    let reader = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&dead)
+        .unwrap();
+    let (all, some) = (path.join("all"), path.join("some"));
+    let text = format!(
+        "report = \"json\"\nmax_message = \"1KiB\"\n\
+         [[output]]\nname = \"all\"\nsink = \"file://{}?envelope={{listener}} {{message}}\"\n\
+         [[output]]\nname = \"some\"\nsink = \"file:{}\"\n\
+         [[output]]\nname = \"dead\"\nsink = \"file:{}\"\nrequired = false\nbuffer_bytes = \"64KiB\"\n\
+         [[listener]]\nname = \"a\"\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"b\"\naddress = \"127.0.0.1:0\"\nto = [\"all\"]\n",
+        all.display(),
+        some.display(),
+        dead.display()
+    );
+    let file = config(&path, &text);
+    let ports = path.join("ports").display().to_string();
+    let mut child = Drainline::with(&["--config", &file, "--port-file", &ports])
+        .bare()
+        .start();
+    let [a, b] = [0, 1].map(|at| child.addrs()[at]);
+    let line = "x".repeat(1000);
+    const LINES: u64 = 1000;
+    for address in [a, b] {
+        let mut client = client::connect(address);
+        for _ in 0..LINES {
+            client.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+        client::half_close(client);
+    }
+    child.wait_until_all_ended();
+    let exit = child.terminate();
+    exit.assert_code(0);
+    exit.assert_balanced();
+    drop(reader);
+    let lines = |path: &Path, of: &str| {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().filter(|it| *it == of).count() as u64
+    };
+    assert_eq!(lines(&all, &format!("a {line}")), LINES);
+    assert_eq!(lines(&all, &format!("b {line}")), LINES);
+    assert_eq!(lines(&some, &line), LINES);
+    assert_eq!(exit.u64("delivered"), 2 * LINES);
+    for (at, name, received) in [
+        (0, "all", 2 * LINES),
+        (1, "some", LINES),
+        (2, "dead", LINES),
+    ] {
+        let row = |key: &str| exit.report["outputs"][at][key].clone();
+        assert_eq!(row("name"), name);
+        assert_eq!(row("received"), received);
+        assert_eq!(row("balanced"), true);
+        assert_eq!(row("required"), name != "dead");
+    }
+    let dropped = exit.report["outputs"][2]["dropped"].as_object().unwrap();
+    assert!(dropped.values().any(|count| *count != 0), "{exit}");
+}
+
 #[test]
 fn what_is_wrong_with_an_output_is_one_line_with_the_code_of_its_kind() {
     let (_directory, path) = folder();
@@ -267,6 +335,26 @@ fn what_is_wrong_with_an_output_is_one_line_with_the_code_of_its_kind() {
             &[
                 ":5:6: invalid value 'archive' for to: expected the name of an output, and none has one",
             ],
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nrequired = false",
+            &[":3:12: invalid value 'false' for required: expected true of one output at least"],
+        ),
+        (
+            "[[output]]\nsink = \"null\"\nbuffer_bytes = \"1MiB\"",
+            &[":3:16: invalid value '1MiB' for buffer_bytes: expected required = false beside it"],
+        ),
+        (
+            "[[output]]\nsink = \"stdout\"\n[[output]]\nsink = \"null\"\nrequired = false\nbuffer_bytes = \"4KiB\"",
+            &[":6:16: invalid value '4KiB' for buffer_bytes: expected at least "],
+        ),
+        (
+            "[[output]]\nname = \"a\"\nsink = \"null\"\nrequired = false\n[[output]]\nsink = \"stdout\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nto = [\"a\"]",
+            &[":9:6: invalid value 'a' for to: expected an output among them that is required"],
+        ),
+        (
+            "[[output]]\nname = \"a\"\nsink = \"null\"\n[[output]]\nsink = \"stdout\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nto = [\"a\"]",
+            &[":5:8: invalid value 'stdout' for sink: expected a listener that sends to it"],
         ),
     ] {
         let file = config(&path, table);

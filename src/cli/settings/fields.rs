@@ -348,6 +348,13 @@ impl Settings {
             output.check(&outputs[..index])?;
         }
         outputs_of::check_routes(&listeners, &outputs)?;
+        let lengths = listeners
+            .iter()
+            .map(|it| it.max_message().unwrap_or(self.max_message));
+        let longest = lengths.max().unwrap_or(self.max_message);
+        for output in outputs {
+            output.check_holds(longest)?;
+        }
         self.check_files()
     }
 

@@ -576,6 +576,7 @@ fn output() -> Vec<Flag<Settings>> {
                    umask; SIGHUP reopens it. null discards all messages, and is meant for measurements. \
                    Options of a URL stand behind it, as in file:///PATH?framing=nul. What each URL is, \
                    and its options: at the end of this help. \
+                   It may be repeated: each message goes to all. \
                    A sink that is slower than the senders slows them down.",
             takes: field!(Sinks, Settings.sinks),
         },
@@ -643,8 +644,8 @@ fn running() -> Vec<Flag<Settings>> {
             group: GROUP,
             purpose: "file with settings",
             help: "Reads settings from this TOML file: every flag that takes a value, with underscores \
-                   (send_timeout), and a [[listener]] table for each listener with a name or settings of \
-                   its own. `drainline config` prints such a file, with every setting and its default. A \
+                   (send_timeout), a [[listener]] table for each listener with a name or settings of \
+                   its own, and an [[output]] table for each such output. `drainline config` prints such a file, with every setting and its default. A \
                    flag stands above a variable of the environment, and that above the file. The file \
                    is read once, at start; after a change drainline has to be restarted. - is what comes on stdin.",
             takes: field!(unset(PATH), Settings.config_file),

@@ -119,6 +119,11 @@ impl ListenerSettings {
         false
     }
 
+    /// The longest message, if a length of its own.
+    pub(super) fn max_message(&self) -> Option<usize> {
+        self.max_message
+    }
+
     /// The names of the outputs that get its messages; `None`: all.
     pub(super) fn to(&self) -> Option<&[String]> {
         self.to.as_deref()
@@ -188,6 +193,9 @@ impl ListenerSettings {
         }
         if let Some(oversize) = self.oversize {
             listener = listener.oversize(oversize);
+        }
+        if let Some(outputs) = &self.to {
+            listener = listener.to(outputs);
         }
         listener
     }
@@ -325,7 +333,8 @@ fn plain_rows() -> Vec<Flag<ListenerSettings>> {
             name: TO,
             group: GROUP,
             purpose: "outputs that get its messages",
-            help: "The names of the outputs that get this listener's messages. Without it all outputs do.",
+            help: "The names of the outputs that get this listener's messages, at least one of them \
+                   required. Without it all outputs do.",
             takes: field!(unset(list(Name)), ListenerSettings.to),
         },
     ]

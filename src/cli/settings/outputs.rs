@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use drainline::ingest::{
     Envelope, Output, OutputFraming, Sink as IngestSink, Template, TemplateError,
+    message_overhead_bytes,
 };
 use drainline::ranges;
 
@@ -19,15 +20,16 @@ use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, TrueOrFalse, choice, or, quoted, size, unset};
 use crate::cli::outputs::scheme::GROUP;
 use crate::cli::outputs::{self, Destination, Entry, HIDDEN, Read, SCHEMES};
+use crate::cli::units;
 use crate::cli::usage::{UsageError, nearest};
 use crate::cli::values::{self, Name};
-
-/// The buffer of a best-effort output.
-const BUFFER_BYTES: usize = 16 << 20;
 
 /// The row whose value every table has.
 pub(super) const SINK: &str = "sink";
 pub(super) const NAME: &str = "name";
+const REQUIRED: &str = "required";
+/// The row that only an output has that is not required.
+const BUFFER_BYTES: &str = "buffer-bytes";
 
 /// The flag that is a row for all outputs.
 pub(super) fn common_flag(row: &str) -> Option<&'static str> {
@@ -43,10 +45,10 @@ pub(super) fn common_flag(row: &str) -> Option<&'static str> {
 pub(crate) struct OutputSettings {
     pub(crate) name: Option<String>,
     pub(crate) destination: Destination,
-    pub(crate) required: bool,
+    required: bool,
     framing: Option<OutputFraming>,
     envelope: EnvelopeText,
-    pub(crate) buffer_bytes: usize,
+    buffer_bytes: usize,
     /// The rows that are set by options of the URL.
     in_url: Vec<&'static str>,
     pub(super) given: Origins,
@@ -68,7 +70,7 @@ impl From<Destination> for OutputSettings {
             required: true,
             framing: None,
             envelope: EnvelopeText::default(),
-            buffer_bytes: BUFFER_BYTES,
+            buffer_bytes: Output::DEFAULT_BUFFER_BYTES,
             in_url: Vec::new(),
             given: Origins::default(),
             table: None,
@@ -109,7 +111,10 @@ impl OutputSettings {
 
     /// The output of a sink that is open.
     pub(crate) fn of(&self, sink: impl IngestSink) -> Output {
-        let output = Output::new(self.label(), sink).envelope(self.envelope.envelope.clone());
+        let output = Output::new(self.label(), sink)
+            .required(self.required)
+            .buffer_bytes(self.buffer_bytes)
+            .envelope(self.envelope.envelope.clone());
         match self.framing {
             Some(framing) => output.framing(framing),
             None => output,
@@ -125,6 +130,11 @@ impl OutputSettings {
     /// What named the place.
     pub(crate) fn named_sink(&self) -> Named {
         self.named(SINK)
+    }
+
+    /// Whether a row of the output has no effect.
+    pub(super) fn is_idle(&self, row: &str) -> bool {
+        self.required && row == BUFFER_BYTES
     }
 
     /// What set a row, for `check`.
@@ -182,14 +192,26 @@ impl OutputSettings {
         if others.iter().any(|other| self.is_same_place(other)) {
             return Err(self.contradicts(SINK, "each file once, and stdout once"));
         }
-        // Until each output has a lane of its own.
-        if !others.is_empty() {
-            return Err(self.contradicts(SINK, "one output for now"));
-        }
-        if !self.required {
-            return Err(self.contradicts("required", "true for the one output there is"));
+        if self.required && self.has(BUFFER_BYTES) {
+            let expected = "required = false beside it: what is required has no buffer of its own";
+            return Err(self.contradicts(BUFFER_BYTES, expected));
         }
         Ok(())
+    }
+
+    /// Whether its buffer, where it has one, holds a longest message.
+    pub(super) fn check_holds(&self, longest: usize) -> Result<(), UsageError> {
+        let least = longest.saturating_add(message_overhead_bytes(longest));
+        match self.required || self.buffer_bytes >= least {
+            true => Ok(()),
+            false => {
+                let longest = units::print_size(longest);
+                let expected = format!(
+                    "at least {least} bytes, or a message of max_message ({longest}) would never fit"
+                );
+                Err(self.contradicts(BUFFER_BYTES, &expected))
+            }
+        }
     }
 
     /// The value of a row does not go with the rest.
@@ -237,10 +259,29 @@ pub(super) fn check_routes(
             }
         }
     }
-    let gets_some = |output: &OutputSettings| {
-        let mut routes = listeners.iter().map(ListenerSettings::to);
-        routes.any(|to| to.is_none_or(|to| to.iter().any(|name| is_called(output, name))))
+    let goes_to = |listener: &ListenerSettings, output: &OutputSettings| {
+        let to = listener.to();
+        to.is_none_or(|to| to.iter().any(|name| is_called(output, name)))
     };
+    for listener in listeners {
+        let mut route = outputs.iter().filter(|output| goes_to(listener, output));
+        match route.clone().next() {
+            Some(first) if !route.any(|output| output.required) => {
+                return Err(match listener.to() {
+                    Some(_) => {
+                        let expected = "an output among them that is required";
+                        let words = listener.words(listeners::TO);
+                        listener
+                            .named(listeners::TO)
+                            .contradiction(&words, expected)
+                    }
+                    None => first.contradicts(REQUIRED, "true of one output at least"),
+                });
+            }
+            _ => {}
+        }
+    }
+    let gets_some = |output: &OutputSettings| listeners.iter().any(|it| goes_to(it, output));
     let expected = "a listener that sends to it: each has a to, and none has its name";
     match outputs.iter().find(|output| !gets_some(output)) {
         Some(output) if output.name.is_some() => Err(output.contradicts(NAME, expected)),
@@ -293,7 +334,7 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             takes: field!(unset(Name), OutputSettings.name),
         },
         Flag {
-            name: "required",
+            name: REQUIRED,
             group: GROUP,
             purpose: "whether messages wait for it",
             help: "Whether a message is delivered only when this output has it, too, so that a slow or \
@@ -323,7 +364,7 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             takes: field!(EnvelopeKind, OutputSettings.envelope),
         },
         Flag {
-            name: "buffer-bytes",
+            name: BUFFER_BYTES,
             group: GROUP,
             purpose: "most memory of its buffer",
             help: "Where the output is not required, lets this much wait for it.",

@@ -46,7 +46,8 @@ impl Settings {
                 text += &format!("  # {}", table.line());
             }
             text += "\n";
-            for row in output.rows() {
+            let rows = output.rows().into_iter();
+            for row in rows.filter(|row| !output.is_idle(row.name)) {
                 text += &self.of_output(&row, output);
             }
         }
