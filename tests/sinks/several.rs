@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::common::client;
 use crate::common::embedded;
 use crate::common::ledger::assert_both_close;
+use crate::common::proc;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_until};
 use drainline::ingest::{
@@ -29,6 +30,7 @@ enum Answer {
     /// All there is, from now on.
     AcceptAll,
     Retry,
+    RetryForEver,
     Fail,
     Panic,
     /// Never returns.
@@ -39,6 +41,7 @@ enum Answer {
 struct Told {
     answers: mpsc::Receiver<Answer>,
     accepts_all: bool,
+    retries_for_ever: bool,
     next: u64,
     seen: Arc<Mutex<Seen>>,
 }
@@ -58,6 +61,7 @@ fn told() -> (Told, Tell) {
     let sink = Told {
         answers,
         accepts_all: false,
+        retries_for_ever: false,
         next: 0,
         seen: Arc::clone(&seen),
     };
@@ -78,6 +82,9 @@ impl Sink for Told {
                 seen.places.insert(batch.as_bytes().as_ptr() as usize);
                 self.next += 1;
             }
+            if self.retries_for_ever {
+                return Err(SinkError::Retry(io::Error::other("never")));
+            }
             if self.accepts_all {
                 batches.ack();
                 continue;
@@ -89,6 +96,7 @@ impl Sink for Told {
                 Ok(Answer::Refuse(at, messages)) => batches.refuse_at(number(at), messages),
                 Ok(Answer::AcceptAll) => self.accepts_all = true,
                 Ok(Answer::Retry) => return Err(SinkError::Retry(io::Error::other("not now"))),
+                Ok(Answer::RetryForEver) => self.retries_for_ever = true,
                 Ok(Answer::Fail) => return Err(SinkError::Fatal(io::Error::other("it is over"))),
                 Ok(Answer::Panic) => panic!("as told"),
                 Ok(Answer::Hang) => loop {
@@ -374,15 +382,21 @@ fn rows_close_whatever_is_answered() {
     assert_eq!(report.stats.buffered.bytes, 0);
 }
 
-/// It is named, and the others and the end do not wait for it.
+/// The others do not wait for it, nor does the end: one that hangs is abandoned, one that tries
+/// again for ever is told to return.
 #[test]
-fn an_output_that_hangs_is_abandoned_at_the_deadline() {
-    for is_required in [true, false] {
+fn an_output_that_takes_nothing_holds_up_no_end() {
+    for (answer, is_required) in [
+        (Answer::Hang, true),
+        (Answer::Hang, false),
+        (Answer::RetryForEver, true),
+        (Answer::RetryForEver, false),
+    ] {
         let ((a, (tell_a, _)), (b, (tell_b, _))) = (told(), told());
         let b = Output::new("b", b).required(is_required);
         let (server, mut stream) = start(small::ingest().output(Output::new("a", a)).output(b));
         tell_a.send(Answer::AcceptAll).unwrap();
-        tell_b.send(Answer::Hang).unwrap();
+        tell_b.send(answer).unwrap();
         send(&server, &mut stream, 10);
         wait_row(&server, "a", |row| row.delivered == 10);
         drop(stream);
@@ -390,11 +404,55 @@ fn an_output_that_hangs_is_abandoned_at_the_deadline() {
         let report = server.shutdown(Duration::from_secs(3));
         assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
         assert!(report.is_balanced(), "{report:?}");
-        assert_eq!(report.timed_out, is_required, "{report:?}");
+        assert_eq!(report.timed_out, is_required, "{answer:?}: {report:?}");
         let delivered = if is_required { 0 } else { 10 };
         assert_eq!(report.stats.delivered, delivered);
         assert_eq!(report.is_lossy(), is_required);
+        let row = row(&report, "b");
+        match answer {
+            // Nobody can take back what it holds.
+            Answer::Hang => assert_eq!(row.in_flight, 10),
+            _ => assert_eq!(row.dropped.get(DropReason::Shutdown), 10),
+        }
     }
+}
+
+/// Both outputs hold all that they may, in their worst form, and nothing is answered.
+#[test]
+fn two_dead_outputs_stay_within_the_limits() {
+    let name = "several::two_dead_outputs_stay_within_the_limits";
+    embedded::alone(name, || {
+        for (size, own_bytes) in [(1, 1 << 20), (100, 8 << 20), (60_000, 8 << 20)] {
+            let ((a, (_tell_a, _)), (b, (_tell_b, _))) = (told(), told());
+            let mut config = small::config();
+            config.buffer_bytes = 8 << 20;
+            let b = Output::new("b", b).required(false).buffer_bytes(own_bytes);
+            let builder = small::ingest().config(config);
+            let (server, stream) = start(
+                builder
+                    .output(Output::new("a", a).envelope(Envelope::Json))
+                    .output(b.envelope(Envelope::Json)),
+            );
+            let line = [vec![1; size], b"\n".to_vec()].concat();
+            let lines = line.repeat((64 << 10) / line.len() + 1);
+            let clients = client::connect_many(server.local_addrs()[0], 3);
+            for mut stream in clients.into_iter().chain([stream]) {
+                let lines = lines.clone();
+                thread::spawn(move || while stream.write_all(&lines).is_ok() {});
+            }
+            wait_until("senders that wait", DEADLINE, || {
+                server.stats().senders_waiting == 4
+            });
+            stays("standing still", Duration::from_millis(500), || {
+                server.stats().senders_waiting == 4
+            });
+            let (limits, peak) = (server.limits(), proc::peak_rss_bytes(std::process::id()));
+            let bound = limits.memory_with_malloc_bytes();
+            assert!(peak <= bound, "{peak} of {bound} bytes, messages of {size}");
+            let report = server.shutdown(Duration::ZERO);
+            assert!(report.is_balanced(), "{report:?}");
+        }
+    });
 }
 
 /// In a process of its own: the limits count the threads that a process has.
