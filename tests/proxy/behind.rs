@@ -58,7 +58,7 @@ pub struct Seen {
 /// Each connection is read to its end by `read`.
 pub struct Behind {
     pub server: Server,
-    seen: Receiver<Seen>,
+    pub seen: Receiver<Seen>,
 }
 
 impl Behind {

@@ -132,6 +132,49 @@ fn a_drain_serves_who_has_sent_a_whole_head() {
     assert_eq!(report.stats.unread_ended.get(EndReason::Shutdown), 3000);
 }
 
+/// Who waits in the kernel's queue has its turn when a permit comes back: clients that do not go on
+/// do not take the drain's time from who stands behind them, one after the other.
+#[test]
+fn a_drain_waits_for_all_who_do_not_go_on_at_once() {
+    let head = v2_of(PROXY, 0x11, &[0; 4080]);
+    for trickles in [false, true] {
+        let mut config = config();
+        config.max_connections = Some(1);
+        let behind = Behind::start(config);
+        let clients = client::connect_many(behind.address(), 30);
+        let mut last = behind.connect();
+        let stream = [&line(CLIENT)[..], b"in time"].concat();
+        last.write_all(&stream).unwrap();
+        client::wait_unread(&last, stream.len() as u64);
+        wait_open(&behind.server, 1);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for byte in head.chunks(1).take_while(|_| trickles) {
+                    if is_over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    for mut client in &clients {
+                        let _ = client.write_all(byte);
+                    }
+                    thread::sleep(Duration::from_millis(50));
+                }
+            });
+            behind.server.drain(Duration::from_secs(24));
+            let report = behind.server.wait();
+            is_over.store(true, Ordering::SeqCst);
+            assert!(!report.timed_out, "{trickles}: {report:?}");
+            assert_eq!(report.stats.rejected.total(), 0, "{trickles}: {report:?}");
+            assert_eq!(report.stats.ended.get(EndReason::Shutdown), 31);
+            assert_closes(&report.stats);
+            assert_eq!(
+                behind.seen.recv_timeout(DEADLINE).unwrap().bytes,
+                b"in time"
+            );
+        });
+    }
+}
+
 #[test]
 fn an_abort_ends_the_wait_for_a_head() {
     let behind = Behind::start(config());

@@ -65,6 +65,10 @@ pub struct Connection {
     end: Cell<Option<EndReason>>,
     /// How many bytes may still be read while the server drains.
     allowance: Cell<Option<u64>>,
+    /// The peer has sent nothing of what comes before its own bytes.
+    is_silent: Cell<bool>,
+    /// Until when a drain waits for that to be complete, once some of it has come.
+    opening_until: Cell<Option<Deadline>>,
     /// What was read of a session and is not passed on.
     incoming: RefCell<Option<Box<Incoming>>>,
     /// Other threads may write.
@@ -81,6 +85,8 @@ impl Connection {
             rate: RefCell::new(rate),
             end: Cell::new(None),
             allowance: Cell::new(None),
+            is_silent: Cell::new(true),
+            opening_until: Cell::new(None),
             incoming: RefCell::new(None),
             has_writer: Cell::new(false),
             busy_read: BusyRead::default(),

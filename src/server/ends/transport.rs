@@ -98,7 +98,9 @@ pub(super) fn send_all(
             return Err(Unsent::TimedOut);
         }
         match caller {
-            None => state.poll_writable(left),
+            None => {
+                state.poll_writable(left);
+            }
             Some(caller) => {
                 let most = caller.may_wait().map_err(Unsent::CallerEnded)?;
                 caller.wait_until_writable(state, left.min(most));
@@ -165,7 +167,9 @@ impl Caller {
             Some(serves) if serves.ended().is_none() => {
                 state.poll_writable_or_end_of(serves, wait);
             }
-            _ => state.poll_writable(wait),
+            _ => {
+                state.poll_writable(wait);
+            }
         }
     }
 }

@@ -417,8 +417,9 @@ impl ConnectionState {
     }
 
     /// Blocks until the kernel accepts bytes, the socket is shut down, or `wait` is over.
-    pub(crate) fn poll_writable(&self, wait: Duration) {
-        self.poll(PollFlags::OUT, wait);
+    /// Returns whether one of the first two is so.
+    pub(crate) fn poll_writable(&self, wait: Duration) -> bool {
+        !self.poll(PollFlags::OUT, wait).is_empty()
     }
 
     /// As [`poll_writable`](ConnectionState::poll_writable), but an end of `other` by the server

@@ -8,8 +8,17 @@ use parking_lot::{Condvar, Mutex};
 use crate::server::deadline::Deadline;
 use crate::server::error::ServerError;
 
+/// For how long a drain waits for clients that are still opening their connections, all of them
+/// together: those of the kernel's queue come one after the other as permits come back, and none of
+/// them may take the time of the others. At most the handlers' share of the drain.
+const OPENINGS: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Copy, Debug)]
 struct Drain {
+    /// Then nobody is waited for who is opening a connection and has sent nothing.
+    silent: Deadline,
+    /// Then nobody is waited for who is opening a connection: what has come is all.
+    openings: Deadline,
     /// Then the quota is closed, and sockets of handlers that have not returned are shut down.
     handlers: Deadline,
     /// Then the receiver is closed, and what is still buffered is dropped.
@@ -65,8 +74,12 @@ impl Lifecycle {
     /// Sets the drain's deadlines; later calls can only bring them nearer. Returns whether this
     /// call was the first.
     pub(crate) fn begin_drain(&self, within: Duration) -> bool {
+        let handlers = within / 4 * 3;
+        let openings = handlers.min(OPENINGS);
         let next = Drain {
-            handlers: Deadline::after(within / 4 * 3),
+            silent: Deadline::after(openings / 4),
+            openings: Deadline::after(openings),
+            handlers: Deadline::after(handlers),
             consumer: Deadline::after(within),
         };
         let mut inner = self.inner.lock();
@@ -74,6 +87,8 @@ impl Lifecycle {
         inner.drain = Some(match inner.drain {
             None => next,
             Some(set) => Drain {
+                silent: set.silent.sooner(next.silent),
+                openings: set.openings.sooner(next.openings),
                 handlers: set.handlers.sooner(next.handlers),
                 consumer: set.consumer.sooner(next.consumer),
             },
@@ -87,6 +102,21 @@ impl Lifecycle {
     pub(in crate::server) fn last_deadline(&self) -> Deadline {
         let drain = self.inner.lock().drain;
         drain.map_or(Deadline::NEVER, |drain| drain.consumer)
+    }
+
+    /// Until when a client that is opening its connection in the drain is waited for: one that has
+    /// sent nothing, until a moment of the drain; any other, for a quarter of the time that the
+    /// drain has left for that, so that something is left for those behind it.
+    pub(in crate::server) fn opening_deadline(&self, is_silent: bool) -> Deadline {
+        let drain = self.inner.lock().drain;
+        match drain {
+            None => Deadline::NEVER,
+            Some(drain) if is_silent => drain.silent,
+            Some(drain) => {
+                let left = drain.openings.remaining(OPENINGS).unwrap_or_default();
+                Deadline::after(left / 4)
+            }
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::Connection;
 use crate::policy::Activity;
+use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::error::{BoxError, Ended};
 use crate::server::ledger::EndReason;
 use crate::server::peer::Peer;
@@ -22,10 +23,8 @@ use crate::server::state::listener_state::ListenerState;
 /// must take, into which a head is expected to fit.
 const AHEAD: usize = 536;
 
-/// In a drain, how long a client that is still opening its connection may send nothing, and how
-/// long it may send once that is open. With TLS 1.2 its first bytes come a round trip after the
-/// handshake.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How soon who is opening a connection, and lets the server wait, notices a drain.
+const NOTICE: Duration = Duration::from_millis(250);
 
 /// How many bytes of what is no head are shown.
 const SHOWN: usize = 32;
@@ -61,8 +60,8 @@ pub(super) fn not_opened(reason: EndReason, cause: impl Into<String>) -> BoxErro
 impl Connection {
     /// Takes what comes before the peer's own bytes, if anything does. Must be called on the
     /// connection's thread, before its handler. Blocks until all of that has come, at most
-    /// `handshake_timeout`; an abort and a peer that is gone end the wait, and in a drain a peer
-    /// that is silent for [`PATIENCE`].
+    /// `handshake_timeout`; an abort and a peer that is gone end the wait, and a drain as soon as
+    /// [`opening_deadline`](crate::server::state::lifecycle::Lifecycle::opening_deadline) says.
     ///
     /// # Errors
     /// The connection is over, or is not to be served: [`Ended`] is the error or its source.
@@ -92,30 +91,59 @@ impl Connection {
         tls.map_or(Ok(()), |tls| self.shake_hands(tls))
     }
 
-    /// Waits until there is something to read. A drain does not end that: whoever had connected
-    /// before it, and cannot have sent bytes of its own yet, would not be served.
+    /// Waits until there is something to read. A drain does not end that at once: whoever had
+    /// connected before it, and cannot have sent bytes of its own yet, would not be served.
     ///
     /// # Errors
     /// The connection is over.
     pub(super) fn wait_in_opening(&self) -> Result<(), EndReason> {
+        self.wait_in_opening_for(|wait| self.state.poll_readable(wait))?;
+        self.is_silent.set(false);
+        Ok(())
+    }
+
+    /// As [`wait_in_opening`](Connection::wait_in_opening), for what `poll` looks for.
+    pub(super) fn wait_in_opening_for(
+        &self,
+        poll: impl Fn(Duration) -> bool,
+    ) -> Result<(), EndReason> {
         loop {
             if let Some(reason) = self.end() {
                 return Err(reason);
             }
-            let is_last_wait = self.state.is_drain_due();
-            if self.state.poll_readable(PATIENCE) {
+            let until = self.state.is_drain_due().then(|| self.opening_until());
+            let wait = until.map_or(Some(NOTICE), |until| until.remaining(NOTICE));
+            // What has come already is taken, however late it is.
+            if poll(wait.unwrap_or_default()) {
                 return Ok(());
             }
-            if is_last_wait {
+            if wait.is_none() {
                 self.end.set(Some(EndReason::Shutdown));
             }
         }
     }
 
-    /// The peer's own bytes are next. A drain that has begun takes what has come a moment later.
+    /// Until when the drain waits for this connection to be opened, once it has sent something:
+    /// however often bytes come, that is one deadline.
+    fn opening_until(&self) -> Deadline {
+        let is_silent = self.is_silent.get();
+        let until = match self.opening_until.get() {
+            Some(until) if !is_silent => return until,
+            _ => self.shared.lifecycle.opening_deadline(is_silent),
+        };
+        if !is_silent {
+            self.opening_until.set(Some(until));
+        }
+        until
+    }
+
+    /// The peer's own bytes are next. A drain that has begun takes what has come a moment later:
+    /// with TLS 1.2 the first of them come a round trip after the handshake.
     fn end_opening(&self) {
         if self.state.is_drain_due() {
-            self.state.poll_peer_gone_within(PATIENCE);
+            let until = self.shared.lifecycle.opening_deadline(false);
+            let wait = until.remaining(MAX_PARK).unwrap_or_default();
+            self.state.poll_peer_gone_within(wait);
         }
         if self.state.end_opening() {
             self.state.drain();

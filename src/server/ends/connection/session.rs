@@ -97,6 +97,9 @@ impl Wire for Raw<'_> {
         }
         match connection.end() {
             Some(reason) => Err(Ended(reason).into_io()),
+            None if self.is_handshake => connection
+                .wait_in_opening_for(|wait| connection.state.poll_writable(wait))
+                .map_err(|reason| Ended(reason).into_io()),
             None => {
                 connection.state.poll_writable(MAX_PARK);
                 Ok(())
