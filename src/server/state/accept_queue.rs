@@ -7,12 +7,29 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
 use std::net::SocketAddr;
+use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::server::deadline::Deadline;
 
 /// The open table of all TCP sockets of one address family.
 #[derive(Debug)]
-pub(crate) struct SocketTable(File);
+pub(crate) struct SocketTable {
+    file: File,
+    half_open: &'static Mutex<HalfOpenPorts>,
+}
+
+static HALF_OPEN: [Mutex<HalfOpenPorts>; 2] = [const { Mutex::new(HalfOpenPorts::NONE) }; 2];
+
+/// The ports to which connects had begun, for all listeners that ask at the same time: if each of a
+/// thousand read the table, which lists the other listeners, too, a drain would take seconds.
+#[derive(Debug)]
+struct HalfOpenPorts {
+    /// When the table was last read to its end, the beginning of that.
+    read_at: Option<Instant>,
+    ports: [u64; HalfOpenPorts::WORDS],
+}
 
 /// Clients that are connected but not accepted yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,11 +42,12 @@ pub(crate) struct Queued {
 impl SocketTable {
     /// `None` if the system does not show the table.
     pub(crate) fn open(address: SocketAddr) -> Option<SocketTable> {
-        let path = match address {
-            SocketAddr::V4(_) => "/proc/self/net/tcp",
-            SocketAddr::V6(_) => "/proc/self/net/tcp6",
+        let (path, half_open) = match address {
+            SocketAddr::V4(_) => ("/proc/self/net/tcp", &HALF_OPEN[0]),
+            SocketAddr::V6(_) => ("/proc/self/net/tcp6", &HALF_OPEN[1]),
         };
-        File::open(path).ok().map(SocketTable)
+        let file = File::open(path).ok()?;
+        Some(SocketTable { file, half_open })
     }
 
     /// The number of clients in the queue of the listener with this inode. `None` if the listener
@@ -46,15 +64,68 @@ impl SocketTable {
     }
 
     /// How many clients have begun to connect to this listener and are not in its queue yet. Reads
-    /// the rows of all sockets of the machine, but stops at the deadline.
-    pub(crate) fn half_open(&self, inode: u64, until: Deadline) -> Option<usize> {
+    /// the rows of all sockets of the machine, unless another listener has just done so and nobody
+    /// was there for the port, but stops at the deadline. Blocks while another listener reads them.
+    pub(crate) fn half_open(&self, inode: u64, port: u16, until: Deadline) -> Option<usize> {
+        let asked = Instant::now();
+        let mut ports = self.half_open.lock();
+        if ports.is_older_than(asked) {
+            ports.read(self.read()?, until)?;
+        }
+        if !ports.contains(port) {
+            return Some(0);
+        }
+        drop(ports);
         half_open(self.read()?, inode, until)
     }
 
     fn read(&self) -> Option<impl BufRead> {
-        let mut file = &self.0;
+        let mut file = &self.file;
         file.rewind().ok()?;
         Some(BufReader::new(file))
+    }
+}
+
+impl HalfOpenPorts {
+    const WORDS: usize = (u16::MAX as usize + 1) / u64::BITS as usize;
+
+    const NONE: HalfOpenPorts = HalfOpenPorts {
+        read_at: None,
+        ports: [0; HalfOpenPorts::WORDS],
+    };
+
+    fn is_older_than(&self, asked: Instant) -> bool {
+        self.read_at.is_none_or(|read_at| read_at < asked)
+    }
+
+    /// `None` if the deadline comes before the table's end.
+    fn read(&mut self, mut table: impl BufRead, until: Deadline) -> Option<()> {
+        let began = Instant::now();
+        *self = HalfOpenPorts::NONE;
+        let mut line = Vec::new();
+        while !until.has_passed() {
+            line.clear();
+            if table.read_until(b'\n', &mut line).ok()? == 0 {
+                self.read_at = Some(began);
+                return Some(());
+            }
+            let row = std::str::from_utf8(&line).ok().and_then(Row::parse);
+            if let Some(port) = row.and_then(|row| row.half_open_port()) {
+                let (word, bit) = HalfOpenPorts::place(port);
+                self.ports[word] |= bit;
+            }
+        }
+        None
+    }
+
+    fn contains(&self, port: u16) -> bool {
+        let (word, bit) = HalfOpenPorts::place(port);
+        self.ports[word] & bit != 0
+    }
+
+    fn place(port: u16) -> (usize, u64) {
+        let port = usize::from(port);
+        (port / 64, 1 << (port % 64))
     }
 }
 
@@ -99,8 +170,18 @@ impl Row<'_> {
     }
 
     fn is_half_open(&self, listener: &str) -> bool {
+        self.is_connect() && self.came_to(listener)
+    }
+
+    fn is_connect(&self) -> bool {
         const SYN_RECV: &str = "03";
-        self.state == SYN_RECV && self.came_to(listener)
+        self.state == SYN_RECV && self.inode == 0
+    }
+
+    /// The port to which a connect has begun.
+    fn half_open_port(&self) -> Option<u16> {
+        let (_, port) = self.local.rsplit_once(':').filter(|_| self.is_connect())?;
+        u16::from_str_radix(port, 16).ok()
     }
 
     /// The bytes that a client in the listener's queue has sent; `None` for any other socket.
@@ -268,5 +349,20 @@ mod tests {
         };
         assert_eq!(of(HOUR), [Some(0), Some(1), Some(2), None]);
         assert_eq!(of(Duration::ZERO), [None; 4], "it is too late to look");
+    }
+
+    #[test]
+    fn who_asked_before_the_table_was_read_need_not_read_it_again() {
+        let asked = Instant::now();
+        let mut ports = HalfOpenPorts::NONE;
+        assert!(ports.is_older_than(asked));
+        let too_late = Deadline::after(Duration::ZERO);
+        assert_eq!(ports.read(TABLE.as_bytes(), too_late), None);
+        assert!(ports.is_older_than(asked), "it was not read to its end");
+        ports.read(TABLE.as_bytes(), Deadline::NEVER).unwrap();
+        assert!(!ports.is_older_than(asked));
+        assert!(ports.is_older_than(Instant::now() + HOUR));
+        let half_open = [0x1414, 0x1415, 0x1416, 0x9000].map(|port| ports.contains(port));
+        assert_eq!(half_open, [false, true, true, false]);
     }
 }

@@ -364,8 +364,9 @@ impl BoundListener {
     pub(crate) fn has_half_open(&self, until: Deadline) -> bool {
         let half_open = match &self.queue {
             Some(Queue::Tcp(table)) => {
-                let inode = self.inode();
-                inode.and_then(|inode| table.half_open(inode, until))
+                let port = self.address.socket_addr().map(|address| address.port());
+                let place = self.inode().zip(port);
+                place.and_then(|(inode, port)| table.half_open(inode, port, until))
             }
             // A connect to a Unix socket is in the queue, or has not begun.
             Some(Queue::Unix(_)) | None => None,
