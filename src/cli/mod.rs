@@ -67,6 +67,9 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return print(&text);
         }
         Ok(Parsed::Run(settings)) => {
+            if !settings.check {
+                signals::hold_back();
+            }
             match settings.has_piped_config() {
                 true => execution::ensure_with_piped_config(),
                 false => execution::ensure(),

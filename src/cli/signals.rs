@@ -42,10 +42,20 @@ pub(crate) fn unblock_stops() {
     unblock(&[SIGTERM, SIGINT]);
 }
 
+/// Keeps the signals that a server catches until it does: uncaught, SIGHUP and SIGUSR1 would end
+/// the process, and a start takes some 50 ms, in which the program executes itself again.
+pub(super) fn hold_back() {
+    let _ = set_of(&CAUGHT).thread_block();
+}
+
 fn unblock(signals: &[i32]) {
-    let signals = signals.iter().filter_map(|&n| Signal::try_from(n).ok());
     // pthread_sigmask(3) fails for no set that can be written here.
-    let _ = signals.collect::<SigSet>().thread_unblock();
+    let _ = set_of(signals).thread_unblock();
+}
+
+fn set_of(signals: &[i32]) -> SigSet {
+    let signals = signals.iter().filter_map(|&n| Signal::try_from(n).ok());
+    signals.collect()
 }
 
 /// Requests to stop, as they come.

@@ -394,6 +394,30 @@ fn with_pending(signals: &[&str], args: &[&str]) -> Launch {
     Drainline::with(args).shell(line)
 }
 
+/// A reload that comes as soon as the program was started, as from logrotate behind a restart.
+#[test]
+fn a_reload_while_it_executes_itself_again_does_not_end_it() {
+    for signal in [Signal::HUP, Signal::USR1] {
+        let mut server = wait_for("a start that is seen in time", DEADLINE, || {
+            let mut server = Drainline::with(&["--sink", "null"]).spawn();
+            let read = |file| std::fs::read(format!("/proc/{}/{file}", server.pid()));
+            loop {
+                let line = read("cmdline").unwrap();
+                if line.windows(13).any(|part| part == b"execute-again") {
+                    break;
+                }
+                if server.port_file().exists() {
+                    return None;
+                }
+            }
+            server.signal(signal);
+            Some(server)
+        });
+        server.wait_until_listening();
+        server.terminate().assert_code(0);
+    }
+}
+
 /// Whoever unblocks a signal before it catches it is killed by one that came before.
 #[test]
 fn a_signal_that_was_pending_when_it_started_is_served_like_any_other() {
