@@ -224,6 +224,11 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         listeners.map(|(listener, _)| listener.list_bytes()).sum()
     }
 
+    fn told_bytes(&self) -> u64 {
+        let listeners = self.listeners.iter();
+        listeners.map(|(listener, _)| listener.told_bytes()).sum()
+    }
+
     fn requirements_of(
         &self,
         config: &Config,
@@ -245,6 +250,7 @@ impl<T: Weigh + Send + 'static> Builder<T> {
             has_spawner: self.spawner.is_some(),
             opening_bytes: self.opening_bytes(config),
             own_list_bytes: self.own_list_bytes(),
+            told_bytes: self.told_bytes(),
             memory,
             tls: self.tls_memory(),
             ..self.requirements

@@ -297,6 +297,17 @@ impl Listener {
         self.settings.list_bytes()
     }
 
+    /// What its name and its address take, in bytes, where ledger and connections are told: in
+    /// JSON, in which a control character takes six bytes, and in the copies of that.
+    pub(super) fn told_bytes(&self) -> u64 {
+        const MAX_ADDRESS: usize = 120;
+        const IN_JSON: usize = 6;
+        const COPIES: usize = 4;
+        let name = self.name.as_ref().map_or(0, String::len);
+        let bytes = name.saturating_add(MAX_ADDRESS);
+        bytes.saturating_mul(IN_JSON * COPIES) as u64
+    }
+
     /// Whether it has the same TLS as another.
     pub(super) fn shares_tls(&self, other: &Listener) -> bool {
         let (own, other) = (&self.settings.tls, &other.settings.tls);

@@ -167,6 +167,8 @@ pub(super) struct Requirements {
     pub(super) has_spawner: bool,
     /// Bytes of the lists that listeners have of their own.
     pub(super) own_list_bytes: u64,
+    /// Bytes that the names and addresses of listeners take in what is told about them.
+    pub(super) told_bytes: u64,
     /// Bytes that the process holds for itself beside [`MEMORY_OF_PROCESS`].
     pub(super) other_bytes: u64,
     /// The most bytes of heap that a connection holds before its handler runs, and no longer then.
@@ -355,6 +357,7 @@ fn limits(
             TOUCHED_PER_THREAD.saturating_mul(requirements.outputs.threads),
             list_bytes(config),
             requirements.own_list_bytes,
+            requirements.told_bytes,
             requirements.other_bytes,
             MEMORY_OF_PROCESS,
         ]),

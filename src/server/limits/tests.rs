@@ -16,6 +16,7 @@ const NEEDS: Requirements = Requirements {
     },
     has_spawner: false,
     own_list_bytes: 0,
+    told_bytes: 0,
     other_bytes: 0,
     opening_bytes: 0,
     memory: BufferMemory {
@@ -454,4 +455,25 @@ fn sessions_count_for_the_connections_that_can_have_one_and_what_is_loaded_once(
         };
         assert_eq!(memory(tls), none + counted * 1000 + 77, "{connections}");
     }
+}
+
+/// A name of control characters takes six bytes for each in JSON, and is there in copies.
+#[test]
+fn what_is_told_of_a_listener_is_in_the_memory_limit() {
+    use crate::server::listener::Listener;
+    let any = || Listener::on("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap());
+    let (plain, named) = (
+        any().told_bytes(),
+        any().named("\u{1}".repeat(255)).told_bytes(),
+    );
+    assert!(named - plain >= 4 * 6 * 255);
+    let memory_of = |told_bytes| {
+        let requirements = Requirements {
+            told_bytes,
+            ..NEEDS
+        };
+        let fit = fit(&asking(1), &requirements, &free()).unwrap();
+        fit.limits.memory_bytes
+    };
+    assert_eq!(memory_of(named), memory_of(0) + named);
 }
