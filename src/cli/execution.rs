@@ -12,6 +12,7 @@
 //! some images have a `/bin/sh` that only ends. So the shell is tried in a child first, for at most
 //! [`MAX_TRY`], and where that fails the program goes on as if there were none.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
@@ -105,7 +106,10 @@ pub(crate) fn resume(args: &[OsString]) -> Option<ExitCode> {
         ));
         return Some(ExitCode::from(NO_COMMAND));
     }
-    let environment = (0..).map_while(|n| env::var_os(numbered(n))).collect();
+    // To look for each by its name would take time by the square of their number.
+    let mut variables: HashMap<_, _> = env::vars_os().collect();
+    let environment = (0..).map_while(|n| variables.remove(&numbered(n)));
+    let environment = environment.collect();
     if let Ok(mut program) = Program::new(args.to_vec(), environment) {
         if !signal_stacks::are_left_out() {
             program.keep_signal_stacks();

@@ -79,12 +79,11 @@ pub(crate) fn replaces(path: &Path, other: &Path) -> bool {
 
 /// Whether two paths name the same entry of the same folder, whatever it is or links to.
 pub(crate) fn is_same_entry(one: &Path, other: &Path) -> bool {
-    let entry = |path: &Path| {
-        let (folder, name) = split(path);
-        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        folder.join(name)
-    };
-    entry(one) == entry(other)
+    let ((one, name), (other, other_name)) = (split(one), split(other));
+    let (name, other_name) = (Path::new(name), Path::new(other_name));
+    let canonical = |folder: &Path| fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    // The names come first: each of many listeners is compared with each other.
+    name == other_name && canonical(one) == canonical(other)
 }
 
 /// Writes a file that is whole whenever it exists: to a new file in the same folder, under a name
