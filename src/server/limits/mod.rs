@@ -45,6 +45,9 @@ const BESIDE_STACK: u64 = 64 << 10;
 /// grows as it is used.
 const ADDRESSES_PER_ARENA: u64 = 64 << 20;
 
+/// Of those, the bytes that malloc makes writable beyond what is used (M_TOP_PAD), rounded up.
+const WRITABLE_PER_ARENA: u64 = 256 << 10;
+
 /// Mappings kept free for what the process still maps: the allocator's arenas (glibc: 8 per core,
 /// two mappings each), large blocks, libraries that load late.
 const SPARE_MAPPINGS: u64 = 256;
@@ -518,50 +521,85 @@ fn system_limits(
         in_cgroup.and_then(|level| threads(&level.limit, Some(level.max), level.used)),
         mappings,
         address_space(config, requirements, system),
+        data(config, requirements, system),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-/// RLIMIT_AS counts what is reserved, touched or not: whole stacks, and malloc's arenas. Each
-/// thread gets an arena until there are as many as malloc makes, so a few connections may fit where
-/// all arenas do not.
+/// RLIMIT_AS counts what is reserved, touched or not: whole stacks, and malloc's arenas.
 fn address_space(
     config: &Config,
     requirements: &Requirements,
     system: &System,
 ) -> Option<SystemLimit> {
-    let allows = system.address_space_max?;
-    let limits = limits(0, config, requirements, system);
-    // Threads without a connection get an arena first, then those of connections.
-    let arenas = limits.threads.min(system.arenas_max);
-    let arenas_left = system.arenas_max - arenas;
-    // What an arena keeps, and what it has reserved and not used yet.
-    let per_arena = ADDRESSES_PER_ARENA.saturating_add(config.buffer_bytes as u64);
     let to_align = match system.arenas_max {
         0 | 1 => 0,
         _ => ADDRESSES_PER_ARENA,
     };
-    Some(SystemLimit {
-        limit: "RLIMIT_AS (ulimit -v)".to_owned(),
+    let reserved = Reserved {
+        limit: "RLIMIT_AS (ulimit -v)",
         unit: "bytes of address space",
-        allows,
-        fixed: sum([
-            system.address_space,
-            limits.memory_bytes,
-            limits.thread_cache_memory_bytes,
-            new_threads(requirements).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
-            per_arena.saturating_mul(beside_the_first(arenas)),
-            to_align,
-        ]),
-        per_connection: sum([
-            addresses_per_thread(config),
-            handler_bytes(config, requirements),
-            system.thread_cache_bytes,
-        ]),
-        at_first: (per_arena, per_arena.saturating_mul(arenas_left)),
-    })
+        allows: system.address_space_max?,
+        taken: system.address_space.saturating_add(to_align),
+        per_arena: ADDRESSES_PER_ARENA,
+    };
+    Some(reserved.of(config, requirements, system))
+}
+
+/// RLIMIT_DATA counts what only this process may write, touched or not: whole stacks, too, but of
+/// an arena only what malloc has made writable.
+fn data(config: &Config, requirements: &Requirements, system: &System) -> Option<SystemLimit> {
+    let reserved = Reserved {
+        limit: "RLIMIT_DATA (ulimit -d)",
+        unit: "bytes of data",
+        allows: system.data_max?,
+        taken: system.data,
+        per_arena: WRITABLE_PER_ARENA,
+    };
+    Some(reserved.of(config, requirements, system))
+}
+
+/// A limit of memory that counts what is not touched yet.
+struct Reserved {
+    limit: &'static str,
+    unit: &'static str,
+    allows: u64,
+    taken: u64,
+    /// What an arena has and has not used yet.
+    per_arena: u64,
+}
+
+impl Reserved {
+    /// Each thread gets an arena until there are as many as malloc makes, so a few connections may
+    /// fit where all arenas do not.
+    fn of(self, config: &Config, requirements: &Requirements, system: &System) -> SystemLimit {
+        let limits = limits(0, config, requirements, system);
+        // Threads without a connection get an arena first, then those of connections.
+        let arenas = limits.threads.min(system.arenas_max);
+        let arenas_left = system.arenas_max - arenas;
+        // What it keeps is as much as the buffer at most.
+        let per_arena = self.per_arena.saturating_add(config.buffer_bytes as u64);
+        SystemLimit {
+            limit: self.limit.to_owned(),
+            unit: self.unit,
+            allows: self.allows,
+            fixed: sum([
+                self.taken,
+                limits.memory_bytes,
+                limits.thread_cache_memory_bytes,
+                new_threads(requirements).saturating_mul(DEFAULT_STACK + BESIDE_STACK),
+                per_arena.saturating_mul(beside_the_first(arenas)),
+            ]),
+            per_connection: sum([
+                addresses_per_thread(config),
+                handler_bytes(config, requirements),
+                system.thread_cache_bytes,
+            ]),
+            at_first: (per_arena, per_arena.saturating_mul(arenas_left)),
+        }
+    }
 }
 
 /// The most bytes of heap that a connection takes.

@@ -42,6 +42,10 @@ pub(in crate::server) struct System {
     pub(in crate::server) address_space_max: Option<u64>,
     /// Bytes that are mapped in this process, used or not.
     pub(in crate::server) address_space: u64,
+    /// The soft RLIMIT_DATA in bytes.
+    pub(in crate::server) data_max: Option<u64>,
+    /// Of the bytes that are mapped, those that this process alone may write.
+    pub(in crate::server) data: u64,
     /// The most arenas that malloc makes.
     pub(in crate::server) arenas_max: u64,
     /// The most bytes that malloc keeps for each thread.
@@ -70,6 +74,7 @@ impl System {
         System {
             descriptors_max: getrlimit(Resource::Nofile).current,
             address_space_max: getrlimit(Resource::As).current,
+            data_max: getrlimit(Resource::Data).current,
             arenas_max: malloc.arenas_max.value(),
             thread_cache_bytes: malloc.thread_cache_bytes.value(),
             ..System::read_under(Path::new("/"))
@@ -91,7 +96,9 @@ impl System {
             is_without_proc: !proc.join("self").exists(),
             descriptors_max: None,
             address_space_max: None,
-            address_space: size_of(&status),
+            address_space: kib_line(&status, "VmSize:").unwrap_or(0),
+            data_max: None,
+            data: kib_line(&status, "VmData:").unwrap_or(0),
             arenas_max: 0,
             thread_cache_bytes: 0,
             open_descriptors: open_descriptors(&proc.join("self/fd")),
@@ -160,10 +167,6 @@ fn kib_line(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib.saturating_mul(1024))
-}
-
-fn size_of(status: &str) -> u64 {
-    kib_line(status, "VmSize:").unwrap_or(0)
 }
 
 fn machine_memory(meminfo: &str) -> Option<Level> {

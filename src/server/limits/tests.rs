@@ -251,6 +251,22 @@ fn address_space_is_counted_with_whole_stacks_and_arenas() {
     assert_eq!((error.fits, error.unit), (0, "bytes of address space"));
 }
 
+/// Stacks count whole, but not what an arena has reserved.
+#[test]
+fn data_is_counted_with_whole_stacks_and_what_arenas_may_keep() {
+    let mut system = free();
+    (system.arenas_max, system.data) = (2, 1 << 20);
+    let config = asking(1);
+    let own = limits(0, &config, &NEEDS, &system);
+    let arena = WRITABLE_PER_ARENA + config.buffer_bytes as u64;
+    let stacks = 6 * (DEFAULT_STACK + BESIDE_STACK);
+    let fixed = (1 << 20) + own.memory_bytes + stacks + arena;
+    let connection = DEFAULT_STACK + BESIDE_STACK + config.handler_bytes as u64;
+    let allows = fixed + 100 * connection;
+    system.data_max = Some(allows);
+    holds_exactly(&system, "RLIMIT_DATA (ulimit -d)", allows, 100);
+}
+
 /// malloc's first arena grows as it is used: nothing is reserved for it.
 #[test]
 fn address_space_with_one_arena_is_that_of_memory_and_stacks() {
@@ -373,6 +389,8 @@ fn no_number_overflows() {
         memory: level("m", 0, most),
         address_space_max: Some(most),
         address_space: most,
+        data_max: Some(most),
+        data: most,
         arenas_max: most,
         thread_cache_bytes: most,
         receive_buffer_max: most,
@@ -400,6 +418,7 @@ fn no_number_overflows() {
         mappings_max: None,
         descriptors_max: None,
         address_space_max: None,
+        data_max: None,
         ..system
     };
     let fit = fit(&config, &requirements, &unlimited).unwrap();

@@ -90,7 +90,9 @@ fn with_promised(servers: &[Promised], mut system: System) -> System {
         system.all_threads += threads_left;
         system.open_descriptors += descriptors.saturating_sub(connections);
         system.mappings += mappings.saturating_sub(threads * server.mappings_per_thread);
-        system.address_space += server.memory_bytes + threads_left * server.addresses_per_thread;
+        let reserved = server.memory_bytes + threads_left * server.addresses_per_thread;
+        system.address_space += reserved;
+        system.data += reserved;
         if let Some(pids) = &mut system.pids {
             pids.used += threads_left;
         }
@@ -183,6 +185,7 @@ mod tests {
             mappings: 5,
             memory: level(9_999, 0),
             address_space: 6,
+            data: 7,
             ..System::default()
         };
         with_promised(servers, system)
@@ -198,6 +201,7 @@ mod tests {
             mappings: 5 + 2 * (30 + 10 * 6),
             memory: level(9_999 - 2 * 1_000, 0),
             address_space: 6 + 2 * (1_000 + (5 + 10) * 100),
+            data: 7 + 2 * (1_000 + (5 + 10) * 100),
             ..System::default()
         };
         assert_eq!(used_up_to(&[promised(None), promised(None)]), expected);
@@ -241,6 +245,7 @@ mod tests {
             mappings: 5 + (30 + 10 * 6) - threads * 3,
             memory: level(9_999 - 1_000, 0),
             address_space: 6 + 1_000 + ((5 + 10) - threads) * 100,
+            data: 7 + 1_000 + ((5 + 10) - threads) * 100,
             ..System::default()
         };
         assert_eq!(used_up_to(&[promised(Some(table))]), expected);

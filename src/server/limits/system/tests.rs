@@ -188,7 +188,7 @@ fn every_file_is_read() {
         ("proc/self/mountinfo", V2),
         (
             "proc/self/status",
-            "Name:\tx\nVmSize:\t    2048 kB\nThreads:\t5\n",
+            "Name:\tx\nVmSize:\t    2048 kB\nVmData:\t    1024 kB\nThreads:\t5\n",
         ),
         ("proc/self/maps", "1\n2\n3\n"),
         ("proc/self/fd/0", ""),
@@ -223,6 +223,8 @@ fn every_file_is_read() {
             memory: named("memory.max", &root, folder, 4096, 0),
             address_space_max: None,
             address_space: 2 << 20,
+            data_max: None,
+            data: 1 << 20,
             arenas_max: 0,
             thread_cache_bytes: 0,
             receive_buffer_max: 6_291_456,
