@@ -23,6 +23,7 @@ use drainline::Malloc;
 use nix::unistd::execve;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::signals::Held;
 use super::stderr::say;
 use super::{malloc, piped, signal_stacks};
 
@@ -32,6 +33,8 @@ const RESUME: &str = "execute-again";
 const TRY: &str = "try-to-execute-again";
 /// The exit code where they are: not that of a `/bin/sh` which does nothing.
 const AS_TOLD: u8 = 42;
+/// The exit code where those that should be ignored are, and others are blocked than should be.
+const CHANGES_MASK: u8 = 43;
 /// The variable by which [`RESUME`] knows that the shell executed it.
 const FROM_SHELL: &str = "DRAINLINE_FROM_SHELL";
 /// The exit code of a command line that cannot be read.
@@ -53,19 +56,19 @@ const SCRIPT: &str = r#"trap "" SEGV BUS; exec "$0" "$@""#;
 /// it is, and its limits say so.
 ///
 /// Returns in the executed program, where all is set.
-pub(crate) fn ensure() {
-    execute_with(None);
+pub(crate) fn ensure(held: &Held) {
+    execute_with(held, None);
 }
 
 /// The same where the configuration came through a pipe and stays on stdin, from which it is gone
 /// when this returns.
-pub(super) fn ensure_with_piped_config() {
-    execute_with(Some(piped::variable()));
+pub(super) fn ensure_with_piped_config(held: &Held) {
+    execute_with(held, Some(piped::variable()));
     piped::forget();
 }
 
 /// `beside`: a variable for the executed program alone.
-fn execute_with(beside: Option<(&'static str, OsString)>) {
+fn execute_with(held: &Held, beside: Option<(&'static str, OsString)>) {
     let settings = malloc::missing();
     let by_shell = signal_stacks::can_be_left_out();
     if settings.is_empty() && !by_shell {
@@ -76,9 +79,16 @@ fn execute_with(beside: Option<(&'static str, OsString)>) {
         return;
     };
     if by_shell {
-        if program.can_be_resumed() {
+        let mut tried = program.try_shell();
+        if tried == Some(CHANGES_MASK.into()) {
+            // A shell that unblocks all signals is of use only where none is held back.
+            held.let_go();
+            tried = program.try_shell();
+        }
+        if tried == Some(AS_TOLD.into()) {
             let _ = program.by_shell().execute();
         }
+        held.hold();
         program.keep_signal_stacks();
     }
     if !settings.is_empty() {
@@ -94,8 +104,11 @@ pub(crate) fn resume(args: &[OsString]) -> Option<ExitCode> {
         return None;
     };
     if let ([told], true) = (args, command == TRY) {
-        let are_as_told = signal_stacks::are_as_told(told);
-        return Some(ExitCode::from(if are_as_told { AS_TOLD } else { 1 }));
+        return Some(ExitCode::from(match signal_stacks::compare(told) {
+            Some([true, true]) => AS_TOLD,
+            Some([false, true]) => CHANGES_MASK,
+            _ => 1,
+        }));
     }
     if command != RESUME {
         return None;
@@ -174,17 +187,15 @@ impl Program {
         }
     }
 
-    /// Whether the shell ignores both signals, changes no other, and executes this program. The
-    /// child inherits the blocked and the ignored signals, but for SIGPIPE, which std ignores.
-    fn can_be_resumed(&self) -> bool {
-        let Some(told) = signal_stacks::to_be_told() else {
-            return false;
-        };
+    /// [`AS_TOLD`] if the shell ignores both signals, changes no other, and executes this program.
+    /// The child inherits the blocked and the ignored signals, but for SIGPIPE, which std ignores.
+    fn try_shell(&self) -> Option<i32> {
+        let told = signal_stacks::to_be_told()?;
         let mut shell = Command::new(SHELL);
         shell.args(["-c", SCRIPT]).arg(&self.path);
         shell.args([TRY, &told]).env_clear();
         shell.stdin(Stdio::null()).stderr(Stdio::null());
-        exit_code(shell) == Some(AS_TOLD.into())
+        exit_code(shell)
     }
 
     /// Not by std's `Command`, which leaves SIGPIPE at its default where the call fails.

@@ -67,12 +67,13 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return print(&text);
         }
         Ok(Parsed::Run(settings)) => {
-            if !settings.check {
-                signals::hold_back();
-            }
+            let held = match settings.check {
+                true => signals::Held::nothing(),
+                false => signals::hold_back(),
+            };
             match settings.has_piped_config() {
-                true => execution::ensure_with_piped_config(),
-                false => execution::ensure(),
+                true => execution::ensure_with_piped_config(&held),
+                false => execution::ensure(&held),
             }
             match settings.check {
                 true => {

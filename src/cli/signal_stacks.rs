@@ -46,14 +46,19 @@ pub(super) fn are_left_out() -> bool {
     Masks::of_process().is_some_and(|masks| masks.ignored & BOTH == BOTH)
 }
 
-/// The signals that are blocked and ignored, in numbers for [`are_as_told`] in another process:
+/// The signals that are blocked and ignored, in numbers for [`compare`] in another process:
 /// there, those of this one and both of these are ignored.
 pub(super) fn to_be_told() -> Option<String> {
     let Masks { blocked, ignored } = Masks::of_process()?;
     Some(format!("{blocked} {}", ignored | BOTH))
 }
 
-pub(super) fn are_as_told(told: &OsStr) -> bool {
-    Masks::of_process()
-        .is_some_and(|masks| *told == *format!("{} {}", masks.blocked, masks.ignored))
+/// Whether the blocked and the ignored signals are as told.
+pub(super) fn compare(told: &OsStr) -> Option<[bool; 2]> {
+    let Masks { blocked, ignored } = Masks::of_process()?;
+    let (told_blocked, told_ignored) = told.to_str()?.split_once(' ')?;
+    Some([
+        told_blocked == blocked.to_string(),
+        told_ignored == ignored.to_string(),
+    ])
 }

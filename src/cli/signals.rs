@@ -44,8 +44,30 @@ pub(crate) fn unblock_stops() {
 
 /// Keeps the signals that a server catches until it does: uncaught, SIGHUP and SIGUSR1 would end
 /// the process, and a start takes some 50 ms, in which the program executes itself again.
-pub(super) fn hold_back() {
-    let _ = set_of(&CAUGHT).thread_block();
+pub(super) fn hold_back() -> Held {
+    let before = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::all());
+    let held = CAUGHT.iter().filter_map(|&n| Signal::try_from(n).ok());
+    let held = Held(held.filter(|&signal| !before.contains(signal)).collect());
+    held.hold();
+    held
+}
+
+/// The signals that this process blocks and its parent did not.
+pub(crate) struct Held(SigSet);
+
+impl Held {
+    /// For a program that catches none of them.
+    pub(crate) fn nothing() -> Held {
+        Held(SigSet::empty())
+    }
+
+    pub(super) fn hold(&self) {
+        let _ = self.0.thread_block();
+    }
+
+    pub(super) fn let_go(&self) {
+        let _ = self.0.thread_unblock();
+    }
 }
 
 fn unblock(signals: &[i32]) {

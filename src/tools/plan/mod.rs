@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::cli::command::{self as command_line, Parsed};
+use crate::cli::signals::Held;
 use crate::cli::usage::UsageError;
 use crate::cli::{execution, print, serve};
 
@@ -44,7 +45,7 @@ pub(super) fn command(args: &[OsString]) -> Result<ExitCode, UsageError> {
     let inputs = args.inputs()?;
     args.output.check()?;
     // As the server itself does before it counts.
-    execution::ensure();
+    execution::ensure(&Held::nothing());
     serve::raise_descriptor_limit();
     let plan = Plan::new(inputs, &args)?;
     args.output.write(

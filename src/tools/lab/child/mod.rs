@@ -17,6 +17,7 @@ use std::time::Duration;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use crate::cli::command::Parsed;
+use crate::cli::signals::Held;
 use crate::cli::usage::UsageError;
 use crate::cli::{execution, say, serve, settings};
 
@@ -62,7 +63,7 @@ fn serve_flags(args: &[OsString]) -> Result<ExitCode, UsageError> {
         Parsed::Run(settings) => settings,
         Parsed::Print(text) => return Ok(crate::cli::print(&text)),
     };
-    execution::ensure();
+    execution::ensure(&Held::nothing());
     serve::serve(&settings, |handle| {
         let port = handle
             .local_addrs()
