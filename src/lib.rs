@@ -122,4 +122,4 @@ pub use server::{
     heap_bytes, ranges,
 };
 #[cfg(feature = "tls")]
-pub use server::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart, TlsVersion};
+pub use server::{ClientAuth, Tls, TlsClient, TlsError, TlsErrorKind, TlsPart, TlsVersion};

@@ -91,6 +91,9 @@ pub(crate) fn serve(
         has_file: settings
             .all_outputs()
             .any(|output| output.destination.file().is_some()),
+        has_connection: settings
+            .all_outputs()
+            .any(|output| output.destination.reopens()),
         #[cfg(feature = "tls")]
         reloader: reloader(settings, &server, &teller).map_err(no_thread)?,
         config: settings.config_file.clone().zip(settings.config_stamp),

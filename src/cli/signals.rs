@@ -171,6 +171,8 @@ pub(super) struct Hands {
     pub(super) format: ReportFormat,
     /// The sink is a file by its name, which SIGHUP reopens.
     pub(super) has_file: bool,
+    /// An output makes its connection anew when it is reopened.
+    pub(super) has_connection: bool,
     /// Where a listener speaks TLS.
     #[cfg(feature = "tls")]
     pub(super) reloader: Option<Reloader>,
@@ -252,6 +254,9 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
             drain(hands);
         }
         return;
+    } else if hands.has_connection {
+        say("SIGHUP", "SIGHUP: connecting the sink anew");
+        hands.server.reopen();
     } else if !reads_tls {
         say("SIGHUP", "SIGHUP: there is no file to reopen");
     }

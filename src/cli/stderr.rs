@@ -243,6 +243,10 @@ impl<S: Sink> Sink for Between<S> {
         self.sink.maintain(batches)
     }
 
+    fn finish(&mut self, batches: &mut Batches<'_>) {
+        self.sink.finish(batches);
+    }
+
     fn is_inside_message(&self, batches: &Batches<'_>) -> bool {
         self.sink.is_inside_message(batches)
     }

@@ -79,5 +79,7 @@ pub use running::Server;
 pub use state::ThreadBody;
 pub use state::logger::Logger;
 #[cfg(feature = "tls")]
-pub use tls::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart, TlsVersion};
+pub(crate) use tls::server_words;
+#[cfg(feature = "tls")]
+pub use tls::{ClientAuth, Tls, TlsClient, TlsError, TlsErrorKind, TlsPart, TlsVersion};
 pub(crate) use wire::MAX_PEER_NAME;

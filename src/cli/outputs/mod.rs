@@ -17,6 +17,10 @@ mod file;
 
 mod null;
 
+mod forward;
+
+mod exec;
+
 #[cfg(test)]
 pub(crate) mod probe;
 
@@ -47,6 +51,8 @@ pub(crate) static SCHEMES: &[Entry] = &[
     Entry::of::<stdout::Stdout>(),
     Entry::of::<file::File>(),
     Entry::of::<null::Null>(),
+    Entry::of::<forward::Forward>(),
+    Entry::of::<exec::Exec>(),
     #[cfg(test)]
     Entry::of::<probe::Probe>(),
     left_out!("redis", ["redis://", "rediss://"], "HOST/STREAM", ""),

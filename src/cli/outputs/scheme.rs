@@ -175,6 +175,11 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
     fn file(&self) -> Option<&Path> {
         None
     }
+
+    /// Whether a reopen has a meaning although there is no file: a connection that is made anew.
+    fn reopens(&self) -> bool {
+        false
+    }
 }
 
 /// A [`Scheme`] whose type is not known.
@@ -185,6 +190,7 @@ trait AnyScheme: Any + Debug + Send + Sync {
     fn check(&self, common: Common<'_>) -> io::Result<Checked>;
     fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened>;
     fn file(&self) -> Option<&Path>;
+    fn reopens(&self) -> bool;
 }
 
 impl<S: Scheme> AnyScheme for S {
@@ -210,6 +216,10 @@ impl<S: Scheme> AnyScheme for S {
 
     fn file(&self) -> Option<&Path> {
         Scheme::file(self)
+    }
+
+    fn reopens(&self) -> bool {
+        Scheme::reopens(self)
     }
 }
 
@@ -399,6 +409,11 @@ impl Destination {
     /// The file that is written, where there is one.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.place.file()
+    }
+
+    /// As [`Scheme::reopens`].
+    pub(crate) fn reopens(&self) -> bool {
+        self.place.reopens()
     }
 }
 

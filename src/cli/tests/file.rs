@@ -15,6 +15,7 @@ use super::super::command::Parsed;
 use super::super::flag::Flag;
 use super::super::kinds::{InFile, quoted};
 use super::super::listen::ListenUrl;
+use super::super::outputs::{Entry, SCHEMES};
 use super::super::settings::{Settings, flags, listener_rows, parse_in, template};
 use super::super::usage::UsageError;
 use super::{ALL, settings};
@@ -808,7 +809,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
         ),
         (
             "[[output]]\r\nsink = null\r\n",
-            "2:8: invalid value null for sink: expected stdout, file:PATH, file:///PATH, null or probe://HOST, in quotes",
+            "2:8: invalid value null for sink: expected stdout, file:PATH, file:///PATH, null, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, exec:COMMAND or probe://HOST, in quotes",
         ),
         (
             "backlog = 07",
@@ -1016,11 +1017,13 @@ fn the_printed_file_has_every_row_with_its_default_and_what_it_does() {
             None => format!("# {} = ", flag.key()),
         };
         // A row without a default is written alike in a table.
-        let is_twice =
-            line.starts_with("# ") && listener_rows().iter().any(|row| row.key() == flag.key());
+        let in_listeners = listener_rows().into_iter().map(|row| row.key());
+        let in_outputs = SCHEMES.iter().flat_map(Entry::rows).map(|row| row.key());
+        let mut in_tables = in_listeners.chain(in_outputs).collect::<Vec<_>>();
+        in_tables.retain(|key| line.starts_with("# ") && *key == flag.key());
         assert_eq!(
             text.lines().filter(|it| it.starts_with(&line)).count(),
-            1 + usize::from(is_twice),
+            1 + in_tables.len(),
             "{line}"
         );
         assert!(

@@ -183,6 +183,14 @@ pub trait Sink: Send + 'static {
         Ok(())
     }
 
+    /// Ends what the sink writes to in good order: a command is told that nothing follows, and
+    /// waited for. Called once when all is accepted and nothing more will come, with what is left
+    /// of the drain's time: a sink that waits does so in [`Batches::wait`]. Not called when that
+    /// time is over, or the sink has failed for good; its drop always follows. Default: nothing.
+    fn finish(&mut self, batches: &mut Batches<'_>) {
+        let _ = batches;
+    }
+
     /// Whether what the sink has written ends in the middle of a message, so that the log can say
     /// so. Called once, when the server's last deadline has passed; `batches` holds what the sink
     /// did not accept.
@@ -224,6 +232,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         (**self).maintain(batches)
+    }
+
+    fn finish(&mut self, batches: &mut Batches<'_>) {
+        (**self).finish(batches);
     }
 
     fn is_inside_message(&self, batches: &Batches<'_>) -> bool {

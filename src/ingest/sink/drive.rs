@@ -40,6 +40,9 @@ pub(in crate::ingest) fn drive(
         // The sink tells what the last second has brought. No message is left that a failure could
         // cost.
         let _ = drive.sink.maintain(&mut drive.batches);
+        if !drive.batches.is_timed_out() {
+            drive.sink.finish(&mut drive.batches);
+        }
     }
     outcome
 }

@@ -21,18 +21,25 @@ mod stdout;
 
 mod file;
 
+mod forward;
+
+mod exec;
+
 mod null;
 
-// What stdout and files have in common.
+// What several have in common.
+mod cursor;
 mod fd_writer;
 mod unlinked;
 
 pub(super) use contract::Sink;
 pub(super) use drive::drive;
+pub use exec::{Exec, WordsError, split_words};
 pub(super) use fan_out::{Lane, hand_out};
 pub use fd_writer::FdWriter;
 pub(super) use feed::Feed;
 pub use file::{File, FileOptions, Fsync};
+pub use forward::{Forward, ForwardTo, Target, TargetParseError};
 pub use null::Null;
 pub(super) use render::Form;
 pub use retry::Backoff;

@@ -24,6 +24,8 @@ pub enum TlsPart {
     ClientCa,
     /// The lists of certificates of clients that are revoked.
     ClientCrl,
+    /// The certificates that vouch for a server ([`TlsClient`](super::TlsClient)).
+    ServerCa,
 }
 
 impl fmt::Display for TlsPart {
@@ -33,6 +35,7 @@ impl fmt::Display for TlsPart {
             TlsPart::Key => "TLS key",
             TlsPart::ClientCa => "client CA",
             TlsPart::ClientCrl => "revocation list",
+            TlsPart::ServerCa => "TLS CA",
         })
     }
 }

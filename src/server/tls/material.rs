@@ -156,7 +156,7 @@ impl Counted {
 
 /// The most that is read of a file.
 #[derive(Clone, Copy)]
-enum Most {
+pub(super) enum Most {
     Ever(u64),
     Counted(u64),
 }
@@ -190,7 +190,7 @@ pub(super) enum Pem {
 }
 
 impl Pem {
-    fn read(&self, part: TlsPart, most: Most) -> Result<Text, TlsError> {
+    pub(super) fn read(&self, part: TlsPart, most: Most) -> Result<Text, TlsError> {
         let named = self.named(part);
         let bytes = match self {
             Pem::Text(text) => text.to_vec(),
@@ -241,19 +241,19 @@ fn open_regular(path: &Path) -> io::Result<fs::File> {
 const MAX_LABEL: usize = 40;
 
 /// What was read, and what it is called in an error.
-struct Text {
+pub(super) struct Text {
     part: TlsPart,
-    named: String,
+    pub(super) named: String,
     bytes: Vec<u8>,
 }
 
 impl Text {
-    fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
 
     /// All objects of a kind.
-    fn all<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, TlsError> {
+    pub(super) fn all<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, TlsError> {
         let all: Result<Vec<T>, _> = T::pem_slice_iter(&self.bytes).collect();
         let all = all.map_err(|error| self.not_pem(&error))?;
         match all.is_empty() {
@@ -300,11 +300,11 @@ impl Text {
         holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED")
     }
 
-    fn wrong(&self, what: String) -> TlsError {
+    pub(super) fn wrong(&self, what: String) -> TlsError {
         TlsError::new(what).about(self.part)
     }
 
-    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+    pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         if self.has_encrypted_key() {
             return Err(self.wrong(format!(
                 "{} is encrypted: decrypt it with openssl pkey",
@@ -620,7 +620,7 @@ impl ClientCertVerifier for FewCertificates {
     }
 }
 
-fn unfit(error: &Error, certificate: &str, key: &str) -> TlsError {
+pub(super) fn unfit(error: &Error, certificate: &str, key: &str) -> TlsError {
     use rustls::InconsistentKeys;
     let (part, text) = match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {

@@ -1,12 +1,15 @@
 //! TLS for a listener: its certificate, whose clients may connect, and the session of a connection.
+//! And for an output: whose servers it trusts.
 //!
 //! - `material`: certificates and keys, read and checked
 //! - `certificate`: what a certificate says
+//! - `client`: whom an output trusts, and what it shows
 //! - `session`: bytes of the wire in, plaintext out
 //! - `in_memory`: a session without a wire, for tests and fuzzing
 //! - `words`: what goes wrong with a peer, in words
 
 mod certificate;
+mod client;
 mod error;
 pub mod in_memory;
 mod material;
@@ -22,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Mutex, RwLock};
 
 use certificate::Name;
+pub use client::TlsClient;
+pub(crate) use client::words as server_words;
 pub use error::{TlsError, TlsErrorKind, TlsPart};
 use material::{Counted, Loaded, Pem, Settings, Source};
 pub(crate) use session::{Incoming, Session};

@@ -1,0 +1,146 @@
+//! `exec:COMMAND`: the stdin of a command.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drainline::ingest::sink::{self, split_words};
+use rustix::fs::{Access, access};
+
+use super::scheme::{Checked, Common, Form, GROUP, Opened, Scheme};
+use crate::cli::flag::{Flag, field};
+use crate::cli::kinds::{NotAccepted, TrueOrFalse, time};
+use crate::cli::stderr::Stderr;
+
+#[derive(Clone, Debug)]
+pub(super) struct Exec {
+    line: String,
+    shell: bool,
+    stop_timeout: Duration,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Exec {
+            line: String::new(),
+            shell: false,
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Exec {
+    fn words(&self) -> io::Result<Vec<String>> {
+        match self.shell {
+            true => Ok(["/bin/sh", "-c", &self.line].map(str::to_owned).to_vec()),
+            false => split_words(&self.line).map_err(io::Error::other),
+        }
+    }
+}
+
+impl Scheme for Exec {
+    const FORMS: &'static [Form] = &[Form {
+        prefix: "exec:",
+        place: "COMMAND",
+        has_options: false,
+    }];
+    const HELP: &'static str = "Starts a command and writes to its stdin, at most once: what a command that ends has not \
+         read is lost, and it is started anew. Words are parted by spaces and quoted with '...' or \
+         \"...\"; there is no shell. Its stdout is drainline's, its stderr goes to the log. At the \
+         end its stdin is closed and it is waited for. Options are given in an [[output]].";
+
+    fn rows() -> Vec<Flag<Self>> {
+        vec![
+            Flag {
+                name: "shell",
+                group: GROUP,
+                purpose: "the command is a line of a shell",
+                help: "Has /bin/sh -c run the command: with variables, pipes and redirections.",
+                takes: field!(TrueOrFalse, Exec.shell),
+            },
+            Flag {
+                name: "stop-timeout",
+                group: GROUP,
+                purpose: "how long a command has to end",
+                help: "At the end, the time from the last message and the end of its stdin until \
+                       SIGTERM, within what is left of the drain. SIGKILL follows after 2s.",
+                takes: field!(
+                    time(Duration::ZERO..=Duration::from_secs(86_400), "10s"),
+                    Exec.stop_timeout
+                ),
+            },
+        ]
+    }
+
+    fn read(_: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
+        let line = place.to_str();
+        let line = line.ok_or_else(|| NotAccepted::because("not UTF-8"))?;
+        if line.contains('\0') {
+            return Err(NotAccepted::because("a NUL"));
+        }
+        // Whatever a shell makes of it, quotes are closed there, too.
+        split_words(line).map_err(|error| NotAccepted::because(error.to_string()))?;
+        Ok(Exec {
+            line: line.to_owned(),
+            ..Exec::default()
+        })
+    }
+
+    fn url(&self) -> String {
+        format!("exec:{}", self.line)
+    }
+
+    fn check(&self, _: Common<'_>) -> io::Result<Checked> {
+        let words = self.words()?;
+        find(&words[0]).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot run {:?}: {error}", words[0]))
+        })?;
+        Ok(Checked {
+            // Its stdin and its stderr.
+            not_open: 2,
+            resources: sink::Exec::RESOURCES,
+            ..Checked::default()
+        })
+    }
+
+    fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
+        let sink = sink::Exec::open(self.words()?)?;
+        Ok(Opened::new(sink.stop_timeout(self.stop_timeout)))
+    }
+}
+
+/// Looks for a command as execvp(3) does.
+fn find(command: &str) -> io::Result<()> {
+    if command.contains('/') {
+        return Ok(access(command, Access::EXEC_OK)?);
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let is_there = |folder: &Path| access(folder.join(command), Access::EXEC_OK).is_ok();
+    match env::split_paths(&path).any(|folder| is_there(&folder)) {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::NotFound, "it is not in PATH")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_taken_as_it_is_and_its_quotes_are_closed() {
+        let read = |typed: &str| super::super::read(typed.as_ref());
+        for typed in ["exec:cat", "exec:a 'b c' \"d?e=f\" %3F", "exec: x"] {
+            let destination = read(typed).expect("a command").destination;
+            assert_eq!(destination.to_string(), typed);
+            assert!(destination.get::<Exec>().is_some());
+        }
+        for typed in ["exec:", "exec: ", "exec:a 'b", "exec:a \\"] {
+            assert!(read(typed).is_err(), "{typed}");
+        }
+        assert!(find("sh").is_ok() && find("/bin/sh").is_ok());
+        assert!(find("nosuch-command").is_err() && find("/nosuch").is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! A command that runs: its stdin, its stderr, and its end.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::stderr::Stderr;
+use crate::server::Logger;
+
+/// The time between two looks whether a command that is to end has.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// What of our environment is not for a command: it would tell our service manager that we are
+/// ready, take our sockets, or, where it is a drainline, take our settings.
+const NOT_PASSED: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// A child process in a process group of its own. It is killed and reaped on drop, with its group,
+/// if it was not ended before.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    /// `None`: it has been told that nothing follows.
+    stdin: Option<ChildStdin>,
+    stderr: Stderr,
+    pub(super) begun: Instant,
+    is_over: bool,
+}
+
+impl Running {
+    /// # Errors
+    /// There is no such command, or the system refuses a process.
+    pub(super) fn start(words: &[String]) -> io::Result<Running> {
+        let [program, arguments @ ..] = words else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C is for us: it is to get what we drain first.
+            .process_group(0);
+        for name in NOT_PASSED {
+            command.env_remove(name);
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"DRAINLINE_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command.spawn().map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot run {program:?}: {error}"))
+        })?;
+        let ends = child.stdin.take().zip(child.stderr.take());
+        let Some((stdin, stderr)) = ends else {
+            return Err(io::Error::other("no pipes"));
+        };
+        let running = Running {
+            child,
+            stderr: Stderr::new(stderr),
+            stdin: Some(stdin),
+            begun: Instant::now(),
+            is_over: false,
+        };
+        // These are our ends of the pipes: the command's still block.
+        rustix::io::ioctl_fionbio(&running.stderr.pipe, true)?;
+        if let Some(stdin) = &running.stdin {
+            rustix::io::ioctl_fionbio(stdin, true)?;
+        }
+        Ok(running)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Hands over what the pipe takes at once; `None` if nothing.
+    ///
+    /// # Errors
+    /// EPIPE: nobody reads it any more.
+    pub(super) fn write_some(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        let Some(stdin) = &self.stdin else {
+            return Err(Errno::PIPE.into());
+        };
+        match rustix::io::writev(stdin, slices) {
+            Ok(written) => Ok(Some(written)),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits, at most `wait`, until the pipe takes something, nobody reads it any more, or there is
+    /// something in stderr.
+    pub(super) fn wait_writable(&self, wait: Duration) {
+        let Some(stdin) = &self.stdin else {
+            return;
+        };
+        let mut fds = [
+            PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::OUT),
+            PollFd::from_borrowed_fd(self.stderr.pipe.as_fd(), PollFlags::IN),
+        ];
+        let wait = Timespec::try_from(wait).ok();
+        let woken = poll(&mut fds, wait.as_ref());
+        // A stderr that was closed is ready for ever.
+        if woken.is_ok() && fds[0].revents().is_empty() && fds[1].revents() == PollFlags::HUP {
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Whether nobody reads its stdin any more.
+    pub(super) fn is_deaf(&self) -> bool {
+        let Some(stdin) = &self.stdin else {
+            return true;
+        };
+        let mut fds = [PollFd::new(stdin, PollFlags::empty())];
+        let now = Timespec::default();
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::ERR)
+    }
+
+    pub(super) fn log_stderr(&mut self, name: &str, logger: &Logger) {
+        self.stderr.take(name, logger);
+    }
+
+    /// How it has ended, if it has. Reaps it.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().ok().flatten();
+        self.is_over |= status.is_some();
+        status
+    }
+
+    /// Tells it that nothing follows.
+    pub(super) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Waits until it has ended, at most `patience`, and while `goes_on` says so.
+    pub(super) fn wait(
+        &mut self,
+        patience: Duration,
+        name: &str,
+        logger: &Logger,
+        mut goes_on: impl FnMut(Duration) -> bool,
+    ) -> Option<ExitStatus> {
+        let until = Instant::now() + patience;
+        loop {
+            self.stderr.take(name, logger);
+            let status = self.ended();
+            if status.is_some() || Instant::now() >= until || !goes_on(LOOK_EVERY) {
+                return status;
+            }
+        }
+    }
+
+    /// Logs the last of its stderr.
+    pub(super) fn finish_stderr(&mut self, name: &str, logger: &Logger) {
+        self.stderr.finish(name, logger);
+    }
+
+    /// Sends a signal to it and those of its group. Not once it was reaped: its number may be
+    /// another's then.
+    pub(super) fn signal(&self, signal: Signal) {
+        if !self.is_over
+            && let Some(pid) = Pid::from_raw(self.child.id().cast_signed())
+        {
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.signal(Signal::KILL);
+            // It cannot be put off, but for what is in a system call that does not end.
+            let until = Instant::now() + Duration::from_millis(100);
+            while self.ended().is_none() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}

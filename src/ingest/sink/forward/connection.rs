@@ -1,0 +1,185 @@
+//! A connection to a receiver: whether it is still there, and a write that never waits.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use socket2::Socket;
+
+use super::session::Session;
+
+/// How long one poll(2) waits before the server's deadline is looked at.
+pub(super) const SLICE: Duration = Duration::from_millis(100);
+/// The most that is read at one look of what a receiver sends: it must not keep us from writing.
+pub(super) const MAX_DISCARDED: u64 = 64 << 10;
+/// Behind the last message, the longest wait for the receiver to close.
+const FINISH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection to a receiver. The socket does not block.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: Socket,
+    session: Option<Session>,
+    /// The receiver's place in the order of preference.
+    pub(super) target: usize,
+    /// What it is called in the log.
+    pub(super) label: String,
+    pub(super) begun: Instant,
+    /// Bytes that the kernel has taken, without those of TLS.
+    pub(super) written: u64,
+    /// Bytes that the receiver has sent.
+    pub(super) discarded: u64,
+}
+
+impl Connection {
+    pub(super) fn new(
+        socket: Socket,
+        session: Option<Session>,
+        target: usize,
+        label: String,
+    ) -> Connection {
+        Connection {
+            socket,
+            session,
+            target,
+            label,
+            begun: Instant::now(),
+            written: 0,
+            discarded: 0,
+        }
+    }
+
+    /// Asks the kernel, without waiting, whether the receiver is still there, and throws away what
+    /// it has sent. A write would succeed after its end of the stream has come, and be lost: with
+    /// its kernel's answer, a reset, which comes later.
+    ///
+    /// # Errors
+    /// It is gone, or reads no more.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        let found = poll_for(&self.socket, PollFlags::IN, Duration::ZERO)?;
+        if found.contains(PollFlags::IN) {
+            self.discard()?;
+        }
+        if found.intersects(PollFlags::ERR | PollFlags::HUP)
+            && let Some(error) = self.socket.take_error()?
+        {
+            return Err(error);
+        }
+        if found.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::RDHUP) {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self) -> io::Result<()> {
+        let discarded = match &mut self.session {
+            Some(session) => session.discard(&self.socket)?,
+            None => discard(&self.socket)?,
+        };
+        self.discarded += discarded;
+        Ok(())
+    }
+
+    /// Hands over what the kernel takes at once. Returns how much it has taken; `None` if that is
+    /// nothing, or not all of what is encrypted: then what is at the front must be the same at the
+    /// next call.
+    pub(super) fn write_some(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        let written = match &mut self.session {
+            Some(session) => session.write_some(&self.socket, slices)?,
+            None => send_now(&self.socket, slices)?,
+        };
+        self.written += written.unwrap_or(0) as u64;
+        Ok(written)
+    }
+
+    /// Waits a slice until the kernel takes something, or the receiver is heard of.
+    pub(super) fn wait_writable(&self) -> io::Result<()> {
+        poll_for(&self.socket, PollFlags::IN | PollFlags::OUT, SLICE).map(drop)
+    }
+
+    /// Whether something is encrypted that the kernel has not taken to its last byte.
+    pub(super) fn is_inside(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_inside)
+    }
+
+    /// Ends the stream, and waits at most a second for the receiver to end its own: a socket that
+    /// is closed with something unread is reset, and its kernel throws away what it has not sent.
+    pub(super) fn finish(mut self, waits: bool) {
+        let until = Instant::now() + FINISH_PATIENCE;
+        if let Some(session) = &mut self.session {
+            session.close(&self.socket);
+        }
+        if self.socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        loop {
+            // A session that was closed is not asked any more: what comes is thrown away.
+            match discard(&self.socket) {
+                Ok(_) if waits && Instant::now() < until => {}
+                _ => return,
+            }
+            let left = until.saturating_duration_since(Instant::now()).min(SLICE);
+            if poll_for(&self.socket, PollFlags::IN, left).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for events, at most `wait`. The peer's end of the stream is always one.
+pub(super) fn poll_for(fd: impl AsFd, events: PollFlags, wait: Duration) -> io::Result<PollFlags> {
+    let mut fds = [PollFd::new(&fd, events | PollFlags::RDHUP)];
+    let wait = Timespec::try_from(wait).unwrap_or_default();
+    match poll(&mut fds, Some(&wait)) {
+        Ok(_) => Ok(fds[0].revents()),
+        Err(Errno::INTR) => Ok(PollFlags::empty()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Throws away what is there, up to a limit, and returns how much that was.
+///
+/// # Errors
+/// The stream has ended, or failed.
+fn discard(socket: &Socket) -> io::Result<u64> {
+    let mut discarded = 0;
+    let mut buf = [0; 4096];
+    while discarded < MAX_DISCARDED {
+        match take(socket, &mut buf) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(bytes) => discarded += bytes as u64,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(discarded)
+}
+
+/// Reads what is there.
+pub(super) fn take(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match rustix::net::recv(socket, &mut *buf, RecvFlags::DONTWAIT) {
+            Ok((bytes, _)) => return Ok(bytes),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Hands over what the kernel takes at once; `None` if nothing.
+pub(super) fn send_now(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    loop {
+        let mut nothing = SendAncillaryBuffer::default();
+        match rustix::net::sendmsg(socket, slices, &mut nothing, flags) {
+            Ok(written) => return Ok(Some(written)),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

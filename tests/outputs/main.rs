@@ -1,0 +1,16 @@
+//! Outputs that pass messages on: to a server that ends, is killed, is away, refuses or takes
+//! nothing, and to a command. What is lost is what was promised to be, no message is torn or
+//! doubled, and an end is never held up.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod exec;
+mod forward;
+#[cfg(feature = "cli")]
+mod program;
+#[cfg(feature = "cli")]
+mod receivers;
+#[cfg(all(feature = "cli", feature = "tls"))]
+mod tls;

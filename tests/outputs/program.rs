@@ -1,0 +1,102 @@
+//! The same by the program: its flags, its file, its log.
+
+use std::fs;
+use std::io::Write;
+
+use crate::common::checker::Checker;
+use crate::common::child::Drainline;
+use crate::common::client;
+use crate::common::port::free_port;
+use crate::common::tagged::{Cut, Tagged};
+use crate::common::tool::refused;
+use crate::common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
+
+#[test]
+fn the_program_forwards_says_what_delivered_means_and_connects_anew_at_sighup() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("messages");
+    let port = free_port();
+    let (listen, sink) = (
+        format!("127.0.0.1:{port}"),
+        format!("file:{}", file.display()),
+    );
+    let mut receiver = Drainline::start(&["--listen", &listen, "--sink", &sink]);
+    let url = format!("tcp://127.0.0.1:{port}?connect_timeout=1s");
+    let mut server = Drainline::start(&["--sink", &url]);
+    let connected = |server: &Drainline| server.stderr_text().matches("is connected: ").count();
+    wait_until("a connection", DEADLINE, || connected(&server) == 1);
+    let mut stream = server.connect();
+    let tagged = Tagged::new(0);
+    let _ = tagged.send(&mut stream, 0..1000, 100, Cut::Blocks).all();
+    server.signal_served(Signal::HUP);
+    wait_until("another connection", DEADLINE, || {
+        receiver.signal(Signal::USR1);
+        let status = receiver.last_status();
+        status.is_some_and(|status| status["connections"][0]["id"].as_u64() >= Some(2))
+    });
+    let _ = tagged.send(&mut stream, 1000..2000, 100, Cut::Blocks).all();
+    client::half_close(stream);
+    let exit = server.terminate();
+    exit.assert_code(0);
+    assert!(exit.stderr.contains("it arrives at most once"), "{exit}");
+    assert!(
+        exit.stderr.contains("SIGHUP: connecting the sink anew"),
+        "{exit}"
+    );
+    receiver.terminate().assert_code(0);
+    Checker::read(&fs::read(&file).unwrap()).expect_exact(&[(0, 2000)]);
+}
+
+#[test]
+fn a_commands_stderr_is_in_the_log_and_its_stdout_is_the_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.toml");
+    let table = r#"
+[[output]]
+sink = "exec:printf 'one\ntwo\033[2J\nthree' >&2; sed 's/^/got /'; exit 4"
+shell = true
+"#;
+    fs::write(&config, table.replace('\\', "\\\\")).unwrap();
+    let mut server = Drainline::with(&["--config", config.to_str().unwrap()])
+        .env("NOTIFY_SOCKET", "")
+        .start();
+    let mut stream = server.connect();
+    stream.write_all(b"a\nb\n").unwrap();
+    client::half_close(stream);
+    let exit = server.terminate();
+    exit.assert_code(0);
+    assert_eq!(server.stdout_bytes(), b"got a\ngot b\n");
+    for line in [
+        "exec:/bin/sh: one",
+        r"exec:/bin/sh: two\u{1b}[2J",
+        "exec:/bin/sh: three",
+    ] {
+        assert!(
+            exit.stderr.lines().any(|it| it.ends_with(line)),
+            "{line}: {exit}"
+        );
+    }
+    assert!(
+        exit.stderr.contains("has ended with exit status: 4"),
+        "{exit}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_receiver_or_a_command_is_told_at_start() {
+    for (sink, code, told) in [
+        ("tcp://logs", 2, "is without a port"),
+        ("tcp://[::g]:1", 2, "no IPv6 address"),
+        ("tls://a:1?tls_ca=/nosuch", 1, "cannot read TLS CA /nosuch"),
+        ("tls://a:1?tls_key=/nosuch", 78, "a tls_cert beside it"),
+        ("tcp://a:1?tls_ca=/nosuch", 78, "a tls:// server"),
+        ("tcp://a:1?return_after=soon", 2, "return_after"),
+        ("exec:nosuch-command", 1, "nosuch-command"),
+        ("exec:a 'b", 2, "is not closed"),
+    ] {
+        for check in [&["--sink", sink][..], &["--sink", sink, "--check"]] {
+            refused(Drainline::with(check), code, &[told]);
+        }
+    }
+}
