@@ -41,6 +41,8 @@ pub(crate) enum Metric {
     Delivered,
     /// Messages that were sent, of those that were to be sent in the time.
     Offered,
+    /// Messages that had come and were not delivered, at most, whenever it was asked.
+    Behind,
     /// Throughput between 1 s and 2 s after a stall, of what it was before.
     Recovered,
     /// Rounds in which a listener's queue overflowed.
@@ -54,7 +56,7 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Metric; 25] = [
+    pub(crate) const ALL: [Metric; 26] = [
         Metric::Rate,
         Metric::BytesPerSecond,
         Metric::CpuNs,
@@ -75,6 +77,7 @@ impl Metric {
         Metric::Threads,
         Metric::Delivered,
         Metric::Offered,
+        Metric::Behind,
         Metric::Recovered,
         Metric::Overflowed,
         Metric::ListenOverflows,
@@ -105,6 +108,7 @@ impl Metric {
             Metric::Threads => "threads",
             Metric::Delivered => "delivered",
             Metric::Offered => "offered",
+            Metric::Behind => "behind",
             Metric::Recovered => "recovered",
             Metric::Overflowed => "overflowed",
             Metric::ListenOverflows => "listen_overflows",
@@ -136,6 +140,7 @@ impl Metric {
             Metric::Threads => "threads".to_owned(),
             Metric::Delivered => "delivered".to_owned(),
             Metric::Offered => "offered".to_owned(),
+            Metric::Behind => "most behind".to_owned(),
             Metric::Recovered => "recovered".to_owned(),
             Metric::Overflowed => "overflowed".to_owned(),
             Metric::ListenOverflows => "overflows".to_owned(),
@@ -151,6 +156,7 @@ impl Metric {
             Metric::PeakOfLimit
                 | Metric::Delivered
                 | Metric::Offered
+                | Metric::Behind
                 | Metric::Recovered
                 | Metric::CleanExits
                 | Metric::Overflowed
@@ -165,7 +171,7 @@ impl Metric {
     fn over_rounds(self, values: &mut [f64]) -> Option<f64> {
         match self {
             Metric::Delivered | Metric::CleanExits | Metric::Overflowed => mean(values),
-            Metric::ExitSeconds => values.iter().copied().reduce(f64::max),
+            Metric::ExitSeconds | Metric::Behind => values.iter().copied().reduce(f64::max),
             _ => median(values),
         }
     }
@@ -173,7 +179,7 @@ impl Metric {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Metric::Rate if value >= 1e6 => format!("{:.2} M", value / 1e6),
-            Metric::Rate | Metric::Threads => format!("{value:.0}"),
+            Metric::Rate | Metric::Threads | Metric::Behind => format!("{value:.0}"),
             Metric::ListenOverflows | Metric::SynRetries => format!("{value:.0}"),
             Metric::BytesPerSecond => format!("{:.0}", value / 1e6),
             Metric::CpuNs => format!("{:.3}", value / 1e3),

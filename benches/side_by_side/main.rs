@@ -15,6 +15,7 @@ mod args;
 mod busy;
 mod contest;
 mod crowd;
+mod delay;
 mod echo;
 mod fifo;
 mod figures;

@@ -18,6 +18,8 @@ pub(crate) enum Peer {
     SyslogNg,
     /// The loopback's own limit. Its own load.
     Iperf3,
+    /// The load of Redis' own. No server of messages either.
+    RedisBenchmark,
     /// One thread that writes from memory: a file's own limit. No server at all.
     WriteCall,
 }

@@ -102,6 +102,22 @@ impl Running {
         Ok(())
     }
 
+    /// Asks it for its report, as drainline gives it.
+    pub(crate) fn ask_for_status(&self) {
+        self.child.signal(Signal::USR1);
+    }
+
+    /// The last of its reports that is whole; `Null` before there is one.
+    pub(crate) fn last_status(&self) -> Outcome<Value> {
+        let log = self.log();
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let report = whole.lines().rev().find(|line| line.starts_with('{'));
+        Ok(report
+            .map(serde_json::from_str)
+            .transpose()?
+            .unwrap_or(Value::Null))
+    }
+
     /// Ends it by SIGKILL, and waits until it is gone.
     pub(crate) fn kill(&mut self) -> Outcome<()> {
         self.end_by(Signal::KILL)?;

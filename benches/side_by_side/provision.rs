@@ -47,7 +47,13 @@ pub(crate) fn program(peer: Peer) -> Program {
             Ok(unpacked)
         }),
         Peer::Iperf3 => find("iperf3", "iperf3"),
+        Peer::RedisBenchmark => find("redis-benchmark", "redis-tools"),
     }
+}
+
+/// What scenarios with a stream of Redis write to.
+pub(crate) fn redis_server() -> Program {
+    find("redis-server", "redis-server")
 }
 
 /// The load generator over TLS.

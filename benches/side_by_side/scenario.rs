@@ -45,6 +45,18 @@ pub(crate) enum Batches {
     },
     /// Clients that send a line, wait for the reply, and again.
     Dialogue { clients: usize },
+    /// As in bulk, into a stream of a Redis of its own.
+    RedisBulk {
+        connections: usize,
+        message_bytes: usize,
+        duration: Duration,
+    },
+    /// So many messages a second from each connection, to a Redis with such a round trip.
+    RedisFar {
+        connections: usize,
+        rate: u32,
+        round_trip: Duration,
+    },
     /// Senders in bulk, and a sink that takes nothing for a while.
     Stall { connections: usize },
 }
@@ -60,6 +72,7 @@ impl Batches {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Batches::Bulk { .. } | Batches::Paced { .. } | Batches::Stall { .. } => "message",
+            Batches::RedisBulk { .. } | Batches::RedisFar { .. } => "message",
             Batches::Churn { .. } | Batches::Idle { .. } => "connection",
             Batches::CrowdIn { .. } | Batches::CrowdOut { .. } => "connection",
             Batches::CrowdDrain { .. } | Batches::Herd { .. } => "connection",
@@ -72,6 +85,8 @@ impl Batches {
         match self {
             Batches::Bulk { connections, .. }
             | Batches::Paced { connections, .. }
+            | Batches::RedisBulk { connections, .. }
+            | Batches::RedisFar { connections, .. }
             | Batches::CrowdIn { connections }
             | Batches::CrowdOut { connections }
             | Batches::CrowdDrain { connections }

@@ -113,7 +113,7 @@ impl Peer {
                 let port = address.port().to_string();
                 command.args(["--server", "--bind", "127.0.0.1", "--port", &port]);
             }
-            Peer::WriteCall => return Err("it is no server".into()),
+            Peer::WriteCall | Peer::RedisBenchmark => return Err("it is no server".into()),
         }
         command.args(known_flags(start.program, start.entrant.flags));
         Ok(Running::start(command, address, start.folder)?.at(socket))

@@ -41,6 +41,11 @@ impl Certificates {
         self.path("authority.pem")
     }
 
+    /// The certificate of the server, and its key.
+    pub fn server(&self) -> [String; 2] {
+        ["server.pem", "server.key"].map(|name| self.path(name))
+    }
+
     /// The certificate of a client, and its key.
     pub fn client(&self) -> [String; 2] {
         [self.path("client.pem"), self.path("client.key")]
@@ -48,7 +53,7 @@ impl Certificates {
 
     /// What the table of a listener that speaks TLS says of the server's certificate.
     pub fn table(&self) -> String {
-        let [cert, key] = ["server.pem", "server.key"].map(|name| self.path(name));
+        let [cert, key] = self.server();
         format!("tls_cert = \"{cert}\"\ntls_key = \"{key}\"\n")
     }
 

@@ -33,6 +33,8 @@ pub mod port;
 pub mod proc;
 pub mod programs;
 pub mod puppets;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod relay;
 pub mod root;
 pub mod rsyslog;

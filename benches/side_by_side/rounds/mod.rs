@@ -9,6 +9,7 @@ mod herd;
 mod idle;
 mod limits;
 mod paced;
+mod redis;
 mod stall;
 
 use std::net::SocketAddr;
@@ -61,6 +62,20 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
                 ..
             },
         ) => bulk::run(turn, message_bytes, duration),
+        (
+            _,
+            Batches::RedisBulk {
+                message_bytes,
+                duration,
+                ..
+            },
+        ) => redis::bulk(turn, message_bytes, duration),
+        (
+            _,
+            Batches::RedisFar {
+                rate, round_trip, ..
+            },
+        ) => redis::far(turn, rate, round_trip),
         (_, Batches::Paced { rate, .. }) => paced::run(turn, rate),
         (_, Batches::Churn { clients }) => churn::run(turn, clients),
         (_, Batches::CrowdIn { connections }) => crowd_in::run(turn, connections),

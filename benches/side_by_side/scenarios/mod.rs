@@ -3,6 +3,7 @@
 mod bulk;
 mod connections;
 mod crowds;
+mod redis;
 mod tls;
 mod trickle;
 
@@ -17,6 +18,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         connections::ALL,
         crowds::ALL,
         tls::ALL,
+        redis::ALL,
     ]
     .into_iter()
     .flatten()

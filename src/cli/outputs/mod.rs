@@ -21,6 +21,9 @@ mod forward;
 
 mod exec;
 
+#[cfg(feature = "redis")]
+mod redis;
+
 #[cfg(test)]
 pub(crate) mod probe;
 
@@ -55,6 +58,11 @@ pub(crate) static SCHEMES: &[Entry] = &[
     Entry::of::<exec::Exec>(),
     #[cfg(test)]
     Entry::of::<probe::Probe>(),
+    #[cfg(feature = "redis")]
+    Entry::of::<redis::Redis>(),
+    #[cfg(all(feature = "redis", not(feature = "tls")))]
+    left_out!("tls", ["rediss://"], "HOST/STREAM", ""),
+    #[cfg(not(feature = "redis"))]
     left_out!("redis", ["redis://", "rediss://"], "HOST/STREAM", ""),
     left_out!(
         "kafka",

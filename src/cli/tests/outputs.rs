@@ -60,8 +60,8 @@ fn options_of_a_url_are_rows_of_the_output_and_of_its_scheme() {
             &["expected file:///PATH: a percent sign is %%"],
         ),
         (
-            "redis://h/s",
-            &["with the feature redis (cargo install --path . --features redis)"],
+            "kafka://h/t",
+            &["with the feature kafka (cargo install --path . --features kafka)"],
         ),
     ] {
         refused(&["--sink", url], 2, parts);

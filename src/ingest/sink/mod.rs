@@ -27,8 +27,13 @@ mod exec;
 
 mod null;
 
+#[cfg(feature = "redis")]
+mod redis;
+
 // What several have in common.
 mod cursor;
+
+// What stdout and files have in common.
 mod fd_writer;
 mod unlinked;
 
@@ -41,6 +46,8 @@ pub(super) use feed::Feed;
 pub use file::{File, FileOptions, Fsync};
 pub use forward::{Forward, ForwardTo, Target, TargetParseError};
 pub use null::Null;
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 pub(super) use render::Form;
 pub use retry::Backoff;
 pub(super) use state::SinkState;

@@ -1,0 +1,130 @@
+//! The program with a stream of Redis as its sink.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::child::{Drainline, Stderr};
+use crate::common::redis::RedisServer;
+use crate::common::tool::{load, refused, verify};
+use crate::common::wait::{DEADLINE, wait_until};
+
+const REPORT: [&str; 2] = ["--report", "json"];
+
+/// Killed and started again while `drainline load` sends, its data synced for each command: by
+/// `drainline verify` nothing is missing.
+#[test]
+fn nothing_is_missing_by_verify_after_crashes() {
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    let Some(mut redis) = RedisServer::start(&durable) else {
+        return;
+    };
+    let sink = format!("redis://127.0.0.1:{}/stream?window=1MiB", redis.port());
+    let mut server = Drainline::start(&[&["--sink", &sink][..], &REPORT].concat());
+    let address = server.addr().to_string();
+    let loading = thread::spawn(move || {
+        let flags = [
+            "--numbered",
+            "--connections=4",
+            "--messages=20000",
+            "--wait-close",
+        ];
+        let args = [&["load", &address, "--json", "-"][..], &flags].concat();
+        crate::common::tool::run(&args).0
+    });
+    for crash in 1..=3 {
+        wait_until("some entries", DEADLINE, || {
+            redis.entries("stream") >= crash * 15_000
+        });
+        redis.kill();
+        thread::sleep(Duration::from_millis(200));
+        redis.start_again(&[]);
+    }
+    loading.join().unwrap().assert_code(0);
+    wait_until("all entries", DEADLINE, || {
+        redis.entries("stream") >= 80_000
+    });
+    server.wait_until_all_ended();
+    let exit = server.terminate();
+    exit.assert_code(0);
+    exit.assert_closes();
+    assert_eq!(exit.u64("delivered"), 80_000, "{exit}");
+
+    let dump = redis.folder().join("dump");
+    let mut lines = redis.messages("stream").join(&b'\n');
+    lines.push(b'\n');
+    fs::write(&dump, lines).unwrap();
+    let (_, report) = verify(&dump, &["--connections=4", "--messages=20000"]);
+    for kind in ["missing", "torn", "unexpected", "absent"] {
+        assert_eq!(report[kind], 0, "{kind}: {report}");
+    }
+}
+
+/// What was wrong with the server is in the ledger, and its password nowhere.
+#[test]
+fn a_password_is_shown_nowhere() {
+    let flags = ["--requirepass", "right"];
+    let Some(redis) = RedisServer::start_as(":right@", &flags) else {
+        return;
+    };
+    let sink = format!("redis://:hunter2@127.0.0.1:{}/stream", redis.port());
+    let launch = Drainline::with(&[&["--sink", &sink][..], &REPORT].concat());
+    let mut server = launch.stderr(Stderr::Collected).start();
+    wait_until("a failed login", DEADLINE, || {
+        server.stderr_text().contains("the login failed: WRONGPASS")
+    });
+    let exit = server.terminate();
+    assert!(!exit.stderr.contains("hunter2"), "{exit}");
+    let error = exit.report["outputs"][0]["last_error"].as_str().unwrap();
+    assert!(error.contains("WRONGPASS"), "{exit}");
+
+    let exit = Drainline::with(&["--check", "--sink", &sink])
+        .bare()
+        .spawn()
+        .wait();
+    exit.assert_code(0);
+    assert!(!exit.stderr.contains("hunter2"), "{exit}");
+
+    // The right one, from a file.
+    let file = redis.folder().join("password");
+    fs::write(&file, "right\n").unwrap();
+    let sink = format!(
+        "redis://127.0.0.1:{}/stream?password_file={}",
+        redis.port(),
+        file.display()
+    );
+    let mut server = Drainline::start(&[&["--sink", &sink][..], &REPORT].concat());
+    load(&server, &["--messages=100", "--wait-close"]);
+    wait_until("all entries", DEADLINE, || redis.entries("stream") == 100);
+    server.wait_until_all_ended();
+    let exit = server.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("delivered"), 100);
+}
+
+#[test]
+fn what_is_no_stream_is_refused_in_one_line() {
+    for (sink, code, parts) in [
+        ("redis://", 2, &["redis://HOST/STREAM"][..]),
+        ("redis://somewhere", 2, &["no stream"]),
+        ("redis://:hunter2@somewhere:http/s", 2, &["localhost:6379"]),
+        ("redis://somewhere/s?window=1", 2, &["window=1"]),
+        ("redis://somewhere/s?max_len=0", 2, &["max_len=0"]),
+        ("redis://somewhere/s?maxlen=1", 2, &["max_len"]),
+        ("redis://a/s?password_file=/nowhere", 1, &["/nowhere"]),
+        (
+            "redis://a/s?password_env=NO_SUCH_VARIABLE",
+            1,
+            &["NO_SUCH_VARIABLE"],
+        ),
+        ("redis://user@a/s", 1, &["password"]),
+        #[cfg(feature = "tls")]
+        ("rediss://a/s?tls_ca=/nowhere", 1, &["/nowhere"]),
+        #[cfg(not(feature = "tls"))]
+        ("rediss://a/s", 2, &["feature tls"]),
+    ] {
+        let launch = Drainline::with(&["--listen", "127.0.0.1:0", "--sink", sink]);
+        refused(launch, code, parts);
+        refused(Drainline::with(&["--check", "--sink", sink]), code, parts);
+    }
+}
