@@ -24,6 +24,7 @@ pub mod exit;
 pub mod fifo;
 pub mod guard;
 pub mod handlers;
+pub mod http_peer;
 pub mod launch;
 pub mod ledger;
 pub mod limits;

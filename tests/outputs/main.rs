@@ -8,6 +8,10 @@ mod common;
 
 mod exec;
 mod forward;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+mod http_servers;
 #[cfg(feature = "cli")]
 mod program;
 #[cfg(feature = "cli")]

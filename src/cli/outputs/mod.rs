@@ -17,6 +17,9 @@ mod file;
 
 mod null;
 
+#[cfg(feature = "http")]
+mod http;
+
 mod forward;
 
 mod exec;
@@ -70,6 +73,9 @@ pub(crate) static SCHEMES: &[Entry] = &[
         "BROKERS/TOPIC",
         ", which needs a C compiler and make"
     ),
+    #[cfg(feature = "http")]
+    Entry::of::<http::Http>(),
+    #[cfg(not(feature = "http"))]
     left_out!("http", ["http://", "https://"], "HOST/PATH", ""),
 ];
 

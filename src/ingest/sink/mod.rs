@@ -29,6 +29,8 @@ mod null;
 
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "http")]
+mod http;
 
 // What several have in common.
 mod cursor;
@@ -45,6 +47,10 @@ pub use fd_writer::FdWriter;
 pub(super) use feed::Feed;
 pub use file::{File, FileOptions, Fsync};
 pub use forward::{Forward, ForwardTo, Target, TargetParseError};
+#[cfg(feature = "http")]
+pub use http::dialect::{BulkAction, Dialect, SplunkFields};
+#[cfg(feature = "http")]
+pub use http::{Http, HttpOptions};
 pub use null::Null;
 #[cfg(feature = "redis")]
 pub use redis::Redis;

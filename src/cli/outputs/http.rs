@@ -1,0 +1,745 @@
+//! `http://HOST/PATH` and `https://HOST/PATH`: requests of HTTP.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drainline::TlsClient;
+use drainline::ingest::sink::{self, BulkAction, Dialect, HttpOptions, SplunkFields};
+
+use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
+use super::secret::{SecretSource, secret_rows};
+use super::url;
+use crate::cli::files;
+use crate::cli::flag::{Flag, field};
+#[cfg(test)]
+use crate::cli::kinds::cases;
+use crate::cli::kinds::{
+    Choices, Count, Kind, NotAccepted, TrueOrFalse, choice, list, size, time, unset,
+};
+use crate::cli::stderr::Stderr;
+use crate::cli::values::PATH;
+
+const MAX_REQUESTS: u32 = HttpOptions::MAX_REQUESTS as u32;
+
+/// The word of a dialect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Speaks {
+    #[default]
+    NdJson,
+    Elasticsearch,
+    Loki,
+    Splunk,
+    SplunkRaw,
+}
+
+const SPEAKS: Choices<Speaks> = &[
+    ("ndjson", Speaks::NdJson),
+    ("elasticsearch", Speaks::Elasticsearch),
+    ("loki", Speaks::Loki),
+    ("splunk", Speaks::Splunk),
+    ("splunk-raw", Speaks::SplunkRaw),
+];
+
+const ACTIONS: Choices<BulkAction> =
+    &[("create", BulkAction::Create), ("index", BulkAction::Index)];
+
+#[derive(Clone, Debug)]
+pub(super) struct Http {
+    is_secure: bool,
+    hosts: String,
+    /// Behind the first slash, decoded: what stands behind a `?` is the query.
+    path: String,
+    dialect: Speaks,
+    index: Option<String>,
+    action: BulkAction,
+    labels: Vec<(String, String)>,
+    source: Option<String>,
+    sourcetype: Option<String>,
+    event_host: Option<String>,
+    query: Option<String>,
+    headers: Vec<(String, String)>,
+    requests: u32,
+    body_bytes: usize,
+    linger: Duration,
+    connect_timeout: Duration,
+    timeout: Duration,
+    gzip: bool,
+    user: Option<String>,
+    password: SecretSource,
+    token: SecretSource,
+    token_scheme: Option<String>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    refused: Option<PathBuf>,
+    refused_max: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            is_secure: false,
+            hosts: String::new(),
+            path: String::new(),
+            dialect: Speaks::default(),
+            index: None,
+            action: BulkAction::default(),
+            labels: vec![("job".to_owned(), "drainline".to_owned())],
+            source: None,
+            sourcetype: None,
+            event_host: None,
+            query: None,
+            headers: Vec::new(),
+            requests: 4,
+            body_bytes: 1 << 20,
+            linger: Duration::from_millis(20),
+            connect_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(15),
+            gzip: false,
+            user: None,
+            password: SecretSource::default(),
+            token: SecretSource::default(),
+            token_scheme: None,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            refused: None,
+            refused_max: HttpOptions::DEFAULT_REFUSED_BYTES as usize,
+        }
+    }
+}
+
+impl Http {
+    fn scheme(&self) -> &'static str {
+        match self.is_secure {
+            true => "https://",
+            false => "http://",
+        }
+    }
+
+    fn dialect(&self) -> Dialect {
+        let fields = || SplunkFields {
+            index: self.index.clone(),
+            source: self.source.clone(),
+            sourcetype: self.sourcetype.clone(),
+            host: self.event_host.clone(),
+        };
+        match self.dialect {
+            Speaks::NdJson => Dialect::NdJson,
+            Speaks::Elasticsearch => Dialect::Bulk {
+                index: self.index.clone(),
+                action: self.action,
+            },
+            Speaks::Loki => Dialect::Loki {
+                labels: self.labels.clone(),
+            },
+            Speaks::Splunk => Dialect::Splunk(fields()),
+            Speaks::SplunkRaw => Dialect::SplunkRaw(fields()),
+        }
+    }
+
+    fn options(&self) -> io::Result<HttpOptions> {
+        let url = format!(
+            "{}{}/{}",
+            self.scheme(),
+            self.hosts,
+            escaped(&self.path, "?")
+        );
+        let mut tls = TlsClient::new();
+        if let Some(ca) = &self.tls_ca {
+            tls = tls.ca_file(ca);
+        }
+        if let Some((cert, key)) = self.tls_cert.as_ref().zip(self.tls_key.as_ref()) {
+            tls = tls.certificate_files(cert, key);
+        }
+        let mut options = sink::Http::to(&url)
+            .dialect(self.dialect())
+            .requests(self.requests as usize)
+            .body_bytes(self.body_bytes)
+            .linger(self.linger)
+            .connect_timeout(self.connect_timeout)
+            .timeout(self.timeout)
+            .gzip(self.gzip)
+            .tls(tls);
+        if let Some(query) = &self.query {
+            options = options.query(query);
+        }
+        for (name, value) in &self.headers {
+            options = options.header(name, value);
+        }
+        if let Some(user) = &self.user {
+            let password = self.password.read()?;
+            options = options.basic_auth(user, password.as_ref().map_or("", |it| it.reveal()));
+        }
+        if let Some(token) = self.token.read()? {
+            options = options.token(token.reveal());
+        }
+        if let Some(scheme) = &self.token_scheme {
+            options = options.token_scheme(scheme);
+        }
+        if let Some(path) = &self.refused {
+            options = options.refused_to(path, self.refused_max as u64);
+        }
+        Ok(options)
+    }
+
+    /// The first option that another dialect has, and what it needs.
+    fn other_dialect(&self) -> Option<(&'static str, &'static str)> {
+        let of_splunk = matches!(self.dialect, Speaks::Splunk | Speaks::SplunkRaw);
+        let of_bulk = self.dialect == Speaks::Elasticsearch;
+        let is_labelled = self.labels != Http::default().labels;
+        let rows = [
+            (
+                "index",
+                self.index.is_some() && !of_bulk && !of_splunk,
+                "dialect elasticsearch, splunk or splunk-raw",
+            ),
+            (
+                "action",
+                self.action != BulkAction::Create && !of_bulk,
+                "dialect elasticsearch",
+            ),
+            (
+                "labels",
+                is_labelled && self.dialect != Speaks::Loki,
+                "dialect loki",
+            ),
+            (
+                "source",
+                self.source.is_some() && !of_splunk,
+                "dialect splunk or splunk-raw",
+            ),
+            (
+                "sourcetype",
+                self.sourcetype.is_some() && !of_splunk,
+                "dialect splunk or splunk-raw",
+            ),
+            (
+                "event-host",
+                self.event_host.is_some() && !of_splunk,
+                "dialect splunk or splunk-raw",
+            ),
+        ];
+        let found = rows.into_iter().find(|(_, is_wrong, _)| *is_wrong);
+        found.map(|(row, _, expected)| (row, expected))
+    }
+}
+
+impl Scheme for Http {
+    const FORMS: &'static [Form] = &[
+        Form {
+            prefix: "http://",
+            place: "HOST/PATH",
+            has_options: true,
+        },
+        Form {
+            prefix: "https://",
+            place: "HOST/PATH",
+            has_options: true,
+        },
+    ];
+    const HELP: &'static str = "Sends messages in the bodies of HTTP requests, at least once: to what \
+         takes lines of JSON, to Elasticsearch or OpenSearch, to Loki, or to Splunk. Without a PATH, the \
+         dialect's is taken. A query of the server's own is given by query, or behind a %3F in the \
+         PATH. What the server can never accept is dropped, or set aside in a file.";
+    const IS_FRAMED: bool = false;
+
+    fn rows() -> Vec<Flag<Self>> {
+        let mut rows = dialect_rows();
+        rows.extend(request_rows());
+        rows.push(Flag {
+            name: "user",
+            group: GROUP,
+            purpose: "who drainline says it is",
+            help: "The user of basic authentication, with a password beside it.",
+            takes: field!(unset(TEXT), Http.user),
+        });
+        rows.extend(secret_rows!(Http.password, "password", "the password"));
+        rows.extend(secret_rows!(Http.token, "token", "the token"));
+        rows.push(Flag {
+            name: "token-scheme",
+            group: GROUP,
+            purpose: "the word before the token",
+            help: "The word before the token in the header Authorization. Without it, that is Splunk for \
+                   dialect splunk and splunk-raw, and Bearer for the others; an API key of \
+                   Elasticsearch needs ApiKey.",
+            takes: field!(unset(TEXT), Http.token_scheme),
+        });
+        rows.extend(tls_rows());
+        rows
+    }
+
+    fn read(form: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
+        let authority = url::authority(place)?;
+        if authority.hosts.contains(',') {
+            return Err(NotAccepted::because("more than one host"));
+        }
+        url::host_and_port(&authority.hosts, 80)?;
+        let http = Http {
+            is_secure: form.prefix == "https://",
+            hosts: authority.hosts,
+            path: authority.path,
+            user: authority.user,
+            password: SecretSource {
+                text: authority.password,
+                ..SecretSource::default()
+            },
+            ..Http::default()
+        };
+        match http.user.is_none() && http.password.text.is_some() {
+            true => Err(NotAccepted::because("a password and no user")),
+            false => Ok(http),
+        }
+    }
+
+    fn url(&self) -> String {
+        let path = escaped(&self.path, "");
+        let slash = if path.is_empty() { "" } else { "/" };
+        format!("{}{}{slash}{path}", self.scheme(), self.hosts)
+    }
+
+    fn contradiction(&self) -> Option<Contradiction> {
+        let told = |row, expected: &str| {
+            let expected = expected.to_owned();
+            Some(Contradiction { row, expected })
+        };
+        let is_given = |source: &SecretSource| *source != SecretSource::default();
+        let (has_password, has_token) = (is_given(&self.password), is_given(&self.token));
+        let passwords = ["password", "password-file", "password-env"];
+        let tokens = ["token", "token-file", "token-env"];
+        let twice = self.password.contradiction(passwords);
+        if let Some(contradiction) = twice.or_else(|| self.token.contradiction(tokens)) {
+            return Some(contradiction);
+        }
+        if let Some((row, expected)) = self.other_dialect() {
+            return told(row, expected);
+        }
+        let tls = [
+            ("tls-ca", &self.tls_ca),
+            ("tls-cert", &self.tls_cert),
+            ("tls-key", &self.tls_key),
+        ];
+        let given = tls.iter().find(|(_, path)| path.is_some());
+        match (given, &self.tls_cert, &self.tls_key) {
+            (Some((row, _)), ..) if !self.is_secure => return told(row, "an https:// server"),
+            (_, Some(_), None) => return told("tls-cert", "a tls_key beside it"),
+            (_, None, Some(_)) => return told("tls-key", "a tls_cert beside it"),
+            _ => {}
+        }
+        match (&self.user, has_password, has_token) {
+            (Some(_), _, true) => told("user", "no token beside it"),
+            (Some(_), false, _) => told("user", "a password beside it"),
+            (None, true, _) => told("password", "a user beside it"),
+            (None, ..) if self.token_scheme.is_some() && !has_token => {
+                told("token-scheme", "a token beside it")
+            }
+            _ => None,
+        }
+    }
+
+    fn check(&self, _: Common<'_>) -> io::Result<Checked> {
+        self.options()?.check()?;
+        if let Some(path) = &self.refused {
+            files::check_sink(path)?;
+        }
+        Ok(Checked {
+            not_open: u64::from(self.refused.is_some()),
+            ..Checked::default()
+        })
+    }
+
+    fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
+        Ok(Opened::new(self.options()?.open()?))
+    }
+
+    fn reopens(&self) -> bool {
+        self.refused.is_some()
+    }
+}
+
+fn dialect_rows() -> Vec<Flag<Http>> {
+    vec![
+        Flag {
+            name: "dialect",
+            group: GROUP,
+            purpose: "what the server understands",
+            help: "ndjson: each message is a line of the body. elasticsearch: _bulk, also of OpenSearch; \
+                   a message that is an object of JSON is a document, any other becomes one, with \
+                   @timestamp and message. loki: its push API, in JSON. splunk: the event \
+                   collector. splunk-raw: its raw endpoint, a line for each message.",
+            takes: field!(choice(SPEAKS), Http.dialect),
+        },
+        Flag {
+            name: "index",
+            group: GROUP,
+            purpose: "where documents or events go",
+            help: "The index, or data stream. Without it, Elasticsearch takes what the PATH names, and \
+                   Splunk what the token says.",
+            takes: field!(unset(TEXT), Http.index),
+        },
+        Flag {
+            name: "action",
+            group: GROUP,
+            purpose: "what _bulk does with a document",
+            help: "create, which data streams require, or index.",
+            takes: field!(choice(ACTIONS), Http.action),
+        },
+        Flag {
+            name: "labels",
+            group: GROUP,
+            purpose: "labels of a stream of Loki",
+            help: "Labels as NAME=VALUE, with commas between. A value may be {listener}, {peer} (the \
+                   address) or {name} (what the peer's certificate calls it): each of theirs is a \
+                   stream of its own.",
+            takes: field!(
+                list(Pair {
+                    sign: '=',
+                    example: "job=drainline"
+                }),
+                Http.labels
+            ),
+        },
+        Flag {
+            name: "source",
+            group: GROUP,
+            purpose: "source of an event of Splunk",
+            help: "Without it, that is the name of the listener, or what the token says for splunk-raw.",
+            takes: field!(unset(TEXT), Http.source),
+        },
+        Flag {
+            name: "sourcetype",
+            group: GROUP,
+            purpose: "source type of an event of Splunk",
+            help: "Without it, what the token says.",
+            takes: field!(unset(TEXT), Http.sourcetype),
+        },
+        Flag {
+            name: "event-host",
+            group: GROUP,
+            purpose: "host of an event of Splunk",
+            help: "Without it, that is the address of the peer, or what the token says for splunk-raw.",
+            takes: field!(unset(TEXT), Http.event_host),
+        },
+    ]
+}
+
+fn request_rows() -> Vec<Flag<Http>> {
+    let (least, most) = HttpOptions::BODY_BYTES_RANGE;
+    let (shortest, longest) = HttpOptions::TIMEOUT_RANGE;
+    vec![
+        Flag {
+            name: "query",
+            group: GROUP,
+            purpose: "query of the server's own",
+            help: "Added to the URL behind a ?, such as pipeline=logs. In a URL here, & in it is %26.",
+            takes: field!(unset(TEXT), Http.query),
+        },
+        Flag {
+            name: "headers",
+            group: GROUP,
+            purpose: "headers of each request",
+            help: "Headers as NAME:VALUE, with commas between. They are shown where settings are: what \
+                   is secret is a password or a token.",
+            takes: field!(
+                list(Pair {
+                    sign: ':',
+                    example: "X-Scope-OrgID:tenant"
+                }),
+                Http.headers
+            ),
+        },
+        Flag {
+            name: "requests",
+            group: GROUP,
+            purpose: "most requests at once",
+            help: "Each has a thread, a connection and a body. With more than one, messages may arrive \
+                   in another order.",
+            takes: field!(Count(1..=MAX_REQUESTS), Http.requests),
+        },
+        Flag {
+            name: "body-bytes",
+            group: GROUP,
+            purpose: "largest body",
+            help: "Before it is compressed. A message that alone makes a larger one is dropped, as \
+                   refused. The most messages of one are 10,000.",
+            takes: field!(size(least..=most, "1MiB"), Http.body_bytes),
+        },
+        Flag {
+            name: "linger",
+            group: GROUP,
+            purpose: "how long a body may wait to be filled",
+            help: "It does not wait while a sender waits for the buffer.",
+            takes: field!(
+                time(Duration::ZERO..=HttpOptions::MAX_LINGER, "20ms"),
+                Http.linger
+            ),
+        },
+        Flag {
+            name: "connect-timeout",
+            group: GROUP,
+            purpose: "longest wait for a connection",
+            help: "TLS included. How long a name takes is the system's (resolv.conf).",
+            takes: field!(time(shortest..=longest, "5s"), Http.connect_timeout),
+        },
+        Flag {
+            name: "timeout",
+            group: GROUP,
+            purpose: "longest wait for an answer",
+            help: "From the first byte of a request to the last of its answer. What has no answer by \
+                   then is sent again, and may be there twice.",
+            takes: field!(time(shortest..=longest, "15s"), Http.timeout),
+        },
+        Flag {
+            name: "gzip",
+            group: GROUP,
+            purpose: "compress bodies",
+            help: "Compresses bodies.",
+            takes: field!(TrueOrFalse, Http.gzip),
+        },
+        Flag {
+            name: "refused",
+            group: GROUP,
+            purpose: "file for what is refused",
+            help: "Appends messages that the server can never accept to this file, a line each, and \
+                   counts them as delivered, instead of dropping them. SIGHUP reopens it.",
+            takes: field!(unset(PATH), Http.refused),
+        },
+        Flag {
+            name: "refused-max",
+            group: GROUP,
+            purpose: "largest size of that file",
+            help: "What is refused then is dropped.",
+            takes: field!(size(1..=1 << 40, "100MiB"), Http.refused_max),
+        },
+    ]
+}
+
+fn tls_rows() -> Vec<Flag<Http>> {
+    vec![
+        Flag {
+            name: "tls-ca",
+            group: GROUP,
+            purpose: "authorities that are trusted",
+            help: "A PEM file of the authorities whose certificates an https:// server may show. Without \
+                   it, those of the system.",
+            takes: field!(unset(PATH), Http.tls_ca),
+        },
+        Flag {
+            name: "tls-cert",
+            group: GROUP,
+            purpose: "the client certificate",
+            help: "A PEM file of the certificate that is shown to an https:// server which asks for one, \
+                   with those that vouch for it.",
+            takes: field!(unset(PATH), Http.tls_cert),
+        },
+        Flag {
+            name: "tls-key",
+            group: GROUP,
+            purpose: "the key of the client certificate",
+            help: "A PEM file.",
+            takes: field!(unset(PATH), Http.tls_key),
+        },
+    ]
+}
+
+/// A path, and what is `kept` beside its own characters, as a URL has it.
+fn escaped(path: &str, kept: &str) -> String {
+    let mut escaped = String::new();
+    for c in path.chars() {
+        let is_own = c.is_ascii_alphanumeric() || "/-._~!$&'()*+,;=:@".contains(c);
+        match is_own || kept.contains(c) {
+            true => escaped.push(c),
+            false => {
+                let mut bytes = [0; 4];
+                for byte in c.encode_utf8(&mut bytes).bytes() {
+                    escaped += &format!("%{byte:02X}");
+                }
+            }
+        }
+    }
+    escaped
+}
+
+/// Text without control characters.
+struct Text;
+
+const TEXT: Text = Text;
+
+impl Kind for Text {
+    type Value = String;
+
+    fn read(&self, typed: &str) -> Result<String, NotAccepted> {
+        match typed.is_empty() || typed.contains(char::is_control) {
+            true => Err(NotAccepted::default()),
+            false => Ok(typed.to_owned()),
+        }
+    }
+
+    fn print(&self, value: &String) -> Option<String> {
+        Some(value.clone())
+    }
+
+    fn expected(&self) -> String {
+        "text without control characters".to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "TEXT".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(&["logs", "a=b"], &["", "a\nb"])
+    }
+}
+
+/// A name and a value.
+struct Pair {
+    /// What stands between.
+    sign: char,
+    example: &'static str,
+}
+
+impl Kind for Pair {
+    type Value = (String, String);
+
+    fn read(&self, typed: &str) -> Result<(String, String), NotAccepted> {
+        let pair = typed
+            .split_once(self.sign)
+            .map(|(name, value)| (name.trim(), value.trim()));
+        match pair {
+            Some((name, value)) if !name.is_empty() && !typed.contains(char::is_control) => {
+                Ok((name.to_owned(), value.to_owned()))
+            }
+            _ => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, (name, value): &(String, String)) -> Option<String> {
+        Some(format!("{name}{}{value}", self.sign))
+    }
+
+    fn expected(&self) -> String {
+        format!("NAME{}VALUE, such as {}", self.sign, self.example)
+    }
+
+    fn placeholder(&self) -> String {
+        format!("NAME{}VALUE", self.sign)
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let other = self.example.replace(self.sign, " ");
+        let without = format!("{}value", self.sign);
+        cases(
+            &[self.example, &format!("a{}b", self.sign)],
+            &["", &other, &without],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(typed: &str) -> Result<Http, NotAccepted> {
+        let read = super::super::read(typed.as_ref())?;
+        let mut destination = read.destination;
+        let rows = destination.entry().rows();
+        for (key, value) in &read.options {
+            let row = rows.iter().find(|row| row.key() == *key);
+            let row = row.and_then(Flag::value).ok_or_else(NotAccepted::default)?;
+            row.apply(&mut destination, value)?;
+        }
+        Ok(destination.get::<Http>().expect("http").clone())
+    }
+
+    #[test]
+    fn urls_are_printed_as_they_are_read_without_secrets() {
+        for (typed, printed) in [
+            ("http://host", "http://host"),
+            ("http://host:9200/", "http://host:9200"),
+            (
+                "https://[::1]:1/a/b%3Fc=d%20e",
+                "https://[::1]:1/a/b%3Fc=d%20e",
+            ),
+            ("http://user:hunter2@host/x", "http://host/x"),
+            ("http://host/x?token=hunter2&gzip=true", "http://host/x"),
+        ] {
+            let http = read(typed).expect("a URL");
+            assert_eq!(http.url(), printed, "{typed}");
+            assert!(!format!("{http:?}").contains("hunter2"));
+            let again = read(printed).expect("what is printed is read");
+            assert_eq!((again.hosts, again.path), (http.hosts, http.path));
+        }
+        for typed in [
+            "http://",
+            "http:///path",
+            "http://a,b/",
+            "http://a:b/",
+            "http://:secret@host/",
+            "http://host/?nosuch=1",
+            "http://host/?dialect=xml",
+            "http://host/?requests=65",
+            "http://host/?body_bytes=1",
+            "http://host/?linger=2s",
+            "http://host/?timeout=1ms",
+            "http://host/?headers=x",
+            "http://host/?labels=x",
+            "http://host/?gzip=yes",
+            "http://host/?index=",
+        ] {
+            assert!(read(typed).is_err(), "{typed}");
+        }
+    }
+
+    #[test]
+    fn options_that_do_not_go_together_are_told() {
+        for (options, row) in [
+            ("index=a", "index"),
+            ("dialect=loki&index=a", "index"),
+            ("action=index", "action"),
+            ("labels=a=b", "labels"),
+            ("dialect=elasticsearch&source=a", "source"),
+            ("sourcetype=a", "sourcetype"),
+            ("event_host=a", "event-host"),
+            ("user=a", "user"),
+            ("user=a&password=b&token=c", "user"),
+            ("password=a", "password"),
+            ("token=a&token_file=b", "token-file"),
+            ("token_scheme=a", "token-scheme"),
+            ("tls_ca=a", "tls-ca"),
+        ] {
+            let http = read(&format!("http://host/?{options}")).expect("a URL");
+            let contradiction = http.contradiction();
+            assert_eq!(contradiction.map(|told| told.row), Some(row), "{options}");
+        }
+        for options in ["tls_cert=a", "tls_key=a"] {
+            let http = read(&format!("https://host/?{options}")).expect("a URL");
+            assert!(http.contradiction().is_some(), "{options}");
+        }
+        for fine in [
+            "http://u:p@host/",
+            "http://host/?dialect=elasticsearch&index=a&action=index",
+            "http://host/?dialect=loki&labels=a={peer}",
+            "http://host/?dialect=splunk&index=a&source=b&sourcetype=c&event_host=d&token=e",
+            "https://host/?tls_ca=a&token_env=B&token_scheme=ApiKey",
+        ] {
+            assert!(
+                read(fine).expect("a URL").contradiction().is_none(),
+                "{fine}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_query_may_stand_in_the_path() {
+        let http = read("http://host/logs%3Fa=b%26c?query=d=e%26f&dialect=splunk-raw&index=i");
+        let options = http.expect("a URL").options().expect("options");
+        let shown = format!("{:?}", options.open().expect("open"));
+        assert!(shown.contains("http://host/logs\""), "{shown}");
+    }
+}

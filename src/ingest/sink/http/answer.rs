@@ -1,0 +1,221 @@
+//! What the answer to a request means for the messages in it.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::time::{Duration, SystemTime};
+
+use super::date;
+use super::dialect::{BulkAction, Dialect};
+use super::items;
+
+/// The longest that a `Retry-After` is obeyed.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// The most that is read of an answer to `_bulk`.
+const MAX_BULK: u64 = 16 << 20;
+/// The most that is read of any other answer: its connection is given up then.
+const MAX_OTHER: u64 = 64 << 10;
+/// What is told of an answer's text.
+const MAX_TOLD: usize = 200;
+const READ_BYTES: usize = 8 << 10;
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// All of it was accepted.
+    Accepted,
+    /// Each message by itself, in order, and the first error.
+    Each(Vec<Fate>, Failure),
+    /// It, or a message in it, can never be accepted.
+    Refused(String),
+    /// So many messages were accepted and the next one is refused; the others are not looked at.
+    RefusedAt(u64, String),
+    /// It is too large.
+    TooLarge(String),
+    /// It may be accepted later.
+    Again(Failure),
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Accepted,
+    Refused,
+    Again,
+}
+
+/// Why something is sent again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) why: String,
+    /// Somebody has to do something about it: it will not pass by itself.
+    pub(super) is_lasting: bool,
+    /// Not before so long.
+    pub(super) after: Option<Duration>,
+}
+
+impl Failure {
+    pub(super) fn passing(why: impl Into<String>) -> Failure {
+        Failure {
+            why: why.into(),
+            ..Failure::default()
+        }
+    }
+}
+
+/// An answer as it begins.
+#[derive(Debug)]
+pub(super) struct Head<'a> {
+    pub(super) status: u16,
+    /// The status in words.
+    pub(super) reason: &'a str,
+    pub(super) retry_after: Option<&'a str>,
+    pub(super) location: Option<&'a str>,
+}
+
+/// Judges an answer to `messages` messages. An answer that breaks off counts for nothing, whatever
+/// its status.
+pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, messages: u64) -> Verdict {
+    let outcome = match (head.status, dialect) {
+        (200..=299, Dialect::Bulk { action, .. }) => {
+            let reader = BufReader::with_capacity(READ_BYTES, body.take(MAX_BULK));
+            judge_bulk(*action, reader, messages)
+        }
+        (200..=299, _) => read_some(body).map(|_| Verdict::Accepted),
+        _ => read_some(body).map(|text| judge_failure(dialect, head, &text, messages)),
+    };
+    outcome.unwrap_or_else(|error| {
+        let why = format!(
+            "its answer ({} {}) is no use: {error}",
+            head.status, head.reason
+        );
+        Verdict::Again(Failure {
+            why: why.replace(" )", ")"),
+            after: wait_of(head),
+            ..Failure::default()
+        })
+    })
+}
+
+fn judge_bulk(action: BulkAction, reader: impl BufRead, messages: u64) -> io::Result<Verdict> {
+    let bulk = items::read(reader, messages as usize)?;
+    if bulk.statuses.is_empty() && bulk.errors == Some(false) {
+        // Some that speak the protocol leave them out.
+        return Ok(Verdict::Accepted);
+    }
+    if bulk.statuses.len() as u64 != messages {
+        let found = bulk.statuses.len();
+        let why = format!("it tells of {found} documents, and {messages} were sent");
+        return Err(io::Error::other(why));
+    }
+    let fates: Vec<_> = bulk
+        .statuses
+        .iter()
+        .map(|&status| fate(status, action))
+        .collect();
+    if fates.iter().all(|fate| *fate == Fate::Accepted) {
+        return Ok(Verdict::Accepted);
+    }
+    let failed = bulk.statuses.iter().find(|status| **status >= 400);
+    let status = failed.copied().unwrap_or_default();
+    let why = bulk.error.unwrap_or_default();
+    let again = fates.iter().filter(|fate| **fate == Fate::Again).count();
+    let refused = fates.iter().filter(|fate| **fate == Fate::Refused).count();
+    let why = format!(
+        "of {messages} documents it has refused {refused}, and {again} are sent again: {status} {}",
+        shown(why.as_bytes())
+    );
+    let mut told = bulk.statuses.iter().zip(&fates);
+    let is_lasting = told.any(|(&status, fate)| *fate == Fate::Again && is_lasting(status));
+    let failure = Failure {
+        why,
+        is_lasting,
+        after: None,
+    };
+    Ok(Verdict::Each(fates, failure))
+}
+
+fn fate(status: u16, action: BulkAction) -> Fate {
+    match status {
+        200..=299 => Fate::Accepted,
+        // It is there.
+        409 if action == BulkAction::Create => Fate::Accepted,
+        400 | 409 | 413 | 422 => Fate::Refused,
+        _ => Fate::Again,
+    }
+}
+
+/// What is wrong with the messages is refused. What is wrong with the place, the way there or the
+/// right to enter can be mended, and costs no message.
+fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64) -> Verdict {
+    let text = shown(text);
+    let mut why = format!("it answers {} {}", head.status, head.reason);
+    if let Some(location) = head.location.filter(|_| head.status / 100 == 3) {
+        let location = shown(location.as_bytes());
+        why = format!("{why}, which is not followed: its place is {location}");
+    }
+    if !text.is_empty() {
+        why = format!("{}: {text}", why.trim_end());
+    }
+    let code = splunk(dialect, &text, "\"code\":");
+    let at = splunk(dialect, &text, "\"invalid-event-number\":");
+    match (head.status, code) {
+        (413, _) => Verdict::TooLarge(why),
+        // An index or a channel that does not fit.
+        (400, Some(7 | 10 | 11 | 14)) => Verdict::Again(Failure {
+            why,
+            is_lasting: true,
+            after: wait_of(head),
+        }),
+        (400, _) if at.is_some_and(|at| at < messages) => {
+            Verdict::RefusedAt(at.unwrap_or_default(), why)
+        }
+        (400 | 422, _) => Verdict::Refused(why),
+        (status, _) => Verdict::Again(Failure {
+            why,
+            is_lasting: is_lasting(status),
+            after: wait_of(head),
+        }),
+    }
+}
+
+/// A number of an answer of Splunk: `{"text":"Invalid data format","code":6,
+/// "invalid-event-number":1}`. The events before that one were taken, and none behind it.
+fn splunk(dialect: &Dialect, text: &str, key: &str) -> Option<u64> {
+    if !matches!(dialect, Dialect::Splunk(_) | Dialect::SplunkRaw(_)) {
+        return None;
+    }
+    let number = text.split_once(key)?.1.trim_start();
+    let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+    number[..digits].parse().ok()
+}
+
+/// A status that will not change unless somebody does something.
+fn is_lasting(status: u16) -> bool {
+    matches!(status, 300..=499) && !matches!(status, 408 | 425 | 429)
+}
+
+fn wait_of(head: &Head<'_>) -> Option<Duration> {
+    let wait = date::retry_after(head.retry_after?, SystemTime::now())?;
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// Reads to the end, if that is not far, and returns the beginning.
+fn read_some(mut body: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    body.by_ref().take(1024).read_to_end(&mut text)?;
+    io::copy(&mut body.take(MAX_OTHER), &mut io::sink())?;
+    Ok(text)
+}
+
+/// A text as it may stand in a line of the log.
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    let mut text = words.join(" ");
+    if text.len() > MAX_TOLD {
+        let end = (0..=MAX_TOLD).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("...");
+    }
+    text
+}

@@ -1,0 +1,251 @@
+//! What the answers mean for the messages that were sent.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use log::Level;
+
+use super::answer::{Failure, Fate, Verdict};
+use super::aside::SetAside;
+use super::body::Part;
+use super::threads::{Done, Job, Threads};
+use super::{Http, Work};
+use crate::ingest::sink::batches::Batches;
+
+impl Http {
+    /// Says of each message what the answers that have come say, and returns the first failure that
+    /// is news.
+    pub(super) fn take_answers(&mut self, batches: &mut Batches<'_>) -> Option<Failure> {
+        let mut news = None;
+        while let Some(done) = self.threads.as_ref().and_then(Threads::take_done) {
+            self.on_their_way -= 1;
+            let begun = done.job.begun;
+            let Some(failure) = self.answer(done, batches) else {
+                continue;
+            };
+            // What was on its way when another one failed says nothing new.
+            if self.failed_at.is_none_or(|failed_at| begun > failed_at) {
+                self.hold(&failure);
+                news.get_or_insert(failure);
+            }
+        }
+        if news.is_some() {
+            self.failed_at = Some(Instant::now());
+        }
+        news
+    }
+
+    fn hold(&mut self, failure: &Failure) {
+        self.is_failing = true;
+        if let Some(after) = failure.after {
+            self.held_until = Some(Instant::now() + after);
+        }
+    }
+
+    fn answer(&mut self, done: Done, batches: &mut Batches<'_>) -> Option<Failure> {
+        let Done { job, verdict } = done;
+        let Job {
+            body,
+            parts,
+            messages,
+            splits,
+            ..
+        } = job;
+        self.free.push(body);
+        let work = Work { parts, splits };
+        match verdict {
+            Verdict::Accepted => {
+                self.is_failing = false;
+                for part in work.parts {
+                    batches.ack_at(part.batch, part.messages);
+                }
+                None
+            }
+            Verdict::Each(fates, failure) => self.answer_each(work, &fates, failure, batches),
+            Verdict::Again(failure) => {
+                self.again.push_front(work);
+                Some(failure)
+            }
+            Verdict::TooLarge(_) if messages > 1 => {
+                self.split(work, messages);
+                None
+            }
+            Verdict::Refused(_) if messages > 1 && take_one(&work.splits) => {
+                self.split(work, messages);
+                None
+            }
+            Verdict::RefusedAt(at, why) => self.answer_up_to(work, at, &why, batches),
+            Verdict::TooLarge(why) | Verdict::Refused(why) => self.refuse_all(work, &why, batches),
+        }
+    }
+
+    /// The messages up to one were accepted, that one is refused, and the others are sent again.
+    fn answer_up_to(
+        &mut self,
+        work: Work,
+        at: u64,
+        why: &str,
+        batches: &mut Batches<'_>,
+    ) -> Option<Failure> {
+        let (front, back) = work.split(at);
+        let (one, rest) = back.split(1);
+        for part in front.parts {
+            batches.ack_at(part.batch, part.messages);
+        }
+        if !rest.parts.is_empty() {
+            self.again.push_front(rest);
+        }
+        self.refuse_all(one, why, batches)
+    }
+
+    /// What is refused may be set aside, or not: that is where its answer may fail.
+    fn refuse_all(&mut self, work: Work, why: &str, batches: &mut Batches<'_>) -> Option<Failure> {
+        self.is_failing = false;
+        let mut failed = None;
+        for part in work.parts {
+            if let Err(error) = self.refuse(batches, part, why) {
+                failed = Some(Failure::passing(error.to_string()));
+            }
+        }
+        failed
+    }
+
+    fn answer_each(
+        &mut self,
+        work: Work,
+        fates: &[Fate],
+        failure: Failure,
+        batches: &mut Batches<'_>,
+    ) -> Option<Failure> {
+        let mut again = Vec::new();
+        let mut failed = None;
+        let mut fates = fates;
+        for mut part in work.parts {
+            while part.messages > 0 {
+                // A run of one fate, inside the part.
+                let Some(&fate) = fates.first() else {
+                    again.push(part);
+                    break;
+                };
+                let alike = fates.iter().take(part.messages as usize);
+                let run = alike.take_while(|other| **other == fate).count();
+                let (front, rest) = part.split(run as u64);
+                match fate {
+                    Fate::Accepted => batches.ack_at(front.batch, front.messages),
+                    Fate::Again => again.push(front),
+                    Fate::Refused => {
+                        if let Err(error) = self.refuse(batches, front, &failure.why) {
+                            failed = Some(Failure::passing(error.to_string()));
+                        }
+                    }
+                }
+                fates = &fates[run..];
+                part = rest;
+            }
+        }
+        if again.is_empty() {
+            self.is_failing = false;
+            return failed;
+        }
+        self.again.push_front(Work {
+            parts: again,
+            splits: work.splits,
+        });
+        Some(failure)
+    }
+
+    /// Both halves are sent again.
+    fn split(&mut self, work: Work, messages: u64) {
+        let (front, back) = work.split(messages / 2);
+        self.again.push_front(back);
+        self.again.push_front(front);
+    }
+
+    /// Sets messages aside, or drops them. After an error those that are not set aside are sent
+    /// again, and then refused again.
+    pub(super) fn refuse(
+        &mut self,
+        batches: &mut Batches<'_>,
+        part: Part,
+        why: &str,
+    ) -> io::Result<()> {
+        let (mut dropped, mut outcome) = (part.messages, Ok(()));
+        if let Some(aside) = &mut self.aside {
+            let messages = batches
+                .get(part.batch)
+                .into_iter()
+                .flat_map(|batch| batch.iter());
+            let mut written = 0;
+            for message in messages
+                .skip(part.first as usize)
+                .take(part.messages as usize)
+            {
+                match aside.write(message) {
+                    Ok(SetAside::Written) => written += 1,
+                    Ok(SetAside::Full) => break,
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
+                }
+            }
+            batches.ack_at(part.batch, written);
+            let (_, rest) = part.split(written);
+            dropped = rest.messages;
+            if outcome.is_err() {
+                self.again.push_front(Work {
+                    parts: vec![rest],
+                    splits: Arc::default(),
+                });
+                dropped = 0;
+            }
+            if written > 0 {
+                let (name, path) = (&self.name, aside.path().display());
+                let text =
+                    || format!("the sink {name} has set {written} messages aside in {path}: {why}");
+                batches
+                    .logger()
+                    .log_limited("http set aside", Level::Warn, text);
+            }
+        }
+        if dropped > 0 {
+            let name = &self.name;
+            let full = if self.aside.is_some() {
+                ", since the file for them is full"
+            } else {
+                ""
+            };
+            let text = || {
+                format!(
+                    "the sink {name} has dropped {dropped} messages that are refused{full}: {why}"
+                )
+            };
+            batches
+                .logger()
+                .log_limited("http refused", Level::Error, text);
+            batches.refuse_at(part.batch, dropped);
+        }
+        outcome
+    }
+
+    pub(super) fn log_lasting(&self, failure: &Failure, batches: &Batches<'_>) {
+        if failure.is_lasting {
+            let (name, why) = (&self.name, &failure.why);
+            let text = || {
+                format!("the sink {name} will not take messages until somebody mends this: {why}")
+            };
+            batches
+                .logger()
+                .log_limited("http lasting", Level::Error, text);
+        }
+    }
+}
+
+fn take_one(splits: &AtomicU32) -> bool {
+    let less_one = |left: u32| left.checked_sub(1);
+    splits
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one)
+        .is_ok()
+}

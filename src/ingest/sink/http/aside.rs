@@ -1,0 +1,93 @@
+//! The file that refused messages are appended to.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::ingest::sink::File as FileSink;
+
+/// Logs are for their owner and group.
+const MODE: Mode = Mode::from_raw_mode(0o640);
+
+#[derive(Debug)]
+pub(super) struct Aside {
+    path: PathBuf,
+    max_bytes: u64,
+    file: File,
+    /// The longest line so far.
+    line: Vec<u8>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SetAside {
+    Written,
+    /// The file has as many bytes as it may have.
+    Full,
+}
+
+impl Aside {
+    pub(super) fn open(path: &Path, max_bytes: u64) -> io::Result<Aside> {
+        Ok(Aside {
+            path: path.to_owned(),
+            max_bytes,
+            file: open(path).map_err(|error| explained(path, &error))?,
+            line: Vec::new(),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it by its name.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.file = open(&self.path).map_err(|error| explained(&self.path, &error))?;
+        Ok(())
+    }
+
+    /// Appends a message and a line feed, whole or not at all.
+    pub(super) fn write(&mut self, message: &[u8]) -> io::Result<SetAside> {
+        let before = self.file.metadata()?.len();
+        self.line.clear();
+        self.line.extend_from_slice(message);
+        self.line.push(b'\n');
+        if before + self.line.len() as u64 > self.max_bytes {
+            return Ok(SetAside::Full);
+        }
+        match self.file.write_all(&self.line) {
+            Ok(()) => Ok(SetAside::Written),
+            Err(error) => {
+                // The disk is full: half a line would be taken for a message.
+                let _ = self.file.set_len(before);
+                Err(explained(&self.path, &error))
+            }
+        }
+    }
+}
+
+/// A symbolic link in its place is followed by nobody; on the way there as by the file sink.
+fn open(path: &Path) -> io::Result<File> {
+    let (folder, name) = FileSink::find_folder(path)?;
+    let flags = OFlags::WRONLY
+        | OFlags::APPEND
+        | OFlags::CREATE
+        | OFlags::CLOEXEC
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK;
+    let file = File::from(openat(&folder, &name, flags, MODE)?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+fn explained(path: &Path, error: &io::Error) -> io::Error {
+    let text = format!(
+        "refused messages cannot be written to {}: {error}",
+        path.display()
+    );
+    io::Error::new(error.kind(), text)
+}

@@ -1,0 +1,251 @@
+//! Sends requests: one at a time, over one connection that it keeps open.
+
+use std::fmt;
+use std::io::{ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
+use ureq::{Agent, Body, Error};
+
+use super::answer::{Failure, Head, Verdict, judge};
+use super::dialect::Dialect;
+use super::options::HttpOptions;
+use super::wire::{Names, Watch, Wires};
+
+/// What a connection reads of an answer at once, and writes of a body.
+const INPUT_BYTES: usize = 32 << 10;
+const OUTPUT_BYTES: usize = 64 << 10;
+const MAX_HEADER_BYTES: usize = 32 << 10;
+/// A connection that was not used for so long is not used again.
+const MAX_IDLE: Duration = Duration::from_secs(60);
+/// What a client takes, beside bodies: its buffers, those of TLS, what an answer needs.
+pub(super) const CLIENT_BYTES: u64 = (INPUT_BYTES + OUTPUT_BYTES) as u64 + (288 << 10);
+/// What compression takes beside its output.
+pub(super) const GZIP_BYTES: u64 = 512 << 10;
+
+/// How servers are believed.
+#[derive(Clone)]
+pub(super) struct Trust {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
+}
+
+/// What all requests have in common.
+pub(super) struct Target {
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) dialect: Dialect,
+    pub(super) gzip: bool,
+    /// What an answer may not show: it may say what it was asked.
+    pub(super) secrets: Vec<String>,
+}
+
+impl Target {
+    pub(super) fn new(uri: Uri, options: &HttpOptions, mut headers: HeaderMap) -> Self {
+        let own = HeaderValue::from_static(options.dialect.content_type());
+        headers.entry(CONTENT_TYPE).or_insert(own);
+        if options.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if let Some(value) = &options.authorization {
+            headers.insert(AUTHORIZATION, value.clone());
+        }
+        Target {
+            uri,
+            headers,
+            dialect: options.dialect.clone(),
+            gzip: options.gzip,
+            secrets: options.secrets.clone(),
+        }
+    }
+
+    fn hide(&self, text: String) -> String {
+        let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
+        secrets.fold(text, |text, secret| text.replace(secret.as_str(), "***"))
+    }
+}
+
+/// Without the headers, one of which is a secret.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("uri", &self.uri)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    target: Arc<Target>,
+    agent: Agent,
+    watch: Arc<Watch>,
+    is_over: Arc<AtomicBool>,
+    /// The body, compressed.
+    compressed: Vec<u8>,
+}
+
+impl Client {
+    pub(super) fn new(
+        target: Arc<Target>,
+        options: &HttpOptions,
+        trust: Option<Trust>,
+        is_over: Arc<AtomicBool>,
+    ) -> Self {
+        let watch = Arc::new(Watch::default());
+        let all = options.connect_timeout.saturating_add(options.timeout);
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // What the environment says of proxies is meant for other programs.
+            .proxy(None)
+            .user_agent(concat!("drainline/", env!("CARGO_PKG_VERSION")))
+            .accept("application/json")
+            .accept_encoding("identity")
+            .timeout_connect(Some(options.connect_timeout))
+            .timeout_global(Some(all))
+            .input_buffer_size(INPUT_BYTES)
+            .output_buffer_size(OUTPUT_BYTES)
+            .max_response_header_size(MAX_HEADER_BYTES)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(MAX_IDLE)
+            .build();
+        let wires = Wires {
+            watch: Arc::clone(&watch),
+            is_over: Arc::clone(&is_over),
+            trust,
+        };
+        Client {
+            target,
+            agent: Agent::with_parts(config, wires, Names),
+            watch,
+            is_over,
+            compressed: Vec::new(),
+        }
+    }
+
+    /// Sends a body and waits for the answer, within the timeouts.
+    pub(super) fn post(&mut self, body: &[u8], messages: u64) -> Verdict {
+        if !self.target.gzip {
+            return self.send(body, messages);
+        }
+        let compressed = compress(std::mem::take(&mut self.compressed), body);
+        let verdict = self.send(&compressed, messages);
+        self.compressed = compressed;
+        verdict
+    }
+
+    fn send(&self, body: &[u8], messages: u64) -> Verdict {
+        let target = &*self.target;
+        loop {
+            self.watch.begin();
+            let outcome = self.request(target, body);
+            let is_new = self.watch.is_new.load(Ordering::Relaxed);
+            let has_answer = self.watch.has_answer.load(Ordering::Relaxed);
+            let is_over = self.is_over.load(Ordering::Relaxed);
+            let verdict = match outcome {
+                // The server had closed the connection that was kept open: no failure of its own,
+                // and a new one may serve.
+                Err(error) if !is_new && !has_answer && !is_over && is_closed(&error) => continue,
+                Err(error) => Verdict::Again(Failure::passing(words(&error))),
+                Ok(response) => self.judge(target, response, messages),
+            };
+            return hide(target, verdict);
+        }
+    }
+
+    fn request(&self, target: &Target, body: &[u8]) -> Result<Response<Body>, Error> {
+        let mut request = self.agent.post(target.uri.clone());
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(target.headers.clone());
+        }
+        request.send(body)
+    }
+
+    fn judge(&self, target: &Target, response: Response<Body>, messages: u64) -> Verdict {
+        let (parts, body) = response.into_parts();
+        let text = |name| {
+            parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let head = Head {
+            status: parts.status.as_u16(),
+            reason: parts.status.canonical_reason().unwrap_or_default(),
+            retry_after: text(RETRY_AFTER),
+            location: text(LOCATION),
+        };
+        let verdict = judge(&target.dialect, &head, body.into_reader(), messages);
+        let is_cut_short = self.watch.is_cut_short.load(Ordering::Relaxed);
+        match verdict {
+            Verdict::Accepted | Verdict::Each(..) if is_cut_short => {
+                let why = "it has answered and closed before it had the whole request";
+                Verdict::Again(Failure::passing(why))
+            }
+            verdict => verdict,
+        }
+    }
+}
+
+/// Into the memory of `to`, which has room for what cannot be compressed.
+fn compress(mut to: Vec<u8>, body: &[u8]) -> Vec<u8> {
+    to.clear();
+    to.reserve_exact(body.len() + body.len() / 64 + 1024);
+    let mut encoder = GzEncoder::new(to, Compression::fast());
+    // Nothing that writes to memory fails.
+    let _ = encoder.write_all(body);
+    encoder.finish().unwrap_or_default()
+}
+
+fn is_closed(error: &Error) -> bool {
+    let Error::Io(error) = error else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+    )
+}
+
+fn words(error: &Error) -> String {
+    match error {
+        Error::Timeout(ureq::Timeout::Connect) => "no connection within connect_timeout".to_owned(),
+        Error::Timeout(_) => "no whole answer within timeout".to_owned(),
+        Error::HostNotFound => "its name has no address".to_owned(),
+        Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            format!("it has closed the connection before its answer was whole: {error}")
+        }
+        Error::Io(error) => error.to_string(),
+        error => format!("its answer is no use: {error}"),
+    }
+}
+
+fn hide(target: &Target, verdict: Verdict) -> Verdict {
+    let hidden = |failure: Failure| Failure {
+        why: target.hide(failure.why),
+        ..failure
+    };
+    match verdict {
+        Verdict::Accepted => Verdict::Accepted,
+        Verdict::Each(fates, failure) => Verdict::Each(fates, hidden(failure)),
+        Verdict::Refused(why) => Verdict::Refused(target.hide(why)),
+        Verdict::RefusedAt(at, why) => Verdict::RefusedAt(at, target.hide(why)),
+        Verdict::TooLarge(why) => Verdict::TooLarge(target.hide(why)),
+        Verdict::Again(failure) => Verdict::Again(hidden(failure)),
+    }
+}

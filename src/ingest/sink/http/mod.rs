@@ -1,0 +1,505 @@
+//! Messages in the bodies of requests of HTTP.
+
+mod options;
+
+pub(super) mod dialect;
+
+mod body;
+
+mod threads;
+
+mod client;
+
+mod wire;
+
+mod answer;
+
+mod answers;
+
+mod items;
+
+mod date;
+
+mod aside;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::{Duration, Instant};
+
+use self::aside::Aside;
+use self::body::{Body, MAX_MESSAGES, Part, Stop};
+use self::client::{CLIENT_BYTES, Client, GZIP_BYTES, Target, Trust};
+use self::dialect::Dialect;
+pub use self::options::HttpOptions;
+use self::threads::{Job, Threads};
+use super::batches::Batches;
+use super::contract::{Resources, Sink, SinkError};
+use crate::server::Weigh;
+
+/// How often the messages of one request are split in two to find what is refused among them: one
+/// in 10,000 takes 14, and whoever sends nothing but what is refused gets no more than this of its
+/// requests sent again.
+const MAX_SPLITS: u32 = 32;
+/// How long a server that asks for patience gets it once the server closes: a last try is made.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// Descriptors of a request at once: a connection, and what the system's resolver opens.
+const DESCRIPTORS: u64 = 4;
+
+/// Sends messages in the bodies of HTTP requests (POST), several at once, over connections that are
+/// kept open. Delivered means that the server has answered the request with 2xx, and nothing in the
+/// answer speaks against it: what it has promised with that is said in its own documentation. At
+/// least once: a request whose answer did not come whole, within its timeout, is sent again,
+/// and may have been taken before.
+///
+/// A request that fails is sent again, with the sink's back-off ([`Backoff`](super::Backoff)), one
+/// at a time until one succeeds. That is the case of a connection that cannot be made or breaks,
+/// a timeout, an answer that is no HTTP or not whole, and of every status but these:
+/// - 2xx: delivered; of `_bulk`, what the answer says of each document.
+/// - 413: the messages are sent again in two halves; one that is too large alone is refused.
+/// - 400 and 422: a message in it is refused. The messages are sent again in halves, up to 32 times
+///   for one body, until those that are refused stand alone.
+///
+/// With `Retry-After` nothing is sent before that time, seconds or a date, a minute at most. 3xx,
+/// 401, 403, 404 and any other 4xx say that something is wrong with the place or the right to
+/// enter, and not with the messages: they are held and sent again, and the log says as an error
+/// that somebody has to mend it.
+///
+/// What is refused is dropped ([`Refused`](crate::DropReason::Refused)), or appended to a file
+/// ([`HttpOptions::refused_to`]), and counted as delivered then. The log says why.
+///
+/// Redirects are not followed, and no proxy is used. A name is resolved for each new connection,
+/// and resolving it is all that may outlast the sink, on a thread that nothing waits for, as long
+/// as the system takes.
+/// Anything else ends a tenth of a second after the server's last deadline.
+///
+/// Each request takes a thread, a connection, and the memory of a body, twice if it is compressed:
+/// [`Sink::resources`] tells them.
+///
+/// ```no_run
+/// use drainline::ingest::Ingest;
+/// use drainline::ingest::sink::{BulkAction, Dialect, Http};
+///
+/// let bulk = Dialect::Bulk {
+///     index: Some("logs".to_owned()),
+///     action: BulkAction::Create,
+/// };
+/// let sink = Http::to("https://search.example:9200")
+///     .dialect(bulk)
+///     .basic_auth("drainline", std::fs::read_to_string("/etc/drainline/password")?.trim_end())
+///     .gzip(true)
+///     .open()?;
+/// let server = Ingest::builder().listen("127.0.0.1:5140".parse()?).start(sink)?;
+/// # Ok::<(), drainline::BoxError>(())
+/// ```
+pub struct Http {
+    options: HttpOptions,
+    target: Arc<Target>,
+    trust: Option<Trust>,
+    name: String,
+    /// Started with the first messages.
+    threads: Option<Threads>,
+    is_over: Arc<AtomicBool>,
+    /// The memory of bodies that are not on their way.
+    free: Vec<Vec<u8>>,
+    on_their_way: usize,
+    again: VecDeque<Work>,
+    /// The first message that was not sent: its batch's number, and its place there.
+    next: (u64, u64),
+    /// Messages that were sent.
+    sequence: u64,
+    /// Since when messages have been waiting for company.
+    waiting_since: Option<Instant>,
+    /// The last request has failed: one at a time is sent until one succeeds.
+    is_failing: bool,
+    failed_at: Option<Instant>,
+    /// Nothing is sent before.
+    held_until: Option<Instant>,
+    aside: Option<Aside>,
+}
+
+/// Messages that are sent again.
+#[derive(Debug)]
+struct Work {
+    parts: Vec<Part>,
+    splits: Arc<AtomicU32>,
+}
+
+impl Work {
+    /// Splits it behind so many messages.
+    fn split(self, messages: u64) -> (Work, Work) {
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        let mut left = messages;
+        for part in self.parts {
+            let (first, second) = part.split(part.messages.min(left));
+            left -= first.messages;
+            front.extend((first.messages > 0).then_some(first));
+            back.extend((second.messages > 0).then_some(second));
+        }
+        let splits = Arc::clone(&self.splits);
+        let front = Work {
+            parts: front,
+            splits,
+        };
+        let back = Work {
+            parts: back,
+            ..self
+        };
+        (front, back)
+    }
+}
+
+impl Http {
+    /// How messages are to be sent to a URL, `http://` or `https://`, from the defaults on. Its
+    /// query may be given with it. A user and a password in it are an error:
+    /// [`HttpOptions::basic_auth`].
+    pub fn to(url: &str) -> HttpOptions {
+        HttpOptions::new(url)
+    }
+
+    fn new(
+        options: HttpOptions,
+        target: Target,
+        trust: Option<Trust>,
+        aside: Option<Aside>,
+    ) -> Http {
+        let uri = &target.uri;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let name = format!(
+            "{}://{authority}{}",
+            uri.scheme_str().unwrap_or_default(),
+            uri.path()
+        );
+        Http {
+            target: Arc::new(target),
+            trust,
+            name,
+            threads: None,
+            is_over: Arc::default(),
+            free: Vec::new(),
+            on_their_way: 0,
+            again: VecDeque::new(),
+            next: (0, 0),
+            sequence: 0,
+            waiting_since: None,
+            is_failing: false,
+            failed_at: None,
+            held_until: None,
+            aside,
+            options,
+        }
+    }
+
+    /// Starts the threads, the first time.
+    fn start(&mut self, batches: &Batches<'_>) -> io::Result<()> {
+        if self.threads.is_some() {
+            return Ok(());
+        }
+        let client = |_| {
+            let (trust, is_over) = (self.trust.clone(), Arc::clone(&self.is_over));
+            Client::new(Arc::clone(&self.target), &self.options, trust, is_over)
+        };
+        let clients = (0..self.options.requests).map(client).collect();
+        // Those that were started before one was refused end with `is_over`.
+        let is_over = Arc::clone(&self.is_over);
+        let threads = Threads::start(clients, &batches.notifier(), is_over);
+        self.threads = Some(threads.inspect_err(|_| self.is_over = Arc::default())?);
+        let limit = self.options.body_bytes;
+        self.free = (0..self.options.requests)
+            .map(|_| Vec::with_capacity(limit))
+            .collect();
+        Ok(())
+    }
+
+    // ---- sending
+
+    /// Sends what may be sent now, and says how long to wait for something else to do.
+    fn send(&mut self, batches: &mut Batches<'_>) -> io::Result<Duration> {
+        let now = Instant::now();
+        if let Some(until) = self.held_until {
+            let most = if batches.is_closing() {
+                LAST_WAIT
+            } else {
+                Duration::MAX
+            };
+            let left = until.saturating_duration_since(now).min(most);
+            if !left.is_zero() {
+                self.held_until = Some(now + left);
+                return Ok(left.min(MAX_WAIT));
+            }
+            self.held_until = None;
+        }
+        let most = if self.is_failing {
+            1
+        } else {
+            self.options.requests
+        };
+        while self.on_their_way < most {
+            let job = match self.again.pop_front() {
+                Some(work) => self.render_again(work, batches)?,
+                None => match self.until_due(batches, now) {
+                    None => return Ok(MAX_WAIT),
+                    Some(left) if !left.is_zero() => return Ok(left),
+                    Some(_) => self.render_new(batches)?,
+                },
+            };
+            let (Some(job), Some(threads)) = (job, &self.threads) else {
+                continue;
+            };
+            match threads.send(job) {
+                Ok(()) => self.on_their_way += 1,
+                Err(job) => {
+                    self.give_back(job);
+                    return Err(io::Error::other("its threads have ended"));
+                }
+            }
+        }
+        Ok(MAX_WAIT)
+    }
+
+    /// How long what is new still waits for company; `None` if there is nothing new.
+    fn until_due(&mut self, batches: &Batches<'_>, now: Instant) -> Option<Duration> {
+        batches.get(self.next.0)?;
+        let since = *self.waiting_since.get_or_insert(now);
+        let left = (since + self.options.linger).saturating_duration_since(now);
+        let is_due = left.is_zero() || batches.is_closing() || batches.is_room_wanted();
+        match is_due || self.fills_a_body(batches) {
+            true => Some(Duration::ZERO),
+            false => Some(left),
+        }
+    }
+
+    fn fills_a_body(&self, batches: &Batches<'_>) -> bool {
+        let (mut bytes, mut messages) = (0, 0);
+        let skipped = self.next.0 - batches.first_number();
+        for batch in batches.batches().skip(skipped as usize) {
+            bytes += batch.as_bytes().len();
+            messages += batch.messages();
+            if bytes >= self.options.body_bytes || messages >= MAX_MESSAGES {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A body of what was not sent yet; `None` if there is nothing that can be sent.
+    fn render_new(&mut self, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
+        self.waiting_since = None;
+        let Some(memory) = self.free.pop() else {
+            return Ok(None);
+        };
+        let target = Arc::clone(&self.target);
+        let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
+        let mut parts = Vec::new();
+        let mut outcome = Ok(());
+        while let Some(batch) = batches.get(self.next.0) {
+            let of_batch = batch.messages();
+            let part = Part {
+                batch: self.next.0,
+                first: self.next.1,
+                messages: of_batch - self.next.1,
+                sequence: self.sequence,
+            };
+            let (added, stop) = body.add(batch, part);
+            let (front, rest) = part.split(added);
+            if added > 0 {
+                parts.push(front);
+            }
+            self.advance(added, of_batch);
+            match stop {
+                Stop::End => {}
+                Stop::Full => break,
+                Stop::Unfit(why) => {
+                    self.advance(1, of_batch);
+                    outcome = self.refuse(batches, rest.split(1).0, why);
+                    if outcome.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        let job = self.job(body, parts, Arc::new(AtomicU32::new(MAX_SPLITS)));
+        self.or_again(job, outcome)
+    }
+
+    /// A body of what is sent again.
+    fn render_again(&mut self, work: Work, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
+        let Some(memory) = self.free.pop() else {
+            self.again.push_front(work);
+            return Ok(None);
+        };
+        let target = Arc::clone(&self.target);
+        let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
+        let mut parts = Vec::with_capacity(work.parts.len());
+        let mut left: VecDeque<_> = work.parts.into();
+        let mut outcome = Ok(());
+        while let Some(part) = left.pop_front() {
+            // What is not answered is held.
+            let Some(batch) = batches.get(part.batch) else {
+                continue;
+            };
+            let (added, stop) = body.add(batch, part);
+            let (front, mut rest) = part.split(added);
+            if added > 0 {
+                parts.push(front);
+            }
+            if let Stop::Unfit(why) = stop {
+                let (unfit, behind) = rest.split(1);
+                rest = behind;
+                outcome = self.refuse(batches, unfit, why);
+            }
+            if rest.messages > 0 {
+                left.push_front(rest);
+            }
+            if stop == Stop::Full || outcome.is_err() {
+                break;
+            }
+        }
+        if !left.is_empty() {
+            self.again.push_front(Work {
+                parts: left.into(),
+                splits: Arc::clone(&work.splits),
+            });
+        }
+        let job = self.job(body, parts, work.splits);
+        self.or_again(job, outcome)
+    }
+
+    fn job(&mut self, body: Body<'_>, parts: Vec<Part>, splits: Arc<AtomicU32>) -> Option<Job> {
+        let is_empty = body.is_empty();
+        let body = body.finish();
+        if is_empty {
+            self.free.push(body);
+            return None;
+        }
+        Some(Job {
+            body,
+            messages: parts.iter().map(|part| part.messages).sum(),
+            parts,
+            splits,
+            begun: Instant::now(),
+        })
+    }
+
+    /// After an error nothing is sent: what was rendered is rendered again.
+    fn or_again(&mut self, job: Option<Job>, outcome: io::Result<()>) -> io::Result<Option<Job>> {
+        if let (Err(error), job) = (outcome, &job) {
+            if let Some(job) = job {
+                self.again.push_front(Work {
+                    parts: job.parts.clone(),
+                    splits: Arc::clone(&job.splits),
+                });
+            }
+            return Err(error);
+        }
+        Ok(job)
+    }
+
+    fn advance(&mut self, messages: u64, of_batch: u64) {
+        self.sequence += messages;
+        self.next.1 += messages;
+        if self.next.1 >= of_batch {
+            self.next = (self.next.0 + 1, 0);
+        }
+    }
+
+    fn give_back(&mut self, job: Job) {
+        self.again.push_front(Work {
+            parts: job.parts,
+            splits: job.splits,
+        });
+        self.free.push(job.body);
+    }
+}
+
+impl Sink for Http {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn delivered_means(&self) -> String {
+        let what = match self.options.dialect {
+            Dialect::Bulk { .. } => "the server's answer to _bulk says that it took the document",
+            Dialect::Splunk(_) | Dialect::SplunkRaw(_) => {
+                "Splunk's collector has answered 2xx, and may not have indexed it yet"
+            }
+            _ => "the server has answered its request with 2xx",
+        };
+        let aside = match &self.aside {
+            Some(aside) => format!(", or that it was set aside in {}", aside.path().display()),
+            None => String::new(),
+        };
+        format!("{what}{aside} (at least once: it may be there twice)")
+    }
+
+    fn resources(&self) -> Resources {
+        let requests = self.options.requests as u64;
+        let body = self.options.body_bytes as u64;
+        let compressed = match self.options.gzip {
+            true => body + body / 64 + 1024 + GZIP_BYTES,
+            false => 0,
+        };
+        // On their way, and to be sent again; a list that has grown may have twice its length.
+        let parts = 4 * MAX_MESSAGES * std::mem::size_of::<Part>() as u64;
+        let each = body + compressed + CLIENT_BYTES + parts;
+        let tls = self
+            .trust
+            .as_ref()
+            .map_or(0, |_| self.options.tls.loaded_bytes());
+        let line = self.aside.as_ref().map_or(0, |_| body);
+        Resources {
+            threads: requests,
+            descriptors: requests * DESCRIPTORS,
+            memory_bytes: requests * each + tls + line,
+        }
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        self.start(batches).map_err(SinkError::Retry)?;
+        while batches.first().is_some() {
+            if let Some(failure) = self.take_answers(batches) {
+                self.log_lasting(&failure, batches);
+                return Err(SinkError::Retry(io::Error::other(failure.why)));
+            }
+            let wait = self.send(batches).map_err(SinkError::Retry)?;
+            if batches.first().is_none() {
+                break;
+            }
+            let window = match self.again.len() > self.options.requests {
+                // What is held is enough to be sent.
+                true => 0,
+                false => Batches::MAX_WINDOW,
+            };
+            if !batches.more(window, wait) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn uses_output_framing(&self) -> bool {
+        false
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        match &mut self.aside {
+            Some(aside) => aside.reopen().map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,457 @@
+//! What bodies look like, what answers mean, and what is no address.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::answer::{Failure, Fate, Head, Verdict, judge};
+use super::body::{Body, Part, Stop};
+use super::dialect::{BulkAction, Dialect, SplunkFields};
+use super::*;
+use crate::ingest::batch::buffer::Buffer;
+use crate::ingest::batch::{Batch, Origin};
+use crate::ingest::framing::OutputFraming;
+
+/// As received at 2026-11-29T12:00:00.5Z.
+fn batch(messages: &[&[u8]]) -> Batch {
+    let mut bytes = Buffer::default();
+    for message in messages {
+        bytes.append_framed(message, OutputFraming::LengthPrefixed);
+    }
+    let count = messages.len() as u64;
+    let mut batch = Batch::new(bytes, count, OutputFraming::LengthPrefixed, Vec::new());
+    batch.set_origin(Origin {
+        peer: "[::ffff:10.0.0.7]:4711"
+            .parse::<std::net::SocketAddr>()
+            .unwrap()
+            .into(),
+        listener_name: Some(Arc::from("front \"door\"")),
+        received_at: UNIX_EPOCH + Duration::from_millis(1_795_953_600_500),
+        ..Origin::default()
+    });
+    batch
+}
+
+fn part(first: u64, messages: u64) -> Part {
+    Part {
+        batch: 0,
+        first,
+        messages,
+        sequence: 1_999_999,
+    }
+}
+
+fn body_of(dialect: &Dialect, messages: &[&[u8]]) -> String {
+    let batch = batch(messages);
+    let mut body = Body::new(dialect, Vec::new(), 1 << 20);
+    let all = messages.len() as u64;
+    assert_eq!(body.add(&batch, part(0, all)), (all, Stop::End));
+    String::from_utf8(body.finish()).unwrap()
+}
+
+fn bulk(index: Option<&str>) -> Dialect {
+    Dialect::Bulk {
+        index: index.map(str::to_owned),
+        action: BulkAction::Create,
+    }
+}
+
+fn loki(labels: &[(&str, &str)]) -> Dialect {
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    Dialect::Loki {
+        labels: labels.iter().map(owned).collect(),
+    }
+}
+
+#[test]
+fn each_message_is_a_line_whatever_is_in_it() {
+    let body = body_of(&Dialect::NdJson, &[b"{\"a\":\n1}", b"", b"two"]);
+    assert_eq!(body, "{\"a\": 1}\n\ntwo\n");
+}
+
+/// A message that could end its document and begin an action of its own would delete what it likes.
+#[test]
+fn a_document_is_one_line_and_what_is_no_object_becomes_one() {
+    let body = body_of(
+        &bulk(Some("logs-app")),
+        &[
+            b"{\"a\":1}",
+            b"{}\n{\"delete\":{\"_index\":\"x\",\"_id\":\"1\"}}",
+            b" {\"a\":\r\n[]} ",
+            b"plain \"text\" \\ \x01\t\xff!",
+            b"",
+        ],
+    );
+    let wrapped =
+        |text: &str| format!("{{\"@timestamp\":\"2026-11-29T12:00:00.500Z\",\"message\":{text}}}");
+    let documents = [
+        "{\"a\":1}".to_owned(),
+        wrapped(r#""{}\n{\"delete\":{\"_index\":\"x\",\"_id\":\"1\"}}""#),
+        " {\"a\":\r []} ".to_owned(),
+        wrapped("\"plain \\\"text\\\" \\\\ \\u0001\\t\u{fffd}!\""),
+        wrapped("\"\""),
+    ];
+    let expected: String = documents
+        .iter()
+        .map(|document| format!("{{\"create\":{{\"_index\":\"logs-app\"}}}}\n{document}\n"))
+        .collect();
+    assert_eq!(body, expected);
+    let short = body_of(&bulk(None), &[b"{}"]);
+    assert_eq!(short, "{\"create\":{}}\n{}\n");
+}
+
+#[test]
+fn loki_gets_streams_and_no_two_entries_of_one_time() {
+    let labels = [
+        ("job", "drainline"),
+        ("from", "{peer}"),
+        ("at", "{listener}"),
+    ];
+    let body = body_of(&loki(&labels), &[b"a", b"a"]);
+    let stream = r#"{"job":"drainline","from":"10.0.0.7","at":"front \"door\""}"#;
+    // Below a millisecond: the number of the message, modulo a million.
+    let values = r#"["1795953600500999999","a"],["1795953600500000000","a"]"#;
+    assert_eq!(
+        body,
+        format!("{{\"streams\":[{{\"stream\":{stream},\"values\":[{values}]}}]}}")
+    );
+    serde_json::from_str::<serde_json::Value>(&body).unwrap();
+}
+
+#[test]
+fn batches_of_other_labels_are_streams_of_their_own() {
+    let dialect = loki(&[("at", "{listener}")]);
+    let mut other = batch(&[b"3"]);
+    other.set_origin(Origin {
+        listener_name: Some(Arc::from("back")),
+        ..Origin::default()
+    });
+    let mut body = Body::new(&dialect, Vec::new(), 1 << 20);
+    for batch in [&batch(&[b"1"]), &batch(&[b"2"]), &other, &batch(&[b"4"])] {
+        body.add(batch, part(0, 1));
+    }
+    let body: serde_json::Value = serde_json::from_slice(&body.finish()).unwrap();
+    let streams = body["streams"].as_array().unwrap().iter();
+    let told: Vec<_> = streams
+        .map(|stream| {
+            let values = stream["values"].as_array().unwrap().iter();
+            let lines = values.map(|value| value[1].as_str().unwrap().to_owned());
+            (
+                stream["stream"]["at"].as_str().unwrap().to_owned(),
+                lines.collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    let front = "front \"door\"".to_owned();
+    let texts = |all: &[&str]| {
+        all.iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        (front.clone(), texts(&["1", "2"])),
+        ("back".to_owned(), texts(&["3"])),
+        (front, texts(&["4"])),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_event_of_splunk_has_its_time_and_origin() {
+    let fields = SplunkFields {
+        index: Some("main".to_owned()),
+        ..SplunkFields::default()
+    };
+    let body = body_of(&Dialect::Splunk(fields), &[b"{\"a\":1}", b"{a}"]);
+    let head = r#"{"time":1795953600.500,"index":"main","source":"front \"door\"","host":"10.0.0.7","event":"#;
+    assert_eq!(body, format!("{head}{{\"a\":1}}}}\n{head}\"{{a}}\"}}\n"));
+}
+
+#[test]
+fn no_body_is_longer_than_its_limit_or_takes_more_memory() {
+    let messages: Vec<Vec<u8>> = (0..400usize)
+        .map(|n| vec![(n % 256) as u8; n % 70])
+        .collect();
+    let messages: Vec<&[u8]> = messages.iter().map(|message| &message[..]).collect();
+    let batch = batch(&messages);
+    let fields = SplunkFields::default();
+    let dialects = [
+        Dialect::NdJson,
+        bulk(Some("logs")),
+        loki(&[("at", "{listener}")]),
+        Dialect::Splunk(fields.clone()),
+        Dialect::SplunkRaw(fields),
+    ];
+    for dialect in dialects {
+        let (mut at, mut memory, mut unfit) = (0, Vec::with_capacity(1024), 0);
+        while at < 400 {
+            let mut body = Body::new(&dialect, memory, 1024);
+            let (added, stop) = body.add(&batch, part(at, 400 - at));
+            assert!(
+                added > 0 || matches!(stop, Stop::Unfit(_)),
+                "{dialect:?} at {at}: {stop:?}"
+            );
+            at += added;
+            if matches!(stop, Stop::Unfit(_)) {
+                at += 1;
+                unfit += 1;
+            }
+            memory = body.finish();
+            assert!(
+                memory.len() <= 1024 && memory.capacity() == 1024,
+                "{dialect:?}"
+            );
+        }
+        let empty = if matches!(dialect, Dialect::Splunk(_)) {
+            6
+        } else {
+            0
+        };
+        assert_eq!(unfit, empty, "{dialect:?}");
+    }
+}
+
+#[test]
+fn a_message_that_fits_into_no_body_is_told() {
+    let long = vec![b'a'; 1024];
+    let batch = batch(&[b"short", &long, b"short"]);
+    let mut body = Body::new(&Dialect::NdJson, Vec::new(), 1024);
+    assert_eq!(body.add(&batch, part(0, 3)), (1, Stop::Full));
+    let mut body = Body::new(&Dialect::NdJson, Vec::new(), 1024);
+    let outcome = body.add(&batch, part(1, 2));
+    assert!(matches!(outcome, (0, Stop::Unfit(_))), "{outcome:?}");
+    assert!(body.is_empty());
+}
+
+fn judged(dialect: &Dialect, status: u16, body: &str, messages: u64) -> Verdict {
+    let head = Head {
+        status,
+        reason: "Reason",
+        retry_after: Some("7"),
+        location: Some("https://else.example/"),
+    };
+    judge(dialect, &head, body.as_bytes(), messages)
+}
+
+fn is_again(verdict: &Verdict, lasting: bool) -> bool {
+    matches!(verdict, Verdict::Again(failure) if failure.is_lasting == lasting
+        && failure.after == Some(Duration::from_secs(7)))
+}
+
+#[test]
+fn a_status_says_whether_the_messages_are_wrong_or_the_place_or_the_time() {
+    let judged = |status| judged(&Dialect::NdJson, status, "because", 2);
+    for status in [200, 201, 202, 204, 299] {
+        assert_eq!(judged(status), Verdict::Accepted, "{status}");
+    }
+    for status in [400, 422] {
+        let why = format!("it answers {status} Reason: because");
+        assert_eq!(judged(status), Verdict::Refused(why));
+    }
+    assert!(matches!(judged(413), Verdict::TooLarge(_)));
+    for status in [301, 302, 307, 308, 401, 403, 404, 405, 407, 415] {
+        assert!(is_again(&judged(status), true), "{status}");
+    }
+    for status in [408, 425, 429, 500, 502, 503, 504, 507, 599] {
+        assert!(is_again(&judged(status), false), "{status}");
+    }
+    let told = format!("{:?}", judged(302));
+    assert!(told.contains("https://else.example/"), "{told}");
+}
+
+#[test]
+fn an_answer_of_bulk_is_each_documents_own() {
+    let judged = |body: &str| judged(&bulk(None), 200, body, 3);
+    let item = |status: u16| {
+        format!(r#"{{"create":{{"status":{status},"error":{{"type":"t","reason":"r"}}}}}}"#)
+    };
+    let items = |statuses: [u16; 3]| {
+        let items = statuses.map(item).join(",");
+        format!(r#"{{"errors":true,"items":[{items}]}}"#)
+    };
+    assert_eq!(judged(r#"{"errors":false}"#), Verdict::Accepted);
+    assert_eq!(judged(&items([201, 201, 409])), Verdict::Accepted);
+    let Verdict::Each(fates, failure) = judged(&items([201, 429, 400])) else {
+        panic!();
+    };
+    assert_eq!(fates, [Fate::Accepted, Fate::Again, Fate::Refused]);
+    let why = "of 3 documents it has refused 1, and 1 are sent again: 429 t: r";
+    assert_eq!(failure, Failure::passing(why));
+    let Verdict::Each(fates, failure) = judged(&items([403, 503, 404])) else {
+        panic!();
+    };
+    assert!(fates.iter().all(|fate| *fate == Fate::Again) && failure.is_lasting);
+    // It says that all went well, and that some did not.
+    let contradiction = items([201, 429, 201]).replace("true", "false");
+    assert!(matches!(judged(&contradiction), Verdict::Each(..)));
+    // Not all are told of, or the answer is none: nothing is counted.
+    let two = r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#;
+    for wrong in [
+        "",
+        "{}",
+        "ok",
+        r#"{"errors":true}"#,
+        r#"{"took":1,"items":[]}"#,
+        two,
+    ] {
+        assert!(matches!(judged(wrong), Verdict::Again(_)), "{wrong}");
+    }
+    let index = Dialect::Bulk {
+        index: None,
+        action: BulkAction::Index,
+    };
+    let conflict = super::answer::judge(
+        &index,
+        &Head {
+            status: 200,
+            reason: "",
+            retry_after: None,
+            location: None,
+        },
+        items([201, 201, 409]).as_bytes(),
+        3,
+    );
+    assert!(matches!(conflict, Verdict::Each(fates, _) if fates[2] == Fate::Refused));
+}
+
+#[test]
+fn splunk_tells_which_event_is_wrong_and_when_it_is_none() {
+    let dialect = Dialect::Splunk(SplunkFields::default());
+    let judged = |body: &str| judged(&dialect, 400, body, 3);
+    let wrong = r#"{"text":"Invalid data format","code":6,"invalid-event-number":1}"#;
+    assert!(matches!(judged(wrong), Verdict::RefusedAt(1, _)));
+    let beyond = wrong.replace(":1}", ":3}");
+    assert!(matches!(judged(&beyond), Verdict::Refused(_)));
+    assert!(is_again(
+        &judged(r#"{"text":"Incorrect index","code":7,"invalid-event-number":1}"#),
+        true
+    ));
+    assert!(matches!(judged("no JSON"), Verdict::Refused(_)));
+}
+
+/// Reads some, and then fails.
+struct Broken<'a>(&'a [u8]);
+
+impl io::Read for Broken<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(to)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_counts_for_nothing() {
+    for dialect in [Dialect::NdJson, bulk(None)] {
+        for status in [200, 400, 413, 503] {
+            let head = Head {
+                status,
+                reason: "",
+                retry_after: None,
+                location: None,
+            };
+            let verdict = judge(&dialect, &head, Broken(br#"{"errors":false"#), 1);
+            assert!(
+                matches!(verdict, Verdict::Again(_)),
+                "{status}: {verdict:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_an_answer_says_is_told_in_one_short_line() {
+    let text = format!("two\r\nlines \x1b[31m{}", "\u{e4}".repeat(500));
+    let Verdict::Refused(why) = judged(&Dialect::NdJson, 400, &text, 1) else {
+        panic!();
+    };
+    assert!(
+        why.starts_with("it answers 400 Reason: two lines [31m"),
+        "{why}"
+    );
+    assert!(why.len() < 250 && why.ends_with("..."), "{why}");
+}
+
+#[test]
+fn what_cannot_be_is_told_before_anything_is_sent() {
+    let to = Http::to;
+    let host = || to("http://127.0.0.1:1");
+    let wrong: Vec<(HttpOptions, &str)> = vec![
+        (to("127.0.0.1:9200"), "http://HOST"),
+        (to("ftp://host"), "http://HOST"),
+        (to("http://"), "URL"),
+        (to("http://user:secret@host/"), "basic_auth"),
+        (to("http://host/a b"), "URL"),
+        (host().query("a b"), "URL"),
+        (host().requests(0), "requests"),
+        (host().requests(65), "requests"),
+        (host().body_bytes(1), "body_bytes"),
+        (host().body_bytes(1 << 30), "body_bytes"),
+        (host().linger(Duration::from_secs(2)), "linger"),
+        (host().timeout(Duration::ZERO), "timeout"),
+        (host().connect_timeout(Duration::MAX), "timeout"),
+        (host().dialect(bulk(Some("Logs"))), "lower case"),
+        (host().dialect(bulk(Some("a/b"))), "index"),
+        (host().dialect(bulk(Some(""))), "index"),
+        (host().dialect(loki(&[])), "label"),
+        (host().dialect(loki(&[("a-b", "c")])), "label"),
+        (host().dialect(loki(&[("a", "{message}")])), "{listener}"),
+        (host().header("a b", "c"), "header"),
+        (host().header("x", "a\r\nb: c"), "header"),
+        (host().header("Authorization", "secret"), "token"),
+        (host().header("content-length", "1"), "made here"),
+        (host().token("a\nb"), "token"),
+        (host().token("a").basic_auth("b", "c"), "one too many"),
+        (host().basic_auth("a:b", "c"), "colon"),
+        (host().refused_to("/dev/null", 1), "regular"),
+        (host().refused_to("/nowhere/refused", 1), "/nowhere/refused"),
+        (
+            to("https://host").tls(crate::TlsClient::new().ca_file("/nowhere/ca")),
+            "/nowhere/ca",
+        ),
+    ];
+    for (options, part) in wrong {
+        let shown = format!("{options:?}");
+        let error = options.open().unwrap_err().to_string();
+        assert!(
+            error.contains(part) && !error.contains('\n'),
+            "{shown}: {error}"
+        );
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_url_is_completed_by_its_dialect() {
+    let uri = |url: &str, dialect: Dialect| {
+        let sink = Http::to(url)
+            .dialect(dialect)
+            .query("a=b%20c")
+            .open()
+            .unwrap();
+        (sink.target.uri.to_string(), sink.name())
+    };
+    let (whole, name) = uri("http://host:9200", bulk(None));
+    let path = "http://host:9200/_bulk";
+    let filter =
+        "filter_path=errors,items.create.status,items.create.error.type,items.create.error.reason";
+    assert_eq!(
+        (whole, name),
+        (format!("{path}?a=b%20c&{filter}"), path.to_owned())
+    );
+    let (whole, name) = uri("http://[::1]/x/y?z", Dialect::NdJson);
+    assert_eq!(
+        (&whole[..], &name[..]),
+        ("http://[::1]/x/y?z&a=b%20c", "http://[::1]/x/y")
+    );
+    let fields = SplunkFields {
+        sourcetype: Some("a b".to_owned()),
+        ..SplunkFields::default()
+    };
+    let (whole, _) = uri("http://host/", Dialect::SplunkRaw(fields));
+    let raw = "http://host/services/collector/raw?a=b%20c&sourcetype=a%20b";
+    assert_eq!(whole, raw);
+}

@@ -1,0 +1,382 @@
+//! The connection beneath a request. Each of its waits ends when the sink does: ureq's own
+//! connections wait in read(2) until a timeout.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustls::ClientConnection;
+use socket2::{Domain, Socket, Type};
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+
+use super::client::Trust;
+
+/// How long one poll(2) waits before the end is looked for.
+const SLICE: Duration = Duration::from_millis(100);
+/// Beyond this no more addresses of a name are tried.
+const MAX_ADDRESSES: usize = 16;
+
+/// What a connection tells of itself to who sends over it.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// A connection was made for this request.
+    pub(super) is_new: AtomicBool,
+    /// Something of an answer has come.
+    pub(super) has_answer: AtomicBool,
+    /// The peer has closed while the request was sent: what it answers is to what it has seen of
+    /// it.
+    pub(super) is_cut_short: AtomicBool,
+}
+
+impl Watch {
+    /// A request begins.
+    pub(super) fn begin(&self) {
+        self.is_new.store(false, Ordering::Relaxed);
+        self.has_answer.store(false, Ordering::Relaxed);
+        self.is_cut_short.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Resolves names, anew for each connection, on the thread that sends: the system's resolver cannot
+/// be cut short (resolv.conf(5): 5 s for each server and try by default), and nothing waits for
+/// this thread at the end.
+#[derive(Debug)]
+pub(super) struct Names;
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let default = if uri.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        let host = uri.host().ok_or(Error::HostNotFound)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let found = (host, uri.port_u16().unwrap_or(default)).to_socket_addrs()?;
+        let mut addresses = self.empty();
+        found
+            .take(MAX_ADDRESSES)
+            .for_each(|address| addresses.push(address));
+        match addresses.is_empty() {
+            true => Err(Error::HostNotFound),
+            false => Ok(addresses),
+        }
+    }
+}
+
+/// Makes connections.
+#[derive(Debug)]
+pub(super) struct Wires {
+    pub(super) watch: Arc<Watch>,
+    pub(super) is_over: Arc<AtomicBool>,
+    pub(super) trust: Option<Trust>,
+}
+
+impl Connector for Wires {
+    type Out = Wire;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> Result<Option<Wire>, Error> {
+        let until = Until::of(details.timeout, &self.is_over);
+        let mut last = Error::ConnectionFailed;
+        let addresses: Vec<SocketAddr> = details.addrs.iter().copied().collect();
+        for (nth, address) in addresses.iter().enumerate() {
+            // Each address has its part of what time is left.
+            let left = (addresses.len() - nth) as u32;
+            match connect(*address, &until.part(left)) {
+                Ok(socket) => {
+                    let config = details.config;
+                    let size = (config.input_buffer_size(), config.output_buffer_size());
+                    let mut wire = Wire {
+                        socket,
+                        session: None,
+                        buffers: LazyBuffers::new(size.0, size.1),
+                        watch: Arc::clone(&self.watch),
+                        is_over: Arc::clone(&self.is_over),
+                    };
+                    if details.needs_tls() {
+                        let trust = self.trust.as_ref().ok_or(Error::TlsRequired)?;
+                        wire.secure(trust, &until)?;
+                    }
+                    self.watch.is_new.store(true, Ordering::Relaxed);
+                    return Ok(Some(wire));
+                }
+                Err(error) => last = error,
+            }
+            if until.is_over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Err(last)
+    }
+}
+
+fn connect(address: SocketAddr, until: &Until<'_>) -> Result<TcpStream, Error> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
+            until.wait(&socket, PollFlags::OUT)?;
+            if let Some(error) = socket.take_error()? {
+                return Err(error.into());
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(socket.into())
+}
+
+/// When a wait ends.
+struct Until<'a> {
+    at: Option<Instant>,
+    reason: ureq::Timeout,
+    is_over: &'a AtomicBool,
+}
+
+impl<'a> Until<'a> {
+    fn of(timeout: NextTimeout, is_over: &'a AtomicBool) -> Self {
+        Until {
+            at: Instant::now().checked_add(*timeout.after),
+            reason: timeout.reason,
+            is_over,
+        }
+    }
+
+    /// One of so many parts of what is left.
+    fn part(&self, parts: u32) -> Until<'a> {
+        let now = Instant::now();
+        let at = self
+            .at
+            .map(|at| now + at.saturating_duration_since(now) / parts);
+        Until { at, ..*self }
+    }
+
+    /// Waits until the socket is ready, or an error is there to be fetched.
+    fn wait(&self, socket: &impl AsFd, flags: PollFlags) -> Result<(), Error> {
+        loop {
+            if self.is_over.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the server ends").into());
+            }
+            let left = self
+                .at
+                .map_or(SLICE, |at| at.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(Error::Timeout(self.reason));
+            }
+            // 100 ms at most: it fits.
+            let slice = Timespec::try_from(left.min(SLICE)).ok();
+            let mut fds = [PollFd::new(socket, flags)];
+            match poll(&mut fds, slice.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+        }
+    }
+}
+
+/// A connection, plain or with TLS.
+pub(super) struct Wire {
+    socket: TcpStream,
+    session: Option<Box<ClientConnection>>,
+    buffers: LazyBuffers,
+    watch: Arc<Watch>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Wire {
+    fn secure(&mut self, trust: &Trust, until: &Until<'_>) -> Result<(), Error> {
+        let session = ClientConnection::new(Arc::clone(&trust.config), trust.name.clone());
+        let mut session = Box::new(session.map_err(io::Error::other)?);
+        while session.is_handshaking() {
+            if session.wants_write() {
+                flush(&mut session, &self.socket, until)?;
+                continue;
+            }
+            if receive(&mut session, &self.socket, Some(until))? == 0 {
+                let kind = ErrorKind::UnexpectedEof;
+                return Err(io::Error::new(kind, "it has closed in the TLS handshake").into());
+            }
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    fn send(&mut self, amount: usize, until: &Until<'_>) -> Result<(), Error> {
+        let mut rest = &self.buffers.output()[..amount];
+        while !rest.is_empty() {
+            let written = match &mut self.session {
+                None => match self.socket.write(rest) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        until.wait(&self.socket, PollFlags::OUT)?;
+                        continue;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    outcome => outcome?,
+                },
+                // It takes some, and then no more before that is sent.
+                Some(session) => {
+                    let taken = session.writer().write(rest)?;
+                    flush(session, &self.socket, until)?;
+                    taken
+                }
+            };
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
+}
+
+/// Sends what the session has to send.
+fn flush(
+    session: &mut ClientConnection,
+    mut socket: &TcpStream,
+    until: &Until<'_>,
+) -> Result<(), Error> {
+    while session.wants_write() {
+        match session.write_tls(&mut socket) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                until.wait(socket, PollFlags::OUT)?;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads what is there, or waits for it if it may; 0 at the end of the stream.
+fn receive(
+    session: &mut ClientConnection,
+    mut socket: &TcpStream,
+    until: Option<&Until<'_>>,
+) -> Result<usize, Error> {
+    let read = loop {
+        match session.read_tls(&mut socket) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => match until {
+                Some(until) => until.wait(socket, PollFlags::IN)?,
+                None => return Err(error.into()),
+            },
+            outcome => break outcome?,
+        }
+    };
+    session.process_new_packets().map_err(|error| {
+        io::Error::new(ErrorKind::InvalidData, crate::server::server_words(&error))
+    })?;
+    Ok(read)
+}
+
+impl Transport for Wire {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    /// A peer that has seen enough answers and closes before it has read all: its answer says why,
+    /// and is there to be read.
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.watch.is_cut_short.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let is_over = Arc::clone(&self.is_over);
+        match self.send(amount, &Until::of(timeout, &is_over)) {
+            Err(Error::Io(error)) if is_closed(&error) => {
+                self.watch.is_cut_short.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let is_over = Arc::clone(&self.is_over);
+        let until = Until::of(timeout, &is_over);
+        let input = self.buffers.input_append_buf();
+        let read = loop {
+            let outcome = match &mut self.session {
+                None => self.socket.read(input),
+                Some(session) => session.reader().read(input),
+            };
+            match outcome {
+                Ok(read) => break read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => match &mut self.session {
+                    None => until.wait(&self.socket, PollFlags::IN)?,
+                    Some(session) => {
+                        receive(session, &self.socket, Some(&until))?;
+                    }
+                },
+                // Without a goodbye: an answer that is not whole is an error anyway.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break 0,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if read > 0 {
+            self.watch.has_answer.store(true, Ordering::Relaxed);
+        }
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    /// Nothing is there to be read: neither an end, nor an answer that nobody asked for.
+    fn is_open(&mut self) -> bool {
+        if self.watch.is_cut_short.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut byte = [0];
+        let outcome = match &mut self.session {
+            None => self.socket.read(&mut byte),
+            Some(session) => loop {
+                match receive(session, &self.socket, None) {
+                    // A ticket, which nobody waits for.
+                    Ok(1..) => {}
+                    Ok(0) => break Ok(0),
+                    Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                        break session.reader().read(&mut byte);
+                    }
+                    Err(_) => return false,
+                }
+            },
+        };
+        outcome.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn is_tls(&self) -> bool {
+        self.session.is_some()
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+    )
+}
+
+/// Without what it has sent and read.
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peer = self.socket.peer_addr().ok();
+        f.debug_struct("Wire")
+            .field("peer", &peer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,708 @@
+//! The HTTP output before a peer that answers well, badly, late, in part, or not at all: the ledger
+//! closes, nothing counts as delivered that no answer accepted, and no end is held up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use crate::common::certificates::Certificates;
+use crate::common::client;
+use crate::common::http_peer::{HttpPeer, Reply, Request};
+use crate::common::ledger::assert_both_close;
+use crate::common::small;
+use crate::common::wait::{DEADLINE, stays, wait_until};
+use drainline::ingest::sink::{BulkAction, Dialect, Http, HttpOptions, SplunkFields};
+use drainline::{DropReason, Report, Server, TlsClient};
+
+/// Longer than a peer that answers takes, and short enough to be waited for.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+fn start(options: HttpOptions) -> (Server, TcpStream) {
+    let builder = small::ingest().listen("127.0.0.1:0".parse().unwrap());
+    let server = builder.start(options.open().unwrap()).unwrap();
+    let stream = client::connect(server.local_addrs()[0]);
+    (server, stream)
+}
+
+fn send(stream: &mut TcpStream, range: std::ops::Range<u64>) {
+    let lines: String = range.map(|nth| format!("message {nth}\n")).collect();
+    stream.write_all(lines.as_bytes()).unwrap();
+}
+
+fn wait_delivered(server: &Server, messages: u64) {
+    wait_until("messages delivered", DEADLINE, || {
+        server.stats().delivered == messages
+    });
+}
+
+fn finish(server: Server, stream: TcpStream) -> Report {
+    drop(stream);
+    let report = server.shutdown(DEADLINE);
+    assert_both_close(&report);
+    report
+}
+
+fn refused(report: &Report) -> u64 {
+    report.stats.dropped.get(DropReason::Refused)
+}
+
+fn bulk() -> Dialect {
+    Dialect::Bulk {
+        index: Some("logs".to_owned()),
+        action: BulkAction::Create,
+    }
+}
+
+/// What the peer answered with 200, by message.
+fn accepted(peer: &HttpPeer, failed: &BTreeSet<usize>) -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    let requests = peer.requests().into_iter();
+    for request in requests.filter(|request| !failed.contains(&request.nth)) {
+        for line in request.lines() {
+            *all.entry(line).or_default() += 1;
+        }
+    }
+    all
+}
+
+/// Each fault is what two of the first requests meet; then all is well.
+#[test]
+fn nothing_counts_as_delivered_that_no_answer_has_accepted() {
+    let raw = |text: &str| Reply::Raw(text.as_bytes().to_vec());
+    let after = |status, wait: &str| {
+        Reply::Answer(status, format!("retry-after: {wait}\r\n"), String::new())
+    };
+    let faults: Vec<(&str, Reply)> = vec![
+        ("500", Reply::status("500 Internal Server Error")),
+        ("503", after("503 Service Unavailable", "1")),
+        ("429", after("429 Too Many Requests", "1")),
+        (
+            "429, since long",
+            after("429 Too Many Requests", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ),
+        ("429, unreadable", after("429 Too Many Requests", "soon")),
+        ("401", Reply::status("401 Unauthorized")),
+        ("403", Reply::status("403 Forbidden")),
+        ("404", Reply::status("404 Not Found")),
+        (
+            "a redirect",
+            Reply::Answer("302 Found", "location: /else\r\n".to_owned(), String::new()),
+        ),
+        ("no answer, and the end", Reply::Close),
+        ("garbage", raw("\x16\x03\x01 this is no HTTP\r\n\r\n")),
+        ("half a head", raw("HTTP/1.1 200 OK\r\ncontent-le")),
+        (
+            "half a body",
+            raw("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
+        ),
+        (
+            "half a chunk",
+            raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n50\r\nhalf"),
+        ),
+        ("a status that is none", raw("HTTP/1.1 999999 What\r\n\r\n")),
+        ("no answer within the timeout", Reply::Never),
+    ];
+    thread::scope(|scope| {
+        for (what, fault) in faults {
+            scope.spawn(move || fails_twice(what, fault));
+        }
+    });
+}
+
+fn fails_twice(what: &str, fault: Reply) {
+    let peer = HttpPeer::start(move |request| match request.nth {
+        1 | 2 => fault.clone(),
+        _ => Reply::ok(),
+    });
+    let options = Http::to(&peer.url()).requests(2).timeout(TIMEOUT);
+    let (server, mut stream) = start(options.connect_timeout(TIMEOUT));
+    for nth in 0..6 {
+        send(&mut stream, nth * 50..nth * 50 + 50);
+        // In requests of their own.
+        wait_until("a request", DEADLINE, || peer.requests().len() as u64 > nth);
+    }
+    wait_delivered(&server, 300);
+    let failures = server.report().sink.failures;
+    assert!((1..=2).contains(&failures), "{what}: {failures}");
+    let report = finish(server, stream);
+    let accepted = accepted(&peer, &BTreeSet::from([1, 2]));
+    let all: BTreeSet<_> = (0..300).map(|nth| format!("message {nth}")).collect();
+    let found: BTreeSet<_> = accepted.keys().cloned().collect();
+    assert_eq!(found, all, "{what}");
+    assert!(
+        accepted.values().all(|count| *count == 1),
+        "{what}: {accepted:?}"
+    );
+    assert!(report.outputs[0].last_error.is_some(), "{what}");
+    assert_eq!(
+        (report.stats.delivered, refused(&report)),
+        (300, 0),
+        "{what}"
+    );
+}
+
+/// Whoever closes a connection that was kept open cannot say so to a request that is on its way.
+#[test]
+fn a_connection_that_was_closed_meanwhile_is_no_failure() {
+    let peer = HttpPeer::start(|_| Reply::AnswerAndClose("200 OK"));
+    let (server, mut stream) = start(Http::to(&peer.url()).requests(1));
+    for nth in 0..20 {
+        send(&mut stream, nth..nth + 1);
+        wait_delivered(&server, nth + 1);
+    }
+    assert_eq!(server.report().sink.failures, 0);
+    finish(server, stream);
+    assert_eq!(peer.connections(), 20);
+}
+
+#[test]
+fn connections_are_kept_open_and_there_are_no_more_than_requests_at_once() {
+    let peer = HttpPeer::start(|_| Reply::ok());
+    let (server, mut stream) = start(Http::to(&peer.url()).requests(3).linger(Duration::ZERO));
+    for nth in 0..50 {
+        send(&mut stream, nth..nth + 1);
+        wait_delivered(&server, nth + 1);
+    }
+    assert!(peer.connections() <= 3, "{}", peer.connections());
+    finish(server, stream);
+    wait_until("all connections closed", DEADLINE, || peer.open() == 0);
+}
+
+/// None is answered before all have come, and then in the wrong order.
+#[test]
+fn several_requests_are_on_their_way_and_are_answered_in_any_order() {
+    let barrier = Arc::new(Barrier::new(4));
+    let turn = Arc::new(AtomicUsize::new(3));
+    let peer = HttpPeer::start(move |request| {
+        if request.nth < 4 {
+            barrier.wait();
+            while turn.load(Ordering::Relaxed) != request.nth {
+                thread::sleep(Duration::from_millis(1));
+            }
+            turn.store(request.nth.wrapping_sub(1), Ordering::Relaxed);
+        }
+        Reply::ok()
+    });
+    let (server, mut stream) = start(Http::to(&peer.url()).linger(Duration::ZERO));
+    for nth in 0..8 {
+        send(&mut stream, nth..nth + 1);
+        let received = || server.stats().received == nth + 1;
+        wait_until("a message of its own", DEADLINE, received);
+    }
+    wait_delivered(&server, 8);
+    assert_eq!(server.report().sink.failures, 0);
+    finish(server, stream);
+}
+
+#[test]
+fn one_request_at_a_time_keeps_the_order_through_failures() {
+    let peer = HttpPeer::start(|request| match request.nth % 3 {
+        1 => Reply::status("503 Service Unavailable"),
+        _ => Reply::ok(),
+    });
+    let (server, mut stream) = start(Http::to(&peer.url()).requests(1));
+    for nth in 0..5 {
+        send(&mut stream, nth * 20..nth * 20 + 20);
+        wait_delivered(&server, nth * 20 + 20);
+    }
+    finish(server, stream);
+    let requests = peer
+        .requests()
+        .into_iter()
+        .filter(|request| request.nth % 3 != 1);
+    let lines: Vec<_> = requests.flat_map(|request| request.lines()).collect();
+    let expected: Vec<_> = (0..100).map(|nth| format!("message {nth}")).collect();
+    assert_eq!(lines, expected);
+}
+
+/// The documents of a body of `_bulk`.
+fn documents(request: &Request) -> Vec<String> {
+    let lines = request.lines();
+    let pairs = lines.chunks(2);
+    pairs
+        .map(|pair| {
+            assert_eq!(pair[0], r#"{"create":{"_index":"logs"}}"#);
+            let document: serde_json::Value = serde_json::from_str(&pair[1]).unwrap();
+            document["message"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+fn bulk_answer(statuses: impl Iterator<Item = u16>) -> Reply {
+    let items = statuses.map(|status| match status {
+        201 => r#"{"create":{"status":201}}"#.to_owned(),
+        _ => format!(
+            r#"{{"create":{{"status":{status},"error":{{"type":"kind","reason":"why"}}}}}}"#
+        ),
+    });
+    let items: Vec<_> = items.collect();
+    let body = format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(","));
+    Reply::Answer("200 OK", String::new(), body)
+}
+
+/// Each tenth document is answered with 429 at first, each seventh never accepted.
+#[test]
+fn of_a_bulk_request_only_what_failed_is_sent_again() {
+    let seen = Mutex::new(BTreeSet::new());
+    let indexed = Arc::new(Mutex::new(Vec::new()));
+    let peer = HttpPeer::start({
+        let indexed = Arc::clone(&indexed);
+        move |request| {
+            let (mut seen, mut indexed) = (seen.lock().unwrap(), indexed.lock().unwrap());
+            let statuses: Vec<u16> = documents(request)
+                .into_iter()
+                .map(|document| {
+                    let number: u64 = document["message ".len()..].parse().unwrap();
+                    match number {
+                        _ if number % 7 == 3 => 400,
+                        _ if number.is_multiple_of(10) && seen.insert(number) => 429,
+                        _ => {
+                            indexed.push(number);
+                            201
+                        }
+                    }
+                })
+                .collect();
+            bulk_answer(statuses.into_iter())
+        }
+    });
+    let (server, mut stream) = start(Http::to(&peer.url()).dialect(bulk()).requests(2));
+    send(&mut stream, 0..500);
+    let expected: Vec<u64> = (0..500).filter(|number| number % 7 != 3).collect();
+    wait_delivered(&server, expected.len() as u64);
+    let report = finish(server, stream);
+    assert_eq!(refused(&report), 500 - expected.len() as u64);
+    let mut indexed = indexed.lock().unwrap().clone();
+    indexed.sort_unstable();
+    assert_eq!(indexed, expected, "each once");
+    assert!(
+        peer.requests()[0]
+            .head
+            .starts_with("POST /_bulk?filter_path=errors,")
+    );
+}
+
+/// A body of so many bytes is too large: halves of it are not, at last.
+#[test]
+fn a_body_that_is_too_large_is_sent_in_halves() {
+    const MOST: usize = 300;
+    let peer = HttpPeer::start(|request| match request.body.len() > MOST {
+        true => Reply::status("413 Content Too Large"),
+        false => Reply::ok(),
+    });
+    let (server, mut stream) = start(Http::to(&peer.url()).requests(2));
+    send(&mut stream, 0..100);
+    let long = format!("{}\n", "long ".repeat(100));
+    stream.write_all(long.as_bytes()).unwrap();
+    send(&mut stream, 100..200);
+    wait_delivered(&server, 200);
+    let report = finish(server, stream);
+    assert_eq!(refused(&report), 1, "the long one");
+    let requests = peer.requests().into_iter();
+    let small = requests.filter(|request| request.body.len() <= MOST);
+    let lines: BTreeSet<_> = small.flat_map(|request| request.lines()).collect();
+    assert_eq!(lines.len(), 200);
+}
+
+/// A peer that has seen the length answers, closes, and reads nothing of the body: writing fails,
+/// and the answer is there all the same.
+#[test]
+fn an_answer_before_the_body_was_read_is_seen() {
+    let peer = HttpPeer::start(|_| Reply::status("413 Content Too Large"));
+    peer.answer_early();
+    let (server, mut stream) = start(Http::to(&peer.url()).requests(1).timeout(TIMEOUT));
+    // More than the sockets' buffers take.
+    let long = format!("{}\n", "x".repeat(60 << 10));
+    stream.write_all(long.repeat(4).as_bytes()).unwrap();
+    wait_until("each of them refused", DEADLINE, || {
+        server.stats().dropped.get(DropReason::Refused) == 4
+    });
+    finish(server, stream);
+}
+
+/// It has not seen what it accepts.
+#[test]
+fn an_acceptance_before_the_body_was_read_does_not_count() {
+    let peer = HttpPeer::start(|_| Reply::ok());
+    peer.answer_early();
+    let (server, stream) = start(Http::to(&peer.url()).requests(1).timeout(TIMEOUT));
+    let line = format!("{}\n", "x".repeat(60 << 10));
+    // Ten times what a socket of loopback takes at most before its peer reads.
+    let writing = thread::spawn({
+        let mut stream = stream.try_clone().unwrap();
+        move || {
+            for _ in 0..200 {
+                // The end of the server is the end of this.
+                let _ = stream.write_all(line.as_bytes());
+            }
+        }
+    });
+    wait_until("requests", DEADLINE, || peer.requests().len() >= 3);
+    let (delivered, received) = (server.stats().delivered, server.stats().received);
+    assert!(delivered < received, "{delivered} of {received}");
+    let report = server.shutdown(Duration::from_millis(100));
+    assert!(report.is_balanced(), "{report:?}");
+    drop(stream);
+    writing.join().unwrap();
+}
+
+#[test]
+fn a_message_that_is_refused_costs_no_other_one() {
+    let peer = HttpPeer::start(|request| match request.text().contains("poison") {
+        true => Reply::Answer("400 Bad Request", String::new(), "bad line".to_owned()),
+        false => Reply::ok(),
+    });
+    let (server, mut stream) = start(Http::to(&peer.url()).requests(2));
+    send(&mut stream, 0..700);
+    stream.write_all(b"poison\n").unwrap();
+    send(&mut stream, 700..1000);
+    wait_delivered(&server, 1000);
+    let report = finish(server, stream);
+    assert_eq!(refused(&report), 1);
+    let requests = peer.requests().into_iter();
+    let good = requests.filter(|request| !request.text().contains("poison"));
+    let lines: Vec<_> = good.flat_map(|request| request.lines()).collect();
+    assert_eq!(lines.len(), 1000, "each once");
+}
+
+/// Nothing that is sent can be accepted: that is not found out message by message.
+#[test]
+fn a_peer_that_refuses_everything_is_not_asked_for_each_message() {
+    let peer = HttpPeer::start(|_| Reply::status("400 Bad Request"));
+    let (server, mut stream) = start(Http::to(&peer.url()).requests(1));
+    send(&mut stream, 0..1000);
+    wait_until("all refused", DEADLINE, || {
+        server.stats().dropped.get(DropReason::Refused) == 1000
+    });
+    finish(server, stream);
+    let bodies = peer.requests().len();
+    assert!(bodies <= 500, "{bodies} requests for 1000 messages");
+}
+
+#[test]
+fn splunk_refuses_one_event_and_takes_those_before_it() {
+    let indexed = Arc::new(Mutex::new(Vec::new()));
+    let peer = HttpPeer::start({
+        let indexed = Arc::clone(&indexed);
+        move |request| {
+            assert_eq!(request.header("authorization"), Some("Splunk token"));
+            let mut indexed = indexed.lock().unwrap();
+            for (nth, line) in request.lines().iter().enumerate() {
+                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                let event = event["event"].as_str().unwrap();
+                if event == "poison" {
+                    let told = format!(
+                        r#"{{"text":"Invalid data format","code":6,"invalid-event-number":{nth}}}"#
+                    );
+                    return Reply::Answer("400 Bad Request", String::new(), told);
+                }
+                indexed.push(event.to_owned());
+            }
+            Reply::ok()
+        }
+    });
+    let options = Http::to(&peer.url()).dialect(Dialect::Splunk(SplunkFields::default()));
+    let (server, mut stream) = start(options.token("token").requests(1));
+    send(&mut stream, 0..100);
+    // The empty one is refused before it is sent.
+    stream.write_all(b"poison\n\n").unwrap();
+    send(&mut stream, 100..200);
+    wait_delivered(&server, 200);
+    let report = finish(server, stream);
+    assert_eq!(refused(&report), 2);
+    let expected: Vec<_> = (0..200).map(|nth| format!("message {nth}")).collect();
+    assert_eq!(*indexed.lock().unwrap(), expected, "each once, in order");
+    assert!(
+        peer.requests()[0]
+            .head
+            .starts_with("POST /services/collector/event ")
+    );
+}
+
+#[test]
+fn loki_gets_the_same_entry_again_when_it_did_not_answer() {
+    let peer = HttpPeer::start(|request| match request.nth {
+        0 => Reply::Close,
+        _ => Reply::status("204 No Content"),
+    });
+    let labels = vec![("job".to_owned(), "drainline".to_owned())];
+    let (server, mut stream) = start(Http::to(&peer.url()).dialect(Dialect::Loki { labels }));
+    stream.write_all(b"same\nsame\n").unwrap();
+    wait_delivered(&server, 2);
+    finish(server, stream);
+    let values = |request: &Request| {
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let values = body["streams"][0]["values"].as_array().unwrap().clone();
+        values
+            .iter()
+            .map(ToString::to_string)
+            .collect::<BTreeSet<_>>()
+    };
+    let all: Vec<_> = peer.requests().iter().map(values).collect();
+    assert!(
+        peer.requests()[0]
+            .head
+            .starts_with("POST /loki/api/v1/push ")
+    );
+    // Both are in each, or one of them alone in one, and they differ in their times.
+    let union: BTreeSet<_> = all.iter().flatten().collect();
+    assert_eq!(union.len(), 2, "{all:?}");
+}
+
+#[test]
+fn what_is_refused_is_set_aside_up_to_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("refused");
+    let peer = HttpPeer::start(|request| {
+        let documents = documents(request).len();
+        bulk_answer((0..documents).map(|_| 400))
+    });
+    let options = Http::to(&peer.url()).dialect(bulk()).refused_to(&path, 60);
+    let (server, mut stream) = start(options);
+    // 10 bytes each, with their line feeds.
+    send(&mut stream, 0..10);
+    wait_until("all answered", DEADLINE, || {
+        let stats = server.stats();
+        stats.delivered + stats.dropped.get(DropReason::Refused) == 10
+    });
+    let report = finish(server, stream);
+    assert_eq!((report.stats.delivered, refused(&report)), (6, 4));
+    let expected: String = (0..6).map(|nth| format!("message {nth}\n")).collect();
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+}
+
+/// Four connections are in each state that a wait can be in, and the drain has half a second.
+#[test]
+fn a_peer_that_never_answers_does_not_hold_up_the_end() {
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec();
+    for fault in [Reply::Never, Reply::RawAndNever(half)] {
+        let peer = HttpPeer::start(move |_| fault.clone());
+        let (server, mut stream) = start(Http::to(&peer.url()).timeout(Duration::from_secs(600)));
+        send(&mut stream, 0..10);
+        wait_until("a request", DEADLINE, || !peer.requests().is_empty());
+        ends_in_time(server, stream, 10);
+        wait_until("its connections closed", DEADLINE, || peer.open() == 0);
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_accept_or_shake_hands_does_not_hold_up_the_end() {
+    // Nobody accepts, and the kernel shakes hands: a request goes nowhere, and so does TLS.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = deaf.local_addr().unwrap();
+    let certificates = Certificates::new();
+    let tls = TlsClient::new().ca_file(certificates.authority());
+    for scheme in ["http", "https"] {
+        let options = Http::to(&format!("{scheme}://{address}")).tls(tls.clone());
+        let long = Duration::from_secs(600);
+        let (server, mut stream) = start(options.timeout(long).connect_timeout(long));
+        send(&mut stream, 0..10);
+        wait_until("the messages taken", DEADLINE, || {
+            server.report().outputs[0].unanswered == 10
+        });
+        ends_in_time(server, stream, 10);
+    }
+}
+
+fn ends_in_time(server: Server, stream: TcpStream, messages: u64) {
+    drop(stream);
+    let begun = Instant::now();
+    let report = server.shutdown(Duration::from_millis(500));
+    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+    assert!(report.is_balanced(), "{report:?}");
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), messages);
+    assert_eq!(report.stats.delivered, 0);
+}
+
+/// A last try is made in the drain, though the server asked for a minute.
+#[test]
+fn a_drain_does_not_wait_for_as_long_as_it_was_asked_to() {
+    let is_busy = Arc::new(AtomicBool::new(true));
+    let peer = HttpPeer::start({
+        let is_busy = Arc::clone(&is_busy);
+        move |_| match is_busy.load(Ordering::Relaxed) {
+            true => Reply::Answer(
+                "429 Too Many Requests",
+                "retry-after: 3600\r\n".to_owned(),
+                String::new(),
+            ),
+            false => Reply::ok(),
+        }
+    });
+    let (server, mut stream) = start(Http::to(&peer.url()));
+    send(&mut stream, 0..10);
+    wait_until("a failure", DEADLINE, || server.report().sink.failures > 0);
+    let asked = peer.requests().len();
+    stays("no request", Duration::from_secs(1), || {
+        peer.requests().len() == asked
+    });
+    is_busy.store(false, Ordering::Relaxed);
+    let report = finish(server, stream);
+    assert_eq!(report.stats.delivered, 10);
+}
+
+/// The server says what it was sent, in full.
+#[test]
+fn secrets_are_shown_nowhere() {
+    let peer = HttpPeer::start(|request| {
+        let told = request.header("authorization").unwrap().to_owned();
+        Reply::Answer(
+            "401 Unauthorized",
+            String::new(),
+            format!("no: {told} hunter2 tok3n"),
+        )
+    });
+    let login = Http::to(&peer.url()).basic_auth("user", "hunter2");
+    let token = Http::to(&peer.url()).token("tok3n");
+    for options in [login, token] {
+        assert!(!format!("{options:?}").contains("hunter2"));
+        let sink = options.clone().open().unwrap();
+        let shown = format!("{sink:?} {}", drainline::ingest::Sink::name(&sink));
+        let (server, mut stream) = start(options);
+        send(&mut stream, 0..1);
+        wait_until("a failure", DEADLINE, || server.report().sink.failures > 0);
+        drop(stream);
+        let report = server.shutdown(Duration::from_millis(100));
+        let error = report.outputs[0].last_error.clone().unwrap();
+        assert!(
+            error.contains("it answers 401 Unauthorized: no: "),
+            "{error}"
+        );
+        let login = "dXNlcjpodW50ZXIy";
+        let secrets = match error.contains("Basic ***") {
+            true => ["hunter2", login],
+            false => ["tok3n", "tok3n"],
+        };
+        for secret in secrets {
+            let all = format!("{shown} {error} {report:?}");
+            assert!(!all.contains(secret), "{all}");
+        }
+    }
+}
+
+/// With a certificate of the client's, which the peer asks for.
+fn tls_peer(certificates: &Certificates) -> HttpPeer {
+    let [cert, key] = certificates.server();
+    let chain = CertificateDer::pem_file_iter(cert)
+        .unwrap()
+        .map(Result::unwrap);
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(certificates.authority()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain.collect(), PrivateKeyDer::from_pem_file(key).unwrap())
+        .unwrap();
+    let config = Arc::new(config);
+    HttpPeer::wrapped(
+        move |stream| {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            Ok(Box::new(StreamOwned::new(session, stream)))
+        },
+        |_| Reply::ok(),
+    )
+}
+
+#[test]
+fn over_tls_compressed_with_a_password_and_a_certificate() {
+    let certificates = Certificates::new();
+    let peer = tls_peer(&certificates);
+    let [cert, key] = certificates.client();
+    let url = format!("https://localhost:{}/logs?a=b", peer.address.port());
+    let tls = TlsClient::new().ca_file(certificates.authority());
+    let options = Http::to(&url)
+        .basic_auth("user", "hunter2")
+        .header("X-Scope", "tenant")
+        .gzip(true)
+        .tls(tls.clone().certificate_files(cert, key));
+    let (server, mut stream) = start(options);
+    let line = format!("{}\n", "compressible ".repeat(1000));
+    for nth in 1..=20 {
+        stream.write_all(line.as_bytes()).unwrap();
+        wait_delivered(&server, nth);
+    }
+    assert!(peer.connections() <= 4, "kept open: {}", peer.connections());
+    finish(server, stream);
+    let request = &peer.requests()[0];
+    assert!(
+        request.head.starts_with("POST /logs?a=b HTTP/1.1"),
+        "{}",
+        request.head
+    );
+    assert_eq!(
+        request.header("authorization"),
+        Some("Basic dXNlcjpodW50ZXIy")
+    );
+    assert_eq!(request.header("content-encoding"), Some("gzip"));
+    assert_eq!(request.header("x-scope"), Some("tenant"));
+    let host = format!("localhost:{}", peer.address.port());
+    assert_eq!(request.header("host"), Some(&host[..]));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&request.body[..])
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(text.starts_with("compressible ") && request.body.len() < text.len() / 4);
+
+    // Without the certificate that it asks for, or by an authority that it is not from.
+    let without = Http::to(&url).tls(tls);
+    let other = Certificates::new();
+    let strange = Http::to(&url).tls(TlsClient::new().ca_file(other.authority()));
+    for (options, part) in [(without, "certificate"), (strange, "shows a certificate")] {
+        let (server, mut stream) = start(options.timeout(TIMEOUT));
+        send(&mut stream, 0..1);
+        let told = || server.report().outputs[0].last_error.clone();
+        wait_until("a failure", DEADLINE, || told().is_some());
+        let error = told().unwrap();
+        assert!(error.contains(part), "{error}");
+        drop(stream);
+        let report = server.shutdown(Duration::from_millis(100));
+        assert_eq!(report.stats.delivered, 0);
+    }
+}
+
+/// A body that is not full waits, though not for long, and not while somebody waits for the buffer.
+#[test]
+fn a_body_that_gathers_lets_no_sender_wait() {
+    let mut config = small::config();
+    config.buffer_messages = 8;
+    let peer = HttpPeer::start(|_| Reply::ok());
+    let options = Http::to(&peer.url()).linger(HttpOptions::MAX_LINGER);
+    let builder = small::ingest().config(config);
+    let builder = builder.listen("127.0.0.1:0".parse().unwrap());
+    let server = builder.start(options.open().unwrap()).unwrap();
+    let mut stream = client::connect(server.local_addrs()[0]);
+    send(&mut stream, 0..400);
+    wait_delivered(&server, 400);
+    finish(server, stream);
+    let requests = peer.requests();
+    assert!(requests.len() >= 50, "{}", requests.len());
+}
+
+/// With a message alone, there is nothing else to end the wait.
+#[test]
+fn a_message_alone_is_sent_when_it_has_lingered() {
+    let peer = HttpPeer::start(|_| Reply::ok());
+    let linger = Duration::from_millis(700);
+    let (server, mut stream) = start(Http::to(&peer.url()).linger(linger));
+    let begun = Instant::now();
+    send(&mut stream, 0..1);
+    wait_delivered(&server, 1);
+    assert!(begun.elapsed() >= linger, "{:?}", begun.elapsed());
+    finish(server, stream);
+}
