@@ -15,6 +15,9 @@ mod stdout;
 
 mod file;
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 mod null;
 
 #[cfg(feature = "http")]
@@ -67,6 +70,9 @@ pub(crate) static SCHEMES: &[Entry] = &[
     left_out!("tls", ["rediss://"], "HOST/STREAM", ""),
     #[cfg(not(feature = "redis"))]
     left_out!("redis", ["redis://", "rediss://"], "HOST/STREAM", ""),
+    #[cfg(feature = "kafka")]
+    Entry::of::<kafka::Kafka>(),
+    #[cfg(not(feature = "kafka"))]
     left_out!(
         "kafka",
         ["kafka://"],

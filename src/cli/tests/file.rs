@@ -718,6 +718,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
             "[[output]]\nsink = \"probe://h\"\npassword = \"hunter2\"\npassword_file = \"/x\"",
             "4:17: invalid value '/x' for password_file: expected one of password, password_file or password_env",
         ),
+        #[cfg(not(feature = "kafka"))]
         (
             "[[output]]\nsink = \"kafka://h/t\"",
             "2:8: invalid value 'kafka://h/t' for sink: expected a drainline with the feature kafka",

@@ -24,13 +24,15 @@ mod file;
 mod forward;
 
 mod exec;
+#[cfg(feature = "kafka")]
+mod kafka;
 
 mod null;
 
-#[cfg(feature = "redis")]
-mod redis;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "redis")]
+mod redis;
 
 // What several have in common.
 mod cursor;
@@ -51,6 +53,8 @@ pub use forward::{Forward, ForwardTo, Target, TargetParseError};
 pub use http::dialect::{BulkAction, Dialect, SplunkFields};
 #[cfg(feature = "http")]
 pub use http::{Http, HttpOptions};
+#[cfg(feature = "kafka")]
+pub use kafka::{Kafka, KafkaCompression, KafkaKey, KafkaOptions};
 pub use null::Null;
 #[cfg(feature = "redis")]
 pub use redis::Redis;

@@ -1,0 +1,399 @@
+//! `kafka://BROKERS/TOPIC`: a topic of Kafka.
+
+use std::ffi::OsStr;
+use std::io;
+#[cfg(feature = "kafka-tls")]
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use drainline::ingest::sink;
+use drainline::ingest::sink::{KafkaCompression, KafkaKey, KafkaOptions};
+
+#[cfg(feature = "kafka-tls")]
+use super::scheme::Contradiction;
+use super::scheme::{Checked, Common, Form, GROUP, Opened, Scheme};
+#[cfg(feature = "kafka-tls")]
+use super::secret::{SecretSource, secret_rows};
+use super::url::{authority, host_and_port};
+use crate::cli::flag::{Flag, field};
+use crate::cli::kinds::{Choices, Count, NotAccepted, choice, size, time};
+#[cfg(feature = "kafka-tls")]
+use crate::cli::kinds::{TrueOrFalse, unset};
+use crate::cli::stderr::Stderr;
+#[cfg(feature = "kafka-tls")]
+use crate::cli::values::PATH;
+
+const DEFAULT_PORT: u16 = 9092;
+/// What Kafka takes for the name of a topic.
+const MAX_TOPIC: usize = 249;
+
+const KEY: Choices<KafkaKey> = &[
+    ("none", KafkaKey::None),
+    ("peer", KafkaKey::Peer),
+    ("listener", KafkaKey::Listener),
+];
+const COMPRESSION: Choices<KafkaCompression> = &[
+    ("none", KafkaCompression::None),
+    ("lz4", KafkaCompression::Lz4),
+    ("snappy", KafkaCompression::Snappy),
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct Kafka {
+    hosts: String,
+    topic: String,
+    key: KafkaKey,
+    compression: KafkaCompression,
+    linger: Duration,
+    queue_bytes: usize,
+    queue_messages: usize,
+    message_max_bytes: usize,
+    #[cfg(feature = "kafka-tls")]
+    access: Access,
+}
+
+/// How the brokers know whom they speak with.
+#[cfg(feature = "kafka-tls")]
+#[derive(Clone, Debug)]
+struct Access {
+    speaks_tls: bool,
+    ca_file: Option<PathBuf>,
+    certificate_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    user: Option<String>,
+    mechanism: &'static str,
+    password: SecretSource,
+}
+
+#[cfg(feature = "kafka-tls")]
+impl Default for Access {
+    fn default() -> Self {
+        Access {
+            speaks_tls: false,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
+            user: None,
+            mechanism: "SCRAM-SHA-512",
+            password: SecretSource::default(),
+        }
+    }
+}
+
+#[cfg(feature = "kafka-tls")]
+const MECHANISM: Choices<&'static str> = &[
+    ("plain", "PLAIN"),
+    ("scram-sha-256", "SCRAM-SHA-256"),
+    ("scram-sha-512", "SCRAM-SHA-512"),
+];
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Kafka {
+            hosts: String::new(),
+            topic: String::new(),
+            key: KafkaKey::default(),
+            compression: KafkaCompression::default(),
+            linger: KafkaOptions::DEFAULT_LINGER,
+            queue_bytes: KafkaOptions::DEFAULT_QUEUE_BYTES,
+            queue_messages: KafkaOptions::DEFAULT_QUEUE_MESSAGES,
+            message_max_bytes: KafkaOptions::DEFAULT_MESSAGE_MAX_BYTES,
+            #[cfg(feature = "kafka-tls")]
+            access: Access::default(),
+        }
+    }
+}
+
+impl Kafka {
+    fn options(&self) -> io::Result<KafkaOptions> {
+        let options = KafkaOptions::new(&self.hosts, &self.topic)
+            .key(self.key)
+            .compression(self.compression)
+            .linger(self.linger)
+            .queue_bytes(self.queue_bytes)
+            .queue_messages(self.queue_messages)
+            .message_max_bytes(self.message_max_bytes);
+        #[cfg(feature = "kafka-tls")]
+        let options = self.access.given(options)?;
+        Ok(options)
+    }
+}
+
+#[cfg(feature = "kafka-tls")]
+impl Access {
+    fn given(&self, mut options: KafkaOptions) -> io::Result<KafkaOptions> {
+        let text = |path: &Path| {
+            let text = path.to_str().map(str::to_owned);
+            text.ok_or_else(|| io::Error::other(format!("{}: not UTF-8", path.display())))
+        };
+        // librdkafka would name neither the file nor what is wrong with it.
+        let files = [&self.ca_file, &self.certificate_file, &self.key_file];
+        for path in files.into_iter().flatten() {
+            let failed = |error| io::Error::other(format!("{}: {error}", path.display()));
+            std::fs::File::open(path).map_err(failed)?;
+        }
+        if self.speaks_tls {
+            let ca = self.ca_file.as_deref().map(text).transpose()?;
+            options = options.tls(ca.as_deref());
+        }
+        if let (Some(certificate), Some(key)) = (&self.certificate_file, &self.key_file) {
+            options = options.client_certificate(&text(certificate)?, &text(key)?);
+        }
+        if let (Some(user), Some(password)) = (&self.user, self.password.read()?) {
+            options = options.sasl(self.mechanism, user, password.reveal());
+        }
+        Ok(options)
+    }
+
+    fn contradiction(&self) -> Option<Contradiction> {
+        let needs = |row, expected: &str| {
+            Some(Contradiction {
+                row,
+                expected: expected.to_owned(),
+            })
+        };
+        let files = [
+            ("ca-file", &self.ca_file),
+            ("certificate-file", &self.certificate_file),
+            ("key-file", &self.key_file),
+        ];
+        let given = files.iter().find(|(_, file)| file.is_some());
+        match (
+            given,
+            self.certificate_file.is_some(),
+            self.key_file.is_some(),
+        ) {
+            (Some((row, _)), ..) if !self.speaks_tls => return needs(row, "tls = true beside it"),
+            (_, true, false) => return needs("certificate-file", "a key_file beside it"),
+            (_, false, true) => return needs("key-file", "a certificate_file beside it"),
+            _ => {}
+        }
+        let has_password = self.password != SecretSource::default();
+        match (&self.user, has_password) {
+            (None, true) => needs("password", "a user in the URL: kafka://USER@BROKERS/TOPIC"),
+            (Some(_), false) => needs("password", "a password for the user of the URL"),
+            _ => (self.password).contradiction(["password", "password-file", "password-env"]),
+        }
+    }
+
+    fn rows() -> Vec<Flag<Kafka>> {
+        let mut rows = vec![
+            Flag {
+                name: "tls",
+                group: GROUP,
+                purpose: "speak TLS with the brokers",
+                help: "Speaks TLS with the brokers, whose certificates have to be of a CA in ca_file, \
+                       or else of the system's.",
+                takes: field!(TrueOrFalse, Kafka.access.speaks_tls),
+            },
+            Flag {
+                name: "ca-file",
+                group: GROUP,
+                purpose: "CAs of the brokers, PEM",
+                help: "The CAs of which the brokers' certificates may be, in PEM.",
+                takes: field!(unset(PATH), Kafka.access.ca_file),
+            },
+            Flag {
+                name: "certificate-file",
+                group: GROUP,
+                purpose: "client certificate, PEM",
+                help: "The certificate that the brokers are shown, in PEM, with its chain.",
+                takes: field!(unset(PATH), Kafka.access.certificate_file),
+            },
+            Flag {
+                name: "key-file",
+                group: GROUP,
+                purpose: "its private key, PEM",
+                help: "The private key of certificate_file, in PEM and not encrypted.",
+                takes: field!(unset(PATH), Kafka.access.key_file),
+            },
+            Flag {
+                name: "sasl-mechanism",
+                group: GROUP,
+                purpose: "how the user logs in",
+                help: "How the user of the URL logs in. plain sends the password as it is: only with \
+                       tls = true.",
+                takes: field!(choice(MECHANISM), Kafka.access.mechanism),
+            },
+        ];
+        rows.extend(secret_rows!(
+            Kafka.access.password,
+            "password",
+            "the user's password"
+        ));
+        rows
+    }
+}
+
+impl Scheme for Kafka {
+    const FORMS: &'static [Form] = &[Form {
+        prefix: "kafka://",
+        place: "BROKERS/TOPIC",
+        has_options: true,
+    }];
+    const HELP: &'static str = "Adds each message to a topic of Kafka, by librdkafka. BROKERS are HOST or HOST:PORT \
+         (9092), several with commas; those of the cluster are found by them. Delivered means that \
+         all in-sync replicas have the message, at least once. An outage of the brokers is waited \
+         for: senders are slowed down as with any slow sink.";
+    const IS_FRAMED: bool = false;
+
+    fn rows() -> Vec<Flag<Self>> {
+        #[allow(unused_mut, reason = "for the rows of a feature")]
+        let mut rows = vec![
+            Flag {
+                name: "key",
+                group: GROUP,
+                purpose: "what chooses the partition",
+                help: "By what a message's partition is chosen. With peer, the address of its sender, \
+                       messages of one machine stay in order; with none they are spread over the \
+                       partitions.",
+                takes: field!(choice(KEY), Kafka.key),
+            },
+            Flag {
+                name: "compression",
+                group: GROUP,
+                purpose: "how records are compressed",
+                help: "How librdkafka compresses what it sends, each batch by itself.",
+                takes: field!(choice(COMPRESSION), Kafka.compression),
+            },
+            Flag {
+                name: "linger",
+                group: GROUP,
+                purpose: "wait for more records",
+                help: "How long a record waits for others that are sent with it. Longer means larger \
+                       requests and less work for the brokers.",
+                takes: field!(time(KafkaOptions::LINGER, "5ms"), Kafka.linger),
+            },
+            Flag {
+                name: "queue-bytes",
+                group: GROUP,
+                purpose: "most bytes on their way",
+                help: "Most bytes of messages that were handed to librdkafka and are not reported as \
+                       delivered yet. The limits count them twice.",
+                takes: field!(size(KafkaOptions::QUEUE_BYTES, "32MiB"), Kafka.queue_bytes),
+            },
+            Flag {
+                name: "queue-messages",
+                group: GROUP,
+                purpose: "most messages on their way",
+                help: "Most messages that were handed to librdkafka and are not reported as delivered \
+                       yet. The limits count 512 bytes for each.",
+                takes: field!(Count(KafkaOptions::QUEUE_MESSAGES), Kafka.queue_messages),
+            },
+            Flag {
+                name: "message-max-bytes",
+                group: GROUP,
+                purpose: "largest record",
+                help: "The largest record; at most the topic's max.message.bytes. A longer message is \
+                       dropped as refused, and told.",
+                takes: field!(
+                    size(KafkaOptions::MESSAGE_MAX_BYTES, "1MB"),
+                    Kafka.message_max_bytes
+                ),
+            },
+        ];
+        #[cfg(feature = "kafka-tls")]
+        rows.extend(Access::rows());
+        rows
+    }
+
+    fn read(_: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
+        let authority = authority(place)?;
+        for host in authority.hosts.split(',') {
+            host_and_port(host, DEFAULT_PORT)?;
+        }
+        let is_of_topic = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        match authority.path.as_str() {
+            "" => return Err(NotAccepted::because("no topic")),
+            "." | ".." => return Err(NotAccepted::because("no topic has that name")),
+            topic if topic.len() > MAX_TOPIC || !topic.chars().all(is_of_topic) => {
+                let why = "a topic's name has at most 249 letters, digits, dots, _ and -";
+                return Err(NotAccepted::because(why));
+            }
+            _ => {}
+        }
+        #[cfg(not(feature = "kafka-tls"))]
+        if authority.user.is_some() || authority.password.is_some() {
+            let why = "to log in takes a drainline with the feature kafka-tls";
+            return Err(NotAccepted::because(why));
+        }
+        Ok(Kafka {
+            hosts: authority.hosts,
+            topic: authority.path,
+            #[cfg(feature = "kafka-tls")]
+            access: Access {
+                user: authority.user,
+                password: SecretSource {
+                    text: authority.password,
+                    ..SecretSource::default()
+                },
+                ..Access::default()
+            },
+            ..Kafka::default()
+        })
+    }
+
+    fn url(&self) -> String {
+        #[cfg(feature = "kafka-tls")]
+        if let Some(user) = &self.access.user {
+            return format!("kafka://{user}@{}/{}", self.hosts, self.topic);
+        }
+        format!("kafka://{}/{}", self.hosts, self.topic)
+    }
+
+    #[cfg(feature = "kafka-tls")]
+    fn contradiction(&self) -> Option<Contradiction> {
+        self.access.contradiction()
+    }
+
+    fn check(&self, _: Common<'_>) -> io::Result<Checked> {
+        let resources = self.options()?.resources();
+        Ok(Checked {
+            resources,
+            ..Checked::default()
+        })
+    }
+
+    fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
+        Ok(Opened::new(sink::Kafka::new(self.options()?)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(typed: &str) -> Option<Kafka> {
+        let read = super::super::read(typed.as_ref()).ok()?;
+        read.destination.get::<Kafka>().cloned()
+    }
+
+    #[test]
+    fn a_url_has_brokers_and_a_topic_of_a_name_that_kafka_takes() {
+        for typed in [
+            "kafka://localhost/logs",
+            "kafka://a:1,b,[::1]:9093/logs.of_all-1",
+            "kafka://a/..a",
+        ] {
+            let kafka = read(typed).unwrap_or_else(|| panic!("{typed} is refused"));
+            assert_eq!(kafka.url(), typed);
+        }
+        let long = format!("kafka://a/{}", "x".repeat(MAX_TOPIC + 1));
+        for typed in [
+            "kafka://",
+            "kafka://a",
+            "kafka://a/",
+            "kafka:///t",
+            "kafka://a,/t",
+            "kafka://a:x/t",
+            "kafka://a/b c",
+            "kafka://a/b/c",
+            "kafka://a/.",
+            "kafka://a/..",
+            &long,
+        ] {
+            assert!(read(typed).is_none(), "{typed}");
+        }
+    }
+}

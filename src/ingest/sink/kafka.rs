@@ -1,0 +1,314 @@
+//! A topic of Kafka.
+
+mod options;
+mod reports;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use log::Level;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
+
+use self::reports::{Context, Place, Report, Reports};
+use super::batches::Batches;
+use super::contract::{Resources, Sink, SinkError};
+use crate::ingest::batch::Batch;
+use crate::server::{Peer, counted};
+
+pub use self::options::{KafkaCompression, KafkaKey, KafkaOptions};
+
+/// How long the sink waits for reports before it looks after other things.
+const WAIT: Duration = Duration::from_secs(1);
+/// How long a producer that is given up has to say what became of its messages.
+const MAX_GIVING_UP: Duration = Duration::from_secs(10);
+
+/// Adds messages to a topic of Kafka, each as the value of one record. Delivered means that all
+/// in-sync replicas have the record (`acks=all`), as the broker's report says.
+///
+/// librdkafka sends: idempotently, so that its own retries neither lose, double nor reorder
+/// records, and without a time limit, so that an outage of the brokers is waited for. The messages
+/// that are out are bounded ([`KafkaOptions::queue_bytes`],
+/// [`queue_messages`](KafkaOptions::queue_messages)); while they are, the senders are slowed down.
+///
+/// **At least once:** whatever has no report when a producer is given up, after a fatal error of
+/// the broker's, is sent again by the next one. What has none at the server's last deadline counts
+/// as dropped, though it may have arrived.
+///
+/// A record that no broker will ever take (it is larger than the topic allows, or invalid) is
+/// counted as [`Refused`](crate::DropReason::Refused), and the log says why. Whatever else fails is
+/// sent again: a topic that does not exist yet may be made, a right be granted.
+///
+/// A record's time is the one at which its message was received. The partition is chosen by the
+/// key's CRC-32, or at random, for several records at once, where there is none.
+///
+/// # Drop
+/// Closes the connections to the brokers, for which librdkafka takes a second or so.
+pub struct Kafka {
+    name: String,
+    config: ClientConfig,
+    topic: String,
+    key: KafkaKey,
+    resources: Resources,
+    /// `None`: it was given up, and the next one is not made yet.
+    producer: Option<ThreadedProducer<Context>>,
+    reports: Arc<Reports>,
+    /// The first batch of which not every message was handed to the producer, and the first such
+    /// message.
+    next: Place,
+    /// Messages to be handed to the producer again.
+    again: Vec<Place>,
+}
+
+impl Kafka {
+    /// A sink that adds to a topic. Connects later, in the background: brokers that are away are no
+    /// error here.
+    ///
+    /// # Errors
+    /// librdkafka does not take the options, in its words.
+    pub fn new(options: KafkaOptions) -> io::Result<Kafka> {
+        let config = options.config();
+        let reports = Arc::new(Reports::default());
+        Ok(Kafka {
+            name: options.name(),
+            producer: Some(make_producer(&config, &reports)?),
+            config,
+            topic: options.topic.clone(),
+            key: options.key,
+            resources: options.resources(),
+            reports,
+            next: Place::default(),
+            again: Vec::new(),
+        })
+    }
+
+    /// Hands over what is to be sent. Says whether the producer took all.
+    fn send_all(&mut self, batches: &Batches<'_>) -> Result<bool, SinkError> {
+        let producer = match &self.producer {
+            Some(producer) => producer.clone(),
+            None => {
+                let made = make_producer(&self.config, &self.reports);
+                let made = made.map_err(SinkError::Retry)?;
+                self.producer.insert(made).clone()
+            }
+        };
+        self.again.sort_unstable();
+        while let Some(&place) = self.again.last() {
+            if let Some(batch) = batches.get(place.batch)
+                && let Some(message) = batch.iter().nth(place.nth as usize)
+                && !self.send(&producer, batch, message, place)
+            {
+                return Ok(false);
+            }
+            self.again.pop();
+        }
+        let mut next = self.next;
+        let mut is_full = false;
+        'batches: while let Some(batch) = batches.get(next.batch) {
+            for message in batch.iter().skip(next.nth as usize) {
+                if !self.send(&producer, batch, message, next) {
+                    is_full = true;
+                    break 'batches;
+                }
+                next.nth += 1;
+            }
+            next = Place {
+                batch: next.batch + 1,
+                nth: 0,
+            };
+        }
+        self.next = next;
+        Ok(!is_full)
+    }
+
+    /// Hands a message over; `false` if the producer has no room for it. Whatever else keeps it
+    /// from being sent is reported as the brokers' answers are.
+    fn send(
+        &self,
+        producer: &ThreadedProducer<Context>,
+        batch: &Batch,
+        message: &[u8],
+        place: Place,
+    ) -> bool {
+        let key = match self.key {
+            KafkaKey::None => None,
+            KafkaKey::Listener => Some(batch.listener().to_owned()),
+            KafkaKey::Peer => Some(match batch.peer() {
+                Peer::Tcp(address) => address.ip().to_string(),
+                peer => peer.to_string(),
+            }),
+        };
+        let received_at = batch.received_at().duration_since(UNIX_EPOCH);
+        let millis = received_at.map_or(0, |since| since.as_millis() as i64);
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, place.pack())
+            .payload(message)
+            .timestamp(millis);
+        if let Some(key) = &key {
+            record = record.key(key.as_bytes());
+        }
+        match producer.send(record) {
+            Ok(()) => true,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => false,
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code();
+                let error = Some(code.unwrap_or(RDKafkaErrorCode::Fail));
+                self.reports.add(Report { place, error });
+                true
+            }
+        }
+    }
+
+    /// Tells the batches what the brokers said.
+    ///
+    /// # Errors
+    /// Some message has failed that is to be sent again.
+    fn take_reports(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let mut failed = None;
+        let mut refused = None;
+        // Of one batch, one after the other: most come so.
+        let mut run = (0, 0);
+        for Report { place, error } in self.reports.take() {
+            match error {
+                None if run.0 == place.batch => run.1 += 1,
+                None => {
+                    batches.ack_at(run.0, run.1);
+                    run = (place.batch, 1);
+                }
+                Some(code) if is_refusal(code) => {
+                    batches.refuse_at(place.batch, 1);
+                    let (_, count) = refused.unwrap_or((code, 0));
+                    refused = Some((code, count + 1));
+                }
+                Some(code) => {
+                    self.again.push(place);
+                    failed = Some(code);
+                }
+            }
+        }
+        batches.ack_at(run.0, run.1);
+        if let Some((code, count)) = refused {
+            let (name, messages) = (&self.name, counted(count, "message"));
+            batches
+                .logger()
+                .log_limited("kafka refused", Level::Warn, || {
+                    format!("the sink {name} refused {messages}, which are dropped: {code}")
+                });
+        }
+        match failed {
+            None => Ok(()),
+            Some(code) => Err(SinkError::Retry(io::Error::other(code.to_string()))),
+        }
+    }
+
+    /// Gives up a producer that has failed for good: the next one begins where it was.
+    fn give_up(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let Some(producer) = self.producer.take() else {
+            return Ok(());
+        };
+        // Each message that is out gets its report now, so none is forgotten and none counted
+        // twice.
+        producer.purge(PurgeConfig::default().queue().inflight());
+        let until = Instant::now() + MAX_GIVING_UP;
+        while producer.in_flight_count() > 0 {
+            if batches.is_timed_out() {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let text = "librdkafka does not say what became of its messages";
+                return Err(SinkError::Fatal(io::Error::other(text)));
+            }
+            let _ = producer.flush(Duration::from_millis(100));
+        }
+        drop(producer);
+        // That they were purged is no failure of its own.
+        let _ = self.take_reports(batches);
+        Ok(())
+    }
+}
+
+/// Whether no try will ever succeed.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        InvalidMessage, InvalidMessageSize, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge,
+    };
+    matches!(
+        code,
+        InvalidMessage
+            | InvalidMessageSize
+            | InvalidRecord
+            | InvalidTimestamp
+            | MessageSizeTooLarge
+    )
+}
+
+fn make_producer(
+    config: &ClientConfig,
+    reports: &Arc<Reports>,
+) -> io::Result<ThreadedProducer<Context>> {
+    let context = Context::new(Arc::clone(reports));
+    ThreadedProducer::from_config_and_context(config, context).map_err(|error| match error {
+        KafkaError::ClientConfig(_, why, option, value) => {
+            io::Error::other(format!("librdkafka does not take {option}={value}: {why}"))
+        }
+        error => io::Error::other(error.to_string()),
+    })
+}
+
+impl Sink for Kafka {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn delivered_means(&self) -> String {
+        "all in-sync replicas of the topic have the message (at least once)".to_owned()
+    }
+
+    fn resources(&self) -> Resources {
+        self.resources
+    }
+
+    fn uses_output_framing(&self) -> bool {
+        false
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        self.reports.set_notifier(batches.notifier());
+        while batches.first().is_some() {
+            self.take_reports(batches)?;
+            let took_all = self.send_all(batches)?;
+            if let Some((name, text)) = self.reports.take_fatal() {
+                self.give_up(batches)?;
+                let text = format!("{text} ({name}): its messages are sent again");
+                return Err(SinkError::Retry(io::Error::other(text)));
+            }
+            if let Some(text) = self.reports.take_unreachable() {
+                return Err(SinkError::Retry(io::Error::other(text)));
+            }
+            let window = if took_all { Batches::MAX_WINDOW } else { 0 };
+            if batches.first().is_some() && !batches.more(window, WAIT) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        if let Some(text) = self.reports.take_warning() {
+            let name = &self.name;
+            let line = || format!("the sink {name}: {text}");
+            batches.logger().log_limited("kafka", Level::Warn, line);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
