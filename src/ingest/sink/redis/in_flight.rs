@@ -107,7 +107,7 @@ impl InFlight {
     pub(super) fn answered(&mut self, most: u64) -> Option<Piece> {
         let first = self.sent.front_mut()?;
         let start = first.messages.start;
-        let end = first.messages.end.min(start + most);
+        let end = first.messages.end.min(start.saturating_add(most));
         let answered = Piece::new(first.number, start..end);
         first.messages.start = end;
         if first.messages.is_empty() {
