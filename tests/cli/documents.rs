@@ -51,11 +51,21 @@ fn files(document: &str) -> Vec<&str> {
 fn every_configuration_file_that_the_documents_show_is_taken() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("drainline.toml");
+    let certificates = Certificates::new();
+    let authority = certificates.authority();
+    for name in ["ca.pem", "redis-ca.pem", "http-ca.pem"] {
+        fs::copy(&authority, directory.path().join(name)).unwrap();
+    }
+    for name in ["password", "redis-password", "token"] {
+        fs::write(directory.path().join(name), "secret\n").unwrap();
+    }
     let mut seen = 0;
     for document in documents() {
         for file in files(&fs::read_to_string(&document).unwrap()) {
             let folder = directory.path().display().to_string();
-            fs::write(&path, file.replace("/var/log/drainline", &folder)).unwrap();
+            let file = file.replace("/var/log/drainline", &folder);
+            let file = file.replace("/etc/drainline", &folder);
+            fs::write(&path, &file).unwrap();
             let arguments = ["check", "--config", path.to_str().unwrap()];
             let exit = Drainline::with(&arguments).bare().spawn().wait();
             assert_eq!(exit.code, Some(0), "{}: {file}\n{exit}", document.display());

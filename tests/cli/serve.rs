@@ -238,6 +238,7 @@ fn the_json_report_has_every_figure_with_its_type() {
     assert!(exit.u64("threads_peak") >= 6, "{exit}");
     let output = json!({
         "name": "stdout",
+        "required": true,
         "sink_failures": 0,
         "failed_reopens": 0,
         "unlinked_messages": 0,

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::common::checker::Checker;
 use crate::common::client;
@@ -541,7 +541,7 @@ fn when_the_date_in_the_path_changes_the_next_message_goes_to_a_new_file_in_fold
         let mut files = Vec::new();
         let mut sent = 0;
         let mut stream = client::connect(server.local_addrs()[0]);
-        let begun = Instant::now();
+        let begun = std::time::Instant::now();
         while files.len() < 4 {
             assert!(begun.elapsed() < DEADLINE, "{files:?}");
             send(&mut stream, 0, sent..sent + 10, Cut::Once);

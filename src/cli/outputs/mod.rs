@@ -37,16 +37,17 @@ use std::ffi::OsStr;
 
 use super::flag::{Flag, Takes};
 use super::kinds::NotAccepted;
+use scheme::GROUP;
 pub(crate) use scheme::{Common, Destination, Entry, Read};
-use scheme::{Form, GROUP};
 pub(crate) use secret::HIDDEN;
 pub(crate) use url::hidden;
 
 /// A scheme of a feature that this program is built without, and what that takes.
+#[allow(unused_macros, reason = "a program may be built with all features")]
 macro_rules! left_out {
     ($feature:literal, [$($prefix:literal),+], $place:literal, $takes:literal) => {
         Entry::left_out(
-            &[$(Form { prefix: $prefix, place: $place, has_options: true }),+],
+            &[$(scheme::Form { prefix: $prefix, place: $place, has_options: true }),+],
             concat!(
                 "a drainline with the feature ", $feature,
                 " (cargo install --path . --features ", $feature, ")", $takes

@@ -261,6 +261,7 @@ impl Entry {
     }
 
     /// A scheme that this program is built without; `help` says how it is had.
+    #[allow(dead_code, reason = "a program may be built with all features")]
     pub(super) const fn left_out(forms: &'static [Form], help: &'static str) -> Entry {
         Entry {
             forms,

@@ -25,7 +25,7 @@ use crate::cli::values::{ReportFormat, UnixOwner};
 use crate::cli::{files, flag, outputs};
 
 #[cfg(not(feature = "tls"))]
-type LoadedTls = ();
+type LoadedTls = [(); 0];
 
 /// Everything that the command line sets.
 #[derive(Clone, Debug)]
@@ -227,7 +227,7 @@ impl Settings {
         &self,
         listener: Listener,
         _: &ListenerSettings,
-        (): &mut LoadedTls,
+        _: &mut LoadedTls,
     ) -> Result<Listener, UsageError> {
         Ok(listener)
     }
