@@ -32,7 +32,11 @@ fn commands(document: &str) -> Vec<Vec<String>> {
             let (program, arguments) = line.split_once(' ')?;
             let program = program.strip_prefix("ExecStart=").unwrap_or(program);
             let is_ours = Path::new(program).file_name()? == "drainline";
-            is_ours.then(|| arguments.split_whitespace().map(str::to_owned).collect())
+            // No quotes have a space in them.
+            let words = arguments
+                .split_whitespace()
+                .map(|word| word.trim_matches('\''));
+            is_ours.then(|| words.map(str::to_owned).collect())
         })
         .collect()
 }
@@ -102,7 +106,10 @@ fn every_command_that_the_documents_show_is_taken() {
                     _ => {}
                 }
             }
-            let exit = Drainline::with(&arguments).bare().spawn().wait();
+            let launch = Drainline::with(&arguments)
+                .env("HEC_TOKEN", "secret")
+                .bare();
+            let exit = launch.spawn().wait();
             assert_eq!(
                 exit.code,
                 Some(0),
