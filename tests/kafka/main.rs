@@ -1,5 +1,5 @@
-//! The sink of Kafka, before librdkafka's own mock of a cluster: real TCP, three brokers, errors and
-//! delays on demand. What is counted as delivered is there, once.
+//! The sink of Kafka, before librdkafka's own mock of a cluster: real TCP, three brokers, errors
+//! and delays on demand. What is counted as delivered is there, once.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "../common/mod.rs"]
