@@ -59,6 +59,7 @@ fn options_of_a_url_are_rows_of_the_output_and_of_its_scheme() {
             "file:///a%!b",
             &["expected file:///PATH: a percent sign is %%"],
         ),
+        #[cfg(not(feature = "kafka"))]
         (
             "kafka://h/t",
             &["with the feature kafka (cargo install --path . --features kafka)"],
