@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
+use std::ops::Range;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -23,6 +25,12 @@ fn receiver(port: u16, file: &Path) -> Drainline {
     Drainline::start(&["--listen", &address, "--sink", &sink])
 }
 
+/// Sends messages of the first connection in one write, and returns how many they were.
+fn send_at_once(stream: &mut TcpStream, messages: Range<u64>) -> u64 {
+    let sent = Tagged::new(0).send(stream, messages, 100, Cut::Once);
+    sent.all().messages
+}
+
 /// The connection is looked at before each write: without that, the first message after each end
 /// would be lost.
 #[test]
@@ -41,10 +49,7 @@ fn nothing_is_lost_when_the_receiver_ends_and_comes_back() {
         receiver_now.terminate().assert_code(0);
         // Nobody is there. What comes meanwhile is held.
         for _ in 0..50 {
-            sent += tagged
-                .send(&mut stream, sent..sent + 1, 100, Cut::Once)
-                .all()
-                .messages;
+            sent += send_at_once(&mut stream, sent..sent + 1);
             thread::sleep(Duration::from_millis(1));
         }
         receiver_now = receiver(port, &file);
@@ -69,27 +74,18 @@ fn a_receiver_that_is_killed_costs_what_the_kernels_held_and_no_more() {
     let mut sent = 0;
     for _ in 0..3 {
         for _ in 0..300 {
-            sent += tagged
-                .send(&mut stream, sent..sent + 10, 100, Cut::Once)
-                .all()
-                .messages;
+            sent += send_at_once(&mut stream, sent..sent + 10);
             thread::sleep(Duration::from_micros(300));
         }
         receiver_now.signal(Signal::KILL);
         for _ in 0..100 {
-            sent += tagged
-                .send(&mut stream, sent..sent + 10, 100, Cut::Once)
-                .all()
-                .messages;
+            sent += send_at_once(&mut stream, sent..sent + 10);
             thread::sleep(Duration::from_micros(300));
         }
         receiver_now.wait();
         receiver_now = receiver(port, &file);
         wait_delivered(&server, sent);
-        sent += tagged
-            .send(&mut stream, sent..sent + 1, 100, Cut::Once)
-            .all()
-            .messages;
+        sent += send_at_once(&mut stream, sent..sent + 1);
         let last = tagged.lines(sent - 1..sent, 100);
         wait_until("the first after the return", DEADLINE, || {
             fs::read(&file).unwrap().ends_with(&last)

@@ -3,6 +3,7 @@
 //! rendered than the limits count.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,7 @@ use drainline::ingest::{
     Batches, Envelope, Framing, IngestBuilder, Output, OutputFraming, Sink, SinkError, Template,
     sink,
 };
-use drainline::{DropReason, Listener};
+use drainline::{DropReason, Listener, Server};
 use serde_json::Value;
 
 /// Keeps what it takes, and says how much lay before it.
@@ -233,10 +234,8 @@ impl Sink for Told {
     }
 }
 
-/// Whatever order pieces are answered in, each message is counted once, and none is left.
-#[test]
-fn what_is_answered_of_pieces_is_counted_of_the_messages_behind_them() {
-    const MESSAGES: u64 = 3000;
+/// A server with such a sink behind JSON, a client of it, and who tells the sink.
+fn start_told() -> (Server, TcpStream, mpsc::Sender<(usize, u64, bool)>) {
     let (answer, answers) = mpsc::channel();
     let output = Output::new("told", Told { answers }).envelope(Envelope::Json);
     let server = small::ingest()
@@ -244,7 +243,15 @@ fn what_is_answered_of_pieces_is_counted_of_the_messages_behind_them() {
         .output(output)
         .start_outputs()
         .unwrap();
-    let mut stream = client::connect(server.local_addrs()[0]);
+    let stream = client::connect(server.local_addrs()[0]);
+    (server, stream, answer)
+}
+
+/// Whatever order pieces are answered in, each message is counted once, and none is left.
+#[test]
+fn what_is_answered_of_pieces_is_counted_of_the_messages_behind_them() {
+    const MESSAGES: u64 = 3000;
+    let (server, mut stream, answer) = start_told();
     let lines: Vec<_> = (0..MESSAGES)
         .map(|nth| vec![b'x'; nth as usize % 700])
         .collect();
@@ -283,14 +290,7 @@ fn what_is_answered_of_pieces_is_counted_of_the_messages_behind_them() {
 /// before the others are.
 #[test]
 fn what_is_rendered_and_not_answered_is_dropped_at_the_end() {
-    let (answer, answers) = mpsc::channel();
-    let output = Output::new("told", Told { answers }).envelope(Envelope::Json);
-    let server = small::ingest()
-        .listen("127.0.0.1:0".parse().unwrap())
-        .output(output)
-        .start_outputs()
-        .unwrap();
-    let mut stream = client::connect(server.local_addrs()[0]);
+    let (server, mut stream, answer) = start_told();
     stream.write_all(&[b'\n'; 5000]).unwrap();
     wait_until("all received", DEADLINE, || server.stats().received == 5000);
     answer.send((0, u64::MAX, false)).unwrap();

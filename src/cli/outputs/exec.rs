@@ -27,7 +27,7 @@ impl Default for Exec {
         Exec {
             line: String::new(),
             shell: false,
-            stop_timeout: Duration::from_secs(10),
+            stop_timeout: sink::Exec::DEFAULT_STOP_TIMEOUT,
         }
     }
 }

@@ -41,8 +41,8 @@ impl Default for Forward {
     fn default() -> Self {
         Forward {
             targets: Vec::new(),
-            connect_timeout: Duration::from_secs(10),
-            return_after: Duration::from_secs(30),
+            connect_timeout: ForwardTo::DEFAULT_CONNECT_TIMEOUT,
+            return_after: ForwardTo::DEFAULT_RETURN_AFTER,
             ack_timeout: None,
             tls_ca: None,
             tls_cert: None,

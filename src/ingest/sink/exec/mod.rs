@@ -81,6 +81,9 @@ impl Exec {
         memory_bytes: 16 << 10,
     };
 
+    /// How long the command has to end by itself where nothing is said.
+    pub const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
     /// Starts a command: its name or path, and its arguments.
     ///
     /// # Errors
@@ -92,7 +95,7 @@ impl Exec {
             // Arguments may hold what is not for the log.
             name: format!("exec:{}", words[0]),
             words,
-            stop_timeout: Duration::from_secs(10),
+            stop_timeout: Self::DEFAULT_STOP_TIMEOUT,
             cursor: Cursor::default(),
             running: Some(running),
             logger: None,

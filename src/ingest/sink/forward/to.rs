@@ -64,12 +64,16 @@ pub struct ForwardTo {
 impl ForwardTo {
     /// The most receivers.
     pub const MAX_TARGETS: usize = 16;
+    /// How long connecting may take where nothing is said.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// After what time a preferred receiver is tried again where nothing is said.
+    pub const DEFAULT_RETURN_AFTER: Duration = Duration::from_secs(30);
 
     pub(super) fn new(target: Target) -> ForwardTo {
         ForwardTo {
             targets: vec![target],
-            connect_timeout: Duration::from_secs(10),
-            return_after: Duration::from_secs(30),
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            return_after: Self::DEFAULT_RETURN_AFTER,
             keepalive: Keepalive::default(),
             ack_timeout: None,
             #[cfg(feature = "tls")]

@@ -54,6 +54,16 @@ pub struct HttpOptions {
 }
 
 impl HttpOptions {
+    /// Requests at once where nothing is said.
+    pub const DEFAULT_REQUESTS: usize = 4;
+    /// The most bytes of a body where nothing is said.
+    pub const DEFAULT_BODY_BYTES: usize = 1 << 20;
+    /// How long a body waits for more messages where nothing is said.
+    pub const DEFAULT_LINGER: Duration = Duration::from_millis(20);
+    /// How long connecting may take where nothing is said.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// How long a request may take where nothing is said.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
     /// The most requests at once.
     pub const MAX_REQUESTS: usize = 64;
     /// The least and the most bytes of a body.
@@ -70,11 +80,11 @@ impl HttpOptions {
         HttpOptions {
             url: url.to_owned(),
             dialect: Dialect::NdJson,
-            requests: 4,
-            body_bytes: 1 << 20,
-            linger: Duration::from_millis(20),
-            connect_timeout: Duration::from_secs(5),
-            timeout: Duration::from_secs(15),
+            requests: Self::DEFAULT_REQUESTS,
+            body_bytes: Self::DEFAULT_BODY_BYTES,
+            linger: Self::DEFAULT_LINGER,
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            timeout: Self::DEFAULT_TIMEOUT,
             gzip: false,
             authorization: None,
             secrets: Vec::new(),
