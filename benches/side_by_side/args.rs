@@ -66,7 +66,7 @@ fn command() -> Command {
             value(
                 "sink",
                 "SINK",
-                "Another sink than the scenario's: null, fifo, tmpfs or disk",
+                "Another sink than the scenario's: null, fifo, tmpfs, disk, drainline or redis",
             )
             .value_parser(sink),
             value(
@@ -153,6 +153,8 @@ fn sink(typed: &str) -> Result<Sink, String> {
         "fifo" => Ok(Sink::Fifo),
         "tmpfs" => Ok(Sink::Tmpfs),
         "disk" => Ok(Sink::Disk),
-        _ => Err("null, fifo, tmpfs or disk".to_owned()),
+        "drainline" => Ok(Sink::Drainline),
+        "redis" => Ok(Sink::Redis),
+        _ => Err("null, fifo, tmpfs, disk, drainline or redis".to_owned()),
     }
 }

@@ -16,6 +16,7 @@ mod busy;
 mod contest;
 mod crowd;
 mod delay;
+mod destination;
 mod echo;
 mod fifo;
 mod figures;

@@ -1,6 +1,7 @@
 //! A server as a child process: started, waited for, ended, and what it said of what it did.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -102,20 +103,25 @@ impl Running {
         Ok(())
     }
 
-    /// Asks it for its report, as drainline gives it.
-    pub(crate) fn ask_for_status(&self) {
+    /// Asks it for its status, as drainline gives it, and waits for that.
+    pub(crate) fn status(&self) -> Outcome<Value> {
+        let printed = fs::metadata(&self.log)?.len();
         self.child.signal(Signal::USR1);
-    }
-
-    /// The last of its reports that is whole; `Null` before there is one.
-    pub(crate) fn last_status(&self) -> Outcome<Value> {
-        let log = self.log();
-        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let report = whole.lines().rev().find(|line| line.starts_with('{'));
-        Ok(report
-            .map(serde_json::from_str)
-            .transpose()?
-            .unwrap_or(Value::Null))
+        let begun = Instant::now();
+        loop {
+            let mut file = File::open(&self.log)?;
+            file.seek(SeekFrom::Start(printed))?;
+            let mut log = String::new();
+            file.read_to_string(&mut log)?;
+            let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            if let Some(status) = whole.lines().find(|line| line.starts_with('{')) {
+                return Ok(serde_json::from_str(status)?);
+            }
+            if begun.elapsed() > START_WITHIN {
+                return Err(format!("it does not tell its status: {}", self.log().trim()).into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Ends it by SIGKILL, and waits until it is gone.

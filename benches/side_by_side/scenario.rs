@@ -45,14 +45,8 @@ pub(crate) enum Batches {
     },
     /// Clients that send a line, wait for the reply, and again.
     Dialogue { clients: usize },
-    /// As in bulk, into a stream of a Redis of its own.
-    RedisBulk {
-        connections: usize,
-        message_bytes: usize,
-        duration: Duration,
-    },
-    /// So many messages a second from each connection, to a Redis with such a round trip.
-    RedisFar {
+    /// So many messages a second from each connection, to a sink with such a round trip.
+    Far {
         connections: usize,
         rate: u32,
         round_trip: Duration,
@@ -72,7 +66,7 @@ impl Batches {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Batches::Bulk { .. } | Batches::Paced { .. } | Batches::Stall { .. } => "message",
-            Batches::RedisBulk { .. } | Batches::RedisFar { .. } => "message",
+            Batches::Far { .. } => "message",
             Batches::Churn { .. } | Batches::Idle { .. } => "connection",
             Batches::CrowdIn { .. } | Batches::CrowdOut { .. } => "connection",
             Batches::CrowdDrain { .. } | Batches::Herd { .. } => "connection",
@@ -85,8 +79,7 @@ impl Batches {
         match self {
             Batches::Bulk { connections, .. }
             | Batches::Paced { connections, .. }
-            | Batches::RedisBulk { connections, .. }
-            | Batches::RedisFar { connections, .. }
+            | Batches::Far { connections, .. }
             | Batches::CrowdIn { connections }
             | Batches::CrowdOut { connections }
             | Batches::CrowdDrain { connections }
@@ -108,6 +101,10 @@ pub(crate) enum Sink {
     Tmpfs,
     /// A file on the disk that the build is on.
     Disk,
+    /// A second drainline, which throws away.
+    Drainline,
+    /// A stream of a Redis of its own.
+    Redis,
 }
 
 /// One who takes part: a peer, started in one way.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
+use crate::destination::Destination;
 use crate::peer::Peer;
 use crate::process::Running;
 use crate::provision::{self, Certificate};
@@ -17,8 +18,10 @@ pub(crate) struct Start<'a> {
     pub(crate) entrant: &'a Entrant,
     pub(crate) program: &'a Path,
     pub(crate) address: SocketAddr,
-    /// A file or a FIFO; `None` is the null sink.
+    /// A file or a FIFO; `None` is the null sink, if there is no server to send to either.
     pub(crate) sink: Option<&'a Path>,
+    /// A server that messages go on to.
+    pub(crate) to: Option<&'a Destination>,
     pub(crate) connections: usize,
     pub(crate) is_echo: bool,
     /// Most of what it gets is large: read buffers that are given by hand may be large, too.
@@ -39,14 +42,14 @@ impl Peer {
         let read_buffer = if start.is_bulk { "65536" } else { "4096" };
         match self {
             Peer::Drainline => {
-                let sink = sink.map_or("null".to_owned(), |path| format!("file:{path}"));
                 let listen = match (&socket, start.entrant.is_over_tls) {
                     (Some(path), _) => format!("unix:{}", path.display()),
                     (None, true) => format!("tls://{listen}"),
                     (None, false) => listen,
                 };
                 let connections = (start.connections + 64).max(1024).to_string();
-                command.args(["--listen", &listen, "--sink", &sink, "--report", "json"]);
+                command.args(["--listen", &listen, "--report", "json"]);
+                command.args(["--sink", &output(start)]);
                 command.args(["--max-connections", &connections]);
                 command.args(["--framing", start.entrant.framing]);
                 if start.entrant.is_over_tls {
@@ -117,6 +120,15 @@ impl Peer {
         }
         command.args(known_flags(start.program, start.entrant.flags));
         Ok(Running::start(command, address, start.folder)?.at(socket))
+    }
+}
+
+/// Where drainline's messages go.
+fn output(start: &Start<'_>) -> String {
+    match (start.to, start.sink) {
+        (Some(to), _) => to.url(),
+        (None, Some(path)) => format!("file:{}", path.display()),
+        (None, None) => "null".to_owned(),
     }
 }
 

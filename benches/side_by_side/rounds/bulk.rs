@@ -25,12 +25,12 @@ pub(super) fn run(turn: Turn<'_>, message_bytes: usize, duration: Duration) -> O
     let written = |messages: u64| messages * (message_bytes as u64 + 1);
 
     let warm_up = load(WARM_UP)?;
-    site.wait_for_file(written(warm_up.messages))?;
+    site.wait_for_sink(warm_up.messages, written(warm_up.messages))?;
     let before = site.cpu()?;
     let sent = load(duration)?;
     let ended = Instant::now();
     let messages = warm_up.messages + sent.messages;
-    site.wait_for_file(written(messages))?;
+    site.wait_for_sink(messages, written(messages))?;
     let seconds = sent.seconds + ended.elapsed().as_secs_f64();
     let cpu = site.cpu()? - before;
 

@@ -1,4 +1,5 @@
-//! What the machine itself can do: the loopback, and a file.
+//! What others do without a server of messages: the loopback, a file, and what stands behind a
+//! sink, each with a load of its own.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::Turn;
 use crate::Outcome;
+use crate::destination::{Destination, STREAM};
 use crate::figures::{Figures, Metric};
 use crate::scenario::Batches;
 
@@ -65,4 +67,32 @@ pub(super) fn write_call(turn: Turn<'_>) -> Outcome<Figures> {
     Ok(Figures::default()
         .with(Metric::BytesPerSecond, per_second)
         .with(Metric::Rate, per_second / (message_bytes + 1) as f64))
+}
+
+/// The load that comes with Redis: the same command, over one connection.
+pub(super) fn redis_benchmark(turn: Turn<'_>, message_bytes: usize) -> Outcome<Figures> {
+    /// Some seconds.
+    const COMMANDS: u64 = 500_000;
+    /// Commands that it sends before it reads the answers.
+    const PIPELINED: u64 = 512;
+    let redis = Destination::start(turn.sink(), None)?.ok_or("there is no Redis")?;
+    let output = Command::new(turn.program)
+        .args(["-h", "127.0.0.1", "-c", "1", "--csv"])
+        .args(["-p", &redis.server.address.port().to_string()])
+        .args(["-P", &PIPELINED.to_string(), "-n", &COMMANDS.to_string()])
+        .args(["XADD", STREAM, "*", "message"])
+        .arg("x".repeat(message_bytes))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().next_back().unwrap_or_default();
+    // The command in quotes, which may have commas in it, and then the rate.
+    let (_, figures) = last
+        .split_once("\",\"")
+        .ok_or(format!("no figures: {text}"))?;
+    let rate: f64 = figures.split('"').next().unwrap_or_default().parse()?;
+    let arrived = redis.messages()? as f64 / COMMANDS as f64;
+    Ok(Figures::default()
+        .with(Metric::Rate, rate)
+        .with(Metric::BytesPerSecond, rate * (message_bytes + 1) as f64)
+        .with(Metric::Delivered, arrived))
 }

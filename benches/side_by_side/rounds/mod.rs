@@ -5,11 +5,11 @@ mod churn;
 mod crowd_in;
 mod crowd_out;
 mod dialogue;
+mod far;
 mod herd;
 mod idle;
 mod limits;
 mod paced;
-mod redis;
 mod stall;
 
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::busy::Busy;
+use crate::destination::Destination;
 use crate::fifo::Fifo;
 use crate::figures::{Figures, Metric};
 use crate::peer::Peer;
@@ -54,6 +55,9 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
     match (turn.entrant.peer, turn.scenario.work) {
         (Peer::Iperf3, Batches::Bulk { .. }) => limits::iperf3(turn),
         (Peer::WriteCall, Batches::Bulk { .. }) => limits::write_call(turn),
+        (Peer::RedisBenchmark, Batches::Bulk { message_bytes, .. }) => {
+            limits::redis_benchmark(turn, message_bytes)
+        }
         (
             _,
             Batches::Bulk {
@@ -64,18 +68,10 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
         ) => bulk::run(turn, message_bytes, duration),
         (
             _,
-            Batches::RedisBulk {
-                message_bytes,
-                duration,
-                ..
-            },
-        ) => redis::bulk(turn, message_bytes, duration),
-        (
-            _,
-            Batches::RedisFar {
+            Batches::Far {
                 rate, round_trip, ..
             },
-        ) => redis::far(turn, rate, round_trip),
+        ) => far::run(turn, rate, round_trip),
         (_, Batches::Paced { rate, .. }) => paced::run(turn, rate),
         (_, Batches::Churn { clients }) => churn::run(turn, clients),
         (_, Batches::CrowdIn { connections }) => crowd_in::run(turn, connections),
@@ -92,6 +88,7 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
 #[derive(Debug)]
 struct Site {
     server: Running,
+    destination: Option<Destination>,
     fifo: Option<Fifo>,
     file: Option<PathBuf>,
     threads: ThreadWatch,
@@ -136,18 +133,26 @@ impl Turn<'_> {
 
     /// Starts the server.
     fn start(&self) -> Outcome<Site> {
+        self.start_at_distance(None)
+    }
+
+    /// The same, with such a round trip to where messages go.
+    fn start_at_distance(&self, round_trip: Option<Duration>) -> Outcome<Site> {
         let folder = self.folder()?;
+        let destination = Destination::start(self.sink(), round_trip)?;
         let (fifo, file) = match self.sink() {
-            Sink::Null => (None, None),
             Sink::Fifo => (Some(Fifo::create(&folder.path().join("fifo"))?), None),
             Sink::Tmpfs | Sink::Disk => (None, Some(folder.path().join("messages"))),
+            Sink::Null | Sink::Drainline | Sink::Redis => (None, None),
         };
         let sink = fifo.as_ref().map(Fifo::path).or(file.as_deref());
-        let mut server = self.launch(free_address()?, sink, folder.path())?;
+        let to = destination.as_ref();
+        let mut server = self.launch(free_address()?, sink, to, folder.path())?;
         server.wait_until_listening()?;
         let threads = ThreadWatch::start(server.pid());
         Ok(Site {
             server,
+            destination,
             fifo,
             file,
             threads,
@@ -156,12 +161,19 @@ impl Turn<'_> {
     }
 
     /// Starts the server, and does not wait until it listens.
-    fn launch(&self, address: SocketAddr, sink: Option<&Path>, folder: &Path) -> Outcome<Running> {
+    fn launch(
+        &self,
+        address: SocketAddr,
+        sink: Option<&Path>,
+        to: Option<&Destination>,
+        folder: &Path,
+    ) -> Outcome<Running> {
         self.entrant.peer.start(&Start {
             entrant: self.entrant,
             program: self.program,
             address,
             sink,
+            to,
             connections: self.connections(),
             is_echo: matches!(self.scenario.work, Batches::Dialogue { .. }),
             is_bulk: matches!(
@@ -183,7 +195,8 @@ impl Site {
     /// notice when it listens.
     fn start_again(&mut self, turn: Turn<'_>) -> Outcome<()> {
         let sink = self.fifo.as_ref().map(Fifo::path).or(self.file.as_deref());
-        self.server = turn.launch(self.server.address, sink, self.folder.path())?;
+        let to = self.destination.as_ref();
+        self.server = turn.launch(self.server.address, sink, to, self.folder.path())?;
         self.threads = ThreadWatch::start(self.server.pid());
         Ok(())
     }
@@ -192,22 +205,16 @@ impl Site {
         proc::cpu_time(self.server.pid())
     }
 
-    /// Waits until a file holds what was sent, as lines. Nothing to wait for where there is none.
-    fn wait_for_file(&self, bytes: u64) -> Outcome<()> {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let (mut last, mut since) = (0, Instant::now());
-        loop {
-            let size = file.metadata().map_or(0, |file| file.len());
-            if size >= bytes || (size == last && since.elapsed() > PATIENCE) {
-                return Ok(());
-            }
-            if size != last {
-                (last, since) = (size, Instant::now());
-            }
-            thread::sleep(Duration::from_micros(500));
+    /// Waits until what was sent is where it goes to. `sent`: messages, `bytes`: of them as lines.
+    /// Nothing to wait for where nobody but the server knows.
+    fn wait_for_sink(&self, sent: u64, bytes: u64) -> Outcome<()> {
+        if let Some(destination) = &self.destination {
+            wait_for(sent, Duration::from_millis(2), || destination.messages())
+        } else if let Some(file) = &self.file {
+            let size = || Ok(file.metadata().map_or(0, |file| file.len()));
+            wait_for(bytes, Duration::from_micros(500), size)
+        } else {
+            Ok(())
         }
     }
 
@@ -224,11 +231,16 @@ impl Site {
         let mut figures = Figures::default()
             .with(Metric::PeakBytes, proc::peak_resident_bytes(pid)? as f64)
             .with(Metric::Threads, self.threads.most() as f64);
+        // Before the server ends: a destination may know of open connections alone.
+        let got = self.destination.as_ref().map(Destination::messages);
+        let got = got.transpose()?;
         let ended = self.server.stop()?;
         let report = ended.report.as_ref();
         let said = |key: &str| report.and_then(|report| report[key].as_f64());
         let mut latencies = Vec::new();
-        let arrived = if let Some(fifo) = self.fifo {
+        let arrived = if let Some(got) = got {
+            Some(got as f64 / sent as f64)
+        } else if let Some(fifo) = self.fifo {
             let share = fifo.lines() as f64 / sent as f64;
             latencies = fifo.finish()?;
             Some(share)
@@ -243,6 +255,23 @@ impl Site {
             figures.set(Metric::Delivered, share);
         }
         Ok((figures, latencies, ended))
+    }
+}
+
+/// Waits until there are `wanted`, or nothing more has come for some time: what is missing then is
+/// lost.
+fn wait_for(wanted: u64, pause: Duration, there: impl Fn() -> Outcome<u64>) -> Outcome<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        let now = there()?;
+        if now >= wanted || (now == last && since.elapsed() > PATIENCE) {
+            return Ok(());
+        }
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        thread::sleep(pause);
     }
 }
 

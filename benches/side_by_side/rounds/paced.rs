@@ -45,7 +45,7 @@ pub(super) fn run(turn: Turn<'_>, rate: u32) -> Outcome<Figures> {
         fifo.wait_for_lines(sent.messages);
     }
     let written = sent.messages * (MESSAGE_BYTES + 1);
-    site.wait_for_file(written)?;
+    site.wait_for_sink(sent.messages, written)?;
 
     // Paced: so many fall into any part of the time.
     let wanted = turn.connections() as f64 * f64::from(rate);

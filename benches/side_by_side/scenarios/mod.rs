@@ -3,6 +3,7 @@
 mod bulk;
 mod connections;
 mod crowds;
+mod outputs;
 mod redis;
 mod tls;
 mod trickle;
@@ -19,6 +20,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         crowds::ALL,
         tls::ALL,
         redis::ALL,
+        outputs::ALL,
     ]
     .into_iter()
     .flatten()

@@ -11,12 +11,12 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "redis-bulk",
         what: "8 connections, 128-byte lines in bulk into a stream of Redis",
-        work: Batches::RedisBulk {
+        work: Batches::Bulk {
             connections: 8,
             message_bytes: 128,
             duration: Duration::from_millis(3000),
         },
-        sink: Sink::Null,
+        sink: Sink::Redis,
         entrants: &[
             DRAINLINE,
             Entrant::new("redis-benchmark -P 512 -c 1", Peer::RedisBenchmark),
@@ -29,12 +29,12 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "redis-20ms",
         what: "10,000 one-message batches a second into a stream of Redis, 20 ms away",
-        work: Batches::RedisFar {
+        work: Batches::Far {
             connections: 100,
             rate: 100,
             round_trip: Duration::from_millis(20),
         },
-        sink: Sink::Null,
+        sink: Sink::Redis,
         entrants: &[DRAINLINE],
         targets: &[
             Target::is_at_most("drainline", Behind, 999.0),

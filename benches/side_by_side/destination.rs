@@ -1,0 +1,109 @@
+//! A server that messages go on to, near or far: started anew for each turn, in its own folder.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::Outcome;
+use crate::delay::Delay;
+use crate::process::{Running, free_address};
+use crate::provision;
+use crate::scenario::Sink;
+
+pub(crate) const STREAM: &str = "stream";
+
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) server: Running,
+    kind: Kind,
+    delay: Option<Delay>,
+    _folder: TempDir,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Drainline,
+    Redis,
+}
+
+impl Destination {
+    /// Starts what this sink is, with such a round trip to it. `None`: it is no server.
+    pub(crate) fn start(sink: Sink, round_trip: Option<Duration>) -> Outcome<Option<Destination>> {
+        let kind = match sink {
+            Sink::Null | Sink::Fifo | Sink::Tmpfs | Sink::Disk => return Ok(None),
+            Sink::Drainline => Kind::Drainline,
+            Sink::Redis => Kind::Redis,
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("side-by-side-")
+            .tempdir_in("/dev/shm")?;
+        let address = free_address()?;
+        let command = match kind {
+            Kind::Drainline => {
+                let mut command = Command::new(provision::DRAINLINE);
+                command.args(["--listen", &address.to_string()]);
+                command.args(["--sink", "null", "--report", "json"]);
+                command
+            }
+            Kind::Redis => {
+                let mut command = Command::new(provision::redis_server()?);
+                command
+                    .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+                    .args(["--save", "", "--appendonly", "no", "--dir"])
+                    .arg(folder.path());
+                command
+            }
+        };
+        let mut server = Running::start(command, address, folder.path())?;
+        server.wait_until_listening()?;
+        let delay = round_trip.map(|time| Delay::start(address, time / 2));
+        Ok(Some(Destination {
+            server,
+            kind,
+            delay: delay.transpose()?,
+            _folder: folder,
+        }))
+    }
+
+    /// As drainline is told it.
+    pub(crate) fn url(&self) -> String {
+        let delayed = self.delay.as_ref().map(Delay::address);
+        let address = delayed.unwrap_or(self.server.address);
+        match self.kind {
+            Kind::Drainline => format!("tcp://{address}"),
+            Kind::Redis => format!("redis://{address}/{STREAM}"),
+        }
+    }
+
+    /// How many it has, in all.
+    pub(crate) fn messages(&self) -> Outcome<u64> {
+        match self.kind {
+            Kind::Drainline => self.delivered(),
+            Kind::Redis => self.entries(),
+        }
+    }
+
+    /// What has come over the connections that are open, and is not before the sink any more.
+    fn delivered(&self) -> Outcome<u64> {
+        let status = self.server.status()?;
+        let connections = status["connections"].as_array().ok_or("no connections")?;
+        let messages = connections.iter().map(|it| it["messages"].as_u64());
+        let received: u64 = messages.map(Option::unwrap_or_default).sum();
+        let in_flight = status["in_flight"].as_u64().ok_or("no in_flight")?;
+        Ok(received.saturating_sub(in_flight))
+    }
+
+    /// Entries of the stream.
+    fn entries(&self) -> Outcome<u64> {
+        let mut stream = TcpStream::connect(self.server.address)?;
+        let length = STREAM.len();
+        write!(stream, "*2\r\n$4\r\nXLEN\r\n${length}\r\n{STREAM}\r\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        let number = line.trim().strip_prefix(':').ok_or(line.clone())?;
+        Ok(number.parse()?)
+    }
+}
