@@ -2,11 +2,19 @@
 
 use std::fs;
 use std::io::Write;
+#[cfg(feature = "http")]
+use std::process::Command;
 
 use crate::common::checker::Checker;
 use crate::common::child::Drainline;
 use crate::common::client;
+#[cfg(feature = "http")]
+use crate::common::http_peer::{HttpPeer, Reply};
+#[cfg(feature = "http")]
+use crate::common::mount::attempt;
 use crate::common::port::free_port;
+#[cfg(feature = "http")]
+use crate::common::root::is_root;
 use crate::common::tagged::{Cut, Tagged};
 use crate::common::tool::refused;
 use crate::common::wait::{DEADLINE, wait_until};
@@ -81,6 +89,43 @@ shell = true
         exit.stderr.contains("has ended with exit status: 4"),
         "{exit}"
     );
+}
+
+/// A request over a connection that is open waits for no server of names.
+#[cfg(feature = "http")]
+#[test]
+fn a_name_of_an_http_server_is_looked_up_for_a_new_connection_alone() {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "mount", "--bind", "/etc/hosts", "/etc/hosts"]);
+    if !is_root("replace /etc/hosts") || !attempt(&mut unshare) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = directory.path().join("hosts");
+    fs::write(&hosts, "127.0.0.1 store.test\n").unwrap();
+    let peer = HttpPeer::start(|_| Reply::ok());
+    let url = format!(
+        "http://store.test:{}?dialect=ndjson&requests=1",
+        peer.address.port()
+    );
+    let line = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+    let hosts_path = hosts.to_str().unwrap();
+    let by = ["unshare", "--mount", "sh", "-c", line, hosts_path];
+    let mut server = Drainline::with(&["--sink", &url]).by(&by).start();
+    let mut stream = server.connect();
+    for nth in 0..3 {
+        if nth == 1 {
+            // In place: the mount is of this file, and no name stands in it any more.
+            fs::write(&hosts, "").unwrap();
+        }
+        stream.write_all(b"message\n").unwrap();
+        wait_until("a request", DEADLINE, || peer.requests().len() > nth);
+    }
+    client::half_close(stream);
+    let exit = server.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("sink_failures"), 0, "{exit}");
+    assert_eq!(peer.connections(), 1);
 }
 
 #[test]

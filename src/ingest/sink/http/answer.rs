@@ -1,6 +1,6 @@
 //! What the answer to a request means for the messages in it.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
 use super::date;
@@ -15,7 +15,6 @@ const MAX_BULK: u64 = 16 << 20;
 const MAX_OTHER: u64 = 64 << 10;
 /// What is told of an answer's text.
 const MAX_TOLD: usize = 200;
-const READ_BYTES: usize = 8 << 10;
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,8 +75,7 @@ pub(super) struct Head<'a> {
 pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, messages: u64) -> Verdict {
     let outcome = match (head.status, dialect) {
         (200..=299, Dialect::Bulk { action, .. }) => {
-            let reader = BufReader::with_capacity(READ_BYTES, body.take(MAX_BULK));
-            judge_bulk(*action, reader, messages)
+            judge_bulk(*action, body.take(MAX_BULK), messages)
         }
         (200..=299, _) => read_some(body).map(|_| Verdict::Accepted),
         _ => read_some(body).map(|text| judge_failure(dialect, head, &text, messages)),
@@ -95,8 +93,8 @@ pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, message
     })
 }
 
-fn judge_bulk(action: BulkAction, reader: impl BufRead, messages: u64) -> io::Result<Verdict> {
-    let bulk = items::read(reader, messages as usize)?;
+fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<Verdict> {
+    let bulk = items::read(body, messages as usize, items::READ_BYTES)?;
     if bulk.statuses.is_empty() && bulk.errors == Some(false) {
         // Some that speak the protocol leave them out.
         return Ok(Verdict::Accepted);

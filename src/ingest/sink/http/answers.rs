@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use log::Level;
 
+use super::Http;
 use super::answer::{Failure, Fate, Verdict};
 use super::aside::SetAside;
-use super::body::Part;
+use super::parts::{Part, Work};
 use super::threads::{Done, Job, Threads};
-use super::{Http, Work};
 use crate::ingest::sink::batches::Batches;
 
 impl Http {

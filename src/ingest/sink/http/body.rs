@@ -1,14 +1,15 @@
 //! Puts messages into the body of a request, within its limit.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memchr::memchr;
-use serde_core::de::IgnoredAny;
 
+use super::date;
 use super::dialect::{Dialect, SplunkFields};
+use super::json;
+use super::parts::Part;
 use crate::ingest::batch::Batch;
 use crate::server::Peer;
 
@@ -16,35 +17,6 @@ use crate::server::Peer;
 pub(super) const MAX_MESSAGES: u64 = 10_000;
 /// What ends a body of Loki.
 const LOKI_END: &[u8] = b"]}]}";
-
-/// Messages of a batch that stand beside each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// The batch's number.
-    pub(super) batch: u64,
-    /// Its place in the batch.
-    pub(super) first: u64,
-    pub(super) messages: u64,
-    /// How many messages had come before it.
-    pub(super) sequence: u64,
-}
-
-impl Part {
-    /// Splits it behind so many messages.
-    pub(super) fn split(self, at: u64) -> (Part, Part) {
-        let front = Part {
-            messages: at,
-            ..self
-        };
-        let back = Part {
-            first: self.first + at,
-            messages: self.messages - at,
-            sequence: self.sequence + at,
-            ..self
-        };
-        (front, back)
-    }
-}
 
 /// Why a body took no more of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +40,10 @@ pub(super) struct Body<'a> {
     labels: Vec<u8>,
     /// What stands before each message of the batch: an action, labels, the fields of an event.
     head: Vec<u8>,
-    /// What stands before a message that is no document.
-    wrap: Vec<u8>,
+    /// What stands before a message that is no document, to the quote that begins it: an action and
+    /// the time, which most batches of a body have in common.
+    text_head: Vec<u8>,
+    text_time: Option<SystemTime>,
 }
 
 impl<'a> Body<'a> {
@@ -83,7 +57,8 @@ impl<'a> Body<'a> {
             messages: 0,
             labels: Vec::new(),
             head: Vec::new(),
-            wrap: Vec::new(),
+            text_head: Vec::new(),
+            text_time: None,
         }
     }
 
@@ -133,21 +108,27 @@ impl<'a> Body<'a> {
 
     /// What the messages of one batch have in common.
     fn set_head(&mut self, batch: &Batch) {
-        self.head.clear();
         match self.dialect {
             Dialect::NdJson | Dialect::SplunkRaw(_) => {}
             Dialect::Bulk { index, action } => {
+                let time = batch.received_at();
+                if self.text_time == Some(time) {
+                    return;
+                }
+                self.text_time = Some(time);
                 let mut head = format!("{{\"{}\":{{", action.name());
                 if let Some(index) = index {
                     head.push_str("\"_index\":");
-                    push_json_str(&mut head, index);
+                    json::push_string(&mut head, index);
                 }
                 head.push_str("}}\n");
+                let time = rfc3339(time);
+                let text_head = format!("{head}{{\"@timestamp\":\"{time}\",\"message\":\"");
                 self.head = head.into_bytes();
-                let time = rfc3339(batch);
-                self.wrap = format!("{{\"@timestamp\":\"{time}\",\"message\":").into_bytes();
+                self.text_head = text_head.into_bytes();
             }
             Dialect::Loki { labels } => {
+                self.head.clear();
                 let peer = peer_text(batch.peer());
                 for (nth, (name, value)) in labels.iter().enumerate() {
                     let value = match value.as_str() {
@@ -158,7 +139,7 @@ impl<'a> Body<'a> {
                     };
                     let comma = if nth == 0 { "" } else { "," };
                     let mut text = format!("{comma}\"{name}\":");
-                    push_json_str(&mut text, value);
+                    json::push_string(&mut text, value);
                     self.head.extend_from_slice(text.as_bytes());
                 }
             }
@@ -171,16 +152,13 @@ impl<'a> Body<'a> {
         match self.dialect {
             Dialect::NdJson | Dialect::SplunkRaw(_) => self.put_line(message),
             Dialect::Bulk { .. } => {
-                self.put_head()?;
-                if is_object(message) {
+                if json::is_object(message) {
+                    put(&mut self.bytes, self.limit, &self.head)?;
                     return self.put_line(message);
                 }
-                let wrap = std::mem::take(&mut self.wrap);
-                let has_put = self.put(&wrap);
-                self.wrap = wrap;
-                has_put?;
-                self.put_string(message)?;
-                self.put(b"}\n")
+                put(&mut self.bytes, self.limit, &self.text_head)?;
+                self.put_escaped(message)?;
+                self.put(b"\"}\n")
             }
             Dialect::Loki { .. } => {
                 self.limit -= LOKI_END.len();
@@ -189,8 +167,8 @@ impl<'a> Body<'a> {
                 outcome
             }
             Dialect::Splunk(_) => {
-                self.put_head()?;
-                match is_object(message) {
+                put(&mut self.bytes, self.limit, &self.head)?;
+                match json::is_object(message) {
                     true => self.put(message)?,
                     false => self.put_string(message)?,
                 }
@@ -206,7 +184,7 @@ impl<'a> Body<'a> {
                 true => b"{\"streams\":[{\"stream\":{",
                 false => b"]},{\"stream\":{",
             })?;
-            self.put_head()?;
+            put(&mut self.bytes, self.limit, &self.head)?;
             self.put(b"},\"values\":[")?;
         }
         let mut time = String::new();
@@ -223,15 +201,7 @@ impl<'a> Body<'a> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let fits = self.bytes.len() + bytes.len() <= self.limit;
-        fits.then(|| self.bytes.extend_from_slice(bytes))
-    }
-
-    fn put_head(&mut self) -> Option<()> {
-        let head = std::mem::take(&mut self.head);
-        let outcome = self.put(&head);
-        self.head = head;
-        outcome
+        put(&mut self.bytes, self.limit, bytes)
     }
 
     fn put_line(&mut self, message: &[u8]) -> Option<()> {
@@ -248,58 +218,46 @@ impl<'a> Body<'a> {
     /// A message as a string of JSON.
     fn put_string(&mut self, message: &[u8]) -> Option<()> {
         self.put(b"\"")?;
+        self.put_escaped(message)?;
+        self.put(b"\"")
+    }
+
+    /// A message as the inside of a string of JSON.
+    fn put_escaped(&mut self, message: &[u8]) -> Option<()> {
+        // Chunks are found byte by byte, which nearly no message is worth.
+        if let Ok(text) = str::from_utf8(message) {
+            return self.put_text(text);
+        }
         for chunk in message.utf8_chunks() {
-            let mut rest = chunk.valid().as_bytes();
-            let is_special = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\');
-            while let Some(at) = rest.iter().position(is_special) {
-                self.put(&rest[..at])?;
-                self.put(escape(rest[at]).as_bytes())?;
-                rest = &rest[at + 1..];
-            }
-            self.put(rest)?;
+            self.put_text(chunk.valid())?;
             if !chunk.invalid().is_empty() {
                 self.put("\u{fffd}".as_bytes())?;
             }
         }
-        self.put(b"\"")
+        Some(())
     }
-}
 
-fn escape(byte: u8) -> Cow<'static, str> {
-    Cow::Borrowed(match byte {
-        b'"' => "\\\"",
-        b'\\' => "\\\\",
-        b'\n' => "\\n",
-        b'\r' => "\\r",
-        b'\t' => "\\t",
-        byte => return Cow::Owned(format!("\\u{byte:04x}")),
-    })
-}
-
-/// A text as a string of JSON.
-pub(super) fn push_json_str(to: &mut String, text: &str) {
-    to.push('"');
-    for c in text.chars() {
-        match c {
-            '\0'..='\x1f' | '"' | '\\' => to.push_str(&escape(c as u8)),
-            c => to.push(c),
+    fn put_text(&mut self, text: &str) -> Option<()> {
+        let mut rest = text.as_bytes();
+        loop {
+            let (plain, special) = rest.split_at(json::plain_length(rest));
+            self.put(plain)?;
+            let Some((&byte, behind)) = special.split_first() else {
+                return Some(());
+            };
+            self.put(json::escape(byte).as_bytes())?;
+            rest = behind;
         }
     }
-    to.push('"');
 }
 
-/// Whether a message is one whole object of JSON.
-fn is_object(message: &[u8]) -> bool {
-    let trimmed = message.trim_ascii();
-    if !(trimmed.starts_with(b"{") && trimmed.ends_with(b"}")) {
-        return false;
-    }
-    let text = std::str::from_utf8(trimmed);
-    text.is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+fn put(to: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> Option<()> {
+    let fits = to.len() + bytes.len() <= limit;
+    fits.then(|| to.extend_from_slice(bytes))
 }
 
 fn splunk_head(fields: &SplunkFields, batch: &Batch) -> Vec<u8> {
-    let time = since_epoch(batch);
+    let time = since_epoch(batch.received_at());
     let mut head = format!("{{\"time\":{}.{:03}", time.as_secs(), time.subsec_millis());
     let peer = peer_text(batch.peer());
     for (name, value) in fields.pairs() {
@@ -310,7 +268,7 @@ fn splunk_head(fields: &SplunkFields, batch: &Batch) -> Vec<u8> {
         };
         if let Some(value) = value.or(own).filter(|value| !value.is_empty()) {
             head.push_str(&format!(",\"{name}\":"));
-            push_json_str(&mut head, value);
+            json::push_string(&mut head, value);
         }
     }
     head.push_str(",\"event\":");
@@ -328,22 +286,21 @@ fn peer_text(peer: Peer) -> String {
     }
 }
 
-fn since_epoch(batch: &Batch) -> Duration {
-    let since = batch.received_at().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default()
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Nanoseconds: the millisecond, and below it the number of the message.
 fn entry_time(batch: &Batch, sequence: u64) -> u64 {
-    let millis = since_epoch(batch).as_millis() as u64;
+    let millis = since_epoch(batch.received_at()).as_millis() as u64;
     millis * 1_000_000 + sequence % 1_000_000
 }
 
 /// `2026-11-29T12:00:00.000Z`.
-fn rfc3339(batch: &Batch) -> String {
-    let since = since_epoch(batch);
+fn rfc3339(time: SystemTime) -> String {
+    let since = since_epoch(time);
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = super::date::civil(days);
+    let (year, month, day) = date::civil(days);
     format!(
         "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
         second / 3600,

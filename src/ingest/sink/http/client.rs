@@ -1,6 +1,5 @@
 //! Sends requests: one at a time, over one connection that it keeps open.
 
-use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,16 +7,13 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
+use ureq::http::Response;
+use ureq::http::header::{LOCATION, RETRY_AFTER};
 use ureq::{Agent, Body, Error};
 
 use super::answer::{Failure, Head, Verdict, judge};
-use super::dialect::Dialect;
-use super::options::HttpOptions;
-use super::wire::{Names, Watch, Wires};
+use super::target::Target;
+use super::wire::{NoNames, Trust, Watch, Wires};
 
 /// What a connection reads of an answer at once, and writes of a body.
 const INPUT_BYTES: usize = 32 << 10;
@@ -30,63 +26,6 @@ pub(super) const CLIENT_BYTES: u64 = (INPUT_BYTES + OUTPUT_BYTES) as u64 + (288 
 /// What compression takes beside its output.
 pub(super) const GZIP_BYTES: u64 = 512 << 10;
 
-/// How servers are believed.
-#[derive(Clone)]
-pub(super) struct Trust {
-    pub(super) config: Arc<ClientConfig>,
-    pub(super) name: ServerName<'static>,
-}
-
-impl fmt::Debug for Trust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust").finish_non_exhaustive()
-    }
-}
-
-/// What all requests have in common.
-pub(super) struct Target {
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
-    pub(super) dialect: Dialect,
-    pub(super) gzip: bool,
-    /// What an answer may not show: it may say what it was asked.
-    pub(super) secrets: Vec<String>,
-}
-
-impl Target {
-    pub(super) fn new(uri: Uri, options: &HttpOptions, mut headers: HeaderMap) -> Self {
-        let own = HeaderValue::from_static(options.dialect.content_type());
-        headers.entry(CONTENT_TYPE).or_insert(own);
-        if options.gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        if let Some(value) = &options.authorization {
-            headers.insert(AUTHORIZATION, value.clone());
-        }
-        Target {
-            uri,
-            headers,
-            dialect: options.dialect.clone(),
-            gzip: options.gzip,
-            secrets: options.secrets.clone(),
-        }
-    }
-
-    fn hide(&self, text: String) -> String {
-        let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
-        secrets.fold(text, |text, secret| text.replace(secret.as_str(), "***"))
-    }
-}
-
-/// Without the headers, one of which is a secret.
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
-            .field("uri", &self.uri)
-            .finish_non_exhaustive()
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Client {
     target: Arc<Target>,
@@ -98,14 +37,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(
-        target: Arc<Target>,
-        options: &HttpOptions,
-        trust: Option<Trust>,
-        is_over: Arc<AtomicBool>,
-    ) -> Self {
+    pub(super) fn new(target: Arc<Target>, trust: Option<Trust>, is_over: Arc<AtomicBool>) -> Self {
         let watch = Arc::new(Watch::default());
-        let all = options.connect_timeout.saturating_add(options.timeout);
+        let all = target.connect_timeout.saturating_add(target.timeout);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -115,7 +49,7 @@ impl Client {
             .user_agent(concat!("drainline/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
             .accept_encoding("identity")
-            .timeout_connect(Some(options.connect_timeout))
+            .timeout_connect(Some(target.connect_timeout))
             .timeout_global(Some(all))
             .input_buffer_size(INPUT_BYTES)
             .output_buffer_size(OUTPUT_BYTES)
@@ -131,7 +65,7 @@ impl Client {
         };
         Client {
             target,
-            agent: Agent::with_parts(config, wires, Names),
+            agent: Agent::with_parts(config, wires, NoNames),
             watch,
             is_over,
             compressed: Vec::new(),

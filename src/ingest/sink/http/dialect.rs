@@ -1,9 +1,5 @@
 //! What kinds of receivers there are: what a body looks like, and where it is sent.
 
-use std::io;
-
-use super::options::wrong;
-
 /// How messages are put into the body of a request, and how its answer is judged.
 ///
 /// Where a message becomes a string of JSON, what is not UTF-8 in it is replaced by U+FFFD. Where
@@ -121,14 +117,15 @@ impl Dialect {
         }
     }
 
-    pub(super) fn check(&self) -> io::Result<()> {
+    /// Says what is wrong with it.
+    pub(super) fn check(&self) -> Result<(), String> {
         match self {
             Dialect::Bulk {
                 index: Some(index), ..
             } => check_index(index),
             Dialect::Loki { labels } => {
                 if labels.is_empty() {
-                    return Err(wrong("Loki needs one label at least"));
+                    return Err("Loki needs one label at least".to_owned());
                 }
                 labels
                     .iter()
@@ -151,7 +148,7 @@ impl SplunkFields {
 }
 
 /// As Elasticsearch and OpenSearch name indices.
-fn check_index(index: &str) -> io::Result<()> {
+fn check_index(index: &str) -> Result<(), String> {
     let is_allowed =
         |c: char| !c.is_uppercase() && !c.is_control() && !r#"\/*?"<>| ,#:"#.contains(c);
     let is_index = (1..=255).contains(&index.len())
@@ -160,28 +157,28 @@ fn check_index(index: &str) -> io::Result<()> {
         && index.chars().all(is_allowed);
     match is_index {
         true => Ok(()),
-        false => Err(wrong(&format!(
+        false => Err(format!(
             "{index:?} is no name of an index: lower case, no spaces, none of \\ / * ? \" < > | , # \
              :, 255 bytes at most, and not beginning with -, _ or +"
-        ))),
+        )),
     }
 }
 
-fn check_label(name: &str, value: &str) -> io::Result<()> {
+fn check_label(name: &str, value: &str) -> Result<(), String> {
     let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let is_name =
         name.starts_with(is_first) && name.chars().all(|c| is_first(c) || c.is_ascii_digit());
     if !is_name {
-        return Err(wrong(&format!(
+        return Err(format!(
             "{name:?} is no name of a label: letters, digits and _, and no digit first"
-        )));
+        ));
     }
     let is_field = matches!(value, "{listener}" | "{peer}" | "{name}");
     if value.is_empty() || (value.contains(['{', '}']) && !is_field) {
-        return Err(wrong(&format!(
+        return Err(format!(
             "{value:?} is no value of a label: a text without braces, or {{listener}}, {{peer}} or \
              {{name}}"
-        )));
+        ));
     }
     Ok(())
 }

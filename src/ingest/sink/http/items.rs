@@ -1,12 +1,15 @@
 //! Reads the answer to `_bulk` as it comes, in memory of a fixed size: what became of each
 //! document.
 
-use std::io::{self, BufRead};
+use std::io::{self, Read};
+use std::ops::Range;
 
 /// The deepest that objects and lists stand in one another.
 const MAX_DEPTH: u32 = 64;
 /// What is kept of a text.
 const MAX_TEXT: usize = 200;
+/// What is read at once.
+pub(super) const READ_BYTES: usize = 16 << 10;
 
 /// What an answer to `_bulk` tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,23 +22,23 @@ pub(super) struct Bulk {
     pub(super) error: Option<String>,
 }
 
-/// Reads an answer with `items` documents at most.
+/// Reads an answer with `items` documents at most, `at_once` bytes of it at a time.
 ///
 /// # Errors
 /// It is no object of JSON, breaks off, or tells of more documents.
-pub(super) fn read(reader: impl BufRead, items: usize) -> io::Result<Bulk> {
-    let mut scanner = Scanner { reader };
+pub(super) fn read(reader: impl Read, items: usize, at_once: usize) -> io::Result<Bulk> {
+    let mut scanner = Scanner::new(reader, at_once);
     let mut bulk = Bulk::default();
     scanner.object(|scanner, key| match key {
-        "errors" => {
-            bulk.errors = match scanner.text()?.as_str() {
-                "true" => Some(true),
-                "false" => Some(false),
+        Key::Errors => {
+            bulk.errors = match scanner.text()? {
+                b"true" => Some(true),
+                b"false" => Some(false),
                 _ => return Err(no_answer("errors is neither true nor false")),
             };
             Ok(())
         }
-        "items" => scanner.list(|scanner| {
+        Key::Items => scanner.list(|scanner| {
             if bulk.statuses.len() == items {
                 return Err(no_answer("it tells of more documents than were sent"));
             }
@@ -56,21 +59,83 @@ fn no_answer(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
 }
 
-struct Scanner<R> {
-    reader: R,
+/// The keys that matter.
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    Errors,
+    Items,
+    Status,
+    Error,
+    Type,
+    Reason,
+    Other,
 }
 
-impl<R: BufRead> Scanner<R> {
-    /// `{"create":{"status":429,"error":{"type":"...","reason":"..."}}}`
+struct Scanner<R> {
+    reader: R,
+    /// What was read, of which the part before `at` was looked at.
+    buffer: Vec<u8>,
+    at: usize,
+    end: usize,
+    /// How often something was read.
+    reads: u64,
+    /// The text that was read last.
+    text: Vec<u8>,
+    last_item: Option<LastItem>,
+}
+
+/// The item before this one, while it stands in the buffer: nearly all items of an answer are equal
+/// to it, and comparing them costs a tenth of reading them.
+struct LastItem {
+    place: Range<usize>,
+    status: u16,
+}
+
+impl<R: Read> Scanner<R> {
+    fn new(reader: R, at_once: usize) -> Self {
+        Scanner {
+            reader,
+            buffer: vec![0; at_once],
+            at: 0,
+            end: 0,
+            reads: 0,
+            text: Vec::with_capacity(MAX_TEXT),
+            last_item: None,
+        }
+    }
+
+    /// The status, and the error if the item is not equal to the one before.
     fn item(&mut self) -> io::Result<(u16, String)> {
+        // What stands between two items.
+        self.peek()?;
+        if let Some(last) = &self.last_item {
+            let ahead = &self.buffer[self.at..self.end];
+            if ahead.starts_with(&self.buffer[last.place.clone()]) {
+                self.at += last.place.len();
+                return Ok((last.status, String::new()));
+            }
+        }
+        let (begun, reads) = (self.at, self.reads);
+        let (status, error) = self.new_item()?;
+        let is_whole = self.reads == reads;
+        self.last_item = is_whole.then_some(LastItem {
+            place: begun..self.at,
+            status,
+        });
+        Ok((status, error))
+    }
+
+    /// `{"create":{"status":429,"error":{"type":"...","reason":"..."}}}`
+    fn new_item(&mut self) -> io::Result<(u16, String)> {
         let (mut status, mut error) = (0, String::new());
         self.object(|scanner, _| {
             scanner.object(|scanner, key| match key {
-                "status" => {
-                    status = scanner.text()?.parse().unwrap_or(0);
+                Key::Status => {
+                    let text = str::from_utf8(scanner.text()?).unwrap_or_default();
+                    status = text.parse().unwrap_or(0);
                     Ok(())
                 }
-                "error" => {
+                Key::Error => {
                     error = scanner.error()?;
                     Ok(())
                 }
@@ -83,16 +148,16 @@ impl<R: BufRead> Scanner<R> {
     /// A text, or an object with a type and a reason.
     fn error(&mut self) -> io::Result<String> {
         if self.peek()? != b'{' {
-            return self.text();
+            return self.owned_text();
         }
         let (mut kind, mut reason) = (String::new(), String::new());
         self.object(|scanner, key| match key {
-            "type" => {
-                kind = scanner.text()?;
+            Key::Type => {
+                kind = scanner.owned_text()?;
                 Ok(())
             }
-            "reason" => {
-                reason = scanner.text()?;
+            Key::Reason => {
+                reason = scanner.owned_text()?;
                 Ok(())
             }
             _ => scanner.skip(0),
@@ -100,24 +165,33 @@ impl<R: BufRead> Scanner<R> {
         Ok(format!("{kind}: {reason}"))
     }
 
-    fn object(
-        &mut self,
-        mut each: impl FnMut(&mut Self, &str) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn object(&mut self, mut each: impl FnMut(&mut Self, Key) -> io::Result<()>) -> io::Result<()> {
         self.expect(b'{')?;
         if self.peek()? == b'}' {
             return self.expect(b'}');
         }
         loop {
-            let key = self.string()?;
+            let key = self.key()?;
             self.expect(b':')?;
-            each(self, &key)?;
+            each(self, key)?;
             match self.next()? {
                 b',' => {}
                 b'}' => return Ok(()),
                 _ => return Err(no_answer("it is no JSON")),
             }
         }
+    }
+
+    fn key(&mut self) -> io::Result<Key> {
+        Ok(match self.string()? {
+            b"errors" => Key::Errors,
+            b"items" => Key::Items,
+            b"status" => Key::Status,
+            b"error" => Key::Error,
+            b"type" => Key::Type,
+            b"reason" => Key::Reason,
+            _ => Key::Other,
+        })
     }
 
     fn list(&mut self, mut each: impl FnMut(&mut Self) -> io::Result<()>) -> io::Result<()> {
@@ -148,38 +222,41 @@ impl<R: BufRead> Scanner<R> {
     }
 
     /// A string, a number, or a word, cut off where it is long. An object or a list is an error.
-    fn text(&mut self) -> io::Result<String> {
+    fn text(&mut self) -> io::Result<&[u8]> {
         if self.peek()? == b'"' {
             return self.string();
         }
-        let mut text = String::new();
+        self.text.clear();
         loop {
             match self.raw()? {
                 byte @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.')
-                    if text.len() < MAX_TEXT =>
+                    if self.text.len() < MAX_TEXT =>
                 {
-                    text.push(char::from(byte));
-                    self.reader.consume(1);
+                    self.text.push(byte);
+                    self.at += 1;
                 }
-                _ if text.is_empty() => return Err(no_answer("it is no JSON")),
-                _ => return Ok(text),
+                _ if self.text.is_empty() => return Err(no_answer("it is no JSON")),
+                _ => return Ok(&self.text),
             }
         }
     }
 
-    fn string(&mut self) -> io::Result<String> {
+    fn owned_text(&mut self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(self.text()?).into_owned())
+    }
+
+    fn string(&mut self) -> io::Result<&[u8]> {
         self.expect(b'"')?;
-        let mut text = Vec::new();
+        self.text.clear();
         loop {
-            let byte = self.take()?;
-            let byte = match byte {
-                b'"' => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            let byte = match self.take()? {
+                b'"' => return Ok(&self.text),
                 // An escape matters to nobody but its reader, who sees the character itself.
                 b'\\' => self.take()?,
                 byte => byte,
             };
-            if text.len() < MAX_TEXT {
-                text.push(byte);
+            if self.text.len() < MAX_TEXT {
+                self.text.push(byte);
             }
         }
     }
@@ -194,14 +271,14 @@ impl<R: BufRead> Scanner<R> {
     /// The next byte that is no space.
     fn next(&mut self) -> io::Result<u8> {
         let byte = self.peek()?;
-        self.reader.consume(1);
+        self.at += 1;
         Ok(byte)
     }
 
     fn peek(&mut self) -> io::Result<u8> {
         loop {
             match self.raw()? {
-                b' ' | b'\t' | b'\r' | b'\n' => self.reader.consume(1),
+                b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
                 byte => return Ok(byte),
             }
         }
@@ -209,27 +286,42 @@ impl<R: BufRead> Scanner<R> {
 
     fn take(&mut self) -> io::Result<u8> {
         let byte = self.raw()?;
-        self.reader.consume(1);
+        self.at += 1;
         Ok(byte)
     }
 
     fn raw(&mut self) -> io::Result<u8> {
-        match self.reader.fill_buf()?.first() {
-            Some(&byte) => Ok(byte),
-            None => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it breaks off",
-            )),
+        if self.at == self.end && !self.read_more()? {
+            let kind = io::ErrorKind::UnexpectedEof;
+            return Err(io::Error::new(kind, "it breaks off"));
         }
+        Ok(self.buffer[self.at])
+    }
+
+    /// `false`: nothing more comes.
+    #[cold]
+    fn read_more(&mut self) -> io::Result<bool> {
+        self.last_item = None;
+        self.reads += 1;
+        (self.at, self.end) = (0, 0);
+        self.end = loop {
+            match self.reader.read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome?,
+            }
+        };
+        Ok(self.end > 0)
     }
 
     /// Only spaces follow, to the end: then the connection can serve again.
     fn end(&mut self) -> io::Result<()> {
-        match self.peek() {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => Err(no_answer("something follows it")),
+        while self.at < self.end || self.read_more()? {
+            if !self.buffer[self.at].is_ascii_whitespace() {
+                return Err(no_answer("something follows it"));
+            }
+            self.at += 1;
         }
+        Ok(())
     }
 }
 
@@ -239,8 +331,12 @@ mod tests {
 
     use super::*;
 
+    /// Read in small pieces and in one, with the same outcome.
     fn told(text: &str) -> io::Result<Bulk> {
-        read(io::BufReader::with_capacity(3, text.as_bytes()), 3)
+        let told = read(text.as_bytes(), 3, 3);
+        let at_once = read(text.as_bytes(), 3, text.len().max(1));
+        assert_eq!(told.as_ref().ok(), at_once.as_ref().ok(), "{text}");
+        told
     }
 
     #[test]
@@ -264,6 +360,19 @@ mod tests {
         assert_eq!(some.error.as_deref(), Some("rejected: full \"queue\""));
         let without = told(r#"{"errors":false}"#).unwrap();
         assert_eq!((without.errors, without.statuses), (Some(false), vec![]));
+    }
+
+    /// An item that begins as the one before is not taken for it.
+    #[test]
+    fn an_item_that_is_almost_the_one_before_is_its_own() {
+        let items = |all: &str| told(&format!(r#"{{"errors":true,"items":[{all}]}}"#));
+        let equal = items(r#"{"i":{"status":429}},{"i":{"status":429}}, {"i":{"status":429}}"#);
+        assert_eq!(equal.unwrap().statuses, [429, 429, 429]);
+        let other = items(r#"{"i":{"status":201}},{"i":{"status":201}},{"i":{"status":429}}"#);
+        assert_eq!(other.unwrap().statuses, [201, 201, 429]);
+        assert!(items(r#"{"i":{"status":201}},{"i":{"status":201}}x"#).is_err());
+        let errors = r#"{"i":{"status":200}},{"i":{"status":400,"error":"a"}},{"i":{"status":400,"error":"b"}}"#;
+        assert_eq!(items(errors).unwrap().error.as_deref(), Some("a"));
     }
 
     #[test]

@@ -1,10 +1,20 @@
 //! Messages in the bodies of requests of HTTP.
 
-mod options;
-
 pub(super) mod dialect;
 
+mod options;
+
+mod opening;
+
+mod target;
+
+mod sending;
+
+mod parts;
+
 mod body;
+
+mod json;
 
 mod threads;
 
@@ -14,9 +24,9 @@ mod wire;
 
 mod answer;
 
-mod answers;
-
 mod items;
+
+mod answers;
 
 mod date;
 
@@ -29,26 +39,21 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use self::aside::Aside;
-use self::body::{Body, MAX_MESSAGES, Part, Stop};
-use self::client::{CLIENT_BYTES, Client, GZIP_BYTES, Target, Trust};
+use self::body::MAX_MESSAGES;
+use self::client::{CLIENT_BYTES, Client, GZIP_BYTES};
 use self::dialect::Dialect;
 pub use self::options::HttpOptions;
-use self::threads::{Job, Threads};
+use self::parts::{Part, Work};
+use self::target::Target;
+use self::threads::Threads;
+use self::wire::Trust;
 use super::batches::Batches;
 use super::contract::{Resources, Sink, SinkError};
-use crate::server::Weigh;
 
-/// How often the messages of one request are split in two to find what is refused among them: one
-/// in 10,000 takes 14, and whoever sends nothing but what is refused gets no more than this of its
-/// requests sent again.
-const MAX_SPLITS: u32 = 32;
-/// How long a server that asks for patience gets it once the server closes: a last try is made.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Descriptors of a request at once: a connection, and what the system's resolver opens.
 const DESCRIPTORS: u64 = 4;
 
@@ -124,37 +129,6 @@ pub struct Http {
     aside: Option<Aside>,
 }
 
-/// Messages that are sent again.
-#[derive(Debug)]
-struct Work {
-    parts: Vec<Part>,
-    splits: Arc<AtomicU32>,
-}
-
-impl Work {
-    /// Splits it behind so many messages.
-    fn split(self, messages: u64) -> (Work, Work) {
-        let (mut front, mut back) = (Vec::new(), Vec::new());
-        let mut left = messages;
-        for part in self.parts {
-            let (first, second) = part.split(part.messages.min(left));
-            left -= first.messages;
-            front.extend((first.messages > 0).then_some(first));
-            back.extend((second.messages > 0).then_some(second));
-        }
-        let splits = Arc::clone(&self.splits);
-        let front = Work {
-            parts: front,
-            splits,
-        };
-        let back = Work {
-            parts: back,
-            ..self
-        };
-        (front, back)
-    }
-}
-
 impl Http {
     /// How messages are to be sent to a URL, `http://` or `https://`, from the defaults on. Its
     /// query may be given with it. A user and a password in it are an error:
@@ -203,7 +177,7 @@ impl Http {
         }
         let client = |_| {
             let (trust, is_over) = (self.trust.clone(), Arc::clone(&self.is_over));
-            Client::new(Arc::clone(&self.target), &self.options, trust, is_over)
+            Client::new(Arc::clone(&self.target), trust, is_over)
         };
         let clients = (0..self.options.requests).map(client).collect();
         // Those that were started before one was refused end with `is_over`.
@@ -215,206 +189,6 @@ impl Http {
             .map(|_| Vec::with_capacity(limit))
             .collect();
         Ok(())
-    }
-
-    // ---- sending
-
-    /// Sends what may be sent now, and says how long to wait for something else to do.
-    fn send(&mut self, batches: &mut Batches<'_>) -> io::Result<Duration> {
-        let now = Instant::now();
-        if let Some(until) = self.held_until {
-            let most = if batches.is_closing() {
-                LAST_WAIT
-            } else {
-                Duration::MAX
-            };
-            let left = until.saturating_duration_since(now).min(most);
-            if !left.is_zero() {
-                self.held_until = Some(now + left);
-                return Ok(left.min(MAX_WAIT));
-            }
-            self.held_until = None;
-        }
-        let most = if self.is_failing {
-            1
-        } else {
-            self.options.requests
-        };
-        while self.on_their_way < most {
-            let job = match self.again.pop_front() {
-                Some(work) => self.render_again(work, batches)?,
-                None => match self.until_due(batches, now) {
-                    None => return Ok(MAX_WAIT),
-                    Some(left) if !left.is_zero() => return Ok(left),
-                    Some(_) => self.render_new(batches)?,
-                },
-            };
-            let (Some(job), Some(threads)) = (job, &self.threads) else {
-                continue;
-            };
-            match threads.send(job) {
-                Ok(()) => self.on_their_way += 1,
-                Err(job) => {
-                    self.give_back(job);
-                    return Err(io::Error::other("its threads have ended"));
-                }
-            }
-        }
-        Ok(MAX_WAIT)
-    }
-
-    /// How long what is new still waits for company; `None` if there is nothing new.
-    fn until_due(&mut self, batches: &Batches<'_>, now: Instant) -> Option<Duration> {
-        batches.get(self.next.0)?;
-        let since = *self.waiting_since.get_or_insert(now);
-        let left = (since + self.options.linger).saturating_duration_since(now);
-        let is_due = left.is_zero() || batches.is_closing() || batches.is_room_wanted();
-        match is_due || self.fills_a_body(batches) {
-            true => Some(Duration::ZERO),
-            false => Some(left),
-        }
-    }
-
-    fn fills_a_body(&self, batches: &Batches<'_>) -> bool {
-        let (mut bytes, mut messages) = (0, 0);
-        let skipped = self.next.0 - batches.first_number();
-        for batch in batches.batches().skip(skipped as usize) {
-            bytes += batch.as_bytes().len();
-            messages += batch.messages();
-            if bytes >= self.options.body_bytes || messages >= MAX_MESSAGES {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// A body of what was not sent yet; `None` if there is nothing that can be sent.
-    fn render_new(&mut self, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
-        self.waiting_since = None;
-        let Some(memory) = self.free.pop() else {
-            return Ok(None);
-        };
-        let target = Arc::clone(&self.target);
-        let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
-        let mut parts = Vec::new();
-        let mut outcome = Ok(());
-        while let Some(batch) = batches.get(self.next.0) {
-            let of_batch = batch.messages();
-            let part = Part {
-                batch: self.next.0,
-                first: self.next.1,
-                messages: of_batch - self.next.1,
-                sequence: self.sequence,
-            };
-            let (added, stop) = body.add(batch, part);
-            let (front, rest) = part.split(added);
-            if added > 0 {
-                parts.push(front);
-            }
-            self.advance(added, of_batch);
-            match stop {
-                Stop::End => {}
-                Stop::Full => break,
-                Stop::Unfit(why) => {
-                    self.advance(1, of_batch);
-                    outcome = self.refuse(batches, rest.split(1).0, why);
-                    if outcome.is_err() {
-                        break;
-                    }
-                }
-            }
-        }
-        let job = self.job(body, parts, Arc::new(AtomicU32::new(MAX_SPLITS)));
-        self.or_again(job, outcome)
-    }
-
-    /// A body of what is sent again.
-    fn render_again(&mut self, work: Work, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
-        let Some(memory) = self.free.pop() else {
-            self.again.push_front(work);
-            return Ok(None);
-        };
-        let target = Arc::clone(&self.target);
-        let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
-        let mut parts = Vec::with_capacity(work.parts.len());
-        let mut left: VecDeque<_> = work.parts.into();
-        let mut outcome = Ok(());
-        while let Some(part) = left.pop_front() {
-            // What is not answered is held.
-            let Some(batch) = batches.get(part.batch) else {
-                continue;
-            };
-            let (added, stop) = body.add(batch, part);
-            let (front, mut rest) = part.split(added);
-            if added > 0 {
-                parts.push(front);
-            }
-            if let Stop::Unfit(why) = stop {
-                let (unfit, behind) = rest.split(1);
-                rest = behind;
-                outcome = self.refuse(batches, unfit, why);
-            }
-            if rest.messages > 0 {
-                left.push_front(rest);
-            }
-            if stop == Stop::Full || outcome.is_err() {
-                break;
-            }
-        }
-        if !left.is_empty() {
-            self.again.push_front(Work {
-                parts: left.into(),
-                splits: Arc::clone(&work.splits),
-            });
-        }
-        let job = self.job(body, parts, work.splits);
-        self.or_again(job, outcome)
-    }
-
-    fn job(&mut self, body: Body<'_>, parts: Vec<Part>, splits: Arc<AtomicU32>) -> Option<Job> {
-        let is_empty = body.is_empty();
-        let body = body.finish();
-        if is_empty {
-            self.free.push(body);
-            return None;
-        }
-        Some(Job {
-            body,
-            messages: parts.iter().map(|part| part.messages).sum(),
-            parts,
-            splits,
-            begun: Instant::now(),
-        })
-    }
-
-    /// After an error nothing is sent: what was rendered is rendered again.
-    fn or_again(&mut self, job: Option<Job>, outcome: io::Result<()>) -> io::Result<Option<Job>> {
-        if let (Err(error), job) = (outcome, &job) {
-            if let Some(job) = job {
-                self.again.push_front(Work {
-                    parts: job.parts.clone(),
-                    splits: Arc::clone(&job.splits),
-                });
-            }
-            return Err(error);
-        }
-        Ok(job)
-    }
-
-    fn advance(&mut self, messages: u64, of_batch: u64) {
-        self.sequence += messages;
-        self.next.1 += messages;
-        if self.next.1 >= of_batch {
-            self.next = (self.next.0 + 1, 0);
-        }
-    }
-
-    fn give_back(&mut self, job: Job) {
-        self.again.push_front(Work {
-            parts: job.parts,
-            splits: job.splits,
-        });
-        self.free.push(job.body);
     }
 }
 

@@ -1,39 +1,16 @@
-//! How requests are made.
+//! What may be said of how requests are made.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use ureq::http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST,
-    TRANSFER_ENCODING,
-};
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
-
-use super::Http;
-use super::aside::Aside;
-use super::client::{Target, Trust};
 use super::dialect::Dialect;
 use crate::TlsClient;
-
-/// Headers that are made of what is sent.
-const OWN: [HeaderName; 8] = [
-    ACCEPT_ENCODING,
-    AUTHORIZATION,
-    CONNECTION,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    EXPECT,
-    HOST,
-    TRANSFER_ENCODING,
-];
 
 /// An address of HTTP, and how messages are sent there: [`Http::to`].
 #[derive(Clone)]
 pub struct HttpOptions {
-    url: String,
+    pub(super) url: String,
     pub(super) dialect: Dialect,
     pub(super) requests: usize,
     pub(super) body_bytes: usize,
@@ -41,16 +18,13 @@ pub struct HttpOptions {
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
     pub(super) gzip: bool,
-    pub(super) authorization: Option<HeaderValue>,
-    /// What may not be shown.
-    pub(super) secrets: Vec<String>,
-    query: Option<String>,
-    headers: Vec<(String, String)>,
-    login: Option<(String, String)>,
-    token: Option<String>,
-    token_scheme: Option<String>,
+    pub(super) query: Option<String>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) login: Option<(String, String)>,
+    pub(super) token: Option<String>,
+    pub(super) token_scheme: Option<String>,
     pub(super) tls: TlsClient,
-    refused: Option<(PathBuf, u64)>,
+    pub(super) refused: Option<(PathBuf, u64)>,
 }
 
 impl HttpOptions {
@@ -86,8 +60,6 @@ impl HttpOptions {
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
             timeout: Self::DEFAULT_TIMEOUT,
             gzip: false,
-            authorization: None,
-            secrets: Vec::new(),
             query: None,
             headers: Vec::new(),
             login: None,
@@ -207,149 +179,6 @@ impl HttpOptions {
         self.refused = Some((path.into(), max_bytes));
         self
     }
-
-    /// Checks all of it, reads certificates, and opens the file for what is refused. Connects to
-    /// nobody: whether there is somebody shows with the first messages.
-    ///
-    /// # Errors
-    /// A value is out of range or of the wrong form ([`io::ErrorKind::InvalidInput`]), or a file
-    /// cannot be read or opened: one line says what.
-    pub fn open(mut self) -> io::Result<Http> {
-        self.check_ranges()?;
-        self.dialect.check()?;
-        let uri = self.uri()?;
-        self.authorization = self.authorization()?;
-        let headers = self.header_map()?;
-        let trust = self.trust(&uri)?;
-        let aside = match &self.refused {
-            Some((path, max_bytes)) => Some(Aside::open(path, *max_bytes)?),
-            None => None,
-        };
-        let target = Target::new(uri, &self, headers);
-        Ok(Http::new(self, target, trust, aside))
-    }
-
-    /// As [`open`](HttpOptions::open), and leaves no trace: the file for what is refused is not
-    /// made, and not opened.
-    ///
-    /// # Errors
-    /// As [`open`](HttpOptions::open), as far as that can be said.
-    pub fn check(mut self) -> io::Result<()> {
-        self.refused = None;
-        self.open().map(drop)
-    }
-
-    fn check_ranges(&self) -> io::Result<()> {
-        let (least, most) = Self::BODY_BYTES_RANGE;
-        let (shortest, longest) = Self::TIMEOUT_RANGE;
-        let is_timeout = |timeout| shortest <= timeout && timeout <= longest;
-        if !(1..=Self::MAX_REQUESTS).contains(&self.requests) {
-            return Err(wrong("requests is not from 1 to 64"));
-        }
-        if !(least..=most).contains(&self.body_bytes) {
-            return Err(wrong("body_bytes is not from 1 KiB to 64 MiB"));
-        }
-        if self.linger > Self::MAX_LINGER {
-            return Err(wrong("linger is longer than 1 s"));
-        }
-        if !is_timeout(self.connect_timeout) || !is_timeout(self.timeout) {
-            return Err(wrong("a timeout is not from 100 ms to 10 min"));
-        }
-        Ok(())
-    }
-
-    fn uri(&self) -> io::Result<Uri> {
-        let no_url = |why: &str| wrong(&format!("no URL to send messages to: {why}"));
-        let uri: Uri = self
-            .url
-            .parse()
-            .map_err(|error| no_url(&format!("{error}")))?;
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let authority = uri.authority().map(|authority| authority.as_str());
-        let Some(authority) = authority.filter(|_| matches!(scheme, "http" | "https")) else {
-            return Err(no_url("expected http://HOST or https://HOST"));
-        };
-        if authority.contains('@') {
-            return Err(no_url("a user and a password are given by basic_auth"));
-        }
-        if uri.host().is_none_or(str::is_empty) {
-            return Err(no_url("it has no host"));
-        }
-        let path = match uri.path() {
-            "" | "/" => self.dialect.path(),
-            path => path,
-        };
-        let own = self.dialect.query();
-        let typed = [uri.query(), self.query.as_deref(), Some(&own)];
-        let typed = typed.into_iter().flatten().filter(|part| !part.is_empty());
-        let query = typed.collect::<Vec<_>>().join("&");
-        let mark = if query.is_empty() { "" } else { "?" };
-        let whole = format!("{scheme}://{authority}{path}{mark}{query}");
-        whole.parse().map_err(|error| no_url(&format!("{error}")))
-    }
-
-    fn authorization(&mut self) -> io::Result<Option<HeaderValue>> {
-        let text = match (&self.login, &self.token) {
-            (Some(_), Some(_)) => return Err(wrong("a password and a token are one too many")),
-            (None, None) => return Ok(None),
-            (Some((user, password)), None) => {
-                if user.contains(':') {
-                    return Err(wrong("a user's name has no colon"));
-                }
-                let login = base64(format!("{user}:{password}").as_bytes());
-                self.secrets.extend([login.clone(), password.clone()]);
-                format!("Basic {login}")
-            }
-            (None, Some(token)) => {
-                self.secrets.push(token.clone());
-                let own = self.dialect.token_scheme();
-                let scheme = self.token_scheme.as_deref().unwrap_or(own);
-                format!("{scheme} {token}")
-            }
-        };
-        let value = HeaderValue::from_str(&text);
-        let mut value = value.map_err(|_| {
-            wrong("a token, or its scheme, has a character that no header may have")
-        })?;
-        value.set_sensitive(true);
-        Ok(Some(value))
-    }
-
-    fn header_map(&self) -> io::Result<HeaderMap> {
-        let mut map = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let parsed: HeaderName = name
-                .parse()
-                .map_err(|_| wrong(&format!("{name:?} is no name of a header")))?;
-            if OWN.contains(&parsed) {
-                let instead = if parsed == AUTHORIZATION {
-                    ": give a token"
-                } else {
-                    ""
-                };
-                return Err(wrong(&format!("the header {name} is made here{instead}")));
-            }
-            let mut value = HeaderValue::from_str(value).map_err(|_| {
-                wrong(&format!(
-                    "the header {name} has a character that no header may have"
-                ))
-            })?;
-            value.set_sensitive(true);
-            map.append(parsed, value);
-        }
-        Ok(map)
-    }
-
-    fn trust(&self, uri: &Uri) -> io::Result<Option<Trust>> {
-        if uri.scheme_str() != Some("https") {
-            return Ok(None);
-        }
-        let host = uri.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name: ServerName<'static> = self.tls.name_of(host).map_err(io::Error::other)?;
-        let config = self.tls.load().map_err(io::Error::other)?;
-        Ok(Some(Trust { config, name }))
-    }
 }
 
 /// Without secrets.
@@ -365,38 +194,5 @@ impl fmt::Debug for HttpOptions {
             .field("gzip", &self.gzip)
             .field("refused", &self.refused)
             .finish_non_exhaustive()
-    }
-}
-
-pub(super) fn wrong(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, text.to_owned())
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let mut three = [0; 3];
-        three[..chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-        for nth in 0..4 {
-            match nth <= chunk.len() {
-                true => text.push(char::from(DIGITS[(bits >> (18 - 6 * nth)) as usize & 63])),
-                false => text.push('='),
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_padded() {
-        let all = ["", "f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes()));
-        assert_eq!(all, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::answer::{Failure, Fate, Head, Verdict, judge};
-use super::body::{Body, Part, Stop};
+use super::body::{Body, Stop};
 use super::dialect::{BulkAction, Dialect, SplunkFields};
+use super::parts::Part;
 use super::*;
 use crate::ingest::batch::buffer::Buffer;
 use crate::ingest::batch::{Batch, Origin};

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::answer::{Failure, Verdict};
-use super::body::Part;
 use super::client::Client;
+use super::parts::Part;
 use crate::server::Notifier;
 
 /// How long the end waits for a thread that is inside a request: each of its waits but one, for the

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Socket, Type};
 use ureq::Error;
 use ureq::config::Config;
@@ -21,12 +22,23 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::client::Trust;
-
 /// How long one poll(2) waits before the end is looked for.
 const SLICE: Duration = Duration::from_millis(100);
 /// Beyond this no more addresses of a name are tried.
 const MAX_ADDRESSES: usize = 16;
+
+/// How servers are believed.
+#[derive(Clone)]
+pub(super) struct Trust {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
+}
 
 /// What a connection tells of itself to who sends over it.
 #[derive(Debug, Default)]
@@ -49,30 +61,14 @@ impl Watch {
     }
 }
 
-/// Resolves names, anew for each connection, on the thread that sends: the system's resolver cannot
-/// be cut short (resolv.conf(5): 5 s for each server and try by default), and nothing waits for
-/// this thread at the end.
+/// Leaves names to [`Wires`]: ureq asks for addresses before each request, and only a new
+/// connection needs them.
 #[derive(Debug)]
-pub(super) struct Names;
+pub(super) struct NoNames;
 
-impl Resolver for Names {
-    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let default = if uri.scheme_str() == Some("https") {
-            443
-        } else {
-            80
-        };
-        let host = uri.host().ok_or(Error::HostNotFound)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let found = (host, uri.port_u16().unwrap_or(default)).to_socket_addrs()?;
-        let mut addresses = self.empty();
-        found
-            .take(MAX_ADDRESSES)
-            .for_each(|address| addresses.push(address));
-        match addresses.is_empty() {
-            true => Err(Error::HostNotFound),
-            false => Ok(addresses),
-        }
+impl Resolver for NoNames {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
     }
 }
 
@@ -92,9 +88,9 @@ impl Connector for Wires {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Wire>, Error> {
+        let addresses = resolve(details.uri)?;
         let until = Until::of(details.timeout, &self.is_over);
         let mut last = Error::ConnectionFailed;
-        let addresses: Vec<SocketAddr> = details.addrs.iter().copied().collect();
         for (nth, address) in addresses.iter().enumerate() {
             // Each address has its part of what time is left.
             let left = (addresses.len() - nth) as u32;
@@ -123,6 +119,25 @@ impl Connector for Wires {
             }
         }
         Err(last)
+    }
+}
+
+/// Resolves a name on the thread that sends: the system's resolver cannot be cut short
+/// (resolv.conf(5): 5 s for each server and try by default), and nothing waits for this thread at
+/// the end.
+fn resolve(uri: &Uri) -> Result<Vec<SocketAddr>, Error> {
+    let default = if uri.scheme_str() == Some("https") {
+        443
+    } else {
+        80
+    };
+    let host = uri.host().ok_or(Error::HostNotFound)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let found = (host, uri.port_u16().unwrap_or(default)).to_socket_addrs()?;
+    let addresses: Vec<_> = found.take(MAX_ADDRESSES).collect();
+    match addresses.is_empty() {
+        true => Err(Error::HostNotFound),
+        false => Ok(addresses),
     }
 }
 
