@@ -66,7 +66,7 @@ fn command() -> Command {
             value(
                 "sink",
                 "SINK",
-                "Another sink than the scenario's: null, fifo, tmpfs, disk, drainline or redis",
+                "Another sink than the scenario's: null, fifo, tmpfs, disk, drainline, redis or http",
             )
             .value_parser(sink),
             value(
@@ -155,6 +155,7 @@ fn sink(typed: &str) -> Result<Sink, String> {
         "disk" => Ok(Sink::Disk),
         "drainline" => Ok(Sink::Drainline),
         "redis" => Ok(Sink::Redis),
-        _ => Err("null, fifo, tmpfs, disk, drainline or redis".to_owned()),
+        "http" => Ok(Sink::Http),
+        _ => Err("null, fifo, tmpfs, disk, drainline, redis or http".to_owned()),
     }
 }

@@ -1,5 +1,6 @@
 //! A server that messages go on to, near or far: started anew for each turn, in its own folder.
 
+use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -10,8 +11,8 @@ use tempfile::TempDir;
 use crate::Outcome;
 use crate::delay::Delay;
 use crate::process::{Running, free_address};
-use crate::provision;
 use crate::scenario::Sink;
+use crate::{provision, receiver};
 
 pub(crate) const STREAM: &str = "stream";
 
@@ -27,6 +28,7 @@ pub(crate) struct Destination {
 enum Kind {
     Drainline,
     Redis,
+    Http,
 }
 
 impl Destination {
@@ -36,6 +38,7 @@ impl Destination {
             Sink::Null | Sink::Fifo | Sink::Tmpfs | Sink::Disk => return Ok(None),
             Sink::Drainline => Kind::Drainline,
             Sink::Redis => Kind::Redis,
+            Sink::Http => Kind::Http,
         };
         let folder = tempfile::Builder::new()
             .prefix("side-by-side-")
@@ -56,6 +59,11 @@ impl Destination {
                     .arg(folder.path());
                 command
             }
+            Kind::Http => {
+                let mut command = Command::new(env::current_exe()?);
+                command.args([receiver::ARGUMENT, &address.to_string()]);
+                command
+            }
         };
         let mut server = Running::start(command, address, folder.path())?;
         server.wait_until_listening()?;
@@ -68,13 +76,14 @@ impl Destination {
         }))
     }
 
-    /// As drainline is told it.
+    /// Its URL, as drainline is told it.
     pub(crate) fn url(&self) -> String {
         let delayed = self.delay.as_ref().map(Delay::address);
         let address = delayed.unwrap_or(self.server.address);
         match self.kind {
             Kind::Drainline => format!("tcp://{address}"),
             Kind::Redis => format!("redis://{address}/{STREAM}"),
+            Kind::Http => format!("http://{address}"),
         }
     }
 
@@ -83,6 +92,7 @@ impl Destination {
         match self.kind {
             Kind::Drainline => self.delivered(),
             Kind::Redis => self.entries(),
+            Kind::Http => receiver::messages(self.server.address),
         }
     }
 

@@ -27,6 +27,7 @@ mod peer;
 mod proc;
 mod process;
 mod provision;
+mod receiver;
 mod rounds;
 mod scenario;
 mod scenarios;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     let ran = match words[..] {
         [echo::ARGUMENT, address] => echo::serve(address),
         [busy::ARGUMENT] => busy::spin(),
+        [receiver::ARGUMENT, address] => receiver::serve(address),
         [crowd::ARGUMENT, address, connections] => crowd::run(address, connections),
         _ => bench(&Args::read()),
     };

@@ -20,6 +20,10 @@ pub(crate) enum Peer {
     Iperf3,
     /// The load of Redis' own. No server of messages either.
     RedisBenchmark,
+    /// A loop that sends the same body again and again. No server of messages.
+    UreqLoop,
+    /// Lines over TCP into bodies, as one writes that by hand.
+    LinesToBulk,
     /// One thread that writes from memory: a file's own limit. No server at all.
     WriteCall,
 }

@@ -47,6 +47,8 @@ pub(crate) fn program(peer: Peer) -> Program {
             Ok(unpacked)
         }),
         Peer::Iperf3 => find("iperf3", "iperf3"),
+        Peer::UreqLoop => cargo_build("http", "ureq-loop"),
+        Peer::LinesToBulk => cargo_build("http", "lines-to-bulk"),
         Peer::RedisBenchmark => find("redis-benchmark", "redis-tools"),
     }
 }

@@ -105,6 +105,8 @@ pub(crate) enum Sink {
     Drainline,
     /// A stream of a Redis of its own.
     Redis,
+    /// A server of HTTP that answers at once.
+    Http,
 }
 
 /// One who takes part: a peer, started in one way.
@@ -114,6 +116,8 @@ pub(crate) struct Entrant {
     pub(crate) peer: Peer,
     /// Flags that its server gets beside what the scenario asks for.
     pub(crate) flags: &'static [&'static str],
+    /// Options of drainline's output, as in a URL.
+    pub(crate) options: &'static str,
     /// What a server that knows several is told to expect, and how it is sent.
     pub(crate) framing: &'static str,
     pub(crate) sent_as: &'static str,
@@ -131,6 +135,7 @@ impl Entrant {
             label,
             peer,
             flags: &[],
+            options: "",
             framing: "lines",
             sent_as: "lines",
             sink: None,
@@ -147,6 +152,11 @@ impl Entrant {
 
     pub(crate) const fn with(mut self, flags: &'static [&'static str]) -> Entrant {
         self.flags = flags;
+        self
+    }
+
+    pub(crate) const fn with_options(mut self, options: &'static str) -> Entrant {
+        self.options = options;
         self
     }
 

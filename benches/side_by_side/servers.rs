@@ -12,6 +12,10 @@ use crate::process::Running;
 use crate::provision::{self, Certificate};
 use crate::scenario::Entrant;
 
+/// As drainline has them by default: what a body has at most, and how many are on their way.
+pub(crate) const BODY_BYTES: &str = "1048576";
+const REQUESTS: &str = "4";
+
 /// What a server is started with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start<'a> {
@@ -116,7 +120,14 @@ impl Peer {
                 let port = address.port().to_string();
                 command.args(["--server", "--bind", "127.0.0.1", "--port", &port]);
             }
-            Peer::WriteCall | Peer::RedisBenchmark => return Err("it is no server".into()),
+            Peer::LinesToBulk => {
+                let to = start.to.ok_or("it sends over HTTP alone")?;
+                command.args(["--listen", &listen, "--to", &to.url()]);
+                command.args(["--body-bytes", BODY_BYTES, "--requests", REQUESTS]);
+            }
+            Peer::WriteCall | Peer::RedisBenchmark | Peer::UreqLoop => {
+                return Err("it is no server".into());
+            }
         }
         command.args(known_flags(start.program, start.entrant.flags));
         Ok(Running::start(command, address, start.folder)?.at(socket))
@@ -125,10 +136,17 @@ impl Peer {
 
 /// Where drainline's messages go.
 fn output(start: &Start<'_>) -> String {
-    match (start.to, start.sink) {
+    let options = start.entrant.options;
+    let url = match (start.to, start.sink) {
         (Some(to), _) => to.url(),
-        (None, Some(path)) => format!("file:{}", path.display()),
+        // Without options, also an older build knows it.
+        (None, Some(path)) if options.is_empty() => format!("file:{}", path.display()),
+        (None, Some(path)) => format!("file://{}", path.display()),
         (None, None) => "null".to_owned(),
+    };
+    match options {
+        "" => url,
+        options => format!("{url}?{options}"),
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -12,7 +12,9 @@ use super::Turn;
 use crate::Outcome;
 use crate::destination::{Destination, STREAM};
 use crate::figures::{Figures, Metric};
+use crate::owned::Owned;
 use crate::scenario::Batches;
+use crate::servers::BODY_BYTES;
 
 /// iperf3 against itself, with as many connections and the same size of a write.
 pub(super) fn iperf3(turn: Turn<'_>) -> Outcome<Figures> {
@@ -95,4 +97,50 @@ pub(super) fn redis_benchmark(turn: Turn<'_>, message_bytes: usize) -> Outcome<F
         .with(Metric::Rate, rate)
         .with(Metric::BytesPerSecond, rate * (message_bytes + 1) as f64)
         .with(Metric::Delivered, arrived))
+}
+
+/// The same body again and again, of as many messages as fit.
+pub(super) fn ureq_loop(
+    turn: Turn<'_>,
+    message_bytes: usize,
+    duration: Duration,
+) -> Outcome<Figures> {
+    let server = Destination::start(turn.sink(), None)?.ok_or("there is no server")?;
+    let mut command = Command::new(turn.program);
+    command
+        .args(["--to", &server.url(), "--body-bytes", BODY_BYTES])
+        .args(turn.entrant.flags);
+    let (messages, figures) = loop_of(command, message_bytes, duration)?;
+    let arrived = server.messages()? as f64 / messages;
+    Ok(figures.with(Metric::Delivered, arrived))
+}
+
+/// A program that sends from memory for so long, and then says how much that was.
+fn loop_of(
+    mut command: Command,
+    message_bytes: usize,
+    duration: Duration,
+) -> Outcome<(f64, Figures)> {
+    command
+        .args(["--message-bytes", &message_bytes.to_string()])
+        .args(["--milliseconds", &duration.as_millis().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = Owned::new(command.spawn()?).wait_with_output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().into());
+    }
+    let said: Value = serde_json::from_slice(&output.stdout)?;
+    let number = |key: &str| said[key].as_f64().ok_or(format!("no {key}: {said}"));
+    let (messages, seconds) = (number("messages")?, number("seconds")?);
+    let per_second = messages / seconds;
+    let figures = Figures::default()
+        .with(Metric::Rate, per_second)
+        .with(
+            Metric::BytesPerSecond,
+            per_second * (message_bytes + 1) as f64,
+        )
+        .with(Metric::CpuNs, number("cpu_ns")? / messages);
+    Ok((messages, figures))
 }

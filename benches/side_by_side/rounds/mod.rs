@@ -59,6 +59,14 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
             limits::redis_benchmark(turn, message_bytes)
         }
         (
+            Peer::UreqLoop,
+            Batches::Bulk {
+                message_bytes,
+                duration,
+                ..
+            },
+        ) => limits::ureq_loop(turn, message_bytes, duration),
+        (
             _,
             Batches::Bulk {
                 message_bytes,
@@ -143,7 +151,7 @@ impl Turn<'_> {
         let (fifo, file) = match self.sink() {
             Sink::Fifo => (Some(Fifo::create(&folder.path().join("fifo"))?), None),
             Sink::Tmpfs | Sink::Disk => (None, Some(folder.path().join("messages"))),
-            Sink::Null | Sink::Drainline | Sink::Redis => (None, None),
+            Sink::Null | Sink::Drainline | Sink::Redis | Sink::Http => (None, None),
         };
         let sink = fifo.as_ref().map(Fifo::path).or(file.as_deref());
         let to = destination.as_ref();

@@ -1,13 +1,17 @@
-//! What outputs cost: passed on to another server.
+//! What outputs cost: passed on to another server, sent over HTTP.
 
 use std::time::Duration;
 
 use super::DRAINLINE;
-use crate::figures::Metric::{BytesPerSecond, Delivered};
+use crate::figures::Metric::{Behind, BytesPerSecond, Delivered, Offered, Rate};
+use crate::peer::Peer;
 use crate::scenario::{Batches, Entrant, Scenario, Sink, Target};
 
 const FORWARD: Entrant = DRAINLINE.labelled("forward").into(Sink::Drainline);
 const NULL: Entrant = DRAINLINE.labelled("null").into(Sink::Null);
+
+const BULK_DIALECT: &str = "dialect=elasticsearch";
+const UREQ: Entrant = Entrant::new("ureq loop", Peer::UreqLoop);
 
 const fn bulk(milliseconds: u64) -> Batches {
     Batches::Bulk {
@@ -17,15 +21,67 @@ const fn bulk(milliseconds: u64) -> Batches {
     }
 }
 
-pub(super) const ALL: &[Scenario] = &[Scenario {
-    name: "forward",
-    what: "8 connections, 128-byte lines in bulk, passed on over TCP to a drainline with sink null, \
-           until that has all, against sink null at once",
-    work: bulk(2000),
-    sink: Sink::Drainline,
-    entrants: &[FORWARD, NULL],
-    targets: &[
-        Target::at_least("forward", BytesPerSecond, 0.6, &["null"]),
-        Target::is_at_least("forward", Delivered, 1.0),
-    ],
-}];
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "forward",
+        what: "8 connections, 128-byte lines in bulk, passed on over TCP to a drainline with sink \
+               null, until that has all, against sink null at once",
+        work: bulk(2000),
+        sink: Sink::Drainline,
+        entrants: &[FORWARD, NULL],
+        targets: &[
+            Target::at_least("forward", BytesPerSecond, 0.6, &["null"]),
+            Target::is_at_least("forward", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "http-bulk",
+        what: "8 connections, 128-byte lines in bulk into _bulk, in bodies of 1 MiB: against a bare \
+               loop of ureq that sends such a body again and again, one at a time or 4, the same one \
+               or one rendered anew from lines in memory, and a program of the same shape, written by \
+               hand",
+        work: bulk(3000),
+        sink: Sink::Http,
+        entrants: &[
+            DRAINLINE.with_options(BULK_DIALECT),
+            UREQ.labelled("ureq loop, 1 request")
+                .with(&["--requests", "1", "--body", "same"]),
+            UREQ.labelled("ureq loop, 4 requests")
+                .with(&["--requests", "4", "--body", "same"]),
+            UREQ.labelled("ureq loop, 4 requests, rendered").with(&[
+                "--requests",
+                "4",
+                "--body",
+                "rendered",
+            ]),
+            Entrant::new("lines to ureq, by hand", Peer::LinesToBulk),
+        ],
+        targets: &[
+            Target::at_least("drainline", Rate, 0.9, &["ureq loop, 1 request"]),
+            Target::is_at_least("drainline", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "http-20ms",
+        what: "10,000 one-message batches a second over HTTP, 20 ms away: as lines of JSON, and into \
+               _bulk",
+        work: Batches::Far {
+            connections: 100,
+            rate: 100,
+            round_trip: Duration::from_millis(20),
+        },
+        sink: Sink::Http,
+        entrants: &[
+            DRAINLINE.labelled("ndjson").with_options("dialect=ndjson"),
+            DRAINLINE.labelled("_bulk").with_options(BULK_DIALECT),
+        ],
+        targets: &[
+            Target::is_at_most("ndjson", Behind, 999.0),
+            Target::is_at_least("ndjson", Offered, 0.95),
+            Target::is_at_least("ndjson", Delivered, 1.0),
+            Target::is_at_most("_bulk", Behind, 999.0),
+            Target::is_at_least("_bulk", Offered, 0.95),
+            Target::is_at_least("_bulk", Delivered, 1.0),
+        ],
+    },
+];
