@@ -116,7 +116,6 @@ fn a_sink_that_can_be_opened_passes_the_check_and_nothing_is_created() {
     assert_eq!(fs::read_to_string(path.join("there")).unwrap(), "as it was");
 }
 
-/// A writer that comes and goes is the end of the stream for whoever reads.
 /// The line `limits: at most ...`.
 fn bound(text: &str) -> String {
     let line = text
@@ -129,27 +128,96 @@ fn bound(text: &str) -> String {
 #[test]
 fn a_check_comes_to_the_bound_of_a_start() {
     let (_directory, path) = folder();
-    for sink in [
+    let new = file(path.join("new"));
+    let url = |options: &str| format!("file://{}{options}", path.join("new").display());
+    let mut sinks = vec![
         "null".to_owned(),
         "stdout".to_owned(),
-        file(path.join("new")),
-    ] {
-        let args = ["--listen", "127.0.0.1:0", "--sink", &sink];
-        let mut checked = Drainline::with(&[&["--check"], &args[..]].concat())
-            .bare()
-            .spawn();
-        checked.wait().assert_code(0);
-        let checked = String::from_utf8(checked.stdout_bytes()).unwrap();
-        let mut started = Drainline::with(&args).bare().spawn();
-        wait_until("a start", DEADLINE, || {
-            started.stderr_text().contains("\ntry: ") || started.has_ended()
-        });
-        let said = started.stderr_text();
-        started.terminate().assert_code(0);
-        assert_eq!(bound(&checked), bound(&said), "{sink}");
+        new,
+        url("?fsync=1s"),
+        url("?fsync=batch"),
+        url("?rotate_size=1MiB"),
+        url("?rotate_every=1h&keep=3"),
+        url("?fsync=batch&rotate_size=1MiB"),
+        "tcp://127.0.0.1:1".to_owned(),
+        "tcp://127.0.0.1:1,127.0.0.1:2".to_owned(),
+        "exec:cat".to_owned(),
+    ];
+    if cfg!(feature = "gzip") {
+        sinks.push(url("?rotate_size=1MiB&gzip=true"));
+        sinks.push(url("?rotate_size=1MiB&gzip=true&fsync=batch"));
     }
+    if cfg!(feature = "strftime") {
+        sinks.push(url("-%Y/%d"));
+        sinks.push(url("-%Y/%d?fsync=batch"));
+    }
+    if cfg!(feature = "tls") {
+        sinks.push("tls://127.0.0.1:1".to_owned());
+    }
+    if cfg!(feature = "redis") {
+        sinks.push("redis://127.0.0.1:1/stream".to_owned());
+        sinks.push("redis://127.0.0.1:1/stream?window=1MiB".to_owned());
+    }
+    if cfg!(all(feature = "redis", feature = "tls")) {
+        sinks.push("rediss://127.0.0.1:1/stream".to_owned());
+    }
+    if cfg!(feature = "http") {
+        let refused = path.join("refused").display().to_string();
+        sinks.push("http://127.0.0.1:1/".to_owned());
+        sinks.push("http://127.0.0.1:1/?requests=9&gzip=true".to_owned());
+        sinks.push(format!("http://127.0.0.1:1/?refused={refused}"));
+        sinks.push("https://127.0.0.1:1/".to_owned());
+    }
+    if cfg!(feature = "kafka") {
+        sinks.push("kafka://127.0.0.1:1/topic".to_owned());
+        sinks.push("kafka://127.0.0.1:1,127.0.0.1:2/topic?queue_bytes=1MiB".to_owned());
+    }
+    let mut differ = Vec::new();
+    for sink in sinks {
+        let (checked, started) = bounds(&["--sink", &sink]);
+        if checked != started {
+            differ.push(format!("{sink}\n  checked {checked}\n  started {started}"));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
 }
 
+#[test]
+fn a_check_of_several_outputs_comes_to_the_bound_of_a_start() {
+    let (_directory, path) = folder();
+    let file = format!(
+        "file://{}?fsync=batch&rotate_size=1MiB",
+        path.join("new").display()
+    );
+    let (checked, started) = bounds(&[
+        "--sink",
+        &file,
+        "--sink",
+        "stdout?required=false&name=shown",
+        "--sink",
+        "tcp://127.0.0.1:1?envelope=json",
+    ]);
+    assert_eq!(checked, started);
+}
+
+/// What a check says of these arguments, and what a start says.
+#[track_caller]
+fn bounds(args: &[&str]) -> (String, String) {
+    let args = [&["--listen", "127.0.0.1:0", "--drain-timeout", "1s"], args].concat();
+    let checked = [&["--check"], &args[..]].concat();
+    let mut checked = Drainline::with(&checked).bare().spawn();
+    checked.wait().assert_code(0);
+    let checked = String::from_utf8(checked.stdout_bytes()).unwrap();
+    let mut started = Drainline::with(&args).bare().spawn();
+    wait_until("a start", DEADLINE, || {
+        started.stderr_text().contains("\ntry: ") || started.has_ended()
+    });
+    let said = started.stderr_text();
+    started.terminate().assert_code(0);
+    (bound(&checked), bound(&said))
+}
+
+/// A writer that comes and goes is the end of the stream for whoever reads.
 #[test]
 fn a_check_does_not_end_the_reader_of_a_fifo_and_says_that_a_start_needs_one() {
     let (_directory, path) = folder();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use drainline::ingest::Resources;
 use drainline::ingest::sink::{self, FileOptions, Fsync};
 
 use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
@@ -193,6 +194,7 @@ impl Scheme for File {
             sink::File::check_links(&self.path)?;
             return Ok(Checked {
                 not_open: 1,
+                resources: self.resources(),
                 ..Checked::default()
             });
         }
@@ -206,6 +208,7 @@ impl Scheme for File {
         Ok(Checked {
             notes,
             not_open: 1,
+            resources: self.resources(),
             ..Checked::default()
         })
     }
@@ -236,6 +239,14 @@ impl File {
             return self.options().open_dated(pattern);
         }
         self.options().open(&self.path)
+    }
+
+    fn resources(&self) -> Resources {
+        #[cfg(feature = "strftime")]
+        if self.pattern.is_some() {
+            return self.options().resources_dated();
+        }
+        self.options().resources()
     }
 
     fn options(&self) -> FileOptions {

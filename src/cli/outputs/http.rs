@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drainline::TlsClient;
+use drainline::ingest::Sink;
 use drainline::ingest::sink::{self, BulkAction, Dialect, HttpOptions, SplunkFields};
 
 use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
@@ -341,12 +342,19 @@ impl Scheme for Http {
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
-        self.options()?.check()?;
+        let without_file = Http {
+            refused: None,
+            ..self.clone()
+        };
+        let mut resources = without_file.options()?.open()?.resources();
         if let Some(path) = &self.refused {
             files::check_sink(path)?;
+            // A line for it, as the sink counts that.
+            resources.memory_bytes += self.body_bytes as u64;
         }
         Ok(Checked {
             not_open: u64::from(self.refused.is_some()),
+            resources,
             ..Checked::default()
         })
     }

@@ -314,6 +314,42 @@ impl File {
     }
 }
 
+impl FileOptions {
+    /// What the sink takes beside its file ([`Sink::resources`]).
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
+    pub fn resources(&self) -> Resources {
+        // Beside the two that any reopen takes: the folder that is synced, and the one in which the
+        // file is renamed.
+        let folders = [self.fsync == Fsync::Batch, self.rotates()];
+        let own = Resources {
+            descriptors: folders.into_iter().map(u64::from).sum(),
+            ..Resources::default()
+        };
+        #[cfg(feature = "gzip")]
+        if self.gzip {
+            return Resources {
+                descriptors: own.descriptors + gzip::RESOURCES.descriptors,
+                ..gzip::RESOURCES
+            };
+        }
+        own
+    }
+
+    /// The same with a date in the path.
+    // Hidden: for the program, outside semver.
+    #[cfg(feature = "strftime")]
+    #[doc(hidden)]
+    pub fn resources_dated(&self) -> Resources {
+        let undated = self.resources();
+        Resources {
+            // A folder that is made.
+            descriptors: undated.descriptors + 1,
+            ..undated
+        }
+    }
+}
+
 /// What becomes of a file that is not there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
@@ -389,26 +425,11 @@ impl Sink for File {
     }
 
     fn resources(&self) -> Resources {
-        // Beside the two that any reopen takes: the folder that is synced, the one in which the
-        // file is renamed, and one that is made.
         #[cfg(feature = "strftime")]
-        let is_dated = self.dated.is_some();
-        #[cfg(not(feature = "strftime"))]
-        let is_dated = false;
-        let syncs = self.options.fsync == Fsync::Batch;
-        let more = [syncs, self.options.rotates(), is_dated];
-        let own = Resources {
-            descriptors: more.into_iter().map(u64::from).sum(),
-            ..Resources::default()
-        };
-        #[cfg(feature = "gzip")]
-        if self.gzip.is_some() {
-            return Resources {
-                descriptors: own.descriptors + gzip::RESOURCES.descriptors,
-                ..gzip::RESOURCES
-            };
+        if self.dated.is_some() {
+            return self.options.resources_dated();
         }
-        own
+        self.options.resources()
     }
 
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
