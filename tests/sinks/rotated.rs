@@ -134,10 +134,74 @@ fn a_file_never_grows_beyond_its_size_and_every_message_is_whole_in_one_of_them(
             .iter()
             .map(|path| fs::metadata(path).unwrap().len())
             .collect();
-        // As full as whole messages make them.
-        let is_full = |&size: &u64| size <= SMALL && size + SIZE as u64 >= SMALL;
+        // As full as whole messages make them, of which the longest have SIZE bytes and an LF.
+        let longest = SIZE as u64 + 1;
+        let is_full = |&size: &u64| size <= SMALL && size + longest > SMALL;
         assert!(sizes.iter().all(is_full), "{sizes:?}");
         assert!(sizes.len() as u64 >= all.len() as u64 / SMALL, "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_file_may_be_full_to_the_byte_and_a_message_that_would_pass_that_is_in_the_next_one() {
+    const LINE: usize = 1024;
+    let line = |letter: &str, len: usize| letter.repeat(len - 1) + "\n";
+    let quarter = |letter| line(letter, LINE);
+    for (lines, held) in [
+        // The second file is full, too, and there is no third one before a message needs it.
+        (
+            ["a", "b", "c", "d", "e", "f", "g", "h"]
+                .map(quarter)
+                .to_vec(),
+            vec![4, 4],
+        ),
+        (
+            vec![
+                quarter("a"),
+                quarter("b"),
+                quarter("c"),
+                line("d", LINE + 1),
+            ],
+            vec![3, 1],
+        ),
+        (
+            vec![line("a", 4 * LINE - 2), line("b", 2), line("c", 2)],
+            vec![2, 1],
+        ),
+    ] {
+        // In one batch, and in one each.
+        for at_once in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("messages");
+            let case = Case::start(path.clone(), File::options().rotate_size(4 * LINE as u64));
+            let mut stream = case.connect();
+            let pieces = match at_once {
+                true => vec![lines.concat()],
+                false => lines.clone(),
+            };
+            let mut sent = 0;
+            for piece in pieces {
+                stream.write_all(piece.as_bytes()).unwrap();
+                sent += piece.matches('\n').count() as u64;
+                wait_until("delivered", DEADLINE, || {
+                    case.server.stats().delivered == sent
+                });
+            }
+            drop(stream);
+            case.end();
+            let files = [old(&path), vec![path]].concat();
+            let mut rest = &lines[..];
+            for (file, count) in files.iter().zip(&held) {
+                let (these, others) = rest.split_at(*count);
+                assert_eq!(
+                    fs::read_to_string(file).unwrap(),
+                    these.concat(),
+                    "{file:?}"
+                );
+                rest = others;
+            }
+            assert_eq!(files.len(), held.len(), "{files:?}");
+        }
     }
 }
 
