@@ -44,26 +44,56 @@ pub(super) const RESOURCES: Resources = Resources {
 /// next start.
 #[derive(Debug)]
 pub(super) struct Gzip {
-    wake: Option<SyncSender<Logger>>,
+    path: PathBuf,
     is_over: Arc<AtomicBool>,
     /// The newest old file may still be written to.
     is_held_off: Arc<AtomicBool>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    wake: SyncSender<Logger>,
     ended: Receiver<()>,
-    thread: Option<JoinHandle<()>>,
-    is_begun: bool,
+    thread: JoinHandle<()>,
 }
 
 impl Gzip {
-    /// Starts the thread, which begins when it is [woken](Gzip::wake).
-    pub(super) fn start(path: PathBuf) -> io::Result<Gzip> {
+    /// Starts no thread yet: one that runs when the server counts its threads would count twice.
+    pub(super) fn of(path: PathBuf) -> Gzip {
+        Gzip {
+            path,
+            is_over: Arc::new(AtomicBool::new(false)),
+            is_held_off: Arc::new(AtomicBool::new(false)),
+            running: None,
+        }
+    }
+
+    /// Starts the thread, if that is still to be done, and lets it begin with what a former process
+    /// has left. Where there can be no thread, the next call tries again.
+    pub(super) fn begin(&mut self, logger: &Logger) {
+        if self.running.is_some() {
+            return;
+        }
+        match self.start() {
+            Ok(running) => {
+                self.running = Some(running);
+                self.wake(logger);
+            }
+            Err(error) => logger.log_limited("no thread to compress", Level::Warn, || {
+                let path = self.path.display();
+                format!("old files of file:{path} cannot be compressed for now: {error}")
+            }),
+        }
+    }
+
+    fn start(&self) -> io::Result<Running> {
         let (wake, woken) = sync_channel(1);
         let (end, ended) = sync_channel(0);
-        let is_over = Arc::new(AtomicBool::new(false));
-        let is_held_off = Arc::new(AtomicBool::new(false));
         let work = Work {
-            path,
-            is_over: Arc::clone(&is_over),
-            is_held_off: Arc::clone(&is_held_off),
+            path: self.path.clone(),
+            is_over: Arc::clone(&self.is_over),
+            is_held_off: Arc::clone(&self.is_held_off),
         };
         let body = move || {
             work.run(&woken);
@@ -71,21 +101,11 @@ impl Gzip {
             drop(end);
         };
         let thread = thread::Builder::new().name("gzip".to_owned()).spawn(body)?;
-        Ok(Gzip {
-            wake: Some(wake),
-            is_over,
-            is_held_off,
+        Ok(Running {
+            wake,
             ended,
-            thread: Some(thread),
-            is_begun: false,
+            thread,
         })
-    }
-
-    /// Lets it begin with what a former process has left, once.
-    pub(super) fn begin(&mut self, logger: &Logger) {
-        if !std::mem::replace(&mut self.is_begun, true) {
-            self.wake(logger);
-        }
     }
 
     /// Before the file is renamed, holds off whoever would compress it, until another file is open
@@ -94,11 +114,11 @@ impl Gzip {
         self.is_held_off.store(is_on, Ordering::SeqCst);
     }
 
-    /// There may be something to compress.
+    /// There may be something to compress, which a thread that is still to be started looks for, too.
     pub(super) fn wake(&self, logger: &Logger) {
-        if let Some(wake) = &self.wake {
+        if let Some(running) = &self.running {
             // A wake-up that was not taken yet stands for this one, too.
-            let _ = wake.try_send(logger.clone());
+            let _ = running.wake.try_send(logger.clone());
         }
     }
 }
@@ -106,10 +126,13 @@ impl Gzip {
 impl Drop for Gzip {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
-        drop(self.wake.take());
-        let has_ended = self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected);
-        if let Some(thread) = self.thread.take().filter(|_| has_ended) {
-            let _ = thread.join();
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        drop(running.wake);
+        let has_ended = running.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected);
+        if has_ended {
+            let _ = running.thread.join();
         }
     }
 }

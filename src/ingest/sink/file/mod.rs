@@ -132,10 +132,7 @@ impl File {
             Named::find(&path)?.check()?;
         }
         #[cfg(feature = "gzip")]
-        let gzip = options
-            .gzip
-            .then(|| Gzip::start(path.clone()))
-            .transpose()?;
+        let gzip = options.gzip.then(|| Gzip::of(path.clone()));
         let mut file = File {
             path,
             identity: output.identity(),
