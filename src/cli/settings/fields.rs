@@ -11,7 +11,8 @@ use log::LevelFilter;
 
 use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origins};
-use super::outputs::{self as outputs_of, OutputSettings};
+use super::outputs::{OutputSettings, SINK};
+use super::routes;
 #[cfg(feature = "tls")]
 use super::tls::TlsSettings;
 #[cfg(feature = "tls")]
@@ -347,7 +348,7 @@ impl Settings {
         for (index, output) in outputs.iter().enumerate() {
             output.check(&outputs[..index])?;
         }
-        outputs_of::check_routes(&listeners, &outputs)?;
+        routes::check(&listeners, &outputs)?;
         let lengths = listeners
             .iter()
             .map(|it| it.max_message().unwrap_or(self.max_message));
@@ -365,7 +366,7 @@ impl Settings {
         let not_config = "a file other than the configuration file";
         for output in self.all_outputs() {
             if output.destination.file().is_some_and(is_config) {
-                return Err(output.contradicts(outputs_of::SINK, not_config));
+                return Err(output.contradicts(SINK, not_config));
             }
         }
         let Some(port_file) = &self.port_file else {
@@ -382,7 +383,7 @@ impl Settings {
         let mut outputs = self.all_outputs();
         match outputs.find(|output| output.destination.file().is_some_and(is_replaced)) {
             Some(output) => {
-                let other = output.named(outputs_of::SINK).name;
+                let other = output.named(SINK).name;
                 refused(&format!(
                     "a file other than that of {other}, which it would replace"
                 ))

@@ -9,6 +9,8 @@ use drainline::{FirstByteTimeout, PauseAfter, ranges};
 
 use super::Settings;
 use super::outputs::Sinks;
+#[cfg(feature = "tls")]
+use super::tls::tls_rows;
 use crate::cli::flag::{Field, Flag, Takes, field};
 use crate::cli::kinds::{
     Count, List, Time, Words, auto, choice, list, off, rate, size, time, unset,
@@ -32,95 +34,6 @@ pub(crate) fn flags() -> Vec<Flag<Settings>> {
     ];
     groups.into_iter().flatten().collect()
 }
-
-/// The settings of TLS, for the server or for one listener.
-#[cfg(feature = "tls")]
-macro_rules! tls_rows {
-    ($Settings:ident, $group:expr) => {{
-        use $crate::cli::flag::{Field, Flag, Takes, field};
-        use $crate::cli::kinds::{choice, list, off, unset};
-        use $crate::cli::values::{CLIENT_AUTH, PATH, PeerName, TLS_VERSION};
-        vec![
-            Flag {
-                name: "tls-cert",
-                group: $group,
-                purpose: "certificate, in PEM",
-                help: "The certificate that listeners show that speak TLS (tls://, tls+unix:, tls+systemd:), in \
-                       PEM: the server's own first, then those that vouch for it. The files of TLS are \
-                       regular files. SIGHUP reads it again, with the other files of TLS, for connections \
-                       that come from then on; files that cannot be used change nothing. From 14 days before \
-                       it expires the log says so, once a day.",
-                takes: field!(unset(PATH), $Settings.tls.cert),
-            },
-            Flag {
-                name: "tls-key",
-                group: $group,
-                purpose: "its private key",
-                help: "The private key of --tls-cert, in PEM, not encrypted. Without it the key is in the same \
-                       file as the certificate.",
-                takes: field!(unset(PATH), $Settings.tls.key),
-            },
-            Flag {
-                name: "tls-client-ca",
-                group: $group,
-                purpose: "who vouches for clients",
-                help: "Certificates in PEM. A client must show a certificate that one of them vouches for. Its \
-                       first DNS name, or else its first URI or its fingerprint, is in the log and in the \
-                       lists of connections. Without this, and with off, clients are not asked for \
-                       certificates: off in a listener's table switches off there what is common to all, \
-                       --tls-client-crl, --tls-client-auth and --tls-client-names included. A file of that \
-                       name is ./off.",
-                takes: field!(unset(off(PATH)), $Settings.tls.client_ca),
-            },
-            Flag {
-                name: "tls-client-crl",
-                group: $group,
-                purpose: "certificates that are revoked",
-                help: "Lists (CRLs) in PEM of certificates of clients that are revoked. Where none is of a \
-                       client's issuer, its certificate counts as valid. Connections that are open when a \
-                       list is read again stay open.",
-                takes: field!(unset(PATH), $Settings.tls.client_crl),
-            },
-            Flag {
-                name: "tls-client-auth",
-                group: $group,
-                purpose: "whether clients must have one",
-                help: "Whether a client must show a certificate, which it must by default where \
-                       --tls-client-ca is given. One that is shown must be valid either way.",
-                takes: field!(unset(choice(CLIENT_AUTH).shown_as("MODE")), $Settings.tls.client_auth),
-            },
-            Flag {
-                name: "tls-client-names",
-                group: $group,
-                purpose: "which of them may stay",
-                help: "Of the clients with a valid certificate, serves only those with one of these names: a \
-                       DNS name or a URI of the certificate, in full, or its fingerprint, sha256: and 64 \
-                       hexadecimal digits. The others are disconnected after the handshake, counted as \
-                       not_allowed.",
-                takes: Takes::Value(Box::new(Field {
-                    kind: unset(list(PeerName)),
-                    get: |settings: &$Settings| {
-                        let names = settings.tls.client_names.as_ref();
-                        names.map(|names| names.to_vec())
-                    },
-                    set: |settings: &mut $Settings, names| {
-                        settings.tls.client_names = names.map(Into::into);
-                    },
-                })),
-            },
-            Flag {
-                name: "tls-min-version",
-                group: $group,
-                purpose: "oldest version of TLS",
-                help: "Refuses clients that speak only older versions of TLS. Without it, 1.2 is the oldest.",
-                takes: field!(unset(choice(TLS_VERSION)), $Settings.tls.min_version),
-            },
-        ]
-    }};
-}
-
-#[cfg(feature = "tls")]
-pub(super) use tls_rows;
 
 fn listening() -> Vec<Flag<Settings>> {
     const GROUP: &str = "Listening";

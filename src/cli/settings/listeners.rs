@@ -225,7 +225,7 @@ macro_rules! own {
 /// Every key of a `[[listener]]` table.
 pub(crate) fn rows() -> Vec<Flag<ListenerSettings>> {
     #[cfg(feature = "tls")]
-    let tls = super::flags::tls_rows!(ListenerSettings, GROUP);
+    let tls = super::tls::tls_rows!(ListenerSettings, GROUP);
     #[cfg(not(feature = "tls"))]
     let tls: Vec<Flag<ListenerSettings>> = Vec::new();
     plain_rows().into_iter().chain(tls).collect()

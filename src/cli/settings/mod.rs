@@ -1,11 +1,13 @@
 //! What the command line, the environment and the configuration file mean together: every value
 //! read, in its range, and none against another.
 //!
-//! `flags` are the rows, `listeners` those of one listener, `outputs` those of one output; `fields`
-//! are what they set, `tls` those of TLS, which `tls_listeners` holds against the listeners. `file`
-//! reads a configuration file by the rows, each value in the `words` of a flag. `origin` keeps what
-//! gave a value, for errors and for what `print` says of the settings.
+//! `flags` are the rows, `listeners` those of one listener, `outputs` those of one output, with its
+//! `envelope`; `routes` holds both against each other. `fields` are what the rows set, `tls` those
+//! of TLS, which `tls_listeners` holds against the listeners. `file` reads a configuration file by
+//! the rows, each value in the `words` of a flag. `origin` keeps what gave a value, for errors and
+//! for what `print` says of the settings.
 
+mod envelope;
 mod fields;
 mod file;
 mod flags;
@@ -13,6 +15,7 @@ mod listeners;
 mod origin;
 mod outputs;
 mod print;
+mod routes;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]

@@ -4,13 +4,10 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use drainline::ingest::{
-    Envelope, Output, OutputFraming, Sink as IngestSink, Template, TemplateError,
-    message_overhead_bytes,
-};
+use drainline::ingest::{Output, OutputFraming, Sink as IngestSink, message_overhead_bytes};
 use drainline::ranges;
 
-use super::listeners::{self, ListenerSettings};
+use super::envelope::{EnvelopeKind, EnvelopeText};
 use super::origin::{Named, Origin, Origins};
 use crate::cli::document::Place;
 use crate::cli::files;
@@ -27,7 +24,7 @@ use crate::cli::values::{self, Name};
 /// The row whose value every table has.
 pub(super) const SINK: &str = "sink";
 pub(super) const NAME: &str = "name";
-const REQUIRED: &str = "required";
+pub(super) const REQUIRED: &str = "required";
 /// The row that only an output has that is not required.
 const BUFFER_BYTES: &str = "buffer-bytes";
 
@@ -45,7 +42,7 @@ pub(super) fn common_flag(row: &str) -> Option<&'static str> {
 pub(crate) struct OutputSettings {
     pub(crate) name: Option<String>,
     pub(crate) destination: Destination,
-    required: bool,
+    pub(super) required: bool,
     framing: Option<OutputFraming>,
     envelope: EnvelopeText,
     buffer_bytes: usize,
@@ -240,56 +237,6 @@ impl OutputSettings {
     }
 }
 
-/// Whether the outputs that listeners name are there, and each gets messages of some listener.
-pub(super) fn check_routes(
-    listeners: &[ListenerSettings],
-    outputs: &[&OutputSettings],
-) -> Result<(), UsageError> {
-    let is_called = |output: &OutputSettings, name: &String| output.name.as_ref() == Some(name);
-    for listener in listeners {
-        for name in listener.to().into_iter().flatten() {
-            if !outputs.iter().any(|output| is_called(output, name)) {
-                let names: Vec<String> = outputs.iter().filter_map(|it| it.name.clone()).collect();
-                let expected = match (nearest(name, &names), &names[..]) {
-                    (Some(name), _) => format!("the name of an output: did you mean {name}?"),
-                    (None, []) => "the name of an output, and none has one".to_owned(),
-                    (None, names) => format!("the name of an output: {}", names.join(", ")),
-                };
-                return Err(listener.named(listeners::TO).contradiction(name, &expected));
-            }
-        }
-    }
-    let goes_to = |listener: &ListenerSettings, output: &OutputSettings| {
-        let to = listener.to();
-        to.is_none_or(|to| to.iter().any(|name| is_called(output, name)))
-    };
-    for listener in listeners {
-        let mut route = outputs.iter().filter(|output| goes_to(listener, output));
-        match route.clone().next() {
-            Some(first) if !route.any(|output| output.required) => {
-                return Err(match listener.to() {
-                    Some(_) => {
-                        let expected = "an output among them that is required";
-                        let words = listener.words(listeners::TO);
-                        listener
-                            .named(listeners::TO)
-                            .contradiction(&words, expected)
-                    }
-                    None => first.contradicts(REQUIRED, "true of one output at least"),
-                });
-            }
-            _ => {}
-        }
-    }
-    let gets_some = |output: &OutputSettings| listeners.iter().any(|it| goes_to(it, output));
-    let expected = "a listener that sends to it: each has a to, and none has its name";
-    match outputs.iter().find(|output| !gets_some(output)) {
-        Some(output) if output.name.is_some() => Err(output.contradicts(NAME, expected)),
-        Some(output) => Err(output.contradicts(SINK, expected)),
-        None => Ok(()),
-    }
-}
-
 fn is_secret(row: &Flag<OutputSettings>) -> bool {
     row.value().is_some_and(Setting::is_secret)
 }
@@ -374,64 +321,6 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             ),
         },
     ]
-}
-
-/// An envelope, and how it was written.
-#[derive(Clone, Debug)]
-struct EnvelopeText {
-    text: String,
-    envelope: Envelope,
-}
-
-impl Default for EnvelopeText {
-    fn default() -> Self {
-        EnvelopeText {
-            text: "raw".to_owned(),
-            envelope: Envelope::Raw,
-        }
-    }
-}
-
-/// `raw`, `json`, or a text with fields.
-struct EnvelopeKind;
-
-impl Kind for EnvelopeKind {
-    type Value = EnvelopeText;
-
-    fn read(&self, typed: &str) -> Result<EnvelopeText, NotAccepted> {
-        let envelope = match typed {
-            "raw" => Envelope::Raw,
-            "json" => Envelope::Json,
-            text if text.contains(['{', '}']) => {
-                let template = text.parse::<Template>();
-                let because = |error: TemplateError| NotAccepted::because(error.to_string());
-                Envelope::Template(template.map_err(because)?)
-            }
-            _ => return Err(NotAccepted::default()),
-        };
-        let text = typed.to_owned();
-        Ok(EnvelopeText { text, envelope })
-    }
-
-    fn print(&self, value: &EnvelopeText) -> Option<String> {
-        Some(value.text.clone())
-    }
-
-    fn expected(&self) -> String {
-        "raw, json, or a text with fields such as {received} {message}".to_owned()
-    }
-
-    fn placeholder(&self) -> String {
-        "ENVELOPE".to_owned()
-    }
-
-    #[cfg(test)]
-    fn cases(&self) -> (Vec<String>, Vec<String>) {
-        cases(
-            &["raw", "json", "{message}", "{received} {{ {peer} {message}"],
-            &["RAW", "message", "{massage}", "{message"],
-        )
-    }
 }
 
 /// A URL of an output with its options.

@@ -11,10 +11,10 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::options::{FileOptions, wrong};
-use super::sync::sync_folder;
+use super::sync::{System, sync_folder};
 use super::{File, Fsync, Missing, walk};
 use crate::ingest::sink::batches::Batches;
-use crate::ingest::sink::contract::{Sink, SinkError};
+use crate::ingest::sink::contract::{Resources, Sink, SinkError};
 
 /// A path with conversions of strftime(3), and what it was at the last look.
 #[derive(Debug)]
@@ -22,6 +22,61 @@ pub(super) struct Dated {
     pattern: String,
     /// The second of the last look, since 1970.
     looked: Option<u64>,
+}
+
+impl FileOptions {
+    /// Opens or creates a file whose path has the date in it, in local time: the conversions of
+    /// strftime(3), `/var/log/messages/%Y-%m-%d.log`, where `%%` is a percent sign. Before a write,
+    /// at most once a second, it is looked whether the path is another one now; then that file is
+    /// opened or created, between two messages. One that cannot be opened is tried again after a
+    /// second, and messages go on to the file of before meanwhile. Old files are left alone.
+    ///
+    /// Directories that have a date in their names, or are in one that has, are made, with mode
+    /// 0750 less the umask, or [`mode`](FileOptions::mode) and the right to enter for whoever may
+    /// read, and with the [`owner`](FileOptions::owner). The others have to be there.
+    ///
+    /// The time zone is that of the variable `TZ`, or of /etc/localtime, or else UTC.
+    ///
+    /// # Errors
+    /// As [`open`](FileOptions::open); a conversion that is none; options that rotate the file: the
+    /// date does.
+    pub fn open_dated(self, pattern: impl Into<String>) -> io::Result<File> {
+        self.check()?;
+        if self.rotates() {
+            return Err(wrong(
+                "a file with a date in its path is not rotated otherwise",
+            ));
+        }
+        let dated = Dated::new(pattern.into());
+        let path = dated.path()?;
+        dated.make_folders(&path, &self)?;
+        let mut file = File::open_with(path, self, Box::new(System))?;
+        file.output.set_name(dated.title());
+        file.dated = Some(dated);
+        Ok(file)
+    }
+
+    /// As [`resources`](FileOptions::resources), with a date in the path.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
+    pub fn resources_dated(&self) -> Resources {
+        let undated = self.resources();
+        Resources {
+            // A folder that is made.
+            descriptors: undated.descriptors + 1,
+            ..undated
+        }
+    }
+
+    /// What a path with the date in it is now.
+    ///
+    /// # Errors
+    /// A conversion is none of strftime(3)'s.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
+    pub fn path_now(pattern: &str) -> io::Result<PathBuf> {
+        Dated::new(pattern.to_owned()).path()
+    }
 }
 
 impl Dated {

@@ -332,19 +332,6 @@ impl FileOptions {
         }
         own
     }
-
-    /// The same with a date in the path.
-    // Hidden: for the program, outside semver.
-    #[cfg(feature = "strftime")]
-    #[doc(hidden)]
-    pub fn resources_dated(&self) -> Resources {
-        let undated = self.resources();
-        Resources {
-            // A folder that is made.
-            descriptors: undated.descriptors + 1,
-            ..undated
-        }
-    }
 }
 
 /// What becomes of a file that is not there.

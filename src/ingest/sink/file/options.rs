@@ -10,8 +10,6 @@ use std::time::Duration;
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 
 use super::File;
-#[cfg(feature = "strftime")]
-use super::dated::Dated;
 use super::sync::{Disk, Fsync, System};
 
 /// The mode of a file that is made, before the umask: logs are for their owner and group.
@@ -123,55 +121,12 @@ impl FileOptions {
         self.open_on(path.into(), Box::new(System))
     }
 
-    /// Opens or creates a file whose path has the date in it, in local time: the conversions of
-    /// strftime(3), `/var/log/messages/%Y-%m-%d.log`, where `%%` is a percent sign. Before a write,
-    /// at most once a second, it is looked whether the path is another one now; then that file is
-    /// opened or created, between two messages. One that cannot be opened is tried again after a
-    /// second, and messages go on to the file of before meanwhile. Old files are left alone.
-    ///
-    /// Directories that have a date in their names, or are in one that has, are made, with mode
-    /// 0750 less the umask, or [`mode`](FileOptions::mode) and the right to enter for whoever may
-    /// read, and with the [`owner`](FileOptions::owner). The others have to be there.
-    ///
-    /// The time zone is that of the variable `TZ`, or of /etc/localtime, or else UTC.
-    ///
-    /// # Errors
-    /// As [`open`](FileOptions::open); a conversion that is none; options that rotate the file: the
-    /// date does.
-    #[cfg(feature = "strftime")]
-    pub fn open_dated(self, pattern: impl Into<String>) -> io::Result<File> {
-        self.check()?;
-        if self.rotates() {
-            return Err(wrong(
-                "a file with a date in its path is not rotated otherwise",
-            ));
-        }
-        let dated = Dated::new(pattern.into());
-        let path = dated.path()?;
-        dated.make_folders(&path, &self)?;
-        let mut file = File::open_with(path, self, Box::new(System))?;
-        file.output.set_name(dated.title());
-        file.dated = Some(dated);
-        Ok(file)
-    }
-
-    /// What a path with the date in it is now.
-    ///
-    /// # Errors
-    /// A conversion is none of strftime(3)'s.
-    // Hidden: for the program, outside semver.
-    #[cfg(feature = "strftime")]
-    #[doc(hidden)]
-    pub fn path_now(pattern: &str) -> io::Result<PathBuf> {
-        Dated::new(pattern.to_owned()).path()
-    }
-
     pub(super) fn open_on(self, path: PathBuf, disk: Box<dyn Disk>) -> io::Result<File> {
         self.check()?;
         File::open_with(path, self, disk)
     }
 
-    fn check(&self) -> io::Result<()> {
+    pub(super) fn check(&self) -> io::Result<()> {
         if let Fsync::Interval(interval) = self.fsync {
             within("the interval of fsync", interval, &Fsync::INTERVALS)?;
         }

@@ -15,8 +15,9 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::Plan;
-use super::connection::{Connection, SLICE, poll_for};
+use super::connection::{Connection, SLICE};
 use super::session::Session;
+use super::socket::poll_for;
 use super::target::Target;
 use crate::server::Notifier;
 

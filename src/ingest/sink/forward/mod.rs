@@ -4,6 +4,7 @@ mod attempt;
 mod connection;
 #[cfg_attr(not(feature = "tls"), path = "session_absent.rs")]
 mod session;
+mod socket;
 mod target;
 mod to;
 

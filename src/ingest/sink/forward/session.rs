@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion};
 use socket2::Socket;
 
-use super::connection::{send_now, take};
+use super::socket::{MAX_DISCARDED, send_now, take};
 use crate::server::server_words;
 
 /// Plaintext that is encrypted at once: four records.
@@ -87,7 +87,7 @@ impl Session {
             if state.peer_has_closed() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            if discarded >= super::connection::MAX_DISCARDED {
+            if discarded >= MAX_DISCARDED {
                 return Ok(discarded);
             }
         }
