@@ -82,6 +82,22 @@ macro_rules! field {
     };
 }
 
+/// The rows of a part, as those of the whole: `part_rows!(Http.tls, ClientTls::rows())`.
+#[allow(unused_macros, reason = "no scheme of this build has parts")]
+macro_rules! part_rows {
+    ($whole:ident.$($field:ident).+, $rows:expr) => {{
+        let of_whole = $rows.into_iter().filter_map(|row| {
+            row.within(
+                |whole: &$whole| Some(&whole.$($field).+),
+                |whole| Some(&mut whole.$($field).+),
+            )
+        });
+        of_whole.collect::<Vec<_>>()
+    }};
+}
+
+#[allow(unused_imports, reason = "no scheme of this build has parts")]
+pub(crate) use part_rows;
 pub(crate) use {field, setting};
 
 impl<S, K: Kind> Setting<S> for Field<S, K> {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use drainline::ingest::sink::{self, split_words};
 use rustix::fs::{Access, access};
 
-use super::scheme::{Checked, Common, Form, GROUP, Opened, Scheme};
+use super::option::GROUP;
+use super::scheme::{Checked, Common, Form, Opened, Scheme};
 use crate::cli::flag::{Flag, field};
 use crate::cli::kinds::{NotAccepted, TrueOrFalse, time};
 use crate::cli::stderr::Stderr;

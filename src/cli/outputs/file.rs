@@ -10,7 +10,8 @@ use std::time::Duration;
 use drainline::ingest::Resources;
 use drainline::ingest::sink::{self, FileOptions, Fsync};
 
-use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
+use super::option::{Contradiction, GROUP};
+use super::scheme::{Checked, Common, Form, Opened, Scheme};
 use super::stdout::escape_remark;
 use super::url;
 use crate::cli::files;
@@ -164,10 +165,7 @@ impl Scheme for File {
     }
 
     fn contradiction(&self) -> Option<Contradiction> {
-        let told = |row, expected: &str| {
-            let expected = expected.to_owned();
-            Some(Contradiction { row, expected })
-        };
+        let told = |row, expected: &str| Some(Contradiction::new(row, expected));
         let rotates = self.rotate_size.is_some() || self.rotate_every.is_some();
         if self.keep.is_some() && !rotates {
             return told("keep", "rotate_size or rotate_every beside it");

@@ -2,27 +2,27 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use drainline::ingest::Sink;
 use drainline::ingest::sink::{self, ForwardTo, Target};
-#[cfg(feature = "tls")]
-use drainline::{TlsClient, TlsVersion};
 
-use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
+#[cfg(feature = "tls")]
+use super::option::Contradiction;
+use super::option::GROUP;
+use super::scheme::{Checked, Common, Form, Opened, Scheme};
+#[cfg(feature = "tls")]
+use super::tls::ClientTls;
+#[cfg(feature = "tls")]
+use crate::cli::flag::part_rows;
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::{Choices, NotAccepted, choice, time, unset};
+use crate::cli::kinds::{NotAccepted, time, unset};
 use crate::cli::stderr::Stderr;
-use crate::cli::values::{Name, PATH};
 
 /// The largest of what may be waited for.
 const DAY: Duration = Duration::from_secs(86_400);
 const MS: Duration = Duration::from_millis(1);
-
-/// Whether only TLS 1.3 is spoken.
-const VERSIONS: Choices<bool> = &[("1.2", false), ("1.3", true)];
 
 #[derive(Clone, Debug)]
 pub(super) struct Forward {
@@ -30,11 +30,8 @@ pub(super) struct Forward {
     connect_timeout: Duration,
     return_after: Duration,
     ack_timeout: Option<Duration>,
-    tls_ca: Option<PathBuf>,
-    tls_cert: Option<PathBuf>,
-    tls_key: Option<PathBuf>,
-    tls_server_name: Option<String>,
-    tls_min_version: bool,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
 }
 
 impl Default for Forward {
@@ -44,16 +41,14 @@ impl Default for Forward {
             connect_timeout: ForwardTo::DEFAULT_CONNECT_TIMEOUT,
             return_after: ForwardTo::DEFAULT_RETURN_AFTER,
             ack_timeout: None,
-            tls_ca: None,
-            tls_cert: None,
-            tls_key: None,
-            tls_server_name: None,
-            tls_min_version: false,
+            #[cfg(feature = "tls")]
+            tls: ClientTls::default(),
         }
     }
 }
 
 impl Forward {
+    #[cfg(feature = "tls")]
     fn speaks_tls(&self) -> bool {
         let is_tls = |target: &Target| matches!(target, Target::Tls { .. });
         self.targets.iter().any(is_tls)
@@ -69,29 +64,8 @@ impl Forward {
         if let Some(timeout) = self.ack_timeout {
             to = to.ack_timeout(timeout);
         }
-        self.with_tls(to)
-    }
-
-    #[cfg(feature = "tls")]
-    fn with_tls(&self, to: ForwardTo) -> io::Result<ForwardTo> {
-        let mut tls = TlsClient::new();
-        if self.tls_min_version {
-            tls = tls.min_version(TlsVersion::V1_3);
-        }
-        if let Some(ca) = &self.tls_ca {
-            tls = tls.ca_file(ca);
-        }
-        if let Some((cert, key)) = self.tls_cert.as_ref().zip(self.tls_key.as_ref()) {
-            tls = tls.certificate_files(cert, key);
-        }
-        if let Some(name) = &self.tls_server_name {
-            tls = tls.server_name(name).map_err(io::Error::other)?;
-        }
-        Ok(to.tls(tls))
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn with_tls(&self, to: ForwardTo) -> io::Result<ForwardTo> {
+        #[cfg(feature = "tls")]
+        let to = to.tls(self.tls.client()?);
         Ok(to)
     }
 }
@@ -120,8 +94,8 @@ impl Scheme for Forward {
          of TLS again.";
 
     fn rows() -> Vec<Flag<Self>> {
-        let path = || unset(PATH);
-        vec![
+        #[allow(unused_mut, reason = "for the rows of a feature")]
+        let mut rows = vec![
             Flag {
                 name: "connect-timeout",
                 group: GROUP,
@@ -148,45 +122,10 @@ impl Scheme for Forward {
                        answers, and never where the server is only slow.",
                 takes: field!(unset(time(MS..=DAY, "60s")), Forward.ack_timeout),
             },
-            Flag {
-                name: "tls-ca",
-                group: GROUP,
-                purpose: "authorities that are trusted",
-                help: "A PEM file of the authorities whose certificates a tls:// server may show. \
-                       Without it, those of the system.",
-                takes: field!(path(), Forward.tls_ca),
-            },
-            Flag {
-                name: "tls-cert",
-                group: GROUP,
-                purpose: "the client certificate",
-                help: "A PEM file of the certificate that is shown to a tls:// server which asks for \
-                       one, with those that vouch for it.",
-                takes: field!(path(), Forward.tls_cert),
-            },
-            Flag {
-                name: "tls-key",
-                group: GROUP,
-                purpose: "the key of the client certificate",
-                help: "A PEM file.",
-                takes: field!(path(), Forward.tls_key),
-            },
-            Flag {
-                name: "tls-server-name",
-                group: GROUP,
-                purpose: "whom the server's certificate is for",
-                help: "The name, or the address, that the certificate of a tls:// server must be for. \
-                       Without it, the HOST of the URL.",
-                takes: field!(unset(Name), Forward.tls_server_name),
-            },
-            Flag {
-                name: "tls-min-version",
-                group: GROUP,
-                purpose: "oldest version of TLS",
-                help: "The oldest version that is spoken to a tls:// server.",
-                takes: field!(choice(VERSIONS), Forward.tls_min_version),
-            },
-        ]
+        ];
+        #[cfg(feature = "tls")]
+        rows.extend(part_rows!(Forward.tls, ClientTls::rows()));
+        rows
     }
 
     fn read(form: &'static Form, place: &OsStr) -> Result<Self, NotAccepted> {
@@ -230,25 +169,9 @@ impl Scheme for Forward {
         urls.fold(first, |all, url| all + &without_scheme(url))
     }
 
+    #[cfg(feature = "tls")]
     fn contradiction(&self) -> Option<Contradiction> {
-        let told = |row, expected: &str| {
-            let expected = expected.to_owned();
-            Some(Contradiction { row, expected })
-        };
-        let of_tls = [
-            ("tls-ca", self.tls_ca.is_some()),
-            ("tls-cert", self.tls_cert.is_some()),
-            ("tls-key", self.tls_key.is_some()),
-            ("tls-server-name", self.tls_server_name.is_some()),
-            ("tls-min-version", self.tls_min_version),
-        ];
-        let given = of_tls.iter().find(|(_, is_given)| *is_given);
-        match (given, &self.tls_cert, &self.tls_key) {
-            (Some((row, _)), ..) if !self.speaks_tls() => told(row, "a tls:// server"),
-            (_, Some(_), None) => told("tls-cert", "a tls_key beside it"),
-            (_, None, Some(_)) => told("tls-key", "a tls_cert beside it"),
-            _ => None,
-        }
+        self.tls.contradiction(self.speaks_tls(), "a tls:// server")
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 #[cfg(feature = "kafka-tls")]
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +11,21 @@ use drainline::ingest::sink;
 use drainline::ingest::sink::{KafkaCompression, KafkaKey, KafkaOptions};
 
 #[cfg(feature = "kafka-tls")]
-use super::scheme::Contradiction;
-use super::scheme::{Checked, Common, Form, GROUP, Opened, Scheme};
+use super::option::Contradiction;
+use super::option::GROUP;
+use super::scheme::{Checked, Common, Form, Opened, Scheme};
 #[cfg(feature = "kafka-tls")]
-use super::secret::{SecretSource, secret_rows};
+use super::secret::{PASSWORD, SecretSource, secret_rows};
+#[cfg(feature = "kafka-tls")]
+use super::tls::TlsFiles;
 use super::url::{authority, host_and_port};
+#[cfg(feature = "kafka-tls")]
+use crate::cli::flag::part_rows;
 use crate::cli::flag::{Flag, field};
+#[cfg(feature = "kafka-tls")]
+use crate::cli::kinds::TrueOrFalse;
 use crate::cli::kinds::{Choices, Count, NotAccepted, choice, size, time};
-#[cfg(feature = "kafka-tls")]
-use crate::cli::kinds::{TrueOrFalse, unset};
 use crate::cli::stderr::Stderr;
-#[cfg(feature = "kafka-tls")]
-use crate::cli::values::PATH;
 
 const DEFAULT_PORT: u16 = 9092;
 /// What Kafka takes for the name of a topic.
@@ -58,9 +61,7 @@ pub(super) struct Kafka {
 #[derive(Clone, Debug)]
 struct Access {
     speaks_tls: bool,
-    ca_file: Option<PathBuf>,
-    certificate_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
+    files: TlsFiles,
     user: Option<String>,
     mechanism: &'static str,
     password: SecretSource,
@@ -71,9 +72,7 @@ impl Default for Access {
     fn default() -> Self {
         Access {
             speaks_tls: false,
-            ca_file: None,
-            certificate_file: None,
-            key_file: None,
+            files: TlsFiles::default(),
             user: None,
             mechanism: "SCRAM-SHA-512",
             password: SecretSource::default(),
@@ -128,17 +127,17 @@ impl Access {
             text.ok_or_else(|| io::Error::other(format!("{}: not UTF-8", path.display())))
         };
         // librdkafka would name neither the file nor what is wrong with it.
-        let files = [&self.ca_file, &self.certificate_file, &self.key_file];
-        for path in files.into_iter().flatten() {
+        let TlsFiles { ca, cert, key } = &self.files;
+        for path in [ca, cert, key].into_iter().flatten() {
             let failed = |error| io::Error::other(format!("{}: {error}", path.display()));
             std::fs::File::open(path).map_err(failed)?;
         }
         if self.speaks_tls {
-            let ca = self.ca_file.as_deref().map(text).transpose()?;
+            let ca = ca.as_deref().map(text).transpose()?;
             options = options.tls(ca.as_deref());
         }
-        if let (Some(certificate), Some(key)) = (&self.certificate_file, &self.key_file) {
-            options = options.client_certificate(&text(certificate)?, &text(key)?);
+        if let (Some(cert), Some(key)) = (cert, key) {
+            options = options.client_certificate(&text(cert)?, &text(key)?);
         }
         if let (Some(user), Some(password)) = (&self.user, self.password.read()?) {
             options = options.sasl(self.mechanism, user, password.reveal());
@@ -147,33 +146,16 @@ impl Access {
     }
 
     fn contradiction(&self) -> Option<Contradiction> {
-        let needs = |row, expected: &str| {
-            Some(Contradiction {
-                row,
-                expected: expected.to_owned(),
-            })
-        };
-        let files = [
-            ("ca-file", &self.ca_file),
-            ("certificate-file", &self.certificate_file),
-            ("key-file", &self.key_file),
-        ];
-        let given = files.iter().find(|(_, file)| file.is_some());
-        match (
-            given,
-            self.certificate_file.is_some(),
-            self.key_file.is_some(),
-        ) {
-            (Some((row, _)), ..) if !self.speaks_tls => return needs(row, "tls = true beside it"),
-            (_, true, false) => return needs("certificate-file", "a key_file beside it"),
-            (_, false, true) => return needs("key-file", "a certificate_file beside it"),
-            _ => {}
+        let files = (self.files).contradiction(self.speaks_tls, "tls = true beside it");
+        if files.is_some() {
+            return files;
         }
+        let needs = |expected: &str| Some(Contradiction::new("password", expected));
         let has_password = self.password != SecretSource::default();
         match (&self.user, has_password) {
-            (None, true) => needs("password", "a user in the URL: kafka://USER@BROKERS/TOPIC"),
-            (Some(_), false) => needs("password", "a password for the user of the URL"),
-            _ => (self.password).contradiction(["password", "password-file", "password-env"]),
+            (None, true) => needs("a user in the URL: kafka://USER@BROKERS/TOPIC"),
+            (Some(_), false) => needs("a password for the user of the URL"),
+            _ => self.password.contradiction(PASSWORD),
         }
     }
 
@@ -183,30 +165,9 @@ impl Access {
                 name: "tls",
                 group: GROUP,
                 purpose: "speak TLS with the brokers",
-                help: "Speaks TLS with the brokers, whose certificates have to be of a CA in ca_file, \
+                help: "Speaks TLS with the brokers, whose certificates have to be of a CA in tls_ca, \
                        or else of the system's.",
                 takes: field!(TrueOrFalse, Kafka.access.speaks_tls),
-            },
-            Flag {
-                name: "ca-file",
-                group: GROUP,
-                purpose: "CAs of the brokers, PEM",
-                help: "The CAs of which the brokers' certificates may be, in PEM.",
-                takes: field!(unset(PATH), Kafka.access.ca_file),
-            },
-            Flag {
-                name: "certificate-file",
-                group: GROUP,
-                purpose: "client certificate, PEM",
-                help: "The certificate that the brokers are shown, in PEM, with its chain.",
-                takes: field!(unset(PATH), Kafka.access.certificate_file),
-            },
-            Flag {
-                name: "key-file",
-                group: GROUP,
-                purpose: "its private key, PEM",
-                help: "The private key of certificate_file, in PEM and not encrypted.",
-                takes: field!(unset(PATH), Kafka.access.key_file),
             },
             Flag {
                 name: "sasl-mechanism",
@@ -217,6 +178,7 @@ impl Access {
                 takes: field!(choice(MECHANISM), Kafka.access.mechanism),
             },
         ];
+        rows.extend(part_rows!(Kafka.access.files, TlsFiles::rows()));
         rows.extend(secret_rows!(
             Kafka.access.password,
             "password",

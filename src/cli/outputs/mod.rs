@@ -1,12 +1,16 @@
 //! Where messages go: the schemes of `--sink` and `[[output]]`, a file each.
 //!
-//! `scheme` says what a scheme is; `url` takes a URL apart, and `secret` keeps what nobody is told.
+//! `scheme` says what a scheme is; `url` takes a URL apart, `secret` keeps what nobody is told, and
+//! `tls` has the options of TLS, which are the same wherever it is spoken.
 //! A file has a scheme's URLs, its options as rows, and how it is checked and opened; [`SCHEMES`]
 //! lists them, and nothing else knows them.
 
+pub(crate) mod option;
 pub(crate) mod scheme;
 #[allow(dead_code, unused_macros, reason = "for schemes that have secrets")]
 pub(crate) mod secret;
+#[cfg(any(feature = "tls", feature = "kafka-tls"))]
+mod tls;
 #[allow(dead_code, reason = "for schemes that have peers")]
 pub(crate) mod url;
 
@@ -37,7 +41,7 @@ use std::ffi::OsStr;
 
 use super::flag::{Flag, Takes};
 use super::kinds::NotAccepted;
-use scheme::GROUP;
+use option::GROUP;
 pub(crate) use scheme::{Common, Destination, Entry, Read};
 pub(crate) use secret::HIDDEN;
 pub(crate) use url::hidden;

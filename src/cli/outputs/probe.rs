@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use drainline::ingest::sink;
 
-use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
-use super::secret::{SecretSource, secret_rows};
+use super::option::{Contradiction, GROUP};
+use super::scheme::{Checked, Common, Form, Opened, Scheme};
+use super::secret::{PASSWORD, SecretSource, secret_rows};
 use super::url::authority;
 use crate::cli::flag::{Flag, field};
 use crate::cli::kinds::{Count, NotAccepted, unset};
@@ -78,8 +79,7 @@ impl Scheme for Probe {
     }
 
     fn contradiction(&self) -> Option<Contradiction> {
-        self.password
-            .contradiction(["password", "password-file", "password-env"])
+        self.password.contradiction(PASSWORD)
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {

@@ -3,22 +3,23 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io;
-#[cfg(feature = "tls")]
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use drainline::ingest::{Sink, sink};
 
-use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
-use super::secret::{SecretSource, secret_rows};
+use super::option::{Contradiction, GROUP};
+use super::scheme::{Checked, Common, Form, Opened, Scheme};
+use super::secret::{PASSWORD, SecretSource, secret_rows};
+#[cfg(feature = "tls")]
+use super::tls::ClientTls;
 use super::url;
+#[cfg(feature = "tls")]
+use crate::cli::flag::part_rows;
 use crate::cli::flag::{Flag, field};
 use crate::cli::kinds::{Count, NotAccepted, size, time, unset};
 use crate::cli::stderr::Stderr;
 use crate::cli::values::Name;
-#[cfg(feature = "tls")]
-use crate::cli::values::PATH;
 
 const PLAIN: Form = Form {
     prefix: "redis://",
@@ -48,16 +49,9 @@ pub(super) struct Redis {
     connect_timeout: Duration,
     answer_timeout: Duration,
     #[cfg(feature = "tls")]
-    tls: Tls,
-}
-
-#[cfg(feature = "tls")]
-#[derive(Clone, Debug, Default)]
-struct Tls {
-    is_spoken: bool,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+    speaks_tls: bool,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
 }
 
 impl Default for Redis {
@@ -76,7 +70,9 @@ impl Default for Redis {
             connect_timeout: sink::Redis::DEFAULT_CONNECT_TIMEOUT,
             answer_timeout: sink::Redis::DEFAULT_ANSWER_TIMEOUT,
             #[cfg(feature = "tls")]
-            tls: Tls::default(),
+            speaks_tls: false,
+            #[cfg(feature = "tls")]
+            tls: ClientTls::default(),
         }
     }
 }
@@ -153,7 +149,7 @@ impl Scheme for Redis {
         ];
         rows.extend(secret_rows!(Redis.password, "password", "the password"));
         #[cfg(feature = "tls")]
-        rows.extend(tls_rows());
+        rows.extend(part_rows!(Redis.tls, ClientTls::rows()));
         rows
     }
 
@@ -175,17 +171,14 @@ impl Scheme for Redis {
                 ..SecretSource::default()
             },
             #[cfg(feature = "tls")]
-            tls: Tls {
-                is_spoken: form.prefix == OVER_TLS.prefix,
-                ..Tls::default()
-            },
+            speaks_tls: form.prefix == OVER_TLS.prefix,
             ..Redis::default()
         })
     }
 
     fn url(&self) -> String {
         #[cfg(feature = "tls")]
-        let prefix = match self.tls.is_spoken {
+        let prefix = match self.speaks_tls {
             true => OVER_TLS.prefix,
             false => PLAIN.prefix,
         };
@@ -206,11 +199,10 @@ impl Scheme for Redis {
 
     fn contradiction(&self) -> Option<Contradiction> {
         #[cfg(feature = "tls")]
-        if let Some(found) = self.tls.contradiction() {
+        if let Some(found) = (self.tls).contradiction(self.speaks_tls, "rediss://, which is TLS") {
             return Some(found);
         }
-        self.password
-            .contradiction(["password", "password-file", "password-env"])
+        self.password.contradiction(PASSWORD)
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
@@ -248,80 +240,13 @@ impl Redis {
             (None, None) => {}
         }
         #[cfg(feature = "tls")]
-        if self.tls.is_spoken {
-            sink = sink.tls(self.tls.client()?);
+        if self.speaks_tls {
+            let client = self.tls.client()?;
+            client.check().map_err(io::Error::other)?;
+            sink = sink.tls(client);
         }
         Ok(sink)
     }
-}
-
-#[cfg(feature = "tls")]
-impl Tls {
-    fn contradiction(&self) -> Option<Contradiction> {
-        let given = [
-            ("tls-ca", &self.ca),
-            ("tls-cert", &self.cert),
-            ("tls-key", &self.key),
-        ];
-        let found = given.into_iter().find(|(_, path)| path.is_some());
-        let (row, _) = found?;
-        let expected = match (self.is_spoken, &self.cert, &self.key) {
-            (false, ..) => "rediss://, which is TLS",
-            (true, Some(_), None) => return contradicts("tls-cert", "a tls_key beside it"),
-            (true, None, Some(_)) => return contradicts("tls-key", "a tls_cert beside it"),
-            (true, ..) => return None,
-        };
-        contradicts(row, expected)
-    }
-
-    fn client(&self) -> io::Result<drainline::TlsClient> {
-        let mut client = drainline::TlsClient::new();
-        if let Some(ca) = &self.ca {
-            client = client.ca_file(ca);
-        }
-        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            client = client.certificate_files(cert, key);
-        }
-        client.check().map_err(io::Error::other)?;
-        Ok(client)
-    }
-}
-
-#[cfg(feature = "tls")]
-fn contradicts(row: &'static str, expected: &str) -> Option<Contradiction> {
-    Some(Contradiction {
-        row,
-        expected: expected.to_owned(),
-    })
-}
-
-#[cfg(feature = "tls")]
-fn tls_rows() -> [Flag<Redis>; 3] {
-    [
-        Flag {
-            name: "tls-ca",
-            group: GROUP,
-            purpose: "authorities to trust",
-            help: "Trusts the certificates in this PEM file, and not the system's. The server's \
-                   certificate has to be for HOST.",
-            takes: field!(unset(PATH), Redis.tls.ca),
-        },
-        Flag {
-            name: "tls-cert",
-            group: GROUP,
-            purpose: "certificate to show",
-            help: "Shows the certificate in this PEM file, with those that vouch for it behind it. \
-                   Redis asks for one unless tls-auth-clients is no.",
-            takes: field!(unset(PATH), Redis.tls.cert),
-        },
-        Flag {
-            name: "tls-key",
-            group: GROUP,
-            purpose: "key of the certificate",
-            help: "Is the key of the certificate of tls_cert, in a PEM file.",
-            takes: field!(unset(PATH), Redis.tls.key),
-        },
-    ]
 }
 
 /// Text as a URL has it, so that it is read as the same text.
@@ -398,16 +323,25 @@ mod tests {
     #[cfg(feature = "tls")]
     #[test]
     fn files_of_tls_are_for_tls() {
-        let with = |url: &str, set: fn(&mut Tls)| {
-            let mut redis = read(url).expect("a URL");
-            set(&mut redis.tls);
-            redis.contradiction().map(|found| found.row)
+        let with = |url: &str, key: &str| {
+            let mut destination = super::super::read(url.as_ref()).ok()?.destination;
+            let rows = destination.entry().rows();
+            let row = rows.iter().find(|row| row.key() == key)?;
+            row.value()?.apply(&mut destination, "1.3".as_ref()).ok()?;
+            destination.contradiction().map(|found| found.row)
         };
-        let ca: fn(&mut Tls) = |tls| tls.ca = Some("ca".into());
-        let cert: fn(&mut Tls) = |tls| tls.cert = Some("cert".into());
-        assert_eq!(with("redis://a/s", ca), Some("tls-ca"));
-        assert_eq!(with("rediss://a/s", ca), None);
-        assert_eq!(with("rediss://a/s", cert), Some("tls-cert"));
+        for (key, row) in [
+            ("tls_ca", "tls-ca"),
+            ("tls_cert", "tls-cert"),
+            ("tls_key", "tls-key"),
+            ("tls_server_name", "tls-server-name"),
+            ("tls_min_version", "tls-min-version"),
+        ] {
+            assert_eq!(with("redis://a/s", key), Some(row));
+            // Of a certificate and its key, none is without the other.
+            let alone = matches!(key, "tls_cert" | "tls_key").then_some(row);
+            assert_eq!(with("rediss://a/s", key), alone);
+        }
         assert_eq!(
             read("rediss://a/s").map(|redis| redis.url()),
             Some("rediss://a/s".into())

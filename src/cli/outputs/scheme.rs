@@ -11,13 +11,11 @@ use std::sync::Arc;
 use drainline::ingest::{Batches, Resources, Sink, SinkError};
 use log::Level;
 
+use super::option::Contradiction;
 use super::url;
 use crate::cli::flag::Flag;
 use crate::cli::kinds::NotAccepted;
 use crate::cli::stderr::Stderr;
-
-/// The group of the rows of outputs.
-pub(crate) const GROUP: &str = "An output";
 
 /// One form of a scheme's URLs.
 #[derive(Debug)]
@@ -59,15 +57,6 @@ pub(crate) struct Common<'a> {
     pub(crate) named: &'a str,
     /// Whether terminals are shown control characters escaped.
     pub(crate) terminal_escape: bool,
-}
-
-/// Values of an output that do not go together.
-#[derive(Debug)]
-pub(crate) struct Contradiction {
-    /// The name of the row that is told.
-    pub(crate) row: &'static str,
-    /// What would go: `no password_file beside it`.
-    pub(crate) expected: String,
 }
 
 /// What a check found.

@@ -5,13 +5,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::scheme::Contradiction;
+use super::option::Contradiction;
 #[cfg(test)]
 use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, or, quoted};
 
 /// What is shown in place of a secret.
 pub(crate) const HIDDEN: &str = "***";
+
+/// The rows of a password, as [`secret_rows`](super::secret_rows) names them.
+pub(crate) const PASSWORD: [&str; 3] = ["password", "password-file", "password-env"];
 
 /// The largest file of a secret in bytes.
 const MAX_BYTES: u64 = 64 << 10;
@@ -137,10 +140,8 @@ impl SecretSource {
         let mut given = rows.iter().zip(given).filter(|(_, is_given)| *is_given);
         let (_, (row, _)) = (given.next()?, given.next()?);
         let keys = rows.map(|row| row.replace('-', "_"));
-        Some(Contradiction {
-            row,
-            expected: format!("one of {}", or(&keys.each_ref().map(String::as_str))),
-        })
+        let expected = format!("one of {}", or(&keys.each_ref().map(String::as_str)));
+        Some(Contradiction::new(row, expected))
     }
 
     /// Reads the secret. A file may take as long as its file system does.
@@ -194,7 +195,7 @@ macro_rules! secret_rows {
     ($Scheme:ident.$($field:ident).+, $name:literal, $what:literal) => {{
         use $crate::cli::flag::{Flag, field};
         use $crate::cli::kinds::unset;
-        use $crate::cli::outputs::scheme::GROUP;
+        use $crate::cli::outputs::option::GROUP;
         use $crate::cli::outputs::secret::{SecretText, VariableName};
         use $crate::cli::values::PATH;
         [

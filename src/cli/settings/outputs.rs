@@ -15,7 +15,7 @@ use crate::cli::flag::{Field, Flag, Setting, Takes, field};
 #[cfg(test)]
 use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, TrueOrFalse, choice, or, quoted, size, unset};
-use crate::cli::outputs::scheme::GROUP;
+use crate::cli::outputs::option::GROUP;
 use crate::cli::outputs::{self, Destination, Entry, HIDDEN, Read, SCHEMES};
 use crate::cli::units;
 use crate::cli::usage::{UsageError, nearest};

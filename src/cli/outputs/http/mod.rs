@@ -1,51 +1,31 @@
 //! `http://HOST/PATH` and `https://HOST/PATH`: requests of HTTP.
 
+mod dialect;
+mod kinds;
+
 use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drainline::TlsClient;
 use drainline::ingest::Sink;
-use drainline::ingest::sink::{self, BulkAction, Dialect, HttpOptions, SplunkFields};
+use drainline::ingest::sink::{self, HttpOptions};
 
-use super::scheme::{Checked, Common, Contradiction, Form, GROUP, Opened, Scheme};
-use super::secret::{SecretSource, secret_rows};
+use self::dialect::DialectOptions;
+use self::kinds::{Pair, TEXT};
+use super::option::{Contradiction, GROUP};
+use super::scheme::{Checked, Common, Form, Opened, Scheme};
+use super::secret::{PASSWORD, SecretSource, secret_rows};
+use super::tls::ClientTls;
 use super::url;
 use crate::cli::files;
-use crate::cli::flag::{Flag, field};
-#[cfg(test)]
-use crate::cli::kinds::cases;
-use crate::cli::kinds::{
-    Choices, Count, Kind, NotAccepted, TrueOrFalse, choice, list, size, time, unset,
-};
+use crate::cli::flag::{Flag, field, part_rows};
+use crate::cli::kinds::{Count, NotAccepted, TrueOrFalse, list, size, time, unset};
 use crate::cli::stderr::Stderr;
 use crate::cli::values::PATH;
 
 const MAX_REQUESTS: u32 = HttpOptions::MAX_REQUESTS as u32;
-
-/// The word of a dialect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Speaks {
-    #[default]
-    NdJson,
-    Elasticsearch,
-    Loki,
-    Splunk,
-    SplunkRaw,
-}
-
-const SPEAKS: Choices<Speaks> = &[
-    ("ndjson", Speaks::NdJson),
-    ("elasticsearch", Speaks::Elasticsearch),
-    ("loki", Speaks::Loki),
-    ("splunk", Speaks::Splunk),
-    ("splunk-raw", Speaks::SplunkRaw),
-];
-
-const ACTIONS: Choices<BulkAction> =
-    &[("create", BulkAction::Create), ("index", BulkAction::Index)];
 
 #[derive(Clone, Debug)]
 pub(super) struct Http {
@@ -53,13 +33,7 @@ pub(super) struct Http {
     hosts: String,
     /// Behind the first slash, decoded: what stands behind a `?` is the query.
     path: String,
-    dialect: Speaks,
-    index: Option<String>,
-    action: BulkAction,
-    labels: Vec<(String, String)>,
-    source: Option<String>,
-    sourcetype: Option<String>,
-    event_host: Option<String>,
+    dialect: DialectOptions,
     query: Option<String>,
     headers: Vec<(String, String)>,
     requests: u32,
@@ -72,9 +46,7 @@ pub(super) struct Http {
     password: SecretSource,
     token: SecretSource,
     token_scheme: Option<String>,
-    tls_ca: Option<PathBuf>,
-    tls_cert: Option<PathBuf>,
-    tls_key: Option<PathBuf>,
+    tls: ClientTls,
     refused: Option<PathBuf>,
     refused_max: usize,
 }
@@ -85,13 +57,7 @@ impl Default for Http {
             is_secure: false,
             hosts: String::new(),
             path: String::new(),
-            dialect: Speaks::default(),
-            index: None,
-            action: BulkAction::default(),
-            labels: vec![("job".to_owned(), "drainline".to_owned())],
-            source: None,
-            sourcetype: None,
-            event_host: None,
+            dialect: DialectOptions::default(),
             query: None,
             headers: Vec::new(),
             requests: HttpOptions::DEFAULT_REQUESTS as u32,
@@ -104,9 +70,7 @@ impl Default for Http {
             password: SecretSource::default(),
             token: SecretSource::default(),
             token_scheme: None,
-            tls_ca: None,
-            tls_cert: None,
-            tls_key: None,
+            tls: ClientTls::default(),
             refused: None,
             refused_max: HttpOptions::DEFAULT_REFUSED_BYTES as usize,
         }
@@ -121,27 +85,6 @@ impl Http {
         }
     }
 
-    fn dialect(&self) -> Dialect {
-        let fields = || SplunkFields {
-            index: self.index.clone(),
-            source: self.source.clone(),
-            sourcetype: self.sourcetype.clone(),
-            host: self.event_host.clone(),
-        };
-        match self.dialect {
-            Speaks::NdJson => Dialect::NdJson,
-            Speaks::Elasticsearch => Dialect::Bulk {
-                index: self.index.clone(),
-                action: self.action,
-            },
-            Speaks::Loki => Dialect::Loki {
-                labels: self.labels.clone(),
-            },
-            Speaks::Splunk => Dialect::Splunk(fields()),
-            Speaks::SplunkRaw => Dialect::SplunkRaw(fields()),
-        }
-    }
-
     fn options(&self) -> io::Result<HttpOptions> {
         let url = format!(
             "{}{}/{}",
@@ -149,22 +92,15 @@ impl Http {
             self.hosts,
             escaped(&self.path, "?")
         );
-        let mut tls = TlsClient::new();
-        if let Some(ca) = &self.tls_ca {
-            tls = tls.ca_file(ca);
-        }
-        if let Some((cert, key)) = self.tls_cert.as_ref().zip(self.tls_key.as_ref()) {
-            tls = tls.certificate_files(cert, key);
-        }
         let mut options = sink::Http::to(&url)
-            .dialect(self.dialect())
+            .dialect(self.dialect.dialect())
             .requests(self.requests as usize)
             .body_bytes(self.body_bytes)
             .linger(self.linger)
             .connect_timeout(self.connect_timeout)
             .timeout(self.timeout)
             .gzip(self.gzip)
-            .tls(tls);
+            .tls(self.tls.client()?);
         if let Some(query) = &self.query {
             options = options.query(query);
         }
@@ -185,47 +121,6 @@ impl Http {
             options = options.refused_to(path, self.refused_max as u64);
         }
         Ok(options)
-    }
-
-    /// The first option that another dialect has, and what it needs.
-    fn other_dialect(&self) -> Option<(&'static str, &'static str)> {
-        let of_splunk = matches!(self.dialect, Speaks::Splunk | Speaks::SplunkRaw);
-        let of_bulk = self.dialect == Speaks::Elasticsearch;
-        let is_labelled = self.labels != Http::default().labels;
-        let rows = [
-            (
-                "index",
-                self.index.is_some() && !of_bulk && !of_splunk,
-                "dialect elasticsearch, splunk or splunk-raw",
-            ),
-            (
-                "action",
-                self.action != BulkAction::Create && !of_bulk,
-                "dialect elasticsearch",
-            ),
-            (
-                "labels",
-                is_labelled && self.dialect != Speaks::Loki,
-                "dialect loki",
-            ),
-            (
-                "source",
-                self.source.is_some() && !of_splunk,
-                "dialect splunk or splunk-raw",
-            ),
-            (
-                "sourcetype",
-                self.sourcetype.is_some() && !of_splunk,
-                "dialect splunk or splunk-raw",
-            ),
-            (
-                "event-host",
-                self.event_host.is_some() && !of_splunk,
-                "dialect splunk or splunk-raw",
-            ),
-        ];
-        let found = rows.into_iter().find(|(_, is_wrong, _)| *is_wrong);
-        found.map(|(row, _, expected)| (row, expected))
     }
 }
 
@@ -249,7 +144,7 @@ impl Scheme for Http {
     const IS_FRAMED: bool = false;
 
     fn rows() -> Vec<Flag<Self>> {
-        let mut rows = dialect_rows();
+        let mut rows = part_rows!(Http.dialect, DialectOptions::rows());
         rows.extend(request_rows());
         rows.push(Flag {
             name: "user",
@@ -269,7 +164,7 @@ impl Scheme for Http {
                    Elasticsearch needs ApiKey.",
             takes: field!(unset(TEXT), Http.token_scheme),
         });
-        rows.extend(tls_rows());
+        rows.extend(part_rows!(Http.tls, ClientTls::rows()));
         rows
     }
 
@@ -303,32 +198,16 @@ impl Scheme for Http {
     }
 
     fn contradiction(&self) -> Option<Contradiction> {
-        let told = |row, expected: &str| {
-            let expected = expected.to_owned();
-            Some(Contradiction { row, expected })
-        };
+        let told = |row, expected: &str| Some(Contradiction::new(row, expected));
         let is_given = |source: &SecretSource| *source != SecretSource::default();
         let (has_password, has_token) = (is_given(&self.password), is_given(&self.token));
-        let passwords = ["password", "password-file", "password-env"];
         let tokens = ["token", "token-file", "token-env"];
-        let twice = self.password.contradiction(passwords);
-        if let Some(contradiction) = twice.or_else(|| self.token.contradiction(tokens)) {
-            return Some(contradiction);
-        }
-        if let Some((row, expected)) = self.other_dialect() {
-            return told(row, expected);
-        }
-        let tls = [
-            ("tls-ca", &self.tls_ca),
-            ("tls-cert", &self.tls_cert),
-            ("tls-key", &self.tls_key),
-        ];
-        let given = tls.iter().find(|(_, path)| path.is_some());
-        match (given, &self.tls_cert, &self.tls_key) {
-            (Some((row, _)), ..) if !self.is_secure => return told(row, "an https:// server"),
-            (_, Some(_), None) => return told("tls-cert", "a tls_key beside it"),
-            (_, None, Some(_)) => return told("tls-key", "a tls_cert beside it"),
-            _ => {}
+        let found = (self.password.contradiction(PASSWORD))
+            .or_else(|| self.token.contradiction(tokens))
+            .or_else(|| self.dialect.contradiction())
+            .or_else(|| self.tls.contradiction(self.is_secure, "an https:// server"));
+        if found.is_some() {
+            return found;
         }
         match (&self.user, has_password, has_token) {
             (Some(_), _, true) => told("user", "no token beside it"),
@@ -366,72 +245,6 @@ impl Scheme for Http {
     fn reopens(&self) -> bool {
         self.refused.is_some()
     }
-}
-
-fn dialect_rows() -> Vec<Flag<Http>> {
-    vec![
-        Flag {
-            name: "dialect",
-            group: GROUP,
-            purpose: "what the server understands",
-            help: "ndjson: each message is a line of the body. elasticsearch: _bulk, also of OpenSearch; \
-                   a message that is an object of JSON is a document, any other becomes one, with \
-                   @timestamp and message. loki: its push API, in JSON. splunk: the event \
-                   collector. splunk-raw: its raw endpoint, a line for each message.",
-            takes: field!(choice(SPEAKS), Http.dialect),
-        },
-        Flag {
-            name: "index",
-            group: GROUP,
-            purpose: "where documents or events go",
-            help: "The index, or data stream. Without it, Elasticsearch takes what the PATH names, and \
-                   Splunk what the token says.",
-            takes: field!(unset(TEXT), Http.index),
-        },
-        Flag {
-            name: "action",
-            group: GROUP,
-            purpose: "what _bulk does with a document",
-            help: "create, which data streams require, or index.",
-            takes: field!(choice(ACTIONS), Http.action),
-        },
-        Flag {
-            name: "labels",
-            group: GROUP,
-            purpose: "labels of a stream of Loki",
-            help: "Labels as NAME=VALUE, with commas between. A value may be {listener}, {peer} (the \
-                   address) or {name} (what the peer's certificate calls it): each of theirs is a \
-                   stream of its own.",
-            takes: field!(
-                list(Pair {
-                    sign: '=',
-                    example: "job=drainline"
-                }),
-                Http.labels
-            ),
-        },
-        Flag {
-            name: "source",
-            group: GROUP,
-            purpose: "source of an event of Splunk",
-            help: "Without it, that is the name of the listener, or what the token says for splunk-raw.",
-            takes: field!(unset(TEXT), Http.source),
-        },
-        Flag {
-            name: "sourcetype",
-            group: GROUP,
-            purpose: "source type of an event of Splunk",
-            help: "Without it, what the token says.",
-            takes: field!(unset(TEXT), Http.sourcetype),
-        },
-        Flag {
-            name: "event-host",
-            group: GROUP,
-            purpose: "host of an event of Splunk",
-            help: "Without it, that is the address of the peer, or what the token says for splunk-raw.",
-            takes: field!(unset(TEXT), Http.event_host),
-        },
-    ]
 }
 
 fn request_rows() -> Vec<Flag<Http>> {
@@ -525,34 +338,6 @@ fn request_rows() -> Vec<Flag<Http>> {
     ]
 }
 
-fn tls_rows() -> Vec<Flag<Http>> {
-    vec![
-        Flag {
-            name: "tls-ca",
-            group: GROUP,
-            purpose: "authorities that are trusted",
-            help: "A PEM file of the authorities whose certificates an https:// server may show. Without \
-                   it, those of the system.",
-            takes: field!(unset(PATH), Http.tls_ca),
-        },
-        Flag {
-            name: "tls-cert",
-            group: GROUP,
-            purpose: "the client certificate",
-            help: "A PEM file of the certificate that is shown to an https:// server which asks for one, \
-                   with those that vouch for it.",
-            takes: field!(unset(PATH), Http.tls_cert),
-        },
-        Flag {
-            name: "tls-key",
-            group: GROUP,
-            purpose: "the key of the client certificate",
-            help: "A PEM file.",
-            takes: field!(unset(PATH), Http.tls_key),
-        },
-    ]
-}
-
 /// A path, and what is `kept` beside its own characters, as a URL has it.
 fn escaped(path: &str, kept: &str) -> String {
     let mut escaped = String::new();
@@ -569,84 +354,6 @@ fn escaped(path: &str, kept: &str) -> String {
         }
     }
     escaped
-}
-
-/// Text without control characters.
-struct Text;
-
-const TEXT: Text = Text;
-
-impl Kind for Text {
-    type Value = String;
-
-    fn read(&self, typed: &str) -> Result<String, NotAccepted> {
-        match typed.is_empty() || typed.contains(char::is_control) {
-            true => Err(NotAccepted::default()),
-            false => Ok(typed.to_owned()),
-        }
-    }
-
-    fn print(&self, value: &String) -> Option<String> {
-        Some(value.clone())
-    }
-
-    fn expected(&self) -> String {
-        "text without control characters".to_owned()
-    }
-
-    fn placeholder(&self) -> String {
-        "TEXT".to_owned()
-    }
-
-    #[cfg(test)]
-    fn cases(&self) -> (Vec<String>, Vec<String>) {
-        cases(&["logs", "a=b"], &["", "a\nb"])
-    }
-}
-
-/// A name and a value.
-struct Pair {
-    /// What stands between.
-    sign: char,
-    example: &'static str,
-}
-
-impl Kind for Pair {
-    type Value = (String, String);
-
-    fn read(&self, typed: &str) -> Result<(String, String), NotAccepted> {
-        let pair = typed
-            .split_once(self.sign)
-            .map(|(name, value)| (name.trim(), value.trim()));
-        match pair {
-            Some((name, value)) if !name.is_empty() && !typed.contains(char::is_control) => {
-                Ok((name.to_owned(), value.to_owned()))
-            }
-            _ => Err(NotAccepted::default()),
-        }
-    }
-
-    fn print(&self, (name, value): &(String, String)) -> Option<String> {
-        Some(format!("{name}{}{value}", self.sign))
-    }
-
-    fn expected(&self) -> String {
-        format!("NAME{}VALUE, such as {}", self.sign, self.example)
-    }
-
-    fn placeholder(&self) -> String {
-        format!("NAME{}VALUE", self.sign)
-    }
-
-    #[cfg(test)]
-    fn cases(&self) -> (Vec<String>, Vec<String>) {
-        let other = self.example.replace(self.sign, " ");
-        let without = format!("{}value", self.sign);
-        cases(
-            &[self.example, &format!("a{}b", self.sign)],
-            &["", &other, &without],
-        )
-    }
 }
 
 #[cfg(test)]
