@@ -18,7 +18,7 @@ use sd_notify::NotifyState;
 
 use super::addresses::{self, Bindable};
 use super::listen::SocketSpec;
-use super::outputs::scheme::StandIn;
+use super::outputs::scheme::{Reopens, StandIn};
 #[cfg(feature = "tls")]
 use super::reload::Reloader;
 use super::settings::{Given, Named, OutputSettings, Settings};
@@ -88,12 +88,8 @@ pub(crate) fn serve(
         teller: teller.clone(),
         drain_timeout: settings.config.drain_timeout,
         format: settings.report,
-        has_file: settings
-            .all_outputs()
-            .any(|output| output.destination.file().is_some()),
-        has_connection: settings
-            .all_outputs()
-            .any(|output| output.destination.reopens()),
+        has_file: reopened(settings, Reopens::File).next().is_some(),
+        has_connection: reopened(settings, Reopens::Connection).next().is_some(),
         #[cfg(feature = "tls")]
         reloader: reloader(settings, &server, &teller).map_err(no_thread)?,
         config: settings.config_file.clone().zip(settings.config_stamp),
@@ -243,9 +239,14 @@ fn threads(settings: &Settings) -> u64 {
 }
 
 fn descriptors(settings: &Settings) -> u64 {
-    let has_file = |output: &&OutputSettings| output.destination.file().is_some();
-    let files = settings.all_outputs().filter(has_file).count() as u64;
+    let files = reopened(settings, Reopens::File).count() as u64;
     DESCRIPTORS + files.saturating_sub(1) * FOR_REOPEN + for_tls(settings)
+}
+
+/// The outputs at which SIGHUP does this.
+fn reopened(settings: &Settings, how: Reopens) -> impl Iterator<Item = &OutputSettings> {
+    let is_one = move |output: &&OutputSettings| output.destination.reopens() == Some(how);
+    settings.all_outputs().filter(is_one)
 }
 
 fn for_tls(settings: &Settings) -> u64 {

@@ -169,9 +169,9 @@ pub(super) struct Hands {
     pub(super) teller: Teller,
     pub(super) drain_timeout: Duration,
     pub(super) format: ReportFormat,
-    /// The sink is a file by its name, which SIGHUP reopens.
+    /// An output has a file by its name, which SIGHUP reopens.
     pub(super) has_file: bool,
-    /// An output makes its connection anew when it is reopened.
+    /// An output makes its connection anew at SIGHUP.
     pub(super) has_connection: bool,
     /// Where a listener speaks TLS.
     #[cfg(feature = "tls")]
@@ -233,8 +233,8 @@ impl Signals {
     }
 }
 
-/// Reopens the sink's file. Without one, a terminal that closed stops the server, which nobody
-/// could stop from there any more; during a drain, closing the terminal changes nothing.
+/// Reopens outputs. Without a file among them, a terminal that closed stops the server, which
+/// nobody could stop from there any more; during a drain, closing the terminal changes nothing.
 fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
     let asked = NotifyState::monotonic_usec_now();
     let say = |reason, text: &str| {
@@ -243,7 +243,11 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
     };
     let reads_tls = hands.read_tls();
     if hands.has_file {
-        say("SIGHUP", "SIGHUP: reopening the file of the sink");
+        let text = match hands.has_connection {
+            true => "SIGHUP: reopening files, and connecting outputs anew",
+            false => "SIGHUP: reopening the file of the sink",
+        };
+        say("SIGHUP", text);
         hands.server.reopen();
     } else if terminal.is_some_and(Terminal::is_gone) {
         say(

@@ -56,6 +56,30 @@ fn the_program_forwards_says_what_delivered_means_and_connects_anew_at_sighup() 
     Checker::read(&fs::read(&file).unwrap()).expect_exact(&[(0, 2000)]);
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn sighup_reopens_the_file_of_what_http_refuses_beside_connections_that_are_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = directory.path().join("refused");
+    let http = format!("http://127.0.0.1:1/?refused={}", refused.display());
+    let tcp = format!("tcp://127.0.0.1:{}", free_port());
+    for (others, told) in [
+        (&[][..], "SIGHUP: reopening the file of the sink"),
+        (
+            &["--sink", &tcp],
+            "SIGHUP: reopening files, and connecting outputs anew",
+        ),
+    ] {
+        let mut server = Drainline::start(&[&["--sink", &http], others].concat());
+        fs::rename(&refused, directory.path().join("refused.1")).unwrap();
+        server.signal(Signal::HUP);
+        wait_until("the file", DEADLINE, || refused.exists());
+        let exit = server.terminate();
+        exit.assert_code(0);
+        assert!(exit.stderr.contains(told), "{exit}");
+    }
+}
+
 #[test]
 fn a_commands_stderr_is_in_the_log_and_its_stdout_is_the_programs() {
     let directory = tempfile::tempdir().unwrap();

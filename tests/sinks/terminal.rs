@@ -278,3 +278,28 @@ fn a_terminal_that_is_gone_stops_a_server_that_writes_elsewhere_and_has_nothing_
     );
     assert!(stderr.contains("\"delivered\":2,"), "{stderr}");
 }
+
+/// It may be logrotate that asks.
+#[test]
+fn a_terminal_that_is_gone_does_not_stop_a_server_that_has_a_file_to_reopen() {
+    let mut sinks = vec!["file:messages"];
+    if cfg!(feature = "http") {
+        sinks.push("'http://127.0.0.1:1/?refused=messages'");
+    }
+    for sink in sinks {
+        let directory = tempfile::tempdir().unwrap();
+        let Some(mut terminal) = on_terminal(directory.path(), &format!("--sink {sink}")) else {
+            return;
+        };
+        terminal.script.signal(Signal::KILL);
+        terminal.script.wait(DEADLINE);
+        let stderr = || fs::read_to_string(directory.path().join("stderr")).unwrap();
+        wait_until("the line", DEADLINE, || {
+            stderr().contains("SIGHUP: reopening the file of the sink")
+        });
+        kill_process(terminal.pid, Signal::TERM).unwrap();
+        wait_until("its end", DEADLINE, || !terminal.is_alive());
+        let stderr = stderr();
+        assert!(!stderr.contains("the terminal is gone"), "{stderr}");
+    }
+}

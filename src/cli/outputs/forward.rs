@@ -11,7 +11,7 @@ use drainline::ingest::sink::{self, ForwardTo, Target};
 #[cfg(feature = "tls")]
 use super::option::Contradiction;
 use super::option::GROUP;
-use super::scheme::{Checked, Common, Form, Opened, Scheme};
+use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme};
 #[cfg(feature = "tls")]
 use super::tls::ClientTls;
 #[cfg(feature = "tls")]
@@ -186,8 +186,8 @@ impl Scheme for Forward {
         Ok(Opened::new(self.to()?.open()?))
     }
 
-    fn reopens(&self) -> bool {
-        true
+    fn reopens(&self) -> Option<Reopens> {
+        Some(Reopens::Connection)
     }
 }
 

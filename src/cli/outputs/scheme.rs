@@ -72,6 +72,15 @@ pub(crate) struct Checked {
     pub(crate) holds: Option<Box<dyn Any>>,
 }
 
+/// What SIGHUP does at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reopens {
+    /// A file is opened by its name again.
+    File,
+    /// A connection is made anew.
+    Connection,
+}
+
 /// What stands in for a sink where limits are counted and nothing is opened.
 pub(crate) struct StandIn {
     pub(crate) is_framed: bool,
@@ -165,9 +174,9 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
         None
     }
 
-    /// Whether a reopen has a meaning although there is no file: a connection that is made anew.
-    fn reopens(&self) -> bool {
-        false
+    /// What a reopen does there, if anything.
+    fn reopens(&self) -> Option<Reopens> {
+        self.file().map(|_| Reopens::File)
     }
 }
 
@@ -179,7 +188,7 @@ trait AnyScheme: Any + Debug + Send + Sync {
     fn check(&self, common: Common<'_>) -> io::Result<Checked>;
     fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened>;
     fn file(&self) -> Option<&Path>;
-    fn reopens(&self) -> bool;
+    fn reopens(&self) -> Option<Reopens>;
 }
 
 impl<S: Scheme> AnyScheme for S {
@@ -207,7 +216,7 @@ impl<S: Scheme> AnyScheme for S {
         Scheme::file(self)
     }
 
-    fn reopens(&self) -> bool {
+    fn reopens(&self) -> Option<Reopens> {
         Scheme::reopens(self)
     }
 }
@@ -402,7 +411,7 @@ impl Destination {
     }
 
     /// As [`Scheme::reopens`].
-    pub(crate) fn reopens(&self) -> bool {
+    pub(crate) fn reopens(&self) -> Option<Reopens> {
         self.place.reopens()
     }
 }

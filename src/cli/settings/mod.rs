@@ -225,9 +225,10 @@ Durations are written as 500ms, 30s or 1m30s, sizes as 64KiB (1,024 bytes each) 
 Signals:
   SIGTERM, SIGINT  deliver the messages that have arrived, print the report and exit; a second
                    signal exits at once (within a second of the first it is the same request)
-  SIGHUP           reopens the file of --sink file:PATH, and reads the files of TLS again for
-                   connections to come; without a file of the sink, drainline stops when
-                   the terminal that it was started on closes, unless it was started with nohup
+  SIGHUP           reopens the files of outputs, connects to other servers (tcp://, tls://, unix:)
+                   anew, and reads the files of TLS again for connections to come; without a file
+                   of an output, drainline stops when the terminal that it was started on closes,
+                   unless it was started with nohup
   SIGUSR1          prints every connection with its state to stderr, in the form of --report
 
 Exit codes:

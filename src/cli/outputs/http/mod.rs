@@ -15,7 +15,7 @@ use drainline::ingest::sink::{self, HttpOptions};
 use self::dialect::DialectOptions;
 use self::kinds::{Pair, TEXT};
 use super::option::{Contradiction, GROUP};
-use super::scheme::{Checked, Common, Form, Opened, Scheme};
+use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme};
 use super::secret::{PASSWORD, SecretSource, secret_rows};
 use super::tls::ClientTls;
 use super::url;
@@ -242,8 +242,8 @@ impl Scheme for Http {
         Ok(Opened::new(self.options()?.open()?))
     }
 
-    fn reopens(&self) -> bool {
-        self.refused.is_some()
+    fn reopens(&self) -> Option<Reopens> {
+        self.refused.as_ref().map(|_| Reopens::File)
     }
 }
 
