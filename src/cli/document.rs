@@ -159,6 +159,22 @@ impl Document {
         })
     }
 
+    /// What stands behind another key of the table that a place is in, without its quotes, as far as
+    /// lines show that.
+    pub(super) fn beside(&self, at: usize, key: &str) -> Option<&str> {
+        let (before, behind) = self.text.split_at_checked(at)?;
+        let begins = before.rfind("\n[").unwrap_or(0);
+        let ends = at + behind.find("\n[").unwrap_or(behind.len());
+        let mut lines = self.text[begins..ends].lines();
+        let value = lines.find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            (name.trim() == key).then(|| value.trim())
+        })?;
+        let mut chars = value.chars();
+        let quote = chars.next().filter(|first| matches!(first, '"' | '\''))?;
+        chars.as_str().split(quote).next()
+    }
+
     /// What stands there, word for word.
     pub(super) fn slice(&self, span: Range<usize>) -> &str {
         self.text.get(span).unwrap_or_default()

@@ -68,7 +68,13 @@ fn no_toml(document: &Document, at: usize, said: &str) -> UsageError {
     let unquoted = document.unquoted(at);
     let refused = unquoted.and_then(|value| match value.table {
         Some(LISTENER) => words::without_quotes(document, &listeners::rows(), &value),
-        Some(OUTPUT) => words::without_quotes(document, &outputs::all_rows(), &value),
+        Some(OUTPUT) => {
+            // Schemes have options of the same name that take something else.
+            let sink = document.beside(at, outputs::SINK);
+            let own = sink.and_then(outputs::rows_at).unwrap_or_default();
+            words::without_quotes(document, &own, &value)
+                .or_else(|| words::without_quotes(document, &outputs::all_rows(), &value))
+        }
         None => words::without_quotes(document, &flags(), &value),
         Some(_) => None,
     });

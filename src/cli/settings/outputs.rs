@@ -251,6 +251,12 @@ pub(crate) fn rows_of(entry: &Entry) -> impl Iterator<Item = Flag<OutputSettings
     })
 }
 
+/// The keys of a table with this sink.
+pub(super) fn rows_at(sink: &str) -> Option<Vec<Flag<OutputSettings>>> {
+    let read = outputs::read(sink.as_ref()).ok()?;
+    Some(OutputSettings::from(read.destination).rows())
+}
+
 /// The keys of any `[[output]]` table, whatever its scheme is.
 pub(super) fn all_rows() -> Vec<Flag<OutputSettings>> {
     let of_schemes = SCHEMES.iter().flat_map(rows_of);

@@ -707,6 +707,20 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_would_work() {
             "3:12: invalid value *** for password: expected text, which is shown nowhere, in quotes",
         ),
         (
+            "[[output]]\nsink = \"file:/x\"\nfsync = batch",
+            "3:9: invalid value batch for fsync: expected off, batch or a duration from ",
+        ),
+        // Another scheme has a row of the name, whose range is another.
+        (
+            "[[output]]\nsink = \"tcp://a:1\" # b\nconnect_timeout = 10s",
+            "3:19: invalid value 10s for connect_timeout: expected a duration from 1ms to 24h, such as 10s, in quotes",
+        ),
+        #[cfg(feature = "redis")]
+        (
+            "[[output]]\nsink = \"tcp://a:1\"\n[[output]]\nconnect_timeout = 10s\nsink = 'redis://a/s?x=y'\n[[listener]]",
+            "4:19: invalid value 10s for connect_timeout: expected a duration from 100ms to 1h, such as 5s, in quotes",
+        ),
+        (
             "[[output]]\nsink = probe://:hunter2@h",
             "2:8: invalid value probe://***@h for sink: expected stdout, ",
         ),
