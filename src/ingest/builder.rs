@@ -262,21 +262,10 @@ impl IngestBuilder {
     /// # Errors
     /// As [`start`](IngestBuilder::start).
     pub fn check(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
-        let (limits, mut notes) = self.check_without_output()?;
+        let (config, needs) = (self.server_config()?, self.output_needs());
+        let (limits, mut notes) = self.server.check_with(&config, self.memory(), needs)?;
         notes.extend(self.tear_warnings());
         Ok((limits, notes))
-    }
-
-    /// As [`check`](IngestBuilder::check), for a sink that does not
-    /// [use the output framing](Sink::uses_output_framing).
-    ///
-    /// # Errors
-    /// As [`start`](IngestBuilder::start).
-    // Hidden: for the program, outside semver.
-    #[doc(hidden)]
-    pub fn check_without_output(&self) -> Result<(ResourceLimits, Vec<String>), StartError> {
-        let (config, needs) = (self.server_config()?, self.output_needs());
-        self.server.check_with(&config, self.memory(), needs)
     }
 
     /// The label of each listener whose connections bring messages, and how they do.

@@ -4,15 +4,15 @@ use std::fmt;
 
 use crossbeam_channel as channel;
 
-/// Wakes a sink that waits in [`Batches::more`](crate::ingest::Batches::more), from any thread:
-/// answers have come. Clones wake the same sink.
+/// Wakes a consumer that waits for messages or for answers to what it has sent, from any thread:
+/// answers have come. Clones wake the same consumer.
 #[derive(Clone)]
 pub struct Notifier(channel::Sender<()>);
 
 impl Notifier {
     /// Ends the wait that is under way, or the next one. Never blocks, and is never lost: what was
-    /// done before this call is seen by the sink when its wait returns. Several calls before that
-    /// end one wait. Does nothing once the sink's server is over.
+    /// done before this call is seen by the consumer when its wait returns. Several calls before
+    /// that end one wait. Does nothing once the consumer's server is over.
     pub fn notify(&self) {
         // The one slot is full: a notice that nobody has taken yet stands for this one, too.
         let _ = self.0.try_send(());
