@@ -102,6 +102,27 @@ fn a_password_is_shown_nowhere() {
     assert_eq!(exit.u64("delivered"), 100);
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn a_servers_certificate_is_for_the_name_that_is_given() {
+    let Some((redis, certificates, port)) = super::tls::start_server("no") else {
+        return;
+    };
+    let sink = |name: &str| {
+        let authority = certificates.authority();
+        format!("rediss://127.0.0.1:{port}/stream?tls_ca={authority}&tls_server_name={name}")
+    };
+    let mut server = Drainline::start(&["--sink", &sink("elsewhere.example")]);
+    wait_until("a refusal", DEADLINE, || {
+        server.stderr_text().contains("shows a certificate that")
+    });
+    server.terminate().assert_code(0);
+    let mut server = Drainline::start(&["--sink", &sink("localhost")]);
+    load(&server, &["--messages=100", "--wait-close"]);
+    wait_until("all entries", DEADLINE, || redis.entries("stream") == 100);
+    server.terminate().assert_code(0);
+}
+
 #[test]
 fn what_is_no_stream_is_refused_in_one_line() {
     for (sink, code, parts) in [
