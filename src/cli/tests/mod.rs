@@ -5,6 +5,7 @@ mod flags;
 mod outputs;
 mod report;
 pub(crate) mod rows;
+mod wrong_file;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -10,7 +10,8 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertSt
 
 use super::TlsVersion;
 use super::error::{TlsError, TlsPart};
-use super::material::{Most, Pem, unfit};
+use super::material::unfit;
+use super::pem::{Most, Pem};
 
 /// The most that is read of a file of certificates.
 const MAX_CA: u64 = 1 << 20;

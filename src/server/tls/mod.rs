@@ -1,7 +1,8 @@
 //! TLS for a listener: its certificate, whose clients may connect, and the session of a connection.
 //! And for an output: whose servers it trusts.
 //!
-//! - `material`: certificates and keys, read and checked
+//! - `pem`: texts in PEM, read
+//! - `material`: certificates and keys, checked, and what they take of memory
 //! - `certificate`: what a certificate says
 //! - `client`: whom an output trusts, and what it shows
 //! - `session`: bytes of the wire in, plaintext out
@@ -13,6 +14,7 @@ mod client;
 mod error;
 pub mod in_memory;
 mod material;
+mod pem;
 mod session;
 mod words;
 
@@ -28,7 +30,8 @@ use certificate::Name;
 pub use client::TlsClient;
 pub(crate) use client::words as server_words;
 pub use error::{TlsError, TlsErrorKind, TlsPart};
-use material::{Counted, Loaded, Pem, Settings, Source};
+use material::{Counted, Loaded, Settings, Source};
+use pem::Pem;
 pub(crate) use session::{Incoming, Session};
 
 use super::ranges;
