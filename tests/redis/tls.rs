@@ -8,7 +8,7 @@ use drainline::ingest::sink::Redis;
 
 /// The server, its certificates, and the port on which it speaks TLS. Clients need a certificate if
 /// `clients` says so.
-pub fn start_server(clients: &str) -> Option<(RedisServer, Certificates, u16)> {
+pub(super) fn start_server(clients: &str) -> Option<(RedisServer, Certificates, u16)> {
     let certificates = Certificates::new();
     let port = crate::common::port::free_port();
     let [cert, key] = certificates.server();
