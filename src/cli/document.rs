@@ -159,8 +159,8 @@ impl Document {
         })
     }
 
-    /// What stands behind another key of the table that a place is in, without its quotes, as far as
-    /// lines show that.
+    /// What stands behind another key of the table that a place is in, without its quotes, as far
+    /// as lines show that.
     pub(super) fn beside(&self, at: usize, key: &str) -> Option<&str> {
         let (before, behind) = self.text.split_at_checked(at)?;
         let begins = before.rfind("\n[").unwrap_or(0);

@@ -66,8 +66,8 @@ impl TlsFiles {
         given.next().map(|(row, _)| row)
     }
 
-    /// Files where no TLS is spoken, which `expected` would do; and of a certificate and its key one
-    /// alone.
+    /// Files where no TLS is spoken, which `expected` would do; and of a certificate and its key
+    /// one alone.
     pub(super) fn contradiction(&self, is_spoken: bool, expected: &str) -> Option<Contradiction> {
         match (self.given(), &self.cert, &self.key) {
             (Some(row), ..) if !is_spoken => Some(Contradiction::new(row, expected)),

@@ -114,7 +114,8 @@ impl Gzip {
         self.is_held_off.store(is_on, Ordering::SeqCst);
     }
 
-    /// There may be something to compress, which a thread that is still to be started looks for, too.
+    /// There may be something to compress, which a thread that is still to be started looks for,
+    /// too.
     pub(super) fn wake(&self, logger: &Logger) {
         if let Some(running) = &self.running {
             // A wake-up that was not taken yet stands for this one, too.
