@@ -191,8 +191,13 @@ pub(crate) fn words(error: &Error) -> String {
         Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => {
             "is not for servers (extended key usage serverAuth)"
         }
-        Why::BadSignature => {
+        Why::BadSignature | Why::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "is not from an authority that is trusted here: it has another signature"
+        }
+        // An error of webpki that has no name in rustls.
+        Why::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "is an authority's and not a server's (basicConstraints CA:TRUE, as openssl req -x509 \
+             has it where nothing else is said)"
         }
         // They name the names.
         other => return format!("shows a certificate that is not valid: {other}"),
@@ -213,4 +218,74 @@ fn refused(alert: AlertDescription) -> String {
         _ => "",
     };
     format!("has refused with {alert:?}{why}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// What a client that trusts `trusted` says of a server with a certificate that is its own
+    /// issuer's.
+    fn said_of(own: CertificateParams, trusted: Option<CertificateDer<'static>>) -> Option<Error> {
+        let key = KeyPair::generate().unwrap();
+        let own = own.self_signed(&key).unwrap().der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.unwrap_or_else(|| own.clone())).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![own],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            );
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut server = ServerConnection::new(Arc::new(server.unwrap())).unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut &wire[..]).unwrap();
+            server.process_new_packets().unwrap();
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            client.read_tls(&mut &wire[..]).unwrap();
+            if let Err(error) = client.process_new_packets() {
+                return Some(error);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_certificate_that_is_its_own_issuers_is_told_in_words() {
+        let params = || CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let authority = || {
+            let mut params = params();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params
+        };
+        assert_eq!(said_of(params(), None), None);
+        let said = words(&said_of(authority(), None).unwrap());
+        assert!(said.contains("CA:TRUE"), "{said}");
+        // Another one of the same name.
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let other = authority().self_signed(&key).unwrap().der().clone();
+        let said = words(&said_of(params(), Some(other)).unwrap());
+        assert!(said.ends_with("it has another signature"), "{said}");
+    }
 }
