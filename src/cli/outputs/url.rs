@@ -95,8 +95,8 @@ pub(crate) fn authority(place: &OsStr) -> Result<Authority, NotAccepted> {
     let place = place.to_str();
     let place = place.ok_or_else(|| NotAccepted::because("not UTF-8"))?;
     let (authority, path) = place.split_once('/').unwrap_or((place, ""));
-    if path.contains('@') && !authority.contains('@') {
-        // What stands before the slash may be half a password: it is told by no part of its own.
+    if path.contains('@') {
+        // What stands before it may be a part of a password, and is shown by no error and no name.
         return Err(NotAccepted::because(
             "/ and @ in a password are %2F and %40",
         ));
@@ -154,7 +154,8 @@ pub(crate) fn host_and_port(text: &str, default: u16) -> Result<(String, u16), N
         "" => default,
         port => port.parse().map_err(|_| refused("no port"))?,
     };
-    match host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    let is_outside = |c: char| c == ',' || c.is_whitespace() || c.is_control();
+    match host.is_empty() || host.contains(is_outside) {
         true => Err(refused("no host")),
         false => Ok((host.to_owned(), port)),
     }
@@ -213,7 +214,15 @@ mod tests {
         assert_eq!((&*whole.hosts, &*whole.path), ("a:1,[::1]:2", "x/y"));
         let bare = read("host").expect("read");
         assert_eq!((bare.user, bare.password), (None, None));
-        for text in ["", "/path", "user@/path", "h%@host", "me:a/b@host", "a b"] {
+        for text in [
+            "",
+            "/path",
+            "user@/path",
+            "h%@host",
+            "me:a/b@host",
+            "me:a@b/c@host/x",
+            "a b",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
         for (text, host, port) in [
@@ -225,7 +234,7 @@ mod tests {
             assert_eq!(host_and_port(text, 7), Ok((host.to_owned(), port)));
         }
         for text in [
-            "", ":1", "a:", "a:b", "a:65536", "::1", "[::1", "[a]:1", "[::1]x", "a b",
+            "", ":1", "a:", "a:b", "a:65536", "::1", "[::1", "[a]:1", "[::1]x", "a b", "a,b",
         ] {
             assert!(host_and_port(text, 7).is_err(), "{text}");
         }
