@@ -52,6 +52,8 @@ pub enum Reply {
     Close,
     /// These bytes, and nothing more until the client goes.
     RawAndNever(Vec<u8>),
+    /// These bytes, and then nothing is read any more, and nothing closed.
+    RawAndDeaf(Vec<u8>),
     /// Nothing, until the client goes.
     Never,
 }
@@ -241,6 +243,13 @@ fn serve(mut stream: Box<dyn Stream>, connection: usize, shared: &Shared) -> io:
                 loop {
                     read_more(&mut stream, &mut bytes, shared)?;
                 }
+            }
+            Reply::RawAndDeaf(raw) => {
+                stream.write_all(&raw)?;
+                while !shared.is_over.load(Ordering::Relaxed) {
+                    thread::sleep(SLICE);
+                }
+                return Ok(());
             }
             Reply::Close => return Ok(()),
             // Until the client has gone.

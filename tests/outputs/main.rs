@@ -11,6 +11,8 @@ mod forward;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
+mod http_early;
+#[cfg(feature = "http")]
 mod http_servers;
 #[cfg(feature = "cli")]
 mod program;

@@ -2,7 +2,7 @@
 //! connections wait in read(2) until a timeout.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use ureq::unversioned::transport::{
 
 /// How long one poll(2) waits before the end is looked for.
 const SLICE: Duration = Duration::from_millis(100);
+/// How long a peer may take nothing before it is looked whether it has answered already.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond this no more addresses of a name are tried.
 const MAX_ADDRESSES: usize = 16;
 
@@ -222,7 +224,9 @@ impl Wire {
         let mut session = Box::new(session.map_err(io::Error::other)?);
         while session.is_handshaking() {
             if session.wants_write() {
-                flush(&mut session, &self.socket, until)?;
+                flush(&mut session, &self.socket, |_| {
+                    until.wait(&self.socket, PollFlags::OUT)
+                })?;
                 continue;
             }
             if receive(&mut session, &self.socket, Some(until))? == 0 {
@@ -240,7 +244,7 @@ impl Wire {
             let written = match &mut self.session {
                 None => match self.socket.write(rest) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        until.wait(&self.socket, PollFlags::OUT)?;
+                        wait_to_send(&self.socket, None, until)?;
                         continue;
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -249,7 +253,9 @@ impl Wire {
                 // It takes some, and then no more before that is sent.
                 Some(session) => {
                     let taken = session.writer().write(rest)?;
-                    flush(session, &self.socket, until)?;
+                    flush(session, &self.socket, |session| {
+                        wait_to_send(&self.socket, Some(session), until)
+                    })?;
                     taken
                 }
             };
@@ -259,18 +265,71 @@ impl Wire {
     }
 }
 
+/// Waits until a peer takes more of a request. One that takes nothing for [`PATIENCE`] and has
+/// answered will not read the rest (RFC 9112, 9.5): that is told as its end, so that the answer is
+/// read. Without this a peer that keeps such a connection open would be written to until the
+/// timeout, each time anew, and why it takes nothing would never be known.
+fn wait_to_send(
+    socket: &TcpStream,
+    mut session: Option<&mut ClientConnection>,
+    until: &Until<'_>,
+) -> Result<(), Error> {
+    loop {
+        let look_at = Instant::now() + PATIENCE;
+        let is_last = until.at.is_some_and(|at| at <= look_at);
+        let at = if is_last { until.at } else { Some(look_at) };
+        match (Until { at, ..*until }).wait(socket, PollFlags::OUT) {
+            Err(Error::Timeout(_)) if !is_last => {}
+            outcome => return outcome,
+        }
+        if has_answered(socket, session.as_deref_mut()) {
+            return Err(io::Error::from(ErrorKind::BrokenPipe).into());
+        }
+    }
+}
+
+/// Whether a final answer has begun, or none will come; it stays there to be read.
+fn has_answered(socket: &TcpStream, session: Option<&mut ClientConnection>) -> bool {
+    let Some(session) = session else {
+        let mut begun = [0; 512];
+        return match socket.peek(&mut begun) {
+            Ok(read) => read == 0 || is_final(&begun[..read]),
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        };
+    };
+    loop {
+        match receive(session, socket, None) {
+            // A ticket of TLS, which is no answer, or a part of one.
+            Ok(1..) => {}
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => break,
+            Ok(0) | Err(_) => return true,
+        }
+    }
+    session.reader().fill_buf().is_ok_and(is_final)
+}
+
+/// After `100 Continue`, which some send without being asked, the body is still wanted.
+fn is_final(mut begun: &[u8]) -> bool {
+    while begun.starts_with(b"HTTP/1.1 1") {
+        match begun.windows(4).position(|four| four == b"\r\n\r\n") {
+            Some(end) => begun = &begun[end + 4..],
+            None => return false,
+        }
+    }
+    // What is cut off may become either.
+    begun.len() > b"HTTP/1.1 ".len()
+}
+
 /// Sends what the session has to send.
 fn flush(
     session: &mut ClientConnection,
     mut socket: &TcpStream,
-    until: &Until<'_>,
+    mut wait: impl FnMut(&mut ClientConnection) -> Result<(), Error>,
 ) -> Result<(), Error> {
     while session.wants_write() {
         match session.write_tls(&mut socket) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                until.wait(socket, PollFlags::OUT)?;
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(session)?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
