@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::date;
 use super::dialect::{BulkAction, Dialect};
 use super::items;
+use super::place;
 
 /// The longest that a `Retry-After` is obeyed.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -113,7 +114,10 @@ fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<
         return Ok(Verdict::Accepted);
     }
     let failed = bulk.statuses.iter().find(|status| **status >= 400);
-    let status = failed.copied().unwrap_or_default();
+    let status = match failed.copied().unwrap_or_default() {
+        place::OF_THE_INDEX => 400,
+        status => status,
+    };
     let why = bulk.error.unwrap_or_default();
     let again = fates.iter().filter(|fate| **fate == Fate::Again).count();
     let refused = fates.iter().filter(|fate| **fate == Fate::Refused).count();
@@ -144,6 +148,8 @@ fn fate(status: u16, action: BulkAction) -> Fate {
 /// What is wrong with the messages is refused. What is wrong with the place, the way there or the
 /// right to enter can be mended, and costs no message.
 fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64) -> Verdict {
+    let is_of_the_way =
+        head.status == 400 && place::is_of_the_way(dialect, &String::from_utf8_lossy(text));
     let text = shown(text);
     let mut why = format!("it answers {} {}", head.status, head.reason);
     if let Some(location) = head.location.filter(|_| head.status / 100 == 3) {
@@ -155,14 +161,19 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
     }
     let code = splunk(dialect, &text, "\"code\":");
     let at = splunk(dialect, &text, "\"invalid-event-number\":");
-    match (head.status, code) {
-        (413, _) => Verdict::TooLarge(why),
-        // An index or a channel that does not fit.
-        (400, Some(7 | 10 | 11 | 14)) => Verdict::Again(Failure {
+    let mend = |why| {
+        Verdict::Again(Failure {
             why,
             is_lasting: true,
             after: wait_of(head),
-        }),
+        })
+    };
+    match (head.status, code) {
+        (413, _) => Verdict::TooLarge(why),
+        // No data, no event, a blank one, wrong fields: all others are about an index, a channel or
+        // the login.
+        (400, Some(code)) if !matches!(code, 5 | 6 | 12 | 13 | 15) => mend(why),
+        (400, _) if is_of_the_way => mend(why),
         (400, _) if at.is_some_and(|at| at < messages) => {
             Verdict::RefusedAt(at.unwrap_or_default(), why)
         }

@@ -102,8 +102,9 @@ impl<'a> Body<'a> {
     }
 
     fn unfit(&self, message: &[u8]) -> Option<&'static str> {
+        // Splunk names one of them at a time and takes none behind it: each would cost a request.
         let is_event = matches!(self.dialect, Dialect::Splunk(_));
-        (is_event && message.is_empty()).then_some("Splunk takes no empty event")
+        (is_event && message.trim_ascii().is_empty()).then_some("Splunk takes no blank event")
     }
 
     /// What the messages of one batch have in common.

@@ -30,7 +30,7 @@ pub enum Dialect {
         labels: Vec<(String, String)>,
     },
     /// The HTTP Event Collector of Splunk: each message is an event, an object if it is one of
-    /// JSON, otherwise a string, with the time at which it was received. An empty message, which
+    /// JSON, otherwise a string, with the time at which it was received. A blank message, which
     /// Splunk takes for an error of the whole request, is refused.
     Splunk(SplunkFields),
     /// The raw endpoint of the HTTP Event Collector: each message is a line.

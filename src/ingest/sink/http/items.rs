@@ -4,6 +4,8 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
+use super::place;
+
 /// The deepest that objects and lists stand in one another.
 const MAX_DEPTH: u32 = 64;
 /// What is kept of a text.
@@ -16,7 +18,8 @@ pub(super) const READ_BYTES: usize = 16 << 10;
 pub(super) struct Bulk {
     /// Whether it says that something failed.
     pub(super) errors: Option<bool>,
-    /// The status of each document, in order; 0 where it has none.
+    /// The status of each document, in order; 0 where it has none, and
+    /// [`OF_THE_INDEX`](place::OF_THE_INDEX) in place of a 400 that is about the index.
     pub(super) statuses: Vec<u16>,
     /// The first error that is told of a document with a status of 400 or more.
     pub(super) error: Option<String>,
@@ -142,6 +145,9 @@ impl<R: Read> Scanner<R> {
                 _ => scanner.skip(0),
             })
         })?;
+        if status == 400 && place::is_of_the_index(&error) {
+            status = place::OF_THE_INDEX;
+        }
         Ok((status, error))
     }
 

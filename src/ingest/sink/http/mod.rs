@@ -24,6 +24,8 @@ mod wire;
 
 mod answer;
 
+mod place;
+
 mod items;
 
 mod answers;

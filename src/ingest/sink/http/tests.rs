@@ -205,12 +205,13 @@ fn no_body_is_longer_than_its_limit_or_takes_more_memory() {
                 "{dialect:?}"
             );
         }
-        let empty = if matches!(dialect, Dialect::Splunk(_)) {
-            6
+        // Six that are empty, and ten of spaces, tabs and ends of lines.
+        let blank = if matches!(dialect, Dialect::Splunk(_)) {
+            16
         } else {
             0
         };
-        assert_eq!(unfit, empty, "{dialect:?}");
+        assert_eq!(unfit, blank, "{dialect:?}");
     }
 }
 
@@ -330,6 +331,139 @@ fn splunk_tells_which_event_is_wrong_and_when_it_is_none() {
         true
     ));
     assert!(matches!(judged("no JSON"), Verdict::Refused(_)));
+    for code in [1, 7, 10, 11, 14, 16, 99] {
+        let text = format!(r#"{{"text":"t","code":{code},"invalid-event-number":1}}"#);
+        assert!(is_again(&judged(&text), true), "{code}");
+    }
+    for code in [5, 6, 12, 13, 15] {
+        let text = format!(r#"{{"text":"t","code":{code}}}"#);
+        assert!(matches!(judged(&text), Verdict::Refused(_)), "{code}");
+    }
+}
+
+/// A document is one of a hundred thousand, an index is there for all of them.
+#[test]
+fn a_document_is_not_refused_for_its_index() {
+    let judged = |kind: &str, reason: &str| {
+        let item = format!(
+            r#"{{"create":{{"status":400,"error":{{"type":"{kind}","reason":"{reason}"}}}}}}"#
+        );
+        judged(
+            &bulk(None),
+            200,
+            &format!(r#"{{"errors":true,"items":[{item},{item}]}}"#),
+            2,
+        )
+    };
+    let shards = "Validation Failed: 1: this action would add [2] shards, but this cluster \
+                  currently has [1000]/[1000] maximum normal shards open;";
+    for (kind, reason) in [
+        ("validation_exception", shards),
+        ("index_closed_exception", "closed"),
+        (
+            "illegal_argument_exception",
+            "pipeline with id [a] does not exist",
+        ),
+        (
+            "illegal_argument_exception",
+            "only write ops with an op_type of create are allowed in data streams",
+        ),
+        (
+            "illegal_argument_exception",
+            "no write index is defined for alias [logs]. The write index may be",
+        ),
+    ] {
+        let Verdict::Each(fates, failure) = judged(kind, reason) else {
+            panic!("{kind}");
+        };
+        assert_eq!(fates, [Fate::Again; 2], "{kind}: {reason}");
+        assert!(
+            failure.is_lasting && failure.why.contains("400"),
+            "{failure:?}"
+        );
+    }
+    for (kind, reason) in [
+        (
+            "mapper_parsing_exception",
+            "validation_exception: index_closed_exception: ",
+        ),
+        (
+            "document_parsing_exception",
+            "pipeline with id [a] does not exist",
+        ),
+        (
+            "illegal_argument_exception",
+            "Limit of total fields [1000] has been exceeded",
+        ),
+        (
+            "illegal_argument_exception",
+            "field [pipeline with id [a] does not exist]",
+        ),
+    ] {
+        let Verdict::Each(fates, _) = judged(kind, reason) else {
+            panic!("{kind}");
+        };
+        assert_eq!(fates, [Fate::Refused; 2], "{kind}: {reason}");
+    }
+}
+
+/// What stands before the server, or the URL: no message is at fault.
+#[test]
+fn a_400_of_another_server_refuses_no_message() {
+    let nginx = "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title>\
+                 </head>\r\n<body>";
+    let apache = format!(
+        "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">\n{}<br />\nReason: You're speaking \
+         plain HTTP to an SSL-enabled server port.<br />\n",
+        "<p>Your browser sent a request that this server could not understand. ".repeat(5)
+    );
+    let go = "Client sent an HTTP request to an HTTPS server.\n";
+    let tomcat = "Bad Request\r\nThis combination of host and port requires TLS.\r\n";
+    let splunk = Dialect::Splunk(SplunkFields::default());
+    for dialect in [
+        Dialect::NdJson,
+        bulk(None),
+        loki(&[("a", "b")]),
+        splunk.clone(),
+    ] {
+        for page in [nginx, &apache, go, tomcat] {
+            assert!(
+                is_again(&judged(&dialect, 400, page, 2), true),
+                "{dialect:?}: {page}"
+            );
+        }
+        // A server that quotes a message.
+        for quoted in [
+            go,
+            "&lt;title>400 No required SSL certificate was sent&lt;/title>",
+        ] {
+            let text = format!("cannot read \"{quoted}");
+            let verdict = judged(&dialect, 400, &text, 2);
+            assert!(
+                matches!(verdict, Verdict::Refused(_)),
+                "{dialect:?}: {verdict:?}"
+            );
+        }
+    }
+    let page = "<html><title>Bad</title>cannot read";
+    assert!(is_again(&judged(&splunk, 400, page, 2), true));
+    assert!(matches!(
+        judged(&Dialect::NdJson, 400, page, 2),
+        Verdict::Refused(_)
+    ));
+    for reason in [
+        "Validation Failed: 1: index is missing;2: index is missing;",
+        "request [/_bulk] contains unrecognized parameter: [a]",
+    ] {
+        let text = format!(r#"{{"error":{{"root_cause":[{{"type":"a","reason":"{reason}""#);
+        assert!(
+            is_again(&judged(&bulk(None), 400, &text, 2), true),
+            "{reason}"
+        );
+        let quoted = text.replace('"', "\\\"");
+        let verdict = judged(&bulk(None), 400, &quoted, 2);
+        assert!(matches!(verdict, Verdict::Refused(_)), "{reason}");
+    }
 }
 
 /// Reads some, and then fails.

@@ -1,0 +1,62 @@
+//! Which answers of 400 are about the place, which somebody can mend, and not about a message,
+//! which nobody can.
+//!
+//! What a message says may stand in an answer, and a message must not be able to hold up all
+//! others: so texts are looked for where a server that quotes a message cannot have them.
+
+use super::dialect::Dialect;
+
+/// The status of a document whose 400 is about its index. HTTP has none of this number.
+pub(super) const OF_THE_INDEX: u16 = 499;
+
+/// Whether an error of a document, `type: reason`, is one that all documents for its index meet: no
+/// room for another index, an index that is closed, a pipeline that is not there.
+pub(super) fn is_of_the_index(error: &str) -> bool {
+    const KINDS: [&str; 2] = ["validation_exception: ", "index_closed_exception: "];
+    const REASONS: [&str; 4] = [
+        "pipeline with id [",
+        "only write ops with an op_type of create are allowed in data streams",
+        "no write index is defined for alias [",
+        "number of documents in the index cannot exceed",
+    ];
+    let reason = error.strip_prefix("illegal_argument_exception: ");
+    KINDS.iter().any(|kind| error.starts_with(kind))
+        || reason.is_some_and(|reason| REASONS.iter().any(|known| reason.starts_with(known)))
+}
+
+/// Whether an answer of 400 is that of a server before the one that reads messages, or is said of
+/// the request's URL.
+pub(super) fn is_of_the_way(dialect: &Dialect, text: &str) -> bool {
+    // nginx: http:// to a port of TLS, a client certificate, a header.
+    const TITLES: [&str; 4] = [
+        "<title>400 The plain HTTP request was sent to HTTPS port</title>",
+        "<title>400 No required SSL certificate was sent</title>",
+        "<title>400 The SSL certificate error</title>",
+        "<title>400 Request Header Or Cookie Too Large</title>",
+    ];
+    // The same of Go and of Tomcat.
+    const BEGINNINGS: [&str; 2] = [
+        "Client sent an HTTP request to an HTTPS server",
+        "Bad Request\r\nThis combination of host and port requires TLS",
+    ];
+    const APACHE: &str = "speaking plain HTTP to an SSL-enabled server port.<br />";
+    let text = text.trim_start();
+    let is_page = text.starts_with('<');
+    let is_told_in_page = text.contains(APACHE) || TITLES.iter().any(|title| text.contains(title));
+    if is_page && is_told_in_page || BEGINNINGS.iter().any(|known| text.starts_with(known)) {
+        return true;
+    }
+    match dialect {
+        Dialect::NdJson => false,
+        Dialect::Bulk { .. } if !is_page => {
+            let is_unknown = text.contains("\"reason\":\"request [/")
+                && text.contains("] contains unrecognized parameter: [");
+            is_unknown || text.contains("\"reason\":\"Validation Failed: 1: index is missing;")
+        }
+        // These answer in JSON or in plain words, never with a page.
+        Dialect::Bulk { .. }
+        | Dialect::Loki { .. }
+        | Dialect::Splunk(_)
+        | Dialect::SplunkRaw(_) => is_page,
+    }
+}
