@@ -1,7 +1,10 @@
-//! The HTTP output before a peer that answers before it has read, and then reads late or never.
+//! The HTTP output before a peer that answers before it has read, and then closes, or reads late or
+//! never.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +13,7 @@ use crate::common::http_peer::{HttpPeer, Reply};
 use crate::common::ledger::assert_both_close;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
+use crate::http;
 use drainline::ingest::sink::{Http, HttpOptions};
 use drainline::{DropReason, Server};
 
@@ -81,4 +85,73 @@ fn a_peer_that_says_continue_and_then_takes_its_time_gets_the_body() {
     assert_eq!(server.report().sink.failures, 0);
     finish(server, writing);
     peer.join().unwrap();
+}
+
+/// Several times what the sockets of loopback take before somebody reads: tcp_wmem(7) is 4 MiB at
+/// most.
+const LINES: usize = 200;
+const LINE_BYTES: usize = 60 << 10;
+
+struct Early {
+    peer: HttpPeer,
+    server: Server,
+    stream: TcpStream,
+}
+
+impl Early {
+    /// A message that failed at first, and behind it lines that are sent in one body, to a peer
+    /// that answers both early, with `status`.
+    fn start(status: &'static str) -> Early {
+        let is_busy = Arc::new(AtomicBool::new(true));
+        let peer = HttpPeer::start({
+            let is_busy = Arc::clone(&is_busy);
+            move |_| match is_busy.load(Ordering::Relaxed) {
+                true => Reply::status("503 Service Unavailable"),
+                false => Reply::status(status),
+            }
+        });
+        let options = Http::to(&peer.url()).requests(1).timeout(http::TIMEOUT);
+        let (server, mut stream) = http::start(options.body_bytes(2 * LINES * LINE_BYTES));
+        http::send(&mut stream, 0..1);
+        wait_until("a failure", DEADLINE, || server.report().sink.failures > 0);
+        let line = format!("{}\n", "x".repeat(LINE_BYTES - 1));
+        stream.write_all(line.repeat(LINES).as_bytes()).unwrap();
+        wait_until("all received", DEADLINE, || {
+            server.stats().received == 1 + LINES as u64
+        });
+        peer.answer_early();
+        is_busy.store(false, Ordering::Relaxed);
+        Early {
+            peer,
+            server,
+            stream,
+        }
+    }
+}
+
+/// Writing fails, and the answer is there all the same.
+#[test]
+fn an_answer_before_the_body_was_read_is_seen() {
+    let early = Early::start("413 Content Too Large");
+    wait_until("each of them refused", DEADLINE, || {
+        let stats = early.server.stats();
+        stats.dropped.get(DropReason::Refused) == 1 + LINES as u64
+    });
+    http::finish(early.server, early.stream);
+}
+
+/// It has not seen what it accepts.
+#[test]
+fn an_acceptance_before_the_body_was_read_does_not_count() {
+    let early = Early::start("200 OK");
+    let whole = format!("content-length: {}", LINES * LINE_BYTES);
+    wait_until("the large body, sent again", DEADLINE, || {
+        let requests = early.peer.requests().into_iter();
+        let large = requests.filter(|request| request.head.contains(&whole));
+        large.count() >= 3
+    });
+    // The message before them is in the hands of the kernel, at most.
+    assert!(early.server.stats().delivered <= 1);
+    let report = early.server.shutdown(Duration::from_millis(100));
+    assert!(report.is_balanced(), "{report:?}");
 }

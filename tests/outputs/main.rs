@@ -13,7 +13,11 @@ mod http;
 #[cfg(feature = "http")]
 mod http_early;
 #[cfg(feature = "http")]
+mod http_ends;
+#[cfg(feature = "http")]
 mod http_servers;
+#[cfg(feature = "http")]
+mod http_tls;
 #[cfg(feature = "cli")]
 mod program;
 #[cfg(feature = "cli")]

@@ -337,11 +337,17 @@ mod tests {
 
     use super::*;
 
-    /// Read in small pieces and in one, with the same outcome.
+    /// Read at once and in pieces of each length, with the same outcome.
     fn told(text: &str) -> io::Result<Bulk> {
-        let told = read(text.as_bytes(), 3, 3);
-        let at_once = read(text.as_bytes(), 3, text.len().max(1));
-        assert_eq!(told.as_ref().ok(), at_once.as_ref().ok(), "{text}");
+        let told = read(text.as_bytes(), 3, text.len().max(1));
+        for at_once in 1..text.len().min(200) {
+            let piecewise = read(text.as_bytes(), 3, at_once);
+            assert_eq!(
+                piecewise.as_ref().ok(),
+                told.as_ref().ok(),
+                "{at_once}: {text}"
+            );
+        }
         told
     }
 
@@ -408,7 +414,8 @@ mod tests {
     fn a_long_text_is_cut_off() {
         let reason = "long ".repeat(100_000);
         let answer = format!(r#"{{"items":[{{"create":{{"status":400,"error":"{reason}"}}}}]}}"#);
-        let error = told(&answer).unwrap().error.unwrap();
+        let bulk = read(answer.as_bytes(), 3, 1000).unwrap();
+        let error = bulk.error.unwrap();
         assert_eq!(error.len(), MAX_TEXT);
     }
 }

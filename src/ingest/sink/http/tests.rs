@@ -104,6 +104,27 @@ fn a_document_is_one_line_and_what_is_no_object_becomes_one() {
 }
 
 #[test]
+fn a_document_has_the_time_of_its_own_batch() {
+    let dialect = bulk(None);
+    let mut later = batch(&[b"3"]);
+    later.set_origin(Origin {
+        received_at: UNIX_EPOCH + Duration::from_millis(1_795_953_601_000),
+        ..Origin::default()
+    });
+    let mut body = Body::new(&dialect, Vec::new(), 1 << 20);
+    for batch in [&batch(&[b"1"]), &batch(&[b"2"]), &later, &batch(&[b"4"])] {
+        body.add(batch, part(0, 1));
+    }
+    let body = String::from_utf8(body.finish()).unwrap();
+    let documents = body.lines().filter(|line| line.contains("message"));
+    let times: Vec<_> = documents.map(|document| &document[26..36]).collect();
+    assert_eq!(
+        times,
+        ["12:00:00.5", "12:00:00.5", "12:00:01.0", "12:00:00.5"]
+    );
+}
+
+#[test]
 fn loki_gets_streams_and_no_two_entries_of_one_time() {
     let labels = [
         ("job", "drainline"),
