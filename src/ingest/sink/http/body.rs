@@ -225,12 +225,12 @@ impl<'a> Body<'a> {
 
     /// A message as the inside of a string of JSON.
     fn put_escaped(&mut self, message: &[u8]) -> Option<()> {
-        // Chunks are found byte by byte, which nearly no message is worth.
-        if let Ok(text) = str::from_utf8(message) {
-            return self.put_text(text);
+        // From the cheapest look to the dearest: chunks are found byte by byte.
+        if message.is_ascii() || str::from_utf8(message).is_ok() {
+            return self.put_text(message);
         }
         for chunk in message.utf8_chunks() {
-            self.put_text(chunk.valid())?;
+            self.put_text(chunk.valid().as_bytes())?;
             if !chunk.invalid().is_empty() {
                 self.put("\u{fffd}".as_bytes())?;
             }
@@ -238,8 +238,9 @@ impl<'a> Body<'a> {
         Some(())
     }
 
-    fn put_text(&mut self, text: &str) -> Option<()> {
-        let mut rest = text.as_bytes();
+    /// A text that is UTF-8.
+    fn put_text(&mut self, text: &[u8]) -> Option<()> {
+        let mut rest = text;
         loop {
             let (plain, special) = rest.split_at(json::plain_length(rest));
             self.put(plain)?;
