@@ -49,9 +49,9 @@ pub(super) fn is_of_the_way(dialect: &Dialect, text: &str) -> bool {
     match dialect {
         Dialect::NdJson => false,
         Dialect::Bulk { .. } if !is_page => {
-            let is_unknown = text.contains("\"reason\":\"request [/")
+            let is_unknown = has_string(text, "request [/")
                 && text.contains("] contains unrecognized parameter: [");
-            is_unknown || text.contains("\"reason\":\"Validation Failed: 1: index is missing;")
+            is_unknown || has_string(text, "Validation Failed: 1: index is missing;")
         }
         // These answer in JSON or in plain words, never with a page.
         Dialect::Bulk { .. }
@@ -59,4 +59,12 @@ pub(super) fn is_of_the_way(dialect: &Dialect, text: &str) -> bool {
         | Dialect::Splunk(_)
         | Dialect::SplunkRaw(_) => is_page,
     }
+}
+
+/// Whether a string of an object of JSON begins so; one inside another string has a backslash
+/// before its quotation mark.
+fn has_string(json: &str, beginning: &str) -> bool {
+    let quoted = format!("\"{beginning}");
+    let mut places = json.match_indices(&quoted);
+    json.starts_with('{') && places.any(|(at, _)| !json[..at].ends_with('\\'))
 }
