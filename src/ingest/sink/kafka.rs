@@ -72,9 +72,12 @@ impl Kafka {
     pub fn new(options: KafkaOptions) -> io::Result<Kafka> {
         let config = options.config();
         let reports = Arc::new(Reports::default());
+        // Says what librdkafka does not take. Threads that run when the server counts its own would
+        // count twice, so the one that is used is made when the sink runs.
+        drop(make_producer(&config, &reports)?);
         Ok(Kafka {
             name: options.name(),
-            producer: Some(make_producer(&config, &reports)?),
+            producer: None,
             config,
             topic: options.topic.clone(),
             key: options.key,
@@ -85,16 +88,18 @@ impl Kafka {
         })
     }
 
+    /// The producer, which is made if there is none.
+    fn producer(&mut self) -> Result<ThreadedProducer<Context>, SinkError> {
+        if let Some(producer) = &self.producer {
+            return Ok(producer.clone());
+        }
+        let made = make_producer(&self.config, &self.reports).map_err(SinkError::Retry)?;
+        Ok(self.producer.insert(made).clone())
+    }
+
     /// Hands over what is to be sent. Says whether the producer took all.
     fn send_all(&mut self, batches: &Batches<'_>) -> Result<bool, SinkError> {
-        let producer = match &self.producer {
-            Some(producer) => producer.clone(),
-            None => {
-                let made = make_producer(&self.config, &self.reports);
-                let made = made.map_err(SinkError::Retry)?;
-                self.producer.insert(made).clone()
-            }
-        };
+        let producer = self.producer()?;
         self.again.sort_unstable();
         while let Some(&place) = self.again.last() {
             if let Some(batch) = batches.get(place.batch)
@@ -296,6 +301,10 @@ impl Sink for Kafka {
     }
 
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        if !batches.is_closing() {
+            // It looks for the brokers before the first message comes.
+            drop(self.producer()?);
+        }
         if let Some(text) = self.reports.take_warning() {
             let name = &self.name;
             let line = || format!("the sink {name}: {text}");
