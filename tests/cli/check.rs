@@ -75,6 +75,45 @@ fn a_sink_that_a_start_refuses_is_refused_by_the_check_in_the_same_words() {
     assert_eq!(fs::read_dir(&path).unwrap().count(), before);
 }
 
+#[test]
+fn an_option_that_a_start_refuses_at_the_path_is_refused_by_the_check_in_the_same_words() {
+    let (_directory, path) = folder();
+    let url = |rest: &str| format!("file://{}/{rest}", path.display());
+    let mut sinks = vec![
+        (
+            "file:///dev/null?fsync=batch".to_owned(),
+            "which fsync needs",
+        ),
+        ("file:///dev/null?fsync=1s".to_owned(), "which fsync needs"),
+        (
+            "file:///dev/null?rotate_size=1MiB".to_owned(),
+            "which rotation needs",
+        ),
+        (
+            url(&format!("{}?rotate_size=1MiB", "n".repeat(230))),
+            "has at most ",
+        ),
+    ];
+    if cfg!(feature = "strftime") {
+        sinks.push((url("none/%Y"), "No such file"));
+    }
+    for (sink, part) in sinks {
+        both_refuse(&["--sink", &sink], 1, part);
+    }
+}
+
+#[cfg(feature = "strftime")]
+#[test]
+fn a_path_with_a_date_passes_the_check_where_its_folders_can_be_made_and_none_is() {
+    let (_directory, path) = folder();
+    let sink = |folder: &Path| format!("file://{}/%Y/%m/%d", folder.display());
+    check(&["--sink", &sink(&path)]).assert_code(0);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    fs::write(path.join("there"), "").unwrap();
+    check(&["--sink", &sink(&path.join("there"))]).assert_code(1);
+    check(&["--sink", &sink(Path::new("/proc"))]).assert_code(1);
+}
+
 /// Also by root, to whom the folder's mode is no obstacle.
 #[test]
 fn a_sink_in_a_folder_in_which_nobody_can_create_is_refused() {

@@ -188,21 +188,14 @@ impl Scheme for File {
 
     fn check(&self, common: Common<'_>) -> io::Result<Checked> {
         let mut notes = Vec::new();
-        if self.pattern.is_some() {
-            sink::File::check_links(&self.path)?;
-            return Ok(Checked {
-                not_open: 1,
-                resources: self.resources(),
-                ..Checked::default()
-            });
-        }
         if files::is_fifo(&self.path) {
             let (named, url) = (common.named, self.url());
             notes.push(format!(
                 "{named} {url} is a FIFO: a start fails unless something reads it"
             ));
         }
-        files::check_sink(&self.path)?;
+        self.check_path()?;
+        self.options().check_at(&self.path)?;
         Ok(Checked {
             notes,
             not_open: 1,
@@ -237,6 +230,19 @@ impl File {
             return self.options().open_dated(pattern);
         }
         self.options().open(&self.path)
+    }
+
+    fn check_path(&self) -> io::Result<()> {
+        #[cfg(feature = "strftime")]
+        if let Some(pattern) = &self.pattern {
+            sink::File::check_links(&self.path)?;
+            std::fs::metadata(FileOptions::folder_without_date(pattern))?;
+            let is_new = |path: &&Path| std::fs::metadata(path).is_err();
+            // Folders are made where a file could be.
+            let new = self.path.ancestors().take_while(is_new).last();
+            return files::check_sink(new.unwrap_or(&self.path));
+        }
+        files::check_sink(&self.path)
     }
 
     fn resources(&self) -> Resources {

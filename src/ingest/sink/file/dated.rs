@@ -68,6 +68,14 @@ impl FileOptions {
         }
     }
 
+    /// The folder of a path with the date in it that has to be there: those in it are made.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
+    pub fn folder_without_date(pattern: &str) -> &Path {
+        let undated = pattern.split('%').next().unwrap_or_default();
+        Path::new(&undated[..undated.rfind('/').map_or(0, |slash| slash + 1)])
+    }
+
     /// What a path with the date in it is now.
     ///
     /// # Errors
@@ -111,9 +119,8 @@ impl Dated {
 
     /// Makes the folders of a path that have a date in their names, or are in one that has.
     pub(super) fn make_folders(&self, path: &Path, options: &FileOptions) -> io::Result<()> {
-        let undated = self.pattern.split('%').next().unwrap_or_default();
-        let undated = &undated[..undated.rfind('/').map_or(0, |slash| slash + 1)];
-        let first = Path::new(undated).components().count() + 1;
+        let undated = FileOptions::folder_without_date(&self.pattern);
+        let first = undated.components().count() + 1;
         for len in first..path.components().count() {
             make_folder(&path.components().take(len).collect::<PathBuf>(), options)?;
         }

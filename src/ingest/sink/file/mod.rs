@@ -32,7 +32,6 @@ use self::dated::Dated;
 use self::gzip::Gzip;
 use self::name::Patience;
 pub use self::options::FileOptions;
-use self::options::wrong;
 use self::rotation::{Named, Rotation};
 pub use self::sync::Fsync;
 use self::sync::{Disk, Syncs};
@@ -312,6 +311,22 @@ impl File {
 }
 
 impl FileOptions {
+    /// Looks whether [`open`](FileOptions::open) would refuse these options at a path that it can
+    /// open, and opens nothing.
+    ///
+    /// # Errors
+    /// As there.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
+    pub fn check_at(&self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        self.check_kind(std::fs::metadata(path).map_or(true, |there| there.is_file()))?;
+        match self.rotates() {
+            true => Named::find(path)?.check(),
+            false => Ok(()),
+        }
+    }
+
     /// What the sink takes beside its file ([`Sink::resources`]).
     // Hidden: for the program, outside semver.
     #[doc(hidden)]
@@ -381,12 +396,7 @@ fn open(
         let _ = unlinkat(&opened.folder, &opened.name, AtFlags::empty());
         return Err(error);
     }
-    if let Some(option) = options.wants_regular_file()
-        && !opened.file.metadata()?.is_file()
-    {
-        let text = format!("this is no regular file, which {option} needs");
-        return Err(wrong(text));
-    }
+    options.check_kind(opened.file.metadata()?.is_file())?;
     if options.fsync == Fsync::Batch {
         // Also of a file that was there: who made it may have had no time for that.
         sync::sync_folder(&opened.folder)?;

@@ -201,10 +201,16 @@ impl FileOptions {
         self.rotate_size.is_some() || self.rotate_every.is_some()
     }
 
-    /// Whether only a regular file can be written in this way, and which option wants that.
-    pub(super) fn wants_regular_file(&self) -> Option<&'static str> {
+    /// # Errors
+    /// Only a regular file can be written in this way, and this is none.
+    pub(super) fn check_kind(&self, is_regular: bool) -> io::Result<()> {
         let syncs = (self.fsync != Fsync::Off).then_some("fsync");
-        syncs.or(self.rotates().then_some("rotation"))
+        match syncs.or(self.rotates().then_some("rotation")) {
+            Some(option) if !is_regular => Err(wrong(format!(
+                "this is no regular file, which {option} needs"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
