@@ -118,6 +118,11 @@ pub(crate) struct Entrant {
     pub(crate) flags: &'static [&'static str],
     /// Options of drainline's output, as in a URL.
     pub(crate) options: &'static str,
+    /// So many outputs of drainline, all alike.
+    pub(crate) outputs: usize,
+    /// Drainline's own ledger says when all is delivered, and how much: where a file's length does
+    /// not.
+    pub(crate) is_by_ledger: bool,
     /// What a server that knows several is told to expect, and how it is sent.
     pub(crate) framing: &'static str,
     pub(crate) sent_as: &'static str,
@@ -136,6 +141,8 @@ impl Entrant {
             peer,
             flags: &[],
             options: "",
+            outputs: 1,
+            is_by_ledger: false,
             framing: "lines",
             sent_as: "lines",
             sink: None,
@@ -157,6 +164,16 @@ impl Entrant {
 
     pub(crate) const fn with_options(mut self, options: &'static str) -> Entrant {
         self.options = options;
+        self
+    }
+
+    pub(crate) const fn with_outputs(mut self, outputs: usize) -> Entrant {
+        self.outputs = outputs;
+        self
+    }
+
+    pub(crate) const fn by_ledger(mut self) -> Entrant {
+        self.is_by_ledger = true;
         self
     }
 

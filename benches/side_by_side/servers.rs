@@ -53,7 +53,9 @@ impl Peer {
                 };
                 let connections = (start.connections + 64).max(1024).to_string();
                 command.args(["--listen", &listen, "--report", "json"]);
-                command.args(["--sink", &output(start)]);
+                for nth in 1..=start.entrant.outputs {
+                    command.args(["--sink", &output(start, nth)]);
+                }
                 command.args(["--max-connections", &connections]);
                 command.args(["--framing", start.entrant.framing]);
                 if start.entrant.is_over_tls {
@@ -134,17 +136,23 @@ impl Peer {
     }
 }
 
-/// Where drainline's messages go.
-fn output(start: &Start<'_>) -> String {
-    let options = start.entrant.options;
-    let url = match (start.to, start.sink) {
+/// Where drainline's messages go: the `nth` of its outputs.
+fn output(start: &Start<'_>, nth: usize) -> String {
+    let mut options = start.entrant.options.to_owned();
+    let mut place = start.sink.map(|path| path.display().to_string());
+    if nth > 1 {
+        let and = if options.is_empty() { "" } else { "&" };
+        options += &format!("{and}name=output-{nth}");
+        place = place.map(|path| format!("{path}-{nth}"));
+    }
+    let url = match (start.to, place) {
         (Some(to), _) => to.url(),
         // Without options, also an older build knows it.
-        (None, Some(path)) if options.is_empty() => format!("file:{}", path.display()),
-        (None, Some(path)) => format!("file://{}", path.display()),
+        (None, Some(path)) if options.is_empty() => return format!("file:{path}"),
+        (None, Some(path)) => format!("file://{path}"),
         (None, None) => "null".to_owned(),
     };
-    match options {
+    match &*options {
         "" => url,
         options => format!("{url}?{options}"),
     }

@@ -99,6 +99,7 @@ struct Site {
     destination: Option<Destination>,
     fifo: Option<Fifo>,
     file: Option<PathBuf>,
+    is_by_ledger: bool,
     threads: ThreadWatch,
     folder: TempDir,
 }
@@ -163,6 +164,7 @@ impl Turn<'_> {
             destination,
             fifo,
             file,
+            is_by_ledger: self.entrant.is_by_ledger,
             threads,
             folder,
         })
@@ -216,7 +218,13 @@ impl Site {
     /// Waits until what was sent is where it goes to. `sent`: messages, `bytes`: of them as lines.
     /// Nothing to wait for where nobody but the server knows.
     fn wait_for_sink(&self, sent: u64, bytes: u64) -> Outcome<()> {
-        if let Some(destination) = &self.destination {
+        if self.is_by_ledger {
+            let delivered = || {
+                let in_flight = self.server.status()?["in_flight"].as_u64();
+                Ok(sent.saturating_sub(in_flight.ok_or("no in_flight")?))
+            };
+            wait_for(sent, Duration::from_millis(2), delivered)
+        } else if let Some(destination) = &self.destination {
             wait_for(sent, Duration::from_millis(2), || destination.messages())
         } else if let Some(file) = &self.file {
             let size = || Ok(file.metadata().map_or(0, |file| file.len()));
@@ -240,7 +248,10 @@ impl Site {
             .with(Metric::PeakBytes, proc::peak_resident_bytes(pid)? as f64)
             .with(Metric::Threads, self.threads.most() as f64);
         // Before the server ends: a destination may know of open connections alone.
-        let got = self.destination.as_ref().map(Destination::messages);
+        let got = match self.is_by_ledger {
+            true => None,
+            false => self.destination.as_ref().map(Destination::messages),
+        };
         let got = got.transpose()?;
         let ended = self.server.stop()?;
         let report = ended.report.as_ref();
@@ -252,7 +263,7 @@ impl Site {
             let share = fifo.lines() as f64 / sent as f64;
             latencies = fifo.finish()?;
             Some(share)
-        } else if let Some(file) = &self.file {
+        } else if let Some(file) = self.file.filter(|_| !self.is_by_ledger) {
             Some(file.metadata()?.len() as f64 / bytes as f64)
         } else {
             let messages = said("delivered").or(said("messages"));

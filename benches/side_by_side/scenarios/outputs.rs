@@ -1,9 +1,10 @@
-//! What outputs cost: passed on to another server, sent over HTTP.
+//! What outputs cost: passed on to another server, sent over HTTP, several at once, synced files and
+//! rotated ones.
 
 use std::time::Duration;
 
 use super::DRAINLINE;
-use crate::figures::Metric::{Behind, BytesPerSecond, Delivered, Offered, Rate};
+use crate::figures::Metric::{Behind, BytesPerSecond, CpuNs, Delivered, Offered, Rate};
 use crate::peer::Peer;
 use crate::scenario::{Batches, Entrant, Scenario, Sink, Target};
 
@@ -12,6 +13,8 @@ const NULL: Entrant = DRAINLINE.labelled("null").into(Sink::Null);
 
 const BULK_DIALECT: &str = "dialect=elasticsearch";
 const UREQ: Entrant = Entrant::new("ureq loop", Peer::UreqLoop);
+
+const FILE: Entrant = DRAINLINE.labelled("file").into(Sink::Tmpfs).by_ledger();
 
 const fn bulk(milliseconds: u64) -> Batches {
     Batches::Bulk {
@@ -82,6 +85,24 @@ pub(super) const ALL: &[Scenario] = &[
             Target::is_at_most("_bulk", Behind, 999.0),
             Target::is_at_least("_bulk", Offered, 0.95),
             Target::is_at_least("_bulk", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "outputs-two",
+        what: "8 connections, 128-byte lines in bulk into two outputs, against one: null, and files in \
+               memory",
+        work: bulk(2000),
+        sink: Sink::Null,
+        entrants: &[
+            NULL.labelled("two null").by_ledger().with_outputs(2),
+            NULL.labelled("one null").by_ledger(),
+            FILE.labelled("two files").with_outputs(2),
+            FILE.labelled("one file"),
+        ],
+        targets: &[
+            Target::at_most("two null", CpuNs, 1.1, &["one null"]),
+            Target::is_at_least("two null", Delivered, 1.0),
+            Target::is_at_least("two files", Delivered, 1.0),
         ],
     },
 ];
