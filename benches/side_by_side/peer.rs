@@ -26,6 +26,8 @@ pub(crate) enum Peer {
     LinesToBulk,
     /// One thread that writes from memory: a file's own limit. No server at all.
     WriteCall,
+    /// The same, with an fdatasync(2) behind so many bytes each time: the disk's own limit.
+    WriteAndSync(usize),
 }
 
 impl Peer {

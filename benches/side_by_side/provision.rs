@@ -23,7 +23,7 @@ pub(crate) fn program(peer: Peer) -> Program {
     match peer {
         Peer::Drainline => Ok(DRAINLINE.into()),
         Peer::Library => env::current_exe().map_err(|error| error.to_string()),
-        Peer::WriteCall => Ok(PathBuf::new()),
+        Peer::WriteCall | Peer::WriteAndSync(_) => Ok(PathBuf::new()),
         Peer::Go => {
             let built = peers().join("go-peer");
             let mut build = Command::new("go");

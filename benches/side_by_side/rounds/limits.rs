@@ -48,6 +48,15 @@ pub(super) fn iperf3(turn: Turn<'_>) -> Outcome<Figures> {
 
 /// One thread that writes from memory, in blocks of 64 KiB.
 pub(super) fn write_call(turn: Turn<'_>) -> Outcome<Figures> {
+    write(turn, None)
+}
+
+/// The same, and each time that so many bytes are written it waits until they are on the disk.
+pub(super) fn write_and_sync(turn: Turn<'_>, group_bytes: usize) -> Outcome<Figures> {
+    write(turn, Some(group_bytes))
+}
+
+fn write(turn: Turn<'_>, group_bytes: Option<usize>) -> Outcome<Figures> {
     const BLOCK_BYTES: usize = 64 << 10;
     let Batches::Bulk {
         duration,
@@ -62,8 +71,13 @@ pub(super) fn write_call(turn: Turn<'_>) -> Outcome<Figures> {
     let block = vec![b'x'; BLOCK_BYTES];
     let (begun, mut bytes) = (Instant::now(), 0);
     while begun.elapsed() < duration {
-        file.write_all(&block)?;
-        bytes += BLOCK_BYTES;
+        for _ in 0..group_bytes.map_or(1, |group| group / BLOCK_BYTES) {
+            file.write_all(&block)?;
+            bytes += BLOCK_BYTES;
+        }
+        if group_bytes.is_some() {
+            file.sync_data()?;
+        }
     }
     let per_second = bytes as f64 / begun.elapsed().as_secs_f64();
     Ok(Figures::default()

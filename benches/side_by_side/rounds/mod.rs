@@ -55,6 +55,9 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
     match (turn.entrant.peer, turn.scenario.work) {
         (Peer::Iperf3, Batches::Bulk { .. }) => limits::iperf3(turn),
         (Peer::WriteCall, Batches::Bulk { .. }) => limits::write_call(turn),
+        (Peer::WriteAndSync(group_bytes), Batches::Bulk { .. }) => {
+            limits::write_and_sync(turn, group_bytes)
+        }
         (Peer::RedisBenchmark, Batches::Bulk { message_bytes, .. }) => {
             limits::redis_benchmark(turn, message_bytes)
         }

@@ -15,6 +15,9 @@ const BULK_DIALECT: &str = "dialect=elasticsearch";
 const UREQ: Entrant = Entrant::new("ureq loop", Peer::UreqLoop);
 
 const FILE: Entrant = DRAINLINE.labelled("file").into(Sink::Tmpfs).by_ledger();
+const SYNCED: Entrant = DRAINLINE.labelled("fsync=batch").by_ledger();
+const WRITE_1: Entrant = Entrant::new("write + fdatasync, 1 MiB", Peer::WriteAndSync(1 << 20));
+const WRITE_8: Entrant = Entrant::new("write + fdatasync, 8 MiB", Peer::WriteAndSync(8 << 20));
 
 const fn bulk(milliseconds: u64) -> Batches {
     Batches::Bulk {
@@ -103,6 +106,29 @@ pub(super) const ALL: &[Scenario] = &[
             Target::at_most("two null", CpuNs, 1.1, &["one null"]),
             Target::is_at_least("two null", Delivered, 1.0),
             Target::is_at_least("two files", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "fsync-batch",
+        what: "8 connections, 128-byte lines in bulk to a file on the disk, delivered once \
+               fdatasync(2) has returned, against a loop that writes from memory and calls it after so \
+               many bytes; drainline does so after all that waits, 8 MiB at most",
+        work: bulk(3000),
+        sink: Sink::Disk,
+        entrants: &[
+            SYNCED.with_options("fsync=batch"),
+            WRITE_8,
+            WRITE_1,
+            SYNCED.labelled("fsync=off"),
+        ],
+        targets: &[
+            Target::at_least(
+                "fsync=batch",
+                BytesPerSecond,
+                0.6,
+                &["write + fdatasync, 8 MiB"],
+            ),
+            Target::is_at_least("fsync=batch", Delivered, 1.0),
         ],
     },
 ];
