@@ -15,6 +15,8 @@ const BULK_DIALECT: &str = "dialect=elasticsearch";
 const UREQ: Entrant = Entrant::new("ureq loop", Peer::UreqLoop);
 
 const FILE: Entrant = DRAINLINE.labelled("file").into(Sink::Tmpfs).by_ledger();
+const ROTATED: Entrant = FILE.with_options("rotate_size=64MiB&keep=2");
+const COMPRESSED: Entrant = FILE.with_options("rotate_size=64MiB&keep=2&gzip=true");
 const SYNCED: Entrant = DRAINLINE.labelled("fsync=batch").by_ledger();
 const WRITE_1: Entrant = Entrant::new("write + fdatasync, 1 MiB", Peer::WriteAndSync(1 << 20));
 const WRITE_8: Entrant = Entrant::new("write + fdatasync, 8 MiB", Peer::WriteAndSync(8 << 20));
@@ -129,6 +131,22 @@ pub(super) const ALL: &[Scenario] = &[
                 &["write + fdatasync, 8 MiB"],
             ),
             Target::is_at_least("fsync=batch", Delivered, 1.0),
+        ],
+    },
+    Scenario {
+        name: "file-rotation",
+        what: "8 connections, 128-byte lines in bulk to a file in memory that is rotated at 64 MiB, two \
+               of them kept, against one that is not",
+        work: bulk(2000),
+        sink: Sink::Tmpfs,
+        entrants: &[
+            ROTATED.labelled("rotated"),
+            FILE.labelled("not rotated"),
+            COMPRESSED.labelled("rotated, gzip"),
+        ],
+        targets: &[
+            Target::at_least("rotated", BytesPerSecond, 0.97, &["not rotated"]),
+            Target::is_at_least("rotated", Delivered, 1.0),
         ],
     },
 ];
