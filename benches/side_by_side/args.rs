@@ -66,7 +66,7 @@ fn command() -> Command {
             value(
                 "sink",
                 "SINK",
-                "Another sink than the scenario's: null, fifo, tmpfs, disk, drainline, redis or http",
+                "Another sink than the scenario's: null, fifo, tmpfs, disk, drainline, redis, http or kafka",
             )
             .value_parser(sink),
             value(
@@ -156,6 +156,7 @@ fn sink(typed: &str) -> Result<Sink, String> {
         "drainline" => Ok(Sink::Drainline),
         "redis" => Ok(Sink::Redis),
         "http" => Ok(Sink::Http),
-        _ => Err("null, fifo, tmpfs, disk, drainline, redis or http".to_owned()),
+        "kafka" => Ok(Sink::Kafka),
+        _ => Err("null, fifo, tmpfs, disk, drainline, redis, http or kafka".to_owned()),
     }
 }

@@ -8,13 +8,15 @@ use crate::figures::{Figures, Metric};
 use crate::peer::Peer;
 use crate::provision::Program;
 use crate::rounds::{self, Turn};
-use crate::scenario::{Entrant, Scenario};
+use crate::scenario::{Entrant, Scenario, Sink};
 use crate::servers;
 use crate::table::Row;
 use crate::{Outcome, owned, provision, tell};
 
 /// With more than this share of the machine gone to others a turn says little.
 const DISTURBED: f64 = 0.1;
+
+const WITHOUT_KAFKA: &str = "drainline was built without Kafka; needs cargo bench --features kafka";
 
 /// One who takes part in this run.
 struct Player {
@@ -91,13 +93,16 @@ fn players(scenario: &Scenario, args: &Args, programs: &mut HashMap<Peer, Progra
         if !args.lets_play(entrant.label) {
             continue;
         }
-        let program = programs
-            .entry(entrant.peer)
-            .or_insert_with(|| {
-                tell(&format!("getting {} ready", entrant.label));
-                provision::program(entrant.peer)
-            })
-            .clone();
+        let program = match entrant.sink.unwrap_or(scenario.sink) {
+            Sink::Kafka if !cfg!(feature = "kafka") => Err(WITHOUT_KAFKA.to_owned()),
+            _ => programs
+                .entry(entrant.peer)
+                .or_insert_with(|| {
+                    tell(&format!("getting {} ready", entrant.label));
+                    provision::program(entrant.peer)
+                })
+                .clone(),
+        };
         let mut player = |label: String, program: &Program| {
             let row = Row {
                 label,

@@ -15,11 +15,15 @@ use crate::scenario::Sink;
 use crate::{provision, receiver};
 
 pub(crate) const STREAM: &str = "stream";
+pub(crate) const TOPIC: &str = "topic";
+const PARTITIONS: &str = "12";
 
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub(crate) server: Running,
     kind: Kind,
+    /// Brokers that it says it has.
+    brokers: String,
     delay: Option<Delay>,
     _folder: TempDir,
 }
@@ -29,6 +33,7 @@ enum Kind {
     Drainline,
     Redis,
     Http,
+    Kafka,
 }
 
 impl Destination {
@@ -39,6 +44,7 @@ impl Destination {
             Sink::Drainline => Kind::Drainline,
             Sink::Redis => Kind::Redis,
             Sink::Http => Kind::Http,
+            Sink::Kafka => Kind::Kafka,
         };
         let folder = tempfile::Builder::new()
             .prefix("side-by-side-")
@@ -64,13 +70,28 @@ impl Destination {
                 command.args([receiver::ARGUMENT, &address.to_string()]);
                 command
             }
+            Kind::Kafka => {
+                let millis = round_trip.map_or(0, |time| time.as_millis());
+                let mut command = Command::new(provision::kafka_mock()?);
+                command.args([TOPIC, PARTITIONS, &millis.to_string()]);
+                command
+            }
         };
         let mut server = Running::start(command, address, folder.path())?;
-        server.wait_until_listening()?;
-        let delay = round_trip.map(|time| Delay::start(address, time / 2));
+        let mut brokers = String::new();
+        let mut delay = None;
+        match kind {
+            // Brokers tell clients their own addresses, and wait by themselves.
+            Kind::Kafka => brokers = server.wait_for_line()?,
+            _ => {
+                server.wait_until_listening()?;
+                delay = round_trip.map(|time| Delay::start(address, time / 2));
+            }
+        }
         Ok(Some(Destination {
             server,
             kind,
+            brokers,
             delay: delay.transpose()?,
             _folder: folder,
         }))
@@ -84,7 +105,13 @@ impl Destination {
             Kind::Drainline => format!("tcp://{address}"),
             Kind::Redis => format!("redis://{address}/{STREAM}"),
             Kind::Http => format!("http://{address}"),
+            Kind::Kafka => format!("kafka://{}/{TOPIC}", self.brokers),
         }
+    }
+
+    /// Brokers of Kafka, as a client is told them.
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
     }
 
     /// How many it has, in all.
@@ -93,6 +120,7 @@ impl Destination {
             Kind::Drainline => self.delivered(),
             Kind::Redis => self.entries(),
             Kind::Http => receiver::messages(self.server.address),
+            Kind::Kafka => Err("a mock of Kafka does not say what it has".into()),
         }
     }
 

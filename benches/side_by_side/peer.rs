@@ -24,6 +24,8 @@ pub(crate) enum Peer {
     UreqLoop,
     /// Lines over TCP into bodies, as one writes that by hand.
     LinesToBulk,
+    /// A loop that sends the same record again and again. No server of messages.
+    KafkaLoop,
     /// One thread that writes from memory: a file's own limit. No server at all.
     WriteCall,
     /// The same, with an fdatasync(2) behind so many bytes each time: the disk's own limit.

@@ -90,17 +90,37 @@ impl Running {
     }
 
     pub(crate) fn wait_until_listening(&mut self) -> Outcome<()> {
+        self.wait_until("listen", |running| {
+            Ok(running.is_listening()?.then_some(()))
+        })
+    }
+
+    /// The first line that it prints.
+    pub(crate) fn wait_for_line(&mut self) -> Outcome<String> {
+        self.wait_until("say anything", |running| {
+            let log = running.log();
+            Ok(log.split_once('\n').map(|(line, _)| line.to_owned()))
+        })
+    }
+
+    fn wait_until<T>(
+        &mut self,
+        does: &str,
+        mut done: impl FnMut(&Running) -> Outcome<Option<T>>,
+    ) -> Outcome<T> {
         let begun = Instant::now();
-        while !self.is_listening()? {
+        loop {
+            if let Some(done) = done(self)? {
+                return Ok(done);
+            }
             if self.child.status()?.is_some() {
                 return Err(format!("it ended: {}", self.log().trim()).into());
             }
             if begun.elapsed() > START_WITHIN {
-                return Err(format!("it does not listen: {}", self.log().trim()).into());
+                return Err(format!("it does not {does}: {}", self.log().trim()).into());
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
     }
 
     /// Asks it for its status, as drainline gives it, and waits for that.

@@ -47,6 +47,7 @@ pub(crate) fn program(peer: Peer) -> Program {
             Ok(unpacked)
         }),
         Peer::Iperf3 => find("iperf3", "iperf3"),
+        Peer::KafkaLoop => cargo_build("kafka", "kafka-loop"),
         Peer::UreqLoop => cargo_build("http", "ureq-loop"),
         Peer::LinesToBulk => cargo_build("http", "lines-to-bulk"),
         Peer::RedisBenchmark => find("redis-benchmark", "redis-tools"),
@@ -56,6 +57,13 @@ pub(crate) fn program(peer: Peer) -> Program {
 /// What scenarios with a stream of Redis write to.
 pub(crate) fn redis_server() -> Program {
     find("redis-server", "redis-server")
+}
+
+/// What scenarios with Kafka write to.
+pub(crate) fn kafka_mock() -> Program {
+    static BUILT: OnceLock<Program> = OnceLock::new();
+    let build = || cargo_build("kafka", "kafka-mock");
+    BUILT.get_or_init(build).clone()
 }
 
 /// The load generator over TLS.

@@ -107,6 +107,8 @@ pub(crate) enum Sink {
     Redis,
     /// A server of HTTP that answers at once.
     Http,
+    /// A mock of a cluster of Kafka, which cannot be asked what it has.
+    Kafka,
 }
 
 /// One who takes part: a peer, started in one way.

@@ -127,7 +127,11 @@ impl Peer {
                 command.args(["--listen", &listen, "--to", &to.url()]);
                 command.args(["--body-bytes", BODY_BYTES, "--requests", REQUESTS]);
             }
-            Peer::WriteCall | Peer::WriteAndSync(_) | Peer::RedisBenchmark | Peer::UreqLoop => {
+            Peer::WriteCall
+            | Peer::WriteAndSync(_)
+            | Peer::RedisBenchmark
+            | Peer::UreqLoop
+            | Peer::KafkaLoop => {
                 return Err("it is no server".into());
             }
         }

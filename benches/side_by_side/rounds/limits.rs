@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Turn;
 use crate::Outcome;
-use crate::destination::{Destination, STREAM};
+use crate::destination::{Destination, STREAM, TOPIC};
 use crate::figures::{Figures, Metric};
 use crate::owned::Owned;
 use crate::scenario::Batches;
@@ -127,6 +127,21 @@ pub(super) fn ureq_loop(
     let (messages, figures) = loop_of(command, message_bytes, duration)?;
     let arrived = server.messages()? as f64 / messages;
     Ok(figures.with(Metric::Delivered, arrived))
+}
+
+/// The same record again and again.
+pub(super) fn kafka_loop(
+    turn: Turn<'_>,
+    message_bytes: usize,
+    duration: Duration,
+) -> Outcome<Figures> {
+    let cluster = Destination::start(turn.sink(), None)?.ok_or("there is no Kafka")?;
+    let mut command = Command::new(turn.program);
+    command
+        .args(["--to", cluster.brokers(), "--topic", TOPIC])
+        .args(turn.entrant.flags);
+    let (_, figures) = loop_of(command, message_bytes, duration)?;
+    Ok(figures)
 }
 
 /// A program that sends from memory for so long, and then says how much that was.

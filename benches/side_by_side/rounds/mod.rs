@@ -62,6 +62,14 @@ fn measure(turn: Turn<'_>) -> Outcome<Figures> {
             limits::redis_benchmark(turn, message_bytes)
         }
         (
+            Peer::KafkaLoop,
+            Batches::Bulk {
+                message_bytes,
+                duration,
+                ..
+            },
+        ) => limits::kafka_loop(turn, message_bytes, duration),
+        (
             Peer::UreqLoop,
             Batches::Bulk {
                 message_bytes,
@@ -155,7 +163,7 @@ impl Turn<'_> {
         let (fifo, file) = match self.sink() {
             Sink::Fifo => (Some(Fifo::create(&folder.path().join("fifo"))?), None),
             Sink::Tmpfs | Sink::Disk => (None, Some(folder.path().join("messages"))),
-            Sink::Null | Sink::Drainline | Sink::Redis | Sink::Http => (None, None),
+            Sink::Null | Sink::Drainline | Sink::Redis | Sink::Http | Sink::Kafka => (None, None),
         };
         let sink = fifo.as_ref().map(Fifo::path).or(file.as_deref());
         let to = destination.as_ref();
@@ -167,7 +175,7 @@ impl Turn<'_> {
             destination,
             fifo,
             file,
-            is_by_ledger: self.entrant.is_by_ledger,
+            is_by_ledger: self.entrant.is_by_ledger || self.sink() == Sink::Kafka,
             threads,
             folder,
         })

@@ -3,6 +3,7 @@
 mod bulk;
 mod connections;
 mod crowds;
+mod kafka;
 mod outputs;
 mod redis;
 mod tls;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         crowds::ALL,
         tls::ALL,
         redis::ALL,
+        kafka::ALL,
         outputs::ALL,
     ]
     .into_iter()

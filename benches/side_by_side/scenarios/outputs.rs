@@ -1,5 +1,5 @@
-//! What outputs cost: passed on to another server, sent over HTTP, several at once, synced files and
-//! rotated ones.
+//! What outputs cost: passed on to another server, sent over HTTP, several at once, synced files
+//! and rotated ones.
 
 use std::time::Duration;
 
