@@ -28,6 +28,7 @@ fn run(
     sender: &Sender<Batch>,
     shared: &Shared,
 ) -> Result<(), BoxError> {
+    connection.set_one_way();
     let mut reader = Reader::of(connection, shared);
     loop {
         let max_messages = connection.hold_to_rate();
@@ -61,7 +62,11 @@ fn pass_last(
     shared: &Shared,
 ) -> Result<(), BoxError> {
     log_incomplete(connection, reader.incoming());
-    let mut decoded = reader.finish(End::Eof);
+    let mut decoded = reader.finish(match connection.has_taken_leave() {
+        false => End::Eof,
+        // A sender that leaves because the server does begins the message anew elsewhere.
+        true => End::Interrupted(Discard::Shutdown),
+    });
     pass_on(&mut decoded, reader, connection, sender, shared)
 }
 

@@ -260,6 +260,10 @@ pub struct OutputStats {
     pub last_error: Option<Arc<str>>,
     /// For how long no try of a sink that failed has succeeded.
     pub retrying_for: Option<Duration>,
+    /// Where there are several outputs: how long this one has been in one write without finishing
+    /// anything, as of the last tick; zero while it waits for a message, an answer or a retry. Of
+    /// the only one, [`ConsumerInfo::busy_for`] says that.
+    pub busy_for: Duration,
 }
 
 /// What became of the messages that were handed to one of several outputs.

@@ -163,6 +163,42 @@ fn a_message_that_was_begun_is_begun_anew_whole_on_the_next_connection() {
     assert_both_close(&report);
 }
 
+/// As a receiver does that drains: it reads on. Half a message would be one of its own in its file,
+/// and the whole one would be in the next connection's.
+#[test]
+fn a_receiver_that_ends_its_sending_half_inside_a_message_gets_the_rest_of_it() {
+    let (listener, target) = listen();
+    let (server, mut stream) = start(Forward::to(target));
+    let sent = 400;
+    let sender = thread::spawn(move || {
+        let _ = Tagged::new(0).send(&mut stream, 0..sent, 60_000, Cut::Blocks);
+        stream
+    });
+    let mut first = accept(&listener).into_inner();
+    let mut delivered = 0;
+    wait_until("a receiver's buffer that is full", DEADLINE, || {
+        thread::sleep(Duration::from_millis(300));
+        let before = std::mem::replace(&mut delivered, server.stats().delivered);
+        delivered > 0 && delivered == before
+    });
+    assert!(delivered < sent);
+    first.shutdown(Shutdown::Write).unwrap();
+    let mut read = Vec::new();
+    first.read_to_end(&mut read).unwrap();
+    assert_eq!(read.last(), Some(&b'\n'));
+    let mut second = accept(&listener).into_inner();
+    let rest = thread::spawn(move || {
+        let mut rest = Vec::new();
+        second.read_to_end(&mut rest).unwrap();
+        rest
+    });
+    client::half_close(sender.join().unwrap());
+    wait_delivered(&server, sent);
+    assert_both_close(&server.shutdown(DEADLINE));
+    read.extend(rest.join().unwrap());
+    Checker::read(&read).expect_exact(&[(0, sent)]);
+}
+
 #[test]
 fn a_receiver_that_is_away_is_failed_over_from_and_returned_to() {
     let (second, second_target) = listen();

@@ -14,15 +14,19 @@ use crate::common::client;
 use crate::common::ledger::assert_both_close;
 use crate::common::port::free_port;
 use crate::common::tagged::{Cut, Tagged};
+use crate::common::tool::{load, verify};
 use crate::common::wait::{DEADLINE, wait_until};
 use crate::forward::{start, wait_delivered};
 use drainline::ingest::sink::{Forward, Target};
 use rustix::process::Signal;
 
 fn receiver(port: u16, file: &Path) -> Drainline {
-    let address = format!("127.0.0.1:{port}");
+    receiver_at(&format!("127.0.0.1:{port}"), file)
+}
+
+fn receiver_at(address: &str, file: &Path) -> Drainline {
     let sink = format!("file:{}", file.display());
-    Drainline::start(&["--listen", &address, "--sink", &sink])
+    Drainline::start(&["--listen", address, "--sink", &sink])
 }
 
 /// Sends messages of the first connection in one write, and returns how many they were.
@@ -59,6 +63,56 @@ fn nothing_is_lost_when_the_receiver_ends_and_comes_back() {
     assert_both_close(&server.shutdown(DEADLINE));
     receiver_now.terminate().assert_code(0);
     Checker::read(&fs::read(&file).unwrap()).expect_exact(&[(0, sent)]);
+}
+
+/// The receiver says that it leaves, and reads on until our end of the stream. At full speed, where
+/// both kernels hold much.
+#[test]
+fn a_receiver_that_is_terminated_while_messages_flow_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, socket) = (
+        directory.path().join("messages"),
+        directory.path().join("s"),
+    );
+    let unix = format!("unix:{}", socket.display());
+    let port = free_port();
+    let tcp = format!("127.0.0.1:{port}");
+    for (listen, sink) in [(&tcp, &format!("tcp://{tcp}")), (&unix, &unix)] {
+        let mut receiver_now = receiver_at(listen, &file);
+        let mut forwarder = Drainline::start(&["--sink", sink]);
+        let flags = [
+            "--connections",
+            "4",
+            "--messages",
+            "100000",
+            "--size",
+            "100",
+            "--numbered",
+            "--wait-close",
+        ];
+        let terminations = thread::scope(|scope| {
+            let loading = scope.spawn(|| load(&forwarder, &flags));
+            let mut terminations = 0;
+            while !loading.is_finished() {
+                let before = fs::metadata(&file).map_or(0, |metadata| metadata.len());
+                let flows = || fs::metadata(&file).is_ok_and(|it| it.len() > before + 1_000_000);
+                wait_until("more of it", DEADLINE, || flows() || loading.is_finished());
+                let exit = receiver_now.terminate();
+                exit.assert_code(0);
+                assert_eq!(exit.u64("unread_bytes"), 0, "{exit}");
+                receiver_now = receiver_at(listen, &file);
+                terminations += 1;
+            }
+            terminations
+        });
+        assert!(terminations > 1, "{terminations}");
+        forwarder.terminate().assert_code(0);
+        receiver_now.terminate().assert_code(0);
+        let expected = ["--connections", "4", "--messages", "100000"];
+        let (code, report) = verify(&file, &expected);
+        assert_eq!(code, Some(0), "{report}");
+        fs::remove_file(&file).unwrap();
+    }
 }
 
 /// What its kernel and ours held is lost then, and nothing else: no message is torn, doubled or out

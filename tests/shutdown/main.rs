@@ -8,5 +8,6 @@ mod common;
 mod drain;
 mod drain_reads;
 mod in_time;
+mod leave;
 mod silent_log;
 mod start_stop;

@@ -122,6 +122,7 @@ fn start(
         state: sink_state,
     } = lane;
     let assistant = receiver.assistant(&format!("output {name}"));
+    sink_state.set_thread(assistant.clone());
     let max_bytes = max_bytes.map(|bytes| bytes as u64);
     let state = LaneState::new(assistant, max_bytes, Arc::clone(&sink_state));
     let (shares, handed) = channel::bounded(slots);

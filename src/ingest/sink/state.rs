@@ -1,13 +1,13 @@
 //! What other threads read of a sink (its counts, how it stands) and ask of it (a reopen).
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::server::{OutputRow, OutputStats, SinkCounts};
+use crate::server::{Assistant, OutputRow, OutputStats, SinkCounts};
 
 #[derive(Debug)]
 pub(in crate::ingest) struct SinkState {
@@ -22,6 +22,8 @@ pub(in crate::ingest) struct SinkState {
     is_required: bool,
     /// Where there are several outputs: what became of what was handed to this one.
     row: Option<Mutex<OutputRow>>,
+    /// Where there are several outputs: the thread of this one.
+    thread: OnceLock<Assistant>,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +45,12 @@ impl SinkState {
             trouble: Mutex::default(),
             is_required,
             row: has_row.then(Mutex::default),
+            thread: OnceLock::new(),
         }
+    }
+
+    pub(super) fn set_thread(&self, thread: Assistant) {
+        let _ = self.thread.set(thread);
     }
 
     pub(super) fn row(&self) -> Option<OutputRow> {
@@ -122,6 +129,11 @@ impl SinkState {
             unanswered: self.unanswered.load(Ordering::Relaxed),
             last_error: trouble.last_error.clone(),
             retrying_for: trouble.retrying_since.map(|since| since.elapsed()),
+            busy_for: self
+                .thread
+                .get()
+                .map(Assistant::busy_for)
+                .unwrap_or_default(),
         }
     }
 }

@@ -51,6 +51,11 @@ impl Assistant {
         self.state.finished(messages);
     }
 
+    /// For how long the thread has worked without finishing anything, as of the last tick.
+    pub(crate) fn busy_for(&self) -> Duration {
+        self.state.busy_for()
+    }
+
     /// As [`Receiver::is_closing`].
     pub(crate) fn is_closing(&self) -> bool {
         self.quota.is_closed()

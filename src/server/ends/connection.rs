@@ -160,6 +160,17 @@ impl Connection {
         self.shared.config.handler_bytes
     }
 
+    /// The handler never replies, and nobody else writes to the peer: a drain may end the sending
+    /// direction at once, and read on for a moment until the peer has ended its stream.
+    pub(crate) fn set_one_way(&self) {
+        self.state.set_one_way();
+    }
+
+    /// Whether the peer was told that the server leaves, before it ended its stream.
+    pub(crate) fn has_taken_leave(&self) -> bool {
+        self.state.has_taken_leave()
+    }
+
     /// Counts messages that a handler dropped without sending them, as
     /// [`Sender::record_dropped`](super::sender::Sender::record_dropped) does.
     pub(crate) fn record_dropped(&self, reason: DropReason, messages: u64) {
@@ -317,6 +328,12 @@ impl Connection {
             }
             Ok(read) => Ok(Some(read)),
             Err(_) if self.state.ended().is_some() => Ok(None),
+            // Bytes of a peer that was told that the server leaves, and went on.
+            Err(_) if self.state.has_taken_leave() && self.state.is_draining() => {
+                self.state.set_refused();
+                self.allowance.set(Some(0));
+                Ok(None)
+            }
             Err(error) => {
                 // The kernel returns ECONNRESET once and 0 afterwards, so the reset is kept.
                 self.end.set(Some(EndReason::Reset));

@@ -107,6 +107,13 @@ const OPENING: u8 = 1;
 /// A drain has begun, which waits for that.
 const DRAIN_DUE: u8 = 2;
 
+/// Nothing is ever written to the peer.
+const ONE_WAY: u8 = 1;
+/// The peer was told that the server leaves.
+const TOLD: u8 = 2;
+/// Bytes that came too late were refused.
+const REFUSED: u8 = 4;
+
 /// One cache line of atomics. Only the handler writes the first nine, only other threads write the
 /// rest. A counter with one writer needs no read-modify-write, so publishing a read costs a handler
 /// a few plain stores.
@@ -185,6 +192,8 @@ pub(crate) struct ConnectionState {
     thread: OnceLock<Thread>,
     /// [`OPENING`] and [`DRAIN_DUE`]: in one word, so that a drain is either held off or found.
     opening: AtomicU8,
+    /// What a drain may tell the peer, and has.
+    leaving: AtomicU8,
     /// The handler allows coalescing to delay its reads.
     may_be_delayed: AtomicBool,
     /// The reads at the watchdog's last tick.
@@ -209,6 +218,7 @@ impl ConnectionState {
             turns: Arc::default(),
             thread: OnceLock::new(),
             opening: AtomicU8::new(0),
+            leaving: AtomicU8::new(0),
             may_be_delayed: AtomicBool::new(false),
             seen_reads: AtomicU64::new(0),
             wait: Mutex::new(WaitState::None),
@@ -248,6 +258,17 @@ impl ConnectionState {
     /// before anybody can drain the connection.
     pub(crate) fn begin_opening(&self) {
         self.opening.store(OPENING, Ordering::Release);
+    }
+
+    /// Nothing is ever written to the peer, so a drain may tell it at once that nothing more is
+    /// wanted, and read on until the peer ends its stream.
+    pub(crate) fn set_one_way(&self) {
+        self.leaving.fetch_or(ONE_WAY, Ordering::AcqRel);
+    }
+
+    /// Bytes that came after the last read were refused by the kernel.
+    pub(crate) fn set_refused(&self) {
+        self.leaving.fetch_or(REFUSED, Ordering::AcqRel);
     }
 
     /// Must be called by the handler's thread, so that [`unpark`](ConnectionState::unpark) can wake
@@ -532,6 +553,43 @@ impl ConnectionState {
         self.published.drain.store(true, Ordering::Release);
         let _ = self.socket.shutdown(Shutdown::Read);
         self.unpark();
+    }
+
+    /// Ends the sending direction, where nothing is ever sent: the peer sees an end of the stream,
+    /// and may end its own. Reading goes on as before, until [`drain`](ConnectionState::drain).
+    /// Returns whether the peer was told.
+    pub(crate) fn take_leave(&self) -> bool {
+        let is_one_way = self.leaving.load(Ordering::Acquire) & ONE_WAY != 0;
+        if !is_one_way || self.is_opening() || self.poll_peer_gone() {
+            return false;
+        }
+        self.close_session();
+        self.leaving.fetch_or(TOLD, Ordering::AcqRel);
+        self.socket.shutdown(Shutdown::Write).is_ok()
+    }
+
+    /// Whether the peer was told that the server leaves.
+    pub(crate) fn has_taken_leave(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) & TOLD != 0
+    }
+
+    /// Once both directions are shut down, the kernel answers bytes that come with a reset, keeps
+    /// none of them and does not say how many they were: one at least.
+    pub(crate) fn refused_bytes(&self) -> u64 {
+        if !self.has_taken_leave() {
+            return 0;
+        }
+        let was_seen = self.leaving.load(Ordering::Acquire) & REFUSED != 0;
+        u64::from(was_seen || matches!(self.socket.take_error(), Ok(Some(_)) | Err(_)))
+    }
+
+    /// Has the close of a socket tell a peer that was told that the server leaves, and went on: the
+    /// kernel has ended the stream already, and would say nothing more to a peer that waits for
+    /// space in its window, for a minute.
+    pub(crate) fn reset_at_close(&self) {
+        if self.has_taken_leave() {
+            let _ = self.socket.set_linger(Some(Duration::ZERO));
+        }
     }
 
     pub(crate) fn unpark(&self) {

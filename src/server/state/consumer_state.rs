@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -13,6 +14,9 @@ pub(crate) struct ConsumerState {
     /// How often the consumer began to wait or to work.
     turns: AtomicU64,
     name: Mutex<String>,
+    /// For how long it has been in its own code without finishing anything, in microseconds, as the
+    /// watchdog last saw it.
+    busy_us: AtomicU64,
     /// Messages that the thread has finished, where it is not the consumer itself.
     finished: AtomicU64,
     /// Threads that work for the consumer.
@@ -25,6 +29,7 @@ impl ConsumerState {
             working: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             name: Mutex::new("the consumer".to_owned()),
+            busy_us: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             assistants: Mutex::default(),
         }
@@ -54,6 +59,15 @@ impl ConsumerState {
 
     pub(crate) fn finished_by_assistant(&self) -> u64 {
         self.finished.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_busy_for(&self, busy: Duration) {
+        let busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
+        self.busy_us.store(busy_us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn busy_for(&self) -> Duration {
+        Duration::from_micros(self.busy_us.load(Ordering::Relaxed))
     }
 
     pub(crate) fn add_assistant(&self, assistant: Arc<ConsumerState>) {

@@ -13,8 +13,15 @@ use crate::server::error::ServerError;
 /// them may take the time of the others. At most the handlers' share of the drain.
 const OPENINGS: Duration = Duration::from_secs(5);
 
+/// For how long a drain reads on from peers that it has told that the server leaves: one that looks
+/// before it writes ends its stream then, and nothing that it has sent is lost. At most an eighth
+/// of the drain, since whoever never ends is waited for this long.
+const LEAVE: Duration = Duration::from_millis(250);
+
 #[derive(Clone, Copy, Debug)]
 struct Drain {
+    /// Until then it is read on from peers that were told that the server leaves.
+    leave: Deadline,
     /// Then nobody is waited for who is opening a connection and has sent nothing.
     silent: Deadline,
     /// Then nobody is waited for who is opening a connection: what has come is all.
@@ -28,6 +35,8 @@ struct Drain {
 #[derive(Debug)]
 struct Inner {
     drain: Option<Drain>,
+    /// Peers were told that the server leaves, and are read on from.
+    is_taking_leave: bool,
     acceptors: usize,
     consumer: bool,
     error: Option<ServerError>,
@@ -46,6 +55,7 @@ pub(crate) struct Lifecycle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainStep {
     None,
+    EndLeave,
     DisconnectHandlers,
     CloseReceiver,
 }
@@ -61,6 +71,7 @@ impl Lifecycle {
         Lifecycle {
             inner: Mutex::new(Inner {
                 drain: None,
+                is_taking_leave: false,
                 acceptors,
                 consumer: true,
                 error: None,
@@ -77,6 +88,7 @@ impl Lifecycle {
         let handlers = within / 4 * 3;
         let openings = handlers.min(OPENINGS);
         let next = Drain {
+            leave: Deadline::after(LEAVE.min(within / 8)),
             silent: Deadline::after(openings / 4),
             openings: Deadline::after(openings),
             handlers: Deadline::after(handlers),
@@ -87,6 +99,7 @@ impl Lifecycle {
         inner.drain = Some(match inner.drain {
             None => next,
             Some(set) => Drain {
+                leave: set.leave.sooner(next.leave),
                 silent: set.silent.sooner(next.silent),
                 openings: set.openings.sooner(next.openings),
                 handlers: set.handlers.sooner(next.handlers),
@@ -119,6 +132,16 @@ impl Lifecycle {
         }
     }
 
+    /// Peers were told that the server leaves: [`DrainStep::EndLeave`] is due in a moment.
+    pub(crate) fn begin_leave(&self) {
+        self.inner.lock().is_taking_leave = true;
+    }
+
+    /// Returns whether peers were read on from.
+    pub(crate) fn end_leave(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().is_taking_leave)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -143,6 +166,7 @@ impl Lifecycle {
         match inner.drain {
             Some(drain) if drain.consumer.has_passed() => DrainStep::CloseReceiver,
             Some(drain) if drain.handlers.has_passed() || is_idle => DrainStep::DisconnectHandlers,
+            Some(drain) if inner.is_taking_leave && drain.leave.has_passed() => DrainStep::EndLeave,
             _ => DrainStep::None,
         }
     }

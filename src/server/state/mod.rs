@@ -159,14 +159,30 @@ impl Shared {
             if has_failed {
                 self.close_table();
             }
+            let may_leave = !has_failed && !within.is_zero();
             self.table.for_each(|state| {
                 if has_failed {
                     state.end_opening();
                 }
-                state.drain();
+                // Told before it is read from no more: in between, a peer that looks before it
+                // writes ends its stream, and what is on its way still arrives.
+                if may_leave && state.take_leave() {
+                    self.lifecycle.begin_leave();
+                } else {
+                    state.drain();
+                }
             });
+        } else if self.lifecycle.error().is_some() {
+            self.end_leave();
         }
         self.admission.close();
+    }
+
+    /// Peers that were told that the server leaves have had a moment to end their streams.
+    pub(crate) fn end_leave(&self) {
+        if self.lifecycle.end_leave() {
+            self.table.for_each(|state| state.drain());
+        }
     }
 
     /// The handlers' share of the drain is over: nobody is admitted any more, sends are refused,

@@ -247,8 +247,12 @@ fn run<T>(
     // Nothing can be unread behind the end of a stream, so the kernel is not asked.
     let unread_bytes = match reason {
         EndReason::Eof => 0,
+        EndReason::Shutdown => state.unread_bytes() + unread_bytes + state.refused_bytes(),
         _ => state.unread_bytes() + unread_bytes,
     };
+    if reason == EndReason::Shutdown {
+        state.reset_at_close();
+    }
     shared.table.ended(&state, reason, unread_bytes);
     log_end(shared, &state, reason);
     ended_well(reason)

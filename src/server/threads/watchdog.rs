@@ -184,6 +184,7 @@ impl Watchdog {
             .due_step(|| self.shared.table.has_no_connections())
         {
             DrainStep::None => {}
+            DrainStep::EndLeave => self.shared.end_leave(),
             DrainStep::DisconnectHandlers => self.shared.disconnect_handlers(),
             DrainStep::CloseReceiver => self.shared.time_out_consumer(),
         }
@@ -278,6 +279,7 @@ impl Watchdog {
             .resize_with(assistants.len(), ConsumerWatch::default);
         for (watch, state) in self.assistants.iter_mut().zip(assistants) {
             watch.step(shared, &state, state.finished_by_assistant(), elapsed);
+            state.set_busy_for(watch.busy_for);
         }
     }
 

@@ -8,11 +8,12 @@ use rustix::event::PollFlags;
 use socket2::Socket;
 
 use super::session::Session;
-use super::socket::{discard, poll_for, send_now};
+use super::socket::{discard, poll_for, poll_once, send_now};
 
 /// How long one poll(2) waits before the server's deadline is looked at.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
-/// Behind the last message, the longest wait for the receiver to close.
+/// Behind the last message, the longest wait for the receiver to close; behind its end of the
+/// stream, the longest try to finish a message.
 const FINISH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection to a receiver. The socket does not block.
@@ -29,6 +30,8 @@ pub(super) struct Connection {
     pub(super) written: u64,
     /// Bytes that the receiver has sent.
     pub(super) discarded: u64,
+    /// Since when a message is finished that the receiver's end of the stream has cut.
+    ended_at: Option<Instant>,
 }
 
 impl Connection {
@@ -46,6 +49,7 @@ impl Connection {
             begun: Instant::now(),
             written: 0,
             discarded: 0,
+            ended_at: None,
         }
     }
 
@@ -71,6 +75,21 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the rest of a message that is written in part goes to this connection although the
+    /// look has failed: a receiver that ends only its sending half still reads, as one does that
+    /// drains. One that is gone would have answered with a reset: part of a message is written only
+    /// where its kernel holds what it has not read.
+    pub(super) fn finishes_message(&mut self, looked: &io::Error) -> bool {
+        let is_ended = looked.kind() == ErrorKind::UnexpectedEof;
+        let ended_at = self.ended_at.get_or_insert_with(Instant::now);
+        is_ended && ended_at.elapsed() < FINISH_PATIENCE
+    }
+
+    /// Whether nothing but the rest of a message is to be written.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.ended_at.is_some()
+    }
+
     fn discard(&mut self) -> io::Result<()> {
         let discarded = match &mut self.session {
             Some(session) => session.discard(&self.socket)?,
@@ -94,7 +113,12 @@ impl Connection {
 
     /// Waits a slice until the kernel takes something, or the receiver is heard of.
     pub(super) fn wait_writable(&self) -> io::Result<()> {
-        poll_for(&self.socket, PollFlags::IN | PollFlags::OUT, SLICE).map(drop)
+        let events = PollFlags::IN | PollFlags::OUT;
+        match self.is_finishing() {
+            false => poll_for(&self.socket, events, SLICE).map(drop),
+            // The end of the stream, which is known, would end each wait.
+            true => poll_once(&self.socket, PollFlags::OUT, SLICE).map(drop),
+        }
     }
 
     /// Whether something is encrypted that the kernel has not taken to its last byte.

@@ -41,8 +41,9 @@ const WINDOW: usize = 64;
 /// hold for a connection: what the receiver's takes (`tcp_rmem`, 6 MiB by default) and 256 KiB
 /// beyond it; for a Unix socket some 200 KiB. A receiver that closes in good order loses nothing
 /// that was written before: it is looked for before every write whether it has ended its stream,
-/// and if so, nothing more is written to it. Its end of the stream is the end of the connection: a
-/// receiver that closes only its sending half is connected to anew.
+/// and if so, no message more is written to it. Its end of the stream is the end of the connection: a
+/// receiver that closes only its sending half, as a drainline does that drains, is connected to
+/// anew. A message that is under way is finished before, if that takes less than a second.
 ///
 /// A message that was begun is begun anew, whole, on a new connection; what was written of it
 /// stays at the end of the old one, which receivers discard.
@@ -237,12 +238,16 @@ impl Forward {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
+        let is_inside = self.cursor.is_inside_message(batches) || connection.is_inside();
         // Nothing is written to a receiver that has gone: it would count as delivered.
-        if let Err(error) = connection.look() {
+        if let Err(error) = connection.look()
+            && !(is_inside && connection.finishes_message(&error))
+        {
             return self.lost(&error, batches).map_err(SinkError::Retry);
         }
+        let is_last = is_moving || connection.is_finishing();
         let written = match self.cursor.rest_of_message(batches) {
-            Some(rest) if is_moving && !connection.is_inside() => connection.write_some(&[rest]),
+            Some(rest) if is_last && !connection.is_inside() => connection.write_some(&[rest]),
             _ => connection.write_some(&self.cursor.gather(batches)),
         };
         match written {
@@ -268,7 +273,11 @@ impl Forward {
         self.tell_discarded(&connection, batches.logger());
         self.cursor.begin_anew(batches);
         self.returns_at = None;
-        let (name, label, bytes) = (&self.name, &connection.label, connection.written);
+        let (name, label, bytes) = (&self.name, connection.label.clone(), connection.written);
+        let lasted = connection.begun.elapsed();
+        if error.kind() == ErrorKind::UnexpectedEof {
+            connection.finish(false);
+        }
         let text = match bytes {
             0 => format!("{label}: {why}, before anything was written"),
             _ => format!(
@@ -276,7 +285,7 @@ impl Forward {
                  has not read is lost"
             ),
         };
-        if connection.begun.elapsed() < SHORT_LIFE {
+        if lasted < SHORT_LIFE {
             return Err(io::Error::other(text));
         }
         let level = if bytes > 0 { Level::Warn } else { Level::Info };
@@ -374,8 +383,10 @@ impl Sink for Forward {
         if batches.is_closing() {
             return Ok(());
         }
+        let is_inside = self.cursor.is_inside_message(batches);
         if let Some(connection) = &mut self.connection
             && let Err(error) = connection.look()
+            && !((is_inside || connection.is_inside()) && connection.finishes_message(&error))
         {
             self.lost(&error, batches).map_err(SinkError::Retry)?;
         }

@@ -1,4 +1,5 @@
-//! What is asked of a socket to a receiver: nothing here waits but [`poll_for`].
+//! What is asked of a socket to a receiver: nothing here waits but [`poll_for`]
+//! and [`poll_once`].
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsFd;
@@ -14,7 +15,12 @@ pub(super) const MAX_DISCARDED: u64 = 64 << 10;
 
 /// Waits for events, at most `wait`. The peer's end of the stream is always one.
 pub(super) fn poll_for(fd: impl AsFd, events: PollFlags, wait: Duration) -> io::Result<PollFlags> {
-    let mut fds = [PollFd::new(&fd, events | PollFlags::RDHUP)];
+    poll_once(fd, events | PollFlags::RDHUP, wait)
+}
+
+/// The same of these events alone.
+pub(super) fn poll_once(fd: impl AsFd, events: PollFlags, wait: Duration) -> io::Result<PollFlags> {
+    let mut fds = [PollFd::new(&fd, events)];
     let wait = Timespec::try_from(wait).unwrap_or_default();
     match poll(&mut fds, Some(&wait)) {
         Ok(_) => Ok(fds[0].revents()),

@@ -135,6 +135,10 @@ impl FromStr for Target {
 }
 
 fn host_and_port(text: &str) -> Result<(String, u16), TargetParseError> {
+    if text.contains('@') {
+        // What stands before it may be a password, and is not told.
+        return Err(wrong("no host: a receiver takes no user".to_owned()));
+    }
     let without_port = || wrong(format!("{text:?} is without a port: HOST:PORT"));
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -157,10 +161,16 @@ fn host_and_port(text: &str) -> Result<(String, u16), TargetParseError> {
             "{host:?} is no host: a name of letters, digits, dots and dashes, or an address"
         )));
     }
-    match port.parse() {
-        Ok(0) | Err(_) => Err(wrong(format!("{port:?} is no port: 1 to 65535"))),
-        Ok(port) => Ok((host.to_owned(), port)),
+    match port_number(port) {
+        None => Err(wrong(format!("{port:?} is no port: 1 to 65535"))),
+        Some(port) => Ok((host.to_owned(), port)),
     }
+}
+
+/// A port in digits, without a sign, and not 0.
+fn port_number(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|&port| is_number && port > 0)
 }
 
 fn wrong(text: String) -> TargetParseError {
@@ -193,10 +203,12 @@ mod tests {
             ("tcp://logs", "HOST:PORT"),
             ("tcp://:514", "no host"),
             ("tcp://logs:0", "1 to 65535"),
+            ("tcp://logs:+1", "1 to 65535"),
             ("tcp://logs:70000", "1 to 65535"),
             ("tcp://::1:514", "in brackets"),
             ("tcp://[::g]:514", "no IPv6 address"),
             ("tcp://user@logs:514", "no host"),
+            ("tcp://user:secret@logs:514", "takes no user"),
             ("unix:", "without the path"),
             ("", "tcp://HOST:PORT"),
         ] {

@@ -1,0 +1,149 @@
+//! What a drain tells senders that nobody ever replies to: that the server leaves, at once, and
+//! what becomes of what they send until they have heard it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::client::{self, Closed};
+use crate::common::handlers::{LONG, anywhere, drained, wait_open};
+use crate::common::ledger::assert_both_close;
+use crate::common::small;
+use crate::common::wait::{DEADLINE, wait_until, within};
+use drainline::ingest::sink::Null;
+use drainline::ingest::{Batches, Sink, SinkError};
+use drainline::{Discard, EndReason, Server};
+
+fn start(sink: impl Sink + 'static) -> (Server, TcpStream) {
+    let server = small::ingest().listen(anywhere()).start(sink).unwrap();
+    let client = client::connect(server.local_addrs()[0]);
+    wait_open(&server, 1);
+    (server, client)
+}
+
+/// The server's end of the stream, which is there before the server has closed.
+#[track_caller]
+fn wait_for_end(client: &mut TcpStream) {
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+}
+
+/// Without the word a sender goes on until the close, and what is on its way then is lost.
+#[test]
+fn what_a_sender_sends_until_it_has_heard_of_the_drain_is_delivered() {
+    const LINES: u64 = 1000;
+    let hears = || {
+        let (server, mut client) = start(Null);
+        server.drain(LONG);
+        wait_for_end(&mut client);
+        // Whoever is held up here for a quarter of a second is too late.
+        let sent = client.write_all(&b"on its way\n".repeat(LINES as usize));
+        let ended = client.shutdown(Shutdown::Write);
+        let report = drained(server);
+        assert_both_close(&report);
+        let is_whole = sent.is_ok() && ended.is_ok() && report.stats.delivered == LINES;
+        assert_eq!(is_whole, !report.is_lossy(), "{report:?}");
+        assert!(!is_whole || report.stats.ended.get(EndReason::Eof) == 1);
+        is_whole
+    };
+    assert!((0..20).any(|_| hears()), "nothing was read any more");
+}
+
+#[test]
+fn half_a_message_of_a_sender_that_leaves_is_not_delivered() {
+    let (server, mut client) = start(Null);
+    client.write_all(b"whole\nhalf").unwrap();
+    wait_until("10 bytes read", DEADLINE, || {
+        server.report().bytes.bytes_read == 10
+    });
+    server.drain(LONG);
+    wait_for_end(&mut client);
+    assert_eq!(client::half_close(client), Closed::Clean);
+    let report = drained(server);
+    assert_both_close(&report);
+    assert_eq!((report.stats.delivered, report.bytes.unterminated), (1, 0));
+    assert_eq!(report.bytes.discarded.get(Discard::Shutdown), 4);
+}
+
+#[test]
+fn whoever_does_not_listen_holds_up_no_drain() {
+    let (server, idle) = start(Null);
+    let address = server.local_addrs()[0];
+    let mut flooding = client::connect(address);
+    let flood = thread::spawn(move || {
+        while flooding
+            .write_all(&b"again and again\n".repeat(1000))
+            .is_ok()
+        {}
+    });
+    wait_until("a flood", DEADLINE, || server.stats().delivered > 1000);
+    // A drain of an hour, which none of the two ends.
+    let report = drained(server);
+    assert_both_close(&report);
+    assert!(!report.timed_out, "{report:?}");
+    assert_eq!(report.stats.ended.get(EndReason::Shutdown), 2);
+    // Else the kernel would let it wait for space until it forgets the connection, for a minute.
+    within("the end of the flood", Duration::from_secs(30), move || {
+        flood.join().unwrap();
+    });
+    drop(idle);
+}
+
+/// Takes nothing before it is told to.
+struct Gated(Receiver<()>);
+
+impl Sink for Gated {
+    fn name(&self) -> String {
+        "gated".to_owned()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let _ = self.0.recv_timeout(DEADLINE);
+        while batches.first().is_some() {
+            batches.ack();
+        }
+        Ok(())
+    }
+}
+
+/// The kernel throws bytes away then, and answers with a reset; it does not say how many they were.
+#[test]
+fn bytes_that_come_when_nobody_reads_any_more_are_a_loss() {
+    let (open, gate) = channel();
+    let mut config = small::config();
+    config.buffer_messages = 4;
+    let server = small::ingest()
+        .config(config)
+        .listen(anywhere())
+        .start(Gated(gate))
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    for _ in 0..10 {
+        client.write_all(b"a line\n").unwrap();
+        thread::yield_now();
+    }
+    wait_until("a sender in line", DEADLINE, || {
+        server.stats().senders_waiting == 1
+    });
+    server.drain(LONG);
+    wait_for_end(&mut client);
+    let mut written = 0;
+    let refused = loop {
+        match client.write(b"again\n") {
+            Ok(bytes) => written += bytes as u64,
+            Err(error) => break error.kind(),
+        }
+        thread::yield_now();
+    };
+    assert!(matches!(
+        refused,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    ));
+    drop(open);
+    let report = drained(server);
+    assert_both_close(&report);
+    let unread = report.stats.unread_ended.get(EndReason::Shutdown);
+    assert!(unread >= 1 && unread <= written, "{report:?}");
+    assert!(report.is_lossy());
+}
