@@ -1,6 +1,7 @@
 //! What is reported: the ledger at the end, the exit code, and the answer to SIGUSR1.
 
 use std::fmt;
+use std::time::Duration;
 
 use drainline::policy::OverloadLevel;
 use drainline::{
@@ -289,6 +290,7 @@ fn output_json(output: &OutputStats) -> Value {
         "unanswered": output.unanswered,
         "last_error": output.last_error.as_deref(),
         "retrying_seconds": output.retrying_for.map(|time| time.as_secs_f64()),
+        "busy_seconds": output.busy_for.as_secs_f64(),
     });
     joined([state, row.unwrap_or_default()])
 }
@@ -297,6 +299,10 @@ fn output_json(output: &OutputStats) -> Value {
 fn output_text(output: &OutputStats) -> String {
     let unanswered = counted(output.unanswered, "message");
     let error = output.last_error.as_deref().unwrap_or_default();
+    let busy = match output.busy_for {
+        Duration::ZERO => String::new(),
+        time => format!("; busy with one write for {:.1} s", time.as_secs_f64()),
+    };
     let state = match (&output.last_error, output.retrying_for) {
         (_, Some(time)) => format!("; retrying for {:.1} s: {error}", time.as_secs_f64()),
         (Some(_), None) => format!("; last error: {error}"),
@@ -304,19 +310,20 @@ fn output_text(output: &OutputStats) -> String {
     };
     let row = output.row.as_ref().map(row_text).unwrap_or_default();
     format!(
-        "output {}: {row}{unanswered} unanswered{state}\n",
+        "output {}: {row}{unanswered} unanswered{busy}{state}\n",
         output.name
     )
 }
 
-/// `received 12 = delivered 7 + dropped 3 (full 3) + in flight 2; balanced; `
+/// `received 12 = delivered 7 + dropped 3 (full 3) + in flight 2; buffer 512 bytes; balanced; `
 fn row_text(row: &OutputRow) -> String {
     format!(
-        "received {} = delivered {} + dropped {} + in flight {}; {}; ",
+        "received {} = delivered {} + dropped {} + in flight {}; buffer {}; {}; ",
         row.received,
         row.delivered,
         row.dropped,
         row.in_flight,
+        counted(row.buffered_bytes, "byte"),
         balance(row.is_balanced())
     )
 }

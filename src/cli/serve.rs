@@ -18,6 +18,7 @@ use sd_notify::NotifyState;
 
 use super::addresses::{self, Bindable};
 use super::listen::SocketSpec;
+use super::outputs::Unfit;
 use super::outputs::scheme::{Reopens, StandIn};
 #[cfg(feature = "tls")]
 use super::reload::Reloader;
@@ -321,7 +322,10 @@ fn listen_failed(named: &Named, address: &Address, error: &io::Error) -> UsageEr
 
 fn sink_failed(output: &OutputSettings, error: &io::Error) -> UsageError {
     let (named, url) = (output.named_sink(), &output.destination);
-    failed(&format!("{named} {url}: {error}"))
+    match Unfit::is(error) {
+        true => named.refuses_url(url, error),
+        false => failed(&format!("{named} {url}: {error}")),
+    }
 }
 
 fn port_file_failed(settings: &Settings, path: &Path, error: &io::Error) -> UsageError {
@@ -368,6 +372,8 @@ fn start_log(level: Option<LevelFilter>, stderr: &Arc<Stderr>) {
         Some(level) => log.filter_level(level),
         None => log.filter_level(LevelFilter::Info).parse_default_env(),
     };
+    // At trace ureq shows each byte of requests and answers: passwords, tokens, messages.
+    log.filter_module("ureq_proto::util", LevelFilter::Debug);
     log.init();
 }
 

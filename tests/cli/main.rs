@@ -6,6 +6,8 @@
 mod common;
 
 #[cfg(feature = "cli")]
+mod bad_outputs;
+#[cfg(feature = "cli")]
 mod check;
 #[cfg(feature = "cli")]
 mod config;
@@ -21,6 +23,8 @@ mod malloc;
 mod operators;
 #[cfg(feature = "cli")]
 mod outputs;
+#[cfg(feature = "cli")]
+mod secrets;
 #[cfg(feature = "cli")]
 mod serve;
 #[cfg(feature = "cli")]

@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(feature = "cli")]
+mod dead;
 mod exec;
 mod forward;
 #[cfg(feature = "http")]

@@ -138,7 +138,7 @@ fn what_is_no_stream_is_refused_in_one_line() {
             1,
             &["NO_SUCH_VARIABLE"],
         ),
-        ("redis://user@a/s", 1, &["password"]),
+        ("redis://user@a/s", 78, &["password"]),
         #[cfg(feature = "tls")]
         ("rediss://a/s?tls_ca=/nowhere", 1, &["/nowhere"]),
         #[cfg(not(feature = "tls"))]

@@ -15,6 +15,8 @@ mod full_disk;
 mod logrotate;
 mod own;
 mod pipelined;
+#[cfg(feature = "cli")]
+mod reload;
 mod rotated;
 #[cfg(feature = "cli")]
 mod rotation;

@@ -40,6 +40,15 @@ impl Exec {
             false => split_words(&self.line).map_err(io::Error::other),
         }
     }
+
+    /// Its words, of which the first is there to be run.
+    fn found_words(&self) -> io::Result<Vec<String>> {
+        let words = self.words()?;
+        find(&words[0]).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot run {:?}: {error}", words[0]))
+        })?;
+        Ok(words)
+    }
 }
 
 impl Scheme for Exec {
@@ -95,10 +104,7 @@ impl Scheme for Exec {
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
-        let words = self.words()?;
-        find(&words[0]).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot run {:?}: {error}", words[0]))
-        })?;
+        self.found_words()?;
         Ok(Checked {
             // Its stdin and its stderr.
             not_open: 2,
@@ -108,7 +114,7 @@ impl Scheme for Exec {
     }
 
     fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
-        let sink = sink::Exec::open(self.words()?)?;
+        let sink = sink::Exec::open(self.found_words()?)?;
         Ok(Opened::new(sink.stop_timeout(self.stop_timeout)))
     }
 }
@@ -116,13 +122,22 @@ impl Scheme for Exec {
 /// Looks for a command as execvp(3) does.
 fn find(command: &str) -> io::Result<()> {
     if command.contains('/') {
-        return Ok(access(command, Access::EXEC_OK)?);
+        return may_run(Path::new(command));
     }
     let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    let is_there = |folder: &Path| access(folder.join(command), Access::EXEC_OK).is_ok();
+    let is_there = |folder: &Path| may_run(&folder.join(command)).is_ok();
     match env::split_paths(&path).any(|folder| is_there(&folder)) {
         true => Ok(()),
         false => Err(io::Error::new(io::ErrorKind::NotFound, "it is not in PATH")),
+    }
+}
+
+/// To execute a directory is to enter it.
+fn may_run(path: &Path) -> io::Result<()> {
+    access(path, Access::EXEC_OK)?;
+    match path.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => Ok(()),
     }
 }
 
@@ -143,5 +158,6 @@ mod tests {
         }
         assert!(find("sh").is_ok() && find("/bin/sh").is_ok());
         assert!(find("nosuch-command").is_err() && find("/nosuch").is_err());
+        assert!(find("/").is_err() && find("/bin/").is_err());
     }
 }

@@ -145,6 +145,10 @@ impl Scheme for Forward {
         }
         let place = place.to_str();
         let place = place.ok_or_else(|| NotAccepted::because("not UTF-8"))?;
+        if place.contains('@') {
+            // Before the commas are told apart: a password may have one.
+            return Err(NotAccepted::because("there is no user to log in as"));
+        }
         let targets = place.split(',').map(|each| {
             let parsed = format!("{}{each}", form.prefix).parse();
             parsed.map_err(|error: sink::TargetParseError| NotAccepted::because(error.to_string()))

@@ -42,7 +42,7 @@ use std::ffi::OsStr;
 use super::flag::{Flag, Takes};
 use super::kinds::NotAccepted;
 use option::GROUP;
-pub(crate) use scheme::{Common, Destination, Entry, Read};
+pub(crate) use scheme::{Common, Destination, Entry, Read, Unfit};
 pub(crate) use secret::HIDDEN;
 pub(crate) use url::hidden;
 

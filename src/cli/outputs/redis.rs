@@ -202,7 +202,13 @@ impl Scheme for Redis {
         if let Some(found) = (self.tls).contradiction(self.speaks_tls, "rediss://, which is TLS") {
             return Some(found);
         }
-        self.password.contradiction(PASSWORD)
+        let lacks_password = self.user.is_some() && self.password == SecretSource::default();
+        let lacking = || Contradiction {
+            row: "password-file",
+            expected: "a password_file beside its user".to_owned(),
+        };
+        let twice = self.password.contradiction(PASSWORD);
+        twice.or_else(|| lacks_password.then(lacking))
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
@@ -231,13 +237,8 @@ impl Redis {
         if let Some(max_len) = self.max_len {
             sink = sink.max_len(max_len);
         }
-        match (self.password.read()?, &self.user) {
-            (Some(password), user) => sink = sink.login(user.as_deref(), password.reveal()),
-            (None, Some(user)) => {
-                let text = format!("the user {user} has no password: give a password_file");
-                return Err(io::Error::other(text));
-            }
-            (None, None) => {}
+        if let Some(password) = self.password.read()? {
+            sink = sink.login(self.user.as_deref(), password.reveal());
         }
         #[cfg(feature = "tls")]
         if self.speaks_tls {

@@ -150,14 +150,19 @@ pub(crate) fn host_and_port(text: &str, default: u16) -> Result<(String, u16), N
             None => (text, Some("")),
         },
     };
+    let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let port = match port.ok_or_else(|| refused("no port"))? {
         "" => default,
-        port => port.parse().map_err(|_| refused("no port"))?,
+        port if !is_number(port) => return Err(refused("no port")),
+        port => match port.parse() {
+            Ok(0) | Err(_) => return Err(refused("no port: 1 to 65535")),
+            Ok(port) => port,
+        },
     };
-    let is_outside = |c: char| c == ',' || c.is_whitespace() || c.is_control();
-    match host.is_empty() || host.contains(is_outside) {
-        true => Err(refused("no host")),
-        false => Ok((host.to_owned(), port)),
+    let is_of_host = |c: char| c.is_alphanumeric() || ".-_:".contains(c);
+    match !host.is_empty() && host.chars().all(is_of_host) {
+        false => Err(refused("no host")),
+        true => Ok((host.to_owned(), port)),
     }
 }
 
@@ -234,7 +239,8 @@ mod tests {
             assert_eq!(host_and_port(text, 7), Ok((host.to_owned(), port)));
         }
         for text in [
-            "", ":1", "a:", "a:b", "a:65536", "::1", "[::1", "[a]:1", "[::1]x", "a b", "a,b",
+            "", ":1", "a:", "a:b", "a:65536", "a:0", "a:+1", "a,b", "a;b", "::1", "[::1", "[a]:1",
+            "[::1]x", "a b",
         ] {
             assert!(host_and_port(text, 7).is_err(), "{text}");
         }

@@ -120,11 +120,20 @@ impl Named {
     /// What a value names is wrong by itself.
     #[cfg(feature = "tls")]
     pub(super) fn unfit(&self, what: &str) -> UsageError {
-        let code = match self.is_typed {
+        UsageError::new(self.code_of_value(), &format!("{self}: {what}"))
+    }
+
+    /// What a URL, or an option of it, says can never be.
+    pub(crate) fn refuses_url(&self, url: impl Display, why: impl Display) -> UsageError {
+        UsageError::new(self.code_of_value(), &format!("{self} {url}: {why}"))
+    }
+
+    /// The exit code of a value that is wrong by itself.
+    fn code_of_value(&self) -> u8 {
+        match self.is_typed {
             true => usage::BAD_VALUE,
             false => usage::CONTRADICTION,
-        };
-        UsageError::new(code, &format!("{self}: {what}"))
+        }
     }
 
     /// A value cannot be read or is out of range; an empty one is missing.
@@ -155,11 +164,7 @@ impl Named {
         expected: &str,
     ) -> UsageError {
         let line = usage::invalid(&self.long, &self.name, value, written, expected);
-        let code = match self.is_typed {
-            true => usage::BAD_VALUE,
-            false => usage::CONTRADICTION,
-        };
-        UsageError::new(code, &self.at(&line))
+        UsageError::new(self.code_of_value(), &self.at(&line))
     }
 
     /// A value contradicts another.

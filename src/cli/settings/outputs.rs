@@ -120,8 +120,8 @@ impl OutputSettings {
 
     /// What a row is called where it was given; an option of a URL is called as the URL is.
     pub(super) fn named(&self, row: &str) -> Named {
-        let name = if self.is_in_url(row) { SINK } else { row };
-        self.given.named(&self.row(name))
+        let is_own = self.has(row) && !self.is_in_url(row);
+        self.given.named(&self.row(if is_own { row } else { SINK }))
     }
 
     /// What named the place.
@@ -144,13 +144,16 @@ impl OutputSettings {
         }
     }
 
-    /// The value of a row, as a contradiction tells it: with the key, where it stands in a URL.
+    /// The value of a row, as a contradiction tells it: with the key, where it stands in a URL. A
+    /// user stands there, too, without a key; what is lacking is told of the URL.
     pub(super) fn words(&self, row: &str) -> String {
         let row = self.row(row);
+        let is_own = self.has(row.name) && !self.is_in_url(row.name);
         let words = self.given.value(&row, self);
-        match self.is_in_url(row.name) {
-            true => format!("{}={words}", row.key()),
-            false => words,
+        match is_own || row.name == SINK {
+            true => words,
+            false if words.is_empty() => self.destination.to_string(),
+            false => format!("{}={words}", row.key()),
         }
     }
 

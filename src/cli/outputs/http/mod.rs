@@ -15,7 +15,7 @@ use drainline::ingest::sink::{self, HttpOptions};
 use self::dialect::DialectOptions;
 use self::kinds::{Pair, TEXT};
 use super::option::{Contradiction, GROUP};
-use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme};
+use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme, Unfit};
 use super::secret::{PASSWORD, SecretSource, secret_rows};
 use super::tls::ClientTls;
 use super::url;
@@ -225,9 +225,17 @@ impl Scheme for Http {
             refused: None,
             ..self.clone()
         };
-        let mut resources = without_file.options()?.open()?.resources();
+        let mut resources = without_file
+            .options()?
+            .open()
+            .map_err(Unfit::of)?
+            .resources();
         if let Some(path) = &self.refused {
-            files::check_sink(path)?;
+            files::check_sink(path).map_err(|error| {
+                let path = path.display();
+                let text = format!("refused messages cannot be written to {path}: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
             // A line for it, as the sink counts that.
             resources.memory_bytes += self.body_bytes as u64;
         }
@@ -239,7 +247,7 @@ impl Scheme for Http {
     }
 
     fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
-        Ok(Opened::new(self.options()?.open()?))
+        Ok(Opened::new(self.options()?.open().map_err(Unfit::of)?))
     }
 
     fn reopens(&self) -> Option<Reopens> {

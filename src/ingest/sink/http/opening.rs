@@ -140,8 +140,10 @@ impl HttpOptions {
             }
         };
         let value = HeaderValue::from_str(&text);
+        // From a file that somebody may write anew.
         let mut value = value.map_err(|_| {
-            wrong("a token, or its scheme, has a character that no header may have")
+            let text = "a token, or its scheme, has a character that no header may have";
+            io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
         value.set_sensitive(true);
         Ok(Some(value))

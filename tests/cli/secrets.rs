@@ -1,0 +1,147 @@
+//! A password or a token of an output is told to nobody: not by `check`, at the start, in the log
+//! however much of it is asked for, in SIGUSR1's list or in the ledger; also where the server that
+//! it is for sends it back.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::child::Drainline;
+use crate::common::client;
+use crate::common::tool::run_by;
+use crate::common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
+
+const SECRET: &str = "hunter2";
+/// `me:hunter2`, as basic authentication sends it.
+const AS_BASIC: &str = "bWU6aHVudGVyMg==";
+
+/// A server that answers what it was sent, as an error of its protocol. Returns its port. Its
+/// threads end with the test's process.
+fn echoing() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer(stream));
+        }
+    });
+    port
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut request = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut request) {
+        let text = String::from_utf8_lossy(&request[..read]).into_owned();
+        let answer = match text.starts_with('*') {
+            true => format!("-ERR wrong: {}\r\n", text.replace(['\r', '\n'], " ")),
+            false => format!(
+                "HTTP/1.1 401 Unauthorized\r\nContent-Length: {}\r\nX-Echo: {SECRET}\r\n\r\n{text}",
+                text.len()
+            ),
+        };
+        if stream.write_all(answer.as_bytes()).is_err() {
+            break;
+        }
+    }
+}
+
+#[track_caller]
+fn assert_hidden(text: &str) {
+    for secret in [SECRET, AS_BASIC] {
+        if let Some(at) = text.find(secret) {
+            let from = text[..at].rfind('\n').map_or(0, |at| at + 1);
+            panic!("{:?}", text[from..].lines().next());
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_in_no_output_of_any_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let port = echoing();
+    let mut urls: Vec<&str> = Vec::new();
+    if cfg!(feature = "redis") {
+        urls.extend([
+            "redis://me:hunter2@HOST/s",
+            "redis://:hunter2@HOST/s",
+            "redis://me@HOST/s?password=hunter2",
+            "redis://me@HOST/s?password_file=FILE",
+            "redis://HOST/s?password_env=SECRET_OF_IT",
+        ]);
+    }
+    if cfg!(feature = "http") {
+        urls.extend([
+            "http://me:hunter2@HOST/x",
+            "http://HOST/x?user=me&password=hunter2",
+            "http://HOST/x?user=me&password_file=FILE",
+            "http://HOST/x?token=hunter2",
+            "http://HOST/x?token_file=FILE&dialect=splunk",
+            "http://HOST/x?token_env=SECRET_OF_IT&dialect=loki",
+        ]);
+    }
+    thread::scope(|scope| {
+        for (nth, url) in urls.iter().enumerate() {
+            let url = url
+                .replace("HOST", &format!("127.0.0.1:{port}"))
+                .replace("FILE", file.to_str().unwrap());
+            let format = ["json", "text"][nth % 2];
+            scope.spawn(move || show_everything(&url, format));
+        }
+    });
+}
+
+/// Runs everything that shows something of an output.
+fn show_everything(url: &str, format: &str) {
+    let with = |args: &[&str]| Drainline::with(args).env("SECRET_OF_IT", SECRET);
+    let (exit, text) = run_by(with(&["check", "--sink", url]));
+    exit.assert_code(0);
+    assert!(text.contains("sink = "), "{text}");
+    assert_hidden(&(text + &exit.stderr));
+    // The same in a table, of which a second key is wrong.
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.toml");
+    fs::write(
+        &config,
+        format!("[[output]]\nsink = \"{url}\"\nnosuch = 1\n"),
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    let (exit, text) = run_by(with(&["check", "--config", config]));
+    exit.assert_code(78);
+    assert_hidden(&(text + &exit.stderr));
+
+    let flags = ["--drain-timeout", "500ms", "--report", format];
+    let mut args = [&["--sink", url, "--sink", "null"], &flags[..]].concat();
+    let launch = match format {
+        "json" => {
+            args.extend(["--log-level", "trace"]);
+            with(&args)
+        }
+        // What ureq itself would show there.
+        _ => with(&args).env("RUST_LOG", "trace,ureq=trace,ureq_proto::util=trace"),
+    };
+    let mut server = launch.start();
+    let mut client = server.connect();
+    client.write_all(b"a message\n").unwrap();
+    wait_until("an answer", DEADLINE, || {
+        server.stderr_text().contains("failed: ")
+    });
+    server.signal(Signal::USR1);
+    server.signal_served(Signal::HUP);
+    wait_until("the list", DEADLINE, || {
+        server.stderr_text().contains("unanswered")
+    });
+    client::half_close(client);
+    // Another answer or two.
+    thread::sleep(Duration::from_millis(300));
+    let exit = server.terminate();
+    assert_eq!(exit.code, Some(4), "{exit}");
+    assert!(exit.stderr.contains("failed: "), "{exit}");
+    assert_hidden(&exit.stderr);
+    assert_hidden(&String::from_utf8_lossy(&server.stdout_bytes()));
+}
