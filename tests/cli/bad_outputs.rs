@@ -237,6 +237,14 @@ const OF_REDIS: &[(&str, Wrong, &str)] = &[
     ("rediss://h/s?tls_cert=a", Together, "a tls_key beside it"),
     #[cfg(feature = "tls")]
     ("rediss://h/s?tls_key=a", Together, "a tls_cert beside it"),
+    #[cfg(feature = "tls")]
+    (
+        "rediss://h/s?tls_server_name=a b",
+        Value,
+        "tls_server_name=a b",
+    ),
+    #[cfg(feature = "tls")]
+    ("rediss://h/s?tls_min_version=1.1", Value, "1.2 or 1.3"),
 ];
 #[cfg(not(feature = "redis"))]
 const OF_REDIS: &[(&str, Wrong, &str)] = &[("redis://:hunter2@h/s", Value, "feature redis")];
@@ -339,6 +347,12 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     ("https://h/?tls_ca={}/nosuch", Now, "cannot read TLS CA"),
     ("https://h/?tls_cert=a", Together, "a tls_key beside it"),
     ("https://h/?tls_key=a", Together, "a tls_cert beside it"),
+    (
+        "https://h/?tls_server_name=a b",
+        Value,
+        "tls_server_name=a b",
+    ),
+    ("https://h/?tls_min_version=1.1", Value, "1.2 or 1.3"),
 ];
 #[cfg(not(feature = "http"))]
 const OF_HTTP: &[(&str, Wrong, &str)] = &[("http://me:hunter2@h/", Value, "feature http")];
