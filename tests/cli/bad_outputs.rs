@@ -1,5 +1,5 @@
-//! What is wrong with an output, one row of a table for each way to be wrong: told by `check` and at
-//! a start in the same one line, with the code of its kind, wherever it was given, and without
+//! What is wrong with an output, one row of a table for each way to be wrong: told by `check` and
+//! at a start in the same one line, with the code of its kind, wherever it was given, and without
 //! secrets.
 
 use std::fs;

@@ -41,8 +41,8 @@ const WINDOW: usize = 64;
 /// hold for a connection: what the receiver's takes (`tcp_rmem`, 6 MiB by default) and 256 KiB
 /// beyond it; for a Unix socket some 200 KiB. A receiver that closes in good order loses nothing
 /// that was written before: it is looked for before every write whether it has ended its stream,
-/// and if so, no message more is written to it. Its end of the stream is the end of the connection: a
-/// receiver that closes only its sending half, as a drainline does that drains, is connected to
+/// and if so, no message more is written to it. Its end of the stream is the end of the connection:
+/// a receiver that closes only its sending half, as a drainline does that drains, is connected to
 /// anew. A message that is under way is finished before, if that takes less than a second.
 ///
 /// A message that was begun is begun anew, whole, on a new connection; what was written of it
