@@ -15,7 +15,8 @@ pub struct ResourceLimits {
 impl ResourceLimits {
     /// The first bound in `text`, if there is a whole line of it.
     pub fn find(text: &str) -> Option<ResourceLimits> {
-        let start = text.find("at most ")?;
+        // An output may be said to deliver at most once.
+        let start = text.find("limits: at most ")?;
         let (line, _) = text[start..].split_once('\n')?;
         let before = |unit: &str| line.split(unit).next()?.rsplit(' ').next();
         let count = |unit: &str| before(unit)?.parse().ok();

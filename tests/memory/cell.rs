@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,9 +13,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::driver::{Group, Script, Sink};
+use super::peers::{self, Serve};
 use super::sessions::{self, Left};
 use crate::common::child::{Drainline, Stdout};
-use crate::common::proc;
+use crate::common::proc::{self, Watch};
 
 /// So long nothing has to move, nor a processor be used, before it counts as settled.
 const SETTLED: Duration = Duration::from_millis(150);
@@ -64,12 +66,18 @@ pub const FOLDER: &str = "FOLDER";
 /// The address of a Unix socket in that folder.
 pub const SOCKET: &str = "unix:FOLDER/socket";
 
+pub type Prepare = Arc<dyn Fn(&Path) + Send + Sync>;
+
 #[derive(Clone)]
 pub struct Cell {
     pub name: String,
     pub args: Vec<String>,
     /// The configuration file, where there are several listeners.
     pub file: Option<String>,
+    /// Who is at the port that `PEER` stands for in that file.
+    pub peer: Option<Serve>,
+    /// What is made in the folder before.
+    pub prepare: Option<Prepare>,
     pub buffer_bytes: u64,
     /// Made when they are needed: what they send is large.
     pub steps: Arc<dyn Fn() -> Vec<Step> + Send + Sync>,
@@ -82,9 +90,19 @@ pub struct Figure {
     pub buffer_bytes: u64,
     pub bound_bytes: u64,
     pub peak_bytes: u64,
+    /// Those of the process, and what is printed. Looked at where there are outputs.
+    pub threads: (u64, u64),
+    pub descriptors: (u64, u64),
 }
 
 impl Figure {
+    pub fn is_above(&self) -> bool {
+        let is_above = |(peak, bound)| peak > bound;
+        is_above((self.peak_bytes, self.bound_bytes))
+            || is_above(self.threads)
+            || is_above(self.descriptors)
+    }
+
     pub fn ratio(&self) -> f64 {
         self.peak_bytes as f64 / self.bound_bytes as f64
     }
@@ -100,7 +118,14 @@ impl fmt::Display for Figure {
             mib(self.peak_bytes),
             mib(self.bound_bytes),
             self.name
-        )
+        )?;
+        match self.threads.0 {
+            0 => Ok(()),
+            _ => {
+                let (threads, descriptors) = (self.threads, self.descriptors);
+                write!(f, "; {threads:?} threads, {descriptors:?} descriptors")
+            }
+        }
     }
 }
 
@@ -129,6 +154,9 @@ impl Cell {
         let args: Vec<String> = (self.args.iter())
             .map(|arg| arg.replace(FOLDER, &path))
             .collect();
+        if let Some(prepare) = &self.prepare {
+            prepare(folder.path());
+        }
         if self.args.iter().any(|arg| arg.starts_with("tls://")) {
             sessions::write_files(folder.path());
         }
@@ -136,6 +164,10 @@ impl Cell {
             None => Drainline::with(&args),
             Some(text) => {
                 let (file, ports) = (folder.path().join("toml"), folder.path().join("ports"));
+                let peer = self.peer.map(peers::start).unwrap_or_default();
+                let text = text.replace(FOLDER, &path);
+                let text = text.replace("PEER", &peer.to_string());
+                let text = text.replace("NOBODY", &peers::nobody().to_string());
                 fs::write(&file, text).unwrap();
                 let [file, ports] = [file, ports].map(|path| path.display().to_string());
                 let more = ["--config", &file, "--port-file", &ports].map(str::to_owned);
@@ -143,7 +175,8 @@ impl Cell {
             }
         };
         let child = launch.stdout(Stdout::Given(writer.into())).start();
-        let bound_bytes = child.limits().memory_bytes;
+        let limits = child.limits();
+        let watch = self.peer.map(|_| Watch::start(child.pid()));
         let mut running = Running {
             child,
             sink: Sink::start(reader),
@@ -155,11 +188,14 @@ impl Cell {
             running.step(&step);
         }
         running.drain();
+        let peak = watch.map(Watch::stop).unwrap_or_default();
         Figure {
             name: self.name.clone(),
             buffer_bytes: self.buffer_bytes,
-            bound_bytes,
+            bound_bytes: limits.memory_bytes,
             peak_bytes: running.peak_bytes,
+            threads: (peak.threads, limits.threads),
+            descriptors: (peak.descriptors, limits.descriptors),
         }
     }
 }

@@ -107,6 +107,8 @@ fn cell([framing, output, messages, bytes, size, connections]: Place) -> Cell {
             ("--max-connections", &connections.to_string()),
         ]),
         file: None,
+        peer: None,
+        prepare: None,
         buffer_bytes,
         steps: Arc::new(move || {
             vec![

@@ -166,6 +166,8 @@ impl Case {
             buffer_bytes: 0,
             bound_bytes,
             peak_bytes: proc::peak_rss_bytes(child.pid()),
+            threads: (0, 0),
+            descriptors: (0, 0),
         }
     }
 }

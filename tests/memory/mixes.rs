@@ -28,6 +28,8 @@ fn cell(
         name: format!("{name}: {}", told.join(", ")),
         args: args(&settings),
         file: None,
+        peer: None,
+        prepare: None,
         buffer_bytes,
         steps: Arc::new(steps),
     }

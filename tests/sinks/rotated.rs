@@ -772,6 +772,34 @@ mod gzip {
         case.end();
     }
 
+    /// The thread holds the names of 512 at a time. One of the first stays: none behind it does.
+    #[test]
+    fn more_old_files_than_are_held_at_once_are_all_compressed() {
+        const COUNT: u64 = 600;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("messages");
+        let old_one = |nth: u64| {
+            let name = format!("messages-20200101T000000.{nth:03}Z");
+            directory.path().join(name)
+        };
+        for nth in 0..COUNT {
+            fs::write(old_one(nth), format!("{nth}\n")).unwrap();
+        }
+        let mut foreign = old_one(5).into_os_string();
+        foreign.push(".gz");
+        fs::write(&foreign, "somebody's").unwrap();
+        let case = Case::start(path.clone(), options());
+        wait_until("the last one", DEADLINE, || !old_one(COUNT - 1).exists());
+        let plain: Vec<_> = (0..COUNT).filter(|&nth| old_one(nth).exists()).collect();
+        assert_eq!(plain, [5]);
+        for nth in (0..COUNT).filter(|&nth| nth != 5) {
+            let mut name = old_one(nth).into_os_string();
+            name.push(".gz");
+            assert_eq!(unpacked(Path::new(&name)), format!("{nth}\n").into_bytes());
+        }
+        case.end();
+    }
+
     #[test]
     fn on_a_full_disk_old_files_stay_as_they_are_until_there_is_space() {
         let small = MountPoint::new();

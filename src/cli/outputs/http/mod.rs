@@ -225,7 +225,7 @@ impl Scheme for Http {
             refused: None,
             ..self.clone()
         };
-        let mut resources = without_file
+        let resources = without_file
             .options()?
             .open()
             .map_err(Unfit::of)?
@@ -236,8 +236,6 @@ impl Scheme for Http {
                 let text = format!("refused messages cannot be written to {path}: {error}");
                 io::Error::new(error.kind(), text)
             })?;
-            // A line for it, as the sink counts that.
-            resources.memory_bytes += self.body_bytes as u64;
         }
         Ok(Checked {
             not_open: u64::from(self.refused.is_some()),

@@ -1,5 +1,6 @@
 //! Compressing old files, on a thread of its own.
 
+use std::collections::BinaryHeap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,13 +19,16 @@ use flate2::{Compression, GzBuilder};
 use log::Level;
 use rustix::fs::{Gid, Mode, OFlags, Timestamps, Uid, fchmod, fchown, futimens, openat};
 
-use super::rotation::{Named, UNFINISHED};
+use super::rotation::{Named, Old, UNFINISHED};
+use super::stamp::Stamp;
 use super::sync::sync_folder;
 use crate::ingest::sink::contract::Resources;
 use crate::server::Logger;
 
 /// How much is read, compressed and written before a look whether it is all over.
 const PIECE: usize = 64 << 10;
+/// Old files of which the names are held at once.
+const AT_ONCE: usize = 512;
 /// When a file that could not be compressed is tried again, if nothing is rotated before.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// When it is looked again whether the newest old file is let go of.
@@ -33,7 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the thread takes: the compressor (320 KiB), and as much of its stack while that is made;
-/// pieces; the folder, to look at and to sync, and two files.
+/// pieces, and names of old files; the folder, to look at and to sync, and two files.
 pub(super) const RESOURCES: Resources = Resources {
     threads: 1,
     descriptors: 4,
@@ -174,31 +178,50 @@ impl Work {
     /// left unfinished.
     fn compress_all(&self) -> io::Result<()> {
         let file = Named::find(&self.path)?;
-        let mut old = loop {
-            let old = file.old_ones()?;
+        let (mut done, mut first_error) = (None, None);
+        loop {
+            let oldest = self.oldest_behind(&file, done)?;
+            let Some(last) = oldest.last() else {
+                return first_error.map_or(Ok(()), Err);
+            };
+            done = Some(last.stamp);
+            for old in &oldest {
+                let name = file.name_of(*old);
+                if let Err(error) = self.compress(&file, &name) {
+                    let name = name.display();
+                    let text = format!("{name} stays as it is: {error}");
+                    first_error.get_or_insert(io::Error::new(error.kind(), text));
+                }
+                if self.is_over.load(Ordering::Relaxed) {
+                    return first_error.map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+
+    /// The oldest ones behind a time that are not compressed, up to [`AT_ONCE`], once the newest
+    /// old file is let go of.
+    fn oldest_behind(&self, file: &Named, done: Option<Stamp>) -> io::Result<Vec<Old>> {
+        loop {
+            let mut oldest = BinaryHeap::with_capacity(AT_ONCE + 1);
+            file.each_old(|old| match old.suffix {
+                UNFINISHED => file.unlink(&file.name_of(old)),
+                "" if done.is_none_or(|done| old.stamp > done) => {
+                    oldest.push(old);
+                    if oldest.len() > AT_ONCE {
+                        oldest.pop();
+                    }
+                    Ok(())
+                }
+                _ => Ok(()),
+            })?;
             // What was found among them before this look, or is not there yet, is let go of.
             if !self.is_held_off.load(Ordering::SeqCst) {
-                break old;
+                return Ok(oldest.into_sorted_vec());
             }
             self.go_on()?;
             thread::sleep(LOOK_AGAIN);
-        };
-        old.sort_unstable();
-        for old in old.iter().filter(|old| old.suffix == UNFINISHED) {
-            file.unlink(&old.name)?;
         }
-        let mut first_error = None;
-        for old in old.iter().filter(|old| old.suffix.is_empty()) {
-            if let Err(error) = self.compress(&file, &old.name) {
-                let name = old.name.display();
-                let text = format!("{name} stays as it is: {error}");
-                first_error.get_or_insert(io::Error::new(error.kind(), text));
-            }
-            if self.is_over.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-        first_error.map_or(Ok(()), Err)
     }
 
     fn compress(&self, file: &Named, old: &OsStr) -> io::Result<()> {

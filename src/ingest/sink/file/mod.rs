@@ -336,12 +336,14 @@ impl FileOptions {
         let folders = [self.fsync == Fsync::Batch, self.rotates()];
         let own = Resources {
             descriptors: folders.into_iter().map(u64::from).sum(),
+            memory_bytes: Rotation::pruning_bytes(self.keep),
             ..Resources::default()
         };
         #[cfg(feature = "gzip")]
         if self.gzip {
             return Resources {
                 descriptors: own.descriptors + gzip::RESOURCES.descriptors,
+                memory_bytes: own.memory_bytes + gzip::RESOURCES.memory_bytes,
                 ..gzip::RESOURCES
             };
         }

@@ -1,9 +1,10 @@
 //! When a file is rotated, and what the old ones are called.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -51,12 +52,11 @@ pub(super) struct Named {
 }
 
 /// An old file: sorted by age.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Old {
-    stamp: Stamp,
+    pub(super) stamp: Stamp,
     /// What stands behind the time in its name: of a compressed one, `.gz`.
     pub(super) suffix: &'static str,
-    pub(super) name: OsString,
 }
 
 impl Rotation {
@@ -93,20 +93,31 @@ impl Rotation {
         let Some(keep) = self.keep else {
             return Ok(());
         };
-        let mut old = file.old_ones()?;
-        old.sort_unstable();
         // An old file and its compressed form are one.
-        let mut stamps: Vec<_> = old.iter().map(|old| old.stamp).collect();
-        stamps.dedup();
-        let Some(over) = stamps.len().checked_sub(keep).filter(|&over| over > 0) else {
+        let mut newest = BTreeSet::new();
+        let mut is_over = false;
+        file.each_old(|old| {
+            newest.insert(old.stamp);
+            if newest.len() > keep {
+                newest.pop_first();
+                is_over = true;
+            }
+            Ok(())
+        })?;
+        let Some(first_kept) = newest.first().filter(|_| is_over) else {
             return Ok(());
         };
-        let first_kept = stamps.get(over);
-        let is_over = |old: &&Old| first_kept.is_none_or(|first| old.stamp < *first);
-        for old in old.iter().filter(is_over) {
-            file.unlink(&old.name)?;
-        }
-        Ok(())
+        file.each_old(|old| match old.stamp < *first_kept {
+            true => file.unlink(&file.name_of(old)),
+            false => Ok(()),
+        })
+    }
+
+    /// What the times of old files that stay take while it is looked which do, at most, in bytes: a
+    /// node of the tree is half full at least.
+    pub(super) fn pruning_bytes(keep: Option<usize>) -> u64 {
+        const EACH: usize = 4 * size_of::<Stamp>();
+        keep.map_or(0, |keep| (keep + 1) as u64 * EACH as u64)
     }
 }
 
@@ -277,10 +288,13 @@ impl Named {
     /// Gives the file a name among the old ones, behind all of these, and returns it.
     pub(super) fn set_aside(&self) -> io::Result<OsString> {
         // A clock that was set back, or was ahead once, must not change the order of names.
-        let newest = self.old_ones()?.into_iter().map(|old| old.stamp).max();
-        let mut stamp = newest.map_or(Stamp::now(), |newest| Stamp::now().max(newest.next()));
+        let mut stamp = Stamp::now();
+        self.each_old(|old| {
+            stamp = stamp.max(old.stamp.next());
+            Ok(())
+        })?;
         for _ in 0..MAX_TRIES {
-            let name = self.name_of(stamp);
+            let name = self.name_of(Old { stamp, suffix: "" });
             match self.rename(&self.name, &name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => stamp = stamp.next(),
                 outcome => return outcome.map(|()| name),
@@ -319,27 +333,28 @@ impl Named {
         }
     }
 
-    fn name_of(&self, stamp: Stamp) -> OsString {
+    pub(super) fn name_of(&self, old: Old) -> OsString {
         let mut name = self.name.clone();
-        name.push(format!("-{stamp}"));
+        name.push(format!("-{}{}", old.stamp, old.suffix));
         name
     }
 
-    /// The old ones that are there, compressed and half compressed ones among them, in no order.
-    pub(super) fn old_ones(&self) -> io::Result<Vec<Old>> {
+    /// Tells of each old one that is there, compressed and half compressed ones among them, in no
+    /// order. Nobody limits how many there are, so whoever is told keeps no list of all.
+    pub(super) fn each_old(&self, mut each: impl FnMut(Old) -> io::Result<()>) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(&self.folder, c".", flags, Mode::empty())?;
-        let mut found = Vec::new();
         for entry in Dir::new(folder)? {
-            let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
-            found.extend(self.as_old(name));
+            if let Some(old) = self.as_old(entry?.file_name().to_bytes()) {
+                each(old)?;
+            }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// A name as an old file's, if it is one.
-    fn as_old(&self, name: OsString) -> Option<Old> {
-        let rest = name.as_bytes().strip_prefix(self.name.as_bytes())?;
+    fn as_old(&self, name: &[u8]) -> Option<Old> {
+        let rest = name.strip_prefix(self.name.as_bytes())?;
         let rest = rest.strip_prefix(b"-")?;
         let (stamp, suffix) = rest.split_at_checked(Stamp::LEN)?;
         let suffixes = ["", ".gz", UNFINISHED];
@@ -347,11 +362,7 @@ impl Named {
             .into_iter()
             .find(|known| known.as_bytes() == suffix)?;
         let stamp = Stamp::parse(stamp)?;
-        Some(Old {
-            stamp,
-            suffix,
-            name,
-        })
+        Some(Old { stamp, suffix })
     }
 }
 

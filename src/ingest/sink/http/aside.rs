@@ -1,7 +1,7 @@
 //! The file that refused messages are appended to.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -16,8 +16,6 @@ pub(super) struct Aside {
     path: PathBuf,
     max_bytes: u64,
     file: File,
-    /// The longest line so far.
-    line: Vec<u8>,
 }
 
 /// What became of a message.
@@ -34,7 +32,6 @@ impl Aside {
             path: path.to_owned(),
             max_bytes,
             file: open(path).map_err(|error| explained(path, &error))?,
-            line: Vec::new(),
         })
     }
 
@@ -51,13 +48,11 @@ impl Aside {
     /// Appends a message and a line feed, whole or not at all.
     pub(super) fn write(&mut self, message: &[u8]) -> io::Result<SetAside> {
         let before = self.file.metadata()?.len();
-        self.line.clear();
-        self.line.extend_from_slice(message);
-        self.line.push(b'\n');
-        if before + self.line.len() as u64 > self.max_bytes {
+        if before + message.len() as u64 + 1 > self.max_bytes {
             return Ok(SetAside::Full);
         }
-        match self.file.write_all(&self.line) {
+        // Without a copy: a message may be longer than any body.
+        match write_line(&self.file, message) {
             Ok(()) => Ok(SetAside::Written),
             Err(error) => {
                 // The disk is full: half a line would be taken for a message.
@@ -66,6 +61,20 @@ impl Aside {
             }
         }
     }
+}
+
+fn write_line(mut file: &File, message: &[u8]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(message), IoSlice::new(b"\n")];
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// A symbolic link in its place is followed by nobody; on the way there as by the file sink.

@@ -228,11 +228,10 @@ impl Sink for Http {
             .trust
             .as_ref()
             .map_or(0, |_| self.options.tls.loaded_bytes());
-        let line = self.aside.as_ref().map_or(0, |_| body);
         Resources {
             threads: requests,
             descriptors: requests * DESCRIPTORS,
-            memory_bytes: requests * each + tls + line,
+            memory_bytes: requests * each + tls,
         }
     }
 
