@@ -16,7 +16,10 @@ impl ResourceLimits {
     /// The first bound in `text`, if there is a whole line of it.
     pub fn find(text: &str) -> Option<ResourceLimits> {
         // An output may be said to deliver at most once.
-        let start = text.find("limits: at most ")?;
+        let mut at_most = text
+            .match_indices("at most ")
+            .map(|(at, words)| at + words.len());
+        let start = at_most.find(|&at| text[at..].starts_with(|c: char| c.is_ascii_digit()))?;
         let (line, _) = text[start..].split_once('\n')?;
         let before = |unit: &str| line.split(unit).next()?.rsplit(' ').next();
         let count = |unit: &str| before(unit)?.parse().ok();
