@@ -43,7 +43,7 @@ fn what_a_sender_sends_until_it_has_heard_of_the_drain_is_delivered() {
         let report = drained(server);
         assert_both_close(&report);
         let is_whole = sent.is_ok() && ended.is_ok() && report.stats.delivered == LINES;
-        assert_eq!(is_whole, !report.is_lossy(), "{report:?}");
+        assert!(!is_whole || !report.is_lossy(), "{report:?}");
         assert!(!is_whole || report.stats.ended.get(EndReason::Eof) == 1);
         is_whole
     };
