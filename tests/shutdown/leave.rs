@@ -83,11 +83,41 @@ fn whoever_does_not_listen_holds_up_no_drain() {
     assert_both_close(&report);
     assert!(!report.timed_out, "{report:?}");
     assert_eq!(report.stats.ended.get(EndReason::Shutdown), 2);
-    // Else the kernel would let it wait for space until it forgets the connection, for a minute.
-    within("the end of the flood", Duration::from_secs(30), move || {
+    flood.join().unwrap();
+    drop(idle);
+}
+
+/// Its kernel waits for ours to have space. Both directions are shut down, so the kernel would say
+/// nothing of the space, nor of the close, until it forgets the connection, after a minute.
+#[test]
+fn a_sender_that_waits_for_space_in_its_window_hears_of_the_close() {
+    let (open, gate) = channel();
+    let mut config = small::config();
+    config.buffer_messages = 4;
+    let server = small::ingest()
+        .config(config)
+        .listen(anywhere())
+        .start(Gated(gate))
+        .unwrap();
+    let mut client = client::connect(server.local_addrs()[0]);
+    let flood =
+        thread::spawn(
+            move || {
+                while client.write_all(&b"again and again\n".repeat(1000)).is_ok() {}
+            },
+        );
+    wait_until("a sender in line", DEADLINE, || {
+        server.stats().senders_waiting == 1
+    });
+    // Until the kernels are full, and then until nobody is read from any more.
+    thread::sleep(Duration::from_secs(1));
+    server.drain(LONG);
+    thread::sleep(Duration::from_secs(1));
+    drop(open);
+    assert_both_close(&drained(server));
+    within("the end of the flood", Duration::from_secs(20), move || {
         flood.join().unwrap();
     });
-    drop(idle);
 }
 
 /// Takes nothing before it is told to.
