@@ -114,7 +114,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "fsync-batch",
         what: "8 connections, 128-byte lines in bulk to a file on the disk, delivered once \
                fdatasync(2) has returned, against a loop that writes from memory and calls it after so \
-               many bytes; drainline does so after all that waits, 8 MiB at most",
+               many bytes; drainline does so after all that waits, some 8 MiB",
         work: bulk(3000),
         sink: Sink::Disk,
         entrants: &[
