@@ -160,12 +160,8 @@ fn http() -> Vec<Cell> {
     // A message is longer than any body.
     let aside = "body_bytes=1KiB&refused=FOLDER/refused";
     let large = "requests=16&body_bytes=4MiB&gzip=true";
-    // A message takes six times its length there, so that three bodies are full.
-    let whole = "requests=3&body_bytes=64MiB&dialect=splunk&token=t";
-    let control = Load { byte: 1, ..MUCH };
     vec![
         of("never reads", peers::never_reads, large, MUCH),
-        of("never reads", peers::never_reads, whole, control),
         of("accepts", peers::http_accepts, many, TINY),
         of("accepts", peers::http_accepts, loki, MUCH),
         of("accepts", peers::http_accepts, aside, HUGE),
