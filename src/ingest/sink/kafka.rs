@@ -25,6 +25,8 @@ pub use self::options::{KafkaCompression, KafkaKey, KafkaOptions};
 const WAIT: Duration = Duration::from_secs(1);
 /// How long a producer that is given up has to say what became of its messages.
 const MAX_GIVING_UP: Duration = Duration::from_secs(10);
+/// How long a producer that works has for what is under way, before it is given up.
+const MAX_ARRIVING: Duration = Duration::from_secs(2);
 
 /// Adds messages to a topic of Kafka, each as the value of one record. Delivered means that all
 /// in-sync replicas have the record (`acks=all`), as the broker's report says.
@@ -35,12 +37,15 @@ const MAX_GIVING_UP: Duration = Duration::from_secs(10);
 /// [`queue_messages`](KafkaOptions::queue_messages)); while they are, the senders are slowed down.
 ///
 /// **At least once:** whatever has no report when a producer is given up, after a fatal error of
-/// the broker's, is sent again by the next one. What has none at the server's last deadline counts
-/// as dropped, though it may have arrived.
+/// the broker's or a long silence ([`max_silence`](KafkaOptions::max_silence)), is sent again by
+/// the next one. What has none at the server's last deadline counts as dropped, though it may have
+/// arrived.
 ///
 /// A record that no broker will ever take (it is larger than the topic allows, or invalid) is
 /// counted as [`Refused`](crate::DropReason::Refused), and the log says why. Whatever else fails is
-/// sent again: a topic that does not exist yet may be made, a right be granted.
+/// sent again: a topic that does not exist yet may be made, a right be granted. Brokers judge the
+/// size of what comes in one batch, and refuse all of it: its records are sent again in smaller
+/// ones, until one that is refused was alone.
 ///
 /// A record's time is the one at which its message was received. The partition is chosen by the
 /// key's CRC-32, or at random, for several records at once, where there is none.
@@ -53,6 +58,11 @@ pub struct Kafka {
     topic: String,
     key: KafkaKey,
     resources: Resources,
+    /// The most bytes of records in one batch. The brokers may take less than was said.
+    batch_bytes: usize,
+    max_silence: Duration,
+    /// When librdkafka last told something, or had nothing to tell of.
+    heard_at: Instant,
     /// `None`: it was given up, and the next one is not made yet.
     producer: Option<ThreadedProducer<Context>>,
     reports: Arc<Reports>,
@@ -82,6 +92,9 @@ impl Kafka {
             topic: options.topic.clone(),
             key: options.key,
             resources: options.resources(),
+            batch_bytes: options.batch_bytes(),
+            max_silence: options.max_silence,
+            heard_at: Instant::now(),
             reports,
             next: Place::default(),
             again: Vec::new(),
@@ -100,7 +113,11 @@ impl Kafka {
     /// Hands over what is to be sent. Says whether the producer took all.
     fn send_all(&mut self, batches: &Batches<'_>) -> Result<bool, SinkError> {
         let producer = self.producer()?;
-        self.again.sort_unstable();
+        if self.reports.take_heard() || producer.in_flight_count() == 0 {
+            self.heard_at = Instant::now();
+        }
+        // The first is taken first: of one partition, they stay in order.
+        self.again.sort_unstable_by(|one, other| other.cmp(one));
         while let Some(&place) = self.again.last() {
             if let Some(batch) = batches.get(place.batch)
                 && let Some(message) = batch.iter().nth(place.nth as usize)
@@ -138,14 +155,7 @@ impl Kafka {
         message: &[u8],
         place: Place,
     ) -> bool {
-        let key = match self.key {
-            KafkaKey::None => None,
-            KafkaKey::Listener => Some(batch.listener().to_owned()),
-            KafkaKey::Peer => Some(match batch.peer() {
-                Peer::Tcp(address) => address.ip().to_string(),
-                peer => peer.to_string(),
-            }),
-        };
+        let key = self.key_of(batch);
         let received_at = batch.received_at().duration_since(UNIX_EPOCH);
         let millis = received_at.map_or(0, |since| since.as_millis() as i64);
         let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, place.pack())
@@ -166,12 +176,36 @@ impl Kafka {
         }
     }
 
+    fn key_of(&self, batch: &Batch) -> Option<String> {
+        match self.key {
+            KafkaKey::None => None,
+            KafkaKey::Listener => Some(batch.listener().to_owned()),
+            KafkaKey::Peer => Some(match batch.peer() {
+                Peer::Tcp(address) => address.ip().to_string(),
+                peer => peer.to_string(),
+            }),
+        }
+    }
+
+    /// Whether a record was too large as the only one of its batch, or for librdkafka itself.
+    /// Brokers say the same of each record of a batch that is too large.
+    fn was_alone(&self, batches: &Batches<'_>, place: Place) -> bool {
+        let Some(batch) = batches.get(place.batch) else {
+            return true;
+        };
+        let message = batch.iter().nth(place.nth as usize).map_or(0, <[u8]>::len);
+        let key = self.key_of(batch).map_or(0, |key| key.len());
+        // librdkafka puts nothing beside a record that is as long as a batch may be.
+        message + key >= self.batch_bytes
+    }
+
     /// Tells the batches what the brokers said.
     ///
     /// # Errors
     /// Some message has failed that is to be sent again.
     fn take_reports(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         let mut failed = None;
+        let mut is_batch_too_large = false;
         let mut refused = None;
         // Of one batch, one after the other: most come so.
         let mut run = (0, 0);
@@ -181,6 +215,13 @@ impl Kafka {
                 None => {
                     batches.ack_at(run.0, run.1);
                     run = (place.batch, 1);
+                }
+                Some(code @ RDKafkaErrorCode::MessageSizeTooLarge)
+                    if !self.was_alone(batches, place) =>
+                {
+                    self.again.push(place);
+                    failed = Some(code);
+                    is_batch_too_large = true;
                 }
                 Some(code) if is_refusal(code) => {
                     batches.refuse_at(place.batch, 1);
@@ -202,26 +243,68 @@ impl Kafka {
                     format!("the sink {name} refused {messages}, which are dropped: {code}")
                 });
         }
+        if is_batch_too_large {
+            return self.send_smaller_batches(batches);
+        }
         match failed {
             None => Ok(()),
             Some(code) => Err(SinkError::Retry(io::Error::other(code.to_string()))),
         }
     }
 
-    /// Gives up a producer that has failed for good: the next one begins where it was.
-    fn give_up(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+    /// Gives up the producer for one of smaller batches: what was told when it was made holds for
+    /// its life.
+    fn send_smaller_batches(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let refused = self.batch_bytes;
+        let smaller = (refused / 4).max(1);
+        // None: it is being given up, and this comes of that.
+        if self.producer.is_some() {
+            // What is under way may yet arrive, and would be there twice.
+            self.give_up(batches, MAX_ARRIVING)?;
+            self.batch_bytes = smaller;
+            self.config.set("batch.size", smaller.to_string());
+        }
+        let text = format!(
+            "the topic takes no batches of {refused} bytes (its max.message.bytes is less than \
+             message_max_bytes): those of {smaller} are sent"
+        );
+        Err(SinkError::Retry(io::Error::other(text)))
+    }
+
+    /// Gives up a producer that has failed for good: its messages say only that it has.
+    fn give_up_if_fatal(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let fatal = self
+            .producer
+            .as_ref()
+            .and_then(|it| it.client().fatal_error());
+        let Some((_, why)) = fatal else {
+            return Ok(());
+        };
+        self.give_up(batches, Duration::ZERO)?;
+        let text = format!("{why}; its messages are sent again");
+        Err(SinkError::Retry(io::Error::other(text)))
+    }
+
+    /// Gives up a producer: the next one begins where it was. What is under way has a while to
+    /// arrive.
+    fn give_up(&mut self, batches: &mut Batches<'_>, arriving: Duration) -> Result<(), SinkError> {
         let Some(producer) = self.producer.take() else {
             return Ok(());
         };
         // Each message that is out gets its report now, so none is forgotten and none counted
         // twice.
-        producer.purge(PurgeConfig::default().queue().inflight());
-        let until = Instant::now() + MAX_GIVING_UP;
+        producer.purge(PurgeConfig::default().queue());
+        let begun = Instant::now();
+        let mut is_purged = false;
         while producer.in_flight_count() > 0 {
             if batches.is_timed_out() {
                 return Ok(());
             }
-            if Instant::now() >= until {
+            if begun.elapsed() >= arriving && !is_purged {
+                producer.purge(PurgeConfig::default().queue().inflight());
+                is_purged = true;
+            }
+            if begun.elapsed() >= arriving + MAX_GIVING_UP {
                 let text = "librdkafka does not say what became of its messages";
                 return Err(SinkError::Fatal(io::Error::other(text)));
             }
@@ -255,8 +338,9 @@ fn make_producer(
 ) -> io::Result<ThreadedProducer<Context>> {
     let context = Context::new(Arc::clone(reports));
     ThreadedProducer::from_config_and_context(config, context).map_err(|error| match error {
-        KafkaError::ClientConfig(_, why, option, value) => {
-            io::Error::other(format!("librdkafka does not take {option}={value}: {why}"))
+        // Without the value, which may be a password.
+        KafkaError::ClientConfig(_, why, option, _) => {
+            io::Error::other(format!("librdkafka does not take {option}: {why}"))
         }
         error => io::Error::other(error.to_string()),
     })
@@ -282,14 +366,18 @@ impl Sink for Kafka {
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.reports.set_notifier(batches.notifier());
         while batches.first().is_some() {
+            self.give_up_if_fatal(batches)?;
             self.take_reports(batches)?;
             let took_all = self.send_all(batches)?;
-            if let Some((name, text)) = self.reports.take_fatal() {
-                self.give_up(batches)?;
-                let text = format!("{text} ({name}): its messages are sent again");
+            if let Some(text) = self.reports.take_unreachable() {
                 return Err(SinkError::Retry(io::Error::other(text)));
             }
-            if let Some(text) = self.reports.take_unreachable() {
+            if self.heard_at.elapsed() >= self.max_silence {
+                self.give_up(batches, Duration::ZERO)?;
+                let text = format!(
+                    "no answer for {:?}, and no word why: its messages are sent again",
+                    self.max_silence
+                );
                 return Err(SinkError::Retry(io::Error::other(text)));
             }
             let window = if took_all { Batches::MAX_WINDOW } else { 0 };

@@ -56,6 +56,7 @@ pub struct KafkaOptions {
     queue_bytes: usize,
     queue_messages: usize,
     message_max_bytes: usize,
+    pub(super) max_silence: Duration,
     security: Vec<(&'static str, String)>,
 }
 
@@ -76,6 +77,9 @@ impl KafkaOptions {
     pub const DEFAULT_QUEUE_MESSAGES: usize = 100_000;
     /// What [`message_max_bytes`](KafkaOptions::message_max_bytes) is where nothing is said.
     pub const DEFAULT_MESSAGE_MAX_BYTES: usize = 1_000_000;
+    /// What [`max_silence`](KafkaOptions::max_silence) is where nothing is said: longer than a
+    /// broker may take for one request (30 s), and than librdkafka takes to find that one is away.
+    pub const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(60);
     /// The most brokers that the limits count.
     pub const MAX_BROKERS: u64 = 16;
 
@@ -92,6 +96,7 @@ impl KafkaOptions {
             queue_bytes: Self::DEFAULT_QUEUE_BYTES,
             queue_messages: Self::DEFAULT_QUEUE_MESSAGES,
             message_max_bytes: Self::DEFAULT_MESSAGE_MAX_BYTES,
+            max_silence: Self::DEFAULT_MAX_SILENCE,
             security: Vec::new(),
         }
     }
@@ -143,6 +148,16 @@ impl KafkaOptions {
         self
     }
 
+    /// How long messages may be out while librdkafka says nothing, neither of them nor of the
+    /// brokers; then it is begun anew, and sends them again. So that nothing hangs for good:
+    /// librdkafka tries for ever, and in silence, where a broker has forgotten its producer, or has
+    /// too few replicas in sync. Default: 60 s.
+    #[must_use]
+    pub fn max_silence(mut self, silence: Duration) -> Self {
+        self.max_silence = silence;
+        self
+    }
+
     /// Speaks TLS with the brokers, whose certificates are to be of the CAs in the file of PEM, or
     /// of the system's. Needs the feature `kafka-tls`.
     #[must_use]
@@ -189,6 +204,11 @@ impl KafkaOptions {
         format!("kafka://{}/{}", self.brokers, self.topic)
     }
 
+    /// The most bytes of records in one batch.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.message_max_bytes.min(BATCH_BYTES)
+    }
+
     pub(super) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -209,10 +229,9 @@ impl KafkaOptions {
                 self.queue_messages.to_string(),
             )
             .set("message.max.bytes", self.message_max_bytes.to_string())
+            .set("batch.size", self.batch_bytes().to_string())
             .set("reconnect.backoff.max.ms", "5000")
-            .set("socket.keepalive.enable", "true")
-            // A broker closes connections that are idle, which is no news.
-            .set("log.connection.close", "false");
+            .set("socket.keepalive.enable", "true");
         for (name, value) in &self.security {
             config.set(*name, value);
         }
@@ -237,6 +256,8 @@ impl KafkaOptions {
     }
 }
 
+/// As much as librdkafka sends in one batch where nothing is said.
+const BATCH_BYTES: usize = 1_000_000;
 /// What librdkafka adds to each record, and what is kept of its report here.
 const RECORD_BYTES: u64 = 512;
 /// librdkafka itself, with its metadata.

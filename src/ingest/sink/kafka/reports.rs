@@ -55,10 +55,14 @@ pub(super) struct Reports {
 /// How the brokers are, as far as the sink was not told yet.
 #[derive(Debug, Default)]
 struct State {
-    fatal: Option<(String, String)>,
     /// No broker can be reached, or none lets us in.
     unreachable: Option<String>,
     warning: Option<String>,
+    /// Why a connection was last lost or not made. Kept: librdkafka does not repeat itself for half
+    /// a minute.
+    cause: Option<String>,
+    /// Anything was told at all.
+    is_heard: bool,
 }
 
 impl Reports {
@@ -74,6 +78,7 @@ impl Reports {
             reports.len() == 1
         };
         if is_first {
+            self.state.lock().is_heard = true;
             self.notify();
         }
     }
@@ -94,12 +99,12 @@ impl Reports {
         std::mem::replace(&mut *reports, room)
     }
 
-    pub(super) fn take_fatal(&self) -> Option<(String, String)> {
-        self.state.lock().fatal.take()
-    }
-
     pub(super) fn take_unreachable(&self) -> Option<String> {
         self.state.lock().unreachable.take()
+    }
+
+    pub(super) fn take_heard(&self) -> bool {
+        std::mem::take(&mut self.state.lock().is_heard)
     }
 
     pub(super) fn take_warning(&self) -> Option<String> {
@@ -119,25 +124,29 @@ impl Context {
 }
 
 impl ClientContext for Context {
-    /// What librdkafka logs comes as an error, too, where it matters; the rest would be a line for
-    /// each try.
+    /// Lost connections (`FAIL`) come as errors, too, if they are more than information, and that
+    /// no broker is left comes without a reason: it is the last of these. What is `FATAL` is asked
+    /// for.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        if level as i32 <= RDKafkaLogLevel::Warning as i32 {
-            self.reports.state.lock().warning = Some(format!("{facility}: {text}"));
+        let mut state = self.reports.state.lock();
+        if facility == "FAIL" {
+            let (_, cause) = text.split_once("]: ").unwrap_or(("", text));
+            state.cause = Some(cause.to_owned());
+            state.is_heard = true;
+        } else if facility != "FATAL" && level as i32 <= RDKafkaLogLevel::Warning as i32 {
+            state.warning = Some(format!("{facility}: {text}"));
         }
     }
 
     fn error(&self, error: KafkaError, why: &str) {
         let mut state = self.reports.state.lock();
+        state.is_heard = true;
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => {
-                state.fatal = Some((error.to_string(), why.to_owned()));
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let cause = state.cause.as_deref().unwrap_or(why);
+                state.unreachable = Some(format!("no broker can be reached: {cause}"));
             }
-            Some(
-                RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SSL,
-            ) => {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 state.unreachable = Some(why.to_owned());
             }
             _ => state.warning = Some(why.to_owned()),
