@@ -322,6 +322,10 @@ fn listen_failed(named: &Named, address: &Address, error: &io::Error) -> UsageEr
 
 fn sink_failed(output: &OutputSettings, error: &io::Error) -> UsageError {
     let (named, url) = (output.named_sink(), &output.destination);
+    #[cfg(feature = "tls")]
+    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return named.refuses_tls(&format!("{named} {url}: {error}"), tls);
+    }
     match Unfit::is(error) {
         true => named.refuses_url(url, error),
         false => failed(&format!("{named} {url}: {error}")),
@@ -372,8 +376,11 @@ fn start_log(level: Option<LevelFilter>, stderr: &Arc<Stderr>) {
         Some(level) => log.filter_level(level),
         None => log.filter_level(LevelFilter::Info).parse_default_env(),
     };
-    // At trace ureq shows each byte of requests and answers: passwords, tokens, messages.
-    log.filter_module("ureq_proto::util", LevelFilter::Debug);
+    // At trace these show each byte of requests and answers, and at debug then the whole URL:
+    // passwords, tokens, messages.
+    for module in ["ureq", "ureq::util", "ureq_proto", "ureq_proto::util"] {
+        log.filter_module(module, LevelFilter::Debug);
+    }
     log.init();
 }
 

@@ -133,7 +133,7 @@ const URLS: &[(&str, Wrong, &str)] = &[
     #[cfg(feature = "tls")]
     ("tls://h:1?tls_ca={}/nosuch", Now, "cannot read TLS CA"),
     #[cfg(feature = "tls")]
-    ("tls://h:1?tls_ca={}/empty", Now, "no certificate"),
+    ("tls://h:1?tls_ca={}/empty", Value, "no certificate"),
     #[cfg(feature = "tls")]
     ("tls://h:1?tls_ca={}/dir", Now, "is a directory"),
     #[cfg(feature = "tls")]
@@ -151,13 +151,14 @@ const URLS: &[(&str, Wrong, &str)] = &[
     #[cfg(feature = "tls")]
     (
         "tls://h:1?tls_cert={}/empty&tls_key={}/empty",
-        Now,
+        Value,
         "no certificate",
     ),
     ("unix:", Value, "expected stdout"),
     // Commands.
     ("exec:", Value, "expected stdout"),
     ("exec: ", Value, "there is no command"),
+    ("exec:'' x", Value, "no command"),
     ("exec:a 'b", Value, "is not closed"),
     ("exec:nosuch-command", Now, "not in PATH"),
     ("exec:{}/dir", Now, "directory"),
@@ -201,10 +202,14 @@ const OF_REDIS: &[(&str, Wrong, &str)] = &[
     ("redis://h/s?password_file={}/nosuch", Now, "nosuch"),
     (
         "redis://h/s?password_file={}/empty",
-        Now,
+        Value,
         "expected a secret in it",
     ),
-    ("redis://h/s?password_file={}/latin", Now, "expected UTF-8"),
+    (
+        "redis://h/s?password_file={}/latin",
+        Value,
+        "expected UTF-8",
+    ),
     ("redis://h/s?password_file={}/dir", Now, "directory"),
     (
         "redis://h/s?password_env=A=B",
@@ -213,17 +218,27 @@ const OF_REDIS: &[(&str, Wrong, &str)] = &[
     ),
     (
         "redis://h/s?password_env=NO_SUCH_VARIABLE",
-        Now,
+        Value,
         "NO_SUCH_VARIABLE",
     ),
     (
         "redis://h/s?password_env=EMPTY_VARIABLE",
-        Now,
+        Value,
         "EMPTY_VARIABLE",
     ),
     ("redis://h/s?database=-1", Value, "database=-1"),
     ("redis://h/s?field=a b", Value, "field=a b"),
     ("redis://h/s?max_len=0", Value, "max_len=0"),
+    (
+        "redis://h/s?max_len=9223372036854775808",
+        Value,
+        "to 9223372036854775807",
+    ),
+    (
+        "redis://h:6379/0",
+        Value,
+        "database=0, and a stream of that name as %30",
+    ),
     ("redis://h/s?client_name=a b", Value, "client_name=a b"),
     ("redis://h/s?window=1", Value, "from 64KiB"),
     ("redis://h/s?connect_timeout=2h", Value, "to 1h"),
@@ -233,6 +248,8 @@ const OF_REDIS: &[(&str, Wrong, &str)] = &[
     ("redis://h/s?tls_ca=x", Together, "rediss://"),
     #[cfg(feature = "tls")]
     ("rediss://h/s?tls_ca={}/nosuch", Now, "cannot read TLS CA"),
+    #[cfg(feature = "tls")]
+    ("rediss://h/s?tls_ca={}/empty", Value, "no certificate"),
     #[cfg(feature = "tls")]
     ("rediss://h/s?tls_cert=a", Together, "a tls_key beside it"),
     #[cfg(feature = "tls")]
@@ -267,12 +284,12 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     ("http://h/?user=a:b&password=hunter2", Value, "no colon"),
     (
         "http://h/?user=a&password_file={}/empty",
-        Now,
+        Value,
         "expected a secret",
     ),
     (
         "http://h/?user=a&password_env=NO_SUCH_VARIABLE",
-        Now,
+        Value,
         "NO_SUCH_VARIABLE",
     ),
     ("http://h/?password=hunter2", Together, "a user beside it"),
@@ -314,7 +331,25 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     ("http://h/?source=%0a", Value, "without control characters"),
     ("http://h/?sourcetype=a", Together, "dialect splunk"),
     ("http://h/?event_host=a", Together, "dialect splunk"),
-    ("http://h/?query=a b", Value, "invalid uri"),
+    ("http://h/?query=a b", Value, "the query has a character"),
+    ("http://h/?query=a%23b", Value, "the query has a character"),
+    ("http://h/?query=a&query_env=B", Together, "one of query"),
+    ("http://h/?query_file={}/many", Value, "the query has a"),
+    (
+        "http://h/x%3Fapi_key=hunter2",
+        Value,
+        "no ? in the PATH: a query is given by query=",
+    ),
+    (
+        "http://me:hunter2@h/x%3fapi_key=hunter2?gzip=true",
+        Value,
+        "'http://h/x%3F***'",
+    ),
+    (
+        "http://a,b/x%3Fapi_key=hunter2",
+        Value,
+        "more than one host",
+    ),
     ("http://h/?headers=x", Value, "NAME:VALUE"),
     ("http://h/?headers=a b:c", Value, "no name of a header"),
     ("http://h/?headers=a:b%0d%0ac", Value, r"a:b\r\nc"),
@@ -333,9 +368,9 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     ("http://h/?refused={}/dir", Now, "dir"),
     ("http://h/?refused={}/no/such", Now, "no/such"),
     ("http://h/?refused_max=0", Value, "from 1B"),
-    ("http://h/?token=hunter2%0a", Now, "no header may have"),
-    ("http://h/?token_file={}/many", Now, "no header may have"),
-    ("http://h/?token_file={}/latin", Now, "expected UTF-8"),
+    ("http://h/?token=hunter2%0a", Value, "no header may have"),
+    ("http://h/?token_file={}/many", Value, "no header may have"),
+    ("http://h/?token_file={}/latin", Value, "expected UTF-8"),
     ("http://h/?token_env=A=B", Value, "the name of a variable"),
     (
         "http://h/?token=hunter2&token_env=A",
@@ -345,6 +380,12 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     ("http://h/?token_scheme=A", Together, "a token beside it"),
     ("http://h/?tls_ca=x", Together, "an https:// server"),
     ("https://h/?tls_ca={}/nosuch", Now, "cannot read TLS CA"),
+    ("https://h/?tls_ca={}/empty", Value, "no certificate"),
+    (
+        "https://h/?tls_server_name=a..b",
+        Value,
+        "a certificate can be",
+    ),
     ("https://h/?tls_cert=a", Together, "a tls_key beside it"),
     ("https://h/?tls_key=a", Together, "a tls_cert beside it"),
     (

@@ -80,6 +80,8 @@ fn a_secret_is_in_no_output_of_any_command() {
             "http://HOST/x?user=me&password=hunter2",
             "http://HOST/x?user=me&password_file=FILE",
             "http://HOST/x?token=hunter2",
+            "http://HOST/x?query=pipeline=logs%26api_key=hunter2",
+            "http://HOST/x?query_file=FILE",
             "http://HOST/x?token_file=FILE&dialect=splunk",
             "http://HOST/x?token_env=SECRET_OF_IT&dialect=loki",
         ]);
@@ -123,7 +125,10 @@ fn show_everything(url: &str, format: &str) {
             with(&args)
         }
         // What ureq itself would show there.
-        _ => with(&args).env("RUST_LOG", "trace,ureq=trace,ureq_proto::util=trace"),
+        _ => with(&args).env(
+            "RUST_LOG",
+            "trace,ureq=trace,ureq::util=trace,ureq_proto::util=trace",
+        ),
     };
     let mut server = launch.start();
     let mut client = server.connect();

@@ -115,6 +115,53 @@ shell = true
     );
 }
 
+/// A query may hold a token, and an answer may repeat what it was asked.
+#[cfg(feature = "http")]
+#[test]
+fn the_query_of_requests_is_shown_by_nothing() {
+    let echo = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\nno api_key%3Dhunter2, hunter2 ";
+    let long = format!("{echo}{}", "hunter2 ".repeat(40));
+    let peer = HttpPeer::start(move |_| Reply::Raw(long.clone().into_bytes()));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("query");
+    fs::write(&file, "pipeline=logs&api_key=hunter2\n").unwrap();
+    let typed = "query=pipeline=logs%26api_key=hunter2".to_owned();
+    for option in [typed, format!("query_file={}", file.display())] {
+        let url = format!("{}/x?{option}", peer.url());
+        let args = ["--sink", &url, "--log-level", "trace", "--report", "json"];
+        let mut check = Drainline::with(&[&["check"], &args[..]].concat())
+            .bare()
+            .spawn();
+        check.wait().assert_code(0);
+        let text = String::from_utf8(check.stdout_bytes()).unwrap();
+        assert!(
+            text.contains("query") && !text.contains("hunter2"),
+            "{text}"
+        );
+        let mut server = Drainline::with(&[&args[..], &["--drain-timeout", "1s"]].concat()).start();
+        let mut stream = server.connect();
+        stream.write_all(b"message\n").unwrap();
+        // The second one is sent when the first one has failed.
+        let most = peer.requests().len() + 1;
+        wait_until("another try", DEADLINE, || peer.requests().len() > most);
+        server.signal_served(Signal::USR1);
+        client::half_close(stream);
+        let exit = server.terminate();
+        assert!(
+            exit.stderr.contains("403 Forbidden: no api_key%3D***, ***"),
+            "{exit}"
+        );
+        assert!(!exit.stderr.contains("hunter"), "{exit}");
+        assert!(!exit.report.to_string().contains("hunter"), "{exit}");
+    }
+    let asked = peer.requests();
+    assert!(
+        asked
+            .iter()
+            .all(|it| it.head.contains("/x?pipeline=logs&api_key=hunter2 "))
+    );
+}
+
 /// A request over a connection that is open waits for no server of names.
 #[cfg(feature = "http")]
 #[test]

@@ -92,7 +92,11 @@ impl Scheme for Exec {
             return Err(NotAccepted::because("a NUL"));
         }
         // Whatever a shell makes of it, quotes are closed there, too.
-        split_words(line).map_err(|error| NotAccepted::because(error.to_string()))?;
+        let words = split_words(line);
+        let words = words.map_err(|error| NotAccepted::because(error.to_string()))?;
+        if words.first().is_none_or(String::is_empty) {
+            return Err(NotAccepted::because("no command"));
+        }
         Ok(Exec {
             line: line.to_owned(),
             ..Exec::default()
@@ -153,7 +157,7 @@ mod tests {
             assert_eq!(destination.to_string(), typed);
             assert!(destination.get::<Exec>().is_some());
         }
-        for typed in ["exec:", "exec: ", "exec:a 'b", "exec:a \\"] {
+        for typed in ["exec:", "exec: ", "exec:a 'b", "exec:a \\", "exec:'' a"] {
             assert!(read(typed).is_err(), "{typed}");
         }
         assert!(find("sh").is_ok() && find("/bin/sh").is_ok());

@@ -13,6 +13,8 @@ use drainline::ingest::sink::{KafkaCompression, KafkaKey, KafkaOptions};
 #[cfg(feature = "kafka-tls")]
 use super::option::Contradiction;
 use super::option::GROUP;
+#[cfg(feature = "kafka-tls")]
+use super::scheme::Unfit;
 use super::scheme::{Checked, Common, Form, Opened, Scheme};
 #[cfg(feature = "kafka-tls")]
 use super::secret::{PASSWORD, SecretSource, secret_rows};
@@ -124,7 +126,10 @@ impl Access {
     fn given(&self, mut options: KafkaOptions) -> io::Result<KafkaOptions> {
         let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
-            text.ok_or_else(|| io::Error::other(format!("{}: not UTF-8", path.display())))
+            text.ok_or_else(|| {
+                let text = format!("{}: not UTF-8", path.display());
+                Unfit::of(io::Error::new(io::ErrorKind::InvalidInput, text))
+            })
         };
         // librdkafka would name neither the file nor what is wrong with it.
         let TlsFiles { ca, cert, key } = &self.files;

@@ -34,6 +34,9 @@ const OVER_TLS: Form = Form {
     has_options: true,
 };
 
+/// The largest number of Redis.
+const MAX_LEN: u64 = i64::MAX as u64;
+
 #[derive(Clone, Debug)]
 pub(super) struct Redis {
     host: String,
@@ -85,7 +88,8 @@ impl Scheme for Redis {
     const HELP: &'static str = "Adds each message to a stream of Redis, as the value of one field of an entry, and waits \
          for the answer while it sends more. HOST may have a user and a password before it, and a \
          port behind it (default: 6379). A server that is away, loads its data, has no memory or \
-         refuses the login is tried again, for ever. rediss:// is TLS.";
+         refuses the login is tried again, for ever. rediss:// is TLS. A number as STREAM is \
+         refused, since it is a database elsewhere (here: database); %30 is a stream 0.";
     const IS_FRAMED: bool = false;
 
     fn rows() -> Vec<Flag<Self>> {
@@ -112,7 +116,7 @@ impl Scheme for Redis {
                 help: "Keeps about this many entries in the stream (MAXLEN ~): the server deletes \
                        older ones, whether somebody has read them or not. Without it the stream \
                        grows until the server has no more memory.",
-                takes: field!(unset(Count(1..=u64::MAX)), Redis.max_len),
+                takes: field!(unset(Count(1..=MAX_LEN)), Redis.max_len),
             },
             Flag {
                 name: "client-name",
@@ -159,6 +163,15 @@ impl Scheme for Redis {
         let (host, port) = url::host_and_port(&authority.hosts, default)?;
         if authority.path.is_empty() {
             return Err(NotAccepted::because("no stream"));
+        }
+        // Other clients know redis://HOST/0 as database 0.
+        let path = place.to_str().and_then(|place| place.split_once('/'));
+        if path.is_some_and(|(_, path)| is_number(path)) {
+            return Err(NotAccepted::because(format!(
+                "a database is given by database={path}, and a stream of that name as {stream}",
+                path = authority.path,
+                stream = escaped(&authority.path),
+            )));
         }
         let _ = form;
         Ok(Redis {
@@ -250,11 +263,20 @@ impl Redis {
     }
 }
 
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Text as a URL has it, so that it is read as the same text.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
+    let mut is_escaped = is_number(text);
     for char in text.chars() {
         match char {
+            // A bare number is refused.
+            char if std::mem::take(&mut is_escaped) => {
+                let _ = write!(escaped, "%{:02X}", u32::from(char));
+            }
             '%' | '?' | '@' | '/' | ':' | '#' | ' ' | '\x00'..='\x1f' | '\x7f' => {
                 let _ = write!(escaped, "%{:02X}", u32::from(char));
             }
@@ -295,6 +317,9 @@ mod tests {
                 "b/c",
                 None,
             ),
+            ("redis://a/%30", "redis://a/%30", "a", 6379, "0", None),
+            ("redis://a/%31%32", "redis://a/%312", "a", 6379, "12", None),
+            ("redis://a/0/x", "redis://a/0%2Fx", "a", 6379, "0/x", None),
         ] {
             let redis = read(typed).unwrap_or_else(|| panic!("{typed} is refused"));
             let read_again = read(&redis.url()).expect("what is shown is read");
@@ -316,6 +341,8 @@ mod tests {
             "redis://a",
             "redis://a/",
             "redis://a:b/s",
+            "redis://a/0",
+            "redis://u:p@a:1/12?window=1MiB",
         ] {
             assert!(read(typed).is_none(), "{typed}");
         }

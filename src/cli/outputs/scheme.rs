@@ -71,7 +71,6 @@ impl Unfit {
     }
 
     /// What a sink refuses as a value, rather than for how things are.
-    #[cfg_attr(not(feature = "http"), allow(dead_code))]
     pub(crate) fn of(error: io::Error) -> io::Error {
         match error.kind() {
             io::ErrorKind::InvalidInput => io::Error::new(error.kind(), Unfit(error)),

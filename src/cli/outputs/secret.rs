@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::option::Contradiction;
+use super::scheme::Unfit;
 #[cfg(test)]
 use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, or, quoted};
@@ -147,13 +148,20 @@ impl SecretSource {
     /// Reads the secret. A file may take as long as its file system does.
     ///
     /// # Errors
-    /// The file cannot be read, the variable is not set, or nothing is in it. The error names it.
+    /// The file cannot be read, or what it has is no secret, or the variable is not set ([`Unfit`],
+    /// both). The error names it, and no part of the secret.
     pub(crate) fn read(&self) -> io::Result<Option<Secret>> {
         if let Some(text) = &self.text {
             return Ok(Some(text.clone()));
         }
         if let Some(path) = &self.file {
-            let failed = |error| io::Error::other(format!("{}: {error}", path.display()));
+            let failed = |error: io::Error| {
+                let named = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+                match error.raw_os_error() {
+                    Some(_) => named,
+                    None => Unfit::of(named),
+                }
+            };
             return read_file(path).map(Some).map_err(failed);
         }
         let Some(name) = &self.variable else {
@@ -162,11 +170,12 @@ impl SecretSource {
         match std::env::var(name) {
             Ok(text) if !text.is_empty() => Ok(Some(Secret::new(text))),
             Ok(_) | Err(std::env::VarError::NotPresent) => {
-                Err(io::Error::other(format!("the variable {name} is not set")))
+                Err(Unfit::of(wrong(format!("the variable {name} is not set"))))
             }
-            Err(std::env::VarError::NotUnicode(_)) => Err(io::Error::other(format!(
-                "the variable {name} is not UTF-8"
-            ))),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                let text = format!("the variable {name} is not UTF-8");
+                Err(Unfit::of(wrong(text)))
+            }
         }
     }
 }
@@ -178,16 +187,21 @@ fn read_file(path: &Path) -> io::Result<Secret> {
         .take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other("expected a secret of at most 64 KiB"));
+        return Err(wrong("expected a secret of at most 64 KiB"));
     }
     let Ok(text) = String::from_utf8(bytes) else {
-        return Err(io::Error::other("expected UTF-8"));
+        return Err(wrong("expected UTF-8"));
     };
     let text = text.trim_end_matches(['\r', '\n']);
     match text.is_empty() {
-        true => Err(io::Error::other("expected a secret in it")),
+        true => Err(wrong("expected a secret in it")),
         false => Ok(Secret::new(text)),
     }
+}
+
+/// No other try makes it right.
+fn wrong(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }
 
 /// The three rows of a secret: `secret_rows!(Redis.password, "password", "the password")`.

@@ -180,10 +180,16 @@ pub(crate) fn hidden(typed: &str) -> String {
         None => ("", rest),
     };
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // An escaped one begins what some take for a query, with a token in it.
+    let cut = place.to_ascii_lowercase().find("%3f");
+    let (place, tail) = match cut {
+        Some(at) => (&place[..at], format!("%3F{HIDDEN}")),
+        None => (place, String::new()),
+    };
     let options = query.split('&').filter_map(|option| option.split_once('='));
     let options: Vec<String> = options.map(|(key, _)| format!("{key}={HIDDEN}")).collect();
     let mark = if options.is_empty() { "" } else { "?" };
-    format!("{scheme}{sign}{place}{mark}{}", options.join("&"))
+    format!("{scheme}{sign}{place}{tail}{mark}{}", options.join("&"))
 }
 
 #[cfg(test)]
@@ -259,6 +265,8 @@ mod tests {
             "nosuch://host/x?a=b&p%61ssword=hunter2&password=hunter2",
             "nosuch://me:hun?ter2=hunter2@host",
             "nosuch://host/x?Token=hunter2",
+            "nosuch://host/x%3fkey=hunter2",
+            "nosuch://host,b/x%3Fkey=hunter2?gzip=true",
         ] {
             let shown = hidden(url);
             assert!(!shown.contains("hunter2"), "{shown}");

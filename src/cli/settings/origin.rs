@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
 
+#[cfg(feature = "tls")]
+use drainline::{TlsError, TlsErrorKind};
+
 use crate::cli::document::Place;
 use crate::cli::flag::{Flag, Setting};
 use crate::cli::kinds::NotAccepted;
@@ -117,22 +120,27 @@ impl Named {
         }
     }
 
-    /// What a value names is wrong by itself.
-    #[cfg(feature = "tls")]
-    pub(super) fn unfit(&self, what: &str) -> UsageError {
-        UsageError::new(self.code_of_value(), &format!("{self}: {what}"))
-    }
-
     /// What a URL, or an option of it, says can never be.
     pub(crate) fn refuses_url(&self, url: impl Display, why: impl Display) -> UsageError {
-        UsageError::new(self.code_of_value(), &format!("{self} {url}: {why}"))
+        self.unfit(&format!("{self} {url}: {why}"))
     }
 
-    /// The exit code of a value that is wrong by itself.
-    fn code_of_value(&self) -> u8 {
-        match self.is_typed {
+    /// What a value names is wrong by itself, as `line` says.
+    fn unfit(&self, line: &str) -> UsageError {
+        let code = match self.is_typed {
             true => usage::BAD_VALUE,
             false => usage::CONTRADICTION,
+        };
+        UsageError::new(code, line)
+    }
+
+    /// Files of TLS that the value names cannot be used, as `line` says.
+    #[cfg(feature = "tls")]
+    pub(crate) fn refuses_tls(&self, line: &str, error: &TlsError) -> UsageError {
+        match error.error_kind() {
+            TlsErrorKind::Invalid => self.unfit(line),
+            TlsErrorKind::Unreadable => UsageError::new(usage::NOT_STARTED, line),
+            _ => UsageError::contradiction(line),
         }
     }
 
@@ -164,7 +172,7 @@ impl Named {
         expected: &str,
     ) -> UsageError {
         let line = usage::invalid(&self.long, &self.name, value, written, expected);
-        UsageError::new(self.code_of_value(), &self.at(&line))
+        self.unfit(&self.at(&line))
     }
 
     /// A value contradicts another.

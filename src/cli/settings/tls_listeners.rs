@@ -1,11 +1,11 @@
 //! Which listeners speak TLS, with what, and what of that contradicts each other.
 
-use drainline::{ClientAuth, Tls, TlsError, TlsErrorKind, TlsPart};
+use drainline::{ClientAuth, Tls, TlsPart};
 
+use super::Settings;
 use super::listeners::ListenerSettings;
 use super::tls::TlsSettings;
-use super::{Named, Settings};
-use crate::cli::usage::{self, UsageError};
+use crate::cli::usage::UsageError;
 
 /// What was read from files, for each of different settings.
 pub(super) type LoadedTls = Vec<(TlsSettings, Tls)>;
@@ -124,20 +124,10 @@ impl Settings {
                 true => listener.named(row),
                 false => self.named(row),
             };
-            refused(&named, &error)
+            named.refuses_tls(&format!("{named}: {error}"), &error)
         })?;
         loaded.push((settings, tls.clone()));
         Ok(Some(tls))
-    }
-}
-
-fn refused(named: &Named, error: &TlsError) -> UsageError {
-    match error.error_kind() {
-        TlsErrorKind::Invalid => named.unfit(&error.to_string()),
-        TlsErrorKind::Unreadable => {
-            UsageError::new(usage::NOT_STARTED, &format!("{named}: {error}"))
-        }
-        _ => UsageError::contradiction(&format!("{named}: {error}")),
     }
 }
 

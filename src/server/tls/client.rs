@@ -161,7 +161,7 @@ fn no_system_certificates(why: &str) -> TlsError {
         "the system has no certificates of authorities to trust{why}: install ca-certificates, or \
          give a CA file"
     );
-    TlsError::new(text).about(TlsPart::ServerCa)
+    TlsError::missing(text).about(TlsPart::ServerCa)
 }
 
 fn parse_name(name: &str) -> Result<ServerName<'static>, TlsError> {

@@ -90,9 +90,14 @@ impl TlsError {
     }
 
     pub(super) fn unreadable(what: impl fmt::Display, error: &io::Error) -> Self {
+        TlsError::missing(format!("cannot read {what}: {error}"))
+    }
+
+    /// What is not there and may come.
+    pub(super) fn missing(text: impl Into<String>) -> Self {
         TlsError {
             kind: TlsErrorKind::Unreadable,
-            ..TlsError::new(format!("cannot read {what}: {error}"))
+            ..TlsError::new(text)
         }
     }
 

@@ -16,7 +16,7 @@ use self::dialect::DialectOptions;
 use self::kinds::{Pair, TEXT};
 use super::option::{Contradiction, GROUP};
 use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme, Unfit};
-use super::secret::{PASSWORD, SecretSource, secret_rows};
+use super::secret::{HIDDEN, PASSWORD, SecretSource, SecretText, secret_rows};
 use super::tls::ClientTls;
 use super::url;
 use crate::cli::files;
@@ -31,10 +31,11 @@ const MAX_REQUESTS: u32 = HttpOptions::MAX_REQUESTS as u32;
 pub(super) struct Http {
     is_secure: bool,
     hosts: String,
-    /// Behind the first slash, decoded: what stands behind a `?` is the query.
+    /// Behind the first slash, decoded.
     path: String,
     dialect: DialectOptions,
-    query: Option<String>,
+    /// May hold a token.
+    query: SecretSource,
     headers: Vec<(String, String)>,
     requests: u32,
     body_bytes: usize,
@@ -58,7 +59,7 @@ impl Default for Http {
             hosts: String::new(),
             path: String::new(),
             dialect: DialectOptions::default(),
-            query: None,
+            query: SecretSource::default(),
             headers: Vec::new(),
             requests: HttpOptions::DEFAULT_REQUESTS as u32,
             body_bytes: HttpOptions::DEFAULT_BODY_BYTES,
@@ -86,12 +87,7 @@ impl Http {
     }
 
     fn options(&self) -> io::Result<HttpOptions> {
-        let url = format!(
-            "{}{}/{}",
-            self.scheme(),
-            self.hosts,
-            escaped(&self.path, "?")
-        );
+        let url = format!("{}{}/{}", self.scheme(), self.hosts, escaped(&self.path));
         let mut options = sink::Http::to(&url)
             .dialect(self.dialect.dialect())
             .requests(self.requests as usize)
@@ -101,8 +97,8 @@ impl Http {
             .timeout(self.timeout)
             .gzip(self.gzip)
             .tls(self.tls.client()?);
-        if let Some(query) = &self.query {
-            options = options.query(query);
+        if let Some(query) = self.query.read()? {
+            options = options.query(query.reveal());
         }
         for (name, value) in &self.headers {
             options = options.header(name, value);
@@ -139,12 +135,12 @@ impl Scheme for Http {
     ];
     const HELP: &'static str = "Sends messages in the bodies of HTTP requests, at least once: to what \
          takes lines of JSON, to Elasticsearch or OpenSearch, to Loki, or to Splunk. Without a PATH, the \
-         dialect's is taken. A query of the server's own is given by query, or behind a %3F in the \
-         PATH. What the server can never accept is dropped, or set aside in a file.";
+         dialect's is taken. A query of the server's own is given by query. What the server can never accept is dropped, or set aside in a file.";
     const IS_FRAMED: bool = false;
 
     fn rows() -> Vec<Flag<Self>> {
         let mut rows = part_rows!(Http.dialect, DialectOptions::rows());
+        rows.extend(query_rows());
         rows.extend(request_rows());
         rows.push(Flag {
             name: "user",
@@ -174,6 +170,15 @@ impl Scheme for Http {
             return Err(NotAccepted::because("more than one host"));
         }
         url::host_and_port(&authority.hosts, 80)?;
+        if let Some((before, _)) = authority.path.split_once('?') {
+            // What follows may be a token, and a path is shown everywhere.
+            let (prefix, hosts, before) = (form.prefix, &authority.hosts, escaped(before));
+            return Err(NotAccepted {
+                part: Some(format!("{prefix}{hosts}/{before}%3F{HIDDEN}").into()),
+                expected: Some("no ? in the PATH: a query is given by query=".to_owned()),
+                ..NotAccepted::default()
+            });
+        }
         let http = Http {
             is_secure: form.prefix == "https://",
             hosts: authority.hosts,
@@ -192,7 +197,7 @@ impl Scheme for Http {
     }
 
     fn url(&self) -> String {
-        let path = escaped(&self.path, "");
+        let path = escaped(&self.path);
         let slash = if path.is_empty() { "" } else { "/" };
         format!("{}{}{slash}{path}", self.scheme(), self.hosts)
     }
@@ -202,8 +207,10 @@ impl Scheme for Http {
         let is_given = |source: &SecretSource| *source != SecretSource::default();
         let (has_password, has_token) = (is_given(&self.password), is_given(&self.token));
         let tokens = ["token", "token-file", "token-env"];
+        let queries = ["query", "query-file", "query-env"];
         let found = (self.password.contradiction(PASSWORD))
             .or_else(|| self.token.contradiction(tokens))
+            .or_else(|| self.query.contradiction(queries))
             .or_else(|| self.dialect.contradiction())
             .or_else(|| self.tls.contradiction(self.is_secure, "an https:// server"));
         if found.is_some() {
@@ -253,17 +260,22 @@ impl Scheme for Http {
     }
 }
 
+fn query_rows() -> impl IntoIterator<Item = Flag<Http>> {
+    let [query, file, variable] = secret_rows!(Http.query, "query", "the query of requests");
+    let query = Flag {
+        purpose: "query of the server's own",
+        help: "Added to the URL of requests behind a ?, such as pipeline=logs. In a URL here, & in it is \
+               %26. It may hold a token: it is shown nowhere, but ps(1) shows what is typed.",
+        takes: field!(unset(SecretText), Http.query.text),
+        ..query
+    };
+    [query, file, variable]
+}
+
 fn request_rows() -> Vec<Flag<Http>> {
     let (least, most) = HttpOptions::BODY_BYTES_RANGE;
     let (shortest, longest) = HttpOptions::TIMEOUT_RANGE;
     vec![
-        Flag {
-            name: "query",
-            group: GROUP,
-            purpose: "query of the server's own",
-            help: "Added to the URL behind a ?, such as pipeline=logs. In a URL here, & in it is %26.",
-            takes: field!(unset(TEXT), Http.query),
-        },
         Flag {
             name: "headers",
             group: GROUP,
@@ -344,12 +356,11 @@ fn request_rows() -> Vec<Flag<Http>> {
     ]
 }
 
-/// A path, and what is `kept` beside its own characters, as a URL has it.
-fn escaped(path: &str, kept: &str) -> String {
+/// A path as a URL has it.
+fn escaped(path: &str) -> String {
     let mut escaped = String::new();
     for c in path.chars() {
-        let is_own = c.is_ascii_alphanumeric() || "/-._~!$&'()*+,;=:@".contains(c);
-        match is_own || kept.contains(c) {
+        match c.is_ascii_alphanumeric() || "/-._~!$&'()*+,;=:@".contains(c) {
             true => escaped.push(c),
             false => {
                 let mut bytes = [0; 4];
@@ -384,11 +395,12 @@ mod tests {
             ("http://host", "http://host"),
             ("http://host:9200/", "http://host:9200"),
             (
-                "https://[::1]:1/a/b%3Fc=d%20e",
-                "https://[::1]:1/a/b%3Fc=d%20e",
+                "https://[::1]:1/a/b%23c=d%20e",
+                "https://[::1]:1/a/b%23c=d%20e",
             ),
             ("http://user:hunter2@host/x", "http://host/x"),
             ("http://host/x?token=hunter2&gzip=true", "http://host/x"),
+            ("http://host/x?query=key=hunter2", "http://host/x"),
         ] {
             let http = read(typed).expect("a URL");
             assert_eq!(http.url(), printed, "{typed}");
@@ -412,6 +424,8 @@ mod tests {
             "http://host/?labels=x",
             "http://host/?gzip=yes",
             "http://host/?index=",
+            "http://host/?query=",
+            "http://host/a%3Fb=c",
         ] {
             assert!(read(typed).is_err(), "{typed}");
         }
@@ -431,6 +445,7 @@ mod tests {
             ("user=a&password=b&token=c", "user"),
             ("password=a", "password"),
             ("token=a&token_file=b", "token-file"),
+            ("query=a&query_env=b", "query-env"),
             ("token_scheme=a", "token-scheme"),
             ("tls_ca=a", "tls-ca"),
         ] {
@@ -454,13 +469,5 @@ mod tests {
                 "{fine}"
             );
         }
-    }
-
-    #[test]
-    fn the_query_may_stand_in_the_path() {
-        let http = read("http://host/logs%3Fa=b%26c?query=d=e%26f&dialect=splunk-raw&index=i");
-        let options = http.expect("a URL").options().expect("options");
-        let shown = format!("{:?}", options.open().expect("open"));
-        assert!(shown.contains("http://host/logs\""), "{shown}");
     }
 }

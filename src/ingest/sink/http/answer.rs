@@ -16,6 +16,8 @@ const MAX_BULK: u64 = 16 << 20;
 const MAX_OTHER: u64 = 64 << 10;
 /// What is told of an answer's text.
 const MAX_TOLD: usize = 200;
+/// The end of a text that is longer.
+pub(super) const CUT: &str = "...";
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -224,7 +226,7 @@ fn shown(text: &[u8]) -> String {
     if text.len() > MAX_TOLD {
         let end = (0..=MAX_TOLD).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
-        text.push_str("...");
+        text.push_str(CUT);
     }
     text
 }

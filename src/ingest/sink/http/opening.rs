@@ -43,6 +43,7 @@ impl HttpOptions {
         if let Some(value) = self.authorization(&mut secrets)? {
             headers.insert(AUTHORIZATION, value);
         }
+        secrets.extend(self.secrets_of_query());
         let trust = self.trust(&uri)?;
         let aside = match &self.refused {
             Some((path, max_bytes)) => Some(Aside::open(path, *max_bytes)?),
@@ -91,6 +92,16 @@ impl HttpOptions {
 
     fn uri(&self) -> io::Result<Uri> {
         let no_url = |why: &str| wrong(&format!("no URL to send messages to: {why}"));
+        // The parser of URLs drops a fragment without a word, and what was meant behind it.
+        let query = self.query.as_deref().unwrap_or_default();
+        let is_of_query = |byte: u8| byte.is_ascii_graphic() && !b"#<>\"".contains(&byte);
+        if !query.bytes().all(is_of_query) {
+            let text = "the query has a character that a URL has only escaped, as %20 for a space";
+            return Err(wrong(text));
+        }
+        if self.url.contains('#') {
+            return Err(no_url("a # in it is %23"));
+        }
         let uri: Uri = self
             .url
             .parse()
@@ -119,6 +130,27 @@ impl HttpOptions {
         whole.parse().map_err(|error| no_url(&format!("{error}")))
     }
 
+    /// What an answer may repeat of the query that the user gave: all of it, or a value. A word of
+    /// few letters is no token, and would be hidden wherever it stands.
+    fn secrets_of_query(&self) -> Vec<String> {
+        const MIN_SECRET: usize = 4;
+        let of_url = self.url.split_once('?').map(|(_, query)| query);
+        let queries = [of_url, self.query.as_deref()].into_iter().flatten();
+        let mut secrets = Vec::new();
+        for query in queries {
+            secrets.push(query.to_owned());
+            let values = query.split('&').filter_map(|pair| pair.split_once('='));
+            for (_, value) in values {
+                secrets.extend([value.to_owned(), decoded(value)]);
+            }
+        }
+        secrets.retain(|secret| secret.len() >= MIN_SECRET);
+        // The longest first: one may hold another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        secrets
+    }
+
     /// Adds to `secrets` what may not be shown.
     fn authorization(&self, secrets: &mut Vec<String>) -> io::Result<Option<HeaderValue>> {
         let text = match (&self.login, &self.token) {
@@ -140,10 +172,8 @@ impl HttpOptions {
             }
         };
         let value = HeaderValue::from_str(&text);
-        // From a file that somebody may write anew.
         let mut value = value.map_err(|_| {
-            let text = "a token, or its scheme, has a character that no header may have";
-            io::Error::new(io::ErrorKind::InvalidData, text)
+            wrong("a token, or its scheme, has a character that no header may have")
         })?;
         value.set_sensitive(true);
         Ok(Some(value))
@@ -194,6 +224,20 @@ impl HttpOptions {
 
 fn wrong(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.to_owned())
+}
+
+/// A part of a query as whoever reads it has it.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).filter(|_| *first == b'%');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        rest = &tail[if escaped.is_some() { 2 } else { 0 }..];
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// RFC 4648, with padding.

@@ -127,7 +127,8 @@ impl HttpOptions {
         self
     }
 
-    /// What is added to the query, escaped as it has to be: `pipeline=logs`.
+    /// What is added to the query, escaped as it has to be: `pipeline=logs`. It may hold a token:
+    /// it is shown in no log.
     #[must_use]
     pub fn query(mut self, query: impl Into<String>) -> Self {
         self.query = Some(query.into());
