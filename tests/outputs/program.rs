@@ -162,6 +162,47 @@ fn the_query_of_requests_is_shown_by_nothing() {
     );
 }
 
+/// What a server asks for is what is told; an answer that nobody can read is no more than one copy
+/// a minute.
+#[cfg(feature = "http")]
+#[test]
+fn the_log_says_when_http_tries_again() {
+    for (answer, told) in [
+        (
+            "503 Service Unavailable\r\nretry-after: 60",
+            "503 Service Unavailable",
+        ),
+        ("200 OK\r\ncontent-encoding: br", "is compressed (br)"),
+    ] {
+        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 2\r\n\r\n\x0b\x02");
+        let peer = HttpPeer::start(move |_| Reply::Raw(answer.clone().into_bytes()));
+        let url = format!("{}?dialect=elasticsearch&index=a", peer.url());
+        let flags = ["--sink", &url, "--drain-timeout", "100ms"];
+        let mut server = Drainline::with(&flags).start();
+        let mut stream = server.connect();
+        stream.write_all(b"message\n").unwrap();
+        wait_until("a failure", DEADLINE, || {
+            server.stderr_text().contains("trying again in ")
+        });
+        client::half_close(stream);
+        let exit = server.terminate();
+        let line = exit
+            .stderr
+            .lines()
+            .find(|line| line.contains("trying again in "));
+        let line = line.unwrap();
+        let (_, wait) = line.split_once("trying again in ").unwrap();
+        assert!(
+            line.contains(told) && matches!(wait, "60.0s" | "59.9s"),
+            "{line}"
+        );
+        let asks = peer.requests()[0]
+            .header("accept-encoding")
+            .map(str::to_owned);
+        assert_eq!(asks.as_deref(), Some("identity"));
+    }
+}
+
 /// A request over a connection that is open waits for no server of names.
 #[cfg(feature = "http")]
 #[test]

@@ -43,6 +43,8 @@ pub struct Batches<'a> {
     return_at: Instant,
     is_return_asked: bool,
     was_closing: bool,
+    /// The sink sends nothing before, however soon it is asked again.
+    pub(super) next_try_at: Option<Instant>,
 }
 
 impl<'a> Batches<'a> {
@@ -72,6 +74,7 @@ impl<'a> Batches<'a> {
             return_at: Instant::now() + RETURN_EVERY,
             is_return_asked: false,
             was_closing: false,
+            next_try_at: None,
         }
     }
 

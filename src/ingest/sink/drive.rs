@@ -147,7 +147,11 @@ impl Drive<'_> {
             self.backoff.next_wait()
         };
         self.batches.state().retries();
-        self.count_failure(&error, &format!("; trying again in {wait:.1?}"));
+        // The sink itself may have been told to wait for longer.
+        let asked = self.batches.next_try_at.take();
+        let asked = asked.map(|at| at.saturating_duration_since(Instant::now()));
+        let told = wait.max(asked.unwrap_or_default());
+        self.count_failure(&error, &format!("; trying again in {told:.1?}"));
         self.wait_to_retry(wait)
     }
 

@@ -3,6 +3,8 @@
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
+use flate2::read::MultiGzDecoder;
+
 use super::date;
 use super::dialect::{BulkAction, Dialect};
 use super::items;
@@ -83,17 +85,60 @@ pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, message
         (200..=299, _) => read_some(body).map(|_| Verdict::Accepted),
         _ => read_some(body).map(|text| judge_failure(dialect, head, &text, messages)),
     };
-    outcome.unwrap_or_else(|error| {
-        let why = format!(
-            "its answer ({} {}) is no use: {error}",
-            head.status, head.reason
-        );
-        Verdict::Again(Failure {
-            why: why.replace(" )", ")"),
-            after: wait_of(head),
-            ..Failure::default()
-        })
+    outcome.unwrap_or_else(|error| useless(head, &error))
+}
+
+fn useless(head: &Head<'_>, error: &io::Error) -> Verdict {
+    Verdict::Again(Failure {
+        why: format!("{} is no use: {error}", answer_named(head)),
+        after: wait_of(head),
+        ..Failure::default()
     })
+}
+
+fn answer_named(head: &Head<'_>) -> String {
+    let named = format!("its answer ({} {})", head.status, head.reason);
+    named.replace(" )", ")")
+}
+
+/// As [`judge`], of an answer that may be compressed, though nobody asked for that. What nobody can
+/// read refuses nothing and accepts nothing. Each try may add documents that are there already, so
+/// there is one a minute.
+pub(super) fn judge_encoded(
+    dialect: &Dialect,
+    head: &Head<'_>,
+    encoding: Option<&str>,
+    body: impl Read,
+    messages: u64,
+) -> Verdict {
+    let is_success = matches!(head.status, 200..=299);
+    let is_read = !is_success || matches!(dialect, Dialect::Bulk { .. });
+    let encoding = encoding.unwrap_or_default().trim().to_ascii_lowercase();
+    match &*encoding {
+        "" | "identity" => judge(dialect, head, body, messages),
+        _ if !is_read => judge(dialect, head, body, messages),
+        "gzip" | "x-gzip" => judge(dialect, head, MultiGzDecoder::new(body), messages),
+        _ => {
+            let encoding = shown(encoding.as_bytes());
+            let why = format!(
+                "{} is compressed ({encoding}), which was not asked for, and cannot be read",
+                answer_named(head)
+            );
+            match (read_some(body), head.status) {
+                (Err(error), _) => useless(head, &error),
+                (_, 413) => Verdict::TooLarge(why),
+                (_, status) => Verdict::Again(Failure {
+                    why,
+                    is_lasting: is_success || is_lasting(status),
+                    after: if is_success {
+                        Some(MAX_RETRY_AFTER)
+                    } else {
+                        wait_of(head)
+                    },
+                }),
+            }
+        }
+    }
 }
 
 fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<Verdict> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ureq::http::Response;
-use ureq::http::header::{LOCATION, RETRY_AFTER};
+use ureq::http::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use ureq::{Agent, Body, Error};
 
-use super::answer::{Failure, Head, Verdict, judge};
+use super::answer::{Failure, Head, Verdict, judge_encoded};
 use super::target::Target;
 use super::wire::{NoNames, Trust, Watch, Wires};
 
@@ -21,8 +21,9 @@ const OUTPUT_BYTES: usize = 64 << 10;
 const MAX_HEADER_BYTES: usize = 32 << 10;
 /// A connection that was not used for so long is not used again.
 const MAX_IDLE: Duration = Duration::from_secs(60);
-/// What a client takes, beside bodies: its buffers, those of TLS, what an answer needs.
-pub(super) const CLIENT_BYTES: u64 = (INPUT_BYTES + OUTPUT_BYTES) as u64 + (288 << 10);
+/// What a client takes, beside bodies: its buffers, those of TLS, what an answer needs, and 96 KiB
+/// to decompress one.
+pub(super) const CLIENT_BYTES: u64 = (INPUT_BYTES + OUTPUT_BYTES) as u64 + (384 << 10);
 /// What compression takes beside its output.
 pub(super) const GZIP_BYTES: u64 = 512 << 10;
 
@@ -124,7 +125,8 @@ impl Client {
             retry_after: text(RETRY_AFTER),
             location: text(LOCATION),
         };
-        let verdict = judge(&target.dialect, &head, body.into_reader(), messages);
+        let (dialect, encoding) = (&target.dialect, text(CONTENT_ENCODING));
+        let verdict = judge_encoded(dialect, &head, encoding, body.into_reader(), messages);
         let is_cut_short = self.watch.is_cut_short.load(Ordering::Relaxed);
         match verdict {
             Verdict::Accepted | Verdict::Each(..) if is_cut_short => {

@@ -69,9 +69,14 @@ const DESCRIPTORS: u64 = 4;
 /// at a time until one succeeds. That is the case of a connection that cannot be made or breaks,
 /// a timeout, an answer that is no HTTP or not whole, and of every status but these:
 /// - 2xx: delivered; of `_bulk`, what the answer says of each document.
-/// - 413: the messages are sent again in two halves; one that is too large alone is refused.
+/// - 413: the messages are sent again in two halves; one that is too large alone is refused. A
+///   server that answers everything so gets two requests for each message, and refuses all.
 /// - 400 and 422: a message in it is refused. The messages are sent again in halves, up to 32 times
 ///   for one body, until those that are refused stand alone.
+///
+/// An answer in gzip is read, though `identity` is asked for. One in any other encoding counts for
+/// nothing, is an error in the log, and if it was 2xx the next try is a minute later: it may be a
+/// copy.
 ///
 /// With `Retry-After` nothing is sent before that time, seconds or a date, a minute at most. 3xx,
 /// 401, 403, 404 and any other 4xx say that something is wrong with the place or the right to
@@ -240,6 +245,7 @@ impl Sink for Http {
         while batches.first().is_some() {
             if let Some(failure) = self.take_answers(batches) {
                 self.log_lasting(&failure, batches);
+                batches.next_try_at = self.held_until;
                 return Err(SinkError::Retry(io::Error::other(failure.why)));
             }
             let wait = self.send(batches).map_err(SinkError::Retry)?;

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::answer::{Failure, Fate, Head, Verdict, judge};
+use super::answer::{Failure, Fate, Head, Verdict, judge, judge_encoded};
 use super::body::{Body, Stop};
 use super::dialect::{BulkAction, Dialect, SplunkFields};
 use super::parts::Part;
@@ -612,4 +612,84 @@ fn a_url_is_completed_by_its_dialect() {
     let (whole, _) = uri("http://host/", Dialect::SplunkRaw(fields));
     let raw = "http://host/services/collector/raw?a=b%20c&sourcetype=a%20b";
     assert_eq!(whole, raw);
+}
+
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn an_answer_that_is_compressed_is_read_or_counts_for_nothing() {
+    let judged = |dialect: &Dialect, status, encoding, body: &[u8]| {
+        let head = Head {
+            status,
+            reason: "Reason",
+            retry_after: None,
+            location: None,
+        };
+        judge_encoded(dialect, &head, Some(encoding), body, 1)
+    };
+    let (taken, wrong) = (
+        r#"{"errors":false,"items":[{"create":{"status":201}}]}"#,
+        "no JSON",
+    );
+    for encoding in ["gzip", "x-gzip", "GZip "] {
+        let verdict = judged(&bulk(None), 200, encoding, &gzipped(taken));
+        assert_eq!(verdict, Verdict::Accepted);
+        let verdict = judged(&bulk(None), 400, encoding, &gzipped(wrong));
+        assert_eq!(
+            verdict,
+            Verdict::Refused("it answers 400 Reason: no JSON".to_owned())
+        );
+    }
+    assert_eq!(
+        judged(&bulk(None), 200, "identity", taken.as_bytes()),
+        Verdict::Accepted
+    );
+    // Its text says nothing there.
+    assert_eq!(
+        judged(&Dialect::NdJson, 200, "br", b"\x8b"),
+        Verdict::Accepted
+    );
+    let again = |status, is_lasting, after| {
+        let why = format!(
+            "its answer ({status} Reason) is compressed (br), which was not asked for, and cannot be \
+             read"
+        );
+        Verdict::Again(Failure {
+            why,
+            is_lasting,
+            after,
+        })
+    };
+    let minute = Some(Duration::from_secs(60));
+    assert_eq!(
+        judged(&bulk(None), 200, "br", b"\x8b"),
+        again(200, true, minute)
+    );
+    assert_eq!(
+        judged(&bulk(None), 400, "br", b"\x8b"),
+        again(400, true, None)
+    );
+    assert_eq!(
+        judged(&bulk(None), 503, "br", b"\x8b"),
+        again(503, false, None)
+    );
+    assert!(matches!(
+        judged(&bulk(None), 413, "br", b"\x8b"),
+        Verdict::TooLarge(_)
+    ));
+    let half = &gzipped(taken)[..20];
+    assert!(matches!(
+        judged(&bulk(None), 200, "gzip", half),
+        Verdict::Again(_)
+    ));
+    // A bomb of 64 MiB is read as far as any answer.
+    let bomb = gzipped(&format!("{{\"a\":\"{}\"}}", "x".repeat(64 << 20)));
+    assert!(matches!(
+        judged(&bulk(None), 200, "gzip", &bomb),
+        Verdict::Again(_)
+    ));
 }
