@@ -89,6 +89,9 @@ impl Peer {
                 if let Some(sink) = &sink {
                     command.args(["--sink", sink]);
                 }
+                if let Some(to) = start.to {
+                    command.args(["--forward", &to.server.address.to_string()]);
+                }
             }
             Peer::FloorTls => {
                 command.args(["--listen", &listen]);

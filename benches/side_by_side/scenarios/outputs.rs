@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::DRAINLINE;
+use super::{DRAINLINE, FLOOR};
 use crate::figures::Metric::{Behind, BytesPerSecond, CpuNs, Delivered, Offered, Rate};
 use crate::peer::Peer;
 use crate::scenario::{Batches, Entrant, Scenario, Sink, Target};
@@ -15,7 +15,8 @@ const BULK_DIALECT: &str = "dialect=elasticsearch";
 const UREQ: Entrant = Entrant::new("ureq loop", Peer::UreqLoop);
 
 const FILE: Entrant = DRAINLINE.labelled("file").into(Sink::Tmpfs).by_ledger();
-const ROTATED: Entrant = FILE.with_options("rotate_size=64MiB&keep=2");
+const ROTATED: Entrant = FILE.with_options("rotate_size=64MiB&keep=1000");
+const DELETED: Entrant = FILE.with_options("rotate_size=64MiB&keep=2");
 const COMPRESSED: Entrant = FILE.with_options("rotate_size=64MiB&keep=2&gzip=true");
 const SYNCED: Entrant = DRAINLINE.labelled("fsync=batch").by_ledger();
 const WRITE_1: Entrant = Entrant::new("write + fdatasync, 1 MiB", Peer::WriteAndSync(1 << 20));
@@ -33,12 +34,14 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "forward",
         what: "8 connections, 128-byte lines in bulk, passed on over TCP to a drainline with sink \
-               null, until that has all, against sink null at once",
+               null, until that has all, against sink null at once, and against a thread per \
+               connection that passes on what it read as it came",
         work: bulk(2000),
         sink: Sink::Drainline,
-        entrants: &[FORWARD, NULL],
+        entrants: &[FORWARD, NULL, FLOOR],
         targets: &[
             Target::at_least("forward", BytesPerSecond, 0.6, &["null"]),
+            Target::at_least("forward", BytesPerSecond, 1.0, &["floor"]),
             Target::is_at_least("forward", Delivered, 1.0),
         ],
     },
@@ -135,13 +138,14 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "file-rotation",
-        what: "8 connections, 128-byte lines in bulk to a file in memory that is rotated at 64 MiB, two \
-               of them kept, against one that is not",
+        what: "8 connections, 128-byte lines in bulk to a file in memory that is rotated at 64 MiB, \
+               against one that is not; with all old ones kept, or two, whose pages go meanwhile",
         work: bulk(2000),
         sink: Sink::Tmpfs,
         entrants: &[
             ROTATED.labelled("rotated"),
             FILE.labelled("not rotated"),
+            DELETED.labelled("rotated, 2 kept"),
             COMPRESSED.labelled("rotated, gzip"),
         ],
         targets: &[

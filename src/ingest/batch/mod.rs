@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::framing::{Count, Header, OutputFraming};
 use crate::server::{Config, Peer, Weigh, heap_bytes};
@@ -136,15 +136,18 @@ impl Batch {
 
     /// How many messages end, framing included, in these bytes of [`as_bytes`](Batch::as_bytes).
     pub(crate) fn count_in(&self, range: Range<usize>) -> u64 {
-        match self.framing.delimiter() {
-            Some(delimiter) if self.ends.is_empty() => {
-                memchr_iter(delimiter, &self.bytes[range]).count() as u64
-            }
-            _ => self
+        match self.only_delimiter() {
+            Some(delimiter) => memchr_iter(delimiter, &self.bytes[range]).count() as u64,
+            None => self
                 .ranges()
                 .filter(|&(_, end)| range.start < end && end <= range.end)
                 .count() as u64,
         }
+    }
+
+    /// The byte that ends each message and is in none.
+    fn only_delimiter(&self) -> Option<u8> {
+        self.framing.delimiter().filter(|_| self.ends.is_empty())
     }
 
     /// Whether the byte at `at` ends a message, and does not belong to one.
@@ -155,6 +158,10 @@ impl Batch {
 
     /// Where the message begins of which the bytes up to `offset` are written, framing included.
     pub(crate) fn message_start(&self, offset: usize) -> usize {
+        if let Some(delimiter) = self.only_delimiter() {
+            let written = &self.bytes[..offset.min(self.bytes.len())];
+            return memrchr(delimiter, written).map_or(0, |at| at + 1);
+        }
         self.ranges()
             .map(|(_, end)| end)
             .take_while(|&end| end <= offset)
@@ -164,6 +171,11 @@ impl Batch {
 
     /// Where the message ends of which the byte at `offset` is not written yet, framing included.
     pub(crate) fn message_end(&self, offset: usize) -> usize {
+        if let Some(delimiter) = self.only_delimiter() {
+            let rest = self.bytes.get(offset..).unwrap_or_default();
+            let next = memchr(delimiter, rest);
+            return next.map_or(self.bytes.len(), |at| offset + at + 1);
+        }
         self.ranges()
             .map(|(_, end)| end)
             .find(|&end| end > offset)

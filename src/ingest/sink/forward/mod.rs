@@ -219,6 +219,9 @@ impl Forward {
 
     /// Moves to the next connection, between two messages.
     fn move_on(&mut self, batches: &Batches<'_>) {
+        if self.next.is_none() {
+            return;
+        }
         let is_inside = self.cursor.is_inside_message(batches)
             || self.connection.as_ref().is_some_and(Connection::is_inside);
         if is_inside {
