@@ -26,8 +26,8 @@ const BETWEEN_BYTES: Duration = Duration::from_millis(1);
 pub struct Sent {
     /// Messages begun, by connection.
     pub begun: Vec<(u32, u64)>,
-    /// By connection.
-    pub framings: BTreeMap<u32, Framing>,
+    /// Which listener each connection came to.
+    pub listeners: BTreeMap<u32, usize>,
     /// Connections of which the server read everything, for certain, if nobody was disconnected.
     pub whole: Vec<Whole>,
     /// Beginnings of messages before a stream's end, where that makes them messages, and how often
@@ -78,13 +78,19 @@ impl Life {
 /// Plays sessions until the life is over.
 pub fn play(life: &Life, seed: u64, nth: usize, client: u64, from: u64) -> u64 {
     let mut number = from;
-    let (place, framing) = &life.listeners[client as usize % 2];
+    let listener = client as usize % 2;
+    let (place, framing) = &life.listeners[listener];
     while !life.is_over() {
         let session = Session::draw(seed, nth, client, number);
         life.rest(session.pause);
         if let Ok(stream) = Stream::connect(place, &life.trusts, LOOK) {
             let connection = life.numbers.fetch_add(1, Ordering::Relaxed);
             let random = dice(seed, &[4, nth as u64, client, number]);
+            life.sent
+                .lock()
+                .unwrap()
+                .listeners
+                .insert(connection, listener);
             Player::new(life, *framing, stream, connection, random).play(&session);
         }
         number += 1;
@@ -169,7 +175,6 @@ impl<'a> Player<'a> {
         }
         let mut sent = self.life.sent.lock().unwrap();
         sent.begun.push((self.connection, self.next));
-        sent.framings.insert(self.connection, self.framing);
         if is_whole {
             sent.whole.push(Whole {
                 connection: self.connection,

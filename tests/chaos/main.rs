@@ -1,8 +1,9 @@
 //! Everything at once, from a seed: clients of every framing come by TCP, TLS and Unix sockets,
-//! trickle, stall, reset, break off handshakes and send garbage, sinks stall, fill and recover,
-//! signals arrive, descriptors run out, each server is drained in the middle and started again. In
-//! the end the ledgers close, each listener's by itself, what was delivered is what was sent, in
-//! order and once, and nothing has leaked.
+//! trickle, stall, reset, break off handshakes and send garbage, sinks stall, fill and recover, the
+//! receiver of a second output leaves, dies and comes back, signals arrive, descriptors run out,
+//! each server is drained in the middle and started again. In the end the ledgers close, each
+//! listener's and each output's by itself, what was delivered is what was sent, in order and once,
+//! and nothing has leaked.
 //!
 //! `DRAINLINE_SEED` chooses the seed, `DRAINLINE_LONG` makes it a minute. The seed fixes what each
 //! client and each fault does; when they come to do it is the machine's.
@@ -16,9 +17,12 @@ mod common;
 #[path = "../heads/mod.rs"]
 mod heads;
 
+mod beside;
 mod carrier;
 mod client;
+mod envelope;
 mod outlet;
+mod receiver;
 mod script;
 mod stage;
 mod verdict;

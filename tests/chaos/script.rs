@@ -2,12 +2,16 @@
 //! comes.
 
 use std::fmt::Write;
+use std::iter;
 use std::time::Duration;
 
 use drainline::ingest::Framing;
 
+use super::beside::{self, Act, Beside};
 use super::common::tagged::XorShift;
 
+/// The name of the second listener.
+pub const SECOND: &str = "second";
 /// The longest message that a server takes; see [`OVERSIZE`].
 pub const MAX_MESSAGE: usize = 1024;
 /// What an oversize message has before it is truncated.
@@ -19,11 +23,11 @@ pub fn dice(seed: u64, place: &[u64]) -> XorShift {
     XorShift::new(place.iter().fold(seed, mix))
 }
 
-fn pick<T: Copy>(dice: &mut XorShift, from: &[T]) -> T {
+pub fn pick<T: Copy>(dice: &mut XorShift, from: &[T]) -> T {
     from[dice.up_to(from.len()) - 1]
 }
 
-fn one_in(dice: &mut XorShift, n: usize) -> bool {
+pub fn one_in(dice: &mut XorShift, n: usize) -> bool {
     dice.up_to(n) == 1
 }
 
@@ -48,6 +52,8 @@ pub struct Settings {
     pub has_fifo: bool,
     /// Its clients come through a balancer.
     pub is_behind: bool,
+    /// Its second output, if it has one.
+    pub beside: Option<Beside>,
     flags: Vec<String>,
     /// Of the second listener, and its table in the configuration file. The first has what is
     /// common.
@@ -71,7 +77,7 @@ impl Settings {
         let has_fifo = one_in(dice, 2);
         let mut flags = format!(
             "--framing {framing} --output-framing {output} --oversize {oversize} --max-message {MAX_MESSAGE} \
-             --drain-timeout 6s --send-timeout 300ms --max-connections {} --buffer-messages {} --buffer-bytes {}KiB",
+             --send-timeout 300ms --max-connections {} --buffer-messages {} --buffer-bytes {}KiB",
             pick(dice, &[4, 6, 64]),
             pick(dice, &[16, 300, 5000]),
             pick(dice, &[32, 64, 512]),
@@ -106,6 +112,7 @@ impl Settings {
             flags += " --handshake-timeout 300ms";
         }
         Settings {
+            beside: Beside::draw(seed, nth, output),
             framing,
             carriers,
             second,
@@ -119,22 +126,40 @@ impl Settings {
         }
     }
 
-    pub fn flags(&self) -> Vec<String> {
-        self.flags.clone()
+    /// Whether a life ends without the receiver of its second output.
+    pub fn ends_alone(&self, life: u64) -> bool {
+        let beside = self.beside.as_ref();
+        life == 0 && beside.is_some_and(|beside| beside.stays_away)
+    }
+
+    pub fn flags(&self, life: u64) -> Vec<String> {
+        let drain_timeout = match self.ends_alone(life) {
+            // All of it may be waited for.
+            true => "1500ms",
+            false => "6s",
+        };
+        let drain_timeout = ["--drain-timeout", drain_timeout].map(str::to_owned);
+        self.flags.iter().cloned().chain(drain_timeout).collect()
     }
 
     /// The configuration file: two listeners, the first at this path where it is a Unix socket, and
     /// the second at that one, and what is written for one that speaks TLS.
     pub fn file(&self, paths: [&str; 2], tls: &str) -> String {
-        let own = ["", &format!("name = \"second\"\n{}", self.table)];
+        let own = ["", &format!("name = \"{SECOND}\"\n{}", self.table)];
         let mut file = String::new();
-        for ((carrier, path), own) in self.carriers.into_iter().zip(paths).zip(own) {
+        for (nth, ((carrier, path), own)) in (0..).zip(self.carriers.iter().zip(paths).zip(own)) {
             let (address, tls) = match carrier {
                 Carrier::Tcp => ("tcp://127.0.0.1:0".to_owned(), ""),
                 Carrier::Tls => ("tls://127.0.0.1:0".to_owned(), tls),
                 Carrier::Unix => (format!("unix:{path}"), ""),
             };
-            write!(file, "[[listener]]\naddress = \"{address}\"\n{tls}{own}").unwrap();
+            let to = self.beside.as_ref().map(|beside| beside.to(nth));
+            let to = to.unwrap_or_default();
+            write!(
+                file,
+                "[[listener]]\naddress = \"{address}\"\n{to}{tls}{own}"
+            )
+            .unwrap();
         }
         file
     }
@@ -356,12 +381,52 @@ pub enum Fault {
     ManyDescriptors,
     /// SIGSTOP, and SIGCONT after a while.
     Freeze(Duration),
+    /// What happens to the receiver of the second output.
+    Beside(Act),
 }
 
-/// The faults of one of a server's lives, each with the time that passes before it.
-pub fn faults(seed: u64, nth: usize, life: u64) -> impl Iterator<Item = (Duration, Fault)> {
+/// A fault, and the time that passes before it.
+pub type Timed = (Duration, Fault);
+
+/// The faults of one of a server's lives.
+pub fn faults(
+    seed: u64,
+    nth: usize,
+    life: u64,
+    beside: Option<&Beside>,
+) -> impl Iterator<Item = Timed> {
+    let acts = beside.map(|beside| beside::acts(seed, nth, life, beside));
+    merged(of_server(seed, nth, life), acts.into_iter().flatten())
+}
+
+/// Both, each when it comes.
+fn merged(
+    one: impl Iterator<Item = Timed>,
+    other: impl Iterator<Item = Timed>,
+) -> impl Iterator<Item = Timed> {
+    fn from_begin(timed: impl Iterator<Item = Timed>) -> impl Iterator<Item = Timed> {
+        timed.scan(Duration::ZERO, |at, (pause, fault)| {
+            *at += pause;
+            Some((*at, fault))
+        })
+    }
+    let (mut one, mut other) = (from_begin(one).peekable(), from_begin(other).peekable());
+    let mut before = Duration::ZERO;
+    iter::from_fn(move || {
+        let is_others = match (one.peek(), other.peek()) {
+            (Some((one, _)), Some((other, _))) => other < one,
+            (one, _) => one.is_none(),
+        };
+        let (at, fault) = if is_others { other.next() } else { one.next() }?;
+        let pause = at - before;
+        before = at;
+        Some((pause, fault))
+    })
+}
+
+fn of_server(seed: u64, nth: usize, life: u64) -> impl Iterator<Item = Timed> {
     let mut dice = dice(seed, &[3, nth as u64, life]);
-    std::iter::repeat_with(move || {
+    iter::repeat_with(move || {
         let fault = match dice.up_to(20) {
             1..=3 => Fault::Stall,
             4..=6 => Fault::Slow(dice.up_to(4000) as u64),

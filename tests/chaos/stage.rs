@@ -8,15 +8,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Signal};
+use serde_json::Value;
 
 use super::Logger;
+use super::beside::Act;
 use super::carrier::Place;
 use super::client::{self, Life};
 use super::common::certificates::Certificates;
 use super::common::child::Drainline;
+use super::common::exit::Exit;
 use super::common::proc;
 use super::common::wait::{DEADLINE, wait_for, wait_until};
 use super::outlet::Outlet;
+use super::receiver::Receiver;
 use super::script::{self, Carrier, Fault, Settings, dice};
 use super::verdict;
 
@@ -74,22 +78,36 @@ impl Play<'_> {
 
     fn play(&mut self, duration: Duration, sessions: &mut [u64]) {
         let mut outlet = Outlet::new(self.settings.has_fifo);
-        let mut args = self.settings.flags();
-        args.extend([
-            "--sink".to_owned(),
-            format!("file:{}", outlet.path().display()),
-        ]);
+        let mut args = self.settings.flags(self.life);
+        let receiver = self.settings.beside.as_ref().map(|beside| {
+            let path = outlet.beside("receiver.sock");
+            Receiver::start(beside.is_unix.then_some(&path))
+        });
+        let mut outputs = String::new();
+        match (&self.settings.beside, &receiver) {
+            (Some(beside), Some(receiver)) => {
+                outputs = beside.tables(&outlet.path(), &receiver.url);
+            }
+            _ => {
+                let sink = format!("file:{}", outlet.path().display());
+                args.extend(["--sink".to_owned(), sink]);
+            }
+        }
         let file = outlet.beside("drainline.toml");
         let certificates = Certificates::new();
         let paths = ["first.sock", "second.sock"].map(|name| outlet.beside(name));
         let [first, second] = paths.each_ref().map(|path| path.to_str().unwrap());
         let tls = certificates.table();
-        fs::write(&file, self.settings.file([first, second], &tls)).unwrap();
+        let listeners = self.settings.file([first, second], &tls);
+        fs::write(&file, outputs + &listeners).unwrap();
         let ports = outlet.beside("ports");
         args.extend(["--report", "json", "--config"].map(str::to_owned));
         args.extend([file.display().to_string(), "--port-file".to_owned()]);
         args.push(ports.display().to_string());
         let mut server = Drainline::with(&args).bare().start();
+        if let Some(receiver) = &receiver {
+            receiver.wait_until_met();
+        }
         let floor = floor(&mut server);
         self.note(format_args!(
             "starts with {floor:?} threads and descriptors"
@@ -122,26 +140,31 @@ impl Play<'_> {
                     scope.spawn(move || client::play(life, seed, nth, client, from))
                 })
                 .collect();
-            self.harass(&mut server, &mut outlet, duration);
+            self.harass(&mut server, &mut outlet, receiver.as_ref(), duration);
             if self.life == 0 {
                 life.is_draining.store(true, Ordering::SeqCst);
+                let ends_alone = self.settings.ends_alone(0);
+                let receiver = receiver.as_ref();
+                if let Some(receiver) = receiver.filter(|_| ends_alone) {
+                    receiver.tell(Act::Die);
+                }
                 server.signal(Signal::TERM);
                 let patience = dice(seed, &[5, nth as u64]).up_to(700) as u64;
                 self.note(format_args!("drains, and heals after {patience} ms"));
                 thread::sleep(Duration::from_millis(patience));
                 // It may have ended already.
                 if !server.has_ended() {
-                    self.heal(&mut server, &outlet);
+                    self.heal(&mut server, &outlet, receiver.filter(|_| !ends_alone));
                 }
             } else {
-                self.heal(&mut server, &outlet);
+                self.heal(&mut server, &outlet, receiver.as_ref());
                 drop(stop);
                 for (number, player) in sessions.iter_mut().zip(players) {
                     *number = player.join().unwrap();
                 }
                 self.note(format_args!("the clients are gone"));
                 wait_until("threads and descriptors at their floor", DEADLINE, || {
-                    held(&server) == floor
+                    is_floor(held(&server), floor, receiver.is_some())
                 });
                 self.note(format_args!("threads and descriptors are at their floor"));
                 server.signal(Signal::TERM);
@@ -154,10 +177,11 @@ impl Play<'_> {
             }
             exit
         });
-        let output = outlet.bytes(self.settings.output);
+        let kept = outlet.bytes(self.settings.output);
+        let came = receiver.map(Receiver::end);
         let sent = life.sent.into_inner().unwrap();
         self.note(format_args!(
-            "{CAME_TO} {:?}: {} sessions, {} received, {} delivered, {} dropped, {} sink failures, rejected {}, ended {}",
+            "{CAME_TO} {:?}: {} sessions, {} received, {} delivered, {} dropped, {} sink failures, rejected {}, ended {}{}",
             exit.code,
             sent.sessions,
             exit.u64("received"),
@@ -166,25 +190,36 @@ impl Play<'_> {
             exit.u64("sink_failures"),
             exit.report["connections"]["rejected"],
             exit.report["connections"]["ended"],
+            beside_came_to(&exit),
         ));
         if self.life == 1 {
             assert!([Some(0), Some(3)].contains(&exit.code), "{exit}");
             assert!(exit.u64("delivered") > 0, "{exit}");
         }
-        verdict::judge(self.settings, &exit, &output, sent);
+        verdict::judge(self.settings, &exit, &kept, came.as_ref(), &sent);
     }
 
     /// Fault after fault, for so long.
-    fn harass(&mut self, server: &mut Drainline, outlet: &mut Outlet, duration: Duration) {
+    fn harass(
+        &mut self,
+        server: &mut Drainline,
+        outlet: &mut Outlet,
+        receiver: Option<&Receiver>,
+        duration: Duration,
+    ) {
         let end = Instant::now() + duration;
-        for (pause, fault) in script::faults(self.seed, self.nth, self.life) {
+        let beside = self.settings.beside.as_ref();
+        for (pause, fault) in script::faults(self.seed, self.nth, self.life, beside) {
             thread::sleep(pause);
             if Instant::now() >= end {
                 return;
             }
             self.note(format_args!("{fault:?}"));
             assert!(!server.has_ended(), "it ended: {}", server.wait());
-            self.meet(server, outlet, fault);
+            match (fault, receiver) {
+                (Fault::Beside(act), Some(receiver)) => receiver.tell(act),
+                _ => self.meet(server, outlet, fault),
+            }
         }
     }
 
@@ -208,6 +243,7 @@ impl Play<'_> {
                 thread::sleep(duration);
                 server.signal(Signal::CONT);
             }
+            Fault::Beside(act) => unreachable!("{act:?} without a receiver"),
         }
     }
 
@@ -217,10 +253,29 @@ impl Play<'_> {
         }
     }
 
-    fn heal(&self, server: &mut Drainline, outlet: &Outlet) {
+    fn heal(&self, server: &mut Drainline, outlet: &Outlet, receiver: Option<&Receiver>) {
         outlet.heal(server);
+        if let Some(receiver) = receiver {
+            receiver.tell(Act::Heal);
+        }
         self.restore_descriptors(server);
     }
+}
+
+/// What became of a second output's messages.
+fn beside_came_to(exit: &Exit) -> String {
+    match &exit.report["outputs"][1] {
+        Value::Null => String::new(),
+        row => format!(
+            "; beside (required {}): {} delivered, {} dropped, {} failures",
+            row["required"], row["delivered"], row["dropped"], row["sink_failures"]
+        ),
+    }
+}
+
+/// A connection to a receiver that has gone is made anew for the next message.
+fn is_floor(held: (u64, u64), floor: (u64, u64), has_receiver: bool) -> bool {
+    held == floor || has_receiver && (held.0, held.1 + 1) == floor
 }
 
 /// What it holds before anybody came, its last thread being the one that answers signals.

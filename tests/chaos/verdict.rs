@@ -1,30 +1,134 @@
 //! What has to hold when a server is over, whatever happened to it.
 
-use super::client::Sent;
+use std::collections::BTreeMap;
+
+use super::beside::{Beside, NAMES};
+use super::client::{Sent, Whole};
 use super::common::checker::Checker;
 use super::common::exit::Exit;
+use super::envelope;
+use super::receiver::Came;
 use super::script::Settings;
 use super::wire::{self, Seen};
 
-/// As its connection's listener has it: the tag of a message says which connection sent it.
-fn recognise(settings: &Settings, sent: &Sent, message: &[u8]) -> Seen {
-    let first = wire::recognise(settings.framing, message);
-    let is_of = |seen: &Seen, framing| match seen {
-        Seen::Tagged(connection, _) => sent.framings.get(connection) == Some(&framing),
-        Seen::Blank => true,
-        Seen::Broken(_) => false,
-    };
-    let second = wire::recognise(settings.second, message);
-    match is_of(&second, settings.second) {
-        true => second,
-        false => first,
+/// What arrived at one output.
+struct Arrived<'a> {
+    settings: &'a Settings,
+    sent: &'a Sent,
+    has_envelope: bool,
+    /// Whether each listener sends to it.
+    from: [bool; 2],
+    messages: u64,
+    blank: u64,
+    /// Beginnings that the end of a stream may still have made messages.
+    partial: BTreeMap<Vec<u8>, u64>,
+    checker: Checker,
+}
+
+impl<'a> Arrived<'a> {
+    fn new(settings: &'a Settings, sent: &'a Sent, output: usize) -> Arrived<'a> {
+        let beside = settings.beside.as_ref();
+        Arrived {
+            settings,
+            sent,
+            has_envelope: beside.is_some_and(|beside| beside.has_envelope[output]),
+            from: [0, 1].map(|nth| beside.is_none_or(|beside| beside.routes[nth][output])),
+            messages: 0,
+            blank: 0,
+            partial: sent.partial.clone(),
+            checker: Checker::default(),
+        }
+    }
+
+    /// Takes a stream's whole messages, and returns how many bytes are left of one that is not.
+    fn take(&mut self, framing: &str, stream: &[u8]) -> usize {
+        let (messages, rest) = wire::read(framing, stream);
+        for message in messages {
+            self.messages += 1;
+            if !self.has_envelope {
+                self.message(message, None);
+                continue;
+            }
+            match envelope::open(message) {
+                Ok((message, listener)) => self.message(&message, Some(listener)),
+                Err(why) => self.checker.broken(message, why),
+            }
+        }
+        rest.len()
+    }
+
+    /// `listener`: the envelope's word.
+    fn message(&mut self, message: &[u8], listener: Option<usize>) {
+        match self.recognise(message) {
+            Seen::Blank => self.blank += 1,
+            Seen::Tagged(connection, seq) => {
+                let came_to = self.sent.listeners.get(&connection).copied();
+                if came_to.is_some_and(|nth| !self.from[nth]) {
+                    self.checker
+                        .broken(message, "its listener does not send here");
+                }
+                if listener.is_some() && listener != came_to {
+                    self.checker
+                        .broken(message, "another listener in the envelope");
+                }
+                self.checker.arrived(connection, seq);
+            }
+            Seen::Broken(why) => match self.partial.get_mut(message) {
+                // The end of a stream made it a message.
+                Some(count @ 1..) => *count -= 1,
+                _ => self.checker.broken(message, why),
+            },
+        }
+    }
+
+    /// As its connection's listener has it: the tag of a message says which connection sent it.
+    fn recognise(&self, message: &[u8]) -> Seen {
+        let framings = [self.settings.framing, self.settings.second];
+        let [first, second] = framings.map(|framing| wire::recognise(framing, message));
+        let is_of_second = match &second {
+            Seen::Tagged(connection, _) => {
+                let came_to = self.sent.listeners.get(connection);
+                came_to.is_some_and(|&nth| framings[nth] == framings[1])
+            }
+            Seen::Blank => true,
+            Seen::Broken(_) => false,
+        };
+        if is_of_second { second } else { first }
+    }
+
+    /// Once, whole and in order.
+    fn judge(&self) {
+        self.checker.expect_ordered(&self.sent.begun);
+        let (blank, sent) = (self.blank, self.sent.blank);
+        assert!(blank <= sent, "{blank} blank ones of {sent}");
+    }
+
+    /// Of whom everything was read, everything is here.
+    fn judge_whole(&self, exit: &Exit) {
+        for whole in &self.sent.whole {
+            let came_to = self.sent.listeners[&whole.connection];
+            let Some(missing) = self.missing_of(whole).filter(|_| self.from[came_to]) else {
+                continue;
+            };
+            let counters = self.checker.counters(whole.connection, whole.messages);
+            assert_eq!(counters.missing, missing, "{whole:?}: {counters:?}; {exit}");
+        }
+    }
+
+    /// Where the policy is to close, what comes behind one that is too long is not read.
+    fn missing_of(&self, whole: &Whole) -> Option<u64> {
+        match (self.settings.oversize, whole.oversize) {
+            ("truncate", _) | (_, 0) => Some(0),
+            ("drop", oversize) => Some(oversize),
+            _ => None,
+        }
     }
 }
 
 /// # Panics
 /// With what does not hold.
 #[track_caller]
-pub fn judge(settings: &Settings, exit: &Exit, output: &[u8], mut sent: Sent) {
+pub fn judge(settings: &Settings, exit: &Exit, kept: &[u8], came: Option<&Came>, sent: &Sent) {
     assert!(
         matches!(exit.code, Some(0 | 3 | 4)) && exit.report["error"].is_null(),
         "{exit}"
@@ -34,41 +138,131 @@ pub fn judge(settings: &Settings, exit: &Exit, output: &[u8], mut sent: Sent) {
     let known = exit.u64("bytes_read") + exit.u64("unread_bytes");
     assert!(known <= sent.bytes, "clients sent {}: {exit}", sent.bytes);
 
-    let (messages, rest) = wire::read(settings.output, output);
-    assert!(
-        rest.is_empty() || exit.code == Some(4),
-        "{} bytes of half a message: {exit}",
-        rest.len()
-    );
-    assert_eq!(exit.u64("delivered"), messages.len() as u64, "{exit}");
-    let mut checker = Checker::default();
-    let mut blank = 0;
-    for message in messages {
-        match recognise(settings, &sent, message) {
-            Seen::Blank => blank += 1,
-            Seen::Tagged(connection, seq) => checker.arrived(connection, seq),
-            Seen::Broken(why) => match sent.partial.get_mut(message) {
-                // The end of a stream made it a message.
-                Some(count @ 1..) => *count -= 1,
-                _ => checker.broken(message, why),
-            },
-        }
-    }
-    checker.expect_ordered(&sent.begun);
-    assert!(blank <= sent.blank, "{blank} blank ones of {}", sent.blank);
-
     let rejected = exit.sum("connections.rejected") - exit.u64("connections.rejected.shutdown");
     let is_lossless = exit.sum("dropped") == exit.u64("dropped.oversize") && rejected == 0;
-    if settings.is_gentle && is_lossless {
-        for whole in &sent.whole {
-            // Where the policy is to close, what comes behind one that is too long is not read.
-            let missing = match (settings.oversize, whole.oversize) {
-                ("truncate", _) | (_, 0) => 0,
-                ("drop", oversize) => oversize,
-                _ => continue,
-            };
-            let counters = checker.counters(whole.connection, whole.messages);
-            assert_eq!(counters.missing, missing, "{whole:?}: {counters:?}; {exit}");
+    let is_whole = settings.is_gentle && is_lossless;
+
+    let mut arrived = Arrived::new(settings, sent, 0);
+    let rest = arrived.take(settings.output, kept);
+    assert!(
+        rest == 0 || exit.code == Some(4),
+        "{rest} bytes of half a message: {exit}"
+    );
+    let row = settings.beside.as_ref().map_or("", |_| "outputs.0.");
+    let delivered = exit.u64(&format!("{row}delivered"));
+    assert_eq!(delivered, arrived.messages, "{exit}");
+    arrived.judge();
+    if is_whole {
+        arrived.judge_whole(exit);
+    }
+    if let (Some(beside), Some(came)) = (&settings.beside, came) {
+        judge_rows(beside, exit);
+        let has_all = is_whole && exit.sum("outputs.1.dropped") == 0;
+        judge_second(settings, beside, exit, came, sent, has_all);
+    }
+}
+
+/// What the rows of outputs say, held against what the listeners' say.
+fn judge_rows(beside: &Beside, exit: &Exit) {
+    for (nth, name) in NAMES.into_iter().enumerate() {
+        let count = |figure: &str| exit.u64(&format!("outputs.{nth}.{figure}"));
+        let of_listeners = |figure: &str| -> u64 {
+            let from = beside
+                .routes
+                .iter()
+                .zip(0..)
+                .filter(|(route, _)| route[nth]);
+            from.map(|(_, at)| exit.u64(&format!("listeners.{at}.{figure}")))
+                .sum()
+        };
+        let is_required = nth == 0 || beside.is_required;
+        let output = &exit.report["outputs"][nth];
+        assert_eq!(output["name"], name, "{exit}");
+        assert_eq!(output["required"], is_required, "{exit}");
+        // The thread of each has ended, and nothing is before it.
+        assert_eq!(
+            (count("in_flight"), count("buffered_bytes")),
+            (0, 0),
+            "{exit}"
+        );
+        // What was dropped sooner was handed to nobody.
+        let (received, delivered) = (of_listeners("received"), of_listeners("delivered"));
+        assert!(
+            count("received") <= received,
+            "{name} of {received}: {exit}"
+        );
+        assert!(
+            count("received") >= delivered,
+            "{name} of {delivered}: {exit}"
+        );
+        let dropped = exit.sum(&format!("outputs.{nth}.dropped"));
+        let at_the_end = count("dropped.shutdown");
+        if !is_required {
+            assert_eq!(dropped, at_the_end + count("dropped.full"), "{exit}");
+            continue;
         }
+        // What it has not accepted is not delivered.
+        assert!(
+            count("delivered") >= delivered,
+            "{name} of {delivered}: {exit}"
+        );
+        assert_eq!(dropped, at_the_end, "{exit}");
+        assert!(dropped == 0 || exit.code == Some(4), "{name}: {exit}");
+    }
+    let [kept, second] = [0, 1].map(|nth| exit.u64(&format!("outputs.{nth}.received")));
+    if beside.routes == [[true; 2]; 2] {
+        assert_eq!(kept, second, "both are handed everything: {exit}");
+    }
+    if exit.code != Some(4) {
+        judge_delivered(beside, exit);
+    }
+}
+
+/// Every required output has accepted what it was handed, so all of that was delivered.
+fn judge_delivered(beside: &Beside, exit: &Exit) {
+    for nth in (0..NAMES.len()).filter(|&nth| nth == 0 || beside.is_required) {
+        let from = beside
+            .routes
+            .iter()
+            .zip(0..)
+            .filter(|(route, _)| route[nth]);
+        let delivered: u64 = from
+            .map(|(_, at)| exit.u64(&format!("listeners.{at}.delivered")))
+            .sum();
+        let of_row = exit.u64(&format!("outputs.{nth}.delivered"));
+        assert_eq!(of_row, delivered, "{}: {exit}", NAMES[nth]);
+    }
+}
+
+/// The second output's messages arrive at most once. A message whose connection was lost begins
+/// anew on the next one, so its beginning is left out.
+fn judge_second(
+    settings: &Settings,
+    beside: &Beside,
+    exit: &Exit,
+    came: &Came,
+    sent: &Sent,
+    has_all: bool,
+) {
+    let mut arrived = Arrived::new(settings, sent, 1);
+    let mut rest = 0;
+    for stream in came.streams.iter().filter(|stream| !stream.is_empty()) {
+        rest = arrived.take(beside.output, stream);
+    }
+    let is_cut = exit.u64("outputs.1.dropped.shutdown") > 0;
+    assert!(
+        rest == 0 || is_cut || came.was_reset,
+        "{rest} bytes of half a message: {exit}"
+    );
+    arrived.judge();
+    let delivered = exit.u64("outputs.1.delivered");
+    if came.was_reset {
+        let messages = arrived.messages;
+        assert!(messages <= delivered, "{messages} arrived: {exit}");
+        return;
+    }
+    assert_eq!(arrived.messages, delivered, "{exit}");
+    if has_all {
+        arrived.judge_whole(exit);
     }
 }

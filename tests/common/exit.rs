@@ -105,8 +105,8 @@ impl Exit {
             .sum()
     }
 
-    /// The equations hold, in all and for each listener: the report says so, and its own figures
-    /// add up, each summed here once more.
+    /// The equations hold, in all, for each listener and for each of several outputs: the report
+    /// says so, and its own figures add up, each summed here once more.
     ///
     /// # Panics
     /// With the equation that does not hold, and all of stderr.
@@ -127,26 +127,49 @@ impl Exit {
                 "{figure} is not the listeners' {of_all}: {self}"
             );
         }
+        for row in self.outputs() {
+            self.assert_messages_balanced(&row);
+        }
     }
 
     /// The path before a figure of each listener's row: `listeners.0.`.
     fn listeners(&self) -> Vec<String> {
-        let rows = self.find("listeners").and_then(Value::as_array);
-        let rows = rows.unwrap_or_else(|| panic!("the report has no listeners: {self}"));
-        (0..rows.len())
-            .map(|row| format!("listeners.{row}."))
-            .collect()
+        let rows = self.rows_of("listeners").len();
+        (0..rows).map(|row| format!("listeners.{row}.")).collect()
+    }
+
+    /// As [`listeners`](Exit::listeners). The only output has no row of its own.
+    fn outputs(&self) -> Vec<String> {
+        let rows = self.rows_of("outputs").iter().zip(0..);
+        let rows = rows.filter(|(output, _)| !output["received"].is_null());
+        rows.map(|(_, row)| format!("outputs.{row}.")).collect()
+    }
+
+    fn rows_of(&self, array: &str) -> &[Value] {
+        let rows = self.find(array).and_then(Value::as_array);
+        rows.unwrap_or_else(|| panic!("the report has no {array}: {self}"))
+    }
+
+    #[track_caller]
+    fn assert_messages_balanced(&self, row: &str) {
+        let count = |figure: &str| self.u64(&format!("{row}{figure}"));
+        let dropped = self.sum(&format!("{row}dropped"));
+        let left = count("delivered") + dropped + count("in_flight");
+        assert!(
+            count("received") == left,
+            "{row}received is not delivered + dropped + in flight ({left}): {self}"
+        );
+        assert!(
+            self.find(&format!("{row}balanced")) == Some(&Value::Bool(true)),
+            "{row}balanced is not said: {self}"
+        );
     }
 
     #[track_caller]
     fn assert_row_balanced(&self, row: &str) {
         let count = |figure: &str| self.u64(&format!("{row}{figure}"));
         let sum = |figure: &str| self.sum(&format!("{row}{figure}"));
-        let left = count("delivered") + sum("dropped") + count("in_flight");
-        assert!(
-            count("received") == left,
-            "{row}received is not delivered + dropped + in flight ({left}): {self}"
-        );
+        self.assert_messages_balanced(row);
         let read =
             count("message_bytes") + count("framing_bytes") + sum("discarded") + count("pending");
         let equation = "bytes read is not message + framing + discarded + pending";
@@ -158,10 +181,6 @@ impl Exit {
         assert!(
             count("connections.accepted") == ended,
             "{row}connections accepted are not ended + open ({ended}): {self}"
-        );
-        assert!(
-            self.find(&format!("{row}balanced")) == Some(&Value::Bool(true)),
-            "{row}balanced is not said: {self}"
         );
     }
 
@@ -243,7 +262,8 @@ fn is_reason(reasons: &str, reason: &str) -> bool {
     fn has<R: Reason>(name: &str) -> bool {
         R::ALL.iter().any(|reason| reason.name() == name)
     }
-    let row = reasons.strip_prefix("listeners.");
+    let of_listener = reasons.strip_prefix("listeners.");
+    let row = of_listener.or_else(|| reasons.strip_prefix("outputs."));
     let row = row.and_then(|row| row.split_once('.'));
     match row.map_or(reasons, |(_, reasons)| reasons) {
         "dropped" => has::<DropReason>(reason),
