@@ -1,20 +1,18 @@
 //! A configuration file: read within limits, and where in it what stands.
 
 use std::fmt::{self, Display};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::piped;
-use super::units;
 use super::usage::{CONTRADICTION, UsageError};
+use super::{files, piped, units};
 
 /// The largest configuration file in bytes. Parsing takes up to fifty times as much memory, which
 /// is within the limits of the smallest server.
@@ -198,26 +196,12 @@ impl Document {
     }
 }
 
-/// A file's bytes, one more than allowed where there are more.
+/// A file's bytes, one more than allowed where there are more. Only a regular file can be read once
+/// more: the program is executed a second time, and reads it again.
 fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
-    // Looked at before it is opened: a FIFO's writer would take the close for the end of its
-    // reader, and a device may do anything when it is opened.
-    check_regular(&fs::metadata(path)?)?;
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(flags).open(path)?;
-    let opened = file.metadata()?;
-    check_regular(&opened)?;
+    let file = files::open_regular(path)?;
+    let stamp = Stamp::of(&file.metadata()?);
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok((bytes, Stamp::of(&opened)))
-}
-
-/// A file that can be read once more: the program is executed a second time, and reads it again.
-fn check_regular(file: &Metadata) -> io::Result<()> {
-    match (file.is_file(), file.is_dir()) {
-        (true, _) => Ok(()),
-        (_, true) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-        _ => Err(io::Error::other("not a regular file")),
-    }
+    Ok((bytes, stamp))
 }

@@ -15,6 +15,23 @@ use rustix::io::Errno;
 /// The kernel follows this many symbolic links (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
+/// Opens a file to be read, and waits for nothing: a FIFO without a writer would keep whoever opens
+/// it for ever. A FIFO is not opened at all, since its writer would take the close for the end of
+/// its reader, and a device may do anything when it is opened.
+pub(super) fn open_regular(path: &Path) -> io::Result<fs::File> {
+    let check = |file: &fs::Metadata| match (file.is_file(), file.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        _ => Err(io::Error::other("not a regular file")),
+    };
+    check(&fs::metadata(path)?)?;
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    check(&file.metadata()?)?;
+    Ok(file)
+}
+
 /// The error of opening a sink's file. Nothing is created, and a FIFO is not opened: its reader
 /// would take the close for the end of the stream.
 pub(super) fn check_sink(path: &Path) -> io::Result<()> {

@@ -51,6 +51,7 @@ pub(crate) trait Setting<S> {
     fn is_list(&self) -> bool;
     fn separator(&self) -> &'static str;
     fn is_secret(&self) -> bool;
+    fn names_secret(&self) -> bool;
     fn is_required(&self) -> bool;
     /// Values that are accepted, and values that are not.
     #[cfg(test)]
@@ -138,6 +139,10 @@ impl<S, K: Kind> Setting<S> for Field<S, K> {
         self.kind.is_secret()
     }
 
+    fn names_secret(&self) -> bool {
+        self.kind.names_secret()
+    }
+
     fn is_required(&self) -> bool {
         self.kind.is_required()
     }
@@ -194,6 +199,10 @@ impl<S, P> Setting<S> for Within<S, P> {
 
     fn is_secret(&self) -> bool {
         self.of_part.is_secret()
+    }
+
+    fn names_secret(&self) -> bool {
+        self.of_part.names_secret()
     }
 
     fn is_required(&self) -> bool {

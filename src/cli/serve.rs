@@ -145,9 +145,10 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     let mut notes = Vec::new();
     let (mut held, mut outputs) = (Vec::new(), Vec::new());
     let mut not_open = PIPE_OF_SIGNALS;
+    let hidden = settings.secret_variables();
     for output in settings.all_outputs() {
         let named = output.named_sink().to_string();
-        let checked = output.destination.check(settings.common(&named));
+        let checked = output.destination.check(settings.common(&named, &hidden));
         let checked = checked.map_err(|error| sink_failed(output, &error))?;
         notes.extend(checked.notes);
         held.push(checked.holds);
@@ -288,9 +289,18 @@ fn start(
     let notes = notes.chain(settings.notes_of_modes());
     let mut remarks: Vec<(Level, String)> = notes.map(|note| (Level::Warn, note)).collect();
     let mut builder = builder;
+    let hidden = settings.secret_variables();
+    // Before the first is opened: a start that is refused leaves no file behind.
     for output in settings.all_outputs() {
         let named = output.named_sink().to_string();
-        let opened = output.destination.open(settings.common(&named), stderr);
+        let checked = output.destination.check(settings.common(&named, &hidden));
+        checked.map_err(|error| sink_failed(output, &error))?;
+    }
+    for output in settings.all_outputs() {
+        let named = output.named_sink().to_string();
+        let opened = output
+            .destination
+            .open(settings.common(&named, &hidden), stderr);
         let opened = opened.map_err(|error| sink_failed(output, &error))?;
         remarks.extend(opened.remarks);
         builder = builder.output(output.of(opened.sink));

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::child::Drainline;
+use crate::common::fifo;
 use crate::common::tool::run_by;
 
 const SECRET: &str = "hunter2";
@@ -34,7 +35,7 @@ impl Wrong {
 }
 
 /// URLs with what is told of them; `{}` is a directory with `empty`, `latin` (not UTF-8), `many`
-/// (two lines) and `dir`, which is one.
+/// (two lines), `fifo` (which nobody opens) and `dir`, which is one.
 const URLS: &[(&str, Wrong, &str)] = &[
     // The scheme and the place.
     ("", Value, "missing value"),
@@ -42,6 +43,8 @@ const URLS: &[(&str, Wrong, &str)] = &[
     ("://x", Value, "there is no :"),
     ("nosuch://me:hunter2@h/x", Value, "there is no nosuch:"),
     ("HTTP://h/", Value, "there is no HTTP:"),
+    ("http:me:hunter2@h", Value, "'http:***@h'"),
+    ("tcp:/me:hunter2@h:1", Value, "there is no tcp:"),
     ("\x1b[31m", Value, r"\u{1b}[31m"),
     ("null:", Value, "there is no null:"),
     ("stdout:", Value, "there is no stdout:"),
@@ -70,7 +73,8 @@ const URLS: &[(&str, Wrong, &str)] = &[
     ("stdout?name=%00", Value, "escapes such as %3F"),
     ("stdout?terminal_escape=maybe", Value, "auto or off"),
     // Files.
-    ("file:", Value, "expected stdout, file:PATH"),
+    ("file:", Value, "expected file:PATH"),
+    ("file://", Value, "expected file:///PATH"),
     ("file://h/x", Value, "a file has no host"),
     ("file:{}/dir", Now, "directory"),
     ("file:{}/no/such", Now, "No such file"),
@@ -104,7 +108,7 @@ const URLS: &[(&str, Wrong, &str)] = &[
     ("file://{}/x?owner=:", Value, "no group"),
     ("file://{}/x?terminal_escape=maybe", Value, "auto or off"),
     // Another server.
-    ("tcp://", Value, "expected stdout"),
+    ("tcp://", Value, "expected tcp://HOST:PORT"),
     ("tcp://h", Value, "without a port"),
     ("tcp://:1", Value, "is no host"),
     ("tcp://h:0", Value, "is no port"),
@@ -154,9 +158,9 @@ const URLS: &[(&str, Wrong, &str)] = &[
         Value,
         "no certificate",
     ),
-    ("unix:", Value, "expected stdout"),
+    ("unix:", Value, "expected unix:PATH"),
     // Commands.
-    ("exec:", Value, "expected stdout"),
+    ("exec:", Value, "expected exec:COMMAND"),
     ("exec: ", Value, "there is no command"),
     ("exec:'' x", Value, "no command"),
     ("exec:a 'b", Value, "is not closed"),
@@ -211,6 +215,11 @@ const OF_REDIS: &[(&str, Wrong, &str)] = &[
         "expected UTF-8",
     ),
     ("redis://h/s?password_file={}/dir", Now, "directory"),
+    (
+        "redis://h/s?password_file={}/fifo",
+        Now,
+        "fifo: not a regular file",
+    ),
     (
         "redis://h/s?password_env=A=B",
         Value,
@@ -268,7 +277,7 @@ const OF_REDIS: &[(&str, Wrong, &str)] = &[("redis://:hunter2@h/s", Value, "feat
 
 #[cfg(feature = "http")]
 const OF_HTTP: &[(&str, Wrong, &str)] = &[
-    ("http://", Value, "expected stdout"),
+    ("http://", Value, "expected http://HOST/PATH"),
     ("http:///x", Value, "no host"),
     ("http://h:0/", Value, "no port"),
     ("http://a,b/", Value, "more than one host"),
@@ -367,10 +376,21 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     ("http://h/?gzip=yes", Value, "true or false"),
     ("http://h/?refused={}/dir", Now, "dir"),
     ("http://h/?refused={}/no/such", Now, "no/such"),
+    ("http://h/?refused={}/fifo", Now, "fifo: not a regular file"),
     ("http://h/?refused_max=0", Value, "from 1B"),
     ("http://h/?token=hunter2%0a", Value, "no header may have"),
     ("http://h/?token_file={}/many", Value, "no header may have"),
     ("http://h/?token_file={}/latin", Value, "expected UTF-8"),
+    (
+        "http://h/?token_file={}/fifo",
+        Now,
+        "fifo: not a regular file",
+    ),
+    (
+        "http://h/?query_file={}/fifo",
+        Now,
+        "fifo: not a regular file",
+    ),
     ("http://h/?token_env=A=B", Value, "the name of a variable"),
     (
         "http://h/?token=hunter2&token_env=A",
@@ -443,6 +463,7 @@ fn directory() -> tempfile::TempDir {
     fs::write(path("latin"), b"p\xe4ss").unwrap();
     fs::write(path("many"), "one\ntwo\n").unwrap();
     fs::create_dir(path("dir")).unwrap();
+    fifo::make(path("fifo"));
     directory
 }
 

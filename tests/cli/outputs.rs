@@ -96,6 +96,43 @@ fn check_prints_each_output_with_what_set_its_options() {
     assert!(!path.join("out").exists(), "the check made the file");
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn what_stands_before_a_host_is_told_as_its_url_is() {
+    let told = checked(&["--sink", "http://me:hunter2@h"], &[]);
+    for line in ["user = \"me\"  # --sink", "password = \"***\"  # --sink"] {
+        assert!(told.contains(line), "{line:?} is not in {told}");
+    }
+    assert!(told.contains("\nrequests = 4  # default\n"), "{told}");
+}
+
+/// Of several outputs, the ones before the refused one would have been opened.
+#[test]
+fn a_start_that_is_refused_has_made_no_file() {
+    let (_directory, path) = folder();
+    let file = path.join("out");
+    let wrong = [
+        format!("file:{}/no/such", path.display()),
+        format!(
+            "file://{}/{}?rotate_size=1MiB",
+            path.display(),
+            "n".repeat(250)
+        ),
+        format!("tls://h:1?tls_ca={}/nosuch", path.display()),
+    ];
+    for wrong in wrong.iter().take(if cfg!(feature = "tls") { 3 } else { 2 }) {
+        let args = [
+            "--sink",
+            &format!("file:{}", file.display()),
+            "--sink",
+            wrong,
+        ];
+        refused(&args, &[], 1, &["--sink"]);
+        let left: Vec<_> = fs::read_dir(&path).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{wrong}: {left:?}");
+    }
+}
+
 #[test]
 fn a_flag_stands_above_a_variable_and_that_above_the_tables_which_is_told() {
     let (_directory, path) = folder();

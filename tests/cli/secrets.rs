@@ -150,3 +150,25 @@ fn show_everything(url: &str, format: &str) {
     assert_hidden(&exit.stderr);
     assert_hidden(&String::from_utf8_lossy(&server.stdout_bytes()));
 }
+
+/// It is there for the program, and nobody asked to have it printed.
+#[cfg(feature = "http")]
+#[test]
+fn a_command_does_not_get_the_variable_of_another_outputs_secret() {
+    let variables = [("SECRET_OF_IT", SECRET), ("ANOTHER", "is passed on")];
+    let sinks = [
+        "exec:/bin/sh -c 'env; cat'",
+        "http://127.0.0.1:9?token_env=SECRET_OF_IT&required=false",
+    ];
+    let args = ["--sink", sinks[0], "--sink", sinks[1]];
+    let launch = Drainline::with(&args);
+    let launch = variables
+        .iter()
+        .fold(launch, |it, (name, value)| it.env(name, value));
+    let mut server = launch.start();
+    server.terminate();
+    let printed = String::from_utf8_lossy(&server.stdout_bytes()).into_owned();
+    assert!(printed.contains("ANOTHER=is passed on"), "{printed}");
+    assert_hidden(&printed);
+    assert!(!printed.contains("SECRET_OF_IT"), "{printed}");
+}

@@ -97,6 +97,11 @@ pub(crate) trait Kind {
         false
     }
 
+    /// The value names a variable of the environment that has a secret.
+    fn names_secret(&self) -> bool {
+        false
+    }
+
     /// The command needs the value.
     fn is_required(&self) -> bool {
         false

@@ -226,6 +226,10 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
         self.kind.is_secret()
     }
 
+    fn names_secret(&self) -> bool {
+        self.kind.names_secret()
+    }
+
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
         let (mut good, bad) = self.kind.cases();

@@ -60,7 +60,8 @@ impl Scheme for Exec {
     const HELP: &'static str = "Starts a command and writes to its stdin, at most once: what a command that ends has not \
          read is lost, and it is started anew. Words are parted by spaces and quoted with '...' or \
          \"...\"; there is no shell. Its stdout is drainline's, its stderr goes to the log. At the \
-         end its stdin is closed and it is waited for. Options are given in an [[output]].";
+         end its stdin is closed and it is waited for. Variables that outputs read passwords and \
+         tokens from are not in its environment. Options are given in an [[output]].";
 
     fn rows() -> Vec<Flag<Self>> {
         vec![
@@ -117,8 +118,8 @@ impl Scheme for Exec {
         })
     }
 
-    fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
-        let sink = sink::Exec::open(self.found_words()?)?;
+    fn open(&self, common: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
+        let sink = sink::Exec::open_without(self.found_words()?, common.hidden)?;
         Ok(Opened::new(sink.stop_timeout(self.stop_timeout)))
     }
 }

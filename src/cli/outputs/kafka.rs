@@ -22,6 +22,8 @@ use super::secret::{PASSWORD, SecretSource, secret_rows};
 use super::tls::TlsFiles;
 use super::url::{authority, host_and_port};
 #[cfg(feature = "kafka-tls")]
+use crate::cli::files;
+#[cfg(feature = "kafka-tls")]
 use crate::cli::flag::part_rows;
 use crate::cli::flag::{Flag, field};
 #[cfg(feature = "kafka-tls")]
@@ -135,7 +137,7 @@ impl Access {
         let TlsFiles { ca, cert, key } = &self.files;
         for path in [ca, cert, key].into_iter().flatten() {
             let failed = |error| io::Error::other(format!("{}: {error}", path.display()));
-            std::fs::File::open(path).map_err(failed)?;
+            files::open_regular(path).map_err(failed)?;
         }
         if self.speaks_tls {
             let ca = ca.as_deref().map(text).transpose()?;

@@ -57,6 +57,8 @@ pub(crate) struct Common<'a> {
     pub(crate) named: &'a str,
     /// Whether terminals are shown control characters escaped.
     pub(crate) terminal_escape: bool,
+    /// Variables of the environment that outputs read secrets from: commands do not get them.
+    pub(crate) hidden: &'a [String],
 }
 
 /// A value of an output that can never be, which only the sink itself can tell: the error of a
@@ -359,7 +361,10 @@ fn read_rest(
         false => (rest, None),
     };
     if place.is_empty() && !form.place.is_empty() {
-        return Err(NotAccepted::default());
+        return Err(NotAccepted {
+            expected: Some(form.to_string()),
+            ..NotAccepted::default()
+        });
     }
     if let Some(query) = query.filter(|_| form.is_of_peer())
         && query.as_bytes().contains(&b'@')

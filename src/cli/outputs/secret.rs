@@ -1,12 +1,12 @@
 //! Passwords and tokens: where they come from, and that nobody is told them.
 
 use std::fmt::{self, Debug, Display};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::option::Contradiction;
 use super::scheme::Unfit;
+use crate::cli::files;
 #[cfg(test)]
 use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, or, quoted};
@@ -112,6 +112,10 @@ impl Kind for VariableName {
         "VARIABLE".to_owned()
     }
 
+    fn names_secret(&self) -> bool {
+        true
+    }
+
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
         cases(&["REDIS_PASSWORD"], &["A=B", ""])
@@ -145,7 +149,7 @@ impl SecretSource {
         Some(Contradiction::new(row, expected))
     }
 
-    /// Reads the secret. A file may take as long as its file system does.
+    /// Reads the secret. A file may take as long as its file system does; nobody is waited for.
     ///
     /// # Errors
     /// The file cannot be read, or what it has is no secret, or the variable is not set ([`Unfit`],
@@ -183,7 +187,7 @@ impl SecretSource {
 /// The text of a file without the end of its line, or of several, as a shell's `$(< FILE)` has it.
 fn read_file(path: &Path) -> io::Result<Secret> {
     let mut bytes = Vec::new();
-    File::open(path)?
+    files::open_regular(path)?
         .take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {

@@ -169,10 +169,16 @@ pub(crate) fn host_and_port(text: &str, default: u16) -> Result<(String, u16), N
 /// A URL as an error may show it, whatever is wrong with it: without what may be a password, and
 /// without the values of options.
 pub(crate) fn hidden(typed: &str) -> String {
-    let begin = typed.find("://").map_or(0, |at| at + 3);
-    if begin == 0 || typed.starts_with("file:") {
+    const LITERAL: [&str; 3] = ["file:", "exec:", "unix:"];
+    let begin = match typed.find("://") {
+        _ if LITERAL.iter().any(|scheme| typed.starts_with(scheme)) => None,
+        Some(at) => Some(at + 3),
+        // Slashes that were forgotten hide nothing.
+        None => (typed.find(':').filter(|_| typed.contains('@'))).map(|at| at + 1),
+    };
+    let Some(begin) = begin else {
         return typed.to_owned();
-    }
+    };
     let (scheme, rest) = typed.split_at(begin);
     let (sign, rest) = match rest.rfind('@') {
         // A password without escapes may hold anything, a slash or a question mark, too.
@@ -267,12 +273,20 @@ mod tests {
             "nosuch://host/x?Token=hunter2",
             "nosuch://host/x%3fkey=hunter2",
             "nosuch://host,b/x%3Fkey=hunter2?gzip=true",
+            "nosuch:me:hunter2@host",
+            "nosuch:/me:hunter2@host/x?token=hunter2",
+            "me:hunter2@host",
         ] {
             let shown = hidden(url);
             assert!(!shown.contains("hunter2"), "{shown}");
             assert!(shown.contains("host") && shown.contains(HIDDEN), "{shown}");
         }
-        for url in ["file:/a@b?token=c", "nosuch://host/x", "stdout?name=a"] {
+        for url in [
+            "file:/a@b?token=c",
+            "exec:curl http://me:a@b",
+            "nosuch://host/x",
+            "stdout?name=a",
+        ] {
             assert_eq!(hidden(url), url);
         }
     }

@@ -133,11 +133,18 @@ impl Settings {
     }
 
     /// What schemes of outputs need.
-    pub(crate) fn common<'a>(&self, named: &'a str) -> outputs::Common<'a> {
+    pub(crate) fn common<'a>(&self, named: &'a str, hidden: &'a [String]) -> outputs::Common<'a> {
         outputs::Common {
             named,
             terminal_escape: self.terminal_escape,
+            hidden,
         }
+    }
+
+    /// The variables of the environment that outputs read secrets from.
+    pub(crate) fn secret_variables(&self) -> Vec<String> {
+        let outputs = self.all_outputs();
+        outputs.flat_map(OutputSettings::secret_variables).collect()
     }
 
     /// What the operator should know who wrote tables that are not used: the limits of listeners

@@ -118,6 +118,15 @@ impl OutputSettings {
         }
     }
 
+    /// The variables of the environment that its secrets are read from.
+    pub(super) fn secret_variables(&self) -> impl Iterator<Item = String> {
+        let of_row = |row: Flag<OutputSettings>| {
+            let setting = row.value()?;
+            setting.names_secret().then(|| setting.print(self))?
+        };
+        self.rows().into_iter().filter_map(of_row)
+    }
+
     /// What a row is called where it was given; an option of a URL is called as the URL is.
     pub(super) fn named(&self, row: &str) -> Named {
         let is_own = self.has(row) && !self.is_in_url(row);
@@ -136,12 +145,18 @@ impl OutputSettings {
 
     /// What set a row, for `check`.
     pub(super) fn told(&self, row: &Flag<OutputSettings>) -> String {
-        // The user of a URL may have a password.
-        let is_of_user = self.given.origin(row.name).is_none() && is_secret(row);
-        match is_of_user || self.is_in_url(row.name) {
+        match self.is_before_host(row) || self.is_in_url(row.name) {
             true => self.given.told(&self.row(SINK)),
             false => self.given.told(row),
         }
+    }
+
+    /// Whether the URL has the value without a key: a user, and a password.
+    fn is_before_host(&self, row: &Flag<OutputSettings>) -> bool {
+        let print = |output: &OutputSettings| row.value().and_then(|value| value.print(output));
+        let default = self.destination.entry().default().map(OutputSettings::from);
+        self.given.origin(row.name).is_none()
+            && default.is_some_and(|default| print(&default) != print(self))
     }
 
     /// The value of a row, as a contradiction tells it: with the key, where it stands in a URL. A
@@ -238,10 +253,6 @@ impl OutputSettings {
         self.table = None;
         self.in_url.clear();
     }
-}
-
-fn is_secret(row: &Flag<OutputSettings>) -> bool {
-    row.value().is_some_and(Setting::is_secret)
 }
 
 /// The rows of a scheme.

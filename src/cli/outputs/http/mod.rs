@@ -5,7 +5,7 @@ mod kinds;
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -238,7 +238,7 @@ impl Scheme for Http {
             .map_err(Unfit::of)?
             .resources();
         if let Some(path) = &self.refused {
-            files::check_sink(path).map_err(|error| {
+            check_aside(path).map_err(|error| {
                 let path = path.display();
                 let text = format!("refused messages cannot be written to {path}: {error}");
                 io::Error::new(error.kind(), text)
@@ -257,6 +257,15 @@ impl Scheme for Http {
 
     fn reopens(&self) -> Option<Reopens> {
         self.refused.as_ref().map(|_| Reopens::File)
+    }
+}
+
+/// What is there has to be a file: refused messages are cut off its end where the disk is full.
+fn check_aside(path: &Path) -> io::Result<()> {
+    let there = std::fs::metadata(path);
+    match there.is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        true => Err(io::Error::other("not a regular file")),
+        false => files::check_sink(path),
     }
 }
 

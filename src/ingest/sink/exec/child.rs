@@ -28,6 +28,15 @@ const NOT_PASSED: [&str; 7] = [
     "WATCHDOG_USEC",
 ];
 
+/// How a command is started.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// Its name or path, and its arguments.
+    pub(super) words: Vec<String>,
+    /// Variables of the environment that it does not get.
+    pub(super) without: Vec<String>,
+}
+
 /// A child process in a process group of its own. It is killed and reaped on drop, with its group,
 /// if it was not ended before.
 #[derive(Debug)]
@@ -40,11 +49,11 @@ pub(super) struct Running {
     is_over: bool,
 }
 
-impl Running {
+impl Start {
     /// # Errors
     /// There is no such command, or the system refuses a process.
-    pub(super) fn start(words: &[String]) -> io::Result<Running> {
-        let [program, arguments @ ..] = words else {
+    pub(super) fn start(&self) -> io::Result<Running> {
+        let [program, arguments @ ..] = &self.words[..] else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let mut command = Command::new(program);
@@ -55,6 +64,9 @@ impl Running {
             // Ctrl-C is for us: it is to get what we drain first.
             .process_group(0);
         for name in NOT_PASSED {
+            command.env_remove(name);
+        }
+        for name in &self.without {
             command.env_remove(name);
         }
         for (name, _) in std::env::vars_os() {
@@ -83,7 +95,9 @@ impl Running {
         }
         Ok(running)
     }
+}
 
+impl Running {
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }

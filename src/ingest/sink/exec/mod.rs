@@ -12,7 +12,7 @@ use log::Level;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use self::child::Running;
+use self::child::{Running, Start};
 pub use self::words::{WordsError, split_words};
 use super::batches::Batches;
 use super::contract::{Resources, Sink, SinkError};
@@ -49,7 +49,8 @@ const DEAF_PATIENCE: Duration = Duration::from_secs(1);
 /// - **stderr** goes to the log line by line, at level info: 10 lines a second, 1,024 bytes of
 ///   each.
 /// - **The environment** is the server's, without `NOTIFY_SOCKET`, `LISTEN_*`, `WATCHDOG_*` and
-///   `DRAINLINE_*`. No descriptor but the three is inherited.
+///   `DRAINLINE_*`, and without what [`open_without`](Exec::open_without) says. No descriptor but
+///   the three is inherited.
 /// - **The process group** is its own, so that Ctrl-C in a terminal is for the server, which then
 ///   drains into it.
 ///
@@ -65,7 +66,7 @@ const DEAF_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Exec {
     name: String,
-    words: Vec<String>,
+    start: Start,
     stop_timeout: Duration,
     cursor: Cursor,
     running: Option<Running>,
@@ -89,12 +90,28 @@ impl Exec {
     /// # Errors
     /// There is no word, no such command, or it cannot be started.
     pub fn open(words: impl IntoIterator<Item = impl Into<String>>) -> io::Result<Exec> {
-        let words: Vec<String> = words.into_iter().map(Into::into).collect();
-        let running = Running::start(&words)?;
+        Exec::open_without(words, [""; 0])
+    }
+
+    /// The same, without some variables of the environment: those that have a secret which is not
+    /// for the command. What runs as the same user can read the server's own environment all the
+    /// same (proc_pid_environ(5)), if it looks for it.
+    ///
+    /// # Errors
+    /// As [`open`](Exec::open).
+    pub fn open_without(
+        words: impl IntoIterator<Item = impl Into<String>>,
+        variables: impl IntoIterator<Item = impl Into<String>>,
+    ) -> io::Result<Exec> {
+        let start = Start {
+            words: words.into_iter().map(Into::into).collect(),
+            without: variables.into_iter().map(Into::into).collect(),
+        };
+        let running = start.start()?;
         Ok(Exec {
             // Arguments may hold what is not for the log.
-            name: format!("exec:{}", words[0]),
-            words,
+            name: format!("exec:{}", start.words[0]),
+            start,
             stop_timeout: Self::DEFAULT_STOP_TIMEOUT,
             cursor: Cursor::default(),
             running: Some(running),
@@ -156,7 +173,7 @@ impl Exec {
 
     fn write_once(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         let Some(running) = &mut self.running else {
-            self.running = Some(Running::start(&self.words).map_err(SinkError::Retry)?);
+            self.running = Some(self.start.start().map_err(SinkError::Retry)?);
             return Ok(());
         };
         running.log_stderr(&self.name, batches.logger());

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::ingest::sink::File as FileSink;
 
@@ -86,10 +87,16 @@ fn open(path: &Path) -> io::Result<File> {
         | OFlags::CLOEXEC
         | OFlags::NOFOLLOW
         | OFlags::NONBLOCK;
-    let file = File::from(openat(&folder, &name, flags, MODE)?);
+    let irregular = || io::Error::other("not a regular file");
+    let file = match openat(&folder, &name, flags, MODE) {
+        Ok(file) => File::from(file),
+        // A FIFO without a reader, a socket.
+        Err(Errno::NXIO) => return Err(irregular()),
+        Err(error) => return Err(error.into()),
+    };
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::other("it is no regular file")),
+        false => Err(irregular()),
     }
 }
 
