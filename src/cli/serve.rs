@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use drainline::ingest::IngestBuilder;
 use drainline::{Address, ResourceLimits, Server, StartError};
 use env_logger::WriteStyle;
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Log as _, Metadata};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[cfg(feature = "tls")]
 use sd_notify::NotifyState;
@@ -382,14 +382,29 @@ fn start_log(level: Option<LevelFilter>, stderr: &Arc<Stderr>) {
         true => WriteStyle::Always,
         false => WriteStyle::Never,
     });
-    match level {
-        Some(level) => log.filter_level(level),
-        None => log.filter_level(LevelFilter::Info).parse_default_env(),
+    let asked = |log: &mut env_logger::Builder| {
+        match level {
+            Some(level) => log.filter_level(level),
+            None => log.filter_level(LevelFilter::Info).parse_default_env(),
+        };
     };
+    asked(&mut log);
+    let mut plain = env_logger::Builder::new();
+    asked(&mut plain);
+    let plain = plain.build();
     // At trace these show each byte of requests and answers, and at debug then the whole URL:
     // passwords, tokens, messages.
     for module in ["ureq", "ureq::util", "ureq_proto", "ureq_proto::util"] {
-        log.filter_module(module, LevelFilter::Debug);
+        let is_asked = |level: &Level| {
+            let line = Metadata::builder().target(module).level(*level).build();
+            plain.enabled(&line)
+        };
+        let levels = [Level::Debug, Level::Info, Level::Warn, Level::Error];
+        let most = levels.into_iter().find(is_asked);
+        log.filter_module(
+            module,
+            most.map_or(LevelFilter::Off, |most| most.to_level_filter()),
+        );
     }
     log.init();
 }

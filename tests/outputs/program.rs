@@ -162,6 +162,35 @@ fn the_query_of_requests_is_shown_by_nothing() {
     );
 }
 
+/// Its lines at debug are four for each request.
+#[cfg(feature = "http")]
+#[test]
+fn the_log_has_lines_of_the_http_library_only_where_they_are_asked_for() {
+    let peer = HttpPeer::start(|_| Reply::ok());
+    let lines_at = |flags: &[&str], filter: &str| {
+        let url = format!("{}?dialect=ndjson", peer.url());
+        let launch = Drainline::with(&[&["--sink", &url], flags].concat());
+        let mut server = launch.env("RUST_LOG", filter).start();
+        let mut stream = server.connect();
+        stream.write_all(b"message\n").unwrap();
+        client::half_close(stream);
+        let exit = server.terminate();
+        exit.assert_code(0);
+        let lines = exit.stderr.lines();
+        lines.filter(|line| line.contains(" ureq")).count()
+    };
+    for (flags, filter) in [
+        (&[][..], ""),
+        (&["--log-level", "warn"][..], "trace"),
+        (&[][..], "debug,ureq=info,ureq_proto=off"),
+    ] {
+        assert_eq!(lines_at(flags, filter), 0, "{flags:?} {filter}");
+    }
+    for (flags, filter) in [(&["--log-level", "trace"][..], ""), (&[][..], "ureq=debug")] {
+        assert!(lines_at(flags, filter) > 0, "{flags:?} {filter}");
+    }
+}
+
 /// What a server asks for is what is told; an answer that nobody can read is no more than one copy
 /// a minute.
 #[cfg(feature = "http")]
