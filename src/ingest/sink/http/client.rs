@@ -8,14 +8,14 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ureq::http::Response;
-use ureq::http::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
-use ureq::{Agent, Body, Error};
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ureq::{Agent, Body, Error, SendBody};
 
 use super::answer::{Failure, Head, Verdict, judge_encoded};
 use super::target::Target;
-use super::wire::{NoNames, Trust, Watch, Wires};
+use super::wire::{Counted, Lent, NoNames, Trust, Watch, Wires};
 
-/// What a connection reads of an answer at once, and writes of a body.
+/// What a connection reads of an answer at once, and what ureq has to write a body into.
 const INPUT_BYTES: usize = 32 << 10;
 const OUTPUT_BYTES: usize = 64 << 10;
 const MAX_HEADER_BYTES: usize = 32 << 10;
@@ -74,21 +74,22 @@ impl Client {
     }
 
     /// Sends a body and waits for the answer, within the timeouts.
-    pub(super) fn post(&mut self, body: &[u8], messages: u64) -> Verdict {
+    pub(super) fn post(&mut self, body: &mut Vec<u8>, messages: u64) -> Verdict {
         if !self.target.gzip {
             return self.send(body, messages);
         }
-        let compressed = compress(std::mem::take(&mut self.compressed), body);
-        let verdict = self.send(&compressed, messages);
+        let mut compressed = compress(std::mem::take(&mut self.compressed), body);
+        let verdict = self.send(&mut compressed, messages);
         self.compressed = compressed;
         verdict
     }
 
-    fn send(&self, body: &[u8], messages: u64) -> Verdict {
+    fn send(&self, body: &mut Vec<u8>, messages: u64) -> Verdict {
         let target = &*self.target;
+        let lent = Lent::new(&self.watch, body);
         loop {
             self.watch.begin();
-            let outcome = self.request(target, body);
+            let outcome = self.request(target, &lent);
             let is_new = self.watch.is_new.load(Ordering::Relaxed);
             let has_answer = self.watch.has_answer.load(Ordering::Relaxed);
             let is_over = self.is_over.load(Ordering::Relaxed);
@@ -103,12 +104,13 @@ impl Client {
         }
     }
 
-    fn request(&self, target: &Target, body: &[u8]) -> Result<Response<Body>, Error> {
+    fn request(&self, target: &Target, lent: &Lent<'_>) -> Result<Response<Body>, Error> {
         let mut request = self.agent.post(target.uri.clone());
         if let Some(headers) = request.headers_mut() {
             headers.extend(target.headers.clone());
+            headers.insert(CONTENT_LENGTH, lent.bytes().into());
         }
-        request.send(body)
+        request.send(SendBody::from_reader(&mut Counted::new(lent)))
     }
 
     fn judge(&self, target: &Target, response: Response<Body>, messages: u64) -> Verdict {

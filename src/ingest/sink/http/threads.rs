@@ -102,8 +102,8 @@ impl Drop for Threads {
 }
 
 fn run(mut client: Client, queue: &Receiver<Job>, to: &Sender<Done>, notifier: &Notifier) {
-    for job in queue {
-        let post = || client.post(&job.body, job.messages);
+    for mut job in queue {
+        let post = || client.post(&mut job.body, job.messages);
         // An answer that never came would hold its messages for ever.
         let verdict = catch_unwind(AssertUnwindSafe(post)).unwrap_or_else(|_| {
             Verdict::Again(Failure::passing("the request's thread has panicked"))
