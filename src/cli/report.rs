@@ -278,6 +278,7 @@ fn output_json(output: &OutputStats) -> Value {
             "dropped": counts(&row.dropped),
             "in_flight": row.in_flight,
             "buffered_bytes": row.buffered_bytes,
+            "buffer_bytes": output.buffer_bytes,
             "balanced": row.is_balanced(),
         })
     });
@@ -289,13 +290,15 @@ fn output_json(output: &OutputStats) -> Value {
         "unlinked_messages": output.counts.unlinked_messages,
         "unanswered": output.unanswered,
         "last_error": output.last_error.as_deref(),
+        "connected_to": output.connected_to.as_deref(),
         "retrying_seconds": output.retrying_for.map(|time| time.as_secs_f64()),
         "busy_seconds": output.busy_for.as_secs_f64(),
     });
     joined([state, row.unwrap_or_default()])
 }
 
-/// `output file:x: 12 messages unanswered; retrying for 3.1 s: No space left on device`.
+/// `output file:x: 12 messages unanswered; retrying for 3.1 s: No space left on device`, and of
+/// several outputs their rows before that.
 fn output_text(output: &OutputStats) -> String {
     let unanswered = counted(output.unanswered, "message");
     let error = output.last_error.as_deref().unwrap_or_default();
@@ -308,22 +311,33 @@ fn output_text(output: &OutputStats) -> String {
         (Some(_), None) => format!("; last error: {error}"),
         (None, None) => String::new(),
     };
-    let row = output.row.as_ref().map(row_text).unwrap_or_default();
+    let connected = output.connected_to.as_deref();
+    let connected = connected.map_or_else(String::new, |to| format!("; connected to {to}"));
+    let row = output.row.as_ref().map(|row| row_text(output, row));
+    let row = row.unwrap_or_default();
     format!(
-        "output {}: {row}{unanswered} unanswered{busy}{state}\n",
+        "output {}: {row}{unanswered} unanswered{busy}{connected}{state}\n",
         output.name
     )
 }
 
-/// `received 12 = delivered 7 + dropped 3 (full 3) + in flight 2; buffer 512 bytes; balanced; `
-fn row_text(row: &OutputRow) -> String {
+/// `best effort; received 12 = delivered 7 + dropped 3 (full 3) + in flight 2; buffer 512 of 65536
+/// bytes; balanced; `
+fn row_text(output: &OutputStats, row: &OutputRow) -> String {
+    let kind = match output.is_required {
+        true => "required",
+        false => "best effort",
+    };
+    let buffer = match output.buffer_bytes {
+        Some(most) => format!("{} of {}", row.buffered_bytes, counted(most, "byte")),
+        None => counted(row.buffered_bytes, "byte"),
+    };
     format!(
-        "received {} = delivered {} + dropped {} + in flight {}; buffer {}; {}; ",
+        "{kind}; received {} = delivered {} + dropped {} + in flight {}; buffer {buffer}; {}; ",
         row.received,
         row.delivered,
         row.dropped,
         row.in_flight,
-        counted(row.buffered_bytes, "byte"),
         balance(row.is_balanced())
     )
 }

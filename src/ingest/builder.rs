@@ -314,7 +314,7 @@ impl IngestBuilder {
         let states = self
             .outputs
             .iter()
-            .map(|output| Arc::new(SinkState::new(&output.name, output.is_required, several)));
+            .map(|output| Arc::new(SinkState::new(&output.name, output.own_buffer(), several)));
         Shared {
             inputs: inputs
                 .map(|input| self.input(input.as_ref(), config))

@@ -251,13 +251,18 @@ pub struct OutputStats {
     /// Where there are several outputs: what became of the messages that were handed to this one.
     /// `None`: it is the only one, and the server's own counts are its.
     pub row: Option<OutputRow>,
+    /// What its own buffer holds at most, in bytes; `None` where it has none, since it is required
+    /// or the only one.
+    pub buffer_bytes: Option<u64>,
     /// What happened at the sink.
     pub counts: SinkCounts,
-    /// Messages that the sink was offered and has neither accepted nor refused. At the end of the
-    /// server they are counted as dropped; a sink that waits for answers may have sent them.
+    /// Messages that the sink was offered and has neither accepted nor refused; none once the sink
+    /// is over. Then they are counted as dropped; a sink that waits for answers may have sent them.
     pub unanswered: u64,
     /// What the sink's last failure said, however long ago.
     pub last_error: Option<Arc<str>>,
+    /// What a sink that has several receivers is connected to.
+    pub connected_to: Option<Arc<str>>,
     /// For how long no try of a sink that failed has succeeded.
     pub retrying_for: Option<Duration>,
     /// Where there are several outputs: how long this one has been in one write without finishing

@@ -244,7 +244,9 @@ fn the_json_report_has_every_figure_with_its_type() {
         "unlinked_messages": 0,
         "unanswered": 0,
         "last_error": null,
+        "connected_to": null,
         "retrying_seconds": null,
+        "busy_seconds": 0.0,
     });
     assert_eq!(exit.report["outputs"], json!([output]));
 }

@@ -161,7 +161,11 @@ fn a_best_effort_output_that_is_full_and_dead_drops_in_its_own_row_and_the_exit_
             LINES,
             "{exit}"
         );
-        assert!(dead["in_flight"] == 0, "{exit}");
+        assert_eq!(
+            (&dead["in_flight"], &dead["unanswered"]),
+            (&0.into(), &0.into()),
+            "{exit}"
+        );
         fs::remove_file(place.path("file")).unwrap();
     }
 }
@@ -182,6 +186,36 @@ fn where_both_are_dead_the_required_one_decides() {
     assert_eq!(held["dropped"]["shutdown"], lost, "{exit}");
     assert_eq!(dropped["delivered"], 0, "{exit}");
     assert!(dropped["dropped"]["full"].as_u64() > Some(0), "{exit}");
+}
+
+/// One line for each in ten seconds, and not one for all.
+#[test]
+fn the_log_tells_of_every_dead_output_by_its_name() {
+    let place = Place::new();
+    let [one, two] = [free_port(), free_port()].map(|port| format!("tcp://127.0.0.1:{port}"));
+    let outputs = [
+        ("alive", &*place.sink("file"), true),
+        ("one", &one, false),
+        ("two", &two, false),
+    ];
+    let config = place.config(&outputs);
+    let mut server = Drainline::start(&["--config", &config]);
+    send(&mut server);
+    for (name, url) in [("one", &one), ("two", &two)] {
+        let told = format!("output {name}: the sink {url} failed: ");
+        wait_until(&told, DEADLINE, || server.stderr_text().contains(&told));
+        wait_until("more than one failure", DEADLINE, || {
+            server.signal(Signal::USR1);
+            let status = server.last_status();
+            status.is_some_and(|status| row(&status, name)["sink_failures"].as_u64() > Some(1))
+        });
+    }
+    let exit = server.terminate();
+    exit.assert_code(0);
+    for name in ["one", "two"] {
+        let told = format!("output {name}: suppressed ");
+        assert!(exit.stderr.contains(&told), "{exit}");
+    }
 }
 
 /// Nobody reads stdout any more: it never works again.
@@ -228,10 +262,12 @@ fn an_output_that_fails_for_good_ends_the_server_only_where_it_is_required() {
 #[test]
 fn how_each_output_stands_is_told_by_sigusr1_and_in_the_end() {
     let place = Place::new();
-    let refusing = format!("tcp://127.0.0.1:{}", free_port());
+    let [refusing, spare] =
+        [free_port(), free_port()].map(|port| format!("tcp://127.0.0.1:{port}"));
     let outputs = [
         ("held", &*place.sink("dead"), true),
         ("refused", &refusing, true),
+        ("spare", &spare, false),
     ];
     let config = place.config(&outputs);
     for format in ["json", "text"] {
@@ -257,9 +293,20 @@ fn how_each_output_stands_is_told_by_sigusr1_and_in_the_end() {
                     let mut lines = text.lines().filter(|line| line.starts_with(of));
                     lines.any(|line| parts.iter().all(|part| line.contains(part)))
                 };
-                let held = ["received 300 = ", "; buffer ", "; busy with one write for "];
-                let refused = ["received 300 = ", "; retrying for ", "Connection refused"];
-                told("output held: ", &held) && told("output refused: ", &refused)
+                let held = [
+                    ": required; received 300 = ",
+                    "; buffer ",
+                    "; busy with one write for ",
+                ];
+                let refused = [
+                    ": required; received 300 = ",
+                    "; retrying for ",
+                    "Connection refused",
+                ];
+                let spare = [": best effort; received 300 = ", " of 65536 bytes; "];
+                told("output held", &held)
+                    && told("output refused", &refused)
+                    && told("output spare", &spare)
             });
             drop(client);
             server.terminate().assert_code(4);
@@ -275,6 +322,11 @@ fn how_each_output_stands_is_told_by_sigusr1_and_in_the_end() {
         let (held, refused) = (row(&status, "held"), row(&status, "refused"));
         let buffered = refused["buffered_bytes"].as_u64().unwrap();
         assert!(buffered >= LINES * LINE_BYTES as u64, "{status}");
+        let capacity = |name| row(&status, name)["buffer_bytes"].as_u64();
+        assert_eq!(
+            (capacity("held"), capacity("spare")),
+            (None, Some(64 << 10))
+        );
         assert!(refused["unanswered"].as_u64() > Some(0), "{status}");
         assert_eq!(held["last_error"], Value::Null, "{status}");
         let error = refused["last_error"].as_str().unwrap();

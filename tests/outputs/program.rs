@@ -56,6 +56,56 @@ fn the_program_forwards_says_what_delivered_means_and_connects_anew_at_sighup() 
     Checker::read(&fs::read(&file).unwrap()).expect_exact(&[(0, 2000)]);
 }
 
+/// Both within the ten seconds in which the log tells of one thing once.
+#[test]
+fn each_change_of_the_receiver_is_told_and_sigusr1_names_the_one_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let ports = [free_port(), free_port()];
+    let start = |at: usize| {
+        let (listen, file) = (
+            format!("127.0.0.1:{}", ports[at]),
+            directory.path().join("f"),
+        );
+        Drainline::start(&[
+            "--listen",
+            &listen,
+            "--sink",
+            &format!("file:{}", file.display()),
+        ])
+    };
+    let [first, second] = ports.map(|port| format!("tcp://127.0.0.1:{port}"));
+    let config = directory.path().join("config.toml");
+    let text = format!(
+        "[[output]]\nname = \"pair\"\nsink = \"{first},127.0.0.1:{}\"\nreturn_after = \"50ms\"\n",
+        ports[1]
+    );
+    fs::write(&config, text).unwrap();
+    let mut spare = start(1);
+    let mut server = Drainline::start(&["--config", &config.display().to_string()]);
+    let mut stream = server.connect();
+    let mut is_in_use = |target: &str| {
+        server.wait_for_status("the receiver in use", |status| {
+            let connected = status["outputs"][0]["connected_to"].as_str();
+            connected.is_some_and(|connected| connected.starts_with(target))
+        });
+    };
+    is_in_use(&second);
+    let mut preferred = start(0);
+    is_in_use(&first);
+    preferred.terminate().assert_code(0);
+    stream.write_all(b"one\n").unwrap();
+    is_in_use(&second);
+    client::half_close(stream);
+    let exit = server.terminate();
+    spare.terminate().assert_code(0);
+    let told = |what: &str, target: &str| {
+        let line = format!("output pair: the sink {first} is connected{what}{target}");
+        exit.stderr.matches(&line).count()
+    };
+    assert_eq!(told(" to another receiver, ", &second), 2, "{exit}");
+    assert_eq!(told(": ", &first), 1, "{exit}");
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn sighup_reopens_the_file_of_what_http_refuses_beside_connections_that_are_made_anew() {

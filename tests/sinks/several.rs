@@ -230,7 +230,10 @@ fn an_output_that_nobody_waits_for_drops_what_its_buffer_does_not_hold_in_a_row_
 
 #[test]
 fn an_output_that_nobody_waits_for_may_fail_for_good() {
-    for answer in [Answer::Fail, Answer::Panic] {
+    for (answer, why) in [
+        (Answer::Fail, "it is over"),
+        (Answer::Panic, "the sink panicked: as told"),
+    ] {
         let ((a, (tell_a, _)), (b, (tell_b, _))) = (told(), told());
         let b = Output::new("b", b).required(false);
         let (server, mut stream) = start(small::ingest().output(b).output(Output::new("a", a)));
@@ -243,6 +246,10 @@ fn an_output_that_nobody_waits_for_may_fail_for_good() {
         wait_row(&server, "b", |row| failed(row) == 20);
         drop(stream);
         let report = server.shutdown(DEADLINE);
+        let of_b = report.outputs.iter().find(|output| &*output.name == "b");
+        let of_b = of_b.unwrap();
+        assert_eq!(of_b.last_error.as_deref(), Some(why));
+        assert_eq!((of_b.unanswered, of_b.retrying_for), (0, None));
         assert_both_close(&report);
         assert_eq!(report.stats.delivered, 20);
         assert!(report.error.is_none() && !report.is_lossy(), "{report:?}");

@@ -32,6 +32,7 @@ pub struct Batches<'a> {
     /// Batches that have left.
     left: u64,
     pub(super) feed: Feed<'a>,
+    logger: Logger,
     notices: Notices,
     pool: &'a Pool,
     state: &'a SinkState,
@@ -54,14 +55,18 @@ impl<'a> Batches<'a> {
     /// What batches that are held take beside their part of the buffer, in bytes.
     pub(in crate::ingest) const HELD_BYTES: usize = Self::MAX_WINDOW * std::mem::size_of::<Held>();
 
+    /// `name`: what the sink is called.
     pub(super) fn new(
         feed: Feed<'a>,
         pool: &'a Pool,
         state: &'a SinkState,
         form: Option<Form>,
         notices: Notices,
+        name: &str,
     ) -> Self {
+        feed.set_name(name);
         Batches {
+            logger: logger_of(&feed, state, name),
             held: VecDeque::with_capacity(MAX_AT_ONCE),
             renderer: form.map(Renderer::new),
             left: 0,
@@ -342,16 +347,13 @@ impl<'a> Batches<'a> {
         self.feed.is_room_wanted()
     }
 
-    /// The server's log, whose writer never blocks.
+    /// The server's log, whose writer never blocks. Lines begin with the output's name, unless that
+    /// is the sink's; those that are limited are so by themselves, whatever other outputs log.
     pub fn logger(&self) -> &Logger {
-        self.feed.logger()
+        &self.logger
     }
 
     // ---- for the drive
-
-    pub(super) fn set_name(&self, name: &str) {
-        self.feed.set_name(name);
-    }
 
     pub(super) fn state(&self) -> &'a SinkState {
         self.state
@@ -435,6 +437,24 @@ impl<'a> Batches<'a> {
             self.return_at = now + RETURN_EVERY;
         }
         is_due
+    }
+}
+
+/// Nothing of what is left will be answered: it is booked as dropped.
+impl Drop for Batches<'_> {
+    fn drop(&mut self) {
+        self.state.set_unanswered(0);
+    }
+}
+
+/// The log of an output.
+fn logger_of(feed: &Feed<'_>, state: &SinkState, name: &str) -> Logger {
+    let is_called_so = state.name() == name;
+    match is_called_so && !state.has_others() {
+        true => feed.logger().clone(),
+        false => feed
+            .logger()
+            .of(&format!("output {}", state.name()), !is_called_so),
     }
 }
 

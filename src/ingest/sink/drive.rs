@@ -29,12 +29,11 @@ pub(in crate::ingest) fn drive(
     notices: Notices,
 ) -> Result<(), BoxError> {
     let mut drive = Drive {
-        batches: Batches::new(feed, pool, state, form, notices),
+        batches: Batches::new(feed, pool, state, form, notices, &sink.name()),
         sink,
         backoff: Backoff::new(),
         turns: 0,
     };
-    drive.batches.set_name(&drive.sink.name());
     let outcome = drive.run();
     if outcome.is_ok() {
         // The sink tells what the last second has brought. No message is left that a failure could
@@ -232,7 +231,7 @@ impl Drive<'_> {
     }
 
     fn failed_for_good(&self, error: &io::Error) -> BoxError {
-        self.batches.state().set_error(error);
+        self.batches.state().fails_for_good(&error.to_string());
         format!("the sink {} failed for good: {error}", self.sink.name()).into()
     }
 

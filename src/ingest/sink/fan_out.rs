@@ -130,7 +130,7 @@ fn start(
     let notifier = notices.notifier();
     let body = {
         let (name, state, pool) = (name.clone(), Arc::clone(&state), Arc::clone(pool));
-        let tell_ended = tell_ended.clone();
+        let (tell_ended, told_of) = (tell_ended.clone(), Arc::clone(&sink_state));
         move || {
             let feed = LaneFeed {
                 shares: handed.clone(),
@@ -150,7 +150,11 @@ fn start(
             let failure = match outcome {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(payload) => Some(format!("the sink panicked: {}", panic_message(payload))),
+                Err(payload) => {
+                    let failure = format!("the sink panicked: {}", panic_message(payload));
+                    told_of.fails_for_good(&failure);
+                    Some(failure)
+                }
             };
             if let Some(failure) = failure {
                 fail(&name, &state, failure);

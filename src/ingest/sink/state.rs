@@ -20,6 +20,8 @@ pub(in crate::ingest) struct SinkState {
     unanswered: AtomicU64,
     trouble: Mutex<Trouble>,
     is_required: bool,
+    /// What its own buffer holds at most, in bytes, where it has one.
+    buffer_bytes: Option<u64>,
     /// Where there are several outputs: what became of what was handed to this one.
     row: Option<Mutex<OutputRow>>,
     /// Where there are several outputs: the thread of this one.
@@ -29,12 +31,14 @@ pub(in crate::ingest) struct SinkState {
 #[derive(Debug, Default)]
 struct Trouble {
     last_error: Option<Arc<str>>,
+    connected_to: Option<Arc<str>>,
     /// Since when no try has succeeded.
     retrying_since: Option<Instant>,
 }
 
 impl SinkState {
-    pub(in crate::ingest) fn new(name: &str, is_required: bool, has_row: bool) -> Self {
+    /// `own_buffer`: the bytes of its own buffer, unless it is required.
+    pub(in crate::ingest) fn new(name: &str, own_buffer: Option<usize>, has_row: bool) -> Self {
         SinkState {
             name: name.into(),
             is_reopen_asked: AtomicBool::new(false),
@@ -43,7 +47,8 @@ impl SinkState {
             unlinked_messages: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             trouble: Mutex::default(),
-            is_required,
+            is_required: own_buffer.is_none(),
+            buffer_bytes: own_buffer.map(|bytes| bytes as u64).filter(|_| has_row),
             row: has_row.then(Mutex::default),
             thread: OnceLock::new(),
         }
@@ -51,6 +56,15 @@ impl SinkState {
 
     pub(super) fn set_thread(&self, thread: Assistant) {
         let _ = self.thread.set(thread);
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether there are other outputs.
+    pub(super) fn has_others(&self) -> bool {
+        self.row.is_some()
     }
 
     pub(super) fn row(&self) -> Option<OutputRow> {
@@ -78,11 +92,22 @@ impl SinkState {
 
     pub(super) fn count_failure(&self, error: &io::Error) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        self.set_error(error);
+        self.set_error(&error.to_string());
     }
 
-    pub(super) fn set_error(&self, error: &io::Error) {
-        self.trouble.lock().last_error = Some(error.to_string().into());
+    fn set_error(&self, error: &str) {
+        self.trouble.lock().last_error = Some(error.into());
+    }
+
+    /// Nothing will be tried again.
+    pub(super) fn fails_for_good(&self, error: &str) {
+        self.set_error(error);
+        self.recovers();
+    }
+
+    /// What the sink is connected to, of several that it could be; `None`: to nothing.
+    pub(super) fn set_connected_to(&self, target: Option<&str>) {
+        self.trouble.lock().connected_to = target.map(Arc::from);
     }
 
     /// A try failed, and will be made again.
@@ -91,7 +116,7 @@ impl SinkState {
         trouble.retrying_since.get_or_insert_with(Instant::now);
     }
 
-    /// A try succeeded.
+    /// A try succeeded, or none is made any more.
     pub(super) fn recovers(&self) {
         self.trouble.lock().retrying_since = None;
     }
@@ -125,9 +150,11 @@ impl SinkState {
             name: Arc::clone(&self.name),
             is_required: self.is_required,
             row: self.row(),
+            buffer_bytes: self.buffer_bytes,
             counts: self.counts(),
             unanswered: self.unanswered.load(Ordering::Relaxed),
             last_error: trouble.last_error.clone(),
+            connected_to: trouble.connected_to.clone(),
             retrying_for: trouble.retrying_since.map(|since| since.elapsed()),
             busy_for: self
                 .thread

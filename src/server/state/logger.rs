@@ -1,9 +1,10 @@
 //! The logger's queue and thread. All other threads queue their lines without waiting, so that a
 //! log that nobody reads blocks the logger's thread and no other.
 //!
-//! Rate-limited lines appear at most once per reason in ten seconds; the next line of the same
-//! reason tells how many were suppressed. Lines at debug have no such limit, but only a part of the
-//! queue: lines beyond that are counted and dropped.
+//! Rate-limited lines appear at most once per subject and reason in ten seconds; the next line of
+//! both tells how many were suppressed. The subject is an output, or the server as a whole, and
+//! reasons are literals, so that there is an end to what is remembered. Lines at debug have no such
+//! limit, but only a part of the queue: lines beyond that are counted and dropped.
 
 use std::collections::HashMap;
 use std::panic::PanicHookInfo;
@@ -40,11 +41,22 @@ struct Recent {
     suppressed: u64,
 }
 
+/// What lines are limited by: of whom they tell, and why.
+type Key = (Option<Arc<Subject>>, &'static str);
+
+/// Of what lines tell, where that is not the server as a whole.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    name: String,
+    /// Whether lines begin with the name. Otherwise they have it in their text.
+    begins_lines: bool,
+}
+
 #[derive(Debug)]
 struct Inner {
     /// `None` only wakes the thread.
     lines: Sender<Option<Line>>,
-    recent: Mutex<HashMap<&'static str, Recent>>,
+    recent: Mutex<HashMap<Key, Recent>>,
     lost: AtomicU64,
     /// Lines at debug that were dropped and are not reported yet.
     lost_debug: AtomicU64,
@@ -60,6 +72,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct Logger {
     inner: Arc<Inner>,
+    subject: Option<Arc<Subject>>,
 }
 
 impl Logger {
@@ -75,6 +88,7 @@ impl Logger {
         };
         let logger = Logger {
             inner: Arc::new(inner),
+            subject: None,
         };
         let body = {
             let logger = logger.clone();
@@ -83,15 +97,26 @@ impl Logger {
         (logger, body)
     }
 
+    /// The log as one of several writes to it: its limited lines do not suppress those of others.
+    /// With `begins_lines`, each line begins with the name.
+    pub(crate) fn of(&self, name: &str, begins_lines: bool) -> Logger {
+        let name = name.to_owned();
+        Logger {
+            inner: Arc::clone(&self.inner),
+            subject: Some(Arc::new(Subject { name, begins_lines })),
+        }
+    }
+
     /// Queues a line without a rate limit: for what happens once. Never blocks.
     pub fn log(&self, level: Level, text: impl Into<String>) {
+        let text = match self.subject.as_deref() {
+            Some(subject) if subject.begins_lines => format!("{}: {}", subject.name, text.into()),
+            _ => text.into(),
+        };
         if self
             .inner
             .lines
-            .try_send(Some(Line {
-                level,
-                text: text.into(),
-            }))
+            .try_send(Some(Line { level, text }))
             .is_err()
         {
             self.inner.lost.fetch_add(1, Ordering::Relaxed);
@@ -113,13 +138,15 @@ impl Logger {
         }
     }
 
-    /// Queues a line, at most one per `reason` in ten seconds. Other lines are suppressed and
-    /// counted, and `text` is not called for them. Never blocks.
+    /// Queues a line, at most one per `reason` in ten seconds; each output's are counted by
+    /// themselves. Other lines are suppressed and counted, and `text` is not called for them. Never
+    /// blocks.
     pub fn log_limited(&self, reason: &'static str, level: Level, text: impl FnOnce() -> String) {
         let now = Instant::now();
         let suppressed = {
+            let key = (self.subject.clone(), reason);
             let mut recent = self.inner.recent.lock();
-            match recent.get_mut(reason) {
+            match recent.get_mut(&key) {
                 Some(recent) if now.duration_since(recent.at) < QUIET => {
                     recent.suppressed += 1;
                     return;
@@ -130,7 +157,7 @@ impl Logger {
                 }
                 None => {
                     recent.insert(
-                        reason,
+                        key,
                         Recent {
                             at: now,
                             level,
@@ -202,21 +229,22 @@ impl Logger {
     fn log_suppressed(&self, all: bool) {
         let now = Instant::now();
         let mut due = Vec::new();
-        self.inner.recent.lock().retain(|reason, recent| {
+        self.inner.recent.lock().retain(|key, recent| {
             if !all && now.duration_since(recent.at) < QUIET {
                 return true;
             }
             if recent.suppressed > 0 {
-                due.push((*reason, recent.level, recent.suppressed));
+                due.push((key.clone(), recent.level, recent.suppressed));
                 recent.suppressed = 0;
                 recent.at = now;
                 return true;
             }
             false
         });
-        for (reason, level, suppressed) in due {
+        for ((subject, reason), level, suppressed) in due {
             let suppressed = counted(suppressed, "similar message");
-            log::log!(target: "drainline", level, "suppressed {suppressed}: {reason}");
+            let of = subject.map_or_else(String::new, |subject| format!("{}: ", subject.name));
+            log::log!(target: "drainline", level, "{of}suppressed {suppressed}: {reason}");
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct Forward {
     /// The connection is to be replaced by another one: what it was made with has changed.
     is_renewal_due: bool,
     has_tried: bool,
+    /// The place of the receiver that the log told of last.
+    told: Option<usize>,
 }
 
 impl Forward {
@@ -122,6 +124,7 @@ impl Forward {
             returns_at: None,
             is_renewal_due: false,
             has_tried: false,
+            told: None,
         }
     }
 
@@ -172,15 +175,22 @@ impl Forward {
         let is_preferred = connection.target == 0;
         self.returns_at = (!is_preferred).then(|| Instant::now() + self.return_after);
         let (name, label) = (&self.name, &connection.label);
-        let logger = batches.logger();
-        logger.log_limited("forward connected", Level::Info, || match is_preferred {
+        batches.state().set_connected_to(Some(label));
+        let text = || match is_preferred {
             true => format!("the sink {name} is connected: {label}"),
             false => format!(
                 "the sink {name} is connected to another receiver, {label}: those before it are \
                  tried every {:?}",
                 self.return_after
             ),
-        });
+        };
+        // Where messages go now is told however often that changes.
+        match self.told.replace(connection.target) == Some(connection.target) {
+            true => batches
+                .logger()
+                .log_limited("forward connected", Level::Info, text),
+            false => batches.logger().log(Level::Info, text()),
+        }
         self.connection = Some(connection);
     }
 
@@ -273,6 +283,7 @@ impl Forward {
             return Ok(());
         };
         let why = why_lost(error);
+        batches.state().set_connected_to(None);
         self.tell_discarded(&connection, batches.logger());
         self.cursor.begin_anew(batches);
         self.returns_at = None;
