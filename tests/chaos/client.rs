@@ -28,6 +28,8 @@ pub struct Sent {
     pub begun: Vec<(u32, u64)>,
     /// Which listener each connection came to.
     pub listeners: BTreeMap<u32, usize>,
+    /// What each connection was to do.
+    pub played: Vec<(u32, Session)>,
     /// Connections of which the server read everything, for certain, if nobody was disconnected.
     pub whole: Vec<Whole>,
     /// Beginnings of messages before a stream's end, where that makes them messages, and how often
@@ -86,11 +88,10 @@ pub fn play(life: &Life, seed: u64, nth: usize, client: u64, from: u64) -> u64 {
         if let Ok(stream) = Stream::connect(place, &life.trusts, LOOK) {
             let connection = life.numbers.fetch_add(1, Ordering::Relaxed);
             let random = dice(seed, &[4, nth as u64, client, number]);
-            life.sent
-                .lock()
-                .unwrap()
-                .listeners
-                .insert(connection, listener);
+            let mut sent = life.sent.lock().unwrap();
+            sent.listeners.insert(connection, listener);
+            sent.played.push((connection, session.clone()));
+            drop(sent);
             Player::new(life, *framing, stream, connection, random).play(&session);
         }
         number += 1;

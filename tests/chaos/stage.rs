@@ -196,6 +196,10 @@ impl Play<'_> {
             assert!([Some(0), Some(3)].contains(&exit.code), "{exit}");
             assert!(exit.u64("delivered") > 0, "{exit}");
         }
+        for (connection, session) in &sent.played {
+            self.note(format_args!("connection {connection}: {session:?}"));
+        }
+        self.note(format_args!("{exit}"));
         verdict::judge(self.settings, &exit, &kept, came.as_ref(), &sent);
     }
 

@@ -66,6 +66,42 @@ fn half_a_message_of_a_sender_that_leaves_is_not_delivered() {
     assert_eq!(report.bytes.discarded.get(Discard::Shutdown), 4);
 }
 
+/// Symptom: chaos found half a message of a sender that was disconnected. Cause: who came in while
+/// the drain ran was read from no more at once, and again when the others had had their moment to
+/// leave; the second time, the server's own end of reading was taken for the sender's end of its
+/// stream. Consequence: half a message was delivered as if it were whole, as if nothing were wrong.
+#[test]
+fn half_a_message_of_whoever_comes_in_while_others_leave_is_not_delivered() {
+    let (open, gate) = channel();
+    let mut config = small::config();
+    config.buffer_messages = 4;
+    config.max_connections = Some(2);
+    let server = small::ingest()
+        .config(config)
+        .listen(anywhere())
+        .start(Gated(gate))
+        .unwrap();
+    let [ends, stays] = [(); 2].map(|()| client::connect(server.local_addrs()[0]));
+    wait_open(&server, 2);
+    let mut waits = client::connect(server.local_addrs()[0]);
+    waits.write_all(b"1\n2\n3\n4\n5\nhalf").unwrap();
+    server.drain(LONG);
+    drop(ends);
+    wait_until("whoever waits is in", DEADLINE, || {
+        server.stats().accepted == 3
+    });
+    // Its end of the stream was heard of by then, had there been one.
+    wait_until("everybody's moment is over", DEADLINE, || {
+        server.stats().ended.get(EndReason::Shutdown) == 1
+    });
+    drop(open);
+    let report = drained(server);
+    assert_both_close(&report);
+    assert_eq!((report.stats.delivered, report.bytes.unterminated), (5, 0));
+    assert_eq!(report.bytes.discarded.get(Discard::Shutdown), 4);
+    drop((stays, waits));
+}
+
 #[test]
 fn whoever_does_not_listen_holds_up_no_drain() {
     let (server, idle) = start(Null);

@@ -106,6 +106,8 @@ pub(crate) fn named(name: Option<&Arc<str>>) -> String {
 const OPENING: u8 = 1;
 /// A drain has begun, which waits for that.
 const DRAIN_DUE: u8 = 2;
+/// The drain has ended reading.
+const DRAINED: u8 = 4;
 
 /// Nothing is ever written to the peer.
 const ONE_WAY: u8 = 1;
@@ -190,7 +192,8 @@ pub(crate) struct ConnectionState {
     pub(crate) listener: ListenerName,
     pub(crate) turns: Arc<Turns>,
     thread: OnceLock<Thread>,
-    /// [`OPENING`] and [`DRAIN_DUE`]: in one word, so that a drain is either held off or found.
+    /// [`OPENING`], [`DRAIN_DUE`] and [`DRAINED`]: in one word, so that a drain is either held off
+    /// or found.
     opening: AtomicU8,
     /// What a drain may tell the peer, and has.
     leaving: AtomicU8,
@@ -542,9 +545,14 @@ impl ConnectionState {
 
     /// Ends reading, and wakes a blocked read; replies can still be written. If the peer has ended
     /// its stream already, the stream is still read to that end. While the connection opens, does
-    /// nothing but tell its thread.
+    /// nothing but tell its thread. A second call does nothing.
     pub(crate) fn drain(&self) {
         if self.opening.fetch_or(DRAIN_DUE, Ordering::AcqRel) & OPENING != 0 {
+            return;
+        }
+        // Another look would take our own shutdown(2) for the peer's end, and half a message for a
+        // whole one.
+        if self.opening.fetch_or(DRAINED, Ordering::AcqRel) & DRAINED != 0 {
             return;
         }
         if self.poll_peer_gone() {
