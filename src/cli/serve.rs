@@ -148,8 +148,10 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     let hidden = settings.secret_variables();
     for output in settings.all_outputs() {
         let named = output.named_sink().to_string();
-        let checked = output.destination.check(settings.common(&named, &hidden));
+        let common = settings.common(&named, &hidden);
+        let checked = output.destination.check(common);
         let checked = checked.map_err(|error| sink_failed(output, &error))?;
+        notes.extend(output.notes(common));
         notes.extend(checked.notes);
         held.push(checked.holds);
         not_open += checked.not_open;
@@ -293,8 +295,11 @@ fn start(
     // Before the first is opened: a start that is refused leaves no file behind.
     for output in settings.all_outputs() {
         let named = output.named_sink().to_string();
-        let checked = output.destination.check(settings.common(&named, &hidden));
+        let common = settings.common(&named, &hidden);
+        let checked = output.destination.check(common);
         checked.map_err(|error| sink_failed(output, &error))?;
+        let notes = output.notes(common).into_iter();
+        remarks.extend(notes.map(|note| (Level::Warn, note)));
     }
     for output in settings.all_outputs() {
         let named = output.named_sink().to_string();

@@ -86,6 +86,27 @@ fn a_command_that_ends_again_and_again_is_started_anew_at_the_beginning_of_a_mes
 }
 
 #[test]
+fn a_command_that_ends_at_once_costs_no_message() {
+    let (server, mut stream) = start(Exec::open(["cat", "/nosuch/file"]).unwrap());
+    let sent = Tagged::new(0)
+        .send(&mut stream, 0..100, 100, Cut::Blocks)
+        .all();
+    client::half_close(stream);
+    wait_until("two that have ended", DEADLINE, || {
+        server.stats().sink.failures >= 2
+    });
+    let stats = server.stats();
+    assert_eq!(stats.delivered, 0);
+    wait_error(&server, "exit status: 1");
+    let report = server.shutdown(Duration::from_millis(500));
+    assert_both_close(&report);
+    assert_eq!(
+        report.stats.dropped.get(DropReason::Shutdown),
+        sent.messages
+    );
+}
+
+#[test]
 fn a_command_that_never_reads_holds_up_its_messages_and_not_the_end() {
     let exec = Exec::open(["sleep", "1000"]).unwrap();
     let pid = exec.pid().unwrap();

@@ -165,6 +165,37 @@ shell = true
     );
 }
 
+/// It fails, at first, and says so for as long.
+#[test]
+fn a_command_takes_messages_again_when_it_has_had_some_for_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (config, starts, mended) = (path("config.toml"), path("starts"), path("mended"));
+    let table = format!(
+        "[[output]]\nshell = true\nsink = \"exec:echo >> {}; test -e {} || {{ read x; exit 3; }}; cat\"\n",
+        starts.display(),
+        mended.display()
+    );
+    fs::write(&config, table).unwrap();
+    let mut server = Drainline::with(&["--config", config.to_str().unwrap()]).start();
+    let mut stream = server.connect();
+    wait_until("three that have ended", DEADLINE, || {
+        stream.write_all(b"message\n").unwrap();
+        fs::read(&starts).unwrap_or_default().len() > 3
+    });
+    let again = "takes messages again";
+    let log = server.stderr_text();
+    assert!(log.contains("ended with exit status: 3"), "{log}");
+    assert!(!log.contains(again), "{log}");
+    fs::write(&mended, "").unwrap();
+    wait_until("one that works", DEADLINE, || {
+        stream.write_all(b"message\n").unwrap();
+        server.stderr_text().contains(again)
+    });
+    client::half_close(stream);
+    server.terminate();
+}
+
 /// A query may hold a token, and an answer may repeat what it was asked.
 #[cfg(feature = "http")]
 #[test]

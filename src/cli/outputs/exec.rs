@@ -41,6 +41,20 @@ impl Exec {
         }
     }
 
+    /// A word that is meant for a shell, where there is none: it begins with a redirection or a
+    /// pipe, or ends a command, and is not quoted.
+    fn operator(&self) -> Option<&str> {
+        let words = split_words(&self.line).unwrap_or_default();
+        let is_one = |word: &&str| {
+            let begin = word.trim_start_matches(|c: char| c.is_ascii_digit());
+            begin.starts_with(['>', '<', '|', '&']) || word.ends_with(';')
+        };
+        let mut typed = self.line.split_ascii_whitespace();
+        // Quoted, or in a word that is, the same text is no word of its own.
+        let found = typed.find(|word| is_one(word) && words.iter().any(|known| known == word));
+        found.filter(|_| !self.shell)
+    }
+
     /// Its words, of which the first is there to be run.
     fn found_words(&self) -> io::Result<Vec<String>> {
         let words = self.words()?;
@@ -108,6 +122,18 @@ impl Scheme for Exec {
         format!("exec:{}", self.line)
     }
 
+    fn notes(&self, common: Common<'_>) -> Vec<String> {
+        let operator = self.operator().map(|operator| {
+            format!(
+                "{} {} passes {operator} to the command as it stands, since there is no shell: that \
+                 takes shell = true in an [[output]]",
+                common.named,
+                self.url()
+            )
+        });
+        operator.into_iter().collect()
+    }
+
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
         self.found_words()?;
         Ok(Checked {
@@ -160,6 +186,28 @@ mod tests {
         }
         for typed in ["exec:", "exec: ", "exec:a 'b", "exec:a \\", "exec:'' a"] {
             assert!(read(typed).is_err(), "{typed}");
+        }
+        for (line, operator) in [
+            ("cat > /tmp/x", Some(">")),
+            ("cat >>/tmp/x", Some(">>/tmp/x")),
+            ("cat 2>&1", Some("2>&1")),
+            ("grep a | wc", Some("|")),
+            ("a; b", Some("a;")),
+            ("a && b", Some("&&")),
+            ("awk '$1 > 3'", None),
+            ("grep '>' \\| \"a; b\"", None),
+            ("curl http://h/?a=b&c=d", None),
+        ] {
+            let exec = Exec {
+                line: line.to_owned(),
+                ..Exec::default()
+            };
+            assert_eq!(exec.operator(), operator, "{line}");
+            let exec = Exec {
+                shell: true,
+                ..exec
+            };
+            assert_eq!(exec.operator(), None, "{line}");
         }
         assert!(find("sh").is_ok() && find("/bin/sh").is_ok());
         assert!(find("nosuch-command").is_err() && find("/nosuch").is_err());

@@ -187,6 +187,12 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
         None
     }
 
+    /// What can be, and is hardly meant, in whole sentences: for `check` and for the log at start.
+    fn notes(&self, common: Common<'_>) -> Vec<String> {
+        let _ = common;
+        Vec::new()
+    }
+
     /// Looks whether [`open`](Scheme::open) would succeed, without a trace.
     ///
     /// # Errors
@@ -215,6 +221,7 @@ trait AnyScheme: Any + Debug + Send + Sync {
     fn cloned(&self) -> Box<dyn AnyScheme>;
     fn url(&self) -> String;
     fn contradiction(&self) -> Option<Contradiction>;
+    fn notes(&self, common: Common<'_>) -> Vec<String>;
     fn check(&self, common: Common<'_>) -> io::Result<Checked>;
     fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened>;
     fn file(&self) -> Option<&Path>;
@@ -232,6 +239,10 @@ impl<S: Scheme> AnyScheme for S {
 
     fn contradiction(&self) -> Option<Contradiction> {
         Scheme::contradiction(self)
+    }
+
+    fn notes(&self, common: Common<'_>) -> Vec<String> {
+        Scheme::notes(self, common)
     }
 
     fn check(&self, common: Common<'_>) -> io::Result<Checked> {
@@ -420,6 +431,11 @@ impl Destination {
     /// Options that do not go together.
     pub(crate) fn contradiction(&self) -> Option<Contradiction> {
         self.place.contradiction()
+    }
+
+    /// As [`Scheme::notes`].
+    pub(crate) fn notes(&self, common: Common<'_>) -> Vec<String> {
+        self.place.notes(common)
     }
 
     /// As [`Scheme::check`].

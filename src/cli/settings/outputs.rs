@@ -16,7 +16,7 @@ use crate::cli::flag::{Field, Flag, Setting, Takes, field};
 use crate::cli::kinds::cases;
 use crate::cli::kinds::{Kind, NotAccepted, TrueOrFalse, choice, or, quoted, size, unset};
 use crate::cli::outputs::option::GROUP;
-use crate::cli::outputs::{self, Destination, Entry, HIDDEN, Read, SCHEMES};
+use crate::cli::outputs::{self, Common, Destination, Entry, HIDDEN, Read, SCHEMES};
 use crate::cli::units;
 use crate::cli::usage::{UsageError, nearest};
 use crate::cli::values::{self, Name};
@@ -136,6 +136,30 @@ impl OutputSettings {
     /// What named the place.
     pub(crate) fn named_sink(&self) -> Named {
         self.named(SINK)
+    }
+
+    /// What can be, and is hardly meant.
+    pub(crate) fn notes(&self, common: Common<'_>) -> Vec<String> {
+        let url = self.destination.to_string();
+        // Options that were read are not in what is printed.
+        let literal = url
+            .split_once('?')
+            .filter(|(place, _)| !place.contains("://"));
+        let mut keys = literal
+            .into_iter()
+            .flat_map(|(_, rest)| rest.split('&'))
+            .filter_map(|option| option.split_once('='));
+        let rows = self.rows();
+        let key = keys.find(|(key, _)| rows.iter().any(|row| row.key() == *key));
+        let mut notes = self.destination.notes(common);
+        notes.extend(key.map(|(key, _)| {
+            let scheme = url.split(':').next().unwrap_or_default();
+            format!(
+                "{} {url} takes ?{key}= as it stands: {key} of {scheme}: is a key of an [[output]]",
+                common.named
+            )
+        }));
+        notes
     }
 
     /// Whether a row of the output has no effect.

@@ -44,6 +44,8 @@ pub struct Batches<'a> {
     return_at: Instant,
     is_return_asked: bool,
     was_closing: bool,
+    /// See [`set_on_trial`](Self::set_on_trial).
+    is_on_trial: bool,
     /// The sink sends nothing before, however soon it is asked again.
     pub(super) next_try_at: Option<Instant>,
 }
@@ -79,6 +81,7 @@ impl<'a> Batches<'a> {
             return_at: Instant::now() + RETURN_EVERY,
             is_return_asked: false,
             was_closing: false,
+            is_on_trial: false,
             next_try_at: None,
         }
     }
@@ -354,6 +357,15 @@ impl<'a> Batches<'a> {
     }
 
     // ---- for the drive
+
+    /// What was accepted last does not show yet that the sink works again.
+    pub(super) fn set_on_trial(&mut self, is_on_trial: bool) {
+        self.is_on_trial = is_on_trial;
+    }
+
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.is_on_trial
+    }
 
     pub(super) fn state(&self) -> &'a SinkState {
         self.state

@@ -33,6 +33,7 @@ pub(in crate::ingest) fn drive(
         sink,
         backoff: Backoff::new(),
         turns: 0,
+        has_accepted: false,
     };
     let outcome = drive.run();
     if outcome.is_ok() {
@@ -52,6 +53,8 @@ struct Drive<'a> {
     backoff: Backoff,
     /// Since the last look at the pool.
     turns: u32,
+    /// The sink has accepted something since it failed last, and is on trial.
+    has_accepted: bool,
 }
 
 impl Drive<'_> {
@@ -129,6 +132,7 @@ impl Drive<'_> {
         let took_some = self.batches.answered() > before;
         let error = match outcome {
             Ok(()) if took_some => {
+                self.has_accepted = true;
                 self.log_recovery();
                 return Ok(());
             }
@@ -201,7 +205,10 @@ impl Drive<'_> {
             return Ok(());
         }
         match self.sink.maintain(&mut self.batches) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.log_recovery();
+                Ok(())
+            }
             Err(SinkError::Retry(error)) => {
                 self.count_failure(&error, "");
                 Ok(())
@@ -210,7 +217,8 @@ impl Drive<'_> {
         }
     }
 
-    fn count_failure(&self, error: &io::Error, then: &str) {
+    fn count_failure(&mut self, error: &io::Error, then: &str) {
+        self.has_accepted = false;
         self.batches.state().count_failure(error);
         let name = self.sink.name();
         let text = || format!("the sink {name} failed: {error}{then}");
@@ -219,7 +227,7 @@ impl Drive<'_> {
     }
 
     fn log_recovery(&mut self) {
-        if !self.backoff.is_running() {
+        if !self.backoff.is_running() || !self.has_accepted || self.batches.is_on_trial() {
             return;
         }
         self.backoff.reset();

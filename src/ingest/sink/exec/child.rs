@@ -46,6 +46,8 @@ pub(super) struct Running {
     stdin: Option<ChildStdin>,
     stderr: Stderr,
     pub(super) begun: Instant,
+    /// When it was given the first of its messages.
+    pub(super) used: Option<Instant>,
     is_over: bool,
 }
 
@@ -86,6 +88,7 @@ impl Start {
             stderr: Stderr::new(stderr),
             stdin: Some(stdin),
             begun: Instant::now(),
+            used: None,
             is_over: false,
         };
         // These are our ends of the pipes: the command's still block.
@@ -133,6 +136,13 @@ impl Running {
         if woken.is_ok() && fds[0].revents().is_empty() && fds[1].revents() == PollFlags::HUP {
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// What it was given and has not read, in bytes: the kernel counts that also when the reader has
+    /// gone, as long as we have our end (pipe(7), FIONREAD).
+    pub(super) fn unread(&self) -> u64 {
+        let stdin = self.stdin.as_ref();
+        stdin.map_or(0, |stdin| rustix::io::ioctl_fionread(stdin).unwrap_or(0))
     }
 
     /// Whether nobody reads its stdin any more.

@@ -6,7 +6,7 @@ mod words;
 
 use std::io;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use rustix::io::Errno;
@@ -23,8 +23,14 @@ use crate::server::Logger;
 const SLICE: Duration = Duration::from_millis(100);
 /// Batches that are held at once: as many as go into one write.
 const WINDOW: usize = 64;
-/// A command that ends sooner is not started anew at once.
+/// A command that ends sooner, once it was given a message, is not started anew at once, and the
+/// next one has to live for as long before it is given any.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// How long a command has to live before it is given a message: one that does not understand its
+/// arguments has ended by then.
+const TRIAL: Duration = Duration::from_millis(100);
+/// The time between two looks at a command that is on trial.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a command has after SIGTERM, before SIGKILL.
 const TERM_PATIENCE: Duration = Duration::from_secs(2);
 /// The same once the server's last deadline has passed: the server waits for 250 ms more.
@@ -42,8 +48,13 @@ const DEAF_PATIENCE: Duration = Duration::from_secs(1);
 ///
 /// **The command** is started by [`open`](Exec::open), without a shell unless it is one
 /// ([`shell`](Exec::shell)). When it ends, or closes its stdin, the log says how, and it is started
-/// anew for the next message: at once if it has lived for a second, or else after 100 ms to 5 s. A
-/// command that reads nothing holds up the sink, and so the buffer.
+/// anew for the next message: at once if it has lived for a second with messages, or else after
+/// 100 ms to 5 s. A command that reads nothing holds up the sink, and so the buffer.
+///
+/// **A command that cannot work** mostly ends at once. So each is given its first message when it
+/// has lived for 100 ms, and for a second if the last one had a shorter life: until then messages
+/// are held. A server's log says that the sink takes messages again when a command has had some for
+/// a second.
 ///
 /// - **stdout** is the server's own.
 /// - **stderr** goes to the log line by line, at level info: 10 lines a second, 1,024 bytes of
@@ -69,6 +80,8 @@ pub struct Exec {
     start: Start,
     stop_timeout: Duration,
     cursor: Cursor,
+    /// How long the next command has to live before it is given a message.
+    trial: Duration,
     running: Option<Running>,
     logger: Option<Logger>,
 }
@@ -114,6 +127,7 @@ impl Exec {
             start,
             stop_timeout: Self::DEFAULT_STOP_TIMEOUT,
             cursor: Cursor::default(),
+            trial: TRIAL,
             running: Some(running),
             logger: None,
         })
@@ -146,6 +160,7 @@ impl Exec {
         };
         self.cursor.begin_anew(batches);
         let logger = batches.logger();
+        let unread = running.unread();
         running.close_stdin();
         let mut goes_on = |wait| {
             thread::sleep(wait);
@@ -158,17 +173,28 @@ impl Exec {
             running.wait(TERM_PATIENCE, name, logger, &mut goes_on)
         });
         running.finish_stderr(name, logger);
-        let how = match ended {
+        let mut how = match ended {
             Some(status) => format!("it has ended with {status}"),
             None => "it has closed its stdin, and was killed".to_owned(),
         };
-        if running.begun.elapsed() < SHORT_LIFE {
+        if unread > 0 {
+            how += &format!("; {unread} bytes that it has not read are lost");
+        }
+        if running.used.unwrap_or(running.begun).elapsed() < SHORT_LIFE {
+            self.trial = SHORT_LIFE;
             return Err(io::Error::other(how));
         }
+        self.trial = TRIAL;
         logger.log_limited("command ended", Level::Warn, || {
-            format!("the sink {name} is started anew: {how}; what it has not read is lost")
+            format!("the sink {name} is started anew: {how}")
         });
         Ok(())
+    }
+
+    /// Whether the command may yet turn out to be no better than the last one.
+    fn is_on_trial(&self) -> bool {
+        let used = self.running.as_ref().and_then(|running| running.used);
+        self.trial == SHORT_LIFE && used.is_none_or(|used| used.elapsed() < SHORT_LIFE)
     }
 
     fn write_once(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
@@ -177,8 +203,16 @@ impl Exec {
             return Ok(());
         };
         running.log_stderr(&self.name, batches.logger());
+        if running.used.is_none() && running.begun.elapsed() < self.trial {
+            if running.is_deaf() || running.ended().is_some() {
+                return self.lost(batches).map_err(SinkError::Retry);
+            }
+            batches.wait(LOOK_EVERY);
+            return Ok(());
+        }
         match running.write_some(&self.cursor.gather(batches)) {
             Ok(Some(written)) => {
+                running.used.get_or_insert_with(Instant::now);
                 self.cursor.advance(batches, written);
                 Ok(())
             }
@@ -235,6 +269,7 @@ impl Sink for Exec {
         self.logger.get_or_insert_with(|| batches.logger().clone());
         while batches.first().is_some() {
             self.write_once(batches)?;
+            batches.set_on_trial(self.is_on_trial());
             // A look at the deadline, and whether the sink is to be looked after.
             if batches.first().is_some() && !batches.more(WINDOW, Duration::ZERO) {
                 break;
@@ -245,6 +280,7 @@ impl Sink for Exec {
 
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         self.logger.get_or_insert_with(|| batches.logger().clone());
+        batches.set_on_trial(self.is_on_trial());
         let Some(running) = &mut self.running else {
             return Ok(());
         };
