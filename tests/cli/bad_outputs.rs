@@ -72,6 +72,7 @@ const URLS: &[(&str, Wrong, &str)] = &[
     ("stdout?name=%zz", Value, "escapes such as %3F"),
     ("stdout?name=%00", Value, "escapes such as %3F"),
     ("stdout?terminal_escape=maybe", Value, "auto or off"),
+    ("null?framing=nul", Together, "a sink of one stream"),
     // Files.
     ("file:", Value, "expected file:PATH"),
     ("file://", Value, "expected file:///PATH"),
@@ -133,6 +134,18 @@ const URLS: &[(&str, Wrong, &str)] = &[
         "tls://h:1?tls_server_name=a b",
         Value,
         "tls_server_name=a b",
+    ),
+    #[cfg(feature = "tls")]
+    (
+        "tls://h:1?tls_server_name=::1%25eth0",
+        Value,
+        "an address such as ::1",
+    ),
+    #[cfg(feature = "tls")]
+    (
+        "tls://h:1?tls_server_name=1.2.3.4.5:6",
+        Value,
+        "a certificate can be",
     ),
     #[cfg(feature = "tls")]
     ("tls://h:1?tls_ca={}/nosuch", Now, "cannot read TLS CA"),
@@ -253,6 +266,7 @@ const OF_REDIS: &[(&str, Wrong, &str)] = &[
     ("redis://h/s?connect_timeout=2h", Value, "to 1h"),
     ("redis://h/s?answer_timeout=1ms", Value, "from 100ms"),
     ("redis://h/s?index=a", Value, "'index'"),
+    ("redis://h/s?framing=nul", Together, "a sink of one stream"),
     #[cfg(feature = "tls")]
     ("redis://h/s?tls_ca=x", Together, "rediss://"),
     #[cfg(feature = "tls")]
@@ -368,6 +382,7 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
         Value,
         "give a token",
     ),
+    ("http://h/?framing=nul", Together, "a sink of one stream"),
     ("http://h/?requests=65", Value, "from 1 to 64"),
     ("http://h/?body_bytes=1", Value, "from 1KiB"),
     ("http://h/?linger=2s", Value, "to 1s"),

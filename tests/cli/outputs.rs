@@ -106,6 +106,106 @@ fn what_stands_before_a_host_is_told_as_its_url_is() {
     assert!(told.contains("\nrequests = 4  # default\n"), "{told}");
 }
 
+#[test]
+fn what_can_be_and_is_hardly_meant_is_a_note_of_a_check_and_a_warning_of_a_start() {
+    let (_directory, path) = folder();
+    let in_folder = |name: &str| path.join(name).display().to_string();
+    let at = "--max-message=64KiB";
+    let mut noted = vec![
+        (
+            format!("file:{}?fsync=batch", in_folder("a")),
+            "takes ?fsync= as it stands",
+        ),
+        (
+            format!("unix:{}?framing=nul", in_folder("b")),
+            "takes ?framing= as it stands",
+        ),
+        (
+            format!("exec:cat > {}", in_folder("c")),
+            "passes > to the command as it stands",
+        ),
+    ];
+    if cfg!(feature = "http") {
+        let told = "what is longer than body_bytes (1KiB): max_message is 64KiB";
+        noted.push(("http://127.0.0.1:9?body_bytes=1KiB".to_owned(), told));
+    }
+    if cfg!(feature = "kafka") {
+        let told = "what is longer than message_max_bytes (1KiB): max_message is 64KiB";
+        noted.push((
+            "kafka://127.0.0.1:9/t?message_max_bytes=1KiB".to_owned(),
+            told,
+        ));
+    }
+    for (url, told) in &noted {
+        let (exit, text) = ran(&["check", "--sink", url, at], &[]);
+        exit.assert_code(0);
+        let is_note = |line: &str| line.starts_with("note: --sink ") && line.contains(told);
+        assert!(text.lines().any(is_note), "{told:?} is not in {text}");
+        let sinks = ["--sink", "null", "--sink", &format!("{url}&required=false")];
+        let args = match url.contains("://") {
+            true => [&sinks[..], &[at]].concat(),
+            false => vec!["--sink", url, at, "--drain-timeout=100ms"],
+        };
+        let mut server = Drainline::with(&args).start();
+        let exit = server.terminate();
+        assert!(exit.stderr.contains(told), "{told:?} is not in {exit}");
+    }
+    for url in [
+        format!("file:{}?a=batch", in_folder("d")),
+        format!("file://{}?fsync=batch", in_folder("e")),
+        "exec:curl http://h/?name=a".to_owned(),
+        "exec:grep '>'".to_owned(),
+    ] {
+        let (_, text) = ran(&["check", "--sink", &url, at], &[]);
+        assert!(!text.contains("as it stands"), "{text}");
+    }
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn a_file_of_what_is_refused_is_no_other_outputs_and_no_other_file() {
+    let (_directory, path) = folder();
+    let file = path.join("out").display().to_string();
+    let with_refused = |host: &str| format!("http://{host}?refused={file}");
+    let told = "each file once";
+    let (one, other) = (with_refused("a"), with_refused("b"));
+    refused(
+        &["--sink", &one, "--sink", &other],
+        &[],
+        78,
+        &[told, "refused="],
+    );
+    let same = format!("file:{file}");
+    refused(
+        &["--sink", &same, "--sink", &one],
+        &[],
+        78,
+        &[told, "refused="],
+    );
+    refused(
+        &["--sink", &one, "--sink", &same],
+        &[],
+        78,
+        &[told, "file:"],
+    );
+    let args = ["--sink", &one, "--port-file", &file];
+    refused(&args, &[], 78, &["which it would replace"]);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_certificate_may_be_for_an_address_or_for_a_name_as_long_as_there_are() {
+    let long = format!("{0}.{0}.{0}.{1}", "n".repeat(63), "n".repeat(61));
+    for name in ["::1", "10.0.0.1", &long] {
+        let url = format!("tls://h:1?tls_server_name={name}");
+        let told = checked(&["--sink", &url], &[]);
+        assert!(
+            told.contains(&format!("tls_server_name = \"{name}\"")),
+            "{told}"
+        );
+    }
+}
+
 /// Of several outputs, the ones before the refused one would have been opened.
 #[test]
 fn a_start_that_is_refused_has_made_no_file() {

@@ -316,6 +316,12 @@ impl Scheme for Kafka {
         self.access.contradiction()
     }
 
+    fn notes(&self, common: Common<'_>) -> Vec<String> {
+        let most = self.message_max_bytes;
+        let note = common.note_of_longest(&self.url(), "message_max_bytes", most);
+        note.into_iter().collect()
+    }
+
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
         let resources = self.options()?.resources();
         Ok(Checked {

@@ -16,6 +16,7 @@ use super::url;
 use crate::cli::flag::Flag;
 use crate::cli::kinds::NotAccepted;
 use crate::cli::stderr::Stderr;
+use crate::cli::units;
 
 /// One form of a scheme's URLs.
 #[derive(Debug)]
@@ -57,8 +58,26 @@ pub(crate) struct Common<'a> {
     pub(crate) named: &'a str,
     /// Whether terminals are shown control characters escaped.
     pub(crate) terminal_escape: bool,
+    /// The longest message that comes, in bytes.
+    pub(crate) longest_message: usize,
     /// Variables of the environment that outputs read secrets from: commands do not get them.
     pub(crate) hidden: &'a [String],
+}
+
+impl Common<'_> {
+    /// The row of a scheme, called `key`, takes no message of more than `most` bytes, and longer ones
+    /// come.
+    pub(crate) fn note_of_longest(&self, url: &str, key: &str, most: usize) -> Option<String> {
+        let longest = self.longest_message;
+        (longest > most).then(|| {
+            format!(
+                "{} {url} drops, as refused, what is longer than {key} ({}): max_message is {}",
+                self.named,
+                units::print_size(most),
+                units::print_size(longest)
+            )
+        })
+    }
 }
 
 /// A value of an output that can never be, which only the sink itself can tell: the error of a
@@ -210,6 +229,11 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
         None
     }
 
+    /// The file of what is refused, and the row that names it, where there is one.
+    fn set_aside(&self) -> Option<(&Path, &'static str)> {
+        None
+    }
+
     /// What a reopen does there, if anything.
     fn reopens(&self) -> Option<Reopens> {
         self.file().map(|_| Reopens::File)
@@ -225,6 +249,7 @@ trait AnyScheme: Any + Debug + Send + Sync {
     fn check(&self, common: Common<'_>) -> io::Result<Checked>;
     fn open(&self, common: Common<'_>, stderr: &Arc<Stderr>) -> io::Result<Opened>;
     fn file(&self) -> Option<&Path>;
+    fn set_aside(&self) -> Option<(&Path, &'static str)>;
     fn reopens(&self) -> Option<Reopens>;
 }
 
@@ -255,6 +280,10 @@ impl<S: Scheme> AnyScheme for S {
 
     fn file(&self) -> Option<&Path> {
         Scheme::file(self)
+    }
+
+    fn set_aside(&self) -> Option<(&Path, &'static str)> {
+        Scheme::set_aside(self)
     }
 
     fn reopens(&self) -> Option<Reopens> {
@@ -457,6 +486,11 @@ impl Destination {
     /// The file that is written, where there is one.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.place.file()
+    }
+
+    /// As [`Scheme::set_aside`].
+    pub(crate) fn set_aside(&self) -> Option<(&Path, &'static str)> {
+        self.place.set_aside()
     }
 
     /// As [`Scheme::reopens`].

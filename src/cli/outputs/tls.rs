@@ -11,12 +11,14 @@ use super::option::{Contradiction, GROUP};
 #[cfg(feature = "tls")]
 use crate::cli::flag::part_rows;
 use crate::cli::flag::{Flag, field};
-#[cfg(feature = "tls")]
-use crate::cli::kinds::choice;
+#[cfg(all(test, feature = "tls"))]
+use crate::cli::kinds::cases;
 use crate::cli::kinds::unset;
+#[cfg(feature = "tls")]
+use crate::cli::kinds::{Kind, NotAccepted, choice};
 use crate::cli::values::PATH;
 #[cfg(feature = "tls")]
-use crate::cli::values::{Name, TLS_VERSION};
+use crate::cli::values::TLS_VERSION;
 
 /// The certificates that an output trusts, and the one that it shows.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +80,50 @@ impl TlsFiles {
     }
 }
 
+/// Whom a certificate is for. Whether one can be says the library.
+#[cfg(feature = "tls")]
+struct ServerName;
+
+/// The longest name of the DNS in characters.
+#[cfg(feature = "tls")]
+const MAX_SERVER_NAME: usize = 253;
+
+#[cfg(feature = "tls")]
+impl Kind for ServerName {
+    type Value = String;
+
+    fn read(&self, typed: &str) -> Result<String, NotAccepted> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        let is_name = (1..=MAX_SERVER_NAME).contains(&typed.len()) && typed.chars().all(is_part);
+        match is_name {
+            true => Ok(typed.to_owned()),
+            false => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &String) -> Option<String> {
+        Some(value.clone())
+    }
+
+    fn expected(&self) -> String {
+        format!(
+            "a name of the DNS (at most {MAX_SERVER_NAME} characters), or an address such as ::1"
+        )
+    }
+
+    fn placeholder(&self) -> String {
+        "NAME".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        let longest = format!("{0}.{0}.{0}.{1}", "n".repeat(63), "n".repeat(61));
+        let longer = format!("{longest}n");
+        let good = ["a.example", "10.0.0.1", "::1", &longest];
+        cases(&good, &["", "a b", "a/b", "[::1]", &longer])
+    }
+}
+
 /// What the library takes for TLS.
 #[cfg(feature = "tls")]
 #[derive(Clone, Debug, Default)]
@@ -98,7 +144,7 @@ impl ClientTls {
                 purpose: "whom the server's certificate is for",
                 help: "The name, or the address, that the server's certificate must be for. Without it, \
                        the HOST of the URL.",
-                takes: field!(unset(Name), ClientTls.server_name),
+                takes: field!(unset(ServerName), ClientTls.server_name),
             },
             Flag {
                 name: "tls-min-version",

@@ -11,7 +11,7 @@ use log::LevelFilter;
 
 use super::listeners::{self, ListenerSettings};
 use super::origin::{Named, Origins};
-use super::outputs::{OutputSettings, SINK};
+use super::outputs::OutputSettings;
 use super::routes;
 #[cfg(feature = "tls")]
 use super::tls::TlsSettings;
@@ -137,6 +137,7 @@ impl Settings {
         outputs::Common {
             named,
             terminal_escape: self.terminal_escape,
+            longest_message: self.longest_message(),
             hidden,
         }
     }
@@ -356,14 +357,17 @@ impl Settings {
             output.check(&outputs[..index])?;
         }
         routes::check(&listeners, &outputs)?;
-        let lengths = listeners
-            .iter()
-            .map(|it| it.max_message().unwrap_or(self.max_message));
-        let longest = lengths.max().unwrap_or(self.max_message);
         for output in outputs {
-            output.check_holds(longest)?;
+            output.check_holds(self.longest_message())?;
         }
         self.check_files()
+    }
+
+    /// The longest message that a listener takes, in bytes.
+    fn longest_message(&self) -> usize {
+        let listeners = self.all_listeners();
+        let own = |it: &ListenerSettings| it.max_message().unwrap_or(self.max_message);
+        listeners.iter().map(own).max().unwrap_or(self.max_message)
     }
 
     /// Whether no file is written over another.
@@ -372,8 +376,8 @@ impl Settings {
         let is_config = |path: &Path| config.is_some_and(|config| files::replaces(path, config));
         let not_config = "a file other than the configuration file";
         for output in self.all_outputs() {
-            if output.destination.file().is_some_and(is_config) {
-                return Err(output.contradicts(SINK, not_config));
+            if let Some((_, row)) = output.files().find(|(file, _)| is_config(file)) {
+                return Err(output.contradicts(row, not_config));
             }
         }
         let Some(port_file) = &self.port_file else {
@@ -388,13 +392,15 @@ impl Settings {
         }
         let is_replaced = |file: &Path| files::replaces(port_file, file);
         let mut outputs = self.all_outputs();
-        match outputs.find(|output| output.destination.file().is_some_and(is_replaced)) {
-            Some(output) => {
-                let other = output.named(SINK).name;
-                refused(&format!(
-                    "a file other than that of {other}, which it would replace"
-                ))
-            }
+        let row = |output: &OutputSettings| {
+            let mut files = output.files();
+            let found = files.find(|(file, _)| is_replaced(file));
+            found.map(|(_, row)| output.named(row).name)
+        };
+        match outputs.find_map(row) {
+            Some(other) => refused(&format!(
+                "a file other than that of {other}, which it would replace"
+            )),
             None => Ok(()),
         }
     }

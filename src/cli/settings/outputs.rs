@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use drainline::ingest::{Output, OutputFraming, Sink as IngestSink, message_overhead_bytes};
 use drainline::ranges;
@@ -25,6 +26,7 @@ use crate::cli::values::{self, Name};
 pub(super) const SINK: &str = "sink";
 pub(super) const NAME: &str = "name";
 pub(super) const REQUIRED: &str = "required";
+const FRAMING: &str = "framing";
 /// The row that only an output has that is not required.
 const BUFFER_BYTES: &str = "buffer-bytes";
 
@@ -228,8 +230,13 @@ impl OutputSettings {
                 }
             });
         }
-        if others.iter().any(|other| self.is_same_place(other)) {
-            return Err(self.contradicts(SINK, "each file once, and stdout once"));
+        if let Some(row) = others.iter().find_map(|other| self.same_place(other)) {
+            return Err(self.contradicts(row, "each file once, and stdout once"));
+        }
+        if !self.destination.entry().is_framed && self.has(FRAMING) {
+            let expected =
+                "a sink of one stream, such as file:PATH: each message is by itself here";
+            return Err(self.contradicts(FRAMING, expected));
         }
         if self.required && self.has(BUFFER_BYTES) {
             let expected = "required = false beside it: what is required has no buffer of its own";
@@ -258,16 +265,22 @@ impl OutputSettings {
         self.named(row).contradiction(&self.words(row), expected)
     }
 
-    /// Whether messages of both would be mixed up in one place.
-    fn is_same_place(&self, other: &OutputSettings) -> bool {
-        match (self.destination.file(), other.destination.file()) {
-            (Some(file), Some(other)) => files::replaces(file, other),
-            (None, None) => {
-                let stdout = OutputSettings::default().destination.to_string();
-                let is_stdout = |it: &OutputSettings| it.destination.to_string() == stdout;
-                is_stdout(self) && is_stdout(other)
-            }
-            _ => false,
+    /// The files that it writes, and the rows that name them.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, &'static str)> {
+        let file = self.destination.file().map(|file| (file, SINK));
+        file.into_iter().chain(self.destination.set_aside())
+    }
+
+    /// The row that names a place where messages of both would be mixed up.
+    fn same_place(&self, other: &OutputSettings) -> Option<&'static str> {
+        let is_others = |file: &Path| other.files().any(|(other, _)| files::replaces(file, other));
+        let stdout = OutputSettings::default().destination.to_string();
+        let is_stdout = |it: &OutputSettings| it.destination.to_string() == stdout;
+        match is_stdout(self) && is_stdout(other) {
+            true => Some(SINK),
+            false => self
+                .files()
+                .find_map(|(file, row)| is_others(file).then_some(row)),
         }
     }
 
@@ -334,7 +347,7 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             takes: field!(TrueOrFalse, OutputSettings.required),
         },
         Flag {
-            name: "framing",
+            name: FRAMING,
             group: GROUP,
             purpose: "how it delimits messages",
             help: "As --output-framing, for this output.",

@@ -227,6 +227,11 @@ impl Scheme for Http {
         }
     }
 
+    fn notes(&self, common: Common<'_>) -> Vec<String> {
+        let note = common.note_of_longest(&self.url(), "body_bytes", self.body_bytes);
+        note.into_iter().collect()
+    }
+
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
         let without_file = Http {
             refused: None,
@@ -253,6 +258,10 @@ impl Scheme for Http {
 
     fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
         Ok(Opened::new(self.options()?.open().map_err(Unfit::of)?))
+    }
+
+    fn set_aside(&self) -> Option<(&Path, &'static str)> {
+        self.refused.as_deref().map(|path| (path, "refused"))
     }
 
     fn reopens(&self) -> Option<Reopens> {
