@@ -50,6 +50,7 @@ pub(crate) trait Setting<S> {
     fn placeholder(&self) -> String;
     fn is_list(&self) -> bool;
     fn separator(&self) -> &'static str;
+    fn entry(&self, text: String) -> String;
     fn is_secret(&self) -> bool;
     fn names_secret(&self) -> bool;
     fn is_required(&self) -> bool;
@@ -135,6 +136,10 @@ impl<S, K: Kind> Setting<S> for Field<S, K> {
         self.kind.separator()
     }
 
+    fn entry(&self, text: String) -> String {
+        self.kind.entry(text)
+    }
+
     fn is_secret(&self) -> bool {
         self.kind.is_secret()
     }
@@ -195,6 +200,10 @@ impl<S, P> Setting<S> for Within<S, P> {
 
     fn separator(&self) -> &'static str {
         self.of_part.separator()
+    }
+
+    fn entry(&self, text: String) -> String {
+        self.of_part.entry(text)
     }
 
     fn is_secret(&self) -> bool {

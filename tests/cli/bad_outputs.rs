@@ -375,7 +375,20 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     ),
     ("http://h/?headers=x", Value, "NAME:VALUE"),
     ("http://h/?headers=a b:c", Value, "no name of a header"),
-    ("http://h/?headers=a:b%0d%0ac", Value, r"a:b\r\nc"),
+    ("http://h/?headers=a:hunter2%0d%0ac", Value, "NAME:VALUE"),
+    ("http://h/?headers=a:hunter2,c", Value, "'headers=***'"),
+    ("http://h/?headers_file={}/many", Value, "a line for each"),
+    ("http://h/?headers_file={}/fifo", Now, "not a regular file"),
+    (
+        "http://h/?headers_env=NO_SUCH_VARIABLE",
+        Value,
+        "is not set",
+    ),
+    (
+        "http://h/?headers=a:b&headers_env=B",
+        Together,
+        "one of headers",
+    ),
     ("http://h/?headers=Content-Length:1", Value, "is made here"),
     (
         "http://h/?headers=Authorization:hunter2",

@@ -192,6 +192,19 @@ fn a_file_of_what_is_refused_is_no_other_outputs_and_no_other_file() {
     refused(&args, &[], 78, &["which it would replace"]);
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn a_label_may_have_a_comma() {
+    let (_directory, path) = folder();
+    let labels = "labels = [\"job=a, b\", \"dc=c\"]";
+    let table = format!("[[output]]\nsink = \"http://h?dialect=loki\"\n{labels}\n");
+    let told = checked(&["--config", &config(&path, &table)], &[]);
+    assert!(told.contains(labels), "{told}");
+    let typed = "http://h?dialect=loki&labels=job=a%5C, b,dc=c";
+    let told = checked(&["--sink", typed], &[]);
+    assert!(told.contains(labels), "{told}");
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn a_certificate_may_be_for_an_address_or_for_a_name_as_long_as_there_are() {

@@ -63,6 +63,8 @@ fn a_secret_is_in_no_output_of_any_command() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
     fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let lines = directory.path().join("lines");
+    fs::write(&lines, format!("X-A: b\n\nX-Key: {SECRET}\n")).unwrap();
     let port = echoing();
     let mut urls: Vec<&str> = Vec::new();
     if cfg!(feature = "redis") {
@@ -82,6 +84,9 @@ fn a_secret_is_in_no_output_of_any_command() {
             "http://HOST/x?token=hunter2",
             "http://HOST/x?query=pipeline=logs%26api_key=hunter2",
             "http://HOST/x?query_file=FILE",
+            "http://HOST/x?headers=X-A:b%5C,hunter2,X-Key: key hunter2",
+            "http://HOST/x?headers_file=LINES",
+            "http://HOST/x?headers_env=HEADER_OF_IT",
             "http://HOST/x?token_file=FILE&dialect=splunk",
             "http://HOST/x?token_env=SECRET_OF_IT&dialect=loki",
         ]);
@@ -90,7 +95,8 @@ fn a_secret_is_in_no_output_of_any_command() {
         for (nth, url) in urls.iter().enumerate() {
             let url = url
                 .replace("HOST", &format!("127.0.0.1:{port}"))
-                .replace("FILE", file.to_str().unwrap());
+                .replace("FILE", file.to_str().unwrap())
+                .replace("LINES", lines.to_str().unwrap());
             let format = ["json", "text"][nth % 2];
             scope.spawn(move || show_everything(&url, format));
         }
@@ -99,7 +105,11 @@ fn a_secret_is_in_no_output_of_any_command() {
 
 /// Runs everything that shows something of an output.
 fn show_everything(url: &str, format: &str) {
-    let with = |args: &[&str]| Drainline::with(args).env("SECRET_OF_IT", SECRET);
+    let with = |args: &[&str]| {
+        let header = format!("X-Key: {SECRET}");
+        let launch = Drainline::with(args).env("SECRET_OF_IT", SECRET);
+        launch.env("HEADER_OF_IT", &header)
+    };
     let (exit, text) = run_by(with(&["check", "--sink", url]));
     exit.assert_code(0);
     assert!(text.contains("sink = "), "{text}");

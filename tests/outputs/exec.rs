@@ -70,18 +70,19 @@ fn a_command_that_ends_again_and_again_is_started_anew_at_the_beginning_of_a_mes
     let tagged = Tagged::new(0);
     let mut sent = 0;
     let lines = || fs::read(&file).map_or(0, |read| read.iter().filter(|it| **it == b'\n').count());
-    while lines() < 5 {
+    // More than a pipe takes for each.
+    for ended in 0..4 {
         sent += tagged
             .send(&mut stream, sent..sent + 50, 5000, Cut::Blocks)
             .all()
             .messages;
-        thread::sleep(Duration::from_millis(20));
+        wait_until("another that has ended", DEADLINE, || lines() > ended);
     }
     wait_error(&server, "exit status: 3");
     client::half_close(stream);
-    let report = server.shutdown(DEADLINE);
+    let report = server.shutdown(Duration::from_millis(100));
     assert_both_close(&report);
-    assert_eq!(report.stats.delivered, sent);
+    assert!(report.stats.delivered > 4, "{report:?}");
     Checker::read(&fs::read(&file).unwrap()).expect_ordered(&[(0, sent)]);
 }
 
@@ -93,7 +94,7 @@ fn a_command_that_ends_at_once_costs_no_message() {
         .all();
     client::half_close(stream);
     wait_until("two that have ended", DEADLINE, || {
-        server.stats().sink.failures >= 2
+        server.report().sink.failures >= 2
     });
     let stats = server.stats();
     assert_eq!(stats.delivered, 0);

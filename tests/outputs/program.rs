@@ -196,6 +196,40 @@ fn a_command_takes_messages_again_when_it_has_had_some_for_a_while() {
     server.terminate();
 }
 
+/// As they are, with their commas.
+#[cfg(feature = "http")]
+#[test]
+fn headers_come_from_a_table_a_file_or_a_variable() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let peer = HttpPeer::start(move |_| Reply::Raw(answer.as_bytes().to_vec()));
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (config, lines) = (path("config.toml"), path("lines"));
+    let text = "X-One: b, c\nX-Two: d:e\n";
+    fs::write(&lines, text).unwrap();
+    for headers in [
+        "headers = [\"X-One: b, c\", \"X-Two:d:e\"]".to_owned(),
+        "headers = 'X-One: b\\, c, X-Two: d:e'".to_owned(),
+        format!("headers_file = \"{}\"", lines.display()),
+        "headers_env = \"HEADERS\"".to_owned(),
+    ] {
+        let table = format!("[[output]]\nsink = \"{}\"\n{headers}\n", peer.url());
+        fs::write(&config, table).unwrap();
+        let args = ["--config", config.to_str().unwrap()];
+        let mut server = Drainline::with(&args).env("HEADERS", text).start();
+        let mut stream = server.connect();
+        stream.write_all(b"message\n").unwrap();
+        client::half_close(stream);
+        server.terminate().assert_code(0);
+        let asked = peer.requests();
+        let head = asked.last().unwrap().head.to_lowercase();
+        for header in ["x-one: b, c", "x-two: d:e"] {
+            assert!(head.lines().any(|line| line == header), "{headers}: {head}");
+        }
+    }
+    assert_eq!(peer.requests().len(), 4);
+}
+
 /// A query may hold a token, and an answer may repeat what it was asked.
 #[cfg(feature = "http")]
 #[test]

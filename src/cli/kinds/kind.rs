@@ -92,6 +92,11 @@ pub(crate) trait Kind {
         ","
     }
 
+    /// An entry of an array of a file as it stands among others where it is typed.
+    fn entry(&self, text: String) -> String {
+        text
+    }
+
     /// The value is told to nobody.
     fn is_secret(&self) -> bool {
         false

@@ -222,6 +222,10 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
         self.kind.separator()
     }
 
+    fn entry(&self, text: String) -> String {
+        self.kind.entry(text)
+    }
+
     fn is_secret(&self) -> bool {
         self.kind.is_secret()
     }

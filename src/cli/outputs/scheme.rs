@@ -65,8 +65,8 @@ pub(crate) struct Common<'a> {
 }
 
 impl Common<'_> {
-    /// The row of a scheme, called `key`, takes no message of more than `most` bytes, and longer ones
-    /// come.
+    /// A row of the scheme, called `key`, takes no message of more than `most` bytes, and longer
+    /// ones come.
     pub(crate) fn note_of_longest(&self, url: &str, key: &str, most: usize) -> Option<String> {
         let longest = self.longest_message;
         (longest > most).then(|| {

@@ -64,7 +64,7 @@ pub(super) fn read<S>(
                     let place = words.places.entry(part.trim().to_owned());
                     place.or_insert(value.span().start);
                 }
-                texts.push(text);
+                texts.push(setting.entry(text));
             }
             words.text = texts.join(setting.separator());
         }

@@ -2,9 +2,9 @@
 
 use drainline::ingest::sink::{BulkAction, Dialect, SplunkFields};
 
-use super::kinds::{Pair, TEXT};
+use super::kinds::{Pairs, TEXT};
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::{Choices, choice, list, unset};
+use crate::cli::kinds::{Choices, choice, unset};
 use crate::cli::outputs::option::{Contradiction, GROUP};
 
 /// The word of a dialect.
@@ -87,14 +87,14 @@ impl DialectOptions {
                 name: "labels",
                 group: GROUP,
                 purpose: "labels of a stream of Loki",
-                help: "Labels as NAME=VALUE, with commas between. A value may be {listener}, {peer} (the \
+                help: "Labels as NAME=VALUE, with commas between, and \\, for a comma. A value may be {listener}, {peer} (the \
                    address) or {name} (what the peer's certificate calls it): each of theirs is a \
                    stream of its own.",
                 takes: field!(
-                    list(Pair {
+                    Pairs {
                         sign: '=',
                         example: "job=drainline"
-                    }),
+                    },
                     DialectOptions.labels
                 ),
             },

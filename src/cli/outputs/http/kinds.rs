@@ -1,8 +1,11 @@
 //! Kinds of values that only the options of HTTP have.
 
+use drainline::ranges;
+
 #[cfg(test)]
 use crate::cli::kinds::cases;
-use crate::cli::kinds::{Kind, NotAccepted};
+use crate::cli::kinds::{Kind, NotAccepted, quoted};
+use crate::cli::outputs::secret::{Secret, SecretText};
 
 /// Text without control characters.
 pub(super) struct Text;
@@ -37,47 +40,166 @@ impl Kind for Text {
     }
 }
 
-/// A name and a value.
-pub(super) struct Pair {
-    /// What stands between.
+/// Names and values, with commas between: `\\,` is a comma of a value.
+pub(super) struct Pairs {
+    /// What stands between a name and its value.
     pub(super) sign: char,
     pub(super) example: &'static str,
 }
 
-impl Kind for Pair {
-    type Value = (String, String);
+impl Pairs {
+    /// One name and its value.
+    pub(super) fn pair(&self, typed: &str) -> Option<(String, String)> {
+        let (name, value) = typed.split_once(self.sign)?;
+        let (name, value) = (name.trim(), value.trim());
+        let is_pair = !name.is_empty() && !typed.contains(char::is_control);
+        is_pair.then(|| (name.to_owned(), value.to_owned()))
+    }
+}
 
-    fn read(&self, typed: &str) -> Result<(String, String), NotAccepted> {
-        let pair = typed
-            .split_once(self.sign)
-            .map(|(name, value)| (name.trim(), value.trim()));
-        match pair {
-            Some((name, value)) if !name.is_empty() && !typed.contains(char::is_control) => {
-                Ok((name.to_owned(), value.to_owned()))
-            }
-            _ => Err(NotAccepted::default()),
+impl Kind for Pairs {
+    type Value = Vec<(String, String)>;
+
+    fn read(&self, typed: &str) -> Result<Vec<(String, String)>, NotAccepted> {
+        let entries = entries(typed);
+        let most = *ranges::LIST_ENTRIES.end();
+        if entries.len() > most {
+            let why = format!("{} are given, and {most} are the most", entries.len());
+            return Err(NotAccepted::because(why));
         }
+        let pair = |entry: &String| {
+            self.pair(entry).ok_or_else(|| NotAccepted {
+                part: Some(entry.trim().into()),
+                ..NotAccepted::default()
+            })
+        };
+        entries.iter().map(pair).collect()
     }
 
-    fn print(&self, (name, value): &(String, String)) -> Option<String> {
-        Some(format!("{name}{}{value}", self.sign))
+    fn print(&self, pairs: &Vec<(String, String)>) -> Option<String> {
+        let entry =
+            |(name, value): &(String, String)| escaped(format!("{name}{}{value}", self.sign));
+        Some(pairs.iter().map(entry).collect::<Vec<_>>().join(","))
+    }
+
+    fn print_in_file(&self, pairs: &Vec<(String, String)>) -> Option<String> {
+        let entry =
+            |(name, value): &(String, String)| quoted(&format!("{name}{}{value}", self.sign));
+        let entries: Vec<String> = pairs.iter().map(entry).collect();
+        Some(format!("[{}]", entries.join(", ")))
     }
 
     fn expected(&self) -> String {
-        format!("NAME{}VALUE, such as {}", self.sign, self.example)
+        let (sign, example) = (self.sign, self.example);
+        format!(
+            "NAME{sign}VALUE, such as {example}, several with commas, and \\, for a comma of a VALUE"
+        )
     }
 
     fn placeholder(&self) -> String {
         format!("NAME{}VALUE", self.sign)
     }
 
+    fn is_list(&self) -> bool {
+        true
+    }
+
+    fn entry(&self, text: String) -> String {
+        escaped(text)
+    }
+
     #[cfg(test)]
     fn cases(&self) -> (Vec<String>, Vec<String>) {
-        let other = self.example.replace(self.sign, " ");
-        let without = format!("{}value", self.sign);
+        let (sign, other) = (self.sign, self.example.replace(self.sign, " "));
+        let several = format!("a{sign}b\\, c,d{sign}e");
+        let without = format!("{sign}value");
         cases(
-            &[self.example, &format!("a{}b", self.sign)],
-            &["", &other, &without],
+            &[self.example, &several],
+            &["", &other, &without, &format!("a{sign}b,c")],
         )
+    }
+}
+
+/// The values between commas without a backslash before them.
+fn entries(typed: &str) -> Vec<String> {
+    let mut entries = vec![String::new()];
+    let mut chars = typed.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, entries.last_mut()) {
+            ('\\', Some(entry)) if chars.next_if_eq(&',').is_some() => entry.push(','),
+            (',', _) => entries.push(String::new()),
+            (c, Some(entry)) => entry.push(c),
+            (_, None) => {}
+        }
+    }
+    entries
+}
+
+fn escaped(entry: String) -> String {
+    entry.replace(',', "\\,")
+}
+
+/// [`Pairs`] that are secret: a line for each.
+pub(super) struct SecretPairs(pub(super) Pairs);
+
+impl Kind for SecretPairs {
+    type Value = Secret;
+
+    fn read(&self, typed: &str) -> Result<Secret, NotAccepted> {
+        let lines = self.0.read(typed)?.into_iter();
+        let lines = lines.map(|(name, value)| format!("{name}{}{value}", self.0.sign));
+        Ok(Secret::new(lines.collect::<Vec<_>>().join("\n")))
+    }
+
+    fn print(&self, value: &Secret) -> Option<String> {
+        SecretText.print(value)
+    }
+
+    fn expected(&self) -> String {
+        self.0.expected()
+    }
+
+    fn placeholder(&self) -> String {
+        self.0.placeholder()
+    }
+
+    fn is_list(&self) -> bool {
+        true
+    }
+
+    fn entry(&self, text: String) -> String {
+        self.0.entry(text)
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        self.0.cases()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_may_have_a_comma() {
+        let pairs = Pairs {
+            sign: ':',
+            example: "a:b",
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for (typed, read) in [
+            ("a:b,c:d", vec![pair("a", "b"), pair("c", "d")]),
+            ("a: b\\, c:d , e:", vec![pair("a", "b, c:d"), pair("e", "")]),
+            ("a:\\b\\\\,c", vec![pair("a", "\\b\\,c")]),
+        ] {
+            assert_eq!(pairs.read(typed).as_ref(), Ok(&read), "{typed}");
+            let printed = pairs.print(&read).expect("a value");
+            assert_eq!(pairs.read(&printed), Ok(read), "{printed}");
+        }
     }
 }

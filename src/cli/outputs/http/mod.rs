@@ -13,7 +13,7 @@ use drainline::ingest::Sink;
 use drainline::ingest::sink::{self, HttpOptions};
 
 use self::dialect::DialectOptions;
-use self::kinds::{Pair, TEXT};
+use self::kinds::{Pairs, SecretPairs, TEXT};
 use super::option::{Contradiction, GROUP};
 use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme, Unfit};
 use super::secret::{HIDDEN, PASSWORD, SecretSource, SecretText, secret_rows};
@@ -21,10 +21,14 @@ use super::tls::ClientTls;
 use super::url;
 use crate::cli::files;
 use crate::cli::flag::{Flag, field, part_rows};
-use crate::cli::kinds::{Count, NotAccepted, TrueOrFalse, list, size, time, unset};
+use crate::cli::kinds::{Count, NotAccepted, TrueOrFalse, size, time, unset};
 use crate::cli::stderr::Stderr;
 use crate::cli::values::PATH;
 
+const HEADERS: Pairs = Pairs {
+    sign: ':',
+    example: "X-Scope-OrgID:tenant",
+};
 const MAX_REQUESTS: u32 = HttpOptions::MAX_REQUESTS as u32;
 
 #[derive(Clone, Debug)]
@@ -36,7 +40,8 @@ pub(super) struct Http {
     dialect: DialectOptions,
     /// May hold a token.
     query: SecretSource,
-    headers: Vec<(String, String)>,
+    /// A line for each. They may have keys.
+    headers: SecretSource,
     requests: u32,
     body_bytes: usize,
     linger: Duration,
@@ -60,7 +65,7 @@ impl Default for Http {
             path: String::new(),
             dialect: DialectOptions::default(),
             query: SecretSource::default(),
-            headers: Vec::new(),
+            headers: SecretSource::default(),
             requests: HttpOptions::DEFAULT_REQUESTS as u32,
             body_bytes: HttpOptions::DEFAULT_BODY_BYTES,
             linger: HttpOptions::DEFAULT_LINGER,
@@ -86,6 +91,23 @@ impl Http {
         }
     }
 
+    fn headers(&self) -> io::Result<Vec<(String, String)>> {
+        let Some(lines) = self.headers.read()? else {
+            return Ok(Vec::new());
+        };
+        let lines = lines
+            .reveal()
+            .lines()
+            .filter(|line| !line.trim().is_empty());
+        let pair = |line| {
+            HEADERS.pair(line).ok_or_else(|| {
+                let text = "expected headers as NAME:VALUE, a line for each";
+                Unfit::of(io::Error::new(io::ErrorKind::InvalidInput, text))
+            })
+        };
+        lines.map(pair).collect()
+    }
+
     fn options(&self) -> io::Result<HttpOptions> {
         let url = format!("{}{}/{}", self.scheme(), self.hosts, escaped(&self.path));
         let mut options = sink::Http::to(&url)
@@ -100,7 +122,7 @@ impl Http {
         if let Some(query) = self.query.read()? {
             options = options.query(query.reveal());
         }
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers()? {
             options = options.header(name, value);
         }
         if let Some(user) = &self.user {
@@ -141,6 +163,7 @@ impl Scheme for Http {
     fn rows() -> Vec<Flag<Self>> {
         let mut rows = part_rows!(Http.dialect, DialectOptions::rows());
         rows.extend(query_rows());
+        rows.extend(header_rows());
         rows.extend(request_rows());
         rows.push(Flag {
             name: "user",
@@ -207,10 +230,12 @@ impl Scheme for Http {
         let is_given = |source: &SecretSource| *source != SecretSource::default();
         let (has_password, has_token) = (is_given(&self.password), is_given(&self.token));
         let tokens = ["token", "token-file", "token-env"];
+        let headers = ["headers", "headers-file", "headers-env"];
         let queries = ["query", "query-file", "query-env"];
         let found = (self.password.contradiction(PASSWORD))
             .or_else(|| self.token.contradiction(tokens))
             .or_else(|| self.query.contradiction(queries))
+            .or_else(|| self.headers.contradiction(headers))
             .or_else(|| self.dialect.contradiction())
             .or_else(|| self.tls.contradiction(self.is_secure, "an https:// server"));
         if found.is_some() {
@@ -290,24 +315,30 @@ fn query_rows() -> impl IntoIterator<Item = Flag<Http>> {
     [query, file, variable]
 }
 
+fn header_rows() -> impl IntoIterator<Item = Flag<Http>> {
+    let [headers, file, variable] =
+        secret_rows!(Http.headers, "headers", "headers of each request");
+    let headers = Flag {
+        help: "Headers as NAME:VALUE, with commas between, and \\, for a comma of a VALUE. They may have \
+               keys: they are shown nowhere, but ps(1) shows what is typed.",
+        takes: field!(unset(SecretPairs(HEADERS)), Http.headers.text),
+        ..headers
+    };
+    let file = Flag {
+        help: "Reads headers of each request from this file, NAME:VALUE in a line each.",
+        ..file
+    };
+    let variable = Flag {
+        help: "Reads headers of each request from this variable, NAME:VALUE in a line each.",
+        ..variable
+    };
+    [headers, file, variable]
+}
+
 fn request_rows() -> Vec<Flag<Http>> {
     let (least, most) = HttpOptions::BODY_BYTES_RANGE;
     let (shortest, longest) = HttpOptions::TIMEOUT_RANGE;
     vec![
-        Flag {
-            name: "headers",
-            group: GROUP,
-            purpose: "headers of each request",
-            help: "Headers as NAME:VALUE, with commas between. They are shown where settings are: what \
-                   is secret is a password or a token.",
-            takes: field!(
-                list(Pair {
-                    sign: ':',
-                    example: "X-Scope-OrgID:tenant"
-                }),
-                Http.headers
-            ),
-        },
         Flag {
             name: "requests",
             group: GROUP,

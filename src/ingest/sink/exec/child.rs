@@ -138,8 +138,8 @@ impl Running {
         }
     }
 
-    /// What it was given and has not read, in bytes. The kernel counts that also when the reader has
-    /// gone, as long as our end is open (pipe(7), FIONREAD).
+    /// What it was given and has not read, in bytes. The kernel counts that also when the reader
+    /// has gone, as long as our end is open (pipe(7), FIONREAD).
     pub(super) fn unread(&self) -> u64 {
         let stdin = self.stdin.as_ref();
         stdin.map_or(0, |stdin| rustix::io::ioctl_fionread(stdin).unwrap_or(0))

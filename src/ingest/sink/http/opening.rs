@@ -27,6 +27,9 @@ const OWN: [HeaderName; 8] = [
     TRANSFER_ENCODING,
 ];
 
+/// A shorter word is no secret, and would be hidden wherever it stands.
+const MIN_SECRET: usize = 4;
+
 impl HttpOptions {
     /// Checks all of it, reads certificates, and opens the file for what is refused. Connects to
     /// nobody: whether there is somebody shows with the first messages.
@@ -44,6 +47,7 @@ impl HttpOptions {
             headers.insert(AUTHORIZATION, value);
         }
         secrets.extend(self.secrets_of_query());
+        secrets.extend(self.secrets_of_headers());
         let trust = self.trust(&uri)?;
         let aside = match &self.refused {
             Some((path, max_bytes)) => Some(Aside::open(path, *max_bytes)?),
@@ -130,10 +134,8 @@ impl HttpOptions {
         whole.parse().map_err(|error| no_url(&format!("{error}")))
     }
 
-    /// What an answer may repeat of the query that the user gave: all of it, or a value. A word of
-    /// few letters is no token, and would be hidden wherever it stands.
+    /// What an answer may repeat of the query that the user gave: all of it, or a value.
     fn secrets_of_query(&self) -> Vec<String> {
-        const MIN_SECRET: usize = 4;
         let of_url = self.url.split_once('?').map(|(_, query)| query);
         let queries = [of_url, self.query.as_deref()].into_iter().flatten();
         let mut secrets = Vec::new();
@@ -148,6 +150,23 @@ impl HttpOptions {
         // The longest first: one may hold another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
+        secrets
+    }
+
+    /// What an answer may repeat of the headers that the user gave: values, and what stands behind
+    /// a scheme, as in `Bearer TOKEN`.
+    fn secrets_of_headers(&self) -> Vec<String> {
+        let mut secrets = Vec::new();
+        for (_, value) in &self.headers {
+            let last = value.rsplit(' ').next();
+            secrets.extend(
+                [Some(value.as_str()), last]
+                    .into_iter()
+                    .flatten()
+                    .map(str::to_owned),
+            );
+        }
+        secrets.retain(|secret| secret.len() >= MIN_SECRET);
         secrets
     }
 
