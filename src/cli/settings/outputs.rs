@@ -457,9 +457,6 @@ impl Kind for Sink {
                 "stdout?framing=nul&name=a",
             ],
             &[
-                "file:",
-                "file://",
-                "file://?framing=nul",
                 "/tmp/out",
                 "kafka",
                 "stdout:",
