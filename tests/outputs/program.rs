@@ -277,6 +277,38 @@ fn the_query_of_requests_is_shown_by_nothing() {
     );
 }
 
+/// Data streams take no document without a time, and no action but `create`.
+#[cfg(feature = "http")]
+#[test]
+fn a_data_stream_takes_what_the_program_makes_of_messages() {
+    let peer = HttpPeer::start(|request| {
+        let lines = request.lines();
+        let items = lines.chunks(2).map(|pair| {
+            let document: serde_json::Value = serde_json::from_str(&pair[1]).unwrap();
+            let is_taken =
+                pair[0].starts_with(r#"{"create":"#) && document["@timestamp"].is_string();
+            let status = if is_taken { 201 } else { 400 };
+            format!(r#"{{"create":{{"status":{status}}}}}"#)
+        });
+        let items = items.collect::<Vec<_>>().join(",");
+        let answer = format!(r#"{{"errors":true,"items":[{items}]}}"#);
+        Reply::Answer("200 OK", String::new(), answer)
+    });
+    for envelope in ["raw", "json"] {
+        let url = format!(
+            "{}?dialect=elasticsearch&index=logs-a&envelope={envelope}",
+            peer.url()
+        );
+        let mut server = Drainline::start(&["--sink", &url]);
+        let mut stream = server.connect();
+        stream.write_all(b"text\n{\"a\":1}\n{}\n\n").unwrap();
+        client::half_close(stream);
+        let exit = server.terminate();
+        exit.assert_code(0);
+        assert_eq!(exit.u64("delivered"), 4, "{exit}");
+    }
+}
+
 /// Its lines at debug are four for each request.
 #[cfg(feature = "http")]
 #[test]
@@ -311,14 +343,23 @@ fn the_log_has_lines_of_the_http_library_only_where_they_are_asked_for() {
 #[cfg(feature = "http")]
 #[test]
 fn the_log_says_when_http_tries_again() {
-    for (answer, told) in [
+    for (answer, body, told) in [
         (
             "503 Service Unavailable\r\nretry-after: 60",
+            "no",
             "503 Service Unavailable",
         ),
-        ("200 OK\r\ncontent-encoding: br", "is compressed (br)"),
+        (
+            "200 OK\r\ncontent-encoding: br",
+            "\x0b\x02",
+            "is compressed (br)",
+        ),
+        ("200 OK", "{}", "it tells of 0 documents, and 1 were sent"),
+        ("200 OK", "ok", "it is no JSON"),
+        ("200 OK", "", "it is empty"),
     ] {
-        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 2\r\n\r\n\x0b\x02");
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: {length}\r\n\r\n{body}");
         let peer = HttpPeer::start(move |_| Reply::Raw(answer.clone().into_bytes()));
         let url = format!("{}?dialect=elasticsearch&index=a", peer.url());
         let flags = ["--sink", &url, "--drain-timeout", "100ms"];

@@ -80,7 +80,9 @@ impl DialectOptions {
                 name: "action",
                 group: GROUP,
                 purpose: "what _bulk does with a document",
-                help: "create, which data streams require, or index.",
+                help: "create, which data streams require, or index. With create, an object of JSON \
+                   without @timestamp gets the time at which it was received, since data streams \
+                   require that, too.",
                 takes: field!(choice(ACTIONS), DialectOptions.action),
             },
             Flag {

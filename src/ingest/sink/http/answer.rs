@@ -7,7 +7,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::date;
 use super::dialect::{BulkAction, Dialect};
-use super::items;
+use super::items::{self, NoAnswer};
 use super::place;
 
 /// The longest that a `Retry-After` is obeyed.
@@ -88,11 +88,17 @@ pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, message
     outcome.unwrap_or_else(|error| useless(head, &error))
 }
 
+/// Whoever answers 2xx and tells nothing of the documents may have stored them, and will say the
+/// same of the next copy: there is one a minute.
 fn useless(head: &Head<'_>, error: &io::Error) -> Verdict {
+    let tells_nothing = NoAnswer::is(error);
     Verdict::Again(Failure {
         why: format!("{} is no use: {error}", answer_named(head)),
-        after: wait_of(head),
-        ..Failure::default()
+        is_lasting: tells_nothing,
+        after: match tells_nothing {
+            true => Some(MAX_RETRY_AFTER),
+            false => wait_of(head),
+        },
     })
 }
 
@@ -150,7 +156,7 @@ fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<
     if bulk.statuses.len() as u64 != messages {
         let found = bulk.statuses.len();
         let why = format!("it tells of {found} documents, and {messages} were sent");
-        return Err(io::Error::other(why));
+        return Err(NoAnswer::error(why));
     }
     let fates: Vec<_> = bulk
         .statuses

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use memchr::memchr;
 
 use super::date;
-use super::dialect::{Dialect, SplunkFields};
+use super::dialect::{BulkAction, Dialect, SplunkFields};
 use super::json;
 use super::parts::Part;
 use crate::ingest::batch::Batch;
@@ -15,6 +15,8 @@ use crate::server::Peer;
 
 /// Messages of one body: the answer to `_bulk` has an item for each.
 pub(super) const MAX_MESSAGES: u64 = 10_000;
+/// What stands between the time of a message that is no document and its text.
+const MESSAGE: &str = ",\"message\":\"";
 /// What ends a body of Loki.
 const LOKI_END: &[u8] = b"]}]}";
 
@@ -75,9 +77,6 @@ impl<'a> Body<'a> {
             if self.messages == MAX_MESSAGES {
                 return (added, Stop::Full);
             }
-            if let Some(why) = self.unfit(message) {
-                return (added, Stop::Unfit(why));
-            }
             let begun = self.bytes.len();
             if self.push(batch, message, part.sequence + added).is_none() {
                 self.bytes.truncate(begun);
@@ -101,12 +100,6 @@ impl<'a> Body<'a> {
         self.bytes
     }
 
-    fn unfit(&self, message: &[u8]) -> Option<&'static str> {
-        // Splunk names one of them at a time and takes none behind it: each would cost a request.
-        let is_event = matches!(self.dialect, Dialect::Splunk(_));
-        (is_event && message.trim_ascii().is_empty()).then_some("Splunk takes no blank event")
-    }
-
     /// What the messages of one batch have in common.
     fn set_head(&mut self, batch: &Batch) {
         match self.dialect {
@@ -124,7 +117,7 @@ impl<'a> Body<'a> {
                 }
                 head.push_str("}}\n");
                 let time = rfc3339(time);
-                let text_head = format!("{head}{{\"@timestamp\":\"{time}\",\"message\":\"");
+                let text_head = format!("{head}{{\"@timestamp\":\"{time}\"{MESSAGE}");
                 self.head = head.into_bytes();
                 self.text_head = text_head.into_bytes();
             }
@@ -152,14 +145,23 @@ impl<'a> Body<'a> {
     fn push(&mut self, batch: &Batch, message: &[u8], sequence: u64) -> Option<()> {
         match self.dialect {
             Dialect::NdJson | Dialect::SplunkRaw(_) => self.put_line(message),
-            Dialect::Bulk { .. } => {
-                if json::is_object(message) {
-                    put(&mut self.bytes, self.limit, &self.head)?;
-                    return self.put_line(message);
+            Dialect::Bulk { action, .. } => {
+                let has_time = match action {
+                    BulkAction::Create => json::has_time(message),
+                    BulkAction::Index => json::is_object(message).then_some(true),
+                };
+                match has_time {
+                    Some(true) => {
+                        put(&mut self.bytes, self.limit, &self.head)?;
+                        self.put_line(message)
+                    }
+                    Some(false) => self.put_with_time(message),
+                    None => {
+                        put(&mut self.bytes, self.limit, &self.text_head)?;
+                        self.put_escaped(message)?;
+                        self.put(b"\"}\n")
+                    }
                 }
-                put(&mut self.bytes, self.limit, &self.text_head)?;
-                self.put_escaped(message)?;
-                self.put(b"\"}\n")
             }
             Dialect::Loki { .. } => {
                 self.limit -= LOKI_END.len();
@@ -169,13 +171,30 @@ impl<'a> Body<'a> {
             }
             Dialect::Splunk(_) => {
                 put(&mut self.bytes, self.limit, &self.head)?;
-                match json::is_object(message) {
-                    true => self.put(message)?,
+                match message.trim_ascii().is_empty() {
+                    // Splunk takes a blank string for an error, and nothing behind it.
+                    true => {
+                        self.put(b"{\"message\":")?;
+                        self.put_string(message)?;
+                        self.put(b"}")?;
+                    }
+                    false if json::is_object(message) => self.put(message)?,
                     false => self.put_string(message)?,
                 }
                 self.put(b"}\n")
             }
         }
+    }
+
+    /// An object as a document that has the time before its own members.
+    fn put_with_time(&mut self, object: &[u8]) -> Option<()> {
+        let to_time = self.text_head.len() - MESSAGE.len();
+        put(&mut self.bytes, self.limit, &self.text_head[..to_time])?;
+        let members = &object.trim_ascii_start()[b"{".len()..];
+        if !members.trim_ascii_start().starts_with(b"}") {
+            self.put(b",")?;
+        }
+        self.put_line(members)
     }
 
     fn push_entry(&mut self, batch: &Batch, message: &[u8], sequence: u64) -> Option<()> {

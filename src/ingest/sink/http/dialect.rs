@@ -12,8 +12,9 @@ pub enum Dialect {
     NdJson,
     /// `_bulk` of Elasticsearch, OpenSearch and what speaks like them. A message that is an object
     /// of JSON is a document; any other becomes `{"@timestamp":"...","message":"..."}`, with the
-    /// time at which it was received. The answer tells of each document by itself: one that was
-    /// answered with 429 or 5xx is sent again alone, one with 400 is refused.
+    /// time at which it was received. With [`BulkAction::Create`], an object without a member
+    /// `@timestamp` gets that time as its first one. The answer tells of each document by itself:
+    /// one that was answered with 429 or 5xx is sent again alone, one with 400 is refused.
     Bulk {
         /// Where documents go; without it, where the URL's path says.
         index: Option<String>,
@@ -30,8 +31,8 @@ pub enum Dialect {
         labels: Vec<(String, String)>,
     },
     /// The HTTP Event Collector of Splunk: each message is an event, an object if it is one of
-    /// JSON, otherwise a string, with the time at which it was received. A blank message, which
-    /// Splunk takes for an error of the whole request, is refused.
+    /// JSON, otherwise a string, with the time at which it was received. A blank message becomes
+    /// `{"message":""}`: a blank string is an error to Splunk, of the whole request.
     Splunk(SplunkFields),
     /// The raw endpoint of the HTTP Event Collector: each message is a line.
     SplunkRaw(SplunkFields),
@@ -40,7 +41,8 @@ pub enum Dialect {
 /// What `_bulk` does with a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BulkAction {
-    /// `create`, which data streams require. A document that exists already (409) was accepted.
+    /// `create`, which data streams require, as they require a time. A document that exists already
+    /// (409) was accepted.
     #[default]
     Create,
     /// `index`.

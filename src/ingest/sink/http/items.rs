@@ -1,6 +1,8 @@
 //! Reads the answer to `_bulk` as it comes, in memory of a fixed size: what became of each
 //! document.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
 
@@ -28,7 +30,7 @@ pub(super) struct Bulk {
 /// Reads an answer with `items` documents at most, `at_once` bytes of it at a time.
 ///
 /// # Errors
-/// It is no object of JSON, breaks off, or tells of more documents.
+/// It breaks off, or ([`NoAnswer`]) is no object of JSON, or tells of more documents.
 pub(super) fn read(reader: impl Read, items: usize, at_once: usize) -> io::Result<Bulk> {
     let mut scanner = Scanner::new(reader, at_once);
     let mut bulk = Bulk::default();
@@ -58,8 +60,31 @@ pub(super) fn read(reader: impl Read, items: usize, at_once: usize) -> io::Resul
     Ok(bulk)
 }
 
+/// What came whole, and is no answer to `_bulk`.
+#[derive(Debug)]
+pub(super) struct NoAnswer(String);
+
+impl NoAnswer {
+    pub(super) fn error(why: impl Into<String>) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, NoAnswer(why.into()))
+    }
+
+    /// Whether an error is this, and not one of reading it.
+    pub(super) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|error| error.is::<NoAnswer>())
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for NoAnswer {}
+
 fn no_answer(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+    NoAnswer::error(why)
 }
 
 /// The keys that matter.
@@ -298,6 +323,9 @@ impl<R: Read> Scanner<R> {
 
     fn raw(&mut self) -> io::Result<u8> {
         if self.at == self.end && !self.read_more()? {
+            if self.reads == 1 {
+                return Err(no_answer("it is empty"));
+            }
             let kind = io::ErrorKind::UnexpectedEof;
             return Err(io::Error::new(kind, "it breaks off"));
         }

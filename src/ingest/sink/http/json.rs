@@ -1,8 +1,9 @@
 //! Texts as strings of JSON, and what is JSON already.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde_core::de::IgnoredAny;
+use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 /// Bytes that are looked at together: the compiler makes a few vector instructions of it.
 const STEP: usize = 16;
@@ -47,12 +48,73 @@ pub(super) fn push_string(to: &mut String, text: &str) {
 
 /// Whether a message is one whole object.
 pub(super) fn is_object(message: &[u8]) -> bool {
+    parsed::<IgnoredAny>(message).is_some()
+}
+
+/// Whether a message that is one whole object has a member `@timestamp` of its own.
+pub(super) fn has_time(message: &[u8]) -> Option<bool> {
+    parsed(message).map(|Members { has_time }| has_time)
+}
+
+fn parsed<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Option<T> {
     let trimmed = message.trim_ascii();
     if !(trimmed.starts_with(b"{") && trimmed.ends_with(b"}")) {
-        return false;
+        return None;
     }
-    let text = std::str::from_utf8(trimmed);
-    text.is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+    serde_json::from_str(str::from_utf8(trimmed).ok()?).ok()
+}
+
+/// Of an object's members, whether one is the time.
+struct Members {
+    has_time: bool,
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members, A::Error> {
+                let mut has_time = false;
+                while let Some(IsTime(is_time)) = members.next_key()? {
+                    has_time |= is_time;
+                    members.next_value::<IgnoredAny>()?;
+                }
+                Ok(Members { has_time })
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// Whether a member's name, without its escapes, is `@timestamp`.
+struct IsTime(bool);
+
+impl<'de> Deserialize<'de> for IsTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl Visitor<'_> for Reader {
+            type Value = IsTime;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<IsTime, E> {
+                Ok(IsTime(name == "@timestamp"))
+            }
+        }
+
+        deserializer.deserialize_str(Reader)
+    }
 }
 
 #[cfg(test)]

@@ -75,8 +75,8 @@ const DESCRIPTORS: u64 = 4;
 ///   for one body, until those that are refused stand alone.
 ///
 /// An answer in gzip is read, though `identity` is asked for. One in any other encoding counts for
-/// nothing, is an error in the log, and if it was 2xx the next try is a minute later: it may be a
-/// copy.
+/// nothing, as does one of 2xx to `_bulk` that tells nothing of the documents. That is an error in
+/// the log, and if the answer was 2xx the next try is a minute later: it may be a copy.
 ///
 /// With `Retry-After` nothing is sent before that time, seconds or a date, a minute at most. 3xx,
 /// 401, 403, 404 and any other 4xx say that something is wrong with the place or the right to
