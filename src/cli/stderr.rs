@@ -212,6 +212,10 @@ impl<S: Sink> Sink for Between<S> {
         self.sink.resources()
     }
 
+    fn check(&self) -> Result<(), String> {
+        self.sink.check()
+    }
+
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         // A line may be on its way to a reader that has stopped.
         let mut tail = loop {

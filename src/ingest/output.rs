@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use super::builder::message_overhead_bytes;
 use super::envelope::Envelope;
 use super::framing::OutputFraming;
 use super::sink::{Form, Sink};
+use crate::server::{ConfigError, ranges};
 
 /// Where messages go, for an [`IngestBuilder`](super::IngestBuilder): a [`Sink`], and how it gets
 /// them. What is not set here is as in the builder.
@@ -29,7 +31,7 @@ pub struct Output {
     pub(super) framing: Option<OutputFraming>,
     pub(super) envelope: Envelope,
     pub(super) is_required: bool,
-    pub(super) buffer_bytes: usize,
+    pub(super) buffer_bytes: Option<usize>,
 }
 
 impl Output {
@@ -37,8 +39,8 @@ impl Output {
     /// [another](Output::buffer_bytes): 16 MiB.
     pub const DEFAULT_BUFFER_BYTES: usize = 16 << 20;
 
-    /// An output of a name, by which the ledger and the log know it. No two outputs of a server may
-    /// have one name.
+    /// An output of a name, by which the ledger and the log know it: not empty, without control
+    /// characters, and another one than that of any other output of the server.
     pub fn new(name: impl Into<String>, sink: impl Sink) -> Self {
         Output {
             name: name.into(),
@@ -46,7 +48,7 @@ impl Output {
             framing: None,
             envelope: Envelope::Raw,
             is_required: true,
-            buffer_bytes: Self::DEFAULT_BUFFER_BYTES,
+            buffer_bytes: None,
         }
     }
 
@@ -86,16 +88,56 @@ impl Output {
     }
 
     /// The buffer of an output that is not required, in bytes: batches that were handed to it and
-    /// that it has not answered. A longest message must fit. Default:
+    /// that it has not answered. A longest message must fit, and an output that is required has none
+    /// of its own: a start tells. Default:
     /// [`DEFAULT_BUFFER_BYTES`](Output::DEFAULT_BUFFER_BYTES).
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
-        self.buffer_bytes = bytes;
+        self.buffer_bytes = Some(bytes);
         self
     }
 
     /// The bytes of its own buffer, where it has one.
     pub(super) fn own_buffer(&self) -> Option<usize> {
-        (!self.is_required).then_some(self.buffer_bytes)
+        let bytes = self.buffer_bytes.unwrap_or(Self::DEFAULT_BUFFER_BYTES);
+        (!self.is_required).then_some(bytes)
+    }
+
+    /// What is wrong with it by itself, where messages have `longest` bytes at most.
+    pub(super) fn check(&self, longest: usize) -> Result<(), ConfigError> {
+        let name = &self.name;
+        if name.is_empty() || name.contains(char::is_control) {
+            let expected = "a name of one character at least, and none that is a control character";
+            let value = name.escape_debug().to_string();
+            return Err(ConfigError::out_of_range(
+                "name",
+                value,
+                expected.to_owned(),
+            ));
+        }
+        let least = longest.saturating_add(message_overhead_bytes(longest));
+        let expected = match self.buffer_bytes {
+            None => None,
+            Some(_) if self.is_required => Some(format!(
+                "none for output {name}: what is required has no buffer of its own"
+            )),
+            Some(bytes) if bytes < least => Some(format!(
+                "at least {least} for output {name}: a message of max_message ({longest}) would \
+                 never fit"
+            )),
+            Some(bytes) if !ranges::BUFFER_BYTES.contains(&bytes) => Some(format!(
+                "{} to {} for output {name}",
+                ranges::BUFFER_BYTES.start(),
+                ranges::BUFFER_BYTES.end()
+            )),
+            Some(_) => None,
+        };
+        if let Some(expected) = expected {
+            let value = self.buffer_bytes.unwrap_or_default().to_string();
+            return Err(ConfigError::out_of_range("buffer_bytes", value, expected));
+        }
+        self.sink
+            .check()
+            .map_err(|expected| ConfigError::out_of_range("sink", name.clone(), expected))
     }
 
     pub(super) fn form(&self, common: OutputFraming) -> Form {

@@ -468,6 +468,11 @@ fn a_boxed_sink_is_asked_everything_that_the_sink_is() {
             Resources::default()
         }
 
+        fn check(&self) -> Result<(), String> {
+            self.tell("check");
+            Ok(())
+        }
+
         fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
             self.tell("write");
             // It stays inside a message.
@@ -508,11 +513,11 @@ fn a_boxed_sink_is_asked_everything_that_the_sink_is() {
     let (server, mut stream) = start(small::ingest(), sink);
     stream.write_all(b"one\n").unwrap();
     server.reopen();
-    let all = "means resources write framing times reopen maintain inside".split(' ');
+    let all = "means resources check write framing times reopen maintain inside".split(' ');
     let all: Vec<_> = all.collect();
     let has = |what: &&str| told.lock().unwrap().contains(what);
     wait_until("each asked while it runs", DEADLINE, || {
-        all[..7].iter().all(has)
+        all[..8].iter().all(has)
     });
     let report = server.shutdown(Duration::from_millis(200));
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 1);

@@ -502,3 +502,54 @@ fn contradictions_of_outputs_are_told() {
     let alone = small::ingest().output(null("a").required(false));
     assert_eq!(error(alone.listener(listener())), unwaited);
 }
+
+/// As the program does, which has the same rules for tables.
+#[test]
+fn an_output_that_cannot_be_is_told_before_anything_starts() {
+    let error = |output: Output| {
+        let builder = small::ingest().listen("127.0.0.1:0".parse().unwrap());
+        let started = builder
+            .output(Output::new("first", sink::Null))
+            .output(output);
+        started.start_outputs().unwrap_err().to_string()
+    };
+    let null = |name: &str| Output::new(name, sink::Null);
+    for (name, shown) in [("", ""), ("a\nb", "a\\nb")] {
+        let told = format!("invalid value '{shown}' for name: expected a name of one character");
+        let found = error(null(name));
+        assert!(found.starts_with(&told), "{found}");
+    }
+    assert_eq!(
+        error(null("b").buffer_bytes(1)),
+        "invalid value '1' for buffer_bytes: expected none for output b: what is required has no \
+         buffer of its own"
+    );
+    let small = error(null("b").required(false).buffer_bytes(1));
+    assert!(
+        small.starts_with("invalid value '1' for buffer_bytes: expected at least ")
+            && small.contains(" for output b: a message of max_message ("),
+        "{small}"
+    );
+    let large = error(null("b").required(false).buffer_bytes(usize::MAX));
+    assert!(
+        large.ends_with("expected 4096 to 1099511627776 for output b"),
+        "{large}"
+    );
+    #[cfg(feature = "redis")]
+    {
+        let redis = |host: &str, port, stream: &str, client: &str| {
+            let redis = sink::Redis::new(host, port, stream).client_name(client);
+            error(Output::new("b", redis))
+        };
+        for (found, what) in [
+            (redis("", 1, "s", "c"), "a host of Redis"),
+            (redis("a b", 1, "s", "c"), "a host of Redis"),
+            (redis("h", 0, "s", "c"), "a port of Redis"),
+            (redis("h", 1, "", "c"), "a stream of Redis"),
+            (redis("h", 1, "s", "a b"), "a client_name of"),
+        ] {
+            let told = format!("invalid value 'b' for sink: expected {what} ");
+            assert!(found.starts_with(&told), "{found}");
+        }
+    }
+}

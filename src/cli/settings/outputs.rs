@@ -105,15 +105,18 @@ impl OutputSettings {
     /// What the output is called: its name, or else its URL.
     pub(crate) fn label(&self) -> String {
         let name = self.name.clone();
-        name.unwrap_or_else(|| self.destination.to_string())
+        name.unwrap_or_else(|| without_controls(&self.destination.to_string()))
     }
 
     /// The output of a sink that is open.
     pub(crate) fn of(&self, sink: impl IngestSink) -> Output {
         let output = Output::new(self.label(), sink)
             .required(self.required)
-            .buffer_bytes(self.buffer_bytes)
             .envelope(self.envelope.envelope.clone());
+        let output = match self.required {
+            true => output,
+            false => output.buffer_bytes(self.buffer_bytes),
+        };
         match self.framing {
             Some(framing) => output.framing(framing),
             None => output,
@@ -290,6 +293,15 @@ impl OutputSettings {
         self.table = None;
         self.in_url.clear();
     }
+}
+
+/// A path may have characters that would be a line of their own in the log.
+fn without_controls(url: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_debug().to_string(),
+        false => c.to_string(),
+    };
+    url.chars().map(shown).collect()
 }
 
 /// The rows of a scheme.

@@ -45,6 +45,7 @@ impl IngestBuilder {
         let mut names = HashSet::new();
         let longest = self.longest_message();
         for output in &self.outputs {
+            output.check(longest)?;
             if !names.insert(&output.name) {
                 let expected = "a name that no other output has".to_owned();
                 return Err(ConfigError::out_of_range(

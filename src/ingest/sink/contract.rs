@@ -127,6 +127,15 @@ pub trait Sink: Send + 'static {
         Resources::default()
     }
 
+    /// Whether the sink's own settings are values that it can work with. Asked once, before the
+    /// server starts. Default: they are.
+    ///
+    /// # Errors
+    /// What would be accepted, which completes "expected": the server does not start.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Takes batches from the front of `batches`, in order: all of them, or until an error, or
     /// until [`Batches::more`] says `false`. Otherwise, to answer nothing and return `Ok` counts as
     /// a failure that may pass.
@@ -212,6 +221,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn resources(&self) -> Resources {
         (**self).resources()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        (**self).check()
     }
 
     fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {

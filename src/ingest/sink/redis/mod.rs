@@ -125,8 +125,8 @@ impl Redis {
     pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
         Duration::from_millis(100)..=Duration::from_secs(3600);
 
-    /// A sink that adds to `stream` on the server at `host` and `port`. Nothing is connected yet,
-    /// and the name is not looked up.
+    /// A sink that adds to `stream` on the server at `host` and `port`, none of which may be empty
+    /// or 0. Nothing is connected yet, and the name is not looked up.
     pub fn new(host: impl Into<String>, port: u16, stream: impl Into<String>) -> Self {
         Redis {
             target: Arc::new(Target::new(host.into(), port)),
@@ -166,8 +166,8 @@ impl Redis {
         self
     }
 
-    /// What the connection is called in the server's `CLIENT LIST`: without spaces, or the server
-    /// refuses it. A server on which the user may not name connections is served all the same.
+    /// What the connection is called in the server's `CLIENT LIST`: visible characters of ASCII,
+    /// and no spaces. A server on which the user may not name connections is served all the same.
     /// Default: `drainline`.
     #[must_use]
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
@@ -426,6 +426,28 @@ impl Sink for Redis {
             false => host.clone(),
         };
         format!("{scheme}://{host}:{port}/{}", self.stream)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Target {
+            host,
+            port,
+            client_name,
+            ..
+        } = &*self.target;
+        let is_visible = |name: &str| name.bytes().all(|byte| byte.is_ascii_graphic());
+        let expected = if host.is_empty() || host.contains(|c: char| c.is_whitespace()) {
+            "a host of Redis that is not empty and has no spaces"
+        } else if *port == 0 {
+            "a port of Redis that is not 0"
+        } else if self.stream.is_empty() {
+            "a stream of Redis that is not empty"
+        } else if !is_visible(client_name) {
+            "a client_name of visible characters of ASCII without spaces"
+        } else {
+            return Ok(());
+        };
+        Err(expected.to_owned())
     }
 
     fn delivered_means(&self) -> String {
