@@ -4,7 +4,8 @@
 //! command line, the environment and a configuration file, and holds them against each other;
 //! `flag` says what a row is, `command` reads a command line by its rows, and `document` a file,
 //! which may be `piped`; `units`, `kinds`, `values` and `listen` read one value each, `outputs` has
-//! what a sink may be, `files` checks the paths and `addresses` the addresses. `usage` makes any
+//! what a sink may be, `files` checks the paths, `addresses` the addresses, and
+//! `loops` whether an output leads back. `usage` makes any
 //! error one line, with the new names of what was `renamed`; `help` prints the rows. `execution`
 //! starts the program once more where `malloc` or `signal_stacks` has something to change that only
 //! a start can; `start_memory` asks what all that took. Then `serve` starts the server, on sockets
@@ -20,6 +21,7 @@ pub(crate) mod flag;
 pub(crate) mod help;
 pub(crate) mod kinds;
 pub(crate) mod listen;
+mod loops;
 mod malloc;
 pub(crate) mod outputs;
 mod piped;

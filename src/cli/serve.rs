@@ -27,7 +27,7 @@ use super::signals::{Hands, Signals, Terminal};
 use super::stderr::{Lister, Stderr};
 use super::systemd::{self, Manager, Notifier, Passed};
 use super::usage::UsageError;
-use super::{files, report, start_memory, values};
+use super::{files, loops, report, start_memory, values};
 
 /// Threads beside the server's: `signals` and `lister`.
 pub(crate) const THREADS: u64 = 2;
@@ -180,6 +180,7 @@ pub(super) fn check(settings: &Settings) -> Result<String, UsageError> {
     text += &format!("limits: {limits}\n");
     notes.extend(settings.notes_of_unused_tables());
     notes.extend(settings.notes_of_modes());
+    notes.extend(loops::notes(settings));
     notes.extend(notes_of_addresses(settings)?);
     notes.extend(kernel_note(&limits));
     notes.extend(more_notes);
@@ -289,6 +290,7 @@ fn start(
     let builder = builder.reserve(threads(settings), descriptors(settings));
     let notes = settings.notes_of_unused_tables().into_iter();
     let notes = notes.chain(settings.notes_of_modes());
+    let notes = notes.chain(loops::notes(settings));
     let mut remarks: Vec<(Level, String)> = notes.map(|note| (Level::Warn, note)).collect();
     let mut builder = builder;
     let hidden = settings.secret_variables();

@@ -88,8 +88,8 @@ impl Output {
     }
 
     /// The buffer of an output that is not required, in bytes: batches that were handed to it and
-    /// that it has not answered. A longest message must fit, and an output that is required has none
-    /// of its own: a start tells. Default:
+    /// that it has not answered. A longest message must fit, and an output that is required
+    /// has none of its own: a start that finds otherwise fails. Default:
     /// [`DEFAULT_BUFFER_BYTES`](Output::DEFAULT_BUFFER_BYTES).
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffer_bytes = Some(bytes);

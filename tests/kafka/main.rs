@@ -136,7 +136,7 @@ fn what_is_delivered_is_in_the_topic_once_whatever_the_round_trip() {
         }
         let options = options(&cluster)
             .compression(compression)
-            .key(KafkaKey::Peer);
+            .key(KafkaKey::Host);
         let server = start(options);
         send(&server, 4, 2_000);
         wait_until("messages delivered", DEADLINE, || {
@@ -265,7 +265,7 @@ fn a_broker_that_never_answers_does_not_hold_up_the_end() {
 fn the_program_writes_to_the_topic_that_its_url_names() {
     let cluster = cluster();
     let brokers = cluster.bootstrap_servers();
-    let sink = format!("kafka://{brokers}/{TOPIC}?compression=lz4&key=peer&linger=1ms");
+    let sink = format!("kafka://{brokers}/{TOPIC}?compression=lz4&key=host&linger=1ms");
     let mut drainline = common::child::Drainline::start(&["--sink", &sink]);
     let mut stream = drainline.connect();
     for nth in 0..1_000 {

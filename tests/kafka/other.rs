@@ -87,7 +87,7 @@ fn a_broker_of_another_make_has_each_message_once_and_in_order() {
         broker.make_topic();
         let options = KafkaOptions::new(broker.address(), TOPIC)
             .compression(compression)
-            .key(KafkaKey::Peer);
+            .key(KafkaKey::Host);
         let server = start(options);
         send(&server, 4, 2_000);
         wait_until("messages delivered", DEADLINE, || {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::common::client;
 use crate::common::http_peer::{HttpPeer, Reply, Request};
 use crate::common::ledger::assert_both_close;
+use crate::common::port::free_port;
 use crate::common::small;
 use crate::common::wait::{DEADLINE, wait_until};
 use drainline::ingest::sink::{BulkAction, Dialect, Http, HttpOptions, SplunkFields};
@@ -67,6 +68,23 @@ fn accepted(peer: &HttpPeer, failed: &BTreeSet<usize>) -> BTreeMap<String, usize
         }
     }
     all
+}
+
+/// A name may have several addresses.
+#[test]
+fn a_server_that_is_away_is_told_with_the_address_that_was_tried() {
+    let port = free_port();
+    let (server, mut stream) = start(Http::to(&format!("http://localhost:{port}")));
+    send(&mut stream, 0..1);
+    let error = || server.report().outputs[0].last_error.clone();
+    wait_until("a failure", DEADLINE, || error().is_some());
+    let error = error().unwrap();
+    assert!(
+        error.starts_with("connecting to ") && error.contains(&format!(":{port} failed: ")),
+        "{error}"
+    );
+    drop(stream);
+    server.shutdown(Duration::from_millis(100));
 }
 
 /// Each fault is what two of the first requests meet; then all is well.

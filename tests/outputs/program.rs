@@ -106,6 +106,36 @@ fn each_change_of_the_receiver_is_told_and_sigusr1_names_the_one_in_use() {
     assert_eq!(told(": ", &first), 1, "{exit}");
 }
 
+#[test]
+fn an_output_that_is_a_listener_of_its_own_server_is_told_by_check_and_at_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("own");
+    let at = format!("127.0.0.1:{}", free_port());
+    let unix = format!("unix:{}", path.display());
+    let port = at.rsplit(':').next().unwrap();
+    let listens = ["--listen", &at, "--listen", &unix];
+    for (sink, own) in [
+        (format!("tcp://localhost:{port}"), &at),
+        (format!("tcp://192.0.2.1:1,127.0.0.1:{port}"), &at),
+        (unix.clone(), &unix),
+    ] {
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_drainline"));
+        let check = check.arg("check").args(listens).args(["--sink", &sink]);
+        let told = String::from_utf8(check.output().unwrap().stdout).unwrap();
+        let line = format!(" is this server's own listener {own}: each message comes back");
+        assert!(told.contains(&line), "{sink}: {told}");
+    }
+    let mut server = Drainline::start(&[&listens[..], &["--sink", &unix]].concat());
+    let exit = server.terminate();
+    assert!(
+        exit.stderr.contains(" is this server's own listener "),
+        "{exit}"
+    );
+    let other = format!("tcp://127.0.0.1:{}", free_port());
+    let exit = Drainline::start(&["--sink", &other]).terminate();
+    assert!(!exit.stderr.contains("own listener"), "{exit}");
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn sighup_reopens_the_file_of_what_http_refuses_beside_connections_that_are_made_anew() {
@@ -128,6 +158,20 @@ fn sighup_reopens_the_file_of_what_http_refuses_beside_connections_that_are_made
         exit.assert_code(0);
         assert!(exit.stderr.contains(told), "{exit}");
     }
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn one_message_that_is_refused_is_one_in_the_log() {
+    let peer = HttpPeer::start(|_| Reply::status("400 Bad Request"));
+    let mut server = Drainline::start(&["--sink", &peer.url()]);
+    let mut stream = server.connect();
+    stream.write_all(b"message\n").unwrap();
+    client::half_close(stream);
+    let exit = server.terminate();
+    exit.assert_code(3);
+    let told = format!("the sink {}/ has dropped 1 message (refused): ", peer.url());
+    assert!(exit.stderr.contains(&told), "{exit}");
 }
 
 #[test]

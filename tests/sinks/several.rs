@@ -328,6 +328,7 @@ fn rows_close_whatever_is_answered() {
     let c = Output::new("c", c).required(false).buffer_bytes(16 << 10);
     let (server, mut stream) = start(
         small::ingest()
+            .max_message(1 << 10)
             .output(Output::new("a", a))
             .output(Output::new("b", b).envelope(Envelope::Json))
             .output(c.envelope(Envelope::Json)),

@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MS: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Debug)]
-pub(super) struct Forward {
+pub(crate) struct Forward {
     targets: Vec<Target>,
     connect_timeout: Duration,
     return_after: Duration,
@@ -48,6 +48,11 @@ impl Default for Forward {
 }
 
 impl Forward {
+    /// The receivers, in the order of preference.
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
     #[cfg(feature = "tls")]
     fn speaks_tls(&self) -> bool {
         let is_tls = |target: &Target| matches!(target, Target::Tls { .. });

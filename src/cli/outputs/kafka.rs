@@ -37,7 +37,7 @@ const MAX_TOPIC: usize = 249;
 
 const KEY: Choices<KafkaKey> = &[
     ("none", KafkaKey::None),
-    ("peer", KafkaKey::Peer),
+    ("host", KafkaKey::Host),
     ("listener", KafkaKey::Listener),
 ];
 const COMPRESSION: Choices<KafkaCompression> = &[
@@ -214,7 +214,7 @@ impl Scheme for Kafka {
                 name: "key",
                 group: GROUP,
                 purpose: "what chooses the partition",
-                help: "By what a message's partition is chosen. With peer, the address of its sender, \
+                help: "By what a message's partition is chosen. With host, the address of its sender, \
                        messages of one machine stay in order; with none they are spread over the \
                        partitions.",
                 takes: field!(choice(KEY), Kafka.key),

@@ -41,6 +41,7 @@ use std::ffi::OsStr;
 
 use super::flag::{Flag, Takes};
 use super::kinds::NotAccepted;
+pub(crate) use forward::Forward;
 use option::GROUP;
 pub(crate) use scheme::{Common, Destination, Entry, Read, Unfit};
 pub(crate) use secret::HIDDEN;

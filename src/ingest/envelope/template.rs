@@ -123,6 +123,12 @@ fn field(name: &str) -> Result<Field, TemplateError> {
     if let Some((_, field)) = all.find(|(known, _)| *known == name) {
         return Ok(field);
     }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    if !name.chars().all(is_word) {
+        return Err(TemplateError(format!(
+            "there is no field {{{name}}}: {{{{ and }}}} stand for braces that are text"
+        )));
+    }
     let nearest = Field::ALL.map(|(known, _)| (distance(known, name), known));
     let nearest = nearest
         .into_iter()

@@ -175,6 +175,10 @@ fn what_is_no_template_is_told_with_what_would_be_one() {
         wrong("a {Peer}"),
         "there is no field {Peer}: {peer} is the nearest"
     );
+    assert_eq!(
+        wrong(r#"{"host":"{peer}"}"#),
+        r#"there is no field {"host":"{peer}: {{ and }} stand for braces that are text"#
+    );
     assert_eq!(wrong("{}"), "there is no field {}: {name} is the nearest");
     let single = "a { without its counterpart: {{ stands for one";
     assert_eq!(

@@ -180,7 +180,7 @@ impl Kafka {
         match self.key {
             KafkaKey::None => None,
             KafkaKey::Listener => Some(batch.listener().to_owned()),
-            KafkaKey::Peer => Some(match batch.peer() {
+            KafkaKey::Host => Some(match batch.peer() {
                 Peer::Tcp(address) => address.ip().to_string(),
                 peer => peer.to_string(),
             }),

@@ -89,8 +89,8 @@ impl DialectOptions {
                 name: "labels",
                 group: GROUP,
                 purpose: "labels of a stream of Loki",
-                help: "Labels as NAME=VALUE, with commas between, and \\, for a comma. A value may be {listener}, {peer} (the \
-                   address) or {name} (what the peer's certificate calls it): each of theirs is a \
+                help: "Labels as NAME=VALUE, with commas between, and \\, for a comma. A value may be {listener}, {host} (the \
+                   peer's address) or {name} (what the peer's certificate calls it): each of theirs is a \
                    stream of its own.",
                 takes: field!(
                     Pairs {

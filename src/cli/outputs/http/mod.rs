@@ -509,7 +509,7 @@ mod tests {
         for fine in [
             "http://u:p@host/",
             "http://host/?dialect=elasticsearch&index=a&action=index",
-            "http://host/?dialect=loki&labels=a={peer}",
+            "http://host/?dialect=loki&labels=a={host}",
             "http://host/?dialect=splunk&index=a&source=b&sourcetype=c&event_host=d&token=e",
             "https://host/?tls_ca=a&token_env=B&token_scheme=ApiKey",
         ] {

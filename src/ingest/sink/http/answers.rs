@@ -13,6 +13,7 @@ use super::aside::SetAside;
 use super::parts::{Part, Work};
 use super::threads::{Done, Job, Threads};
 use crate::ingest::sink::batches::Batches;
+use crate::server::counted;
 
 impl Http {
     /// Says of each message what the answers that have come say, and returns the first failure that
@@ -203,8 +204,8 @@ impl Http {
             }
             if written > 0 {
                 let (name, path) = (&self.name, aside.path().display());
-                let text =
-                    || format!("the sink {name} has set {written} messages aside in {path}: {why}");
+                let written = counted(written, "message");
+                let text = || format!("the sink {name} has set {written} aside in {path}: {why}");
                 batches
                     .logger()
                     .log_limited("http set aside", Level::Warn, text);
@@ -212,16 +213,13 @@ impl Http {
         }
         if dropped > 0 {
             let name = &self.name;
+            let messages = counted(dropped, "message");
             let full = if self.aside.is_some() {
-                ", since the file for them is full"
+                "; the file for them is full"
             } else {
                 ""
             };
-            let text = || {
-                format!(
-                    "the sink {name} has dropped {dropped} messages that are refused{full}: {why}"
-                )
-            };
+            let text = || format!("the sink {name} has dropped {messages} (refused{full}): {why}");
             batches
                 .logger()
                 .log_limited("http refused", Level::Error, text);

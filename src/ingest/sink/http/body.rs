@@ -123,11 +123,11 @@ impl<'a> Body<'a> {
             }
             Dialect::Loki { labels } => {
                 self.head.clear();
-                let peer = peer_text(batch.peer());
+                let host = host_of(batch.peer());
                 for (nth, (name, value)) in labels.iter().enumerate() {
                     let value = match value.as_str() {
                         "{listener}" => batch.listener(),
-                        "{peer}" => &peer,
+                        "{host}" => &host,
                         "{name}" => batch.tls_name().unwrap_or_default(),
                         text => text,
                     };
@@ -280,10 +280,10 @@ fn put(to: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> Option<()> {
 fn splunk_head(fields: &SplunkFields, batch: &Batch) -> Vec<u8> {
     let time = since_epoch(batch.received_at());
     let mut head = format!("{{\"time\":{}.{:03}", time.as_secs(), time.subsec_millis());
-    let peer = peer_text(batch.peer());
+    let host = host_of(batch.peer());
     for (name, value) in fields.pairs() {
         let own = match name {
-            "host" => Some(peer.as_str()),
+            "host" => Some(host.as_str()),
             "source" => Some(batch.listener()),
             _ => None,
         };
@@ -297,7 +297,7 @@ fn splunk_head(fields: &SplunkFields, batch: &Batch) -> Vec<u8> {
 }
 
 /// An address without its port, or a process.
-fn peer_text(peer: Peer) -> String {
+fn host_of(peer: Peer) -> String {
     match peer {
         Peer::Tcp(address) => match address.ip() {
             IpAddr::V6(ip) => ip.to_canonical().to_string(),

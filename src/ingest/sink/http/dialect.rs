@@ -26,8 +26,8 @@ pub enum Dialect {
     /// messages up: two equal lines of one moment are two entries, and a line that is sent again is
     /// none, since Loki keeps one of two that are equal in everything.
     Loki {
-        /// Names and values; a value is a text, or one of `{listener}`, `{peer}` (the address
-        /// without its port) and `{name}` (what the peer's certificate calls it).
+        /// Names and values; a value is a text, or one of `{listener}`, `{host}` (the
+        /// peer's address without its port) and `{name}` (what the peer's certificate calls it).
         labels: Vec<(String, String)>,
     },
     /// The HTTP Event Collector of Splunk: each message is an event, an object if it is one of
@@ -175,10 +175,10 @@ fn check_label(name: &str, value: &str) -> Result<(), String> {
             "{name:?} is no name of a label: letters, digits and _, and no digit first"
         ));
     }
-    let is_field = matches!(value, "{listener}" | "{peer}" | "{name}");
+    let is_field = matches!(value, "{listener}" | "{host}" | "{name}");
     if value.is_empty() || (value.contains(['{', '}']) && !is_field) {
         return Err(format!(
-            "{value:?} is no value of a label: a text without braces, or {{listener}}, {{peer}} or \
+            "{value:?} is no value of a label: a text without braces, or {{listener}}, {{host}} or \
              {{name}}"
         ));
     }

@@ -163,7 +163,7 @@ fn a_document_has_the_time_of_its_own_batch() {
 fn loki_gets_streams_and_no_two_entries_of_one_time() {
     let labels = [
         ("job", "drainline"),
-        ("from", "{peer}"),
+        ("from", "{host}"),
         ("at", "{listener}"),
     ];
     let body = body_of(&loki(&labels), &[b"a", b"a"]);
@@ -597,6 +597,8 @@ fn what_cannot_be_is_told_before_anything_is_sent() {
         (host().dialect(loki(&[])), "label"),
         (host().dialect(loki(&[("a-b", "c")])), "label"),
         (host().dialect(loki(&[("a", "{message}")])), "{listener}"),
+        // That is the address with its port: a stream for each connection.
+        (host().dialect(loki(&[("a", "{peer}")])), "{host}"),
         (host().header("a b", "c"), "header"),
         (host().header("x", "a\r\nb: c"), "header"),
         (host().header("Authorization", "secret"), "token"),

@@ -169,7 +169,7 @@ impl Connector for Wires {
                     self.watch.is_new.store(true, Ordering::Relaxed);
                     return Ok(Some(wire));
                 }
-                Err(error) => last = error,
+                Err(error) => last = at_address(error, *address),
             }
             if until.is_over.load(Ordering::Relaxed) {
                 break;
@@ -196,6 +196,21 @@ fn resolve(uri: &Uri) -> Result<Vec<SocketAddr>, Error> {
         true => Err(Error::HostNotFound),
         false => Ok(addresses),
     }
+}
+
+/// A name may have several addresses, of which each fails in its own way.
+fn at_address(error: Error, address: SocketAddr) -> Error {
+    Error::Io(match error {
+        Error::Io(error) => {
+            let text = format!("connecting to {address} failed: {error}");
+            io::Error::new(error.kind(), text)
+        }
+        Error::Timeout(ureq::Timeout::Connect) => {
+            let text = format!("no connection within connect_timeout: {address} did not answer");
+            io::Error::new(io::ErrorKind::TimedOut, text)
+        }
+        error => return error,
+    })
 }
 
 fn connect(address: SocketAddr, until: &Until<'_>) -> Result<TcpStream, Error> {

@@ -17,7 +17,7 @@ pub enum KafkaKey {
     None,
     /// The peer's address without its port, or its user at a Unix socket: messages of one machine
     /// stay in order.
-    Peer,
+    Host,
     /// The listener's name.
     Listener,
 }
