@@ -56,6 +56,7 @@ pub(super) struct Kafka {
     queue_bytes: usize,
     queue_messages: usize,
     message_max_bytes: usize,
+    max_brokers: usize,
     #[cfg(feature = "kafka-tls")]
     access: Access,
 }
@@ -102,6 +103,7 @@ impl Default for Kafka {
             queue_bytes: KafkaOptions::DEFAULT_QUEUE_BYTES,
             queue_messages: KafkaOptions::DEFAULT_QUEUE_MESSAGES,
             message_max_bytes: KafkaOptions::DEFAULT_MESSAGE_MAX_BYTES,
+            max_brokers: KafkaOptions::DEFAULT_MAX_BROKERS,
             #[cfg(feature = "kafka-tls")]
             access: Access::default(),
         }
@@ -116,7 +118,8 @@ impl Kafka {
             .linger(self.linger)
             .queue_bytes(self.queue_bytes)
             .queue_messages(self.queue_messages)
-            .message_max_bytes(self.message_max_bytes);
+            .message_max_bytes(self.message_max_bytes)
+            .max_brokers(self.max_brokers);
         #[cfg(feature = "kafka-tls")]
         let options = self.access.given(options)?;
         Ok(options)
@@ -260,6 +263,15 @@ impl Scheme for Kafka {
                     size(KafkaOptions::MESSAGE_MAX_BYTES, "1MB"),
                     Kafka.message_max_bytes
                 ),
+            },
+            Flag {
+                name: "max-brokers",
+                group: GROUP,
+                purpose: "brokers that the limits count",
+                help: "How many brokers the cluster has at most. The limits count a thread, 4 \
+                       descriptors and 0.6 MiB for each, and those of the URL once more. librdkafka \
+                       takes as much for each broker of a larger cluster, too; then the log says so.",
+                takes: field!(Count(KafkaOptions::MAX_BROKERS), Kafka.max_brokers),
             },
         ];
         #[cfg(feature = "kafka-tls")]

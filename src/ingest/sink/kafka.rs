@@ -1,5 +1,6 @@
 //! A topic of Kafka.
 
+mod brokers;
 mod options;
 mod reports;
 
@@ -13,6 +14,7 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 
+use self::brokers::Brokers;
 use self::reports::{Context, Place, Report, Reports};
 use super::batches::Batches;
 use super::contract::{Resources, Sink, SinkError};
@@ -58,6 +60,7 @@ pub struct Kafka {
     topic: String,
     key: KafkaKey,
     resources: Resources,
+    brokers: Brokers,
     /// The most bytes of records in one batch. The brokers may take less than was said.
     batch_bytes: usize,
     max_silence: Duration,
@@ -92,6 +95,7 @@ impl Kafka {
             topic: options.topic.clone(),
             key: options.key,
             resources: options.resources(),
+            brokers: Brokers::new(options.counted_brokers()),
             batch_bytes: options.batch_bytes(),
             max_silence: options.max_silence,
             heard_at: Instant::now(),
@@ -391,7 +395,12 @@ impl Sink for Kafka {
     fn maintain(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
         if !batches.is_closing() {
             // It looks for the brokers before the first message comes.
-            drop(self.producer()?);
+            let producer = self.producer()?;
+            if let Some(text) = self.brokers.look(&producer, &self.topic) {
+                let name = &self.name;
+                let line = format!("the sink {name}: {text}");
+                batches.logger().log(Level::Error, line);
+            }
         }
         if let Some(text) = self.reports.take_warning() {
             let name = &self.name;

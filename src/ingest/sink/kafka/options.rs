@@ -56,6 +56,7 @@ pub struct KafkaOptions {
     queue_bytes: usize,
     queue_messages: usize,
     message_max_bytes: usize,
+    max_brokers: usize,
     pub(super) max_silence: Duration,
     security: Vec<(&'static str, String)>,
 }
@@ -80,12 +81,14 @@ impl KafkaOptions {
     /// What [`max_silence`](KafkaOptions::max_silence) is where nothing is said: longer than a
     /// broker may take for one request (30 s), and than librdkafka takes to find that one is away.
     pub const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(60);
-    /// The most brokers that the limits count.
-    pub const MAX_BROKERS: u64 = 16;
+    /// What [`max_brokers`](KafkaOptions::max_brokers) may be.
+    pub const MAX_BROKERS: RangeInclusive<usize> = 1..=1_000;
+    /// What [`max_brokers`](KafkaOptions::max_brokers) is where nothing is said.
+    pub const DEFAULT_MAX_BROKERS: usize = 16;
 
     /// The brokers to begin with, `HOST:PORT` each and separated by commas (port 9092 may be left
     /// out), and a topic. No key, no compression, 5 ms of linger, 32 MiB and 100,000 messages of
-    /// queue, records of up to 1,000,000 bytes.
+    /// queue, records of up to 1,000,000 bytes, 16 brokers.
     pub fn new(brokers: impl Into<String>, topic: impl Into<String>) -> Self {
         KafkaOptions {
             brokers: brokers.into(),
@@ -96,6 +99,7 @@ impl KafkaOptions {
             queue_bytes: Self::DEFAULT_QUEUE_BYTES,
             queue_messages: Self::DEFAULT_QUEUE_MESSAGES,
             message_max_bytes: Self::DEFAULT_MESSAGE_MAX_BYTES,
+            max_brokers: Self::DEFAULT_MAX_BROKERS,
             max_silence: Self::DEFAULT_MAX_SILENCE,
             security: Vec::new(),
         }
@@ -145,6 +149,15 @@ impl KafkaOptions {
     #[must_use]
     pub fn message_max_bytes(mut self, bytes: usize) -> Self {
         self.message_max_bytes = bytes;
+        self
+    }
+
+    /// How many brokers the limits count ([`MAX_BROKERS`](KafkaOptions::MAX_BROKERS)): as many as
+    /// the cluster has, at least. librdkafka has a thread and a connection for each broker that it
+    /// hears of, and cannot be kept from that; the log says if the cluster has more. Default: 16.
+    #[must_use]
+    pub fn max_brokers(mut self, brokers: usize) -> Self {
+        self.max_brokers = brokers;
         self
     }
 
@@ -230,6 +243,7 @@ impl KafkaOptions {
             )
             .set("message.max.bytes", self.message_max_bytes.to_string())
             .set("batch.size", self.batch_bytes().to_string())
+            .set("receive.message.max.bytes", ANSWER_BYTES.to_string())
             .set("reconnect.backoff.max.ms", "5000")
             .set("socket.keepalive.enable", "true");
         for (name, value) in &self.security {
@@ -238,20 +252,28 @@ impl KafkaOptions {
         config
     }
 
+    fn given(&self) -> usize {
+        self.brokers.split(',').count()
+    }
+
+    /// How many brokers of the cluster the limits count.
+    pub(super) fn counted_brokers(&self) -> usize {
+        self.max_brokers.max(self.given())
+    }
+
     /// What the sink will take of the system ([`Sink::resources`](crate::ingest::Sink::resources)).
     // librdkafka has a thread for itself, one for its internal broker, and one for each broker,
     // those to begin with and those that it was told of; ours polls. A broker has a socket and a
     // pipe. Beside the queue, whose records it holds until they are reported, each broker may have
-    // five requests under way of a batch each, which is a copy.
+    // five requests under way of a batch each, which is a copy, and is read an answer of.
     pub fn resources(&self) -> Resources {
-        let given = self.brokers.split(',').count() as u64;
-        let brokers = Self::MAX_BROKERS.max(given) + given;
+        let brokers = (self.counted_brokers() + self.given()) as u64;
         let queue = self.queue_bytes as u64 + self.queue_messages as u64 * RECORD_BYTES;
         let batches = (self.queue_bytes as u64).max(self.message_max_bytes as u64);
         Resources {
             threads: 3 + brokers,
             descriptors: 8 + 4 * brokers,
-            memory_bytes: queue + batches + LIBRARY_BYTES,
+            memory_bytes: queue + batches + brokers * BROKER_BYTES + LIBRARY_BYTES,
         }
     }
 }
@@ -260,8 +282,14 @@ impl KafkaOptions {
 const BATCH_BYTES: usize = 1_000_000;
 /// What librdkafka adds to each record, and what is kept of its report here.
 const RECORD_BYTES: u64 = 512;
-/// librdkafka itself, with its metadata.
-const LIBRARY_BYTES: u64 = 4 << 20;
+/// The longest answer of a broker that is read. That to a batch is short, and that to the question
+/// for the topic has some 42 bytes for each partition of three replicas, and as many for a broker.
+const ANSWER_BYTES: u64 = 512 << 10;
+/// An answer, and librdkafka's thread with its buffers.
+const BROKER_BYTES: u64 = ANSWER_BYTES + (64 << 10);
+/// librdkafka itself, and what it keeps of each partition that an answer tells of: 1.9 KB, as
+/// measured, of some 12,000; beside that the answer as it is read, five times as long.
+const LIBRARY_BYTES: u64 = (4 << 20) + (28 << 20);
 
 /// Without what is secret.
 impl fmt::Debug for KafkaOptions {
