@@ -67,6 +67,7 @@ pub(crate) struct Common<'a> {
 impl Common<'_> {
     /// A row of the scheme, called `key`, takes no message of more than `most` bytes, and longer
     /// ones come.
+    #[allow(dead_code, reason = "for schemes that have a largest message")]
     pub(crate) fn note_of_longest(&self, url: &str, key: &str, most: usize) -> Option<String> {
         let longest = self.longest_message;
         (longest > most).then(|| {
