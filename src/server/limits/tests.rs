@@ -95,7 +95,7 @@ fn without_limits_the_default_stands_and_the_bound_adds_up() {
             threads: 1 + 1 + 4 + 1 + 1024,
             descriptors: 5 + 4 + 2 + 1024,
             memory_bytes: 1024 * (80 << 10)
-                + (16 << 10)
+                + (48 << 10)
                 + (64 << 20)
                 + 1_600_000
                 + (1 << 20)
