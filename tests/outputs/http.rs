@@ -416,7 +416,8 @@ fn splunk_refuses_one_event_and_takes_those_before_it() {
                 }
                 indexed.push(event.to_owned());
             }
-            Reply::ok()
+            let told = r#"{"text":"Success","code":0}"#;
+            Reply::Answer("200 OK", String::new(), told.to_owned())
         }
     });
     let options = Http::to(&peer.url()).dialect(Dialect::Splunk(SplunkFields::default()));
@@ -436,6 +437,24 @@ fn splunk_refuses_one_event_and_takes_those_before_it() {
             .head
             .starts_with("POST /services/collector/event ")
     );
+}
+
+/// A body without an end, whose status is 200: it is not whole, however much of it comes in time.
+#[test]
+fn an_answer_without_an_end_is_none() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551615\r\n\r\n";
+    let endless = [head.as_bytes(), &[b' '; 17 << 20]].concat();
+    let peer = HttpPeer::start(move |_| Reply::RawAndNever(endless.clone()));
+    let (server, mut stream) = start(Http::to(&peer.url()).timeout(DEADLINE));
+    send(&mut stream, 0..10);
+    wait_until("it is told", DEADLINE, || {
+        let report = server.report();
+        let error = report.outputs[0].last_error.as_deref().unwrap_or_default();
+        error.contains("more than 16 MiB")
+    });
+    drop(stream);
+    let report = server.shutdown(Duration::from_millis(500));
+    assert_eq!(report.stats.delivered, 0, "{report:?}");
 }
 
 #[test]

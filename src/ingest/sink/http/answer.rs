@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
+use serde_json::Value;
 
 use super::date;
 use super::dialect::{BulkAction, Dialect};
@@ -12,10 +13,10 @@ use super::place;
 
 /// The longest that a `Retry-After` is obeyed.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// The most that is read of an answer to `_bulk`.
-const MAX_BULK: u64 = 16 << 20;
-/// The most that is read of any other answer: its connection is given up then.
-const MAX_OTHER: u64 = 64 << 10;
+/// The most that is read of an answer; one that is longer is as good as one that never ends.
+const MAX_ANSWER: u64 = 16 << 20;
+/// What is looked at of an answer that is not to `_bulk`.
+const MAX_TEXT: u64 = 4096;
 /// What is told of an answer's text.
 const MAX_TOLD: usize = 200;
 /// The end of a text that is longer.
@@ -80,15 +81,19 @@ pub(super) struct Head<'a> {
 pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, messages: u64) -> Verdict {
     let outcome = match (head.status, dialect) {
         (200..=299, Dialect::Bulk { action, .. }) => {
-            judge_bulk(*action, body.take(MAX_BULK), messages)
+            judge_bulk(*action, body.take(MAX_ANSWER), messages)
         }
-        (200..=299, _) => read_some(body).map(|_| Verdict::Accepted),
+        (200..=299, Dialect::Splunk(_) | Dialect::SplunkRaw(_)) => {
+            read_some(body).and_then(|text| judge_splunk(dialect, head, &text, messages))
+        }
+        (200..=299, Dialect::Loki { .. }) => read_some(body).and_then(|text| judge_loki(&text)),
+        (200..=299, Dialect::NdJson) => read_some(body).map(|_| Verdict::Accepted),
         _ => read_some(body).map(|text| judge_failure(dialect, head, &text, messages)),
     };
     outcome.unwrap_or_else(|error| useless(head, &error))
 }
 
-/// Whoever answers 2xx and tells nothing of the documents may have stored them, and will say the
+/// Whoever answers 2xx and tells nothing of the messages may have stored them, and will say the
 /// same of the next copy: there is one a minute.
 fn useless(head: &Head<'_>, error: &io::Error) -> Verdict {
     let tells_nothing = NoAnswer::is(error);
@@ -114,11 +119,18 @@ pub(super) fn judge_encoded(
     dialect: &Dialect,
     head: &Head<'_>,
     encoding: Option<&str>,
-    body: impl Read,
+    mut body: impl Read,
     messages: u64,
 ) -> Verdict {
+    // What is empty is so in any encoding, and a decoder would miss its header.
+    let mut first = Vec::with_capacity(1);
+    if let Err(error) = body.by_ref().take(1).read_to_end(&mut first) {
+        return useless(head, &error);
+    }
+    let is_empty = first.is_empty();
+    let body = first.as_slice().chain(body);
     let is_success = matches!(head.status, 200..=299);
-    let is_read = !is_success || matches!(dialect, Dialect::Bulk { .. });
+    let is_read = !is_empty && (!is_success || !matches!(dialect, Dialect::NdJson));
     let encoding = encoding.unwrap_or_default().trim().to_ascii_lowercase();
     match &*encoding {
         "" | "identity" => judge(dialect, head, body, messages),
@@ -144,6 +156,40 @@ pub(super) fn judge_encoded(
                 }),
             }
         }
+    }
+}
+
+/// Splunk says of each request that it was taken: `{"text":"Success","code":0}`. Whatever else
+/// comes with 2xx is of another server, such as the page of a login, or of one that has not taken
+/// it.
+fn judge_splunk(
+    dialect: &Dialect,
+    head: &Head<'_>,
+    text: &[u8],
+    messages: u64,
+) -> io::Result<Verdict> {
+    match splunk(dialect, text, "code") {
+        Some(0) => Ok(Verdict::Accepted),
+        Some(_) => Ok(judge_failure(dialect, head, text, messages)),
+        None => {
+            let why = match text.trim_ascii().is_empty() {
+                true => "it is empty, where Splunk tells a code".to_owned(),
+                false => format!("it has no code of Splunk's: {}", shown(text)),
+            };
+            Err(NoAnswer::error(why))
+        }
+    }
+}
+
+/// Loki answers 204 without a word, and what stands before it perhaps in other ways, but neither
+/// with a page: that is of a login.
+fn judge_loki(text: &[u8]) -> io::Result<Verdict> {
+    match place::is_page(&String::from_utf8_lossy(text)) {
+        true => Err(NoAnswer::error(format!(
+            "it is a page, which Loki has none of: {}",
+            shown(text)
+        ))),
+        false => Ok(Verdict::Accepted),
     }
 }
 
@@ -203,6 +249,8 @@ fn fate(status: u16, action: BulkAction) -> Fate {
 fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64) -> Verdict {
     let is_of_the_way =
         head.status == 400 && place::is_of_the_way(dialect, &String::from_utf8_lossy(text));
+    let code = splunk(dialect, text, "code");
+    let at = splunk(dialect, text, "invalid-event-number");
     let text = shown(text);
     let mut why = format!("it answers {} {}", head.status, head.reason);
     if let Some(location) = head.location.filter(|_| head.status / 100 == 3) {
@@ -212,8 +260,6 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
     if !text.is_empty() {
         why = format!("{}: {text}", why.trim_end());
     }
-    let code = splunk(dialect, &text, "\"code\":");
-    let at = splunk(dialect, &text, "\"invalid-event-number\":");
     let mend = |why| {
         Verdict::Again(Failure {
             why,
@@ -221,10 +267,16 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
             after: wait_of(head),
         })
     };
-    match (head.status, code) {
+    let status = match (head.status, code) {
+        // Splunk's code says more than these: an error of its own, no room, it is closing; its
+        // messages; and all others are about an index, a channel or the login.
+        (200..=299 | 400, Some(8 | 9 | 18..=20 | 23..=27)) => 503,
+        (200..=299, Some(_)) => 400,
+        (status, _) => status,
+    };
+    match (status, code) {
         (413, _) => Verdict::TooLarge(why),
-        // No data, no event, a blank one, wrong fields: all others are about an index, a channel or
-        // the login.
+        // No data, no event, a blank one, wrong fields.
         (400, Some(code)) if !matches!(code, 5 | 6 | 12 | 13 | 15) => mend(why),
         (400, _) if is_of_the_way => mend(why),
         (400, _) if at.is_some_and(|at| at < messages) => {
@@ -241,13 +293,12 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
 
 /// A number of an answer of Splunk: `{"text":"Invalid data format","code":6,
 /// "invalid-event-number":1}`. The events before that one were taken, and none behind it.
-fn splunk(dialect: &Dialect, text: &str, key: &str) -> Option<u64> {
+fn splunk(dialect: &Dialect, text: &[u8], key: &str) -> Option<u64> {
     if !matches!(dialect, Dialect::Splunk(_) | Dialect::SplunkRaw(_)) {
         return None;
     }
-    let number = text.split_once(key)?.1.trim_start();
-    let digits = number.bytes().take_while(u8::is_ascii_digit).count();
-    number[..digits].parse().ok()
+    let answer: Value = serde_json::from_slice(text).ok()?;
+    answer.get(key)?.as_u64()
 }
 
 /// A status that will not change unless somebody does something.
@@ -260,12 +311,18 @@ fn wait_of(head: &Head<'_>) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// Reads to the end, if that is not far, and returns the beginning.
+/// Reads to the end, and returns the beginning.
+///
+/// # Errors
+/// It breaks off, or ([`NoAnswer`]) is too long.
 fn read_some(mut body: impl Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    body.by_ref().take(1024).read_to_end(&mut text)?;
-    io::copy(&mut body.take(MAX_OTHER), &mut io::sink())?;
-    Ok(text)
+    body.by_ref().take(MAX_TEXT).read_to_end(&mut text)?;
+    let rest = io::copy(&mut body.take(MAX_ANSWER), &mut io::sink())?;
+    match rest < MAX_ANSWER {
+        true => Ok(text),
+        false => Err(NoAnswer::error("it has more than 16 MiB")),
+    }
 }
 
 /// A text as it may stand in a line of the log.

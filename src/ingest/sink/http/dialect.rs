@@ -24,7 +24,8 @@ pub enum Dialect {
     /// The push API of Loki, in JSON: each message is a line of a stream with these labels, in the
     /// order given, at the time at which it was received. The nanoseconds below a millisecond count
     /// messages up: two equal lines of one moment are two entries, and a line that is sent again is
-    /// none, since Loki keeps one of two that are equal in everything.
+    /// none, since Loki keeps one of two that are equal in everything. An answer of 2xx accepts all
+    /// unless it is a page of HTML.
     Loki {
         /// Names and values; a value is a text, or one of `{listener}`, `{host}` (the
         /// peer's address without its port) and `{name}` (what the peer's certificate calls it).
@@ -32,7 +33,8 @@ pub enum Dialect {
     },
     /// The HTTP Event Collector of Splunk: each message is an event, an object if it is one of
     /// JSON, otherwise a string, with the time at which it was received. A blank message becomes
-    /// `{"message":""}`: a blank string is an error to Splunk, of the whole request.
+    /// `{"message":""}`: a blank string is an error to Splunk, of the whole request. An answer of
+    /// 2xx accepts all if its `code` is 0.
     Splunk(SplunkFields),
     /// The raw endpoint of the HTTP Event Collector: each message is a line.
     SplunkRaw(SplunkFields),

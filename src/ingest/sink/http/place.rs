@@ -24,6 +24,12 @@ pub(super) fn is_of_the_index(error: &str) -> bool {
         || reason.is_some_and(|reason| REASONS.iter().any(|known| reason.starts_with(known)))
 }
 
+/// Whether an answer is a page of HTML, and no JSON or plain words.
+pub(super) fn is_page(text: &str) -> bool {
+    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+    text.trim_start_matches(is_blank).starts_with('<')
+}
+
 /// Whether an answer of 400 is that of a server before the one that reads messages, or is said of
 /// the request's URL.
 pub(super) fn is_of_the_way(dialect: &Dialect, text: &str) -> bool {
@@ -41,7 +47,7 @@ pub(super) fn is_of_the_way(dialect: &Dialect, text: &str) -> bool {
     ];
     const APACHE: &str = "speaking plain HTTP to an SSL-enabled server port.<br />";
     let text = text.trim_start();
-    let is_page = text.starts_with('<');
+    let is_page = is_page(text);
     let is_told_in_page = text.contains(APACHE) || TITLES.iter().any(|title| text.contains(title));
     if is_page && is_told_in_page || BEGINNINGS.iter().any(|known| text.starts_with(known)) {
         return true;

@@ -402,6 +402,96 @@ fn splunk_tells_which_event_is_wrong_and_when_it_is_none() {
     }
 }
 
+#[test]
+fn splunks_code_says_what_was_taken_whatever_the_status() {
+    let fields = SplunkFields::default();
+    for dialect in [Dialect::Splunk(fields.clone()), Dialect::SplunkRaw(fields)] {
+        for status in [200, 201, 400] {
+            let judged = |body: &str| judged(&dialect, status, body, 3);
+            let coded = |code| judged(&format!(r#"{{"text":"t", "code" : {code}}}"#));
+            for code in [8, 9, 18, 20, 23, 26] {
+                assert!(is_again(&coded(code), false), "{status}: {code}");
+            }
+            for code in [1, 4, 7, 10, 17, 99] {
+                assert!(is_again(&coded(code), true), "{status}: {code}");
+            }
+            assert!(matches!(coded(5), Verdict::Refused(_)), "{status}");
+            let wrong = r#"{"text":"t","code":6,"invalid-event-number":1}"#;
+            assert!(matches!(judged(wrong), Verdict::RefusedAt(1, _)));
+        }
+        let taken = r#"{"text":"Success","code":0,"ackId":7}"#;
+        assert_eq!(judged(&dialect, 200, taken, 3), Verdict::Accepted);
+        for other in [
+            "",
+            "ok",
+            "{}",
+            "<html>login</html>",
+            r#"{"text":"\"code\":0"}"#,
+            r#"{"code":"0"}"#,
+        ] {
+            assert_is_no_answer(&judged(&dialect, 200, other, 3), other);
+        }
+    }
+}
+
+/// It may have been stored, and somebody has to look.
+fn assert_is_no_answer(verdict: &Verdict, what: &str) {
+    let Verdict::Again(failure) = verdict else {
+        panic!("{what:.80}: {verdict:?}");
+    };
+    let minute = Some(Duration::from_secs(60));
+    assert!(
+        failure.is_lasting && failure.after == minute,
+        "{what:.80}: {failure:?}"
+    );
+}
+
+#[test]
+fn the_page_of_a_login_is_no_answer_of_loki() {
+    let loki = loki(&[("a", "b")]);
+    for taken in ["", "\n", "ok", "{}"] {
+        for status in [200, 204] {
+            assert_eq!(judged(&loki, status, taken, 1), Verdict::Accepted);
+        }
+    }
+    for page in ["<html>login</html>", "\u{feff}\r\n <!DOCTYPE html><title>"] {
+        assert_is_no_answer(&judged(&loki, 200, page, 1), page);
+        // To lines anything is an answer.
+        assert_eq!(judged(&Dialect::NdJson, 200, page, 1), Verdict::Accepted);
+        let head = Head {
+            status: 200,
+            reason: "",
+            retry_after: None,
+            location: None,
+        };
+        let judged = |encoding, body: &[u8]| judge_encoded(&loki, &head, Some(encoding), body, 1);
+        assert_is_no_answer(&judged("gzip", &gzipped(page)), page);
+        assert_is_no_answer(&judged("br", b"\x8b"), "br");
+        assert_eq!(judged("gzip", b""), Verdict::Accepted);
+        assert_eq!(judged("br", b""), Verdict::Accepted);
+    }
+}
+
+#[test]
+fn an_answer_without_an_end_counts_for_nothing() {
+    let splunk = Dialect::Splunk(SplunkFields::default());
+    for dialect in [Dialect::NdJson, loki(&[("a", "b")]), splunk] {
+        for status in [200, 400, 413, 503] {
+            let head = Head {
+                status,
+                reason: "",
+                retry_after: None,
+                location: None,
+            };
+            let verdict = judge(&dialect, &head, io::repeat(b' '), 1);
+            assert_is_no_answer(&verdict, &format!("{dialect:?} {status}"));
+        }
+    }
+    // As one that sends back what it got does.
+    let echo = "x".repeat(8 << 20);
+    assert_eq!(judged(&Dialect::NdJson, 200, &echo, 1), Verdict::Accepted);
+}
+
 /// A document is one of a hundred thousand, an index is there for all of them.
 #[test]
 fn a_document_is_not_refused_for_its_index() {
