@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use log::Level;
 
-use super::batch::buffer::{MAPPED_FROM, PAGE};
+use super::batch::buffer::{MAPPED_FROM, PAGE, message_overhead_bytes};
 use super::batch::builder::BatchFormat;
 use super::batch::pool::Pool;
 use super::batch::{Batch, BatchLimit};
@@ -27,20 +27,6 @@ use crate::server::{
     BoxError, BufferMemory, Builder, Config, ConfigError, Connection, Contradiction, Listener,
     ResourceLimits, Server, StartError, ThreadBody,
 };
-
-/// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
-/// delimiter, the batch around it, and what the allocator or the last page adds. `max_message` and
-/// this overhead together must fit into `buffer_bytes`; where a listener has TLS, 320 bytes more,
-/// for what the peer's certificate calls it.
-pub fn message_overhead_bytes(max_message: usize) -> usize {
-    match max_message {
-        0..LARGE_MESSAGE => 256,
-        _ => 256 + PAGE,
-    }
-}
-
-/// From this size on a message's buffer may be a mapping, of whole pages.
-const LARGE_MESSAGE: usize = MAPPED_FROM - 256;
 
 /// A read buffer's size: a usual message, and free bytes behind it to read into.
 const READ_BYTES: usize = 72 << 10;

@@ -34,7 +34,8 @@ mod shared;
 
 pub use crate::server::Notifier;
 pub use batch::Batch;
-pub use builder::{Ingest, IngestBuilder, message_overhead_bytes};
+pub use batch::buffer::message_overhead_bytes;
+pub use builder::{Ingest, IngestBuilder};
 pub use envelope::{Envelope, Template, TemplateError};
 pub use framing::input::{DEFAULT_MAX_MESSAGE, Framing, MAX_MESSAGE_RANGE, Oversize};
 pub use framing::output::OutputFraming;

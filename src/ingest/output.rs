@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::builder::message_overhead_bytes;
+use super::batch::buffer::message_overhead_bytes;
 use super::envelope::Envelope;
 use super::framing::OutputFraming;
 use super::sink::{Form, Sink};

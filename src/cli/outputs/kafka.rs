@@ -14,7 +14,7 @@ use drainline::ingest::sink::{KafkaCompression, KafkaKey, KafkaOptions};
 use super::option::Contradiction;
 use super::option::GROUP;
 #[cfg(feature = "kafka-tls")]
-use super::scheme::Unfit;
+use super::option::Unfit;
 use super::scheme::{Checked, Common, Form, Opened, Scheme};
 #[cfg(feature = "kafka-tls")]
 use super::secret::{PASSWORD, SecretSource, secret_rows};

@@ -43,7 +43,8 @@ use super::flag::{Flag, Takes};
 use super::kinds::NotAccepted;
 pub(crate) use forward::Forward;
 use option::GROUP;
-pub(crate) use scheme::{Common, Destination, Entry, Read, Unfit};
+pub(crate) use option::Unfit;
+pub(crate) use scheme::{Common, Destination, Entry, Read};
 pub(crate) use secret::HIDDEN;
 pub(crate) use url::hidden;
 

@@ -1,5 +1,8 @@
 //! What the options of all schemes have in common.
 
+use std::fmt::{self, Display};
+use std::io;
+
 /// The group of the rows of outputs.
 pub(crate) const GROUP: &str = "An output";
 
@@ -18,3 +21,31 @@ impl Contradiction {
         Contradiction { row, expected }
     }
 }
+
+/// A value of an output that can never be, which only the sink itself can tell: the error of a
+/// scheme's check and of its open.
+#[derive(Debug)]
+pub(crate) struct Unfit(pub(crate) io::Error);
+
+impl Unfit {
+    /// Whether this is one.
+    pub(crate) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|error| error.is::<Unfit>())
+    }
+
+    /// What a sink refuses as a value, rather than for how things are.
+    pub(crate) fn of(error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::InvalidInput => io::Error::new(error.kind(), Unfit(error)),
+            _ => error,
+        }
+    }
+}
+
+impl Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Unfit {}

@@ -81,34 +81,6 @@ impl Common<'_> {
     }
 }
 
-/// A value of an output that can never be, which only the sink itself can tell: the error of a
-/// [`check`](Scheme::check) and of an [`open`](Scheme::open).
-#[derive(Debug)]
-pub(crate) struct Unfit(pub(crate) io::Error);
-
-impl Unfit {
-    /// Whether this is one.
-    pub(crate) fn is(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|error| error.is::<Unfit>())
-    }
-
-    /// What a sink refuses as a value, rather than for how things are.
-    pub(crate) fn of(error: io::Error) -> io::Error {
-        match error.kind() {
-            io::ErrorKind::InvalidInput => io::Error::new(error.kind(), Unfit(error)),
-            _ => error,
-        }
-    }
-}
-
-impl Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(&self.0, f)
-    }
-}
-
-impl std::error::Error for Unfit {}
-
 /// What a check found.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {

@@ -4,8 +4,7 @@ use std::fmt::{self, Debug, Display};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::option::Contradiction;
-use super::scheme::Unfit;
+use super::option::{Contradiction, Unfit};
 use crate::cli::files;
 #[cfg(test)]
 use crate::cli::kinds::cases;

@@ -16,6 +16,20 @@ use crate::server::heap_bytes;
 pub(crate) const MAPPED_FROM: usize = 128 << 10;
 pub(crate) const PAGE: usize = 4096;
 
+/// What a message of `max_message` bytes takes of the buffer beside its own bytes, at most: its
+/// delimiter, the batch around it, and what the allocator or the last page adds. `max_message` and
+/// this overhead together must fit into `buffer_bytes`; where a listener has TLS, 320 bytes more,
+/// for what the peer's certificate calls it.
+pub fn message_overhead_bytes(max_message: usize) -> usize {
+    match max_message {
+        0..LARGE_MESSAGE => 256,
+        _ => 256 + PAGE,
+    }
+}
+
+/// From this size on a message's buffer may be a mapping, of whole pages.
+const LARGE_MESSAGE: usize = MAPPED_FROM - 256;
+
 /// Bytes in memory of a fixed size, which is replaced by larger memory when they outgrow it. All of
 /// the memory is initialised, so that a read may go into any part.
 pub(crate) struct Buffer {

@@ -14,8 +14,8 @@ use drainline::ingest::sink::{self, HttpOptions};
 
 use self::dialect::DialectOptions;
 use self::kinds::{Pairs, SecretPairs, TEXT};
-use super::option::{Contradiction, GROUP};
-use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme, Unfit};
+use super::option::{Contradiction, GROUP, Unfit};
+use super::scheme::{Checked, Common, Form, Opened, Reopens, Scheme};
 use super::secret::{HIDDEN, PASSWORD, SecretSource, SecretText, secret_rows};
 use super::tls::ClientTls;
 use super::url;
