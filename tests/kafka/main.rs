@@ -261,6 +261,22 @@ fn a_broker_that_never_answers_does_not_hold_up_the_end() {
     assert_both_close(&report);
 }
 
+/// What lingers in librdkafka is sent once the server closes, and not when its time is over: that
+/// is after the deadline.
+#[test]
+fn what_lingers_is_sent_when_the_server_closes() {
+    let cluster = cluster();
+    let server = start(options(&cluster).linger(*KafkaOptions::LINGER.end()));
+    send(&server, 4, 125);
+    wait_until("messages received", DEADLINE, || {
+        server.stats().received == 500
+    });
+    let report = server.shutdown(Duration::from_secs(8));
+    assert_eq!(report.stats.delivered, 500, "{report:?}");
+    assert_both_close(&report);
+    assert_each_once(&cluster, 4, 125);
+}
+
 /// As whoever runs the program would: a URL, and the exit code 0.
 #[cfg(feature = "cli")]
 #[test]

@@ -25,6 +25,8 @@ pub use self::options::{KafkaCompression, KafkaKey, KafkaOptions};
 
 /// How long the sink waits for reports before it looks after other things.
 const WAIT: Duration = Duration::from_secs(1);
+/// The same while the server closes, when librdkafka is asked to linger no more each time.
+const LAST_WAIT: Duration = Duration::from_millis(10);
 /// How long a producer that is given up has to say what became of its messages.
 const MAX_GIVING_UP: Duration = Duration::from_secs(10);
 /// How long a producer that works has for what is under way, before it is given up.
@@ -177,6 +179,19 @@ impl Kafka {
                 self.reports.add(Report { place, error });
                 true
             }
+        }
+    }
+
+    /// Nothing is worth waiting for once the server closes. librdkafka sends what lingers while it
+    /// flushes, which is over before each of its threads has seen that: so it is asked again with
+    /// each turn. Says how long the turn may wait.
+    fn end_linger_if_closing(&self, batches: &Batches<'_>) -> Duration {
+        match &self.producer {
+            Some(producer) if batches.is_closing() => {
+                let _ = producer.flush(Duration::ZERO);
+                LAST_WAIT
+            }
+            _ => WAIT,
         }
     }
 
@@ -385,7 +400,8 @@ impl Sink for Kafka {
                 return Err(SinkError::Retry(io::Error::other(text)));
             }
             let window = if took_all { Batches::MAX_WINDOW } else { 0 };
-            if batches.first().is_some() && !batches.more(window, WAIT) {
+            let wait = self.end_linger_if_closing(batches);
+            if batches.first().is_some() && !batches.more(window, wait) {
                 break;
             }
         }

@@ -120,7 +120,7 @@ impl KafkaOptions {
     }
 
     /// How long librdkafka waits for more records before it sends one
-    /// ([`LINGER`](KafkaOptions::LINGER)). Default: 5 ms.
+    /// ([`LINGER`](KafkaOptions::LINGER)), unless the server closes. Default: 5 ms.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
