@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::dialect::Dialect;
 use crate::TlsClient;
 
-/// An address of HTTP, and how messages are sent there: [`Http::to`].
+/// An address of HTTP, and how messages are sent there: [`Http::to`](super::Http::to).
 #[derive(Clone)]
 pub struct HttpOptions {
     pub(super) url: String,
