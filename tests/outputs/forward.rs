@@ -46,13 +46,13 @@ pub(crate) fn wait_error(server: &Server, part: &str) {
     assert!(told.is_some(), "{part} is not told: {:?}", error());
 }
 
-fn listen() -> (TcpListener, Target) {
+pub(crate) fn listen() -> (TcpListener, Target) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, Target::tcp("127.0.0.1", port))
 }
 
-fn accept(listener: &TcpListener) -> BufReader<TcpStream> {
+pub(crate) fn accept(listener: &TcpListener) -> BufReader<TcpStream> {
     listener.set_nonblocking(true).unwrap();
     let (stream, _) = wait_for("a connection", DEADLINE, || listener.accept().ok());
     stream.set_nonblocking(false).unwrap();
@@ -60,7 +60,7 @@ fn accept(listener: &TcpListener) -> BufReader<TcpStream> {
     BufReader::new(stream)
 }
 
-fn line(receiver: &mut impl BufRead) -> String {
+pub(crate) fn line(receiver: &mut impl BufRead) -> String {
     let mut line = String::new();
     receiver.read_line(&mut line).unwrap();
     line

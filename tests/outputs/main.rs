@@ -9,6 +9,7 @@ mod common;
 #[cfg(feature = "cli")]
 mod dead;
 mod exec;
+mod failover;
 mod forward;
 #[cfg(feature = "http")]
 mod http;

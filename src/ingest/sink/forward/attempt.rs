@@ -43,12 +43,14 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Tries the first `targets`, in order, and tells `notifier` when it is over.
+    /// Tries `targets` receivers, in order from `first` on and behind the last one from the
+    /// beginning, and tells `notifier` when it is over.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub(super) fn start(
         plan: Arc<Plan>,
+        first: usize,
         targets: usize,
         notifier: Option<Notifier>,
     ) -> io::Result<Attempt> {
@@ -57,7 +59,7 @@ impl Attempt {
         let cancelled = Arc::clone(&is_cancelled);
         let thread = thread::Builder::new()
             .name("connector".to_owned())
-            .spawn(move || run(&plan, targets, &cancelled, &tell, notifier))?;
+            .spawn(move || run(&plan, first, targets, &cancelled, &tell, notifier))?;
         Ok(Attempt {
             outcome,
             is_cancelled,
@@ -98,13 +100,15 @@ impl Drop for Attempt {
 
 fn run(
     plan: &Plan,
+    first: usize,
     targets: usize,
     is_cancelled: &AtomicBool,
     tell: &Sender<Result<Connection, String>>,
     notifier: Option<Notifier>,
 ) {
     let mut failures = Vec::new();
-    for (index, target) in plan.targets[..targets].iter().enumerate() {
+    let in_order = plan.targets.iter().enumerate().cycle();
+    for (index, target) in in_order.skip(first).take(targets) {
         match (Try { plan, is_cancelled }).connect(index, target) {
             Ok(connection) => {
                 let _ = tell.send(Ok(connection));

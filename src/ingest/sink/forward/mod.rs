@@ -2,6 +2,7 @@
 
 mod attempt;
 mod connection;
+mod order;
 #[cfg_attr(not(feature = "tls"), path = "session_absent.rs")]
 mod session;
 mod socket;
@@ -16,6 +17,7 @@ use log::Level;
 
 use self::attempt::Attempt;
 use self::connection::{Connection, SLICE};
+use self::order::{Ending, Order};
 pub use self::target::{Target, TargetParseError};
 pub use self::to::ForwardTo;
 #[cfg(feature = "tls")]
@@ -50,7 +52,18 @@ const WINDOW: usize = 64;
 ///
 /// **Several receivers** are an order of preference. When a connection is lost, the first is tried
 /// first, and so on; while a later one is in use, those before it are tried every
-/// [`return_after`](ForwardTo::return_after), and the connection moves back between two messages.
+/// [`return_after`](ForwardTo::return_after), and the connection moves back between two messages,
+/// once a preferred receiver has kept its own open for a second.
+///
+/// A receiver that **accepts and then fails** stands back: one that is given up, whose connection
+/// ends within a second, or ends within 30 s after something was written to it. The next try begins
+/// with the receiver after it (behind the last, with the first), and those before are tried again
+/// after `return_after`, which doubles with each such failure, up to an hour, until a connection
+/// took more than 8 MiB or lasted an hour; [`reopen`](Sink::reopen) ends it. Over TCP nothing tells
+/// a receiver that hangs from one that is well before its kernel is full: each return to it takes
+/// the stream for at least `ack_timeout`, and what both kernels took meanwhile is lost. Over TLS it
+/// does not finish its handshake, and is not returned to.
+///
 /// A name is resolved anew for each connection, and all its addresses are tried, 16 at most.
 /// Connecting is done on a thread of its own, `connector`, since getaddrinfo(3) cannot be ended;
 /// there is one at a time, and only while something is to be connected.
@@ -96,6 +109,8 @@ pub struct Forward {
     attempt: Option<Attempt>,
     /// A connection to a receiver that is preferred, or that was opened anew, for the next message.
     next: Option<Connection>,
+    /// With which receiver a try begins.
+    order: Order,
     /// When receivers that are preferred to the one in use are tried.
     returns_at: Option<Instant>,
     /// The connection is to be replaced by another one: what it was made with has changed.
@@ -115,6 +130,7 @@ impl Forward {
     fn new(plan: Plan, return_after: Duration) -> Forward {
         Forward {
             name: plan.targets[0].to_string(),
+            order: Order::new(plan.targets.len(), return_after),
             plan: Arc::new(plan),
             return_after,
             cursor: Cursor::default(),
@@ -138,7 +154,7 @@ impl Forward {
             let all = self.plan.targets.len();
             match &self.attempt {
                 Some(_) => {}
-                None => self.start_attempt(all, batches).map_err(SinkError::Retry)?,
+                None => self.start_anew(batches).map_err(SinkError::Retry)?,
             }
             match self.take_outcome() {
                 Some((_, Ok(connection))) => self.begin(connection, batches),
@@ -152,10 +168,22 @@ impl Forward {
         Ok(true)
     }
 
-    fn start_attempt(&mut self, targets: usize, batches: &Batches<'_>) -> io::Result<()> {
+    /// Tries all receivers.
+    fn start_anew(&mut self, batches: &Batches<'_>) -> io::Result<()> {
+        let first = self.order.first(Instant::now());
+        self.start_attempt(first, self.plan.targets.len(), batches)
+    }
+
+    fn start_attempt(
+        &mut self,
+        first: usize,
+        targets: usize,
+        batches: &Batches<'_>,
+    ) -> io::Result<()> {
         self.has_tried = true;
         let notifier = Some(batches.notifier());
-        self.attempt = Some(Attempt::start(Arc::clone(&self.plan), targets, notifier)?);
+        let plan = Arc::clone(&self.plan);
+        self.attempt = Some(Attempt::start(plan, first, targets, notifier)?);
         Ok(())
     }
 
@@ -173,14 +201,17 @@ impl Forward {
         self.cursor.begin_anew(batches);
         self.is_renewal_due = false;
         let is_preferred = connection.target == 0;
-        self.returns_at = (!is_preferred).then(|| Instant::now() + self.return_after);
+        self.returns_at = self.order.returns_at(connection.target, Instant::now());
         let (name, label) = (&self.name, &connection.label);
         batches.state().set_connected_to(Some(label));
         let text = || match is_preferred {
             true => format!("the sink {name} is connected: {label}"),
             false => format!(
                 "the sink {name} is connected to another receiver, {label}: those before it are \
-                 tried every {:?}",
+                 tried in {:.1?}, and then every {:?}",
+                self.returns_at
+                    .unwrap_or_else(Instant::now)
+                    .saturating_duration_since(Instant::now()),
                 self.return_after
             ),
         };
@@ -206,7 +237,7 @@ impl Forward {
                 true => self.plan.targets.len(),
                 false => current,
             };
-            let started = self.start_attempt(targets, batches);
+            let started = self.start_attempt(0, targets, batches);
             if started.is_err() {
                 // The system has no thread now: what is in use goes on.
                 self.returns_at = Some(Instant::now() + self.return_after);
@@ -215,21 +246,42 @@ impl Forward {
         match self.take_outcome() {
             None => {}
             Some((_, Ok(connection))) => self.next = Some(connection),
-            Some((_, Err(why))) => {
-                let name = &self.name;
-                let logger = batches.logger();
-                logger.log_limited("not preferred", Level::Info, || {
-                    format!("the sink {name} stays where it is: {why}")
-                });
-                self.is_renewal_due = false;
-                self.returns_at = (current > 0).then(|| Instant::now() + self.return_after);
-            }
+            Some((_, Err(why))) => self.stay(&why, batches),
         }
+        // What accepts and closes is found out before it costs a message.
+        if let Some(next) = &mut self.next
+            && let Err(error) = next.look()
+        {
+            let why = format!("{}: {}", next.label, why_lost(&error));
+            self.next = None;
+            self.stay(&why, batches);
+        }
+    }
+
+    /// What was tried beside the connection in use has come to nothing.
+    fn stay(&mut self, why: &str, batches: &Batches<'_>) {
+        let name = &self.name;
+        let logger = batches.logger();
+        logger.log_limited("not preferred", Level::Info, || {
+            format!("the sink {name} stays where it is: {why}")
+        });
+        self.is_renewal_due = false;
+        let is_preferred = self.connection.as_ref().is_none_or(|it| it.target == 0);
+        self.returns_at = (!is_preferred).then(|| Instant::now() + self.return_after);
+    }
+
+    /// Whether messages go to the next connection from the next one on: at once, or to a preferred
+    /// receiver when that has kept it open for a while.
+    fn is_moving(&self) -> bool {
+        let (Some(next), Some(current)) = (&self.next, &self.connection) else {
+            return self.next.is_some();
+        };
+        next.target >= current.target || next.begun.elapsed() >= SHORT_LIFE.min(self.return_after)
     }
 
     /// Moves to the next connection, between two messages.
     fn move_on(&mut self, batches: &Batches<'_>) {
-        if self.next.is_none() {
+        if !self.is_moving() {
             return;
         }
         let is_inside = self.cursor.is_inside_message(batches)
@@ -247,7 +299,7 @@ impl Forward {
 
     /// Writes what the kernel takes at once, or waits a slice.
     fn write_once(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
-        let is_moving = self.next.is_some();
+        let is_moving = self.is_moving();
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
@@ -289,6 +341,13 @@ impl Forward {
         self.returns_at = None;
         let (name, label, bytes) = (&self.name, connection.label.clone(), connection.written);
         let lasted = connection.begun.elapsed();
+        let ending = Ending {
+            target: connection.target,
+            lasted,
+            written: bytes,
+            is_failure: lasted < SHORT_LIFE || error.kind() == ErrorKind::TimedOut,
+        };
+        self.order.ended(&ending, Instant::now());
         if error.kind() == ErrorKind::UnexpectedEof {
             connection.finish(false);
         }
@@ -389,6 +448,7 @@ impl Sink for Forward {
                 tls: Some(tls),
             });
         }
+        self.order.forget();
         self.is_renewal_due = self.connection.is_some();
         Ok(true)
     }
@@ -411,9 +471,8 @@ impl Sink for Forward {
         }
         // Whoever starts a server wants to know whether the receiver is there. Later the next
         // message asks.
-        let all = self.plan.targets.len();
         if !self.has_tried {
-            self.start_attempt(all, batches).map_err(SinkError::Retry)?;
+            self.start_anew(batches).map_err(SinkError::Retry)?;
         }
         match self.take_outcome() {
             Some((_, Ok(connection))) => self.begin(connection, batches),
