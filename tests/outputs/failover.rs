@@ -11,7 +11,7 @@ use crate::common::checker::Checker;
 use crate::common::client;
 use crate::common::ledger::assert_both_close;
 use crate::common::tagged::{Cut, Tagged, parse};
-use crate::common::wait::{DEADLINE, wait_for};
+use crate::common::wait::{DEADLINE, wait_for, wait_until};
 use crate::forward::{accept, line, listen, start, wait_delivered};
 use drainline::ingest::sink::Forward;
 
@@ -109,13 +109,14 @@ fn a_receiver_that_closes_at_once_is_left_and_no_message_is_tried_on_it() {
     }
     for _ in 0..5 {
         let before = taken.load(Ordering::Relaxed);
-        while taken.load(Ordering::Relaxed) < before + 2 {
+        wait_until("two more looks at the first", DEADLINE, || {
             let _ = tagged.send(&mut stream, sent..sent + 1, 100, Cut::Once);
             let mut got = Vec::new();
             there.read_until(b'\n', &mut got).unwrap();
             assert_eq!(got, tagged.lines(sent..sent + 1, 100));
             sent += 1;
-        }
+            taken.load(Ordering::Relaxed) >= before + 2
+        });
     }
     client::half_close(stream);
     assert_both_close(&server.shutdown(DEADLINE));
