@@ -89,7 +89,7 @@ fn secrets_are_in_no_error_and_in_nothing_that_is_printed() {
     }
     for url in [
         "prob://me:hunter2@h",
-        "kafka://me:hunter2@h/t",
+        "kafka://me:hunter2@h",
         "probe://me:hunter2@",
         "probe://me:hunter2%zz@h",
         "probe://me:hunter2@h?windo=7",
