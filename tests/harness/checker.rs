@@ -168,7 +168,7 @@ const REPORT: &str = r#"{"received":10,"delivered":7,"dropped":{"connection_clos
     "connections":{"accepted":3,"rejected":{},"open":0,"ended":{"eof":3}},"balanced":true,"uptime_seconds":1.5,
     "listeners":[{"received":10,"delivered":7,"dropped":{"connection_closed":2,"full":1},"in_flight":0,"bytes_read":100,
     "message_bytes":90,"framing_bytes":8,"discarded":{"reset":2},"pending":0,"unread_bytes":0,
-    "connections":{"accepted":3,"rejected":{},"open":0,"ended":{"eof":3}},"balanced":true}]}"#;
+    "connections":{"accepted":3,"rejected":{},"open":0,"ended":{"eof":3}},"balanced":true}],"outputs":[]}"#;
 
 fn exit(report: &str) -> Exit {
     Exit::new(
