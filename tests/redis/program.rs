@@ -135,7 +135,7 @@ fn what_is_no_stream_is_refused_in_one_line() {
         ("redis://a/s?password_file=/nowhere", 1, &["/nowhere"]),
         (
             "redis://a/s?password_env=NO_SUCH_VARIABLE",
-            1,
+            2,
             &["NO_SUCH_VARIABLE"],
         ),
         ("redis://user@a/s", 78, &["password"]),

@@ -200,7 +200,8 @@ fn bytes_that_come_when_nobody_reads_any_more_are_a_loss() {
             Ok(bytes) => written += bytes as u64,
             Err(error) => break error.kind(),
         }
-        thread::yield_now();
+        // Slowly: a window that was full by then would hold up the client, and not the kernel.
+        thread::sleep(Duration::from_millis(1));
     };
     assert!(matches!(
         refused,
