@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,37 @@ fn start(sink: impl Sink + 'static) -> (Server, TcpStream) {
     let client = client::connect(server.local_addrs()[0]);
     wait_open(&server, 1);
     (server, client)
+}
+
+/// Takes nothing before it is told to.
+struct Gated(Receiver<()>);
+
+impl Sink for Gated {
+    fn name(&self) -> String {
+        "gated".to_owned()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        let _ = self.0.recv_timeout(DEADLINE);
+        while batches.first().is_some() {
+            batches.ack();
+        }
+        Ok(())
+    }
+}
+
+/// A server of a few messages, whose sink takes none before it is told to, and its client.
+fn start_gated() -> (Sender<()>, Server, TcpStream) {
+    let (open, gate) = channel();
+    let mut config = small::config();
+    config.buffer_messages = 4;
+    let server = small::ingest()
+        .config(config)
+        .listen(anywhere())
+        .start(Gated(gate))
+        .unwrap();
+    let client = client::connect(server.local_addrs()[0]);
+    (open, server, client)
 }
 
 /// The server's end of the stream, which is there before the server has closed.
@@ -127,15 +158,7 @@ fn whoever_does_not_listen_holds_up_no_drain() {
 /// nothing of the space, nor of the close, until it forgets the connection, after a minute.
 #[test]
 fn a_sender_that_waits_for_space_in_its_window_hears_of_the_close() {
-    let (open, gate) = channel();
-    let mut config = small::config();
-    config.buffer_messages = 4;
-    let server = small::ingest()
-        .config(config)
-        .listen(anywhere())
-        .start(Gated(gate))
-        .unwrap();
-    let mut client = client::connect(server.local_addrs()[0]);
+    let (open, server, mut client) = start_gated();
     let flood =
         thread::spawn(
             move || {
@@ -156,35 +179,10 @@ fn a_sender_that_waits_for_space_in_its_window_hears_of_the_close() {
     });
 }
 
-/// Takes nothing before it is told to.
-struct Gated(Receiver<()>);
-
-impl Sink for Gated {
-    fn name(&self) -> String {
-        "gated".to_owned()
-    }
-
-    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
-        let _ = self.0.recv_timeout(DEADLINE);
-        while batches.first().is_some() {
-            batches.ack();
-        }
-        Ok(())
-    }
-}
-
 /// The kernel throws bytes away then, and answers with a reset; it does not say how many they were.
 #[test]
 fn bytes_that_come_when_nobody_reads_any_more_are_a_loss() {
-    let (open, gate) = channel();
-    let mut config = small::config();
-    config.buffer_messages = 4;
-    let server = small::ingest()
-        .config(config)
-        .listen(anywhere())
-        .start(Gated(gate))
-        .unwrap();
-    let mut client = client::connect(server.local_addrs()[0]);
+    let (open, server, mut client) = start_gated();
     for _ in 0..10 {
         client.write_all(b"a line\n").unwrap();
         thread::yield_now();
