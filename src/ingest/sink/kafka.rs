@@ -127,7 +127,7 @@ impl Kafka {
         while let Some(&place) = self.again.last() {
             if let Some(batch) = batches.get(place.batch)
                 && let Some(message) = batch.iter().nth(place.nth as usize)
-                && !self.send(&producer, batch, message, place)
+                && !self.send(&producer, &self.origin_of(batch), message, place)
             {
                 return Ok(false);
             }
@@ -136,8 +136,9 @@ impl Kafka {
         let mut next = self.next;
         let mut is_full = false;
         'batches: while let Some(batch) = batches.get(next.batch) {
+            let origin = self.origin_of(batch);
             for message in batch.iter().skip(next.nth as usize) {
-                if !self.send(&producer, batch, message, next) {
+                if !self.send(&producer, &origin, message, next) {
                     is_full = true;
                     break 'batches;
                 }
@@ -157,17 +158,14 @@ impl Kafka {
     fn send(
         &self,
         producer: &ThreadedProducer<Context>,
-        batch: &Batch,
+        origin: &Origin,
         message: &[u8],
         place: Place,
     ) -> bool {
-        let key = self.key_of(batch);
-        let received_at = batch.received_at().duration_since(UNIX_EPOCH);
-        let millis = received_at.map_or(0, |since| since.as_millis() as i64);
         let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, place.pack())
             .payload(message)
-            .timestamp(millis);
-        if let Some(key) = &key {
+            .timestamp(origin.received_ms);
+        if let Some(key) = &origin.key {
             record = record.key(key.as_bytes());
         }
         match producer.send(record) {
@@ -192,6 +190,14 @@ impl Kafka {
                 LAST_WAIT
             }
             _ => WAIT,
+        }
+    }
+
+    fn origin_of(&self, batch: &Batch) -> Origin {
+        let received_at = batch.received_at().duration_since(UNIX_EPOCH);
+        Origin {
+            key: self.key_of(batch),
+            received_ms: received_at.map_or(0, |since| since.as_millis() as i64),
         }
     }
 
@@ -334,6 +340,13 @@ impl Kafka {
         let _ = self.take_reports(batches);
         Ok(())
     }
+}
+
+/// What all records of a batch have in common.
+struct Origin {
+    key: Option<String>,
+    /// In milliseconds since 1970.
+    received_ms: i64,
 }
 
 /// Whether no try will ever succeed.

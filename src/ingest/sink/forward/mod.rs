@@ -303,17 +303,20 @@ impl Forward {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        let is_inside = self.cursor.is_inside_message(batches) || connection.is_inside();
+        let is_record_begun = connection.is_inside();
         // Nothing is written to a receiver that has gone: it would count as delivered.
-        if let Err(error) = connection.look()
-            && !(is_inside && connection.finishes_message(&error))
-        {
-            return self.lost(&error, batches).map_err(SinkError::Retry);
+        if let Err(error) = connection.look() {
+            let is_inside = is_record_begun || self.cursor.is_inside_message(batches);
+            if !(is_inside && connection.finishes_message(&error)) {
+                return self.lost(&error, batches).map_err(SinkError::Retry);
+            }
         }
-        let is_last = is_moving || connection.is_finishing();
-        let written = match self.cursor.rest_of_message(batches) {
-            Some(rest) if is_last && !connection.is_inside() => connection.write_some(&[rest]),
-            _ => connection.write_some(&self.cursor.gather(batches)),
+        let is_last = (is_moving || connection.is_finishing()) && !connection.is_inside();
+        // Where a message ends is looked for only if no other may follow.
+        let rest = is_last.then(|| self.cursor.rest_of_message(batches));
+        let written = match rest.flatten() {
+            Some(rest) => connection.write_some(&[rest]),
+            None => connection.write_some(&self.cursor.gather(batches)),
         };
         match written {
             Ok(Some(written)) => {
