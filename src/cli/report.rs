@@ -13,8 +13,9 @@ use serde_json::{Map, Value, json};
 use super::units::counted;
 use super::values::ReportFormat;
 
-/// 1: the sink, the consumer or a listener failed. 4: the drain timed out. 3: drainline lost
-/// something ([`Report::is_lossy`] has the rule). 0: drainline lost nothing.
+/// 1: the sink, the consumer or a listener failed. 4: the drain ran out of time
+/// ([`Report::timed_out`]). 3: drainline lost something ([`Report::is_lossy`] has the rule). 0:
+/// drainline lost nothing.
 pub(super) fn exit_code(report: &Report) -> u8 {
     if report.error.is_some() {
         1

@@ -41,6 +41,10 @@ impl Layer for Shared {
         report.sink = SinkCounts::sum(report.outputs.iter().map(|output| &output.counts));
     }
 
+    fn close_books(&self) {
+        self.outputs.iter().for_each(|output| output.close_books());
+    }
+
     fn reopen(&self) {
         self.outputs
             .iter()

@@ -28,7 +28,8 @@ pub struct Stats {
     /// Messages that were not delivered, by reason.
     pub dropped: Counters<DropReason>,
     /// Messages that are in the buffer, received by the consumer and not acknowledged, or waiting
-    /// in a send.
+    /// in a send. None once the server is over: what threads still hold that did not return is
+    /// dropped.
     pub in_flight: u64,
     /// How much of the buffer's capacity is used, in messages and bytes. What the consumer has
     /// received and not acknowledged counts.
@@ -209,8 +210,10 @@ pub struct Report {
     pub outputs: Vec<OutputStats>,
     /// The error that ended the server, if it was not shut down.
     pub error: Option<ServerError>,
-    /// A deadline of the drain passed: a handler had not returned after three quarters of the time,
-    /// or the buffer was not empty or a thread still ran at its end.
+    /// The drain ran out of time. After three quarters of it, a handler had not returned whose peer
+    /// had sent something, or a client that had connected before the drain was not served; or at
+    /// its end, a message was not acknowledged or a thread did not return. So it is whenever the
+    /// server drops a message by the shutdown ([`DropReason::Shutdown`]).
     pub timed_out: bool,
     /// Connections whose handlers did not return before the deadline. Their threads are abandoned
     /// and go on.
@@ -285,7 +288,7 @@ pub struct OutputRow {
     /// Messages that it did not accept, by reason: `full` (only where it is not required),
     /// `refused`, `sink_failed`, `shutdown`.
     pub dropped: Counters<DropReason>,
-    /// Messages that it has not answered.
+    /// Messages that it has not answered. None once the server is over.
     pub in_flight: u64,
     /// Bytes of the batches before it. Where it is not required, they are its own buffer's.
     pub buffered_bytes: u64,

@@ -75,7 +75,6 @@ impl Threads {
         let shared = Arc::clone(&self.shared);
         if !ended_in_time {
             shared.time_out_consumer();
-            shared.lifecycle.record_missed_deadline();
         }
         (self.drop_rest)();
         // A wait that reached the deadline has taken one grace already; this is the second.
@@ -89,6 +88,9 @@ impl Threads {
             Remaining::AreJoined => shared.table.connections(),
             Remaining::EndWithProcess => shared.table.open_connections(),
         };
+        if left > 0 || !stuck.is_empty() {
+            shared.lifecycle.record_missed_deadline();
+        }
         // A handler's thread_local may delay the reaper's join; then the reaper is left there.
         let _ = shared.reaper.try_send(ReaperEvent::ServerOver);
         left += self
@@ -103,15 +105,16 @@ impl Threads {
         if left == 0 && shared.table.is_empty() {
             shared.promise.lock().take();
         }
+        // What threads still hold that are left behind.
+        shared.quota.close_books();
         let mut stats = shared.stats();
         stats.threads = stats.threads - shared.fixed_threads + left;
-        let (error, timed_out) = (
-            shared.lifecycle.error(),
-            shared.lifecycle.has_missed_deadline(),
-        );
+        // A send that the drain refuses may have let its handler return before anybody looks who is
+        // left: what was dropped says that a deadline passed.
+        let was_cut = shared.quota.counts().cut > 0;
         let report = Report {
-            error,
-            timed_out,
+            error: shared.lifecycle.error(),
+            timed_out: was_cut || shared.lifecycle.has_missed_deadline(),
             stuck,
             ..Report::so_far(stats)
         };
@@ -257,6 +260,8 @@ pub struct Server {
 /// What is built on a server, such as an ingest with its sink, and adds to its report.
 pub(crate) trait Layer: Send + Sync {
     fn complete(&self, report: &mut Report);
+    /// The server is over, and its own books are closed: what is left in others has to be booked.
+    fn close_books(&self);
     fn reopen(&self);
 }
 
@@ -301,10 +306,10 @@ impl Server {
     /// The report so far, or the final report once [`wait`](Server::wait) has returned.
     pub fn report(&self) -> Report {
         // The lock is held while the server ends, and the shared ledger is right until then.
-        self.complete(match self.state.try_lock().as_deref() {
+        match self.state.try_lock().as_deref() {
             Some(State::Over(report)) => (**report).clone(),
-            _ => Report::so_far(self.shared.stats()),
-        })
+            _ => self.complete(Report::so_far(self.shared.stats())),
+        }
     }
 
     /// Asks the sink to reopen what it writes to, and returns at once. The sink does so within a
@@ -445,10 +450,14 @@ impl Server {
         let mut state = self.state.lock();
         if let State::Running(threads) = &mut *state {
             let report = threads.conclude(ended, of_threads);
-            *state = State::Over(Box::new(report));
+            if let Some(layer) = &self.layer {
+                layer.close_books();
+            }
+            // Completed once: a thread that is left behind changes nothing any more.
+            *state = State::Over(Box::new(self.complete(report)));
         }
         match &*state {
-            State::Over(report) => self.complete((**report).clone()),
+            State::Over(report) => (**report).clone(),
             State::Running(_) => unreachable!("it was concluded above"),
         }
     }

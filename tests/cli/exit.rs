@@ -273,6 +273,32 @@ fn it_ends_with_4_when_the_drain_times_out_and_books_what_a_blocked_pipe_did_not
     );
 }
 
+/// A buffer of one message, which a full pipe holds, and one that waits for it. It is cut at three
+/// quarters of the drain, and the pipe takes the first one before the last quarter is over.
+#[test]
+fn it_ends_with_4_when_a_connection_had_to_be_cut_though_the_sink_came_to_its_end() {
+    let buffer = ["--buffer-messages", "1", "--max-message", "1MiB"];
+    let args = [&buffer[..], &["--drain-timeout", "8s"]].concat();
+    let mut child = Drainline::with(&args).stdout(Stdout::Unread).start();
+    let mut client = child.connect();
+    let line = "x".repeat(200_000) + "\n";
+    client.write_all(line.as_bytes()).unwrap();
+    child.wait_for_status("a full pipe", |status| status["in_flight"] == 1);
+    client.write_all(b"two\n").unwrap();
+    child.wait_for_status("one in line", |status| status["senders_waiting"] == 1);
+    child.signal(Signal::TERM);
+    child.wait_for_status("the connection's end", |status| {
+        status["connections"].as_array().is_some_and(Vec::is_empty)
+    });
+    child.collect_stdout();
+    let exit = child.wait();
+    exit.assert_code(4);
+    exit.assert_nothing_left();
+    let sums = (exit.u64("delivered"), exit.u64("dropped.shutdown"));
+    assert_eq!(sums, (1, 1), "{exit}");
+    assert_eq!(exit.report["timed_out"], Value::Bool(true));
+}
+
 #[test]
 fn it_ends_with_78_when_values_contradict_each_other_or_the_system_cannot_hold_them() {
     let contradiction = ["--send-timeout", "2s", "--pause-after", "3s"];

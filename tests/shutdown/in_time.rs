@@ -139,23 +139,96 @@ fn a_sink_that_waits_until_the_deadline_is_ended_and_what_it_held_is_booked_as_s
 }
 
 #[test]
-fn a_sink_that_never_returns_is_left_behind_with_what_it_holds_in_flight() {
+fn a_sink_that_never_returns_is_left_behind_and_what_it_holds_is_booked_as_shut_down() {
     let (release, never) = channel::<()>();
     let (took, taken) = channel();
+    let (told, acknowledged) = channel();
     let server = start(move |receiver| {
         let held = receiver.recv(DEADLINE);
         took.send(())?;
         let _ = never.recv();
-        drop(held);
+        if let Received::Message(delivery) = held {
+            told.send(delivery.ack())?;
+        }
         Ok(())
     });
     let _client = send_lines(&server, 10);
     taken.recv_timeout(DEADLINE).unwrap();
-    let report = timed_out(server, Duration::from_millis(400));
+    let server = Arc::new(server);
+    let over = Arc::clone(&server);
+    let report = within("the end of the shutdown", IN_TIME, move || {
+        over.shutdown(Duration::from_millis(400))
+    });
     assert!(report.timed_out && report.error.is_none(), "{report:?}");
-    assert_eq!(report.stats.in_flight, 1, "{report:?}");
-    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 9);
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 10);
+    let sums = (report.stats.delivered, report.stats.in_flight);
+    assert_eq!(sums, (0, 0), "{report:?}");
+    // What the thread says that was left behind comes too late.
     drop(release);
+    acknowledged.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(format!("{:?}", server.report()), format!("{report:?}"));
+}
+
+/// A buffer of one message, in whose line handlers wait. The consumer has no message in its hands
+/// any more when the drain's last deadline passes: only these sends were cut.
+fn cut_in_line(clients: u64) -> Report {
+    let mut config = small::config();
+    config.buffer_messages = 1;
+    let server = small::server()
+        .config(config)
+        .listen(anywhere())
+        .start(
+            |_: &mut Connection, out: &Sender<String>| Ok(out.send("one".to_owned())?),
+            |receiver| loop {
+                match receiver.recv(DEADLINE) {
+                    Received::Message(delivery) => {
+                        while !receiver.is_closing() {
+                            receiver.wait(DEADLINE);
+                        }
+                        delivery.ack();
+                    }
+                    Received::Timeout | Received::RoomWanted => {}
+                    Received::Closed => return Ok(()),
+                }
+            },
+        )
+        .unwrap();
+    let _clients = client::connect_many(server.local_addrs()[0], clients as usize);
+    wait_until("all but one in line", DEADLINE, || {
+        server.stats().received == clients && server.stats().senders_waiting as u64 == clients - 1
+    });
+    let report = timed_out(server, Duration::from_secs(4));
+    let dropped = report.stats.dropped.get(DropReason::Shutdown);
+    assert_eq!((report.stats.delivered, dropped), (1, clients - 1));
+    report
+}
+
+#[test]
+fn sends_that_the_handlers_deadline_cuts_say_that_a_deadline_passed_however_soon_they_return() {
+    for clients in [2, 16] {
+        let report = cut_in_line(clients);
+        assert!(report.timed_out, "{report:?}");
+    }
+}
+
+/// The handler says itself why it drops what it has, and no deadline has passed.
+#[test]
+fn what_a_handler_drops_by_itself_for_the_shutdown_is_no_deadline_that_passed() {
+    let server = small::server::<String>()
+        .listen(anywhere())
+        .start_each(
+            |conn, out| {
+                let _ = std::io::copy(&mut &*conn, &mut std::io::sink());
+                out.record_dropped(DropReason::Shutdown, 3);
+                Ok(())
+            },
+            |_| Ok(()),
+        )
+        .unwrap();
+    let _client = client::connect(server.local_addrs()[0]);
+    wait_open(&server, 1);
+    let report = drained(server);
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 3);
 }
 
 /// Holds everything undone until the receiver is closed, then tells whether that came before the

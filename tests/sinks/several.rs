@@ -417,12 +417,60 @@ fn an_output_that_takes_nothing_holds_up_no_end() {
         assert_eq!(report.stats.delivered, delivered);
         assert_eq!(report.is_lossy(), is_required);
         let row = row(&report, "b");
-        match answer {
-            // Nobody can take back what it holds.
-            Answer::Hang => assert_eq!(row.in_flight, 10),
-            _ => assert_eq!(row.dropped.get(DropReason::Shutdown), 10),
-        }
+        let sums = (row.dropped.get(DropReason::Shutdown), row.in_flight);
+        assert_eq!(sums, (10, 0), "{answer:?}: {report:?}");
+        assert_eq!(report.stats.in_flight, 0);
+        assert!(report.outputs.iter().all(|output| output.unanswered == 0));
     }
+}
+
+/// Fails for good when it is told to, and its drop lasts until it is told to.
+struct EndsSlowly {
+    fail: mpsc::Receiver<()>,
+    end: mpsc::Receiver<()>,
+}
+
+impl Sink for EndsSlowly {
+    fn name(&self) -> String {
+        "ends slowly".to_owned()
+    }
+
+    fn write(&mut self, _: &mut Batches<'_>) -> Result<(), SinkError> {
+        let _ = self.fail.recv();
+        Err(SinkError::Fatal(io::Error::other("it is over")))
+    }
+}
+
+impl Drop for EndsSlowly {
+    fn drop(&mut self) {
+        let _ = self.end.recv();
+    }
+}
+
+/// What it was handed is in no one's hands then.
+#[test]
+fn what_an_output_that_fails_had_before_it_is_booked_before_its_sink_has_ended() {
+    let ((fail, failed), (end, ended)) = (mpsc::channel(), mpsc::channel());
+    let (a, (tell_a, _)) = told();
+    tell_a.send(Answer::AcceptAll).unwrap();
+    let slow = EndsSlowly {
+        fail: failed,
+        end: ended,
+    };
+    let slow = Output::new("slow", slow).required(false);
+    let (server, mut stream) = start(small::ingest().output(Output::new("a", a)).output(slow));
+    for nth in 1..=10 {
+        send(&server, &mut stream, 1);
+        wait_row(&server, "slow", |row| row.received == nth);
+    }
+    fail.send(()).unwrap();
+    wait_row(&server, "slow", |row| {
+        (row.dropped.get(DropReason::SinkFailed), row.in_flight) == (10, 0)
+    });
+    end.send(()).unwrap();
+    let report = server.shutdown(DEADLINE);
+    assert_both_close(&report);
+    assert!(!report.is_lossy(), "{report:?}");
 }
 
 /// Both outputs hold all that they may, in their worst form, and nothing is answered.

@@ -534,8 +534,8 @@ fn running() -> Vec<Flag<Settings>> {
             group: GROUP,
             purpose: "longest time for a shutdown",
             help: "Lets a shutdown take this long to deliver the messages that have arrived. Connections \
-                   have three quarters of that time, the sink the rest; what is left then is counted as \
-                   dropped, and the exit code is 4. If nobody reads stderr, the last lines delay the end \
+                   have three quarters of that time, the sink the rest; what is left then is cut and counted \
+                   as dropped, and the exit code is 4. If nobody reads stderr, the last lines delay the end \
                    by another second and a half at most. A longer time costs a slower restart.",
             takes: field!(
                 time(ranges::DRAIN_TIMEOUT, "30s"),

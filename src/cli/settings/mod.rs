@@ -236,10 +236,11 @@ Exit codes:
          by a timeout of its own is in the report, by reason; drainline did not lose it
   1      an address or a file could not be opened, or the sink failed for good
   2      a value on the command line cannot be read or is out of range; nothing was started
-  3      drainline ended in order, but lost something: messages dropped or truncated, connections
-         ended by --send-timeout or the shutdown, or clients rejected with unread bytes. The report
-         says what
-  4      the shutdown took longer than --drain-timeout
+  3      drainline ended in time, but lost something: messages dropped or truncated, connections
+         ended by --send-timeout, or by the shutdown inside a message or with unread bytes, or
+         clients rejected with unread bytes. The report says what
+  4      the shutdown needed more time than --drain-timeout, and cut something: a connection, or
+         what the sink had not taken (messages dropped as shutdown). Whatever else was lost, it is 4
   78     values contradict each other, or exceed the system's limits, or a value in the
          environment or the file is invalid; nothing was started
   128+N  ended by a second signal N

@@ -24,8 +24,10 @@ use crate::server::{
     BoxError, Delivery, Notices, Notifier, Received, Receiver, heap_bytes, panic_message,
 };
 
-/// How long lanes get to return once they have no more time.
-const GRACE: Duration = Duration::from_millis(100);
+/// How long lanes get to return once they have no more time: a sink looks for that ten times a
+/// second, and its drop may wait as long again. The server waits for the consumer for half a second
+/// after its deadline.
+const GRACE: Duration = Duration::from_millis(200);
 /// How long an output that nobody waits for may go without an answer once the others have ended.
 const IDLE_AT_END: Duration = Duration::from_secs(1);
 /// Deliveries between two looks at the buffers that are not needed any more.
@@ -136,8 +138,8 @@ fn start(
                 shares: handed.clone(),
                 state: Arc::clone(&state),
             };
-            let outcome = catch_unwind(AssertUnwindSafe(move || {
-                let mut sink = sink;
+            let mut sink = sink;
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
                 drive(
                     Feed::Lane(feed),
                     &mut *sink,
@@ -147,20 +149,23 @@ fn start(
                     notices,
                 )
             }));
-            let failure = match outcome {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(payload) => {
-                    let failure = format!("the sink panicked: {}", panic_message(payload));
-                    told_of.fails_for_good(&failure);
-                    Some(failure)
-                }
-            };
-            if let Some(failure) = failure {
+            let panicked = |payload| {
+                let failure = format!("the sink panicked: {}", panic_message(payload));
+                told_of.fails_for_good(&failure);
                 fail(&name, &state, failure);
+            };
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => fail(&name, &state, error.to_string()),
+                Err(payload) => panicked(payload),
             }
             state.assistant().waits();
-            // What still comes is lost here, until nothing does.
+            // What was handed out is lost here, and does not wait for what the sink's drop does.
+            handed.try_iter().for_each(drop);
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(move || drop(sink))) {
+                panicked(payload);
+            }
+            // So is what still comes, until nothing does.
             handed.iter().for_each(drop);
             let _ = tell_ended.try_send(());
         }
@@ -263,7 +268,7 @@ impl FanOut<'_> {
             let is_out_of_time = receiver.is_timed_out()
                 || patience.is_some_and(|patience| begun.elapsed() >= patience);
             if is_out_of_time {
-                lanes.iter().for_each(|lane| lane.state.cut());
+                lanes.iter().for_each(Ending::cut);
                 if cut_at.get_or_insert_with(Instant::now).elapsed() >= GRACE {
                     break;
                 }
@@ -288,6 +293,7 @@ impl FanOut<'_> {
 struct Ending {
     name: String,
     state: Arc<LaneState>,
+    notifier: Notifier,
     thread: JoinHandle<()>,
     /// What it had answered at the last look, and when that was new.
     answered: Option<(u64, Instant)>,
@@ -300,17 +306,24 @@ impl Ending {
             name,
             state,
             shares,
+            notifier,
             thread,
-            ..
         } = lane;
         drop(shares);
         Ending {
             name,
             state,
+            notifier,
             thread,
             answered: None,
             cut_at: None,
         }
+    }
+
+    /// No time is left for it. It may wait for an answer, and need not wait any longer.
+    fn cut(&self) {
+        self.state.cut();
+        self.notifier.notify();
     }
 
     fn is_over_or_optional(&self) -> bool {
@@ -329,7 +342,7 @@ impl Ending {
         if before != answered {
             self.answered = Some((answered, now));
         } else if now - since >= IDLE_AT_END {
-            self.state.cut();
+            self.cut();
             return self.cut_at.get_or_insert(now).elapsed() >= GRACE;
         }
         false

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::server::{Assistant, OutputRow, OutputStats, SinkCounts};
+use crate::server::{Assistant, DropReason, OutputRow, OutputStats, SinkCounts};
 
 #[derive(Debug)]
 pub(in crate::ingest) struct SinkState {
@@ -24,6 +24,9 @@ pub(in crate::ingest) struct SinkState {
     buffer_bytes: Option<u64>,
     /// Where there are several outputs: what became of what was handed to this one.
     row: Option<Mutex<OutputRow>>,
+    /// The server is over: what the sink's thread still says counts for nothing. Set under the
+    /// row's lock.
+    is_closed: AtomicBool,
     /// Where there are several outputs: the thread of this one.
     thread: OnceLock<Assistant>,
 }
@@ -50,6 +53,7 @@ impl SinkState {
             is_required: own_buffer.is_none(),
             buffer_bytes: own_buffer.map(|bytes| bytes as u64).filter(|_| has_row),
             row: has_row.then(Mutex::default),
+            is_closed: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
     }
@@ -71,9 +75,25 @@ impl SinkState {
         self.row.as_ref().map(|row| *row.lock())
     }
 
-    /// Books in the row, if there is one.
+    /// Books in the row, if there is one and its books are open.
     pub(super) fn book<T>(&self, book: impl FnOnce(&mut OutputRow) -> T) -> Option<T> {
-        self.row.as_ref().map(|row| book(&mut row.lock()))
+        let mut row = self.row.as_ref()?.lock();
+        let is_open = !self.is_closed.load(Ordering::Relaxed);
+        is_open.then(|| book(&mut row))
+    }
+
+    /// The server is over. What an output that was left behind has not answered is dropped, though
+    /// it may have arrived.
+    pub(in crate::ingest) fn close_books(&self) {
+        self.book(|row| {
+            // A row that lacks a booking may have wrapped below 0, and has to show.
+            if row.in_flight <= row.received {
+                row.dropped.add(DropReason::Shutdown, row.in_flight);
+                row.in_flight = 0;
+            }
+            self.is_closed.store(true, Ordering::Relaxed);
+        });
+        self.set_unanswered(0);
     }
 
     /// Asks for a reopen, which the sink's thread will see within a tick.

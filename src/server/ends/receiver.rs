@@ -341,7 +341,9 @@ impl<T> fmt::Debug for Receiver<T> {
 ///
 /// # Drop
 /// Messages of an item that is dropped without an [`ack`](Delivery::ack) are counted as dropped
-/// (`sink_failed`, or `shutdown` after the server's last deadline).
+/// (`sink_failed`, or `shutdown` after the server's last deadline). Those that are held when the
+/// server is over, by a thread that did not return, are counted so then, and a later ack counts for
+/// nothing.
 #[must_use = "a delivery that is dropped without an ack is counted as lost"]
 pub struct Delivery<T> {
     pub(super) item: T,

@@ -190,12 +190,13 @@ impl Shared {
     /// names its connection.
     pub(crate) fn disconnect_handlers(&self) {
         self.close_table();
-        self.quota.close(DropReason::Shutdown);
+        // Looked up first: a handler whose send ends here may return at once.
         let states = self.table.states();
         // Who is still opening has sent nothing that could be lost.
         if states.iter().any(|state| !state.is_opening()) {
             self.lifecycle.record_missed_deadline();
         }
+        self.quota.close(DropReason::Shutdown);
         self.quota.abort_all(&states, EndReason::Shutdown);
         for state in states {
             state.disconnect();

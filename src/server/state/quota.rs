@@ -40,6 +40,9 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     /// Messages lost because the buffer was full, which make the overload level shedding.
     pub(crate) lost_to_full: u64,
+    /// Messages that the drain cut: all that are dropped by the shutdown, but for those of which a
+    /// handler says so itself.
+    pub(crate) cut: u64,
 }
 
 /// The outcome of a request for capacity.
@@ -82,6 +85,11 @@ struct Inner {
     closed_for: DropReason,
     /// The drop reason of messages that the consumer drops without an ack.
     nacked_as: DropReason,
+    /// Messages that handlers have dropped by the shutdown, by their own word.
+    given_up: u64,
+    /// Messages that the books have left in flight, once they are closed: none, unless a booking
+    /// was left out.
+    closed_with: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -109,6 +117,8 @@ impl Quota {
             lost_to_full: 0,
             closed_for: DropReason::Shutdown,
             nacked_as: DropReason::SinkFailed,
+            given_up: 0,
+            closed_with: None,
         };
         let quota = Quota {
             inner: Mutex::new(inner),
@@ -305,7 +315,11 @@ impl Quota {
 
     /// Counts messages that are dropped before they are sent, as received and as dropped.
     pub(crate) fn dropped(&self, state: &ConnectionState, reason: DropReason, messages: u64) {
-        let row = &mut self.inner.lock().rows[state.listener.index()];
+        let mut inner = self.inner.lock();
+        if reason == DropReason::Shutdown {
+            inner.given_up += messages;
+        }
+        let row = &mut inner.rows[state.listener.index()];
         row.received += messages;
         row.dropped.add(reason, messages);
     }
@@ -355,9 +369,11 @@ impl Quota {
     fn settle_some(&self, listener: usize, messages: u64, book: impl FnOnce(&mut MessageCounts)) {
         let wake = {
             let mut inner = self.inner.lock();
-            let row = &mut inner.rows[listener];
-            book(row);
-            row.in_flight = row.in_flight.wrapping_sub(messages);
+            if inner.closed_with.is_none() {
+                let row = &mut inner.rows[listener];
+                book(row);
+                row.in_flight = row.in_flight.wrapping_sub(messages);
+            }
             let woken = inner.semaphore.give_back(Weight { messages, bytes: 0 });
             Inner::granted(woken)
         };
@@ -403,9 +419,11 @@ impl Quota {
     ) {
         let wake = {
             let inner = &mut *self.inner.lock();
-            let row = &mut inner.rows[listener];
-            row.in_flight = row.in_flight.wrapping_sub(rest.messages);
-            book(row, inner.nacked_as);
+            if inner.closed_with.is_none() {
+                let row = &mut inner.rows[listener];
+                row.in_flight = row.in_flight.wrapping_sub(rest.messages);
+                book(row, inner.nacked_as);
+            }
             let woken = inner.semaphore.finish(rest);
             Inner::granted(woken)
         };
@@ -444,6 +462,23 @@ impl Quota {
         drop(inner);
         self.timed_out.store(true, Ordering::Release);
         let _ = self.wake_consumer.try_send(());
+    }
+
+    /// The server is over. What is in flight is in the hands of threads that were left behind: it
+    /// is counted as items without an ack are, and what these threads still say of it counts for
+    /// nothing.
+    pub(crate) fn close_books(&self) {
+        let inner = &mut *self.inner.lock();
+        let mut left = inner.semaphore.in_flight();
+        for row in &mut inner.rows {
+            // A row that lacks a booking may have wrapped below 0, and has to show.
+            if row.in_flight <= left {
+                left -= row.in_flight;
+                row.dropped.add(inner.nacked_as, row.in_flight);
+                row.in_flight = 0;
+            }
+        }
+        inner.closed_with.get_or_insert(left);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -495,7 +530,7 @@ impl MessageCounts {
 impl Inner {
     fn counts(&self) -> Counts {
         let mut counts = Counts {
-            in_flight: self.semaphore.in_flight(),
+            in_flight: (self.closed_with).unwrap_or_else(|| self.semaphore.in_flight()),
             used: self.semaphore.used(),
             waiting: self.semaphore.waiting(),
             lost_to_full: self.lost_to_full,
@@ -506,6 +541,7 @@ impl Inner {
             counts.delivered += row.delivered;
             counts.dropped.add_all(&row.dropped);
         }
+        counts.cut = counts.dropped.get(DropReason::Shutdown) - self.given_up;
         counts
     }
 

@@ -44,7 +44,8 @@ impl Http {
         } else {
             self.options.requests
         };
-        while self.on_their_way < most {
+        // A body of many megabytes takes its time, and after the last deadline nothing is sent.
+        while self.on_their_way < most && !batches.is_timed_out() {
             let job = match self.again.pop_front() {
                 Some(work) => self.render_again(work, batches)?,
                 None => match self.until_due(batches, now) {

@@ -298,6 +298,59 @@ fn the_ledger_closes_by_every_way_and_not_with_a_booking_left_out() {
     }
 }
 
+/// What is in flight then is booked, and nothing else: a booking that was left out still shows.
+#[test]
+fn books_that_are_closed_have_nothing_in_flight_and_hide_nothing() {
+    for way in WAYS {
+        let books = Books::new();
+        (way.whole)(&books);
+        books.quota().close(DropReason::Shutdown);
+        books.quota().close_books();
+        let stats = books.server.stats();
+        assert!(books.is_balanced() && stats.in_flight == 0, "{}", way.name);
+        let books = Books::new();
+        (way.without)(&books);
+        books.quota().close_books();
+        assert!(!books.is_balanced(), "nobody noticed: {}", way.name);
+    }
+}
+
+#[test]
+fn what_is_said_of_an_item_after_the_books_were_closed_counts_for_nothing() {
+    for (time_out, reason) in [
+        (true, DropReason::Shutdown),
+        (false, DropReason::SinkFailed),
+    ] {
+        let books = Books::new();
+        let quota = books.quota();
+        for _ in 0..4 {
+            assert_eq!(books.enter(TWO), Acquired::Granted);
+            quota.picked_up();
+        }
+        quota.delivered(0, TWO);
+        if time_out {
+            quota.time_out();
+        }
+        quota.close_books();
+        let at_the_end = |what| {
+            let stats = books.server.stats();
+            assert!(books.is_balanced(), "{what}: {stats:?}");
+            let dropped = (stats.dropped.get(reason), stats.dropped.total());
+            assert_eq!((stats.delivered, dropped, stats.in_flight), (2, (6, 6), 0));
+            let cut = if time_out { 6 } else { 0 };
+            assert_eq!(quota.counts().cut, cut, "{what}");
+        };
+        at_the_end("closed");
+        quota.delivered_some(0, 1);
+        quota.delivered(0, ONE);
+        at_the_end("delivered");
+        quota.refused(0, TWO);
+        at_the_end("refused");
+        quota.nack(0, TWO);
+        at_the_end("dropped");
+    }
+}
+
 /// Makes the connection read, and returns what the watchdog sees of it then.
 fn reading(books: &Books) -> Sample {
     books.state.enter(Activity::Reading);
