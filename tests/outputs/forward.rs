@@ -354,6 +354,32 @@ fn a_reopen_connects_anew_and_loses_nothing() {
     drop(server);
 }
 
+/// What comes for a socket that is closed is answered with a reset, which takes what its kernel has
+/// not sent.
+#[test]
+fn what_a_receiver_says_when_it_is_left_costs_no_message() {
+    let (listener, target) = listen();
+    // Most of it is held by our kernel.
+    let small = 4096;
+    socket2::SockRef::from(&listener)
+        .set_recv_buffer_size(small)
+        .unwrap();
+    let (server, mut stream) = start(Forward::to(target));
+    let mut before = accept(&listener);
+    let sent = Tagged::new(0).send(&mut stream, 0..2000, 100, Cut::Blocks);
+    wait_delivered(&server, sent.all().messages);
+    server.reopen();
+    let mut after = accept(&listener);
+    stream.write_all(b"after\n").unwrap();
+    assert_eq!(line(&mut after), "after\n");
+    before.get_mut().write_all(b"hello\n").unwrap();
+    let mut bytes = Vec::new();
+    before.read_to_end(&mut bytes).unwrap();
+    Checker::read(&bytes).expect_exact(&[(0, 2000)]);
+    drop(stream);
+    drop(server);
+}
+
 #[test]
 fn settings_that_cannot_be_are_told() {
     let to = || Forward::to(Target::tcp("127.0.0.1", 1));

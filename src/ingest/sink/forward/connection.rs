@@ -15,6 +15,9 @@ pub(super) const SLICE: Duration = Duration::from_millis(100);
 /// Behind the last message, the longest wait for the receiver to close; behind its end of the
 /// stream, the longest try to finish a message.
 const FINISH_PATIENCE: Duration = Duration::from_secs(1);
+/// Behind the last message to a receiver that was left for another, the longest wait for it to
+/// close: what the kernel gives a closed socket (tcp(7), `tcp_fin_timeout`).
+const LEAVE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to a receiver. The socket does not block.
 #[derive(Debug)]
@@ -126,14 +129,30 @@ impl Connection {
         self.session.as_ref().is_some_and(Session::is_inside)
     }
 
-    /// Ends the stream, and waits at most a second for the receiver to end its own: a socket that
-    /// is closed with something unread is reset, and its kernel throws away what it has not sent.
-    pub(super) fn finish(mut self, waits: bool) {
-        let until = Instant::now() + FINISH_PATIENCE;
+    /// Ends the stream. `false`: the connection is over.
+    pub(super) fn end(&mut self) -> bool {
+        self.ended_at = Some(Instant::now());
         if let Some(session) = &mut self.session {
             session.close(&self.socket);
         }
-        if self.socket.shutdown(Shutdown::Write).is_err() {
+        self.socket.shutdown(Shutdown::Write).is_ok()
+    }
+
+    /// Whether a stream that was ended is not worth keeping any more: the receiver has ended its
+    /// own, or was waited for long enough.
+    pub(super) fn is_over(&self) -> bool {
+        let is_late = self
+            .ended_at
+            .is_some_and(|at| at.elapsed() >= LEAVE_PATIENCE);
+        is_late || discard(&self.socket).is_err()
+    }
+
+    /// Ends the stream, and waits at most a second for the receiver to end its own: a socket that
+    /// is closed with something unread, or to which something comes later, is reset, and its kernel
+    /// throws away what it has not sent.
+    pub(super) fn finish(mut self, waits: bool) {
+        let until = Instant::now() + FINISH_PATIENCE;
+        if !self.end() {
             return;
         }
         loop {

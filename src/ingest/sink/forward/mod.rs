@@ -73,7 +73,10 @@ const WINDOW: usize = 64;
 /// ([`keepalive`](ForwardTo::keepalive)).
 ///
 /// What a receiver sends is read and thrown away. [`reopen`](Sink::reopen) reads the files of TLS
-/// again and connects anew, the preferred receiver first.
+/// again and connects anew, the preferred receiver first. A connection that is left for another one
+/// is ended behind its last message, and kept until its receiver has ended it, too, or for a
+/// minute: to a socket that is closed, whatever comes is answered with a reset, and what its
+/// receiver has not read is lost.
 ///
 /// With TLS 1.3 a receiver may refuse our certificate after our part of the handshake: 250 ms are
 /// waited for that before the first message, or less if it sends something.
@@ -109,6 +112,9 @@ pub struct Forward {
     attempt: Option<Attempt>,
     /// A connection to a receiver that is preferred, or that was opened anew, for the next message.
     next: Option<Connection>,
+    /// The connection that was in use before: its receiver may not have read all that its kernel
+    /// has. None beside a next one.
+    left: Option<Connection>,
     /// With which receiver a try begins.
     order: Order,
     /// When receivers that are preferred to the one in use are tried.
@@ -137,6 +143,7 @@ impl Forward {
             connection: None,
             attempt: None,
             next: None,
+            left: None,
             returns_at: None,
             is_renewal_due: false,
             has_tried: false,
@@ -228,6 +235,9 @@ impl Forward {
     /// Tries receivers that are preferred to the one in use, now and then, and takes the connection
     /// that a try has brought.
     fn look_for_better(&mut self, batches: &Batches<'_>) {
+        if self.left.as_ref().is_some_and(Connection::is_over) {
+            self.left = None;
+        }
         let Some(current) = self.connection.as_ref().map(|current| current.target) else {
             return;
         };
@@ -245,7 +255,10 @@ impl Forward {
         }
         match self.take_outcome() {
             None => {}
-            Some((_, Ok(connection))) => self.next = Some(connection),
+            Some((_, Ok(connection))) => {
+                self.left = None;
+                self.next = Some(connection);
+            }
             Some((_, Err(why))) => self.stay(&why, batches),
         }
         // What accepts and closes is found out before it costs a message.
@@ -290,8 +303,10 @@ impl Forward {
             return;
         }
         if let Some(next) = self.next.take() {
-            if let Some(current) = self.connection.take() {
-                current.finish(false);
+            if let Some(mut current) = self.connection.take() {
+                // Whatever its receiver still says would cost what that has not read, if the
+                // connection was closed.
+                self.left = current.end().then_some(current);
             }
             self.begin(next, batches);
         }
@@ -412,7 +427,8 @@ impl Sink for Forward {
         let tls_bytes = 0;
         Resources {
             threads: 1,
-            // Those of the connection in use, of the next one, and of a try; a resolver has some.
+            // Those of the connection in use, of the next one or the one before, and of a try; a
+            // resolver has some.
             descriptors: 3 + 4,
             memory_bytes: RESOLVER_BYTES + tls_bytes,
         }
