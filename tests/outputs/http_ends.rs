@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::certificates::Certificates;
+use crate::common::client;
 use crate::common::http_peer::{HttpPeer, Reply};
 use crate::common::ledger::assert_both_close;
+use crate::common::small;
 use crate::common::wait::{DEADLINE, stays, wait_until};
 use crate::http::{send, start};
 use drainline::ingest::sink::Http;
@@ -63,9 +65,8 @@ fn ends_in_time(server: Server, stream: TcpStream, messages: u64) {
     assert_eq!(report.stats.delivered, 0);
 }
 
-/// A last try is made in the drain, though the server asked for a minute.
-#[test]
-fn a_drain_does_not_wait_for_as_long_as_it_was_asked_to() {
+/// It asks for an hour, until it is told to be busy no more.
+fn busy_peer() -> (HttpPeer, Arc<AtomicBool>) {
     let is_busy = Arc::new(AtomicBool::new(true));
     let peer = HttpPeer::start({
         let is_busy = Arc::clone(&is_busy);
@@ -78,6 +79,13 @@ fn a_drain_does_not_wait_for_as_long_as_it_was_asked_to() {
             false => Reply::ok(),
         }
     });
+    (peer, is_busy)
+}
+
+/// A last try is made in the drain, though the server asked for a minute.
+#[test]
+fn a_drain_does_not_wait_for_as_long_as_it_was_asked_to() {
+    let (peer, is_busy) = busy_peer();
     let (server, mut stream) = start(Http::to(&peer.url()));
     send(&mut stream, 0..10);
     wait_until("a failure", DEADLINE, || server.report().sink.failures > 0);
@@ -91,4 +99,24 @@ fn a_drain_does_not_wait_for_as_long_as_it_was_asked_to() {
     let report = server.shutdown(Duration::from_secs(30));
     assert_both_close(&report);
     assert_eq!(report.stats.delivered, 10);
+}
+
+/// Whoever waits for the buffer has three quarters of the drain's time, and a try is made for them
+/// before that is over.
+#[test]
+fn a_drain_delivers_what_did_not_fit_into_the_buffer() {
+    let (peer, is_busy) = busy_peer();
+    let mut config = small::config();
+    config.buffer_messages = 10;
+    let sink = Http::to(&peer.url()).open().unwrap();
+    let listening = small::ingest().listen("127.0.0.1:0".parse().unwrap());
+    let server = listening.config(config).start(sink).unwrap();
+    let mut stream = client::connect(server.local_addrs()[0]);
+    send(&mut stream, 0..100);
+    wait_until("a failure", DEADLINE, || server.report().sink.failures > 0);
+    is_busy.store(false, Ordering::Relaxed);
+    drop(stream);
+    let report = server.shutdown(Duration::from_secs(30));
+    assert_both_close(&report);
+    assert_eq!(report.stats.delivered, 100);
 }

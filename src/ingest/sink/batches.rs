@@ -326,9 +326,10 @@ impl<'a> Batches<'a> {
     }
 
     /// Waits, for what takes its time: a back-off before a next try. No notifier and no sender ends
-    /// this wait. It ends early when the server begins to close, so that a last try is made in
-    /// time. The watchdog does not take the sink for stuck meanwhile. `false`: the server's last
-    /// deadline has passed, as [`is_timed_out`](Batches::is_timed_out) says from then on.
+    /// this wait. It ends early when the server begins to drain, and when it begins to close, so
+    /// that a try is made while senders still wait for the buffer, and a last one behind them. The
+    /// watchdog does not take the sink for stuck meanwhile. `false`: the server's last deadline has
+    /// passed, as [`is_timed_out`](Batches::is_timed_out) says from then on.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.feed.wait(duration)
     }
@@ -343,6 +344,11 @@ impl<'a> Batches<'a> {
     /// worth waiting for company.
     pub fn is_closing(&self) -> bool {
         self.feed.is_closing()
+    }
+
+    /// Whether the drain has begun: who waits for the buffer has not long to wait.
+    pub(super) fn is_draining(&self) -> bool {
+        self.feed.is_draining()
     }
 
     /// Whether a sender waits for the buffer, of which what is held here is a part.

@@ -158,18 +158,18 @@ impl Drive<'_> {
         self.wait_to_retry(wait)
     }
 
-    /// Ends early for what may have mended the sink or leaves no more time: a reopen, the server's
-    /// closing, its last deadline.
+    /// Ends early for what may have mended the sink or leaves no more time: a reopen, the beginning
+    /// of the drain, the server's closing, its last deadline.
     fn wait_to_retry(&mut self, wait: Duration) -> Result<(), BoxError> {
         let until = Instant::now() + wait;
-        let was_closing = self.batches.is_closing();
+        let phase = |batches: &Batches<'_>| (batches.is_draining(), batches.is_closing());
+        let begun_in = phase(&self.batches);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let is_over = left.is_zero() || !self.batches.wait(left.min(TICK));
             let is_reopened = self.reopen_if_asked();
             self.maintain_if_due()?;
-            let is_closing = self.batches.is_closing();
-            if is_over || is_reopened || is_closing != was_closing {
+            if is_over || is_reopened || phase(&self.batches) != begun_in {
                 return Ok(());
             }
         }

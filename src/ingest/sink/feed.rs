@@ -155,6 +155,13 @@ impl Feed<'_> {
         }
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        match self {
+            Feed::Receiver(receiver) => receiver.is_draining(),
+            Feed::Lane(lane) => lane.state.assistant().is_draining(),
+        }
+    }
+
     pub(super) fn is_room_wanted(&self) -> bool {
         match self {
             Feed::Receiver(receiver) => receiver.is_room_wanted(),

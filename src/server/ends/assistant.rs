@@ -61,6 +61,11 @@ impl Assistant {
         self.quota.is_closed()
     }
 
+    /// As [`Receiver::is_draining`].
+    pub(crate) fn is_draining(&self) -> bool {
+        self.quota.is_draining()
+    }
+
     /// As [`Receiver::is_timed_out`].
     pub(crate) fn is_timed_out(&self) -> bool {
         self.quota.is_timed_out()
@@ -79,8 +84,9 @@ impl Assistant {
     pub(crate) fn wait(&self, duration: Duration, is_over: impl Fn() -> bool) -> bool {
         self.waits();
         let until = Instant::now().checked_add(duration);
-        let was_closing = self.is_closing();
-        while !is_over() && self.is_closing() == was_closing {
+        let phase = || (self.is_draining(), self.is_closing());
+        let begun_in = phase();
+        while !is_over() && phase() == begun_in {
             let left = until.map_or(SLICE, |until| {
                 until.saturating_duration_since(Instant::now())
             });

@@ -192,16 +192,17 @@ impl<T> Receiver<T> {
         self.take().unwrap_or(Received::Timeout)
     }
 
-    /// Blocks for `duration`, before a retry. Returns early when the server begins to close
-    /// ([`is_closing`](Receiver::is_closing)), so that there is time for a last retry. Returns
-    /// `false` if the server's last deadline has passed: what you hold is counted as dropped from
-    /// now on.
+    /// Blocks for `duration`, before a retry. Returns early when the server begins to drain, and
+    /// when it begins to close ([`is_closing`](Receiver::is_closing)), so that there is a retry
+    /// while senders still wait for the buffer, and a last one behind them. Returns `false` if the
+    /// server's last deadline has passed: what you hold is counted as dropped from now on.
     pub fn wait(&mut self, duration: Duration) -> bool {
         self.state.waits();
         let until = Deadline::after(duration);
-        let was_closing = self.is_closing();
+        let phase = |receiver: &Self| (receiver.is_draining(), receiver.is_closing());
+        let begun_in = phase(self);
         while let Some(left) = until.remaining(SLICE) {
-            if self.is_timed_out() || self.is_closing() != was_closing {
+            if self.is_timed_out() || phase(self) != begun_in {
                 break;
             }
             // A wake-up means that a send waits or that the quota was closed. The first does not
@@ -216,6 +217,11 @@ impl<T> Receiver<T> {
     /// handlers have ended. Messages in the buffer are still received.
     pub fn is_closing(&self) -> bool {
         self.quota.is_closed()
+    }
+
+    /// Whether the drain has begun. Handlers may still send for a while.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.quota.is_draining()
     }
 
     /// Whether a send waits for capacity while you hold deliveries that take some.

@@ -152,6 +152,7 @@ impl Shared {
             self.logger
                 .log(Level::Info, format!("draining for at most {within:?}"));
             self.accepting.drain(self.now());
+            self.quota.begin_drain();
             // Clients in the kernel's queue are still served, unless an error ends the server: what
             // they send would be dropped.
             self.table.begin_drain();

@@ -97,6 +97,8 @@ pub(crate) struct Quota {
     inner: Mutex<Inner>,
     /// Items that the consumer has received and neither acknowledged nor dropped.
     held: AtomicU64,
+    /// The drain has begun.
+    draining: AtomicBool,
     /// The drain's deadline has passed: the receiver is closed even if the buffer is not empty.
     timed_out: AtomicBool,
     /// The first delivery that was dropped without an ack has been logged.
@@ -123,6 +125,7 @@ impl Quota {
         let quota = Quota {
             inner: Mutex::new(inner),
             held: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             nacked: AtomicBool::new(false),
             wake_consumer,
@@ -431,6 +434,16 @@ impl Quota {
     }
 
     // ---- closing
+
+    /// Whoever waits before a next try is to try now: senders that wait have little time left.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        let _ = self.wake_consumer.try_send(());
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
 
     /// Refuses every later send and ends every wait. Messages in the buffer stay there.
     pub(crate) fn close(&self, reason: DropReason) {

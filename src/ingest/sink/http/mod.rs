@@ -133,6 +133,8 @@ pub struct Http {
     failed_at: Option<Instant>,
     /// Nothing is sent before.
     held_until: Option<Instant>,
+    /// The drain's beginning has shortened that.
+    has_hurried: bool,
     aside: Option<Aside>,
 }
 
@@ -172,6 +174,7 @@ impl Http {
             is_failing: false,
             failed_at: None,
             held_until: None,
+            has_hurried: false,
             aside,
             options,
         }

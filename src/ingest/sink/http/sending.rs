@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use crate::server::Weigh;
 /// in 10,000 takes 14, and whoever sends nothing but what is refused gets no more than this of its
 /// requests sent again.
 const MAX_SPLITS: u32 = 32;
-/// How long a server that asks for patience gets it once the server closes: a last try is made.
+/// How long a server that asks for patience gets it when the drain begins, and once the server
+/// closes: a last try is made.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long a turn waits where nothing but an answer or a batch is worth waking for.
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -27,10 +29,12 @@ impl Http {
     pub(super) fn send(&mut self, batches: &mut Batches<'_>) -> io::Result<Duration> {
         let now = Instant::now();
         if let Some(until) = self.held_until {
-            let most = if batches.is_closing() {
-                LAST_WAIT
-            } else {
-                Duration::MAX
+            // Senders that wait for the buffer have little time once the drain has begun: one more
+            // try is made for them.
+            let is_first = batches.is_draining() && !mem::replace(&mut self.has_hurried, true);
+            let most = match is_first || batches.is_closing() {
+                true => LAST_WAIT,
+                false => Duration::MAX,
             };
             let left = until.saturating_duration_since(now).min(most);
             if !left.is_zero() {
