@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -255,6 +255,48 @@ fn a_sink_that_waits_is_woken_by_the_drain_in_time_for_senders_that_wait() {
         assert_both_close(&report);
         assert_eq!(report.stats.delivered, 100, "{outputs} outputs");
     }
+}
+
+/// Fails until it is to take all, which the sixth try in the drain does.
+struct Down {
+    is_draining: Arc<AtomicBool>,
+    tries_in_drain: u32,
+}
+
+impl Sink for Down {
+    fn name(&self) -> String {
+        "down".to_owned()
+    }
+
+    fn write(&mut self, batches: &mut Batches<'_>) -> Result<(), SinkError> {
+        self.tries_in_drain += u32::from(self.is_draining.load(Ordering::Relaxed));
+        if self.tries_in_drain < 6 {
+            return Err(SinkError::Retry(io::Error::other("down")));
+        }
+        while batches.first().is_some() {
+            batches.ack();
+        }
+        Ok(())
+    }
+}
+
+/// By the eighth failure in a row tries are 2.5 s apart at least: six of them would be no drain's.
+#[test]
+fn a_sink_that_fails_is_tried_each_second_in_the_drain_however_long_it_has_failed() {
+    let is_draining = Arc::new(AtomicBool::new(false));
+    let (server, mut stream) = start(Down {
+        is_draining: Arc::clone(&is_draining),
+        tries_in_drain: 0,
+    });
+    stream.write_all(b"message\n").unwrap();
+    drop(stream);
+    wait_until("many failures", DEADLINE, || {
+        server.report().sink.failures == 8
+    });
+    is_draining.store(true, Ordering::Relaxed);
+    let report = server.shutdown(Duration::from_secs(10));
+    assert_both_close(&report);
+    assert_eq!(report.stats.delivered, 1);
 }
 
 /// Says in turn what it was told to, each time that it is to look after what it writes to; delivers

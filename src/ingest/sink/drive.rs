@@ -17,6 +17,9 @@ use crate::server::{BoxError, Notices};
 
 /// Turns between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
+/// The longest wait before a next try once the drain has begun. A short drain is no longer than the
+/// longest wait of a back-off.
+const MAX_WAIT_IN_DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs until the receiver is closed, the last deadline passes, or the sink fails for good. `form`:
 /// that of the output, where it is not that of the batches.
@@ -148,6 +151,10 @@ impl Drive<'_> {
             self.backoff.eased_wait()
         } else {
             self.backoff.next_wait()
+        };
+        let wait = match self.batches.is_draining() {
+            true => wait.min(MAX_WAIT_IN_DRAIN),
+            false => wait,
         };
         self.batches.state().retries();
         // The sink itself may have been told to wait for longer.
