@@ -6,7 +6,9 @@ use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
-use super::script::{Fault, Timed, dice, one_in, pick};
+use super::answering::{INDEX, MOODS, Mood, Speech};
+use super::common::tagged::XorShift;
+use super::script::{Carrier, Fault, Timed, dice, one_in, pick};
 
 /// The names of both.
 pub const NAMES: [&str; 2] = ["kept", "beside"];
@@ -15,10 +17,18 @@ pub const NAMES: [&str; 2] = ["kept", "beside"];
 pub struct Beside {
     /// Messages wait for it, too.
     pub is_required: bool,
-    pub is_unix: bool,
-    /// Its receiver dies now and then, and what that has not read is lost. Otherwise it only leaves
-    /// in good order.
+    /// To its receiver.
+    pub carrier: Carrier,
+    /// What is spoken where messages are answered; otherwise they are a stream.
+    pub speech: Option<Speech>,
+    /// Its receiver dies now and then, and what that has not read is lost, if nothing is answered.
+    /// Otherwise it only leaves in good order.
     dies: bool,
+    /// Its receiver never takes some of the messages.
+    pub refuses: bool,
+    /// Of a client of HTTP.
+    pub requests: u64,
+    options: String,
     /// The first life's drain ends without its receiver.
     pub stays_away: bool,
     pub output: &'static str,
@@ -49,10 +59,26 @@ impl Beside {
             ],
             false => &[[both, both], [both, both], [both, kept], [kept, both]],
         };
+        let apart = &mut self::dice(seed, &[13, nth as u64]);
+        let speech = match apart.up_to(8) {
+            1 | 2 => None,
+            3 | 4 => Some(Speech::Lines),
+            5 | 6 => Some(Speech::Bulk),
+            _ => Some(Speech::Redis),
+        };
+        let carriers = match speech {
+            None => [Carrier::Tcp, Carrier::Tls, Carrier::Unix],
+            Some(_) => [Carrier::Tcp, Carrier::Tcp, Carrier::Tls],
+        };
+        let requests = pick(apart, &[1, 2, 4]);
         Some(Beside {
             is_required,
-            is_unix: one_in(dice, 2),
-            dies: one_in(dice, 2),
+            carrier: pick(apart, &carriers),
+            speech,
+            dies: one_in(dice, 2) || speech.is_some(),
+            refuses: speech.is_some() && one_in(apart, 4),
+            requests,
+            options: options(speech, requests, apart),
             stays_away: one_in(dice, 3),
             output: pick(dice, &[output, "octet-counted", "length-prefixed"]),
             has_envelope: pick(
@@ -64,8 +90,17 @@ impl Beside {
         })
     }
 
-    /// Both tables of the configuration file, for a file at this path and a receiver at that URL.
-    pub fn tables(&self, path: &Path, receiver: &str) -> String {
+    /// How many threads and descriptors come beside those that it begins with.
+    pub fn begins_late(&self) -> u64 {
+        match self.speech {
+            Some(Speech::Lines | Speech::Bulk) => self.requests,
+            _ => 0,
+        }
+    }
+
+    /// Both tables of the configuration file, for a file at this path and a receiver at that URL,
+    /// whose certificate is from this authority.
+    pub fn tables(&self, path: &Path, receiver: &str, authority: &str) -> String {
         let mut file = String::new();
         let sinks = [format!("file:{}", path.display()), receiver.to_owned()];
         for ((name, sink), has_envelope) in NAMES.iter().zip(sinks).zip(self.has_envelope) {
@@ -74,7 +109,17 @@ impl Beside {
                 file.push_str("envelope = \"json\"\n");
             }
         }
-        writeln!(file, "framing = \"{}\"", self.output).unwrap();
+        match self.speech {
+            None => writeln!(file, "framing = \"{}\"", self.output).unwrap(),
+            Some(_) => file.push_str(&self.options),
+        }
+        if self.carrier == Carrier::Tls {
+            writeln!(
+                file,
+                "tls_ca = \"{authority}\"\nconnect_timeout = \"700ms\""
+            )
+            .unwrap();
+        }
         if !self.is_required {
             let buffer = self.buffer;
             write!(file, "required = false\nbuffer_bytes = \"{buffer}\"\n").unwrap();
@@ -96,6 +141,26 @@ impl Beside {
     }
 }
 
+/// What the output's table says of requests, or of commands.
+fn options(speech: Option<Speech>, requests: u64, dice: &mut XorShift) -> String {
+    let dialect = match speech {
+        None => return String::new(),
+        Some(Speech::Redis) => {
+            let window = pick(dice, &["64KiB", "4MiB"]);
+            return format!("window = \"{window}\"\nanswer_timeout = \"700ms\"\n");
+        }
+        Some(Speech::Bulk) => format!("dialect = \"elasticsearch\"\nindex = \"{INDEX}\"\n"),
+        Some(Speech::Lines) => String::new(),
+    };
+    let body = pick(dice, &["4KiB", "64KiB", "1MiB"]);
+    let linger = pick(dice, &["0s", "20ms", "200ms"]);
+    let gzip = one_in(dice, 3);
+    format!(
+        "{dialect}requests = {requests}\nbody_bytes = \"{body}\"\nlinger = \"{linger}\"\n\
+         gzip = {gzip}\ntimeout = \"700ms\"\n"
+    )
+}
+
 /// What happens to a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
@@ -109,6 +174,10 @@ pub enum Act {
     Leave,
     /// It resets its connections, and listens no more.
     Die,
+    /// It resets the next connection when so many bytes have come, perhaps of its handshake.
+    Break(usize),
+    /// It answers so.
+    Answer(Mood),
     /// The server is over.
     End,
 }
@@ -117,15 +186,20 @@ pub enum Act {
 /// it. Who is dead comes back next.
 pub fn acts(seed: u64, nth: usize, life: u64, beside: &Beside) -> impl Iterator<Item = Timed> {
     let mut dice = dice(seed, &[12, nth as u64, life]);
-    let dies = beside.dies;
+    let Beside { dies, speech, .. } = *beside;
+    let is_tls = beside.carrier == Carrier::Tls;
     let mut is_away = false;
     iter::repeat_with(move || {
-        let act = match dice.up_to(10) {
+        let act = match dice.up_to(14) {
             _ if is_away => Act::Heal,
             1 | 2 => Act::Stall,
             3 | 4 => Act::Slow(dice.up_to(4000) as u64),
             5 | 6 => Act::Heal,
             7 | 8 if dies => Act::Die,
+            9 if dies => Act::Break(dice.up_to(2000)),
+            // The hello is longer, and nobody goes on before it is answered.
+            9 if is_tls => Act::Break(dice.up_to(150)),
+            10..=13 if speech.is_some() => Act::Answer(pick(&mut dice, &MOODS)),
             _ => Act::Leave,
         };
         is_away = act == Act::Die;

@@ -286,8 +286,9 @@ impl<'a> Player<'a> {
             Hello::Whole { most } => (most, false),
             Hello::Part { is_last: true } => (usize::MAX, true),
             Hello::Part { is_last: false } => {
+                // Perhaps all of it: then the answer finds nobody.
                 let flight = self.stream.flight();
-                let len = self.random.up_to(flight.len() - 1);
+                let len = self.random.up_to(flight.len());
                 self.hand_over(&flight[..len], usize::MAX);
                 return false;
             }

@@ -17,6 +17,17 @@ pub fn open(text: &[u8]) -> Result<(Vec<u8>, usize), &'static str> {
     Ok((message, listener))
 }
 
+/// The message of a document that was made for it; `None` if bytes of it that are no text are gone.
+pub fn document(text: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
+    let object: Value = serde_json::from_slice(text).map_err(|_| "no object of JSON")?;
+    if !object["@timestamp"].is_string() {
+        return Err("no time");
+    }
+    let message = object["message"].as_str().ok_or("no message")?;
+    let is_whole = !message.contains(char::REPLACEMENT_CHARACTER);
+    Ok(is_whole.then(|| message.as_bytes().to_vec()))
+}
+
 fn base64(text: &str) -> Option<Vec<u8>> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = Vec::new();

@@ -1,13 +1,14 @@
 //! Everything at once, from a seed: clients of every framing come by TCP, TLS and Unix sockets,
 //! trickle, stall, reset, break off handshakes and send garbage, sinks stall, fill and recover, the
-//! receiver of a second output leaves, dies and comes back, signals arrive, descriptors run out,
-//! each server is drained in the middle and started again. In the end the ledgers close, each
-//! listener's and each output's by itself, what was delivered is what was sent, in order and once,
-//! and nothing has leaked.
+//! receiver of a second output leaves, dies and comes back, or answers in each wrong way that HTTP
+//! and Redis have, signals arrive, descriptors run out, each server is drained in the middle and
+//! started again. In the end the ledgers close, each listener's and each output's by itself, what
+//! was delivered is what was sent, in order and once, or at least once where it is answered, and
+//! nothing has leaked.
 //!
 //! `DRAINLINE_SEED` chooses the seed, `DRAINLINE_LONG` makes it a minute. The seed fixes what each
 //! client and each fault does; when they come to do it is the machine's.
-#![cfg(all(feature = "cli", feature = "tls"))]
+#![cfg(all(feature = "cli", feature = "tls", feature = "http", feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 // `pub` in a module here means: for the other modules.
 #![allow(unreachable_pub)]
@@ -17,6 +18,7 @@ mod common;
 #[path = "../heads/mod.rs"]
 mod heads;
 
+mod answering;
 mod beside;
 mod carrier;
 mod client;

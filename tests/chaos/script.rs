@@ -9,6 +9,7 @@ use drainline::ingest::Framing;
 
 use super::beside::{self, Act, Beside};
 use super::common::tagged::XorShift;
+use super::common::wait::DEADLINE;
 
 /// The name of the second listener.
 pub const SECOND: &str = "second";
@@ -133,13 +134,22 @@ impl Settings {
     }
 
     pub fn flags(&self, life: u64) -> Vec<String> {
-        let drain_timeout = match self.ends_alone(life) {
-            // All of it may be waited for.
-            true => "1500ms",
-            false => "6s",
-        };
-        let drain_timeout = ["--drain-timeout", drain_timeout].map(str::to_owned);
+        let drain_timeout = format!("{}ms", self.drain_timeout(life).as_millis());
+        let drain_timeout = ["--drain-timeout".to_owned(), drain_timeout];
         self.flags.iter().cloned().chain(drain_timeout).collect()
+    }
+
+    fn drain_timeout(&self, life: u64) -> Duration {
+        match self.ends_alone(life) {
+            // All of it may be waited for.
+            true => Duration::from_millis(1500),
+            false => Duration::from_secs(6),
+        }
+    }
+
+    /// Who ends later than this has waited for somebody.
+    pub fn longest_drain(&self, life: u64) -> Duration {
+        self.drain_timeout(life) + DEADLINE / 3
     }
 
     /// The configuration file: two listeners, the first at this path where it is a Unix socket, and
@@ -269,7 +279,7 @@ pub enum Hello {
     Whole {
         most: usize,
     },
-    /// A part of the first or of the last flight, and then it resets.
+    /// A part of the first or of the last flight, perhaps all of the first, and then it resets.
     Part {
         is_last: bool,
     },

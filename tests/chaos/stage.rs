@@ -8,15 +8,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Signal};
-use serde_json::Value;
 
 use super::Logger;
-use super::beside::Act;
+use super::beside::{Act, Beside};
 use super::carrier::Place;
 use super::client::{self, Life};
 use super::common::certificates::Certificates;
 use super::common::child::Drainline;
 use super::common::exit::Exit;
+use super::common::limits::ResourceLimits;
 use super::common::proc;
 use super::common::wait::{DEADLINE, wait_for, wait_until};
 use super::outlet::Outlet;
@@ -79,14 +79,17 @@ impl Play<'_> {
     fn play(&mut self, duration: Duration, sessions: &mut [u64]) {
         let mut outlet = Outlet::new(self.settings.has_fifo);
         let mut args = self.settings.flags(self.life);
+        let certificates = Certificates::new();
         let receiver = self.settings.beside.as_ref().map(|beside| {
             let path = outlet.beside("receiver.sock");
-            Receiver::start(beside.is_unix.then_some(&path))
+            let dice = dice(self.seed, &[14, self.nth as u64, self.life]);
+            Receiver::start(beside, &path, &certificates, dice)
         });
         let mut outputs = String::new();
         match (&self.settings.beside, &receiver) {
             (Some(beside), Some(receiver)) => {
-                outputs = beside.tables(&outlet.path(), &receiver.url);
+                let authority = certificates.authority();
+                outputs = beside.tables(&outlet.path(), &receiver.url, &authority);
             }
             _ => {
                 let sink = format!("file:{}", outlet.path().display());
@@ -94,7 +97,6 @@ impl Play<'_> {
             }
         }
         let file = outlet.beside("drainline.toml");
-        let certificates = Certificates::new();
         let paths = ["first.sock", "second.sock"].map(|name| outlet.beside(name));
         let [first, second] = paths.each_ref().map(|path| path.to_str().unwrap());
         let tls = certificates.table();
@@ -105,9 +107,11 @@ impl Play<'_> {
         args.extend([file.display().to_string(), "--port-file".to_owned()]);
         args.push(ports.display().to_string());
         let mut server = Drainline::with(&args).bare().start();
-        if let Some(receiver) = &receiver {
+        let late = self.settings.beside.as_ref().map(Beside::begins_late);
+        if let (Some(receiver), Some(0)) = (&receiver, late) {
             receiver.wait_until_met();
         }
+        let limits = server.limits();
         let floor = floor(&mut server);
         self.note(format_args!(
             "starts with {floor:?} threads and descriptors"
@@ -140,7 +144,13 @@ impl Play<'_> {
                     scope.spawn(move || client::play(life, seed, nth, client, from))
                 })
                 .collect();
-            self.harass(&mut server, &mut outlet, receiver.as_ref(), duration);
+            self.harass(
+                &mut server,
+                limits,
+                &mut outlet,
+                receiver.as_ref(),
+                duration,
+            );
             if self.life == 0 {
                 life.is_draining.store(true, Ordering::SeqCst);
                 let ends_alone = self.settings.ends_alone(0);
@@ -164,13 +174,13 @@ impl Play<'_> {
                 }
                 self.note(format_args!("the clients are gone"));
                 wait_until("threads and descriptors at their floor", DEADLINE, || {
-                    is_floor(held(&server), floor, receiver.is_some())
+                    is_floor(held(&server), floor, late)
                 });
                 self.note(format_args!("threads and descriptors are at their floor"));
                 server.signal(Signal::TERM);
-                return server.wait();
+                return server.wait_within(self.settings.longest_drain(self.life));
             }
-            let exit = server.wait();
+            let exit = server.wait_within(self.settings.longest_drain(self.life));
             drop(stop);
             for (number, player) in sessions.iter_mut().zip(players) {
                 *number = player.join().unwrap();
@@ -178,7 +188,6 @@ impl Play<'_> {
             exit
         });
         let kept = outlet.bytes(self.settings.output);
-        let came = receiver.map(Receiver::end);
         let sent = life.sent.into_inner().unwrap();
         self.note(format_args!(
             "{CAME_TO} {:?}: {} sessions, {} received, {} delivered, {} dropped, {} sink failures, rejected {}, ended {}{}",
@@ -190,7 +199,7 @@ impl Play<'_> {
             exit.u64("sink_failures"),
             exit.report["connections"]["rejected"],
             exit.report["connections"]["ended"],
-            beside_came_to(&exit),
+            beside_came_to(self.settings, &exit),
         ));
         if self.life == 1 {
             assert!([Some(0), Some(3)].contains(&exit.code), "{exit}");
@@ -200,6 +209,7 @@ impl Play<'_> {
             self.note(format_args!("connection {connection}: {session:?}"));
         }
         self.note(format_args!("{exit}"));
+        let came = receiver.map(Receiver::end);
         verdict::judge(self.settings, &exit, &kept, came.as_ref(), &sent);
     }
 
@@ -207,6 +217,7 @@ impl Play<'_> {
     fn harass(
         &mut self,
         server: &mut Drainline,
+        limits: ResourceLimits,
         outlet: &mut Outlet,
         receiver: Option<&Receiver>,
         duration: Duration,
@@ -220,6 +231,14 @@ impl Play<'_> {
             }
             self.note(format_args!("{fault:?}"));
             assert!(!server.has_ended(), "it ended: {}", server.wait());
+            let (threads, descriptors) = held(server);
+            let memory = proc::rss_bytes(server.pid());
+            assert!(
+                threads <= limits.threads
+                    && descriptors <= limits.descriptors
+                    && memory <= limits.memory_bytes,
+                "{threads} threads, {descriptors} descriptors, {memory} bytes: {limits:?}"
+            );
             match (fault, receiver) {
                 (Fault::Beside(act), Some(receiver)) => receiver.tell(act),
                 _ => self.meet(server, outlet, fault),
@@ -267,19 +286,28 @@ impl Play<'_> {
 }
 
 /// What became of a second output's messages.
-fn beside_came_to(exit: &Exit) -> String {
-    match &exit.report["outputs"][1] {
-        Value::Null => String::new(),
-        row => format!(
-            "; beside (required {}): {} delivered, {} dropped, {} failures",
-            row["required"], row["delivered"], row["dropped"], row["sink_failures"]
-        ),
-    }
+fn beside_came_to(settings: &Settings, exit: &Exit) -> String {
+    let Some(beside) = &settings.beside else {
+        return String::new();
+    };
+    let row = &exit.report["outputs"][1];
+    let speech = beside
+        .speech
+        .map_or("a stream".to_owned(), |it| format!("{it:?}"));
+    format!(
+        "; beside ({speech} over {:?}, required {}): {} delivered, {} dropped, {} failures",
+        beside.carrier, row["required"], row["delivered"], row["dropped"], row["sink_failures"]
+    )
 }
 
-/// A connection to a receiver that has gone is made anew for the next message.
-fn is_floor(held: (u64, u64), floor: (u64, u64), has_receiver: bool) -> bool {
-    held == floor || has_receiver && (held.0, held.1 + 1) == floor
+/// A connection to a receiver that has gone is made anew for the next message. `late`: how many
+/// threads a second output starts for its first messages, each with a connection.
+fn is_floor(held: (u64, u64), floor: (u64, u64), late: Option<u64>) -> bool {
+    let Some(late) = late else {
+        return held == floor;
+    };
+    let has_started = held.0 == floor.0 + late;
+    (held.0 == floor.0 || has_started) && (floor.1 - 1..=floor.1 + late).contains(&held.1)
 }
 
 /// What it holds before anybody came, its last thread being the one that answers signals.

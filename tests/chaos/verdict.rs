@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::answering::{Speech, Taken};
 use super::beside::{Beside, NAMES};
 use super::client::{Sent, Whole};
-use super::common::checker::Checker;
+use super::common::checker::{Checker, Counters};
 use super::common::exit::Exit;
 use super::envelope;
 use super::receiver::Came;
@@ -22,6 +23,8 @@ struct Arrived<'a> {
     blank: u64,
     /// Beginnings that the end of a stream may still have made messages.
     partial: BTreeMap<Vec<u8>, u64>,
+    /// Each of them may come again.
+    may_repeat: bool,
     checker: Checker,
 }
 
@@ -36,6 +39,7 @@ impl<'a> Arrived<'a> {
             messages: 0,
             blank: 0,
             partial: sent.partial.clone(),
+            may_repeat: false,
             checker: Checker::default(),
         }
     }
@@ -44,17 +48,38 @@ impl<'a> Arrived<'a> {
     fn take(&mut self, framing: &str, stream: &[u8]) -> usize {
         let (messages, rest) = wire::read(framing, stream);
         for message in messages {
-            self.messages += 1;
-            if !self.has_envelope {
-                self.message(message, None);
-                continue;
-            }
-            match envelope::open(message) {
-                Ok((message, listener)) => self.message(&message, Some(listener)),
-                Err(why) => self.checker.broken(message, why),
-            }
+            self.one(message);
         }
         rest.len()
+    }
+
+    /// Takes a message as it is in an output.
+    fn one(&mut self, message: &[u8]) {
+        self.messages += 1;
+        if !self.has_envelope {
+            return self.message(message, None);
+        }
+        match envelope::open(message) {
+            Ok((message, listener)) => self.message(&message, Some(listener)),
+            Err(why) => self.checker.broken(message, why),
+        }
+    }
+
+    /// Takes a message that was taken by a receiver that speaks so.
+    fn answered(&mut self, speech: Speech, message: &[u8]) {
+        match speech {
+            Speech::Bulk if !self.has_envelope => {
+                self.messages += 1;
+                match envelope::document(message) {
+                    Ok(Some(message)) => self.message(&message, None),
+                    // Which one it was cannot be told.
+                    Ok(None) => {}
+                    Err(why) => self.checker.broken(message, why),
+                }
+            }
+            Speech::Lines => self.one(&wire::of_line(message)),
+            Speech::Bulk | Speech::Redis => self.one(message),
+        }
     }
 
     /// `listener`: the envelope's word.
@@ -75,6 +100,7 @@ impl<'a> Arrived<'a> {
             }
             Seen::Broken(why) => match self.partial.get_mut(message) {
                 // The end of a stream made it a message.
+                Some(_) if self.may_repeat => {}
                 Some(count @ 1..) => *count -= 1,
                 _ => self.checker.broken(message, why),
             },
@@ -101,6 +127,19 @@ impl<'a> Arrived<'a> {
         self.checker.expect_ordered(&self.sent.begun);
         let (blank, sent) = (self.blank, self.sent.blank);
         assert!(blank <= sent, "{blank} blank ones of {sent}");
+    }
+
+    /// Of each connection of the clients.
+    fn counters(&self) -> impl Iterator<Item = (u32, Counters)> {
+        let begun = self.sent.begun.iter();
+        begun.map(|&(connection, count)| (connection, self.checker.counters(connection, count)))
+    }
+
+    /// Messages that were recognised and had arrived before.
+    fn repeated(&self) -> u64 {
+        self.counters()
+            .map(|(_, counters)| counters.duplicated)
+            .sum()
     }
 
     /// Of whom everything was read, everything is here.
@@ -157,8 +196,15 @@ pub fn judge(settings: &Settings, exit: &Exit, kept: &[u8], came: Option<&Came>,
     }
     if let (Some(beside), Some(came)) = (&settings.beside, came) {
         judge_rows(beside, exit);
+        let (refused, told) = (exit.u64("outputs.1.dropped.refused"), came.taken.refused);
+        assert!(refused <= told, "the receiver has refused {told}: {exit}");
         let has_all = is_whole && exit.sum("outputs.1.dropped") == 0;
-        judge_second(settings, beside, exit, came, sent, has_all);
+        match beside.speech {
+            None => judge_second(settings, beside, exit, came, sent, has_all),
+            Some(speech) => {
+                judge_answered(settings, beside, speech, exit, &came.taken, sent, has_all);
+            }
+        }
     }
 }
 
@@ -196,9 +242,9 @@ fn judge_rows(beside: &Beside, exit: &Exit) {
             "{name} of {delivered}: {exit}"
         );
         let dropped = exit.sum(&format!("outputs.{nth}.dropped"));
-        let at_the_end = count("dropped.shutdown");
+        let settled = count("dropped.shutdown") + count("dropped.refused");
         if !is_required {
-            assert_eq!(dropped, at_the_end + count("dropped.full"), "{exit}");
+            assert_eq!(dropped, settled + count("dropped.full"), "{exit}");
             continue;
         }
         // What it has not accepted is not delivered.
@@ -206,8 +252,9 @@ fn judge_rows(beside: &Beside, exit: &Exit) {
             count("delivered") >= delivered,
             "{name} of {delivered}: {exit}"
         );
-        assert_eq!(dropped, at_the_end, "{exit}");
-        assert!(dropped == 0 || exit.code == Some(4), "{name}: {exit}");
+        assert_eq!(dropped, settled, "{exit}");
+        let at_the_end = count("dropped.shutdown");
+        assert!(at_the_end == 0 || exit.code == Some(4), "{name}: {exit}");
     }
     let [kept, second] = [0, 1].map(|nth| exit.u64(&format!("outputs.{nth}.received")));
     if beside.routes == [[true; 2]; 2] {
@@ -218,7 +265,8 @@ fn judge_rows(beside: &Beside, exit: &Exit) {
     }
 }
 
-/// Every required output has accepted what it was handed, so all of that was delivered.
+/// Every required output has accepted or refused what it was handed, so all of that was delivered,
+/// but for what one of them has refused.
 fn judge_delivered(beside: &Beside, exit: &Exit) {
     for nth in (0..NAMES.len()).filter(|&nth| nth == 0 || beside.is_required) {
         let from = beside
@@ -226,11 +274,12 @@ fn judge_delivered(beside: &Beside, exit: &Exit) {
             .iter()
             .zip(0..)
             .filter(|(route, _)| route[nth]);
-        let delivered: u64 = from
-            .map(|(_, at)| exit.u64(&format!("listeners.{at}.delivered")))
-            .sum();
-        let of_row = exit.u64(&format!("outputs.{nth}.delivered"));
-        assert_eq!(of_row, delivered, "{}: {exit}", NAMES[nth]);
+        let settled = |row: String| {
+            exit.u64(&format!("{row}.delivered")) + exit.u64(&format!("{row}.dropped.refused"))
+        };
+        let of_listeners: u64 = from.map(|(_, at)| settled(format!("listeners.{at}"))).sum();
+        let of_row = settled(format!("outputs.{nth}"));
+        assert_eq!(of_row, of_listeners, "{}: {exit}", NAMES[nth]);
     }
 }
 
@@ -263,6 +312,64 @@ fn judge_second(
     }
     assert_eq!(arrived.messages, delivered, "{exit}");
     if has_all {
+        arrived.judge_whole(exit);
+    }
+}
+
+/// The second output's messages arrive at least once, whatever their receiver answered.
+fn judge_answered(
+    settings: &Settings,
+    beside: &Beside,
+    speech: Speech,
+    exit: &Exit,
+    taken: &Taken,
+    sent: &Sent,
+    has_all: bool,
+) {
+    let of = |may_repeat| Arrived {
+        may_repeat,
+        ..Arrived::new(settings, sent, 1)
+    };
+    let mut arrived = of(true);
+    let mut connections = BTreeMap::<usize, Arrived<'_>>::new();
+    for (connection, message) in &taken.messages {
+        arrived.answered(speech, message);
+        let connection = connections.entry(*connection).or_insert_with(|| of(false));
+        connection.answered(speech, message);
+    }
+    arrived.checker.expect_known(&sent.begun);
+    let count = |figure: &str| exit.u64(&format!("outputs.1.{figure}"));
+    let (delivered, repeated, said) = (count("delivered"), arrived.repeated(), taken.said);
+    let once = arrived.messages - repeated;
+    assert!(
+        delivered <= said,
+        "of {said} it was said that they are taken: {exit}"
+    );
+    assert!(
+        delivered <= once,
+        "{once} arrived, {repeated} again: {exit}"
+    );
+    let recognised = arrived.checker.total() - repeated;
+    assert!(
+        recognised <= count("received"),
+        "{recognised} arrived: {exit}"
+    );
+    if speech == Speech::Redis {
+        // What is sent again is so on another connection.
+        connections.values().for_each(Arrived::judge);
+        let failures = count("sink_failures");
+        assert!(
+            failures > 0 || repeated == 0,
+            "{repeated} again without a failure: {exit}"
+        );
+    }
+    if speech == Speech::Lines && beside.requests == 1 {
+        for (connection, counters) in arrived.counters() {
+            let is_in_order = counters.misordered == 0;
+            assert!(is_in_order, "{connection}: {counters:?}: {exit}");
+        }
+    }
+    if has_all && (speech != Speech::Bulk || arrived.has_envelope) {
         arrived.judge_whole(exit);
     }
 }

@@ -81,6 +81,17 @@ pub fn garbage(framing: Framing) -> Option<&'static [u8]> {
     }
 }
 
+/// A message that has become a line: each of its line feeds is a space there, which none of our
+/// messages has that has a line feed.
+pub fn of_line(line: &[u8]) -> Vec<u8> {
+    let is_wild = line.strip_prefix(PRIORITY).unwrap_or(line).first() == Some(&WILD);
+    let byte = |byte: &u8| match byte {
+        b' ' if is_wild => b'\n',
+        byte => *byte,
+    };
+    line.iter().map(byte).collect()
+}
+
 /// What a message of a sink's is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Seen {

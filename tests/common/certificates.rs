@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 /// An authority, a server's certificate from it and one of a client's, in a folder of their own.
@@ -68,6 +68,20 @@ impl Certificates {
             .with_safe_default_protocol_versions()
             .unwrap();
         Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// Of a server that asks nobody for a certificate.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let [cert, key] = self.server();
+        let chain = CertificateDer::pem_file_iter(cert).unwrap();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
+        let config = builder.with_single_cert(chain.map(Result::unwrap).collect(), key);
+        Arc::new(config.unwrap())
     }
 
     /// The arguments of a drainline that listens with the server's certificate.

@@ -25,6 +25,12 @@ pub struct Counters {
     pub beyond: u64,
 }
 
+impl Counters {
+    fn is_in_order(&self) -> bool {
+        self.duplicated == 0 && self.misordered == 0
+    }
+}
+
 /// Collects tagged messages in the order in which a sink wrote them.
 #[derive(Debug, Default)]
 pub struct Checker {
@@ -123,7 +129,9 @@ impl Checker {
     /// With each connection (the first few) of which that is not so.
     #[track_caller]
     pub fn expect_exact(&self, sent: &[(u32, u64)]) {
-        self.expect("everything", sent, |counters| counters.missing == 0);
+        self.expect("everything", sent, |counters| {
+            counters.is_in_order() && counters.missing == 0
+        });
     }
 
     /// What arrived of each connection is `0..n` without a gap, `n` at most its count: once, whole
@@ -136,9 +144,8 @@ impl Checker {
         // Without duplicates and strangers, a gapless prefix is one whose first missing message is
         // number `seen`.
         self.expect("a prefix", sent, |counters| {
-            counters
-                .first_missing
-                .is_none_or(|first| first == counters.seen)
+            let first = counters.first_missing;
+            counters.is_in_order() && first.is_none_or(|first| first == counters.seen)
         });
     }
 
@@ -149,11 +156,22 @@ impl Checker {
     /// With each connection (the first few) of which that is not so.
     #[track_caller]
     pub fn expect_ordered(&self, sent: &[(u32, u64)]) {
-        self.expect("order", sent, |_| true);
+        self.expect("order", sent, Counters::is_in_order);
+    }
+
+    /// What arrived of each connection is whole, in whatever order and however often; nothing of
+    /// any other connection did. This is what a server promises that sends again what was not
+    /// answered.
+    ///
+    /// # Panics
+    /// With each connection (the first few) of which that is not so.
+    #[track_caller]
+    pub fn expect_known(&self, sent: &[(u32, u64)]) {
+        self.expect("known messages", sent, |_| true);
     }
 
     #[track_caller]
-    fn expect(&self, what: &str, sent: &[(u32, u64)], complete: impl Fn(&Counters) -> bool) {
+    fn expect(&self, what: &str, sent: &[(u32, u64)], is_sound: impl Fn(&Counters) -> bool) {
         let mut faults = self.shown.clone();
         let mut count = self.torn;
         let mut fault = |text: String| {
@@ -170,9 +188,7 @@ impl Checker {
         );
         for (&connection, &count) in &counts {
             let counters = self.counters(connection, count);
-            let sound =
-                counters.duplicated == 0 && counters.misordered == 0 && counters.beyond == 0;
-            if !sound || !complete(&counters) {
+            if counters.beyond > 0 || !is_sound(&counters) {
                 fault(format!("connection {connection} of {count}: {counters:?}"));
             }
         }

@@ -3,10 +3,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use memchr::memmem;
 
 /// How often a wait looks whether the peer is to end.
 const SLICE: Duration = Duration::from_millis(20);
@@ -33,9 +36,51 @@ impl Request {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines();
-        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        header(&self.head, name)
     }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub struct Head {
+    /// The first line, and the headers in lower case.
+    pub text: String,
+    /// Where the body is, which may not have come whole.
+    pub body: Range<usize>,
+}
+
+impl Head {
+    /// Of what came; `None`: it is not whole yet.
+    pub fn of(bytes: &[u8]) -> Option<Head> {
+        let begin = memmem::find(bytes, b"\r\n\r\n")? + 4;
+        let text = String::from_utf8_lossy(&bytes[..begin - 4]).into_owned();
+        let (first, headers) = text.split_once("\r\n").unwrap_or((&text, ""));
+        let headers: Vec<_> = headers
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| format!("{}: {}", name.to_lowercase(), value.trim()))
+            .collect();
+        let text = format!("{first}\n{}", headers.join("\n"));
+        let length = header(&text, "content-length").unwrap().parse::<usize>();
+        let body = begin..begin + length.unwrap();
+        Some(Head { text, body })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.text, name)
+    }
+}
+
+/// An answer, whole.
+pub fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}");
+    format!("{head}\r\n\r\n{body}").into_bytes()
 }
 
 /// What the peer does with a request.
@@ -66,6 +111,20 @@ impl Reply {
     pub fn status(status: &'static str) -> Reply {
         Reply::Answer(status, String::new(), String::new())
     }
+}
+
+/// What the answer to `_bulk` says of documents.
+pub fn bulk_items(statuses: &[u16]) -> String {
+    let item = |status: &u16| match status {
+        201 => r#"{"create":{"status":201}}"#.to_owned(),
+        _ => format!(
+            r#"{{"create":{{"status":{status},"error":{{"type":"kind","reason":"why"}}}}}}"#
+        ),
+    };
+    let items: Vec<_> = statuses.iter().map(item).collect();
+    let has_errors = statuses.iter().any(|status| *status != 201);
+    let items = items.join(",");
+    format!(r#"{{"errors":{has_errors},"items":[{items}]}}"#)
 }
 
 type Serve = dyn Fn(&Request) -> Reply + Send + Sync;
@@ -188,54 +247,40 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(mut stream: Box<dyn Stream>, connection: usize, shared: &Shared) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
-        let end = loop {
-            let found = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-            if let Some(end) = found {
-                break end + 4;
+        let head = loop {
+            if let Some(head) = Head::of(&bytes) {
+                break head;
             }
             read_more(&mut stream, &mut bytes, shared)?;
         };
-        let head = String::from_utf8_lossy(&bytes[..end - 4]).into_owned();
-        let (first, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
-        let headers: Vec<_> = headers
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| format!("{}: {}", name.to_lowercase(), value.trim()))
-            .collect();
-        let head = format!("{first}\n{}", headers.join("\n"));
         let is_early = shared.is_early.load(Ordering::Relaxed);
-        let mut request = Request {
-            nth: shared.count.fetch_add(1, Ordering::Relaxed),
-            head,
-            body: Vec::new(),
-            connection,
-        };
-        let length = request.header("content-length").unwrap().parse::<usize>();
-        let whole = end + length.unwrap();
+        let whole = head.body.end;
         while !is_early && bytes.len() < whole {
             read_more(&mut stream, &mut bytes, shared)?;
         }
-        request.body = bytes[end..whole.min(bytes.len())].to_vec();
+        let request = Request {
+            nth: shared.count.fetch_add(1, Ordering::Relaxed),
+            head: head.text,
+            body: bytes[head.body.start..whole.min(bytes.len())].to_vec(),
+            connection,
+        };
         bytes.drain(..whole.min(bytes.len()));
         let reply = (shared.serve)(&request);
         lock(&shared.requests).push(request);
         match reply {
             Reply::Answer(status, headers, body) => {
-                let length = body.len();
                 let close = if is_early {
                     "connection: close\r\n"
                 } else {
                     ""
                 };
-                let head = format!("HTTP/1.1 {status}\r\n{headers}{close}content-length: {length}");
-                stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
+                stream.write_all(&answer(status, &format!("{headers}{close}"), &body))?;
                 if is_early {
                     return Ok(());
                 }
             }
             Reply::AnswerAndClose(status) => {
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-                return stream.write_all(answer.as_bytes());
+                return stream.write_all(&answer(status, "", ""));
             }
             Reply::Raw(bytes) => return stream.write_all(&bytes),
             Reply::RawAndNever(raw) => {

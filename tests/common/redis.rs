@@ -205,7 +205,7 @@ impl Commands {
 }
 
 /// The words of the first command, if it is whole, and its length.
-fn parse(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
+pub fn parse(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
     let mut at = 0;
     let line = |at: &mut usize| {
         let length = memchr::memchr(b'\n', bytes.get(*at..)?)?;

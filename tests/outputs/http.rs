@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client;
-use crate::common::http_peer::{HttpPeer, Reply, Request};
+use crate::common::http_peer::{HttpPeer, Reply, Request, bulk_items};
 use crate::common::ledger::assert_both_close;
 use crate::common::port::free_port;
 use crate::common::small;
@@ -284,16 +284,8 @@ fn documents(request: &Request) -> Vec<String> {
         .collect()
 }
 
-fn bulk_answer(statuses: impl Iterator<Item = u16>) -> Reply {
-    let items = statuses.map(|status| match status {
-        201 => r#"{"create":{"status":201}}"#.to_owned(),
-        _ => format!(
-            r#"{{"create":{{"status":{status},"error":{{"type":"kind","reason":"why"}}}}}}"#
-        ),
-    });
-    let items: Vec<_> = items.collect();
-    let body = format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(","));
-    Reply::Answer("200 OK", String::new(), body)
+fn bulk_answer(statuses: &[u16]) -> Reply {
+    Reply::Answer("200 OK", String::new(), bulk_items(statuses))
 }
 
 /// Each tenth document is answered with 429 at first, each seventh never accepted.
@@ -319,7 +311,7 @@ fn of_a_bulk_request_only_what_failed_is_sent_again() {
                     }
                 })
                 .collect();
-            bulk_answer(statuses.into_iter())
+            bulk_answer(&statuses)
         }
     });
     let (server, mut stream) = start(Http::to(&peer.url()).dialect(bulk()).requests(2));
@@ -493,7 +485,7 @@ fn what_is_refused_is_set_aside_up_to_a_limit() {
     let path = folder.path().join("refused");
     let peer = HttpPeer::start(|request| {
         let documents = documents(request).len();
-        bulk_answer((0..documents).map(|_| 400))
+        bulk_answer(&vec![400; documents])
     });
     let options = Http::to(&peer.url()).dialect(bulk()).refused_to(&path, 60);
     let (server, mut stream) = start(options);
