@@ -169,7 +169,9 @@ fn text(report: &Report) -> String {
     for listener in several(stats) {
         text += &listener_text(listener);
     }
-    for output in report.outputs.iter().filter(|output| output.row.is_some()) {
+    let is_alone = report.outputs.len() == 1;
+    let is_told = |output: &&OutputStats| !is_alone || has_news(output);
+    for output in report.outputs.iter().filter(is_told) {
         text += &format!("drainline: {}", output_text(output));
     }
     let mut levels = String::new();
@@ -272,18 +274,8 @@ fn json(report: &Report) -> Value {
 
 /// How an output stands.
 fn output_json(output: &OutputStats) -> Value {
-    let row = output.row.map(|row| {
-        json!({
-            "received": row.received,
-            "delivered": row.delivered,
-            "dropped": counts(&row.dropped),
-            "in_flight": row.in_flight,
-            "buffered_bytes": row.buffered_bytes,
-            "buffer_bytes": output.buffer_bytes,
-            "balanced": row.is_balanced(),
-        })
-    });
-    let state = json!({
+    let row = &output.row;
+    json!({
         "name": &*output.name,
         "required": output.is_required,
         "sink_failures": output.counts.failures,
@@ -294,12 +286,22 @@ fn output_json(output: &OutputStats) -> Value {
         "connected_to": output.connected_to.as_deref(),
         "retrying_seconds": output.retrying_for.map(|time| time.as_secs_f64()),
         "busy_seconds": output.busy_for.as_secs_f64(),
-    });
-    joined([state, row.unwrap_or_default()])
+        "received": row.received,
+        "delivered": row.delivered,
+        "dropped": counts(&row.dropped),
+        "in_flight": row.in_flight,
+        "buffered_bytes": row.buffered_bytes,
+        "buffer_bytes": output.buffer_bytes,
+        "balanced": row.is_balanced(),
+    })
 }
 
-/// `output file:x: 12 messages unanswered; retrying for 3.1 s: No space left on device`, and of
-/// several outputs their rows before that.
+/// Whether the only output's line says more at the end than the ledger's.
+fn has_news(output: &OutputStats) -> bool {
+    output.last_error.is_some() || output.retrying_for.is_some() || output.unanswered > 0
+}
+
+/// `output file:x: ROW; 12 messages unanswered; retrying for 3.1 s: No space left on device`.
 fn output_text(output: &OutputStats) -> String {
     let unanswered = counted(output.unanswered, "message");
     let error = output.last_error.as_deref().unwrap_or_default();
@@ -314,16 +316,15 @@ fn output_text(output: &OutputStats) -> String {
     };
     let connected = output.connected_to.as_deref();
     let connected = connected.map_or_else(String::new, |to| format!("; connected to {to}"));
-    let row = output.row.as_ref().map(|row| row_text(output, row));
-    let row = row.unwrap_or_default();
     format!(
-        "output {}: {row}{unanswered} unanswered{busy}{connected}{state}\n",
-        output.name
+        "output {}: {}; {unanswered} unanswered{busy}{connected}{state}\n",
+        output.name,
+        row_text(output, &output.row)
     )
 }
 
 /// `best effort; received 12 = delivered 7 + dropped 3 (full 3) + in flight 2; buffer 512 of 65536
-/// bytes; balanced; `
+/// bytes; balanced`
 fn row_text(output: &OutputStats, row: &OutputRow) -> String {
     let kind = match output.is_required {
         true => "required",
@@ -334,7 +335,7 @@ fn row_text(output: &OutputStats, row: &OutputRow) -> String {
         None => counted(row.buffered_bytes, "byte"),
     };
     format!(
-        "{kind}; received {} = delivered {} + dropped {} + in flight {}; buffer {buffer}; {}; ",
+        "{kind}; received {} = delivered {} + dropped {} + in flight {}; buffer {buffer}; {}",
         row.received,
         row.delivered,
         row.dropped,
@@ -429,7 +430,7 @@ fn status_text(connections: &[ConnectionInfo], stats: &Stats, outputs: &[OutputS
         accepting(stats.not_accepting),
         waiting(stats),
         counted(stats.in_flight, "message"),
-        consumer(stats),
+        consumer(stats, outputs),
     );
     if let Some(kept_out) = kept_out(&stats.not_accepting_seconds) {
         text += &format!("; seconds not accepting: {kept_out}");
@@ -497,9 +498,15 @@ fn waiting(stats: &Stats) -> String {
     }
 }
 
-/// What the consumer is doing, by the last tick.
-fn consumer(stats: &Stats) -> String {
-    let (name, busy_for) = (&stats.consumer.name, stats.consumer.busy_for);
+/// What the consumer is doing, by the last tick; of several outputs, the one that has been busy for
+/// longest.
+fn consumer(stats: &Stats, outputs: &[OutputStats]) -> String {
+    let busiest = outputs.iter().max_by_key(|output| output.busy_for);
+    let busiest = busiest.filter(|output| outputs.len() > 1 && !output.busy_for.is_zero());
+    let (name, busy_for) = match busiest {
+        Some(output) => (&format!("output {}", output.name), output.busy_for),
+        None => (&stats.consumer.name, stats.consumer.busy_for),
+    };
     match stats.in_flight {
         _ if !busy_for.is_zero() => {
             let seconds = busy_for.as_secs_f64();

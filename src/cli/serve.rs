@@ -338,7 +338,7 @@ fn listen_failed(named: &Named, address: &Address, error: &io::Error) -> UsageEr
 }
 
 fn sink_failed(output: &OutputSettings, error: &io::Error) -> UsageError {
-    let (named, url) = (output.named_sink(), &output.destination);
+    let (named, url) = (output.named_sink(), &output.place());
     #[cfg(feature = "tls")]
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         return named.refuses_tls(&format!("{named} {url}: {error}"), tls);
@@ -507,9 +507,7 @@ fn listed_by_framing(bound: &[Bound]) -> String {
 }
 
 fn banner(settings: &Settings, server: &Server, bound: &[Bound]) -> String {
-    let outputs = settings
-        .all_outputs()
-        .map(|output| output.destination.to_string());
+    let outputs = settings.all_outputs().map(|output| output.place());
     let mut text = format!(
         "drainline {}: {} to {}",
         env!("CARGO_PKG_VERSION"),

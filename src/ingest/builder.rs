@@ -297,10 +297,10 @@ impl IngestBuilder {
     pub(super) fn shared(&self, config: &Config) -> Shared {
         let inputs = self.inputs.iter();
         let several = self.outputs.len() > 1;
-        let states = self
-            .outputs
-            .iter()
-            .map(|output| Arc::new(SinkState::new(&output.name, output.own_buffer(), several)));
+        let states = self.outputs.iter().map(|output| {
+            let (name, is_named) = (&output.name, output.is_named);
+            Arc::new(SinkState::new(name, is_named, output.own_buffer(), several))
+        });
         Shared {
             inputs: inputs
                 .map(|input| self.input(input.as_ref(), config))

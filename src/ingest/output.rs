@@ -27,6 +27,8 @@ use crate::server::{ConfigError, ranges};
 #[must_use = "an output does nothing until a builder has it"]
 pub struct Output {
     pub(super) name: String,
+    /// Whether somebody has named it so.
+    pub(super) is_named: bool,
     pub(super) sink: Box<dyn Sink>,
     pub(super) framing: Option<OutputFraming>,
     pub(super) envelope: Envelope,
@@ -44,12 +46,22 @@ impl Output {
     pub fn new(name: impl Into<String>, sink: impl Sink) -> Self {
         Output {
             name: name.into(),
+            is_named: true,
             sink: Box::new(sink),
             framing: None,
             envelope: Envelope::Raw,
             is_required: true,
             buffer_bytes: None,
         }
+    }
+
+    /// Nobody gave it its name: where it is the only output, the log's lines have that of the sink
+    /// alone.
+    // Hidden: for the program, outside semver.
+    #[doc(hidden)]
+    pub fn unnamed(mut self) -> Self {
+        self.is_named = false;
+        self
     }
 
     /// As [`IngestBuilder::output_framing`](super::IngestBuilder::output_framing), for this output.
@@ -78,8 +90,9 @@ impl Output {
     /// **An output that is not** has a buffer of its own, and nobody waits for it: what finds no
     /// room there is dropped, and what it drops, or refuses, is counted in its own
     /// [row](crate::OutputRow) alone, and is no loss of the server's. One that fails for good is
-    /// logged, and drops from then on. At the end it may go on while it is given answers, within
-    /// the drain's deadline.
+    /// logged, and drops from then on. At the end, once all that are required are over, it may go
+    /// on within the drain's deadline while it is given answers; it is given up when it has had
+    /// none for 10 s, or for one second while it fails, which is logged with what it loses.
     ///
     /// Each listener's messages need one required output at least.
     pub fn required(mut self, is_required: bool) -> Self {

@@ -37,7 +37,9 @@ impl Layer for Shared {
         for (listener, bytes) in report.stats.listeners.iter_mut().zip(rows) {
             listener.bytes = bytes;
         }
-        report.outputs = self.outputs.iter().map(|output| output.stats()).collect();
+        let outputs = self.outputs.iter();
+        let outputs = outputs.map(|output| output.stats(&report.stats));
+        report.outputs = outputs.collect();
         report.sink = SinkCounts::sum(report.outputs.iter().map(|output| &output.counts));
     }
 

@@ -251,9 +251,9 @@ pub struct OutputStats {
     pub name: Arc<str>,
     /// Whether a message is delivered only when this output has accepted it.
     pub is_required: bool,
-    /// Where there are several outputs: what became of the messages that were handed to this one.
-    /// `None`: it is the only one, and the server's own counts are its.
-    pub row: Option<OutputRow>,
+    /// What became of the messages that were handed to this output; of the only one, the server's
+    /// own counts.
+    pub row: OutputRow,
     /// What its own buffer holds at most, in bytes; `None` where it has none, since it is required
     /// or the only one.
     pub buffer_bytes: Option<u64>,
@@ -268,13 +268,12 @@ pub struct OutputStats {
     pub connected_to: Option<Arc<str>>,
     /// For how long no try of a sink that failed has succeeded.
     pub retrying_for: Option<Duration>,
-    /// Where there are several outputs: how long this one has been in one write without finishing
-    /// anything, as of the last tick; zero while it waits for a message, an answer or a retry. Of
-    /// the only one, [`ConsumerInfo::busy_for`] says that.
+    /// How long this output has been in one write without finishing anything, as of the last tick;
+    /// zero while it waits for a message, an answer or a retry.
     pub busy_for: Duration,
 }
 
-/// What became of the messages that were handed to one of several outputs.
+/// What became of the messages that were handed to an output.
 ///
 /// `received = delivered + dropped + in_flight` holds in every reading, each term summed on its
 /// own.
@@ -286,7 +285,7 @@ pub struct OutputRow {
     /// Messages that it accepted.
     pub delivered: u64,
     /// Messages that it did not accept, by reason: `full` (only where it is not required),
-    /// `refused`, `sink_failed`, `shutdown`.
+    /// `refused`, `sink_failed`, `shutdown`; of the only output, whatever the server dropped.
     pub dropped: Counters<DropReason>,
     /// Messages that it has not answered. None once the server is over.
     pub in_flight: u64,
@@ -295,6 +294,17 @@ pub struct OutputRow {
 }
 
 impl OutputRow {
+    /// That of the only output.
+    pub(crate) fn only(stats: &Stats) -> OutputRow {
+        OutputRow {
+            received: stats.received,
+            delivered: stats.delivered,
+            dropped: stats.dropped,
+            in_flight: stats.in_flight,
+            buffered_bytes: stats.buffered.bytes as u64,
+        }
+    }
+
     /// Whether the row balances.
     pub fn is_balanced(&self) -> bool {
         self.received == sum([self.delivered, self.dropped.total(), self.in_flight])
@@ -304,8 +314,8 @@ impl OutputRow {
 impl Report {
     /// Whether both ledgers balance, in all, for each listener and for each of several outputs.
     pub fn is_balanced(&self) -> bool {
-        let mut of_outputs = self.outputs.iter().filter_map(|output| output.row);
-        if !of_outputs.all(|row| row.is_balanced()) {
+        let mut of_outputs = self.outputs.iter();
+        if !of_outputs.all(|output| output.row.is_balanced()) {
             return false;
         }
         let rows = self.stats.listeners.iter().map(|row| &row.bytes);

@@ -93,7 +93,8 @@ fn a_usr1_is_answered_in_text_unless_json_is_asked_for() {
     let peer = client.local_addr().unwrap();
     let listed = format!("\n1 {peer} reading, for ");
     let connection = "1 message, 8 bytes, inside a frame\n";
-    let output = "\noutput stdout: 0 messages unanswered\n";
+    let output = "\noutput stdout: required; received 1 = delivered 1 + dropped 0 + in flight 0; \
+                  buffer 0 bytes; balanced; 0 messages unanswered\n";
     let server = "\n1 connection; overload: normal; accepting; no sender waiting; 0 messages in flight; stdout is idle\n";
     wait_until("the connection and the server told", DEADLINE, || {
         child.signal(Signal::USR1);
@@ -247,6 +248,14 @@ fn the_json_report_has_every_figure_with_its_type() {
         "connected_to": null,
         "retrying_seconds": null,
         "busy_seconds": 0.0,
+        // The server's own.
+        "received": exit.report["received"],
+        "delivered": exit.report["delivered"],
+        "dropped": exit.report["dropped"],
+        "in_flight": 0,
+        "buffered_bytes": 0,
+        "buffer_bytes": null,
+        "balanced": true,
     });
     assert_eq!(exit.report["outputs"], json!([output]));
 }
@@ -263,5 +272,25 @@ fn each_output_says_at_start_what_delivered_means_there() {
         let exit = Drainline::start(&["--sink", sink]).terminate();
         let line = format!("] output {sink}: delivered means that {means}");
         assert!(exit.stderr.contains(&line), "{line}: {exit}");
+    }
+}
+
+/// In both ways: what may be there twice, and what may be there and is counted as dropped.
+#[test]
+fn an_output_that_waits_for_answers_says_at_start_what_at_least_once_is() {
+    let urls = [
+        ("http://127.0.0.1:9", cfg!(feature = "http")),
+        ("redis://127.0.0.1:9/stream", cfg!(feature = "redis")),
+        ("kafka://127.0.0.1:9/topic", cfg!(feature = "kafka")),
+    ];
+    for (url, _) in urls.into_iter().filter(|(_, is_built)| *is_built) {
+        let exit = Drainline::start(&["--sink", url]).terminate();
+        let told = "(at least once: what is unanswered when a connection is lost is sent again, \
+                    and what still is when a drain ends is dropped (shutdown), though it may be \
+                    there)";
+        let begin = format!("] output {url}");
+        let mut lines = exit.stderr.lines();
+        let is_it = |line: &str| line.contains(&begin) && line.ends_with(told);
+        assert!(lines.any(is_it), "{url}: {exit}");
     }
 }

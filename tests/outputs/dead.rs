@@ -4,7 +4,10 @@
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "http")]
+use std::{thread, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,8 +16,11 @@ use crate::common::child::{Drainline, Stdout};
 use crate::common::client;
 use crate::common::exit::Exit;
 use crate::common::fifo;
+#[cfg(feature = "http")]
+use crate::common::http_peer::{HttpPeer, Reply};
 use crate::common::port::free_port;
 use crate::common::wait::{DEADLINE, wait_until};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 const LINES: u64 = 300;
@@ -42,6 +48,16 @@ impl Place {
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Writes to a FIFO until it takes no more.
+    fn fill(&self, name: &str) {
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true);
+        let nonblock = OFlags::NONBLOCK.bits() as i32;
+        let fifo = options.custom_flags(nonblock).open(self.path(name));
+        let mut fifo = fifo.unwrap();
+        while fifo.write(&[b'x'; 4096]).is_ok() {}
     }
 
     fn sink(&self, name: &str) -> String {
@@ -134,6 +150,17 @@ fn a_required_output_that_is_dead_holds_what_it_has_not_and_the_others_get_all()
     assert_eq!(exit.u64("dropped.shutdown"), lost, "{exit}");
 }
 
+/// The number of messages that lines of the log tell of, between two texts.
+fn told_of(exit: &Exit, before: &str, after: &str) -> u64 {
+    let told = exit.stderr.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(before)?;
+        let (count, rest) = rest.split_once(" message")?;
+        let count = rest.contains(after).then(|| count.parse::<u64>());
+        count.transpose().unwrap()
+    });
+    told.sum()
+}
+
 /// A drain of an hour, which the dead one does not hold up.
 #[test]
 fn a_best_effort_output_that_is_full_and_dead_drops_in_its_own_row_and_the_exit_code_is_0() {
@@ -141,15 +168,35 @@ fn a_best_effort_output_that_is_full_and_dead_drops_in_its_own_row_and_the_exit_
     let dead_receiver = TcpListener::bind("127.0.0.1:0").unwrap();
     let receiver = format!("tcp://{}", dead_receiver.local_addr().unwrap());
     let refusing = format!("tcp://127.0.0.1:{}", free_port());
-    for dead in [&*place.sink("dead"), &receiver, &refusing] {
+    place.fill("dead");
+    let silent = "it has answered nothing for 1";
+    for (dead, drain, why) in [
+        (&*place.sink("dead"), "1h", silent),
+        (&receiver, "1h", silent),
+        (&refusing, "1h", "it has failed for 1."),
+        (&place.sink("dead"), "2s", "the drain has no more time"),
+    ] {
         let outputs = [("alive", &*place.sink("file"), true), ("dead", dead, false)];
-        let exit = run(&outputs, &place, "1h");
+        let exit = run(&outputs, &place, drain);
         exit.assert_code(0);
         assert_eq!(place.lines("file"), LINES);
         assert_eq!(exit.u64("delivered"), LINES, "{exit}");
         assert_eq!(exit.sum("dropped"), 0, "{exit}");
+        let may_take_all = dead == receiver;
         let dead = row(&exit.report, "dead");
         let dropped = &dead["dropped"];
+        // The log tells of each of them.
+        let [full, unanswered] = ["full", "shutdown"].map(|reason| dropped[reason].as_u64());
+        // The sockets of the receiver may have taken all.
+        assert!(
+            full > Some(0) && (may_take_all || unanswered > Some(0)),
+            "{exit}"
+        );
+        let no_room = " (full): its buffer of 65536 bytes had no room";
+        let told = told_of(&exit, "WARN  drainline] output dead has dropped ", no_room);
+        assert_eq!(Some(told), full, "{exit}");
+        let told = told_of(&exit, "WARN  drainline] output dead is given up with ", why);
+        assert_eq!(told, unanswered.unwrap_or(0), "{exit}");
         let dropped: u64 = dropped
             .as_object()
             .unwrap()
@@ -186,6 +233,46 @@ fn where_both_are_dead_the_required_one_decides() {
     assert_eq!(held["dropped"]["shutdown"], lost, "{exit}");
     assert_eq!(dropped["delivered"], 0, "{exit}");
     assert!(dropped["dropped"]["full"].as_u64() > Some(0), "{exit}");
+}
+
+/// It has answered nothing for longer than one that fails may go on.
+#[cfg(feature = "http")]
+#[test]
+fn a_best_effort_output_that_answers_late_loses_nothing_in_a_drain_that_has_the_time() {
+    let peer = HttpPeer::start(|_| {
+        thread::sleep(Duration::from_secs(2));
+        Reply::ok()
+    });
+    let place = Place::new();
+    let url = format!("{}?requests=1", peer.url());
+    let outputs = [("alive", &*place.sink("file"), true), ("late", &url, false)];
+    let exit = run(&outputs, &place, "1h");
+    exit.assert_code(0);
+    let late = row(&exit.report, "late");
+    assert!(late["delivered"].as_u64() > Some(0), "{exit}");
+    assert_eq!(late["dropped"]["shutdown"], Value::Null, "{exit}");
+    assert!(!exit.stderr.contains("given up"), "{exit}");
+}
+
+/// Its `stop_timeout` is longer than that, too.
+#[test]
+fn a_command_that_nobody_waits_for_may_end_by_itself() {
+    let place = Place::new();
+    let ended = place.path("ended");
+    let config = place.config(&[("alive", &*place.sink("file"), true)]);
+    let table = format!(
+        "[[output]]\nname = \"command\"\nrequired = false\nshell = true\n\
+         sink = \"exec:cat >/dev/null; sleep 3; echo >{}\"\n",
+        ended.display()
+    );
+    let text = fs::read_to_string(&config).unwrap() + &table;
+    fs::write(&config, text).unwrap();
+    let mut server = Drainline::start(&["--config", &config]);
+    send(&mut server);
+    let exit = server.terminate();
+    exit.assert_code(0);
+    assert!(!exit.stderr.contains("did not end in time"), "{exit}");
+    assert!(ended.exists(), "{exit}");
 }
 
 /// One line for each in ten seconds, and not one for all.
@@ -304,7 +391,10 @@ fn how_each_output_stands_is_told_by_sigusr1_and_in_the_end() {
                     "Connection refused",
                 ];
                 let spare = [": best effort; received 300 = ", " of 65536 bytes; "];
-                told("output held", &held)
+                // The server's own line.
+                let server = ["; output held has been busy with one write for "];
+                told("1 connection; ", &server)
+                    && told("output held", &held)
                     && told("output refused", &refused)
                     && told("output spare", &spare)
             });

@@ -89,7 +89,10 @@ fn over_tls_compressed_with_a_password_and_a_certificate() {
     let without = Http::to(&url).tls(tls);
     let other = Certificates::new();
     let strange = Http::to(&url).tls(TlsClient::new().ca_file(other.authority()));
-    for (options, part) in [(without, "certificate"), (strange, "shows a certificate")] {
+    for (options, part) in [
+        (without, "certificate"),
+        (strange, "the server shows a certificate"),
+    ] {
         let (server, mut stream) = start(options.timeout(TIMEOUT));
         send(&mut stream, 0..1);
         let told = || server.report().outputs[0].last_error.clone();

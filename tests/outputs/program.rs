@@ -174,6 +174,77 @@ fn one_message_that_is_refused_is_one_in_the_log() {
     assert!(exit.stderr.contains(&told), "{exit}");
 }
 
+/// In one line of the log, and in the ledger in both forms; the only output's name is there where
+/// somebody gave it one.
+#[cfg(feature = "http")]
+#[test]
+fn what_somebody_has_to_mend_is_told_once_and_at_the_end() {
+    let peer = HttpPeer::start(|_| Reply::status("401 Unauthorized"));
+    for (name, format) in [("", "text"), ("", "json"), ("&name=store", "json")] {
+        let sink = format!("{}?dialect=elasticsearch&index=a{name}", peer.url());
+        let args = ["--sink", &sink, "--report", format, "--drain-timeout", "1s"];
+        let mut server = Drainline::start(&args);
+        let mut stream = server.connect();
+        stream.write_all(b"message\n").unwrap();
+        client::half_close(stream);
+        wait_until("a failure", DEADLINE, || {
+            server.stderr_text().contains("401")
+        });
+        let exit = server.terminate();
+        exit.assert_code(4);
+        let begins = match name {
+            "" => "ERROR drainline] the sink ",
+            _ => "ERROR drainline] output store: the sink ",
+        };
+        let told = format!("{begins}{}/_bulk failed: ", peer.url());
+        let mut lines = exit.stderr.lines().filter(|line| line.contains("401"));
+        let line = lines.next().unwrap_or_default();
+        let then = "; somebody has to mend that; trying again in ";
+        assert!(line.contains(&told) && line.contains(then), "{exit}");
+        if format == "json" {
+            let row = &exit.report["outputs"][0];
+            assert_eq!(row["received"], 1, "{exit}");
+            assert_eq!(row["dropped"]["shutdown"], 1, "{exit}");
+            assert!(row["retrying_seconds"].as_f64() > Some(0.0), "{exit}");
+            continue;
+        }
+        let told = format!(
+            "drainline: output {}: required; received 1 = delivered 0 + dropped 1 (shutdown 1) + \
+             in flight 0; buffer 0 bytes; balanced; 0 messages unanswered; retrying for ",
+            peer.url()
+        );
+        let line = exit.stderr.lines().find(|line| line.starts_with(&told));
+        assert!(line.is_some_and(|line| line.contains("401")), "{exit}");
+    }
+}
+
+#[test]
+fn arguments_of_a_command_are_told_nowhere() {
+    for others in [&[][..], &["--sink", "null"]] {
+        let sink = "exec:sh -c 'cat >/dev/null; exit 3' hunter2 a?name=b";
+        let mut server = Drainline::start(&[&["--sink", sink], others].concat());
+        let mut stream = server.connect();
+        stream.write_all(b"message\n").unwrap();
+        client::half_close(stream);
+        server.signal(Signal::USR1);
+        wait_until("a list", DEADLINE, || server.last_status().is_some());
+        let exit = server.terminate();
+        exit.assert_code(0);
+        for told in [
+            "lines from",
+            "] output exec:sh: delivered means",
+            "exec:sh has ended",
+        ] {
+            assert!(exit.stderr.contains(told), "{told:?}: {exit}");
+        }
+        assert_eq!(exit.report["outputs"][0]["name"], "exec:sh", "{exit}");
+        assert!(!exit.stderr.contains("hunter2"), "{exit}");
+    }
+    let same = ["--sink", "exec:sh -c cat", "--sink", "exec:sh -c 'cat >x'"];
+    let told = "expected a name beside it, since another output is called exec:sh, too";
+    refused(Drainline::with(&same), 78, &[told]);
+}
+
 #[test]
 fn a_commands_stderr_is_in_the_log_and_its_stdout_is_the_programs() {
     let directory = tempfile::tempdir().unwrap();

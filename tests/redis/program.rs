@@ -1,6 +1,8 @@
 //! The program with a stream of Redis as its sink.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -58,6 +60,33 @@ fn nothing_is_missing_by_verify_after_crashes() {
     for kind in ["missing", "torn", "unexpected", "absent"] {
         assert_eq!(report[kind], 0, "{kind}: {report}");
     }
+}
+
+/// The library's words for what came have four lines.
+#[test]
+fn what_is_no_redis_is_told_in_a_line() {
+    let http = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = http.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in http.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\na\x1bb";
+            let _ = stream.write_all(answer);
+        }
+    });
+    let sink = format!("redis://127.0.0.1:{port}/stream");
+    let args = [&["--sink", &sink, "--drain-timeout=1s"][..], &REPORT].concat();
+    let mut server = Drainline::start(&args);
+    wait_until("a failure", DEADLINE, || {
+        server.stderr_text().contains(" failed: ")
+    });
+    let exit = server.terminate();
+    let error = exit.report["outputs"][0]["last_error"].as_str().unwrap();
+    assert!(error.contains("is no answer of Redis"), "{exit}");
+    assert!(!error.contains(char::is_control), "{exit}");
+    let line = format!("] the sink {sink} failed: {error}\n");
+    assert!(exit.stderr.contains(&line), "{line}: {exit}");
 }
 
 /// What was wrong with the server is in the ledger, and its password nowhere.

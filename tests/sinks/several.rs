@@ -128,7 +128,7 @@ fn send(server: &Server, stream: &mut TcpStream, messages: u64) {
 
 fn row(report: &Report, name: &str) -> OutputRow {
     let output = report.outputs.iter().find(|output| &*output.name == name);
-    output.and_then(|output| output.row).unwrap()
+    output.unwrap().row
 }
 
 fn wait_row(server: &Server, name: &str, is_there: impl Fn(&OutputRow) -> bool) {

@@ -122,13 +122,20 @@ impl Scheme for Exec {
         format!("exec:{}", self.line)
     }
 
+    /// As the sink is called.
+    fn label(&self) -> String {
+        let words = self.words().unwrap_or_default();
+        let command = words.into_iter().next().unwrap_or_default();
+        format!("exec:{command}")
+    }
+
     fn notes(&self, common: Common<'_>) -> Vec<String> {
         let operator = self.operator().map(|operator| {
             format!(
                 "{} {} passes {operator} to the command as it stands, since there is no shell: that \
                  takes shell = true in an [[output]]",
                 common.named,
-                self.url()
+                self.label()
             )
         });
         operator.into_iter().collect()

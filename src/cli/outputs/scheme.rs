@@ -174,6 +174,12 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
     /// The URL without its options and without secrets, as it is shown everywhere.
     fn url(&self) -> String;
 
+    /// The same without what is not for the log, where the URL has that: what an output without a
+    /// name is called.
+    fn label(&self) -> String {
+        self.url()
+    }
+
     /// Options that do not go together.
     fn contradiction(&self) -> Option<Contradiction> {
         None
@@ -217,6 +223,7 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
 trait AnyScheme: Any + Debug + Send + Sync {
     fn cloned(&self) -> Box<dyn AnyScheme>;
     fn url(&self) -> String;
+    fn label(&self) -> String;
     fn contradiction(&self) -> Option<Contradiction>;
     fn notes(&self, common: Common<'_>) -> Vec<String>;
     fn check(&self, common: Common<'_>) -> io::Result<Checked>;
@@ -233,6 +240,10 @@ impl<S: Scheme> AnyScheme for S {
 
     fn url(&self) -> String {
         Scheme::url(self)
+    }
+
+    fn label(&self) -> String {
+        Scheme::label(self)
     }
 
     fn contradiction(&self) -> Option<Contradiction> {
@@ -428,6 +439,11 @@ impl Destination {
 
     pub(crate) fn entry(&self) -> &'static Entry {
         self.entry
+    }
+
+    /// As [`Scheme::label`].
+    pub(crate) fn label(&self) -> String {
+        self.place.label()
     }
 
     /// Options that do not go together.

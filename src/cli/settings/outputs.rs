@@ -102,10 +102,15 @@ impl OutputSettings {
         self.given.origin(row).is_some()
     }
 
-    /// What the output is called: its name, or else its URL.
+    /// What the output is called: its name, or else its URL, of which a command has no arguments.
     pub(crate) fn label(&self) -> String {
         let name = self.name.clone();
-        name.unwrap_or_else(|| without_controls(&self.destination.to_string()))
+        name.unwrap_or_else(|| self.place())
+    }
+
+    /// Where its messages go, for the log.
+    pub(crate) fn place(&self) -> String {
+        without_controls(&self.destination.label())
     }
 
     /// The output of a sink that is open.
@@ -113,6 +118,10 @@ impl OutputSettings {
         let output = Output::new(self.label(), sink)
             .required(self.required)
             .envelope(self.envelope.envelope.clone());
+        let output = match self.name {
+            Some(_) => output,
+            None => output.unnamed(),
+        };
         let output = match self.required {
             true => output,
             false => output.buffer_bytes(self.buffer_bytes),
@@ -156,11 +165,12 @@ impl OutputSettings {
             .filter_map(|option| option.split_once('='));
         let rows = self.rows();
         let key = keys.find(|(key, _)| rows.iter().any(|row| row.key() == *key));
+        let place = self.destination.label();
         let mut notes = self.destination.notes(common);
         notes.extend(key.map(|(key, _)| {
             let scheme = url.split(':').next().unwrap_or_default();
             format!(
-                "{} {url} takes ?{key}= as it stands: {key} of {scheme}: is a key of an [[output]]",
+                "{} {place} takes ?{key}= as it stands: {key} of {scheme}: is a key of an [[output]]",
                 common.named
             )
         }));
@@ -229,7 +239,10 @@ impl OutputSettings {
             return Err(match self.name {
                 Some(_) => self.contradicts(NAME, "a name that no other output has"),
                 None => {
-                    self.contradicts(SINK, "a name beside it, since another output has the URL")
+                    let label = self.label();
+                    let expected =
+                        format!("a name beside it, since another output is called {label}, too");
+                    self.contradicts(SINK, &expected)
                 }
             });
         }
@@ -346,7 +359,7 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             group: GROUP,
             purpose: "name of the output",
             help: "Names the output in the log, the ledger and the first lines at start. Without a name \
-                   it is called by its URL.",
+                   it is called by its URL, and a command without its arguments.",
             takes: field!(unset(Name), OutputSettings.name),
         },
         Flag {
@@ -355,7 +368,9 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             purpose: "whether messages wait for it",
             help: "Whether a message is delivered only when this output has it, too, so that a slow or \
                    dead one slows the senders down. One that is not required is best effort: it has a \
-                   buffer of its own, and what does not fit is dropped there and counted in its own row.",
+                   buffer of its own, and what does not fit is dropped there and counted in its own row. \
+                   At the end it has the drain's time while it is given answers; without one for 10s, \
+                   or for 1s while it fails, it is given up.",
             takes: field!(TrueOrFalse, OutputSettings.required),
         },
         Flag {

@@ -48,6 +48,8 @@ pub struct Batches<'a> {
     is_on_trial: bool,
     /// The sink sends nothing before, however soon it is asked again.
     pub(super) next_try_at: Option<Instant>,
+    /// The failure that is returned next will not pass by itself.
+    pub(super) is_lasting: bool,
 }
 
 impl<'a> Batches<'a> {
@@ -83,6 +85,7 @@ impl<'a> Batches<'a> {
             was_closing: false,
             is_on_trial: false,
             next_try_at: None,
+            is_lasting: false,
         }
     }
 
@@ -357,7 +360,8 @@ impl<'a> Batches<'a> {
     }
 
     /// The server's log, whose writer never blocks. Lines begin with the output's name, unless that
-    /// is the sink's; those that are limited are so by themselves, whatever other outputs log.
+    /// is the sink's, or nobody gave one and there is one output; those that are limited are so by
+    /// themselves, whatever other outputs log.
     pub fn logger(&self) -> &Logger {
         &self.logger
     }
@@ -467,12 +471,12 @@ impl Drop for Batches<'_> {
 
 /// The log of an output.
 fn logger_of(feed: &Feed<'_>, state: &SinkState, name: &str) -> Logger {
-    let is_called_so = state.name() == name;
-    match is_called_so && !state.has_others() {
-        true => feed.logger().clone(),
-        false => feed
+    let begins_lines = state.name() != name && state.is_told_by_name();
+    match begins_lines || state.has_others() {
+        false => feed.logger().clone(),
+        true => feed
             .logger()
-            .of(&format!("output {}", state.name()), !is_called_so),
+            .of(&format!("output {}", state.name()), begins_lines),
     }
 }
 

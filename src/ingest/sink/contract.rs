@@ -256,6 +256,12 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
     }
 }
 
+/// What it is that is promised where a destination answers, for
+/// [`delivered_means`](Sink::delivered_means).
+#[cfg(any(feature = "http", feature = "redis", feature = "kafka"))]
+pub(super) const AT_LEAST_ONCE: &str = "at least once: what is unanswered when a connection is lost is \
+     sent again, and what still is when a drain ends is dropped (shutdown), though it may be there";
+
 /// What a sink takes of the system beside the server's own: see [`Sink::resources`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {

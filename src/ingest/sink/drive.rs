@@ -10,7 +10,7 @@ use super::contract::{Sink, SinkError};
 use super::feed::{Feed, Taken};
 use super::render::Form;
 use super::retry::Backoff;
-use super::state::SinkState;
+use super::state::{SinkState, in_a_line};
 use crate::ingest::batch::pool::Pool;
 use crate::server::ranges::TICK;
 use crate::server::{BoxError, Notices};
@@ -161,7 +161,11 @@ impl Drive<'_> {
         let asked = self.batches.next_try_at.take();
         let asked = asked.map(|at| at.saturating_duration_since(Instant::now()));
         let told = wait.max(asked.unwrap_or_default());
-        self.count_failure(&error, &format!("; trying again in {told:.1?}"));
+        let mend = match self.batches.is_lasting {
+            true => "; somebody has to mend that",
+            false => "",
+        };
+        self.count_failure(&error, &format!("{mend}; trying again in {told:.1?}"));
         self.wait_to_retry(wait)
     }
 
@@ -198,6 +202,7 @@ impl Drive<'_> {
             }
             Ok(false) => false,
             Err(error) => {
+                let error = in_a_line(&error.to_string());
                 self.batches.state().count_failed_reopen();
                 logger.log_limited("not reopened", Level::Error, || {
                     format!("the sink {name} goes on as it was: reopening failed: {error}")
@@ -226,11 +231,14 @@ impl Drive<'_> {
 
     fn count_failure(&mut self, error: &io::Error, then: &str) {
         self.has_accepted = false;
-        self.batches.state().count_failure(error);
-        let name = self.sink.name();
+        let (name, error) = (self.sink.name(), in_a_line(&error.to_string()));
+        self.batches.state().count_failure(&error);
         let text = || format!("the sink {name} failed: {error}{then}");
-        let logger = self.batches.logger();
-        logger.log_limited("sink failed", Level::Warn, text);
+        let (reason, level) = match std::mem::take(&mut self.batches.is_lasting) {
+            true => ("sink to be mended", Level::Error),
+            false => ("sink failed", Level::Warn),
+        };
+        self.batches.logger().log_limited(reason, level, text);
     }
 
     fn log_recovery(&mut self) {
@@ -246,7 +254,8 @@ impl Drive<'_> {
     }
 
     fn failed_for_good(&self, error: &io::Error) -> BoxError {
-        self.batches.state().fails_for_good(&error.to_string());
+        let error = in_a_line(&error.to_string());
+        self.batches.state().fails_for_good(&error);
         format!("the sink {} failed for good: {error}", self.sink.name()).into()
     }
 

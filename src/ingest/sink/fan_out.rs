@@ -16,20 +16,29 @@ use super::drive::drive;
 use super::feed::{Feed, LaneFeed};
 use super::render::Form;
 use super::share::{LaneState, Share, Verdict};
-use super::state::SinkState;
+use super::state::{SinkState, in_a_line};
 use crate::ingest::batch::Batch;
 use crate::ingest::batch::pool::Pool;
 use crate::server::ranges::TICK;
 use crate::server::{
-    BoxError, Delivery, Notices, Notifier, Received, Receiver, heap_bytes, panic_message,
+    BoxError, Delivery, DropReason, Logger, Notices, Notifier, Received, Receiver, counted,
+    heap_bytes, panic_message,
 };
 
 /// How long lanes get to return once they have no more time: a sink looks for that ten times a
 /// second, and its drop may wait as long again. The server waits for the consumer for half a second
 /// after its deadline.
 const GRACE: Duration = Duration::from_millis(200);
-/// How long an output that nobody waits for may go without an answer once the others have ended.
-const IDLE_AT_END: Duration = Duration::from_secs(1);
+/// How long an output that is not required may go without an answer once those that are have ended:
+/// one that fails, and any other. That is longer than what is healthy takes for an answer, and
+/// short enough for a drain that has an hour.
+const FAILING_AT_END: Duration = Duration::from_secs(1);
+const SILENT_AT_END: Duration = Duration::from_secs(10);
+/// How long before the last deadline such an output is given up, or a quarter of what is left when
+/// it begins to be waited for: that it had no time is no timeout of the server's.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// How long it gets to return then.
+const GRACE_AT_END: Duration = Duration::from_millis(300);
 /// Deliveries between two looks at the buffers that are not needed any more.
 const TURNS_PER_TRIM: u32 = 4096;
 
@@ -77,6 +86,30 @@ struct Running {
     shares: channel::Sender<Share>,
     notifier: Notifier,
     thread: JoinHandle<()>,
+    /// When the log told last of what found no room.
+    told_at: Option<Instant>,
+}
+
+impl Running {
+    /// Tells of what has found no room since the last time: at once, then every ten seconds, and at
+    /// the end. A [limited](Logger::log_limited) line would count lines instead of messages.
+    fn tell_dropped(&mut self, is_over: bool) {
+        if self.state.untold() == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let is_quiet = |at| now.saturating_duration_since(at) < Logger::QUIET;
+        if !is_over && self.told_at.is_some_and(is_quiet) {
+            return;
+        }
+        self.told_at = Some(now);
+        let (name, messages) = (&self.name, counted(self.state.take_untold(), "message"));
+        let buffer = counted(self.state.max_bytes().unwrap_or_default(), "byte");
+        let text = format!(
+            "output {name} has dropped {messages} (full): its buffer of {buffer} had no room"
+        );
+        self.state.assistant().logger().log(Level::Warn, text);
+    }
 }
 
 /// The consumer of several outputs. Runs until the receiver is closed and every lane has ended, the
@@ -89,7 +122,7 @@ pub(in crate::ingest) fn hand_out(
     pool: &Arc<Pool>,
     patience: Duration,
 ) -> Result<(), BoxError> {
-    receiver.set_name("the outputs");
+    receiver.set_name("the thread that hands out");
     let (tell_ended, ended) = channel::bounded(lanes.len());
     let mut running = Vec::with_capacity(lanes.len());
     for lane in lanes {
@@ -151,6 +184,7 @@ fn start(
             }));
             let panicked = |payload| {
                 let failure = format!("the sink panicked: {}", panic_message(payload));
+                let failure = in_a_line(&failure);
                 told_of.fails_for_good(&failure);
                 fail(&name, &state, failure);
             };
@@ -179,6 +213,7 @@ fn start(
         shares,
         notifier,
         thread,
+        told_at: None,
     })
 }
 
@@ -217,6 +252,9 @@ impl FanOut<'_> {
                 Received::RoomWanted => self.running.iter().for_each(|lane| lane.notifier.notify()),
                 Received::Closed => return Ok(()),
             }
+            self.running
+                .iter_mut()
+                .for_each(|lane| lane.tell_dropped(false));
             let failed = self.running.iter().map(|lane| &lane.state);
             let mut failed = failed.filter(|state| state.is_required() && state.has_failed());
             if let Some(failure) = failed.next().and_then(|state| state.failure()) {
@@ -256,29 +294,40 @@ impl FanOut<'_> {
     fn finish(self, patience: Option<Duration>) {
         let FanOut {
             receiver,
-            running,
+            mut running,
             ended,
             ..
         } = self;
+        running.iter_mut().for_each(|lane| lane.tell_dropped(true));
         let mut lanes: Vec<Ending> = running.into_iter().map(Ending::of).collect();
         let begun = Instant::now();
+        let last_moment = receiver.time_left(LAST_MOMENT * 4) / 4;
         let mut cut_at = None;
         while lanes.iter().any(|lane| !lane.thread.is_finished()) {
-            let _ = ended.recv_timeout(GRACE / 5);
+            let _ = receiver.wait_for(|| ended.recv_timeout(GRACE / 5));
             let is_out_of_time = receiver.is_timed_out()
                 || patience.is_some_and(|patience| begun.elapsed() >= patience);
             if is_out_of_time {
-                lanes.iter().for_each(Ending::cut);
+                lanes.iter_mut().for_each(Ending::cut_off);
                 if cut_at.get_or_insert_with(Instant::now).elapsed() >= GRACE {
                     break;
                 }
             }
             let are_required_over = lanes.iter().all(Ending::is_over_or_optional);
-            if are_required_over && lanes.iter_mut().all(Ending::is_given_up) {
+            let is_late = receiver.time_left(last_moment) < last_moment;
+            let is_over = |lane: &mut Ending| lane.is_given_up(is_late);
+            // All of them are looked at each time.
+            if are_required_over
+                && lanes
+                    .iter_mut()
+                    .fold(true, |all, lane| is_over(lane) && all)
+            {
                 break;
             }
         }
-        for Ending { name, thread, .. } in lanes {
+        for lane in lanes {
+            lane.log_loss(receiver.logger());
+            let Ending { name, thread, .. } = lane;
             if thread.is_finished() {
                 let _ = thread.join();
                 continue;
@@ -297,7 +346,8 @@ struct Ending {
     thread: JoinHandle<()>,
     /// What it had answered at the last look, and when that was new.
     answered: Option<(u64, Instant)>,
-    cut_at: Option<Instant>,
+    /// When it was given up, and why.
+    given_up: Option<(Instant, String)>,
 }
 
 impl Ending {
@@ -308,6 +358,7 @@ impl Ending {
             shares,
             notifier,
             thread,
+            ..
         } = lane;
         drop(shares);
         Ending {
@@ -316,7 +367,7 @@ impl Ending {
             notifier,
             thread,
             answered: None,
-            cut_at: None,
+            given_up: None,
         }
     }
 
@@ -330,21 +381,58 @@ impl Ending {
         !self.state.is_required() || self.thread.is_finished()
     }
 
+    /// The server has no more time for it.
+    fn cut_off(&mut self) {
+        self.cut();
+        if !self.state.is_required() && !self.thread.is_finished() {
+            let why = || (Instant::now(), "the drain has no more time".to_owned());
+            self.given_up.get_or_insert_with(why);
+        }
+    }
+
     /// Once all required ones are over: whether this one is, too, or is waited for no longer. It
-    /// may go on while it gets answers.
-    fn is_given_up(&mut self) -> bool {
+    /// may go on while it gets answers, and one that has them all may end as its sink does.
+    fn is_given_up(&mut self, is_late: bool) -> bool {
         if self.thread.is_finished() {
             return true;
         }
+        let now = Instant::now();
+        if let Some((at, _)) = &self.given_up {
+            return now.saturating_duration_since(*at) >= GRACE_AT_END;
+        }
         let row = self.state.row();
-        let (now, answered) = (Instant::now(), row.delivered + row.dropped.total());
+        let answered = row.delivered + row.dropped.total();
         let (before, since) = *self.answered.get_or_insert((answered, now));
         if before != answered {
             self.answered = Some((answered, now));
-        } else if now - since >= IDLE_AT_END {
-            self.cut();
-            return self.cut_at.get_or_insert(now).elapsed() >= GRACE;
         }
+        let quiet = now.saturating_duration_since(since);
+        let seconds = quiet.as_secs_f64();
+        let why = match before == answered {
+            _ if is_late => "the drain has no more time".to_owned(),
+            true if self.state.is_retrying() && quiet >= FAILING_AT_END => {
+                format!("it has failed for {seconds:.1} s")
+            }
+            true if row.in_flight > 0 && quiet >= SILENT_AT_END => {
+                format!("it has answered nothing for {seconds:.1} s")
+            }
+            _ => return false,
+        };
+        self.cut();
+        self.given_up = Some((now, why));
         false
+    }
+
+    /// Tells what an output has lost that was given up.
+    fn log_loss(&self, logger: &Logger) {
+        let row = self.state.row();
+        let lost = row.dropped.get(DropReason::Shutdown) + row.in_flight;
+        if let Some((_, why)) = &self.given_up
+            && lost > 0
+        {
+            let (name, lost) = (&self.name, counted(lost, "message"));
+            let text = format!("output {name} is given up with {lost} unanswered: {why}");
+            logger.log(Level::Warn, text);
+        }
     }
 }

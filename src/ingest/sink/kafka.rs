@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 use self::brokers::Brokers;
 use self::reports::{Context, Place, Report, Reports};
 use super::batches::Batches;
-use super::contract::{Resources, Sink, SinkError};
+use super::contract::{AT_LEAST_ONCE, Resources, Sink, SinkError};
 use crate::ingest::batch::Batch;
 use crate::server::{Peer, counted};
 
@@ -262,11 +262,9 @@ impl Kafka {
         batches.ack_at(run.0, run.1);
         if let Some((code, count)) = refused {
             let (name, messages) = (&self.name, counted(count, "message"));
-            batches
-                .logger()
-                .log_limited("kafka refused", Level::Warn, || {
-                    format!("the sink {name} refused {messages}, which are dropped: {code}")
-                });
+            batches.logger().log_limited("refused", Level::Warn, || {
+                format!("the sink {name} refused {messages}, which are dropped: {code}")
+            });
         }
         if is_batch_too_large {
             return self.send_smaller_batches(batches);
@@ -384,7 +382,7 @@ impl Sink for Kafka {
     }
 
     fn delivered_means(&self) -> String {
-        "all in-sync replicas of the topic have the message (at least once)".to_owned()
+        format!("all in-sync replicas of the topic have the message ({AT_LEAST_ONCE})")
     }
 
     fn resources(&self) -> Resources {
@@ -434,7 +432,9 @@ impl Sink for Kafka {
         if let Some(text) = self.reports.take_warning() {
             let name = &self.name;
             let line = || format!("the sink {name}: {text}");
-            batches.logger().log_limited("kafka", Level::Warn, line);
+            batches
+                .logger()
+                .log_limited("librdkafka", Level::Warn, line);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A batch that several outputs take: what each has answered, and what that makes of the messages.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -89,6 +89,7 @@ impl Share {
     pub(super) fn drop_full(mut self) {
         let rest = std::mem::take(&mut self.part.rest);
         self.part.lane.dropped(DropReason::Full, rest);
+        self.part.lane.add_untold(rest);
     }
 }
 
@@ -209,6 +210,8 @@ pub(in crate::ingest) struct LaneState {
     /// `None`: required. Otherwise the bytes of its own buffer.
     max_bytes: Option<u64>,
     sink: Arc<SinkState>,
+    /// Messages that found no room, and of which the log has not told yet.
+    untold: AtomicU64,
     is_cut: AtomicBool,
     has_failed: AtomicBool,
     failure: Mutex<Option<String>>,
@@ -224,6 +227,7 @@ impl LaneState {
             assistant,
             max_bytes,
             sink,
+            untold: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -238,8 +242,31 @@ impl LaneState {
         self.max_bytes.is_none()
     }
 
+    /// What its own buffer holds at most, in bytes.
+    pub(super) fn max_bytes(&self) -> Option<u64> {
+        self.max_bytes
+    }
+
     pub(super) fn row(&self) -> OutputRow {
         self.sink.row().unwrap_or_default()
+    }
+
+    /// Whether a try failed, and none has succeeded since.
+    pub(super) fn is_retrying(&self) -> bool {
+        self.sink.is_retrying()
+    }
+
+    fn add_untold(&self, messages: u64) {
+        self.untold.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages that found no room, and of which the log has not told yet.
+    pub(super) fn untold(&self) -> u64 {
+        self.untold.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take_untold(&self) -> u64 {
+        self.untold.swap(0, Ordering::Relaxed)
     }
 
     /// Counts a batch that is handed to the output. Says whether its buffer has room for it.
@@ -256,7 +283,11 @@ impl LaneState {
             row.in_flight += messages;
             true
         });
-        has_room.unwrap_or(true)
+        let has_room = has_room.unwrap_or(true);
+        if !has_room {
+            self.add_untold(messages);
+        }
+        has_room
     }
 
     fn accepted(&self, messages: u64) {

@@ -1,17 +1,21 @@
 //! What other threads read of a sink (its counts, how it stands) and ask of it (a reopen).
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::server::{Assistant, DropReason, OutputRow, OutputStats, SinkCounts};
+use crate::server::{Assistant, DropReason, OutputRow, OutputStats, SinkCounts, Stats};
+
+/// The most of an error that is told, in characters.
+const MAX_ERROR: usize = 500;
 
 #[derive(Debug)]
 pub(in crate::ingest) struct SinkState {
     name: Arc<str>,
+    /// Whether somebody has named the output so.
+    is_named: bool,
     is_reopen_asked: AtomicBool,
     failures: AtomicU64,
     failed_reopens: AtomicU64,
@@ -41,9 +45,15 @@ struct Trouble {
 
 impl SinkState {
     /// `own_buffer`: the bytes of its own buffer, unless it is required.
-    pub(in crate::ingest) fn new(name: &str, own_buffer: Option<usize>, has_row: bool) -> Self {
+    pub(in crate::ingest) fn new(
+        name: &str,
+        is_named: bool,
+        own_buffer: Option<usize>,
+        has_row: bool,
+    ) -> Self {
         SinkState {
             name: name.into(),
+            is_named,
             is_reopen_asked: AtomicBool::new(false),
             failures: AtomicU64::new(0),
             failed_reopens: AtomicU64::new(0),
@@ -64,6 +74,11 @@ impl SinkState {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether lines of the log need the name: there are other outputs, or somebody looks for it.
+    pub(super) fn is_told_by_name(&self) -> bool {
+        self.row.is_some() || self.is_named
     }
 
     /// Whether there are other outputs.
@@ -110,16 +125,17 @@ impl SinkState {
         self.is_reopen_asked.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn count_failure(&self, error: &io::Error) {
+    /// `error`: [in a line](in_a_line).
+    pub(super) fn count_failure(&self, error: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        self.set_error(&error.to_string());
+        self.set_error(error);
     }
 
     fn set_error(&self, error: &str) {
         self.trouble.lock().last_error = Some(error.into());
     }
 
-    /// Nothing will be tried again.
+    /// Nothing will be tried again. `error`: [in a line](in_a_line).
     pub(super) fn fails_for_good(&self, error: &str) {
         self.set_error(error);
         self.recovers();
@@ -134,6 +150,11 @@ impl SinkState {
     pub(super) fn retries(&self) {
         let mut trouble = self.trouble.lock();
         trouble.retrying_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether no try has succeeded since one failed.
+    pub(super) fn is_retrying(&self) -> bool {
+        self.trouble.lock().retrying_since.is_some()
     }
 
     /// A try succeeded, or none is made any more.
@@ -164,23 +185,57 @@ impl SinkState {
         }
     }
 
-    pub(in crate::ingest) fn stats(&self) -> OutputStats {
+    /// `of_server`: what became of all messages, for an output that is the only one.
+    pub(in crate::ingest) fn stats(&self, of_server: &Stats) -> OutputStats {
+        let busy_for = self.thread.get().map(Assistant::busy_for);
         let trouble = self.trouble.lock();
         OutputStats {
             name: Arc::clone(&self.name),
             is_required: self.is_required,
-            row: self.row(),
+            row: self.row().unwrap_or_else(|| OutputRow::only(of_server)),
             buffer_bytes: self.buffer_bytes,
             counts: self.counts(),
             unanswered: self.unanswered.load(Ordering::Relaxed),
             last_error: trouble.last_error.clone(),
             connected_to: trouble.connected_to.clone(),
             retrying_for: trouble.retrying_since.map(|since| since.elapsed()),
-            busy_for: self
-                .thread
-                .get()
-                .map(Assistant::busy_for)
-                .unwrap_or_default(),
+            busy_for: busy_for.unwrap_or(of_server.consumer.busy_for),
         }
+    }
+}
+
+/// What the log and the ledger tell of an error: whatever a destination or a library says there is
+/// one line, and has an end.
+pub(super) fn in_a_line(error: &str) -> String {
+    let lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" ");
+    let mut told = String::new();
+    for (at, char) in line.chars().enumerate() {
+        if at == MAX_ERROR {
+            return told + "...";
+        }
+        match char.is_control() {
+            true => told.extend(char.escape_debug()),
+            false => told.push(char),
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_has_an_end() {
+        assert_eq!(in_a_line("as it  is: \u{e9}"), "as it  is: \u{e9}");
+        let lines = "parse error\r\n  |\n1 | HTTP/1.1 400\n  |\x1b[2J\u{85}^\n";
+        assert_eq!(
+            in_a_line(lines),
+            "parse error | 1 | HTTP/1.1 400 |\\u{1b}[2J\\u{85}^"
+        );
+        assert_eq!(in_a_line(&"\n".repeat(3)), "");
+        let long = in_a_line(&"\u{e9}".repeat(100_000));
+        assert_eq!(long.chars().count(), MAX_ERROR + 3);
     }
 }

@@ -49,7 +49,7 @@ impl Unlinked {
             return;
         }
         let all = batches.state().count_unlinked(messages);
-        batches.logger().log_limited("unlinked", Level::Warn, || {
+        batches.logger().log_limited("the file is deleted", Level::Warn, || {
             let (name, all) = (output.name(), counted(all, "message"));
             format!(
                 "the file of the sink {name} was deleted while it was written to: {all} went to it since"

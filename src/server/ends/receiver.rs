@@ -235,6 +235,20 @@ impl<T> Receiver<T> {
         self.quota.is_timed_out()
     }
 
+    /// What is left until the server's last deadline, at most `cap`.
+    pub(crate) fn time_left(&self, cap: Duration) -> Duration {
+        self.quota.time_left(cap)
+    }
+
+    /// Waits for what its threads do. The watchdog does not take the consumer for stuck meanwhile:
+    /// each of these threads is watched by its own name.
+    pub(crate) fn wait_for<R>(&self, wait: impl FnOnce() -> R) -> R {
+        self.state.waits();
+        let outcome = wait();
+        self.state.works();
+        outcome
+    }
+
     /// The server's log, for lines whose writer must not block.
     pub fn logger(&self) -> &Logger {
         &self.logger

@@ -23,8 +23,6 @@ use crate::server::ledger::counted;
 const QUEUE: usize = 1024;
 /// Slots of the queue for lines at debug, which cannot take those of other lines.
 const DEBUG_QUEUE: usize = 1024;
-/// At most one line per reason appears in this time.
-const QUIET: Duration = Duration::from_secs(10);
 /// How often the thread looks for suppressed lines that it has not reported yet.
 const SUPPRESSED_CHECK: Duration = Duration::from_millis(500);
 
@@ -76,6 +74,9 @@ pub struct Logger {
 }
 
 impl Logger {
+    /// At most one line per reason appears in this time.
+    pub(crate) const QUIET: Duration = Duration::from_secs(10);
+
     /// The logger, and the body of its thread, which ends after [`close`](Logger::close).
     pub(crate) fn new() -> (Logger, impl FnOnce() + Send + 'static) {
         let (lines, queue) = bounded(QUEUE + DEBUG_QUEUE);
@@ -147,7 +148,7 @@ impl Logger {
             let key = (self.subject.clone(), reason);
             let mut recent = self.inner.recent.lock();
             match recent.get_mut(&key) {
-                Some(recent) if now.duration_since(recent.at) < QUIET => {
+                Some(recent) if now.duration_since(recent.at) < Self::QUIET => {
                     recent.suppressed += 1;
                     return;
                 }
@@ -230,7 +231,7 @@ impl Logger {
         let now = Instant::now();
         let mut due = Vec::new();
         self.inner.recent.lock().retain(|key, recent| {
-            if !all && now.duration_since(recent.at) < QUIET {
+            if !all && now.duration_since(recent.at) < Self::QUIET {
                 return true;
             }
             if recent.suppressed > 0 {

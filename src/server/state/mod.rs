@@ -145,6 +145,8 @@ impl Shared {
     /// Returns at once. A drain `within` zero disconnects everybody before it returns.
     pub(crate) fn drain(&self, within: Duration) {
         let first = self.lifecycle.begin_drain(within);
+        let last_deadline = self.lifecycle.last_deadline();
+        self.quota.set_last_deadline(last_deadline);
         if within.is_zero() {
             self.time_out_consumer();
         }

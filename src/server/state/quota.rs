@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::connection_state::{ConnectionState, WaitState};
 use super::running_clock::RunningClock;
 use crate::policy::{Acquire, Activity, Breach, Cancel, Sample, Weight, WeightedSemaphore};
-use crate::server::deadline::MAX_PARK;
+use crate::server::deadline::{Deadline, MAX_PARK};
 use crate::server::ledger::{Counters, DropReason, EndReason};
 
 /// The message side of the ledger, of one listener's connections.
@@ -101,6 +101,8 @@ pub(crate) struct Quota {
     draining: AtomicBool,
     /// The drain's deadline has passed: the receiver is closed even if the buffer is not empty.
     timed_out: AtomicBool,
+    /// When that will be.
+    last_deadline: Mutex<Deadline>,
     /// The first delivery that was dropped without an ack has been logged.
     nacked: AtomicBool,
     wake_consumer: Sender<()>,
@@ -127,6 +129,7 @@ impl Quota {
             held: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
+            last_deadline: Mutex::new(Deadline::NEVER),
             nacked: AtomicBool::new(false),
             wake_consumer,
             clock: RunningClock::new(),
@@ -500,6 +503,17 @@ impl Quota {
 
     pub(crate) fn is_timed_out(&self) -> bool {
         self.timed_out.load(Ordering::Acquire)
+    }
+
+    /// When the drain's last deadline will be.
+    pub(in crate::server) fn set_last_deadline(&self, deadline: Deadline) {
+        *self.last_deadline.lock() = deadline;
+    }
+
+    /// What is left until the drain's last deadline, at most `cap`.
+    pub(crate) fn time_left(&self, cap: Duration) -> Duration {
+        let deadline = *self.last_deadline.lock();
+        deadline.remaining(cap).unwrap_or_default()
     }
 
     /// Whether the consumer will never receive anything again: the quota is closed, and the

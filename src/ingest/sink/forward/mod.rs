@@ -224,9 +224,7 @@ impl Forward {
         };
         // Where messages go now is told however often that changes.
         match self.told.replace(connection.target) == Some(connection.target) {
-            true => batches
-                .logger()
-                .log_limited("forward connected", Level::Info, text),
+            true => batches.logger().log_limited("connected", Level::Info, text),
             false => batches.logger().log(Level::Info, text()),
         }
         self.connection = Some(connection);
@@ -381,7 +379,7 @@ impl Forward {
         }
         let level = if bytes > 0 { Level::Warn } else { Level::Info };
         let logger = batches.logger();
-        logger.log_limited("forward lost", level, || {
+        logger.log_limited("connection lost", level, || {
             format!("the sink {name} connects anew: {text}")
         });
         Ok(())
@@ -390,7 +388,7 @@ impl Forward {
     fn tell_discarded(&self, connection: &Connection, logger: &Logger) {
         let (bytes, label) = (connection.discarded, &connection.label);
         if bytes > 0 {
-            logger.log_limited("forward replies", Level::Info, || {
+            logger.log_limited("discarded replies", Level::Info, || {
                 format!("{label} has sent {bytes} bytes, which were discarded: nothing is expected from a receiver")
             });
         }

@@ -206,9 +206,7 @@ impl Http {
                 let (name, path) = (&self.name, aside.path().display());
                 let written = counted(written, "message");
                 let text = || format!("the sink {name} has set {written} aside in {path}: {why}");
-                batches
-                    .logger()
-                    .log_limited("http set aside", Level::Warn, text);
+                batches.logger().log_limited("set aside", Level::Warn, text);
             }
         }
         if dropped > 0 {
@@ -220,24 +218,10 @@ impl Http {
                 ""
             };
             let text = || format!("the sink {name} has dropped {messages} (refused{full}): {why}");
-            batches
-                .logger()
-                .log_limited("http refused", Level::Error, text);
+            batches.logger().log_limited("refused", Level::Error, text);
             batches.refuse_at(part.batch, dropped);
         }
         outcome
-    }
-
-    pub(super) fn log_lasting(&self, failure: &Failure, batches: &Batches<'_>) {
-        if failure.is_lasting {
-            let (name, why) = (&self.name, &failure.why);
-            let text = || {
-                format!("the sink {name} will not take messages until somebody mends this: {why}")
-            };
-            batches
-                .logger()
-                .log_limited("http lasting", Level::Error, text);
-        }
     }
 }
 

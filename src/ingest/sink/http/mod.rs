@@ -54,7 +54,7 @@ use self::target::Target;
 use self::threads::Threads;
 use self::wire::Trust;
 use super::batches::Batches;
-use super::contract::{Resources, Sink, SinkError};
+use super::contract::{AT_LEAST_ONCE, Resources, Sink, SinkError};
 
 /// Descriptors of a request at once: a connection, and what the system's resolver opens.
 const DESCRIPTORS: u64 = 4;
@@ -219,7 +219,7 @@ impl Sink for Http {
             Some(aside) => format!(", or that it was set aside in {}", aside.path().display()),
             None => String::new(),
         };
-        format!("{what}{aside} (at least once: it may be there twice)")
+        format!("{what}{aside} ({AT_LEAST_ONCE})")
     }
 
     fn resources(&self) -> Resources {
@@ -247,7 +247,7 @@ impl Sink for Http {
         self.start(batches).map_err(SinkError::Retry)?;
         while batches.first().is_some() {
             if let Some(failure) = self.take_answers(batches) {
-                self.log_lasting(&failure, batches);
+                batches.is_lasting = failure.is_lasting;
                 batches.next_try_at = self.held_until;
                 return Err(SinkError::Retry(io::Error::other(failure.why)));
             }

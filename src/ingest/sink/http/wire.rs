@@ -431,7 +431,8 @@ fn receive(
         }
     };
     session.process_new_packets().map_err(|error| {
-        io::Error::new(ErrorKind::InvalidData, crate::server::server_words(&error))
+        let words = crate::server::server_words(&error);
+        io::Error::new(ErrorKind::InvalidData, format!("the server {words}"))
     })?;
     Ok(read)
 }

@@ -43,7 +43,7 @@ use self::in_flight::InFlight;
 use self::target::Target;
 use self::wire::{Outgoing, Wire};
 use super::batches::Batches;
-use super::contract::{Resources, Sink, SinkError};
+use super::contract::{AT_LEAST_ONCE, Resources, Sink, SinkError};
 use super::retry::Backoff;
 
 /// How long the sink waits for a notice before it looks at the time.
@@ -451,9 +451,7 @@ impl Sink for Redis {
     }
 
     fn delivered_means(&self) -> String {
-        "Redis answered the message's XADD; what is unanswered when a connection is lost is sent \
-         again, and may then be there twice"
-            .to_owned()
+        format!("Redis answered the message's XADD ({AT_LEAST_ONCE})")
     }
 
     fn resources(&self) -> Resources {
