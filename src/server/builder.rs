@@ -301,10 +301,11 @@ impl<T: Weigh + Send + 'static> Builder<T> {
         C: FnOnce(&mut Receiver<T>) -> Result<(), BoxError> + Send + 'static,
     {
         let requirements = self.requirements_of(&self.config, self.requirements.memory)?;
-        let config = self.config;
+        let mut config = self.config;
         let (fitted, promise) = Promise::take(&requirements, |system| {
             limits::fit(&config, &requirements, system)
         })?;
+        config.stack_size = fitted.stack_size;
         let (listens, own_handlers): (Vec<_>, Vec<_>) = self.listeners.into_iter().unzip();
         let bound = BoundListeners::all(listens, &config)?;
         limits::descriptor_table::grow(fitted.limits.descriptors);

@@ -225,7 +225,8 @@ pub struct Config {
     /// net.core.somaxconn (listen(2)). `None` (the default): that maximum.
     pub backlog: Option<u32>,
     /// Stack of a handler's thread in bytes: 64 KiB to 1 GiB. Untouched pages cost nothing; an
-    /// overflow aborts the process. `None` (the default): std's 2 MiB.
+    /// overflow aborts the process. Room for many thread-local variables is added. `None` (the
+    /// default): std's 2 MiB.
     pub stack_size: Option<usize>,
     /// How long a thread whose connection ended well waits for another one, instead of ending: 1 ms
     /// to an hour. It keeps its permit, which counts as free for a new client, and its thread-local

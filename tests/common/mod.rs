@@ -25,6 +25,7 @@ pub mod fifo;
 pub mod guard;
 pub mod handlers;
 pub mod http_peer;
+pub mod idle;
 pub mod launch;
 pub mod ledger;
 pub mod limits;

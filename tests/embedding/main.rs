@@ -16,6 +16,7 @@ mod messages;
 mod paths;
 mod requests;
 mod signal_stacks;
+mod thread_locals;
 mod writers;
 
 use drainline::{Builder, Config, Server, Weigh};

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::common::child::Drainline;
+use crate::common::embedded;
+use crate::common::idle;
 use crate::common::proc::{self, Watch};
 use crate::common::wait::stays;
 
@@ -130,4 +132,21 @@ fn an_answer_without_an_end_is_not_read() {
     drainline.terminate().assert_code(0);
     eprintln!("{rss} bytes of {limits:?}");
     assert!(rss <= limits.memory_bytes, "{rss} of {limits:?}");
+}
+
+#[test]
+fn child_entry() {
+    match embedded::role().as_deref() {
+        Some("idle") => idle::serve(),
+        Some(other) => panic!("no such role: {other}"),
+        None => {}
+    }
+}
+
+/// librdkafka has 15 KiB of thread-local buffers, which each thread of the process gets, whatever
+/// its output.
+#[test]
+fn idle_connections_of_a_program_that_has_librdkafka_stay_within_the_limits() {
+    let (peak, limit) = idle::measure("bound::child_entry");
+    assert!(peak <= limit, "{peak} of {limit} bytes");
 }

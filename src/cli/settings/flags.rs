@@ -259,7 +259,8 @@ fn connections() -> Vec<Flag<Settings>> {
             group: GROUP,
             purpose: "most connections at once",
             help: "Serves at most this many connections at once. Each costs a thread, a descriptor and \
-                   about 10 KiB of memory while it is idle, and the kernel's socket buffers. auto is \
+                   about 10 KiB of memory while it is idle (27 KiB in a program with the feature kafka), \
+                   and the kernel's socket buffers. auto is \
                    1024, or as many as the system's limits allow; a number above those limits is an \
                    error at start. Further clients meet --on-overload.",
             takes: field!(

@@ -60,6 +60,12 @@ const RESERVED_PIDS: u64 = 300;
 /// more page.
 const TOUCHED_PER_THREAD: u64 = 16 << 10;
 
+/// Bytes of thread-local variables within [`TOUCHED_PER_THREAD`], rounded up: 272 of the program
+/// and 144 of glibc, as measured.
+const THREAD_LOCALS_WITHIN: u64 = 512;
+/// What a page holds: by pages more variables are touched.
+const PAGE: u64 = 4 << 10;
+
 /// Resident bytes of a listener: its thread, its state, its settings, and its rows where the ledger
 /// and the list of connections are told. Measured with 500: 29 KiB, 35 over TLS, and 10 more once
 /// they were told.
@@ -97,7 +103,8 @@ pub struct ResourceLimits {
     /// and with room for a reload, the lists of peers, the buffer with its slots, the read buffers
     /// that an ingest keeps, 8 MiB for the process, and what
     /// [`Builder::reserve_memory`](super::Builder::reserve_memory) adds. Stacks are counted by what
-    /// gets touched, not by what is reserved. What an embedder holds elsewhere is not included.
+    /// gets touched, not by what is reserved: with the thread-local variables of the program and
+    /// of the libraries that are loaded then. What an embedder holds elsewhere is not included.
     pub memory_bytes: u64,
     /// Memory in bytes that glibc's malloc may keep on top, free and not returned to the system:
     /// `buffer_bytes` for every arena but the first ([`Malloc::arenas_max`]), if threads of that
@@ -260,6 +267,9 @@ pub(super) struct FittedLimits {
     pub(super) limits: ResourceLimits,
     /// One line per note: a default that shrank, or memory that may not suffice.
     pub(super) notes: Vec<String>,
+    /// The stack to ask for, in bytes: [`Config::stack_size`], and the room of thread-local
+    /// variables, which glibc takes from what is asked for.
+    pub(super) stack_size: Option<usize>,
     /// Bytes of address space that a connection's thread reserves.
     pub(super) addresses_per_thread: u64,
     /// Memory mappings of each thread.
@@ -326,7 +336,8 @@ pub(super) fn fit(
     Ok(FittedLimits {
         limits,
         notes,
-        addresses_per_thread: addresses_per_thread(config),
+        stack_size: stack_size(config, system),
+        addresses_per_thread: addresses_per_thread(config, system),
         mappings_per_thread: mappings_per_thread(requirements, system),
     })
 }
@@ -363,6 +374,8 @@ fn limits(
             requirements.memory.kept_bytes,
             requirements.outputs.memory_bytes,
             TOUCHED_PER_THREAD.saturating_mul(requirements.outputs.threads),
+            sum([new_threads(requirements), connections])
+                .saturating_mul(touched_of_thread_locals(system)),
             list_bytes(config),
             requirements.own_list_bytes,
             requirements.told_bytes,
@@ -373,6 +386,17 @@ fn limits(
         thread_cache_memory_bytes: threads.saturating_mul(system.thread_cache_bytes),
         kernel_memory_bytes: connections.saturating_mul(sockets),
     }
+}
+
+/// What each thread touches beside [`TOUCHED_PER_THREAD`], because the program or a library of its
+/// has many thread-local variables. librdkafka has 15 KiB of buffers for what it prints, and its
+/// build has no option against that (rdposix.h, rdaddr.c). By what the process has and not by a
+/// feature: a program that embeds the library may have as many of its own.
+fn touched_of_thread_locals(system: &System) -> u64 {
+    let more = system
+        .thread_local_bytes
+        .saturating_sub(THREAD_LOCALS_WITHIN);
+    more.checked_next_multiple_of(PAGE).unwrap_or(more)
 }
 
 /// Bytes of the lists that listeners have in common.
@@ -598,7 +622,7 @@ impl Reserved {
                 per_arena.saturating_mul(beside_the_first(arenas)),
             ]),
             per_connection: sum([
-                addresses_per_thread(config),
+                addresses_per_thread(config, system),
                 handler_bytes(config, requirements),
                 system.thread_cache_bytes,
             ]),
@@ -612,10 +636,13 @@ fn handler_bytes(config: &Config, requirements: &Requirements) -> u64 {
     requirements.opening_bytes.max(config.handler_bytes as u64)
 }
 
-fn addresses_per_thread(config: &Config) -> u64 {
-    let stack = config
-        .stack_size
-        .map_or(DEFAULT_STACK, |bytes| bytes as u64);
+fn stack_size(config: &Config, system: &System) -> Option<usize> {
+    let beside = usize::try_from(touched_of_thread_locals(system)).unwrap_or(usize::MAX);
+    Some(config.stack_size?.saturating_add(beside))
+}
+
+fn addresses_per_thread(config: &Config, system: &System) -> u64 {
+    let stack = stack_size(config, system).map_or(DEFAULT_STACK, |bytes| bytes as u64);
     stack.saturating_add(BESIDE_STACK)
 }
 

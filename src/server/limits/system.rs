@@ -2,11 +2,14 @@
 //! kernel without the file has no such limit, and a sandbox that hides the file would otherwise
 //! prevent every start.
 
+mod thread_locals;
+
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::process::{Resource, Signal, getrlimit};
 
+use self::thread_locals::thread_local_bytes;
 use super::malloc::Malloc;
 
 /// The limits of the system and what is in use of each. `None` stands for no limit.
@@ -50,6 +53,8 @@ pub(in crate::server) struct System {
     pub(in crate::server) arenas_max: u64,
     /// The most bytes that malloc keeps for each thread.
     pub(in crate::server) thread_cache_bytes: u64,
+    /// Bytes of the thread-local variables that each thread gets.
+    pub(in crate::server) thread_local_bytes: u64,
     /// The largest receive buffer that the kernel grows a TCP socket to, in bytes.
     pub(in crate::server) receive_buffer_max: u64,
     /// The largest send buffer, likewise.
@@ -85,6 +90,7 @@ impl System {
     fn read_under(root: &Path) -> System {
         let proc = root.join("proc");
         let status = text(&proc.join("self/status"));
+        let maps = fs::read(proc.join("self/maps")).unwrap_or_default();
         let setting = |name: &str| number(&proc.join("sys").join(name));
         let last_of = |name: &str| last_number(&text(&proc.join("sys/net/ipv4").join(name)));
         let groups = Groups {
@@ -101,6 +107,7 @@ impl System {
             data: kib_line(&status, "VmData:").unwrap_or(0),
             arenas_max: 0,
             thread_cache_bytes: 0,
+            thread_local_bytes: thread_local_bytes(&proc, &maps, root),
             open_descriptors: open_descriptors(&proc.join("self/fd")),
             own_threads: own_threads(&status),
             all_threads: all_threads(&text(&proc.join("loadavg"))),
@@ -108,7 +115,7 @@ impl System {
             pid_max: setting("kernel/pid_max"),
             pids: groups.pids(),
             mappings_max: setting("vm/max_map_count"),
-            mappings: text(&proc.join("self/maps")).lines().count() as u64,
+            mappings: maps.split_inclusive(|byte| *byte == b'\n').count() as u64,
             is_without_signal_stacks: [Signal::SEGV, Signal::BUS]
                 .iter()
                 .all(|signal| is_ignored(&status, *signal)),

@@ -393,6 +393,7 @@ fn no_number_overflows() {
         data: most,
         arenas_max: most,
         thread_cache_bytes: most,
+        thread_local_bytes: most,
         receive_buffer_max: most,
         send_buffer_max: most,
     };
@@ -443,6 +444,35 @@ fn the_head_of_a_connection_is_counted_where_its_handler_takes_less() {
         let without = memory(&NEEDS, handler_bytes);
         let with = memory(&requirements, handler_bytes);
         assert_eq!(with, without + 100 * more, "{handler_bytes}");
+    }
+}
+
+/// By whole pages, for each thread of the server: with one listener 6 beside the connections'.
+#[test]
+fn thread_local_variables_beside_the_usual_ones_count_for_each_thread() {
+    let config = Config {
+        stack_size: Some(100_000),
+        ..asking(100)
+    };
+    let fitted = |thread_local_bytes| {
+        let system = System {
+            thread_local_bytes,
+            ..free()
+        };
+        fit(&config, &NEEDS, &system).unwrap()
+    };
+    let without = fitted(0);
+    for (bytes, pages) in [(416, 0), (512, 0), (513, 1), (512 + 4_096, 1), (16_072, 4)] {
+        let fitted = fitted(bytes);
+        let touched = pages * 4_096;
+        assert_eq!(
+            fitted.limits.memory_bytes,
+            without.limits.memory_bytes + 106 * touched,
+            "{bytes}"
+        );
+        assert_eq!(fitted.stack_size, Some(100_000 + touched as usize));
+        let addresses = without.addresses_per_thread + touched;
+        assert_eq!(fitted.addresses_per_thread, addresses);
     }
 }
 

@@ -227,6 +227,7 @@ fn every_file_is_read() {
             data: 1 << 20,
             arenas_max: 0,
             thread_cache_bytes: 0,
+            thread_local_bytes: 0,
             receive_buffer_max: 6_291_456,
             send_buffer_max: 4_194_304,
         }
