@@ -8,6 +8,7 @@ mod common;
 #[cfg(feature = "cli")]
 mod bound;
 mod fatal;
+mod full;
 mod other;
 mod silence;
 mod sizes;
