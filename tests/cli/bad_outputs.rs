@@ -2,6 +2,8 @@
 //! at a start in the same one line, with the code of its kind, wherever it was given, and without
 //! secrets.
 
+mod kafka;
+
 use std::fs;
 use std::path::Path;
 
@@ -517,7 +519,7 @@ fn told(args: &[&str], sink: Option<&str>) -> (Option<i32>, String) {
 fn what_is_wrong_with_a_url_is_one_line_with_the_code_of_its_kind() {
     let directory = directory();
     let path = directory.path().to_str().unwrap();
-    for (url, wrong, part) in [URLS, OF_REDIS, OF_HTTP].concat() {
+    for (url, wrong, part) in [URLS, OF_REDIS, OF_HTTP, kafka::URLS, kafka::OF_TLS].concat() {
         let url = &*url.replace("{}", path);
         let [typed, elsewhere] = wrong.codes();
         let (code, line) = told(&["check", "--sink", url], None);
@@ -580,7 +582,8 @@ fn each_option_of_each_scheme_has_a_row() {
     let (exit, config) = run_by(Drainline::with(&["config"]));
     exit.assert_code(0);
     let (_, outputs) = config.split_once("# [[output]]\n").unwrap();
-    let rows = [URLS, OF_REDIS, OF_HTTP, TABLES].concat();
+    let of_kafka = [kafka::URLS, kafka::OF_TLS].concat();
+    let rows = [URLS, OF_REDIS, OF_HTTP, TABLES, &of_kafka].concat();
     let mut prefixes = vec!["".to_owned()];
     let mut options = 0;
     for line in outputs.lines() {
@@ -598,7 +601,7 @@ fn each_option_of_each_scheme_has_a_row() {
         let Some((key, _)) = line.strip_prefix("# ").and_then(|it| it.split_once(" = ")) else {
             continue;
         };
-        if key.contains(' ') || key == "sink" || prefixes[0] == "kafka" {
+        if key.contains(' ') || key == "sink" {
             continue;
         }
         options += 1;

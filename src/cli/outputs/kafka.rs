@@ -124,6 +124,24 @@ impl Kafka {
         let options = self.access.given(options)?;
         Ok(options)
     }
+
+    /// librdkafka names the option of a file that it cannot use, and not the file.
+    fn named(&self, error: io::Error) -> io::Error {
+        #[cfg(feature = "kafka-tls")]
+        {
+            let TlsFiles { ca, cert, key } = &self.access.files;
+            let text = error.to_string();
+            let options = ["ssl.ca", "ssl.certificate", "ssl.key"];
+            for (option, path) in options.into_iter().zip([ca, cert, key]) {
+                let failed = format!("{option}.location failed: ");
+                if let (Some(path), Some((_, why))) = (path, text.split_once(&failed)) {
+                    let text = format!("{}: {why}", path.display());
+                    return Unfit::of(io::Error::new(io::ErrorKind::InvalidInput, text));
+                }
+            }
+        }
+        error
+    }
 }
 
 #[cfg(feature = "kafka-tls")]
@@ -335,15 +353,17 @@ impl Scheme for Kafka {
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
-        let resources = self.options()?.resources();
+        let options = self.options()?;
+        options.check().map_err(|error| self.named(error))?;
         Ok(Checked {
-            resources,
+            resources: options.resources(),
             ..Checked::default()
         })
     }
 
     fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
-        Ok(Opened::new(sink::Kafka::new(self.options()?)?))
+        let kafka = sink::Kafka::new(self.options()?);
+        Ok(Opened::new(kafka.map_err(|error| self.named(error))?))
     }
 }
 

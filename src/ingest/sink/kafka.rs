@@ -85,15 +85,13 @@ impl Kafka {
     /// # Errors
     /// librdkafka does not take the options, in its words.
     pub fn new(options: KafkaOptions) -> io::Result<Kafka> {
-        let config = options.config();
-        let reports = Arc::new(Reports::default());
-        // Says what librdkafka does not take. Threads that run when the server counts its own would
-        // count twice, so the one that is used is made when the sink runs.
-        drop(make_producer(&config, &reports)?);
+        // Threads that run when the server counts its own would count twice, so the producer is made
+        // when the sink runs.
+        options.check()?;
         Ok(Kafka {
             name: options.name(),
             producer: None,
-            config,
+            config: options.config(),
             topic: options.topic.clone(),
             key: options.key,
             resources: options.resources(),
@@ -101,7 +99,7 @@ impl Kafka {
             batch_bytes: options.batch_bytes(),
             max_silence: options.max_silence,
             heard_at: Instant::now(),
-            reports,
+            reports: Arc::default(),
             next: Place::default(),
             again: Vec::new(),
         })
@@ -337,6 +335,19 @@ impl Kafka {
         // That they were purged is no failure of its own.
         let _ = self.take_reports(batches);
         Ok(())
+    }
+}
+
+impl KafkaOptions {
+    /// Whether librdkafka takes the options. Reads the files that they name, and connects to nobody.
+    ///
+    /// # Errors
+    /// What it does not take, in its words.
+    pub fn check(&self) -> io::Result<()> {
+        let mut config = self.config();
+        // A producer that knows of brokers connects to them at once.
+        config.remove("bootstrap.servers");
+        make_producer(&config, &Arc::default()).map(drop)
     }
 }
 
