@@ -29,11 +29,15 @@ mod authority;
 mod cell;
 mod driver;
 mod grid;
+#[cfg(feature = "kafka")]
+mod kafka_outputs;
 mod lists;
 mod mixes;
 mod outputs;
 mod peers;
 mod sessions;
+mod tls_outputs;
+mod tls_peers;
 
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -51,7 +55,7 @@ const LARGEST: u64 = 1 << 30;
 
 fn chosen() -> (Vec<Cell>, bool) {
     if let Ok(name) = env::var("DRAINLINE_CELLS") {
-        let mut cells = [mixes::all(), outputs::all(), grid::whole()].concat();
+        let mut cells = [mixes::all(), all_outputs(), grid::whole()].concat();
         if let Some(text) = name.strip_prefix("all:") {
             return (share(cells, text), false);
         }
@@ -62,11 +66,20 @@ fn chosen() -> (Vec<Cell>, bool) {
     }
     if env::var_os("DRAINLINE_LONG").is_some() {
         return (
-            [mixes::some(), outputs::all(), grid::pairwise()].concat(),
+            [mixes::some(), all_outputs(), grid::pairwise()].concat(),
             true,
         );
     }
-    ([mixes::short(), outputs::short()].concat(), false)
+    let outputs = [outputs::short(), tls_outputs::short()].concat();
+    ([mixes::short(), outputs].concat(), false)
+}
+
+fn all_outputs() -> Vec<Cell> {
+    #[cfg(feature = "kafka")]
+    let kafka = kafka_outputs::all();
+    #[cfg(not(feature = "kafka"))]
+    let kafka = Vec::new();
+    [outputs::all(), tls_outputs::all(), kafka].concat()
 }
 
 /// Share `K/N` of the cells, from 1. They are shuffled, always in the same way: in their order

@@ -18,17 +18,17 @@ const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
 
 /// What is sent, and what the server has for it.
 #[derive(Debug, Clone, Copy)]
-struct Load {
-    connections: usize,
-    buffer_bytes: u64,
-    messages: u64,
-    max_message: u64,
-    size: usize,
-    byte: u8,
+pub struct Load {
+    pub connections: usize,
+    pub buffer_bytes: u64,
+    pub messages: u64,
+    pub max_message: u64,
+    pub size: usize,
+    pub byte: u8,
 }
 
 /// Little but what the output itself takes.
-const TINY: Load = Load {
+pub const TINY: Load = Load {
     connections: 2,
     buffer_bytes: 300 * KIB,
     messages: 1_000,
@@ -36,18 +36,18 @@ const TINY: Load = Load {
     size: 20,
     byte: b'x',
 };
-const LONGEST: Load = Load {
+pub const LONGEST: Load = Load {
     size: (64 << 10) - 1,
     ..TINY
 };
-const MUCH: Load = Load {
+pub const MUCH: Load = Load {
     connections: 8,
     buffer_bytes: 64 * MIB,
     messages: 100_000,
     size: 50_000,
     ..TINY
 };
-const HUGE: Load = Load {
+pub const HUGE: Load = Load {
     buffer_bytes: 40 * MIB,
     max_message: 16 * MIB,
     size: (16 << 20) - 1,
@@ -55,7 +55,7 @@ const HUGE: Load = Load {
 };
 
 impl Load {
-    fn script(self) -> Arc<Script> {
+    pub fn script(self) -> Arc<Script> {
         let message = [vec![self.byte; self.size], b"\n".to_vec()].concat();
         let times = (64 << 10) / message.len() + 1;
         Script::new(vec![Part(message.repeat(times), ENDLESS)])
@@ -63,12 +63,12 @@ impl Load {
 }
 
 /// A table of an output.
-fn output(sink: &str, rows: &str) -> String {
+pub fn output(sink: &str, rows: &str) -> String {
     format!("[[output]]\nsink = '''{sink}'''\n{rows}\n")
 }
 
 /// `PEER` in `outputs` is the port of `serve`; `NOBODY` is one where nobody is.
-fn cell(name: &str, outputs: &str, serve: Serve, load: Load) -> Cell {
+pub fn cell(name: &str, outputs: &str, serve: Serve, load: Load) -> Cell {
     let bytes = |bytes: u64| format!("{bytes}B");
     Cell {
         name: format!("output {name}, {load:?}"),
@@ -93,13 +93,24 @@ fn cell(name: &str, outputs: &str, serve: Serve, load: Load) -> Cell {
 }
 
 pub fn all() -> Vec<Cell> {
-    [files(), redis(), http(), streams(), envelopes(), several()].concat()
+    let dated = dated();
+    [
+        files(),
+        dated,
+        redis(),
+        http(),
+        streams(),
+        envelopes(),
+        several(),
+    ]
+    .concat()
 }
 
 /// For a run of some seconds.
 pub fn short() -> Vec<Cell> {
     let mut cells = files();
     cells.truncate(1);
+    cells.extend(dated().into_iter().take(1));
     cells.extend(http().into_iter().take(1));
     cells.extend(several().into_iter().take(1));
     cells
@@ -131,6 +142,51 @@ fn files() -> Vec<Cell> {
         of("many old files", ""),
         of("many old files that stay, gzip", "&gzip=true&keep=39000"),
     ]
+}
+
+/// Several files at once, of which each is another one with every second, in folders of their own.
+#[cfg(feature = "strftime")]
+fn dated() -> Vec<Cell> {
+    let of = |name: &str, count: usize, path: &str, load: Load| {
+        let one = |nth: usize| {
+            let sink = format!("file://FOLDER/{nth}/{path}");
+            output(&sink, &format!("name = 'n{nth}'"))
+        };
+        let outputs: String = (0..count).map(one).collect();
+        let prepare: Prepare = Arc::new(move |folder: &Path| {
+            for nth in 0..count {
+                fs::create_dir(folder.join(nth.to_string())).unwrap();
+            }
+        });
+        Cell {
+            prepare: Some(prepare),
+            steps: Arc::new(move || {
+                vec![
+                    Step::Connect(load.connections, load.script()),
+                    Step::Flow(3 * FLOW),
+                    Step::Settle,
+                ]
+            }),
+            ..cell(
+                &format!("dated files, {name}"),
+                &outputs,
+                peers::reads,
+                load,
+            )
+        }
+    };
+    // %N is the part of a second: whoever looks for the file once a second finds another one.
+    let long = format!("%Y/%m/%d/%H/%M/%S/%N/{}%s?fsync=batch", "m".repeat(200));
+    vec![
+        of("eight, long names", 8, &long, LONGEST),
+        of("one", 1, "%N", TINY),
+        of("eight, much", 8, "%Y-%N?fsync=100ms", MUCH),
+    ]
+}
+
+#[cfg(not(feature = "strftime"))]
+fn dated() -> Vec<Cell> {
+    Vec::new()
 }
 
 fn redis() -> Vec<Cell> {

@@ -64,7 +64,10 @@ pub fn leaves(_: TcpStream) -> io::Result<()> {
 // ---- Redis
 
 /// Answers the greeting, and then each command with what `answer` makes of its number.
-fn answers_redis(mut stream: TcpStream, answer: impl Fn(u64) -> Vec<u8>) -> io::Result<()> {
+pub fn answers_redis(
+    mut stream: impl Read + Write,
+    answer: impl Fn(u64) -> Vec<u8>,
+) -> io::Result<()> {
     const COMMAND: &[u8] = b"$4\r\nXADD\r\n";
     let mut buffer = vec![0; 256 << 10];
     if stream.read(&mut buffer)? == 0 {
@@ -89,11 +92,17 @@ fn answers_redis(mut stream: TcpStream, answer: impl Fn(u64) -> Vec<u8>) -> io::
         buffer.copy_within(from..there, 0);
         held = there - from;
         stream.write_all(&out)?;
+        stream.flush()?;
     }
 }
 
 pub fn redis_accepts(stream: TcpStream) -> io::Result<()> {
-    answers_redis(stream, |_| b"$3\r\n1-0\r\n".to_vec())
+    answers_redis(stream, redis_added)
+}
+
+/// The answer to each command: it was added.
+pub fn redis_added(_: u64) -> Vec<u8> {
+    b"$3\r\n1-0\r\n".to_vec()
 }
 
 /// Refuses every second one, each time in other words, as long as they are shown.
@@ -129,8 +138,7 @@ pub fn redis_nests(stream: TcpStream) -> io::Result<()> {
 // ---- HTTP
 
 /// Answers each request with what `answer` makes of the number of lines in its body.
-fn answers_http(stream: TcpStream, answer: impl Fn(usize) -> String) -> io::Result<()> {
-    let mut writing = stream.try_clone()?;
+pub fn answers_http(stream: impl Read + Write, answer: impl Fn(usize) -> String) -> io::Result<()> {
     let mut reading = BufReader::with_capacity(256 << 10, stream);
     loop {
         let (mut line, mut length) = (String::new(), 0);
@@ -155,7 +163,8 @@ fn answers_http(stream: TcpStream, answer: impl Fn(usize) -> String) -> io::Resu
             let taken = piece.len();
             body.consume(taken);
         }
-        writing.write_all(answer(lines).as_bytes())?;
+        reading.get_mut().write_all(answer(lines).as_bytes())?;
+        reading.get_mut().flush()?;
     }
 }
 
@@ -165,7 +174,12 @@ fn answer(status: &str, body: &str) -> String {
 }
 
 pub fn http_accepts(stream: TcpStream) -> io::Result<()> {
-    answers_http(stream, |_| answer("200 OK", "{}"))
+    answers_http(stream, http_accepted)
+}
+
+/// The answer to each request.
+pub fn http_accepted(_: usize) -> String {
+    answer("200 OK", "{}")
 }
 
 pub fn http_refuses(stream: TcpStream) -> io::Result<()> {

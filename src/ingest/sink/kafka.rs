@@ -85,8 +85,8 @@ impl Kafka {
     /// # Errors
     /// librdkafka does not take the options, in its words.
     pub fn new(options: KafkaOptions) -> io::Result<Kafka> {
-        // Threads that run when the server counts its own would count twice, so the producer is made
-        // when the sink runs.
+        // Threads that run when the server counts its own would count twice, so the producer is
+        // made when the sink runs.
         options.check()?;
         Ok(Kafka {
             name: options.name(),
@@ -339,7 +339,8 @@ impl Kafka {
 }
 
 impl KafkaOptions {
-    /// Whether librdkafka takes the options. Reads the files that they name, and connects to nobody.
+    /// Whether librdkafka takes the options. Reads the files that they name, and connects to
+    /// nobody.
     ///
     /// # Errors
     /// What it does not take, in its words.
