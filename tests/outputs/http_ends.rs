@@ -61,6 +61,9 @@ fn ends_in_time(server: Server, stream: TcpStream, messages: u64) {
     let report = server.shutdown(Duration::from_millis(500));
     assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
     assert!(report.is_balanced(), "{report:?}");
+    // Nothing but the drain's deadline has ended what was waited for, and nothing was tried again.
+    assert_eq!(report.sink.failures, 0, "{report:?}");
+    assert_eq!(report.outputs[0].last_error, None);
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), messages);
     assert_eq!(report.stats.delivered, 0);
 }

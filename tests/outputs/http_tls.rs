@@ -1,5 +1,6 @@
 //! The HTTP output over TLS: whom it trusts and what it shows, and what a request looks like.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,4 +104,37 @@ fn over_tls_compressed_with_a_password_and_a_certificate() {
         let report = server.shutdown(Duration::from_millis(100));
         assert_eq!(report.stats.delivered, 0);
     }
+}
+
+/// Certificates that are renewed in their files are read at a reopen, while messages wait.
+#[test]
+fn a_reopen_reads_certificates_again_and_keeps_what_it_has_where_that_fails() {
+    let certificates = Certificates::new();
+    let peer = tls_peer(&certificates);
+    let [cert, key] = certificates.client();
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    fs::copy(Certificates::new().authority(), &ca).unwrap();
+    let options = {
+        let url = format!("https://localhost:{}/", peer.address.port());
+        let tls = TlsClient::new().ca_file(&ca).certificate_files(cert, key);
+        move || Http::to(&url).tls(tls.clone())
+    };
+    let again = options.clone();
+    let (server, mut stream) = start(options().renewed_by(move || Ok(again())));
+    send(&mut stream, 0..1);
+    let outputs = || server.report().outputs;
+    wait_until("a refusal", DEADLINE, || outputs()[0].last_error.is_some());
+    fs::copy(certificates.authority(), &ca).unwrap();
+    server.reopen();
+    wait_delivered(&server, 1);
+
+    fs::write(&ca, "no certificate").unwrap();
+    server.reopen();
+    wait_until("a failed reopen", DEADLINE, || {
+        server.report().sink.failed_reopens == 1
+    });
+    send(&mut stream, 1..2);
+    wait_delivered(&server, 2);
+    finish(server, stream);
 }

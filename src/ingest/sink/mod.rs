@@ -36,6 +36,8 @@ mod redis;
 
 // What several have in common.
 mod cursor;
+#[cfg(any(feature = "http", feature = "redis"))]
+mod lookup;
 
 // What stdout and files have in common.
 mod fd_writer;

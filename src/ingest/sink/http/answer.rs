@@ -53,6 +53,8 @@ pub(super) struct Failure {
     pub(super) why: String,
     /// Somebody has to do something about it: it will not pass by itself.
     pub(super) is_lasting: bool,
+    /// The server does not let us in: 401, 403.
+    pub(super) is_of_login: bool,
     /// Not before so long.
     pub(super) after: Option<Duration>,
 }
@@ -104,6 +106,7 @@ fn useless(head: &Head<'_>, error: &io::Error) -> Verdict {
             true => Some(MAX_RETRY_AFTER),
             false => wait_of(head),
         },
+        ..Failure::default()
     })
 }
 
@@ -148,6 +151,7 @@ pub(super) fn judge_encoded(
                 (_, status) => Verdict::Again(Failure {
                     why,
                     is_lasting: is_success || is_lasting(status),
+                    is_of_login: is_of_login(status),
                     after: if is_success {
                         Some(MAX_RETRY_AFTER)
                     } else {
@@ -229,7 +233,7 @@ fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<
     let failure = Failure {
         why,
         is_lasting,
-        after: None,
+        ..Failure::default()
     };
     Ok(Verdict::Each(fates, failure))
 }
@@ -265,6 +269,7 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
             why,
             is_lasting: true,
             after: wait_of(head),
+            ..Failure::default()
         })
     };
     let status = match (head.status, code) {
@@ -286,6 +291,7 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
         (status, _) => Verdict::Again(Failure {
             why,
             is_lasting: is_lasting(status),
+            is_of_login: is_of_login(status),
             after: wait_of(head),
         }),
     }
@@ -304,6 +310,10 @@ fn splunk(dialect: &Dialect, text: &[u8], key: &str) -> Option<u64> {
 /// A status that will not change unless somebody does something.
 fn is_lasting(status: u16) -> bool {
     matches!(status, 300..=499) && !matches!(status, 408 | 425 | 429)
+}
+
+fn is_of_login(status: u16) -> bool {
+    matches!(status, 401 | 403)
 }
 
 fn wait_of(head: &Head<'_>) -> Option<Duration> {

@@ -32,8 +32,11 @@ impl Http {
                 news.get_or_insert(failure);
             }
         }
-        if news.is_some() {
+        if let Some(failure) = &news {
             self.failed_at = Some(Instant::now());
+            if failure.is_of_login {
+                self.renew_refused(batches);
+            }
         }
         news
     }

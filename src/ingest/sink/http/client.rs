@@ -13,7 +13,8 @@ use ureq::{Agent, Body, Error, SendBody};
 
 use super::answer::{Failure, Head, Verdict, judge_encoded};
 use super::target::Target;
-use super::wire::{Counted, Lent, NoNames, Trust, Watch, Wires};
+use super::wire::{Counted, Lent, NoNames, Watch, Wires};
+use crate::ingest::sink::lookup::Lookup;
 
 /// What a connection reads of an answer at once, and what ureq has to write a body into.
 const INPUT_BYTES: usize = 32 << 10;
@@ -33,12 +34,13 @@ pub(super) struct Client {
     agent: Agent,
     watch: Arc<Watch>,
     is_over: Arc<AtomicBool>,
+    lookup: Arc<Lookup>,
     /// The body, compressed.
     compressed: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn new(target: Arc<Target>, trust: Option<Trust>, is_over: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(target: Arc<Target>, is_over: Arc<AtomicBool>, lookup: Arc<Lookup>) -> Self {
         let watch = Arc::new(Watch::default());
         let all = target.connect_timeout.saturating_add(target.timeout);
         let config = Agent::config_builder()
@@ -62,19 +64,39 @@ impl Client {
         let wires = Wires {
             watch: Arc::clone(&watch),
             is_over: Arc::clone(&is_over),
-            trust,
+            lookup: Arc::clone(&lookup),
+            trust: target.trust.clone(),
         };
         Client {
             target,
             agent: Agent::with_parts(config, wires, NoNames),
             watch,
             is_over,
+            lookup,
             compressed: Vec::new(),
         }
     }
 
+    /// Where its thread tells that it looks a name up.
+    pub(super) fn lookup(&self) -> Arc<Lookup> {
+        Arc::clone(&self.lookup)
+    }
+
     /// Sends a body and waits for the answer, within the timeouts.
-    pub(super) fn post(&mut self, body: &mut Vec<u8>, messages: u64) -> Verdict {
+    pub(super) fn post(
+        &mut self,
+        target: &Arc<Target>,
+        body: &mut Vec<u8>,
+        messages: u64,
+    ) -> Verdict {
+        if !Arc::ptr_eq(&self.target, target) {
+            // The connection that is kept open was made with what has been replaced.
+            let (is_over, lookup) = (Arc::clone(&self.is_over), self.lookup());
+            *self = Client {
+                compressed: std::mem::take(&mut self.compressed),
+                ..Client::new(Arc::clone(target), is_over, lookup)
+            };
+        }
         if !self.target.gzip {
             return self.send(body, messages);
         }

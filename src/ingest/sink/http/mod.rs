@@ -16,6 +16,8 @@ mod body;
 
 mod json;
 
+mod renewal;
+
 mod threads;
 
 mod client;
@@ -52,12 +54,14 @@ pub use self::options::HttpOptions;
 use self::parts::{Part, Work};
 use self::target::Target;
 use self::threads::Threads;
-use self::wire::Trust;
 use super::batches::Batches;
 use super::contract::{AT_LEAST_ONCE, Resources, Sink, SinkError};
+use super::lookup::Lookup;
 
 /// Descriptors of a request at once: a connection, and what the system's resolver opens.
 const DESCRIPTORS: u64 = 4;
+/// While credentials or certificates are read again: a file, and a folder of them.
+const RENEWAL_DESCRIPTORS: u64 = 2;
 
 /// Sends messages in the bodies of HTTP requests (POST), several at once, over connections that are
 /// kept open. Delivered means that the server has answered the request with 2xx, and nothing in the
@@ -113,7 +117,6 @@ const DESCRIPTORS: u64 = 4;
 pub struct Http {
     options: HttpOptions,
     target: Arc<Target>,
-    trust: Option<Trust>,
     name: String,
     /// Started with the first messages.
     threads: Option<Threads>,
@@ -136,6 +139,8 @@ pub struct Http {
     /// The drain's beginning has shortened that.
     has_hurried: bool,
     aside: Option<Aside>,
+    /// Why credentials could not be read again, as the log was told.
+    renew_failure: Option<String>,
 }
 
 impl Http {
@@ -146,12 +151,7 @@ impl Http {
         HttpOptions::new(url)
     }
 
-    fn new(
-        options: HttpOptions,
-        target: Target,
-        trust: Option<Trust>,
-        aside: Option<Aside>,
-    ) -> Http {
+    fn new(options: HttpOptions, target: Target, aside: Option<Aside>) -> Http {
         let uri = &target.uri;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let name = format!(
@@ -161,7 +161,6 @@ impl Http {
         );
         Http {
             target: Arc::new(target),
-            trust,
             name,
             threads: None,
             is_over: Arc::default(),
@@ -176,6 +175,7 @@ impl Http {
             held_until: None,
             has_hurried: false,
             aside,
+            renew_failure: None,
             options,
         }
     }
@@ -186,8 +186,8 @@ impl Http {
             return Ok(());
         }
         let client = |_| {
-            let (trust, is_over) = (self.trust.clone(), Arc::clone(&self.is_over));
-            Client::new(Arc::clone(&self.target), trust, is_over)
+            let (target, is_over) = (Arc::clone(&self.target), Arc::clone(&self.is_over));
+            Client::new(target, is_over, Arc::<Lookup>::default())
         };
         let clients = (0..self.options.requests).map(client).collect();
         // Those that were started before one was refused end with `is_over`.
@@ -232,13 +232,12 @@ impl Sink for Http {
         // On their way, and to be sent again; a list that has grown may have twice its length.
         let parts = 4 * MAX_MESSAGES * std::mem::size_of::<Part>() as u64;
         let each = body + compressed + CLIENT_BYTES + parts;
-        let tls = self
-            .trust
-            .as_ref()
-            .map_or(0, |_| self.options.tls.loaded_bytes());
+        let trust = self.target.trust.as_ref();
+        let tls = trust.map_or(0, |_| self.options.tls.loaded_bytes());
+        let renewal = self.options.renew.as_ref();
         Resources {
             threads: requests,
-            descriptors: requests * DESCRIPTORS,
+            descriptors: requests * DESCRIPTORS + renewal.map_or(0, |_| RENEWAL_DESCRIPTORS),
             memory_bytes: requests * each + tls,
         }
     }
@@ -272,10 +271,11 @@ impl Sink for Http {
     }
 
     fn reopen(&mut self) -> io::Result<bool> {
-        match &mut self.aside {
-            Some(aside) => aside.reopen().map(|()| true),
-            None => Ok(false),
-        }
+        // What fails of both keeps nobody from the other.
+        let aside = self.aside.as_mut().map_or(Ok(()), Aside::reopen);
+        self.renew(true)?;
+        aside?;
+        Ok(self.aside.is_some() || self.options.renew.is_some())
     }
 }
 

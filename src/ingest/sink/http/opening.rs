@@ -40,6 +40,17 @@ impl HttpOptions {
     pub fn open(self) -> io::Result<Http> {
         self.check_ranges()?;
         self.dialect.check().map_err(|why| wrong(&why))?;
+        let mut target = self.target()?;
+        target.trust = self.trust(&target.uri)?;
+        let aside = match &self.refused {
+            Some((path, max_bytes)) => Some(Aside::open(path, *max_bytes)?),
+            None => None,
+        };
+        Ok(Http::new(self, target, aside))
+    }
+
+    /// What all requests have in common, without TLS, for which files are read.
+    pub(super) fn target(&self) -> io::Result<Target> {
         let uri = self.uri()?;
         let mut headers = self.header_map()?;
         let mut secrets = Vec::new();
@@ -48,21 +59,16 @@ impl HttpOptions {
         }
         secrets.extend(self.secrets_of_query());
         secrets.extend(self.secrets_of_headers());
-        let trust = self.trust(&uri)?;
-        let aside = match &self.refused {
-            Some((path, max_bytes)) => Some(Aside::open(path, *max_bytes)?),
-            None => None,
-        };
-        let target = Target {
+        Ok(Target {
             uri,
             headers,
             dialect: self.dialect.clone(),
             gzip: self.gzip,
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
+            trust: None,
             secrets,
-        };
-        Ok(Http::new(self, target, trust, aside))
+        })
     }
 
     /// As [`open`](HttpOptions::open), and leaves no trace: the file for what is refused is not
@@ -229,7 +235,7 @@ impl HttpOptions {
         Ok(map)
     }
 
-    fn trust(&self, uri: &Uri) -> io::Result<Option<Trust>> {
+    pub(super) fn trust(&self, uri: &Uri) -> io::Result<Option<Trust>> {
         if uri.scheme_str() != Some("https") {
             return Ok(None);
         }

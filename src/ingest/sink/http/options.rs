@@ -1,11 +1,16 @@
 //! What may be said of how requests are made.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialect::Dialect;
 use crate::TlsClient;
+
+/// Makes options anew.
+pub(super) type Renew = dyn Fn() -> io::Result<HttpOptions> + Send + Sync;
 
 /// An address of HTTP, and how messages are sent there: [`Http::to`](super::Http::to).
 #[derive(Clone)]
@@ -25,6 +30,7 @@ pub struct HttpOptions {
     pub(super) token_scheme: Option<String>,
     pub(super) tls: TlsClient,
     pub(super) refused: Option<(PathBuf, u64)>,
+    pub(super) renew: Option<Arc<Renew>>,
 }
 
 impl HttpOptions {
@@ -67,6 +73,7 @@ impl HttpOptions {
             token_scheme: None,
             tls: TlsClient::new(),
             refused: None,
+            renew: None,
         }
     }
 
@@ -178,6 +185,22 @@ impl HttpOptions {
     #[must_use]
     pub fn refused_to(mut self, path: impl Into<PathBuf>, max_bytes: u64) -> Self {
         self.refused = Some((path.into(), max_bytes));
+        self
+    }
+
+    /// Where credentials come from that may be replaced while the sink runs: `renew` makes the
+    /// options anew. Of these the query, the headers, the login, the token and TLS are taken, and
+    /// nothing else. `renew` is called by [`Server::reopen`](crate::Server::reopen), after which
+    /// certificates are read again, too, and when a request was answered with 401 or 403, before
+    /// messages are sent again. While it fails, the sink goes on with what it has, and the log
+    /// says why. It runs on the thread of the sink, which waits for it. Default: what was given is
+    /// used until the end.
+    #[must_use]
+    pub fn renewed_by(
+        mut self,
+        renew: impl Fn() -> io::Result<HttpOptions> + Send + Sync + 'static,
+    ) -> Self {
+        self.renew = Some(Arc::new(renew));
         self
     }
 }

@@ -191,6 +191,7 @@ impl Http {
             body,
             messages: parts.iter().map(|part| part.messages).sum(),
             parts,
+            target: Arc::clone(&self.target),
             splits,
             begun: Instant::now(),
         })

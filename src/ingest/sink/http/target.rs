@@ -7,6 +7,7 @@ use ureq::http::{HeaderMap, Uri};
 
 use super::answer::CUT;
 use super::dialect::Dialect;
+use super::wire::Trust;
 
 pub(super) struct Target {
     pub(super) uri: Uri,
@@ -16,6 +17,8 @@ pub(super) struct Target {
     pub(super) gzip: bool,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
+    /// Where TLS is spoken.
+    pub(super) trust: Option<Trust>,
     /// What an answer may not show: it may say what it was asked.
     pub(super) secrets: Vec<String>,
 }

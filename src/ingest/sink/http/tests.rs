@@ -794,6 +794,7 @@ fn an_answer_that_is_compressed_is_read_or_counts_for_nothing() {
             why,
             is_lasting,
             after,
+            ..Failure::default()
         })
     };
     let minute = Some(Duration::from_secs(60));

@@ -12,6 +12,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::answer::{Failure, Verdict};
 use super::client::Client;
 use super::parts::Part;
+use super::target::Target;
+use crate::ingest::sink::lookup::Lookup;
 use crate::server::Notifier;
 
 /// How long the end waits for a thread that is inside a request: each of its waits but one, for the
@@ -24,6 +26,7 @@ pub(super) struct Job {
     pub(super) body: Vec<u8>,
     pub(super) parts: Vec<Part>,
     pub(super) messages: u64,
+    pub(super) target: Arc<Target>,
     /// How often it may still be split in search of what is refused in it.
     pub(super) splits: Arc<AtomicU32>,
     pub(super) begun: Instant,
@@ -39,7 +42,7 @@ pub(super) struct Done {
 pub(super) struct Threads {
     jobs: Option<Sender<Job>>,
     done: Receiver<Done>,
-    handles: Vec<JoinHandle<()>>,
+    handles: Vec<(JoinHandle<()>, Arc<Lookup>)>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -63,9 +66,10 @@ impl Threads {
         };
         for (nth, client) in clients.into_iter().enumerate() {
             let (queue, to, notifier) = (queue.clone(), to.clone(), notifier.clone());
+            let lookup = client.lookup();
             let builder = thread::Builder::new().name(format!("http-{}", nth + 1));
             let handle = builder.spawn(move || run(client, &queue, &to, &notifier))?;
-            threads.handles.push(handle);
+            threads.handles.push((handle, lookup));
         }
         Ok(threads)
     }
@@ -83,27 +87,22 @@ impl Threads {
     }
 }
 
-/// Waits a second at most; a thread that the system's resolver holds ends by itself, and sends
-/// nothing any more.
+/// Waits a second at most, and not for a thread that the system's resolver holds: that thread ends
+/// by itself, and sends nothing any more.
 impl Drop for Threads {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.jobs = None;
         let until = Instant::now() + END_WAIT;
-        for handle in self.handles.drain(..) {
-            while !handle.is_finished() && Instant::now() < until {
-                thread::sleep(Duration::from_millis(1));
-            }
-            if handle.is_finished() {
-                let _ = handle.join();
-            }
+        for (handle, lookup) in self.handles.drain(..) {
+            lookup.join(handle, until);
         }
     }
 }
 
 fn run(mut client: Client, queue: &Receiver<Job>, to: &Sender<Done>, notifier: &Notifier) {
     for mut job in queue {
-        let post = || client.post(&mut job.body, job.messages);
+        let post = || client.post(&job.target, &mut job.body, job.messages);
         // An answer that never came would hold its messages for ever.
         let verdict = catch_unwind(AssertUnwindSafe(post)).unwrap_or_else(|_| {
             Verdict::Again(Failure::passing("the request's thread has panicked"))

@@ -24,6 +24,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use crate::ingest::sink::lookup::Lookup;
+
 /// How long one poll(2) waits before the end is looked for.
 const SLICE: Duration = Duration::from_millis(100);
 /// How long a peer may take nothing before it is looked whether it has answered already.
@@ -134,6 +136,7 @@ impl Resolver for NoNames {
 pub(super) struct Wires {
     pub(super) watch: Arc<Watch>,
     pub(super) is_over: Arc<AtomicBool>,
+    pub(super) lookup: Arc<Lookup>,
     pub(super) trust: Option<Trust>,
 }
 
@@ -145,9 +148,10 @@ impl Connector for Wires {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Wire>, Error> {
-        let addresses = resolve(details.uri)?;
+        let addresses = self.lookup.run(|| resolve(details.uri))?;
         let until = Until::of(details.timeout, &self.is_over);
         let mut last = Error::ConnectionFailed;
+        until.check()?;
         for (nth, address) in addresses.iter().enumerate() {
             // Each address has its part of what time is left.
             let left = (addresses.len() - nth) as u32;
@@ -255,12 +259,19 @@ impl<'a> Until<'a> {
         Until { at, ..*self }
     }
 
+    /// # Errors
+    /// The sink is over.
+    fn check(&self) -> Result<(), Error> {
+        match self.is_over.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the server ends").into()),
+            false => Ok(()),
+        }
+    }
+
     /// Waits until the socket is ready, or an error is there to be fetched.
     fn wait(&self, socket: &impl AsFd, flags: PollFlags) -> Result<(), Error> {
         loop {
-            if self.is_over.load(Ordering::Relaxed) {
-                return Err(io::Error::other("the server ends").into());
-            }
+            self.check()?;
             let left = self
                 .at
                 .map_or(SLICE, |at| at.saturating_duration_since(Instant::now()));

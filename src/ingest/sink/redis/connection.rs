@@ -13,13 +13,14 @@ use super::exchange::{Run, Shared, Stage, State};
 use super::opening;
 use super::reading::Reading;
 use super::target::Target;
-use crate::server::Notifier;
+use crate::ingest::sink::lookup::Lookup;
+use crate::server::{Logger, Notifier};
 
-/// How long the end of a connection's thread is waited for. Only one that resolves a name takes
-/// longer.
+/// How long the end of a connection's thread is waited for, unless it resolves a name.
 const JOIN_WAIT: Duration = Duration::from_secs(1);
 
-/// The sink's end of it. Drop ends it, and waits for its thread at most a second.
+/// The sink's end of it. Drop ends it, and waits for its thread at most a second, and not at all
+/// while that resolves a name.
 #[derive(Debug)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -28,7 +29,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Begins to connect, on a thread.
-    pub(super) fn open(target: &Arc<Target>, notifier: Notifier) -> io::Result<Connection> {
+    pub(super) fn open(
+        target: &Arc<Target>,
+        notifier: Notifier,
+        logger: Logger,
+    ) -> io::Result<Connection> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 stage: Stage::Opening,
@@ -38,7 +43,9 @@ impl Connection {
             }),
             taken: Condvar::new(),
             is_over: AtomicBool::new(false),
+            lookup: Lookup::default(),
             notifier,
+            logger,
         });
         let thread = thread::Builder::new().name("redis".to_owned()).spawn({
             let (shared, target) = (Arc::clone(&shared), Arc::clone(target));
@@ -85,14 +92,7 @@ impl Drop for Connection {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        // getaddrinfo(3) cannot be ended; its thread does nothing but end when that returns.
-        let until = Instant::now() + JOIN_WAIT;
-        while !thread.is_finished() && Instant::now() < until {
-            thread::sleep(Duration::from_millis(1));
-        }
-        if thread.is_finished() {
-            let _ = thread.join();
-        }
+        self.shared.lookup.join(thread, Instant::now() + JOIN_WAIT);
     }
 }
 
@@ -125,7 +125,7 @@ fn run(target: &Target, shared: &Shared) {
 fn opened(target: &Target, shared: &Shared) -> Result<String, String> {
     let wire = Arc::new(opening::open(target, shared)?);
     let mut reading = Reading::new(&wire, shared);
-    opening::greet(target, &wire, &mut reading)?;
+    opening::greet(target, &wire, &mut reading, &shared.logger)?;
     shared.is_open(&wire);
     Ok(reading.run())
 }

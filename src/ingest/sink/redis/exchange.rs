@@ -8,7 +8,8 @@ use socket2::Socket;
 
 use super::answer::Answer;
 use super::wire::Wire;
-use crate::server::Notifier;
+use crate::ingest::sink::lookup::Lookup;
+use crate::server::{Logger, Notifier};
 
 /// The most runs of like answers that wait for the sink.
 pub(super) const MAX_RUNS: usize = 256;
@@ -35,7 +36,10 @@ pub(super) struct Shared {
     /// The sink has taken the answers, or gives the connection up.
     pub(super) taken: Condvar,
     pub(super) is_over: AtomicBool,
+    /// What the thread does that the end does not wait for.
+    pub(super) lookup: Lookup,
     pub(super) notifier: Notifier,
+    pub(super) logger: Logger,
 }
 
 #[derive(Debug)]

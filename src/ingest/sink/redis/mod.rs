@@ -7,6 +7,7 @@
 //! - `in_flight`: what is sent and not answered
 //! - `wire`: bytes to and from the server, over TLS or not
 //! - `connection`: the thread, by `opening` and `reading`; `target` says where to
+//! - `password`: what it logs in with, read again where that may change
 //! - `exchange`: what both threads share
 //! - `answer`: what an answer means
 
@@ -16,6 +17,7 @@ mod in_flight;
 mod wire;
 
 mod connection;
+mod password;
 mod target;
 
 mod opening;
@@ -40,6 +42,7 @@ use self::command::{CHUNK, Encoder};
 use self::connection::Connection;
 use self::exchange::{MAX_RUNS, Run, Stage};
 use self::in_flight::InFlight;
+use self::password::Password;
 use self::target::Target;
 use self::wire::{Outgoing, Wire};
 use super::batches::Batches;
@@ -155,8 +158,30 @@ impl Redis {
     pub fn login(mut self, user: Option<&str>, password: impl Into<String>) -> Self {
         let target = self.target_mut();
         target.user = user.map(str::to_owned);
-        target.password = Some(password.into());
+        target.password = Some(Password::fixed(password.into()));
         self
+    }
+
+    /// As [`login`](Redis::login), with a password that may be replaced while the sink runs: `read`
+    /// is called for each connection, on a thread of its own, and by
+    /// [`Server::reopen`](crate::Server::reopen), on the thread of the sink. While it fails, what
+    /// was read last is used, and the log says why.
+    #[must_use]
+    pub fn login_by(
+        mut self,
+        user: Option<&str>,
+        read: impl Fn() -> io::Result<String> + Send + Sync + 'static,
+    ) -> Self {
+        let target = self.target_mut();
+        target.user = user.map(str::to_owned);
+        target.password = Some(Password::read_by(read));
+        self
+    }
+
+    /// Whether the password is read again.
+    fn reads_password(&self) -> bool {
+        let password = self.target.password.as_ref();
+        password.is_some_and(Password::is_read)
     }
 
     /// The database by its number. Default: 0.
@@ -263,7 +288,8 @@ impl Redis {
     }
 
     fn open(&mut self, batches: &Batches<'_>) -> Result<Stage, SinkError> {
-        let opened = Connection::open(&self.target, batches.notifier());
+        let (notifier, logger) = (batches.notifier(), batches.logger().clone());
+        let opened = Connection::open(&self.target, notifier, logger);
         let connection = opened.map_err(|error| {
             let text = format!("no thread for its connection: {error}");
             SinkError::Retry(io::Error::new(error.kind(), text))
@@ -464,7 +490,8 @@ impl Sink for Redis {
         Resources {
             threads: 1,
             // While a name is looked up there are files and sockets of the resolver instead.
-            descriptors: 4,
+            // Beside these, the file of a password.
+            descriptors: 4 + u64::from(self.reads_password()),
             memory_bytes: (outgoing + answers + lists) as u64
                 + FIXED_BYTES
                 + self.target.tls_bytes(),
@@ -485,6 +512,15 @@ impl Sink for Redis {
             }
         }
         Ok(())
+    }
+
+    /// A connection that is open stays: who is logged in stays so.
+    fn reopen(&mut self) -> io::Result<bool> {
+        if let Some(password) = &self.target.password {
+            password.renew()?;
+        }
+        self.idle_until = Instant::now();
+        Ok(self.reads_password())
     }
 
     /// While there are no messages: has a connection, so that a wrong password or a missing server

@@ -13,6 +13,7 @@ use super::exchange::Shared;
 use super::reading::Reading;
 use super::target::Target;
 use super::wire::{Outgoing, Wire};
+use crate::server::Logger;
 
 /// When an idle connection is first asked whether its server is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Why it failed, as a log says it.
 pub(super) fn open(target: &Target, shared: &Shared) -> Result<Wire, String> {
     let Target { host, port, .. } = target;
-    let resolved = (host.as_str(), *port).to_socket_addrs();
+    let resolved = (shared.lookup).run(|| (host.as_str(), *port).to_socket_addrs());
     let addresses: Vec<SocketAddr> = resolved
         .map_err(|error| format!("no address of {host:?} is found: {error}"))?
         .collect();
@@ -144,12 +145,12 @@ enum Part {
 }
 
 impl Greeting {
-    fn of(target: &Target) -> Greeting {
+    fn of(target: &Target, password: Option<&str>) -> Greeting {
         let mut greeting = Greeting {
             commands: Vec::new(),
             parts: Vec::new(),
         };
-        if let Some(password) = &target.password {
+        if let Some(password) = password {
             let mut command = redis::cmd("AUTH");
             // Servers before 6 know no users.
             command.arg(target.user.as_deref());
@@ -174,7 +175,7 @@ impl Greeting {
 
 impl Part {
     /// Whether the connection is of no use after this answer, and why.
-    fn judge(self, value: Value, target: &Target) -> Result<(), String> {
+    fn judge(self, value: Value, target: &Target, password: Option<&str>) -> Result<(), String> {
         let Value::ServerError(error) = value else {
             return Ok(());
         };
@@ -184,10 +185,7 @@ impl Part {
             || error.details().is_some_and(|it| it.starts_with("unknown"));
         match self {
             Part::Name if is_of_no_matter => Ok(()),
-            Part::Auth => Err(format!(
-                "the login failed: {}",
-                told(&error, target.password.as_deref())
-            )),
+            Part::Auth => Err(format!("the login failed: {}", told(&error, password))),
             Part::Select => Err(format!(
                 "selecting database {} failed: {}",
                 target.database,
@@ -202,8 +200,16 @@ impl Part {
 ///
 /// # Errors
 /// Why the connection is of no use, as a log says it.
-pub(super) fn greet(target: &Target, wire: &Wire, reading: &mut Reading<'_>) -> Result<(), String> {
-    let Greeting { commands, parts } = Greeting::of(target);
+pub(super) fn greet(
+    target: &Target,
+    wire: &Wire,
+    reading: &mut Reading<'_>,
+    logger: &Logger,
+) -> Result<(), String> {
+    let password = target.password.as_ref();
+    let password = password.map(|password| password.of_connection(&target.host, logger));
+    let password = password.transpose()?;
+    let Greeting { commands, parts } = Greeting::of(target, password.as_deref());
     // They fit into the socket's buffer, which is empty.
     let mut outgoing = Outgoing::of(commands);
     let sent = wire
@@ -214,7 +220,7 @@ pub(super) fn greet(target: &Target, wire: &Wire, reading: &mut Reading<'_>) -> 
     }
     for part in parts {
         let answer = reading.next()?;
-        part.judge(answer, target)?;
+        part.judge(answer, target, password.as_deref())?;
     }
     let waits = wire.socket.set_read_timeout(None);
     waits.map_err(|error| error.to_string())

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::password::Password;
+
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
+    pub(super) password: Option<Password>,
     pub(super) database: u32,
     pub(super) client_name: String,
     pub(super) connect_timeout: Duration,
