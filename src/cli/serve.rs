@@ -91,6 +91,9 @@ pub(crate) fn serve(
         format: settings.report,
         has_file: reopened(settings, Reopens::File).next().is_some(),
         has_connection: reopened(settings, Reopens::Connection).next().is_some(),
+        reads_secrets: settings
+            .all_outputs()
+            .any(|output| output.destination.reads_again()),
         #[cfg(feature = "tls")]
         reloader: reloader(settings, &server, &teller).map_err(no_thread)?,
         config: settings.config_file.clone().zip(settings.config_stamp),
@@ -343,9 +346,11 @@ fn sink_failed(output: &OutputSettings, error: &io::Error) -> UsageError {
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         return named.refuses_tls(&format!("{named} {url}: {error}"), tls);
     }
+    let hint = output.literal_option();
+    let hint = hint.map_or_else(String::new, |what| format!("; the sink {what}"));
     match Unfit::is(error) {
-        true => named.refuses_url(url, error),
-        false => failed(&format!("{named} {url}: {error}")),
+        true => named.refuses_url(url, format!("{error}{hint}")),
+        false => failed(&format!("{named} {url}: {error}{hint}")),
     }
 }
 

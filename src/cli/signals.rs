@@ -173,6 +173,8 @@ pub(super) struct Hands {
     pub(super) has_file: bool,
     /// An output makes its connection anew at SIGHUP.
     pub(super) has_connection: bool,
+    /// An output reads files of secrets, or of TLS, again at SIGHUP.
+    pub(super) reads_secrets: bool,
     /// Where a listener speaks TLS.
     #[cfg(feature = "tls")]
     pub(super) reloader: Option<Reloader>,
@@ -260,6 +262,12 @@ fn hang_up(hands: &Hands, terminal: Option<&Terminal>, stops: &mut Stops) {
         return;
     } else if hands.has_connection {
         say("SIGHUP", "SIGHUP: connecting the sink anew");
+        hands.server.reopen();
+    } else if hands.reads_secrets {
+        say(
+            "SIGHUP",
+            "SIGHUP: reading what outputs log in with, and their files of TLS, again",
+        );
         hands.server.reopen();
     } else if !reads_tls {
         say("SIGHUP", "SIGHUP: there is no file to reopen");

@@ -45,6 +45,12 @@ const URLS: &[(&str, Wrong, &str)] = &[
     ("://x", Value, "there is no :"),
     ("nosuch://me:hunter2@h/x", Value, "there is no nosuch:"),
     ("HTTP://h/", Value, "there is no HTTP:"),
+    ("loki://h", Value, "http://HOST:3100?dialect=loki"),
+    ("elasticsearch://h", Value, "dialect=elasticsearch"),
+    ("opensearch://me:hunter2@h", Value, "dialect=elasticsearch"),
+    ("splunk://h", Value, "dialect=splunk"),
+    ("syslog://h", Value, "tcp://HOST:PORT"),
+    ("udp://h:514", Value, "tcp://HOST:PORT"),
     ("http:me:hunter2@h", Value, "'http:***@h'"),
     ("tcp:/me:hunter2@h:1", Value, "there is no tcp:"),
     ("\x1b[31m", Value, r"\u{1b}[31m"),
@@ -180,6 +186,11 @@ const URLS: &[(&str, Wrong, &str)] = &[
     ("exec:'' x", Value, "no command"),
     ("exec:a 'b", Value, "is not closed"),
     ("exec:nosuch-command", Now, "not in PATH"),
+    (
+        "exec:nosuch?shell=true",
+        Now,
+        "shell of exec: is a key of an [[output]]",
+    ),
     ("exec:{}/dir", Now, "directory"),
     ("exec:{}/empty", Now, "Permission denied"),
 ];
@@ -323,17 +334,27 @@ const OF_HTTP: &[(&str, Wrong, &str)] = &[
     (
         "http://h/?dialect=elasticsearch&index=A",
         Value,
-        "no name of an index",
+        "'index=A' for",
+    ),
+    (
+        "http://h/?dialect=elasticsearch&index=logs-%25d",
+        Value,
+        "without a date or a field",
+    ),
+    (
+        "http://h/?dialect=elasticsearch&index=_a",
+        Together,
+        "no _ at its beginning",
     ),
     (
         "http://h/?dialect=elasticsearch&index=a/b",
         Value,
-        "no name of an index",
+        "the name of an index",
     ),
     (
         "http://h/?dialect=elasticsearch&index=..",
         Value,
-        "no name of an index",
+        "the name of an index",
     ),
     (
         "http://h/?dialect=elasticsearch&action=delete",

@@ -107,6 +107,30 @@ fn what_stands_before_a_host_is_told_as_its_url_is() {
 }
 
 #[test]
+fn check_prints_no_option_that_has_no_effect() {
+    let mut idle = vec![("tcp://127.0.0.1:9", "tls_"), ("unix:/tmp/nobody", "tls_")];
+    if cfg!(feature = "redis") {
+        idle.extend([
+            ("redis://127.0.0.1:9/s", "tls_"),
+            ("redis://127.0.0.1:9/s", "framing"),
+        ]);
+    }
+    if cfg!(feature = "http") {
+        let http = "http://127.0.0.1:9?dialect=elasticsearch";
+        idle.extend([(http, "tls_"), (http, "labels"), (http, "refused_max")]);
+        idle.push(("http://127.0.0.1:9?dialect=loki", "action"));
+    }
+    for (sink, row) in idle {
+        let told = checked(&["--sink", sink], &[]);
+        assert!(!told.contains(&format!("\n{row}")), "{told}");
+    }
+    if cfg!(feature = "tls") {
+        let told = checked(&["--sink", "tls://127.0.0.1:9"], &[]);
+        assert!(told.contains("\ntls_min_version = "), "{told}");
+    }
+}
+
+#[test]
 fn what_can_be_and_is_hardly_meant_is_a_note_of_a_check_and_a_warning_of_a_start() {
     let (_directory, path) = folder();
     let in_folder = |name: &str| path.join(name).display().to_string();
@@ -128,6 +152,31 @@ fn what_can_be_and_is_hardly_meant_is_a_note_of_a_check_and_a_warning_of_a_start
     if cfg!(feature = "http") {
         let told = "what is longer than body_bytes (1KiB): max_message is 64KiB";
         noted.push(("http://127.0.0.1:9?body_bytes=1KiB".to_owned(), told));
+        for (rest, told) in [
+            (
+                "/a/_bulk?gzip=true",
+                "the path of dialect elasticsearch, and speaks ndjson",
+            ),
+            (
+                "/loki/api/v1/push?gzip=true",
+                "the path of dialect loki, and speaks ndjson",
+            ),
+            (
+                "/services/collector?gzip=true",
+                "the path of dialect splunk, and",
+            ),
+            (
+                "/services/collector/raw?dialect=splunk&token=a",
+                "the path of dialect splunk-raw, and speaks splunk",
+            ),
+            (
+                "/?dialect=splunk-raw",
+                "has no token, which Splunk requires",
+            ),
+            ("/?timeout=31s", "longer than drain_timeout (30s)"),
+        ] {
+            noted.push((format!("http://127.0.0.1:9{rest}"), told));
+        }
     }
     if cfg!(feature = "kafka") {
         let told = "what is longer than message_max_bytes (1KiB): max_message is 64KiB";

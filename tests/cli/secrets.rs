@@ -122,9 +122,21 @@ fn show_everything(url: &str, format: &str) {
     let (exit, text) = run_by(with(&["check", "--sink", url]));
     exit.assert_code(0);
     assert!(text.contains("sink = "), "{text}");
+    // What is printed is a file that is taken, without the secret.
+    let directory = tempfile::tempdir().unwrap();
+    let printed = directory.path().join("printed.toml");
+    let (settings, _) = text.split_once("limits: ").unwrap();
+    fs::write(&printed, settings).unwrap();
+    let (again, _) = run_by(with(&["check", "--config", printed.to_str().unwrap()]));
+    again.assert_code(0);
+    let is_missing = settings.contains("\"***\"");
+    assert_eq!(
+        settings.contains("so it is missing here"),
+        is_missing,
+        "{text}"
+    );
     assert_hidden(&(text + &exit.stderr));
     // The same in a table, of which a second key is wrong.
-    let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config.toml");
     fs::write(
         &config,

@@ -3,7 +3,11 @@
 use std::fs;
 use std::io::Write;
 #[cfg(feature = "http")]
+use std::path::Path;
+#[cfg(feature = "http")]
 use std::process::Command;
+#[cfg(feature = "http")]
+use std::sync::{Arc, Mutex};
 
 use crate::common::checker::Checker;
 use crate::common::child::Drainline;
@@ -158,6 +162,140 @@ fn sighup_reopens_the_file_of_what_http_refuses_beside_connections_that_are_made
         exit.assert_code(0);
         assert!(exit.stderr.contains(told), "{exit}");
     }
+}
+
+/// Whole: whoever reads the file meanwhile sees no half of it.
+#[cfg(feature = "http")]
+fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, file).unwrap();
+}
+
+/// Of three tokens the program starts with the first, when its server accepts the second already.
+#[cfg(feature = "http")]
+#[test]
+fn a_token_that_is_replaced_costs_no_message_and_no_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let accepted = Arc::new(Mutex::new("token-2".to_owned()));
+    let peer = HttpPeer::start({
+        let accepted = Arc::clone(&accepted);
+        move |request| {
+            let token = format!("Bearer {}", accepted.lock().unwrap());
+            match request.header("authorization") == Some(&token) {
+                true => Reply::ok(),
+                false => Reply::status("401 Unauthorized"),
+            }
+        }
+    });
+    replace(&file, "token-1\n");
+    let sink = format!("{}?token_file={}", peer.url(), file.display());
+    let mut server = Drainline::start(&["--sink", &sink, "--report", "json"]);
+    let mut stream = server.connect();
+    let used = |token: &str| {
+        let header = format!("Bearer {token}");
+        wait_until("a request with the token", DEADLINE, || {
+            let requests = peer.requests();
+            let mut headers = requests.iter().map(|it| it.header("authorization"));
+            headers.any(|given| given == Some(&header))
+        });
+    };
+    // The server refuses what it has, and the file has another one by then.
+    stream.write_all(b"one\n").unwrap();
+    used("token-1");
+    replace(&file, "token-2\n");
+    used("token-2");
+    // There is no file: what was read last is kept, and that is told once.
+    "token-3".clone_into(&mut accepted.lock().unwrap());
+    fs::remove_file(&file).unwrap();
+    let asked = peer.requests().len();
+    stream.write_all(b"two\n").unwrap();
+    wait_until("some tries", DEADLINE, || {
+        peer.requests().len() >= asked + 4
+    });
+    replace(&file, "token-3\n");
+    used("token-3");
+    client::half_close(stream);
+    server.wait_until_all_ended();
+    let exit = server.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("delivered"), 2, "{exit}");
+    let kept = "goes on with the credentials that it has: ";
+    assert_eq!(exit.stderr.matches(kept).count(), 1, "{exit}");
+    for token in ["token-1", "token-2", "token-3"] {
+        assert!(!exit.stderr.contains(token), "{exit}");
+    }
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn sighup_reads_a_token_again_that_the_server_still_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let peer = HttpPeer::start(|_| Reply::ok());
+    replace(&file, "token-1\n");
+    let sink = format!("{}?token_file={}", peer.url(), file.display());
+    let mut server = Drainline::start(&["--sink", &sink]);
+    let mut stream = server.connect();
+    let mut used = |token: &str, message: &[u8]| {
+        let asked = peer.requests().len();
+        stream.write_all(message).unwrap();
+        wait_until("a request", DEADLINE, || peer.requests().len() > asked);
+        let request = &peer.requests()[asked];
+        let expected = format!("Bearer {token}");
+        assert_eq!(request.header("authorization"), Some(&expected[..]));
+    };
+    used("token-1", b"one\n");
+    replace(&file, "token-2\n");
+    used("token-1", b"two\n");
+    server.signal_served(Signal::HUP);
+    wait_until("the reopen", DEADLINE, || {
+        server.stderr_text().contains("was reopened")
+    });
+    used("token-2", b"three\n");
+    // Without the file it goes on, and the log says so.
+    fs::remove_file(&file).unwrap();
+    server.signal_served(Signal::HUP);
+    wait_until("the failed reopen", DEADLINE, || {
+        server
+            .stderr_text()
+            .contains("goes on as it was: reopening failed: ")
+    });
+    used("token-2", b"four\n");
+    client::half_close(stream);
+    let exit = server.terminate();
+    exit.assert_code(0);
+    let told = "SIGHUP: reading what outputs log in with, and their files of TLS, again";
+    assert!(exit.stderr.contains(told), "{exit}");
+}
+
+/// The answer may take ten minutes, and the drain half a second.
+#[cfg(feature = "http")]
+#[test]
+fn a_request_in_a_drain_has_the_time_of_the_drain() {
+    let peer = HttpPeer::start(|_| Reply::Never);
+    let sink = format!("{}?timeout=10m", peer.url());
+    let flags = ["--drain-timeout", "500ms", "--report", "json"];
+    let mut server = Drainline::start(&[&["--sink", &sink][..], &flags].concat());
+    let mut stream = server.connect();
+    stream.write_all(b"message\n").unwrap();
+    wait_until("a request", DEADLINE, || !peer.requests().is_empty());
+    client::half_close(stream);
+    server.wait_until_all_ended();
+    let exit = server.terminate();
+    exit.assert_code(4);
+    exit.assert_closes();
+    assert_eq!(exit.u64("dropped.shutdown"), 1, "{exit}");
+    assert_eq!(
+        exit.report["outputs"][0]["last_error"],
+        serde_json::Value::Null,
+        "{exit}"
+    );
+    assert!(
+        exit.stderr.contains("longer than drain_timeout (500ms)"),
+        "{exit}"
+    );
 }
 
 #[cfg(feature = "http")]

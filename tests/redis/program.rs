@@ -10,6 +10,7 @@ use crate::common::child::{Drainline, Stderr};
 use crate::common::redis::RedisServer;
 use crate::common::tool::{load, refused, verify};
 use crate::common::wait::{DEADLINE, wait_until};
+use rustix::process::Signal;
 
 const REPORT: [&str; 2] = ["--report", "json"];
 
@@ -129,6 +130,53 @@ fn a_password_is_shown_nowhere() {
     let exit = server.terminate();
     exit.assert_code(0);
     assert_eq!(exit.u64("delivered"), 100);
+}
+
+/// In its file: each connection logs in with what the file has then, or else with what it had.
+#[test]
+fn a_password_that_is_replaced_costs_no_message_and_no_restart() {
+    let flags = ["--requirepass", "hunter2"];
+    let Some(redis) = RedisServer::start_as(":hunter2@", &flags) else {
+        return;
+    };
+    let file = redis.folder().join("password");
+    fs::write(&file, "hunter1\n").unwrap();
+    let sink = format!(
+        "redis://127.0.0.1:{}/stream?password_file={}",
+        redis.port(),
+        file.display()
+    );
+    let mut server = Drainline::start(&[&["--sink", &sink][..], &REPORT].concat());
+    load(&server, &["--messages=100", "--wait-close"]);
+    wait_until("a failed login", DEADLINE, || {
+        server.stderr_text().contains("the login failed: WRONGPASS")
+    });
+    let new = redis.folder().join("new");
+    fs::write(&new, "hunter2\n").unwrap();
+    fs::rename(&new, &file).unwrap();
+    wait_until("all entries", DEADLINE, || redis.entries("stream") == 100);
+
+    fs::remove_file(&file).unwrap();
+    let told = "with the password read last: ";
+    for nth in 2..=3 {
+        redis.ask(&["CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal"]);
+        load(&server, &["--messages=100", "--wait-close"]);
+        wait_until("all entries", DEADLINE, || {
+            redis.entries("stream") >= nth * 100
+        });
+    }
+    server.signal_served(Signal::HUP);
+    wait_until("the failed reopen", DEADLINE, || {
+        server.stderr_text().contains("reopening failed: ")
+    });
+    server.wait_until_all_ended();
+    let exit = server.terminate();
+    exit.assert_code(0);
+    assert_eq!(exit.u64("delivered"), 300, "{exit}");
+    assert_eq!(exit.stderr.matches(told).count(), 1, "{exit}");
+    for password in ["hunter1", "hunter2"] {
+        assert!(!exit.stderr.contains(password), "{exit}");
+    }
 }
 
 #[cfg(feature = "tls")]

@@ -210,8 +210,16 @@ impl<K: Kind, T: Clone + PartialEq, const N: usize> Kind for Words<K, T, N> {
         or(&all)
     }
 
+    /// One word beside a value is mostly the default, which is shown, too.
     fn placeholder(&self) -> String {
-        self.kind.placeholder()
+        let other = self.kind.placeholder();
+        match N {
+            0 | 1 => other,
+            _ => {
+                let words = self.words.iter().map(|(word, _)| *word);
+                words.chain([&*other]).collect::<Vec<_>>().join("|")
+            }
+        }
     }
 
     fn is_list(&self) -> bool {

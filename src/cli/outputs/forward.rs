@@ -198,6 +198,11 @@ impl Scheme for Forward {
     fn reopens(&self) -> Option<Reopens> {
         Some(Reopens::Connection)
     }
+
+    #[cfg(feature = "tls")]
+    fn is_idle(&self, row: &str) -> bool {
+        !self.speaks_tls() && ClientTls::has_row(row)
+    }
 }
 
 #[cfg(test)]

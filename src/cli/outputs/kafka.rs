@@ -346,6 +346,20 @@ impl Scheme for Kafka {
         self.access.contradiction()
     }
 
+    #[cfg(feature = "kafka-tls")]
+    fn is_idle(&self, row: &str) -> bool {
+        self.access.user.is_none() && row == "sasl-mechanism"
+    }
+
+    #[cfg(feature = "kafka-tls")]
+    fn without_secrets(&self) -> Self {
+        let mut bare = self.clone();
+        if bare.access.password.text.take().is_some() {
+            bare.access.user = None;
+        }
+        bare
+    }
+
     fn notes(&self, common: Common<'_>) -> Vec<String> {
         let most = self.message_max_bytes;
         let note = common.note_of_longest(&self.url(), "message_max_bytes", most);

@@ -108,13 +108,30 @@ pub(crate) fn read(typed: &OsStr) -> Result<Read, NotAccepted> {
     let outcome = scheme::read(SCHEMES, typed).unwrap_or_else(|| {
         let scheme = text.split_once(":").map(|(scheme, _)| scheme);
         Err(match scheme {
-            Some(scheme) => NotAccepted::because(format!("there is no {scheme}:")),
+            Some(scheme) => NotAccepted {
+                expected: instead_of(scheme).map(str::to_owned),
+                ..NotAccepted::because(format!("there is no {scheme}:"))
+            },
             None => NotAccepted::default(),
         })
     });
     outcome.map_err(|refused| NotAccepted {
         part: refused.part.or_else(|| Some(hidden(&text).into())),
         ..refused
+    })
+}
+
+/// The URL of a place that some look for under a scheme that there is not.
+fn instead_of(scheme: &str) -> Option<&'static str> {
+    Some(match scheme {
+        "elasticsearch" | "opensearch" => "http://HOST:9200?dialect=elasticsearch, or https://",
+        "loki" => "http://HOST:3100?dialect=loki, or https://",
+        "splunk" => "https://HOST:8088?dialect=splunk&token_file=PATH, or http://",
+        "syslog" => {
+            "tcp://HOST:PORT or tls://HOST:PORT, with framing=octet-counted where it counts"
+        }
+        "udp" => "tcp://HOST:PORT, since no output sends datagrams",
+        _ => return None,
     })
 }
 

@@ -234,6 +234,23 @@ impl Scheme for Redis {
     fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
         self.sink().map(Opened::new)
     }
+
+    fn reads_again(&self) -> bool {
+        self.password.is_in_file()
+    }
+
+    #[cfg(feature = "tls")]
+    fn is_idle(&self, row: &str) -> bool {
+        !self.speaks_tls && ClientTls::has_row(row)
+    }
+
+    fn without_secrets(&self) -> Self {
+        let mut bare = self.clone();
+        if bare.password.text.take().is_some() {
+            bare.user = None;
+        }
+        bare
+    }
 }
 
 impl Redis {
@@ -250,8 +267,18 @@ impl Redis {
         if let Some(max_len) = self.max_len {
             sink = sink.max_len(max_len);
         }
-        if let Some(password) = self.password.read()? {
-            sink = sink.login(self.user.as_deref(), password.reveal());
+        let user = self.user.as_deref();
+        match self.password.read()? {
+            Some(_) if self.password.is_in_file() => {
+                let source = self.password.clone();
+                let read = move || {
+                    let password = source.read()?.ok_or(io::ErrorKind::NotFound)?;
+                    Ok(password.reveal().to_owned())
+                };
+                sink = sink.login_by(user, read);
+            }
+            Some(password) => sink = sink.login(user, password.reveal()),
+            None => {}
         }
         #[cfg(feature = "tls")]
         if self.speaks_tls {

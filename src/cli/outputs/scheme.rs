@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drainline::ingest::{Batches, Resources, Sink, SinkError};
 use log::Level;
@@ -60,6 +61,7 @@ pub(crate) struct Common<'a> {
     pub(crate) terminal_escape: bool,
     /// The longest message that comes, in bytes.
     pub(crate) longest_message: usize,
+    pub(crate) drain_timeout: Duration,
     /// Variables of the environment that outputs read secrets from: commands do not get them.
     pub(crate) hidden: &'a [String],
 }
@@ -76,6 +78,22 @@ impl Common<'_> {
                 self.named,
                 units::print_size(most),
                 units::print_size(longest)
+            )
+        })
+    }
+
+    /// An answer is waited for as long as a row of the scheme, called `key`, says, which is longer
+    /// than a drain.
+    #[allow(dead_code, reason = "for schemes that have answers")]
+    pub(crate) fn note_of_drain(&self, url: &str, key: &str, wait: Duration) -> Option<String> {
+        (wait > self.drain_timeout).then(|| {
+            format!(
+                "{} {url} may wait for an answer for {} ({key}), which is longer than drain_timeout \
+                 ({}): a drain gives it up then, and its messages are dropped, though they may have \
+                 arrived",
+                self.named,
+                units::print_duration(wait),
+                units::print_duration(self.drain_timeout)
             )
         })
     }
@@ -217,6 +235,23 @@ pub(crate) trait Scheme: Any + Clone + Debug + Default + Send + Sync {
     fn reopens(&self) -> Option<Reopens> {
         self.file().map(|_| Reopens::File)
     }
+
+    /// Whether a reopen reads files of secrets or of TLS again.
+    fn reads_again(&self) -> bool {
+        false
+    }
+
+    /// Whether the row has no effect on this place, whatever its value is.
+    fn is_idle(&self, row: &str) -> bool {
+        let _ = row;
+        false
+    }
+
+    /// What is left where nobody is told the secrets that were typed: a place that can be had,
+    /// without what goes with them, such as a user whose password is missing.
+    fn without_secrets(&self) -> Self {
+        self.clone()
+    }
 }
 
 /// A [`Scheme`] whose type is not known.
@@ -231,6 +266,9 @@ trait AnyScheme: Any + Debug + Send + Sync {
     fn file(&self) -> Option<&Path>;
     fn set_aside(&self) -> Option<(&Path, &'static str)>;
     fn reopens(&self) -> Option<Reopens>;
+    fn reads_again(&self) -> bool;
+    fn is_idle(&self, row: &str) -> bool;
+    fn without_secrets(&self) -> Box<dyn AnyScheme>;
 }
 
 impl<S: Scheme> AnyScheme for S {
@@ -272,6 +310,18 @@ impl<S: Scheme> AnyScheme for S {
 
     fn reopens(&self) -> Option<Reopens> {
         Scheme::reopens(self)
+    }
+
+    fn reads_again(&self) -> bool {
+        Scheme::reads_again(self)
+    }
+
+    fn is_idle(&self, row: &str) -> bool {
+        Scheme::is_idle(self, row)
+    }
+
+    fn without_secrets(&self) -> Box<dyn AnyScheme> {
+        Box::new(Scheme::without_secrets(self))
     }
 }
 
@@ -485,6 +535,24 @@ impl Destination {
     /// As [`Scheme::reopens`].
     pub(crate) fn reopens(&self) -> Option<Reopens> {
         self.place.reopens()
+    }
+
+    /// As [`Scheme::reads_again`].
+    pub(crate) fn reads_again(&self) -> bool {
+        self.place.reads_again()
+    }
+
+    /// As [`Scheme::is_idle`].
+    pub(crate) fn is_idle(&self, row: &str) -> bool {
+        self.place.is_idle(row)
+    }
+
+    /// As [`Scheme::without_secrets`].
+    pub(crate) fn without_secrets(&self) -> Destination {
+        Destination {
+            entry: self.entry,
+            place: self.place.without_secrets(),
+        }
     }
 }
 

@@ -148,6 +148,11 @@ impl SecretSource {
         Some(Contradiction::new(row, expected))
     }
 
+    /// Whether the file that it is in may be replaced.
+    pub(crate) fn is_in_file(&self) -> bool {
+        self.text.is_none() && self.file.is_some()
+    }
+
     /// Reads the secret. A file may take as long as its file system does; nobody is waited for.
     ///
     /// # Errors

@@ -171,6 +171,11 @@ impl ClientTls {
         })
     }
 
+    /// Whether a row is one of these.
+    pub(super) fn has_row(row: &str) -> bool {
+        Self::rows().iter().any(|own| own.name == row)
+    }
+
     /// Reads no file yet.
     pub(super) fn client(&self) -> io::Result<TlsClient> {
         let mut client = TlsClient::new().min_version(self.min_version);

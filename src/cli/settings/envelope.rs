@@ -52,7 +52,7 @@ impl Kind for EnvelopeKind {
     }
 
     fn placeholder(&self) -> String {
-        "ENVELOPE".to_owned()
+        "raw|json|TEXT".to_owned()
     }
 
     #[cfg(test)]

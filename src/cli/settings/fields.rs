@@ -138,6 +138,7 @@ impl Settings {
             named,
             terminal_escape: self.terminal_escape,
             longest_message: self.longest_message(),
+            drain_timeout: self.config.drain_timeout,
             hidden,
         }
     }

@@ -226,8 +226,8 @@ Signals:
   SIGTERM, SIGINT  deliver the messages that have arrived, print the report and exit; a second
                    signal exits at once (within a second of the first it is the same request)
   SIGHUP           reopens the files of outputs, connects to other servers (tcp://, tls://, unix:)
-                   anew, and reads the files of TLS again for connections to come; without a file
-                   of an output, drainline stops when the terminal that it was started on closes,
+                   anew, and reads files of TLS, passwords and tokens again; without a file of an
+                   output, drainline stops when the terminal that it was started on closes,
                    unless it was started with nohup
   SIGUSR1          prints every connection with its state to stderr, in the form of --report
 

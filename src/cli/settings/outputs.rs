@@ -152,8 +152,8 @@ impl OutputSettings {
         self.named(SINK)
     }
 
-    /// What can be, and is hardly meant.
-    pub(crate) fn notes(&self, common: Common<'_>) -> Vec<String> {
+    /// What is told of an option behind a `?` that is a part of the place, as any text is there.
+    pub(crate) fn literal_option(&self) -> Option<String> {
         let url = self.destination.to_string();
         // Options that were read are not in what is printed.
         let literal = url
@@ -164,22 +164,35 @@ impl OutputSettings {
             .flat_map(|(_, rest)| rest.split('&'))
             .filter_map(|option| option.split_once('='));
         let rows = self.rows();
-        let key = keys.find(|(key, _)| rows.iter().any(|row| row.key() == *key));
-        let place = self.destination.label();
+        let (key, _) = keys.find(|(key, _)| rows.iter().any(|row| row.key() == *key))?;
+        let scheme = url.split(':').next().unwrap_or_default();
+        Some(format!(
+            "takes ?{key}= as it stands: {key} of {scheme}: is a key of an [[output]]"
+        ))
+    }
+
+    /// What can be, and is hardly meant.
+    pub(crate) fn notes(&self, common: Common<'_>) -> Vec<String> {
         let mut notes = self.destination.notes(common);
-        notes.extend(key.map(|(key, _)| {
-            let scheme = url.split(':').next().unwrap_or_default();
-            format!(
-                "{} {place} takes ?{key}= as it stands: {key} of {scheme}: is a key of an [[output]]",
-                common.named
-            )
-        }));
+        let literal = self.literal_option();
+        let place = self.destination.label();
+        notes.extend(literal.map(|what| format!("{} {place} {what}", common.named)));
         notes
+    }
+
+    /// What can be printed as it is: without secrets, and what goes with them.
+    pub(super) fn without_secrets(&self) -> OutputSettings {
+        OutputSettings {
+            destination: self.destination.without_secrets(),
+            ..self.clone()
+        }
     }
 
     /// Whether a row of the output has no effect.
     pub(super) fn is_idle(&self, row: &str) -> bool {
-        self.required && row == BUFFER_BYTES
+        let is_unframed = !self.destination.entry().is_framed && row == FRAMING;
+        let is_of_place = !self.has(row) && self.destination.is_idle(row);
+        self.required && row == BUFFER_BYTES || is_unframed || is_of_place
     }
 
     /// What set a row, for `check`.
@@ -379,7 +392,7 @@ pub(crate) fn common_rows() -> Vec<Flag<OutputSettings>> {
             purpose: "how it delimits messages",
             help: "As --output-framing, for this output.",
             takes: field!(
-                unset(choice(values::OUTPUT_FRAMING).shown_as("FRAMING")),
+                unset(choice(values::OUTPUT_FRAMING)),
                 OutputSettings.framing
             ),
         },

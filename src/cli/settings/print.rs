@@ -47,8 +47,9 @@ impl Settings {
             }
             text += "\n";
             let rows = output.rows().into_iter();
+            let bare = output.without_secrets();
             for row in rows.filter(|row| !output.is_idle(row.name)) {
-                text += &self.of_output(&row, output);
+                text += &self.of_output(&row, output, &bare);
             }
         }
         text
@@ -57,8 +58,14 @@ impl Settings {
 
 impl Settings {
     /// The line of a row of an output, or of what holds there of the common settings. A secret is
-    /// a comment: the line would not be the setting.
-    fn of_output(&self, row: &Flag<OutputSettings>, output: &OutputSettings) -> String {
+    /// a comment, since the line would not be the setting, and so is what goes with it: `bare` is
+    /// the output without both.
+    fn of_output(
+        &self,
+        row: &Flag<OutputSettings>,
+        output: &OutputSettings,
+        bare: &OutputSettings,
+    ) -> String {
         let flags = flags();
         let flag = outputs::common_flag(row.name);
         let common = flags.iter().find(|common| Some(common.name) == flag);
@@ -68,9 +75,26 @@ impl Settings {
                 (value, self.given.told(common), false)
             }
             _ => {
-                let value = row.value().and_then(|value| value.print_in_file(output));
-                let is_secret = row.value().is_some_and(Setting::is_secret);
-                (value, output.told(row), !is_secret)
+                let print = |of| row.value().and_then(|value| value.print_in_file(of));
+                let (value, without, told) = (print(output), print(bare), output.told(row));
+                match row.value().is_some_and(Setting::is_secret) {
+                    true => (
+                        value,
+                        format!("{told}; not shown, so it is missing here"),
+                        false,
+                    ),
+                    false if value == without => (value, told, true),
+                    false => {
+                        // A URL is left, without its user.
+                        let without = without.map(|it| format!("{} = {it}\n", row.key()));
+                        let value = value.unwrap_or_default();
+                        return format!(
+                            "# {} = {value}  # {told}; with a secret, which is missing here\n{}",
+                            row.key(),
+                            without.unwrap_or_default()
+                        );
+                    }
+                }
             }
         };
         let sign = if is_setting { "" } else { "# " };

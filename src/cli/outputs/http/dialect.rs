@@ -2,9 +2,9 @@
 
 use drainline::ingest::sink::{BulkAction, Dialect, SplunkFields};
 
-use super::kinds::{Pairs, TEXT};
+use super::kinds::{INDEX, Pairs, TEXT};
 use crate::cli::flag::{Flag, field};
-use crate::cli::kinds::{Choices, choice, unset};
+use crate::cli::kinds::{Choices, choice, print_choice, unset};
 use crate::cli::outputs::option::{Contradiction, GROUP};
 
 /// The word of a dialect.
@@ -72,9 +72,9 @@ impl DialectOptions {
                 name: "index",
                 group: GROUP,
                 purpose: "where documents or events go",
-                help: "The index, or data stream. Without it, Elasticsearch takes what the PATH names, and \
-                   Splunk what the token says.",
-                takes: field!(unset(TEXT), DialectOptions.index),
+                help: "The index, or data stream, as it is: no date and no field may be in it. Without it, \
+                   Elasticsearch takes what the PATH names, and Splunk what the token says.",
+                takes: field!(unset(INDEX), DialectOptions.index),
             },
             Flag {
                 name: "action",
@@ -146,9 +146,36 @@ impl DialectOptions {
         }
     }
 
+    pub(super) fn is_of_splunk(&self) -> bool {
+        matches!(self.speaks, Speaks::Splunk | Speaks::SplunkRaw)
+    }
+
+    /// What is told of a path, which is decoded and without its first slash, where it is that of
+    /// another dialect.
+    pub(super) fn note_of_path(&self, path: &str) -> Option<String> {
+        let speaks = print_choice(SPEAKS, &self.speaks);
+        let named = print_choice(SPEAKS, &dialect_of(path).filter(|it| *it != self.speaks)?);
+        let judged = match self.speaks {
+            Speaks::NdJson => ", by which any answer of 2xx counts as delivered",
+            _ => "",
+        };
+        Some(format!(
+            "has the path of dialect {named}, and speaks {speaks} there{judged}"
+        ))
+    }
+
+    /// Whether the row is for another dialect.
+    pub(super) fn is_idle(&self, row: &str) -> bool {
+        match row {
+            "action" => self.speaks != Speaks::Elasticsearch,
+            "labels" => self.speaks != Speaks::Loki,
+            _ => false,
+        }
+    }
+
     /// An option that another dialect has.
     pub(super) fn contradiction(&self) -> Option<Contradiction> {
-        let of_splunk = matches!(self.speaks, Speaks::Splunk | Speaks::SplunkRaw);
+        let of_splunk = self.is_of_splunk();
         let of_bulk = self.speaks == Speaks::Elasticsearch;
         let is_labelled = self.labels != DialectOptions::default().labels;
         let rows = [
@@ -184,6 +211,64 @@ impl DialectOptions {
             ),
         ];
         let found = rows.into_iter().find(|(_, is_wrong, _)| *is_wrong);
-        found.map(|(row, _, expected)| Contradiction::new(row, expected))
+        let found = found.map(|(row, _, expected)| Contradiction::new(row, expected));
+        let begins_wrongly = self
+            .index
+            .as_ref()
+            .filter(|it| of_bulk && it.starts_with('_'));
+        let without_underscore = || Contradiction::new("index", "no _ at its beginning");
+        found.or_else(|| begins_wrongly.map(|_| without_underscore()))
+    }
+}
+
+/// The dialect whose servers have such a path, also behind a prefix.
+fn dialect_of(path: &str) -> Option<Speaks> {
+    let path = path.trim_end_matches('/').trim_end_matches("/1.0");
+    let ends_with = |end: &str| {
+        let before = path.strip_suffix(end);
+        before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
+    };
+    let known = [
+        ("_bulk", Speaks::Elasticsearch),
+        ("loki/api/v1/push", Speaks::Loki),
+        ("services/collector", Speaks::Splunk),
+        ("services/collector/event", Speaks::Splunk),
+        ("services/collector/raw", Speaks::SplunkRaw),
+    ];
+    let mut found = known.into_iter().filter(|(end, _)| ends_with(end));
+    found.next().map(|(_, speaks)| speaks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_the_dialect_of_its_server() {
+        for (path, speaks) in [
+            ("_bulk", Some(Speaks::Elasticsearch)),
+            ("logs/_bulk", Some(Speaks::Elasticsearch)),
+            ("insert/elasticsearch/_bulk/", Some(Speaks::Elasticsearch)),
+            ("loki/api/v1/push", Some(Speaks::Loki)),
+            ("insert/loki/api/v1/push", Some(Speaks::Loki)),
+            ("services/collector", Some(Speaks::Splunk)),
+            ("services/collector/event/1.0", Some(Speaks::Splunk)),
+            ("services/collector/raw/1.0", Some(Speaks::SplunkRaw)),
+            ("", None),
+            ("my_bulk", None),
+            ("_bulk/x", None),
+            ("insert/jsonline", None),
+            ("services/collectors", None),
+        ] {
+            assert_eq!(dialect_of(path), speaks, "{path}");
+            for (_, spoken) in SPEAKS {
+                let options = DialectOptions {
+                    speaks: *spoken,
+                    ..DialectOptions::default()
+                };
+                let is_other = speaks.is_some_and(|speaks| speaks != *spoken);
+                assert_eq!(options.note_of_path(path).is_some(), is_other, "{path}");
+            }
+        }
     }
 }

@@ -40,6 +40,60 @@ impl Kind for Text {
     }
 }
 
+/// An index of Elasticsearch, OpenSearch or Splunk. What none of them takes is refused, and so is
+/// what is meant to become a date or a field: nothing does.
+pub(super) struct Index;
+
+pub(super) const INDEX: Index = Index;
+
+impl Kind for Index {
+    type Value = String;
+
+    fn read(&self, typed: &str) -> Result<String, NotAccepted> {
+        let is_allowed =
+            |c: char| !c.is_uppercase() && !c.is_control() && !r#"\/*?"<>| ,#:%{}"#.contains(c);
+        let is_index = (1..=255).contains(&typed.len())
+            && !typed.starts_with(['-', '+'])
+            && !matches!(typed, "." | "..")
+            && typed.chars().all(is_allowed);
+        match is_index {
+            true => Ok(typed.to_owned()),
+            false => Err(NotAccepted::default()),
+        }
+    }
+
+    fn print(&self, value: &String) -> Option<String> {
+        Some(value.clone())
+    }
+
+    fn expected(&self) -> String {
+        "the name of an index in lower case, as it is, without a date or a field in it: 255 bytes at \
+         most, none of \\ / * ? \" < > | , # : % { } and spaces, and not beginning with - or +"
+            .to_owned()
+    }
+
+    fn placeholder(&self) -> String {
+        "INDEX".to_owned()
+    }
+
+    #[cfg(test)]
+    fn cases(&self) -> (Vec<String>, Vec<String>) {
+        cases(
+            &["logs-drainline", "a.b_c", "_internal"],
+            &[
+                "",
+                "Logs",
+                "logs-%d",
+                "logs-{host}",
+                "a/b",
+                "-a",
+                "a b",
+                "..",
+            ],
+        )
+    }
+}
+
 /// Names and values, with commas between: `\\,` is a comma of a value.
 pub(super) struct Pairs {
     /// What stands between a name and its value.

@@ -91,6 +91,15 @@ impl Http {
         }
     }
 
+    /// Splunk takes nothing without a token, which may stand in other places, too.
+    fn note_of_token(&self) -> Option<&'static str> {
+        let is_given = |source: &SecretSource| *source != SecretSource::default();
+        let is_known = self.user.is_some() || is_given(&self.token) || is_given(&self.query);
+        let is_missing = self.dialect.is_of_splunk() && !is_known;
+        is_missing
+            .then_some("has no token, which Splunk requires: token_file or token_env names one")
+    }
+
     fn headers(&self) -> io::Result<Vec<(String, String)>> {
         let Some(lines) = self.headers.read()? else {
             return Ok(Vec::new());
@@ -106,6 +115,16 @@ impl Http {
             })
         };
         lines.map(pair).collect()
+    }
+
+    /// With where credentials are read again from.
+    fn lasting_options(&self) -> io::Result<HttpOptions> {
+        let options = self.options()?;
+        if !Scheme::reads_again(self) {
+            return Ok(options);
+        }
+        let again = self.clone();
+        Ok(options.renewed_by(move || again.options()))
     }
 
     fn options(&self) -> io::Result<HttpOptions> {
@@ -253,8 +272,19 @@ impl Scheme for Http {
     }
 
     fn notes(&self, common: Common<'_>) -> Vec<String> {
-        let note = common.note_of_longest(&self.url(), "body_bytes", self.body_bytes);
-        note.into_iter().collect()
+        let url = self.url();
+        let of_dialect = [
+            self.dialect.note_of_path(&self.path),
+            self.note_of_token().map(str::to_owned),
+        ];
+        let of_dialect = of_dialect.into_iter().flatten();
+        let notes = [
+            common.note_of_longest(&url, "body_bytes", self.body_bytes),
+            common.note_of_drain(&url, "timeout", self.timeout),
+        ];
+        let mut notes: Vec<String> = notes.into_iter().flatten().collect();
+        notes.extend(of_dialect.map(|note| format!("{} {url} {note}", common.named)));
+        notes
     }
 
     fn check(&self, _: Common<'_>) -> io::Result<Checked> {
@@ -263,7 +293,7 @@ impl Scheme for Http {
             ..self.clone()
         };
         let resources = without_file
-            .options()?
+            .lasting_options()?
             .open()
             .map_err(Unfit::of)?
             .resources();
@@ -282,7 +312,8 @@ impl Scheme for Http {
     }
 
     fn open(&self, _: Common<'_>, _: &Arc<Stderr>) -> io::Result<Opened> {
-        Ok(Opened::new(self.options()?.open().map_err(Unfit::of)?))
+        let options = self.lasting_options()?;
+        Ok(Opened::new(options.open().map_err(Unfit::of)?))
     }
 
     fn set_aside(&self) -> Option<(&Path, &'static str)> {
@@ -291,6 +322,30 @@ impl Scheme for Http {
 
     fn reopens(&self) -> Option<Reopens> {
         self.refused.as_ref().map(|_| Reopens::File)
+    }
+
+    fn reads_again(&self) -> bool {
+        let sources = [&self.query, &self.headers, &self.password, &self.token];
+        self.is_secure || sources.into_iter().any(SecretSource::is_in_file)
+    }
+
+    fn is_idle(&self, row: &str) -> bool {
+        let is_without_tls = !self.is_secure && ClientTls::has_row(row);
+        let is_without_file = self.refused.is_none() && row == "refused-max";
+        is_without_tls || is_without_file || self.dialect.is_idle(row)
+    }
+
+    fn without_secrets(&self) -> Self {
+        let mut bare = self.clone();
+        bare.query.text = None;
+        bare.headers.text = None;
+        if bare.password.text.take().is_some() {
+            bare.user = None;
+        }
+        if bare.token.text.take().is_some() {
+            bare.token_scheme = None;
+        }
+        bare
     }
 }
 
