@@ -160,6 +160,71 @@ fn is_zombie(pid: u32) -> bool {
         .is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
+/// The command obeys SIGTERM, and one of its own children does not.
+#[test]
+fn a_child_that_outlives_a_command_which_was_ended_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pids");
+    let line = format!(
+        "trap '' TERM; sleep 100 > /dev/null & echo $! >> {}; trap - TERM; cat > /dev/null; wait",
+        file.display()
+    );
+    let exec = Exec::shell(line)
+        .unwrap()
+        .stop_timeout(Duration::from_millis(100));
+    let (server, mut stream) = start(exec);
+    wait_until("its child", DEADLINE, || pids(&file).len() == 1);
+    stream.write_all(b"one\n").unwrap();
+    client::half_close(stream);
+    wait_delivered(&server, 1);
+    assert_both_close(&server.shutdown(DEADLINE));
+    let child = pids(&file)[0];
+    wait_until("the end of its child", DEADLINE, || {
+        !is_there(child) || is_zombie(child)
+    });
+}
+
+/// As with `tee >(gzip > FILE)`: what works on behind the command has the time to end, too.
+#[test]
+fn what_a_command_has_started_has_the_time_to_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("over");
+    let line = format!(
+        "(sleep 1; echo over > {}) & cat > /dev/null",
+        file.display()
+    );
+    let (server, mut stream) = start(Exec::shell(line).unwrap());
+    stream.write_all(b"one\n").unwrap();
+    client::half_close(stream);
+    wait_delivered(&server, 1);
+    assert_both_close(&server.shutdown(DEADLINE));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "over\n");
+}
+
+/// Each leaves a child behind: they must not become more and more.
+#[test]
+fn what_a_command_leaves_behind_is_ended_before_the_next_one_is_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pids");
+    let line = format!(
+        "sleep 100 > /dev/null & echo $! >> {}; read line; exit 3",
+        file.display()
+    );
+    let (server, mut stream) = start(Exec::shell(line).unwrap());
+    wait_until("three of them", DEADLINE, || {
+        let _ = stream.write_all(b"a message\n");
+        pids(&file).len() >= 3
+    });
+    let all = pids(&file);
+    let is_alive = |pid: &u32| is_there(*pid) && !is_zombie(*pid);
+    let alive = all.iter().filter(|pid| is_alive(pid)).count();
+    assert!(alive <= 1, "{alive} of {}", all.len());
+    wait_error(&server, "left behind");
+    server.shutdown(Duration::from_secs(5));
+    let all = pids(&file);
+    wait_until("the end of all", DEADLINE, || !all.iter().any(is_alive));
+}
+
 #[test]
 fn a_command_inherits_no_descriptor_and_is_in_a_group_of_its_own() {
     let directory = tempfile::tempdir().unwrap();

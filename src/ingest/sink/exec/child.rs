@@ -1,21 +1,26 @@
 //! A command that runs: its stdin, its stderr, and its end.
 
+use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid,
+};
 
 use super::stderr::Stderr;
 use crate::server::Logger;
 
 /// The time between two looks whether a command that is to end has.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The same between two looks at all processes, which cost some milliseconds where there are many.
+const LOOK_AT_ALL_EVERY: Duration = Duration::from_millis(100);
 /// What of our environment is not for a command: it would tell our service manager that we are
 /// ready, take our sockets, or, where it is a drainline, take our settings.
 const NOT_PASSED: [&str; 7] = [
@@ -37,8 +42,8 @@ pub(super) struct Start {
     pub(super) without: Vec<String>,
 }
 
-/// A child process in a process group of its own. It is killed and reaped on drop, with its group,
-/// if it was not ended before.
+/// A child process, and what it starts, in a process group of its own. The group is killed on drop,
+/// and the child reaped, if they have not ended before.
 #[derive(Debug)]
 pub(super) struct Running {
     child: Child,
@@ -48,6 +53,11 @@ pub(super) struct Running {
     pub(super) begun: Instant,
     /// When it was given the first of its messages.
     pub(super) used: Option<Instant>,
+    /// How it has ended.
+    status: Option<ExitStatus>,
+    /// When all processes were looked at last, in search of those of its group.
+    looked: Option<Instant>,
+    /// Nobody is left in its group, whose number may be another's.
     is_over: bool,
 }
 
@@ -89,6 +99,8 @@ impl Start {
             stdin: Some(stdin),
             begun: Instant::now(),
             used: None,
+            status: None,
+            looked: None,
             is_over: false,
         };
         // These are our ends of the pipes: the command's still block.
@@ -159,11 +171,45 @@ impl Running {
         self.stderr.take(name, logger);
     }
 
-    /// How it has ended, if it has. Reaps it.
+    /// How it has ended, if it has. Reaps it, and of its group what has become this process's own
+    /// child, which happens where this process is the first of a container (pid_namespaces(7)).
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().ok().flatten();
-        self.is_over |= status.is_some();
-        status
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        while !self.is_over
+            && let Some(group) = self.group()
+            && let Ok(Some((pid, status))) = waitpgid(group, WaitOptions::NOHANG)
+        {
+            if pid == group {
+                self.status = Some(ExitStatus::from_raw(status.as_raw()));
+            }
+        }
+        self.status
+    }
+
+    /// Whether it runs, or something that it has started and that is in its group still.
+    pub(super) fn is_left(&mut self) -> bool {
+        if self.ended().is_none() || self.is_over {
+            return !self.is_over;
+        }
+        let is_due = self
+            .looked
+            .is_none_or(|at| at.elapsed() >= LOOK_AT_ALL_EVERY);
+        self.is_over = match self.group() {
+            Some(group) if test_kill_process_group(group) != Err(Errno::SRCH) => {
+                is_due && !is_any_alive(group)
+            }
+            _ => true,
+        };
+        if is_due {
+            self.looked = Some(Instant::now());
+        }
+        !self.is_over
+    }
+
+    fn group(&self) -> Option<Pid> {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 
     /// Tells it that nothing follows.
@@ -171,7 +217,8 @@ impl Running {
         self.stdin = None;
     }
 
-    /// Waits until it has ended, at most `patience`, and while `goes_on` says so.
+    /// Waits until it has ended and what it has started with it, at most `patience`, and while
+    /// `goes_on` says so.
     pub(super) fn wait(
         &mut self,
         patience: Duration,
@@ -182,9 +229,8 @@ impl Running {
         let until = Instant::now() + patience;
         loop {
             self.stderr.take(name, logger);
-            let status = self.ended();
-            if status.is_some() || Instant::now() >= until || !goes_on(LOOK_EVERY) {
-                return status;
+            if !self.is_left() || Instant::now() >= until || !goes_on(LOOK_EVERY) {
+                return self.status;
             }
         }
     }
@@ -194,26 +240,65 @@ impl Running {
         self.stderr.finish(name, logger);
     }
 
-    /// Sends a signal to it and those of its group. Not once it was reaped: its number may be
-    /// another's then.
+    /// Sends a signal to it and those of its group, as long as one is left.
     pub(super) fn signal(&self, signal: Signal) {
         if !self.is_over
-            && let Some(pid) = Pid::from_raw(self.child.id().cast_signed())
+            && let Some(group) = self.group()
         {
-            let _ = kill_process_group(pid, signal);
+            let _ = kill_process_group(group, signal);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.is_over {
+        if self.is_left() {
             self.signal(Signal::KILL);
             // It cannot be put off, but for what is in a system call that does not end.
             let until = Instant::now() + Duration::from_millis(100);
             while self.ended().is_none() && Instant::now() < until {
                 thread::sleep(Duration::from_millis(1));
             }
+        }
+    }
+}
+
+/// Whether one of a group is alive. Those that have ended stay in their group for as long as nobody
+/// reaps them, which is for ever where the first process of a container does not.
+fn is_any_alive(group: Pid) -> bool {
+    // Where there is no /proc, the group alone tells.
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return true;
+    };
+    processes.flatten().any(|process| {
+        let stat = fs::read(process.path().join("stat")).unwrap_or_default();
+        is_alive_in(&String::from_utf8_lossy(&stat), group)
+    })
+}
+
+/// `4711 (a name) S 1 4711 ...`: behind the name, which may have anything in it, the state, the
+/// parent and the group (proc_pid_stat(5)).
+fn is_alive_in(stat: &str, group: Pid) -> bool {
+    let (_, behind) = stat.rsplit_once(") ").unwrap_or_default();
+    let mut fields = behind.split(' ');
+    let is_alive = fields
+        .next()
+        .is_some_and(|state| !matches!(state, "Z" | "X"));
+    let of = fields.nth(1).and_then(|field| field.parse().ok());
+    is_alive && of == Some(group.as_raw_nonzero().get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_alive_in_a_group_is_told_by_its_state_and_not_by_its_name() {
+        let is_alive = |stat: &str| Pid::from_raw(20).is_some_and(|group| is_alive_in(stat, group));
+        assert!(is_alive("21 (a) S 1 20 7 0"));
+        assert!(is_alive("21 (a) Z 1 20) R 1 20 7 0"));
+        for other in ["21 (a) Z 1 20 7", "21 (a) S 20 21 7", "21 (S 1 20", ""] {
+            assert!(!is_alive(other), "{other}");
         }
     }
 }

@@ -35,7 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const TERM_PATIENCE: Duration = Duration::from_secs(2);
 /// The same once the server's last deadline has passed: the server waits for 250 ms more.
 const LATE_PATIENCE: Duration = Duration::from_millis(100);
-/// How long a command that closes its stdin has to end, before it is ended.
+/// How long a command that closes its stdin has to end, before it is ended, and what a
+/// command that has ended leaves behind.
 const DEAF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes messages, in the output framing, to the stdin of a command, which runs as long as the
@@ -68,9 +69,10 @@ const DEAF_PATIENCE: Duration = Duration::from_secs(1);
 /// A reopen does nothing to it.
 ///
 /// **The end.** When the last message is written, its stdin is closed, and it has
-/// [`stop_timeout`](Exec::stop_timeout) to end, within what is left of the drain. Then its process
-/// group gets SIGTERM, and SIGKILL 2 s later; at the drain's deadline both within 100 ms. It is
-/// always waited for, so no zombie is left.
+/// [`stop_timeout`](Exec::stop_timeout) to end, within what is left of the drain, with all that it
+/// has started in its process group. Then the group gets SIGTERM, and SIGKILL 2 s later; at the
+/// drain's deadline both within 100 ms. So does what a command leaves behind that ends by itself,
+/// before the next one is started. The command is always waited for, so no zombie is left of it.
 ///
 /// # Drop
 /// As at the drain's deadline, if it still runs. Blocks for a quarter of a second at most.
@@ -159,6 +161,8 @@ impl Exec {
             return Ok(());
         };
         self.cursor.begin_anew(batches);
+        // What is waited for below is not its life.
+        let life = running.used.unwrap_or(running.begun).elapsed();
         let logger = batches.logger();
         let unread = running.unread();
         running.close_stdin();
@@ -167,20 +171,24 @@ impl Exec {
             !batches.is_timed_out()
         };
         let name = &self.name;
-        let ended = running.wait(DEAF_PATIENCE, name, logger, &mut goes_on);
-        let ended = ended.or_else(|| {
+        let mut ended = running.wait(DEAF_PATIENCE, name, logger, &mut goes_on);
+        let has_left_some = ended.is_some() && running.is_left();
+        if running.is_left() {
             running.signal(Signal::TERM);
-            running.wait(TERM_PATIENCE, name, logger, &mut goes_on)
-        });
+            ended = running.wait(TERM_PATIENCE, name, logger, &mut goes_on);
+        }
         running.finish_stderr(name, logger);
         let mut how = match ended {
             Some(status) => format!("it has ended with {status}"),
             None => "it has closed its stdin, and was killed".to_owned(),
         };
+        if has_left_some {
+            how += "; what it had started and left behind was ended";
+        }
         if unread > 0 {
             how += &format!("; {unread} bytes that it has not read are lost");
         }
-        if running.used.unwrap_or(running.begun).elapsed() < SHORT_LIFE {
+        if life < SHORT_LIFE {
             self.trial = SHORT_LIFE;
             return Err(io::Error::other(how));
         }
@@ -238,14 +246,20 @@ impl Exec {
         };
         let name = &self.name;
         running.close_stdin();
+        let had_ended = running.ended().is_some();
         running.signal(Signal::TERM);
         let ended = running.wait(patience, name, logger, goes_on);
         running.finish_stderr(name, logger);
-        let how = match ended {
-            Some(status) => format!("SIGTERM: it has ended with {status}"),
-            None => format!("SIGTERM, and SIGKILL after {patience:?}"),
+        let who = match had_ended {
+            true => "what the command of the sink has started, and left behind,",
+            false => "the command of the sink",
         };
-        let text = format!("the command of the sink {name} did not end in time, and got {how}");
+        let how = match ended {
+            _ if running.is_left() => format!("SIGTERM, and SIGKILL after {patience:?}"),
+            Some(status) if !had_ended => format!("SIGTERM: it has ended with {status}"),
+            _ => "SIGTERM".to_owned(),
+        };
+        let text = format!("{name}: {who} did not end in time, and got {how}");
         logger.log(Level::Warn, text);
     }
 }
@@ -298,17 +312,19 @@ impl Sink for Exec {
         running.close_stdin();
         let (name, logger) = (self.name.clone(), batches.logger().clone());
         let patience = self.stop_timeout;
-        match running.wait(patience, &name, &logger, |wait| batches.wait(wait)) {
-            None if batches.is_timed_out() => self.kill(LATE_PATIENCE, sleep),
-            None => self.kill(TERM_PATIENCE, |wait| batches.wait(wait)),
-            Some(status) => {
-                running.finish_stderr(&name, &logger);
-                self.running = None;
-                if !status.success() {
-                    let text = format!("the command of the sink {name} has ended with {status}");
-                    logger.log(Level::Warn, text);
-                }
+        let ended = running.wait(patience, &name, &logger, |wait| batches.wait(wait));
+        let is_left = running.is_left();
+        if let Some(status) = ended {
+            running.finish_stderr(&name, &logger);
+            if !status.success() {
+                let text = format!("the command of the sink {name} has ended with {status}");
+                logger.log(Level::Warn, text);
             }
+        }
+        match is_left {
+            false => self.running = None,
+            true if batches.is_timed_out() => self.kill(LATE_PATIENCE, sleep),
+            true => self.kill(TERM_PATIENCE, |wait| batches.wait(wait)),
         }
     }
 
