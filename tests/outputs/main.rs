@@ -20,6 +20,8 @@ mod http_ends;
 #[cfg(feature = "http")]
 mod http_servers;
 #[cfg(feature = "http")]
+mod http_size;
+#[cfg(feature = "http")]
 mod http_tls;
 #[cfg(feature = "cli")]
 mod program;

@@ -57,6 +57,8 @@ pub(super) struct Failure {
     pub(super) is_of_login: bool,
     /// Not before so long.
     pub(super) after: Option<Duration>,
+    /// The server was there, and may be able to take less at once.
+    pub(super) may_be_size: bool,
 }
 
 impl Failure {
@@ -87,6 +89,9 @@ pub(super) fn judge(dialect: &Dialect, head: &Head<'_>, body: impl Read, message
         }
         (200..=299, Dialect::Splunk(_) | Dialect::SplunkRaw(_)) => {
             read_some(body).and_then(|text| judge_splunk(dialect, head, &text, messages))
+        }
+        (place::BLOCKED, Dialect::Loki { .. }) => {
+            read_some(body).map(|text| judge_failure(dialect, head, &text, messages))
         }
         (200..=299, Dialect::Loki { .. }) => read_some(body).and_then(|text| judge_loki(&text)),
         (200..=299, Dialect::NdJson) => read_some(body).map(|_| Verdict::Accepted),
@@ -157,6 +162,7 @@ pub(super) fn judge_encoded(
                     } else {
                         wait_of(head)
                     },
+                    may_be_size: false,
                 }),
             }
         }
@@ -233,6 +239,7 @@ fn judge_bulk(action: BulkAction, body: impl Read, messages: u64) -> io::Result<
     let failure = Failure {
         why,
         is_lasting,
+        may_be_size: !is_lasting,
         ..Failure::default()
     };
     Ok(Verdict::Each(fates, failure))
@@ -293,6 +300,7 @@ fn judge_failure(dialect: &Dialect, head: &Head<'_>, text: &[u8], messages: u64)
             is_lasting: is_lasting(status),
             is_of_login: is_of_login(status),
             after: wait_of(head),
+            may_be_size: !is_lasting(status),
         }),
     }
 }
@@ -309,7 +317,7 @@ fn splunk(dialect: &Dialect, text: &[u8], key: &str) -> Option<u64> {
 
 /// A status that will not change unless somebody does something.
 fn is_lasting(status: u16) -> bool {
-    matches!(status, 300..=499) && !matches!(status, 408 | 425 | 429)
+    matches!(status, place::BLOCKED | 300..=499) && !matches!(status, 408 | 425 | 429)
 }
 
 fn is_of_login(status: u16) -> bool {

@@ -1,7 +1,6 @@
 //! What the answers mean for the messages that were sent.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
@@ -14,6 +13,9 @@ use super::parts::{Part, Work};
 use super::threads::{Done, Job, Threads};
 use crate::ingest::sink::batches::Batches;
 use crate::server::counted;
+
+/// How often messages are sent again as they were, all in one body.
+const WHOLE_TRIES: u32 = 1;
 
 impl Http {
     /// Says of each message what the answers that have come say, and returns the first failure that
@@ -52,13 +54,11 @@ impl Http {
         let Done { job, verdict } = done;
         let Job {
             body,
-            parts,
+            work,
             messages,
-            splits,
             ..
         } = job;
         self.free.push(body);
-        let work = Work { parts, splits };
         match verdict {
             Verdict::Accepted => {
                 self.is_failing = false;
@@ -69,7 +69,7 @@ impl Http {
             }
             Verdict::Each(fates, failure) => self.answer_each(work, &fates, failure, batches),
             Verdict::Again(failure) => {
-                self.again.push_front(work);
+                self.send_again(work, messages, &failure);
                 Some(failure)
             }
             Verdict::TooLarge(_) if messages > 1 => {
@@ -153,11 +153,26 @@ impl Http {
             self.is_failing = false;
             return failed;
         }
-        self.again.push_front(Work {
+        let messages = again.iter().map(|part| part.messages).sum();
+        let work = Work {
             parts: again,
-            splits: work.splits,
-        });
+            ..work
+        };
+        self.send_again(work, messages, &failure);
         Some(failure)
+    }
+
+    /// What fails once and once more as it is may be more than the server takes at once, whatever
+    /// it says: a limit of what stands behind it, or a timeout. Its halves are sent again from then
+    /// on, down to one message: after an outage that is a few small requests more.
+    fn send_again(&mut self, mut work: Work, messages: u64, failure: &Failure) {
+        if failure.may_be_size {
+            work.failures += 1;
+        }
+        match messages > 1 && work.failures > WHOLE_TRIES {
+            true => self.split(work, messages),
+            false => self.again.push_front(work),
+        }
     }
 
     /// Both halves are sent again.
@@ -199,10 +214,7 @@ impl Http {
             let (_, rest) = part.split(written);
             dropped = rest.messages;
             if outcome.is_err() {
-                self.again.push_front(Work {
-                    parts: vec![rest],
-                    splits: Arc::default(),
-                });
+                self.again.push_front(Work::new(vec![rest], 0));
                 dropped = 0;
             }
             if written > 0 {

@@ -78,6 +78,10 @@ const RENEWAL_DESCRIPTORS: u64 = 2;
 /// - 400 and 422: a message in it is refused. The messages are sent again in halves, up to 32 times
 ///   for one body, until those that are refused stand alone.
 ///
+/// What fails twice in a row though there was a connection (a timeout, 408, 429, 5xx, a connection
+/// that is closed) may be more than the server takes at once: from then on it is sent in halves,
+/// down to one message, which is never refused for that.
+///
 /// An answer in gzip is read, though `identity` is asked for. One in any other encoding counts for
 /// nothing, as does one of 2xx to `_bulk` that tells nothing of the documents. That is an error in
 /// the log, and if the answer was 2xx the next try is a minute later: it may be a copy.

@@ -33,14 +33,24 @@ impl Part {
 }
 
 /// Messages that are sent, or sent again, together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) parts: Vec<Part>,
     /// How often they may still be split in search of what is refused among them.
     pub(super) splits: Arc<AtomicU32>,
+    /// How often in a row they were too much at once, perhaps.
+    pub(super) failures: u32,
 }
 
 impl Work {
+    pub(super) fn new(parts: Vec<Part>, splits: u32) -> Work {
+        Work {
+            parts,
+            splits: Arc::new(AtomicU32::new(splits)),
+            failures: 0,
+        }
+    }
+
     /// Splits it behind so many messages.
     pub(super) fn split(self, messages: u64) -> (Work, Work) {
         let (mut front, mut back) = (Vec::new(), Vec::new());
@@ -55,6 +65,7 @@ impl Work {
         let front = Work {
             parts: front,
             splits,
+            failures: self.failures,
         };
         let back = Work {
             parts: back,

@@ -9,6 +9,10 @@ use super::dialect::Dialect;
 /// The status of a document whose 400 is about its index. HTTP has none of this number.
 pub(super) const OF_THE_INDEX: u16 = 499;
 
+/// What Loki answers where somebody has blocked what comes in (`block_ingestion_until`): a status
+/// of success, so that others do not send it again, though it has stored nothing.
+pub(super) const BLOCKED: u16 = 260;
+
 /// Whether an error of a document, `type: reason`, is one that all documents for its index meet: no
 /// room for another index, an index that is closed, a pipeline that is not there.
 pub(super) fn is_of_the_index(error: &str) -> bool {
@@ -60,11 +64,20 @@ pub(super) fn is_of_the_way(dialect: &Dialect, text: &str) -> bool {
             is_unknown || has_string(text, "Validation Failed: 1: index is missing;")
         }
         // These answer in JSON or in plain words, never with a page.
-        Dialect::Bulk { .. }
-        | Dialect::Loki { .. }
-        | Dialect::Splunk(_)
-        | Dialect::SplunkRaw(_) => is_page,
+        Dialect::Loki { .. } => is_page || is_of_the_labels(text),
+        Dialect::Bulk { .. } | Dialect::Splunk(_) | Dialect::SplunkRaw(_) => is_page,
     }
+}
+
+/// Whether Loki says of a stream, whose labels it quotes before, that it has more of them than it
+/// allows, or none: all streams have the same ones.
+fn is_of_the_labels(text: &str) -> bool {
+    let text = text.trim_end();
+    let (_, told) = text.rsplit_once("' has ").unwrap_or_default();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = told.split_once(" label names; limit ");
+    limit.is_some_and(|(labels, limit)| is_number(labels) && is_number(limit))
+        || text.ends_with("error at least one label pair is required per stream")
 }
 
 /// Whether a string of an object of JSON begins so; one inside another string has a backslash

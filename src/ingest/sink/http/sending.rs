@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use super::Http;
@@ -133,12 +132,16 @@ impl Http {
                 }
             }
         }
-        let job = self.job(body, parts, Arc::new(AtomicU32::new(MAX_SPLITS)));
+        let job = self.job(body, Work::new(parts, MAX_SPLITS));
         self.or_again(job, outcome)
     }
 
     /// A body of what is sent again.
-    fn render_again(&mut self, work: Work, batches: &mut Batches<'_>) -> io::Result<Option<Job>> {
+    fn render_again(
+        &mut self,
+        mut work: Work,
+        batches: &mut Batches<'_>,
+    ) -> io::Result<Option<Job>> {
         let Some(memory) = self.free.pop() else {
             self.again.push_front(work);
             return Ok(None);
@@ -146,7 +149,7 @@ impl Http {
         let target = Arc::clone(&self.target);
         let mut body = Body::new(&target.dialect, memory, self.options.body_bytes);
         let mut parts = Vec::with_capacity(work.parts.len());
-        let mut left: VecDeque<_> = work.parts.into();
+        let mut left: VecDeque<_> = std::mem::take(&mut work.parts).into();
         let mut outcome = Ok(());
         while let Some(part) = left.pop_front() {
             // What is not answered is held.
@@ -173,14 +176,14 @@ impl Http {
         if !left.is_empty() {
             self.again.push_front(Work {
                 parts: left.into(),
-                splits: Arc::clone(&work.splits),
+                ..work.clone()
             });
         }
-        let job = self.job(body, parts, work.splits);
+        let job = self.job(body, Work { parts, ..work });
         self.or_again(job, outcome)
     }
 
-    fn job(&mut self, body: Body<'_>, parts: Vec<Part>, splits: Arc<AtomicU32>) -> Option<Job> {
+    fn job(&mut self, body: Body<'_>, work: Work) -> Option<Job> {
         let is_empty = body.is_empty();
         let body = body.finish();
         if is_empty {
@@ -189,10 +192,9 @@ impl Http {
         }
         Some(Job {
             body,
-            messages: parts.iter().map(|part| part.messages).sum(),
-            parts,
+            messages: work.parts.iter().map(|part| part.messages).sum(),
+            work,
             target: Arc::clone(&self.target),
-            splits,
             begun: Instant::now(),
         })
     }
@@ -201,10 +203,7 @@ impl Http {
     fn or_again(&mut self, job: Option<Job>, outcome: io::Result<()>) -> io::Result<Option<Job>> {
         if let (Err(error), job) = (outcome, &job) {
             if let Some(job) = job {
-                self.again.push_front(Work {
-                    parts: job.parts.clone(),
-                    splits: Arc::clone(&job.splits),
-                });
+                self.again.push_front(job.work.clone());
             }
             return Err(error);
         }
@@ -220,10 +219,7 @@ impl Http {
     }
 
     fn give_back(&mut self, job: Job) {
-        self.again.push_front(Work {
-            parts: job.parts,
-            splits: job.splits,
-        });
+        self.again.push_front(job.work);
         self.free.push(job.body);
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::answer::{Failure, Verdict};
 use super::client::Client;
-use super::parts::Part;
+use super::parts::Work;
 use super::target::Target;
 use crate::ingest::sink::lookup::Lookup;
 use crate::server::Notifier;
@@ -24,11 +24,9 @@ const END_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) body: Vec<u8>,
-    pub(super) parts: Vec<Part>,
+    pub(super) work: Work,
     pub(super) messages: u64,
     pub(super) target: Arc<Target>,
-    /// How often it may still be split in search of what is refused in it.
-    pub(super) splits: Arc<AtomicU32>,
     pub(super) begun: Instant,
 }
 
