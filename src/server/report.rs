@@ -301,7 +301,7 @@ impl OutputRow {
             delivered: stats.delivered,
             dropped: stats.dropped,
             in_flight: stats.in_flight,
-            buffered_bytes: stats.buffered.bytes as u64,
+            buffered_bytes: stats.buffered.bytes,
         }
     }
 

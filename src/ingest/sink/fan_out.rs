@@ -313,15 +313,16 @@ impl FanOut<'_> {
                     break;
                 }
             }
-            let are_required_over = lanes.iter().all(Ending::is_over_or_optional);
+            if !lanes.iter().all(Ending::is_over_or_optional) {
+                continue;
+            }
             let is_late = receiver.time_left(last_moment) < last_moment;
-            let is_over = |lane: &mut Ending| lane.is_given_up(is_late);
             // All of them are looked at each time.
-            if are_required_over
-                && lanes
-                    .iter_mut()
-                    .fold(true, |all, lane| is_over(lane) && all)
-            {
+            let mut waits = false;
+            for lane in &mut lanes {
+                waits |= !lane.is_given_up(is_late);
+            }
+            if !waits {
                 break;
             }
         }
