@@ -17,7 +17,7 @@ use crate::common::wait::{DEADLINE, wait_until};
 use crate::forward::{wait_delivered, wait_error};
 use drainline::ingest::sink::Exec;
 use drainline::{DropReason, Server};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, getpid, set_child_subreaper, test_kill_process};
 
 fn start(exec: Exec) -> (Server, TcpStream) {
     let server = small::ingest()
@@ -223,6 +223,28 @@ fn what_a_command_leaves_behind_is_ended_before_the_next_one_is_started() {
     server.shutdown(Duration::from_secs(5));
     let all = pids(&file);
     wait_until("the end of all", DEADLINE, || !all.iter().any(is_alive));
+}
+
+/// As in a container of which the server is the first process: what a command leaves behind while
+/// it runs becomes the server's own child, and a zombie when it ends.
+#[test]
+fn an_orphan_that_becomes_the_servers_own_child_is_reaped() {
+    set_child_subreaper(Some(getpid())).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pids");
+    let line = format!(
+        "while read line; do (sleep 0.1 > /dev/null & echo $! >> {}); done",
+        file.display()
+    );
+    let (server, mut stream) = start(Exec::shell(line).unwrap());
+    stream.write_all(b"one\ntwo\nthree\n").unwrap();
+    wait_until("three orphans", DEADLINE, || pids(&file).len() == 3);
+    let all = pids(&file);
+    wait_until("the end of all", DEADLINE, || {
+        !all.iter().any(|&pid| is_there(pid))
+    });
+    client::half_close(stream);
+    assert_both_close(&server.shutdown(DEADLINE));
 }
 
 #[test]
