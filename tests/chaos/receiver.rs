@@ -235,6 +235,7 @@ impl State {
                 breaks_at: self.breaks_at.take(),
                 came: 0,
                 has_greeted: false,
+                has_left: false,
                 bytes: Vec::new(),
                 out: Vec::new(),
                 out_at: Instant::now(),
@@ -296,6 +297,8 @@ struct Connection {
     came: usize,
     /// Something was sent.
     has_greeted: bool,
+    /// Our half has ended.
+    has_left: bool,
     /// What came and was not taken by who answers.
     bytes: Vec<u8>,
     /// An answer, and when it is sent.
@@ -365,7 +368,7 @@ impl Connection {
     }
 
     fn write(&mut self) {
-        let Some(socket) = &mut self.socket else {
+        let Some(socket) = self.socket.as_mut().filter(|_| !self.has_left) else {
             return;
         };
         if Instant::now() >= self.out_at
@@ -407,6 +410,7 @@ impl Connection {
             // The server's end may be gone already.
             let _ = socket.shutdown(Shutdown::Write);
         }
+        self.has_left = true;
     }
 
     fn reset(&mut self) {

@@ -2,8 +2,14 @@
 //! known to do.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustls::{ServerConnection, StreamOwned};
 
 use crate::common::certificates::Certificates;
 use crate::common::checker::Checker;
@@ -12,8 +18,8 @@ use crate::common::client;
 use crate::common::ledger::assert_both_close;
 use crate::common::port::free_port;
 use crate::common::tagged::{Cut, Tagged};
-use crate::common::wait::DEADLINE;
-use crate::forward::{SOON, start, wait_error};
+use crate::common::wait::{DEADLINE, wait_for};
+use crate::forward::{SOON, accept, listen, start, wait_error};
 use drainline::TlsClient;
 use drainline::ingest::sink::{Forward, Target};
 
@@ -86,6 +92,59 @@ fn who_cannot_be_trusted_or_does_not_trust_gets_no_message_and_the_next_receiver
     assert_eq!(server.shutdown(DEADLINE).stats.delivered, 1);
     receiver.terminate();
     assert_eq!(fs::read(&file).unwrap(), b"for the trusted alone\n");
+}
+
+/// It reads on later than a message is finished for. Several records are encrypted at once, and the
+/// kernel has taken some of them.
+#[test]
+fn what_a_receiver_reads_late_behind_its_end_of_the_stream_is_not_sent_again() {
+    let certificates = Certificates::new();
+    let (listener, _) = listen();
+    let small = 4096;
+    socket2::SockRef::from(&listener)
+        .set_recv_buffer_size(small)
+        .unwrap();
+    let target = Target::tls("127.0.0.1", listener.local_addr().unwrap().port());
+    let tls = TlsClient::new().ca_file(certificates.authority());
+    let (server, mut stream) = start(Forward::to(target).tls(tls));
+    let config = certificates.server_config();
+    let receiver = || {
+        let mut socket = accept(&listener).into_inner();
+        let mut session = ServerConnection::new(Arc::clone(&config)).unwrap();
+        session.complete_io(&mut socket).unwrap();
+        StreamOwned::new(session, socket)
+    };
+    // Without an end that is said.
+    let read = |mut receiver: StreamOwned<_, _>| {
+        let mut bytes = Vec::new();
+        let _ = receiver.read_to_end(&mut bytes);
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n');
+        bytes.truncate(whole.map_or(0, |at| at + 1));
+        bytes
+    };
+    let mut before = receiver();
+    let sending = thread::spawn(move || {
+        let sent = Tagged::new(0).send(&mut stream, 0..50_000, 100, Cut::Blocks);
+        (sent.all().messages, stream)
+    });
+    wait_for("a full kernel", DEADLINE, || {
+        let delivered = server.stats().delivered;
+        thread::sleep(Duration::from_millis(300));
+        (delivered > 0 && server.stats().delivered == delivered).then_some(())
+    });
+    before.conn.send_close_notify();
+    before.conn.write_tls(&mut before.sock).unwrap();
+    before.sock.shutdown(Shutdown::Write).unwrap();
+    let after = receiver();
+    let (before, after) = (
+        thread::spawn(move || read(before)),
+        thread::spawn(move || read(after)),
+    );
+    let (messages, stream) = sending.join().unwrap();
+    client::half_close(stream);
+    assert_both_close(&server.shutdown(DEADLINE));
+    let bytes = [before, after].map(|reading| reading.join().unwrap());
+    Checker::read(&bytes.concat()).expect_exact(&[(0, messages)]);
 }
 
 #[test]

@@ -103,8 +103,8 @@ impl Connection {
     }
 
     /// Hands over what the kernel takes at once. Returns how much it has taken; `None` if that is
-    /// nothing, or not all of what is encrypted: then what is at the front must be the same at the
-    /// next call.
+    /// nothing, or no whole record. While [`is_inside`](Connection::is_inside), what is at the
+    /// front behind that must be the same at the next call.
     pub(super) fn write_some(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         let written = match &mut self.session {
             Some(session) => session.write_some(&self.socket, slices)?,

@@ -1,6 +1,8 @@
 //! TLS above a connection to a receiver.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -10,8 +12,10 @@ use socket2::Socket;
 use super::socket::{MAX_DISCARDED, send_now, take};
 use crate::server::server_words;
 
-/// Plaintext that is encrypted at once: four records.
-const MAX_PLAIN: usize = 64 << 10;
+/// Plaintext of one record, at most.
+const MAX_RECORD: usize = 16 << 10;
+/// Plaintext that is encrypted at once.
+const MAX_PLAIN: usize = 4 * MAX_RECORD;
 
 /// Resident bytes of a session, at most: what is encrypted and not sent, what is received, and the
 /// handshake, beside its own state.
@@ -21,8 +25,14 @@ pub(super) const SESSION_BYTES: u64 = 512 << 10;
 #[derive(Debug)]
 pub(super) struct Session {
     connection: ClientConnection,
-    /// Plaintext that is encrypted, and of which the kernel has not taken all.
-    encrypted: usize,
+    /// What is encrypted, of which the kernel has taken so many bytes.
+    wire: Vec<u8>,
+    sent: usize,
+    /// Of each record that the kernel has not taken whole, where it ends there, and its plaintext's
+    /// length.
+    records: VecDeque<(usize, usize)>,
+    /// Plaintext of those that it has taken meanwhile.
+    taken: usize,
 }
 
 impl Session {
@@ -30,12 +40,16 @@ impl Session {
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         Ok(Session {
             connection,
-            encrypted: 0,
+            wire: Vec::new(),
+            sent: 0,
+            records: VecDeque::new(),
+            taken: 0,
         })
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking() || self.connection.wants_write()
+        let has_more = self.connection.wants_write() || self.sent < self.wire.len();
+        self.connection.is_handshaking() || has_more
     }
 
     /// Whether the receiver may still refuse our certificate when the handshake is over for us.
@@ -45,14 +59,30 @@ impl Session {
 
     /// Hands over what the kernel takes at once of what is encrypted. Says whether that was all.
     pub(super) fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
-        while self.connection.wants_write() {
-            match self.connection.write_tls(&mut Wire(socket)) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
+        self.encrypt()?;
+        while self.sent < self.wire.len() {
+            let Some(sent) = send_now(socket, &[IoSlice::new(&self.wire[self.sent..])])? else {
+                return Ok(false);
+            };
+            self.sent += sent;
+            while let Some(&(end, plain)) = self.records.front()
+                && end <= self.sent
+            {
+                self.taken += plain;
+                self.records.pop_front();
             }
         }
+        self.wire.clear();
+        self.sent = 0;
         Ok(true)
+    }
+
+    /// Moves what the session has to send to what goes over the wire.
+    fn encrypt(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut self.wire)?;
+        }
+        Ok(())
     }
 
     /// Takes in what has come, and throws plaintext away. Returns how much that was.
@@ -94,34 +124,46 @@ impl Session {
     }
 
     /// Encrypts what is at the front, unless something is encrypted already, and hands over what
-    /// the kernel takes. Returns how much plaintext the kernel has taken to its last byte; `None`
-    /// while it has not. What is at the front then must be the same at the next call.
+    /// the kernel takes. Returns the plaintext of the records that the kernel has taken to their
+    /// last bytes, since nobody can read a part of one; `None` if there is none. While there are
+    /// others, what is at the front behind that must be the same at the next call.
     pub(super) fn write_some(
         &mut self,
         socket: &Socket,
         slices: &[IoSlice<'_>],
     ) -> io::Result<Option<usize>> {
-        if self.encrypted == 0 {
-            for slice in slices {
-                let part = &slice[..slice.len().min(MAX_PLAIN - self.encrypted)];
+        if self.records.is_empty() {
+            let mut left = MAX_PLAIN;
+            for part in slices.iter().flat_map(|slice| slice.chunks(MAX_RECORD)) {
+                let part = &part[..part.len().min(left)];
                 let taken = self.connection.writer().write(part)?;
-                self.encrypted += taken;
-                if taken < slice.len() {
+                self.encrypt()?;
+                self.records.push_back((self.wire.len(), taken));
+                left -= taken;
+                if left == 0 {
                     break;
                 }
             }
         }
-        let is_taken = self.flush(socket)?;
-        Ok(is_taken.then(|| std::mem::take(&mut self.encrypted)))
+        let outcome = self.flush(socket);
+        match mem::take(&mut self.taken) {
+            0 => outcome.map(|_| None),
+            // What has failed fails again.
+            taken => Ok(Some(taken)),
+        }
     }
 
     /// Whether something is encrypted that the kernel has not taken.
     pub(super) fn is_inside(&self) -> bool {
-        self.encrypted > 0
+        !self.records.is_empty()
     }
 
-    /// Tells the receiver that nothing follows.
+    /// Tells the receiver that nothing follows. Where the kernel has not taken all, nothing more is
+    /// handed over: that goes over another connection.
     pub(super) fn close(&mut self, socket: &Socket) {
+        if self.is_inside() {
+            return;
+        }
         self.connection.send_close_notify();
         let _ = self.flush(socket);
     }
@@ -133,19 +175,5 @@ struct Wire<'s>(&'s Socket);
 impl Read for Wire<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         take(self.0, buf)
-    }
-}
-
-impl Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        send_now(self.0, slices)?.ok_or_else(|| ErrorKind::WouldBlock.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
