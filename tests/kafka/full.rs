@@ -98,7 +98,8 @@ fn a_full_queue_does_not_hold_up_the_end() {
     assert_both_close(&report);
 }
 
-/// Neither for room in the queue nor for senders who wait for room in the buffer.
+/// Neither for room in the queue nor for senders who wait for room in the buffer. Before a broker
+/// that says nothing: one that is away is tried again after a while, and the sink sleeps meanwhile.
 #[cfg(feature = "cli")]
 #[test]
 fn nothing_spins_while_the_queue_is_full_and_senders_wait() {
@@ -106,12 +107,12 @@ fn nothing_spins_while_the_queue_is_full_and_senders_wait() {
     use crate::common::proc;
 
     const TIME: Duration = Duration::from_secs(2);
-    let cluster = cluster();
-    set_up(&cluster, false);
-    let brokers = cluster.bootstrap_servers();
-    let sink = format!("kafka://{brokers}/{TOPIC}?queue_messages=1&linger=0s");
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let broker = deaf.local_addr().unwrap();
+    let sink = format!("kafka://{broker}/{TOPIC}?queue_messages=1&linger=0s");
     let mut flags = vec!["--sink", &sink, "--buffer-messages", "8"];
     flags.extend(["--send-timeout", "1h", "--pause-after", "off"]);
+    flags.extend(["--drain-timeout", "500ms"]);
     let mut drainline = Drainline::start(&flags);
     // More than the buffer holds: each sender waits for room.
     let senders: Vec<_> = (0..4)
@@ -124,17 +125,11 @@ fn nothing_spins_while_the_queue_is_full_and_senders_wait() {
         })
         .collect();
     // What comes of the start is over.
-    wait_until("the outage is told", DEADLINE, || {
-        drainline.stderr_text().contains("no broker can be reached")
-    });
+    thread::sleep(Duration::from_secs(1));
     let before = proc::cpu_time(drainline.pid());
     thread::sleep(TIME);
     let used = proc::cpu_time(drainline.pid()) - before;
-    assert!(used < TIME / 5, "{used:?} of {TIME:?}");
-    set_up(&cluster, true);
-    assert_each_once(&cluster, 4, 25);
-    for sender in senders {
-        client::half_close(sender);
-    }
-    drainline.terminate().assert_code(0);
+    assert!(used < TIME / 10, "{used:?} of {TIME:?}");
+    drop(senders);
+    drainline.terminate().assert_code(4);
 }
