@@ -1,7 +1,6 @@
 //! A path with a date in it.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,8 +10,8 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::options::{FileOptions, wrong};
-use super::sync::{System, sync_folder};
-use super::{File, Fsync, Missing, walk};
+use super::sync::{Disk, Syncs, System};
+use super::{File, Missing, walk};
 use crate::ingest::sink::batches::Batches;
 use crate::ingest::sink::contract::{Resources, Sink, SinkError};
 
@@ -41,16 +40,21 @@ impl FileOptions {
     /// As [`open`](FileOptions::open); a conversion that is none; options that rotate the file: the
     /// date does.
     pub fn open_dated(self, pattern: impl Into<String>) -> io::Result<File> {
+        self.open_dated_on(pattern.into(), Box::new(System))
+    }
+
+    pub(super) fn open_dated_on(self, pattern: String, disk: Box<dyn Disk>) -> io::Result<File> {
         self.check()?;
         if self.rotates() {
             return Err(wrong(
                 "a file with a date in its path is not rotated otherwise",
             ));
         }
-        let dated = Dated::new(pattern.into());
+        let dated = Dated::new(pattern);
         let path = dated.path()?;
-        dated.make_folders(&path, &self)?;
-        let mut file = File::open_with(path, self, Box::new(System))?;
+        let mut syncs = Syncs::new(self.fsync, disk);
+        dated.make_folders(&path, &self, &mut syncs)?;
+        let mut file = File::open_with(path, self, syncs)?;
         file.output.set_name(dated.title());
         file.dated = Some(dated);
         Ok(file)
@@ -118,17 +122,23 @@ impl Dated {
     }
 
     /// Makes the folders of a path that have a date in their names, or are in one that has.
-    pub(super) fn make_folders(&self, path: &Path, options: &FileOptions) -> io::Result<()> {
+    pub(super) fn make_folders(
+        &self,
+        path: &Path,
+        options: &FileOptions,
+        syncs: &mut Syncs,
+    ) -> io::Result<()> {
         let undated = FileOptions::folder_without_date(&self.pattern);
         let first = undated.components().count() + 1;
         for len in first..path.components().count() {
-            make_folder(&path.components().take(len).collect::<PathBuf>(), options)?;
+            let folder: PathBuf = path.components().take(len).collect();
+            make_folder(&folder, options, syncs)?;
         }
         Ok(())
     }
 }
 
-fn make_folder(path: &Path, options: &FileOptions) -> io::Result<()> {
+fn make_folder(path: &Path, options: &FileOptions, syncs: &mut Syncs) -> io::Result<()> {
     let (folder, name) = walk::find_folder(path)?;
     match mkdirat(&folder, &*name, options.mode_of_folders()) {
         Ok(()) => {}
@@ -142,10 +152,7 @@ fn make_folder(path: &Path, options: &FileOptions) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = openat(&folder, &*name, flags, Mode::empty())?;
     options.give_away(&made)?;
-    if options.fsync == Fsync::Batch {
-        sync_folder(folder.as_fd())?;
-    }
-    Ok(())
+    syncs.made_in(&folder)
 }
 
 impl File {
@@ -180,7 +187,7 @@ impl File {
     /// Opens another file, or goes on as it was.
     pub(super) fn go_on_in(&mut self, path: PathBuf) -> io::Result<()> {
         if let Some(dated) = &self.dated {
-            dated.make_folders(&path, &self.options)?;
+            dated.make_folders(&path, &self.options, &mut self.syncs)?;
         }
         let before = (std::mem::replace(&mut self.path, path), self.is_mounted);
         // What is known of a mount is of the folder of before.

@@ -34,7 +34,7 @@ use self::name::Patience;
 pub use self::options::FileOptions;
 use self::rotation::{Named, Rotation};
 pub use self::sync::Fsync;
-use self::sync::{Disk, Syncs};
+use self::sync::Syncs;
 use super::batches::Batches;
 use super::contract::{Resources, Sink, SinkError};
 use super::fd_writer::{FdWriter, Reader};
@@ -120,9 +120,10 @@ impl File {
         FileOptions::default()
     }
 
-    fn open_with(path: PathBuf, options: FileOptions, disk: Box<dyn Disk>) -> io::Result<File> {
-        let (mut output, is_mounted) = open(&path, &options, Missing::IsCreated, false)
-            .map_err(|error| name::explain_at_start(error, &path))?;
+    fn open_with(path: PathBuf, options: FileOptions, mut syncs: Syncs) -> io::Result<File> {
+        let opened = open(&path, &options, Missing::IsCreated, false, &mut syncs);
+        let (mut output, is_mounted) =
+            opened.map_err(|error| name::explain_at_start(error, &path))?;
         if options.fsync == Fsync::Batch {
             output.hold_back();
         }
@@ -137,7 +138,7 @@ impl File {
             identity: output.identity(),
             unlinked: Unlinked::of(&output),
             output,
-            syncs: Syncs::new(options.fsync, disk),
+            syncs,
             late: None,
             logger: None,
             rotation,
@@ -194,7 +195,9 @@ impl File {
 
     /// Opens the file by its name, and says whether that is another file than before.
     fn open_again(&mut self, missing: Missing) -> io::Result<bool> {
-        let (output, is_mounted) = open(&self.path, &self.options, missing, self.is_mounted)?;
+        let (options, was_mounted) = (&self.options, self.is_mounted);
+        let (output, is_mounted) =
+            open(&self.path, options, missing, was_mounted, &mut self.syncs)?;
         let identity = output.identity();
         let is_another = self.is_released || identity.is_none() || identity != self.identity;
         self.unlinked.replaced(&self.output, &output);
@@ -368,6 +371,7 @@ fn open(
     options: &FileOptions,
     missing: Missing,
     was_mounted: bool,
+    syncs: &mut Syncs,
 ) -> io::Result<(FdWriter, bool)> {
     let mut flags = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
     if missing == Missing::IsCreated {
@@ -399,10 +403,8 @@ fn open(
         return Err(error);
     }
     options.check_kind(opened.file.metadata()?.is_file())?;
-    if options.fsync == Fsync::Batch {
-        // Also of a file that was there: who made it may have had no time for that.
-        sync::sync_folder(&opened.folder)?;
-    }
+    // Also of a file that was there: who made it may have had no time for that.
+    syncs.made_in(&opened.folder)?;
     let output = FdWriter::file(opened.file, title(path))?;
     Ok((output, opened.is_mounted))
 }

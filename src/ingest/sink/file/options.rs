@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 
 use super::File;
-use super::sync::{Disk, Fsync, System};
+use super::sync::{Disk, Fsync, Syncs, System};
 
 /// The mode of a file that is made, before the umask: logs are for their owner and group.
 const MODE: u32 = 0o640;
@@ -123,7 +123,8 @@ impl FileOptions {
 
     pub(super) fn open_on(self, path: PathBuf, disk: Box<dyn Disk>) -> io::Result<File> {
         self.check()?;
-        File::open_with(path, self, disk)
+        let syncs = Syncs::new(self.fsync, disk);
+        File::open_with(path, self, syncs)
     }
 
     pub(super) fn check(&self) -> io::Result<()> {

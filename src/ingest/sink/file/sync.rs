@@ -63,6 +63,9 @@ impl Fsync {
 /// The system's sync; in tests, one that fails.
 pub(super) trait Disk: Send + fmt::Debug {
     fn sync(&mut self, file: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// As [`sync_folder`].
+    fn sync_folder(&mut self, folder: BorrowedFd<'_>) -> io::Result<()>;
 }
 
 #[derive(Debug)]
@@ -76,6 +79,10 @@ impl Disk for System {
                 outcome => return Ok(outcome?),
             }
         }
+    }
+
+    fn sync_folder(&mut self, folder: BorrowedFd<'_>) -> io::Result<()> {
+        sync_folder(folder)
     }
 }
 
@@ -127,6 +134,14 @@ impl Syncs {
             self.has_failed = true;
             io::Error::new(error.kind(), format!("fdatasync(2): {error}"))
         })
+    }
+
+    /// A file or a folder was made in this folder, or may have been.
+    pub(super) fn made_in(&mut self, folder: impl AsFd) -> io::Result<()> {
+        match self.how {
+            Fsync::Batch => self.disk.sync_folder(folder.as_fd()),
+            Fsync::Off | Fsync::Interval(_) => Ok(()),
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {

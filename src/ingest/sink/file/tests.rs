@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -10,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::sync::Disk;
 use super::*;
 use crate::ingest::Ingest;
 use crate::server::Server;
@@ -21,12 +23,24 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct InHands {
     asked: Sender<RawFd>,
     told: Receiver<io::Result<()>>,
+    folders: Sender<Folder>,
 }
+
+/// A folder that was synced, and the names that were there by then.
+type Folder = (PathBuf, Vec<OsString>);
 
 impl Disk for InHands {
     fn sync(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
         self.asked.send(file.as_raw_fd()).unwrap();
         self.told.recv_timeout(DEADLINE).unwrap()
+    }
+
+    fn sync_folder(&mut self, folder: BorrowedFd<'_>) -> io::Result<()> {
+        let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
+        let names = fs::read_dir(&path)?.map(|entry| entry.unwrap().file_name());
+        let names = names.collect();
+        self.folders.send((path, names)).unwrap();
+        Ok(())
     }
 }
 
@@ -36,6 +50,7 @@ struct Case {
     path: PathBuf,
     asked: Receiver<RawFd>,
     tell: Sender<io::Result<()>>,
+    folders: Receiver<Folder>,
     _directory: tempfile::TempDir,
 }
 
@@ -45,7 +60,12 @@ impl Case {
         let path = directory.path().join("messages");
         let (asked, asks) = channel();
         let (tell, told) = channel();
-        let disk = InHands { asked, told };
+        let (tell_folder, folders) = channel();
+        let disk = InHands {
+            asked,
+            told,
+            folders: tell_folder,
+        };
         let options = File::options().fsync(fsync);
         let file = options.open_on(path.clone(), Box::new(disk)).unwrap();
         let server = Ingest::builder()
@@ -58,6 +78,7 @@ impl Case {
             path,
             asked: asks,
             tell,
+            folders,
             _directory: directory,
         }
     }
@@ -120,6 +141,60 @@ fn nothing_is_delivered_before_the_sync_that_covers_it_returned_and_what_came_me
     case.wait_until("all delivered", |server| server.stats().delivered == 200);
     assert!(case.asked.try_recv().is_err(), "one sync for all that came");
     assert_eq!(case.end().stats.delivered, 200);
+}
+
+/// A file whose name is lost in a crash has lost all that was delivered to it.
+#[test]
+fn the_folder_is_synced_once_the_file_is_made_in_it_and_before_the_file_itself() {
+    let mut case = Case::start(Fsync::Batch);
+    let folder = case.path.parent().unwrap().canonicalize().unwrap();
+    let made = [OsString::from("messages")];
+    // The file is open: nothing was received yet.
+    let synced = case.folders.try_recv().unwrap();
+    assert_eq!(synced, (folder.clone(), made.to_vec()));
+    case.send("one\n");
+    case.asked();
+    case.tell.send(Ok(())).unwrap();
+    case.wait_until("one", |server| server.stats().delivered == 1);
+    assert!(case.folders.try_recv().is_err(), "nothing was made");
+    // A rotation by somebody else.
+    fs::rename(&case.path, folder.join("old")).unwrap();
+    case.server.reopen();
+    let (path, names) = case.folders.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(path, folder);
+    assert!(names.contains(&made[0]), "{names:?}");
+    case.end();
+    // Where a crash of the machine may cost messages, it may cost the file.
+    for fsync in [Fsync::Off, Fsync::Interval(Duration::from_secs(1))] {
+        let case = Case::start(fsync);
+        assert!(case.folders.try_recv().is_err(), "{fsync:?}");
+        case.end();
+    }
+}
+
+#[cfg(feature = "strftime")]
+#[test]
+fn each_folder_in_which_one_with_a_date_or_the_file_was_made_is_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    let (tell_folder, folders) = channel();
+    let disk = InHands {
+        asked: channel().0,
+        told: channel().1,
+        folders: tell_folder,
+    };
+    let pattern = format!("{}/%Y/%m/messages", root.display());
+    let options = File::options().fsync(Fsync::Batch);
+    let file = options.open_dated_on(pattern, Box::new(disk)).unwrap();
+    drop(file);
+    let mut made_in = root;
+    let synced: Vec<Folder> = folders.try_iter().collect();
+    for (path, names) in &synced {
+        assert_eq!((path, names.len()), (&made_in, 1), "{synced:?}");
+        made_in.push(&names[0]);
+    }
+    assert!(made_in.ends_with("messages"), "{synced:?}");
+    assert_eq!(synced.len(), 3, "{synced:?}");
 }
 
 #[test]
