@@ -295,3 +295,47 @@ impl Try<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::server::Keepalive;
+
+    const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+    /// What the kernel has of a connection that was made with `ack_timeout`, to the first of so
+    /// many receivers.
+    fn user_timeout(ack_timeout: Option<Duration>, receivers: usize) -> Option<Duration> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = Target::tcp("127.0.0.1", address.port());
+        let plan = Plan {
+            targets: vec![target; receivers],
+            connect_timeout: SECONDS(60),
+            keepalive: Keepalive::default(),
+            ack_timeout,
+            #[cfg(feature = "tls")]
+            tls: None,
+        };
+        let is_cancelled = &AtomicBool::new(false);
+        let attempt = Try {
+            plan: &plan,
+            is_cancelled,
+        };
+        let socket = attempt.open(Domain::IPV4, &address.into()).unwrap();
+        socket.tcp_user_timeout().unwrap()
+    }
+
+    /// A machine that vanishes acknowledges nothing, and resets nothing.
+    #[test]
+    fn the_kernel_gives_up_a_receiver_that_acknowledges_nothing_for_the_timeout() {
+        assert_eq!(user_timeout(Some(SECONDS(7)), 1), Some(SECONDS(7)));
+        assert_eq!(user_timeout(Some(SECONDS(7)), 2), Some(SECONDS(7)));
+        assert_eq!(user_timeout(None, 2), Some(SECONDS(60)));
+        assert_eq!(user_timeout(None, 1), None);
+    }
+}
