@@ -335,7 +335,7 @@ fn a_name_is_resolved_and_all_its_addresses_are_tried() {
     stream.write_all(b"by name\n").unwrap();
     assert_eq!(line(&mut accept(&listener)), "by name\n");
     drop(stream);
-    drop(server);
+    assert_both_close(&server.shutdown(DEADLINE));
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn a_reopen_connects_anew_and_loses_nothing() {
     stream.write_all(b"after\n").unwrap();
     assert_eq!(line(&mut after), "after\n");
     drop(stream);
-    drop(server);
+    assert_both_close(&server.shutdown(DEADLINE));
 }
 
 /// What comes for a socket that is closed is answered with a reset, which takes what its kernel has
@@ -377,7 +377,7 @@ fn what_a_receiver_says_when_it_is_left_costs_no_message() {
     before.read_to_end(&mut bytes).unwrap();
     Checker::read(&bytes).expect_exact(&[(0, 2000)]);
     drop(stream);
-    drop(server);
+    assert_both_close(&server.shutdown(DEADLINE));
 }
 
 #[test]

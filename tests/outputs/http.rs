@@ -84,7 +84,9 @@ fn a_server_that_is_away_is_told_with_the_address_that_was_tried() {
         "{error}"
     );
     drop(stream);
-    server.shutdown(Duration::from_millis(100));
+    let report = server.shutdown(Duration::from_millis(100));
+    assert_both_close(&report);
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 1);
 }
 
 /// Each fault is what two of the first requests meet; then all is well.
@@ -447,6 +449,8 @@ fn an_answer_without_an_end_is_none() {
     drop(stream);
     let report = server.shutdown(Duration::from_millis(500));
     assert_eq!(report.stats.delivered, 0, "{report:?}");
+    assert_both_close(&report);
+    assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 10);
 }
 
 #[test]

@@ -502,6 +502,10 @@ fn a_boxed_sink_is_asked_everything_that_the_sink_is() {
             Ok(())
         }
 
+        fn finish(&mut self, _: &mut Batches<'_>) {
+            self.tell("finish");
+        }
+
         fn is_inside_message(&self, _: &Batches<'_>) -> bool {
             self.tell("inside");
             true
@@ -522,6 +526,13 @@ fn a_boxed_sink_is_asked_everything_that_the_sink_is() {
     let report = server.shutdown(Duration::from_millis(200));
     assert_eq!(report.stats.dropped.get(DropReason::Shutdown), 1);
     assert!(all.iter().all(has), "{told:?}");
+    // Only where all is accepted in time.
+    assert!(!has(&"finish"), "{told:?}");
+    let sink: Box<dyn Sink> = Box::new(own());
+    let (server, stream) = start(small::ingest(), sink);
+    drop(stream);
+    assert_both_close(&server.shutdown(DEADLINE));
+    assert!(has(&"finish"), "{told:?}");
 }
 
 /// In a process of its own: the limits count the threads and descriptors that a process has.
